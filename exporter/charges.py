@@ -1,0 +1,247 @@
+"""The domain: what was charged, for what, and when. Imports nothing of the project.
+
+Money is an integer count of nano-USD, the unit in which fal itself counts (`cost_estimate_nano_usd`); quantities
+and GPU-seconds are integer counts of nano-units, so that sums are exact and associative. Instants are aware and in
+UTC, windows are half-open. Rows that occur by the million are named tuples: as immutable as a frozen dataclass,
+built and hashed in a fraction of its time.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact
+from typing import NamedTuple, Self
+
+NANO = 10**9
+"""Nano-units in a unit: nano-USD in a US dollar, nano-seconds in a second."""
+
+HOUR = timedelta(hours=1)
+
+Clock = Callable[[], datetime]
+"""Tells the current instant, aware and in UTC."""
+
+_WIDE = Context(prec=400, rounding=ROUND_HALF_EVEN, traps=[])
+_LARGEST = 2**63 - 1
+
+
+def utc_now() -> datetime:
+    """Return the system clock's instant."""
+    return datetime.now(UTC)
+
+
+def nano(value: Decimal | int) -> int:
+    """Convert a decimal amount to nano-units: exactly, or rounded half-even at the ninth place.
+
+    Raises:
+        ValueError: the amount is not finite, or too large for a ledger column (64 bits of nano-units).
+    """
+    if isinstance(value, int):
+        scaled = value * NANO
+    else:
+        if not value.is_finite():
+            raise ValueError(f"{value} is not a finite amount")
+        if value.adjusted() > 18:  # noqa: PLR2004  nine integer digits more than 64 bits of nano-units can hold
+            raise ValueError(f"{value} is too large an amount")
+        scaled = int(value.scaleb(9, _WIDE).to_integral_value(ROUND_HALF_EVEN, _WIDE))
+    if not -_LARGEST <= scaled <= _LARGEST:
+        raise ValueError(f"{value} is too large an amount")
+    return scaled
+
+
+def decimal_of(amount: int) -> Decimal:
+    """Return nano-units as the exact decimal they stand for.
+
+    Raises:
+        Inexact: never for amounts a ledger can hold; the context traps it all the same.
+    """
+    return Decimal(amount).scaleb(-9, Context(prec=60, traps=[Inexact]))
+
+
+def hour_of(instant: datetime) -> datetime:
+    """Return the start of the UTC hour that holds an aware instant."""
+    return instant.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+class Dimensions(NamedTuple):
+    """What a charge was for. A dimension that a charge lacks is the empty string."""
+
+    account: str
+    team: str = ""
+    product: str = ""
+    model: str = ""
+    app: str = ""
+    environment: str = ""
+    gpu_class: str = ""
+    unit: str = ""
+    api_key: str = ""
+
+
+class Amounts(NamedTuple):
+    """How much: nano-units of `unit`, nano-seconds of GPU time, nano-USD; `cost` is list_cost less discount."""
+
+    quantity: int = 0
+    gpu_seconds: int = 0
+    list_cost: int = 0
+    discount: int = 0
+    cost: int = 0
+
+    def plus(self, other: Self) -> "Amounts":
+        """Return the sum, field by field."""
+        return Amounts(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
+    def minus(self, other: Self) -> "Amounts":
+        """Return the difference, field by field."""
+        return Amounts(*(mine - theirs for mine, theirs in zip(self, other, strict=True)))
+
+
+NOTHING = Amounts()
+
+
+class Charge(NamedTuple):
+    """What one combination of dimensions cost in the hour that starts at `hour`."""
+
+    hour: datetime
+    dimensions: Dimensions
+    amounts: Amounts
+
+
+def sum_charges(charges: Iterable[Charge]) -> list[Charge]:
+    """Add up the charges of the same hour and dimensions, in order of first appearance."""
+    sums: dict[tuple[datetime, Dimensions], Amounts] = {}
+    for hour, dimensions, amounts in charges:
+        key = (hour, dimensions)
+        known = sums.get(key)
+        sums[key] = amounts if known is None else known.plus(amounts)
+    return [Charge(hour, dimensions, amounts) for (hour, dimensions), amounts in sums.items()]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Window:
+    """A half-open span of whole UTC hours, `[start, end)`.
+
+    Raises:
+        ValueError: an edge is naive, not in UTC or not on an hour, or the window is empty.
+    """
+
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        for edge in (self.start, self.end):
+            if edge.tzinfo is not UTC or edge != hour_of(edge):
+                raise ValueError(f"a window's edges are whole UTC hours, not {edge.isoformat()}")
+        if self.start >= self.end:
+            raise ValueError(f"a window ends after it starts, not from {self.start} to {self.end}")
+
+    def __contains__(self, instant: datetime) -> bool:
+        return self.start <= instant < self.end
+
+    def __str__(self) -> str:
+        return f"{self.start:%Y-%m-%dT%HZ}/{self.end:%Y-%m-%dT%HZ}"
+
+    def __len__(self) -> int:
+        """Return the number of hours."""
+        return (self.end - self.start) // HOUR
+
+    def hours(self) -> Iterator[datetime]:
+        """Yield the start of every hour, in order."""
+        hour = self.start
+        while hour < self.end:
+            yield hour
+            hour += HOUR
+
+    def pieces(self, hours: int) -> Iterator["Window"]:
+        """Yield consecutive windows of at most so many hours, in order, that neither overlap nor leave a gap."""
+        start = self.start
+        while start < self.end:
+            end = min(start + hours * HOUR, self.end)
+            yield Window(start, end)
+            start = end
+
+    def overlap(self, other: "Window") -> "Window | None":
+        """Return the hours that both windows hold, or None."""
+        start, end = max(self.start, other.start), min(self.end, other.end)
+        return Window(start, end) if start < end else None
+
+
+class UnitPrice(NamedTuple):
+    """What fal asks for one unit before discount, in nano-USD, as seen in the hour that starts at `hour`.
+
+    `discount` is the share taken off, in nano-percent (10 % is 10 * NANO); 0 without a discount.
+    """
+
+    account: str
+    product: str
+    model: str
+    app: str
+    gpu_class: str
+    unit: str
+    hour: datetime
+    price: int
+    discount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """An account's prepaid credit in nano-USD at an instant; it may be negative."""
+
+    account: str
+    amount: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Invoice:
+    """One invoice as fal states it, amounts in nano-USD, `period_end` exclusive.
+
+    Attributes:
+        status: paid, open, draft or void.
+        due_at: None where fal states no due date.
+    """
+
+    account: str
+    id: str
+    number: str
+    status: str
+    period_start: datetime
+    period_end: datetime
+    issued_at: datetime | None
+    due_at: datetime | None
+    currency: str
+    subtotal: int
+    credits: int
+    tax: int
+    total: int
+
+
+class GpuMachine(NamedTuple):
+    """A machine's GPUs: `gpu_class` is empty and `count` 0 for a machine without."""
+
+    gpu_class: str
+    count: int
+
+
+NO_GPU = GpuMachine("", 0)
+_CPU_MACHINES = frozenset({"XXS", "XS", "S", "M", "L", "XL", "XXL"})
+_SEVERAL = re.compile(r"(?:gpu|multi-gpu)[_-](?P<count>\d+)x[_-](?P<rest>.+)", re.IGNORECASE)
+_VENDOR = re.compile(r"(?:(?:gpu|nvidia|amd)[-_ ]+)+", re.IGNORECASE)
+_FORM_FACTOR = re.compile(r"[-_ ](?:sxm\d*|pcie|nvl\d*|hgx)$", re.IGNORECASE)
+
+
+def gpu_machine(name: str | None) -> GpuMachine:
+    """Tell a machine's GPU class and count from any of the names fal gives it.
+
+    By rule, not by list: `GPU-H100`, `NVIDIA H100` and `gpu_8x_h100_sxm5` are all H100; an unknown GPU machine keeps
+    its own name, upper-cased, without prefix; the sizes `XS` to `L` are machines without a GPU.
+    """
+    text = (name or "").strip()
+    if not text or text.upper() in _CPU_MACHINES or text.lower().startswith(("cpu-", "cpu_")):
+        return NO_GPU
+    count = 1
+    several = _SEVERAL.fullmatch(text)
+    if several:
+        count, text = int(several["count"]), several["rest"]
+    text = _VENDOR.sub("", text, count=1) if _VENDOR.match(text) else text
+    text = _FORM_FACTOR.sub("", text)
+    return GpuMachine(text.upper().replace("_", "-"), count) if text else NO_GPU
