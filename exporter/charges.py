@@ -216,10 +216,10 @@ class Invoice:
 
 
 class GpuMachine(NamedTuple):
-    """A machine's GPUs: `gpu_class` is empty and `count` 0 for a machine without."""
+    """A machine's GPUs: `gpu_class` is empty and `gpus` 0 for a machine without."""
 
     gpu_class: str
-    count: int
+    gpus: int
 
 
 NO_GPU = GpuMachine("", 0)

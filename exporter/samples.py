@@ -5,13 +5,15 @@ makes the next state of the table replaces the pages that changed and passes the
 page therefore means that nothing on it changed: what was worked out from it (its encoded bytes) may be kept.
 """
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 PAGE_SIZE = 256
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 class Sample(NamedTuple):
@@ -45,3 +47,52 @@ def paged(samples: Iterable[Sample]) -> Pages:
     while run := tuple(islice(rest, PAGE_SIZE)):
         pages.append(Page(run))
     return tuple(pages)
+
+
+class PagedTable(Generic[Key]):
+    """A table that changes in place and is handed out as pages; only the pages that changed are made anew."""
+
+    def __init__(self) -> None:
+        self._slots: dict[Key, int] = {}
+        self._samples: list[Sample] = []
+        self._pages: list[Page] = []
+        self._stale: set[int] = set()
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._slots
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def put(self, key: Key, sample: Sample) -> None:
+        """Set the sample of a key; a new key comes last."""
+        slot = self._slots.get(key)
+        if slot is None:
+            self._slots[key] = len(self._samples)
+            self._stale.add(len(self._samples) // PAGE_SIZE)
+            self._samples.append(sample)
+        elif self._samples[slot] != sample:
+            self._samples[slot] = sample
+            self._stale.add(slot // PAGE_SIZE)
+
+    def replace_all(self, samples: Mapping[Key, Sample]) -> None:
+        """Set all samples anew, in the mapping's order; pages that come out the same are kept."""
+        if list(samples) == list(self._slots):
+            for key, sample in samples.items():
+                self.put(key, sample)
+            return
+        self._slots = {key: slot for slot, key in enumerate(samples)}
+        self._samples = list(samples.values())
+        self._pages = []
+        self._stale = set(range(-(-len(self._samples) // PAGE_SIZE)))
+
+    def pages(self) -> Pages:
+        """Return the table as it is now."""
+        for number in sorted(self._stale):
+            page = Page(tuple(self._samples[number * PAGE_SIZE : (number + 1) * PAGE_SIZE]))
+            if number < len(self._pages):
+                self._pages[number] = page
+            else:
+                self._pages.append(page)
+        self._stale.clear()
+        return tuple(self._pages)

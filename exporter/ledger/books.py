@@ -1,0 +1,188 @@
+"""The running sums over the ledger, kept in memory so that a poll costs what it changed.
+
+The books hold one number per label set and period, and one per counter; they are built from the database once, and a
+restatement adds its deltas. What is laid out on pages here is what the exposition shows.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from exporter.charges import Window
+from exporter.ledger.calendar import PERIODS, Periods
+from exporter.ledger.counters import COUNTED, Counter, CounterKey
+from exporter.ledger.label_sets import Labels, LabelValues
+from exporter.ledger.restatement import Delta
+from exporter.ledger.schema import hour_number
+from exporter.ledger.view import PeriodTotals
+from exporter.samples import PagedTable, Pages, Sample
+
+GPU_PERIODS = ("last_hour", "month")
+"""The periods for which GPU time is told; spend is told for all."""
+
+
+class Place(NamedTuple):
+    """Where a series is published."""
+
+    label_set: int
+    unit: str
+
+
+class Spent(NamedTuple):
+    """Nano-USD and GPU nano-seconds."""
+
+    cost: int
+    gpu_seconds: int
+
+
+@dataclass(slots=True)
+class _Period:
+    """The sums of one period, its bounds as hour numbers."""
+
+    start: int = 0
+    end: int = 0
+    cost: dict[int, int] = field(default_factory=dict)
+    gpu_seconds: dict[int, int] = field(default_factory=dict)
+    accounts: dict[str, int] = field(default_factory=dict)
+
+
+class Books:
+    """Sums per label set, and the tables made of them."""
+
+    def __init__(self, labels: Labels) -> None:
+        self._labels = labels
+        self._accounts: Collection[str] = ()
+        self._values: dict[int, LabelValues] = {}
+        self._places: dict[int, Place] = {}
+        self._counters: dict[CounterKey, Counter] = {}
+        self._periods = {name: _Period() for name in PERIODS}
+        self._counter_tables: dict[str, PagedTable[CounterKey]] = {measure: PagedTable() for measure in COUNTED}
+        self._pending: PagedTable[CounterKey] = PagedTable()
+        self._cost_tables: dict[str, PagedTable[int]] = {name: PagedTable() for name in PERIODS}
+        self._gpu_tables: dict[str, PagedTable[int]] = {name: PagedTable() for name in GPU_PERIODS}
+
+    @property
+    def counters(self) -> Mapping[CounterKey, Counter]:
+        """Every counter, those of accounts that are no longer configured too."""
+        return self._counters
+
+    @property
+    def label_values(self) -> Mapping[int, LabelValues]:
+        """The admitted label sets by number."""
+        return self._values
+
+    def place_of(self, series: int) -> Place:
+        """Return where a series is published."""
+        return self._places[series]
+
+    def add_label_sets(self, values: Mapping[int, LabelValues]) -> None:
+        """Take up label sets, in order of admission."""
+        self._values.update(values)
+
+    def add_series(self, places: Mapping[int, Place]) -> None:
+        """Take up series."""
+        self._places.update(places)
+
+    def show_accounts(self, accounts: Collection[str]) -> None:
+        """Publish the counters of these accounts and no others."""
+        self._accounts = frozenset(accounts)
+        shown = {key: counter for key, counter in self._counters.items() if self._is_shown(key)}
+        for measure, table in self._counter_tables.items():
+            table.replace_all({key: self._sample(key, it) for key, it in shown.items() if key.measure == measure})
+        self._pending.replace_all({key: self._wait(key, it) for key, it in shown.items() if key.measure == "cost"})
+
+    def set_counters(self, counters: Mapping[CounterKey, Counter]) -> None:
+        """Set the state of some counters."""
+        self._counters.update(counters)
+        for key, counter in counters.items():
+            if self._is_shown(key):
+                self._counter_tables[key.measure].put(key, self._sample(key, counter))
+                if key.measure == "cost":
+                    self._pending.put(key, self._wait(key, counter))
+
+    def moved_periods(self, periods: Periods) -> dict[str, Window]:
+        """Return the periods whose hours are not the ones that the books have summed up."""
+        return {
+            name: window
+            for name, window in periods.windows().items()
+            if (self._periods[name].start, self._periods[name].end)
+            != (hour_number(window.start), hour_number(window.end))
+        }
+
+    def set_periods(self, sums: Mapping[str, tuple[Window, Mapping[int, Spent]]]) -> None:
+        """Set periods anew from sums per series of the active sources."""
+        for name, (window, by_series) in sums.items():
+            period = _Period(hour_number(window.start), hour_number(window.end))
+            for series, spent in by_series.items():
+                self._add(name, period, series, spent)
+            self._periods[name] = period
+        present = sorted(set().union(*(period.cost for period in self._periods.values())))
+        for name, table in self._cost_tables.items():
+            table.replace_all({key: Sample(self._values[key], self._periods[name].cost.get(key, 0)) for key in present})
+        burning = sorted(set().union(*(self._periods[name].gpu_seconds for name in GPU_PERIODS)))
+        for name, table in self._gpu_tables.items():
+            table.replace_all(
+                {key: Sample(self._values[key], self._periods[name].gpu_seconds.get(key, 0)) for key in burning}
+            )
+
+    def apply(self, deltas: Iterable[Delta]) -> None:
+        """Add the changes of a restatement to the periods they lie in."""
+        touched: set[int] = set()
+        burning: set[int] = set()
+        for hour, series, amounts in deltas:
+            spent = Spent(amounts.cost, amounts.gpu_seconds)
+            for name, period in self._periods.items():
+                if period.start <= hour < period.end:
+                    self._add(name, period, series, spent)
+                    label_set = self._places[series].label_set
+                    touched.add(label_set)
+                    if spent.gpu_seconds:
+                        burning.add(label_set)
+        for key in sorted(touched):
+            for name, table in self._cost_tables.items():
+                table.put(key, Sample(self._values[key], self._periods[name].cost.get(key, 0)))
+        for key in sorted(burning):
+            for name, table in self._gpu_tables.items():
+                table.put(key, Sample(self._values[key], self._periods[name].gpu_seconds.get(key, 0)))
+
+    def counter_pages(self, measure: str) -> Pages:
+        """Return the counters of one of the counted measures."""
+        return self._counter_tables[measure].pages()
+
+    def pending_pages(self) -> Pages:
+        """Return by how much each spend counter is ahead of the truth."""
+        return self._pending.pages()
+
+    def cost_pages(self, period: str) -> Pages:
+        """Return the spend of one of PERIODS."""
+        return self._cost_tables[period].pages()
+
+    def gpu_pages(self, period: str) -> Pages:
+        """Return the GPU time of one of GPU_PERIODS."""
+        return self._gpu_tables[period].pages()
+
+    def totals(self) -> dict[str, PeriodTotals]:
+        """Return the spend of every shown account, in nano-USD."""
+        return {
+            account: PeriodTotals(*(self._periods[name].accounts.get(account, 0) for name in PERIODS))
+            for account in sorted(self._accounts)
+        }
+
+    def _add(self, name: str, period: _Period, series: int, spent: Spent) -> None:
+        label_set = self._places[series].label_set
+        period.cost[label_set] = period.cost.get(label_set, 0) + spent.cost
+        account = self._labels.account_of(self._values[label_set])
+        period.accounts[account] = period.accounts.get(account, 0) + spent.cost
+        if spent.gpu_seconds and name in GPU_PERIODS:
+            period.gpu_seconds[label_set] = period.gpu_seconds.get(label_set, 0) + spent.gpu_seconds
+
+    def _is_shown(self, key: CounterKey) -> bool:
+        return self._labels.account_of(self._values[key.label_set]) in self._accounts
+
+    def _sample(self, key: CounterKey, counter: Counter) -> Sample:
+        values = self._values[key.label_set]
+        labels = (*values, key.unit) if key.measure == "quantity" else values
+        return Sample(labels, counter.published, counter.created_at)
+
+    def _wait(self, key: CounterKey, counter: Counter) -> Sample:
+        return Sample(self._values[key.label_set], counter.pending)

@@ -1,0 +1,111 @@
+"""What a counter may show: it never falls, and it is born at zero.
+
+A counter's `grown` is the truth: what the ledger has learnt since it began to count. What is published follows by two
+rules. Monotone: if fal takes money back, the counter waits until the truth has caught up. Birth: Prometheus's
+`increase()` loses the first value of a series it has never seen, so a new counter is held at zero until the hold has
+passed and a scrape has seen the zero.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from exporter.charges import Amounts
+
+COUNTED = ("cost", "discount", "gpu_seconds", "quantity")
+"""The measures that are published as counters; a quantity is counted per unit."""
+
+
+class CounterKey(NamedTuple):
+    """Which counter: `unit` is empty but for quantities."""
+
+    label_set: int
+    measure: str
+    unit: str
+
+
+class Counter(NamedTuple):
+    """One counter's state, in nano-units.
+
+    Attributes:
+        grown: what the ledger has learnt since its birth; may fall.
+        published: what scrapes see; never falls.
+        created_at: when it was first published, at 0.
+        released: whether the hold after birth is over.
+    """
+
+    grown: int
+    published: int
+    created_at: datetime
+    released: bool
+
+    @property
+    def pending(self) -> int:
+        """By how much the published value is ahead of the truth."""
+        return max(self.published - self.grown, 0)
+
+
+def advanced(counter: Counter, by: int) -> Counter:
+    """Return the counter after the truth has changed."""
+    grown = counter.grown + by
+    published = max(counter.published, grown) if counter.released else counter.published
+    return counter._replace(grown=grown, published=published)
+
+
+def released(counter: Counter) -> Counter:
+    """Return the counter after its hold is over."""
+    return counter._replace(released=True, published=max(counter.published, counter.grown))
+
+
+def measured(amounts: Amounts, unit: str) -> Iterator[tuple[str, str, int]]:
+    """Yield measure, unit and amount of what is counted; the cost always, the others where they are not zero."""
+    yield "cost", "", amounts.cost
+    if amounts.discount:
+        yield "discount", "", amounts.discount
+    if amounts.gpu_seconds:
+        yield "gpu_seconds", "", amounts.gpu_seconds
+    if amounts.quantity:
+        yield "quantity", unit, amounts.quantity
+
+
+class Holds:
+    """The counters that are still held at zero, and what is known of the scrapes that saw them there.
+
+    Lives in memory only: after a restart inside a hold a scrape has to be seen once more, which is on the safe side.
+    """
+
+    def __init__(self, hold: timedelta) -> None:
+        self._hold = hold
+        self._first_shown: dict[CounterKey, int | None] = {}
+        self._scraped = 0
+
+    def keep(self, counters: Mapping[CounterKey, Counter]) -> None:
+        """Hold the counters that have not been released, and no others."""
+        self._first_shown = {key: self._first_shown.get(key) for key, it in counters.items() if not it.released}
+
+    def begin(self, key: CounterKey) -> None:
+        """Hold a new counter."""
+        self._first_shown.setdefault(key, None)
+
+    def end(self, keys: Iterable[CounterKey]) -> None:
+        """Forget counters that have been released."""
+        for key in keys:
+            del self._first_shown[key]
+
+    def shown(self, sequence: int) -> None:
+        """Note that the view with this number shows all held counters."""
+        for key, first in self._first_shown.items():
+            if first is None:
+                self._first_shown[key] = sequence
+
+    def scraped(self, sequence: int) -> None:
+        """Note that a scrape has seen the view with this number."""
+        self._scraped = max(self._scraped, sequence)
+
+    def due(self, counters: Mapping[CounterKey, Counter], now: datetime) -> list[CounterKey]:
+        """Return the counters that may be released."""
+        return [
+            key
+            for key, first in self._first_shown.items()
+            if first is not None and first <= self._scraped and counters[key].created_at + self._hold <= now
+        ]

@@ -1,0 +1,33 @@
+"""Single facts of the whole ledger, by name."""
+
+from sqlalchemy import Connection, select
+
+from exporter.ledger import schema
+
+REVISION = "revision"
+"""Counts the transactions that changed charges, counters or scopes."""
+
+BORN_AT = "born_at"
+LABELS = "labels"
+HORIZON = "horizon"
+"""The first hour whose charges are kept one by one; earlier ones are folded into their series."""
+
+OVERFLOWED = "overflowed"
+
+
+def read(connection: Connection, name: str) -> str | None:
+    """Return a fact's value, None where it has not been written."""
+    return connection.scalar(select(schema.facts.c.value).where(schema.facts.c.name == name))
+
+
+def read_revision_for_update(connection: Connection) -> int:
+    """Return the revision and keep other writers out until the transaction ends."""
+    question = select(schema.facts.c.value).where(schema.facts.c.name == REVISION).with_for_update()
+    return int(connection.scalar(question) or 0)
+
+
+def write(connection: Connection, name: str, value: str) -> None:
+    """Set a fact."""
+    updated = connection.execute(schema.facts.update().where(schema.facts.c.name == name), {"value": value})
+    if updated.rowcount == 0:
+        connection.execute(schema.facts.insert(), {"name": name, "value": value})

@@ -1,0 +1,87 @@
+"""Prices, balances, invoices and the choice of sources: what fal states, kept as it was stated last."""
+
+from collections.abc import Collection, Iterable
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, and_, func, select
+
+from exporter.charges import Balance, Invoice, UnitPrice
+from exporter.ledger.schema import balances, invoices, source_choices, unit_prices
+
+_BALANCE_PAUSE = timedelta(hours=1)
+"""An unchanged balance is noted again after this time, so that a history without a change is no gap."""
+
+
+def write_prices(connection: Connection, known: dict[tuple[str, ...], UnitPrice], seen: Iterable[UnitPrice]) -> bool:
+    """Save the prices that are newer than what is known, there too; return whether a price is new or another."""
+    told = False
+    for price in seen:
+        key = price[:6]
+        before = known.get(key)
+        if before is not None and (before.hour > price.hour or before == price):
+            continue
+        if before is None:
+            connection.execute(unit_prices.insert(), price._asdict())
+        else:
+            at = and_(*(unit_prices.c[name] == getattr(price, name) for name in UnitPrice._fields[:6]))
+            connection.execute(
+                unit_prices.update().where(at),
+                {"hour": price.hour, "price": price.price, "discount": price.discount},
+            )
+        told = told or before is None or (before.price, before.discount) != (price.price, price.discount)
+        known[key] = price
+    return told
+
+
+def read_prices(connection: Connection) -> dict[tuple[str, ...], UnitPrice]:
+    """Return the prices by what they are for."""
+    prices = (UnitPrice(**row) for row in connection.execute(select(unit_prices)).mappings())
+    return {price[:6]: price for price in prices}
+
+
+def write_balance(connection: Connection, known: Balance | None, balance: Balance) -> bool:
+    """Note a balance, one that has not changed only once an hour; return whether it was noted."""
+    if known is not None and known.amount == balance.amount and balance.at - known.at < _BALANCE_PAUSE:
+        return False
+    connection.execute(balances.insert(), {"account": balance.account, "at": balance.at, "amount": balance.amount})
+    return True
+
+
+def read_balances(connection: Connection) -> dict[str, Balance]:
+    """Return the newest balance of every account."""
+    newest = select(balances.c.account, func.max(balances.c.at).label("at")).group_by(balances.c.account).subquery()
+    rows = connection.execute(
+        select(balances.c.account, balances.c.amount, balances.c.at).join(
+            newest, and_(balances.c.account == newest.c.account, balances.c.at == newest.c.at)
+        )
+    )
+    return {row.account: Balance(row.account, row.amount, row.at) for row in rows}
+
+
+def write_invoices(connection: Connection, account: str, stated: Collection[Invoice]) -> None:
+    """Save invoices as fal states them now; those it no longer lists are kept."""
+    ids = [it.id for it in stated]
+    connection.execute(invoices.delete().where(invoices.c.account == account, invoices.c.id.in_(ids)))
+    if stated:
+        connection.execute(
+            invoices.insert(),
+            [{name: getattr(it, name) for name in invoices.columns.keys()} for it in stated],  # noqa: SIM118  a column collection iterates over columns
+        )
+
+
+def read_invoices(connection: Connection) -> list[Invoice]:
+    """Return all invoices, newest first."""
+    rows = connection.execute(select(invoices).order_by(invoices.c.period_start.desc(), invoices.c.id))
+    return [Invoice(**row) for row in rows.mappings()]
+
+
+def read_choice(connection: Connection, account: str) -> tuple[str, ...] | None:
+    """Return the sources that were chosen for an account, None before a choice."""
+    chosen = connection.scalar(select(source_choices.c.sources).where(source_choices.c.account == account))
+    return None if chosen is None else tuple(filter(None, chosen.split(",")))
+
+
+def write_choice(connection: Connection, account: str, sources: Collection[str], at: datetime) -> None:
+    """Note the sources chosen for an account, over an earlier choice."""
+    connection.execute(source_choices.delete().where(source_choices.c.account == account))
+    connection.execute(source_choices.insert(), {"account": account, "sources": ",".join(sources), "chosen_at": at})

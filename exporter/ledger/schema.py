@@ -1,0 +1,265 @@
+"""The ledger's tables and how a ledger of an older version becomes one of this version.
+
+Instants are microseconds and hours are hours since 1970 in UTC, both integers. Amounts of a charge are 64-bit
+nano-units; sums over time have no such bound and are decimal text.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Dialect,
+    ForeignKey,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    inspect,
+    select,
+)
+
+from exporter.charges import HOUR
+from exporter.errors import LedgerError
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+DIMENSIONS = ("team", "product", "model", "app", "environment", "gpu_class", "unit", "api_key")
+"""The dimensions of a series within its scope; the account is the scope's."""
+
+MEASURES = ("quantity", "gpu_seconds", "list_cost", "discount", "cost")
+"""The measures of a charge, in the order of `exporter.charges.Amounts`."""
+
+
+def hour_number(hour: datetime) -> int:
+    """Return the hours from 1970 to the start of an hour."""
+    return (hour - _EPOCH) // HOUR
+
+
+def first_hour_from(instant: datetime) -> int:
+    """Return the number of the first hour that begins at or after an instant."""
+    return -((_EPOCH - instant) // HOUR)
+
+
+def hour_start(number: int) -> datetime:
+    """Return the start of the hour with this number."""
+    return _EPOCH + number * HOUR
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware UTC instant, kept as microseconds since 1970."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        """Return microseconds."""
+        del dialect
+        return None if value is None else (value - _EPOCH) // timedelta(microseconds=1)
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        """Return the instant."""
+        del dialect
+        return None if value is None else _EPOCH + timedelta(microseconds=value)
+
+
+class Hour(TypeDecorator[datetime]):
+    """The start of a UTC hour, kept as hours since 1970."""
+
+    impl = Integer
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        """Return the hour's number."""
+        del dialect
+        return None if value is None else hour_number(value)
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        """Return the hour's start."""
+        del dialect
+        return None if value is None else hour_start(value)
+
+
+class ExactSum(TypeDecorator[int]):
+    """An integer without bound, kept as decimal text."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> str | None:
+        """Return the digits."""
+        del dialect
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> int | None:
+        """Return the number."""
+        del dialect
+        return None if value is None else int(value)
+
+
+metadata = MetaData()
+
+facts = Table(
+    "fact",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+"""Single facts of the whole ledger: schema, revision, birth, labels, horizon, overflow."""
+
+scopes = Table(
+    "scope",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("account", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("born_at", Instant, nullable=False),
+    Column("counts_from", Instant, nullable=False),
+    Column("data_through", Hour),
+    Column("settled_through", Hour),
+    Column("last_success_at", Instant),
+    Column("history_from", Hour),
+    Column("restated_up", ExactSum, nullable=False),
+    Column("restated_down", ExactSum, nullable=False),
+    Column("restated_hours", BigInteger, nullable=False),
+    UniqueConstraint("account", "source"),
+)
+"""One source of one account: what a restatement replaces. Hours that began before `counts_from` are history."""
+
+series = Table(
+    "series",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("scope_id", ForeignKey("scope.id"), nullable=False),
+    *(Column(name, Text, nullable=False) for name in DIMENSIONS),
+    Column("label_set_id", ForeignKey("label_set.id"), nullable=False),
+    *(Column(f"folded_{name}", ExactSum, nullable=False) for name in MEASURES),
+    UniqueConstraint("scope_id", *DIMENSIONS),
+)
+"""One combination of dimensions; `folded_*` sums up its charges of the hours before the retention's horizon."""
+
+charges = Table(
+    "charge",
+    metadata,
+    Column("scope_id", ForeignKey("scope.id"), primary_key=True, autoincrement=False),
+    Column("hour", Integer, primary_key=True, autoincrement=False),
+    Column("series_id", ForeignKey("series.id"), primary_key=True, autoincrement=False),
+    *(Column(name, BigInteger, nullable=False) for name in MEASURES),
+    sqlite_with_rowid=False,
+)
+
+observed_hours = Table(
+    "observed_hour",
+    metadata,
+    Column("scope_id", ForeignKey("scope.id"), primary_key=True, autoincrement=False),
+    Column("hour", Integer, primary_key=True, autoincrement=False),
+    Column("complete", Boolean, nullable=False),
+    Column("changed_at", Instant),
+    sqlite_with_rowid=False,
+)
+"""The hours a successful poll has covered; `complete` once one has after the hour's end."""
+
+label_sets = Table(
+    "label_set",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("labels", Text, nullable=False),
+)
+"""The admitted label sets, in order of admission; `labels` is a JSON array of values."""
+
+counters = Table(
+    "counter",
+    metadata,
+    Column("label_set_id", ForeignKey("label_set.id"), primary_key=True, autoincrement=False),
+    Column("measure", Text, primary_key=True),
+    Column("unit", Text, primary_key=True),
+    Column("grown", ExactSum, nullable=False),
+    Column("published", ExactSum, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("released", Boolean, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+unit_prices = Table(
+    "unit_price",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("product", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("app", Text, primary_key=True),
+    Column("gpu_class", Text, primary_key=True),
+    Column("unit", Text, primary_key=True),
+    Column("hour", Hour, nullable=False),
+    Column("price", BigInteger, nullable=False),
+    Column("discount", BigInteger, nullable=False),
+)
+
+balances = Table(
+    "balance",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("at", Instant, primary_key=True),
+    Column("amount", BigInteger, nullable=False),
+)
+"""Balances as they changed, and the newest observation."""
+
+invoices = Table(
+    "invoice",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("number", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("period_start", Instant, nullable=False),
+    Column("period_end", Instant, nullable=False),
+    Column("issued_at", Instant),
+    Column("due_at", Instant),
+    Column("currency", Text, nullable=False),
+    *(Column(name, BigInteger, nullable=False) for name in ("subtotal", "credits", "tax", "total")),
+)
+
+source_choices = Table(
+    "source_choice",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("sources", Text, nullable=False),
+    Column("chosen_at", Instant, nullable=False),
+)
+"""What `auto` found for an account: made once, so that no hour is ever counted from two kinds of source."""
+
+SCHEMA_VERSION = 1
+
+_MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {}
+"""For each older version, the step to the next."""
+
+
+def bring_up_to_date(connection: Connection) -> None:
+    """Create the tables of an empty database, or migrate those of an older version, in the caller's transaction.
+
+    Raises:
+        LedgerError: the ledger is of a newer version than this exporter knows, or the database holds other tables.
+    """
+    if not inspect(connection).has_table(facts.name):
+        metadata.create_all(connection)
+        connection.execute(facts.insert(), {"name": "schema", "value": str(SCHEMA_VERSION)})
+        return
+    found = connection.scalar(select(facts.c.value).where(facts.c.name == "schema"))
+    if found is None:
+        raise LedgerError(
+            "the ledger's database has a table `fact` that is not fal-exporter's; give it an own database"
+        )
+    version = int(found)
+    if version > SCHEMA_VERSION:
+        raise LedgerError(
+            f"the ledger has schema {version}, this exporter knows up to {SCHEMA_VERSION}; "
+            "run the newer exporter again, or start with a new ledger"
+        )
+    for step in range(version, SCHEMA_VERSION):
+        _MIGRATIONS[step](connection)
+    connection.execute(facts.update().where(facts.c.name == "schema"), {"value": str(SCHEMA_VERSION)})

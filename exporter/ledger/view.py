@@ -1,0 +1,79 @@
+"""What the ledger shows of itself at one instant: immutable, and cheap to make when little has changed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from exporter.charges import Balance, Invoice
+from exporter.samples import Pages
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeState:
+    """How far one source of one account is known.
+
+    Attributes:
+        born_at: when the ledger first took this source up.
+        data_through: end of the last complete hour up to which every hour has been covered; None before the first poll.
+        settled_through: end of the last hour that is older than the settle delay and has been polled since.
+        history_from: start of the earliest hour from which on every hour has been covered.
+        last_success_at: start of the last successful poll.
+        restated_up, restated_down: nano-USD by which complete hours have been changed, each positive.
+        restated_hours: how many times a complete hour has been changed.
+    """
+
+    account: str
+    source: str
+    born_at: datetime
+    data_through: datetime | None
+    settled_through: datetime | None
+    history_from: datetime | None
+    last_success_at: datetime | None
+    restated_up: int
+    restated_down: int
+    restated_hours: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodTotals:
+    """One account's spend in nano-USD."""
+
+    current_hour: int
+    last_hour: int
+    today: int
+    month_to_date: int
+    last_month: int
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerView:
+    """The ledger's figures at an instant. Every table's values are in nano-units.
+
+    The labels of a table are the configured labels; `quantity` has `unit` after them, and `unit_prices` has account,
+    product, model, app, gpu_class and unit. Counters carry the instant of their creation.
+    """
+
+    sequence: int
+    at: datetime
+    labels: tuple[str, ...]
+    spend: Pages
+    discount: Pages
+    gpu_seconds: Pages
+    quantity: Pages
+    pending: Pages
+    current_hour: Pages
+    last_hour: Pages
+    today: Pages
+    month_to_date: Pages
+    last_month: Pages
+    gpu_time_last_hour: Pages
+    gpu_time_month_to_date: Pages
+    unit_prices: Pages
+    scopes: tuple[ScopeState, ...]
+    totals: Mapping[str, PeriodTotals]
+    balances: tuple[Balance, ...]
+    invoices: tuple[Invoice, ...]
+    charges: int
+    label_sets: int
+    overflowed_series: int
+    born_at: datetime
