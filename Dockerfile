@@ -1,0 +1,35 @@
+# The image of fal-exporter. Build: docker build -t fal-exporter .
+# Run read-only, with the ledger on a volume:
+#   docker run --read-only -e FAL_KEY -p 8080:8080 -v fal-exporter:/data fal-exporter
+ARG BASE_IMAGE=python:3.13-slim-bookworm
+
+# pip lives in this stage alone: the environment that is copied on has the exporter and its dependencies, no installer.
+FROM ${BASE_IMAGE} AS build
+WORKDIR /src
+RUN python3 -m venv /opt/build && python3 -m venv --without-pip /opt/fal-exporter && mkdir /data
+COPY pyproject.toml README.md LICENSE ./
+COPY exporter exporter
+RUN /opt/build/bin/pip --python /opt/fal-exporter/bin/python install --no-cache-dir --only-binary=:all: .
+
+FROM ${BASE_IMAGE}
+ARG VERSION=""
+ARG REVISION=""
+LABEL org.opencontainers.image.title="fal-exporter" \
+      org.opencontainers.image.description="Prometheus exporter and FinOps sidecar for fal usage and billing, with an exact ledger" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=build /opt/fal-exporter /opt/fal-exporter
+# A new volume takes over the owner of the folder it is mounted on.
+COPY --from=build --chown=65532:65532 /data /data
+ENV PATH=/opt/fal-exporter/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    FAL_EXPORTER_LEDGER_URL=sqlite:////data/ledger.sqlite
+WORKDIR /data
+VOLUME /data
+EXPOSE 8080
+USER 65532:65532
+HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 CMD ["fal-exporter", "healthcheck"]
+ENTRYPOINT ["fal-exporter"]
+CMD ["serve"]

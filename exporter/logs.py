@@ -1,0 +1,105 @@
+"""Structured logs: one line an event, as text or JSON, with UTC time stamps and without keys."""
+
+import logging
+import re
+from collections.abc import Callable, Iterable
+from typing import TextIO
+
+import structlog
+from pydantic import SecretStr
+
+_REDACTED = "[redacted]"
+# No pattern asks for a word's edge: on a terminal the letter that ends a colour code stands before a value.
+_HEADER = re.compile(r"(?P<scheme>Key|Bearer)(?P<blank>\s+)[^\s:\"',;]+:[^\s\"',;]+")
+_FAL_KEY = re.compile(r"[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}:[0-9A-Za-z_-]{8,}")
+_KEY_SHAPE = re.compile(r"[^\s\"',;:()]{4,}:[^\s\"',;/()][^\s\"',;()]{5,}")
+_CHATTY = ("httpx", "apscheduler", "asyncio")
+_VERY_CHATTY = ("httpcore", "hpack")
+
+
+def redact(text: str, secrets: Iterable[str] = ()) -> str:
+    """Return a text without the secrets, without anything sent as a key, and without keys of fal's usual shape."""
+    for secret in secrets:
+        text = text.replace(secret, _REDACTED)
+    text = _HEADER.sub(rf"\g<scheme>\g<blank>{_REDACTED}", text)
+    return _FAL_KEY.sub(_REDACTED, text)
+
+
+def redact_loosely(text: str) -> str:
+    """Return a text a user wrote without anything that may be a key in the wrong place: all that is `word:word`."""
+    return _KEY_SHAPE.sub(_REDACTED, text)
+
+
+def configure_logging(*, log_format: str, level: str, stream: TextIO, secrets: Iterable[SecretStr] = ()) -> None:
+    """Send every log of this process, ours and the libraries', to a stream.
+
+    Args:
+        log_format: `text` or `json`.
+        level: the least level that is written: `debug`, `info`, `warning` or `error`.
+        stream: where the lines go.
+        secrets: values that never appear in a line, beside what `redact` finds by itself; blank ones are ignored.
+    """
+    hidden = {part for secret in secrets for part in _parts(secret.get_secret_value())}
+    ordered = sorted(hidden, key=len, reverse=True)
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(log_format, stream)],
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_Redacting(formatter, lambda line: redact(line, ordered)))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    logging.captureWarnings(capture=True)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
+    for name in _VERY_CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
+class _Redacting(logging.Formatter):
+    """Formats by another formatter, and takes secrets out of the finished line: of messages, values and tracebacks."""
+
+    def __init__(self, inner: logging.Formatter, clean: Callable[[str], str]) -> None:
+        super().__init__()
+        self._inner = inner
+        self._clean = clean
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._clean(self._inner.format(record))
+
+
+def _parts(secret: str) -> Iterable[str]:
+    """Yield what must not be read of a key: all of it, and its secret half alone."""
+    return (part for part in (secret, secret.partition(":")[2]) if part.strip())
+
+
+def _rendering(log_format: str, stream: TextIO) -> list[structlog.typing.Processor]:
+    if log_format == "json":
+        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
+    return [
+        structlog.dev.ConsoleRenderer(
+            colors=stream.isatty(), pad_event_to=0, pad_level=False, exception_formatter=structlog.dev.plain_traceback
+        )
+    ]

@@ -1,0 +1,122 @@
+"""Joins what the user set: flags before the environment before the file before the defaults."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import EnvSettingsSource
+
+from exporter.errors import ConfigurationError
+from exporter.logs import redact_loosely
+from exporter.settings.addresses import Listen, parse_listen
+from exporter.settings.files import read_file
+from exporter.settings.model import Settings
+from exporter.settings.names import (
+    ENVIRONMENT_PREFIX,
+    FILE_ONLY,
+    NEVER_IN_FILE,
+    Origins,
+    environment_name,
+    file_name,
+    flag_name,
+    nearest,
+)
+from exporter.settings.problems import sentences
+
+_SERVICE_LINK = re.compile(
+    r"(?:\w+_)?(?:SERVICE_HOST=.*|SERVICE_PORT(?:_\w+)?=\d+|PORT=\w+://.*|PORT_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?=.*)"
+)
+"""What Kubernetes adds to the environment of every pod beside a service named fal-exporter: not settings."""
+
+
+def load_settings(flags: Mapping[str, object]) -> Settings:
+    """Return the settings.
+
+    Args:
+        flags: what was given on the command line, by field.
+
+    Raises:
+        ConfigurationError: one line for each problem, each naming its setting as the user wrote it.
+    """
+    values, origins, problems = _join(flags)
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        problems += sentences(error, origins)
+    if problems:
+        raise ConfigurationError("\n".join(dict.fromkeys(problems)))
+    return settings
+
+
+def listening_address() -> Listen:
+    """Return where a server with this environment listens, whatever else may be wrong with its settings.
+
+    Raises:
+        ConfigurationError: the address is not one.
+    """
+    values, origins, _ = _join({})
+    try:
+        return parse_listen(str(values.get("listen", Settings.model_fields["listen"].default)))
+    except ValueError as error:
+        raise ConfigurationError(f"{origins['listen']}: {error}") from None
+
+
+def _join(flags: Mapping[str, object]) -> tuple[dict[str, object], Origins, list[str]]:
+    values: dict[str, object] = {}
+    origins, problems = Origins(), list(_unknown_variables())
+
+    def add(layer: Mapping[str, object], names: Mapping[str, str]) -> None:
+        for field in layer.keys() - values.keys():
+            values[field], origins[field] = layer[field], names[field]
+
+    add(flags, {field: flag_name(field) for field in flags})
+    environment = _Environment(Settings)()
+    add(environment, {field: environment_name(field) for field in environment})
+    if "config_file" in values:
+        path = Path(str(values["config_file"]))
+        try:
+            file = read_file(path)
+        except ValueError as error:
+            raise ConfigurationError(f'{origins["config_file"]}: "{redact_loosely(str(path))}" {error}') from None
+        fields = {file_name(field): field for field in Settings.model_fields if field not in NEVER_IN_FILE}
+        add(
+            {fields[name]: value for name, value in file.items() if name in fields},
+            {field: f"{path}: {name}" for name, field in fields.items()},
+        )
+        known = {name: name for name in fields}
+        problems += (
+            f"{path}: {redact_loosely(name)} is not a setting of a file{_suggestion(name, known)}"
+            for name in file
+            if name not in fields
+        )
+    return values, origins, problems
+
+
+class _Environment(EnvSettingsSource):
+    """The environment, under the names of `exporter.settings.names` alone."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[object, str, bool]:  # noqa: ARG002  theirs
+        """Return the text of a setting's variable, or None where it is not set or empty."""
+        name = None if field_name in FILE_ONLY else environment_name(field_name)
+        return name and self.env_vars.get(name), field_name, False
+
+
+def _unknown_variables() -> Iterator[str]:
+    known = {field: environment_name(field) for field in Settings.model_fields if field not in FILE_ONLY}
+    for variable, value in sorted(os.environ.items()):
+        name = variable.removeprefix(ENVIRONMENT_PREFIX)
+        if name == variable or variable in known.values() or _SERVICE_LINK.fullmatch(f"{name}={value}"):
+            continue
+        if name == "ACCOUNTS":
+            yield f"{variable} is not a setting; list accounts in a file named by {environment_name('config_file')}"
+        else:
+            yield f"{variable} is not a setting{_suggestion(name, known)}"
+
+
+def _suggestion(name: str, known: Mapping[str, str]) -> str:
+    """Suggest the nearest known name, in the form in which it is to be written."""
+    near = nearest(name.upper().removeprefix(ENVIRONMENT_PREFIX).lower().replace("-", "_"), list(known))
+    return f"; did you mean {known[near]}?" if near else "; the README lists them all"

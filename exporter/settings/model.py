@@ -1,0 +1,219 @@
+"""The settings, each with its default and what it means; the README's table and the flags are made from here."""
+
+from collections import Counter
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from exporter.settings.accounts import Account, AccountEntry, AccountName
+from exporter.settings.addresses import Listen
+from exporter.settings.fields import (
+    BaseUrl,
+    Duration,
+    History,
+    Hours,
+    Key,
+    KeyPath,
+    Labels,
+    LedgerUrl,
+    ListenAddress,
+    Size,
+    Sources,
+    Zone,
+    between,
+    one_of,
+)
+from exporter.settings.problems import Contradiction
+from exporter.settings.quantities import format_duration
+from exporter.settings.selections import DEFAULT_LABELS
+
+LogFormat = Literal["text", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+def _seconds(count: int) -> timedelta:
+    return timedelta(seconds=count)
+
+
+class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialiser mypy derives from pydantic's base
+    """Everything a user can set. Durations are `timedelta`, sizes bytes; an optional setting that is not given is None.
+
+    Built by `exporter.settings.load_settings`, which names a problem's setting as the user wrote it. Built directly, as
+    tests do, it takes its values from the arguments alone and never looks at the environment.
+    """
+
+    model_config = SettingsConfigDict(
+        case_sensitive=True,
+        env_ignore_empty=True,
+        enable_decoding=False,
+        validate_by_name=True,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    key: Key | None = Field(default=None, description="Key of the account to poll, `key_id:key_secret`.")
+    key_file: KeyPath | None = Field(
+        default=None,
+        description="File that holds the key instead; read again when it changes.",
+    )
+    config_file: Path | None = Field(
+        default=None,
+        description="YAML (`.yaml`, `.yml`) or TOML (`.toml`) file with settings under these names and `accounts`.",
+    )
+    account: AccountName = Field(
+        default="default",
+        description="Name of the account of `FAL_KEY` or `FAL_KEY_FILE`: the value of the `account` label.",
+    )
+    entries: tuple[AccountEntry, ...] = Field(
+        default=(),
+        validation_alias="accounts",
+        description="Several accounts instead of one: a list of `name`, one of `key`, `key_file` and `key_env`, and "
+        "perhaps `sources`.",
+    )
+    sources: Sources = Field(
+        default=None,
+        description="What to poll: `models,serverless`, `organization` or `reporting`; `auto`: what the key may read.",
+    )
+    platform_url: BaseUrl = Field(default="https://api.fal.ai/v1", description="Base URL of fal's platform interface.")
+    reporting_url: BaseUrl = Field(
+        default="https://rest.alpha.fal.ai", description="Base URL of fal's reporting interface."
+    )
+    listen: ListenAddress = Field(
+        default=Listen("0.0.0.0", 8080),  # noqa: S104  an exporter is scraped from outside its container
+        description="Address to listen on, `host:port`; an empty host is all IPv4 addresses.",
+    )
+    ledger_url: LedgerUrl = Field(
+        default="sqlite:///fal-exporter.sqlite",
+        validate_default=True,
+        description="SQLite file of the ledger; three slashes before a path relative to the working directory, four "
+        "before an absolute one. The container image sets `sqlite:////data/ledger.sqlite`.",
+    )
+    poll_interval: Annotated[Duration, between("10s", "1h")] = Field(
+        default=_seconds(300), description="Time between polls of the running hour and the one before."
+    )
+    history: Annotated[History, between("1h", "90d")] = Field(
+        default=None,
+        description="History to load at the first start, at most 90d; `auto` is since the start of the previous month.",
+    )
+    timezone: Zone = Field(
+        default=ZoneInfo("UTC"),
+        description='IANA time zone of "today" and "month" in the gauges; the ledger is in UTC.',
+    )
+    labels: Labels = Field(
+        default=DEFAULT_LABELS,
+        description="Labels of what is charged, a comma list; `environment` and `api_key` can be added, all but "
+        "`account` left out.",
+    )
+    max_series: int = Field(
+        default=10_000,
+        ge=100,
+        le=1_000_000,
+        description="Label combinations of charges to publish; further ones are folded into `__other__`.",
+    )
+    series_birth_hold: Annotated[Duration, between("0s", "1h")] = Field(
+        default=_seconds(120),
+        description="How long a new series stays at 0 before it gets its value; at least two scrape intervals.",
+    )
+    settle_delay: Annotated[Hours, between("1h", "30d")] = Field(
+        default=timedelta(hours=48), description="Age at which an hour counts as settled."
+    )
+    retention: Annotated[Hours, between("62d", "3650d")] = Field(
+        default=timedelta(days=400), description="Age at which hours are folded into totals; counters do not notice."
+    )
+    balance_interval: Annotated[Duration, between("10s", "1d")] = Field(
+        default=_seconds(60), description="Time between polls of the credit balance and the lock state."
+    )
+    invoice_interval: Annotated[Duration, between("1m", "7d")] = Field(
+        default=timedelta(hours=6), description="Time between polls of the invoices."
+    )
+    recent_window: Annotated[Hours, between("2h", "31d")] = Field(
+        default=timedelta(hours=48), description="Window that is read again every hour for late charges."
+    )
+    deep_window: Annotated[Hours, between("1d", "90d")] = Field(
+        default=timedelta(days=8), description="Window that is read again every day for late charges and corrections."
+    )
+    request_timeout: Annotated[Duration, between("1s", "10m")] = Field(
+        default=_seconds(30), description="Longest wait for fal to connect, or to send the next part of an answer."
+    )
+    request_concurrency: int = Field(
+        default=4, ge=1, le=64, description="Requests in flight at once, for each account."
+    )
+    request_attempts: int = Field(default=5, ge=1, le=20, description="Attempts at a request before its poll fails.")
+    poll_deadline: Annotated[Duration, between("1s", "1h")] = Field(
+        default=_seconds(240), description="Longest duration of a poll, with all its pages and repeated attempts."
+    )
+    page_size: int = Field(default=1000, ge=1, le=10_000, description="Rows to ask for in a page.")
+    max_answer_size: Size = Field(default=64 * 2**20, description="Largest answer to accept from fal, decompressed.")
+    log_format: Annotated[LogFormat, one_of("text", "json")] = Field(default="text", description="`text` or `json`.")
+    log_level: Annotated[LogLevel, one_of("debug", "info", "warning", "error")] = Field(
+        default="info", description="`debug`, `info`, `warning` or `error`."
+    )
+    access_log: bool = Field(default=False, description="Log every HTTP request that is answered.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003  the names are pydantic's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take values from the arguments alone: `load_settings` joins the layers and remembers each value's origin."""
+        return (init_settings,)
+
+    @model_validator(mode="after")
+    def _one_way_to_keys(self) -> Self:
+        if self.entries:
+            for single in ("key", "key_file", "account"):
+                if single in self.model_fields_set:
+                    raise Contradiction(f"{{{single}}} and {{entries}} are both given; keep one of them")
+            for name, count in Counter(entry.name for entry in self.entries).items():
+                if count > 1:
+                    shown = name.replace("{", "{{").replace("}", "}}")
+                    raise Contradiction(
+                        f'{{entries}}: the name "{shown}" is given to {count} accounts; give each its own'
+                    )
+        elif self.key is not None and self.key_file is not None:
+            raise Contradiction("{key} and {key_file} are both given; keep one of them")
+        elif self.key is None and self.key_file is None:
+            raise Contradiction(
+                "no key is given; set FAL_KEY or FAL_KEY_FILE, or list accounts in the file of FAL_EXPORTER_CONFIG_FILE"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _durations_fit(self) -> Self:
+        for shorter, longer in (
+            ("recent_window", "deep_window"),
+            ("settle_delay", "deep_window"),
+            ("deep_window", "retention"),
+            ("history", "retention"),
+            ("request_timeout", "poll_deadline"),
+        ):
+            short, long = getattr(self, shorter), getattr(self, longer)
+            if short is not None and short > long:
+                raise Contradiction(
+                    f"{{{shorter}}} ({format_duration(short)}) is longer than {{{longer}}} ({format_duration(long)}); "
+                    "shorten the first or lengthen the second"
+                )
+        return self
+
+    @cached_property
+    def accounts(self) -> tuple[Account, ...]:
+        """The accounts to poll: those of the file, or the one of `key` or `key_file`; at least one."""
+        entries = self.entries or (AccountEntry(name=self.account, key=self.key, key_file=self.key_file),)
+        return tuple(
+            Account(
+                name=entry.name,
+                sources=entry.sources if "sources" in entry.model_fields_set else self.sources,
+                key=entry.key_source(),
+            )
+            for entry in entries
+        )

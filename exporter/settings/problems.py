@@ -1,0 +1,67 @@
+"""What is wrong with settings, one sentence for each problem, in the names the user wrote; never with a secret."""
+
+from collections.abc import Iterator
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from exporter.logs import redact, redact_loosely
+from exporter.settings.names import Origins, nearest
+
+_SECRET = frozenset({"key", "ledger_url"})
+_LONGEST = 60
+
+
+class Contradiction(ValueError):  # noqa: N818  it reads as what it is
+    """Settings that do not go together: a whole sentence, with `{field}` where a setting is to be named."""
+
+
+def sentences(error: ValidationError, origins: Origins) -> Iterator[str]:
+    """Yield a sentence for each problem that pydantic found."""
+    for problem in error.errors(include_url=False):
+        cause = problem.get("ctx", {}).get("error")
+        if isinstance(cause, Contradiction):
+            yield redact(str(cause).format_map(origins))
+        else:
+            yield redact(f"{_name(problem['loc'], origins)}: {_predicate(problem, cause)}")
+
+
+def _name(location: tuple[int | str, ...], origins: Origins) -> str:
+    field, *inner = location
+    steps = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in inner)
+    return origins["entries" if field == "accounts" else str(field)] + steps
+
+
+def _predicate(problem: ErrorDetails, cause: object) -> str:
+    kind, value, context = problem["type"], problem["input"], problem.get("ctx", {})
+    match kind:
+        case "value_error":
+            predicate = str(cause)
+        case "missing":
+            return "is missing; add it"
+        case "extra_forbidden":
+            near = nearest(str(problem["loc"][-1]), ["name", "key", "key_file", "key_env", "sources"])
+            return f"is not a setting of an account{f'; did you mean {near}?' if near else ''}"
+        case "greater_than_equal":
+            predicate = f"is less than {context['ge']}, the least that is accepted"
+        case "less_than_equal":
+            predicate = f"is more than {context['le']}, the most that is accepted"
+        case "bool_parsing" | "bool_type":
+            predicate = "is neither true nor false"
+        case "tuple_type":
+            return "is not a list; each of its entries has a name and one of key, key_file and key_env"
+        case "model_type" | "model_attributes_type":
+            return "is not an account; an account has a name and one of key, key_file and key_env"
+        case "path_type":
+            predicate = "is not the path of a file"
+        case _:
+            predicate = "is not a whole number" if kind.startswith("int_") else "is not accepted"
+    return predicate if problem["loc"][-1] in _SECRET else f"{_shown(value)}{predicate}"
+
+
+def _shown(value: object) -> str:
+    """Return a value in quotes, or nothing where it is no plain value or long."""
+    text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if isinstance(value, dict) or not text or len(text) > _LONGEST or not text.isprintable():
+        return ""
+    return f'"{redact_loosely(text)}" '

@@ -1,0 +1,62 @@
+import pickle
+from datetime import timedelta
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from exporter.settings import Settings
+from exporter.settings.problems import Contradiction
+
+KEY = SecretStr("key-id:key-secret-value")
+
+
+def test_settings_built_directly_never_look_at_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAL_KEY_FILE", "/nowhere")
+    for name in ("FAL_EXPORTER_POLL_INTERVAL", "POLL_INTERVAL", "poll_interval"):
+        monkeypatch.setenv(name, "1m")
+    assert Settings(key=KEY).poll_interval == timedelta(minutes=5)
+
+
+def test_settings_cannot_be_changed() -> None:
+    settings = Settings(key=KEY)
+    with pytest.raises(ValidationError):
+        settings.max_series = 5
+
+
+def test_settings_go_to_another_process_whole() -> None:
+    settings = Settings(key=KEY, timezone="Europe/Berlin")  # type: ignore[arg-type]  # as a user writes it
+    copy = pickle.loads(pickle.dumps(settings))  # noqa: S301  made here
+    assert copy == settings
+    assert copy.accounts[0].key() == KEY
+
+
+def test_a_secret_is_not_in_what_is_printed_of_settings() -> None:
+    settings = Settings(key=KEY)
+    for text in (repr(settings), str(settings), repr(settings.accounts), repr(settings.model_dump())):
+        assert "secret-value" not in text
+
+
+@pytest.mark.parametrize(
+    ("shorter", "longer", "values"),
+    [
+        ("recent_window", "deep_window", {"recent_window": "10d"}),
+        ("settle_delay", "deep_window", {"settle_delay": "9d"}),
+        ("deep_window", "retention", {"deep_window": "80d", "retention": "70d"}),
+        ("history", "retention", {"history": "80d", "retention": "70d"}),
+        ("request_timeout", "poll_deadline", {"request_timeout": "5m", "poll_deadline": "1m"}),
+    ],
+)
+def test_windows_that_do_not_fit_into_one_another_are_refused(
+    shorter: str, longer: str, values: dict[str, str]
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Settings.model_validate({"key": KEY, **values})
+    cause = caught.value.errors()[0]["ctx"]["error"]
+    assert isinstance(cause, Contradiction)
+    assert f"{{{shorter}}}" in str(cause)
+    assert f"{{{longer}}}" in str(cause)
+
+
+def test_the_name_of_the_single_account_does_not_go_with_a_list_of_accounts() -> None:
+    with pytest.raises(ValidationError, match="both given"):
+        Settings.model_validate({"account": "one", "accounts": [{"name": "two", "key": KEY}]})

@@ -1,0 +1,35 @@
+import re
+
+from exporter.settings import Settings, settings_table
+
+
+def test_every_setting_has_a_row_with_its_names_default_and_meaning() -> None:
+    head, rule, *rows = settings_table().splitlines()
+    assert {line.count("|") for line in (head, rule, *rows)} == {6}
+    assert len(rows) == len(Settings.model_fields)
+    assert (
+        "| `FAL_EXPORTER_SERIES_BIRTH_HOLD` | `--series-birth-hold` | `series_birth_hold` | `2m` "
+        "| How long a new series stays at 0 before it gets its value; at least two scrape intervals. |"
+    ) in rows
+    assert [row.split("`")[1] for row in rows if "| `auto` |" in row] == [
+        "FAL_EXPORTER_SOURCES",
+        "FAL_EXPORTER_HISTORY",
+    ]
+
+
+def test_every_meaning_is_a_sentence() -> None:
+    for info in Settings.model_fields.values():
+        assert re.fullmatch(r"[A-Z`].+\.", str(info.description))
+
+
+def test_every_default_in_the_table_reads_as_the_default() -> None:
+    defaults = {}
+    for row in settings_table().splitlines()[2:]:
+        _, _, _, file, default, _, _ = (cell.strip(" `") for cell in row.split("|"))
+        if default:
+            defaults[file] = default
+    written = Settings.model_validate({"key": "id:secret", **defaults})
+    assert written.model_dump(exclude={"key"}) == Settings.model_validate({"key": "id:secret"}).model_dump(
+        exclude={"key"}
+    )
+    assert len(defaults) > 20

@@ -1,0 +1,300 @@
+import http.server
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from types import ModuleType
+from typing import ClassVar
+
+import pytest
+import structlog
+
+import exporter
+from exporter.cli import main
+from exporter.errors import ConfigurationError, FalExporterError
+from exporter.settings import Settings
+
+KEY = "key-id:key-secret-value"
+
+
+class StandIn(ModuleType):
+    """Stands for `exporter.app`: remembers how it was called, and answers or fails as it is told."""
+
+    def __init__(self) -> None:
+        super().__init__("exporter.app")
+        self.calls: list[tuple[str, object]] = []
+        self.answer: int | BaseException = 0
+
+    def _called(self, name: str, given: object) -> int:
+        self.calls.append((name, given))
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer
+
+    def run_serve(self, settings: Settings) -> int:
+        return self._called("serve", settings)
+
+    def run_check(self, settings: Settings) -> int:
+        return self._called("check", settings)
+
+    def run_demo(self, *, listen: tuple[str, int], seed: int, days: int) -> int:
+        return self._called("demo", (listen, seed, days))
+
+    def run_simulate(self, *, host: str, port: int, seed: int) -> int:
+        return self._called("simulate", (host, port, seed))
+
+
+@pytest.fixture(autouse=True)
+def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+    for name in os.environ:
+        if name.startswith("FAL_"):
+            monkeypatch.delenv(name)
+    stand_in = StandIn()
+    monkeypatch.setitem(sys.modules, "exporter.app", stand_in)
+    monkeypatch.setattr(exporter, "app", stand_in, raising=False)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield stand_in
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_a_command_gets_the_settings_and_gives_its_exit_code(
+    command: str, app: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAL_KEY", KEY)
+    app.answer = 1
+    assert main([command, "--poll-interval", "1m", "--access-log", "--max-series", "500"]) == 1
+    ((name, settings),) = app.calls
+    assert name == command
+    assert isinstance(settings, Settings)
+    assert (settings.poll_interval.total_seconds(), settings.access_log, settings.max_series) == (60, True, 500)
+
+
+def test_a_switch_can_be_turned_off_over_the_environment(app: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAL_KEY", KEY)
+    monkeypatch.setenv("FAL_EXPORTER_ACCESS_LOG", "true")
+    main(["serve"])
+    main(["serve", "--no-access-log"])
+    assert [getattr(settings, "access_log", None) for _, settings in app.calls] == [True, False]
+
+
+def test_demo_and_simulate_have_defaults_of_their_own(app: StandIn) -> None:
+    assert main(["demo"]) == 0
+    assert main(["demo", "--listen", ":0", "--seed", "7", "--days", "3"]) == 0
+    assert main(["simulate", "--listen", "[::1]:9000", "--seed", "2"]) == 0
+    assert app.calls == [
+        ("demo", (("127.0.0.1", 8080), 1, 30)),
+        ("demo", (("0.0.0.0", 0), 7, 3)),  # noqa: S104  named, not bound
+        ("simulate", ("::1", 9000, 2)),
+    ]
+
+
+def test_a_wrong_setting_is_one_sentence_and_exit_code_2(app: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve"]) == 2
+    assert capsys.readouterr() == (
+        "",
+        (
+            "fal-exporter: no key is given; set FAL_KEY or FAL_KEY_FILE, or list accounts in the file of "
+            "FAL_EXPORTER_CONFIG_FILE\n"
+        ),
+    )
+    assert not app.calls
+
+
+def test_several_wrong_settings_are_a_line_each(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAL_KEY", KEY)
+    assert main(["serve", "--history", "91d", "--listen", "8080"]) == 2
+    assert [line.partition(": ")[2].partition(":")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "--listen",
+        "--history",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["serve", "--poll-intervall", "5m"], "--poll-interval"),
+        (["serve", "--key", KEY], "--key-file"),
+        (["serve", f"--key={KEY}"], "--key-file"),
+        (["serve", KEY], "unexpected extra argument ([redacted])"),
+        (["demo", "--days", "91"], "91 is not in the range 1<=x<=90"),
+        (["demo", "--listen", "8080"], "is not an address to listen on; write it like"),
+        (["simulate", "--seed", "x"], "'x' is not a valid integer"),
+        (["served"], "No such command 'served'"),
+    ],
+)
+def test_a_wrong_command_line_is_one_sentence_and_exit_code_2(
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert sentence in line
+    assert "--help tells more" in line
+    assert "secret-value" not in line
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (FalExporterError("the ledger is gone"), 1, "fal-exporter: the ledger is gone"),
+        (ConfigurationError("the zone is wrong"), 2, "fal-exporter: the zone is wrong"),
+        (
+            RuntimeError(f"Key {KEY} was\nrefused"),
+            1,
+            (
+                "fal-exporter: an unexpected error, RuntimeError (Key [redacted] was refused), ended the command; "
+                "run it again with --log-level debug to see where"
+            ),
+        ),
+        (ValueError(), 1, "an unexpected error, ValueError, ended the command"),
+    ],
+)
+def test_an_error_is_a_sentence_without_a_traceback(
+    error: Exception, code: int, line: str, app: StandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app.answer = error
+    assert main(["simulate"]) == code
+    (shown,) = capsys.readouterr().err.splitlines()
+    assert line in shown
+
+
+@pytest.mark.parametrize("command", ["serve", "demo", "simulate", "check"])
+def test_an_unexpected_error_shows_its_traceback_at_debug(
+    command: str, app: StandIn, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAL_KEY", KEY)
+    app.answer = RuntimeError(f"Key {KEY}")
+    assert main([command, "--log-level", "debug"]) == 1
+    shown = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in shown
+    assert shown.splitlines()[-1].endswith("ended the command; the traceback above says where")
+    assert "secret-value" not in shown
+
+
+def test_ctrl_c_ends_with_the_shells_exit_code(app: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    app.answer = KeyboardInterrupt()
+    assert main(["demo"]) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_served_log_is_in_the_configured_form_without_the_key(
+    app: StandIn, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAL_KEY", KEY)
+    assert main(["serve", "--log-format", "json"]) == 0
+    assert app.calls
+    structlog.get_logger("exporter").warning("said", value=KEY)
+    assert json.loads(capsys.readouterr().err)["value"] == "[redacted]"
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "demo", "simulate"])
+def test_every_command_helps(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"Usage: fal-exporter {command}")
+    assert ("--series-birth-hold" in text) == (command in {"serve", "check"})
+    assert "--key " not in text
+
+
+def test_the_list_of_commands_hides_what_is_for_containers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(command in text for command in ("serve", "check", "demo", "simulate"))
+    assert "healthcheck" not in text
+    assert main([]) == 2
+    assert capsys.readouterr().out == text
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"fal-exporter {exporter.__version__}\n"
+
+
+class Health(http.server.BaseHTTPRequestHandler):
+    answers: ClassVar[dict[str, int]] = {"/-/healthy": 200}
+
+    def do_GET(self) -> None:
+        self.send_response(self.answers.get(self.path, 404))
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Stay silent."""
+
+
+@pytest.fixture
+def server() -> Iterator[http.server.HTTPServer]:
+    with http.server.HTTPServer(("127.0.0.1", 0), Health) as listening:
+        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield listening
+        listening.shutdown()
+        thread.join()
+
+
+def test_the_health_check_asks_where_the_settings_say_and_passes_any_proxy(
+    server: http.server.HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAL_EXPORTER_LISTEN", f":{server.server_port}")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert main(["healthcheck"]) == 0
+
+
+def test_a_sick_or_absent_server_fails_the_health_check(
+    server: http.server.HTTPServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Health, "answers", {"/-/healthy": 503})
+    monkeypatch.setenv("FAL_EXPORTER_LISTEN", f"127.0.0.1:{server.server_port}")
+    assert main(["healthcheck"]) == 1
+    assert capsys.readouterr().err.endswith("answers 503\n")
+    server.server_close()
+    monkeypatch.setenv("FAL_EXPORTER_LISTEN", f":{server.server_port}")
+    assert main(["healthcheck"]) == 1
+    assert capsys.readouterr().err.startswith(f"fal-exporter: 127.0.0.1:{server.server_port} does not answer: ")
+    monkeypatch.setenv("FAL_EXPORTER_LISTEN", "nowhere")
+    assert main(["healthcheck"]) == 1
+    assert capsys.readouterr().err.startswith("fal-exporter: FAL_EXPORTER_LISTEN: is not an address to listen on")
+
+
+def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FAL_")} | variables
+    return subprocess.run(
+        [sys.executable, "-m", "exporter", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+
+def test_the_module_is_the_command() -> None:
+    finished = run("serve", "--poll-interval", "never", FAL_KEY=KEY)
+    assert finished.returncode == 2
+    assert finished.stdout == ""
+    assert finished.stderr == (
+        'fal-exporter: --poll-interval: "never" is not a duration; write it like 90s, 5m, 1h30m or 30d\n'
+    )
+
+
+def test_a_reader_that_went_away_is_no_traceback() -> None:
+    command = f"'{sys.executable}' -m exporter serve --help | true"
+    finished = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=30)
+    assert "Traceback" not in finished.stderr
+
+
+def test_the_list_of_commands_waits_for_no_heavy_import() -> None:
+    program = (
+        "import sys; from exporter.cli import main; main(['--help']); "
+        "sys.exit(any(name in sys.modules for name in ('pydantic', 'structlog', 'httpx', 'sqlalchemy')))"
+    )
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, timeout=30)
+    assert finished.returncode == 0

@@ -1,0 +1,168 @@
+import io
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from exporter.logs import configure_logging, redact, redact_loosely
+
+SECRET = SecretStr("rotated-id:rotated-secret-value")
+FAL_KEY = "1b2c3d4e-aaaa-bbbb-cccc-1234567890ab:0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def configured(
+    log_format: str = "json",
+    level: str = "info",
+    secrets: tuple[SecretStr, ...] = (),
+    stream: io.StringIO | None = None,
+) -> io.StringIO:
+    stream = stream or io.StringIO()
+    configure_logging(log_format=log_format, level=level, stream=stream, secrets=secrets)
+    return stream
+
+
+def test_an_event_is_one_json_object_a_line_with_a_utc_time() -> None:
+    stream = configured()
+    structlog.get_logger("exporter.schedule").info("poll finished", account="Größe", rows=3)
+    (line,) = stream.getvalue().splitlines()
+    event = json.loads(line)
+    assert event.pop("timestamp").endswith("Z")
+    assert event == {
+        "event": "poll finished",
+        "level": "info",
+        "logger": "exporter.schedule",
+        "account": "Größe",
+        "rows": 3,
+    }
+
+
+def test_a_line_of_a_library_has_the_same_shape() -> None:
+    stream = configured()
+    logging.getLogger("uvicorn.error").warning("started on %s", "port", extra={"port": 80})
+    event = json.loads(stream.getvalue())
+    assert event.pop("timestamp").endswith("Z")
+    assert event == {"event": "started on port", "level": "warning", "logger": "uvicorn.error", "port": 80}
+
+
+def test_text_is_plain_in_a_file_and_coloured_on_a_terminal() -> None:
+    stream, terminal = configured("text"), Terminal()
+    structlog.get_logger("exporter").info("poll finished", rows=3)
+    (line,) = stream.getvalue().splitlines()
+    assert line.endswith("poll finished [exporter] rows=3")
+    configured("text", stream=terminal)
+    structlog.get_logger("exporter").info("poll finished", rows=3)
+    assert "\x1b[" in terminal.getvalue()
+
+
+def test_what_is_below_the_level_is_not_written() -> None:
+    stream = configured(level="warning")
+    structlog.get_logger("exporter").info("quiet")
+    logging.getLogger("uvicorn").info("quiet")
+    structlog.get_logger("exporter").warning("loud")
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["loud"]
+
+
+@pytest.mark.parametrize("logger", ["httpx", "apscheduler.executors.default"])
+def test_chatter_of_libraries_is_kept_for_debug(logger: str) -> None:
+    stream = configured(level="info")
+    logging.getLogger(logger).info("HTTP Request: GET https://api.fal.ai")
+    assert not stream.getvalue()
+    stream = configured(level="debug")
+    logging.getLogger(logger).info("HTTP Request: GET https://api.fal.ai")
+    assert "HTTP Request" in stream.getvalue()
+
+
+def test_a_warning_of_python_is_logged() -> None:
+    stream = configured()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.captureWarnings(capture=False)
+        logging.captureWarnings(capture=True)
+        warnings.warn("an old call", DeprecationWarning, stacklevel=1)
+    assert "an old call" in json.loads(stream.getvalue())["event"]
+
+
+def test_being_configured_twice_writes_once() -> None:
+    configured()
+    stream = configured()
+    structlog.get_logger("exporter").info("once")
+    assert len(stream.getvalue().splitlines()) == 1
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+@pytest.mark.parametrize("terminal", [True, False])
+def test_no_key_is_in_any_part_of_a_line(log_format: str, terminal: bool) -> None:  # noqa: FBT001  a parameter of the test
+    stream = configured(log_format, "debug", (SECRET,), Terminal() if terminal else None)
+    value = SECRET.get_secret_value()
+    log = structlog.get_logger("exporter")
+    event = f"event {value}"
+    log.info(event, header=f"Key {FAL_KEY}", nested={"authorization": [value]}, half="rotated-secret-value")
+    log.info("an unknown key of the usual shape", value=FAL_KEY)
+    log.info("positional %s", value)
+    logging.getLogger("library").error("header %s", {"Authorization": "Key some-id:some-secret-value"})
+    try:
+        int(f"{value} {FAL_KEY}")
+    except ValueError:
+        log.exception("failed")
+        logging.getLogger("library").exception("failed")
+    text = stream.getvalue()
+    assert text.count("[redacted]") >= 10
+    for secret in ("rotated-secret-value", "some-secret-value", FAL_KEY.partition(":")[2]):
+        assert secret not in text
+
+
+@given(st.from_regex(r"[0-9a-z-]{8,40}:[0-9a-zA-Z_]{16,64}", fullmatch=True), st.sampled_from(["", " ", '"', "'", "}"]))
+def test_a_sent_key_never_survives(key: str, end: str) -> None:
+    assert key.partition(":")[2] not in redact(f"Authorization: Key {key}{end}")
+    assert key.partition(":")[2] not in redact_loosely(f"--sources {key}{end}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-11-21T22:07:49Z poll finished",
+        "https://api.fal.ai/v1 answered 500",
+        "Key rejected: the key was revoked",
+        "sqlite:////data/ledger.sqlite is locked",
+        "[::1]:8080 and 127.0.0.1:8080",
+        "fal-ai/flux/dev costs 0.025: an image",
+    ],
+)
+def test_ordinary_text_is_left_as_it_is(text: str) -> None:
+    assert redact(text) == text
+
+
+def test_a_blank_secret_hides_nothing() -> None:
+    stream = configured(secrets=(SecretStr(""), SecretStr("id:")))
+    structlog.get_logger("exporter").info("a whole sentence")
+    assert "a whole sentence" in stream.getvalue()
+
+
+def test_the_stream_is_the_one_that_was_given(capsys: pytest.CaptureFixture[str]) -> None:
+    configured(stream=io.StringIO())
+    structlog.get_logger("exporter").info("elsewhere")
+    assert capsys.readouterr() == ("", "")
+    assert sys.stderr is not None
