@@ -1,0 +1,125 @@
+"""`fal-exporter check`: tries every account's key on every interface once, and tells what will work."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import click
+
+from exporter.app.composition import client_of
+from exporter.fal import CallError, Probe, Silent, automatic_sources, probe
+from exporter.ledger.recorded import recorded_sources
+from exporter.settings import Account, Settings
+
+_BALANCES = ("account_billing", "user_balance")
+_COLUMNS = ("interface", "call", "reachable", "key", "scope", "polled", "remark")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What `check` has to say of one account.
+
+    Attributes:
+        origin: how the sources came to be what they are, in words.
+        sources: what will be polled; none while nothing can be.
+        problems: sentences that say what does not work and what to do.
+    """
+
+    account: str
+    origin: str
+    sources: tuple[str, ...]
+    probes: tuple[Probe, ...]
+    problems: tuple[str, ...]
+
+
+def run_check(settings: Settings) -> int:
+    """Print a table for every account; return 0, or 1 if something does not work.
+
+    Raises:
+        ConfigurationError, LedgerError: the ledger's address is wrong, or it cannot be read.
+    """
+    recorded = recorded_sources(settings.ledger_url.get_secret_value())
+    verdicts = asyncio.run(_verdicts(settings, recorded))
+    for verdict in verdicts:
+        click.echo(_text(verdict))
+    return 1 if any(verdict.problems for verdict in verdicts) else 0
+
+
+async def _verdicts(settings: Settings, recorded: Mapping[str, tuple[str, ...]]) -> list[Verdict]:
+    return [
+        verdict_on(account.name, account.sources, recorded.get(account.name, ()), await _probed(account, settings))
+        for account in settings.accounts
+    ]
+
+
+async def _probed(account: Account, settings: Settings) -> tuple[Probe, ...]:
+    client = client_of(account, settings, Silent())
+    try:
+        return await probe(client)
+    finally:
+        await client.aclose()
+
+
+def verdict_on(
+    account: str, wanted: tuple[str, ...] | None, recorded: tuple[str, ...], probes: tuple[Probe, ...]
+) -> Verdict:
+    """Judge what an account's key can do against what is to be polled.
+
+    Args:
+        account: its name.
+        wanted: the sources the user has set, or None for what the key may read.
+        recorded: the sources that the ledger already counts for the account.
+        probes: how each interface answered.
+    """
+    answers = {it.name: it for it in probes}
+    problems = []
+    if wanted is not None:
+        sources, origin = wanted, "set by SOURCES"
+    elif recorded:
+        sources, origin = recorded, "chosen before, kept in the ledger"
+    else:
+        try:
+            sources, origin = automatic_sources(probes), "chosen by what the key may read"
+        except CallError as error:
+            sources, origin = (), "not chosen yet"
+            problems.append(f"What to poll cannot be chosen: {error}")
+    problems += [f"{answers[name].problem}" for name in sources if not answers[name].ok]
+    balance_works = any(answers[name].ok for name in _BALANCES)
+    if not sources and not problems:
+        problems.append(
+            "This key has API scope: usage needs an admin-scope key"
+            + ("; the credit balance and the lock state work." if balance_works else ".")
+        )
+    if not balance_works:
+        problems.append(answers["user_balance"].problem)
+    return Verdict(account, origin, sources, probes, tuple(dict.fromkeys(problems)))
+
+
+def _text(verdict: Verdict) -> str:
+    polled = {*verdict.sources, "invoices"}
+    polled.update(next(([it.name] for it in verdict.probes if it.name in _BALANCES and it.ok), []))
+    rows = [_row(it, polled=it.name in polled) for it in verdict.probes]
+    what = ", ".join(verdict.sources) or "no usage"
+    lines = [f"account {verdict.account}: polls {what} ({verdict.origin})", "", *_table(_COLUMNS, rows), ""]
+    lines += [f"  ! {problem}" for problem in verdict.problems] or ["  Everything that is to be polled works."]
+    return "\n".join([*lines, ""])
+
+
+def _row(found: Probe, *, polled: bool) -> tuple[str, ...]:
+    return (
+        found.name,
+        found.call,
+        "yes" if found.reachable else "no",
+        "accepted" if found.accepted else ("rejected" if found.reachable else "-"),
+        found.scope or "-",
+        ("yes" if found.ok else "fails") if polled else "no",
+        "" if found.ok else found.advice,
+    )
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
+    cells = [head, *rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    return [
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
+    ]

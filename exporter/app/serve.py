@@ -1,0 +1,64 @@
+"""`fal-exporter serve`: this process serves what the collector process publishes."""
+
+import asyncio
+import logging
+import os
+import signal
+
+import structlog
+import uvloop
+
+from exporter import __version__
+from exporter.app.process import CollectorError, CollectorProcess
+from exporter.metrics.publication import Publication
+from exporter.settings import Settings
+from exporter.web.asgi import Application
+from exporter.web.server import listen, serve_web
+
+_log = structlog.get_logger(__name__)
+
+
+def run_serve(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code.
+
+    Raises:
+        ConfigurationError: the address cannot be listened on.
+        CollectorError: the collector gave up, for example because the ledger cannot be opened.
+    """
+    uvloop.run(_serve(settings))
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    listener = listen(settings.listen.host, settings.listen.port)
+    process = CollectorProcess()
+    problems: list[CollectorError] = []
+
+    def published(publication: Publication) -> None:
+        loop.call_soon_threadsafe(application.publish, publication)
+
+    def ended(problem: CollectorError) -> None:
+        problems.append(problem)
+        loop.call_soon_threadsafe(stop.set)
+
+    application = Application(
+        on_scrape=process.scraped,
+        collector=lambda: process.pid,
+        access_level=logging.INFO if settings.access_log else logging.DEBUG,
+    )
+    process.start(settings, publish=published, ended=ended)
+    host, port = listener.getsockname()[:2]
+    _log.info("serving", version=__version__, address=f"http://{host}:{port}", pid=os.getpid(), collector=process.pid)
+    serving = asyncio.create_task(serve_web(application, listener, stop))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    await asyncio.to_thread(process.stop)
+    await serving
+    if problems:
+        raise problems[0]
+    _log.info("stopped")

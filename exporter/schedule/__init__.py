@@ -1,0 +1,1 @@
+"""Drives the left half: what is polled when, and what is published after it."""

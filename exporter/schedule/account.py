@@ -1,0 +1,222 @@
+"""One account's polls: what is read from fal goes into the ledger here."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from functools import partial
+
+import structlog
+
+from exporter.charges import HOUR, Clock, Window, hour_of
+from exporter.fal import (
+    CallError,
+    Client,
+    Reading,
+    UsageSource,
+    automatic_sources,
+    probe,
+    read_balance,
+    read_invoices,
+    usage_source,
+)
+from exporter.ledger import Ledger, ScopeState
+from exporter.schedule.desk import LedgerDesk
+from exporter.schedule.outcomes import Outcomes, Polled
+from exporter.schedule.windows import (
+    PIECE_HOURS,
+    Reach,
+    current_window,
+    history_pieces,
+    history_start,
+    months_window,
+    trailing_window,
+)
+
+_log = structlog.get_logger(__name__)
+
+NO_USAGE = (
+    "this key may not read usage, which needs an admin-scope key; the credit balance and the lock state are polled, "
+    "and usage is tried again"
+)
+
+
+class PolledAccount:
+    """An account, its client, and what is polled for it.
+
+    Args:
+        client: the account's own.
+        sources: what the user has set, or None for what the key may read.
+        desk: where the ledger's work is done.
+        outcomes: carries the polls out.
+        reach: how far back the jobs read.
+        with_api_key: whether charges are wanted by API key.
+        clock: the time.
+
+    Attributes:
+        is_automatic: whether the exporter chooses the sources.
+        problem: why there are no sources yet, in a sentence; empty otherwise.
+        balance: the polls of the credit balance.
+    """
+
+    def __init__(
+        self,
+        *,
+        client: Client,
+        sources: tuple[str, ...] | None,
+        desk: LedgerDesk,
+        outcomes: Outcomes,
+        reach: Reach,
+        with_api_key: bool,
+        clock: Clock,
+    ) -> None:
+        self.name = client.account
+        self.is_automatic = sources is None
+        self.problem = ""
+        self._client = client
+        self._desk = desk
+        self._outcomes = outcomes
+        self._reach = reach
+        self._with_api_key = with_api_key
+        self._clock = clock
+        self._sources: dict[str, tuple[UsageSource, Polled]] = {}
+        self.balance = outcomes.expect(self.name, "balance")
+        self._invoices = outcomes.expect(self.name, "invoices")
+        self._take_up(sources or ())
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources that are polled; none while the choice is open."""
+        return tuple(self._sources)
+
+    @property
+    def polled(self) -> tuple[Polled, ...]:
+        """Every thing that is polled, the sources first."""
+        return (*(polled for _, polled in self._sources.values()), self.balance, self._invoices)
+
+    @property
+    def lock_reasons(self) -> tuple[str, ...]:
+        """Why fal has locked the account; none if it has not."""
+        return tuple(sorted(self._client.locks.reasons))
+
+    async def recall_sources(self) -> None:
+        """Take up what has been chosen for the account before."""
+        if self.is_automatic:
+            self._take_up(await self._desk.run(partial(Ledger.chosen_sources, account=self.name)) or ())
+
+    async def choose_sources(self) -> bool:
+        """Find out what to poll where the user has left that open; return whether there is something new to poll.
+
+        A choice is made once and kept in the ledger. As long as fal gives no clear answer there is none, and it is
+        asked again the next time.
+        """
+        if self._sources or not self.is_automatic:
+            return False
+        chosen = await self._readable_sources()
+        if not chosen:
+            return False
+        await self._desk.run(partial(Ledger.choose_sources, account=self.name, sources=chosen))
+        _log.info("sources chosen by what the key may read", account=self.name, sources=",".join(chosen))
+        self._take_up(chosen)
+        return True
+
+    async def poll_current(self) -> None:
+        """Poll the running hour and the one before, and after an outage all hours since the last success."""
+        for source, scope in (await self._scopes()).items():
+            await self._poll(source, current_window(self._clock(), scope.data_through).pieces(PIECE_HOURS))
+
+    async def poll_recent(self) -> None:
+        """Poll the last days again for late charges."""
+        await self._poll_all(trailing_window(self._clock(), self._reach.recent))
+
+    async def poll_deep(self) -> None:
+        """Poll the last week again for late charges and corrections."""
+        await self._poll_all(trailing_window(self._clock(), self._reach.deep))
+
+    async def poll_months(self) -> None:
+        """Poll this month and the previous one again."""
+        await self._poll_all(months_window(self._clock(), self._reach.zone))
+
+    async def load_history(self) -> bool:
+        """Load what is missing of the history, newest first; return whether it is complete for every source."""
+        for source, scope in (await self._scopes()).items():
+            if scope.history_from is None:
+                await self._poll(source, [current_window(self._clock(), None)])
+        for source, scope in (await self._scopes()).items():
+            if scope.history_from is not None:
+                start = history_start(scope.born_at, self._reach)
+                await self._poll(source, history_pieces(start, scope.history_from))
+        scopes = await self._scopes()
+        return bool(scopes) and all(history_progress(scope, self._reach) >= 1 for scope in scopes.values())
+
+    async def poll_balance(self) -> None:
+        """Poll the credit balance; that the account is locked is noticed here too."""
+        await self._outcomes.poll(self.balance, self._read_balance)
+
+    async def poll_invoices(self) -> None:
+        """Poll the invoices."""
+        await self._outcomes.poll(self._invoices, self._read_invoices)
+
+    async def _readable_sources(self) -> tuple[str, ...]:
+        try:
+            readable = automatic_sources(await probe(self._client))
+        except CallError as error:
+            problem = f"what to poll cannot be chosen yet: {error}"
+        else:
+            if readable:
+                self.problem = ""
+                return readable
+            problem = NO_USAGE
+        if problem != self.problem:
+            _log.warning("no usage is polled", account=self.name, problem=problem)
+            self.problem = problem
+        return ()
+
+    def _take_up(self, sources: Iterable[str]) -> None:
+        for source in sources:
+            self._sources[source] = (usage_source(source, self._client), self._outcomes.expect(self.name, source))
+
+    async def _scopes(self) -> dict[str, ScopeState]:
+        scopes = await self._desk.run(Ledger.scopes)
+        return {scope.source: scope for scope in scopes if scope.account == self.name}
+
+    async def _poll_all(self, window: Window) -> None:
+        for source in self._sources:
+            await self._poll(source, window.pieces(PIECE_HOURS))
+
+    async def _poll(self, source: str, windows: Iterable[Window]) -> None:
+        """Poll windows one by one, until one fails: its hours and all that follow wait for the next turn."""
+        upstream, polled = self._sources[source]
+        for window in windows:
+            if not await self._outcomes.poll(polled, partial(self._read_usage, upstream, window)):
+                return
+
+    async def _read_usage(self, upstream: UsageSource, window: Window, at: datetime) -> Mapping[str, int]:
+        reading = await upstream.read(window, with_api_key=self._with_api_key)
+        restatement = await self._desk.run(partial(_restate, reading, at))
+        _log.debug("polled", account=self.name, source=upstream.name, window=str(window), changed=not restatement)
+        return reading.rejected
+
+    async def _read_balance(self, at: datetime) -> Mapping[str, int]:
+        del at
+        balance = await read_balance(self._client)
+        await self._desk.run(partial(Ledger.record_balance, balance=balance))
+        return {}
+
+    async def _read_invoices(self, at: datetime) -> Mapping[str, int]:
+        del at
+        invoices = await read_invoices(self._client)
+        await self._desk.run(partial(Ledger.record_invoices, account=self.name, invoices=invoices))
+        return invoices.rejected
+
+
+def _restate(reading: Reading, at: datetime, ledger: Ledger) -> bool:
+    restatement = ledger.restate(reading.account, reading.source, reading.window, reading.charges, at=at)
+    ledger.record_prices(reading.prices)
+    return restatement.is_empty
+
+
+def history_progress(scope: ScopeState, reach: Reach) -> float:
+    """Return the share of the configured history that a source has loaded, 0 to 1."""
+    start = history_start(scope.born_at, reach)
+    whole = hour_of(scope.born_at) + HOUR - start
+    missing = whole if scope.history_from is None else max(scope.history_from - start, 0 * HOUR)
+    return 1 - missing / whole
