@@ -1,0 +1,319 @@
+"""Every family the exporter publishes: the single source of names, HELP texts and labels.
+
+The README's table is rendered from here; dashboards and alert rules are checked against it. Not listed are the
+process and Python families, whose names and HELP texts are prometheus_client's own.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from exporter.charges import NANO
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+DEFAULT_CHARGE_LABELS = ("account", "team", "product", "model", "app", "gpu_class")
+"""The dimensions that label what is derived from charges, unless the user selects others."""
+
+_UNITS = ("usd", "seconds", "bytes", "ratio")
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One family of series.
+
+    Attributes:
+        name: as exposed in the text format, `_total` included.
+        help: what it is, its unit, and what to use it for.
+        labels: its own labels, in the order of the samples' values.
+        charge_labels: whether the configured charge labels come before its own.
+        scale: how many of the samples' integer units make one of the exposed unit.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    charge_labels: bool = False
+    scale: int = 1
+
+    @property
+    def base_name(self) -> str:
+        """The name of the family in OpenMetrics, where only a counter's samples carry `_total`."""
+        return self.name.removesuffix("_total") if self.kind == "counter" else self.name
+
+    @property
+    def unit(self) -> str:
+        """The unit for OpenMetrics, which must be the name's last word; empty where the name ends in none."""
+        last_word = self.base_name.rpartition("_")[2]
+        return last_word if last_word in _UNITS else ""
+
+    def labels_with(self, charge_labels: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the labels of its samples when these charge labels are configured."""
+        return charge_labels + self.labels if self.charge_labels else self.labels
+
+
+def _charged(name: str, kind: Kind, text: str, labels: tuple[str, ...] = ()) -> Family:
+    return Family(name, kind, text, labels, charge_labels=True, scale=NANO)
+
+
+_SOURCE = ("account", "source")
+
+CHARGES: tuple[Family, ...] = (
+    _charged(
+        "fal_spend_usd_total",
+        "counter",
+        "Spend after discounts in US dollars since the ledger began to count; use increase() over it for graphs, "
+        "rates and burn alerts. It never falls: see fal_counter_pending_usd.",
+    ),
+    _charged(
+        "fal_discount_usd_total",
+        "counter",
+        "Discounts granted in US dollars since the ledger began to count; list price spend is this plus "
+        "fal_spend_usd_total.",
+    ),
+    _charged(
+        "fal_gpu_seconds_total",
+        "counter",
+        "GPU time billed in GPU-seconds (a second of a machine with 8 GPUs is 8) since the ledger began to count.",
+    ),
+    _charged(
+        "fal_usage_quantity_total",
+        "counter",
+        "Units billed since the ledger began to count, in the unit of the label unit; never add up different units.",
+        ("unit",),
+    ),
+    _charged(
+        "fal_counter_pending_usd",
+        "gauge",
+        "US dollars by which fal_spend_usd_total is ahead of the truth after fal took money back; the counter stands "
+        "still until it is 0 again.",
+    ),
+    _charged(
+        "fal_spend_current_hour_usd",
+        "gauge",
+        "Spend in US dollars in the running UTC hour as known now; incomplete by nature, use it to see a surprise "
+        "early.",
+    ),
+    _charged(
+        "fal_spend_last_hour_usd",
+        "gauge",
+        "Spend in US dollars in the last complete UTC hour as known now; may still be corrected by fal.",
+    ),
+    _charged(
+        "fal_spend_today_usd",
+        "gauge",
+        "Spend in US dollars since midnight in the configured time zone, with all corrections; use it for daily "
+        "budgets.",
+    ),
+    _charged(
+        "fal_spend_month_to_date_usd",
+        "gauge",
+        "Spend in US dollars since the start of the month in the configured time zone, with all corrections; use it "
+        "for budgets and reports.",
+    ),
+    _charged(
+        "fal_spend_last_month_usd",
+        "gauge",
+        "Spend in US dollars in the whole previous month in the configured time zone, with all corrections; compare "
+        "it with the invoice.",
+    ),
+    _charged(
+        "fal_gpu_time_last_hour_seconds",
+        "gauge",
+        "GPU-seconds billed in the last complete UTC hour as known now; divided by 3600 it is the mean number of "
+        "GPUs in use.",
+    ),
+    _charged(
+        "fal_gpu_time_month_to_date_seconds",
+        "gauge",
+        "GPU-seconds billed since the start of the month in the configured time zone, with all corrections.",
+    ),
+    Family(
+        "fal_unit_price_usd",
+        "gauge",
+        "Price in US dollars of one unit before discount, as seen in the newest charge; use changes() over it to "
+        "notice a new price.",
+        ("account", "product", "model", "app", "gpu_class", "unit"),
+        scale=NANO,
+    ),
+)
+"""Derived from charges; amounts are nano-units."""
+
+ACCOUNTS: tuple[Family, ...] = (
+    Family(
+        "fal_source_up",
+        "gauge",
+        "1 if the last poll of the source succeeded, 0 if it failed; alert on it together with "
+        "fal_data_through_timestamp_seconds.",
+        _SOURCE,
+    ),
+    Family(
+        "fal_data_through_timestamp_seconds",
+        "gauge",
+        "End of the last hour covered by a successful poll, in seconds since the epoch; time() minus this is how old "
+        "the data are.",
+        _SOURCE,
+    ),
+    Family(
+        "fal_settled_through_timestamp_seconds",
+        "gauge",
+        "End of the last hour older than the settle delay that has been polled since, in seconds since the epoch; "
+        "hours before it are not expected to change.",
+        _SOURCE,
+    ),
+    Family(
+        "fal_restated_usd_total",
+        "counter",
+        "US dollars by which fal changed hours that had been published as complete; direction is up or down.",
+        (*_SOURCE, "direction"),
+        scale=NANO,
+    ),
+    Family(
+        "fal_restated_hours_total",
+        "counter",
+        "Times that fal changed an hour that had been published as complete.",
+        _SOURCE,
+    ),
+    Family(
+        "fal_credit_balance_usd",
+        "gauge",
+        "Prepaid credit in US dollars; may be negative. At 0 fal locks the account: use predict_linear() over it for "
+        "the runway.",
+        ("account",),
+        scale=NANO,
+    ),
+    Family(
+        "fal_account_locked",
+        "gauge",
+        "1 while fal answers that the account is locked for this reason, else 0; a locked account serves nothing.",
+        ("account", "reason"),
+    ),
+    Family(
+        "fal_invoice_total_usd",
+        "gauge",
+        "Total of an invoice in US dollars as fal states it, by its present status (draft, open, paid, void).",
+        ("account", "invoice", "status"),
+        scale=NANO,
+    ),
+)
+"""The state of accounts and sources."""
+
+EXPORTER: tuple[Family, ...] = (
+    Family("fal_exporter_build_info", "gauge", "Always 1; the label names the exporter's version.", ("version",)),
+    Family(
+        "fal_exporter_ready",
+        "gauge",
+        "1 once the current month has been loaded, before that 0; what the readiness probe answers.",
+    ),
+    Family(
+        "fal_exporter_snapshot_timestamp_seconds",
+        "gauge",
+        "When the served snapshot was made, in seconds since the epoch; if it stands still, the exporter has stopped "
+        "polling.",
+    ),
+    Family(
+        "fal_exporter_scrapes_total",
+        "counter",
+        "Scrapes of /metrics answered, by format (text, openmetrics) and encoding (identity, gzip).",
+        ("format", "encoding"),
+    ),
+    Family(
+        "fal_exporter_history_progress_ratio",
+        "gauge",
+        "Share of the configured history that has been loaded, from 0 to 1.",
+        _SOURCE,
+    ),
+    Family(
+        "fal_exporter_polls_total",
+        "counter",
+        "Polls that ended, whether they succeeded or failed.",
+        _SOURCE,
+    ),
+    Family(
+        "fal_exporter_poll_failures_total",
+        "counter",
+        "Polls that failed, by reason; the log and the landing page have the whole sentence.",
+        (*_SOURCE, "reason"),
+    ),
+    Family(
+        "fal_exporter_poll_duration_seconds",
+        "histogram",
+        "How long a poll took in seconds, all its calls and the ledger's work included.",
+        _SOURCE,
+    ),
+    Family(
+        "fal_exporter_last_poll_attempt_timestamp_seconds",
+        "gauge",
+        "When the last poll began, in seconds since the epoch.",
+        _SOURCE,
+    ),
+    Family(
+        "fal_exporter_last_poll_success_timestamp_seconds",
+        "gauge",
+        "When the last successful poll began, in seconds since the epoch; absent until one has succeeded since start.",
+        _SOURCE,
+    ),
+    Family(
+        "fal_exporter_api_requests_total",
+        "counter",
+        "Calls to fal, each attempt counted, by HTTP status code; code is error where no answer came.",
+        ("account", "call", "code"),
+    ),
+    Family(
+        "fal_exporter_api_retries_total",
+        "counter",
+        "Calls to fal that were tried again.",
+        ("account", "call"),
+    ),
+    Family(
+        "fal_exporter_api_request_duration_seconds",
+        "histogram",
+        "How long a call to fal took in seconds, each attempt by itself.",
+        ("account", "call"),
+    ),
+    Family(
+        "fal_exporter_rejected_rows_total",
+        "counter",
+        "Rows of fal's answers that were left out because they were malformed, by reason; the sums lack them.",
+        (*_SOURCE, "reason"),
+    ),
+    Family(
+        "fal_exporter_missed_runs_total",
+        "counter",
+        "Scheduled runs that did not start because the one before was still going or the process was too busy.",
+        ("job",),
+    ),
+    Family(
+        "fal_exporter_series",
+        "gauge",
+        "Combinations of charge labels that have been admitted; see fal_exporter_series_overflow_total.",
+    ),
+    Family(
+        "fal_exporter_series_overflow_total",
+        "counter",
+        "Combinations of charge labels that were folded into __other__ because the series limit was reached.",
+    ),
+    Family("fal_exporter_ledger_charges", "gauge", "Hourly charges kept in the ledger."),
+    Family(
+        "fal_exporter_ledger_birth_timestamp_seconds",
+        "gauge",
+        "When the ledger began to count, in seconds since the epoch; if it changes, counters have restarted at 0.",
+    ),
+)
+"""The exporter's own health."""
+
+CATALOGUE: Mapping[str, Family] = MappingProxyType({family.name: family for family in CHARGES + ACCOUNTS + EXPORTER})
+"""Every family by its full name."""
+
+
+def markdown_table() -> str:
+    """Return the README's table of metrics."""
+    lines = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
+    for family in CATALOGUE.values():
+        labels = [f"`{label}`" for label in family.labels]
+        if family.charge_labels:
+            labels.insert(0, "*charge labels*")
+        lines.append(f"| `{family.name}` | {family.kind} | {', '.join(labels)} | {family.help} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,138 @@
+"""The exporter's own counters: what it tells about its polls and its calls to fal.
+
+`Health` is an observer of the fal room (by its shape: `answered`, `retried`, `locked`, `unlocked`) and is told of polls
+by whoever schedules them. Whatever is known at start exists at zero from then on, so that the first failure is an
+increase and an alert that ends has a series to end on.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from exporter.metrics.catalogue import CATALOGUE
+from exporter.metrics.rendering import Rendered, rendered
+
+_POLL_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+_CALL_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class Health:
+    """Counts on a registry of its own; may be told from any thread.
+
+    Args:
+        registry: where the metrics live; private to this object's owner.
+        failure_reasons: every reason a poll may fail for.
+        rejection_reasons: every reason a row may be rejected for.
+        lock_reasons: every reason an account may be locked for.
+        jobs: the scheduled jobs that can miss a run.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        *,
+        failure_reasons: Iterable[str] = (),
+        rejection_reasons: Iterable[str] = (),
+        lock_reasons: Iterable[str] = (),
+        jobs: Iterable[str] = (),
+    ) -> None:
+        self._registry = registry
+        self._failure_reasons = tuple(failure_reasons)
+        self._rejection_reasons = tuple(rejection_reasons)
+        self._lock_reasons = set(lock_reasons)
+        self._polls = _counter("fal_exporter_polls_total", registry)
+        self._failures = _counter("fal_exporter_poll_failures_total", registry)
+        self._durations = _histogram("fal_exporter_poll_duration_seconds", _POLL_SECONDS, registry)
+        self._attempts = _gauge("fal_exporter_last_poll_attempt_timestamp_seconds", registry)
+        self._successes = _gauge("fal_exporter_last_poll_success_timestamp_seconds", registry)
+        self._up = _gauge("fal_source_up", registry)
+        self._requests = _counter("fal_exporter_api_requests_total", registry)
+        self._retries = _counter("fal_exporter_api_retries_total", registry)
+        self._request_durations = _histogram("fal_exporter_api_request_duration_seconds", _CALL_SECONDS, registry)
+        self._rejected = _counter("fal_exporter_rejected_rows_total", registry)
+        self._missed = _counter("fal_exporter_missed_runs_total", registry)
+        self._locked = _gauge("fal_account_locked", registry)
+        for job in jobs:
+            self._missed.labels(job)
+
+    def expect_account(self, account: str) -> None:
+        """Show an account as not locked from the start."""
+        for reason in self._lock_reasons:
+            self._locked.labels(account, reason)
+
+    def expect_source(self, account: str, source: str) -> None:
+        """Show a source's counters at zero from the start; whether it is up is known after its first poll."""
+        self._polls.labels(account, source)
+        self._durations.labels(account, source)
+        for reason in self._failure_reasons:
+            self._failures.labels(account, source, reason)
+        for reason in self._rejection_reasons:
+            self._rejected.labels(account, source, reason)
+
+    def poll_began(self, account: str, source: str, at: datetime) -> None:
+        """Note that a poll begins."""
+        self._attempts.labels(account, source).set(at.timestamp())
+
+    def poll_succeeded(
+        self, account: str, source: str, *, began_at: datetime, seconds: float, rejected: Mapping[str, int]
+    ) -> None:
+        """Note that a poll has ended well, `rejected` rows by reason left out."""
+        self._ended(account, source, seconds)
+        self._up.labels(account, source).set(1)
+        self._successes.labels(account, source).set(began_at.timestamp())
+        for reason, rows in rejected.items():
+            self._rejected.labels(account, source, reason).inc(rows)
+
+    def poll_failed(self, account: str, source: str, *, reason: str, seconds: float) -> None:
+        """Note that a poll has failed; no stamp of success moves."""
+        self._ended(account, source, seconds)
+        self._up.labels(account, source).set(0)
+        self._failures.labels(account, source, reason).inc()
+
+    def run_missed(self, job: str) -> None:
+        """Note that a scheduled run did not start."""
+        self._missed.labels(job).inc()
+
+    def answered(self, account: str, call: str, code: str, seconds: float) -> None:
+        """Note fal's answer to one attempt of a call; `code` is "error" when none came."""
+        self._requests.labels(account, call, code).inc()
+        self._request_durations.labels(account, call).observe(seconds)
+        self._retries.labels(account, call)
+
+    def retried(self, account: str, call: str) -> None:
+        """Note that a call is tried again."""
+        self._retries.labels(account, call).inc()
+
+    def locked(self, account: str, reason: str) -> None:
+        """Note why fal has locked an account; a reason noted before holds until it is unlocked."""
+        self._lock_reasons.add(reason)
+        self._locked.labels(account, reason).set(1)
+
+    def unlocked(self, account: str) -> None:
+        """Note that fal answers for the account again."""
+        for reason in self._lock_reasons:
+            self._locked.labels(account, reason).set(0)
+
+    def rendered(self) -> Rendered:
+        """Return the families as they stand, in both formats."""
+        return rendered(self._registry)
+
+    def _ended(self, account: str, source: str, seconds: float) -> None:
+        self._polls.labels(account, source).inc()
+        self._durations.labels(account, source).observe(seconds)
+
+
+def _counter(name: str, registry: CollectorRegistry) -> Counter:
+    family = CATALOGUE[name]
+    return Counter(name, family.help, family.labels, registry=registry)
+
+
+def _gauge(name: str, registry: CollectorRegistry) -> Gauge:
+    family = CATALOGUE[name]
+    return Gauge(name, family.help, family.labels, registry=registry)
+
+
+def _histogram(name: str, buckets: tuple[float, ...], registry: CollectorRegistry) -> Histogram:
+    family = CATALOGUE[name]
+    return Histogram(name, family.help, family.labels, registry=registry, buckets=buckets)

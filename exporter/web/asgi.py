@@ -1,0 +1,131 @@
+"""The ASGI application: `/metrics` by a short way, the landing page and the probes through Starlette."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from exporter import __version__
+from exporter.charges import Clock, utc_now
+from exporter.metrics.publication import Publication
+from exporter.web.access import AccessLog, Watched
+from exporter.web.landing import LandingPage
+from exporter.web.metrics import Metrics
+from exporter.web.tail import Tail
+
+NOT_READY = "not ready: the current month has not been loaded yet; the landing page shows how far it is\n"
+
+
+def _no_collector() -> int | None:
+    return None
+
+
+def _unheard(_: int) -> None:
+    pass
+
+
+class Application:
+    """Serves the latest publication; before the first, the exporter's own families and an empty page.
+
+    Args:
+        on_scrape: is told the number of a publication once a scrape has been answered from it.
+        collector: tells the process id of the collector, for its process metrics; None where there is none.
+        access_level: the level that requests are logged at.
+        clock: tells the instants the page is written for.
+        tail_interval: seconds between two readings of the process tables.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_scrape: Callable[[int], None] = _unheard,
+        collector: Callable[[], int | None] = _no_collector,
+        access_level: int = logging.DEBUG,
+        clock: Clock = utc_now,
+        tail_interval: float = 1.0,
+    ) -> None:
+        self._tail = Tail(version=__version__, collector=collector)
+        self._tail_interval = tail_interval
+        self._metrics = Metrics(self._tail.rendered(), on_scrape=on_scrape, count=self._tail.scraped)
+        self._page = LandingPage(clock)
+        self._published: Publication | None = None
+        self._ready = False
+        self._access = AccessLog(access_level)
+        self._rest = Starlette(
+            routes=[
+                Route("/", self._landing),
+                Route("/-/healthy", _healthy),
+                Route("/healthz", _healthy),
+                Route("/-/ready", self._readiness),
+                Route("/readyz", self._readiness),
+            ],
+            lifespan=self._lifespan,
+        )
+
+    def publish(self, publication: Publication) -> None:
+        """Serve a publication from now on; to be called on the event loop.
+
+        Readiness once reached stays: the last snapshot is served while fal is away.
+        """
+        self._published = publication
+        self._ready = self._ready or publication.ready
+        self._tail.published(publication.at, ready=self._ready)
+        self._metrics.publish(publication.sequence, publication.exposition)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or live through the server's start and end."""
+        if scope["type"] != "http":
+            await self._rest(scope, receive, send)
+        elif not self._access.wanted:
+            await self._answer(scope, receive, send)
+        else:
+            began = time.perf_counter()
+            watched = Watched(send)
+            try:
+                await self._answer(scope, receive, watched)
+            finally:
+                self._access.answered(scope, watched.status, began)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/metrics":
+            await self._metrics(scope, send)
+        else:
+            await self._rest(scope, receive, send)
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        refreshing = asyncio.create_task(self._keep_tail_fresh())
+        try:
+            yield
+        finally:
+            refreshing.cancel()
+            with suppress(asyncio.CancelledError):
+                await refreshing
+
+    async def _keep_tail_fresh(self) -> None:
+        while True:
+            await asyncio.sleep(self._tail_interval)
+            self._metrics.refresh(await asyncio.to_thread(self._tail.rendered))
+
+    async def _landing(self, request: Request) -> Response:
+        html = self._page.html(self._published, ready=self._ready, refresh=request.query_params.get("refresh", ""))
+        return HTMLResponse(html, headers=self._page.headers)
+
+    async def _readiness(self, _: Request) -> Response:
+        if self._ready:
+            return PlainTextResponse("ready\n", headers=_UNCACHED)
+        return PlainTextResponse(NOT_READY, status_code=503, headers=_UNCACHED)
+
+
+async def _healthy(_: Request) -> Response:
+    return PlainTextResponse("healthy\n", headers=_UNCACHED)
+
+
+_UNCACHED = {"cache-control": "no-store"}

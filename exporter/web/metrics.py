@@ -1,0 +1,139 @@
+"""`/metrics`: raw ASGI, because a scrape is nothing but copying bytes that were made before."""
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import NamedTuple
+
+from starlette.types import Message, Scope, Send
+
+from exporter.metrics.compression import gzip_end, gzip_start
+from exporter.metrics.exposition import Exposition, Rendering
+from exporter.metrics.rendering import END, Rendered
+from exporter.web.negotiation import OPENMETRICS, TEXT, Negotiation, Variant
+
+
+class _Answer(NamedTuple):
+    """A whole answer as ASGI messages; a server only reads them, so every scrape sends the same ones."""
+
+    start: Message
+    body: tuple[Message, ...]
+
+
+class _Format(NamedTuple):
+    """A publication in one format."""
+
+    rendering: Rendering
+    gzip: bytes  # a member that lacks its end
+
+
+class Metrics:
+    """Holds the answers to all variants of a scrape.
+
+    Args:
+        tail: the web process's own families, at first.
+        on_scrape: is told, once each, the numbers of the publications that a scrape has been answered from.
+        count: is told the variant of every scrape.
+    """
+
+    def __init__(self, tail: Rendered, *, on_scrape: Callable[[int], None], count: Callable[[Variant], None]) -> None:
+        self._on_scrape = on_scrape
+        self._count = count
+        self._negotiation = Negotiation()
+        self._sequence: int | None = None
+        self._scraped: int | None = None
+        self._tail = tail
+        self._answers: dict[Variant, _Answer] = {}
+        self._show(Exposition())
+
+    def publish(self, sequence: int, exposition: Exposition) -> None:
+        """Serve an exposition from now on."""
+        self._sequence = sequence
+        self._show(exposition)
+
+    def refresh(self, tail: Rendered) -> None:
+        """Serve these families of the web process from now on."""
+        self._tail = tail
+        self._answer()
+
+    def _show(self, exposition: Exposition) -> None:
+        self._text = _format(exposition.text)
+        self._openmetrics = _format(exposition.openmetrics)
+        self._answer()
+
+    def _answer(self) -> None:
+        for openmetrics, served, tail in (
+            (False, self._text, self._tail.text),
+            (True, self._openmetrics, self._tail.openmetrics + END),
+        ):
+            whole = served.rendering
+            plain = (*(piece.plain for piece in whole.pieces), tail)
+            packed = served.gzip + gzip_end(tail, checksum=whole.checksum, length=whole.length)
+            content_type = OPENMETRICS if openmetrics else TEXT
+            self._answers[Variant(openmetrics, gzip=False)] = _answer(plain, content_type)
+            self._answers[Variant(openmetrics, gzip=True)] = _answer((packed,), content_type, encoding="gzip")
+
+    async def __call__(self, scope: Scope, send: Send) -> None:
+        """Answer a request."""
+        method = scope["method"]
+        if method not in {"GET", "HEAD"}:
+            for message in _NOT_ALLOWED:
+                await send(message)
+            return
+        accept = accept_encoding = b""
+        for name, value in scope["headers"]:
+            if name == b"accept":
+                accept += b"," + value
+            elif name == b"accept-encoding":
+                accept_encoding += b"," + value
+        variant = self._negotiation.variant(accept, accept_encoding)
+        sequence, answer = self._sequence, self._answers[variant]
+        await send(answer.start)
+        if method == "HEAD":
+            await send(_NO_BODY)
+            return
+        for message in answer.body:
+            await send(message)
+        self._count(variant)
+        if sequence is not None and sequence != self._scraped:
+            self._scraped = sequence
+            self._on_scrape(sequence)
+
+
+def _format(rendering: Rendering) -> _Format:
+    return _Format(rendering, gzip_start(piece.deflated for piece in rendering.pieces))
+
+
+def _answer(chunks: tuple[bytes, ...], content_type: str, *, encoding: str = "") -> _Answer:
+    headers = [
+        (b"content-type", content_type.encode()),
+        (b"content-length", b"%d" % sum(map(len, chunks))),
+        (b"vary", b"Accept, Accept-Encoding"),
+        # An old answer would be taken for the present state; the tail changes too often for a validator to help.
+        (b"cache-control", b"no-store"),
+    ]
+    if encoding:
+        headers.append((b"content-encoding", encoding.encode()))
+    last = len(chunks) - 1
+    return _Answer(
+        {"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers},
+        tuple(
+            {"type": "http.response.body", "body": chunk, "more_body": number < last}
+            for number, chunk in enumerate(chunks)
+        ),
+    )
+
+
+_NO_BODY: Message = {"type": "http.response.body", "body": b""}
+_REFUSAL = b"use GET or HEAD\n"
+_NOT_ALLOWED: tuple[Message, Message] = (
+    {
+        "type": "http.response.start",
+        "status": HTTPStatus.METHOD_NOT_ALLOWED,
+        "headers": [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", b"%d" % len(_REFUSAL)),
+            (b"allow", b"GET, HEAD"),
+        ],
+    },
+    {"type": "http.response.body", "body": _REFUSAL},
+)

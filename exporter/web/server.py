@@ -1,0 +1,78 @@
+"""The HTTP server: uvicorn on a socket that was opened before anything else could fail."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from exporter.errors import ConfigurationError
+
+KEEP_ALIVE = 130
+"""Seconds an idle connection is kept: longer than the usual scrape intervals, so that scrapes reuse theirs."""
+
+GRACE = 2
+"""Seconds that answers under way are given at the end."""
+
+_BACKLOG = 128
+_MOST_CONNECTIONS = 1000
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the application, which has more to end than this server."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Install no handlers."""
+        yield
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open the listening socket; port 0 takes any free one. `::` listens on IPv4 too.
+
+    Raises:
+        ConfigurationError: the address cannot be listened on.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        both = family == socket.AF_INET6 and host == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server((str(address[0]), port), family=family, backlog=_BACKLOG, dualstack_ipv6=both)
+    except OSError as error:
+        reason = str(error.strerror).partition(" (")[0]
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port} ({reason}): set FAL_EXPORTER_LISTEN to an address of this machine "
+            "and a free port"
+        ) from error
+
+
+async def serve_web(app: ASGIApp, listener: socket.socket, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set, then finish what is under way within `GRACE` seconds.
+
+    Fast on uvloop's event loop; runs on any. The socket is closed at the end.
+    """
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=_BACKLOG,
+        limit_concurrency=_MOST_CONNECTIONS,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=GRACE,
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve([listener]))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        server.should_exit = True
+        await serving
+        listener.close()

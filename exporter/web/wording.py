@@ -1,0 +1,42 @@
+"""Amounts and instants in words for people."""
+
+from datetime import datetime
+from decimal import ROUND_HALF_EVEN, Decimal
+
+from exporter.charges import decimal_of
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_SMALLER = {"h": _HOUR, "min": _MINUTE}
+_CENT = Decimal("0.01")
+_SMALL = Decimal("0.0001")
+
+
+def dollars(amount: int | None) -> str:
+    """Write nano-USD as dollars and cents; what is below a dollar with four places."""
+    if amount is None:
+        return "unknown"
+    exact = decimal_of(abs(amount))
+    places = _SMALL if 0 < exact < 1 else _CENT
+    sign = "-" if amount < 0 else ""
+    return f"{sign}${exact.quantize(places, ROUND_HALF_EVEN):,f}"
+
+
+def span(seconds: float) -> str:
+    """Write a duration in its two largest units."""
+    whole = max(int(seconds), 0)
+    for size, larger, smaller in ((_DAY, "d", "h"), (_HOUR, "h", "min")):
+        if whole >= size:
+            rest = whole % size // _SMALLER[smaller]
+            return f"{whole // size} {larger}" + (f" {rest} {smaller}" if rest else "")
+    return f"{whole // _MINUTE} min" if whole >= _MINUTE else f"{whole} s"
+
+
+def instant(at: datetime) -> str:
+    """Write an instant to the minute, in UTC."""
+    return f"{at:%Y-%m-%d %H:%M} UTC"
+
+
+def ago(at: datetime, now: datetime) -> str:
+    """Tell how long ago an instant was."""
+    seconds = (now - at).total_seconds()
+    return "just now" if seconds < _MINUTE else f"{span(seconds)} ago"

@@ -1,0 +1,63 @@
+"""What the tests of the metrics room share."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from exporter.metrics.catalogue import CATALOGUE, DEFAULT_CHARGE_LABELS
+from exporter.metrics.snapshot import Snapshot, Table
+from exporter.samples import Sample, paged
+
+AT = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)
+
+
+def program(name: str, package: str) -> str:
+    """Return a program's path; skip the test where it is missing, fail where it must be there (CI)."""
+    found = shutil.which(name)
+    if found is None:
+        reason = f"{name} is missing: apt-get install {package}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
+
+
+@pytest.fixture
+def promtool_findings() -> Callable[[bytes], set[str]]:
+    """Judge an exposition in the text format by `promtool check metrics`; it must at least be readable."""
+    path = program("promtool", "prometheus")
+
+    def findings(text: bytes) -> set[str]:
+        done = subprocess.run([path, "check", "metrics"], input=text, capture_output=True, check=False, timeout=30)
+        assert done.returncode in {0, 3}, done.stderr.decode()
+        return set(done.stderr.decode().splitlines())
+
+    return findings
+
+
+@pytest.fixture
+def gzip_program() -> str:
+    return program("gzip", "gzip")
+
+
+@pytest.fixture
+def every_family() -> Snapshot:
+    """One sample or two of every family that tables hold, at edges of what ledgers say."""
+    values = (0, 1, 402_118_000_001, -180_000_000, 2**63 - 1)
+    tables = []
+    for number, family in enumerate(CATALOGUE.values()):
+        if family.kind == "histogram":
+            continue
+        labels = family.labels_with(DEFAULT_CHARGE_LABELS)
+        value = abs(values[number % len(values)]) if family.kind == "counter" else values[number % len(values)]
+        full = tuple(f"a {label}" for label in labels)
+        created = AT if family.kind == "counter" and family.charge_labels else None
+        samples = [Sample(full, value, created)]
+        if len(labels) > 1:
+            samples.append(Sample((labels[0], *[""] * (len(labels) - 2), 'quote " slash \\ line\nend'), 7, created))
+        tables.append(Table(family, labels, paged(samples)))
+    return Snapshot(1, AT, tuple(tables))

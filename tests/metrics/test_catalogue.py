@@ -1,0 +1,53 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from exporter.metrics.catalogue import CATALOGUE, DEFAULT_CHARGE_LABELS, Family, markdown_table
+
+CONTRACT = (Path(__file__).parent / "golden" / "names.txt").read_text().splitlines()
+
+FAMILIES = pytest.mark.parametrize("family", CATALOGUE.values(), ids=list(CATALOGUE))
+
+
+def test_every_name_that_rules_and_dashboards_rely_on_is_there() -> None:
+    assert set(CONTRACT) <= set(CATALOGUE)
+
+
+@FAMILIES
+def test_only_counters_are_called_total(family: Family) -> None:
+    assert family.name.endswith("_total") == (family.kind == "counter")
+
+
+@FAMILIES
+def test_names_keep_clear_of_those_fal_itself_exposes(family: Family) -> None:
+    assert re.fullmatch(r"fal_[a-z][a-z_]*", family.name)
+    assert not family.name.startswith(("fal_app_", "fal_requests_total"))
+
+
+@FAMILIES
+def test_help_is_a_sentence_that_names_the_unit(family: Family) -> None:
+    assert family.help.endswith(".")
+    assert "\n" not in family.help
+    words = {"usd": "US dollars", "seconds": "second", "ratio": "0 to 1", "": ""}
+    assert words[family.unit] in family.help
+
+
+@FAMILIES
+def test_money_is_scaled_from_nano_dollars(family: Family) -> None:
+    assert (family.scale == 10**9) == (family.unit == "usd" or family.charge_labels)
+
+
+def test_charge_labels_come_before_a_familys_own() -> None:
+    quantity = CATALOGUE["fal_usage_quantity_total"]
+    assert quantity.labels_with(("account", "model")) == ("account", "model", "unit")
+    assert CATALOGUE["fal_unit_price_usd"].labels_with(("account",)) == (
+        *(label for label in DEFAULT_CHARGE_LABELS if label != "team"),
+        "unit",
+    )
+
+
+def test_the_readme_table_has_a_row_for_every_family() -> None:
+    rows = markdown_table().splitlines()[2:]
+    assert [row.split("`")[1] for row in rows] == list(CATALOGUE)
+    assert rows[3].startswith("| `fal_usage_quantity_total` | counter | *charge labels*, `unit` | Units billed")

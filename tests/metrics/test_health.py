@@ -1,0 +1,126 @@
+import io
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics.parser import text_fd_to_metric_families
+
+from exporter.metrics.catalogue import CATALOGUE
+from exporter.metrics.health import Health
+from exporter.metrics.rendering import END
+
+AT = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def health(registry: CollectorRegistry) -> Health:
+    health = Health(
+        registry,
+        failure_reasons=("timeout", "scope"),
+        rejection_reasons=("currency",),
+        lock_reasons=("exhausted_balance", "other"),
+        jobs=("current", "deep"),
+    )
+    health.expect_account("a")
+    health.expect_source("a", "models")
+    return health
+
+
+Value = Callable[..., float | None]
+
+
+@pytest.fixture
+def value(registry: CollectorRegistry) -> Value:
+    def read(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(name, labels)
+
+    return read
+
+
+SOURCE = {"account": "a", "source": "models"}
+
+
+@pytest.mark.usefixtures("health")
+def test_what_may_go_wrong_exists_at_zero_before_it_does(value: Value) -> None:
+    assert value("fal_exporter_polls_total", **SOURCE) == 0
+    assert value("fal_exporter_poll_failures_total", **SOURCE, reason="timeout") == 0
+    assert value("fal_exporter_poll_failures_total", **SOURCE, reason="scope") == 0
+    assert value("fal_exporter_rejected_rows_total", **SOURCE, reason="currency") == 0
+    assert value("fal_exporter_poll_duration_seconds_count", **SOURCE) == 0
+    assert value("fal_exporter_missed_runs_total", job="deep") == 0
+    assert value("fal_account_locked", account="a", reason="exhausted_balance") == 0
+
+
+@pytest.mark.usefixtures("health")
+def test_a_source_is_neither_up_nor_down_before_its_first_poll(value: Value) -> None:
+    assert value("fal_source_up", **SOURCE) is None
+
+
+def test_a_poll_that_failed_moves_no_stamp_of_success(health: Health, value: Value) -> None:
+    health.poll_began("a", "models", AT)
+    health.poll_failed("a", "models", reason="timeout", seconds=3)
+    assert value("fal_source_up", **SOURCE) == 0
+    assert value("fal_exporter_polls_total", **SOURCE) == 1
+    assert value("fal_exporter_poll_failures_total", **SOURCE, reason="timeout") == 1
+    assert value("fal_exporter_poll_duration_seconds_sum", **SOURCE) == 3
+    assert value("fal_exporter_last_poll_attempt_timestamp_seconds", **SOURCE) == AT.timestamp()
+    assert value("fal_exporter_last_poll_success_timestamp_seconds", **SOURCE) is None
+
+
+def test_a_poll_that_succeeded_says_when_it_began_and_what_it_left_out(health: Health, value: Value) -> None:
+    health.poll_failed("a", "models", reason="timeout", seconds=3)
+    health.poll_succeeded("a", "models", began_at=AT, seconds=1.5, rejected={"currency": 2, "shape": 1})
+    assert value("fal_source_up", **SOURCE) == 1
+    assert value("fal_exporter_last_poll_success_timestamp_seconds", **SOURCE) == AT.timestamp()
+    assert value("fal_exporter_rejected_rows_total", **SOURCE, reason="currency") == 2
+    assert value("fal_exporter_rejected_rows_total", **SOURCE, reason="shape") == 1
+
+
+def test_calls_are_counted_by_code_and_their_retries_start_at_zero(health: Health, value: Value) -> None:
+    health.answered("a", "/models/usage", "429", 0.2)
+    assert value("fal_exporter_api_retries_total", account="a", call="/models/usage") == 0
+    health.retried("a", "/models/usage")
+    health.answered("a", "/models/usage", "200", 0.3)
+    assert value("fal_exporter_api_retries_total", account="a", call="/models/usage") == 1
+    assert value("fal_exporter_api_requests_total", account="a", call="/models/usage", code="429") == 1
+    assert value("fal_exporter_api_requests_total", account="a", call="/models/usage", code="200") == 1
+    assert value("fal_exporter_api_request_duration_seconds_count", account="a", call="/models/usage") == 2
+
+
+def test_an_account_is_locked_until_it_is_unlocked_whatever_the_reason(health: Health, value: Value) -> None:
+    health.locked("a", "exhausted_balance")
+    health.locked("a", "a reason nobody knew")
+    assert value("fal_account_locked", account="a", reason="exhausted_balance") == 1
+    health.unlocked("a")
+    assert value("fal_account_locked", account="a", reason="exhausted_balance") == 0
+    assert value("fal_account_locked", account="a", reason="a reason nobody knew") == 0
+
+
+def test_a_missed_run_is_counted(health: Health, value: Value) -> None:
+    health.run_missed("deep")
+    assert value("fal_exporter_missed_runs_total", job="deep") == 1
+
+
+def test_what_is_rendered_is_in_the_catalogue_and_lacks_created(
+    health: Health, promtool_findings: Callable[[bytes], set[str]]
+) -> None:
+    health.poll_began("a", "models", AT)
+    health.poll_succeeded("a", "models", began_at=AT, seconds=1, rejected={})
+    health.answered("a", "/models/usage", "200", 0.3)
+    lines = health.rendered()
+    found = {
+        metric.name: metric
+        for metric in text_fd_to_metric_families(io.StringIO((lines.openmetrics + END).decode(), newline="\n"))
+    }
+    catalogue = {family.base_name: family for family in CATALOGUE.values()}
+    assert len(found) == 12
+    for name, metric in found.items():
+        assert (metric.documentation, metric.type) == (catalogue[name].help, catalogue[name].kind)
+    assert b"_created" not in lines.text + lines.openmetrics
+    assert promtool_findings(lines.text) == set()

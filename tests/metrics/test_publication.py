@@ -1,0 +1,20 @@
+import pickle
+from datetime import UTC, datetime
+
+from exporter.metrics.compression import deflated
+from exporter.metrics.exposition import Exposition, Piece, rendering
+from exporter.metrics.publication import AccountOverview, Overview, Publication, SourceOverview
+
+AT = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)
+PIECE = Piece(1, b"a 1\n", deflated(b"a 1\n"))
+OVERVIEW = Overview("0.1.0", (AccountOverview("a", (SourceOverview("models", "set", "up", AT),), balance=5),))
+
+
+def test_a_publication_survives_its_way_through_a_pipe() -> None:
+    first = Publication(1, AT, Exposition(rendering([PIECE]), rendering([PIECE])), OVERVIEW, ready=False)
+    second = Publication(2, AT, Exposition(rendering([PIECE]), rendering([])), OVERVIEW, ready=True)
+    there = pickle.loads(pickle.dumps(first.pack(None))).unpack(None)  # noqa: S301  our own bytes
+    assert there == first
+    parcel = pickle.loads(pickle.dumps(second.pack(first.exposition)))  # noqa: S301  our own bytes
+    assert parcel.delta.new == ()
+    assert parcel.unpack(there.exposition) == second

@@ -1,0 +1,62 @@
+"""What the tests of the web room share: publications, and the application served over real HTTP."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+
+from exporter.metrics.catalogue import CATALOGUE
+from exporter.metrics.encoding import Encoder
+from exporter.metrics.publication import Overview, Publication
+from exporter.metrics.snapshot import Snapshot, Table
+from exporter.samples import Sample, paged
+from exporter.web.asgi import Application
+from exporter.web.server import listen, serve_web
+
+AT = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)
+
+Publish = Callable[..., Publication]
+Serve = Callable[[Application], Awaitable[httpx.AsyncClient]]
+
+
+@pytest.fixture
+def publication() -> Publish:
+    """Make the publication of so many balances."""
+    encoder = Encoder()
+
+    def make(
+        sequence: int = 1, *, series: int = 2, ready: bool = True, overview: Overview | None = None
+    ) -> Publication:
+        samples = paged(Sample((f"account-{number}",), sequence * 10**9) for number in range(series))
+        snapshot = Snapshot(sequence, AT, (Table(CATALOGUE["fal_credit_balance_usd"], ("account",), samples),))
+        return Publication(sequence, AT, encoder.encode(snapshot), overview or Overview("1.2.3"), ready)
+
+    return make
+
+
+@asynccontextmanager
+async def served(application: Application) -> AsyncIterator[httpx.AsyncClient]:
+    stop = asyncio.Event()
+    listener = listen("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    serving = asyncio.create_task(serve_web(application, listener, stop))
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+            yield client
+    finally:
+        stop.set()
+        await serving
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Serve an application until the test ends and return a client for it."""
+    async with AsyncExitStack() as stack:
+
+        async def start(application: Application) -> httpx.AsyncClient:
+            return await stack.enter_async_context(served(application))
+
+        yield start

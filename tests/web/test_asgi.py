@@ -1,0 +1,65 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import httpx
+import pytest
+
+from exporter.metrics.publication import Publication
+from exporter.web.asgi import NOT_READY, Application
+
+Publish = Callable[..., Publication]
+Serve = Callable[[Application], Awaitable[httpx.AsyncClient]]
+
+
+@pytest.mark.parametrize("path", ["/-/healthy", "/healthz"])
+async def test_the_process_is_healthy_while_it_lives(serve: Serve, path: str) -> None:
+    answer = await (await serve(Application())).get(path)
+    assert (answer.status_code, answer.text) == (200, "healthy\n")
+
+
+@pytest.mark.parametrize("path", ["/-/ready", "/readyz"])
+async def test_readiness_comes_with_the_first_ready_publication_and_stays(
+    serve: Serve, publication: Publish, path: str
+) -> None:
+    application = Application()
+    client = await serve(application)
+    answers = [await client.get(path)]
+    for number, ready in enumerate((False, True, False)):
+        application.publish(publication(number, ready=ready))
+        answers.append(await client.get(path))
+    assert [answer.status_code for answer in answers] == [503, 503, 200, 200]
+    assert answers[0].text == NOT_READY
+    assert answers[2].text == "ready\n"
+
+
+async def test_what_is_not_there_is_answered_in_two_words(serve: Serve) -> None:
+    client = await serve(Application())
+    answer = await client.get("/metrics/")
+    assert (answer.status_code, answer.text) == (404, "Not Found")
+    assert answer.headers["content-type"].startswith("text/plain")
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/-/ready"])
+async def test_a_wrong_method_is_told_the_right_ones(serve: Serve, path: str) -> None:
+    answer = await (await serve(Application())).post(path)
+    assert (answer.status_code, answer.text) == (405, "Method Not Allowed")
+    assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD"}
+
+
+async def test_the_landing_page_is_at_the_root(serve: Serve, publication: Publish) -> None:
+    application = Application()
+    client = await serve(application)
+    application.publish(publication())
+    answer = await client.get("/")
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert "version 1.2.3" in answer.text
+
+
+async def test_many_scrapers_at_once_are_all_answered(serve: Serve, publication: Publish) -> None:
+    application = Application()
+    client = await serve(application)
+    application.publish(publication(series=2000))
+    answers = await asyncio.gather(*(client.get("/metrics") for _ in range(50)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.text.count("fal_credit_balance_usd{") for answer in answers}) == 1

@@ -1,0 +1,165 @@
+import asyncio
+import gzip
+import io
+from collections.abc import Awaitable, Callable
+
+import httpx
+import pytest
+from prometheus_client.openmetrics.parser import text_fd_to_metric_families as read_openmetrics
+from prometheus_client.parser import text_fd_to_metric_families as read_text
+
+from exporter.metrics.publication import Publication
+from exporter.web.asgi import Application
+
+OPENMETRICS = {"accept": "application/openmetrics-text;version=1.0.0"}
+PLAIN = {"accept-encoding": "identity"}
+
+Publish = Callable[..., Publication]
+Serve = Callable[[Application], Awaitable[httpx.AsyncClient]]
+
+
+async def raw(client: httpx.AsyncClient, headers: dict[str, str]) -> tuple[httpx.Response, bytes]:
+    async with client.stream("GET", "/metrics", headers=headers) as answer:
+        return answer, b"".join([part async for part in answer.aiter_raw()])
+
+
+async def test_before_the_first_publication_the_exporter_tells_of_itself(serve: Serve) -> None:
+    client = await serve(Application())
+    answer = await client.get("/metrics")
+    assert answer.status_code == 200
+    assert "fal_exporter_build_info{" in answer.text
+    assert "process_cpu_seconds_total" in answer.text
+
+
+async def test_a_scrape_is_the_publication_followed_by_the_exporters_own_families(
+    serve: Serve, publication: Publish
+) -> None:
+    application = Application()
+    client = await serve(application)
+    application.publish(publication(7, series=3))
+    answer = await client.get("/metrics")
+    found = {metric.name: metric for metric in read_text(io.StringIO(answer.text, newline="\n"))}
+    assert [sample.value for sample in found["fal_credit_balance_usd"].samples] == [7.0, 7.0, 7.0]
+    assert found["fal_exporter_build_info"].samples
+    assert next(iter(found)) == "fal_credit_balance_usd"
+
+
+async def test_openmetrics_ends_once_and_reads(serve: Serve, publication: Publish) -> None:
+    application = Application()
+    client = await serve(application)
+    application.publish(publication())
+    answer = await client.get("/metrics", headers=OPENMETRICS)
+    assert answer.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    assert answer.text.endswith("\n# EOF\n")
+    names = [metric.name for metric in read_openmetrics(io.StringIO(answer.text, newline="\n"))]
+    assert "fal_credit_balance_usd" in names
+    assert "fal_exporter_scrapes" in names
+
+
+@pytest.mark.parametrize("accept", [{}, OPENMETRICS])
+@pytest.mark.parametrize("series", [0, 2, 5000])
+async def test_gzip_and_identity_say_the_same(
+    serve: Serve, publication: Publish, accept: dict[str, str], series: int
+) -> None:
+    application = Application(tail_interval=3600)
+    client = await serve(application)
+    application.publish(publication(series=series))
+    plain, plain_bytes = await raw(client, {**accept, **PLAIN})
+    packed, packed_bytes = await raw(client, {**accept, "accept-encoding": "gzip"})
+    assert gzip.decompress(packed_bytes) == plain_bytes
+    assert packed.headers["content-encoding"] == "gzip"
+    assert int(packed.headers["content-length"]) == len(packed_bytes)
+    assert "content-encoding" not in plain.headers
+    assert int(plain.headers["content-length"]) == len(plain_bytes)
+
+
+async def test_caches_are_told_what_the_answer_depends_on_and_not_to_keep_it(serve: Serve) -> None:
+    answer = await (await serve(Application())).get("/metrics")
+    assert answer.headers["vary"] == "Accept, Accept-Encoding"
+    assert answer.headers["cache-control"] == "no-store"
+    assert "server" not in answer.headers
+
+
+async def test_a_header_sent_twice_counts_as_one_list(serve: Serve) -> None:
+    client = await serve(Application())
+    headers = [("accept", "text/html"), ("accept", "application/openmetrics-text")]
+    answer = await client.get("/metrics", headers=headers)
+    assert answer.headers["content-type"].startswith("application/openmetrics-text")
+
+
+async def test_head_has_the_headers_of_get_and_no_body(serve: Serve, publication: Publish) -> None:
+    application = Application(tail_interval=3600)
+    client = await serve(application)
+    application.publish(publication())
+    get, head = await client.get("/metrics", headers=PLAIN), await client.head("/metrics", headers=PLAIN)
+    assert head.content == b""
+    without_date = [{**answer.headers, "date": ""} for answer in (get, head)]
+    assert without_date[0] == without_date[1]
+    assert (await client.get("/metrics")).status_code == 200
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
+async def test_other_methods_are_told_which_to_use(serve: Serve, method: str) -> None:
+    answer = await (await serve(Application())).request(method, "/metrics")
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "GET, HEAD"
+    assert answer.text == "use GET or HEAD\n"
+
+
+async def test_each_publication_is_reported_once_when_a_scrape_has_had_it(serve: Serve, publication: Publish) -> None:
+    scraped: list[int] = []
+    application = Application(on_scrape=scraped.append)
+    client = await serve(application)
+    await client.get("/metrics")
+    application.publish(publication(4))
+    await client.head("/metrics")
+    assert scraped == []
+    for _ in range(3):
+        await client.get("/metrics")
+    application.publish(publication(5))
+    application.publish(publication(6))
+    await client.get("/metrics")
+    assert scraped == [4, 6]
+
+
+async def test_the_tail_keeps_being_read_and_counts_scrapes(serve: Serve) -> None:
+    client = await serve(Application(tail_interval=0.01))
+    await client.get("/metrics", headers=PLAIN)
+
+    async def counted() -> None:
+        line = 'fal_exporter_scrapes_total{encoding="identity",format="text"} 0.0\n'
+        while line in (await client.get("/metrics", headers=PLAIN)).text:
+            pass
+
+    await asyncio.wait_for(counted(), 10)
+
+
+async def test_a_new_publication_does_not_touch_an_answer_under_way(serve: Serve, publication: Publish) -> None:
+    application = Application()
+    client = await serve(application)
+    application.publish(publication(1, series=50_000))
+    async with client.stream("GET", "/metrics", headers=PLAIN) as answer:
+        parts = answer.aiter_raw()
+        first = await anext(parts)
+        application.publish(publication(2, series=3))
+        body = first + b"".join([part async for part in parts])
+    assert body.count(b"} 1.0\n") >= 50_000
+    assert b"} 2.0\n" not in body.replace(b"python", b"")[: 50_000 * 30]
+
+
+async def test_repeated_scrapes_send_the_same_bytes_not_copies(publication: Publish) -> None:
+    application = Application(tail_interval=3600)
+    application.publish(publication(series=5000))
+    sent: list[list[object]] = []
+
+    for _ in range(2):
+        bodies: list[object] = []
+
+        async def send(message: dict[str, object], bodies: list[object] = bodies) -> None:
+            bodies.append(message.get("body"))
+
+        scope = {"type": "http", "method": "GET", "path": "/metrics", "headers": [(b"accept-encoding", b"gzip")]}
+        await application(scope, None, send)  # type: ignore[arg-type]  # a scrape receives nothing
+        sent.append(bodies)
+    assert len(sent[0]) == 2
+    assert all(one is other for one, other in zip(*sent, strict=True))

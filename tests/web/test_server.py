@@ -1,0 +1,89 @@
+import asyncio
+import signal
+import socket
+import time
+from collections.abc import Callable
+
+import pytest
+
+from exporter.errors import ConfigurationError
+from exporter.metrics.publication import Publication
+from exporter.web.asgi import Application
+from exporter.web.server import GRACE, listen, serve_web
+
+Publish = Callable[..., Publication]
+
+
+async def get(port: int, host: str = "127.0.0.1") -> bytes:
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+def test_an_address_in_use_is_one_sentence_that_names_the_setting() -> None:
+    with listen("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(ConfigurationError) as caught:
+            listen("127.0.0.1", port)
+    assert f"cannot listen on 127.0.0.1:{port} (Address already in use): set FAL_EXPORTER_LISTEN" in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid"])
+def test_an_address_of_another_machine_is_refused(host: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"cannot listen on {host}:8080 "):
+        listen(host, 8080)
+
+
+async def test_all_interfaces_of_ipv6_are_those_of_ipv4_too() -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    stop, listener = asyncio.Event(), listen("::", 0)
+    serving = asyncio.create_task(serve_web(Application(), listener, stop))
+    assert (await get(listener.getsockname()[1])).startswith(b"HTTP/1.1 200 OK")
+    stop.set()
+    await serving
+
+
+async def test_signals_stay_with_the_application_and_the_socket_is_closed_at_the_end() -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    stop, listener = asyncio.Event(), listen("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    serving = asyncio.create_task(serve_web(Application(), listener, stop))
+    await get(port)
+    assert {number: signal.getsignal(number) for number in before} == before
+    stop.set()
+    await serving
+    with pytest.raises(ConnectionRefusedError):
+        await get(port)
+
+
+async def test_idle_connections_do_not_delay_the_end() -> None:
+    stop, listener = asyncio.Event(), listen("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    serving = asyncio.create_task(serve_web(Application(), listener, stop))
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+    await reader.readuntil(b"healthy\n")
+    began = time.monotonic()
+    stop.set()
+    await serving
+    assert time.monotonic() - began < 1
+    writer.close()
+
+
+async def test_a_client_that_reads_nothing_cannot_hold_the_end_up(publication: Publish) -> None:
+    application = Application()
+    application.publish(publication(series=200_000))
+    stop, listener = asyncio.Event(), listen("127.0.0.1", 0)
+    serving = asyncio.create_task(serve_web(application, listener, stop))
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.getsockname()[1], limit=1024)
+    writer.write(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
+    await reader.readline()
+    began = time.monotonic()
+    stop.set()
+    await serving
+    assert time.monotonic() - began < GRACE + 1
+    writer.close()

@@ -1,0 +1,47 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from exporter.web.wording import ago, dollars, instant, span
+
+AT = datetime(2026, 11, 21, 22, 5, 59, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        (None, "unknown"),
+        (0, "$0.00"),
+        (24_512_330_000_000, "$24,512.33"),
+        (-180_000_000, "-$0.1800"),
+        (4_100_000, "$0.0041"),
+        (1_005_000_000, "$1.00"),
+        (1_015_000_000, "$1.02"),
+        (2**63 - 1, "$9,223,372,036.85"),
+    ],
+)
+def test_dollars(amount: int | None, text: str) -> None:
+    assert dollars(amount) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-5, "0 s"),
+        (59.9, "59 s"),
+        (60, "1 min"),
+        (3599, "59 min"),
+        (3600, "1 h"),
+        (5000, "1 h 23 min"),
+        (2 * 86400, "2 d"),
+        (2 * 86400 + 3700, "2 d 1 h"),
+    ],
+)
+def test_span(seconds: float, text: str) -> None:
+    assert span(seconds) == text
+
+
+def test_an_instant_is_told_to_the_minute_and_relative_to_now() -> None:
+    assert instant(AT) == "2026-11-21 22:05 UTC"
+    assert ago(AT, AT + timedelta(seconds=59)) == "just now"
+    assert ago(AT, AT + timedelta(minutes=3)) == "3 min ago"
