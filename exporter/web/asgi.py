@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from types import MappingProxyType
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -19,6 +20,20 @@ from exporter.web.access import AccessLog, Watched
 from exporter.web.landing import LandingPage
 from exporter.web.metrics import Metrics
 from exporter.web.tail import Tail
+
+METRICS = "/metrics"
+
+ROUTES: Mapping[str, str] = MappingProxyType(
+    {
+        METRICS: "the exposition: text 0.0.4 or OpenMetrics 1.0 by `Accept`, gzip by `Accept-Encoding`",
+        "/": "the landing page; `?refresh=5` follows every five seconds",
+        "/-/healthy": "200 as long as the process lives; touches nothing",
+        "/healthz": "the same",
+        "/-/ready": "200 once the current month has been loaded, before that 503; stays ready while fal is away",
+        "/readyz": "the same",
+    }
+)
+"""Every route and what it answers; the README's table."""
 
 NOT_READY = "not ready: the current month has not been loaded yet; the landing page shows how far it is\n"
 
@@ -58,14 +73,15 @@ class Application:
         self._published: Publication | None = None
         self._ready = False
         self._access = AccessLog(access_level)
+        endpoints = {
+            "/": self._landing,
+            "/-/healthy": _healthy,
+            "/healthz": _healthy,
+            "/-/ready": self._readiness,
+            "/readyz": self._readiness,
+        }
         self._rest = Starlette(
-            routes=[
-                Route("/", self._landing),
-                Route("/-/healthy", _healthy),
-                Route("/healthz", _healthy),
-                Route("/-/ready", self._readiness),
-                Route("/readyz", self._readiness),
-            ],
+            routes=[Route(path, endpoints[path]) for path in ROUTES if path != METRICS],
             lifespan=self._lifespan,
         )
 
@@ -94,7 +110,7 @@ class Application:
                 self._access.answered(scope, watched.status, began)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] == "/metrics":
+        if scope["path"] == METRICS:
             await self._metrics(scope, send)
         else:
             await self._rest(scope, receive, send)
