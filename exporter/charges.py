@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact
-from typing import NamedTuple, Self
+from operator import sub
+from typing import NamedTuple
 
 NANO = 10**9
 """Nano-units in a unit: nano-USD in a US dollar, nano-seconds in a second."""
@@ -21,8 +22,10 @@ HOUR = timedelta(hours=1)
 Clock = Callable[[], datetime]
 """Tells the current instant, aware and in UTC."""
 
-_WIDE = Context(prec=400, rounding=ROUND_HALF_EVEN, traps=[])
+_NANO = Decimal("1E+9")
+_exactly = Context(prec=400, rounding=ROUND_HALF_EVEN, traps=[])
 _LARGEST = 2**63 - 1
+_MOST_DIGITS = 18
 
 
 def utc_now() -> datetime:
@@ -38,12 +41,10 @@ def nano(value: Decimal | int) -> int:
     """
     if isinstance(value, int):
         scaled = value * NANO
+    elif value.is_finite() and value.adjusted() <= _MOST_DIGITS:
+        scaled = round(_exactly.multiply(value, _NANO))
     else:
-        if not value.is_finite():
-            raise ValueError(f"{value} is not a finite amount")
-        if value.adjusted() > 18:  # noqa: PLR2004  nine integer digits more than 64 bits of nano-units can hold
-            raise ValueError(f"{value} is too large an amount")
-        scaled = int(value.scaleb(9, _WIDE).to_integral_value(ROUND_HALF_EVEN, _WIDE))
+        raise ValueError(f"{value} is not an amount that a ledger can hold")
     if not -_LARGEST <= scaled <= _LARGEST:
         raise ValueError(f"{value} is too large an amount")
     return scaled
@@ -86,13 +87,20 @@ class Amounts(NamedTuple):
     discount: int = 0
     cost: int = 0
 
-    def plus(self, other: Self) -> "Amounts":
-        """Return the sum, field by field."""
-        return Amounts(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+    def plus(self, other: "Amounts") -> "Amounts":
+        """Return the sum, field by field; written out, as it is made for every row of a large answer."""
+        quantity, gpu_seconds, list_cost, discount, cost = self
+        return Amounts(
+            quantity + other.quantity,
+            gpu_seconds + other.gpu_seconds,
+            list_cost + other.list_cost,
+            discount + other.discount,
+            cost + other.cost,
+        )
 
-    def minus(self, other: Self) -> "Amounts":
+    def minus(self, other: "Amounts") -> "Amounts":
         """Return the difference, field by field."""
-        return Amounts(*(mine - theirs for mine, theirs in zip(self, other, strict=True)))
+        return Amounts(*map(sub, self, other))
 
 
 NOTHING = Amounts()

@@ -1,0 +1,76 @@
+"""Unit prices as rows state them.
+
+One product, model, app, GPU class and unit may have been sold at several prices. The one that counts is that of the
+newest hour; in it a regular price before one for surge, and the highest where several are left.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from decimal import Decimal
+from typing import NamedTuple
+
+from exporter.charges import NANO, Dimensions, UnitPrice
+from exporter.fal.fields import Row, amount
+from exporter.fal.rejections import RejectedError
+
+_WHOLE = 100 * NANO
+
+
+class Offer(NamedTuple):
+    """One row's price; the first three fields rank it."""
+
+    hour: datetime
+    regular: bool
+    price: Decimal | int
+    percent: object
+
+    def beats(self, other: "Offer | None") -> bool:
+        """Tell whether this price counts rather than another for the same thing."""
+        return other is None or self.hour > other.hour or (self.hour == other.hour and self[1:3] > other[1:3])
+
+
+def offer(hour: datetime, row: Row) -> Offer | None:
+    """Return the price a row states, or None; a price that is none is no reason to lose the charge."""
+    price = row.get("unit_price")
+    if (type(price) is not Decimal and type(price) is not int) or price < 0:
+        return None
+    return Offer(hour, row.get("is_surge") is not True, price, row.get("percent_discount"))
+
+
+def unit_prices(offers: Iterable[tuple[Dimensions, Offer]]) -> tuple[UnitPrice, ...]:
+    """Return the prices that count, each once."""
+    best: dict[tuple[str, ...], Offer] = {}
+    for dimensions, candidate in offers:
+        key = _key(dimensions)
+        if candidate.beats(best.get(key)):
+            best[key] = candidate
+    found = []
+    for (account, product, model, app, gpu_class, unit), chosen in best.items():
+        try:
+            price = amount(chosen.price)
+        except RejectedError:
+            continue
+        found.append(
+            UnitPrice(account, product, model, app, gpu_class, unit, chosen.hour, price, _discount(chosen.percent))
+        )
+    return tuple(found)
+
+
+def _key(dimensions: Dimensions) -> tuple[str, str, str, str, str, str]:
+    return (
+        dimensions.account,
+        dimensions.product,
+        dimensions.model,
+        dimensions.app,
+        dimensions.gpu_class,
+        dimensions.unit,
+    )
+
+
+def _discount(percent: object) -> int:
+    """Return a discount in nano-percent; 0 without one, or for what is none."""
+    try:
+        share = amount(percent)
+    except RejectedError:
+        return 0
+    return share if share <= _WHOLE else 0

@@ -1,0 +1,129 @@
+"""What a key can do: every interface tried once, with the smallest question it takes."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from exporter.charges import HOUR, Window, hour_of
+from exporter.fal import balance, invoices, models, organization, reporting, serverless
+from exporter.fal.calls import Call, Scope
+from exporter.fal.client import Client
+from exporter.fal.errors import (
+    CallError,
+    FeatureError,
+    LockedError,
+    NoAnswerError,
+    NotFoundError,
+    ScopeError,
+    TruncatedError,
+)
+from exporter.fal.limits import Deadline
+from exporter.fal.platform_usage import Interface, window_parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """How one interface answered.
+
+    Attributes:
+        name: of the source, or `account_billing`, `user_balance`, `invoices`.
+        call: the path.
+        reachable: whether any answer came.
+        accepted: whether fal took the key, even if not for this.
+        scope: what the answer shows of the key: `admin`, `api`, or empty when it shows nothing.
+        ok: whether the interface can be used.
+        problem: what went wrong, in a sentence; empty when nothing did.
+        advice: what to do about it; empty when there is nothing to do.
+        error: the failure itself.
+    """
+
+    name: str
+    call: str
+    reachable: bool
+    accepted: bool
+    scope: str
+    ok: bool
+    problem: str = ""
+    advice: str = ""
+    error: CallError | None = None
+
+
+async def probe(client: Client) -> tuple[Probe, ...]:
+    """Try every interface with one account's key.
+
+    Locks seen here do not count as the account's lock state: some of these calls are never made again, and could
+    not take back what they said.
+    """
+    deadline = client.deadline()
+    last = hour_of(client.now()) - HOUR
+    window = Window(last, last + HOUR)
+    questions: list[tuple[str, Call, Callable[[], Awaitable[object]]]] = [
+        (interface.source, interface.call, _usage(client, interface, window, deadline))
+        for interface in (models.INTERFACE, serverless.INTERFACE, organization.INTERFACE)
+    ]
+    questions += [
+        ("reporting", reporting.CALL, _reporting(client, window, deadline)),
+        ("account_billing", balance.ACCOUNT_BILLING, _balance(client, balance.ACCOUNT_BILLING, deadline)),
+        ("user_balance", balance.USER_BALANCE, _balance(client, balance.USER_BALANCE, deadline)),
+        ("invoices", invoices.CALL, _invoices(client, deadline)),
+    ]
+    return tuple(await asyncio.gather(*(_tried(name, call, ask) for name, call, ask in questions)))
+
+
+def automatic_sources(probes: Iterable[Probe]) -> tuple[str, ...]:
+    """Choose the sources for `SOURCES=auto`: `models` and `serverless` where the key may read them, else `reporting`.
+
+    Empty when the key may read none of them. The choice is kept for good, so only a refusal that is final decides.
+
+    Raises:
+        CallError: an interface did not answer, or not in a way that decides; ask again later.
+    """
+    by_name = {found.name: found for found in probes}
+    chosen = tuple(name for name in ("models", "serverless") if _usable(by_name[name]))
+    if chosen:
+        return chosen
+    return ("reporting",) if _usable(by_name["reporting"]) else ()
+
+
+def _usable(found: Probe) -> bool:
+    if found.error is not None and not isinstance(found.error, ScopeError | FeatureError | NotFoundError):
+        raise found.error
+    return found.ok
+
+
+def _usage(client: Client, interface: Interface, window: Window, deadline: Deadline) -> Callable[[], Awaitable[object]]:
+    query = {**window_parameters(window, by_key=False), "limit": "1"}
+    return lambda: client.get(interface.call, query, deadline, heed_lock=False)
+
+
+def _reporting(client: Client, window: Window, deadline: Deadline) -> Callable[[], Awaitable[object]]:
+    query = reporting.usage_parameters(window.start, reporting.ONE_DIMENSION)
+    return lambda: client.get(reporting.CALL, query, deadline, heed_lock=False)
+
+
+def _balance(client: Client, call: Call, deadline: Deadline) -> Callable[[], Awaitable[object]]:
+    return lambda: balance.balance_by(client, call, deadline, heed_lock=False)
+
+
+def _invoices(client: Client, deadline: Deadline) -> Callable[[], Awaitable[object]]:
+    return lambda: client.get(invoices.CALL, {}, deadline, heed_lock=False)
+
+
+async def _tried(name: str, call: Call, ask: Callable[[], Awaitable[object]]) -> Probe:
+    try:
+        await ask()
+    except CallError as error:
+        answered = not isinstance(error, NoAnswerError) or isinstance(error, TruncatedError)
+        known = isinstance(error, ScopeError | FeatureError | LockedError | NotFoundError)
+        return Probe(
+            name=name,
+            call=call.path,
+            reachable=answered,
+            accepted=known,
+            scope=Scope.API if isinstance(error, ScopeError) else "",
+            ok=False,
+            problem=str(error),
+            advice=error.advice,
+            error=error,
+        )
+    return Probe(name=name, call=call.path, reachable=True, accepted=True, scope=call.scope, ok=True)

@@ -1,0 +1,80 @@
+from decimal import Decimal
+
+import pytest
+
+from exporter.charges import Balance
+from exporter.fal.balance import read_balance
+from exporter.fal.errors import KeyRejectedError, LockedError, ScopeError, ServerError, ShapeError
+from tests.fal.conftest import Answer, Bench, Fal, as_json, refused
+
+ADMIN, ANY = "/v1/account/billing", "/billing/user_balance"
+LOCKED = as_json({"detail": "User is locked. Reason: TOP_UP"}, 403)
+
+
+def credit(amount: object, currency: object = "USD") -> Answer:
+    return as_json({"username": "acme", "credits": {"current_balance": amount, "currency": currency}})
+
+
+async def test_an_admin_key_reads_it_from_the_account(fal: Fal, bench: Bench) -> None:
+    fal.plays(ADMIN, credit(Decimal("24.5")))
+    assert await read_balance(bench.client()) == Balance("prod", 24_500_000_000, bench.time.now())
+    assert [(request.path, request.query) for request in fal.requests] == [(ADMIN, {"expand": ["credits"]})]
+
+
+async def test_a_key_without_scope_reads_the_bare_number_and_it_is_remembered(fal: Fal, bench: Bench) -> None:
+    fal.plays(ADMIN, refused(403))
+    fal.plays(ANY, as_json(Decimal("-0.18")))
+    client = bench.client()
+    for _ in range(3):
+        assert (await read_balance(client)).amount == -180_000_000
+    assert (len(fal.asked(ADMIN)), len(fal.asked(ANY))) == (1, 3)
+
+
+async def test_the_remembered_call_gives_way_when_it_is_refused(fal: Fal, bench: Bench) -> None:
+    fal.plays(ADMIN, refused(404), credit(5))
+    fal.plays(ANY, as_json(1), refused(404))
+    client = bench.client()
+    await read_balance(client)
+    assert (await read_balance(client)).amount == 5 * 10**9
+
+
+async def test_after_a_lock_the_first_call_is_tried_again_so_that_it_can_take_it_back(fal: Fal, bench: Bench) -> None:
+    fal.plays(ADMIN, LOCKED, credit(7))
+    fal.plays(ANY, as_json(1))
+    client = bench.client()
+    assert (await read_balance(client)).amount == 10**9
+    assert client.locks.reasons == {"top_up"}
+    assert (await read_balance(client)).amount == 7 * 10**9
+    assert client.locks.reasons == set()
+
+
+@pytest.mark.parametrize(
+    ("admin", "other", "kind"),
+    [
+        (refused(401), refused(401), KeyRejectedError),
+        (LOCKED, LOCKED, LockedError),
+        (refused(403), refused(404), ScopeError),
+        (refused(500), as_json(1), ServerError),
+        (refused(403), refused(500), ServerError),
+        (refused(403), as_json({"balance": 1}), ShapeError),
+        (credit(1, "EUR"), refused(404), ShapeError),
+    ],
+)
+async def test_the_failure_that_matters_is_told(
+    fal: Fal, bench: Bench, admin: Answer, other: Answer, kind: type[Exception]
+) -> None:
+    fal.plays(ADMIN, admin)
+    fal.plays(ANY, other)
+    with pytest.raises(kind):
+        await read_balance(bench.client(attempts=1))
+
+
+@pytest.mark.parametrize(
+    "answer", [as_json({"username": "acme"}), credit("24"), credit(None), as_json([]), credit(1, "EUR")]
+)
+async def test_an_account_that_does_not_tell_its_credit_gives_way_to_the_bare_number(
+    fal: Fal, bench: Bench, answer: Answer
+) -> None:
+    fal.plays(ADMIN, answer)
+    fal.plays(ANY, as_json(3))
+    assert (await read_balance(bench.client())).amount == 3 * 10**9

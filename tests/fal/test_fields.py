@@ -1,0 +1,66 @@
+from datetime import UTC, datetime
+from decimal import Decimal
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.charges import nano
+from exporter.fal.fields import amount, instant, number, text
+from exporter.fal.rejections import RejectedError
+
+
+@given(st.decimals(min_value=0, max_value=Decimal("9.2E+9"), allow_nan=False))
+def test_amounts_are_rounded_half_even_at_the_ninth_place_and_not_otherwise(value: Decimal) -> None:
+    assert amount(value) == nano(value) == round(Fraction(value) * 10**9)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (None, "missing_field"),
+        ("1", "wrong_type"),
+        (True, "wrong_type"),
+        (1.5, "wrong_type"),
+        ([], "wrong_type"),
+        (-1, "negative"),
+        (Decimal("-0.1"), "negative"),
+        (10**10, "out_of_range"),
+        (Decimal("1E+999"), "out_of_range"),
+        (Decimal("Infinity"), "out_of_range"),
+    ],
+)
+def test_what_is_no_amount_is_rejected_by_reason(value: object, reason: str) -> None:
+    with pytest.raises(RejectedError, match=reason):
+        amount(value)
+
+
+def test_a_balance_may_be_negative() -> None:
+    assert number(Decimal("-0.18")) == -180_000_000
+
+
+@given(st.text(alphabet=st.characters()))
+def test_a_text_becomes_fit_for_a_label(value: str) -> None:
+    read = text(value)
+    assert read.isprintable()
+    read.encode()
+    assert len(read) <= 300
+
+
+def test_half_a_surrogate_pair_and_a_nul_are_replaced() -> None:
+    assert text("a\ud800b\0") == "a\ufffdb\ufffd"
+
+
+@pytest.mark.parametrize(
+    "stamp", ["2026-11-21T10:00:00Z", "2026-11-21T05:00:00-05:00", "2026-11-21T10:00:00", "2026-11-21 10:00:00.000+00"]
+)
+def test_stamps_are_converted_to_utc(stamp: str) -> None:
+    assert instant(stamp) == datetime(2026, 11, 21, 10, tzinfo=UTC)
+    assert instant(stamp).tzinfo is UTC
+
+
+@pytest.mark.parametrize("stamp", ["", "yesterday", "2026-13-01T00:00:00Z", "0001-01-01T00:00:00+14:00"])
+def test_what_is_no_stamp_is_rejected(stamp: str) -> None:
+    with pytest.raises(RejectedError, match="bucket"):
+        instant(stamp)

@@ -1,0 +1,281 @@
+from datetime import datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.charges import NANO, Amounts, Window
+from exporter.fal.decoding import decoded
+from exporter.fal.errors import ServerError, ShapeError
+from exporter.fal.models import INTERFACE, models
+from exporter.fal.organization import INTERFACE as ORGANIZATION
+from exporter.fal.platform_usage import Interface, Rows, amounts_of, api_key
+from exporter.fal.rejections import REJECTIONS, Rejections
+from exporter.fal.serverless import INTERFACE as SERVERLESS
+from exporter.fal.tally import Tally
+from tests.fal.conftest import Bench, Fal, as_json, bucket, model_row, page, refused
+
+PATH = "/v1/models/usage"
+TEN = "2026-11-21T10:00:00Z"
+WINDOW = Window(datetime.fromisoformat(TEN), datetime.fromisoformat(TEN) + timedelta(hours=2))
+
+
+async def test_whole_hours_in_utc_are_asked_for_and_not_one_more(fal: Fal, bench: Bench, window: Window) -> None:
+    fal.plays(PATH, as_json(page()))
+    reading = await models(bench.client()).read(window, with_api_key=False)
+    assert fal.requests[0].query == {
+        "start": ["2026-11-21T10:00:00Z"],
+        "end": ["2026-11-21T12:00:00Z"],
+        "timezone": ["UTC"],
+        "timeframe": ["hour"],
+        "bound_to_timeframe": ["false"],
+        "expand": ["time_series"],
+        "limit": ["1000"],
+    }
+    assert (reading.account, reading.source, reading.window) == ("prod", "models", window)
+    assert (reading.charges, reading.prices, reading.rejected) == ((), (), {})
+
+
+async def test_charges_come_out_exact_with_their_price(fal: Fal, bench: Bench, window: Window, hour: datetime) -> None:
+    fal.plays(PATH, as_json(page(bucket(TEN, model_row()))))
+    reading = await models(bench.client()).read(window, with_api_key=False)
+    (charge,) = reading.charges
+    assert charge.hour == hour
+    assert charge.dimensions == ("prod", "", "model_apis", "fal-ai/flux/dev", "", "", "", "image", "")
+    assert charge.amounts == Amounts(4 * NANO, 0, 400_000_000, 80_000_000, 320_000_000)
+    (price,) = reading.prices
+    assert price == (*("prod", "model_apis", "fal-ai/flux/dev", "", "", "image"), hour, 100_000_000, 20 * NANO)
+
+
+async def test_rows_that_split_a_charge_are_summed_over_buckets_and_pages(
+    fal: Fal, bench: Bench, window: Window, hour: datetime
+) -> None:
+    dear = model_row(unit_price=Decimal("0.2"), percent_discount=None, cost_subtotal=1, cost_total=1, cost=1)
+    fal.plays(
+        PATH,
+        as_json(page(bucket(TEN, model_row(), dear), cursor="c1")),
+        as_json(page(bucket(TEN, model_row()), bucket("2026-11-21T11:00:00Z", dear))),
+    )
+    reading = await models(bench.client()).read(window, with_api_key=False)
+    assert [(charge.hour, charge.amounts) for charge in reading.charges] == [
+        (hour, Amounts(12 * NANO, 0, 1_800_000_000, 160_000_000, 1_640_000_000)),
+        (hour + timedelta(hours=1), Amounts(4 * NANO, 0, NANO, 0, NANO)),
+    ]
+
+
+async def test_bucket_stamps_are_converted_from_their_offset(
+    fal: Fal, bench: Bench, window: Window, hour: datetime
+) -> None:
+    fal.plays(PATH, as_json(page(bucket("2026-11-21T05:00:00-05:00", model_row()))))
+    reading = await models(bench.client()).read(window, with_api_key=False)
+    assert [charge.hour for charge in reading.charges] == [hour]
+
+
+@pytest.mark.parametrize(
+    ("stamp", "reason"),
+    [
+        ("2026-11-21T09:00:00Z", "outside_window"),
+        ("2026-11-21T12:00:00Z", "outside_window"),
+        ("2026-11-21T10:30:00Z", "bucket"),
+        ("2026-11-21T10:00:00+00:30", "bucket"),
+        ("2026-11-21", "bucket"),
+        ("today", "bucket"),
+        (None, "bucket"),
+        (17, "bucket"),
+    ],
+)
+async def test_rows_of_another_time_are_rejected_not_counted_twice(
+    fal: Fal, bench: Bench, window: Window, stamp: object, reason: str
+) -> None:
+    fal.plays(PATH, as_json(page({"bucket": stamp, "results": [model_row(), model_row()]}, bucket(TEN, model_row()))))
+    reading = await models(bench.client()).read(window, with_api_key=False)
+    assert len(reading.charges) == 1
+    assert reading.rejected == {reason: 2}
+
+
+@pytest.mark.parametrize("entry", [None, [], "x", {"bucket": TEN}, {"bucket": TEN, "results": {}}])
+async def test_what_is_no_bucket_is_an_error(fal: Fal, bench: Bench, window: Window, entry: object) -> None:
+    fal.plays(PATH, as_json(page(bucket(TEN, model_row()), entry)))
+    with pytest.raises(ShapeError):
+        await models(bench.client()).read(window, with_api_key=False)
+
+
+async def test_a_failure_on_a_later_page_leaves_no_half_reading(fal: Fal, bench: Bench, window: Window) -> None:
+    fal.plays(PATH, as_json(page(bucket(TEN, model_row()), cursor="c1")), refused(500))
+    with pytest.raises(ServerError):
+        await models(bench.client(attempts=2)).read(window, with_api_key=False)
+
+
+REJECTED = [
+    ("a row", "not_an_object"),
+    (None, "not_an_object"),
+    (model_row(endpoint_id=...), "missing_field"),
+    (model_row(unit=None), "missing_field"),
+    (model_row(endpoint_id=5), "wrong_type"),
+    (model_row(endpoint_id=["a"]), "wrong_type"),
+    (model_row(quantity=...), "missing_field"),
+    (model_row(quantity="4"), "wrong_type"),
+    (model_row(quantity=True), "wrong_type"),
+    (model_row(quantity=-1), "negative"),
+    (model_row(quantity=10**12), "out_of_range"),
+    (model_row(cost_total=..., cost=...), "missing_field"),
+    (model_row(cost_total=Decimal("-0.01")), "negative"),
+    (model_row(cost_total={}), "wrong_type"),
+    (model_row(cost_subtotal="0.4"), "wrong_type"),
+    (model_row(currency="EUR"), "currency"),
+    (model_row(currency=...), "missing_field"),
+]
+
+
+@pytest.mark.parametrize(("row", "reason"), REJECTED)
+async def test_a_malformed_row_is_rejected_alone_and_counted(
+    fal: Fal, bench: Bench, window: Window, row: object, reason: str
+) -> None:
+    fal.plays(PATH, as_json(page(bucket(TEN, row, model_row(), row))))
+    reading = await models(bench.client()).read(window, with_api_key=False)
+    assert len(reading.charges) == 1
+    assert reading.charges[0].amounts.cost == 320_000_000
+    assert reading.rejected == {reason: 2}
+    assert reason in REJECTIONS
+
+
+def test_every_reason_of_a_rejection_has_been_seen_above() -> None:
+    assert {reason for _, reason in REJECTED} | {"bucket", "outside_window"} == set(REJECTIONS)
+
+
+async def test_a_sum_too_large_for_a_ledger_is_rejected(fal: Fal, bench: Bench, window: Window) -> None:
+    huge = model_row(quantity=9 * 10**9)
+    fal.plays(PATH, as_json(page(bucket(TEN, huge, huge))))
+    reading = await models(bench.client()).read(window, with_api_key=False)
+    assert reading.rejected == {"out_of_range": 1}
+    assert reading.charges[0].amounts.quantity == 9 * 10**18
+
+
+async def test_one_sample_a_reason_is_logged_for_all_readings(
+    fal: Fal, bench: Bench, window: Window, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = model_row(quantity="four")
+    fal.plays(PATH, as_json(page(bucket(TEN, bad, bad, model_row(currency="EUR")))))
+    source = models(bench.client())
+    await source.read(window, with_api_key=False)
+    await source.read(window, with_api_key=False)
+    logged = [line for line in capsys.readouterr().out.splitlines() if "row_rejected" in line]
+    assert len(logged) == 2
+    assert "four" in logged[0]
+
+
+async def test_unknown_fields_are_accepted(fal: Fal, bench: Bench, window: Window) -> None:
+    fal.plays(PATH, as_json({**page({**bucket(TEN, model_row(novelty=[1])), "n": 1}), "summary": []}))
+    reading = await models(bench.client()).read(window, with_api_key=False)
+    assert (len(reading.charges), reading.rejected) == (1, {})
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"cost_total": ..., "cost_subtotal": ..., "cost_discount": ...}, (320_000_000, 0, 320_000_000)),
+        ({"cost_total": None, "cost_subtotal": None, "cost_discount": None}, (320_000_000, 0, 320_000_000)),
+        ({"cost": Decimal(99)}, (400_000_000, 80_000_000, 320_000_000)),
+        ({"cost_total": ...}, (400_000_000, 80_000_000, 320_000_000)),
+        ({"cost_subtotal": ...}, (400_000_000, 80_000_000, 320_000_000)),
+        ({"cost_discount": ...}, (400_000_000, 80_000_000, 320_000_000)),
+        ({"cost_subtotal": Decimal("0.3")}, (320_000_000, 0, 320_000_000)),
+        ({"cost_total": Decimal("0.0000000005"), "cost_subtotal": 0}, (0, 0, 0)),
+        ({"cost_total": Decimal("0.0000000015"), "cost_subtotal": 0}, (2, 0, 2)),
+    ],
+)
+def test_the_charge_is_the_total_and_the_discount_what_is_missing_to_the_list_cost(
+    changes: dict[str, object], expected: tuple[int, int, int]
+) -> None:
+    assert amounts_of(model_row(**changes), 0)[2:] == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "key"),
+    [
+        ({"auth_method_structured": {"detail": "d", "api_key_id": "k1", "login_username": "u"}}, "k1"),
+        ({"auth_method_structured": {"detail": "d", "login_username": "u"}}, "u"),
+        ({"auth_method_structured": {"detail": "d"}, "auth_method": "m"}, "d"),
+        ({"auth_method": "Production Key"}, "Production Key"),
+        ({"auth_method_structured": [], "auth_method": 5}, ""),
+        ({}, ""),
+    ],
+)
+async def test_charges_by_key_are_asked_for_only_when_wanted(
+    fal: Fal, bench: Bench, window: Window, fields: dict[str, object], key: str
+) -> None:
+    assert api_key(fields) == key
+    fal.plays(PATH, as_json(page(bucket(TEN, model_row(**fields), model_row(**fields), model_row()))))
+    source = models(bench.client())
+    by_key = await source.read(window, with_api_key=True)
+    assert fal.requests[-1].query["expand"] == ["time_series", "auth_method_structured"]
+    assert {charge.dimensions.api_key for charge in by_key.charges} == {key, ""}
+    together = await source.read(window, with_api_key=False)
+    assert fal.requests[-1].query["expand"] == ["time_series"]
+    assert [charge.dimensions.api_key for charge in together.charges] == [""]
+    assert together.charges[0].amounts.cost == sum(charge.amounts.cost for charge in by_key.charges)
+
+
+JSON_VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.decimals(allow_nan=False),
+    st.text(max_size=3),
+    st.sampled_from(["USD", [], {}, [{}], {"api_key_id": []}, {"detail": "d"}]),
+)
+NAMES = sorted({*model_row(), *SERVERLESS.names, *ORGANIZATION.names, "is_surge", "auth_method_structured"})
+GOOD = model_row(machine_type="GPU-H100", username="acme", product="compute")
+ROWS = st.dictionaries(st.sampled_from(NAMES), JSON_VALUES, max_size=3).map(lambda changes: GOOD | changes)
+
+
+def rounded(value: Decimal) -> int:
+    return round(Fraction(value) * NANO)
+
+
+def tally() -> Tally:
+    return Tally("prod", "models", WINDOW, Rejections("prod", lambda text: text))
+
+
+@pytest.mark.parametrize("interface", [INTERFACE, SERVERLESS, ORGANIZATION], ids=lambda interface: interface.source)
+@given(st.lists(ROWS | JSON_VALUES, max_size=4), JSON_VALUES, st.booleans())
+def test_any_row_is_a_charge_or_a_counted_rejection(
+    interface: Interface,
+    rows: list[object],
+    stamp: object,
+    by_key: bool,  # noqa: FBT001  drawn by hypothesis
+) -> None:
+    sums = tally()
+    reader = Rows(interface, "prod", sums, by_key=by_key)
+    reader.take(TEN, rows)
+    reader.take(stamp, rows)
+    reading = sums.reading(reader.prices())
+    assert set(reading.rejected) <= set(REJECTIONS)
+    rejected = sum(reading.rejected.values())
+    assert len(reading.charges) <= 2 * len(rows) - rejected
+    assert bool(reading.charges) == (rejected < 2 * len(rows))
+
+
+MONEY = st.decimals(min_value=0, max_value=10**6, places=12)
+
+
+@given(st.lists(st.tuples(MONEY, MONEY, MONEY), max_size=20))
+def test_amounts_equal_fractions_to_the_nano_dollar_from_the_text_of_the_json(
+    rows: list[tuple[Decimal, Decimal, Decimal]],
+) -> None:
+    texts = [
+        f'{{"endpoint_id":"m","unit":"image","currency":"USD","quantity":{quantity:f},'
+        f'"cost_subtotal":{cost + off:f},"cost_total":{cost:f}}}'
+        for quantity, cost, off in rows
+    ]
+    parsed = decoded(f"[{','.join(texts)}]".encode())
+    assert isinstance(parsed, list)
+    sums = tally()
+    Rows(INTERFACE, "prod", sums, by_key=False).take(TEN, parsed)
+    totals = [charge.amounts for charge in sums.reading().charges]
+    assert sum(amounts.cost for amounts in totals) == sum(rounded(cost) for _, cost, _ in rows)
+    assert sum(amounts.quantity for amounts in totals) == sum(rounded(quantity) for quantity, _, _ in rows)
+    assert sum(amounts.list_cost for amounts in totals) == sum(rounded(cost + off) for _, cost, off in rows)
+    assert all(amounts.cost == amounts.list_cost - amounts.discount for amounts in totals)

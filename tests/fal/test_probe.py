@@ -1,0 +1,96 @@
+import pytest
+
+from exporter.fal.errors import CallError, LockedError, ServerError
+from exporter.fal.probe import Probe, automatic_sources, probe
+from tests.fal.conftest import Answer, Bench, Fal, as_json, page, refused
+
+LOCKED = as_json({"detail": "User is locked. Reason: TOP_UP"}, 403)
+GOOD = {
+    "/v1/models/usage": as_json(page()),
+    "/v1/serverless/usage": as_json(page()),
+    "/v1/organization/usage": as_json(page()),
+    "/billing/usage": as_json({"usage": []}),
+    "/v1/account/billing": as_json({"username": "a", "credits": {"current_balance": 1, "currency": "USD"}}),
+    "/billing/user_balance": as_json(1),
+    "/billing/invoices": as_json([]),
+}
+ADMIN_CALLS = [path for path in GOOD if path != "/billing/user_balance"]
+
+
+async def found(fal: Fal, bench: Bench, **answers: Answer) -> dict[str, Probe]:
+    for path, answer in (GOOD | answers).items():
+        fal.plays(path, answer)
+    return {one.name: one for one in await probe(bench.client(attempts=1))}
+
+
+async def test_an_admin_key_can_do_everything_and_each_call_is_tried_once(fal: Fal, bench: Bench) -> None:
+    probes = await found(fal, bench)
+    assert list(probes) == [
+        *("models", "serverless", "organization", "reporting", "account_billing", "user_balance", "invoices"),
+    ]
+    assert all(one.ok and one.reachable and one.accepted and not one.problem for one in probes.values())
+    assert probes["models"].scope == "admin"
+    assert probes["user_balance"].scope == "api"
+    assert sorted(request.path for request in fal.requests) == sorted(GOOD)
+    assert fal.asked("/v1/models/usage")[0].query["limit"] == ["1"]
+    assert fal.asked("/v1/models/usage")[0].query["start"] == ["2026-11-21T11:00:00Z"]
+
+
+async def test_a_key_with_api_scope_is_told_what_it_lacks(fal: Fal, bench: Bench) -> None:
+    probes = await found(fal, bench, **dict.fromkeys(ADMIN_CALLS, refused(403, "authorization_error", "Access denied")))
+    models = probes["models"]
+    assert (models.reachable, models.accepted, models.ok, models.scope) == (True, True, False, "api")
+    assert "admin scope" in models.advice
+    assert "Access denied" in models.problem
+    assert probes["user_balance"].ok
+
+
+async def test_a_rejected_key_is_reachable_but_not_accepted(fal: Fal, bench: Bench) -> None:
+    probes = await found(fal, bench, **dict.fromkeys(GOOD, refused(401)))
+    assert {(one.reachable, one.accepted, one.ok) for one in probes.values()} == {(True, False, False)}
+
+
+async def test_no_connection_is_not_reachable(bench: Bench) -> None:
+    probes = await probe(bench.client(url="http://127.0.0.1:1", attempts=1))
+    assert {(one.reachable, one.accepted, one.ok) for one in probes} == {(False, False, False)}
+    assert all(one.problem and one.advice for one in probes)
+
+
+async def test_a_lock_met_by_probing_leaves_no_lock_state_that_nobody_takes_back(fal: Fal, bench: Bench) -> None:
+    probes = await found(fal, bench, **dict.fromkeys(GOOD, LOCKED))
+    assert {one.accepted for one in probes.values()} == {True}
+    assert bench.clients[0].locks.reasons == set()
+
+
+SCOPE, FEATURE, MISSING, DOWN = refused(403), refused(403, "", "feature not enabled"), refused(404), refused(500)
+
+
+@pytest.mark.parametrize(
+    ("models", "serverless", "reporting", "sources"),
+    [
+        (None, None, None, ("models", "serverless")),
+        (None, FEATURE, None, ("models",)),
+        (MISSING, None, SCOPE, ("serverless",)),
+        (SCOPE, SCOPE, None, ("reporting",)),
+        (SCOPE, SCOPE, SCOPE, ()),
+        (None, None, DOWN, ("models", "serverless")),
+    ],
+)
+async def test_sources_are_chosen_by_what_the_key_may_read(  # noqa: PLR0917  pytest passes by name
+    fal: Fal,
+    bench: Bench,
+    models: Answer | None,
+    serverless: Answer | None,
+    reporting: Answer | None,
+    sources: tuple[str, ...],
+) -> None:
+    answers = {"/v1/models/usage": models, "/v1/serverless/usage": serverless, "/billing/usage": reporting}
+    probes = await found(fal, bench, **{path: answer for path, answer in answers.items() if answer})
+    assert automatic_sources(probes.values()) == sources
+
+
+@pytest.mark.parametrize(("answer", "kind"), [(DOWN, ServerError), (LOCKED, LockedError)])
+async def test_a_passing_failure_decides_nothing(fal: Fal, bench: Bench, answer: Answer, kind: type[CallError]) -> None:
+    probes = await found(fal, bench, **{"/v1/models/usage": answer})
+    with pytest.raises(kind):
+        automatic_sources(probes.values())

@@ -1,0 +1,39 @@
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.charges import Amounts, Charge, Dimensions, Window, sum_charges
+from exporter.fal.rejections import Rejection, Rejections
+from exporter.fal.tally import Tally
+
+START = datetime(2026, 11, 21, 10, tzinfo=UTC)
+WINDOW = Window(START, START + timedelta(hours=3))
+
+CHARGES = st.builds(
+    Charge,
+    st.sampled_from(list(WINDOW.hours())),
+    st.sampled_from([Dimensions("prod", model=model) for model in "abc"]),
+    st.integers(0, 10**12).map(lambda number: Amounts(*range(number, number + 5))),
+)
+
+
+def tally() -> Tally:
+    return Tally("prod", "models", WINDOW, Rejections("prod", lambda text: text))
+
+
+@given(st.lists(CHARGES))
+def test_a_reading_holds_the_sums_the_domain_makes(charges: list[Charge]) -> None:
+    sums = tally()
+    for charge in charges:
+        sums.add(*charge)
+    assert sorted(sums.reading().charges) == sorted(sum_charges(charges))
+
+
+def test_stamps_name_hours_within_the_window_or_say_why_not() -> None:
+    sums = tally()
+    assert sums.hour("2026-11-21T12:00:00+00:00") == START + timedelta(hours=2)
+    assert sums.hour("2026-11-21T13:00:00Z") is Rejection.OUTSIDE_WINDOW
+    assert sums.hour("2026-11-21T12:00:01Z") is Rejection.BUCKET
+    assert sums.hour("20261121") is Rejection.BUCKET
+    assert sums.hour([]) is Rejection.BUCKET
