@@ -37,14 +37,24 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        both = family == socket.AF_INET6 and host == "::" and socket.has_dualstack_ipv6()
-        return socket.create_server((str(address[0]), port), family=family, backlog=_BACKLOG, dualstack_ipv6=both)
+        # With the protocol named, asyncio sends small answers at once instead of waiting for an acknowledgement.
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
+            listener.bind(address)
+            listener.listen(_BACKLOG)
+        except OSError:
+            listener.close()
+            raise
     except OSError as error:
         reason = str(error.strerror).partition(" (")[0]
         raise ConfigurationError(
             f"cannot listen on {host}:{port} ({reason}): set FAL_EXPORTER_LISTEN to an address of this machine "
             "and a free port"
         ) from error
+    return listener
 
 
 async def serve_web(app: ASGIApp, listener: socket.socket, stop: asyncio.Event) -> None:

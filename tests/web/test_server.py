@@ -87,3 +87,8 @@ async def test_a_client_that_reads_nothing_cannot_hold_the_end_up(publication: P
     await serving
     assert time.monotonic() - began < GRACE + 1
     writer.close()
+
+
+def test_small_answers_are_sent_at_once_on_every_event_loop() -> None:
+    with listen("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP, "asyncio turns Nagle's algorithm off for sockets that say so only"
