@@ -1,11 +1,14 @@
 """The ledger: the only durable room. It keeps every charge exactly and does the accounting on them.
 
-`store` is the door; it joins the tables (`schema`, `database`) with the pure rules: what a restatement changes
-(`restatement`), which label sets there are (`label_sets`), what a counter may show (`counters`), which hours make up
-today and the month (`calendar`). `books` holds the running sums in memory and lays them out as pages of samples.
+`store` is the door; it joins the tables (`schema`, `database`, `session`) with the pure rules: what a restatement
+changes (`restatement`), which label sets there are (`label_sets`), what a counter may show (`counters`), which hours
+make up today and the month (`calendar`). `books` holds the running sums in memory and lays them out as pages of
+samples.
 """
 
+from exporter.ledger.restatement import Restatement
+from exporter.ledger.rules import Rules
 from exporter.ledger.store import Ledger
 from exporter.ledger.view import LedgerView, ScopeState
 
-__all__ = ["Ledger", "LedgerView", "ScopeState"]
+__all__ = ["Ledger", "LedgerView", "Restatement", "Rules", "ScopeState"]

@@ -4,7 +4,7 @@ The books hold one number per label set and period, and one per counter; they ar
 restatement adds its deltas. What is laid out on pages here is what the exposition shows.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from exporter.charges import Window
 from exporter.ledger.calendar import PERIODS, Periods
 from exporter.ledger.counters import COUNTED, Counter, CounterKey
 from exporter.ledger.label_sets import Labels, LabelValues
-from exporter.ledger.restatement import Delta
+from exporter.ledger.restatement import CellRow, summed
 from exporter.ledger.schema import hour_number
 from exporter.ledger.view import PeriodTotals
 from exporter.samples import PagedTable, Pages, Sample
@@ -53,6 +53,7 @@ class Books:
         self._labels = labels
         self._accounts: Collection[str] = ()
         self._values: dict[int, LabelValues] = {}
+        self._account_of: dict[int, str] = {}
         self._places: dict[int, Place] = {}
         self._counters: dict[CounterKey, Counter] = {}
         self._periods = {name: _Period() for name in PERIODS}
@@ -78,6 +79,7 @@ class Books:
     def add_label_sets(self, values: Mapping[int, LabelValues]) -> None:
         """Take up label sets, in order of admission."""
         self._values.update(values)
+        self._account_of.update({number: self._labels.account_of(it) for number, it in values.items()})
 
     def add_series(self, places: Mapping[int, Place]) -> None:
         """Take up series."""
@@ -114,7 +116,7 @@ class Books:
         for name, (window, by_series) in sums.items():
             period = _Period(hour_number(window.start), hour_number(window.end))
             for series, spent in by_series.items():
-                self._add(name, period, series, spent)
+                self._add(name, period, self._places[series].label_set, spent)
             self._periods[name] = period
         present = sorted(set().union(*(period.cost for period in self._periods.values())))
         for name, table in self._cost_tables.items():
@@ -125,16 +127,21 @@ class Books:
                 {key: Sample(self._values[key], self._periods[name].gpu_seconds.get(key, 0)) for key in burning}
             )
 
-    def apply(self, deltas: Iterable[Delta]) -> None:
+    def apply(self, deltas: Sequence[CellRow]) -> None:
         """Add the changes of a restatement to the periods they lie in."""
         touched: set[int] = set()
         burning: set[int] = set()
-        for hour, series, amounts in deltas:
-            spent = Spent(amounts.cost, amounts.gpu_seconds)
-            for name, period in self._periods.items():
-                if period.start <= hour < period.end:
-                    self._add(name, period, series, spent)
-                    label_set = self._places[series].label_set
+        periods_of = {
+            hour: tuple(name for name, period in self._periods.items() if period.start <= hour < period.end)
+            for hour in {row[0] for row in deltas}
+        }
+        for names, by_series in summed(deltas, periods_of).items():
+            for series, amounts in by_series.items():
+                spent = Spent(amounts.cost, amounts.gpu_seconds)
+                label_set = self._places[series].label_set
+                for name in names:
+                    self._add(name, self._periods[name], label_set, spent)
+                if names:
                     touched.add(label_set)
                     if spent.gpu_seconds:
                         burning.add(label_set)
@@ -168,16 +175,15 @@ class Books:
             for account in sorted(self._accounts)
         }
 
-    def _add(self, name: str, period: _Period, series: int, spent: Spent) -> None:
-        label_set = self._places[series].label_set
+    def _add(self, name: str, period: _Period, label_set: int, spent: Spent) -> None:
         period.cost[label_set] = period.cost.get(label_set, 0) + spent.cost
-        account = self._labels.account_of(self._values[label_set])
+        account = self._account_of[label_set]
         period.accounts[account] = period.accounts.get(account, 0) + spent.cost
         if spent.gpu_seconds and name in GPU_PERIODS:
             period.gpu_seconds[label_set] = period.gpu_seconds.get(label_set, 0) + spent.gpu_seconds
 
     def _is_shown(self, key: CounterKey) -> bool:
-        return self._labels.account_of(self._values[key.label_set]) in self._accounts
+        return self._account_of[key.label_set] in self._accounts
 
     def _sample(self, key: CounterKey, counter: Counter) -> Sample:
         values = self._values[key.label_set]

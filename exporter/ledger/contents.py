@@ -44,6 +44,10 @@ class Contents:
             if scope.active and scope.source in accounts.get(scope.account, ())
         )
         self.books.show_accounts(accounts.keys())
+        self.show_prices(accounts)
+
+    def show_prices(self, accounts: Collection[str]) -> None:
+        """Publish the prices of these accounts and no others."""
         self.price_table.replace_all(
             {key: Sample(key, it.price) for key, it in self.prices.items() if it.account in accounts}
         )

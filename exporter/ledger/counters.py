@@ -71,12 +71,15 @@ def measured(amounts: Amounts, unit: str) -> Iterator[tuple[str, str, int]]:
 class Holds:
     """The counters that are still held at zero, and what is known of the scrapes that saw them there.
 
-    Lives in memory only: after a restart inside a hold a scrape has to be seen once more, which is on the safe side.
+    Views are numbered from 1 on; a scrape of a number that has not been shown yet is of an earlier process's view and
+    tells nothing. Lives in memory only: after a restart inside a hold a scrape has to be seen once more, which is on
+    the safe side.
     """
 
     def __init__(self, hold: timedelta) -> None:
         self._hold = hold
         self._first_shown: dict[CounterKey, int | None] = {}
+        self._shown = 0
         self._scraped = 0
 
     def keep(self, counters: Mapping[CounterKey, Counter]) -> None:
@@ -90,17 +93,19 @@ class Holds:
     def end(self, keys: Iterable[CounterKey]) -> None:
         """Forget counters that have been released."""
         for key in keys:
-            del self._first_shown[key]
+            self._first_shown.pop(key, None)
 
     def shown(self, sequence: int) -> None:
         """Note that the view with this number shows all held counters."""
+        self._shown = sequence
         for key, first in self._first_shown.items():
             if first is None:
                 self._first_shown[key] = sequence
 
     def scraped(self, sequence: int) -> None:
         """Note that a scrape has seen the view with this number."""
-        self._scraped = max(self._scraped, sequence)
+        if sequence <= self._shown:
+            self._scraped = max(self._scraped, sequence)
 
     def due(self, counters: Mapping[CounterKey, Counter], now: datetime) -> list[CounterKey]:
         """Return the counters that may be released."""

@@ -1,10 +1,14 @@
-"""Opening the ledger's database: the only module that knows which database it is."""
+"""Opening the ledger's database: the only module that knows which database it is.
+
+Either database is used by one writer at a time. SQLite has a lock for that, which a transaction takes as it begins; on
+PostgreSQL an advisory lock of the whole database stands in for it. Who waits for it too long gets an error.
+"""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Delete, Engine, Insert, Update, create_engine, event, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
@@ -13,8 +17,12 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from exporter.errors import ConfigurationError, LedgerError
 
 _BUSY_SECONDS = 5
+"""How long a write waits for another writer; `?timeout=` in the address of a SQLite ledger overrides it."""
 
-_SENTENCES = {
+_POSTGRESQL_LOCK = 0x66616C
+"""The number of the advisory lock that PostgreSQL's writers take."""
+
+_SQLITE_SENTENCES = {
     sqlite3.SQLITE_BUSY: "is locked by another process; one exporter at a time can write a SQLite ledger",
     sqlite3.SQLITE_LOCKED: "is locked by another process; one exporter at a time can write a SQLite ledger",
     sqlite3.SQLITE_READONLY: "is read-only; give the exporter's user the right to write the file and its folder",
@@ -25,6 +33,16 @@ _SENTENCES = {
     sqlite3.SQLITE_CANTOPEN: "cannot be opened; its folder must exist and be writable for the exporter's user",
 }
 
+_POSTGRESQL_SENTENCES = {
+    "55P03": "is locked by another process; one exporter at a time can write a ledger",
+    "25006": "is read-only; name the primary server, or end its read-only mode",
+    "42501": "refuses the user; give it the right to create and write tables",
+    "53100": "cannot grow, the server's disk is full; free some space, nothing has been half written",
+    "57P01": "has been shut down; it is tried again at the next poll",
+    "57P03": "is not accepting connections yet; it is tried again at the next poll",
+}
+"""By SQLSTATE."""
+
 
 def shown(url: URL) -> str:
     """Return the database's name for a sentence, without a password."""
@@ -32,39 +50,36 @@ def shown(url: URL) -> str:
 
 
 def open_database(address: str) -> Engine:
-    """Connect to `sqlite:///path` or `postgresql+psycopg://user@host/database`.
+    """Connect to `sqlite:///path` or `postgresql://user@host/database`.
 
     Raises:
         ConfigurationError: the address is not a database's, or its driver is not installed.
     """
     try:
         url = make_url(address)
-        if url.get_backend_name() not in {"sqlite", "postgresql"}:
-            raise ConfigurationError(
-                f"FAL_EXPORTER_LEDGER_URL names a {url.get_backend_name()} database; use sqlite:/// or postgresql+psycopg://"
-            )
-        engine = create_engine(url, pool_pre_ping=url.get_backend_name() != "sqlite")
-    except ModuleNotFoundError as missing:
-        raise ConfigurationError(
-            f"FAL_EXPORTER_LEDGER_URL needs the driver {missing.name}; install fal-exporter[postgresql]"
-        ) from None
+        backend = url.get_backend_name()
     except (ArgumentError, SQLAlchemyError):
         raise ConfigurationError(
             "FAL_EXPORTER_LEDGER_URL is not a database address; an example is sqlite:///fal-exporter.sqlite"
         ) from None
-    if url.get_backend_name() == "sqlite":
-        _prepare_sqlite(engine)
-    return engine
+    if backend == "sqlite":
+        return _open_sqlite(url)
+    if backend == "postgresql":
+        return _open_postgresql(url)
+    raise ConfigurationError(
+        f"FAL_EXPORTER_LEDGER_URL names a {backend} database; use sqlite:/// or postgresql+psycopg://"
+    )
 
 
-def _prepare_sqlite(engine: Engine) -> None:
+def _open_sqlite(url: URL) -> Engine:
+    engine = create_engine(url, connect_args={} if "timeout" in url.query else {"timeout": _BUSY_SECONDS})
+
     @event.listens_for(engine, "connect")
     def on_connect(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
         del entry
         # The driver would begin transactions by itself, too late and without the write lock.
         connection.isolation_level = None
         cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
         cursor.execute("PRAGMA journal_mode = WAL")
         # A published counter must be on the disk before a scrape can see it, else a power loss makes it fall.
         cursor.execute("PRAGMA synchronous = FULL")
@@ -74,6 +89,33 @@ def _prepare_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _open_postgresql(url: URL) -> Engine:
+    try:
+        engine = create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True, paramstyle="format")
+    except ModuleNotFoundError as missing:
+        raise ConfigurationError(
+            f"FAL_EXPORTER_LEDGER_URL needs the driver {missing.name}; install fal-exporter[postgresql]"
+        ) from None
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_BUSY_SECONDS}s'")
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_POSTGRESQL_LOCK})")
+
+    return engine
+
+
+def write_many(connection: Connection, statement: Insert | Update | Delete, rows: Sequence[tuple[object, ...]]) -> None:
+    """Execute a statement for many rows of the database's own values, in the order in which it names its parameters.
+
+    As `Connection.execute` would, but without a dictionary and a line of Python for every parameter.
+    """
+    if rows:
+        connection.exec_driver_sql(str(statement.compile(connection.engine)), list(rows))
 
 
 @contextmanager
@@ -86,10 +128,13 @@ def clear_errors(url: URL) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        name = f"the ledger {shown(url)}"
-        if isinstance(error.orig, sqlite3.Error):
-            code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
-            sentence = _SENTENCES.get(code, f"cannot be used: {error.orig}")
-            raise LedgerError(f"{name} {sentence}") from error
-        first_line = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else "no reason given"
-        raise LedgerError(f"{name} cannot be used: {first_line}") from error
+        raise LedgerError(f"the ledger {shown(url)} {_sentence(error)}") from error
+
+
+def _sentence(error: DBAPIError) -> str:
+    if isinstance(error.orig, sqlite3.Error):
+        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        return _SQLITE_SENTENCES.get(code, f"cannot be used: {error.orig}")
+    known = _POSTGRESQL_SENTENCES.get(getattr(error.orig, "sqlstate", None) or "")
+    lines = str(error.orig).strip().splitlines()
+    return known or f"cannot be used: {lines[0] if lines else 'no reason given'}"

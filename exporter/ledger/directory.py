@@ -1,25 +1,27 @@
 """Which series there are, their numbers, and the label sets they are published under."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection
 
-from exporter.charges import NOTHING, Amounts, Charge, Dimensions
+from exporter.charges import NOTHING, Charge, Dimensions, Window
 from exporter.ledger import series_rows
 from exporter.ledger.books import Place
 from exporter.ledger.counters import COUNTED, Counter, CounterKey
 from exporter.ledger.label_sets import Admission, Labels, LabelValues
-from exporter.ledger.restatement import Cell
+from exporter.ledger.restatement import CellRow, summed
 from exporter.ledger.schema import hour_number
+from exporter.ledger.series_rows import Scope
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """Charges in their cells, and what had to be made for them."""
 
-    cells: Mapping[Cell, Amounts]
+    cells: AbstractSet[CellRow]
     places: Mapping[int, Place]
     label_sets: Mapping[int, LabelValues]
     overflowed: int
@@ -30,6 +32,7 @@ class Directory:
 
     def __init__(self, connection: Connection, labels: Labels, limit: int, accounts: Mapping[int, str]) -> None:
         self._labels = labels
+        self._accounts = accounts
         self.label_sets = series_rows.read_label_sets(connection)
         self.places: dict[int, Place] = {}
         self._label_set_ids = {values: number for number, values in self.label_sets.items()}
@@ -41,35 +44,45 @@ class Directory:
             self.places[number] = Place(label_set, dimensions.unit)
         self._last_series = max(self.places, default=0)
 
-    def enter(self, connection: Connection, scope: int, charges: Iterable[Charge], first: int) -> Entry:
-        """Give the charges of the hours from `first` on their cells; new series get a number and a place."""
-        known = self._series.setdefault(scope, {})
-        cells: dict[Cell, Amounts] = {}
+    def enter(
+        self, connection: Connection, scope: Scope, window: Window, charges: Iterable[Charge], horizon: int
+    ) -> Entry:
+        """Give the charges of a window their cells; new series get a number and a place.
+
+        Charges of the same cell are added up, those of hours before the horizon are left out.
+
+        Raises:
+            ValueError: a charge lies outside the window or belongs to another account.
+        """
+        known = self._series.setdefault(scope.id, {})
+        rows: list[CellRow] = []
         new: dict[int, tuple[Dimensions, Place]] = {}
         label_sets: dict[int, LabelValues] = {}
         overflowed = 0
-        numbers: dict[datetime, int] = {}
+        numbers = {hour: hour_number(hour) for hour in window.hours()}
         for hour, dimensions, amounts in charges:
             number = numbers.get(hour)
             if number is None:
-                number = numbers[hour] = hour_number(hour)
-            if number < first or amounts == NOTHING:
+                raise ValueError(f"a charge of {hour} is not of an hour of the window {window}")
+            if number < horizon or amounts == NOTHING:
                 continue
             series = known.get(dimensions)
             if series is None:
+                if dimensions.account != scope.account:
+                    raise ValueError(f"a charge of account {dimensions.account} was given for {scope.account}")
                 self._last_series = series = known[dimensions] = self._last_series + 1
                 wanted = self._labels.of(dimensions)
                 values = self._admission.place(wanted)
                 overflowed += values != wanted
                 new[series] = (dimensions, Place(self._number_of(values, label_sets), dimensions.unit))
-            cells[Cell(number, series)] = amounts
+            rows.append((number, series, *amounts))
         if new:
             series_rows.add_label_sets(connection, label_sets)
-            series_rows.add_series(connection, scope, new)
+            series_rows.add_series(connection, scope.id, new)
         places = {number: place for number, (_, place) in new.items()}
         self.label_sets.update(label_sets)
         self.places.update(places)
-        return Entry(cells, places, label_sets, overflowed)
+        return Entry(_one_per_cell(rows), places, label_sets, overflowed)
 
     def _number_of(self, values: LabelValues, new: dict[int, LabelValues]) -> int:
         number = self._label_set_ids.get(values)
@@ -77,6 +90,30 @@ class Directory:
             self._last_label_set = number = self._label_set_ids[values] = self._last_label_set + 1
             new[number] = values
         return number
+
+
+def _one_per_cell(rows: Sequence[CellRow]) -> AbstractSet[CellRow]:
+    if len({row[:2] for row in rows}) == len(rows):
+        return set(rows)
+    by_hour = summed(rows, {row[0]: row[0] for row in rows})
+    return {
+        (hour, series, *amounts)
+        for hour, sums in by_hour.items()
+        for series, amounts in sums.items()
+        if amounts != NOTHING
+    }
+
+
+def reorder(connection: Connection, labels: Labels, before: Sequence[str]) -> None:
+    """Write every label set in the order of the labels; no counter notices."""
+    places = [before.index(name) for name in labels.names]
+    series_rows.rename_label_sets(
+        connection,
+        {
+            number: tuple(values[place] for place in places)
+            for number, values in series_rows.read_label_sets(connection).items()
+        },
+    )
 
 
 def relabel(connection: Connection, labels: Labels, limit: int, accounts: Mapping[int, str], at: datetime) -> None:

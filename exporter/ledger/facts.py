@@ -20,12 +20,6 @@ def read(connection: Connection, name: str) -> str | None:
     return connection.scalar(select(schema.facts.c.value).where(schema.facts.c.name == name))
 
 
-def read_revision_for_update(connection: Connection) -> int:
-    """Return the revision and keep other writers out until the transaction ends."""
-    question = select(schema.facts.c.value).where(schema.facts.c.name == REVISION).with_for_update()
-    return int(connection.scalar(question) or 0)
-
-
 def write(connection: Connection, name: str, value: str) -> None:
     """Set a fact."""
     updated = connection.execute(schema.facts.update().where(schema.facts.c.name == name), {"value": value})

@@ -41,10 +41,19 @@ def read_prices(connection: Connection) -> dict[tuple[str, ...], UnitPrice]:
 
 def write_balance(connection: Connection, known: Balance | None, balance: Balance) -> bool:
     """Note a balance, one that has not changed only once an hour; return whether it was noted."""
-    if known is not None and known.amount == balance.amount and balance.at - known.at < _BALANCE_PAUSE:
+    if known is not None and known.amount == balance.amount and abs(balance.at - known.at) < _BALANCE_PAUSE:
         return False
+    connection.execute(balances.delete().where(balances.c.account == balance.account, balances.c.at == balance.at))
     connection.execute(balances.insert(), {"account": balance.account, "at": balance.at, "amount": balance.amount})
     return True
+
+
+def forget_balances_before(connection: Connection, horizon: datetime) -> None:
+    """Forget the balances before the retention's horizon, but for the newest of every account."""
+    for balance in read_balances(connection).values():
+        connection.execute(
+            balances.delete().where(balances.c.account == balance.account, balances.c.at < min(horizon, balance.at))
+        )
 
 
 def read_balances(connection: Connection) -> dict[str, Balance]:
@@ -60,12 +69,12 @@ def read_balances(connection: Connection) -> dict[str, Balance]:
 
 def write_invoices(connection: Connection, account: str, stated: Collection[Invoice]) -> None:
     """Save invoices as fal states them now; those it no longer lists are kept."""
-    ids = [it.id for it in stated]
-    connection.execute(invoices.delete().where(invoices.c.account == account, invoices.c.id.in_(ids)))
-    if stated:
+    by_id = {it.id: it for it in stated}
+    connection.execute(invoices.delete().where(invoices.c.account == account, invoices.c.id.in_(by_id)))
+    if by_id:
         connection.execute(
             invoices.insert(),
-            [{name: getattr(it, name) for name in invoices.columns.keys()} for it in stated],  # noqa: SIM118  a column collection iterates over columns
+            [{column.name: getattr(it, column.name) for column in invoices.columns} for it in by_id.values()],
         )
 
 

@@ -10,8 +10,18 @@ from sqlalchemy import Connection, bindparam, delete, func, select
 from exporter.charges import Dimensions
 from exporter.ledger.books import Place
 from exporter.ledger.counters import Counter, CounterKey
+from exporter.ledger.database import write_many
 from exporter.ledger.label_sets import LabelValues
-from exporter.ledger.schema import DIMENSIONS, MEASURES, counters, label_sets, scopes, series
+from exporter.ledger.schema import DIMENSIONS, MEASURES, counters, label_sets, microseconds, scopes, series
+
+_KEY = [counters.c.label_set_id, counters.c.measure, counters.c.unit]
+_STATE = [counters.c.grown, counters.c.published, counters.c.created_at, counters.c.released]
+_INSERT_COUNTER = counters.insert()
+_UPDATE_COUNTER = (
+    counters.update()
+    .where(*(column == bindparam(f"at_{column.name}") for column in _KEY))
+    .values({column.name: bindparam(f"to_{column.name}") for column in _STATE})
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +42,11 @@ class Scope:
     restated_down: int
     restated_hours: int
 
-    def reborn(self, at: datetime) -> "Scope":
-        """Return the scope as it starts over: all that it will read of earlier hours is history."""
-        return replace(self, active=True, counts_from=at, data_through=None, settled_through=None, history_from=None)
+    def reborn(self, counts_from: datetime) -> "Scope":
+        """Return the scope as it starts over: all that it will read of hours before an instant is history."""
+        return replace(
+            self, active=True, counts_from=counts_from, data_through=None, settled_through=None, history_from=None
+        )
 
 
 def read_scopes(connection: Connection) -> list[Scope]:
@@ -42,10 +54,10 @@ def read_scopes(connection: Connection) -> list[Scope]:
     return [Scope(**row) for row in connection.execute(select(scopes).order_by(scopes.c.id)).mappings()]
 
 
-def add_scope(connection: Connection, account: str, source: str, at: datetime) -> Scope:
+def add_scope(connection: Connection, account: str, source: str, at: datetime, counts_from: datetime) -> Scope:
     """Begin a scope."""
     number = (connection.scalar(select(func.max(scopes.c.id))) or 0) + 1
-    scope = Scope(number, account, source, True, at, at, None, None, None, None, 0, 0, 0)  # noqa: FBT003  a row
+    scope = Scope(number, account, source, True, at, counts_from, None, None, None, None, 0, 0, 0)  # noqa: FBT003  a row
     connection.execute(scopes.insert(), _row(scope))
     return scope
 
@@ -108,6 +120,15 @@ def add_label_sets(connection: Connection, new: Mapping[int, LabelValues]) -> No
         )
 
 
+def rename_label_sets(connection: Connection, values_of: Mapping[int, LabelValues]) -> None:
+    """Write label sets anew under their numbers."""
+    if values_of:
+        connection.execute(
+            label_sets.update().where(label_sets.c.id == bindparam("at")).values(labels=bindparam("to")),
+            [{"at": number, "to": json.dumps(values, ensure_ascii=False)} for number, values in values_of.items()],
+        )
+
+
 def forget_label_sets(connection: Connection, up_to: int) -> None:
     """Remove the label sets up to a number, and their counters."""
     connection.execute(delete(counters).where(counters.c.label_set_id <= up_to))
@@ -124,23 +145,11 @@ def write_counters(
     connection: Connection, known: Mapping[CounterKey, Counter], states: Mapping[CounterKey, Counter]
 ) -> None:
     """Save the counters that are new or differ from what is known."""
-    new = [_counter_row(key, state) for key, state in states.items() if key not in known]
-    changed = [_counter_row(key, state) for key, state in states.items() if key in known and known[key] != state]
-    if new:
-        connection.execute(
-            counters.insert(),
-            [{column.name: row[f"to_{column.name}"] for column in counters.columns} for row in new],
-        )
-    if changed:
-        keys = [column.name for column in counters.primary_key]
-        connection.execute(
-            counters.update()
-            .where(*(counters.c[name] == bindparam(f"to_{name}") for name in keys))
-            .values({it.name: bindparam(f"to_{it.name}") for it in counters.columns if it.name not in keys}),
-            changed,
-        )
+    new = [(*key, *_state_row(state)) for key, state in states.items() if key not in known]
+    changed = [(*_state_row(state), *key) for key, state in states.items() if key in known and known[key] != state]
+    write_many(connection, _INSERT_COUNTER, new)
+    write_many(connection, _UPDATE_COUNTER, changed)
 
 
-def _counter_row(key: CounterKey, state: Counter) -> dict[str, object]:
-    values = (*key, *state)
-    return {f"to_{column.name}": value for column, value in zip(counters.columns, values, strict=True)}
+def _state_row(state: Counter) -> tuple[str, str, int, bool]:
+    return str(state.grown), str(state.published), microseconds(state.created_at), state.released

@@ -1,71 +1,28 @@
-"""The door of the ledger room: everything that is written or asked goes through `Ledger`.
+"""The door of the ledger room: everything that is written or asked goes through `Ledger`."""
 
-One writer at a time: every write is one transaction that first takes the write lock and then checks that nobody else
-has written since (`revision`); after another writer, and after any failure, the contents are read anew. So a second
-exporter on the same ledger, however it came to be there, neither doubles nor loses anything.
-"""
-
-import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
 
 from sqlalchemy import Connection
 
 from exporter.charges import Balance, Charge, Clock, Invoice, UnitPrice, Window, hour_of
 from exporter.errors import LedgerError
-from exporter.ledger import charge_rows, facts, records, series_rows
+from exporter.ledger import charge_rows, facts, observations, records, series_rows
 from exporter.ledger.books import Books
 from exporter.ledger.calendar import periods_at
-from exporter.ledger.contents import Contents, read_contents
+from exporter.ledger.contents import Contents
 from exporter.ledger.counters import Counter, CounterKey, Holds, advanced, measured, released
-from exporter.ledger.database import clear_errors, open_database
-from exporter.ledger.directory import relabel
 from exporter.ledger.label_sets import Labels
-from exporter.ledger.restatement import Booking, book, difference
-from exporter.ledger.schema import bring_up_to_date, first_hour_from, hour_number
-from exporter.ledger.scope_states import reached, state_of
+from exporter.ledger.restatement import Booking, Restatement, book, difference
+from exporter.ledger.rules import Rules
+from exporter.ledger.schema import first_hour_from, hour_number, hour_start
+from exporter.ledger.scope_states import reached, settled, state_of
 from exporter.ledger.series_rows import Scope
+from exporter.ledger.session import Session
 from exporter.ledger.view import LedgerView, ScopeState
 
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """How the ledger is to publish.
-
-    Attributes:
-        labels: the labels of charge-derived families.
-        max_series: how many label sets are admitted before new ones are folded.
-        birth_hold: how long a new counter is held at zero, at the least.
-        settle_delay: after this time an hour counts as settled.
-        zone: whose days and months "today" and "month" are.
-    """
-
-    labels: tuple[str, ...] = ("account", "team", "product", "model", "app", "gpu_class")
-    max_series: int = 10_000
-    birth_hold: timedelta = timedelta(minutes=2)
-    settle_delay: timedelta = timedelta(hours=48)
-    zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
-
-
-@dataclass(frozen=True, slots=True)
-class Restatement:
-    """What replacing a window changed: cells added, changed and removed, and nano-USD in complete hours."""
-
-    window: Window
-    added: int
-    changed: int
-    removed: int
-    restated_up: int
-    restated_down: int
-    restated_hours: int
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether the window was already as fal states it."""
-        return not (self.added or self.changed or self.removed)
+__all__ = ["Ledger", "Restatement", "Rules"]
 
 
 class Ledger:
@@ -77,52 +34,52 @@ class Ledger:
     """
 
     def __init__(self, address: str, *, rules: Rules, clock: Clock) -> None:
-        self._engine = open_database(address)
         self._rules = rules
         self._labels = Labels(rules.labels)
         self._clock = clock
         self._holds = Holds(rules.birth_hold)
         self._accounts: Mapping[str, Collection[str]] = {}
         self._sequence = 0
-        self._contents: Contents | None = None
-        self.relabelled = False
+        self._session = Session(
+            address, labels=self._labels, max_series=rules.max_series, now=clock(), taken_up=self._take_up
+        )
+
+    @property
+    def relabelled(self) -> bool:
         """Whether other labels were found at opening, so that all counters have started at 0 again."""
-        with clear_errors(self._engine.url), self._engine.begin() as connection:
-            bring_up_to_date(connection)
-            self._settle_labels(connection)
-        with self._writing():
-            pass
+        return self._session.relabelled
 
     def close(self) -> None:
         """Let go of the database."""
-        self._engine.dispose()
+        self._session.close()
 
     def activate(self, accounts: Mapping[str, Collection[str]]) -> None:
         """Take up the sources of every configured account and publish these accounts and no others.
 
         A source that is new, or that comes back to an account after other sources had taken its place, starts with all
-        it will read of earlier hours as history. An account that comes back as it was goes on where it was.
+        it will read of earlier hours as history; where it takes the place of others, it counts from the first hour
+        that they have not covered. An account that comes back as it was goes on where it was.
         """
         now = self._clock()
-        with self._writing() as (connection, contents):
+        with self._session.writing() as (connection, contents):
             for account, sources in accounts.items():
                 known = {scope.source: scope for scope in contents.scopes.values() if scope.account == account}
+                replaced = [scope for source, scope in known.items() if scope.active and source not in sources]
+                unseen = observations.first_unseen(connection, [scope.id for scope in replaced])
+                counts_from = now if unseen is None else min(now, hour_start(unseen))
+                for scope in replaced:
+                    contents.scopes[scope.id] = replace(scope, active=False)
+                    series_rows.write_scope(connection, contents.scopes[scope.id])
                 for source in sources:
-                    scope = known.get(source)
-                    if scope is None:
-                        scope = series_rows.add_scope(connection, account, source, now)
-                    elif not scope.active:
-                        charge_rows.forget_observed(connection, scope.id)
-                        scope = scope.reborn(now)
+                    scope = known.get(source) or series_rows.add_scope(connection, account, source, now, counts_from)
+                    if not scope.active:
+                        observations.forget_observed(connection, scope.id)
+                        scope = scope.reborn(counts_from)
                         series_rows.write_scope(connection, scope)
                     contents.scopes[scope.id] = scope
-                for source, scope in known.items():
-                    if scope.active and source not in sources:
-                        contents.scopes[scope.id] = replace(scope, active=False)
-                        series_rows.write_scope(connection, contents.scopes[scope.id])
-            self._accounts = {account: tuple(sources) for account, sources in accounts.items()}
-            contents.activate(self._accounts)
+            contents.activate(accounts)
             contents.sum_periods(connection, periods_at(now, self._rules.zone), everything=True)
+        self._accounts = {account: tuple(sources) for account, sources in accounts.items()}
 
     def restate(
         self, account: str, source: str, window: Window, charges: Iterable[Charge], *, at: datetime
@@ -133,15 +90,18 @@ class Ledger:
             account: a configured account.
             source: one of its activated sources.
             window: what was polled.
-            charges: all that fal states of it; one per hour and dimensions.
+            charges: all that fal states of it; those of the same hour and dimensions are added up.
             at: when the poll began, an aware instant.
+
+        Raises:
+            ValueError: a charge lies outside the window or belongs to another account; nothing has been written.
         """
-        with self._writing() as (connection, contents):
+        with self._session.writing() as (connection, contents):
             scope = _active_scope(contents, account, source)
             first = max(hour_number(window.start), contents.horizon)
             end = hour_number(window.end)
-            entry = contents.directory.enter(connection, scope.id, charges, first)
-            observed = charge_rows.read_observed(connection, scope.id, first, end)
+            entry = contents.directory.enter(connection, scope, window, charges, contents.horizon)
+            observed = observations.read_observed(connection, scope.id, first, end)
             change = difference(charge_rows.read_cells(connection, scope.id, first, end), entry.cells)
             booking = book(change.deltas, observed=observed, first_counted=first_hour_from(scope.counts_from))
 
@@ -151,17 +111,17 @@ class Ledger:
             counters = _moved_counters(books, booking, self._clock())
             charge_rows.write_difference(connection, scope.id, change)
             complete = hour_number(hour_of(at))
-            charge_rows.write_observed(
+            observations.write_observed(
                 connection,
                 scope.id,
                 before=observed,
                 after={hour: observed.get(hour, False) or hour < complete for hour in range(first, end)},
-                changed={delta.hour for delta in change.deltas},
+                changed={row[0] for row in change.deltas},
                 at=at,
             )
             series_rows.write_counters(connection, books.counters, counters)
             scope = replace(
-                reached(scope, window, at, self._rules.settle_delay),
+                _with_stamps(connection, scope, window, at, self._rules),
                 restated_up=scope.restated_up + booking.restated_up,
                 restated_down=scope.restated_down + booking.restated_down,
                 restated_hours=scope.restated_hours + len(booking.restated_hours),
@@ -190,40 +150,49 @@ class Ledger:
 
     def record_prices(self, prices: Iterable[UnitPrice]) -> None:
         """Keep the newest price of everything that is charged."""
-        with self._writing() as (connection, contents):
+        with self._session.writing() as (connection, contents):
             if records.write_prices(connection, contents.prices, prices):
-                contents.activate(self._accounts)
+                contents.show_prices(self._accounts)
 
     def record_balance(self, balance: Balance) -> None:
         """Keep an account's balance."""
-        with self._writing() as (connection, contents):
+        with self._session.writing() as (connection, contents):
+            newest = contents.balances.get(balance.account)
             if records.write_balance(connection, contents.noted_balances.get(balance.account), balance):
                 contents.noted_balances[balance.account] = balance
-            contents.balances[balance.account] = balance
+            if newest is None or newest.at <= balance.at:
+                contents.balances[balance.account] = balance
 
     def record_invoices(self, account: str, invoices: Collection[Invoice]) -> None:
         """Keep an account's invoices as fal states them now."""
-        with self._writing() as (connection, contents):
+        with self._session.writing() as (connection, contents):
             records.write_invoices(connection, account, invoices)
             contents.invoices = records.read_invoices(connection)
 
     def chosen_sources(self, account: str) -> tuple[str, ...] | None:
         """Return the sources once chosen for an account, None before a choice."""
-        with clear_errors(self._engine.url), self._engine.begin() as connection:
+        with self._session.reading() as connection:
             return records.read_choice(connection, account)
 
     def choose_sources(self, account: str, sources: Collection[str]) -> None:
         """Keep the choice of an account's sources."""
-        with self._writing() as (connection, _):
+        with self._session.writing() as (connection, _):
             records.write_choice(connection, account, sources, self._clock())
 
     def fold_before(self, horizon: datetime) -> int:
-        """Fold the hours before the horizon into per-series totals; return how many charges there were."""
-        number = first_hour_from(horizon)
-        with self._writing() as (connection, contents):
+        """Fold the hours before the horizon into per-series totals; return how many charges there were.
+
+        The hours of this month and the last are never folded, whatever the horizon: the gauges are made of them.
+        """
+        number = min(
+            first_hour_from(horizon), hour_number(periods_at(self._clock(), self._rules.zone).last_month.start)
+        )
+        with self._session.writing() as (connection, contents):
             if number <= contents.horizon:
                 return 0
             folded = charge_rows.fold(connection, number)
+            observations.forget_before(connection, number)
+            records.forget_balances_before(connection, hour_start(number))
             facts.write(connection, facts.HORIZON, str(number))
             contents.horizon = number
             contents.charges -= folded
@@ -231,7 +200,7 @@ class Ledger:
 
     def scopes(self) -> tuple[ScopeState, ...]:
         """Return how far every active source is known."""
-        contents = self._fresh_contents()
+        contents = self._session.contents()
         return tuple(state_of(scope) for scope in contents.scopes.values() if scope.id in contents.active)
 
     def scraped(self, sequence: int) -> None:
@@ -241,16 +210,16 @@ class Ledger:
     def view(self) -> LedgerView:
         """Return the figures of this instant; counters whose hold is over are released with it."""
         now = self._clock()
-        contents = self._fresh_contents()
         periods = periods_at(now, self._rules.zone)
-        due = self._holds.due(contents.books.counters, now)
-        if due or contents.books.moved_periods(periods):
-            with self._writing() as (connection, contents):
+        contents = self._session.contents()
+        if self._holds.due(contents.books.counters, now) or contents.books.moved_periods(periods):
+            with self._session.writing() as (connection, contents):
                 contents.sum_periods(connection, periods, everything=False)
-                states = {key: released(contents.books.counters[key]) for key in due}
-                series_rows.write_counters(connection, contents.books.counters, states)
+                counters = contents.books.counters
+                states = {key: released(counters[key]) for key in self._holds.due(counters, now)}
+                series_rows.write_counters(connection, counters, states)
                 contents.books.set_counters(states)
-            self._holds.end(due)
+            self._holds.end(states)
         self._sequence += 1
         self._holds.shown(self._sequence)
         books = contents.books
@@ -281,50 +250,10 @@ class Ledger:
             born_at=contents.born_at,
         )
 
-    def _settle_labels(self, connection: Connection) -> None:
-        wanted = json.dumps(self._rules.labels)
-        now = self._clock()
-        if facts.read(connection, facts.BORN_AT) is None:
-            facts.write(connection, facts.BORN_AT, now.isoformat())
-        elif facts.read(connection, facts.LABELS) != wanted:
-            accounts = {scope.id: scope.account for scope in series_rows.read_scopes(connection)}
-            relabel(connection, self._labels, self._rules.max_series, accounts, now)
-            self.relabelled = True
-        facts.write(connection, facts.LABELS, wanted)
-
-    @contextmanager
-    def _writing(self) -> Iterator[tuple[Connection, Contents]]:
-        """Begin a transaction on contents that are up to date; if it fails, they are read anew the next time."""
-        try:
-            with clear_errors(self._engine.url), self._engine.begin() as connection:
-                revision = facts.read_revision_for_update(connection)
-                contents = self._contents
-                if contents is None or contents.revision != revision:
-                    contents = self._contents = self._read(connection)
-                contents.revision = revision + 1
-                facts.write(connection, facts.REVISION, str(contents.revision))
-                yield connection, contents
-        except OverflowError:
-            self._contents = None
-            raise LedgerError(
-                "fal states more than 9.2 billion units or dollars in one hour; nothing was written"
-            ) from None
-        except BaseException:
-            self._contents = None
-            raise
-
-    def _read(self, connection: Connection) -> Contents:
-        contents = read_contents(connection, self._labels, self._rules.max_series)
+    def _take_up(self, connection: Connection, contents: Contents) -> None:
         self._holds.keep(contents.books.counters)
         contents.activate(self._accounts)
         contents.sum_periods(connection, periods_at(self._clock(), self._rules.zone), everything=True)
-        return contents
-
-    def _fresh_contents(self) -> Contents:
-        if self._contents is None:
-            with clear_errors(self._engine.url), self._engine.begin() as connection:
-                self._contents = self._read(connection)
-        return self._contents
 
 
 def _active_scope(contents: Contents, account: str, source: str) -> Scope:
@@ -335,14 +264,28 @@ def _active_scope(contents: Contents, account: str, source: str) -> Scope:
     raise LedgerError(f"the source {source} of account {account} is not active in the ledger; activate it first")
 
 
+def _with_stamps(connection: Connection, scope: Scope, window: Window, at: datetime, rules: Rules) -> Scope:
+    """Return the scope after a poll; hours that earlier polls had covered beyond a gap count once the gap is filled."""
+    scope = reached(scope, window, at)
+    if scope.data_through is not None and scope.history_from is not None:
+        until = observations.covered_until(connection, scope.id, hour_number(scope.data_through))
+        since = observations.covered_since(connection, scope.id, hour_number(scope.history_from))
+        scope = replace(scope, data_through=hour_start(until), history_from=hour_start(since))
+    return settled(scope, window, at, rules.settle_delay)
+
+
 def _moved_counters(books: Books, booking: Booking, now: datetime) -> dict[CounterKey, Counter]:
-    """Return the counters that a booking moves or brings to life."""
-    states: dict[CounterKey, Counter] = {}
+    """Return the counters that a booking moves or brings to life.
+
+    Each moves once, by the sum of what its series did: between them fal may have moved an amount from one to another,
+    and a counter that followed them one by one would keep the height it passed through.
+    """
+    growth: dict[CounterKey, int] = {}
     for amounts_by_series, counts in ((booking.base, 0), (booking.grown, 1)):
         for series, amounts in amounts_by_series.items():
             place = books.place_of(series)
             for measure, unit, amount in measured(amounts, place.unit):
                 key = CounterKey(place.label_set, measure, unit)
-                counter = states.get(key) or books.counters.get(key) or Counter(0, 0, now, released=False)
-                states[key] = advanced(counter, amount * counts)
-    return states
+                growth[key] = growth.get(key, 0) + amount * counts
+    new = Counter(0, 0, now, released=False)
+    return {key: advanced(books.counters.get(key, new), by) for key, by in growth.items()}

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 _LISTEN = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9.-]*)):(?P<port>[0-9]{1,5})")
 _LARGEST_PORT = 65_535
 _SQLITE_FILE = re.compile(r"sqlite(?:\+pysqlite)?:///(?!:memory:)[^?#]+")
+_POSTGRESQL = re.compile(r"postgresql(?:\+psycopg)?://[^/\s]*/[^/\s]+")
 
 
 class Listen(NamedTuple):
@@ -67,9 +68,10 @@ def check_ledger_url(text: str) -> str:
     Raises:
         ValueError: it is not one; the sentence does not repeat it, since a database URL may hold a password.
     """
-    if not _SQLITE_FILE.fullmatch(text.strip()):
+    if not (_SQLITE_FILE.fullmatch(text.strip()) or _POSTGRESQL.fullmatch(text.strip())):
         raise ValueError(
-            "is not the URL of an SQLite file; write it like sqlite:////var/lib/fal-exporter/ledger.sqlite "
-            "(three slashes before a relative path, four before an absolute one)"
+            "is not the URL of an SQLite file or a PostgreSQL database; write it like "
+            "sqlite:////var/lib/fal-exporter/ledger.sqlite (three slashes before a relative path, four before an "
+            "absolute one) or postgresql://user:password@host/database"
         )
     return text.strip()

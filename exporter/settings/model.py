@@ -91,8 +91,9 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
     ledger_url: LedgerUrl = Field(
         default="sqlite:///fal-exporter.sqlite",
         validate_default=True,
-        description="SQLite file of the ledger; three slashes before a path relative to the working directory, four "
-        "before an absolute one. The container image sets `sqlite:////data/ledger.sqlite`.",
+        description="The ledger's database. A SQLite file: three slashes before a path relative to the working "
+        "directory, four before an absolute one; the container image sets `sqlite:////data/ledger.sqlite`. Or "
+        "`postgresql://user:password@host/database`, which needs the extra `postgresql`.",
     )
     poll_interval: Annotated[Duration, between("10s", "1h")] = Field(
         default=_seconds(300), description="Time between polls of the running hour and the one before."

@@ -80,12 +80,33 @@ def test_anything_else_is_no_base_url(text: str, problem: str) -> None:
         parse_base_url(text)
 
 
-@pytest.mark.parametrize("url", ["sqlite:///ledger.sqlite", "sqlite:////data/ledger.sqlite", "sqlite+pysqlite:///l.db"])
-def test_a_ledger_is_an_sqlite_file(url: str) -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:///ledger.sqlite",
+        "sqlite:////data/ledger.sqlite",
+        "sqlite+pysqlite:///l.db",
+        "postgresql://fal:p%40ss@db.internal:5432/ledger",
+        "postgresql+psycopg://db/ledger?sslmode=verify-full",
+        "postgresql:///ledger",
+    ],
+)
+def test_a_ledger_is_an_sqlite_file_or_a_postgresql_database(url: str) -> None:
     assert check_ledger_url(url) == url
 
 
-@pytest.mark.parametrize("url", ["", "ledger.sqlite", "sqlite://", "sqlite:///:memory:", "sqlite:///a?mode=memory"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "ledger.sqlite",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "sqlite:///a?mode=memory",
+        "postgresql://db",
+        "mysql://user:secret@db/ledger",
+    ],
+)
 def test_a_ledger_that_would_be_lost_or_is_unknown_is_refused_without_repeating_it(url: str) -> None:
     with pytest.raises(ValueError, match="is not the URL of an SQLite file"):
         check_ledger_url(url)

@@ -1,0 +1,152 @@
+"""A clock that is moved by hand, and ledgers on the databases that the exporter supports."""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from exporter.ledger import Ledger, Rules
+
+NOON = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
+
+OpenLedger = Callable[..., Ledger]
+
+
+class Clock:
+    """Tells the time that it was set to."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, **by: float) -> datetime:
+        self.now += timedelta(**by)
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def sqlite_address(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+
+
+@pytest.fixture
+def open_sqlite(sqlite_address: str, clock: Clock) -> Iterator[OpenLedger]:
+    """Open the test's SQLite ledger, as often as it is called; all are closed at the end."""
+    yield from _opener(sqlite_address, clock)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def address(request: pytest.FixtureRequest) -> str:
+    """The address of an empty ledger, once in either database."""
+    name = "sqlite_address" if request.param == "sqlite" else "postgresql_address"
+    found: str = request.getfixturevalue(name)
+    return found
+
+
+@pytest.fixture
+def open_ledger(address: str, clock: Clock) -> Iterator[OpenLedger]:
+    """Open the test's ledger, as often as it is called; all are closed at the end."""
+    yield from _opener(address, clock)
+
+
+def _opener(address: str, clock: Clock) -> Iterator[OpenLedger]:
+    opened: list[Ledger] = []
+
+    def open_it(**rules: object) -> Ledger:
+        ledger = Ledger(address, rules=Rules(**rules), clock=clock)
+        opened.append(ledger)
+        return ledger
+
+    yield open_it
+    for ledger in opened:
+        ledger.close()
+
+
+@pytest.fixture
+def postgresql_address(empty_postgresql: Callable[[], str]) -> str:
+    """The address of an empty PostgreSQL database."""
+    return empty_postgresql()
+
+
+@pytest.fixture(scope="session")
+def empty_postgresql(postgresql_server: str) -> Callable[[], str]:
+    """Remove all that the test's PostgreSQL database holds, and return its address."""
+
+    def empty() -> str:
+        engine = create_engine(postgresql_server)
+        with engine.begin() as connection:
+            connection.execute(text("DROP SCHEMA public CASCADE"))
+            connection.execute(text("CREATE SCHEMA public"))
+        engine.dispose()
+        return postgresql_server
+
+    return empty
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[str]:
+    """A PostgreSQL server of its own that lives as long as the tests; yields the address of its database."""
+    initdb, pg_ctl = _program("initdb"), _program("pg_ctl")
+    try:
+        import psycopg  # noqa: F401, PLC0415  an optional extra
+    except ModuleNotFoundError:
+        initdb = None
+    if initdb is None or pg_ctl is None:
+        missing = "no PostgreSQL here: apt-get install postgresql; pip install 'fal-exporter[postgresql]'"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    as_user = _as_unprivileged_user()
+    folder = Path(tempfile.mkdtemp(prefix="ledger-postgresql-"))
+    if as_user:
+        shutil.chown(folder, "postgres", "postgres")
+    data, port = folder / "data", _free_port()
+
+    def run(*command: str) -> None:
+        subprocess.run(
+            [*as_user, *command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder
+        )
+
+    run(initdb, "-D", str(data), "-A", "trust", "-U", "ledger", "--no-sync", "-E", "UTF8", "--locale=C")
+    options = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder} -c fsync=off -c full_page_writes=off"
+    run(pg_ctl, "-D", str(data), "-o", options, "-l", str(folder / "log"), "-w", "start")
+    try:
+        yield f"postgresql+psycopg://ledger@127.0.0.1:{port}/postgres"
+    finally:
+        run(pg_ctl, "-D", str(data), "-m", "immediate", "-w", "stop")
+        shutil.rmtree(folder)
+
+
+def _program(name: str) -> str | None:
+    debian = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return str(debian[-1]) if debian else shutil.which(name)
+
+
+def _as_unprivileged_user() -> list[str]:
+    """PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return []
+    user = pwd.getpwnam("postgres")
+    return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--init-groups"]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port

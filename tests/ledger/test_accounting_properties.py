@@ -1,0 +1,551 @@
+"""The rules of accounting, held against a model so simple that it can be seen to be right.
+
+The model keeps every charge in a dictionary and every counter as one number, forgets nothing, and has no database.
+Whatever is done to both, they must show the same.
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import ClassVar
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from sqlalchemy import event, select
+
+from exporter.charges import HOUR, Amounts, Charge, Dimensions, Window, hour_of
+from exporter.ledger import Ledger, LedgerView, Rules
+from exporter.ledger.schema import MEASURES, series
+from exporter.samples import Pages
+
+HOLD = timedelta(minutes=2)
+SETTLE = timedelta(hours=48)
+MAX_SERIES = 5
+LABELS = (
+    ("account", "team", "model", "gpu_class"),
+    ("model", "gpu_class", "team", "account"),
+    ("account", "model", "app"),
+)
+STARTS = (
+    datetime(2026, 3, 28, 22, 10, tzinfo=UTC),
+    datetime(2026, 10, 24, 23, 59, tzinfo=UTC),
+    datetime(2026, 12, 31, 17, 0, tzinfo=UTC),
+    datetime(2028, 2, 28, 18, 29, tzinfo=UTC),
+)
+ZONES = ("UTC", "Europe/Berlin", "Asia/Kolkata", "America/New_York")
+CONFIGURATIONS: tuple[dict[str, tuple[str, ...]], ...] = (
+    {"a": ("models", "serverless")},
+    {"a": ("models", "serverless"), "b": ("reporting",)},
+    {"a": ("organization",), "b": ("reporting",)},
+    {"a": ("models",)},
+    {"b": ("reporting",)},
+)
+KINDS = [
+    Dimensions("", team=team, model=model, app=app, gpu_class=gpu, unit=unit)
+    for team, model, app, gpu, unit in (
+        ("red", "m1", "", "H100", "second"),
+        ("red", "m2", "", "", "image"),
+        ("blue", "m3", "", "", "image"),
+        ("blue", "", "app1", "A100", "second"),
+        ("red", "m1", "", "H100", "minute"),
+        ("red", "m4", "", "", "image"),
+        ("blue", "m5", "", "B200", "second"),
+    )
+]
+
+Scope = tuple[str, str]
+Key = tuple[tuple[str, ...], str, str]
+
+amount = st.one_of(st.integers(-5, 50), st.integers(-(2**62), 2**62))
+few_amounts = st.builds(Amounts, amount, st.sampled_from([0, 7]), amount, st.sampled_from([0, 1]), amount)
+charged = st.lists(st.tuples(st.integers(0, 5), st.sampled_from(KINDS), few_amounts), max_size=8)
+
+
+@dataclass
+class ModelCounter:
+    created: datetime
+    grown: int = 0
+    released: bool = False
+    published: int = 0
+    first_shown: int | None = None
+
+
+@dataclass
+class ModelScope:
+    active: bool = True
+    counts_from: datetime = STARTS[0]
+    cells: dict[tuple[datetime, Dimensions], Amounts] = field(default_factory=dict)
+    folded: dict[Dimensions, Amounts] = field(default_factory=lambda: defaultdict(Amounts))
+    observed: dict[datetime, bool] = field(default_factory=dict)
+    up: int = 0
+    down: int = 0
+    hours: int = 0
+
+
+class Model:
+    """What the ledger ought to be."""
+
+    def __init__(self, zone: ZoneInfo, labels: tuple[str, ...]) -> None:
+        self.zone = zone
+        self.labels = labels
+        self.scopes: dict[Scope, ModelScope] = {}
+        self.configuration: dict[str, tuple[str, ...]] = {}
+        self.counters: dict[Key, ModelCounter] = {}
+        self.places: dict[tuple[Scope, Dimensions], tuple[str, ...]] = {}
+        self.admitted: set[tuple[str, ...]] = set()
+        self.overflowed = 0
+        self.horizon = datetime(1970, 1, 1, tzinfo=UTC)
+        self.sequence = 0
+        self.scraped = 0
+
+    def place(self, dimensions: Dimensions) -> tuple[str, ...]:
+        wanted = tuple(getattr(dimensions, name) for name in self.labels)
+        if wanted in self.admitted or len(self.admitted) < MAX_SERIES:
+            self.admitted.add(wanted)
+            return wanted
+        folded = tuple(
+            "__other__" if value and name in {"model", "app"} else value
+            for name, value in zip(self.labels, wanted, strict=True)
+        )
+        self.admitted.add(folded)
+        return folded
+
+    def activate(self, configuration: dict[str, tuple[str, ...]], now: datetime) -> None:
+        for account, sources in configuration.items():
+            replaced = [
+                scope
+                for (owner, source), scope in self.scopes.items()
+                if owner == account and scope.active and source not in sources
+            ]
+            covered = [hour for scope in replaced for hour in scope.observed]
+            counts_from = min(now, max(covered) + HOUR) if covered else now
+            for scope in replaced:
+                scope.active = False
+            for source in sources:
+                known = self.scopes.get((account, source))
+                if known is None:
+                    self.scopes[account, source] = ModelScope(counts_from=counts_from)
+                elif not known.active:
+                    known.active, known.counts_from, known.observed = True, counts_from, {}
+        self.configuration = configuration
+
+    def restate(self, name: Scope, window: Window, charges: list[Charge], at: datetime, now: datetime) -> None:
+        scope = self.scopes[name]
+        after = self._entered(name, charges)
+        grown: dict[Dimensions, Amounts] = {}
+        base: dict[Dimensions, Amounts] = {}
+        touched = set()
+        for hour in [hour for hour in window.hours() if hour >= self.horizon]:
+            for kind in {dimensions for h, dimensions in [*scope.cells, *after] if h == hour}:
+                before = scope.cells.pop((hour, kind), Amounts())
+                now_is = after.get((hour, kind), Amounts())
+                if (hour, kind) in after:
+                    scope.cells[hour, kind] = now_is
+                delta = now_is.minus(before)
+                if delta == Amounts():
+                    continue
+                side = base if hour < scope.counts_from and hour not in scope.observed else grown
+                side[kind] = side.get(kind, Amounts()).plus(delta)
+                if scope.observed.get(hour):
+                    touched.add(hour)
+                    scope.up += max(delta.cost, 0)
+                    scope.down += max(-delta.cost, 0)
+            scope.observed[hour] = scope.observed.get(hour, False) or hour < hour_of(at)
+        scope.hours += len(touched)
+        for side, counts in ((base, 0), (grown, 1)):
+            for kind, amounts in side.items():
+                self._count(self.places[name, kind], kind.unit, amounts, counts, now)
+        for counter in self.counters.values():
+            if counter.released:
+                counter.published = max(counter.published, counter.grown)
+
+    def _entered(self, name: Scope, charges: list[Charge]) -> dict[tuple[datetime, Dimensions], Amounts]:
+        after: dict[tuple[datetime, Dimensions], Amounts] = {}
+        for hour, dimensions, amounts in charges:
+            if hour >= self.horizon and any(amounts):
+                if (name, dimensions) not in self.places:
+                    self.places[name, dimensions] = self.place(dimensions)
+                    wanted = tuple(getattr(dimensions, label) for label in self.labels)
+                    self.overflowed += self.places[name, dimensions] != wanted
+                after[hour, dimensions] = after.get((hour, dimensions), Amounts()).plus(amounts)
+        return {cell: amounts for cell, amounts in after.items() if any(amounts)}
+
+    def _count(self, values: tuple[str, ...], unit: str, amounts: Amounts, counts: int, now: datetime) -> None:
+        for measure in ("cost", "discount", "gpu_seconds", "quantity"):
+            value = getattr(amounts, measure)
+            if measure == "cost" or value:
+                key = (values, measure, unit if measure == "quantity" else "")
+                self.counters.setdefault(key, ModelCounter(now)).grown += counts * value
+
+    def fold(self, horizon: datetime, now: datetime) -> None:
+        hour = horizon if horizon == hour_of(horizon) else hour_of(horizon) + HOUR
+        current = hour_of(now)
+        while self.month_of(hour) >= self.month_before(self.month_of(current)):
+            hour -= HOUR
+        while self.month_of(hour) < self.month_before(self.month_of(current)) and hour < horizon:
+            hour += HOUR
+        if hour <= self.horizon:
+            return
+        self.horizon = hour
+        for scope in self.scopes.values():
+            for cell in [cell for cell in scope.cells if cell[0] < hour]:
+                scope.folded[cell[1]] = scope.folded[cell[1]].plus(scope.cells.pop(cell))
+            scope.observed = {seen: complete for seen, complete in scope.observed.items() if seen >= hour}
+
+    def reopen(self, labels: tuple[str, ...], now: datetime) -> None:
+        self.sequence = self.scraped = 0
+        for counter in self.counters.values():
+            counter.first_shown = None
+        if sorted(labels) == sorted(self.labels):
+            turn = [self.labels.index(name) for name in labels]
+            self.admitted = {tuple(values[place] for place in turn) for values in self.admitted}
+            self.places = {key: tuple(values[place] for place in turn) for key, values in self.places.items()}
+            self.counters = {
+                (tuple(key[0][place] for place in turn), *key[1:]): counter for key, counter in self.counters.items()
+            }
+        else:
+            old, self.labels, self.admitted = dict(self.places), labels, set()
+            counted, self.counters = self.counters, {}
+            for (name, kind), values in old.items():
+                self.places[name, kind] = self.place(kind)
+                for measure in ("cost", "discount", "gpu_seconds", "quantity"):
+                    unit = kind.unit if measure == "quantity" else ""
+                    if (values, measure, unit) in counted:
+                        self.counters[self.places[name, kind], measure, unit] = ModelCounter(now)
+        self.labels = labels
+
+    def view(self, now: datetime) -> None:
+        self.sequence += 1
+        for counter in self.counters.values():
+            shown = counter.first_shown
+            if not counter.released and shown is not None and shown <= self.scraped and counter.created + HOLD <= now:
+                counter.released, counter.published = True, max(0, counter.grown)
+            if shown is None:
+                counter.first_shown = self.sequence
+
+    def month_of(self, hour: datetime) -> tuple[int, int]:
+        local = hour.astimezone(self.zone)
+        return local.year, local.month
+
+    def month_before(self, month: tuple[int, int]) -> tuple[int, int]:
+        day = date(*month, 1) - timedelta(days=1)
+        return day.year, day.month
+
+    def is_in(self, period: str, hour: datetime, now: datetime) -> bool:
+        current = hour_of(now)
+        if period == "current_hour":
+            return hour == current
+        if period == "last_hour":
+            return hour == current - HOUR
+        if period == "today":
+            return hour.astimezone(self.zone).date() == current.astimezone(self.zone).date()
+        month = self.month_of(current)
+        return self.month_of(hour) == (month if period == "month" else self.month_before(month))
+
+    def spent(self, period: str, measure: str, now: datetime) -> dict[tuple[str, ...], int]:
+        sums: dict[tuple[str, ...], int] = defaultdict(int)
+        for name, scope in self.scopes.items():
+            if scope.active and name[1] in self.configuration.get(name[0], ()):
+                for (hour, kind), amounts in scope.cells.items():
+                    if self.is_in(period, hour, now):
+                        sums[self.places[name, kind]] += getattr(amounts, measure)
+        return {values: total for values, total in sums.items() if total}
+
+
+class InjectedError(Exception):
+    """What fails when a test wants something to fail."""
+
+
+@contextmanager
+def failing_at(ledger: Ledger, statement: int) -> Iterator[None]:
+    """Let the n-th statement fail; the commit too where there are not so many."""
+    engine = ledger._session._engine
+    left = [statement]
+
+    def before_statement(*_: object) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise InjectedError
+
+    def before_commit(*_: object) -> None:
+        raise InjectedError
+
+    event.listen(engine, "before_cursor_execute", before_statement)
+    event.listen(engine, "commit", before_commit)
+    try:
+        with pytest.raises(InjectedError):
+            yield
+    finally:
+        event.remove(engine, "before_cursor_execute", before_statement)
+        event.remove(engine, "commit", before_commit)
+
+
+class Accounting(RuleBasedStateMachine):
+    """Everything that can happen to a ledger, in any order."""
+
+    new_address: ClassVar[Callable[[], str]]
+
+    @initialize(
+        zone=st.sampled_from(ZONES),
+        start=st.sampled_from(STARTS),
+        configuration=st.sampled_from(CONFIGURATIONS),
+        labels=st.sampled_from(LABELS),
+    )
+    def begin(
+        self, zone: str, start: datetime, configuration: dict[str, tuple[str, ...]], labels: tuple[str, ...]
+    ) -> None:
+        self.now = start
+        self.folder = TemporaryDirectory()
+        self.address = type(self).new_address() or f"sqlite:///{Path(self.folder.name) / 'ledger.sqlite'}"
+        self.model = Model(ZoneInfo(zone), labels)
+        self.seen: dict[Key, int] = {}
+        self.stamps: dict[Scope, tuple[datetime, datetime, datetime]] = {}
+        self.ledger = self.open()
+        self.reconfigure(configuration)
+
+    def open(self) -> Ledger:
+        rules = Rules(self.model.labels, MAX_SERIES, HOLD, SETTLE, self.model.zone)
+        return Ledger(self.address, rules=rules, clock=lambda: self.now)
+
+    def teardown(self) -> None:
+        if hasattr(self, "ledger"):
+            self.ledger.close()
+            self.folder.cleanup()
+
+    @rule(configuration=st.sampled_from(CONFIGURATIONS))
+    def reconfigure(self, configuration: dict[str, tuple[str, ...]]) -> None:
+        self.ledger.activate(configuration)
+        active = {name for name, scope in self.model.scopes.items() if scope.active}
+        self.model.activate(configuration, self.now)
+        for name, scope in self.model.scopes.items():
+            if scope.active and name not in active:
+                self.stamps.pop(name, None)
+
+    @rule(data=st.data(), charges=charged, again=st.booleans())
+    def poll_the_last_hours(
+        self, data: st.DataObject, charges: list[tuple[int, Dimensions, Amounts]], *, again: bool
+    ) -> None:
+        name, window, stated = self.answer(data, back=2, length=3, charges=charges)
+        for _ in range(1 + again):
+            self.ledger.restate(*name, window, stated, at=self.now)
+            self.model.restate(name, window, stated, self.now, self.now)
+
+    @rule(
+        data=st.data(),
+        back=st.one_of(st.integers(0, 8), st.integers(0, 60), st.integers(0, 1600)),
+        length=st.integers(1, 6),
+        charges=charged,
+        late=st.integers(0, 90),
+    )
+    def poll_any_window(
+        self,
+        data: st.DataObject,
+        back: int,
+        length: int,
+        charges: list[tuple[int, Dimensions, Amounts]],
+        late: int,
+    ) -> None:
+        name, window, stated = self.answer(data, back, length, charges)
+        at = max(self.now - timedelta(minutes=late), window.start)
+        self.ledger.restate(*name, window, stated, at=at)
+        self.model.restate(name, window, stated, at, self.now)
+
+    @rule(data=st.data(), charges=charged, fails_at=st.integers(1, 20))
+    def fail_in_the_middle_of_a_poll(
+        self, data: st.DataObject, charges: list[tuple[int, Dimensions, Amounts]], fails_at: int
+    ) -> None:
+        name, window, stated = self.answer(data, back=2, length=3, charges=charges)
+        with failing_at(self.ledger, fails_at):
+            self.ledger.restate(*name, window, stated, at=self.now)
+
+    def answer(
+        self, data: st.DataObject, back: int, length: int, charges: list[tuple[int, Dimensions, Amounts]]
+    ) -> tuple[Scope, Window, list[Charge]]:
+        """Return what some source states of a window; cells are within 64 bits, their sums need not be."""
+        account = data.draw(st.sampled_from(sorted(self.model.configuration)))
+        source = data.draw(st.sampled_from(self.model.configuration[account]))
+        start = hour_of(self.now) - back * HOUR
+        stated: list[Charge] = []
+        sums: dict[tuple[datetime, Dimensions], Amounts] = {}
+        for place, kind, amounts in charges:
+            charge = Charge(start + (place % length) * HOUR, kind._replace(account=account), amounts)
+            total = sums.get(charge[:2], Amounts()).plus(amounts)
+            if all(-(2**63) <= value < 2**63 for value in total):
+                sums[charge[:2]] = total
+                stated.append(charge)
+        return (account, source), Window(start, start + length * HOUR), stated
+
+    @rule(by=st.one_of(st.integers(1, 70), st.integers(1, 180), st.sampled_from([1440, 10_000, 45_000])))
+    def wait(self, by: int) -> None:
+        self.now += timedelta(minutes=by)
+
+    @rule()
+    def wait_for_the_day_or_month_to_end(self) -> None:
+        hour = hour_of(self.now)
+        month = self.model.month_of(hour)
+        while self.model.month_of(hour) == month:
+            hour += HOUR
+        self.now = hour
+
+    @rule(minutes=st.sampled_from([0, 1, 2, 2, 2]))
+    def scrape(self, minutes: int) -> None:
+        self.ledger.scraped(self.model.sequence)
+        self.model.scraped = self.model.sequence
+        self.now += timedelta(minutes=minutes)
+
+    @rule(labels=st.one_of(st.none(), st.none(), st.none(), st.sampled_from(LABELS)))
+    def crash(self, labels: tuple[str, ...] | None) -> None:
+        self.ledger.close()
+        labels = labels or self.model.labels
+        if labels != self.model.labels:
+            self.seen.clear()
+        self.model.reopen(labels, self.now)
+        self.ledger = self.open()
+        self.ledger.activate(self.model.configuration)
+
+    @rule(days=st.integers(0, 90), minutes=st.integers(0, 60))
+    def retain(self, days: int, minutes: int) -> None:
+        horizon = self.now - timedelta(days=days, minutes=minutes)
+        self.ledger.fold_before(horizon)
+        self.model.fold(horizon, self.now)
+
+    @precondition(lambda self: hasattr(self, "ledger"))
+    @invariant()
+    def shows_what_the_model_shows(self) -> None:
+        view = self.ledger.view()
+        self.model.view(self.now)
+        self.check_counters(view)
+        self.check_gauges(view)
+        self.check_scopes(view)
+        self.check_charges(view)
+
+    def check_counters(self, view: LedgerView) -> None:
+        shown: dict[Key, tuple[int, datetime]] = {}
+        for measure, pages in (
+            ("cost", view.spend),
+            ("discount", view.discount),
+            ("gpu_seconds", view.gpu_seconds),
+            ("quantity", view.quantity),
+        ):
+            for sample in samples(pages):
+                values, unit = (sample[0][:-1], sample[0][-1]) if measure == "quantity" else (sample[0], "")
+                assert (values, measure, unit) not in shown, "a series is exposed once"
+                shown[values, measure, unit] = (sample[1], sample[2])
+        expected = {
+            key: counter
+            for key, counter in self.model.counters.items()
+            if key[0][self.model.labels.index("account")] in self.model.configuration
+        }
+        truth = {key: (counter.published, counter.created) for key, counter in expected.items()}
+        assert {key: it for key, it in shown.items() if truth.get(key) != it} == {
+            key: it for key, it in truth.items() if shown.get(key) != it
+        }
+        assert {values: value for values, value, _ in samples(view.pending)} == {
+            key[0]: max(counter.published - counter.grown, 0) for key, counter in expected.items() if key[1] == "cost"
+        }
+        for key, (value, _) in shown.items():
+            assert value >= self.seen.get(key, 0), "a published counter never falls"
+            self.seen[key] = value
+        assert view.label_sets == len(self.model.admitted)
+        assert view.overflowed_series == self.model.overflowed
+        assert view.label_sets <= MAX_SERIES + 16
+
+    def check_gauges(self, view: LedgerView) -> None:
+        for period, measure, pages in (
+            ("current_hour", "cost", view.current_hour),
+            ("last_hour", "cost", view.last_hour),
+            ("today", "cost", view.today),
+            ("month", "cost", view.month_to_date),
+            ("last_month", "cost", view.last_month),
+            ("last_hour", "gpu_seconds", view.gpu_time_last_hour),
+            ("month", "gpu_seconds", view.gpu_time_month_to_date),
+        ):
+            truth = self.model.spent(period, measure, self.now)
+            assert {values: value for values, value, _ in samples(pages) if value} == truth, period
+        for account, totals in view.totals.items():
+            assert totals.month_to_date == sum(
+                value
+                for values, value in self.model.spent("month", "cost", self.now).items()
+                if values[self.model.labels.index("account")] == account
+            )
+        assert set(view.totals) == set(self.model.configuration)
+
+    def check_scopes(self, view: LedgerView) -> None:
+        shown = {(scope.account, scope.source): scope for scope in view.scopes}
+        assert set(shown) == {(account, source) for account, its in self.model.configuration.items() for source in its}
+        for name, state in shown.items():
+            scope = self.model.scopes[name]
+            assert (state.restated_up, state.restated_down, state.restated_hours) == (scope.up, scope.down, scope.hours)
+            if state.data_through is None or state.history_from is None:
+                assert not scope.observed
+                continue
+            inside = Window(state.history_from, state.data_through) if state.history_from < state.data_through else ()
+            if inside:
+                assert all(scope.observed.get(hour) for hour in inside.hours() if hour >= self.model.horizon)
+            assert not scope.observed.get(state.data_through)
+            assert not scope.observed.get(state.history_from - HOUR)
+            settled = state.settled_through or state.history_from
+            assert settled <= max(state.data_through, state.history_from)
+            assert state.settled_through is None or state.settled_through <= self.now - SETTLE
+            before = self.stamps.get(name, (state.data_through, settled, state.history_from))
+            assert state.data_through >= before[0]
+            assert state.history_from <= before[2]
+            assert state.settled_through is None or settled >= before[1] or before[1] == before[2]
+            self.stamps[name] = (state.data_through, settled, state.history_from)
+
+    def check_charges(self, view: LedgerView) -> None:
+        assert view.charges == sum(len(scope.cells) for scope in self.model.scopes.values())
+        with self.ledger._session.reading() as connection:
+            folded = [0] * len(MEASURES)
+            for row in connection.execute(select(*(series.c[f"folded_{name}"] for name in MEASURES))):
+                folded = [total + more for total, more in zip(folded, row, strict=True)]
+        total = Amounts()
+        for scope in self.model.scopes.values():
+            for amounts in scope.folded.values():
+                total = total.plus(amounts)
+        assert tuple(folded) == total
+
+
+def samples(pages: Pages) -> Iterator[tuple[tuple[str, ...], int, datetime]]:
+    for page in pages:
+        yield from page.samples
+
+
+def profile(max_examples: int, steps: int) -> settings:
+    """LEDGER_EXAMPLES multiplies the number of lives that are tried."""
+    return settings(
+        max_examples=max_examples * int(os.environ.get("LEDGER_EXAMPLES", "1")),
+        stateful_step_count=steps,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        print_blob=True,
+    )
+
+
+def test_the_ledger_on_sqlite_shows_what_the_model_shows() -> None:
+    class OnSqlite(Accounting):
+        new_address = staticmethod(lambda: "")
+
+    run_state_machine_as_test(OnSqlite, settings=profile(max_examples=20, steps=40))
+
+
+def test_the_ledger_on_postgresql_shows_what_the_model_shows(empty_postgresql: Callable[[], str]) -> None:
+    class OnPostgresql(Accounting):
+        new_address = staticmethod(empty_postgresql)
+
+    run_state_machine_as_test(OnPostgresql, settings=profile(max_examples=5, steps=25))

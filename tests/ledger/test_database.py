@@ -1,0 +1,180 @@
+import sqlite3
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window, hour_of
+from exporter.errors import ConfigurationError, LedgerError
+from exporter.ledger import Ledger, Rules
+from exporter.ledger.database import open_database, shown
+
+
+class Clock(Protocol):
+    now: datetime
+
+    def __call__(self) -> datetime: ...
+
+
+def opened(address: str, clock: Clock) -> Ledger:
+    return Ledger(address, rules=Rules(), clock=clock)
+
+
+def filled(ledger: Ledger, clock: Clock, series: int = 1) -> None:
+    """Restate an hour with so many charges."""
+    ledger.activate({"main": ("models",)})
+    hour = hour_of(clock.now)
+    charges = [Charge(hour, Dimensions("main", model=f"m{n}" * 50), Amounts(cost=NANO)) for n in range(series)]
+    ledger.restate("main", "models", Window(hour, hour + HOUR), charges, at=clock.now)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.sqlite"
+
+
+def refused(error: LedgerError) -> str:
+    """A sentence for a user: one line, without a stack or a statement of SQL."""
+    sentence = str(error)
+    assert "\n" not in sentence
+    assert "SELECT" not in sentence
+    return sentence
+
+
+def test_a_file_that_is_no_database_is_left_as_it_is(file: Path, clock: Clock) -> None:
+    file.write_bytes(b"these are my holiday notes\n" * 100)
+    with pytest.raises(LedgerError, match="is not a SQLite database") as caught:
+        opened(f"sqlite:///{file}", clock)
+    refused(caught.value)
+    assert file.read_bytes().startswith(b"these are my holiday notes")
+
+
+def test_a_missing_folder_is_named(tmp_path: Path, clock: Clock) -> None:
+    with pytest.raises(LedgerError, match="its folder must exist"):
+        opened(f"sqlite:///{tmp_path}/missing/ledger.sqlite", clock)
+
+
+def test_a_read_only_ledger_is_told(file: Path, clock: Clock) -> None:
+    opened(f"sqlite:///{file}", clock).close()
+    with pytest.raises(LedgerError, match="is read-only"):
+        opened(f"sqlite:///file:{file}?mode=ro&uri=true", clock)
+
+
+def test_a_damaged_file_is_told_and_stays_as_it_is(file: Path, clock: Clock) -> None:
+    ledger = opened(f"sqlite:///{file}", clock)
+    filled(ledger, clock, 500)
+    ledger.close()
+    damaged = bytearray(file.read_bytes())
+    damaged[4096 : len(damaged) - 4096] = b"\xff" * (len(damaged) - 8192)
+    file.write_bytes(damaged)
+    with pytest.raises(LedgerError, match="is damaged; restore a copy"):
+        filled(opened(f"sqlite:///{file}", clock), clock, 500)
+    assert file.read_bytes()[8192:] == bytes(damaged[8192:])
+
+
+def test_a_row_that_cannot_be_read_is_damage_too(file: Path, clock: Clock) -> None:
+    ledger = opened(f"sqlite:///{file}", clock)
+    filled(ledger, clock)
+    ledger.close()
+    with sqlite3.connect(file) as connection:
+        connection.execute("UPDATE counter SET grown = 'much'")
+    connection.close()
+    with pytest.raises(LedgerError, match="is damaged, a row cannot be read"):
+        opened(f"sqlite:///{file}", clock)
+
+
+def test_a_locked_ledger_is_told_and_used_again_when_it_is_free(file: Path, clock: Clock) -> None:
+    address = f"sqlite:///{file}?timeout=0.05"
+    ledger = opened(address, clock)
+    other = sqlite3.connect(file, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    for use in (lambda: filled(ledger, clock), lambda: opened(address, clock)):
+        with pytest.raises(LedgerError, match="is locked by another process"):
+            use()
+    other.execute("ROLLBACK")
+    other.close()
+    filled(ledger, clock)
+    assert ledger.view().charges == 1
+    ledger.close()
+
+
+def test_a_full_disk_leaves_the_ledger_as_it_was(file: Path, clock: Clock) -> None:
+    ledger = opened(f"sqlite:///{file}", clock)
+    filled(ledger, clock, 3)
+    with ledger._session.reading() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(LedgerError, match="the disk is full"):
+        filled(ledger, clock, 2000)
+    view = ledger.view()
+    assert (view.charges, view.label_sets) == (3, 3)
+    with ledger._session.reading() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count = 100000")
+    filled(ledger, clock, 2000)
+    ledger.close()
+    assert opened_charges(f"sqlite:///{file}", clock) == 2000
+
+
+def opened_charges(address: str, clock: Clock) -> int:
+    ledger = opened(address, clock)
+    ledger.activate({"main": ("models",)})
+    charges = ledger.view().charges
+    ledger.close()
+    return charges
+
+
+def test_what_is_published_has_reached_the_disk(file: Path) -> None:
+    engine = open_database(f"sqlite:///{file}")
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("nonsense", "is not a database address"),
+        ("mysql://user:secret@host/x", "names a mysql database"),
+        ("", "is not a database address"),
+    ],
+)
+def test_an_address_that_is_no_ledger_s_is_refused_without_its_password(address: str, sentence: str) -> None:
+    with pytest.raises(ConfigurationError, match=sentence) as caught:
+        open_database(address)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_password_is_never_shown() -> None:
+    pytest.importorskip("psycopg")
+    engine = open_database("postgresql://user:secret@host/x")
+    assert engine.dialect.driver == "psycopg"
+    assert "secret" not in shown(engine.url)
+
+
+def test_a_server_that_cannot_be_reached_is_told_without_the_password(clock: Clock) -> None:
+    pytest.importorskip("psycopg")
+    with pytest.raises(LedgerError, match=r"cannot be used: .*onnection") as caught:
+        opened("postgresql://user:secret@127.0.0.1:1/x", clock)
+    assert "secret" not in refused(caught.value)
+
+
+def test_two_writers_on_postgresql_wait_for_each_other(
+    postgresql_address: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.ledger.database._BUSY_SECONDS", 0.05)
+    ledger = opened(postgresql_address, clock)
+    engine = open_database(postgresql_address)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("SELECT 1")
+        with pytest.raises(LedgerError, match="is locked by another process"):
+            filled(ledger, clock)
+    filled(ledger, clock)
+    engine.dispose()
+    ledger.close()
+
+
+def test_a_read_only_postgresql_is_told(postgresql_address: str, clock: Clock) -> None:
+    with pytest.raises(LedgerError, match="is read-only"):
+        opened(f"{postgresql_address}?options=-c%20default_transaction_read_only%3Don", clock)

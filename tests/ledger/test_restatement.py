@@ -1,0 +1,76 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.charges import Amounts
+from exporter.ledger.restatement import Cell, CellRow, book, difference, summed
+
+numbers = st.integers(-(2**63), 2**63 - 1)
+states = st.dictionaries(st.tuples(st.integers(0, 4), st.integers(1, 3)), st.tuples(*[numbers] * 5), max_size=12)
+State = dict[Cell, tuple[int, int, int, int, int]]
+
+
+def rows(state: State) -> set[CellRow]:
+    return {(*cell, *amounts) for cell, amounts in state.items()}
+
+
+def row(hour: int, series: int, cost: int) -> CellRow:
+    return hour, series, 0, 0, cost, 0, cost
+
+
+@given(states, states)
+def test_a_difference_brings_the_state_before_to_the_state_after(before: State, after: State) -> None:
+    change = difference(rows(before), rows(after))
+    state = {cell: amounts for cell, amounts in before.items() if cell not in set(change.removed)}
+    assert not {it[:2] for it in change.added} & set(before)
+    assert {it[:2] for it in change.changed} <= set(before)
+    for it in [*change.added, *change.changed]:
+        state[it[:2]] = it[2:]
+    assert state == after
+
+
+@given(states, states)
+def test_the_deltas_are_what_lies_between_before_and_after(before: State, after: State) -> None:
+    nothing = (0, 0, 0, 0, 0)
+    expected = {
+        (*cell, *(new - old for new, old in zip(after.get(cell, nothing), before.get(cell, nothing), strict=True)))
+        for cell in {*before, *after}
+        if before.get(cell) != after.get(cell)
+    }
+    deltas = difference(rows(before), rows(after)).deltas
+    assert set(deltas) == expected
+    assert len(deltas) == len(expected)
+
+
+@given(states)
+def test_stating_the_same_again_changes_nothing(state: State) -> None:
+    change = difference(rows(state), rows(state))
+    assert not change.added
+    assert not change.changed
+    assert not change.removed
+    assert not change.deltas
+
+
+def test_rows_are_added_up_per_kind_of_hour_and_series() -> None:
+    sums = summed([row(1, 7, 5), row(2, 7, 6), row(3, 7, 100), row(1, 8, 1)], {1: "early", 2: "early", 3: "late"})
+    assert sums == {
+        "early": {7: Amounts(list_cost=11, cost=11), 8: Amounts(list_cost=1, cost=1)},
+        "late": {7: Amounts(list_cost=100, cost=100)},
+    }
+
+
+def test_an_hour_before_the_birth_is_history_when_it_is_seen_for_the_first_time() -> None:
+    booking = book([row(9, 1, 100), row(10, 1, 5)], observed={}, first_counted=10)
+    assert booking.base == {1: Amounts(list_cost=100, cost=100)}
+    assert booking.grown == {1: Amounts(list_cost=5, cost=5)}
+
+
+def test_what_changes_in_an_hour_before_the_birth_that_has_been_seen_is_counted() -> None:
+    booking = book([row(9, 1, 100)], observed={9: False}, first_counted=10)
+    assert (booking.base, booking.grown) == ({}, {1: Amounts(list_cost=100, cost=100)})
+
+
+def test_only_a_complete_hour_can_be_restated_and_up_and_down_are_told_apart() -> None:
+    deltas = [row(10, 1, 7), row(11, 1, 5), row(11, 2, -3), row(12, 1, -4), row(13, 1, 9)]
+    booking = book(deltas, observed={10: False, 11: True, 12: True}, first_counted=0)
+    assert (booking.restated_up, booking.restated_down) == (5, 7)
+    assert booking.restated_hours == {11, 12}
