@@ -5,6 +5,8 @@ import logging
 import sys
 import traceback
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -136,6 +138,67 @@ def _listen(context: click.Context, parameter: click.Parameter, text: str) -> "L
         return parse_listen(text)
     except ValueError as error:
         raise click.BadParameter(f'"{text}" {error}.', context, parameter) from None
+
+
+def _instant(context: click.Context, parameter: click.Parameter, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(
+            f'"{text}" is not a date or a time; write it like 2026-11-01 or 2026-11-01T06:00Z.', context, parameter
+        ) from None
+    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+
+@commands.command(cls=SettingsCommand)
+@click.option("--start", callback=_instant, metavar="TIME", help="First instant; UTC without an offset. [default: all]")
+@click.option("--end", callback=_instant, metavar="TIME", help="End, itself left out. [default: the counters' birth]")
+@click.option(
+    "--resolution",
+    type=click.Choice(["1m", "5m", "15m", "1h"]),
+    default="5m",
+    help="Time between samples; Prometheus looks back 5m for one.",
+)
+@click.option("--job", default="fal", metavar="TEXT", help="Value of the label job in your scrape configuration.")
+@click.option("--instance", metavar="TEXT", help="Value of the label instance. [default: localhost:PORT of --listen]")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="File to write. [default: standard output]",
+)
+def backfill(
+    *,
+    start: datetime | None,
+    end: datetime | None,
+    resolution: str,
+    job: str,
+    instance: str | None,
+    output: Path | None,
+    **given: object,
+) -> int:
+    """Write the history from before the counters began, for a new Prometheus.
+
+    Reads the ledger, beside a running exporter too, and writes OpenMetrics with timestamps for "promtool tsdb
+    create-blocks-from openmetrics". Takes the flags of serve: run it where serve runs, with the same settings.
+    """
+    if start and end and start >= end:
+        raise click.BadParameter("is not before --end.", param_hint="'--start'")
+    settings = _settings(given)
+    from exporter import app  # noqa: PLC0415  after the settings, which may be wrong
+    from exporter.settings.quantities import parse_duration  # noqa: PLC0415  --help does not wait for pydantic
+
+    return app.run_backfill(
+        settings,
+        start=start,
+        end=end,
+        resolution=parse_duration(resolution),
+        job=job,
+        instance=instance,
+        output=output,
+    )
 
 
 _LEVELS = click.Choice(["debug", "info", "warning", "error"])

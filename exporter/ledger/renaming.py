@@ -25,6 +25,7 @@ def rename_account(address: str, old: str, new: str) -> None:
         with clear_errors(engine.url), engine.begin() as connection:
             if not inspect(connection).has_table(schema.facts.name):
                 raise LedgerError(f"{name} is empty; there is no account to rename")
+            schema.bring_up_to_date(connection)
             accounts = set(connection.scalars(select(schema.scopes.c.account)))
             if old not in accounts:
                 known = ", ".join(sorted(accounts)) or "none"
@@ -35,7 +36,7 @@ def rename_account(address: str, old: str, new: str) -> None:
                     "two accounts cannot be joined, as each "
                     "has counters of its own"
                 )
-            for table in (schema.scopes, schema.unit_prices, schema.balances, schema.invoices):
+            for table in (schema.scopes, schema.unit_prices, schema.balances, schema.invoices, schema.reconciliations):
                 connection.execute(table.update().where(table.c.account == old), {"account": new})
             place = json.loads(facts.read(connection, facts.LABELS) or "[]").index("account")
             series_rows.rename_label_sets(

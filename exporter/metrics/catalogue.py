@@ -59,6 +59,7 @@ def _charged(name: str, kind: Kind, text: str, labels: tuple[str, ...] = ()) -> 
 
 
 _SOURCE = ("account", "source")
+_COMPARED = ("account", "against", "period")
 
 CHARGES: tuple[Family, ...] = (
     _charged(
@@ -195,6 +196,31 @@ ACCOUNTS: tuple[Family, ...] = (
         "gauge",
         "Total of an invoice in US dollars as fal states it, by its present status (draft, open, paid, void).",
         ("account", "invoice", "status"),
+        scale=NANO,
+    ),
+    Family(
+        "fal_reconciliation_difference_usd",
+        "gauge",
+        "US dollars that the ledger has of a UTC month (period: current_month, last_month) less what fal bills as "
+        "usage of the same hours, before credits and taxes, when compared last. Above 0 fal bills less than it has "
+        "reported, below 0 more, as with compute machines, which the sources models and serverless do not report. "
+        "against is invoice, focus_invoice or focus_estimate; never add them up.",
+        _COMPARED,
+        scale=NANO,
+    ),
+    Family(
+        "fal_reconciliation_timestamp_seconds",
+        "gauge",
+        "When the ledger was compared last with what fal bills, in seconds since the epoch; a difference is of then.",
+        _COMPARED,
+    ),
+    Family(
+        "fal_focus_billed_usd",
+        "gauge",
+        "US dollars of a UTC month in fal's FOCUS report by charge category (Usage, Purchase, Credit, Tax, Adjustment; "
+        "Correction apart): of the invoice where there is one, else of the estimate. Their sum is what is to be paid; "
+        "use it to explain fal_reconciliation_difference_usd.",
+        ("account", "charge_category", "period"),
         scale=NANO,
     ),
 )

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from exporter.metrics.catalogue import Family
 from exporter.metrics.compression import deflated
 from exporter.metrics.exposition import Exposition, Piece, rendering
+from exporter.metrics.lines import number_text, openmetrics_header, series_of
 from exporter.metrics.rendering import Rendered
 from exporter.metrics.snapshot import Snapshot, Table
 from exporter.samples import Page
@@ -19,8 +20,6 @@ PAGES_PER_PIECE = 4
 """About a thousand lines: 150 KiB, small enough to be replaced alone and large enough to compress well."""
 
 _NOTHING = Rendered()
-_UNLIKE_GO = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
-_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 _TEXT_HELP_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n"})
 
 
@@ -65,9 +64,9 @@ class Encoder:
         for family, labels, opens, page in passages:
             if opens:
                 text.append(_text_header(family))
-                openmetrics.append(_openmetrics_header(family))
-            series = _series(labels, page)
-            numbers = [_number(value, family.scale) for _, value, _ in page.samples]
+                openmetrics.append(openmetrics_header(family))
+            series = series_of(labels, page)
+            numbers = [number_text(value, family.scale) for _, value, _ in page.samples]
             lines = [f"{family.name}{where} {number}\n" for where, number in zip(series, numbers, strict=True)]
             text += lines
             openmetrics += _with_created(lines, family, series, page) if family.kind == "counter" else lines
@@ -102,28 +101,6 @@ def _text_header(family: Family) -> str:
     return f"# HELP {name} {family.help.translate(_TEXT_HELP_ESCAPES)}\n# TYPE {name} {family.kind}\n"
 
 
-def _openmetrics_header(family: Family) -> str:
-    name = family.base_name
-    unit = f"# UNIT {name} {family.unit}\n" if family.unit else ""
-    return f"# HELP {name} {family.help.translate(_ESCAPES)}\n# TYPE {name} {family.kind}\n{unit}"
-
-
-def _series(labels: tuple[str, ...], page: Page) -> list[str]:
-    """Write each sample's labels; one that is empty is absent to Prometheus and left out."""
-    written: tuple[dict[str, str], ...] = tuple({"": ""} for _ in labels)
-    series = []
-    for values, _, _ in page.samples:
-        pairs = []
-        for name, known, value in zip(labels, written, values, strict=True):
-            pair = known.get(value)
-            if pair is None:
-                pair = known[value] = f'{name}="{value.translate(_ESCAPES)}"'
-            if pair:
-                pairs.append(pair)
-        series.append("{" + ",".join(pairs) + "}" if pairs else "")
-    return series
-
-
 def _with_created(lines: list[str], family: Family, series: list[str], page: Page) -> list[str]:
     """Put after each line when its counter began, where that is known."""
     name = f"{family.base_name}_created"
@@ -136,12 +113,3 @@ def _with_created(lines: list[str], family: Family, series: list[str], page: Pag
         if created:
             all_lines.append(f"{name}{where} {instants[created]}\n")
     return all_lines
-
-
-def _number(value: float, scale: int) -> str:
-    """Write the float64 nearest to the exact value: Python divides integers with one correct rounding."""
-    try:
-        text = repr(value / scale)
-    except OverflowError:
-        return "+Inf" if value > 0 else "-Inf"
-    return _UNLIKE_GO.get(text, text)

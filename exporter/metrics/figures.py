@@ -5,6 +5,7 @@ from datetime import datetime
 
 from exporter.ledger import LedgerView, ScopeState
 from exporter.metrics.catalogue import CATALOGUE
+from exporter.metrics.reconciled import reconciled
 from exporter.metrics.snapshot import Snapshot, Table
 from exporter.samples import Pages, Sample, paged
 
@@ -46,6 +47,7 @@ def snapshot_of(view: LedgerView, history_progress: Mapping[tuple[str, str], flo
         "fal_invoice_total_usd": [
             Sample((it.account, it.number or it.id, it.status), it.total) for it in view.invoices
         ],
+        **reconciled(view.reconciliations, view.at),
         "fal_exporter_history_progress_ratio": [
             Sample(scope, progress) for scope, progress in history_progress.items()
         ],

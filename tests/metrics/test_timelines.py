@@ -1,0 +1,79 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.metrics.timelines import Step, counter, last_hour, since_start
+
+H = 3600
+HOURS = st.dictionaries(st.integers(100, 140), st.integers(-50, 100), min_size=1).map(
+    lambda hours: dict(sorted(hours.items()))
+)
+
+
+def at(steps: list[Step], instant: int) -> int | None:
+    return next((step.value for step in reversed(steps) if step.at <= instant), None)
+
+
+def test_a_counter_is_born_at_0_and_rises_at_the_hours_ends() -> None:
+    steps = counter({100: 5, 101: 7, 110: 1}, before=0, total=13, last=200 * H, resolution=300)
+    assert steps == [(100 * H, 0), (101 * H, 5), (102 * H, 12), (111 * H, 13)]
+
+
+def test_a_counter_goes_on_where_the_retention_folded() -> None:
+    assert counter({100: 5}, before=20, total=25, last=200 * H, resolution=300) == [(100 * H, 20), (101 * H, 25)]
+
+
+def test_a_counter_waits_while_money_is_taken_back() -> None:
+    steps = counter({100: 5, 101: -3, 102: 1, 103: 4}, before=0, total=7, last=200 * H, resolution=300)
+    assert steps == [(100 * H, 0), (101 * H, 5), (104 * H, 7)]
+
+
+def test_what_came_late_and_was_counted_live_is_left_out_of_the_last_hours() -> None:
+    steps = counter({100: 5, 101: 7}, before=0, total=9, last=200 * H, resolution=300)
+    assert steps == [(100 * H, 0), (101 * H, 5), (102 * H, 9)]
+
+
+def test_the_known_part_of_the_running_hour_comes_with_the_last_sample() -> None:
+    steps = counter({100: 5, 101: 7}, before=0, total=8, last=101 * H + 1500, resolution=300)
+    assert steps == [(100 * H, 0), (101 * H, 5), (101 * H + 1500, 8)]
+
+
+def test_a_counter_of_the_running_hour_alone_still_has_its_0_first() -> None:
+    assert counter({100: 5}, before=0, total=3, last=100 * H, resolution=H) == [(99 * H, 0), (100 * H, 3)]
+
+
+def test_without_a_positive_total_there_is_no_counter() -> None:
+    assert counter({100: -5}, before=0, total=-5, last=200 * H, resolution=300) == []
+
+
+@given(HOURS, st.integers(-50, 100), st.integers(1, 500), st.integers(100, 150))
+def test_whatever_was_charged_a_counter_never_falls_and_ends_at_its_total(
+    hours: dict[int, int], before: int, total: int, last: int
+) -> None:
+    steps = counter(hours, before=before, total=total, last=last * H, resolution=300)
+    assert steps[-1].value == total
+    assert [step.at for step in steps] == sorted({step.at for step in steps})
+    assert [step.value for step in steps] == sorted(step.value for step in steps)
+    assert steps[0].value >= 0
+    assert steps[0].at < last * H
+    assert steps[-1].at <= last * H
+
+
+@given(HOURS, st.integers(99, 145))
+def test_the_last_hour_is_told_from_its_end_to_the_next(hours: dict[int, int], hour: int) -> None:
+    shown = at(last_hour(hours), hour * H + 1799)
+    assert (shown or 0) == hours.get(hour - 1, 0)
+
+
+@given(HOURS, st.integers(100, 145), st.integers(90, 130))
+def test_a_period_is_told_as_the_sum_of_its_complete_hours(hours: dict[int, int], hour: int, known_from: int) -> None:
+    starts = [90, 96, 107, 120, 131, 150]
+    start = max(it for it in starts if it <= hour)
+    shown = at(since_start(hours, starts, known_from), hour * H)
+    if start >= known_from:
+        assert (shown or 0) == sum(amount for it, amount in hours.items() if start <= it < hour)
+    else:
+        assert shown in {0, None}
+
+
+def test_a_period_whose_beginning_is_not_known_is_left_out() -> None:
+    assert since_start({100: 5, 120: 7}, [96, 120, 144], known_from=97) == [(120 * H, 0), (121 * H, 7), (144 * H, 0)]
