@@ -7,7 +7,7 @@ built and hashed in a fraction of its time.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact
@@ -221,6 +221,28 @@ class Invoice:
     credits: int
     tax: int
     total: int
+
+
+INVOICE, FOCUS_INVOICE, FOCUS_ESTIMATE = "invoice", "focus_invoice", "focus_estimate"
+"""Where fal states what it bills: in its list of invoices, or in a FOCUS report, final or running."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What fal states to bill for a window of hours within one month of UTC; amounts in nano-USD.
+
+    Attributes:
+        against: where it is stated: INVOICE, FOCUS_INVOICE or FOCUS_ESTIMATE.
+        usage: what usage costs, before credits and taxes and without corrections: what the charges should sum up to.
+        by_category: what is billed, by FOCUS charge category; corrections of months invoiced before stand apart, as
+            `Correction`. Credits are below zero.
+    """
+
+    account: str
+    against: str
+    window: Window
+    usage: int
+    by_category: Mapping[str, int]
 
 
 class GpuMachine(NamedTuple):

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from pathlib import Path
 
+    from exporter.fal import FocusRequest
     from exporter.settings import Listen, Settings
 
 
@@ -25,6 +26,13 @@ def run_check(settings: "Settings") -> int:
     from exporter.app import check  # noqa: PLC0415  see above
 
     return check.run_check(settings)
+
+
+def run_rename_account(settings: "Settings", *, old: str, new: str) -> int:
+    """Run `fal-exporter rename-account`; see `exporter.app.rename_account`."""
+    from exporter.app import rename_account  # noqa: PLC0415  see above
+
+    return rename_account.run_rename_account(settings, old=old, new=new)
 
 
 def run_demo(*, listen: "Listen", seed: int, days: int) -> int:
@@ -57,3 +65,60 @@ def run_backfill(
     return backfill.run_backfill(
         settings, start=start, end=end, resolution=resolution, job=job, instance=instance, output=output
     )
+
+
+def run_focus_check(path: str, *, version: str | None, output_format: str) -> int:
+    """Run `fal-exporter focus check`; see `exporter.app.focus`."""
+    from exporter.app import focus  # noqa: PLC0415  see above
+
+    return focus.run_check(path, version=version, output_format=output_format)
+
+
+def run_focus_summary(path: str, *, output_format: str) -> int:
+    """Run `fal-exporter focus summary`; see `exporter.app.focus`."""
+    from exporter.app import focus  # noqa: PLC0415  see above
+
+    return focus.run_summary(path, output_format=output_format)
+
+
+def run_focus_export(
+    settings: "Settings",
+    *,
+    month: str | None,
+    start: "datetime | None",
+    end: "datetime | None",
+    granularity: str,
+    version: str,
+    omit_empty_columns: bool,
+    output: "Path | None",
+    metadata_output: "Path | None",
+    account: str | None,
+) -> int:
+    """Run `fal-exporter focus export`; see `exporter.app.focus`."""
+    from exporter.app import focus  # noqa: PLC0415  see above
+
+    return focus.run_export(
+        settings.ledger_url.get_secret_value(),
+        focus.window_of(month, start, end),
+        granularity=granularity,
+        version=version,
+        omit_empty_columns=omit_empty_columns,
+        output=output,
+        metadata_output=metadata_output,
+        account=account,
+    )
+
+
+def run_focus_fetch(
+    settings: "Settings",
+    request: "FocusRequest",
+    folder: "Path",
+    *,
+    account: str | None,
+    longest: "timedelta",
+    resume: bool,
+) -> int:
+    """Run `fal-exporter focus fetch`; see `exporter.app.focus_fetch`."""
+    from exporter.app import focus_fetch  # noqa: PLC0415  see above
+
+    return focus_fetch.run_fetch(settings, request, folder, account=account, longest=longest, resume=resume)

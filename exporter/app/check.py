@@ -46,9 +46,10 @@ def run_check(settings: Settings) -> int:
 
 
 async def _verdicts(settings: Settings, recorded: Mapping[str, tuple[str, ...]]) -> list[Verdict]:
+    probed = await asyncio.gather(*(_probed(account, settings) for account in settings.accounts))
     return [
-        verdict_on(account.name, account.sources, recorded.get(account.name, ()), await _probed(account, settings))
-        for account in settings.accounts
+        verdict_on(account.name, account.sources, recorded.get(account.name, ()), probes)
+        for account, probes in zip(settings.accounts, probed, strict=True)
     ]
 
 
@@ -82,17 +83,24 @@ def verdict_on(
             sources, origin = automatic_sources(probes), "chosen by what the key may read"
         except CallError as error:
             sources, origin = (), "not chosen yet"
-            problems.append(f"What to poll cannot be chosen: {error}")
-    problems += [f"{answers[name].problem}" for name in sources if not answers[name].ok]
+            problems.append(f"what to poll cannot be chosen: {error}")
+    problems += [answers[name].problem for name in sources if not answers[name].ok]
     balance_works = any(answers[name].ok for name in _BALANCES)
     if not sources and not problems:
-        problems.append(
-            "This key has API scope: usage needs an admin-scope key"
-            + ("; the credit balance and the lock state work." if balance_works else ".")
-        )
+        problems += _no_usage(answers, balance_works=balance_works)
     if not balance_works:
         problems.append(answers["user_balance"].problem)
+    if sources and not answers["invoices"].ok:
+        problems.append(answers["invoices"].problem)
     return Verdict(account, origin, sources, probes, tuple(dict.fromkeys(problems)))
+
+
+def _no_usage(answers: Mapping[str, Probe], *, balance_works: bool) -> list[str]:
+    asked = [answers[name] for name in ("models", "serverless", "reporting")]
+    if any(it.scope for it in asked):
+        works = "; the credit balance works" if balance_works else ""
+        return [f"this key has API scope: usage needs an admin-scope key{works}"]
+    return [it.problem for it in asked]
 
 
 def _text(verdict: Verdict) -> str:

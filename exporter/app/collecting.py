@@ -7,6 +7,7 @@ a large poll would otherwise hold up scrapes: a thread cannot, as only one of a 
 import asyncio
 import signal
 import sys
+from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
 
@@ -25,24 +26,41 @@ _log = structlog.get_logger(__name__)
 
 
 def main(descriptor: int) -> int:
-    """Serve the pipe with this file descriptor until it is closed or says to stop; return the exit code."""
+    """Serve the pipe with this file descriptor until it is closed or says to stop; return the exit code.
+
+    Raises:
+        TypeError: the other end is no web process.
+    """
     # Ctrl-C reaches the whole process group; the web process decides what happens then.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection: Connection[FromCollector, ToCollector] = Connection(descriptor)
-    begin = connection.recv()
+    try:
+        begin = connection.recv()
+    except EOFError:
+        return 1
     if not isinstance(begin, Begin):
         raise TypeError(f"the first message must be {Begin.__name__}")
     settings = begin.settings
-    secrets = [account.key() for account in settings.accounts]
-    configure_logging(log_format=settings.log_format, level=settings.log_level, stream=sys.stderr, secrets=secrets)
     try:
+        secrets = [account.key() for account in settings.accounts]
+        configure_logging(log_format=settings.log_format, level=settings.log_level, stream=sys.stderr, secrets=secrets)
         asyncio.run(_collect(settings, connection))
-    except FalExporterError as error:
-        connection.send(GaveUp(str(error), error.exit_code))
-        return error.exit_code
-    except BrokenPipeError:
+    except ConnectionError:
         return 1
+    except FalExporterError as error:
+        return _give_up(connection, str(error), error.exit_code)
+    except Exception as error:  # noqa: BLE001  the last resort: a user is never shown a traceback unasked
+        _log.debug("the unexpected error in full", exc_info=error)
+        name = type(error).__name__
+        sentence = f"an unexpected error, {name} ({error}), ended the collector; --log-level debug shows where"
+        return _give_up(connection, sentence, 1)
     return 0
+
+
+def _give_up(connection: "Connection[FromCollector, ToCollector]", sentence: str, exit_code: int) -> int:
+    with suppress(OSError):
+        connection.send(GaveUp(sentence, exit_code))
+    return exit_code
 
 
 async def _collect(settings: Settings, connection: "Connection[FromCollector, ToCollector]") -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import structlog
 from prometheus_client import CollectorRegistry
 
-from exporter.charges import Clock
+from exporter.charges import Clock, utc_now
 from exporter.fal import LOCK_REASONS, REASONS, REJECTIONS, Client, Limits, Observer
 from exporter.ledger import Ledger
 from exporter.ledger.store import Rules
@@ -39,12 +39,13 @@ class LeftHalf:
         await self.desk.close()
 
 
-def client_of(account: Account, settings: Settings, observer: Observer) -> Client:
+def client_of(account: Account, settings: Settings, observer: Observer, clock: Clock = utc_now) -> Client:
     """Return an account's client."""
     return Client(
         account=account.name,
         key=account.key,
         observer=observer,
+        now=clock,
         platform_url=settings.platform_url,
         reporting_url=settings.reporting_url,
         limits=Limits(
@@ -94,7 +95,7 @@ async def open_left_half(
     accounts: list[PolledAccount] = []
     publisher = Publisher(desk=desk, accounts=accounts, health=health, reach=reach, emit=emit, notes=notes, links=links)
     outcomes = Outcomes(health=health, clock=clock, changed=publisher.changed)
-    clients = tuple(client_of(account, settings, health) for account in settings.accounts)
+    clients = tuple(client_of(account, settings, health, clock) for account in settings.accounts)
     for account, client in zip(settings.accounts, clients, strict=True):
         health.expect_account(account.name)
         accounts.append(
@@ -111,7 +112,6 @@ async def open_left_half(
     timetable = Timetable(
         intervals=Intervals(settings.poll_interval, settings.balance_interval, settings.invoice_interval),
         health=health,
-        clock=clock,
     )
     collector = Collector(
         desk=desk,

@@ -1,6 +1,7 @@
 """`fal-exporter demo`: everything at work in one process, without key or network."""
 
 import asyncio
+import logging
 import signal
 import sys
 import tempfile
@@ -54,8 +55,12 @@ async def _demo(listen: Listen, seed: int, days: int, folder: Path) -> None:
         async with joined(settings, notes=notes, links=links) as running:
             click.echo(_greeting(running, simulator))
             telling = asyncio.create_task(_tell(running))
-            await stop.wait()
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait((stopping, running.collecting), return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
             telling.cancel()
+            # The simulator's server would tell of every answer that it breaks off.
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
             click.echo("\nStopping.")
 
 

@@ -23,12 +23,14 @@ class Joined:
     Attributes:
         url: where it listens.
         half: the left half, for whoever wants to have it poll at once.
+        collecting: ends early only with an error.
         latest: what has been published last; None before the first.
         published: set at every publication, for whoever waits for one.
     """
 
     url: str
     half: LeftHalf
+    collecting: asyncio.Task[None]
     latest: Publication | None = None
     published: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -44,7 +46,7 @@ async def joined(
     """Run an exporter until the block is left.
 
     Raises:
-        ConfigurationError, LedgerError: it cannot start.
+        ConfigurationError, LedgerError: it cannot start, or, at the end, why it has stopped by itself.
     """
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -68,20 +70,20 @@ async def joined(
         access_level=logging.INFO if settings.access_log else logging.DEBUG,
         clock=clock,
     )
-    half = await open_left_half(
-        settings,
-        emit=emit,
-        clock=clock,
-        notes=notes,
-        links=links,
-    )
+    try:
+        half = await open_left_half(settings, emit=emit, clock=clock, notes=notes, links=links)
+    except BaseException:
+        listener.close()
+        raise
     host, port = listener.getsockname()[:2]
-    running = Joined(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}", half)
-    serving = asyncio.create_task(serve_web(application, listener, stop))
     collecting = asyncio.create_task(half.collector.run(stop))
+    running = Joined(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}", half, collecting)
+    serving = asyncio.create_task(serve_web(application, listener, stop))
     try:
         yield running
     finally:
         stop.set()
-        await asyncio.gather(serving, collecting)
+        await asyncio.wait((serving, collecting))
+        await asyncio.gather(*scraped, return_exceptions=True)
         await half.close()
+        await asyncio.gather(serving, collecting)

@@ -1,6 +1,7 @@
 """`fal-exporter simulate`: the simulated fal alone."""
 
 import asyncio
+import logging
 import signal
 from contextlib import suppress
 
@@ -28,8 +29,14 @@ def run_simulate(*, host: str, port: int, seed: int) -> int:
 
 async def _simulate(host: str, port: int, seed: int) -> None:
     serving = asyncio.create_task(serve_simulator(host=host, port=port, seed=seed, announce=_announce))
+
+    def stop() -> None:
+        # The server would tell of every answer that it breaks off.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        serving.cancel()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, serving.cancel)
+        asyncio.get_running_loop().add_signal_handler(number, stop)
     with suppress(asyncio.CancelledError):
         await serving
 

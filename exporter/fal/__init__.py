@@ -2,7 +2,10 @@
 
 from exporter.fal.balance import read_balance
 from exporter.fal.client import PLATFORM_URL, REPORTING_URL, Client
-from exporter.fal.errors import REASONS, CallError
+from exporter.fal.errors import REASONS, BadRequestError, CallError, FeatureError, NotFoundError, ScopeError
+from exporter.fal.focus import Progress, download, fetch
+from exporter.fal.focus_bill import CORRECTION, FocusBills
+from exporter.fal.focus_request import FocusRequest, FocusRequestError
 from exporter.fal.invoices import Invoices, read_invoices
 from exporter.fal.limits import Limits
 from exporter.fal.locks import LOCK_REASONS
@@ -13,22 +16,33 @@ from exporter.fal.rejections import REJECTIONS
 from exporter.fal.sources import SOURCES, usage_source
 
 __all__ = [
+    "CORRECTION",
     "LOCK_REASONS",
     "PLATFORM_URL",
     "REASONS",
     "REJECTIONS",
     "REPORTING_URL",
     "SOURCES",
+    "BadRequestError",
     "CallError",
     "Client",
+    "FeatureError",
+    "FocusBills",
+    "FocusRequest",
+    "FocusRequestError",
     "Invoices",
     "Limits",
+    "NotFoundError",
     "Observer",
     "Probe",
+    "Progress",
     "Reading",
+    "ScopeError",
     "Silent",
     "UsageSource",
     "automatic_sources",
+    "download",
+    "fetch",
     "probe",
     "read_balance",
     "read_invoices",

@@ -2,33 +2,22 @@
 
 import asyncio
 import random
-import re
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from datetime import timedelta
+from functools import partial
+from typing import TypeVar
 
 import httpx
 from pydantic import SecretStr
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
-from exporter import __version__
 from exporter.charges import Clock, utc_now
-from exporter.errors import ConfigurationError
-from exporter.fal.answers import Scrub, refusal, scrubber
-from exporter.fal.calls import Call, Host, Parameters
-from exporter.fal.decoding import BrokenOffError, decoded
-from exporter.fal.errors import (
-    CallError,
-    DeadlineError,
-    LockedError,
-    NotJsonError,
-    ShapeError,
-    SilenceError,
-    TlsError,
-    TooLargeError,
-    TruncatedError,
-    UnreachableError,
-)
+from exporter.fal.calls import Call, Parameters
+from exporter.fal.errors import CallError, DeadlineError, LockedError, ShapeError
+from exporter.fal.exchange import Exchange
 from exporter.fal.limits import Deadline, Limits
 from exporter.fal.locks import Locks
 from exporter.fal.observer import Observer
@@ -37,7 +26,7 @@ from exporter.fal.rejections import Rejections
 PLATFORM_URL = "https://api.fal.ai/v1"
 REPORTING_URL = "https://rest.alpha.fal.ai"
 
-_KEY = re.compile(r"[\x21-\x7e]+")
+Outcome = TypeVar("Outcome")
 
 
 class Client:
@@ -93,40 +82,35 @@ class Client:
         self.rejections = Rejections(account, self.scrub)
         self.now = now
         self.balance_call: Call | None = None
-        self._key = key
         self._observer = observer
-        self._bases = {
-            Host.PLATFORM: _base(account, Host.PLATFORM, platform_url),
-            Host.REPORTING: _base(account, Host.REPORTING, reporting_url),
-        }
         self._monotonic = monotonic
         self._sleep = sleep
         self._jitter = jitter
         self._slots = asyncio.Semaphore(self.limits.requests_at_once)
-        read = self.limits.read_timeout.total_seconds()
-        self._http = httpx.AsyncClient(
-            verify=tls or True,
+        self._exchange = Exchange(
+            account=account,
+            key=key,
+            observer=observer,
+            platform_url=platform_url,
+            reporting_url=reporting_url,
+            limits=self.limits,
+            tls=tls,
             transport=transport,
-            headers={"User-Agent": f"fal-exporter/{__version__}", "Accept": "application/json"},
-            timeout=httpx.Timeout(read, connect=self.limits.connect_timeout.total_seconds(), pool=None),
-            limits=httpx.Limits(
-                max_connections=self.limits.requests_at_once,
-                max_keepalive_connections=self.limits.requests_at_once,
-            ),
-            follow_redirects=False,
+            now=now,
+            monotonic=monotonic,
         )
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        await self._exchange.aclose()
 
-    def deadline(self) -> Deadline:
-        """Start the time that all requests of one poll share."""
-        return Deadline(self.limits.deadline, self._monotonic)
+    def deadline(self, span: timedelta | None = None) -> Deadline:
+        """Start the time that all requests of one poll share: the limits' own, unless told otherwise."""
+        return Deadline(self.limits.deadline if span is None else span, self._monotonic)
 
     def scrub(self, text: str) -> str:
         """Return a text of fal's as one line without the key."""
-        return scrubber(self._secret())(text)
+        return self._exchange.scrub(text)
 
     async def get(self, call: Call, parameters: Parameters, deadline: Deadline, *, heed_lock: bool = True) -> object:
         """Make a call, again where that may help, and return the parsed answer.
@@ -141,6 +125,65 @@ class Client:
             CallError: every kind of failure; see `exporter.fal.errors`.
             ConfigurationError: the key cannot be one.
         """
+
+        async def attempt() -> object:
+            async with self._within(deadline, call), self._slots:
+                return await self._exchange.json(call, parameters)
+
+        return await self._patiently(attempt, call, deadline, heed_lock=heed_lock)
+
+    async def stream(
+        self, call: Call, parameters: Parameters, deadline: Deadline, *, heed_lock: bool = True
+    ) -> AsyncGenerator[bytes, None]:
+        """Make a call whose answer is a CSV of any length, and yield its body as it comes in.
+
+        Until the first bytes are there, it is tried again where that may help. What has been yielded cannot be taken
+        back: after that every failure is final. One of the account's requests is under way until the end; whoever
+        stops before that closes the generator (`contextlib.aclosing`).
+
+        Args:
+            call: which interface.
+            parameters: its query.
+            deadline: ends all attempts and the body; the time that the caller takes over the pieces counts.
+            heed_lock: as for `get`.
+
+        Raises:
+            CallError: every kind of failure; see `exporter.fal.errors`. A body that breaks off is a TruncatedError.
+            ConfigurationError: the key cannot be one.
+        """
+
+        async def attempt() -> tuple[AsyncGenerator[bytes, None], bytes]:
+            pieces = self._pieces(call, parameters, deadline)
+            return pieces, await anext(pieces)
+
+        pieces, piece = await self._patiently(attempt, call, deadline, heed_lock=heed_lock)
+        async with aclosing(pieces):
+            yield piece
+            async for piece in pieces:
+                yield piece
+
+    def failure(self, kind: type[CallError], call: Call, what: str) -> CallError:
+        """Return the error of a call that failed without an error status of fal's."""
+        return self._exchange.failure(kind, call, what)
+
+    def misshapen(self, call: Call, what: str) -> CallError:
+        """Return the error for an answer that is JSON but not the promised one."""
+        return self.failure(ShapeError, call, f"in fal's answer {what}")
+
+    async def _pieces(self, call: Call, parameters: Parameters, deadline: Deadline) -> AsyncGenerator[bytes, None]:
+        within = partial(self._within, deadline, call)
+        async with within():
+            await self._slots.acquire()
+        try:
+            async with aclosing(self._exchange.csv(call, parameters, within)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        finally:
+            self._slots.release()
+
+    async def _patiently(
+        self, attempt: Callable[[], Awaitable[Outcome]], call: Call, deadline: Deadline, *, heed_lock: bool
+    ) -> Outcome:
         attempts = AsyncRetrying(
             retry=retry_if_exception(lambda error: isinstance(error, CallError) and error.transient),
             wait=self._backoff,
@@ -150,21 +193,13 @@ class Client:
             reraise=True,
         )
         try:
-            answer: object = await attempts(self._attempt, call, parameters, deadline)
+            outcome: Outcome = await attempts(attempt)
         except LockedError as error:
             if heed_lock:
                 self.locks.refused(call.path, error.lock)
             raise
         self.locks.succeeded(call.path)
-        return answer
-
-    def failure(self, kind: type[CallError], call: Call, what: str) -> CallError:
-        """Return the error of a call that failed without an error status of fal's."""
-        return kind(what, account=self.account, call=call.path)
-
-    def misshapen(self, call: Call, what: str) -> CallError:
-        """Return the error for an answer that is JSON but not the promised one."""
-        return self.failure(ShapeError, call, f"in fal's answer {what}")
+        return outcome
 
     def _backoff(self, state: RetryCallState) -> float:
         """Return the seconds to wait: what fal asked for and a little more, else exponential with half of it random."""
@@ -179,100 +214,15 @@ class Client:
     def _enough(self, state: RetryCallState, deadline: Deadline) -> bool:
         return state.attempt_number >= self.limits.attempts or state.upcoming_sleep >= deadline.remaining
 
-    async def _attempt(self, call: Call, parameters: Parameters, deadline: Deadline) -> object:
+    @asynccontextmanager
+    async def _within(self, deadline: Deadline, call: Call) -> AsyncIterator[None]:
+        """End what is done inside when the deadline has passed."""
         late = self.failure(DeadlineError, call, f"its poll was not done within {deadline.span.total_seconds():g} s")
         remaining = deadline.remaining
         if remaining <= 0:
             raise late
         try:
-            async with asyncio.timeout(remaining), self._slots:
-                return await self._exchange(call, parameters)
+            async with asyncio.timeout(remaining):
+                yield
         except TimeoutError:
             raise late from None
-
-    async def _exchange(self, call: Call, parameters: Parameters) -> object:
-        key = self._secret()
-        scrub = scrubber(key)
-        started = self._monotonic()
-        code = "error"
-        response: httpx.Response | None = None
-        try:
-            request = self._http.build_request(
-                "GET",
-                self._bases[call.host] + call.path,
-                params=parameters,
-                headers={"Authorization": f"Key {key}"},
-            )
-            response = await self._http.send(request, stream=True)
-            try:
-                body = await self._body(response, call)
-            finally:
-                await response.aclose()
-            code = str(response.status_code)
-        except httpx.HTTPError as error:
-            raise self._without_answer(call, error, scrub, answering=response is not None) from None
-        finally:
-            self._observer.answered(self.account, call.path, code, self._monotonic() - started)
-        if not response.is_success:
-            raise refusal(response, body, account=self.account, call=call.path, scrub=scrub, now=self.now)
-        return self._parsed(call, body, scrub)
-
-    async def _body(self, response: httpx.Response, call: Call) -> bytes:
-        """Read the body, and stop as soon as it is too large on the wire or unpacked."""
-        limit = self.limits.answer_bytes
-        body = bytearray()
-        async for chunk in response.aiter_bytes():
-            body += chunk
-            if len(body) > limit or response.num_bytes_downloaded > limit:
-                raise self.failure(TooLargeError, call, f"fal's answer is larger than {limit} bytes")
-        return bytes(body)
-
-    def _parsed(self, call: Call, body: bytes, scrub: Scrub) -> object:
-        try:
-            return decoded(body)
-        except BrokenOffError as error:
-            raise self.failure(TruncatedError, call, f"fal's answer is no whole JSON: {error}") from None
-        except ValueError as error:
-            begins = scrub(body.decode("utf-8", "replace"))[:60]
-            what = f"fal's answer is no JSON: {error}; it begins {begins!r}" if body else "fal's answer is empty"
-            raise self.failure(NotJsonError, call, what) from None
-
-    def _without_answer(self, call: Call, error: httpx.HTTPError, scrub: Scrub, *, answering: bool) -> CallError:
-        """Return our error for one of httpx's."""
-        detail = scrub(str(error)) or type(error).__name__
-        if isinstance(error, httpx.DecodingError):
-            return self.failure(NotJsonError, call, f"fal's answer cannot be unpacked: {detail}")
-        if isinstance(error, httpx.TimeoutException):
-            return self.failure(SilenceError, call, f"no answer in time ({type(error).__name__})")
-        if answering:
-            return self.failure(TruncatedError, call, f"fal's answer broke off: {detail}")
-        if _is_tls(error):
-            return self.failure(TlsError, call, f"no trusted connection to the {call.host} URL: {detail}")
-        return self.failure(UnreachableError, call, f"no connection to the {call.host} URL, or it broke: {detail}")
-
-    def _secret(self) -> str:
-        key = self._key().get_secret_value().strip()
-        if not _KEY.fullmatch(key):
-            raise ConfigurationError(
-                f"the key of account {self.account!r} is empty or holds characters that no key has; "
-                "copy it anew from fal.ai/dashboard/keys."
-            )
-        return key
-
-
-def _base(account: str, host: Host, url: str) -> str:
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise ConfigurationError(f"the {host} URL of account {account!r} is none: {error}.") from None
-    if parsed.scheme not in {"http", "https"} or not parsed.host:
-        raise ConfigurationError(f"the {host} URL of account {account!r} must begin with https:// and name a host.")
-    return url.rstrip("/")
-
-
-def _is_tls(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, ssl.SSLError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False

@@ -20,6 +20,7 @@
         │   └── RedirectError       redirected    3xx: a key is never carried to where it points
         └── BadAnswerError        fal answered yes, but not as its interface promises
             ├── NotJsonError        not_json      the body is no JSON
+            ├── NotCsvError         not_csv       the body of a report is no CSV
             ├── ShapeError          shape         the JSON is not the promised one
             ├── TooLargeError       too_large     the body is larger than the limit
             └── PagingError         endless_pages a page sequence that repeats itself or never ends
@@ -201,6 +202,13 @@ class NotJsonError(BadAnswerError):
     """The body is no JSON, most often the page of a proxy."""
 
     reason = "not_json"
+    advice = "check that the URL is fal's interface and that no proxy answers in its place"
+
+
+class NotCsvError(BadAnswerError):
+    """The body of a report is no CSV of FOCUS columns, most often the page of a proxy."""
+
+    reason = "not_csv"
     advice = "check that the URL is fal's interface and that no proxy answers in its place"
 
 

@@ -23,6 +23,8 @@ class Limits:
         page_rows: the `limit` asked for a page.
         pages: how many pages one answer may have.
         answer_bytes: how large a page may be, after decompression as well as before.
+        report_bytes: how large a report may be, which is streamed and never held in memory.
+        report_deadline: for a report and all attempts at it, where no poll sets a shorter one.
     """
 
     connect_timeout: timedelta = timedelta(seconds=10)
@@ -35,6 +37,8 @@ class Limits:
     page_rows: int = 1000
     pages: int = 10_000
     answer_bytes: int = 64 * MEBIBYTE
+    report_bytes: int = 64 * 1024 * MEBIBYTE
+    report_deadline: timedelta = timedelta(hours=2)
 
 
 class Deadline:

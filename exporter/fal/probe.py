@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from exporter.charges import HOUR, Window, hour_of
-from exporter.fal import balance, invoices, models, organization, reporting, serverless
+from exporter.fal import balance, focus_request, focus_usage, invoices, models, organization, reporting, serverless
 from exporter.fal.calls import Call, Scope
 from exporter.fal.client import Client
 from exporter.fal.errors import (
@@ -63,6 +64,7 @@ async def probe(client: Client) -> tuple[Probe, ...]:
     ]
     questions += [
         ("reporting", reporting.CALL, _reporting(client, window, deadline)),
+        ("focus", focus_request.ACCOUNT_FOCUS, _focus(client, window, deadline)),
         ("account_billing", balance.ACCOUNT_BILLING, _balance(client, balance.ACCOUNT_BILLING, deadline)),
         ("user_balance", balance.USER_BALANCE, _balance(client, balance.USER_BALANCE, deadline)),
         ("invoices", invoices.CALL, _invoices(client, deadline)),
@@ -72,6 +74,9 @@ async def probe(client: Client) -> tuple[Probe, ...]:
 
 def automatic_sources(probes: Iterable[Probe]) -> tuple[str, ...]:
     """Choose the sources for `SOURCES=auto`: `models` and `serverless` where the key may read them, else `reporting`.
+
+    Never `focus`, which is an enterprise's feature and tells of a whole organization: only a user can know whether that
+    is what an account is to count.
 
     Empty when the key may read none of them. The choice is kept for good, so only a refusal that is final decides.
 
@@ -99,6 +104,15 @@ def _usage(client: Client, interface: Interface, window: Window, deadline: Deadl
 def _reporting(client: Client, window: Window, deadline: Deadline) -> Callable[[], Awaitable[object]]:
     query = reporting.usage_parameters(window.start, reporting.ONE_DIMENSION)
     return lambda: client.get(reporting.CALL, query, deadline, heed_lock=False)
+
+
+def _focus(client: Client, window: Window, deadline: Deadline) -> Callable[[], Awaitable[object]]:
+    async def ask() -> object:
+        request = focus_usage.estimate(window)
+        async with aclosing(client.stream(request.call, request.parameters(), deadline, heed_lock=False)) as body:
+            return await anext(body)
+
+    return ask
 
 
 def _balance(client: Client, call: Call, deadline: Deadline) -> Callable[[], Awaitable[object]]:

@@ -21,6 +21,7 @@ class Rejection(StrEnum):
     CURRENCY = "currency"
     BUCKET = "bucket"
     OUTSIDE_WINDOW = "outside_window"
+    UNREADABLE = "unreadable"
 
 
 REJECTIONS = tuple(reason.value for reason in Rejection)

@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from exporter.errors import ConfigurationError
 from exporter.fal.client import Client
+from exporter.fal.focus_usage import FocusUsage
 from exporter.fal.models import models
 from exporter.fal.organization import organization
 from exporter.fal.reading import UsageSource
@@ -17,6 +18,7 @@ SOURCES: Mapping[str, Callable[[Client], UsageSource]] = MappingProxyType(
         "serverless": serverless,
         "organization": organization,
         "reporting": ReportingUsage,
+        "focus": FocusUsage,
     }
 )
 

@@ -6,9 +6,10 @@ make up today and the month (`calendar`). `books` holds the running sums in memo
 samples.
 """
 
+from exporter.ledger.reconciliations import Reconciliation
 from exporter.ledger.restatement import Restatement
 from exporter.ledger.rules import Rules
 from exporter.ledger.store import Ledger
 from exporter.ledger.view import LedgerView, ScopeState
 
-__all__ = ["Ledger", "LedgerView", "Restatement", "Rules", "ScopeState"]
+__all__ = ["Ledger", "LedgerView", "Reconciliation", "Restatement", "Rules", "ScopeState"]

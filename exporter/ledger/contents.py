@@ -12,6 +12,7 @@ from exporter.ledger.books import Books
 from exporter.ledger.calendar import Periods
 from exporter.ledger.directory import Directory
 from exporter.ledger.label_sets import Labels
+from exporter.ledger.reconciliations import Reconciliations, read_reconciliations
 from exporter.ledger.schema import hour_number
 from exporter.ledger.series_rows import Scope
 from exporter.samples import PagedTable, Sample
@@ -35,6 +36,7 @@ class Contents:
     balances: dict[str, Balance]
     noted_balances: dict[str, Balance]
     invoices: list[Invoice]
+    reconciliations: Reconciliations
 
     def activate(self, accounts: Mapping[str, Collection[str]]) -> None:
         """Publish these accounts, from these sources, and no others."""
@@ -92,4 +94,5 @@ def read_contents(connection: Connection, labels: Labels, max_series: int) -> Co
         balances=dict(balances),
         noted_balances=balances,
         invoices=records.read_invoices(connection),
+        reconciliations=read_reconciliations(connection),
     )

@@ -1,25 +1,32 @@
-"""Prices, balances, invoices and the choice of sources: what fal states, kept as it was stated last."""
+"""Prices, balances and invoices: what fal states, kept as it was stated last."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, and_, func, select
 
 from exporter.charges import Balance, Invoice, UnitPrice
-from exporter.ledger.schema import balances, invoices, source_choices, unit_prices
+from exporter.ledger.schema import balances, invoices, unit_prices
 
 _BALANCE_PAUSE = timedelta(hours=1)
 """An unchanged balance is noted again after this time, so that a history without a change is no gap."""
 
 
+def new_prices(known: Mapping[tuple[str, ...], UnitPrice], seen: Iterable[UnitPrice]) -> list[UnitPrice]:
+    """Return the prices that are newer than what is known."""
+    return [
+        price
+        for price in seen
+        if (before := known.get(price[:6])) is None or (before.hour <= price.hour and before != price)
+    ]
+
+
 def write_prices(connection: Connection, known: dict[tuple[str, ...], UnitPrice], seen: Iterable[UnitPrice]) -> bool:
     """Save the prices that are newer than what is known, there too; return whether a price is new or another."""
     told = False
-    for price in seen:
+    for price in new_prices(known, seen):
         key = price[:6]
         before = known.get(key)
-        if before is not None and (before.hour > price.hour or before == price):
-            continue
         if before is None:
             connection.execute(unit_prices.insert(), price._asdict())
         else:
@@ -82,15 +89,3 @@ def read_invoices(connection: Connection) -> list[Invoice]:
     """Return all invoices, newest first."""
     rows = connection.execute(select(invoices).order_by(invoices.c.period_start.desc(), invoices.c.id))
     return [Invoice(**row) for row in rows.mappings()]
-
-
-def read_choice(connection: Connection, account: str) -> tuple[str, ...] | None:
-    """Return the sources that were chosen for an account, None before a choice."""
-    chosen = connection.scalar(select(source_choices.c.sources).where(source_choices.c.account == account))
-    return None if chosen is None else tuple(filter(None, chosen.split(",")))
-
-
-def write_choice(connection: Connection, account: str, sources: Collection[str], at: datetime) -> None:
-    """Note the sources chosen for an account, over an earlier choice."""
-    connection.execute(source_choices.delete().where(source_choices.c.account == account))
-    connection.execute(source_choices.insert(), {"account": account, "sources": ",".join(sources), "chosen_at": at})

@@ -22,6 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
     inspect,
     select,
+    text,
 )
 
 from exporter.charges import HOUR
@@ -51,6 +52,11 @@ def hour_start(number: int) -> datetime:
     return _EPOCH + number * HOUR
 
 
+def microseconds(instant: datetime) -> int:
+    """Return the microseconds from 1970 to an instant."""
+    return (instant - _EPOCH) // timedelta(microseconds=1)
+
+
 class Instant(TypeDecorator[datetime]):
     """An aware UTC instant, kept as microseconds since 1970."""
 
@@ -60,7 +66,7 @@ class Instant(TypeDecorator[datetime]):
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
         """Return microseconds."""
         del dialect
-        return None if value is None else (value - _EPOCH) // timedelta(microseconds=1)
+        return None if value is None else microseconds(value)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
         """Return the instant."""
@@ -224,18 +230,34 @@ invoices = Table(
     *(Column(name, BigInteger, nullable=False) for name in ("subtotal", "credits", "tax", "total")),
 )
 
-source_choices = Table(
-    "source_choice",
+reconciliations = Table(
+    "reconciliation",
     metadata,
     Column("account", Text, primary_key=True),
-    Column("sources", Text, nullable=False),
-    Column("chosen_at", Instant, nullable=False),
+    Column("against", Text, primary_key=True),
+    Column("month", Hour, primary_key=True, autoincrement=False),
+    Column("through", Hour, nullable=False),
+    Column("compared_at", Instant, nullable=False),
+    Column("ledger", ExactSum, nullable=False),
+    Column("usage", ExactSum, nullable=False),
+    Column("by_category", Text, nullable=False),
+    sqlite_with_rowid=False,
 )
-"""What `auto` found for an account: made once, so that no hour is ever counted from two kinds of source."""
+"""What fal bills of a UTC month beside what the ledger then held of the same hours, as compared last.
 
-SCHEMA_VERSION = 1
+`by_category` is a JSON object of nano-USD. Since version 2.
+"""
 
-_MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {}
+SCHEMA_VERSION = 2
+
+
+def _from_1_to_2(connection: Connection) -> None:
+    """Keep reconciliations; no longer keep the choice of sources, which the active scopes tell."""
+    reconciliations.create(connection)
+    connection.execute(text("DROP TABLE IF EXISTS source_choice"))
+
+
+_MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {1: _from_1_to_2}
 """For each older version, the step to the next."""
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from exporter.charges import Balance, Charge, Clock, Invoice, UnitPrice, Window, hour_of
+from exporter.charges import Balance, Bill, Charge, Clock, Invoice, UnitPrice, Window, hour_of
 from exporter.errors import LedgerError
 from exporter.ledger import charge_rows, facts, observations, records, series_rows
 from exporter.ledger.books import Books
@@ -14,6 +14,7 @@ from exporter.ledger.calendar import periods_at
 from exporter.ledger.contents import Contents
 from exporter.ledger.counters import Counter, CounterKey, Holds, advanced, measured, released
 from exporter.ledger.label_sets import Labels
+from exporter.ledger.reconciliations import Reconciliation, reconciliation, write_reconciliation
 from exporter.ledger.restatement import Booking, Restatement, book, difference
 from exporter.ledger.rules import Rules
 from exporter.ledger.schema import first_hour_from, hour_number, hour_start
@@ -150,8 +151,11 @@ class Ledger:
 
     def record_prices(self, prices: Iterable[UnitPrice]) -> None:
         """Keep the newest price of everything that is charged."""
+        seen = tuple(prices)
+        if not records.new_prices(self._session.contents().prices, seen):
+            return
         with self._session.writing() as (connection, contents):
-            if records.write_prices(connection, contents.prices, prices):
+            if records.write_prices(connection, contents.prices, seen):
                 contents.show_prices(self._accounts)
 
     def record_balance(self, balance: Balance) -> None:
@@ -169,15 +173,31 @@ class Ledger:
             records.write_invoices(connection, account, invoices)
             contents.invoices = records.read_invoices(connection)
 
-    def chosen_sources(self, account: str) -> tuple[str, ...] | None:
-        """Return the sources once chosen for an account, None before a choice."""
-        with self._session.reading() as connection:
-            return records.read_choice(connection, account)
+    def invoices(self, account: str) -> tuple[Invoice, ...]:
+        """Return an account's invoices as fal stated them last, newest first."""
+        return tuple(it for it in self._session.contents().invoices if it.account == account)
 
-    def choose_sources(self, account: str, sources: Collection[str]) -> None:
-        """Keep the choice of an account's sources."""
-        with self._session.writing() as (connection, _):
-            records.write_choice(connection, account, sources, self._clock())
+    def reconcile(self, bill: Bill, *, at: datetime) -> Reconciliation:
+        """Compare a bill with the charges of the same hours, and keep the outcome in place of an earlier one.
+
+        Args:
+            bill: of a configured account; the ledger has covered all hours of its window.
+            at: when the bill was asked for, an aware instant.
+        """
+        with self._session.writing() as (connection, contents):
+            scopes = [number for number in contents.active if contents.scopes[number].account == bill.account]
+            spent = charge_rows.sum_by_series(
+                connection, scopes, hour_number(bill.window.start), hour_number(bill.window.end)
+            )
+            compared = reconciliation(bill, ledger=sum(it.cost for it in spent.values()), at=at)
+            write_reconciliation(connection, compared)
+            contents.reconciliations[compared.key] = compared
+        return compared
+
+    def counted_sources(self, account: str) -> tuple[str, ...]:
+        """Return the sources that the ledger counts for an account, whether it is configured or not."""
+        scopes = self._session.contents().scopes.values()
+        return tuple(scope.source for scope in scopes if scope.account == account and scope.active)
 
     def fold_before(self, horizon: datetime) -> int:
         """Fold the hours before the horizon into per-series totals; return how many charges there were.
@@ -244,6 +264,7 @@ class Ledger:
             totals=books.totals(),
             balances=tuple(it for account, it in contents.balances.items() if account in self._accounts),
             invoices=tuple(it for it in contents.invoices if it.account in self._accounts),
+            reconciliations=tuple(it for it in contents.reconciliations.values() if it.account in self._accounts),
             charges=contents.charges,
             label_sets=len(books.label_values),
             overflowed_series=contents.overflowed,

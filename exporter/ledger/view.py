@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from exporter.charges import Balance, Invoice
+from exporter.ledger.reconciliations import Reconciliation
 from exporter.samples import Pages
 
 
@@ -73,6 +74,7 @@ class LedgerView:
     totals: Mapping[str, PeriodTotals]
     balances: tuple[Balance, ...]
     invoices: tuple[Invoice, ...]
+    reconciliations: tuple[Reconciliation, ...]
     charges: int
     label_sets: int
     overflowed_series: int

@@ -1,5 +1,6 @@
 """One account's polls: what is read from fal goes into the ledger here."""
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import partial
@@ -7,6 +8,7 @@ from functools import partial
 import structlog
 
 from exporter.charges import HOUR, Clock, Window, hour_of
+from exporter.errors import ConfigurationError, LedgerError
 from exporter.fal import (
     CallError,
     Client,
@@ -21,6 +23,7 @@ from exporter.fal import (
 from exporter.ledger import Ledger, ScopeState
 from exporter.schedule.desk import LedgerDesk
 from exporter.schedule.outcomes import Outcomes, Polled
+from exporter.schedule.reconciliation import Reconciling
 from exporter.schedule.windows import (
     PIECE_HOURS,
     Reach,
@@ -80,6 +83,8 @@ class PolledAccount:
         self._sources: dict[str, tuple[UsageSource, Polled]] = {}
         self.balance = outcomes.expect(self.name, "balance")
         self._invoices = outcomes.expect(self.name, "invoices")
+        self._reconciliation = outcomes.expect(self.name, "reconciliation")
+        self._reconciling = Reconciling(client, desk)
         self._take_up(sources or ())
 
     @property
@@ -90,7 +95,7 @@ class PolledAccount:
     @property
     def polled(self) -> tuple[Polled, ...]:
         """Every thing that is polled, the sources first."""
-        return (*(polled for _, polled in self._sources.values()), self.balance, self._invoices)
+        return (*(polled for _, polled in self._sources.values()), self.balance, self._invoices, self._reconciliation)
 
     @property
     def lock_reasons(self) -> tuple[str, ...]:
@@ -98,30 +103,34 @@ class PolledAccount:
         return tuple(sorted(self._client.locks.reasons))
 
     async def recall_sources(self) -> None:
-        """Take up what has been chosen for the account before."""
+        """Take up what the ledger counts for the account: what has been chosen, or set, before."""
         if self.is_automatic:
-            self._take_up(await self._desk.run(partial(Ledger.chosen_sources, account=self.name)) or ())
+            self._take_up(await self._desk.run(partial(Ledger.counted_sources, account=self.name)))
 
     async def choose_sources(self) -> bool:
         """Find out what to poll where the user has left that open; return whether there is something new to poll.
 
-        A choice is made once and kept in the ledger. As long as fal gives no clear answer there is none, and it is
-        asked again the next time.
+        A choice is made once: the ledger keeps it from when it is activated. As long as fal gives no clear answer there
+        is none, and it is asked again the next time.
         """
         if self._sources or not self.is_automatic:
             return False
         chosen = await self._readable_sources()
         if not chosen:
             return False
-        await self._desk.run(partial(Ledger.choose_sources, account=self.name, sources=chosen))
         _log.info("sources chosen by what the key may read", account=self.name, sources=",".join(chosen))
         self._take_up(chosen)
         return True
 
     async def poll_current(self) -> None:
         """Poll the running hour and the one before, and after an outage all hours since the last success."""
-        for source, scope in (await self._scopes()).items():
-            await self._poll(source, current_window(self._clock(), scope.data_through).pieces(PIECE_HOURS))
+        now = self._clock()
+        await self._poll_each(
+            {
+                source: current_window(now, scope.data_through).pieces(PIECE_HOURS)
+                for source, scope in (await self._scopes()).items()
+            }
+        )
 
     async def poll_recent(self) -> None:
         """Poll the last days again for late charges."""
@@ -137,13 +146,17 @@ class PolledAccount:
 
     async def load_history(self) -> bool:
         """Load what is missing of the history, newest first; return whether it is complete for every source."""
-        for source, scope in (await self._scopes()).items():
-            if scope.history_from is None:
-                await self._poll(source, [current_window(self._clock(), None)])
-        for source, scope in (await self._scopes()).items():
-            if scope.history_from is not None:
-                start = history_start(scope.born_at, self._reach)
-                await self._poll(source, history_pieces(start, scope.history_from))
+        scopes = await self._scopes()
+        first = current_window(self._clock(), None)
+        await self._poll_each({source: [first] for source, scope in scopes.items() if scope.history_from is None})
+        scopes = await self._scopes()
+        await self._poll_each(
+            {
+                source: history_pieces(history_start(scope.born_at, self._reach), scope.history_from)
+                for source, scope in scopes.items()
+                if scope.history_from is not None
+            }
+        )
         scopes = await self._scopes()
         return bool(scopes) and all(history_progress(scope, self._reach) >= 1 for scope in scopes.values())
 
@@ -155,16 +168,23 @@ class PolledAccount:
         """Poll the invoices."""
         await self._outcomes.poll(self._invoices, self._read_invoices)
 
+    async def poll_reconciliation(self) -> None:
+        """Compare what fal bills with the ledger."""
+        if self._sources:
+            await self._outcomes.poll(self._reconciliation, self._reconciling.poll)
+
     async def _readable_sources(self) -> tuple[str, ...]:
         try:
-            readable = automatic_sources(await probe(self._client))
-        except CallError as error:
+            probes = await probe(self._client)
+            readable = automatic_sources(probes)
+        except (CallError, ConfigurationError) as error:
             problem = f"what to poll cannot be chosen yet: {error}"
         else:
             if readable:
                 self.problem = ""
                 return readable
-            problem = NO_USAGE
+            refused = [it for it in probes if it.name in {"models", "serverless", "reporting"}]
+            problem = NO_USAGE if any(it.scope for it in refused) else " ".join(it.problem for it in refused)
         if problem != self.problem:
             _log.warning("no usage is polled", account=self.name, problem=problem)
             self.problem = problem
@@ -175,12 +195,21 @@ class PolledAccount:
             self._sources[source] = (usage_source(source, self._client), self._outcomes.expect(self.name, source))
 
     async def _scopes(self) -> dict[str, ScopeState]:
-        scopes = await self._desk.run(Ledger.scopes)
+        """Return how far each source is known; where the ledger cannot tell, no source can be polled."""
+        try:
+            scopes = await self._desk.run(Ledger.scopes)
+        except LedgerError as error:
+            for _, polled in self._sources.values():
+                await self._outcomes.poll(polled, partial(_give_up, error))
+            return {}
         return {scope.source: scope for scope in scopes if scope.account == self.name}
 
     async def _poll_all(self, window: Window) -> None:
-        for source in self._sources:
-            await self._poll(source, window.pieces(PIECE_HOURS))
+        await self._poll_each({source: window.pieces(PIECE_HOURS) for source in self._sources})
+
+    async def _poll_each(self, windows: Mapping[str, Iterable[Window]]) -> None:
+        """Poll the sources side by side, so that none waits for another that is slow."""
+        await asyncio.gather(*(self._poll(source, its_own) for source, its_own in windows.items()))
 
     async def _poll(self, source: str, windows: Iterable[Window]) -> None:
         """Poll windows one by one, until one fails: its hours and all that follow wait for the next turn."""
@@ -202,10 +231,15 @@ class PolledAccount:
         return {}
 
     async def _read_invoices(self, at: datetime) -> Mapping[str, int]:
-        del at
         invoices = await read_invoices(self._client)
         await self._desk.run(partial(Ledger.record_invoices, account=self.name, invoices=invoices))
+        await self._reconciling.compare_invoices(at)
         return invoices.rejected
+
+
+async def _give_up(error: LedgerError, at: datetime) -> Mapping[str, int]:
+    del at
+    raise error
 
 
 def _restate(reading: Reading, at: datetime, ledger: Ledger) -> bool:

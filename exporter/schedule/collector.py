@@ -9,7 +9,6 @@ from functools import partial
 import structlog
 
 from exporter.charges import Clock
-from exporter.errors import LedgerError
 from exporter.ledger import Ledger
 from exporter.schedule.account import PolledAccount
 from exporter.schedule.desk import LedgerDesk
@@ -76,6 +75,7 @@ class Collector:
             "history": partial(self._load_history, account),
             "balance": account.poll_balance,
             "invoices": account.poll_invoices,
+            "reconciliation": account.poll_reconciliation,
         }
         by_calendar: dict[str, Run] = {
             "recent": account.poll_recent,
@@ -96,6 +96,7 @@ class Collector:
     async def _load_history(self, account: PolledAccount) -> None:
         if await account.load_history():
             self._timetable.drop("history", account.name)
+            self._timetable.run_now("reconciliation", account.name)
 
     async def _activate(self) -> None:
         accounts = {account.name: account.sources for account in self._accounts}
@@ -104,9 +105,5 @@ class Collector:
 
     async def _fold(self) -> None:
         horizon = self._clock() - self._retention
-        try:
-            folded = await self._desk.run(partial(Ledger.fold_before, horizon=horizon))
-        except LedgerError as error:
-            _log.warning("old hours could not be folded, it is tried again tomorrow", problem=str(error))
-        else:
+        if folded := await self._desk.run(partial(Ledger.fold_before, horizon=horizon)):
             _log.info("hours older than the retention folded", before=horizon.isoformat(), charges=folded)

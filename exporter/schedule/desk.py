@@ -26,7 +26,11 @@ class LedgerDesk:
         Raises:
             ConfigurationError, LedgerError: what the opener raises.
         """
-        self._ledger = await asyncio.get_running_loop().run_in_executor(self._thread, opener)
+        try:
+            self._ledger = await asyncio.get_running_loop().run_in_executor(self._thread, opener)
+        except BaseException:
+            self._thread.shutdown(wait=False)
+            raise
 
     async def run(self, work: Callable[[Ledger], Result]) -> Result:
         """Do a piece of work on the open ledger and return its result."""

@@ -9,14 +9,14 @@ from datetime import datetime
 import structlog
 
 from exporter.charges import Clock
-from exporter.errors import LedgerError, UpstreamError
+from exporter.errors import ConfigurationError, LedgerError, UpstreamError
 from exporter.metrics.health import Health
 from exporter.metrics.publication import State
 
 _log = structlog.get_logger(__name__)
 
-OWN_REASONS = ("ledger", "unexpected")
-"""Reasons of failures that are not fal's: the ledger could not be written, and what nobody has foreseen."""
+OWN_REASONS = ("configuration", "ledger", "unexpected")
+"""Reasons of failures that are not fal's: the key cannot be used, the ledger cannot, and what nobody has foreseen."""
 
 Work = Callable[[datetime], Awaitable[Mapping[str, int]]]
 """What a poll does; is given the instant at which the poll began, and returns the rejected rows by reason."""
@@ -66,6 +66,8 @@ class Outcomes:
                 self._failed(polled, error.reason, str(error), started)
             except LedgerError as error:
                 self._failed(polled, "ledger", str(error), started)
+            except ConfigurationError as error:
+                self._failed(polled, "configuration", str(error), started)
             except Exception as error:  # noqa: BLE001  a poll must never end the schedule
                 _log.debug("the unexpected error in full", exc_info=error)
                 sentence = f"an unexpected {type(error).__name__} ended the poll; please report it with the debug log"

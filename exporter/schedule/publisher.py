@@ -16,7 +16,7 @@ from exporter.metrics.publication import Publication
 from exporter.schedule.account import PolledAccount, history_progress
 from exporter.schedule.desk import LedgerDesk
 from exporter.schedule.overview import overview_of
-from exporter.schedule.windows import Reach, month_start
+from exporter.schedule.windows import Reach, history_start, month_start
 
 _log = structlog.get_logger(__name__)
 
@@ -55,6 +55,8 @@ class Publisher:
         self._notes = notes
         self._links = links
         self._encoder = Encoder()
+        self._view: LedgerView | None = None
+        self._trouble = ""
         self._changed = asyncio.Event()
 
     def changed(self) -> None:
@@ -62,29 +64,38 @@ class Publisher:
         self._changed.set()
 
     async def run(self) -> None:
-        """Publish until cancelled; while the ledger is in trouble what was published last stays."""
-        trouble = ""
+        """Publish until cancelled."""
         while True:
-            try:
-                await self.publish()
-            except LedgerError as error:
-                if str(error) != trouble:
-                    _log.error("nothing new can be published", problem=str(error))
-                trouble = str(error)
-            else:
-                trouble = ""
+            await self.publish()
             await asyncio.sleep(_AT_MOST_EVERY.total_seconds())
+            # Not by wait_for: in Python 3.11 it goes on if it is cancelled just as what it waits for happens.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), _AT_LEAST_EVERY.total_seconds())
+                async with asyncio.timeout(_AT_LEAST_EVERY.total_seconds()):
+                    await self._changed.wait()
 
     async def publish(self) -> None:
-        """Publish once."""
+        """Publish once.
+
+        While the ledger is in trouble its last figures stay, with the instant they are of; the exporter's own health
+        goes on, so that the trouble can be seen from outside.
+        """
         self._changed.clear()
         publication = await self._desk.run(self._publication)
-        await asyncio.to_thread(self._emit, publication)
+        if publication is not None:
+            await asyncio.to_thread(self._emit, publication)
 
-    def _publication(self, ledger: Ledger) -> Publication:
-        view = ledger.view()
+    def _publication(self, ledger: Ledger) -> Publication | None:
+        try:
+            self._view = ledger.view()
+        except LedgerError as error:
+            if str(error) != self._trouble:
+                _log.error("the ledger's figures stay as they were", problem=str(error))
+            self._trouble = str(error)
+        else:
+            self._trouble = ""
+        view = self._view
+        if view is None:
+            return None
         progress = {(scope.account, scope.source): history_progress(scope, self._reach) for scope in view.scopes}
         exposition = self._encoder.encode(snapshot_of(view, progress), self._health.rendered())
         overview = overview_of(view, self._accounts, self._reach, notes=self._notes, links=self._links)
@@ -93,13 +104,17 @@ class Publisher:
     def _is_ready(self, view: LedgerView) -> bool:
         """Tell whether the current month is loaded: of every source, or of some while the others cannot be read.
 
-        Of an account whose key may not read usage the balance is all there is to load.
+        Of an account whose key may not read usage the balance is all there is to load; of a month that began before
+        the configured history, what the history holds.
         """
         month = month_start(view.at, self._reach.zone)
         loaded = {
             (scope.account, scope.source)
             for scope in view.scopes
-            if scope.data_through is not None and scope.history_from is not None and scope.history_from <= month
+            if scope.data_through is not None
+            and scope.data_through >= month
+            and scope.history_from is not None
+            and scope.history_from <= max(month, history_start(scope.born_at, self._reach))
         }
         waiting = []
         for account in self._accounts:

@@ -3,20 +3,30 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 
+import structlog
 from apscheduler.events import EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED, JobEvent
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
-from exporter.charges import Clock
+from exporter.errors import FalExporterError
 from exporter.metrics.health import Health
+
+_log = structlog.get_logger(__name__)
 
 _LATE_BY_AT_MOST = timedelta(minutes=1)
 """A run that could not start for so long is missed; the next one reads the same hours and more."""
 
-JOBS = ("current", "recent", "deep", "months", "history", "balance", "invoices", "retention")
+_AFTER_THE_START = {
+    "recent": timedelta(minutes=2),
+    "deep": timedelta(minutes=10),
+    "months": timedelta(minutes=20),
+    "retention": timedelta(minutes=30),
+}
+
+JOBS = ("current", "recent", "deep", "months", "history", "balance", "invoices", "reconciliation", "retention")
 
 Run = Callable[[], Awaitable[None]]
 
@@ -31,15 +41,15 @@ class Intervals:
 
 
 class Timetable:
-    """The jobs of all accounts.
+    """The jobs of all accounts, by the system's clock.
 
     At most one run of a job is under way; a run that is due meanwhile is skipped, counted, and made up for by the next.
     """
 
-    def __init__(self, *, intervals: Intervals, health: Health, clock: Clock) -> None:
+    def __init__(self, *, intervals: Intervals, health: Health) -> None:
         self._intervals = intervals
         self._health = health
-        self._clock = clock
+        self._problems: dict[str, str] = {}
         self._scheduler = AsyncIOScheduler(
             timezone=UTC,
             job_defaults={
@@ -48,7 +58,8 @@ class Timetable:
                 "misfire_grace_time": int(_LATE_BY_AT_MOST.total_seconds()),
             },
         )
-        self._scheduler.add_listener(self._missed, EVENT_JOB_MISSED | EVENT_JOB_MAX_INSTANCES)
+        self._scheduler.add_listener(self._missed, EVENT_JOB_MISSED)
+        self._scheduler.add_listener(self._skipped, EVENT_JOB_MAX_INSTANCES)
 
     def start(self) -> None:
         """Let the jobs run, on the running event loop."""
@@ -60,20 +71,26 @@ class Timetable:
             self._scheduler.shutdown(wait=False)
 
     def every_while(self, job: str, account: str, run: Run) -> None:
-        """Run a job now and at its interval: current, history, balance or invoices."""
+        """Run a job now and at its interval: current, history, balance or invoices.
+
+        Reconciliation waits for its first turn, or to be run when the history is there: it needs whole months.
+        """
         spans = {
             "current": self._intervals.current,
             "history": self._intervals.current,
             "balance": self._intervals.balance,
             "invoices": self._intervals.invoices,
+            "reconciliation": self._intervals.invoices,
         }
         span = spans[job].total_seconds()
-        self._add(job, account, run, IntervalTrigger(seconds=span, jitter=span / 20, timezone=UTC), at_once=True)
+        trigger = IntervalTrigger(seconds=span, jitter=span / 20, timezone=UTC)
+        self._add(job, account, run, trigger, first=spans[job] if job == "reconciliation" else timedelta(0))
 
     def by_calendar(self, job: str, account: str, run: Run) -> None:
         """Run a job at its times: recent every hour; deep, months and retention every day.
 
-        None is on the hour itself, when everybody asks.
+        None is on the hour itself, when everybody asks. Each also runs once a while after the start, for an exporter
+        that is never up at those times.
         """
         triggers = {
             "recent": CronTrigger(minute=6, jitter=120, timezone=UTC),
@@ -81,31 +98,56 @@ class Timetable:
             "months": CronTrigger(hour=3, minute=40, jitter=600, timezone=UTC),
             "retention": CronTrigger(hour=4, minute=50, jitter=600, timezone=UTC),
         }
-        self._add(job, account, run, triggers[job], at_once=False)
+        self._add(job, account, run, triggers[job], first=_AFTER_THE_START[job])
 
     def run_now(self, job: str, account: str) -> None:
         """Run a job out of turn."""
-        self._scheduler.modify_job(_identity(job, account), next_run_time=self._clock())
+        self._scheduler.modify_job(_identity(job, account), next_run_time=datetime.now(UTC))
 
     def drop(self, job: str, account: str) -> None:
         """Run a job no more."""
         self._scheduler.remove_job(_identity(job, account))
 
-    def _add(self, job: str, account: str, run: Run, trigger: IntervalTrigger | CronTrigger, *, at_once: bool) -> None:
-        async def until_stopped() -> None:
+    def _add(
+        self, job: str, account: str, run: Run, trigger: IntervalTrigger | CronTrigger, *, first: timedelta
+    ) -> None:
+        identity = _identity(job, account)
+
+        async def watched() -> None:
             try:
                 await run()
             except asyncio.CancelledError:
                 # The scheduler would log being stopped as an error of the job.
                 if self._scheduler.running:
                     raise
+            except FalExporterError as error:
+                self._failed(identity, str(error))
+            except Exception as error:  # noqa: BLE001  the scheduler would print a traceback at every run
+                _log.debug("the unexpected error in full", exc_info=error)
+                self._failed(identity, f"an unexpected {type(error).__name__}; please report it with the debug log")
+            else:
+                self._problems.pop(identity, None)
 
-        first = {"next_run_time": self._clock()} if at_once else {}
-        self._scheduler.add_job(until_stopped, trigger, id=_identity(job, account), name=job, **first)
+        self._scheduler.add_job(watched, trigger, id=identity, name=job, next_run_time=datetime.now(UTC) + first)
+
+    def _failed(self, identity: str, problem: str) -> None:
+        if self._problems.get(identity) != problem:
+            _log.warning("a job could not be done, its next run tries again", job=identity, problem=problem)
+        self._problems[identity] = problem
 
     def _missed(self, event: JobEvent) -> None:
-        self._health.run_missed(event.job_id.partition(":")[0])
+        self._health.run_missed(_job(event))
+
+    def _skipped(self, event: JobEvent) -> None:
+        # Loading the history takes as long as it takes; its runs only see to it that it goes on after a failure.
+        if _job(event) != "history":
+            self._health.run_missed(_job(event))
 
 
 def _identity(job: str, account: str) -> str:
     return f"{job}:{account}"
+
+
+def _job(event: JobEvent) -> str:
+    identity: str = event.job_id
+    return identity.partition(":")[0]

@@ -78,7 +78,8 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
     )
     sources: Sources = Field(
         default=None,
-        description="What to poll: `models,serverless`, `organization` or `reporting`; `auto`: what the key may read.",
+        description="What to poll: `models,serverless`, `organization`, `reporting` or `focus` (the FOCUS report of "
+        "enterprise accounts); `auto`: what the key may read, never `focus`.",
     )
     platform_url: BaseUrl = Field(default="https://api.fal.ai/v1", description="Base URL of fal's platform interface.")
     reporting_url: BaseUrl = Field(
@@ -131,7 +132,8 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
         default=_seconds(60), description="Time between polls of the credit balance and the lock state."
     )
     invoice_interval: Annotated[Duration, between("1m", "7d")] = Field(
-        default=timedelta(hours=6), description="Time between polls of the invoices."
+        default=timedelta(hours=6),
+        description="Time between polls of the invoices, and between comparisons of the ledger with what is billed.",
     )
     recent_window: Annotated[Hours, between("2h", "31d")] = Field(
         default=timedelta(hours=48), description="Window that is read again every hour for late charges."

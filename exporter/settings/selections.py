@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from exporter.logs import redact_loosely
 
-SOURCES = ("models", "serverless", "organization", "reporting")
+SOURCES = ("models", "serverless", "organization", "reporting", "focus")
 """The primary sources, by name."""
 
 LABELS = ("account", "team", "product", "model", "app", "environment", "gpu_class", "api_key")
@@ -23,11 +23,12 @@ def choose_sources(names: Iterable[str]) -> tuple[str, ...] | None:
     if chosen == ["auto"]:
         return None
     _check_names(chosen, SOURCES, "source", "auto alone, or some of ")
-    if "reporting" in chosen and len(chosen) > 1:
-        raise ValueError(
-            "joins reporting with another source; each reports the same spend, so charges would be counted twice: "
-            "keep either reporting or the others"
-        )
+    for alone in ("reporting", "focus"):
+        if alone in chosen and len(chosen) > 1:
+            raise ValueError(
+                f"joins {alone} with another source; each reports the same spend, so charges would be counted twice: "
+                f"keep either {alone} or the others"
+            )
     if "organization" in chosen and len(chosen) > 1:
         raise ValueError(
             "joins organization with models or serverless; organization contains what they report, so charges would "

@@ -1,14 +1,17 @@
 """The real processes: `fal-exporter` as a user starts it, and the simulated fal it polls."""
 
 import asyncio
+import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +19,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.simulator import RunningSimulator, Simulator
+from exporter.simulator import ADMIN_KEY, RunningSimulator, Simulator, World, WorldSize, serving
 
 Result = TypeVar("Result")
 
@@ -77,6 +80,7 @@ class Exporter:
                 cwd=self.folder,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
@@ -84,6 +88,20 @@ class Exporter:
         if self.process.poll() is None:
             self.process.send_signal(number)
         return self.process.wait(20)
+
+    def kill(self) -> None:
+        """End all its processes in the middle of whatever they do."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(20)
+
+    @property
+    def collector(self) -> int | None:
+        """The process id of the collector, once it has been started."""
+        assert self.process is not None
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return int(children[0]) if children else None
 
     def get(self, path: str) -> httpx.Response | None:
         assert self.process is not None
@@ -102,10 +120,6 @@ class Exporter:
         assert answer is not None
         return parsed(answer.text)
 
-    def polls(self, source: str) -> float:
-        scraped = self.scrape().get("fal_exporter_polls_total", {})
-        return sum(value for labels, value in scraped.items() if ("source", source) in labels)
-
 
 @dataclass
 class Fal:
@@ -113,7 +127,6 @@ class Fal:
 
     now: datetime
     running: RunningSimulator
-    loop: asyncio.AbstractEventLoop
 
     @property
     def simulator(self) -> Simulator:
@@ -135,3 +148,55 @@ class Fal:
             )
             rows += answer.raise_for_status().json()["charges"]
         return rows
+
+
+@contextmanager
+def fal_in_a_thread() -> Iterator[Fal]:
+    """Serve a small fal, so that months are loaded within seconds."""
+    now = datetime.now(UTC)
+    world = World(seed=7, size=WorldSize(models=4, callers=1, apps=3, compute=0), invoiced_months=1)
+    simulator = Simulator(world, lambda: now)
+    began: list[tuple[RunningSimulator, asyncio.AbstractEventLoop]] = []
+    listening = threading.Event()
+    ended = asyncio.Event()
+
+    async def serve() -> None:
+        async with serving(simulator) as running:
+            began.append((running, asyncio.get_running_loop()))
+            listening.set()
+            await ended.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    assert listening.wait(20)
+    ((running, loop),) = began
+    try:
+        yield Fal(now, running)
+    finally:
+        loop.call_soon_threadsafe(ended.set)
+        thread.join(10)
+
+
+@contextmanager
+def exporter_of(fal: Fal, folder: Path, **settings: str) -> Iterator[Exporter]:
+    """Yield an exporter that is about to poll the simulator; whatever it prints must hold neither key nor traceback."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("FAL_")}
+    chosen = {
+        "PLATFORM_URL": fal.running.platform_url,
+        "REPORTING_URL": fal.running.reporting_url,
+        "POLL_INTERVAL": "10s",
+        "BALANCE_INTERVAL": "10s",
+        "SERIES_BIRTH_HOLD": "0s",
+        "HISTORY": "1d",
+        "LEDGER_URL": f"sqlite:///{folder / 'ledger.sqlite'}",
+    } | settings
+    made = Exporter(
+        inherited | {"FAL_KEY": ADMIN_KEY} | {f"FAL_EXPORTER_{name}": value for name, value in chosen.items()}, folder
+    )
+    try:
+        yield made
+    finally:
+        if made.process is not None and made.process.poll() is None:
+            made.kill()
+    assert ADMIN_KEY.partition(":")[2] not in made.output
+    assert "Traceback" not in made.output, made.output

@@ -142,7 +142,7 @@ async def test_a_malformed_row_is_rejected_alone_and_counted(
 
 
 def test_every_reason_of_a_rejection_has_been_seen_above() -> None:
-    assert {reason for _, reason in REJECTED} | {"bucket", "outside_window"} == set(REJECTIONS)
+    assert {reason for _, reason in REJECTED} | {"bucket", "outside_window", "unreadable"} == set(REJECTIONS)
 
 
 async def test_a_sum_too_large_for_a_ledger_is_rejected(fal: Fal, bench: Bench, window: Window) -> None:

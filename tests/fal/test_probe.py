@@ -10,6 +10,7 @@ GOOD = {
     "/v1/serverless/usage": as_json(page()),
     "/v1/organization/usage": as_json(page()),
     "/billing/usage": as_json({"usage": []}),
+    "/v1/account/focus": Answer(b"BilledCost\n"),
     "/v1/account/billing": as_json({"username": "a", "credits": {"current_balance": 1, "currency": "USD"}}),
     "/billing/user_balance": as_json(1),
     "/billing/invoices": as_json([]),
@@ -26,7 +27,8 @@ async def found(fal: Fal, bench: Bench, **answers: Answer) -> dict[str, Probe]:
 async def test_an_admin_key_can_do_everything_and_each_call_is_tried_once(fal: Fal, bench: Bench) -> None:
     probes = await found(fal, bench)
     assert list(probes) == [
-        *("models", "serverless", "organization", "reporting", "account_billing", "user_balance", "invoices"),
+        *("models", "serverless", "organization", "reporting", "focus"),
+        *("account_billing", "user_balance", "invoices"),
     ]
     assert all(one.ok and one.reachable and one.accepted and not one.problem for one in probes.values())
     assert probes["models"].scope == "admin"
@@ -43,6 +45,14 @@ async def test_a_key_with_api_scope_is_told_what_it_lacks(fal: Fal, bench: Bench
     assert "admin scope" in models.advice
     assert "Access denied" in models.problem
     assert probes["user_balance"].ok
+
+
+async def test_an_account_without_focus_reports_is_told_whom_to_ask(fal: Fal, bench: Bench) -> None:
+    refusal = refused(403, "authorization_error", "FOCUS reports are not enabled for this account.")
+    focus = (await found(fal, bench, **{"/v1/account/focus": refusal}))["focus"]
+    assert (focus.reachable, focus.accepted, focus.ok) == (True, True, False)
+    assert "ask fal to enable it" in focus.advice
+    assert fal.asked("/v1/account/focus")[0].query["start"] == ["2026-11-21T11:00:00Z"]
 
 
 async def test_a_rejected_key_is_reachable_but_not_accepted(fal: Fal, bench: Bench) -> None:

@@ -20,7 +20,7 @@ def test_a_reader_neither_waits_for_a_writer_nor_keeps_it_waiting(open_ledger: O
         before = connection.scalar(REVISION)
     with reading(address) as connection:
         seen = connection.scalar(REVISION)
-        ledger.choose_sources("studio", ["models"])
+        ledger.activate({"studio": ["models"]})
         assert connection.scalar(REVISION) == seen, "all that is read is of one instant"
     with reading(address) as connection:
         assert connection.scalar(REVISION) == str(int(seen or 0) + 1)

@@ -436,10 +436,16 @@ def test_prices_balances_invoices_and_choices_are_kept(open_ledger: OpenLedger, 
     ledger.record_balance(balance)
     ledger.record_balance(balance)
     ledger.record_balance(Balance("main", 7, balance.at - HOUR))
-    assert ledger.chosen_sources("main") is None
-    ledger.choose_sources("main", ("models", "serverless"))
     for it in (ledger, activated(open_ledger())):
         view = it.view()
         assert values(view.unit_prices, 2) == {"flux": 25_000_000}
         assert (view.invoices, view.balances) == ((invoice,), (balance,))
-        assert it.chosen_sources("main") == ("models", "serverless")
+
+
+def test_the_sources_counted_for_an_account_are_known_though_it_is_not_configured(open_ledger: OpenLedger) -> None:
+    ledger = open_ledger()
+    assert ledger.counted_sources("main") == ()
+    ledger.activate({"main": ("models", "serverless")})
+    ledger.activate({"main": ("organization",)})
+    ledger.close()
+    assert open_ledger().counted_sources("main") == ("organization",)

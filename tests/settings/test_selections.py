@@ -15,6 +15,7 @@ def test_auto_leaves_the_choice_of_sources_open() -> None:
         (["serverless", "models"], ("models", "serverless")),
         (["organization"], ("organization",)),
         (["reporting"], ("reporting",)),
+        (["focus"], ("focus",)),
     ],
 )
 def test_sources_that_do_not_overlap_are_taken_in_a_fixed_order(names: list[str], sources: tuple[str, ...]) -> None:
@@ -30,7 +31,10 @@ def test_sources_that_do_not_overlap_are_taken_in_a_fixed_order(names: list[str]
         (["reporting", "organization"], "counted twice"),
         (["models", "models"], "names a source twice"),
         (["auto", "models"], 'unknown source "auto"; choose auto alone, or some of models'),
-        (["focus"], 'unknown source "focus"'),
+        (["focus", "models"], "counted twice"),
+        (["organization", "focus"], "counted twice"),
+        (["reporting", "focus"], "counted twice"),
+        (["billing"], 'unknown source "billing"'),
         ([], "names no source"),
     ],
 )

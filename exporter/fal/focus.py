@@ -1,0 +1,124 @@
+"""`/account/focus` and `/organization/focus`: fal's FOCUS reports, CSV of any length, taken as a stream.
+
+A report is never whole in memory. One that is longer than fal answers at once is fetched in pieces; each finished piece
+is a file of its own, so that a fetch that broke off goes on with the first piece that is missing.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import BinaryIO
+
+from exporter.fal.client import Client
+from exporter.fal.focus_request import DEFAULT_TIMEFRAME, LONGEST, FocusRequest
+from exporter.fal.limits import Deadline
+
+
+def download(
+    client: Client, request: FocusRequest, deadline: Deadline | None = None, *, heed_lock: bool = True
+) -> AsyncGenerator[bytes, None]:
+    """Yield a report's bytes as they come in; see `Client.stream`.
+
+    Raises:
+        FocusRequestError: the window is longer than fal takes at once; raised before the call.
+        CallError: every kind of failure; see `exporter.fal.errors`.
+    """
+    until = deadline or client.deadline(client.limits.report_deadline)
+    return client.stream(request.call, request.parameters(), until, heed_lock=heed_lock)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a fetch has come.
+
+    Attributes:
+        number, pieces: the piece that is coming in, from 1 on, and how many there are.
+        size: the bytes of it that are there.
+        done: whether it is complete; also told of a piece that an earlier fetch has left.
+    """
+
+    number: int
+    pieces: int
+    path: Path
+    size: int
+    done: bool
+
+
+def _untold(progress: Progress) -> None:
+    del progress
+
+
+async def fetch(
+    client: Client,
+    request: FocusRequest,
+    folder: Path,
+    *,
+    longest: timedelta = LONGEST,
+    resume: bool = True,
+    told: Callable[[Progress], None] = _untold,
+) -> tuple[Path, ...]:
+    """Fetch a report of any length into files, one a piece, in order of time; return them all.
+
+    Args:
+        client: the account's own.
+        request: what to fetch.
+        folder: where the files are made; it is there already.
+        longest: how long a piece of an estimate is, at most.
+        resume: whether pieces that are there already are kept. Estimates change, so that an old piece may not be what
+            fal would say now.
+        told: hears of every part that comes in.
+
+    Raises:
+        CallError: a piece could not be had; those before it are kept.
+        OSError: a file cannot be written.
+    """
+    pieces = list(request.pieces(longest))
+    paths = tuple(folder / file_name(piece) for piece in pieces)
+    for number, (piece, path) in enumerate(zip(pieces, paths, strict=True), 1):
+        if resume and path.exists():
+            told(Progress(number, len(pieces), path, path.stat().st_size, done=True))
+            continue
+        size = 0
+        with _named_when_whole(path) as file:
+            async with aclosing(download(client, piece)) as body:
+                async for data in body:
+                    size += file.write(data)
+                    told(Progress(number, len(pieces), path, size, done=False))
+        told(Progress(number, len(pieces), path, size, done=True))
+    return paths
+
+
+def file_name(piece: FocusRequest) -> str:
+    """Return a name that tells what is in the file, and that no other piece has."""
+    words = ["focus", "organization" if piece.organization else "account", piece.source]
+    if piece.start is not None and piece.end is not None:
+        words += [piece.timeframe or DEFAULT_TIMEFRAME, _stamp(piece.start), _stamp(piece.end)]
+    elif piece.charge_month:
+        words += ["charged", piece.charge_month]
+    elif piece.billing_month:
+        words += ["billed", piece.billing_month]
+    else:
+        words.append("latest")
+    if piece.expand:
+        words.append("by-team")
+    if piece.team_username:
+        words.append("".join(char if char.isalnum() else f"%{ord(char):x}" for char in piece.team_username))
+    return "-".join(words) + ".csv"
+
+
+def _stamp(instant: datetime) -> str:
+    return f"{instant.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+
+
+@contextmanager
+def _named_when_whole(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that gets its name once it is whole, and is gone if it never is."""
+    unfinished = path.with_name(path.name + ".part")
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

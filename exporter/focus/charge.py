@@ -1,0 +1,104 @@
+"""What the writer writes: charges of a period, and the prices that go with them."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import NamedTuple
+
+from exporter.charges import HOUR, Amounts, Charge, Dimensions, Window
+
+
+class Price(NamedTuple):
+    """What fal asks for a unit: nano-USD before discount, and the discount in nano-percent."""
+
+    unit_price: int
+    discount: int
+
+
+class FocusCharge(NamedTuple):
+    """What one combination of dimensions cost from `start` to `end`, both aware and in UTC, in one UTC month.
+
+    `price` is the newest price that fal has stated for it, None where none is known.
+    """
+
+    start: datetime
+    end: datetime
+    dimensions: Dimensions
+    amounts: Amounts
+    price: Price | None = None
+
+
+class Granularity(Enum):
+    """The length of the charge periods."""
+
+    HOUR = "hour"
+    DAY = "day"
+    MONTH = "month"
+
+    def start(self, hour: datetime) -> datetime:
+        """Return the start of the UTC period that holds an hour."""
+        if self is Granularity.HOUR:
+            return hour
+        return hour.replace(hour=0) if self is Granularity.DAY else month_start(hour)
+
+    def end(self, start: datetime) -> datetime:
+        """Return the end of the period that starts then."""
+        if self is Granularity.HOUR:
+            return start + HOUR
+        return start + timedelta(days=1) if self is Granularity.DAY else next_month(start)
+
+
+def month_start(instant: datetime) -> datetime:
+    """Return the start of an instant's UTC month."""
+    return instant.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+
+def next_month(instant: datetime) -> datetime:
+    """Return the end of an instant's UTC month, exclusive."""
+    return month_start(month_start(instant) + timedelta(days=31))
+
+
+PriceKey = tuple[str, str, str, str, str, str]
+"""Account, product, model, app, GPU class and unit."""
+
+
+def focus_charges(
+    charges: Iterable[Charge], window: Window, granularity: Granularity, prices: Mapping[PriceKey, Price]
+) -> Iterator[FocusCharge]:
+    """Sum up a window's charges by period and dimensions; the sums of one period are held at a time.
+
+    Args:
+        charges: in the order of their hours.
+        window: clips the first and the last period.
+        granularity: of the periods.
+        prices: by what they are for.
+
+    Raises:
+        ValueError: the hours are not in order, which would tear a period apart.
+    """
+    sums: dict[Dimensions, Amounts] = {}
+    current: datetime | None = None
+
+    def period() -> Iterator[FocusCharge]:
+        if current is not None:
+            start, end = max(current, window.start), min(granularity.end(current), window.end)
+            for dimensions, amounts in sums.items():
+                yield FocusCharge(start, end, dimensions, amounts, prices.get(_price_key(dimensions)))
+
+    for hour, dimensions, amounts in charges:
+        start = granularity.start(hour)
+        if start != current:
+            if current is not None and start < current:
+                raise ValueError(f"charges of {hour} come after those of {current}")
+            yield from period()
+            current, sums = start, {}
+        known = sums.get(dimensions)
+        sums[dimensions] = amounts if known is None else known.plus(amounts)
+    yield from period()
+
+
+def _price_key(dimensions: Dimensions) -> PriceKey:
+    return (
+        *(dimensions.account, dimensions.product, dimensions.model),
+        *(dimensions.app, dimensions.gpu_class, dimensions.unit),
+    )

@@ -1,0 +1,179 @@
+"""The columns of the Cost and Usage data set, FOCUS 1.0 to 1.4, and how the other data sets are recognised.
+
+Source: the FOCUS specification's column definitions (levels of 1.2 from its requirements model, those of 1.4 from its
+data model). A column's id is its name in the header.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+
+from exporter.focus.categories import SUBCATEGORIES
+
+VERSIONS = ("1.0", "1.1", "1.2", "1.3", "1.4")
+"""The versions of FOCUS that are known here, oldest first."""
+
+
+class Kind(Enum):
+    """What a column's values are, and in which text format."""
+
+    TEXT = "text"
+    NUMBER = "number"
+    PRICE = "non-negative number"
+    INSTANT = "date/time"
+    CURRENCY = "currency"
+    UNIT = "unit"
+    KEY_VALUE = "key-value JSON"
+    OBJECT = "JSON object"
+
+    @property
+    def is_number(self) -> bool:
+        """Whether values are decimal numbers."""
+        return self in {Kind.NUMBER, Kind.PRICE}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the specification.
+
+    Attributes:
+        since: the first version that has it.
+        until: the last version that has it, None while it has not been removed.
+        nullable: whether the format's null is allowed at all; when it is needed is told by the rules.
+        mandatory: whether every file must have it, in the versions that have it.
+        allowed: the closed list of its values; empty where any is allowed.
+    """
+
+    name: str
+    kind: Kind = Kind.TEXT
+    since: str = "1.0"
+    until: str | None = None
+    nullable: bool = True
+    mandatory: bool = False
+    allowed: frozenset[str] = frozenset()
+
+    def is_in(self, version: str) -> bool:
+        """Tell whether a version has the column."""
+        return self.since <= version and (self.until is None or version <= self.until)
+
+
+def _required(
+    name: str,
+    kind: Kind = Kind.TEXT,
+    since: str = "1.0",
+    until: str | None = None,
+    allowed: frozenset[str] = frozenset(),
+) -> Column:
+    return Column(name, kind, since, until, nullable=False, mandatory=True, allowed=allowed)
+
+
+def _columns() -> Iterable[Column]:  # noqa: PLR0915  a table, one statement a column
+    number, price, instant = Kind.NUMBER, Kind.PRICE, Kind.INSTANT
+    yield Column("AllocatedMethodDetails", Kind.OBJECT, "1.3")
+    for name in ("AllocatedMethodId", "AllocatedResourceId", "AllocatedResourceName"):
+        yield Column(name, since="1.3")
+    yield Column("AllocatedTags", Kind.KEY_VALUE, "1.3")
+    yield Column("AvailabilityZone")
+    yield _required("BilledCost", number)
+    yield _required("BillingAccountId")
+    yield Column("BillingAccountName", mandatory=True)
+    yield Column("BillingAccountType", since="1.2", nullable=False)
+    yield _required("BillingCurrency", Kind.CURRENCY)
+    yield _required("BillingPeriodEnd", instant)
+    yield _required("BillingPeriodStart", instant)
+    yield Column("CapacityReservationId", since="1.1")
+    yield Column("CapacityReservationStatus", since="1.1", allowed=frozenset({"Used", "Unused"}))
+    categories = frozenset({"Usage", "Purchase", "Tax", "Credit", "Adjustment"})
+    yield _required("ChargeCategory", allowed=categories)
+    yield Column("ChargeClass", mandatory=True, allowed=frozenset({"Correction"}))
+    yield Column("ChargeDescription", mandatory=True)
+    frequencies = frozenset({"One-Time", "Recurring", "Usage-Based"})
+    yield Column("ChargeFrequency", nullable=False, allowed=frequencies)
+    yield _required("ChargePeriodEnd", instant)
+    yield _required("ChargePeriodStart", instant)
+    yield Column("CommitmentDiscountCategory", allowed=frozenset({"Spend", "Usage"}))
+    yield Column("CommitmentDiscountId")
+    yield Column("CommitmentDiscountName")
+    yield Column("CommitmentDiscountQuantity", number, "1.1")
+    yield Column("CommitmentDiscountStatus", allowed=frozenset({"Used", "Unused"}))
+    yield Column("CommitmentDiscountType")
+    yield Column("CommitmentDiscountUnit", Kind.UNIT, "1.1")
+    yield Column("CommitmentProgramEligibilityDetails", Kind.OBJECT, "1.4")
+    yield Column("ConsumedQuantity", number)
+    yield Column("ConsumedUnit", Kind.UNIT)
+    yield Column("ContractApplied", Kind.OBJECT, "1.3")
+    yield _required("ContractedCost", number)
+    yield Column("ContractedUnitPrice", price)
+    yield _required("EffectiveCost", number)
+    yield Column("HostProviderName", since="1.3", mandatory=True)
+    yield Column("InvoiceDetailId", since="1.4")
+    yield Column("InvoiceId", since="1.2")
+    yield _required("InvoiceIssuerName")
+    yield _required("ListCost", number)
+    yield Column("ListUnitPrice", price)
+    yield Column("PricingCategory", allowed=frozenset({"Standard", "Dynamic", "Committed", "Other"}))
+    yield Column("PricingCurrency", since="1.2", nullable=False)
+    yield Column("PricingCurrencyContractedUnitPrice", price, "1.2")
+    yield Column("PricingCurrencyEffectiveCost", number, "1.2", nullable=False)
+    yield Column("PricingCurrencyListUnitPrice", price, "1.2")
+    yield Column("PricingQuantity", number, mandatory=True)
+    yield Column("PricingUnit", Kind.UNIT, mandatory=True)
+    yield _required("ProviderName", until="1.3")
+    yield _required("PublisherName", until="1.3")
+    for name in ("RegionId", "RegionName", "ResourceId", "ResourceName", "ResourceType"):
+        yield Column(name)
+    yield _required("ServiceCategory", allowed=frozenset(SUBCATEGORIES))
+    yield _required("ServiceName")
+    yield _required("ServiceProviderName", since="1.3")
+    subcategories = frozenset().union(*SUBCATEGORIES.values())
+    yield Column("ServiceSubcategory", since="1.1", nullable=False, allowed=subcategories)
+    yield Column("SkuId")
+    yield Column("SkuMeter", since="1.1")
+    yield Column("SkuPriceDetails", Kind.KEY_VALUE, "1.1")
+    yield Column("SkuPriceId")
+    yield Column("SubAccountId")
+    yield Column("SubAccountName")
+    yield Column("SubAccountType", since="1.2")
+    yield Column("Tags", Kind.KEY_VALUE)
+
+
+COLUMNS: Mapping[str, Column] = MappingProxyType({column.name: column for column in _columns()})
+"""Every column of any version, by name, in the specification's alphabetical order."""
+
+_OTHER_DATA_SETS = MappingProxyType(
+    {
+        "Contract Commitment": frozenset({"ContractCommitmentId", "ContractCommitmentCategory", "ContractId"}),
+        "Billing Period": frozenset({"BillingPeriodStatus", "BillingPeriodLastUpdated", "BillingPeriodCreated"}),
+        "Invoice Detail": frozenset({"InvoiceDetailGrain", "InvoiceIssueStatus", "PaymentTerms"}),
+    }
+)
+"""For each other data set of FOCUS 1.4, columns that only it has."""
+
+
+def columns_of(version: str) -> list[Column]:
+    """Return a version's columns in alphabetical order."""
+    return [column for column in COLUMNS.values() if column.is_in(version)]
+
+
+def is_custom(name: str) -> bool:
+    """Tell whether a column's name marks it as not of the specification."""
+    return name.startswith("x_")
+
+
+def other_data_set(header: Iterable[str]) -> str | None:
+    """Return the name of the FOCUS data set that a header belongs to where it is not Cost and Usage."""
+    names = set(header)
+    found = [name for name, own in _OTHER_DATA_SETS.items() if len(own & names) > 1]
+    return found[0] if found and not {"ChargePeriodStart", "EffectiveCost"} & names else None
+
+
+def version_of(header: Iterable[str]) -> str:
+    """Return the version that a header is of: the oldest whose columns it fits best."""
+    names = set(header)
+
+    def misfits(version: str) -> int:
+        absent = sum(column.mandatory and column.name not in names for column in columns_of(version))
+        return absent + sum(name in names and not column.is_in(version) for name, column in COLUMNS.items())
+
+    return min(VERSIONS, key=misfits)

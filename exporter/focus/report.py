@@ -1,0 +1,195 @@
+"""Reports for people and programs: a check's findings as text, JSON or JUnit XML, a summary as a table or JSON."""
+
+import json
+from collections.abc import Mapping, Sequence
+from xml.etree import ElementTree as ET
+
+from exporter.focus.checks import Report
+from exporter.focus.findings import Finding
+from exporter.focus.problems import Problems
+from exporter.focus.reader import Reader
+from exporter.focus.totals import SummaryRow, Total, Totals
+from exporter.focus.values import number_text
+
+_LEAST_SHOWN = 20
+_SHOWN_PROBLEMS = 10
+
+
+def check_text(name: str, report: Report) -> str:
+    """Return a check's report for a person."""
+    found = report.findings
+    head = f"{name}: FOCUS {report.version}, {report.columns} columns, {report.rows:,} rows"
+    if report.is_clean:
+        lines = [f"{head}: no findings, {len(report.rules)} rules checked."]
+    else:
+        lines = [f"{head}: {sum(found.counts.values()):,} findings of {len(found.counts)} rules."]
+        for rule in report.rules:
+            count = found.counts[rule]
+            if not count:
+                continue
+            lines += ["", f"{rule.id} ({rule.level.value}, {count:,} times): {rule.says} [{rule.section}]"]
+            kept = list(found.of(rule))
+            lines += [f"  {_where(finding)}" for finding in kept]
+            lines += [f"  ... and {count - len(kept):,} more"] if count > len(kept) else []
+    if any(invoice for invoice, _ in report.invoices):
+        lines += ["", "BilledCost by invoice:"]
+        lines += [
+            f"  {invoice or '(no invoice)'}  {number_text(billed)} {currency}"
+            for (invoice, currency), billed in sorted(report.invoices.items())
+        ]
+    lines += [f"note: {note}" for note in report.notes]
+    return "\n".join(lines)
+
+
+def check_json(name: str, report: Report) -> str:
+    """Return a check's report for a program; amounts are decimal text."""
+    return json.dumps(
+        {
+            "file": name,
+            "focus_version": report.version,
+            "columns": report.columns,
+            "rows": report.rows,
+            "clean": report.is_clean,
+            "counts": {rule.id: report.findings.counts[rule] for rule in report.rules if report.findings.counts[rule]},
+            "findings": [
+                {
+                    "rule": finding.rule.id,
+                    "level": finding.rule.level.value,
+                    "section": finding.rule.section,
+                    "line": finding.line,
+                    "column": finding.column,
+                    "value": finding.value,
+                    "message": _message(finding),
+                }
+                for finding in report.findings.kept
+            ],
+            "invoices": [
+                {"invoice": invoice, "currency": currency, "billed_cost": number_text(billed)}
+                for (invoice, currency), billed in sorted(report.invoices.items())
+            ],
+            "notes": report.notes,
+        },
+        indent=2,
+        ensure_ascii=False,
+    )
+
+
+def check_junit(name: str, report: Report) -> str:
+    """Return a check's report as JUnit XML: one test case a rule."""
+    counts = report.findings.counts
+    suite = ET.Element(
+        "testsuite", name=f"FOCUS {report.version}: {_printable(name)}", tests=str(len(report.rules)),
+        failures=str(len(counts)), errors="0", skipped="0",
+    )  # fmt: skip
+    for rule in report.rules:
+        case = ET.SubElement(suite, "testcase", classname=f"focus.{rule.level.value}", name=rule.id)
+        if counts[rule]:
+            failure = ET.SubElement(case, "failure", message=f"{rule.says} ({counts[rule]} times)")
+            failure.text = _printable("\n".join(_where(finding) for finding in report.findings.of(rule)))
+    ET.indent(suite)
+    return ET.tostring(suite, encoding="unicode", xml_declaration=True)
+
+
+def summary_text(name: str, reader: Reader[SummaryRow], totals: Totals) -> str:
+    """Return what a file adds up to, for a person."""
+    version = reader.header.version if reader.header else "?"
+    lines = [f"{name}: FOCUS {version}, {reader.rows:,} rows"]
+    for title, fields in (
+        ("by currency and month", ("currency", "month")),
+        ("by charge category", ("currency", "category")),
+        ("by service", ("currency", "service")),
+        ("by SKU", ("currency", "sku")),
+        ("by invoice", ("currency", "invoice")),
+    ):
+        sums = totals.by(*fields)
+        if fields[-1] == "invoice" and not any(key[-1] for key in sums):
+            continue
+        lines += ["", title, *_table(sums)]
+    return "\n".join([*lines, *_remarks(reader)])
+
+
+def summary_json(name: str, reader: Reader[SummaryRow], totals: Totals) -> str:
+    """Return what a file adds up to, for a program; amounts are decimal text."""
+    return json.dumps(
+        {
+            "file": name,
+            "focus_version": reader.header.version if reader.header else "",
+            "rows": reader.rows,
+            "naive_dates": reader.naive_dates,
+            "unreadable_rows": reader.problems.rows,
+            "problems": [problem._asdict() for problem in reader.problems.first],
+            "totals": [
+                {
+                    **key._asdict(),
+                    "rows": total.rows,
+                    "billed_cost": number_text(total.billed),
+                    "list_cost": number_text(total.listed),
+                    "effective_cost": number_text(total.effective),
+                }
+                for key, total in totals.sums().items()
+            ],
+        },
+        indent=2,
+        ensure_ascii=False,
+    )
+
+
+def problem_lines(problems: Problems) -> list[str]:
+    """Return the first problems of a reading, for a person."""
+    lines = [str(problem) for problem in problems.first[:_SHOWN_PROBLEMS]]
+    more = sum(problems.counts.values()) - len(lines)
+    return [*lines, f"... and {more:,} more"] if more > 0 else lines
+
+
+def _remarks(reader: Reader[SummaryRow]) -> list[str]:
+    lines = []
+    if reader.naive_dates:
+        lines.append(f"{reader.naive_dates:,} dates do not tell their time zone and were taken for UTC")
+    if reader.problems.rows:
+        lines.append(f"{reader.problems.rows:,} rows could not be read and are NOT in these sums:")
+        lines += [f"  {line}" for line in problem_lines(reader.problems)]
+    return ["", *lines] if lines else []
+
+
+def _table(sums: Mapping[tuple[str | bool, ...], Total]) -> list[str]:
+    shown = list(sums.items())[:_LEAST_SHOWN]
+    rest = Total()
+    for _, total in list(sums.items())[_LEAST_SHOWN:]:
+        rest.add(total)
+    rows: list[tuple[str, ...]] = [("", "rows", "billed", "list", "effective")]
+    rows += [_cells(" ".join(str(part) or "-" for part in key), total) for key, total in shown]
+    if rest.rows and len({key[0] for key in sums}) == 1:
+        rows.append(_cells(f"({len(sums) - len(shown)} more)", rest))
+    return _aligned(rows)
+
+
+def _cells(name: str, total: Total) -> tuple[str, ...]:
+    amounts = (total.billed, total.listed, total.effective)
+    return (name, f"{total.rows:,}", *map(number_text, amounts))
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  " + "  ".join(
+            cell.rjust(width) if place else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]  # fmt: skip
+
+
+def _where(finding: Finding) -> str:
+    place = f"line {finding.line}" if finding.line else "the file"
+    column = f", {finding.column}" if finding.column else ""
+    value = f" {finding.value!r}" if finding.value else ""
+    return f"{place}{column}:{value}{' ' if finding.note else ''}{finding.note}".removesuffix(":")
+
+
+def _message(finding: Finding) -> str:
+    return f"{finding.rule.says}{f'; {finding.note}' if finding.note else ''}"
+
+
+def _printable(text: str) -> str:
+    """Return text without the characters that XML cannot hold."""
+    return "".join(it if it in "\n\t" or it.isprintable() else "\N{REPLACEMENT CHARACTER}" for it in text)

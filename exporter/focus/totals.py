@@ -1,0 +1,116 @@
+"""What a file adds up to: exact sums by month, category, service, SKU and currency."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal, localcontext
+from typing import NamedTuple
+
+from exporter.focus.values import EXACTLY
+
+_MOST_SKUS = 50_000
+OTHERS = "(others)"
+"""The SKU under which a file of more than some ten thousand SKUs sums up the rest."""
+
+
+class SummaryRow(NamedTuple):
+    """The columns that a summary needs."""
+
+    billed_cost: Decimal
+    billing_currency: str
+    charge_category: str
+    charge_class: str | None
+    charge_period_start: datetime
+    service_name: str | None
+    sku_id: str | None
+    invoice_id: str | None
+    list_cost: Decimal | None
+    effective_cost: Decimal | None
+
+
+class Key(NamedTuple):
+    """What rows are summed by.
+
+    Attributes:
+        month: UTC month in which the charge was incurred, `YYYY-MM`.
+        correction: whether the row corrects an earlier invoice.
+    """
+
+    currency: str
+    month: str
+    category: str
+    correction: bool
+    service: str
+    sku: str
+    invoice: str
+
+
+@dataclass(slots=True)
+class Total:
+    """The sums of some rows, in their currency; a cost that the file lacks counts as 0."""
+
+    rows: int = 0
+    billed: Decimal = Decimal(0)
+    listed: Decimal = Decimal(0)
+    effective: Decimal = Decimal(0)
+
+    def add(self, other: "Total") -> None:
+        """Add the sums of other rows."""
+        self.rows += other.rows
+        self.billed = EXACTLY.add(self.billed, other.billed)
+        self.listed = EXACTLY.add(self.listed, other.listed)
+        self.effective = EXACTLY.add(self.effective, other.effective)
+
+
+class Totals:
+    """Adds up rows; memory grows with the number of different keys, not of rows."""
+
+    def __init__(self) -> None:
+        self._sums: dict[Key, Total] = {}
+        self._keys: dict[tuple[object, ...], Total] = {}
+
+    def add(self, rows: Iterable[SummaryRow]) -> None:
+        """Take rows."""
+        known = self._keys
+        with localcontext(EXACTLY):
+            for row in rows:
+                billed, currency, category, of_class, start, service, sku, invoice, listed, effective = row
+                key = (start.year, start.month, sku, category, service, currency, of_class, invoice)
+                total = known.get(key)
+                if total is None:
+                    total = self._total(row, key)
+                total.rows += 1
+                total.billed += billed
+                if listed is not None:
+                    total.listed += listed
+                if effective is not None:
+                    total.effective += effective
+
+    def _total(self, row: SummaryRow, key: tuple[object, ...]) -> Total:
+        found = Key(
+            row.billing_currency,
+            f"{row.charge_period_start:%Y-%m}",
+            row.charge_category,
+            row.charge_class is not None,
+            row.service_name or "",
+            row.sku_id or "",
+            row.invoice_id or "",
+        )
+        if len(self._sums) >= _MOST_SKUS and found not in self._sums:
+            found = found._replace(sku=OTHERS)
+        total = self._sums.setdefault(found, Total())
+        if len(self._keys) >= _MOST_SKUS:
+            self._keys.clear()
+        self._keys[key] = total
+        return total
+
+    def sums(self) -> Mapping[Key, Total]:
+        """Return the sums by the whole key."""
+        return self._sums
+
+    def by(self, *fields: str) -> dict[tuple[str | bool, ...], Total]:
+        """Return the sums by some fields of the key, the largest first."""
+        found: dict[tuple[str | bool, ...], Total] = {}
+        for key, total in self._sums.items():
+            found.setdefault(tuple(getattr(key, field) for field in fields), Total()).add(total)
+        return dict(sorted(found.items(), key=lambda item: (-item[1].billed, item[0])))

@@ -1,0 +1,122 @@
+"""Values from their text and back: exact decimals, UTC instants, JSON. No type is guessed, no float is made."""
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Context, Decimal, Inexact
+
+Value = str | Decimal | datetime | None
+"""What a field can be read as."""
+
+MOST_DIGITS = 60
+"""Digits that a number may have before its point, and after it."""
+
+EXACTLY = Context(prec=40 * MOST_DIGITS, traps=[Inexact])
+"""Sums and products of numbers that were read here are exact in it; if one were not, it would raise, not round."""
+
+NULLS = frozenset({"", "NULL", "null"})
+"""What stands for no value in files that are met."""
+
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?", re.ASCII)
+_INSTANT = re.compile(
+    r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d)?)(?:\.(\d+))?)?( ?(?:Z|UTC|[+-]\d\d(?::?\d\d)?))?", re.ASCII
+)
+
+
+def number(text: str) -> Decimal:
+    """Read a decimal number; E-notation and a leading plus are read, separators and currency signs are not.
+
+    Raises:
+        ValueError: the text is no number, or one of more than `MOST_DIGITS` places.
+    """
+    if not _NUMBER.fullmatch(text):
+        raise ValueError("is not a number")
+    value = Decimal(text)
+    _, digits, exponent = value.as_tuple()
+    if not isinstance(exponent, int) or exponent < -MOST_DIGITS or exponent + len(digits) > MOST_DIGITS:
+        raise ValueError(f"has more than {MOST_DIGITS} places")
+    return value
+
+
+def number_text(value: Decimal) -> str:
+    """Write a decimal as FOCUS wants it and as no type inference mistakes it: `-12.0`, no exponent, no `-0.0`."""
+    text = f"{value:f}"
+    if "." in text:
+        text = text.rstrip("0")
+        text = f"{text}0" if text.endswith(".") else text
+    else:
+        text = f"{text}.0"
+    return "0.0" if text == "-0.0" else text
+
+
+def instant(text: str) -> tuple[datetime, bool]:
+    """Read a date or date-time; return it in UTC, and whether the text says of which time zone it is.
+
+    `T` or a blank between date and time; `Z`, `UTC`, an offset or nothing after it, which is taken for UTC.
+
+    Raises:
+        ValueError: the text is no date.
+    """
+    found = _INSTANT.fullmatch(text)
+    if found is None:
+        raise ValueError("is not a date")
+    date, time, fraction, zone = found.groups()
+    zone = (zone or "").strip()
+    try:
+        moment = datetime.fromisoformat(f"{date}T{time or '00:00'}").replace(tzinfo=UTC)
+        if fraction:
+            moment += timedelta(microseconds=int(fraction[:6].ljust(6, "0")))
+        if zone[:1] in {"+", "-"}:
+            hours, minutes = int(zone[1:3]), int(zone[3:].lstrip(":") or 0)
+            offset = timedelta(hours=hours, minutes=minutes)
+            moment = moment + offset if zone[0] == "-" else moment - offset
+    except (ValueError, OverflowError):
+        raise ValueError("is not a date of the calendar") from None
+    return moment, bool(zone)
+
+
+def instant_text(moment: datetime) -> str:
+    """Write an aware instant as FOCUS wants it."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def key_values(text: str) -> Mapping[str, str | Decimal | bool | None]:
+    """Read a key-value column: a JSON object of scalars with unique keys; numbers stay exact.
+
+    Raises:
+        ValueError: it is something else; the message says what.
+    """
+    found = json_object(text)
+    for key, value in found.items():
+        if not (value is None or isinstance(value, str | Decimal | bool)):
+            raise ValueError(f"holds something other than a single value under {key!r}")
+    return {key: value for key, value in found.items() if value is None or isinstance(value, str | Decimal | bool)}
+
+
+def json_object(text: str) -> Mapping[str, object]:
+    """Read a JSON object; numbers stay exact.
+
+    Raises:
+        ValueError: it is something else; the message says what.
+    """
+    try:
+        found: object = json.loads(
+            text, parse_float=Decimal, parse_int=Decimal, parse_constant=_no_number, object_pairs_hook=_unique
+        )
+    except (json.JSONDecodeError, RecursionError):
+        raise ValueError("is not JSON") from None
+    if not isinstance(found, dict):
+        raise ValueError("is not a JSON object")  # noqa: TRY004  the text is wrong, not a type
+    return found
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("has a key twice")
+    return found
+
+
+def _no_number(name: str) -> object:
+    raise ValueError(f"holds {name}, which is not JSON")

@@ -1,0 +1,149 @@
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from e2e.processes import Fal, free_port
+
+from exporter.cli import main
+from exporter.simulator import ADMIN_KEY, API_KEY, Fault
+
+SCOPE = "this key has API scope: usage needs an admin-scope key; the credit balance works"
+WRONG_KEY = "nobody:knows-this-key-at-all"
+
+
+class Check:
+    """Runs `fal-exporter check` in this process, against the simulator."""
+
+    def __init__(
+        self, fal: Fal, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self._capsys = capsys
+        self._monkeypatch = monkeypatch
+        self.ledger = folder / "ledger.sqlite"
+        self.set(
+            FAL_EXPORTER_PLATFORM_URL=fal.running.platform_url,
+            FAL_EXPORTER_REPORTING_URL=fal.running.reporting_url,
+            FAL_EXPORTER_LEDGER_URL=f"sqlite:///{self.ledger}",
+            FAL_EXPORTER_REQUEST_ATTEMPTS="1",
+        )
+
+    def set(self, **environment: str) -> None:
+        for name, value in environment.items():
+            self._monkeypatch.setenv(name, value)
+
+    def __call__(self, key: str = "", *arguments: str) -> tuple[int, str]:
+        if key:
+            self.set(FAL_KEY=key)
+        code = main(["check", *arguments])
+        told = self._capsys.readouterr()
+        for secret in (ADMIN_KEY, API_KEY, WRONG_KEY):
+            assert secret.partition(":")[2] not in told.out + told.err
+        assert "Traceback" not in told.err
+        return code, told.out + told.err
+
+
+@pytest.fixture
+def check(fal: Fal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Check:
+    return Check(fal, tmp_path, monkeypatch, capsys)
+
+
+def rows(output: str) -> dict[str, list[str]]:
+    """Return the cells of the (last) table by interface."""
+    found = (re.split(r"  +", line.strip()) for line in output.splitlines() if "/" in line)
+    return {cells[0]: cells[1:] for cells in found if len(cells) > 4}
+
+
+def problems(output: str) -> list[str]:
+    return [line.strip()[2:] for line in output.splitlines() if line.startswith("  ! ")]
+
+
+def polled(output: str) -> Iterable[str]:
+    return {name for name, cells in rows(output).items() if cells[4] == "yes"}
+
+
+def test_an_admin_key_works_and_nothing_is_written(check: Check) -> None:
+    code, output = check(ADMIN_KEY)
+    assert code == 0
+    assert "account default: polls models, serverless (chosen by what the key may read)" in output
+    assert rows(output)["models"] == ["/models/usage", "yes", "accepted", "admin", "yes"]
+    assert polled(output) == {"models", "serverless", "account_billing", "invoices"}
+    assert "Everything that is to be polled works." in output
+    assert not check.ledger.exists()
+
+
+def test_an_api_key_is_told_to_be_one_and_that_the_balance_works(check: Check) -> None:
+    code, output = check(API_KEY)
+    assert code == 1
+    assert problems(output) == [SCOPE]
+    assert "polls no usage" in output
+    assert rows(output)["models"][1:5] == ["yes", "accepted", "api", "no"]
+    assert "user_balance" in polled(output)
+
+
+def test_a_wrong_key_is_rejected(check: Check) -> None:
+    code, output = check(WRONG_KEY)
+    assert code == 1
+    assert {cells[2] for cells in rows(output).values()} == {"rejected"}
+    assert "has not been revoked" in output
+
+
+def test_a_host_that_does_not_answer_is_unreachable(check: Check) -> None:
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    check.set(FAL_EXPORTER_PLATFORM_URL=f"{nowhere}/v1", FAL_EXPORTER_REPORTING_URL=nowhere)
+    code, output = check(ADMIN_KEY)
+    assert code == 1
+    assert {tuple(cells[1:3]) for cells in rows(output).values()} == {("no", "-")}
+    assert problems(output)[0].startswith("what to poll cannot be chosen: GET ")
+
+
+def test_a_wrong_address_is_not_taken_for_a_key_of_the_wrong_scope(check: Check, fal: Fal) -> None:
+    check.set(FAL_EXPORTER_PLATFORM_URL=f"{fal.running.url}/v9", FAL_EXPORTER_REPORTING_URL=f"{fal.running.url}/v9")
+    code, output = check(ADMIN_KEY)
+    assert code == 1
+    assert not [problem for problem in problems(output) if "scope" in problem]
+    assert "check the URL" in output
+
+
+def test_a_locked_account_is_told_with_its_reason(check: Check, fal: Fal) -> None:
+    fal.simulator.faults.add(Fault("locked"))
+    code, output = check(ADMIN_KEY)
+    assert code == 1
+    assert "User is locked. Reason: Exhausted balance" in output
+    assert "top up the balance" in output
+
+
+def test_what_is_set_must_work(check: Check, fal: Fal) -> None:
+    assert check(ADMIN_KEY, "--sources", "organization")[0] == 0
+    fal.simulator.faults.add(Fault("feature_disabled", path="/v1/organization/usage"))
+    code, output = check(ADMIN_KEY, "--sources", "organization")
+    assert code == 1
+    assert "polls organization (set by SOURCES)" in output
+    assert rows(output)["organization"][4] == "fails"
+
+
+def test_invoices_that_cannot_be_read_do_not_pass_as_working(check: Check, fal: Fal) -> None:
+    fal.simulator.faults.add(Fault("server_error", path="/billing/invoices"))
+    code, output = check(ADMIN_KEY)
+    assert code == 1
+    assert rows(output)["invoices"][4] == "fails"
+    assert [problem for problem in problems(output) if "/billing/invoices" in problem]
+
+
+def test_each_account_of_a_file_is_judged_by_its_own_key(check: Check, tmp_path: Path) -> None:
+    file = tmp_path / "fal-exporter.yaml"
+    file.write_text(
+        f"accounts:\n  - name: research\n    key: {ADMIN_KEY}\n  - name: ads\n    key: {API_KEY}\n", encoding="utf-8"
+    )
+    code, output = check("", "--config-file", str(file))
+    assert code == 1
+    research, ads = output.split("account ads: ")
+    assert problems(research) == []
+    assert problems(ads) == [SCOPE]
+
+
+def test_a_wrong_setting_is_exit_code_2(check: Check) -> None:
+    assert check("")[0] == 2  # no key at all
+    code, output = check(ADMIN_KEY, "--sources", "modles")
+    assert code == 2
+    assert "models" in output

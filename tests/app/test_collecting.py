@@ -1,0 +1,86 @@
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from multiprocessing import Pipe
+from typing import TYPE_CHECKING
+
+import pytest
+from app.conftest import MakeSettings
+
+from exporter.app.pipe import Begin, Receiving, Stop
+from exporter.metrics.publication import Publication
+from exporter.simulator import ADMIN_KEY
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+Started = tuple["subprocess.Popen[str]", "Connection[object, object]"]
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[], Started]]:
+    started: list[Started] = []
+
+    def go() -> Started:
+        ours, theirs = Pipe()
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "exporter.app.collecting", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        started.append((process, ours))
+        return started[-1]
+
+    yield go
+    for process, ours in started:
+        ours.close()
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def test_a_web_process_that_goes_before_it_began_is_no_traceback(start: Callable[[], Started]) -> None:
+    process, ours = start()
+    ours.close()
+    assert process.communicate(timeout=40)[1] == ""
+    assert process.returncode == 1
+
+
+def test_ctrl_c_is_left_to_the_web_process_and_its_word_is_obeyed(
+    start: Callable[[], Started], settings: MakeSettings
+) -> None:
+    process, ours = start()
+    ours.send(Begin(settings()))
+    receive = Receiving(ours)
+    assert isinstance(receive(), Publication)
+    process.send_signal(signal.SIGINT)
+    assert isinstance(receive(), Publication)
+    ours.send(Stop())
+    told = process.communicate(timeout=40)[1]
+    assert process.returncode == 0
+    assert "Traceback" not in told
+    assert ADMIN_KEY.partition(":")[2] not in told
+
+
+def test_it_ends_with_the_web_process(start: Callable[[], Started], settings: MakeSettings) -> None:
+    process, ours = start()
+    ours.send(Begin(settings()))
+    assert isinstance(Receiving(ours)(), Publication)
+    ours.close()
+    told = process.communicate(timeout=40)[1]
+    assert process.returncode in {0, 1}
+    assert "Traceback" not in told
+
+
+def test_an_unforeseen_error_is_a_sentence(start: Callable[[], Started], settings: MakeSettings) -> None:
+    process, ours = start()
+    # Settings are checked where they are read; whatever comes through all the same must not be a traceback.
+    ours.send(Begin(settings().model_copy(update={"labels": 7})))
+    told = Receiving(ours)()
+    assert not isinstance(told, Publication)
+    assert "an unexpected error, TypeError" in told.sentence
+    assert told.exit_code == 1
+    assert "Traceback" not in process.communicate(timeout=40)[1]

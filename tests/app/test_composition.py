@@ -1,0 +1,33 @@
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from app.conftest import MakeSettings
+
+from exporter.app.composition import client_of, open_left_half
+from exporter.charges import utc_now
+from exporter.fal import Silent
+from exporter.metrics.publication import Publication
+
+
+async def test_a_client_keeps_to_the_settings(settings: MakeSettings) -> None:
+    chosen = settings(request_timeout=timedelta(seconds=3), poll_deadline=timedelta(seconds=9), page_size=17)
+    client = client_of(chosen.accounts[0], chosen, Silent(), lambda: datetime(2026, 1, 1, tzinfo=UTC))
+    limits = client.limits
+    assert (limits.connect_timeout, limits.read_timeout) == (timedelta(seconds=3), timedelta(seconds=3))
+    assert (limits.deadline, limits.page_rows, limits.attempts) == (timedelta(seconds=9), 17, 1)
+    assert client.now() == datetime(2026, 1, 1, tzinfo=UTC)
+    await client.aclose()
+
+
+def discard(_: Publication) -> None:
+    pass
+
+
+async def test_other_labels_than_before_are_told(settings: MakeSettings) -> None:
+    with structlog.testing.capture_logs() as logs:
+        for labels in (("account", "model"), ("account", "model"), ("account", "app")):
+            half = await open_left_half(settings(labels=labels), emit=discard, clock=utc_now)
+            await half.close()
+    warned = [entry["event"] for entry in logs if entry["log_level"] == "warning"]
+    assert len(warned) == 1
+    assert "all counters start at 0 again" in warned[0]

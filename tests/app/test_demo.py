@@ -1,0 +1,85 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+from app.conftest import Publications
+from e2e.processes import free_port, parsed, wait_until
+
+from exporter.app.demo import live_line
+from exporter.metrics.exposition import Exposition
+from exporter.metrics.publication import AccountOverview, Overview, Publication, SourceOverview
+
+
+def test_the_demo_shows_where_to_look_moves_and_leaves_nothing_behind(
+    tmp_path: Path, program: Callable[[str, str], str]
+) -> None:
+    promtool = program("promtool", "prometheus")
+    port = free_port()
+    with (tmp_path / "output.txt").open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "exporter", "demo", "--listen", f"127.0.0.1:{port}", "--days", "1"],
+            env=os.environ | {"TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    began = time.monotonic()
+    url = f"http://127.0.0.1:{port}"
+
+    def told() -> str:
+        return (tmp_path / "output.txt").read_text()
+
+    def spend() -> float:
+        text = httpx.get(f"{url}/metrics", timeout=10).text
+        return sum(parsed(text).get("fal_spend_month_to_date_usd", {}).values())
+
+    try:
+        wait_until(lambda: f"{url}/metrics" in told(), "the addresses are told")
+        assert time.monotonic() - began < 20  # a few seconds, on a machine with nothing else to do
+        config = told().partition("Scrape it with:\n\n")[2].partition("\n\nCtrl-C")[0]
+        lines = [line.removeprefix("  ") for line in config.splitlines()]
+        (tmp_path / "prometheus.yml").write_text("\n".join(lines) + "\n")
+        subprocess.run(
+            [promtool, "check", "config", tmp_path / "prometheus.yml"], check=True, capture_output=True, timeout=30
+        )
+        assert f"127.0.0.1:{port}" in config
+        assert "This is a demo" in httpx.get(url, timeout=10).text
+
+        first = wait_until(spend, "there are figures")
+        wait_until(lambda: spend() != first, "the figures move")
+        process.send_signal(signal.SIGINT)
+        stopped = time.monotonic()
+        assert process.wait(20) == 0
+        assert time.monotonic() - stopped < 5
+    finally:
+        process.kill()
+        process.wait()
+    assert "Traceback" not in told()
+    assert re.search(r"month \$[\d,.]+  today \$", told())
+    assert {path.name for path in tmp_path.iterdir()} == {"output.txt", "prometheus.yml"}
+
+
+def line_of(*sources: SourceOverview) -> str:
+    account = AccountOverview("demo", sources, balance=24_500_000_000, month_to_date=1_234_567_890_123, today=10**9)
+    overview = Overview("1.2.3", (account,), series=12, charges=3456)
+    return live_line(Publication(1, datetime(2026, 11, 21, 22, 0, tzinfo=UTC), Exposition(), overview, ready=True))
+
+
+def test_the_live_line_says_what_is_known_and_what_fails() -> None:
+    models, serverless = (
+        SourceOverview("models", "", "up", history_progress=1.0),
+        SourceOverview("serverless", "", "failing", history_progress=0.5),
+    )
+    assert line_of(models) == ("22:00:00Z  month $1,234.57  today $1.00  balance $24.50  3,456 charges in 12 series")
+    assert "loading history  50%" in line_of(models, serverless)
+    assert line_of(models, serverless).endswith("failing: serverless")
+
+
+def test_the_live_line_is_there_before_anything_is_known(publication: Publications) -> None:
+    assert "loading history   0%" in live_line(publication())

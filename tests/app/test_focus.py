@@ -1,0 +1,212 @@
+import json
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from io import BytesIO, TextIOWrapper
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree as ET
+
+import pytest
+from focus.conftest import base_rows, to_csv
+
+from exporter.app.focus import UnreadableFileError, run_check, run_export, run_summary, window_of
+from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, UnitPrice, Window, decimal_of
+from exporter.cli import main
+from exporter.errors import ConfigurationError, LedgerError
+from exporter.focus.errors import WrongContentError
+from exporter.focus.reader import Reader
+from exporter.focus.totals import SummaryRow
+from exporter.ledger import Ledger, Rules
+
+NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
+OCTOBER = Window(datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC))
+FLUX = Dimensions("main", product="model_apis", model="fal-ai/flux", unit="image")
+APP = Dimensions("main", product="serverless", app="shop", environment="prod", gpu_class="H100", unit="second")
+Read = Callable[[], str]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "report.csv"
+    path.write_bytes(to_csv(base_rows()))
+    return path
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> tuple[str, int]:
+    """The address of a ledger with an October, and what it sums up to."""
+    address = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    ledger = Ledger(address, rules=Rules(), clock=lambda: NOW)
+    ledger.activate({"main": ("models", "serverless")})
+    total = 0
+    for number, (source, dimensions) in enumerate((("models", FLUX), ("serverless", APP))):
+        charges = []
+        for place, hour in enumerate(OCTOBER.hours()):
+            if place % 3 == number:
+                cost = 1_234_567 * place + 1
+                charges.append(Charge(hour, dimensions, Amounts(place * NANO // 7 + 1, place, cost + 5, 5, cost)))
+                total += cost
+        ledger.restate("main", source, OCTOBER, charges, at=NOW)
+    ledger.record_prices(
+        [UnitPrice("main", "model_apis", "fal-ai/flux", "", "", "image", OCTOBER.start, 25_000_000, 0)]
+    )
+    ledger.close()
+    return address, total
+
+
+class Printed(NamedTuple):
+    code: int
+    text: str
+
+
+def exported(address: str, path: Path, window: Window = OCTOBER, **changes: object) -> int:
+    given: dict[str, object] = {
+        "granularity": "hour",
+        "version": "1.2",
+        "omit_empty_columns": False,
+        "output": path,
+        "metadata_output": None,
+        "account": None,
+        "clock": lambda: NOW,
+    }
+    return run_export(address, window, **(given | changes))
+
+
+@pytest.mark.parametrize("granularity", ["hour", "day", "month"])
+@pytest.mark.parametrize("version", ["1.2", "1.3", "1.4"])
+def test_an_export_sums_up_to_the_ledger_and_passes_the_check(
+    granularity: str, version: str, ledger: tuple[str, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address, total = ledger
+    path = tmp_path / "out.csv"
+    assert exported(address, path, granularity=granularity, version=version) == 0
+    reader = Reader(SummaryRow)
+    rows = reader.feed(path.read_bytes()) + reader.finish()
+    assert sum(row.billed_cost for row in rows) == decimal_of(total)
+    assert len(rows) == {"hour": 496, "day": 62, "month": 2}[granularity]
+    assert run_check(str(path), version=version, output_format="text") == 0
+    assert "no findings" in capsys.readouterr().out
+
+
+def test_the_metadata_say_whether_every_hour_was_read(
+    ledger: tuple[str, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, described = tmp_path / "out.csv", tmp_path / "out.json"
+    exported(ledger[0], path, metadata_output=described)
+    told = json.loads(described.read_text())
+    assert (told["x_Content"]["Complete"], told["x_Content"]["BilledCost"]) == (True, str(decimal_of(ledger[1])))
+    assert capsys.readouterr().err == ""
+    later = Window(OCTOBER.start, OCTOBER.end + 3 * HOUR)
+    exported(ledger[0], path, later, metadata_output=described)
+    assert json.loads(described.read_text())["x_Content"]["Complete"] is False
+    assert "6 hours of this window have not been read" in capsys.readouterr().err
+
+
+def test_an_export_that_fails_leaves_the_old_file(ledger: tuple[str, int], tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    path.write_text("old")
+    with pytest.raises(ValueError, match="cannot be written"):
+        exported(ledger[0], path, version="1.1")
+    assert path.read_text() == "old"
+    assert sorted(it.suffix for it in tmp_path.iterdir() if it.name.startswith(".out")) == []
+    with pytest.raises(UnreadableFileError, match=r"--output: .* cannot be written"):
+        exported(ledger[0], tmp_path / "nowhere" / "out.csv")
+
+
+def test_an_export_needs_a_ledger_and_an_account(ledger: tuple[str, int], tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="there is no ledger"):
+        exported(f"sqlite:///{tmp_path / 'none.sqlite'}", tmp_path / "out.csv")
+    with pytest.raises(ConfigurationError, match="does not count the account 'other'"):
+        exported(ledger[0], tmp_path / "out.csv", account="other")
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ((None, None, None), "either --month, or both"),
+        (("2026-10", NOW, None), "either --month, or both"),
+        ((None, NOW, None), "either --month, or both"),
+        (("October", None, None), "'October' is no month"),
+        ((None, NOW, NOW + HOUR), "whole UTC hours"),
+        ((None, OCTOBER.end, OCTOBER.start), "ends after it starts"),
+    ],
+)
+def test_a_window_that_is_none_is_told(
+    given: tuple[str | None, datetime | None, datetime | None], sentence: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=sentence):
+        window_of(*given)
+
+
+def test_a_month_is_a_utc_month() -> None:
+    assert window_of("2026-10", None, None) == OCTOBER
+    assert window_of(None, OCTOBER.start, OCTOBER.end) == OCTOBER
+
+
+def test_a_check_tells_rule_line_and_value_in_every_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = base_rows()
+    rows[4] = rows[4] | {"BilledCost": "$4"}
+    path = tmp_path / "wrong.csv"
+    path.write_bytes(to_csv(rows))
+    assert run_check(str(path), version=None, output_format="text") == 1
+    text = capsys.readouterr().out
+    assert "number-format (must, 1 times)" in text
+    assert "line 6, BilledCost: '$4'" in text
+    assert run_check(str(path), version=None, output_format="json") == 1
+    (finding,) = json.loads(capsys.readouterr().out)["findings"]
+    assert (finding["rule"], finding["line"], finding["section"]) == ("number-format", 6, "Attributes: Numeric Format")
+    assert run_check(str(path), version=None, output_format="junit") == 1
+    suite = ET.fromstring(capsys.readouterr().out)  # noqa: S314  our own
+    failed = [case.get("name") for case in suite if case.find("failure") is not None]
+    assert (failed, suite.get("failures"), int(suite.get("tests", ""))) == (["number-format"], "1", len(suite))
+
+
+def test_a_summary_shows_exact_sums_and_what_is_missing_from_them(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_summary(str(file), output_format="text") == 0
+    text = capsys.readouterr().out
+    for wanted in ("USD 2025-10", "USD Credit", "USD fal Model APIs", "USD fal-ai/veo3", "USD in-202511", "-1.5"):
+        assert wanted in text
+    file.write_bytes(file.read_bytes().replace(b",-1.5,", b",abc,", 1))
+    assert run_summary(str(file), output_format="text") == 1
+    assert "1 rows could not be read and are NOT in these sums" in capsys.readouterr().out
+    assert run_summary(str(file), output_format="json") == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["rows"], told["unreadable_rows"], told["problems"][0]["column"]) == (31, 1, "BilledCost")
+
+
+def test_standard_input_is_read(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(to_csv(base_rows()))))
+    assert run_check("-", version=None, output_format="text") == 0
+    assert capsys.readouterr().out.startswith("standard input: FOCUS 1.2")
+
+
+def test_a_file_that_cannot_be_read_is_an_error_of_exit_code_2(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableFileError, match="No such file"):
+        run_check(str(tmp_path / "none.csv"), version=None, output_format="text")
+    page = tmp_path / "page.csv"
+    page.write_text("<html></html>\n")
+    with pytest.raises(WrongContentError, match="HTML"):
+        run_summary(str(page), output_format="text")
+    assert (UnreadableFileError.exit_code, WrongContentError.exit_code) == (2, 2)
+
+
+def test_the_commands_are_there_with_their_exit_codes(
+    file: Path,
+    ledger: tuple[str, int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert main(["focus", "check", str(file)]) == 0
+    assert main(["focus", "summary", str(file), "--format", "json"]) == 0
+    assert main(["focus", "check", str(tmp_path / "none.csv")]) == 2
+    monkeypatch.setenv("FAL_KEY", "id:secret")
+    out = tmp_path / "out.csv"
+    export = ["focus", "export", "--ledger-url", ledger[0], "--output", str(out)]
+    assert main([*export, "--month", "2026-10", "--granularity", "month", "--omit-empty-columns"]) == 0
+    assert len(out.read_text().splitlines()) == 3
+    assert main(export) == 2
+    assert "either --month, or both --start and --end" in capsys.readouterr().err

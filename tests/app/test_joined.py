@@ -1,0 +1,66 @@
+import asyncio
+import socket
+from collections.abc import Callable
+
+import httpx
+import pytest
+from app.conftest import MakeSettings
+from pydantic import SecretStr
+
+from exporter.app.joined import joined
+from exporter.errors import ConfigurationError, LedgerError
+from exporter.ledger import Ledger
+from exporter.settings import Listen
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(40):
+        while not condition():  # noqa: ASYNC110  what is waited for has no event
+            await asyncio.sleep(0.01)
+
+
+async def test_what_is_polled_is_served(settings: MakeSettings) -> None:
+    async with joined(settings(), notes=("A note.",)) as running:
+        await until(lambda: running.latest is not None and running.latest.ready)
+        async with httpx.AsyncClient(base_url=running.url, trust_env=False) as client:
+            assert (await client.get("/-/ready")).status_code == 200
+            assert "fal_spend_month_to_date_usd{" in (await client.get("/metrics")).text
+            assert "A note." in (await client.get("/")).text
+    async with httpx.AsyncClient(base_url=running.url, trust_env=False) as client:
+        with pytest.raises(httpx.ConnectError):
+            await client.get("/metrics")
+
+
+async def test_an_address_in_use_is_a_configuration_error(settings: MakeSettings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = Listen("127.0.0.1", taken.getsockname()[1])
+        with pytest.raises(ConfigurationError, match="cannot listen on"):
+            async with joined(settings(listen=listen)):
+                pass
+
+
+async def test_a_ledger_that_cannot_be_opened_leaves_the_address_free(settings: MakeSettings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(LedgerError, match="folder must exist"):
+        async with joined(
+            settings(listen=Listen("127.0.0.1", port), ledger_url=SecretStr("sqlite:////nowhere/at/all/ledger.sqlite"))
+        ):
+            pass
+    socket.create_server(("127.0.0.1", port)).close()
+
+
+async def test_a_collector_that_ends_by_itself_is_seen_and_its_error_told(
+    settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise LedgerError("the disk is full")
+
+    monkeypatch.setattr(Ledger, "activate", broken)
+
+    async def run() -> None:
+        async with joined(settings()) as running:
+            await until(running.collecting.done)
+
+    with pytest.raises(LedgerError, match="the disk is full"):
+        await run()

@@ -1,0 +1,203 @@
+"""An exporter whose clock and way to fal are the test's, and whose jobs run when the test says so.
+
+All else is what `serve` runs: the client and its sources, the ledger on a SQLite file in its own thread, the polls, the
+publisher, and the web application that answers a scrape. What is missing is APScheduler, whose clock cannot be moved,
+and the pipe between the two processes.
+"""
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import httpx
+from e2e.life.witness import Committed, KilledError, WitnessedLedger
+from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
+from starlette.types import Message
+
+from exporter.charges import Clock
+from exporter.fal import Client
+from exporter.ledger import Ledger, Rules
+from exporter.metrics.health import Health
+from exporter.metrics.publication import Publication
+from exporter.metrics.rendering import Rendered
+from exporter.schedule.account import PolledAccount
+from exporter.schedule.desk import LedgerDesk
+from exporter.schedule.outcomes import Outcomes
+from exporter.schedule.publisher import Publisher
+from exporter.schedule.windows import Reach
+from exporter.simulator import ADMIN_KEY
+from exporter.web.asgi import Application
+
+ACCOUNT = "life"
+SOURCES = ("models", "serverless")
+RETENTION = timedelta(days=14)
+"""Far shorter than any user would have it: the hours before last month are folded during the life."""
+
+_SCRAPE = {
+    "type": "http",
+    "method": "GET",
+    "path": "/metrics",
+    "headers": [(b"accept", b"application/openmetrics-text")],
+}
+
+
+class _UnpublishedHealth(Health):
+    """Counts as it should, and is left out of publications: writing its families would take most of their time."""
+
+    def rendered(self) -> Rendered:
+        return Rendered()
+
+
+class LeftHalf:
+    """One run of the exporter, from its start to its end; every run of a life has the same folder."""
+
+    def __init__(
+        self,
+        *,
+        fal: httpx.AsyncBaseTransport,
+        ledger: Path,
+        zone: ZoneInfo,
+        clock: Clock,
+        witness: Callable[[Committed], None],
+    ) -> None:
+        self._file = ledger
+        self._clock = clock
+        self._rules = Rules(zone=zone)
+        self._witness = witness
+        self._desk = LedgerDesk()
+        self._ledger: WitnessedLedger | None = None
+        health = _UnpublishedHealth(CollectorRegistry())
+        reach = Reach(timedelta(hours=48), timedelta(days=8), None, zone)
+        self._accounts: list[PolledAccount] = []
+        self._publisher = Publisher(
+            desk=self._desk, accounts=self._accounts, health=health, reach=reach, emit=self._emit
+        )
+        self._client = Client(
+            account=ACCOUNT,
+            key=lambda: SecretStr(ADMIN_KEY),
+            observer=health,
+            platform_url="http://fal/v1",
+            reporting_url="http://fal",
+            transport=fal,
+            now=clock,
+            sleep=_do_not_wait,
+        )
+        self.account = PolledAccount(
+            client=self._client,
+            sources=SOURCES,
+            desk=self._desk,
+            outcomes=Outcomes(health=health, clock=clock, changed=self._publisher.changed),
+            reach=reach,
+            with_api_key=False,
+            clock=clock,
+        )
+        self._accounts.append(self.account)
+        self._published: list[Publication] = []
+        self._scraped: list[int] = []
+        self._application = Application(on_scrape=self._scraped.append, clock=clock)
+
+    async def start(self) -> None:
+        """Open the ledger, publish what it holds, and poll as at every start."""
+        await self._desk.open(self._open)
+        await self._desk.run(partial(Ledger.activate, accounts={ACCOUNT: SOURCES}))
+        await self.publish()
+        for job in ("current", "history", "balance", "invoices"):
+            await self.run(job)
+        await self.publish()
+
+    async def run(self, job: str) -> None:
+        """Run one of the schedule's jobs."""
+        jobs: dict[str, Callable[[], Awaitable[object]]] = {
+            "current": self.account.poll_current,
+            "recent": self.account.poll_recent,
+            "deep": self.account.poll_deep,
+            "months": self.account.poll_months,
+            "history": self.account.load_history,
+            "balance": self.account.poll_balance,
+            "invoices": self.account.poll_invoices,
+            "retention": self._fold,
+        }
+        await jobs[job]()
+
+    @property
+    def is_up_to_date(self) -> bool:
+        """Whether the last poll of every source has succeeded."""
+        return all(polled.state == "up" for polled in self.account.polled if polled.name in SOURCES)
+
+    async def publish(self) -> None:
+        """Make a publication and serve it."""
+        await self._publisher.publish()
+        self._application.publish(self._published.pop())
+
+    async def scrape(self) -> bytes:
+        """Scrape as Prometheus does, and let the ledger know as the web process does."""
+        body = bytearray()
+
+        async def receive() -> Message:
+            return await asyncio.Future()
+
+        async def send(message: Message) -> None:
+            body.extend(message.get("body", b""))
+
+        await self._application(_SCRAPE, receive, send)
+        while self._scraped:
+            await self._desk.run(partial(Ledger.scraped, sequence=self._scraped.pop()))
+        return bytes(body)
+
+    async def stop(self) -> None:
+        """End in good order."""
+        await self._client.aclose()
+        await self._desk.close()
+
+    async def die(self, remains: Path) -> None:
+        """End as in a power failure: what is on the disk at this instant is all that remains, at another place."""
+        _copy(self._file, remains)
+        await self.stop()
+
+    async def die_in_a_transaction(self, remains: Path, job: str) -> None:
+        """Run a job that a power failure ends in the middle of its second restatement."""
+        if self._ledger is None:
+            raise RuntimeError("the exporter has not been started")
+
+        survived = 0
+
+        def dying() -> None:
+            nonlocal survived
+            if survived:
+                _copy(self._file, remains)
+                raise KilledError
+            survived += 1
+
+        self._ledger.dying = dying
+        try:
+            await self.run(job)
+        except KilledError:
+            await self.stop()
+        else:
+            raise RuntimeError(f"the job {job} has outlived its death")
+
+    def _open(self) -> Ledger:
+        self._ledger = WitnessedLedger(
+            f"sqlite:///{self._file}", rules=self._rules, clock=self._clock, witness=self._witness
+        )
+        return self._ledger
+
+    def _emit(self, publication: Publication) -> None:
+        self._published.append(publication)
+
+    async def _fold(self) -> None:
+        await self._desk.run(partial(Ledger.fold_before, horizon=self._clock() - RETENTION))
+
+
+def _copy(database: Path, to: Path) -> None:
+    for end in ("", "-wal"):
+        shutil.copyfile(f"{database}{end}", f"{to}{end}")
+
+
+async def _do_not_wait(seconds: float) -> None:
+    del seconds

@@ -1,0 +1,183 @@
+import asyncio
+import gzip
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from exporter.fal.client import Client
+from exporter.fal.errors import (
+    CallError,
+    DeadlineError,
+    FeatureError,
+    LockedError,
+    NotCsvError,
+    ScopeError,
+    SilenceError,
+    TooLargeError,
+    TruncatedError,
+)
+from exporter.fal.focus import Progress, download, fetch, file_name
+from exporter.fal.focus_request import FocusRequest, FocusRequestError
+from tests.fal.conftest import Answer, Bench, Fal, gzipped, refused
+
+PATH = "/v1/account/focus"
+INVOICE = FocusRequest(source="invoice", charge_month="2026-10")
+BODY = b"BilledCost,ChargeCategory\n" + b"1.5,Usage\n" * 20_000
+
+
+def csv(body: bytes = BODY, **options: object) -> Answer:
+    return Answer(body, headers=(("content-type", "text/csv; charset=utf-8"),), **options)
+
+
+async def body_of(client: Client, request: FocusRequest = INVOICE) -> list[bytes]:
+    return [piece async for piece in download(client, request)]
+
+
+async def test_a_report_comes_in_pieces_that_make_its_body(fal: Fal, bench: Bench) -> None:
+    fal.plays(PATH, csv(chunk=10_000))
+    pieces = await body_of(bench.client())
+    assert b"".join(pieces) == BODY
+    assert len(pieces) > 2
+    assert all(pieces)
+    assert fal.requests[0].query == {"source": ["invoice"], "charge_month": ["2026-10"]}
+    assert fal.requests[0].headers["accept"] == "text/csv"
+    assert bench.heard.codes == ["200"]
+
+
+async def test_a_report_is_never_whole_in_memory_and_larger_than_an_answer_may_be(fal: Fal, bench: Bench) -> None:
+    fal.plays(PATH, csv(chunk=10_000))
+    pieces = await body_of(bench.client(answer_bytes=50_000))
+    assert max(map(len, pieces)) < len(BODY)
+    assert sum(map(len, pieces)) == len(BODY)
+
+
+async def test_the_deadline_holds_for_the_body_and_for_what_is_done_with_it(fal: Fal, bench: Bench) -> None:
+    fal.plays(PATH, csv(chunk=10_000))
+    async with aclosing(download(bench.client(report_deadline=timedelta(minutes=5)), INVOICE)) as body:
+        await anext(body)
+        bench.time.elapsed += 301
+        with pytest.raises(DeadlineError):
+            await anext(body)
+
+
+async def test_it_is_tried_again_before_the_first_byte(fal: Fal, bench: Bench) -> None:
+    fal.plays(PATH, refused(429, retry_after="3"), refused(503), Answer(b"", promised=50), csv())
+    assert b"".join(await body_of(bench.client())) == BODY
+    assert bench.heard.codes == ["429", "503", "error", "200"]
+    assert len(bench.heard.retries) == 3
+    assert bench.time.slept[0] == 3.0
+
+
+async def test_a_body_that_breaks_off_is_truncated_and_not_begun_anew(fal: Fal, bench: Bench) -> None:
+    fal.plays(PATH, csv(promised=len(BODY) + 100))
+    with pytest.raises(TruncatedError):
+        await body_of(bench.client())
+    assert len(fal.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (refused(403, "authorization_error", "Admin scope is needed."), ScopeError),
+        (refused(403, "authorization_error", "FOCUS reports are not enabled for this account."), FeatureError),
+        (refused(403, message="User is locked. Reason: TOP_UP"), LockedError),
+        (Answer(b"<!DOCTYPE html><html>Sign in</html>"), NotCsvError),
+        (Answer(b"<html>", headers=(("content-type", "text/html"),)), NotCsvError),
+        (Answer(b'\xef\xbb\xbf {"error": {"type": "server_error"}}'), NotCsvError),
+        (csv(b""), NotCsvError),
+        (Answer(hangs=True), SilenceError),
+    ],
+)
+async def test_failures_are_told_apart(fal: Fal, bench: Bench, answer: Answer, kind: type[CallError]) -> None:
+    fal.plays(PATH, answer)
+    client = bench.client(
+        attempts=1,
+        read_timeout=timedelta(milliseconds=200),
+        report_deadline=timedelta(milliseconds=400),
+    )
+    with pytest.raises(kind):
+        await body_of(client)
+    assert ("TOP_UP" in answer.body.decode("utf-8", "replace")) == bool(client.locks.reasons)
+
+
+@pytest.mark.parametrize(
+    "answer", [csv(), gzipped(BODY), Answer(gzip.compress(BODY, 0), headers=(("content-encoding", "gzip"),))]
+)
+async def test_a_report_is_not_taken_in_beyond_its_limit(fal: Fal, bench: Bench, answer: Answer) -> None:
+    fal.plays(PATH, answer)
+    with pytest.raises(TooLargeError):
+        await body_of(bench.client(report_bytes=len(BODY) - 1))
+    assert b"".join(await body_of(bench.client(report_bytes=len(answer.body) + len(BODY)))) == BODY
+
+
+async def test_whoever_has_seen_enough_gives_the_place_to_others(fal: Fal, bench: Bench) -> None:
+    fal.plays(PATH, csv(chunk=1000))
+    client = bench.client(requests_at_once=1)
+    async with aclosing(download(client, INVOICE)) as body:
+        await anext(body)
+        second = asyncio.create_task(body_of(client))
+        await asyncio.sleep(0.02)
+        assert len(fal.requests) == 1
+    assert b"".join(await second) == BODY
+    assert bench.heard.codes == ["200", "200"]
+
+
+async def test_what_fal_would_refuse_is_never_sent(fal: Fal, bench: Bench) -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    with pytest.raises(FocusRequestError, match="more than 90 days"):
+        await body_of(bench.client(), FocusRequest(source="estimate", start=start, end=start + timedelta(days=91)))
+    assert fal.requests == []
+
+
+def contents(folder: Path) -> list[bytes]:
+    return [path.read_bytes() for path in sorted(folder.iterdir())]
+
+
+DAYS = FocusRequest(
+    source="estimate", start=datetime(2026, 10, 1, tzinfo=UTC), end=datetime(2026, 10, 4, tzinfo=UTC), timeframe="day"
+)
+
+
+async def test_a_fetch_goes_on_with_the_first_piece_that_is_missing(fal: Fal, bench: Bench, tmp_path: Path) -> None:
+    told: list[Progress] = []
+    fal.plays(PATH, csv(b"first\n"), csv(b"second", promised=100))
+    with pytest.raises(TruncatedError):
+        await fetch(bench.client(attempts=1), DAYS, tmp_path, longest=timedelta(days=1), told=told.append)
+    assert contents(tmp_path) == [b"first\n"]
+    assert (told[0].number, told[0].pieces, told[-1].number, told[-1].done) == (1, 3, 2, False)
+
+    fal.plays(PATH, csv(b"second\n"), csv(b"third\n"))
+    paths = await fetch(bench.client(), DAYS, tmp_path, longest=timedelta(days=1), told=told.append)
+    assert [path.read_bytes() for path in paths] == contents(tmp_path) == [b"first\n", b"second\n", b"third\n"]
+    assert [request.query["start"] for request in fal.requests] == [
+        ["2026-10-01T00:00:00Z"],
+        ["2026-10-02T00:00:00Z"],
+        ["2026-10-02T00:00:00Z"],
+        ["2026-10-03T00:00:00Z"],
+    ]
+
+
+async def test_a_fetch_without_resuming_begins_anew(fal: Fal, bench: Bench, tmp_path: Path) -> None:
+    fal.plays(PATH, csv(b"old\n"), csv(b"new\n"))
+    await fetch(bench.client(), INVOICE, tmp_path)
+    (path,) = await fetch(bench.client(), INVOICE, tmp_path, resume=False)
+    assert path.read_bytes() == b"new\n"
+
+
+@pytest.mark.parametrize(
+    ("request_", "name"),
+    [
+        (INVOICE, "focus-account-invoice-charged-2026-10.csv"),
+        (FocusRequest(source="invoice", billing_month="2026-11"), "focus-account-invoice-billed-2026-11.csv"),
+        (FocusRequest(source="invoice", expand="organization"), "focus-account-invoice-latest-by-team.csv"),
+        (DAYS, "focus-account-estimate-day-20261001T000000Z-20261004T000000Z.csv"),
+        (
+            FocusRequest(source="invoice", organization=True, team_username="../a b"),
+            "focus-organization-invoice-latest-%2e%2e%2fa%20b.csv",
+        ),
+    ],
+)
+def test_a_piece_has_a_name_of_its_own(request_: FocusRequest, name: str) -> None:
+    assert file_name(request_) == name

@@ -1,0 +1,86 @@
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import NamedTuple
+
+import pytest
+import structlog
+
+from exporter.fal.errors import CallError
+from exporter.fal.focus_report import FocusReports
+from exporter.fal.focus_request import FocusRequest
+from tests.fal.conftest import Answer, Bench, Fal, refused
+from tests.fal.focus_csv import report, usage
+
+PATH = "/v1/account/focus"
+INVOICE = FocusRequest(source="invoice")
+
+
+class Cost(NamedTuple):
+    billed_cost: Decimal
+    sku_id: str | None
+
+
+async def rows(reports: FocusReports, bench: Bench, rejected: Counter[str]) -> list[Cost]:
+    deadline = bench.clients[0].deadline()
+    return [row async for rows in reports.rows(Cost, INVOICE, deadline, rejected) for row in rows]
+
+
+def reports(bench: Bench, *, by_team: bool = False) -> FocusReports:
+    return FocusReports(bench.client(attempts=1), "focus", by_team=by_team)
+
+
+async def test_rows_of_any_number_of_pieces_are_read_exactly(fal: Fal, bench: Bench) -> None:
+    whole = report(*(usage(SkuId=f"a\n{number}", BilledCost=f"0.{number:030d}") for number in range(500)))
+    fal.plays(PATH, Answer(whole.body, headers=whole.headers, chunk=777))
+    found = await rows(reports(bench), bench, Counter())
+    assert found == [(Decimal(f"0.{number:030d}"), f"a\n{number}") for number in range(500)]
+
+
+async def test_rows_that_cannot_be_read_are_counted_and_the_first_is_shown(fal: Fal, bench: Bench) -> None:
+    fal.plays(PATH, report(usage(BilledCost="free"), usage(), usage(BilledCost="gratis")))
+    rejected: Counter[str] = Counter()
+    with structlog.testing.capture_logs() as logs:
+        found = await rows(reports(bench), bench, rejected)
+    assert [row.billed_cost for row in found] == [Decimal("0.32")]
+    assert rejected == {"unreadable": 2}
+    (shown,) = [entry for entry in logs if entry["event"] == "row_rejected"]
+    assert "line 2, BilledCost: 'free' is not a number" in shown["sample"]
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        refused(400, "validation_error", "expand: not an organization root"),
+        refused(403, "authorization_error", "This endpoint requires the root team."),
+        refused(403, "authorization_error", "expand is not enabled for this account"),
+        refused(404, "not_found", "no organization"),
+    ],
+)
+async def test_what_only_a_root_may_ask_for_gives_way_to_what_every_account_may(
+    fal: Fal, bench: Bench, refusal: Answer
+) -> None:
+    fal.plays(PATH, refusal, report(usage()))
+    assert len(await rows(reports(bench, by_team=True), bench, Counter())) == 1
+    assert [request.query.get("expand") for request in fal.requests] == [["organization"], None]
+
+
+@pytest.mark.parametrize(
+    "refusal", [refused(401), refused(403, message="User is locked. Reason: TOP_UP"), refused(500)]
+)
+async def test_any_other_failure_decides_nothing_about_teams(fal: Fal, bench: Bench, refusal: Answer) -> None:
+    fal.plays(PATH, refusal, report(usage()))
+    made = reports(bench, by_team=True)
+    with pytest.raises(CallError):
+        await rows(made, bench, Counter())
+    assert await rows(made, bench, Counter())
+    assert [request.query.get("expand") for request in fal.requests] == [["organization"], ["organization"]]
+
+
+async def test_a_report_of_another_window_is_asked_for_as_it_is(fal: Fal, bench: Bench) -> None:
+    fal.plays(PATH, report())
+    start = datetime(2026, 11, 1, tzinfo=UTC)
+    request = FocusRequest(source="estimate", start=start, end=start + timedelta(hours=1))
+    made = reports(bench)
+    assert [row async for row in made.rows(Cost, request, bench.clients[0].deadline(), Counter())] == [[], []]
+    assert fal.requests[0].query["start"] == ["2026-11-01T00:00:00Z"]

@@ -1,0 +1,134 @@
+from datetime import datetime, timedelta
+
+import pytest
+
+from exporter.charges import NANO, Amounts, Window
+from exporter.fal.errors import FeatureError, NotCsvError, ShapeError, TruncatedError
+from exporter.fal.focus_usage import FocusUsage
+from exporter.fal.reading import Reading
+from tests.fal.conftest import Answer, Bench, Fal, refused
+from tests.fal.focus_csv import report, usage
+
+PATH = "/v1/account/focus"
+
+
+async def read(bench: Bench, window: Window) -> Reading:
+    return await FocusUsage(bench.client(attempts=1)).read(window, with_api_key=True)
+
+
+async def test_the_hourly_estimate_of_the_window_is_asked_for_team_by_team(
+    fal: Fal, bench: Bench, window: Window
+) -> None:
+    fal.plays(PATH, report())
+    reading = await read(bench, window)
+    assert fal.requests[0].query == {
+        "source": ["estimate"],
+        "start": ["2026-11-21T10:00:00Z"],
+        "end": ["2026-11-21T12:00:00Z"],
+        "timezone": ["UTC"],
+        "timeframe": ["hour"],
+        "bound_to_timeframe": ["false"],
+        "expand": ["organization"],
+    }
+    assert (reading.account, reading.source, reading.window) == ("prod", "focus", window)
+    assert (reading.charges, reading.prices, reading.rejected) == ((), (), {})
+
+
+async def test_a_row_becomes_a_charge_with_its_price(fal: Fal, bench: Bench, window: Window, hour: datetime) -> None:
+    fal.plays(PATH, report(usage()))
+    reading = await read(bench, window)
+    (charge,) = reading.charges
+    assert charge.hour == hour
+    assert charge.dimensions == ("prod", "acme", "model_apis", "fal-ai/flux/dev", "", "", "", "image", "")
+    assert charge.amounts == Amounts(4 * NANO, 0, 400_000_000, 80_000_000, 320_000_000)
+    (price,) = reading.prices
+    assert price == (*("prod", "model_apis", "fal-ai/flux/dev", "", "", "image"), hour, 100_000_000, 20 * NANO)
+
+
+async def test_rows_that_split_a_charge_are_summed_and_one_below_zero_takes_back(
+    fal: Fal, bench: Bench, window: Window, hour: datetime
+) -> None:
+    back = usage(BilledCost="-0.1", EffectiveCost="-1E-1", ListCost="-0.1", ConsumedQuantity="-1")
+    later = {"ChargePeriodStart": "2026-11-21 11:00:00", "ChargePeriodEnd": "2026-11-21T12:00:00+00:00"}
+    fal.plays(PATH, report(usage(), usage(), back, usage(**later)))
+    reading = await read(bench, window)
+    assert [(it.hour, it.amounts.cost, it.amounts.quantity) for it in reading.charges] == [
+        (hour, 540_000_000, 7 * NANO),
+        (hour + timedelta(hours=1), 320_000_000, 4 * NANO),
+    ]
+    assert reading.rejected == {}
+
+
+async def test_prepaid_usage_counts_by_its_effective_cost(fal: Fal, bench: Bench, window: Window) -> None:
+    without = {name: value for name, value in usage().items() if name not in {"EffectiveCost", "ListCost"}}
+    fal.plays(PATH, report(usage(BilledCost="0")))
+    assert [it.amounts.cost for it in (await read(bench, window)).charges] == [320_000_000]
+    fal.plays(PATH, report(without))
+    assert [it.amounts[2:] for it in (await read(bench, window)).charges] == [(320_000_000, 0, 320_000_000)]
+
+
+async def test_what_is_no_usage_is_no_charge(fal: Fal, bench: Bench, window: Window) -> None:
+    fal.plays(PATH, report(usage(ChargeCategory="Credit", BilledCost="-5"), usage(ChargeCategory="Tax")))
+    reading = await read(bench, window)
+    assert (reading.charges, reading.rejected) == ((), {})
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"ChargePeriodStart": "2026-11-21T09:00:00Z"}, "outside_window"),
+        ({"ChargePeriodStart": "2026-11-21T12:00:00Z"}, "outside_window"),
+        ({"ChargePeriodStart": "2026-11-21T10:30:00Z"}, "bucket"),
+        ({"ChargePeriodEnd": "2026-11-21T12:00:00Z"}, "bucket"),
+        ({"BillingCurrency": "EUR"}, "currency"),
+        ({"EffectiveCost": "1E15"}, "out_of_range"),
+        ({"EffectiveCost": "-1", "BilledCost": "-1"}, "negative"),
+        ({"BilledCost": "twelve"}, "unreadable"),
+        ({"BilledCost": ""}, "unreadable"),
+        ({"ChargePeriodStart": "yesterday"}, "unreadable"),
+    ],
+)
+async def test_rows_that_cannot_be_charges_are_left_out_and_counted(
+    fal: Fal, bench: Bench, window: Window, changes: dict[str, str], reason: str
+) -> None:
+    fal.plays(PATH, report(usage(SkuId="good"), usage(SkuId="bad", **changes)))
+    reading = await read(bench, window)
+    assert [it.dimensions.model for it in reading.charges] == ["good"]
+    assert reading.rejected == {reason: 1}
+
+
+async def test_the_sum_of_two_large_rows_is_checked(fal: Fal, bench: Bench, window: Window) -> None:
+    fal.plays(PATH, report(usage(EffectiveCost="9E9"), usage(EffectiveCost="9E9")))
+    reading = await read(bench, window)
+    assert (reading.charges, reading.rejected) == ((), {"out_of_range": 1})
+
+
+async def test_a_key_that_may_not_see_teams_reads_the_account_alone_and_from_then_on(
+    fal: Fal, bench: Bench, window: Window
+) -> None:
+    refusal = refused(403, "authorization_error", "expand=organization needs the root team.")
+    fal.plays(PATH, refusal, report(usage(SubAccountName="")))
+    source = FocusUsage(bench.client(attempts=1))
+    for _ in range(2):
+        reading = await source.read(window, with_api_key=False)
+        assert [it.dimensions.team for it in reading.charges] == [""]
+    assert [request.query.get("expand") for request in fal.requests] == [["organization"], None, None]
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (refused(403, "authorization_error", "FOCUS reports are not enabled for this account."), FeatureError),
+        (Answer(b"a,b\n1,2\n"), NotCsvError),
+        (Answer(b"ContractCommitmentId,ContractId\n"), NotCsvError),
+        (Answer(b"BilledCost,BillingCurrency\n1,USD\n"), ShapeError),
+        (Answer(report(usage(), usage()).body[:-30]), TruncatedError),
+    ],
+)
+async def test_a_report_that_is_none_is_a_failure_and_no_empty_reading(
+    fal: Fal, bench: Bench, window: Window, answer: Answer, kind: type[Exception]
+) -> None:
+    fal.plays(PATH, answer)
+    with pytest.raises(kind) as caught:
+        await read(bench, window)
+    assert "GET /account/focus of account 'prod' failed" in str(caught.value)

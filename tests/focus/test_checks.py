@@ -1,0 +1,253 @@
+import csv
+import io
+from collections.abc import Callable
+from decimal import Decimal
+
+import pytest
+from focus.conftest import FileRow, base_rows, header, to_csv
+
+from exporter.focus import checks
+from exporter.focus.checks import RULES, Checker, Report
+from exporter.focus.errors import TruncatedFileError, WrongContentError
+
+
+def check(data: bytes, version: str | None = None, piece: int = 700) -> Report:
+    checker = Checker(version)
+    for start in range(0, len(data), piece):
+        checker.feed(data[start : start + piece])
+    return checker.finish()
+
+
+def found(data: bytes, version: str | None = None) -> set[str]:
+    return {rule.id for rule in check(data, version).findings.counts}
+
+
+Mutation = Callable[[], bytes]
+
+
+def everywhere(column: str, change: Callable[[str], str]) -> Mutation:
+    """Change a column in every row that fills it."""
+    return lambda: to_csv([row | {column: change(row[column])} if row.get(column) else row for row in base_rows()])
+
+
+def once(column: str, value: str, where: Callable[[FileRow], bool] = lambda _: True) -> Mutation:
+    """Change a column in the fourth of the rows that are meant."""
+
+    def mutate() -> bytes:
+        rows = base_rows()
+        place = [number for number, row in enumerate(rows) if where(row)][:4][-1]
+        rows[place] = rows[place] | {column: value}
+        return to_csv(rows)
+
+    return mutate
+
+
+def without(column: str) -> Mutation:
+    return lambda: to_csv(base_rows(), [name for name in header() if name != column])
+
+
+def renamed(column: str, name: str) -> Mutation:
+    return lambda: to_csv(base_rows()).replace(column.encode(), name.encode(), 1)
+
+
+def several(changes: dict[str, str], where: Callable[[FileRow], bool]) -> Mutation:
+    def mutate() -> bytes:
+        rows = base_rows()
+        place = next(number for number, row in enumerate(rows) if where(row))
+        rows[place] = rows[place] | changes
+        return to_csv(rows)
+
+    return mutate
+
+
+def category(name: str) -> Callable[[FileRow], bool]:
+    return lambda row: row["ChargeCategory"] == name
+
+
+COSTS = ("BilledCost", "EffectiveCost", "ContractedCost", "ListCost", "PricingCurrencyEffectiveCost")
+DATES = ("ChargePeriodStart", "ChargePeriodEnd", "BillingPeriodStart", "BillingPeriodEnd")
+
+
+def whole_costs() -> bytes:
+    return to_csv([row | {name: str(round(Decimal(row[name]))) for name in COSTS} for row in base_rows()])
+
+
+def all_dates(change: Callable[[str], str]) -> Mutation:
+    return lambda: to_csv([row | {name: change(row[name]) for name in DATES} for row in base_rows()])
+
+
+def duplicate() -> bytes:
+    rows = base_rows()
+    return to_csv([*rows, rows[3]])
+
+
+WRONG: dict[str, tuple[Mutation, str]] = {
+    "01 a mandatory column is missing": (without("BilledCost"), "column-missing"),
+    "02 a cost is null": (once("BilledCost", ""), "null-not-allowed"),
+    "03 an unknown charge category": (once("ChargeCategory", "Usages"), "allowed-value"),
+    "04 dates with a blank": (all_dates(lambda it: it.replace("T", " ").replace("Z", "")), "date-format"),
+    "05 dates without time": (all_dates(lambda it: it[:10]), "date-format"),
+    "06 dates with an offset of nothing": (all_dates(lambda it: it.replace("Z", "+00:00")), "date-format"),
+    "08 one date that is none": (once("ChargePeriodStart", "yesterday"), "date-format"),
+    "09 dates with an offset": (all_dates(lambda it: it.replace("Z", "-07:00")), "date-format"),
+    "10 costs cut to whole numbers": (whole_costs, "list-cost-product"),
+    "12 an exponent with a plus": (once("BilledCost", "4.2E+3"), "number-format"),
+    "13 a plus sign": (once("BilledCost", "+4.2"), "number-format"),
+    "14 thousands separated": (once("BilledCost", "1,234.5"), "number-format"),
+    "15 a currency sign": (once("BilledCost", "$4.2"), "number-format"),
+    "16 a negative unit price": (once("ListUnitPrice", "-0.025"), "price-negative"),
+    "17 a cost a cent off": (
+        several({"ContractedCost": "0.0325"}, category("Usage")),
+        "contracted-cost-product",
+    ),
+    "21 NULL in words": (once("ChargeClass", "NULL"), "null-as-text"),
+    "22 a placeholder": (once("SkuPriceId", "N/A"), "null-as-text"),
+    "23 an empty string in quotes": (
+        lambda: to_csv(base_rows()).replace(b",,", b',"",', 3),
+        "null-as-text",
+    ),
+    "24 a currency in lower case": (once("BillingCurrency", "usd"), "currency-code"),
+    "25 a currency that is none": (once("BillingCurrency", "US$"), "currency-code"),
+    "26 a unit in other words": (once("PricingUnit", "images used"), "unit-format"),
+    "26b a unit in lower case": (once("ConsumedUnit", "images"), "unit-format"),
+    "27 a subcategory of another category": (once("ServiceSubcategory", "Virtual Machines"), "subcategory-parent"),
+    "27b an unknown subcategory": (once("ServiceSubcategory", "Pictures"), "allowed-value"),
+    "28 somebody else invoices": (once("InvoiceIssuerName", "Reseller"), "issuer-bills"),
+    "29 a period that ends before it starts": (once("ChargePeriodEnd", "2025-10-01T00:00:00Z"), "period-order"),
+    "30 an inclusive end": (once("ChargePeriodEnd", "2025-10-01T23:59:59Z"), "period-end-exclusive"),
+    "31 a tax with a quantity": (
+        several({"PricingQuantity": "1.0", "PricingUnit": "Units"}, category("Tax")),
+        "tax-unpriced",
+    ),
+    "32 a row twice": (duplicate, "duplicate-row"),
+    "33 tags that are no JSON": (once("Tags", "app=shop"), "json-format"),
+    "33b tags in tags": (once("Tags", '{"app": {"name": "shop"}}'), "json-format"),
+    "35 a custom column without prefix": (renamed("x_Environment", "Environment"), "column-custom-prefix"),
+    "36 a credit whose costs differ": (
+        several({"EffectiveCost": "-1.0", "PricingCurrencyEffectiveCost": "-1.0"}, category("Credit")),
+        "credit-effective-cost",
+    ),
+    "37 usage without a quantity": (once("PricingQuantity", ""), "quantity-needed"),
+    "38 usage without what was consumed": (once("ConsumedQuantity", ""), "consumed-quantity"),
+    "39 an unknown charge class": (once("ChargeClass", "Normal"), "allowed-value"),
+    "40 an unknown frequency": (once("ChargeFrequency", "Monthly"), "allowed-value"),
+    "41 a purchase by usage": (once("ChargeCategory", "Purchase"), "purchase-frequency"),
+    "42 an unknown pricing category": (once("PricingCategory", "On-Demand"), "allowed-value"),
+    "43 a sub account without a name": (once("SubAccountName", ""), "null-together"),
+    "44 a quantity without a unit": (once("PricingUnit", ""), "null-together"),
+    "45 a price of two SKUs": (once("SkuId", "fal-ai/other"), "sku-price-parent"),
+    "46 a service in two categories": (
+        several({"ServiceCategory": "Compute", "ServiceSubcategory": "Containers"}, category("Usage")),
+        "service-category",
+    ),
+    "48 a column in lower case": (renamed("BilledCost", "billedcost"), "column-missing"),
+    "49 a number from a float": (once("BilledCost", "27.339198999999997"), "number-float-noise"),
+    "50 usage without a price": (once("ListUnitPrice", ""), "unit-price-needed"),
+    "51 Latin-1": (
+        lambda: to_csv(base_rows()).replace(b"Team 1", b"\xc4quipe", 1),
+        "encoding",
+    ),
+    "52 a header alone": (lambda: to_csv([]), "no-rows"),
+    "a second currency in an invoice": (once("BillingCurrency", "EUR"), "invoice-currency"),
+    "usage outside its billing period": (
+        several({"ChargePeriodStart": "2025-09-30T23:00:00Z"}, category("Usage")),
+        "period-containment",
+    ),
+    "a row with a field too many": (lambda: to_csv(base_rows()) + b",".join([b"1"] * 90) + b"\n", "csv-record"),
+    "a tag twice": (once("Tags", '{"app": "a", "app": "b"}'), "json-format"),
+    "a status without its commitment": (once("CommitmentDiscountStatus", "Used"), "commitment-id"),
+    "a pricing currency that differs from itself": (
+        once("PricingCurrencyListUnitPrice", "0.5"),
+        "pricing-currency-equal",
+    ),
+}
+
+
+@pytest.mark.parametrize(("mutate", "rule"), WRONG.values(), ids=WRONG)
+def test_a_mutation_is_found_by_the_rule_it_breaks(mutate: Mutation, rule: str) -> None:
+    assert rule in found(mutate(), "1.2")
+
+
+def reversed_columns() -> bytes:
+    return to_csv(base_rows(), header()[::-1])
+
+
+VALID: dict[str, Mutation] = {
+    "00 the base file": lambda: to_csv(base_rows()),
+    "07 dates with a fraction of nothing": all_dates(lambda it: it.replace("Z", ".000Z")),
+    "11 an exponent": everywhere("ListUnitPrice", lambda it: f"{Decimal(it).scaleb(7):f}E-7"),
+    "18 a byte order mark": lambda: b"\xef\xbb\xbf" + to_csv(base_rows()),
+    "19 CRLF": lambda: to_csv(base_rows(), terminator="\r\n"),
+    "20 a line end within a field": once("ChargeDescription", "flux,\nby image"),
+    "33c tags of every scalar kind": once("Tags", '{"a": "b", "c": true, "d": 1.5, "e": null}'),
+    "34 an account of digits": everywhere("BillingAccountId", lambda _: "123456789012"),
+    "47 columns in another order": reversed_columns,
+    "a number of thirty decimals": everywhere("x_FalUnit", lambda _: f"0.{'123456789' * 3}123"),
+}
+
+
+@pytest.mark.parametrize("mutate", VALID.values(), ids=VALID)
+def test_what_is_valid_is_not_flagged(mutate: Mutation) -> None:
+    assert found(mutate()) == set()
+
+
+def test_the_line_of_a_finding_is_the_first_of_its_row_even_after_quoted_line_ends() -> None:
+    rows = base_rows()
+    rows[0] = rows[0] | {"ChargeDescription": "a\nb\nc"}
+    rows[2] = rows[2] | {"BilledCost": "$1", "ChargeDescription": "d\ne"}
+    (finding,) = check(to_csv(rows)).findings.kept
+    assert (finding.rule.id, finding.line, finding.column, finding.value) == ("number-format", 6, "BilledCost", "$1")
+
+
+def test_findings_are_all_counted_but_kept_in_part() -> None:
+    checker = Checker(keep=2)
+    checker.feed(everywhere("Tags", lambda _: "none of it")())
+    report = checker.finish()
+    assert (sum(report.findings.counts.values()), len(report.findings.kept)) == (30, 2)
+
+
+def test_a_version_has_its_own_columns_and_rules() -> None:
+    data = to_csv(base_rows())
+    assert check(data).version == "1.2"
+    assert found(data, "1.4") == {"column-missing", "column-version"}
+    assert "column-version" in found(data, "1.1")
+    unpriced = several({"SkuPriceId": "", "ChargeClass": "Correction"}, category("Usage"))()
+    assert found(unpriced, "1.2") == set()
+    assert "price-without-sku-price" in found(unpriced, "1.3")
+
+
+def test_invoices_are_summed_up_to_the_last_digit() -> None:
+    rows = [row | {"InvoiceId": f"in-{place % 2}"} for place, row in enumerate(base_rows())]
+    wanted = [sum(Decimal(row["BilledCost"]) for row in rows if row["InvoiceId"] == f"in-{place}") for place in (0, 1)]
+    assert check(to_csv(rows)).invoices == {("in-0", "USD"): wanted[0], ("in-1", "USD"): wanted[1]}
+
+
+def test_beyond_its_reach_a_duplicate_is_missed_and_the_report_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "DUPLICATE_REACH", 5)
+    rows = base_rows()
+    report = check(to_csv([*rows[:20], rows[15], rows[0]]))
+    assert {rule.id: count for rule, count in report.findings.counts.items()} == {"duplicate-row": 1}
+    assert report.notes == ["duplicates were looked for within 5 rows of each other"]
+
+
+def test_a_file_that_was_cut_off_is_an_error() -> None:
+    data = to_csv(base_rows())
+    with pytest.raises(TruncatedFileError, match="ends inside line 33"):
+        check(data[:-200])
+    with pytest.raises(TruncatedFileError, match="inside the quoted field"):
+        check(data[: data.rfind(b"shop")])
+
+
+def test_a_file_of_nothing_is_an_error() -> None:
+    with pytest.raises(WrongContentError, match="empty"):
+        check(b"")
+
+
+def test_every_rule_has_an_id_of_its_own_and_a_section() -> None:
+    assert len({rule.id for rule in RULES}) == len(RULES)
+    assert all(rule.section and rule.says for rule in RULES)
+
+
+def test_the_base_file_is_read_by_the_standard_library_as_it_was_meant() -> None:
+    read = list(csv.DictReader(io.StringIO(to_csv(base_rows()).decode())))
+    assert [{name: value for name, value in row.items() if value} for row in read] == base_rows()

@@ -1,0 +1,287 @@
+import tracemalloc
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import NamedTuple
+
+import pytest
+from focus.conftest import FileRow, base_rows, header, to_csv
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.focus import plain, shape
+from exporter.focus.errors import FocusError, MissingColumnError, TruncatedFileError, WrongContentError
+from exporter.focus.plain import PlainLines
+from exporter.focus.problems import Problem
+from exporter.focus.reader import Reader
+
+
+class Wanted(NamedTuple):
+    billed_cost: Decimal
+    charge_period_start: datetime
+    charge_category: str
+    sku_id: str | None
+    pricing_quantity: Decimal | None
+    tags: str | None
+    charge_description: str | None
+    x_fal_unit: str | None
+    service_provider_name: str | None
+
+
+def read(data: bytes, piece: int = 10_000) -> tuple[list[Wanted], Reader[Wanted]]:
+    reader, rows = Reader(Wanted), []
+    for start in range(0, len(data), piece):
+        rows += reader.feed(data[start : start + piece])
+    return rows + reader.finish(), reader
+
+
+def wanted(row: FileRow) -> Wanted:
+    return Wanted(
+        Decimal(row["BilledCost"]),
+        datetime.fromisoformat(row["ChargePeriodStart"]),
+        row["ChargeCategory"],
+        row.get("SkuId"),
+        Decimal(row["PricingQuantity"]) if "PricingQuantity" in row else None,
+        row.get("Tags"),
+        row.get("ChargeDescription"),
+        row.get("x_FalUnit"),
+        row["ProviderName"],
+    )
+
+
+@pytest.mark.parametrize("piece", [1, 100, 10_000])
+@pytest.mark.parametrize("terminator", ["\n", "\r\n"])
+def test_rows_are_typed_exact_and_in_order_whatever_the_pieces(piece: int, terminator: str) -> None:
+    rows, reader = read(to_csv(base_rows(), terminator=terminator), piece)
+    assert rows == [wanted(row) for row in base_rows()]
+    assert (reader.rows, reader.problems.rows, reader.naive_dates) == (32, 0, 0)
+    assert all(row.charge_period_start.tzinfo is UTC for row in rows)
+
+
+def test_columns_are_found_in_any_order() -> None:
+    rows, _ = read(to_csv(base_rows(), header()[::-1]))
+    assert rows == [wanted(row) for row in base_rows()]
+
+
+def test_a_column_that_is_absent_is_none() -> None:
+    rows, _ = read(to_csv(base_rows(), [name for name in header() if name not in {"SkuId", "x_FalUnit"}]))
+    assert {(row.sku_id, row.x_fal_unit) for row in rows} == {(None, None)}
+
+
+def test_a_column_that_is_needed_and_absent_is_an_error() -> None:
+    with pytest.raises(MissingColumnError, match=r"no column BilledCost; it is a 1\.2 file"):
+        read(to_csv(base_rows(), [name for name in header() if name != "BilledCost"]))
+
+
+@pytest.mark.parametrize("null", ["", "NULL", "null", '""'])
+def test_nulls_come_as_empty_quoted_empty_or_in_words(null: str) -> None:
+    data = to_csv([row | {"SkuId": "@", "PricingQuantity": "@"} for row in base_rows()]).replace(b"@", null.encode())
+    assert {(row.sku_id, row.pricing_quantity) for row in read(data)[0]} == {(None, None)}
+
+
+@pytest.mark.parametrize(
+    ("text", "hour", "naive"),
+    [
+        ("2025-10-01T06:00:00Z", 6, False),
+        ("2025-10-01T06:00:00.000Z", 6, False),
+        ("2025-10-01 06:00:00", 6, True),
+        ("2025-10-01T06:00", 6, True),
+        ("2025-10-01T06:00:00-07:00", 13, False),
+        ("2025-10-01 06:00:00+0530", 0, False),
+        ("2025-10-01 06:00:00 UTC", 6, False),
+        ("2025-10-01", 0, True),
+    ],
+)
+def test_dates_are_read_as_they_are_met_and_naive_ones_are_counted(text: str, hour: int, naive: bool) -> None:  # noqa: FBT001  a case
+    rows, reader = read(to_csv([row | {"ChargePeriodStart": text} for row in base_rows()]))
+    assert {row.charge_period_start.hour for row in rows} == {hour}
+    assert reader.naive_dates == (32 if naive else 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("4.2E-7", "0.00000042"),
+        ("4.2E+3", "4200"),
+        ("1e2", "100"),
+        ("+4.2", "4.2"),
+        ("-0.000000000000000000000000000001", "-0.000000000000000000000000000001"),
+        ("12345678901234567890.123456789012345678", "12345678901234567890.123456789012345678"),
+    ],
+)
+def test_numbers_are_exact(text: str, value: str) -> None:
+    rows, _ = read(to_csv([base_rows()[0] | {"BilledCost": text}]))
+    assert rows[0].billed_cost == Decimal(value)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("BilledCost", "1,234.5", "is not a number"),
+        ("BilledCost", "$5", "is not a number"),
+        ("BilledCost", "NaN", "is not a number"),
+        ("BilledCost", "1_000", "is not a number"),
+        ("BilledCost", "٣", "is not a number"),
+        ("BilledCost", "1E99", "has more than 60 places"),
+        ("BilledCost", "", "is empty, and must not be"),
+        ("PricingQuantity", "many", "is not a number"),
+        ("ChargePeriodStart", "01/10/2025", "is not a date"),
+        ("ChargePeriodStart", "2025-02-30T00:00:00Z", "is not a date of the calendar"),
+        ("ChargePeriodStart", "0001-01-01T00:00:00+09:00", "is not a date of the calendar"),
+    ],
+)
+def test_what_cannot_be_read_is_told_with_line_column_value_and_reason(column: str, value: str, reason: str) -> None:
+    rows = base_rows()
+    rows[5] = rows[5] | {column: value}
+    found, reader = read(to_csv(rows))
+    assert len(found) == len(rows) - 1
+    assert reader.problems.first == [Problem(7, column, value, reason)]
+    assert (reader.problems.rows, sum(reader.problems.counts.values())) == (1, 1)
+
+
+def test_a_row_with_too_few_fields_is_left_out_and_told() -> None:
+    lines = to_csv(base_rows()).splitlines(keepends=True)
+    found, reader = read(b"".join([*lines[:4], b"1.0,a\n", *lines[4:]]))
+    assert len(found) == 32
+    assert str(reader.problems.first[0]) == "line 5: has 2 fields, the header 59"
+
+
+def test_bytes_that_are_no_utf8_are_told_even_in_columns_that_are_not_wanted() -> None:
+    data = to_csv(base_rows()).replace(b"Team 1", b"\xc4quipe", 1)
+    found, reader = read(data)
+    assert len(found) == 31
+    assert [(it.line, it.column, it.reason) for it in reader.problems.first] == [(3, "SubAccountName", "is not UTF-8")]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "empty"),
+        (b"\xef\xbb\xbf", "empty"),
+        (b"<!DOCTYPE html>\n<html></html>\n", "HTML"),
+        (b'{"error": {"type": "not_found", "message": "FOCUS reports are off."}}', "it says: FOCUS reports are off."),
+        (b'{"detail": "Invalid API key"}\n', "it says: Invalid API key"),
+        (b"\x1f\x8b\x08rest\n", "gzip"),
+        (b"PK\x03\x04rest\n", "ZIP"),
+        (b"\xff\xfeB\x00i\x00\n", "UTF-16"),
+        (b"name,price\nflux,1\n", "no column of FOCUS"),
+        (b"billedcost,BILLINGCURRENCY\n1,USD\n", "case-sensitive"),
+        (b"BilledCost,Tags,BilledCost\n", "more than once"),
+        (b"ContractCommitmentId,ContractCommitmentCategory,ContractId,BillingCurrency\n", "Contract Commitment"),
+        (b"BillingPeriodStart,BillingPeriodEnd,BillingPeriodStatus,BillingPeriodCreated\n", "Billing Period"),
+        (b"BilledCost,InvoiceDetailGrain,InvoiceIssueStatus,ChargeCategory\n", "Invoice Detail"),
+    ],
+)
+def test_what_is_no_cost_and_usage_file_is_an_error_that_says_what_it_is(data: bytes, message: str) -> None:
+    with pytest.raises(WrongContentError, match=message):
+        read(data)
+
+
+def test_a_truncated_file_is_an_error() -> None:
+    data = to_csv(base_rows())
+    with pytest.raises(TruncatedFileError, match="ends inside line 33"):
+        read(data[:-200])
+    with pytest.raises(TruncatedFileError, match="inside the quoted field"):
+        read(data[: data.rfind(b"shop")])
+    reader = Reader(Wanted)
+    reader.feed(data)
+    with pytest.raises(TruncatedFileError, match="of 99,999 bytes have come"):
+        reader.finish(99_999)
+
+
+def test_a_last_line_without_line_feed_is_a_row_if_it_is_whole() -> None:
+    assert len(read(to_csv(base_rows()).rstrip(b"\n"))[0]) == 32
+
+
+def test_a_header_alone_is_a_report_of_nothing() -> None:
+    assert read(to_csv([]))[0] == []
+
+
+odd = st.text(st.sampled_from('ab,"\n é'), max_size=8)
+
+
+@given(
+    st.lists(st.fixed_dictionaries({"ChargeDescription": odd, "SkuId": odd, "Tags": odd, "x_FalUnit": odd}), max_size=8)
+)
+@settings(max_examples=60)
+def test_quotes_commas_and_line_ends_come_through_wherever_they_are(changes: list[dict[str, str]]) -> None:
+    rows = [base | change for base, change in zip(base_rows(), changes, strict=False)]
+    found, _ = read(to_csv(rows), 200)
+    kept = ("charge_description", "sku_id", "tags", "x_fal_unit")
+    names = ("ChargeDescription", "SkuId", "Tags", "x_FalUnit")
+    assert [tuple(getattr(it, name) for name in kept) for it in found] == [
+        tuple(row[name] or None for name in names) for row in rows
+    ]
+
+
+_START = b"Tags,BilledCost,ChargePeriodStart,ChargeCategory,SkuId,x_fal_unit\n"
+lines = st.lists(
+    st.lists(
+        st.sampled_from(
+            [
+                b"",
+                b"1.5",
+                b"x",
+                b'"',
+                b'""',
+                b'"a,b"',
+                b'"a',
+                b'b"',
+                b"\xff",
+                b"\n",
+                b"\r",
+                b"2025-10-01T00:00:00Z",
+                b'"",',
+            ]
+        ),
+        min_size=4,
+        max_size=8,
+    ).map(b",".join),
+    max_size=8,
+).map(b"\n".join)
+
+
+@given(lines | st.binary(max_size=80), st.integers(1, 50))
+@settings(max_examples=300)
+def test_the_fast_way_and_the_careful_way_read_the_same(body: bytes, piece: int) -> None:
+    def outcome(size: int) -> object:
+        try:
+            rows, reader = read(_START + body, size)
+        except FocusError as error:
+            return str(error)
+        return rows, reader.problems.first, reader.problems.rows
+
+    fast = outcome(piece)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PlainLines, "judge", lambda _self, _lines, cut: bytearray(len(cut)))
+        assert outcome(10_000) == fast
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_give_rows_or_a_clean_error(data: bytes) -> None:
+    for start in (b"", _START):
+        try:
+            rows, reader = read(start + data, 64)
+        except FocusError:
+            continue
+        assert len(rows) == reader.rows
+
+
+def test_memory_does_not_grow_with_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain, "_MOST_TAILS", 500)
+    monkeypatch.setattr(shape, "_MOST_CACHED", 500)
+    start, _, body = to_csv(base_rows()).partition(b"\n")
+    reader = Reader(Wanted)
+    reader.feed(start + b"\n")
+
+    def feed(numbers: range) -> int:
+        for number in numbers:
+            reader.feed(body.replace(b"shop", b"shop %d" % number).replace(b"fal-ai", b"fal %d" % number))
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        early = feed(range(40))
+        assert feed(range(40, 160)) < early + 500_000
+    finally:
+        tracemalloc.stop()
+    assert reader.rows == 160 * 32

@@ -1,0 +1,47 @@
+from contextlib import suppress
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.focus.values import instant, instant_text, json_object, key_values, number, number_text
+
+decimals = st.decimals(allow_nan=False, allow_infinity=False, places=12, min_value=-(10**20), max_value=10**20)
+
+
+@given(decimals)
+def test_a_number_is_written_in_fixed_notation_and_read_back_equal(value: Decimal) -> None:
+    text = number_text(value)
+    assert number(text) == value
+    assert "." in text
+    assert not set(text) & set("eE+")
+    assert text != "-0.0"
+
+
+@pytest.mark.parametrize(("value", "text"), [("1E+3", "1000.0"), ("-0", "0.0"), ("12", "12.0"), ("0.2500", "0.25")])
+def test_numbers_that_decimal_would_write_otherwise(value: str, text: str) -> None:
+    assert number_text(Decimal(value)) == text
+
+
+@given(st.datetimes(min_value=datetime(1900, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001  the strategy adds the zone
+def test_an_instant_is_read_back_to_the_second(moment: datetime) -> None:
+    assert instant(instant_text(moment)) == (moment.replace(microsecond=0), True)
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_a_value_or_a_value_error(text: str) -> None:
+    for read in (number, instant, key_values, json_object):
+        with suppress(ValueError):
+            assert read(text) is not None
+
+
+def test_tags_stay_exact() -> None:
+    assert key_values('{"a": 0.1234567890123456789, "b": true}') == {"a": Decimal("0.1234567890123456789"), "b": True}
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', '{"a": NaN}', "[1]", "", "{" * 100_000, '{"a": []}'])
+def test_what_is_no_key_value_json_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        key_values(text)

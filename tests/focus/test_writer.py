@@ -1,0 +1,275 @@
+import csv
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import NamedTuple
+
+import pytest
+from focus.test_checks import check, found
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window, decimal_of
+from exporter.focus.charge import FocusCharge, Granularity, Price, focus_charges
+from exporter.focus.layout import CUSTOM_COLUMNS, layout
+from exporter.focus.metadata import metadata
+from exporter.focus.reader import Reader
+from exporter.focus.writer import Written, write
+
+START = datetime(2026, 10, 31, 22, tzinfo=UTC)
+FLUX = Dimensions("main", "red", "model_apis", "fal-ai/flux/dev", unit="image", api_key="key-1")
+APP = Dimensions("main", "", "serverless", "", "shop, é", "prod", "H100", "second")
+DISCOUNTED = Price(25_000_000, 10 * NANO)
+
+
+def charge(dimensions: Dimensions, amounts: Amounts, price: Price | None = None) -> FocusCharge:
+    return FocusCharge(START, START + HOUR, dimensions, amounts, price)
+
+
+FLUX_CHARGE = charge(FLUX, Amounts(4 * NANO, 0, 100_000_000, 10_000_000, 90_000_000), DISCOUNTED)
+APP_CHARGE = charge(APP, Amounts(3 * NANO, 3 * NANO, 1_000_000_000, 0, 1_000_000_000))
+
+
+def written(charges: list[FocusCharge], version: str = "1.2", *, omit: bool = False) -> tuple[bytes, Written]:
+    file = io.BytesIO()
+    result = write(charges, file, version=version, omit_empty_columns=omit)
+    return file.getvalue(), result
+
+
+def parsed(data: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(data.decode(), newline="")))
+
+
+class Back(NamedTuple):
+    """What a charge can be told from."""
+
+    charge_period_start: datetime
+    charge_period_end: datetime
+    billing_account_id: str
+    sub_account_id: str | None
+    x_fal_product: str | None
+    sku_id: str | None
+    tags: str | None
+    x_gpu_class: str | None
+    x_fal_unit: str | None
+    consumed_quantity: Decimal | None
+    x_gpu_seconds: Decimal | None
+    list_cost: Decimal
+    billed_cost: Decimal
+    x_fal_unit_price: Decimal | None
+    x_fal_discount_percent: Decimal | None
+
+
+def nano_of(value: Decimal | None) -> int:
+    scaled = (value or Decimal(0)) * NANO
+    assert scaled == int(scaled)
+    return int(scaled)
+
+
+def told(row: Back) -> FocusCharge:
+    tags = json.loads(row.tags or "{}")
+    product = row.x_fal_product or ""
+    is_model = product == "model_apis"
+    dimensions = Dimensions(
+        row.billing_account_id,
+        row.sub_account_id or "",
+        product,
+        (row.sku_id or "") if is_model else "",
+        tags.get("app", ""),
+        tags.get("environment", ""),
+        row.x_gpu_class or "",
+        row.x_fal_unit or "",
+        tags.get("api_key", ""),
+    )
+    listed, billed = nano_of(row.list_cost), nano_of(row.billed_cost)
+    price = None
+    if row.x_fal_unit_price is not None:
+        price = Price(nano_of(row.x_fal_unit_price), nano_of(row.x_fal_discount_percent))
+    amounts = Amounts(nano_of(row.consumed_quantity), nano_of(row.x_gpu_seconds), listed, listed - billed, billed)
+    return FocusCharge(row.charge_period_start, row.charge_period_end, dimensions, amounts, price)
+
+
+def read_back(data: bytes) -> list[FocusCharge]:
+    reader = Reader(Back)
+    rows = reader.feed(data) + reader.finish()
+    assert reader.problems.first == []
+    return [told(row) for row in rows]
+
+
+words = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=8).filter(
+    lambda text: text.strip() and text.lower() not in {"null", "none", "nil", "nan", "n/a", "na", "-", "undefined"}
+)
+optional = st.just("") | words
+amount = st.integers(0, 10**15) | st.integers(1, 10**4)
+
+
+@st.composite
+def charges(draw: st.DrawFn) -> FocusCharge:
+    product = draw(st.sampled_from(["model_apis", "serverless", "compute"]))
+    is_model = product == "model_apis"
+    dimensions = Dimensions(
+        draw(words),
+        draw(optional),
+        product,
+        draw(words) if is_model else "",
+        draw(optional),
+        draw(optional),
+        draw(st.sampled_from(["", "H100", "B200"])),
+        draw(
+            st.sampled_from(["image", "second", "1k_characters", "compute_second", "megapixel", "new thing", "3d-mesh"])
+        ),
+        draw(optional),
+    )
+    quantity = draw(st.integers(1, 10**12))
+    cost = draw(amount)
+    discount = draw(amount)
+    gpu = draw(amount) if dimensions.gpu_class else 0
+    price = draw(st.none() | st.builds(Price, amount, st.integers(0, 100 * NANO)))
+    hour = START + draw(st.integers(0, 100)) * HOUR
+    return FocusCharge(hour, hour + HOUR, dimensions, Amounts(quantity, gpu, cost + discount, discount, cost), price)
+
+
+@given(st.lists(charges(), max_size=6))
+@settings(max_examples=150, deadline=None)
+def test_what_is_written_is_read_back_equal_and_passes_the_check(stated: list[FocusCharge]) -> None:
+    data, result = written(stated)
+    assert read_back(data) == stated
+    assert result.billed_cost == sum(it.amounts.cost for it in stated)
+    assert sum(Decimal(row["BilledCost"]) for row in parsed(data)) == decimal_of(result.billed_cost)
+    assert found(data, "1.2") <= {"duplicate-row" if stated else "no-rows"}
+
+
+@pytest.mark.parametrize("version", ["1.2", "1.3", "1.4"])
+def test_every_version_is_clean_by_our_own_check(version: str) -> None:
+    data, _ = written([FLUX_CHARGE, APP_CHARGE], version)
+    report = check(data)
+    assert (report.version, report.findings.kept) == (version, [])
+
+
+def test_a_version_that_cannot_be_written_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"FOCUS 1\.1 cannot be written"):
+        written([], "1.1")
+
+
+def test_columns_come_in_order_and_our_own_last() -> None:
+    for version in ("1.2", "1.3", "1.4"):
+        names = list(layout(version))
+        focus = names[: -len(CUSTOM_COLUMNS)]
+        assert focus == sorted(focus)
+        assert names[len(focus) :] == list(CUSTOM_COLUMNS)
+    assert "ProviderName" not in layout("1.4")
+    assert {"ProviderName", "ServiceProviderName"} <= set(layout("1.3"))
+
+
+def test_numbers_dates_and_nulls_are_written_as_no_reader_mistakes_them() -> None:
+    data, _ = written([FLUX_CHARGE])
+    (row,) = parsed(data)
+    assert (row["BilledCost"], row["ListCost"], row["PricingQuantity"]) == ("0.09", "0.1", "4.0")
+    assert (row["ChargePeriodStart"], row["BillingPeriodEnd"]) == ("2026-10-31T22:00:00Z", "2026-11-01T00:00:00Z")
+    assert b'""' not in data.replace(b'"{""api_key"": ""key-1""}"', b"")
+    assert not data.startswith(b"\xef\xbb\xbf")
+    assert b"\r" not in data
+
+
+def test_a_discount_is_inside_the_usage_row() -> None:
+    (row,) = parsed(written([FLUX_CHARGE])[0])
+    assert (row["ListUnitPrice"], row["ContractedUnitPrice"], row["ChargeCategory"]) == ("0.025", "0.0225", "Usage")
+    assert (row["x_FalUnitPrice"], row["x_FalDiscountPercent"]) == ("0.025", "10.0")
+    assert row["x_ListCostDifference"] == "0.0"
+
+
+def test_where_fals_cost_is_not_price_times_quantity_it_stands_and_the_difference_is_shown() -> None:
+    dearer = charge(FLUX, Amounts(4 * NANO, 0, 110_000_001, 0, 110_000_001), DISCOUNTED)
+    data, _ = written([dearer])
+    (row,) = parsed(data)
+    assert (row["BilledCost"], row["ListCost"]) == ("0.110000001", "0.110000001")
+    assert (row["x_FalUnitPrice"], row["x_ListCostDifference"]) == ("0.025", "0.010000001")
+    assert row["ListUnitPrice"] == "0.02750000025"
+    assert found(data) == set()
+
+
+def test_a_rounding_of_fals_keeps_its_price() -> None:
+    rounded = charge(FLUX, Amounts(333_333_333, 0, 8_333_333, 0, 8_333_333), Price(25_000_000, 0))
+    (row,) = parsed(written([rounded])[0])
+    assert (row["ListUnitPrice"], row["x_ListCostDifference"]) == ("0.025", "-0.000000000325")
+
+
+def test_a_cost_without_a_quantity_is_an_adjustment_without_a_price() -> None:
+    data, _ = written([charge(FLUX, Amounts(0, 0, 5, 0, 5))])
+    (row,) = parsed(data)
+    assert (row["ChargeCategory"], row["BilledCost"], row["PricingQuantity"]) == ("Adjustment", "0.000000005", "")
+    assert found(data) == set()
+
+
+def test_skus_are_stable_names_and_units_keep_fals_word() -> None:
+    flux, app = parsed(written([FLUX_CHARGE, APP_CHARGE])[0])
+    assert (flux["SkuId"], flux["SkuPriceId"]) == ("fal-ai/flux/dev", "fal-ai/flux/dev/image")
+    assert (app["SkuId"], app["SkuPriceId"]) == ("serverless/H100", "serverless/H100/second")
+    assert (app["PricingUnit"], app["x_FalUnit"], app["x_GpuSeconds"]) == ("Seconds", "second", "3.0")
+    assert json.loads(app["Tags"]) == {"app": "shop, é", "environment": "prod"}
+    assert (flux["ServiceName"], app["ServiceName"]) == ("fal Model APIs", "fal Serverless")
+
+
+def test_empty_columns_can_be_left_out() -> None:
+    whole = parsed(written([FLUX_CHARGE, APP_CHARGE])[0])
+    data, result = written([FLUX_CHARGE, APP_CHARGE], omit=True)
+    lean = parsed(data)
+    assert "InvoiceId" not in result.columns
+    assert lean == [{name: row[name] for name in result.columns} for row in whole]
+    assert all(any(row[name] for row in lean) for name in result.columns)
+
+
+def test_a_period_sums_up_its_hours_and_ends_with_the_window() -> None:
+    window = Window(START, START + 5 * HOUR)
+    hours = [Charge(hour, FLUX, Amounts(1, 0, 3, 1, 2)) for hour in window.hours()]
+    by_day = list(focus_charges(hours, window, Granularity.DAY, {}))
+    midnight = START + 2 * HOUR
+    assert [(it.start, it.end, it.amounts.cost) for it in by_day] == [
+        (START, midnight, 4),
+        (midnight, START + 5 * HOUR, 6),
+    ]
+    assert len(list(focus_charges(hours, window, Granularity.HOUR, {}))) == 5
+    whole = Window(datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
+    by_month = list(focus_charges(hours, whole, Granularity.MONTH, {}))
+    assert [(it.start.month, it.end.month, it.amounts.cost) for it in by_month] == [(10, 11, 4), (11, 12, 6)]
+
+
+def test_charges_out_of_order_are_refused() -> None:
+    window = Window(START, START + 3 * HOUR)
+    late = [Charge(START + HOUR, FLUX, Amounts(1)), Charge(START, FLUX, Amounts(1))]
+    with pytest.raises(ValueError, match="come after"):
+        list(focus_charges(late, window, Granularity.HOUR, {}))
+
+
+def test_the_metadata_describe_every_column_and_the_content() -> None:
+    _, result = written([FLUX_CHARGE, APP_CHARGE])
+    window = Window(START, START + HOUR)
+    told = json.loads(
+        metadata(
+            result,
+            version="1.2",
+            generator_version="9.9",
+            created=START + timedelta(days=1),
+            window=window,
+            granularity="hour",
+            complete=True,
+        )
+    )
+    definitions = {it["ColumnName"]: it for it in told["Schema"]["ColumnDefinition"]}
+    assert tuple(definitions) == result.columns
+    assert definitions["BilledCost"] == {
+        "ColumnName": "BilledCost",
+        "DataType": "Decimal",
+        "NumericPrecision": 38,
+        "NumberScale": 9,
+    }
+    assert told["Schema"]["FocusVersion"] == "1.2"
+    assert told["x_Content"] == {
+        "Start": "2026-10-31T22:00:00Z",
+        "End": "2026-10-31T23:00:00Z",
+        "Granularity": "hour",
+        "Complete": True,
+        "Rows": 2,
+        "BilledCost": "1.09",
+    }
