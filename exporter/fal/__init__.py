@@ -12,12 +12,13 @@ from exporter.fal.locks import LOCK_REASONS
 from exporter.fal.observer import Observer, Silent
 from exporter.fal.probe import Probe, automatic_sources, probe
 from exporter.fal.reading import Reading, UsageSource
-from exporter.fal.rejections import REJECTIONS
+from exporter.fal.rejections import OUTSIDE_WINDOW, REJECTIONS
 from exporter.fal.sources import SOURCES, usage_source
 
 __all__ = [
     "CORRECTION",
     "LOCK_REASONS",
+    "OUTSIDE_WINDOW",
     "PLATFORM_URL",
     "REASONS",
     "REJECTIONS",

@@ -24,6 +24,9 @@ class Rejection(StrEnum):
     UNREADABLE = "unreadable"
 
 
+OUTSIDE_WINDOW = Rejection.OUTSIDE_WINDOW.value
+"""The one reason that says nothing against a row: it belongs to another poll."""
+
 REJECTIONS = tuple(reason.value for reason in Rejection)
 
 

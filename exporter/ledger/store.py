@@ -194,6 +194,10 @@ class Ledger:
             contents.reconciliations[compared.key] = compared
         return compared
 
+    def accounts(self) -> frozenset[str]:
+        """Return the accounts that the ledger counts for, configured or not."""
+        return frozenset(scope.account for scope in self._session.contents().scopes.values() if scope.active)
+
     def counted_sources(self, account: str) -> tuple[str, ...]:
         """Return the sources that the ledger counts for an account, whether it is configured or not."""
         scopes = self._session.contents().scopes.values()

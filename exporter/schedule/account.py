@@ -8,8 +8,9 @@ from functools import partial
 import structlog
 
 from exporter.charges import HOUR, Clock, Window, hour_of
-from exporter.errors import ConfigurationError, LedgerError
+from exporter.errors import ConfigurationError, LedgerError, UpstreamError
 from exporter.fal import (
+    OUTSIDE_WINDOW,
     CallError,
     Client,
     Reading,
@@ -40,6 +41,19 @@ NO_USAGE = (
     "this key may not read usage, which needs an admin-scope key; the credit balance and the lock state are polled, "
     "and usage is tried again"
 )
+
+
+class NothingReadableError(UpstreamError):
+    """Every row of an answer was rejected: taken for an empty one, it would take back all charges of its window."""
+
+    reason = "unreadable"
+
+    def __init__(self, source: str, window: Window, rejected: Mapping[str, int]) -> None:
+        reasons = ", ".join(f"{rows} {reason}" for reason, rows in sorted(rejected.items()))
+        super().__init__(
+            f"no row that the source {source} gives for {window} can be read ({reasons}); the ledger keeps what it "
+            "has. fal's interface may have changed: look for a newer version of the exporter."
+        )
 
 
 class PolledAccount:
@@ -220,6 +234,8 @@ class PolledAccount:
 
     async def _read_usage(self, upstream: UsageSource, window: Window, at: datetime) -> Mapping[str, int]:
         reading = await upstream.read(window, with_api_key=self._with_api_key)
+        if not reading.charges and reading.rejected.keys() - {OUTSIDE_WINDOW}:
+            raise NothingReadableError(upstream.name, window, reading.rejected)
         restatement = await self._desk.run(partial(_restate, reading, at))
         _log.debug("polled", account=self.name, source=upstream.name, window=str(window), changed=not restatement)
         return reading.rejected

@@ -50,6 +50,7 @@ class Collector:
         Raises:
             LedgerError: the ledger cannot be used at the start.
         """
+        await self._notice_renamed_accounts()
         for account in self._accounts:
             # What an earlier run has chosen is polled at once; a new choice is made by the account's first job.
             await account.recall_sources()
@@ -68,6 +69,19 @@ class Collector:
             publishing.cancel()
             with suppress(asyncio.CancelledError):
                 await publishing
+
+    async def _notice_renamed_accounts(self) -> None:
+        known = await self._desk.run(Ledger.accounts)
+        configured = {account.name for account in self._accounts}
+        gone, new = sorted(known - configured), sorted(configured - known)
+        if gone and new:
+            _log.warning(
+                "an account is new to the ledger, and one that it counts for is no longer configured",
+                new=", ".join(new),
+                gone=", ".join(gone),
+                advice="if it has been renamed, stop the exporter and run `fal-exporter rename-account OLD NEW`: its "
+                "counters go on; else the new one's start at 0, with its history as their base",
+            )
 
     def _enter_jobs(self, account: PolledAccount) -> None:
         every_while: dict[str, Run] = {

@@ -15,8 +15,10 @@ from exporter.metrics.publication import State
 
 _log = structlog.get_logger(__name__)
 
-OWN_REASONS = ("configuration", "ledger", "unexpected")
-"""Reasons of failures that are not fal's: the key cannot be used, the ledger cannot, and what nobody has foreseen."""
+OWN_REASONS = ("configuration", "ledger", "unreadable", "unexpected")
+"""Reasons beside those of calls: the key cannot be used, the ledger cannot, no row of an answer can be read, and what
+nobody has foreseen.
+"""
 
 Work = Callable[[datetime], Awaitable[Mapping[str, int]]]
 """What a poll does; is given the instant at which the poll began, and returns the rejected rows by reason."""

@@ -448,4 +448,6 @@ def test_the_sources_counted_for_an_account_are_known_though_it_is_not_configure
     ledger.activate({"main": ("models", "serverless")})
     ledger.activate({"main": ("organization",)})
     ledger.close()
-    assert open_ledger().counted_sources("main") == ("organization",)
+    again = open_ledger()
+    assert again.counted_sources("main") == ("organization",)
+    assert again.accounts() == {"main"}

@@ -282,3 +282,14 @@ async def test_two_accounts_in_one_ledger_do_not_mix(
     scopes = await bench.desk.run(Ledger.scopes)
     assert {scope.account for scope in scopes} == {"main"}
     assert {scope.born_at.tzinfo for scope in scopes} == {UTC}
+
+
+async def test_an_answer_of_which_no_row_can_be_read_takes_nothing_back(bench: Bench, fal: RunningSimulator) -> None:
+    await bench.account.poll_current()
+    before = (await bench.view()).totals["main"]
+    fal.simulator.faults.add(Fault("wrong_types", path="/v1/models/usage"))
+    await bench.account.poll_current()
+    (models,) = [polled for polled in bench.account.polled if polled.name == "models"]
+    assert (models.state, models.cause) == ("failing", "unreadable")
+    assert "the ledger keeps what it has" in models.problem
+    assert (await bench.view()).totals["main"] == before

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from schedule.conftest import Bench, Clock, opened_bench, truth, until
+from structlog.typing import EventDict
 
 from exporter.charges import hour_of
 from exporter.errors import LedgerError
-from exporter.ledger import Ledger
+from exporter.ledger import Ledger, Rules
 from exporter.schedule.collector import Collector
 from exporter.schedule.publisher import Publisher
 from exporter.schedule.timetable import Intervals, Timetable
@@ -71,6 +72,18 @@ async def test_from_nothing_to_a_loaded_month_by_itself(fal: RunningSimulator, c
         assert bench.account.sources == ("models", "serverless")
         start = hour_of(clock.now - timedelta(days=3))
         assert (await bench.view()).totals["main"].month_to_date == truth(fal, start, clock.now)
+
+
+async def test_an_account_that_may_have_been_renamed_is_pointed_out(
+    fal: RunningSimulator, clock: Clock, tmp_path: Path, logs: list[EventDict]
+) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}", rules=Rules(), clock=clock)
+    ledger.activate({"studio": ("models",)})
+    ledger.close()
+    async with opened_bench(fal, clock, tmp_path, sources=None) as bench, at_work(bench, clock):
+        await until(lambda: any("rename-account" in str(entry.get("advice")) for entry in logs))
+    (notice,) = [entry for entry in logs if "rename-account" in str(entry.get("advice"))]
+    assert (notice["gone"], notice["new"]) == ("studio", "main")
 
 
 async def test_stopping_gives_up_a_poll_that_hangs(bench: Bench, fal: RunningSimulator, clock: Clock) -> None:
