@@ -13,7 +13,9 @@ from exporter.fal import (
     OUTSIDE_WINDOW,
     CallError,
     Client,
+    FeatureError,
     Reading,
+    ScopeError,
     UsageSource,
     automatic_sources,
     probe,
@@ -88,6 +90,7 @@ class PolledAccount:
         self.name = client.account
         self.is_automatic = sources is None
         self.problem = ""
+        self._told_no_invoices = False
         self._client = client
         self._desk = desk
         self._outcomes = outcomes
@@ -247,7 +250,14 @@ class PolledAccount:
         return {}
 
     async def _read_invoices(self, at: datetime) -> Mapping[str, int]:
-        invoices = await read_invoices(self._client)
+        try:
+            invoices = await read_invoices(self._client)
+        except (FeatureError, ScopeError) as error:
+            # Not a failure that could end: an alert on it would never be quiet.
+            if not self._told_no_invoices:
+                self._told_no_invoices = True
+                _log.info("the account's invoices cannot be read", account=self.name, problem=str(error))
+            return {}
         await self._desk.run(partial(Ledger.record_invoices, account=self.name, invoices=invoices))
         await self._reconciling.compare_invoices(at)
         return invoices.rejected

@@ -293,3 +293,14 @@ async def test_an_answer_of_which_no_row_can_be_read_takes_nothing_back(bench: B
     assert (models.state, models.cause) == ("failing", "unreadable")
     assert "the ledger keeps what it has" in models.problem
     assert (await bench.view()).totals["main"] == before
+
+
+async def test_invoices_that_the_key_may_not_read_are_told_once_and_are_no_failure(
+    fal: RunningSimulator, clock: Clock, tmp_path: Path, logs: list[EventDict]
+) -> None:
+    async with opened_bench(fal, clock, tmp_path, key=API_KEY, sources=None) as bench:
+        for _ in range(2):
+            await bench.account.poll_invoices()
+        (invoices,) = [polled for polled in bench.account.polled if polled.name == "invoices"]
+        assert invoices.state == "up"
+        assert [entry["event"] for entry in logs].count("the account's invoices cannot be read") == 1
