@@ -4,7 +4,7 @@ Plain lines take the fast way of `exporter.focus.plain`, all others the careful 
 by field; both give the same rows in the order of the file.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
 from exporter.focus.dialect import PIECE, Assembler, Lines, Record, is_text, unquoted
@@ -60,7 +60,11 @@ class Reader(Generic[RowT]):
             WrongContentError: this is no Cost and Usage file.
             MissingColumnError: a column that the shape needs is not there.
         """
-        return self._read(self._lines.feed(piece), self._lines.number)
+        rows: list[RowT] = []
+        for start in range(0, len(piece), PIECE):
+            lines = self._lines.feed(piece[start : start + PIECE])
+            rows += self._read(lines, self._lines.number)
+        return rows
 
     def finish(self, promised: int | None = None) -> list[RowT]:
         """Take note that all bytes are there, and return what is left.
@@ -106,7 +110,7 @@ class Reader(Generic[RowT]):
             if judged[position] and not self._assembler.is_open:
                 end = judged.find(0, position)
                 end = len(lines) if end < 0 else end
-                found = plain.rows(cut[position:end])
+                found = plain.rows(cut.part(position, end))
             yield from (
                 self._one_by_one(lines[position:end], number + position, is_last=is_last) if found is None else found
             )
@@ -163,36 +167,3 @@ class Reader(Generic[RowT]):
         self._wanted = columns_wanted(self._shape, header)
         self.header = header
         self._plain = PlainLines(header, self._wanted, self._shape)
-
-
-def read(shape: type[RowT], pieces: Iterable[bytes]) -> Iterator[RowT]:
-    """Yield the rows of a file that must be readable without a problem.
-
-    Raises:
-        WrongContentError, MissingColumnError, TruncatedFileError: see `Reader`.
-    """
-    reader = Reader(shape)
-    for piece in pieces:
-        for part in _parts(piece):
-            yield from reader.feed(part)
-    yield from reader.finish()
-
-
-async def read_stream(
-    reader: Reader[RowT], pieces: AsyncIterable[bytes], promised: int | None = None
-) -> AsyncIterator[list[RowT]]:
-    """Yield the rows of a download as its pieces come, some thousands at a time; see `Reader`."""
-    async for piece in pieces:
-        for part in _parts(piece):
-            rows = reader.feed(part)
-            if rows:
-                yield rows
-    rows = reader.finish(promised)
-    if rows:
-        yield rows
-
-
-def _parts(piece: bytes) -> Iterable[bytes]:
-    if len(piece) <= PIECE:
-        return (piece,)
-    return (piece[start : start + PIECE] for start in range(0, len(piece), PIECE))

@@ -2,7 +2,7 @@
 
 A generated file of 45 columns is summed up by service, SKU, category and month, and turned into ledger charges, beside
 `csv.DictReader` with `Decimal`, and Polars and DuckDB where they are installed, all asked for exact decimals, in one
-run. Then a generated stream of some gigabytes is read without ever being written down, and the memory at its end is told.
+run. A generated stream of some gigabytes is read without ever being written down, and the memory at its end is told.
 Only the ratios travel from machine to machine; every contender is run alternately and its best time counts.
 """
 
@@ -64,8 +64,8 @@ def lines(count: int) -> Iterator[str]:
         yield (
             f"{cost},cus_root,root,USD,2026-11-01T00:00:00Z,2026-10-01T00:00:00Z,Usage,,fal-ai/model-{model} by image,"
             f"Usage-Based,{hour + timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ},{hour:%Y-%m-%dT%H:%M:%SZ},,{quantity / 10},"
-            f"Images,{cost},0.025,{cost},,fal,{cost},0.025,Standard,USD,0.025,{cost},0.025,{quantity / 10},Images,fal,fal,"
-            f"AI and Machine Learning,fal Model APIs,Generative AI,fal-ai/model-{model},image,"
+            f"Images,{cost},0.025,{cost},,fal,{cost},0.025,Standard,USD,0.025,{cost},0.025,{quantity / 10},Images,"
+            f"fal,fal,AI and Machine Learning,fal Model APIs,Generative AI,fal-ai/model-{model},image,"
             f'"{{""InstanceType"": ""GPU-H100"", ""GpuCount"": 1}}",fal-ai/model-{model}/image,cus_{team},team-{team},'
             f'"{{""app"": ""my-app-{model}"", ""cost_center"": ""k{team}""}}",image,prod,,false\n'
         )

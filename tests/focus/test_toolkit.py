@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 from focus.test_writer import APP_CHARGE, FLUX_CHARGE, written
 
-from exporter.focus.reader import read
+from exporter.focus.reader import Reader
 
 pytest.importorskip("focus_data_toolkit", reason="the test extra installs focus-data-toolkit")
 
@@ -46,5 +46,7 @@ def test_we_read_what_it_generates_with_equal_sums(provider: str, version: str, 
     for path in files:
         with path.open(newline="", encoding="utf-8-sig") as file:
             sums = [Decimal(row["BilledCost"]) for row in csv.DictReader(file)]
-        rows = list(read(Costs, [path.read_bytes()]))
+        reader = Reader(Costs)
+        rows = reader.feed(path.read_bytes()) + reader.finish()
+        assert reader.problems.rows == 0
         assert (len(rows), sum(row.billed_cost for row in rows)) == (len(sums), sum(sums))
