@@ -12,7 +12,7 @@ import pytest
 from e2e.processes import Fal
 
 from exporter.cli import main
-from exporter.focus.reader import read
+from exporter.focus.reader import Reader
 from exporter.simulator import ADMIN_KEY, Fault
 
 
@@ -37,7 +37,13 @@ def environment(fal: Fal) -> dict[str, str]:
 
 
 def billed(paths: list[str]) -> Decimal:
-    return sum((row.billed_cost for path in paths for row in read(Row, [Path(path).read_bytes()])), Decimal(0))
+    total = Decimal(0)
+    for path in paths:
+        reader = Reader(Row)
+        rows = [*reader.feed(Path(path).read_bytes()), *reader.finish()]
+        assert not reader.problems.rows
+        total += sum(row.billed_cost for row in rows)
+    return total
 
 
 def test_the_pieces_of_an_estimate_add_up_to_the_truth(

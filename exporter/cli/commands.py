@@ -1,0 +1,180 @@
+"""The commands but for those about FOCUS files."""
+
+import http.client
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from exporter import __version__
+from exporter.cli.options import PROGRAM, SettingsCommand, fail, instant, listen_address, log_to_stderr, settings_from
+from exporter.errors import FalExporterError
+
+if TYPE_CHECKING:
+    from exporter.settings import Listen
+
+_LONGEST_HEALTH_CHECK = 3.0
+"""Seconds to wait for an answer."""
+
+
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120, "show_default": True},
+)
+@click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
+@click.pass_context
+def commands(context: click.Context) -> None:
+    """Publish what is spent at fal to Prometheus, from an exact ledger.
+
+    Try "fal-exporter demo" first: it needs no key and no network.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+        context.exit(2)
+
+
+@commands.command(cls=SettingsCommand)
+def serve(**given: object) -> int:
+    """Poll fal and serve /metrics until stopped.
+
+    Every setting is a flag, an environment variable and a key of the configuration file; a flag goes before the
+    environment, the environment before the file. Keys have no flag, because a command line is visible to others: set
+    FAL_KEY, FAL_KEY_FILE or accounts in the file.
+    """
+    settings = settings_from(given)
+    from exporter import app  # noqa: PLC0415  after the settings, which may be wrong
+
+    return app.run_serve(settings)
+
+
+@commands.command(cls=SettingsCommand)
+def check(**given: object) -> int:
+    """Try each account's key once and tell what works.
+
+    Prints, for each account and source: reachable, key accepted, scope, what will be polled, what is missing and what
+    to do. Takes the flags of serve. The exit code is 0, 1 when something does not work, or 2 when a setting is wrong.
+    """
+    settings = settings_from(given)
+    from exporter import app  # noqa: PLC0415  after the settings, which may be wrong
+
+    return app.run_check(settings)
+
+
+@commands.command(cls=SettingsCommand)
+@click.option("--start", callback=instant, metavar="TIME", help="First instant; UTC without an offset. [default: all]")
+@click.option("--end", callback=instant, metavar="TIME", help="End, itself left out. [default: the counters' birth]")
+@click.option(
+    "--resolution",
+    type=click.Choice(["1m", "5m", "15m", "1h"]),
+    default="5m",
+    help="Time between samples; Prometheus looks back 5m for one.",
+)
+@click.option("--job", default="fal", metavar="TEXT", help="Value of the label job in your scrape configuration.")
+@click.option("--instance", metavar="TEXT", help="Value of the label instance. [default: localhost:PORT of --listen]")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="File to write. [default: standard output]",
+)
+def backfill(
+    *,
+    start: datetime | None,
+    end: datetime | None,
+    resolution: str,
+    job: str,
+    instance: str | None,
+    output: Path | None,
+    **given: object,
+) -> int:
+    """Write the history from before the counters began, for a new Prometheus.
+
+    Reads the ledger, beside a running exporter too, and writes OpenMetrics with timestamps for "promtool tsdb
+    create-blocks-from openmetrics". Takes the flags of serve: run it where serve runs, with the same settings.
+    """
+    if start and end and start >= end:
+        raise click.BadParameter("is not before --end.", param_hint="'--start'")
+    settings = settings_from(given)
+    from exporter import app  # noqa: PLC0415  after the settings, which may be wrong
+    from exporter.settings.quantities import parse_duration  # noqa: PLC0415  --help does not wait for pydantic
+
+    return app.run_backfill(
+        settings,
+        start=start,
+        end=end,
+        resolution=parse_duration(resolution),
+        job=job,
+        instance=instance,
+        output=output,
+    )
+
+
+@commands.command("rename-account", cls=SettingsCommand)
+@click.argument("old")
+@click.argument("new")
+def rename_account(*, old: str, new: str, **given: object) -> int:
+    """Rename an account in the ledger, so that its counters go on.
+
+    Stop the exporter, rename the account here and in the configuration, and start it again. Takes the flags of serve.
+    """
+    settings = settings_from(given)
+    from exporter import app  # noqa: PLC0415  after the settings, which may be wrong
+
+    return app.run_rename_account(settings, old=old, new=new)
+
+
+_LEVELS = click.Choice(["debug", "info", "warning", "error"])
+
+
+@commands.command()
+@click.option(
+    "--listen", callback=listen_address, default="127.0.0.1:8080", metavar="HOST:PORT", help="Address to listen on."
+)
+@click.option("--seed", type=int, default=1, help="World to simulate: the same seed, the same world.")
+@click.option("--days", type=click.IntRange(1, 90), default=30, help="Days of history to load at the start.")
+@click.option("--log-level", type=_LEVELS, default="warning", help="Least level to log.")
+def demo(listen: "Listen", seed: int, days: int, log_level: str) -> int:
+    """Show everything at work, without key or network.
+
+    Starts a simulated fal and the exporter against it in this process, with a month of history, and prints where to
+    look. Ctrl-C stops it.
+    """
+    log_to_stderr("text", log_level)
+    from exporter import app  # noqa: PLC0415  --help does not wait for it
+
+    return app.run_demo(listen=listen, seed=seed, days=days)
+
+
+@commands.command()
+@click.option(
+    "--listen", callback=listen_address, default="127.0.0.1:9025", metavar="HOST:PORT", help="Address to listen on."
+)
+@click.option("--seed", type=int, default=1, help="World to simulate: the same seed, the same world.")
+@click.option("--log-level", type=_LEVELS, default="info", help="Least level to log.")
+def simulate(listen: "Listen", seed: int, log_level: str) -> int:
+    """Run the simulated fal alone, without an account."""
+    log_to_stderr("text", log_level)
+    from exporter import app  # noqa: PLC0415  --help does not wait for it
+
+    return app.run_simulate(host=listen.host, port=listen.port, seed=seed)
+
+
+@commands.command(hidden=True)
+def healthcheck() -> int:
+    """Ask the server on this machine whether it lives; for containers. Reads the settings that serve reads."""
+    from exporter.settings import listening_address  # noqa: PLC0415  --help does not wait for pydantic
+
+    try:
+        address = listening_address().reachable
+    except FalExporterError as error:
+        return fail(str(error), 1)  # to a container engine, 2 is no answer
+    connection = http.client.HTTPConnection(address.host, address.port, timeout=_LONGEST_HEALTH_CHECK)
+    try:
+        connection.request("GET", "/-/healthy")
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        return fail(f"{address} does not answer: {error}", 1)
+    finally:
+        connection.close()
+    return 0 if status == http.HTTPStatus.OK else fail(f"{address} answers {status}", 1)
