@@ -1,11 +1,13 @@
 """What a real Prometheus makes of `fal-exporter serve`: its PromQL equals the simulator's statement."""
 
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import httpx
 import pytest
@@ -128,6 +130,33 @@ def test_sums_by_promql_equal_the_statement(prometheus: Prometheus, fal: Fal) ->
         )
 
     wait_until(true_now, "PromQL equals the statement")
+
+
+def test_every_query_of_the_readme_answers_and_its_sums_are_the_statements(
+    prometheus: Prometheus, exporter: Exporter, fal: Fal, repository: Path
+) -> None:
+    table = (repository / "README.md").read_text(encoding="utf-8").partition("| question | ask | why |\n")[2]
+    queries = re.findall(r"^\| [^|]+ \| `([^`]+)` \|", table.partition("\n\n")[0], flags=re.MULTILINE)
+    assert len(queries) >= 7
+    some_class = dict(next(iter(exporter.scrape()["fal_gpu_seconds_total"])))["gpu_class"]
+    for query in queries:
+        asked = query.replace("H100", some_class)
+        wait_until(lambda asked=asked: prometheus.query(asked), f"{asked} has an answer")
+
+    def total(start: datetime, end: datetime) -> float:
+        return float(sum((Decimal(row["cost"]) for row in fal.truth(start, end, "product")), Decimal(0)))
+
+    def true_now() -> bool:
+        hour, month = hour_of(datetime.now(UTC)), month_of(datetime.now(UTC))
+        expected = {
+            "sum(fal_spend_last_hour_usd)": total(hour - HOUR, hour),
+            "sum(fal_spend_today_usd)": total(hour.replace(hour=0), hour + HOUR),
+            "sum(fal_spend_month_to_date_usd)": total(month, hour + HOUR),
+        }
+        assert expected.keys() <= set(queries)
+        return all(prometheus.query(query) == {(): pytest.approx(it, rel=1e-12)} for query, it in expected.items())
+
+    wait_until(true_now, "the sums equal the statement")
 
 
 def test_gauges_equal_the_statement_series_by_series_to_the_last_digit(

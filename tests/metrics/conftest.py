@@ -1,7 +1,5 @@
 """What the tests of the metrics room share."""
 
-import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -15,19 +13,8 @@ from exporter.samples import Sample, paged
 AT = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)
 
 
-def program(name: str, package: str) -> str:
-    """Return a program's path; skip the test where it is missing, fail where it must be there (CI)."""
-    found = shutil.which(name)
-    if found is None:
-        reason = f"{name} is missing: apt-get install {package}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
-
-
 @pytest.fixture
-def promtool_findings() -> Callable[[bytes], set[str]]:
+def promtool_findings(program: Callable[[str, str], str]) -> Callable[[bytes], set[str]]:
     """Judge an exposition in the text format by `promtool check metrics`; it must at least be readable."""
     path = program("promtool", "prometheus")
 
@@ -40,7 +27,7 @@ def promtool_findings() -> Callable[[bytes], set[str]]:
 
 
 @pytest.fixture
-def gzip_program() -> str:
+def gzip_program(program: Callable[[str, str], str]) -> str:
     return program("gzip", "gzip")
 
 
