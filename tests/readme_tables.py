@@ -1,7 +1,9 @@
 """The tables of the README as the code has them; run it to write them into the README."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+
+import click
 
 from exporter.cli import commands
 from exporter.metrics.catalogue import markdown_table
@@ -12,11 +14,16 @@ README = Path(__file__).parent.parent / "README.md"
 
 
 def commands_table() -> str:
-    lines = ["| command | what it does |", "|---|---|"]
-    for name, command in commands.commands.items():
-        if not command.hidden:
-            lines.append(f"| `fal-exporter {name}` | {command.get_short_help_str(200)} |")
+    lines = ["| command | what it does |", "|---|---|", *_rows(commands, "fal-exporter")]
     return "\n".join(lines) + "\n"
+
+
+def _rows(group: click.Group, prefix: str) -> Iterator[str]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from _rows(command, f"{prefix} {name}")
+        elif not command.hidden:
+            yield f"| `{prefix} {name}` | {command.get_short_help_str(200)} |"
 
 
 def routes_table() -> str:
