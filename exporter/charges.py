@@ -7,11 +7,10 @@ built and hashed in a fraction of its time.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact
-from operator import sub
 from typing import NamedTuple
 
 NANO = 10**9
@@ -98,10 +97,6 @@ class Amounts(NamedTuple):
             cost + other.cost,
         )
 
-    def minus(self, other: "Amounts") -> "Amounts":
-        """Return the difference, field by field."""
-        return Amounts(*map(sub, self, other))
-
 
 NOTHING = Amounts()
 
@@ -112,16 +107,6 @@ class Charge(NamedTuple):
     hour: datetime
     dimensions: Dimensions
     amounts: Amounts
-
-
-def sum_charges(charges: Iterable[Charge]) -> list[Charge]:
-    """Add up the charges of the same hour and dimensions, in order of first appearance."""
-    sums: dict[tuple[datetime, Dimensions], Amounts] = {}
-    for hour, dimensions, amounts in charges:
-        key = (hour, dimensions)
-        known = sums.get(key)
-        sums[key] = amounts if known is None else known.plus(amounts)
-    return [Charge(hour, dimensions, amounts) for (hour, dimensions), amounts in sums.items()]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -166,11 +151,6 @@ class Window:
             end = min(start + hours * HOUR, self.end)
             yield Window(start, end)
             start = end
-
-    def overlap(self, other: "Window") -> "Window | None":
-        """Return the hours that both windows hold, or None."""
-        start, end = max(self.start, other.start), min(self.end, other.end)
-        return Window(start, end) if start < end else None
 
 
 class UnitPrice(NamedTuple):

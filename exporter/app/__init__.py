@@ -16,35 +16,35 @@ if TYPE_CHECKING:
 
 def run_serve(settings: "Settings") -> int:
     """Run `fal-exporter serve`; see `exporter.app.serve`."""
-    from exporter.app import serve  # noqa: PLC0415  see above
+    from exporter.app import serve
 
     return serve.run_serve(settings)
 
 
 def run_check(settings: "Settings") -> int:
     """Run `fal-exporter check`; see `exporter.app.check`."""
-    from exporter.app import check  # noqa: PLC0415  see above
+    from exporter.app import check
 
     return check.run_check(settings)
 
 
 def run_rename_account(settings: "Settings", *, old: str, new: str) -> int:
     """Run `fal-exporter rename-account`; see `exporter.app.rename_account`."""
-    from exporter.app import rename_account  # noqa: PLC0415  see above
+    from exporter.app import rename_account
 
     return rename_account.run_rename_account(settings, old=old, new=new)
 
 
 def run_demo(*, listen: "Listen", seed: int, days: int) -> int:
     """Run `fal-exporter demo`; see `exporter.app.demo`."""
-    from exporter.app import demo  # noqa: PLC0415  see above
+    from exporter.app import demo
 
     return demo.run_demo(listen=listen, seed=seed, days=days)
 
 
 def run_simulate(*, host: str, port: int, seed: int) -> int:
     """Run `fal-exporter simulate`; see `exporter.app.simulate`."""
-    from exporter.app import simulate  # noqa: PLC0415  see above
+    from exporter.app import simulate
 
     return simulate.run_simulate(host=host, port=port, seed=seed)
 
@@ -60,7 +60,7 @@ def run_backfill(
     output: "Path | None",
 ) -> int:
     """Run `fal-exporter backfill`; see `exporter.app.backfill`."""
-    from exporter.app import backfill  # noqa: PLC0415  see above
+    from exporter.app import backfill
 
     return backfill.run_backfill(
         settings, start=start, end=end, resolution=resolution, job=job, instance=instance, output=output
@@ -69,14 +69,14 @@ def run_backfill(
 
 def run_focus_check(path: str, *, version: str | None, output_format: str) -> int:
     """Run `fal-exporter focus check`; see `exporter.app.focus`."""
-    from exporter.app import focus  # noqa: PLC0415  see above
+    from exporter.app import focus
 
     return focus.run_check(path, version=version, output_format=output_format)
 
 
 def run_focus_summary(path: str, *, output_format: str) -> int:
     """Run `fal-exporter focus summary`; see `exporter.app.focus`."""
-    from exporter.app import focus  # noqa: PLC0415  see above
+    from exporter.app import focus
 
     return focus.run_summary(path, output_format=output_format)
 
@@ -95,7 +95,7 @@ def run_focus_export(
     account: str | None,
 ) -> int:
     """Run `fal-exporter focus export`; see `exporter.app.focus`."""
-    from exporter.app import focus  # noqa: PLC0415  see above
+    from exporter.app import focus
 
     return focus.run_export(
         settings.ledger_url.get_secret_value(),
@@ -119,6 +119,6 @@ def run_focus_fetch(
     resume: bool,
 ) -> int:
     """Run `fal-exporter focus fetch`; see `exporter.app.focus_fetch`."""
-    from exporter.app import focus_fetch  # noqa: PLC0415  see above
+    from exporter.app import focus_fetch
 
     return focus_fetch.run_fetch(settings, request, folder, account=account, longest=longest, resume=resume)

@@ -43,7 +43,7 @@ def serve(**given: object) -> int:
     FAL_KEY, FAL_KEY_FILE or accounts in the file.
     """
     settings = settings_from(given)
-    from exporter import app  # noqa: PLC0415  after the settings, which may be wrong
+    from exporter import app
 
     return app.run_serve(settings)
 
@@ -56,7 +56,7 @@ def check(**given: object) -> int:
     to do. Takes the flags of serve. The exit code is 0, 1 when something does not work, or 2 when a setting is wrong.
     """
     settings = settings_from(given)
-    from exporter import app  # noqa: PLC0415  after the settings, which may be wrong
+    from exporter import app
 
     return app.run_check(settings)
 
@@ -96,8 +96,8 @@ def backfill(
     if start and end and start >= end:
         raise click.BadParameter("is not before --end.", param_hint="'--start'")
     settings = settings_from(given)
-    from exporter import app  # noqa: PLC0415  after the settings, which may be wrong
-    from exporter.settings.quantities import parse_duration  # noqa: PLC0415  --help does not wait for pydantic
+    from exporter import app
+    from exporter.settings.quantities import parse_duration
 
     return app.run_backfill(
         settings,
@@ -119,7 +119,7 @@ def rename_account(*, old: str, new: str, **given: object) -> int:
     Stop the exporter, rename the account here and in the configuration, and start it again. Takes the flags of serve.
     """
     settings = settings_from(given)
-    from exporter import app  # noqa: PLC0415  after the settings, which may be wrong
+    from exporter import app
 
     return app.run_rename_account(settings, old=old, new=new)
 
@@ -141,7 +141,7 @@ def demo(listen: "Listen", seed: int, days: int, log_level: str) -> int:
     look. Ctrl-C stops it.
     """
     log_to_stderr("text", log_level)
-    from exporter import app  # noqa: PLC0415  --help does not wait for it
+    from exporter import app
 
     return app.run_demo(listen=listen, seed=seed, days=days)
 
@@ -155,7 +155,7 @@ def demo(listen: "Listen", seed: int, days: int, log_level: str) -> int:
 def simulate(listen: "Listen", seed: int, log_level: str) -> int:
     """Run the simulated fal alone, without an account."""
     log_to_stderr("text", log_level)
-    from exporter import app  # noqa: PLC0415  --help does not wait for it
+    from exporter import app
 
     return app.run_simulate(host=listen.host, port=listen.port, seed=seed)
 
@@ -163,7 +163,7 @@ def simulate(listen: "Listen", seed: int, log_level: str) -> int:
 @commands.command(hidden=True)
 def healthcheck() -> int:
     """Ask the server on this machine whether it lives; for containers. Reads the settings that serve reads."""
-    from exporter.settings import listening_address  # noqa: PLC0415  --help does not wait for pydantic
+    from exporter.settings import listening_address
 
     try:
         address = listening_address().reachable

@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: object = commands.main(arguments, prog_name=PROGRAM, standalone_mode=False)
     except click.UsageError as error:
-        from exporter.logs import redact_loosely  # noqa: PLC0415  needed here alone
+        from exporter.logs import redact_loosely
 
         path = error.ctx.command_path if error.ctx else PROGRAM
         return fail(f"{redact_loosely(error.format_message())} ({path} --help tells more)", error.exit_code)
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _unexpected(error: Exception) -> int:
-    from exporter.logs import redact  # noqa: PLC0415  needed here alone
+    from exporter.logs import redact
 
     if logging.getLogger().isEnabledFor(logging.DEBUG):
         click.echo(redact("".join(traceback.format_exception(error))), err=True, nl=False)

@@ -30,7 +30,7 @@ def focus_check(path: str, focus_version: str | None, output_format: str) -> int
     FILE is CSV, - is standard input. The exit code is 0 without findings, 1 with findings, 2 for a file that cannot be
     read.
     """
-    from exporter import app  # noqa: PLC0415  --help does not wait for it
+    from exporter import app
 
     return app.run_focus_check(path, version=focus_version, output_format=output_format)
 
@@ -43,7 +43,7 @@ def focus_summary(path: str, output_format: str) -> int:
 
     FILE is CSV, - is standard input. The exit code is 1 when rows could not be read, 2 for a file that cannot be.
     """
-    from exporter import app  # noqa: PLC0415  --help does not wait for it
+    from exporter import app
 
     return app.run_focus_summary(path, output_format=output_format)
 
@@ -80,7 +80,7 @@ def focus_export(
     settings. The sum of BilledCost is the ledger's, to the last digit.
     """
     settings = settings_from(given)
-    from exporter import app  # noqa: PLC0415  after the settings, which may be wrong
+    from exporter import app
 
     return app.run_focus_export(
         settings,
@@ -152,8 +152,8 @@ def focus_fetch(
     with the first file that is missing. Prints the paths of the files.
     """
     settings = settings_from(given)
-    from exporter import app  # noqa: PLC0415  after the settings, which may be wrong
-    from exporter.fal import FocusRequest  # noqa: PLC0415  --help does not wait for it
+    from exporter import app
+    from exporter.fal import FocusRequest
 
     request = FocusRequest(
         source=source,

@@ -21,7 +21,7 @@ class SettingsCommand(click.Command):
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Return the flags of the settings and the command's own parameters."""
-        from exporter.settings.flags import flags  # noqa: PLC0415  the list of commands does not wait for pydantic
+        from exporter.settings.flags import flags
 
         options: list[click.Parameter] = [
             click.Option(
@@ -37,7 +37,7 @@ class SettingsCommand(click.Command):
 
 def listen_address(context: click.Context, parameter: click.Parameter, text: str) -> "Listen":
     """Read an address to listen on."""
-    from exporter.settings import parse_listen  # noqa: PLC0415  the list of commands does not wait for pydantic
+    from exporter.settings import parse_listen
 
     try:
         return parse_listen(text)
@@ -60,7 +60,7 @@ def instant(context: click.Context, parameter: click.Parameter, text: str | None
 
 def fail(message: str, code: int) -> int:
     """Tell a problem on stderr, a line each, and return the exit code."""
-    from exporter.logs import redact  # noqa: PLC0415  needed here alone
+    from exporter.logs import redact
 
     for line in redact(message).splitlines():
         click.echo(f"{PROGRAM}: {line}", err=True)
@@ -69,7 +69,7 @@ def fail(message: str, code: int) -> int:
 
 def settings_from(given: dict[str, object]) -> "Settings":
     """Return the settings of a command that takes their flags, and log as they say."""
-    from exporter.settings import load_settings  # noqa: PLC0415  --help does not wait for pydantic
+    from exporter.settings import load_settings
 
     settings = load_settings({field: value for field, value in given.items() if value is not None})
     log_to_stderr(settings.log_format, settings.log_level, [account.key() for account in settings.accounts])
@@ -78,6 +78,6 @@ def settings_from(given: dict[str, object]) -> "Settings":
 
 def log_to_stderr(log_format: str, level: str, secrets: "Sequence[SecretStr]" = ()) -> None:
     """Send the logs of this process to stderr."""
-    from exporter.logs import configure_logging  # noqa: PLC0415  --help does not wait for structlog
+    from exporter.logs import configure_logging
 
     configure_logging(log_format=log_format, level=level, stream=sys.stderr, secrets=secrets)

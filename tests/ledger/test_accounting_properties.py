@@ -156,7 +156,7 @@ class Model:
                 now_is = after.get((hour, kind), Amounts())
                 if (hour, kind) in after:
                     scope.cells[hour, kind] = now_is
-                delta = now_is.minus(before)
+                delta = Amounts(*(new - old for new, old in zip(now_is, before, strict=True)))
                 if delta == Amounts():
                     continue
                 side = base if hour < scope.counts_from and hour not in scope.observed else grown
