@@ -5,6 +5,9 @@ from datetime import datetime
 from typing import Literal
 
 from exporter.metrics.exposition import Exposition, ExpositionDelta
+from exporter.outlook.state import Outlook
+
+NO_OUTLOOK = Outlook()
 
 State = Literal["waiting", "up", "failing"]
 
@@ -81,6 +84,7 @@ class Parcel:
     delta: ExpositionDelta
     overview: Overview
     ready: bool
+    outlook: Outlook = NO_OUTLOOK
 
     def unpack(self, previous: Exposition | None) -> "Publication":
         """Return the publication.
@@ -88,7 +92,7 @@ class Parcel:
         Raises:
             ValueError: the previous exposition is not the one the parcel was packed for.
         """
-        return Publication(self.sequence, self.at, self.delta.apply(previous), self.overview, self.ready)
+        return Publication(self.sequence, self.at, self.delta.apply(previous), self.overview, self.ready, self.outlook)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,10 @@ class Publication:
     exposition: Exposition
     overview: Overview
     ready: bool
+    outlook: Outlook = NO_OUTLOOK
 
     def pack(self, previous: Exposition | None) -> Parcel:
         """Return it without the pieces that a holder of the previous exposition (None: of nothing) has."""
-        return Parcel(self.sequence, self.at, self.exposition.delta_from(previous), self.overview, self.ready)
+        return Parcel(
+            self.sequence, self.at, self.exposition.delta_from(previous), self.overview, self.ready, self.outlook
+        )

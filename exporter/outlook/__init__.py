@@ -1,0 +1,1 @@
+"""What lies ahead, from the hours behind: runway, budgets, forecasts, expected spend. Pure; knows no ledger."""
