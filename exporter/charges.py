@@ -22,6 +22,7 @@ Clock = Callable[[], datetime]
 """Tells the current instant, aware and in UTC."""
 
 _NANO = Decimal("1E+9")
+_never_rounding = Context(prec=60, traps=[Inexact])
 _exactly = Context(prec=400, rounding=ROUND_HALF_EVEN, traps=[])
 _LARGEST = 2**63 - 1
 _MOST_DIGITS = 18
@@ -55,12 +56,16 @@ def decimal_of(amount: int) -> Decimal:
     Raises:
         Inexact: never for amounts a ledger can hold; the context traps it all the same.
     """
-    return Decimal(amount).scaleb(-9, Context(prec=60, traps=[Inexact]))
+    return Decimal(amount).scaleb(-9, _never_rounding)
 
 
 def hour_of(instant: datetime) -> datetime:
     """Return the start of the UTC hour that holds an aware instant."""
     return instant.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+SURGE = "surge"
+"""The value of the dimension `surge` for what fal sells at surge prices; all else has the empty string."""
 
 
 class Dimensions(NamedTuple):
@@ -75,6 +80,7 @@ class Dimensions(NamedTuple):
     gpu_class: str = ""
     unit: str = ""
     api_key: str = ""
+    surge: str = ""
 
 
 class Amounts(NamedTuple):
@@ -96,6 +102,10 @@ class Amounts(NamedTuple):
             discount + other.discount,
             cost + other.cost,
         )
+
+    def negated(self) -> "Amounts":
+        """Return what makes nothing of it when added."""
+        return Amounts(*(-value for value in self))
 
 
 NOTHING = Amounts()

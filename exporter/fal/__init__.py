@@ -10,6 +10,7 @@ from exporter.fal.invoices import Invoices, read_invoices
 from exporter.fal.limits import Limits
 from exporter.fal.locks import LOCK_REASONS
 from exporter.fal.observer import Observer, Silent
+from exporter.fal.pricing import read_list_prices
 from exporter.fal.probe import Probe, automatic_sources, probe
 from exporter.fal.reading import Reading, UsageSource
 from exporter.fal.rejections import OUTSIDE_WINDOW, REJECTIONS
@@ -47,5 +48,6 @@ __all__ = [
     "probe",
     "read_balance",
     "read_invoices",
+    "read_list_prices",
     "usage_source",
 ]

@@ -34,10 +34,16 @@ async def read_balance(client: Client) -> Balance:
         except CallError as other:
             raise (error if isinstance(other, RefusalError) and not other.transient else other) from None
         if not isinstance(error, LockedError):
-            client.balance_call = second
+            _use(client, second, instead_of=first)
         return balance
-    client.balance_call = first
+    _use(client, first, instead_of=second)
     return balance
+
+
+def _use(client: Client, call: Call, *, instead_of: Call) -> None:
+    """Make this call from now on; the other can take a lock back no more that it has told of."""
+    client.balance_call = call
+    client.locks.succeeded(instead_of.path)
 
 
 async def balance_by(client: Client, call: Call, deadline: Deadline, *, heed_lock: bool = True) -> Balance:

@@ -119,7 +119,8 @@ class Client:
             call: which interface.
             parameters: its query.
             deadline: ends all attempts.
-            heed_lock: whether a refusal for a lock counts for `locks`; not for calls that are made only once.
+            heed_lock: whether a refusal for a lock counts for `locks`; not for calls that are made only once, or so
+                seldom that they would take it back hours after the others.
 
         Raises:
             CallError: every kind of failure; see `exporter.fal.errors`.

@@ -67,7 +67,7 @@ async def fetch(
         folder: where the files are made; it is there already.
         longest: how long a piece of an estimate is, at most.
         resume: whether pieces that are there already are kept. Estimates change, so that an old piece may not be what
-            fal would say now.
+            fal would say now. The latest invoice, which will be another one, is always fetched.
         told: hears of every part that comes in.
 
     Raises:
@@ -77,7 +77,7 @@ async def fetch(
     pieces = list(request.pieces(longest))
     paths = tuple(folder / file_name(piece) for piece in pieces)
     for number, (piece, path) in enumerate(zip(pieces, paths, strict=True), 1):
-        if resume and path.exists():
+        if resume and not piece.is_latest and path.exists():
             told(Progress(number, len(pieces), path, path.stat().st_size, done=True))
             continue
         size = 0
@@ -93,14 +93,14 @@ async def fetch(
 def file_name(piece: FocusRequest) -> str:
     """Return a name that tells what is in the file, and that no other piece has."""
     words = ["focus", "organization" if piece.organization else "account", piece.source]
-    if piece.start is not None and piece.end is not None:
+    if piece.is_latest:
+        words.append("latest")
+    elif piece.start is not None and piece.end is not None:
         words += [piece.timeframe or DEFAULT_TIMEFRAME, _stamp(piece.start), _stamp(piece.end)]
     elif piece.charge_month:
         words += ["charged", piece.charge_month]
-    elif piece.billing_month:
-        words += ["billed", piece.billing_month]
     else:
-        words.append("latest")
+        words += ["billed", piece.billing_month]
     if piece.expand:
         words.append("by-team")
     if piece.team_username:

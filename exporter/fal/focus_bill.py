@@ -71,7 +71,7 @@ class FocusBills:
 
     def __init__(self, client: Client, *, by_team: bool) -> None:
         self._client = client
-        self._reports = FocusReports(client, _SOURCE, by_team=by_team)
+        self._reports = FocusReports(client, _SOURCE, by_team=by_team, heed_lock=False)
 
     async def invoice(self, month: Window, rejected: Counter[str]) -> Bill | None:
         """Read what has been invoiced of the charges of a UTC month; None where there is nothing yet.

@@ -6,12 +6,13 @@ fal's other interfaces would have it; what is found nowhere is empty.
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from types import MappingProxyType
 from typing import NamedTuple
 
-from exporter.charges import NO_GPU, Dimensions, GpuMachine, gpu_machine
+from exporter.charges import NO_GPU, SURGE, Dimensions, GpuMachine, gpu_machine
 from exporter.fal.fields import text
 from exporter.fal.machines import BillingLine, billing_line, gpu_time, gpu_time_of_unit
 from exporter.fal.platform_usage import Item
@@ -27,46 +28,51 @@ _BY_SUBCATEGORY = MappingProxyType({"Serverless Compute": SERVERLESS, "Virtual M
 _BY_CATEGORY = MappingProxyType({"AI and Machine Learning": MODEL_APIS, "Compute": SERVERLESS})
 
 
-class UsageRow(NamedTuple):
-    """The columns that a charge is made of; the texts that decide what it is for are the last, from `FIRST_NAME` on."""
+@dataclass(frozen=True, slots=True, eq=False)
+class UsageLine:
+    """What occurs in every hour again: what is sold, to whom, at which price."""
 
-    charge_period_start: datetime
-    charge_period_end: datetime
     charge_category: str
     billing_currency: str
-    billed_cost: Decimal
-    effective_cost: Decimal | None
-    list_cost: Decimal | None
-    consumed_quantity: Decimal | None
-    pricing_quantity: Decimal | None
-    list_unit_price: Decimal | None
-    contracted_unit_price: Decimal | None
-    pricing_category: str | None
-    service_name: str | None
-    service_category: str | None
-    service_subcategory: str | None
-    charge_description: str | None
-    sku_id: str | None
-    sku_meter: str | None
-    sku_price_details: str | None
-    consumed_unit: str | None
-    pricing_unit: str | None
-    sub_account_id: str | None
-    sub_account_name: str | None
-    resource_id: str | None
-    resource_name: str | None
-    tags: str | None
-    x_unit: str | None
-    x_fal_unit: str | None
-    x_app: str | None
-    x_environment: str | None
+    list_unit_price: Decimal | None = None
+    contracted_unit_price: Decimal | None = None
+    pricing_category: str | None = None
+    service_name: str | None = None
+    service_category: str | None = None
+    service_subcategory: str | None = None
+    charge_description: str | None = None
+    sku_id: str | None = None
+    sku_meter: str | None = None
+    sku_price_details: str | None = None
+    consumed_unit: str | None = None
+    pricing_unit: str | None = None
+    sub_account_id: str | None = None
+    sub_account_name: str | None = None
+    resource_id: str | None = None
+    resource_name: str | None = None
+    tags: str | None = None
+    x_unit: str | None = None
+    x_fal_unit: str | None = None
+    x_app: str | None = None
+    x_environment: str | None = None
+    x_is_surge: str | None = None
 
 
-FIRST_NAME = UsageRow._fields.index("service_name")
+class UsageRow(NamedTuple):
+    """The columns that a charge is made of; amounts in nano-units."""
+
+    line: UsageLine
+    charge_period_start: datetime
+    charge_period_end: datetime
+    billed_cost: int
+    effective_cost: int | None
+    list_cost: int | None
+    consumed_quantity: int | None
+    pricing_quantity: int | None
 
 
-def described(account: str, row: UsageRow) -> Item:
-    """Tell what a row is for.
+def described(account: str, row: UsageLine) -> Item:
+    """Tell what a line is for.
 
     A compute machine's quantity is its own time; of any other machine it counts every GPU already.
 
@@ -77,7 +83,7 @@ def described(account: str, row: UsageRow) -> Item:
     product = _product(row, line)
     unit = row.x_unit or row.x_fal_unit or unit_of_fal(row.consumed_unit or row.pricing_unit or row.sku_meter or "")
     common = Dimensions(account, team=text(row.sub_account_name or row.sub_account_id or ""), product=product)
-    common = common._replace(unit=text(unit))
+    common = common._replace(unit=text(unit), surge=_surge(row))
     if product in {SERVERLESS, COMPUTE}:
         gpu = gpu_time(_machine(row, line), unit, each=product == COMPUTE)
         app = row.x_app or row.resource_name or row.resource_id or (line.app if line else "") or _tag(row, "app")
@@ -98,7 +104,7 @@ def unit_of_fal(unit: str) -> str:
     return word.removesuffix("s") if len(word) > 1 else unit
 
 
-def _line(row: UsageRow) -> BillingLine | None:
+def _line(row: UsageLine) -> BillingLine | None:
     """Return the machine's line that the description or the SKU holds, if one does."""
     for value in (row.charge_description, row.sku_id):
         found = _MACHINES_LINE.search(value or "")
@@ -107,7 +113,7 @@ def _line(row: UsageRow) -> BillingLine | None:
     return None
 
 
-def _product(row: UsageRow, line: BillingLine | None) -> str:
+def _product(row: UsageLine, line: BillingLine | None) -> str:
     name = (row.service_name or "").lower()
     for word, product in _BY_WORD.items():
         if word in name:
@@ -119,7 +125,12 @@ def _product(row: UsageRow, line: BillingLine | None) -> str:
     return known or _BY_CATEGORY.get(row.service_category or "", MODEL_APIS if _endpoint(row) else "")
 
 
-def _machine(row: UsageRow, line: BillingLine | None) -> GpuMachine:
+def _surge(row: UsageLine) -> str:
+    is_surge = row.pricing_category == "Dynamic" or (row.x_is_surge or "").lower() == "true"
+    return SURGE if is_surge else ""
+
+
+def _machine(row: UsageLine, line: BillingLine | None) -> GpuMachine:
     """Return what the SKU's details, the machine's line or the SKU's own name say of GPUs."""
     details = _object(row.sku_price_details)
     named = details.get("InstanceType")
@@ -134,7 +145,7 @@ def _machine(row: UsageRow, line: BillingLine | None) -> GpuMachine:
     return gpu_machine(row.sku_id) if row.sku_id and "/" not in row.sku_id else NO_GPU
 
 
-def _endpoint(row: UsageRow) -> str:
+def _endpoint(row: UsageLine) -> str:
     for value in (row.sku_id, row.charge_description, row.resource_id):
         found = _ENDPOINT.search(value or "")
         if found is not None:
@@ -142,7 +153,7 @@ def _endpoint(row: UsageRow) -> str:
     return ""
 
 
-def _tag(row: UsageRow, name: str) -> str:
+def _tag(row: UsageLine, name: str) -> str:
     value = _object(row.tags).get(name)
     return value if isinstance(value, str) else ""
 

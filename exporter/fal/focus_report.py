@@ -37,12 +37,14 @@ class FocusReports:
         source: under which name rows that are not understood are counted and logged.
         by_team: whether to ask for the teams of an organization. That is the right of its root alone; where fal refuses
             it, the report is asked for without, and so from then on.
+        heed_lock: as for `Client.get`.
     """
 
-    def __init__(self, client: Client, source: str, *, by_team: bool) -> None:
+    def __init__(self, client: Client, source: str, *, by_team: bool, heed_lock: bool = True) -> None:
         self._client = client
         self._source = source
         self._by_team = by_team
+        self._heed_lock = heed_lock
 
     async def rows(
         self, shape: type[RowT], request: FocusRequest, deadline: Deadline, rejected: Counter[str]
@@ -80,7 +82,7 @@ class FocusReports:
         client = self._client
         reader = Reader(shape, keep=1)
         try:
-            async with aclosing(download(client, request, deadline)) as body:
+            async with aclosing(download(client, request, deadline, heed_lock=self._heed_lock)) as body:
                 async for piece in body:
                     yield reader.feed(piece)
             yield reader.finish()

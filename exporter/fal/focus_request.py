@@ -86,6 +86,11 @@ class FocusRequest:
         """The zone whose buckets are meant."""
         return ZoneInfo(self.timezone or "UTC")
 
+    @property
+    def is_latest(self) -> bool:
+        """Whether it asks for the latest invoice, whichever that is by then."""
+        return self.source == Report.INVOICE and not (self.billing_month or self.charge_month)
+
     def parameters(self) -> Parameters:
         """Return the query.
 

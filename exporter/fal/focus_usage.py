@@ -5,12 +5,16 @@ was read before. It contains all that `models` and `serverless` report.
 """
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from decimal import Decimal
+from itertools import chain
+from operator import attrgetter
 
-from exporter.charges import HOUR, Amounts, Charge, Dimensions, Window, hour_of, nano
+from exporter.charges import HOUR, Amounts, Charge, Dimensions, Window, hour_of
 from exporter.fal.client import Client
-from exporter.fal.focus_lines import FIRST_NAME, UsageRow, described
+from exporter.fal.focus_lines import UsageLine, UsageRow, described
 from exporter.fal.focus_report import FocusReports
 from exporter.fal.focus_request import FocusRequest, Report
 from exporter.fal.platform_usage import Item
@@ -19,6 +23,8 @@ from exporter.fal.reading import Reading
 from exporter.fal.rejections import RejectedError, Rejection, Rejections
 
 _LARGEST = 2**63 - 1
+_MOST_KNOWN = 50_000
+_texts = attrgetter(*(it.name for it in fields(UsageLine)))
 
 
 class FocusUsage:
@@ -34,11 +40,10 @@ class FocusUsage:
         """Read the rows of a window's hours; see `UsageSource`."""
         client = self._client
         rejected: Counter[str] = Counter()
-        usage = _Usage(client.account, window, client.rejections, rejected)
+        usage = Usage(client.account, window, client.rejections, rejected)
         request = estimate(window)
         async for rows in self._reports.rows(UsageRow, request, client.deadline(), rejected):
-            for row in rows:
-                usage.take(row)
+            usage.take(rows)
         return usage.reading(self.name)
 
 
@@ -47,7 +52,35 @@ def estimate(window: Window, timeframe: str = "hour") -> FocusRequest:
     return FocusRequest(source=Report.ESTIMATE, start=window.start, end=window.end, timeframe=timeframe)
 
 
-class _Usage:
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """What the rows of a line add up to.
+
+    Attributes:
+        refused: why none of them can be a charge.
+        sums: quantity, list cost and cost by hour, in nano-units.
+    """
+
+    line: UsageLine
+    item: Item
+    refused: Rejection | None
+    sums: dict[datetime, list[int]] = field(default_factory=dict)
+
+    def amounts(self) -> Iterator[tuple[datetime, Amounts]]:
+        """Yield what was charged in every hour."""
+        seconds = self.item.gpu.seconds
+        for hour, (quantity, list_cost, cost) in self.sums.items():
+            yield hour, Amounts(quantity, quantity * seconds, list_cost, list_cost - cost, cost)
+
+    def offer(self) -> Offer | None:
+        """Return the price that the line states, as of the last hour in which it was charged."""
+        price = self.line.list_unit_price
+        if price is None or price < 0 or not self.sums:
+            return None
+        return Offer(max(self.sums), not self.item.dimensions.surge, price, discount_percent(self.line))
+
+
+class Usage:
     """The charges of one reading while its rows come in.
 
     fal may take back a part of an hour by a row below zero: only the sums must not be negative.
@@ -58,95 +91,102 @@ class _Usage:
         self._window = window
         self._rejections = rejections
         self._rejected = rejected
-        self._items: dict[tuple[object, ...], Item] = {}
-        self._sums: dict[tuple[datetime, Dimensions], Amounts] = {}
+        self._entries: dict[tuple[object, ...], _Entry] = {}
+        self._known: dict[UsageLine, _Entry | None] = {}
 
-    def take(self, row: UsageRow) -> None:
-        """Add a row to its charge; what is no usage is none, and a row that cannot be one is rejected."""
-        if row.charge_category != "Usage":
-            return
-        try:
-            self._take(row)
-        except RejectedError as rejected:
-            self._reject(rejected.reason, row)
+    def take(self, rows: Iterable[UsageRow]) -> None:
+        """Add rows to their charges.
 
-    def _take(self, row: UsageRow) -> None:
-        hour = self._hour(row)
-        item = self._item(row)
-        if row.billing_currency != "USD":
-            raise RejectedError(Rejection.CURRENCY)
-        amounts = amounts_of(row, item.gpu.seconds)
-        key = (hour, item.dimensions)
-        known = self._sums.get(key)
-        self._sums[key] = amounts if known is None else known.plus(amounts)
-        price = row.list_unit_price
-        if price is not None and price >= 0:
-            asked = Offer(hour, row.pricing_category != "Dynamic", price, discount_percent(row))
-            if asked.beats(item.offer):
-                item.offer = asked
+        What usage costs is EffectiveCost, which holds for prepaid usage too; BilledCost where there is no such column.
+        The discount is what is missing between that and ListCost; a list cost below the cost is raised to it.
+        """
+        known = self._known
+        hour: datetime | None = None
+        until: datetime | None = None
+        refused: Rejection | None = None
+        for row in rows:
+            line, start, end, billed, effective, listed, consumed, priced = row
+            entry = known[line] if line in known else self._entry(line)
+            if entry is None:
+                continue
+            if start is not hour or end is not until:
+                hour, until, refused = start, end, self._refusal(start, end)
+            reason = refused or entry.refused
+            if reason is not None:
+                self._reject(reason, row)
+                continue
+            cost = billed if effective is None else effective
+            list_cost = cost if listed is None or listed < cost else listed
+            quantity = (priced or 0) if consumed is None else consumed
+            sums = entry.sums.get(start)
+            if sums is None:
+                entry.sums[start] = [quantity, list_cost, cost]
+            else:
+                sums[0] += quantity
+                sums[1] += list_cost
+                sums[2] += cost
 
-    def _hour(self, row: UsageRow) -> datetime:
-        hour = row.charge_period_start
+    def _refusal(self, hour: datetime, end: datetime) -> Rejection | None:
         if hour not in self._window:
-            raise RejectedError(Rejection.OUTSIDE_WINDOW)
-        if hour != hour_of(hour) or row.charge_period_end - hour != HOUR:
-            raise RejectedError(Rejection.BUCKET)
-        return hour
+            return Rejection.OUTSIDE_WINDOW
+        return Rejection.BUCKET if hour != hour_of(hour) or end - hour != HOUR else None
 
-    def _item(self, row: UsageRow) -> Item:
-        """Return what a row is for; worked out once for the same names, which occur in every hour."""
-        names = row[FIRST_NAME:]
-        item = self._items.get(names)
-        if item is None:
-            item = self._items[names] = described(self._account, row)
-        return item
+    def _entry(self, line: UsageLine) -> _Entry | None:
+        """Return where a line's rows are added up; None for what is no usage. The reader may have made it anew."""
+        entry: _Entry | None = None
+        if line.charge_category == "Usage":
+            texts = _texts(line)
+            entry = self._entries.get(texts)
+            if entry is None:
+                entry = self._entries[texts] = self._new_entry(line)
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known[line] = entry
+        return entry
+
+    def _new_entry(self, line: UsageLine) -> _Entry:
+        try:
+            item = described(self._account, line)
+        except RejectedError as rejected:
+            return _Entry(line, Item(Dimensions(self._account)), rejected.reason)
+        return _Entry(line, item, None if line.billing_currency == "USD" else Rejection.CURRENCY)
 
     def reading(self, source: str) -> Reading:
         """Return the sums, with the prices that were seen."""
-        charges = []
-        for (hour, dimensions), amounts in self._sums.items():
-            charge = Charge(hour, dimensions, amounts)
-            if min(amounts) < 0:
-                self._reject(Rejection.NEGATIVE, charge)
-            elif max(amounts) > _LARGEST:
-                self._reject(Rejection.OUT_OF_RANGE, charge)
-            else:
-                charges.append(charge)
         return Reading(
             account=self._account,
             source=source,
             window=self._window,
-            charges=tuple(charges),
-            prices=unit_prices((it.dimensions, it.offer) for it in self._items.values() if it.offer),
+            charges=tuple(self._charges()),
+            prices=unit_prices((it.item.dimensions, offer) for it in self._entries.values() if (offer := it.offer())),
             rejected=dict(self._rejected),
         )
+
+    def _charges(self) -> Iterator[Charge]:
+        by_dimensions: dict[Dimensions, list[_Entry]] = {}
+        for entry in self._entries.values():
+            by_dimensions.setdefault(entry.item.dimensions, []).append(entry)
+        for dimensions, entries in by_dimensions.items():
+            sums: dict[datetime, Amounts] = {}
+            for hour, amounts in chain.from_iterable(entry.amounts() for entry in entries):
+                known = sums.get(hour)
+                sums[hour] = amounts if known is None else known.plus(amounts)
+            for hour, amounts in sums.items():
+                charge = Charge(hour, dimensions, amounts)
+                if min(amounts) < 0:
+                    self._reject(Rejection.NEGATIVE, charge)
+                elif max(amounts) > _LARGEST:
+                    self._reject(Rejection.OUT_OF_RANGE, charge)
+                else:
+                    yield charge
 
     def _reject(self, reason: Rejection, row: object) -> None:
         self._rejections.reject(self._rejected, FocusUsage.name, reason, row)
 
 
-def amounts_of(row: UsageRow, gpu_seconds: int) -> Amounts:
-    """Return how much a row is.
-
-    What it costs is EffectiveCost, which holds for prepaid usage too; BilledCost where there is no such column. The
-    discount is what is missing between that and ListCost; a list cost below the cost is raised to it.
-
-    Raises:
-        RejectedError: an amount is too large.
-    """
-    quantity = row.consumed_quantity if row.consumed_quantity is not None else row.pricing_quantity
-    try:
-        cost = nano(row.billed_cost if row.effective_cost is None else row.effective_cost)
-        list_cost = cost if row.list_cost is None else max(cost, nano(row.list_cost))
-        count = 0 if quantity is None else nano(quantity)
-    except ValueError:
-        raise RejectedError(Rejection.OUT_OF_RANGE) from None
-    return Amounts(count, count * gpu_seconds, list_cost, list_cost - cost, cost)
-
-
-def discount_percent(row: UsageRow) -> Decimal | None:
-    """Return by how many percent the contracted price is below the list price, None where a row does not say."""
-    listed, contracted = row.list_unit_price, row.contracted_unit_price
+def discount_percent(line: UsageLine) -> Decimal | None:
+    """Return by how many percent the contracted price is below the list price, None where a line does not say."""
+    listed, contracted = line.list_unit_price, line.contracted_unit_price
     if not listed or contracted is None:
         return None
     return (1 - contracted / listed) * 100

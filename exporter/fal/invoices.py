@@ -41,7 +41,7 @@ async def read_invoices(client: Client) -> Invoices:
     Raises:
         CallError: every kind of failure; see `exporter.fal.errors`.
     """
-    answer = await client.get(CALL, {}, client.deadline())
+    answer = await client.get(CALL, {}, client.deadline(), heed_lock=False)
     if not isinstance(answer, list):
         raise client.misshapen(CALL, "is no list of invoices")
     invoices = []

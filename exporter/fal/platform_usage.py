@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
 
-from exporter.charges import Amounts, Dimensions, UnitPrice, Window
+from exporter.charges import SURGE, Amounts, Dimensions, UnitPrice, Window
 from exporter.fal.calls import Call, Parameters
 from exporter.fal.client import Client
 from exporter.fal.fields import Row, amount, in_dollars, optional_text, row_of, text
@@ -45,6 +45,7 @@ class Interface:
         nullable: those of them that may be null or absent.
         describe: makes an item of the account and the values of `names`, in their order.
         tells_key: whether rows can be asked for by key.
+        tells_surge: whether rows at surge prices are marked.
     """
 
     source: str
@@ -53,6 +54,7 @@ class Interface:
     nullable: frozenset[str]
     describe: Callable[[str, Sequence[str]], Item]
     tells_key: bool
+    tells_surge: bool = False
 
 
 class PlatformUsage:
@@ -130,6 +132,8 @@ class Rows:
             names = self._names(row)
         except KeyError:
             names = tuple(row.get(name) for name in self._interface.names)
+        if self._interface.tells_surge:
+            names += (row.get("is_surge") is True,)
         if self._by_key:
             names += (api_key(row),)
         try:
@@ -147,6 +151,8 @@ class Rows:
             for name, value in zip(self._interface.names, names, strict=False)
         ]
         item = self._interface.describe(self._account, texts)
+        if self._interface.tells_surge and names[len(texts)]:
+            item.dimensions = item.dimensions._replace(surge=SURGE)
         if self._by_key:
             item.dimensions = item.dimensions._replace(api_key=text(names[-1]))
         return item

@@ -29,6 +29,7 @@ INTERFACE = Interface(
     nullable=frozenset({"app", "environment"}),
     describe=describe,
     tells_key=False,
+    tells_surge=True,
 )
 
 

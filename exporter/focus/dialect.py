@@ -25,21 +25,22 @@ class MalformedError(Exception):
 
 
 class Lines:
-    """Cuts pieces into lines, without their line feeds; a carriage return before it stays.
+    """Cuts pieces at line feeds.
 
     Attributes:
         number: of the first line that the latest call has returned, counted from 1.
+        count: how many it has returned.
         received: bytes so far.
     """
 
     def __init__(self) -> None:
         self.number = 1
+        self.count = 0
         self.received = 0
-        self._returned = 0
         self._rest = b""
 
-    def feed(self, piece: bytes) -> list[bytes]:
-        """Take a piece and return the lines that are complete.
+    def feed(self, piece: bytes) -> bytes:
+        """Take a piece and return the lines that are complete, each with its line feed.
 
         Raises:
             WrongContentError: a line is too long to be one.
@@ -49,27 +50,23 @@ class Lines:
         data = self._rest + piece if self._rest else piece
         if fresh and self.received >= len(_BYTE_ORDER_MARK):
             data = data.removeprefix(_BYTE_ORDER_MARK)
-        cut = data.rfind(b"\n")
-        self._rest = data[cut + 1 :]
-        self.number += self._returned
-        self._returned = 0
+        cut = data.rfind(b"\n") + 1
+        lines, self._rest = data[:cut], data[cut:]
+        self.number += self.count
+        self.count = lines.count(b"\n")
         if len(self._rest) > LONGEST_RECORD:
-            number = self.number + data.count(b"\n")
             raise WrongContentError(
-                f"line {number} goes on for more than {LONGEST_RECORD:,} bytes; this is not a FOCUS CSV file"
+                f"line {self.number + self.count} goes on for more than {LONGEST_RECORD:,} bytes; "
+                "this is not a FOCUS CSV file"
             )
-        if cut < 0:
-            return []
-        lines = data[:cut].split(b"\n")
-        self._returned = len(lines)
         return lines
 
-    def finish(self) -> bytes | None:
-        """Return the last line where no line feed ends it, None where one does."""
-        self.number += self._returned
-        self._returned = 0
+    def finish(self) -> bytes:
+        """Return the last line, as if a line feed ended it; nothing where one does."""
+        self.number += self.count
         rest, self._rest = self._rest, b""
-        return rest or None
+        self.count = 1 if rest else 0
+        return rest + b"\n" if rest else b""
 
 
 class OpenRecord:
@@ -197,9 +194,7 @@ class Records:
         Raises:
             WrongContentError: a line is too long to be one.
         """
-        lines = self._lines.feed(piece)
-        found = (self._assembler.take(number, line) for number, line in enumerate(lines, self._lines.number))
-        return [record for record in found if record is not None]
+        return self._records(self._lines.feed(piece))
 
     def finish(self) -> list[Record]:
         """Return the last record where no line feed ends it.
@@ -207,10 +202,16 @@ class Records:
         Raises:
             TruncatedFileError: it is not complete.
         """
-        last = self._lines.finish()
-        record = None if last is None else self._assembler.take(self._lines.number, last)
+        left = self._records(self._lines.finish())
         self._assembler.finish()
-        return [] if record is None else [record]
+        return left
+
+    def _records(self, lines: bytes) -> list[Record]:
+        found = (
+            self._assembler.take(number, line)
+            for number, line in enumerate(lines.split(b"\n")[:-1], self._lines.number)
+        )
+        return [record for record in found if record is not None]
 
 
 def unquoted(raw: bytes) -> bytes:

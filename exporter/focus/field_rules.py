@@ -101,9 +101,11 @@ def _number(text: str) -> tuple[Rule | None, str]:
 
 
 def _price(text: str) -> tuple[Rule | None, str]:
-    rule, note = _number(text)
-    negative = rule is None and text.startswith("-") and any(digit in text.partition("E")[0] for digit in "123456789")
-    return (PRICE, "") if negative else (rule, note)
+    # A price may be an average, which has as many digits as a number from a float.
+    if not _NUMBER.fullmatch(text):
+        return NUMBER, ""
+    negative = text.startswith("-") and any(digit in text.partition("E")[0] for digit in "123456789")
+    return (PRICE, "") if negative else (None, "")
 
 
 def _instant(text: str) -> tuple[Rule | None, str]:

@@ -105,6 +105,7 @@ def values(charge: FocusCharge) -> dict[str, str]:
         # Without a quantity there can be no price: what was charged all the same is not usage in the sense of FOCUS.
         return found | {"ChargeCategory": "Adjustment"}
     unit, quantity = focus_unit(dimensions.unit), decimal_text(amounts.quantity)
+    price_id = "/".join(filter(None, (sku_of(dimensions), dimensions.unit or unit, dimensions.surge)))
     listed, contracted = number_text(prices.listed), number_text(prices.contracted)
     return found | {
         "ChargeCategory": "Usage",
@@ -112,14 +113,14 @@ def values(charge: FocusCharge) -> dict[str, str]:
         "ConsumedUnit": unit,
         "PricingQuantity": quantity,
         "PricingUnit": unit,
-        "PricingCategory": "Standard",
+        "PricingCategory": "Dynamic" if dimensions.surge else "Standard",
         "ListUnitPrice": listed,
         "PricingCurrencyListUnitPrice": listed,
         "ContractedUnitPrice": contracted,
         "PricingCurrencyContractedUnitPrice": contracted,
         "SkuId": sku_of(dimensions),
         "SkuMeter": dimensions.unit or unit,
-        "SkuPriceId": f"{sku_of(dimensions)}/{dimensions.unit or unit}",
+        "SkuPriceId": price_id,
         "x_ListCostDifference": "" if prices.difference is None else number_text(prices.difference),
     }
 

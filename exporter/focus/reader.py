@@ -1,10 +1,9 @@
 """The streaming reader: bytes in pieces to typed rows, exact, in bounded memory.
 
-Plain lines take the fast way of `exporter.focus.plain`, all others the careful way of `exporter.focus.dialect`, field
-by field; both give the same rows in the order of the file.
+Blocks of plain lines take the fast way of `exporter.focus.plain`, all other lines the careful way of
+`exporter.focus.dialect`, field by field; both give the same rows in the order of the file.
 """
 
-from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
 from exporter.focus.dialect import PIECE, Assembler, Lines, Record, is_text, unquoted
@@ -12,10 +11,12 @@ from exporter.focus.errors import TruncatedFileError
 from exporter.focus.header import Header, nothing_at_all, parse_header
 from exporter.focus.plain import PlainLines
 from exporter.focus.problems import Problems
-from exporter.focus.shape import Instants, UnreadableError, Wanted, columns_wanted
-from exporter.focus.values import Value
+from exporter.focus.shape import Instants, Part, UnreadableError, parts_of
 
 _KEPT_PROBLEMS = 100
+
+_PARTS = 8
+"""Into how many parts a block is cut of which a line needs care, and these again: the lines around it do not."""
 
 RowT = TypeVar("RowT", bound=tuple[object, ...])
 
@@ -40,7 +41,7 @@ class Reader(Generic[RowT]):
         self._shape = shape
         self._lines = Lines()
         self._assembler = Assembler()
-        self._wanted: list[Wanted] = []
+        self._parts: list[Part] = []
         self._plain: PlainLines[RowT] | None = None
 
     @property
@@ -51,7 +52,8 @@ class Reader(Generic[RowT]):
     @property
     def naive_dates(self) -> int:
         """Dates without a time zone that have been taken for UTC, in the wanted columns."""
-        return sum(it.fields.naive for it in self._wanted if isinstance(it.fields, Instants))
+        wanted = (it for part in self._parts for it in part.wanted)
+        return sum(it.fields.naive for it in wanted if isinstance(it.fields, Instants))
 
     def feed(self, piece: bytes) -> list[RowT]:
         """Take a piece and return the rows that are complete.
@@ -62,8 +64,9 @@ class Reader(Generic[RowT]):
         """
         rows: list[RowT] = []
         for start in range(0, len(piece), PIECE):
-            lines = self._lines.feed(piece[start : start + PIECE])
-            rows += self._read(lines, self._lines.number)
+            block = self._lines.feed(piece[start : start + PIECE])
+            rows += self._read(block, self._lines.number, self._lines.count)
+        self.rows += len(rows)
         return rows
 
     def finish(self, promised: int | None = None) -> list[RowT]:
@@ -76,8 +79,8 @@ class Reader(Generic[RowT]):
             TruncatedFileError: the file was cut off.
             WrongContentError: there was no header at all.
         """
-        last = self._lines.finish()
-        left = [] if last is None else self._read([last], self._lines.number, is_last=True)
+        left = self._read(self._lines.finish(), self._lines.number, self._lines.count, is_last=True)
+        self.rows += len(left)
         if promised is not None and self.received < promised:
             raise TruncatedFileError(
                 f"{self.received:,} of {promised:,} bytes have come: the download was cut off; try it again"
@@ -87,41 +90,31 @@ class Reader(Generic[RowT]):
         self._assembler.finish()
         return left
 
-    def _read(self, lines: list[bytes], number: int, *, is_last: bool = False) -> list[RowT]:
+    def _read(self, block: bytes, number: int, count: int, *, is_last: bool = False) -> list[RowT]:
+        """Read so many whole lines, of which the first has this number."""
         rows: list[RowT] = []
-        position = 0
-        while position < len(lines) and (self._plain is None or self._assembler.is_open):
-            rows += self._one_by_one(lines[position : position + 1], number + position, is_last=is_last)
-            position += 1
-        if self._plain is not None and position < len(lines):
-            rows += self._mostly_plain(self._plain, lines[position:], number + position, is_last=is_last)
-        self.rows += len(rows)
+        while count and (self._plain is None or self._assembler.is_open):
+            line, _, block = block.partition(b"\n")
+            rows += self._line(line, number, is_last=is_last)
+            number, count = number + 1, count - 1
+        if not count or self._plain is None:
+            return rows
+        found = self._plain.rows(block, count)
+        if found is not None:
+            return rows + found if rows else found
+        lines = block.split(b"\n")[:-1]
+        if count == 1:
+            return rows + self._line(lines[0], number, is_last=is_last)
+        step = -(-count // _PARTS)
+        for start in range(0, count, step):
+            part = lines[start : start + step]
+            rows += self._read(b"\n".join([*part, b""]), number + start, len(part), is_last=is_last)
         return rows
 
-    def _mostly_plain(
-        self, plain: PlainLines[RowT], lines: list[bytes], number: int, *, is_last: bool
-    ) -> Iterator[RowT]:
-        cut = plain.cut(lines)
-        judged = plain.judge(lines, cut)
-        position = 0
-        while position < len(lines):
-            end = position + 1
-            found = None
-            if judged[position] and not self._assembler.is_open:
-                end = judged.find(0, position)
-                end = len(lines) if end < 0 else end
-                found = plain.rows(cut.part(position, end))
-            yield from (
-                self._one_by_one(lines[position:end], number + position, is_last=is_last) if found is None else found
-            )
-            position = end
-
-    def _one_by_one(self, lines: list[bytes], number: int, *, is_last: bool) -> Iterator[RowT]:
-        for place, line in enumerate(lines):
-            record = self._assembler.take(number + place, line)
-            row = None if record is None else self._careful(record, is_last=is_last)
-            if row is not None:
-                yield row
+    def _line(self, line: bytes, number: int, *, is_last: bool) -> list[RowT]:
+        record = self._assembler.take(number, line)
+        row = None if record is None else self._careful(record, is_last=is_last)
+        return [] if row is None else [row]
 
     def _careful(self, record: Record, *, is_last: bool) -> RowT | None:
         """Read a record field by field, and say of each what is wrong with it."""
@@ -138,32 +131,37 @@ class Reader(Generic[RowT]):
             self.problems.add(record.line, "", "", reason)
             self.problems.rows += 1
             return None
-        values: list[Value] = []
+        raws = dict(enumerate(record.fields))
+        values: list[object] = []
         failed = not is_text(b"".join(record.fields))
         if failed:
             self._add_bad_text(record, header)
-        for wanted in self._wanted:
-            raw = b"" if wanted.place is None else record.fields[wanted.place]
+        for part in self._parts:
             try:
-                values.append(wanted.value(raw))
-            except UnreadableError as error:
-                self.problems.add(record.line, wanted.name, unquoted(raw).decode("utf-8", "replace"), str(error))
+                values.append(part.value(raws))
+            except UnreadableError:
+                self._add_unreadable(part, record)
                 failed = True
         if failed:
             self.problems.rows += 1
             return None
-        return self._make(values)
+        return tuple.__new__(self._shape, values)
+
+    def _add_unreadable(self, part: Part, record: Record) -> None:
+        for wanted in part.wanted:
+            raw = b"" if wanted.place is None else record.fields[wanted.place]
+            try:
+                wanted.value(raw)
+            except UnreadableError as error:
+                self.problems.add(record.line, wanted.name, unquoted(raw).decode("utf-8", "replace"), str(error))
 
     def _add_bad_text(self, record: Record, header: Header) -> None:
-        wanted = {it.name for it in self._wanted}
+        wanted = {it.name for part in self._parts for it in part.wanted}
         for name, raw in zip(header.names, record.fields, strict=True):
             if name not in wanted and not is_text(raw):
                 self.problems.add(record.line, name, raw.decode("utf-8", "replace"), "is not UTF-8")
 
-    def _make(self, values: Iterable[Value]) -> RowT:
-        return tuple.__new__(self._shape, values)
-
     def _begin(self, header: Header) -> None:
-        self._wanted = columns_wanted(self._shape, header)
+        self._parts = parts_of(self._shape, header)
         self.header = header
-        self._plain = PlainLines(header, self._wanted, self._shape)
+        self._plain = PlainLines(header, self._parts, self._shape)

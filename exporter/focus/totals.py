@@ -13,17 +13,24 @@ OTHERS = "(others)"
 """The SKU under which a file of more than some ten thousand SKUs sums up the rest."""
 
 
-class SummaryRow(NamedTuple):
-    """The columns that a summary needs."""
+@dataclass(frozen=True, slots=True, eq=False)
+class SummaryTexts:
+    """What rows are summed by, but for their month."""
 
-    billed_cost: Decimal
     billing_currency: str
     charge_category: str
     charge_class: str | None
-    charge_period_start: datetime
     service_name: str | None
     sku_id: str | None
     invoice_id: str | None
+
+
+class SummaryRow(NamedTuple):
+    """The columns that a summary needs."""
+
+    texts: SummaryTexts
+    charge_period_start: datetime
+    billed_cost: Decimal
     list_cost: Decimal | None
     effective_cost: Decimal | None
 
@@ -67,18 +74,19 @@ class Totals:
 
     def __init__(self) -> None:
         self._sums: dict[Key, Total] = {}
-        self._keys: dict[tuple[object, ...], Total] = {}
+        self._months: dict[tuple[int, int], dict[SummaryTexts, Total]] = {}
 
     def add(self, rows: Iterable[SummaryRow]) -> None:
         """Take rows."""
-        known = self._keys
+        last: datetime | None = None
+        known: dict[SummaryTexts, Total] = {}
         with localcontext(EXACTLY):
-            for row in rows:
-                billed, currency, category, of_class, start, service, sku, invoice, listed, effective = row
-                key = (start.year, start.month, sku, category, service, currency, of_class, invoice)
-                total = known.get(key)
+            for texts, start, billed, listed, effective in rows:
+                if start is not last:
+                    last, known = start, self._months.setdefault((start.year, start.month), {})
+                total = known.get(texts)
                 if total is None:
-                    total = self._total(row, key)
+                    total = self._total(texts, start, known)
                 total.rows += 1
                 total.billed += billed
                 if listed is not None:
@@ -86,22 +94,21 @@ class Totals:
                 if effective is not None:
                     total.effective += effective
 
-    def _total(self, row: SummaryRow, key: tuple[object, ...]) -> Total:
-        found = Key(
-            row.billing_currency,
-            f"{row.charge_period_start:%Y-%m}",
-            row.charge_category,
-            row.charge_class is not None,
-            row.service_name or "",
-            row.sku_id or "",
-            row.invoice_id or "",
+    def _total(self, texts: SummaryTexts, start: datetime, known: dict[SummaryTexts, Total]) -> Total:
+        key = Key(
+            texts.billing_currency,
+            f"{start:%Y-%m}",
+            texts.charge_category,
+            texts.charge_class is not None,
+            texts.service_name or "",
+            texts.sku_id or "",
+            texts.invoice_id or "",
         )
-        if len(self._sums) >= _MOST_SKUS and found not in self._sums:
-            found = found._replace(sku=OTHERS)
-        total = self._sums.setdefault(found, Total())
-        if len(self._keys) >= _MOST_SKUS:
-            self._keys.clear()
-        self._keys[key] = total
+        if len(known) >= _MOST_SKUS:
+            known.clear()
+        if len(self._sums) >= _MOST_SKUS and key not in self._sums:
+            key = key._replace(sku=OTHERS)
+        total = known[texts] = self._sums.setdefault(key, Total())
         return total
 
     def sums(self) -> Mapping[Key, Total]:

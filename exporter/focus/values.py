@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, Inexact
 
-Value = str | Decimal | datetime | None
+Value = str | Decimal | int | datetime | None
 """What a field can be read as."""
 
 MOST_DIGITS = 60
@@ -18,6 +18,7 @@ EXACTLY = Context(prec=40 * MOST_DIGITS, traps=[Inexact])
 NULLS = frozenset({"", "NULL", "null"})
 """What stands for no value in files that are met."""
 
+_NANO_PLACES = 9
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?", re.ASCII)
 _INSTANT = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d)?)(?:\.(\d+))?)?( ?(?:Z|UTC|[+-]\d\d(?::?\d\d)?))?", re.ASCII
@@ -37,6 +38,15 @@ def number(text: str) -> Decimal:
     if not isinstance(exponent, int) or exponent < -MOST_DIGITS or exponent + len(digits) > MOST_DIGITS:
         raise ValueError(f"has more than {MOST_DIGITS} places")
     return value
+
+
+def nano_number(text: str) -> int:
+    """Read a decimal number in nano-units, rounded half-even at the ninth place; see `number`.
+
+    Raises:
+        ValueError: the text is no number, or one of more than `MOST_DIGITS` places.
+    """
+    return round(EXACTLY.scaleb(number(text), _NANO_PLACES))
 
 
 def number_text(value: Decimal) -> str:

@@ -9,6 +9,7 @@ import io
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import BufferedIOBase
 from itertools import compress, islice
 from typing import IO
 
@@ -34,7 +35,11 @@ class Written:
 
 
 def write(
-    charges: Iterable[FocusCharge], file: IO[bytes], *, version: str = "1.2", omit_empty_columns: bool = False
+    charges: Iterable[FocusCharge],
+    file: IO[bytes] | BufferedIOBase,
+    *,
+    version: str = "1.2",
+    omit_empty_columns: bool = False,
 ) -> Written:
     """Write charges to a file, in their order.
 

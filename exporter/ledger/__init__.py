@@ -3,13 +3,15 @@
 `store` is the door; it joins the tables (`schema`, `database`, `session`) with the pure rules: what a restatement
 changes (`restatement`), which label sets there are (`label_sets`), what a counter may show (`counters`), which hours
 make up today and the month (`calendar`). `books` holds the running sums in memory and lays them out as pages of
-samples.
+samples. Beside the exporter that writes it, `reader` answers sums over any window out of the totals that are kept with
+the charges (`span_totals`, `usage_sums`).
 """
 
+from exporter.ledger.reader import LedgerReader
 from exporter.ledger.reconciliations import Reconciliation
 from exporter.ledger.restatement import Restatement
 from exporter.ledger.rules import Rules
 from exporter.ledger.store import Ledger
 from exporter.ledger.view import LedgerView, ScopeState
 
-__all__ = ["Ledger", "LedgerView", "Reconciliation", "Restatement", "Rules", "ScopeState"]
+__all__ = ["Ledger", "LedgerReader", "LedgerView", "Reconciliation", "Restatement", "Rules", "ScopeState"]

@@ -20,12 +20,16 @@ from exporter.samples import PagedTable, Pages, Sample
 GPU_PERIODS = ("last_hour", "month")
 """The periods for which GPU time is told; spend is told for all."""
 
+SURGE_MEASURES = ("cost", "gpu_seconds")
+"""What is told of surge, for the month."""
+
 
 class Place(NamedTuple):
     """Where a series is published."""
 
     label_set: int
     unit: str
+    is_surge: bool = False
 
 
 class Spent(NamedTuple):
@@ -44,6 +48,7 @@ class _Period:
     cost: dict[int, int] = field(default_factory=dict)
     gpu_seconds: dict[int, int] = field(default_factory=dict)
     accounts: dict[str, int] = field(default_factory=dict)
+    surge: dict[str, dict[int, int]] = field(default_factory=lambda: {measure: {} for measure in SURGE_MEASURES})
 
 
 class Books:
@@ -61,6 +66,7 @@ class Books:
         self._pending: PagedTable[CounterKey] = PagedTable()
         self._cost_tables: dict[str, PagedTable[int]] = {name: PagedTable() for name in PERIODS}
         self._gpu_tables: dict[str, PagedTable[int]] = {name: PagedTable() for name in GPU_PERIODS}
+        self._surge_tables: dict[str, PagedTable[int]] = {measure: PagedTable() for measure in SURGE_MEASURES}
 
     @property
     def counters(self) -> Mapping[CounterKey, Counter]:
@@ -116,11 +122,12 @@ class Books:
         for name, (window, by_series) in sums.items():
             period = _Period(hour_number(window.start), hour_number(window.end))
             for series, spent in by_series.items():
-                self._add(name, period, self._places[series].label_set, spent)
+                self._add(name, period, self._places[series], spent)
             self._periods[name] = period
         present = sorted(set().union(*(period.cost for period in self._periods.values())))
         for name, table in self._cost_tables.items():
             table.replace_all({key: Sample(self._values[key], self._periods[name].cost.get(key, 0)) for key in present})
+        self._lay_out_surge()
         burning = sorted(set().union(*(self._periods[name].gpu_seconds for name in GPU_PERIODS)))
         for name, table in self._gpu_tables.items():
             table.replace_all(
@@ -138,16 +145,17 @@ class Books:
         for names, by_series in summed(deltas, periods_of).items():
             for series, amounts in by_series.items():
                 spent = Spent(amounts.cost, amounts.gpu_seconds)
-                label_set = self._places[series].label_set
+                place = self._places[series]
                 for name in names:
-                    self._add(name, self._periods[name], label_set, spent)
+                    self._add(name, self._periods[name], place, spent)
                 if names:
-                    touched.add(label_set)
+                    touched.add(place.label_set)
                     if spent.gpu_seconds:
-                        burning.add(label_set)
+                        burning.add(place.label_set)
         for key in sorted(touched):
             for name, table in self._cost_tables.items():
                 table.put(key, Sample(self._values[key], self._periods[name].cost.get(key, 0)))
+        self._lay_out_surge()
         for key in sorted(burning):
             for name, table in self._gpu_tables.items():
                 table.put(key, Sample(self._values[key], self._periods[name].gpu_seconds.get(key, 0)))
@@ -168,6 +176,10 @@ class Books:
         """Return the GPU time of one of GPU_PERIODS."""
         return self._gpu_tables[period].pages()
 
+    def surge_pages(self, measure: str) -> Pages:
+        """Return the month's part that was sold at surge prices, of one of SURGE_MEASURES."""
+        return self._surge_tables[measure].pages()
+
     def totals(self) -> dict[str, PeriodTotals]:
         """Return the spend of every shown account, in nano-USD."""
         return {
@@ -175,12 +187,21 @@ class Books:
             for account in sorted(self._accounts)
         }
 
-    def _add(self, name: str, period: _Period, label_set: int, spent: Spent) -> None:
+    def _add(self, name: str, period: _Period, place: Place, spent: Spent) -> None:
+        label_set = place.label_set
         period.cost[label_set] = period.cost.get(label_set, 0) + spent.cost
         account = self._account_of[label_set]
         period.accounts[account] = period.accounts.get(account, 0) + spent.cost
         if spent.gpu_seconds and name in GPU_PERIODS:
             period.gpu_seconds[label_set] = period.gpu_seconds.get(label_set, 0) + spent.gpu_seconds
+        if place.is_surge and name == "month":
+            for measure, sums in period.surge.items():
+                sums[label_set] = sums.get(label_set, 0) + getattr(spent, measure)
+
+    def _lay_out_surge(self) -> None:
+        for measure, table in self._surge_tables.items():
+            sums = self._periods["month"].surge[measure]
+            table.replace_all({key: Sample(self._values[key], sums[key]) for key in sorted(sums)})
 
     def _is_shown(self, key: CounterKey) -> bool:
         return self._account_of[key.label_set] in self._accounts

@@ -5,10 +5,13 @@ first hour is the first one that begins after local midnight.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from exporter.calendar import first_hour_of, month_after
 from exporter.charges import HOUR, Window, hour_of
+
+__all__ = ["PERIODS", "Periods", "first_hour_of", "month_after", "periods_at"]
 
 PERIODS = ("current_hour", "last_hour", "today", "month", "last_month")
 
@@ -26,22 +29,6 @@ class Periods:
     def windows(self) -> dict[str, Window]:
         """Return every period by name."""
         return {name: getattr(self, name) for name in PERIODS}
-
-
-def first_hour_of(day: date, zone: ZoneInfo) -> datetime:
-    """Return the start of the first UTC hour that begins on a local day.
-
-    Where midnight does not exist on that day the day begins with the change of clocks; where it comes twice, with the
-    first.
-    """
-    midnight = datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
-    hour = hour_of(midnight)
-    return hour if hour == midnight else hour + HOUR
-
-
-def month_after(day: date) -> date:
-    """Return the first day of the next month."""
-    return date(day.year + day.month // 12, day.month % 12 + 1, 1)
 
 
 def periods_at(now: datetime, zone: ZoneInfo) -> Periods:

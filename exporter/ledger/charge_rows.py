@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, select
 
 from exporter.charges import NANO
+from exporter.ledger import span_totals
 from exporter.ledger.books import Spent
 from exporter.ledger.database import write_many
 from exporter.ledger.restatement import CellRow, Difference
@@ -32,10 +33,11 @@ def read_cells(connection: Connection, scope: int, first: int, end: int) -> set[
 
 
 def write_difference(connection: Connection, scope: int, difference: Difference) -> None:
-    """Bring a scope's charges to the state after a restatement."""
+    """Bring a scope's charges, and their totals, to the state after a restatement."""
     write_many(connection, _INSERT, [(scope, *row) for row in sorted(difference.added)])
     write_many(connection, _UPDATE, [(*row[2:], scope, *row[:2]) for row in sorted(difference.changed)])
     write_many(connection, _DELETE, [(scope, *cell) for cell in sorted(difference.removed)])
+    span_totals.add(connection, scope, difference)
 
 
 def sum_by_series(connection: Connection, scopes: Collection[int], first: int, end: int) -> dict[int, Spent]:
@@ -54,7 +56,7 @@ def count(connection: Connection) -> int:
 
 
 def fold(connection: Connection, horizon: int) -> int:
-    """Add the charges of the hours before the horizon to their series' folded sums; return how many there were."""
+    """Put the charges of the hours before the horizon into their series' folded sums; return how many there were."""
     halves = [half for name in MEASURES for half in _halves(charges.c[name])]
     sums = connection.execute(
         select(charges.c.series_id, *halves).where(charges.c.hour < horizon).group_by(charges.c.series_id)
@@ -78,7 +80,9 @@ def fold(connection: Connection, horizon: int) -> int:
             for row in sums
         ],
     )
-    return connection.execute(delete(charges).where(charges.c.hour < horizon)).rowcount
+    folded_charges = connection.execute(delete(charges).where(charges.c.hour < horizon)).rowcount
+    span_totals.rebuild(connection, until=horizon)
+    return folded_charges
 
 
 def _halves(column: ColumnElement[int]) -> tuple[ColumnElement[int], ColumnElement[int]]:

@@ -6,16 +6,18 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from exporter.charges import Balance, Invoice, UnitPrice
-from exporter.ledger import charge_rows, facts, records, series_rows
+from exporter.charges import Balance, Invoice
+from exporter.ledger import charge_rows, facts, first_hours, records, series_rows
 from exporter.ledger.books import Books
 from exporter.ledger.calendar import Periods
 from exporter.ledger.directory import Directory
+from exporter.ledger.first_hours import FirstSeen
+from exporter.ledger.hourly import TouchedHours
 from exporter.ledger.label_sets import Labels
+from exporter.ledger.prices import Item, PriceRecord, PriceTables, read_prices
 from exporter.ledger.reconciliations import Reconciliations, read_reconciliations
 from exporter.ledger.schema import hour_number
 from exporter.ledger.series_rows import Scope
-from exporter.samples import PagedTable, Sample
 
 
 @dataclass(slots=True)
@@ -31,12 +33,18 @@ class Contents:
     active: frozenset[int]
     directory: Directory
     books: Books
-    prices: dict[tuple[str, ...], UnitPrice]
-    price_table: PagedTable[tuple[str, ...]]
+    prices: dict[Item, PriceRecord]
+    price_tables: PriceTables
     balances: dict[str, Balance]
     noted_balances: dict[str, Balance]
     invoices: list[Invoice]
     reconciliations: Reconciliations
+    touched: TouchedHours
+    first_seen: FirstSeen
+
+    def active_scopes(self) -> list[Scope]:
+        """Return the scopes whose charges are published."""
+        return [scope for scope in self.scopes.values() if scope.id in self.active]
 
     def activate(self, accounts: Mapping[str, Collection[str]]) -> None:
         """Publish these accounts, from these sources, and no others."""
@@ -46,13 +54,7 @@ class Contents:
             if scope.active and scope.source in accounts.get(scope.account, ())
         )
         self.books.show_accounts(accounts.keys())
-        self.show_prices(accounts)
-
-    def show_prices(self, accounts: Collection[str]) -> None:
-        """Publish the prices of these accounts and no others."""
-        self.price_table.replace_all(
-            {key: Sample(key, it.price) for key, it in self.prices.items() if it.account in accounts}
-        )
+        self.price_tables.show(self.prices, accounts)
 
     def sum_periods(self, connection: Connection, periods: Periods, *, everything: bool) -> None:
         """Sum up the periods whose hours have changed, or all of them."""
@@ -79,8 +81,9 @@ def read_contents(connection: Connection, labels: Labels, max_series: int) -> Co
     books.add_series(directory.places)
     books.set_counters(series_rows.read_counters(connection))
     balances = records.read_balances(connection)
+    revision = int(facts.read(connection, facts.REVISION) or 0)
     return Contents(
-        revision=int(facts.read(connection, facts.REVISION) or 0),
+        revision=revision,
         born_at=datetime.fromisoformat(facts.read(connection, facts.BORN_AT) or ""),
         horizon=int(facts.read(connection, facts.HORIZON) or 0),
         overflowed=int(facts.read(connection, facts.OVERFLOWED) or 0),
@@ -89,10 +92,12 @@ def read_contents(connection: Connection, labels: Labels, max_series: int) -> Co
         active=frozenset(),
         directory=directory,
         books=books,
-        prices=records.read_prices(connection),
-        price_table=PagedTable(),
+        prices=read_prices(connection),
+        price_tables=PriceTables(),
         balances=dict(balances),
         noted_balances=balances,
         invoices=records.read_invoices(connection),
         reconciliations=read_reconciliations(connection),
+        touched=TouchedHours(revision),
+        first_seen=FirstSeen(first_hours.read(connection)),
     )

@@ -109,6 +109,27 @@ def _open_postgresql(url: URL) -> Engine:
     return engine
 
 
+@contextmanager
+def changing_tables(engine: Engine) -> Iterator[Connection]:
+    """Begin a transaction that may write tables anew that others refer to.
+
+    SQLite checks each row of a table that is dropped against those that refer to it, unless it is told before the
+    transaction not to.
+    """
+    with engine.connect() as connection:
+        driver = connection.connection.cursor()
+        is_file = engine.dialect.name == "sqlite"
+        if is_file:
+            driver.execute("PRAGMA foreign_keys = OFF")
+        try:
+            with connection.begin():
+                yield connection
+        finally:
+            if is_file:
+                driver.execute("PRAGMA foreign_keys = ON")
+            driver.close()
+
+
 def write_many(connection: Connection, statement: Insert | Update | Delete, rows: Sequence[tuple[object, ...]]) -> None:
     """Execute a statement for many rows of the database's own values, in the order in which it names its parameters.
 

@@ -39,10 +39,16 @@ class Directory:
         self._last_label_set = max(self.label_sets, default=0)
         self._admission = Admission(labels, limit, self.label_sets.values())
         self._series: dict[int, dict[Dimensions, int]] = {}
+        self.dimensions: dict[int, Dimensions] = {}
         for number, scope, dimensions, label_set in series_rows.read_series(connection, accounts):
             self._series.setdefault(scope, {})[dimensions] = number
-            self.places[number] = Place(label_set, dimensions.unit)
+            self.dimensions[number] = dimensions
+            self.places[number] = Place(label_set, dimensions.unit, bool(dimensions.surge))
         self._last_series = max(self.places, default=0)
+
+    def series_of(self, scope: int) -> Mapping[Dimensions, int]:
+        """Return the numbers of a scope's series."""
+        return self._series.get(scope, {})
 
     def enter(
         self, connection: Connection, scope: Scope, window: Window, charges: Iterable[Charge], horizon: int
@@ -74,7 +80,8 @@ class Directory:
                 wanted = self._labels.of(dimensions)
                 values = self._admission.place(wanted)
                 overflowed += values != wanted
-                new[series] = (dimensions, Place(self._number_of(values, label_sets), dimensions.unit))
+                place = Place(self._number_of(values, label_sets), dimensions.unit, bool(dimensions.surge))
+                new[series] = (dimensions, place)
             rows.append((number, series, *amounts))
         if new:
             series_rows.add_label_sets(connection, label_sets)
@@ -82,6 +89,7 @@ class Directory:
         places = {number: place for number, (_, place) in new.items()}
         self.label_sets.update(label_sets)
         self.places.update(places)
+        self.dimensions.update({number: dimensions for number, (dimensions, _) in new.items()})
         return Entry(_one_per_cell(rows), places, label_sets, overflowed)
 
     def _number_of(self, values: LabelValues, new: dict[int, LabelValues]) -> int:

@@ -20,6 +20,11 @@ def read(connection: Connection, name: str) -> str | None:
     return connection.scalar(select(schema.facts.c.value).where(schema.facts.c.name == name))
 
 
+def read_all(connection: Connection) -> dict[str, str]:
+    """Return all facts."""
+    return {row[0]: row[1] for row in connection.execute(select(schema.facts.c.name, schema.facts.c.value))}
+
+
 def write(connection: Connection, name: str, value: str) -> None:
     """Set a fact."""
     updated = connection.execute(schema.facts.update().where(schema.facts.c.name == name), {"value": value})

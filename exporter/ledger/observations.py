@@ -1,7 +1,6 @@
 """Which hours of a scope have been covered by a successful poll, in the database; hours are numbers."""
 
 from collections.abc import Collection, Mapping
-from datetime import datetime
 
 from sqlalchemy import Connection, delete, func, select
 
@@ -18,30 +17,20 @@ def read_observed(connection: Connection, scope: int, first: int, end: int) -> d
     return {row[0]: row[1] for row in rows.all()}
 
 
-def write_observed(  # noqa: PLR0917  six plain facts of one poll
-    connection: Connection,
-    scope: int,
-    before: Mapping[int, bool],
-    after: Mapping[int, bool],
-    changed: Collection[int],
-    at: datetime,
-) -> None:
-    """Note that a poll at an instant has covered hours, and which of them it found changed."""
+def write_observed(connection: Connection, scope: int, before: Mapping[int, bool], after: Mapping[int, bool]) -> None:
+    """Note which hours a poll has covered, and whether after their end."""
     new = [
-        {"scope_id": scope, "hour": hour, "complete": complete, "changed_at": at if hour in changed else None}
+        {"scope_id": scope, "hour": hour, "complete": complete}
         for hour, complete in after.items()
         if hour not in before
     ]
     if new:
         connection.execute(observed_hours.insert(), new)
     for hour, complete in after.items():
-        if hour in before and (hour in changed or complete != before[hour]):
-            values: dict[str, bool | datetime] = {"complete": complete}
-            if hour in changed:
-                values["changed_at"] = at
+        if hour in before and complete != before[hour]:
             connection.execute(
                 observed_hours.update().where(observed_hours.c.scope_id == scope, observed_hours.c.hour == hour),
-                values,
+                {"complete": complete},
             )
 
 

@@ -1,49 +1,15 @@
-"""Prices, balances and invoices: what fal states, kept as it was stated last."""
+"""Balances and invoices: what fal states, kept as it was stated last."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, and_, func, select
 
-from exporter.charges import Balance, Invoice, UnitPrice
-from exporter.ledger.schema import balances, invoices, unit_prices
+from exporter.charges import Balance, Invoice
+from exporter.ledger.schema import balances, invoices
 
 _BALANCE_PAUSE = timedelta(hours=1)
 """An unchanged balance is noted again after this time, so that a history without a change is no gap."""
-
-
-def new_prices(known: Mapping[tuple[str, ...], UnitPrice], seen: Iterable[UnitPrice]) -> list[UnitPrice]:
-    """Return the prices that are newer than what is known."""
-    return [
-        price
-        for price in seen
-        if (before := known.get(price[:6])) is None or (before.hour <= price.hour and before != price)
-    ]
-
-
-def write_prices(connection: Connection, known: dict[tuple[str, ...], UnitPrice], seen: Iterable[UnitPrice]) -> bool:
-    """Save the prices that are newer than what is known, there too; return whether a price is new or another."""
-    told = False
-    for price in new_prices(known, seen):
-        key = price[:6]
-        before = known.get(key)
-        if before is None:
-            connection.execute(unit_prices.insert(), price._asdict())
-        else:
-            at = and_(*(unit_prices.c[name] == getattr(price, name) for name in UnitPrice._fields[:6]))
-            connection.execute(
-                unit_prices.update().where(at),
-                {"hour": price.hour, "price": price.price, "discount": price.discount},
-            )
-        told = told or before is None or (before.price, before.discount) != (price.price, price.discount)
-        known[key] = price
-    return told
-
-
-def read_prices(connection: Connection) -> dict[tuple[str, ...], UnitPrice]:
-    """Return the prices by what they are for."""
-    prices = (UnitPrice(**row) for row in connection.execute(select(unit_prices)).mappings())
-    return {price[:6]: price for price in prices}
 
 
 def write_balance(connection: Connection, known: Balance | None, balance: Balance) -> bool:
@@ -72,6 +38,16 @@ def read_balances(connection: Connection) -> dict[str, Balance]:
         )
     )
     return {row.account: Balance(row.account, row.amount, row.at) for row in rows}
+
+
+def read_balance_history(connection: Connection, account: str, since: datetime) -> list[Balance]:
+    """Return the balances of an account that were noted from an instant on, oldest first."""
+    rows = connection.execute(
+        select(balances.c.account, balances.c.amount, balances.c.at)
+        .where(balances.c.account == account, balances.c.at >= since)
+        .order_by(balances.c.at)
+    )
+    return [Balance(row.account, row.amount, row.at) for row in rows]
 
 
 def write_invoices(connection: Connection, account: str, stated: Collection[Invoice]) -> None:

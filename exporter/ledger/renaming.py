@@ -6,7 +6,8 @@ from sqlalchemy import inspect, select
 
 from exporter.errors import LedgerError
 from exporter.ledger import facts, schema, series_rows
-from exporter.ledger.database import clear_errors, open_database, shown
+from exporter.ledger.database import changing_tables, clear_errors, open_database, shown
+from exporter.ledger.migrations import bring_up_to_date
 
 
 def rename_account(address: str, old: str, new: str) -> None:
@@ -22,10 +23,10 @@ def rename_account(address: str, old: str, new: str) -> None:
     engine = open_database(address)
     name = f"the ledger {shown(engine.url)}"
     try:
-        with clear_errors(engine.url), engine.begin() as connection:
+        with clear_errors(engine.url), changing_tables(engine) as connection:
             if not inspect(connection).has_table(schema.facts.name):
                 raise LedgerError(f"{name} is empty; there is no account to rename")
-            schema.bring_up_to_date(connection)
+            bring_up_to_date(connection)
             accounts = set(connection.scalars(select(schema.scopes.c.account)))
             if old not in accounts:
                 known = ", ".join(sorted(accounts)) or "none"

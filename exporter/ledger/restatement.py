@@ -4,7 +4,7 @@ A cell is one series in one hour. Cells come by the hundred thousand, most of th
 of integers: the sets of before and after are compared without a line of Python for each.
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TypeVar
@@ -113,7 +113,13 @@ class Booking:
     restated_hours: AbstractSet[int]
 
 
-def book(deltas: Sequence[CellRow], *, observed: Mapping[int, bool], first_counted: int) -> Booking:
+def book(
+    deltas: Sequence[CellRow],
+    *,
+    observed: Mapping[int, bool],
+    first_counted: int,
+    label_set_of: Callable[[int], int],
+) -> Booking:
     """Tell new spend from history and from restatements.
 
     Args:
@@ -121,15 +127,21 @@ def book(deltas: Sequence[CellRow], *, observed: Mapping[int, bool], first_count
         observed: the window's hours that a poll had covered before, and whether one had after the hour's end.
         first_counted: the first hour that began after the source's birth. An earlier hour that is observed for the
             first time is history and goes to the base, so that loading it is no spike in any counter.
+        label_set_of: under what a series is published. Amounts that move between series of the same label set within
+            an hour change nothing that was published, as when surge came to be told apart.
     """
     hours = {row[0] for row in deltas}
     sums = summed(deltas, {hour: hour < first_counted and hour not in observed for hour in hours})
     published = {hour for hour in hours if observed.get(hour, False)}
-    changes = [row[6] for row in deltas if row[0] in published] if published else []
+    changes: dict[tuple[int, int], int] = {}
+    for row in deltas if published else ():
+        if row[0] in published:
+            place = (row[0], label_set_of(row[1]))
+            changes[place] = changes.get(place, 0) + row[6]
     return Booking(
         base=sums.get(True, {}),
         grown=sums.get(False, {}),
-        restated_up=sum(change for change in changes if change > 0),
-        restated_down=-sum(change for change in changes if change < 0),
+        restated_up=sum(change for change in changes.values() if change > 0),
+        restated_down=-sum(change for change in changes.values() if change < 0),
         restated_hours=published,
     )

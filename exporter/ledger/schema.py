@@ -1,17 +1,15 @@
-"""The ledger's tables and how a ledger of an older version becomes one of this version.
+"""The ledger's tables; `migrations` makes those of an older version into these.
 
 Instants are microseconds and hours are hours since 1970 in UTC, both integers. Amounts of a charge are 64-bit
 nano-units; sums over time have no such bound and are decimal text.
 """
 
-from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Connection,
     Dialect,
     ForeignKey,
     Integer,
@@ -20,17 +18,13 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
-    inspect,
-    select,
-    text,
 )
 
 from exporter.charges import HOUR
-from exporter.errors import LedgerError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-DIMENSIONS = ("team", "product", "model", "app", "environment", "gpu_class", "unit", "api_key")
+DIMENSIONS = ("team", "product", "model", "app", "environment", "gpu_class", "unit", "api_key", "surge")
 """The dimensions of a series within its scope; the account is the scope's."""
 
 MEASURES = ("quantity", "gpu_seconds", "list_cost", "discount", "cost")
@@ -146,9 +140,13 @@ series = Table(
     *(Column(name, Text, nullable=False) for name in DIMENSIONS),
     Column("label_set_id", ForeignKey("label_set.id"), nullable=False),
     *(Column(f"folded_{name}", ExactSum, nullable=False) for name in MEASURES),
+    Column("first_hour", Integer),
     UniqueConstraint("scope_id", *DIMENSIONS),
 )
-"""One combination of dimensions; `folded_*` sums up its charges of the hours before the retention's horizon."""
+"""One combination of dimensions; `folded_*` sums up its charges of the hours before the retention's horizon.
+
+`first_hour` is the hour of its first charge, of all that have not been taken back; folded ones count.
+"""
 
 charges = Table(
     "charge",
@@ -160,13 +158,28 @@ charges = Table(
     sqlite_with_rowid=False,
 )
 
+span_totals = Table(
+    "span_total",
+    metadata,
+    Column("scope_id", ForeignKey("scope.id"), primary_key=True, autoincrement=False),
+    Column("length", Integer, primary_key=True, autoincrement=False),
+    Column("span", Integer, primary_key=True, autoincrement=False),
+    Column("series_id", ForeignKey("series.id"), primary_key=True, autoincrement=False),
+    Column("charges", Integer, nullable=False),
+    *(Column(f"{name}_{part}", BigInteger, nullable=False) for name in MEASURES for part in ("units", "nanos")),
+    sqlite_with_rowid=False,
+)
+"""What `charge` sums up to in spans of some hours (see `span_totals`), always; `charges` is how many there are.
+
+A sum is `units * NANO + nanos`, so that it fits whatever the hours hold; nanos need be neither positive nor below NANO.
+"""
+
 observed_hours = Table(
     "observed_hour",
     metadata,
     Column("scope_id", ForeignKey("scope.id"), primary_key=True, autoincrement=False),
     Column("hour", Integer, primary_key=True, autoincrement=False),
     Column("complete", Boolean, nullable=False),
-    Column("changed_at", Instant),
     sqlite_with_rowid=False,
 )
 """The hours a successful poll has covered; `complete` once one has after the hour's end."""
@@ -204,7 +217,12 @@ unit_prices = Table(
     Column("hour", Hour, nullable=False),
     Column("price", BigInteger, nullable=False),
     Column("discount", BigInteger, nullable=False),
+    Column("previous_price", BigInteger),
+    Column("price_changed", Hour),
+    Column("previous_discount", BigInteger),
+    Column("discount_changed", Hour),
 )
+"""What was asked for a unit in the newest charge, what before it changed last, and the hour that showed the change."""
 
 balances = Table(
     "balance",
@@ -248,40 +266,4 @@ reconciliations = Table(
 `by_category` is a JSON object of nano-USD. Since version 2.
 """
 
-SCHEMA_VERSION = 2
-
-
-def _from_1_to_2(connection: Connection) -> None:
-    """Keep reconciliations; no longer keep the choice of sources, which the active scopes tell."""
-    reconciliations.create(connection)
-    connection.execute(text("DROP TABLE IF EXISTS source_choice"))
-
-
-_MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {1: _from_1_to_2}
-"""For each older version, the step to the next."""
-
-
-def bring_up_to_date(connection: Connection) -> None:
-    """Create the tables of an empty database, or migrate those of an older version, in the caller's transaction.
-
-    Raises:
-        LedgerError: the ledger is of a newer version than this exporter knows, or the database holds other tables.
-    """
-    if not inspect(connection).has_table(facts.name):
-        metadata.create_all(connection)
-        connection.execute(facts.insert(), {"name": "schema", "value": str(SCHEMA_VERSION)})
-        return
-    found = connection.scalar(select(facts.c.value).where(facts.c.name == "schema"))
-    if found is None:
-        raise LedgerError(
-            "the ledger's database has a table `fact` that is not fal-exporter's; give it an own database"
-        )
-    version = int(found)
-    if version > SCHEMA_VERSION:
-        raise LedgerError(
-            f"the ledger has schema {version}, this exporter knows up to {SCHEMA_VERSION}; "
-            "run the newer exporter again, or start with a new ledger"
-        )
-    for step in range(version, SCHEMA_VERSION):
-        _MIGRATIONS[step](connection)
-    connection.execute(facts.update().where(facts.c.name == "schema"), {"value": str(SCHEMA_VERSION)})
+SCHEMA_VERSION = 3

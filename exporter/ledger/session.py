@@ -15,10 +15,10 @@ from sqlalchemy import Connection
 from exporter.errors import LedgerError
 from exporter.ledger import facts, series_rows
 from exporter.ledger.contents import Contents, read_contents
-from exporter.ledger.database import clear_errors, open_database, shown
+from exporter.ledger.database import changing_tables, clear_errors, open_database, shown
 from exporter.ledger.directory import relabel, reorder
 from exporter.ledger.label_sets import Labels
-from exporter.ledger.schema import bring_up_to_date
+from exporter.ledger.migrations import bring_up_to_date
 
 
 class Session:
@@ -52,7 +52,7 @@ class Session:
         self.relabelled = False
         """Whether other labels were found at opening, so that all counters have started at 0 again."""
         try:
-            with clear_errors(self._engine.url), self._engine.begin() as connection:
+            with clear_errors(self._engine.url), changing_tables(self._engine) as connection:
                 bring_up_to_date(connection)
                 self._settle_labels(connection, now)
             with self.writing():

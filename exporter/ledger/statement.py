@@ -11,7 +11,8 @@ from datetime import datetime
 from sqlalchemy import Connection, func, select
 
 from exporter.charges import Amounts, Charge, Dimensions, UnitPrice, Window
-from exporter.ledger import facts, records
+from exporter.ledger import facts
+from exporter.ledger.prices import read_prices
 from exporter.ledger.reading import reading
 from exporter.ledger.schema import (
     DIMENSIONS,
@@ -76,7 +77,7 @@ class Statement:
 
     def prices(self) -> Mapping[tuple[str, ...], UnitPrice]:
         """Return the newest unit prices."""
-        return records.read_prices(self._connection)
+        return {item: record.newest for item, record in read_prices(self._connection).items()}
 
     def coverage(self, window: Window) -> Coverage:
         """Tell what the ledger may lack of a window."""

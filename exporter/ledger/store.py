@@ -6,13 +6,15 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from exporter.charges import Balance, Bill, Charge, Clock, Invoice, UnitPrice, Window, hour_of
+from exporter.charges import Balance, Bill, Charge, Clock, Dimensions, Invoice, UnitPrice, Window, hour_of
 from exporter.errors import LedgerError
-from exporter.ledger import charge_rows, facts, observations, records, series_rows
+from exporter.ledger import charge_rows, facts, first_hours, observations, records, series_rows
+from exporter.ledger import prices as price_rows
 from exporter.ledger.books import Books
 from exporter.ledger.calendar import periods_at
 from exporter.ledger.contents import Contents
 from exporter.ledger.counters import Counter, CounterKey, Holds, advanced, measured, released
+from exporter.ledger.hourly import HourlyCosts, TouchedHours, read_hourly
 from exporter.ledger.label_sets import Labels
 from exporter.ledger.reconciliations import Reconciliation, reconciliation, write_reconciliation
 from exporter.ledger.restatement import Booking, Restatement, book, difference
@@ -79,6 +81,7 @@ class Ledger:
                         series_rows.write_scope(connection, scope)
                     contents.scopes[scope.id] = scope
             contents.activate(accounts)
+            contents.touched = TouchedHours(contents.revision)
             contents.sum_periods(connection, periods_at(now, self._rules.zone), everything=True)
         self._accounts = {account: tuple(sources) for account, sources in accounts.items()}
 
@@ -104,21 +107,24 @@ class Ledger:
             entry = contents.directory.enter(connection, scope, window, charges, contents.horizon)
             observed = observations.read_observed(connection, scope.id, first, end)
             change = difference(charge_rows.read_cells(connection, scope.id, first, end), entry.cells)
-            booking = book(change.deltas, observed=observed, first_counted=first_hour_from(scope.counts_from))
-
             books = contents.books
             books.add_label_sets(entry.label_sets)
             books.add_series(entry.places)
+            booking = book(
+                change.deltas,
+                observed=observed,
+                first_counted=first_hour_from(scope.counts_from),
+                label_set_of=lambda number: books.place_of(number).label_set,
+            )
             counters = _moved_counters(books, booking, self._clock())
             charge_rows.write_difference(connection, scope.id, change)
+            moved = first_hours.update(connection, scope.id, contents.first_seen.first_hours, change)
             complete = hour_number(hour_of(at))
             observations.write_observed(
                 connection,
                 scope.id,
                 before=observed,
                 after={hour: observed.get(hour, False) or hour < complete for hour in range(first, end)},
-                changed={row[0] for row in change.deltas},
-                at=at,
             )
             series_rows.write_counters(connection, books.counters, counters)
             scope = replace(
@@ -134,6 +140,8 @@ class Ledger:
 
             contents.scopes[scope.id] = scope
             contents.charges += len(change.added) - len(change.removed)
+            contents.first_seen.move(moved)
+            contents.touched.note(contents.revision, (row[0] for row in change.deltas))
             for key in counters:
                 if key not in books.counters:
                     self._holds.begin(key)
@@ -150,13 +158,15 @@ class Ledger:
         )
 
     def record_prices(self, prices: Iterable[UnitPrice]) -> None:
-        """Keep the newest price of everything that is charged."""
+        """Keep the newest price of everything that is charged, and how it changed last."""
         seen = tuple(prices)
-        if not records.new_prices(self._session.contents().prices, seen):
+        if not price_rows.news(self._session.contents().prices, seen):
             return
         with self._session.writing() as (connection, contents):
-            if records.write_prices(connection, contents.prices, seen):
-                contents.show_prices(self._accounts)
+            found = price_rows.news(contents.prices, seen)
+            price_rows.write_prices(connection, contents.prices, found.values())
+            contents.prices.update(found)
+            contents.price_tables.show(contents.prices, self._accounts)
 
     def record_balance(self, balance: Balance) -> None:
         """Keep an account's balance."""
@@ -172,6 +182,11 @@ class Ledger:
         with self._session.writing() as (connection, contents):
             records.write_invoices(connection, account, invoices)
             contents.invoices = records.read_invoices(connection)
+
+    def balance_history(self, account: str, since: datetime) -> tuple[Balance, ...]:
+        """Return how an account's balance has gone since an instant, oldest first."""
+        with self._session.reading() as connection:
+            return tuple(records.read_balance_history(connection, account, since))
 
     def invoices(self, account: str) -> tuple[Invoice, ...]:
         """Return an account's invoices as fal stated them last, newest first."""
@@ -219,13 +234,36 @@ class Ledger:
             records.forget_balances_before(connection, hour_start(number))
             facts.write(connection, facts.HORIZON, str(number))
             contents.horizon = number
+            contents.touched = TouchedHours(contents.revision)
             contents.charges -= folded
         return folded
+
+    @property
+    def revision(self) -> int:
+        """Which state of the ledger this process knows; every write makes a new one."""
+        return self._session.contents().revision
+
+    def hourly(self, window: Window) -> HourlyCosts:
+        """Return what every hour of a window cost by series, in nano-USD, of the active sources.
+
+        Hours that have been folded cost nothing here. `dimensions` tells what the series are.
+        """
+        contents = self._session.contents()
+        with self._session.reading() as connection:
+            return read_hourly(connection, contents.active, window)
+
+    def dimensions(self) -> Mapping[int, Dimensions]:
+        """Return what each series is of, by its number; a number keeps its meaning. It grows as series appear."""
+        return self._session.contents().directory.dimensions
+
+    def touched_since(self, revision: int) -> tuple[Window, ...] | None:
+        """Return the hours whose charges have changed since a revision, or None if any of them may have."""
+        return self._session.contents().touched.after(revision)
 
     def scopes(self) -> tuple[ScopeState, ...]:
         """Return how far every active source is known."""
         contents = self._session.contents()
-        return tuple(state_of(scope) for scope in contents.scopes.values() if scope.id in contents.active)
+        return tuple(map(state_of, contents.active_scopes()))
 
     def scraped(self, sequence: int) -> None:
         """Note that a scrape has seen the view with this number."""
@@ -246,7 +284,7 @@ class Ledger:
             self._holds.end(states)
         self._sequence += 1
         self._holds.shown(self._sequence)
-        books = contents.books
+        books, prices = contents.books, contents.price_tables
         return LedgerView(
             sequence=self._sequence,
             at=now,
@@ -263,7 +301,15 @@ class Ledger:
             last_month=books.cost_pages("last_month"),
             gpu_time_last_hour=books.gpu_pages("last_hour"),
             gpu_time_month_to_date=books.gpu_pages("month"),
-            unit_prices=contents.price_table.pages(),
+            surge_month_to_date=books.surge_pages("cost"),
+            gpu_time_surge_month_to_date=books.surge_pages("gpu_seconds"),
+            unit_prices=prices.pages("price"),
+            previous_prices=prices.pages("previous_price"),
+            price_changes=prices.pages("price_changed"),
+            discounts=prices.pages("discount"),
+            previous_discounts=prices.pages("previous_discount"),
+            discount_changes=prices.pages("discount_changed"),
+            first_seen=contents.first_seen.pages(contents.active_scopes(), contents.directory.series_of),
             scopes=self.scopes(),
             totals=books.totals(),
             balances=tuple(it for account, it in contents.balances.items() if account in self._accounts),

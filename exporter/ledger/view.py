@@ -50,8 +50,18 @@ class PeriodTotals:
 class LedgerView:
     """The ledger's figures at an instant. Every table's values are in nano-units.
 
-    The labels of a table are the configured labels; `quantity` has `unit` after them, and `unit_prices` has account,
-    product, model, app, gpu_class and unit. Counters carry the instant of their creation.
+    The labels of a table are the configured labels; `quantity` has `unit` after them, and the tables of prices and
+    discounts have account, product, model, app, gpu_class and unit. Counters carry the instant of their creation.
+
+    Attributes:
+        surge_month_to_date: the part of `month_to_date` that was charged at surge prices; likewise the GPU time. Only
+            what has been sold at such prices in the periods shown has a sample.
+        previous_prices: what a unit cost before its price changed last; only of those whose price has been seen to.
+        price_changes: when: the start of the hour of the charge that showed it, in seconds since 1970 (not nano).
+        discounts: the share taken off each unit price, in units of 10**-11 (100 * NANO of them are everything).
+        previous_discounts, discount_changes: as for prices, of the discounts.
+        first_seen: with account, product, model and app: the start of the hour of the first charge in seconds since
+            1970 (not nano), retention notwithstanding; without those that may be older than the known history.
     """
 
     sequence: int
@@ -69,7 +79,15 @@ class LedgerView:
     last_month: Pages
     gpu_time_last_hour: Pages
     gpu_time_month_to_date: Pages
+    surge_month_to_date: Pages
+    gpu_time_surge_month_to_date: Pages
     unit_prices: Pages
+    previous_prices: Pages
+    price_changes: Pages
+    discounts: Pages
+    previous_discounts: Pages
+    discount_changes: Pages
+    first_seen: Pages
     scopes: tuple[ScopeState, ...]
     totals: Mapping[str, PeriodTotals]
     balances: tuple[Balance, ...]

@@ -1,9 +1,11 @@
 """How fast FOCUS files are read: `python tests/benchmarks/focus.py [rows] [gigabytes]`.
 
-A generated file of 45 columns is summed up by service, SKU, category and month, and turned into ledger charges, beside
+A generated file of 45 columns is summed up by service, SKU, category and month, beside
 `csv.DictReader` with `Decimal`, and Polars and DuckDB where they are installed, all asked for exact decimals, in one
-run. A generated stream of some gigabytes is read without ever being written down, and the memory at its end is told.
-Only the ratios travel from machine to machine; every contender is run alternately and its best time counts.
+run. The same rows then become charges, as the source `focus` makes them, and go into a ledger, a day at a time; of that
+the reading and the ledger are told apart. A generated stream of some gigabytes is read without ever being written down,
+and the memory at its end is told. Only the ratios travel from machine to machine; every contender is run alternately
+and its best time counts.
 """
 
 import csv
@@ -13,13 +15,16 @@ import resource
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import NamedTuple
 
-from exporter.charges import Amounts, Charge, Dimensions, Window, nano
+from exporter.charges import Window
+from exporter.fal.focus_lines import UsageRow
+from exporter.fal.focus_usage import Usage
+from exporter.fal.rejections import Rejections
 from exporter.focus.dialect import PIECE
 from exporter.focus.reader import Reader
 from exporter.focus.totals import SummaryRow, Totals
@@ -39,19 +44,6 @@ HEADER = (
     *("x_Unit", "x_Environment", "x_PercentDiscount", "x_IsSurge"),
 )
 KEYS = ("ChargePeriodStart", "ChargeCategory", "ServiceName", "SkuId", "BillingCurrency")
-
-
-class ChargeRow(NamedTuple):
-    """What a ledger charge is made of."""
-
-    charge_period_start: datetime
-    billed_cost: Decimal
-    list_cost: Decimal
-    pricing_quantity: Decimal | None
-    service_name: str
-    sku_id: str | None
-    sub_account_name: str | None
-    x_unit: str | None
 
 
 def lines(count: int) -> Iterator[str]:
@@ -111,44 +103,46 @@ def duckdb_sum(path: Path) -> Decimal:
     return sum((row[0] for row in duckdb.sql(query).fetchall()), Decimal(0))
 
 
-def ledger_load(path: Path) -> Decimal:
-    """Read, make charges and write them into a ledger, a day at a time."""
-    reader = Reader(ChargeRow)
+def days(path: Path) -> Iterator[tuple[Window, bytes]]:
+    """Cut a file that is in the order of its hours into days, as fal would be asked for them."""
+    number, held = 0, []
+    with path.open("rb") as file:
+        file.readline()
+        for line in file:
+            if line.split(b",", 12)[11][8:10] != b"%02d" % (number + 1):
+                yield day(number), b"".join(held)
+                number, held = number + 1, []
+            held.append(line)
+    yield day(number), b"".join(held)
+
+
+def day(number: int) -> Window:
+    return Window(START + timedelta(days=number), START + timedelta(days=number + 1))
+
+
+def ledger_load(path: Path) -> tuple[float, float, int]:
+    """Return the seconds to make charges of the rows, those to write them into a ledger, and how many there are."""
+    reading = writing = 0.0
+    charges = 0
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(f"sqlite:///{folder}/l.sqlite", rules=Rules(), clock=lambda: START + timedelta(hours=HOURS))
         ledger.activate({"main": ("focus",)})
-        held: list[Charge] = []
-        window = Window(START, START + timedelta(days=1))
-        known: dict[tuple[object, ...], Dimensions] = {}
-        amounts: dict[Decimal | None, int] = {None: 0}
-
-        def nano_of(value: Decimal | None) -> int:
-            found = amounts.get(value)
-            if found is None:
-                found = amounts[value] = nano(value or Decimal(0))
-            return found
-
-        def take(rows: list[ChargeRow]) -> None:
-            nonlocal window, held
-            for start, billed, listed, quantity, *names in rows:
-                if start >= window.end:
-                    ledger.restate("main", "focus", window, held, at=START)
-                    window, held = Window(window.end, window.end + timedelta(days=1)), []
-                key = tuple(names)
-                dimensions = known.get(key)
-                if dimensions is None:
-                    _, sku, team, unit = names
-                    dimensions = Dimensions("main", team or "", "model_apis", sku or "", unit=unit or "")
-                    known[key] = dimensions
-                cost, list_cost = nano_of(billed), nano_of(listed)
-                held.append(Charge(start, dimensions, Amounts(nano_of(quantity), 0, list_cost, list_cost - cost, cost)))
-
-        for piece in pieces(path):
-            take(reader.feed(piece))
-        take(reader.finish())
-        ledger.restate("main", "focus", window, held, at=START)
+        for window, rows in days(path):
+            began = time.perf_counter()
+            reader = Reader(UsageRow)
+            usage = Usage("main", window, Rejections("main", str), Counter())
+            usage.take(reader.feed((",".join(HEADER) + "\n").encode()))
+            for start in range(0, len(rows), PIECE):
+                usage.take(reader.feed(rows[start : start + PIECE]))
+            usage.take(reader.finish())
+            found = usage.reading("focus").charges
+            reading += time.perf_counter() - began
+            began = time.perf_counter()
+            ledger.restate("main", "focus", window, found, at=START)
+            writing += time.perf_counter() - began
+            charges += len(found)
         ledger.close()
-    return Decimal(reader.rows)
+    return reading, writing, charges
 
 
 def compare(rows: int, folder: Path) -> None:
@@ -180,10 +174,11 @@ def compare(rows: int, folder: Path) -> None:
             f"{name:<28}{seconds:>8.2f} s {used:>8.2f} s cpu {rows / seconds:>12,.0f} rows/s "
             f"{base[0] / seconds:>6.2f} x DictReader  sum {sums[name]}"
         )
-    began = time.perf_counter()
-    ledger_load(path)
-    seconds = time.perf_counter() - began
-    print(f"{'reader into the ledger':<28}{seconds:>8.2f} s {'':>14} {rows / seconds:>12,.0f} rows/s")
+    reading, writing, charges = ledger_load(path)
+    for name, seconds in (("rows to charges", reading), ("charges into the ledger", writing)):
+        speed = f"{rows / seconds:>12,.0f} rows/s {base[0] / seconds:>6.2f} x DictReader"
+        print(f"{name:<28}{seconds:>8.2f} s {'':>14} {speed}")
+    print(f"{charges:,} charges")
 
 
 def stream(gigabytes: float) -> None:

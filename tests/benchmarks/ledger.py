@@ -16,14 +16,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
+from zoneinfo import ZoneInfo
 
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window, hour_of
-from exporter.ledger import Ledger, Rules
+from exporter.ledger import Ledger, LedgerReader, Rules
 
 NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
 END = hour_of(NOW) + HOUR
 SERIES = 1389
 HOURS = 48
+BERLIN = ZoneInfo("Europe/Berlin")
 Result = TypeVar("Result")
 
 
@@ -129,6 +131,23 @@ def restatements(folder: Path, total: int) -> None:
         line("  and the view after it", timed(ledger.view)[0])
     ledger.close()
     line("open and sum up", timed(lambda: opened(path).close())[0], f"{path.stat().st_size / 1e6:.1f} MB on disk")
+    questions(path)
+
+
+def questions(path: Path) -> None:
+    """Ask for sums as REST and MCP do."""
+    reader = LedgerReader(f"sqlite:///{path}")
+    month = Window(NOW.replace(day=1, hour=0, minute=0), END)
+    asked: tuple[tuple[str, Callable[[], object]], ...] = (
+        ("revision", reader.revision),
+        ("month by model", lambda: reader.usage(month, ["model"])),
+        ("month by account and day", lambda: reader.usage(month, ["account"], "day")),
+        ("month by account and day of Berlin", lambda: reader.usage(month, ["account"], "day", zone=BERLIN)),
+    )
+    for name, ask in asked:
+        first = timed(ask)[0]
+        line(f"ask: {name}, again", min(timed(ask)[0] for _ in range(5)), f"the first time {first * 1000:.1f} ms")
+    reader.close()
 
 
 def views(folder: Path, count: int) -> None:

@@ -48,6 +48,20 @@ async def test_after_a_lock_the_first_call_is_tried_again_so_that_it_can_take_it
     assert client.locks.reasons == set()
 
 
+@pytest.mark.parametrize("afterwards", [credit(7), refused(403)], ids=["an admin key", "any other key"])
+async def test_a_lock_that_both_calls_told_of_is_over_with_the_one_that_is_used(
+    afterwards: Answer, fal: Fal, bench: Bench
+) -> None:
+    fal.plays(ADMIN, LOCKED, afterwards)
+    fal.plays(ANY, LOCKED, as_json(7))
+    client = bench.client()
+    with pytest.raises(LockedError):
+        await read_balance(client)
+    assert client.locks.reasons == {"top_up"}
+    assert (await read_balance(client)).amount == 7 * 10**9
+    assert client.locks.reasons == set()
+
+
 @pytest.mark.parametrize(
     ("admin", "other", "kind"),
     [

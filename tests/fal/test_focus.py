@@ -166,6 +166,15 @@ async def test_a_fetch_without_resuming_begins_anew(fal: Fal, bench: Bench, tmp_
     assert path.read_bytes() == b"new\n"
 
 
+async def test_the_latest_invoice_is_another_one_next_month_and_always_fetched(
+    fal: Fal, bench: Bench, tmp_path: Path
+) -> None:
+    fal.plays(PATH, csv(b"october\n"), csv(b"november\n"))
+    for expected in (b"october\n", b"november\n"):
+        (path,) = await fetch(bench.client(), FocusRequest(source="invoice"), tmp_path)
+        assert path.read_bytes() == expected
+
+
 @pytest.mark.parametrize(
     ("request_", "name"),
     [

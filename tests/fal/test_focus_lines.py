@@ -1,30 +1,12 @@
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-
 import pytest
 
-from exporter.fal.focus_lines import UsageRow, described, unit_of_fal
+from exporter.charges import SURGE
+from exporter.fal.focus_lines import UsageLine, described, unit_of_fal
 from exporter.fal.machines import GpuTime
 
-HOUR = datetime(2026, 11, 21, 10, tzinfo=UTC)
 
-
-def row(**columns: str) -> UsageRow:
-    texts = dict.fromkeys(UsageRow._fields[UsageRow._fields.index("pricing_category") :])
-    return UsageRow(
-        charge_period_start=HOUR,
-        charge_period_end=HOUR + timedelta(hours=1),
-        charge_category="Usage",
-        billing_currency="USD",
-        billed_cost=Decimal(1),
-        effective_cost=None,
-        list_cost=None,
-        consumed_quantity=Decimal(1),
-        pricing_quantity=None,
-        list_unit_price=None,
-        contracted_unit_price=None,
-        **(texts | columns),
-    )
+def row(**columns: str) -> UsageLine:
+    return UsageLine("Usage", "USD", **columns)
 
 
 MODELS = {"service_name": "fal Model APIs", "service_category": "AI and Machine Learning"}
@@ -37,7 +19,7 @@ MACHINES = {"service_name": "fal Compute", "service_category": "Compute"}
     [
         (
             {**MODELS, "sku_id": "fal-ai/flux/dev", "consumed_unit": "Images", "sub_account_name": "acme"},
-            ("prod", "acme", "model_apis", "fal-ai/flux/dev", "", "", "", "image", ""),
+            ("prod", "acme", "model_apis", "fal-ai/flux/dev", "", "", "", "image", "", ""),
             (),
         ),
         (
@@ -47,12 +29,12 @@ MACHINES = {"service_name": "fal Compute", "service_category": "Compute"}
                 "pricing_unit": "Seconds",
                 "sub_account_id": "cus_1",
             },
-            ("prod", "cus_1", "model_apis", "fal-ai/veo3", "", "", "", "second", ""),
+            ("prod", "cus_1", "model_apis", "fal-ai/veo3", "", "", "", "second", "", ""),
             (),
         ),
         (
             {**MODELS, "sku_id": "fal-ai/custom", "x_unit": "GPU-H100", "consumed_unit": "Gpu-H100"},
-            ("prod", "", "model_apis", "fal-ai/custom", "", "", "H100", "GPU-H100", ""),
+            ("prod", "", "model_apis", "fal-ai/custom", "", "", "H100", "GPU-H100", "", ""),
             ("H100", 1),
         ),
         (
@@ -63,7 +45,7 @@ MACHINES = {"service_name": "fal Compute", "service_category": "Compute"}
                 "charge_description": "type: GPU-H100 (my-app, prod) by second",
                 "x_fal_unit": "second",
             },
-            ("prod", "", "serverless", "", "my-app", "prod", "H100", "second", ""),
+            ("prod", "", "serverless", "", "my-app", "prod", "H100", "second", "", ""),
             ("H100", 1),
         ),
         (
@@ -74,27 +56,27 @@ MACHINES = {"service_name": "fal Compute", "service_category": "Compute"}
                 "resource_name": "my-app",
                 "x_environment": "staging",
             },
-            ("prod", "", "serverless", "", "my-app", "staging", "", "second", ""),
+            ("prod", "", "serverless", "", "my-app", "staging", "", "second", "", ""),
             (),
         ),
         (
             {**OWN_APPS, "sku_id": "GPU-B200", "consumed_unit": "Seconds", "tags": '{"app": "a", "environment": "e"}'},
-            ("prod", "", "serverless", "", "a", "e", "B200", "second", ""),
+            ("prod", "", "serverless", "", "a", "e", "B200", "second", "", ""),
             ("B200", 1),
         ),
         (
             {**MACHINES, "charge_description": "type: gpu_8x_h100_sxm5 (my-app, prod)", "consumed_unit": "Seconds"},
-            ("prod", "", "compute", "", "my-app", "prod", "H100", "second", ""),
+            ("prod", "", "compute", "", "my-app", "prod", "H100", "second", "", ""),
             ("H100", 8),
         ),
         (
             {**MACHINES, "sku_id": "gpu_8x_h100_sxm5", "consumed_unit": "Hours"},
-            ("prod", "", "compute", "", "", "", "H100", "hour", ""),
+            ("prod", "", "compute", "", "", "", "H100", "hour", "", ""),
             ("H100", 8 * 3600),
         ),
         (
             {**MACHINES, "sku_price_details": '{"InstanceType": "H200", "GpuCount": 4}', "consumed_unit": "Minutes"},
-            ("prod", "", "compute", "", "", "", "H200", "minute", ""),
+            ("prod", "", "compute", "", "", "", "H200", "minute", "", ""),
             ("H200", 240),
         ),
     ],
@@ -141,6 +123,13 @@ def test_the_product_is_told_by_the_service(columns: dict[str, str], product: st
 )
 def test_units_of_focus_are_told_in_fals_words(unit: str, fals: str) -> None:
     assert unit_of_fal(unit) == fals
+
+
+@pytest.mark.parametrize("columns", [{"pricing_category": "Dynamic"}, {"x_is_surge": "true"}])
+def test_surge_prices_are_told_apart(columns: dict[str, str]) -> None:
+    assert described("prod", row(**OWN_APPS, **columns)).dimensions.surge == SURGE
+    regular = row(**OWN_APPS, pricing_category="Standard", x_is_surge="false")
+    assert described("prod", regular).dimensions.surge == ""
 
 
 @pytest.mark.parametrize("column", ["tags", "sku_price_details"])

@@ -39,7 +39,7 @@ async def test_a_row_becomes_a_charge_with_its_price(fal: Fal, bench: Bench, win
     reading = await read(bench, window)
     (charge,) = reading.charges
     assert charge.hour == hour
-    assert charge.dimensions == ("prod", "acme", "model_apis", "fal-ai/flux/dev", "", "", "", "image", "")
+    assert charge.dimensions == ("prod", "acme", "model_apis", "fal-ai/flux/dev", "", "", "", "image", "", "")
     assert charge.amounts == Amounts(4 * NANO, 0, 400_000_000, 80_000_000, 320_000_000)
     (price,) = reading.prices
     assert price == (*("prod", "model_apis", "fal-ai/flux/dev", "", "", "image"), hour, 100_000_000, 20 * NANO)

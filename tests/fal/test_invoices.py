@@ -4,7 +4,7 @@ from decimal import Decimal
 import pytest
 
 from exporter.charges import Invoice
-from exporter.fal.errors import ShapeError
+from exporter.fal.errors import LockedError, ShapeError
 from exporter.fal.invoices import read_invoices
 from tests.fal.conftest import Bench, Fal, as_json
 
@@ -50,6 +50,14 @@ async def test_invoices_are_read_with_their_utc_periods(fal: Fal, bench: Bench) 
         ),
     )
     assert invoices.rejected == {}
+
+
+async def test_a_refusal_that_only_the_poll_after_hours_could_take_back_is_no_lock(fal: Fal, bench: Bench) -> None:
+    fal.plays(PATH, as_json({"detail": "User is locked. Reason: TOP_UP"}, 403))
+    client = bench.client()
+    with pytest.raises(LockedError):
+        await read_invoices(client)
+    assert client.locks.reasons == set()
 
 
 async def test_a_draft_may_leave_out_what_is_not_known_yet(fal: Fal, bench: Bench) -> None:

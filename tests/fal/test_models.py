@@ -8,5 +8,5 @@ from exporter.fal.models import describe
 )
 def test_a_models_unit_gives_its_gpu(unit: str, gpu_class: str, seconds: int) -> None:
     item = describe("prod", ["fal-ai/flux/dev", unit])
-    assert item.dimensions == ("prod", "", "model_apis", "fal-ai/flux/dev", "", "", gpu_class, unit, "")
+    assert item.dimensions == ("prod", "", "model_apis", "fal-ai/flux/dev", "", "", gpu_class, unit, "", "")
     assert item.gpu.seconds == seconds

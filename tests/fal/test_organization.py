@@ -25,7 +25,7 @@ def test_what_a_row_is_for_follows_from_product_and_line(
 ) -> None:
     item = describe("prod", ["acme", product, endpoint, unit])
     model, app, environment, gpu_class = names
-    assert item.dimensions == ("prod", "acme", product, model, app, environment, gpu_class, unit, "")
+    assert item.dimensions == ("prod", "acme", product, model, app, environment, gpu_class, unit, "", "")
     assert item.gpu.seconds == gpu_seconds
 
 

@@ -43,7 +43,7 @@ async def test_charges_come_out_exact_with_their_price(fal: Fal, bench: Bench, w
     reading = await models(bench.client()).read(window, with_api_key=False)
     (charge,) = reading.charges
     assert charge.hour == hour
-    assert charge.dimensions == ("prod", "", "model_apis", "fal-ai/flux/dev", "", "", "", "image", "")
+    assert charge.dimensions == ("prod", "", "model_apis", "fal-ai/flux/dev", "", "", "", "image", "", "")
     assert charge.amounts == Amounts(4 * NANO, 0, 400_000_000, 80_000_000, 320_000_000)
     (price,) = reading.prices
     assert price == (*("prod", "model_apis", "fal-ai/flux/dev", "", "", "image"), hour, 100_000_000, 20 * NANO)

@@ -3,7 +3,7 @@ from decimal import Decimal
 
 import pytest
 
-from exporter.charges import NANO, Amounts, Window
+from exporter.charges import NANO, SURGE, Amounts, Window
 from exporter.fal.serverless import serverless
 from tests.fal.conftest import Bench, Fal, as_json, bucket, page
 
@@ -52,10 +52,19 @@ async def test_a_machine_without_gpu_has_no_gpu_seconds(fal: Fal, bench: Bench, 
     assert amounts == Amounts(1200 * NANO, 0, 1188000000, 0, 1188000000)
 
 
-async def test_surge_and_two_names_of_one_gpu_are_one_charge(fal: Fal, bench: Bench, window: Window) -> None:
-    rows = [machine_row(), machine_row(is_surge=True), machine_row(machine_type="NVIDIA H100")]
-    ((*_, amounts),) = await charges(fal, bench, window, *rows)
-    assert amounts == Amounts(*[3600 * NANO] * 2, 3564000000, 0, 3564000000)
+async def test_two_names_of_one_gpu_are_one_charge(fal: Fal, bench: Bench, window: Window) -> None:
+    ((*_, amounts),) = await charges(fal, bench, window, machine_row(), machine_row(machine_type="NVIDIA H100"))
+    assert amounts == Amounts(*[2400 * NANO] * 2, 2376000000, 0, 2376000000)
+
+
+@pytest.mark.parametrize("ordinary", [False, None, ..., "true"])
+async def test_what_is_sold_at_surge_prices_is_a_charge_of_its_own(
+    fal: Fal, bench: Bench, window: Window, ordinary: object
+) -> None:
+    rows = [machine_row(is_surge=ordinary), machine_row(is_surge=True, quantity=1)]
+    fal.plays("/v1/serverless/usage", as_json(page(bucket(TEN, *rows))))
+    reading = await serverless(bench.client()).read(window, with_api_key=True)
+    assert {it.dimensions.surge: it.amounts.quantity for it in reading.charges} == {"": 1200 * NANO, SURGE: NANO}
 
 
 @pytest.mark.parametrize("nothing", [None, ...])

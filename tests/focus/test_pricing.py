@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from exporter.charges import HOUR, NANO, Amounts, Dimensions, decimal_of
 from exporter.focus.charge import FocusCharge, Price
 from exporter.focus.pricing import agrees, prices_of
+from exporter.focus.values import EXACTLY
 
 START = datetime(2026, 10, 1, tzinfo=UTC)
 amounts = st.integers(0, 10**15)
@@ -29,7 +30,7 @@ def test_a_price_always_agrees_with_its_cost_and_the_difference_is_exact(
         assert prices.difference is None
     else:
         scaled = (cost + discount) * NANO - stated.unit_price * quantity
-        assert prices.difference == Decimal(scaled).scaleb(-18)
+        assert prices.difference == Decimal(scaled).scaleb(-18, EXACTLY)
 
 
 def test_nothing_used_and_nothing_charged_has_the_stated_price() -> None:

@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.focus import totals as module
-from exporter.focus.totals import OTHERS, SummaryRow, Totals
+from exporter.focus.totals import OTHERS, SummaryRow, SummaryTexts, Totals
 
 OCTOBER = datetime(2025, 10, 31, 23, tzinfo=UTC)
 
 
 def row(cost: Decimal, sku: str = "flux", start: datetime = OCTOBER, currency: str = "USD") -> SummaryRow:
-    return SummaryRow(cost, currency, "Usage", None, start, "fal Model APIs", sku, None, cost, None)
+    return SummaryRow(SummaryTexts(currency, "Usage", None, "fal Model APIs", sku, None), start, cost, cost, None)
 
 
 @given(st.lists(st.decimals(allow_nan=False, allow_infinity=False, places=30, min_value=-(10**25), max_value=10**25)))

@@ -10,7 +10,7 @@ from focus.test_checks import check, found
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window, decimal_of
+from exporter.charges import HOUR, NANO, SURGE, Amounts, Charge, Dimensions, Window, decimal_of
 from exporter.focus.charge import FocusCharge, Granularity, Price, focus_charges
 from exporter.focus.layout import CUSTOM_COLUMNS, layout
 from exporter.focus.metadata import metadata
@@ -59,6 +59,7 @@ class Back(NamedTuple):
     billed_cost: Decimal
     x_fal_unit_price: Decimal | None
     x_fal_discount_percent: Decimal | None
+    pricing_category: str | None
 
 
 def nano_of(value: Decimal | None) -> int:
@@ -81,6 +82,7 @@ def told(row: Back) -> FocusCharge:
         row.x_gpu_class or "",
         row.x_fal_unit or "",
         tags.get("api_key", ""),
+        SURGE if row.pricing_category == "Dynamic" else "",
     )
     listed, billed = nano_of(row.list_cost), nano_of(row.billed_cost)
     price = None
@@ -120,6 +122,7 @@ def charges(draw: st.DrawFn) -> FocusCharge:
             st.sampled_from(["image", "second", "1k_characters", "compute_second", "megapixel", "new thing", "3d-mesh"])
         ),
         draw(optional),
+        draw(st.sampled_from(["", SURGE])),
     )
     quantity = draw(st.integers(1, 10**12))
     cost = draw(amount)

@@ -28,9 +28,10 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import event, select
 
-from exporter.charges import HOUR, Amounts, Charge, Dimensions, Window, hour_of
+from exporter.charges import HOUR, NANO, SURGE, Amounts, Charge, Dimensions, Window, hour_of
 from exporter.ledger import Ledger, LedgerView, Rules
-from exporter.ledger.schema import MEASURES, series
+from exporter.ledger.schema import MEASURES, charges, series, span_totals
+from exporter.ledger.span_totals import SPANS
 from exporter.samples import Pages
 
 HOLD = timedelta(minutes=2)
@@ -55,7 +56,7 @@ CONFIGURATIONS: tuple[dict[str, tuple[str, ...]], ...] = (
     {"a": ("models",)},
     {"b": ("reporting",)},
 )
-KINDS = [
+KINDS = [Dimensions("", team="blue", app="app1", gpu_class="A100", unit="second", surge=SURGE)] + [
     Dimensions("", team=team, model=model, app=app, gpu_class=gpu, unit=unit)
     for team, model, app, gpu, unit in (
         ("red", "m1", "", "H100", "second"),
@@ -91,6 +92,7 @@ class ModelScope:
     counts_from: datetime = STARTS[0]
     cells: dict[tuple[datetime, Dimensions], Amounts] = field(default_factory=dict)
     folded: dict[Dimensions, Amounts] = field(default_factory=lambda: defaultdict(Amounts))
+    folded_from: dict[Dimensions, datetime] = field(default_factory=dict)
     observed: dict[datetime, bool] = field(default_factory=dict)
     up: int = 0
     down: int = 0
@@ -150,6 +152,7 @@ class Model:
         grown: dict[Dimensions, Amounts] = {}
         base: dict[Dimensions, Amounts] = {}
         touched = set()
+        restated: dict[tuple[datetime, tuple[str, ...]], int] = defaultdict(int)
         for hour in [hour for hour in window.hours() if hour >= self.horizon]:
             for kind in {dimensions for h, dimensions in [*scope.cells, *after] if h == hour}:
                 before = scope.cells.pop((hour, kind), Amounts())
@@ -163,10 +166,11 @@ class Model:
                 side[kind] = side.get(kind, Amounts()).plus(delta)
                 if scope.observed.get(hour):
                     touched.add(hour)
-                    scope.up += max(delta.cost, 0)
-                    scope.down += max(-delta.cost, 0)
+                    restated[hour, self.places[name, kind]] += delta.cost
             scope.observed[hour] = scope.observed.get(hour, False) or hour < hour_of(at)
         scope.hours += len(touched)
+        scope.up += sum(max(change, 0) for change in restated.values())
+        scope.down += sum(max(-change, 0) for change in restated.values())
         for side, counts in ((base, 0), (grown, 1)):
             for kind, amounts in side.items():
                 self._count(self.places[name, kind], kind.unit, amounts, counts, now)
@@ -205,6 +209,7 @@ class Model:
         for scope in self.scopes.values():
             for cell in [cell for cell in scope.cells if cell[0] < hour]:
                 scope.folded[cell[1]] = scope.folded[cell[1]].plus(scope.cells.pop(cell))
+                scope.folded_from[cell[1]] = min(cell[0], scope.folded_from.get(cell[1], cell[0]))
             scope.observed = {seen: complete for seen, complete in scope.observed.items() if seen >= hour}
 
     def reopen(self, labels: tuple[str, ...], now: datetime) -> None:
@@ -257,12 +262,25 @@ class Model:
         month = self.month_of(current)
         return self.month_of(hour) == (month if period == "month" else self.month_before(month))
 
-    def spent(self, period: str, measure: str, now: datetime) -> dict[tuple[str, ...], int]:
+    def first_seen(self, known_from: dict[Scope, datetime | None]) -> dict[tuple[str, ...], float]:
+        """Return the first hours of what is active, by when each scope's history begins."""
+        found: dict[tuple[str, ...], datetime] = {}
+        unsure = set()
+        for name, since in known_from.items():
+            scope = self.scopes[name]
+            for hour, kind in [*scope.cells, *((hour, kind) for kind, hour in scope.folded_from.items())]:
+                thing = (kind.account, kind.product, kind.model, kind.app)
+                found[thing] = min(hour, found.get(thing, hour))
+                if since is None or hour < since + timedelta(days=7):
+                    unsure.add(thing)
+        return {thing: hour.timestamp() for thing, hour in found.items() if thing not in unsure}
+
+    def spent(self, period: str, measure: str, now: datetime, *, surge: bool = False) -> dict[tuple[str, ...], int]:
         sums: dict[tuple[str, ...], int] = defaultdict(int)
         for name, scope in self.scopes.items():
             if scope.active and name[1] in self.configuration.get(name[0], ()):
                 for (hour, kind), amounts in scope.cells.items():
-                    if self.is_in(period, hour, now):
+                    if self.is_in(period, hour, now) and (kind.surge or not surge):
                         sums[self.places[name, kind]] += getattr(amounts, measure)
         return {values: total for values, total in sums.items() if total}
 
@@ -314,6 +332,7 @@ class Accounting(RuleBasedStateMachine):
         self.address = type(self).new_address() or f"sqlite:///{Path(self.folder.name) / 'ledger.sqlite'}"
         self.model = Model(ZoneInfo(zone), labels)
         self.seen: dict[Key, int] = {}
+        self.followed: tuple[int, dict[datetime, dict[int, int]]] = (-1, {})
         self.stamps: dict[Scope, tuple[datetime, datetime, datetime]] = {}
         self.ledger = self.open()
         self.reconfigure(configuration)
@@ -433,6 +452,8 @@ class Accounting(RuleBasedStateMachine):
         self.check_gauges(view)
         self.check_scopes(view)
         self.check_charges(view)
+        self.check_totals()
+        self.check_hours()
 
     def check_counters(self, view: LedgerView) -> None:
         shown: dict[Key, tuple[int, datetime]] = {}
@@ -477,6 +498,9 @@ class Accounting(RuleBasedStateMachine):
         ):
             truth = self.model.spent(period, measure, self.now)
             assert {values: value for values, value, _ in samples(pages) if value} == truth, period
+        for measure, pages in (("cost", view.surge_month_to_date), ("gpu_seconds", view.gpu_time_surge_month_to_date)):
+            truth = self.model.spent("month", measure, self.now, surge=True)
+            assert {values: value for values, value, _ in samples(pages) if value} == truth
         for account, totals in view.totals.items():
             assert totals.month_to_date == sum(
                 value
@@ -519,6 +543,47 @@ class Accounting(RuleBasedStateMachine):
             for amounts in scope.folded.values():
                 total = total.plus(amounts)
         assert tuple(folded) == total
+        known_from = {(scope.account, scope.source): scope.history_from for scope in view.scopes}
+        assert {values: value for values, value, _ in samples(view.first_seen)} == self.model.first_seen(known_from)
+
+    def check_totals(self) -> None:
+        with self.ledger._session.reading() as connection:
+            truth: dict[tuple[int, ...], Amounts] = defaultdict(Amounts)
+            counts: dict[tuple[int, ...], int] = defaultdict(int)
+            for scope, hour, number, *amounts in connection.execute(select(charges)):
+                for length in SPANS:
+                    truth[scope, length, hour // length, number] = truth[scope, length, hour // length, number].plus(
+                        Amounts(*amounts)
+                    )
+                    counts[scope, length, hour // length, number] += 1
+            told = {
+                tuple(row[:4]): (row[4], Amounts(*(row[at] * NANO + row[at + 1] for at in range(5, 15, 2))))
+                for row in connection.execute(select(span_totals))
+            }
+        assert told == {key: (counts[key], amounts) for key, amounts in truth.items()}, (
+            "totals are those of the charges"
+        )
+
+    def check_hours(self) -> None:
+        """What a follower has after reading only what was touched is what it would read anew."""
+        since = Window(hour_of(self.now) - 48 * HOUR, hour_of(self.now) + HOUR)
+        touched = self.ledger.touched_since(self.followed[0])
+        hours = {} if touched is None else self.followed[1]
+        for window in [since] if touched is None else touched:
+            hours |= self.ledger.hourly(window)
+        anew = self.ledger.hourly(since)
+        assert {hour: by_series for hour, by_series in hours.items() if by_series and hour in since} == {
+            hour: by_series for hour, by_series in anew.items() if by_series
+        }
+        kinds = self.ledger.dimensions()
+        assert {(hour, kinds[number]): cost for hour, its in anew.items() for number, cost in its.items()} == {
+            (hour, kind): amounts.cost
+            for name, scope in self.model.scopes.items()
+            if scope.active and name[1] in self.model.configuration.get(name[0], ())
+            for (hour, kind), amounts in scope.cells.items()
+            if hour in since
+        }
+        self.followed = (self.ledger.revision, hours)
 
 
 def samples(pages: Pages) -> Iterator[tuple[tuple[str, ...], int, datetime]]:

@@ -59,18 +59,25 @@ def test_rows_are_added_up_per_kind_of_hour_and_series() -> None:
 
 
 def test_an_hour_before_the_birth_is_history_when_it_is_seen_for_the_first_time() -> None:
-    booking = book([row(9, 1, 100), row(10, 1, 5)], observed={}, first_counted=10)
+    booking = book([row(9, 1, 100), row(10, 1, 5)], observed={}, first_counted=10, label_set_of=int)
     assert booking.base == {1: Amounts(list_cost=100, cost=100)}
     assert booking.grown == {1: Amounts(list_cost=5, cost=5)}
 
 
 def test_what_changes_in_an_hour_before_the_birth_that_has_been_seen_is_counted() -> None:
-    booking = book([row(9, 1, 100)], observed={9: False}, first_counted=10)
+    booking = book([row(9, 1, 100)], observed={9: False}, first_counted=10, label_set_of=int)
     assert (booking.base, booking.grown) == ({}, {1: Amounts(list_cost=100, cost=100)})
 
 
 def test_only_a_complete_hour_can_be_restated_and_up_and_down_are_told_apart() -> None:
     deltas = [row(10, 1, 7), row(11, 1, 5), row(11, 2, -3), row(12, 1, -4), row(13, 1, 9)]
-    booking = book(deltas, observed={10: False, 11: True, 12: True}, first_counted=0)
+    booking = book(deltas, observed={10: False, 11: True, 12: True}, first_counted=0, label_set_of=int)
     assert (booking.restated_up, booking.restated_down) == (5, 7)
     assert booking.restated_hours == {11, 12}
+
+
+def test_what_moves_between_series_of_a_label_set_within_an_hour_is_no_restatement() -> None:
+    deltas = [row(11, 1, -5), row(11, 2, 5), row(12, 1, -4), row(13, 2, 4)]
+    observed = {11: True, 12: True, 13: True}
+    booking = book(deltas, observed=observed, first_counted=0, label_set_of=lambda _: 7)
+    assert (booking.restated_up, booking.restated_down) == (4, 4)

@@ -74,7 +74,7 @@ def test_a_migrated_ledger_has_the_tables_of_a_new_one(tmp_path: Path, open_sqli
     engine = create_engine("sqlite:///:memory:")
     metadata.create_all(engine)
     assert tables(create_engine(f"sqlite:///{tmp_path / 'ledger.sqlite'}")) == tables(engine)
-    assert SCHEMA_VERSION == 2
+    assert SCHEMA_VERSION == 3
 
 
 def test_a_migration_that_fails_leaves_the_older_ledger_as_it_was(tmp_path: Path, open_sqlite: OpenLedger) -> None:
@@ -85,13 +85,6 @@ def test_a_migration_that_fails_leaves_the_older_ledger_as_it_was(tmp_path: Path
         open_sqlite()
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT value FROM fact WHERE name = 'schema'").fetchall() == [("1",)]
-
-
-def test_in_either_database_a_ledger_gets_the_table_it_lacks(open_ledger: OpenLedger, address: str) -> None:
-    open_ledger().close()
-    tamper(address, "DROP TABLE reconciliation")
-    tamper(address, "UPDATE fact SET value = '1' WHERE name = 'schema'")
-    assert open_ledger().view().reconciliations == ()
 
 
 def tables(engine: Engine) -> dict[str, list[str]]:

@@ -1,0 +1,86 @@
+"""How a ledger of an older version becomes one of this version."""
+
+from collections.abc import Callable, Mapping
+
+from sqlalchemy import Connection, MetaData, inspect, select, text
+
+from exporter.errors import LedgerError
+from exporter.ledger import first_hours, schema, span_totals
+from exporter.ledger.schema import SCHEMA_VERSION, facts, metadata, series
+
+
+def _from_1_to_2(connection: Connection) -> None:
+    """Keep reconciliations; no longer keep the choice of sources, which the active scopes tell."""
+    schema.reconciliations.create(connection)
+    connection.execute(text("DROP TABLE IF EXISTS source_choice"))
+
+
+def _from_2_to_3(connection: Connection) -> None:
+    """Tell surge apart, keep totals of spans, first hours and changes of prices; forget when an hour changed."""
+    if connection.dialect.name == "sqlite":
+        _rebuild_series(connection)
+    else:
+        _extend_series(connection)
+    schema.span_totals.create(connection)
+    span_totals.rebuild(connection)
+    first_hours.rebuild(connection)
+    connection.execute(text("ALTER TABLE observed_hour DROP COLUMN changed_at"))
+    for name, kind in (
+        *(("previous_price", "BIGINT"), ("price_changed", "INTEGER")),
+        *(("previous_discount", "BIGINT"), ("discount_changed", "INTEGER")),
+    ):
+        connection.execute(text(f"ALTER TABLE unit_price ADD COLUMN {name} {kind}"))
+
+
+def _rebuild_series(connection: Connection) -> None:
+    """Write the table anew, as SQLite cannot change its constraint."""
+    new = series.to_metadata(MetaData(), name="series_of_version_3")
+    for table in (schema.scopes, schema.label_sets):
+        table.to_metadata(new.metadata)
+    new.create(connection)
+    kept = ", ".join(column.name for column in series.columns if column.name not in {"surge", "first_hour"})
+    connection.execute(text(f"INSERT INTO {new.name} ({kept}, surge) SELECT {kept}, '' FROM series"))  # noqa: S608  our own names
+    connection.execute(text("DROP TABLE series"))
+    connection.execute(text(f"ALTER TABLE {new.name} RENAME TO series"))
+
+
+def _extend_series(connection: Connection) -> None:
+    connection.execute(text("ALTER TABLE series ADD COLUMN surge TEXT NOT NULL DEFAULT ''"))
+    connection.execute(text("ALTER TABLE series ALTER COLUMN surge DROP DEFAULT"))
+    connection.execute(text("ALTER TABLE series ADD COLUMN first_hour INTEGER"))
+    for constraint in inspect(connection).get_unique_constraints("series"):
+        connection.execute(text(f'ALTER TABLE series DROP CONSTRAINT "{constraint["name"]}"'))
+    unique = ", ".join(("scope_id", *schema.DIMENSIONS))
+    connection.execute(text(f"ALTER TABLE series ADD UNIQUE ({unique})"))
+
+
+_MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {1: _from_1_to_2, 2: _from_2_to_3}
+"""For each older version, the step to the next."""
+
+
+def bring_up_to_date(connection: Connection) -> None:
+    """Create the tables of an empty database, or migrate those of an older version, in the caller's transaction.
+
+    SQLite must not enforce foreign keys in it: see `database.changing_tables`.
+
+    Raises:
+        LedgerError: the ledger is of a newer version than this exporter knows, or the database holds other tables.
+    """
+    if not inspect(connection).has_table(facts.name):
+        metadata.create_all(connection)
+        connection.execute(facts.insert(), {"name": "schema", "value": str(SCHEMA_VERSION)})
+        return
+    found = connection.scalar(select(facts.c.value).where(facts.c.name == "schema"))
+    if found is None:
+        raise LedgerError(
+            "the ledger's database has a table `fact` that is not fal-exporter's; give it an own database"
+        )
+    version = int(found)
+    if version > SCHEMA_VERSION:
+        raise LedgerError(
+            f"the ledger has schema {version}, this exporter knows up to {SCHEMA_VERSION}; "
+            "run the newer exporter again, or start with a new ledger"
+        )
+    for step in range(version, SCHEMA_VERSION):
+        _MIGRATIONS[step](connection)
+    connection.execute(facts.update().where(facts.c.name == "schema"), {"value": str(SCHEMA_VERSION)})

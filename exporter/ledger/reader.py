@@ -1,0 +1,136 @@
+"""Asking the ledger beside the exporter that writes it, again and again and from several threads."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from threading import Lock
+from types import MappingProxyType
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, Engine, QueuePool, make_url
+
+from exporter.charges import Invoice, Window
+from exporter.ledger import facts, records
+from exporter.ledger.database import clear_errors
+from exporter.ledger.reading import check_tables, check_version, no_ledger, reading_engine
+from exporter.ledger.schema import hour_start
+from exporter.ledger.scope_states import state_of
+from exporter.ledger.series_rows import read_scopes
+from exporter.ledger.usage_sums import Bucket, UsageSum, usage_sums
+from exporter.ledger.view import ScopeState
+
+_EVERYTHING: Mapping[str, Collection[str]] = MappingProxyType({})
+_REVISIONS = 10**9
+
+
+class LedgerReader:
+    """What a ledger holds now; takes no write lock and may be used from several threads.
+
+    The ledger need not exist yet, and another one may take its place: every call reads what is there.
+
+    Args:
+        address: `sqlite:///path` or `postgresql://user@host/database`.
+
+    Raises:
+        NoLedgerError: from every other method: there is no ledger yet.
+        LedgerError: from every other method: it is of another version, or it cannot be read.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._url = make_url(address)
+        self._path = Path(self._url.database or "") if self._url.get_backend_name() == "sqlite" else None
+        self._lock = Lock()
+        self._engine: Engine | None = None
+        self._file: tuple[int, int] | None = None
+        self._is_known = False
+
+    def close(self) -> None:
+        """Let go of the database; a later call opens it again."""
+        with self._lock:
+            if self._engine is not None:
+                self._engine.dispose()
+            self._engine, self._is_known = None, False
+
+    def revision(self) -> int:
+        """Return a number that is another one whenever anything that can be asked may have changed."""
+        with self._reading() as (_, known):
+            born = datetime.fromisoformat(known[facts.BORN_AT])
+            return int(born.timestamp()) * _REVISIONS + int(known[facts.REVISION])
+
+    def usage(
+        self,
+        window: Window,
+        by: Sequence[str],
+        every: Bucket | None = None,
+        *,
+        zone: ZoneInfo | None = None,
+        where: Mapping[str, Collection[str]] = _EVERYTHING,
+    ) -> tuple[UsageSum, ...]:
+        """Add up the charges of a window that the active sources state; in the order of time and group.
+
+        A group that was charged nothing in a bucket is left out. Charges of hours that have been folded do not count,
+        see `kept_from`.
+
+        Args:
+            window: the hours that count.
+            by: names of dimensions (see `exporter.charges.Dimensions`).
+            every: what to divide the window into, by days and months of the zone; None for one sum per group.
+            zone: UTC if None.
+            where: the values that count, by the name of a dimension; "" is the value of what lacks it.
+        """
+        with self._reading() as (connection, _):
+            accounts = {scope.id: scope.account for scope in read_scopes(connection) if scope.active}
+            return usage_sums(connection, accounts, window, by, every, zone or ZoneInfo("UTC"), where)
+
+    def scopes(self) -> tuple[ScopeState, ...]:
+        """Return how far every active source is known."""
+        with self._reading() as (connection, _):
+            return tuple(state_of(scope) for scope in read_scopes(connection) if scope.active)
+
+    def kept_from(self) -> datetime | None:
+        """Return the first hour whose charges are kept, None where none have been folded."""
+        with self._reading() as (_, known):
+            horizon = int(known.get(facts.HORIZON) or 0)
+            return hour_start(horizon) if horizon else None
+
+    def invoices(self) -> tuple[Invoice, ...]:
+        """Return the invoices of all accounts, newest first."""
+        with self._reading() as (connection, _):
+            return tuple(records.read_invoices(connection))
+
+    @contextmanager
+    def _reading(self) -> Iterator[tuple[Connection, Mapping[str, str]]]:
+        """Begin a transaction of one instant; yields the ledger's facts beside it."""
+        engine = self._opened()
+        try:
+            with clear_errors(self._url), engine.connect() as connection:
+                if not self._is_known:
+                    check_tables(connection, self._url)
+                known = facts.read_all(connection)
+                check_version(known.get("schema"), self._url)
+                self._is_known = True
+                yield connection, known
+        except BaseException:
+            self._is_known = False
+            raise
+
+    def _opened(self) -> Engine:
+        """Return the engine of the database that is there now; a file may have been put in another's place."""
+        with self._lock:
+            found = self._identity()
+            if self._engine is None or found != self._file:
+                if self._engine is not None:
+                    self._engine.dispose()
+                self._engine = reading_engine(self._url, poolclass=QueuePool)
+                self._file, self._is_known = found, False
+            return self._engine
+
+    def _identity(self) -> tuple[int, int] | None:
+        if self._path is None:
+            return None
+        try:
+            status = self._path.stat()
+        except OSError:
+            raise no_ledger(self._url) from None
+        return status.st_dev, status.st_ino

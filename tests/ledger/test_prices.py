@@ -1,0 +1,58 @@
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+from exporter.charges import HOUR, NANO, UnitPrice
+from exporter.ledger import Ledger, LedgerView
+from exporter.ledger.prices import PriceRecord, news
+
+OpenLedger = Callable[..., Ledger]
+TEN = datetime(2026, 11, 20, 10, tzinfo=UTC)
+
+
+def price(hour: datetime, amount: int, discount: int = 0) -> UnitPrice:
+    return UnitPrice("prod", "model_apis", "fal-ai/flux/dev", "", "", "image", hour, amount, discount)
+
+
+def shown(view: LedgerView) -> Iterator[list[float]]:
+    for table in (
+        *(view.unit_prices, view.previous_prices, view.price_changes),
+        *(view.discounts, view.previous_discounts, view.discount_changes),
+    ):
+        yield [sample.value for page in table for sample in page.samples]
+
+
+def test_a_price_that_has_not_changed_has_no_previous_one(open_ledger: OpenLedger) -> None:
+    ledger = open_ledger()
+    ledger.activate({"prod": ["models"]})
+    ledger.record_prices([price(TEN, 5)])
+    ledger.record_prices([price(TEN + HOUR, 5)])
+    assert list(shown(ledger.view())) == [[5], [], [], [0], [], []]
+
+
+def test_a_price_and_a_discount_remember_their_last_change_each(open_ledger: OpenLedger) -> None:
+    ledger = open_ledger()
+    ledger.activate({"prod": ["models"]})
+    for seen in (
+        price(TEN, 5),
+        price(TEN + HOUR, 6),
+        price(TEN + 2 * HOUR, 6, 10 * NANO),
+        price(TEN + 3 * HOUR, 7, 10 * NANO),
+    ):
+        ledger.record_prices([seen])
+    expected = [[7], [6], [(TEN + 3 * HOUR).timestamp()], [10 * NANO], [0], [(TEN + 2 * HOUR).timestamp()]]
+    assert list(shown(ledger.view())) == expected
+    ledger.close()
+    again = open_ledger()
+    again.activate({"prod": ["models"]})
+    assert list(shown(again.view())) == expected
+
+
+def test_a_price_of_an_earlier_hour_tells_nothing_new() -> None:
+    record = PriceRecord(price(TEN, 5))
+    assert record.after(price(TEN - timedelta(days=2), 9)) == record
+    assert news({record.newest[:6]: record}, [price(TEN - HOUR, 9)]) == {}
+
+
+def test_several_prices_of_one_reading_are_taken_in_their_order() -> None:
+    found = news({}, [price(TEN, 5), price(TEN + HOUR, 6)])
+    assert list(found.values()) == [PriceRecord(price(TEN + HOUR, 6), previous_price=5, price_changed=TEN + HOUR)]
