@@ -64,8 +64,25 @@ class BudgetOutlook:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpectedSpend:
+    """What the last complete UTC hour and the running one usually cost, whole, and what they may without being unusual.
+
+    Attributes:
+        product: empty where the configured labels lack it.
+    """
+
+    account: str
+    product: str
+    last_hour: int
+    last_hour_high: int
+    current_hour: int
+    current_hour_high: int
+
+
+@dataclass(frozen=True, slots=True)
 class Outlook:
     """All of it at one instant."""
 
     accounts: tuple[AccountOutlook, ...] = ()
     budgets: tuple[BudgetOutlook, ...] = ()
+    expected: tuple[ExpectedSpend, ...] = ()

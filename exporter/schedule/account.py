@@ -21,6 +21,7 @@ from exporter.fal import (
     probe,
     read_balance,
     read_invoices,
+    read_list_prices,
     usage_source,
 )
 from exporter.ledger import Ledger, ScopeState
@@ -68,6 +69,7 @@ class PolledAccount:
         outcomes: carries the polls out.
         reach: how far back the jobs read.
         with_api_key: whether charges are wanted by API key.
+        price_models: the endpoints whose list prices are polled while no usage is, which tells the prices itself.
         clock: the time.
 
     Attributes:
@@ -86,6 +88,7 @@ class PolledAccount:
         reach: Reach,
         with_api_key: bool,
         clock: Clock,
+        price_models: tuple[str, ...] = (),
     ) -> None:
         self.name = client.account
         self.is_automatic = sources is None
@@ -101,6 +104,8 @@ class PolledAccount:
         self.balance = outcomes.expect(self.name, "balance")
         self._invoices = outcomes.expect(self.name, "invoices")
         self._reconciliation = outcomes.expect(self.name, "reconciliation")
+        self._price_models = price_models
+        self._prices = outcomes.expect(self.name, "prices") if price_models else None
         self._reconciling = Reconciling(client, desk)
         self._take_up(sources or ())
 
@@ -112,7 +117,8 @@ class PolledAccount:
     @property
     def polled(self) -> tuple[Polled, ...]:
         """Every thing that is polled, the sources first."""
-        return (*(polled for _, polled in self._sources.values()), self.balance, self._invoices, self._reconciliation)
+        others = (self.balance, self._invoices, self._reconciliation, self._prices)
+        return (*(polled for _, polled in self._sources.values()), *(it for it in others if it is not None))
 
     @property
     def lock_reasons(self) -> tuple[str, ...]:
@@ -184,6 +190,11 @@ class PolledAccount:
     async def poll_invoices(self) -> None:
         """Poll the invoices."""
         await self._outcomes.poll(self._invoices, self._read_invoices)
+
+    async def poll_prices(self) -> None:
+        """Poll list prices while there is no usage that would tell what is paid."""
+        if self._prices is not None and not self._sources:
+            await self._outcomes.poll(self._prices, self._read_prices)
 
     async def poll_reconciliation(self) -> None:
         """Compare what fal bills with the ledger."""
@@ -261,6 +272,12 @@ class PolledAccount:
         await self._desk.run(partial(Ledger.record_invoices, account=self.name, invoices=invoices))
         await self._reconciling.compare_invoices(at)
         return invoices.rejected
+
+    async def _read_prices(self, at: datetime) -> Mapping[str, int]:
+        del at
+        prices, rejected = await read_list_prices(self._client, self._price_models)
+        await self._desk.run(partial(Ledger.record_prices, prices=prices))
+        return rejected
 
 
 async def _give_up(error: LedgerError, at: datetime) -> Mapping[str, int]:

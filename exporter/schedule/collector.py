@@ -89,6 +89,7 @@ class Collector:
             "history": partial(self._load_history, account),
             "balance": account.poll_balance,
             "invoices": account.poll_invoices,
+            "prices": account.poll_prices,
             "reconciliation": account.poll_reconciliation,
         }
         by_calendar: dict[str, Run] = {

@@ -12,9 +12,10 @@ from exporter.ledger import Ledger, LedgerView
 from exporter.metrics.encoding import Encoder
 from exporter.metrics.figures import snapshot_of
 from exporter.metrics.health import Health
-from exporter.metrics.publication import Publication
+from exporter.metrics.publication import NO_OUTLOOK, Publication
 from exporter.schedule.account import PolledAccount, history_progress
 from exporter.schedule.desk import LedgerDesk
+from exporter.schedule.outlook import OutlookMaker
 from exporter.schedule.overview import overview_of
 from exporter.schedule.windows import Reach, history_start, month_start
 
@@ -32,6 +33,7 @@ class Publisher:
 
     Args:
         emit: takes each publication; may wait, and is then the measure of how often there is one.
+        outlooks: makes what is told of budgets, forecasts and runways.
         notes: sentences for the top of the landing page.
         links: further titles and addresses for its foot.
     """
@@ -44,6 +46,7 @@ class Publisher:
         health: Health,
         reach: Reach,
         emit: Callable[[Publication], None],
+        outlooks: OutlookMaker,
         notes: tuple[str, ...] = (),
         links: tuple[tuple[str, str], ...] = (),
     ) -> None:
@@ -52,10 +55,12 @@ class Publisher:
         self._health = health
         self._reach = reach
         self._emit = emit
+        self._outlooks = outlooks
         self._notes = notes
         self._links = links
         self._encoder = Encoder()
         self._view: LedgerView | None = None
+        self._outlook = NO_OUTLOOK
         self._trouble = ""
         self._changed = asyncio.Event()
 
@@ -81,25 +86,29 @@ class Publisher:
         """
         self._changed.clear()
         publication = await self._desk.run(self._publication)
+        if self._outlooks.is_behind:
+            self._changed.set()
         if publication is not None:
             await asyncio.to_thread(self._emit, publication)
 
     def _publication(self, ledger: Ledger) -> Publication | None:
         try:
-            self._view = ledger.view()
+            view = ledger.view()
+            self._outlook = self._outlooks.make(ledger, view, self._accounts)
+            self._view = view
         except LedgerError as error:
             if str(error) != self._trouble:
                 _log.error("the ledger's figures stay as they were", problem=str(error))
             self._trouble = str(error)
         else:
             self._trouble = ""
-        view = self._view
-        if view is None:
+        if self._view is None:
             return None
+        view, outlook = self._view, self._outlook
         progress = {(scope.account, scope.source): history_progress(scope, self._reach) for scope in view.scopes}
-        exposition = self._encoder.encode(snapshot_of(view, progress), self._health.rendered())
+        exposition = self._encoder.encode(snapshot_of(view, progress, outlook), self._health.rendered())
         overview = overview_of(view, self._accounts, self._reach, notes=self._notes, links=self._links)
-        return Publication(view.sequence, view.at, exposition, overview, self._is_ready(view))
+        return Publication(view.sequence, view.at, exposition, overview, self._is_ready(view), outlook)
 
     def _is_ready(self, view: LedgerView) -> bool:
         """Tell whether the current month is loaded: of every source, or of some while the others cannot be read.

@@ -26,7 +26,18 @@ _AFTER_THE_START = {
     "retention": timedelta(minutes=30),
 }
 
-JOBS = ("current", "recent", "deep", "months", "history", "balance", "invoices", "reconciliation", "retention")
+JOBS = (
+    "current",
+    "recent",
+    "deep",
+    "months",
+    "history",
+    "balance",
+    "invoices",
+    "prices",
+    "reconciliation",
+    "retention",
+)
 
 Run = Callable[[], Awaitable[None]]
 
@@ -71,7 +82,7 @@ class Timetable:
             self._scheduler.shutdown(wait=False)
 
     def every_while(self, job: str, account: str, run: Run) -> None:
-        """Run a job now and at its interval: current, history, balance or invoices.
+        """Run a job now and at its interval: current, history, balance, invoices or prices.
 
         Reconciliation waits for its first turn, or to be run when the history is there: it needs whole months.
         """
@@ -80,6 +91,7 @@ class Timetable:
             "history": self._intervals.current,
             "balance": self._intervals.balance,
             "invoices": self._intervals.invoices,
+            "prices": self._intervals.invoices,
             "reconciliation": self._intervals.invoices,
         }
         span = spans[job].total_seconds()

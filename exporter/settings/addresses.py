@@ -5,6 +5,8 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 _LISTEN = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9.-]*)):(?P<port>[0-9]{1,5})")
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+_HOST_NAME = re.compile(r"\*|(?:\*\.)?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _LARGEST_PORT = 65_535
 _SQLITE_FILE = re.compile(r"sqlite(?:\+pysqlite)?:///(?!:memory:)[^?#]+")
 _POSTGRESQL = re.compile(r"postgresql(?:\+psycopg)?://[^/\s]*/[^/\s]+")
@@ -60,6 +62,30 @@ def parse_base_url(text: str) -> str:
     if parts.query or parts.fragment:
         raise ValueError("has a query or a fragment; a base URL ends with its path")
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def check_origins(texts: list[str]) -> tuple[str, ...]:
+    """Return the origins of web pages, as browsers send them; `*` alone is every page.
+
+    Raises:
+        ValueError: one is not an origin.
+    """
+    for text in texts:
+        if text != "*" and not _ORIGIN.fullmatch(text):
+            raise ValueError("is not a list of origins; write them like https://finops.example.com, or * for any")
+    return tuple(texts)
+
+
+def check_host_names(texts: list[str]) -> tuple[str, ...]:
+    """Return names of hosts, in lower case; `*.` before one is every name below it, `*` alone is every name.
+
+    Raises:
+        ValueError: one is not a name.
+    """
+    for text in texts:
+        if not _HOST_NAME.fullmatch(text):
+            raise ValueError("is not a list of host names; write them without port, like mcp.example.com or *.svc")
+    return tuple(text.lower() for text in texts)
 
 
 def check_ledger_url(text: str) -> str:

@@ -13,11 +13,19 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from exporter.charges import HOUR
-from exporter.settings.addresses import Listen, check_ledger_url, parse_base_url, parse_listen
+from exporter.settings.addresses import (
+    Listen,
+    check_host_names,
+    check_ledger_url,
+    check_origins,
+    parse_base_url,
+    parse_listen,
+)
 from exporter.settings.keys import checked_key, read_key
 from exporter.settings.names import nearest
 from exporter.settings.quantities import format_size, parse_duration, parse_size
-from exporter.settings.selections import choose_labels, choose_sources
+from exporter.settings.selections import choose_endpoints, choose_labels, choose_sources
+from exporter.settings.tokens import checked_tokens
 
 _Value = TypeVar("_Value")
 
@@ -73,6 +81,13 @@ def _history(value: object) -> timedelta | None:
     return _read_duration(value)
 
 
+def _listen_or_off(value: object) -> Listen | None:
+    if value is None or isinstance(value, Listen):
+        return value
+    # YAML reads a bare `off` as false.
+    return None if value is False or str(value).strip().lower() == "off" else parse_listen(str(value))
+
+
 def _whole_hours(duration: timedelta) -> timedelta:
     if duration % HOUR:
         raise ValueError("is not a whole number of hours; fal's charges are hourly")
@@ -123,10 +138,15 @@ Size = Annotated[int, BeforeValidator(_size)]
 ListenAddress = Annotated[
     Listen, BeforeValidator(lambda value: value if isinstance(value, Listen) else parse_listen(str(value)))
 ]
+ListenAddressOrOff = Annotated[Listen | None, BeforeValidator(_listen_or_off)]
+HostNames = Annotated[tuple[str, ...], BeforeValidator(lambda value: check_host_names(_names(value)))]
 BaseUrl = Annotated[str, BeforeValidator(lambda value: parse_base_url(_text(value)))]
 LedgerUrl = Annotated[SecretStr, _read(SecretStr, lambda text: SecretStr(check_ledger_url(text)))]
 Key = Annotated[SecretStr, _read(SecretStr, checked_key)]
 KeyPath = Annotated[Path, AfterValidator(_key_path)]
+TokensPath = Annotated[Path, AfterValidator(checked_tokens)]
+WebOrigins = Annotated[tuple[str, ...], BeforeValidator(lambda value: check_origins(_names(value)))]
 Zone = Annotated[ZoneInfo, _read(ZoneInfo, _zone)]
 Sources = Annotated[tuple[str, ...] | None, BeforeValidator(_sources)]
 Labels = Annotated[tuple[str, ...], BeforeValidator(lambda value: choose_labels(_names(value)))]
+Endpoints = Annotated[tuple[str, ...], BeforeValidator(lambda value: choose_endpoints(_names(value)))]

@@ -110,8 +110,9 @@ def _unknown_variables() -> Iterator[str]:
         name = variable.removeprefix(ENVIRONMENT_PREFIX)
         if name == variable or variable in known.values() or _SERVICE_LINK.fullmatch(f"{name}={value}"):
             continue
-        if name == "ACCOUNTS":
-            yield f"{variable} is not a setting; list accounts in a file named by {environment_name('config_file')}"
+        if name in {"ACCOUNTS", "BUDGETS"}:
+            file = environment_name("config_file")
+            yield f"{variable} is not a setting; list {name.lower()} in a file named by {file}"
         else:
             yield f"{variable} is not a setting{_suggestion(name, known)}"
 

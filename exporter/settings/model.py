@@ -2,6 +2,7 @@
 
 from collections import Counter
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -12,18 +13,24 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from exporter.settings.accounts import Account, AccountEntry, AccountName
 from exporter.settings.addresses import Listen
+from exporter.settings.budgets import BudgetEntry
 from exporter.settings.fields import (
     BaseUrl,
     Duration,
+    Endpoints,
     History,
+    HostNames,
     Hours,
     Key,
     KeyPath,
     Labels,
     LedgerUrl,
     ListenAddress,
+    ListenAddressOrOff,
     Size,
     Sources,
+    TokensPath,
+    WebOrigins,
     Zone,
     between,
     one_of,
@@ -38,6 +45,11 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 def _seconds(count: int) -> timedelta:
     return timedelta(seconds=count)
+
+
+def _shown(text: str) -> str:
+    """Return what a user wrote as it stands in a sentence whose braces name settings."""
+    return text.replace("{", "{{").replace("}", "}}")
 
 
 class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialiser mypy derives from pydantic's base
@@ -76,6 +88,11 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
         description="Several accounts instead of one: a list of `name`, one of `key`, `key_file` and `key_env`, and "
         "perhaps `sources`.",
     )
+    budgets: tuple[BudgetEntry, ...] = Field(
+        default=(),
+        description="What may be spent: a list of `name`, `amount` and perhaps `period`, `timezone`, `match` and "
+        "`thresholds`; see Budgets and forecasts.",
+    )
     sources: Sources = Field(
         default=None,
         description="What to poll: `models,serverless`, `organization`, `reporting` or `focus` (the FOCUS report of "
@@ -88,6 +105,32 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
     listen: ListenAddress = Field(
         default=Listen("0.0.0.0", 8080),  # noqa: S104  an exporter is scraped from outside its container
         description="Address to listen on, `host:port`; an empty host is all IPv4 addresses.",
+    )
+    mcp_listen: ListenAddressOrOff = Field(
+        default=Listen("0.0.0.0", 9090),  # noqa: S104  as above
+        description="Address at which MCP listens, `host:port`; `off` switches it off. If the default is taken, by a "
+        "Prometheus on the same machine for example, `serve` warns and goes on without MCP.",
+    )
+    mcp_allowed_hosts: HostNames = Field(
+        default=(),
+        description="Names by which agents reach MCP, a comma list, beside `localhost` and addresses in digits: of a "
+        "Kubernetes service or a proxy, like `fal-exporter.monitoring.svc`; `*.svc` is every name below, `*` any name.",
+    )
+    rest_tokens_file: TokensPath | None = Field(
+        default=None,
+        description="File of hashed tokens, one a line (`fal-exporter token` makes them): who may ask REST and see "
+        "the landing page. Read again when it changes; left out, everybody may.",
+    )
+    metrics_tokens_file: TokensPath | None = Field(
+        default=None, description="The same for `/metrics`; left out, everybody may scrape."
+    )
+    mcp_tokens_file: TokensPath | None = Field(
+        default=None, description="The same for MCP; left out, every agent that gets there may ask."
+    )
+    rest_cors_origins: WebOrigins = Field(
+        default=(),
+        description="Origins whose web pages may ask REST from a browser, a comma list like "
+        "`https://finops.example.com`; `*` is any. Left out, none may.",
     )
     ledger_url: LedgerUrl = Field(
         default="sqlite:///fal-exporter.sqlite",
@@ -109,7 +152,7 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
     )
     labels: Labels = Field(
         default=DEFAULT_LABELS,
-        description="Labels of what is charged, a comma list; `environment` and `api_key` can be added, all but "
+        description="Labels of what is charged, a comma list; `environment`, `api_key` and `surge` can be added, all but "
         "`account` left out.",
     )
     max_series: int = Field(
@@ -134,6 +177,11 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
     invoice_interval: Annotated[Duration, between("1m", "7d")] = Field(
         default=timedelta(hours=6),
         description="Time between polls of the invoices, and between comparisons of the ledger with what is billed.",
+    )
+    price_models: Endpoints = Field(
+        default=(),
+        description="Model endpoints whose list prices to poll every `INVOICE_INTERVAL` for accounts whose key may not "
+        "read usage, a comma list like `fal-ai/flux/dev,fal-ai/veo3`.",
     )
     recent_window: Annotated[Hours, between("2h", "31d")] = Field(
         default=timedelta(hours=48), description="Window that is read again every hour for late charges."
@@ -179,9 +227,8 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
                     raise Contradiction(f"{{{single}}} and {{entries}} are both given; keep one of them")
             for name, count in Counter(entry.name for entry in self.entries).items():
                 if count > 1:
-                    shown = name.replace("{", "{{").replace("}", "}}")
                     raise Contradiction(
-                        f'{{entries}}: the name "{shown}" is given to {count} accounts; give each its own'
+                        f'{{entries}}: the name "{_shown(name)}" is given to {count} accounts; give each its own'
                     )
         elif self.key is not None and self.key_file is not None:
             raise Contradiction("{key} and {key_file} are both given; keep one of them")
@@ -189,6 +236,23 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
             raise Contradiction(
                 "no key is given; set FAL_KEY or FAL_KEY_FILE, or list accounts in the file of FAL_EXPORTER_CONFIG_FILE"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _budgets_fit(self) -> Self:
+        for name, count in Counter(budget.name for budget in self.budgets).items():
+            if count > 1:
+                raise Contradiction(
+                    f'{{budgets}}: the name "{_shown(name)}" is given to {count} budgets; give each its own'
+                )
+        names = [entry.name for entry in self.entries] or [self.account]
+        for budget in self.budgets:
+            globs = budget.match.get("account", ("*",))
+            if not any(fnmatchcase(name, glob) for name in names for glob in globs):
+                raise Contradiction(
+                    f'{{budgets}}: the budget "{_shown(budget.name)}" matches none of the accounts '
+                    f"({_shown(', '.join(names))}); write their names as they are configured"
+                )
         return self
 
     @model_validator(mode="after")

@@ -10,6 +10,11 @@ from exporter.settings.names import Origins, nearest
 
 _SECRET = frozenset({"key", "ledger_url"})
 _LONGEST = 60
+_ENTRIES = {
+    "entries": ("an account", ("name", "key", "key_file", "key_env", "sources")),
+    "budgets": ("a budget", ("name", "amount", "period", "timezone", "match", "thresholds")),
+}
+_ENTRY_HAS = {"entries": "a name and one of key, key_file and key_env", "budgets": "a name and an amount"}
 
 
 class Contradiction(ValueError):  # noqa: N818  it reads as what it is
@@ -40,8 +45,9 @@ def _predicate(problem: ErrorDetails, cause: object) -> str:
         case "missing":
             return "is missing; add it"
         case "extra_forbidden":
-            near = nearest(str(problem["loc"][-1]), ["name", "key", "key_file", "key_env", "sources"])
-            return f"is not a setting of an account{f'; did you mean {near}?' if near else ''}"
+            noun, fields = _ENTRIES[str(problem["loc"][0])]
+            near = nearest(str(problem["loc"][-1]), list(fields))
+            return f"is not a setting of {noun}{f'; did you mean {near}?' if near else ''}"
         case "greater_than_equal":
             predicate = f"is less than {context['ge']}, the least that is accepted"
         case "less_than_equal":
@@ -49,9 +55,10 @@ def _predicate(problem: ErrorDetails, cause: object) -> str:
         case "bool_parsing" | "bool_type":
             predicate = "is neither true nor false"
         case "tuple_type":
-            return "is not a list; each of its entries has a name and one of key, key_file and key_env"
+            return f"is not a list; each of its entries has {_ENTRY_HAS[str(problem['loc'][0])]}"
         case "model_type" | "model_attributes_type":
-            return "is not an account; an account has a name and one of key, key_file and key_env"
+            noun, _ = _ENTRIES[str(problem["loc"][0])]
+            return f"is not {noun}; {noun} has {_ENTRY_HAS[str(problem['loc'][0])]}"
         case "path_type":
             predicate = "is not the path of a file"
         case _:

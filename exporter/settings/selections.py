@@ -1,5 +1,6 @@
 """What is chosen by naming it: the sources to poll, the labels to publish."""
 
+import re
 from collections.abc import Iterable
 
 from exporter.logs import redact_loosely
@@ -7,10 +8,13 @@ from exporter.logs import redact_loosely
 SOURCES = ("models", "serverless", "organization", "reporting", "focus")
 """The primary sources, by name."""
 
-LABELS = ("account", "team", "product", "model", "app", "environment", "gpu_class", "api_key")
+LABELS = ("account", "team", "product", "model", "app", "environment", "gpu_class", "api_key", "surge")
 """The dimensions of a charge that may be labels, in the order in which they are published."""
 
 DEFAULT_LABELS = ("account", "team", "product", "model", "app", "gpu_class")
+
+
+_ENDPOINT = re.compile(r"[\w.-]+(?:/[\w.-]+)+")
 
 
 def choose_sources(names: Iterable[str]) -> tuple[str, ...] | None:
@@ -48,6 +52,18 @@ def choose_labels(names: Iterable[str]) -> tuple[str, ...]:
     if "account" not in chosen:
         raise ValueError("leaves out account, which tells the accounts apart; add it")
     return tuple(label for label in LABELS if label in chosen)
+
+
+def choose_endpoints(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the named model endpoints, each once.
+
+    Raises:
+        ValueError: a name is not that of an endpoint.
+    """
+    chosen = tuple(dict.fromkeys(names))
+    if not all(_ENDPOINT.fullmatch(name) for name in chosen):
+        raise ValueError("names something that is no model endpoint; write them like fal-ai/flux/dev")
+    return chosen
 
 
 def _check_names(chosen: list[str], known: tuple[str, ...], noun: str, choice: str) -> None:

@@ -29,7 +29,7 @@ def test_names_keep_clear_of_those_fal_itself_exposes(family: Family) -> None:
 def test_help_is_a_sentence_that_names_the_unit(family: Family) -> None:
     assert family.help.endswith(".")
     assert "\n" not in family.help
-    words = {"usd": "US dollars", "seconds": "second", "ratio": "0 to 1", "": ""}
+    words = {"usd": "US dollars", "seconds": "second", "ratio": " 1", "": ""}
     assert words[family.unit] in family.help
 
 

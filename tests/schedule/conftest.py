@@ -96,6 +96,7 @@ async def opened_bench(
     sources: tuple[str, ...] | None = ("models", "serverless"),
     reach: Reach = REACH,
     ask_key: Callable[[], SecretStr] | None = None,
+    price_models: tuple[str, ...] = (),
 ) -> AsyncIterator[Bench]:
     registry = CollectorRegistry()
     health = Health(registry, failure_reasons=(*REASONS, *OWN_REASONS))
@@ -115,7 +116,14 @@ async def opened_bench(
     address = f"sqlite:///{folder / 'ledger.sqlite'}"
     await desk.open(lambda: Ledger(address, rules=Rules(birth_hold=timedelta(0)), clock=clock))
     account = PolledAccount(
-        client=client, sources=sources, desk=desk, outcomes=outcomes, reach=reach, with_api_key=False, clock=clock
+        client=client,
+        sources=sources,
+        desk=desk,
+        outcomes=outcomes,
+        reach=reach,
+        with_api_key=False,
+        clock=clock,
+        price_models=price_models,
     )
     bench = Bench(account, desk, health, registry, outcomes, reach, told)
     try:

@@ -304,3 +304,19 @@ async def test_invoices_that_the_key_may_not_read_are_told_once_and_are_no_failu
         (invoices,) = [polled for polled in bench.account.polled if polled.name == "invoices"]
         assert invoices.state == "up"
         assert [entry["event"] for entry in logs].count("the account's invoices cannot be read") == 1
+
+
+async def test_list_prices_are_polled_only_while_there_is_no_usage_that_tells_what_is_paid(
+    fal: RunningSimulator, clock: Clock, tmp_path: Path
+) -> None:
+    wanted = tuple(sorted({line.model for line in fal.simulator.account.world.lines if line.model}))
+    async with opened_bench(fal, clock, tmp_path, key=API_KEY, sources=None, price_models=wanted) as bench:
+        await bench.account.choose_sources()
+        await bench.account.poll_prices()
+        prices = [sample for page in (await bench.view()).unit_prices for sample in page.samples]
+        assert {sample.labels[2] for sample in prices} == set(wanted)
+        assert all(sample.value > 0 for sample in prices)
+        assert bench.number("fal_source_up", account="main", source="prices") == 1
+    async with opened_bench(fal, clock, tmp_path, price_models=wanted) as bench:
+        await bench.account.poll_prices()
+        assert bench.number("fal_source_up", account="main", source="prices") is None

@@ -13,6 +13,7 @@ from exporter.charges import hour_of
 from exporter.errors import LedgerError
 from exporter.ledger import Ledger, Rules
 from exporter.schedule.collector import Collector
+from exporter.schedule.outlook import OutlookMaker
 from exporter.schedule.publisher import Publisher
 from exporter.schedule.timetable import Intervals, Timetable
 from exporter.simulator import Fault, RunningSimulator
@@ -34,6 +35,7 @@ class Work:
             health=bench.health,
             reach=bench.reach,
             emit=self.published.append,
+            outlooks=OutlookMaker(budgets=(), reach=bench.reach, by_product=True),
         )
         bench.outcomes._changed = publisher.changed
         self.timetable = Timetable(intervals=OFTEN, health=bench.health)

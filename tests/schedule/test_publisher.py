@@ -11,6 +11,7 @@ from structlog.typing import EventDict
 from exporter.errors import LedgerError
 from exporter.ledger import Ledger
 from exporter.metrics.publication import Publication
+from exporter.schedule.outlook import OutlookMaker
 from exporter.schedule.publisher import Publisher
 from exporter.simulator import API_KEY, Fault, RunningSimulator
 
@@ -21,7 +22,12 @@ class Published:
     def __init__(self, bench: Bench) -> None:
         self.all: list[Publication] = []
         self.publisher = Publisher(
-            desk=bench.desk, accounts=[bench.account], health=bench.health, reach=bench.reach, emit=self.all.append
+            desk=bench.desk,
+            accounts=[bench.account],
+            health=bench.health,
+            reach=bench.reach,
+            emit=self.all.append,
+            outlooks=OutlookMaker(budgets=(), reach=bench.reach, by_product=True),
         )
 
     async def __call__(self) -> Publication:

@@ -4,7 +4,7 @@ from exporter.settings.flags import flags
 
 def test_every_setting_but_keys_and_accounts_is_a_flag() -> None:
     named = {flag.field: flag for flag in flags()}
-    assert set(Settings.model_fields) - set(named) == {"key", "entries"}
+    assert set(Settings.model_fields) - set(named) == {"key", "entries", "budgets"}
     assert named["poll_interval"].name == "--poll-interval"
     assert named["poll_interval"].placeholder == "DURATION"
     assert named["max_answer_size"].placeholder == "SIZE"

@@ -4,7 +4,7 @@ from datetime import timedelta
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from exporter.settings import Settings
+from exporter.settings import Listen, Settings
 from exporter.settings.problems import Contradiction
 
 KEY = SecretStr("key-id:key-secret-value")
@@ -60,3 +60,21 @@ def test_windows_that_do_not_fit_into_one_another_are_refused(
 def test_the_name_of_the_single_account_does_not_go_with_a_list_of_accounts() -> None:
     with pytest.raises(ValidationError, match="both given"):
         Settings.model_validate({"account": "one", "accounts": [{"name": "two", "key": KEY}]})
+
+
+@pytest.mark.parametrize("off", ["off", "OFF", False])
+def test_mcp_can_be_switched_off(off: object) -> None:
+    assert Settings(key=KEY, mcp_listen=off).mcp_listen is None  # type: ignore[arg-type]  # as a file has it
+    assert Settings(key=KEY).mcp_listen == Listen("0.0.0.0", 9090)  # noqa: S104  named, not bound
+    assert Settings(key=KEY, mcp_listen="[::1]:81").mcp_listen == Listen("::1", 81)  # type: ignore[arg-type]
+
+
+def test_names_of_hosts_are_taken_without_scheme_and_port() -> None:
+    def allowed(text: str) -> tuple[str, ...]:
+        return Settings(key=KEY, mcp_allowed_hosts=text).mcp_allowed_hosts  # type: ignore[arg-type]  # as a user writes it
+
+    assert allowed("fal-exporter.Monitoring.svc, *.example.com") == ("fal-exporter.monitoring.svc", "*.example.com")
+    assert allowed("*") == ("*",)
+    for wrong in ("http://example.com", "example.com:9090", "*.", "a..b", "ex*mple.com"):
+        with pytest.raises(ValidationError, match="is not a list of host names"):
+            allowed(wrong)

@@ -1,7 +1,7 @@
 import pytest
 
 from exporter.charges import Dimensions
-from exporter.settings.selections import DEFAULT_LABELS, LABELS, choose_labels, choose_sources
+from exporter.settings.selections import DEFAULT_LABELS, LABELS, choose_endpoints, choose_labels, choose_sources
 
 
 def test_auto_leaves_the_choice_of_sources_open() -> None:
@@ -64,3 +64,13 @@ def test_labels_that_cannot_be_are_refused(names: list[str], problem: str) -> No
 def test_every_label_is_a_dimension_of_a_charge_in_its_order() -> None:
     assert tuple(field for field in Dimensions._fields if field != "unit") == LABELS
     assert set(DEFAULT_LABELS) <= set(LABELS)
+
+
+def test_endpoints_are_named_by_their_path_and_each_once() -> None:
+    assert choose_endpoints(["fal-ai/flux/dev", "acme/app_2.0", "fal-ai/flux/dev"]) == (
+        "fal-ai/flux/dev",
+        "acme/app_2.0",
+    )
+    for name in ("flux", "fal-ai/", "key-id:secret/value", "fal-ai/flux dev"):
+        with pytest.raises(ValueError, match="no model endpoint; write them like fal-ai/flux/dev"):
+            choose_endpoints([name])

@@ -1,0 +1,1 @@
+"""The families by what they tell of; `exporter.metrics.catalogue` joins them."""
