@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import click
+from alert_tables import alerts_table, thresholds_table
 
 from exporter.cli import commands
 from exporter.metrics.catalogue import markdown_table
@@ -36,6 +37,8 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "commands": commands_table,
     "settings": settings_table,
     "metrics": markdown_table,
+    "alerts": alerts_table,
+    "thresholds": thresholds_table,
     "routes": routes_table,
 }
 

@@ -7,7 +7,7 @@ and the pipe between the two processes.
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -25,9 +25,11 @@ from exporter.ledger import Ledger, Rules
 from exporter.metrics.health import Health
 from exporter.metrics.publication import Publication
 from exporter.metrics.rendering import Rendered
+from exporter.outlook.budgets import Budget
 from exporter.schedule.account import PolledAccount
 from exporter.schedule.desk import LedgerDesk
 from exporter.schedule.outcomes import Outcomes
+from exporter.schedule.outlook import OutlookMaker
 from exporter.schedule.publisher import Publisher
 from exporter.schedule.windows import Reach
 from exporter.simulator import ADMIN_KEY
@@ -64,6 +66,8 @@ class LeftHalf:
         zone: ZoneInfo,
         clock: Clock,
         witness: Callable[[Committed], None],
+        health: Health | None = None,
+        budgets: Sequence[Budget] = (),
     ) -> None:
         self._file = ledger
         self._clock = clock
@@ -71,11 +75,16 @@ class LeftHalf:
         self._witness = witness
         self._desk = LedgerDesk()
         self._ledger: WitnessedLedger | None = None
-        health = _UnpublishedHealth(CollectorRegistry())
+        health = health or _UnpublishedHealth(CollectorRegistry())
         reach = Reach(timedelta(hours=48), timedelta(days=8), None, zone)
         self._accounts: list[PolledAccount] = []
         self._publisher = Publisher(
-            desk=self._desk, accounts=self._accounts, health=health, reach=reach, emit=self._emit
+            desk=self._desk,
+            accounts=self._accounts,
+            health=health,
+            reach=reach,
+            emit=self._emit,
+            outlooks=OutlookMaker(budgets=budgets, reach=reach, by_product=True),
         )
         self._client = Client(
             account=ACCOUNT,
@@ -120,6 +129,7 @@ class LeftHalf:
             "history": self.account.load_history,
             "balance": self.account.poll_balance,
             "invoices": self.account.poll_invoices,
+            "reconciliation": self.account.poll_reconciliation,
             "retention": self._fold,
         }
         await jobs[job]()

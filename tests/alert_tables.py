@@ -1,0 +1,78 @@
+"""The rule files as data, and what the README's tables tell of them."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+RULES = Path(__file__).parent.parent / "deploy" / "prometheus"
+FILES = ("thresholds", "recording", "alerts")
+
+
+class Rule(NamedTuple):
+    """One rule; durations are as written and empty where there is none, labels and annotations empty where none."""
+
+    name: str
+    is_alert: bool
+    expression: str
+    wait: str
+    labels: dict[str, str]
+    annotations: dict[str, str]
+
+
+class Threshold(NamedTuple):
+    """One threshold: its name after `fal:threshold_`, its default as written, and the comment above it."""
+
+    name: str
+    default: str
+    meaning: str
+
+
+def rules(file: str) -> Iterator[Rule]:
+    for group in yaml.safe_load((RULES / f"{file}.yaml").read_text(encoding="utf-8"))["groups"]:
+        for rule in group["rules"]:
+            yield Rule(
+                rule.get("alert") or rule["record"],
+                "alert" in rule,
+                rule["expr"],
+                rule.get("for", ""),
+                rule.get("labels", {}),
+                rule.get("annotations", {}),
+            )
+
+
+def thresholds() -> Iterator[Threshold]:
+    text = (RULES / "thresholds.yaml").read_text(encoding="utf-8")
+    rule = r"^      # (.+)\n      - record: fal:threshold_(\w+)\n        expr: vector\(([\d.]+)\)\n"
+    for meaning, name, default in re.findall(rule, text, flags=re.MULTILINE):
+        yield Threshold(name, default, meaning)
+
+
+def alerts_table() -> str:
+    """Return the README's table of alerts."""
+    lines = ["| alert | severity | after | says |", "|---|---|---|---|"]
+    for rule in rules("alerts"):
+        said = _plain(rule.annotations["summary"])
+        lines.append(
+            f"| [`{rule.name}`](#{rule.name.lower()}) | {rule.labels['severity']} | {rule.wait or 'at once'} | {said} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def thresholds_table() -> str:
+    """Return the README's table of thresholds."""
+    lines = ["| threshold | default | meaning |", "|---|---|---|"]
+    lines += [f"| `{it.name}` | {it.default} | {it.meaning} |" for it in thresholds()]
+    return "\n".join(lines) + "\n"
+
+
+def _plain(summary: str) -> str:
+    """Return a summary with its templates replaced by what they stand for."""
+    without_conditions = re.sub(r"\{\{ (with|end)[^}]*\}\}|on \{\{ \. \}\} | at \{\{ \. \}\}", "", summary)
+    named = re.sub(r"\{\{ or \.Labels\.model \.Labels\.app \}\}", "*model*", without_conditions)
+    named = re.sub(r"\{\{ \.Labels\.(\w+) \}\}", r"*\1*", named)
+    named = re.sub(r"\{\{ \$value \| humanizeDuration \}\}", "*duration*", named)
+    named = re.sub(r"\{\{ \$value \| humanizePercentage \}\}", "*percent*", named)
+    return re.sub(r"\{\{ \$value \|[^}]*\}\}", "*N*", named)
