@@ -12,17 +12,18 @@ _REDACTED = "[redacted]"
 # No pattern asks for a word's edge: on a terminal the letter that ends a colour code stands before a value.
 _HEADER = re.compile(r"(?P<scheme>Key|Bearer)(?P<blank>\s+)[^\s:\"',;]+:[^\s\"',;]+")
 _FAL_KEY = re.compile(r"[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}:[0-9A-Za-z_-]{8,}")
+_TOKEN = re.compile(r"falx_[0-9A-Za-z_-]{20,}")
 _KEY_SHAPE = re.compile(r"[^\s\"',;:()]{4,}:[^\s\"',;/()][^\s\"',;()]{5,}")
 _CHATTY = ("httpx", "apscheduler", "asyncio")
 _VERY_CHATTY = ("httpcore", "hpack")
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """Return a text without the secrets, without anything sent as a key, and without keys of fal's usual shape."""
+    """Return a text without the secrets, without anything sent as a key, and without fal's keys and our own tokens."""
     for secret in secrets:
         text = text.replace(secret, _REDACTED)
     text = _HEADER.sub(rf"\g<scheme>\g<blank>{_REDACTED}", text)
-    return _FAL_KEY.sub(_REDACTED, text)
+    return _TOKEN.sub(_REDACTED, _FAL_KEY.sub(_REDACTED, text))
 
 
 def redact_loosely(text: str) -> str:

@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from pathlib import Path
+    from zoneinfo import ZoneInfo
+
+    from pydantic import SecretStr
 
     from exporter.fal import FocusRequest
+    from exporter.ledger.reader import LedgerReader
     from exporter.settings import Listen, Settings
 
 
@@ -35,11 +39,11 @@ def run_rename_account(settings: "Settings", *, old: str, new: str) -> int:
     return rename_account.run_rename_account(settings, old=old, new=new)
 
 
-def run_demo(*, listen: "Listen", seed: int, days: int) -> int:
+def run_demo(*, listen: "Listen", seed: int, days: int, with_prometheus: bool = False) -> int:
     """Run `fal-exporter demo`; see `exporter.app.demo`."""
     from exporter.app import demo
 
-    return demo.run_demo(listen=listen, seed=seed, days=days)
+    return demo.run_demo(listen=listen, seed=seed, days=days, with_prometheus=with_prometheus)
 
 
 def run_simulate(*, host: str, port: int, seed: int) -> int:
@@ -65,6 +69,34 @@ def run_backfill(
     return backfill.run_backfill(
         settings, start=start, end=end, resolution=resolution, job=job, instance=instance, output=output
     )
+
+
+def run_token(name: str) -> int:
+    """Run `fal-exporter token`; see `exporter.app.token`."""
+    from exporter.app import token
+
+    return token.run_token(name)
+
+
+def ledger_reader(address: str) -> "LedgerReader":
+    """Return what asks the ledger at an address; its libraries are imported when the first question comes."""
+    from exporter.ledger.reader import LedgerReader
+
+    return LedgerReader(address)
+
+
+def run_mcp_over_ledger(address: str, zone: "ZoneInfo") -> int:
+    """Run `fal-exporter mcp`; see `exporter.app.mcp_stdio`."""
+    from exporter.app import mcp_stdio
+
+    return mcp_stdio.run_over_ledger(address, zone)
+
+
+def run_mcp_over_http(url: str, token: "SecretStr | None") -> int:
+    """Run `fal-exporter mcp --url`; see `exporter.app.mcp_stdio`."""
+    from exporter.app import mcp_stdio
+
+    return mcp_stdio.run_over_http(url, token)
 
 
 def run_focus_check(path: str, *, version: str | None, output_format: str) -> int:

@@ -12,10 +12,12 @@ from exporter.ledger import Ledger
 from exporter.ledger.store import Rules
 from exporter.metrics.health import Health
 from exporter.metrics.publication import Publication
+from exporter.outlook.budgets import budget_of
 from exporter.schedule.account import PolledAccount
 from exporter.schedule.collector import Collector
 from exporter.schedule.desk import LedgerDesk
 from exporter.schedule.outcomes import OWN_REASONS, Outcomes
+from exporter.schedule.outlook import OutlookMaker
 from exporter.schedule.publisher import Publisher
 from exporter.schedule.timetable import JOBS, Intervals, Timetable
 from exporter.schedule.windows import Reach
@@ -93,7 +95,18 @@ async def open_left_half(
     )
     reach = Reach(settings.recent_window, settings.deep_window, settings.history, settings.timezone)
     accounts: list[PolledAccount] = []
-    publisher = Publisher(desk=desk, accounts=accounts, health=health, reach=reach, emit=emit, notes=notes, links=links)
+    budgets = tuple(budget_of(it, settings.timezone) for it in settings.budgets)
+    outlooks = OutlookMaker(budgets=budgets, reach=reach, by_product="product" in settings.labels)
+    publisher = Publisher(
+        desk=desk,
+        accounts=accounts,
+        health=health,
+        reach=reach,
+        emit=emit,
+        outlooks=outlooks,
+        notes=notes,
+        links=links,
+    )
     outcomes = Outcomes(health=health, clock=clock, changed=publisher.changed)
     clients = tuple(client_of(account, settings, health, clock) for account in settings.accounts)
     for account, client in zip(settings.accounts, clients, strict=True):
@@ -105,8 +118,9 @@ async def open_left_half(
                 desk=desk,
                 outcomes=outcomes,
                 reach=reach,
-                with_api_key="api_key" in settings.labels,
+                with_api_key="api_key" in settings.labels or any("api_key" in it.match for it in budgets),
                 clock=clock,
+                price_models=settings.price_models,
             )
         )
     timetable = Timetable(

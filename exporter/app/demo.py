@@ -15,12 +15,23 @@ import uvloop
 from pydantic import SecretStr
 
 from exporter.app.joined import Joined, joined
+from exporter.app.local_prometheus import Ledger, Programs, find_programs, local_prometheus
 from exporter.charges import decimal_of
+from exporter.errors import ConfigurationError
 from exporter.metrics.publication import Publication
 from exporter.settings import Listen, Settings
+from exporter.settings.budgets import BudgetEntry
 from exporter.simulator import ADMIN_KEY, RunningSimulator, World, demo_faults, running_simulator
+from exporter.web.server import listen as listening
 
 _POLL_INTERVAL = timedelta(seconds=10)
+_BUDGETS = (
+    BudgetEntry(name="everything", amount=Decimal(550_000)),
+    BudgetEntry(name="serverless", amount=Decimal(7_000), period="week", match={"product": ("serverless",)}),
+    BudgetEntry(name="video models", amount=Decimal(4_000), period="day", match={"model": ("*video*",)}),
+)
+"""About what the simulated account spends."""
+
 _LINE_INTERVAL = 1.0
 """Seconds between two states of the live line on a terminal."""
 
@@ -28,23 +39,26 @@ _LOG_INTERVAL = 15.0
 """Seconds between two live lines where there is no terminal."""
 
 
-def run_demo(*, listen: Listen, seed: int, days: int) -> int:
+def run_demo(*, listen: Listen, seed: int, days: int, with_prometheus: bool = False) -> int:
     """Show the exporter at work until SIGTERM or SIGINT; return the exit code.
 
     Args:
         listen: where the exporter listens.
         seed: of the simulated world.
         days: of history to load.
+        with_prometheus: whether to start a Prometheus and an Alertmanager, too.
 
     Raises:
         ConfigurationError: the address cannot be listened on.
+        LocalPrometheusError: Prometheus or Alertmanager is missing or does not work.
     """
+    programs = find_programs() if with_prometheus else None
     with tempfile.TemporaryDirectory(prefix="fal-exporter-demo-") as folder:
-        uvloop.run(_demo(listen, seed, days, Path(folder)))
+        uvloop.run(_demo(listen, seed, days, Path(folder), programs))
     return 0
 
 
-async def _demo(listen: Listen, seed: int, days: int, folder: Path) -> None:
+async def _demo(listen: Listen, seed: int, days: int, folder: Path, programs: Programs | None) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -54,14 +68,20 @@ async def _demo(listen: Listen, seed: int, days: int, folder: Path) -> None:
         links = (("The simulator's statement", f"{simulator.url}/_simulator/statement"),)
         async with joined(settings, notes=notes, links=links) as running:
             click.echo(_greeting(running, simulator))
-            telling = asyncio.create_task(_tell(running))
+            loaded = asyncio.Event()
+            telling = asyncio.create_task(_tell(running, loaded))
             stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait((stopping, running.collecting), return_when=asyncio.FIRST_COMPLETED)
+            watching = asyncio.create_task(_watch(running, loaded, settings, folder, programs))
+            await asyncio.wait((stopping, running.collecting, watching), return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
             telling.cancel()
+            watching.cancel()
+            await asyncio.wait((watching,))
             # The simulator's server would tell of every answer that it breaks off.
             logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
             click.echo("\nStopping.")
+            if not watching.cancelled():
+                watching.result()
 
 
 def demo_settings(simulator: RunningSimulator, listen: Listen, days: int, folder: Path) -> Settings:
@@ -73,6 +93,7 @@ def demo_settings(simulator: RunningSimulator, listen: Listen, days: int, folder
         platform_url=simulator.platform_url,
         reporting_url=simulator.reporting_url,
         listen=listen,
+        mcp_listen=_mcp_address(listen),
         ledger_url=SecretStr(f"sqlite:///{folder / 'ledger.sqlite'}"),
         poll_interval=_POLL_INTERVAL,
         balance_interval=_POLL_INTERVAL,
@@ -80,7 +101,18 @@ def demo_settings(simulator: RunningSimulator, listen: Listen, days: int, folder
         series_birth_hold=3 * _POLL_INTERVAL,
         history=timedelta(days=days),
         request_attempts=2,
+        budgets=_BUDGETS,
     )
+
+
+def _mcp_address(listen: Listen) -> Listen:
+    """Return the usual address of MCP, or any port where that is taken."""
+    usual = Listen(listen.host, 9090 if listen.port else 0)
+    try:
+        listening(*usual).close()
+    except ConfigurationError:
+        return Listen(listen.host, 0)
+    return usual
 
 
 def _greeting(running: Joined, simulator: RunningSimulator) -> str:
@@ -89,6 +121,8 @@ def _greeting(running: Joined, simulator: RunningSimulator) -> str:
         f"fal-exporter demo: a simulated fal ({simulator.url}) and the exporter that polls it.\n\n"
         f"  Landing page  {running.url}/\n"
         f"  Metrics       {running.url}/metrics\n"
+        f"  REST          {running.url}/docs\n"
+        f"  MCP           {running.mcp_url}\n"
         f"  Readiness     {running.url}/-/ready\n\n"
         "Scrape it with:\n\n"
         "  scrape_configs:\n"
@@ -100,18 +134,45 @@ def _greeting(running: Joined, simulator: RunningSimulator) -> str:
     )
 
 
-async def _tell(running: Joined) -> None:
-    """Keep the user informed: one line that moves on a terminal, else a line now and then."""
+async def _tell(running: Joined, loaded: asyncio.Event) -> None:
+    """Keep the user informed: one line that moves on a terminal, else a line now and then.
+
+    Args:
+        running: what is told of.
+        loaded: set once the whole history has been loaded.
+    """
     on_terminal = sys.stdout.isatty()
     told = 0.0
     while True:
         await running.published.wait()
         running.published.clear()
         latest = running.latest
+        if latest is not None and _loaded(latest) == 1:
+            loaded.set()
         if latest is not None and (on_terminal or time.monotonic() - told >= _LOG_INTERVAL):
             told = time.monotonic()
             click.echo(("\r\x1b[K" if on_terminal else "") + live_line(latest), nl=not on_terminal)
         await asyncio.sleep(_LINE_INTERVAL)
+
+
+async def _watch(
+    running: Joined, loaded: asyncio.Event, settings: Settings, folder: Path, programs: Programs | None
+) -> None:
+    """Run Prometheus and Alertmanager, if wanted, from when the history has been loaded until cancelled."""
+    if programs is not None:
+        await loaded.wait()
+        click.echo("\nBringing the history to Prometheus, which takes about a minute.")
+        ledger = Ledger(settings.ledger_url.get_secret_value(), settings.account, running.url.removeprefix("http://"))
+        async with local_prometheus(programs, ledger, folder) as where:
+            click.echo(f"\n{where}")
+            await asyncio.Event().wait()
+    await asyncio.Event().wait()
+
+
+def _loaded(publication: Publication) -> float:
+    """Return which part of the history has been loaded, 0 to 1, of the source that is behind."""
+    accounts = publication.overview.accounts
+    return min((source.history_progress or 0.0 for account in accounts for source in account.sources), default=0.0)
 
 
 def live_line(publication: Publication) -> str:
@@ -119,10 +180,9 @@ def live_line(publication: Publication) -> str:
     overview = publication.overview
     accounts = overview.accounts
     sources = [source for account in accounts for source in account.sources]
-    progress = [source.history_progress or 0.0 for source in sources]
     parts = [f"{publication.at:%H:%M:%S}Z"]
-    if not progress or min(progress) < 1:
-        parts.append(f"loading history {min(progress, default=0.0):4.0%}")
+    if (loaded := _loaded(publication)) < 1:
+        parts.append(f"loading history {loaded:4.0%}")
     parts += [
         f"month {_dollars(sum(it.month_to_date or 0 for it in accounts))}",
         f"today {_dollars(sum(it.today or 0 for it in accounts))}",

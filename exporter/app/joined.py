@@ -1,18 +1,19 @@
 """Both halves in one event loop: for the demo and for tests; `serve` gives each a process of its own."""
 
 import asyncio
-import logging
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
 from exporter.app.composition import LeftHalf, open_left_half
+from exporter.app.mcp import listen_for_mcp, serve_mcp
+from exporter.app.web import web_application
 from exporter.charges import Clock, utc_now
 from exporter.ledger import Ledger
 from exporter.metrics.publication import Publication
-from exporter.settings import Settings
-from exporter.web.asgi import Application
+from exporter.settings import Listen, Settings
 from exporter.web.server import listen, serve_web
 
 
@@ -22,6 +23,7 @@ class Joined:
 
     Attributes:
         url: where it listens.
+        mcp_url: where agents ask; empty where they cannot.
         half: the left half, for whoever wants to have it poll at once.
         collecting: ends early only with an error.
         latest: what has been published last; None before the first.
@@ -31,6 +33,7 @@ class Joined:
     url: str
     half: LeftHalf
     collecting: asyncio.Task[None]
+    mcp_url: str = ""
     latest: Publication | None = None
     published: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -50,7 +53,6 @@ async def joined(
     """
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    listener = listen(settings.listen.host, settings.listen.port)
 
     def on_scrape(sequence: int) -> None:
         scraped.add(task := loop.create_task(half.desk.run(partial(Ledger.scraped, sequence=sequence))))
@@ -65,25 +67,28 @@ async def joined(
         loop.call_soon_threadsafe(publish, publication)
 
     scraped: set[asyncio.Task[None]] = set()
-    application = Application(
-        on_scrape=on_scrape,
-        access_level=logging.INFO if settings.access_log else logging.DEBUG,
-        clock=clock,
-    )
-    try:
+    application = web_application(settings, on_scrape=on_scrape, clock=clock)
+    with ExitStack() as opened:
+        listener = opened.enter_context(listen(settings.listen.host, settings.listen.port))
+        if (mcp_listener := listen_for_mcp(settings)) is not None:
+            opened.enter_context(mcp_listener)
         half = await open_left_half(settings, emit=emit, clock=clock, notes=notes, links=links)
-    except BaseException:
-        listener.close()
-        raise
-    host, port = listener.getsockname()[:2]
+        opened.pop_all()
     collecting = asyncio.create_task(half.collector.run(stop))
-    running = Joined(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}", half, collecting)
+    mcp_url = f"{_url(mcp_listener)}/mcp" if mcp_listener is not None else ""
+    running = Joined(_url(listener), half, collecting, mcp_url)
     serving = asyncio.create_task(serve_web(application, listener, stop))
+    answering = asyncio.create_task(serve_mcp(settings, mcp_listener, lambda: application.published, stop, clock=clock))
     try:
         yield running
     finally:
         stop.set()
-        await asyncio.wait((serving, collecting))
+        await asyncio.wait((serving, answering, collecting))
         await asyncio.gather(*scraped, return_exceptions=True)
         await half.close()
-        await asyncio.gather(serving, collecting)
+        await asyncio.gather(serving, answering, collecting)
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://{Listen(host, port)}"

@@ -1,7 +1,6 @@
 """`fal-exporter serve`: this process serves what the collector process publishes."""
 
 import asyncio
-import logging
 import os
 import signal
 
@@ -9,10 +8,11 @@ import structlog
 import uvloop
 
 from exporter import __version__
+from exporter.app.mcp import listen_for_mcp, serve_mcp
 from exporter.app.process import CollectorError, CollectorProcess
+from exporter.app.web import web_application
 from exporter.metrics.publication import Publication
 from exporter.settings import Settings
-from exporter.web.asgi import Application
 from exporter.web.server import listen, serve_web
 
 _log = structlog.get_logger(__name__)
@@ -35,7 +35,9 @@ async def _serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     listener = listen(settings.listen.host, settings.listen.port)
+    mcp_listener = listen_for_mcp(settings)
     process = CollectorProcess()
+    application = web_application(settings, on_scrape=process.scraped, collector=lambda: process.pid)
     problems: list[CollectorError] = []
 
     def published(publication: Publication) -> None:
@@ -45,20 +47,16 @@ async def _serve(settings: Settings) -> None:
         problems.append(problem)
         loop.call_soon_threadsafe(stop.set)
 
-    application = Application(
-        on_scrape=process.scraped,
-        collector=lambda: process.pid,
-        access_level=logging.INFO if settings.access_log else logging.DEBUG,
-    )
     process.start(settings, publish=published, ended=ended)
     host, port = listener.getsockname()[:2]
     _log.info("serving", version=__version__, address=f"http://{host}:{port}", pid=os.getpid(), collector=process.pid)
     serving = asyncio.create_task(serve_web(application, listener, stop))
+    answering = asyncio.create_task(serve_mcp(settings, mcp_listener, lambda: application.published, stop))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
     stop.set()
     await asyncio.to_thread(process.stop)
-    await serving
+    await asyncio.gather(serving, answering)
     if problems:
         raise problems[0]
     _log.info("stopped")

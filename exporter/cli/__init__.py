@@ -3,7 +3,9 @@
 from exporter.cli.commands import commands
 from exporter.cli.entry import main
 from exporter.cli.focus import focus
+from exporter.cli.mcp import mcp
 
 commands.add_command(focus)
+commands.add_command(mcp)
 
 __all__ = ["commands", "main"]

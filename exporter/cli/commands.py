@@ -124,6 +124,19 @@ def rename_account(*, old: str, new: str, **given: object) -> int:
     return app.run_rename_account(settings, old=old, new=new)
 
 
+@commands.command()
+@click.argument("name")
+def token(*, name: str) -> int:
+    """Make a token for REST, MCP or /metrics.
+
+    NAME tells who gets it. Prints the token, once, and the line to add to the file that REST_TOKENS_FILE,
+    MCP_TOKENS_FILE or METRICS_TOKENS_FILE names, which holds hashes only.
+    """
+    from exporter import app
+
+    return app.run_token(name)
+
+
 _LEVELS = click.Choice(["debug", "info", "warning", "error"])
 
 
@@ -133,8 +146,13 @@ _LEVELS = click.Choice(["debug", "info", "warning", "error"])
 )
 @click.option("--seed", type=int, default=1, help="World to simulate: the same seed, the same world.")
 @click.option("--days", type=click.IntRange(1, 90), default=30, help="Days of history to load at the start.")
+@click.option(
+    "--with-prometheus",
+    is_flag=True,
+    help="Start Prometheus and Alertmanager from the PATH, too, with the shipped rules and the history.",
+)
 @click.option("--log-level", type=_LEVELS, default="warning", help="Least level to log.")
-def demo(listen: "Listen", seed: int, days: int, log_level: str) -> int:
+def demo(*, listen: "Listen", seed: int, days: int, with_prometheus: bool, log_level: str) -> int:
     """Show everything at work, without key or network.
 
     Starts a simulated fal and the exporter against it in this process, with a month of history, and prints where to
@@ -143,7 +161,7 @@ def demo(listen: "Listen", seed: int, days: int, log_level: str) -> int:
     log_to_stderr("text", log_level)
     from exporter import app
 
-    return app.run_demo(listen=listen, seed=seed, days=days)
+    return app.run_demo(listen=listen, seed=seed, days=days, with_prometheus=with_prometheus)
 
 
 @commands.command()

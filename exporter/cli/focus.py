@@ -1,5 +1,6 @@
 """The commands about FOCUS files."""
 
+import re
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -153,21 +154,40 @@ def focus_fetch(
     """
     settings = settings_from(given)
     from exporter import app
-    from exporter.fal import FocusRequest
+    from exporter.fal import FocusRequest, FocusRequestError
 
-    request = FocusRequest(
-        source=source,
-        organization=organization,
-        billing_month=billing_month or "",
-        charge_month=charge_month or "",
-        start=start,
-        end=end,
-        timezone=zone or "",
-        timeframe=timeframe or "",
-        bound_to_timeframe=False if exact else None,
-        expand="organization" if by_team else "",
-        team_username=team,
-    )
+    try:
+        request = FocusRequest(
+            source=source,
+            organization=organization,
+            billing_month=billing_month or "",
+            charge_month=charge_month or "",
+            start=start,
+            end=end,
+            timezone=zone or "",
+            timeframe=timeframe or "",
+            bound_to_timeframe=False if exact else None,
+            expand="organization" if by_team else "",
+            team_username=team,
+        )
+    except FocusRequestError as error:
+        raise FocusRequestError(_with_flags(str(error))) from None
     return app.run_focus_fetch(
         settings, request, folder, account=from_account, longest=timedelta(days=piece_days), resume=resume
     )
+
+
+_FLAGS = {
+    "set bound_to_timeframe to false": "add --exact",
+    "bound_to_timeframe": "--exact",
+    "billing_month": "--billing-month",
+    "charge_month": "--charge-month",
+    "team_username": "--team",
+    "timezone": "--zone",
+    "expand": "--by-team",
+}
+
+
+def _with_flags(sentence: str) -> str:
+    """Put the flags of the command in place of the parameters of fal that they stand for."""
+    return re.sub("|".join(_FLAGS), lambda found: _FLAGS[found[0]], sentence)

@@ -1,4 +1,4 @@
-"""The ASGI application: `/metrics` by a short way, the landing page and the probes through Starlette."""
+"""The ASGI application: `/metrics` by a short way, REST beside it, the landing page and the probes by Starlette."""
 
 import asyncio
 import logging
@@ -11,26 +11,34 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from exporter import __version__
 from exporter.charges import Clock, utc_now
 from exporter.metrics.publication import Publication
+from exporter.settings.tokens import TokenFile
 from exporter.web.access import AccessLog, Watched
 from exporter.web.landing import LandingPage
 from exporter.web.metrics import Metrics
+from exporter.web.rest.application import DOCS, OPENAPI, Rest, RestOptions
+from exporter.web.rest.calls import CALLS
 from exporter.web.tail import Tail
+from exporter.web.tokens import guarded
 
 METRICS = "/metrics"
+LANDING = "/"
 
 ROUTES: Mapping[str, str] = MappingProxyType(
     {
         METRICS: "the exposition: text 0.0.4 or OpenMetrics 1.0 by `Accept`, gzip by `Accept-Encoding`",
-        "/": "the landing page; `?refresh=5` follows every five seconds",
+        LANDING: "the landing page; `?refresh=5` follows every five seconds",
         "/-/healthy": "200 as long as the process lives; touches nothing",
         "/healthz": "the same",
         "/-/ready": "200 once the current month has been loaded, before that 503; stays ready while fal is away",
         "/readyz": "the same",
+        **{call.path: call.told for call in CALLS},
+        OPENAPI: "the calls above under `/v1`, described in OpenAPI 3.1",
+        DOCS: "the same for people",
     }
 )
 """Every route and what it answers; the README's table."""
@@ -55,6 +63,8 @@ class Application:
         access_level: the level that requests are logged at.
         clock: tells the instants the page is written for.
         tail_interval: seconds between two readings of the process tables.
+        rest: what REST is made of; None for none.
+        metrics_tokens: who may scrape; None for everybody.
     """
 
     def __init__(
@@ -65,6 +75,8 @@ class Application:
         access_level: int = logging.DEBUG,
         clock: Clock = utc_now,
         tail_interval: float = 1.0,
+        rest: RestOptions | None = None,
+        metrics_tokens: TokenFile | None = None,
     ) -> None:
         self._tail = Tail(version=__version__, collector=collector)
         self._tail_interval = tail_interval
@@ -74,16 +86,23 @@ class Application:
         self._ready = False
         self._access = AccessLog(access_level)
         endpoints = {
-            "/": self._landing,
+            LANDING: self._landing,
             "/-/healthy": _healthy,
             "/healthz": _healthy,
             "/-/ready": self._readiness,
             "/readyz": self._readiness,
         }
-        self._rest = Starlette(
-            routes=[Route(path, endpoints[path]) for path in ROUTES if path != METRICS],
-            lifespan=self._lifespan,
+        self._pages = Starlette(
+            routes=[Route(path, endpoint) for path, endpoint in endpoints.items()], lifespan=self._lifespan
         )
+        self._rest = None if rest is None else Rest(rest, published=lambda: self._published, clock=clock)
+        self._scraping = guarded(self._scrape, metrics_tokens)
+        self._figures = self._tell_figures if rest is None else rest.wrap(self._tell_figures)
+
+    @property
+    def published(self) -> Publication | None:
+        """What is served; None before the first publication."""
+        return self._published
 
     def publish(self, publication: Publication) -> None:
         """Serve a publication from now on; to be called on the event loop.
@@ -98,7 +117,7 @@ class Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or live through the server's start and end."""
         if scope["type"] != "http":
-            await self._rest(scope, receive, send)
+            await self._pages(scope, receive, send)
         elif not self._access.wanted:
             await self._answer(scope, receive, send)
         else:
@@ -110,10 +129,21 @@ class Application:
                 self._access.answered(scope, watched.status, began)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] == METRICS:
-            await self._metrics(scope, send)
+        path = scope["path"]
+        if path == METRICS:
+            await self._scraping(scope, receive, send)
+        elif path == LANDING or (self._rest is not None and self._rest.is_asked(path)):
+            await self._figures(scope, receive, send)
         else:
-            await self._rest(scope, receive, send)
+            await self._pages(scope, receive, send)
+
+    async def _scrape(self, scope: Scope, _: Receive, send: Send) -> None:
+        await self._metrics(scope, send)
+
+    async def _tell_figures(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer what tokens guard: REST, and the landing page, which shows the same."""
+        told: ASGIApp = self._pages if self._rest is None or scope["path"] == LANDING else self._rest
+        await told(scope, receive, send)
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -124,6 +154,8 @@ class Application:
             refreshing.cancel()
             with suppress(asyncio.CancelledError):
                 await refreshing
+            if self._rest is not None:
+                self._rest.close()
 
     async def _keep_tail_fresh(self) -> None:
         while True:

@@ -1,14 +1,12 @@
 """The landing page: what the exporter is doing, for a person at a browser. It loads nothing from outside."""
 
-import base64
-import hashlib
 from collections.abc import Iterator
 from datetime import datetime
-from importlib.resources import files
 
 from exporter import __version__
 from exporter.charges import Clock
 from exporter.metrics.publication import AccountOverview, Overview, Publication, SourceOverview
+from exporter.web.dress import ICON, LOGO, safe_headers, style
 from exporter.web.markup import Markup, fill, join
 from exporter.web.wording import ago, dollars, instant, span
 
@@ -27,17 +25,8 @@ class LandingPage:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._started_at = clock()
-        self._style = Markup(files("exporter.web").joinpath("landing.css").read_text(encoding="utf-8"))
-        digest = base64.b64encode(hashlib.sha256(self._style.encode()).digest()).decode()
-        self.headers = {
-            "content-security-policy": (
-                f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'; "
-                "frame-ancestors 'none'"
-            ),
-            "x-content-type-options": "nosniff",
-            "referrer-policy": "no-referrer",
-            "cache-control": "no-store",
-        }
+        self._style = style("landing.css")
+        self.headers = {**safe_headers(self._style), "cache-control": "no-store"}
 
     def html(self, publication: Publication | None, *, ready: bool, refresh: str = "") -> str:
         """Return the whole document.
@@ -57,8 +46,8 @@ class LandingPage:
         return fill(
             _PAGE,
             style=self._style,
-            icon=_ICON,
-            logo=_LOGO,
+            icon=ICON,
+            logo=LOGO,
             again=fill('<meta http-equiv="refresh" content="{seconds}">', seconds=seconds) if again else Markup(),
             version=overview.version,
             state=_badge("up", "Ready") if ready else _badge("waiting", "Starting"),
@@ -161,16 +150,6 @@ _UNKNOWN = Markup('<span class="unknown">not yet</span>')
 _FOLLOW = Markup('<a href="/?refresh=5">refresh every 5 s</a>')
 _STAY = Markup('<a href="/">stop refreshing</a>')
 
-_LOGO = Markup(
-    '<svg viewBox="0 0 32 32" width="36" height="36" aria-hidden="true"><rect width="32" height="32" rx="8"/>'
-    '<path d="M8 22.5V18m5.3 4.5V13m5.4 9.5v-7M24 22.5v-13"/></svg>'
-)
-_ICON = (
-    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'%3E%3Crect width='32' height='32' "
-    "rx='8' fill='%234f46e5'/%3E%3Cpath d='M8 22.5V18m5.3 4.5V13m5.4 9.5v-7M24 22.5v-13' stroke='%23fff' "
-    "stroke-width='3' stroke-linecap='round'/%3E%3C/svg%3E"
-)
-
 _PAGE = """\
 <!doctype html>
 <html lang="en">
@@ -197,6 +176,7 @@ _PAGE = """\
 <footer>
 <nav aria-label="Endpoints"><ul>
 <li><a class="main" href="/metrics">/metrics</a></li>
+<li><a href="/docs">REST</a></li>
 <li><a href="/-/healthy">/-/healthy</a></li>
 <li><a href="/-/ready">/-/ready</a></li>
 {links}

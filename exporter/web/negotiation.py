@@ -65,6 +65,19 @@ def wants_gzip(accept_encoding: str) -> bool:
     return gzip > 0 and gzip >= qualities.get("identity", 0.0)
 
 
+def accepts(accept: str, media_type: str) -> bool:
+    """Tell whether a client takes a media type; one that sends no `Accept` takes any."""
+    if not accept.strip():
+        return True
+    kind = media_type.partition("/")[0]
+    ranks = {media_type: 2, f"{kind}/*": 1, "*/*": 0}
+    best, quality = -1, 0.0
+    for value, _, its_quality in _choices(accept):
+        if ranks.get(value, -1) > best:
+            best, quality = ranks[value], its_quality
+    return quality > 0
+
+
 def _choices(header: str) -> Iterator[_Choice]:
     for item in header.lower().split(","):
         value, *rest = (part.strip() for part in item.split(";"))

@@ -29,7 +29,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, *, setting: str = "FAL_EXPORTER_LISTEN") -> socket.socket:
     """Open the listening socket; port 0 takes any free one. `::` listens on IPv4 too.
 
     Raises:
@@ -51,8 +51,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         reason = str(error.strerror).partition(" (")[0]
         raise ConfigurationError(
-            f"cannot listen on {host}:{port} ({reason}): set FAL_EXPORTER_LISTEN to an address of this machine "
-            "and a free port"
+            f"cannot listen on {host}:{port} ({reason}): set {setting} to an address of this machine and a free port"
         ) from error
     return listener
 

@@ -61,6 +61,7 @@ def settings(fal: Fal, tmp_path: Path) -> MakeSettings:
             "platform_url": fal.running.platform_url,
             "reporting_url": fal.running.reporting_url,
             "listen": Listen("127.0.0.1", 0),
+            "mcp_listen": None,
             "ledger_url": SecretStr(f"sqlite:///{tmp_path / 'ledger.sqlite'}"),
             "history": timedelta(hours=2),
             "request_attempts": 1,

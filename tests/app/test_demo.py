@@ -49,7 +49,7 @@ def test_the_demo_shows_where_to_look_moves_and_leaves_nothing_behind(
             [promtool, "check", "config", tmp_path / "prometheus.yml"], check=True, capture_output=True, timeout=30
         )
         assert f"127.0.0.1:{port}" in config
-        assert "This is a demo" in httpx.get(url, timeout=10).text
+        wait_until(lambda: "This is a demo" in httpx.get(url, timeout=10).text, "the page tells what this is")
 
         first = wait_until(spend, "there are figures")
         wait_until(lambda: spend() != first, "the figures move")

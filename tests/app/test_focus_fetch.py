@@ -69,10 +69,11 @@ def test_the_pieces_of_an_estimate_add_up_to_the_truth(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--source", "estimate", "--charge-month", "2026-10"], "source estimate ignores charge_month"),
+        (["--source", "estimate", "--charge-month", "2026-10"], "source estimate ignores --charge-month"),
         (["--start", "2026-10-01", "--end", "2026-10-02"], "source invoice ignores start and end"),
-        (["--source", "estimate", "--start", "2026-10-01T00:30", "--end", "2026-10-02"], "not at the edge of an hour"),
-        (["--team", "acme"], "team_username belongs to /organization/focus"),
+        (["--source", "estimate", "--start", "2026-10-01T00:30", "--end", "2026-10-02"], "align it, or add --exact"),
+        (["--team", "acme"], "--team belongs to /organization/focus"),
+        (["--source", "estimate", "--zone", "Mars"], "--zone 'Mars' is not an IANA time zone"),
         (["--from-account", "nobody"], "there is no account 'nobody'; configured are: default"),
     ],
 )

@@ -188,6 +188,7 @@ def exporter_of(fal: Fal, folder: Path, **settings: str) -> Iterator[Exporter]:
         "BALANCE_INTERVAL": "10s",
         "SERIES_BIRTH_HOLD": "0s",
         "HISTORY": "1d",
+        "MCP_LISTEN": "off",
         "LEDGER_URL": f"sqlite:///{folder / 'ledger.sqlite'}",
     } | settings
     made = Exporter(

@@ -99,7 +99,7 @@ def outline(overview: Overview | None, *, ready: bool = True, refresh: str = "")
         "GET /serverless/usage answered 500.",
         "Account research Locked by fal: Exhausted balance. Credit balance -$0.1800 not known yet",
         "Waiting not yet not yet not yet not yet",
-        "/metrics /-/healthy /-/ready Documentation",
+        "/metrics REST /-/healthy /-/ready Documentation",
     ],
 )
 def test_it_shows(words: str) -> None:

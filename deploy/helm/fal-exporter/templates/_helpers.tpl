@@ -1,0 +1,115 @@
+{{- define "fal-exporter.name" -}}
+{{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* Room is left for what Kubernetes appends to the names of a StatefulSet's pods. */}}
+{{- define "fal-exporter.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" }}
+{{- else if contains (include "fal-exporter.name" .) .Release.Name }}
+{{- .Release.Name | trunc 52 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name (include "fal-exporter.name" .) | trunc 52 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- define "fal-exporter.selector" -}}
+app.kubernetes.io/name: {{ include "fal-exporter.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "fal-exporter.labels" -}}
+{{ include "fal-exporter.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.labels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "fal-exporter.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+{{- end }}
+
+{{- define "fal-exporter.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}{{ include "fal-exporter.fullname" . }}{{ else }}{{ .Values.serviceAccount.name | default "default" }}{{ end }}
+{{- end }}
+
+{{/*
+The Secrets that are mounted as files, each {secret, key, path} with the path below /run/secrets/fal-exporter, as a
+JSON list: those of accounts, and the files of tokens.
+*/}}
+{{- define "fal-exporter.files" -}}
+{{- $files := list }}
+{{- range .Values.accounts }}
+{{- $files = append $files (dict "secret" .existingSecret "key" (.secretKey | default "fal-key") "path" (printf "accounts/%s" .name)) }}
+{{- else }}
+{{- if eq .Values.key.from "file" }}
+{{- $files = append $files (dict "secret" (include "fal-exporter.keySecret" .) "key" .Values.key.secretKey "path" "fal-key") }}
+{{- end }}
+{{- end }}
+{{- range $view, $tokens := .Values.auth }}
+{{- with $tokens.existingSecret }}
+{{- $files = append $files (dict "secret" . "key" $tokens.secretKey "path" (printf "%s-tokens" $view)) }}
+{{- end }}
+{{- end }}
+{{- $files | toJson }}
+{{- end }}
+
+{{- define "fal-exporter.keySecret" -}}
+{{- .Values.key.existingSecret | default (include "fal-exporter.fullname" .) }}
+{{- end }}
+
+{{/* The names by which agents reach MCP: the service's, those from outside, and the user's. */}}
+{{- define "fal-exporter.mcpHosts" -}}
+{{- $service := include "fal-exporter.fullname" . }}
+{{- $hosts := list $service }}
+{{- range list "" ".svc" ".svc.cluster.local" }}
+{{- $hosts = append $hosts (printf "%s.%s%s" $service $.Release.Namespace .) }}
+{{- end }}
+{{- if .Values.ingress.enabled }}{{ $hosts = append $hosts .Values.ingress.host }}{{ end }}
+{{- if .Values.httpRoute.enabled }}{{ $hosts = concat $hosts .Values.httpRoute.hostnames }}{{ end }}
+{{- with .Values.settings.mcp_allowed_hosts }}{{ $hosts = append $hosts . }}{{ end }}
+{{- $hosts | join "," }}
+{{- end }}
+
+{{/* The exporter's configuration file. */}}
+{{- define "fal-exporter.configuration" -}}
+{{- $folder := "/run/secrets/fal-exporter" }}
+{{- $file := dict "log_format" "json" | merge (deepCopy .Values.settings) }}
+{{- $_ := set $file "mcp_listen" (ternary "0.0.0.0:9090" "off" .Values.mcp.enabled) }}
+{{- if .Values.mcp.enabled }}
+{{- $_ := set $file "mcp_allowed_hosts" (include "fal-exporter.mcpHosts" .) }}
+{{- end }}
+{{- if .Values.accounts }}
+{{- $accounts := list }}
+{{- range .Values.accounts }}
+{{- $account := dict "name" .name "key_file" (printf "%s/accounts/%s" $folder .name) }}
+{{- with .sources }}{{ $_ := set $account "sources" . }}{{ end }}
+{{- $accounts = append $accounts $account }}
+{{- end }}
+{{- $_ := set $file "accounts" $accounts }}
+{{- else if eq .Values.key.from "file" }}
+{{- $_ := set $file "key_file" (printf "%s/fal-key" $folder) }}
+{{- end }}
+{{- range $view, $tokens := .Values.auth }}
+{{- if $tokens.existingSecret }}{{ $_ := set $file (printf "%s_tokens_file" $view) (printf "%s/%s-tokens" $folder $view) }}{{ end }}
+{{- end }}
+{{- with .Values.budgets }}{{ $_ := set $file "budgets" . }}{{ end }}
+{{- toYaml $file }}
+{{- end }}
+
+{{/* Whoever lets in people from outside needs tokens. */}}
+{{- define "fal-exporter.requireTokens" -}}
+{{- if not .root.Values.auth.rest.existingSecret }}
+{{- fail (printf "%s.enabled lets in whoever can reach it: give tokens by auth.rest.existingSecret" .way) }}
+{{- end }}
+{{- if and .root.Values.mcp.enabled (not .root.Values.auth.mcp.existingSecret) }}
+{{- fail (printf "%s.enabled with mcp.enabled lets in whoever can reach it: give tokens by auth.mcp.existingSecret" .way) }}
+{{- end }}
+{{- end }}

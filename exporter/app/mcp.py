@@ -1,0 +1,101 @@
+"""MCP beside the scrapes: on a port of its own, in the process that serves, imported once that serves."""
+
+import asyncio
+import ipaddress
+import logging
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import structlog
+
+from exporter.charges import Clock, utc_now
+from exporter.errors import ConfigurationError
+from exporter.metrics.publication import Publication
+from exporter.settings import Listen, Settings
+from exporter.settings.names import environment_name
+from exporter.settings.tokens import TokenFile
+from exporter.web.access import AccessLog
+from exporter.web.server import listen, serve_web
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from exporter.ledger.reader import LedgerReader
+
+_SETTING = environment_name("mcp_listen")
+_log = structlog.get_logger(__name__)
+
+
+def listen_for_mcp(settings: Settings) -> socket.socket | None:
+    """Open the socket for MCP; None where it is switched off, or where the default address is taken.
+
+    Raises:
+        ConfigurationError: the address was set, and cannot be listened on.
+    """
+    if settings.mcp_listen is None:
+        return None
+    try:
+        return listen(settings.mcp_listen.host, settings.mcp_listen.port, setting=_SETTING)
+    except ConfigurationError as error:
+        if "mcp_listen" in settings.model_fields_set:
+            raise
+        _log.warning("going on without MCP", problem=f"{error}, or to off")
+        return None
+
+
+async def serve_mcp(
+    settings: Settings,
+    listener: socket.socket | None,
+    latest: Callable[[], Publication | None],
+    stop: asyncio.Event,
+    *,
+    clock: Clock = utc_now,
+) -> None:
+    """Answer agents until `stop` is set; whatever goes wrong is logged and is the end of MCP alone.
+
+    Args:
+        settings: those of `serve`.
+        listener: what `listen_for_mcp` has opened; closed at the end. None to do nothing.
+        latest: returns what has been published last; None before the first.
+        stop: says when to end.
+        clock: tells the present, which questions refer to.
+    """
+    if listener is None:
+        return
+    host, port = listener.getsockname()[:2]
+    if settings.mcp_tokens_file is None and not ipaddress.ip_address(host).is_loopback:
+        _log.warning(
+            "everybody who reaches MCP may ask; set FAL_EXPORTER_MCP_TOKENS_FILE, or FAL_EXPORTER_MCP_LISTEN to an "
+            "address of this machine alone, or to off"
+        )
+    try:
+        application, reader = await asyncio.to_thread(_application, settings, latest, clock)
+        _log.info("serving MCP", address=f"http://{Listen(host, port)}/mcp")
+        try:
+            await serve_web(application, listener, stop)
+        finally:
+            reader.close()
+    except Exception:  # noqa: BLE001  scrapes go on without it
+        _log.exception("MCP has ended; scrapes go on")
+    finally:
+        listener.close()
+
+
+def _application(
+    settings: Settings, latest: Callable[[], Publication | None], clock: Clock
+) -> "tuple[ASGIApp, LedgerReader]":
+    """Import what MCP needs, which takes most of a second, and put it together."""
+    from exporter.ledger.reader import LedgerReader  # noqa: PLC0415  not before scrapes are answered
+    from exporter.web.mcp.endpoint import endpoint  # noqa: PLC0415  as above
+    from exporter.web.mcp.tool import Known  # noqa: PLC0415  as above
+    from exporter.web.mcp.tools import tools  # noqa: PLC0415  as above
+
+    reader = LedgerReader(settings.ledger_url.get_secret_value())
+    application = endpoint(
+        tools(Known(reader, latest, settings.timezone, clock)),
+        hosts=settings.mcp_allowed_hosts,
+        tokens=TokenFile(settings.mcp_tokens_file) if settings.mcp_tokens_file else None,
+        access=AccessLog(logging.INFO if settings.access_log else logging.DEBUG),
+    )
+    return application, reader

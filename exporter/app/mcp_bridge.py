@@ -1,0 +1,143 @@
+"""MCP over standard input and output that is answered by a running exporter over HTTP, message by message."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import httpx2
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.server import Server, ServerRequestContext
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    INTERNAL_ERROR,
+    CallToolRequestParams,
+    CallToolResult,
+    GetPromptRequestParams,
+    GetPromptResult,
+    ListPromptsResult,
+    ListResourcesResult,
+    ListToolsResult,
+    PaginatedRequestParams,
+    ReadResourceRequestParams,
+    ReadResourceResult,
+    TextContent,
+)
+from pydantic import SecretStr
+
+from exporter import __version__
+from exporter.errors import FalExporterError
+from exporter.web.mcp.guide import INSTRUCTIONS, TITLE
+
+Result = TypeVar("Result")
+Context = ServerRequestContext[dict[str, object], object]
+
+_LONGEST_CONNECT = 10.0
+_LONGEST_READ = 60.0
+
+
+class UnreachableError(FalExporterError):
+    """The exporter does not answer, or does not admit the token."""
+
+
+class _Bridge:
+    """Hands on what is asked, each time anew, so that an exporter may go away and come back."""
+
+    def __init__(self, http_client: httpx2.AsyncClient, url: str) -> None:
+        self._http_client = http_client
+        self._url = url
+
+    async def list_tools(self, _: Context, page: PaginatedRequestParams | None) -> ListToolsResult:
+        return await self.asked(lambda client: client.list_tools(cursor=page.cursor if page else None))
+
+    async def call_tool(self, _: Context, call: CallToolRequestParams) -> CallToolResult:
+        try:
+            return await self.asked(lambda client: client.call_tool(call.name, call.arguments))
+        except MCPError as error:
+            return CallToolResult(content=[TextContent(text=str(error))], is_error=True)
+
+    async def list_resources(self, _: Context, page: PaginatedRequestParams | None) -> ListResourcesResult:
+        return await self.asked(lambda client: client.list_resources(cursor=page.cursor if page else None))
+
+    async def read_resource(self, _: Context, asked: ReadResourceRequestParams) -> ReadResourceResult:
+        return await self.asked(lambda client: client.read_resource(str(asked.uri)))
+
+    async def list_prompts(self, _: Context, page: PaginatedRequestParams | None) -> ListPromptsResult:
+        return await self.asked(lambda client: client.list_prompts(cursor=page.cursor if page else None))
+
+    async def get_prompt(self, _: Context, asked: GetPromptRequestParams) -> GetPromptResult:
+        return await self.asked(lambda client: client.get_prompt(asked.name, asked.arguments))
+
+    async def asked(self, ask: Callable[[Client], Awaitable[Result]]) -> Result:
+        """Return the exporter's answer.
+
+        Raises:
+            MCPError: it answers with an error, or not at all.
+        """
+        try:
+            async with Client(streamable_http_client(self._url, http_client=self._http_client)) as client:
+                try:
+                    return await ask(client)
+                except MCPError as error:
+                    # Raised below: on its way out of here it would become one of a group.
+                    refusal = error
+        except (ExceptionGroup, httpx2.HTTPError):
+            raise MCPError(INTERNAL_ERROR, f"{self._url} does not answer; is the exporter running?") from None
+        raise refusal
+
+
+@asynccontextmanager
+async def bridge(url: str, token: SecretStr | None) -> AsyncIterator[Server[dict[str, object]]]:
+    """Make sure that an exporter answers, and yield a server that has it answer.
+
+    Args:
+        url: of its MCP endpoint.
+        token: what admits to it; None where none is needed.
+
+    Raises:
+        UnreachableError: it does not answer, or does not admit the token.
+    """
+    headers = {} if token is None else {"authorization": f"Bearer {token.get_secret_value()}"}
+    timeout = httpx2.Timeout(_LONGEST_CONNECT, read=_LONGEST_READ)
+    async with httpx2.AsyncClient(headers=headers, timeout=timeout) as http_client:
+        await _try(http_client, url)
+        to = _Bridge(http_client, url)
+        yield Server(
+            "fal-exporter",
+            version=__version__,
+            title=TITLE,
+            instructions=INSTRUCTIONS,
+            on_list_tools=to.list_tools,
+            on_call_tool=to.call_tool,
+            on_list_resources=to.list_resources,
+            on_read_resource=to.read_resource,
+            on_list_prompts=to.list_prompts,
+            on_get_prompt=to.get_prompt,
+        )
+
+
+async def _try(http_client: httpx2.AsyncClient, url: str) -> None:
+    """Send a ping, whose refusal can be told in a sentence.
+
+    Raises:
+        UnreachableError: it is not answered.
+    """
+    ping = {"jsonrpc": "2.0", "id": 0, "method": "ping"}
+    try:
+        answer = await http_client.post(url, json=ping, headers={"accept": "application/json, text/event-stream"})
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        raise UnreachableError(
+            f"--url: {url} does not answer ({str(error) or type(error).__name__}); is the exporter running, and is "
+            "FAL_EXPORTER_MCP_LISTEN not off?"
+        ) from None
+    if answer.status_code == httpx2.codes.UNAUTHORIZED:
+        raise UnreachableError(f"--url: {url} needs a token, or another one; give it by --token-file or FAL_MCP_TOKEN")
+    if not answer.is_success:
+        raise UnreachableError(f"--url: {url} answers {answer.status_code}: {_reason(answer)}")
+
+
+def _reason(answer: httpx2.Response) -> str:
+    try:
+        return str(answer.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return "it is no MCP endpoint of fal-exporter, which ends in /mcp"

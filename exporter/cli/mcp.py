@@ -1,0 +1,84 @@
+"""The command that desktop assistants start."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from exporter.cli.options import log_to_stderr
+from exporter.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+    from pydantic import SecretStr
+
+_TOKEN = "FAL_MCP_TOKEN"  # noqa: S105  a variable's name
+
+
+def _ledger(_: click.Context, __: click.Parameter, text: str) -> str:
+    from exporter.settings.addresses import check_ledger_url
+
+    try:
+        return check_ledger_url(text)
+    except ValueError as error:
+        raise ConfigurationError(f"--ledger-url {error}") from None
+
+
+def _zone(context: click.Context, parameter: click.Parameter, text: str) -> "ZoneInfo":
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    try:
+        return ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise click.BadParameter(f'"{text}" is not an IANA time zone.', context, parameter) from None
+
+
+@click.command()
+@click.option("--url", metavar="URL", help="MCP endpoint of a running exporter, like http://localhost:9090/mcp.")
+@click.option(
+    "--token-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help=f"File that holds the token for --url. [default: the variable {_TOKEN}, if set]",
+)
+@click.option(
+    "--ledger-url",
+    envvar="FAL_EXPORTER_LEDGER_URL",
+    callback=_ledger,
+    default="sqlite:///fal-exporter.sqlite",
+    metavar="TEXT",
+    help="The ledger to read, where --url is not given. [FAL_EXPORTER_LEDGER_URL]",
+)
+@click.option(
+    "--timezone",
+    envvar="FAL_EXPORTER_TIMEZONE",
+    callback=_zone,
+    default="UTC",
+    metavar="NAME",
+    help="IANA time zone of days and months, where --url is not given. [FAL_EXPORTER_TIMEZONE]",
+)
+def mcp(*, url: str | None, token_file: Path | None, ledger_url: str, timezone: "ZoneInfo") -> int:
+    """Answer an assistant's questions over standard input and output (MCP).
+
+    For desktop assistants, which start it themselves. With --url a running exporter answers; else the ledger is read,
+    beside a running exporter too, without its runway, budgets and forecasts. It needs no key, and only reads.
+    """
+    log_to_stderr("text", "warning")
+    from exporter import app
+
+    if url is None:
+        return app.run_mcp_over_ledger(ledger_url, timezone)
+    return app.run_mcp_over_http(url, _token(token_file))
+
+
+def _token(file: Path | None) -> "SecretStr | None":
+    from pydantic import SecretStr
+
+    try:
+        text = os.environ.get(_TOKEN, "") if file is None else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise click.BadParameter(f"{file} cannot be read: {reason}.", param_hint="'--token-file'") from None
+    return SecretStr(text.strip()) if text.strip() else None

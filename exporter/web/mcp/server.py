@@ -1,0 +1,198 @@
+"""The MCP server: tools, resources and the prompt, whatever carries the messages."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import anyio
+import anyio.to_thread
+import structlog
+from mcp.server import Server, ServerRequestContext
+from mcp.server.caching import CacheHint
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    INVALID_PARAMS,
+    CallToolRequestParams,
+    CallToolResult,
+    GetPromptRequestParams,
+    GetPromptResult,
+    ListPromptsResult,
+    ListResourcesResult,
+    ListResourceTemplatesResult,
+    ListToolsResult,
+    PaginatedRequestParams,
+    Prompt,
+    PromptArgument,
+    PromptMessage,
+    ReadResourceRequestParams,
+    ReadResourceResult,
+    Resource,
+    TextContent,
+    TextResourceContents,
+    ToolAnnotations,
+)
+from mcp_types import Tool as ListedTool
+
+from exporter import __version__
+from exporter.billing.errors import UNREADABLE
+from exporter.errors import FalExporterError, LedgerError
+from exporter.web.mcp.guide import INSTRUCTIONS, RESOURCES, TITLE, explain_month
+from exporter.web.mcp.tool import Answer, Tool
+
+Context = ServerRequestContext[dict[str, object], object]
+
+LONGEST_ANSWER = 20.0
+"""Seconds a call may take, waiting for its turn included."""
+
+MOST_AT_ONCE = 2
+"""Calls that are answered at once; more wait for their turn, so that scrapes are not kept from the processor."""
+
+_log = structlog.get_logger(__name__)
+_READS_ONLY = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
+_PROMPT = Prompt(
+    name="explain-this-months-spend",
+    title="Explain this month's spend",
+    description="What has been spent this month, on what, what has changed, and what the month will cost.",
+    arguments=[PromptArgument(name="account", description="Only this account. Default: all.", required=False)],
+)
+
+
+class Answering:
+    """Answers whatever is asked of a server.
+
+    Args:
+        tools: what can be called.
+        longest: seconds a call may take.
+    """
+
+    def __init__(self, tools: Sequence[Tool], longest: float = LONGEST_ANSWER) -> None:
+        self._tools = {tool.name: tool for tool in tools}
+        self._longest = longest
+        self._turns = anyio.CapacityLimiter(MOST_AT_ONCE)
+
+    async def list_tools(self, _: Context, __: PaginatedRequestParams | None) -> ListToolsResult:
+        """Tell what can be called."""
+        return ListToolsResult(
+            tools=[
+                ListedTool(
+                    name=tool.name,
+                    title=tool.title,
+                    description=tool.description,
+                    input_schema=dict(tool.input_schema),
+                    output_schema=dict(tool.output_schema),
+                    annotations=_READS_ONLY,
+                )
+                for tool in self._tools.values()
+            ]
+        )
+
+    async def call_tool(self, _: Context, call: CallToolRequestParams) -> CallToolResult:
+        """Answer a call; what has no answer is a result that says so in one sentence, for the model to read.
+
+        Raises:
+            MCPError: there is no such tool.
+        """
+        tool = self._tools.get(call.name)
+        if tool is None:
+            raise MCPError(INVALID_PARAMS, f"there is no such tool; there are {', '.join(self._tools)}")
+        try:
+            answer = await self._answer(tool, call.arguments or {})
+        except LedgerError as error:
+            _log.warning("a question could not be answered", tool=tool.name, problem=str(error))
+            return _failure(UNREADABLE)
+        except FalExporterError as error:
+            return _failure(str(error))
+        except TimeoutError:
+            return _failure(f"the answer took longer than {self._longest:.0f} s; ask for less at once")
+        except Exception as error:  # noqa: BLE001  the last resort: a caller is told that it failed, the log why
+            _log.error("a question failed", tool=tool.name, error=type(error).__name__)
+            _log.debug("the unexpected error in full", exc_info=error)
+            return _failure("the exporter failed to answer; its log says why")
+        return CallToolResult(
+            content=[TextContent(text=answer.text)], structured_content=dict(answer.document), is_error=False
+        )
+
+    async def list_resources(self, _: Context, __: PaginatedRequestParams | None) -> ListResourcesResult:
+        """Tell what can be read."""
+        return ListResourcesResult(
+            resources=[
+                Resource(
+                    uri=uri,
+                    name=page.name,
+                    title=page.title,
+                    description=page.description,
+                    mime_type="text/markdown",
+                )
+                for uri, page in RESOURCES.items()
+            ]
+        )
+
+    async def list_resource_templates(
+        self, _: Context, __: PaginatedRequestParams | None
+    ) -> ListResourceTemplatesResult:
+        """Tell that there are none; some clients ask."""
+        return ListResourceTemplatesResult(resource_templates=[])
+
+    async def read_resource(self, _: Context, asked: ReadResourceRequestParams) -> ReadResourceResult:
+        """Return a page.
+
+        Raises:
+            MCPError: there is no such page.
+        """
+        page = RESOURCES.get(str(asked.uri))
+        if page is None:
+            raise MCPError(INVALID_PARAMS, f"there is no such resource; there are {', '.join(RESOURCES)}")
+        text = TextResourceContents(uri=str(asked.uri), mime_type="text/markdown", text=page.text())
+        return ReadResourceResult(contents=[text])
+
+    async def list_prompts(self, _: Context, __: PaginatedRequestParams | None) -> ListPromptsResult:
+        """Tell what can be prompted."""
+        return ListPromptsResult(prompts=[_PROMPT])
+
+    async def get_prompt(self, _: Context, asked: GetPromptRequestParams) -> GetPromptResult:
+        """Return the prompt.
+
+        Raises:
+            MCPError: there is no such prompt.
+        """
+        if asked.name != _PROMPT.name:
+            raise MCPError(INVALID_PARAMS, f"there is no such prompt; there is {_PROMPT.name}")
+        text = explain_month((asked.arguments or {}).get("account", ""))
+        return GetPromptResult(
+            description=_PROMPT.description, messages=[PromptMessage(role="user", content=TextContent(text=text))]
+        )
+
+    async def _answer(self, tool: Tool, arguments: Mapping[str, object]) -> Answer:
+        async with asyncio.timeout(self._longest):
+            return await anyio.to_thread.run_sync(
+                partial(tool.answer, arguments), abandon_on_cancel=True, limiter=self._turns
+            )
+
+
+def mcp_server(tools: Sequence[Tool], *, longest: float = LONGEST_ANSWER) -> Server[dict[str, object]]:
+    """Return a server that answers with these tools; it holds no state of any client."""
+    answering = Answering(tools, longest)
+    unchanging = CacheHint(ttl_ms=3_600_000)
+    return Server(
+        "fal-exporter",
+        version=__version__,
+        title=TITLE,
+        instructions=INSTRUCTIONS,
+        cache_hints={
+            "tools/list": unchanging,
+            "resources/list": unchanging,
+            "resources/read": unchanging,
+            "prompts/list": unchanging,
+        },
+        on_list_tools=answering.list_tools,
+        on_call_tool=answering.call_tool,
+        on_list_resources=answering.list_resources,
+        on_list_resource_templates=answering.list_resource_templates,
+        on_read_resource=answering.read_resource,
+        on_list_prompts=answering.list_prompts,
+        on_get_prompt=answering.get_prompt,
+    )
+
+
+def _failure(sentence: str) -> CallToolResult:
+    return CallToolResult(content=[TextContent(text=sentence)], is_error=True)

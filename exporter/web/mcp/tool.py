@@ -1,0 +1,122 @@
+"""What a tool is: a question that an agent may ask, told in JSON Schema, answered without changing anything."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from exporter.billing import exact_json
+from exporter.billing.errors import QuestionError
+from exporter.billing.parameters import Parameter
+from exporter.charges import Clock
+from exporter.metrics.publication import Publication
+
+if TYPE_CHECKING:
+    from exporter.ledger.reader import LedgerReader
+
+Arguments = Mapping[str, object]
+"""What a caller sent: parsed JSON."""
+
+Schema = Mapping[str, object]
+"""A JSON Schema, draft 2020-12, of an object."""
+
+_COMMA_LIST = ", a comma list"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What tools answer from.
+
+    Attributes:
+        latest: returns what has been published last; None before the first.
+        zone: of days and months where a question names none.
+    """
+
+    reader: "LedgerReader"
+    latest: Callable[[], Publication | None]
+    zone: ZoneInfo
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a tool has found.
+
+    Attributes:
+        document: JSON-able, as its output schema says; amounts are decimal text.
+        text: the same for a model that reads text.
+    """
+
+    document: Mapping[str, object]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One tool; all of them only read.
+
+    Attributes:
+        answer: answers from the arguments; may take seconds, is called in a thread, raises FalExporterError with the
+            sentence for the caller.
+    """
+
+    name: str
+    title: str
+    description: str
+    input_schema: Schema
+    output_schema: Schema
+    answer: Callable[[Arguments], Answer]
+
+
+def input_schema(parameters: Iterable[Parameter[object]]) -> Schema:
+    """Return the schema of an object with these parameters."""
+    return {
+        "type": "object",
+        "properties": {it.name: {**it.schema, "description": it.meaning.replace(_COMMA_LIST, "")} for it in parameters},
+        "additionalProperties": False,
+    }
+
+
+def output_schema(schema: Schema) -> Schema:
+    """Return the schema of documents whose amounts are texts from that of documents where they are numbers or texts.
+
+    A JSON number becomes a float in most clients, and a float is no amount of money.
+    """
+    return {name: _narrowed(name, part) for name, part in schema.items()}
+
+
+def _narrowed(name: str, part: object) -> object:
+    match part:
+        case list() if name == "type" and {"number", "string"} <= set(part):
+            kinds = [kind for kind in part if kind != "number"]
+            return kinds if len(kinds) > 1 else kinds[0]
+        case list():
+            return [_narrowed("", item) for item in part]
+        case Mapping():
+            return output_schema(part)
+        case _:
+            return part
+
+
+def as_document(tree: Mapping[str, object]) -> Mapping[str, object]:
+    """Return a document with its amounts as decimal text."""
+    return {name: exact_json.with_text_amounts(part) for name, part in tree.items()}
+
+
+def as_texts(arguments: Arguments) -> dict[str, str]:
+    """Return arguments as the texts that questions are read from: a list as a comma list, null as not given.
+
+    Raises:
+        QuestionError: a value is something else than text, a whole number or a list of texts.
+    """
+    return {name: _text(name, value) for name, value in arguments.items() if value is not None}
+
+
+def _text(name: str, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, list) and all(isinstance(item, str) and "," not in item for item in value):
+        return ",".join(value)
+    raise QuestionError(name, "is not text, a whole number or a list of texts without commas")

@@ -1,0 +1,205 @@
+"""The ASGI application of the calls, their description and its page."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from threading import Lock
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import structlog
+from pydantic import SecretStr
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from exporter.billing.errors import UNREADABLE, NoDataYetError, QuestionError
+from exporter.billing.exact_json import exact_json
+from exporter.billing.focus import parse_focus_question
+from exporter.billing.parameters import Given
+from exporter.charges import Clock, hour_of
+from exporter.errors import LedgerError
+from exporter.metrics.publication import Publication
+from exporter.settings.tokens import TokenFile
+from exporter.web.negotiation import accepts
+from exporter.web.refusals import JSON, RETRY, Refusal
+from exporter.web.rest.answers import Answer, answer_of
+from exporter.web.rest.calls import AMOUNTS, CALLS, Call, Sources
+from exporter.web.rest.desk import BusyError, Desk
+from exporter.web.rest.focus import MISSING_HOURS, FocusFiles
+from exporter.web.rest.openapi import description
+from exporter.web.rest.page import PAGE_HEADERS, page
+from exporter.web.rest.request import Request, read_request
+from exporter.web.tokens import guarded
+
+if TYPE_CHECKING:
+    from exporter.ledger.reader import LedgerReader
+
+OPENAPI = "/openapi.json"
+DOCS = "/docs"
+HTML = "text/html"
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RestOptions:
+    """What REST is made of.
+
+    Attributes:
+        ledger_url: of the ledger.
+        reader: opens the ledger; called in a thread when the first question comes, and once.
+        zone: the configured time zone.
+        tokens: who may ask; None for everybody.
+        cors_origins: web pages that may ask from a browser; `*` is any.
+    """
+
+    ledger_url: SecretStr
+    reader: Callable[[str], "LedgerReader"]
+    zone: ZoneInfo
+    tokens: TokenFile | None = None
+    cors_origins: tuple[str, ...] = ()
+
+    def wrap(self, app: ASGIApp) -> ASGIApp:
+        """Return an application that answers those who may ask."""
+        app = guarded(app, self.tokens)
+        if not self.cors_origins:
+            return app
+        # Outermost, as a browser asks for leave without a token.
+        return CORSMiddleware(
+            app,
+            allow_origins=self.cors_origins,
+            allow_methods=("GET", "HEAD"),
+            allow_headers=("Authorization", "If-None-Match"),
+            expose_headers=("ETag", "Retry-After", "WWW-Authenticate", MISSING_HOURS),
+        )
+
+
+class Rest:
+    """Answers the calls.
+
+    Args:
+        options: what it is made of.
+        published: returns the latest publication; None before the first.
+        clock: tells the present.
+    """
+
+    def __init__(self, options: RestOptions, *, published: Callable[[], Publication | None], clock: Clock) -> None:
+        needs_token = options.tokens is not None
+        self._options = options
+        self._reader: LedgerReader | None = None
+        self._lock = Lock()
+        self._reading: asyncio.Future[int] | None = None
+        self._focus = FocusFiles(options.ledger_url.get_secret_value())
+        self._published = published
+        self._clock = clock
+        self._desk = Desk()
+        self._calls = {call.path: call for call in CALLS}
+        self._pages = {
+            OPENAPI: answer_of(exact_json(description(guarded=needs_token)), JSON),
+            DOCS: answer_of(page(guarded=needs_token), HTML, PAGE_HEADERS),
+        }
+
+    def is_asked(self, path: str) -> bool:
+        """Tell whether a path is one of this application's."""
+        return path in self._pages or path == "/v1" or path.startswith(("/v1/", f"{DOCS}/"))
+
+    def close(self) -> None:
+        """Take no more questions and let go of the ledger."""
+        self._desk.close()
+        if self._reader is not None:
+            self._reader.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        refused = await self._answer(scope, receive, send)
+        if refused is not None:
+            await refused.send(send, head=scope["method"] == "HEAD")
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> Refusal | None:
+        path = scope["path"]
+        call, page = self._calls.get(path), self._pages.get(path)
+        media_type = call.media_type if call else page.media_type if page else None
+        if media_type is None:
+            return Refusal(HTTPStatus.NOT_FOUND, f"there is no such call; {DOCS} lists them all", DOCS)
+        request = read_request(scope)
+        if isinstance(request, Refusal):
+            return request
+        if not accepts(request.accept, media_type):
+            return Refusal(HTTPStatus.NOT_ACCEPTABLE, f"this answers {media_type} only; accept it, or send no Accept")
+        if call is None:
+            answer: Answer | Refusal | None = page
+        elif call.answer is None:
+            answer = await _heeding(call, self._file(call, request, receive, send))
+        else:
+            answer = await _heeding(call, self._document(call, request))
+        if isinstance(answer, Answer):
+            await answer.send(send, gzipped=request.gzipped, known=request.known, head=request.is_head)
+            return None
+        return answer
+
+    async def _file(self, call: Call, request: Request, receive: Receive, send: Send) -> Refusal | None:
+        question = parse_focus_question(request.texts(call.parameters), now=self._clock())
+        return await self._focus.answer(question, request, receive, send)
+
+    async def _document(self, call: Call, request: Request) -> Answer:
+        texts = dict(request.texts(call.parameters))
+        quoted = Given(texts, call.parameters).get(AMOUNTS) == "string"
+        texts.pop(AMOUNTS.name, None)
+        now, publication = self._clock(), self._published()
+        if call.from_ledger:
+            state: object = await self._revision()
+        else:
+            state = publication and (publication.sequence, publication.at)
+        # Windows without an edge follow the clock, by whole hours.
+        key = (call.path, tuple(sorted(texts.items())), quoted, state, hour_of(now))
+        sources = Sources(self._ledger, publication, self._options.zone, now)
+        return await self._desk.answer(key, partial(_made, call, sources, texts, quoted=quoted))
+
+    def _ledger(self) -> "LedgerReader":
+        with self._lock:
+            if self._reader is None:
+                self._reader = self._options.reader(self._options.ledger_url.get_secret_value())
+            return self._reader
+
+    async def _revision(self) -> int:
+        """Return the state of the ledger; who asks while it is being read shares that reading."""
+        reading = self._reading
+        if reading is None or reading.done():
+            reading = self._reading = asyncio.ensure_future(asyncio.to_thread(lambda: self._ledger().revision()))
+        return await asyncio.shield(reading)
+
+
+def _made(call: Call, sources: Sources, texts: Mapping[str, str], *, quoted: bool) -> Answer:
+    if call.answer is None:
+        raise TypeError(f"{call.path} has no document")
+    return answer_of(exact_json(call.answer(sources, texts), quoted=quoted), JSON)
+
+
+async def _heeding(call: Call, answering: Awaitable[Answer | Refusal | None]) -> Answer | Refusal | None:
+    """Wait for an answer and turn what is raised into a refusal."""
+    try:
+        return await answering
+    except asyncio.CancelledError:
+        return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the exporter is stopping", headers=RETRY)
+    except Exception as error:  # noqa: BLE001  whatever happens, a caller gets an answer and the log no stack trace
+        return _refusal(call, error)
+
+
+def _refusal(call: Call, error: Exception) -> Refusal:
+    match error:
+        case QuestionError():
+            return Refusal(HTTPStatus.BAD_REQUEST, str(error), f"{DOCS}#{call.name}")
+        case BusyError():
+            message = "too many questions at once; ask again in a moment"
+            return Refusal(HTTPStatus.TOO_MANY_REQUESTS, message, headers=RETRY)
+        case NoDataYetError():
+            return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers=RETRY)
+        case LedgerError():
+            _log.info("a question could not be answered", path=call.path, problem=str(error))
+            return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, UNREADABLE, headers=RETRY)
+        case _:
+            _log.error("a question failed", path=call.path, error=type(error).__name__)
+            _log.debug("the unexpected error in full", exc_info=error)
+            return Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the answer failed; the exporter's log tells more")

@@ -1,0 +1,1 @@
+"""The dashboards: what each of them shows, and the parts that they are made of."""

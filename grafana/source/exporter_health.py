@@ -1,0 +1,316 @@
+"""fal / Exporter health: is the exporter polling, keeping and serving?"""
+
+from source import palette
+from source.frame import Frame, Row
+from source.panels import Built, Query, at_least, bars, figure, fixed, lines, properties, said
+from source.queries import of_accounts, selected
+from source.tables import Column, coloured_text, rows, words
+
+_SOURCE = ("account", "source")
+_ACCOUNT = selected(("account",))
+_IS_EXPORTER = "and on (job, instance) fal_exporter_build_info"
+
+
+def exporter_health() -> Frame:
+    """Return the dashboard of the exporter's own health."""
+    return Frame(
+        uid="fal-exporter-health",
+        title="fal / Exporter health",
+        description="Whether the exporter polls, keeps and serves: sources, calls to fal, ledger, scrapes, resources.",
+        labels=("account",),
+        start="now-24h",
+        rows=(
+            Row(4, _figures()),
+            Row(9, ((_sources(), 14), (_failures(), 10))),
+            Row(8, ((_calls(), 8), (_latency(), 8), (_poll_duration(), 8)), "Calls to fal"),
+            Row(8, ((_retries(), 8), (_rejected(), 8), (_missed(), 8))),
+            Row(8, ((_series(), 8), (_scrapes(), 8), (_scrape_cost(), 8)), "Ledger and scrapes"),
+            Row(8, ((_processor(), 12), (_memory(), 12))),
+        ),
+    )
+
+
+def _figures() -> tuple[tuple[Built, int], ...]:
+    ready = figure(
+        "Ready",
+        "1 once the current month has been loaded: what the readiness probe answers. The least of all exporters.",
+        [Query("min(fal_exporter_ready)")],
+        "none",
+        thresholds=at_least((1, palette.GOOD), base=palette.BAD),
+        no_value="no exporter is scraped",
+    )
+    ready.mappings([said({"1": ("ready", palette.GOOD), "0": ("loading", palette.WARNING)})])
+    return (
+        (ready, 3),
+        (
+            figure(
+                "Snapshot is of",
+                "How long ago the served figures were made, of the exporter that is furthest behind. They are made "
+                "anew every few seconds; if this grows, the exporter has stopped polling.",
+                [Query("time() - min(fal_exporter_snapshot_timestamp_seconds)")],
+                "s",
+                decimals=0,
+                thresholds=at_least((60, palette.WARNING), (300, palette.BAD), base=palette.GOOD),
+            ),
+            3,
+        ),
+        (
+            figure(
+                "Failing sources",
+                "Sources whose last poll failed. They are polled again and again, and what was missed is read later.",
+                [
+                    Query(
+                        f"count({of_accounts('fal_source_up', _SOURCE)} == 0)\n"
+                        f"or vector(0) and on () count(fal_source_up{_ACCOUNT})"
+                    )
+                ],
+                "none",
+                thresholds=at_least((1, palette.BAD), base=palette.GOOD),
+            ),
+            3,
+        ),
+        (
+            figure(
+                "History loaded",
+                "Share of the configured history that has been loaded, of the source that is furthest behind.",
+                [Query(f"min({of_accounts('fal_exporter_history_progress_ratio', _SOURCE)})")],
+                "percentunit",
+                decimals=0,
+                thresholds=at_least((1, palette.GOOD), base=palette.WARNING),
+            ),
+            3,
+        ),
+        (
+            figure(
+                "Charges in the ledger",
+                "Hourly charges that the ledger keeps; older ones are folded into totals.",
+                [Query("sum(fal_exporter_ledger_charges)")],
+                "locale",
+                decimals=0,
+                color=palette.SPEND,
+            ),
+            4,
+        ),
+        (
+            figure(
+                "Counting since",
+                "When the ledger began to count, of the youngest one. If this moves, counters have started at 0 again.",
+                [Query("1000 * max(fal_exporter_ledger_birth_timestamp_seconds)")],
+                "dateTimeFromNow",
+                color=palette.NEUTRAL,
+            ),
+            4,
+        ),
+        (
+            figure(
+                "Folded into __other__",
+                "Label combinations that did not fit below the series limit; their totals are kept, under __other__. "
+                "Raise FAL_EXPORTER_MAX_SERIES or publish fewer labels.",
+                [Query("sum(fal_exporter_series_overflow_total)")],
+                "none",
+                thresholds=at_least((1, palette.WARNING), base=palette.GOOD),
+            ),
+            4,
+        ),
+    )
+
+
+def _sources() -> Built:
+    return rows(
+        "Sources",
+        "Each source by account: whether its last poll succeeded, when the last successful one began, how far its data "
+        "reach, and its polls and failures in the time range.",
+        [
+            Query(of_accounts("fal_source_up", _SOURCE), ref="up"),
+            Query(f"1000 * {of_accounts('fal_exporter_last_poll_success_timestamp_seconds', _SOURCE)}", ref="success"),
+            Query(f"1000 * {of_accounts('fal_data_through_timestamp_seconds', _SOURCE)}", ref="through"),
+            Query(f"sum by (account, source) (increase(fal_exporter_polls_total{_ACCOUNT}[$__range]))", ref="polls"),
+            Query(
+                f"sum by (account, source) (increase(fal_exporter_poll_failures_total{_ACCOUNT}[$__range]))",
+                ref="failures",
+            ),
+        ],
+        {
+            "account": Column("Account"),
+            "source": Column("Source"),
+            "Value #up": Column(
+                "State",
+                width=80,
+                properties=words({"1": ("up", palette.GOOD), "0": ("failing", palette.BAD)}),
+            ),
+            "Value #success": Column("Last success", "dateTimeFromNow", 145),
+            "Value #through": Column("Data through", "dateTimeFromNow", 120),
+            "Value #polls": Column("Polls", "locale", 75, 0),
+            "Value #failures": Column("Failed", "locale", 75, 0, coloured_text((0.5, palette.WARNING))),
+        },
+        sort="Failed",
+    )
+
+
+def _failures() -> Built:
+    return bars(
+        "Failed polls by reason",
+        "Polls that failed in each step of the graph, by reason; the log and the landing page have the whole sentence.",
+        [Query(_happened("fal_exporter_poll_failures_total", "reason"), "{{reason}}", interval="5m")],
+        "none",
+        legend=("sum",),
+        at_right=False,
+    )
+
+
+def _happened(metric: str, by: str, selector: str = _ACCOUNT) -> str:
+    """Return what a counter counted in each step, of the groups that counted anything; 0 where none did."""
+    counted = f"sum by ({by}) (increase({metric}{selector}[$__interval])) > 0"
+    return f'{counted}\nor on () label_replace(0 * sum(fal_exporter_ready), "{by}", "none", "", "")'
+
+
+def _calls() -> Built:
+    return lines(
+        "Calls by status code",
+        "Calls to fal per second, each attempt counted, by HTTP status code; error is where no answer came.",
+        [Query(f"sum by (code) (rate(fal_exporter_api_requests_total{_ACCOUNT}[$__rate_interval]))", "{{code}}")],
+        "reqps",
+        overrides={
+            "200": fixed(palette.GOOD),
+            "429": fixed(palette.WARNING),
+            "500": fixed(palette.BAD),
+            "503": fixed(palette.BAD),
+            "error": fixed("dark-red"),
+        },
+    )
+
+
+def _quantile(metric: str, by: str, quantile: float) -> str:
+    return f"histogram_quantile({quantile}, sum by (le, {by}) (rate({metric}_bucket{_ACCOUNT}[$__rate_interval]))) >= 0"
+
+
+def _latency() -> Built:
+    return lines(
+        "Latency of fal, 95th percentile",
+        "How long a call to fal takes, each attempt by itself, by interface; 95 of 100 calls are faster.",
+        [Query(_quantile("fal_exporter_api_request_duration_seconds", "call", 0.95), "{{call}}", interval="5m")],
+        "s",
+        fill=0,
+    )
+
+
+def _poll_duration() -> Built:
+    return lines(
+        "Duration of a poll, 95th percentile",
+        "How long a poll takes with all its calls and the ledger's work, by source; 95 of 100 polls are faster. While "
+        "history is loaded, polls are long.",
+        [Query(_quantile("fal_exporter_poll_duration_seconds", "source", 0.95), "{{source}}", interval="5m")],
+        "s",
+        fill=0,
+    )
+
+
+def _retries() -> Built:
+    return bars(
+        "Calls tried again",
+        "Calls to fal that were tried again in each step of the graph, by interface.",
+        [Query(_happened("fal_exporter_api_retries_total", "call"), "{{call}}", interval="5m")],
+        "none",
+        legend=(),
+        at_right=False,
+    )
+
+
+def _rejected() -> Built:
+    return bars(
+        "Rows left out",
+        "Rows of fal's answers that were left out because they were malformed, by reason: the sums lack them. None is "
+        "good.",
+        [
+            Query(
+                _happened("fal_exporter_rejected_rows_total", "reason"),
+                "{{reason}}",
+                interval="5m",
+            )
+        ],
+        "none",
+        legend=(),
+        at_right=False,
+    )
+
+
+def _missed() -> Built:
+    return bars(
+        "Missed runs",
+        "Scheduled runs that did not start because the one before was still going or the process was too busy.",
+        [Query(_happened("fal_exporter_missed_runs_total", "job", ""), "{{job}}", interval="5m")],
+        "none",
+        legend=(),
+        at_right=False,
+    )
+
+
+def _series() -> Built:
+    return lines(
+        "Label combinations",
+        "Combinations of charge labels that have been admitted; each is a series of every charge family. The limit is "
+        "FAL_EXPORTER_MAX_SERIES.",
+        [Query("max by (job, instance) (fal_exporter_series)", "{{instance}}")],
+        "locale",
+    )
+
+
+def _scrapes() -> Built:
+    return lines(
+        "Scrapes",
+        "Scrapes answered per second, by format and encoding.",
+        [
+            Query(
+                "sum by (format, encoding) (rate(fal_exporter_scrapes_total[$__rate_interval])) > 0",
+                "{{format}} {{encoding}}",
+            )
+        ],
+        "reqps",
+    )
+
+
+def _scrape_cost() -> Built:
+    panel = lines(
+        "Cost of a scrape",
+        "How long Prometheus took for a scrape, and how many samples it got.",
+        [
+            Query(f"scrape_duration_seconds {_IS_EXPORTER}", "{{instance}}", "duration"),
+            Query(f"scrape_samples_scraped {_IS_EXPORTER}", "{{instance}} samples", "samples"),
+        ],
+        "s",
+        fill=0,
+    )
+    dashed = {"fill": "dash", "dash": [6, 6]}
+    right = {"unit": "short", "custom.axisPlacement": "right", "custom.lineStyle": dashed}
+    panel.override_by_query("samples", properties(right))
+    return panel
+
+
+def _processor() -> Built:
+    return lines(
+        "Processor",
+        "Processor time per second: of the process that serves, and of the one that polls.",
+        [
+            Query(f"rate(process_cpu_seconds_total[$__rate_interval]) {_IS_EXPORTER}", "{{instance}} serves", "serves"),
+            Query(
+                "rate(fal_exporter_collector_process_cpu_seconds_total[$__rate_interval])",
+                "{{instance}} polls",
+                "polls",
+            ),
+        ],
+        "percentunit",
+        fill=0,
+    )
+
+
+def _memory() -> Built:
+    return lines(
+        "Memory",
+        "Resident memory: of the process that serves, and of the one that polls.",
+        [
+            Query(f"process_resident_memory_bytes {_IS_EXPORTER}", "{{instance}} serves", "serves"),
+            Query("fal_exporter_collector_process_resident_memory_bytes", "{{instance}} polls", "polls"),
+        ],
+        "bytes",
+        fill=0,
+    )

@@ -1,0 +1,288 @@
+"""fal / GPU time: machines, what they cost, and whether they are used."""
+
+from source import palette
+from source.frame import Frame, Row
+from source.panels import DOLLARS, DOLLARS_SHORT, SHARE, Built, Query, at_least, bars, colours, figure, stripes
+from source.queries import STACKED_BY, TO, by_day, by_hour, share, total
+from source.tables import Column, bar_cell, coloured_text, rows
+
+TIME = "fal_gpu_time_month_to_date_seconds"
+_LAST_HOUR = "fal_gpu_time_last_hour_seconds"
+_SPEND = "fal_spend_month_to_date_usd"
+_ON_GPUS = 'gpu_class!=""'
+_HOURS = "gpu-hours"
+
+
+def gpu_time() -> Frame:
+    """Return the dashboard of GPU time."""
+    return Frame(
+        uid="fal-gpu-time",
+        title="fal / GPU time",
+        description="GPU time by class and app: how much, at what price an hour, at surge prices or not, and how idle.",
+        stacked_by="gpu_class",
+        rows=(
+            Row(4, _figures()),
+            Row(9, ((_in_use(), 24),)),
+            Row(10, ((_days(), 12), (_cost_by_day(), 12))),
+            Row(9, ((_classes(), 24),), "Prices of an hour"),
+            Row(13, ((_apps(), 24),)),
+            Row(10, ((_a_day(), 12), (_idle(), 12)), "Are the machines used?"),
+        ),
+    )
+
+
+def _price(by: list[str], *also: str) -> str:
+    """Return what an hour of a GPU has cost on average this month."""
+    return f"3600 * {share(total(_SPEND, by, _ON_GPUS, *also), total(TIME, by, *also))}"
+
+
+def _figures() -> tuple[tuple[Built, int], ...]:
+    surge = share(total("fal_gpu_time_surge_month_to_date_seconds"), total(TIME))
+    surge_cost = share(total("fal_spend_surge_month_to_date_usd", (), _ON_GPUS), total(_SPEND, (), _ON_GPUS))
+    return (
+        (
+            figure(
+                "GPU-hours",
+                "GPU time billed since the start of the month in the exporter's time zone, exact and with all "
+                "corrections; an hour of a machine with 8 GPUs is 8. Some minutes late.",
+                [Query(f"{total(TIME)} / 3600")],
+                "locale",
+                decimals=0,
+                color=palette.SPEND,
+            ),
+            4,
+        ),
+        (
+            figure(
+                "Cost",
+                "Spend on machines with a GPU since the start of the month, after discounts.",
+                [Query(total(_SPEND, (), _ON_GPUS))],
+                DOLLARS,
+                decimals=2,
+                color=palette.SPEND,
+            ),
+            4,
+        ),
+        (
+            figure(
+                "GPUs in use",
+                "GPU-seconds of the last complete UTC hour by the seconds of an hour: how many GPUs were billed on "
+                "average. May still grow as late charges arrive.",
+                [Query(f"{total(_LAST_HOUR)} / 3600")],
+                "none",
+                decimals=1,
+                color=palette.SPEND,
+            ),
+            4,
+        ),
+        (
+            figure(
+                "Per GPU-hour",
+                "Month-to-date spend by month-to-date GPU-hours: what an hour of a GPU has cost on average, discounts "
+                "and surge prices included.",
+                [Query(_price([]))],
+                DOLLARS_SHORT,
+                decimals=2,
+                color=palette.SPEND,
+            ),
+            4,
+        ),
+        (
+            figure(
+                "Surge",
+                "The share of this month's GPU time, and of its cost, that was charged at surge prices. Only sources "
+                "that tell surge apart are in it.",
+                [Query(surge, "of time", "time"), Query(surge_cost, "of cost", "cost")],
+                SHARE,
+                decimals=1,
+                names=True,
+                thresholds=at_least((0.2, palette.WARNING), (0.5, palette.BAD), base=palette.GOOD),
+            ),
+            4,
+        ),
+        (
+            figure(
+                "Idle-looking",
+                "Apps that, in each of the last 24 complete hours, burnt at least nine tenths of their mean hour: "
+                "machines that are kept warm round the clock rather than used. None is good.",
+                [Query(f"count({_flatness(_APP)} > 0.9) or vector(0) and on () {total(TIME)}")],
+                "none",
+                thresholds=at_least((1, palette.WARNING), base=palette.GOOD),
+            ),
+            4,
+        ),
+    )
+
+
+_APP = ["app"]
+
+
+def _day(function: str, by: list[str]) -> str:
+    """Return a function over the last 24 complete hours, each as it was known at the end of the hour after it."""
+    matcher = 'app!="",gpu_class!=""' if "app" in by else _ON_GPUS
+    return f"{function}((\n  {total(_LAST_HOUR, by, matcher, at='offset 5m')}\n)[23h30m:1h])"
+
+
+def _flatness(by: list[str]) -> str:
+    return share(_day("min_over_time", by), _day("avg_over_time", by))
+
+
+def _in_use() -> Built:
+    panel = bars(
+        "GPUs in use, last two days",
+        "GPU-seconds of each UTC hour by the seconds of an hour: how many GPUs were billed on average. An hour is "
+        "shown as it was known at the end of the hour after it, the last one as known now. Choose a fixed time range "
+        "to see other days.",
+        [Query(f"{by_hour(STACKED_BY, _LAST_HOUR, '', TIME)}\n/ 3600", "{{name}}", interval="1h")],
+        "none",
+        overrides=colours(palette.NAMES),
+        legend=("mean", "max"),
+    )
+    return panel.time_from("48h").hide_time_override(hide_time_override=True)
+
+
+def _days() -> Built:
+    return bars(
+        "GPU-hours by day",
+        "What each day added to the month's GPU time, in days of your browser's time zone, on the day on which it "
+        "became known; the last bar is today so far.",
+        [Query(f"{by_day(STACKED_BY, TIME)}\n/ 3600", "{{name}}", interval="1d")],
+        "locale",
+        overrides=colours(palette.NAMES),
+        legend=(),
+        at_right=False,
+    )
+
+
+def _cost_by_day() -> Built:
+    return bars(
+        "Cost of machines with a GPU, by day",
+        "What each day added to the month's spend on machines with a GPU, after discounts; otherwise as GPU-hours by "
+        "day.",
+        [Query(by_day(STACKED_BY, _SPEND, _ON_GPUS), "{{name}}", interval="1d")],
+        DOLLARS_SHORT,
+        overrides=colours(palette.NAMES),
+        legend=(),
+        at_right=False,
+    )
+
+
+def _list_price(by: list[str]) -> str:
+    prices = (
+        f'fal_unit_price_usd{{account=~"$account",product=~"$product",app=~"$app",gpu_class=~"$gpu_class",{_MACHINES}}}'
+    )
+    return f"3600 * min by ({', '.join(by)}) ({prices})"
+
+
+_MACHINES = 'gpu_class!="",unit="second",product="serverless"'
+
+
+def _classes() -> Built:
+    by = ["gpu_class"]
+    return rows(
+        "By GPU class",
+        "Month to date: GPU-hours, cost, and what a GPU-hour has cost on average beside the lowest list price of the "
+        "class on serverless. Paid is below list by discounts and above it by surge prices. GPUs in use is the mean "
+        "of the last complete hour.",
+        [
+            Query(f"{total(TIME, by, _ON_GPUS)} / 3600", ref="hours"),
+            Query(total(_SPEND, by, _ON_GPUS), ref="cost"),
+            Query(_price(by), ref="paid"),
+            Query(_list_price(by), ref="list"),
+            Query(share(total(_SURGE, by, _ON_GPUS), total(TIME, by, _ON_GPUS)), ref="surge"),
+            Query(f"{total(_LAST_HOUR, by, _ON_GPUS)} / 3600", ref="now"),
+        ],
+        {"gpu_class": Column("GPU class"), **_COLUMNS},
+        key="gpu_class",
+        sort="Cost",
+        no_value="no GPU time yet",
+    )
+
+
+_SURGE = "fal_gpu_time_surge_month_to_date_seconds"
+_COLUMNS = {
+    "Value #hours": Column("GPU-hours", "locale", 130, 0),
+    "Value #cost": Column("Cost", DOLLARS, 150, 2),
+    "Value #paid": Column("Paid for a GPU-hour", DOLLARS, 170, 2),
+    "Value #list": Column("List price", DOLLARS, 130, 2),
+    "Value #surge": Column(
+        "At surge prices", SHARE, 190, 0, bar_cell() | {"color": {"mode": "fixed", "fixedColor": "orange"}}
+    ),
+    "Value #now": Column("GPUs in use", "none", 130, 1),
+}
+
+
+def _apps() -> Built:
+    by = ["app"]
+    matcher = 'app!="",gpu_class!=""'
+    ranked = f"topk(15, {total(TIME, by, matcher, at=f'@ {TO}')})"
+
+    def of_ranked(expression: str) -> str:
+        return f"({expression})\nand on (app)\n{ranked}"
+
+    return rows(
+        "By app",
+        "The fifteen apps of the most GPU time this month; columns as by GPU class. Flatness is the lowest of the "
+        "last 24 complete hours by their mean: near 100 % the machines run round the clock and are perhaps idle at "
+        "night.",
+        [
+            Query(f"{ranked} / 3600", ref="hours"),
+            Query(of_ranked(total(_SPEND, by, matcher)), ref="cost"),
+            Query(of_ranked(_price(by, 'app!=""')), ref="paid"),
+            Query(of_ranked(_list_price(by)), ref="list"),
+            Query(of_ranked(share(total(_SURGE, by, matcher), total(TIME, by, matcher))), ref="surge"),
+            Query(of_ranked(f"{total(_LAST_HOUR, by, matcher)} / 3600"), ref="now"),
+            Query(of_ranked(_flatness(by)), ref="flatness"),
+        ],
+        {
+            "app": Column("App"),
+            **_COLUMNS,
+            "Value #flatness": Column(
+                "Flatness", SHARE, 90, 0, coloured_text((0.7, palette.WARNING), (0.9, palette.BAD))
+            ),
+        },
+        key="app",
+        sort="Cost",
+        no_value="no GPU time of an app yet",
+    )
+
+
+def _a_day() -> Built:
+    hour = total(_LAST_HOUR, ["gpu_class"], _ON_GPUS, at="offset 5m")
+    day = total(_LAST_HOUR, ["gpu_class"], _ON_GPUS, at="offset 5m")
+    peak = f"max_over_time(({day})[23h30m:1h] @ {TO})"
+    return stripes(
+        "Utilisation of a day",
+        "Each of the last 24 complete hours, by GPU class: GPUs in use against the busiest of these hours. Dark "
+        "stripes are hours in which the class was hardly used.",
+        [Query(f"{hour}\n/ on (gpu_class) ({peak} > 0)", "{{gpu_class}}", interval="1h")],
+    )
+
+
+def _idle() -> Built:
+    flatness = _flatness(_APP)
+    return rows(
+        "Apps that look idle",
+        "The ten flattest apps of the last 24 complete hours: GPUs in use at their lowest hour, on average and at "
+        "their peak. Where the lowest is close to the mean, machines are kept warm whether anybody asks or not: look "
+        "at the app's minimum concurrency. A mean below a tenth of a GPU is left out.",
+        [
+            Query(f"topk(10, ({flatness}) and ({_day('avg_over_time', _APP)}) > 360)", ref="flatness"),
+            *(
+                Query(f"{_day(function, _APP)} / 3600", ref=ref)
+                for function, ref in (("min_over_time", "low"), ("avg_over_time", "mean"), ("max_over_time", "peak"))
+            ),
+        ],
+        {
+            "app": Column("App"),
+            "Value #low": Column("Lowest", "none", 75, 1),
+            "Value #mean": Column("Mean", "none", 75, 1),
+            "Value #peak": Column("Peak", "none", 75, 1),
+            "Value #flatness": Column(
+                "Flatness", SHARE, 90, 0, coloured_text((0.7, palette.WARNING), (0.9, palette.BAD))
+            ),
+        },
+        key="app",
+        sort="Flatness",
+        no_value="no GPU time of an app in the last day",
+    )

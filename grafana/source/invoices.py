@@ -1,0 +1,256 @@
+"""fal / Invoices and reconciliation: does the ledger agree with what fal bills?"""
+
+from grafana_foundation_sdk.models.common import VisibilityMode
+
+from source import palette
+from source.frame import Frame, Row, whenever
+from source.panels import DOLLARS, DOLLARS_SHORT, Built, Query, at_least, bars, figure, fixed, lines
+from source.queries import of_accounts, whole
+from source.tables import Column, coloured_text, rows, words
+
+_STATUSES = {
+    "draft": ("draft", palette.NEUTRAL),
+    "open": ("open", palette.WARNING),
+    "paid": ("paid", palette.GOOD),
+    "void": ("void", palette.NEUTRAL),
+}
+_PERIODS = {"current_month": ("this month", palette.NEUTRAL), "last_month": ("last month", palette.NEUTRAL)}
+_AGAINST = {
+    "invoice": ("invoice", palette.NEUTRAL),
+    "focus_invoice": ("FOCUS, invoiced", palette.NEUTRAL),
+    "focus_estimate": ("FOCUS, estimated", palette.NEUTRAL),
+}
+_INVOICE = ("account", "invoice", "status")
+_COMPARED = ("account", "against", "period")
+_SOURCE = ("account", "source")
+
+
+def invoices() -> Frame:
+    """Return the dashboard of invoices."""
+    return Frame(
+        uid="fal-invoices",
+        title="fal / Invoices and reconciliation",
+        description="Invoices, the ledger held against them and against FOCUS, and what fal changed afterwards.",
+        labels=("account",),
+        annotations=(
+            whenever(
+                "Restatements",
+                palette.FORECAST,
+                'sum by (account, direction) (increase(fal_restated_usd_total{account=~"$account"}[1h])) > 100',
+                title="fal restated complete hours",
+                text="{{account}}: more than $100 {{direction}} within an hour",
+            ),
+        ),
+        rows=(
+            Row(4, _figures()),
+            Row(10, ((_list(), 12), (_comparison(), 12))),
+            Row(8, ((_billed(), 12), (_drift(), 12)), "What explains a difference"),
+            Row(9, ((_restatements(), 12), (_settled(), 12)), "What fal changed afterwards"),
+        ),
+    )
+
+
+def _figures() -> tuple[tuple[Built, int], ...]:
+    open_ones = of_accounts("fal_invoice_total_usd", _INVOICE, 'status="open"')
+    overdue = f"{open_ones}\nand ({of_accounts('fal_invoice_due_timestamp_seconds', _INVOICE)} < time())"
+    there_are_invoices = f"and on () count({of_accounts('fal_invoice_total_usd', _INVOICE)})"
+    return (
+        (
+            figure(
+                "Last month",
+                "The ledger's spend of the whole previous month in the exporter's time zone, with all corrections "
+                "known so far. Settled some days into the month; fal's own months are months of UTC.",
+                [Query(whole("fal_spend_last_month_usd"))],
+                DOLLARS,
+                decimals=2,
+                color=palette.SPEND,
+            ),
+            6,
+        ),
+        (
+            figure(
+                "Largest difference, last month",
+                "Of the comparisons of the last UTC month, the one that is furthest off: the ledger less what fal "
+                "bills as usage. Above 0 fal bills less than it has reported, below 0 more. Compared every six hours.",
+                [
+                    Query(
+                        "topk(1, abs("
+                        + of_accounts("fal_reconciliation_difference_usd", _COMPARED, 'period="last_month"')
+                        + "))"
+                    )
+                ],
+                DOLLARS,
+                decimals=2,
+                thresholds=at_least((1, palette.WARNING), (100, palette.BAD), base=palette.GOOD),
+                no_value="not compared yet",
+            ),
+            6,
+        ),
+        (
+            figure(
+                "To be paid",
+                "The total of all open invoices, as fal states it. Polled every six hours.",
+                [Query(f"sum({open_ones}) or vector(0) {there_are_invoices}")],
+                DOLLARS,
+                decimals=2,
+                color=palette.SPEND,
+                no_value="no invoices yet",
+            ),
+            4,
+        ),
+        (
+            figure(
+                "Overdue",
+                "The total of the open invoices whose due date has passed.",
+                [Query(f"sum({overdue}) or vector(0) {there_are_invoices}")],
+                DOLLARS,
+                decimals=2,
+                thresholds=at_least((0.01, palette.BAD), base=palette.GOOD),
+                no_value="no invoices yet",
+            ),
+            4,
+        ),
+        (
+            figure(
+                "Counters ahead",
+                "By how much fal_spend_usd_total is ahead of the truth, after fal took money back; the counters stand "
+                "still until new charges have caught up. The gauges are right all the time.",
+                [Query(whole("fal_counter_pending_usd"))],
+                DOLLARS_SHORT,
+                decimals=2,
+                thresholds=at_least((1, palette.WARNING), base=palette.GOOD),
+            ),
+            4,
+        ),
+    )
+
+
+def _list() -> Built:
+    return rows(
+        "Invoices",
+        "Every invoice that fal tells of, with its present status; a draft is the running month's and grows. Polled "
+        "every six hours.",
+        [
+            Query(f"topk(60, {of_accounts('fal_invoice_total_usd', _INVOICE)})", ref="total"),
+            Query(f"1000 * {of_accounts('fal_invoice_due_timestamp_seconds', _INVOICE)}", ref="due"),
+        ],
+        {
+            "invoice": Column("Invoice"),
+            "account": Column("Account"),
+            "status": Column("Status", width=90, properties=words(_STATUSES)),
+            "Value #total": Column("Total", DOLLARS, 140, 2),
+            "Value #due": Column("Due", "dateTimeFromNow", 150),
+        },
+        sort="Invoice",
+        no_value="no invoices yet",
+    )
+
+
+def _comparison() -> Built:
+    difference = of_accounts("fal_reconciliation_difference_usd", _COMPARED)
+    return rows(
+        "The ledger against what fal bills",
+        "The ledger's UTC month less what fal bills as usage of the same hours, before credits and taxes, by what it "
+        "was held against; never add them up. Above 0 fal bills less than it has reported, below 0 more, as with "
+        "compute machines, which the sources models and serverless do not tell. Compared every six hours.",
+        [
+            Query(f"topk(60, {difference}) or bottomk(60, {difference})", ref="difference"),
+            Query(f"1000 * {of_accounts('fal_reconciliation_timestamp_seconds', _COMPARED)}", ref="when"),
+        ],
+        {
+            "account": Column("Account"),
+            "period": Column("Month", width=110, properties=words(_PERIODS)),
+            "against": Column("Against", properties=words(_AGAINST)),
+            "Value #difference": Column(
+                "Difference",
+                DOLLARS,
+                130,
+                2,
+                coloured_text(
+                    (-100, palette.WARNING),
+                    (-1, palette.GOOD),
+                    (1, palette.WARNING),
+                    (100, palette.BAD),
+                    base=palette.BAD,
+                ),
+            ),
+            "Value #when": Column("Compared", "dateTimeFromNow", 150),
+        },
+        sort="Month",
+        no_value="not compared yet",
+    )
+
+
+def _billed() -> Built:
+    labels = ("account", "charge_category", "period")
+
+    def month(period: str) -> str:
+        return of_accounts("fal_focus_billed_usd", labels[:2], f'period="{period}"') + " != 0"
+
+    return rows(
+        "What fal bills, by category (FOCUS)",
+        "fal's FOCUS report by charge category, of the invoice where there is one, else of the estimate. Usage is "
+        "what the ledger is held against; purchases, credits, taxes, adjustments and corrections are what an invoice "
+        "has besides. The sum of them is what is to be paid. Enterprise accounts only.",
+        [Query(month("last_month"), ref="last"), Query(month("current_month"), ref="current")],
+        {
+            "account": Column("Account"),
+            "charge_category": Column("Category"),
+            "Value #last": Column("Last month", DOLLARS, 150, 2),
+            "Value #current": Column("This month", DOLLARS, 150, 2),
+        },
+        no_value="no FOCUS report",
+    )
+
+
+def _drift() -> Built:
+    panel = lines(
+        "Difference over time",
+        "The ledger less what fal bills, as of each comparison. A line that leaves 0 and comes back was late data; "
+        "one that stays away is a difference to ask fal about.",
+        [Query(of_accounts("fal_reconciliation_difference_usd", _COMPARED), "{{account}}, {{period}}, {{against}}")],
+        DOLLARS_SHORT,
+        fill=0,
+    )
+    return panel.show_points(VisibilityMode.AUTO)
+
+
+def _restatements() -> Built:
+    def restated(direction: str) -> str:
+        series = f'fal_restated_usd_total{{account=~"$account",direction="{direction}"}}'
+        return f"sum by (account) (increase({series}[$__interval]))"
+
+    return bars(
+        "Restated by fal",
+        "US dollars by which fal changed hours that had been published as complete, when the exporter learnt of it: "
+        "added above the line, taken back below it. Late charges of the last hours are most of it and are normal.",
+        [
+            Query(f"sum({restated('up')})", "added", "up", interval="1h"),
+            Query(f"-sum({restated('down')})", "taken back", "down", interval="1h"),
+        ],
+        DOLLARS_SHORT,
+        overrides={"added": fixed(palette.WARNING), "taken back": fixed(palette.GOOD)},
+        legend=(),
+        at_right=False,
+    )
+
+
+def _settled() -> Built:
+    return rows(
+        "How far the data reach",
+        "By source: the end of the last hour that is known, and of the last hour that was read again two days after "
+        "it ended, before which no change is expected. What lies between is provisional. Hours changed counts how "
+        "often fal changed a complete hour, since the ledger began.",
+        [
+            Query(f"1000 * {of_accounts('fal_data_through_timestamp_seconds', _SOURCE)}", ref="through"),
+            Query(f"1000 * {of_accounts('fal_settled_through_timestamp_seconds', _SOURCE)}", ref="settled"),
+            Query(of_accounts("fal_restated_hours_total", _SOURCE), ref="hours"),
+        ],
+        {
+            "account": Column("Account"),
+            "source": Column("Source"),
+            "Value #through": Column("Data through", "dateTimeFromNow", 150),
+            "Value #settled": Column("Settled through", "dateTimeFromNow", 150),
+            "Value #hours": Column("Hours changed", "locale", 130, 0),
+        },
+    )

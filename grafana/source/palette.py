@@ -1,0 +1,30 @@
+"""Colours by meaning; all are Grafana's own names, which suit the dark and the light theme."""
+
+GOOD, WARNING, BAD, NEUTRAL = "green", "orange", "red", "text"
+
+GOOD_TINT, NO_DATA_TINT = "rgba(86, 166, 75, 0.16)", "rgba(140, 150, 165, 0.16)"
+"""Of a whole tile that needs no attention."""
+
+SPEND = "blue"
+FORECAST = "purple"
+LIMIT = "red"
+PRODUCTS = {"model_apis": "blue", "serverless": "purple", "compute": "orange"}
+"""fal's product lines, the same on every dashboard."""
+
+GPU_CLASSES = {
+    "H100": "green",
+    "H200": "dark-green",
+    "B200": "blue",
+    "B300": "dark-blue",
+    "A100": "purple",
+    "A6000": "yellow",
+}
+"""The GPU classes of fal's price list; others take the next colour of the palette."""
+
+NAMES = (
+    PRODUCTS
+    | GPU_CLASSES
+    | {"all others": "#8E9AAB"}
+    | {f"without {label}": "#5F6B7C" for label in ("team", "product", "model", "app", "gpu_class")}
+)
+"""The colours of groups by their names, greys where they have none of their own."""

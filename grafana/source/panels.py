@@ -1,0 +1,251 @@
+"""Panels in the one style of all dashboards."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from grafana_foundation_sdk.builders import (
+    common,
+    dashboard,
+    prometheus,
+    stat,
+    statushistory,
+    timeseries,
+)
+from grafana_foundation_sdk.builders.dashboard import ThresholdsConfig
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.models import common as common_models
+from grafana_foundation_sdk.models import dashboard as models
+
+from source import palette
+
+DATA_SOURCE = common_models.DataSourceRef(type_val="prometheus", uid="${datasource}")
+NO_DATA = "no data yet"
+
+DOLLARS = "currency:financial:$"
+"""Written out in full, for figures that are read."""
+DOLLARS_SHORT = "currencyUSD"
+"""$367K or $0.0004, for axes and prices."""
+SHARE = "percentunit"
+
+_LEAST = -1e12
+"""Below every value that is shown."""
+
+Built = Builder[models.Panel]
+
+
+@dataclass(frozen=True)
+class Query:
+    """A query of a panel.
+
+    Attributes:
+        expression: PromQL.
+        name: how its series are called in the legend; label names in double braces.
+        ref: its letter or word, by which overrides and transformations find it.
+        interval: the least step, such as 1h; empty for whatever the width asks.
+    """
+
+    expression: str
+    name: str = ""
+    ref: str = "A"
+    interval: str = ""
+
+
+def at_least(*steps: tuple[float, str], base: str = palette.NEUTRAL) -> ThresholdsConfig:
+    """Return colours for values from a number on, in ascending order; `base` is that of all below, not of no data."""
+    below = [] if base == palette.NEUTRAL else [models.Threshold(_LEAST, base)]
+    above = [models.Threshold(value, color) for value, color in steps]
+    return (
+        ThresholdsConfig()
+        .mode(models.ThresholdsMode.ABSOLUTE)
+        .steps([models.Threshold(value=None, color=palette.NEUTRAL), *below, *above])
+    )
+
+
+def fixed(color: str) -> dict[str, object]:
+    """Return the option of a field that has one colour."""
+    return {"color": {"mode": "fixed", "fixedColor": color}}
+
+
+def colours(names: Mapping[str, str]) -> dict[str, dict[str, object]]:
+    """Return the overrides that give series of these names these colours."""
+    return {name: fixed(color) for name, color in names.items()}
+
+
+def figure(
+    title: str,
+    description: str,
+    queries: Sequence[Query],
+    unit: str,
+    *,
+    thresholds: ThresholdsConfig | None = None,
+    decimals: int | None = None,
+    color: str = palette.NEUTRAL,
+    background: bool = False,
+    names: bool = False,
+    size: int = 0,
+    no_value: str = NO_DATA,
+) -> stat.Panel:
+    """Return one large number, or a few side by side.
+
+    The number has the colour of its threshold or, without thresholds, `color`, which fills the tile where `background`
+    is set. With `names` each number has its series' name above it. `size` is in pixels, 0 for what fits.
+    """
+    panel = (
+        stat.Panel()
+        .title(title)
+        .description(description)
+        .datasource(DATA_SOURCE)
+        .unit(unit)
+        .no_value(no_value)
+        .color_mode(
+            common_models.BigValueColorMode.BACKGROUND_SOLID if background else common_models.BigValueColorMode.VALUE
+        )
+        .graph_mode(common_models.BigValueGraphMode.NONE)
+        .justify_mode(common_models.BigValueJustifyMode.AUTO)
+        .text_mode(common_models.BigValueTextMode.VALUE_AND_NAME if names else common_models.BigValueTextMode.VALUE)
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+        .orientation(common_models.VizOrientation.VERTICAL if names else common_models.VizOrientation.AUTO)
+    )
+    if thresholds is None:
+        panel.color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.FIXED).fixed_color(color))
+    else:
+        panel.color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.THRESHOLDS)).thresholds(thresholds)
+    if decimals is not None:
+        panel.decimals(decimals)
+    if size:
+        panel.text(common.VizTextDisplayOptions().value_size(size))
+    for query in queries:
+        panel.with_target(target_of(query).instant())
+    return panel
+
+
+def lines(
+    title: str,
+    description: str,
+    queries: Sequence[Query],
+    unit: str,
+    *,
+    overrides: Mapping[str, Mapping[str, object]] | None = None,
+    legend: Sequence[str] = (),
+    fill: int = 8,
+    at_right: bool = False,
+) -> timeseries.Panel:
+    """Return lines over time.
+
+    The legend shows the calculations of `legend` in columns, such as `lastNotNull`; without, it is a list of names.
+    `fill` is the opacity in percent of the area below each line.
+    """
+    shown = (
+        common.VizLegendOptions()
+        .show_legend(show_legend=True)
+        .placement(common_models.LegendPlacement.RIGHT if at_right else common_models.LegendPlacement.BOTTOM)
+        .display_mode(common_models.LegendDisplayMode.TABLE if legend else common_models.LegendDisplayMode.LIST)
+        .calcs(list(legend))
+    )
+    if legend:
+        shown.sort_by({"mean": "Mean", "sum": "Total", "max": "Max"}.get(legend[0], "Last *")).sort_desc(sort_desc=True)
+    panel = (
+        timeseries.Panel()
+        .title(title)
+        .description(description)
+        .datasource(DATA_SOURCE)
+        .unit(unit)
+        .no_value(NO_DATA)
+        .color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.PALETTE_CLASSIC))
+        .line_width(2)
+        .fill_opacity(fill)
+        .show_points(common_models.VisibilityMode.NEVER)
+        .span_nulls(3_600_000)
+        .axis_border_show(axis_border_show=False)
+        .legend(shown)
+        .tooltip(
+            common.VizTooltipOptions()
+            .mode(common_models.TooltipDisplayMode.MULTI)
+            .sort(common_models.SortOrder.DESCENDING)
+        )
+    )
+    for query in queries:
+        panel.with_target(target_of(query).range())
+    for name, options in (overrides or {}).items():
+        panel.override_by_name(name, properties(options))
+    return panel
+
+
+def bars(
+    title: str,
+    description: str,
+    queries: Sequence[Query],
+    unit: str,
+    *,
+    overrides: Mapping[str, Mapping[str, object]] | None = None,
+    legend: Sequence[str] = ("sum",),
+    at_right: bool = True,
+) -> timeseries.Panel:
+    """Return stacked bars over time; a bar stands to the right of its time, which is the start of its hour or day."""
+    panel = lines(title, description, queries, unit, overrides=overrides, legend=legend, at_right=at_right)
+    return (
+        panel.draw_style(common_models.GraphDrawStyle.BARS)
+        .bar_alignment(common_models.BarAlignment.AFTER)
+        .bar_width_factor(0.86)
+        .axis_soft_min(0)
+        .line_width(0)
+        .fill_opacity(82)
+        .stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL).group("A"))
+    )
+
+
+def stripes(title: str, description: str, queries: Sequence[Query]) -> statushistory.Panel:
+    """Return a stripe for each series, of the last day's hours, dark to bright by values from 0 to 1."""
+    panel = (
+        statushistory.Panel()
+        .title(title)
+        .description(description)
+        .datasource(DATA_SOURCE)
+        .unit(SHARE)
+        .decimals(0)
+        .min(0)
+        .max(1)
+        .no_value(NO_DATA)
+        .color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.CONTINUOUS_BLUES))
+        .show_value(common_models.VisibilityMode.NEVER)
+        .row_height(0.85)
+        .col_width(0.94)
+        .line_width(0)
+        .fill_opacity(90)
+        .legend(
+            common.VizLegendOptions()
+            .show_legend(show_legend=False)
+            .display_mode(common_models.LegendDisplayMode.LIST)
+            .placement(common_models.LegendPlacement.BOTTOM)
+        )
+        .time_from("24h")
+        .hide_time_override(hide_time_override=True)
+    )
+    for query in queries:
+        panel.with_target(target_of(query).range())
+    return panel
+
+
+def said(texts: Mapping[str, tuple[str, str]]) -> models.ValueMap:
+    """Return the mapping of values to a text in a colour."""
+    return models.ValueMap(
+        {
+            value: models.ValueMappingResult(text=text, color=color, index=place)
+            for place, (value, (text, color)) in enumerate(texts.items())
+        }
+    )
+
+
+def target_of(query: Query) -> prometheus.Dataquery:
+    """Return a query as a panel takes it."""
+    target = prometheus.Dataquery().datasource(DATA_SOURCE).expr(query.expression).ref_id(query.ref)
+    if query.name:
+        target.legend_format(query.name)
+    if query.interval:
+        target.interval(query.interval)
+    return target
+
+
+def properties(options: Mapping[str, object]) -> list[models.DynamicConfigValue]:
+    """Return options of a field, by their names in Grafana, as an override takes them."""
+    return [models.DynamicConfigValue(id_val=name, value=value) for name, value in options.items()]

@@ -1,0 +1,214 @@
+"""What must hold of every rendered Kubernetes object, however it was rendered."""
+
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import yaml
+from cloudcoil.models.prometheus_operator.v1 import PrometheusRule, ServiceMonitor
+from kubernetes_validate import utils
+
+from exporter.settings.model import Settings
+from exporter.web.asgi import ROUTES
+
+Manifest = dict[str, Any]
+
+OLDEST = "1.28"
+VERSIONS = [version for version in utils.all_versions() if utils.major_minor(version) >= utils.major_minor(OLDEST)]
+_OPERATOR = {"ServiceMonitor": ServiceMonitor, "PrometheusRule": PrometheusRule}
+_GATEWAY = {"HTTPRoute"}
+_RESTRICTED_VOLUMES = {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret", "downwardAPI", "csi"}
+
+
+def read(text: str) -> list[Manifest]:
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def named(manifests: Iterable[Manifest], kind: str) -> list[Manifest]:
+    return [it for it in manifests if it["kind"] == kind]
+
+
+def pods(manifests: Iterable[Manifest]) -> Iterator[Manifest]:
+    """Yield the pod templates; the names of claimed volumes are added to the volumes, as the controller does."""
+    for it in manifests:
+        if it["kind"] in {"StatefulSet", "Deployment"}:
+            template = it["spec"]["template"]
+            claims = [{"name": claim["metadata"]["name"]} for claim in it["spec"].get("volumeClaimTemplates", ())]
+            volumes = template["spec"].get("volumes", []) + claims
+            yield template | {"spec": template["spec"] | {"volumes": volumes}}
+
+
+def exporters(manifests: Iterable[Manifest]) -> Iterator[tuple[Manifest, Manifest]]:
+    """Yield each exporter's pod and container."""
+    for pod in pods(manifests):
+        yield from ((pod, it) for it in pod["spec"]["containers"] if it["name"] == "fal-exporter")
+
+
+def assert_valid(manifests: Iterable[Manifest]) -> None:
+    """Validate strictly, in every version of Kubernetes; the operator's objects against their models."""
+    for manifest in manifests:
+        kind = manifest["kind"]
+        if model := _OPERATOR.get(kind):
+            dumped = model.model_validate(manifest).model_dump(mode="json", by_alias=True, exclude_unset=True)
+            # The models ignore what they do not know; the operator's schema would refuse it.
+            assert dumped == manifest
+        elif kind not in _GATEWAY:
+            _assert_valid(json.dumps(manifest, sort_keys=True))
+
+
+_read_schema = cache(utils.schema_contents)
+
+
+@cache
+def _assert_valid(manifest: str) -> None:
+    # Else it reads megabytes of JSON again for each object.
+    with patch.object(utils, "schema_contents", _read_schema):
+        for version in VERSIONS:
+            utils.validate(json.loads(manifest), version, strict=True)
+
+
+def violations(pod: Manifest) -> list[str]:
+    """Return how a pod breaks the pod security standard "restricted", version 1.37."""
+    spec = pod["spec"]
+    found = [name for name in ("hostNetwork", "hostPID", "hostIPC") if spec.get(name)]
+    found += [f"volume {it['name']}" for it in spec["volumes"] if not it.keys() - {"name"} <= _RESTRICTED_VOLUMES]
+    context = spec.get("securityContext", {})
+    found += ["sysctls"] if context.get("sysctls") else []
+    for container in [*spec["containers"], *spec.get("initContainers", ())]:
+        own = container.get("securityContext", {})
+        both = context | own
+        capabilities = own.get("capabilities", {})
+        wrong = {
+            "runAsNonRoot": both.get("runAsNonRoot") is not True,
+            "runAsUser": both.get("runAsUser") == 0,
+            "seccompProfile": both.get("seccompProfile", {}).get("type") not in {"RuntimeDefault", "Localhost"},
+            "allowPrivilegeEscalation": own.get("allowPrivilegeEscalation") is not False,
+            "privileged": bool(own.get("privileged")),
+            "procMount": own.get("procMount", "Default") != "Default",
+            "capabilities": "ALL" not in capabilities.get("drop", ())
+            or not set(capabilities.get("add", ())) <= {"NET_BIND_SERVICE"},
+            "seLinuxOptions": "seLinuxOptions" in both,
+            "hostPort": any("hostPort" in port for port in container.get("ports", ())),
+        }
+        found += [f"{container['name']}: {name}" for name, is_wrong in wrong.items() if is_wrong]
+    return found
+
+
+def assert_hardened(manifests: Iterable[Manifest]) -> None:
+    """Beyond "restricted": a read-only root, a numeric user, no token of the API, bounded memory."""
+    for pod in pods(manifests):
+        assert violations(pod) == []
+        assert pod["spec"]["securityContext"]["runAsUser"] == 65532
+        assert pod["spec"]["automountServiceAccountToken"] is False
+        for container in pod["spec"]["containers"]:
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True
+            assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
+            assert "memory" in container["resources"]["limits"]
+    for account in named(manifests, "ServiceAccount"):
+        assert account["automountServiceAccountToken"] is False
+
+
+def assert_joined(manifests: list[Manifest]) -> None:
+    """Everything that refers to something finds it: selectors, ports, probes, volumes, accounts, claims."""
+    accounts = {it["metadata"]["name"] for it in named(manifests, "ServiceAccount")}
+    for pod, container in exporters(manifests):
+        _container_fits_the_code(pod, container)
+        assert pod["spec"].get("serviceAccountName", "default") in accounts | {"default"}
+        labels = pod["metadata"]["labels"]
+        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+        for service in named(manifests, "Service"):
+            assert service["spec"]["selector"].items() <= labels.items()
+            assert {it["targetPort"]: it["port"] for it in service["spec"]["ports"]} == ports
+        for policy in named(manifests, "NetworkPolicy"):
+            assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+            assert set(policy["spec"]["policyTypes"]) == {"Ingress", "Egress"}
+            assert all(rule["from"] for rule in policy["spec"]["ingress"])
+            assert {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]} == ports.keys()
+        for budget in named(manifests, "PodDisruptionBudget"):
+            assert budget["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    for workload in (*named(manifests, "StatefulSet"), *named(manifests, "Deployment")):
+        assert workload["spec"]["replicas"] == 1
+        labels = workload["spec"]["template"]["metadata"]["labels"]
+        assert workload["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    _traffic_arrives(manifests)
+
+
+def _container_fits_the_code(pod: Manifest, container: Manifest) -> None:
+    main, *others = container["ports"]
+    assert main["containerPort"] == Settings.model_fields["listen"].default.port
+    assert [it["containerPort"] for it in others] in ([], [Settings.model_fields["mcp_listen"].default.port])
+    for probe in {"startupProbe", "livenessProbe", "readinessProbe"} & container.keys():
+        assert container[probe]["httpGet"]["path"] in ROUTES
+        assert container[probe]["httpGet"]["port"] == main["name"]
+    assert {it["name"] for it in container["volumeMounts"]} == {it["name"] for it in pod["spec"]["volumes"]}
+    annotations = pod["metadata"].get("annotations", {})
+    if annotations.get("prometheus.io/scrape") == "true":
+        assert annotations["prometheus.io/port"] == str(main["containerPort"])
+        assert annotations["prometheus.io/path"] in ROUTES
+
+
+def _traffic_arrives(manifests: list[Manifest]) -> None:
+    services = {it["metadata"]["name"]: it for it in named(manifests, "Service")}
+    for stateful in named(manifests, "StatefulSet"):
+        assert stateful["spec"]["serviceName"] in services
+    for monitor in named(manifests, "ServiceMonitor"):
+        (service,) = services.values()
+        (endpoint,) = monitor["spec"]["endpoints"]
+        assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+        assert endpoint["port"] in {it["name"] for it in service["spec"]["ports"]}
+        assert endpoint["path"] in ROUTES
+    for backend in _backends(manifests):
+        ports = [it[key] for it in services[backend["name"]]["spec"]["ports"] for key in ("name", "port")]
+        port = backend["port"]
+        assert (port["name"] if isinstance(port, dict) else port) in ports
+
+
+def _backends(manifests: Iterable[Manifest]) -> Iterator[Manifest]:
+    for ingress in named(manifests, "Ingress"):
+        for rule in ingress["spec"]["rules"]:
+            yield from (path["backend"]["service"] for path in rule["http"]["paths"])
+    for route in named(manifests, "HTTPRoute"):
+        assert route["spec"]["parentRefs"]
+        for rule in route["spec"]["rules"]:
+            yield from rule["backendRefs"]
+
+
+def assert_no_secret(manifests: Iterable[Manifest]) -> None:
+    """No key stands where everybody may read it: in a ConfigMap, an argument or a variable."""
+    for manifest in named(manifests, "ConfigMap"):
+        for name, text in manifest["data"].items():
+            if name.endswith(".yaml"):
+                settings = yaml.safe_load(text)
+                assert not {"key", "ledger_url"} & settings.keys()
+                assert not any("key" in account for account in settings.get("accounts", ()))
+            assert not re.search(r"://[^/\s]+:[^/\s]+@", text)
+    for pod in pods(manifests):
+        for container in pod["spec"]["containers"]:
+            for variable in container.get("env", ()):
+                if re.search(r"KEY(_|$)|LEDGER_URL|TOKEN|PASSWORD", variable["name"]):
+                    assert "valueFrom" in variable or variable["name"].endswith("_FILE")
+    for _, container in exporters(manifests):
+        assert container["args"] == ["serve"]
+        assert "command" not in container
+
+
+def assert_rules_pass(manifests: Iterable[Manifest], program: Callable[[str, str], str], folder: Path) -> int:
+    """Check the groups of every PrometheusRule with promtool; return how many rules there are."""
+    objects = named(manifests, "PrometheusRule")
+    file = folder / "rules.yaml"
+    groups = [group for it in objects for group in it["spec"]["groups"]]
+    file.write_text(yaml.safe_dump({"groups": groups}))
+    checked = subprocess.run(
+        [program("promtool", "prometheus"), "check", "rules", "--lint-fatal", file],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    return sum(len(group["rules"]) for group in groups)

@@ -1,0 +1,303 @@
+"""The Helm chart, with every way to install it that `ci/` holds."""
+
+import json
+import os
+import re
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+from deploy.conftest import Run
+from deploy.manifests import (
+    Manifest,
+    assert_hardened,
+    assert_joined,
+    assert_no_secret,
+    assert_rules_pass,
+    assert_valid,
+    exporters,
+    named,
+    pods,
+    read,
+)
+
+from exporter import __version__
+from exporter.settings import load_settings
+from exporter.settings.model import Settings
+from exporter.settings.names import file_name
+from exporter.settings.tokens import new_token, token_line
+from exporter.simulator import ADMIN_KEY
+
+try:
+    import helm_python as helm
+except ImportError:
+    if os.environ.get("CI") == "true":
+        raise
+    pytest.skip("the chart's tests need the extra: pip install '.[helm]'", allow_module_level=True)
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "deploy/helm/fal-exporter"
+WAYS = sorted((CHART / "ci").glob("*-values.yaml"))
+EACH_WAY = pytest.mark.parametrize("way", [path.name.removesuffix("-values.yaml") for path in WAYS])
+WARNING = 2
+"""Least of Helm's severities that counts under --strict."""
+
+TOKENS = token_line("reader", new_token())
+
+Program = Callable[[str, str], str]
+
+
+def values_of(way: str) -> Manifest:
+    return yaml.safe_load((CHART / f"ci/{way}-values.yaml").read_text())
+
+
+def rendered(values: Manifest) -> dict[str, str]:
+    with helm.Chart.load(CHART) as chart:
+        files = chart.render(values, name="fal-exporter", namespace="fal")
+    return {Path(name).name: text for name, text in files.items()}
+
+
+def manifests_of(values: Manifest) -> list[Manifest]:
+    return [it for name, text in rendered(values).items() if name.endswith(".yaml") for it in read(text)]
+
+
+def settings_in(manifests: list[Manifest]) -> Manifest:
+    (found,) = (it for it in named(manifests, "ConfigMap") if "fal-exporter.yaml" in it["data"])
+    return yaml.safe_load(found["data"]["fal-exporter.yaml"])
+
+
+def test_there_are_values_for_every_way_to_install_it() -> None:
+    assert {path.name.removesuffix("-values.yaml") for path in WAYS} >= {
+        "default",
+        "existing-secret",
+        "several-accounts",
+        "operator",
+        "budgets-and-thresholds",
+        "ingress",
+        "httproute",
+        "persistence-off",
+        "extra-labels",
+    }
+
+
+@EACH_WAY
+def test_helm_lint_strict_finds_nothing(way: str) -> None:
+    report = helm.lint(CHART, values_of(way), strict=True)
+    assert [it for it in report["messages"] if it["severity"] >= WARNING] == []
+    assert report["errors"] == []
+
+
+@EACH_WAY
+def test_every_object_is_valid_in_every_version_of_kubernetes(way: str) -> None:
+    assert_valid(manifests_of(values_of(way)))
+
+
+@EACH_WAY
+def test_every_pod_is_restricted_and_what_refers_to_something_finds_it(way: str) -> None:
+    # The rules that a user adds are their own.
+    manifests = manifests_of(values_of(way))
+    assert_hardened(manifests)
+    assert_joined(manifests)
+
+
+@EACH_WAY
+def test_no_secret_is_where_everybody_may_read_it(way: str) -> None:
+    assert_no_secret(manifests_of(values_of(way)))
+
+
+@EACH_WAY
+def test_the_exporter_accepts_its_configuration(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifests = manifests_of(values_of(way))
+    ((pod, container),) = exporters(manifests)
+    (tmp_path / "fal-exporter.yaml").write_text(
+        yaml.safe_dump(settings_in(manifests)).replace("/run/secrets/fal-exporter", str(tmp_path))
+    )
+    for volume in pod["spec"]["volumes"]:
+        for source in volume.get("projected", {}).get("sources", ()):
+            for item in source["secret"]["items"]:
+                path = tmp_path / item["path"]
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(TOKENS if path.name.endswith("-tokens") else ADMIN_KEY)
+    monkeypatch.setenv("FAL_EXPORTER_CONFIG_FILE", str(tmp_path / "fal-exporter.yaml"))
+    referred = {it["name"] for it in container["env"] if "valueFrom" in it}
+    for name, value in {"FAL_KEY": ADMIN_KEY, "FAL_EXPORTER_LEDGER_URL": "postgresql://a:b@db/ledger"}.items():
+        if name in referred:
+            monkeypatch.setenv(name, value)
+    settings = load_settings({})
+    given = values_of(way)
+    assert [it.name for it in settings.accounts] == [it["name"] for it in given.get("accounts", ())] or [
+        given.get("settings", {}).get("account", "default")
+    ]
+    assert [it.name for it in settings.budgets] == [it["name"] for it in given.get("budgets", ())]
+
+
+@EACH_WAY
+def test_every_object_has_the_recommended_labels_and_the_users(way: str) -> None:
+    values = values_of(way)
+    manifests = manifests_of(values)
+    for it in (*manifests, *pods(manifests)):
+        labels = it["metadata"]["labels"]
+        assert {"app.kubernetes.io/name", "app.kubernetes.io/instance", "helm.sh/chart"} <= labels.keys()
+        assert labels["app.kubernetes.io/version"] == __version__
+        assert values.get("labels", {}).items() <= labels.items()
+
+
+@EACH_WAY
+def test_the_notes_tell_the_next_step(way: str) -> None:
+    values = values_of(way)
+    notes = rendered(values)["NOTES.txt"]
+    has_key = values.get("accounts") or values.get("key")
+    assert ("kubectl exec" if has_key else "kubectl create secret generic fal-exporter") in notes
+    assert "port-forward" in notes
+    assert "<no value>" not in notes
+
+
+@pytest.mark.parametrize(
+    "typo",
+    [
+        {"serviceMonitors": {"enabled": True}},
+        {"serviceMonitor": {"enable": True}},
+        {"settings": {"pollinterval": "5m"}},
+        {"settings": {"key_file": "/key"}},
+        {"prometheusRule": {"thresholds": {"credit_balance": 5}}},
+        {"prometheusRule": {"accountThresholds": {"studio": {"spend_hourly_usd": "much"}}}},
+        {"prometheusRule": {"disabled": ["FalNoSuchAlert"]}},
+        {"key": {"value": "no-colon"}},
+        {"accounts": [{"name": "studio"}]},
+        {"image": {"digest": "latest"}},
+    ],
+    ids=json.dumps,
+)
+def test_a_typo_is_refused(typo: Manifest) -> None:
+    with pytest.raises(helm.HelmError, match=next(iter(typo))):
+        rendered(typo)
+
+
+def test_the_schema_knows_every_setting_threshold_and_alert() -> None:
+    properties = json.loads((CHART / "values.schema.json").read_text())
+    owned = {"key", "key_file", "accounts", "budgets", "config_file", "listen", "mcp_listen", "ledger_url"}
+    names = {file_name(field) for field in Settings.model_fields}
+    tokens = {name for name in names if name.endswith("_tokens_file")}
+    assert properties["properties"]["settings"]["properties"].keys() == names - owned - tokens
+    assert {f"{view}_tokens_file" for view in properties["properties"]["auth"]["properties"]} == tokens
+    rules = yaml.safe_load((ROOT / "deploy/prometheus/thresholds.yaml").read_text())["groups"][0]["rules"]
+    thresholds = {rule["record"].removeprefix("fal:threshold_") for rule in rules}
+    assert properties["$defs"]["thresholds"]["properties"].keys() == thresholds
+    (group,) = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yaml").read_text())["groups"]
+    known = properties["properties"]["prometheusRule"]["properties"]["disabled"]["items"]["enum"]
+    assert set(known) == {rule["alert"] for rule in group["rules"]}
+
+
+def test_every_default_is_one_that_the_schema_has() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())["properties"]
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert schema.keys() - {"global"} == defaults.keys()
+
+
+def test_the_rules_are_those_of_the_one_source_unless_values_say_otherwise(program: Program, tmp_path: Path) -> None:
+    def groups(values: Manifest) -> list[Manifest]:
+        manifests = manifests_of({"prometheusRule": {"enabled": True} | values})
+        assert assert_rules_pass(manifests, program, tmp_path)
+        (rule,) = named(manifests, "PrometheusRule")
+        return rule["spec"]["groups"]
+
+    shipped = [
+        group
+        for name in ("thresholds", "recording", "alerts")
+        for group in yaml.safe_load((ROOT / f"deploy/prometheus/{name}.yaml").read_text())["groups"]
+    ]
+    assert groups({}) == shipped
+
+    thresholds, recording, alerts = groups(values_of("budgets-and-thresholds")["prometheusRule"])
+    expected = deepcopy(shipped[0]["rules"])
+    for rule in expected:
+        if rule["record"] == "fal:threshold_credit_balance_usd":
+            rule["expr"] = "vector(500)"
+        if rule["record"] == "fal:threshold_unit_price_change_ratio":
+            rule["expr"] = "vector(0.05)"
+    own = {"record": "fal:threshold_spend_hourly_usd", "expr": "vector(1500000)", "labels": {"account": "studio"}}
+    assert thresholds["rules"] == [*expected, own]
+    assert recording == shipped[1]
+    names = [rule["alert"] for rule in shipped[2]["rules"]]
+    assert [rule["alert"] for rule in alerts["rules"]] == [name for name in names if name != "FalNewModelSpending"]
+    for rule in alerts["rules"]:
+        assert rule["labels"].keys() == {"severity", "team"}
+        runbook = f"https://wiki.example/fal-exporter#{rule['alert'].lower()}"
+        assert rule["annotations"]["runbook_url"] == runbook
+
+
+def test_grafana_gets_every_dashboard() -> None:
+    maps = [
+        it for it in named(manifests_of(values_of("operator")), "ConfigMap") if "fal-exporter.yaml" not in it["data"]
+    ]
+    assert all(it["metadata"]["labels"]["grafana_dashboard"] == "1" for it in maps)
+    boards = {name: json.loads(text) for it in maps for name, text in it["data"].items()}
+    assert boards.keys() == {it.name for it in (ROOT / "grafana/dashboards").glob("*.json")}
+    assert len(boards) == 5
+
+
+def test_a_packaged_chart_holds_the_rules_and_dashboards_themselves(tmp_path: Path) -> None:
+    with helm.Chart.load(helm.chart.package(CHART, destination=tmp_path)) as packaged:
+        files = {it["name"]: it["data"] for it in packaged.files}
+    for name in ("thresholds", "recording", "alerts"):
+        text = (ROOT / f"deploy/prometheus/{name}.yaml").read_text()
+        assert files[f"files/prometheus/{name}.yaml"] == text
+    assert not any(name.startswith("ci/") for name in files)
+
+
+def test_the_chart_is_of_this_version() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["appVersion"] == __version__
+    assert re.search(rf"^### {re.escape(chart['version'])}$", (CHART / "README.md").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("values", "missing"),
+    [
+        ({"ingress": {"enabled": True, "host": "fal.example.com"}}, "auth.rest.existingSecret"),
+        ({"httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]}}, "auth.rest.existingSecret"),
+        (values_of("ingress") | {"mcp": {"enabled": True}}, "auth.mcp.existingSecret"),
+        (values_of("ingress") | {"ingress": {"enabled": True}}, "ingress.host"),
+        ({"key": {"value": "id:secret", "existingSecret": "fal"}}, "keep one of them"),
+    ],
+)
+def test_what_would_let_everybody_in_or_contradicts_itself_is_refused(values: Manifest, missing: str) -> None:
+    with pytest.raises(helm.HelmError, match=missing):
+        rendered(values)
+
+
+def test_a_changed_configuration_rolls_the_pod() -> None:
+    def checksum(values: Manifest) -> str:
+        (pod,) = pods(manifests_of(values))
+        return pod["metadata"]["annotations"]["checksum/configuration"]
+
+    assert checksum({}) == checksum({"resources": {"limits": {"memory": "1Gi"}}})
+    assert checksum({}) != checksum({"settings": {"poll_interval": "10m"}})
+
+
+def test_agents_reach_mcp_by_the_names_of_the_service_and_from_outside() -> None:
+    values = values_of("httproute") | {"settings": {"mcp_allowed_hosts": "fal.internal"}}
+    assert settings_in(manifests_of(values))["mcp_allowed_hosts"].split(",") == [
+        *("fal-exporter", "fal-exporter.fal", "fal-exporter.fal.svc", "fal-exporter.fal.svc.cluster.local"),
+        *("fal.example.com", "fal.internal"),
+    ]
+
+
+def test_large_numbers_stay_whole() -> None:
+    settings = settings_in(manifests_of(values_of("several-accounts")))
+    assert settings["max_series"] == 1_000_000
+    assert isinstance(settings["max_series"], int)
+    budgets = settings_in(manifests_of(values_of("budgets-and-thresholds")))["budgets"]
+    assert [budget["amount"] for budget in budgets] == [25000, 1500000.5]
+
+
+def test_several_accounts_are_polled_with_their_mounted_keys(run: Run) -> None:
+    values = values_of("several-accounts")
+    values["accounts"][1]["sources"] = "models,serverless"
+    secrets = {"fal-studio": {"fal-key": ADMIN_KEY}, "fal-research": {"admin": ADMIN_KEY}}
+    answer = httpx.get(run(manifests_of(values), secrets) + "/metrics").text
+    assert 'fal_account_locked{account="studio"' in answer
+    assert 'fal_account_locked{account="research"' in answer

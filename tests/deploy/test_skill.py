@@ -1,0 +1,152 @@
+"""The skill is what it says it is, and every command in it works, run by a shell against the demo."""
+
+import http.server
+import json
+import os
+import re
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+import yaml
+from e2e.demo import Demo, demo
+
+from exporter.web.rest.calls import AMOUNTS, CALLS
+
+SKILL = Path(__file__).parents[2] / "deploy" / "skill" / "fal-billing"
+TEXT = (SKILL / "SKILL.md").read_text(encoding="utf-8")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+Document = dict[str, object]
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """Yield every command under its heading."""
+    for block in re.finditer(r"```sh\n(.*?)```", TEXT, re.DOTALL):
+        heading = HEADING.findall(TEXT[: block.start()])[-1]
+        yield from ((heading, line) for line in block[1].splitlines())
+
+
+def run(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    surroundings = {name: value for name, value in os.environ.items() if not name.startswith("FAL_")}
+    return subprocess.run(
+        ["sh", "-c", command],
+        cwd=SKILL,
+        env=surroundings | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, program: Callable[[str, str], str]) -> Iterator[Demo]:
+    program("curl", "curl")
+    with demo(tmp_path_factory.mktemp("demo")) as it:
+        yield it
+
+
+def rows(document: Document, name: str = "usage") -> list[dict[str, object]]:
+    found = document[name]
+    assert isinstance(found, list)
+    assert found
+    return found
+
+
+def spend(row: dict[str, object]) -> Decimal:
+    return Decimal(str(row["spend"]))
+
+
+def total(document: Document) -> Decimal:
+    found = document["total"]
+    assert isinstance(found, dict)
+    return spend(found)
+
+
+CHECKS: dict[str, Callable[[Document], bool]] = {
+    "Where to ask": lambda it: "accounts" in it or total(it) == sum(map(spend, rows(it))) > 0,
+    "What did we spend on veo3 last week?": lambda it: (
+        (total(it) == sum(map(spend, rows(it))) > 0)
+        and (it["group_by"] == ["day"] or any("veo3" in str(row["model"]) for row in rows(it)))
+    ),
+    "Which app burns H100 time?": lambda it: any(row["app"] and row["gpu_seconds"] for row in rows(it)),
+    "Will we exceed the budget?": lambda it: (
+        bool(rows(it, "budgets" if "budgets" in it else "accounts"))
+        and all("forecast" in row for row in rows(it, "budgets" if "budgets" in it else "accounts"))
+    ),
+    "When does the credit run out?": lambda it: all(row["balance"] for row in rows(it, "accounts")),
+    "Why did the bill go up?": lambda it: it["group_by"] == ["product", "model", "app"] and total(it) > 0,
+    "Does the month match the invoice?": lambda it: it["timezone"] == "UTC" and total(it) >= 0,
+}
+
+
+@pytest.mark.parametrize(("heading", "command"), list(commands()))
+def test_every_command_works(heading: str, command: str, running: Demo) -> None:
+    done = run(command, FAL_EXPORTER_URL=running.url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not done.stderr
+    found = json.loads(done.stdout)
+    if isinstance(found, list):
+        assert all(invoice["subtotal"] >= 0 for invoice in found)
+    else:
+        assert CHECKS[heading](found), found
+
+
+def test_every_worked_question_has_a_command() -> None:
+    questions = HEADING.findall(TEXT.partition("## Worked questions")[2])
+    assert len(questions) >= 3
+    assert set(questions) <= {heading for heading, _ in commands()}
+
+
+def test_a_wrong_parameter_is_told_and_fails(running: Demo) -> None:
+    done = run("sh scripts/ask usage group_by=modell", FAL_EXPORTER_URL=running.url)
+    assert done.returncode != 0
+    assert "model" in json.loads(done.stdout)["error"]["message"]
+
+
+def test_the_token_of_a_file_is_sent_and_on_no_command_line(tmp_path: Path, program: Callable[[str, str], str]) -> None:
+    program("curl", "curl")
+    seen: list[tuple[str | None, str]] = []
+
+    class Asked(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            lines = [it.read_bytes() for it in Path("/proc").glob("[0-9]*/cmdline") if it.exists()]
+            seen.append((self.headers["authorization"], str(b"falx_secret" in b" ".join(lines))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    token = tmp_path / "token"
+    token.write_text("falx_secret\n", encoding="utf-8")
+    with http.server.HTTPServer(("127.0.0.1", 0), Asked) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        done = run("sh scripts/ask balance", FAL_EXPORTER_URL=url, FAL_EXPORTER_TOKEN_FILE=str(token))
+        thread.join(10)
+    assert done.returncode == 0, done.stderr
+    assert seen == [("Bearer falx_secret", "False")]
+
+
+def test_the_front_matter_is_that_of_the_format() -> None:
+    front = yaml.safe_load(TEXT.split("---\n")[1])
+    assert front["name"] == SKILL.name
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", front["name"])
+    assert 0 < len(front["description"]) <= 1024
+    assert len(front["compatibility"]) <= 500
+    assert set(front) <= {"name", "description", "license", "compatibility", "metadata", "allowed-tools"}
+
+
+def test_the_table_tells_of_every_call_and_of_no_parameter_that_is_not_there() -> None:
+    table = dict(re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", TEXT, re.MULTILINE))
+    assert set(table) == {call.name for call in CALLS}
+    for call in CALLS:
+        known = {it.name for it in call.parameters} - {AMOUNTS.name}
+        told = set(re.findall(r"`(\w+)`", table[call.name]))
+        assert told == known - {"source"}

@@ -1,0 +1,409 @@
+"""Every query of the shipped dashboards, asked of a real Prometheus with a month of history and live scrapes.
+
+The exporter polls two accounts of the simulator, whose clock stands still, so that its statement is the truth.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from zoneinfo import ZoneInfo
+
+import httpx
+import pytest
+from e2e.processes import Exporter, Fal, exporter_of, fal_in_a_thread, free_port, wait_until
+from grafana.shipped import Asked, asked_by, dashboards, resolved
+
+from exporter.charges import HOUR, hour_of
+from exporter.simulator import ADMIN_KEY
+
+CONFIGURATION = """\
+accounts:
+  - {name: studio, key_env: FAL_KEY_OF_STUDIO, sources: "models,serverless"}
+  - {name: research, key_env: FAL_KEY_OF_RESEARCH, sources: organization}
+budgets:
+  - {name: everything, amount: 1000000}
+"""
+DAYS = timedelta(days=32)
+"""Of history in Prometheus: the month so far, whatever day it is."""
+
+ALL = {"account": ".*", "team": ".*", "product": ".*", "model": ".*", "app": ".*", "gpu_class": ".*", "by": "product"}
+
+NOTHING_WHEN_ALL_IS_WELL = {
+    "fal-spend: the banner: locked": "no account is locked",
+    "fal-spend: the banner: late": "no data are late",
+    "fal-spend: marks: New models: ": "no model is new to a ledger that was born just now",
+    "fal-spend: marks: Price changes: ": "the simulator's prices stand still",
+    "fal-spend: marks: Restatements: ": "nothing has been restated since the birth of the ledger",
+    "fal-models-and-prices: marks: Price changes: ": "as above",
+    "fal-models-and-prices: marks: Discount changes: ": "as above",
+    **dict.fromkeys(
+        (
+            f"fal-models-and-prices: {what} changes: {column}"
+            for what in ("Price", "Discount")
+            for column in ("when", "before", "now", "change")
+        ),
+        "as above",
+    ),
+    "fal-invoices: marks: Restatements: ": "as above",
+}
+"""The queries that rightly return nothing, and why; each returns data in the last test."""
+
+NOTHING_WHEN_NOT_WELL = {"fal-spend: the banner: well"}
+
+NEW = 'account="planted",product="model_apis",model="new"'
+PLANTED = """\
+fal_account_locked{account="planted",reason="admin_lock"} 1
+fal_source_up{account="planted",source="models"} 0
+fal_data_through_timestamp_seconds{account="planted",source="models"} %(day_ago)d
+fal_restated_usd_total{account="planted",source="models",direction="up"} %(rising)d
+fal_spend_month_to_date_usd{%(new)s} 1
+fal_model_first_seen_timestamp_seconds{%(new)s} %(hour_ago)d
+fal_unit_price_usd{%(new)s,unit="image"} 3
+fal_unit_price_previous_usd{%(new)s,unit="image"} 2
+fal_unit_price_changed_timestamp_seconds{%(new)s,unit="image"} %(hour_ago)d
+fal_unit_discount_ratio{%(new)s,unit="image"} 0.1
+fal_unit_discount_previous_ratio{%(new)s,unit="image"} 0.2
+fal_unit_discount_changed_timestamp_seconds{%(new)s,unit="image"} %(hour_ago)d
+"""
+
+
+@dataclass
+class Story:
+    """A target of Prometheus that tells of an account with which nothing is well, once it is told to."""
+
+    told: bool = False
+    port: int = field(default_factory=free_port)
+
+    def text(self) -> str:
+        now = int(time.time())
+        instants = {"day_ago": now - 86_400, "hour_ago": now - 3_600, "rising": now % 100_000 * 1_000}
+        return PLANTED % (instants | {"new": NEW}) if self.told else ""
+
+
+class _Teller(BaseHTTPRequestHandler):
+    def __init__(self, story: Story, *arguments: object) -> None:
+        self._story = story
+        super().__init__(*arguments)  # type: ignore[arg-type]  # what the server hands over
+
+    def do_GET(self) -> None:
+        body = self._story.text().encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain; version=0.0.4")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def story() -> Iterator[Story]:
+    found = Story()
+    server = ThreadingHTTPServer(("127.0.0.1", found.port), partial(_Teller, found))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield found
+    server.shutdown()
+    thread.join(10)
+    server.server_close()
+
+
+@dataclass(frozen=True)
+class Prometheus:
+    url: str
+    fal: Fal
+    zone: ZoneInfo
+    birth: float
+    client: httpx.Client
+
+    def get(self, path: str, **parameters: object) -> list[dict[str, object]]:
+        answer = self.client.get(f"{self.url}/api/v1/{path}", params={k: str(v) for k, v in parameters.items()})
+        body = answer.json()
+        assert body["status"] == "success", body
+        found = body["data"]
+        return list(found["result"] if isinstance(found, dict) else found)
+
+    def value(self, expression: str) -> float:
+        (found,) = self.get("query", query=expression)
+        value = found["value"]
+        assert isinstance(value, list)
+        return float(value[1])
+
+    def columns(self, expression: str, start: datetime, end: datetime, step: timedelta) -> dict[datetime, float]:
+        """Return the sums over all series by instant."""
+        sums: dict[datetime, float] = {}
+        answer = self.get(
+            "query_range", query=expression, start=start.timestamp(), end=end.timestamp(), step=step.total_seconds()
+        )
+        for series in answer:
+            values = series["values"]
+            assert isinstance(values, list)
+            for at, value in values:
+                instant = datetime.fromtimestamp(at, UTC)
+                sums[instant] = sums.get(instant, 0) + float(value)
+        return sums
+
+    def ask(self, asked: Asked, variables: Mapping[str, str]) -> int:
+        """Return how many series a dashboard's query returns, now or, if none, at the end of the written history."""
+        now = time.time()
+        return self.ask_at(asked, variables, now) or self.ask_at(asked, variables, self.birth - 300)
+
+    def ask_at(self, asked: Asked, variables: Mapping[str, str], end: float) -> int:
+        """Return how many series a dashboard's query returns at the end of 30 days."""
+        query = resolved(asked.expression, variables, start=end - 30 * 86_400, end=end, step=asked.step)
+        if asked.kind == "variable":
+            selector, _, label = query.removeprefix("label_values(").removesuffix(")").rpartition(", ")
+            return len(self.get(f"label/{label}/values", **{"match[]": selector}))
+        found = len(self.get("query", query=query, time=end))
+        if asked.kind == "range" and not found:
+            start = end // asked.step * asked.step - 2 * asked.step
+            return len(self.get("query_range", query=query, start=start, end=end, step=asked.step))
+        return found
+
+    def running_hour(self) -> datetime:
+        """Return the hour that the exporter's figures are of, once they are of this hour."""
+
+        def told() -> datetime | None:
+            snapshot = self.value("min(fal_exporter_snapshot_timestamp_seconds)")
+            hour = hour_of(datetime.now(UTC))
+            return hour if hour.timestamp() <= snapshot else None
+
+        return wait_until(told, "the figures are of the running hour")
+
+    def truth(self, start: datetime, end: datetime) -> dict[datetime, Decimal]:
+        """Return what both accounts have spent, by hour, as the simulator states it."""
+        hours = {start + past * HOUR: Decimal(0) for past in range((end - start) // HOUR)}
+        span = {"start": start.astimezone(UTC).isoformat(), "end": end.astimezone(UTC).isoformat()}
+        for source in ("models", "serverless", "organization"):
+            answer = self.client.get(
+                f"{self.fal.running.url}/_simulator/statement", params=span | {"group_by": "hour", "source": source}
+            )
+            for charge in answer.raise_for_status().json()["charges"]:
+                hours[datetime.fromisoformat(charge["hour"])] += Decimal(charge["cost"])
+        return hours
+
+
+def zone_of_noon() -> ZoneInfo:
+    """Return a time zone in which it is about noon, so that neither day nor month has only just begun."""
+    ahead = 12 - datetime.now(UTC).hour
+    return ZoneInfo("UTC" if not ahead else f"Etc/GMT{-ahead:+d}")
+
+
+@pytest.fixture(scope="module")
+def prometheus(
+    program: Callable[[str, str], str], story: Story, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Prometheus]:
+    folder = tmp_path_factory.mktemp("dashboards")
+    promtool, server = program("promtool", "prometheus"), program("prometheus", "prometheus")
+    zone = zone_of_noon()
+    (folder / "fal-exporter.yaml").write_text(CONFIGURATION)
+    settings = {"CONFIG_FILE": str(folder / "fal-exporter.yaml"), "TIMEZONE": zone.key, "HISTORY": "auto"}
+    with fal_in_a_thread() as fal, exporter_of(fal, folder, **settings) as exporter:
+        del exporter.environment["FAL_KEY"]
+        exporter.environment |= {"FAL_KEY_OF_STUDIO": ADMIN_KEY, "FAL_KEY_OF_RESEARCH": ADMIN_KEY}
+        exporter.start()
+        wait_until(exporter.is_ready, "the month is loaded")
+        wait_until(lambda: has_everything(exporter), "all of the history and the outlook are published")
+        history = folder / "history.om"
+        target = f"127.0.0.1:{exporter.port}"
+        for command in (
+            [
+                *(sys.executable, "-m", "exporter", "backfill"),
+                *("--start", f"{fal.now - DAYS:%Y-%m-%d}", "--instance", target, "--output", str(history)),
+            ],
+            [
+                *(promtool, "tsdb", "create-blocks-from", "--max-block-duration=1488h", "openmetrics", "--quiet"),
+                *(str(history), str(folder / "data")),
+            ],
+        ):
+            subprocess.run(command, env=os.environ | exporter.environment, check=True, capture_output=True, timeout=60)
+        (folder / "prometheus.yml").write_text(
+            "global: {scrape_interval: 1s}\n"
+            "scrape_configs:\n"
+            f"  - {{job_name: fal, static_configs: [{{targets: ['{target}']}}]}}\n"
+            f"  - {{job_name: story, static_configs: [{{targets: ['127.0.0.1:{story.port}']}}]}}\n"
+        )
+        port = free_port()
+        with (folder / "prometheus.log").open("wb") as log:
+            process = subprocess.Popen(
+                [
+                    server,
+                    f"--config.file={folder / 'prometheus.yml'}",
+                    f"--storage.tsdb.path={folder / 'data'}",
+                    "--storage.tsdb.retention.time=100d",
+                    f"--web.listen-address=127.0.0.1:{port}",
+                ],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        (birth,) = exporter.scrape()["fal_exporter_ledger_birth_timestamp_seconds"].values()
+        client = httpx.Client(timeout=30)
+        found = Prometheus(f"http://127.0.0.1:{port}", fal, zone, birth, client)
+
+        def has_scraped() -> bool:
+            try:
+                calls = "count(rate(fal_exporter_api_request_duration_seconds_count[1m]) > 0)"
+                return bool(found.get("query", query=f"{calls} >= 4"))
+            except (httpx.TransportError, ValueError):
+                return False
+
+        try:
+            wait_until(has_scraped, "Prometheus has scraped, and calls were made meanwhile")
+            yield found
+        finally:
+            client.close()
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
+
+
+def has_everything(exporter: Exporter) -> bool:
+    scrape = exporter.scrape()
+    progress = scrape.get("fal_exporter_history_progress_ratio", {})
+    return (
+        len(progress) == 3
+        and min(progress.values()) == 1
+        and {
+            "fal_credit_runway_seconds",
+            "fal_spend_month_forecast_usd",
+            "fal_budget_forecast_usd",
+            "fal_budget_burn_ratio",
+            "fal_reconciliation_difference_usd",
+            "fal_focus_billed_usd",
+        }
+        <= scrape.keys()
+    )
+
+
+@pytest.fixture(scope="module")
+def queries() -> list[Asked]:
+    return [asked for dashboard in dashboards() for asked in asked_by(dashboard)]
+
+
+def escaped(value: str) -> str:
+    """Return a value as Grafana puts it into a regular expression that stands in a string."""
+    return re.escape(value).replace("\\", "\\\\")
+
+
+@pytest.fixture(scope="module")
+def selections(prometheus: Prometheus) -> list[dict[str, str]]:
+    """One value for each variable, as far as a series has it: of models and of machines, of both accounts."""
+
+    def most_expensive(selector: str) -> dict[str, str]:
+        (found,) = prometheus.get("query", query=f"topk(1, fal_spend_month_to_date_usd{{{selector}}})")
+        metric = found["metric"]
+        assert isinstance(metric, dict)
+        return ALL | {name: escaped(value) for name, value in metric.items() if name in ALL}
+
+    return [
+        most_expensive(f'account="{account}",{kind}')
+        for account in ("studio", "research")
+        for kind in ('model!=""', 'app!="",gpu_class!=""')
+    ]
+
+
+def test_every_query_returns_data_with_all_selected(prometheus: Prometheus, queries: list[Asked]) -> None:
+    empty = {str(asked) for asked in queries if not prometheus.ask(asked, ALL)}
+    assert empty - NOTHING_WHEN_ALL_IS_WELL.keys() == set()
+
+
+@pytest.mark.parametrize("label", ["team", "model", "app", "gpu_class", "account"])
+def test_bars_can_be_stacked_by_every_label(prometheus: Prometheus, queries: list[Asked], label: str) -> None:
+    stacked = [asked for asked in queries if "$by" in asked.expression]
+    assert len(stacked) >= 4
+    for asked in stacked:
+        assert prometheus.ask(asked, ALL | {"by": label}), asked
+
+
+def test_every_query_returns_data_with_one_value_selected(
+    prometheus: Prometheus, queries: list[Asked], selections: list[dict[str, str]]
+) -> None:
+    empty = {
+        str(asked)
+        for asked in queries
+        if str(asked) not in NOTHING_WHEN_ALL_IS_WELL
+        and not any(prometheus.ask(asked, selection) for selection in selections)
+    }
+    assert empty == set()
+
+
+def test_a_typo_returns_no_data(prometheus: Prometheus, queries: list[Asked]) -> None:
+    (asked,) = (asked for asked in queries if str(asked) == "fal-spend: Today: A")
+    typo = Asked(**vars(asked) | {"expression": asked.expression.replace("fal_spend_today_usd", "fal_spend_tody_usd")})
+    assert prometheus.ask(asked, ALL) == 1
+    assert prometheus.ask(typo, ALL) == 0
+
+
+def test_the_totals_of_the_front_page_are_what_fal_states(prometheus: Prometheus, queries: list[Asked]) -> None:
+    hour = prometheus.running_hour()
+    midnight = datetime.now(prometheus.zone).replace(hour=0, minute=0, second=0, microsecond=0)
+
+    def spent(since: datetime) -> Decimal:
+        return sum(prometheus.truth(since, hour + HOUR).values(), Decimal(0))
+
+    expected = {
+        "Month to date: A": spent(midnight.replace(day=1)),
+        "Today: A": spent(midnight),
+        "This hour: running": spent(hour),
+        "This hour: complete": spent(hour - HOUR) - spent(hour),
+    }
+    found = {
+        name: prometheus.value(resolved(asked.expression, ALL, start=0, end=time.time()))
+        for asked in queries
+        for name in expected
+        if str(asked) == f"fal-spend: {name}"
+    }
+    assert found == pytest.approx({name: float(amount) for name, amount in expected.items()}, rel=1e-12)
+    assert min(expected["Today: A"], expected["This hour: complete"]) > 0
+
+
+def test_the_bars_of_the_hours_are_what_fal_states(prometheus: Prometheus, queries: list[Asked]) -> None:
+    (asked,) = (asked for asked in queries if str(asked) == "fal-spend: Spend by hour, last two days: A")
+    now = prometheus.running_hour()
+    query = resolved(asked.expression, ALL, start=0, end=time.time(), step=3600)
+    bars = prometheus.columns(query, now - 30 * HOUR, now, HOUR)
+    truth = prometheus.truth(now - 30 * HOUR, now + HOUR)
+    assert bars == pytest.approx({hour: float(amount) for hour, amount in truth.items()}, rel=1e-9)
+
+
+def test_the_bars_of_the_days_add_up_to_the_month(prometheus: Prometheus, queries: list[Asked]) -> None:
+    (asked,) = (asked for asked in queries if str(asked) == "fal-spend: Spend by day: A")
+    today = datetime.now(prometheus.zone).replace(hour=0, minute=0, second=0, microsecond=0)
+    query = resolved(asked.expression, ALL | {"by": "model"}, start=0, end=time.time(), step=86400)
+    bars = prometheus.columns(query, today.replace(day=1), today, timedelta(days=1))
+    assert len(bars) == today.day
+    assert min(bars.values()) > 0
+    assert sum(bars.values()) == pytest.approx(prometheus.value("sum(fal_spend_month_to_date_usd)"), rel=1e-9)
+
+
+def test_the_banner_says_one_thing_with_data_and_another_without(prometheus: Prometheus, queries: list[Asked]) -> None:
+    banner = [asked for asked in queries if str(asked).startswith("fal-spend: the banner: ")]
+    for account, said in ((".*", "well"), ("nobody", "none")):
+        selection = ALL | {"account": account}
+        assert [asked.ref for asked in banner if prometheus.ask_at(asked, selection, time.time())] == [said]
+
+
+@pytest.fixture
+def not_well(prometheus: Prometheus, story: Story) -> Iterator[None]:
+    story.told = True
+    risen = 'increase(fal_restated_usd_total{account="planted"}[1h]) > 100'
+    wait_until(lambda: bool(prometheus.get("query", query=risen)), "the story has been scraped")
+    yield
+    story.told = False
+
+
+@pytest.mark.usefixtures("not_well")
+def test_what_is_empty_when_all_is_well_shows_what_is_not(prometheus: Prometheus, queries: list[Asked]) -> None:
+    silent = {str(asked) for asked in queries if not prometheus.ask(asked, ALL)}
+    assert silent == NOTHING_WHEN_NOT_WELL
+    assert NOTHING_WHEN_ALL_IS_WELL.keys() <= {str(asked) for asked in queries}

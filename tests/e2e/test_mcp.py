@@ -1,0 +1,109 @@
+"""MCP as its users meet it: `serve` beside its scrapes, and the protocol's own inspector as an independent client."""
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+from e2e.demo import Demo, demo
+from e2e.processes import Exporter, free_port, wait_until
+from mcp import Client
+
+INSPECTOR = "@modelcontextprotocol/inspector@0.15.0"
+TOOLS = {
+    "fal-get-usage": {"group_by": ["model", "day"], "limit": 5},
+    "fal-list-invoices": {"status": ["paid"]},
+    "fal-get-balance": {},
+    "fal-get-budgets": {},
+    "fal-get-forecast": {},
+    "fal-check-focus": {"csv": "BilledCost,BillingCurrency"},
+}
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    with demo(tmp_path_factory.mktemp("demo")) as it:
+        yield it
+
+
+@pytest.fixture(scope="module")
+def inspect(program: Callable[[str, str], str]) -> Callable[..., dict[str, object]]:
+    """Ask by the inspector's command line."""
+    where = [program("npx", "npm"), "--yes", "--package", INSPECTOR, "--call", "command -v mcp-inspector"]
+    found = subprocess.run(where, capture_output=True, text=True, timeout=120, check=True)
+    inspector = found.stdout.strip()
+
+    def ask(server: list[str], method: str, *options: str) -> dict[str, object]:
+        done = subprocess.run(
+            [inspector, "--cli", *server, "--method", method, *options],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        answer: dict[str, object] = json.loads(done.stdout)
+        return answer
+
+    return ask
+
+
+def call(tool: str) -> list[str]:
+    given = (f"{name}={json.dumps(value) if isinstance(value, list) else value}" for name, value in TOOLS[tool].items())
+    return ["--tool-name", tool, *(part for text in given for part in ("--tool-arg", text))]
+
+
+def names(answer: dict[str, object]) -> set[str]:
+    tools = answer["tools"]
+    assert isinstance(tools, list)
+    return {tool["name"] for tool in tools}
+
+
+def test_the_inspector_lists_and_calls_every_tool_over_http(
+    running: Demo, inspect: Callable[..., dict[str, object]]
+) -> None:
+    server = [running.mcp_url, "--transport", "http"]
+    assert names(inspect(server, "tools/list")) == set(TOOLS)
+    for tool in TOOLS:
+        answer = inspect(server, "tools/call", *call(tool))
+        assert not answer.get("isError"), answer
+        assert answer["structuredContent"]
+    assert len(inspect(server, "resources/list")["resources"]) == 2  # type: ignore[arg-type]
+
+
+def test_the_inspector_lists_and_calls_tools_over_stdio(
+    running: Demo, inspect: Callable[..., dict[str, object]]
+) -> None:
+    server = [sys.executable, "-m", "exporter", "mcp", "--url", running.mcp_url]
+    assert names(inspect(server, "tools/list")) == set(TOOLS)
+    for tool in ("fal-get-usage", "fal-get-forecast"):
+        answer = inspect(server, "tools/call", *call(tool))
+        assert not answer.get("isError"), answer
+        assert answer["structuredContent"]
+
+
+async def test_serve_answers_agents_beside_its_scrapes(exporter: Exporter) -> None:
+    port = free_port()
+    exporter.environment["FAL_EXPORTER_MCP_LISTEN"] = f"127.0.0.1:{port}"
+    exporter.start()
+    wait_until(exporter.is_ready, "the exporter is ready")
+    wait_until(lambda: "serving MCP" in exporter.output, "agents are answered")
+    async with Client(f"http://127.0.0.1:{port}/mcp") as client:
+        assert {tool.name for tool in (await client.list_tools()).tools} == set(TOOLS)
+        for tool, given in TOOLS.items():
+            result = await client.call_tool(tool, given)
+            assert not result.is_error, result.content
+    assert exporter.is_ready()
+    assert exporter.stop() == 0
+
+
+def test_an_address_that_was_set_and_is_taken_ends_serve_with_code_2(exporter: Exporter) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        exporter.environment["FAL_EXPORTER_MCP_LISTEN"] = f"127.0.0.1:{taken.getsockname()[1]}"
+        exporter.start()
+        assert exporter.process is not None
+        assert exporter.process.wait(20) == 2
+    assert len(exporter.output.splitlines()) == 1
+    assert "FAL_EXPORTER_MCP_LISTEN" in exporter.output

@@ -1,0 +1,229 @@
+"""The shipped dashboards: what the code generates, in Grafana's schema, asking only for what exists."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+
+import promql_parser
+import pytest
+import yaml
+from grafana.shipped import DOCUMENTS, REPOSITORY, Asked, Dashboard, Json, asked_by, dashboards, objects, resolved, text
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard as Schema
+
+from exporter.metrics.catalogue import CATALOGUE
+from exporter.settings.selections import LABELS
+
+UIDS = ["fal-exporter-health", "fal-gpu-time", "fal-invoices", "fal-models-and-prices", "fal-spend"]
+
+OF_THE_PROCESSES = {
+    "process_cpu_seconds_total",
+    "process_resident_memory_bytes",
+    "fal_exporter_collector_process_cpu_seconds_total",
+    "fal_exporter_collector_process_resident_memory_bytes",
+}
+"""prometheus_client's own families, which the catalogue does not list."""
+
+OF_PROMETHEUS = {"scrape_duration_seconds", "scrape_samples_scraped"}
+"""What Prometheus itself adds to every scrape."""
+
+OF_EVERY_SERIES = {"job", "instance"}
+MADE_IN_QUERIES = {"name", "edge"}
+"""Labels that label_replace makes."""
+
+
+def all_queries() -> list[Asked]:
+    return [asked for dashboard in dashboards() for asked in asked_by(dashboard)]
+
+
+def labels_of(metric: str) -> set[str]:
+    if metric in OF_THE_PROCESSES | OF_PROMETHEUS:
+        return set(OF_EVERY_SERIES)
+    histogram = metric.removesuffix("_bucket")
+    family = CATALOGUE[histogram]
+    assert (family.kind == "histogram") == (histogram != metric)
+    return {*family.labels_with(LABELS), *OF_EVERY_SERIES, *({"le"} if histogram != metric else ())}
+
+
+def parts_of(expression: promql_parser.Expr) -> Iterator[promql_parser.Expr]:
+    yield expression
+    for name in ("expr", "lhs", "rhs", "param", "vector_selector"):
+        part = getattr(expression, name, None)
+        if part is not None:
+            yield from parts_of(part)
+    for part in getattr(expression, "args", ()):
+        yield from parts_of(part)
+
+
+def problems_of(expression: str) -> list[str]:
+    """Return every metric and label of a query that no exporter publishes."""
+    variables = dict.fromkeys(("account", "team", "product", "model", "app", "gpu_class"), ".*") | {"by": "product"}
+    query = resolved(expression, variables, start=1_795_000_000, end=1_795_300_000)
+    if query.startswith("label_values("):
+        query, _, label = query.removeprefix("label_values(").removesuffix(")").rpartition(", ")
+        query = f"sum by ({label}) ({query})"
+    found: list[str] = []
+    known = set(MADE_IN_QUERIES)
+    parts = list(parts_of(promql_parser.parse(query)))
+    for part in parts:
+        if isinstance(part, promql_parser.VectorSelector):
+            try:
+                labels = labels_of(part.name)
+            except KeyError:
+                found.append(f"no metric {part.name}")
+                continue
+            known |= labels
+            found += [f"no label {it.name} of {part.name}" for it in part.matchers.matchers if it.name not in labels]
+    for part in parts:
+        modifier = getattr(part, "modifier", None)
+        grouped = getattr(modifier, "labels", None) or []
+        matching = getattr(modifier, "matching", None)
+        joined = matching.labels if matching is not None else []
+        found += [f"no label {label}" for label in (*grouped, *joined) if label not in known]
+    return found
+
+
+@pytest.mark.parametrize("seed_of_hashes", ["1", "2"])
+def test_the_committed_files_are_what_the_code_generates(seed_of_hashes: str) -> None:
+    code = "import json, generate; print(json.dumps(dict(generate.documents())))"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code],
+        cwd=REPOSITORY / "grafana",
+        env=os.environ | {"PYTHONHASHSEED": seed_of_hashes},
+        capture_output=True,
+        check=True,
+    )
+    committed = {path.name: path.read_text(encoding="utf-8") for path in DOCUMENTS}
+    assert json.loads(done.stdout) == committed, "run: python grafana/generate.py"
+
+
+def test_the_uids_are_the_ones_that_links_and_bookmarks_know() -> None:
+    assert [dashboard.uid for dashboard in dashboards()] == UIDS
+    assert [path.stem for path in DOCUMENTS] == UIDS
+
+
+@pytest.fixture(params=dashboards(), ids=lambda dashboard: dashboard.uid)
+def dashboard(request: pytest.FixtureRequest) -> Dashboard:
+    found = request.param
+    assert isinstance(found, Dashboard)
+    return found
+
+
+def test_the_schema_of_grafana_knows_everything(dashboard: Dashboard) -> None:
+    read = Schema.from_json(json.loads(json.dumps(dashboard.document)))
+    again = json.loads(JSONEncoder().encode(read))
+    for placed in (*again["links"], *again["annotations"]["list"]):
+        # The SDK adds the one placement that it knows; the generated files leave it out.
+        placed.pop("placement", None)
+    assert again == dashboard.document
+
+
+def test_panels_have_ids_of_their_own(dashboard: Dashboard) -> None:
+    ids = [panel["id"] for panel in dashboard.placed]
+    assert len(set(ids)) == len(ids)
+    assert all(isinstance(it, int) and it > 0 for it in ids)
+
+
+def test_panels_do_not_overlap_and_stay_on_the_grid(dashboard: Dashboard) -> None:
+    places = []
+    for panel in dashboard.placed:
+        place = panel["gridPos"]
+        assert isinstance(place, dict)
+        places.append((int(place["x"]), int(place["y"]), int(place["w"]), int(place["h"])))
+    assert all(w > 0 and h > 0 and x >= 0 and y >= 0 and x + w <= 24 for x, y, w, h in places)
+    for (x, y, w, h), (left, top, width, height) in combinations(places, 2):
+        assert x + w <= left or left + width <= x or y + h <= top or top + height <= y
+
+
+def test_every_panel_says_what_its_numbers_mean(dashboard: Dashboard) -> None:
+    for panel in dashboard.panels:
+        assert len(text(panel, "description")) > 40, panel["title"]
+
+
+def test_no_data_source_is_fixed(dashboard: Dashboard) -> None:
+    def sources(found: object) -> Iterator[object]:
+        if isinstance(found, dict):
+            if "datasource" in found:
+                yield found["datasource"]
+            for part in found.values():
+                yield from sources(part)
+        elif isinstance(found, list):
+            for part in found:
+                yield from sources(part)
+
+    named = list(sources(dashboard.document))
+    assert len(named) >= len(dashboard.panels)
+    assert all(source == {"type": "prometheus", "uid": "${datasource}"} for source in named)
+    assert next(variable["name"] for variable in dashboard.variables) == "datasource"
+
+
+def test_links_keep_the_time_range_and_the_variables(dashboard: Dashboard) -> None:
+    (link,) = objects(dashboard.document["links"])
+    assert (link["keepTime"], link["includeVars"]) == (True, True)
+    assert link["tags"] == dashboard.document["tags"]
+    for linked in data_links(dashboard.document):
+        path, _, query = linked.partition("?")
+        assert path.removeprefix("/d/") in UIDS
+        assert "${__url_time_range}" in query
+        assert "${datasource:queryparam}" in query
+
+
+def data_links(found: object) -> Iterator[str]:
+    if isinstance(found, dict):
+        if str(found.get("url", "")).startswith("/d/"):
+            yield str(found["url"])
+        for part in found.values():
+            yield from data_links(part)
+    elif isinstance(found, list):
+        for part in found:
+            yield from data_links(part)
+
+
+def test_it_begins_with_the_month_in_the_time_of_the_browser(dashboard: Dashboard) -> None:
+    start = "now-24h" if dashboard.uid == "fal-exporter-health" else "now/M"
+    assert dashboard.document["time"] == {"from": start, "to": "now"}
+    assert dashboard.document["timezone"] == "browser"
+
+
+def test_an_empty_prometheus_is_no_error(dashboard: Dashboard) -> None:
+    for panel in dashboard.panels:
+        config = panel["fieldConfig"]
+        assert isinstance(config, dict)
+        assert text(config["defaults"], "noValue"), panel["title"]
+
+
+@pytest.mark.parametrize("asked", all_queries(), ids=str)
+def test_queries_ask_only_for_what_is_published(asked: Asked) -> None:
+    assert problems_of(asked.expression) == []
+
+
+@pytest.mark.parametrize(
+    ("typo", "problem"),
+    [
+        ("sum(fal_spend_tody_usd)", "no metric fal_spend_tody_usd"),
+        ('sum(fal_credit_balance_usd{acount="a"})', "no label acount of fal_credit_balance_usd"),
+        ("sum by (modle) (fal_spend_today_usd)", "no label modle"),
+        ("fal_invoice_total_usd * on (acount) group_left () fal_credit_balance_usd", "no label acount"),
+        ('fal_credit_balance_usd{team="a"}', "no label team of fal_credit_balance_usd"),
+        ("label_values(fal_source_up, acount)", "no label acount"),
+    ],
+)
+def test_a_typo_is_found(typo: str, problem: str) -> None:
+    assert problem in problems_of(typo)
+
+
+def test_the_example_of_provisioning_reads_this_folder() -> None:
+    provisioning = REPOSITORY / "grafana" / "provisioning"
+    (provider,) = provider_list(provisioning / "dashboards" / "fal-exporter.yaml")
+    assert provider["type"] == "file"
+    assert provider["options"] == {"path": "/etc/grafana/dashboards/fal-exporter"}
+    sources = yaml.safe_load((provisioning / "datasources" / "prometheus.yaml").read_text())["datasources"]
+    assert [source["type"] for source in sources] == ["prometheus"]
+
+
+def provider_list(path: Path) -> list[Json]:
+    return objects(yaml.safe_load(path.read_text())["providers"])

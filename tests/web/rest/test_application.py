@@ -1,0 +1,247 @@
+import asyncio
+import csv
+import gzip
+import io
+import json
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from decimal import Decimal
+
+import httpx
+import pytest
+from billing.conftest import APP, HISTORY, NOW, charges_of
+
+from exporter.ledger import Ledger
+from exporter.ledger.reader import LedgerReader
+from exporter.metrics.publication import Publication
+from exporter.web.asgi import Application
+from exporter.web.rest.calls import CALLS
+from exporter.web.rest.focus import MOST_AT_ONCE
+
+Serve = Callable[[Application], Awaitable[httpx.AsyncClient]]
+Make = Callable[..., Application]
+
+USAGE = "/v1/billing/usage"
+HOURS = len(HISTORY)
+WINDOW = {"start": "2026-10-30", "end": "2026-11-03T11:00Z"}
+JSON_CALLS = [call.path for call in CALLS if call.answer is not None]
+
+
+def error(answer: httpx.Response) -> dict[str, str]:
+    """Return what an error tells; its shape is always the same."""
+    assert answer.headers["content-type"] == "application/json"
+    body = answer.json()
+    assert list(body) == ["error"]
+    assert {"type", "message"} <= body["error"].keys() <= {"type", "message", "docs_url"}
+    found: dict[str, str] = body["error"]
+    return found
+
+
+async def test_usage_is_exact_as_numbers_and_as_texts(client: httpx.AsyncClient) -> None:
+    numbers = json.loads((await client.get(USAGE, params=WINDOW)).text, parse_float=Decimal)
+    texts = (await client.get(USAGE, params=WINDOW | {"amounts": "string"})).json()
+    assert numbers["total"]["spend"] == HOURS * Decimal("1.44")
+    assert texts["total"]["spend"] == str(HOURS * Decimal("1.44"))
+    assert texts["total"]["quantities"]["image"] == str(HOURS * 3)
+
+
+async def test_a_question_that_cannot_be_understood_is_400_and_names_the_parameter(client: httpx.AsyncClient) -> None:
+    for path, named in (
+        (f"{USAGE}?start=yesterday", "start"),
+        (f"{USAGE}?group_by=colour", "group_by"),
+        (f"{USAGE}?groupby=model", "group_by"),
+        (f"{USAGE}?group_by=model&group_by=app", "group_by is given more than once"),
+        (f"{USAGE}?amounts=floats", "amounts is not one of number, string"),
+        (f"{USAGE}?{'&'.join(f'x{n}=1' for n in range(60))}", "query has more than 50 parameters"),
+        ("/v1/billing/invoices?status=late", "status"),
+        ("/v1/billing/balance?account=nobody&account=nobody", "account"),
+        ("/v1/billing/focus?source=invoice", "source is not one of estimate"),
+        ("/v1/billing/focus?account=nobody", "account"),
+    ):
+        answer = await client.get(path)
+        assert answer.status_code == 400, path
+        told = error(answer)
+        assert told["type"] == "validation_error"
+        assert named in told["message"]
+
+
+async def test_the_documentation_of_the_call_is_named_in_the_error(client: httpx.AsyncClient) -> None:
+    told = error(await client.get(USAGE, params={"start": "x"}))
+    page = (await client.get("/docs")).text
+    assert told["docs_url"] == "/docs#usage"
+    assert '<section id="usage">' in page
+
+
+async def test_what_is_not_there_is_404_whatever_is_wanted_of_it(client: httpx.AsyncClient) -> None:
+    for path in ("/v1", "/v1/", "/v1/billing", "/v1/billing/usage/", "/v1/billing/nothing", "/docs/x"):
+        answer = await client.post(path)
+        assert (answer.status_code, error(answer)["type"]) == (404, "not_found"), path
+
+
+async def test_other_methods_are_405_and_told_which_to_use(client: httpx.AsyncClient) -> None:
+    for path in [*JSON_CALLS, "/v1/billing/focus", "/openapi.json", "/docs"]:
+        for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
+            answer = await client.request(method, path)
+            assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD"), (method, path)
+            assert error(answer)["type"] == "method_not_allowed"
+
+
+async def test_what_cannot_be_had_as_wanted_is_406(client: httpx.AsyncClient) -> None:
+    for path, accept, status in (
+        (USAGE, "application/json", 200),
+        (USAGE, "text/html,*/*;q=0.8", 200),
+        (USAGE, "application/*", 200),
+        (USAGE, "text/csv", 406),
+        (USAGE, "application/json;q=0, */*", 406),
+        ("/v1/billing/focus", "application/json", 406),
+        ("/v1/billing/focus", "text/*", 200),
+        ("/docs", "application/json", 406),
+    ):
+        answer = await client.get(path, headers={"accept": accept})
+        assert answer.status_code == status, (path, accept)
+        if status == 406:
+            assert error(answer)["type"] == "not_acceptable"
+
+
+async def test_a_body_and_a_long_address_are_refused(client: httpx.AsyncClient) -> None:
+    body = await client.request("GET", USAGE, content=b"{}")
+    assert (body.status_code, error(body)["type"]) == (413, "request_too_large")
+    long = await client.get(USAGE, params={"model": "m" * 9000})
+    assert (long.status_code, error(long)["type"]) == (414, "request_too_large")
+
+
+async def test_before_anything_has_been_read_it_is_503_with_the_time_to_ask_again(
+    serve: Serve, application: Make, address: str
+) -> None:
+    client = await serve(application())
+    for path in [*JSON_CALLS, "/v1/billing/focus"]:
+        answer = await client.get(path)
+        assert (answer.status_code, error(answer)["type"]) == (503, "unavailable")
+        assert int(answer.headers["retry-after"]) > 0
+        assert address.removeprefix("sqlite:///") not in answer.text
+
+
+async def test_balances_budgets_and_forecasts_are_those_that_were_published(
+    serve: Serve, application: Make, publication: Callable[..., Publication]
+) -> None:
+    served = application()
+    client = await serve(served)
+    served.publish(publication(1))
+    assert (await client.get("/v1/billing/budgets")).json()["budgets"] == []
+    assert (await client.get("/v1/billing/balance")).status_code == 503  # no account is known yet
+
+
+@pytest.mark.parametrize("path", [*JSON_CALLS[:2], "/openapi.json", "/docs"])
+async def test_head_has_the_headers_of_get_and_no_body(client: httpx.AsyncClient, path: str) -> None:
+    get, head = await client.get(path), await client.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert {**get.headers, "date": ""} == {**head.headers, "date": ""}
+
+
+async def test_an_error_to_head_has_no_body(client: httpx.AsyncClient) -> None:
+    answer = await client.head(USAGE, params={"start": "x"})
+    assert (answer.status_code, answer.content) == (400, b"")
+
+
+async def test_an_unchanged_answer_is_304_until_the_ledger_says_otherwise(
+    client: httpx.AsyncClient, ledger: Ledger
+) -> None:
+    first = await client.get(USAGE, params=WINDOW)
+    tag = first.headers["etag"]
+    assert first.headers["cache-control"] == "private, no-cache"
+    for held in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+        again = await client.get(USAGE, params=WINDOW, headers={"if-none-match": held})
+        assert (again.status_code, again.content) == (304, b"")
+        assert again.headers["etag"] == tag
+    assert (await client.get(USAGE, params=WINDOW, headers={"if-none-match": '"other"'})).status_code == 200
+    ledger.restate("research", "serverless", HISTORY, charges_of(APP, 10), at=NOW)
+    changed = await client.get(USAGE, params=WINDOW, headers={"if-none-match": tag})
+    assert changed.status_code == 200
+    assert changed.json()["total"]["spend"] > first.json()["total"]["spend"]
+
+
+async def test_gzip_is_the_same_smaller_and_tagged_apart(client: httpx.AsyncClient) -> None:
+    parameters = WINDOW | {"group_by": "hour,model"}
+    plain = await client.get(USAGE, params=parameters, headers={"accept-encoding": "identity"})
+    async with client.stream("GET", USAGE, params=parameters, headers={"accept-encoding": "gzip"}) as packed:
+        raw = b"".join([piece async for piece in packed.aiter_raw()])
+    assert gzip.decompress(raw) == plain.content
+    assert int(packed.headers["content-length"]) == len(raw) < len(plain.content) / 5
+    assert packed.headers["etag"] != plain.headers["etag"]
+    assert "Accept-Encoding" in plain.headers["vary"]
+    held = {"if-none-match": packed.headers["etag"], "accept-encoding": "identity"}
+    assert (await client.get(USAGE, params=parameters, headers=held)).status_code == 304
+
+
+async def test_the_same_question_is_answered_from_the_ledger_once(
+    serve: Serve, application: Make, ledger: Ledger
+) -> None:
+    read: list[object] = []
+
+    class Counting(LedgerReader):
+        def usage(self, *arguments: object, **named: object) -> object:  # type: ignore[override]  # passed on
+            read.append(arguments)
+            return super().usage(*arguments, **named)  # type: ignore[arg-type]  # as above
+
+    client = await serve(application(reader=Counting))
+    answers = await asyncio.gather(*(client.get(USAGE, params=WINDOW) for _ in range(20)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len(read) == 1
+    ledger.restate("research", "serverless", HISTORY, charges_of(APP, 10), at=NOW + timedelta(minutes=1))
+    await client.get(USAGE, params=WINDOW)
+    assert len(read) == 2
+
+
+async def test_who_fails_tells_the_log_and_not_the_caller(
+    serve: Serve, application: Make, ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(LedgerReader):
+        def scopes(self) -> tuple[()]:
+            raise RuntimeError("a secret thing")
+
+    del ledger, caplog
+    answer = await (await serve(application(reader=Broken))).get(USAGE)
+    assert (answer.status_code, error(answer)["type"]) == (500, "server_error")
+    assert "secret" not in answer.text
+
+
+async def test_a_focus_file_is_streamed_and_adds_up(client: httpx.AsyncClient) -> None:
+    parameters = {"start": "2026-10-30", "end": "2026-11-03T11:00Z", "timeframe": "month"}
+    answer = await client.get("/v1/billing/focus", params=parameters)
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert answer.headers["content-disposition"] == 'attachment; filename="focus-20261030T00Z-20261103T11Z.csv"'
+    assert answer.headers["fal-exporter-missing-hours"] == "2"
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert sum(Decimal(row["BilledCost"]) for row in rows) == HOURS * Decimal("1.44")
+    head = await client.head("/v1/billing/focus", params=parameters)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["fal-exporter-missing-hours"] == "2"
+
+
+async def test_only_so_many_files_are_written_at_once(client: httpx.AsyncClient) -> None:
+    answers = await asyncio.gather(*(client.get("/v1/billing/focus") for _ in range(MOST_AT_ONCE + 2)))
+    assert sorted(answer.status_code for answer in answers) == [200] * MOST_AT_ONCE + [429] * 2
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert error(refused)["type"] == "rate_limited"
+    assert refused.headers["retry-after"]
+    assert (await client.get("/v1/billing/focus")).status_code == 200
+
+
+async def test_web_pages_of_other_origins_may_ask_only_if_configured(
+    client: httpx.AsyncClient, serve: Serve, application: Make
+) -> None:
+    origin = {"origin": "https://finops.example.com"}
+    assert "access-control-allow-origin" not in (await client.get(USAGE, headers=origin)).headers
+    open_one = await serve(application(cors_origins=("https://finops.example.com",)))
+    answer = await open_one.get(USAGE, headers=origin)
+    assert answer.headers["access-control-allow-origin"] == "https://finops.example.com"
+    leave = {**origin, "access-control-request-method": "GET", "access-control-request-headers": "authorization"}
+    assert (await open_one.options(USAGE, headers=leave)).status_code == 200
+    stranger = await open_one.get(USAGE, headers={"origin": "https://evil.example"})
+    assert "access-control-allow-origin" not in stranger.headers
+
+
+async def test_scrapes_and_probes_do_not_depend_on_the_ledger(serve: Serve, application: Make) -> None:
+    client = await serve(application(reader=lambda _: pytest.fail("the ledger is not asked")))
+    for path in ("/metrics", "/", "/-/healthy"):
+        assert (await client.get(path)).status_code == 200

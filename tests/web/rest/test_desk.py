@@ -1,0 +1,84 @@
+import asyncio
+import threading
+
+import pytest
+
+from exporter.web.rest.answers import Answer, answer_of, is_known
+from exporter.web.rest.desk import BusyError, Desk
+
+
+def made(text: str) -> Answer:
+    return answer_of(text, "application/json")
+
+
+async def test_an_answer_is_made_once_and_remembered() -> None:
+    desk, makings = Desk(), []
+
+    def make() -> Answer:
+        makings.append(1)
+        return made("[]")
+
+    assert await desk.answer("question", make) is await desk.answer("question", make)
+    assert len(makings) == 1
+
+
+async def test_who_asks_what_is_being_made_waits_for_that() -> None:
+    desk, go, makings = Desk(), threading.Event(), []
+
+    def make() -> Answer:
+        makings.append(1)
+        assert go.wait(10)
+        return made("[]")
+
+    asking = [asyncio.create_task(desk.answer("question", make)) for _ in range(5)]
+    await asyncio.sleep(0)
+    go.set()
+    assert len({id(answer) for answer in await asyncio.gather(*asking)}) == 1
+    assert len(makings) == 1
+
+
+async def test_a_failure_is_told_to_all_who_wait_and_not_remembered() -> None:
+    desk = Desk()
+
+    def fail() -> Answer:
+        raise LookupError("nothing here")
+
+    results = await asyncio.gather(*(desk.answer("question", fail) for _ in range(3)), return_exceptions=True)
+    assert [str(it) for it in results] == ["nothing here"] * 3
+    assert (await desk.answer("question", lambda: made("[]"))).body == b"[]"
+
+
+async def test_more_questions_than_can_wait_are_refused_at_once() -> None:
+    desk, go = Desk(threads=1, most=2), threading.Event()
+
+    def make() -> Answer:
+        assert go.wait(10)
+        return made("[]")
+
+    waiting = [asyncio.create_task(desk.answer(number, make)) for number in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(BusyError):
+        await desk.answer(3, make)
+    go.set()
+    await asyncio.gather(*waiting)
+    assert (await desk.answer(3, make)).body == b"[]"
+
+
+async def test_the_answers_that_are_kept_have_a_bound_and_the_oldest_goes_first() -> None:
+    desk = Desk(remembered=10_000)
+    for number in range(6):
+        await desk.answer(number, lambda: made("x" * 900))
+        desk.known(0)
+    assert desk.known(0) is not None
+    assert desk.known(1) is None
+    assert desk.known(5) is not None
+    await desk.answer("large", lambda: made("".join(map(str, range(3000)))))
+    assert desk.known("large") is None
+
+
+@pytest.mark.parametrize(
+    ("header", "known"),
+    [("", False), ('"abc"', True), ('W/"abc"', True), ('"abc-gzip"', True), ('"ab", "abc"', True), ('"abcd"', False)],
+)
+def test_a_tag_is_known_however_it_is_written(header: str, known: bool) -> None:  # noqa: FBT001  a case
+    assert is_known(header, "abc") is known
