@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 from app.conftest import Publications
-from e2e.processes import free_port, parsed, wait_until
+from e2e.processes import SLACK, free_port, parsed, wait_until
 
 from exporter.app.demo import live_line
 from exporter.metrics.exposition import Exposition
@@ -56,7 +56,7 @@ def test_the_demo_shows_where_to_look_moves_and_leaves_nothing_behind(
         process.send_signal(signal.SIGINT)
         stopped = time.monotonic()
         assert process.wait(20) == 0
-        assert time.monotonic() - stopped < 5
+        assert time.monotonic() - stopped < 5 + SLACK
     finally:
         process.kill()
         process.wait()

@@ -26,6 +26,9 @@ Result = TypeVar("Result")
 PATIENCE = 45.0
 """Seconds a condition may take on a busy machine."""
 
+SLACK = 5.0
+"""Seconds by which what should be quick may be late on a busy machine."""
+
 Labels = frozenset[tuple[str, str]]
 
 

@@ -70,7 +70,7 @@ async def test_idle_connections_do_not_delay_the_end() -> None:
     began = time.monotonic()
     stop.set()
     await serving
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < GRACE
     writer.close()
 
 
@@ -85,7 +85,7 @@ async def test_a_client_that_reads_nothing_cannot_hold_the_end_up(publication: P
     began = time.monotonic()
     stop.set()
     await serving
-    assert time.monotonic() - began < GRACE + 1
+    assert time.monotonic() - began < 4 * GRACE  # a loaded machine is slow, and a stuck end would last for ever
     writer.close()
 
 
