@@ -40,8 +40,8 @@ class StandIn(ModuleType):
     def run_check(self, settings: Settings) -> int:
         return self._called("check", settings)
 
-    def run_demo(self, *, listen: tuple[str, int], seed: int, days: int) -> int:
-        return self._called("demo", (listen, seed, days))
+    def run_demo(self, *, listen: tuple[str, int], seed: int, days: int, with_prometheus: bool) -> int:
+        return self._called("demo", (listen, seed, days, with_prometheus))
 
     def run_simulate(self, *, host: str, port: int, seed: int) -> int:
         return self._called("simulate", (host, port, seed))
@@ -87,11 +87,11 @@ def test_a_switch_can_be_turned_off_over_the_environment(app: StandIn, monkeypat
 
 def test_demo_and_simulate_have_defaults_of_their_own(app: StandIn) -> None:
     assert main(["demo"]) == 0
-    assert main(["demo", "--listen", ":0", "--seed", "7", "--days", "3"]) == 0
+    assert main(["demo", "--listen", ":0", "--seed", "7", "--days", "3", "--with-prometheus"]) == 0
     assert main(["simulate", "--listen", "[::1]:9000", "--seed", "2"]) == 0
     assert app.calls == [
-        ("demo", (("127.0.0.1", 8080), 1, 30)),
-        ("demo", (("0.0.0.0", 0), 7, 3)),  # noqa: S104  named, not bound
+        ("demo", (("127.0.0.1", 8080), 1, 30, False)),
+        ("demo", (("0.0.0.0", 0), 7, 3, True)),  # noqa: S104  named, not bound
         ("simulate", ("::1", 9000, 2)),
     ]
 

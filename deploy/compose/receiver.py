@@ -1,6 +1,8 @@
+#!/usr/bin/env python3
 """Prints every alert that Alertmanager sends to it, a line each; listens on port 8081."""
 
 import json
+import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -13,7 +15,9 @@ class Receiver(BaseHTTPRequestHandler):
         for alert in notification["alerts"]:
             labels, annotations = alert["labels"], alert["annotations"]
             severity = labels.get("severity", "none")
-            print(alert["status"].upper(), severity, labels["alertname"], annotations.get("summary", ""), flush=True)
+            words = (alert["status"].upper(), severity, labels["alertname"], annotations.get("summary", ""))
+            sys.stdout.write(" ".join(words) + "\n")
+        sys.stdout.flush()
         self.send_response(204)
         self.end_headers()
 

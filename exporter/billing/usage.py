@@ -35,10 +35,10 @@ START = parameters.instant(
     "start",
     "First instant, ISO 8601; without an offset it is of `timezone`. Widened to the whole UTC hour. Left out: 24 hours "
     "before `end`.",
-    "2026-11-01",
+    "2026-10-01",
 )
 END = parameters.instant(
-    "end", "End, exclusive, written like `start`; widened to the whole UTC hour. Left out: now.", "2026-12-01"
+    "end", "End, exclusive, written like `start`; widened to the whole UTC hour. Left out: now.", "2026-11-01"
 )
 GROUP_BY = parameters.choices(
     "group_by",

@@ -14,7 +14,7 @@ from exporter.fal.pricing import read_list_prices
 from exporter.fal.probe import Probe, automatic_sources, probe
 from exporter.fal.reading import Reading, UsageSource
 from exporter.fal.rejections import OUTSIDE_WINDOW, REJECTIONS
-from exporter.fal.sources import SOURCES, usage_source
+from exporter.fal.sources import SOURCES, TELL_LIST_PRICES, usage_source
 
 __all__ = [
     "CORRECTION",
@@ -25,6 +25,7 @@ __all__ = [
     "REJECTIONS",
     "REPORTING_URL",
     "SOURCES",
+    "TELL_LIST_PRICES",
     "BadRequestError",
     "CallError",
     "Client",

@@ -41,6 +41,8 @@ INTERFACE = Interface(
     nullable=frozenset(),
     describe=describe,
     tells_key=True,
+    # Its rows tell no discount: teams with different discounts would make one price jump to and fro.
+    tells_list_price=False,
 )
 
 

@@ -46,6 +46,7 @@ class Interface:
         describe: makes an item of the account and the values of `names`, in their order.
         tells_key: whether rows can be asked for by key.
         tells_surge: whether rows at surge prices are marked.
+        tells_list_price: whether a row's unit price is the one before discount.
     """
 
     source: str
@@ -55,6 +56,7 @@ class Interface:
     describe: Callable[[str, Sequence[str]], Item]
     tells_key: bool
     tells_surge: bool = False
+    tells_list_price: bool = True
 
 
 class PlatformUsage:
@@ -122,7 +124,7 @@ class Rows:
         item = self._item(row)
         in_dollars(row.get("currency"))
         self._tally.add(hour, item.dimensions, amounts_of(row, item.gpu.seconds))
-        asked = offer(hour, row)
+        asked = offer(hour, row) if self._interface.tells_list_price else None
         if asked is not None and asked.beats(item.offer):
             item.offer = asked
 

@@ -22,6 +22,9 @@ SOURCES: Mapping[str, Callable[[Client], UsageSource]] = MappingProxyType(
     }
 )
 
+TELL_LIST_PRICES = frozenset({"models", "serverless", "focus"})
+"""The sources that tell prices before discount."""
+
 
 def usage_source(name: str, client: Client) -> UsageSource:
     """Return the source of a name, to be kept as long as the client.

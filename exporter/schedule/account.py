@@ -11,6 +11,7 @@ from exporter.charges import HOUR, Clock, Window, hour_of
 from exporter.errors import ConfigurationError, LedgerError, UpstreamError
 from exporter.fal import (
     OUTSIDE_WINDOW,
+    TELL_LIST_PRICES,
     CallError,
     Client,
     FeatureError,
@@ -69,7 +70,7 @@ class PolledAccount:
         outcomes: carries the polls out.
         reach: how far back the jobs read.
         with_api_key: whether charges are wanted by API key.
-        price_models: the endpoints whose list prices are polled while no usage is, which tells the prices itself.
+        price_models: the endpoints whose list prices are polled while no source tells them.
         clock: the time.
 
     Attributes:
@@ -192,8 +193,8 @@ class PolledAccount:
         await self._outcomes.poll(self._invoices, self._read_invoices)
 
     async def poll_prices(self) -> None:
-        """Poll list prices while there is no usage that would tell what is paid."""
-        if self._prices is not None and not self._sources:
+        """Poll list prices while no source tells them."""
+        if self._prices is not None and TELL_LIST_PRICES.isdisjoint(self._sources):
             await self._outcomes.poll(self._prices, self._read_prices)
 
     async def poll_reconciliation(self) -> None:

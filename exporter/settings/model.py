@@ -152,8 +152,8 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
     )
     labels: Labels = Field(
         default=DEFAULT_LABELS,
-        description="Labels of what is charged, a comma list; `environment`, `api_key` and `surge` can be added, all but "
-        "`account` left out.",
+        description="Labels of what is charged, a comma list; `environment`, `api_key` and `surge` can be added, "
+        "all but `account` left out.",
     )
     max_series: int = Field(
         default=10_000,
@@ -180,8 +180,8 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
     )
     price_models: Endpoints = Field(
         default=(),
-        description="Model endpoints whose list prices to poll every `INVOICE_INTERVAL` for accounts whose key may not "
-        "read usage, a comma list like `fal-ai/flux/dev,fal-ai/veo3`.",
+        description="Model endpoints whose list prices to poll every `INVOICE_INTERVAL` for accounts whose sources do "
+        "not tell them (`organization`, `reporting`, or none), a comma list like `fal-ai/flux/dev,fal-ai/veo3`.",
     )
     recent_window: Annotated[Hours, between("2h", "31d")] = Field(
         default=timedelta(hours=48), description="Window that is read again every hour for late charges."

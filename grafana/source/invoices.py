@@ -225,8 +225,8 @@ def _restatements() -> Built:
         "US dollars by which fal changed hours that had been published as complete, when the exporter learnt of it: "
         "added above the line, taken back below it. Late charges of the last hours are most of it and are normal.",
         [
-            Query(f"sum({restated('up')})", "added", "up", interval="1h"),
-            Query(f"-sum({restated('down')})", "taken back", "down", interval="1h"),
+            Query(f"sum({restated('up')})", "added", "up", interval="5m"),
+            Query(f"-sum({restated('down')})", "taken back", "down", interval="5m"),
         ],
         DOLLARS_SHORT,
         overrides={"added": fixed(palette.WARNING), "taken back": fixed(palette.GOOD)},

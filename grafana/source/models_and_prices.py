@@ -243,9 +243,9 @@ def _bought() -> Built:
     ranked = f"topk(20, {counted('fal_spend_usd_total', 24, ['model', 'app'])})"
     return rows(
         "Bought in the last 24 hours, and what a unit came to",
-        "Units and spend that became known in the last 24 hours, for the twenty of the most spend, and what was paid "
-        "for a unit on average, discounts and surge prices included; not told where something is sold by several "
-        "units.",
+        "Units and spend that became known in the last 24 hours, or since a younger ledger began, for the twenty of "
+        "the most spend, and what was paid for a unit on average, discounts and surge prices included; not told where "
+        "something is sold by several units.",
         [
             Query(f"({quantity})\nand on (model, app)\n{ranked}", ref="quantity"),
             Query(ranked, ref="paid"),

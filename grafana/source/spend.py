@@ -18,7 +18,7 @@ from source.panels import (
     lines,
     properties,
 )
-from source.queries import STACKED_BY, TO, by_day, by_hour, growth, of_accounts, share, total
+from source.queries import FROM, STACKED_BY, TO, by_day, by_hour, growth, of_accounts, share, total
 from source.rankings import GROWTH, MONTH, ranking
 from source.tables import Column, bar_cell, coloured_text, rows
 
@@ -226,7 +226,7 @@ def _burn_up() -> Built:
         "cases, by the newest forecast; the dashed line in it is the median. The red line is the largest budget. "
         "Forecast and budget are of whole accounts, so the variables for teams, models and the like do not move them.",
         [
-            Query(total(MONTH), "month to date", "spent"),
+            Query(f"{total(MONTH)}\nand on () vector(time()) >= {FROM}", "month to date", "spent"),
             Query(_forecast("_low"), "forecast, low", "low"),
             Query(_forecast("_high"), "forecast, high", "high"),
             Query(_forecast(""), "forecast", "likely"),

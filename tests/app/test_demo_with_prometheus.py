@@ -93,6 +93,26 @@ def test_a_missing_program_is_named_with_how_to_get_it(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_a_program_that_fails_ends_the_demo_with_its_last_words(tmp_path: Path) -> None:
+    programs, temporary = tmp_path / "programs", tmp_path / "temporary"
+    for folder in (programs, temporary):
+        folder.mkdir()
+    for name in ("prometheus", "promtool", "alertmanager"):
+        (programs / name).write_text("#!/bin/sh\necho reading\necho no space is left >&2\nexit 3\n")
+        (programs / name).chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "-m", "exporter", "demo", "--with-prometheus", "--listen", "127.0.0.1:0", "--days", "1"],
+        env=os.environ | {"PATH": f"{programs}:/bin", "TMPDIR": str(temporary)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=90,
+    )
+    assert done.returncode == 1
+    assert "fal-exporter: --with-prometheus: promtool does not work: no space is left\n" in done.stderr
+    assert list(temporary.iterdir()) == []
+
+
 def test_debians_name_of_alertmanager_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("prometheus", "promtool", "prometheus-alertmanager"):
         (tmp_path / name).symlink_to("/bin/true")

@@ -43,5 +43,5 @@ async def test_a_compute_lines_seconds_count_every_gpu(fal: Fal, bench: Bench, w
     fal.plays("/v1/organization/usage", as_json(page(bucket("2026-11-21T10:00:00Z", row))))
     reading = await organization(bench.client()).read(window, with_api_key=True)
     assert reading.charges[0].amounts == Amounts(60 * NANO, 480 * NANO, 60 * NANO, 0, 60 * NANO)
-    assert reading.prices[0].price == NANO
+    assert reading.prices == (), "a price that may be after discount is none before it"
     assert fal.requests[0].query["expand"] == ["time_series", "auth_method_structured"]
