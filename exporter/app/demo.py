@@ -15,7 +15,7 @@ import uvloop
 from pydantic import SecretStr
 
 from exporter.app.joined import Joined, joined
-from exporter.app.local_prometheus import Ledger, Programs, find_programs, local_prometheus
+from exporter.app.local_prometheus import DemoLedger, Programs, find_programs, local_prometheus
 from exporter.charges import decimal_of
 from exporter.errors import ConfigurationError
 from exporter.metrics.publication import Publication
@@ -162,7 +162,9 @@ async def _watch(
     if programs is not None:
         await loaded.wait()
         click.echo("\nBringing the history to Prometheus, which takes about a minute.")
-        ledger = Ledger(settings.ledger_url.get_secret_value(), settings.account, running.url.removeprefix("http://"))
+        ledger = DemoLedger(
+            settings.ledger_url.get_secret_value(), settings.account, running.url.removeprefix("http://")
+        )
         async with local_prometheus(programs, ledger, folder) as where:
             click.echo(f"\n{where}")
             await asyncio.Event().wait()

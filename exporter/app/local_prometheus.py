@@ -47,7 +47,7 @@ class Programs:
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
+class DemoLedger:
     """What the history is read from.
 
     Attributes:
@@ -89,7 +89,7 @@ def find_programs() -> Programs:
 
 
 @asynccontextmanager
-async def local_prometheus(programs: Programs, ledger: Ledger, folder: Path) -> AsyncIterator[str]:
+async def local_prometheus(programs: Programs, ledger: DemoLedger, folder: Path) -> AsyncIterator[str]:
     """Run both programs until the block is left, Prometheus on the ledger's history; yield where they are, as text.
 
     Args:
@@ -160,7 +160,7 @@ def alertmanager_configuration() -> Mapping[str, object]:
     return kept | {"receivers": [{"name": receiver["name"]} for receiver in shipped["receivers"]]}
 
 
-def _backfill_environment(ledger: Ledger) -> Mapping[str, str]:
+def _backfill_environment(ledger: DemoLedger) -> Mapping[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("FAL_")}
     settings = {"key": "demo:demo", "account": ledger.account, "ledger_url": ledger.url}
     return inherited | {environment_name(field): value for field, value in settings.items()}

@@ -86,7 +86,7 @@ CHECKS: dict[str, Callable[[Document], bool]] = {
 
 @pytest.mark.parametrize(("heading", "command"), list(commands()))
 def test_every_command_works(heading: str, command: str, running: Demo) -> None:
-    done = run(command, FAL_EXPORTER_URL=running.url)
+    done = run(command, FAL_BILLING_URL=running.url)
     assert done.returncode == 0, done.stdout + done.stderr
     assert not done.stderr
     found = json.loads(done.stdout)
@@ -103,7 +103,7 @@ def test_every_worked_question_has_a_command() -> None:
 
 
 def test_a_wrong_parameter_is_told_and_fails(running: Demo) -> None:
-    done = run("sh scripts/ask usage group_by=modell", FAL_EXPORTER_URL=running.url)
+    done = run("sh scripts/ask usage group_by=modell", FAL_BILLING_URL=running.url)
     assert done.returncode != 0
     assert "model" in json.loads(done.stdout)["error"]["message"]
 
@@ -128,7 +128,7 @@ def test_the_token_of_a_file_is_sent_and_on_no_command_line(tmp_path: Path, prog
         thread = threading.Thread(target=server.handle_request)
         thread.start()
         url = f"http://127.0.0.1:{server.server_port}"
-        done = run("sh scripts/ask balance", FAL_EXPORTER_URL=url, FAL_EXPORTER_TOKEN_FILE=str(token))
+        done = run("sh scripts/ask balance", FAL_BILLING_URL=url, FAL_BILLING_TOKEN_FILE=str(token))
         thread.join(10)
     assert done.returncode == 0, done.stderr
     assert seen == [("Bearer falx_secret", "False")]
