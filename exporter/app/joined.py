@@ -67,11 +67,12 @@ async def joined(
         loop.call_soon_threadsafe(publish, publication)
 
     scraped: set[asyncio.Task[None]] = set()
-    application = web_application(settings, on_scrape=on_scrape, clock=clock)
     with ExitStack() as opened:
         listener = opened.enter_context(listen(settings.listen.host, settings.listen.port))
         if (mcp_listener := listen_for_mcp(settings)) is not None:
             opened.enter_context(mcp_listener)
+        mcp_port = None if mcp_listener is None else mcp_listener.getsockname()[1]
+        application = web_application(settings, on_scrape=on_scrape, clock=clock, mcp_port=mcp_port)
         half = await open_left_half(settings, emit=emit, clock=clock, notes=notes, links=links)
         opened.pop_all()
     collecting = asyncio.create_task(half.collector.run(stop))

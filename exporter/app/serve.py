@@ -37,7 +37,12 @@ async def _serve(settings: Settings) -> None:
     listener = listen(settings.listen.host, settings.listen.port)
     mcp_listener = listen_for_mcp(settings)
     process = CollectorProcess()
-    application = web_application(settings, on_scrape=process.scraped, collector=lambda: process.pid)
+    application = web_application(
+        settings,
+        on_scrape=process.scraped,
+        collector=lambda: process.pid,
+        mcp_port=None if mcp_listener is None else mcp_listener.getsockname()[1],
+    )
     problems: list[CollectorError] = []
 
     def published(publication: Publication) -> None:

@@ -23,6 +23,7 @@ def web_application(
     on_scrape: Callable[[int], None],
     collector: Callable[[], int | None] = lambda: None,
     clock: Clock = utc_now,
+    mcp_port: int | None = None,
 ) -> Application:
     """Return the application of everything that is served on `listen`; see `Application` for the arguments.
 
@@ -48,6 +49,7 @@ def web_application(
             cors_origins=settings.rest_cors_origins,
         ),
         metrics_tokens=_tokens(settings.metrics_tokens_file),
+        mcp_port=mcp_port,
     )
 
 

@@ -1,7 +1,7 @@
 """What the collector hands to the web: an exposition to serve and an overview to show."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Literal
 
 from exporter.metrics.exposition import Exposition, ExpositionDelta
@@ -10,6 +10,9 @@ from exporter.outlook.state import Outlook
 NO_OUTLOOK = Outlook()
 
 State = Literal["waiting", "up", "failing"]
+
+OTHER = "other"
+"""What is too small to be told apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +50,46 @@ class AccountOverview:
     balance: int | None = None
     balance_at: datetime | None = None
     locked: str = ""
+    current_hour: int | None = None
     last_hour: int | None = None
     today: int | None = None
     month_to_date: int | None = None
     last_month: int | None = None
     problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DailySpend:
+    """What the last days of the configured time zone cost by product, in nano-USD, all accounts together.
+
+    Attributes:
+        days: consecutive, the running one last.
+        products: the name and what each day cost, the most expensive first; what is left over is named OTHER.
+        known_from: the first day that has been loaded of every source; None where there is none yet.
+    """
+
+    days: tuple[date, ...] = ()
+    products: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    known_from: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """What cost most this month, in nano-USD, all accounts together.
+
+    Attributes:
+        label: what is ranked: model, app or gpu_class.
+        top: the names and their amounts, the most expensive first.
+        others: how many more there are.
+        other: what those cost.
+        total: what the month has cost, also of what has no such label.
+    """
+
+    label: str
+    top: tuple[tuple[str, int], ...]
+    others: int
+    other: int
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +102,8 @@ class Overview:
         charges: how many hourly charges the ledger keeps.
         notes: sentences for the top of the page, for example that this is a demo.
         links: further titles and addresses for the foot of the page, for example the documentation.
+        daily: what the last days have cost.
+        rankings: what has cost most this month, by each label that is published.
     """
 
     version: str
@@ -73,6 +113,8 @@ class Overview:
     charges: int = 0
     notes: tuple[str, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
+    daily: DailySpend = DailySpend()
+    rankings: tuple[Ranking, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,11 @@ class OutlookMaker:
         """Whether there are hours of the ledger still to be read: another outlook should be made soon."""
         return self._spending.is_behind
 
+    @property
+    def hours(self) -> HourlySpend[Topic] | None:
+        """What the hours have cost, as far as they have been read; None before the first outlook."""
+        return self._spending.hours
+
     def make(self, ledger: Ledger, view: LedgerView, accounts: Sequence[PolledAccount]) -> Outlook:
         """Return the outlook at the view's instant.
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from exporter import __version__
 from exporter.ledger import LedgerView, ScopeState
-from exporter.metrics.publication import AccountOverview, Overview, SourceOverview
+from exporter.metrics.publication import AccountOverview, DailySpend, Overview, Ranking, SourceOverview
 from exporter.schedule.account import PolledAccount, history_progress
 from exporter.schedule.outcomes import Polled
 from exporter.schedule.windows import Reach
@@ -23,6 +23,8 @@ def overview_of(
     *,
     notes: tuple[str, ...],
     links: tuple[tuple[str, str], ...],
+    daily: DailySpend | None = None,
+    rankings: tuple[Ranking, ...] = (),
 ) -> Overview:
     """Gather what the landing page shows."""
     return Overview(
@@ -33,6 +35,8 @@ def overview_of(
         charges=view.charges,
         notes=notes,
         links=links,
+        daily=daily or DailySpend(),
+        rankings=rankings,
     )
 
 
@@ -50,6 +54,7 @@ def _account(account: PolledAccount, view: LedgerView, reach: Reach) -> AccountO
         balance=balance.amount if balance else None,
         balance_at=balance.at if balance else None,
         locked=", ".join(_LOCKS.get(reason, reason) for reason in account.lock_reasons),
+        current_hour=totals.current_hour if totals else None,
         last_hour=totals.last_hour if totals else None,
         today=totals.today if totals else None,
         month_to_date=totals.month_to_date if totals else None,

@@ -14,6 +14,7 @@ from exporter.metrics.figures import snapshot_of
 from exporter.metrics.health import Health
 from exporter.metrics.publication import NO_OUTLOOK, Publication
 from exporter.schedule.account import PolledAccount, history_progress
+from exporter.schedule.breakdown import Breakdown
 from exporter.schedule.desk import LedgerDesk
 from exporter.schedule.outlook import OutlookMaker
 from exporter.schedule.overview import overview_of
@@ -56,6 +57,7 @@ class Publisher:
         self._reach = reach
         self._emit = emit
         self._outlooks = outlooks
+        self._breakdown = Breakdown(reach.zone)
         self._notes = notes
         self._links = links
         self._encoder = Encoder()
@@ -107,7 +109,15 @@ class Publisher:
         view, outlook = self._view, self._outlook
         progress = {(scope.account, scope.source): history_progress(scope, self._reach) for scope in view.scopes}
         exposition = self._encoder.encode(snapshot_of(view, progress, outlook), self._health.rendered())
-        overview = overview_of(view, self._accounts, self._reach, notes=self._notes, links=self._links)
+        overview = overview_of(
+            view,
+            self._accounts,
+            self._reach,
+            notes=self._notes,
+            links=self._links,
+            daily=self._breakdown.daily(view, self._outlooks.hours),
+            rankings=self._breakdown.rankings(view),
+        )
         return Publication(view.sequence, view.at, exposition, overview, self._is_ready(view), outlook)
 
     def _is_ready(self, view: LedgerView) -> bool:

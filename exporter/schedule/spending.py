@@ -43,6 +43,11 @@ class Spending:
         """Whether there are hours still to be read that may have changed."""
         return bool(self._unread)
 
+    @property
+    def hours(self) -> HourlySpend[Topic] | None:
+        """What has been taken up; None before the first time."""
+        return self._hours
+
     def catch_up(self, ledger: Ledger, now: datetime) -> HourlySpend[Topic]:
         """Take up what has changed in the ledger, and the hours that have begun."""
         hour = hour_of(now)

@@ -65,6 +65,7 @@ class Application:
         tail_interval: seconds between two readings of the process tables.
         rest: what REST is made of; None for none.
         metrics_tokens: who may scrape; None for everybody.
+        mcp_port: where agents ask, for the landing page; None where they cannot.
     """
 
     def __init__(
@@ -77,11 +78,12 @@ class Application:
         tail_interval: float = 1.0,
         rest: RestOptions | None = None,
         metrics_tokens: TokenFile | None = None,
+        mcp_port: int | None = None,
     ) -> None:
         self._tail = Tail(version=__version__, collector=collector)
         self._tail_interval = tail_interval
         self._metrics = Metrics(self._tail.rendered(), on_scrape=on_scrape, count=self._tail.scraped)
-        self._page = LandingPage(clock)
+        self._page = LandingPage(clock, mcp_port)
         self._published: Publication | None = None
         self._ready = False
         self._access = AccessLog(access_level)

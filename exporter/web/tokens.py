@@ -54,8 +54,8 @@ def refusal(headers: Collection[tuple[bytes, bytes]], tokens: TokenFile) -> Refu
 
 
 def _refused(message: str, error: str, *, is_browser: bool) -> Refusal:
-    # Browsers ask for a password when they are told that Basic will do; programs are told of one way only.
-    challenge = f"Bearer {_REALM}{error}" + (f', Basic {_REALM}, charset="UTF-8"' if is_browser else "")
+    # Browsers ask for a password if told of Basic alone: Chromium does not look behind a scheme that it does not know.
+    challenge = f'Basic {_REALM}, charset="UTF-8"' if is_browser else f"Bearer {_REALM}{error}"
     return Refusal(HTTPStatus.UNAUTHORIZED, message, headers={"www-authenticate": challenge, "vary": "Authorization"})
 
 

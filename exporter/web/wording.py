@@ -1,14 +1,18 @@
 """Amounts and instants in words for people."""
 
-from datetime import datetime
-from decimal import ROUND_HALF_EVEN, Decimal
+from datetime import datetime, timedelta
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 
 from exporter.charges import decimal_of
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _SMALLER = {"h": _HOUR, "min": _MINUTE}
+_YEAR = 365
+"""Days: further ahead nobody needs the number."""
+
 _CENT = Decimal("0.01")
 _SMALL = Decimal("0.0001")
+_ANY_SIZE = Context(prec=60, rounding=ROUND_HALF_EVEN)
 
 
 def dollars(amount: int | None) -> str:
@@ -18,7 +22,22 @@ def dollars(amount: int | None) -> str:
     exact = decimal_of(abs(amount))
     places = _SMALL if 0 < exact < 1 else _CENT
     sign = "-" if amount < 0 else ""
-    return f"{sign}${exact.quantize(places, ROUND_HALF_EVEN):,f}"
+    return f"{sign}${exact.quantize(places, context=_ANY_SIZE):,f}"
+
+
+def round_dollars(amount: int) -> str:
+    """Write a round number of nano-USD shortly, as beside the lines of a chart: $0.002, $50, $20k, $5M."""
+    exact = decimal_of(amount)
+    for size, letter in ((1_000_000, "M"), (1_000, "k")):
+        if exact >= size:
+            return f"${(exact / size).normalize():,f}{letter}"
+    return f"${exact.normalize():,f}"
+
+
+def runway(lasting: timedelta) -> str:
+    """Write how long a balance lasts."""
+    days = lasting.days
+    return "over a year" if days > _YEAR else span(lasting.total_seconds())
 
 
 def span(seconds: float) -> str:

@@ -113,7 +113,7 @@ def test_a_browser_is_told_that_it_may_ask_for_a_password(tokens: TokenFile) -> 
     assert refused is not None
     assert (
         refused.headers["www-authenticate"]
-        == 'Bearer realm="fal-exporter", Basic realm="fal-exporter", charset="UTF-8"'
+        == 'Basic realm="fal-exporter", charset="UTF-8"'
     )
 
 

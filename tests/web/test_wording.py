@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from exporter.web.wording import ago, dollars, instant, span
+from exporter.web.wording import ago, dollars, instant, round_dollars, runway, span
 
 AT = datetime(2026, 11, 21, 22, 5, 59, tzinfo=UTC)
 
@@ -18,6 +18,8 @@ AT = datetime(2026, 11, 21, 22, 5, 59, tzinfo=UTC)
         (1_005_000_000, "$1.00"),
         (1_015_000_000, "$1.02"),
         (2**63 - 1, "$9,223,372,036.85"),
+        (-1, "-$0.0000"),
+        (10**40, "$10,000,000,000,000,000,000,000,000,000,000.00"),
     ],
 )
 def test_dollars(amount: int | None, text: str) -> None:
@@ -45,3 +47,22 @@ def test_an_instant_is_told_to_the_minute_and_relative_to_now() -> None:
     assert instant(AT) == "2026-11-21 22:05 UTC"
     assert ago(AT, AT + timedelta(seconds=59)) == "just now"
     assert ago(AT, AT + timedelta(minutes=3)) == "3 min ago"
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        (2_000_000, "$0.002"),
+        (1, "$0.000000001"),
+        (500_000_000_000, "$500"),
+        (20_000_000_000_000, "$20k"),
+        (5 * 10**15, "$5M"),
+    ],
+)
+def test_round_dollars(amount: int, text: str) -> None:
+    assert round_dollars(amount) == text
+
+
+def test_a_runway_beyond_a_year_has_no_number() -> None:
+    assert runway(timedelta(hours=30)) == "1 d 6 h"
+    assert runway(timedelta(days=400)) == "over a year"

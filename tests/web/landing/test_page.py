@@ -1,19 +1,23 @@
 import base64
 import hashlib
 import re
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from fractions import Fraction
 from html.parser import HTMLParser
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.charges import NANO, Window
 from exporter.metrics.exposition import Exposition
-from exporter.metrics.publication import AccountOverview, Overview, Publication, SourceOverview
+from exporter.metrics.publication import AccountOverview, DailySpend, Overview, Publication, Ranking, SourceOverview
+from exporter.outlook.state import AccountOutlook, BudgetOutlook, Forecast, Outlook
 from exporter.web.landing import LandingPage
 
 AT = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)
-VOID = {"meta", "link", "rect", "path"}
+VOID = {"meta", "link"}
 
 FAILING = SourceOverview(
     "serverless",
@@ -32,6 +36,7 @@ OVERVIEW = Overview(
             (SourceOverview("models", "chosen automatically", "up", AT, AT, AT - timedelta(hours=48), 1.0), FAILING),
             balance=24_512_330_000_000,
             balance_at=AT - timedelta(minutes=3),
+            current_hour=7_010_000_000,
             last_hour=12_480_000_000,
             today=402_118_000_000,
             month_to_date=8_913_450_000_000,
@@ -46,6 +51,40 @@ OVERVIEW = Overview(
     charges=1_204_331,
     notes=("This is a demo.",),
     links=(("Documentation", "https://example.com/docs"),),
+    daily=DailySpend(
+        tuple(date(2026, 11, 8) + timedelta(days=place) for place in range(14)),
+        (("serverless", (3 * NANO,) * 14), ("<i>new</i>", (NANO // 1000,) * 14)),
+        date(2026, 11, 10),
+    ),
+    rankings=(
+        Ranking("model", (("fal-ai/veo3", 60 * NANO), ("fal-ai/flux", 30 * NANO)), 7, 9 * NANO, 100 * NANO),
+        Ranking("app", (), 0, 0, 100 * NANO),
+        Ranking("gpu_class", (("H100", NANO // 100),), 0, 0, 100 * NANO),
+    ),
+)
+DAYS = OVERVIEW.daily.days
+MONTH = Window(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
+OUTLOOK = Outlook(
+    accounts=(
+        AccountOutlook(
+            "production", MONTH, runway=timedelta(days=40), forecast=Forecast(12 * NANO, 10 * NANO, 15 * NANO)
+        ),
+        AccountOutlook("research", MONTH, forecast=Forecast(3 * NANO, 2 * NANO, 4 * NANO)),
+    ),
+    budgets=(
+        BudgetOutlook(
+            "everything",
+            "month",
+            MONTH,
+            100 * NANO,
+            {},
+            (Fraction(1, 2), Fraction(4, 5)),
+            99 * NANO + 999_999_999,
+            Forecast(120 * NANO, 110 * NANO, 130 * NANO),
+        ),
+        BudgetOutlook("burst", "month", MONTH, 10 * NANO, {}, spend=12 * NANO),
+        BudgetOutlook("unknown", "month", MONTH, 10 * NANO, {}),
+    ),
 )
 
 
@@ -57,6 +96,9 @@ class Outline(HTMLParser):
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.words: list[str] = []
         self.open: list[str] = []
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
@@ -76,10 +118,10 @@ class Outline(HTMLParser):
         return " ".join(self.words)
 
 
-def outline(overview: Overview | None, *, ready: bool = True, refresh: str = "") -> Outline:
-    publication = None if overview is None else Publication(1, AT, Exposition(), overview, ready)
+def outline(overview: Overview | None, *, ready: bool = True, refresh: str = "", outlook: Outlook = OUTLOOK) -> Outline:
+    publication = None if overview is None else Publication(1, AT, Exposition(), overview, ready, outlook)
     document = Outline()
-    document.feed(LandingPage(lambda: AT).html(publication, ready=ready, refresh=refresh))
+    document.feed(LandingPage(lambda: AT, 9090).html(publication, ready=ready, refresh=refresh))
     document.close()
     assert document.open == []
     return document
@@ -90,16 +132,28 @@ def outline(overview: Overview | None, *, ready: bool = True, refresh: str = "")
     [
         "Ready version 1.2.3 up 0 s",
         "This is a demo.",
+        "3 urgent · 1 to look at",
+        "production The source serverless fails: GET /serverless/usage answered 500.",
+        "research Locked by fal: Exhausted balance.",
+        "Budget burst Exceeded by $2.00: $12.00 of $10.00.",
+        "Budget everything Forecast to end at $120.00, above its limit of $100.00.",
+        "Month to date $8,913.45",
+        "$15.00 forecast for the month $12.00 to $19.00, the accounts' 80 % bands added up",
+        "Last month: $11,205.00",
+        "Today $402.12 since midnight, Europe/Berlin",
+        "This hour $7.01 so far; fal is often late Last hour $12.48 last complete hour",
+        "Credit balance $24,512.15 lasts 40 d where it is shortest",
+        "$100.00 of $100.00, 99 % forecast $120.00 ($110.00 to $130.00)",
+        "not yet, of $10.00 no forecast yet",
+        "Top models this month fal-ai/veo3 $60.00 60.0 %",
+        "7 more $9.00 9.0 %",
+        "GPU classes this month H100 $0.0100 <0.1 %",
+        "Sun 8 Nov not all loaded $3.00 $0.0010 $3.00",
+        "Tue 10 Nov $3.00",
+        "production · models chosen automatically Up 2026-11-21 22:00 UTC just now",
+        "research · reporting Waiting not yet not yet not yet not yet",
         "2 accounts · 1,389 series · 1,204,331 hourly charges in the ledger · as of 2026-11-21 22:00 UTC",
-        "Account production Credit balance $24,512.33 read 3 min ago Last hour $12.48",
-        "Today $402.12 since midnight, Europe/Berlin Month to date $8,913.45",
-        "Last month $11,205.00",
-        "models chosen automatically Up 2026-11-21 22:00 UTC just now",
-        "serverless set by SOURCES Failing 2026-11-21 20:00 UTC 2 h ago 2026-11-21 20:00 UTC 2 h ago not yet 62 %",
-        "GET /serverless/usage answered 500.",
-        "Account research Locked by fal: Exhausted balance. Credit balance -$0.1800 not known yet",
-        "Waiting not yet not yet not yet not yet",
-        "/metrics REST /-/healthy /-/ready Documentation",
+        "/metrics REST MCP: port 9090, /mcp /-/healthy /-/ready Documentation",
     ],
 )
 def test_it_shows(words: str) -> None:
@@ -113,10 +167,13 @@ def test_before_the_first_publication_it_says_so_and_looks_again_by_itself() -> 
     assert ("meta", {"http-equiv": "refresh", "content": "2"}) in document.elements
 
 
-def test_totals_that_are_not_given_are_not_shown() -> None:
-    text = outline(Overview("1", (AccountOverview("a", ()),))).text
+def test_what_is_not_known_is_said_not_to_be() -> None:
+    text = outline(Overview("1", (AccountOverview("a", ()),)), outlook=Outlook()).text
     assert "Credit balance unknown not known yet" in text
-    assert "Today" not in text
+    assert "Today unknown" in text
+    assert "No spend is known of the last days." in text
+    assert "Top models" not in text
+    assert "Budgets" not in text
     assert "1 account ·" in text
 
 
@@ -157,7 +214,17 @@ def test_no_text_from_outside_can_change_the_document(name: str, problem: str, l
     def of(name: str, problem: str, locked: str) -> Outline:
         source = SourceOverview(name, problem, "failing", problem=problem)
         account = AccountOverview(name, (source,), locked=locked, problems=(problem,))
-        return outline(Overview(name, (account,), time_zone=name, notes=(problem,), links=((name, problem),)))
+        overview = Overview(
+            name,
+            (account, account),
+            time_zone=name,
+            notes=(problem,),
+            links=((name, problem),),
+            daily=DailySpend((date(2026, 11, 21),), ((name, (NANO,)),)),
+            rankings=(Ranking("model", ((name, NANO),), 0, 0, NANO),),
+        )
+        budget = BudgetOutlook(name or "x", "month", MONTH, NANO, {}, (Fraction(1, 2),), 2 * NANO)
+        return outline(overview, outlook=Outlook(budgets=(budget,)))
 
     hostile = of(name, problem or "x", locked or "x")
     harmless = of("name", "problem", "locked")
@@ -210,3 +277,44 @@ def test_text_can_be_read_by_people_with_low_vision(mode: int, ink: str, paper: 
     colours = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]+);", roots[mode]))
     lighter, darker = sorted((luminance(colours[ink]), luminance(colours[paper])), reverse=True)
     assert (lighter + 0.05) / (darker + 0.05) >= 4.5
+
+
+def amounts() -> st.SearchStrategy[int]:
+    return st.integers(-(2**63) + 1, 2**63 - 1) | st.sampled_from([0, 1, -1, NANO])
+
+
+@given(st.lists(amounts(), min_size=14, max_size=14), amounts(), st.integers(1, 2**62))
+def test_no_amount_leaves_the_picture(days: Sequence[int], spend: int, limit: int) -> None:
+    overview = Overview(
+        "1", (AccountOverview("a", (), month_to_date=spend),), daily=DailySpend(DAYS, (("x", tuple(days)),))
+    )
+    ahead = Forecast(spend, spend - 5, spend + 5)
+    budget = BudgetOutlook("b", "month", MONTH, limit, {}, (Fraction(4, 5),), spend, ahead)
+    document = outline(overview, outlook=Outlook((AccountOutlook("a", MONTH, forecast=ahead),), (budget,)))
+    shapes = [attributes for tag, attributes in document.elements if tag == "rect"]
+    assert all(
+        0 <= float(value.rstrip("%")) <= 244
+        for it in shapes
+        for value in (it.get("width"), it.get("height"), it.get("y"))
+        if value
+    )
+
+
+def test_fifty_accounts_are_a_table_and_their_sources_are_folded_up() -> None:
+    many = tuple(AccountOverview(f"team-{it}", (SourceOverview("models", "", "up", AT, AT),)) for it in range(50))
+    document = outline(Overview("1", many), outlook=Outlook())
+    assert "Nothing needs attention. The data reach to 2026-11-21 22:00 UTC." in document.text
+    assert [attributes for tag, attributes in document.elements if tag == "details"] == [{}]
+    assert document.text.count("team-49") == 2
+
+
+def test_a_page_is_written_once_for_a_publication_and_minute() -> None:
+    publication = Publication(1, AT, Exposition(), OVERVIEW, ready=True, outlook=OUTLOOK)
+    now = AT
+    page = LandingPage(lambda: now)
+    page.html(publication, ready=True)
+    first = page._written
+    page.html(publication, ready=True, refresh="5")
+    assert page._written is first
+    now += timedelta(minutes=1)
+    assert "1 min ago" in page.html(publication, ready=True)

@@ -1,0 +1,134 @@
+"""The landing page in a real browser: within its policy, on a phone, in the light and in the dark."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from fractions import Fraction
+from html import escape, unescape
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from web.conftest import served
+
+from exporter.charges import NANO, Window
+from exporter.metrics.exposition import Exposition
+from exporter.metrics.publication import AccountOverview, DailySpend, Overview, Publication, Ranking, SourceOverview
+from exporter.outlook.state import AccountOutlook, BudgetOutlook, Forecast, Outlook
+from exporter.web.asgi import Application
+from exporter.web.landing import LandingPage
+
+AT = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)
+MONTH = Window(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
+
+Browse = Callable[..., Awaitable["Seen"]]
+LONG = "fal-ai/" + "a-very-long-name-without-an-end-" * 4
+
+
+class Seen(NamedTuple):
+    """What a browser made of a page: its document, and what it complained of."""
+
+    document: str
+    complaints: str
+
+
+@pytest.fixture
+def browse(program: Callable[[str, str], str], tmp_path: Path) -> Browse:
+    chromium = program("chromium", "chromium")
+
+    async def seen(url: str, *flags: str) -> Seen:
+        process = await asyncio.create_subprocess_exec(
+            chromium,
+            *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+            *("--disable-background-networking", "--disable-component-update", "--enable-logging=stderr"),
+            *(f"--user-data-dir={tmp_path / 'browser'}", "--window-size=1400,900"),
+            *flags,
+            "--dump-dom",
+            url,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            output, errors = await asyncio.wait_for(process.communicate(), 60)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            raise
+        return Seen(output.decode(), "\n".join(it for it in errors.decode().splitlines() if "CONSOLE" in it))
+
+    return seen
+
+
+def publication(accounts: int) -> Publication:
+    """Return what is published of so many accounts, the first of them locked, names and amounts of every length."""
+    sources = (
+        SourceOverview("models", "set by SOURCES", "up", AT, AT, AT - timedelta(days=2), 1.0),
+        SourceOverview("serverless", "set by SOURCES", "failing", history_progress=0.5, problem="answered 500 " * 20),
+    )
+    made = [
+        AccountOverview(
+            f"team-{it}", sources, 24_512 * NANO, AT, "", 10 ** min(it, 15), NANO, 20 * NANO, 400 * NANO, 900 * NANO
+        )
+        for it in range(accounts)
+    ]
+    made[0] = replace(made[0], name=LONG, locked="the balance is exhausted", balance=-(2**62))
+    days = tuple(date(2026, 11, 8) + timedelta(days=it) for it in range(14))
+    products = (("model_apis", (8_123 * NANO,) * 14), ("serverless", (900 * NANO,) * 14), (LONG, (NANO,) * 14))
+    forecast = Forecast(2**60, 2**59, 2**61)
+    return Publication(
+        1,
+        AT,
+        Exposition(),
+        Overview(
+            "1.2.3",
+            tuple(made),
+            daily=DailySpend(days, products, days[2]),
+            rankings=tuple(Ranking(it, ((LONG, 2**60), ("H100", 1)), 9, NANO, 2**61) for it in ("model", "gpu_class")),
+        ),
+        ready=True,
+        outlook=Outlook(
+            tuple(AccountOutlook(it.name, MONTH, runway=timedelta(hours=30), forecast=forecast) for it in made),
+            (BudgetOutlook(LONG, "month", MONTH, 2**60, {}, (Fraction(1, 2),), 2**61, forecast),),
+        ),
+    )
+
+
+async def test_the_page_is_dressed_within_its_policy(browse: Browse) -> None:
+    application = Application(clock=lambda: AT)
+    application.publish(publication(1))
+    async with served(application) as client:
+        seen = await browse(str(client.base_url))
+    assert "Locked by fal: the balance is exhausted" in unescape(seen.document)
+    assert seen.complaints == ""
+
+
+async def test_nothing_reaches_beyond_the_edge_of_a_phone(browse: Browse, tmp_path: Path) -> None:
+    for accounts in (0, 1, 20):
+        html = LandingPage(lambda: AT).html(publication(accounts) if accounts else None, ready=True)
+        measured = await browse(framed(tmp_path, html))
+        assert 'data-beyond="0"' in measured.document, measured.document[-500:]
+
+
+@pytest.mark.parametrize(("scheme", "paper"), [(1, "rgb(246, 247, 251)"), (0, "rgb(14, 16, 24)")])
+async def test_it_follows_the_light(browse: Browse, tmp_path: Path, scheme: int, paper: str) -> None:
+    html = LandingPage(lambda: AT).html(publication(1), ready=True)
+    measured = await browse(framed(tmp_path, html), f"--blink-settings=preferredColorScheme={scheme}")
+    assert f'data-paper="{paper}"' in measured.document
+
+
+def framed(folder: Path, html: str) -> str:
+    """Return the address of a page that shows another in the width of a phone, and writes down what it measures."""
+    path = folder / "frame.html"
+    path.write_text(
+        f'<!doctype html><meta charset="utf-8"><iframe width="360" height="800" style="border:0" '
+        f'srcdoc="{escape(html.replace("<details", "<details open"))}"></iframe>'
+        "<script>const frame = document.querySelector('iframe');"
+        "frame.onload = () => {"
+        " const inner = frame.contentDocument;"
+        " const { scrollWidth, clientWidth } = inner.documentElement;"
+        " document.body.dataset.beyond = scrollWidth - clientWidth;"
+        " document.body.dataset.paper = frame.contentWindow.getComputedStyle(inner.body).backgroundColor; };"
+        "</script>"
+    )
+    return path.as_uri()
