@@ -111,10 +111,7 @@ def test_two_tokens_at_once_are_none(tokens: TokenFile) -> None:
 def test_a_browser_is_told_that_it_may_ask_for_a_password(tokens: TokenFile) -> None:
     refused = refusal([(b"accept", b"text/html,application/xhtml+xml")], tokens)
     assert refused is not None
-    assert (
-        refused.headers["www-authenticate"]
-        == 'Basic realm="fal-exporter", charset="UTF-8"'
-    )
+    assert refused.headers["www-authenticate"] == 'Basic realm="fal-exporter", charset="UTF-8"'
 
 
 async def test_no_answer_and_no_log_holds_a_token(
