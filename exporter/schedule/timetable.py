@@ -61,6 +61,8 @@ class Timetable:
         self._intervals = intervals
         self._health = health
         self._problems: dict[str, str] = {}
+        self._running: set[str] = set()
+        self._wanted: set[str] = set()
         self._scheduler = AsyncIOScheduler(
             timezone=UTC,
             job_defaults={
@@ -113,11 +115,15 @@ class Timetable:
         self._add(job, account, run, triggers[job], first=_AFTER_THE_START[job])
 
     def run_now(self, job: str, account: str) -> None:
-        """Run a job out of turn."""
-        self._scheduler.modify_job(_identity(job, account), next_run_time=datetime.now(UTC))
+        """Run a job out of turn: at once, or once more when the run under way, which began before, has ended."""
+        identity = _identity(job, account)
+        self._wanted.add(identity)
+        if identity not in self._running:
+            self._scheduler.modify_job(identity, next_run_time=datetime.now(UTC))
 
     def drop(self, job: str, account: str) -> None:
         """Run a job no more."""
+        self._wanted.discard(_identity(job, account))
         self._scheduler.remove_job(_identity(job, account))
 
     def _add(
@@ -126,21 +132,31 @@ class Timetable:
         identity = _identity(job, account)
 
         async def watched() -> None:
+            self._running.add(identity)
             try:
-                await run()
+                await self._run(identity, run)
+                while identity in self._wanted:
+                    await self._run(identity, run)
             except asyncio.CancelledError:
                 # The scheduler would log being stopped as an error of the job.
                 if self._scheduler.running:
                     raise
-            except FalExporterError as error:
-                self._failed(identity, str(error))
-            except Exception as error:  # noqa: BLE001  the scheduler would print a traceback at every run
-                _log.debug("the unexpected error in full", exc_info=error)
-                self._failed(identity, f"an unexpected {type(error).__name__}; please report it with the debug log")
-            else:
-                self._problems.pop(identity, None)
+            finally:
+                self._running.discard(identity)
 
         self._scheduler.add_job(watched, trigger, id=identity, name=job, next_run_time=datetime.now(UTC) + first)
+
+    async def _run(self, identity: str, run: Run) -> None:
+        self._wanted.discard(identity)
+        try:
+            await run()
+        except FalExporterError as error:
+            self._failed(identity, str(error))
+        except Exception as error:  # noqa: BLE001  the scheduler would print a traceback at every run
+            _log.debug("the unexpected error in full", exc_info=error)
+            self._failed(identity, f"an unexpected {type(error).__name__}; please report it with the debug log")
+        else:
+            self._problems.pop(identity, None)
 
     def _failed(self, identity: str, problem: str) -> None:
         if self._problems.get(identity) != problem:

@@ -52,6 +52,47 @@ async def test_an_interval_job_runs_at_once_and_again(times: Times) -> None:
     assert times.missed("current") == 0
 
 
+async def test_a_run_that_is_wanted_while_one_is_under_way_takes_place_when_that_has_ended(times: Times) -> None:
+    may_end = asyncio.Event()
+    began, ended = 0, 0
+
+    async def run() -> None:
+        nonlocal began, ended
+        began += 1
+        await may_end.wait()
+        ended += 1
+
+    times.timetable.every_while("invoices", "main", run)
+    times.timetable.start()
+    await until(lambda: began == 1)
+    times.timetable.run_now("invoices", "main")
+    times.timetable.run_now("invoices", "main")
+    may_end.set()
+    await until(lambda: ended == 2)
+    assert (began, times.missed("invoices")) == (2, 0)
+    times.timetable.run_now("invoices", "main")
+    await until(lambda: ended == 3)
+
+
+async def test_a_job_that_is_dropped_runs_no_more_though_it_was_wanted(times: Times) -> None:
+    may_end, ended = asyncio.Event(), asyncio.Event()
+    runs: list[None] = []
+
+    async def run() -> None:
+        runs.append(None)
+        await may_end.wait()
+        times.timetable.drop("history", "main")
+        ended.set()
+
+    times.timetable.every_while("history", "main", run)
+    times.timetable.start()
+    await until(lambda: bool(runs))
+    times.timetable.run_now("history", "main")
+    may_end.set()
+    await ended.wait()
+    assert len(runs) == 1
+
+
 async def test_runs_that_are_due_while_one_is_under_way_are_skipped_and_counted(times: Times) -> None:
     may_end = asyncio.Event()
     under_way = 0
