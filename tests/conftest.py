@@ -7,6 +7,13 @@ from pathlib import Path
 
 import pytest
 
+LONGEST = "e2e/test_life.py"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that it does not run on alone when all else is done."""
+    items.sort(key=lambda item: LONGEST not in item.nodeid)
+
 
 @pytest.fixture(scope="session")
 def program() -> Callable[[str, str], str]:
