@@ -4,7 +4,7 @@ The books hold one number per label set and period, and one per counter; they ar
 restatement adds its deltas. What is laid out on pages here is what the exposition shows.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -12,8 +12,8 @@ from exporter.charges import Window
 from exporter.ledger.calendar import PERIODS, Periods
 from exporter.ledger.counters import COUNTED, Counter, CounterKey
 from exporter.ledger.label_sets import Labels, LabelValues
-from exporter.ledger.restatement import CellRow, summed
 from exporter.ledger.schema import hour_number
+from exporter.ledger.sums import HourKind, SumsBySeries, merged
 from exporter.ledger.view import PeriodTotals
 from exporter.samples import PagedTable, Pages, Sample
 
@@ -134,24 +134,23 @@ class Books:
                 {key: Sample(self._values[key], self._periods[name].gpu_seconds.get(key, 0)) for key in burning}
             )
 
-    def apply(self, deltas: Sequence[CellRow]) -> None:
-        """Add the changes of a restatement to the periods they lie in."""
+    def periods_of(self, hour: int) -> tuple[str, ...]:
+        """Return the names of the periods that an hour, by its number, lies in."""
+        return tuple(name for name, period in self._periods.items() if period.start <= hour < period.end)
+
+    def apply(self, sums: Mapping[HourKind, SumsBySeries]) -> None:
+        """Add what the changes of a restatement add up to, to the periods they lie in."""
         touched: set[int] = set()
         burning: set[int] = set()
-        periods_of = {
-            hour: tuple(name for name, period in self._periods.items() if period.start <= hour < period.end)
-            for hour in {row[0] for row in deltas}
-        }
-        for names, by_series in summed(deltas, periods_of).items():
-            for series, amounts in by_series.items():
+        for names, by_series in merged(sums, lambda kind: kind.periods).items():
+            for series, amounts in by_series.items() if names else ():
                 spent = Spent(amounts.cost, amounts.gpu_seconds)
                 place = self._places[series]
                 for name in names:
                     self._add(name, self._periods[name], place, spent)
-                if names:
-                    touched.add(place.label_set)
-                    if spent.gpu_seconds:
-                        burning.add(place.label_set)
+                touched.add(place.label_set)
+                if spent.gpu_seconds:
+                    burning.add(place.label_set)
         for key in sorted(touched):
             for name, table in self._cost_tables.items():
                 table.put(key, Sample(self._values[key], self._periods[name].cost.get(key, 0)))

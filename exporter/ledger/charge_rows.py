@@ -1,6 +1,6 @@
 """Charges in the database; hours are numbers, amounts nano-units."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, select
 
@@ -8,8 +8,9 @@ from exporter.charges import NANO
 from exporter.ledger import span_totals
 from exporter.ledger.books import Spent
 from exporter.ledger.database import write_many
-from exporter.ledger.restatement import CellRow, Difference
+from exporter.ledger.restatement import Difference
 from exporter.ledger.schema import MEASURES, charges, series
+from exporter.ledger.sums import CellRow, HourKind, SumsBySeries
 
 _AMOUNTS = [charges.c[name] for name in MEASURES]
 _CELL = and_(
@@ -32,12 +33,14 @@ def read_cells(connection: Connection, scope: int, first: int, end: int) -> set[
     return set(map(tuple, rows.all()))
 
 
-def write_difference(connection: Connection, scope: int, difference: Difference) -> None:
-    """Bring a scope's charges, and their totals, to the state after a restatement."""
-    write_many(connection, _INSERT, [(scope, *row) for row in sorted(difference.added)])
-    write_many(connection, _UPDATE, [(*row[2:], scope, *row[:2]) for row in sorted(difference.changed)])
-    write_many(connection, _DELETE, [(scope, *cell) for cell in sorted(difference.removed)])
-    span_totals.add(connection, scope, difference)
+def write_difference(
+    connection: Connection, scope: int, difference: Difference, sums: Mapping[HourKind, SumsBySeries]
+) -> None:
+    """Bring a scope's charges, and their totals, to the state after a restatement whose changes add up to `sums`."""
+    write_many(connection, _INSERT, [(scope, *row) for row in difference.added])
+    write_many(connection, _UPDATE, [(*row[2:], scope, *row[:2]) for row in difference.changed])
+    write_many(connection, _DELETE, [(scope, *cell) for cell in difference.removed])
+    span_totals.add(connection, scope, difference, sums)
 
 
 def sum_by_series(connection: Connection, scopes: Collection[int], first: int, end: int) -> dict[int, Spent]:

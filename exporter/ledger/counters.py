@@ -49,7 +49,7 @@ def advanced(counter: Counter, by: int) -> Counter:
     """Return the counter after the truth has changed."""
     grown = counter.grown + by
     published = max(counter.published, grown) if counter.released else counter.published
-    return counter._replace(grown=grown, published=published)
+    return Counter(grown, published, counter.created_at, counter.released)
 
 
 def released(counter: Counter) -> Counter:

@@ -7,8 +7,9 @@ PostgreSQL an advisory lock of the whole database stands in for it. Who waits fo
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 
-from sqlalchemy import Connection, Delete, Engine, Insert, Update, create_engine, event, make_url
+from sqlalchemy import Connection, Delete, Dialect, Engine, Insert, Update, create_engine, event, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
@@ -136,7 +137,12 @@ def write_many(connection: Connection, statement: Insert | Update | Delete, rows
     As `Connection.execute` would, but without a dictionary and a line of Python for every parameter.
     """
     if rows:
-        connection.exec_driver_sql(str(statement.compile(connection.engine)), list(rows))
+        connection.exec_driver_sql(_text(statement, connection.dialect), list(rows))
+
+
+@lru_cache(maxsize=256)
+def _text(statement: Insert | Update | Delete, dialect: Dialect) -> str:
+    return str(statement.compile(dialect=dialect))
 
 
 @contextmanager

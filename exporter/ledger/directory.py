@@ -1,9 +1,9 @@
 """Which series there are, their numbers, and the label sets they are published under."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 
 from sqlalchemy import Connection
 
@@ -12,16 +12,16 @@ from exporter.ledger import series_rows
 from exporter.ledger.books import Place
 from exporter.ledger.counters import COUNTED, Counter, CounterKey
 from exporter.ledger.label_sets import Admission, Labels, LabelValues
-from exporter.ledger.restatement import CellRow, summed
 from exporter.ledger.schema import hour_number
 from exporter.ledger.series_rows import Scope
+from exporter.ledger.sums import CellRow, summed
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """Charges in their cells, and what had to be made for them."""
 
-    cells: AbstractSet[CellRow]
+    cells: Sequence[CellRow]
     places: Mapping[int, Place]
     label_sets: Mapping[int, LabelValues]
     overflowed: int
@@ -66,13 +66,16 @@ class Directory:
         label_sets: dict[int, LabelValues] = {}
         overflowed = 0
         numbers = {hour: hour_number(hour) for hour in window.hours()}
+        last: Dimensions | None = None
+        series: int | None = None
         for hour, dimensions, amounts in charges:
             number = numbers.get(hour)
             if number is None:
                 raise ValueError(f"a charge of {hour} is not of an hour of the window {window}")
             if number < horizon or amounts == NOTHING:
                 continue
-            series = known.get(dimensions)
+            if dimensions is not last:
+                last, series = dimensions, known.get(dimensions)
             if series is None:
                 if dimensions.account != scope.account:
                     raise ValueError(f"a charge of account {dimensions.account} was given for {scope.account}")
@@ -100,16 +103,16 @@ class Directory:
         return number
 
 
-def _one_per_cell(rows: Sequence[CellRow]) -> AbstractSet[CellRow]:
-    if len({row[:2] for row in rows}) == len(rows):
-        return set(rows)
+def _one_per_cell(rows: Sequence[CellRow]) -> Sequence[CellRow]:
+    if len(set(map(itemgetter(0, 1), rows))) == len(rows):
+        return rows
     by_hour = summed(rows, {row[0]: row[0] for row in rows})
-    return {
+    return [
         (hour, series, *amounts)
         for hour, sums in by_hour.items()
         for series, amounts in sums.items()
         if amounts != NOTHING
-    }
+    ]
 
 
 def reorder(connection: Connection, labels: Labels, before: Sequence[str]) -> None:

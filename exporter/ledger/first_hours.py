@@ -40,12 +40,10 @@ def update(
     connection: Connection, scope: int, known: Mapping[int, int], difference: Difference
 ) -> dict[int, int | None]:
     """Save and return the first hours that a restatement has moved; its charges and totals have been written."""
-    moved: dict[int, int | None] = {}
-    for row in difference.added:
-        hour, number = row[0], row[1]
-        first = moved.get(number) or known.get(number)
-        if first is None or hour < first:
-            moved[number] = hour
+    earliest = {row[1]: row[0] for row in reversed(difference.added)}
+    moved: dict[int, int | None] = {
+        number: hour for number, hour in earliest.items() if number not in known or hour < known[number]
+    }
     gone = {number for hour, number in difference.removed if known.get(number) == hour and number not in moved}
     moved |= _search(connection, scope, gone)
     _write(connection, moved)

@@ -4,20 +4,15 @@ A cell is one series in one hour. Cells come by the hundred thousand, most of th
 of integers: the sets of before and after are compared without a line of Python for each.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import TypeVar
 
-from exporter.charges import Amounts, Window
+from exporter.charges import Window
+from exporter.ledger.sums import HOURS_OF_DAY, CellRow, HourKind, SumsBySeries, merged
 
 Cell = tuple[int, int]
 """Hour and series, both as numbers (see `schema`)."""
-
-CellRow = tuple[int, int, int, int, int, int, int]
-"""Hour, series and the five amounts of `exporter.charges.Amounts`."""
-
-Kind = TypeVar("Kind", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +35,7 @@ class Restatement:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The cells to insert, to update and to delete, and by how much each changes."""
+    """The cells to insert, to update and to delete, in the order of hours and series; and by how much each changes."""
 
     added: Sequence[CellRow]
     changed: Sequence[CellRow]
@@ -48,16 +43,20 @@ class Difference:
     deltas: Sequence[CellRow]
 
 
-def difference(before: AbstractSet[CellRow], after: AbstractSet[CellRow]) -> Difference:
+def difference(before: AbstractSet[CellRow], after: Sequence[CellRow]) -> Difference:
     """Compare two states of the same window, each with a cell at most once."""
-    gone = {(row[0], row[1]): row for row in before - after}
-    added: list[CellRow] = []
+    if not before:
+        added = sorted(after)
+        return Difference(added, (), (), added)
+    stated = set(after)
+    gone = {(row[0], row[1]): row for row in before - stated}
+    new: list[CellRow] = []
     changed: list[CellRow] = []
     deltas: list[CellRow] = []
-    for row in after - before:
+    for row in stated - before:
         known = gone.pop((row[0], row[1]), None)
         if known is None:
-            added.append(row)
+            new.append(row)
             deltas.append(row)
         else:
             changed.append(row)
@@ -76,22 +75,7 @@ def difference(before: AbstractSet[CellRow], after: AbstractSet[CellRow]) -> Dif
             )
     for hour, series, quantity, gpu_seconds, list_cost, discount, cost in gone.values():
         deltas.append((hour, series, -quantity, -gpu_seconds, -list_cost, -discount, -cost))
-    return Difference(added, changed, list(gone), deltas)
-
-
-def summed(rows: Iterable[CellRow], kind_of_hour: Mapping[int, Kind]) -> dict[Kind, dict[int, Amounts]]:
-    """Add up rows per kind of hour and series."""
-    sums: dict[Kind, dict[int, Amounts]] = {kind: {} for kind in kind_of_hour.values()}
-    for hour, series, quantity, gpu_seconds, list_cost, discount, cost in rows:
-        by_series = sums[kind_of_hour[hour]]
-        known = by_series.get(series)
-        if known is None:
-            by_series[series] = Amounts(quantity, gpu_seconds, list_cost, discount, cost)
-        else:
-            by_series[series] = Amounts(
-                known[0] + quantity, known[1] + gpu_seconds, known[2] + list_cost, known[3] + discount, known[4] + cost
-            )
-    return sums
+    return Difference(sorted(new), sorted(changed), sorted(gone), deltas)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,41 +90,62 @@ class Booking:
         restated_hours: the hours that were so changed.
     """
 
-    base: Mapping[int, Amounts]
-    grown: Mapping[int, Amounts]
+    base: SumsBySeries
+    grown: SumsBySeries
     restated_up: int
     restated_down: int
     restated_hours: AbstractSet[int]
 
 
-def book(
+def hour_kinds(
     deltas: Sequence[CellRow],
     *,
     observed: Mapping[int, bool],
     first_counted: int,
+    periods_of: Callable[[int], tuple[str, ...]],
+) -> dict[int, HourKind]:
+    """Return how the hours count in which there are changes.
+
+    Args:
+        deltas: the changes of one window of one source.
+        observed: the window's hours that a poll had covered before.
+        first_counted: the first hour that began after the source's birth. An earlier hour that is observed for the
+            first time is history.
+        periods_of: the names of the running periods that an hour lies in.
+    """
+    return {
+        hour: HourKind(hour // HOURS_OF_DAY, hour < first_counted and hour not in observed, periods_of(hour))
+        for hour in {row[0] for row in deltas}
+    }
+
+
+def book(
+    deltas: Sequence[CellRow],
+    sums: Mapping[HourKind, SumsBySeries],
+    *,
+    observed: Mapping[int, bool],
     label_set_of: Callable[[int], int],
 ) -> Booking:
     """Tell new spend from history and from restatements.
 
     Args:
         deltas: the changes of one window of one source.
+        sums: what they add up to; history goes to the base, so that loading it is no spike in any counter.
         observed: the window's hours that a poll had covered before, and whether one had after the hour's end.
-        first_counted: the first hour that began after the source's birth. An earlier hour that is observed for the
-            first time is history and goes to the base, so that loading it is no spike in any counter.
         label_set_of: under what a series is published. Amounts that move between series of the same label set within
             an hour change nothing that was published, as when surge came to be told apart.
     """
-    hours = {row[0] for row in deltas}
-    sums = summed(deltas, {hour: hour < first_counted and hour not in observed for hour in hours})
-    published = {hour for hour in hours if observed.get(hour, False)}
+    booked = merged(sums, lambda kind: kind.is_history)
+    published = {hour for hour, complete in observed.items() if complete}
+    published &= {row[0] for row in deltas} if published else set()
     changes: dict[tuple[int, int], int] = {}
     for row in deltas if published else ():
         if row[0] in published:
             place = (row[0], label_set_of(row[1]))
             changes[place] = changes.get(place, 0) + row[6]
     return Booking(
-        base=sums.get(True, {}),
-        grown=sums.get(False, {}),
+        base=booked.get(True, {}),
+        grown=booked.get(False, {}),
         restated_up=sum(change for change in changes.values() if change > 0),
         restated_down=-sum(change for change in changes.values() if change < 0),
         restated_hours=published,

@@ -17,12 +17,13 @@ from exporter.ledger.counters import Counter, CounterKey, Holds, advanced, measu
 from exporter.ledger.hourly import HourlyCosts, TouchedHours, read_hourly
 from exporter.ledger.label_sets import Labels
 from exporter.ledger.reconciliations import Reconciliation, reconciliation, write_reconciliation
-from exporter.ledger.restatement import Booking, Restatement, book, difference
+from exporter.ledger.restatement import Booking, Restatement, book, difference, hour_kinds
 from exporter.ledger.rules import Rules
 from exporter.ledger.schema import first_hour_from, hour_number, hour_start
 from exporter.ledger.scope_states import reached, settled, state_of
 from exporter.ledger.series_rows import Scope
 from exporter.ledger.session import Session
+from exporter.ledger.sums import summed
 from exporter.ledger.view import LedgerView, ScopeState
 
 __all__ = ["Ledger", "Restatement", "Rules"]
@@ -110,14 +111,18 @@ class Ledger:
             books = contents.books
             books.add_label_sets(entry.label_sets)
             books.add_series(entry.places)
-            booking = book(
+            kinds = hour_kinds(
                 change.deltas,
                 observed=observed,
                 first_counted=first_hour_from(scope.counts_from),
-                label_set_of=lambda number: books.place_of(number).label_set,
+                periods_of=books.periods_of,
+            )
+            sums = summed(change.deltas, kinds)
+            booking = book(
+                change.deltas, sums, observed=observed, label_set_of=lambda number: books.place_of(number).label_set
             )
             counters = _moved_counters(books, booking, self._clock())
-            charge_rows.write_difference(connection, scope.id, change)
+            charge_rows.write_difference(connection, scope.id, change, sums)
             moved = first_hours.update(connection, scope.id, contents.first_seen.first_hours, change)
             complete = hour_number(hour_of(at))
             observations.write_observed(
@@ -141,12 +146,12 @@ class Ledger:
             contents.scopes[scope.id] = scope
             contents.charges += len(change.added) - len(change.removed)
             contents.first_seen.move(moved)
-            contents.touched.note(contents.revision, (row[0] for row in change.deltas))
+            contents.touched.note(contents.revision, kinds)
             for key in counters:
                 if key not in books.counters:
                     self._holds.begin(key)
             books.set_counters(counters)
-            books.apply(change.deltas)
+            books.apply(sums)
         return Restatement(
             window,
             len(change.added),
