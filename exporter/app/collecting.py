@@ -5,6 +5,7 @@ a large poll would otherwise hold up scrapes: a thread cannot, as only one of a 
 """
 
 import asyncio
+import os
 import signal
 import sys
 from contextlib import suppress
@@ -24,6 +25,9 @@ from exporter.settings import Settings
 
 _log = structlog.get_logger(__name__)
 
+_NICENESS = 5
+"""Scrapes go first where processors are few."""
+
 
 def main(descriptor: int) -> int:
     """Serve the pipe with this file descriptor until it is closed or says to stop; return the exit code.
@@ -33,6 +37,7 @@ def main(descriptor: int) -> int:
     """
     # Ctrl-C reaches the whole process group; the web process decides what happens then.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(_NICENESS)
     connection: Connection[FromCollector, ToCollector] = Connection(descriptor)
     try:
         begin = connection.recv()

@@ -24,6 +24,7 @@ from exporter.fal.rejections import RejectedError, Rejection, Rejections
 
 _LARGEST = 2**63 - 1
 _MOST_KNOWN = 50_000
+_MOST_ITEMS = 10_000
 _texts = attrgetter(*(it.name for it in fields(UsageLine)))
 
 
@@ -35,12 +36,13 @@ class FocusUsage:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._reports = FocusReports(client, self.name, by_team=True)
+        self._items = Items(client.account)
 
     async def read(self, window: Window, *, with_api_key: bool) -> Reading:  # noqa: ARG002  it tells no key
         """Read the rows of a window's hours; see `UsageSource`."""
         client = self._client
         rejected: Counter[str] = Counter()
-        usage = Usage(client.account, window, client.rejections, rejected)
+        usage = Usage(self._items, window, client.rejections, rejected)
         request = estimate(window)
         async for rows in self._reports.rows(UsageRow, request, client.deadline(), rejected):
             usage.take(rows)
@@ -50,6 +52,31 @@ class FocusUsage:
 def estimate(window: Window, timeframe: str = "hour") -> FocusRequest:
     """Return the request for the estimate of a window's hours, or of its days."""
     return FocusRequest(source=Report.ESTIMATE, start=window.start, end=window.end, timeframe=timeframe)
+
+
+class Items:
+    """What the lines of an account's reports are for. Nearly all of them occur in every report again."""
+
+    def __init__(self, account: str) -> None:
+        self.account = account
+        self._known: dict[tuple[object, ...], tuple[Item, Rejection | None]] = {}
+
+    def of(self, line: UsageLine) -> tuple[Item, Rejection | None]:
+        """Return what a line is for, and why its rows cannot be charges where they cannot."""
+        texts = _texts(line)
+        found = self._known.get(texts)
+        if found is None:
+            if len(self._known) >= _MOST_ITEMS:
+                self._known.clear()
+            found = self._known[texts] = self._new(line)
+        return found
+
+    def _new(self, line: UsageLine) -> tuple[Item, Rejection | None]:
+        try:
+            item = described(self.account, line)
+        except RejectedError as rejected:
+            return Item(Dimensions(self.account)), rejected.reason
+        return item, None if line.billing_currency == "USD" else Rejection.CURRENCY
 
 
 @dataclass(slots=True, eq=False)
@@ -86,8 +113,8 @@ class Usage:
     fal may take back a part of an hour by a row below zero: only the sums must not be negative.
     """
 
-    def __init__(self, account: str, window: Window, rejections: Rejections, rejected: Counter[str]) -> None:
-        self._account = account
+    def __init__(self, items: Items, window: Window, rejections: Rejections, rejected: Counter[str]) -> None:
+        self._items = items
         self._window = window
         self._rejections = rejections
         self._rejected = rejected
@@ -138,23 +165,16 @@ class Usage:
             texts = _texts(line)
             entry = self._entries.get(texts)
             if entry is None:
-                entry = self._entries[texts] = self._new_entry(line)
+                entry = self._entries[texts] = _Entry(line, *self._items.of(line))
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
         self._known[line] = entry
         return entry
 
-    def _new_entry(self, line: UsageLine) -> _Entry:
-        try:
-            item = described(self._account, line)
-        except RejectedError as rejected:
-            return _Entry(line, Item(Dimensions(self._account)), rejected.reason)
-        return _Entry(line, item, None if line.billing_currency == "USD" else Rejection.CURRENCY)
-
     def reading(self, source: str) -> Reading:
         """Return the sums, with the prices that were seen."""
         return Reading(
-            account=self._account,
+            account=self._items.account,
             source=source,
             window=self._window,
             charges=tuple(self._charges()),
@@ -167,11 +187,7 @@ class Usage:
         for entry in self._entries.values():
             by_dimensions.setdefault(entry.item.dimensions, []).append(entry)
         for dimensions, entries in by_dimensions.items():
-            sums: dict[datetime, Amounts] = {}
-            for hour, amounts in chain.from_iterable(entry.amounts() for entry in entries):
-                known = sums.get(hour)
-                sums[hour] = amounts if known is None else known.plus(amounts)
-            for hour, amounts in sums.items():
+            for hour, amounts in entries[0].amounts() if len(entries) == 1 else _together(entries):
                 charge = Charge(hour, dimensions, amounts)
                 if min(amounts) < 0:
                     self._reject(Rejection.NEGATIVE, charge)
@@ -182,6 +198,15 @@ class Usage:
 
     def _reject(self, reason: Rejection, row: object) -> None:
         self._rejections.reject(self._rejected, FocusUsage.name, reason, row)
+
+
+def _together(entries: Iterable[_Entry]) -> Iterable[tuple[datetime, Amounts]]:
+    """Return what some lines were charged together in every hour."""
+    sums: dict[datetime, Amounts] = {}
+    for hour, amounts in chain.from_iterable(entry.amounts() for entry in entries):
+        known = sums.get(hour)
+        sums[hour] = amounts if known is None else known.plus(amounts)
+    return sums.items()
 
 
 def discount_percent(line: UsageLine) -> Decimal | None:

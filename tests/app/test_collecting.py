@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -63,6 +64,13 @@ def test_ctrl_c_is_left_to_the_web_process_and_its_word_is_obeyed(
     assert process.returncode == 0
     assert "Traceback" not in told
     assert ADMIN_KEY.partition(":")[2] not in told
+
+
+def test_it_leaves_the_processor_to_the_web_process_first(start: Callable[[], Started], settings: MakeSettings) -> None:
+    process, ours = start()
+    ours.send(Begin(settings()))
+    assert isinstance(Receiving(ours)(), Publication)
+    assert os.getpriority(os.PRIO_PROCESS, process.pid) > os.getpriority(os.PRIO_PROCESS, os.getpid())
 
 
 def test_it_ends_with_the_web_process(start: Callable[[], Started], settings: MakeSettings) -> None:

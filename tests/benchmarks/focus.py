@@ -23,7 +23,7 @@ from pathlib import Path
 
 from exporter.charges import Window
 from exporter.fal.focus_lines import UsageRow
-from exporter.fal.focus_usage import Usage
+from exporter.fal.focus_usage import Items, Usage
 from exporter.fal.rejections import Rejections
 from exporter.focus.dialect import PIECE
 from exporter.focus.reader import Reader
@@ -127,10 +127,11 @@ def ledger_load(path: Path) -> tuple[float, float, int]:
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(f"sqlite:///{folder}/l.sqlite", rules=Rules(), clock=lambda: START + timedelta(hours=HOURS))
         ledger.activate({"main": ("focus",)})
+        items = Items("main")
         for window, rows in days(path):
             began = time.perf_counter()
             reader = Reader(UsageRow)
-            usage = Usage("main", window, Rejections("main", str), Counter())
+            usage = Usage(items, window, Rejections("main", str), Counter())
             usage.take(reader.feed((",".join(HEADER) + "\n").encode()))
             for start in range(0, len(rows), PIECE):
                 usage.take(reader.feed(rows[start : start + PIECE]))
