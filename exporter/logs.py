@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Callable, Iterable
+from types import MappingProxyType
 from typing import TextIO
 
 import structlog
@@ -14,7 +15,9 @@ _HEADER = re.compile(r"(?P<scheme>Key|Bearer)(?P<blank>\s+)[^\s:\"',;]+:[^\s\"',
 _FAL_KEY = re.compile(r"[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}:[0-9A-Za-z_-]{8,}")
 _TOKEN = re.compile(r"falx_[0-9A-Za-z_-]{20,}")
 _KEY_SHAPE = re.compile(r"[^\s\"',;:()]{4,}:[^\s\"',;/()][^\s\"',;()]{5,}")
-_CHATTY = ("httpx", "apscheduler", "asyncio")
+_CHATTY = MappingProxyType({"httpx": logging.WARNING, "asyncio": logging.WARNING, "apscheduler": logging.ERROR})
+"""The least level of libraries' logs below `debug`; the timetable tells of late jobs in its own words."""
+
 _VERY_CHATTY = ("httpcore", "hpack")
 
 
@@ -59,8 +62,8 @@ def configure_logging(*, log_format: str, level: str, stream: TextIO, secrets: I
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     logging.captureWarnings(capture=True)
-    for name in _CHATTY:
-        logging.getLogger(name).setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
+    for name, least in _CHATTY.items():
+        logging.getLogger(name).setLevel(logging.DEBUG if level == "debug" else least)
     for name in _VERY_CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):

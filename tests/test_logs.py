@@ -95,6 +95,14 @@ def test_chatter_of_libraries_is_kept_for_debug(logger: str) -> None:
     assert "HTTP Request" in stream.getvalue()
 
 
+def test_the_scheduler_leaves_it_to_the_timetable_to_warn_of_late_jobs() -> None:
+    stream = configured(level="info")
+    logging.getLogger("apscheduler.scheduler").warning("maximum number of running instances reached")
+    assert not stream.getvalue()
+    logging.getLogger("apscheduler.scheduler").error("a listener failed")
+    assert "a listener failed" in stream.getvalue()
+
+
 def test_a_warning_of_python_is_logged() -> None:
     stream = configured()
     with warnings.catch_warnings():

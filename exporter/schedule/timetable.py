@@ -63,6 +63,7 @@ class Timetable:
         self._problems: dict[str, str] = {}
         self._running: set[str] = set()
         self._wanted: set[str] = set()
+        self._late: set[str] = set()
         self._scheduler = AsyncIOScheduler(
             timezone=UTC,
             job_defaults={
@@ -143,6 +144,7 @@ class Timetable:
                     raise
             finally:
                 self._running.discard(identity)
+                self._late.discard(identity)
 
         self._scheduler.add_job(watched, trigger, id=identity, name=job, next_run_time=datetime.now(UTC) + first)
 
@@ -165,11 +167,16 @@ class Timetable:
 
     def _missed(self, event: JobEvent) -> None:
         self._health.run_missed(_job(event))
+        _log.warning("a job could not begin in time, its next run makes up for it", job=event.job_id)
 
     def _skipped(self, event: JobEvent) -> None:
         # Loading the history takes as long as it takes; its runs only see to it that it goes on after a failure.
-        if _job(event) != "history":
-            self._health.run_missed(_job(event))
+        if _job(event) == "history":
+            return
+        self._health.run_missed(_job(event))
+        if event.job_id not in self._late:
+            self._late.add(event.job_id)
+            _log.warning("a job takes longer than its interval, runs are left out until it ends", job=event.job_id)
 
 
 def _identity(job: str, account: str) -> str:

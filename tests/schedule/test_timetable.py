@@ -93,7 +93,9 @@ async def test_a_job_that_is_dropped_runs_no_more_though_it_was_wanted(times: Ti
     assert len(runs) == 1
 
 
-async def test_runs_that_are_due_while_one_is_under_way_are_skipped_and_counted(times: Times) -> None:
+async def test_runs_that_are_due_while_one_is_under_way_are_skipped_counted_and_warned_of_once(
+    times: Times, logs: list[EventDict]
+) -> None:
     may_end = asyncio.Event()
     under_way = 0
 
@@ -106,11 +108,14 @@ async def test_runs_that_are_due_while_one_is_under_way_are_skipped_and_counted(
     times.timetable.start()
     await until(lambda: (times.missed("balance") or 0) >= 2)
     assert under_way == 1
+    assert [entry["job"] for entry in logs if "longer than its interval" in str(entry["event"])] == ["balance:main"]
     may_end.set()
     await until(lambda: under_way >= 2)
 
 
-async def test_a_history_that_takes_long_misses_nothing(times: Times) -> None:
+async def test_a_history_that_takes_long_misses_nothing_and_warns_of_nothing(
+    times: Times, logs: list[EventDict]
+) -> None:
     runs = 0
 
     async def run() -> None:
@@ -127,9 +132,12 @@ async def test_a_history_that_takes_long_misses_nothing(times: Times) -> None:
     await until(lambda: (times.missed("current") or 0) >= 2)
     assert runs == 1
     assert times.missed("history") == 0
+    assert {entry.get("job") for entry in logs} == {"current:main"}
 
 
-async def test_a_run_that_could_not_start_in_time_is_missed_and_counted(times: Times) -> None:
+async def test_a_run_that_could_not_start_in_time_is_missed_counted_and_warned_of(
+    times: Times, logs: list[EventDict]
+) -> None:
     async def run() -> None:
         raise AssertionError("it is too late for this run")
 
@@ -139,6 +147,7 @@ async def test_a_run_that_could_not_start_in_time_is_missed_and_counted(times: T
     job.modify(next_run_time=job.next_run_time - timedelta(minutes=2))
     times.timetable.start()
     await until(lambda: times.missed("invoices") == 1)
+    assert [entry["job"] for entry in logs if "begin in time" in str(entry["event"])] == ["invoices:main"]
 
 
 async def test_a_job_that_fails_runs_again_and_is_logged_once_a_cause_without_a_traceback(
