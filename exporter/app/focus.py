@@ -18,9 +18,11 @@ from exporter.focus import report
 from exporter.focus.charge import Granularity, Price, focus_charges, next_month
 from exporter.focus.checks import Checker
 from exporter.focus.dialect import PIECE
+from exporter.focus.errors import FocusError
 from exporter.focus.metadata import metadata
 from exporter.focus.reader import Reader
 from exporter.focus.totals import SummaryRow, Totals
+from exporter.focus.values import instant_text
 from exporter.focus.writer import write
 from exporter.ledger.statement import Coverage, open_statement
 
@@ -42,9 +44,10 @@ def run_check(path: str, *, version: str | None, output_format: str) -> int:
         FocusError, UnreadableFileError: the file cannot be read, exit code 2.
     """
     checker = Checker(version)
-    for piece in _pieces(path):
-        checker.feed(piece)
-    found = checker.finish()
+    with _naming(path):
+        for piece in _pieces(path):
+            checker.feed(piece)
+        found = checker.finish()
     click.echo(_CHECK_FORMATS[output_format](_name(path), found))
     return 0 if found.is_clean else 1
 
@@ -56,9 +59,10 @@ def run_summary(path: str, *, output_format: str) -> int:
         FocusError, UnreadableFileError: the file cannot be read, exit code 2.
     """
     reader, totals = Reader(SummaryRow), Totals()
-    for piece in _pieces(path):
-        totals.add(reader.feed(piece))
-    totals.add(reader.finish())
+    with _naming(path):
+        for piece in _pieces(path):
+            totals.add(reader.feed(piece))
+        totals.add(reader.finish())
     shown = report.summary_json if output_format == "json" else report.summary_text
     click.echo(shown(_name(path), reader, totals))
     return 1 if reader.problems.rows else 0
@@ -93,37 +97,44 @@ def run_export(
 
     Raises:
         LedgerError: there is no ledger, it cannot be read, or it does not keep all of the window.
-        ConfigurationError: the ledger does not count the account.
+        ConfigurationError: the ledger does not count the account, the window has not begun, or both outputs are one.
         UnreadableFileError: a file cannot be written.
     """
+    if output is not None and metadata_output is not None and output.resolve() == metadata_output.resolve():
+        raise ConfigurationError(f"--output and --metadata are the same file, {output}; name two")
+    created = clock()
+    if window.start > created:
+        raise ConfigurationError(
+            f"--month, --start: nothing can have been charged from {instant_text(window.start)} on, it is yet to come"
+        )
     periods = Granularity(granularity)
     with open_statement(address, account) as statement:
         if not statement.accounts:
             wanted = f"the account {account!r}" if account else "any account yet"
-            raise ConfigurationError(f"--account: the ledger does not count {wanted}")
+            raise ConfigurationError(f"--from-account: the ledger does not count {wanted}")
         coverage = statement.coverage(window)
         _refuse_forgotten(coverage, window)
         prices = {it[:6]: Price(it.price, it.discount) for it in statement.prices().values()}
         charges = focus_charges(statement.charges(window), window, periods, prices)
-        with _output(output) as file:
+        with _output(output, "--output") as file:
             written = write(charges, file, version=version, omit_empty_columns=omit_empty_columns)
-    if metadata_output is not None:
-        text = metadata(
-            written,
-            version=version,
-            generator_version=__version__,
-            created=clock(),
-            window=window,
-            granularity=granularity,
-            complete=not coverage.missing,
-        )
-        try:
-            metadata_output.write_text(f"{text}\n", encoding="utf-8")
-        except OSError as error:
-            raise UnreadableFileError(f"--metadata: {metadata_output} cannot be written: {error.strerror}") from None
+            if metadata_output is not None:
+                text = metadata(
+                    written,
+                    version=version,
+                    generator_version=__version__,
+                    created=created,
+                    window=window,
+                    granularity=granularity,
+                    complete=not coverage.missing,
+                )
+                with _output(metadata_output, "--metadata") as described:
+                    described.write(f"{text}\n".encode())
+    if not written.rows:
+        click.echo("note: the ledger has no charges of this window; what was written is a header alone", err=True)
     if coverage.missing:
         click.echo(
-            f"note: {coverage.missing:,} hours of this window have not been read from fal to their end; "
+            f"note: not read from fal to their end, summed over sources: {coverage.missing:,} hours of this window; "
             "export it again when they are",
             err=True,
         )
@@ -139,9 +150,9 @@ def window_of(month: str | None, start: datetime | None, end: datetime | None) -
     if month is not None and start is None and end is None:
         try:
             first = datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
-        except ValueError:
+            return Window(first, next_month(first))
+        except (ValueError, OverflowError):
             raise ConfigurationError(f"--month: {month!r} is no month; write it like 2026-10") from None
-        return Window(first, next_month(first))
     if month is not None or start is None or end is None:
         raise ConfigurationError("say of when: either --month, or both --start and --end")
     try:
@@ -160,13 +171,33 @@ def _refuse_forgotten(coverage: Coverage, window: Window) -> None:
 
 
 @contextmanager
-def _output(path: Path | None) -> Iterator[IO[bytes]]:
+def _naming(path: str) -> Iterator[None]:
+    """Put the name of the file before what is wrong with its content."""
+    try:
+        yield
+    except FocusError as error:
+        raise type(error)(f"{_name(path)}: {error}") from None
+
+
+@contextmanager
+def _output(path: Path | None, flag: str) -> Iterator[IO[bytes]]:
     if path is None:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        try:
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise UnreadableFileError(f"standard output cannot be written: {error.strerror}") from None
         return
     try:
-        with tempfile.NamedTemporaryFile(dir=path.absolute().parent, prefix=f".{path.name}.", delete=False) as file:
+        if path.exists() and not path.is_file():
+            # A pipe or a device is written to; in place of it a file of its name would be made.
+            with path.open("wb") as file:
+                yield file
+            return
+        whole = path.resolve()
+        with tempfile.NamedTemporaryFile(dir=whole.parent, prefix=f".{whole.name}.", delete=False) as file:
             unfinished = Path(file.name)
             try:
                 yield file
@@ -174,9 +205,9 @@ def _output(path: Path | None) -> Iterator[IO[bytes]]:
                 unfinished.unlink()
                 raise
         unfinished.chmod(0o666 & ~_umask())
-        unfinished.replace(path)
+        unfinished.replace(whole)
     except OSError as error:
-        raise UnreadableFileError(f"--output: {path} cannot be written: {error.strerror}") from None
+        raise UnreadableFileError(f"{flag}: {path} cannot be written: {error.strerror}") from None
 
 
 def _umask() -> int:

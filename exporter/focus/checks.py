@@ -5,13 +5,14 @@ What a rule needs beyond one row is bounded too: rows are compared with those up
 goes beyond that, the report says so.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from decimal import Decimal
 
 from exporter.focus.columns import COLUMNS, Column, columns_of, is_custom
 from exporter.focus.dialect import Record, Records, unquoted
 from exporter.focus.errors import TruncatedFileError
-from exporter.focus.field_rules import ENCODING, FIELD_RULES, Verdict, judge
+from exporter.focus.field_rules import FIELD_RULES, Verdict, judge
 from exporter.focus.findings import Findings, Level, Rule
 from exporter.focus.header import Header, nothing_at_all, parse_header
 from exporter.focus.row import Instants, Numbers, Row
@@ -183,10 +184,8 @@ class Checker:
         found = list(map(Verdicts.__getitem__, self._verdicts, record.fields))
         for name, raw, verdict in zip(header.names, record.fields, found, strict=True):
             if verdict.rule is not None:
-                shown = raw if verdict.rule is ENCODING else unquoted(raw)
-                self._findings.add(
-                    verdict.rule, record.line, name, shown.decode("utf-8", "backslashreplace"), verdict.note
-                )
+                shown = unquoted(raw).decode("utf-8", "backslashreplace")
+                self._findings.add(verdict.rule, record.line, name, shown, verdict.note)
         texts = dict(zip(header.names, (verdict.text for verdict in found), strict=True))
         return Row(texts, self._numbers, self._instants)
 
@@ -206,33 +205,30 @@ class Checker:
             child, parent = row.text(child_column), row.text(parent_column)
             if child is None or parent is None:
                 continue
-            known = self._parents.get((rule, child))
-            if known is None:
-                if len(self._parents) < MOST_REMEMBERED:
-                    self._parents[rule, child] = parent
-                else:
-                    self._note(f"services and prices beyond {MOST_REMEMBERED:,} were not compared")
-            elif known != parent:
+            if not self._has_room(self._parents, (rule, child), "services and prices beyond {:,} were not compared"):
+                continue
+            known = self._parents.setdefault((rule, child), parent)
+            if known != parent:
                 self._findings.add(
                     rule, line, parent_column, parent, f"{child_column} {child} came with {known} before"
                 )
 
     def _sum_up(self, line: int, row: Row) -> None:
         invoice, currency = row.text("InvoiceId") or "", row.text("BillingCurrency") or ""
-        if invoice:
-            known = self._currencies.setdefault(invoice, currency) if self._remembers(invoice) else currency
+        beyond = "invoices beyond {:,} were not summed up"
+        if invoice and self._has_room(self._currencies, invoice, beyond):
+            known = self._currencies.setdefault(invoice, currency)
             if known != currency:
                 self._findings.add(INVOICE, line, "BillingCurrency", currency, f"invoice {invoice} is in {known}")
         billed = row.number("BilledCost")
         sums = self._report.invoices
-        known_sum = (invoice, currency) in sums or len(sums) < MOST_REMEMBERED
-        if billed is not None and known_sum and (not invoice or invoice in self._currencies):
+        if billed is not None and self._has_room(sums, (invoice, currency), beyond):
             sums[invoice, currency] = EXACTLY.add(sums.get((invoice, currency), Decimal(0)), billed)
 
-    def _remembers(self, invoice: str) -> bool:
-        if invoice in self._currencies or len(self._currencies) < MOST_REMEMBERED:
+    def _has_room(self, remembered: Collection[object], key: object, note: str) -> bool:
+        if key in remembered or len(remembered) < MOST_REMEMBERED:
             return True
-        self._note(f"invoices beyond {MOST_REMEMBERED:,} were not summed up")
+        self._note(note.format(MOST_REMEMBERED))
         return False
 
     def _note(self, note: str) -> None:

@@ -9,7 +9,7 @@ from exporter.focus.currencies import CURRENCIES
 from exporter.focus.dialect import unquoted
 from exporter.focus.findings import Level, Rule
 from exporter.focus.units import is_unit
-from exporter.focus.values import json_object, key_values
+from exporter.focus.values import instant, json_object, key_values
 
 NOT_NULL = Rule("null-not-allowed", "Columns: nullability", "the column must not be null")
 NULL_TEXT = Rule(
@@ -71,7 +71,7 @@ def judge(column: Column | None, raw: bytes) -> Verdict:
         return Verdict(None, NULL_TEXT, "an empty string")
     if column is None:
         return Verdict(text)
-    if text.lower() in _NO_VALUE and text not in column.allowed:
+    if text.lower() in _NO_VALUE:
         return Verdict(None, NULL_TEXT)
     rule, note = _wrong(column, text)
     return Verdict(text, rule, note)
@@ -109,7 +109,13 @@ def _price(text: str) -> tuple[Rule | None, str]:
 
 
 def _instant(text: str) -> tuple[Rule | None, str]:
-    return (None, "") if _INSTANT.fullmatch(text) else (INSTANT, "")
+    if not _INSTANT.fullmatch(text):
+        return INSTANT, ""
+    try:
+        instant(text)
+    except ValueError as error:
+        return INSTANT, str(error)
+    return None, ""
 
 
 def _currency(text: str) -> tuple[Rule | None, str]:

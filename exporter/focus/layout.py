@@ -136,6 +136,7 @@ def _fixed(charge: FocusCharge) -> dict[str, str]:
     """Return what does not depend on amounts."""
     dimensions = charge.dimensions
     category, subcategory, service = _SERVICES.get(product_of(dimensions), _OTHER_SERVICE)
+    surge = " at surge prices" if dimensions.surge else ""
     tags = {name: getattr(dimensions, name) for name in ("app", "environment", "api_key") if getattr(dimensions, name)}
     return {
         "BillingAccountId": dimensions.account,
@@ -143,7 +144,7 @@ def _fixed(charge: FocusCharge) -> dict[str, str]:
         "BillingCurrency": _CURRENCY,
         "BillingPeriodStart": instant_text(month_start(charge.start)),
         "BillingPeriodEnd": instant_text(next_month(charge.start)),
-        "ChargeDescription": f"{sku_of(dimensions)} by {dimensions.unit or 'use'}",
+        "ChargeDescription": f"{sku_of(dimensions)} by {dimensions.unit or 'use'}{surge}",
         "ChargeFrequency": "Usage-Based",
         "ChargePeriodStart": instant_text(charge.start),
         "ChargePeriodEnd": instant_text(charge.end),

@@ -18,16 +18,16 @@ _SHOWN_PROBLEMS = 10
 def check_text(name: str, report: Report) -> str:
     """Return a check's report for a person."""
     found = report.findings
-    head = f"{name}: FOCUS {report.version}, {report.columns} columns, {report.rows:,} rows"
+    head = f"{name}: FOCUS {report.version}, {_counted(report.columns, 'column')}, {_counted(report.rows, 'row')}"
     if report.is_clean:
         lines = [f"{head}: no findings, {len(report.rules)} rules checked."]
     else:
-        lines = [f"{head}: {sum(found.counts.values()):,} findings of {len(found.counts)} rules."]
+        lines = [f"{head}: {_counted(found.counts.total(), 'finding')} of {_counted(len(found.counts), 'rule')}."]
         for rule in report.rules:
             count = found.counts[rule]
             if not count:
                 continue
-            lines += ["", f"{rule.id} ({rule.level.value}, {count:,} times): {rule.says} [{rule.section}]"]
+            lines += ["", f"{rule.id} ({rule.level.value}, {_times(count)}): {rule.says} [{rule.section}]"]
             kept = list(found.of(rule))
             lines += [f"  {_where(finding)}" for finding in kept]
             lines += [f"  ... and {count - len(kept):,} more"] if count > len(kept) else []
@@ -84,7 +84,7 @@ def check_junit(name: str, report: Report) -> str:
     for rule in report.rules:
         case = ET.SubElement(suite, "testcase", classname=f"focus.{rule.level.value}", name=rule.id)
         if counts[rule]:
-            failure = ET.SubElement(case, "failure", message=f"{rule.says} ({counts[rule]} times)")
+            failure = ET.SubElement(case, "failure", message=f"{rule.says} ({_times(counts[rule])})")
             failure.text = _printable("\n".join(_where(finding) for finding in report.findings.of(rule)))
     ET.indent(suite)
     return ET.tostring(suite, encoding="unicode", xml_declaration=True)
@@ -93,7 +93,7 @@ def check_junit(name: str, report: Report) -> str:
 def summary_text(name: str, reader: Reader[SummaryRow], totals: Totals) -> str:
     """Return what a file adds up to, for a person."""
     version = reader.header.version if reader.header else "?"
-    lines = [f"{name}: FOCUS {version}, {reader.rows:,} rows"]
+    lines = [f"{name}: FOCUS {version}, {_counted(reader.rows, 'row')}"]
     for title, fields in (
         ("by currency and month", ("currency", "month")),
         ("by charge category", ("currency", "category")),
@@ -102,7 +102,7 @@ def summary_text(name: str, reader: Reader[SummaryRow], totals: Totals) -> str:
         ("by invoice", ("currency", "invoice")),
     ):
         sums = totals.by(*fields)
-        if fields[-1] == "invoice" and not any(key[-1] for key in sums):
+        if not sums or (fields[-1] == "invoice" and not any(key[-1] for key in sums)):
             continue
         lines += ["", title, *_table(sums)]
     return "\n".join([*lines, *_remarks(reader)])
@@ -144,22 +144,25 @@ def problem_lines(problems: Problems) -> list[str]:
 def _remarks(reader: Reader[SummaryRow]) -> list[str]:
     lines = []
     if reader.naive_dates:
-        lines.append(f"{reader.naive_dates:,} dates do not tell their time zone and were taken for UTC")
+        lines.append(f"taken for UTC, as they do not tell their time zone: {_counted(reader.naive_dates, 'date')}")
     if reader.problems.rows:
-        lines.append(f"{reader.problems.rows:,} rows could not be read and are NOT in these sums:")
+        lines.append(f"NOT in these sums, as it could not be read: {_counted(reader.problems.rows, 'row')}")
         lines += [f"  {line}" for line in problem_lines(reader.problems)]
     return ["", *lines] if lines else []
 
 
 def _table(sums: Mapping[tuple[str | bool, ...], Total]) -> list[str]:
-    shown = list(sums.items())[:_LEAST_SHOWN]
-    rest = Total()
-    for _, total in list(sums.items())[_LEAST_SHOWN:]:
-        rest.add(total)
+    items = list(sums.items())
     rows: list[tuple[str, ...]] = [("", "rows", "billed", "list", "effective")]
-    rows += [_cells(" ".join(str(part) or "-" for part in key), total) for key, total in shown]
-    if rest.rows and len({key[0] for key in sums}) == 1:
-        rows.append(_cells(f"({len(sums) - len(shown)} more)", rest))
+    rows += [_cells(" ".join(str(part) or "-" for part in key), total) for key, total in items[:_LEAST_SHOWN]]
+    rest: dict[str | bool, list[Total]] = {}
+    for key, total in items[_LEAST_SHOWN:]:
+        rest.setdefault(key[0], []).append(total)
+    for currency, totals in rest.items():
+        together = Total()
+        for total in totals:
+            together.add(total)
+        rows.append(_cells(f"{currency} ({len(totals)} more)", together))
     return _aligned(rows)
 
 
@@ -182,12 +185,20 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
 def _where(finding: Finding) -> str:
     place = f"line {finding.line}" if finding.line else "the file"
     column = f", {finding.column}" if finding.column else ""
-    value = f" {finding.value!r}" if finding.value else ""
-    return f"{place}{column}:{value}{' ' if finding.note else ''}{finding.note}".removesuffix(":")
+    found = "; ".join(filter(None, (finding.value and repr(finding.value), finding.note)))
+    return f"{place}{column}{': ' if found else ''}{found}"
 
 
 def _message(finding: Finding) -> str:
     return f"{finding.rule.says}{f'; {finding.note}' if finding.note else ''}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count:,} times"
 
 
 def _printable(text: str) -> str:

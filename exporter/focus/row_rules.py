@@ -8,6 +8,7 @@ from exporter.focus.categories import SUBCATEGORIES
 from exporter.focus.findings import Level, Rule
 from exporter.focus.pricing import agrees
 from exporter.focus.row import Row
+from exporter.focus.values import EXACTLY, number_text
 
 Broken = tuple[str, str]
 """A column and a note."""
@@ -57,7 +58,8 @@ def _product(price: str, cost: str) -> Judge:
         if row.is_correction or unit_price is None or quantity is None or amount is None:
             return
         if not agrees(amount, unit_price, quantity):
-            yield cost, f"{price} {row.text(price)} x PricingQuantity {row.text('PricingQuantity')} is something else"
+            product = number_text(EXACTLY.multiply(unit_price, quantity))
+            yield cost, f"{price} {row.text(price)} x PricingQuantity {row.text('PricingQuantity')} is {product}"
 
     return judge
 

@@ -55,7 +55,7 @@ def focus_unit(fal_unit: str) -> str:
         return known
     several = _THOUSANDS.fullmatch(fal_unit.strip())
     count, noun = "", fal_unit
-    if several and int(several["count"]):
+    if several:
         count = f"{int(several['count'])}{_SCALES[several['scale'].lower()]} "
         noun = several["noun"]
     words = [word[:1].upper() + word[1:] for word in re.findall(r"[A-Za-z0-9]+", noun)]

@@ -30,6 +30,7 @@ DIMENSIONS: Mapping[str, Callable[[Line], str]] = {
     "gpu_class": lambda line: line.gpu_class,
     "unit": lambda line: line.unit,
     "api_key": lambda line: line.key.id if line.key else "",
+    "surge": lambda line: "surge" if line.surge else "",
 }
 _DEFAULT = ("team", "product", "model", "app", "gpu_class", "unit")
 

@@ -1,11 +1,16 @@
+import csv
 import json
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree as ET
+from zoneinfo import ZoneInfo
 
 import pytest
 from focus.conftest import base_rows, to_csv
@@ -84,6 +89,9 @@ def test_an_export_sums_up_to_the_ledger_and_passes_the_check(
     reader = Reader(SummaryRow)
     rows = reader.feed(path.read_bytes()) + reader.finish()
     assert sum(row.billed_cost for row in rows) == decimal_of(total)
+    with path.open(newline="") as file:
+        prices = {(row["SkuId"], row["x_FalUnitPrice"]) for row in csv.DictReader(file)}
+    assert prices == {("fal-ai/flux", "0.025"), ("serverless/H100", "")}
     assert len(rows) == {"hour": 496, "day": 62, "month": 2}[granularity]
     assert run_check(str(path), version=version, output_format="text") == 0
     assert "no findings" in capsys.readouterr().out
@@ -100,7 +108,7 @@ def test_the_metadata_say_whether_every_hour_was_read(
     later = Window(OCTOBER.start, OCTOBER.end + 3 * HOUR)
     exported(ledger[0], path, later, metadata_output=described)
     assert json.loads(described.read_text())["x_Content"]["Complete"] is False
-    assert "6 hours of this window have not been read" in capsys.readouterr().err
+    assert "summed over sources: 6 hours of this window" in capsys.readouterr().err
 
 
 def test_an_export_that_fails_leaves_the_old_file(ledger: tuple[str, int], tmp_path: Path) -> None:
@@ -112,6 +120,90 @@ def test_an_export_that_fails_leaves_the_old_file(ledger: tuple[str, int], tmp_p
     assert sorted(it.suffix for it in tmp_path.iterdir() if it.name.startswith(".out")) == []
     with pytest.raises(UnreadableFileError, match=r"--output: .* cannot be written"):
         exported(ledger[0], tmp_path / "nowhere" / "out.csv")
+
+
+def test_a_file_and_its_metadata_appear_both_or_neither(ledger: tuple[str, int], tmp_path: Path) -> None:
+    path, link = tmp_path / "out.csv", tmp_path / "link"
+    path.write_text("old")
+    link.symlink_to(path)
+    with pytest.raises(UnreadableFileError, match=r"--metadata: .* cannot be written: No such file"):
+        exported(ledger[0], path, metadata_output=tmp_path / "nowhere" / "out.json")
+    with pytest.raises(ConfigurationError, match="--output and --metadata are the same file"):
+        exported(ledger[0], path, metadata_output=link)
+    assert path.read_text() == "old"
+    assert [it.name for it in tmp_path.iterdir() if "out" in it.name] == ["out.csv"]
+
+
+def test_a_file_may_be_read_by_whom_new_files_may(ledger: tuple[str, int], tmp_path: Path) -> None:
+    mask = os.umask(0o027)
+    try:
+        exported(ledger[0], tmp_path / "out.csv", metadata_output=tmp_path / "out.json")
+        assert os.umask(0o027) == 0o027, "it is the same as before"
+    finally:
+        os.umask(mask)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("out.csv", "out.json")] == [0o640, 0o640]
+
+
+def test_a_pipe_stays_a_pipe_and_a_link_a_link(ledger: tuple[str, int], tmp_path: Path) -> None:
+    pipe, link, target = tmp_path / "pipe", tmp_path / "link", tmp_path / "target.csv"
+    os.mkfifo(pipe)
+    link.symlink_to(target)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert exported(ledger[0], pipe, granularity="month") == 0
+        text = os.read(reading, 1 << 16)
+    finally:
+        os.close(reading)
+    assert exported(ledger[0], link, granularity="month") == 0
+    assert (pipe.is_fifo(), link.is_symlink()) == (True, True)
+    assert text == target.read_bytes()
+
+
+def test_standard_output_is_the_same_file(
+    ledger: tuple[str, int], tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    exported(ledger[0], tmp_path / "out.csv")
+    assert exported(ledger[0], tmp_path, output=None) == 0
+    assert capfdbinary.readouterr().out == (tmp_path / "out.csv").read_bytes()
+
+
+def test_a_full_disk_behind_standard_output_is_told(ledger: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("/dev/full").open("wb", buffering=1 << 20) as full, suppress(OSError):
+        monkeypatch.setattr(sys, "stdout", TextIOWrapper(full))
+        with pytest.raises(UnreadableFileError, match="standard output cannot be written: No space left"):
+            exported(ledger[0], Path(), output=None)
+        full.close()
+
+
+def test_a_reader_that_has_enough_is_no_error_of_ours(ledger: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb", buffering=0) as closed:  # noqa: PTH123  a descriptor has no path
+        monkeypatch.setattr(sys, "stdout", TextIOWrapper(closed))
+        with pytest.raises(BrokenPipeError):
+            exported(ledger[0], Path(), output=None)
+
+
+def test_a_month_without_charges_or_yet_to_come_is_told(
+    ledger: tuple[str, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "out.csv"
+    assert exported(ledger[0], path, window_of("2026-05", None, None)) == 0
+    told = capsys.readouterr().err
+    assert "the ledger has no charges of this window; what was written is a header alone" in told
+    assert "summed over sources: 1,488 hours of this window" in told
+    with pytest.raises(ConfigurationError, match="from 2026-12-01T00:00:00Z on, it is yet to come"):
+        exported(ledger[0], path, window_of("2026-12", None, None))
+    assert exported(ledger[0], path, window_of("2026-11", None, None)) == 0
+
+
+def test_hours_that_the_ledger_has_folded_cannot_be_exported(ledger: tuple[str, int], tmp_path: Path) -> None:
+    opened = Ledger(ledger[0], rules=Rules(), clock=lambda: NOW)
+    opened.fold_before(OCTOBER.start)
+    opened.close()
+    with pytest.raises(LedgerError, match="keeps single hours since 2026-10-01T00:00Z only"):
+        exported(ledger[0], tmp_path / "out.csv", Window(OCTOBER.start - HOUR, OCTOBER.end))
+    assert exported(ledger[0], tmp_path / "out.csv") == 0
 
 
 def test_an_export_needs_a_ledger_and_an_account(ledger: tuple[str, int], tmp_path: Path) -> None:
@@ -128,6 +220,7 @@ def test_an_export_needs_a_ledger_and_an_account(ledger: tuple[str, int], tmp_pa
         (("2026-10", NOW, None), "either --month, or both"),
         ((None, NOW, None), "either --month, or both"),
         (("October", None, None), "'October' is no month"),
+        (("9999-12", None, None), "'9999-12' is no month"),
         ((None, NOW, NOW + HOUR), "whole UTC hours"),
         ((None, OCTOBER.end, OCTOBER.start), "ends after it starts"),
     ],
@@ -142,6 +235,9 @@ def test_a_window_that_is_none_is_told(
 def test_a_month_is_a_utc_month() -> None:
     assert window_of("2026-10", None, None) == OCTOBER
     assert window_of(None, OCTOBER.start, OCTOBER.end) == OCTOBER
+    berlin = ZoneInfo("Europe/Berlin")
+    window = window_of(None, OCTOBER.start.astimezone(berlin), OCTOBER.end.astimezone(berlin))
+    assert (window, window.start.tzinfo, window.end.tzinfo) == (OCTOBER, UTC, UTC)
 
 
 def test_a_check_tells_rule_line_and_value_in_every_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,7 +247,7 @@ def test_a_check_tells_rule_line_and_value_in_every_format(tmp_path: Path, capsy
     path.write_bytes(to_csv(rows))
     assert run_check(str(path), version=None, output_format="text") == 1
     text = capsys.readouterr().out
-    assert "number-format (must, 1 times)" in text
+    assert "number-format (must, once)" in text
     assert "line 6, BilledCost: '$4'" in text
     assert run_check(str(path), version=None, output_format="json") == 1
     (finding,) = json.loads(capsys.readouterr().out)["findings"]
@@ -171,7 +267,7 @@ def test_a_summary_shows_exact_sums_and_what_is_missing_from_them(
         assert wanted in text
     file.write_bytes(file.read_bytes().replace(b",-1.5,", b",abc,", 1))
     assert run_summary(str(file), output_format="text") == 1
-    assert "1 rows could not be read and are NOT in these sums" in capsys.readouterr().out
+    assert "NOT in these sums, as it could not be read: 1 row\n" in capsys.readouterr().out
     assert run_summary(str(file), output_format="json") == 1
     told = json.loads(capsys.readouterr().out)
     assert (told["rows"], told["unreadable_rows"], told["problems"][0]["column"]) == (31, 1, "BilledCost")
@@ -188,8 +284,11 @@ def test_a_file_that_cannot_be_read_is_an_error_of_exit_code_2(tmp_path: Path) -
         run_check(str(tmp_path / "none.csv"), version=None, output_format="text")
     page = tmp_path / "page.csv"
     page.write_text("<html></html>\n")
-    with pytest.raises(WrongContentError, match="HTML"):
-        run_summary(str(page), output_format="text")
+    for run in (partial(run_summary, str(page)), partial(run_check, str(page), version=None)):
+        with pytest.raises(WrongContentError, match=r"page\.csv: this is an HTML"):
+            run(output_format="text")
+    with pytest.raises(UnreadableFileError, match="Is a directory"):
+        run_check(str(tmp_path), version=None, output_format="text")
     assert (UnreadableFileError.exit_code, WrongContentError.exit_code) == (2, 2)
 
 
@@ -207,6 +306,8 @@ def test_the_commands_are_there_with_their_exit_codes(
     out = tmp_path / "out.csv"
     export = ["focus", "export", "--ledger-url", ledger[0], "--output", str(out)]
     assert main([*export, "--month", "2026-10", "--granularity", "month", "--omit-empty-columns"]) == 0
-    assert len(out.read_text().splitlines()) == 3
+    header, *rows = out.read_text().splitlines()
+    assert len(rows) == 2
+    assert "InvoiceId" not in header
     assert main(export) == 2
     assert "either --month, or both --start and --end" in capsys.readouterr().err

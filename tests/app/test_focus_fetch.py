@@ -11,7 +11,9 @@ from typing import NamedTuple
 import pytest
 from e2e.processes import Fal
 
+from exporter.app.focus_fetch import Meter
 from exporter.cli import main
+from exporter.fal import Progress
 from exporter.focus.reader import Reader
 from exporter.simulator import ADMIN_KEY, Fault
 
@@ -25,7 +27,7 @@ def fetch(fal: Fal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
     """Run `fal-exporter focus fetch` in this process, against the simulator."""
     for name, value in environment(fal).items():
         monkeypatch.setenv(name, value)
-    return lambda *arguments: main(["focus", "fetch", "--folder", str(tmp_path / "made"), *arguments])
+    return lambda *arguments: main(["focus", "fetch", "--folder", str(tmp_path / "made" / "here"), *arguments])
 
 
 def environment(fal: Fal) -> dict[str, str]:
@@ -66,12 +68,24 @@ def test_the_pieces_of_an_estimate_add_up_to_the_truth(
     assert fetch(*window, "--piece-days", "2", "--anew") == 1
 
 
+def test_an_estimate_may_begin_and_end_within_a_bucket(
+    fal: Fal, fetch: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    end = fal.now.astimezone(UTC).replace(minute=30, second=0, microsecond=0) - timedelta(days=2)
+    window = ["--source", "estimate", "--start", f"{end - timedelta(hours=2):%FT%TZ}", "--end", f"{end:%FT%TZ}"]
+    assert fetch(*window) == 2
+    assert fetch(*window, "--exact") == 0
+    truth = fal.simulator.statement(start=(end - timedelta(hours=2)).isoformat(), end=end.isoformat())
+    assert billed(capsys.readouterr().out.split()) == Decimal(str(truth["cost"])) > 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["--source", "estimate", "--charge-month", "2026-10"], "source estimate ignores --charge-month"),
         (["--start", "2026-10-01", "--end", "2026-10-02"], "source invoice ignores start and end"),
         (["--source", "estimate", "--start", "2026-10-01T00:30", "--end", "2026-10-02"], "align it, or add --exact"),
+        (["--organization", "--by-team"], "--by-team"),
         (["--team", "acme"], "--team belongs to /organization/focus"),
         (["--source", "estimate", "--zone", "Mars"], "--zone 'Mars' is not an IANA time zone"),
         (["--from-account", "nobody"], "there is no account 'nobody'; configured are: default"),
@@ -101,6 +115,35 @@ def test_a_folder_that_cannot_be_made_is_told(
     (tmp_path / "file").write_bytes(b"")
     assert fetch("--folder", str(tmp_path / "file" / "below")) == 2
     assert "name another --folder" in capsys.readouterr().err
+
+
+def test_of_several_accounts_one_must_be_chosen(
+    fal: Fal,
+    fetch: Callable[..., int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    accounts = tmp_path / "accounts.yaml"
+    accounts.write_text(f"accounts:\n- name: main\n  key: {ADMIN_KEY}\n- name: other\n  key: {ADMIN_KEY}\n")
+    monkeypatch.delenv("FAL_KEY")
+    before = fal.simulator.seen.total()
+    assert fetch("--config-file", str(accounts), "--charge-month", "2026-10") == 2
+    assert "choose one by --from-account: main, other" in capsys.readouterr().err
+    assert fal.simulator.seen.total() == before
+
+
+def test_progress_is_told_once_a_mebibyte_and_at_the_end_of_a_piece(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    meter = Meter(shown=True)
+    for size, done in [(10, False), (20, False), (2**20 + 10, False), (2**20 + 20, False), (2**20 + 30, True)]:
+        meter(Progress(1, 2, tmp_path / "one.csv", size, done))
+    meter(Progress(2, 2, tmp_path / "two.csv", 5, done=False))
+    meter.end()
+    meter.end()
+    told = capsys.readouterr().err
+    assert [it.rpartition(", ")[2] for it in told.split("\r")[1:]] == ["0.0 MiB", "1.0 MiB", "1.0 MiB", "0.0 MiB\n"]
 
 
 def test_progress_is_shown_to_a_person_who_watches(fal: Fal, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A month by `models` and `serverless`, the same month by `focus`, and what fal bills of it: to the nano-dollar."""
 
 import asyncio
+import csv
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -11,9 +12,11 @@ import pytest
 from e2e.processes import Labels, parsed
 from pydantic import SecretStr
 
+from exporter.app.focus import run_check, run_export
 from exporter.app.joined import joined
-from exporter.charges import NANO
+from exporter.charges import NANO, SURGE, Window
 from exporter.settings import Listen, Settings
+from exporter.settings.selections import DEFAULT_LABELS
 from exporter.simulator import ADMIN_KEY, Fault, GlitchedJob, PlantedSpend, Simulator, World, WorldSize, serving
 
 OCTOBER = datetime(2026, 10, 1, tzinfo=UTC)
@@ -52,6 +55,7 @@ async def scraped(
             sources=sources,
             platform_url=fal.platform_url,
             reporting_url=fal.reporting_url,
+            labels=(*DEFAULT_LABELS, "surge"),
             listen=Listen("127.0.0.1", 0),
             ledger_url=SecretStr(f"sqlite:///{folder / '-'.join(sources)}.sqlite"),
             request_attempts=1,
@@ -90,13 +94,46 @@ def billed(found: Scrape, period: str) -> dict[str, Decimal]:
     }
 
 
-def spent(found: Scrape, family: str) -> Decimal:
-    return sum((Decimal(repr(value)) for value in found[family].values()), Decimal(0))
+def spent(found: Scrape, family: str, **labels: str) -> Decimal:
+    """Return the sum of a family's values, or of those with some labels."""
+    wanted = (value for key, value in found[family].items() if labels.items() <= dict(key).items())
+    return sum((Decimal(repr(value)) for value in wanted), Decimal(0))
 
 
 def truth(simulator: Simulator, start: datetime, end: datetime, source: str = "") -> Decimal:
     stated = simulator.statement(start=start.isoformat(), end=end.isoformat(), source=source)
     return Decimal(str(stated["cost"]))
+
+
+def at_surge_prices(simulator: Simulator, start: datetime, end: datetime) -> Decimal:
+    stated = simulator.statement(start=start.isoformat(), end=end.isoformat(), group_by="surge")
+    (cost,) = (Decimal(str(it["cost"])) for it in stated["charges"] if it["surge"] == "surge")
+    return cost
+
+
+def exported(folder: Path, sources: tuple[str, ...]) -> list[dict[str, str]]:
+    """Return the rows of a file of October, from the ledger that an exporter has left."""
+    path = folder / "october.csv"
+    address = f"sqlite:///{folder / '-'.join(sources)}.sqlite"
+    done = run_export(
+        address,
+        Window(OCTOBER, NOVEMBER),
+        granularity="day",
+        version="1.2",
+        omit_empty_columns=False,
+        output=path,
+        metadata_output=None,
+        account=None,
+        clock=lambda: NOW,
+    )
+    assert done == 0
+    assert run_check(str(path), version="1.2", output_format="text") == 0
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def billed_in(rows: list[dict[str, str]], category: str) -> Decimal:
+    return sum((Decimal(row["BilledCost"]) for row in rows if row["PricingCategory"] == category), Decimal(0))
 
 
 @pytest.mark.parametrize("sources", [FROM_LISTS, FROM_FOCUS], ids=",".join)
@@ -109,6 +146,11 @@ async def test_a_month_is_the_same_from_every_source_and_on_every_bill(
     assert spent(found, "fal_spend_last_month_usd") == october
     assert spent(found, "fal_spend_month_to_date_usd") == truth(simulator, NOVEMBER, NOW)
     assert differences(found) == dict.fromkeys(INVOICES | REPORTS, 0.0)
+    surge = at_surge_prices(simulator, OCTOBER, NOVEMBER)
+    assert 0 < surge < october
+    assert spent(found, "fal_spend_last_month_usd", surge=SURGE) == surge
+    rows = exported(tmp_path, sources)
+    assert (billed_in(rows, "Dynamic"), billed_in(rows, "Standard")) == (surge, october - surge)
     bill = billed(found, "last_month")
     tax = (october - 5) * 19 / 100
     assert (bill["Usage"], bill["Credit"], bill["Correction"]) == (october, -5, 0)

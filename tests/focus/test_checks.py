@@ -8,6 +8,7 @@ from focus.conftest import FileRow, base_rows, header, to_csv
 
 from exporter.focus import checks
 from exporter.focus.checks import RULES, Checker, Report
+from exporter.focus.columns import COLUMNS, columns_of
 from exporter.focus.errors import TruncatedFileError, WrongContentError
 
 
@@ -65,6 +66,11 @@ def category(name: str) -> Callable[[FileRow], bool]:
 
 
 COSTS = ("BilledCost", "EffectiveCost", "ContractedCost", "ListCost", "PricingCurrencyEffectiveCost")
+PRICES = (
+    *("ListUnitPrice", "ContractedUnitPrice"),
+    *("PricingCurrencyListUnitPrice", "PricingCurrencyContractedUnitPrice"),
+)
+UNPRICED = dict.fromkeys(("PricingQuantity", "PricingUnit", "ConsumedQuantity", "ConsumedUnit"), "")
 DATES = ("ChargePeriodStart", "ChargePeriodEnd", "BillingPeriodStart", "BillingPeriodEnd")
 
 
@@ -102,6 +108,7 @@ WRONG: dict[str, tuple[Mutation, str]] = {
     ),
     "21 NULL in words": (once("ChargeClass", "NULL"), "null-as-text"),
     "22 a placeholder": (once("SkuPriceId", "N/A"), "null-as-text"),
+    "22 a placeholder where null is not allowed": (once("ServiceName", "Unassigned"), "null-as-text"),
     "23 an empty string in quotes": (
         lambda: to_csv(base_rows()).replace(b",,", b',"",', 3),
         "null-as-text",
@@ -114,7 +121,15 @@ WRONG: dict[str, tuple[Mutation, str]] = {
     "27b an unknown subcategory": (once("ServiceSubcategory", "Pictures"), "allowed-value"),
     "28 somebody else invoices": (once("InvoiceIssuerName", "Reseller"), "issuer-bills"),
     "29 a period that ends before it starts": (once("ChargePeriodEnd", "2025-10-01T00:00:00Z"), "period-order"),
+    "29 a billing period that ends before it starts": (
+        once("BillingPeriodEnd", "2025-09-01T00:00:00Z"),
+        "period-order",
+    ),
     "30 an inclusive end": (once("ChargePeriodEnd", "2025-10-01T23:59:59Z"), "period-end-exclusive"),
+    "30 an inclusive end of the billing period": (
+        everywhere("BillingPeriodEnd", lambda _: "2025-10-31T23:59:59Z"),
+        "period-end-exclusive",
+    ),
     "31 a tax with a quantity": (
         several({"PricingQuantity": "1.0", "PricingUnit": "Units"}, category("Tax")),
         "tax-unpriced",
@@ -182,7 +197,59 @@ VALID: dict[str, Mutation] = {
     "33c tags of every scalar kind": once("Tags", '{"a": "b", "c": true, "d": 1.5, "e": null}'),
     "34 an account of digits": everywhere("BillingAccountId", lambda _: "123456789012"),
     "47 columns in another order": reversed_columns,
-    "a number of thirty decimals": everywhere("x_FalUnit", lambda _: f"0.{'123456789' * 3}123"),
+    "10 whole numbers without a point": several(
+        dict.fromkeys(COSTS, "12") | dict.fromkeys(PRICES, "3") | {"PricingQuantity": "4", "ConsumedQuantity": "4"},
+        category("Usage"),
+    ),
+    "49 a number of thirty decimals": several(
+        dict.fromkeys(COSTS, f"0.{'123456789' * 3}123") | dict.fromkeys(PRICES, "") | UNPRICED,
+        category("Credit"),
+    ),
+    "an average of fals prices": several(
+        dict.fromkeys(("ListUnitPrice", "PricingCurrencyListUnitPrice"), "0.025000000000000001"), category("Usage")
+    ),
+    "usage at a dynamic price": once("PricingCategory", "Dynamic"),
+    "usage that is free": several(dict.fromkeys(COSTS, "0.0") | dict.fromkeys(PRICES, "0.0"), category("Usage")),
+    "usage taken back in its period": several(
+        dict.fromkeys(COSTS, "-0.1")
+        | dict.fromkeys(PRICES, "0.025")
+        | {"PricingQuantity": "-4", "ConsumedQuantity": "-4"},
+        category("Usage"),
+    ),
+    "a correction of an earlier month": several(
+        UNPRICED
+        | dict.fromkeys(PRICES, "")
+        | {
+            "ChargeClass": "Correction",
+            "ChargePeriodStart": "2025-08-01T00:00:00Z",
+            "ChargePeriodEnd": "2025-09-01T00:00:00Z",
+        },
+        category("Usage"),
+    ),
+    "credits that are bought": several(
+        {
+            "ChargeCategory": "Purchase",
+            "ChargeFrequency": "One-Time",
+            "EffectiveCost": "0.0",
+            "PricingCurrencyEffectiveCost": "0.0",
+            "ConsumedQuantity": "",
+            "ConsumedUnit": "",
+        },
+        category("Usage"),
+    ),
+    "a currency of its own to price in": several(
+        {"PricingCurrency": "Tokens", "PricingCurrencyListUnitPrice": "25.0", "PricingCurrencyEffectiveCost": "7.0"},
+        category("Usage"),
+    ),
+    "a commitment that was not used": several(
+        {
+            "CommitmentDiscountId": "c-1",
+            "CommitmentDiscountStatus": "Unused",
+            "ConsumedQuantity": "",
+            "ConsumedUnit": "",
+        },
+        category("Usage"),
+    ),
 }
 
 
@@ -228,6 +295,65 @@ def test_beyond_its_reach_a_duplicate_is_missed_and_the_report_says_so(monkeypat
     report = check(to_csv([*rows[:20], rows[15], rows[0]]))
     assert {rule.id: count for rule, count in report.findings.counts.items()} == {"duplicate-row": 1}
     assert report.notes == ["duplicates were looked for within 5 rows of each other"]
+
+
+def test_an_invoice_of_thirty_decimals_is_summed_up_exactly() -> None:
+    costs = ["1000000000.0", f"0.{'0' * 29}1"]
+    data = to_csv([{"InvoiceId": "in-1", "BillingCurrency": "USD", "BilledCost": cost} for cost in costs],
+                  ["InvoiceId", "BillingCurrency", "BilledCost"])  # fmt: skip
+    assert check(data).invoices == {("in-1", "USD"): Decimal(f"1000000000.{'0' * 29}1")}
+
+
+def test_verdicts_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "_MOST_VERDICTS", 3)
+    verdicts = checks.Verdicts(COLUMNS["BilledCost"])
+    for text in (b"1.5", b"2.5", b"x", b"9" * 501):
+        assert verdicts[text] is not None
+    assert set(verdicts) == {b"1.5", b"2.5", b"x"}
+    assert verdicts[b"x"] is verdicts[b"x"]
+    assert verdicts[b"3.5"].text == "3.5"
+    assert set(verdicts) == {b"3.5"}
+
+
+@pytest.mark.parametrize("last", [b'"x"y,z', b",".join([b"1"] * 90)])
+def test_a_wrong_last_row_without_a_line_end_is_a_finding_unless_it_may_go_on(last: bytes) -> None:
+    assert found(to_csv(base_rows()) + last) == {"csv-record"}
+
+
+def test_a_rule_that_a_version_has_no_more_is_not_applied() -> None:
+    names = ["InvoiceIssuerName", "ProviderName", "BilledCost"]
+    data = to_csv([{"InvoiceIssuerName": "Reseller", "ProviderName": "fal", "BilledCost": "1.5"}], names)
+    assert "issuer-bills" in found(data, "1.2")
+    assert "issuer-bills" not in found(data, "1.3")
+    assert "issuer-bills" not in {rule.id for rule in check(data, "1.3").rules}
+
+
+def test_what_is_remembered_is_bounded_and_the_report_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "MOST_REMEMBERED", 3)
+    names = ["BilledCost", "BillingCurrency", "InvoiceId", "SkuId", "SkuPriceId"]
+    rows = [{"BilledCost": "1.5", "BillingCurrency": "USD", "InvoiceId": f"in-{place}"} for place in range(5)]
+    rows += [{"BilledCost": "1.5", "BillingCurrency": "EUR", "InvoiceId": f"in-{place}"} for place in (0, 4)]
+    rows += [{"SkuId": f"sku-{place}", "SkuPriceId": f"price-{place}"} for place in range(5)]
+    rows += [{"SkuId": "other", "SkuPriceId": f"price-{place}"} for place in (2, 3)]
+    report = check(to_csv(rows, names))
+    counts = {rule.id: count for rule, count in report.findings.counts.items()}
+    assert (counts["sku-price-parent"], counts["invoice-currency"]) == (1, 1)
+    assert report.invoices == {(f"in-{place}", "USD"): Decimal("1.5") for place in range(3)}
+    assert sorted(report.notes) == [
+        "invoices beyond 3 were not summed up",
+        "services and prices beyond 3 were not compared",
+    ]
+
+
+def test_deprecated_columns_may_be_left_out_where_their_successor_is_there() -> None:
+    def file(version: str, *left_out: str) -> bytes:
+        names = [column.name for column in columns_of(version) if column.name not in left_out]
+        return to_csv([row | {"ServiceProviderName": "fal", "HostProviderName": "fal"} for row in base_rows()], names)
+
+    assert found(file("1.3", "ProviderName", "PublisherName"), "1.3") == set()
+    assert found(file("1.3", "ServiceProviderName", "ProviderName"), "1.3") == {"column-missing"}
+    both = found(file("1.3", "ProviderName"), "1.2")
+    assert {"column-missing", "column-version"} <= both
 
 
 def test_a_file_that_was_cut_off_is_an_error() -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from exporter.focus.categories import SUBCATEGORIES
-from exporter.focus.columns import COLUMNS, VERSIONS, columns_of, other_data_set, version_of
+from exporter.focus.columns import COLUMNS, VERSIONS, columns_of, is_custom, other_data_set, version_of
 
 
 @pytest.mark.parametrize(("version", "count"), [("1.0", 43), ("1.1", 50), ("1.2", 57), ("1.3", 65), ("1.4", 65)])
@@ -23,6 +23,17 @@ def test_every_subcategory_has_one_parent() -> None:
     names = [name for children in SUBCATEGORIES.values() for name in children]
     assert len(names) == len(set(names))
     assert len(SUBCATEGORIES) == 19
+
+
+def test_another_data_set_is_known_by_several_of_its_columns() -> None:
+    invoice_detail = ["BilledCost", "InvoiceDetailGrain", "PaymentTerms"]
+    assert other_data_set(invoice_detail) == "Invoice Detail"
+    assert other_data_set(invoice_detail[:2]) is None
+    assert other_data_set([*invoice_detail, "EffectiveCost"]) is None
+
+
+def test_a_custom_column_begins_with_x_and_an_underscore() -> None:
+    assert [is_custom(name) for name in ("x_Team", "xTeam", "X_Team", "Team")] == [True, False, False, False]
 
 
 def test_a_cost_and_usage_file_is_no_other_data_set() -> None:

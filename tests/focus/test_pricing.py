@@ -37,10 +37,13 @@ def test_nothing_used_and_nothing_charged_has_the_stated_price() -> None:
     prices = prices_of(charge(0, 0, 0, Price(25_000_000, 50 * NANO)))
     assert prices is not None
     assert (prices.listed, prices.contracted) == (Decimal("0.025"), Decimal("0.0125"))
+    assert prices_of(charge(0, 0, 0, None)) == (0, 0, None)
 
 
 def test_something_charged_for_nothing_used_has_no_price() -> None:
     assert prices_of(charge(0, 1, 1, Price(1, 0))) is None
+    assert prices_of(charge(0, 1, 0, None)) is None
+    assert prices_of(charge(0, 0, 1, None)) is None
 
 
 def test_the_tolerance_is_a_billionth_of_the_cost_or_of_one() -> None:

@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from focus.test_writer import APP_CHARGE, FLUX_CHARGE, written
+from focus.official import every_kind
+from focus.test_checks import found
+from focus.test_writer import FLUX_CHARGE, parsed, written
 
+from exporter.focus.charge import Granularity
+from exporter.focus.errors import WrongContentError
 from exporter.focus.reader import Reader
 
 pytest.importorskip("focus_data_toolkit", reason="the test extra installs focus-data-toolkit")
@@ -27,17 +31,32 @@ def toolkit(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_it_accepts_what_we_write(tmp_path: Path) -> None:
+def judged(path: Path) -> subprocess.CompletedProcess[str]:
+    supports = ("--supports", "SupportsUnitPricing", "--supports", "SupportsMultiplePricingCategories")
+    return toolkit("validate", str(path), "--dataset", "cost-and-usage", *supports)
+
+
+@pytest.mark.parametrize("granularity", Granularity, ids=lambda it: it.value)
+def test_it_accepts_charges_of_every_kind(granularity: Granularity, tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
-    path.write_bytes(written([FLUX_CHARGE, APP_CHARGE], "1.4")[0])
-    judged = toolkit("validate", str(path), "--dataset", "cost-and-usage")
-    assert judged.returncode == 0, judged.stdout + judged.stderr
-    path.write_bytes(path.read_bytes().replace(b"\n0.09,", b"\n$0.09,"))
-    assert toolkit("validate", str(path), "--dataset", "cost-and-usage").returncode == 1
+    path.write_bytes(written(list(every_kind(granularity)), "1.4")[0])
+    told = judged(path)
+    assert told.returncode == 0, told.stdout + told.stderr
+    rows = parsed(path.read_bytes())
+    assert {row["PricingCategory"] for row in rows} == {"Standard", "Dynamic", ""}
+    assert {row["ChargeCategory"] for row in rows} == {"Usage", "Adjustment"}
+
+
+def test_it_would_tell_of_a_currency_sign(tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    path.write_bytes(written([FLUX_CHARGE], "1.4")[0].replace(b"\n0.09,", b"\n$0.09,"))
+    assert judged(path).returncode == 1
 
 
 @pytest.mark.parametrize(("provider", "version"), [("aws", "1.2"), ("azure", "1.3"), ("gcp", "1.3")])
-def test_we_read_what_it_generates_with_equal_sums(provider: str, version: str, tmp_path: Path) -> None:
+def test_we_read_what_it_generates_with_equal_sums_and_without_findings(
+    provider: str, version: str, tmp_path: Path
+) -> None:
     wanted = ("--provider", provider, "--focus-version", version, "--rows", "200")
     made = toolkit("generate", *wanted, "--out", str(tmp_path))
     assert made.returncode == 0, made.stdout + made.stderr
@@ -50,3 +69,7 @@ def test_we_read_what_it_generates_with_equal_sums(provider: str, version: str, 
         rows = reader.feed(path.read_bytes()) + reader.finish()
         assert reader.problems.rows == 0
         assert (len(rows), sum(row.billed_cost for row in rows)) == (len(sums), sum(sums))
+        assert found(path.read_bytes(), version) == set()
+    for path in tmp_path.rglob("*commitment*.csv"):
+        with pytest.raises(WrongContentError, match="a FOCUS Contract Commitment file"):
+            found(path.read_bytes())

@@ -6,13 +6,14 @@ from decimal import Decimal
 from typing import NamedTuple
 
 import pytest
+from focus.official import every_kind
 from focus.test_checks import check, found
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.charges import HOUR, NANO, SURGE, Amounts, Charge, Dimensions, Window, decimal_of
 from exporter.focus.charge import FocusCharge, Granularity, Price, focus_charges
-from exporter.focus.layout import CUSTOM_COLUMNS, layout
+from exporter.focus.layout import CUSTOM_COLUMNS, decimal_text, layout
 from exporter.focus.metadata import metadata
 from exporter.focus.reader import Reader
 from exporter.focus.writer import Written, write
@@ -150,6 +151,41 @@ def test_every_version_is_clean_by_our_own_check(version: str) -> None:
     assert (report.version, report.findings.kept) == (version, [])
 
 
+@pytest.mark.parametrize("granularity", Granularity, ids=lambda it: it.value)
+def test_charges_of_every_kind_are_clean_and_add_up_at_every_granularity(granularity: Granularity) -> None:
+    data, result = written(list(every_kind(granularity)), "1.4" if granularity is Granularity.MONTH else "1.2")
+    assert found(data) == set()
+    assert result.billed_cost == sum(it.amounts.cost for it in every_kind(Granularity.HOUR))
+    for row in parsed(data):
+        sold_at_surge = row["PricingCategory"] == "Dynamic"
+        assert row["SkuPriceId"].endswith("/surge") == sold_at_surge
+        assert row["ChargeDescription"].endswith(" at surge prices") == sold_at_surge
+
+
+def test_surge_is_another_price_of_the_same_sku() -> None:
+    surge = charge(APP._replace(surge=SURGE), Amounts(3 * NANO, 3 * NANO, 1_500_000_000, 0, 1_500_000_000))
+    data, _ = written([APP_CHARGE, surge])
+    plain, dynamic = parsed(data)
+    assert {row["SkuId"] for row in (plain, dynamic)} == {"serverless/H100"}
+    assert (plain["SkuPriceId"], plain["PricingCategory"]) == ("serverless/H100/second", "Standard")
+    assert (dynamic["SkuPriceId"], dynamic["PricingCategory"]) == ("serverless/H100/second/surge", "Dynamic")
+    assert (dynamic["ListUnitPrice"], dynamic["ContractedUnitPrice"]) == ("0.5", "0.5")
+    assert (plain["ChargeDescription"], dynamic["ChargeDescription"]) == (
+        "serverless/H100 by second",
+        "serverless/H100 by second at surge prices",
+    )
+    assert found(data) == set()
+
+
+def test_prices_are_found_by_what_they_are_for_whoever_caused_the_charge() -> None:
+    window = Window(START, START + HOUR)
+    stated = Price(7, 0)
+    lines = [APP, APP._replace(team="blue", environment="test", api_key="k", surge=SURGE), APP._replace(app="other")]
+    hours = [Charge(START, line, Amounts(1)) for line in lines]
+    key = ("main", "serverless", "", "shop, é", "H100", "second")
+    assert [it.price for it in focus_charges(hours, window, Granularity.HOUR, {key: stated})] == [stated, stated, None]
+
+
 def test_a_version_that_cannot_be_written_is_refused() -> None:
     with pytest.raises(ValueError, match=r"FOCUS 1\.1 cannot be written"):
         written([], "1.1")
@@ -173,6 +209,27 @@ def test_numbers_dates_and_nulls_are_written_as_no_reader_mistakes_them() -> Non
     assert b'""' not in data.replace(b'"{""api_key"": ""key-1""}"', b"")
     assert not data.startswith(b"\xef\xbb\xbf")
     assert b"\r" not in data
+
+
+def test_the_last_hour_of_a_month_is_billed_with_that_month() -> None:
+    last = FLUX_CHARGE._replace(start=START + HOUR, end=START + 2 * HOUR)
+    (row,) = parsed(written([last])[0])
+    assert (row["BillingPeriodStart"], row["BillingPeriodEnd"]) == ("2026-10-01T00:00:00Z", "2026-11-01T00:00:00Z")
+    assert row["ChargePeriodEnd"] == "2026-11-01T00:00:00Z"
+
+
+def test_every_column_that_names_a_provider_names_fal() -> None:
+    (old,) = parsed(written([FLUX_CHARGE], "1.2")[0])
+    (new,) = parsed(written([FLUX_CHARGE], "1.4")[0])
+    assert {old[name] for name in ("ProviderName", "PublisherName", "InvoiceIssuerName")} == {"fal"}
+    assert {new[name] for name in ("ServiceProviderName", "HostProviderName", "InvoiceIssuerName")} == {"fal"}
+
+
+def test_nano_units_are_written_exactly_of_any_size_and_sign() -> None:
+    assert [decimal_text(it) for it in (0, 1, -1, 2_500_000_000, -NANO, 10**30)] == [
+        *("0.0", "0.000000001", "-0.000000001", "2.5", "-1.0"),
+        f"1{'0' * 21}.0",
+    ]
 
 
 def test_a_discount_is_inside_the_usage_row() -> None:
@@ -210,7 +267,8 @@ def test_skus_are_stable_names_and_units_keep_fals_word() -> None:
     assert (flux["SkuId"], flux["SkuPriceId"]) == ("fal-ai/flux/dev", "fal-ai/flux/dev/image")
     assert (app["SkuId"], app["SkuPriceId"]) == ("serverless/H100", "serverless/H100/second")
     assert (app["PricingUnit"], app["x_FalUnit"], app["x_GpuSeconds"]) == ("Seconds", "second", "3.0")
-    assert json.loads(app["Tags"]) == {"app": "shop, é", "environment": "prod"}
+    assert app["Tags"] == '{"app": "shop, é", "environment": "prod"}'
+    assert (app["ConsumedUnit"], flux["ConsumedUnit"]) == ("Seconds", "Images")
     assert (flux["ServiceName"], app["ServiceName"]) == ("fal Model APIs", "fal Serverless")
 
 
@@ -221,6 +279,41 @@ def test_empty_columns_can_be_left_out() -> None:
     assert "InvoiceId" not in result.columns
     assert lean == [{name: row[name] for name in result.columns} for row in whole]
     assert all(any(row[name] for row in lean) for name in result.columns)
+
+
+def test_a_column_that_only_one_of_many_rows_fills_is_kept() -> None:
+    plain = charge(FLUX._replace(api_key=""), Amounts(NANO, 0, 5, 0, 5))
+    charges = [APP_CHARGE._replace(dimensions=APP._replace(team="two\r\nlines")), *[plain] * 1_200]
+    data, result = written(charges, omit=True)
+    assert {"Tags", "x_GpuClass"} <= set(result.columns)
+    assert (result.rows, result.billed_cost) == (1_201, 1_000_000_000 + 6_000)
+    whole = parsed(written(charges)[0])
+    assert parsed(data) == [{name: row[name] for name in result.columns} for row in whole]
+    assert whole[0]["SubAccountId"] == "two\r\nlines"
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "service", "sku"),
+    [
+        (Dimensions("main", model="fal-ai/flux", unit="image"), "fal Model APIs", "fal-ai/flux"),
+        (Dimensions("main", app="shop", unit="second"), "fal Serverless", "serverless/machine"),
+        (Dimensions("main", gpu_class="H100", unit="second"), "fal Serverless", "serverless/H100"),
+        (Dimensions("main", product="compute", gpu_class="H100", unit="second"), "fal Compute", "compute/H100"),
+        (Dimensions("main", product="storage", unit="second"), "fal", "storage/machine"),
+        (Dimensions("main"), "fal", "fal/machine"),
+    ],
+)
+def test_what_a_source_does_not_state_is_told_from_what_it_names(
+    dimensions: Dimensions, service: str, sku: str
+) -> None:
+    data, _ = written([charge(dimensions, Amounts(NANO, 0, 5, 0, 5))])
+    (row,) = parsed(data)
+    assert (row["ServiceName"], row["SkuId"]) == (service, sku)
+    assert row["SkuPriceId"] == f"{sku}/{dimensions.unit or 'Units'}"
+    assert row["SkuMeter"] == (dimensions.unit or "Units")
+    assert row["ChargeDescription"] == f"{sku} by {dimensions.unit or 'use'}"
+    assert row["x_GpuSeconds"] == ("0.0" if dimensions.gpu_class else "")
+    assert found(data) == set()
 
 
 def test_a_period_sums_up_its_hours_and_ends_with_the_window() -> None:
@@ -267,7 +360,12 @@ def test_the_metadata_describe_every_column_and_the_content() -> None:
         "NumericPrecision": 38,
         "NumberScale": 9,
     }
-    assert told["Schema"]["FocusVersion"] == "1.2"
+    assert definitions["ChargePeriodStart"] == {"ColumnName": "ChargePeriodStart", "DataType": "Date/Time"}
+    assert definitions["Tags"] == {"ColumnName": "Tags", "DataType": "JSON", "StringEncoding": "UTF-8"}
+    assert definitions["SkuId"] == {"ColumnName": "SkuId", "DataType": "String", "StringEncoding": "UTF-8"}
+    schema = told["Schema"]
+    assert (schema["FocusVersion"], schema["DataGeneratorVersion"]) == ("1.2", "9.9")
+    assert schema["CreationDate"] == "2026-11-01T22:00:00Z"
     assert told["x_Content"] == {
         "Start": "2026-10-31T22:00:00Z",
         "End": "2026-10-31T23:00:00Z",
@@ -276,3 +374,46 @@ def test_the_metadata_describe_every_column_and_the_content() -> None:
         "Rows": 2,
         "BilledCost": "1.09",
     }
+
+
+@given(st.lists(charges(), min_size=1, max_size=4))
+@settings(max_examples=40, deadline=None)
+def test_no_number_has_more_places_than_the_metadata_say(stated: list[FocusCharge]) -> None:
+    data, result = written(stated)
+    window = Window(START, START + HOUR)
+    told = json.loads(
+        metadata(
+            result,
+            version="1.2",
+            generator_version="9.9",
+            created=START,
+            window=window,
+            granularity="hour",
+            complete=True,
+        )
+    )
+    rows = parsed(data)
+    for column in told["Schema"]["ColumnDefinition"]:
+        for text in (row[column["ColumnName"]] for row in rows if column["DataType"] == "Decimal"):
+            whole, _, places = text.partition(".")
+            assert len(places) <= column["NumberScale"]
+            assert len((whole + places).lstrip("-0")) <= column["NumericPrecision"]
+
+
+def test_a_schema_has_an_id_of_its_version_and_columns_and_keeps_it() -> None:
+    def schema_id(result: Written, version: str, day: int) -> str:
+        created = datetime(2026, 11, day, tzinfo=UTC)
+        text = metadata(
+            result,
+            version=version,
+            generator_version="9.9",
+            created=created,
+            window=Window(START, START + HOUR),
+            granularity="hour",
+            complete=True,
+        )
+        return str(json.loads(text)["Schema"]["SchemaId"])
+
+    whole, lean = written([FLUX_CHARGE])[1], written([FLUX_CHARGE], omit=True)[1]
+    assert schema_id(whole, "1.2", 1) == schema_id(whole, "1.2", 2)
+    assert len({schema_id(whole, "1.2", 1), schema_id(whole, "1.3", 1), schema_id(lean, "1.2", 1)}) == 3

@@ -46,7 +46,9 @@ async def test_every_row_is_well_formed(client: httpx.AsyncClient) -> None:
         subtotal, cost = Decimal(row["ListCost"]), Decimal(row["BilledCost"])
         assert cost <= subtotal
         assert row["BilledCost"] == row["EffectiveCost"] == row["ContractedCost"]
-        assert abs(Decimal(row["ListUnitPrice"]) * Decimal(row["PricingQuantity"]) - subtotal) < Decimal("0.00000001")
+        quantity = Decimal(row["PricingQuantity"])
+        assert abs(Decimal(row["ListUnitPrice"]) * quantity - subtotal) < Decimal("0.00000001")
+        assert abs(Decimal(row["ContractedUnitPrice"]) * quantity - cost) < Decimal("0.00000002")
         for name in ("BilledCost", "ListCost", "ListUnitPrice", "PricingQuantity"):
             assert "." in row[name]
             assert "e" not in row[name].lower()
@@ -54,6 +56,18 @@ async def test_every_row_is_well_formed(client: httpx.AsyncClient) -> None:
         assert (end - start).total_seconds() == 3600
         assert row["BillingPeriodStart"] <= row["ChargePeriodStart"] < row["BillingPeriodEnd"]
         assert row["InvoiceId"] == ""
+
+
+async def test_what_is_sold_at_surge_prices_is_told_by_its_category_and_price(
+    client: httpx.AsyncClient, world: World
+) -> None:
+    rows = await download(client, **ESTIMATE, timeframe="day")
+    at_surge = [row for row in rows if row["x_IsSurge"] == "true"]
+    assert at_surge == [row for row in rows if row["PricingCategory"] == "Dynamic"]
+    assert at_surge == [row for row in rows if row["SkuPriceId"].endswith("/surge")]
+    prices = {Decimal(line.price).scaleb(-9) for line in world.lines if line.surge}
+    assert {Decimal(row["ListUnitPrice"]) for row in at_surge} == prices
+    assert prices
 
 
 async def test_an_invoice_download_is_the_invoice(client: httpx.AsyncClient, ask: Ask) -> None:
@@ -112,6 +126,7 @@ async def test_invoiced_machines_have_no_sub_account_and_no_team_filter(client: 
 async def test_a_tagged_estimate_tags_endpoint_requests_only(client: httpx.AsyncClient, truth: Truth) -> None:
     rows = await download(client, **(ESTIMATE | {"source": "tagged-estimate"}), timeframe="hour")
     assert all("cost_center" in row["Tags"] for row in rows)
+    assert not any("cost_center" in row["Tags"] for row in await download(client, **ESTIMATE))
     assert billed(rows) == truth(ESTIMATE["start"], ESTIMATE["end"], source="models")
 
 
