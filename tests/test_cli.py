@@ -298,3 +298,10 @@ def test_the_list_of_commands_waits_for_no_heavy_import() -> None:
     )
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, timeout=30)
     assert finished.returncode == 0
+
+
+def test_a_group_without_a_command_shows_its_help_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["focus"]) == 2
+    told = capsys.readouterr()
+    assert told.err.startswith("Usage: fal-exporter focus")
+    assert not told.out

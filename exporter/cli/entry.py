@@ -19,10 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: object = commands.main(arguments, prog_name=PROGRAM, standalone_mode=False)
     except click.UsageError as error:
-        from exporter.logs import redact_loosely
-
-        path = error.ctx.command_path if error.ctx else PROGRAM
-        return fail(f"{redact_loosely(error.format_message())} ({path} --help tells more)", error.exit_code)
+        return _misused(error)
     except click.ClickException as error:
         return fail(error.format_message(), error.exit_code)
     except FalExporterError as error:
@@ -32,6 +29,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001  the last resort: a user is never shown a traceback unasked
         return _unexpected(error)
     return code if isinstance(code, int) else 0
+
+
+def _misused(error: click.UsageError) -> int:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
+    from exporter.logs import redact_loosely
+
+    path = error.ctx.command_path if error.ctx else PROGRAM
+    return fail(f"{redact_loosely(error.format_message())} ({path} --help tells more)", error.exit_code)
 
 
 def _unexpected(error: Exception) -> int:

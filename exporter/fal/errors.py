@@ -182,7 +182,7 @@ class BadRequestError(RefusalError):
     """Fal does not accept the request (any other 4xx)."""
 
     reason = "bad_request"
-    advice = "its interface may have changed: look for a newer version of the exporter"
+    advice = "if that does not tell why, fal's interface may have changed: look for a newer version of the exporter"
 
 
 class RedirectError(RefusalError):

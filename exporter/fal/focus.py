@@ -67,7 +67,8 @@ async def fetch(
         folder: where the files are made; it is there already.
         longest: how long a piece of an estimate is, at most.
         resume: whether pieces that are there already are kept. Estimates change, so that an old piece may not be what
-            fal would say now. The latest invoice, which will be another one, is always fetched.
+            fal would say now. What cannot have been whole when it was fetched is always fetched again: the latest
+            invoice, which will be another one, and an estimate of a time that was not over.
         told: hears of every part that comes in.
 
     Raises:
@@ -77,7 +78,7 @@ async def fetch(
     pieces = list(request.pieces(longest))
     paths = tuple(folder / file_name(piece) for piece in pieces)
     for number, (piece, path) in enumerate(zip(pieces, paths, strict=True), 1):
-        if resume and not piece.is_latest and path.exists():
+        if resume and path.exists() and _was_over(piece, path):
             told(Progress(number, len(pieces), path, path.stat().st_size, done=True))
             continue
         size = 0
@@ -88,6 +89,11 @@ async def fetch(
                     told(Progress(number, len(pieces), path, size, done=False))
         told(Progress(number, len(pieces), path, size, done=True))
     return paths
+
+
+def _was_over(piece: FocusRequest, path: Path) -> bool:
+    """Tell whether a piece was about the past alone when its file was written."""
+    return not piece.is_latest and (piece.end is None or path.stat().st_mtime >= piece.end.timestamp())
 
 
 def file_name(piece: FocusRequest) -> str:

@@ -1,5 +1,6 @@
 import asyncio
 import gzip
+import os
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -136,7 +137,7 @@ def contents(folder: Path) -> list[bytes]:
 
 
 DAYS = FocusRequest(
-    source="estimate", start=datetime(2026, 10, 1, tzinfo=UTC), end=datetime(2026, 10, 4, tzinfo=UTC), timeframe="day"
+    source="estimate", start=datetime(2025, 10, 1, tzinfo=UTC), end=datetime(2025, 10, 4, tzinfo=UTC), timeframe="day"
 )
 
 
@@ -152,11 +153,25 @@ async def test_a_fetch_goes_on_with_the_first_piece_that_is_missing(fal: Fal, be
     paths = await fetch(bench.client(), DAYS, tmp_path, longest=timedelta(days=1), told=told.append)
     assert [path.read_bytes() for path in paths] == contents(tmp_path) == [b"first\n", b"second\n", b"third\n"]
     assert [request.query["start"] for request in fal.requests] == [
-        ["2026-10-01T00:00:00Z"],
-        ["2026-10-02T00:00:00Z"],
-        ["2026-10-02T00:00:00Z"],
-        ["2026-10-03T00:00:00Z"],
+        ["2025-10-01T00:00:00Z"],
+        ["2025-10-02T00:00:00Z"],
+        ["2025-10-02T00:00:00Z"],
+        ["2025-10-03T00:00:00Z"],
     ]
+
+
+async def test_an_estimate_of_a_time_that_was_not_over_when_it_was_fetched_is_fetched_again(
+    fal: Fal, bench: Bench, tmp_path: Path
+) -> None:
+    fal.plays(PATH, csv(b"so far\n"), csv(b"whole\n"))
+    (path,) = await fetch(bench.client(), DAYS, tmp_path)
+    assert DAYS.end is not None
+    an_hour_before = DAYS.end.timestamp() - 3600
+    os.utime(path, (an_hour_before, an_hour_before))
+    for _ in range(2):
+        await fetch(bench.client(), DAYS, tmp_path)
+        assert path.read_bytes() == b"whole\n"
+    assert len(fal.requests) == 2
 
 
 async def test_a_fetch_without_resuming_begins_anew(fal: Fal, bench: Bench, tmp_path: Path) -> None:
@@ -181,7 +196,7 @@ async def test_the_latest_invoice_is_another_one_next_month_and_always_fetched(
         (INVOICE, "focus-account-invoice-charged-2026-10.csv"),
         (FocusRequest(source="invoice", billing_month="2026-11"), "focus-account-invoice-billed-2026-11.csv"),
         (FocusRequest(source="invoice", expand="organization"), "focus-account-invoice-latest-by-team.csv"),
-        (DAYS, "focus-account-estimate-day-20261001T000000Z-20261004T000000Z.csv"),
+        (DAYS, "focus-account-estimate-day-20251001T000000Z-20251004T000000Z.csv"),
         (
             FocusRequest(source="invoice", organization=True, team_username="../a b"),
             "focus-organization-invoice-latest-%2e%2e%2fa%20b.csv",
