@@ -21,15 +21,14 @@ _CELL = and_(
 _INSERT = charges.insert()
 _UPDATE = charges.update().where(_CELL).values({name: bindparam(f"to_{name}") for name in MEASURES})
 _DELETE = charges.delete().where(_CELL)
+_CELLS = select(charges.c.hour, charges.c.series_id, *_AMOUNTS).where(
+    charges.c.scope_id == bindparam("scope"), charges.c.hour >= bindparam("first"), charges.c.hour < bindparam("end")
+)
 
 
 def read_cells(connection: Connection, scope: int, first: int, end: int) -> set[CellRow]:
     """Return a scope's charges of the hours in [first, end)."""
-    rows = connection.execute(
-        select(charges.c.hour, charges.c.series_id, *_AMOUNTS).where(
-            charges.c.scope_id == scope, charges.c.hour >= first, charges.c.hour < end
-        )
-    )
+    rows = connection.execute(_CELLS, {"scope": scope, "first": first, "end": end})
     return set(map(tuple, rows.all()))
 
 

@@ -1,6 +1,6 @@
 """Single facts of the whole ledger, by name."""
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from exporter.ledger import schema
 
@@ -14,10 +14,13 @@ HORIZON = "horizon"
 
 OVERFLOWED = "overflowed"
 
+_VALUE = select(schema.facts.c.value).where(schema.facts.c.name == bindparam("at"))
+_UPDATE = schema.facts.update().where(schema.facts.c.name == bindparam("at"))
+
 
 def read(connection: Connection, name: str) -> str | None:
     """Return a fact's value, None where it has not been written."""
-    return connection.scalar(select(schema.facts.c.value).where(schema.facts.c.name == name))
+    return connection.scalar(_VALUE, {"at": name})
 
 
 def read_all(connection: Connection) -> dict[str, str]:
@@ -27,6 +30,6 @@ def read_all(connection: Connection) -> dict[str, str]:
 
 def write(connection: Connection, name: str, value: str) -> None:
     """Set a fact."""
-    updated = connection.execute(schema.facts.update().where(schema.facts.c.name == name), {"value": value})
+    updated = connection.execute(_UPDATE, {"at": name, "value": value})
     if updated.rowcount == 0:
         connection.execute(schema.facts.insert(), {"name": name, "value": value})

@@ -2,18 +2,23 @@
 
 from collections.abc import Collection, Mapping
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, bindparam, delete, func, select
 
 from exporter.ledger.schema import observed_hours
+
+_hour = observed_hours.c.hour
+_IN_SCOPE = observed_hours.c.scope_id == bindparam("scope")
+_OBSERVED = select(_hour, observed_hours.c.complete).where(
+    _IN_SCOPE, _hour >= bindparam("first"), _hour < bindparam("end")
+)
+_COMPLETE = select(_hour).where(_IN_SCOPE, observed_hours.c.complete)
+_COMPLETE_FROM = _COMPLETE.where(_hour >= bindparam("first")).order_by(_hour)
+_COMPLETE_BEFORE = _COMPLETE.where(_hour < bindparam("end")).order_by(_hour.desc())
 
 
 def read_observed(connection: Connection, scope: int, first: int, end: int) -> dict[int, bool]:
     """Return the covered hours in [first, end), each with whether it was covered after its end."""
-    rows = connection.execute(
-        select(observed_hours.c.hour, observed_hours.c.complete).where(
-            observed_hours.c.scope_id == scope, observed_hours.c.hour >= first, observed_hours.c.hour < end
-        )
-    )
+    rows = connection.execute(_OBSERVED, {"scope": scope, "first": first, "end": end})
     return {row[0]: row[1] for row in rows.all()}
 
 
@@ -36,11 +41,7 @@ def write_observed(connection: Connection, scope: int, before: Mapping[int, bool
 
 def covered_until(connection: Connection, scope: int, hour: int) -> int:
     """Return the end of the run of hours, covered after their end, that begins at an hour; the hour where none does."""
-    rows = connection.execute(
-        select(observed_hours.c.hour)
-        .where(observed_hours.c.scope_id == scope, observed_hours.c.hour >= hour, observed_hours.c.complete)
-        .order_by(observed_hours.c.hour)
-    )
+    rows = connection.execute(_COMPLETE_FROM, {"scope": scope, "first": hour})
     with rows:
         for row in rows:
             if row[0] != hour:
@@ -51,11 +52,7 @@ def covered_until(connection: Connection, scope: int, hour: int) -> int:
 
 def covered_since(connection: Connection, scope: int, hour: int) -> int:
     """Return the start of the run of hours, covered after their end, that ends where an hour starts; or that hour."""
-    rows = connection.execute(
-        select(observed_hours.c.hour)
-        .where(observed_hours.c.scope_id == scope, observed_hours.c.hour < hour, observed_hours.c.complete)
-        .order_by(observed_hours.c.hour.desc())
-    )
+    rows = connection.execute(_COMPLETE_BEFORE, {"scope": scope, "end": hour})
     with rows:
         for row in rows:
             if row[0] != hour - 1:

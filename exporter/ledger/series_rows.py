@@ -22,6 +22,7 @@ _UPDATE_COUNTER = (
     .where(*(column == bindparam(f"at_{column.name}") for column in _KEY))
     .values({column.name: bindparam(f"to_{column.name}") for column in _STATE})
 )
+_UPDATE_SCOPE = scopes.update().where(scopes.c.id == bindparam("at"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,9 @@ def add_scope(connection: Connection, account: str, source: str, at: datetime, c
 
 def write_scope(connection: Connection, scope: Scope) -> None:
     """Save a scope's state."""
-    connection.execute(scopes.update().where(scopes.c.id == scope.id), _row(scope))
+    state = _row(scope)
+    # Were the number written anew, SQLite would look for every row that refers to it: all of the scope's charges.
+    connection.execute(_UPDATE_SCOPE, {"at": state.pop("id"), **state})
 
 
 def _row(scope: Scope) -> dict[str, object]:

@@ -1,3 +1,4 @@
+import sqlite3
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -9,7 +10,9 @@ from sqlalchemy import select
 from exporter.charges import HOUR, NANO, Amounts, Balance, Charge, Dimensions, Invoice, UnitPrice, Window, hour_of
 from exporter.errors import LedgerError
 from exporter.ledger import Ledger, LedgerView
+from exporter.ledger.database import open_database
 from exporter.ledger.schema import series
+from exporter.ledger.series_rows import read_scopes, write_scope
 from exporter.samples import Pages
 
 
@@ -451,3 +454,31 @@ def test_the_sources_counted_for_an_account_are_known_though_it_is_not_configure
     again = open_ledger()
     assert again.counted_sources("main") == ("organization",)
     assert again.accounts() == {"main"}
+
+
+def test_saving_how_far_a_source_is_known_does_not_go_through_its_charges(
+    open_sqlite: OpenLedger, sqlite_address: str, clock: Clock
+) -> None:
+    ledger = open_sqlite()
+    ledger.activate({"main": ("models",)})
+    window = Window(hour_of(clock()) - 100 * HOUR, hour_of(clock()))
+    dimensions = [Dimensions("main", model=f"model-{number}") for number in range(50)]
+    charges = [Charge(hour, it, Amounts(1, 0, 1, 0, 1)) for it in dimensions for hour in window.hours()]
+    ledger.restate("main", "models", window, charges, at=clock())
+    ledger.close()
+    steps = 0
+
+    def stepped() -> int:
+        nonlocal steps
+        steps += 100
+        return 0
+
+    engine = open_database(sqlite_address)
+    with engine.begin() as connection:
+        (scope,) = read_scopes(connection)
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        driver.set_progress_handler(stepped, 100)
+        write_scope(connection, scope)
+    engine.dispose()
+    assert steps < len(charges)
