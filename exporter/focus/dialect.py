@@ -15,7 +15,7 @@ LONGEST_RECORD = 1 << 20
 PIECE = 1 << 16
 """Bytes of a piece of work: what its rows take still fits the cache of a processor, which halves the time."""
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _QUOTED = re.compile(rb'"[^"]*+(?:""[^"]*+)*+"')
 _QUOTE = ord('"')
 
@@ -25,47 +25,51 @@ class MalformedError(Exception):
 
 
 class Lines:
-    """Cuts pieces at line feeds.
+    """Cuts pieces at line feeds, and holds the lines until they are taken.
 
     Attributes:
-        number: of the first line that the latest call has returned, counted from 1.
-        count: how many it has returned.
+        number: of the first line that is held, counted from 1; whoever takes lines counts them, and adds it.
+        size: bytes of the lines that are held.
         received: bytes so far.
     """
 
     def __init__(self) -> None:
         self.number = 1
-        self.count = 0
+        self.size = 0
         self.received = 0
+        self._held: list[bytes] = []
         self._rest = b""
 
-    def feed(self, piece: bytes) -> bytes:
-        """Take a piece and return the lines that are complete, each with its line feed.
+    def feed(self, piece: bytes) -> None:
+        """Hold the lines that are complete with a piece.
 
         Raises:
             WrongContentError: a line is too long to be one.
         """
-        fresh = self.received < len(_BYTE_ORDER_MARK)
+        fresh = self.received < len(BYTE_ORDER_MARK)
         self.received += len(piece)
         data = self._rest + piece if self._rest else piece
-        if fresh and self.received >= len(_BYTE_ORDER_MARK):
-            data = data.removeprefix(_BYTE_ORDER_MARK)
+        if fresh and self.received >= len(BYTE_ORDER_MARK):
+            data = data.removeprefix(BYTE_ORDER_MARK)
         cut = data.rfind(b"\n") + 1
-        lines, self._rest = data[:cut], data[cut:]
-        self.number += self.count
-        self.count = lines.count(b"\n")
+        if cut:
+            self._held.append(data[:cut])
+            self.size += cut
+        self._rest = data[cut:]
         if len(self._rest) > LONGEST_RECORD:
+            number = self.number + sum(lines.count(b"\n") for lines in self._held)
             raise WrongContentError(
-                f"line {self.number + self.count} goes on for more than {LONGEST_RECORD:,} bytes; "
-                "this is not a FOCUS CSV file"
+                f"line {number} goes on for more than {LONGEST_RECORD:,} bytes; this is not a FOCUS CSV file"
             )
-        return lines
+
+    def take(self) -> list[bytes]:
+        """Return what is held, some lines together, each with its line feed; it is held no more."""
+        held, self._held, self.size = self._held, [], 0
+        return held
 
     def finish(self) -> bytes:
         """Return the last line, as if a line feed ended it; nothing where one does."""
-        self.number += self.count
         rest, self._rest = self._rest, b""
-        self.count = 1 if rest else 0
         return rest + b"\n" if rest else b""
 
 
@@ -194,7 +198,8 @@ class Records:
         Raises:
             WrongContentError: a line is too long to be one.
         """
-        return self._records(self._lines.feed(piece))
+        self._lines.feed(piece)
+        return [record for lines in self._lines.take() for record in self._records(lines)]
 
     def finish(self) -> list[Record]:
         """Return the last record where no line feed ends it.
@@ -207,10 +212,9 @@ class Records:
         return left
 
     def _records(self, lines: bytes) -> list[Record]:
-        found = (
-            self._assembler.take(number, line)
-            for number, line in enumerate(lines.split(b"\n")[:-1], self._lines.number)
-        )
+        cut = lines.split(b"\n")[:-1]
+        found = [self._assembler.take(number, line) for number, line in enumerate(cut, self._lines.number)]
+        self._lines.number += len(cut)
         return [record for record in found if record is not None]
 
 

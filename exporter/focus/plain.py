@@ -20,12 +20,8 @@ from typing import Generic, TypeVar
 from exporter.focus.columns import COLUMNS, Kind
 from exporter.focus.dialect import is_text
 from exporter.focus.header import Header
+from exporter.focus.remembered import Remembered
 from exporter.focus.shape import Instants, Part, UnreadableError
-
-_MOST_REMEMBERED = 16 << 20
-"""Bytes of texts that are remembered."""
-
-_LONGEST_REMEMBERED = 4_000
 
 _BARE_FIELD = rb"[^,]*+"
 """Three times as fast as the other one; right where neither a quotation mark nor a line feed is in it, which is then
@@ -60,7 +56,7 @@ class PlainLines(Generic[RowT]):
         self._columns = [
             _shared_column(shared.index(part)) if part in shared else _own_column(part, group) for part in parts
         ]
-        self._needed = [place for place, part in enumerate(parts) if part.wanted[0] in own and part.wanted[0].is_needed]
+        self._needed = [place for place, part in enumerate(parts) if part not in shared and part.wanted[0].is_needed]
         self._instants = [it.fields for it in own if isinstance(it.fields, Instants)]
         self._make: Callable[[Iterable[object]], RowT] = partial(tuple.__new__, shape)
 
@@ -92,7 +88,7 @@ class PlainLines(Generic[RowT]):
             return None
 
 
-class Readings(dict[tuple[bytes, ...], tuple[object, ...]]):
+class Readings(Remembered[bytes]):
     """What some parts of a row are, by the raw fields before the tail that they need, and the tail.
 
     Attributes:
@@ -109,7 +105,6 @@ class Readings(dict[tuple[bytes, ...], tuple[object, ...]]):
         self._tail = _tail_pattern(first, width, places)
         # A date without a zone is counted each time that it occurs.
         self._remembers = not any(isinstance(it.fields, Instants) for it in wanted)
-        self._size = 0
 
     def __missing__(self, key: tuple[bytes, ...]) -> tuple[object, ...]:
         """Read a combination that is not remembered.
@@ -122,13 +117,8 @@ class Readings(dict[tuple[bytes, ...], tuple[object, ...]]):
             raise UnreadableError("is no whole number of fields")
         raws = dict(zip(self._places, (*key[:-1], *tail.groups()), strict=True))
         reading = tuple(part.value(raws) for part in self._parts)
-        size = sum(map(len, key))
-        if self._remembers and size <= _LONGEST_REMEMBERED:
-            self._size += size
-            if self._size > _MOST_REMEMBERED:
-                self.clear()
-                self._size = size
-            self[key] = reading
+        if self._remembers:
+            self.remember(key, reading)
         return reading
 
 

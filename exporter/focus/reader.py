@@ -1,10 +1,12 @@
 """The streaming reader: bytes in pieces to typed rows, exact, in bounded memory.
 
 Blocks of plain lines take the fast way of `exporter.focus.plain`, all other lines the careful way of
-`exporter.focus.dialect`, field by field; both give the same rows in the order of the file.
+`exporter.focus.dialect`, field by field; both give the same rows in the order of the file. Shapes that can be added up
+take the faster way of `exporter.focus.polars_lines` through large files, where Polars is installed.
 """
 
-from typing import Generic, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from exporter.focus.dialect import PIECE, Assembler, Lines, Record, is_text, unquoted
 from exporter.focus.errors import TruncatedFileError
@@ -12,6 +14,12 @@ from exporter.focus.header import Header, nothing_at_all, parse_header
 from exporter.focus.plain import PlainLines
 from exporter.focus.problems import Problems
 from exporter.focus.shape import Instants, Part, UnreadableError, parts_of
+
+if TYPE_CHECKING:
+    from exporter.focus.polars_lines import Cut, PolarsLines
+
+POLARS_BLOCK = 4 << 20
+"""Bytes that Polars is given at once; a shorter file is read before Polars could be imported."""
 
 _KEPT_PROBLEMS = 100
 
@@ -21,20 +29,30 @@ _PARTS = 8
 RowT = TypeVar("RowT", bound=tuple[object, ...])
 
 
+class _Begun(NamedTuple):
+    """Lines that Polars has been given, with the number of the first; `cut` is None where they need care."""
+
+    texts: Sequence[bytes]
+    number: int
+    cut: "Cut | None"
+
+
 class Reader(Generic[RowT]):
     """Reads one file; push its bytes with `feed`, say with `finish` that there are no more.
 
     Args:
         shape: a named tuple that states which columns are wanted, see `exporter.focus.shape`.
         keep: how many problems are kept word by word; all are counted.
+        polars_block: so many bytes are given to Polars at once, where it is installed and the shape has a `Count`; the
+            first so many are read without it. 0: it is never used.
 
     Attributes:
         header: None until the first line is complete.
-        rows: how many have been returned.
+        rows: how many rows of the file have been returned; one with a `Count` may stand for several.
         problems: what could not be read; a row with an unreadable field is left out.
     """
 
-    def __init__(self, shape: type[RowT], *, keep: int = _KEPT_PROBLEMS) -> None:
+    def __init__(self, shape: type[RowT], *, keep: int = _KEPT_PROBLEMS, polars_block: int = POLARS_BLOCK) -> None:
         self.header: Header | None = None
         self.rows = 0
         self.problems = Problems(keep)
@@ -43,6 +61,9 @@ class Reader(Generic[RowT]):
         self._assembler = Assembler()
         self._parts: list[Part] = []
         self._plain: PlainLines[RowT] | None = None
+        self._polars: PolarsLines[RowT] | None = None
+        self._polars_block = polars_block
+        self._begun: _Begun | None = None
 
     @property
     def received(self) -> int:
@@ -56,7 +77,7 @@ class Reader(Generic[RowT]):
         return sum(it.fields.naive for it in wanted if isinstance(it.fields, Instants))
 
     def feed(self, piece: bytes) -> list[RowT]:
-        """Take a piece and return the rows that are complete.
+        """Take a piece and return rows that are complete; with Polars, not before two blocks of them are.
 
         Raises:
             WrongContentError: this is no Cost and Usage file.
@@ -64,9 +85,11 @@ class Reader(Generic[RowT]):
         """
         rows: list[RowT] = []
         for start in range(0, len(piece), PIECE):
-            block = self._lines.feed(piece[start : start + PIECE])
-            rows += self._read(block, self._lines.number, self._lines.count)
-        self.rows += len(rows)
+            self._lines.feed(piece[start : start + PIECE])
+            if self._polars is None or self._lines.size >= self._polars_block:
+                rows += self._taken()
+            if self._polars is None and self.header is not None and 0 < self._polars_block <= self.received:
+                self._begin_polars(self.header)
         return rows
 
     def finish(self, promised: int | None = None) -> list[RowT]:
@@ -79,8 +102,12 @@ class Reader(Generic[RowT]):
             TruncatedFileError: the file was cut off.
             WrongContentError: there was no header at all.
         """
-        left = self._read(self._lines.finish(), self._lines.number, self._lines.count, is_last=True)
-        self.rows += len(left)
+        left = [*self._taken(), *self._waited_for()]
+        last = self._lines.finish()
+        if last:
+            found = self._read(last, self._lines.number, 1, is_last=True)
+            self.rows += len(found)
+            left += found
         if promised is not None and self.received < promised:
             raise TruncatedFileError(
                 f"{self.received:,} of {promised:,} bytes have come: the download was cut off; try it again"
@@ -89,6 +116,39 @@ class Reader(Generic[RowT]):
             raise nothing_at_all()
         self._assembler.finish()
         return left
+
+    def _taken(self) -> list[RowT]:
+        """Read the lines that are complete; where Polars begins with them, those it began with before."""
+        texts, number = self._lines.take(), self._lines.number
+        self._lines.number += sum(text.count(b"\n") for text in texts)
+        if self._polars is None:
+            return self._read_all(texts, number)
+        begun = _Begun(texts, number, self._polars.begin(texts)) if texts else None
+        rows = self._waited_for()
+        self._begun = begun
+        return rows
+
+    def _waited_for(self) -> list[RowT]:
+        """Read the lines that Polars has begun with."""
+        begun, self._begun = self._begun, None
+        if begun is None:
+            return []
+        if self._polars is not None and begun.cut is not None and not self._assembler.is_open:
+            rows = self._polars.rows(begun.cut)
+            if rows is not None:
+                self.rows += begun.cut.lines
+                return rows
+        return self._read_all(begun.texts, begun.number)
+
+    def _read_all(self, texts: Sequence[bytes], number: int) -> list[RowT]:
+        """Read whole lines, of which the first has this number."""
+        rows: list[RowT] = []
+        for text in texts:
+            count = text.count(b"\n")
+            rows += self._read(text, number, count)
+            number += count
+        self.rows += len(rows)
+        return rows
 
     def _read(self, block: bytes, number: int, count: int, *, is_last: bool = False) -> list[RowT]:
         """Read so many whole lines, of which the first has this number."""
@@ -165,3 +225,15 @@ class Reader(Generic[RowT]):
         self._parts = parts_of(self._shape, header)
         self.header = header
         self._plain = PlainLines(header, self._parts, self._shape)
+
+    def _begin_polars(self, header: Header) -> None:
+        """Use Polars from now on if it can be, otherwise never."""
+        if not any(part.is_count for part in self._parts):
+            self._polars_block = 0
+            return
+        try:
+            from exporter.focus.polars_lines import PolarsLines  # noqa: PLC0415  an extra, and slow to import
+        except ImportError:
+            self._polars_block = 0
+        else:
+            self._polars = PolarsLines(header, self._parts, self._shape)

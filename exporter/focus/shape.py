@@ -2,12 +2,16 @@
 
 A caller states it as a named tuple. `billed_cost: Decimal` is the column BilledCost, which the file must have and every
 row must fill; `sku_id: str | None` is SkuId, None where the file or the row has none. `int` is a number in nano-units,
-rounded half-even at the ninth place. A field that begins with `x_` is the custom column of that name, whatever its
-capitals and underscores. `provider_name` falls back to ServiceProviderName, and the other way round.
+rounded half-even at the ninth place; `Month` is the UTC month of a date. A field that begins with `x_` is the custom
+column of that name, whatever its capitals and underscores. `provider_name` falls back to ServiceProviderName, and the
+other way round.
 
 A field whose type is a dataclass stands for all columns that its own fields name. Rows in which these have the same
 texts share one object, as long as the reader remembers it: made for what occurs in every hour again, so that a caller
 has to think about it once. It must not hold dates.
+
+A shape with a `Count` can be added up: one row may stand for several lines that differ in nothing but their numbers,
+which are then the sums of theirs. Where the lines were is lost; the row is in the place of the first.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,13 +19,13 @@ from dataclasses import is_dataclass
 from datetime import datetime
 from decimal import Decimal
 from types import MappingProxyType
-from typing import NamedTuple, get_args, get_type_hints
+from typing import NamedTuple, NewType, get_args, get_type_hints
 
 from exporter.focus.columns import COLUMNS
 from exporter.focus.dialect import unquoted
 from exporter.focus.errors import MissingColumnError
 from exporter.focus.header import Header
-from exporter.focus.values import NULLS, Value, instant, nano_number, number
+from exporter.focus.values import NULLS, Month, Value, instant, nano_number, number
 
 _LONGEST_PLAIN = 36
 _NANO_PLACES = 9
@@ -37,6 +41,9 @@ _STAND_INS: Mapping[str, str] = MappingProxyType(
     }
 )
 _KNOWN = MappingProxyType({name.lower(): name for name in COLUMNS})
+
+Count = NewType("Count", int)
+"""How many lines of the file a row stands for."""
 
 
 class UnreadableError(Exception):
@@ -70,6 +77,14 @@ class Fields(dict[bytes, Value]):
             text = unquoted(raw).decode()
         except UnicodeDecodeError:
             raise UnreadableError("is not UTF-8") from None
+        return self.of_text(text)
+
+    def of_text(self, text: str) -> Value:
+        """Read what a field stands for.
+
+        Raises:
+            UnreadableError: as for `value`.
+        """
         if text in NULLS:
             if self._nullable:
                 return None
@@ -115,10 +130,10 @@ class Nanos(Fields):
 
 
 class Instants(Fields):
-    """Instants by raw field; those that do not tell their time zone are counted each time they occur."""
+    """Instants, or their months, by raw field; those that do not tell their zone are counted each time they occur."""
 
-    def __init__(self, *, nullable: bool) -> None:
-        super().__init__(self._instant, nullable=nullable)
+    def __init__(self, *, nullable: bool, months: bool = False) -> None:
+        super().__init__(self._month if months else self._instant, nullable=nullable)
         self.naive = 0
         self._naive: dict[bytes, Value] = {}
         self._zoned = True
@@ -138,9 +153,25 @@ class Instants(Fields):
         self.naive += 1
         return known
 
+    def of_lines(self, text: str, lines: int) -> Value:
+        """Read what the fields of so many lines stand for, and count them.
+
+        Raises:
+            UnreadableError: as for `value`.
+        """
+        self._zoned = True
+        value = self.of_text(text)
+        if not self._zoned:
+            self.naive += lines
+        return value
+
     def _instant(self, text: str) -> datetime:
         moment, self._zoned = instant(text)
         return moment
+
+    def _month(self, text: str) -> Month:
+        moment = self._instant(text)
+        return Month(moment.year, moment.month)
 
 
 class Wanted(NamedTuple):
@@ -162,7 +193,17 @@ class Wanted(NamedTuple):
         Raises:
             UnreadableError: it is null though it must not be, or no value of its column.
         """
-        value = self.fields[raw]
+        return self._checked(self.fields[raw])
+
+    def of_text(self, text: str) -> Value:
+        """Read what a field stands for.
+
+        Raises:
+            UnreadableError: as for `value`.
+        """
+        return self._checked(self.fields.of_text(text))
+
+    def _checked(self, value: Value) -> Value:
         if value is None and self.is_needed:
             raise UnreadableError(IS_NULL)
         return value
@@ -172,7 +213,7 @@ class Part(NamedTuple):
     """One field of a shape.
 
     Attributes:
-        wanted: its column, or its columns.
+        wanted: its column, or its columns; none for a `Count`.
         made: what several of them become together.
     """
 
@@ -180,10 +221,17 @@ class Part(NamedTuple):
     made: type | None = None
 
     @property
+    def is_count(self) -> bool:
+        """Whether it tells how many lines a row stands for."""
+        return not self.wanted
+
+    @property
     def varies(self) -> bool:
         """Whether its text can be expected to differ from row to row."""
+        if self.made is not None or self.is_count:
+            return False
         only = self.wanted[0]
-        return self.made is None and only.place is not None and type(only.fields) is not Fields
+        return only.place is not None and type(only.fields) is not Fields
 
     def value(self, raws: Mapping[int, bytes]) -> object:
         """Read it from raw fields by their place.
@@ -191,7 +239,19 @@ class Part(NamedTuple):
         Raises:
             UnreadableError: a field is null though it must not be, or no value of its column.
         """
-        values = [it.value(b"" if it.place is None else raws[it.place]) for it in self.wanted]
+        return self._made([it.value(b"" if it.place is None else raws[it.place]) for it in self.wanted])
+
+    def of_texts(self, texts: Mapping[int, str]) -> object:
+        """Read it from what the fields stand for, by their place.
+
+        Raises:
+            UnreadableError: as for `value`.
+        """
+        return self._made([it.of_text("" if it.place is None else texts[it.place]) for it in self.wanted])
+
+    def _made(self, values: list[Value]) -> object:
+        if self.is_count:
+            return Count(1)
         return values[0] if self.made is None else self.made(*values)
 
 
@@ -203,12 +263,7 @@ def parts_of(shape: type[tuple[object, ...]], header: Header) -> list[Part]:
     """
     columns = _Columns(header)
     hints: dict[str, object] = get_type_hints(shape)
-    return [
-        Part(columns.of(hint), hint)
-        if isinstance(hint, type) and is_dataclass(hint)
-        else Part((columns.wanted(field, hint),))
-        for field, hint in hints.items()
-    ]
+    return [columns.part(field, hint) for field, hint in hints.items()]
 
 
 class _Columns:
@@ -222,10 +277,14 @@ class _Columns:
         self._numbers = Numbers()
         self._nanos = Nanos()
 
-    def of(self, group: type) -> tuple[Wanted, ...]:
-        return tuple(self.wanted(field, hint) for field, hint in get_type_hints(group).items())
+    def part(self, field: str, hint: object) -> Part:
+        if hint is Count:
+            return Part(())
+        if isinstance(hint, type) and is_dataclass(hint):
+            return Part(tuple(self._wanted(name, it) for name, it in get_type_hints(hint).items()), hint)
+        return Part((self._wanted(field, hint),))
 
-    def wanted(self, field: str, hint: object) -> Wanted:
+    def _wanted(self, field: str, hint: object) -> Wanted:
         kinds = get_args(hint) or (hint,)
         nullable = type(None) in kinds
         folded = _folded(field)
@@ -239,8 +298,9 @@ class _Columns:
         if Decimal in kinds or int in kinds:
             numbers = self._numbers if Decimal in kinds else self._nanos
             return Wanted(name or field, place, numbers, is_needed=not nullable)
-        fields = Instants(nullable=nullable) if datetime in kinds else Fields(str, nullable=nullable)
-        return Wanted(name or field, place, fields)
+        if datetime in kinds or Month in kinds:
+            return Wanted(name or field, place, Instants(nullable=nullable, months=Month in kinds))
+        return Wanted(name or field, place, Fields(str, nullable=nullable))
 
 
 def _folded(name: str) -> str:

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal, localcontext
 from typing import NamedTuple
 
-from exporter.focus.values import EXACTLY
+from exporter.focus.shape import Count
+from exporter.focus.values import EXACTLY, Month
 
 _MOST_SKUS = 50_000
 OTHERS = "(others)"
@@ -29,10 +29,11 @@ class SummaryRow(NamedTuple):
     """The columns that a summary needs."""
 
     texts: SummaryTexts
-    charge_period_start: datetime
+    charge_period_start: Month
     billed_cost: Decimal
     list_cost: Decimal | None
     effective_cost: Decimal | None
+    lines: Count
 
 
 class Key(NamedTuple):
@@ -74,30 +75,30 @@ class Totals:
 
     def __init__(self) -> None:
         self._sums: dict[Key, Total] = {}
-        self._months: dict[tuple[int, int], dict[SummaryTexts, Total]] = {}
+        self._months: dict[Month, dict[SummaryTexts, Total]] = {}
 
     def add(self, rows: Iterable[SummaryRow]) -> None:
         """Take rows."""
-        last: datetime | None = None
+        last: Month | None = None
         known: dict[SummaryTexts, Total] = {}
         with localcontext(EXACTLY):
-            for texts, start, billed, listed, effective in rows:
-                if start is not last:
-                    last, known = start, self._months.setdefault((start.year, start.month), {})
+            for texts, month, billed, listed, effective, lines in rows:
+                if month is not last:
+                    last, known = month, self._months.setdefault(month, {})
                 total = known.get(texts)
                 if total is None:
-                    total = self._total(texts, start, known)
-                total.rows += 1
+                    total = self._total(texts, month, known)
+                total.rows += lines
                 total.billed += billed
                 if listed is not None:
                     total.listed += listed
                 if effective is not None:
                     total.effective += effective
 
-    def _total(self, texts: SummaryTexts, start: datetime, known: dict[SummaryTexts, Total]) -> Total:
+    def _total(self, texts: SummaryTexts, month: Month, known: dict[SummaryTexts, Total]) -> Total:
         key = Key(
             texts.billing_currency,
-            f"{start:%Y-%m}",
+            f"{month.year:04}-{month.month:02}",
             texts.charge_category,
             texts.charge_class is not None,
             texts.service_name or "",

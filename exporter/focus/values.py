@@ -5,8 +5,17 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, Inexact
+from typing import NamedTuple
 
-Value = str | Decimal | int | datetime | None
+
+class Month(NamedTuple):
+    """A month in UTC."""
+
+    year: int
+    month: int
+
+
+Value = str | Decimal | int | datetime | Month | None
 """What a field can be read as."""
 
 MOST_DIGITS = 60

@@ -2,9 +2,10 @@
 
 A generated file of 45 columns is summed up by service, SKU, category and month, beside
 `csv.DictReader` with `Decimal`, and Polars and DuckDB where they are installed, all asked for exact decimals, in one
-run. The same rows then become charges, as the source `focus` makes them, and go into a ledger, a day at a time; of that
-the reading and the ledger are told apart. A generated stream of some gigabytes is read without ever being written down,
-and the memory at its end is told. Only the ratios travel from machine to machine; every contender is run alternately
+run; the reader with and without Polars. The same rows then become charges, as the source `focus` makes them, and go
+into a ledger, a day at a time; of that the reading and the ledger are told apart. A generated stream of some gigabytes
+is read without ever being written down, with Polars and without by a process of its own, and the memory at its end is
+told. Only the ratios travel from machine to machine; every contender is run alternately
 and its best time counts.
 """
 
@@ -12,21 +13,25 @@ import csv
 import importlib.util
 import random
 import resource
+import sqlite3
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
-from exporter.charges import Window
+from exporter.charges import Dimensions, Window
 from exporter.fal.focus_lines import UsageRow
 from exporter.fal.focus_usage import Items, Usage
 from exporter.fal.rejections import Rejections
 from exporter.focus.dialect import PIECE
-from exporter.focus.reader import Reader
+from exporter.focus.reader import POLARS_BLOCK, Reader
 from exporter.focus.totals import SummaryRow, Totals
 from exporter.ledger import Ledger, Rules
 
@@ -69,8 +74,8 @@ def pieces(path: Path) -> Iterator[bytes]:
             yield piece
 
 
-def reader_sum(path: Path) -> Decimal:
-    reader, totals = Reader(SummaryRow), Totals()
+def reader_sum(path: Path, polars_block: int = 0) -> Decimal:
+    reader, totals = Reader(SummaryRow, polars_block=polars_block), Totals()
     for piece in pieces(path):
         totals.add(reader.feed(piece))
     totals.add(reader.finish())
@@ -120,11 +125,19 @@ def day(number: int) -> Window:
     return Window(START + timedelta(days=number), START + timedelta(days=number + 1))
 
 
-def ledger_load(path: Path) -> tuple[float, float, int]:
-    """Return the seconds to make charges of the rows, those to write them into a ledger, and how many there are."""
-    reading = writing = 0.0
+def ledger_load(path: Path) -> tuple[float, float, float, int]:
+    """Return the seconds to make charges of the rows, to write them into a ledger and to merely insert them.
+
+    The last is the least that any ledger in SQLite can take: the same charges, by number, into a table without a rule.
+    And how many charges there are.
+    """
+    reading = writing = inserting = 0.0
     charges = 0
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, closing(sqlite3.connect(f"{folder}/plain.sqlite")) as plain:
+        plain.execute("PRAGMA journal_mode = WAL")
+        columns = "hour, series, quantity, gpu_seconds, list_cost, discount, cost, PRIMARY KEY (hour, series)"
+        plain.execute(f"CREATE TABLE charge ({columns}) WITHOUT ROWID")
+        series: dict[Dimensions, int] = {}
         ledger = Ledger(f"sqlite:///{folder}/l.sqlite", rules=Rules(), clock=lambda: START + timedelta(hours=HOURS))
         ledger.activate({"main": ("focus",)})
         items = Items("main")
@@ -142,8 +155,16 @@ def ledger_load(path: Path) -> tuple[float, float, int]:
             ledger.restate("main", "focus", window, found, at=START)
             writing += time.perf_counter() - began
             charges += len(found)
+            numbered = sorted(
+                (int(it.hour.timestamp()) // 3600, series.setdefault(it.dimensions, len(series)), *it.amounts)
+                for it in found
+            )
+            began = time.perf_counter()
+            with plain:
+                plain.executemany("INSERT INTO charge VALUES (?, ?, ?, ?, ?, ?, ?)", numbered)
+            inserting += time.perf_counter() - began
         ledger.close()
-    return reading, writing, charges
+    return reading, writing, inserting, charges
 
 
 def compare(rows: int, folder: Path) -> None:
@@ -157,6 +178,7 @@ def compare(rows: int, folder: Path) -> None:
         "reader + totals": reader_sum,
     }
     if importlib.util.find_spec("polars"):
+        contenders["reader + totals, Polars"] = partial(reader_sum, polars_block=POLARS_BLOCK)
         contenders["Polars, decimals"] = polars_sum
     if importlib.util.find_spec("duckdb"):
         contenders["DuckDB, decimals"] = duckdb_sum
@@ -175,17 +197,23 @@ def compare(rows: int, folder: Path) -> None:
             f"{name:<28}{seconds:>8.2f} s {used:>8.2f} s cpu {rows / seconds:>12,.0f} rows/s "
             f"{base[0] / seconds:>6.2f} x DictReader  sum {sums[name]}"
         )
-    reading, writing, charges = ledger_load(path)
-    for name, seconds in (("rows to charges", reading), ("charges into the ledger", writing)):
+    reading, writing, inserting, charges = ledger_load(path)
+    parts = {
+        "rows to charges": reading,
+        "charges into the ledger": writing,
+        "the same, INSERT alone": inserting,
+        "rows into the ledger": reading + writing,
+    }
+    for name, seconds in parts.items():
         speed = f"{rows / seconds:>12,.0f} rows/s {base[0] / seconds:>6.2f} x DictReader"
         print(f"{name:<28}{seconds:>8.2f} s {'':>14} {speed}")
     print(f"{charges:,} charges")
 
 
-def stream(gigabytes: float) -> None:
+def stream(gigabytes: float, polars_block: int) -> None:
     """Read a stream of so many gigabytes, and tell the memory."""
     block = "".join(lines(20_000)).encode()
-    reader, totals = Reader(SummaryRow), Totals()
+    reader, totals = Reader(SummaryRow, polars_block=polars_block), Totals()
     reader.feed((",".join(HEADER) + "\n").encode())
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     began = time.perf_counter()
@@ -196,14 +224,19 @@ def stream(gigabytes: float) -> None:
     seconds = time.perf_counter() - began
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"a stream of {reader.received / 1e9:.1f} GB, {reader.rows:,} rows: {seconds:.0f} s, "
+        f"a stream of {reader.received / 1e9:.1f} GB, {reader.rows:,} rows, "
+        f"{'with' if 'polars' in sys.modules else 'without'} Polars: {seconds:.0f} s, "
         f"{reader.received / 1e6 / seconds:,.0f} MB/s, at most {after:,.0f} MB resident ({before:,.0f} MB at its start)"
     )
 
 
 def main() -> None:
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
-    stream(float(sys.argv[2]) if len(sys.argv) > 2 else 3)
+    gigabytes = float(sys.argv[2]) if len(sys.argv) > 2 else 3
+    for polars_block in (0, POLARS_BLOCK) if importlib.util.find_spec("polars") else (0,):
+        reading = get_context("spawn").Process(target=stream, args=(gigabytes, polars_block))
+        reading.start()
+        reading.join()
     with tempfile.TemporaryDirectory() as folder:
         compare(rows, Path(folder))
 

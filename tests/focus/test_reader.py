@@ -8,7 +8,7 @@ from focus.conftest import FileRow, base_rows, header, to_csv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.focus import plain, shape
+from exporter.focus import remembered, shape
 from exporter.focus.errors import FocusError, MissingColumnError, TruncatedFileError, WrongContentError
 from exporter.focus.plain import PlainLines
 from exporter.focus.problems import Problem
@@ -267,7 +267,7 @@ def test_any_bytes_give_rows_or_a_clean_error(data: bytes) -> None:
 
 
 def test_memory_does_not_grow_with_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plain, "_MOST_REMEMBERED", 100_000)
+    monkeypatch.setattr(remembered, "_MOST", 100_000)
     monkeypatch.setattr(shape, "_MOST_CACHED", 500)
     start, _, body = to_csv(base_rows()).partition(b"\n")
     reader = Reader(Wanted)

@@ -1,4 +1,3 @@
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -6,13 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.focus import totals as module
+from exporter.focus.shape import Count
 from exporter.focus.totals import OTHERS, SummaryRow, SummaryTexts, Totals
+from exporter.focus.values import Month
 
-OCTOBER = datetime(2025, 10, 31, 23, tzinfo=UTC)
+OCTOBER, NOVEMBER = Month(2025, 10), Month(2025, 11)
 
 
-def row(cost: Decimal, sku: str = "flux", start: datetime = OCTOBER, currency: str = "USD") -> SummaryRow:
-    return SummaryRow(SummaryTexts(currency, "Usage", None, "fal Model APIs", sku, None), start, cost, cost, None)
+def row(cost: Decimal, sku: str = "flux", month: Month = OCTOBER, currency: str = "USD", lines: int = 1) -> SummaryRow:
+    texts = SummaryTexts(currency, "Usage", None, "fal Model APIs", sku, None)
+    return SummaryRow(texts, month, cost, cost, None, Count(lines))
 
 
 @given(st.lists(st.decimals(allow_nan=False, allow_infinity=False, places=30, min_value=-(10**25), max_value=10**25)))
@@ -28,7 +30,7 @@ def test_sums_are_exact_whatever_the_digits(costs: list[Decimal]) -> None:
 
 def test_currencies_and_months_are_kept_apart() -> None:
     totals = Totals()
-    totals.add([row(Decimal(1)), row(Decimal(2), start=OCTOBER + timedelta(hours=1)), row(Decimal(4), currency="EUR")])
+    totals.add([row(Decimal(1)), row(Decimal(2), month=NOVEMBER), row(Decimal(4), currency="EUR")])
     assert {key: total.billed for key, total in totals.by("currency", "month").items()} == {
         ("USD", "2025-10"): Decimal(1),
         ("USD", "2025-11"): Decimal(2),
@@ -41,6 +43,13 @@ def test_a_cost_that_the_file_lacks_counts_as_nothing() -> None:
     totals.add([row(Decimal(1))])
     (total,) = totals.sums().values()
     assert (total.listed, total.effective, total.rows) == (Decimal(1), Decimal(0), 1)
+
+
+def test_a_row_may_stand_for_several_lines() -> None:
+    totals = Totals()
+    totals.add([row(Decimal(1)), row(Decimal(2), lines=41)])
+    (total,) = totals.sums().values()
+    assert (total.billed, total.rows) == (Decimal(3), 42)
 
 
 def test_memory_is_bounded_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
