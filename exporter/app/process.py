@@ -6,13 +6,17 @@ import threading
 from collections.abc import Callable
 from multiprocessing import Pipe
 
+import structlog
+
 from exporter.app.pipe import Begin, GaveUp, Receiving, Scraped, Stop, ToCollector
 from exporter.errors import FalExporterError
 from exporter.metrics.publication import Publication
 from exporter.settings import Settings
 
-_PATIENCE = 4.0
-"""Seconds the collector is given to finish; with it the whole ends within 5."""
+PATIENCE = 4.0
+"""Seconds the collector is given to finish; Docker gives the whole ten."""
+
+_log = structlog.get_logger(__name__)
 
 
 class CollectorError(FalExporterError):
@@ -24,9 +28,14 @@ class CollectorError(FalExporterError):
 
 
 class CollectorProcess:
-    """Starts the collector, passes on what it publishes, and ends it."""
+    """Starts the collector, passes on what it publishes, and ends it.
 
-    def __init__(self) -> None:
+    Args:
+        patience: seconds the collector is given to finish.
+    """
+
+    def __init__(self, *, patience: float = PATIENCE) -> None:
+        self._patience = patience
         self._stopping = False
         self._ours, theirs = Pipe()
         descriptor = theirs.fileno()
@@ -63,18 +72,24 @@ class CollectorProcess:
         """Tell the collector that a publication has been scraped; a few bytes, written at once."""
         self._say(Scraped(sequence))
 
-    def stop(self) -> None:
-        """Have the collector finish, and end it if it takes too long; waits for its end."""
+    def stop(self) -> int:
+        """Have the collector finish, and kill it if it takes too long.
+
+        Returns:
+            The exit code it has ended with; negative, the signal's number, where a signal was its end.
+        """
         self._stopping = True
         self._say(Stop())
         try:
-            self._process.wait(_PATIENCE)
+            code = self._process.wait(self._patience)
         except subprocess.TimeoutExpired:
+            _log.warning("the collector has not stopped in time and is killed", seconds=self._patience)
             self._process.kill()
-            self._process.wait()
+            code = self._process.wait()
         if self._follower is not None:
             self._follower.join()
         self._ours.close()
+        return code
 
     def _say(self, message: ToCollector) -> None:
         try:

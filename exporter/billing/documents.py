@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from datetime import timedelta
 from fractions import Fraction
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from exporter.billing.outlooks import AccountsAnswer, BudgetsAnswer
 from exporter.billing.shapes import (
@@ -28,6 +28,8 @@ from exporter.billing.shapes import (
 from exporter.billing.usage import UsageAnswer, UsageRow
 from exporter.charges import Invoice
 from exporter.outlook.state import AccountOutlook, BudgetOutlook, Forecast
+
+Published = TypeVar("Published", AccountsAnswer, BudgetsAnswer)
 
 _SUMS: tuple[Field[UsageRow], ...] = (
     Field(
@@ -146,6 +148,28 @@ INVOICE: Shape[Invoice] = Shape(
     ),
 )
 
+
+def _published(name: str, meaning: str, listed: Field[Published]) -> Shape[Published]:
+    """Declare what is answered from a publication: a list, and as of when."""
+    return Shape(
+        name,
+        meaning,
+        (
+            Field("as_of", INSTANT, "When this was known.", lambda it: instant_text(it.as_of)),
+            Field("currency", TEXT, "Always USD.", lambda it: it.currency),
+            listed,
+        ),
+    )
+
+
+def _by_account(name: str, meaning: str, each: Shape[AccountOutlook]) -> Shape[AccountsAnswer]:
+    return _published(
+        name,
+        meaning,
+        Field("accounts", list_of(each.schema), "By account.", lambda it: [each.document(one) for one in it.accounts]),
+    )
+
+
 BALANCE: Shape[AccountOutlook] = Shape(
     "Balance",
     "The prepaid credit of one account.",
@@ -164,20 +188,7 @@ BALANCE: Shape[AccountOutlook] = Shape(
         ),
     ),
 )
-BALANCES: Shape[AccountsAnswer] = Shape(
-    "Balances",
-    "The prepaid credit of the accounts.",
-    (
-        Field("as_of", INSTANT, "When this was known.", lambda it: instant_text(it.as_of)),
-        Field("currency", TEXT, "Always USD.", lambda it: it.currency),
-        Field(
-            "accounts",
-            list_of(BALANCE.schema),
-            "By account.",
-            lambda it: [BALANCE.document(account) for account in it.accounts],
-        ),
-    ),
-)
+BALANCES = _by_account("Balances", "The prepaid credit of the accounts.", BALANCE)
 
 FORECAST: Shape[Forecast] = Shape(
     "Forecast",
@@ -263,18 +274,11 @@ BUDGET: Shape[BudgetOutlook] = Shape(
         ),
     ),
 )
-BUDGETS: Shape[BudgetsAnswer] = Shape(
+BUDGETS: Shape[BudgetsAnswer] = _published(
     "Budgets",
     "The configured budgets; none where none is configured.",
-    (
-        Field("as_of", INSTANT, "When this was known.", lambda it: instant_text(it.as_of)),
-        Field("currency", TEXT, "Always USD.", lambda it: it.currency),
-        Field(
-            "budgets",
-            list_of(BUDGET.schema),
-            "By budget.",
-            lambda it: [BUDGET.document(budget) for budget in it.budgets],
-        ),
+    Field(
+        "budgets", list_of(BUDGET.schema), "By budget.", lambda it: [BUDGET.document(budget) for budget in it.budgets]
     ),
 )
 
@@ -299,20 +303,7 @@ MONTH_FORECAST: Shape[AccountOutlook] = Shape(
         ),
     ),
 )
-FORECASTS: Shape[AccountsAnswer] = Shape(
-    "Forecasts",
-    "What the running month will have cost, by account.",
-    (
-        Field("as_of", INSTANT, "When this was known.", lambda it: instant_text(it.as_of)),
-        Field("currency", TEXT, "Always USD.", lambda it: it.currency),
-        Field(
-            "accounts",
-            list_of(MONTH_FORECAST.schema),
-            "By account.",
-            lambda it: [MONTH_FORECAST.document(account) for account in it.accounts],
-        ),
-    ),
-)
+FORECASTS = _by_account("Forecasts", "What the running month will have cost, by account.", MONTH_FORECAST)
 
 
 def invoices_document(invoices: Sequence[Invoice]) -> list[dict[str, object]]:

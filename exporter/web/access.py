@@ -5,7 +5,7 @@ import time
 from http import HTTPStatus
 
 import structlog
-from starlette.types import Message, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _LONGEST_PATH = 200
 _LOGGER = "exporter.web.access"
@@ -19,13 +19,19 @@ class AccessLog:
         self._logger = logging.getLogger(_LOGGER)
         self._log = structlog.stdlib.get_logger(_LOGGER)
 
-    @property
-    def wanted(self) -> bool:
-        """Whether lines of this level are written at all."""
-        return self._logger.isEnabledFor(self._level)
+    async def watch(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have an application answer a request and write its line, if lines of this level are written at all."""
+        if not self._logger.isEnabledFor(self._level):
+            await app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        watched = _Watched(send)
+        try:
+            await app(scope, receive, watched)
+        finally:
+            self._answered(scope, watched.status, time.perf_counter() - began)
 
-    def answered(self, scope: Scope, status: int, began: float) -> None:
-        """Write the line for a request that began at this reading of `time.perf_counter()`."""
+    def _answered(self, scope: Scope, status: int, seconds: float) -> None:
         client = scope.get("client")
         self._log.log(
             self._level,
@@ -33,12 +39,12 @@ class AccessLog:
             method=scope["method"],
             path=scope["path"][:_LONGEST_PATH],
             status=int(status),
-            seconds=round(time.perf_counter() - began, 6),
+            seconds=round(seconds, 6),
             client=client[0] if client else "",
         )
 
 
-class Watched:
+class _Watched:
     """Passes messages on and remembers the status of the answer."""
 
     def __init__(self, send: Send) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from types import MappingProxyType
@@ -17,7 +16,7 @@ from exporter import __version__
 from exporter.charges import Clock, utc_now
 from exporter.metrics.publication import Publication
 from exporter.settings.tokens import TokenFile
-from exporter.web.access import AccessLog, Watched
+from exporter.web.access import AccessLog
 from exporter.web.landing import LandingPage
 from exporter.web.metrics import Metrics
 from exporter.web.rest.application import DOCS, OPENAPI, Rest, RestOptions
@@ -120,15 +119,8 @@ class Application:
         """Answer one request, or live through the server's start and end."""
         if scope["type"] != "http":
             await self._pages(scope, receive, send)
-        elif not self._access.wanted:
-            await self._answer(scope, receive, send)
         else:
-            began = time.perf_counter()
-            watched = Watched(send)
-            try:
-                await self._answer(scope, receive, watched)
-            finally:
-                self._access.answered(scope, watched.status, began)
+            await self._access.watch(self._answer, scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]

@@ -54,8 +54,8 @@ class Refusal:
         error = {"type": TYPES.get(self.status, "server_error"), "message": self.message}
         return json.dumps({"error": error | ({"docs_url": self.docs_url} if self.docs_url else {})}).encode()
 
-    async def send(self, send: Send, *, head: bool = False) -> None:
-        """Answer with it."""
+    async def send(self, send: Send) -> None:
+        """Answer with it; where only the headers are wanted, the server leaves out the body."""
         body = self.body
         headers = {
             "content-type": JSON,
@@ -66,4 +66,4 @@ class Refusal:
         }
         encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": int(self.status), "headers": encoded})
-        await send({"type": "http.response.body", "body": b"" if head else body})
+        await send({"type": "http.response.body", "body": body})

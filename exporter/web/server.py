@@ -56,8 +56,8 @@ def listen(host: str, port: int, *, setting: str = "FAL_EXPORTER_LISTEN") -> soc
     return listener
 
 
-async def serve_web(app: ASGIApp, listener: socket.socket, stop: asyncio.Event) -> None:
-    """Serve until `stop` is set, then finish what is under way within `GRACE` seconds.
+async def serve_web(app: ASGIApp, listener: socket.socket, stop: asyncio.Event, *, grace: int = GRACE) -> None:
+    """Serve until `stop` is set, then finish what is under way within `grace` seconds.
 
     Fast on uvloop's event loop; runs on any. The socket is closed at the end.
     """
@@ -73,7 +73,7 @@ async def serve_web(app: ASGIApp, listener: socket.socket, stop: asyncio.Event) 
         backlog=_BACKLOG,
         limit_concurrency=_MOST_CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE,
-        timeout_graceful_shutdown=GRACE,
+        timeout_graceful_shutdown=grace,
     )
     server = _Server(config)
     serving = asyncio.create_task(server.serve([listener]))

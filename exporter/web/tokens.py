@@ -33,7 +33,7 @@ class Guard:
         if refused is None:
             await self._app(scope, receive, send)
         else:
-            await refused.send(send, head=scope["method"] == "HEAD")
+            await refused.send(send)
 
 
 def guarded(app: ASGIApp, tokens: TokenFile | None) -> ASGIApp:

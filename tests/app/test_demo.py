@@ -1,23 +1,23 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 from app.conftest import Publications
-from e2e.processes import SLACK, free_port, parsed, wait_until
+from e2e.processes import PATIENCE, free_port, parsed, wait_until
 
 from exporter.app.demo import live_line
 from exporter.metrics.exposition import Exposition
 from exporter.metrics.publication import AccountOverview, Overview, Publication, SourceOverview
 
 
-def test_the_demo_shows_where_to_look_moves_and_leaves_nothing_behind(
+def test_the_demo_shows_where_to_look_moves_ends_without_waiting_for_anybody_and_leaves_nothing_behind(
     tmp_path: Path, program: Callable[[str, str], str]
 ) -> None:
     promtool = program("promtool", "prometheus")
@@ -29,7 +29,6 @@ def test_the_demo_shows_where_to_look_moves_and_leaves_nothing_behind(
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-    began = time.monotonic()
     url = f"http://127.0.0.1:{port}"
 
     def told() -> str:
@@ -41,7 +40,6 @@ def test_the_demo_shows_where_to_look_moves_and_leaves_nothing_behind(
 
     try:
         wait_until(lambda: f"{url}/metrics" in told(), "the addresses are told")
-        assert time.monotonic() - began < 20  # a few seconds, on a machine with nothing else to do
         config = told().partition("Scrape it with:\n\n")[2].partition("\n\nCtrl-C")[0]
         lines = [line.removeprefix("  ") for line in config.splitlines()]
         (tmp_path / "prometheus.yml").write_text("\n".join(lines) + "\n")
@@ -53,10 +51,10 @@ def test_the_demo_shows_where_to_look_moves_and_leaves_nothing_behind(
 
         first = wait_until(spend, "there are figures")
         wait_until(lambda: spend() != first, "the figures move")
-        process.send_signal(signal.SIGINT)
-        stopped = time.monotonic()
-        assert process.wait(20) == 0
-        assert time.monotonic() - stopped < 5 + SLACK
+        with socket.create_connection(("127.0.0.1", port)) as idle:
+            idle.sendall(b"GET / HTTP/1.1\r\n")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(PATIENCE) == 0
     finally:
         process.kill()
         process.wait()

@@ -60,6 +60,7 @@ def test_without_a_ledger_or_with_a_strange_one_there_is_no_file(tmp_path: Path)
     (tmp_path / "strange").write_text("This is no database, but it is long enough to be looked at." * 20)
     head, _ = written(f"sqlite:///{tmp_path / 'strange'}", FocusQuestion(HISTORY))
     assert head.status == 503
+    assert "cannot be read" in head.message
     assert "strange" not in head.message
     Ledger(f"sqlite:///{tmp_path / 'new'}", rules=Rules(), clock=lambda: NOW).close()
     assert "nothing has been read" in written(f"sqlite:///{tmp_path / 'new'}", FocusQuestion(HISTORY))[0].message
@@ -73,6 +74,8 @@ def test_hours_that_have_been_folded_are_refused(address: str, ledger: Ledger) -
     head, _ = written(address, FocusQuestion(HISTORY))
     assert head.status == 400
     assert head.message.startswith("start is before 2026-11-01T00:00Z")
+    kept = Window(datetime(2026, 11, 1, tzinfo=UTC), HISTORY.end)
+    assert written(address, FocusQuestion(kept))[0].status == 200
 
 
 @pytest.mark.parametrize(

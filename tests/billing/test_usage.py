@@ -109,6 +109,8 @@ def test_pages_are_the_whole_without_overlap_or_gap(reader: LedgerReader, group_
         cursor = {"cursor": page.next_cursor}
     assert tuple(rows) == whole.rows
     assert sum(row.amounts.cost for row in rows) == whole.total.amounts.cost
+    # A page that the last row fills is the last.
+    assert asked(reader, BERLIN, **span, group_by=group_by, limit=str(len(whole.rows))).next_cursor is None
 
 
 def test_a_cursor_of_another_question_or_of_an_earlier_state_is_refused(reader: LedgerReader, ledger: Ledger) -> None:
@@ -116,6 +118,11 @@ def test_a_cursor_of_another_question_or_of_an_earlier_state_is_refused(reader: 
     assert page.next_cursor is not None
     with pytest.raises(QuestionError, match="cursor belongs to another question"):
         asked(reader, **WHOLE, group_by="app", cursor=page.next_cursor)
+    hours = {"start": "2026-10-31T20:00Z", "end": "2026-11-01T03:00Z", "group_by": "day,model"}
+    in_utc = asked(reader, **hours, limit="1").next_cursor
+    assert in_utc is not None
+    with pytest.raises(QuestionError, match="cursor belongs to another question"):
+        asked(reader, BERLIN, **hours, cursor=in_utc)
     ledger.restate("research", "serverless", HISTORY, charges_of(APP, 8), at=NOW + timedelta(minutes=5))
     with pytest.raises(QuestionError, match="cursor is of an earlier state"):
         asked(reader, **WHOLE, group_by="model", cursor=page.next_cursor)

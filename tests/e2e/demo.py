@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
-from e2e.processes import free_port, wait_until
+from e2e.processes import PATIENCE, free_port, wait_until
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def demo(folder: Path) -> Iterator[Demo]:
         yield Demo(url, printed[1])
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(PATIENCE)
     assert "Traceback" not in output.read_text(), output.read_text()
 
 

@@ -26,9 +26,6 @@ Result = TypeVar("Result")
 PATIENCE = 45.0
 """Seconds a condition may take on a busy machine."""
 
-SLACK = 5.0
-"""Seconds by which what should be quick may be late on a busy machine."""
-
 Labels = frozenset[tuple[str, str]]
 
 
@@ -90,13 +87,13 @@ class Exporter:
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(20)
+        return self.process.wait(PATIENCE)
 
     def kill(self) -> None:
         """End all its processes in the middle of whatever they do."""
         assert self.process is not None
         os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(20)
+        self.process.wait(PATIENCE)
 
     @property
     def collector(self) -> int | None:

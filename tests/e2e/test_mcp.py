@@ -5,10 +5,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import pytest
-from e2e.demo import Demo, demo
-from e2e.processes import Exporter, free_port, wait_until
+from e2e.processes import PATIENCE, Exporter, exporter_of, fal_in_a_thread, free_port, wait_until
 from mcp import Client
 
 INSPECTOR = "@modelcontextprotocol/inspector@0.15.0"
@@ -22,10 +22,22 @@ TOOLS = {
 }
 
 
+class Serving(NamedTuple):
+    """An exporter that answers agents, and where."""
+
+    exporter: Exporter
+    url: str
+
+
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    with demo(tmp_path_factory.mktemp("demo")) as it:
-        yield it
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    address, folder = f"127.0.0.1:{free_port()}", tmp_path_factory.mktemp("exporter")
+    with fal_in_a_thread() as fal, exporter_of(fal, folder, MCP_LISTEN=address) as exporter:
+        exporter.start()
+        wait_until(exporter.is_ready, "the exporter is ready")
+        wait_until(lambda: "serving MCP" in exporter.output, "agents are answered")
+        yield Serving(exporter, f"http://{address}/mcp")
+        assert exporter.stop() == 0
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +74,9 @@ def names(answer: dict[str, object]) -> set[str]:
 
 
 def test_the_inspector_lists_and_calls_every_tool_over_http(
-    running: Demo, inspect: Callable[..., dict[str, object]]
+    running: Serving, inspect: Callable[..., dict[str, object]]
 ) -> None:
-    server = [running.mcp_url, "--transport", "http"]
+    server = [running.url, "--transport", "http"]
     assert names(inspect(server, "tools/list")) == set(TOOLS)
     for tool in TOOLS:
         answer = inspect(server, "tools/call", *call(tool))
@@ -74,9 +86,9 @@ def test_the_inspector_lists_and_calls_every_tool_over_http(
 
 
 def test_the_inspector_lists_and_calls_tools_over_stdio(
-    running: Demo, inspect: Callable[..., dict[str, object]]
+    running: Serving, inspect: Callable[..., dict[str, object]]
 ) -> None:
-    server = [sys.executable, "-m", "exporter", "mcp", "--url", running.mcp_url]
+    server = [sys.executable, "-m", "exporter", "mcp", "--url", running.url]
     assert names(inspect(server, "tools/list")) == set(TOOLS)
     for tool in ("fal-get-usage", "fal-get-forecast"):
         answer = inspect(server, "tools/call", *call(tool))
@@ -84,19 +96,13 @@ def test_the_inspector_lists_and_calls_tools_over_stdio(
         assert answer["structuredContent"]
 
 
-async def test_serve_answers_agents_beside_its_scrapes(exporter: Exporter) -> None:
-    port = free_port()
-    exporter.environment["FAL_EXPORTER_MCP_LISTEN"] = f"127.0.0.1:{port}"
-    exporter.start()
-    wait_until(exporter.is_ready, "the exporter is ready")
-    wait_until(lambda: "serving MCP" in exporter.output, "agents are answered")
-    async with Client(f"http://127.0.0.1:{port}/mcp") as client:
+async def test_serve_answers_agents_beside_its_scrapes(running: Serving) -> None:
+    async with Client(running.url) as client:
         assert {tool.name for tool in (await client.list_tools()).tools} == set(TOOLS)
         for tool, given in TOOLS.items():
             result = await client.call_tool(tool, given)
             assert not result.is_error, result.content
-    assert exporter.is_ready()
-    assert exporter.stop() == 0
+    assert running.exporter.is_ready()
 
 
 def test_an_address_that_was_set_and_is_taken_ends_serve_with_code_2(exporter: Exporter) -> None:
@@ -104,6 +110,6 @@ def test_an_address_that_was_set_and_is_taken_ends_serve_with_code_2(exporter: E
         exporter.environment["FAL_EXPORTER_MCP_LISTEN"] = f"127.0.0.1:{taken.getsockname()[1]}"
         exporter.start()
         assert exporter.process is not None
-        assert exporter.process.wait(20) == 2
+        assert exporter.process.wait(PATIENCE) == 2
     assert len(exporter.output.splitlines()) == 1
     assert "FAL_EXPORTER_MCP_LISTEN" in exporter.output

@@ -2,9 +2,8 @@
 
 import os
 import signal
-import time
 
-from e2e.processes import SLACK, Exporter, Fal, wait_until
+from e2e.processes import PATIENCE, Exporter, Fal, wait_until
 
 from exporter.charges import NANO
 from exporter.simulator import Fault, GlitchedJob, PlantedSpend
@@ -27,13 +26,12 @@ def test_a_restart_loses_and_doubles_nothing(exporter: Exporter, fal: Fal) -> No
         assert after[family] == before[family]
 
 
-def test_it_stops_within_five_seconds_while_a_poll_hangs(exporter: Exporter, fal: Fal) -> None:
+def test_it_stops_without_waiting_for_a_poll_that_hangs(exporter: Exporter, fal: Fal) -> None:
     fal.simulator.faults.add(Fault("hang"))
+    exporter.environment |= {"FAL_EXPORTER_REQUEST_TIMEOUT": "10m", "FAL_EXPORTER_POLL_DEADLINE": "10m"}
     exporter.start()
     wait_until(lambda: fal.simulator.seen.total() > 0, "a call hangs")
-    began = time.monotonic()
     assert exporter.stop() == 0
-    assert time.monotonic() - began < 5 + SLACK
     assert "stopped" in exporter.output.splitlines()[-1]
 
 
@@ -51,7 +49,7 @@ def test_a_wrong_setting_ends_it_with_code_2_and_one_sentence(exporter: Exporter
     exporter.environment["FAL_EXPORTER_POLL_INTERVALL"] = "5m"
     exporter.start()
     assert exporter.process is not None
-    assert exporter.process.wait(20) == 2
+    assert exporter.process.wait(PATIENCE) == 2
     assert "FAL_EXPORTER_POLL_INTERVAL" in exporter.output
     assert len(exporter.output.splitlines()) == 1
 
@@ -60,7 +58,7 @@ def test_a_ledger_that_cannot_be_opened_ends_it_with_one_sentence(exporter: Expo
     exporter.environment["FAL_EXPORTER_LEDGER_URL"] = "sqlite:////nowhere/at/all/ledger.sqlite"
     exporter.start()
     assert exporter.process is not None
-    assert exporter.process.wait(20) == 1
+    assert exporter.process.wait(PATIENCE) == 1
     last = exporter.output.splitlines()[-1]
     assert "the ledger sqlite:////nowhere/at/all/ledger.sqlite" in last
     assert "folder must exist" in last
@@ -72,7 +70,7 @@ def test_the_end_of_the_collector_is_the_end_of_the_exporter(exporter: Exporter)
     assert exporter.process is not None
     assert exporter.collector is not None
     os.kill(exporter.collector, signal.SIGKILL)
-    assert exporter.process.wait(20) == 1
+    assert exporter.process.wait(PATIENCE) == 1
     assert "collector" in exporter.output.splitlines()[-1]
 
 
@@ -83,7 +81,7 @@ def test_a_collector_without_its_web_process_ends_by_itself(exporter: Exporter) 
     assert exporter.process is not None
     assert collector is not None
     exporter.process.kill()
-    exporter.process.wait(20)
+    exporter.process.wait(PATIENCE)
     # It is nobody's child now; only its end takes it out of the process group.
     wait_until(lambda: not _is_alive(exporter.process.pid), "the collector has ended")
 

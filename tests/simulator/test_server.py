@@ -5,6 +5,7 @@ from time import monotonic
 
 import httpx
 import pytest
+from e2e.processes import PATIENCE
 
 from exporter.simulator import (
     ADMIN_KEY,
@@ -86,15 +87,13 @@ async def test_a_hang_outlasts_the_callers_patience(running: RunningSimulator, n
     assert (await network.get("/v1/models/usage")).status_code == 200
 
 
-@pytest.mark.parametrize("fault", [Fault("hang"), Fault("slow_body", seconds=60)])
-async def test_it_stops_at_once_whatever_hangs(simulator: Simulator, fault: Fault) -> None:
+@pytest.mark.parametrize("fault", [Fault("hang"), Fault("slow_body", seconds=3600)])
+async def test_it_stops_without_waiting_for_what_hangs(simulator: Simulator, fault: Fault) -> None:
     simulator.faults.add(fault)
-    async with serving(simulator) as running:
-        client = httpx.AsyncClient(headers=HEADERS, timeout=30)
+    async with asyncio.timeout(PATIENCE), serving(simulator) as running:
+        client = httpx.AsyncClient(headers=HEADERS, timeout=3600)
         waiting = asyncio.create_task(client.get(f"{running.platform_url}/models/usage"))
         await until(lambda: simulator.seen.total() == 1)
-        began = monotonic()
-    assert monotonic() - began < 10  # what hangs would hang for a minute
     with pytest.raises(httpx.TransportError):
         await waiting
     await client.aclose()

@@ -4,11 +4,14 @@ from collections.abc import Awaitable, Callable, Iterator
 import httpx
 import pytest
 import structlog
+from starlette.types import ASGIApp
 from structlog.testing import capture_logs
 
+from exporter.web.access import AccessLog
 from exporter.web.asgi import Application
+from exporter.web.mcp.gate import Gate, Hosts
 
-Serve = Callable[[Application], Awaitable[httpx.AsyncClient]]
+Serve = Callable[[ASGIApp], Awaitable[httpx.AsyncClient]]
 KEY = "3f1c:planted-secret"
 
 
@@ -47,6 +50,17 @@ async def test_a_request_is_one_structured_line(serve: Serve, path: str, status:
         "status": status,
         "client": "127.0.0.1",
     }
+
+
+@pytest.mark.usefixtures("_info")
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/mcp", 405), ("POST", "/mcp", 404), ("GET", "/", 404)])
+async def test_what_agents_ask_is_logged_too_whether_it_is_answered_or_refused(
+    serve: Serve, method: str, path: str, status: int
+) -> None:
+    with capture_logs() as lines:
+        client = await serve(Gate(Application(), Hosts(()), access=AccessLog(logging.INFO)))
+        await client.request(method, path)
+    assert [(line["method"], line["path"], line["status"]) for line in lines] == [(method, path, status)]
 
 
 @pytest.mark.usefixtures("_info")

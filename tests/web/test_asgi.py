@@ -15,6 +15,7 @@ Serve = Callable[[Application], Awaitable[httpx.AsyncClient]]
 async def test_the_process_is_healthy_while_it_lives(serve: Serve, path: str) -> None:
     answer = await (await serve(Application())).get(path)
     assert (answer.status_code, answer.text) == (200, "healthy\n")
+    assert answer.headers["cache-control"] == "no-store"
 
 
 @pytest.mark.parametrize("path", ["/-/ready", "/readyz"])
@@ -28,6 +29,7 @@ async def test_readiness_comes_with_the_first_ready_publication_and_stays(
         application.publish(publication(number, ready=ready))
         answers.append(await client.get(path))
     assert [answer.status_code for answer in answers] == [503, 503, 200, 200]
+    assert {answer.headers["cache-control"] for answer in answers} == {"no-store"}
     assert answers[0].text == NOT_READY
     assert answers[2].text == "ready\n"
 

@@ -44,6 +44,14 @@ async def test_a_scrape_is_the_publication_followed_by_the_exporters_own_familie
     assert next(iter(found)) == "fal_credit_balance_usd"
 
 
+@pytest.mark.parametrize("headers", [{}, {"accept": "*/*"}, {"x-agent": "application/openmetrics-text, gzip"}])
+async def test_who_asks_for_nothing_else_gets_the_text_format_as_it_is(serve: Serve, headers: dict[str, str]) -> None:
+    answer, body = await raw(await serve(Application()), {**PLAIN, **headers})
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert b"# EOF" not in body
+    assert body.decode().startswith("# HELP ")
+
+
 async def test_openmetrics_ends_once_and_reads(serve: Serve, publication: Publish) -> None:
     application = Application()
     client = await serve(application)

@@ -37,6 +37,7 @@ BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;
         ("application/openmetrics-text; q=0", False),
         ("application/openmetrics-text;q=0.5, text/plain;q=0.8", False),
         ("text/plain;q=0.5, application/openmetrics-text;q=0.8", True),
+        ("text/plain;q=0.5, application/openmetrics-text;q=0.5", True),
         ("text/plain;version=0.0.4;q=1;*/*;q=0.1", False),
         ("application/openmetrics-text;q=high", False),
         ("application/openmetrics-text;q=nan", False),

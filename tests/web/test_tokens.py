@@ -53,6 +53,9 @@ async def test_rest_and_the_landing_page_need_a_token_and_the_rest_does_not(
         answer = await client.get(path)
         assert answer.status_code == 401, path
         assert answer.headers["www-authenticate"] == 'Bearer realm="fal-exporter"'
+        # No cache may give one caller's refusal to another, and no browser take it for a page.
+        assert (answer.headers["vary"], answer.headers["cache-control"]) == ("Authorization", "no-store")
+        assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.json()["error"]["type"] == "authorization_error"
         admitted = await client.get(path, headers={"authorization": f"Bearer {TOKEN}"})
         assert admitted.status_code in {200, 404, 503}, path

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from exporter import __version__
 from exporter.charges import Clock
 from exporter.metrics.publication import Publication
-from exporter.web.dress import ICON, LOGO, safe_headers, style
+from exporter.web.dress import document, safe_headers, style
 from exporter.web.landing.alarms import alarms, banner
 from exporter.web.landing.budgets import budgets
 from exporter.web.landing.chart import chart
@@ -60,19 +60,25 @@ class LandingPage:
             seconds = _STARTING_SECONDS
         again = seconds in _REFRESH_SECONDS
         links = () if publication is None else publication.overview.links
-        return fill(
-            _PAGE,
-            style=self._style,
-            icon=ICON,
-            logo=LOGO,
-            again=fill('<meta http-equiv="refresh" content="{seconds}">', seconds=seconds) if again else Markup(),
-            version=__version__ if publication is None else publication.overview.version,
-            state=badge("up", "Ready") if ready else badge("waiting", "Starting"),
-            uptime=span((now - self._started_at).total_seconds()),
-            body=_BEFORE if publication is None else self._body(publication, now),
-            mcp=self._mcp,
-            links=join(fill('<li><a href="{url}">{title}</a></li>', title=title, url=url) for title, url in links),
-            other=Markup() if publication is None else _STAY if again else _FOLLOW,
+        return document(
+            title="fal-exporter",
+            heading="fal-exporter",
+            subtitle="What fal charges you",
+            status=fill(
+                "{state}<span>version {version}</span><span>up {uptime}</span>",
+                state=badge("up", "Ready") if ready else badge("waiting", "Starting"),
+                version=__version__ if publication is None else publication.overview.version,
+                uptime=span((now - self._started_at).total_seconds()),
+            ),
+            css=self._style,
+            main=_BEFORE if publication is None else self._body(publication, now),
+            footer=fill(
+                _FOOTER,
+                mcp=self._mcp,
+                links=join(fill('<li><a href="{url}">{title}</a></li>', title=title, url=url) for title, url in links),
+                other=Markup() if publication is None else _STAY if again else _FOLLOW,
+            ),
+            head=fill('<meta http-equiv="refresh" content="{seconds}">', seconds=seconds) if again else Markup(),
         )
 
     def _body(self, publication: Publication, now: datetime) -> Markup:
@@ -121,28 +127,7 @@ _BODY = """\
 <p class="summary">{count} · {series} series · {charges} hourly charges in the ledger · as of {at}</p>
 """
 
-_PAGE = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-{again}
-<title>fal-exporter</title>
-<link rel="icon" href="{icon}">
-<style>{style}</style>
-</head>
-<body>
-<header>
-{logo}
-<div class="title"><h1>fal-exporter</h1><p>What fal charges you</p></div>
-<div class="status">{state}<span>version {version}</span><span>up {uptime}</span></div>
-</header>
-<main>
-{body}
-</main>
-<footer>
+_FOOTER = """\
 <nav aria-label="Endpoints"><ul>
 <li><a class="main" href="/metrics">/metrics</a></li>
 <li><a href="/docs">REST</a></li>
@@ -152,7 +137,4 @@ _PAGE = """\
 {links}
 </ul></nav>
 <p>{other}</p>
-</footer>
-</body>
-</html>
 """

@@ -2,14 +2,13 @@
 
 import asyncio
 import ipaddress
-import time
 from collections.abc import Iterable
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from exporter.web.access import AccessLog, Watched
+from exporter.web.access import AccessLog
 from exporter.web.refusals import Refusal
 
 PATH = "/mcp"
@@ -81,22 +80,17 @@ class Gate:
         """Answer one request, or live through the server's start and end."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif self._access is None or not self._access.wanted:
+        elif self._access is None:
             await self._answer(scope, receive, send)
         else:
-            began = time.perf_counter()
-            watched = Watched(send)
-            try:
-                await self._answer(scope, receive, watched)
-            finally:
-                self._access.answered(scope, watched.status, began)
+            await self._access.watch(self._answer, scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = self._refusal(scope)
         if refusal is None:
             await self._timed(scope, receive, send)
         else:
-            await refusal.send(send, head=scope["method"] == "HEAD")
+            await refusal.send(send)
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}

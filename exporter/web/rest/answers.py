@@ -38,14 +38,13 @@ class Answer:
         """Bytes that it takes in memory, more or less."""
         return len(self.body) + len(self.packed or b"") + 1000
 
-    async def send(self, send: Send, *, gzipped: bool, known: str, head: bool) -> None:
-        """Send it, or say that the caller has it already.
+    async def send(self, send: Send, *, gzipped: bool, known: str) -> None:
+        """Send it, or say that the caller has it already; to HEAD the server leaves out the body.
 
         Args:
             send: of the request.
             gzipped: whether the caller takes gzip.
             known: the header `If-None-Match`.
-            head: whether only the headers are wanted.
         """
         packed = self.packed if gzipped else None
         # Strong tags are of bytes, so that the packed body needs one of its own.
@@ -67,7 +66,7 @@ class Answer:
         if packed is not None:
             headers["content-encoding"] = "gzip"
         await send(_start(HTTPStatus.OK, headers))
-        await send({"type": "http.response.body", "body": b"" if head else body})
+        await send({"type": "http.response.body", "body": body})
 
 
 def answer_of(text: str, media_type: str, headers: Mapping[str, str] = NO_HEADERS) -> Answer:

@@ -115,7 +115,7 @@ class Rest:
         """Answer one request."""
         refused = await self._answer(scope, receive, send)
         if refused is not None:
-            await refused.send(send, head=scope["method"] == "HEAD")
+            await refused.send(send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> Refusal | None:
         path = scope["path"]
@@ -135,7 +135,7 @@ class Rest:
         else:
             answer = await _heeding(call, self._document(call, request))
         if isinstance(answer, Answer):
-            await answer.send(send, gzipped=request.gzipped, known=request.known, head=request.is_head)
+            await answer.send(send, gzipped=request.gzipped, known=request.known)
             return None
         return answer
 

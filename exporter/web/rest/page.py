@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from exporter import __version__
 from exporter.billing.exact_json import exact_json
 from exporter.billing.parameters import Parameter
-from exporter.web.dress import ICON, LOGO, safe_headers, style
+from exporter.web.dress import document, safe_headers, style
 from exporter.web.markup import Markup, fill, join
 from exporter.web.refusals import JSON
 from exporter.web.rest.calls import CALLS, Call
@@ -21,15 +21,20 @@ def page(*, guarded: bool) -> str:
     Args:
         guarded: whether a token is needed.
     """
-    return fill(
-        _PAGE,
-        style=_STYLE,
-        icon=ICON,
-        logo=LOGO,
-        version=__version__,
-        access=_GUARDED if guarded else _OPEN,
-        contents=join(fill('<li><a href="#{name}">{title}</a></li>', name=it.name, title=it.title) for it in CALLS),
-        calls=join(_call(call, guarded=guarded) for call in CALLS),
+    return document(
+        title="REST · fal-exporter",
+        heading="fal-exporter: REST",
+        subtitle="The figures of /metrics for programs",
+        status=fill("<span>version {version}</span>", version=__version__),
+        css=_STYLE,
+        main=fill(
+            _MAIN,
+            access=_GUARDED if guarded else _OPEN,
+            contents=join(fill('<li><a href="#{name}">{title}</a></li>', name=it.name, title=it.title) for it in CALLS),
+            calls=join(_call(call, guarded=guarded) for call in CALLS),
+        ),
+        footer=_FOOTER,
+        head=Markup(),
     )
 
 
@@ -93,24 +98,7 @@ _SHOWN: Mapping[str, tuple[str, ...]] = {
 _GUARDED = Markup("<code>Authorization: Bearer TOKEN</code> is needed; <code>fal-exporter token</code> makes tokens.")
 _OPEN = Markup("Nobody needs a token here: <code>FAL_EXPORTER_REST_TOKENS_FILE</code> is not set.")
 
-_PAGE = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>REST · fal-exporter</title>
-<link rel="icon" href="{icon}">
-<style>{style}</style>
-</head>
-<body>
-<header>
-{logo}
-<div class="title"><h1>fal-exporter: REST</h1><p>The figures of /metrics for programs</p></div>
-<div class="status"><span>version {version}</span></div>
-</header>
-<main>
+_MAIN = """\
 <p>Every call is a <code>GET</code>, only reads, and never calls fal. Amounts are US dollars and keep every digit: read
 them as decimals, or ask for <code>amounts=string</code>. Instants are ISO 8601. {access}</p>
 <p>Errors are <code>{{"error": {{"type", "message", "docs_url"?}}}}</code>: 400 names the parameter and what is
@@ -120,17 +108,15 @@ accepted, 401 asks for a token, 429 and 503 tell with <code>Retry-After</code> w
 {contents}
 </ul></nav>
 {calls}
-</main>
-<footer>
+"""
+
+_FOOTER = Markup("""\
 <nav aria-label="Elsewhere"><ul>
 <li><a class="main" href="/openapi.json">OpenAPI 3.1</a></li>
 <li><a href="/">Landing page</a></li>
 <li><a href="/metrics">/metrics</a></li>
 </ul></nav>
-</footer>
-</body>
-</html>
-"""
+""")
 
 _CALL = """\
 <section id="{name}">

@@ -2,7 +2,7 @@
 
 All else is what `serve` runs: the client and its sources, the ledger on a SQLite file in its own thread, the polls, the
 publisher, and the web application that answers a scrape. What is missing is APScheduler, whose clock cannot be moved,
-and the pipe between the two processes.
+the pipe between the two processes, and the outlook where it is not asked for.
 """
 
 import asyncio
@@ -21,11 +21,12 @@ from starlette.types import Message
 
 from exporter.charges import Clock
 from exporter.fal import Client
-from exporter.ledger import Ledger, Rules
+from exporter.ledger import Ledger, LedgerView, Rules
 from exporter.metrics.health import Health
-from exporter.metrics.publication import Publication
+from exporter.metrics.publication import NO_OUTLOOK, Publication
 from exporter.metrics.rendering import Rendered
 from exporter.outlook.budgets import Budget
+from exporter.outlook.state import Outlook
 from exporter.schedule.account import PolledAccount
 from exporter.schedule.desk import LedgerDesk
 from exporter.schedule.outcomes import Outcomes
@@ -55,8 +56,26 @@ class _UnpublishedHealth(Health):
         return Rendered()
 
 
+class _NoOutlook(OutlookMaker):
+    """Foretells nothing: learning from the past again and again would take a third of the time of publications."""
+
+    def make(self, ledger: Ledger, view: LedgerView, accounts: Sequence[PolledAccount]) -> Outlook:
+        del ledger, view, accounts
+        return NO_OUTLOOK
+
+
 class LeftHalf:
-    """One run of the exporter, from its start to its end; every run of a life has the same folder."""
+    """One run of the exporter, from its start to its end; every run of a life has the same folder.
+
+    Args:
+        fal: the way to fal.
+        ledger: the ledger's file.
+        zone: of days and months.
+        clock: tells the present.
+        witness: is told what polls have committed.
+        health: is published if it is given.
+        budgets: of an outlook; None for no outlook at all.
+    """
 
     def __init__(
         self,
@@ -67,7 +86,7 @@ class LeftHalf:
         clock: Clock,
         witness: Callable[[Committed], None],
         health: Health | None = None,
-        budgets: Sequence[Budget] = (),
+        budgets: Sequence[Budget] | None = None,
     ) -> None:
         self._file = ledger
         self._clock = clock
@@ -77,6 +96,7 @@ class LeftHalf:
         self._ledger: WitnessedLedger | None = None
         health = health or _UnpublishedHealth(CollectorRegistry())
         reach = Reach(timedelta(hours=48), timedelta(days=8), None, zone)
+        outlook_maker = _NoOutlook if budgets is None else OutlookMaker
         self._accounts: list[PolledAccount] = []
         self._publisher = Publisher(
             desk=self._desk,
@@ -84,7 +104,7 @@ class LeftHalf:
             health=health,
             reach=reach,
             emit=self._emit,
-            outlooks=OutlookMaker(budgets=budgets, reach=reach, by_product=True),
+            outlooks=outlook_maker(budgets=budgets or (), reach=reach, by_product=True),
         )
         self._client = Client(
             account=ACCOUNT,

@@ -14,7 +14,7 @@ from e2e.life.checks import Expected
 from e2e.life.learnt import Learnt
 from e2e.life.left_half import ACCOUNT, LeftHalf
 from e2e.life.naive import NaiveExporter
-from e2e.life.recording import COUNTERS, GAUGES, Recording, join
+from e2e.life.recording import Recording, join
 from e2e.life.story import MINUTE
 from e2e.life.truth import Amounts, Truth
 from e2e.life.witness import Committed
@@ -124,12 +124,10 @@ class _Living:
         changes = bool(jobs) or now.minute == 0 or now <= self.hold_until
         if changes:
             await self.publish(exporter)
-        ours, naive = self.recordings
-        ours.scrape(now, COUNTERS)
         # Prometheus looks back five minutes for a value: as long as nothing changes, what it finds is the same.
         if changes or now.minute % 5 == 1:
-            ours.scrape(now, GAUGES)
-            naive.scrape(now)
+            for recording in self.recordings:
+                recording.scrape(now)
         self.note_truth(exporter, now, jobs)
 
     async def work(self, exporter: LeftHalf, now: datetime, jobs: list[str]) -> LeftHalf:
@@ -189,7 +187,8 @@ async def live(folder: Path) -> Life:
     with Recording(folder, EXPORTER) as ours, Recording(folder, NAIVE) as naive:
         living = _Living(folder, clock, simulator, fal, (ours, naive))
         base = living.truth.counted(*span)
-        # Collecting as often as Python does by itself would take a fifth of the whole time.
+        # Collecting as often as Python does by itself would take a fifth of the whole time, and what has outlived a
+        # day is there to stay.
         gc.disable()
         try:
             while clock.now <= story.LAST_SCRAPE:
@@ -197,7 +196,9 @@ async def live(folder: Path) -> Life:
                 clock.now += MINUTE
                 if clock.now.hour == clock.now.minute == 0:
                     gc.collect()
+                    gc.freeze()
         finally:
+            gc.unfreeze()
             gc.enable()
         await living.stop()
     clock.now = story.END

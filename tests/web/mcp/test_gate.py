@@ -42,7 +42,16 @@ async def asked(headers: dict[str, str], *, method: str = "POST", path: str = "/
 
 @pytest.mark.parametrize(
     "host",
-    ["localhost:9090", "LOCALHOST", "mcp.localhost", "127.0.0.1:9090", "10.1.2.3:9090", "[::1]:9090", "[fd00::2]"],
+    [
+        "localhost:9090",
+        "LOCALHOST",
+        "localhost.:9090",
+        "mcp.localhost",
+        "127.0.0.1:9090",
+        "10.1.2.3:9090",
+        "[::1]:9090",
+        "[fd00::2]",
+    ],
 )
 def test_this_machine_and_addresses_in_digits_are_known(host: str) -> None:
     assert Hosts(()).knows_host(host)

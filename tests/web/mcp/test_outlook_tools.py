@@ -20,7 +20,13 @@ def test_the_balance_tells_runway_and_locks(known: Known) -> None:
     first, second = answer.document["accounts"]  # type: ignore[misc]
     assert (first["balance"], first["runway_seconds"], first["locked"]) == ("-5", 180_000, ["balance"])
     assert (second["balance"], second["runway_seconds"]) == (None, None)
-    assert cells(answer.text)["runway"] == "2 d 2 h"
+    assert list(cells(answer.text).items()) == [
+        ("account", "default"),
+        ("balance", "-5"),
+        ("balance_at", "2026-11-20T12:30:00Z"),
+        ("runway", "2 d 2 h"),
+        ("locked", "balance"),
+    ]
     assert set(cells(answer.text, 1).values()) == {"unknown", "-"}
 
 

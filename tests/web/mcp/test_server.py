@@ -81,6 +81,8 @@ async def test_before_the_first_poll_every_question_is_told_so(nothing_known: Kn
         ("fal-get-budgets", {"budget": ["other"]}, "accepted are studio"),
         ("fal-get-forecast", {"account": ["other"]}, "accepted are default, unknown"),
         ("fal-check-focus", {}, "csv is not"),
+        ("fal-check-focus", {"csv": ""}, "csv is not"),
+        ("fal-check-focus", {"csv": 5}, "csv is not"),
         ("fal-check-focus", {"csv": "x" * 1_000_001}, "up to 1,000,000"),
         ("fal-check-focus", {"csv": "a", "focus_version": "9"}, "focus_version is not one of 1.0"),
         ("fal-check-focus", {"csv": "a", "more": 1}, "more is not a parameter"),
@@ -134,7 +136,7 @@ async def test_an_answer_that_takes_too_long_is_given_up() -> None:
 
 
 async def test_only_so_many_answers_are_made_at_once() -> None:
-    lock, leave = threading.Lock(), threading.Event()
+    lock, full, leave = threading.Lock(), threading.Event(), threading.Event()
     running = most = 0
 
     def count(_: Arguments) -> Answer:
@@ -143,14 +145,18 @@ async def test_only_so_many_answers_are_made_at_once() -> None:
             running += 1
             most = max(most, running)
             if running == MOST_AT_ONCE:
-                leave.set()
+                full.set()
         leave.wait(10)
         with lock:
             running -= 1
         return Answer({}, "done")
 
     async with Client(mcp_server([tool(count)])) as client:
-        results = await asyncio.gather(*(client.call_tool("ask", {}) for _ in range(3 * MOST_AT_ONCE)))
+        asking = [asyncio.create_task(client.call_tool("ask", {})) for _ in range(3 * MOST_AT_ONCE)]
+        assert await asyncio.to_thread(full.wait, 10)
+        await client.list_tools()  # which comes after all the calls
+        leave.set()
+        results = await asyncio.gather(*asking)
     assert {result.content[0].text for result in results} == {"done"}
     assert most == MOST_AT_ONCE
 

@@ -38,6 +38,11 @@ def test_the_text_has_a_row_for_every_group(known: Known) -> None:
     ]
 
 
+def test_a_total_of_nothing_is_told_as_such(known: Known) -> None:
+    answer = usage_tool(known).answer({**YESTERDAY, "model": "fal-ai/none"})
+    assert [line for line in answer.text.splitlines() if line.startswith("|")] == ["| spend |", "| --- |", "| 0 |"]
+
+
 def test_missing_hours_are_told(known: Known) -> None:
     answer = usage_tool(known).answer({"start": "2026-11-18", "end": "2026-11-20"})
     assert answer.document["complete"] is False
@@ -90,6 +95,7 @@ def test_invoices_come_newest_first_in_pages(known: Known) -> None:
         numbers += [invoice["number"] for invoice in page]
     assert numbers == [f"F-{number:02}" for number in range(10, 0, -1)]
     assert second.document["next_cursor"] is None
+    assert tool.answer({"limit": 10}).document["next_cursor"] is None
     assert f"cursor {cursor}" in first.text
     assert str(Decimal(COST) / NANO) in first.text
     with pytest.raises(QuestionError, match="belongs to another question"):

@@ -7,6 +7,7 @@ import pytest
 from billing.conftest import NOW, UTC_ZONE, address, ledger
 from pydantic import SecretStr
 
+from exporter.charges import Clock
 from exporter.ledger import Ledger
 from exporter.ledger.reader import LedgerReader
 from exporter.web.asgi import Application
@@ -22,9 +23,9 @@ Make = Callable[..., Application]
 def application(address: str) -> Make:
     """Make an application for the ledger at the address."""
 
-    def make(**options: object) -> Application:
+    def make(clock: Clock = lambda: NOW, **options: object) -> Application:
         given: dict[str, object] = {"ledger_url": SecretStr(address), "reader": LedgerReader, "zone": UTC_ZONE}
-        return Application(clock=lambda: NOW, rest=RestOptions(**(given | options)))  # type: ignore[arg-type]
+        return Application(clock=clock, rest=RestOptions(**(given | options)))  # type: ignore[arg-type]
 
     return make
 

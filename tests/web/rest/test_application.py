@@ -3,17 +3,22 @@ import csv
 import gzip
 import io
 import json
+import re
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from html import unescape
 
 import httpx
 import pytest
 from billing.conftest import APP, HISTORY, NOW, charges_of
 
+from exporter.charges import NANO, Window
 from exporter.ledger import Ledger
 from exporter.ledger.reader import LedgerReader
 from exporter.metrics.publication import Publication
+from exporter.outlook.state import AccountOutlook, Outlook
 from exporter.web.asgi import Application
 from exporter.web.rest.calls import CALLS
 from exporter.web.rest.focus import MOST_AT_ONCE
@@ -70,6 +75,15 @@ async def test_the_documentation_of_the_call_is_named_in_the_error(client: httpx
     page = (await client.get("/docs")).text
     assert told["docs_url"] == "/docs#usage"
     assert '<section id="usage">' in page
+
+
+async def test_the_calls_that_the_documentation_shows_are_answered(client: httpx.AsyncClient) -> None:
+    shown = re.findall(r"curl '(http://localhost:8080/v1/\S+)'", unescape((await client.get("/docs")).text))
+    assert f"http://localhost:8080{USAGE}?start=2026-10-01&end=2026-11-01&group_by=model,gpu_class" in shown
+    assert len(shown) == len(CALLS)
+    for address in shown:
+        answer = await client.get(address.removeprefix("http://localhost:8080"))
+        assert answer.status_code in {200, 503}, address  # without a publication there are no balances yet
 
 
 async def test_what_is_not_there_is_404_whatever_is_wanted_of_it(client: httpx.AsyncClient) -> None:
@@ -129,6 +143,33 @@ async def test_balances_budgets_and_forecasts_are_those_that_were_published(
     served.publish(publication(1))
     assert (await client.get("/v1/billing/budgets")).json()["budgets"] == []
     assert (await client.get("/v1/billing/balance")).status_code == 503  # no account is known yet
+
+
+async def test_a_balance_is_that_of_the_latest_publication(
+    serve: Serve, application: Make, publication: Callable[..., Publication]
+) -> None:
+    served = application()
+    client = await serve(served)
+    month = Window(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
+    for number in (1, 2):
+        accounts = (AccountOutlook("studio", month, number * NANO, NOW),)
+        served.publish(replace(publication(number), outlook=Outlook(accounts)))
+        answer = await client.get("/v1/billing/balance")
+        assert answer.json()["accounts"][0]["balance"] == number
+
+
+async def test_the_ledger_is_opened_once(serve: Serve, application: Make, ledger: Ledger) -> None:
+    del ledger
+    opened: list[str] = []
+
+    def reader(address: str) -> LedgerReader:
+        opened.append(address)
+        return LedgerReader(address)
+
+    client = await serve(application(reader=reader))
+    assert opened == []
+    await asyncio.gather(*(client.get(path) for path in (USAGE, "/v1/billing/invoices", f"{USAGE}?group_by=model")))
+    assert len(opened) == 1
 
 
 @pytest.mark.parametrize("path", [*JSON_CALLS[:2], "/openapi.json", "/docs"])
@@ -192,6 +233,18 @@ async def test_the_same_question_is_answered_from_the_ledger_once(
     assert len(read) == 2
 
 
+async def test_a_window_that_follows_the_clock_moves_as_the_hour_turns(
+    serve: Serve, application: Make, ledger: Ledger
+) -> None:
+    del ledger
+    now = NOW
+    client = await serve(application(clock=lambda: now))
+    first = (await client.get(USAGE)).json()
+    now += timedelta(hours=1)
+    second = (await client.get(USAGE)).json()
+    assert datetime.fromisoformat(second["end"]) - datetime.fromisoformat(first["end"]) == timedelta(hours=1)
+
+
 async def test_who_fails_tells_the_log_and_not_the_caller(
     serve: Serve, application: Make, ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -235,6 +288,8 @@ async def test_web_pages_of_other_origins_may_ask_only_if_configured(
     open_one = await serve(application(cors_origins=("https://finops.example.com",)))
     answer = await open_one.get(USAGE, headers=origin)
     assert answer.headers["access-control-allow-origin"] == "https://finops.example.com"
+    readable = answer.headers["access-control-expose-headers"].lower()
+    assert set(readable.split(", ")) == {"etag", "retry-after", "www-authenticate", "fal-exporter-missing-hours"}
     leave = {**origin, "access-control-request-method": "GET", "access-control-request-headers": "authorization"}
     assert (await open_one.options(USAGE, headers=leave)).status_code == 200
     stranger = await open_one.get(USAGE, headers={"origin": "https://evil.example"})

@@ -64,6 +64,12 @@ async def test_more_questions_than_can_wait_are_refused_at_once() -> None:
     assert (await desk.answer(3, make)).body == b"[]"
 
 
+@pytest.mark.parametrize("text", ["short", "".join(map(str, range(3000)))])
+def test_an_answer_counts_with_its_packed_body_too(text: str) -> None:
+    answer = made(text)
+    assert answer.size >= len(answer.body) + len(answer.packed or b"")
+
+
 async def test_the_answers_that_are_kept_have_a_bound_and_the_oldest_goes_first() -> None:
     desk = Desk(remembered=10_000)
     for number in range(6):
@@ -74,6 +80,7 @@ async def test_the_answers_that_are_kept_have_a_bound_and_the_oldest_goes_first(
     assert desk.known(5) is not None
     await desk.answer("large", lambda: made("".join(map(str, range(3000)))))
     assert desk.known("large") is None
+    assert desk.known(0) is not None, "what is too large to be kept drives out nothing"
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,9 @@ def test_every_parameters_example_and_enumeration_is_accepted(call: Call) -> Non
         assert given.get(parameter) is not None
         schema = described[parameter.name]["schema"]
         Draft202012Validator(schema).validate(described[parameter.name]["example"])
-        for word in schema.get("enum", schema.get("items", {}).get("enum", ())):
+        items = schema.get("items", {})
+        for word in schema.get("enum", items.get("enum", ())):
+            Draft202012Validator(schema).validate([word] if items else word)
             assert Given({parameter.name: word}, call.parameters).get(parameter) in {word, (word,)}
         with pytest.raises(QuestionError):
             Given({parameter.name + "s_": "x"}, call.parameters)
