@@ -14,7 +14,7 @@ from e2e.life.checks import Expected
 from e2e.life.learnt import Learnt
 from e2e.life.left_half import ACCOUNT, LeftHalf
 from e2e.life.naive import NaiveExporter
-from e2e.life.recording import Recording, join
+from e2e.life.recording import COUNTERS, GAUGES, Recording, join
 from e2e.life.story import MINUTE
 from e2e.life.truth import Amounts, Truth
 from e2e.life.witness import Committed
@@ -124,10 +124,12 @@ class _Living:
         changes = bool(jobs) or now.minute == 0 or now <= self.hold_until
         if changes:
             await self.publish(exporter)
+        ours, naive = self.recordings
+        ours.scrape(now, COUNTERS)
         # Prometheus looks back five minutes for a value: as long as nothing changes, what it finds is the same.
         if changes or now.minute % 5 == 1:
-            for recording in self.recordings:
-                recording.scrape(now)
+            ours.scrape(now, GAUGES)
+            naive.scrape(now)
         self.note_truth(exporter, now, jobs)
 
     async def work(self, exporter: LeftHalf, now: datetime, jobs: list[str]) -> LeftHalf:

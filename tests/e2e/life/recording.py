@@ -69,11 +69,11 @@ class Recording:
                 self.created.setdefault(series, set()).add(value)
         self.series = sum(len(self._lines[name]) for name in COUNTERS)
 
-    def scrape(self, at: datetime) -> None:
-        """Keep what a scrape finds."""
+    def scrape(self, at: datetime, families: Iterable[str] = FAMILIES) -> None:
+        """Scrape what is served, and keep these families of it."""
         stamp = f" {at.timestamp():.0f}\n"
-        for name, lines in self._lines.items():
-            self._files[name].write(stamp.join([*lines, ""]))
+        for name in families:
+            self._files[name].write(stamp.join([*self._lines.get(name, ()), ""]))
 
     def path(self, name: str) -> Path:
         """Return the file with the samples of a family."""
