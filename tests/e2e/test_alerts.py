@@ -1,8 +1,8 @@
 """Prometheus and Alertmanager with the rules and the example configuration, an exporter, and a fal that goes wrong.
 
 What takes minutes is made quicker: every `for` and `keep_firing_for` of the alerts lasts a 120th of its time (a tenth
-where the exporter itself is in doubt), polls come every ten seconds, and Alertmanager gathers for a second. Its receivers all post to one that keeps what it is sent.
-Nothing else of the files that are shipped is changed.
+where the exporter itself is in doubt), polls come every ten seconds, and Alertmanager gathers for a second. Its
+receivers all post to one that keeps what it is sent. Nothing else of the files that are shipped is changed.
 """
 
 import re
