@@ -129,6 +129,20 @@ def test_every_threshold_is_explained_used_and_missed_when_it_is_not_there() -> 
     assert f'"fal:threshold_.+"}})) < {len(known)}\n' in expressions["FalThresholdsMissing"]
 
 
+@pytest.mark.parametrize(
+    ("silences", "silenced"),
+    [("FalSpendAboveHourlyLimit", "FalSpendUnusual"), ("FalBudgetExceeded", "FalBudgetThresholdReached")],
+)
+def test_an_alert_outlasts_the_one_that_it_silences_where_both_end_at_once(silences: str, silenced: str) -> None:
+    (group,) = yaml.safe_load((RULES / "alerts.yaml").read_text(encoding="utf-8"))["groups"]
+    minutes = {
+        rule["alert"]: int(rule["keep_firing_for"].removesuffix("m"))
+        for rule in group["rules"]
+        if rule["alert"] in {silences, silenced}
+    }
+    assert minutes[silences] > minutes[silenced]
+
+
 def test_the_objects_for_the_operator_are_made_from_the_rule_files() -> None:
     made = runpy.run_path(str(RULES / "prometheusrule.py"))["prometheus_rules"]()
     wrong = "prometheusrule.yaml is out of date: run python deploy/prometheus/prometheusrule.py"
