@@ -23,7 +23,7 @@ from exporter.focus.dialect import BYTE_ORDER_MARK, is_text
 from exporter.focus.header import Header
 from exporter.focus.remembered import Remembered
 from exporter.focus.shape import Instants, Nanos, Part, UnreadableError, Wanted
-from exporter.focus.values import EXACTLY, Value
+from exporter.focus.values import EXACTLY, Month, Value
 
 _MARK = b"\x01"
 _WELL_QUOTED = re.compile(rb'[^"]*+(?:(?<![^,\n])"[^"]*+(?:""[^"]*+""[^"]*+)*+(?:""[^"]*+)?+",[^"]*+)*+')
@@ -34,7 +34,11 @@ _WHOLE_PLACES = 12
 
 _PLACES = 20
 _NANO_PLACES = 9
+_UTC = "Z"
+_UTC_LENGTH = len("2026-10-01T00:00:00Z")
+_MONTH_LENGTH = len("2026-10")
 _LINES = "lines"
+_ARE_MARKED = "are marked"
 
 RowT = TypeVar("RowT", bound=tuple[object, ...])
 
@@ -44,10 +48,10 @@ class _UntidyError(Exception):
 
 
 class Cut(NamedTuple):
-    """Lines that Polars cuts into fields: how many they are, and the fields, once it has."""
+    """Texts that Polars cuts into fields and adds up: how many lines each has, and the sums, once it has."""
 
-    lines: int
-    frame: Future[pl.DataFrame]
+    counts: Sequence[int]
+    frames: Future[list[pl.DataFrame]]
 
 
 class PolarsLines(Generic[RowT]):
@@ -85,55 +89,62 @@ class PolarsLines(Generic[RowT]):
             empty_string_is_null=False,
             quote_char='"' if is_quoted else None,
         )
-        amounts = (column for it in self._amounts.values() for column in it.columns())
-        names = (*self._texts.names, *(it.name for it in self._dates.values()))
-        query = query.select(self._end, *names, *amounts)
-        # While Polars works it does without Python, which looks at the quotation marks.
-        frame = self._worker.submit(_collected, query, began := Event())
+        # While Polars works it does without Python, which looks at the quotation marks. So it gets all at once.
+        frames = self._worker.submit(_collected, self._grouped(query), began := Event())
         began.wait()
         is_tidy = not is_quoted or all(map(_WELL_QUOTED.fullmatch, marked))
-        return Cut(sum(counts), frame) if is_tidy else None
+        return Cut(counts, frames) if is_tidy else None
 
     def rows(self, cut: Cut) -> list[RowT] | None:
         """Return the rows of lines that have been begun; None where one of them needs care."""
         counted = [it.fields.naive for it in self._dates.values()]
         try:
-            frame = cut.frame.result()
-            if frame.height != cut.lines or (frame[self._end] != _MARK.decode()).any():
+            groups, *dates = cut.frames.result()
+            if groups[_LINES].sum() != sum(cut.counts) or not groups[_ARE_MARKED].all():
                 return None
-            return self._rows(frame)
+            for it, texts in zip(self._dates.values(), dates, strict=True):
+                it.read(texts)
+            return self._rows(groups)
         except (UnreadableError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
             for it, naive in zip(self._dates.values(), counted, strict=True):
                 it.fields.naive = naive
             return None
 
-    def _rows(self, frame: pl.DataFrame) -> list[RowT]:
-        keys = list(self._texts.names)
-        for date in self._dates.values():
-            frame = date.numbered(frame)
-            keys += [] if date.is_single else [date.name]
-        for amount in self._amounts.values():
-            if not amount.are_plain(frame):
-                frame = amount.told_apart(frame)
-                keys.append(amount.others)
-        sums = [pl.col(it.sums).sum() for it in self._amounts.values()]
-        groups = frame.group_by(keys or self._end, maintain_order=True).agg(*sums, pl.len().alias(_LINES))
-        shared = self._texts.of(groups)
-        return list(map(self._make, zip(*(self._column(part, groups, shared) for part in self._parts), strict=True)))
+    def _grouped(self, fields: pl.LazyFrame) -> list[pl.LazyFrame]:
+        """Add up lines of which texts, dates and odd numbers are the same; and count those of each date."""
+        dates, amounts = self._dates.values(), self._amounts.values()
+        columns = fields.select(
+            *(self._end, *self._texts.names, *(it.name for it in dates)),
+            *(column for it in amounts for column in it.columns()),
+        )
+        keys = [*self._texts.names, *(it.key() for it in dates), *(it.others for it in amounts)]
+        sums = [pl.col(it.sums).sum() for it in amounts]
+        are_marked = (pl.col(self._end) == _MARK.decode()).all().alias(_ARE_MARKED)
+        lines = pl.len().alias(_LINES)
+        groups = columns.group_by(keys or self._end, maintain_order=True).agg(*sums, lines, are_marked)
+        return [groups, *(columns.group_by(it.name).agg(lines) for it in dates)]
 
-    def _column(self, part: Part, groups: pl.DataFrame, shared: Sequence[tuple[object, ...]]) -> Iterable[object]:
+    def _rows(self, groups: pl.DataFrame) -> list[RowT]:
+        lines: list[int] = groups[_LINES].to_list()
+        shared = self._texts.of(groups)
+        columns = (self._column(part, groups, lines, shared) for part in self._parts)
+        return list(map(self._make, zip(*columns, strict=True)))
+
+    def _column(
+        self, part: Part, groups: pl.DataFrame, lines: Sequence[int], shared: Sequence[tuple[object, ...]]
+    ) -> Iterable[object]:
         if part.is_count:
-            lines: list[int] = groups[_LINES].to_list()
             return lines
         if not part.varies:
             return map(itemgetter(self._shared.index(part)), shared)
         place = part.wanted[0].place
-        return (self._dates.get(place) or self._amounts[place]).of(groups)
+        date = self._dates.get(place)
+        return self._amounts[place].of(groups, lines) if date is None else date.of(groups)
 
 
-def _collected(query: pl.LazyFrame, began: Event) -> pl.DataFrame:
+def _collected(queries: list[pl.LazyFrame], began: Event) -> list[pl.DataFrame]:
     began.set()
-    return query.collect()
+    return pl.collect_all(queries)
 
 
 def _marked(lines: bytes) -> tuple[bytes, int]:
@@ -151,87 +162,76 @@ def _marked(lines: bytes) -> tuple[bytes, int]:
 
 
 class _Dates:
-    """A column of dates; where a block has several, Polars knows each by the number of its value."""
+    """A column of dates. Where only their months are wanted, Polars takes those in UTC for their first letters."""
 
     def __init__(self, wanted: Wanted, fields: Instants) -> None:
         self.fields = fields
         self.name = str(wanted.place)
-        self._values: list[Value] = []
+        self._by_key: dict[str, Value] = {}
 
-    @property
-    def is_single(self) -> bool:
-        """Whether all lines of the block have the same."""
-        return len(self._values) == 1
+    def key(self) -> pl.Expr:
+        """Return what lines are told apart by."""
+        text = pl.col(self.name)
+        if not self.fields.are_months:
+            return text
+        is_utc = (text.str.len_bytes() == _UTC_LENGTH) & text.str.ends_with(_UTC)
+        return pl.when(is_utc).then(text.str.head(_MONTH_LENGTH)).otherwise(text)
 
-    def numbered(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Put the number in the place of the text.
+    def read(self, texts: pl.DataFrame) -> None:
+        """Take the texts of a block, with how many lines have each.
 
         Raises:
             UnreadableError: a text is no date.
         """
-        lines: dict[str, int] = dict(frame[self.name].value_counts().iter_rows())
-        values = {text: self.fields.of_lines(text, count) for text, count in lines.items()}
-        self._values = list(dict.fromkeys(values.values()))
-        if self.is_single:
-            return frame
-        numbers = {value: number for number, value in enumerate(self._values)}
-        by_text = {text: numbers[value] for text, value in values.items()}
-        return frame.with_columns(pl.col(self.name).replace_strict(by_text, return_dtype=pl.UInt32))
+        self._by_key.clear()
+        for text, lines in texts.iter_rows():
+            value = self.fields.of_lines(text, lines)
+            key = text
+            if isinstance(value, Month) and len(text) == _UTC_LENGTH and text.endswith(_UTC):
+                key = text[:_MONTH_LENGTH]
+                if key != f"{value.year:04}-{value.month:02}":
+                    raise UnreadableError
+            self._by_key[key] = value
 
     def of(self, groups: pl.DataFrame) -> Iterable[Value]:
-        """Return the values of the groups."""
-        if self.is_single:
-            return repeat(self._values[0], groups.height)
-        return map(self._values.__getitem__, groups[self.name])
+        """Return the dates of the groups."""
+        return map(self._by_key.__getitem__, groups[self.name])
 
 
 class _Amounts:
     """A column of numbers.
 
     Attributes:
-        sums: the name under which it is added up.
-        others: the name of the texts of those numbers that the pattern does not know.
+        sums: the name under which those are added up that the pattern knows.
+        others: the name of the texts of the others; null for those that it knows.
     """
 
     def __init__(self, wanted: Wanted) -> None:
         self.sums = f"{wanted.place} sum"
         self.others = f"{wanted.place} other"
-        self._plain = f"{wanted.place} plain"
         self._wanted = wanted
         self._is_nano = isinstance(wanted.fields, Nanos)
 
     def columns(self) -> Iterable[pl.Expr]:
-        """Return the numbers, their texts, and whether the pattern knows them."""
+        """Return the numbers, and the texts of the others."""
         places = _NANO_PLACES if self._is_nano else _PLACES
         text = pl.col(str(self._wanted.place))
         is_plain = text.str.contains(rf"^[-+]?[0-9]{{1,{_WHOLE_PLACES}}}(?:\.[0-9]{{0,{places}}})?$")
-        yield text.cast(pl.Decimal(38, places), strict=False).alias(self.sums)
-        yield text.alias(self.others)
-        yield is_plain.alias(self._plain)
+        yield pl.when(is_plain).then(text.cast(pl.Decimal(38, places), strict=False)).alias(self.sums)
+        yield pl.when(~is_plain).then(text).alias(self.others)
 
-    def are_plain(self, frame: pl.DataFrame) -> bool:
-        """Tell whether the pattern knows all of them."""
-        return bool(frame[self._plain].all())
-
-    def told_apart(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Keep only numbers that the pattern knows, and only texts that it does not; null for the rest."""
-        is_plain = pl.col(self._plain)
-        return frame.with_columns(
-            pl.when(is_plain).then(pl.col(self.sums)), pl.when(~is_plain).then(pl.col(self.others))
-        )
-
-    def of(self, groups: pl.DataFrame) -> Iterable[Value]:
-        """Return the sums of the groups.
+    def of(self, groups: pl.DataFrame, lines: Iterable[int]) -> Iterable[Value]:
+        """Return the sums of groups of so many lines.
 
         Raises:
             UnreadableError: a text is no number.
         """
         sums = groups[self.sums]
         amounts: list[Value] = (sums.to_physical() if self._is_nano else sums).to_list()
-        if self.others not in groups.columns:
+        if groups[self.others].null_count() == groups.height:
             return amounts
-        others = zip(amounts, groups[self.others], groups[_LINES], strict=True)
-        return [amount if text is None else self._times(text, lines) for amount, text, lines in others]
+        others = zip(amounts, groups[self.others], lines, strict=True)
+        return [amount if text is None else self._times(text, count) for amount, text, count in others]
 
     def _times(self, text: str, lines: int) -> Value:
         value = self._wanted.of_text(text)

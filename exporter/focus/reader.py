@@ -30,9 +30,15 @@ RowT = TypeVar("RowT", bound=tuple[object, ...])
 
 
 class _Begun(NamedTuple):
-    """Lines that Polars has been given, with the number of the first; `cut` is None where they need care."""
+    """Texts of whole lines; `cut` is None where Polars has not been given them, or they need care.
+
+    Attributes:
+        counts: how many lines each text has.
+        number: of the first line.
+    """
 
     texts: Sequence[bytes]
+    counts: Sequence[int]
     number: int
     cut: "Cut | None"
 
@@ -120,12 +126,14 @@ class Reader(Generic[RowT]):
     def _taken(self) -> list[RowT]:
         """Read the lines that are complete; where Polars begins with them, those it began with before."""
         texts, number = self._lines.take(), self._lines.number
-        self._lines.number += sum(text.count(b"\n") for text in texts)
+        cut = self._polars.begin(texts) if self._polars is not None and texts else None
+        counts = [text.count(b"\n") for text in texts] if cut is None else cut.counts
+        self._lines.number += sum(counts)
+        begun = _Begun(texts, counts, number, cut)
         if self._polars is None:
-            return self._read_all(texts, number)
-        begun = _Begun(texts, number, self._polars.begin(texts)) if texts else None
+            return self._read_all(begun)
         rows = self._waited_for()
-        self._begun = begun
+        self._begun = begun if texts else None
         return rows
 
     def _waited_for(self) -> list[RowT]:
@@ -136,15 +144,15 @@ class Reader(Generic[RowT]):
         if self._polars is not None and begun.cut is not None and not self._assembler.is_open:
             rows = self._polars.rows(begun.cut)
             if rows is not None:
-                self.rows += begun.cut.lines
+                self.rows += sum(begun.counts)
                 return rows
-        return self._read_all(begun.texts, begun.number)
+        return self._read_all(begun)
 
-    def _read_all(self, texts: Sequence[bytes], number: int) -> list[RowT]:
-        """Read whole lines, of which the first has this number."""
+    def _read_all(self, begun: _Begun) -> list[RowT]:
+        """Read whole lines without Polars."""
         rows: list[RowT] = []
-        for text in texts:
-            count = text.count(b"\n")
+        number = begun.number
+        for text, count in zip(begun.texts, begun.counts, strict=True):
             rows += self._read(text, number, count)
             number += count
         self.rows += len(rows)

@@ -134,6 +134,7 @@ class Instants(Fields):
 
     def __init__(self, *, nullable: bool, months: bool = False) -> None:
         super().__init__(self._month if months else self._instant, nullable=nullable)
+        self.are_months = months
         self.naive = 0
         self._naive: dict[bytes, Value] = {}
         self._zoned = True

@@ -3,7 +3,8 @@
 A generated file of 45 columns is summed up by service, SKU, category and month, beside
 `csv.DictReader` with `Decimal`, and Polars and DuckDB where they are installed, all asked for exact decimals, in one
 run; the reader with and without Polars. The same rows then become charges, as the source `focus` makes them, and go
-into a ledger, a day at a time; of that the reading and the ledger are told apart. A generated stream of some gigabytes
+into a ledger, a day at a time; of that the reading and the ledger are told apart. Beside it the same is done as plainly
+as can be, with `csv.DictReader`, a dict and an INSERT, which keeps no rule of the ledger. A generated stream of some gigabytes
 is read without ever being written down, with Polars and without by a process of its own, and the memory at its end is
 told. Only the ratios travel from machine to machine; every contender is run alternately
 and its best time counts.
@@ -18,13 +19,15 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from io import StringIO
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 from exporter.charges import Dimensions, Window
 from exporter.fal.focus_lines import UsageRow
@@ -48,7 +51,8 @@ HEADER = (
     *("SkuMeter", "SkuPriceDetails", "SkuPriceId", "SubAccountId", "SubAccountName", "Tags"),
     *("x_Unit", "x_Environment", "x_PercentDiscount", "x_IsSurge"),
 )
-KEYS = ("ChargePeriodStart", "ChargeCategory", "ServiceName", "SkuId", "BillingCurrency")
+KEYS = ("ChargePeriodStart", "BillingCurrency", "ChargeCategory", "ChargeClass", "ServiceName", "SkuId", "InvoiceId")
+COSTS = ("BilledCost", "ListCost", "EffectiveCost")
 
 
 def lines(count: int) -> Iterator[str]:
@@ -74,38 +78,59 @@ def pieces(path: Path) -> Iterator[bytes]:
             yield piece
 
 
-def reader_sum(path: Path, polars_block: int = 0) -> Decimal:
+class Sums(NamedTuple):
+    """What every contender has to come to: how many different keys there are, how many rows, and what they cost."""
+
+    keys: int
+    rows: int
+    costs: tuple[Decimal, ...]
+
+
+def together(groups: Collection[tuple[int, tuple[Decimal, ...]]]) -> Sums:
+    rows, costs = zip(*groups, strict=True)
+    return Sums(len(groups), sum(rows), tuple(sum(column, Decimal(0)) for column in zip(*costs, strict=True)))
+
+
+def reader_sums(path: Path, polars_block: int = 0) -> Sums:
     reader, totals = Reader(SummaryRow, polars_block=polars_block), Totals()
     for piece in pieces(path):
         totals.add(reader.feed(piece))
     totals.add(reader.finish())
-    return sum((total.billed for total in totals.by("currency").values()), Decimal(0))
+    return together([(it.rows, (it.billed, it.listed, it.effective)) for it in totals.sums().values()])
 
 
-def dict_reader_sum(path: Path) -> Decimal:
-    sums: dict[tuple[str, ...], Decimal] = {}
+def dict_reader_sums(path: Path) -> Sums:
+    groups: dict[tuple[str, ...], list[Decimal]] = {}
+    rows = 0
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            key = (row["ChargePeriodStart"][:7], *(row[name] for name in KEYS[1:]))
-            sums[key] = sums.get(key, Decimal(0)) + Decimal(row["BilledCost"])
-    return sum(sums.values(), Decimal(0))
+            key = (row["ChargePeriodStart"][:7], *[row[name] for name in KEYS[1:]])
+            group = groups.get(key)
+            if group is None:
+                group = groups[key] = [Decimal(0)] * len(COSTS)
+            group[0] += Decimal(row["BilledCost"])
+            group[1] += Decimal(row["ListCost"])
+            group[2] += Decimal(row["EffectiveCost"])
+            rows += 1
+    return Sums(len(groups), rows, tuple(sum(column, Decimal(0)) for column in zip(*groups.values(), strict=True)))
 
 
-def polars_sum(path: Path) -> Decimal:
+def polars_sums(path: Path) -> Sums:
     import polars as pl  # noqa: PLC0415  optional
 
     keys = [pl.col("ChargePeriodStart").str.head(7), *KEYS[1:]]
-    cost = pl.col("BilledCost").str.to_decimal(scale=9).sum()
-    found = pl.scan_csv(path, infer_schema=False).group_by(keys).agg(cost).collect(engine="streaming")
-    return Decimal(found["BilledCost"].sum())
+    costs = [pl.col(name).str.to_decimal(scale=9).sum() for name in COSTS]
+    query = pl.scan_csv(path, infer_schema=False).group_by(keys).agg(pl.len().alias("rows"), *costs)
+    return together([(row[len(KEYS)], row[len(KEYS) + 1 :]) for row in query.collect(engine="streaming").iter_rows()])
 
 
-def duckdb_sum(path: Path) -> Decimal:
+def duckdb_sums(path: Path) -> Sums:
     import duckdb  # noqa: PLC0415  optional
 
     keys = ", ".join(("left(ChargePeriodStart, 7)", *KEYS[1:]))
-    query = f"SELECT sum(BilledCost::DECIMAL(38, 9)) FROM read_csv('{path}', all_varchar = true) GROUP BY {keys}"  # noqa: S608  ours
-    return sum((row[0] for row in duckdb.sql(query).fetchall()), Decimal(0))
+    costs = ", ".join(f"sum({name}::DECIMAL(38, 9))" for name in COSTS)
+    query = f"SELECT count(*), {costs} FROM read_csv('{path}', all_varchar = true) GROUP BY {keys}"  # noqa: S608  ours
+    return together([(row[0], row[1:]) for row in duckdb.sql(query).fetchall()])
 
 
 def days(path: Path) -> Iterator[tuple[Window, bytes]]:
@@ -125,19 +150,73 @@ def day(number: int) -> Window:
     return Window(START + timedelta(days=number), START + timedelta(days=number + 1))
 
 
-def ledger_load(path: Path) -> tuple[float, float, float, int]:
-    """Return the seconds to make charges of the rows, to write them into a ledger and to merely insert them.
+class Load(NamedTuple):
+    """Seconds that a file takes into a ledger: to make charges of its rows, and to write these.
 
-    The last is the least that any ledger in SQLite can take: the same charges, by number, into a table without a rule.
-    And how many charges there are.
+    Attributes:
+        inserting: to merely insert the same charges, by number, into a table without a rule: the least that any ledger
+            in SQLite can take.
+        plainly: to read the rows with `csv.DictReader`, to add them up in a dict and to insert that into such a table.
     """
-    reading = writing = inserting = 0.0
+
+    reading: float
+    writing: float
+    inserting: float
+    plainly: float
+    charges: int
+
+
+PLAIN_TABLE = (
+    "(hour, series, quantity, gpu_seconds, list_cost, discount, cost, PRIMARY KEY (hour, series)) WITHOUT ROWID"
+)
+Numbered = tuple[int, int, int, int, int, int, int]
+
+
+@contextmanager
+def plain_table(path: str) -> Iterator[Callable[[list[Numbered]], float]]:
+    """Yield what inserts charges, by number, and returns the seconds that takes."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"CREATE TABLE charge {PLAIN_TABLE}")
+
+        def insert(rows: list[Numbered]) -> float:
+            began = time.perf_counter()
+            with connection:
+                connection.executemany("INSERT INTO charge VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            return time.perf_counter() - began
+
+        yield insert
+
+
+def read_plainly(rows: bytes, series: dict[tuple[str, ...], int]) -> list[Numbered]:
+    sums: dict[tuple[int, int], list[Decimal]] = {}
+    nano = Decimal(10**9)
+    for row in csv.DictReader(StringIO(rows.decode()), HEADER):
+        key = (row["ServiceName"], row["SkuId"], row["x_Unit"], row["SubAccountName"], row["x_IsSurge"])
+        hour = int(datetime.fromisoformat(row["ChargePeriodStart"]).timestamp()) // 3600
+        cell = hour, series.setdefault(key, len(series))
+        known = sums.get(cell)
+        if known is None:
+            known = sums[cell] = [Decimal(0)] * 3
+        known[0] += Decimal(row["ConsumedQuantity"])
+        known[1] += Decimal(row["ListCost"])
+        known[2] += Decimal(row["EffectiveCost"])
+    return sorted(
+        (*cell, int(quantity * nano), 0, int(listed * nano), int((listed - cost) * nano), int(cost * nano))
+        for cell, (quantity, listed, cost) in sums.items()
+    )
+
+
+def ledger_load(path: Path) -> Load:
+    reading = writing = inserting = plainly = 0.0
     charges = 0
-    with tempfile.TemporaryDirectory() as folder, closing(sqlite3.connect(f"{folder}/plain.sqlite")) as plain:
-        plain.execute("PRAGMA journal_mode = WAL")
-        columns = "hour, series, quantity, gpu_seconds, list_cost, discount, cost, PRIMARY KEY (hour, series)"
-        plain.execute(f"CREATE TABLE charge ({columns}) WITHOUT ROWID")
-        series: dict[Dimensions, int] = {}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        plain_table(f"{folder}/1.sqlite") as insert,
+        plain_table(f"{folder}/2.sqlite") as insert_plainly,
+    ):
+        by_dimensions: dict[Dimensions, int] = {}
+        by_texts: dict[tuple[str, ...], int] = {}
         ledger = Ledger(f"sqlite:///{folder}/l.sqlite", rules=Rules(), clock=lambda: START + timedelta(hours=HOURS))
         ledger.activate({"main": ("focus",)})
         items = Items("main")
@@ -156,15 +235,21 @@ def ledger_load(path: Path) -> tuple[float, float, float, int]:
             writing += time.perf_counter() - began
             charges += len(found)
             numbered = sorted(
-                (int(it.hour.timestamp()) // 3600, series.setdefault(it.dimensions, len(series)), *it.amounts)
+                (
+                    int(it.hour.timestamp()) // 3600,
+                    by_dimensions.setdefault(it.dimensions, len(by_dimensions)),
+                    *it.amounts,
+                )
                 for it in found
             )
+            inserting += insert(numbered)
             began = time.perf_counter()
-            with plain:
-                plain.executemany("INSERT INTO charge VALUES (?, ?, ?, ?, ?, ?, ?)", numbered)
-            inserting += time.perf_counter() - began
+            same = read_plainly(rows, by_texts)
+            plainly += time.perf_counter() - began + insert_plainly(same)
+            if len(same) != len(found) or sum(row[-1] for row in same) != sum(row[-1] for row in numbered):
+                raise SystemExit(f"they have come to different charges on {window.start:%Y-%m-%d}")
         ledger.close()
-    return reading, writing, inserting, charges
+    return Load(reading, writing, inserting, plainly, charges)
 
 
 def compare(rows: int, folder: Path) -> None:
@@ -173,17 +258,17 @@ def compare(rows: int, folder: Path) -> None:
         file.write(",".join(HEADER) + "\n")
         file.writelines(lines(rows))
     print(f"{rows:,} rows, {len(HEADER)} columns, {path.stat().st_size / 1e6:,.0f} MB")
-    contenders: dict[str, Callable[[Path], Decimal]] = {
-        "csv.DictReader + Decimal": dict_reader_sum,
-        "reader + totals": reader_sum,
+    contenders: dict[str, Callable[[Path], Sums]] = {
+        "csv.DictReader + Decimal": dict_reader_sums,
+        "reader + totals": reader_sums,
     }
     if importlib.util.find_spec("polars"):
-        contenders["reader + totals, Polars"] = partial(reader_sum, polars_block=POLARS_BLOCK)
-        contenders["Polars, decimals"] = polars_sum
+        contenders["reader + totals, Polars"] = partial(reader_sums, polars_block=POLARS_BLOCK)
+        contenders["Polars, decimals"] = polars_sums
     if importlib.util.find_spec("duckdb"):
-        contenders["DuckDB, decimals"] = duckdb_sum
+        contenders["DuckDB, decimals"] = duckdb_sums
     best: dict[str, tuple[float, float]] = {}
-    sums: dict[str, Decimal] = {}
+    sums: dict[str, Sums] = {}
     for _ in range(3):
         for name, work in contenders.items():
             wall, cpu = time.perf_counter(), time.process_time()
@@ -195,19 +280,23 @@ def compare(rows: int, folder: Path) -> None:
     for name, (seconds, used) in best.items():
         print(
             f"{name:<28}{seconds:>8.2f} s {used:>8.2f} s cpu {rows / seconds:>12,.0f} rows/s "
-            f"{base[0] / seconds:>6.2f} x DictReader  sum {sums[name]}"
+            f"{base[0] / seconds:>6.2f} x DictReader"
         )
-    reading, writing, inserting, charges = ledger_load(path)
+    if len(set(sums.values())) > 1:
+        raise SystemExit(f"they have come to different sums: {sums}")
+    print(sums["reader + totals"])
+    load = ledger_load(path)
     parts = {
-        "rows to charges": reading,
-        "charges into the ledger": writing,
-        "the same, INSERT alone": inserting,
-        "rows into the ledger": reading + writing,
+        "rows to charges": load.reading,
+        "charges into the ledger": load.writing,
+        "rows into the ledger": load.reading + load.writing,
+        "the same, plainly": load.plainly,
+        "of it, INSERT alone": load.inserting,
     }
     for name, seconds in parts.items():
         speed = f"{rows / seconds:>12,.0f} rows/s {base[0] / seconds:>6.2f} x DictReader"
         print(f"{name:<28}{seconds:>8.2f} s {'':>14} {speed}")
-    print(f"{charges:,} charges")
+    print(f"{load.charges:,} charges")
 
 
 def stream(gigabytes: float, polars_block: int) -> None:
