@@ -22,6 +22,7 @@ from exporter.fal.focus_request import FocusRequest
 from exporter.fal.limits import Deadline
 from exporter.fal.rejections import Rejection
 from exporter.focus.errors import FocusError, MissingColumnError, TruncatedFileError
+from exporter.focus.plain import Memory
 from exporter.focus.reader import Reader
 
 RowT = TypeVar("RowT", bound=tuple[object, ...])
@@ -45,6 +46,7 @@ class FocusReports:
         self._source = source
         self._by_team = by_team
         self._heed_lock = heed_lock
+        self._memory = Memory()
 
     async def rows(
         self, shape: type[RowT], request: FocusRequest, deadline: Deadline, rejected: Counter[str]
@@ -80,7 +82,7 @@ class FocusReports:
         self, shape: type[RowT], request: FocusRequest, deadline: Deadline, rejected: Counter[str]
     ) -> AsyncGenerator[list[RowT], None]:
         client = self._client
-        reader = Reader(shape, keep=1)
+        reader = Reader(shape, keep=1, memory=self._memory)
         try:
             async with aclosing(download(client, request, deadline, heed_lock=self._heed_lock)) as body:
                 async for piece in body:

@@ -5,12 +5,13 @@ was read before. It contains all that `models` and `serverless` report.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from decimal import Decimal
-from itertools import chain
-from operator import attrgetter
+from functools import partial
+from itertools import chain, repeat
+from operator import attrgetter, mul, sub
 
 from exporter.charges import HOUR, Amounts, Charge, Dimensions, Window, hour_of
 from exporter.fal.client import Client
@@ -26,6 +27,7 @@ _LARGEST = 2**63 - 1
 _MOST_KNOWN = 50_000
 _MOST_ITEMS = 10_000
 _texts = attrgetter(*(it.name for it in fields(UsageLine)))
+_amounts: Callable[[Iterable[int]], Amounts] = partial(tuple.__new__, Amounts)
 
 
 class FocusUsage:
@@ -79,25 +81,33 @@ class Items:
         return item, None if line.billing_currency == "USD" else Rejection.CURRENCY
 
 
+Sums = tuple[int, int, int]
+"""Quantity, list cost and cost, in nano-units."""
+
+
 @dataclass(slots=True, eq=False)
 class _Entry:
     """What the rows of a line add up to.
 
     Attributes:
         refused: why none of them can be a charge.
-        sums: quantity, list cost and cost by hour, in nano-units.
+        sums: by hour.
     """
 
     line: UsageLine
     item: Item
     refused: Rejection | None
-    sums: dict[datetime, list[int]] = field(default_factory=dict)
+    sums: dict[datetime, Sums] = field(default_factory=dict)
 
-    def amounts(self) -> Iterator[tuple[datetime, Amounts]]:
-        """Yield what was charged in every hour."""
-        seconds = self.item.gpu.seconds
-        for hour, (quantity, list_cost, cost) in self.sums.items():
-            yield hour, Amounts(quantity, quantity * seconds, list_cost, list_cost - cost, cost)
+    def amounts(self) -> Iterable[tuple[datetime, Amounts]]:
+        """Return what was charged in every hour, made column by column."""
+        if not self.sums:
+            return ()
+        quantities, list_costs, costs = zip(*self.sums.values(), strict=True)
+        gpu_seconds = map(mul, quantities, repeat(self.item.gpu.seconds, len(quantities)))
+        discounts = map(sub, list_costs, costs)
+        columns = zip(quantities, gpu_seconds, list_costs, discounts, costs, strict=True)
+        return zip(self.sums, map(_amounts, columns), strict=True)
 
     def offer(self) -> Offer | None:
         """Return the price that the line states, as of the last hour in which it was charged."""
@@ -145,13 +155,12 @@ class Usage:
             cost = billed if effective is None else effective
             list_cost = cost if listed is None or listed < cost else listed
             quantity = (priced or 0) if consumed is None else consumed
-            sums = entry.sums.get(start)
-            if sums is None:
-                entry.sums[start] = [quantity, list_cost, cost]
+            sums = entry.sums
+            if start in sums:
+                quantity_0, list_cost_0, cost_0 = sums[start]
+                sums[start] = quantity_0 + quantity, list_cost_0 + list_cost, cost_0 + cost
             else:
-                sums[0] += quantity
-                sums[1] += list_cost
-                sums[2] += cost
+                sums[start] = quantity, list_cost, cost
 
     def _refusal(self, hour: datetime, end: datetime) -> Rejection | None:
         if hour not in self._window:

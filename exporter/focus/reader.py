@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 from exporter.focus.dialect import PIECE, Assembler, Lines, Record, is_text, unquoted
 from exporter.focus.errors import TruncatedFileError
 from exporter.focus.header import Header, nothing_at_all, parse_header
-from exporter.focus.plain import PlainLines
+from exporter.focus.plain import Memory, PlainLines
 from exporter.focus.problems import Problems
 from exporter.focus.shape import Instants, Part, UnreadableError, parts_of
 
@@ -51,6 +51,7 @@ class Reader(Generic[RowT]):
         keep: how many problems are kept word by word; all are counted.
         polars_block: so many bytes are given to Polars at once, where it is installed and the shape has a `Count`; the
             first so many are read without it. 0: it is never used.
+        memory: of the files before this one, where several are read one after the other.
 
     Attributes:
         header: None until the first line is complete.
@@ -58,11 +59,19 @@ class Reader(Generic[RowT]):
         problems: what could not be read; a row with an unreadable field is left out.
     """
 
-    def __init__(self, shape: type[RowT], *, keep: int = _KEPT_PROBLEMS, polars_block: int = POLARS_BLOCK) -> None:
+    def __init__(
+        self,
+        shape: type[RowT],
+        *,
+        keep: int = _KEPT_PROBLEMS,
+        polars_block: int = POLARS_BLOCK,
+        memory: Memory | None = None,
+    ) -> None:
         self.header: Header | None = None
         self.rows = 0
         self.problems = Problems(keep)
         self._shape = shape
+        self._memory = Memory() if memory is None else memory
         self._lines = Lines()
         self._assembler = Assembler()
         self._parts: list[Part] = []
@@ -232,7 +241,7 @@ class Reader(Generic[RowT]):
     def _begin(self, header: Header) -> None:
         self._parts = parts_of(self._shape, header)
         self.header = header
-        self._plain = PlainLines(header, self._parts, self._shape)
+        self._plain = PlainLines(header, self._parts, self._shape, self._memory)
 
     def _begin_polars(self, header: Header) -> None:
         """Use Polars from now on if it can be, otherwise never."""

@@ -48,6 +48,14 @@ async def test_rows_that_cannot_be_read_are_counted_and_the_first_is_shown(fal: 
     assert "line 2, BilledCost: 'free' is not a number" in shown["sample"]
 
 
+async def test_what_a_line_is_need_not_be_read_again_in_the_next_report(fal: Fal, bench: Bench) -> None:
+    fal.plays(PATH, report(usage()), report(usage()))
+    made = reports(bench)
+    (first,) = await rows(made, bench, Counter())
+    (second,) = await rows(made, bench, Counter())
+    assert second.sku_id is first.sku_id
+
+
 @pytest.mark.parametrize(
     "refusal",
     [

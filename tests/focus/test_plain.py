@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from exporter.focus import plain
 from exporter.focus.errors import FocusError
-from exporter.focus.plain import PlainLines
+from exporter.focus.plain import Memory, PlainLines
 from exporter.focus.reader import Reader
 
 
@@ -111,6 +111,35 @@ def _header() -> plain.Header:
 def test_rows_of_the_same_texts_share_one_object() -> None:
     rows, _ = read(to_csv([*base_rows(), *base_rows()]), 100_000)
     assert [first.line is second.line for first, second in zip(rows[:32], rows[32:], strict=True)] == [True] * 32
+
+
+def test_files_read_one_after_the_other_share_them_as_long_as_their_columns_are_the_same() -> None:
+    memory = Memory()
+
+    def rows_of(data: bytes) -> list[Row]:
+        reader = Reader(Row, memory=memory)
+        return reader.feed(data) + reader.finish()
+
+    first, second = rows_of(to_csv(base_rows())), rows_of(to_csv(base_rows()))
+    assert [row.line is same.line for row, same in zip(first, second, strict=True)] == [True] * 32
+    moved = [f"{left},{right}\n" for left, right in (("SkuId", "Tags"), ("Tags", "SkuId"))]
+    columns = "ChargePeriodStart,ChargeCategory,BilledCost,ListCost,"
+    values = "2025-10-01T06:00:00Z,Usage,1,1,left,right\n"
+    found = [rows_of((columns + names + values).encode())[0].line for names in moved]
+    assert [(line.sku_id, line.tags) for line in found] == [("left", "right"), ("right", "left")]
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+def test_dates_without_a_zone_are_counted_in_every_file_that_shares_a_memory(is_last: bool) -> None:  # noqa: FBT001  a case
+    memory = Memory()
+    columns, values = ["ChargeCategory", "BilledCost", "ListCost"], ["Usage", "1", "1"]
+    place = len(columns) if is_last else 0
+    columns.insert(place, "ChargePeriodStart")
+    values.insert(place, "2025-10-01 06:00:00")
+    data = f"{','.join(columns)}\n{','.join(values)}\n{','.join(values)}\n".encode()
+    for _ in range(2):
+        reader = Reader(Row, memory=memory)
+        assert len(reader.feed(data)) == reader.naive_dates == 2
 
 
 def test_amounts_are_read_in_nano_units_rounded_to_the_even_one() -> None:
