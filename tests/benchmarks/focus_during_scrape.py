@@ -3,9 +3,10 @@
     python tests/benchmarks/focus_during_scrape.py [--gigabytes 3] [--seconds 15]
 
 `fal-exporter serve` polls a stand-in for fal that streams a report made beforehand, whose rows are all of the hours
-that were asked for. The percentiles of a scrape with gzip at a gentle rate, first with a report of some rows, then
-during the large one, come from the same run; their ratio is what counts. The memory is the most that both processes of
-the exporter, its collector and its web server, have had resident, each by itself and summed, up to the report's end.
+that were asked for. The percentiles of a scrape with gzip at a gentle rate during the large report, and before and
+after it, when there is next to nothing to do, come from one run; their ratio counts, beside that of after to before.
+The memory is the most that both processes of the exporter, its collector and its web server, have had resident, each by
+itself and summed, up to the report's end.
 """
 
 import argparse
@@ -142,10 +143,13 @@ def main() -> None:
             while sent(upstream) < size:
                 time.sleep(0.5)
             seconds, after = time.perf_counter() - began, peaks(first)
+            idle_again = percentiles(port, options.seconds)
         print(f"{'':22}" + "".join(f"{f'p{share * 100:.0f}':>12}" for share in SHARES))
-        print(f"{'next to nothing to do':22}" + "".join(f"{value:9.2f} ms" for value in idle))
-        print(f"{'during the large one':22}" + "".join(f"{value:9.2f} ms" for value in busy))
-        print(f"{'ratio':22}" + "".join(f"{b / i:12.2f}" for b, i in zip(busy, idle, strict=True)))
+        for name, values in (("before", idle), ("during the large one", busy), ("after", idle_again)):
+            print(f"{name:22}" + "".join(f"{value:9.2f} ms" for value in values))
+        usual = [(one + other) / 2 for one, other in zip(idle, idle_again, strict=True)]
+        print(f"{'during / usual':22}" + "".join(f"{b / u:12.2f}" for b, u in zip(busy, usual, strict=True)))
+        print(f"{'after / before':22}" + "".join(f"{a / b:12.2f}" for a, b in zip(idle_again, idle, strict=True)))
         print(f"{size / 1e9:.1f} GB in {seconds:.0f} s, {done / 1e9:.1f} GB of it while scrapes were timed")
         for name, memory in (("before", before), ("at most", after)):
             each = ", ".join(f"{value:.0f}" for value in memory.values())
