@@ -23,7 +23,7 @@ from exporter.focus.dialect import BYTE_ORDER_MARK, is_text
 from exporter.focus.header import Header
 from exporter.focus.remembered import Remembered
 from exporter.focus.shape import Instants, Nanos, Part, UnreadableError, Wanted
-from exporter.focus.values import EXACTLY, Month, Value
+from exporter.focus.values import EXACTLY, Value
 
 _MARK = b"\x01"
 _WELL_QUOTED = re.compile(rb'[^"]*+(?:(?<![^,\n])"[^"]*+(?:""[^"]*+""[^"]*+)*+(?:""[^"]*+)?+",[^"]*+)*+')
@@ -35,7 +35,6 @@ _WHOLE_PLACES = 12
 _PLACES = 20
 _NANO_PLACES = 9
 _UTC = "Z"
-_UTC_LENGTH = len("2026-10-01T00:00:00Z")
 _MONTH_LENGTH = len("2026-10")
 _LINES = "lines"
 _ARE_MARKED = "are marked"
@@ -174,8 +173,7 @@ class _Dates:
         text = pl.col(self.name)
         if not self.fields.are_months:
             return text
-        is_utc = (text.str.len_bytes() == _UTC_LENGTH) & text.str.ends_with(_UTC)
-        return pl.when(is_utc).then(text.str.head(_MONTH_LENGTH)).otherwise(text)
+        return pl.when(text.str.ends_with(_UTC)).then(text.str.head(_MONTH_LENGTH)).otherwise(text)
 
     def read(self, texts: pl.DataFrame) -> None:
         """Take the texts of a block, with how many lines have each.
@@ -183,15 +181,10 @@ class _Dates:
         Raises:
             UnreadableError: a text is no date.
         """
-        self._by_key.clear()
-        for text, lines in texts.iter_rows():
-            value = self.fields.of_lines(text, lines)
-            key = text
-            if isinstance(value, Month) and len(text) == _UTC_LENGTH and text.endswith(_UTC):
-                key = text[:_MONTH_LENGTH]
-                if key != f"{value.year:04}-{value.month:02}":
-                    raise UnreadableError
-            self._by_key[key] = value
+        self._by_key = {self._key(text): self.fields.of_lines(text, lines) for text, lines in texts.iter_rows()}
+
+    def _key(self, text: str) -> str:
+        return text[:_MONTH_LENGTH] if self.fields.are_months and text.endswith(_UTC) else text
 
     def of(self, groups: pl.DataFrame) -> Iterable[Value]:
         """Return the dates of the groups."""

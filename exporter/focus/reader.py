@@ -142,7 +142,7 @@ class Reader(Generic[RowT]):
         if self._polars is None:
             return self._read_all(begun)
         rows = self._waited_for()
-        self._begun = begun if texts else None
+        self._begun = begun
         return rows
 
     def _waited_for(self) -> list[RowT]:

@@ -202,6 +202,17 @@ def test_polars_reads_the_files_that_are_met_and_makes_one_row_of_many(
     assert (len(rows) <= 3, reader.rows) == (True, 9)
 
 
+def test_a_row_is_in_the_place_of_the_first_of_its_lines() -> None:
+    names = [b"sku-%d" % (number * 79 % 200) for number in range(200)]
+    reader = Reader(SummaryRow, polars_block=len(START))
+    rows = reader.feed(START)
+    for _ in range(2):
+        rows += reader.feed(b"".join(line(sku=name) + b"\n" for name in names + names))
+    rows += reader.finish()
+    assert [(row.texts.sku_id or "").encode() for row in rows] == names * 2
+    assert {row.lines for row in rows} == {2}
+
+
 @pytest.mark.parametrize(
     "bad",
     [
