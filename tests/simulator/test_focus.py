@@ -1,14 +1,17 @@
 import csv
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from io import StringIO
 
 import httpx
 import pytest
+from simulator.conftest import MovableClock
 
-from exporter.simulator import ADMIN_KEY, Simulator, World, WorldSize, simulator_app
+from exporter.simulator import ADMIN_KEY, GlitchedJob, PlantedSpend, Simulator, World, WorldSize, simulator_app
+from exporter.simulator.exact import HOUR, NANO, microseconds
 from exporter.simulator.focus import COLUMNS
+from exporter.simulator.keys import Key
 
 Ask = Callable[..., Awaitable[object]]
 Truth = Callable[..., Decimal]
@@ -96,6 +99,37 @@ async def test_credits_and_taxes_are_rows_of_the_invoice(clock: Callable[[], dat
         invoices = (await client.get("/billing/invoices")).text
     assert [row["ChargeCategory"] for row in rows[-2:]] == ["Credit", "Tax"]
     assert f'"total":{billed(rows).normalize()}' in invoices
+
+
+async def test_a_team_sees_its_own_charges_of_an_invoice_and_nobody_elses_credit(
+    clock: Callable[[], datetime],
+) -> None:
+    world = World(7, size=WorldSize(models=1, callers=5, apps=1, compute=1), invoiced_months=1, tax_percent=19)
+    keys = (Key("root:1"), Key("labs:2", team="acme-labs"))
+    transport = httpx.ASGITransport(simulator_app(Simulator(world, clock, keys=keys)))
+    found: dict[str, list[Row]] = {}
+    async with httpx.AsyncClient(transport=transport, base_url="http://fal") as client:
+        for key in keys:
+            client.headers["authorization"] = f"Key {key.text}"
+            found[key.team] = await download(client, source="invoice")
+        refused = await client.get("/v1/account/focus", params={"source": "invoice", "expand": "organization"})
+    assert {row["ChargeCategory"] for row in found[""]} == {"Usage", "Tax"}
+    assert {row["ChargeCategory"] for row in found["acme-labs"]} == {"Usage"}
+    assert 0 < billed(found["acme-labs"]) < billed(found[""])
+    assert refused.status_code == 403
+
+
+async def test_an_invoice_stays_as_it_was_issued(
+    client: httpx.AsyncClient, simulator: Simulator, clock: MovableClock
+) -> None:
+    clock.now = datetime(2026, 11, 3, tzinfo=UTC)
+    october = {"source": "estimate", "start": "2026-10-01T00:00:00Z", "end": "2026-11-01T00:00:00Z"}
+    issued, estimated = await download(client, source="invoice"), await download(client, **october, timeframe="month")
+    hour, found = (microseconds(datetime(2026, month, 10, tzinfo=UTC)) for month in (10, 11))
+    simulator.faults.add(PlantedSpend(hour // HOUR, GlitchedJob().line(7 * NANO), found))
+    clock.now = datetime(2026, 11, 28, tzinfo=UTC)
+    assert await download(client, source="invoice") == issued
+    assert billed(await download(client, **october, timeframe="month")) == billed(estimated) + 7
 
 
 async def test_a_month_that_is_not_invoiced_yet_is_refused(client: httpx.AsyncClient) -> None:
