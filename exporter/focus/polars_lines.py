@@ -118,7 +118,7 @@ class PolarsLines(Generic[RowT]):
         )
         keys = [*self._texts.names, *(it.key() for it in dates), *(it.others for it in amounts)]
         sums = [pl.col(it.sums).sum() for it in amounts]
-        are_marked = (pl.col(self._end) == _MARK.decode()).all().alias(_ARE_MARKED)
+        are_marked = pl.col(self._end).eq_missing(pl.lit(_MARK.decode())).all().alias(_ARE_MARKED)
         lines = pl.len().alias(_LINES)
         groups = columns.group_by(keys or self._end, maintain_order=True).agg(*sums, lines, are_marked)
         return [groups, *(columns.group_by(it.name).agg(lines) for it in dates)]
