@@ -160,7 +160,7 @@ files = st.builds(
 
 
 @given(files, st.integers(1, 2_000), st.integers(1, 2_000))
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_any_file_comes_to_the_same_with_polars_and_without(data: bytes, polars_block: int, piece: int) -> None:
     assert totals_of(data, polars_block, piece) == totals_of(data, NEVER, piece)
     assert nanos_of(data, polars_block, piece) == nanos_of(data, NEVER, piece)
