@@ -1,9 +1,18 @@
-"""Local days as the UTC hours that begin in them."""
+"""Local days and months as UTC hours, and the windows named after them ("today", "this month").
 
-from datetime import UTC, date, datetime
+Local days as the UTC hours that begin in them.
+
+Which hours are "today", "this month" and the like.
+
+The ledger knows hours of UTC only. A local day is the hours that begin in it: in a zone that is half an hour off, its
+first hour is the first one that begins after local midnight.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from exporter.charges import HOUR, hour_of
+from exporter.charges import HOUR, Window, hour_of
 
 
 def first_hour_of(day: date, zone: ZoneInfo) -> datetime:
@@ -20,3 +29,39 @@ def first_hour_of(day: date, zone: ZoneInfo) -> datetime:
 def month_after(day: date) -> date:
     """Return the first day of the next month."""
     return date(day.year + day.month // 12, day.month % 12 + 1, 1)
+
+
+__all__ = ["PERIODS", "Periods", "first_hour_of", "month_after", "periods_at"]
+
+PERIODS = ("current_hour", "last_hour", "today", "month", "last_month")
+
+
+@dataclass(frozen=True, slots=True)
+class Periods:
+    """The windows that gauges are told for, at one instant; `today` and the months reach to their calendar end."""
+
+    current_hour: Window
+    last_hour: Window
+    today: Window
+    month: Window
+    last_month: Window
+
+    def windows(self) -> dict[str, Window]:
+        """Return every period by name."""
+        return {name: getattr(self, name) for name in PERIODS}
+
+
+def periods_at(now: datetime, zone: ZoneInfo) -> Periods:
+    """Return the periods that hold at an aware instant, with days and months of the zone."""
+    hour = hour_of(now)
+    # The hour's own start decides its day, so that at every instant the running hour lies in today.
+    today = hour.astimezone(zone).date()
+    month = today.replace(day=1)
+    last_month = (month - timedelta(days=1)).replace(day=1)
+    return Periods(
+        current_hour=Window(hour, hour + HOUR),
+        last_hour=Window(hour - HOUR, hour),
+        today=Window(first_hour_of(today, zone), first_hour_of(today + timedelta(days=1), zone)),
+        month=Window(first_hour_of(month, zone), first_hour_of(month_after(month), zone)),
+        last_month=Window(first_hour_of(last_month, zone), first_hour_of(month, zone)),
+    )

@@ -9,7 +9,7 @@ from alert_tables import alerts_table, thresholds_table
 from exporter.cli import commands
 from exporter.metrics.catalogue import markdown_table
 from exporter.settings import settings_table
-from exporter.web.asgi import ROUTES
+from exporter.web.application import ROUTES
 
 README = Path(__file__).parent.parent / "README.md"
 

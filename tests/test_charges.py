@@ -5,18 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.charges import (
-    HOUR,
-    NANO,
-    NO_GPU,
-    Amounts,
-    GpuMachine,
-    Window,
-    decimal_of,
-    gpu_machine,
-    hour_of,
-    nano,
-)
+from exporter.charges import HOUR, NANO, NO_GPU, Amounts, GpuMachine, Window, decimal_of, gpu_machine, hour_of, nano
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 hours = st.integers(-1000, 1000).map(lambda count: NOON + count * HOUR)

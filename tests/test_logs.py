@@ -46,14 +46,14 @@ def configured(
 
 def test_an_event_is_one_json_object_a_line_with_a_utc_time() -> None:
     stream = configured()
-    structlog.get_logger("exporter.schedule").info("poll finished", account="Größe", rows=3)
+    structlog.get_logger("exporter.polling").info("poll finished", account="Größe", rows=3)
     (line,) = stream.getvalue().splitlines()
     event = json.loads(line)
     assert event.pop("timestamp").endswith("Z")
     assert event == {
         "event": "poll finished",
         "level": "info",
-        "logger": "exporter.schedule",
+        "logger": "exporter.polling",
         "account": "Größe",
         "rows": 3,
     }

@@ -33,10 +33,10 @@ def run_check(settings: "Settings") -> int:
 
 
 def run_rename_account(settings: "Settings", *, old: str, new: str) -> int:
-    """Run `fal-exporter rename-account`; see `exporter.app.rename_account`."""
-    from exporter.app import rename_account
+    """Run `fal-exporter rename-account`; see `exporter.app.administration`."""
+    from exporter.app import administration
 
-    return rename_account.run_rename_account(settings, old=old, new=new)
+    return administration.run_rename_account(settings, old=old, new=new)
 
 
 def run_demo(*, listen: "Listen", seed: int, days: int, with_prometheus: bool = False) -> int:
@@ -47,10 +47,10 @@ def run_demo(*, listen: "Listen", seed: int, days: int, with_prometheus: bool = 
 
 
 def run_simulate(*, host: str, port: int, seed: int) -> int:
-    """Run `fal-exporter simulate`; see `exporter.app.simulate`."""
-    from exporter.app import simulate
+    """Run `fal-exporter simulate`; see `exporter.app.demo`."""
+    from exporter.app import demo
 
-    return simulate.run_simulate(host=host, port=port, seed=seed)
+    return demo.run_simulate(host=host, port=port, seed=seed)
 
 
 def run_backfill(
@@ -72,10 +72,10 @@ def run_backfill(
 
 
 def run_token(name: str) -> int:
-    """Run `fal-exporter token`; see `exporter.app.token`."""
-    from exporter.app import token
+    """Run `fal-exporter token`; see `exporter.app.administration`."""
+    from exporter.app import administration
 
-    return token.run_token(name)
+    return administration.run_token(name)
 
 
 def ledger_reader(address: str) -> "LedgerReader":
@@ -86,17 +86,17 @@ def ledger_reader(address: str) -> "LedgerReader":
 
 
 def run_mcp_over_ledger(address: str, zone: "ZoneInfo") -> int:
-    """Run `fal-exporter mcp`; see `exporter.app.mcp_stdio`."""
-    from exporter.app import mcp_stdio
+    """Run `fal-exporter mcp`; see `exporter.app.mcp`."""
+    from exporter.app import mcp
 
-    return mcp_stdio.run_over_ledger(address, zone)
+    return mcp.run_over_ledger(address, zone)
 
 
 def run_mcp_over_http(url: str, token: "SecretStr | None") -> int:
-    """Run `fal-exporter mcp --url`; see `exporter.app.mcp_stdio`."""
-    from exporter.app import mcp_stdio
+    """Run `fal-exporter mcp --url`; see `exporter.app.mcp`."""
+    from exporter.app import mcp
 
-    return mcp_stdio.run_over_http(url, token)
+    return mcp.run_over_http(url, token)
 
 
 def run_focus_check(path: str, *, version: str | None, output_format: str) -> int:
@@ -150,7 +150,7 @@ def run_focus_fetch(
     longest: "timedelta",
     resume: bool,
 ) -> int:
-    """Run `fal-exporter focus fetch`; see `exporter.app.focus_fetch`."""
-    from exporter.app import focus_fetch
+    """Run `fal-exporter focus fetch`; see `exporter.app.focus`."""
+    from exporter.app import focus
 
-    return focus_fetch.run_fetch(settings, request, folder, account=account, longest=longest, resume=resume)
+    return focus.run_fetch(settings, request, folder, account=account, longest=longest, resume=resume)

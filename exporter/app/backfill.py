@@ -14,16 +14,16 @@ from zoneinfo import ZoneInfo
 
 import click
 
+from exporter.calendar import first_hour_of, month_after
 from exporter.charges import HOUR
 from exporter.errors import FalExporterError
-from exporter.ledger.calendar import first_hour_of, month_after
-from exporter.ledger.history import History, Past
-from exporter.ledger.reading import reading
+from exporter.ledger.database import reading
+from exporter.ledger.export import History, Past
 from exporter.ledger.schema import hour_number, hour_start
-from exporter.metrics import timelines
+from exporter.metrics import backfill as timelines
+from exporter.metrics.backfill import Grid, TimedFamily
 from exporter.metrics.catalogue import CATALOGUE
-from exporter.metrics.rendering import END
-from exporter.metrics.timed import Grid, TimedFamily
+from exporter.metrics.encoding import END
 from exporter.settings import Settings
 
 _Timeline = Callable[[Past], list[timelines.Step]]

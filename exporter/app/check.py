@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import click
 
-from exporter.app.composition import client_of
+from exporter.app.wiring import client_of
 from exporter.fal import CallError, Probe, Silent, automatic_sources, probe
-from exporter.ledger.recorded import recorded_sources
+from exporter.ledger.database import recorded_sources
 from exporter.settings import Account, Settings
 
 _BALANCES = ("account_billing", "user_balance")

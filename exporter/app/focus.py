@@ -1,32 +1,40 @@
-"""`fal-exporter focus`: checks and sums up FOCUS files, and writes one from the ledger."""
+"""`fal-exporter focus`: check, sum up, export and fetch FOCUS files.
 
+`fal-exporter focus`: checks and sums up FOCUS files, and writes one from the ledger.
+
+`fal-exporter focus fetch`: downloads fal's own FOCUS report of an account, piece by piece.
+"""
+
+import asyncio
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO
 
 import click
 
 from exporter import __version__
+from exporter.app.wiring import client_of
 from exporter.charges import Clock, Window, utc_now
 from exporter.errors import ConfigurationError, FalExporterError, LedgerError
-from exporter.focus import report
+from exporter.fal import FocusRequest, Progress, Silent, fetch
+from exporter.focus import reports
 from exporter.focus.charge import Granularity, Price, focus_charges, next_month
 from exporter.focus.checks import Checker
-from exporter.focus.dialect import PIECE
-from exporter.focus.errors import FocusError
-from exporter.focus.metadata import metadata
+from exporter.focus.csv_parser import PIECE
+from exporter.focus.findings import FocusError
 from exporter.focus.reader import Reader
-from exporter.focus.totals import SummaryRow, Totals
+from exporter.focus.reports import SummaryRow, Totals
 from exporter.focus.values import instant_text
-from exporter.focus.writer import write
-from exporter.ledger.statement import Coverage, open_statement
+from exporter.focus.writer import metadata, write
+from exporter.ledger.export import Coverage, open_statement
+from exporter.settings import Account, Settings
 
-_CHECK_FORMATS = {"text": report.check_text, "json": report.check_json, "junit": report.check_junit}
+_CHECK_FORMATS = {"text": reports.check_text, "json": reports.check_json, "junit": reports.check_junit}
 _STDIN = "-"
 _UNREADABLE = 2
 
@@ -63,7 +71,7 @@ def run_summary(path: str, *, output_format: str) -> int:
         for piece in _pieces(path):
             totals.add(reader.feed(piece))
         totals.add(reader.finish())
-    shown = report.summary_json if output_format == "json" else report.summary_text
+    shown = reports.summary_json if output_format == "json" else reports.summary_text
     click.echo(shown(_name(path), reader, totals))
     return 1 if reader.problems.rows else 0
 
@@ -227,3 +235,103 @@ def _pieces(path: str) -> Iterator[bytes]:
                 yield piece
     except OSError as error:
         raise UnreadableFileError(f"{path} cannot be read: {error.strerror}") from None
+
+
+_MEBIBYTE = 2**20
+_SHOWN_EVERY = _MEBIBYTE
+
+
+class UnwritableFolderError(FalExporterError):
+    """The report cannot be written to where it was to go."""
+
+    exit_code = 2
+
+
+def run_fetch(
+    settings: Settings,
+    request: FocusRequest,
+    folder: Path,
+    *,
+    account: str | None,
+    longest: timedelta,
+    resume: bool,
+) -> int:
+    """Download a report into files of a folder, print their paths, and return the exit code.
+
+    Args:
+        settings: those of `serve`.
+        request: what to ask fal for.
+        folder: where the files are made.
+        account: whose report; None for the only one that is configured.
+        longest: how long a piece of an estimate is, at most.
+        resume: whether pieces that are in the folder already are kept.
+
+    Raises:
+        ConfigurationError: there is no such account, or several to choose from.
+        CallError: fal did not answer as its interface promises; finished pieces are kept.
+        UnwritableFolderError: a file cannot be written.
+    """
+    chosen = _chosen(settings.accounts, account)
+    meter = Meter(shown=sys.stderr.isatty())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = asyncio.run(_fetched(settings, chosen, request, folder, longest=longest, resume=resume, meter=meter))
+    except OSError as error:
+        raise UnwritableFolderError(f"{folder} cannot be written: {error.strerror}; name another --folder") from None
+    finally:
+        meter.end()
+    for path in paths:
+        click.echo(path)
+    return 0
+
+
+async def _fetched(
+    settings: Settings,
+    account: Account,
+    request: FocusRequest,
+    folder: Path,
+    *,
+    longest: timedelta,
+    resume: bool,
+    meter: "Meter",
+) -> tuple[Path, ...]:
+    client = client_of(account, settings, Silent())
+    try:
+        return await fetch(client, request, folder, longest=longest, resume=resume, told=meter)
+    finally:
+        await client.aclose()
+
+
+def _chosen(accounts: tuple[Account, ...], name: str | None) -> Account:
+    names = ", ".join(account.name for account in accounts)
+    if name is None and len(accounts) > 1:
+        raise ConfigurationError(f"several accounts are configured; choose one by --from-account: {names}")
+    for account in accounts:
+        if name in {None, account.name}:
+            return account
+    raise ConfigurationError(f"there is no account {name!r}; configured are: {names}")
+
+
+class Meter:
+    """Shows how far a download has come, in one line that changes, to a person who watches."""
+
+    def __init__(self, *, shown: bool) -> None:
+        self._shown = shown
+        self._next = 0
+        self._open = False
+
+    def __call__(self, progress: Progress) -> None:
+        """Show what has come in, not more often than once a mebibyte."""
+        if not self._shown or (not progress.done and progress.size < self._next):
+            return
+        self._next = 0 if progress.done else progress.size + _SHOWN_EVERY
+        size = progress.size / _MEBIBYTE
+        text = f"piece {progress.number} of {progress.pieces}: {progress.path.name}, {size:,.1f} MiB"
+        click.echo(f"\r\033[K{text}", nl=False, err=True)
+        self._open = True
+
+    def end(self) -> None:
+        """Leave the line, if there is one."""
+        if self._open:
+            click.echo(err=True)
+            self._open = False

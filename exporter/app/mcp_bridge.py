@@ -27,7 +27,7 @@ from pydantic import SecretStr
 
 from exporter import __version__
 from exporter.errors import FalExporterError
-from exporter.web.mcp.guide import INSTRUCTIONS, TITLE
+from exporter.web.mcp.resources import INSTRUCTIONS, TITLE
 
 Result = TypeVar("Result")
 Context = ServerRequestContext[dict[str, object], object]

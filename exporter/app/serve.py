@@ -1,21 +1,185 @@
-"""`fal-exporter serve`: this process serves what the collector process publishes."""
+"""`fal-exporter serve`: this process serves what the collector process publishes.
+
+The right half: the web application as the settings have it.
+
+The collector process as the web process sees it.
+
+`fal-exporter serve`: this process serves what the collector process publishes.
+"""
 
 import asyncio
+import ipaddress
+import logging
 import os
 import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from multiprocessing import Pipe
+from pathlib import Path
 
 import structlog
 import uvloop
 
 from exporter import __version__
+from exporter.app import ledger_reader
 from exporter.app.mcp import listen_for_mcp, serve_mcp
-from exporter.app.process import CollectorError, CollectorProcess
-from exporter.app.web import web_application
-from exporter.metrics.publication import Publication
+from exporter.charges import Clock, utc_now
+from exporter.errors import FalExporterError
+from exporter.publication import Begin, GaveUp, Publication, Receiving, Scraped, Stop, ToCollector
 from exporter.settings import Settings
+from exporter.settings.credentials import TokenFile
+from exporter.web.application import Application
+from exporter.web.rest.application import RestOptions
 from exporter.web.server import listen, serve_web
 
 _log = structlog.get_logger(__name__)
+
+
+def web_application(
+    settings: Settings,
+    *,
+    on_scrape: Callable[[int], None],
+    collector: Callable[[], int | None] = lambda: None,
+    clock: Clock = utc_now,
+    mcp_port: int | None = None,
+) -> Application:
+    """Return the application of everything that is served on `listen`; see `Application` for the arguments.
+
+    Raises:
+        ConfigurationError: a file of tokens cannot be used.
+    """
+    if settings.rest_tokens_file is None and not _is_loopback(settings.listen.host):
+        _log.warning(
+            "REST and the landing page tell everybody who gets here what is spent; set FAL_EXPORTER_REST_TOKENS_FILE, "
+            "or listen on 127.0.0.1",
+            listen=str(settings.listen),
+        )
+    return Application(
+        on_scrape=on_scrape,
+        collector=collector,
+        access_level=logging.INFO if settings.access_log else logging.DEBUG,
+        clock=clock,
+        rest=RestOptions(
+            ledger_url=settings.ledger_url,
+            reader=ledger_reader,
+            zone=settings.timezone,
+            tokens=_tokens(settings.rest_tokens_file),
+            cors_origins=settings.rest_cors_origins,
+        ),
+        metrics_tokens=_tokens(settings.metrics_tokens_file),
+        mcp_port=mcp_port,
+    )
+
+
+def _tokens(path: Path | None) -> TokenFile | None:
+    return None if path is None else TokenFile(path)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+PATIENCE = 4.0
+"""Seconds the collector is given to finish; Docker gives the whole ten."""
+
+
+class CollectorError(FalExporterError):
+    """The collector has given up, or ended without a word."""
+
+    def __init__(self, sentence: str, exit_code: int = 1) -> None:
+        super().__init__(sentence)
+        self.exit_code = exit_code
+
+
+class CollectorProcess:
+    """Starts the collector, passes on what it publishes, and ends it.
+
+    Args:
+        patience: seconds the collector is given to finish.
+    """
+
+    def __init__(self, *, patience: float = PATIENCE) -> None:
+        self._patience = patience
+        self._stopping = False
+        self._ours, theirs = Pipe()
+        descriptor = theirs.fileno()
+        self._process = subprocess.Popen(  # noqa: S603  our own interpreter and module
+            [sys.executable, "-m", "exporter.app.collector_process", str(descriptor)], pass_fds=[descriptor]
+        )
+        theirs.close()
+        self._follower: threading.Thread | None = None
+
+    @property
+    def pid(self) -> int:
+        """The collector's process id."""
+        return self._process.pid
+
+    def start(
+        self,
+        settings: Settings,
+        *,
+        publish: Callable[[Publication], None],
+        ended: Callable[[CollectorError], None],
+    ) -> None:
+        """Have the collector begin.
+
+        Args:
+            settings: what it works by; sent through the pipe, since they hold keys.
+            publish: takes each publication, in a thread.
+            ended: told, in that thread, why the collector has ended before it was stopped.
+        """
+        self._say(Begin(settings))
+        self._follower = threading.Thread(target=self._follow, args=(publish, ended), name="collector", daemon=True)
+        self._follower.start()
+
+    def scraped(self, sequence: int) -> None:
+        """Tell the collector that a publication has been scraped; a few bytes, written at once."""
+        self._say(Scraped(sequence))
+
+    def stop(self) -> int:
+        """Have the collector finish, and kill it if it takes too long.
+
+        Returns:
+            The exit code it has ended with; negative, the signal's number, where a signal was its end.
+        """
+        self._stopping = True
+        self._say(Stop())
+        try:
+            code = self._process.wait(self._patience)
+        except subprocess.TimeoutExpired:
+            _log.warning("the collector has not stopped in time and is killed", seconds=self._patience)
+            self._process.kill()
+            code = self._process.wait()
+        if self._follower is not None:
+            self._follower.join()
+        self._ours.close()
+        return code
+
+    def _say(self, message: ToCollector) -> None:
+        try:
+            self._ours.send(message)
+        except OSError:
+            # It is gone; the thread that reads from it tells why.
+            return
+
+    def _follow(self, publish: Callable[[Publication], None], ended: Callable[[CollectorError], None]) -> None:
+        receive = Receiving(self._ours)
+        try:
+            while not isinstance(received := receive(), GaveUp):
+                publish(received)
+            error = CollectorError(received.sentence, received.exit_code)
+        except (EOFError, OSError):
+            code = self._process.wait()
+            error = CollectorError(
+                f"the collector process ended unexpectedly with code {code}; start the exporter again"
+            )
+        if not self._stopping:
+            ended(error)
 
 
 def run_serve(settings: Settings) -> int:

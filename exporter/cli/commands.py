@@ -1,18 +1,100 @@
-"""The commands but for those about FOCUS files."""
+"""Commands and shared options, from a command line to an exit code.
+
+What commands share: the program's name, the settings as flags, values that are read from text.
+
+The commands but for those about FOCUS files.
+
+From a command line to an exit code; whatever goes wrong on the way is one sentence.
+"""
 
 import http.client
-from datetime import datetime
+import logging
+import sys
+import traceback
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from exporter import __version__
-from exporter.cli.options import PROGRAM, SettingsCommand, fail, instant, listen_address, log_to_stderr, settings_from
 from exporter.errors import FalExporterError
 
 if TYPE_CHECKING:
-    from exporter.settings import Listen
+    from pydantic import SecretStr
+
+    from exporter.settings import Listen, Settings
+
+PROGRAM = "fal-exporter"
+
+
+class SettingsCommand(click.Command):
+    """A command with a flag for every setting, made from the model when the command is used."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the flags of the settings and the command's own parameters."""
+        from exporter.settings.table import flags
+
+        options: list[click.Parameter] = [
+            click.Option(
+                [f"{flag.name}/--no-{flag.name[2:]}" if flag.placeholder is None else flag.name, flag.field],
+                default=None,
+                metavar=flag.placeholder,
+                help=flag.description,
+            )
+            for flag in flags()
+        ]
+        return [*options, *super().get_params(ctx)]
+
+
+def listen_address(context: click.Context, parameter: click.Parameter, text: str) -> "Listen":
+    """Read an address to listen on."""
+    from exporter.settings import parse_listen
+
+    try:
+        return parse_listen(text)
+    except ValueError as error:
+        raise click.BadParameter(f'"{text}" {error}.', context, parameter) from None
+
+
+def instant(context: click.Context, parameter: click.Parameter, text: str | None) -> datetime | None:
+    """Read an instant; without an offset it is of UTC."""
+    if text is None:
+        return None
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(
+            f'"{text}" is not a date or a time; write it like 2026-11-01 or 2026-11-01T06:00Z.', context, parameter
+        ) from None
+    return read if read.tzinfo else read.replace(tzinfo=UTC)
+
+
+def fail(message: str, code: int) -> int:
+    """Tell a problem on stderr, a line each, and return the exit code."""
+    from exporter.logs import redact
+
+    for line in redact(message).splitlines():
+        click.echo(f"{PROGRAM}: {line}", err=True)
+    return code
+
+
+def settings_from(given: dict[str, object]) -> "Settings":
+    """Return the settings of a command that takes their flags, and log as they say."""
+    from exporter.settings import load_settings
+
+    settings = load_settings({field: value for field, value in given.items() if value is not None})
+    log_to_stderr(settings.log_format, settings.log_level, [account.key() for account in settings.accounts])
+    return settings
+
+
+def log_to_stderr(log_format: str, level: str, secrets: "Sequence[SecretStr]" = ()) -> None:
+    """Send the logs of this process to stderr."""
+    from exporter.logs import configure_logging
+
+    configure_logging(log_format=log_format, level=level, stream=sys.stderr, secrets=secrets)
+
 
 _LONGEST_HEALTH_CHECK = 3.0
 """Seconds to wait for an answer."""
@@ -97,7 +179,7 @@ def backfill(
         raise click.BadParameter("is not before --end.", param_hint="'--start'")
     settings = settings_from(given)
     from exporter import app
-    from exporter.settings.quantities import parse_duration
+    from exporter.settings.fields import parse_duration
 
     return app.run_backfill(
         settings,
@@ -196,3 +278,48 @@ def healthcheck() -> int:
     finally:
         connection.close()
     return 0 if status == http.HTTPStatus.OK else fail(f"{address} answers {status}", 1)
+
+
+_INTERRUPTED = 130
+"""Exit code of a program that was stopped by Ctrl-C, by the shells' convention."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out a command line and return its exit code; whatever goes wrong is told in plain sentences on stderr."""
+    try:
+        code: object = commands.main(arguments, prog_name=PROGRAM, standalone_mode=False)
+    except click.UsageError as error:
+        return _misused(error)
+    except click.ClickException as error:
+        return fail(error.format_message(), error.exit_code)
+    except FalExporterError as error:
+        return fail(str(error), error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        return _INTERRUPTED
+    except Exception as error:  # noqa: BLE001  the last resort: a user is never shown a traceback unasked
+        return _unexpected(error)
+    return code if isinstance(code, int) else 0
+
+
+def _misused(error: click.UsageError) -> int:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
+    from exporter.logs import redact_loosely
+
+    path = error.ctx.command_path if error.ctx else PROGRAM
+    return fail(f"{redact_loosely(error.format_message())} ({path} --help tells more)", error.exit_code)
+
+
+def _unexpected(error: Exception) -> int:
+    from exporter.logs import redact
+
+    if logging.getLogger().isEnabledFor(logging.DEBUG):
+        click.echo(redact("".join(traceback.format_exception(error))), err=True, nl=False)
+        hint = "the traceback above says where"
+    else:
+        hint = "run it again with --log-level debug to see where"
+    text = " ".join(str(error).split())
+    return fail(
+        f"an unexpected error, {type(error).__name__}{f' ({text})' if text else ''}, ended the command; {hint}", 1
+    )

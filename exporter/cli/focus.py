@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from exporter.cli.options import SettingsCommand, instant, settings_from
+from exporter.cli.commands import SettingsCommand, instant, settings_from
 
 
 @click.group()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from exporter.cli.options import log_to_stderr
+from exporter.cli.commands import log_to_stderr
 from exporter.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ _TOKEN = "FAL_MCP_TOKEN"  # noqa: S105  a variable's name
 
 
 def _ledger(_: click.Context, __: click.Parameter, text: str) -> str:
-    from exporter.settings.addresses import check_ledger_url
+    from exporter.settings.fields import check_ledger_url
 
     try:
         return check_ledger_url(text)

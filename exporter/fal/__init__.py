@@ -1,20 +1,17 @@
 """The only room that knows fal: its calls, its words, its ways to fail."""
 
-from exporter.fal.balance import read_balance
+from exporter.fal.account import Invoices, read_balance, read_invoices
+from exporter.fal.aggregation import Reading, UsageSource
+from exporter.fal.answers import LOCK_REASONS
 from exporter.fal.client import PLATFORM_URL, REPORTING_URL, Client
+from exporter.fal.endpoints import Limits, Observer, Silent
 from exporter.fal.errors import REASONS, BadRequestError, CallError, FeatureError, NotFoundError, ScopeError
-from exporter.fal.focus import Progress, download, fetch
-from exporter.fal.focus_bill import CORRECTION, FocusBills
-from exporter.fal.focus_request import FocusRequest, FocusRequestError
-from exporter.fal.invoices import Invoices, read_invoices
-from exporter.fal.limits import Limits
-from exporter.fal.locks import LOCK_REASONS
-from exporter.fal.observer import Observer, Silent
-from exporter.fal.pricing import read_list_prices
-from exporter.fal.probe import Probe, automatic_sources, probe
-from exporter.fal.reading import Reading, UsageSource
-from exporter.fal.rejections import OUTSIDE_WINDOW, REJECTIONS
-from exporter.fal.sources import SOURCES, TELL_LIST_PRICES, usage_source
+from exporter.fal.focus.bill import CORRECTION, FocusBills
+from exporter.fal.focus.report import Progress, download, fetch
+from exporter.fal.focus.request import FocusRequest, FocusRequestError
+from exporter.fal.prices import read_list_prices
+from exporter.fal.rows import OUTSIDE_WINDOW, REJECTIONS
+from exporter.fal.sources import SOURCES, TELL_LIST_PRICES, Probe, automatic_sources, probe, usage_source
 
 __all__ = [
     "CORRECTION",

@@ -1,21 +1,36 @@
-"""What an answer of fal's says: its body, and the error it stands for.
+"""Answers of fal: exact JSON, the error an answer stands for, and what it says of a lock.
+
+JSON without loss: every number keeps the digits of its text.
+
+A JSON fraction becomes a `Decimal` straight from its text, and an integer an `int`; no float is ever made. `NaN` and
+`Infinity`, which Python's parser takes by default, are no JSON and refused.
+
+Whether an account is locked, as told by fal's refusals.
+
+At a balance of zero fal answers every call with 403 `User is locked. Reason: ...`. Users report calls that stay locked
+after a top-up while others work again, so the state is kept per call: the account counts as locked until every call
+that was refused for a lock has succeeded once more. Any other failure leaves the state as it is.
+
+What an answer of fal's says: its body, and the error it stands for.
 
 Two hosts, two shapes of error: `{"error": {"type", "message", "request_id"}}` on the platform, `{"detail": ...}` on
 the older one; proxies in between answer with anything. Whatever text fal sends is cut to a line and cleaned of the
 key before it goes into an error.
 """
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
 import httpx
 
 from exporter.charges import Clock
-from exporter.fal.decoding import decoded
+from exporter.fal.endpoints import Observer
 from exporter.fal.errors import (
     BadRequestError,
     FeatureError,
@@ -28,7 +43,126 @@ from exporter.fal.errors import (
     ScopeError,
     ServerError,
 )
-from exporter.fal.locks import lock_reason
+
+
+class BrokenOffError(ValueError):
+    """The text ends before its JSON does."""
+
+
+def decoded(body: bytes) -> object:
+    """Parse a JSON text.
+
+    Raises:
+        BrokenOffError: the text ends before its JSON does.
+        ValueError: the text is no JSON, or not UTF-8, or nested too deeply.
+    """
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if error.reason == "unexpected end of data":
+            raise BrokenOffError(f"it breaks off after {len(body)} bytes") from None
+        raise ValueError(f"it is not UTF-8 at byte {error.start}") from None
+    try:
+        return _parsed(text)
+    except json.JSONDecodeError as error:
+        if _broken_off(text, error):
+            raise BrokenOffError(f"it breaks off after {len(body)} bytes") from None
+        raise ValueError(f"{error.msg} at character {error.pos}") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _parsed(text: str) -> object:
+    try:
+        return _EXACT.decode(text)
+    except (json.JSONDecodeError, _ConstantError):
+        raise
+    except (InvalidOperation, ValueError):
+        return _EXACT_OR_INFINITE.decode(text)
+
+
+def _broken_off(text: str, error: json.JSONDecodeError) -> bool:
+    """Tell a text that was cut from one that is no JSON: the cut one begins well and has nothing wrong but its end."""
+    body = text.strip()
+    if not body.startswith(("{", "[")) or error.msg == "Extra data":
+        return False
+    return error.msg.startswith("Unterminated string") or error.pos >= len(text.rstrip()) or body[-1] not in "}]"
+
+
+class _ConstantError(ValueError):
+    """The text holds `NaN` or `Infinity`."""
+
+
+def _refused(word: str) -> object:
+    raise _ConstantError(f"it holds {word}")
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return Decimal("Infinity")
+
+
+def _integer(text: str) -> int | Decimal:
+    try:
+        return int(text)
+    except ValueError:
+        return Decimal("Infinity")
+
+
+_EXACT = json.JSONDecoder(parse_float=Decimal, parse_constant=_refused)
+# Numbers beyond what Decimal and int take at all (exponents of 19 digits, integers of 4,300) come as infinite, so that
+# one absurd row is rejected as a row; looking for them costs a Python call a number, hence only at the second try.
+_EXACT_OR_INFINITE = json.JSONDecoder(parse_float=_decimal, parse_int=_integer, parse_constant=_refused)
+
+LOCK_REASONS = ("exhausted_balance", "admin_lock", "top_up", "other")
+"""Why an account can be locked: a closed set, fit for a label."""
+
+_LOCKED = re.compile(r"\bis locked\b\.?(?:\s*Reason:\s*(?P<reason>[^.]*))?", re.IGNORECASE)
+
+
+def lock_reason(message: str) -> str | None:
+    """Tell from fal's message why the account is locked, or None if it does not speak of a lock."""
+    locked = _LOCKED.search(message)
+    if locked is None:
+        return None
+    word = re.sub(r"[\s_-]+", "_", (locked["reason"] or "").strip()).lower()
+    return word if word in LOCK_REASONS else "other"
+
+
+class Locks:
+    """The calls of one account that were refused for a lock, and why."""
+
+    def __init__(self, account: str, observer: Observer) -> None:
+        self._account = account
+        self._observer = observer
+        self._calls: dict[str, str] = {}
+
+    @property
+    def reasons(self) -> frozenset[str]:
+        """The reasons the account is locked for; empty when it is not locked."""
+        return frozenset(self._calls.values())
+
+    def refused(self, call: str, reason: str) -> None:
+        """Remember that a call was refused for a lock."""
+        self._change(self._calls | {call: reason})
+
+    def succeeded(self, call: str) -> None:
+        """Remember that a call works."""
+        if call in self._calls:
+            self._change({other: reason for other, reason in self._calls.items() if other != call})
+
+    def _change(self, calls: dict[str, str]) -> None:
+        told = self.reasons
+        self._calls = calls
+        now = self.reasons
+        if told - now:
+            self._observer.unlocked(self._account)
+            told = frozenset()
+        for reason in sorted(now - told):
+            self._observer.locked(self._account, reason)
+
 
 _LONGEST_MESSAGE = 300
 _LONGEST_LOOK = 4096

@@ -15,13 +15,11 @@ from pydantic import SecretStr
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from exporter.charges import Clock, utc_now
-from exporter.fal.calls import Call, Parameters
+from exporter.fal.answers import Locks
+from exporter.fal.endpoints import Call, Deadline, Limits, Observer, Parameters
 from exporter.fal.errors import CallError, DeadlineError, LockedError, ShapeError
-from exporter.fal.exchange import Exchange
-from exporter.fal.limits import Deadline, Limits
-from exporter.fal.locks import Locks
-from exporter.fal.observer import Observer
-from exporter.fal.rejections import Rejections
+from exporter.fal.rows import Rejections
+from exporter.fal.transport import Exchange
 
 PLATFORM_URL = "https://api.fal.ai/v1"
 REPORTING_URL = "https://rest.alpha.fal.ai"
@@ -38,7 +36,7 @@ class Client:
         locks: whether fal says that the account is locked.
         rejections: counts and shows the rows that are not understood.
         now: the wall clock.
-        balance_call: the call that gave the credit balance last; kept here for `exporter.fal.balance`.
+        balance_call: the call that gave the credit balance last; kept here for `exporter.fal.account`.
     """
 
     def __init__(

@@ -147,7 +147,7 @@ class LockedError(RefusalError):
     """The account is locked (403).
 
     Attributes:
-        lock: why, as one of `exporter.fal.locks.LOCK_REASONS`.
+        lock: why, as one of `exporter.fal.answers.LOCK_REASONS`.
     """
 
     reason = "locked"

@@ -1,24 +1,102 @@
-"""The usage calls of the platform: one way of asking, one way of reading rows, three interfaces.
+"""Usage calls of the platform: `/models/usage`, `/serverless/usage` and `/organization/usage`, page by page.
+
+Following an answer through all its pages.
+
+A sequence that hands out the same cursor again, repeats a page, promises more without saying where, or passes the
+limit is an error: taking half of it would lose charges, taking it twice would double them.
+
+The usage calls of the platform: one way of asking, one way of reading rows, three interfaces.
 
 What differs between `/models/usage`, `/serverless/usage` and `/organization/usage` is an `Interface`: the call, the
 fields that decide a row's dimensions, and what they mean.
+
+`/models/usage`: spend on model endpoints.
+
+`/serverless/usage`: machine time of the account's own apps.
+
+Fal bills several GPUs as their count times the duration: a GPU machine's quantity is GPU-seconds already.
+
+`/organization/usage`: the spend of all teams, for the root team of an enterprise.
+
+It contains what `models` and `serverless` report. What a row is for stands in `endpoint_id` whatever the product: an
+endpoint, an app, or a machine's line such as `type: gpu_8x_h100_sxm5 (my-app, prod)`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
 
-from exporter.charges import SURGE, Amounts, Dimensions, UnitPrice, Window
-from exporter.fal.calls import Call, Parameters
+from exporter.charges import SURGE, Amounts, Dimensions, UnitPrice, Window, gpu_machine
+from exporter.fal.aggregation import Reading, Tally
 from exporter.fal.client import Client
-from exporter.fal.fields import Row, amount, in_dollars, optional_text, row_of, text
-from exporter.fal.machines import NO_GPU_TIME, GpuTime
-from exporter.fal.paging import pages
+from exporter.fal.endpoints import Call, Deadline, Host, Parameters
+from exporter.fal.errors import PagingError
 from exporter.fal.prices import Offer, offer, unit_prices
-from exporter.fal.reading import Reading
-from exporter.fal.rejections import RejectedError, Rejection
-from exporter.fal.tally import Tally
+from exporter.fal.rows import (
+    NO_GPU_TIME,
+    GpuTime,
+    RejectedError,
+    Rejection,
+    Row,
+    amount,
+    billing_line,
+    gpu_time,
+    gpu_time_of_unit,
+    in_dollars,
+    optional_text,
+    row_of,
+    text,
+)
+
+Page = list[object]
+"""The `time_series` of one page."""
+
+
+async def pages(client: Client, call: Call, parameters: Parameters, deadline: Deadline) -> AsyncIterator[Page]:
+    """Yield the `time_series` of every page, to the end.
+
+    Raises:
+        PagingError: the sequence repeats itself or does not end.
+        ShapeError: a page is not one.
+        CallError: a page could not be had.
+    """
+    seen: set[str] = set()
+    before: Page = []
+    query = {**parameters, "limit": str(client.limits.page_rows)}
+    for _ in range(client.limits.pages):
+        answer = await client.get(call, query, deadline)
+        page, cursor = _page(client, call, answer)
+        if page and page == before:
+            raise client.failure(PagingError, call, "fal sent the same page twice")
+        yield page
+        if cursor is None:
+            return
+        if cursor in seen:
+            raise client.failure(PagingError, call, "fal's pages lead in a circle")
+        seen.add(cursor)
+        before = page
+        query["cursor"] = cursor
+    raise client.failure(PagingError, call, f"fal's answer has more than {client.limits.pages} pages")
+
+
+def _page(client: Client, call: Call, answer: object) -> tuple[Page, str | None]:
+    """Return a page and the cursor of the next, or None after the last."""
+    if not isinstance(answer, dict):
+        raise client.misshapen(call, "is no object")
+    page = answer.get("time_series")
+    # An answer without the list must not pass for an empty one: it would take back every charge of the window.
+    if not isinstance(page, list):
+        raise client.misshapen(call, "`time_series` is no list")
+    more = answer.get("has_more")
+    if not isinstance(more, bool):
+        raise client.misshapen(call, "`has_more` is neither true nor false")
+    if not more:
+        return page, None
+    cursor = answer.get("next_cursor")
+    if not isinstance(cursor, str) or not cursor:
+        raise client.misshapen(call, "`has_more` is true but `next_cursor` is no text")
+    return page, cursor
 
 
 @dataclass(slots=True)
@@ -196,3 +274,90 @@ def api_key(row: Row) -> str:
                 return value
     value = row.get("auth_method")
     return value if isinstance(value, str) else ""
+
+
+def describe_model(account: str, names: Sequence[str]) -> Item:
+    """Tell what rows of an endpoint and unit are for; a unit that names a GPU gives GPU time."""
+    model, unit = names
+    gpu = gpu_time_of_unit(unit)
+    return Item(Dimensions(account, product="model_apis", model=model, gpu_class=gpu.gpu_class, unit=unit), gpu)
+
+
+MODELS = Interface(
+    source="models",
+    call=Call(Host.PLATFORM, "/models/usage"),
+    names=("endpoint_id", "unit"),
+    nullable=frozenset(),
+    describe=describe_model,
+    tells_key=True,
+)
+
+
+def models(client: Client) -> PlatformUsage:
+    """Return the source of an account's spend on model endpoints."""
+    return PlatformUsage(MODELS, client)
+
+
+def describe_machine(account: str, names: Sequence[str]) -> Item:
+    """Tell what rows of an app, environment, machine and unit are for."""
+    app, environment, machine, unit = names
+    gpu = gpu_time(gpu_machine(machine), unit, each=False)
+    dimensions = Dimensions(
+        account, product="serverless", app=app, environment=environment, gpu_class=gpu.gpu_class, unit=unit
+    )
+    return Item(dimensions, gpu)
+
+
+SERVERLESS = Interface(
+    source="serverless",
+    call=Call(Host.PLATFORM, "/serverless/usage"),
+    names=("app", "environment", "machine_type", "unit"),
+    nullable=frozenset({"app", "environment"}),
+    describe=describe_machine,
+    tells_key=False,
+    tells_surge=True,
+)
+
+
+def serverless(client: Client) -> PlatformUsage:
+    """Return the source of an account's machine time."""
+    return PlatformUsage(SERVERLESS, client)
+
+
+_MODEL_APIS = "model_apis"
+_SERVERLESS = "serverless"
+
+
+def describe_team_row(account: str, names: Sequence[str]) -> Item:
+    """Tell what rows of a team, product, endpoint and unit are for.
+
+    A compute machine's quantity is its own time, so that eight GPUs make eight GPU-seconds of a second; a serverless
+    quantity counts every GPU already.
+    """
+    team, product, endpoint, unit = names
+    common = Dimensions(account, team=team, product=product, unit=unit)
+    line = None if product == _MODEL_APIS else billing_line(endpoint)
+    if line is not None:
+        gpu = gpu_time(line.machine, unit, each=product != _SERVERLESS)
+        return Item(common._replace(app=line.app, environment=line.environment, gpu_class=gpu.gpu_class), gpu)
+    if product == _SERVERLESS:
+        return Item(common._replace(app=endpoint))
+    gpu = gpu_time_of_unit(unit)
+    return Item(common._replace(model=endpoint, gpu_class=gpu.gpu_class), gpu)
+
+
+ORGANIZATION = Interface(
+    source="organization",
+    call=Call(Host.PLATFORM, "/organization/usage"),
+    names=("username", "product", "endpoint_id", "unit"),
+    nullable=frozenset(),
+    describe=describe_team_row,
+    tells_key=True,
+    # Its rows tell no discount: teams with different discounts would make one price jump to and fro.
+    tells_list_price=False,
+)
+
+
+def organization(client: Client) -> PlatformUsage:
+    """Return the source of the spend of all teams."""
+    return PlatformUsage(ORGANIZATION, client)

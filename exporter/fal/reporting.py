@@ -13,14 +13,11 @@ from datetime import datetime
 import structlog
 
 from exporter.charges import HOUR, Amounts, Dimensions, Window, gpu_machine
-from exporter.fal.calls import Call, Host, Parameters
+from exporter.fal.aggregation import Reading, Tally
 from exporter.fal.client import Client
+from exporter.fal.endpoints import Call, Deadline, Host, Parameters
 from exporter.fal.errors import BadRequestError
-from exporter.fal.fields import Row, amount, in_dollars, instant, optional_text, row_of
-from exporter.fal.limits import Deadline
-from exporter.fal.reading import Reading
-from exporter.fal.rejections import RejectedError, Rejection
-from exporter.fal.tally import Tally
+from exporter.fal.rows import RejectedError, Rejection, Row, amount, in_dollars, instant, optional_text, row_of
 
 CALL = Call(Host.REPORTING, "/billing/usage")
 ALL_DIMENSIONS = "model,app,gpu_class"

@@ -10,13 +10,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from exporter.focus.columns import COLUMNS, Column, columns_of, is_custom
-from exporter.focus.dialect import Record, Records, unquoted
-from exporter.focus.errors import TruncatedFileError
-from exporter.focus.field_rules import FIELD_RULES, Verdict, judge
-from exporter.focus.findings import Findings, Level, Rule
-from exporter.focus.header import Header, nothing_at_all, parse_header
-from exporter.focus.row import Instants, Numbers, Row
-from exporter.focus.row_rules import ROW_RULES
+from exporter.focus.csv_parser import Record, Records, unquoted
+from exporter.focus.findings import Findings, Level, Rule, TruncatedFileError
+from exporter.focus.row_schema import Header, nothing_at_all, parse_header
+from exporter.focus.rules import FIELD_RULES, ROW_RULES, Instants, Numbers, Row, Verdict, judge
 from exporter.focus.values import EXACTLY
 
 DUPLICATE_REACH = 500_000

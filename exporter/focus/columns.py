@@ -1,15 +1,163 @@
-"""The columns of the Cost and Usage data set, FOCUS 1.0 to 1.4, and how the other data sets are recognised.
+"""Columns, categories, currencies and units of the Cost and Usage data set, FOCUS 1.0 to 1.4.
+
+The closed list of service categories and their subcategories; every subcategory has one parent.
+
+The currencies of ISO 4217.
+
+Units: how FOCUS writes them, and what fal's own words are in that form.
+
+The format is a recommendation of the specification ("Unit Format"): `<plural>`, `<singular>-<plural time>`,
+`<plural>/<singular time>`, `<number> <plural>`, `<plural>/<number> <plural time>`.
+
+The columns of the Cost and Usage data set, FOCUS 1.0 to 1.4, and how the other data sets are recognised.
 
 Source: the FOCUS specification's column definitions (levels of 1.2 from its requirements model, those of 1.4 from its
 data model). A column's id is its name in the header.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 
-from exporter.focus.categories import SUBCATEGORIES
+SUBCATEGORIES: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        category: frozenset((*names, f"Other ({category})"))
+        for category, names in (
+            (
+                "AI and Machine Learning",
+                ("AI Platforms", "Bots", "Generative AI", "Machine Learning", "Natural Language Processing"),
+            ),
+            (
+                "Analytics",
+                ("Analytics Platforms", "Business Intelligence", "Data Processing", "Search", "Streaming Analytics"),
+            ),
+            ("Business Applications", ("Productivity and Collaboration",)),
+            (
+                "Compute",
+                ("Containers", "End User Computing", "Quantum Compute", "Serverless Compute", "Virtual Machines"),
+            ),
+            (
+                "Databases",
+                (
+                    *("Caching", "Data Warehouses", "Ledger Databases", "NoSQL Databases"),
+                    *("Relational Databases", "Time Series Databases"),
+                ),
+            ),
+            (
+                "Developer Tools",
+                (
+                    *("Continuous Integration and Deployment", "Developer Platforms", "Development Environments"),
+                    *("Quality Assurance", "Source Code Management"),
+                ),
+            ),
+            ("Multicloud", ("Multicloud Integration",)),
+            ("Identity", ("Identity and Access Management",)),
+            ("Integration", ("API Management", "Messaging", "Workflow Orchestration")),
+            ("Internet of Things", ("IoT Analytics", "IoT Platforms")),
+            (
+                "Management and Governance",
+                (
+                    *("Architecture", "Compliance", "Cost Management", "Data Governance", "Disaster Recovery"),
+                    *("Endpoint Management", "Observability", "Support"),
+                ),
+            ),
+            ("Media", ("Content Creation", "Gaming", "Media Streaming", "Mixed Reality")),
+            ("Migration", ("Data Migration", "Resource Migration")),
+            ("Mobile", ()),
+            (
+                "Networking",
+                (
+                    *("Application Networking", "Content Delivery", "Network Connectivity", "Network Infrastructure"),
+                    *("Network Routing", "Network Security"),
+                ),
+            ),
+            ("Security", ("Secret Management", "Security Posture Management", "Threat Detection and Response")),
+            (
+                "Storage",
+                ("Backup Storage", "Block Storage", "File Storage", "Object Storage", "Storage Platforms"),
+            ),
+            ("Web", ("Application Platforms",)),
+            ("Other", ()),
+        )
+    }
+)
+"""For each service category its subcategories."""
+
+CURRENCIES = frozenset(
+    (  # noqa: SIM905  a literal list would be 180 lines
+        "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BOV BRL BSD BTN BWP BYN BZD CAD "
+        "CDF CHE CHF CHW CLF CLP CNY COP COU CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP "
+        "GMD GNF GTQ GYD HKD HNL HTG HUF IDR ILS INR IQD IRR ISK JMD JOD JPY KES KGS KHR KMF KPW KRW KWD KYD KZT LAK "
+        "LBP LKR LRD LSL LYD MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MXV MYR MZN NAD NGN NIO NOK NPR NZD OMR "
+        "PAB PEN PGK PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL "
+        "THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX USD USN UYI UYU UYW UZS VED VES VND VUV WST XAF XCD XCG XDR XOF "
+        "XPF XSU XUA YER ZAR ZMW ZWG"
+    ).split()
+)
+"""The codes of national currencies and of units of account in use."""
+
+_OF_FAL: Mapping[str, str] = MappingProxyType(
+    {
+        "image": "Images",
+        "video": "Videos",
+        "second": "Seconds",
+        "minute": "Minutes",
+        "hour": "Hours",
+        "megapixel": "Megapixels",
+        "character": "Characters",
+        "1k_characters": "1000 Characters",
+        "1m_characters": "1000000 Characters",
+        "token": "Tokens",
+        "1k_tokens": "1000 Tokens",
+        "1m_tokens": "1000000 Tokens",
+        "request": "Requests",
+        "compute_second": "Compute-Seconds",
+        "gpu_second": "GPU-Seconds",
+        "unit": "Units",
+    }
+)
+
+_THOUSANDS = re.compile(r"(?P<count>\d+)(?P<scale>[km]?)[ _-]+(?P<noun>.+)", re.IGNORECASE)
+_SCALES = MappingProxyType({"": "", "k": "000", "m": "000000"})
+
+_TIMES = ("Year", "Month", "Day", "Hour", "Minute", "Second", "Millisecond", "Microsecond")
+_SIZES = frozenset(f"{prefix}{base}" for prefix in ("", *"KMGTPE", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei") for base in "bB")
+_ABBREVIATIONS = frozenset({"IOPS", "MAUs", "vCPUs"})
+_TIME = rf"(?:{'|'.join(_TIMES)})"
+_SIZE = rf"(?:{'|'.join(sorted(_SIZES, key=len, reverse=True))})"
+_NOUN = r"[A-Z][A-Za-z0-9]*(?: [A-Z][A-Za-z0-9]*)*"
+_PLURAL = rf"(?:{_SIZE}|{'|'.join(sorted(_ABBREVIATIONS))}|{_NOUN})"
+_UNIT = re.compile(
+    rf"(?:[1-9]\d* )?{_PLURAL}|(?:{_SIZE}|{_NOUN})-{_TIME}s|{_PLURAL}/{_TIME}|{_PLURAL}/[1-9]\d* {_TIME}s"
+)
+_SINGULAR = re.compile(rf"(?:[1-9]\d* )?(?:{_TIME}|Count|Unit|Request|Token|Connection|Certificate|Domain|Core)")
+
+
+def focus_unit(fal_unit: str) -> str:
+    """Return fal's unit in the FOCUS format; one that is not known is capitalised and put in the plural.
+
+    What cannot be made a unit of the format becomes `Units`.
+    """
+    known = _OF_FAL.get(fal_unit.lower())
+    if known is not None:
+        return known
+    several = _THOUSANDS.fullmatch(fal_unit.strip())
+    count, noun = "", fal_unit
+    if several:
+        count = f"{int(several['count'])}{_SCALES[several['scale'].lower()]} "
+        noun = several["noun"]
+    words = [word[:1].upper() + word[1:] for word in re.findall(r"[A-Za-z0-9]+", noun)]
+    plural = " ".join(words)
+    unit = count + (plural if plural.endswith("s") else f"{plural}s")
+    return unit if is_unit(unit) else "Units"
+
+
+def is_unit(text: str) -> bool:
+    """Tell whether a text is a unit in the FOCUS format: its words capitalised, listed nouns in the plural."""
+    return _UNIT.fullmatch(text) is not None and _SINGULAR.fullmatch(text) is None
+
 
 VERSIONS = ("1.0", "1.1", "1.2", "1.3", "1.4")
 """The versions of FOCUS that are known here, oldest first."""

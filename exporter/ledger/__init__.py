@@ -7,11 +7,11 @@ samples. Beside the exporter that writes it, `reader` answers sums over any wind
 the charges (`span_totals`, `usage_sums`).
 """
 
+from exporter.ledger.counters import Rules
 from exporter.ledger.reader import LedgerReader
-from exporter.ledger.reconciliations import Reconciliation
+from exporter.ledger.reconciliation import Reconciliation
 from exporter.ledger.restatement import Restatement
-from exporter.ledger.rules import Rules
 from exporter.ledger.store import Ledger
-from exporter.ledger.view import LedgerView, ScopeState
+from exporter.ledger.totals import LedgerView, ScopeState
 
 __all__ = ["Ledger", "LedgerReader", "LedgerView", "Reconciliation", "Restatement", "Rules", "ScopeState"]

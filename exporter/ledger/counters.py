@@ -1,4 +1,10 @@
-"""What a counter may show: it never falls, and it is born at zero.
+"""Counters: label sets, their cap, and values that never fall and are created at zero.
+
+What a user decides about the ledger's figures.
+
+Which label sets are published: the projection of dimensions on labels, and the cap on their number.
+
+What a counter may show: it never falls, and it is born at zero.
 
 A counter's `grown` is the truth: what the ledger has learnt since it began to count. What is published follows by two
 rules. Monotone: if fal takes money back, the counter waits until the truth has caught up. Birth: Prometheus's
@@ -7,10 +13,97 @@ passed and a scrape has seen the zero.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
-from exporter.charges import Amounts
+from exporter.charges import Amounts, Dimensions
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How the ledger is to publish.
+
+    Attributes:
+        labels: the labels of charge-derived families.
+        max_series: how many label sets are admitted before new ones are folded.
+        birth_hold: how long a new counter is held at zero, at the least.
+        settle_delay: after this time an hour counts as settled.
+        zone: whose days and months "today" and "month" are.
+    """
+
+    labels: tuple[str, ...] = ("account", "team", "product", "model", "app", "gpu_class")
+    max_series: int = 10_000
+    birth_hold: timedelta = timedelta(minutes=2)
+    settle_delay: timedelta = timedelta(hours=48)
+    zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
+
+
+OTHER = "__other__"
+"""The label value into which everything beyond the cap is folded."""
+
+LabelValues = tuple[str, ...]
+
+_FOLDED_FIRST = frozenset({"model", "app"})
+_FOLDED_NEXT = _FOLDED_FIRST | {"api_key", "environment", "team"}
+_NEVER_FOLDED = frozenset({"account", "product"})
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The names of the labels that charge-derived families carry, in order; `account` is one of them."""
+
+    names: LabelValues
+
+    def of(self, dimensions: Dimensions) -> LabelValues:
+        """Return the label values of a charge."""
+        return tuple(getattr(dimensions, name) for name in self.names)
+
+    def account_of(self, values: LabelValues) -> str:
+        """Return the account that a label set belongs to."""
+        return values[self.names.index("account")]
+
+    def fold(self, values: LabelValues, names: frozenset[str]) -> LabelValues:
+        """Replace the values of some labels by `__other__`; what is empty stays empty."""
+        return tuple(
+            OTHER if value and name in names else value for name, value in zip(self.names, values, strict=True)
+        )
+
+
+class Admission:
+    """Decides under which label set a new series is published.
+
+    Up to `limit` label sets are admitted as they are. Beyond it model and app are folded; the folded sets have a tenth
+    of the limit to themselves, and when that is used up too, the other labels are folded as well, so that the number of
+    label sets is bounded whatever fal sends. A set once admitted stays.
+    """
+
+    def __init__(self, labels: Labels, limit: int, admitted: Iterable[LabelValues]) -> None:
+        self._labels = labels
+        self._limit = limit
+        self._reserve = max(16, limit // 10)
+        self._admitted = set(admitted)
+
+    def place(self, values: LabelValues) -> LabelValues:
+        """Return the label set to publish under: the values themselves, or a folded form of them."""
+        if values in self._admitted:
+            return values
+        if len(self._admitted) < self._limit:
+            self._admitted.add(values)
+            return values
+        everything = frozenset(self._labels.names) - _NEVER_FOLDED
+        for names, bound in ((_FOLDED_FIRST, self._reserve), (_FOLDED_NEXT, 2 * self._reserve)):
+            folded = self._labels.fold(values, names)
+            if folded in self._admitted:
+                return folded
+            if len(self._admitted) < self._limit + bound:
+                self._admitted.add(folded)
+                return folded
+        folded = self._labels.fold(values, everything)
+        self._admitted.add(folded)
+        return folded
+
 
 COUNTED = ("cost", "discount", "gpu_seconds", "quantity")
 """The measures that are published as counters; a quantity is counted per unit."""

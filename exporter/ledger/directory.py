@@ -1,20 +1,74 @@
-"""Which series there are, their numbers, and the label sets they are published under."""
+"""Directory of series and sources: their numbers, label sets, and how far a source is known.
+
+How far a source is known: the rules for the stamps, pure.
+
+Which series there are, their numbers, and the label sets they are published under.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from operator import itemgetter
 
 from sqlalchemy import Connection
 
-from exporter.charges import NOTHING, Charge, Dimensions, Window
-from exporter.ledger import series_rows
-from exporter.ledger.books import Place
-from exporter.ledger.counters import COUNTED, Counter, CounterKey
-from exporter.ledger.label_sets import Admission, Labels, LabelValues
+from exporter.charges import NOTHING, Charge, Dimensions, Window, hour_of
+from exporter.ledger import rows as ledger_rows
+from exporter.ledger.counters import COUNTED, Admission, Counter, CounterKey, Labels, LabelValues
+from exporter.ledger.restatement import CellRow, summed
+from exporter.ledger.rows import Scope
 from exporter.ledger.schema import hour_number
-from exporter.ledger.series_rows import Scope
-from exporter.ledger.sums import CellRow, summed
+from exporter.ledger.totals import Place, ScopeState
+
+
+def reached(scope: Scope, window: Window, at: datetime) -> Scope:
+    """Return the scope after a successful poll of a window that began at an instant, whatever the poll found.
+
+    The hours that are covered are always one span, from `history_from` to `data_through`; a window that does not touch
+    it (there is a gap that some other poll has to fill) does not move its ends.
+    """
+    end = min(window.end, hour_of(at))
+    if scope.history_from is None or scope.data_through is None:
+        history_from, data_through = window.start, max(end, window.start)
+    elif window.start <= scope.data_through and end >= scope.history_from:
+        history_from, data_through = min(scope.history_from, window.start), max(scope.data_through, end)
+    else:
+        history_from, data_through = scope.history_from, scope.data_through
+    return replace(
+        scope,
+        data_through=data_through,
+        history_from=history_from,
+        last_success_at=at if scope.last_success_at is None else max(at, scope.last_success_at),
+    )
+
+
+def settled(scope: Scope, window: Window, at: datetime, settle_delay: timedelta) -> Scope:
+    """Return the scope after the same poll, with what has now settled.
+
+    An hour is settled when a poll that began a settle delay after the hour's end has covered what followed it.
+    """
+    if scope.history_from is None or scope.data_through is None:
+        return scope
+    edge = min(hour_of(at - settle_delay), scope.data_through)
+    if not window.start <= edge <= window.end or edge < scope.history_from:
+        return scope
+    return replace(scope, settled_through=edge if scope.settled_through is None else max(scope.settled_through, edge))
+
+
+def state_of(scope: Scope) -> ScopeState:
+    """Return what a scope shows of itself."""
+    return ScopeState(
+        account=scope.account,
+        source=scope.source,
+        born_at=scope.born_at,
+        data_through=scope.data_through,
+        settled_through=scope.settled_through,
+        history_from=scope.history_from,
+        last_success_at=scope.last_success_at,
+        restated_up=scope.restated_up,
+        restated_down=scope.restated_down,
+        restated_hours=scope.restated_hours,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +87,14 @@ class Directory:
     def __init__(self, connection: Connection, labels: Labels, limit: int, accounts: Mapping[int, str]) -> None:
         self._labels = labels
         self._accounts = accounts
-        self.label_sets = series_rows.read_label_sets(connection)
+        self.label_sets = ledger_rows.read_label_sets(connection)
         self.places: dict[int, Place] = {}
         self._label_set_ids = {values: number for number, values in self.label_sets.items()}
         self._last_label_set = max(self.label_sets, default=0)
         self._admission = Admission(labels, limit, self.label_sets.values())
         self._series: dict[int, dict[Dimensions, int]] = {}
         self.dimensions: dict[int, Dimensions] = {}
-        for number, scope, dimensions, label_set in series_rows.read_series(connection, accounts):
+        for number, scope, dimensions, label_set in ledger_rows.read_series(connection, accounts):
             self._series.setdefault(scope, {})[dimensions] = number
             self.dimensions[number] = dimensions
             self.places[number] = Place(label_set, dimensions.unit, bool(dimensions.surge))
@@ -87,8 +141,8 @@ class Directory:
                 new[series] = (dimensions, place)
             rows.append((number, series, *amounts))
         if new:
-            series_rows.add_label_sets(connection, label_sets)
-            series_rows.add_series(connection, scope.id, new)
+            ledger_rows.add_label_sets(connection, label_sets)
+            ledger_rows.add_series(connection, scope.id, new)
         places = {number: place for number, (_, place) in new.items()}
         self.label_sets.update(label_sets)
         self.places.update(places)
@@ -118,11 +172,11 @@ def _one_per_cell(rows: Sequence[CellRow]) -> Sequence[CellRow]:
 def reorder(connection: Connection, labels: Labels, before: Sequence[str]) -> None:
     """Write every label set in the order of the labels; no counter notices."""
     places = [before.index(name) for name in labels.names]
-    series_rows.rename_label_sets(
+    ledger_rows.rename_label_sets(
         connection,
         {
             number: tuple(values[place] for place in places)
-            for number, values in series_rows.read_label_sets(connection).items()
+            for number, values in ledger_rows.read_label_sets(connection).items()
         },
     )
 
@@ -133,20 +187,20 @@ def relabel(connection: Connection, labels: Labels, limit: int, accounts: Mappin
     All counters start at 0 again, with everything known as their base. A label set that keeps its name thus falls to 0
     once, which adds nothing to any `increase()`, and none takes over what another had counted.
     """
-    last = max(series_rows.read_label_sets(connection), default=0)
-    counted = series_rows.read_counters(connection)
+    last = max(ledger_rows.read_label_sets(connection), default=0)
+    counted = ledger_rows.read_counters(connection)
     admission = Admission(labels, limit, ())
     numbers: dict[LabelValues, int] = {}
     moves: dict[int, int] = {}
     counters: dict[CounterKey, Counter] = {}
-    for series, _, dimensions, old in sorted(series_rows.read_series(connection, accounts)):
+    for series, _, dimensions, old in sorted(ledger_rows.read_series(connection, accounts)):
         values = admission.place(labels.of(dimensions))
         moves[series] = new = numbers.setdefault(values, last + len(numbers) + 1)
         for measure in COUNTED:
             unit = dimensions.unit if measure == "quantity" else ""
             if CounterKey(old, measure, unit) in counted:
                 counters[CounterKey(new, measure, unit)] = Counter(0, 0, at, released=False)
-    series_rows.add_label_sets(connection, {number: values for values, number in numbers.items()})
-    series_rows.move_series(connection, moves)
-    series_rows.forget_label_sets(connection, up_to=last)
-    series_rows.write_counters(connection, {}, counters)
+    ledger_rows.add_label_sets(connection, {number: values for values, number in numbers.items()})
+    ledger_rows.move_series(connection, moves)
+    ledger_rows.forget_label_sets(connection, up_to=last)
+    ledger_rows.write_counters(connection, {}, counters)

@@ -11,14 +11,13 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, Engine, QueuePool, make_url
 
 from exporter.charges import Invoice, Window
-from exporter.ledger import facts, records
-from exporter.ledger.database import clear_errors
-from exporter.ledger.reading import check_tables, check_version, no_ledger, reading_engine
+from exporter.ledger import rows, schema
+from exporter.ledger.database import check_tables, check_version, clear_errors, no_ledger, reading_engine
+from exporter.ledger.directory import state_of
+from exporter.ledger.rows import read_scopes
 from exporter.ledger.schema import hour_start
-from exporter.ledger.scope_states import state_of
-from exporter.ledger.series_rows import read_scopes
-from exporter.ledger.usage_sums import Bucket, UsageSum, usage_sums
-from exporter.ledger.view import ScopeState
+from exporter.ledger.span_totals import Bucket, UsageSum, usage_sums
+from exporter.ledger.totals import ScopeState
 
 _EVERYTHING: Mapping[str, Collection[str]] = MappingProxyType({})
 _REVISIONS = 10**9
@@ -55,8 +54,8 @@ class LedgerReader:
     def revision(self) -> int:
         """Return a number that is another one whenever anything that can be asked may have changed."""
         with self._reading() as (_, known):
-            born = datetime.fromisoformat(known[facts.BORN_AT])
-            return int(born.timestamp()) * _REVISIONS + int(known[facts.REVISION])
+            born = datetime.fromisoformat(known[schema.BORN_AT])
+            return int(born.timestamp()) * _REVISIONS + int(known[schema.REVISION])
 
     def usage(
         self,
@@ -91,13 +90,13 @@ class LedgerReader:
     def kept_from(self) -> datetime | None:
         """Return the first hour whose charges are kept, None where none have been folded."""
         with self._reading() as (_, known):
-            horizon = int(known.get(facts.HORIZON) or 0)
+            horizon = int(known.get(schema.HORIZON) or 0)
             return hour_start(horizon) if horizon else None
 
     def invoices(self) -> tuple[Invoice, ...]:
         """Return the invoices of all accounts, newest first."""
         with self._reading() as (connection, _):
-            return tuple(records.read_invoices(connection))
+            return tuple(rows.read_invoices(connection))
 
     @contextmanager
     def _reading(self) -> Iterator[tuple[Connection, Mapping[str, str]]]:
@@ -107,7 +106,7 @@ class LedgerReader:
             with clear_errors(self._url), engine.connect() as connection:
                 if not self._is_known:
                     check_tables(connection, self._url)
-                known = facts.read_all(connection)
+                known = schema.read_all(connection)
                 check_version(known.get("schema"), self._url)
                 self._is_known = True
                 yield connection, known

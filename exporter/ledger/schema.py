@@ -1,7 +1,11 @@
-"""The ledger's tables; `migrations` makes those of an older version into these.
+"""The ledger's tables, and single facts of the whole ledger by name.
+
+The ledger's tables; `migrations` makes those of an older version into these.
 
 Instants are microseconds and hours are hours since 1970 in UTC, both integers. Amounts of a charge are 64-bit
 nano-units; sums over time have no such bound and are decimal text.
+
+Single facts of the whole ledger, by name.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -10,6 +14,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Connection,
     Dialect,
     ForeignKey,
     Integer,
@@ -18,6 +23,8 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    bindparam,
+    select,
 )
 
 from exporter.charges import HOUR
@@ -267,3 +274,33 @@ reconciliations = Table(
 """
 
 SCHEMA_VERSION = 3
+
+REVISION = "revision"
+"""Counts the transactions that changed charges, counters or scopes."""
+
+BORN_AT = "born_at"
+LABELS = "labels"
+HORIZON = "horizon"
+"""The first hour whose charges are kept one by one; earlier ones are folded into their series."""
+
+OVERFLOWED = "overflowed"
+
+_VALUE = select(facts.c.value).where(facts.c.name == bindparam("at"))
+_UPDATE = facts.update().where(facts.c.name == bindparam("at"))
+
+
+def read(connection: Connection, name: str) -> str | None:
+    """Return a fact's value, None where it has not been written."""
+    return connection.scalar(_VALUE, {"at": name})
+
+
+def read_all(connection: Connection) -> dict[str, str]:
+    """Return all facts."""
+    return {row[0]: row[1] for row in connection.execute(select(facts.c.name, facts.c.value))}
+
+
+def write(connection: Connection, name: str, value: str) -> None:
+    """Set a fact."""
+    updated = connection.execute(_UPDATE, {"at": name, "value": value})
+    if updated.rowcount == 0:
+        connection.execute(facts.insert(), {"name": name, "value": value})

@@ -1,23 +1,34 @@
-"""What the charges sum up to by series in spans of one and of eight days of UTC, so that months are read at once.
+"""Sums of charges by series in spans of one and eight days, and sums of any window made from them.
+
+What the charges sum up to by series in spans of one and of eight days of UTC, so that months are read at once.
 
 They are kept beside the charges: at every commit a span's totals are the sum of its charges, as whoever writes charges
 writes these in the same transaction.
+
+Sums of charges over a window by bucket of time and by group, made of whole spans wherever there are any.
+
+Each cut between two buckets is moved to the nearest edge of a span. What lies between such edges is read from the
+spans' totals; the hours between a cut and its edge are read from shorter spans or one by one, and moved to the bucket
+they belong to. So a day of Berlin costs an hour or two of charges, not 24, and a month a few spans.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
-from itertools import groupby
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import groupby, pairwise
 from operator import itemgetter
 from types import MappingProxyType
+from typing import Literal, NamedTuple
+from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, Insert, delete, func, literal, select
+from sqlalchemy import BigInteger, Connection, Insert, cast, delete, func, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from exporter.charges import NANO
+from exporter.calendar import first_hour_of, month_after
+from exporter.charges import NANO, NOTHING, Amounts, Window
 from exporter.ledger.database import write_many
-from exporter.ledger.restatement import Difference
-from exporter.ledger.schema import MEASURES, charges, span_totals
-from exporter.ledger.sums import HOURS_OF_DAY, HourKind, SumsBySeries, merged
+from exporter.ledger.restatement import HOURS_OF_DAY, Difference, HourKind, SumsBySeries, merged
+from exporter.ledger.schema import MEASURES, charges, hour_number, hour_start, series, span_totals
 
 SPANS = (HOURS_OF_DAY, 8 * HOURS_OF_DAY)
 """The lengths of spans in hours. The n-th span, counted from 1970, holds the hours from n times its length on."""
@@ -88,3 +99,192 @@ def rebuild(connection: Connection, until: int | None = None) -> None:
             sums = sums.where(charges.c.hour < (until // length + 1) * length)
         connection.execute(stale)
         connection.execute(span_totals.insert().from_select(list(span_totals.columns), sums))
+
+
+Bucket = Literal["hour", "day", "month"]
+
+_LENGTHS: Mapping[Bucket | None, int | None] = MappingProxyType({"hour": 1, "day": 24, "month": 28 * 24, None: None})
+"""What buckets are long, in hours, or at least."""
+
+_HALVES = tuple(half for name in MEASURES for half in (charges.c[name] // NANO, charges.c[name] % NANO))
+
+
+class UsageSum(NamedTuple):
+    """What one group was charged in one bucket of time.
+
+    Attributes:
+        at: start of the bucket, of the first one that of the window; None where the whole window is one bucket.
+        group: the values of the dimensions that were asked for, in their order.
+        amounts: the sums; their quantity is 0, as different units do not add up.
+        quantities: nano-units by unit.
+    """
+
+    at: datetime | None
+    group: tuple[str, ...]
+    amounts: Amounts
+    quantities: Mapping[str, int]
+
+
+class _Key(NamedTuple):
+    """What adds up."""
+
+    bucket: int
+    group: tuple[str, ...]
+    unit: str
+
+
+class _Stretch(NamedTuple):
+    """The hours in `[first, end)`, whole spans of a length.
+
+    Attributes:
+        plus: the bucket they are added to; if `apart`, that of the first span, the next being that of the next.
+        minus: the bucket they are taken from.
+    """
+
+    length: int
+    first: int
+    end: int
+    plus: int
+    minus: int = -1
+    apart: bool = False
+
+
+def usage_sums(  # noqa: PLR0917  the terms of one question
+    connection: Connection,
+    accounts: Mapping[int, str],
+    window: Window,
+    by: Sequence[str],
+    every: Bucket | None,
+    zone: ZoneInfo,
+    where: Mapping[str, Collection[str]],
+) -> tuple[UsageSum, ...]:
+    """Add up the charges of some scopes; a group that was charged nothing in a bucket is left out.
+
+    Args:
+        connection: in a transaction, so that all is of one instant.
+        accounts: of the scopes that count.
+        window: the hours that count.
+        by: the dimensions to group by.
+        every: the length of a bucket; None for one that is the whole window.
+        zone: whose days and months the buckets are.
+        where: the values that count, by dimension.
+    """
+    cuts = _cuts(window, every, zone)
+    wanted = where.get("account")
+    accounts = {scope: account for scope, account in accounts.items() if wanted is None or account in wanted}
+    buckets = range(len(cuts) - 1)
+    sums: dict[_Key, Amounts] = {}
+    for stretch in _stretches(cuts, _LENGTHS[every]):
+        for span, group, unit, amounts in _read(connection, accounts, stretch, by, where):
+            if stretch.plus + span in buckets:
+                key = _Key(stretch.plus + span, group, unit)
+                sums[key] = sums.get(key, NOTHING).plus(amounts)
+            if stretch.minus in buckets:
+                key = _Key(stretch.minus, group, unit)
+                sums[key] = sums.get(key, NOTHING).plus(amounts.negated())
+    return tuple(_joined(sums, [None] if every is None else [hour_start(cut) for cut in cuts]))
+
+
+def _cuts(window: Window, every: Bucket | None, zone: ZoneInfo) -> list[int]:
+    """Return where buckets begin, and the end of the last, as numbers of hours."""
+    if every == "hour":
+        return list(range(hour_number(window.start), hour_number(window.end) + 1))
+    cuts = [window.start]
+    if every is not None:
+        day = window.start.astimezone(zone).date()
+        while True:
+            day = day + timedelta(days=1) if every == "day" else month_after(day)
+            cut = first_hour_of(day, zone)
+            if cut >= window.end:
+                break
+            if cut > cuts[-1]:
+                cuts.append(cut)
+    return [hour_number(cut) for cut in (*cuts, window.end)]
+
+
+def _stretches(cuts: Sequence[int], bucket_length: int | None) -> Iterator[_Stretch]:
+    """Tell what to read: in spans as long as are worth it for buckets of a length, in hours, or of any length."""
+    window = cuts[-1] - cuts[0]
+    edges = list(cuts)
+    length = 1
+    for longer in SPANS:
+        if longer > min(window, bucket_length or window):
+            break
+        for bucket, edge in enumerate(edges):
+            edges[bucket] = nearest = (edge + longer // 2) // longer * longer
+            if edge < nearest:
+                yield _Stretch(length, edge, nearest, plus=bucket, minus=bucket - 1)
+            elif nearest < edge:
+                yield _Stretch(length, nearest, edge, plus=bucket - 1, minus=bucket)
+        length = longer
+    run = None
+    for bucket, (first, end) in enumerate(pairwise(edges)):
+        if run is not None and end - first == length and run.plus + (first - run.first) // length == bucket:
+            run = run._replace(end=end)
+            continue
+        if run is not None:
+            yield run
+        run = _Stretch(length, first, end, plus=bucket, apart=end - first == length) if first < end else None
+    if run is not None:
+        yield run
+
+
+def _read(
+    connection: Connection,
+    accounts: Mapping[int, str],
+    stretch: _Stretch,
+    by: Sequence[str],
+    where: Mapping[str, Collection[str]],
+) -> Iterator[tuple[int, tuple[str, ...], str, Amounts]]:
+    """Yield span, group, unit and amounts of what the scopes were charged in a stretch; some may come more than once.
+
+    The span is the first, 0, of all charges where they are not wanted apart.
+    """
+    table, halves = (charges, _HALVES) if stretch.length == 1 else (span_totals, PARTS)
+    position = charges.c.hour if stretch.length == 1 else span_totals.c.span
+    within = [position >= stretch.first // stretch.length, position < stretch.end // stretch.length]
+    if stretch.length > 1:
+        within.append(span_totals.c.length == stretch.length)
+    group = [series.c[name] for name in by if name != "account"]
+    span = position - stretch.first // stretch.length if stretch.apart else literal(0)
+    key = [table.c.scope_id, series.c.unit, *group]
+    rows = connection.execute(
+        select(span, *key, *(cast(func.sum(half), BigInteger) for half in halves))
+        .join_from(table, series, series.c.id == table.c.series_id)
+        .where(table.c.scope_id.in_(accounts), *within)
+        .where(*(series.c[name].in_(values) for name, values in where.items() if name != "account"))
+        .group_by(*key, *([position] if stretch.apart else []))
+    )
+    account_at = by.index("account") if "account" in by else None
+    for span_number, scope, unit, *rest in rows.all():
+        values = rest[: len(group)]
+        if account_at is not None:
+            values.insert(account_at, accounts[scope])
+        quantity, quantity_low, gpu, gpu_low, listed, listed_low, discount, discount_low, cost, cost_low = rest[
+            len(group) :
+        ]
+        yield (
+            span_number,
+            tuple(values),
+            unit,
+            Amounts(
+                quantity * NANO + quantity_low,
+                gpu * NANO + gpu_low,
+                listed * NANO + listed_low,
+                discount * NANO + discount_low,
+                cost * NANO + cost_low,
+            ),
+        )
+
+
+def _joined(sums: Mapping[_Key, Amounts], starts: Sequence[datetime | None]) -> Iterator[UsageSum]:
+    """Put the units of each group together, in the order of buckets and groups."""
+    charged = sorted(it for it in sums.items() if it[1] != NOTHING)
+    for (bucket, group), its in groupby(charged, key=lambda it: (it[0].bucket, it[0].group)):
+        amounts = NOTHING
+        quantities = {}
+        for key, summed in its:
+            amounts = amounts.plus(summed._replace(quantity=0))
+            if summed.quantity:
+                quantities[key.unit] = summed.quantity
+        yield UsageSum(starts[bucket], group, amounts, quantities)

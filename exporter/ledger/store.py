@@ -6,25 +6,20 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from exporter.calendar import periods_at
 from exporter.charges import Balance, Bill, Charge, Clock, Dimensions, Invoice, UnitPrice, Window, hour_of
 from exporter.errors import LedgerError
-from exporter.ledger import charge_rows, facts, first_hours, observations, records, series_rows
+from exporter.ledger import hours, rows, schema
 from exporter.ledger import prices as price_rows
-from exporter.ledger.books import Books
-from exporter.ledger.calendar import periods_at
-from exporter.ledger.contents import Contents
-from exporter.ledger.counters import Counter, CounterKey, Holds, advanced, measured, released
-from exporter.ledger.hourly import HourlyCosts, TouchedHours, read_hourly
-from exporter.ledger.label_sets import Labels
-from exporter.ledger.reconciliations import Reconciliation, reconciliation, write_reconciliation
-from exporter.ledger.restatement import Booking, Restatement, book, difference, hour_kinds
-from exporter.ledger.rules import Rules
+from exporter.ledger.counters import Counter, CounterKey, Holds, Labels, Rules, advanced, measured, released
+from exporter.ledger.directory import reached, settled, state_of
+from exporter.ledger.hours import HourlyCosts, TouchedHours, read_hourly
+from exporter.ledger.reconciliation import Reconciliation, reconciliation, write_reconciliation
+from exporter.ledger.restatement import Booking, Restatement, book, difference, hour_kinds, summed
+from exporter.ledger.rows import Scope
 from exporter.ledger.schema import first_hour_from, hour_number, hour_start
-from exporter.ledger.scope_states import reached, settled, state_of
-from exporter.ledger.series_rows import Scope
-from exporter.ledger.session import Session
-from exporter.ledger.sums import summed
-from exporter.ledger.view import LedgerView, ScopeState
+from exporter.ledger.session import Contents, Session
+from exporter.ledger.totals import Books, LedgerView, ScopeState
 
 __all__ = ["Ledger", "Restatement", "Rules"]
 
@@ -69,17 +64,17 @@ class Ledger:
             for account, sources in accounts.items():
                 known = {scope.source: scope for scope in contents.scopes.values() if scope.account == account}
                 replaced = [scope for source, scope in known.items() if scope.active and source not in sources]
-                unseen = observations.first_unseen(connection, [scope.id for scope in replaced])
+                unseen = rows.first_unseen(connection, [scope.id for scope in replaced])
                 counts_from = now if unseen is None else min(now, hour_start(unseen))
                 for scope in replaced:
                     contents.scopes[scope.id] = replace(scope, active=False)
-                    series_rows.write_scope(connection, contents.scopes[scope.id])
+                    rows.write_scope(connection, contents.scopes[scope.id])
                 for source in sources:
-                    scope = known.get(source) or series_rows.add_scope(connection, account, source, now, counts_from)
+                    scope = known.get(source) or rows.add_scope(connection, account, source, now, counts_from)
                     if not scope.active:
-                        observations.forget_observed(connection, scope.id)
+                        rows.forget_observed(connection, scope.id)
                         scope = scope.reborn(counts_from)
-                        series_rows.write_scope(connection, scope)
+                        rows.write_scope(connection, scope)
                     contents.scopes[scope.id] = scope
             contents.activate(accounts)
             contents.touched = TouchedHours(contents.revision)
@@ -106,8 +101,8 @@ class Ledger:
             first = max(hour_number(window.start), contents.horizon)
             end = hour_number(window.end)
             entry = contents.directory.enter(connection, scope, window, charges, contents.horizon)
-            observed = observations.read_observed(connection, scope.id, first, end)
-            change = difference(charge_rows.read_cells(connection, scope.id, first, end), entry.cells)
+            observed = rows.read_observed(connection, scope.id, first, end)
+            change = difference(rows.read_cells(connection, scope.id, first, end), entry.cells)
             books = contents.books
             books.add_label_sets(entry.label_sets)
             books.add_series(entry.places)
@@ -122,26 +117,26 @@ class Ledger:
                 change.deltas, sums, observed=observed, label_set_of=lambda number: books.place_of(number).label_set
             )
             counters = _moved_counters(books, booking, self._clock())
-            charge_rows.write_difference(connection, scope.id, change, sums)
-            moved = first_hours.update(connection, scope.id, contents.first_seen.first_hours, change)
+            rows.write_difference(connection, scope.id, change, sums)
+            moved = hours.update(connection, scope.id, contents.first_seen.first_hours, change)
             complete = hour_number(hour_of(at))
-            observations.write_observed(
+            rows.write_observed(
                 connection,
                 scope.id,
                 before=observed,
                 after={hour: observed.get(hour, False) or hour < complete for hour in range(first, end)},
             )
-            series_rows.write_counters(connection, books.counters, counters)
+            rows.write_counters(connection, books.counters, counters)
             scope = replace(
                 _with_stamps(connection, scope, window, at, self._rules),
                 restated_up=scope.restated_up + booking.restated_up,
                 restated_down=scope.restated_down + booking.restated_down,
                 restated_hours=scope.restated_hours + len(booking.restated_hours),
             )
-            series_rows.write_scope(connection, scope)
+            rows.write_scope(connection, scope)
             if entry.overflowed:
                 contents.overflowed += entry.overflowed
-                facts.write(connection, facts.OVERFLOWED, str(contents.overflowed))
+                schema.write(connection, schema.OVERFLOWED, str(contents.overflowed))
 
             contents.scopes[scope.id] = scope
             contents.charges += len(change.added) - len(change.removed)
@@ -177,7 +172,7 @@ class Ledger:
         """Keep an account's balance."""
         with self._session.writing() as (connection, contents):
             newest = contents.balances.get(balance.account)
-            if records.write_balance(connection, contents.noted_balances.get(balance.account), balance):
+            if rows.write_balance(connection, contents.noted_balances.get(balance.account), balance):
                 contents.noted_balances[balance.account] = balance
             if newest is None or newest.at <= balance.at:
                 contents.balances[balance.account] = balance
@@ -185,13 +180,13 @@ class Ledger:
     def record_invoices(self, account: str, invoices: Collection[Invoice]) -> None:
         """Keep an account's invoices as fal states them now."""
         with self._session.writing() as (connection, contents):
-            records.write_invoices(connection, account, invoices)
-            contents.invoices = records.read_invoices(connection)
+            rows.write_invoices(connection, account, invoices)
+            contents.invoices = rows.read_invoices(connection)
 
     def balance_history(self, account: str, since: datetime) -> tuple[Balance, ...]:
         """Return how an account's balance has gone since an instant, oldest first."""
         with self._session.reading() as connection:
-            return tuple(records.read_balance_history(connection, account, since))
+            return tuple(rows.read_balance_history(connection, account, since))
 
     def invoices(self, account: str) -> tuple[Invoice, ...]:
         """Return an account's invoices as fal stated them last, newest first."""
@@ -206,9 +201,7 @@ class Ledger:
         """
         with self._session.writing() as (connection, contents):
             scopes = [number for number in contents.active if contents.scopes[number].account == bill.account]
-            spent = charge_rows.sum_by_series(
-                connection, scopes, hour_number(bill.window.start), hour_number(bill.window.end)
-            )
+            spent = rows.sum_by_series(connection, scopes, hour_number(bill.window.start), hour_number(bill.window.end))
             compared = reconciliation(bill, ledger=sum(it.cost for it in spent.values()), at=at)
             write_reconciliation(connection, compared)
             contents.reconciliations[compared.key] = compared
@@ -234,10 +227,10 @@ class Ledger:
         with self._session.writing() as (connection, contents):
             if number <= contents.horizon:
                 return 0
-            folded = charge_rows.fold(connection, number)
-            observations.forget_before(connection, number)
-            records.forget_balances_before(connection, hour_start(number))
-            facts.write(connection, facts.HORIZON, str(number))
+            folded = rows.fold(connection, number)
+            rows.forget_before(connection, number)
+            rows.forget_balances_before(connection, hour_start(number))
+            schema.write(connection, schema.HORIZON, str(number))
             contents.horizon = number
             contents.touched = TouchedHours(contents.revision)
             contents.charges -= folded
@@ -284,7 +277,7 @@ class Ledger:
                 contents.sum_periods(connection, periods, everything=False)
                 counters = contents.books.counters
                 states = {key: released(counters[key]) for key in self._holds.due(counters, now)}
-                series_rows.write_counters(connection, counters, states)
+                rows.write_counters(connection, counters, states)
                 contents.books.set_counters(states)
             self._holds.end(states)
         self._sequence += 1
@@ -344,8 +337,8 @@ def _with_stamps(connection: Connection, scope: Scope, window: Window, at: datet
     """Return the scope after a poll; hours that earlier polls had covered beyond a gap count once the gap is filled."""
     scope = reached(scope, window, at)
     if scope.data_through is not None and scope.history_from is not None:
-        until = observations.covered_until(connection, scope.id, hour_number(scope.data_through))
-        since = observations.covered_since(connection, scope.id, hour_number(scope.history_from))
+        until = rows.covered_until(connection, scope.id, hour_number(scope.data_through))
+        since = rows.covered_since(connection, scope.id, hour_number(scope.history_from))
         scope = replace(scope, data_through=hour_start(until), history_from=hour_start(since))
     return settled(scope, window, at, rules.settle_delay)
 

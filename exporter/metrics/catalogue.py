@@ -1,18 +1,511 @@
-"""Every family the exporter publishes: the single source of names, HELP texts and labels.
+"""Catalogue of every family: the single source of names, HELP texts and labels.
+
+What a family of series is.
+
+Families derived from charges; their samples are nano-units.
+
+Prices as fal states them, and what is new in them.
+
+The state of accounts and sources.
+
+What lies ahead: runway, budgets, forecasts, and what is expected of an hour.
+
+The exporter's own health.
+
+Every family the exporter publishes: the single source of names, HELP texts and labels.
 
 The README's table is rendered from here; dashboards and alert rules are checked against it. Not listed are the
 process and Python families, whose names and HELP texts are prometheus_client's own.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
-from exporter.metrics.families.accounts import ACCOUNTS
-from exporter.metrics.families.charges import CHARGES
-from exporter.metrics.families.exporter import EXPORTER
-from exporter.metrics.families.family import Family, Kind
-from exporter.metrics.families.outlook import OUTLOOK
-from exporter.metrics.families.prices import PRICES
+from exporter.charges import NANO
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+_UNITS = ("usd", "seconds", "bytes", "ratio")
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One family of series.
+
+    Attributes:
+        name: as exposed in the text format, `_total` included.
+        help: what it is, its unit, and what to use it for.
+        labels: its own labels, in the order of the samples' values.
+        charge_labels: whether the configured charge labels come before its own.
+        scale: how many of the samples' integer units make one of the exposed unit.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    charge_labels: bool = False
+    scale: int = 1
+
+    @property
+    def base_name(self) -> str:
+        """The name of the family in OpenMetrics, where only a counter's samples carry `_total`."""
+        return self.name.removesuffix("_total") if self.kind == "counter" else self.name
+
+    @property
+    def unit(self) -> str:
+        """The unit for OpenMetrics, which must be the name's last word; empty where the name ends in none."""
+        last_word = self.base_name.rpartition("_")[2]
+        return last_word if last_word in _UNITS else ""
+
+    def labels_with(self, charge_labels: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the labels of its samples when these charge labels are configured."""
+        return charge_labels + self.labels if self.charge_labels else self.labels
+
+
+def charged(name: str, kind: Kind, text: str, labels: tuple[str, ...] = ()) -> Family:
+    """Return a family that the configured charge labels come first in, its samples nano-units."""
+    return Family(name, kind, text, labels, charge_labels=True, scale=NANO)
+
+
+CHARGES: tuple[Family, ...] = (
+    charged(
+        "fal_spend_usd_total",
+        "counter",
+        "Spend after discounts in US dollars since the ledger began to count; use increase() over it for graphs, "
+        "rates and burn alerts. It never falls: see fal_counter_pending_usd.",
+    ),
+    charged(
+        "fal_discount_usd_total",
+        "counter",
+        "Discounts granted in US dollars since the ledger began to count; list price spend is this plus "
+        "fal_spend_usd_total.",
+    ),
+    charged(
+        "fal_gpu_seconds_total",
+        "counter",
+        "GPU time billed in GPU-seconds (a second of a machine with 8 GPUs is 8) since the ledger began to count.",
+    ),
+    charged(
+        "fal_usage_quantity_total",
+        "counter",
+        "Units billed since the ledger began to count, in the unit of the label unit; never add up different units.",
+        ("unit",),
+    ),
+    charged(
+        "fal_counter_pending_usd",
+        "gauge",
+        "US dollars by which fal_spend_usd_total is ahead of the truth after fal took money back; the counter stands "
+        "still until it is 0 again.",
+    ),
+    charged(
+        "fal_spend_current_hour_usd",
+        "gauge",
+        "Spend in US dollars in the running UTC hour as known now; incomplete by nature, use it to see a surprise "
+        "early.",
+    ),
+    charged(
+        "fal_spend_last_hour_usd",
+        "gauge",
+        "Spend in US dollars in the last complete UTC hour as known now; may still be corrected by fal.",
+    ),
+    charged(
+        "fal_spend_today_usd",
+        "gauge",
+        "Spend in US dollars since midnight in the configured time zone, with all corrections; use it for daily "
+        "budgets.",
+    ),
+    charged(
+        "fal_spend_month_to_date_usd",
+        "gauge",
+        "Spend in US dollars since the start of the month in the configured time zone, with all corrections; use it "
+        "for budgets and reports.",
+    ),
+    charged(
+        "fal_spend_last_month_usd",
+        "gauge",
+        "Spend in US dollars in the whole previous month in the configured time zone, with all corrections; compare "
+        "it with the invoice.",
+    ),
+    charged(
+        "fal_gpu_time_last_hour_seconds",
+        "gauge",
+        "GPU-seconds billed in the last complete UTC hour as known now; divided by 3600 it is the mean number of "
+        "GPUs in use.",
+    ),
+    charged(
+        "fal_gpu_time_month_to_date_seconds",
+        "gauge",
+        "GPU-seconds billed since the start of the month in the configured time zone, with all corrections.",
+    ),
+    charged(
+        "fal_spend_surge_month_to_date_usd",
+        "gauge",
+        "The part of fal_spend_month_to_date_usd in US dollars that was charged at surge prices; its sources are those "
+        "that tell surge apart.",
+    ),
+    charged(
+        "fal_gpu_time_surge_month_to_date_seconds",
+        "gauge",
+        "The part of fal_gpu_time_month_to_date_seconds that was charged at surge prices, in GPU-seconds.",
+    ),
+)
+
+_PRICED = ("account", "product", "model", "app", "gpu_class", "unit")
+_PERCENT = 100 * NANO
+"""Discounts are nano-percent."""
+
+PRICES: tuple[Family, ...] = (
+    Family(
+        "fal_unit_price_usd",
+        "gauge",
+        "Price in US dollars of one unit before discount, as seen in the newest charge.",
+        _PRICED,
+        scale=NANO,
+    ),
+    Family(
+        "fal_unit_price_previous_usd",
+        "gauge",
+        "Price in US dollars of one unit before the last change of price; absent where none has been seen.",
+        _PRICED,
+        scale=NANO,
+    ),
+    Family(
+        "fal_unit_price_changed_timestamp_seconds",
+        "gauge",
+        "Start of the hour of the first charge at the present price, in seconds since the epoch; absent where no "
+        "change of price has been seen.",
+        _PRICED,
+    ),
+    Family(
+        "fal_unit_discount_ratio",
+        "gauge",
+        "Share of the price that fal takes off, from 0 to 1, as seen in the newest charge.",
+        _PRICED,
+        scale=_PERCENT,
+    ),
+    Family(
+        "fal_unit_discount_previous_ratio",
+        "gauge",
+        "Share of the price that fal took off before the last change, from 0 to 1; absent where no change has been "
+        "seen. More than fal_unit_discount_ratio means that a discount was lost.",
+        _PRICED,
+        scale=_PERCENT,
+    ),
+    Family(
+        "fal_unit_discount_changed_timestamp_seconds",
+        "gauge",
+        "Start of the hour of the first charge at the present discount, in seconds since the epoch; absent where no "
+        "change has been seen.",
+        _PRICED,
+    ),
+    Family(
+        "fal_model_first_seen_timestamp_seconds",
+        "gauge",
+        "Start of the hour of the first charge of a model or app, in seconds since the epoch; absent for those that "
+        "were charged in the ledger's first 7 days, whose age is not known.",
+        ("account", "product", "model", "app"),
+    ),
+)
+
+_SOURCE = ("account", "source")
+_COMPARED = ("account", "against", "period")
+
+ACCOUNTS: tuple[Family, ...] = (
+    Family(
+        "fal_source_up",
+        "gauge",
+        "1 if the last poll of the source succeeded, 0 if it failed; alert on it together with "
+        "fal_data_through_timestamp_seconds.",
+        _SOURCE,
+    ),
+    Family(
+        "fal_data_through_timestamp_seconds",
+        "gauge",
+        "End of the last hour covered by a successful poll, in seconds since the epoch; time() minus this is how old "
+        "the data are.",
+        _SOURCE,
+    ),
+    Family(
+        "fal_settled_through_timestamp_seconds",
+        "gauge",
+        "End of the last hour older than the settle delay that has been polled since, in seconds since the epoch; "
+        "hours before it are not expected to change.",
+        _SOURCE,
+    ),
+    Family(
+        "fal_restated_usd_total",
+        "counter",
+        "US dollars by which fal changed hours that had been published as complete; direction is up or down.",
+        (*_SOURCE, "direction"),
+        scale=NANO,
+    ),
+    Family(
+        "fal_restated_hours_total",
+        "counter",
+        "Times that fal changed an hour that had been published as complete.",
+        _SOURCE,
+    ),
+    Family(
+        "fal_credit_balance_usd",
+        "gauge",
+        "Prepaid credit in US dollars; may be negative. At 0 fal locks the account: see fal_credit_runway_seconds.",
+        ("account",),
+        scale=NANO,
+    ),
+    Family(
+        "fal_account_locked",
+        "gauge",
+        "1 while fal answers that the account is locked for this reason, else 0; a locked account serves nothing.",
+        ("account", "reason"),
+    ),
+    Family(
+        "fal_invoice_total_usd",
+        "gauge",
+        "Total of an invoice in US dollars as fal states it, by its present status (draft, open, paid, void).",
+        ("account", "invoice", "status"),
+        scale=NANO,
+    ),
+    Family(
+        "fal_invoice_due_timestamp_seconds",
+        "gauge",
+        "When an invoice is due, in seconds since the epoch; absent where fal states no due date. Overdue is one that "
+        "is open and due before now.",
+        ("account", "invoice", "status"),
+    ),
+    Family(
+        "fal_reconciliation_difference_usd",
+        "gauge",
+        "US dollars that the ledger has of a UTC month (period: current_month, last_month) less what fal bills as "
+        "usage of the same hours, before credits and taxes, when compared last. Above 0 fal bills less than it has "
+        "reported, below 0 more, as with compute machines, which the sources models and serverless do not report. "
+        "against is invoice, focus_invoice or focus_estimate; never add them up.",
+        _COMPARED,
+        scale=NANO,
+    ),
+    Family(
+        "fal_reconciliation_timestamp_seconds",
+        "gauge",
+        "When the ledger was compared last with what fal bills, in seconds since the epoch; a difference is of then.",
+        _COMPARED,
+    ),
+    Family(
+        "fal_focus_billed_usd",
+        "gauge",
+        "US dollars of a UTC month in fal's FOCUS report by charge category (Usage, Purchase, Credit, Tax, Adjustment; "
+        "Correction apart): of the invoice where there is one, else of the estimate. Their sum is what is to be paid; "
+        "use it to explain fal_reconciliation_difference_usd.",
+        ("account", "charge_category", "period"),
+        scale=NANO,
+    ),
+)
+
+_BUDGET = ("budget",)
+_EXPECTED = ("account", "product")
+
+
+def _dollars(name: str, text: str, labels: tuple[str, ...]) -> Family:
+    return Family(name, "gauge", text, labels, scale=NANO)
+
+
+OUTLOOK: tuple[Family, ...] = (
+    Family(
+        "fal_credit_runway_seconds",
+        "gauge",
+        "How long the credit balance lasts, in seconds, at the burn of the last day or week, whichever is more; absent "
+        "while nothing burns, 0 when the balance is used up.",
+        ("account",),
+    ),
+    _dollars(
+        "fal_spend_month_forecast_usd",
+        "What this month will have cost at its end in US dollars, the median of what the account's own past makes "
+        "likely; absent while there is less than a day of history.",
+        ("account",),
+    ),
+    _dollars(
+        "fal_spend_month_forecast_low_usd",
+        "Lower edge in US dollars of the band in which the month's cost ends in 8 of 10 cases.",
+        ("account",),
+    ),
+    _dollars(
+        "fal_spend_month_forecast_high_usd",
+        "Upper edge in US dollars of the band in which the month's cost ends in 8 of 10 cases.",
+        ("account",),
+    ),
+    _dollars("fal_budget_limit_usd", "What a budget allows in US dollars for its period.", _BUDGET),
+    _dollars(
+        "fal_budget_spend_usd",
+        "Spend in US dollars in a budget's running period, exact and with all corrections; absent until the hours of "
+        "the period have been loaded.",
+        _BUDGET,
+    ),
+    _dollars(
+        "fal_budget_forecast_usd",
+        "What a budget's running period will have cost at its end in US dollars, the median of what the past makes "
+        "likely.",
+        _BUDGET,
+    ),
+    _dollars(
+        "fal_budget_forecast_low_usd",
+        "Lower edge in US dollars of the band in which the period's cost ends in 8 of 10 cases.",
+        _BUDGET,
+    ),
+    _dollars(
+        "fal_budget_forecast_high_usd",
+        "Upper edge in US dollars of the band in which the period's cost ends in 8 of 10 cases.",
+        _BUDGET,
+    ),
+    Family(
+        "fal_budget_period_start_timestamp_seconds",
+        "gauge",
+        "Start of a budget's running period, in seconds since the epoch.",
+        _BUDGET,
+    ),
+    Family(
+        "fal_budget_period_end_timestamp_seconds",
+        "gauge",
+        "End of a budget's running period, in seconds since the epoch.",
+        _BUDGET,
+    ),
+    _dollars(
+        "fal_budget_threshold_usd",
+        "Spend in US dollars that reaches a configured share of a budget, for example 80%.",
+        (*_BUDGET, "threshold"),
+    ),
+    Family(
+        "fal_budget_burn_ratio",
+        "gauge",
+        "Spend of the charge hours of a window (1h, 6h, 1d, 3d; the running hour is its last) over what the budget "
+        "allows evenly for as long: at 1 the budget is used up exactly by the end of its period.",
+        (*_BUDGET, "window"),
+    ),
+    _dollars(
+        "fal_spend_expected_last_hour_usd",
+        "What the last complete UTC hour usually costs in US dollars, by the same hours of earlier days and weeks; "
+        "absent while there is less than a week of history.",
+        _EXPECTED,
+    ),
+    _dollars(
+        "fal_spend_expected_last_hour_high_usd",
+        "What the last complete UTC hour may cost in US dollars without being unusual.",
+        _EXPECTED,
+    ),
+    _dollars(
+        "fal_spend_expected_current_hour_usd",
+        "What the running UTC hour usually costs by its end in US dollars.",
+        _EXPECTED,
+    ),
+    _dollars(
+        "fal_spend_expected_current_hour_high_usd",
+        "What the running UTC hour may cost by its end in US dollars without being unusual.",
+        _EXPECTED,
+    ),
+)
+
+EXPORTER: tuple[Family, ...] = (
+    Family("fal_exporter_build_info", "gauge", "Always 1; the label names the exporter's version.", ("version",)),
+    Family(
+        "fal_exporter_ready",
+        "gauge",
+        "1 once the current month has been loaded, before that 0; what the readiness probe answers.",
+    ),
+    Family(
+        "fal_exporter_snapshot_timestamp_seconds",
+        "gauge",
+        "When the served snapshot was made, in seconds since the epoch; if it stands still, the exporter has stopped "
+        "polling.",
+    ),
+    Family(
+        "fal_exporter_scrapes_total",
+        "counter",
+        "Scrapes of /metrics answered, by format (text, openmetrics) and encoding (identity, gzip).",
+        ("format", "encoding"),
+    ),
+    Family(
+        "fal_exporter_history_progress_ratio",
+        "gauge",
+        "Share of the configured history that has been loaded, from 0 to 1.",
+        _SOURCE,
+    ),
+    Family(
+        "fal_exporter_polls_total",
+        "counter",
+        "Polls that ended, whether they succeeded or failed.",
+        _SOURCE,
+    ),
+    Family(
+        "fal_exporter_poll_failures_total",
+        "counter",
+        "Polls that failed, by reason; the log and the landing page have the whole sentence.",
+        (*_SOURCE, "reason"),
+    ),
+    Family(
+        "fal_exporter_poll_duration_seconds",
+        "histogram",
+        "How long a poll took in seconds, all its calls and the ledger's work included.",
+        _SOURCE,
+    ),
+    Family(
+        "fal_exporter_last_poll_attempt_timestamp_seconds",
+        "gauge",
+        "When the last poll began, in seconds since the epoch.",
+        _SOURCE,
+    ),
+    Family(
+        "fal_exporter_last_poll_success_timestamp_seconds",
+        "gauge",
+        "When the last successful poll began, in seconds since the epoch; absent until one has succeeded since start.",
+        _SOURCE,
+    ),
+    Family(
+        "fal_exporter_api_requests_total",
+        "counter",
+        "Calls to fal, each attempt counted, by HTTP status code; code is error where no answer came.",
+        ("account", "call", "code"),
+    ),
+    Family(
+        "fal_exporter_api_retries_total",
+        "counter",
+        "Calls to fal that were tried again.",
+        ("account", "call"),
+    ),
+    Family(
+        "fal_exporter_api_request_duration_seconds",
+        "histogram",
+        "How long a call to fal took in seconds, each attempt by itself.",
+        ("account", "call"),
+    ),
+    Family(
+        "fal_exporter_rejected_rows_total",
+        "counter",
+        "Rows of fal's answers that were left out because they were malformed, by reason; the sums lack them.",
+        (*_SOURCE, "reason"),
+    ),
+    Family(
+        "fal_exporter_missed_runs_total",
+        "counter",
+        "Scheduled runs that did not start because the one before was still going or the process was too busy.",
+        ("job",),
+    ),
+    Family(
+        "fal_exporter_series",
+        "gauge",
+        "Combinations of charge labels that have been admitted; see fal_exporter_series_overflow_total.",
+    ),
+    Family(
+        "fal_exporter_series_overflow_total",
+        "counter",
+        "Combinations of charge labels that were folded into __other__ because the series limit was reached.",
+    ),
+    Family("fal_exporter_ledger_charges", "gauge", "Hourly charges kept in the ledger."),
+    Family(
+        "fal_exporter_ledger_birth_timestamp_seconds",
+        "gauge",
+        "When the ledger began to count, in seconds since the epoch; if it changes, counters have restarted at 0.",
+    ),
+)
 
 __all__ = ["CATALOGUE", "CHARGES", "DEFAULT_CHARGE_LABELS", "Family", "Kind", "markdown_table"]
 

@@ -1,20 +1,139 @@
-"""Snapshots to lines: text format 0.0.4 and OpenMetrics 1.0, incrementally.
+"""Encoding of snapshots: text format 0.0.4 and OpenMetrics 1.0, incremental, with gzip from pieces.
+
+One gzip member put together from pieces that were compressed apart.
+
+Each piece is raw deflate (RFC 1951) ended by a full flush: it stops on a byte's edge and nothing after it refers to
+what came before. Pieces can therefore be kept and joined in any order; a finished last piece, the checksum and the
+length make them one ordinary gzip member (RFC 1952) that every decoder reads.
+
+The exporter's own families, kept by prometheus_client and written by its encoder.
+
+They are few and change all the time; the large tables have an encoder of their own.
+
+The parts of a line that both encoders write: a family's header, a series' labels, a number.
+
+Snapshots to lines: text format 0.0.4 and OpenMetrics 1.0, incrementally.
 
 The formats are read as prometheus_client's parsers read them; tests hold this encoder to that. It is ours because it
 keeps what it has encoded: a piece whose pages are all the same objects as before is not encoded or compressed again.
 """
 
-from collections.abc import Iterator
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple
 
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.registry import Collector
+
 from exporter.metrics.catalogue import Family
-from exporter.metrics.compression import deflated
-from exporter.metrics.exposition import Exposition, Piece, rendering
-from exporter.metrics.lines import number_text, openmetrics_header, series_of
-from exporter.metrics.rendering import Rendered
 from exporter.metrics.snapshot import Snapshot, Table
+from exporter.publication import Exposition, Piece, rendering
 from exporter.samples import Page
+
+LEVEL = 5
+"""Of 100,000 series in pieces of a thousand lines, level 6 makes 7 % less in a third more time; 1 makes 23 % more."""
+
+_RAW = -zlib.MAX_WBITS
+_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+
+
+def deflated(plain: bytes, level: int = LEVEL) -> bytes:
+    """Compress a piece that others may follow."""
+    compressor = zlib.compressobj(level, zlib.DEFLATED, _RAW)
+    return compressor.compress(plain) + compressor.flush(zlib.Z_FULL_FLUSH)
+
+
+def gzip_start(pieces: Iterable[bytes]) -> bytes:
+    """Join a member's header and its deflated pieces."""
+    return b"".join((_HEADER, *pieces))
+
+
+def gzip_end(tail: bytes, *, checksum: int, length: int, level: int = LEVEL) -> bytes:
+    """Compress the last piece and close the member.
+
+    Args:
+        tail: the plain bytes of the last piece; may be empty.
+        checksum: CRC-32 of all plain bytes before the tail.
+        length: how many there are.
+        level: zlib's compression level.
+    """
+    compressor = zlib.compressobj(level, zlib.DEFLATED, _RAW)
+    size = (length + len(tail)) & 0xFFFFFFFF
+    return compressor.compress(tail) + compressor.flush() + struct.pack("<II", zlib.crc32(tail, checksum), size)
+
+
+END = b"# EOF\n"
+"""The last line of an OpenMetrics exposition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """The lines of some families in both formats, without the end of OpenMetrics."""
+
+    text: bytes = b""
+    openmetrics: bytes = b""
+
+
+def rendered(registry: Collector | CollectorRegistry) -> Rendered:
+    """Encode the families of a registry that have samples, without `_created`."""
+    families = _Counted(registry)
+    in_openmetrics: bytes = openmetrics.generate_latest(families)  # type: ignore[no-untyped-call]  # the library's
+    return Rendered(generate_latest(families), in_openmetrics.removesuffix(END))
+
+
+class _Counted(Collector):
+    """Drops `_created`: these counters begin with the process, which process_start_time_seconds tells."""
+
+    def __init__(self, registry: Collector | CollectorRegistry) -> None:
+        self._families = tuple(registry.collect())
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._families:
+            counted = Metric(family.name, family.documentation, family.type, family.unit)
+            counted.samples = [sample for sample in family.samples if sample.name != family.name + "_created"]
+            if counted.samples:
+                yield counted
+
+
+_UNLIKE_GO = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
+_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
+
+
+def openmetrics_header(family: Family) -> str:
+    """Write what OpenMetrics says of a family before its samples."""
+    name = family.base_name
+    unit = f"# UNIT {name} {family.unit}\n" if family.unit else ""
+    return f"# HELP {name} {family.help.translate(_ESCAPES)}\n# TYPE {name} {family.kind}\n{unit}"
+
+
+def series_of(labels: tuple[str, ...], page: Page) -> list[str]:
+    """Write each sample's labels; one that is empty is absent to Prometheus and left out."""
+    written: tuple[dict[str, str], ...] = tuple({"": ""} for _ in labels)
+    series = []
+    for values, _, _ in page.samples:
+        pairs = []
+        for name, known, value in zip(labels, written, values, strict=True):
+            pair = known.get(value)
+            if pair is None:
+                pair = known[value] = f'{name}="{value.translate(_ESCAPES)}"'
+            if pair:
+                pairs.append(pair)
+        series.append("{" + ",".join(pairs) + "}" if pairs else "")
+    return series
+
+
+def number_text(value: float, scale: int) -> str:
+    """Write the float64 nearest to the exact value: Python divides integers with one correct rounding."""
+    try:
+        text = repr(value / scale)
+    except OverflowError:
+        return "+Inf" if value > 0 else "-Inf"
+    return _UNLIKE_GO.get(text, text)
+
 
 PAGES_PER_PIECE = 4
 """About a thousand lines: 150 KiB, small enough to be replaced alone and large enough to compress well."""

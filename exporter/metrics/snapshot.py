@@ -1,10 +1,24 @@
-"""The numbers of one instant, ready to be encoded."""
+"""Snapshot: the numbers of one instant, made from the ledger's view and the forecasts.
 
+The numbers of one instant, ready to be encoded.
+
+The samples of what lies ahead; what is not known has none.
+
+The samples of what fal bills beside what the ledger has, for the running month and the last.
+
+From the ledger's figures to the tables of a snapshot.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
-from exporter.metrics.catalogue import Family
-from exporter.samples import Pages
+from exporter.charges import FOCUS_ESTIMATE, FOCUS_INVOICE
+from exporter.forecasting.budgets import percent, threshold_amount
+from exporter.forecasting.state import BudgetOutlook, Forecast, Outlook
+from exporter.ledger import LedgerView, Reconciliation, ScopeState
+from exporter.metrics.catalogue import CATALOGUE, Family
+from exporter.samples import Pages, Sample, paged
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +61,163 @@ class Snapshot:
         names = [table.family.name for table in self.tables]
         if len(set(names)) != len(names):
             raise ValueError("a snapshot holds one table of each family")
+
+
+def prospects(outlook: Outlook) -> Mapping[str, list[Sample]]:
+    """Return the samples by family."""
+    budgets = outlook.budgets
+    return {
+        "fal_credit_runway_seconds": [
+            Sample((it.account,), it.runway.total_seconds()) for it in outlook.accounts if it.runway is not None
+        ],
+        **_forecasts("fal_spend_month_forecast", ((it.account, it.forecast) for it in outlook.accounts)),
+        "fal_budget_limit_usd": [Sample((it.budget,), it.limit) for it in budgets],
+        "fal_budget_spend_usd": [Sample((it.budget,), it.spend) for it in budgets if it.spend is not None],
+        **_forecasts("fal_budget_forecast", ((it.budget, it.forecast) for it in budgets)),
+        "fal_budget_period_start_timestamp_seconds": [
+            Sample((it.budget,), it.window.start.timestamp()) for it in budgets
+        ],
+        "fal_budget_period_end_timestamp_seconds": [Sample((it.budget,), it.window.end.timestamp()) for it in budgets],
+        "fal_budget_threshold_usd": [sample for it in budgets for sample in _thresholds(it)],
+        "fal_budget_burn_ratio": [
+            Sample((it.budget, window), ratio) for it in budgets for window, ratio in (it.burn or {}).items()
+        ],
+        "fal_spend_expected_last_hour_usd": [Sample((it.account, it.product), it.last_hour) for it in outlook.expected],
+        "fal_spend_expected_last_hour_high_usd": [
+            Sample((it.account, it.product), it.last_hour_high) for it in outlook.expected
+        ],
+        "fal_spend_expected_current_hour_usd": [
+            Sample((it.account, it.product), it.current_hour) for it in outlook.expected
+        ],
+        "fal_spend_expected_current_hour_high_usd": [
+            Sample((it.account, it.product), it.current_hour_high) for it in outlook.expected
+        ],
+    }
+
+
+def _forecasts(family: str, forecasts: Iterable[tuple[str, Forecast | None]]) -> dict[str, list[Sample]]:
+    known = [(name, it) for name, it in forecasts if it is not None]
+    return {
+        f"{family}_usd": [Sample((name,), it.expected) for name, it in known],
+        f"{family}_low_usd": [Sample((name,), it.low) for name, it in known],
+        f"{family}_high_usd": [Sample((name,), it.high) for name, it in known],
+    }
+
+
+def _thresholds(budget: BudgetOutlook) -> Iterable[Sample]:
+    return (
+        Sample((budget.budget, percent(share)), threshold_amount(budget.limit, share)) for share in budget.thresholds
+    )
+
+
+CATEGORIES = ("Usage", "Purchase", "Credit", "Tax", "Adjustment", "Correction")
+"""The charge categories of FOCUS, and corrections apart: shown at 0 where nothing is billed."""
+
+
+def reconciled(compared: Collection[Reconciliation], at: datetime) -> Mapping[str, list[Sample]]:
+    """Return the samples by family; months older than the last are not published.
+
+    Invoice and estimate of one month tell of the same usage, so that only one of them is shown as billed.
+    """
+    periods = _periods(at)
+    recent = [(it, periods[it.month]) for it in compared if it.month in periods]
+    billed = {(it.account, period): it for it, period in recent if it.against == FOCUS_ESTIMATE}
+    billed |= {(it.account, period): it for it, period in recent if it.against == FOCUS_INVOICE}
+    return {
+        "fal_reconciliation_difference_usd": [
+            Sample((it.account, it.against, period), it.difference) for it, period in recent
+        ],
+        "fal_reconciliation_timestamp_seconds": [
+            Sample((it.account, it.against, period), it.compared_at.timestamp()) for it, period in recent
+        ],
+        "fal_focus_billed_usd": [
+            Sample((account, category, period), it.by_category.get(category, 0))
+            for (account, period), it in billed.items()
+            for category in dict.fromkeys((*CATEGORIES, *it.by_category))
+        ],
+    }
+
+
+def _periods(at: datetime) -> dict[datetime, str]:
+    """Return the starts of the running UTC month and the one before; fal's billing months are of UTC."""
+    month = at.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return {month: "current_month", (month - timedelta(days=1)).replace(day=1): "last_month"}
+
+
+def snapshot_of(view: LedgerView, history_progress: Mapping[tuple[str, str], float], outlook: Outlook) -> Snapshot:
+    """Lay out everything that is published of the ledger.
+
+    Args:
+        view: the ledger's figures.
+        history_progress: share of the configured history that is loaded, 0 to 1, by account and source.
+        outlook: what lies ahead by these figures.
+    """
+    charged: dict[str, Pages] = {
+        "fal_spend_usd_total": view.spend,
+        "fal_discount_usd_total": view.discount,
+        "fal_gpu_seconds_total": view.gpu_seconds,
+        "fal_usage_quantity_total": view.quantity,
+        "fal_counter_pending_usd": view.pending,
+        "fal_spend_current_hour_usd": view.current_hour,
+        "fal_spend_last_hour_usd": view.last_hour,
+        "fal_spend_today_usd": view.today,
+        "fal_spend_month_to_date_usd": view.month_to_date,
+        "fal_spend_last_month_usd": view.last_month,
+        "fal_gpu_time_last_hour_seconds": view.gpu_time_last_hour,
+        "fal_gpu_time_month_to_date_seconds": view.gpu_time_month_to_date,
+        "fal_spend_surge_month_to_date_usd": view.surge_month_to_date,
+        "fal_gpu_time_surge_month_to_date_seconds": view.gpu_time_surge_month_to_date,
+        "fal_unit_price_usd": view.unit_prices,
+        "fal_unit_price_previous_usd": view.previous_prices,
+        "fal_unit_price_changed_timestamp_seconds": view.price_changes,
+        "fal_unit_discount_ratio": view.discounts,
+        "fal_unit_discount_previous_ratio": view.previous_discounts,
+        "fal_unit_discount_changed_timestamp_seconds": view.discount_changes,
+        "fal_model_first_seen_timestamp_seconds": view.first_seen,
+    }
+    few: dict[str, Iterable[Sample]] = {
+        "fal_data_through_timestamp_seconds": _stamps(view.scopes, [it.data_through for it in view.scopes]),
+        "fal_settled_through_timestamp_seconds": _stamps(view.scopes, [it.settled_through for it in view.scopes]),
+        "fal_restated_usd_total": [
+            Sample((it.account, it.source, direction), amount, it.born_at)
+            for it in view.scopes
+            for direction, amount in (("down", it.restated_down), ("up", it.restated_up))
+        ],
+        "fal_restated_hours_total": [
+            Sample((it.account, it.source), it.restated_hours, it.born_at) for it in view.scopes
+        ],
+        "fal_credit_balance_usd": [Sample((it.account,), it.amount) for it in view.balances],
+        "fal_invoice_total_usd": [
+            Sample((it.account, it.number or it.id, it.status), it.total) for it in view.invoices
+        ],
+        "fal_invoice_due_timestamp_seconds": [
+            Sample((it.account, it.number or it.id, it.status), it.due_at.timestamp())
+            for it in view.invoices
+            if it.due_at is not None
+        ],
+        **reconciled(view.reconciliations, view.at),
+        **prospects(outlook),
+        "fal_exporter_history_progress_ratio": [
+            Sample(scope, progress) for scope, progress in history_progress.items()
+        ],
+        "fal_exporter_series": [Sample((), view.label_sets)],
+        "fal_exporter_series_overflow_total": [Sample((), view.overflowed_series, view.born_at)],
+        "fal_exporter_ledger_charges": [Sample((), view.charges)],
+        "fal_exporter_ledger_birth_timestamp_seconds": [Sample((), view.born_at.timestamp())],
+    }
+    tables = charged | {name: paged(samples) for name, samples in few.items()}
+    return Snapshot(
+        view.sequence,
+        view.at,
+        tuple(
+            Table(CATALOGUE[name], CATALOGUE[name].labels_with(view.labels), pages) for name, pages in tables.items()
+        ),
+    )
+
+
+def _stamps(scopes: Iterable[ScopeState], instants: Iterable[datetime | None]) -> list[Sample]:
+    return [
+        Sample((scope.account, scope.source), instant.timestamp())
+        for scope, instant in zip(scopes, instants, strict=True)
+        if instant is not None
+    ]

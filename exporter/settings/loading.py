@@ -1,30 +1,96 @@
-"""Joins what the user set: flags before the environment before the file before the defaults."""
+"""Load the settings: flags before the environment before the file before the defaults.
+
+The configuration file: YAML or TOML, read strictly.
+
+Joins what the user set: flags before the environment before the file before the defaults.
+"""
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+import tomllib
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 
+import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource
 
 from exporter.errors import ConfigurationError
 from exporter.logs import redact_loosely
-from exporter.settings.addresses import Listen, parse_listen
-from exporter.settings.files import read_file
-from exporter.settings.model import Settings
-from exporter.settings.names import (
+from exporter.settings.fields import (
     ENVIRONMENT_PREFIX,
     FILE_ONLY,
     NEVER_IN_FILE,
+    Listen,
     Origins,
     environment_name,
     file_name,
     flag_name,
     nearest,
+    parse_listen,
 )
+from exporter.settings.model import Settings
 from exporter.settings.problems import sentences
+
+
+def read_file(path: Path) -> Mapping[str, object]:
+    """Return the settings of a configuration file; an empty file holds none.
+
+    Raises:
+        ValueError: the file cannot be read as its suffix says. The sentence is a predicate on the file, and quotes
+            nothing from it but key names, since it may hold keys of accounts.
+    """
+    parse = _PARSERS.get(path.suffix.lower())
+    if parse is None:
+        raise ValueError("has an unknown suffix; name the file .yaml, .yml or .toml")
+    try:
+        content = parse(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"cannot be read: {(error.strerror or 'input/output error').lower()}") from None
+    except UnicodeDecodeError:
+        raise ValueError("is not UTF-8 text") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ValueError("is not a mapping of settings; write it like poll_interval: 5m")  # noqa: TRY004  a user's value
+    return {str(name): value for name, value in content.items()}
+
+
+def _parse_toml(text: str) -> object:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        place = str(error).rpartition("(at ")[2].rstrip(")")
+        raise ValueError(f"is not valid TOML at {place}") from None
+
+
+def _parse_yaml(text: str) -> object:
+    try:
+        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506  a SafeLoader that also refuses repeated keys
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        repeated = error.problem if isinstance(error, _RepeatedKeyError) else "is not valid YAML"
+        raise ValueError(f"{repeated}{place}") from None
+    except (yaml.YAMLError, RecursionError):
+        raise ValueError("is not valid YAML") from None
+
+
+class _RepeatedKeyError(yaml.constructor.ConstructorError):
+    """A mapping has a key twice; YAML forbids it, PyYAML would silently take the last."""
+
+
+class _StrictLoader(yaml.SafeLoader):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:  # noqa: FBT001, FBT002  PyYAML's signature
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for position, name in enumerate(names):
+            if name in names[:position]:
+                raise _RepeatedKeyError(problem="has a key twice", problem_mark=node.value[position][0].start_mark)
+        return super().construct_mapping(node, deep=deep)
+
+
+_PARSERS: Mapping[str, Callable[[str], object]] = {".yaml": _parse_yaml, ".yml": _parse_yaml, ".toml": _parse_toml}
 
 _SERVICE_LINK = re.compile(
     r"(?:\w+_)?(?:SERVICE_HOST=.*|SERVICE_PORT(?:_\w+)?=\d+|PORT=\w+://.*|PORT_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?=.*)"
@@ -96,7 +162,7 @@ def _join(flags: Mapping[str, object]) -> tuple[dict[str, object], Origins, list
 
 
 class _Environment(EnvSettingsSource):
-    """The environment, under the names of `exporter.settings.names` alone."""
+    """The environment, under the names of `exporter.settings.fields` alone."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[object, str, bool]:  # noqa: ARG002  theirs
         """Return the text of a setting's variable, or None where it is not set or empty."""

@@ -11,10 +11,9 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from exporter.settings.accounts import Account, AccountEntry, AccountName
-from exporter.settings.addresses import Listen
-from exporter.settings.budgets import BudgetEntry
+from exporter.settings.entries import Account, AccountEntry, AccountName, BudgetEntry
 from exporter.settings.fields import (
+    DEFAULT_LABELS,
     BaseUrl,
     Duration,
     Endpoints,
@@ -25,6 +24,7 @@ from exporter.settings.fields import (
     KeyPath,
     Labels,
     LedgerUrl,
+    Listen,
     ListenAddress,
     ListenAddressOrOff,
     Size,
@@ -33,11 +33,10 @@ from exporter.settings.fields import (
     WebOrigins,
     Zone,
     between,
+    format_duration,
     one_of,
 )
 from exporter.settings.problems import Contradiction
-from exporter.settings.quantities import format_duration
-from exporter.settings.selections import DEFAULT_LABELS
 
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]

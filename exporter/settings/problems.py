@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from exporter.logs import redact, redact_loosely
-from exporter.settings.names import Origins, nearest
+from exporter.settings.fields import Origins, nearest
 
 _SECRET = frozenset({"key", "ledger_url"})
 _LONGEST = 60

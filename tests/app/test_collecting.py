@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from app.conftest import MakeSettings
 
-from exporter.app.pipe import Begin, Receiving, Stop
-from exporter.metrics.publication import Publication
+from exporter.publication import Begin, Publication, Receiving, Stop
 from exporter.simulator import ADMIN_KEY
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ def start() -> Iterator[Callable[[], Started]]:
         ours, theirs = Pipe()
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, "-m", "exporter.app.collecting", str(theirs.fileno())],
+                [sys.executable, "-m", "exporter.app.collector_process", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stderr=subprocess.PIPE,
                 text=True,

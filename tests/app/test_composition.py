@@ -3,10 +3,10 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from app.conftest import MakeSettings
 
-from exporter.app.composition import client_of, open_left_half
+from exporter.app.wiring import client_of, open_left_half
 from exporter.charges import utc_now
 from exporter.fal import Silent
-from exporter.metrics.publication import Publication
+from exporter.publication import Publication
 
 
 async def test_a_client_keeps_to_the_settings(settings: MakeSettings) -> None:

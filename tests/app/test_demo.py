@@ -13,8 +13,7 @@ from app.conftest import Publications
 from e2e.processes import PATIENCE, free_port, parsed, wait_until
 
 from exporter.app.demo import live_line
-from exporter.metrics.exposition import Exposition
-from exporter.metrics.publication import AccountOverview, Overview, Publication, SourceOverview
+from exporter.publication import AccountOverview, Exposition, Overview, Publication, SourceOverview
 
 
 def test_the_demo_shows_where_to_look_moves_ends_without_waiting_for_anybody_and_leaves_nothing_behind(

@@ -19,9 +19,9 @@ from exporter.app.focus import UnreadableFileError, run_check, run_export, run_s
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, UnitPrice, Window, decimal_of
 from exporter.cli import main
 from exporter.errors import ConfigurationError, LedgerError
-from exporter.focus.errors import WrongContentError
+from exporter.focus.findings import WrongContentError
 from exporter.focus.reader import Reader
-from exporter.focus.totals import SummaryRow
+from exporter.focus.reports import SummaryRow
 from exporter.ledger import Ledger, Rules
 
 NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)

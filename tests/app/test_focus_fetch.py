@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 from e2e.processes import Fal
 
-from exporter.app.focus_fetch import Meter
+from exporter.app.focus import Meter
 from exporter.cli import main
 from exporter.fal import Progress
 from exporter.focus.reader import Reader

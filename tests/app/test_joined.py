@@ -7,7 +7,7 @@ import pytest
 from app.conftest import MakeSettings
 from pydantic import SecretStr
 
-from exporter.app.joined import joined
+from exporter.app.single_process import joined
 from exporter.errors import ConfigurationError, LedgerError
 from exporter.ledger import Ledger
 from exporter.settings import Listen

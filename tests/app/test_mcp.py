@@ -6,8 +6,8 @@ import pytest
 from app.conftest import MakeSettings
 from mcp import Client
 
-from exporter.app.joined import joined
 from exporter.app.mcp import listen_for_mcp
+from exporter.app.single_process import joined
 from exporter.errors import ConfigurationError
 from exporter.settings import Listen, Settings
 

@@ -14,11 +14,11 @@ from app.conftest import MakeSettings
 from mcp import Client, StdioServerParameters
 from pydantic import SecretStr
 
-from exporter.app.joined import Joined, joined
+from exporter.app.single_process import Joined, joined
 from exporter.charges import HOUR, NANO, Amounts, Balance, Charge, Dimensions, Window, hour_of, utc_now
 from exporter.ledger import Ledger, Rules
 from exporter.settings import Listen
-from exporter.settings.tokens import token_line
+from exporter.settings.credentials import token_line
 
 HELLO = {
     "jsonrpc": "2.0",

@@ -8,8 +8,7 @@ import pytest
 from app.conftest import MakeSettings, Publications
 from pydantic import SecretStr
 
-from exporter.app.pipe import Begin, GaveUp, Receiving, Sending
-from exporter.metrics.publication import Publication
+from exporter.publication import Begin, GaveUp, Publication, Receiving, Sending
 from exporter.simulator import ADMIN_KEY
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from app.conftest import MakeSettings
 from e2e.processes import PATIENCE, Fal, wait_until
 from pydantic import SecretStr
 
-from exporter.app.process import PATIENCE as PRODUCT_PATIENCE
-from exporter.app.process import CollectorError, CollectorProcess
+from exporter.app.serve import PATIENCE as PRODUCT_PATIENCE
+from exporter.app.serve import CollectorError, CollectorProcess
 from exporter.simulator import ADMIN_KEY, Fault
 from exporter.web.server import GRACE
 
 if TYPE_CHECKING:
-    from exporter.metrics.publication import Publication
+    from exporter.publication import Publication
 
 
 class Heard:

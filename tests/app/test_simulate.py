@@ -7,7 +7,7 @@ import httpx
 import pytest
 from e2e.processes import free_port
 
-from exporter.app.simulate import run_simulate
+from exporter.app.demo import run_simulate
 from exporter.errors import ConfigurationError
 from exporter.simulator import ADMIN_KEY
 

@@ -5,11 +5,11 @@ import pytest
 from app.conftest import MakeSettings
 from structlog.testing import capture_logs
 
-from exporter.app.token import run_token
-from exporter.app.web import web_application
+from exporter.app.administration import run_token
+from exporter.app.serve import web_application
 from exporter.errors import ConfigurationError
 from exporter.settings import Listen
-from exporter.settings.tokens import TokenFile, new_token, token_line
+from exporter.settings.credentials import TokenFile, new_token, token_line
 
 
 @pytest.mark.parametrize(

@@ -29,13 +29,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from exporter.charges import Dimensions, Window
-from exporter.fal.focus_lines import UsageRow
-from exporter.fal.focus_usage import Items, Usage
-from exporter.fal.rejections import Rejections
-from exporter.focus.dialect import PIECE
-from exporter.focus.plain import Memory
-from exporter.focus.reader import POLARS_BLOCK, Reader
-from exporter.focus.totals import SummaryRow, Totals
+from exporter.fal.focus.usage import Items, Usage, UsageRow
+from exporter.fal.rows import Rejections
+from exporter.focus.csv_parser import PIECE
+from exporter.focus.reader import POLARS_BLOCK, Memory, Reader
+from exporter.focus.reports import SummaryRow, Totals
 from exporter.ledger import Ledger, Rules
 
 START = datetime(2026, 10, 1, tzinfo=UTC)

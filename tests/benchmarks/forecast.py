@@ -13,8 +13,8 @@ from statistics import median
 from typing import NamedTuple
 
 from exporter.charges import HOUR, Window, hour_of
-from exporter.outlook.forecast import forecast
-from exporter.outlook.rhythm import DAY, LONGEST, learn
+from exporter.forecasting.forecast import forecast
+from exporter.forecasting.rhythm import DAY, LONGEST, learn
 from exporter.simulator.account import Account
 from exporter.simulator.exact import FOREVER, NANO, microseconds
 from exporter.simulator.lines import WorldSize

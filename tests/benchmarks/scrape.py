@@ -32,10 +32,10 @@ from prometheus_client import CollectorRegistry, Metric, start_http_server
 from exporter.charges import NANO
 from exporter.metrics.catalogue import CHARGES, DEFAULT_CHARGE_LABELS
 from exporter.metrics.encoding import Encoder
-from exporter.metrics.publication import Overview, Publication
 from exporter.metrics.snapshot import Snapshot, Table
+from exporter.publication import Overview, Publication
 from exporter.samples import Sample, paged
-from exporter.web.asgi import Application
+from exporter.web.application import Application
 from exporter.web.server import listen, serve_web
 
 AT = datetime(2026, 11, 1, tzinfo=UTC)

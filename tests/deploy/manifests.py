@@ -14,7 +14,7 @@ from cloudcoil.models.prometheus_operator.v1 import PrometheusRule, ServiceMonit
 from kubernetes_validate import utils
 
 from exporter.settings.model import Settings
-from exporter.web.asgi import ROUTES
+from exporter.web.application import ROUTES
 
 Manifest = dict[str, Any]
 

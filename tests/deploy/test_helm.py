@@ -26,9 +26,9 @@ from deploy.manifests import (
 
 from exporter import __version__
 from exporter.settings import load_settings
+from exporter.settings.credentials import new_token, token_line
+from exporter.settings.fields import file_name
 from exporter.settings.model import Settings
-from exporter.settings.names import file_name
-from exporter.settings.tokens import new_token, token_line
 from exporter.simulator import ADMIN_KEY
 
 try:

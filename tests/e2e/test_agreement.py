@@ -20,7 +20,7 @@ from e2e.processes import Labels, parsed
 from mcp import Client
 from pydantic import SecretStr
 
-from exporter.app.joined import Joined, joined
+from exporter.app.single_process import Joined, joined
 from exporter.settings import Listen, Settings
 from exporter.simulator import ADMIN_KEY, Simulator, World, WorldSize, serving
 

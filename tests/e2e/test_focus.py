@@ -13,10 +13,10 @@ from e2e.processes import Labels, parsed
 from pydantic import SecretStr
 
 from exporter.app.focus import run_check, run_export
-from exporter.app.joined import joined
+from exporter.app.single_process import joined
 from exporter.charges import NANO, SURGE, Window
 from exporter.settings import Listen, Settings
-from exporter.settings.selections import DEFAULT_LABELS
+from exporter.settings.fields import DEFAULT_LABELS
 from exporter.simulator import ADMIN_KEY, Fault, GlitchedJob, PlantedSpend, Simulator, World, WorldSize, serving
 
 OCTOBER = datetime(2026, 10, 1, tzinfo=UTC)

@@ -13,11 +13,10 @@ import pytest
 from web.conftest import served
 
 from exporter.charges import NANO, Window
-from exporter.metrics.exposition import Exposition
-from exporter.metrics.publication import AccountOverview, DailySpend, Overview, Publication, Ranking, SourceOverview
-from exporter.outlook.state import AccountOutlook, BudgetOutlook, Forecast, Outlook
-from exporter.web.asgi import Application
-from exporter.web.landing import LandingPage
+from exporter.forecasting.state import AccountOutlook, BudgetOutlook, Forecast, Outlook
+from exporter.publication import AccountOverview, DailySpend, Exposition, Overview, Publication, Ranking, SourceOverview
+from exporter.web.application import Application
+from exporter.web.pages import LandingPage
 
 AT = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)
 MONTH = Window(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))

@@ -25,10 +25,10 @@ from prometheus_client import CollectorRegistry
 
 from exporter.charges import NANO
 from exporter.fal import LOCK_REASONS, REASONS, REJECTIONS
+from exporter.forecasting.budgets import Budget
 from exporter.metrics.catalogue import CATALOGUE
 from exporter.metrics.health import Health
-from exporter.outlook.budgets import Budget
-from exporter.schedule.outcomes import OWN_REASONS
+from exporter.polling.poll_runner import OWN_REASONS
 from exporter.simulator import Pace, Simulator, World, WorldSize, simulator_app
 
 START = datetime(2026, 11, 1, tzinfo=UTC)

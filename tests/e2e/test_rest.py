@@ -11,9 +11,9 @@ from typing import NamedTuple
 import pytest
 from pydantic import SecretStr
 
-from exporter.app.joined import joined
+from exporter.app.single_process import joined
 from exporter.settings import Listen, Settings
-from exporter.settings.tokens import new_token, token_line
+from exporter.settings.credentials import new_token, token_line
 from exporter.simulator import ADMIN_KEY, Simulator, World, WorldSize, serving
 
 NOW = datetime(2026, 11, 2, 3, 20, tzinfo=UTC)

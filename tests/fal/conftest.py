@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 from exporter.charges import Window
 from exporter.fal.client import Client
-from exporter.fal.limits import Limits
+from exporter.fal.endpoints import Limits
 
 KEY = "5e1f-key-id:9a8b7c6d5e4f-key-secret"
 

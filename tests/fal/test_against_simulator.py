@@ -7,14 +7,11 @@ import pytest
 from pydantic import SecretStr
 
 from exporter.charges import NANO, Amounts, Window
-from exporter.fal.balance import read_balance
+from exporter.fal.account import read_balance, read_invoices
 from exporter.fal.client import Client
+from exporter.fal.endpoints import Limits, Silent
 from exporter.fal.errors import CallError, PagingError
-from exporter.fal.invoices import read_invoices
-from exporter.fal.limits import Limits
-from exporter.fal.observer import Silent
-from exporter.fal.probe import automatic_sources, probe
-from exporter.fal.sources import SOURCES, usage_source
+from exporter.fal.sources import SOURCES, automatic_sources, probe, usage_source
 from exporter.simulator import ADMIN_KEY, API_KEY, Fault, RunningSimulator, Simulator, World, WorldSize, serving
 
 NOW = datetime(2026, 11, 21, 12, 17, tzinfo=UTC)

@@ -3,7 +3,7 @@ from decimal import Decimal
 import pytest
 
 from exporter.charges import Balance
-from exporter.fal.balance import read_balance
+from exporter.fal.account import read_balance
 from exporter.fal.errors import KeyRejectedError, LockedError, ScopeError, ServerError, ShapeError
 from tests.fal.conftest import Answer, Bench, Fal, as_json, refused
 

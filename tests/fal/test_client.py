@@ -13,8 +13,8 @@ from pydantic import SecretStr
 
 from exporter import __version__
 from exporter.errors import ConfigurationError
-from exporter.fal.calls import Call, Host
 from exporter.fal.client import Client
+from exporter.fal.endpoints import Call, Host, Silent
 from exporter.fal.errors import (
     BadRequestError,
     CallError,
@@ -34,7 +34,6 @@ from exporter.fal.errors import (
     TruncatedError,
     UnreachableError,
 )
-from exporter.fal.observer import Silent
 from tests.fal.conftest import KEY, Answer, Bench, Fal, as_json, gzipped, refused, server
 
 CALL = Call(Host.PLATFORM, "/models/usage")

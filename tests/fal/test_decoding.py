@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.fal.decoding import BrokenOffError, decoded
+from exporter.fal.answers import BrokenOffError, decoded
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

@@ -8,9 +8,9 @@ from pydantic import SecretStr
 
 from exporter.charges import utc_now
 from exporter.errors import ConfigurationError
-from exporter.fal.calls import Call, Host
+from exporter.fal.endpoints import Call, Host
 from exporter.fal.errors import CallError
-from exporter.fal.exchange import Exchange
+from exporter.fal.transport import Exchange
 from tests.fal.conftest import KEY, Answer, Bench, Fal, as_json, refused
 
 CALL = Call(Host.PLATFORM, "/account/focus")

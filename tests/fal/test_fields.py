@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.charges import nano
-from exporter.fal.fields import amount, instant, number, text
-from exporter.fal.rejections import RejectedError
+from exporter.fal.rows import RejectedError, amount, instant, number, text
 
 
 @given(st.decimals(min_value=0, max_value=Decimal("9.2E+9"), allow_nan=False))

@@ -19,8 +19,8 @@ from exporter.fal.errors import (
     TooLargeError,
     TruncatedError,
 )
-from exporter.fal.focus import Progress, download, fetch, file_name
-from exporter.fal.focus_request import FocusRequest, FocusRequestError
+from exporter.fal.focus.report import Progress, download, fetch, file_name
+from exporter.fal.focus.request import FocusRequest, FocusRequestError
 from tests.fal.conftest import Answer, Bench, Fal, gzipped, refused
 
 PATH = "/v1/account/focus"

@@ -5,7 +5,7 @@ import pytest
 
 from exporter.charges import Window
 from exporter.fal.errors import BadRequestError
-from exporter.fal.focus_bill import FocusBills, estimates
+from exporter.fal.focus.bill import FocusBills, estimates
 from tests.fal.conftest import Bench, Fal, refused
 from tests.fal.focus_csv import report, usage
 

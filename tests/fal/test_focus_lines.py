@@ -1,8 +1,8 @@
 import pytest
 
 from exporter.charges import SURGE
-from exporter.fal.focus_lines import UsageLine, described, unit_of_fal
-from exporter.fal.machines import GpuTime
+from exporter.fal.focus.usage import UsageLine, described, unit_of_fal
+from exporter.fal.rows import GpuTime
 
 
 def row(**columns: str) -> UsageLine:

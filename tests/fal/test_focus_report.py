@@ -7,8 +7,8 @@ import pytest
 import structlog
 
 from exporter.fal.errors import CallError
-from exporter.fal.focus_report import FocusReports
-from exporter.fal.focus_request import FocusRequest
+from exporter.fal.focus.report import FocusReports
+from exporter.fal.focus.request import FocusRequest
 from tests.fal.conftest import Answer, Bench, Fal, refused
 from tests.fal.focus_csv import report, usage
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.fal.focus_request import LONGEST, FocusRequest, FocusRequestError
+from exporter.fal.focus.request import LONGEST, FocusRequest, FocusRequestError
 
 
 def at(text: str) -> datetime:

@@ -3,9 +3,9 @@ from datetime import datetime, timedelta
 import pytest
 
 from exporter.charges import NANO, Amounts, Window
+from exporter.fal.aggregation import Reading
 from exporter.fal.errors import FeatureError, NotCsvError, ShapeError, TruncatedError
-from exporter.fal.focus_usage import FocusUsage
-from exporter.fal.reading import Reading
+from exporter.fal.focus.usage import FocusUsage
 from tests.fal.conftest import Answer, Bench, Fal, refused
 from tests.fal.focus_csv import report, usage
 

@@ -4,8 +4,8 @@ from decimal import Decimal
 import pytest
 
 from exporter.charges import Invoice
+from exporter.fal.account import read_invoices
 from exporter.fal.errors import LockedError, ShapeError
-from exporter.fal.invoices import read_invoices
 from tests.fal.conftest import Bench, Fal, as_json
 
 PATH = "/billing/invoices"

@@ -1,6 +1,6 @@
 import pytest
 
-from exporter.fal.locks import LOCK_REASONS, Locks, lock_reason
+from exporter.fal.answers import LOCK_REASONS, Locks, lock_reason
 from tests.fal.conftest import Heard
 
 

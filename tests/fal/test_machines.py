@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.charges import GpuMachine
-from exporter.fal.machines import GpuTime, billing_line, gpu_time_of_unit
+from exporter.fal.rows import GpuTime, billing_line, gpu_time_of_unit
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import pytest
 
 from exporter.charges import NANO, Amounts, Window
-from exporter.fal.organization import describe, organization
+from exporter.fal.platform_usage import describe_team_row, organization
 from tests.fal.conftest import Bench, Fal, as_json, bucket, page
 
 
@@ -23,7 +23,7 @@ from tests.fal.conftest import Bench, Fal, as_json, bucket, page
 def test_what_a_row_is_for_follows_from_product_and_line(
     product: str, endpoint: str, unit: str, names: tuple[str, ...], gpu_seconds: int
 ) -> None:
-    item = describe("prod", ["acme", product, endpoint, unit])
+    item = describe_team_row("prod", ["acme", product, endpoint, unit])
     model, app, environment, gpu_class = names
     assert item.dimensions == ("prod", "acme", product, model, app, environment, gpu_class, unit, "", "")
     assert item.gpu.seconds == gpu_seconds

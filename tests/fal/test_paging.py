@@ -1,9 +1,9 @@
 import pytest
 
-from exporter.fal.calls import Call, Host
 from exporter.fal.client import Client
+from exporter.fal.endpoints import Call, Host
 from exporter.fal.errors import PagingError, ShapeError
-from exporter.fal.paging import pages
+from exporter.fal.platform_usage import pages
 from tests.fal.conftest import Answer, Bench, Fal, as_json, bucket, page
 
 CALL = Call(Host.PLATFORM, "/models/usage")

@@ -7,14 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.charges import NANO, Amounts, Window
-from exporter.fal.decoding import decoded
+from exporter.fal.aggregation import Tally
+from exporter.fal.answers import decoded
 from exporter.fal.errors import ServerError, ShapeError
-from exporter.fal.models import INTERFACE, models
-from exporter.fal.organization import INTERFACE as ORGANIZATION
-from exporter.fal.platform_usage import Interface, Rows, amounts_of, api_key
-from exporter.fal.rejections import REJECTIONS, Rejections
-from exporter.fal.serverless import INTERFACE as SERVERLESS
-from exporter.fal.tally import Tally
+from exporter.fal.platform_usage import MODELS, ORGANIZATION, SERVERLESS, Interface, Rows, amounts_of, api_key, models
+from exporter.fal.rows import REJECTIONS, Rejections
 from tests.fal.conftest import Bench, Fal, as_json, bucket, model_row, page, refused
 
 PATH = "/v1/models/usage"
@@ -239,7 +236,7 @@ def tally() -> Tally:
     return Tally("prod", "models", WINDOW, Rejections("prod", lambda text: text))
 
 
-@pytest.mark.parametrize("interface", [INTERFACE, SERVERLESS, ORGANIZATION], ids=lambda interface: interface.source)
+@pytest.mark.parametrize("interface", [MODELS, SERVERLESS, ORGANIZATION], ids=lambda interface: interface.source)
 @given(st.lists(ROWS | JSON_VALUES, max_size=4), JSON_VALUES, st.booleans())
 def test_any_row_is_a_charge_or_a_counted_rejection(
     interface: Interface,
@@ -273,7 +270,7 @@ def test_amounts_equal_fractions_to_the_nano_dollar_from_the_text_of_the_json(
     parsed = decoded(f"[{','.join(texts)}]".encode())
     assert isinstance(parsed, list)
     sums = tally()
-    Rows(INTERFACE, "prod", sums, by_key=False).take(TEN, parsed)
+    Rows(MODELS, "prod", sums, by_key=False).take(TEN, parsed)
     totals = [charge.amounts for charge in sums.reading().charges]
     assert sum(amounts.cost for amounts in totals) == sum(rounded(cost) for _, cost, _ in rows)
     assert sum(amounts.quantity for amounts in totals) == sum(rounded(quantity) for quantity, _, _ in rows)

@@ -4,7 +4,7 @@ import pytest
 
 from exporter.charges import UnitPrice, hour_of
 from exporter.fal.errors import NotFoundError, ShapeError
-from exporter.fal.pricing import read_list_prices
+from exporter.fal.prices import read_list_prices
 from tests.fal.conftest import Bench, Fal, as_json, refused
 
 PATH = "/v1/models/pricing"

@@ -1,7 +1,7 @@
 import pytest
 
 from exporter.fal.errors import CallError, LockedError, ServerError
-from exporter.fal.probe import Probe, automatic_sources, probe
+from exporter.fal.sources import Probe, automatic_sources, probe
 from tests.fal.conftest import Answer, Bench, Fal, as_json, page, refused
 
 LOCKED = as_json({"detail": "User is locked. Reason: TOP_UP"}, 403)

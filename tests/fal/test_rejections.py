@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from exporter.fal.rejections import Rejection, Rejections
+from exporter.fal.rows import Rejection, Rejections
 
 
 def test_every_row_is_counted_and_the_first_of_a_source_and_reason_is_shown(

@@ -4,10 +4,8 @@ import pytest
 
 from exporter.charges import Window
 from exporter.errors import FalExporterError
-from exporter.fal.balance import read_balance
-from exporter.fal.invoices import read_invoices
-from exporter.fal.probe import probe
-from exporter.fal.sources import SOURCES, usage_source
+from exporter.fal.account import read_balance, read_invoices
+from exporter.fal.sources import SOURCES, probe, usage_source
 from tests.fal.conftest import KEY, Answer, Bench, Fal, as_json, bucket, model_row, page, refused
 
 PATHS = [

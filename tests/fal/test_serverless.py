@@ -4,7 +4,7 @@ from decimal import Decimal
 import pytest
 
 from exporter.charges import NANO, SURGE, Amounts, Window
-from exporter.fal.serverless import serverless
+from exporter.fal.platform_usage import serverless
 from tests.fal.conftest import Bench, Fal, as_json, bucket, page
 
 TEN = "2026-11-21T10:00:00Z"

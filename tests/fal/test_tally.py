@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.charges import Amounts, Charge, Dimensions, Window
-from exporter.fal.rejections import Rejection, Rejections
-from exporter.fal.tally import Tally
+from exporter.fal.aggregation import Tally
+from exporter.fal.rows import Rejection, Rejections
 
 START = datetime(2026, 11, 21, 10, tzinfo=UTC)
 WINDOW = Window(START, START + timedelta(hours=3))

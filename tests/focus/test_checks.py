@@ -9,7 +9,7 @@ from focus.conftest import FileRow, base_rows, header, to_csv
 from exporter.focus import checks
 from exporter.focus.checks import RULES, Checker, Report
 from exporter.focus.columns import COLUMNS, columns_of
-from exporter.focus.errors import TruncatedFileError, WrongContentError
+from exporter.focus.findings import TruncatedFileError, WrongContentError
 
 
 def check(data: bytes, version: str | None = None, piece: int = 700) -> Report:

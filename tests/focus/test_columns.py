@@ -1,7 +1,6 @@
 import pytest
 
-from exporter.focus.categories import SUBCATEGORIES
-from exporter.focus.columns import COLUMNS, VERSIONS, columns_of, is_custom, other_data_set, version_of
+from exporter.focus.columns import COLUMNS, SUBCATEGORIES, VERSIONS, columns_of, is_custom, other_data_set, version_of
 
 
 @pytest.mark.parametrize(("version", "count"), [("1.0", 43), ("1.1", 50), ("1.2", 57), ("1.3", 65), ("1.4", 65)])

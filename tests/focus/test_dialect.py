@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.focus import dialect
-from exporter.focus.dialect import Records, unquoted
-from exporter.focus.errors import TruncatedFileError, WrongContentError
+from exporter.focus import csv_parser
+from exporter.focus.csv_parser import Records, unquoted
+from exporter.focus.findings import TruncatedFileError, WrongContentError
 
 Rows = list[list[str]]
 
 
-def records(data: bytes, cuts: list[int]) -> list[dialect.Record]:
+def records(data: bytes, cuts: list[int]) -> list[csv_parser.Record]:
     reader, found, start = Records(), [], 0
     for cut in [*sorted(cuts), len(data)]:
         found += reader.feed(data[start:cut])
@@ -20,7 +20,7 @@ def records(data: bytes, cuts: list[int]) -> list[dialect.Record]:
     return found + reader.finish()
 
 
-def texts(found: list[dialect.Record]) -> Rows:
+def texts(found: list[csv_parser.Record]) -> Rows:
     return [[unquoted(raw).decode() for raw in record.fields] for record in found]
 
 
@@ -73,7 +73,7 @@ def test_text_after_a_closing_quotation_mark_is_malformed_and_the_next_line_is_r
 
 
 def test_a_quoted_field_that_never_ends_is_given_up_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dialect, "LONGEST_RECORD", 1000)
+    monkeypatch.setattr(csv_parser, "LONGEST_RECORD", 1000)
     reader = Records()
     reader.feed(b'"open\n')
     found = [record for _ in range(20) for record in reader.feed(b'a ""b""\n' * 10)]
@@ -82,7 +82,7 @@ def test_a_quoted_field_that_never_ends_is_given_up_in_bounded_memory(monkeypatc
 
 
 def test_a_line_that_never_ends_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dialect, "LONGEST_RECORD", 1000)
+    monkeypatch.setattr(csv_parser, "LONGEST_RECORD", 1000)
     reader = Records()
     reader.feed(b"a,b\n" + b"x" * 1000)
     with pytest.raises(WrongContentError, match="line 2 goes on"):

@@ -1,7 +1,7 @@
 import pytest
 
 from exporter.focus.columns import COLUMNS
-from exporter.focus.field_rules import FIELD_RULES, judge
+from exporter.focus.rules import FIELD_RULES, judge
 
 RIGHT = [
     *(("BilledCost", text) for text in ("0", "12", "-1.5", "35.2E-7", "35.2E7", "-0.0", "1234567.890000000001")),

@@ -1,6 +1,6 @@
 from exporter.focus.columns import columns_of
-from exporter.focus.dialect import Record
-from exporter.focus.header import parse_header
+from exporter.focus.csv_parser import Record
+from exporter.focus.row_schema import parse_header
 
 
 def test_a_header_tells_its_version_and_where_each_column_is() -> None:

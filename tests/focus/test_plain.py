@@ -9,10 +9,9 @@ from focus.conftest import base_rows, header, to_csv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.focus import plain
-from exporter.focus.errors import FocusError
-from exporter.focus.plain import Memory, PlainLines
-from exporter.focus.reader import Reader
+from exporter.focus import reader as reader_module
+from exporter.focus.findings import FocusError
+from exporter.focus.reader import Memory, PlainLines, Reader
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,8 +103,8 @@ def test_lines_are_plain_with_and_without_quotation_marks_before_the_tail(monkey
         assert {row.line.charge_description for row in reader.feed(body)} == {description}
 
 
-def _header() -> plain.Header:
-    return plain.Header(tuple(header()), "1.2")
+def _header() -> reader_module.Header:
+    return reader_module.Header(tuple(header()), "1.2")
 
 
 def test_rows_of_the_same_texts_share_one_object() -> None:

@@ -12,11 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.focus.errors import FocusError
-from exporter.focus.plain import PlainLines
-from exporter.focus.reader import Reader
-from exporter.focus.shape import Count
-from exporter.focus.totals import SummaryRow, Totals
+from exporter.focus.findings import FocusError
+from exporter.focus.reader import PlainLines, Reader
+from exporter.focus.reports import SummaryRow, Totals
+from exporter.focus.row_schema import Count
 from exporter.focus.values import EXACTLY
 
 START = b"Tags,BilledCost,ListCost,EffectiveCost,ChargePeriodStart,ChargeCategory,BillingCurrency,SkuId\n"
@@ -256,7 +255,7 @@ def test_a_short_file_does_not_wait_for_polars_to_be_imported(polars_block: int,
     code = f"""if True:
         import sys
         from exporter.focus.reader import Reader
-        from exporter.focus.totals import SummaryRow
+        from exporter.focus.reports import SummaryRow
         reader = Reader(SummaryRow, polars_block={polars_block})
         reader.feed({data!r})
         reader.finish()
@@ -267,7 +266,7 @@ def test_a_short_file_does_not_wait_for_polars_to_be_imported(polars_block: int,
 
 def test_without_polars_every_file_is_read_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "polars", None)
-    monkeypatch.delitem(sys.modules, "exporter.focus.polars_lines", raising=False)
+    monkeypatch.delitem(sys.modules, "exporter.focus.polars_reader", raising=False)
     data = START + (line() + b"\n") * 50
     assert totals_of(data, 100, 300) == totals_of(data, NEVER, 300)
-    assert "exporter.focus.polars_lines" not in sys.modules
+    assert "exporter.focus.polars_reader" not in sys.modules

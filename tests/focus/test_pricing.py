@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.charges import HOUR, NANO, Amounts, Dimensions, decimal_of
-from exporter.focus.charge import FocusCharge, Price
-from exporter.focus.pricing import agrees, prices_of
+from exporter.focus.charge import FocusCharge, Price, agrees, prices_of
 from exporter.focus.values import EXACTLY
 
 START = datetime(2026, 10, 1, tzinfo=UTC)

@@ -8,11 +8,9 @@ from focus.conftest import FileRow, base_rows, header, to_csv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.focus import remembered, shape
-from exporter.focus.errors import FocusError, MissingColumnError, TruncatedFileError, WrongContentError
-from exporter.focus.plain import PlainLines
-from exporter.focus.problems import Problem
-from exporter.focus.reader import Reader
+from exporter.focus import csv_parser, row_schema
+from exporter.focus.findings import FocusError, MissingColumnError, Problem, TruncatedFileError, WrongContentError
+from exporter.focus.reader import PlainLines, Reader
 
 
 class Wanted(NamedTuple):
@@ -267,8 +265,8 @@ def test_any_bytes_give_rows_or_a_clean_error(data: bytes) -> None:
 
 
 def test_memory_does_not_grow_with_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remembered, "_MOST", 100_000)
-    monkeypatch.setattr(shape, "_MOST_CACHED", 500)
+    monkeypatch.setattr(csv_parser, "_MOST", 100_000)
+    monkeypatch.setattr(row_schema, "_MOST_CACHED", 500)
     start, _, body = to_csv(base_rows()).partition(b"\n")
     reader = Reader(Wanted)
     reader.feed(start + b"\n")

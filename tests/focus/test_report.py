@@ -6,10 +6,9 @@ from focus.conftest import FileRow, base_rows, to_csv
 from focus.test_checks import check
 
 from exporter.focus.checks import RULES
-from exporter.focus.problems import LONGEST_VALUE
+from exporter.focus.findings import LONGEST_VALUE
 from exporter.focus.reader import Reader
-from exporter.focus.report import check_json, check_junit, check_text, summary_json, summary_text
-from exporter.focus.totals import SummaryRow, Totals
+from exporter.focus.reports import SummaryRow, Totals, check_json, check_junit, check_text, summary_json, summary_text
 
 
 def changed(**changes: str) -> bytes:

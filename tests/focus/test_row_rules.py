@@ -1,7 +1,6 @@
 import pytest
 
-from exporter.focus.row import Instants, Numbers, Row
-from exporter.focus.row_rules import ROW_RULES
+from exporter.focus.rules import ROW_RULES, Instants, Numbers, Row
 
 Texts = dict[str, str | None]
 OCTOBER: Texts = {"BillingPeriodStart": "2025-10-01T00:00:00Z", "BillingPeriodEnd": "2025-11-01T00:00:00Z"}

@@ -13,7 +13,7 @@ from focus.test_checks import found
 from focus.test_writer import FLUX_CHARGE, parsed, written
 
 from exporter.focus.charge import Granularity
-from exporter.focus.errors import WrongContentError
+from exporter.focus.findings import WrongContentError
 from exporter.focus.reader import Reader
 
 pytest.importorskip("focus_data_toolkit", reason="the test extra installs focus-data-toolkit")

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.focus import totals as module
-from exporter.focus.shape import Count
-from exporter.focus.totals import OTHERS, SummaryRow, SummaryTexts, Totals
+from exporter.focus import reports as module
+from exporter.focus.reports import OTHERS, SummaryRow, SummaryTexts, Totals
+from exporter.focus.row_schema import Count
 from exporter.focus.values import Month
 
 OCTOBER, NOVEMBER = Month(2025, 10), Month(2025, 11)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.focus.units import focus_unit, is_unit
+from exporter.focus.columns import focus_unit, is_unit
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,8 @@ from hypothesis import strategies as st
 
 from exporter.charges import HOUR, NANO, SURGE, Amounts, Charge, Dimensions, Window, decimal_of
 from exporter.focus.charge import FocusCharge, Granularity, Price, focus_charges
-from exporter.focus.layout import CUSTOM_COLUMNS, decimal_text, layout
-from exporter.focus.metadata import metadata
 from exporter.focus.reader import Reader
-from exporter.focus.writer import Written, write
+from exporter.focus.writer import CUSTOM_COLUMNS, Written, decimal_text, layout, metadata, write
 
 START = datetime(2026, 10, 31, 22, tzinfo=UTC)
 FLUX = Dimensions("main", "red", "model_apis", "fal-ai/flux/dev", unit="image", api_key="key-1")

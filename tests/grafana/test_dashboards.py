@@ -16,7 +16,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard as Schema
 
 from exporter.metrics.catalogue import CATALOGUE
-from exporter.settings.selections import LABELS
+from exporter.settings.fields import LABELS
 
 UIDS = ["fal-exporter-health", "fal-gpu-time", "fal-invoices", "fal-models-and-prices", "fal-spend"]
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.calendar import first_hour_of, month_after, periods_at
 from exporter.charges import HOUR, hour_of
-from exporter.ledger.calendar import first_hour_of, month_after, periods_at
 
 ZONES = st.sampled_from(
     [

@@ -10,8 +10,8 @@ import pytest
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window, hour_of
 from exporter.errors import LedgerError
 from exporter.ledger import Ledger
-from exporter.ledger.history import History, Past
-from exporter.ledger.reading import reading
+from exporter.ledger.database import reading
+from exporter.ledger.export import History, Past
 from exporter.ledger.schema import hour_number
 
 OpenLedger = Callable[..., Ledger]

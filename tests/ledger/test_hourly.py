@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 
 from exporter.charges import HOUR, Amounts, Charge, Dimensions, Window
 from exporter.ledger import Ledger
-from exporter.ledger.hourly import TouchedHours
+from exporter.ledger.hours import TouchedHours
 from exporter.ledger.schema import hour_number
 
 OpenLedger = Callable[..., Ledger]

@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.charges import Dimensions
-from exporter.ledger.label_sets import OTHER, Admission, Labels
+from exporter.ledger.counters import OTHER, Admission, Labels
 
 LABELS = Labels(("account", "team", "product", "model", "app", "gpu_class"))
 

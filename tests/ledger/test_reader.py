@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from exporter.charges import HOUR, SURGE, Amounts, Charge, Dimensions, Invoice, Window, hour_of
 from exporter.errors import LedgerError
 from exporter.ledger import Ledger, Rules
+from exporter.ledger.database import NoLedgerError
 from exporter.ledger.reader import LedgerReader
-from exporter.ledger.reading import NoLedgerError
-from exporter.ledger.usage_sums import Bucket, UsageSum
+from exporter.ledger.span_totals import Bucket, UsageSum
 
 NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
 START = datetime(2026, 10, 1, tzinfo=UTC)

@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from exporter.errors import LedgerError
 from exporter.ledger import Ledger
-from exporter.ledger.reading import reading
+from exporter.ledger.database import reading
 
 OpenLedger = Callable[..., Ledger]
 

@@ -2,7 +2,7 @@ import pytest
 
 from exporter.charges import HOUR, NANO, Amounts, Balance, Charge, Dimensions, Invoice, UnitPrice, Window, hour_of
 from exporter.errors import LedgerError
-from exporter.ledger.renaming import rename_account
+from exporter.ledger.migrations import rename_account
 
 
 def spent(ledger: object) -> dict[tuple[str, ...], int]:

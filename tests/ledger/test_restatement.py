@@ -4,8 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.charges import Amounts
-from exporter.ledger.restatement import Booking, Cell, book, difference, hour_kinds
-from exporter.ledger.sums import CellRow, HourKind, summed
+from exporter.ledger.restatement import Booking, Cell, CellRow, HourKind, book, difference, hour_kinds, summed
 
 numbers = st.integers(-(2**63), 2**63 - 1)
 states = st.dictionaries(st.tuples(st.integers(0, 4), st.integers(1, 3)), st.tuples(*[numbers] * 5), max_size=12)

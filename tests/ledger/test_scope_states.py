@@ -3,8 +3,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from exporter.charges import HOUR, Window
-from exporter.ledger.scope_states import reached, settled, state_of
-from exporter.ledger.series_rows import Scope
+from exporter.ledger.directory import reached, settled, state_of
+from exporter.ledger.rows import Scope
 
 DAY = datetime(2026, 11, 20, tzinfo=UTC)
 DELAY = timedelta(hours=48)

@@ -6,7 +6,7 @@ import pytest
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, UnitPrice, Window
 from exporter.errors import LedgerError
 from exporter.ledger import Ledger
-from exporter.ledger.statement import open_statement
+from exporter.ledger.export import open_statement
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 WINDOW = Window(NOON - 4 * HOUR, NOON)

@@ -11,8 +11,8 @@ from exporter.charges import HOUR, NANO, Amounts, Balance, Charge, Dimensions, I
 from exporter.errors import LedgerError
 from exporter.ledger import Ledger, LedgerView
 from exporter.ledger.database import open_database
+from exporter.ledger.rows import read_scopes, write_scope
 from exporter.ledger.schema import series
-from exporter.ledger.series_rows import read_scopes, write_scope
 from exporter.samples import Pages
 
 

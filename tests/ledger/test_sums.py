@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.charges import Amounts
-from exporter.ledger.sums import CellRow, merged, summed
+from exporter.ledger.restatement import CellRow, merged, summed
 
 HOURS = range(6)
 numbers = st.integers(-(2**63), 2**63 - 1)

@@ -5,7 +5,7 @@ import zlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.metrics.compression import deflated, gzip_end, gzip_start
+from exporter.metrics.encoding import deflated, gzip_end, gzip_start
 
 
 def assembled(pieces: list[bytes], tail: bytes) -> bytes:

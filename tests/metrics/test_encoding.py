@@ -17,11 +17,9 @@ from prometheus_client.parser import text_fd_to_metric_families as read_text
 
 from exporter.charges import NANO
 from exporter.metrics.catalogue import CATALOGUE, Family
-from exporter.metrics.compression import gzip_end, gzip_start
-from exporter.metrics.encoding import PAGES_PER_PIECE, Encoder
-from exporter.metrics.exposition import Exposition, Rendering
-from exporter.metrics.rendering import Rendered
+from exporter.metrics.encoding import PAGES_PER_PIECE, Encoder, Rendered, gzip_end, gzip_start
 from exporter.metrics.snapshot import Snapshot, Table
+from exporter.publication import Exposition, Rendering
 from exporter.samples import Page, Sample, paged
 
 AT = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.metrics.compression import deflated
-from exporter.metrics.exposition import Exposition, Piece, rendering
+from exporter.metrics.encoding import deflated
+from exporter.publication import Exposition, Piece, rendering
 
 PIECES = {number: Piece(number, b"%d\n" % number, deflated(b"%d\n" % number)) for number in range(12)}
 NUMBERS = st.lists(st.sampled_from(sorted(PIECES)), unique=True)

@@ -7,8 +7,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_fd_to_metric_families
 
 from exporter.metrics.catalogue import CATALOGUE
+from exporter.metrics.encoding import END
 from exporter.metrics.health import Health
-from exporter.metrics.rendering import END
 
 AT = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)
 

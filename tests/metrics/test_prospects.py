@@ -3,9 +3,9 @@ from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 
 from exporter.charges import NANO, Window
+from exporter.forecasting.state import AccountOutlook, BudgetOutlook, ExpectedSpend, Forecast, Outlook
 from exporter.metrics.catalogue import CATALOGUE
-from exporter.metrics.prospects import prospects
-from exporter.outlook.state import AccountOutlook, BudgetOutlook, ExpectedSpend, Forecast, Outlook
+from exporter.metrics.snapshot import prospects
 from exporter.samples import Sample
 
 MONTH = Window(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))

@@ -1,9 +1,8 @@
 import pickle
 from datetime import UTC, datetime
 
-from exporter.metrics.compression import deflated
-from exporter.metrics.exposition import Exposition, Piece, rendering
-from exporter.metrics.publication import AccountOverview, Overview, Publication, SourceOverview
+from exporter.metrics.encoding import deflated
+from exporter.publication import AccountOverview, Exposition, Overview, Piece, Publication, SourceOverview, rendering
 
 AT = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)
 PIECE = Piece(1, b"a 1\n", deflated(b"a 1\n"))

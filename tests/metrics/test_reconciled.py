@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 from exporter.ledger import Reconciliation
 from exporter.metrics.catalogue import CATALOGUE
-from exporter.metrics.reconciled import CATEGORIES, reconciled
+from exporter.metrics.snapshot import CATEGORIES, reconciled
 
 SEPTEMBER, OCTOBER, NOVEMBER = (datetime(2026, month, 1, tzinfo=UTC) for month in (9, 10, 11))
 NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)

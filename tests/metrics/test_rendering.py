@@ -1,6 +1,6 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from exporter.metrics.rendering import rendered
+from exporter.metrics.encoding import rendered
 
 
 def test_created_is_not_exposed_and_the_end_is_left_open() -> None:

@@ -3,9 +3,8 @@ import io
 import pytest
 from prometheus_client.openmetrics.parser import text_fd_to_metric_families
 
+from exporter.metrics.backfill import Grid, Step, TimedFamily
 from exporter.metrics.catalogue import CATALOGUE
-from exporter.metrics.timed import Grid, TimedFamily
-from exporter.metrics.timelines import Step
 
 TARGET = {"instance": "localhost:8080", "job": "fal"}
 

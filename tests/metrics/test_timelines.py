@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.metrics.timelines import Step, counter, last_hour, since_start
+from exporter.metrics.backfill import Step, counter, last_hour, since_start
 
 H = 3600
 HOURS = st.dictionaries(st.integers(100, 140), st.integers(-50, 100), min_size=1).map(

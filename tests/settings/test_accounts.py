@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from exporter.settings.accounts import AccountEntry
+from exporter.settings.entries import AccountEntry
 
 
 @pytest.mark.parametrize("name", ["production", "Größe 1", "team/studio", "a" * 100, "_x"])

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.settings.addresses import Listen, check_ledger_url, parse_base_url, parse_listen
+from exporter.settings.fields import Listen, check_ledger_url, parse_base_url, parse_listen
 
 
 @pytest.mark.parametrize(

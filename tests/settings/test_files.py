@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from exporter.settings.files import read_file
+from exporter.settings.loading import read_file
 
 MARKUP = "ab:-[]{}'=#&*!|>%@,\\\n\t \x00" + '"'
 

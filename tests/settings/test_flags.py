@@ -1,5 +1,5 @@
 from exporter.settings import Settings
-from exporter.settings.flags import flags
+from exporter.settings.table import flags
 
 
 def test_every_setting_but_keys_and_accounts_is_a_flag() -> None:

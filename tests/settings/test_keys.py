@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from exporter.errors import ConfigurationError
-from exporter.settings.keys import FixedKey, KeyFile, checked_key
+from exporter.settings.credentials import FixedKey, KeyFile, checked_key
 
 
 @pytest.fixture(autouse=True)

@@ -1,15 +1,7 @@
 import pytest
 
 from exporter.settings import Settings
-from exporter.settings.names import (
-    FILE_ONLY,
-    NEVER_IN_FILE,
-    Origins,
-    environment_name,
-    file_name,
-    flag_name,
-    nearest,
-)
+from exporter.settings.fields import FILE_ONLY, NEVER_IN_FILE, Origins, environment_name, file_name, flag_name, nearest
 
 
 def test_no_two_settings_share_a_name() -> None:

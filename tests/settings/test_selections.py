@@ -1,7 +1,7 @@
 import pytest
 
 from exporter.charges import Dimensions
-from exporter.settings.selections import DEFAULT_LABELS, LABELS, choose_endpoints, choose_labels, choose_sources
+from exporter.settings.fields import DEFAULT_LABELS, LABELS, choose_endpoints, choose_labels, choose_sources
 
 
 def test_auto_leaves_the_choice_of_sources_open() -> None:

@@ -6,7 +6,7 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from exporter.errors import ConfigurationError
-from exporter.settings.tokens import TokenFile, checked_tokens, new_token, read_tokens, token_line
+from exporter.settings.credentials import TokenFile, checked_tokens, new_token, read_tokens, token_line
 
 
 def replaced(path: Path, text: str) -> None:

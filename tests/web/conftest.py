@@ -10,10 +10,10 @@ import pytest
 
 from exporter.metrics.catalogue import CATALOGUE
 from exporter.metrics.encoding import Encoder
-from exporter.metrics.publication import Overview, Publication
 from exporter.metrics.snapshot import Snapshot, Table
+from exporter.publication import Overview, Publication
 from exporter.samples import Sample, paged
-from exporter.web.asgi import Application
+from exporter.web.application import Application
 from exporter.web.server import listen, serve_web
 
 AT = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)

@@ -7,9 +7,9 @@ import structlog
 from starlette.types import ASGIApp
 from structlog.testing import capture_logs
 
-from exporter.web.access import AccessLog
-from exporter.web.asgi import Application
-from exporter.web.mcp.gate import Gate, Hosts
+from exporter.web.application import Application
+from exporter.web.mcp.endpoint import Gate, Hosts
+from exporter.web.server import AccessLog
 
 Serve = Callable[[ASGIApp], Awaitable[httpx.AsyncClient]]
 KEY = "3f1c:planted-secret"
@@ -24,7 +24,7 @@ def _structlog_as_it_comes() -> Iterator[None]:
 
 @pytest.fixture
 def _info() -> Iterator[None]:
-    logger = logging.getLogger("exporter.web.access")
+    logger = logging.getLogger("exporter.web.server")
     before = logger.level
     logger.setLevel(logging.INFO)
     yield

@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable
 import httpx
 import pytest
 
-from exporter.metrics.publication import Publication
-from exporter.web.asgi import NOT_READY, Application
+from exporter.publication import Publication
+from exporter.web.application import NOT_READY, Application
 
 Publish = Callable[..., Publication]
 Serve = Callable[[Application], Awaitable[httpx.AsyncClient]]

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from exporter.web.dress import style
-from exporter.web.landing import LandingPage
-from exporter.web.rest.page import PAGE_HEADERS, page
+from exporter.web.pages import LandingPage
+from exporter.web.pages.layout import style
+from exporter.web.rest.documentation import PAGE_HEADERS, page
 
 AT = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)
 STYLE = style("landing.css", "landing/page.css", "rest/page.css")

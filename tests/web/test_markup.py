@@ -3,7 +3,7 @@ from html import unescape
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.web.markup import Markup, fill, join
+from exporter.web.pages.layout import Markup, fill, join
 
 
 @given(st.text())

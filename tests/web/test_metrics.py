@@ -8,8 +8,8 @@ import pytest
 from prometheus_client.openmetrics.parser import text_fd_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_fd_to_metric_families as read_text
 
-from exporter.metrics.publication import Publication
-from exporter.web.asgi import Application
+from exporter.publication import Publication
+from exporter.web.application import Application
 
 OPENMETRICS = {"accept": "application/openmetrics-text;version=1.0.0"}
 PLAIN = {"accept-encoding": "identity"}

@@ -7,8 +7,8 @@ import pytest
 from e2e.processes import PATIENCE
 
 from exporter.errors import ConfigurationError
-from exporter.metrics.publication import Publication
-from exporter.web.asgi import Application
+from exporter.publication import Publication
+from exporter.web.application import Application
 from exporter.web.server import listen, serve_web
 
 Publish = Callable[..., Publication]

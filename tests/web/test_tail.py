@@ -2,8 +2,8 @@ import os
 from datetime import UTC, datetime
 
 from exporter.metrics.catalogue import CATALOGUE
+from exporter.web.metrics import Tail
 from exporter.web.negotiation import Variant
-from exporter.web.tail import Tail
 
 AT = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)
 

@@ -9,12 +9,12 @@ import pytest
 from pydantic import SecretStr
 
 from exporter.ledger.reader import LedgerReader
-from exporter.metrics.publication import Publication
-from exporter.settings.tokens import TokenFile, token_line
-from exporter.web.asgi import Application
+from exporter.publication import Publication
+from exporter.settings.credentials import TokenFile, token_line
+from exporter.web.application import Application
+from exporter.web.auth import refusal
 from exporter.web.rest.application import RestOptions
 from exporter.web.rest.calls import CALLS
-from exporter.web.tokens import refusal
 
 Publish = Callable[..., Publication]
 Serve = Callable[[Application], Awaitable[httpx.AsyncClient]]

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from exporter.web.wording import ago, dollars, instant, round_dollars, runway, span
+from exporter.web.pages.formatting import ago, dollars, instant, round_dollars, runway, span
 
 AT = datetime(2026, 11, 21, 22, 5, 59, tzinfo=UTC)
 

@@ -1,16 +1,168 @@
-"""MCP over streamable HTTP: each request stands by itself, so that any replica can answer it."""
+"""MCP over streamable HTTP, behind a check of path, method, host and origin.
 
+What stands before the MCP endpoint: its one path and method, hosts and origins that are known, and a time limit.
+
+MCP over streamable HTTP: each request stands by itself, so that any replica can answer it.
+"""
+
+import asyncio
+import ipaddress
 from collections.abc import Iterable, Sequence
+from http import HTTPStatus
+from urllib.parse import urlsplit
 
 from mcp.server.transport_security import TransportSecuritySettings
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from exporter.settings.tokens import TokenFile
-from exporter.web.access import AccessLog
-from exporter.web.mcp.gate import PATH, Gate, Hosts
+from exporter.settings.credentials import TokenFile
+from exporter.web.auth import Guard, Refusal
 from exporter.web.mcp.server import mcp_server
 from exporter.web.mcp.tool import Tool
-from exporter.web.tokens import Guard
+from exporter.web.server import AccessLog
+
+PATH = "/mcp"
+
+LONGEST_EXCHANGE = 30.0
+"""Seconds from the head of a request to the end of its answer."""
+
+MOST_EXCHANGES = 32
+"""Requests under way at once, so that large ones cannot fill the memory."""
+
+_LONGEST_SHOWN = 100
+
+
+class Hosts:
+    """The names by which the endpoint may be called.
+
+    A page of a hostile site can have its own name resolve to an address of this machine (DNS rebinding) and then talk
+    to the endpoint from a user's browser; the name in `Host` and `Origin` gives it away. An address written in digits
+    cannot be rebound, so as a host it is always known; as an origin it is known if it is this machine or the host.
+
+    Args:
+        names: further names, `*.example.com` for all below one, `*` for any.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        lowered = [name.lower() for name in names]
+        self._any = "*" in lowered
+        self._names = {"localhost", *lowered}
+        self._suffixes = (".localhost", *(name[1:] for name in lowered if name.startswith("*.")))
+
+    def knows_host(self, host: str) -> bool:
+        """Tell whether a request with this `Host` may be answered."""
+        name = _name_of(host)
+        return self._is_listed(name) or _address(name) is not None
+
+    def knows_origin(self, origin: str, host: str) -> bool:
+        """Tell whether a page of this `Origin` may ask."""
+        scheme, _, authority = origin.lower().partition("://")
+        name = _name_of(authority) if scheme in {"http", "https"} else ""
+        address = _address(name)
+        return bool(name) and (
+            self._is_listed(name) or authority == host.lower() or (address is not None and address.is_loopback)
+        )
+
+    def _is_listed(self, name: str) -> bool:
+        return self._any or name in self._names or name.endswith(self._suffixes)
+
+
+class Gate:
+    """Passes on what may be answered, refuses the rest with a sentence.
+
+    Args:
+        app: answers at `PATH`.
+        hosts: by which the endpoint may be called.
+        longest: seconds that an exchange may take.
+        access: where requests are logged; None for nowhere.
+    """
+
+    def __init__(
+        self, app: ASGIApp, hosts: Hosts, *, longest: float = LONGEST_EXCHANGE, access: AccessLog | None = None
+    ) -> None:
+        self._app = app
+        self._hosts = hosts
+        self._longest = longest
+        self._access = access
+        self._under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or live through the server's start and end."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif self._access is None:
+            await self._answer(scope, receive, send)
+        else:
+            await self._access.watch(self._answer, scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self._refusal(scope)
+        if refusal is None:
+            await self._timed(scope, receive, send)
+        else:
+            await refusal.send(send)
+
+    def _refusal(self, scope: Scope) -> Refusal | None:
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        host = headers.get(b"host", "")
+        origin = headers.get(b"origin")
+        if not self._hosts.knows_host(host):
+            return Refusal(
+                HTTPStatus.MISDIRECTED_REQUEST,
+                f"the host {_shown(host)} is not known here; add its name to FAL_EXPORTER_MCP_ALLOWED_HOSTS",
+            )
+        if origin is not None and not self._hosts.knows_origin(origin, host):
+            return Refusal(
+                HTTPStatus.FORBIDDEN,
+                f"the origin {_shown(origin)} is not known here; add its host to FAL_EXPORTER_MCP_ALLOWED_HOSTS",
+            )
+        if scope["path"] != PATH:
+            return Refusal(HTTPStatus.NOT_FOUND, f"there is nothing here; the MCP endpoint is {PATH}")
+        if scope["method"] != "POST":
+            # No stream for messages of the server's own, no session to end: nothing but POST has a meaning.
+            return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "MCP is spoken by POST alone here", headers={"allow": "POST"})
+        if self._under_way >= MOST_EXCHANGES:
+            sentence = f"{MOST_EXCHANGES} requests are being answered already; ask again in a moment"
+            return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, sentence, headers={"retry-after": "1"})
+        return None
+
+    async def _timed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        self._under_way += 1
+        try:
+            async with asyncio.timeout(self._longest):
+                await self._app(scope, receive, watched)
+        except TimeoutError:
+            if not started:
+                sentence = f"the request and its answer took longer than {self._longest:.0f} s"
+                await Refusal(HTTPStatus.REQUEST_TIMEOUT, sentence, headers={"connection": "close"}).send(send)
+        finally:
+            self._under_way -= 1
+
+
+def _name_of(host: str) -> str:
+    """Return a host without its port, in lower case; an IPv6 address without its brackets. Empty for what is none."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").removesuffix(".")
+    except ValueError:
+        return ""
+
+
+def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(name)
+    except ValueError:
+        return None
+
+
+def _shown(text: str) -> str:
+    return repr(text[:_LONGEST_SHOWN])
+
 
 LARGEST_REQUEST = 2 * 2**20
 """Bytes; a FOCUS file to check is the largest there is."""

@@ -8,9 +8,9 @@ import json
 import sys
 from typing import IO
 
-from exporter.focus import report
+from exporter.focus import reports
 from exporter.focus.checks import Checker
-from exporter.focus.errors import FocusError
+from exporter.focus.findings import FocusError
 
 FINDINGS_KEPT = 5
 """Of each rule; all are counted."""
@@ -28,9 +28,9 @@ def check(file: IO[bytes], version: str | None) -> dict[str, object]:
         found = checker.finish()
     except FocusError as error:
         return {"problem": str(error)}
-    document = json.loads(report.check_json(_NAME, found))
+    document = json.loads(reports.check_json(_NAME, found))
     del document["file"]
-    return {"document": document, "text": report.check_text(_NAME, found)}
+    return {"document": document, "text": reports.check_text(_NAME, found)}
 
 
 if __name__ == "__main__":

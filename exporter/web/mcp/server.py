@@ -34,9 +34,9 @@ from mcp_types import (
 from mcp_types import Tool as ListedTool
 
 from exporter import __version__
-from exporter.billing.errors import UNREADABLE
 from exporter.errors import FalExporterError, LedgerError
-from exporter.web.mcp.guide import INSTRUCTIONS, RESOURCES, TITLE, explain_month
+from exporter.queries.parameters import UNREADABLE
+from exporter.web.mcp.resources import INSTRUCTIONS, RESOURCES, TITLE, explain_month
 from exporter.web.mcp.tool import Answer, Tool
 
 Context = ServerRequestContext[dict[str, object], object]

@@ -1,18 +1,55 @@
-"""What a tool is: a question that an agent may ask, told in JSON Schema, answered without changing anything."""
+"""Tools: a question an agent may ask, its schema, and answers as Markdown.
 
-from collections.abc import Callable, Iterable, Mapping
+Answers as text that a model reads well: a sentence, a Markdown table, what has to be known.
+
+What a tool is: a question that an agent may ask, told in JSON Schema, answered without changing anything.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from exporter.billing import exact_json
-from exporter.billing.errors import QuestionError
-from exporter.billing.parameters import Parameter
 from exporter.charges import Clock
-from exporter.metrics.publication import Publication
+from exporter.publication import Publication
+from exporter.queries import models
+from exporter.queries.parameters import Parameter, QuestionError
 
 if TYPE_CHECKING:
     from exporter.ledger.reader import LedgerReader
+
+_NOTHING = "-"
+
+
+def table(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:
+    """Return a Markdown table of the cells with these names; what is null, missing or empty is a dash."""
+    lines = [columns, ["---"] * len(columns), *([_cell(row.get(name)) for name in columns] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def columns_of(rows: Iterable[Mapping[str, object]]) -> list[str]:
+    """Return the names of the cells that at least one row fills, in the order in which they appear."""
+    return list(dict.fromkeys(name for row in rows for name, value in row.items() if not _is_nothing(value)))
+
+
+def _is_nothing(value: object) -> bool:
+    return value is None or value in ("", [], {})
+
+
+def _cell(value: object) -> str:
+    match value:
+        case Mapping():
+            text = ", ".join(f"{_cell(part)} {name}" for name, part in value.items())
+        case list():
+            text = ", ".join(map(_cell, value))
+        case float():
+            text = f"{value:.3g}"
+        case None:
+            text = ""
+        case _:
+            text = str(value)
+    return text.replace("|", "\\|").replace("\n", " ") or _NOTHING
+
 
 Arguments = Mapping[str, object]
 """What a caller sent: parsed JSON."""
@@ -100,7 +137,7 @@ def _narrowed(name: str, part: object) -> object:
 
 def as_document(tree: Mapping[str, object]) -> Mapping[str, object]:
     """Return a document with its amounts as decimal text."""
-    return {name: exact_json.with_text_amounts(part) for name, part in tree.items()}
+    return {name: models.with_text_amounts(part) for name, part in tree.items()}
 
 
 def as_texts(arguments: Arguments) -> dict[str, str]:

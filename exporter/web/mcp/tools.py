@@ -1,9 +1,333 @@
-"""The tools, in the order in which they are listed."""
+"""The tools, in the order in which they are listed.
 
-from exporter.web.mcp.focus_tool import focus_tool
-from exporter.web.mcp.outlook_tools import balance_tool, budgets_tool, forecast_tool
-from exporter.web.mcp.spend_tools import invoices_tool, usage_tool
-from exporter.web.mcp.tool import Known, Tool
+The tool that checks a FOCUS file.
+
+The tools that tell what lies ahead, as it has been published last.
+
+The tools that tell what has been spent and billed, from the ledger.
+
+The tools, in the order in which they are listed.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+from exporter.focus.findings import FocusError
+from exporter.forecasting.budgets import percent
+from exporter.forecasting.state import BudgetOutlook
+from exporter.queries import forecasts, invoices, parameters, usage
+from exporter.queries.models import (
+    BALANCE,
+    BALANCES,
+    BUDGET,
+    BUDGETS,
+    FORECASTS,
+    INVOICE,
+    MONTH_FORECAST,
+    TEXT_OR_NULL,
+    USAGE,
+    USAGE_ROW,
+    USAGE_TOTAL,
+    instant_text,
+    list_of,
+)
+from exporter.queries.parameters import Given, QuestionError
+from exporter.queries.usage import Cursor, UsageAnswer, fingerprint, of_one_state
+from exporter.web.mcp.focus_process import FINDINGS_KEPT
+from exporter.web.mcp.tool import (
+    Answer,
+    Arguments,
+    Known,
+    Tool,
+    as_document,
+    as_texts,
+    columns_of,
+    input_schema,
+    output_schema,
+    table,
+)
+from exporter.web.pages.formatting import span
+
+LONGEST_FILE = 1_000_000
+"""Characters: one or two thousand rows of all columns."""
+
+LONGEST_CHECK = 15.0
+"""Seconds."""
+
+_VERSIONS = ("1.0", "1.1", "1.2", "1.3", "1.4")
+_TEXT = {"type": "string"}
+_NUMBER = {"type": "integer"}
+
+
+def focus_tool() -> Tool:
+    """Return the tool."""
+    return Tool(
+        "fal-check-focus",
+        "Check a FOCUS file",
+        "Tells where a Cost and Usage file breaks the FinOps Open Cost and Usage Specification (FOCUS 1.0 to 1.4): "
+        "every broken rule with its section, how often, and the first lines. Takes the text of the CSV file, header "
+        f"included, up to {LONGEST_FILE:,} characters; for larger files run `fal-exporter focus check FILE`.",
+        {
+            "type": "object",
+            "properties": {
+                "csv": {**_TEXT, "maxLength": LONGEST_FILE, "description": "The file's text, header included."},
+                "focus_version": {
+                    **_TEXT,
+                    "enum": list(_VERSIONS),
+                    "description": "Version to check against. Left out: the one whose columns the file fits best.",
+                },
+            },
+            "required": ["csv"],
+            "additionalProperties": False,
+        },
+        {
+            "type": "object",
+            "properties": {
+                "focus_version": {**_TEXT, "description": "Version that was checked against."},
+                "columns": _NUMBER,
+                "rows": _NUMBER,
+                "clean": {"type": "boolean", "description": "Whether no rule is broken."},
+                "counts": {
+                    "type": "object",
+                    "additionalProperties": _NUMBER,
+                    "description": "How often each broken rule is broken, by its identifier.",
+                },
+                "findings": {
+                    "type": "array",
+                    "items": {"type": "object"},
+                    "description": f"The first {FINDINGS_KEPT} of each rule: rule, level, section, line (null: the "
+                    "file as a whole), column, value, message.",
+                },
+                "invoices": {
+                    "type": "array",
+                    "items": {"type": "object"},
+                    "description": "BilledCost by invoice and currency, as decimal text.",
+                },
+                "notes": {"type": "array", "items": _TEXT},
+            },
+            "required": ["focus_version", "columns", "rows", "clean", "counts", "findings", "invoices", "notes"],
+        },
+        check,
+    )
+
+
+def check(arguments: Arguments) -> Answer:
+    """Check a file.
+
+    Raises:
+        QuestionError: an argument is missing or is not what it should be.
+        FocusError: this is no Cost and Usage file, it is cut off, or takes too long.
+    """
+    text, version = arguments.get("csv"), arguments.get("focus_version")
+    for name in arguments.keys() - {"csv", "focus_version"}:
+        raise QuestionError(name, "is not a parameter; there are csv and focus_version")
+    if not isinstance(text, str) or not text or len(text) > LONGEST_FILE:
+        raise QuestionError("csv", f"is not the text of a CSV file of up to {LONGEST_FILE:,} characters")
+    if version is not None and version not in _VERSIONS:
+        raise QuestionError("focus_version", f"is not one of {', '.join(_VERSIONS)}")
+    command = [sys.executable, "-m", "exporter.web.mcp.focus_process", *([] if version is None else [str(version)])]
+    try:
+        # A lone surrogate, which JSON can hold, is handed on to be found.
+        file = text.encode(errors="surrogatepass")
+        done = subprocess.run(command, input=file, stdout=subprocess.PIPE, timeout=LONGEST_CHECK, check=True)  # noqa: S603  our own interpreter and module
+    except subprocess.TimeoutExpired:
+        raise FocusError(f"the check takes longer than {LONGEST_CHECK:.0f} s; run fal-exporter focus check") from None
+    found = json.loads(done.stdout)
+    if "problem" in found:
+        raise FocusError(found["problem"])
+    return Answer(found["document"], found["text"])
+
+
+def balance_tool(known: Known) -> Tool:
+    """Return the tool that tells credit balance, runway and locks."""
+
+    def answer(arguments: Arguments) -> Answer:
+        found = forecasts.answer_accounts(known.latest(), as_texts(arguments))
+        rows = [{**as_document(BALANCE.document(it)), "runway": _span(it.runway)} for it in found.accounts]
+        shown = table(("account", "balance", "balance_at", "runway", "locked"), rows)
+        return Answer(
+            as_document(BALANCES.document(found)),
+            f"Prepaid credit in USD, as of {instant_text(found.as_of)}.\n\n{shown}",
+        )
+
+    return Tool(
+        "fal-get-balance",
+        "Credit balance and runway",
+        "The prepaid credit of each account at fal, how long it lasts at the recent burn (`runway_seconds`), and "
+        "whether fal has locked the account. At a balance of 0 fal answers every call with 403 until it is topped up.",
+        input_schema(forecasts.ACCOUNT_PARAMETERS),
+        output_schema(BALANCES.schema),
+        answer,
+    )
+
+
+def budgets_tool(known: Known) -> Tool:
+    """Return the tool that tells how budgets stand."""
+
+    def answer(arguments: Arguments) -> Answer:
+        found = forecasts.answer_budgets(known.latest(), as_texts(arguments))
+        document = as_document(BUDGETS.document(found))
+        if not found.budgets:
+            return Answer(document, "No budget is configured; budgets are a setting of the exporter's file.")
+        rows = [{**as_document(BUDGET.document(it)), "reached": _reached(it)} for it in found.budgets]
+        columns = ("budget", "period", "start", "end", "limit", "spend", "remaining", "forecast", "reached", "burn")
+        return Answer(document, f"Budgets in USD, as of {instant_text(found.as_of)}.\n\n{table(columns, rows)}")
+
+    return Tool(
+        "fal-get-budgets",
+        "Budgets",
+        "The configured budgets in their running day, week or month: limit, spend so far, what remains, forecast of "
+        "the period's spend (expected, and a band that holds in 80 % of cases), thresholds, and burn: how many times "
+        "faster than the budget allows evenly money was spent in the last 1h, 6h, 1d and 3d. For: will we exceed "
+        "the budget?",
+        input_schema(forecasts.BUDGET_PARAMETERS),
+        output_schema(BUDGETS.schema),
+        answer,
+    )
+
+
+def forecast_tool(known: Known) -> Tool:
+    """Return the tool that tells what the month will cost."""
+
+    def answer(arguments: Arguments) -> Answer:
+        found = forecasts.answer_accounts(known.latest(), as_texts(arguments))
+        rows = [as_document(MONTH_FORECAST.document(it)) for it in found.accounts]
+        shown = table(("account", "start", "end", "spend", "forecast"), rows)
+        return Answer(
+            as_document(FORECASTS.document(found)),
+            f"The running month in USD, as of {instant_text(found.as_of)}.\n\n{shown}",
+        )
+
+    return Tool(
+        "fal-get-forecast",
+        "Forecast of the month",
+        "What the running month has cost each account so far, and will have cost at its end: expected, and the low and "
+        "high edge of a band that holds in 80 % of cases. Null until the month so far has been loaded.",
+        input_schema(forecasts.ACCOUNT_PARAMETERS),
+        output_schema(FORECASTS.schema),
+        answer,
+    )
+
+
+def _reached(budget: BudgetOutlook) -> list[str]:
+    spend = budget.spend
+    return [percent(it) for it in budget.thresholds if spend is not None and spend >= it * budget.limit]
+
+
+def _span(duration: timedelta | None) -> str | None:
+    return None if duration is None else span(duration.total_seconds())
+
+
+_ROWS = 100
+_MOST_ROWS = 1000
+_LIMIT = parameters.whole_number("limit", f"Rows in one answer, at most. Left out: {_ROWS}.", 1, _MOST_ROWS)
+_USAGE = (*(it for it in usage.PARAMETERS if it is not usage.LIMIT), _LIMIT)
+_INVOICES = (*invoices.PARAMETERS, _LIMIT, usage.CURSOR)
+
+
+def usage_tool(known: Known) -> Tool:
+    """Return the tool that tells usage and spend of a window."""
+
+    def answer(arguments: Arguments) -> Answer:
+        given = as_texts(arguments)
+        limit = Given(given, _USAGE).get(_LIMIT) or _ROWS
+        question = usage.parse_usage_question(given | {"limit": str(limit)}, now=known.clock(), zone=known.zone)
+        found = usage.answer_usage(known.reader, question)
+        return Answer(as_document(USAGE.document(found)), _usage_text(found))
+
+    return Tool(
+        "fal-get-usage",
+        "Usage and spend at fal",
+        "What was spent and used at fal in a window of time, as a total and by any of model, app, gpu_class, account, "
+        "team, product, hour, day and month, with filters on each. Exact, from the exporter's ledger; costs nothing "
+        "at fal. `complete` false means that hours are missing: tell the user, with `data_through`. Amounts are US "
+        'dollars as decimal text. Example: {"start": "2026-11-01", "end": "2026-11-08", "group_by": ["model"]}. '
+        "Group by few dimensions, and by hour only for days: pages follow by `cursor`.",
+        input_schema(_USAGE),
+        output_schema(USAGE.schema),
+        answer,
+    )
+
+
+def invoices_tool(known: Known) -> Tool:
+    """Return the tool that lists invoices."""
+
+    def answer(arguments: Arguments) -> Answer:
+        given = as_texts(arguments)
+        texts = Given(given, _INVOICES)
+        limit, cursor = texts.get(_LIMIT) or _ROWS, texts.get(usage.CURSOR)
+        asked = {name: text for name, text in given.items() if name not in {"limit", "cursor"}}
+        question, asking = invoices.parse_invoices_question(asked), fingerprint("invoices", *sorted(asked.items()))
+
+        def page(revision: int) -> tuple[list[Mapping[str, object]], str | None]:
+            if cursor is not None:
+                cursor.check(revision, asking)
+            first = 0 if cursor is None else cursor.offset
+            found = invoices.answer_invoices(known.reader, question)
+            end = first + limit
+            following = str(Cursor(revision, asking, 0, end)) if end < len(found) else None
+            return [as_document(INVOICE.document(invoice)) for invoice in found[first:end]], following
+
+        rows, following = of_one_state(known.reader, page)
+        return Answer({"invoices": rows, "next_cursor": following}, _invoices_text(rows, following))
+
+    return Tool(
+        "fal-list-invoices",
+        "Invoices from fal",
+        "The invoices that fal has issued, newest first: status, period, due date, subtotal (usage), credits, tax and "
+        "total, in US dollars as decimal text. Periods are months of UTC, `period_end` is exclusive.",
+        input_schema(_INVOICES),
+        output_schema(
+            {
+                "type": "object",
+                "properties": {
+                    "invoices": {**list_of(INVOICE.schema), "description": "Those issued last first."},
+                    "next_cursor": {**TEXT_OR_NULL, "description": "`cursor` of the next page; null on the last."},
+                },
+                "required": ["invoices", "next_cursor"],
+                "additionalProperties": False,
+            }
+        ),
+        answer,
+    )
+
+
+def _usage_text(found: UsageAnswer) -> str:
+    total = as_document(USAGE_TOTAL.document(found.total))
+    amounts = ["spend", *(name for name in ("discount", "gpu_seconds", "quantities") if total[name] not in ("0", {}))]
+    by = f" by {', '.join(found.group_by)}" if found.group_by else ""
+    lines = [f"Spend from {_at(found.start)} to {_at(found.end)}{by}, in USD: {total['spend']} in total.", ""]
+    if found.group_by:
+        lines.append(table([*found.group_by, *amounts], [as_document(USAGE_ROW.document(row)) for row in found.rows]))
+    else:
+        lines.append(table(amounts, [total]))
+    known = found.coverage
+    known_to = f"data through {_at(known.data_through)}, settled through {_at(known.settled_through)}"
+    lines += [
+        "",
+        f"{'Complete' if known.complete else 'NOT complete'}; {known_to}.",
+        f"Days and months are those of {found.timezone}.",
+        *(f"Note: {note}" for note in found.notes),
+    ]
+    return "\n".join([*lines, *_more(found.next_cursor)])
+
+
+def _invoices_text(page: Sequence[Mapping[str, object]], following: str | None) -> str:
+    if not page:
+        return "There are no such invoices."
+    columns = [name for name in columns_of(page) if name not in {"id", "currency"}]
+    return "\n".join(["Amounts in USD.", "", table(columns, page), *_more(following)])
+
+
+def _more(cursor: str | None) -> list[str]:
+    return ["", f"There are more rows: ask the same with cursor {cursor}."] if cursor else []
+
+
+def _at(instant: datetime | None) -> str:
+    return instant_text(instant) or "unknown"
 
 
 def tools(known: Known) -> tuple[Tool, ...]:

@@ -14,24 +14,19 @@ from pydantic import SecretStr
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from exporter.billing.errors import UNREADABLE, NoDataYetError, QuestionError
-from exporter.billing.exact_json import exact_json
-from exporter.billing.focus import parse_focus_question
-from exporter.billing.parameters import Given
 from exporter.charges import Clock, hour_of
 from exporter.errors import LedgerError
-from exporter.metrics.publication import Publication
-from exporter.settings.tokens import TokenFile
+from exporter.publication import Publication
+from exporter.queries.focus import parse_focus_question
+from exporter.queries.models import exact_json
+from exporter.queries.parameters import UNREADABLE, Given, NoDataYetError, QuestionError
+from exporter.settings.credentials import TokenFile
+from exporter.web.auth import JSON, RETRY, Refusal, guarded
 from exporter.web.negotiation import accepts
-from exporter.web.refusals import JSON, RETRY, Refusal
-from exporter.web.rest.answers import Answer, answer_of
-from exporter.web.rest.calls import AMOUNTS, CALLS, Call, Sources
-from exporter.web.rest.desk import BusyError, Desk
+from exporter.web.rest.answer_cache import Answer, BusyError, Desk, answer_of
+from exporter.web.rest.calls import AMOUNTS, CALLS, Call, Request, Sources, read_request
+from exporter.web.rest.documentation import PAGE_HEADERS, description, page
 from exporter.web.rest.focus import MISSING_HOURS, FocusFiles
-from exporter.web.rest.openapi import description
-from exporter.web.rest.page import PAGE_HEADERS, page
-from exporter.web.rest.request import Request, read_request
-from exporter.web.tokens import guarded
 
 if TYPE_CHECKING:
     from exporter.ledger.reader import LedgerReader

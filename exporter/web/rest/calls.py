@@ -1,20 +1,195 @@
-"""The calls, declared once: read by their declaration, and described by it at `/openapi.json` and `/docs`."""
+"""REST calls, declared once, and how a request to one is read.
 
-from collections.abc import Callable, Mapping
+What a request asks for, and whether it can be read at all.
+
+Answers to show: real ones but for their figures, so that what is shown is always of the present shape.
+
+The calls, declared once: read by their declaration, and described by it at `/openapi.json` and `/docs`.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from http import HTTPStatus
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 from zoneinfo import ZoneInfo
 
-from exporter.billing import documents, focus, invoices, outlooks, parameters, usage
-from exporter.billing.parameters import Parameter
-from exporter.billing.shapes import Schema, list_of
-from exporter.metrics.publication import Publication
-from exporter.web.refusals import JSON
-from exporter.web.rest import examples
+from starlette.types import Scope
+
+from exporter.charges import HOUR, NANO, Amounts, Invoice, Window
+from exporter.forecasting.state import AccountOutlook, BudgetOutlook, Forecast
+from exporter.publication import Publication
+from exporter.queries import focus, forecasts, invoices, models, parameters, usage
+from exporter.queries.coverage import Coverage
+from exporter.queries.forecasts import AccountsAnswer, BudgetsAnswer
+from exporter.queries.models import Schema, list_of
+from exporter.queries.parameters import Given, Parameter, QuestionError
+from exporter.queries.usage import UsageAnswer, UsageRow
+from exporter.web.auth import JSON, Refusal
+from exporter.web.negotiation import wants_gzip
 
 if TYPE_CHECKING:
     from exporter.ledger.reader import LedgerReader
+
+_LONGEST_URL = 8192
+_MOST_PARAMETERS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request without a body.
+
+    Attributes:
+        gzipped: whether gzip is taken.
+        known: what `If-None-Match` says.
+    """
+
+    path: str
+    query: str
+    method: str
+    accept: str
+    gzipped: bool
+    known: str
+
+    @property
+    def is_head(self) -> bool:
+        """Whether only the headers are wanted."""
+        return self.method == "HEAD"
+
+    def texts(self, known: Iterable[Parameter[object]]) -> Mapping[str, str]:
+        """Return the parameters that were given.
+
+        Raises:
+            QuestionError: there are too many, one is given twice, or one is not among those that are known.
+        """
+        try:
+            pairs = parse_qsl(self.query, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
+        except ValueError:
+            raise QuestionError("query", f"has more than {_MOST_PARAMETERS} parameters") from None
+        texts = dict(pairs)
+        Given(texts, known)
+        for name, count in Counter(name for name, _ in pairs).items():
+            if count > 1:
+                raise QuestionError(name, "is given more than once; write several values as a comma list")
+        return texts
+
+
+def read_request(scope: Scope) -> Request | Refusal:
+    """Return a request, or why it is refused whatever it asks for."""
+    query: bytes = scope["query_string"]
+    if len(scope.get("raw_path") or b"") + len(query) > _LONGEST_URL:
+        return Refusal(
+            HTTPStatus.REQUEST_URI_TOO_LONG, f"the address is longer than {_LONGEST_URL} bytes; ask for less"
+        )
+    if scope["method"] not in {"GET", "HEAD"}:
+        message = "this only answers questions: use GET or HEAD"
+        return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, message, headers={"allow": "GET, HEAD"})
+    headers: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        headers[name] = headers[name] + b"," + value if name in headers else value
+    if headers.get(b"content-length", b"0").strip() != b"0" or b"transfer-encoding" in headers:
+        message = "a question has no body; put its parameters into the address"
+        return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message, headers={"connection": "close"})
+    return Request(
+        path=scope["path"],
+        query=query.decode("latin-1"),
+        method=scope["method"],
+        accept=headers.get(b"accept", b"").decode("latin-1"),
+        gzipped=wants_gzip(headers.get(b"accept-encoding", b"").decode("latin-1")),
+        known=headers.get(b"if-none-match", b"").decode("latin-1"),
+    )
+
+
+_OCTOBER = Window(datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC))
+_NOVEMBER = Window(_OCTOBER.end, datetime(2026, 12, 1, tzinfo=UTC))
+_NOW = datetime(2026, 11, 21, 14, 5, tzinfo=UTC)
+_MICRO = NANO // 10**6
+
+_ROWS = (
+    UsageRow(
+        {"model": "fal-ai/veo3", "gpu_class": ""},
+        Amounts(list_cost=412 * NANO, discount=41_200_000_000, cost=370_800_000_000),
+        {"second": 1030 * NANO},
+    ),
+    UsageRow(
+        {"model": "", "gpu_class": "H100"},
+        Amounts(gpu_seconds=86_400 * NANO, list_cost=108 * NANO, cost=108 * NANO),
+        {"second": 86_400 * NANO},
+    ),
+)
+
+USAGE = UsageAnswer(
+    start=_OCTOBER.start,
+    end=_OCTOBER.end,
+    group_by=("model", "gpu_class"),
+    timezone="UTC",
+    rows=_ROWS,
+    total=UsageRow({}, _ROWS[0].amounts.plus(_ROWS[1].amounts), {"second": 87_430 * NANO}),
+    coverage=Coverage(
+        data_through=datetime(2026, 11, 21, 13, tzinfo=UTC),
+        settled_through=datetime(2026, 11, 19, 13, tzinfo=UTC),
+        available_from=datetime(2026, 9, 1, tzinfo=UTC),
+        complete=True,
+        notes=(),
+    ),
+    next_cursor=None,
+    notes=(),
+)
+
+INVOICES = (
+    Invoice(
+        account="default",
+        id="inv_4HcZ2XkQ",
+        number="FAL-2026-0010",
+        status="open",
+        period_start=_OCTOBER.start,
+        period_end=_OCTOBER.end,
+        issued_at=datetime(2026, 11, 2, tzinfo=UTC),
+        due_at=datetime(2026, 11, 16, tzinfo=UTC),
+        currency="USD",
+        subtotal=478_800_000_000,
+        credits=-5 * NANO,
+        tax=90_022_000_000,
+        total=563_822_000_000,
+    ),
+)
+
+ACCOUNTS = AccountsAnswer(
+    _NOW,
+    (
+        AccountOutlook(
+            account="default",
+            month=_NOVEMBER,
+            balance=7_374_792_800,
+            balance_at=_NOW,
+            runway=9 * HOUR + timedelta(minutes=20),
+            spend=318_250 * 1000 * _MICRO,
+            forecast=Forecast(expected=455 * NANO, low=441_500_000_000, high=472_250_000_000),
+        ),
+    ),
+)
+
+BUDGETS = BudgetsAnswer(
+    _NOW,
+    (
+        BudgetOutlook(
+            budget="studio",
+            period="month",
+            window=_NOVEMBER,
+            limit=400 * NANO,
+            match={"team": ("studio-*",)},
+            thresholds=(Fraction(1, 2), Fraction(4, 5), Fraction(1)),
+            spend=318_250 * 1000 * _MICRO,
+            forecast=Forecast(expected=455 * NANO, low=441_500_000_000, high=472_250_000_000),
+            burn={"1h": 1.4, "6h": 1.25, "1d": 1.1, "3d": 1.05},
+        ),
+    ),
+)
+
+FOCUS = "BilledCost,BillingAccountId,BillingAccountName,BillingCurrency,...\n0.075,default,default,USD,...\n"
 
 CSV = "text/csv"
 
@@ -77,24 +252,24 @@ class Call:
 
 def _usage(sources: Sources, texts: Mapping[str, str]) -> object:
     question = usage.parse_usage_question(texts, now=sources.now, zone=sources.zone)
-    return documents.USAGE.document(usage.answer_usage(sources.ledger(), question))
+    return models.USAGE.document(usage.answer_usage(sources.ledger(), question))
 
 
 def _invoices(sources: Sources, texts: Mapping[str, str]) -> object:
     question = invoices.parse_invoices_question(texts)
-    return documents.invoices_document(invoices.answer_invoices(sources.ledger(), question))
+    return models.invoices_document(invoices.answer_invoices(sources.ledger(), question))
 
 
 def _balance(sources: Sources, texts: Mapping[str, str]) -> object:
-    return documents.BALANCES.document(outlooks.answer_accounts(sources.publication, texts))
+    return models.BALANCES.document(forecasts.answer_accounts(sources.publication, texts))
 
 
 def _budgets(sources: Sources, texts: Mapping[str, str]) -> object:
-    return documents.BUDGETS.document(outlooks.answer_budgets(sources.publication, texts))
+    return models.BUDGETS.document(forecasts.answer_budgets(sources.publication, texts))
 
 
 def _forecast(sources: Sources, texts: Mapping[str, str]) -> object:
-    return documents.FORECASTS.document(outlooks.answer_accounts(sources.publication, texts))
+    return models.FORECASTS.document(forecasts.answer_accounts(sources.publication, texts))
 
 
 CALLS = (
@@ -105,8 +280,8 @@ CALLS = (
         meaning="What was used and what it cost, by any of some dimensions, exact to the nano-dollar and the same as "
         "`/metrics` tells. An object in the shape of fal's reporting interface.",
         parameters=(*usage.PARAMETERS, AMOUNTS),
-        schema=documents.USAGE.schema,
-        example=documents.USAGE.document(examples.USAGE),
+        schema=models.USAGE.schema,
+        example=models.USAGE.document(USAGE),
         answer=_usage,
     ),
     Call(
@@ -115,8 +290,8 @@ CALLS = (
         title="Invoices",
         meaning="fal's invoices as it states them, the newest first.",
         parameters=(*invoices.PARAMETERS, AMOUNTS),
-        schema=list_of(documents.INVOICE.schema),
-        example=documents.invoices_document(examples.INVOICES),
+        schema=list_of(models.INVOICE.schema),
+        example=models.invoices_document(INVOICES),
         answer=_invoices,
     ),
     Call(
@@ -125,9 +300,9 @@ CALLS = (
         title="Credit balance, runway and locks",
         meaning="The prepaid credit of each account, how long it lasts at the recent burn, and whether fal has locked "
         "the account.",
-        parameters=(*outlooks.ACCOUNT_PARAMETERS, AMOUNTS),
-        schema=documents.BALANCES.schema,
-        example=documents.BALANCES.document(examples.ACCOUNTS),
+        parameters=(*forecasts.ACCOUNT_PARAMETERS, AMOUNTS),
+        schema=models.BALANCES.schema,
+        example=models.BALANCES.document(ACCOUNTS),
         answer=_balance,
         from_ledger=False,
     ),
@@ -136,9 +311,9 @@ CALLS = (
         name="budgets",
         title="Budgets",
         meaning="Each configured budget in its running period: what is spent, what is left, what is expected.",
-        parameters=(*outlooks.BUDGET_PARAMETERS, AMOUNTS),
-        schema=documents.BUDGETS.schema,
-        example=documents.BUDGETS.document(examples.BUDGETS),
+        parameters=(*forecasts.BUDGET_PARAMETERS, AMOUNTS),
+        schema=models.BUDGETS.schema,
+        example=models.BUDGETS.document(BUDGETS),
         answer=_budgets,
         from_ledger=False,
     ),
@@ -147,9 +322,9 @@ CALLS = (
         name="forecast",
         title="Forecast of the month",
         meaning="What the running month will have cost each account, with a band that holds it in 80 % of cases.",
-        parameters=(*outlooks.ACCOUNT_PARAMETERS, AMOUNTS),
-        schema=documents.FORECASTS.schema,
-        example=documents.FORECASTS.document(examples.ACCOUNTS),
+        parameters=(*forecasts.ACCOUNT_PARAMETERS, AMOUNTS),
+        schema=models.FORECASTS.schema,
+        example=models.FORECASTS.document(ACCOUNTS),
         answer=_forecast,
         from_ledger=False,
     ),
@@ -162,7 +337,7 @@ CALLS = (
         "read to their end.",
         parameters=focus.PARAMETERS,
         schema={"type": "string"},
-        example=examples.FOCUS,
+        example=FOCUS,
         answer=None,
         media_type=CSV,
     ),

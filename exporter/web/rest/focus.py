@@ -9,10 +9,9 @@ from http import HTTPStatus
 import structlog
 from starlette.types import Receive, Send
 
-from exporter.billing.focus import FocusQuestion
-from exporter.billing.focus_order import COMMAND, Head, Order
-from exporter.web.refusals import RETRY, Refusal
-from exporter.web.rest.request import Request
+from exporter.queries.focus import COMMAND, FocusQuestion, Head, Order
+from exporter.web.auth import RETRY, Refusal
+from exporter.web.rest.calls import Request
 
 MISSING_HOURS = "fal-exporter-missing-hours"
 """The header that counts hours of the window, summed over sources, that have not been read to their end."""

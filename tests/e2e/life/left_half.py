@@ -21,20 +21,20 @@ from starlette.types import Message
 
 from exporter.charges import Clock
 from exporter.fal import Client
+from exporter.forecasting.budgets import Budget
+from exporter.forecasting.state import Outlook
 from exporter.ledger import Ledger, LedgerView, Rules
+from exporter.metrics.encoding import Rendered
 from exporter.metrics.health import Health
-from exporter.metrics.publication import NO_OUTLOOK, Publication
-from exporter.metrics.rendering import Rendered
-from exporter.outlook.budgets import Budget
-from exporter.outlook.state import Outlook
-from exporter.schedule.account import PolledAccount
-from exporter.schedule.desk import LedgerDesk
-from exporter.schedule.outcomes import Outcomes
-from exporter.schedule.outlook import OutlookMaker
-from exporter.schedule.publisher import Publisher
-from exporter.schedule.windows import Reach
+from exporter.polling.account import PolledAccount
+from exporter.polling.async_ledger import LedgerDesk
+from exporter.polling.forecasts import OutlookMaker
+from exporter.polling.poll_runner import Outcomes
+from exporter.polling.publisher import Publisher
+from exporter.polling.scheduler import Reach
+from exporter.publication import NO_OUTLOOK, Publication
 from exporter.simulator import ADMIN_KEY
-from exporter.web.asgi import Application
+from exporter.web.application import Application
 
 ACCOUNT = "life"
 SOURCES = ("models", "serverless")

@@ -9,11 +9,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Invoice, Window
+from exporter.forecasting.state import AccountOutlook, BudgetOutlook, Forecast, Outlook
 from exporter.ledger import Ledger, Rules
 from exporter.ledger.reader import LedgerReader
-from exporter.metrics.exposition import Exposition
-from exporter.metrics.publication import Overview, Publication
-from exporter.outlook.state import AccountOutlook, BudgetOutlook, Forecast, Outlook
+from exporter.publication import Exposition, Overview, Publication
 from exporter.web.mcp.tool import Known
 
 NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)

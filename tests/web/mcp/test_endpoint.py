@@ -10,7 +10,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from pydantic import SecretStr
 
-from exporter.settings.tokens import TokenFile, token_line
+from exporter.settings.credentials import TokenFile, token_line
 from exporter.web.mcp.endpoint import LARGEST_REQUEST, endpoint
 from exporter.web.mcp.tool import Known
 from exporter.web.mcp.tools import tools

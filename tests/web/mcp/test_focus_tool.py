@@ -3,9 +3,9 @@ import json
 import pytest
 
 from exporter.focus.columns import columns_of
-from exporter.focus.errors import FocusError
-from exporter.web.mcp import focus_tool
-from exporter.web.mcp.focus_tool import check
+from exporter.focus.findings import FocusError
+from exporter.web.mcp import tools
+from exporter.web.mcp.tools import check
 
 
 def test_a_file_is_checked_against_the_version_that_is_named() -> None:
@@ -28,7 +28,7 @@ def test_findings_are_counted_in_full_and_told_in_part() -> None:
 
 
 def test_a_check_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(focus_tool, "LONGEST_CHECK", 0.01)
+    monkeypatch.setattr(tools, "LONGEST_CHECK", 0.01)
     with pytest.raises(FocusError, match="takes longer than"):
         check({"csv": "BilledCost\n1\n"})
 

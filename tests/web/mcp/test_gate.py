@@ -6,7 +6,7 @@ import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from exporter.web.mcp.gate import MOST_EXCHANGES, Gate, Hosts
+from exporter.web.mcp.endpoint import MOST_EXCHANGES, Gate, Hosts
 from exporter.web.server import listen, serve_web
 
 

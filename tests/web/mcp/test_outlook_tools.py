@@ -2,11 +2,10 @@ from datetime import timedelta
 
 from web.mcp.conftest import MONTH, NOW
 
-from exporter.metrics.exposition import Exposition
-from exporter.metrics.publication import Overview, Publication
-from exporter.outlook.state import AccountOutlook, Outlook
-from exporter.web.mcp.outlook_tools import balance_tool, budgets_tool, forecast_tool
+from exporter.forecasting.state import AccountOutlook, Outlook
+from exporter.publication import Exposition, Overview, Publication
 from exporter.web.mcp.tool import Known
+from exporter.web.mcp.tools import balance_tool, budgets_tool, forecast_tool
 
 
 def cells(text: str, row: int = 0) -> dict[str, str]:

@@ -3,10 +3,10 @@ from decimal import Decimal
 import pytest
 from web.mcp.conftest import COST
 
-from exporter.billing.errors import QuestionError
 from exporter.charges import NANO
-from exporter.web.mcp.spend_tools import invoices_tool, usage_tool
+from exporter.queries.parameters import QuestionError
 from exporter.web.mcp.tool import Known
+from exporter.web.mcp.tools import invoices_tool, usage_tool
 
 YESTERDAY = {"start": "2026-11-19", "end": "2026-11-20"}
 

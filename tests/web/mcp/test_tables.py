@@ -1,4 +1,4 @@
-from exporter.web.mcp.tables import columns_of, table
+from exporter.web.mcp.tool import columns_of, table
 
 
 def test_a_table_is_markdown_and_what_is_not_there_is_a_dash() -> None:

@@ -4,13 +4,13 @@ from collections.abc import Awaitable, Callable
 
 import httpx
 import pytest
-from billing.conftest import NOW, UTC_ZONE, address, ledger
 from pydantic import SecretStr
+from queries.conftest import NOW, UTC_ZONE, address, ledger
 
 from exporter.charges import Clock
 from exporter.ledger import Ledger
 from exporter.ledger.reader import LedgerReader
-from exporter.web.asgi import Application
+from exporter.web.application import Application
 from exporter.web.rest.application import RestOptions
 
 __all__ = ["address", "ledger"]

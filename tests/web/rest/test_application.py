@@ -12,14 +12,14 @@ from html import unescape
 
 import httpx
 import pytest
-from billing.conftest import APP, HISTORY, NOW, charges_of
+from queries.conftest import APP, HISTORY, NOW, charges_of
 
 from exporter.charges import NANO, Window
+from exporter.forecasting.state import AccountOutlook, Outlook
 from exporter.ledger import Ledger
 from exporter.ledger.reader import LedgerReader
-from exporter.metrics.publication import Publication
-from exporter.outlook.state import AccountOutlook, Outlook
-from exporter.web.asgi import Application
+from exporter.publication import Publication
+from exporter.web.application import Application
 from exporter.web.rest.calls import CALLS
 from exporter.web.rest.focus import MOST_AT_ONCE
 

@@ -3,8 +3,7 @@ import threading
 
 import pytest
 
-from exporter.web.rest.answers import Answer, answer_of, is_known
-from exporter.web.rest.desk import BusyError, Desk
+from exporter.web.rest.answer_cache import Answer, BusyError, Desk, answer_of, is_known
 
 
 def made(text: str) -> Answer:

@@ -3,12 +3,10 @@ import json
 import pytest
 from jsonschema import Draft202012Validator
 
-from exporter.billing.errors import QuestionError
-from exporter.billing.exact_json import exact_json
-from exporter.billing.parameters import Given
+from exporter.queries.models import exact_json
+from exporter.queries.parameters import Given, QuestionError
 from exporter.web.rest.calls import CALLS, Call
-from exporter.web.rest.openapi import description
-from exporter.web.rest.page import page
+from exporter.web.rest.documentation import description, page
 
 DOCUMENT = json.loads(exact_json(description(guarded=True)))
 

@@ -1,0 +1,106 @@
+"""The collector process: the left half by itself, at the other end of a pipe.
+
+Started by `exporter.app.serve` as `python -m exporter.app.collector_process FD`. It is a process of its own because
+working in a large poll would otherwise hold up scrapes: a thread cannot help, as only one of a process's threads runs
+Python at a time.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import suppress
+from functools import partial
+from multiprocessing.connection import Connection
+
+import structlog
+
+from exporter.app.wiring import open_left_half
+from exporter.charges import utc_now
+from exporter.errors import FalExporterError
+from exporter.ledger import Ledger
+from exporter.logs import configure_logging
+from exporter.polling.async_ledger import LedgerDesk
+from exporter.publication import Begin, FromCollector, GaveUp, Scraped, Sending, ToCollector
+from exporter.settings import Settings
+
+_log = structlog.get_logger(__name__)
+
+_NICENESS = 5
+"""Scrapes go first where processors are few."""
+
+
+def main(descriptor: int) -> int:
+    """Serve the pipe with this file descriptor until it is closed or says to stop; return the exit code.
+
+    Raises:
+        TypeError: the other end is no web process.
+    """
+    # Ctrl-C reaches the whole process group; the web process decides what happens then.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(_NICENESS)
+    connection: Connection[FromCollector, ToCollector] = Connection(descriptor)
+    try:
+        begin = connection.recv()
+    except EOFError:
+        return 1
+    if not isinstance(begin, Begin):
+        raise TypeError(f"the first message must be {Begin.__name__}")
+    settings = begin.settings
+    try:
+        secrets = [account.key() for account in settings.accounts]
+        configure_logging(log_format=settings.log_format, level=settings.log_level, stream=sys.stderr, secrets=secrets)
+        asyncio.run(_collect(settings, connection))
+    except ConnectionError:
+        return 1
+    except FalExporterError as error:
+        return _give_up(connection, str(error), error.exit_code)
+    except Exception as error:  # noqa: BLE001  the last resort: a user is never shown a traceback unasked
+        _log.debug("the unexpected error in full", exc_info=error)
+        name = type(error).__name__
+        sentence = f"an unexpected error, {name} ({error}), ended the collector; --log-level debug shows where"
+        return _give_up(connection, sentence, 1)
+    return 0
+
+
+def _give_up(connection: "Connection[FromCollector, ToCollector]", sentence: str, exit_code: int) -> int:
+    with suppress(OSError):
+        connection.send(GaveUp(sentence, exit_code))
+    return exit_code
+
+
+async def _collect(settings: Settings, connection: "Connection[FromCollector, ToCollector]") -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    half = await open_left_half(settings, emit=Sending(connection), clock=utc_now)
+    listening = asyncio.create_task(_listen(connection, half.desk, stop))
+    try:
+        await half.collector.run(stop)
+    finally:
+        listening.cancel()
+        await half.close()
+
+
+async def _listen(connection: "Connection[FromCollector, ToCollector]", desk: LedgerDesk, stop: asyncio.Event) -> None:
+    """Heed what the web process says; stop when it says so or is gone."""
+    arrived = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(connection.fileno(), arrived.set)
+    try:
+        while True:
+            await arrived.wait()
+            arrived.clear()
+            while connection.poll():
+                message = connection.recv()
+                if not isinstance(message, Scraped):
+                    return
+                await desk.run(partial(Ledger.scraped, sequence=message.sequence))
+    except (EOFError, OSError):
+        _log.warning("the web process is gone, the collector ends")
+    finally:
+        loop.remove_reader(connection.fileno())
+        stop.set()
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))

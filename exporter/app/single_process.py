@@ -1,0 +1,95 @@
+"""Both halves in one event loop: for the demo and for tests."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+from exporter.app.mcp import listen_for_mcp, serve_mcp
+from exporter.app.serve import web_application
+from exporter.app.wiring import LeftHalf, open_left_half
+from exporter.charges import Clock, utc_now
+from exporter.ledger import Ledger
+from exporter.publication import Publication
+from exporter.settings import Listen, Settings
+from exporter.web.server import listen, serve_web
+
+
+@dataclass(slots=True)
+class Joined:
+    """An exporter at work.
+
+    Attributes:
+        url: where it listens.
+        mcp_url: where agents ask; empty where they cannot.
+        half: the left half, for whoever wants to have it poll at once.
+        collecting: ends early only with an error.
+        latest: what has been published last; None before the first.
+        published: set at every publication, for whoever waits for one.
+    """
+
+    url: str
+    half: LeftHalf
+    collecting: asyncio.Task[None]
+    mcp_url: str = ""
+    latest: Publication | None = None
+    published: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@asynccontextmanager
+async def joined(
+    settings: Settings,
+    *,
+    clock: Clock = utc_now,
+    notes: tuple[str, ...] = (),
+    links: tuple[tuple[str, str], ...] = (),
+) -> AsyncIterator[Joined]:
+    """Run an exporter until the block is left.
+
+    Raises:
+        ConfigurationError, LedgerError: it cannot start, or, at the end, why it has stopped by itself.
+    """
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+
+    def on_scrape(sequence: int) -> None:
+        scraped.add(task := loop.create_task(half.desk.run(partial(Ledger.scraped, sequence=sequence))))
+        task.add_done_callback(scraped.discard)
+
+    def publish(publication: Publication) -> None:
+        running.latest = publication
+        running.published.set()
+        application.publish(publication)
+
+    def emit(publication: Publication) -> None:
+        loop.call_soon_threadsafe(publish, publication)
+
+    scraped: set[asyncio.Task[None]] = set()
+    with ExitStack() as opened:
+        listener = opened.enter_context(listen(settings.listen.host, settings.listen.port))
+        if (mcp_listener := listen_for_mcp(settings)) is not None:
+            opened.enter_context(mcp_listener)
+        mcp_port = None if mcp_listener is None else mcp_listener.getsockname()[1]
+        application = web_application(settings, on_scrape=on_scrape, clock=clock, mcp_port=mcp_port)
+        half = await open_left_half(settings, emit=emit, clock=clock, notes=notes, links=links)
+        opened.pop_all()
+    collecting = asyncio.create_task(half.collector.run(stop))
+    mcp_url = f"{_url(mcp_listener)}/mcp" if mcp_listener is not None else ""
+    running = Joined(_url(listener), half, collecting, mcp_url)
+    serving = asyncio.create_task(serve_web(application, listener, stop))
+    answering = asyncio.create_task(serve_mcp(settings, mcp_listener, lambda: application.published, stop, clock=clock))
+    try:
+        yield running
+    finally:
+        stop.set()
+        await asyncio.wait((serving, answering, collecting))
+        await asyncio.gather(*scraped, return_exceptions=True)
+        await half.close()
+        await asyncio.gather(serving, answering, collecting)
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://{Listen(host, port)}"

@@ -1,0 +1,137 @@
+"""Wiring of the left half from the settings."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from exporter.charges import Clock, utc_now
+from exporter.fal import LOCK_REASONS, REASONS, REJECTIONS, Client, Limits, Observer
+from exporter.forecasting.budgets import budget_of
+from exporter.ledger import Ledger
+from exporter.ledger.store import Rules
+from exporter.metrics.health import Health
+from exporter.polling.account import PolledAccount
+from exporter.polling.async_ledger import LedgerDesk
+from exporter.polling.collector import Collector
+from exporter.polling.forecasts import OutlookMaker
+from exporter.polling.poll_runner import OWN_REASONS, Outcomes
+from exporter.polling.publisher import Publisher
+from exporter.polling.scheduler import JOBS, Intervals, Reach, Timetable
+from exporter.publication import Publication
+from exporter.settings import Account, Settings
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LeftHalf:
+    """The collector and what has to be closed after it."""
+
+    collector: Collector
+    desk: LedgerDesk
+    clients: tuple[Client, ...]
+
+    async def close(self) -> None:
+        """Close the connections to fal, and the ledger once its work is done."""
+        for client in self.clients:
+            await client.aclose()
+        await self.desk.close()
+
+
+def client_of(account: Account, settings: Settings, observer: Observer, clock: Clock = utc_now) -> Client:
+    """Return an account's client."""
+    return Client(
+        account=account.name,
+        key=account.key,
+        observer=observer,
+        now=clock,
+        platform_url=settings.platform_url,
+        reporting_url=settings.reporting_url,
+        limits=Limits(
+            connect_timeout=min(settings.request_timeout, Limits().connect_timeout),
+            read_timeout=settings.request_timeout,
+            deadline=settings.poll_deadline,
+            requests_at_once=settings.request_concurrency,
+            attempts=settings.request_attempts,
+            page_rows=settings.page_size,
+            answer_bytes=settings.max_answer_size,
+        ),
+    )
+
+
+async def open_left_half(
+    settings: Settings,
+    *,
+    emit: Callable[[Publication], None],
+    clock: Clock,
+    notes: tuple[str, ...] = (),
+    links: tuple[tuple[str, str], ...] = (),
+) -> LeftHalf:
+    """Open the ledger and build everything that polls and publishes.
+
+    Raises:
+        ConfigurationError, LedgerError: the ledger cannot be opened.
+    """
+    rules = Rules(
+        labels=settings.labels,
+        max_series=settings.max_series,
+        birth_hold=settings.series_birth_hold,
+        settle_delay=settings.settle_delay,
+        zone=settings.timezone,
+    )
+    desk = LedgerDesk()
+    await desk.open(lambda: Ledger(settings.ledger_url.get_secret_value(), rules=rules, clock=clock))
+    if await desk.run(lambda ledger: ledger.relabelled):
+        _log.warning("other labels than before: all counters start at 0 again; increase() and rate() are not affected")
+    health = Health(
+        CollectorRegistry(),
+        failure_reasons=(*REASONS, *OWN_REASONS),
+        rejection_reasons=REJECTIONS,
+        lock_reasons=LOCK_REASONS,
+        jobs=JOBS,
+    )
+    reach = Reach(settings.recent_window, settings.deep_window, settings.history, settings.timezone)
+    accounts: list[PolledAccount] = []
+    budgets = tuple(budget_of(it, settings.timezone) for it in settings.budgets)
+    outlooks = OutlookMaker(budgets=budgets, reach=reach, by_product="product" in settings.labels)
+    publisher = Publisher(
+        desk=desk,
+        accounts=accounts,
+        health=health,
+        reach=reach,
+        emit=emit,
+        outlooks=outlooks,
+        notes=notes,
+        links=links,
+    )
+    outcomes = Outcomes(health=health, clock=clock, changed=publisher.changed)
+    clients = tuple(client_of(account, settings, health, clock) for account in settings.accounts)
+    for account, client in zip(settings.accounts, clients, strict=True):
+        health.expect_account(account.name)
+        accounts.append(
+            PolledAccount(
+                client=client,
+                sources=account.sources,
+                desk=desk,
+                outcomes=outcomes,
+                reach=reach,
+                with_api_key="api_key" in settings.labels or any("api_key" in it.match for it in budgets),
+                clock=clock,
+                price_models=settings.price_models,
+            )
+        )
+    timetable = Timetable(
+        intervals=Intervals(settings.poll_interval, settings.balance_interval, settings.invoice_interval),
+        health=health,
+    )
+    collector = Collector(
+        desk=desk,
+        accounts=accounts,
+        publisher=publisher,
+        timetable=timetable,
+        retention=settings.retention,
+        clock=clock,
+    )
+    return LeftHalf(collector, desk, clients)

@@ -1,0 +1,154 @@
+"""The account itself: its credit balance and its invoices.
+
+The prepaid credit: from `/account/billing` with an admin key, else from `/billing/user_balance` with any key.
+
+`/billing/invoices`: the invoices of the account.
+
+The published description leaves the body open; what is read here is assumed: an array of `{"id", "number", "status",
+"period_start", "period_end", "issued_at", "due_at", "currency", "subtotal", "credits", "tax", "total"}`, `period_end`
+exclusive.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Self
+
+from exporter.charges import Balance, Invoice
+from exporter.fal.client import Client
+from exporter.fal.endpoints import Call, Deadline, Host, Parameters, Scope
+from exporter.fal.errors import BadAnswerError, CallError, LockedError, RefusalError
+from exporter.fal.rows import RejectedError, Row, in_dollars, instant, number, optional_text, row_of, text
+
+ACCOUNT_BILLING = Call(Host.PLATFORM, "/account/billing")
+USER_BALANCE = Call(Host.REPORTING, "/billing/user_balance", Scope.API)
+
+
+async def read_balance(client: Client) -> Balance:
+    """Read the credit balance, first with the call that gave it last.
+
+    A call that fal refuses or answers in another shape gives way to the other; the one that then works is remembered,
+    except after a lock, as a locked account's calls come back one by one.
+
+    Raises:
+        CallError: neither call gave it; if fal refused both, the error is that of the call tried first.
+    """
+    deadline = client.deadline()
+    first = client.balance_call or ACCOUNT_BILLING
+    second = USER_BALANCE if first is ACCOUNT_BILLING else ACCOUNT_BILLING
+    try:
+        balance = await balance_by(client, first, deadline)
+    except (RefusalError, BadAnswerError) as error:
+        if error.transient:
+            raise
+        try:
+            balance = await balance_by(client, second, deadline)
+        except CallError as other:
+            raise (error if isinstance(other, RefusalError) and not other.transient else other) from None
+        if not isinstance(error, LockedError):
+            _use(client, second, instead_of=first)
+        return balance
+    _use(client, first, instead_of=second)
+    return balance
+
+
+def _use(client: Client, call: Call, *, instead_of: Call) -> None:
+    """Make this call from now on; the other can take a lock back no more that it has told of."""
+    client.balance_call = call
+    client.locks.succeeded(instead_of.path)
+
+
+async def balance_by(client: Client, call: Call, deadline: Deadline, *, heed_lock: bool = True) -> Balance:
+    """Read the credit balance by one of the two calls.
+
+    Raises:
+        CallError: every kind of failure; see `exporter.fal.errors`.
+    """
+    parameters: Parameters = {"expand": "credits"} if call is ACCOUNT_BILLING else {}
+    answer = await client.get(call, parameters, deadline, heed_lock=heed_lock)
+    stated = _credit(answer) if call is ACCOUNT_BILLING else answer
+    try:
+        amount = number(stated)
+    except RejectedError as error:
+        raise client.misshapen(call, f"the credit balance cannot be read ({error})") from None
+    return Balance(client.account, amount, client.now())
+
+
+def _credit(answer: object) -> object:
+    """Return the balance in dollars within an answer of `/account/billing`, or None."""
+    credit = answer.get("credits") if isinstance(answer, dict) else None
+    if not isinstance(credit, dict) or credit.get("currency") != "USD":
+        return None
+    return credit.get("current_balance")
+
+
+CALL = Call(Host.REPORTING, "/billing/invoices")
+
+
+class Invoices(tuple[Invoice, ...]):  # noqa: SLOT001  a tuple's subclass can have no slots of its own
+    """The invoices of one answer.
+
+    Attributes:
+        rejected: how many were not understood, by reason (one of `REJECTIONS`).
+    """
+
+    rejected: Mapping[str, int]
+
+    def __new__(cls, invoices: Iterable[Invoice], rejected: Mapping[str, int]) -> Self:
+        """Keep both."""
+        made = super().__new__(cls, invoices)
+        made.rejected = rejected
+        return made
+
+
+async def read_invoices(client: Client) -> Invoices:
+    """Read all invoices of the account; one that is not understood is left out and counted.
+
+    Raises:
+        CallError: every kind of failure; see `exporter.fal.errors`.
+    """
+    answer = await client.get(CALL, {}, client.deadline(), heed_lock=False)
+    if not isinstance(answer, list):
+        raise client.misshapen(CALL, "is no list of invoices")
+    invoices = []
+    rejected: Counter[str] = Counter()
+    for row in answer:
+        try:
+            invoices.append(invoice(client.account, row_of(row)))
+        except RejectedError as error:
+            client.rejections.reject(rejected, "invoices", error.reason, row)
+    return Invoices(invoices, dict(rejected))
+
+
+def invoice(account: str, row: Row) -> Invoice:
+    """Read one invoice; credits and totals may be below zero.
+
+    Raises:
+        RejectedError: a needed field is absent or not what it should be.
+    """
+    in_dollars(row.get("currency"))
+    total = number(row.get("total"))
+    subtotal = row.get("subtotal")
+    return Invoice(
+        account=account,
+        id=text(row.get("id")),
+        number=optional_text(row.get("number")),
+        status=text(row.get("status")).lower(),
+        period_start=instant(row.get("period_start")),
+        period_end=instant(row.get("period_end")),
+        issued_at=_optional_instant(row.get("issued_at")),
+        due_at=_optional_instant(row.get("due_at")),
+        currency="USD",
+        subtotal=total if subtotal is None else number(subtotal),
+        credits=_optional_number(row.get("credits")),
+        tax=_optional_number(row.get("tax")),
+        total=total,
+    )
+
+
+def _optional_instant(value: object) -> datetime | None:
+    return None if value is None else instant(value)
+
+
+def _optional_number(value: object) -> int:
+    return 0 if value is None else number(value)

@@ -1,0 +1,225 @@
+"""Download of fal's FOCUS reports as a stream of typed rows.
+
+`/account/focus` and `/organization/focus`: fal's FOCUS reports, CSV of any length, taken as a stream.
+
+A report is never whole in memory. One that is longer than fal answers at once is fetched in pieces; each finished piece
+is a file of its own, so that a fetch that broke off goes on with the first piece that is missing.
+
+The rows of fal's FOCUS reports: a download and the reader of the format, joined.
+"""
+
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from exporter.fal.client import Client
+from exporter.fal.endpoints import Deadline
+from exporter.fal.errors import (
+    BadRequestError,
+    CallError,
+    FeatureError,
+    NotCsvError,
+    NotFoundError,
+    ScopeError,
+    ShapeError,
+    TruncatedError,
+)
+from exporter.fal.focus.request import DEFAULT_TIMEFRAME, LONGEST, FocusRequest
+from exporter.fal.rows import Rejection
+from exporter.focus.findings import FocusError, MissingColumnError, TruncatedFileError
+from exporter.focus.reader import Memory, Reader
+
+
+def download(
+    client: Client, request: FocusRequest, deadline: Deadline | None = None, *, heed_lock: bool = True
+) -> AsyncGenerator[bytes, None]:
+    """Yield a report's bytes as they come in; see `Client.stream`.
+
+    Raises:
+        FocusRequestError: the window is longer than fal takes at once; raised before the call.
+        CallError: every kind of failure; see `exporter.fal.errors`.
+    """
+    until = deadline or client.deadline(client.limits.report_deadline)
+    return client.stream(request.call, request.parameters(), until, heed_lock=heed_lock)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a fetch has come.
+
+    Attributes:
+        number, pieces: the piece that is coming in, from 1 on, and how many there are.
+        size: the bytes of it that are there.
+        done: whether it is complete; also told of a piece that an earlier fetch has left.
+    """
+
+    number: int
+    pieces: int
+    path: Path
+    size: int
+    done: bool
+
+
+def _untold(progress: Progress) -> None:
+    del progress
+
+
+async def fetch(
+    client: Client,
+    request: FocusRequest,
+    folder: Path,
+    *,
+    longest: timedelta = LONGEST,
+    resume: bool = True,
+    told: Callable[[Progress], None] = _untold,
+) -> tuple[Path, ...]:
+    """Fetch a report of any length into files, one a piece, in order of time; return them all.
+
+    Args:
+        client: the account's own.
+        request: what to fetch.
+        folder: where the files are made; it is there already.
+        longest: how long a piece of an estimate is, at most.
+        resume: whether pieces that are there already are kept. Estimates change, so that an old piece may not be what
+            fal would say now. What cannot have been whole when it was fetched is always fetched again: the latest
+            invoice, which will be another one, and an estimate of a time that was not over.
+        told: hears of every part that comes in.
+
+    Raises:
+        CallError: a piece could not be had; those before it are kept.
+        OSError: a file cannot be written.
+    """
+    pieces = list(request.pieces(longest))
+    paths = tuple(folder / file_name(piece) for piece in pieces)
+    for number, (piece, path) in enumerate(zip(pieces, paths, strict=True), 1):
+        if resume and path.exists() and _was_over(piece, path):
+            told(Progress(number, len(pieces), path, path.stat().st_size, done=True))
+            continue
+        size = 0
+        with _named_when_whole(path) as file:
+            async with aclosing(download(client, piece)) as body:
+                async for data in body:
+                    size += file.write(data)
+                    told(Progress(number, len(pieces), path, size, done=False))
+        told(Progress(number, len(pieces), path, size, done=True))
+    return paths
+
+
+def _was_over(piece: FocusRequest, path: Path) -> bool:
+    """Tell whether a piece was about the past alone when its file was written."""
+    return not piece.is_latest and (piece.end is None or path.stat().st_mtime >= piece.end.timestamp())
+
+
+def file_name(piece: FocusRequest) -> str:
+    """Return a name that tells what is in the file, and that no other piece has."""
+    words = ["focus", "organization" if piece.organization else "account", piece.source]
+    if piece.is_latest:
+        words.append("latest")
+    elif piece.start is not None and piece.end is not None:
+        words += [piece.timeframe or DEFAULT_TIMEFRAME, _stamp(piece.start), _stamp(piece.end)]
+    elif piece.charge_month:
+        words += ["charged", piece.charge_month]
+    else:
+        words += ["billed", piece.billing_month]
+    if piece.expand:
+        words.append("by-team")
+    if piece.team_username:
+        words.append("".join(char if char.isalnum() else f"%{ord(char):x}" for char in piece.team_username))
+    return "-".join(words) + ".csv"
+
+
+def _stamp(instant: datetime) -> str:
+    return f"{instant.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+
+
+@contextmanager
+def _named_when_whole(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that gets its name once it is whole, and is gone if it never is."""
+    unfinished = path.with_name(path.name + ".part")
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+RowT = TypeVar("RowT", bound=tuple[object, ...])
+
+_NO = (BadRequestError, ScopeError, FeatureError, NotFoundError)
+
+
+class FocusReports:
+    """Reads reports of `/account/focus` for one account.
+
+    Args:
+        client: the account's own.
+        source: under which name rows that are not understood are counted and logged.
+        by_team: whether to ask for the teams of an organization. That is the right of its root alone; where fal refuses
+            it, the report is asked for without, and so from then on.
+        heed_lock: as for `Client.get`.
+    """
+
+    def __init__(self, client: Client, source: str, *, by_team: bool, heed_lock: bool = True) -> None:
+        self._client = client
+        self._source = source
+        self._by_team = by_team
+        self._heed_lock = heed_lock
+        self._memory = Memory()
+
+    async def rows(
+        self, shape: type[RowT], request: FocusRequest, deadline: Deadline, rejected: Counter[str]
+    ) -> AsyncGenerator[list[RowT], None]:
+        """Yield the rows of a report as they come in, some at a time; those that can be read.
+
+        Args:
+            shape: the columns that are wanted; see `exporter.focus.row_schema`.
+            request: what to ask for; `expand` is set here.
+            deadline: for the report and all attempts at it.
+            rejected: counts, by reason, the rows that cannot be read.
+
+        Raises:
+            CallError: every kind of failure; see `exporter.fal.errors`. A report that is none, lacks a column or ends
+                too early is a failure; the rows before it are no result.
+        """
+        if self._by_team:
+            expanded = replace(request, expand="organization")
+            try:
+                async with aclosing(self._read(shape, expanded, deadline, rejected)) as lists:
+                    async for rows in lists:
+                        yield rows
+            except _NO:
+                pass
+            else:
+                return
+        async with aclosing(self._read(shape, request, deadline, rejected)) as lists:
+            async for rows in lists:
+                self._by_team = False
+                yield rows
+
+    async def _read(
+        self, shape: type[RowT], request: FocusRequest, deadline: Deadline, rejected: Counter[str]
+    ) -> AsyncGenerator[list[RowT], None]:
+        client = self._client
+        reader = Reader(shape, keep=1, memory=self._memory)
+        try:
+            async with aclosing(download(client, request, deadline, heed_lock=self._heed_lock)) as body:
+                async for piece in body:
+                    yield reader.feed(piece)
+            yield reader.finish()
+        except FocusError as error:
+            raise client.failure(_kind(error), request.call, f"of fal's report {error}") from None
+        problems = reader.problems
+        if problems.rows:
+            client.rejections.reject(rejected, self._source, Rejection.UNREADABLE, str(problems.first[0]))
+            rejected[Rejection.UNREADABLE.value] += problems.rows - 1
+
+
+def _kind(error: FocusError) -> type[CallError]:
+    if isinstance(error, TruncatedFileError):
+        return TruncatedError
+    return ShapeError if isinstance(error, MissingColumnError) else NotCsvError

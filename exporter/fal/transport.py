@@ -1,0 +1,242 @@
+"""HTTP transport: one request and its answer."""
+
+import re
+import ssl
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+
+import httpx
+from pydantic import SecretStr
+
+from exporter import __version__
+from exporter.charges import Clock
+from exporter.errors import ConfigurationError
+from exporter.fal.answers import BrokenOffError, Scrub, decoded, refusal, scrubber
+from exporter.fal.endpoints import Call, Host, Limits, Observer, Parameters
+from exporter.fal.errors import (
+    CallError,
+    NotCsvError,
+    NotJsonError,
+    SilenceError,
+    TlsError,
+    TooLargeError,
+    TruncatedError,
+    UnreachableError,
+)
+
+_JSON = "application/json"
+_CSV = "text/csv"
+_KEY = re.compile(r"[\x21-\x7e]+")
+
+Bounded = Callable[[], AbstractAsyncContextManager[None]]
+"""Makes what ends the wait inside it when the time is over; entered anew for every wait."""
+
+
+class Exchange:
+    """Makes single requests with an account's key, and tells the observer of each."""
+
+    def __init__(
+        self,
+        *,
+        account: str,
+        key: Callable[[], SecretStr],
+        observer: Observer,
+        platform_url: str,
+        reporting_url: str,
+        limits: Limits,
+        tls: ssl.SSLContext | None,
+        transport: httpx.AsyncBaseTransport | None,
+        now: Clock,
+        monotonic: Callable[[], float],
+    ) -> None:
+        """Prepare the connections; see `Client` for the arguments.
+
+        Raises:
+            ConfigurationError: a URL is none.
+        """
+        self._account = account
+        self._key = key
+        self._observer = observer
+        self._limits = limits
+        self._now = now
+        self._monotonic = monotonic
+        self._bases = {
+            Host.PLATFORM: _base(account, Host.PLATFORM, platform_url),
+            Host.REPORTING: _base(account, Host.REPORTING, reporting_url),
+        }
+        self._http = httpx.AsyncClient(
+            verify=tls or True,
+            transport=transport,
+            headers={"User-Agent": f"fal-exporter/{__version__}"},
+            timeout=httpx.Timeout(
+                limits.read_timeout.total_seconds(), connect=limits.connect_timeout.total_seconds(), pool=None
+            ),
+            limits=httpx.Limits(
+                max_connections=limits.requests_at_once,
+                max_keepalive_connections=limits.requests_at_once,
+            ),
+            follow_redirects=False,
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    def scrub(self, text: str) -> str:
+        """Return a text of fal's as one line without the key."""
+        return scrubber(self._secret())(text)
+
+    def failure(self, kind: type[CallError], call: Call, what: str) -> CallError:
+        """Return the error of a call that failed without an error status of fal's."""
+        return kind(what, account=self._account, call=call.path)
+
+    async def json(self, call: Call, parameters: Parameters) -> object:
+        """Make a request and return its answer, parsed.
+
+        Raises:
+            CallError: every kind of failure; see `exporter.fal.errors`.
+            ConfigurationError: the key cannot be one.
+        """
+        key = self._secret()
+        scrub = scrubber(key)
+        started = self._monotonic()
+        code = "error"
+        response: httpx.Response | None = None
+        try:
+            response = await self._http.send(self._request(call, parameters, key, _JSON), stream=True)
+            try:
+                body = await self._body(response, call)
+            finally:
+                await response.aclose()
+            code = str(response.status_code)
+        except httpx.HTTPError as error:
+            raise self._without_answer(call, error, scrub, answering=response is not None) from None
+        finally:
+            self._observer.answered(self._account, call.path, code, self._monotonic() - started)
+        if not response.is_success:
+            raise refusal(response, body, account=self._account, call=call.path, scrub=scrub, now=self._now)
+        return self._parsed(call, body, scrub)
+
+    async def csv(self, call: Call, parameters: Parameters, bounded: Bounded) -> AsyncGenerator[bytes, None]:
+        """Make a request and yield the body of its answer, which is CSV, as it comes in.
+
+        At least one piece is yielded, and none is empty.
+
+        Raises:
+            CallError: as `json`; a body that breaks off is a TruncatedError.
+            ConfigurationError: the key cannot be one.
+        """
+        key = self._secret()
+        scrub = scrubber(key)
+        started = self._monotonic()
+        code = "error"
+        response: httpx.Response | None = None
+        async with AsyncExitStack() as held:
+            try:
+                async with bounded():
+                    response = await self._http.send(self._request(call, parameters, key, _CSV), stream=True)
+                    held.push_async_callback(response.aclose)
+                    if not response.is_success:
+                        body = await self._body(response, call)
+                        code = str(response.status_code)
+                        raise refusal(response, body, account=self._account, call=call.path, scrub=scrub, now=self._now)
+                chunks = response.aiter_bytes()
+                size = 0
+                while True:
+                    async with bounded():
+                        piece = await anext(chunks, b"")
+                    if not size:
+                        self._check_is_csv(call, response, piece, scrub)
+                    if not piece:
+                        break
+                    size += len(piece)
+                    self._check_size(call, max(size, response.num_bytes_downloaded), self._limits.report_bytes)
+                    yield piece
+                code = str(response.status_code)
+            except GeneratorExit:
+                # The answer was one; it is the caller who has seen enough.
+                code = str(response.status_code) if response else code
+                raise
+            except httpx.HTTPError as error:
+                raise self._without_answer(call, error, scrub, answering=response is not None) from None
+            finally:
+                self._observer.answered(self._account, call.path, code, self._monotonic() - started)
+
+    def _request(self, call: Call, parameters: Parameters, key: str, accept: str) -> httpx.Request:
+        return self._http.build_request(
+            "GET",
+            self._bases[call.host] + call.path,
+            params=parameters,
+            headers={"Authorization": f"Key {key}", "Accept": accept},
+        )
+
+    async def _body(self, response: httpx.Response, call: Call) -> bytes:
+        """Read the body, and stop as soon as it is too large on the wire or unpacked."""
+        body = bytearray()
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            self._check_size(call, max(len(body), response.num_bytes_downloaded), self._limits.answer_bytes)
+        return bytes(body)
+
+    def _check_size(self, call: Call, size: int, limit: int) -> None:
+        if size > limit:
+            raise self.failure(TooLargeError, call, f"fal's answer is larger than {limit} bytes")
+
+    def _check_is_csv(self, call: Call, response: httpx.Response, first: bytes, scrub: Scrub) -> None:
+        """Refuse the page of a proxy, and an error that came with status 200."""
+        if not first:
+            raise self.failure(NotCsvError, call, "fal's answer is empty")
+        kind = response.headers.get("content-type", "")
+        if "html" in kind or "json" in kind or first.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in {b"<", b"{", b"["}:
+            begins = scrub(first[:300].decode("utf-8", "replace"))[:60]
+            raise self.failure(NotCsvError, call, f"fal's answer is no CSV; it begins {begins!r}")
+
+    def _parsed(self, call: Call, body: bytes, scrub: Scrub) -> object:
+        try:
+            return decoded(body)
+        except BrokenOffError as error:
+            raise self.failure(TruncatedError, call, f"fal's answer is no whole JSON: {error}") from None
+        except ValueError as error:
+            begins = scrub(body.decode("utf-8", "replace"))[:60]
+            what = f"fal's answer is no JSON: {error}; it begins {begins!r}" if body else "fal's answer is empty"
+            raise self.failure(NotJsonError, call, what) from None
+
+    def _without_answer(self, call: Call, error: httpx.HTTPError, scrub: Scrub, *, answering: bool) -> CallError:
+        """Return our error for one of httpx's."""
+        detail = scrub(str(error)) or type(error).__name__
+        if isinstance(error, httpx.DecodingError):
+            return self.failure(NotJsonError, call, f"fal's answer cannot be unpacked: {detail}")
+        if isinstance(error, httpx.TimeoutException):
+            return self.failure(SilenceError, call, f"no answer in time ({type(error).__name__})")
+        if answering:
+            return self.failure(TruncatedError, call, f"fal's answer broke off: {detail}")
+        if _is_tls(error):
+            return self.failure(TlsError, call, f"no trusted connection to the {call.host} URL: {detail}")
+        return self.failure(UnreachableError, call, f"no connection to the {call.host} URL, or it broke: {detail}")
+
+    def _secret(self) -> str:
+        key = self._key().get_secret_value().strip()
+        if not _KEY.fullmatch(key):
+            raise ConfigurationError(
+                f"the key of account {self._account!r} is empty or holds characters that no key has; "
+                "copy it anew from fal.ai/dashboard/keys."
+            )
+        return key
+
+
+def _base(account: str, host: Host, url: str) -> str:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ConfigurationError(f"the {host} URL of account {account!r} is none: {error}.") from None
+    if parsed.scheme not in {"http", "https"} or not parsed.host:
+        raise ConfigurationError(f"the {host} URL of account {account!r} must begin with https:// and name a host.")
+    return url.rstrip("/")
+
+
+def _is_tls(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, ssl.SSLError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

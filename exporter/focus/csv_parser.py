@@ -1,0 +1,266 @@
+"""CSV parser: bytes in pieces become lines, lines become records of raw fields.
+
+A memory of what has been read from texts, of bounded size.
+
+CSV as it comes over a wire: bytes in pieces become lines, lines become records of raw fields.
+
+UTF-8 with or without a byte order mark, LF or CRLF, quoted fields that may hold commas, doubled quotes and line ends.
+A quotation mark inside an unquoted field is a character like any other. Nothing is decoded here; a raw field keeps its
+quotes, because an empty string and FOCUS's null differ in nothing else.
+"""
+
+import re
+from typing import TypeVar
+
+from exporter.focus.findings import TruncatedFileError, WrongContentError
+
+_MOST = 16 << 20
+"""Bytes, or characters, of texts that are remembered."""
+
+_LONGEST = 4_000
+
+TextT = TypeVar("TextT", bytes, str)
+
+
+class Remembered(dict[tuple[TextT, ...], tuple[object, ...]]):
+    """Readings by the texts from which they come; it forgets all of them when it is full."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._size = 0
+
+    def remember(self, texts: tuple[TextT, ...], reading: tuple[object, ...]) -> None:
+        """Keep a reading, unless its texts are long."""
+        size = sum(map(len, texts))
+        if size > _LONGEST:
+            return
+        self._size += size
+        if self._size > _MOST:
+            self.clear()
+            self._size = size
+        self[texts] = reading
+
+
+LONGEST_RECORD = 1 << 20
+"""Bytes of the longest record that is read; what is longer is taken for a quotation mark that never ends."""
+
+PIECE = 1 << 16
+"""Bytes of a piece of work: what its rows take still fits the cache of a processor, which halves the time."""
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_QUOTED = re.compile(rb'"[^"]*+(?:""[^"]*+)*+"')
+_QUOTE = ord('"')
+
+
+class MalformedError(Exception):
+    """A record breaks the rules of CSV; the message says how."""
+
+
+class Lines:
+    """Cuts pieces at line feeds, and holds the lines until they are taken.
+
+    Attributes:
+        number: of the first line that is held, counted from 1; whoever takes lines counts them, and adds it.
+        size: bytes of the lines that are held.
+        received: bytes so far.
+    """
+
+    def __init__(self) -> None:
+        self.number = 1
+        self.size = 0
+        self.received = 0
+        self._held: list[bytes] = []
+        self._rest = b""
+
+    def feed(self, piece: bytes) -> None:
+        """Hold the lines that are complete with a piece.
+
+        Raises:
+            WrongContentError: a line is too long to be one.
+        """
+        fresh = self.received < len(BYTE_ORDER_MARK)
+        self.received += len(piece)
+        data = self._rest + piece if self._rest else piece
+        if fresh and self.received >= len(BYTE_ORDER_MARK):
+            data = data.removeprefix(BYTE_ORDER_MARK)
+        cut = data.rfind(b"\n") + 1
+        if cut:
+            self._held.append(data[:cut])
+            self.size += cut
+        self._rest = data[cut:]
+        if len(self._rest) > LONGEST_RECORD:
+            number = self.number + sum(lines.count(b"\n") for lines in self._held)
+            raise WrongContentError(
+                f"line {number} goes on for more than {LONGEST_RECORD:,} bytes; this is not a FOCUS CSV file"
+            )
+
+    def take(self) -> list[bytes]:
+        """Return what is held, some lines together, each with its line feed; it is held no more."""
+        held, self._held, self.size = self._held, [], 0
+        return held
+
+    def finish(self) -> bytes:
+        """Return the last line, as if a line feed ended it; nothing where one does."""
+        rest, self._rest = self._rest, b""
+        return rest + b"\n" if rest else b""
+
+
+class OpenRecord:
+    """A record while its lines come in.
+
+    Attributes:
+        line: the number of its first line.
+        lines: how many it has taken.
+        fields: its raw fields, once complete.
+    """
+
+    def __init__(self, line: int) -> None:
+        self.line = line
+        self.lines = 0
+        self.fields: list[bytes] = []
+        self._pending: list[bytes] = []
+        self._size = 0
+
+    def take(self, line: bytes) -> bool:
+        """Take the next line and tell whether the record is complete with it.
+
+        Raises:
+            MalformedError: it never will be.
+        """
+        self.lines += 1
+        if not self._pending:
+            return self._scan(line)
+        self._size += len(line) + 1
+        if self._size > LONGEST_RECORD:
+            raise MalformedError(f"a quoted field goes on for more than {LONGEST_RECORD:,} bytes")
+        self._pending.append(line)
+        # Doubled quotes leave a field open: only an odd number of them can close it.
+        if line.count(b'"') % 2 == 0:
+            return False
+        text, self._pending = b"\n".join(self._pending), []
+        return self._scan(text)
+
+    def _scan(self, text: bytes) -> bool:
+        position, fields, end = 0, self.fields, len(text)
+        while True:
+            if position < end and text[position] == _QUOTE:
+                quoted = _QUOTED.match(text, position)
+                if quoted is None:
+                    self._pending = [text[position:]]
+                    self._size = end - position
+                    return False
+                fields.append(quoted[0])
+                position = quoted.end()
+                if position == end or text[position:] == b"\r":
+                    return True
+                if text[position] != ord(","):
+                    raise MalformedError("text follows the closing quotation mark of a field")
+            else:
+                comma = text.find(b",", position)
+                if comma < 0:
+                    fields.append(text[position:].removesuffix(b"\r"))
+                    return True
+                fields.append(text[position:comma])
+                position = comma
+            position += 1
+
+
+class Record:
+    """One record: the number of its first line, its raw fields, or what is wrong with it."""
+
+    __slots__ = ("fields", "line", "malformed")
+
+    def __init__(self, line: int, fields: list[bytes], malformed: str = "") -> None:
+        self.line = line
+        self.fields = fields
+        self.malformed = malformed
+
+
+class Assembler:
+    """Puts lines together to records."""
+
+    def __init__(self) -> None:
+        self._open: OpenRecord | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the latest line has left a quoted field open."""
+        return self._open is not None
+
+    def take(self, number: int, line: bytes) -> Record | None:
+        """Take the line with this number; return the record that it completes, if it does. Blank lines are none."""
+        record = self._open
+        if record is None:
+            if b'"' not in line:
+                line = line.removesuffix(b"\r")
+                return Record(number, line.split(b",")) if line else None
+            record = OpenRecord(number)
+        self._open = None
+        try:
+            if record.take(line):
+                return Record(record.line, record.fields)
+        except MalformedError as error:
+            return Record(record.line, [], str(error))
+        self._open = record
+        return None
+
+    def finish(self) -> None:
+        """Take note that there are no more lines.
+
+        Raises:
+            TruncatedFileError: a quoted field is still open.
+        """
+        if self._open is not None:
+            raise TruncatedFileError(
+                f"the file ends inside the quoted field that line {self._open.line} opens: it was cut off; "
+                "download it again"
+            )
+
+
+class Records:
+    """Pieces to records, for whoever wants every field as it stands."""
+
+    def __init__(self) -> None:
+        self._lines = Lines()
+        self._assembler = Assembler()
+
+    def feed(self, piece: bytes) -> list[Record]:
+        """Take a piece and return the records that are complete.
+
+        Raises:
+            WrongContentError: a line is too long to be one.
+        """
+        self._lines.feed(piece)
+        return [record for lines in self._lines.take() for record in self._records(lines)]
+
+    def finish(self) -> list[Record]:
+        """Return the last record where no line feed ends it.
+
+        Raises:
+            TruncatedFileError: it is not complete.
+        """
+        left = self._records(self._lines.finish())
+        self._assembler.finish()
+        return left
+
+    def _records(self, lines: bytes) -> list[Record]:
+        cut = lines.split(b"\n")[:-1]
+        found = [self._assembler.take(number, line) for number, line in enumerate(cut, self._lines.number)]
+        self._lines.number += len(cut)
+        return [record for record in found if record is not None]
+
+
+def unquoted(raw: bytes) -> bytes:
+    """Return what a raw field stands for."""
+    return raw[1:-1].replace(b'""', b'"') if raw[:1] == b'"' else raw
+
+
+def is_text(raw: bytes) -> bool:
+    """Tell whether bytes are UTF-8."""
+    if raw.isascii():
+        return True
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,266 @@
+"""Summing of large blocks with Polars, an optional extra.
+
+Polars is made for tidy files and silently makes the best of others. So it has its say only where nothing can be read in
+two ways: every line is a whole record, every quotation mark encloses a field or is doubled within one, and a mark that
+is put at the end of each line comes out right after the last field, which proves that all have been found. Numbers are
+told by a pattern and added up as decimals, never as floats; those that are written in another way are read here, each
+text once. All else is left to `exporter.focus.reader`, which comes to the same sums.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from decimal import Decimal
+from functools import partial
+from itertools import repeat
+from operator import itemgetter
+from threading import Event
+from typing import Generic, NamedTuple, TypeVar
+
+import polars as pl
+
+from exporter.focus.csv_parser import BYTE_ORDER_MARK, Remembered, is_text
+from exporter.focus.row_schema import Header, Instants, Nanos, Part, UnreadableError, Wanted
+from exporter.focus.values import EXACTLY, Value
+
+_MARK = b"\x01"
+_WELL_QUOTED = re.compile(rb'[^"]*+(?:(?<![^,\n])"[^"]*+(?:""[^"]*+""[^"]*+)*+(?:""[^"]*+)?+",[^"]*+)*+')
+"""Doubled quotes, which in JSON come in pairs, are taken in pairs: that is faster."""
+
+_WHOLE_PLACES = 12
+"""Digits that a number may have before its point: with 20 after it, a block of them adds up to 38, as Polars can."""
+
+_PLACES = 20
+_NANO_PLACES = 9
+_UTC = "Z"
+_MONTH_LENGTH = len("2026-10")
+_LINES = "lines"
+_ARE_MARKED = "are marked"
+
+RowT = TypeVar("RowT", bound=tuple[object, ...])
+
+
+class _UntidyError(Exception):
+    """Lines are not as tidy as they have to be here."""
+
+
+class Cut(NamedTuple):
+    """Texts that Polars cuts into fields and adds up: how many lines each has, and the sums, once it has."""
+
+    counts: Sequence[int]
+    frames: Future[list[pl.DataFrame]]
+
+
+class PolarsLines(Generic[RowT]):
+    """Makes rows of blocks of tidy lines, in two steps: while Polars works on one block, another can be begun.
+
+    The shape has to have a `Count`.
+    """
+
+    def __init__(self, header: Header, parts: Sequence[Part], shape: type[RowT]) -> None:
+        self._end = str(len(header.names))
+        self._schema = {str(place): pl.String for place in range(len(header.names) + 1)}
+        self._parts = parts
+        self._shared = [part for part in parts if not part.varies and not part.is_count]
+        self._texts = _Texts(self._shared)
+        varying = [part.wanted[0] for part in parts if part.varies]
+        self._dates = {it.place: _Dates(it, it.fields) for it in varying if isinstance(it.fields, Instants)}
+        self._amounts = {it.place: _Amounts(it) for it in varying if it.place not in self._dates}
+        self._make: Callable[[Iterable[object]], RowT] = partial(tuple.__new__, shape)
+        self._worker = ThreadPoolExecutor(1)
+
+    def begin(self, texts: Sequence[bytes]) -> Cut | None:
+        """Let Polars begin to cut whole lines into the fields that are wanted; None where one of them needs care."""
+        try:
+            marked, counts = zip(*map(_marked, texts), strict=True)
+        except _UntidyError:
+            return None
+        if marked[0].startswith(BYTE_ORDER_MARK):
+            return None
+        is_quoted = any(b'"' in text for text in marked)
+        query = pl.scan_csv(
+            b"".join(marked),
+            has_header=False,
+            schema=self._schema,
+            infer_schema=False,
+            empty_string_is_null=False,
+            quote_char='"' if is_quoted else None,
+        )
+        # While Polars works it does without Python, which looks at the quotation marks. So it gets all at once.
+        frames = self._worker.submit(_collected, self._grouped(query), began := Event())
+        began.wait()
+        is_tidy = not is_quoted or all(map(_WELL_QUOTED.fullmatch, marked))
+        return Cut(counts, frames) if is_tidy else None
+
+    def rows(self, cut: Cut) -> list[RowT] | None:
+        """Return the rows of lines that have been begun; None where one of them needs care."""
+        counted = [it.fields.naive for it in self._dates.values()]
+        try:
+            groups, *dates = cut.frames.result()
+            if groups[_LINES].sum() != sum(cut.counts) or not groups[_ARE_MARKED].all():
+                return None
+            for it, texts in zip(self._dates.values(), dates, strict=True):
+                it.read(texts)
+            return self._rows(groups)
+        except (UnreadableError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
+            for it, naive in zip(self._dates.values(), counted, strict=True):
+                it.fields.naive = naive
+            return None
+
+    def _grouped(self, fields: pl.LazyFrame) -> list[pl.LazyFrame]:
+        """Add up lines of which texts, dates and odd numbers are the same; and count those of each date."""
+        dates, amounts = self._dates.values(), self._amounts.values()
+        columns = fields.select(
+            *(self._end, *self._texts.names, *(it.name for it in dates)),
+            *(column for it in amounts for column in it.columns()),
+        )
+        keys = [*self._texts.names, *(it.key() for it in dates), *(it.others for it in amounts)]
+        sums = [pl.col(it.sums).sum() for it in amounts]
+        are_marked = pl.col(self._end).eq_missing(pl.lit(_MARK.decode())).all().alias(_ARE_MARKED)
+        lines = pl.len().alias(_LINES)
+        groups = columns.group_by(keys or self._end, maintain_order=True).agg(*sums, lines, are_marked)
+        return [groups, *(columns.group_by(it.name).agg(lines) for it in dates)]
+
+    def _rows(self, groups: pl.DataFrame) -> list[RowT]:
+        lines: list[int] = groups[_LINES].to_list()
+        shared = self._texts.of(groups)
+        columns = (self._column(part, groups, lines, shared) for part in self._parts)
+        return list(map(self._make, zip(*columns, strict=True)))
+
+    def _column(
+        self, part: Part, groups: pl.DataFrame, lines: Sequence[int], shared: Sequence[tuple[object, ...]]
+    ) -> Iterable[object]:
+        if part.is_count:
+            return lines
+        if not part.varies:
+            return map(itemgetter(self._shared.index(part)), shared)
+        place = part.wanted[0].place
+        date = self._dates.get(place)
+        return self._amounts[place].of(groups, lines) if date is None else date.of(groups)
+
+
+def _collected(queries: list[pl.LazyFrame], began: Event) -> list[pl.DataFrame]:
+    began.set()
+    return pl.collect_all(queries)
+
+
+def _marked(lines: bytes) -> tuple[bytes, int]:
+    """Put the mark before the end of every line, and tell how many lines they are.
+
+    Raises:
+        _UntidyError: that would not do.
+    """
+    if b"\r" in lines:
+        lines = lines.replace(b"\r\n", b"\n")
+    if b"\r" in lines or _MARK in lines or not is_text(lines):
+        raise _UntidyError
+    marked = lines.replace(b"\n", b"," + _MARK + b"\n")
+    return marked, (len(marked) - len(lines)) // len(b"," + _MARK)
+
+
+class _Dates:
+    """A column of dates. Where only their months are wanted, Polars takes those in UTC for their first letters."""
+
+    def __init__(self, wanted: Wanted, fields: Instants) -> None:
+        self.fields = fields
+        self.name = str(wanted.place)
+        self._by_key: dict[str, Value] = {}
+
+    def key(self) -> pl.Expr:
+        """Return what lines are told apart by."""
+        text = pl.col(self.name)
+        if not self.fields.are_months:
+            return text
+        return pl.when(text.str.ends_with(_UTC)).then(text.str.head(_MONTH_LENGTH)).otherwise(text)
+
+    def read(self, texts: pl.DataFrame) -> None:
+        """Take the texts of a block, with how many lines have each.
+
+        Raises:
+            UnreadableError: a text is no date.
+        """
+        self._by_key = {self._key(text): self.fields.of_lines(text, lines) for text, lines in texts.iter_rows()}
+
+    def _key(self, text: str) -> str:
+        return text[:_MONTH_LENGTH] if self.fields.are_months and text.endswith(_UTC) else text
+
+    def of(self, groups: pl.DataFrame) -> Iterable[Value]:
+        """Return the dates of the groups."""
+        return map(self._by_key.__getitem__, groups[self.name])
+
+
+class _Amounts:
+    """A column of numbers.
+
+    Attributes:
+        sums: the name under which those are added up that the pattern knows.
+        others: the name of the texts of the others; null for those that it knows.
+    """
+
+    def __init__(self, wanted: Wanted) -> None:
+        self.sums = f"{wanted.place} sum"
+        self.others = f"{wanted.place} other"
+        self._wanted = wanted
+        self._is_nano = isinstance(wanted.fields, Nanos)
+
+    def columns(self) -> Iterable[pl.Expr]:
+        """Return the numbers, and the texts of the others."""
+        places = _NANO_PLACES if self._is_nano else _PLACES
+        text = pl.col(str(self._wanted.place))
+        is_plain = text.str.contains(rf"^[-+]?[0-9]{{1,{_WHOLE_PLACES}}}(?:\.[0-9]{{0,{places}}})?$")
+        yield pl.when(is_plain).then(text.cast(pl.Decimal(38, places), strict=False)).alias(self.sums)
+        yield pl.when(~is_plain).then(text).alias(self.others)
+
+    def of(self, groups: pl.DataFrame, lines: Iterable[int]) -> Iterable[Value]:
+        """Return the sums of groups of so many lines.
+
+        Raises:
+            UnreadableError: a text is no number.
+        """
+        sums = groups[self.sums]
+        amounts: list[Value] = (sums.to_physical() if self._is_nano else sums).to_list()
+        if groups[self.others].null_count() == groups.height:
+            return amounts
+        others = zip(amounts, groups[self.others], lines, strict=True)
+        return [amount if text is None else self._times(text, count) for amount, text, count in others]
+
+    def _times(self, text: str, lines: int) -> Value:
+        value = self._wanted.of_text(text)
+        if isinstance(value, Decimal):
+            return EXACTLY.multiply(value, lines)
+        return value * lines if isinstance(value, int) else None
+
+
+class _Texts(Remembered[str]):
+    """What the texts of a row are; those that repeat are read once.
+
+    Attributes:
+        names: of their columns.
+    """
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        super().__init__()
+        self._parts = parts
+        self._places = sorted({it.place for part in parts for it in part.wanted if it.place is not None})
+        self.names = [str(place) for place in self._places]
+
+    def __missing__(self, texts: tuple[str, ...]) -> tuple[object, ...]:
+        """Read a combination that is not remembered.
+
+        Raises:
+            UnreadableError: a text is null and must not be, or no value of its column.
+        """
+        by_place = dict(zip(self._places, texts, strict=True))
+        reading = tuple(part.of_texts(by_place) for part in self._parts)
+        self.remember(texts, reading)
+        return reading
+
+    def of(self, groups: pl.DataFrame) -> list[tuple[object, ...]]:
+        """Return what the texts of the groups are.
+
+        Raises:
+            UnreadableError: as for a single one.
+        """
+        # Without a column there would be no rows either.
+        keys = groups.select(self.names).iter_rows() if self.names else repeat((), groups.height)
+        return list(map(self.__getitem__, keys))

@@ -1,0 +1,402 @@
+"""Row schema: header, version, wanted columns, and how raw fields become values.
+
+The first line: which columns there are, of which version, or what else this is.
+
+Which columns a caller wants, and how their raw fields become values.
+
+A caller states it as a named tuple. `billed_cost: Decimal` is the column BilledCost, which the file must have and every
+row must fill; `sku_id: str | None` is SkuId, None where the file or the row has none. `int` is a number in nano-units,
+rounded half-even at the ninth place; `Month` is the UTC month of a date. A field that begins with `x_` is the custom
+column of that name, whatever its capitals and underscores. `provider_name` falls back to ServiceProviderName, and the
+other way round.
+
+A field whose type is a dataclass stands for all columns that its own fields name. Rows in which these have the same
+texts share one object, as long as the reader remembers it: made for what occurs in every hour again, so that a caller
+has to think about it once. It must not hold dates.
+
+A shape with a `Count` can be added up: one row may stand for several lines that differ in nothing but their numbers,
+which are then the sums of theirs. Where the lines were is lost; the row is in the place of the first.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
+from datetime import datetime
+from decimal import Decimal
+from types import MappingProxyType
+from typing import NamedTuple, NewType, get_args, get_type_hints
+
+from exporter.focus.columns import COLUMNS, other_data_set, version_of
+from exporter.focus.csv_parser import Record, unquoted
+from exporter.focus.findings import MissingColumnError, WrongContentError
+from exporter.focus.values import NULLS, Month, Value, instant, nano_number, number
+
+_LONGEST_QUOTE = 200
+_FILE_KINDS: Mapping[bytes, str] = MappingProxyType(
+    {
+        b"\x1f\x8b": "a gzip file; decompress it first",
+        b"PK": "a ZIP or Excel file; save it as CSV first",
+        b"PAR1": "a Parquet file; save it as CSV first",
+        b"\xff\xfe": "a UTF-16 file; save it as UTF-8 first",
+        b"\xfe\xff": "a UTF-16 file; save it as UTF-8 first",
+        b"<": "an HTML or XML page, not a CSV file; was the address of the download right, and the login still valid?",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The columns of a file.
+
+    Attributes:
+        names: in order.
+        version: the oldest version of FOCUS whose columns they fit best.
+    """
+
+    names: tuple[str, ...]
+    version: str
+
+    @property
+    def places(self) -> dict[str, int]:
+        """The place of every column by its name."""
+        return {name: place for place, name in enumerate(self.names)}
+
+
+def parse_header(record: Record) -> Header:
+    """Read the first record.
+
+    Raises:
+        WrongContentError: it is no header of a Cost and Usage file; the message says what it looks like.
+    """
+    names = [unquoted(raw).decode("utf-8", "replace").strip() for raw in record.fields]
+    _refuse_other_kinds(b",".join(record.fields))
+    if record.malformed:
+        raise WrongContentError(f"line 1 is no CSV header: {record.malformed}")
+    other = other_data_set(names)
+    if other is not None:
+        raise WrongContentError(f"this is a FOCUS {other} file; a Cost and Usage file is needed")
+    if not any(name in COLUMNS for name in names):
+        raise WrongContentError(_no_column_sentence(names))
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise WrongContentError(f"the header names the column {twice[0]!r} more than once")
+    return Header(tuple(names), version_of(names))
+
+
+def nothing_at_all() -> WrongContentError:
+    """Return the error for a file without a first line."""
+    return WrongContentError("the file is empty: there is not even a header; was the download complete?")
+
+
+def _refuse_other_kinds(line: bytes) -> None:
+    start = line.lstrip()
+    for magic, what in _FILE_KINDS.items():
+        if start.startswith(magic):
+            raise WrongContentError(f"this is {what}")
+    if start[:1] in {b"{", b"["}:
+        message = _message_of(start)
+        raise WrongContentError(f"this is JSON, not CSV{f'; it says: {message}' if message else ''}")
+
+
+def _message_of(text: bytes) -> str:
+    """Return what a JSON error answer of fal says, whichever of its hosts gave it."""
+    try:
+        found: object = json.loads(text)
+    except ValueError:
+        return ""
+    if isinstance(found, dict):
+        error = found.get("error", found)
+        for value in (error.get("message"), error.get("detail")) if isinstance(error, dict) else ():
+            if isinstance(value, str):
+                return value[:_LONGEST_QUOTE]
+    return ""
+
+
+def _no_column_sentence(names: Sequence[str]) -> str:
+    folded = {name.lower(): name for name in COLUMNS}
+    for name in names:
+        if name.lower() in folded:
+            return f"the header writes {name!r} for {folded[name.lower()]!r}; FOCUS column names are case-sensitive"
+    return f"the header has no column of FOCUS; it begins with {names[0][:_LONGEST_QUOTE]!r}"
+
+
+_LONGEST_PLAIN = 36
+_NANO_PLACES = 9
+_MOST_CACHED = 20_000
+_LONGEST_CACHED = 2_000
+IS_NULL = "is empty, and must not be"
+_STAND_INS: Mapping[str, str] = MappingProxyType(
+    {
+        "providername": "serviceprovidername",
+        "serviceprovidername": "providername",
+        "publishername": "hostprovidername",
+        "hostprovidername": "publishername",
+    }
+)
+_KNOWN = MappingProxyType({name.lower(): name for name in COLUMNS})
+
+Count = NewType("Count", int)
+"""How many lines of the file a row stands for."""
+
+
+class UnreadableError(Exception):
+    """A field does not hold what its column is for; the message is to be read after the value."""
+
+
+class Fields(dict[bytes, Value]):
+    """Values by raw field: each text is read once as long as it is remembered."""
+
+    def __init__(self, read: Callable[[str], Value], *, nullable: bool) -> None:
+        super().__init__()
+        self._read = read
+        self._nullable = nullable
+
+    def __missing__(self, raw: bytes) -> Value:
+        """Read a field that is not remembered."""
+        value = self.value(raw)
+        if len(raw) <= _LONGEST_CACHED:
+            if len(self) >= _MOST_CACHED:
+                self.clear()
+            self[raw] = value
+        return value
+
+    def value(self, raw: bytes) -> Value:
+        """Read a field.
+
+        Raises:
+            UnreadableError: it is null though it must not be, or no value of its column.
+        """
+        try:
+            text = unquoted(raw).decode()
+        except UnicodeDecodeError:
+            raise UnreadableError("is not UTF-8") from None
+        return self.of_text(text)
+
+    def of_text(self, text: str) -> Value:
+        """Read what a field stands for.
+
+        Raises:
+            UnreadableError: as for `value`.
+        """
+        if text in NULLS:
+            if self._nullable:
+                return None
+            raise UnreadableError(IS_NULL)
+        try:
+            return self._read(text)
+        except ValueError as error:
+            raise UnreadableError(str(error)) from None
+
+
+class Numbers(Fields):
+    """Numbers by raw field, null where it is one; most texts are new, so that reading one has to be quick too."""
+
+    def __init__(self) -> None:
+        super().__init__(number, nullable=True)
+
+    def __missing__(self, raw: bytes) -> Value:
+        """Read a field that is not remembered; what is plainly a number needs no further looks."""
+        whole, _, part = raw.partition(b".")
+        if not (whole.isdigit() and part.isdigit() and len(raw) <= _LONGEST_PLAIN):
+            return super().__missing__(raw)
+        if len(self) >= _MOST_CACHED:
+            self.clear()
+        value = self[raw] = Decimal(raw.decode())
+        return value
+
+
+class Nanos(Fields):
+    """Numbers in nano-units by raw field, null where it is one; as quick as `Numbers`."""
+
+    def __init__(self) -> None:
+        super().__init__(nano_number, nullable=True)
+
+    def __missing__(self, raw: bytes) -> Value:
+        """Read a field that is not remembered; what is plainly a number needs no further looks."""
+        whole, _, part = raw.partition(b".")
+        if not (whole.isdigit() and part.isdigit() and len(part) <= _NANO_PLACES and len(whole) <= _LONGEST_PLAIN):
+            return super().__missing__(raw)
+        if len(self) >= _MOST_CACHED:
+            self.clear()
+        value = self[raw] = int(whole + part.ljust(_NANO_PLACES, b"0"))
+        return value
+
+
+class Instants(Fields):
+    """Instants, or their months, by raw field; those that do not tell their zone are counted each time they occur."""
+
+    def __init__(self, *, nullable: bool, months: bool = False) -> None:
+        super().__init__(self._month if months else self._instant, nullable=nullable)
+        self.are_months = months
+        self.naive = 0
+        self._naive: dict[bytes, Value] = {}
+        self._zoned = True
+
+    def __missing__(self, raw: bytes) -> Value:
+        """Read a field that is not remembered, or that has to be counted."""
+        known = self._naive.get(raw)
+        if known is None:
+            self._zoned = True
+            known = super().__missing__(raw)
+            if self._zoned:
+                return known
+            self.pop(raw, None)
+            if len(self._naive) >= _MOST_CACHED:
+                self._naive.clear()
+            self._naive[raw] = known
+        self.naive += 1
+        return known
+
+    def of_lines(self, text: str, lines: int) -> Value:
+        """Read what the fields of so many lines stand for, and count them.
+
+        Raises:
+            UnreadableError: as for `value`.
+        """
+        self._zoned = True
+        value = self.of_text(text)
+        if not self._zoned:
+            self.naive += lines
+        return value
+
+    def _instant(self, text: str) -> datetime:
+        moment, self._zoned = instant(text)
+        return moment
+
+    def _month(self, text: str) -> Month:
+        moment = self._instant(text)
+        return Month(moment.year, moment.month)
+
+
+class Wanted(NamedTuple):
+    """One column that a shape asks for.
+
+    Attributes:
+        place: in the row; None where the file lacks it.
+        is_needed: whether a null is an error that `fields`, which other columns share, does not see.
+    """
+
+    name: str
+    place: int | None
+    fields: Fields
+    is_needed: bool = False
+
+    def value(self, raw: bytes) -> Value:
+        """Read a raw field.
+
+        Raises:
+            UnreadableError: it is null though it must not be, or no value of its column.
+        """
+        return self._checked(self.fields[raw])
+
+    def of_text(self, text: str) -> Value:
+        """Read what a field stands for.
+
+        Raises:
+            UnreadableError: as for `value`.
+        """
+        return self._checked(self.fields.of_text(text))
+
+    def _checked(self, value: Value) -> Value:
+        if value is None and self.is_needed:
+            raise UnreadableError(IS_NULL)
+        return value
+
+
+class Part(NamedTuple):
+    """One field of a shape.
+
+    Attributes:
+        wanted: its column, or its columns; none for a `Count`.
+        made: what several of them become together.
+    """
+
+    wanted: tuple[Wanted, ...]
+    made: type | None = None
+
+    @property
+    def is_count(self) -> bool:
+        """Whether it tells how many lines a row stands for."""
+        return not self.wanted
+
+    @property
+    def varies(self) -> bool:
+        """Whether its text can be expected to differ from row to row."""
+        if self.made is not None or self.is_count:
+            return False
+        only = self.wanted[0]
+        return only.place is not None and type(only.fields) is not Fields
+
+    def value(self, raws: Mapping[int, bytes]) -> object:
+        """Read it from raw fields by their place.
+
+        Raises:
+            UnreadableError: a field is null though it must not be, or no value of its column.
+        """
+        return self._made([it.value(b"" if it.place is None else raws[it.place]) for it in self.wanted])
+
+    def of_texts(self, texts: Mapping[int, str]) -> object:
+        """Read it from what the fields stand for, by their place.
+
+        Raises:
+            UnreadableError: as for `value`.
+        """
+        return self._made([it.of_text("" if it.place is None else texts[it.place]) for it in self.wanted])
+
+    def _made(self, values: list[Value]) -> object:
+        if self.is_count:
+            return Count(1)
+        return values[0] if self.made is None else self.made(*values)
+
+
+def parts_of(shape: type[tuple[object, ...]], header: Header) -> list[Part]:
+    """Return what a named tuple asks for, in its order.
+
+    Raises:
+        MissingColumnError: the header lacks a column that must be there.
+    """
+    columns = _Columns(header)
+    hints: dict[str, object] = get_type_hints(shape)
+    return [columns.part(field, hint) for field, hint in hints.items()]
+
+
+class _Columns:
+    """The columns of a file as shapes name them."""
+
+    def __init__(self, header: Header) -> None:
+        self._header = header
+        self._places = header.places
+        self._names = {_folded(name): name for name in header.names if name.startswith("x_")}
+        self._names |= {name.lower(): name for name in header.names if name in COLUMNS}
+        self._numbers = Numbers()
+        self._nanos = Nanos()
+
+    def part(self, field: str, hint: object) -> Part:
+        if hint is Count:
+            return Part(())
+        if isinstance(hint, type) and is_dataclass(hint):
+            return Part(tuple(self._wanted(name, it) for name, it in get_type_hints(hint).items()), hint)
+        return Part((self._wanted(field, hint),))
+
+    def _wanted(self, field: str, hint: object) -> Wanted:
+        kinds = get_args(hint) or (hint,)
+        nullable = type(None) in kinds
+        folded = _folded(field)
+        name = self._names.get(folded) or self._names.get(_STAND_INS.get(folded, ""))
+        if name is None and not nullable:
+            raise MissingColumnError(
+                f"the file has no column {_KNOWN.get(folded, field)}; "
+                f"it is a {self._header.version} file with {len(self._header.names)} columns"
+            )
+        place = None if name is None else self._places[name]
+        if Decimal in kinds or int in kinds:
+            numbers = self._numbers if Decimal in kinds else self._nanos
+            return Wanted(name or field, place, numbers, is_needed=not nullable)
+        if datetime in kinds or Month in kinds:
+            return Wanted(name or field, place, Instants(nullable=nullable, months=Month in kinds))
+        return Wanted(name or field, place, Fields(str, nullable=nullable))
+
+
+def _folded(name: str) -> str:
+    return name.replace("_", "").lower()

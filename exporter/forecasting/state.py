@@ -1,0 +1,88 @@
+"""Published state of balances, budgets and forecasts; nano-USD, aware UTC."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from fractions import Fraction
+
+from exporter.charges import Window
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a period will have cost at its end: the median, and the edges of a band that holds it in 80 % of cases."""
+
+    expected: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class AccountOutlook:
+    """One account; None where it is not known.
+
+    Attributes:
+        runway: how long the balance lasts at the recent burn; None where nothing burns.
+        locked: the reasons fal has locked the account for, as in `fal_account_locked`; none if it has not.
+        month: the running month in the configured time zone.
+        spend: what the month has cost so far.
+        forecast: None until the hours of the month so far have been loaded.
+    """
+
+    account: str
+    month: Window
+    balance: int | None = None
+    balance_at: datetime | None = None
+    runway: timedelta | None = None
+    locked: tuple[str, ...] = ()
+    spend: int | None = None
+    forecast: Forecast | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetOutlook:
+    """One budget in its running period.
+
+    Attributes:
+        period: day, week or month.
+        window: the running period in the budget's time zone.
+        match: label to globs, as configured.
+        thresholds: shares of the limit that the user wants to hear of, ascending (4/5 is 80 %).
+        spend: what the period has cost so far; None until its hours have been loaded. Forecast likewise.
+        burn: by window (1h, 6h, 1d, 3d) how many times faster than the budget allows money is spent.
+    """
+
+    budget: str
+    period: str
+    window: Window
+    limit: int
+    match: Mapping[str, tuple[str, ...]]
+    thresholds: tuple[Fraction, ...] = ()
+    spend: int | None = None
+    forecast: Forecast | None = None
+    burn: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedSpend:
+    """What the last complete UTC hour and the running one usually cost, whole, and what they may without being unusual.
+
+    Attributes:
+        product: empty where the configured labels lack it.
+    """
+
+    account: str
+    product: str
+    last_hour: int
+    last_hour_high: int
+    current_hour: int
+    current_hour_high: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """All of it at one instant."""
+
+    accounts: tuple[AccountOutlook, ...] = ()
+    budgets: tuple[BudgetOutlook, ...] = ()
+    expected: tuple[ExpectedSpend, ...] = ()

@@ -1,0 +1,302 @@
+"""Export of charges: of a window, and of the time before the counters were created.
+
+What the ledger has charged in a window, read beside a running exporter without ever making it wait.
+
+All that is read is of one instant, and is streamed.
+
+What was charged before the counters were born: the part of the ledger that no live counter tells.
+
+A counter begins at 0 and counts what the ledger learns from then on. What it leaves out is its history: all that is
+known of its series, less what it has counted. This difference is exact whatever happened since: a charge of an hour
+before the birth that came after it has been counted live, so it is no part of the history, although its hour is.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
+
+from sqlalchemy import Connection, func, literal, select
+
+from exporter.charges import Amounts, Charge, Dimensions, UnitPrice, Window
+from exporter.errors import LedgerError
+from exporter.ledger import rows as ledger_rows
+from exporter.ledger import schema
+from exporter.ledger.counters import LabelValues
+from exporter.ledger.database import reading
+from exporter.ledger.prices import read_prices
+from exporter.ledger.rows import Scope
+from exporter.ledger.schema import (
+    DIMENSIONS,
+    MEASURES,
+    charges,
+    counters,
+    first_hour_from,
+    hour_number,
+    hour_start,
+    label_sets,
+    observed_hours,
+    scopes,
+    series,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How much of a window the ledger can vouch for.
+
+    Attributes:
+        kept_from: the first hour whose charges are kept one by one, None where all are.
+        missing: hours of the window, summed over sources, that no poll has covered to their end.
+    """
+
+    kept_from: datetime | None
+    missing: int
+
+
+class Statement:
+    """One state of the ledger, as long as its transaction is open."""
+
+    def __init__(self, connection: Connection, account: str | None) -> None:
+        self._connection = connection
+        found = connection.execute(select(scopes.c.id, scopes.c.account).where(scopes.c.active)).all()
+        self._accounts = {row[0]: str(row[1]) for row in found if account in {None, row[1]}}
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """The accounts that the ledger counts, or the one that was asked for if it does."""
+        return tuple(dict.fromkeys(self._accounts.values()))
+
+    def charges(self, window: Window) -> Iterator[Charge]:
+        """Yield the charges of a window in the order of their hours; sources that are no longer polled are left out."""
+        named = {
+            row[0]: Dimensions(self._accounts[row[1]], *row[2:])
+            for row in self._connection.execute(
+                select(series.c.id, series.c.scope_id, *(series.c[name] for name in DIMENSIONS)).where(
+                    series.c.scope_id.in_(self._accounts)
+                )
+            )
+        }
+        amounts = [charges.c[name] for name in MEASURES]
+        rows = self._connection.execute(
+            select(charges.c.hour, charges.c.series_id, *amounts)
+            .where(
+                charges.c.scope_id.in_(self._accounts),
+                charges.c.hour >= hour_number(window.start),
+                charges.c.hour < hour_number(window.end),
+            )
+            .order_by(charges.c.hour, charges.c.scope_id, charges.c.series_id)
+        )
+        for row in rows:
+            yield Charge(hour_start(row[0]), named[row[1]], Amounts(*row[2:]))
+
+    def prices(self) -> Mapping[tuple[str, ...], UnitPrice]:
+        """Return the newest unit prices."""
+        return {item: record.newest for item, record in read_prices(self._connection).items()}
+
+    def coverage(self, window: Window) -> Coverage:
+        """Tell what the ledger may lack of a window."""
+        horizon = int(schema.read(self._connection, schema.HORIZON) or 0)
+        seen = self._connection.scalar(
+            select(func.count())
+            .select_from(observed_hours)
+            .where(
+                observed_hours.c.scope_id.in_(self._accounts),
+                observed_hours.c.hour >= hour_number(window.start),
+                observed_hours.c.hour < hour_number(window.end),
+                observed_hours.c.complete,
+            )
+        )
+        missing = len(window) * len(self._accounts) - (seen or 0)
+        return Coverage(hour_start(horizon) if horizon else None, missing)
+
+
+@contextmanager
+def open_statement(address: str, account: str | None = None) -> Iterator[Statement]:
+    """Open the ledger to read one state of it: of all accounts, or of one.
+
+    Raises:
+        LedgerError: there is no ledger, or it cannot be read.
+    """
+    with reading(address) as connection:
+        yield Statement(connection, account)
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What is known of one series of a family from before its birth, in nano-units.
+
+    Attributes:
+        labels: the values of the ledger's labels; those of a quantity are followed by its unit.
+        birth: when the live series began.
+        known_from: number of the first hour from which on every hour has been covered.
+        folded: the charges of the hours before the retention's horizon, all together.
+        hours: what was charged in each hour that began before the birth, by the hour's number, ascending; not empty.
+        total: what the live counter leaves out.
+    """
+
+    labels: LabelValues
+    birth: datetime
+    known_from: int
+    folded: int
+    hours: Mapping[int, int]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """A scope as the history sees it.
+
+    Attributes:
+        birth: when the live series of its charges began.
+        first_counted: number of the first hour that is counted live as a whole.
+        is_reborn: whether it came back after others had taken its place, so that its counters hold hours of two lives.
+    """
+
+    scope: Scope
+    birth: datetime
+    first_counted: int
+    is_reborn: bool
+
+
+class History:
+    """The history of some accounts, told by their active sources, as the gauges are.
+
+    Raises:
+        LedgerError: the ledger holds nothing of the accounts.
+    """
+
+    def __init__(self, connection: Connection, accounts: Collection[str]) -> None:
+        self._connection = connection
+        self.labels: LabelValues = tuple(json.loads(schema.read(connection, schema.LABELS) or "[]"))
+        self._horizon = int(schema.read(connection, schema.HORIZON) or 0)
+        self._origins = _origins(connection, accounts)
+        if not self._origins:
+            raise LedgerError(f"the ledger holds nothing of {', '.join(sorted(accounts))} yet; run serve first")
+        self._active = [number for number, it in self._origins.items() if it.scope.active]
+        self._scopes_of = self._read_scopes_of_label_sets()
+
+    @property
+    def label_sets(self) -> int:
+        """How many label sets the accounts have."""
+        return len(self._scopes_of)
+
+    @property
+    def first_hour(self) -> int | None:
+        """The number of the first hour whose charges are kept; None without any."""
+        first: int | None = self._connection.scalar(
+            select(func.min(charges.c.hour)).where(charges.c.scope_id.in_(self._active))
+        )
+        return first
+
+    @property
+    def last_birth(self) -> datetime:
+        """When the last of the live series began."""
+        return max(it.birth for it in self._origins.values())
+
+    def pasts(self, measure: str) -> Iterator[Past]:
+        """Yield what is known of one of `schema.MEASURES`, one series after the other.
+
+        The database sorts, and one series at a time is in memory, whatever the ledger's size.
+        """
+        unit = series.c.unit if measure == "quantity" else literal("")
+        values = ledger_rows.read_label_sets(self._connection)
+        grown = self._read_grown(measure)
+        folded = self._read_folded(measure)
+        rows = self._connection.execute(
+            select(series.c.label_set_id, unit.label("unit"), charges.c.scope_id, charges.c.hour, charges.c[measure])
+            .join(series, series.c.id == charges.c.series_id)
+            .where(charges.c.scope_id.in_(self._origins), charges.c[measure] != 0)
+            .order_by(series.c.label_set_id, "unit", charges.c.hour)
+        )
+        for key, cells in groupby(rows, key=itemgetter(0, 1)):
+            origins = [self._origins[scope] for scope in self._scopes_of.get(key[0], ())]
+            if not origins:
+                continue
+            birth = min(it.birth for it in origins)
+            hours, counted = self._told(((cell[2], cell[3], cell[4]) for cell in cells), first_hour_from(birth))
+            if not hours:
+                continue
+            before = folded.get(key, 0)
+            known = before + sum(hours.values())
+            yield Past(
+                labels=(*values[key[0]], key[1]) if measure == "quantity" else values[key[0]],
+                birth=birth,
+                known_from=max(self._horizon, *(_known_from(it) for it in origins)),
+                folded=before,
+                hours=hours,
+                total=known if any(it.is_reborn for it in origins) else known + counted - grown.get(key, 0),
+            )
+
+    def _told(self, cells: Iterable[tuple[int, int, int]], birth: int) -> tuple[dict[int, int], int]:
+        """Return the charges of the hours that began before the birth, and the sum of those that are counted live."""
+        hours: dict[int, int] = {}
+        counted = 0
+        for scope, hour, amount in cells:
+            origin = self._origins[scope]
+            if hour >= origin.first_counted:
+                counted += amount
+            elif hour < birth and origin.scope.active:
+                hours[hour] = hours.get(hour, 0) + amount
+        return hours, counted
+
+    def _read_scopes_of_label_sets(self) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        for label_set, scope in self._connection.execute(
+            select(series.c.label_set_id, series.c.scope_id).where(series.c.scope_id.in_(self._active)).distinct()
+        ):
+            found.setdefault(label_set, []).append(scope)
+        return found
+
+    def _read_grown(self, measure: str) -> dict[tuple[int, str], int]:
+        rows = self._connection.execute(
+            select(counters.c.label_set_id, counters.c.unit, counters.c.grown).where(counters.c.measure == measure)
+        )
+        return {(row[0], row[1]): row[2] for row in rows}
+
+    def _read_folded(self, measure: str) -> dict[tuple[int, str], int]:
+        column = series.c[f"folded_{measure}"]
+        sums: dict[tuple[int, str], int] = {}
+        for label_set, unit, amount in self._connection.execute(
+            select(series.c.label_set_id, series.c.unit, column).where(series.c.scope_id.in_(self._active), column != 0)
+        ):
+            key = (label_set, unit if measure == "quantity" else "")
+            sums[key] = sums.get(key, 0) + amount
+        return sums
+
+
+def _origins(connection: Connection, accounts: Collection[str]) -> dict[int, _Origin]:
+    scopes = [scope for scope in ledger_rows.read_scopes(connection) if scope.account in accounts]
+    changed_over = _changed_over_at(connection)
+    origins = {}
+    for scope in scopes:
+        # A source that took the place of others has a history up to where the first of them began to count.
+        births = [it.born_at for it in scopes if it.account == scope.account and not it.active] + [scope.born_at]
+        since = max(scope.counts_from, changed_over or scope.counts_from)
+        origins[scope.id] = _Origin(
+            scope=scope,
+            birth=max(min(births), changed_over or min(births)),
+            first_counted=first_hour_from(since),
+            is_reborn=since > max(scope.born_at, changed_over or scope.born_at),
+        )
+    return origins
+
+
+def _changed_over_at(connection: Connection) -> datetime | None:
+    """Return when all counters started at 0 again under other labels; None if they never did.
+
+    A change of labels gives all label sets new numbers and births their counters at that instant.
+    """
+    first = connection.scalar(select(func.min(label_sets.c.id)))
+    if first is None or first == 1:
+        return None
+    began: datetime | None = connection.scalar(select(func.min(counters.c.created_at)))
+    return began
+
+
+def _known_from(origin: _Origin) -> int:
+    start = origin.scope.history_from
+    return origin.first_counted if start is None else hour_number(start)

@@ -1,1 +1,0 @@
-"""The families by what they tell of; `exporter.metrics.catalogue` joins them."""

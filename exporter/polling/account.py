@@ -1,0 +1,300 @@
+"""Account poller: one account's polls, from fal into the ledger."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from functools import partial
+
+import structlog
+
+from exporter.charges import HOUR, Clock, Window, hour_of
+from exporter.errors import ConfigurationError, LedgerError, UpstreamError
+from exporter.fal import (
+    OUTSIDE_WINDOW,
+    TELL_LIST_PRICES,
+    CallError,
+    Client,
+    FeatureError,
+    Reading,
+    ScopeError,
+    UsageSource,
+    automatic_sources,
+    probe,
+    read_balance,
+    read_invoices,
+    read_list_prices,
+    usage_source,
+)
+from exporter.ledger import Ledger, ScopeState
+from exporter.polling.async_ledger import LedgerDesk
+from exporter.polling.poll_runner import Outcomes, Polled
+from exporter.polling.reconciler import Reconciling
+from exporter.polling.scheduler import (
+    PIECE_HOURS,
+    Reach,
+    current_window,
+    history_pieces,
+    history_start,
+    months_window,
+    trailing_window,
+)
+
+_log = structlog.get_logger(__name__)
+
+NO_USAGE = (
+    "this key may not read usage, which needs an admin-scope key; the credit balance and the lock state are polled, "
+    "and usage is tried again"
+)
+
+
+class NothingReadableError(UpstreamError):
+    """Every row of an answer was rejected: taken for an empty one, it would take back all charges of its window."""
+
+    reason = "unreadable"
+
+    def __init__(self, source: str, window: Window, rejected: Mapping[str, int]) -> None:
+        reasons = ", ".join(f"{rows} {reason}" for reason, rows in sorted(rejected.items()))
+        super().__init__(
+            f"no row that the source {source} gives for {window} can be read ({reasons}); the ledger keeps what it "
+            "has. fal's interface may have changed: look for a newer version of the exporter."
+        )
+
+
+class PolledAccount:
+    """An account, its client, and what is polled for it.
+
+    Args:
+        client: the account's own.
+        sources: what the user has set, or None for what the key may read.
+        desk: where the ledger's work is done.
+        outcomes: carries the polls out.
+        reach: how far back the jobs read.
+        with_api_key: whether charges are wanted by API key.
+        price_models: the endpoints whose list prices are polled while no source tells them.
+        clock: the time.
+
+    Attributes:
+        is_automatic: whether the exporter chooses the sources.
+        problem: why there are no sources yet, in a sentence; empty otherwise.
+        balance: the polls of the credit balance.
+    """
+
+    def __init__(
+        self,
+        *,
+        client: Client,
+        sources: tuple[str, ...] | None,
+        desk: LedgerDesk,
+        outcomes: Outcomes,
+        reach: Reach,
+        with_api_key: bool,
+        clock: Clock,
+        price_models: tuple[str, ...] = (),
+    ) -> None:
+        self.name = client.account
+        self.is_automatic = sources is None
+        self.problem = ""
+        self._told_no_invoices = False
+        self._client = client
+        self._desk = desk
+        self._outcomes = outcomes
+        self._reach = reach
+        self._with_api_key = with_api_key
+        self._clock = clock
+        self._sources: dict[str, tuple[UsageSource, Polled]] = {}
+        self.balance = outcomes.expect(self.name, "balance")
+        self._invoices = outcomes.expect(self.name, "invoices")
+        self._reconciliation = outcomes.expect(self.name, "reconciliation")
+        self._price_models = price_models
+        self._prices = outcomes.expect(self.name, "prices") if price_models else None
+        self._reconciling = Reconciling(client, desk)
+        self._take_up(sources or ())
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources that are polled; none while the choice is open."""
+        return tuple(self._sources)
+
+    @property
+    def polled(self) -> tuple[Polled, ...]:
+        """Every thing that is polled, the sources first."""
+        others = (self.balance, self._invoices, self._reconciliation, self._prices)
+        return (*(polled for _, polled in self._sources.values()), *(it for it in others if it is not None))
+
+    @property
+    def lock_reasons(self) -> tuple[str, ...]:
+        """Why fal has locked the account; none if it has not."""
+        return tuple(sorted(self._client.locks.reasons))
+
+    async def recall_sources(self) -> None:
+        """Take up what the ledger counts for the account: what has been chosen, or set, before."""
+        if self.is_automatic:
+            self._take_up(await self._desk.run(partial(Ledger.counted_sources, account=self.name)))
+
+    async def choose_sources(self) -> bool:
+        """Find out what to poll where the user has left that open; return whether there is something new to poll.
+
+        A choice is made once: the ledger keeps it from when it is activated. As long as fal gives no clear answer there
+        is none, and it is asked again the next time.
+        """
+        if self._sources or not self.is_automatic:
+            return False
+        chosen = await self._readable_sources()
+        if not chosen:
+            return False
+        _log.info("sources chosen by what the key may read", account=self.name, sources=",".join(chosen))
+        self._take_up(chosen)
+        return True
+
+    async def poll_current(self) -> None:
+        """Poll the running hour and the one before, and after an outage all hours since the last success."""
+        now = self._clock()
+        await self._poll_each(
+            {
+                source: current_window(now, scope.data_through).pieces(PIECE_HOURS)
+                for source, scope in (await self._scopes()).items()
+            }
+        )
+
+    async def poll_recent(self) -> None:
+        """Poll the last days again for late charges."""
+        await self._poll_all(trailing_window(self._clock(), self._reach.recent))
+
+    async def poll_deep(self) -> None:
+        """Poll the last week again for late charges and corrections."""
+        await self._poll_all(trailing_window(self._clock(), self._reach.deep))
+
+    async def poll_months(self) -> None:
+        """Poll this month and the previous one again."""
+        await self._poll_all(months_window(self._clock(), self._reach.zone))
+
+    async def load_history(self) -> bool:
+        """Load what is missing of the history, newest first; return whether it is complete for every source."""
+        scopes = await self._scopes()
+        first = current_window(self._clock(), None)
+        await self._poll_each({source: [first] for source, scope in scopes.items() if scope.history_from is None})
+        scopes = await self._scopes()
+        await self._poll_each(
+            {
+                source: history_pieces(history_start(scope.born_at, self._reach), scope.history_from)
+                for source, scope in scopes.items()
+                if scope.history_from is not None
+            }
+        )
+        scopes = await self._scopes()
+        return bool(scopes) and all(history_progress(scope, self._reach) >= 1 for scope in scopes.values())
+
+    async def poll_balance(self) -> None:
+        """Poll the credit balance; that the account is locked is noticed here too."""
+        await self._outcomes.poll(self.balance, self._read_balance)
+
+    async def poll_invoices(self) -> None:
+        """Poll the invoices."""
+        await self._outcomes.poll(self._invoices, self._read_invoices)
+
+    async def poll_prices(self) -> None:
+        """Poll list prices while no source tells them."""
+        if self._prices is not None and TELL_LIST_PRICES.isdisjoint(self._sources):
+            await self._outcomes.poll(self._prices, self._read_prices)
+
+    async def poll_reconciliation(self) -> None:
+        """Compare what fal bills with the ledger."""
+        if self._sources:
+            await self._outcomes.poll(self._reconciliation, self._reconciling.poll)
+
+    async def _readable_sources(self) -> tuple[str, ...]:
+        try:
+            probes = await probe(self._client)
+            readable = automatic_sources(probes)
+        except (CallError, ConfigurationError) as error:
+            problem = f"what to poll cannot be chosen yet: {error}"
+        else:
+            if readable:
+                self.problem = ""
+                return readable
+            refused = [it for it in probes if it.name in {"models", "serverless", "reporting"}]
+            problem = NO_USAGE if any(it.scope for it in refused) else " ".join(it.problem for it in refused)
+        if problem != self.problem:
+            _log.warning("no usage is polled", account=self.name, problem=problem)
+            self.problem = problem
+        return ()
+
+    def _take_up(self, sources: Iterable[str]) -> None:
+        for source in sources:
+            self._sources[source] = (usage_source(source, self._client), self._outcomes.expect(self.name, source))
+
+    async def _scopes(self) -> dict[str, ScopeState]:
+        """Return how far each source is known; where the ledger cannot tell, no source can be polled."""
+        try:
+            scopes = await self._desk.run(Ledger.scopes)
+        except LedgerError as error:
+            for _, polled in self._sources.values():
+                await self._outcomes.poll(polled, partial(_give_up, error))
+            return {}
+        return {scope.source: scope for scope in scopes if scope.account == self.name}
+
+    async def _poll_all(self, window: Window) -> None:
+        await self._poll_each({source: window.pieces(PIECE_HOURS) for source in self._sources})
+
+    async def _poll_each(self, windows: Mapping[str, Iterable[Window]]) -> None:
+        """Poll the sources side by side, so that none waits for another that is slow."""
+        await asyncio.gather(*(self._poll(source, its_own) for source, its_own in windows.items()))
+
+    async def _poll(self, source: str, windows: Iterable[Window]) -> None:
+        """Poll windows one by one, until one fails: its hours and all that follow wait for the next turn."""
+        upstream, polled = self._sources[source]
+        for window in windows:
+            if not await self._outcomes.poll(polled, partial(self._read_usage, upstream, window)):
+                return
+
+    async def _read_usage(self, upstream: UsageSource, window: Window, at: datetime) -> Mapping[str, int]:
+        reading = await upstream.read(window, with_api_key=self._with_api_key)
+        if not reading.charges and reading.rejected.keys() - {OUTSIDE_WINDOW}:
+            raise NothingReadableError(upstream.name, window, reading.rejected)
+        restatement = await self._desk.run(partial(_restate, reading, at))
+        _log.debug("polled", account=self.name, source=upstream.name, window=str(window), changed=not restatement)
+        return reading.rejected
+
+    async def _read_balance(self, at: datetime) -> Mapping[str, int]:
+        del at
+        balance = await read_balance(self._client)
+        await self._desk.run(partial(Ledger.record_balance, balance=balance))
+        return {}
+
+    async def _read_invoices(self, at: datetime) -> Mapping[str, int]:
+        try:
+            invoices = await read_invoices(self._client)
+        except (FeatureError, ScopeError) as error:
+            # Not a failure that could end: an alert on it would never be quiet.
+            if not self._told_no_invoices:
+                self._told_no_invoices = True
+                _log.info("the account's invoices cannot be read", account=self.name, problem=str(error))
+            return {}
+        await self._desk.run(partial(Ledger.record_invoices, account=self.name, invoices=invoices))
+        await self._reconciling.compare_invoices(at)
+        return invoices.rejected
+
+    async def _read_prices(self, at: datetime) -> Mapping[str, int]:
+        del at
+        prices, rejected = await read_list_prices(self._client, self._price_models)
+        await self._desk.run(partial(Ledger.record_prices, prices=prices))
+        return rejected
+
+
+async def _give_up(error: LedgerError, at: datetime) -> Mapping[str, int]:
+    del at
+    raise error
+
+
+def _restate(reading: Reading, at: datetime, ledger: Ledger) -> bool:
+    restatement = ledger.restate(reading.account, reading.source, reading.window, reading.charges, at=at)
+    ledger.record_prices(reading.prices)
+    return restatement.is_empty
+
+
+def history_progress(scope: ScopeState, reach: Reach) -> float:
+    """Return the share of the configured history that a source has loaded, 0 to 1."""
+    start = history_start(scope.born_at, reach)
+    whole = hour_of(scope.born_at) + HOUR - start
+    missing = whole if scope.history_from is None else max(scope.history_from - start, 0 * HOUR)
+    return 1 - missing / whole

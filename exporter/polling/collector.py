@@ -1,0 +1,124 @@
+"""Collector: the accounts' jobs and the publisher, until told to stop."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+
+import structlog
+
+from exporter.charges import Clock
+from exporter.ledger import Ledger
+from exporter.polling.account import PolledAccount
+from exporter.polling.async_ledger import LedgerDesk
+from exporter.polling.publisher import Publisher
+from exporter.polling.scheduler import Run, Timetable
+
+_log = structlog.get_logger(__name__)
+
+_EVERY_ACCOUNT = ""
+
+
+class Collector:
+    """Runs the jobs of all accounts.
+
+    Args:
+        retention: the age at which hours are folded into totals.
+    """
+
+    def __init__(
+        self,
+        *,
+        desk: LedgerDesk,
+        accounts: Sequence[PolledAccount],
+        publisher: Publisher,
+        timetable: Timetable,
+        retention: timedelta,
+        clock: Clock,
+    ) -> None:
+        self._desk = desk
+        self._accounts = accounts
+        self._publisher = publisher
+        self._timetable = timetable
+        self._retention = retention
+        self._clock = clock
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Poll and publish until `stop` is set; polls under way are then given up, their transactions finished.
+
+        Raises:
+            LedgerError: the ledger cannot be used at the start.
+        """
+        await self._notice_renamed_accounts()
+        for account in self._accounts:
+            # What an earlier run has chosen is polled at once; a new choice is made by the account's first job.
+            await account.recall_sources()
+        await self._activate()
+        publishing = asyncio.create_task(self._publisher.run())
+        for account in self._accounts:
+            self._enter_jobs(account)
+        self._timetable.by_calendar("retention", _EVERY_ACCOUNT, self._fold)
+        self._timetable.start()
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait((publishing, stopping), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._timetable.stop()
+            stopping.cancel()
+            publishing.cancel()
+            with suppress(asyncio.CancelledError):
+                await publishing
+
+    async def _notice_renamed_accounts(self) -> None:
+        known = await self._desk.run(Ledger.accounts)
+        configured = {account.name for account in self._accounts}
+        gone, new = sorted(known - configured), sorted(configured - known)
+        if gone and new:
+            _log.warning(
+                "an account is new to the ledger, and one that it counts for is no longer configured",
+                new=", ".join(new),
+                gone=", ".join(gone),
+                advice="if it has been renamed, stop the exporter and run `fal-exporter rename-account OLD NEW`: its "
+                "counters go on; else the new one's start at 0, with its history as their base",
+            )
+
+    def _enter_jobs(self, account: PolledAccount) -> None:
+        every_while: dict[str, Run] = {
+            "current": partial(self._poll_current, account),
+            "history": partial(self._load_history, account),
+            "balance": account.poll_balance,
+            "invoices": account.poll_invoices,
+            "prices": account.poll_prices,
+            "reconciliation": account.poll_reconciliation,
+        }
+        by_calendar: dict[str, Run] = {
+            "recent": account.poll_recent,
+            "deep": account.poll_deep,
+            "months": account.poll_months,
+        }
+        for job, run in every_while.items():
+            self._timetable.every_while(job, account.name, run)
+        for job, run in by_calendar.items():
+            self._timetable.by_calendar(job, account.name, run)
+
+    async def _poll_current(self, account: PolledAccount) -> None:
+        if await account.choose_sources():
+            await self._activate()
+            self._timetable.run_now("history", account.name)
+        await account.poll_current()
+
+    async def _load_history(self, account: PolledAccount) -> None:
+        if await account.load_history():
+            self._timetable.drop("history", account.name)
+            self._timetable.run_now("reconciliation", account.name)
+
+    async def _activate(self) -> None:
+        accounts = {account.name: account.sources for account in self._accounts}
+        await self._desk.run(partial(Ledger.activate, accounts=accounts))
+        self._publisher.changed()
+
+    async def _fold(self) -> None:
+        horizon = self._clock() - self._retention
+        if folded := await self._desk.run(partial(Ledger.fold_before, horizon=horizon)):
+            _log.info("hours older than the retention folded", before=horizon.isoformat(), charges=folded)

@@ -1,0 +1,340 @@
+"""Forecast maker: hourly spend kept as the ledger has it, and the forecasts made from it.
+
+What every hour has cost, by what outlooks are about: kept as the ledger has it, reading only what has changed.
+
+Makes the outlook: keeps what the hours have cost as the ledger has them, and asks the outlook room what follows.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from exporter.calendar import periods_at
+from exporter.charges import HOUR, Balance, Window, hour_of
+from exporter.forecasting.budgets import BURN_WINDOWS, Budget
+from exporter.forecasting.forecast import BalanceFall, HourlySpend, burn_of_usage, forecast, runway
+from exporter.forecasting.rhythm import DAY, LONGEST, Rhythm, learn
+from exporter.forecasting.state import AccountOutlook, BudgetOutlook, ExpectedSpend, Forecast, Outlook
+from exporter.ledger import Ledger, LedgerView, ScopeState
+from exporter.polling.account import PolledAccount, history_progress
+from exporter.polling.scheduler import Reach
+
+_HOURS_AT_ONCE = 168
+"""Hours read for one publication: catching up with a large ledger never holds the others up for long."""
+
+
+class Topic(NamedTuple):
+    """What sums are kept of: an account, one of its products, or a budget."""
+
+    kind: str
+    name: str
+    product: str = ""
+
+
+class Spending:
+    """The hours that are learnt from, the last one and the running one.
+
+    Args:
+        budgets: as configured.
+        by_product: whether products are told apart.
+    """
+
+    def __init__(self, budgets: Sequence[Budget], *, by_product: bool) -> None:
+        self._budgets = budgets
+        self._by_product = by_product
+        self._revision: int | None = None
+        self._hours: HourlySpend[Topic] | None = None
+        self._unread: set[datetime] = set()
+        self._topics: dict[int, tuple[Topic, ...]] = {}
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether there are hours still to be read that may have changed."""
+        return bool(self._unread)
+
+    @property
+    def hours(self) -> HourlySpend[Topic] | None:
+        """What has been taken up; None before the first time."""
+        return self._hours
+
+    def catch_up(self, ledger: Ledger, now: datetime) -> HourlySpend[Topic]:
+        """Take up what has changed in the ledger, and the hours that have begun."""
+        hour = hour_of(now)
+        window = Window(hour - (LONGEST + 1) * HOUR, hour + HOUR)
+        hours = self._hours
+        if hours is None or window.start < hours.window.start:
+            hours = self._hours = HourlySpend(window)
+            self._revision = None
+        elif window != hours.window:
+            self._unread.update(Window(hours.window.end, window.end).hours())
+            hours.move_to(window)
+        touched = None if self._revision is None else ledger.touched_since(self._revision)
+        for span in (window,) if touched is None else touched:
+            self._unread.update(span.hours())
+        self._revision = ledger.revision
+        self._unread = {it for it in self._unread if it in window}
+        for span in _runs(sorted(self._unread)[-_HOURS_AT_ONCE:]):
+            self._read(ledger, span, hours)
+            self._unread.difference_update(span.hours())
+        return hours
+
+    def _read(self, ledger: Ledger, window: Window, hours: HourlySpend[Topic]) -> None:
+        dimensions = ledger.dimensions()
+        for hour, costs in ledger.hourly(window).items():
+            spend: dict[Topic, int] = {}
+            for series, cost in costs.items():
+                topics = self._topics.get(series)
+                if topics is None:
+                    of = dimensions[series]
+                    topics = self._topics[series] = (
+                        Topic("account", of.account),
+                        Topic("product", of.account, of.product if self._by_product else ""),
+                        *(Topic("budget", it.name) for it in self._budgets if it.is_about(of)),
+                    )
+                for topic in topics:
+                    spend[topic] = spend.get(topic, 0) + cost
+            hours.set_hour(hour, spend)
+
+
+def _runs(hours: Sequence[datetime]) -> Iterator[Window]:
+    """Yield runs of consecutive hours, a day at most."""
+    start = 0
+    for place in range(1, len(hours) + 1):
+        if place == len(hours) or hours[place] - hours[place - 1] != HOUR or place - start == DAY:
+            yield Window(hours[start], hours[place - 1] + HOUR)
+            start = place
+
+
+_LEAST_DAYS = 7
+"""Of history, before an hour can be called unusual: a Monday is not, after a weekend."""
+
+_USAGE_IS_OLD = 6 * HOUR
+"""Usage that ends so long ago says less of the burn than the balance."""
+
+
+class Known(NamedTuple):
+    """The hours that are known as a whole, and whether all of the history that is to be loaded is among them."""
+
+    start: datetime
+    end: datetime
+    whole: bool
+
+
+class Lesson(NamedTuple):
+    """A rhythm, and what it was learnt from."""
+
+    edge: datetime
+    start: datetime
+    version: int
+    rhythm: Rhythm | None
+
+
+class OutlookMaker:
+    """Makes one outlook after another, in the ledger's thread.
+
+    What is learnt from the past is kept until the hour turns or fal changes the past.
+
+    Args:
+        budgets: as configured.
+        reach: how much history is loaded, and whose months the accounts' forecasts are for.
+        by_product: whether what is published tells products apart.
+    """
+
+    def __init__(self, *, budgets: Sequence[Budget], reach: Reach, by_product: bool) -> None:
+        self._budgets = budgets
+        self._reach = reach
+        self._spending = Spending(budgets, by_product=by_product)
+        self._latest: Outlook | None = None
+        self._lessons: dict[Topic, Lesson] = {}
+        self._falls: dict[str, BalanceFall] = {}
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether there are hours of the ledger still to be read: another outlook should be made soon."""
+        return self._spending.is_behind
+
+    @property
+    def hours(self) -> HourlySpend[Topic] | None:
+        """What the hours have cost, as far as they have been read; None before the first outlook."""
+        return self._spending.hours
+
+    def make(self, ledger: Ledger, view: LedgerView, accounts: Sequence[PolledAccount]) -> Outlook:
+        """Return the outlook at the view's instant.
+
+        Raises:
+            LedgerError: the ledger cannot be read.
+        """
+        now = view.at
+        hours = self._spending.catch_up(ledger, now)
+        if self.is_behind and self._latest is not None:
+            return self._latest
+        known = {} if self.is_behind else {it.name: self._known(it, view.scopes, hours.window) for it in accounts}
+        self._latest = Outlook(
+            accounts=tuple(self._account(ledger, view, it, hours, known.get(it.name)) for it in accounts),
+            budgets=tuple(self._budget(it, now, hours, self._known_of(it, accounts, known)) for it in self._budgets),
+            expected=tuple(self._expected(now, hours, known)),
+        )
+        return self._latest
+
+    def _account(
+        self,
+        ledger: Ledger,
+        view: LedgerView,
+        account: PolledAccount,
+        hours: HourlySpend[Topic],
+        known: Known | None,
+    ) -> AccountOutlook:
+        topic = Topic("account", account.name)
+        month = periods_at(view.at, self._reach.zone).month
+        balance = next((it for it in view.balances if it.account == account.name), None)
+        left = None
+        if balance is not None:
+            fall = self._fall(ledger, balance)
+            burn = None
+            if known is not None and known.whole and known.end >= view.at - _USAGE_IS_OLD:
+                burn = self._burn(topic, view.at, hours, known)
+            if burn is None and not self.is_behind:
+                burn = fall.burn
+            left = runway(balance.amount, burn)
+        is_loaded = known is not None and known.start <= month.start
+        return AccountOutlook(
+            account=account.name,
+            month=month,
+            balance=balance.amount if balance else None,
+            balance_at=balance.at if balance else None,
+            runway=left,
+            locked=account.lock_reasons,
+            spend=hours.total(topic, month) if is_loaded else None,
+            forecast=self._forecast(topic, month, view.at, hours, known) if is_loaded else None,
+        )
+
+    def _fall(self, ledger: Ledger, balance: Balance) -> BalanceFall:
+        fall = self._falls.get(balance.account)
+        if fall is None:
+            fall = self._falls[balance.account] = BalanceFall()
+            for it in ledger.balance_history(balance.account, balance.at - DAY * HOUR):
+                fall.note(it)
+        fall.note(balance)
+        return fall
+
+    def _budget(self, budget: Budget, now: datetime, hours: HourlySpend[Topic], known: Known | None) -> BudgetOutlook:
+        topic = Topic("budget", budget.name)
+        window = budget.window(now)
+        is_loaded = known is not None and known.start <= window.start
+        hour = hour_of(now)
+        spans = {name: Window(hour - count * HOUR, hour + HOUR) for name, count in BURN_WINDOWS.items()}
+        return BudgetOutlook(
+            budget=budget.name,
+            period=budget.period,
+            window=window,
+            limit=budget.limit,
+            match=budget.match,
+            thresholds=budget.thresholds,
+            spend=hours.total(topic, window) if is_loaded else None,
+            forecast=self._forecast(topic, window, now, hours, known) if is_loaded else None,
+            burn={
+                name: budget.burn(hours.total(topic, span), BURN_WINDOWS[name], now)
+                for name, span in spans.items()
+                if known is not None and known.start <= span.start
+            },
+        )
+
+    def _expected(
+        self, now: datetime, hours: HourlySpend[Topic], known: dict[str, Known | None]
+    ) -> Iterator[ExpectedSpend]:
+        last_hour = hour_of(now) - HOUR
+        for topic in sorted(it for it in hours if it.kind == "product"):
+            of_account = known.get(topic.name)
+            if of_account is None or not of_account.whole:
+                continue
+            edge, rhythm = self._learnt(topic, now, hours, of_account)
+            if rhythm is None or rhythm.days < _LEAST_DAYS:
+                continue
+            place = (last_hour - edge) // HOUR
+            yield ExpectedSpend(
+                topic.name,
+                topic.product,
+                round(rhythm.expected(place, place + 1)),
+                round(rhythm.high(place)),
+                round(rhythm.expected(place + 1, place + 2)),
+                round(rhythm.high(place + 1)),
+            )
+
+    def _forecast(
+        self, topic: Topic, period: Window, now: datetime, hours: HourlySpend[Topic], known: Known | None
+    ) -> Forecast | None:
+        if known is None or not known.whole:
+            return None
+        edge, rhythm = self._learnt(topic, now, hours, known)
+        if rhythm is None:
+            return None
+        return forecast(
+            rhythm,
+            edge=edge,
+            known_until=known.end,
+            now=now,
+            period=period,
+            spent=lambda window: hours.total(topic, window),
+        )
+
+    def _burn(self, topic: Topic, now: datetime, hours: HourlySpend[Topic], known: Known) -> float | None:
+        edge, rhythm = self._learnt(topic, now, hours, known)
+        if rhythm is None:
+            return None
+        hour = hour_of(now)
+        unusual = 0
+        if rhythm.days >= _LEAST_DAYS:
+            for start in (hour - HOUR, hour):
+                spend = hours.total(topic, Window(start, start + HOUR))
+                unusual = max(unusual, spend if spend > rhythm.high((start - edge) // HOUR) else 0)
+        span = slice(
+            (max(known.start, hours.window.start) - hours.window.start) // HOUR,
+            (min(known.end, hour) - hours.window.start) // HOUR,
+        )
+        return burn_of_usage(hours.of(topic)[span], rhythm.cap, unusual)
+
+    def _learnt(
+        self, topic: Topic, now: datetime, hours: HourlySpend[Topic], known: Known
+    ) -> tuple[datetime, Rhythm | None]:
+        """Return what the hours before the last one teach, so that the last and the running one can be judged by it."""
+        edge = min(hour_of(now) - HOUR, known.end)
+        start = max(hours.window.start, known.start)
+        version = hours.versions.get(topic, 0)
+        lesson = self._lessons.get(topic)
+        if lesson is None or lesson[:3] != (edge, start, version):
+            first, end = (start - hours.window.start) // HOUR, (edge - hours.window.start) // HOUR
+            origin = topic if topic.kind == "budget" else Topic("account", topic.name)
+            # An account's life begins with its first charge: the empty hours before teach nothing.
+            spent = (place for place, it in enumerate(hours.of(origin)[:end]) if it and place >= first)
+            lesson = self._lessons[topic] = Lesson(edge, start, version, learn(hours.of(topic)[next(spent, end) : end]))
+        return edge, lesson.rhythm
+
+    def _known(self, account: PolledAccount, scopes: Iterable[ScopeState], window: Window) -> Known | None:
+        """Return the hours that every source of an account has covered.
+
+        A source that fails and has never been read does not keep the others from being told of.
+        """
+        states = {polled.name: polled.state for polled in account.polled}
+        needed = [
+            it
+            for it in scopes
+            if it.account == account.name and (it.history_from is not None or states.get(it.source) != "failing")
+        ]
+        starts = [it.history_from for it in needed if it.history_from is not None]
+        ends = [it.data_through for it in needed if it.data_through is not None]
+        if not needed or len(starts) < len(needed) or len(ends) < len(needed):
+            return None
+        start = max(starts)
+        loaded = all(history_progress(it, self._reach) >= 1 for it in needed)
+        return Known(start, min(ends), loaded or start <= window.start)
+
+    def _known_of(
+        self, budget: Budget, accounts: Sequence[PolledAccount], known: dict[str, Known | None]
+    ) -> Known | None:
+        """Return the hours that are known of all accounts a budget is about, but for those whose usage is not had."""
+        names = budget.accounts_of([it.name for it in accounts if it.sources or not it.problem])
+        spans = [known.get(name) for name in names]
+        told = [it for it in spans if it is not None]
+        if not told or len(told) < len(spans):
+            return None
+        return Known(max(it.start for it in told), min(it.end for it in told), all(it.whole for it in told))

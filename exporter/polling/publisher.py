@@ -1,0 +1,309 @@
+"""Publisher: publications after everything that changed, with the data of the landing page.
+
+What the landing page breaks down: the last days by product, and what has cost most this month.
+
+What the landing page shows, from the ledger's figures and the polls' states.
+
+Makes publications: after everything that changed, and when the clock alone changes what is true.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from exporter import __version__
+from exporter.calendar import first_hour_of
+from exporter.charges import Window
+from exporter.errors import LedgerError
+from exporter.forecasting.forecast import HourlySpend
+from exporter.ledger import Ledger, LedgerView, ScopeState
+from exporter.metrics.encoding import Encoder
+from exporter.metrics.health import Health
+from exporter.metrics.snapshot import snapshot_of
+from exporter.polling.account import PolledAccount, history_progress
+from exporter.polling.async_ledger import LedgerDesk
+from exporter.polling.forecasts import OutlookMaker, Topic
+from exporter.polling.poll_runner import Polled
+from exporter.polling.scheduler import Reach, history_start, month_start
+from exporter.publication import (
+    NO_OUTLOOK,
+    OTHER,
+    AccountOverview,
+    DailySpend,
+    Overview,
+    Publication,
+    Ranking,
+    SourceOverview,
+)
+from exporter.samples import Pages
+
+_DAYS = 14
+_PRODUCTS = 6
+_RANKED = 8
+_LABELS = ("model", "app", "gpu_class")
+
+
+class Breakdown:
+    """Keeps the rankings until the month's figures change, as snapshots are made several times a second.
+
+    Args:
+        zone: whose days are told.
+    """
+
+    def __init__(self, zone: ZoneInfo) -> None:
+        self._zone = zone
+        self._month: Pages | None = None
+        self._rankings: tuple[Ranking, ...] = ()
+
+    def rankings(self, view: LedgerView) -> tuple[Ranking, ...]:
+        """Return what has cost most this month, by those labels that are published."""
+        # Pages are immutable: the same ones hold the same figures.
+        if self._month is None or [*map(id, self._month)] != [*map(id, view.month_to_date)]:
+            self._month = view.month_to_date
+            self._rankings = tuple(
+                _ranking(label, view.labels.index(label), view.month_to_date)
+                for label in _LABELS
+                if label in view.labels
+            )
+        return self._rankings
+
+    def daily(self, view: LedgerView, hours: HourlySpend[Topic] | None) -> DailySpend:
+        """Return what the last days have cost by product.
+
+        Args:
+            view: the ledger's figures.
+            hours: what the hours have cost; None before they have been read.
+        """
+        today = view.at.astimezone(self._zone).date()
+        days = [today - timedelta(days=back) for back in range(_DAYS - 1, -1, -1)]
+        starts = [first_hour_of(day, self._zone) for day in (*days, today + timedelta(days=1))]
+        windows = [Window(start, end) for start, end in pairwise(starts)]
+        products: dict[str, list[int]] = {}
+        for topic in hours or ():
+            if hours is not None and topic.kind == "product":
+                amounts = products.setdefault(topic.product, [0] * len(windows))
+                for place, window in enumerate(windows):
+                    amounts[place] += hours.total(topic, window)
+        ranked = sorted(((name, amounts) for name, amounts in products.items() if any(amounts)), key=_by_amount)
+        told = [(name, tuple(amounts)) for name, amounts in ranked[:_PRODUCTS]]
+        if ranked[_PRODUCTS:]:
+            told.append((OTHER, tuple(map(sum, zip(*(it for _, it in ranked[_PRODUCTS:]), strict=True)))))
+        known = [it.history_from for it in view.scopes if it.history_from is not None]
+        first = next((it for it, start in zip(days, starts, strict=False) if known and start >= max(known)), None)
+        return DailySpend(tuple(days), tuple(told), first)
+
+
+def _ranking(label: str, place: int, pages: Pages) -> Ranking:
+    sums: dict[str, int] = {}
+    for page in pages:
+        for labels, value, _ in page.samples:
+            sums[labels[place]] = sums.get(labels[place], 0) + int(value)
+    ranked = sorted(((name, (amount,)) for name, amount in sums.items() if name and amount), key=_by_amount)
+    rest = ranked[_RANKED:]
+    return Ranking(
+        label,
+        tuple((name, amount) for name, (amount,) in ranked[:_RANKED]),
+        len(rest),
+        sum(amount for _, (amount,) in rest),
+        sum(sums.values()),
+    )
+
+
+def _by_amount(named: tuple[str, Iterable[int]]) -> tuple[int, str]:
+    return -sum(named[1]), named[0]
+
+
+_LOCKS = {
+    "exhausted_balance": "the balance is exhausted",
+    "admin_lock": "locked by fal's administrators",
+    "top_up": "fal asks for a top-up",
+}
+
+
+def overview_of(
+    view: LedgerView,
+    accounts: Iterable[PolledAccount],
+    reach: Reach,
+    *,
+    notes: tuple[str, ...],
+    links: tuple[tuple[str, str], ...],
+    daily: DailySpend | None = None,
+    rankings: tuple[Ranking, ...] = (),
+) -> Overview:
+    """Gather what the landing page shows."""
+    return Overview(
+        version=__version__,
+        accounts=tuple(_account(account, view, reach) for account in accounts),
+        time_zone=reach.zone.key,
+        series=view.label_sets,
+        charges=view.charges,
+        notes=notes,
+        links=links,
+        daily=daily or DailySpend(),
+        rankings=rankings,
+    )
+
+
+def _account(account: PolledAccount, view: LedgerView, reach: Reach) -> AccountOverview:
+    scopes = {scope.source: scope for scope in view.scopes if scope.account == account.name}
+    balance = next((it for it in view.balances if it.account == account.name), None)
+    totals = view.totals.get(account.name)
+    sources = [it for it in account.polled if it.name in account.sources]
+    others = [it for it in account.polled if it.name not in account.sources and it.problem]
+    return AccountOverview(
+        name=account.name,
+        sources=tuple(
+            _source(polled, scopes.get(polled.name), reach, automatic=account.is_automatic) for polled in sources
+        ),
+        balance=balance.amount if balance else None,
+        balance_at=balance.at if balance else None,
+        locked=", ".join(_LOCKS.get(reason, reason) for reason in account.lock_reasons),
+        current_hour=totals.current_hour if totals else None,
+        last_hour=totals.last_hour if totals else None,
+        today=totals.today if totals else None,
+        month_to_date=totals.month_to_date if totals else None,
+        last_month=totals.last_month if totals else None,
+        problems=tuple(filter(None, (account.problem, *(f"{it.name}: {it.problem}" for it in others)))),
+    )
+
+
+def _source(polled: Polled, scope: ScopeState | None, reach: Reach, *, automatic: bool) -> SourceOverview:
+    return SourceOverview(
+        name=polled.name,
+        chosen="chosen by what the key may read" if automatic else "set by SOURCES",
+        state=polled.state,
+        last_success_at=scope.last_success_at if scope else None,
+        data_through=scope.data_through if scope else None,
+        settled_through=scope.settled_through if scope else None,
+        history_progress=history_progress(scope, reach) if scope else None,
+        problem=polled.problem,
+    )
+
+
+_log = structlog.get_logger(__name__)
+
+_AT_LEAST_EVERY = timedelta(seconds=5)
+"""How late the turn of an hour, or the end of a hold, may show."""
+
+_AT_MOST_EVERY = timedelta(milliseconds=250)
+"""How long changes are gathered, so that a load of many pieces is not encoded piece by piece."""
+
+
+class Publisher:
+    """Publishes the state of the collector, encoded in the ledger's thread.
+
+    Args:
+        emit: takes each publication; may wait, and is then the measure of how often there is one.
+        outlooks: makes what is told of budgets, forecasts and runways.
+        notes: sentences for the top of the landing page.
+        links: further titles and addresses for its foot.
+    """
+
+    def __init__(
+        self,
+        *,
+        desk: LedgerDesk,
+        accounts: Sequence[PolledAccount],
+        health: Health,
+        reach: Reach,
+        emit: Callable[[Publication], None],
+        outlooks: OutlookMaker,
+        notes: tuple[str, ...] = (),
+        links: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        self._desk = desk
+        self._accounts = accounts
+        self._health = health
+        self._reach = reach
+        self._emit = emit
+        self._outlooks = outlooks
+        self._breakdown = Breakdown(reach.zone)
+        self._notes = notes
+        self._links = links
+        self._encoder = Encoder()
+        self._view: LedgerView | None = None
+        self._outlook = NO_OUTLOOK
+        self._trouble = ""
+        self._changed = asyncio.Event()
+
+    def changed(self) -> None:
+        """Have the next publication made soon."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Publish until cancelled."""
+        while True:
+            await self.publish()
+            await asyncio.sleep(_AT_MOST_EVERY.total_seconds())
+            # Not by wait_for: in Python 3.11 it goes on if it is cancelled just as what it waits for happens.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_AT_LEAST_EVERY.total_seconds()):
+                    await self._changed.wait()
+
+    async def publish(self) -> None:
+        """Publish once.
+
+        While the ledger is in trouble its last figures stay, with the instant they are of; the exporter's own health
+        goes on, so that the trouble can be seen from outside.
+        """
+        self._changed.clear()
+        publication = await self._desk.run(self._publication)
+        if self._outlooks.is_behind:
+            self._changed.set()
+        if publication is not None:
+            await asyncio.to_thread(self._emit, publication)
+
+    def _publication(self, ledger: Ledger) -> Publication | None:
+        try:
+            view = ledger.view()
+            self._outlook = self._outlooks.make(ledger, view, self._accounts)
+            self._view = view
+        except LedgerError as error:
+            if str(error) != self._trouble:
+                _log.error("the ledger's figures stay as they were", problem=str(error))
+            self._trouble = str(error)
+        else:
+            self._trouble = ""
+        if self._view is None:
+            return None
+        view, outlook = self._view, self._outlook
+        progress = {(scope.account, scope.source): history_progress(scope, self._reach) for scope in view.scopes}
+        exposition = self._encoder.encode(snapshot_of(view, progress, outlook), self._health.rendered())
+        overview = overview_of(
+            view,
+            self._accounts,
+            self._reach,
+            notes=self._notes,
+            links=self._links,
+            daily=self._breakdown.daily(view, self._outlooks.hours),
+            rankings=self._breakdown.rankings(view),
+        )
+        return Publication(view.sequence, view.at, exposition, overview, self._is_ready(view), outlook)
+
+    def _is_ready(self, view: LedgerView) -> bool:
+        """Tell whether the current month is loaded: of every source, or of some while the others cannot be read.
+
+        Of an account whose key may not read usage the balance is all there is to load; of a month that began before
+        the configured history, what the history holds.
+        """
+        month = month_start(view.at, self._reach.zone)
+        loaded = {
+            (scope.account, scope.source)
+            for scope in view.scopes
+            if scope.data_through is not None
+            and scope.data_through >= month
+            and scope.history_from is not None
+            and scope.history_from <= max(month, history_start(scope.born_at, self._reach))
+        }
+        waiting = []
+        for account in self._accounts:
+            sources = [polled for polled in account.polled if polled.name in account.sources]
+            waiting += [it for it in sources if (it.account, it.name) not in loaded and it.state != "failing"]
+            if not sources and account.problem and account.balance.state == "up":
+                loaded.add((account.name, account.balance.name))
+        return bool(loaded) and not waiting

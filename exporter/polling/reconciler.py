@@ -1,0 +1,129 @@
+"""Reconciler: what fal bills, month by month, compared with the ledger.
+
+Only months that the ledger has covered from their start are compared: what it has never read is no difference.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import datetime
+from functools import partial
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from exporter.calendar import periods_at
+from exporter.charges import INVOICE, Bill, Invoice, Window
+from exporter.fal import BadRequestError, Client, FeatureError, FocusBills, NotFoundError, ScopeError
+from exporter.ledger import Ledger, Reconciliation, ScopeState
+from exporter.polling.async_ledger import LedgerDesk
+
+_log = structlog.get_logger(__name__)
+
+_OF_ALL_TEAMS = frozenset({"organization", "focus"})
+
+
+class Reconciling:
+    """Compares one account's bills.
+
+    Args:
+        client: the account's own.
+        desk: where the ledger's work is done.
+    """
+
+    def __init__(self, client: Client, desk: LedgerDesk) -> None:
+        self._client = client
+        self._desk = desk
+        self._bills: dict[bool, FocusBills] = {}
+        self._told: set[str] = set()
+
+    async def poll(self, at: datetime) -> Mapping[str, int]:
+        """Compare the running month and the last with everything that fal bills of them; return the rejected rows.
+
+        An account without FOCUS reports is compared with its invoices alone.
+
+        Raises:
+            CallError: a report could not be had.
+            LedgerError: the ledger could not be read or written.
+        """
+        await self.compare_invoices(at)
+        scopes = await self._scopes()
+        rejected: Counter[str] = Counter()
+        by_team = bool(_OF_ALL_TEAMS & {scope.source for scope in scopes})
+        bills = self._bills.setdefault(by_team, FocusBills(self._client, by_team=by_team))
+        try:
+            for month in months(at):
+                covered = covered_part(month, scopes)
+                if covered is not None:
+                    await self._keep(await bills.estimate(covered, rejected), at)
+                if covered == month:
+                    await self._keep(await self._invoice(bills, month, rejected), at)
+        except (FeatureError, ScopeError, NotFoundError) as error:
+            self._tell_once("FOCUS reports cannot be had, the ledger is compared with the invoices alone", error)
+        return rejected
+
+    async def compare_invoices(self, at: datetime) -> None:
+        """Compare the running month and the last with the invoices that the ledger keeps.
+
+        Raises:
+            LedgerError: the ledger could not be read or written.
+        """
+        scopes = await self._scopes()
+        invoices = await self._desk.run(partial(Ledger.invoices, account=self._client.account))
+        for month in months(at):
+            if covered_part(month, scopes) is not None:
+                await self._keep(invoiced(self._client.account, invoices, month), at)
+
+    async def _invoice(self, bills: FocusBills, month: Window, rejected: Counter[str]) -> Bill | None:
+        try:
+            return await bills.invoice(month, rejected)
+        except (BadRequestError, NotFoundError) as error:
+            # The estimate has been had, so that it is the month that fal does not accept: it has no invoice yet.
+            self._tell_once(f"there is no FOCUS invoice of {month.start:%Y-%m} yet", error)
+            return None
+
+    async def _keep(self, bill: Bill | None, at: datetime) -> None:
+        if bill is not None:
+            compare: Callable[[Ledger], Reconciliation] = partial(Ledger.reconcile, bill=bill, at=at)
+            await self._desk.run(compare)
+
+    async def _scopes(self) -> list[ScopeState]:
+        return [it for it in await self._desk.run(Ledger.scopes) if it.account == self._client.account]
+
+    def _tell_once(self, what: str, error: Exception) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            _log.info(what, account=self._client.account, problem=str(error))
+
+
+def months(at: datetime) -> tuple[Window, Window]:
+    """Return the running UTC month and the one before, whole: fal bills by months of UTC."""
+    periods = periods_at(at, ZoneInfo("UTC"))
+    return periods.month, periods.last_month
+
+
+def covered_part(month: Window, scopes: Collection[ScopeState]) -> Window | None:
+    """Return what every source has covered of a month from its start on, in complete hours; None for nothing."""
+    if not scopes:
+        return None
+    end = month.end
+    for scope in scopes:
+        if scope.history_from is None or scope.history_from > month.start or scope.data_through is None:
+            return None
+        end = min(end, scope.data_through)
+    return Window(month.start, end) if end > month.start else None
+
+
+def invoiced(account: str, invoices: Iterable[Invoice], month: Window) -> Bill | None:
+    """Return what the invoices of a month bill, None where there is none.
+
+    Void ones bill nothing; a draft stands for the invoice that is not yet there.
+    """
+    of_month = [
+        it for it in invoices if it.status != "void" and it.period_start in month and it.period_end <= month.end
+    ]
+    counting = [it for it in of_month if it.status != "draft"] or of_month
+    if not counting:
+        return None
+    usage = sum(it.subtotal for it in counting)
+    others = {"Credit": -sum(it.credits for it in counting), "Tax": sum(it.tax for it in counting)}
+    return Bill(account, INVOICE, month, usage, {"Usage": usage, **others})

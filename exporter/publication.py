@@ -1,0 +1,343 @@
+"""Publications: an encoded exposition and the landing data, as the collector hands them to the web process.
+
+An encoded snapshot in pieces, and how to ship only the pieces a receiver lacks.
+
+The collector process encodes, the web process serves. Between two expositions most pieces are the same objects; a
+delta carries the numbers of all and the bytes of the new ones.
+
+What the collector hands to the web: an exposition to serve and an overview to show.
+
+What the two processes tell each other.
+
+The collector sends publications, and a sentence when it has to give up; the web process sends the settings to start
+with, which publications have been scraped, and the word to stop. A closed pipe means that the other side is gone.
+"""
+
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Literal
+
+from exporter.forecasting.state import Outlook
+from exporter.settings import Settings
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A run of whole lines.
+
+    Attributes:
+        number: never used for other bytes by the same encoder.
+        plain: the lines, UTF-8.
+        deflated: the same, compressed by `exporter.metrics.encoding.deflated`.
+    """
+
+    number: int
+    plain: bytes
+    deflated: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """An exposition in one format, without its end.
+
+    Attributes:
+        length: plain bytes in all pieces.
+        checksum: their CRC-32.
+    """
+
+    pieces: tuple[Piece, ...] = ()
+    length: int = 0
+    checksum: int = 0
+
+
+def rendering(pieces: Iterable[Piece]) -> Rendering:
+    """Join pieces."""
+    joined = tuple(pieces)
+    length = checksum = 0
+    for piece in joined:
+        length += len(piece.plain)
+        checksum = zlib.crc32(piece.plain, checksum)
+    return Rendering(joined, length, checksum)
+
+
+@dataclass(frozen=True, slots=True)
+class RenderingDelta:
+    """A rendering whose pieces are named, not held."""
+
+    numbers: tuple[int, ...]
+    length: int
+    checksum: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExpositionDelta:
+    """What a holder of an earlier exposition needs to have a later one."""
+
+    text: RenderingDelta
+    openmetrics: RenderingDelta
+    new: tuple[Piece, ...]
+
+    def apply(self, previous: "Exposition | None") -> "Exposition":
+        """Return the exposition, with the previous one's pieces where they are the same.
+
+        Raises:
+            ValueError: the previous exposition is not the one the delta was made for.
+        """
+        held = {} if previous is None else previous.pieces()
+        held.update((piece.number, piece) for piece in self.new)
+        return Exposition(_assembled(self.text, held), _assembled(self.openmetrics, held))
+
+
+@dataclass(frozen=True, slots=True)
+class Exposition:
+    """An encoded snapshot: text 0.0.4 and OpenMetrics 1.0 (without `# EOF`)."""
+
+    text: Rendering = Rendering()
+    openmetrics: Rendering = Rendering()
+
+    def pieces(self) -> dict[int, Piece]:
+        """Return all pieces by number."""
+        return {piece.number: piece for piece in (*self.text.pieces, *self.openmetrics.pieces)}
+
+    def delta_from(self, previous: "Exposition | None") -> ExpositionDelta:
+        """Return what a holder of the previous exposition (None: of nothing) lacks."""
+        known = {} if previous is None else previous.pieces()
+        new = tuple(piece for number, piece in self.pieces().items() if number not in known)
+        return ExpositionDelta(_named(self.text), _named(self.openmetrics), new)
+
+
+def _named(whole: Rendering) -> RenderingDelta:
+    return RenderingDelta(tuple(piece.number for piece in whole.pieces), whole.length, whole.checksum)
+
+
+def _assembled(delta: RenderingDelta, held: dict[int, Piece]) -> Rendering:
+    try:
+        pieces = tuple(held[number] for number in delta.numbers)
+    except KeyError as missing:
+        raise ValueError(f"piece {missing} is in neither the delta nor the exposition it is applied to") from None
+    return Rendering(pieces, delta.length, delta.checksum)
+
+
+NO_OUTLOOK = Outlook()
+
+State = Literal["waiting", "up", "failing"]
+
+OTHER = "other"
+"""What is too small to be told apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOverview:
+    """The state of one source of one account; instants are aware and in UTC.
+
+    Attributes:
+        chosen: how it came to be polled, in words: "set by SOURCES", "chosen automatically: ...".
+        state: waiting until the first poll has ended, then by the last poll.
+        history_progress: share of the configured history that has been loaded, 0 to 1; None where not known.
+        problem: the last error's sentence; empty while the source is up.
+    """
+
+    name: str
+    chosen: str
+    state: State
+    last_success_at: datetime | None = None
+    data_through: datetime | None = None
+    settled_through: datetime | None = None
+    history_progress: float | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountOverview:
+    """One account's sources and money, in nano-USD; None where it is not known.
+
+    Attributes:
+        locked: why fal has locked the account, in words; empty if it has not.
+        problems: sentences that concern the account as a whole, for example a balance that cannot be read.
+    """
+
+    name: str
+    sources: tuple[SourceOverview, ...]
+    balance: int | None = None
+    balance_at: datetime | None = None
+    locked: str = ""
+    current_hour: int | None = None
+    last_hour: int | None = None
+    today: int | None = None
+    month_to_date: int | None = None
+    last_month: int | None = None
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DailySpend:
+    """What the last days of the configured time zone cost by product, in nano-USD, all accounts together.
+
+    Attributes:
+        days: consecutive, the running one last.
+        products: the name and what each day cost, the most expensive first; what is left over is named OTHER.
+        known_from: the first day that has been loaded of every source; None where there is none yet.
+    """
+
+    days: tuple[date, ...] = ()
+    products: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    known_from: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """What cost most this month, in nano-USD, all accounts together.
+
+    Attributes:
+        label: what is ranked: model, app or gpu_class.
+        top: the names and their amounts, the most expensive first.
+        others: how many more there are.
+        other: what those cost.
+        total: what the month has cost, also of what has no such label.
+    """
+
+    label: str
+    top: tuple[tuple[str, int], ...]
+    others: int
+    other: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What the landing page shows.
+
+    Attributes:
+        time_zone: IANA name of the zone that "today" and "month" follow.
+        series: how many combinations of charge labels are published.
+        charges: how many hourly charges the ledger keeps.
+        notes: sentences for the top of the page, for example that this is a demo.
+        links: further titles and addresses for the foot of the page, for example the documentation.
+        daily: what the last days have cost.
+        rankings: what has cost most this month, by each label that is published.
+    """
+
+    version: str
+    accounts: tuple[AccountOverview, ...] = ()
+    time_zone: str = "UTC"
+    series: int = 0
+    charges: int = 0
+    notes: tuple[str, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+    daily: DailySpend = DailySpend()
+    rankings: tuple[Ranking, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A publication on its way to a process that holds the one before."""
+
+    sequence: int
+    at: datetime
+    delta: ExpositionDelta
+    overview: Overview
+    ready: bool
+    outlook: Outlook = NO_OUTLOOK
+
+    def unpack(self, previous: Exposition | None) -> "Publication":
+        """Return the publication.
+
+        Raises:
+            ValueError: the previous exposition is not the one the parcel was packed for.
+        """
+        return Publication(self.sequence, self.at, self.delta.apply(previous), self.overview, self.ready, self.outlook)
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """An immutable state of everything that is served.
+
+    Attributes:
+        sequence: the snapshot's number.
+        at: the snapshot's instant, aware and in UTC.
+        ready: whether the current month has been loaded once.
+    """
+
+    sequence: int
+    at: datetime
+    exposition: Exposition
+    overview: Overview
+    ready: bool
+    outlook: Outlook = NO_OUTLOOK
+
+    def pack(self, previous: Exposition | None) -> Parcel:
+        """Return it without the pieces that a holder of the previous exposition (None: of nothing) has."""
+        return Parcel(
+            self.sequence, self.at, self.exposition.delta_from(previous), self.overview, self.ready, self.outlook
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The web process's first message."""
+
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Scraped:
+    """A scrape has been answered from the publication with this number."""
+
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The collector is to finish what it is writing and end."""
+
+
+@dataclass(frozen=True, slots=True)
+class GaveUp:
+    """The collector ends because of an error that is shown as this sentence."""
+
+    sentence: str
+    exit_code: int
+
+
+ToCollector = Begin | Scraped | Stop
+FromCollector = Parcel | GaveUp
+
+
+class Sending:
+    """The collector's end for publications: sends what the web process does not have yet."""
+
+    def __init__(self, connection: "Connection[FromCollector, ToCollector]") -> None:
+        self._connection = connection
+        self._sent: Exposition | None = None
+
+    def __call__(self, publication: Publication) -> None:
+        """Send a publication; waits until the web process has taken it."""
+        parcel = publication.pack(self._sent)
+        self._connection.send(parcel)
+        self._sent = publication.exposition
+
+
+class Receiving:
+    """The web process's end."""
+
+    def __init__(self, connection: "Connection[ToCollector, FromCollector]") -> None:
+        self._connection = connection
+        self._held: Exposition | None = None
+
+    def __call__(self) -> Publication | GaveUp:
+        """Wait for the next publication, or for the collector to give up.
+
+        Raises:
+            EOFError: the collector is gone.
+        """
+        message = self._connection.recv()
+        if isinstance(message, GaveUp):
+            return message
+        publication = message.unpack(self._held)
+        self._held = publication.exposition
+        return publication

@@ -1,0 +1,100 @@
+"""Coverage: how much of a window the ledger can vouch for."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from exporter.charges import Window
+from exporter.queries.parameters import NoDataYetError, QuestionError
+
+if TYPE_CHECKING:
+    from exporter.ledger.reader import LedgerReader
+    from exporter.ledger.totals import ScopeState
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What is known of some accounts.
+
+    Attributes:
+        data_through: end of the last hour that is known whole of every source; None while one is not known at all.
+        settled_through: end of the last hour that counts as settled in every source; None before.
+        available_from: start of the first hour from which on every source is known; None while one is not known.
+        complete: whether every hour of the window that was asked for is known, to its end, of every source.
+        notes: what is missing, in sentences.
+    """
+
+    data_through: datetime | None
+    settled_through: datetime | None
+    available_from: datetime | None
+    complete: bool
+    notes: tuple[str, ...]
+
+
+def coverage(reader: "LedgerReader", window: Window, accounts: Collection[str] = ()) -> Coverage:
+    """Tell how much of a window the ledger knows of some accounts, or of all.
+
+    Raises:
+        QuestionError: the ledger does not know an account.
+        NoDataYetError: no source has been read yet.
+    """
+    scopes = reader.scopes()
+    check_accounts((scope.account for scope in scopes), accounts)
+    wanted = [scope for scope in scopes if not accounts or scope.account in accounts]
+    if all(scope.data_through is None for scope in wanted):
+        raise NoDataYetError("nothing has been read from fal yet")
+    kept_from = reader.kept_from()
+    available_from = _last(scope.history_from for scope in wanted)
+    if available_from is not None and kept_from is not None:
+        available_from = max(available_from, kept_from)
+    data_through = _first(scope.data_through for scope in wanted)
+    notes = tuple(_missing(wanted, window, available_from, data_through))
+    return Coverage(
+        data_through=data_through,
+        settled_through=_first(scope.settled_through for scope in wanted),
+        available_from=available_from,
+        complete=not notes,
+        notes=notes,
+    )
+
+
+def check_accounts(known: Iterable[str], wanted: Collection[str]) -> None:
+    """Make sure that there are accounts, and those that are asked for among them.
+
+    Raises:
+        QuestionError: one is not.
+        NoDataYetError: there is none.
+    """
+    names = sorted(set(known))
+    if not names:
+        raise NoDataYetError("nothing has been read from fal yet")
+    if not set(wanted) <= set(names):
+        raise QuestionError("account", f"is not an account that is polled; accepted are {', '.join(names)}")
+
+
+def _missing(
+    scopes: Iterable["ScopeState"], window: Window, available_from: datetime | None, data_through: datetime | None
+) -> Iterable[str]:
+    unread = sorted(f"{scope.source} of {scope.account}" for scope in scopes if scope.data_through is None)
+    if unread:
+        yield f"Not read yet: {', '.join(unread)}."
+    if available_from is not None and window.start < available_from:
+        yield f"The ledger knows every hour from {_written(available_from)} on; those before are not all in here."
+    if data_through is not None and data_through < window.end:
+        yield f"Hours after {_written(data_through)} have not been read to their end."
+
+
+def _first(instants: Iterable[datetime | None]) -> datetime | None:
+    """Return the earliest, None where one is not known."""
+    known = list(instants)
+    return None if None in known else min(instant for instant in known if instant is not None)
+
+
+def _last(instants: Iterable[datetime | None]) -> datetime | None:
+    known = list(instants)
+    return None if None in known else max(instant for instant in known if instant is not None)
+
+
+def _written(instant: datetime) -> str:
+    return f"{instant:%Y-%m-%dT%H:%MZ}"

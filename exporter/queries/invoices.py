@@ -1,0 +1,97 @@
+"""Invoices as fal states them, newest first."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from exporter.charges import Invoice
+from exporter.queries import parameters
+from exporter.queries.coverage import check_accounts
+from exporter.queries.parameters import Parameter, QuestionError
+
+if TYPE_CHECKING:
+    from exporter.ledger.reader import LedgerReader
+
+STATUSES = ("paid", "open", "draft", "void")
+
+ACCOUNT = parameters.values("account", "Only these accounts, a comma list. Left out: all.", "default")
+STATUS = parameters.choices(
+    "status", "Only invoices of these states, a comma list. Left out: all.", STATUSES, "open,paid"
+)
+START = parameters.instant(
+    "start",
+    "Only invoices whose period ends after this; ISO 8601, without an offset in UTC. Left out: all.",
+    "2026-10-01",
+)
+END = parameters.instant("end", "Only invoices whose period begins before this. Left out: all.", "2026-11-01")
+PERIOD = parameters.month(
+    "period", "Only invoices whose period has a part in this month; instead of `start` and `end`."
+)
+PARAMETERS: tuple[Parameter[object], ...] = (ACCOUNT, STATUS, PERIOD, START, END)
+_UTC = ZoneInfo("UTC")
+
+
+@dataclass(frozen=True, slots=True)
+class InvoicesQuestion:
+    """What is asked; None is all.
+
+    Attributes:
+        start, end: aware and in UTC; what is wanted are invoices whose period has a part in [start, end).
+    """
+
+    accounts: frozenset[str] | None = None
+    statuses: frozenset[str] | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+
+
+def parse_invoices_question(given: Mapping[str, str]) -> InvoicesQuestion:
+    """Read a question from the texts of its parameters.
+
+    Raises:
+        QuestionError: a parameter is not known or cannot be read.
+    """
+    texts = parameters.Given(given, PARAMETERS)
+    statuses, period = texts.get(STATUS), texts.get(PERIOD)
+    start, end = (texts.get(parameter) for parameter in (START, END))
+    if period is not None and (start, end) != (None, None):
+        raise QuestionError("period", "is given beside start or end; keep one of them")
+    question = InvoicesQuestion(
+        accounts=texts.get(ACCOUNT),
+        statuses=None if statuses is None else frozenset(statuses),
+        # The periods of fal's invoices are months of UTC, whatever zone the days of usage follow.
+        start=_instant(start, None if period is None else period.start),
+        end=_instant(end, None if period is None else period.end),
+    )
+    if question.start is not None and question.end is not None and question.start >= question.end:
+        raise QuestionError("start", "is not before end, which is exclusive")
+    return question
+
+
+def answer_invoices(reader: "LedgerReader", question: InvoicesQuestion) -> tuple[Invoice, ...]:
+    """Return the invoices that are asked for, those issued last first.
+
+    Raises:
+        QuestionError: an account is not polled.
+        NoDataYetError: nothing has been read from fal yet.
+        LedgerError: the ledger cannot be read.
+    """
+    check_accounts((scope.account for scope in reader.scopes()), question.accounts or ())
+    wanted = [invoice for invoice in reader.invoices() if _is_wanted(invoice, question)]
+    wanted.sort(key=lambda it: it.id)
+    return tuple(sorted(wanted, key=lambda it: (it.issued_at or it.period_end, it.period_end), reverse=True))
+
+
+def _instant(written: parameters.LocalTime | None, otherwise: datetime | None) -> datetime | None:
+    return otherwise if written is None else parameters.aware(written, _UTC)
+
+
+def _is_wanted(invoice: Invoice, question: InvoicesQuestion) -> bool:
+    return (
+        (question.accounts is None or invoice.account in question.accounts)
+        and (question.statuses is None or invoice.status in question.statuses)
+        and (question.start is None or invoice.period_end > question.start)
+        and (question.end is None or invoice.period_start < question.end)
+    )

@@ -1,0 +1,377 @@
+"""Usage: what was used and spent in a window, by any of some dimensions, page by page.
+
+Answers of which every part is of the same state of the ledger.
+
+Where the next page of an answer begins.
+
+What was used and spent in a window, by any of some dimensions.
+"""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
+from zoneinfo import ZoneInfo
+
+from exporter.calendar import first_hour_of, month_after
+from exporter.charges import HOUR, NOTHING, Amounts, Window, hour_of
+from exporter.errors import LedgerError
+from exporter.queries import parameters
+from exporter.queries.coverage import Coverage, coverage
+from exporter.queries.parameters import Parameter, QuestionError
+
+if TYPE_CHECKING:
+    from exporter.ledger.reader import LedgerReader
+    from exporter.ledger.span_totals import UsageSum
+
+Answer = TypeVar("Answer")
+
+_ATTEMPTS = 5
+
+
+def of_one_state(reader: "LedgerReader", answer: Callable[[int], Answer]) -> Answer:
+    """Return an answer during which the ledger has not changed.
+
+    Args:
+        reader: of the ledger.
+        answer: makes the answer; is told the revision of the ledger, and called again where it did not last.
+
+    Raises:
+        LedgerError: the ledger changes all the time.
+    """
+    revision = reader.revision()
+    for _ in range(_ATTEMPTS):
+        found = answer(revision)
+        before, revision = revision, reader.revision()
+        if before == revision:
+            return found
+    raise LedgerError("the ledger changes too fast to be read; ask again in a moment")
+
+
+PATTERN = r"^[0-9]{1,20}\.[0-9a-f]{16}\.[0-9]{1,7}\.[0-9]{1,9}$"
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A place in an answer.
+
+    Attributes:
+        revision: of the ledger that was answered from: rows of two states of it do not add up to anything.
+        fingerprint: of the question.
+        hour: number of the hour at which the part begins that has been told in part.
+        offset: how many of its rows have been told.
+    """
+
+    revision: int
+    fingerprint: str
+    hour: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.revision}.{self.fingerprint}.{self.hour}.{self.offset}"
+
+    def check(self, revision: int, fingerprint: str) -> None:
+        """Make sure that the cursor belongs to a question and to a state of the ledger.
+
+        Raises:
+            QuestionError: it does not.
+        """
+        if self.fingerprint != fingerprint:
+            raise QuestionError(
+                "cursor",
+                "belongs to another question; ask with the parameters of the first page, and with start and end as "
+                "its answer names them",
+            )
+        if self.revision != revision:
+            raise QuestionError("cursor", "is of an earlier state of the ledger; ask for the first page again")
+
+
+def parse_cursor(text: str) -> Cursor:
+    """Read a cursor as it was written.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not (text.isascii() and re.fullmatch(PATTERN[1:-1], text)):
+        raise ValueError("is not a cursor; give the next_cursor of an answer as it is")
+    revision, fingerprint_, hour, offset = text.split(".")
+    return Cursor(int(revision), fingerprint_, int(hour), int(offset))
+
+
+def fingerprint(*parts: object) -> str:
+    """Return a short text that tells one question from another."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+DIMENSIONS = ("model", "app", "gpu_class", "account", "team", "product")
+"""What can be grouped and filtered by; the first three are the reporting interface's own."""
+
+Every = Literal["hour", "day", "month"]
+TIMES: tuple[Every, ...] = get_args(Every)
+"""From the finest to the coarsest."""
+
+MOST_ROWS = 10_000
+"""In one answer."""
+
+START = parameters.instant(
+    "start",
+    "First instant, ISO 8601; without an offset it is of `timezone`. Widened to the whole UTC hour. Left out: 24 hours "
+    "before `end`.",
+    "2026-10-01",
+)
+END = parameters.instant(
+    "end", "End, exclusive, written like `start`; widened to the whole UTC hour. Left out: now.", "2026-11-01"
+)
+GROUP_BY = parameters.choices(
+    "group_by",
+    "What to tell apart, a comma list. Days and months are those of `timezone`. Left out: one row of everything.",
+    (*DIMENSIONS, *TIMES),
+    "model,gpu_class",
+)
+TIMEZONE = parameters.time_zone(
+    "timezone",
+    "IANA time zone of days, months and instants without an offset. Left out: the one that the exporter is configured "
+    "for (`FAL_EXPORTER_TIMEZONE`).",
+)
+LIMIT = parameters.whole_number("limit", f"Rows in one answer, at most. Left out: {MOST_ROWS}.", 1, MOST_ROWS)
+CURSOR = Parameter(
+    "cursor",
+    "`next_cursor` of the answer before, with otherwise the same parameters. It holds until the ledger changes.",
+    {"type": "string", "pattern": PATTERN},
+    "4711.0123456789abcdef.492000.1000",
+    parse_cursor,
+)
+FILTERS = tuple(
+    parameters.values(name, f"Only {plural}, a comma list. Left out: all.", example)
+    for name, plural, example in (
+        ("model", "these models", "fal-ai/flux/dev"),
+        ("app", "these apps", "my-app"),
+        ("gpu_class", "these GPU classes", "H100"),
+        ("account", "these accounts", "default"),
+        ("team", "these teams", "research"),
+        ("product", "these product lines", "serverless"),
+    )
+)
+PARAMETERS: tuple[Parameter[object], ...] = (START, END, GROUP_BY, TIMEZONE, *FILTERS, LIMIT, CURSOR)
+_DAY = timedelta(hours=24)
+_HOURS_OF_A_PIECE = 24
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class UsageQuestion:
+    """What is asked.
+
+    Attributes:
+        window: whole UTC hours.
+        notes: how the window came to be another than was asked for.
+        group_by: of DIMENSIONS and TIMES, as asked for.
+        where: the values wanted of a dimension; a dimension that is not named is not filtered by.
+        zone: of days and months.
+        limit: of rows.
+    """
+
+    window: Window
+    notes: tuple[str, ...]
+    group_by: tuple[str, ...]
+    where: Mapping[str, frozenset[str]]
+    zone: ZoneInfo
+    limit: int = MOST_ROWS
+    cursor: Cursor | None = None
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """What is grouped by beside time."""
+        return tuple(name for name in self.group_by if name in DIMENSIONS)
+
+    @property
+    def every(self) -> Every | None:
+        """The finest period that is asked for."""
+        return next((name for name in TIMES if name in self.group_by), None)
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells the question from others, but for the page of it that is asked for."""
+        filters = sorted((name, sorted(found)) for name, found in self.where.items())
+        return fingerprint(str(self.window), self.group_by, filters, self.zone.key)
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """What one group of charges adds up to.
+
+    Attributes:
+        group: what they have in common, by the names of the question's `group_by`; empty where they have none.
+        amounts: in nano-units; `quantity` is 0, since quantities of different units have no sum.
+        quantities: nano-units by unit.
+    """
+
+    group: Mapping[str, str]
+    amounts: Amounts
+    quantities: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class UsageAnswer:
+    """What is answered.
+
+    Attributes:
+        start, end: whole UTC hours, half-open.
+        rows: in order of time, then the most expensive first.
+        total: of the whole window, not only of these rows.
+        next_cursor: where the next rows begin; None where there are none.
+        notes: sentences that a reader of the figures has to know.
+    """
+
+    start: datetime
+    end: datetime
+    group_by: tuple[str, ...]
+    timezone: str
+    rows: tuple[UsageRow, ...]
+    total: UsageRow
+    coverage: Coverage
+    next_cursor: str | None
+    notes: tuple[str, ...]
+    currency: str = "USD"
+
+
+def parse_usage_question(given: Mapping[str, str], *, now: datetime, zone: ZoneInfo) -> UsageQuestion:
+    """Read a question from the texts of its parameters.
+
+    Args:
+        given: by the names of PARAMETERS.
+        now: an aware instant.
+        zone: where the question names none.
+
+    Raises:
+        QuestionError: a parameter is not known or cannot be read.
+    """
+    texts = parameters.Given(given, PARAMETERS)
+    zone = texts.get(TIMEZONE) or zone
+    window, notes = whole_hours(texts.get(START), texts.get(END), now=now, zone=zone)
+    where = {}
+    for parameter in FILTERS:
+        wanted = texts.get(parameter)
+        if wanted is not None:
+            where[parameter.name] = frozenset(map(str.upper, wanted)) if parameter.name == "gpu_class" else wanted
+    return UsageQuestion(
+        window=window,
+        notes=notes,
+        group_by=texts.get(GROUP_BY) or (),
+        where=where,
+        zone=zone,
+        limit=texts.get(LIMIT) or MOST_ROWS,
+        cursor=texts.get(CURSOR),
+    )
+
+
+def whole_hours(
+    start: parameters.LocalTime | None, end: parameters.LocalTime | None, *, now: datetime, zone: ZoneInfo
+) -> tuple[Window, tuple[str, ...]]:
+    """Return the whole hours that hold a span, and a note where that is more than was asked for.
+
+    Raises:
+        QuestionError: the span is empty.
+    """
+    until = now.astimezone(UTC) if end is None else parameters.aware(end, zone)
+    since = until - _DAY if start is None else parameters.aware(start, zone)
+    if since >= until:
+        raise QuestionError("start", "is not before end, which is exclusive; the end left out is now")
+    window = Window(hour_of(since), hour_of(until + HOUR - timedelta(microseconds=1)))
+    asked = (start is not None and since != window.start) or (end is not None and until != window.end)
+    note = f"The ledger knows whole hours of UTC: the window was widened to {window}."
+    return window, (note,) if asked else ()
+
+
+def answer_usage(reader: "LedgerReader", question: UsageQuestion) -> UsageAnswer:
+    """Answer a question from the ledger, from one state of it.
+
+    Raises:
+        QuestionError: the ledger does not count an account, or the cursor has run out.
+        NoDataYetError: nothing has been read from fal yet.
+        LedgerError: the ledger cannot be read.
+    """
+    return of_one_state(reader, lambda revision: _answer(reader, question, revision))
+
+
+def _answer(reader: "LedgerReader", question: UsageQuestion, revision: int) -> UsageAnswer:
+    if question.cursor is not None:
+        question.cursor.check(revision, question.fingerprint)
+    known = coverage(reader, question.window, question.where.get("account", ()))
+    if question.every in {None, "month"}:
+        whole = _asked(reader, question, question.window)
+        rows, cursor = _page(question, revision, [(question.window, lambda: whole)])
+    else:
+        whole = reader.usage(question.window, (), "month", zone=question.zone, where=question.where)
+        pieces = ((piece, partial(_asked, reader, question, piece)) for piece in _pieces(question, whole))
+        rows, cursor = _page(question, revision, pieces)
+    return UsageAnswer(
+        start=question.window.start,
+        end=question.window.end,
+        group_by=question.group_by,
+        timezone=question.zone.key,
+        rows=tuple(_row(question, found) for found in rows),
+        total=_total(whole),
+        coverage=known,
+        next_cursor=None if cursor is None else str(cursor),
+        notes=(*question.notes, *known.notes),
+    )
+
+
+def _asked(reader: "LedgerReader", question: UsageQuestion, window: Window) -> tuple["UsageSum", ...]:
+    return reader.usage(window, question.dimensions, question.every, zone=question.zone, where=question.where)
+
+
+def _pieces(question: UsageQuestion, months: Iterable["UsageSum"]) -> Iterator[Window]:
+    """Yield windows that hold all charges, in order, each with few enough rows to be asked for at once."""
+    for month in months:
+        start = month.at or question.window.start
+        following = month_after(start.astimezone(question.zone).date().replace(day=1))
+        whole = Window(
+            max(start, question.window.start), min(first_hour_of(following, question.zone), question.window.end)
+        )
+        yield from whole.pieces(_HOURS_OF_A_PIECE) if question.every == "hour" else (whole,)
+
+
+def _page(
+    question: UsageQuestion, revision: int, pieces: Iterable[tuple[Window, Callable[[], Iterable["UsageSum"]]]]
+) -> tuple[list["UsageSum"], Cursor | None]:
+    """Return the rows of a page, and where the next begins; pieces that come after it are not asked for."""
+    begin = question.cursor
+    rows: list[UsageSum] = []
+    for piece, ask in pieces:
+        hour = (piece.start - _EPOCH) // HOUR
+        if begin is not None and hour < begin.hour:
+            continue
+        skipped = begin.offset if begin is not None and hour == begin.hour else 0
+        left = sorted(ask(), key=_rank)[skipped:]
+        room = question.limit - len(rows)
+        rows += left[:room]
+        if len(left) > room:
+            return rows, Cursor(revision, question.fingerprint, hour, skipped + room)
+    return rows, None
+
+
+def _rank(found: "UsageSum") -> tuple[datetime, int, tuple[str, ...]]:
+    return found.at or _EPOCH, -found.amounts.cost, found.group
+
+
+def _row(question: UsageQuestion, found: "UsageSum") -> UsageRow:
+    cells = dict(zip(question.dimensions, found.group, strict=True))
+    if found.at is not None:
+        local = found.at.astimezone(question.zone)
+        cells |= {"hour": f"{found.at:%Y-%m-%dT%H:%M:%SZ}", "day": f"{local:%Y-%m-%d}", "month": f"{local:%Y-%m}"}
+    return UsageRow({name: cells[name] for name in question.group_by}, found.amounts, found.quantities)
+
+
+def _total(sums: Iterable["UsageSum"]) -> UsageRow:
+    amounts = NOTHING
+    quantities: Counter[str] = Counter()
+    for found in sums:
+        amounts = amounts.plus(found.amounts)
+        quantities.update(found.quantities)
+    return UsageRow({}, amounts, dict(sorted(quantities.items())))

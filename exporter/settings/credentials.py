@@ -1,0 +1,244 @@
+"""Secrets: keys of fal accounts and tokens of callers, their shape and where they are read from.
+
+Keys of fal accounts: their shape, and where they are read from.
+
+A key is asked for whenever a request needs it, through a `KeySource`, so that a rotated key is used without a restart.
+
+Files of tokens that admit callers: names and hashes, never the tokens themselves.
+
+A line is `name: sha256:HEX`; blank lines and lines that begin with `#` are nothing. `fal-exporter token` makes both. A
+token is 256 random bits, so that a plain hash of it cannot be turned around; words that people choose would need a
+slow one, and are not provided for.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from pydantic import SecretStr
+
+from exporter.errors import ConfigurationError
+
+KeySource = Callable[[], SecretStr]
+"""Returns the key to use now."""
+
+_LARGEST_KEY_FILE = 4096
+
+
+def checked_key(text: str) -> SecretStr:
+    """Return a key whose shape is plausible: `key_id:key_secret`, surrounding blanks and newlines taken off.
+
+    Raises:
+        ValueError: the shape is wrong; the sentence says how, without a part of the key.
+    """
+    key = text.strip()
+    if not key:
+        raise ValueError("is empty; a fal key looks like key_id:key_secret")
+    if key[0] in "\"'" or key[-1] in "\"'":
+        raise ValueError("has quotes around the key; give the key without them")
+    if re.match(r"(?:authorization:\s*)?(?:key|bearer)\s", key, re.IGNORECASE):
+        raise ValueError('starts with the word of a header, like "Key"; give the key alone, key_id:key_secret')
+    if re.search(r"\s", key):
+        raise ValueError("has blanks or line breaks inside the key; give one key, key_id:key_secret")
+    identity, colon, secret = key.partition(":")
+    if not (identity and colon and secret and key.isascii() and key.isprintable()):
+        raise ValueError("is not a fal key; it looks like key_id:key_secret")
+    return SecretStr(key)
+
+
+@dataclass(frozen=True, slots=True)
+class FixedKey:
+    """A key that was given as a value and stays the same."""
+
+    key: SecretStr
+
+    def __call__(self) -> SecretStr:
+        """Return the key."""
+        return self.key
+
+
+def read_key(path: Path) -> SecretStr:
+    """Return the key in a file.
+
+    Raises:
+        ValueError: there is none; the sentence says why, without a part of the key.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_LARGEST_KEY_FILE)
+    except OSError as error:
+        raise ValueError(f"cannot be read: {(error.strerror or 'input/output error').lower()}") from None
+    except UnicodeDecodeError:
+        raise ValueError("is not a text file") from None
+    try:
+        return checked_key(text)
+    except ValueError as error:
+        raise ValueError(f"is a file whose content {error}") from None
+
+
+class KeyFile:
+    """A key in a file, read again when the file changes.
+
+    A file that vanishes or holds no key for a moment (a secret being rotated) does not take the last good key away;
+    that is logged once, until the file is good again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._key: SecretStr | None = None
+        self._seen: tuple[int, ...] | None = None
+
+    def __call__(self) -> SecretStr:
+        """Return the file's key as it is now, else the last good one.
+
+        Raises:
+            ConfigurationError: there is no good key, and never was.
+        """
+        seen = self._stamp()
+        if self._key is not None and seen == self._seen:
+            return self._key
+        self._seen = seen
+        try:
+            self._key = read_key(self._path)
+        except ValueError as error:
+            if self._key is None:
+                raise ConfigurationError(f'the key file "{self._path}" {error}') from None
+            structlog.get_logger(__name__).warning(
+                "the key file is unusable, the last good key stays in use", file=str(self._path), problem=str(error)
+            )
+        return self._key
+
+    def _stamp(self) -> tuple[int, ...] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev, status.st_size
+
+
+_PREFIX = "falx_"
+_BYTES = 32
+_LARGEST_TOKEN_FILE = 2**20
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}"
+_LINE = re.compile(rf"(?P<name>{_NAME})\s*:\s*sha256:(?P<digest>[0-9a-fA-F]{{64}})")
+
+
+def new_token() -> SecretStr:
+    """Return a new token."""
+    return SecretStr(_PREFIX + secrets.token_urlsafe(_BYTES))
+
+
+def token_line(name: str, token: SecretStr) -> str:
+    """Return the line of a file that admits a token.
+
+    Raises:
+        ValueError: the name is not one.
+    """
+    if not re.fullmatch(_NAME, name):
+        raise ValueError("is not a plain name; use up to 64 letters, digits and . _ @ -")
+    return f"{name}: sha256:{_digest(token.get_secret_value()).hex()}"
+
+
+def read_tokens(path: Path) -> Mapping[str, bytes]:
+    """Return the hashes in a file by name.
+
+    Raises:
+        ValueError: it is no such file; the predicate says why, without a part of any token.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_LARGEST_TOKEN_FILE + 1)
+    except OSError as error:
+        raise ValueError(f"cannot be read: {(error.strerror or 'input/output error').lower()}") from None
+    except UnicodeDecodeError:
+        raise ValueError("is not a text file") from None
+    if len(text) > _LARGEST_TOKEN_FILE:
+        raise ValueError("is larger than 1 MiB; it holds a line for each token")
+    found: dict[str, bytes] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        content = line.strip()
+        if not content or content.startswith("#"):
+            continue
+        match = _LINE.fullmatch(content)
+        if match is None:
+            raise ValueError(f"has a line {number} that is not `name: sha256:HEX`; fal-exporter token makes such lines")
+        if match["name"] in found:
+            raise ValueError(f'has the name "{match["name"]}" twice; give each token its own')
+        found[match["name"]] = bytes.fromhex(match["digest"])
+    return found
+
+
+def checked_tokens(path: Path) -> Path:
+    """Return the path of a file that admits somebody.
+
+    Raises:
+        ValueError: it does not; the predicate says why.
+    """
+    if not read_tokens(path):
+        raise ValueError("holds no token; fal-exporter token makes one and its line")
+    return path
+
+
+class TokenFile:
+    """Tells tokens that are admitted, by a file that is read again when it changes.
+
+    A file that vanishes or is damaged later takes no token away; that is logged once, until it is good again. One that
+    holds no token admits nobody.
+
+    Raises:
+        ConfigurationError: the file cannot be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen = self._stamp()
+        try:
+            self._digests = read_tokens(path)
+        except ValueError as error:
+            raise ConfigurationError(f'the tokens file "{path}" {error}') from None
+
+    def name_of(self, token: str) -> str | None:
+        """Return the name that a token goes by, or None for a stranger's.
+
+        It is compared with every hash, each in a time that does not depend on where they differ.
+        """
+        self._refresh()
+        digest = _digest(token)
+        name = None
+        for known, expected in self._digests.items():
+            if hmac.compare_digest(digest, expected):
+                name = known
+        return name
+
+    def _refresh(self) -> None:
+        seen = self._stamp()
+        if seen == self._seen:
+            return
+        self._seen = seen
+        log = structlog.get_logger(__name__)
+        try:
+            self._digests = read_tokens(self._path)
+        except ValueError as error:
+            log.warning(
+                "the tokens file is unusable, the last good tokens stay in use",
+                file=str(self._path),
+                problem=str(error),
+            )
+        else:
+            log.info("the tokens file has been read again", file=str(self._path), tokens=len(self._digests))
+
+    def _stamp(self) -> tuple[int, ...] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev, status.st_size
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()

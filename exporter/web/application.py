@@ -1,0 +1,172 @@
+"""ASGI application: `/metrics` by a short path, REST, the landing page and the probes."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from types import MappingProxyType
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from exporter import __version__
+from exporter.charges import Clock, utc_now
+from exporter.publication import Publication
+from exporter.settings.credentials import TokenFile
+from exporter.web.auth import guarded
+from exporter.web.metrics import Metrics, Tail
+from exporter.web.pages import LandingPage
+from exporter.web.rest.application import DOCS, OPENAPI, Rest, RestOptions
+from exporter.web.rest.calls import CALLS
+from exporter.web.server import AccessLog
+
+METRICS = "/metrics"
+LANDING = "/"
+
+ROUTES: Mapping[str, str] = MappingProxyType(
+    {
+        METRICS: "the exposition: text 0.0.4 or OpenMetrics 1.0 by `Accept`, gzip by `Accept-Encoding`",
+        LANDING: "the landing page; `?refresh=5` follows every five seconds",
+        "/-/healthy": "200 as long as the process lives; touches nothing",
+        "/healthz": "the same",
+        "/-/ready": "200 once the current month has been loaded, before that 503; stays ready while fal is away",
+        "/readyz": "the same",
+        **{call.path: call.told for call in CALLS},
+        OPENAPI: "the calls above under `/v1`, described in OpenAPI 3.1",
+        DOCS: "the same for people",
+    }
+)
+"""Every route and what it answers; the README's table."""
+
+NOT_READY = "not ready: the current month has not been loaded yet; the landing page shows how far it is\n"
+
+
+def _no_collector() -> int | None:
+    return None
+
+
+def _unheard(_: int) -> None:
+    pass
+
+
+class Application:
+    """Serves the latest publication; before the first, the exporter's own families and an empty page.
+
+    Args:
+        on_scrape: is told the number of a publication once a scrape has been answered from it.
+        collector: tells the process id of the collector, for its process metrics; None where there is none.
+        access_level: the level that requests are logged at.
+        clock: tells the instants the page is written for.
+        tail_interval: seconds between two readings of the process tables.
+        rest: what REST is made of; None for none.
+        metrics_tokens: who may scrape; None for everybody.
+        mcp_port: where agents ask, for the landing page; None where they cannot.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_scrape: Callable[[int], None] = _unheard,
+        collector: Callable[[], int | None] = _no_collector,
+        access_level: int = logging.DEBUG,
+        clock: Clock = utc_now,
+        tail_interval: float = 1.0,
+        rest: RestOptions | None = None,
+        metrics_tokens: TokenFile | None = None,
+        mcp_port: int | None = None,
+    ) -> None:
+        self._tail = Tail(version=__version__, collector=collector)
+        self._tail_interval = tail_interval
+        self._metrics = Metrics(self._tail.rendered(), on_scrape=on_scrape, count=self._tail.scraped)
+        self._page = LandingPage(clock, mcp_port)
+        self._published: Publication | None = None
+        self._ready = False
+        self._access = AccessLog(access_level)
+        endpoints = {
+            LANDING: self._landing,
+            "/-/healthy": _healthy,
+            "/healthz": _healthy,
+            "/-/ready": self._readiness,
+            "/readyz": self._readiness,
+        }
+        self._pages = Starlette(
+            routes=[Route(path, endpoint) for path, endpoint in endpoints.items()], lifespan=self._lifespan
+        )
+        self._rest = None if rest is None else Rest(rest, published=lambda: self._published, clock=clock)
+        self._scraping = guarded(self._scrape, metrics_tokens)
+        self._figures = self._tell_figures if rest is None else rest.wrap(self._tell_figures)
+
+    @property
+    def published(self) -> Publication | None:
+        """What is served; None before the first publication."""
+        return self._published
+
+    def publish(self, publication: Publication) -> None:
+        """Serve a publication from now on; to be called on the event loop.
+
+        Readiness once reached stays: the last snapshot is served while fal is away.
+        """
+        self._published = publication
+        self._ready = self._ready or publication.ready
+        self._tail.published(publication.at, ready=self._ready)
+        self._metrics.publish(publication.sequence, publication.exposition)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or live through the server's start and end."""
+        if scope["type"] != "http":
+            await self._pages(scope, receive, send)
+        else:
+            await self._access.watch(self._answer, scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        if path == METRICS:
+            await self._scraping(scope, receive, send)
+        elif path == LANDING or (self._rest is not None and self._rest.is_asked(path)):
+            await self._figures(scope, receive, send)
+        else:
+            await self._pages(scope, receive, send)
+
+    async def _scrape(self, scope: Scope, _: Receive, send: Send) -> None:
+        await self._metrics(scope, send)
+
+    async def _tell_figures(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer what tokens guard: REST, and the landing page, which shows the same."""
+        told: ASGIApp = self._pages if self._rest is None or scope["path"] == LANDING else self._rest
+        await told(scope, receive, send)
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        refreshing = asyncio.create_task(self._keep_tail_fresh())
+        try:
+            yield
+        finally:
+            refreshing.cancel()
+            with suppress(asyncio.CancelledError):
+                await refreshing
+            if self._rest is not None:
+                self._rest.close()
+
+    async def _keep_tail_fresh(self) -> None:
+        while True:
+            await asyncio.sleep(self._tail_interval)
+            self._metrics.refresh(await asyncio.to_thread(self._tail.rendered))
+
+    async def _landing(self, request: Request) -> Response:
+        html = self._page.html(self._published, ready=self._ready, refresh=request.query_params.get("refresh", ""))
+        return HTMLResponse(html, headers=self._page.headers)
+
+    async def _readiness(self, _: Request) -> Response:
+        if self._ready:
+            return PlainTextResponse("ready\n", headers=_UNCACHED)
+        return PlainTextResponse(NOT_READY, status_code=503, headers=_UNCACHED)
+
+
+async def _healthy(_: Request) -> Response:
+    return PlainTextResponse("healthy\n", headers=_UNCACHED)
+
+
+_UNCACHED = {"cache-control": "no-store"}

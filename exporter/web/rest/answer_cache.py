@@ -1,0 +1,171 @@
+"""Answer cache: answers as bytes, made once by few threads for all who ask the same.
+
+An answer as the bytes that are sent, made once for all who ask the same.
+
+Where answers are made: by few threads, so that scrapes get their turn, and each only once.
+"""
+
+import asyncio
+import gzip
+import hashlib
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from http import HTTPStatus
+from types import MappingProxyType
+
+from starlette.types import Message, Send
+
+from exporter.web.auth import JSON
+
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+_WORTH_COMPRESSING = 1000
+_LEVEL = 5
+_DIGEST = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer.
+
+    Attributes:
+        packed: the body with gzip; None where that is not worth it.
+        tag: tells this body from others.
+        headers: beside those that follow from the body, in lower case.
+    """
+
+    media_type: str
+    body: bytes
+    packed: bytes | None
+    tag: str
+    headers: Mapping[str, str]
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in memory, more or less."""
+        return len(self.body) + len(self.packed or b"") + 1000
+
+    async def send(self, send: Send, *, gzipped: bool, known: str) -> None:
+        """Send it, or say that the caller has it already; to HEAD the server leaves out the body.
+
+        Args:
+            send: of the request.
+            gzipped: whether the caller takes gzip.
+            known: the header `If-None-Match`.
+        """
+        packed = self.packed if gzipped else None
+        # Strong tags are of bytes, so that the packed body needs one of its own.
+        tag = f'"{self.tag}"' if packed is None else f'"{self.tag}-gzip"'
+        headers = {
+            "content-type": self.media_type if self.media_type == JSON else f"{self.media_type}; charset=utf-8",
+            **self.headers,
+            "etag": tag,
+            "cache-control": "private, no-cache",
+            "vary": "Accept, Accept-Encoding, Authorization",
+            "x-content-type-options": "nosniff",
+        }
+        if is_known(known, self.tag):
+            await send(_start(HTTPStatus.NOT_MODIFIED, headers))
+            await send({"type": "http.response.body", "body": b""})
+            return
+        body = self.body if packed is None else packed
+        headers["content-length"] = str(len(body))
+        if packed is not None:
+            headers["content-encoding"] = "gzip"
+        await send(_start(HTTPStatus.OK, headers))
+        await send({"type": "http.response.body", "body": body})
+
+
+def answer_of(text: str, media_type: str, headers: Mapping[str, str] = NO_HEADERS) -> Answer:
+    """Return the answer with a text as its body."""
+    body = text.encode()
+    packed = gzip.compress(body, _LEVEL, mtime=0) if len(body) > _WORTH_COMPRESSING else None
+    tag = hashlib.sha256(body).hexdigest()[:_DIGEST]
+    return Answer(media_type, body, packed, tag, headers)
+
+
+def is_known(if_none_match: str, tag: str) -> bool:
+    """Tell whether a caller holds an answer, in whatever encoding (RFC 9110, section 13.1.2)."""
+    held = [item.strip().removeprefix("W/").strip('"') for item in if_none_match.split(",")]
+    return "*" in held or tag in held or f"{tag}-gzip" in held
+
+
+def _start(status: int, headers: Mapping[str, str]) -> Message:
+    encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
+    return {"type": "http.response.start", "status": int(status), "headers": encoded}
+
+
+_REMEMBERED = 32 * 2**20
+"""Bytes of answers that are kept."""
+
+_THREADS = 2 if (os.cpu_count() or 1) > 2 else 1  # noqa: PLR2004
+
+
+class BusyError(Exception):
+    """There are too many questions already."""
+
+
+class Desk:
+    """Makes answers in threads and keeps them, those that were asked for last.
+
+    Args:
+        threads: how many answers are made at a time; one processor is left to scrapes.
+        most: how many may be under way or waiting.
+        remembered: bytes of answers that are kept.
+    """
+
+    def __init__(self, *, threads: int = _THREADS, most: int = 64, remembered: int = _REMEMBERED) -> None:
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="rest")
+        self._most = most
+        self._remembered = remembered
+        self._answers: OrderedDict[Hashable, Answer] = OrderedDict()
+        self._size = 0
+        self._making: dict[Hashable, asyncio.Future[Answer]] = {}
+
+    def known(self, key: Hashable) -> Answer | None:
+        """Return an answer that has been made before."""
+        found = self._answers.get(key)
+        if found is not None:
+            self._answers.move_to_end(key)
+        return found
+
+    async def answer(self, key: Hashable, make: Callable[[], Answer]) -> Answer:
+        """Return the answer to a question, made now or before; who asks what is being made waits for that.
+
+        Args:
+            key: tells the question, and the state that it is answered from.
+            make: called in a thread; what it raises is raised to all who wait.
+
+        Raises:
+            BusyError: too many questions are waiting.
+        """
+        found = self.known(key)
+        if found is not None:
+            return found
+        making = self._making.get(key)
+        if making is None:
+            if len(self._making) >= self._most:
+                raise BusyError
+            making = asyncio.get_running_loop().run_in_executor(self._threads, make)
+            self._making[key] = making
+            making.add_done_callback(lambda made: self._made(key, made))
+        return await asyncio.shield(making)
+
+    def close(self) -> None:
+        """Begin nothing more; what is under way ends by itself."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _made(self, key: Hashable, made: asyncio.Future[Answer]) -> None:
+        del self._making[key]
+        if made.cancelled() or made.exception() is not None:
+            return
+        answer = made.result()
+        if answer.size > self._remembered // 4:
+            return
+        self._answers[key] = answer
+        self._size += answer.size
+        while self._size > self._remembered:
+            _, oldest = self._answers.popitem(last=False)
+            self._size -= oldest.size

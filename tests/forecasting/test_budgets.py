@@ -1,0 +1,77 @@
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.charges import NANO, Dimensions
+from exporter.forecasting.budgets import Budget, budget_of, percent, threshold_amount
+from exporter.settings.entries import BudgetEntry
+
+UTC_ZONE = ZoneInfo("UTC")
+NOW = datetime(2026, 11, 22, 14, 30, tzinfo=UTC)
+
+
+def budget(period: str = "month", amount: object = 720, **match: object) -> Budget:
+    entry = BudgetEntry.model_validate({"name": "b", "amount": amount, "period": period, "match": match})
+    return budget_of(entry, UTC_ZONE)
+
+
+@pytest.mark.parametrize(
+    ("match", "is_about"),
+    [
+        ({}, True),
+        ({"product": "serverless"}, True),
+        ({"product": ["model_apis", "serverless"]}, True),
+        ({"product": "model_apis"}, False),
+        ({"app": "video-*"}, True),
+        ({"app": "VIDEO-*"}, False),
+        ({"gpu_class": "[HB]?00"}, True),
+        ({"gpu_class": "A*"}, False),
+        ({"model": ""}, True),  # a dimension that the charge lacks is empty
+        ({"model": "?*"}, False),
+        ({"app": "video-*", "environment": "prod"}, True),
+        ({"app": "video-*", "environment": "staging"}, False),
+    ],
+)
+def test_a_charge_counts_when_every_named_label_matches_one_of_its_globs(
+    match: dict[str, object], *, is_about: bool
+) -> None:
+    charged = Dimensions("main", product="serverless", app="video-captions", environment="prod", gpu_class="H100")
+    assert budget(**match).is_about(charged) is is_about
+
+
+def test_the_accounts_of_a_budget_are_those_whose_charges_may_count() -> None:
+    accounts = ("studio", "research-eu", "research-us")
+    assert budget().accounts_of(accounts) == accounts
+    assert budget(account="research-*").accounts_of(accounts) == accounts[1:]
+
+
+def test_an_amount_is_exact_and_a_zone_of_its_own_goes_before_the_exporters() -> None:
+    entry = BudgetEntry(name="b", amount=Decimal("1500.000000001"), timezone=ZoneInfo("Asia/Tokyo"))
+    assert budget_of(entry, UTC_ZONE).limit == 1_500_000_000_001
+    assert budget_of(entry, UTC_ZONE).zone.key == "Asia/Tokyo"
+    assert budget().zone is UTC_ZONE
+
+
+def test_a_burn_of_one_uses_the_budget_up_by_the_end_of_its_period() -> None:
+    monthly = budget(amount=720)  # a dollar an hour in a month of thirty days
+    assert monthly.burn(NANO * 3 // 2, 1, NOW) == pytest.approx(1)  # the hour before, and half of this one
+    assert monthly.burn(144 * NANO, 72, NOW - timedelta(minutes=30)) == pytest.approx(2)
+    assert monthly.burn(0, 6, NOW) == 0
+
+
+@given(st.integers(1, 2**62), st.fractions(Fraction(1, 100), Fraction(10)))
+def test_a_threshold_is_reached_by_its_share_and_not_before(limit: int, share: Fraction) -> None:
+    amount = threshold_amount(limit, share)
+    assert amount >= limit * share > amount - 1
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(Fraction(4, 5), "80%"), (Fraction(1), "100%"), (Fraction(67, 200), "33.5%")]
+)
+def test_a_share_is_told_in_percent(share: Fraction, text: str) -> None:
+    assert percent(share) == text

@@ -1,0 +1,122 @@
+from itertools import pairwise
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.forecasting.rhythm import DAY, LONGEST, Rhythm, learn
+
+NANO = 10**9
+OF_A_DAY = [1, 1, 1, 1, 1, 2, 3, 4, 5, 6, 7, 7, 7, 8, 8, 8, 7, 7, 6, 5, 4, 3, 2, 1]
+WHOLE_DAY = sum(OF_A_DAY) * NANO
+HOURS = st.lists(st.integers(-(10**9), 10**14), min_size=DAY, max_size=16 * DAY)
+
+
+def life(days: int, *, weekend: float = 1.0, noise: float = 0.0, seed: int = 1) -> list[int]:
+    """Days of the same shape, the last two of each week others, the newest day the last of a week."""
+    chance = Random(seed)  # noqa: S311  reproducible, no secrets
+    hours: list[int] = []
+    for day in range(days):
+        factor = weekend if (day - days) % 7 >= 5 else 1.0
+        hours += [round(share * NANO * factor * (1 + chance.uniform(-noise, noise))) for share in OF_A_DAY]
+    return hours
+
+
+def learnt(hours: list[int]) -> Rhythm:
+    rhythm = learn(hours)
+    assert rhythm is not None
+    return rhythm
+
+
+def test_nothing_is_learnt_from_less_than_a_day() -> None:
+    assert learn(life(1)[1:]) is None
+    assert learn([]) is None
+    assert learnt(life(1)).days == 1
+
+
+def test_days_that_are_all_alike_are_expected_again_hour_by_hour() -> None:
+    rhythm = learnt(life(21))
+    assert rhythm.expected(0, DAY) == pytest.approx(WHOLE_DAY)
+    assert rhythm.expected(0, 30 * DAY) == pytest.approx(30 * WHOLE_DAY)
+    assert [rhythm.expected(at, at + 1) for at in range(DAY)] == pytest.approx([it * NANO for it in OF_A_DAY])
+
+
+def test_the_edge_may_lie_within_a_day() -> None:
+    rhythm = learnt(life(21)[:-9])
+    assert [rhythm.expected(at, at + 1) for at in range(9)] == pytest.approx([it * NANO for it in OF_A_DAY[-9:]])
+    assert rhythm.expected(3, 20) == pytest.approx(sum(rhythm.expected(at, at + 1) for at in range(3, 20)))
+
+
+@given(HOURS, st.integers(0, 200), st.integers(0, 200))
+def test_what_is_expected_adds_up_and_is_never_below_zero(hours: list[int], first: int, more: int) -> None:
+    rhythm = learnt(hours)
+    whole = rhythm.expected(first, first + more)
+    assert whole >= 0
+    assert whole == pytest.approx(sum(rhythm.expected(at, at + 1) for at in range(first, first + more)))
+    assert rhythm.high(first) >= rhythm.expected(first, first + 1)
+    assert sum(rhythm.shares) == pytest.approx(1)
+
+
+def test_a_weekend_is_expected_to_be_one() -> None:
+    days = learnt(life(56, weekend=0.2)).weekdays
+    assert days[5] / days[0] == pytest.approx(0.2, abs=0.15)
+    assert days[6] / days[0] == pytest.approx(0.2, abs=0.15)
+
+
+def test_one_glitch_is_hardly_expected_again_wherever_it_was() -> None:
+    for at in (3, 200, 1000, LONGEST - 30, LONGEST - 1):
+        hours = life(56, noise=0.1)
+        hours[at] += 40_500 * NANO
+        assert learnt(hours).expected(0, 7 * DAY) == pytest.approx(7 * WHOLE_DAY, rel=0.1)
+
+
+def test_what_has_come_to_stay_is_expected_within_days() -> None:
+    hours = life(42) + [3 * it for it in life(14)]
+    assert learnt(hours).expected(0, 7 * DAY) == pytest.approx(21 * WHOLE_DAY, rel=0.1)
+
+
+def test_only_the_last_eight_weeks_are_learnt_from() -> None:
+    assert learnt([10**15] * 24 * 3 + life(56)) == learnt(life(56))
+
+
+def test_the_less_is_known_and_the_longer_the_time_the_wider_the_spread() -> None:
+    by_history = [learnt(life(days, noise=0.2)).spread(20 * DAY) for days in (2, 10, 30, 56)]
+    assert all(less > more for less, more in pairwise(by_history))
+    rhythm = learnt(life(56, noise=0.2))
+    assert rhythm.spread(30 * DAY) > rhythm.spread(10 * DAY)
+
+
+def test_a_restless_account_has_a_wider_spread_than_a_calm_one() -> None:
+    restless = [hour * (1, 5, 2, 6, 1, 1)[day * day % 6] for day in range(56) for hour in life(1)]
+    assert learnt(restless).spread(7 * DAY) > 2 * learnt(life(56, noise=0.1)).spread(7 * DAY)
+
+
+def test_an_account_that_costs_nothing_is_expected_to_go_on_so() -> None:
+    rhythm = learnt([0] * 24 * 20)
+    assert rhythm.expected(0, 30 * DAY) == 0
+    assert rhythm.high(0) == 0
+
+
+def test_two_quiet_weeks_are_never_unusual_and_a_surge_is() -> None:
+    hours = life(70, weekend=0.4, noise=0.5, seed=3)
+    for edge in range(LONGEST, LONGEST + 14 * DAY):
+        rhythm = learnt(hours[edge - LONGEST : edge])
+        assert hours[edge] <= rhythm.high(0)
+        assert hours[edge] + 5 * WHOLE_DAY / DAY > rhythm.high(0)
+
+
+def test_a_batch_at_any_hour_of_the_day_is_usual() -> None:
+    chance = Random(5)  # noqa: S311  reproducible, no secrets
+    hours = [0] * 70 * DAY
+    for day in range(70):
+        hours[day * DAY + chance.randrange(DAY)] = chance.randrange(80, 120) * NANO
+    for edge in range(LONGEST, LONGEST + 14 * DAY):
+        assert hours[edge] <= learnt(hours[edge - LONGEST : edge]).high(0)
+
+
+def test_a_glitch_makes_the_next_one_no_less_unusual() -> None:
+    hours = life(56, noise=0.2)
+    calm = learnt(hours).high(0)
+    hours[-100] += 40_500 * NANO
+    assert learnt(hours).high(0) < 1.3 * calm

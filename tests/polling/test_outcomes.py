@@ -1,0 +1,141 @@
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+
+import pytest
+from polling.conftest import Clock
+from prometheus_client import CollectorRegistry
+from structlog.typing import EventDict
+
+from exporter.errors import ConfigurationError, LedgerError, UpstreamError
+from exporter.metrics.health import Health
+from exporter.polling.poll_runner import OWN_REASONS, Outcomes
+
+
+class Polls:
+    def __init__(self, clock: Clock) -> None:
+        self.registry = CollectorRegistry()
+        self.changes = 0
+        health = Health(self.registry, failure_reasons=(*OWN_REASONS, "upstream"), rejection_reasons=("missing",))
+        self.outcomes = Outcomes(health=health, clock=clock, changed=self._count)
+        self.models = self.outcomes.expect("main", "models")
+
+    def _count(self) -> None:
+        self.changes += 1
+
+    def number(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(name, {"account": "main", "source": "models", **labels})
+
+    async def poll(self, result: Mapping[str, int] | Exception | None = None) -> bool:
+        return await self.outcomes.poll(self.models, answering(result))
+
+
+def answering(result: Mapping[str, int] | Exception | None) -> Callable[[datetime], Awaitable[Mapping[str, int]]]:
+    async def work(at: datetime) -> Mapping[str, int]:
+        del at
+        if isinstance(result, Exception):
+            raise result
+        return result or {}
+
+    return work
+
+
+@pytest.fixture
+def polls(clock: Clock) -> Polls:
+    return Polls(clock)
+
+
+def warnings(logs: list[EventDict]) -> list[object]:
+    return [entry["problem"] for entry in logs if entry["log_level"] == "warning"]
+
+
+async def test_a_success_moves_the_stamps_and_counts_what_was_rejected(polls: Polls, clock: Clock) -> None:
+    assert polls.models.state == "waiting"
+    assert await polls.poll({"missing": 2})
+    assert polls.models.state == "up"
+    assert polls.number("fal_source_up") == 1
+    assert polls.number("fal_exporter_polls_total") == 1
+    assert polls.number("fal_exporter_rejected_rows_total", reason="missing") == 2
+    assert polls.number("fal_exporter_last_poll_success_timestamp_seconds") == clock.now.timestamp()
+    assert polls.changes == 1
+
+
+async def test_a_failure_is_counted_by_reason_and_moves_no_stamp_of_success(polls: Polls, clock: Clock) -> None:
+    await polls.poll()
+    before = clock.now.timestamp()
+    clock.forward(minutes=5)
+    assert not await polls.poll(UpstreamError("fal is away"))
+    assert polls.number("fal_source_up") == 0
+    assert polls.number("fal_exporter_poll_failures_total", reason="upstream") == 1
+    assert polls.number("fal_exporter_last_poll_success_timestamp_seconds") == before
+    assert polls.number("fal_exporter_last_poll_attempt_timestamp_seconds") == clock.now.timestamp()
+    assert (polls.models.state, polls.models.problem) == ("failing", "fal is away")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (LedgerError("the disk is full"), "ledger"),
+        (ConfigurationError("the key file is empty"), "configuration"),
+        (ZeroDivisionError("secret"), "unexpected"),
+    ],
+)
+async def test_failures_that_are_not_fals_have_reasons_of_their_own(
+    polls: Polls, error: Exception, reason: str
+) -> None:
+    assert not await polls.poll(error)
+    assert polls.number("fal_exporter_poll_failures_total", reason=reason) == 1
+    assert "secret" not in polls.models.problem
+
+
+async def test_a_cause_is_logged_when_it_is_met_and_not_again_until_it_is_over(
+    polls: Polls, logs: list[EventDict]
+) -> None:
+    for _ in range(3):
+        await polls.poll(UpstreamError("fal is away"))
+    assert warnings(logs) == ["fal is away"]
+    await polls.poll(LedgerError("the disk is full"))
+    assert warnings(logs) == ["fal is away", "the disk is full"]
+    await polls.poll()
+    assert logs[-1]["event"] == "polls succeed again"
+    await polls.poll()
+    assert logs[-1]["event"] == "polls succeed again"
+    assert len(logs) == 3
+    await polls.poll(UpstreamError("fal is away"))
+    assert len(warnings(logs)) == 3
+    assert polls.models.problem == "fal is away"
+
+
+async def test_polls_of_one_thing_take_turns_so_that_no_older_answer_replaces_a_newer(polls: Polls) -> None:
+    under_way, most = 0, 0
+
+    async def work(at: datetime) -> Mapping[str, int]:
+        nonlocal under_way, most
+        del at
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0)
+        under_way -= 1
+        return {}
+
+    await asyncio.gather(*(polls.outcomes.poll(polls.models, work) for _ in range(4)))
+    assert most == 1
+    assert polls.number("fal_exporter_polls_total") == 4
+
+
+async def test_being_cancelled_is_neither_success_nor_failure_and_gives_the_turn_back(polls: Polls) -> None:
+    begun = asyncio.Event()
+
+    async def work(at: datetime) -> Mapping[str, int]:
+        del at
+        begun.set()
+        await asyncio.Event().wait()
+        return {}
+
+    poll = asyncio.create_task(polls.outcomes.poll(polls.models, work))
+    await begun.wait()
+    poll.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await poll
+    assert polls.number("fal_exporter_polls_total") == 0
+    assert await polls.poll()

@@ -1,0 +1,69 @@
+from pathlib import Path
+
+from polling.conftest import REACH, Bench, Clock, opened_bench, truth
+
+from exporter.charges import HOUR, hour_of
+from exporter.polling.account import NO_USAGE
+from exporter.polling.publisher import overview_of
+from exporter.publication import AccountOverview, Overview
+from exporter.simulator import API_KEY, Fault, RunningSimulator
+
+
+async def overview(bench: Bench) -> Overview:
+    return overview_of(await bench.view(), [bench.account], REACH, notes=("A note.",), links=(("Docs", "/docs"),))
+
+
+async def account_of(bench: Bench) -> AccountOverview:
+    (account,) = (await overview(bench)).accounts
+    return account
+
+
+async def test_what_is_known_is_shown(bench: Bench, fal: RunningSimulator, clock: Clock) -> None:
+    await bench.account.load_history()
+    await bench.account.poll_balance()
+    shown = await overview(bench)
+    assert (shown.time_zone, shown.notes, shown.links) == ("UTC", ("A note.",), (("Docs", "/docs"),))
+    (account,) = shown.accounts
+    assert account.name == "main"
+    assert account.balance is not None
+    assert account.balance_at == clock.now
+    assert account.last_hour == truth(fal, hour_of(clock.now) - HOUR, hour_of(clock.now))
+    assert (account.locked, account.problems) == ("", ())
+    for source in account.sources:
+        assert (source.state, source.problem, source.history_progress) == ("up", "", 1)
+        assert source.chosen == "set by SOURCES"
+        assert source.data_through == hour_of(clock.now)
+        assert source.last_success_at == clock.now
+
+
+async def test_before_the_first_poll_all_is_waiting(bench: Bench) -> None:
+    account = await account_of(bench)
+    assert {source.state for source in account.sources} == {"waiting"}
+    assert {source.history_progress for source in account.sources} == {0}
+    assert account.balance is None
+
+
+async def test_failures_and_locks_are_told_in_words(bench: Bench, fal: RunningSimulator) -> None:
+    fal.simulator.faults.add(Fault("locked"))
+    await bench.account.poll_current()
+    await bench.account.poll_balance()
+    account = await account_of(bench)
+    assert account.locked == "the balance is exhausted"
+    assert {source.state for source in account.sources} == {"failing"}
+    assert all("is locked" in source.problem for source in account.sources)
+    assert [problem for problem in account.problems if problem.startswith("balance: ")]
+
+
+async def test_a_key_without_usage_is_said_to_be_one(fal: RunningSimulator, clock: Clock, tmp_path: Path) -> None:
+    async with opened_bench(fal, clock, tmp_path, key=API_KEY, sources=None) as bench:
+        await bench.account.choose_sources()
+        account = await account_of(bench)
+        assert (account.sources, account.problems) == ((), (NO_USAGE,))
+
+
+async def test_an_automatic_choice_is_shown_as_one(fal: RunningSimulator, clock: Clock, tmp_path: Path) -> None:
+    async with opened_bench(fal, clock, tmp_path, sources=None) as bench:
+        await bench.account.choose_sources()
+        account = await account_of(bench)
+        assert [source.name for source in account.sources] == ["models", "serverless"]
+        assert {source.chosen for source in account.sources} == {"chosen by what the key may read"}

@@ -1,0 +1,162 @@
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from polling.conftest import REACH, Bench, Clock, opened_bench, until
+from prometheus_client.parser import text_string_to_metric_families
+from structlog.typing import EventDict
+
+from exporter.errors import LedgerError
+from exporter.ledger import Ledger
+from exporter.polling.forecasts import OutlookMaker
+from exporter.polling.publisher import Publisher
+from exporter.publication import Publication
+from exporter.simulator import API_KEY, Fault, RunningSimulator
+
+
+class Published:
+    """A publisher of a bench, and what it has emitted."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.all: list[Publication] = []
+        self.publisher = Publisher(
+            desk=bench.desk,
+            accounts=[bench.account],
+            health=bench.health,
+            reach=bench.reach,
+            emit=self.all.append,
+            outlooks=OutlookMaker(budgets=(), reach=bench.reach, by_product=True),
+        )
+
+    async def __call__(self) -> Publication:
+        await self.publisher.publish()
+        return self.all[-1]
+
+
+def sample(publication: Publication, name: str, **labels: str) -> float | None:
+    text = b"".join(piece.plain for piece in publication.exposition.text.pieces).decode()
+    for family in text_string_to_metric_families(text):
+        for found in family.samples:
+            if found.name == name and labels.items() <= found.labels.items():
+                return found.value
+    return None
+
+
+async def test_ready_once_the_month_is_loaded_of_every_source(bench: Bench, fal: RunningSimulator) -> None:
+    bench.reach = replace(REACH, history=timedelta(days=3))
+    publish = Published(bench)
+    assert not (await publish()).ready
+    await bench.account.poll_current()
+    assert not (await publish()).ready
+    fal.simulator.faults.add(Fault("hang", path="/v1/serverless/usage"))
+    loading = asyncio.create_task(bench.account.load_history())
+    models = bench.account.polled[0]
+    polls = "fal_exporter_polls_total"
+    await until(lambda: bench.number(polls, account=models.account, source=models.name) == 4)
+    assert not (await publish()).ready
+    loading.cancel()
+    fal.simulator.faults.clear()
+    assert await bench.account.load_history()
+    assert (await publish()).ready
+
+
+async def test_a_history_shorter_than_the_month_does_not_keep_it_from_being_ready(bench: Bench, clock: Clock) -> None:
+    assert clock.now.day > 3
+    await bench.account.load_history()
+    assert (await Published(bench)()).ready
+
+
+async def test_a_month_that_nothing_is_known_of_is_not_loaded(bench: Bench, clock: Clock) -> None:
+    await bench.account.load_history()
+    clock.forward(days=12)
+    publish = Published(bench)
+    assert not (await publish()).ready
+    await bench.account.poll_current()
+    assert (await publish()).ready
+
+
+async def test_a_source_that_fails_does_not_keep_the_rest_from_being_ready(bench: Bench, fal: RunningSimulator) -> None:
+    fal.simulator.faults.add(Fault("server_error", path="/v1/serverless/usage"))
+    await bench.account.load_history()
+    assert (await Published(bench)()).ready
+
+
+async def test_not_ready_while_nothing_can_be_read(bench: Bench, fal: RunningSimulator) -> None:
+    fal.simulator.faults.add(Fault("server_error"))
+    await bench.account.load_history()
+    assert not (await Published(bench)()).ready
+
+
+async def test_of_a_key_that_may_not_read_usage_the_balance_is_enough(
+    fal: RunningSimulator, clock: Clock, tmp_path: Path
+) -> None:
+    async with opened_bench(fal, clock, tmp_path, key=API_KEY, sources=None) as bench:
+        publish = Published(bench)
+        await bench.account.choose_sources()
+        assert not (await publish()).ready
+        await bench.account.poll_balance()
+        publication = await publish()
+        assert publication.ready
+        assert sample(publication, "fal_credit_balance_usd", account="main") is not None
+
+
+async def test_while_the_ledger_is_in_trouble_its_figures_stay_and_the_health_goes_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, clock: Clock, logs: list[EventDict]
+) -> None:
+    def broken(_: Ledger) -> None:
+        raise LedgerError("the disk is full")
+
+    await bench.account.poll_current()
+    publish = Published(bench)
+    before = await publish()
+    clock.forward(minutes=5)
+    with monkeypatch.context() as patched:
+        patched.setattr(Ledger, "view", broken)
+        patched.setattr(Ledger, "scopes", broken)
+        await bench.account.poll_current()
+        during = [await publish() for _ in range(2)][-1]
+    spend = "fal_spend_month_to_date_usd"
+    assert sample(during, spend) == sample(before, spend) is not None
+    assert during.at == before.at
+    assert sample(during, "fal_source_up", source="models") == 0
+    assert sample(during, "fal_exporter_poll_failures_total", source="models", reason="ledger") == 1
+    assert [entry["problem"] for entry in logs if entry["log_level"] == "error"] == ["the disk is full"]
+    assert (await publish()).at == clock.now
+
+
+async def test_nothing_is_published_before_the_ledger_has_shown_anything(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Ledger) -> None:
+        raise LedgerError("the disk is full")
+
+    published = Published(bench)
+    monkeypatch.setattr(Ledger, "view", broken)
+    await published.publisher.publish()
+    assert published.all == []
+
+
+async def test_it_publishes_soon_after_a_change_and_until_cancelled(bench: Bench) -> None:
+    published = Published(bench)
+    running = asyncio.create_task(published.publisher.run())
+
+    await until(lambda: len(published.all) == 1)
+    published.publisher.changed()
+    began = asyncio.get_running_loop().time()
+    await until(lambda: len(published.all) == 2)
+    assert asyncio.get_running_loop().time() - began < 4  # without a change it is every five seconds
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def test_being_cancelled_at_the_moment_of_a_change_ends_it_all_the_same(bench: Bench) -> None:
+    published = Published(bench)
+    running = asyncio.create_task(published.publisher.run())
+    await until(lambda: bool(published.publisher._changed._waiters))
+    published.publisher.changed()
+    running.cancel()
+    await asyncio.wait((running,), timeout=10)
+    assert running.cancelled()

@@ -1,0 +1,77 @@
+from datetime import timedelta
+
+import pytest
+from web.pages.conftest import AT, MONTH, OVERVIEW, outline
+
+from exporter.charges import NANO
+from exporter.forecasting.state import AccountOutlook, BudgetOutlook, Outlook
+from exporter.publication import AccountOverview, Exposition, Overview, Publication, SourceOverview
+from exporter.web.pages.alerts import alarms
+
+SECOND = timedelta(seconds=1)
+
+
+def severities(account: AccountOverview, outlook: Outlook | None = None) -> list[str]:
+    """Return how urgent is what is wrong with an account."""
+    told = Publication(1, AT, Exposition(), Overview("1", (account,)), ready=True, outlook=outlook or Outlook())
+    return [it.severity for it in alarms(told, AT)]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "3 urgent · 1 to look at",
+        "production The source serverless fails: GET /serverless/usage answered 500.",
+        "research Locked by fal: Exhausted balance.",
+        "Budget burst Exceeded by $2.00: $12.00 of $10.00.",
+        "Budget everything Forecast to end at $120.00, above its limit of $100.00.",
+    ],
+)
+def test_what_is_wrong_is_told(words: str) -> None:
+    assert words in outline(OVERVIEW).text
+
+
+def test_figures_that_have_not_moved_for_long_are_an_alarm() -> None:
+    well = Overview("1", (AccountOverview("a", (SourceOverview("models", "", "up", AT, AT),)),))
+    five, six = (outline(well, outlook=Outlook(), now=AT + timedelta(minutes=it)).text for it in (5, 6))
+    assert "Nothing needs attention. The data reach to 2026-11-21 22:00 UTC." in five
+    assert "1 urgent Exporter These figures are 6 min old" in six
+
+
+@pytest.mark.parametrize(("age", "found"), [(timedelta(hours=3), []), (timedelta(hours=3) + SECOND, ["waiting"])])
+def test_data_that_end_three_hours_ago_are_to_be_looked_at(age: timedelta, found: list[str]) -> None:
+    assert severities(AccountOverview("a", (SourceOverview("models", "", "up", AT, AT - age),))) == found
+
+
+@pytest.mark.parametrize(
+    ("runway", "balance", "found"),
+    [
+        (timedelta(days=3), NANO, []),
+        (timedelta(days=3) - SECOND, NANO, ["waiting"]),
+        (timedelta(hours=6), NANO, ["waiting"]),
+        (timedelta(hours=6) - SECOND, NANO, ["bad"]),
+        (timedelta(0), 0, ["bad"]),
+        (timedelta(0), -NANO, ["bad"]),
+        (None, NANO, []),
+    ],
+)
+def test_credit_that_ends_within_three_days_or_has_ended_is_told_once(
+    runway: timedelta | None, balance: int, found: list[str]
+) -> None:
+    ahead = Outlook((AccountOutlook("a", MONTH, balance, AT, runway),))
+    assert severities(AccountOverview("a", (), balance=balance, balance_at=AT), ahead) == found
+
+
+@pytest.mark.parametrize(("spend", "found"), [(None, []), (10 * NANO, []), (10 * NANO + 1, ["bad"])])
+def test_a_budget_is_exceeded_by_what_is_above_its_limit(spend: int | None, found: list[str]) -> None:
+    budgets = (BudgetOutlook("studio", "month", MONTH, 10 * NANO, {}, spend=spend),)
+    assert severities(AccountOverview("a", ()), Outlook(budgets=budgets)) == found
+
+
+def test_five_are_shown_and_the_rest_can_be_unfolded() -> None:
+    def told(count: int) -> str:
+        problems = tuple(f"problem {number}" for number in range(count))
+        return outline(Overview("1", (AccountOverview("a", (), problems=problems),)), outlook=Outlook()).text
+
+    assert "more" not in told(5).partition("Month to date")[0]
+    assert "a problem 4 2 more a problem 5 a problem 6 Month" in told(7)
