@@ -14,22 +14,21 @@ from fractions import Fraction
 
 from e2e.life.prometheus import Prometheus, Values
 from e2e.life.recording import COUNTERS
-from e2e.life.story import BIRTH, HOUR, LAST_SCRAPE, NANO
+from e2e.life.story import HOUR, NANO, Story
 from e2e.life.truth import Amounts
 from e2e.processes import Labels
 
 Expected = dict[str, dict[datetime, Amounts]]
 """What gauges must tell at instants, by family."""
 
-_LIFE = f"{(LAST_SCRAPE - BIRTH + HOUR).total_seconds():.0f}s"
 _HOUR_SECONDS = 3600
 
 
-def falls(prometheus: Prometheus, instance: str) -> list[str]:
+def falls(story: Story, prometheus: Prometheus, instance: str) -> list[str]:
     """Complain of counters that have fallen."""
     complaints = []
     for family in COUNTERS:
-        resets = prometheus.at(f'resets({family}{{instance="{instance}"}}[{_LIFE}])', LAST_SCRAPE)
+        resets = prometheus.at(f'resets({family}{{instance="{instance}"}}[{_life(story)}])', story.last_scrape)
         complaints += [f"{family} {_shown(labels)} falls {times} times" for labels, times in resets.items() if times]
         if not resets:
             complaints.append(f"{family} has no series")
@@ -37,11 +36,12 @@ def falls(prometheus: Prometheus, instance: str) -> list[str]:
 
 
 def wrong_increases(
-    prometheus: Prometheus, instance: str, truth: Mapping[str, Amounts], waiting: Mapping[str, Amounts]
+    story: Story, prometheus: Prometheus, instance: str, truth: Mapping[str, Amounts], waiting: Mapping[str, Amounts]
 ) -> list[str]:
     """Complain of increases over the whole life that are not what was learnt in it.
 
     Args:
+        story: the life's.
         prometheus: where the life is.
         instance: whose.
         truth: by family, what the truth has grown by; less than nothing where more was taken back than came.
@@ -49,12 +49,12 @@ def wrong_increases(
     """
     complaints = []
     for family, grown in truth.items():
-        increases = prometheus.at(f'increase({family}{{instance="{instance}"}}[{_LIFE}])', LAST_SCRAPE)
+        increases = prometheus.at(f'increase({family}{{instance="{instance}"}}[{_life(story)}])', story.last_scrape)
         amounts = {
             labels: grown.get(labels, 0) + waiting[family].get(labels, 0) for labels in {*grown, *waiting[family]}
         }
         complaints += _differences(f"increase of {family}", amounts, increases)
-    pending = prometheus.at(f'fal_counter_pending_usd{{instance="{instance}"}}', LAST_SCRAPE)
+    pending = prometheus.at(f'fal_counter_pending_usd{{instance="{instance}"}}', story.last_scrape)
     return complaints + _differences("fal_counter_pending_usd", waiting["fal_spend_usd_total"], pending)
 
 
@@ -78,6 +78,10 @@ def wrong_month(prometheus: Prometheus, instance: str, at: datetime, total: int)
     # Up to nine million dollars each float64 is nearest to one amount of nano-dollars only.
     found = sum(round(Fraction(value) * NANO) for value in told.values())
     return [] if found == total else [f"last month is {found} nano-USD, its invoice is {total}"]
+
+
+def _life(story: Story) -> str:
+    return f"{(story.last_scrape - story.birth + HOUR).total_seconds():.0f}s"
 
 
 def _differences(what: str, expected: Amounts, found: Values) -> list[str]:

@@ -38,8 +38,6 @@ from exporter.web.application import Application
 
 ACCOUNT = "life"
 SOURCES = ("models", "serverless")
-RETENTION = timedelta(days=14)
-"""Far shorter than any user would have it: the hours before last month are folded during the life."""
 
 _SCRAPE = {
     "type": "http",
@@ -75,6 +73,7 @@ class LeftHalf:
         witness: is told what polls have committed.
         health: is published if it is given.
         budgets: of an outlook; None for no outlook at all.
+        retention: how long the job "retention" keeps hours.
     """
 
     def __init__(
@@ -87,9 +86,11 @@ class LeftHalf:
         witness: Callable[[Committed], None],
         health: Health | None = None,
         budgets: Sequence[Budget] | None = None,
+        retention: timedelta = timedelta(days=400),
     ) -> None:
         self._file = ledger
         self._clock = clock
+        self._retention = retention
         self._rules = Rules(zone=zone)
         self._witness = witness
         self._desk = LedgerDesk()
@@ -221,7 +222,7 @@ class LeftHalf:
         self._published.append(publication)
 
     async def _fold(self) -> None:
-        await self._desk.run(partial(Ledger.fold_before, horizon=self._clock() - RETENTION))
+        await self._desk.run(partial(Ledger.fold_before, horizon=self._clock() - self._retention))
 
 
 def _copy(database: Path, to: Path) -> None:

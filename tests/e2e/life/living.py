@@ -9,13 +9,12 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import httpx
-from e2e.life import story
 from e2e.life.checks import Expected
 from e2e.life.learnt import Learnt
 from e2e.life.left_half import ACCOUNT, LeftHalf
 from e2e.life.naive import NaiveExporter
 from e2e.life.recording import COUNTERS, GAUGES, Recording, join
-from e2e.life.story import MINUTE
+from e2e.life.story import HOUR, MINUTE, UNIVERSAL, Story
 from e2e.life.truth import Amounts, Truth
 from e2e.life.witness import Committed
 
@@ -63,25 +62,26 @@ class MovedClock:
 class _Living:
     """A life while it lasts; nobody runs the exporter while there is none."""
 
+    story: Story
     folder: Path
     clock: MovedClock
     simulator: Simulator
     fal: httpx.AsyncBaseTransport
     recordings: tuple[Recording, Recording]
-    learnt: Learnt = field(default_factory=lambda: Learnt(story.BIRTH))
     expected: Expected = field(default_factory=dict)
     exporter: LeftHalf | None = None
-    naive: NaiveExporter = field(default_factory=lambda: NaiveExporter(story.BERLIN, story.BIRTH))
     starts: int = 0
     deaths: int = 0
-    hold_until: datetime = story.BIRTH
 
     def __post_init__(self) -> None:
+        self.learnt = Learnt(self.story.birth)
+        self.naive = NaiveExporter(self.story.home, self.story.birth)
+        self.hold_until = self.story.birth
         self.truth = Truth(self.simulator, ACCOUNT)
 
     @property
     def zone(self) -> ZoneInfo:
-        return story.BERLIN if self.clock.now < story.ZONE_CHANGE else story.UNIVERSAL
+        return self.story.home if self.clock.now < self.story.zone_change else UNIVERSAL
 
     @property
     def ledger(self) -> Path:
@@ -92,7 +92,12 @@ class _Living:
         self.starts += 1
         self.naive = NaiveExporter(self.zone, self.clock.now)
         exporter = self.exporter = LeftHalf(
-            fal=self.fal, ledger=self.ledger, zone=self.zone, clock=self.clock, witness=self.committed
+            fal=self.fal,
+            ledger=self.ledger,
+            zone=self.zone,
+            clock=self.clock,
+            witness=self.committed,
+            retention=self.story.retention,
         )
         await exporter.start()
         self.hold_until = self.clock.now + _HOLDS_LAST
@@ -110,11 +115,11 @@ class _Living:
     async def minute(self) -> None:
         now = self.clock.now
         self.let_fal_fail(now)
-        if now == story.DOWNTIME[0]:
+        if now == self.story.downtime[0]:
             await self.stop()
-        elif now in {story.BIRTH, story.DOWNTIME[1]}:
+        elif now in {self.story.birth, self.story.downtime[1]}:
             await self.start()
-        elif now in {*story.RESTARTS, story.ZONE_CHANGE}:
+        elif now in {*self.story.restarts, self.story.zone_change}:
             await self.stop()
             await self.start()
         if self.exporter is None:
@@ -135,13 +140,13 @@ class _Living:
     async def work(self, exporter: LeftHalf, now: datetime, jobs: list[str]) -> LeftHalf:
         """Run the jobs, however that ends; return the exporter that is there after it."""
         remains = self.folder / f"ledger-{self.deaths + 1}.sqlite"
-        if now in story.KILLED_IN_A_TRANSACTION:
+        if now in self.story.killed_in_a_transaction:
             await exporter.die_in_a_transaction(remains, jobs[0])
             self.deaths += 1
             exporter = await self.start()
         for job in jobs:
             await exporter.run(job)
-        if now in story.KILLED_BEFORE_PUBLISHING:
+        if now in self.story.killed_before_publishing:
             await exporter.die(remains)
             self.deaths += 1
             exporter = await self.start()
@@ -158,14 +163,14 @@ class _Living:
             self.hold_until = self.clock.now + _HOLDS_LAST
 
     def jobs(self, now: datetime) -> list[str]:
-        if now < story.END:
-            return list(story.jobs_due(now))
-        return ["months"] if now == story.END else []
+        if now < self.story.end:
+            return list(self.story.jobs_due(now))
+        return ["months"] if now == self.story.end else []
 
     def let_fal_fail(self, now: datetime) -> None:
-        if now == story.OUTAGE[0]:
+        if now == self.story.outage[0]:
             self.simulator.faults.add(Fault("server_error"))
-        elif now == story.OUTAGE[1]:
+        elif now == self.story.outage[1]:
             self.simulator.faults.remove("server_error")
 
     def note_truth(self, exporter: LeftHalf, now: datetime, jobs: list[str]) -> None:
@@ -180,20 +185,20 @@ class _Living:
                 self.expected.setdefault(family, {})[now] = amounts
 
 
-async def live(folder: Path) -> Life:
-    """Live the whole story."""
-    clock = MovedClock(story.BIRTH)
-    simulator = Simulator(story.world(), clock, faults=story.plants())
+async def live(story: Story, folder: Path) -> Life:
+    """Live a whole story."""
+    clock = MovedClock(story.birth)
+    simulator = Simulator(story.world, clock, faults=story.plants)
     fal = httpx.ASGITransport(simulator_app(simulator))
-    span = story.HISTORY_START, story.END.replace(minute=0) + story.HOUR
+    span = story.history_start, story.end.replace(minute=0) + HOUR
     with Recording(folder, EXPORTER) as ours, Recording(folder, NAIVE) as naive:
-        living = _Living(folder, clock, simulator, fal, (ours, naive))
+        living = _Living(story, folder, clock, simulator, fal, (ours, naive))
         base = living.truth.counted(*span)
         # Collecting as often as Python does by itself would take a fifth of the whole time, and what has outlived a
         # day is there to stay.
         gc.disable()
         try:
-            while clock.now <= story.LAST_SCRAPE:
+            while clock.now <= story.last_scrape:
                 await living.minute()
                 clock.now += MINUTE
                 if clock.now.hour == clock.now.minute == 0:
@@ -203,7 +208,7 @@ async def live(folder: Path) -> Life:
             gc.unfreeze()
             gc.enable()
         await living.stop()
-    clock.now = story.END
+    clock.now = story.end
     recorded = folder / "life.om"
     join((ours, naive), recorded)
     grown = {family: _less(amounts, base[family]) for family, amounts in living.truth.counted(*span).items()}
