@@ -1,34 +1,48 @@
-"""What all tests share: the programs they start."""
+"""What all tests share: the programs they start, and the order they run in."""
 
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import profiles  # noqa: F401  chooses how Hypothesis looks for examples
+import programs
 import pytest
 
-LONGEST = "e2e/test_life.py"
+LONGEST = "tests/e2e/test_life.py"
+PROCESSES = ("tests/e2e/", "tests/deploy/test_kubernetes.py", "tests/deploy/test_helm.py")
+"""Tests that start processes and share them in a module."""
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, so that it does not run on alone when all else is done."""
-    items.sort(key=lambda item: LONGEST not in item.nodeid)
+    """Let every worker begin with modules whose tests share a costly fixture.
+
+    pytest-xdist gives each worker as many tests, in a row; one that has done all of its own takes some from the end of
+    another's row. What stands at the end must be cheap, for a module that is divided sets its fixtures up twice.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    modules: dict[str, list[pytest.Item]] = {}
+    light: list[pytest.Item] = []
+    for item in items:
+        module = item.nodeid.partition("::")[0]
+        (modules.setdefault(module, []) if module.startswith(PROCESSES) else light).append(item)
+    rows: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    for place, module in enumerate(sorted(modules, key=lambda module: (module != LONGEST, module))):
+        rows[place % workers] += modules[module]
+    left = len(items)
+    for place, row in enumerate(rows):
+        share = left // (workers - place)
+        left -= share
+        room = max(share - len(row), 0)
+        row.extend(light[:room])
+        del light[:room]
+    items[:] = [item for row in [*rows, light] for item in row]
 
 
 @pytest.fixture(scope="session")
 def program() -> Callable[[str, str], str]:
-    """Find a program of a Debian package; skip where it is missing, fail where it must be there (CI)."""
-
-    def found(name: str, package: str) -> str:
-        path = shutil.which(name)
-        if path is None:
-            reason = f"{name} is missing: apt-get install {package}"
-            if os.environ.get("CI") == "true":
-                pytest.fail(reason)
-            pytest.skip(reason)
-        return path
-
-    return found
+    """Find a program of a package; skip where it is missing, fail where it must be there (CI)."""
+    return programs.required
 
 
 @pytest.fixture(scope="session")

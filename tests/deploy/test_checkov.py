@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import programs
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -13,14 +14,16 @@ KUBERNETES = ROOT / "deploy/kubernetes"
 Program = Callable[[str, str], str]
 
 
+@pytest.mark.long
 def test_checkov_finds_nothing_that_is_not_excused(program: Program, tmp_path: Path) -> None:
-    if shutil.which("checkov") is None:
-        pytest.skip("checkov is not installed: pipx install checkov")
+    checkov = program("checkov", "pipx:checkov")
     shutil.copy(ROOT / "Dockerfile", tmp_path)
     for way in (*KUBERNETES.glob("overlays/*"), KUBERNETES / "sidecar"):
         with (tmp_path / f"{way.name}.yaml").open("w") as file:
             subprocess.run([program("kubectl", "kubectl"), "kustomize", way], stdout=file, check=True, timeout=60)
-    helm = pytest.importorskip("helm_python", reason="the chart's tests need the extra: pip install '.[helm]'")
+    programs.required_module("helm_python", programs.HELM)
+    import helm_python as helm  # noqa: PLC0415  an extra of its own, as it is large
+
     with helm.Chart.load(ROOT / "deploy/helm/fal-exporter") as chart:
         for values in (ROOT / "deploy/helm/fal-exporter/ci").glob("*.yaml"):
             rendered = chart.render(helm.values_from_yaml(values.read_text()), name="fal-exporter", namespace="fal")
@@ -28,7 +31,7 @@ def test_checkov_finds_nothing_that_is_not_excused(program: Program, tmp_path: P
             (tmp_path / f"helm-{values.name}").write_text("\n---\n".join(objects))
     done = subprocess.run(
         [
-            *("checkov", "--directory", tmp_path, "--framework", "kubernetes", "dockerfile"),
+            *(checkov, "--directory", tmp_path, "--framework", "kubernetes", "dockerfile"),
             *("--config-file", ROOT / "deploy/checkov.yaml", "--skip-download", "--compact", "--quiet"),
         ],
         capture_output=True,

@@ -35,7 +35,7 @@ def services() -> Manifest:
 
 @pytest.mark.parametrize("name", ["compose.yaml", "real.yaml"])
 def test_it_is_a_compose_file(name: str, program: Program) -> None:
-    check = program("check-jsonschema", "check-jsonschema (pip)")
+    check = program("check-jsonschema", "pip:check-jsonschema")
     command = [check, "--builtin-schema", "vendor.compose-spec", COMPOSE / name]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout

@@ -1,13 +1,13 @@
 """The Helm chart, with every way to install it that `ci/` holds."""
 
 import json
-import os
 import re
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 
 import httpx
+import programs
 import pytest
 import yaml
 from deploy.conftest import Run
@@ -31,12 +31,8 @@ from exporter.settings.fields import file_name
 from exporter.settings.model import Settings
 from exporter.simulator import ADMIN_KEY
 
-try:
-    import helm_python as helm
-except ImportError:
-    if os.environ.get("CI") == "true":
-        raise
-    pytest.skip("the chart's tests need the extra: pip install '.[helm]'", allow_module_level=True)
+programs.required_module("helm_python", programs.HELM)
+import helm_python as helm  # noqa: E402  an extra of its own, as it is large
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy/helm/fal-exporter"

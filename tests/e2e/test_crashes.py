@@ -5,13 +5,13 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 from e2e.processes import Exporter, Fal, Labels, exporter_of, parsed, wait_until
 
 from exporter.charges import NANO
 from exporter.simulator import GlitchedJob, PlantedSpend
 
 COUNTERS = ("fal_spend_usd_total", "fal_discount_usd_total", "fal_gpu_seconds_total", "fal_usage_quantity_total")
-KILLS = 12
 
 
 class Bill:
@@ -69,8 +69,12 @@ class Watch:
         return True
 
 
-def test_kills_at_random_moments_lose_and_double_nothing(fal: Fal, tmp_path: Path) -> None:
-    seed = random.SystemRandom().randrange(2**32)
+@pytest.mark.parametrize(
+    ("kills", "seed"),
+    [(4, 18), pytest.param(12, random.SystemRandom().randrange(2**32), marks=pytest.mark.long)],
+    ids=["few", "many"],
+)
+def test_kills_at_random_moments_lose_and_double_nothing(fal: Fal, tmp_path: Path, kills: int, seed: int) -> None:
     print(f"seed {seed}")
     chance = random.Random(seed)  # noqa: S311  reproducible, no secrets
     with exporter_of(fal, tmp_path) as exporter:
@@ -78,7 +82,7 @@ def test_kills_at_random_moments_lose_and_double_nothing(fal: Fal, tmp_path: Pat
         exporter.start()
         # The ledger is born before the first late charge, so that all of them count.
         wait_until(lambda: exporter.is_ready() and watch.look(), "the exporter is ready")
-        for kill in range(KILLS):
+        for kill in range(kills):
             bill.change()
             exporter.kill()
             exporter.start()
@@ -89,7 +93,7 @@ def test_kills_at_random_moments_lose_and_double_nothing(fal: Fal, tmp_path: Pat
                 watch.look()
                 if chance.random() < 0.3:
                     bill.change()
-        assert watch.scrapes > KILLS
+        assert watch.scrapes > kills
 
         def is_true() -> bool:
             watch.look()

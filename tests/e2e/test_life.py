@@ -55,9 +55,7 @@ def test_the_polls_have_brought_all_that_fal_has_stated(life: Life) -> None:
     assert learnt == life.grown
 
 
-def test_the_increase_over_the_life_is_what_was_learnt_in_it(
-    story: Story, life: Life, prometheus: Prometheus
-) -> None:
+def test_the_increase_over_the_life_is_what_was_learnt_in_it(story: Story, life: Life, prometheus: Prometheus) -> None:
     waiting = {family: life.learnt.waiting(family) for family in life.grown}
     assert checks.wrong_increases(story, prometheus, EXPORTER, life.grown, waiting) == []
     ahead = {dict(labels).get("model") for labels in waiting["fal_spend_usd_total"]}

@@ -73,6 +73,7 @@ def names(answer: dict[str, object]) -> set[str]:
     return {tool["name"] for tool in tools}
 
 
+@pytest.mark.long
 def test_the_inspector_lists_and_calls_every_tool_over_http(
     running: Serving, inspect: Callable[..., dict[str, object]]
 ) -> None:
@@ -85,6 +86,7 @@ def test_the_inspector_lists_and_calls_every_tool_over_http(
     assert len(inspect(server, "resources/list")["resources"]) == 2  # type: ignore[arg-type]
 
 
+@pytest.mark.long
 def test_the_inspector_lists_and_calls_tools_over_stdio(
     running: Serving, inspect: Callable[..., dict[str, object]]
 ) -> None:

@@ -42,7 +42,10 @@ Program = Callable[[str, str], str]
 Samples = dict[str, list[str]]
 """By series, a value for each scrape that had one."""
 
-USED = {name for name in CATALOGUE if any(name in rule.expression for file in FILES for rule in rules(file))}
+EXPRESSIONS = [rule.expression for file in FILES for rule in rules(file)]
+USED = {name for name in CATALOGUE if any(name in expression for expression in EXPRESSIONS)}
+
+pytestmark = pytest.mark.long
 
 
 def world() -> World:

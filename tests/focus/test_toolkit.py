@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
+import programs
 import pytest
 from focus.official import every_kind
 from focus.test_checks import found
@@ -16,7 +17,7 @@ from exporter.focus.charge import Granularity
 from exporter.focus.findings import WrongContentError
 from exporter.focus.reader import Reader
 
-pytest.importorskip("focus_data_toolkit", reason="the test extra installs focus-data-toolkit")
+programs.required_module("focus_data_toolkit", "pip:focus-data-toolkit>=0.14")
 
 
 class Costs(NamedTuple):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import programs
 import pytest
 from sqlalchemy import create_engine, text
 
@@ -101,16 +102,8 @@ def empty_postgresql(postgresql_server: str) -> Callable[[], str]:
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[str]:
     """A PostgreSQL server of its own that lives as long as the tests; yields the address of its database."""
-    initdb, pg_ctl = _program("initdb"), _program("pg_ctl")
-    try:
-        import psycopg  # noqa: F401, PLC0415  an optional extra
-    except ModuleNotFoundError:
-        initdb = None
-    if initdb is None or pg_ctl is None:
-        missing = "no PostgreSQL here: apt-get install postgresql; pip install 'fal-exporter[postgresql]'"
-        if os.environ.get("CI") == "true":
-            pytest.fail(missing)
-        pytest.skip(missing)
+    programs.required_module("psycopg", "pip:psycopg[binary]")
+    initdb, pg_ctl = (programs.required(name, "postgresql") for name in ("initdb", "pg_ctl"))
     as_user = _as_unprivileged_user()
     folder = Path(tempfile.mkdtemp(prefix="ledger-postgresql-"))
     if as_user:
@@ -130,11 +123,6 @@ def postgresql_server() -> Iterator[str]:
     finally:
         run(pg_ctl, "-D", str(data), "-m", "immediate", "-w", "stop")
         shutil.rmtree(folder)
-
-
-def _program(name: str) -> str | None:
-    debian = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
-    return str(debian[-1]) if debian else shutil.which(name)
 
 
 def _as_unprivileged_user() -> list[str]:

@@ -1,6 +1,5 @@
 """The real thing, killed: a process restates and publishes in a loop and is ended by SIGKILL at any moment."""
 
-import os
 import random
 import signal
 import subprocess
@@ -8,12 +7,13 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from exporter.charges import HOUR, Amounts, Charge, Dimensions, Window
 from exporter.ledger import Ledger, Rules
 
 NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
 HOUR_START = datetime(2026, 11, 20, 12, tzinfo=UTC)
-KILLS = 10 * int(os.environ.get("LEDGER_EXAMPLES", "1"))
 
 CHILD = """
 import sys
@@ -55,12 +55,13 @@ def published(ledger: Ledger) -> dict[str, int]:
     return {sample.labels[1]: int(sample.value) for page in ledger.view().spend for sample in page.samples}
 
 
-def test_a_ledger_whose_process_is_killed_again_and_again_goes_on_where_it_was(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.long)])
+def test_a_ledger_whose_process_is_killed_again_and_again_goes_on_where_it_was(tmp_path: Path, kills: int) -> None:
     address = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
     rng = random.Random(5)  # noqa: S311  moments, not secrets
     seen: dict[str, int] = {}
     step = 0
-    for _ in range(KILLS):
+    for _ in range(kills):
         with subprocess.Popen(
             [sys.executable, "-c", CHILD, address, str(step)],
             stdout=subprocess.PIPE,
@@ -84,7 +85,7 @@ def test_a_ledger_whose_process_is_killed_again_and_again_goes_on_where_it_was(t
         assert all(after[name] >= value for name, value in seen.items())
         seen = after
         ledger.close()
-    assert step > KILLS
+    assert step > kills
     ledger = open_ledger(address)
     ledger.restate("main", "models", WINDOW, charges(9_999), at=NOW)
     for _ in range(2):

@@ -3,6 +3,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+import programs
 import pytest
 
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window, hour_of
@@ -147,14 +148,14 @@ def test_an_address_that_is_no_ledger_s_is_refused_without_its_password(address:
 
 
 def test_a_password_is_never_shown() -> None:
-    pytest.importorskip("psycopg")
+    programs.required_module("psycopg", "pip:psycopg[binary]")
     engine = open_database("postgresql://user:secret@host/x")
     assert engine.dialect.driver == "psycopg"
     assert "secret" not in shown(engine.url)
 
 
 def test_a_server_that_cannot_be_reached_is_told_without_the_password(clock: Clock) -> None:
-    pytest.importorskip("psycopg")
+    programs.required_module("psycopg", "pip:psycopg[binary]")
     with pytest.raises(LedgerError, match=r"cannot be used: .*onnection") as caught:
         opened("postgresql://user:secret@127.0.0.1:1/x", clock)
     assert "secret" not in refused(caught.value)

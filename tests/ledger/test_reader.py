@@ -1,6 +1,5 @@
 """The sums of the reader, held against adding up every charge."""
 
-import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from exporter.charges import HOUR, SURGE, Amounts, Charge, Dimensions, Invoice, Window, hour_of
 from exporter.errors import LedgerError
@@ -114,8 +114,7 @@ def bucket_of(hour: datetime, window: Window, every: Bucket | None, zone: ZoneIn
 
 @given(data=st.data(), stated=cells)
 @settings(
-    max_examples=8 * int(os.environ.get("LEDGER_EXAMPLES", "1")),
-    deadline=None,
+    max_examples=examples(8, long=40),
     suppress_health_check=list(HealthCheck),
 )
 def test_the_sums_are_those_of_every_charge(

@@ -140,10 +140,7 @@ THIRTY_DAYS = Story(
         _revised(_october(21, 9), percent=30, at=_october(23, 10, 30)),
         _revised(_october(16, 15), percent=180, at=_october(29, 5, 10)),
         _revised(_october(31, 23), percent=60, at=_november(1, 20, 15)),
-        *(
-            _revised(_november(2, hour), percent=20, at=_november(4, 9, 12), product="serverless")
-            for hour in range(24)
-        ),
+        *(_revised(_november(2, hour), percent=20, at=_november(4, 9, 12), product="serverless") for hour in range(24)),
         _revised(_LONG_END.replace(minute=0) - 30 * HOUR, percent=10, at=_LONG_END - 20 * MINUTE),
         _spent(_october(27, 14), GLITCHED, dollars=40_500),
         _revised(_october(27, 14), percent=0, at=_october(28, 16, 40), model=GLITCHED),
@@ -181,10 +178,7 @@ SIX_DAYS = Story(
         _revised(_october(30, 9), percent=30, at=_october(31, 10, 30)),
         _revised(_october(29, 15), percent=180, at=_november(1, 5, 10)),
         _revised(_october(31, 23), percent=60, at=_november(1, 20, 15)),
-        *(
-            _revised(_november(2, hour), percent=20, at=_november(3, 9, 12), product="serverless")
-            for hour in range(24)
-        ),
+        *(_revised(_november(2, hour), percent=20, at=_november(3, 9, 12), product="serverless") for hour in range(24)),
         _revised(_SHORT_END.replace(minute=0) - 30 * HOUR, percent=10, at=_SHORT_END - 20 * MINUTE),
         _spent(_october(30, 14), GLITCHED, dollars=40_500),
         _revised(_october(30, 14), percent=0, at=_october(31, 16, 40), model=GLITCHED),
