@@ -234,7 +234,7 @@ class Overview:
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class PublicationDelta:
     """A publication on its way to a process that holds the one before."""
 
     sequence: int
@@ -270,9 +270,9 @@ class Publication:
     ready: bool
     outlook: Outlook = NO_OUTLOOK
 
-    def pack(self, previous: Exposition | None) -> Parcel:
+    def pack(self, previous: Exposition | None) -> PublicationDelta:
         """Return it without the pieces that a holder of the previous exposition (None: of nothing) has."""
-        return Parcel(
+        return PublicationDelta(
             self.sequence, self.at, self.exposition.delta_from(previous), self.overview, self.ready, self.outlook
         )
 
@@ -305,7 +305,7 @@ class GaveUp:
 
 
 ToCollector = Begin | Scraped | Stop
-FromCollector = Parcel | GaveUp
+FromCollector = PublicationDelta | GaveUp
 
 
 class Sending:

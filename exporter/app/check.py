@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import click
 
 from exporter.app.wiring import client_of
-from exporter.fal import CallError, Probe, Silent, automatic_sources, probe
+from exporter.fal import ApiError, Probe, Silent, automatic_sources, probe
 from exporter.ledger.database import recorded_sources
 from exporter.settings import Account, Settings
 
@@ -81,7 +81,7 @@ def verdict_on(
     else:
         try:
             sources, origin = automatic_sources(probes), "chosen by what the key may read"
-        except CallError as error:
+        except ApiError as error:
             sources, origin = (), "not chosen yet"
             problems.append(f"what to poll cannot be chosen: {error}")
     problems += [answers[name].problem for name in sources if not answers[name].ok]

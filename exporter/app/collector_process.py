@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from functools import partial
 from multiprocessing.connection import Connection
 
 import structlog
@@ -18,9 +17,8 @@ import structlog
 from exporter.app.wiring import open_left_half
 from exporter.charges import utc_now
 from exporter.errors import FalExporterError
-from exporter.ledger import Ledger
 from exporter.logs import configure_logging
-from exporter.polling.async_ledger import LedgerDesk
+from exporter.polling.async_ledger import AsyncLedger
 from exporter.publication import Begin, FromCollector, GaveUp, Scraped, Sending, ToCollector
 from exporter.settings import Settings
 
@@ -73,7 +71,7 @@ async def _collect(settings: Settings, connection: "Connection[FromCollector, To
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     half = await open_left_half(settings, emit=Sending(connection), clock=utc_now)
-    listening = asyncio.create_task(_listen(connection, half.desk, stop))
+    listening = asyncio.create_task(_listen(connection, half.ledger, stop))
     try:
         await half.collector.run(stop)
     finally:
@@ -81,7 +79,9 @@ async def _collect(settings: Settings, connection: "Connection[FromCollector, To
         await half.close()
 
 
-async def _listen(connection: "Connection[FromCollector, ToCollector]", desk: LedgerDesk, stop: asyncio.Event) -> None:
+async def _listen(
+    connection: "Connection[FromCollector, ToCollector]", ledger: AsyncLedger, stop: asyncio.Event
+) -> None:
     """Heed what the web process says; stop when it says so or is gone."""
     arrived = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -94,7 +94,7 @@ async def _listen(connection: "Connection[FromCollector, ToCollector]", desk: Le
                 message = connection.recv()
                 if not isinstance(message, Scraped):
                     return
-                await desk.run(partial(Ledger.scraped, sequence=message.sequence))
+                await ledger.scraped(message.sequence)
     except (EOFError, OSError):
         _log.warning("the web process is gone, the collector ends")
     finally:

@@ -21,7 +21,7 @@ import uvloop
 from pydantic import SecretStr
 
 from exporter.app.local_prometheus import DemoLedger, Programs, find_programs, local_prometheus
-from exporter.app.single_process import Joined, joined
+from exporter.app.single_process import SingleProcess, joined
 from exporter.charges import decimal_of
 from exporter.errors import ConfigurationError
 from exporter.publication import Publication
@@ -172,7 +172,7 @@ def _mcp_address(listen: Listen) -> Listen:
     return usual
 
 
-def _greeting(running: Joined, simulator: RunningSimulator) -> str:
+def _greeting(running: SingleProcess, simulator: RunningSimulator) -> str:
     target = running.url.removeprefix("http://")
     return (
         f"fal-exporter demo: a simulated fal ({simulator.url}) and the exporter that polls it.\n\n"
@@ -191,7 +191,7 @@ def _greeting(running: Joined, simulator: RunningSimulator) -> str:
     )
 
 
-async def _tell(running: Joined, loaded: asyncio.Event) -> None:
+async def _tell(running: SingleProcess, loaded: asyncio.Event) -> None:
     """Keep the user informed: one line that moves on a terminal, else a line now and then.
 
     Args:
@@ -213,7 +213,7 @@ async def _tell(running: Joined, loaded: asyncio.Event) -> None:
 
 
 async def _watch(
-    running: Joined, loaded: asyncio.Event, settings: Settings, folder: Path, programs: Programs | None
+    running: SingleProcess, loaded: asyncio.Event, settings: Settings, folder: Path, programs: Programs | None
 ) -> None:
     """Run Prometheus and Alertmanager, if wanted, from when the history has been loaded until cancelled."""
     if programs is not None:

@@ -268,7 +268,7 @@ def run_fetch(
 
     Raises:
         ConfigurationError: there is no such account, or several to choose from.
-        CallError: fal did not answer as its interface promises; finished pieces are kept.
+        ApiError: fal did not answer as its interface promises; finished pieces are kept.
         UnwritableFolderError: a file cannot be written.
     """
     chosen = _chosen(settings.accounts, account)

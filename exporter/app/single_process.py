@@ -5,20 +5,18 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 
 from exporter.app.mcp import listen_for_mcp, serve_mcp
 from exporter.app.serve import web_application
 from exporter.app.wiring import LeftHalf, open_left_half
 from exporter.charges import Clock, utc_now
-from exporter.ledger import Ledger
 from exporter.publication import Publication
 from exporter.settings import Listen, Settings
 from exporter.web.server import listen, serve_web
 
 
 @dataclass(slots=True)
-class Joined:
+class SingleProcess:
     """An exporter at work.
 
     Attributes:
@@ -45,7 +43,7 @@ async def joined(
     clock: Clock = utc_now,
     notes: tuple[str, ...] = (),
     links: tuple[tuple[str, str], ...] = (),
-) -> AsyncIterator[Joined]:
+) -> AsyncIterator[SingleProcess]:
     """Run an exporter until the block is left.
 
     Raises:
@@ -55,7 +53,7 @@ async def joined(
     stop = asyncio.Event()
 
     def on_scrape(sequence: int) -> None:
-        scraped.add(task := loop.create_task(half.desk.run(partial(Ledger.scraped, sequence=sequence))))
+        scraped.add(task := loop.create_task(half.ledger.scraped(sequence)))
         task.add_done_callback(scraped.discard)
 
     def publish(publication: Publication) -> None:
@@ -77,7 +75,7 @@ async def joined(
         opened.pop_all()
     collecting = asyncio.create_task(half.collector.run(stop))
     mcp_url = f"{_url(mcp_listener)}/mcp" if mcp_listener is not None else ""
-    running = Joined(_url(listener), half, collecting, mcp_url)
+    running = SingleProcess(_url(listener), half, collecting, mcp_url)
     serving = asyncio.create_task(serve_web(application, listener, stop))
     answering = asyncio.create_task(serve_mcp(settings, mcp_listener, lambda: application.published, stop, clock=clock))
     try:

@@ -12,13 +12,13 @@ from exporter.forecasting.budgets import budget_of
 from exporter.ledger import Ledger
 from exporter.ledger.store import Rules
 from exporter.metrics.health import Health
-from exporter.polling.account import PolledAccount
-from exporter.polling.async_ledger import LedgerDesk
+from exporter.polling.account import AccountPoller
+from exporter.polling.async_ledger import AsyncLedger
 from exporter.polling.collector import Collector
-from exporter.polling.forecasts import OutlookMaker
-from exporter.polling.poll_runner import OWN_REASONS, Outcomes
+from exporter.polling.forecasts import ForecastMaker
+from exporter.polling.poll_runner import OWN_REASONS, PollRunner
 from exporter.polling.publisher import Publisher
-from exporter.polling.scheduler import JOBS, Intervals, Reach, Timetable
+from exporter.polling.scheduler import JOBS, Intervals, Reach, Scheduler
 from exporter.publication import Publication
 from exporter.settings import Account, Settings
 
@@ -30,14 +30,14 @@ class LeftHalf:
     """The collector and what has to be closed after it."""
 
     collector: Collector
-    desk: LedgerDesk
+    ledger: AsyncLedger
     clients: tuple[Client, ...]
 
     async def close(self) -> None:
         """Close the connections to fal, and the ledger once its work is done."""
         for client in self.clients:
             await client.aclose()
-        await self.desk.close()
+        await self.ledger.close()
 
 
 def client_of(account: Account, settings: Settings, observer: Observer, clock: Clock = utc_now) -> Client:
@@ -81,9 +81,9 @@ async def open_left_half(
         settle_delay=settings.settle_delay,
         zone=settings.timezone,
     )
-    desk = LedgerDesk()
-    await desk.open(lambda: Ledger(settings.ledger_url.get_secret_value(), rules=rules, clock=clock))
-    if await desk.run(lambda ledger: ledger.relabelled):
+    ledger = AsyncLedger()
+    await ledger.open(lambda: Ledger(settings.ledger_url.get_secret_value(), rules=rules, clock=clock))
+    if await ledger.relabelled():
         _log.warning("other labels than before: all counters start at 0 again; increase() and rate() are not affected")
     health = Health(
         CollectorRegistry(),
@@ -93,11 +93,11 @@ async def open_left_half(
         jobs=JOBS,
     )
     reach = Reach(settings.recent_window, settings.deep_window, settings.history, settings.timezone)
-    accounts: list[PolledAccount] = []
+    accounts: list[AccountPoller] = []
     budgets = tuple(budget_of(it, settings.timezone) for it in settings.budgets)
-    outlooks = OutlookMaker(budgets=budgets, reach=reach, by_product="product" in settings.labels)
+    outlooks = ForecastMaker(budgets=budgets, reach=reach, by_product="product" in settings.labels)
     publisher = Publisher(
-        desk=desk,
+        ledger=ledger,
         accounts=accounts,
         health=health,
         reach=reach,
@@ -106,32 +106,32 @@ async def open_left_half(
         notes=notes,
         links=links,
     )
-    outcomes = Outcomes(health=health, clock=clock, changed=publisher.changed)
+    runner = PollRunner(health=health, clock=clock, changed=publisher.changed)
     clients = tuple(client_of(account, settings, health, clock) for account in settings.accounts)
     for account, client in zip(settings.accounts, clients, strict=True):
         health.expect_account(account.name)
         accounts.append(
-            PolledAccount(
+            AccountPoller(
                 client=client,
                 sources=account.sources,
-                desk=desk,
-                outcomes=outcomes,
+                ledger=ledger,
+                runner=runner,
                 reach=reach,
                 with_api_key="api_key" in settings.labels or any("api_key" in it.match for it in budgets),
                 clock=clock,
                 price_models=settings.price_models,
             )
         )
-    timetable = Timetable(
+    scheduler = Scheduler(
         intervals=Intervals(settings.poll_interval, settings.balance_interval, settings.invoice_interval),
         health=health,
     )
     collector = Collector(
-        desk=desk,
+        ledger=ledger,
         accounts=accounts,
         publisher=publisher,
-        timetable=timetable,
+        scheduler=scheduler,
         retention=settings.retention,
         clock=clock,
     )
-    return LeftHalf(collector, desk, clients)
+    return LeftHalf(collector, ledger, clients)

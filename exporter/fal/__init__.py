@@ -5,7 +5,7 @@ from exporter.fal.aggregation import Reading, UsageSource
 from exporter.fal.answers import LOCK_REASONS
 from exporter.fal.client import PLATFORM_URL, REPORTING_URL, Client
 from exporter.fal.endpoints import Limits, Observer, Silent
-from exporter.fal.errors import REASONS, BadRequestError, CallError, FeatureError, NotFoundError, ScopeError
+from exporter.fal.errors import REASONS, ApiError, BadRequestError, FeatureError, NotFoundError, ScopeError
 from exporter.fal.focus.bill import CORRECTION, FocusBills
 from exporter.fal.focus.report import Progress, download, fetch
 from exporter.fal.focus.request import FocusRequest, FocusRequestError
@@ -23,8 +23,8 @@ __all__ = [
     "REPORTING_URL",
     "SOURCES",
     "TELL_LIST_PRICES",
+    "ApiError",
     "BadRequestError",
-    "CallError",
     "Client",
     "FeatureError",
     "FocusBills",

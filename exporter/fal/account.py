@@ -16,12 +16,12 @@ from typing import Self
 
 from exporter.charges import Balance, Invoice
 from exporter.fal.client import Client
-from exporter.fal.endpoints import Call, Deadline, Host, Parameters, Scope
-from exporter.fal.errors import BadAnswerError, CallError, LockedError, RefusalError
+from exporter.fal.endpoints import Deadline, Endpoint, Host, Parameters, Scope
+from exporter.fal.errors import ApiError, BadAnswerError, LockedError, RefusalError
 from exporter.fal.rows import RejectedError, Row, in_dollars, instant, number, optional_text, row_of, text
 
-ACCOUNT_BILLING = Call(Host.PLATFORM, "/account/billing")
-USER_BALANCE = Call(Host.REPORTING, "/billing/user_balance", Scope.API)
+ACCOUNT_BILLING = Endpoint(Host.PLATFORM, "/account/billing")
+USER_BALANCE = Endpoint(Host.REPORTING, "/billing/user_balance", Scope.API)
 
 
 async def read_balance(client: Client) -> Balance:
@@ -31,7 +31,7 @@ async def read_balance(client: Client) -> Balance:
     except after a lock, as a locked account's calls come back one by one.
 
     Raises:
-        CallError: neither call gave it; if fal refused both, the error is that of the call tried first.
+        ApiError: neither call gave it; if fal refused both, the error is that of the call tried first.
     """
     deadline = client.deadline()
     first = client.balance_call or ACCOUNT_BILLING
@@ -43,7 +43,7 @@ async def read_balance(client: Client) -> Balance:
             raise
         try:
             balance = await balance_by(client, second, deadline)
-        except CallError as other:
+        except ApiError as other:
             raise (error if isinstance(other, RefusalError) and not other.transient else other) from None
         if not isinstance(error, LockedError):
             _use(client, second, instead_of=first)
@@ -52,20 +52,20 @@ async def read_balance(client: Client) -> Balance:
     return balance
 
 
-def _use(client: Client, call: Call, *, instead_of: Call) -> None:
+def _use(client: Client, call: Endpoint, *, instead_of: Endpoint) -> None:
     """Make this call from now on; the other can take a lock back no more that it has told of."""
     client.balance_call = call
     client.locks.succeeded(instead_of.path)
 
 
-async def balance_by(client: Client, call: Call, deadline: Deadline, *, heed_lock: bool = True) -> Balance:
+async def balance_by(client: Client, call: Endpoint, deadline: Deadline, *, track_lock: bool = True) -> Balance:
     """Read the credit balance by one of the two calls.
 
     Raises:
-        CallError: every kind of failure; see `exporter.fal.errors`.
+        ApiError: every kind of failure; see `exporter.fal.errors`.
     """
     parameters: Parameters = {"expand": "credits"} if call is ACCOUNT_BILLING else {}
-    answer = await client.get(call, parameters, deadline, heed_lock=heed_lock)
+    answer = await client.get(call, parameters, deadline, track_lock=track_lock)
     stated = _credit(answer) if call is ACCOUNT_BILLING else answer
     try:
         amount = number(stated)
@@ -82,7 +82,7 @@ def _credit(answer: object) -> object:
     return credit.get("current_balance")
 
 
-CALL = Call(Host.REPORTING, "/billing/invoices")
+CALL = Endpoint(Host.REPORTING, "/billing/invoices")
 
 
 class Invoices(tuple[Invoice, ...]):  # noqa: SLOT001  a tuple's subclass can have no slots of its own
@@ -105,9 +105,9 @@ async def read_invoices(client: Client) -> Invoices:
     """Read all invoices of the account; one that is not understood is left out and counted.
 
     Raises:
-        CallError: every kind of failure; see `exporter.fal.errors`.
+        ApiError: every kind of failure; see `exporter.fal.errors`.
     """
-    answer = await client.get(CALL, {}, client.deadline(), heed_lock=False)
+    answer = await client.get(CALL, {}, client.deadline(), track_lock=False)
     if not isinstance(answer, list):
         raise client.misshapen(CALL, "is no list of invoices")
     invoices = []

@@ -50,7 +50,7 @@ class UsageSource(Protocol):
             with_api_key: whether to ask for charges by key, where the interface can tell.
 
         Raises:
-            CallError: every kind of failure; see `exporter.fal.errors`.
+            ApiError: every kind of failure; see `exporter.fal.errors`.
         """
 
 

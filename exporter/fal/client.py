@@ -16,10 +16,10 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from exporter.charges import Clock, utc_now
 from exporter.fal.answers import Locks
-from exporter.fal.endpoints import Call, Deadline, Limits, Observer, Parameters
-from exporter.fal.errors import CallError, DeadlineError, LockedError, ShapeError
+from exporter.fal.endpoints import Deadline, Endpoint, Limits, Observer, Parameters
+from exporter.fal.errors import ApiError, DeadlineError, LockedError, ShapeError
 from exporter.fal.rows import Rejections
-from exporter.fal.transport import Exchange
+from exporter.fal.transport import Transport
 
 PLATFORM_URL = "https://api.fal.ai/v1"
 REPORTING_URL = "https://rest.alpha.fal.ai"
@@ -79,13 +79,13 @@ class Client:
         self.locks = Locks(account, observer)
         self.rejections = Rejections(account, self.scrub)
         self.now = now
-        self.balance_call: Call | None = None
+        self.balance_call: Endpoint | None = None
         self._observer = observer
         self._monotonic = monotonic
         self._sleep = sleep
         self._jitter = jitter
         self._slots = asyncio.Semaphore(self.limits.requests_at_once)
-        self._exchange = Exchange(
+        self._exchange = Transport(
             account=account,
             key=key,
             observer=observer,
@@ -110,18 +110,20 @@ class Client:
         """Return a text of fal's as one line without the key."""
         return self._exchange.scrub(text)
 
-    async def get(self, call: Call, parameters: Parameters, deadline: Deadline, *, heed_lock: bool = True) -> object:
+    async def get(
+        self, call: Endpoint, parameters: Parameters, deadline: Deadline, *, track_lock: bool = True
+    ) -> object:
         """Make a call, again where that may help, and return the parsed answer.
 
         Args:
             call: which interface.
             parameters: its query.
             deadline: ends all attempts.
-            heed_lock: whether a refusal for a lock counts for `locks`; not for calls that are made only once, or so
+            track_lock: whether a refusal for a lock counts for `locks`; not for calls that are made only once, or so
                 seldom that they would take it back hours after the others.
 
         Raises:
-            CallError: every kind of failure; see `exporter.fal.errors`.
+            ApiError: every kind of failure; see `exporter.fal.errors`.
             ConfigurationError: the key cannot be one.
         """
 
@@ -129,10 +131,10 @@ class Client:
             async with self._within(deadline, call), self._slots:
                 return await self._exchange.json(call, parameters)
 
-        return await self._patiently(attempt, call, deadline, heed_lock=heed_lock)
+        return await self._patiently(attempt, call, deadline, track_lock=track_lock)
 
     async def stream(
-        self, call: Call, parameters: Parameters, deadline: Deadline, *, heed_lock: bool = True
+        self, call: Endpoint, parameters: Parameters, deadline: Deadline, *, track_lock: bool = True
     ) -> AsyncGenerator[bytes, None]:
         """Make a call whose answer is a CSV of any length, and yield its body as it comes in.
 
@@ -144,10 +146,10 @@ class Client:
             call: which interface.
             parameters: its query.
             deadline: ends all attempts and the body; the time that the caller takes over the pieces counts.
-            heed_lock: as for `get`.
+            track_lock: as for `get`.
 
         Raises:
-            CallError: every kind of failure; see `exporter.fal.errors`. A body that breaks off is a TruncatedError.
+            ApiError: every kind of failure; see `exporter.fal.errors`. A body that breaks off is a TruncatedError.
             ConfigurationError: the key cannot be one.
         """
 
@@ -155,21 +157,21 @@ class Client:
             pieces = self._pieces(call, parameters, deadline)
             return pieces, await anext(pieces)
 
-        pieces, piece = await self._patiently(attempt, call, deadline, heed_lock=heed_lock)
+        pieces, piece = await self._patiently(attempt, call, deadline, track_lock=track_lock)
         async with aclosing(pieces):
             yield piece
             async for piece in pieces:
                 yield piece
 
-    def failure(self, kind: type[CallError], call: Call, what: str) -> CallError:
+    def failure(self, kind: type[ApiError], call: Endpoint, what: str) -> ApiError:
         """Return the error of a call that failed without an error status of fal's."""
         return self._exchange.failure(kind, call, what)
 
-    def misshapen(self, call: Call, what: str) -> CallError:
+    def misshapen(self, call: Endpoint, what: str) -> ApiError:
         """Return the error for an answer that is JSON but not the promised one."""
         return self.failure(ShapeError, call, f"in fal's answer {what}")
 
-    async def _pieces(self, call: Call, parameters: Parameters, deadline: Deadline) -> AsyncGenerator[bytes, None]:
+    async def _pieces(self, call: Endpoint, parameters: Parameters, deadline: Deadline) -> AsyncGenerator[bytes, None]:
         within = partial(self._within, deadline, call)
         async with within():
             await self._slots.acquire()
@@ -181,10 +183,10 @@ class Client:
             self._slots.release()
 
     async def _patiently(
-        self, attempt: Callable[[], Awaitable[Outcome]], call: Call, deadline: Deadline, *, heed_lock: bool
+        self, attempt: Callable[[], Awaitable[Outcome]], call: Endpoint, deadline: Deadline, *, track_lock: bool
     ) -> Outcome:
         attempts = AsyncRetrying(
-            retry=retry_if_exception(lambda error: isinstance(error, CallError) and error.transient),
+            retry=retry_if_exception(lambda error: isinstance(error, ApiError) and error.transient),
             wait=self._backoff,
             stop=lambda state: self._enough(state, deadline),
             sleep=self._sleep,
@@ -194,7 +196,7 @@ class Client:
         try:
             outcome: Outcome = await attempts(attempt)
         except LockedError as error:
-            if heed_lock:
+            if track_lock:
                 self.locks.refused(call.path, error.lock)
             raise
         self.locks.succeeded(call.path)
@@ -204,7 +206,7 @@ class Client:
         """Return the seconds to wait: what fal asked for and a little more, else exponential with half of it random."""
         first = self.limits.first_backoff.total_seconds()
         error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, CallError) and error.retry_after is not None:
+        if isinstance(error, ApiError) and error.retry_after is not None:
             return error.retry_after + first * self._jitter()
         # Beyond 32 doublings the longest wait has long been reached.
         doubled = first * (1 << min(state.attempt_number - 1, 32))
@@ -214,7 +216,7 @@ class Client:
         return state.attempt_number >= self.limits.attempts or state.upcoming_sleep >= deadline.remaining
 
     @asynccontextmanager
-    async def _within(self, deadline: Deadline, call: Call) -> AsyncIterator[None]:
+    async def _within(self, deadline: Deadline, call: Endpoint) -> AsyncIterator[None]:
         """End what is done inside when the deadline has passed."""
         late = self.failure(DeadlineError, call, f"its poll was not done within {deadline.span.total_seconds():g} s")
         remaining = deadline.remaining

@@ -30,7 +30,7 @@ class Scope(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Endpoint:
     """One of fal's interfaces; all are read with GET.
 
     Attributes:

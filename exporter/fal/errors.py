@@ -1,11 +1,11 @@
 """What can go wrong between the exporter and fal.
 
     UpstreamError
-    └── CallError                 one call to fal failed; holds the call, and what fal said
+    └── ApiError                 one call to fal failed; holds the call, and what fal said
         ├── NoAnswerError         no whole answer came
         │   ├── UnreachableError    connection    no connection, or it broke before an answer
         │   ├── TlsError            tls           the certificate or the handshake failed
-        │   ├── SilenceError        timeout       fal was silent for longer than the time-out
+        │   ├── ReadTimeoutError        timeout       fal was silent for longer than the time-out
         │   ├── DeadlineError       deadline      the poll's total time ran out
         │   └── TruncatedError      truncated     the answer broke off in the middle
         ├── RefusalError          fal answered, and the answer is no
@@ -32,7 +32,7 @@ fal says is cleaned of it before it gets here (see `exporter.fal.answers`).
 from exporter.errors import UpstreamError
 
 
-class CallError(UpstreamError):
+class ApiError(UpstreamError):
     """One call to fal failed.
 
     Attributes:
@@ -72,7 +72,7 @@ class CallError(UpstreamError):
         super().__init__(f"GET {call} of account {account!r} failed: {what}{request}; {self.advice}.")
 
 
-class NoAnswerError(CallError):
+class NoAnswerError(ApiError):
     """No whole answer came."""
 
     reason = "no_answer"
@@ -94,7 +94,7 @@ class TlsError(NoAnswerError):
     transient = False
 
 
-class SilenceError(NoAnswerError):
+class ReadTimeoutError(NoAnswerError):
     """Fal was silent for longer than the time-out."""
 
     reason = "timeout"
@@ -116,7 +116,7 @@ class TruncatedError(NoAnswerError):
     advice = "it is tried again at the next poll; a proxy in between may cut long answers"
 
 
-class RefusalError(CallError):
+class RefusalError(ApiError):
     """Fal answered, and the answer is no."""
 
     reason = "refused"
@@ -192,7 +192,7 @@ class RedirectError(RefusalError):
     advice = "set the URL to where the calls are answered"
 
 
-class BadAnswerError(CallError):
+class BadAnswerError(ApiError):
     """Fal answered yes, but not as its interface promises."""
 
     reason = "bad_answer"
@@ -238,4 +238,4 @@ REASONS = tuple(
     for family in (NoAnswerError, RefusalError, BadAnswerError)
     for kind in (family, *family.__subclasses__())
 )
-"""Every value the `reason` of a `CallError` can have."""
+"""Every value the `reason` of a `ApiError` can have."""

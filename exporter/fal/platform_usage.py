@@ -30,7 +30,7 @@ from operator import itemgetter
 from exporter.charges import SURGE, Amounts, Dimensions, UnitPrice, Window, gpu_machine
 from exporter.fal.aggregation import Reading, Tally
 from exporter.fal.client import Client
-from exporter.fal.endpoints import Call, Deadline, Host, Parameters
+from exporter.fal.endpoints import Deadline, Endpoint, Host, Parameters
 from exporter.fal.errors import PagingError
 from exporter.fal.prices import Offer, offer, unit_prices
 from exporter.fal.rows import (
@@ -53,13 +53,13 @@ Page = list[object]
 """The `time_series` of one page."""
 
 
-async def pages(client: Client, call: Call, parameters: Parameters, deadline: Deadline) -> AsyncIterator[Page]:
+async def pages(client: Client, call: Endpoint, parameters: Parameters, deadline: Deadline) -> AsyncIterator[Page]:
     """Yield the `time_series` of every page, to the end.
 
     Raises:
         PagingError: the sequence repeats itself or does not end.
         ShapeError: a page is not one.
-        CallError: a page could not be had.
+        ApiError: a page could not be had.
     """
     seen: set[str] = set()
     before: Page = []
@@ -80,7 +80,7 @@ async def pages(client: Client, call: Call, parameters: Parameters, deadline: De
     raise client.failure(PagingError, call, f"fal's answer has more than {client.limits.pages} pages")
 
 
-def _page(client: Client, call: Call, answer: object) -> tuple[Page, str | None]:
+def _page(client: Client, call: Endpoint, answer: object) -> tuple[Page, str | None]:
     """Return a page and the cursor of the next, or None after the last."""
     if not isinstance(answer, dict):
         raise client.misshapen(call, "is no object")
@@ -128,7 +128,7 @@ class Interface:
     """
 
     source: str
-    call: Call
+    call: Endpoint
     names: tuple[str, ...]
     nullable: frozenset[str]
     describe: Callable[[str, Sequence[str]], Item]
@@ -285,7 +285,7 @@ def describe_model(account: str, names: Sequence[str]) -> Item:
 
 MODELS = Interface(
     source="models",
-    call=Call(Host.PLATFORM, "/models/usage"),
+    call=Endpoint(Host.PLATFORM, "/models/usage"),
     names=("endpoint_id", "unit"),
     nullable=frozenset(),
     describe=describe_model,
@@ -310,7 +310,7 @@ def describe_machine(account: str, names: Sequence[str]) -> Item:
 
 SERVERLESS = Interface(
     source="serverless",
-    call=Call(Host.PLATFORM, "/serverless/usage"),
+    call=Endpoint(Host.PLATFORM, "/serverless/usage"),
     names=("app", "environment", "machine_type", "unit"),
     nullable=frozenset({"app", "environment"}),
     describe=describe_machine,
@@ -348,7 +348,7 @@ def describe_team_row(account: str, names: Sequence[str]) -> Item:
 
 ORGANIZATION = Interface(
     source="organization",
-    call=Call(Host.PLATFORM, "/organization/usage"),
+    call=Endpoint(Host.PLATFORM, "/organization/usage"),
     names=("username", "product", "endpoint_id", "unit"),
     nullable=frozenset(),
     describe=describe_team_row,

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from exporter.charges import NANO, Dimensions, UnitPrice, hour_of
 from exporter.fal.client import Client
-from exporter.fal.endpoints import Call, Host, Parameters, Scope
+from exporter.fal.endpoints import Endpoint, Host, Parameters, Scope
 from exporter.fal.rows import RejectedError, Row, amount, in_dollars, row_of, text
 
 _WHOLE = 100 * NANO
@@ -82,7 +82,7 @@ def _discount(percent: object) -> int:
     return share if share <= _WHOLE else 0
 
 
-CALL = Call(Host.PLATFORM, "/models/pricing", Scope.API)
+CALL = Endpoint(Host.PLATFORM, "/models/pricing", Scope.API)
 
 _PRODUCT = "model_apis"
 _ENDPOINTS_PER_CALL = 50
@@ -99,7 +99,7 @@ async def read_list_prices(client: Client, endpoints: Sequence[str]) -> ListPric
     """Read what endpoints cost now, before any discount; one that is not understood is left out and counted.
 
     Raises:
-        CallError: every kind of failure; see `exporter.fal.errors`. That fal does not know an endpoint is one.
+        ApiError: every kind of failure; see `exporter.fal.errors`. That fal does not know an endpoint is one.
     """
     deadline = client.deadline()
     hour = hour_of(client.now())
@@ -107,7 +107,7 @@ async def read_list_prices(client: Client, endpoints: Sequence[str]) -> ListPric
     rejected: Counter[str] = Counter()
     for first in range(0, len(endpoints), _ENDPOINTS_PER_CALL):
         query: Parameters = {"endpoint_id": list(endpoints[first : first + _ENDPOINTS_PER_CALL])}
-        answer = await client.get(CALL, query, deadline, heed_lock=False)
+        answer = await client.get(CALL, query, deadline, track_lock=False)
         rows = answer.get("prices") if isinstance(answer, dict) else None
         if not isinstance(rows, list):
             raise client.misshapen(CALL, "`prices` is no list")

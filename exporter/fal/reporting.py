@@ -15,11 +15,11 @@ import structlog
 from exporter.charges import HOUR, Amounts, Dimensions, Window, gpu_machine
 from exporter.fal.aggregation import Reading, Tally
 from exporter.fal.client import Client
-from exporter.fal.endpoints import Call, Deadline, Host, Parameters
+from exporter.fal.endpoints import Deadline, Endpoint, Host, Parameters
 from exporter.fal.errors import BadRequestError
 from exporter.fal.rows import RejectedError, Rejection, Row, amount, in_dollars, instant, optional_text, row_of
 
-CALL = Call(Host.REPORTING, "/billing/usage")
+CALL = Endpoint(Host.REPORTING, "/billing/usage")
 ALL_DIMENSIONS = "model,app,gpu_class"
 ONE_DIMENSION = "model"
 

@@ -16,9 +16,9 @@ from exporter.errors import ConfigurationError
 from exporter.fal import account, platform_usage, reporting
 from exporter.fal.aggregation import UsageSource
 from exporter.fal.client import Client
-from exporter.fal.endpoints import Call, Deadline, Scope
+from exporter.fal.endpoints import Deadline, Endpoint, Scope
 from exporter.fal.errors import (
-    CallError,
+    ApiError,
     FeatureError,
     LockedError,
     NoAnswerError,
@@ -82,7 +82,7 @@ class Probe:
     ok: bool
     problem: str = ""
     advice: str = ""
-    error: CallError | None = None
+    error: ApiError | None = None
 
 
 async def probe(client: Client) -> tuple[Probe, ...]:
@@ -94,7 +94,7 @@ async def probe(client: Client) -> tuple[Probe, ...]:
     deadline = client.deadline()
     last = hour_of(client.now()) - HOUR
     window = Window(last, last + HOUR)
-    questions: list[tuple[str, Call, Callable[[], Awaitable[object]]]] = [
+    questions: list[tuple[str, Endpoint, Callable[[], Awaitable[object]]]] = [
         (interface.source, interface.call, _usage(client, interface, window, deadline))
         for interface in (platform_usage.MODELS, platform_usage.SERVERLESS, platform_usage.ORGANIZATION)
     ]
@@ -117,7 +117,7 @@ def automatic_sources(probes: Iterable[Probe]) -> tuple[str, ...]:
     Empty when the key may read none of them. The choice is kept for good, so only a refusal that is final decides.
 
     Raises:
-        CallError: an interface did not answer, or not in a way that decides; ask again later.
+        ApiError: an interface did not answer, or not in a way that decides; ask again later.
     """
     by_name = {found.name: found for found in probes}
     chosen = tuple(name for name in ("models", "serverless") if _usable(by_name[name]))
@@ -134,35 +134,35 @@ def _usable(found: Probe) -> bool:
 
 def _usage(client: Client, interface: Interface, window: Window, deadline: Deadline) -> Callable[[], Awaitable[object]]:
     query = {**window_parameters(window, by_key=False), "limit": "1"}
-    return lambda: client.get(interface.call, query, deadline, heed_lock=False)
+    return lambda: client.get(interface.call, query, deadline, track_lock=False)
 
 
 def _reporting(client: Client, window: Window, deadline: Deadline) -> Callable[[], Awaitable[object]]:
     query = reporting.usage_parameters(window.start, reporting.ONE_DIMENSION)
-    return lambda: client.get(reporting.CALL, query, deadline, heed_lock=False)
+    return lambda: client.get(reporting.CALL, query, deadline, track_lock=False)
 
 
 def _focus(client: Client, window: Window, deadline: Deadline) -> Callable[[], Awaitable[object]]:
     async def ask() -> object:
         request = usage.estimate(window)
-        async with aclosing(client.stream(request.call, request.parameters(), deadline, heed_lock=False)) as body:
+        async with aclosing(client.stream(request.call, request.parameters(), deadline, track_lock=False)) as body:
             return await anext(body)
 
     return ask
 
 
-def _balance(client: Client, call: Call, deadline: Deadline) -> Callable[[], Awaitable[object]]:
-    return lambda: account.balance_by(client, call, deadline, heed_lock=False)
+def _balance(client: Client, call: Endpoint, deadline: Deadline) -> Callable[[], Awaitable[object]]:
+    return lambda: account.balance_by(client, call, deadline, track_lock=False)
 
 
 def _invoices(client: Client, deadline: Deadline) -> Callable[[], Awaitable[object]]:
-    return lambda: client.get(account.CALL, {}, deadline, heed_lock=False)
+    return lambda: client.get(account.CALL, {}, deadline, track_lock=False)
 
 
-async def _tried(name: str, call: Call, ask: Callable[[], Awaitable[object]]) -> Probe:
+async def _tried(name: str, call: Endpoint, ask: Callable[[], Awaitable[object]]) -> Probe:
     try:
         await ask()
-    except CallError as error:
+    except ApiError as error:
         answered = not isinstance(error, NoAnswerError) or isinstance(error, TruncatedError)
         known = isinstance(error, ScopeError | FeatureError | LockedError | NotFoundError)
         return Probe(

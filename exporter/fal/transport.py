@@ -12,12 +12,12 @@ from exporter import __version__
 from exporter.charges import Clock
 from exporter.errors import ConfigurationError
 from exporter.fal.answers import BrokenOffError, Scrub, decoded, refusal, scrubber
-from exporter.fal.endpoints import Call, Host, Limits, Observer, Parameters
+from exporter.fal.endpoints import Endpoint, Host, Limits, Observer, Parameters
 from exporter.fal.errors import (
-    CallError,
+    ApiError,
     NotCsvError,
     NotJsonError,
-    SilenceError,
+    ReadTimeoutError,
     TlsError,
     TooLargeError,
     TruncatedError,
@@ -32,7 +32,7 @@ Bounded = Callable[[], AbstractAsyncContextManager[None]]
 """Makes what ends the wait inside it when the time is over; entered anew for every wait."""
 
 
-class Exchange:
+class Transport:
     """Makes single requests with an account's key, and tells the observer of each."""
 
     def __init__(
@@ -86,15 +86,15 @@ class Exchange:
         """Return a text of fal's as one line without the key."""
         return scrubber(self._secret())(text)
 
-    def failure(self, kind: type[CallError], call: Call, what: str) -> CallError:
+    def failure(self, kind: type[ApiError], call: Endpoint, what: str) -> ApiError:
         """Return the error of a call that failed without an error status of fal's."""
         return kind(what, account=self._account, call=call.path)
 
-    async def json(self, call: Call, parameters: Parameters) -> object:
+    async def json(self, call: Endpoint, parameters: Parameters) -> object:
         """Make a request and return its answer, parsed.
 
         Raises:
-            CallError: every kind of failure; see `exporter.fal.errors`.
+            ApiError: every kind of failure; see `exporter.fal.errors`.
             ConfigurationError: the key cannot be one.
         """
         key = self._secret()
@@ -117,13 +117,13 @@ class Exchange:
             raise refusal(response, body, account=self._account, call=call.path, scrub=scrub, now=self._now)
         return self._parsed(call, body, scrub)
 
-    async def csv(self, call: Call, parameters: Parameters, bounded: Bounded) -> AsyncGenerator[bytes, None]:
+    async def csv(self, call: Endpoint, parameters: Parameters, bounded: Bounded) -> AsyncGenerator[bytes, None]:
         """Make a request and yield the body of its answer, which is CSV, as it comes in.
 
         At least one piece is yielded, and none is empty.
 
         Raises:
-            CallError: as `json`; a body that breaks off is a TruncatedError.
+            ApiError: as `json`; a body that breaks off is a TruncatedError.
             ConfigurationError: the key cannot be one.
         """
         key = self._secret()
@@ -162,7 +162,7 @@ class Exchange:
             finally:
                 self._observer.answered(self._account, call.path, code, self._monotonic() - started)
 
-    def _request(self, call: Call, parameters: Parameters, key: str, accept: str) -> httpx.Request:
+    def _request(self, call: Endpoint, parameters: Parameters, key: str, accept: str) -> httpx.Request:
         return self._http.build_request(
             "GET",
             self._bases[call.host] + call.path,
@@ -170,7 +170,7 @@ class Exchange:
             headers={"Authorization": f"Key {key}", "Accept": accept},
         )
 
-    async def _body(self, response: httpx.Response, call: Call) -> bytes:
+    async def _body(self, response: httpx.Response, call: Endpoint) -> bytes:
         """Read the body, and stop as soon as it is too large on the wire or unpacked."""
         body = bytearray()
         async for chunk in response.aiter_bytes():
@@ -178,11 +178,11 @@ class Exchange:
             self._check_size(call, max(len(body), response.num_bytes_downloaded), self._limits.answer_bytes)
         return bytes(body)
 
-    def _check_size(self, call: Call, size: int, limit: int) -> None:
+    def _check_size(self, call: Endpoint, size: int, limit: int) -> None:
         if size > limit:
             raise self.failure(TooLargeError, call, f"fal's answer is larger than {limit} bytes")
 
-    def _check_is_csv(self, call: Call, response: httpx.Response, first: bytes, scrub: Scrub) -> None:
+    def _check_is_csv(self, call: Endpoint, response: httpx.Response, first: bytes, scrub: Scrub) -> None:
         """Refuse the page of a proxy, and an error that came with status 200."""
         if not first:
             raise self.failure(NotCsvError, call, "fal's answer is empty")
@@ -191,7 +191,7 @@ class Exchange:
             begins = scrub(first[:300].decode("utf-8", "replace"))[:60]
             raise self.failure(NotCsvError, call, f"fal's answer is no CSV; it begins {begins!r}")
 
-    def _parsed(self, call: Call, body: bytes, scrub: Scrub) -> object:
+    def _parsed(self, call: Endpoint, body: bytes, scrub: Scrub) -> object:
         try:
             return decoded(body)
         except BrokenOffError as error:
@@ -201,13 +201,13 @@ class Exchange:
             what = f"fal's answer is no JSON: {error}; it begins {begins!r}" if body else "fal's answer is empty"
             raise self.failure(NotJsonError, call, what) from None
 
-    def _without_answer(self, call: Call, error: httpx.HTTPError, scrub: Scrub, *, answering: bool) -> CallError:
+    def _without_answer(self, call: Endpoint, error: httpx.HTTPError, scrub: Scrub, *, answering: bool) -> ApiError:
         """Return our error for one of httpx's."""
         detail = scrub(str(error)) or type(error).__name__
         if isinstance(error, httpx.DecodingError):
             return self.failure(NotJsonError, call, f"fal's answer cannot be unpacked: {detail}")
         if isinstance(error, httpx.TimeoutException):
-            return self.failure(SilenceError, call, f"no answer in time ({type(error).__name__})")
+            return self.failure(ReadTimeoutError, call, f"no answer in time ({type(error).__name__})")
         if answering:
             return self.failure(TruncatedError, call, f"fal's answer broke off: {detail}")
         if _is_tls(error):

@@ -121,7 +121,7 @@ class Session:
         address: the database's URL.
         labels: what counters are published under; a ledger with others is changed over as it is opened.
         max_series: how many label sets are admitted before new ones are folded.
-        taken_up: called with contents that have just been read, to complete them.
+        on_loaded: called with contents that have just been read, to complete them.
 
     Raises:
         ConfigurationError: the address is not a database's.
@@ -135,12 +135,12 @@ class Session:
         labels: Labels,
         max_series: int,
         now: datetime,
-        taken_up: Callable[[Connection, Contents], None],
+        on_loaded: Callable[[Connection, Contents], None],
     ) -> None:
         self._engine = open_database(address)
         self._labels = labels
         self._max_series = max_series
-        self._taken_up = taken_up
+        self._on_loaded = on_loaded
         self._contents: Contents | None = None
         self.relabelled = False
         """Whether other labels were found at opening, so that all counters have started at 0 again."""
@@ -205,7 +205,7 @@ class Session:
                 f"the ledger {shown(self._engine.url)} is damaged, a row cannot be read: {error}; "
                 "restore a copy, or move it away and let the exporter start a new one"
             ) from error
-        self._taken_up(connection, contents)
+        self._on_loaded(connection, contents)
         return contents
 
     def _settle_labels(self, connection: Connection, now: datetime) -> None:

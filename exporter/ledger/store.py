@@ -40,7 +40,7 @@ class Ledger:
         self._accounts: Mapping[str, Collection[str]] = {}
         self._sequence = 0
         self._session = Session(
-            address, labels=self._labels, max_series=rules.max_series, now=clock(), taken_up=self._take_up
+            address, labels=self._labels, max_series=rules.max_series, now=clock(), on_loaded=self._take_up
         )
 
     @property

@@ -12,10 +12,9 @@ from exporter.errors import ConfigurationError, LedgerError, UpstreamError
 from exporter.fal import (
     OUTSIDE_WINDOW,
     TELL_LIST_PRICES,
-    CallError,
+    ApiError,
     Client,
     FeatureError,
-    Reading,
     ScopeError,
     UsageSource,
     automatic_sources,
@@ -25,10 +24,10 @@ from exporter.fal import (
     read_list_prices,
     usage_source,
 )
-from exporter.ledger import Ledger, ScopeState
-from exporter.polling.async_ledger import LedgerDesk
-from exporter.polling.poll_runner import Outcomes, Polled
-from exporter.polling.reconciler import Reconciling
+from exporter.ledger import ScopeState
+from exporter.polling.async_ledger import AsyncLedger
+from exporter.polling.poll_runner import Polled, PollRunner
+from exporter.polling.reconciler import Reconciler
 from exporter.polling.scheduler import (
     PIECE_HOURS,
     Reach,
@@ -60,14 +59,14 @@ class NothingReadableError(UpstreamError):
         )
 
 
-class PolledAccount:
+class AccountPoller:
     """An account, its client, and what is polled for it.
 
     Args:
         client: the account's own.
         sources: what the user has set, or None for what the key may read.
-        desk: where the ledger's work is done.
-        outcomes: carries the polls out.
+        ledger: where readings are kept.
+        runner: carries the polls out.
         reach: how far back the jobs read.
         with_api_key: whether charges are wanted by API key.
         price_models: the endpoints whose list prices are polled while no source tells them.
@@ -84,8 +83,8 @@ class PolledAccount:
         *,
         client: Client,
         sources: tuple[str, ...] | None,
-        desk: LedgerDesk,
-        outcomes: Outcomes,
+        ledger: AsyncLedger,
+        runner: PollRunner,
         reach: Reach,
         with_api_key: bool,
         clock: Clock,
@@ -96,18 +95,18 @@ class PolledAccount:
         self.problem = ""
         self._told_no_invoices = False
         self._client = client
-        self._desk = desk
-        self._outcomes = outcomes
+        self._ledger = ledger
+        self._runner = runner
         self._reach = reach
         self._with_api_key = with_api_key
         self._clock = clock
         self._sources: dict[str, tuple[UsageSource, Polled]] = {}
-        self.balance = outcomes.expect(self.name, "balance")
-        self._invoices = outcomes.expect(self.name, "invoices")
-        self._reconciliation = outcomes.expect(self.name, "reconciliation")
+        self.balance = runner.expect(self.name, "balance")
+        self._invoices = runner.expect(self.name, "invoices")
+        self._reconciliation = runner.expect(self.name, "reconciliation")
         self._price_models = price_models
-        self._prices = outcomes.expect(self.name, "prices") if price_models else None
-        self._reconciling = Reconciling(client, desk)
+        self._prices = runner.expect(self.name, "prices") if price_models else None
+        self._reconciler = Reconciler(client, ledger)
         self._take_up(sources or ())
 
     @property
@@ -129,7 +128,7 @@ class PolledAccount:
     async def recall_sources(self) -> None:
         """Take up what the ledger counts for the account: what has been chosen, or set, before."""
         if self.is_automatic:
-            self._take_up(await self._desk.run(partial(Ledger.counted_sources, account=self.name)))
+            self._take_up(await self._ledger.counted_sources(self.name))
 
     async def choose_sources(self) -> bool:
         """Find out what to poll where the user has left that open; return whether there is something new to poll.
@@ -186,27 +185,27 @@ class PolledAccount:
 
     async def poll_balance(self) -> None:
         """Poll the credit balance; that the account is locked is noticed here too."""
-        await self._outcomes.poll(self.balance, self._read_balance)
+        await self._runner.poll(self.balance, self._read_balance)
 
     async def poll_invoices(self) -> None:
         """Poll the invoices."""
-        await self._outcomes.poll(self._invoices, self._read_invoices)
+        await self._runner.poll(self._invoices, self._read_invoices)
 
     async def poll_prices(self) -> None:
         """Poll list prices while no source tells them."""
         if self._prices is not None and TELL_LIST_PRICES.isdisjoint(self._sources):
-            await self._outcomes.poll(self._prices, self._read_prices)
+            await self._runner.poll(self._prices, self._read_prices)
 
     async def poll_reconciliation(self) -> None:
         """Compare what fal bills with the ledger."""
         if self._sources:
-            await self._outcomes.poll(self._reconciliation, self._reconciling.poll)
+            await self._runner.poll(self._reconciliation, self._reconciler.poll)
 
     async def _readable_sources(self) -> tuple[str, ...]:
         try:
             probes = await probe(self._client)
             readable = automatic_sources(probes)
-        except (CallError, ConfigurationError) as error:
+        except (ApiError, ConfigurationError) as error:
             problem = f"what to poll cannot be chosen yet: {error}"
         else:
             if readable:
@@ -221,15 +220,15 @@ class PolledAccount:
 
     def _take_up(self, sources: Iterable[str]) -> None:
         for source in sources:
-            self._sources[source] = (usage_source(source, self._client), self._outcomes.expect(self.name, source))
+            self._sources[source] = (usage_source(source, self._client), self._runner.expect(self.name, source))
 
     async def _scopes(self) -> dict[str, ScopeState]:
         """Return how far each source is known; where the ledger cannot tell, no source can be polled."""
         try:
-            scopes = await self._desk.run(Ledger.scopes)
+            scopes = await self._ledger.scopes()
         except LedgerError as error:
             for _, polled in self._sources.values():
-                await self._outcomes.poll(polled, partial(_give_up, error))
+                await self._runner.poll(polled, partial(_give_up, error))
             return {}
         return {scope.source: scope for scope in scopes if scope.account == self.name}
 
@@ -244,21 +243,23 @@ class PolledAccount:
         """Poll windows one by one, until one fails: its hours and all that follow wait for the next turn."""
         upstream, polled = self._sources[source]
         for window in windows:
-            if not await self._outcomes.poll(polled, partial(self._read_usage, upstream, window)):
+            if not await self._runner.poll(polled, partial(self._read_usage, upstream, window)):
                 return
 
     async def _read_usage(self, upstream: UsageSource, window: Window, at: datetime) -> Mapping[str, int]:
         reading = await upstream.read(window, with_api_key=self._with_api_key)
         if not reading.charges and reading.rejected.keys() - {OUTSIDE_WINDOW}:
             raise NothingReadableError(upstream.name, window, reading.rejected)
-        restatement = await self._desk.run(partial(_restate, reading, at))
-        _log.debug("polled", account=self.name, source=upstream.name, window=str(window), changed=not restatement)
+        restatement = await self._ledger.restate(self.name, upstream.name, reading, at=at)
+        _log.debug(
+            "polled", account=self.name, source=upstream.name, window=str(window), changed=not restatement.is_empty
+        )
         return reading.rejected
 
     async def _read_balance(self, at: datetime) -> Mapping[str, int]:
         del at
         balance = await read_balance(self._client)
-        await self._desk.run(partial(Ledger.record_balance, balance=balance))
+        await self._ledger.record_balance(balance)
         return {}
 
     async def _read_invoices(self, at: datetime) -> Mapping[str, int]:
@@ -270,26 +271,20 @@ class PolledAccount:
                 self._told_no_invoices = True
                 _log.info("the account's invoices cannot be read", account=self.name, problem=str(error))
             return {}
-        await self._desk.run(partial(Ledger.record_invoices, account=self.name, invoices=invoices))
-        await self._reconciling.compare_invoices(at)
+        await self._ledger.record_invoices(self.name, invoices)
+        await self._reconciler.compare_invoices(at)
         return invoices.rejected
 
     async def _read_prices(self, at: datetime) -> Mapping[str, int]:
         del at
         prices, rejected = await read_list_prices(self._client, self._price_models)
-        await self._desk.run(partial(Ledger.record_prices, prices=prices))
+        await self._ledger.record_prices(prices)
         return rejected
 
 
 async def _give_up(error: LedgerError, at: datetime) -> Mapping[str, int]:
     del at
     raise error
-
-
-def _restate(reading: Reading, at: datetime, ledger: Ledger) -> bool:
-    restatement = ledger.restate(reading.account, reading.source, reading.window, reading.charges, at=at)
-    ledger.record_prices(reading.prices)
-    return restatement.is_empty
 
 
 def history_progress(scope: ScopeState, reach: Reach) -> float:

@@ -1,19 +1,27 @@
-"""The ledger's thread: all work on the ledger is done there, one piece after the other."""
+"""Async ledger: the ledger on a thread of its own, with typed methods for the event loop.
+
+A database connection belongs to the thread that opened it, and the event loop must never wait for the disk. So one
+thread opens the ledger and does all work on it, one call after the other, in the order in which they were made.
+"""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import TypeVar
 
-from exporter.ledger import Ledger
+from exporter.charges import Balance, Bill, Invoice, UnitPrice
+from exporter.fal import Reading
+from exporter.ledger import Ledger, Reconciliation, Restatement, ScopeState
 
 Result = TypeVar("Result")
 
 
-class LedgerDesk:
-    """Hands work to the thread that owns the ledger, so that the event loop never waits for the disk.
+class AsyncLedger:
+    """The ledger of a collector. Methods are those of `Ledger`, awaited.
 
-    Opening happens there too, since a database connection belongs to the thread that opened it.
+    Raises:
+        LedgerError: from every method: the database cannot be used; what was being written has not been written.
     """
 
     def __init__(self) -> None:
@@ -32,14 +40,83 @@ class LedgerDesk:
             self._thread.shutdown(wait=False)
             raise
 
+    async def close(self) -> None:
+        """Finish the calls already made, and close the ledger."""
+        if self._ledger is not None:
+            await self.run(Ledger.close)
+        self._thread.shutdown(wait=True)
+
     async def run(self, work: Callable[[Ledger], Result]) -> Result:
-        """Do a piece of work on the open ledger and return its result."""
+        """Do several steps on the open ledger as one piece of work and return the result.
+
+        Raises:
+            RuntimeError: the ledger is not open.
+        """
         if self._ledger is None:
             raise RuntimeError("the ledger is not open")
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._ledger)
 
-    async def close(self) -> None:
-        """Finish the work that has been handed in, and close the ledger."""
-        if self._ledger is not None:
-            await self.run(Ledger.close)
-        self._thread.shutdown(wait=True)
+    async def relabelled(self) -> bool:
+        """Return whether other labels were found at opening, so that all counters have started at 0 again."""
+        return await self.run(lambda ledger: ledger.relabelled)
+
+    async def accounts(self) -> frozenset[str]:
+        """Return the accounts that the ledger counts for, configured or not."""
+        return await self.run(Ledger.accounts)
+
+    async def counted_sources(self, account: str) -> tuple[str, ...]:
+        """Return the sources that the ledger counts for an account, whether it is configured or not."""
+        return await self.run(lambda ledger: ledger.counted_sources(account))
+
+    async def activate(self, accounts: Mapping[str, Collection[str]]) -> None:
+        """Publish these accounts with these sources and no others."""
+        await self.run(lambda ledger: ledger.activate(accounts))
+
+    async def scopes(self) -> tuple[ScopeState, ...]:
+        """Return how far every active source is known."""
+        return await self.run(Ledger.scopes)
+
+    async def restate(self, account: str, source: str, reading: Reading, *, at: datetime) -> Restatement:
+        """Replace all charges of a source in the window of a reading, keep the prices it states; one piece of work.
+
+        Args:
+            account: a configured account.
+            source: one of its activated sources.
+            reading: what fal reported.
+            at: when the poll began, an aware instant.
+        """
+
+        def work(ledger: Ledger) -> Restatement:
+            restatement = ledger.restate(account, source, reading.window, reading.charges, at=at)
+            ledger.record_prices(reading.prices)
+            return restatement
+
+        return await self.run(work)
+
+    async def record_prices(self, prices: Iterable[UnitPrice]) -> None:
+        """Keep the newest price of everything that is charged."""
+        await self.run(lambda ledger: ledger.record_prices(prices))
+
+    async def record_balance(self, balance: Balance) -> None:
+        """Keep an account's balance."""
+        await self.run(lambda ledger: ledger.record_balance(balance))
+
+    async def record_invoices(self, account: str, invoices: Collection[Invoice]) -> None:
+        """Keep an account's invoices as fal states them now."""
+        await self.run(lambda ledger: ledger.record_invoices(account, invoices))
+
+    async def invoices(self, account: str) -> tuple[Invoice, ...]:
+        """Return an account's invoices, newest first."""
+        return await self.run(lambda ledger: ledger.invoices(account))
+
+    async def reconcile(self, bill: Bill, *, at: datetime) -> Reconciliation:
+        """Compare a bill with the charges of the same hours, and keep the outcome."""
+        return await self.run(lambda ledger: ledger.reconcile(bill, at=at))
+
+    async def fold_before(self, horizon: datetime) -> int:
+        """Fold the hours before the horizon into per-series totals; return how many charges there were."""
+        return await self.run(lambda ledger: ledger.fold_before(horizon))
+
+    async def scraped(self, sequence: int) -> None:
+        """Note that a scrape has seen the view with this number."""
+        await self.run(lambda ledger: ledger.scraped(sequence))

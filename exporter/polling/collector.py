@@ -9,11 +9,10 @@ from functools import partial
 import structlog
 
 from exporter.charges import Clock
-from exporter.ledger import Ledger
-from exporter.polling.account import PolledAccount
-from exporter.polling.async_ledger import LedgerDesk
+from exporter.polling.account import AccountPoller
+from exporter.polling.async_ledger import AsyncLedger
 from exporter.polling.publisher import Publisher
-from exporter.polling.scheduler import Run, Timetable
+from exporter.polling.scheduler import Run, Scheduler
 
 _log = structlog.get_logger(__name__)
 
@@ -30,17 +29,17 @@ class Collector:
     def __init__(
         self,
         *,
-        desk: LedgerDesk,
-        accounts: Sequence[PolledAccount],
+        ledger: AsyncLedger,
+        accounts: Sequence[AccountPoller],
         publisher: Publisher,
-        timetable: Timetable,
+        scheduler: Scheduler,
         retention: timedelta,
         clock: Clock,
     ) -> None:
-        self._desk = desk
+        self._ledger = ledger
         self._accounts = accounts
         self._publisher = publisher
-        self._timetable = timetable
+        self._scheduler = scheduler
         self._retention = retention
         self._clock = clock
 
@@ -58,20 +57,20 @@ class Collector:
         publishing = asyncio.create_task(self._publisher.run())
         for account in self._accounts:
             self._enter_jobs(account)
-        self._timetable.by_calendar("retention", _EVERY_ACCOUNT, self._fold)
-        self._timetable.start()
+        self._scheduler.by_calendar("retention", _EVERY_ACCOUNT, self._fold)
+        self._scheduler.start()
         stopping = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait((publishing, stopping), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._timetable.stop()
+            self._scheduler.stop()
             stopping.cancel()
             publishing.cancel()
             with suppress(asyncio.CancelledError):
                 await publishing
 
     async def _notice_renamed_accounts(self) -> None:
-        known = await self._desk.run(Ledger.accounts)
+        known = await self._ledger.accounts()
         configured = {account.name for account in self._accounts}
         gone, new = sorted(known - configured), sorted(configured - known)
         if gone and new:
@@ -83,7 +82,7 @@ class Collector:
                 "counters go on; else the new one's start at 0, with its history as their base",
             )
 
-    def _enter_jobs(self, account: PolledAccount) -> None:
+    def _enter_jobs(self, account: AccountPoller) -> None:
         every_while: dict[str, Run] = {
             "current": partial(self._poll_current, account),
             "history": partial(self._load_history, account),
@@ -98,27 +97,27 @@ class Collector:
             "months": account.poll_months,
         }
         for job, run in every_while.items():
-            self._timetable.every_while(job, account.name, run)
+            self._scheduler.every_while(job, account.name, run)
         for job, run in by_calendar.items():
-            self._timetable.by_calendar(job, account.name, run)
+            self._scheduler.by_calendar(job, account.name, run)
 
-    async def _poll_current(self, account: PolledAccount) -> None:
+    async def _poll_current(self, account: AccountPoller) -> None:
         if await account.choose_sources():
             await self._activate()
-            self._timetable.run_now("history", account.name)
+            self._scheduler.run_now("history", account.name)
         await account.poll_current()
 
-    async def _load_history(self, account: PolledAccount) -> None:
+    async def _load_history(self, account: AccountPoller) -> None:
         if await account.load_history():
-            self._timetable.drop("history", account.name)
-            self._timetable.run_now("reconciliation", account.name)
+            self._scheduler.drop("history", account.name)
+            self._scheduler.run_now("reconciliation", account.name)
 
     async def _activate(self) -> None:
         accounts = {account.name: account.sources for account in self._accounts}
-        await self._desk.run(partial(Ledger.activate, accounts=accounts))
+        await self._ledger.activate(accounts)
         self._publisher.changed()
 
     async def _fold(self) -> None:
         horizon = self._clock() - self._retention
-        if folded := await self._desk.run(partial(Ledger.fold_before, horizon=horizon)):
+        if folded := await self._ledger.fold_before(horizon):
             _log.info("hours older than the retention folded", before=horizon.isoformat(), charges=folded)

@@ -16,7 +16,7 @@ from exporter.forecasting.forecast import BalanceFall, HourlySpend, burn_of_usag
 from exporter.forecasting.rhythm import DAY, LONGEST, Rhythm, learn
 from exporter.forecasting.state import AccountOutlook, BudgetOutlook, ExpectedSpend, Forecast, Outlook
 from exporter.ledger import Ledger, LedgerView, ScopeState
-from exporter.polling.account import PolledAccount, history_progress
+from exporter.polling.account import AccountPoller, history_progress
 from exporter.polling.scheduler import Reach
 
 _HOURS_AT_ONCE = 168
@@ -120,7 +120,7 @@ class Known(NamedTuple):
     whole: bool
 
 
-class Lesson(NamedTuple):
+class FittedRhythm(NamedTuple):
     """A rhythm, and what it was learnt from."""
 
     edge: datetime
@@ -129,7 +129,7 @@ class Lesson(NamedTuple):
     rhythm: Rhythm | None
 
 
-class OutlookMaker:
+class ForecastMaker:
     """Makes one outlook after another, in the ledger's thread.
 
     What is learnt from the past is kept until the hour turns or fal changes the past.
@@ -143,29 +143,29 @@ class OutlookMaker:
     def __init__(self, *, budgets: Sequence[Budget], reach: Reach, by_product: bool) -> None:
         self._budgets = budgets
         self._reach = reach
-        self._spending = Spending(budgets, by_product=by_product)
+        self._hourly_spend = Spending(budgets, by_product=by_product)
         self._latest: Outlook | None = None
-        self._lessons: dict[Topic, Lesson] = {}
+        self._lessons: dict[Topic, FittedRhythm] = {}
         self._falls: dict[str, BalanceFall] = {}
 
     @property
     def is_behind(self) -> bool:
         """Whether there are hours of the ledger still to be read: another outlook should be made soon."""
-        return self._spending.is_behind
+        return self._hourly_spend.is_behind
 
     @property
     def hours(self) -> HourlySpend[Topic] | None:
         """What the hours have cost, as far as they have been read; None before the first outlook."""
-        return self._spending.hours
+        return self._hourly_spend.hours
 
-    def make(self, ledger: Ledger, view: LedgerView, accounts: Sequence[PolledAccount]) -> Outlook:
+    def make(self, ledger: Ledger, view: LedgerView, accounts: Sequence[AccountPoller]) -> Outlook:
         """Return the outlook at the view's instant.
 
         Raises:
             LedgerError: the ledger cannot be read.
         """
         now = view.at
-        hours = self._spending.catch_up(ledger, now)
+        hours = self._hourly_spend.catch_up(ledger, now)
         if self.is_behind and self._latest is not None:
             return self._latest
         known = {} if self.is_behind else {it.name: self._known(it, view.scopes, hours.window) for it in accounts}
@@ -180,7 +180,7 @@ class OutlookMaker:
         self,
         ledger: Ledger,
         view: LedgerView,
-        account: PolledAccount,
+        account: AccountPoller,
         hours: HourlySpend[Topic],
         known: Known | None,
     ) -> AccountOutlook:
@@ -306,10 +306,12 @@ class OutlookMaker:
             origin = topic if topic.kind == "budget" else Topic("account", topic.name)
             # An account's life begins with its first charge: the empty hours before teach nothing.
             spent = (place for place, it in enumerate(hours.of(origin)[:end]) if it and place >= first)
-            lesson = self._lessons[topic] = Lesson(edge, start, version, learn(hours.of(topic)[next(spent, end) : end]))
+            lesson = self._lessons[topic] = FittedRhythm(
+                edge, start, version, learn(hours.of(topic)[next(spent, end) : end])
+            )
         return edge, lesson.rhythm
 
-    def _known(self, account: PolledAccount, scopes: Iterable[ScopeState], window: Window) -> Known | None:
+    def _known(self, account: AccountPoller, scopes: Iterable[ScopeState], window: Window) -> Known | None:
         """Return the hours that every source of an account has covered.
 
         A source that fails and has never been read does not keep the others from being told of.
@@ -329,7 +331,7 @@ class OutlookMaker:
         return Known(start, min(ends), loaded or start <= window.start)
 
     def _known_of(
-        self, budget: Budget, accounts: Sequence[PolledAccount], known: dict[str, Known | None]
+        self, budget: Budget, accounts: Sequence[AccountPoller], known: dict[str, Known | None]
     ) -> Known | None:
         """Return the hours that are known of all accounts a budget is about, but for those whose usage is not had."""
         names = budget.accounts_of([it.name for it in accounts if it.sources or not it.problem])

@@ -43,7 +43,7 @@ class Polled:
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-class Outcomes:
+class PollRunner:
     """Carries out polls: keeps their turns, counts them, and logs a cause when it is first met."""
 
     def __init__(self, *, health: Health, clock: Clock, changed: Callable[[], None]) -> None:

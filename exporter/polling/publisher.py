@@ -25,9 +25,9 @@ from exporter.ledger import Ledger, LedgerView, ScopeState
 from exporter.metrics.encoding import Encoder
 from exporter.metrics.health import Health
 from exporter.metrics.snapshot import snapshot_of
-from exporter.polling.account import PolledAccount, history_progress
-from exporter.polling.async_ledger import LedgerDesk
-from exporter.polling.forecasts import OutlookMaker, Topic
+from exporter.polling.account import AccountPoller, history_progress
+from exporter.polling.async_ledger import AsyncLedger
+from exporter.polling.forecasts import ForecastMaker, Topic
 from exporter.polling.poll_runner import Polled
 from exporter.polling.scheduler import Reach, history_start, month_start
 from exporter.publication import (
@@ -127,7 +127,7 @@ _LOCKS = {
 
 def overview_of(
     view: LedgerView,
-    accounts: Iterable[PolledAccount],
+    accounts: Iterable[AccountPoller],
     reach: Reach,
     *,
     notes: tuple[str, ...],
@@ -149,7 +149,7 @@ def overview_of(
     )
 
 
-def _account(account: PolledAccount, view: LedgerView, reach: Reach) -> AccountOverview:
+def _account(account: AccountPoller, view: LedgerView, reach: Reach) -> AccountOverview:
     scopes = {scope.source: scope for scope in view.scopes if scope.account == account.name}
     balance = next((it for it in view.balances if it.account == account.name), None)
     totals = view.totals.get(account.name)
@@ -207,16 +207,16 @@ class Publisher:
     def __init__(
         self,
         *,
-        desk: LedgerDesk,
-        accounts: Sequence[PolledAccount],
+        ledger: AsyncLedger,
+        accounts: Sequence[AccountPoller],
         health: Health,
         reach: Reach,
         emit: Callable[[Publication], None],
-        outlooks: OutlookMaker,
+        outlooks: ForecastMaker,
         notes: tuple[str, ...] = (),
         links: tuple[tuple[str, str], ...] = (),
     ) -> None:
-        self._desk = desk
+        self._ledger = ledger
         self._accounts = accounts
         self._health = health
         self._reach = reach
@@ -252,7 +252,7 @@ class Publisher:
         goes on, so that the trouble can be seen from outside.
         """
         self._changed.clear()
-        publication = await self._desk.run(self._publication)
+        publication = await self._ledger.run(self._publication)
         if self._outlooks.is_behind:
             self._changed.set()
         if publication is not None:

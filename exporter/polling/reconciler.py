@@ -4,9 +4,8 @@ Only months that the ledger has covered from their start are compared: what it h
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
-from functools import partial
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -14,25 +13,25 @@ import structlog
 from exporter.calendar import periods_at
 from exporter.charges import INVOICE, Bill, Invoice, Window
 from exporter.fal import BadRequestError, Client, FeatureError, FocusBills, NotFoundError, ScopeError
-from exporter.ledger import Ledger, Reconciliation, ScopeState
-from exporter.polling.async_ledger import LedgerDesk
+from exporter.ledger import ScopeState
+from exporter.polling.async_ledger import AsyncLedger
 
 _log = structlog.get_logger(__name__)
 
 _OF_ALL_TEAMS = frozenset({"organization", "focus"})
 
 
-class Reconciling:
+class Reconciler:
     """Compares one account's bills.
 
     Args:
         client: the account's own.
-        desk: where the ledger's work is done.
+        ledger: where bills are compared.
     """
 
-    def __init__(self, client: Client, desk: LedgerDesk) -> None:
+    def __init__(self, client: Client, ledger: AsyncLedger) -> None:
         self._client = client
-        self._desk = desk
+        self._ledger = ledger
         self._bills: dict[bool, FocusBills] = {}
         self._told: set[str] = set()
 
@@ -42,7 +41,7 @@ class Reconciling:
         An account without FOCUS reports is compared with its invoices alone.
 
         Raises:
-            CallError: a report could not be had.
+            ApiError: a report could not be had.
             LedgerError: the ledger could not be read or written.
         """
         await self.compare_invoices(at)
@@ -68,7 +67,7 @@ class Reconciling:
             LedgerError: the ledger could not be read or written.
         """
         scopes = await self._scopes()
-        invoices = await self._desk.run(partial(Ledger.invoices, account=self._client.account))
+        invoices = await self._ledger.invoices(self._client.account)
         for month in months(at):
             if covered_part(month, scopes) is not None:
                 await self._keep(invoiced(self._client.account, invoices, month), at)
@@ -83,11 +82,10 @@ class Reconciling:
 
     async def _keep(self, bill: Bill | None, at: datetime) -> None:
         if bill is not None:
-            compare: Callable[[Ledger], Reconciliation] = partial(Ledger.reconcile, bill=bill, at=at)
-            await self._desk.run(compare)
+            await self._ledger.reconcile(bill, at=at)
 
     async def _scopes(self) -> list[ScopeState]:
-        return [it for it in await self._desk.run(Ledger.scopes) if it.account == self._client.account]
+        return [scope for scope in await self._ledger.scopes() if scope.account == self._client.account]
 
     def _tell_once(self, what: str, error: Exception) -> None:
         if what not in self._told:

@@ -125,7 +125,7 @@ class Intervals:
     invoices: timedelta
 
 
-class Timetable:
+class Scheduler:
     """The jobs of all accounts, by the system's clock.
 
     At most one run of a job is under way; a run that is due meanwhile is skipped, counted, and made up for by the next.

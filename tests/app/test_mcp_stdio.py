@@ -14,7 +14,7 @@ from app.conftest import MakeSettings
 from mcp import Client, StdioServerParameters
 from pydantic import SecretStr
 
-from exporter.app.single_process import Joined, joined
+from exporter.app.single_process import SingleProcess, joined
 from exporter.charges import HOUR, NANO, Amounts, Balance, Charge, Dimensions, Window, hour_of, utc_now
 from exporter.ledger import Ledger, Rules
 from exporter.settings import Listen
@@ -61,7 +61,7 @@ def run(*arguments: str, said: str = "") -> subprocess.CompletedProcess[str]:
 
 
 @asynccontextmanager
-async def loaded(settings: MakeSettings, **changed: object) -> AsyncIterator[Joined]:
+async def loaded(settings: MakeSettings, **changed: object) -> AsyncIterator[SingleProcess]:
     async with joined(settings(**({"mcp_listen": Listen("127.0.0.1", 0)} | changed))) as running:
         while running.latest is None or not running.latest.ready:
             running.published.clear()

@@ -20,7 +20,7 @@ from e2e.processes import Labels, parsed
 from mcp import Client
 from pydantic import SecretStr
 
-from exporter.app.single_process import Joined, joined
+from exporter.app.single_process import SingleProcess, joined
 from exporter.settings import Listen, Settings
 from exporter.simulator import ADMIN_KEY, Simulator, World, WorldSize, serving
 
@@ -181,7 +181,7 @@ async def asked(compared: Compared, span: Span, group_by: Group) -> dict[str, ob
     return answer
 
 
-async def loaded(running: Joined) -> None:
+async def loaded(running: SingleProcess) -> None:
     """Wait until everything is known that fal tells now."""
     while True:
         latest = running.latest

@@ -10,7 +10,7 @@ from exporter.charges import NANO, Amounts, Window
 from exporter.fal.account import read_balance, read_invoices
 from exporter.fal.client import Client
 from exporter.fal.endpoints import Limits, Silent
-from exporter.fal.errors import CallError, PagingError
+from exporter.fal.errors import ApiError, PagingError
 from exporter.fal.sources import SOURCES, automatic_sources, probe, usage_source
 from exporter.simulator import ADMIN_KEY, API_KEY, Fault, RunningSimulator, Simulator, World, WorldSize, serving
 
@@ -133,7 +133,7 @@ async def test_an_admin_key_may_read_everything(client: Client) -> None:
 )
 async def test_its_faults_are_told_apart(simulator: RunningSimulator, client: Client, kind: str, reason: str) -> None:
     simulator.simulator.faults.add(Fault(kind, path="/v1/*"))
-    with pytest.raises(CallError) as caught:
+    with pytest.raises(ApiError) as caught:
         await usage_source("models", client).read(WINDOWS[0], with_api_key=False)
     assert caught.value.reason == reason
     assert isinstance(caught.value, PagingError) == (reason == "endless_pages")

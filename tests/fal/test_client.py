@@ -14,10 +14,10 @@ from pydantic import SecretStr
 from exporter import __version__
 from exporter.errors import ConfigurationError
 from exporter.fal.client import Client
-from exporter.fal.endpoints import Call, Host, Silent
+from exporter.fal.endpoints import Endpoint, Host, Silent
 from exporter.fal.errors import (
+    ApiError,
     BadRequestError,
-    CallError,
     DeadlineError,
     FeatureError,
     KeyRejectedError,
@@ -25,10 +25,10 @@ from exporter.fal.errors import (
     NotFoundError,
     NotJsonError,
     RateLimitedError,
+    ReadTimeoutError,
     RedirectError,
     ScopeError,
     ServerError,
-    SilenceError,
     TlsError,
     TooLargeError,
     TruncatedError,
@@ -36,11 +36,11 @@ from exporter.fal.errors import (
 )
 from tests.fal.conftest import KEY, Answer, Bench, Fal, as_json, gzipped, refused, server
 
-CALL = Call(Host.PLATFORM, "/models/usage")
+CALL = Endpoint(Host.PLATFORM, "/models/usage")
 PATH = "/v1/models/usage"
 MANY = 100_000
 
-Failure = TypeVar("Failure", bound=CallError)
+Failure = TypeVar("Failure", bound=ApiError)
 
 
 async def get(client: Client) -> object:
@@ -108,7 +108,7 @@ REFUSALS = [
 
 @pytest.mark.parametrize(("answer", "kind", "reason"), REFUSALS)
 async def test_refusals_are_told_apart(
-    fal: Fal, bench: Bench, answer: Answer, kind: type[CallError], reason: str
+    fal: Fal, bench: Bench, answer: Answer, kind: type[ApiError], reason: str
 ) -> None:
     fal.plays(PATH, answer)
     error = await failure(bench.client(attempts=1), kind)
@@ -151,7 +151,7 @@ async def test_a_lock_met_in_passing_is_not_remembered(fal: Fal, bench: Bench) -
     fal.plays(PATH, as_json({"detail": "User is locked. Reason: TOP_UP"}, 403))
     client = bench.client()
     with pytest.raises(LockedError):
-        await client.get(CALL, {}, client.deadline(), heed_lock=False)
+        await client.get(CALL, {}, client.deadline(), track_lock=False)
     assert client.locks.reasons == set()
 
 
@@ -189,7 +189,7 @@ async def test_attempts_end(fal: Fal, bench: Bench) -> None:
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
 async def test_a_refusal_that_stays_is_not_tried_again(fal: Fal, bench: Bench, status: int) -> None:
     fal.plays(PATH, refused(status))
-    with pytest.raises(CallError):
+    with pytest.raises(ApiError):
         await get(bench.client())
     assert len(fal.requests) == 1
 
@@ -230,14 +230,14 @@ async def test_requests_of_one_poll_share_a_deadline(fal: Fal, bench: Bench) -> 
 
 async def test_silence_is_a_timeout_and_tried_again(fal: Fal, bench: Bench) -> None:
     fal.plays(PATH, Answer(hangs=True))
-    error = await failure(bench.client(read_timeout=timedelta(milliseconds=50), attempts=2), SilenceError)
+    error = await failure(bench.client(read_timeout=timedelta(milliseconds=50), attempts=2), ReadTimeoutError)
     assert error.reason == "timeout"
     assert bench.heard.codes == ["error", "error"]
 
 
 async def test_silence_in_the_middle_of_an_answer_is_a_timeout(fal: Fal, bench: Bench) -> None:
     fal.plays(PATH, Answer(b'{"a": 1}', chunk=4, pause=0.3))
-    await failure(bench.client(read_timeout=timedelta(milliseconds=100), attempts=1), SilenceError)
+    await failure(bench.client(read_timeout=timedelta(milliseconds=100), attempts=1), ReadTimeoutError)
 
 
 async def test_an_answer_that_drips_ends_at_the_deadline(fal: Fal, bench: Bench) -> None:

@@ -1,14 +1,14 @@
 from exporter.errors import UpstreamError
 from exporter.fal import errors
-from exporter.fal.errors import REASONS, CallError
+from exporter.fal.errors import REASONS, ApiError
 
 
-def every_kind(kind: type[CallError]) -> list[type[CallError]]:
+def every_kind(kind: type[ApiError]) -> list[type[ApiError]]:
     return [kind, *(found for child in kind.__subclasses__() for found in every_kind(child))]
 
 
 def test_every_kind_has_its_own_reason_and_stands_in_the_tree() -> None:
-    kinds = [kind for kind in every_kind(CallError) if kind is not CallError]
+    kinds = [kind for kind in every_kind(ApiError) if kind is not ApiError]
     assert sorted(kind.reason for kind in kinds) == sorted(REASONS)
     assert len(set(REASONS)) == len(REASONS)
     for kind in kinds:

@@ -8,12 +8,12 @@ from pydantic import SecretStr
 
 from exporter.charges import utc_now
 from exporter.errors import ConfigurationError
-from exporter.fal.endpoints import Call, Host
-from exporter.fal.errors import CallError
-from exporter.fal.transport import Exchange
+from exporter.fal.endpoints import Endpoint, Host
+from exporter.fal.errors import ApiError
+from exporter.fal.transport import Transport
 from tests.fal.conftest import KEY, Answer, Bench, Fal, as_json, refused
 
-CALL = Call(Host.PLATFORM, "/account/focus")
+CALL = Endpoint(Host.PLATFORM, "/account/focus")
 PATH = "/v1/account/focus"
 
 
@@ -22,8 +22,8 @@ async def unbounded() -> AsyncIterator[None]:
     yield
 
 
-def exchange(bench: Bench, *, platform_url: str = "", transport: httpx.AsyncBaseTransport | None = None) -> Exchange:
-    return Exchange(
+def exchange(bench: Bench, *, platform_url: str = "", transport: httpx.AsyncBaseTransport | None = None) -> Transport:
+    return Transport(
         account="prod",
         key=lambda: SecretStr(KEY),
         observer=bench.heard,
@@ -37,7 +37,7 @@ def exchange(bench: Bench, *, platform_url: str = "", transport: httpx.AsyncBase
     )
 
 
-async def csv(made: Exchange) -> list[bytes]:
+async def csv(made: Transport) -> list[bytes]:
     async with aclosing(made.csv(CALL, {}, unbounded)) as pieces:
         return [piece async for piece in pieces]
 
@@ -56,7 +56,7 @@ async def test_each_request_asks_for_what_it_can_read_and_is_made_once(fal: Fal,
 async def test_a_refusal_is_told_from_a_report_whatever_its_body(fal: Fal, bench: Bench) -> None:
     made = exchange(bench)
     fal.plays(PATH, refused(503, "server_error", f"key {KEY} is tired"))
-    with pytest.raises(CallError) as caught:
+    with pytest.raises(ApiError) as caught:
         await csv(made)
     assert caught.value.reason == "server_error"
     assert KEY.partition(":")[2] not in str(caught.value)

@@ -9,13 +9,13 @@ import pytest
 
 from exporter.fal.client import Client
 from exporter.fal.errors import (
-    CallError,
+    ApiError,
     DeadlineError,
     FeatureError,
     LockedError,
     NotCsvError,
+    ReadTimeoutError,
     ScopeError,
-    SilenceError,
     TooLargeError,
     TruncatedError,
 )
@@ -88,10 +88,10 @@ async def test_a_body_that_breaks_off_is_truncated_and_not_begun_anew(fal: Fal, 
         (Answer(b"<html>", headers=(("content-type", "text/html"),)), NotCsvError),
         (Answer(b'\xef\xbb\xbf {"error": {"type": "server_error"}}'), NotCsvError),
         (csv(b""), NotCsvError),
-        (Answer(hangs=True), SilenceError),
+        (Answer(hangs=True), ReadTimeoutError),
     ],
 )
-async def test_failures_are_told_apart(fal: Fal, bench: Bench, answer: Answer, kind: type[CallError]) -> None:
+async def test_failures_are_told_apart(fal: Fal, bench: Bench, answer: Answer, kind: type[ApiError]) -> None:
     fal.plays(PATH, answer)
     client = bench.client(
         attempts=1,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pytest
 import structlog
 
-from exporter.fal.errors import CallError
+from exporter.fal.errors import ApiError
 from exporter.fal.focus.report import FocusReports
 from exporter.fal.focus.request import FocusRequest
 from tests.fal.conftest import Answer, Bench, Fal, refused
@@ -79,7 +79,7 @@ async def test_what_only_a_root_may_ask_for_gives_way_to_what_every_account_may(
 async def test_any_other_failure_decides_nothing_about_teams(fal: Fal, bench: Bench, refusal: Answer) -> None:
     fal.plays(PATH, refusal, report(usage()))
     made = reports(bench, by_team=True)
-    with pytest.raises(CallError):
+    with pytest.raises(ApiError):
         await rows(made, bench, Counter())
     assert await rows(made, bench, Counter())
     assert [request.query.get("expand") for request in fal.requests] == [["organization"], ["organization"]]

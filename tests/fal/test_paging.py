@@ -1,12 +1,12 @@
 import pytest
 
 from exporter.fal.client import Client
-from exporter.fal.endpoints import Call, Host
+from exporter.fal.endpoints import Endpoint, Host
 from exporter.fal.errors import PagingError, ShapeError
 from exporter.fal.platform_usage import pages
 from tests.fal.conftest import Answer, Bench, Fal, as_json, bucket, page
 
-CALL = Call(Host.PLATFORM, "/models/usage")
+CALL = Endpoint(Host.PLATFORM, "/models/usage")
 PATH = "/v1/models/usage"
 
 

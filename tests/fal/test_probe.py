@@ -1,6 +1,6 @@
 import pytest
 
-from exporter.fal.errors import CallError, LockedError, ServerError
+from exporter.fal.errors import ApiError, LockedError, ServerError
 from exporter.fal.sources import Probe, automatic_sources, probe
 from tests.fal.conftest import Answer, Bench, Fal, as_json, page, refused
 
@@ -100,7 +100,7 @@ async def test_sources_are_chosen_by_what_the_key_may_read(  # noqa: PLR0917  py
 
 
 @pytest.mark.parametrize(("answer", "kind"), [(DOWN, ServerError), (LOCKED, LockedError)])
-async def test_a_passing_failure_decides_nothing(fal: Fal, bench: Bench, answer: Answer, kind: type[CallError]) -> None:
+async def test_a_passing_failure_decides_nothing(fal: Fal, bench: Bench, answer: Answer, kind: type[ApiError]) -> None:
     probes = await found(fal, bench, **{"/v1/models/usage": answer})
     with pytest.raises(kind):
         automatic_sources(probes.values())

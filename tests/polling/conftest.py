@@ -21,9 +21,9 @@ from exporter.fal import REASONS, Client, Limits
 from exporter.ledger import Ledger, LedgerView
 from exporter.ledger.counters import Rules
 from exporter.metrics.health import Health
-from exporter.polling.account import PolledAccount
-from exporter.polling.async_ledger import LedgerDesk
-from exporter.polling.poll_runner import OWN_REASONS, Outcomes
+from exporter.polling.account import AccountPoller
+from exporter.polling.async_ledger import AsyncLedger
+from exporter.polling.poll_runner import OWN_REASONS, PollRunner
 from exporter.polling.scheduler import Reach
 from exporter.simulator import ADMIN_KEY, RunningSimulator, World, WorldSize, running_simulator
 
@@ -48,21 +48,21 @@ class Clock:
 class Bench:
     """One account and everything its polls need."""
 
-    account: PolledAccount
-    desk: LedgerDesk
+    account: AccountPoller
+    ledger: AsyncLedger
     health: Health
     registry: CollectorRegistry
-    outcomes: Outcomes
+    runner: PollRunner
     reach: Reach
     told: list[None] = field(default_factory=list)
 
     async def activate(self) -> None:
         await self.account.recall_sources()
         sources = {self.account.name: self.account.sources}
-        await self.desk.run(lambda ledger: ledger.activate(sources))
+        await self.ledger.run(lambda ledger: ledger.activate(sources))
 
     async def view(self) -> LedgerView:
-        return await self.desk.run(Ledger.view)
+        return await self.ledger.run(Ledger.view)
 
     async def since(self, source: str) -> tuple[datetime | None, datetime | None]:
         """Return the span of the hours that are covered."""
@@ -101,7 +101,7 @@ async def opened_bench(
     registry = CollectorRegistry()
     health = Health(registry, failure_reasons=(*REASONS, *OWN_REASONS))
     told: list[None] = []
-    outcomes = Outcomes(health=health, clock=clock, changed=lambda: told.append(None))
+    runner = PollRunner(health=health, clock=clock, changed=lambda: told.append(None))
     client = Client(
         account="main",
         key=ask_key or (lambda: SecretStr(key)),
@@ -112,26 +112,26 @@ async def opened_bench(
         tls=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # nobody is trusted, nobody is asked: quicker made
         now=clock,
     )
-    desk = LedgerDesk()
+    ledger = AsyncLedger()
     address = f"sqlite:///{folder / 'ledger.sqlite'}"
-    await desk.open(lambda: Ledger(address, rules=Rules(birth_hold=timedelta(0)), clock=clock))
-    account = PolledAccount(
+    await ledger.open(lambda: Ledger(address, rules=Rules(birth_hold=timedelta(0)), clock=clock))
+    account = AccountPoller(
         client=client,
         sources=sources,
-        desk=desk,
-        outcomes=outcomes,
+        ledger=ledger,
+        runner=runner,
         reach=reach,
         with_api_key=False,
         clock=clock,
         price_models=price_models,
     )
-    bench = Bench(account, desk, health, registry, outcomes, reach, told)
+    bench = Bench(account, ledger, health, registry, runner, reach, told)
     try:
         await bench.activate()
         yield bench
     finally:
         await client.aclose()
-        await desk.close()
+        await ledger.close()
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ async def month(bench: Bench) -> int:
 async def counted(bench: Bench) -> int:
     """Return what the counters have counted, births shown and scraped."""
     sequence = (await bench.view()).sequence
-    await bench.desk.run(lambda ledger: ledger.scraped(sequence))
+    await bench.ledger.run(lambda ledger: ledger.scraped(sequence))
     view = await bench.view()
     return int(sum(sample.value for page in view.spend for sample in page.samples))
 
@@ -279,7 +279,7 @@ async def test_two_accounts_in_one_ledger_do_not_mix(
 ) -> None:
     bench = await stack.enter_async_context(opened_bench(fal, clock, tmp_path))
     await bench.account.poll_current()
-    scopes = await bench.desk.run(Ledger.scopes)
+    scopes = await bench.ledger.run(Ledger.scopes)
     assert {scope.account for scope in scopes} == {"main"}
     assert {scope.born_at.tzinfo for scope in scopes} == {UTC}
 

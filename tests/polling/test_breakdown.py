@@ -12,7 +12,7 @@ from exporter.calendar import first_hour_of
 from exporter.charges import HOUR, Window
 from exporter.forecasting.forecast import HourlySpend
 from exporter.ledger import LedgerView
-from exporter.polling.forecasts import OutlookMaker, Topic
+from exporter.polling.forecasts import ForecastMaker, Topic
 from exporter.polling.publisher import Breakdown
 from exporter.publication import DailySpend
 from exporter.samples import Sample, paged
@@ -22,11 +22,11 @@ DAYS = 8
 
 
 async def daily(bench: Bench, zone: ZoneInfo) -> DailySpend:
-    maker = OutlookMaker(budgets=(), reach=bench.reach, by_product=True)
+    maker = ForecastMaker(budgets=(), reach=bench.reach, by_product=True)
     view = await bench.view()
-    await bench.desk.run(lambda ledger: maker.make(ledger, view, [bench.account]))
+    await bench.ledger.run(lambda ledger: maker.make(ledger, view, [bench.account]))
     while maker.is_behind:
-        await bench.desk.run(lambda ledger: maker.make(ledger, view, [bench.account]))
+        await bench.ledger.run(lambda ledger: maker.make(ledger, view, [bench.account]))
     return Breakdown(zone).daily(view, maker.hours)
 
 

@@ -13,9 +13,9 @@ from exporter.charges import hour_of
 from exporter.errors import LedgerError
 from exporter.ledger import Ledger, Rules
 from exporter.polling.collector import Collector
-from exporter.polling.forecasts import OutlookMaker
+from exporter.polling.forecasts import ForecastMaker
 from exporter.polling.publisher import Publisher
-from exporter.polling.scheduler import Intervals, Timetable
+from exporter.polling.scheduler import Intervals, Scheduler
 from exporter.simulator import Fault, RunningSimulator
 
 if TYPE_CHECKING:
@@ -30,20 +30,20 @@ class Work:
     def __init__(self, bench: Bench, clock: Clock) -> None:
         self.published: list[Publication] = []
         publisher = Publisher(
-            desk=bench.desk,
+            ledger=bench.ledger,
             accounts=[bench.account],
             health=bench.health,
             reach=bench.reach,
             emit=self.published.append,
-            outlooks=OutlookMaker(budgets=(), reach=bench.reach, by_product=True),
+            outlooks=ForecastMaker(budgets=(), reach=bench.reach, by_product=True),
         )
-        bench.outcomes._changed = publisher.changed
-        self.timetable = Timetable(intervals=OFTEN, health=bench.health)
+        bench.runner._changed = publisher.changed
+        self.scheduler = Scheduler(intervals=OFTEN, health=bench.health)
         self.collector = Collector(
-            desk=bench.desk,
+            ledger=bench.ledger,
             accounts=[bench.account],
             publisher=publisher,
-            timetable=self.timetable,
+            scheduler=self.scheduler,
             retention=timedelta(days=400),
             clock=clock,
         )
@@ -69,8 +69,8 @@ async def test_from_nothing_to_a_loaded_month_by_itself(fal: RunningSimulator, c
         async with at_work(bench, clock) as work:
             await until(lambda: work.is_ready)
             # The history is complete, so its job is gone; the others stay.
-            await until(lambda: work.timetable._scheduler.get_job("history:main") is None)
-            assert work.timetable._scheduler.get_job("current:main") is not None
+            await until(lambda: work.scheduler._scheduler.get_job("history:main") is None)
+            assert work.scheduler._scheduler.get_job("current:main") is not None
         assert bench.account.sources == ("models", "serverless")
         start = hour_of(clock.now - timedelta(days=3))
         assert (await bench.view()).totals["main"].month_to_date == truth(fal, start, clock.now)

@@ -10,7 +10,7 @@ from structlog.typing import EventDict
 
 from exporter.errors import LedgerError
 from exporter.ledger import Ledger
-from exporter.polling.forecasts import OutlookMaker
+from exporter.polling.forecasts import ForecastMaker
 from exporter.polling.publisher import Publisher
 from exporter.publication import Publication
 from exporter.simulator import API_KEY, Fault, RunningSimulator
@@ -22,12 +22,12 @@ class Published:
     def __init__(self, bench: Bench) -> None:
         self.all: list[Publication] = []
         self.publisher = Publisher(
-            desk=bench.desk,
+            ledger=bench.ledger,
             accounts=[bench.account],
             health=bench.health,
             reach=bench.reach,
             emit=self.all.append,
-            outlooks=OutlookMaker(budgets=(), reach=bench.reach, by_product=True),
+            outlooks=ForecastMaker(budgets=(), reach=bench.reach, by_product=True),
         )
 
     async def __call__(self) -> Publication:

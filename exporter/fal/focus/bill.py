@@ -71,7 +71,7 @@ class FocusBills:
 
     def __init__(self, client: Client, *, by_team: bool) -> None:
         self._client = client
-        self._reports = FocusReports(client, _SOURCE, by_team=by_team, heed_lock=False)
+        self._reports = FocusReports(client, _SOURCE, by_team=by_team, track_lock=False)
 
     async def invoice(self, month: Window, rejected: Counter[str]) -> Bill | None:
         """Read what has been invoiced of the charges of a UTC month; None where there is nothing yet.
@@ -81,7 +81,7 @@ class FocusBills:
             rejected: counts, by reason, the rows that are left out.
 
         Raises:
-            CallError: every kind of failure; see `exporter.fal.errors`.
+            ApiError: every kind of failure; see `exporter.fal.errors`.
         """
         request = FocusRequest(source=Report.INVOICE, charge_month=f"{month.start:%Y-%m}")
         sums = await self._sums([request], month, rejected)
@@ -93,7 +93,7 @@ class FocusBills:
         """Read what is estimated for a window of hours within a UTC month.
 
         Raises:
-            CallError: every kind of failure; see `exporter.fal.errors`.
+            ApiError: every kind of failure; see `exporter.fal.errors`.
         """
         sums = await self._sums(estimates(window), window, rejected)
         return Bill(self._client.account, FOCUS_ESTIMATE, window, sums.usage, sums.by_category)

@@ -19,8 +19,8 @@ from typing import BinaryIO, TypeVar
 from exporter.fal.client import Client
 from exporter.fal.endpoints import Deadline
 from exporter.fal.errors import (
+    ApiError,
     BadRequestError,
-    CallError,
     FeatureError,
     NotCsvError,
     NotFoundError,
@@ -35,16 +35,16 @@ from exporter.focus.reader import Memory, Reader
 
 
 def download(
-    client: Client, request: FocusRequest, deadline: Deadline | None = None, *, heed_lock: bool = True
+    client: Client, request: FocusRequest, deadline: Deadline | None = None, *, track_lock: bool = True
 ) -> AsyncGenerator[bytes, None]:
     """Yield a report's bytes as they come in; see `Client.stream`.
 
     Raises:
         FocusRequestError: the window is longer than fal takes at once; raised before the call.
-        CallError: every kind of failure; see `exporter.fal.errors`.
+        ApiError: every kind of failure; see `exporter.fal.errors`.
     """
     until = deadline or client.deadline(client.limits.report_deadline)
-    return client.stream(request.call, request.parameters(), until, heed_lock=heed_lock)
+    return client.stream(request.call, request.parameters(), until, track_lock=track_lock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ async def fetch(
         told: hears of every part that comes in.
 
     Raises:
-        CallError: a piece could not be had; those before it are kept.
+        ApiError: a piece could not be had; those before it are kept.
         OSError: a file cannot be written.
     """
     pieces = list(request.pieces(longest))
@@ -161,14 +161,14 @@ class FocusReports:
         source: under which name rows that are not understood are counted and logged.
         by_team: whether to ask for the teams of an organization. That is the right of its root alone; where fal refuses
             it, the report is asked for without, and so from then on.
-        heed_lock: as for `Client.get`.
+        track_lock: as for `Client.get`.
     """
 
-    def __init__(self, client: Client, source: str, *, by_team: bool, heed_lock: bool = True) -> None:
+    def __init__(self, client: Client, source: str, *, by_team: bool, track_lock: bool = True) -> None:
         self._client = client
         self._source = source
         self._by_team = by_team
-        self._heed_lock = heed_lock
+        self._heed_lock = track_lock
         self._memory = Memory()
 
     async def rows(
@@ -183,7 +183,7 @@ class FocusReports:
             rejected: counts, by reason, the rows that cannot be read.
 
         Raises:
-            CallError: every kind of failure; see `exporter.fal.errors`. A report that is none, lacks a column or ends
+            ApiError: every kind of failure; see `exporter.fal.errors`. A report that is none, lacks a column or ends
                 too early is a failure; the rows before it are no result.
         """
         if self._by_team:
@@ -207,7 +207,7 @@ class FocusReports:
         client = self._client
         reader = Reader(shape, keep=1, memory=self._memory)
         try:
-            async with aclosing(download(client, request, deadline, heed_lock=self._heed_lock)) as body:
+            async with aclosing(download(client, request, deadline, track_lock=self._heed_lock)) as body:
                 async for piece in body:
                     yield reader.feed(piece)
             yield reader.finish()
@@ -219,7 +219,7 @@ class FocusReports:
             rejected[Rejection.UNREADABLE.value] += problems.rows - 1
 
 
-def _kind(error: FocusError) -> type[CallError]:
+def _kind(error: FocusError) -> type[ApiError]:
     if isinstance(error, TruncatedFileError):
         return TruncatedError
     return ShapeError if isinstance(error, MissingColumnError) else NotCsvError

@@ -8,10 +8,10 @@ from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 from exporter.errors import ConfigurationError
-from exporter.fal.endpoints import Call, Host, Parameters
+from exporter.fal.endpoints import Endpoint, Host, Parameters
 
-ACCOUNT_FOCUS = Call(Host.PLATFORM, "/account/focus")
-ORGANIZATION_FOCUS = Call(Host.PLATFORM, "/organization/focus")
+ACCOUNT_FOCUS = Endpoint(Host.PLATFORM, "/account/focus")
+ORGANIZATION_FOCUS = Endpoint(Host.PLATFORM, "/organization/focus")
 
 LONGEST = timedelta(days=90)
 """What fal takes in one request of an estimate."""
@@ -77,7 +77,7 @@ class FocusRequest:
         self._check_teams()
 
     @property
-    def call(self) -> Call:
+    def call(self) -> Endpoint:
         """The interface that is asked."""
         return ORGANIZATION_FOCUS if self.organization else ACCOUNT_FOCUS
 

@@ -107,7 +107,7 @@ class BusyError(Exception):
     """There are too many questions already."""
 
 
-class Desk:
+class AnswerCache:
     """Makes answers in threads and keeps them, those that were asked for last.
 
     Args:

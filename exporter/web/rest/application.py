@@ -23,7 +23,7 @@ from exporter.queries.parameters import UNREADABLE, Given, NoDataYetError, Quest
 from exporter.settings.credentials import TokenFile
 from exporter.web.auth import JSON, RETRY, Refusal, guarded
 from exporter.web.negotiation import accepts
-from exporter.web.rest.answer_cache import Answer, BusyError, Desk, answer_of
+from exporter.web.rest.answer_cache import Answer, AnswerCache, BusyError, answer_of
 from exporter.web.rest.calls import AMOUNTS, CALLS, Call, Request, Sources, read_request
 from exporter.web.rest.documentation import PAGE_HEADERS, description, page
 from exporter.web.rest.focus import MISSING_HOURS, FocusFiles
@@ -89,7 +89,7 @@ class Rest:
         self._focus = FocusFiles(options.ledger_url.get_secret_value())
         self._published = published
         self._clock = clock
-        self._desk = Desk()
+        self._answers = AnswerCache()
         self._calls = {call.path: call for call in CALLS}
         self._pages = {
             OPENAPI: answer_of(exact_json(description(guarded=needs_token)), JSON),
@@ -102,7 +102,7 @@ class Rest:
 
     def close(self) -> None:
         """Take no more questions and let go of the ledger."""
-        self._desk.close()
+        self._answers.close()
         if self._reader is not None:
             self._reader.close()
 
@@ -150,7 +150,7 @@ class Rest:
         # Windows without an edge follow the clock, by whole hours.
         key = (call.path, tuple(sorted(texts.items())), quoted, state, hour_of(now))
         sources = Sources(self._ledger, publication, self._options.zone, now)
-        return await self._desk.answer(key, partial(_made, call, sources, texts, quoted=quoted))
+        return await self._answers.answer(key, partial(_made, call, sources, texts, quoted=quoted))
 
     def _ledger(self) -> "LedgerReader":
         with self._lock:

@@ -26,10 +26,10 @@ from exporter.forecasting.state import Outlook
 from exporter.ledger import Ledger, LedgerView, Rules
 from exporter.metrics.encoding import Rendered
 from exporter.metrics.health import Health
-from exporter.polling.account import PolledAccount
-from exporter.polling.async_ledger import LedgerDesk
-from exporter.polling.forecasts import OutlookMaker
-from exporter.polling.poll_runner import Outcomes
+from exporter.polling.account import AccountPoller
+from exporter.polling.async_ledger import AsyncLedger
+from exporter.polling.forecasts import ForecastMaker
+from exporter.polling.poll_runner import PollRunner
 from exporter.polling.publisher import Publisher
 from exporter.polling.scheduler import Reach
 from exporter.publication import NO_OUTLOOK, Publication
@@ -54,10 +54,10 @@ class _UnpublishedHealth(Health):
         return Rendered()
 
 
-class _NoOutlook(OutlookMaker):
+class _NoOutlook(ForecastMaker):
     """Foretells nothing: learning from the past again and again would take a third of the time of publications."""
 
-    def make(self, ledger: Ledger, view: LedgerView, accounts: Sequence[PolledAccount]) -> Outlook:
+    def make(self, ledger: Ledger, view: LedgerView, accounts: Sequence[AccountPoller]) -> Outlook:
         del ledger, view, accounts
         return NO_OUTLOOK
 
@@ -93,12 +93,12 @@ class LeftHalf:
         self._retention = retention
         self._rules = Rules(zone=zone)
         self._witness = witness
-        self._desk = LedgerDesk()
+        self._desk = AsyncLedger()
         self._ledger: WitnessedLedger | None = None
         health = health or _UnpublishedHealth(CollectorRegistry())
         reach = Reach(timedelta(hours=48), timedelta(days=8), None, zone)
-        outlook_maker = _NoOutlook if budgets is None else OutlookMaker
-        self._accounts: list[PolledAccount] = []
+        outlook_maker = _NoOutlook if budgets is None else ForecastMaker
+        self._accounts: list[AccountPoller] = []
         self._publisher = Publisher(
             desk=self._desk,
             accounts=self._accounts,
@@ -117,11 +117,11 @@ class LeftHalf:
             now=clock,
             sleep=_do_not_wait,
         )
-        self.account = PolledAccount(
+        self.account = AccountPoller(
             client=self._client,
             sources=SOURCES,
             desk=self._desk,
-            outcomes=Outcomes(health=health, clock=clock, changed=self._publisher.changed),
+            outcomes=PollRunner(health=health, clock=clock, changed=self._publisher.changed),
             reach=reach,
             with_api_key=False,
             clock=clock,

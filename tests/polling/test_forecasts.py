@@ -15,7 +15,7 @@ from exporter.charges import HOUR, NANO, Balance, hour_of
 from exporter.forecasting.budgets import Budget, Period
 from exporter.forecasting.state import BudgetOutlook, Outlook
 from exporter.ledger import Ledger
-from exporter.polling.forecasts import OutlookMaker
+from exporter.polling.forecasts import ForecastMaker
 from exporter.simulator import API_KEY, Fault, RunningSimulator
 from exporter.simulator.plants import GlitchedJob, PlantedLateness, PlantedSpend
 
@@ -36,10 +36,10 @@ class Ahead:
 
     def __init__(self, bench: Bench, budgets: tuple[Budget, ...] = BUDGETS) -> None:
         self.bench = bench
-        self.maker = OutlookMaker(budgets=budgets, reach=LONG, by_product=True)
+        self.maker = ForecastMaker(budgets=budgets, reach=LONG, by_product=True)
 
     async def once(self) -> Outlook:
-        return await self.bench.desk.run(lambda it: self.maker.make(it, it.view(), [self.bench.account]))
+        return await self.bench.ledger.run(lambda it: self.maker.make(it, it.view(), [self.bench.account]))
 
     async def __call__(self) -> Outlook:
         outlook = await self.once()
@@ -226,7 +226,7 @@ async def test_the_runway_follows_what_usage_burns_and_shortens_at_once_in_a_sur
 
 async def balance(bench: Bench, clock: Clock, amount: int) -> None:
     stated = Balance("main", amount, clock.now)
-    await bench.desk.run(lambda ledger: ledger.record_balance(stated))
+    await bench.ledger.run(lambda ledger: ledger.record_balance(stated))
 
 
 async def test_an_ordinary_key_has_balance_runway_and_lock(fal: RunningSimulator, clock: Clock, tmp_path: Path) -> None:

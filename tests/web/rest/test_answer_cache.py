@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from exporter.web.rest.answer_cache import Answer, BusyError, Desk, answer_of, is_known
+from exporter.web.rest.answer_cache import Answer, AnswerCache, BusyError, answer_of, is_known
 
 
 def made(text: str) -> Answer:
@@ -11,25 +11,25 @@ def made(text: str) -> Answer:
 
 
 async def test_an_answer_is_made_once_and_remembered() -> None:
-    desk, makings = Desk(), []
+    answers, makings = AnswerCache(), []
 
     def make() -> Answer:
         makings.append(1)
         return made("[]")
 
-    assert await desk.answer("question", make) is await desk.answer("question", make)
+    assert await answers.answer("question", make) is await answers.answer("question", make)
     assert len(makings) == 1
 
 
 async def test_who_asks_what_is_being_made_waits_for_that() -> None:
-    desk, go, makings = Desk(), threading.Event(), []
+    answers, go, makings = AnswerCache(), threading.Event(), []
 
     def make() -> Answer:
         makings.append(1)
         assert go.wait(10)
         return made("[]")
 
-    asking = [asyncio.create_task(desk.answer("question", make)) for _ in range(5)]
+    asking = [asyncio.create_task(answers.answer("question", make)) for _ in range(5)]
     await asyncio.sleep(0)
     go.set()
     assert len({id(answer) for answer in await asyncio.gather(*asking)}) == 1
@@ -37,30 +37,30 @@ async def test_who_asks_what_is_being_made_waits_for_that() -> None:
 
 
 async def test_a_failure_is_told_to_all_who_wait_and_not_remembered() -> None:
-    desk = Desk()
+    answers = AnswerCache()
 
     def fail() -> Answer:
         raise LookupError("nothing here")
 
-    results = await asyncio.gather(*(desk.answer("question", fail) for _ in range(3)), return_exceptions=True)
+    results = await asyncio.gather(*(answers.answer("question", fail) for _ in range(3)), return_exceptions=True)
     assert [str(it) for it in results] == ["nothing here"] * 3
-    assert (await desk.answer("question", lambda: made("[]"))).body == b"[]"
+    assert (await answers.answer("question", lambda: made("[]"))).body == b"[]"
 
 
 async def test_more_questions_than_can_wait_are_refused_at_once() -> None:
-    desk, go = Desk(threads=1, most=2), threading.Event()
+    answers, go = AnswerCache(threads=1, most=2), threading.Event()
 
     def make() -> Answer:
         assert go.wait(10)
         return made("[]")
 
-    waiting = [asyncio.create_task(desk.answer(number, make)) for number in range(2)]
+    waiting = [asyncio.create_task(answers.answer(number, make)) for number in range(2)]
     await asyncio.sleep(0)
     with pytest.raises(BusyError):
-        await desk.answer(3, make)
+        await answers.answer(3, make)
     go.set()
     await asyncio.gather(*waiting)
-    assert (await desk.answer(3, make)).body == b"[]"
+    assert (await answers.answer(3, make)).body == b"[]"
 
 
 @pytest.mark.parametrize("text", ["short", "".join(map(str, range(3000)))])
@@ -70,16 +70,16 @@ def test_an_answer_counts_with_its_packed_body_too(text: str) -> None:
 
 
 async def test_the_answers_that_are_kept_have_a_bound_and_the_oldest_goes_first() -> None:
-    desk = Desk(remembered=10_000)
+    answers = AnswerCache(remembered=10_000)
     for number in range(6):
-        await desk.answer(number, lambda: made("x" * 900))
-        desk.known(0)
-    assert desk.known(0) is not None
-    assert desk.known(1) is None
-    assert desk.known(5) is not None
-    await desk.answer("large", lambda: made("".join(map(str, range(3000)))))
-    assert desk.known("large") is None
-    assert desk.known(0) is not None, "what is too large to be kept drives out nothing"
+        await answers.answer(number, lambda: made("x" * 900))
+        answers.known(0)
+    assert answers.known(0) is not None
+    assert answers.known(1) is None
+    assert answers.known(5) is not None
+    await answers.answer("large", lambda: made("".join(map(str, range(3000)))))
+    assert answers.known("large") is None
+    assert answers.known(0) is not None, "what is too large to be kept drives out nothing"
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ async def test_a_month_whose_invoice_is_not_issued_yet_is_no_failure(
 ) -> None:
     clock.now = NOVEMBER.start + timedelta(hours=10)
     bench = await stack.enter_async_context(opened_bench(fal, clock, tmp_path, sources=("focus",)))
-    await bench.desk.run(lambda ledger: ledger.restate("main", "focus", OCTOBER, [], at=clock.now))
+    await bench.ledger.run(lambda ledger: ledger.restate("main", "focus", OCTOBER, [], at=clock.now))
     for _ in range(2):
         await bench.account.poll_reconciliation()
     assert set(await compared(bench)) == {("focus_estimate", OCTOBER.start)}
@@ -159,7 +159,7 @@ async def test_nothing_is_asked_for_an_account_without_usage(
     bench = await stack.enter_async_context(opened_bench(fal, clock, tmp_path, key=API_KEY, sources=None))
     await bench.account.poll_reconciliation()
     assert fal.simulator.seen["/v1/account/focus"] == 0
-    assert (await bench.desk.run(Ledger.view)).reconciliations == ()
+    assert (await bench.ledger.run(Ledger.view)).reconciliations == ()
 
 
 async def test_before_the_history_is_there_nothing_is_asked(bench: Bench, fal: RunningSimulator) -> None:

@@ -9,7 +9,7 @@ from structlog.typing import EventDict
 
 from exporter.errors import ConfigurationError, LedgerError, UpstreamError
 from exporter.metrics.health import Health
-from exporter.polling.poll_runner import OWN_REASONS, Outcomes
+from exporter.polling.poll_runner import OWN_REASONS, PollRunner
 
 
 class Polls:
@@ -17,8 +17,8 @@ class Polls:
         self.registry = CollectorRegistry()
         self.changes = 0
         health = Health(self.registry, failure_reasons=(*OWN_REASONS, "upstream"), rejection_reasons=("missing",))
-        self.outcomes = Outcomes(health=health, clock=clock, changed=self._count)
-        self.models = self.outcomes.expect("main", "models")
+        self.runner = PollRunner(health=health, clock=clock, changed=self._count)
+        self.models = self.runner.expect("main", "models")
 
     def _count(self) -> None:
         self.changes += 1
@@ -27,7 +27,7 @@ class Polls:
         return self.registry.get_sample_value(name, {"account": "main", "source": "models", **labels})
 
     async def poll(self, result: Mapping[str, int] | Exception | None = None) -> bool:
-        return await self.outcomes.poll(self.models, answering(result))
+        return await self.runner.poll(self.models, answering(result))
 
 
 def answering(result: Mapping[str, int] | Exception | None) -> Callable[[datetime], Awaitable[Mapping[str, int]]]:
@@ -118,7 +118,7 @@ async def test_polls_of_one_thing_take_turns_so_that_no_older_answer_replaces_a_
         under_way -= 1
         return {}
 
-    await asyncio.gather(*(polls.outcomes.poll(polls.models, work) for _ in range(4)))
+    await asyncio.gather(*(polls.runner.poll(polls.models, work) for _ in range(4)))
     assert most == 1
     assert polls.number("fal_exporter_polls_total") == 4
 
@@ -132,7 +132,7 @@ async def test_being_cancelled_is_neither_success_nor_failure_and_gives_the_turn
         await asyncio.Event().wait()
         return {}
 
-    poll = asyncio.create_task(polls.outcomes.poll(polls.models, work))
+    poll = asyncio.create_task(polls.runner.poll(polls.models, work))
     await begun.wait()
     poll.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -10,17 +10,17 @@ from structlog.typing import EventDict
 
 from exporter.errors import LedgerError
 from exporter.metrics.health import Health
-from exporter.polling.scheduler import JOBS, Intervals, Timetable
+from exporter.polling.scheduler import JOBS, Intervals, Scheduler
 
 SHORT = timedelta(milliseconds=20)
 
 
 class Times:
-    """A timetable with the count of missed runs."""
+    """A scheduler with the count of missed runs."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.timetable = Timetable(
+        self.scheduler = Scheduler(
             intervals=Intervals(SHORT, SHORT, timedelta(hours=1)), health=Health(self.registry, jobs=JOBS)
         )
 
@@ -28,15 +28,15 @@ class Times:
         return self.registry.get_sample_value("fal_exporter_missed_runs_total", {"job": job})
 
     @property
-    def scheduler(self) -> AsyncIOScheduler:
-        return self.timetable._scheduler
+    def apscheduler(self) -> AsyncIOScheduler:
+        return self.scheduler._scheduler
 
 
 @pytest.fixture
 async def times() -> AsyncIterator[Times]:
     made = Times()
     yield made
-    made.timetable.stop()
+    made.scheduler.stop()
 
 
 async def test_an_interval_job_runs_at_once_and_again(times: Times) -> None:
@@ -45,9 +45,9 @@ async def test_an_interval_job_runs_at_once_and_again(times: Times) -> None:
     async def run() -> None:
         runs.append(None)
 
-    times.timetable.every_while("current", "main", run)
-    times.timetable.every_while("invoices", "main", run)
-    times.timetable.start()
+    times.scheduler.every_while("current", "main", run)
+    times.scheduler.every_while("invoices", "main", run)
+    times.scheduler.start()
     await until(lambda: len(runs) >= 4)
     assert times.missed("current") == 0
 
@@ -62,15 +62,15 @@ async def test_a_run_that_is_wanted_while_one_is_under_way_takes_place_when_that
         await may_end.wait()
         ended += 1
 
-    times.timetable.every_while("invoices", "main", run)
-    times.timetable.start()
+    times.scheduler.every_while("invoices", "main", run)
+    times.scheduler.start()
     await until(lambda: began == 1)
-    times.timetable.run_now("invoices", "main")
-    times.timetable.run_now("invoices", "main")
+    times.scheduler.run_now("invoices", "main")
+    times.scheduler.run_now("invoices", "main")
     may_end.set()
     await until(lambda: ended == 2)
     assert (began, times.missed("invoices")) == (2, 0)
-    times.timetable.run_now("invoices", "main")
+    times.scheduler.run_now("invoices", "main")
     await until(lambda: ended == 3)
 
 
@@ -81,13 +81,13 @@ async def test_a_job_that_is_dropped_runs_no_more_though_it_was_wanted(times: Ti
     async def run() -> None:
         runs.append(None)
         await may_end.wait()
-        times.timetable.drop("history", "main")
+        times.scheduler.drop("history", "main")
         ended.set()
 
-    times.timetable.every_while("history", "main", run)
-    times.timetable.start()
+    times.scheduler.every_while("history", "main", run)
+    times.scheduler.start()
     await until(lambda: bool(runs))
-    times.timetable.run_now("history", "main")
+    times.scheduler.run_now("history", "main")
     may_end.set()
     await ended.wait()
     assert len(runs) == 1
@@ -104,8 +104,8 @@ async def test_runs_that_are_due_while_one_is_under_way_are_skipped_counted_and_
         under_way += 1
         await may_end.wait()
 
-    times.timetable.every_while("balance", "main", run)
-    times.timetable.start()
+    times.scheduler.every_while("balance", "main", run)
+    times.scheduler.start()
     await until(lambda: (times.missed("balance") or 0) >= 2)
     assert under_way == 1
     assert [entry["job"] for entry in logs if "longer than its interval" in str(entry["event"])] == ["balance:main"]
@@ -126,9 +126,9 @@ async def test_a_history_that_takes_long_misses_nothing_and_warns_of_nothing(
     async def other() -> None:
         await asyncio.Event().wait()
 
-    times.timetable.every_while("history", "main", run)
-    times.timetable.every_while("current", "main", other)
-    times.timetable.start()
+    times.scheduler.every_while("history", "main", run)
+    times.scheduler.every_while("current", "main", other)
+    times.scheduler.start()
     await until(lambda: (times.missed("current") or 0) >= 2)
     assert runs == 1
     assert times.missed("history") == 0
@@ -141,11 +141,11 @@ async def test_a_run_that_could_not_start_in_time_is_missed_counted_and_warned_o
     async def run() -> None:
         raise AssertionError("it is too late for this run")
 
-    times.timetable.every_while("invoices", "main", run)
-    (job,) = times.scheduler.get_jobs()
+    times.scheduler.every_while("invoices", "main", run)
+    (job,) = times.apscheduler.get_jobs()
     # As if the machine had slept for two minutes.
     job.modify(next_run_time=job.next_run_time - timedelta(minutes=2))
-    times.timetable.start()
+    times.scheduler.start()
     await until(lambda: times.missed("invoices") == 1)
     assert [entry["job"] for entry in logs if "begin in time" in str(entry["event"])] == ["invoices:main"]
 
@@ -163,8 +163,8 @@ async def test_a_job_that_fails_runs_again_and_is_logged_once_a_cause_without_a_
         if runs <= 6:
             raise ZeroDivisionError("secret")
 
-    times.timetable.every_while("current", "main", run)
-    times.timetable.start()
+    times.scheduler.every_while("current", "main", run)
+    times.scheduler.start()
     await until(lambda: runs >= 8)
     problems = [str(entry["problem"]) for entry in logs if entry["log_level"] == "warning"]
     assert problems[0] == "the disk is full"
@@ -179,16 +179,16 @@ async def test_a_dropped_job_runs_no_more_and_one_out_of_turn_runs_at_once(times
 
     async def history() -> None:
         ran.append("history")
-        times.timetable.drop("history", "main")
+        times.scheduler.drop("history", "main")
 
     async def invoices() -> None:
         ran.append("invoices")
 
-    times.timetable.every_while("history", "main", history)
-    times.timetable.every_while("invoices", "main", invoices)
-    times.timetable.start()
+    times.scheduler.every_while("history", "main", history)
+    times.scheduler.every_while("invoices", "main", invoices)
+    times.scheduler.start()
     await until(lambda: sorted(ran) == ["history", "invoices"])
-    times.timetable.run_now("invoices", "main")
+    times.scheduler.run_now("invoices", "main")
     await until(lambda: ran.count("invoices") == 2)
     assert ran.count("history") == 1
 
@@ -198,9 +198,9 @@ async def test_jobs_of_the_calendar_also_run_a_while_after_the_start(times: Time
         pass
 
     for job in ("recent", "deep", "months", "retention"):
-        times.timetable.by_calendar(job, "main", run)
-    times.timetable.start()
-    waits = {job.name: job.next_run_time for job in times.scheduler.get_jobs()}
+        times.scheduler.by_calendar(job, "main", run)
+    times.scheduler.start()
+    waits = {job.name: job.next_run_time for job in times.apscheduler.get_jobs()}
     assert sorted(waits, key=waits.__getitem__) == ["recent", "deep", "months", "retention"]
     assert waits["retention"] - waits["recent"] < timedelta(hours=1)
 
@@ -217,10 +217,10 @@ async def test_stopping_ends_the_run_under_way_quietly(
         finally:
             ended.set()
 
-    times.timetable.every_while("current", "main", run)
-    times.timetable.start()
+    times.scheduler.every_while("current", "main", run)
+    times.scheduler.start()
     await begun.wait()
-    times.timetable.stop()
+    times.scheduler.stop()
     async with asyncio.timeout(30):
         await ended.wait()
     assert not [record for record in caplog.records if record.exc_info]
