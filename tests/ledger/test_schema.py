@@ -105,5 +105,5 @@ def test_another_program_s_table_is_left_alone(open_ledger: OpenLedger, address:
 
 def test_a_ledger_is_born_once(open_ledger: OpenLedger, clock: object) -> None:
     born = open_ledger().view().born_at
-    clock.forward(days=3)  # type: ignore[attr-defined]  the fixture's clock
+    clock.forward(days=3)  # type: ignore[attr-defined]  # the fixture's clock
     assert open_ledger().view().born_at == born
