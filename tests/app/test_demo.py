@@ -8,9 +8,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-import httpx
 from app.conftest import Publications
 from e2e.processes import PATIENCE, free_port, parsed, wait_until
+from local_http import HTTP
 
 from exporter.app.demo import live_line
 from exporter.publication import AccountOverview, Exposition, Overview, Publication, SourceOverview
@@ -34,7 +34,7 @@ def test_the_demo_shows_where_to_look_moves_ends_without_waiting_for_anybody_and
         return (tmp_path / "output.txt").read_text()
 
     def spend() -> float:
-        text = httpx.get(f"{url}/metrics", timeout=10).text
+        text = HTTP.get(f"{url}/metrics", timeout=10).text
         return sum(parsed(text).get("fal_spend_month_to_date_usd", {}).values())
 
     try:
@@ -46,7 +46,7 @@ def test_the_demo_shows_where_to_look_moves_ends_without_waiting_for_anybody_and
             [promtool, "check", "config", tmp_path / "prometheus.yml"], check=True, capture_output=True, timeout=30
         )
         assert f"127.0.0.1:{port}" in config
-        wait_until(lambda: "This is a demo" in httpx.get(url, timeout=10).text, "the page tells what this is")
+        wait_until(lambda: "This is a demo" in HTTP.get(url, timeout=10).text, "the page tells what this is")
 
         first = wait_until(spend, "there are figures")
         wait_until(lambda: spend() != first, "the figures move")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 from app.conftest import MakeSettings
+from local_http import NO_TLS
 from pydantic import SecretStr
 
 from exporter.app.single_process import joined
@@ -22,11 +23,11 @@ async def until(condition: Callable[[], bool]) -> None:
 async def test_what_is_polled_is_served(settings: MakeSettings) -> None:
     async with joined(settings(), notes=("A note.",)) as running:
         await until(lambda: running.latest is not None and running.latest.ready)
-        async with httpx.AsyncClient(base_url=running.url, trust_env=False) as client:
+        async with httpx.AsyncClient(verify=NO_TLS, base_url=running.url, trust_env=False) as client:
             assert (await client.get("/-/ready")).status_code == 200
             assert "fal_spend_month_to_date_usd{" in (await client.get("/metrics")).text
             assert "A note." in (await client.get("/")).text
-    async with httpx.AsyncClient(base_url=running.url, trust_env=False) as client:
+    async with httpx.AsyncClient(verify=NO_TLS, base_url=running.url, trust_env=False) as client:
         with pytest.raises(httpx.ConnectError):
             await client.get("/metrics")
 

@@ -4,6 +4,7 @@ import socket
 import httpx
 import pytest
 from app.conftest import MakeSettings
+from local_http import NO_TLS
 from mcp import Client
 
 from exporter.app.mcp import listen_for_mcp
@@ -31,7 +32,7 @@ async def test_agents_are_answered_beside_the_scrapes(settings: MakeSettings) ->
         assert not (await client.call_tool("fal-get-usage", {})).is_error
         balances = (await client.call_tool("fal-get-balance", {})).structured_content
         assert [it["account"] for it in balances["accounts"]] == ["default"]
-    async with httpx.AsyncClient(trust_env=False) as stranger:
+    async with httpx.AsyncClient(verify=NO_TLS, trust_env=False) as stranger:
         with pytest.raises(httpx.ConnectError):
             await stranger.post(running.mcp_url)
 

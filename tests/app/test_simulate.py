@@ -3,9 +3,9 @@ import socket
 import subprocess
 import sys
 
-import httpx
 import pytest
 from e2e.processes import free_port
+from local_http import HTTP
 
 from exporter.app.demo import run_simulate
 from exporter.errors import ConfigurationError
@@ -26,8 +26,8 @@ def test_it_tells_how_to_poll_it_answers_and_ends_on_a_signal() -> None:
         assert f"http://127.0.0.1:{port}" in told
         url = f"http://127.0.0.1:{port}/v1/models/usage"
         headers = {"authorization": f"Key {ADMIN_KEY}"}
-        assert httpx.get(url, headers=headers, timeout=30).status_code == 200
-        assert httpx.get(url, timeout=30).status_code == 401
+        assert HTTP.get(url, headers=headers, timeout=30).status_code == 200
+        assert HTTP.get(url, timeout=30).status_code == 401
         process.send_signal(signal.SIGTERM)
         told += process.stdout.read()
         process.wait(20)

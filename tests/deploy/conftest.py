@@ -8,6 +8,7 @@ import httpx
 import pytest
 from deploy.manifests import Manifest, exporters
 from e2e.processes import Fal, fal_in_a_thread, free_port, wait_until
+from local_http import HTTP
 
 from deploy import pod
 from exporter.simulator import ADMIN_KEY
@@ -49,7 +50,7 @@ def run(fal: Fal, tmp_path: Path) -> Iterator[Run]:
     def answers(url: str) -> bool:
         assert started[-1].poll() is None, (tmp_path / "output.txt").read_text()
         try:
-            return httpx.get(url, timeout=5).is_success
+            return HTTP.get(url, timeout=5).is_success
         except httpx.TransportError:
             return False
 

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from deploy.manifests import Manifest
 from e2e.processes import free_port, wait_until
+from local_http import HTTP
 
 from exporter import __version__
 from exporter.settings.model import Settings
@@ -146,7 +147,7 @@ def test_the_receiver_prints_every_alert() -> None:
 
         def sent() -> bool:
             try:
-                return httpx.post(f"http://127.0.0.1:{port}/", json={"alerts": [alert]}).is_success
+                return HTTP.post(f"http://127.0.0.1:{port}/", json={"alerts": [alert]}).is_success
             except httpx.TransportError:
                 return False
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 
-import httpx
 import programs
 import pytest
 import yaml
@@ -23,6 +22,7 @@ from deploy.manifests import (
     pods,
     read,
 )
+from local_http import HTTP
 
 from exporter import __version__
 from exporter.settings import load_settings
@@ -294,6 +294,6 @@ def test_several_accounts_are_polled_with_their_mounted_keys(run: Run) -> None:
     values = values_of("several-accounts")
     values["accounts"][1]["sources"] = "models,serverless"
     secrets = {"fal-studio": {"fal-key": ADMIN_KEY}, "fal-research": {"admin": ADMIN_KEY}}
-    answer = httpx.get(run(manifests_of(values), secrets) + "/metrics").text
+    answer = HTTP.get(run(manifests_of(values), secrets) + "/metrics").text
     assert 'fal_account_locked{account="studio"' in answer
     assert 'fal_account_locked{account="research"' in answer

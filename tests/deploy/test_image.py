@@ -19,6 +19,7 @@ import httpx
 import pytest
 from deploy.manifests import Manifest
 from e2e.processes import Fal, free_port, wait_until
+from local_http import HTTP
 
 from deploy import pod
 from exporter.settings.model import Settings
@@ -186,7 +187,7 @@ def test_it_serves_without_a_shell_above_a_read_only_root_and_ends_when_told(
     def is_ready() -> bool:
         assert process.poll() is None, (tmp_path / "serve/output.txt").read_text()
         try:
-            return httpx.get(f"http://{environment['FAL_EXPORTER_LISTEN']}/-/ready").is_success
+            return HTTP.get(f"http://{environment['FAL_EXPORTER_LISTEN']}/-/ready").is_success
         except httpx.TransportError:
             return False
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 
-import httpx
 import pytest
 import yaml
 from deploy.conftest import Run
@@ -24,6 +23,7 @@ from deploy.manifests import (
     violations,
 )
 from e2e.processes import parsed
+from local_http import HTTP
 
 from exporter import __version__
 from exporter.simulator import ADMIN_KEY
@@ -132,14 +132,14 @@ def test_the_operator_gets_every_rule_and_grafana_every_dashboard(
 
 def test_one_account_is_polled_with_the_mounted_key(render: Render, run: Run) -> None:
     url = run(render(WAYS[0]), {"fal-exporter": {"fal-key": ADMIN_KEY}})
-    spend = parsed(httpx.get(f"{url}/metrics").text)["fal_spend_month_to_date_usd"]
+    spend = parsed(HTTP.get(f"{url}/metrics").text)["fal_spend_month_to_date_usd"]
     assert {dict(labels)["account"] for labels in spend} == {"default"}
 
 
 def test_two_accounts_are_polled_with_a_mounted_key_and_one_of_the_environment(render: Render, run: Run) -> None:
     secrets = {"fal-exporter": {"fal-key": ADMIN_KEY}, "fal-research": {"fal-key": ADMIN_KEY}}
     url = run(render(Path("overlays/two-accounts")), secrets)
-    samples = parsed(httpx.get(f"{url}/metrics").text)
+    samples = parsed(HTTP.get(f"{url}/metrics").text)
     assert {dict(labels)["account"] for labels in samples["fal_spend_month_to_date_usd"]} == {"studio", "research"}
     assert {dict(labels)["budget"] for labels in samples["fal_budget_limit_usd"]} == {"research-month"}
 
@@ -149,4 +149,4 @@ def test_the_sidecar_polls_beside_its_application(render: Render, run: Run) -> N
     (deployment,) = named(manifests, "Deployment")
     assert deployment["spec"]["replicas"] == 1
     assert deployment["spec"]["strategy"] == {"type": "Recreate"}
-    assert httpx.get(run(manifests, {"fal-exporter": {"fal-key": ADMIN_KEY}}) + "/-/healthy").is_success
+    assert HTTP.get(run(manifests, {"fal-exporter": {"fal-key": ADMIN_KEY}}) + "/-/healthy").is_success

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 from e2e.processes import free_port, wait_until
+from local_http import HTTP
 
 Program = Callable[[str, str], str]
 Labels = frozenset[tuple[str, str]]
@@ -80,11 +81,11 @@ class Alertmanager:
     url: str
 
     def post(self, *alerts: Mapping[str, object]) -> None:
-        httpx.post(f"{self.url}/api/v2/alerts", json=list(alerts), timeout=10).raise_for_status()
+        HTTP.post(f"{self.url}/api/v2/alerts", json=list(alerts), timeout=10).raise_for_status()
 
     def is_inhibited(self) -> dict[Labels, bool]:
         """Return of every alert, by its labels, whether others silence it."""
-        alerts = httpx.get(f"{self.url}/api/v2/alerts", timeout=10).raise_for_status().json()
+        alerts = HTTP.get(f"{self.url}/api/v2/alerts", timeout=10).raise_for_status().json()
         return {frozenset(alert["labels"].items()): bool(alert["status"]["inhibitedBy"]) for alert in alerts}
 
 
@@ -114,6 +115,6 @@ def alertmanager_on(configuration: Path, folder: Path, program: Program) -> Iter
 def _is_ready(alertmanager: Alertmanager, process: "subprocess.Popen[bytes]", folder: Path) -> bool:
     assert process.poll() is None, (folder / "alertmanager.log").read_text()
     try:
-        return httpx.get(f"{alertmanager.url}/-/ready").is_success
+        return HTTP.get(f"{alertmanager.url}/-/ready").is_success
     except httpx.TransportError:
         return False

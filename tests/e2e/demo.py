@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 from e2e.processes import PATIENCE, free_port, wait_until
+from local_http import HTTP
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ def _knows_yesterday(url: str) -> bool:
     today = datetime.now(UTC).date()
     window = {"start": str(today - timedelta(days=1)), "end": str(today)}
     try:
-        usage = httpx.get(f"{url}/v1/billing/usage", params=window, timeout=10, trust_env=False)
-        balance = httpx.get(f"{url}/v1/billing/balance", timeout=10, trust_env=False)
+        usage = HTTP.get(f"{url}/v1/billing/usage", params=window, timeout=10)
+        balance = HTTP.get(f"{url}/v1/billing/balance", timeout=10)
     except httpx.TransportError:
         return False
     return (

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import httpx
 import pytest
+from local_http import HTTP
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.simulator import ADMIN_KEY, RunningSimulator, Simulator, World, WorldSize, serving
@@ -107,7 +108,7 @@ class Exporter:
         assert self.process is not None
         assert self.process.poll() is None, self.output
         try:
-            return httpx.get(self.url + path, timeout=10)
+            return HTTP.get(self.url + path, timeout=10)
         except httpx.TransportError:
             return None
 
@@ -136,7 +137,7 @@ class Fal:
         """Return the simulator's statement of what models and serverless charge in a window."""
         rows: list[dict[str, str]] = []
         for source in ("models", "serverless"):
-            answer = httpx.get(
+            answer = HTTP.get(
                 f"{self.running.url}/_simulator/statement",
                 params={
                     "start": start.isoformat(),

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import httpx
 from e2e.processes import Labels, parsed
+from local_http import NO_TLS
 from mcp import Client
 from pydantic import SecretStr
 
@@ -206,7 +207,7 @@ async def test_every_view_tells_what_fal_charges(tmp_path: Path) -> None:
         )
         async with (
             joined(settings, clock=lambda: NOW) as running,
-            httpx.AsyncClient(base_url=running.url, trust_env=False, timeout=60) as client,
+            httpx.AsyncClient(verify=NO_TLS, base_url=running.url, trust_env=False, timeout=60) as client,
             Client(running.mcp_url) as agent,
             asyncio.timeout(120),
         ):

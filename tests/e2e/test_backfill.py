@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 from e2e.processes import free_port, wait_until
+from local_http import HTTP
 from prometheus_client.openmetrics.parser import text_fd_to_metric_families
 
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window, hour_of
@@ -46,7 +47,7 @@ class Prometheus:
 
     def query(self, expression: str, at: datetime) -> dict[str, float]:
         """Return the values by model."""
-        answer = httpx.get(f"{self.url}/api/v1/query", params={"query": expression, "time": at.timestamp()}, timeout=20)
+        answer = HTTP.get(f"{self.url}/api/v1/query", params={"query": expression, "time": at.timestamp()}, timeout=20)
         rows = answer.raise_for_status().json()["data"]["result"]
         found = {row["metric"].get("model", ""): float(row["value"][1]) for row in rows}
         assert len(found) == len(rows), "the history and the live scrapes are the same series"
@@ -168,7 +169,7 @@ def prometheus(
 
     def is_ready() -> bool:
         try:
-            return httpx.get(f"{found.url}/-/ready").is_success
+            return HTTP.get(f"{found.url}/-/ready").is_success
         except httpx.TransportError:
             return False
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 from e2e.processes import Exporter, Fal, Labels, exporter_of, parsed, wait_until
+from local_http import HTTP
 
 from exporter.charges import NANO
 from exporter.simulator import GlitchedJob, PlantedSpend
@@ -55,7 +56,7 @@ class Watch:
     def look(self) -> bool:
         """Scrape once; return whether the ledger's counters were there."""
         try:
-            text = httpx.get(f"{self._exporter.url}/metrics", timeout=10).text
+            text = HTTP.get(f"{self._exporter.url}/metrics", timeout=10).text
         except httpx.TransportError:
             return False
         scraped = parsed(text)

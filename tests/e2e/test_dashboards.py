@@ -22,6 +22,7 @@ import httpx
 import pytest
 from e2e.processes import Exporter, Fal, exporter_of, fal_in_a_thread, free_port, wait_until
 from grafana.shipped import Asked, asked_by, dashboards, resolved
+from local_http import NO_TLS
 
 from exporter.charges import HOUR, hour_of
 from exporter.simulator import ADMIN_KEY
@@ -248,7 +249,7 @@ def prometheus(
                 stderr=subprocess.STDOUT,
             )
         (birth,) = exporter.scrape()["fal_exporter_ledger_birth_timestamp_seconds"].values()
-        client = httpx.Client(timeout=30)
+        client = httpx.Client(verify=NO_TLS, timeout=30)
         found = Prometheus(f"http://127.0.0.1:{port}", fal, zone, birth, client)
 
         def has_scraped() -> bool:

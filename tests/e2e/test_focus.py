@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 from e2e.processes import Labels, parsed
+from local_http import NO_TLS
 from pydantic import SecretStr
 
 from exporter.app.focus import run_check, run_export
@@ -62,7 +63,7 @@ async def scraped(
         )
         async with (
             joined(settings, clock=lambda: NOW) as running,
-            httpx.AsyncClient(trust_env=False) as client,
+            httpx.AsyncClient(verify=NO_TLS, trust_env=False) as client,
             asyncio.timeout(90),
         ):
             while True:

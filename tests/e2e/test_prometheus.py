@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from e2e.processes import Exporter, Fal, Labels, exporter_of, fal_in_a_thread, free_port, wait_until
+from local_http import HTTP
 
 from exporter.charges import HOUR, NANO, hour_of
 from exporter.simulator import GlitchedJob, PlantedSpend
@@ -36,7 +37,7 @@ class Prometheus:
     def query(self, expression: str, *by: str) -> Values:
         """Return the values of an instant query by some of their labels; none while it cannot be asked."""
         try:
-            answer = httpx.get(f"{self.url}/api/v1/query", params={"query": expression}, timeout=10).raise_for_status()
+            answer = HTTP.get(f"{self.url}/api/v1/query", params={"query": expression}, timeout=10).raise_for_status()
         except httpx.HTTPError:
             return {}
         found = answer.json()["data"]["result"]
@@ -196,7 +197,7 @@ def test_prometheus_is_served_openmetrics_and_gzip(prometheus: Prometheus, expor
     wait_until(lambda: sum(prometheus.query(scrapes).values()) > 0, "a scrape is counted")
     assert prometheus.query("count(up) == 1") == {(): 1.0}
     accept = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75"
-    answer = httpx.get(f"{exporter.url}/metrics", headers={"accept": accept, "accept-encoding": "gzip"})
+    answer = HTTP.get(f"{exporter.url}/metrics", headers={"accept": accept, "accept-encoding": "gzip"})
     assert answer.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
     assert answer.headers["content-encoding"] == "gzip"
     assert answer.text.endswith("# EOF\n")

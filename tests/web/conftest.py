@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import httpx
 import pytest
+from local_http import NO_TLS
 
 from exporter.metrics.catalogue import CATALOGUE
 from exporter.metrics.encoding import Encoder
@@ -44,7 +45,7 @@ async def served(application: Application) -> AsyncIterator[httpx.AsyncClient]:
     port = listener.getsockname()[1]
     serving = asyncio.create_task(serve_web(application, listener, stop))
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        async with httpx.AsyncClient(verify=NO_TLS, base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
             yield client
     finally:
         stop.set()

@@ -9,6 +9,7 @@ from typing import TypedDict
 
 import httpx
 from e2e.processes import Labels, free_port, wait_until
+from local_http import NO_TLS
 
 Program = Callable[[str, str], str]
 Values = dict[Labels, float]
@@ -77,7 +78,7 @@ def prometheus_on(recorded: Path, folder: Path, program: Program) -> Iterator[Pr
             stderr=subprocess.STDOUT,
         )
     try:
-        with httpx.Client(base_url=f"http://{url}", timeout=120) as client:
+        with httpx.Client(verify=NO_TLS, base_url=f"http://{url}", timeout=120) as client:
             wait_until(lambda: _is_ready(client, process), "Prometheus is ready")
             yield Prometheus(client)
     finally:

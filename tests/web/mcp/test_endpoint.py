@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx
 import httpx2
 import pytest
+from local_http import NO_TLS
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from pydantic import SecretStr
@@ -43,7 +44,7 @@ async def test_the_official_client_is_answered_in_both_generations_of_the_protoc
 
 
 async def test_a_request_stands_by_itself_so_that_any_replica_can_answer(known: Known) -> None:
-    async with serving(known) as url, httpx.AsyncClient(trust_env=False, headers=ACCEPT) as client:
+    async with serving(known) as url, httpx.AsyncClient(verify=NO_TLS, trust_env=False, headers=ACCEPT) as client:
         answered = await client.post(url, json=CALL)
     assert answered.status_code == 200
     assert answered.headers["content-type"] == "application/json"
@@ -52,7 +53,7 @@ async def test_a_request_stands_by_itself_so_that_any_replica_can_answer(known: 
 
 
 async def test_what_is_too_large_is_refused(known: Known) -> None:
-    async with serving(known) as url, httpx.AsyncClient(trust_env=False, headers=ACCEPT) as client:
+    async with serving(known) as url, httpx.AsyncClient(verify=NO_TLS, trust_env=False, headers=ACCEPT) as client:
         refused = await client.post(
             url, content=b" " * (LARGEST_REQUEST + 1), headers={"content-type": "application/json"}
         )
@@ -61,7 +62,7 @@ async def test_what_is_too_large_is_refused(known: Known) -> None:
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'{"jsonrpc": "2.0", "id": 1, "method": "no/such"}', b"\xff"])
 async def test_what_is_no_message_is_an_error_and_no_failure(body: bytes, known: Known) -> None:
-    async with serving(known) as url, httpx.AsyncClient(trust_env=False, headers=ACCEPT) as client:
+    async with serving(known) as url, httpx.AsyncClient(verify=NO_TLS, trust_env=False, headers=ACCEPT) as client:
         refused = await client.post(url, content=body, headers={"content-type": "application/json"})
         assert refused.status_code in {200, 400, 404}
         assert "error" in refused.json()
@@ -72,7 +73,10 @@ async def test_only_who_has_a_token_is_answered(known: Known, tmp_path: Path) ->
     token = SecretStr("falx_a-token-of-the-test")
     file = tmp_path / "tokens"
     file.write_text(token_line("agent", token) + "\n", encoding="utf-8")
-    async with serving(known, TokenFile(file)) as url, httpx.AsyncClient(trust_env=False, headers=ACCEPT) as client:
+    async with (
+        serving(known, TokenFile(file)) as url,
+        httpx.AsyncClient(verify=NO_TLS, trust_env=False, headers=ACCEPT) as client,
+    ):
         for headers in ({}, {"authorization": "Bearer wrong"}):
             refused = await client.post(url, json=CALL, headers=headers)
             assert refused.status_code == 401

@@ -4,6 +4,7 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
+from local_http import NO_TLS
 from starlette.types import Receive, Scope, Send
 
 from exporter.web.mcp.endpoint import MOST_EXCHANGES, Gate, Hosts
@@ -36,7 +37,7 @@ async def serving(gate: Gate) -> AsyncIterator[int]:
 
 
 async def asked(headers: dict[str, str], *, method: str = "POST", path: str = "/mcp") -> httpx.Response:
-    async with serving(Gate(answers, Hosts(()))) as port, httpx.AsyncClient(trust_env=False) as client:
+    async with serving(Gate(answers, Hosts(()))) as port, httpx.AsyncClient(verify=NO_TLS, trust_env=False) as client:
         return await client.request(method, f"http://127.0.0.1:{port}{path}", headers=headers)
 
 
@@ -151,7 +152,10 @@ async def test_more_requests_than_it_can_hold_are_put_off() -> None:
             await leave.wait()
         await answers(scope, receive, send)
 
-    async with serving(Gate(holds, Hosts(()))) as port, httpx.AsyncClient(trust_env=False, timeout=10) as client:
+    async with (
+        serving(Gate(holds, Hosts(()))) as port,
+        httpx.AsyncClient(verify=NO_TLS, trust_env=False, timeout=10) as client,
+    ):
         url = f"http://127.0.0.1:{port}/mcp"
         waiting = [asyncio.create_task(client.post(url)) for _ in range(MOST_EXCHANGES)]
         await full.wait()
