@@ -1,28 +1,23 @@
 """Usage calls of the platform: `/models/usage`, `/serverless/usage` and `/organization/usage`, page by page.
 
-Following an answer through all its pages.
+The calls share one way of asking and one way of reading rows. An `Interface` describes what differs: the call, the
+fields that decide a row's dimensions, and the rows that a source leaves to other sources.
 
-A sequence that hands out the same cursor again, repeats a page, promises more without saying where, or passes the
-limit is an error: taking half of it would lose charges, taking it twice would double them.
+- `models` (`/models/usage`): spend on model endpoints.
+- `serverless` (`/serverless/usage`): machine time of the account's own apps. fal bills several GPUs as their count
+  times the duration, so that the quantity of a GPU machine is GPU-seconds already.
+- `organization` (`/organization/usage`): the spend of all teams, for a key of the organization's root team. It contains
+  everything that the other sources report. `endpoint_id` says what a row is for, whatever the product: an endpoint, an
+  app, or a machine's line such as `type: gpu_8x_h100_sxm5 (my-app, prod)`.
+- `compute` (`/organization/usage`): the rows of products that neither `models` nor `serverless` reports, to be polled
+  beside these two.
 
-The usage calls of the platform: one way of asking, one way of reading rows, three interfaces.
-
-What differs between `/models/usage`, `/serverless/usage` and `/organization/usage` is an `Interface`: the call, the
-fields that decide a row's dimensions, and what they mean.
-
-`/models/usage`: spend on model endpoints.
-
-`/serverless/usage`: machine time of the account's own apps.
-
-Fal bills several GPUs as their count times the duration: a GPU machine's quantity is GPU-seconds already.
-
-`/organization/usage`: the spend of all teams, for the root team of an enterprise.
-
-It contains what `models` and `serverless` report. What a row is for stands in `endpoint_id` whatever the product: an
-endpoint, an app, or a machine's line such as `type: gpu_8x_h100_sxm5 (my-app, prod)`.
+A sequence of pages that repeats a cursor or a page, that promises more without a cursor, or that exceeds the limit is
+an error: half of it would lose charges, and twice the same page would double them.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
@@ -53,8 +48,10 @@ Page = list[object]
 """The `time_series` of one page."""
 
 
-async def pages(client: Client, call: Endpoint, parameters: Parameters, deadline: Deadline) -> AsyncIterator[Page]:
-    """Yield the `time_series` of every page, to the end.
+async def pages(
+    client: Client, call: Endpoint, parameters: Parameters, deadline: Deadline, *, track_lock: bool = True
+) -> AsyncIterator[Page]:
+    """Yield the `time_series` of every page, to the end; `track_lock` as for `Client.get`.
 
     Raises:
         PagingError: the sequence repeats itself or does not end.
@@ -65,7 +62,7 @@ async def pages(client: Client, call: Endpoint, parameters: Parameters, deadline
     before: Page = []
     query = {**parameters, "limit": str(client.limits.page_rows)}
     for _ in range(client.limits.pages):
-        answer = await client.get(call, query, deadline)
+        answer = await client.get(call, query, deadline, track_lock=track_lock)
         page, cursor = _page(client, call, answer)
         if page and page == before:
             raise client.failure(PagingError, call, "fal sent the same page twice")
@@ -125,6 +122,7 @@ class Interface:
         tells_key: whether rows can be asked for by key.
         tells_surge: whether rows at surge prices are marked.
         tells_list_price: whether a row's unit price is the one before discount.
+        left_out: the products whose rows belong to other sources.
     """
 
     source: str
@@ -135,6 +133,12 @@ class Interface:
     tells_key: bool
     tells_surge: bool = False
     tells_list_price: bool = True
+    left_out: frozenset[str] = frozenset()
+
+    def leaves_out(self, row: object) -> bool:
+        """Tell whether a row, readable or not, is of a product that another source reports."""
+        product = row.get("product") if self.left_out and isinstance(row, dict) else None
+        return isinstance(product, str) and product in self.left_out
 
 
 class PlatformUsage:
@@ -161,13 +165,13 @@ class PlatformUsage:
         return tally.reading(rows.prices())
 
 
-def window_parameters(window: Window, *, by_key: bool) -> Parameters:
-    """Return the query for the hours of a window: in UTC, by the hour, and not one more."""
+def window_parameters(window: Window, *, by_key: bool, timeframe: str = "hour") -> Parameters:
+    """Return the query for the hours of a window, and not one more, in UTC buckets of a timeframe."""
     return {
         "start": f"{window.start:%Y-%m-%dT%H:%M:%SZ}",
         "end": f"{window.end:%Y-%m-%dT%H:%M:%SZ}",
         "timezone": "UTC",
-        "timeframe": "hour",
+        "timeframe": timeframe,
         "bound_to_timeframe": "false",
         "expand": ["time_series", "auth_method_structured"] if by_key else "time_series",
     }
@@ -189,9 +193,12 @@ class Rows:
         hour = self._tally.hour(stamp)
         if isinstance(hour, Rejection):
             for row in rows:
-                self._tally.reject(hour, {"bucket": stamp, "row": row})
+                if not self._interface.leaves_out(row):
+                    self._tally.reject(hour, {"bucket": stamp, "row": row})
             return
         for row in rows:
+            if self._interface.leaves_out(row):
+                continue
             try:
                 self._row(hour, row)
             except RejectedError as rejected:
@@ -277,7 +284,7 @@ def api_key(row: Row) -> str:
 
 
 def describe_model(account: str, names: Sequence[str]) -> Item:
-    """Tell what rows of an endpoint and unit are for; a unit that names a GPU gives GPU time."""
+    """Describe the rows of an endpoint and unit; a unit that names a GPU gives GPU time."""
     model, unit = names
     gpu = gpu_time_of_unit(unit)
     return Item(Dimensions(account, product="model_apis", model=model, gpu_class=gpu.gpu_class, unit=unit), gpu)
@@ -361,3 +368,97 @@ ORGANIZATION = Interface(
 def organization(client: Client) -> PlatformUsage:
     """Return the source of the spend of all teams."""
     return PlatformUsage(ORGANIZATION, client)
+
+
+def describe_compute(account: str, names: Sequence[str]) -> Item:
+    """Describe the rows of a product, endpoint and unit that no other source reports.
+
+    The team is left empty, as in `models` and `serverless`: one account's spend is not split between two values of the
+    label.
+    """
+    return describe_team_row(account, ("", *names))
+
+
+COMPUTE = Interface(
+    source="compute",
+    call=ORGANIZATION.call,
+    names=("product", "endpoint_id", "unit"),
+    nullable=frozenset(),
+    describe=describe_compute,
+    tells_key=True,
+    tells_list_price=False,
+    # Everything else is read, so that a product that fal introduces later is not missed.
+    left_out=frozenset({_MODEL_APIS, _SERVERLESS}),
+)
+
+
+def compute(client: Client) -> PlatformUsage:
+    """Return the source of compute machines, and of products that no other source knows."""
+    return PlatformUsage(COMPUTE, client)
+
+
+TEAMS = Endpoint(Host.PLATFORM, "/organization/teams")
+
+PRODUCT_OF_SOURCE = {"models": _MODEL_APIS, "serverless": _SERVERLESS}
+"""The product that each of the detailed sources reports."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrganizationTotals:
+    """Sums of `/organization/usage` over a window.
+
+    Attributes:
+        by_product: nano-USD by product.
+        teams: the usernames that have charges.
+        rejected: how many rows could not be read; the sums lack them.
+    """
+
+    by_product: Mapping[str, int]
+    teams: frozenset[str]
+    rejected: int
+
+
+async def organization_totals(
+    client: Client, window: Window, deadline: Deadline, *, track_lock: bool = True
+) -> OrganizationTotals:
+    """Read the sums of a window by product; `track_lock` as for `Client.get`.
+
+    Raises:
+        ApiError: every kind of failure; see `exporter.fal.errors`.
+    """
+    by_product: Counter[str] = Counter()
+    teams: set[str] = set()
+    rejected = 0
+    # Months make the fewest rows: nothing but their sum is wanted.
+    query = window_parameters(window, by_key=False, timeframe="month")
+    async for page in pages(client, ORGANIZATION.call, query, deadline, track_lock=track_lock):
+        for bucket in page:
+            results = bucket.get("results") if isinstance(bucket, dict) else None
+            if not isinstance(results, list):
+                raise client.misshapen(ORGANIZATION.call, "`time_series` holds something that is no bucket")
+            for value in results:
+                try:
+                    row = row_of(value)
+                    in_dollars(row.get("currency"))
+                    team, product = text(row.get("username")), text(row.get("product"))
+                    cost = amounts_of(row, 0).cost
+                except RejectedError:
+                    rejected += 1
+                    continue
+                by_product[product] += cost
+                teams.add(team)
+    return OrganizationTotals(by_product, frozenset(teams), rejected)
+
+
+async def organization_teams(client: Client, deadline: Deadline) -> frozenset[str]:
+    """Read the usernames of the organization's teams.
+
+    Raises:
+        ApiError: every kind of failure; see `exporter.fal.errors`.
+    """
+    answer = await client.get(TEAMS, {}, deadline, track_lock=False)
+    rows = answer.get("teams") if isinstance(answer, dict) else None
+    names = [row.get("username") if isinstance(row, dict) else None for row in rows] if isinstance(rows, list) else []
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise client.misshapen(TEAMS, "`teams` is no list of teams with usernames")
+    return frozenset(name for name in names if isinstance(name, str))

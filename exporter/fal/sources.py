@@ -1,14 +1,13 @@
-"""Sources by name, and a probe of what a key can read.
+"""Sources by name, a probe of what a key can read, and the choice of sources that follows from it.
 
-The sources by name.
-
-What a key can do: every interface tried once, with the smallest question it takes.
+A probe tries every interface once, with the smallest question it takes.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from exporter.charges import HOUR, Window, hour_of
@@ -29,13 +28,25 @@ from exporter.fal.errors import (
 from exporter.fal.focus import request as request_module
 from exporter.fal.focus import usage
 from exporter.fal.focus.usage import FocusUsage
-from exporter.fal.platform_usage import Interface, models, organization, serverless, window_parameters
+from exporter.fal.platform_usage import (
+    ORGANIZATION,
+    PRODUCT_OF_SOURCE,
+    Interface,
+    compute,
+    models,
+    organization,
+    organization_teams,
+    organization_totals,
+    serverless,
+    window_parameters,
+)
 from exporter.fal.reporting import ReportingUsage
 
 SOURCES: Mapping[str, Callable[[Client], UsageSource]] = MappingProxyType(
     {
         "models": models,
         "serverless": serverless,
+        "compute": compute,
         "organization": organization,
         "reporting": ReportingUsage,
         "focus": FocusUsage,
@@ -72,6 +83,8 @@ class Probe:
         problem: what went wrong, in a sentence; empty when nothing did.
         advice: what to do about it; empty when there is nothing to do.
         error: the failure itself.
+        teams: how many teams the organization has; 0 where the key may not read that.
+        products: what the organization was charged for lately; empty where that was not asked.
     """
 
     name: str
@@ -83,10 +96,21 @@ class Probe:
     problem: str = ""
     advice: str = ""
     error: ApiError | None = None
+    teams: int = 0
+    products: frozenset[str] = frozenset()
 
 
-async def probe(client: Client) -> tuple[Probe, ...]:
-    """Try every interface with one account's key.
+USAGE = ("models", "serverless", "compute", "organization", "reporting")
+"""The sources that `auto` chooses from."""
+
+DETAILED = ("models", "serverless", "compute")
+"""The sources that never overlap and may be polled side by side."""
+
+_LATELY = timedelta(days=31)
+
+
+async def probe(client: Client, names: Iterable[str] | None = None) -> tuple[Probe, ...]:
+    """Try every interface, or those of some names, with one account's key.
 
     Locks seen here do not count as the account's lock state: some of these calls are never made again, and could
     not take back what they said.
@@ -94,42 +118,102 @@ async def probe(client: Client) -> tuple[Probe, ...]:
     deadline = client.deadline()
     last = hour_of(client.now()) - HOUR
     window = Window(last, last + HOUR)
-    questions: list[tuple[str, Endpoint, Callable[[], Awaitable[object]]]] = [
-        (interface.source, interface.call, _usage(client, interface, window, deadline))
+    questions: dict[str, tuple[Endpoint, Callable[[], Awaitable[object]]]] = {
+        interface.source: (interface.call, _usage(client, interface, window, deadline))
         for interface in (platform_usage.MODELS, platform_usage.SERVERLESS, platform_usage.ORGANIZATION)
-    ]
-    questions += [
-        ("reporting", reporting.CALL, _reporting(client, window, deadline)),
-        ("focus", request_module.ACCOUNT_FOCUS, _focus(client, window, deadline)),
-        ("account_billing", account.ACCOUNT_BILLING, _balance(client, account.ACCOUNT_BILLING, deadline)),
-        ("user_balance", account.USER_BALANCE, _balance(client, account.USER_BALANCE, deadline)),
-        ("invoices", account.CALL, _invoices(client, deadline)),
-    ]
-    return tuple(await asyncio.gather(*(_tried(name, call, ask) for name, call, ask in questions)))
+    }
+    questions |= {
+        "reporting": (reporting.CALL, _reporting(client, window, deadline)),
+        "focus": (request_module.ACCOUNT_FOCUS, _focus(client, window, deadline)),
+        "account_billing": (account.ACCOUNT_BILLING, _balance(client, account.ACCOUNT_BILLING, deadline)),
+        "user_balance": (account.USER_BALANCE, _balance(client, account.USER_BALANCE, deadline)),
+        "invoices": (account.CALL, _invoices(client, deadline)),
+    }
+    wanted = set(questions if names is None else names)
+    if "compute" in wanted:
+        wanted.add("organization")
+    probes = await asyncio.gather(
+        *(_tried(name, call, ask) for name, (call, ask) in questions.items() if name in wanted)
+    )
+    found = {one.name: one for one in probes}
+    if "organization" in found:
+        found["organization"] = await _surveyed(client, found, window.end, deadline)
+        found["compute"] = replace(found["organization"], name="compute")
+    order = [name for name in (*SOURCES, *questions) if name in found]
+    return tuple(found[name] for name in dict.fromkeys(order))
 
 
-def automatic_sources(probes: Iterable[Probe]) -> tuple[str, ...]:
-    """Choose the sources for `SOURCES=auto`: `models` and `serverless` where the key may read them, else `reporting`.
+async def _surveyed(client: Client, found: Mapping[str, Probe], until: datetime, deadline: Deadline) -> Probe:
+    """Return the probe of `/organization/usage` with what else a choice of sources depends on."""
+    organization = found["organization"]
+    if not organization.ok:
+        return organization
+    try:
+        teams = len(await organization_teams(client, deadline))
+    except ApiError:
+        teams = 0
+    if teams and all(found[name].ok for name in PRODUCT_OF_SOURCE if name in found):
+        return replace(organization, teams=teams)
+    try:
+        totals = await organization_totals(client, Window(until - _LATELY, until), deadline, track_lock=False)
+    except ApiError as error:
+        return _refused("organization", ORGANIZATION.call, error)
+    products = frozenset(product for product, cost in totals.by_product.items() if cost)
+    return replace(organization, teams=teams or len(totals.teams), products=products)
 
-    Never `focus`, which is an enterprise's feature and tells of a whole organization: only a user can know whether that
+
+def automatic_sources(probes: Iterable[Probe], *, is_patient: bool = True) -> tuple[str, ...]:
+    """Choose the sources for `SOURCES=auto`: all that the key can read, in the greatest detail.
+
+    - Where `/organization/usage` cannot be read: `models` and `serverless`, else `reporting`.
+    - Where it can, and the organization has one team: `models`, `serverless` and `compute`.
+    - Where there are several teams, or the key cannot read `models` or `serverless` though there are such charges:
+      `organization`, which contains everything.
+
+    Never `focus`, which is an enterprise's feature and covers a whole organization: only a user can know whether that
     is what an account is to count.
 
-    Empty when the key may read none of them. The choice is kept for good, so only a refusal that is final decides.
+    Args:
+        probes: at least those of `USAGE`.
+        is_patient: whether to wait for a clear answer of `/organization/usage`, too. Without it, the choice is made
+            from the others; an account must not stay without its figures because of a call it may never need.
+
+    Returns:
+        The sources; none where the key may read none of them.
 
     Raises:
         ApiError: an interface did not answer, or not in a way that decides; ask again later.
     """
     by_name = {found.name: found for found in probes}
-    chosen = tuple(name for name in ("models", "serverless") if _usable(by_name[name]))
-    if chosen:
-        return chosen
+    detailed = tuple(name for name in PRODUCT_OF_SOURCE if _usable(by_name[name]))
+    whole = by_name["organization"]
+    if whole.ok if not is_patient else _usable(whole):
+        missed = whole.products & {product for name, product in PRODUCT_OF_SOURCE.items() if name not in detailed}
+        return (*detailed, "compute") if detailed and whole.teams <= 1 and not missed else ("organization",)
+    if detailed:
+        return detailed
     return ("reporting",) if _usable(by_name["reporting"]) else ()
 
 
+def unpolled_sources(polled: Collection[str], readable: Collection[str]) -> tuple[str, ...]:
+    """Return the readable sources whose charges no polled source reports.
+
+    None where one that covers every product is polled, or nothing is yet.
+    """
+    if not polled or not set(polled) <= set(DETAILED):
+        return ()
+    return tuple(name for name in DETAILED if name in readable and name not in polled)
+
+
 def _usable(found: Probe) -> bool:
-    if found.error is not None and not isinstance(found.error, ScopeError | FeatureError | NotFoundError):
+    if found.error is not None and not is_decided(found):
         raise found.error
     return found.ok
+
+
+def is_decided(found: Probe) -> bool:
+    """Tell whether an interface answered in a way that decides: it can be read, or fal refuses it to this key."""
+    return found.error is None or isinstance(found.error, ScopeError | FeatureError | NotFoundError)
 
 
 def _usage(client: Client, interface: Interface, window: Window, deadline: Deadline) -> Callable[[], Awaitable[object]]:
@@ -163,17 +247,19 @@ async def _tried(name: str, call: Endpoint, ask: Callable[[], Awaitable[object]]
     try:
         await ask()
     except ApiError as error:
-        answered = not isinstance(error, NoAnswerError) or isinstance(error, TruncatedError)
-        known = isinstance(error, ScopeError | FeatureError | LockedError | NotFoundError)
-        return Probe(
-            name=name,
-            call=call.path,
-            reachable=answered,
-            accepted=known,
-            scope=Scope.API if isinstance(error, ScopeError) else "",
-            ok=False,
-            problem=str(error),
-            advice=error.advice,
-            error=error,
-        )
+        return _refused(name, call, error)
     return Probe(name=name, call=call.path, reachable=True, accepted=True, scope=call.scope, ok=True)
+
+
+def _refused(name: str, call: Endpoint, error: ApiError) -> Probe:
+    return Probe(
+        name=name,
+        call=call.path,
+        reachable=not isinstance(error, NoAnswerError) or isinstance(error, TruncatedError),
+        accepted=isinstance(error, ScopeError | FeatureError | LockedError | NotFoundError),
+        scope=Scope.API if isinstance(error, ScopeError) else "",
+        ok=False,
+        problem=str(error),
+        advice=error.advice,
+        error=error,
+    )

@@ -227,7 +227,7 @@ def check_ledger_url(text: str) -> str:
     return text.strip()
 
 
-SOURCES = ("models", "serverless", "organization", "reporting", "focus")
+SOURCES = ("models", "serverless", "compute", "organization", "reporting", "focus")
 """The primary sources, by name."""
 
 LABELS = ("account", "team", "product", "model", "app", "environment", "gpu_class", "api_key", "surge")
@@ -257,8 +257,8 @@ def choose_sources(names: Iterable[str]) -> tuple[str, ...] | None:
             )
     if "organization" in chosen and len(chosen) > 1:
         raise ValueError(
-            "joins organization with models or serverless; organization contains what they report, so charges would "
-            "be counted twice: keep either organization or the others"
+            "joins organization with models, serverless or compute; organization contains what they report, so "
+            "charges would be counted twice: keep either organization or the others"
         )
     return tuple(source for source in SOURCES if source in chosen)
 

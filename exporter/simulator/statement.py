@@ -13,6 +13,7 @@ from exporter.simulator.world import Charge
 SOURCES: Mapping[str, tuple[str, ...]] = {
     "models": (MODEL_APIS,),
     "serverless": (SERVERLESS,),
+    "compute": (COMPUTE,),
     "organization": PRODUCTS,
     "reporting": PRODUCTS,
     "focus": PRODUCTS,

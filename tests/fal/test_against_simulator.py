@@ -1,4 +1,5 @@
 import ssl
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -11,7 +12,8 @@ from exporter.fal.account import read_balance, read_invoices
 from exporter.fal.client import Client
 from exporter.fal.endpoints import Limits, Silent
 from exporter.fal.errors import ApiError, PagingError
-from exporter.fal.sources import SOURCES, automatic_sources, probe, usage_source
+from exporter.fal.platform_usage import organization_totals
+from exporter.fal.sources import DETAILED, SOURCES, automatic_sources, probe, usage_source
 from exporter.simulator import ADMIN_KEY, API_KEY, Fault, RunningSimulator, Simulator, World, WorldSize, serving
 
 NOW = datetime(2026, 11, 21, 12, 17, tzinfo=UTC)
@@ -112,7 +114,24 @@ async def test_a_key_with_api_scope_reads_the_balance_only(simulator: RunningSim
 async def test_an_admin_key_may_read_everything(client: Client) -> None:
     probes = await probe(client)
     assert [one.problem for one in probes] == [""] * len(probes)
-    assert automatic_sources(probes) == ("models", "serverless")
+    assert next(one.teams for one in probes if one.name == "organization") == 2
+    assert automatic_sources(probes) == ("organization",)
+
+
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+async def test_the_detailed_sources_together_are_the_organizations_totals(client: Client, window: Window) -> None:
+    charges = [
+        charge
+        for source in DETAILED
+        for charge in (await usage_source(source, client).read(window, with_api_key=True)).charges
+    ]
+    totals = await organization_totals(client, window, client.deadline())
+    sums: Counter[str] = Counter()
+    for charge in charges:
+        sums[charge.dimensions.product] += charge.amounts.cost
+    assert sums == totals.by_product
+    assert sums.keys() == {"model_apis", "serverless", "compute"}
+    assert (len(totals.teams), totals.rejected) == (2, 0)
 
 
 @pytest.mark.parametrize(

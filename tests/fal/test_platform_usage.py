@@ -10,7 +10,17 @@ from exporter.charges import NANO, Amounts, Window
 from exporter.fal.aggregation import Tally
 from exporter.fal.answers import decoded
 from exporter.fal.errors import ServerError, ShapeError
-from exporter.fal.platform_usage import MODELS, ORGANIZATION, SERVERLESS, Interface, Rows, amounts_of, api_key, models
+from exporter.fal.platform_usage import (
+    COMPUTE,
+    MODELS,
+    ORGANIZATION,
+    SERVERLESS,
+    Interface,
+    Rows,
+    amounts_of,
+    api_key,
+    models,
+)
 from exporter.fal.rows import REJECTIONS, Rejections
 from tests.fal.conftest import Bench, Fal, as_json, bucket, model_row, page, refused
 
@@ -236,7 +246,9 @@ def tally() -> Tally:
     return Tally("prod", "models", WINDOW, Rejections("prod", lambda text: text))
 
 
-@pytest.mark.parametrize("interface", [MODELS, SERVERLESS, ORGANIZATION], ids=lambda interface: interface.source)
+@pytest.mark.parametrize(
+    "interface", [MODELS, SERVERLESS, ORGANIZATION, COMPUTE], ids=lambda interface: interface.source
+)
 @given(st.lists(ROWS | JSON_VALUES, max_size=4), JSON_VALUES, st.booleans())
 def test_any_row_is_a_charge_or_a_counted_rejection(
     interface: Interface,

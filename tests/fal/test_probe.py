@@ -1,14 +1,15 @@
 import pytest
 
 from exporter.fal.errors import ApiError, LockedError, ServerError
-from exporter.fal.sources import Probe, automatic_sources, probe
-from tests.fal.conftest import Answer, Bench, Fal, as_json, page, refused
+from exporter.fal.sources import USAGE, Probe, automatic_sources, probe, unpolled_sources
+from tests.fal.conftest import Answer, Bench, Fal, as_json, bucket, page, refused
 
 LOCKED = as_json({"detail": "User is locked. Reason: TOP_UP"}, 403)
 GOOD = {
     "/v1/models/usage": as_json(page()),
     "/v1/serverless/usage": as_json(page()),
     "/v1/organization/usage": as_json(page()),
+    "/v1/organization/teams": as_json({"teams": [{"username": "acme"}]}),
     "/billing/usage": as_json({"usage": []}),
     "/v1/account/focus": Answer(b"BilledCost\n"),
     "/v1/account/billing": as_json({"username": "a", "credits": {"current_balance": 1, "currency": "USD"}}),
@@ -27,7 +28,7 @@ async def found(fal: Fal, bench: Bench, **answers: Answer) -> dict[str, Probe]:
 async def test_an_admin_key_can_do_everything_and_each_call_is_tried_once(fal: Fal, bench: Bench) -> None:
     probes = await found(fal, bench)
     assert list(probes) == [
-        *("models", "serverless", "organization", "reporting", "focus"),
+        *("models", "serverless", "compute", "organization", "reporting", "focus"),
         *("account_billing", "user_balance", "invoices"),
     ]
     assert all(one.ok and one.reachable and one.accepted and not one.problem for one in probes.values())
@@ -73,34 +74,101 @@ async def test_a_lock_met_by_probing_leaves_no_lock_state_that_nobody_takes_back
 
 
 SCOPE, FEATURE, MISSING, DOWN = refused(403), refused(403, "", "feature not enabled"), refused(404), refused(500)
+TEAMS = as_json({"teams": [{"username": "acme"}, {"username": "research"}]})
+
+
+def charge_row(team: str, product: str) -> dict[str, object]:
+    row: dict[str, object] = {"username": team, "product": product, "endpoint_id": "x", "unit": "second"}
+    return row | {"quantity": 1, "cost": 1, "currency": "USD"}
+
+
+def charged(*rows: dict[str, object]) -> Answer:
+    return as_json(page(bucket("2026-11-01T00:00:00Z", *rows)))
+
+
+MODELS, SERVERLESS, ORGANIZATION = "/v1/models/usage", "/v1/serverless/usage", "/v1/organization/usage"
+NO_ORGANIZATION = {ORGANIZATION: SCOPE, "/v1/organization/teams": SCOPE}
 
 
 @pytest.mark.parametrize(
-    ("models", "serverless", "reporting", "sources"),
+    ("answers", "sources"),
     [
-        (None, None, None, ("models", "serverless")),
-        (None, FEATURE, None, ("models",)),
-        (MISSING, None, SCOPE, ("serverless",)),
-        (SCOPE, SCOPE, None, ("reporting",)),
-        (SCOPE, SCOPE, SCOPE, ()),
-        (None, None, DOWN, ("models", "serverless")),
+        ({}, ("models", "serverless", "compute")),
+        (NO_ORGANIZATION, ("models", "serverless")),
+        (NO_ORGANIZATION | {SERVERLESS: FEATURE}, ("models",)),
+        (NO_ORGANIZATION | {MODELS: MISSING, "/billing/usage": SCOPE}, ("serverless",)),
+        (NO_ORGANIZATION | {MODELS: SCOPE, SERVERLESS: SCOPE}, ("reporting",)),
+        (NO_ORGANIZATION | {MODELS: SCOPE, SERVERLESS: SCOPE, "/billing/usage": SCOPE}, ()),
+        (NO_ORGANIZATION | {"/billing/usage": DOWN}, ("models", "serverless")),
+        ({"/v1/organization/teams": TEAMS}, ("organization",)),
+        (
+            {"/v1/organization/teams": MISSING, ORGANIZATION: charged(charge_row("acme", "compute"))},
+            ("models", "serverless", "compute"),
+        ),
+        ({MODELS: SCOPE, SERVERLESS: SCOPE}, ("organization",)),
+        (
+            {
+                SERVERLESS: FEATURE,
+                ORGANIZATION: charged(charge_row("acme", "compute"), charge_row("acme", "model_apis")),
+            },
+            ("models", "compute"),
+        ),
+        (
+            {
+                SERVERLESS: MISSING,
+                ORGANIZATION: charged(charge_row("acme", "compute"), charge_row("acme", "serverless")),
+            },
+            ("organization",),
+        ),
     ],
 )
-async def test_sources_are_chosen_by_what_the_key_may_read(  # noqa: PLR0917  pytest passes by name
-    fal: Fal,
-    bench: Bench,
-    models: Answer | None,
-    serverless: Answer | None,
-    reporting: Answer | None,
-    sources: tuple[str, ...],
+async def test_sources_are_chosen_by_what_the_key_may_read(
+    fal: Fal, bench: Bench, answers: dict[str, Answer], sources: tuple[str, ...]
 ) -> None:
-    answers = {"/v1/models/usage": models, "/v1/serverless/usage": serverless, "/billing/usage": reporting}
-    probes = await found(fal, bench, **{path: answer for path, answer in answers.items() if answer})
+    probes = await found(fal, bench, **answers)
     assert automatic_sources(probes.values()) == sources
 
 
+async def test_several_teams_are_noticed_by_their_charges_where_they_cannot_be_listed(fal: Fal, bench: Bench) -> None:
+    both = charged(charge_row("acme", "compute"), charge_row("research", "model_apis"))
+    probes = await found(fal, bench, **{"/v1/organization/teams": SCOPE, ORGANIZATION: both})
+    assert automatic_sources(probes.values()) == ("organization",)
+
+
 @pytest.mark.parametrize(("answer", "kind"), [(DOWN, ServerError), (LOCKED, LockedError)])
-async def test_a_passing_failure_decides_nothing(fal: Fal, bench: Bench, answer: Answer, kind: type[ApiError]) -> None:
-    probes = await found(fal, bench, **{"/v1/models/usage": answer})
+@pytest.mark.parametrize("call", [MODELS, SERVERLESS, ORGANIZATION])
+async def test_a_passing_failure_decides_nothing(
+    fal: Fal, bench: Bench, call: str, answer: Answer, kind: type[ApiError]
+) -> None:
+    probes = await found(fal, bench, **{call: answer})
     with pytest.raises(kind):
         automatic_sources(probes.values())
+    if call == ORGANIZATION:
+        assert automatic_sources(probes.values(), is_patient=False) == ("models", "serverless")
+
+
+async def test_an_organization_whose_charges_cannot_be_read_decides_nothing(fal: Fal, bench: Bench) -> None:
+    for path, answer in (GOOD | {SERVERLESS: MISSING}).items():
+        fal.plays(path, answer)
+    fal.plays(ORGANIZATION, as_json(page()), DOWN)
+    probes = {one.name: one for one in await probe(bench.client(attempts=1), USAGE)}
+    assert list(probes) == ["models", "serverless", "compute", "organization", "reporting"]
+    with pytest.raises(ServerError):
+        automatic_sources(probes.values())
+
+
+@pytest.mark.parametrize(
+    ("polled", "readable", "unpolled"),
+    [
+        (("models", "serverless"), {"models", "serverless", "compute", "organization"}, ("compute",)),
+        (("models",), {"models", "serverless"}, ("serverless",)),
+        (("models", "serverless", "compute"), {"models", "serverless", "compute", "organization"}, ()),
+        (("organization",), {"models", "serverless", "compute", "organization"}, ()),
+        (("reporting",), {"models", "serverless", "reporting"}, ()),
+        ((), {"models"}, ()),
+    ],
+)
+def test_only_what_would_add_charges_is_unpolled(
+    polled: tuple[str, ...], readable: set[str], unpolled: tuple[str, ...]
+) -> None:
+    assert unpolled_sources(polled, readable) == unpolled

@@ -6,7 +6,7 @@ from tests.fal.conftest import Bench
 
 
 async def test_every_source_is_made_by_its_name(bench: Bench) -> None:
-    assert list(SOURCES) == ["models", "serverless", "organization", "reporting", "focus"]
+    assert list(SOURCES) == ["models", "serverless", "compute", "organization", "reporting", "focus"]
     client = bench.client()
     assert [usage_source(name, client).name for name in SOURCES] == list(SOURCES)
 

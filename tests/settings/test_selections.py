@@ -13,6 +13,8 @@ def test_auto_leaves_the_choice_of_sources_open() -> None:
     [
         (["models"], ("models",)),
         (["serverless", "models"], ("models", "serverless")),
+        (["compute", "serverless", "models"], ("models", "serverless", "compute")),
+        (["compute"], ("compute",)),
         (["organization"], ("organization",)),
         (["reporting"], ("reporting",)),
         (["focus"], ("focus",)),
@@ -27,6 +29,10 @@ def test_sources_that_do_not_overlap_are_taken_in_a_fixed_order(names: list[str]
     [
         (["organization", "models"], "counted twice"),
         (["serverless", "organization"], "counted twice"),
+        (["compute", "organization"], "counted twice"),
+        (["models", "compute", "organization"], "counted twice"),
+        (["compute", "reporting"], "counted twice"),
+        (["compute", "focus"], "counted twice"),
         (["reporting", "models"], "counted twice"),
         (["reporting", "organization"], "counted twice"),
         (["models", "models"], "names a source twice"),
