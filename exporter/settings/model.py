@@ -94,8 +94,8 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
     )
     sources: Sources = Field(
         default=None,
-        description="What to poll: `models,serverless`, `organization`, `reporting` or `focus` (the FOCUS report of "
-        "enterprise accounts); `auto`: what the key may read, never `focus`.",
+        description="What to poll: some of `models,serverless,compute`, or `organization`, `reporting` or `focus` (the "
+        "FOCUS report of enterprise accounts) alone; `auto`: all that the key can read, never `focus`.",
     )
     platform_url: BaseUrl = Field(default="https://api.fal.ai/v1", description="Base URL of fal's platform interface.")
     reporting_url: BaseUrl = Field(

@@ -65,9 +65,9 @@ def polled(output: str) -> Iterable[str]:
 def test_an_admin_key_works_and_nothing_is_written(check: Check) -> None:
     code, output = check(ADMIN_KEY)
     assert code == 0
-    assert "account default: polls models, serverless (chosen by what the key may read)" in output
+    assert "account default: polls models, serverless, compute (chosen by what the key may read)" in output
     assert rows(output)["models"] == ["/models/usage", "yes", "accepted", "admin", "yes"]
-    assert polled(output) == {"models", "serverless", "account_billing", "invoices"}
+    assert polled(output) == {"models", "serverless", "compute", "account_billing", "invoices"}
     assert "Everything that is to be polled works." in output
     assert not check.ledger.exists()
 

@@ -155,7 +155,7 @@ class Fal:
 def fal_in_a_thread() -> Iterator[Fal]:
     """Serve a small fal, so that months are loaded within seconds."""
     now = datetime.now(UTC)
-    world = World(seed=7, size=WorldSize(models=4, callers=1, apps=3, compute=0), invoiced_months=1)
+    world = World(seed=7, size=WorldSize(models=4, callers=1, apps=3, compute=0, teams=1), invoiced_months=1)
     simulator = Simulator(world, lambda: now)
     began: list[tuple[RunningSimulator, asyncio.AbstractEventLoop]] = []
     listening = threading.Event()

@@ -81,7 +81,7 @@ def clock() -> Clock:
 @pytest.fixture
 async def fal(clock: Clock) -> AsyncIterator[RunningSimulator]:
     """A small fal, so that days are loaded within a blink."""
-    world = World(7, size=WorldSize(models=3, callers=1, apps=2, compute=0), invoiced_months=1)
+    world = World(7, size=WorldSize(models=3, callers=1, apps=2, compute=0, teams=1), invoiced_months=1)
     async with running_simulator(world, clock) as running:
         yield running
 

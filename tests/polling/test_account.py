@@ -163,14 +163,14 @@ async def test_what_the_key_may_read_is_chosen_once_and_kept(
     async with opened_bench(fal, clock, tmp_path, sources=None) as bench:
         assert bench.account.sources == ()
         assert await bench.account.choose_sources()
-        assert bench.account.sources == ("models", "serverless")
+        assert bench.account.sources == ("models", "serverless", "compute")
         assert not await bench.account.choose_sources()
         await bench.activate()
     # Whatever fal says later, the choice stays: another source would count from anew.
     fal.simulator.faults.add(Fault("scope_removed"))
     asked = fal.simulator.seen.total()
     async with opened_bench(fal, clock, tmp_path, sources=None) as bench:
-        assert bench.account.sources == ("models", "serverless")
+        assert bench.account.sources == ("models", "serverless", "compute")
         assert not await bench.account.choose_sources()
         assert fal.simulator.seen.total() == asked
 

@@ -71,7 +71,7 @@ async def test_from_nothing_to_a_loaded_month_by_itself(fal: RunningSimulator, c
             # The history is complete, so its job is gone; the others stay.
             await until(lambda: work.scheduler._scheduler.get_job("history:main") is None)
             assert work.scheduler._scheduler.get_job("current:main") is not None
-        assert bench.account.sources == ("models", "serverless")
+        assert bench.account.sources == ("models", "serverless", "compute")
         start = hour_of(clock.now - timedelta(days=3))
         assert (await bench.view()).totals["main"].month_to_date == truth(fal, start, clock.now)
 

@@ -65,5 +65,5 @@ async def test_an_automatic_choice_is_shown_as_one(fal: RunningSimulator, clock:
     async with opened_bench(fal, clock, tmp_path, sources=None) as bench:
         await bench.account.choose_sources()
         account = await account_of(bench)
-        assert [source.name for source in account.sources] == ["models", "serverless"]
+        assert [source.name for source in account.sources] == ["models", "serverless", "compute"]
         assert {source.chosen for source in account.sources} == {"chosen by what the key may read"}

@@ -50,7 +50,7 @@ def problems(**flags: object) -> list[str]:
             "bad-overlap.yaml",
             [
                 (
-                    'sources: "organization,models" joins organization with models or serverless; organization '
+                    'sources: "organization,models" joins organization with models, serverless or compute; organization '
                     "contains what they report, so charges would be counted twice: "
                     "keep either organization or the others"
                 )
