@@ -50,8 +50,8 @@ def problems(**flags: object) -> list[str]:
             "bad-overlap.yaml",
             [
                 (
-                    'sources: "organization,models" joins organization with models, serverless or compute; organization '
-                    "contains what they report, so charges would be counted twice: "
+                    'sources: "organization,models" joins organization with models, serverless or compute; '
+                    "organization contains what they report, so charges would be counted twice: "
                     "keep either organization or the others"
                 )
             ],
