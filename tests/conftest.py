@@ -13,6 +13,12 @@ PROCESSES = ("tests/e2e/", "tests/deploy/test_kubernetes.py", "tests/deploy/test
 """Tests that start processes and share them in a module."""
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Have one worker more than cores: much of the time tests wait, for other programs and for scrapes."""
+    return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else len(os.sched_getaffinity(0)) + 1
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let every worker begin with modules whose tests share a costly fixture.

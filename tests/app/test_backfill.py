@@ -5,15 +5,26 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window
+from exporter.cli import main
 from exporter.ledger import Ledger, Rules
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
-Backfill = Callable[..., "subprocess.CompletedProcess[str]"]
+
+class Done(NamedTuple):
+    """How a command ended, and what it wrote."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Backfill = Callable[..., Done]
 
 
 @pytest.fixture
@@ -37,16 +48,17 @@ def environment(address: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def backfill(environment: dict[str, str]) -> Backfill:
-    def run(*arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "exporter", "backfill", *arguments],
-            env=environment | settings,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+def backfill(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Backfill:
+    """Run the command in this process: starting one takes longer than most of what it does here."""
+
+    def run(*arguments: str, **settings: str) -> Done:
+        with monkeypatch.context() as during:
+            for name, value in (environment | settings).items():
+                during.setenv(name, value)
+            returncode = main(["backfill", *arguments])
+        return Done(returncode, *capfd.readouterr())
 
     return run
 

@@ -94,6 +94,7 @@ def test_a_missing_program_is_named_with_how_to_get_it(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.long
 def test_a_program_that_fails_ends_the_demo_with_its_last_words(tmp_path: Path) -> None:
     programs, temporary = tmp_path / "programs", tmp_path / "temporary"
     for folder in (programs, temporary):

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from exporter.app.single_process import SingleProcess, joined
 from exporter.charges import HOUR, NANO, Amounts, Balance, Charge, Dimensions, Window, hour_of, utc_now
+from exporter.cli import main
 from exporter.ledger import Ledger, Rules
 from exporter.settings import Listen
 from exporter.settings.credentials import token_line
@@ -47,6 +48,15 @@ def parameters(*arguments: str, **environment: str) -> StdioServerParameters:
     return StdioServerParameters(
         command=sys.executable, args=["-m", "exporter", "mcp", *arguments], env=dict(os.environ) | environment
     )
+
+
+def told_at_once(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Run a command that must fail, in this process, and return its code and its one sentence."""
+    code = main(["mcp", *arguments])
+    stdout, stderr = capfd.readouterr()
+    assert stdout == ""
+    assert len(stderr.splitlines()) == 1
+    return f"{code}: {stderr}"
 
 
 def run(*arguments: str, said: str = "") -> subprocess.CompletedProcess[str]:
@@ -139,18 +149,17 @@ async def test_an_exporter_that_goes_away_is_told_and_one_that_comes_back_is_ask
         (["--ledger-url", "sqlite:////nowhere/ledger.sqlite"], "there is no ledger"),
     ],
 )
-def test_what_cannot_be_reached_is_told_in_one_sentence(arguments: list[str], told: str) -> None:
-    done = run(*arguments)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert told in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_what_cannot_be_reached_is_told_in_one_sentence(
+    arguments: list[str], told: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sentence = told_at_once(capfd, *arguments)
+    assert sentence.startswith("1: fal-exporter: ")
+    assert told in sentence
 
 
 @pytest.mark.parametrize(
     "arguments",
     [["--ledger-url", "postgresql:x"], ["--timezone", "Mars"], ["--url", "http://x/mcp", "--token-file", "/no/such"]],
 )
-def test_a_wrong_option_is_told_in_one_sentence(arguments: list[str]) -> None:
-    done = run(*arguments)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert len(done.stderr.splitlines()) == 1
+def test_a_wrong_option_is_told_in_one_sentence(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert told_at_once(capfd, *arguments).startswith("2: fal-exporter: ")

@@ -136,6 +136,7 @@ def test_one_account_is_polled_with_the_mounted_key(render: Render, run: Run) ->
     assert {dict(labels)["account"] for labels in spend} == {"default"}
 
 
+@pytest.mark.long
 def test_two_accounts_are_polled_with_a_mounted_key_and_one_of_the_environment(render: Render, run: Run) -> None:
     secrets = {"fal-exporter": {"fal-key": ADMIN_KEY}, "fal-research": {"fal-key": ADMIN_KEY}}
     url = run(render(Path("overlays/two-accounts")), secrets)
@@ -144,6 +145,7 @@ def test_two_accounts_are_polled_with_a_mounted_key_and_one_of_the_environment(r
     assert {dict(labels)["budget"] for labels in samples["fal_budget_limit_usd"]} == {"research-month"}
 
 
+@pytest.mark.long
 def test_the_sidecar_polls_beside_its_application(render: Render, run: Run) -> None:
     manifests = render(Path("sidecar"))
     (deployment,) = named(manifests, "Deployment")

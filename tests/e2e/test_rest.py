@@ -81,11 +81,13 @@ async def schemathesis(exporter: Guarded, folder: Path, *options: str) -> str:
     return output.decode()
 
 
-async def test_the_calls_are_as_they_are_described(exporter: Guarded, tmp_path: Path) -> None:
-    told = await schemathesis(exporter, tmp_path, "--exclude-path", "/v1/billing/focus", "--max-examples", "4")
+@pytest.mark.parametrize("examples", ["2", pytest.param("8", marks=pytest.mark.long)])
+async def test_the_calls_are_as_they_are_described(exporter: Guarded, tmp_path: Path, examples: str) -> None:
+    told = await schemathesis(exporter, tmp_path, "--exclude-path", "/v1/billing/focus", "--max-examples", examples)
     assert "Tested: 5" in told
 
 
+@pytest.mark.long
 async def test_the_file_is_as_it_is_described(exporter: Guarded, tmp_path: Path) -> None:
     options = ("--include-path", "/v1/billing/focus", "--phases", "examples,fuzzing", "--max-examples", "2")
     assert "Tested: 1" in await schemathesis(exporter, tmp_path, *options)

@@ -23,8 +23,7 @@ Span = tuple[datetime, datetime]
 GLITCHED = "fal-ai/glitched-job"
 """The model of a charge that fal takes back whole, and that nobody ever uses again."""
 
-POLLED_CURRENT = (4, 19, 34, 49)
-POLLED_RECENT = 6
+POLLED_BALANCE, POLLED_RECENT, POLLED_INVOICES = 4, 6, 34
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,7 @@ class Story:
         killed_in_a_transaction: the power fails in the middle of a poll's transaction; the last time as clocks go back.
         killed_before_publishing: the power fails when a poll that brought a new model has been committed, and before a
             scrape could see it.
+        polled_current: the minutes at which the running hour and the one before are polled.
         retention: far shorter than any user would have it: the hours before last month are folded during the life. At
             home in New York months begin later than in UTC, so that those hours must be kept until `zone_change`.
         hours: the least number of polled hours whose gauges are to be judged.
@@ -64,6 +64,7 @@ class Story:
     zone_change: datetime
     killed_in_a_transaction: tuple[datetime, ...]
     killed_before_publishing: tuple[datetime, ...]
+    polled_current: tuple[int, ...]
     retention: timedelta
     hours: int
     months: int
@@ -75,13 +76,13 @@ class Story:
 
     def jobs_due(self, now: datetime) -> Iterator[str]:
         """Yield what the schedule runs at a minute, by the names of its jobs."""
-        if now.minute in POLLED_CURRENT:
+        if now.minute in self.polled_current:
             yield "current"
         if now.minute == POLLED_RECENT:
             yield "recent"
-        if now.minute == POLLED_CURRENT[0]:
+        if now.minute == POLLED_BALANCE:
             yield "balance"
-        if (now.hour % 6, now.minute) == (5, POLLED_CURRENT[2]):
+        if (now.hour % 6, now.minute) == (5, POLLED_INVOICES):
             yield "invoices"
         at = {(2, 20): "deep", (3, 40): "months", (4, 50): "retention"}.get((now.hour, now.minute))
         if at:
@@ -153,6 +154,7 @@ THIRTY_DAYS = Story(
     zone_change=_november(5, 12, 2),
     killed_in_a_transaction=(_october(20, 3, 40), _october(22, 16, 6), _october(25, 1, 4)),
     killed_before_publishing=(_november(9, 8, 19),),
+    polled_current=(4, 19, 34, 49),
     retention=timedelta(days=14),
     hours=700,
     months=28,
@@ -191,6 +193,7 @@ SIX_DAYS = Story(
     zone_change=_november(2, 12, 2),
     killed_in_a_transaction=(_october(30, 3, 40), _october(31, 16, 6), _november(1, 6, 4)),
     killed_before_publishing=(_november(3, 18, 19),),
+    polled_current=(4, 19),
     retention=timedelta(days=34),
     hours=120,
     months=4,
