@@ -9,7 +9,6 @@ import asyncio
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -93,14 +92,14 @@ class LeftHalf:
         self._retention = retention
         self._rules = Rules(zone=zone)
         self._witness = witness
-        self._desk = AsyncLedger()
-        self._ledger: WitnessedLedger | None = None
+        self._ledger = AsyncLedger()
+        self._witnessed: WitnessedLedger | None = None
         health = health or _UnpublishedHealth(CollectorRegistry())
         reach = Reach(timedelta(hours=48), timedelta(days=8), None, zone)
         outlook_maker = _NoOutlook if budgets is None else ForecastMaker
         self._accounts: list[AccountPoller] = []
         self._publisher = Publisher(
-            desk=self._desk,
+            ledger=self._ledger,
             accounts=self._accounts,
             health=health,
             reach=reach,
@@ -120,8 +119,8 @@ class LeftHalf:
         self.account = AccountPoller(
             client=self._client,
             sources=SOURCES,
-            desk=self._desk,
-            outcomes=PollRunner(health=health, clock=clock, changed=self._publisher.changed),
+            ledger=self._ledger,
+            runner=PollRunner(health=health, clock=clock, changed=self._publisher.changed),
             reach=reach,
             with_api_key=False,
             clock=clock,
@@ -133,8 +132,8 @@ class LeftHalf:
 
     async def start(self) -> None:
         """Open the ledger, publish what it holds, and poll as at every start."""
-        await self._desk.open(self._open)
-        await self._desk.run(partial(Ledger.activate, accounts={ACCOUNT: SOURCES}))
+        await self._ledger.open(self._open)
+        await self._ledger.activate({ACCOUNT: SOURCES})
         await self.publish()
         for job in ("current", "history", "balance", "invoices"):
             await self.run(job)
@@ -177,13 +176,13 @@ class LeftHalf:
 
         await self._application(_SCRAPE, receive, send)
         while self._scraped:
-            await self._desk.run(partial(Ledger.scraped, sequence=self._scraped.pop()))
+            await self._ledger.scraped(self._scraped.pop())
         return bytes(body)
 
     async def stop(self) -> None:
         """End in good order."""
         await self._client.aclose()
-        await self._desk.close()
+        await self._ledger.close()
 
     async def die(self, remains: Path) -> None:
         """End as in a power failure: what is on the disk at this instant is all that remains, at another place."""
@@ -192,7 +191,7 @@ class LeftHalf:
 
     async def die_in_a_transaction(self, remains: Path, job: str) -> None:
         """Run a job that a power failure ends in the middle of its second restatement."""
-        if self._ledger is None:
+        if self._witnessed is None:
             raise RuntimeError("the exporter has not been started")
 
         survived = 0
@@ -204,7 +203,7 @@ class LeftHalf:
                 raise KilledError
             survived += 1
 
-        self._ledger.dying = dying
+        self._witnessed.dying = dying
         try:
             await self.run(job)
         except KilledError:
@@ -213,16 +212,16 @@ class LeftHalf:
             raise RuntimeError(f"the job {job} has outlived its death")
 
     def _open(self) -> Ledger:
-        self._ledger = WitnessedLedger(
+        self._witnessed = WitnessedLedger(
             f"sqlite:///{self._file}", rules=self._rules, clock=self._clock, witness=self._witness
         )
-        return self._ledger
+        return self._witnessed
 
     def _emit(self, publication: Publication) -> None:
         self._published.append(publication)
 
     async def _fold(self) -> None:
-        await self._desk.run(partial(Ledger.fold_before, horizon=self._clock() - self._retention))
+        await self._ledger.fold_before(self._clock() - self._retention)
 
 
 def _copy(database: Path, to: Path) -> None:
