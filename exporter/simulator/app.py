@@ -1,13 +1,15 @@
-"""The simulated fal as an ASGI application: routes, keys, faults and errors of both hosts.
+"""The simulated fal as an ASGI application: routes, authentication, faults, and delivery of answers.
 
-/v1/...          the platform: PLATFORM_URL is http://host:port/v1
+/v1/...          the platform host: PLATFORM_URL is http://host:port/v1
 /billing/...     the older host: REPORTING_URL is http://host:port
-/_simulator/...  the truth and the faults; needs no key
+/_simulator/...  statement and faults; needs no key
 """
 
+import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -20,24 +22,34 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from exporter.simulator.account import Account
-from exporter.simulator.analytics import analytics
-from exporter.simulator.calls import Call, Download, Endpoint, Options, Row
-from exporter.simulator.controls import control_routes
-from exporter.simulator.delivery import JSON, Delivery, deliver, hang, stream
-from exporter.simulator.errors import ApiError, error_body
-from exporter.simulator.events import billing_events
+from exporter.simulator.activity import analytics, billing_events
+from exporter.simulator.billing import account_billing, pricing, reported_invoices, teams, user_balance
+from exporter.simulator.calls import (
+    DEFAULT_KEYS,
+    JSON,
+    ApiError,
+    Call,
+    Download,
+    Endpoint,
+    Key,
+    Options,
+    Query,
+    Row,
+    authenticate,
+    by_text,
+    error_body,
+)
+from exporter.simulator.controls import control_routes, statement
 from exporter.simulator.exact import instant_of, json_text, microseconds
-from exporter.simulator.faults import Fault, Faults
+from exporter.simulator.faults import Fault, Faults, mutated
 from exporter.simulator.focus import account_focus, organization_focus
-from exporter.simulator.keys import DEFAULT_KEYS, Key, authenticate, by_text
-from exporter.simulator.mutations import mutated
-from exporter.simulator.plants import Plant
-from exporter.simulator.platform import account_billing, pricing, teams
-from exporter.simulator.queries import Query
-from exporter.simulator.reporting import reported_invoices, reported_usage, user_balance
-from exporter.simulator.statement import statement
-from exporter.simulator.usage import models_usage, organization_usage, serverless_usage
+from exporter.simulator.injected_charges import Plant
+from exporter.simulator.usage import models_usage, organization_usage, reported_usage, serverless_usage
 from exporter.simulator.world import World
+
+_HTML = b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body>Bad Gateway</body></html>"
+_TICK = 1.0
+
 
 CALLS: dict[str, Endpoint] = {
     "/v1/models/usage": models_usage,
@@ -66,13 +78,13 @@ def system_clock() -> datetime:
 
 
 class Simulator:
-    """One simulated fal: a world, a clock, the keys it accepts and what goes wrong.
+    """Simulated fal: a world, a clock, the accepted keys and the active faults.
 
     Attributes:
-        account: what fal knows; faults: what is switched on, also from Python: `simulator.faults.add(Fault("hang"))`.
-        clock: tells now, aware; what it says decides what can be seen.
+        account: what fal knows; faults: the active ones, also set from Python: `simulator.faults.add(Fault("hang"))`.
+        clock: returns the aware instant that decides what is visible.
         keys: accepted keys by their text; options: how fal behaves; both may be replaced while it runs.
-        seen: how often each path was called.
+        seen: number of calls of each path.
     """
 
     def __init__(
@@ -102,7 +114,7 @@ class Simulator:
         return statement(self.account, Query(QueryParams(parameters)), microseconds(self.clock()))
 
     def admit(self, request: Request, hits: dict[str, Fault], now: datetime) -> Key:
-        """Return the key of a request that may go on.
+        """Return the key of a request that is admitted.
 
         Raises:
             ApiError: 401, 403 or 429.
@@ -133,7 +145,7 @@ class Simulator:
 
 
 class _Call:
-    """The ASGI application of one call of fal's."""
+    """ASGI application of one endpoint of fal."""
 
     def __init__(self, simulator: Simulator, endpoint: Endpoint) -> None:
         self._simulator = simulator
@@ -203,7 +215,7 @@ def _retry_after(fault: Fault, now: datetime) -> dict[str, str]:
 
 
 def simulator_app(simulator: Simulator) -> Starlette:
-    """Return the ASGI application of a simulated fal."""
+    """Return the ASGI application of a simulator."""
 
     async def refused(request: Request, error: Exception) -> Response:
         status, message = (error.status_code, error.detail) if isinstance(error, HTTPException) else (500, str(error))
@@ -216,3 +228,81 @@ def simulator_app(simulator: Simulator) -> Starlette:
         calls.append(Route(path, call))
     controls = control_routes(simulator.account, simulator.faults, simulator.clock)
     return Starlette(routes=[*calls, *controls], exception_handlers={HTTPException: refused})
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Connection, common headers and faults of one answer being sent."""
+
+    receive: Receive
+    send: Send
+    headers: Mapping[str, str]
+    hits: Mapping[str, Fault]
+
+
+async def deliver(delivery: Delivery, status: int, headers: Mapping[str, str], body: bytes) -> None:
+    """Send a complete body, altered by the faults."""
+    send, hits = delivery.send, delivery.hits
+    fields = {**delivery.headers, **headers}
+    if "not_json" in hits:
+        fields["content-type"], body = "text/html; charset=utf-8", _HTML
+    elif "empty_body" in hits:
+        body = b""
+    fields["content-length"] = str(len(body))
+    await _start(send, status, fields)
+    if "truncated_body" in hits:
+        await _cut_off(send, body[: len(body) // 2])
+        return
+    slow = hits.get("slow_body")
+    if slow:
+        step = max(1, -(-len(body) // slow.pieces))
+        for start in range(0, len(body), step):
+            await _piece(send, body[start : start + step])
+            await _pause(delivery, slow)
+    await send({"type": "http.response.body", "body": b"" if slow else body, "more_body": False})
+
+
+async def stream(delivery: Delivery, headers: Mapping[str, str], chunks: AsyncIterator[str]) -> None:
+    """Send a body piece by piece while it is generated, altered by the faults."""
+    send, hits = delivery.send, delivery.hits
+    slow = hits.get("slow_body")
+    if {"truncated_body", "not_json", "empty_body"} & hits.keys():
+        whole = [chunk async for chunk in chunks]
+        await deliver(delivery, 200, headers, "".join(whole).encode())
+        return
+    await _start(send, 200, {**delivery.headers, **headers})
+    async for chunk in chunks:
+        await _piece(send, chunk.encode())
+        if slow:
+            await _pause(delivery, slow)
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def hang(receive: Receive, seconds: float | None) -> bool:
+    """Wait for the given seconds or until the caller disconnects; return True if the caller disconnected."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            return True
+    return False
+
+
+async def _pause(delivery: Delivery, slow: Fault) -> None:
+    await hang(delivery.receive, _TICK if slow.seconds is None else slow.seconds)
+
+
+async def _start(send: Send, status: int, headers: Mapping[str, str]) -> None:
+    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+
+
+async def _piece(send: Send, body: bytes) -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+async def _cut_off(send: Send, body: bytes) -> None:
+    await _piece(send, body)
+    # The server notices the missing bytes, raises, and closes the connection.
+    with suppress(RuntimeError):
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,9 +1,11 @@
-"""Exact numbers and their JSON text: integers of nano-units inside, decimals without a float outside.
+"""Exact amounts with their JSON text, instants, and calendar buckets in any time zone.
 
-Written apart from the exporter's own money code on purpose: a bug that both shared would hide from every test.
+Amounts are integers of nano-units inside and decimals outside, never floats. Written separately from the exporter's own
+money and calendar code on purpose: a bug that both shared would hide from every test.
 """
 
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal, InvalidOperation
 from json.encoder import encode_basestring_ascii
 from types import MappingProxyType
@@ -24,7 +26,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class Exact(int):
-    """A count of nano-units that JSON and CSV show as the exact decimal it stands for."""
+    """A count of nano-units, written to JSON and CSV as an exact decimal."""
 
     __slots__ = ()
 
@@ -38,10 +40,10 @@ def decimal_text(count: int, places: int = 9) -> str:
 
 
 def nanos_of(text: str) -> int:
-    """Read an exact decimal of at most nine places as nano-units.
+    """Parse an exact decimal of at most nine places as nano-units.
 
     Raises:
-        ValueError: the text is no finite decimal, or has more than nine places.
+        ValueError: the text is not a finite decimal, or has more than nine places.
     """
     try:
         scaled = Decimal(text).scaleb(9)
@@ -88,3 +90,66 @@ def json_text(value: object) -> str:
     if isinstance(value, list | tuple):
         return f"[{','.join(map(json_text, value))}]"
     raise TypeError(f"the simulator does not write a {type(value).__name__} as JSON")
+
+
+TIMEFRAMES = ("minute", "hour", "day", "week", "month")
+
+_HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
+_AUTOMATIC = ((2 * _HOUR, "minute"), (2 * _DAY, "hour"), (64 * _DAY, "day"), (183 * _DAY, "week"))
+
+
+def automatic_timeframe(start: datetime, end: datetime) -> str:
+    """Return the timeframe that fal chooses for a span when none is requested."""
+    return next((name for limit, name in _AUTOMATIC if end - start < limit), "month")
+
+
+def bucket_start(instant: datetime, timeframe: str, zone: tzinfo) -> datetime:
+    """Return the start (UTC) of the bucket that contains an aware instant."""
+    local = instant.astimezone(zone)
+    if timeframe == "minute":
+        return local.replace(second=0, microsecond=0).astimezone(UTC)
+    if timeframe == "hour":
+        return local.replace(minute=0, second=0, microsecond=0).astimezone(UTC)
+    return _midnight(_first_day(local.date(), timeframe), zone)
+
+
+def next_bucket(start: datetime, timeframe: str, zone: tzinfo) -> datetime:
+    """Return the start (UTC) of the bucket after the one that starts at `start`."""
+    if timeframe in {"minute", "hour"}:
+        step = _HOUR if timeframe == "hour" else timedelta(minutes=1)
+        later = start + step
+        # Where clocks go back by half an hour, an hour of the wall clock lasts longer than an hour.
+        while (following := bucket_start(later, timeframe, zone)) <= start:
+            later += step
+        return following
+    day = start.astimezone(zone).date()
+    inside = day + {"day": _DAY, "week": 7 * _DAY, "month": 32 * _DAY}[timeframe]
+    return _midnight(_first_day(inside, timeframe), zone)
+
+
+def buckets(start: datetime, end: datetime, timeframe: str, zone: tzinfo) -> Iterator[tuple[datetime, datetime]]:
+    """Yield every bucket that overlaps `[start, end)` as half-open UTC spans, in order, whole."""
+    edge = bucket_start(start, timeframe, zone)
+    while edge < end:
+        following = next_bucket(edge, timeframe, zone)
+        yield edge, following
+        edge = following
+
+
+def month_of(instant: datetime) -> datetime:
+    """Return the start of the UTC calendar month that contains an aware instant."""
+    return instant.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+
+def months_after(month: datetime, count: int) -> datetime:
+    """Return the start of the UTC month `count` months after the one that starts at `month`; negative for before."""
+    years, index = divmod(month.month - 1 + count, 12)
+    return month.replace(year=month.year + years, month=index + 1)
+
+
+def _first_day(day: date, timeframe: str) -> date:
+    return day - timedelta(days={"day": 0, "week": day.weekday(), "month": day.day - 1}[timeframe])
+
+
+def _midnight(day: date, zone: tzinfo) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)

@@ -1,14 +1,19 @@
-"""Faults on demand: what goes wrong, on which calls, how often. They are data; the application acts on them."""
+"""Faults on demand: their definition, when a call is hit, and their effect on the body of an answer.
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+Faults are data. Those about refusals and delivery are applied by `app`, those about rows and pages here.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from random import Random
 from types import MappingProxyType
 
 from exporter.simulator.account import Account
-from exporter.simulator.plants import Plant
+from exporter.simulator.calls import Answer
+from exporter.simulator.exact import Exact
+from exporter.simulator.injected_charges import Plant
 
 PARAMETERS = MappingProxyType(
     {
@@ -37,26 +42,26 @@ PARAMETERS = MappingProxyType(
         "balance": ("amount",),
     }
 )
-"""Every kind of fault with the parameters it takes besides path, times, probability, every and lasts."""
+"""Kinds of faults with their own parameters; all take path, times, probability, every and lasts too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that goes wrong.
+    """One fault.
 
     Attributes:
         kind: a key of PARAMETERS.
-        path: a shell pattern of the request paths concerned, such as `/v1/*` or `/billing/usage`.
-        times: only the next so many calls concerned; None for all.
-        probability: of a concerned call to be hit, 0 to 1.
-        every, lasts: with both above 0, only in the last `lasts` seconds of every `every` seconds since it was added.
-        seconds: how long a hang lasts (None: until the caller gives up), between two pieces of a slow body, of
-            `Retry-After`, or by how much the clock is off.
-        pieces: in how many pieces a slow body is sent.
-        retry_after: `none`, `seconds` or `date`: the form of the header.
+        path: shell pattern of the request paths, such as `/v1/*` or `/billing/usage`.
+        times: number of matching calls to hit; None for all.
+        probability: of a matching call to be hit, 0 to 1.
+        every, lasts: with both above 0, hit only in the last `lasts` seconds of every `every` seconds since added.
+        seconds: duration of a hang (None: until the caller gives up), pause between two pieces of a slow body,
+            value of `Retry-After`, or offset of the clock.
+        pieces: number of pieces of a slow body.
+        retry_after: form of the header: `none`, `seconds` or `date`.
         status: of a server error, 500 to 599.
-        reason: why the account is locked; key_id: of the key concerned, empty for every key.
-        fields: concerned by wrong types or missing; every_row: only every so many-th row is.
+        reason: of the lock; key_id: of the affected key, empty for every key.
+        fields: of the wrong type or missing; every_row: affect only every n-th row.
         amount: the credit balance in nano-USD.
     """
 
@@ -93,14 +98,14 @@ class Fault:
 
 @dataclass(slots=True)
 class Planted:
-    """A fault that is switched on, with how often it has been hit."""
+    """An active fault with the number of its hits."""
 
     fault: Fault
     since: datetime
     hits: int = 0
 
     def hit(self, path: str, now: datetime, chance: Random) -> bool:
-        """Tell whether a call is hit, and count it."""
+        """Return True and count a hit if a call is hit."""
         fault = self.fault
         if (fault.times is not None and self.hits >= fault.times) or not fnmatchcase(path, fault.path):
             return False
@@ -116,11 +121,11 @@ class Planted:
 
 @dataclass(slots=True)
 class Faults:
-    """The faults that are switched on, and the plants in the account's world.
+    """The active faults, and access to the injected charges of the account.
 
     Attributes:
-        account: whose world is planted in; clock: tells the instant from which a fault counts its `every`.
-        planted: the faults in the order in which they were switched on.
+        account: receives injected charges; clock: returns the instant from which a fault counts its `every`.
+        planted: the faults in the order in which they were added.
     """
 
     account: Account
@@ -129,23 +134,23 @@ class Faults:
     _calls: int = 0
 
     def add(self, *faults: Fault | Plant) -> None:
-        """Switch faults on and plant spend, revisions and lateness, as of now."""
+        """Activate faults and inject charges, as of now."""
         now = self.clock()
         plants = [fault for fault in faults if not isinstance(fault, Fault)]
         self.account.plant([*self.account.plants, *plants])
         self.planted += [Planted(fault, now) for fault in faults if isinstance(fault, Fault)]
 
     def clear(self) -> None:
-        """Switch everything off and take every plant out."""
+        """Deactivate all faults and remove all injected charges."""
         self.planted.clear()
         self.account.plant(())
 
     def remove(self, kind: str) -> None:
-        """Switch the faults of one kind off."""
+        """Deactivate the faults of one kind."""
         self.planted[:] = [planted for planted in self.planted if planted.fault.kind != kind]
 
     def hits(self, path: str) -> dict[str, Fault]:
-        """Return the faults that hit a call, by kind, the first of each; counts them."""
+        """Return the faults that hit a call, the first of each kind, and count their hits."""
         self._calls += 1
         chance = Random(f"{self.account.world.seed}:{self._calls}")  # noqa: S311  reproducible, no secrets
         found: dict[str, Fault] = {}
@@ -156,8 +161,88 @@ class Faults:
 
 
 def demo_faults() -> tuple[Fault, ...]:
-    """Return what goes wrong in a demo, on a schedule: polls fail for a while every few minutes, and then recover."""
+    """Return the scheduled faults of the demo: polls fail for a while every few minutes, and then recover."""
     return (
         Fault("server_error", path="/v1/serverless/usage", status=503, every=300, lasts=40),
         Fault("rate_limited", path="/v1/models/usage", every=130, lasts=3, retry_after="seconds", seconds=2),
     )
+
+
+_ROW_LISTS = ("results", "summary", "billing_events", "prices", "teams", "usage", "credits")
+_WRONG: tuple[object, ...] = ("a lot", None, [], {"amount": "1"}, True)
+
+
+def mutated(answer: Answer, hits: Mapping[str, Fault]) -> object:
+    """Return the body to send: that of the answer with its cursors, altered by the faults.
+
+    The tree of the answer is altered in place: no other call shares it.
+    """
+    body = answer.body
+    if answer.cursor is not None and isinstance(body, dict):
+        following = _following(answer, hits)
+        body["next_cursor"] = following
+        body["has_more"] = following is not None
+    if "empty_answer" in hits:
+        body = _emptied(body)
+    for kind in ("missing_fields", "wrong_types", "unknown_fields"):
+        fault = hits.get(kind)
+        if fault:
+            body = _changed(body, fault)
+    return body
+
+
+def _following(answer: Answer, hits: Mapping[str, Fault]) -> str | None:
+    own, following = answer.cursor, answer.following
+    if own is None:
+        return None
+    if "repeated_cursor" in hits:
+        return own.text()
+    again = replace(own, again=own.again + 1).text()
+    if "duplicated_page" in hits and own.again == 0:
+        return again
+    if following is None and "endless_pages" in hits:
+        return again
+    return following.text() if following else None
+
+
+def _emptied(body: object) -> object:
+    if isinstance(body, list):
+        return []
+    if isinstance(body, dict):
+        for name in ("time_series", *_ROW_LISTS):
+            if isinstance(body.get(name), list):
+                body[name] = []
+        if "next_cursor" in body:
+            body |= {"next_cursor": None, "has_more": False}
+    return body
+
+
+def _changed(body: object, fault: Fault) -> object:
+    if isinstance(body, Exact):
+        return {"wrong_types": "seven", "unknown_fields": body}.get(fault.kind)
+    for number, row in enumerate(_rows(body)):
+        if (number + 1) % fault.every_row:
+            continue
+        if fault.kind == "unknown_fields":
+            row["x_new_field"] = {"since": "2026-12", "values": [1, None, "two"]}
+            continue
+        for name in (*fault.fields, "current_balance"):
+            if name in row and fault.kind == "missing_fields":
+                del row[name]
+            elif name in row:
+                row[name] = _WRONG[number % len(_WRONG)]
+    if fault.kind == "unknown_fields" and isinstance(body, dict):
+        body["x_new_field"] = "unknown"
+    return body
+
+
+def _rows(body: object) -> Iterator[dict[str, object]]:
+    """Yield the rows of any answer: of lists, of buckets, and the credits."""
+    if isinstance(body, list):
+        yield from (row for row in body if isinstance(row, dict))
+    elif isinstance(body, dict):
+        for bucket in body.get("time_series", ()):
+            yield from _rows(bucket)
+        for name in _ROW_LISTS:
+            rows = body.get(name, ())
+            yield from _rows(rows) if isinstance(rows, list) else [rows] if isinstance(rows, dict) else ()

@@ -1,6 +1,6 @@
-"""The FOCUS downloads: `/account/focus` and `/organization/focus`, CSV of FOCUS 1.2 shape, streamed.
+"""FOCUS downloads `/account/focus` and `/organization/focus`: streamed CSV in the shape of FOCUS 1.2.
 
-fal publishes no column list; this is a plausible one. Billing is pooled: the organization's root is the one billing
+fal publishes no column list; this one is plausible. Billing is pooled: the root of the organization is the one billing
 account, and its teams are sub accounts.
 """
 
@@ -13,16 +13,10 @@ from io import StringIO
 from itertools import islice
 from types import MappingProxyType
 
-from exporter.simulator.account import Account
-from exporter.simulator.calendar import month_of, months_after
-from exporter.simulator.calls import Call, Download, Sums
-from exporter.simulator.credit import Invoice, invoice_id, invoice_of, issue_of, last_invoiced
-from exporter.simulator.errors import ApiError
-from exporter.simulator.exact import decimal_text, instant_of, json_text, microseconds
-from exporter.simulator.keys import need_admin, need_root
+from exporter.simulator.account import Account, Invoice, invoice_id, invoice_of, issue_of, last_invoiced
+from exporter.simulator.calls import ApiError, Call, Download, Period, Sums, need_admin, need_enterprise, need_root
+from exporter.simulator.exact import decimal_text, instant_of, json_text, microseconds, month_of, months_after
 from exporter.simulator.lines import COMPUTE, MODEL_APIS, SERVERLESS, Line
-from exporter.simulator.queries import Period
-from exporter.simulator.usage import need_enterprise
 from exporter.simulator.world import Charge
 
 _PROVIDER = "fal"
@@ -51,7 +45,7 @@ COLUMNS = (
     *("SkuMeter", "SkuPriceDetails", "SkuPriceId", "SubAccountId", "SubAccountName", "Tags"),
     *("x_Unit", "x_Environment", "x_PercentDiscount", "x_IsSurge"),
 )
-"""The header of every download, in order."""
+"""Columns of every download, in order."""
 
 Fields = dict[str, str]
 
@@ -64,11 +58,11 @@ _QUANTITIES = (_AT["ConsumedQuantity"], _AT["PricingQuantity"])
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """What distinguishes one download from another.
+    """Shape of one download.
 
     Attributes:
-        teams: fill the sub account columns; every_line: of all lines, not of those alone that carry a caller.
-        tagged: only model lines, with their tags; invoiced: the month whose invoice it is, None for an estimate.
+        teams: fill the sub account columns; every_line: also for lines without a caller.
+        tagged: only model lines, with their tags; invoiced: the invoiced month, None for an estimate.
     """
 
     account: Account
@@ -79,7 +73,7 @@ class _Layout:
 
 
 async def account_focus(call: Call) -> Download:
-    """`GET /account/focus`: the account's charges; with `expand=organization` by team."""
+    """Answer `GET /account/focus`: the account's charges; with `expand=organization` by team."""
     need_admin(call.key)
     need_enterprise(call)
     expand = call.query.choices("expand", ("organization",), ())
@@ -89,7 +83,7 @@ async def account_focus(call: Call) -> Download:
 
 
 async def organization_focus(call: Call) -> Download:
-    """`GET /organization/focus`: the charges of all teams, or of one."""
+    """Answer `GET /organization/focus`: the charges of all teams, or of one."""
     need_root(call.key)
     need_enterprise(call)
     team = call.query.text("team_username") or ""
@@ -153,7 +147,7 @@ def _is_told(layout: _Layout, charge: Charge) -> bool:
 
 
 class _Writer:
-    """Writes usage rows: what a line's rows have in common is made once, a row's own fields are set in a copy."""
+    """Writer of usage rows: fields common to the rows of a line are computed once and copied."""
 
     def __init__(self, layout: _Layout) -> None:
         self._layout = layout

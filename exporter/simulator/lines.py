@@ -1,33 +1,128 @@
-"""The lines of a bill: every combination of team, product, model or machine, price and key that can be charged."""
+"""Catalogue and bill lines: what can be bought, and every combination of team, product, price and key charged.
+
+List prices are those that fal publishes (2026-09), in nano-USD a unit.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from random import Random
+from typing import NamedTuple
 
-from exporter.simulator.catalogue import (
-    APPS,
-    COMPUTE_MACHINES,
-    DISCOUNTS,
-    LOGINS,
-    MODELS,
-    SERVERLESS_MACHINES,
-    TEAMS,
-    Machine,
-    Model,
-)
 from exporter.simulator.exact import HOUR, NANO, SECOND
+
+
+class Model(NamedTuple):
+    """A model endpoint: `size` of a usual request in nano-units of `unit`, `step` between sizes."""
+
+    endpoint_id: str
+    unit: str
+    price: int
+    size: int
+    step: int
+
+
+class Machine(NamedTuple):
+    """A machine of serverless or compute: `price` of a (GPU-)second, `gpus` 0 for a CPU machine."""
+
+    name: str
+    gpu_class: str
+    gpus: int
+    price: int
+
+
+_ONE = 10**9
+_IMAGE = (_ONE, _ONE)
+_CLIP = (5 * _ONE, 5 * _ONE)
+_MEGAPIXEL = (1_048_576_000, 262_144_000)
+_TEXT = (742_000_000, 113_000_000)
+_COMPUTE = (2_300_000_000, 417_125_000)
+
+MODELS = (
+    Model("fal-ai/flux/dev", "image", 25_000_000, *_IMAGE),
+    Model("fal-ai/flux/schnell", "megapixel", 3_000_000, *_MEGAPIXEL),
+    Model("fal-ai/nano-banana", "image", 39_800_000, *_IMAGE),
+    Model("fal-ai/bytedance/seedream/v4/text-to-image", "image", 30_000_000, *_IMAGE),
+    Model("fal-ai/kling-video/v2.5-turbo/pro/image-to-video", "second", 70_000_000, *_CLIP),
+    Model("fal-ai/veo3", "second", 400_000_000, *_CLIP),
+    Model("fal-ai/wan-25-preview/text-to-video", "second", 50_000_000, *_CLIP),
+    Model("fal-ai/elevenlabs/tts/turbo-v2.5", "1k_characters", 50_000_000, *_TEXT),
+    Model("fal-ai/minimax/hailuo-02/standard/image-to-video", "second", 45_000_000, *_CLIP),
+    Model("fal-ai/flux-pro/kontext", "image", 40_000_000, *_IMAGE),
+    Model("fal-ai/flux-lora", "megapixel", 35_000_000, *_MEGAPIXEL),
+    Model("fal-ai/recraft/v3/text-to-image", "image", 40_000_000, *_IMAGE),
+    Model("fal-ai/ideogram/v3", "image", 60_000_000, *_IMAGE),
+    Model("fal-ai/qwen-image", "megapixel", 20_000_000, *_MEGAPIXEL),
+    Model("fal-ai/imagen4/preview", "image", 50_000_000, *_IMAGE),
+    Model("fal-ai/stable-diffusion-v35-large", "megapixel", 65_000_000, *_MEGAPIXEL),
+    Model("fal-ai/minimax/video-01", "video", 500_000_000, *_IMAGE),
+    Model("fal-ai/hunyuan-video", "video", 400_000_000, *_IMAGE),
+    Model("fal-ai/ltx-video", "video", 20_000_000, *_IMAGE),
+    Model("fal-ai/mmaudio-v2", "second", 1_000_000, *_CLIP),
+    Model("fal-ai/minimax/speech-02-hd", "1k_characters", 100_000_000, *_TEXT),
+    Model("fal-ai/kokoro/american-english", "1k_characters", 20_000_000, *_TEXT),
+    Model("fal-ai/whisper", "compute_second", 111_000, *_COMPUTE),
+    Model("fal-ai/clarity-upscaler", "megapixel", 30_000_000, *_MEGAPIXEL),
+    Model("fal-ai/topaz/upscale/image", "image", 80_000_000, *_IMAGE),
+    Model("fal-ai/birefnet/v2", "compute_second", 575_000, *_COMPUTE),
+    Model("fal-ai/bria/background/remove", "image", 18_000_000, *_IMAGE),
+    Model("fal-ai/trellis", "image", 20_000_000, *_IMAGE),
+    Model("fal-ai/pixverse/v5/image-to-video", "second", 60_000_000, *_CLIP),
+    Model("fal-ai/sync-lipsync/v2", "second", 50_000_000, *_CLIP),
+)
+
+SERVERLESS_MACHINES = (
+    Machine("GPU-H100", "H100", 1, 1_250_000),
+    Machine("GPU-A100", "A100", 1, 277_778),
+    Machine("GPU-H200", "H200", 1, 1_250_000),
+    Machine("GPU-B200", "B200", 1, 1_736_111),
+    Machine("GPU-A6000", "A6000", 1, 166_667),
+    Machine("GPU-B300", "B300", 1, 2_361_111),
+    Machine("L", "", 0, 44_445),
+    Machine("M", "", 0, 22_223),
+    Machine("S", "", 0, 11_112),
+    Machine("XS", "", 0, 5_556),
+)
+
+COMPUTE_MACHINES = (
+    Machine("gpu_8x_h100_sxm5", "H100", 8, 10_000_000),
+    Machine("gpu_1x_h100_sxm5", "H100", 1, 1_250_000),
+    Machine("gpu_8x_b200", "B200", 8, 13_888_888),
+)
+
+APPS = (
+    "avatar-studio",
+    "raw-to-jpg",
+    "video-captions",
+    "product-shots",
+    "voice-clone",
+    "room-designer",
+    "lora-trainer",
+    "face-restore",
+    "story-board",
+    "doc-vision",
+    "music-bed",
+    "batch-upscale",
+)
+
+TEAMS = ("acme", "acme-research", "acme-studio", "acme-mobile", "acme-labs")
+"""Team usernames; the first is the organization's root."""
+
+LOGINS = ("alice", "bob", "carol", "dave", "erin")
+DISCOUNTS = (None, None, 10, None, 15, None, 5, 20)
+"""Discounts in percent that lines get in turn."""
+
 
 MODEL_APIS, SERVERLESS, COMPUTE = "model_apis", "serverless", "compute"
 PRODUCTS = (MODEL_APIS, SERVERLESS, COMPUTE)
 
 PHASES = (0, 0, 3, 7)
-"""Hours by which a line's day can be shifted: users live in several time zones."""
+"""Hours by which a line's day may be shifted: users live in several time zones."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key that requests are made with: its public id, its name, the team that owns it and who made it."""
+    """A caller's key: public id, name, owning team and creator."""
 
     id: str
     detail: str
@@ -37,19 +132,19 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Line:
-    """One line of the bill; compared by identity.
+    """One line of the bill, compared by identity.
 
     Attributes:
         model: the endpoint of a model API line, else empty.
         app, environment: of serverless and compute lines; null where fal leaves them out.
-        machine: the machine's name as fal bills it, empty for model APIs.
+        machine: name of the billed machine, empty for model APIs.
         gpus: GPU-seconds in a unit: 0 without a GPU; a serverless quantity counts GPU-seconds already.
         price: nano-USD a unit, before discount.
         percent: discount on the list price, None without.
-        rate: usual requests an hour; size and step: nano-units of a usual request, and what hours differ by.
+        rate: usual requests an hour; size and step: nano-units of a usual request, and difference between hours.
         phase: hours by which the line's day is shifted.
-        lag: microseconds from a request to its charge; spread: the span over which an hour's requests lie.
-        born, dies: hours since 1970 from which and until which the line is used.
+        lag: microseconds from a request to its charge; spread: length of the part of an hour with requests.
+        born, dies: first hour (since 1970) in which the line is used, and the first in which no longer.
     """
 
     team: str
@@ -76,7 +171,7 @@ class Line:
 
     @property
     def billing_line(self) -> str:
-        """What the organization's usage calls the line: the endpoint, or the machine with its app."""
+        """Name of the line in the organization's usage: the endpoint, or the machine with its app."""
         if self.model:
             return self.model
         place = ", ".join(part for part in (self.app, self.environment) if part)
@@ -85,10 +180,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class WorldSize:
-    """How large the account is; the default is a busy company, tens of thousands of requests a day.
+    """Size of the account; the default is a busy company with tens of thousands of requests a day.
 
     Attributes:
-        models: model endpoints; beyond the thirty with real names they are numbered.
+        models: model endpoints; those beyond the thirty with real names are numbered.
         callers: keys that use one model, each a line of its own.
         apps: serverless apps, each on one or two machines; compute: compute lines.
     """
@@ -107,15 +202,15 @@ class WorldSize:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast the account lives.
+    """Speed of the account.
 
     Attributes:
-        busy: factor on the requests of every line.
+        busy: factor of the requests of every line.
         lag: seconds from a request to its charge being visible.
-        late, revised: lines of 65,536 that, in an hour, arrive late or are revised.
-        revised_within: the longest time from an hour's end to its revision, in seconds.
-        birth_hours: a new preview model appears once in so many hours.
-        life_hours: and is retired after so many.
+        late, revised: lines of 65,536 that arrive late or are revised in an hour.
+        revised_within: longest time from the end of an hour to its revision, in seconds.
+        birth_hours: hours between two new preview models.
+        life_hours: hours after which a preview model is retired.
     """
 
     busy: int = 1
@@ -133,7 +228,7 @@ def team_names(size: WorldSize) -> tuple[str, ...]:
 
 
 def api_keys(seed: int, size: WorldSize) -> tuple[ApiKey, ...]:
-    """Return the keys that the world's requests are made with."""
+    """Return the keys of the world's callers."""
     teams = team_names(size)
     chance = Random(f"{seed}:keys")  # noqa: S311  a reproducible world, no secrets
     return tuple(
@@ -148,7 +243,7 @@ def api_keys(seed: int, size: WorldSize) -> tuple[ApiKey, ...]:
 
 
 def lines_of(seed: int, size: WorldSize, pace: Pace) -> tuple[Line, ...]:
-    """Return every lasting line of a world, the same for the same seed, size and pace."""
+    """Return every permanent line of a world, a function of seed, size and pace."""
     chance = Random(f"{seed}:lines")  # noqa: S311  a reproducible world, no secrets
     return (
         *_model_lines(chance, seed, size, pace),

@@ -1,4 +1,4 @@
-"""Serving the simulated fal on a port, for tests, the demo and the `simulate` command."""
+"""HTTP server of the simulated fal, for tests, the demo and the `simulate` command."""
 
 import asyncio
 import socket
@@ -9,36 +9,35 @@ from dataclasses import dataclass
 import uvicorn
 
 from exporter.simulator.app import Clock, Simulator, simulator_app, system_clock
-from exporter.simulator.calls import Options
+from exporter.simulator.calls import DEFAULT_KEYS, Key, Options
 from exporter.simulator.faults import Fault, demo_faults
-from exporter.simulator.keys import DEFAULT_KEYS, Key
-from exporter.simulator.plants import Plant
+from exporter.simulator.injected_charges import Plant
 from exporter.simulator.world import World
 
 _PATIENCE = 0.5
-"""Seconds that answers under way get to notice that their callers have gone."""
+"""Seconds granted to unfinished answers to notice the disconnection of their callers."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunningSimulator:
-    """A simulator that answers at `url`, such as `http://127.0.0.1:41234`."""
+    """A simulator that listens at `url`, such as `http://127.0.0.1:41234`."""
 
     simulator: Simulator
     url: str
 
     @property
     def platform_url(self) -> str:
-        """What PLATFORM_URL is set to."""
+        """Value for PLATFORM_URL."""
         return f"{self.url}/v1"
 
     @property
     def reporting_url(self) -> str:
-        """What REPORTING_URL is set to."""
+        """Value for REPORTING_URL."""
         return self.url
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves the process's signals alone and says when it listens."""
+    """Server that leaves the signals of the process alone and signals when it listens."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -53,7 +52,7 @@ class _Server(uvicorn.Server):
         self.listening.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close everything at once: nobody waits for what a simulator would still have said."""
+        """Close every connection at once instead of waiting for its answer."""
         for server in self.servers:
             server.close()
         for listener in sockets or []:
@@ -68,7 +67,7 @@ class _Server(uvicorn.Server):
 
 
 def _listener(host: str, port: int) -> socket.socket:
-    # The event loop switches Nagle's algorithm off only for sockets that say they are TCP; with it, every answer of
+    # The event loop disables Nagle's algorithm only for sockets declared as TCP; with the algorithm, every answer of
     # two writes takes 40 ms.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -83,7 +82,7 @@ def _listener(host: str, port: int) -> socket.socket:
 
 @asynccontextmanager
 async def serving(simulator: Simulator, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[RunningSimulator]:
-    """Serve a simulator in the running event loop; on exit it stops within a second, hanging answers included.
+    """Serve a simulator in the running event loop; on exit, stop within a second, even with hanging answers.
 
     Args:
         simulator: what to serve.
@@ -147,11 +146,11 @@ async def serve_simulator(
         host: the address to listen on.
         port: the port to listen on; 0 for any that is free.
         seed: of the world.
-        busy: the demo's account, whose numbers move within seconds and whose calls fail now and then.
-        keys: what is accepted.
-        options: how fal behaves.
-        clock: tells now.
-        announce: called once it listens.
+        busy: serve the account of the demo, whose numbers move within seconds and whose calls fail at times.
+        keys: accepted keys.
+        options: behaviour of fal.
+        clock: returns the current instant.
+        announce: called once the server listens.
 
     Raises:
         OSError: the address cannot be listened on.

@@ -1,14 +1,25 @@
-"""The platform's usage calls: models, serverless and organization, in buckets and pages."""
+"""Usage calls: models, serverless and organization with their events, and `/billing/usage` of the older host.
+
+The published interface of the older host leaves the body of `/billing/usage` untyped; its shape here is assumed.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from exporter.simulator.calls import Answer, Call, Row, Sums
-from exporter.simulator.errors import ApiError
-from exporter.simulator.exact import Exact, stamp
-from exporter.simulator.keys import need_admin, need_root
+from exporter.simulator.calls import (
+    Answer,
+    ApiError,
+    Call,
+    Cursor,
+    Period,
+    Row,
+    Sums,
+    need_admin,
+    need_enterprise,
+    need_root,
+)
+from exporter.simulator.exact import Exact, microseconds, stamp
 from exporter.simulator.lines import MODEL_APIS, PRODUCTS, SERVERLESS, ApiKey
-from exporter.simulator.queries import Cursor, Period
 from exporter.simulator.world import Charge
 
 _VIEWS = ("time_series", "summary")
@@ -20,7 +31,7 @@ Group = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """How charges become the rows of a call: which are wanted, what makes a row, and how one is written."""
+    """Conversion of charges to rows: filter, group of a row, and writing of a group."""
 
     wanted: Callable[[Charge], bool]
     key: Callable[[Charge], Group]
@@ -28,7 +39,7 @@ class Listing:
 
 
 async def models_usage(call: Call) -> Answer:
-    """`GET /models/usage`: spend on model endpoints."""
+    """Answer `GET /models/usage`: spend on model endpoints."""
     need_admin(call.key)
     expand = call.query.choices("expand", _VIEWS + _AUTH, _VIEWS[:1])
     endpoints = call.query.values("endpoint_id")
@@ -58,7 +69,7 @@ async def models_usage(call: Call) -> Answer:
 
 
 async def serverless_usage(call: Call) -> Answer:
-    """`GET /serverless/usage`: machine-seconds of the account's own apps."""
+    """Answer `GET /serverless/usage`: machine-seconds of the account's own apps."""
     need_admin(call.key)
     expand = call.query.choices("expand", _VIEWS, _VIEWS[:1])
     apps, search = call.query.values("app"), (call.query.text("search") or "").lower()
@@ -84,7 +95,7 @@ async def serverless_usage(call: Call) -> Answer:
 
 
 async def organization_usage(call: Call) -> Answer:
-    """`GET /organization/usage`: spend of all teams on all products; prices are those after discount."""
+    """Answer `GET /organization/usage`: spend of all teams on all products; prices are those after discount."""
     need_root(call.key)
     need_enterprise(call)
     expand = call.query.choices("expand", _VIEWS + _AUTH, _VIEWS[:1])
@@ -123,16 +134,6 @@ async def organization_usage(call: Call) -> Answer:
         return fields | _auth_fields(expand, api_key)
 
     return await _answer(call, Listing(wanted, key, row), expand)
-
-
-def need_enterprise(call: Call) -> None:
-    """Refuse where the account lacks the enterprise calls.
-
-    Raises:
-        ApiError: 403.
-    """
-    if not call.options.enterprise:
-        raise ApiError(403, "This feature is not enabled for your account. Contact sales to enable it.")
 
 
 async def _answer(call: Call, listing: Listing, expand: tuple[str, ...]) -> Answer:
@@ -225,5 +226,43 @@ def _auth_fields(expand: tuple[str, ...], key: object) -> Row:
 
 
 def structured(key: ApiKey) -> Row:
-    """Return what `auth_method_structured` says of a key."""
+    """Return the value of `auth_method_structured` for a key."""
     return {"detail": key.detail, "api_key_id": key.id, "login_username": key.login}
+
+
+DIMENSIONS = ("model", "app", "gpu_class")
+
+
+async def reported_usage(call: Call) -> Answer:
+    """Answer `GET /billing/usage`: spend of a span, by the asked dimensions; the others are null. Assumed shape."""
+    need_admin(call.key)
+    group_by = call.query.choices("group_by", DIMENSIONS, ())
+    if call.options.single_dimension and len(group_by) > 1:
+        raise ApiError(422, "group_by: only one dimension is accepted.")
+    start, end = call.query.span(call.now)
+
+    def key(charge: Charge) -> tuple[object, ...]:
+        line = charge.line
+        values = {"model": line.model or None, "app": line.app, "gpu_class": line.gpu_class or None}
+        return tuple(values[name] if name in group_by else None for name in DIMENSIONS)
+
+    sums = Sums()
+    async for charges in call.charges((microseconds(start), microseconds(end)), lambda _: True):
+        sums.add(key, charges)
+    usage = [
+        dict(zip(DIMENSIONS, group, strict=True))
+        | {
+            "requests": requests,
+            "gpu_seconds": Exact(gpu_seconds),
+            "spend": Exact(subtotal - discount),
+        }
+        for group, (requests, _, gpu_seconds, subtotal, discount) in sums.groups.items()
+    ]
+    body: Row = {
+        "start": stamp(start),
+        "end": stamp(end),
+        "group_by": list(group_by),
+        "currency": "USD",
+        "usage": usage,
+    }
+    return Answer(body)

@@ -1,8 +1,8 @@
-"""The seeded world: what was requested in every hour, and when it became visible, as a function of seed and time.
+"""The seeded world: the requests of every hour, and when they become visible, as a function of seed and time.
 
-An hour's record of a line is a count of equal requests, spread evenly over the hour. What an instant can see of it is
-always a prefix of them: those made a little while before, at most as many as the record's phase allows. A late
-charge, a revision and a refund are phases, so every amount at any instant is a closed form and nothing is stored.
+An hour's record of a line is a count of equal requests, spread evenly over the hour. An instant sees a prefix of them:
+those made a little while before, at most as many as the record's phase allows. A late charge, a revision and a refund
+are phases, so every amount at any instant has a closed form and nothing is stored.
 """
 
 from collections.abc import Iterator
@@ -12,8 +12,7 @@ from random import Random
 from struct import unpack
 from typing import NamedTuple
 
-from exporter.simulator.calendar import month_of, months_after
-from exporter.simulator.exact import HOUR, NANO, SECOND, instant_of, microseconds
+from exporter.simulator.exact import HOUR, NANO, SECOND, instant_of, microseconds, month_of, months_after
 from exporter.simulator.lines import PHASES, ApiKey, Line, Pace, WorldSize, api_keys, lines_of, preview_line, team_names
 
 ISSUED_AFTER = 23 * HOUR
@@ -38,7 +37,7 @@ class Phase(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What a line did in an hour: equal requests of `size` nano-units each, and its phases in order."""
+    """Requests of a line in an hour: equal ones of `size` nano-units each, and the phases in order."""
 
     line: Line
     requests: int
@@ -47,7 +46,7 @@ class Record(NamedTuple):
 
 
 class Charge(NamedTuple):
-    """What a line cost over a span: requests, nano-units of quantity, nano-USD before discount and of discount."""
+    """Cost of a line over a span: requests, nano-units of quantity, nano-USD before discount and of discount."""
 
     line: Line
     percent: int | None
@@ -58,7 +57,7 @@ class Charge(NamedTuple):
 
     @property
     def cost(self) -> int:
-        """Nano-USD charged."""
+        """Charged nano-USD."""
         return self.subtotal - self.discount
 
     @property
@@ -69,14 +68,14 @@ class Charge(NamedTuple):
 
 @dataclass(frozen=True)
 class World:
-    """An account's whole life; equal worlds tell equal stories.
+    """Whole life of an account; equal worlds have equal charges.
 
     Attributes:
         seed: any integer.
-        size: how many lines; pace: how fast it lives.
-        prepaid: whether credit is bought ahead and falls with spend; without, the balance is 0.
-        invoiced_months: how many past months the invoices reach back.
-        tax_percent, monthly_credit: what an invoice adds and takes off (percent, nano-USD).
+        size: number of lines; pace: speed of the account.
+        prepaid: credit is bought in advance and falls with spend; otherwise the balance is 0.
+        invoiced_months: number of past months with invoices.
+        tax_percent, monthly_credit: added to and subtracted from an invoice (percent, nano-USD).
     """
 
     seed: int = 1
@@ -89,29 +88,29 @@ class World:
 
     @classmethod
     def demo(cls, seed: int) -> "World":
-        """Return a busy account whose numbers move within seconds, with something late or revised every minute."""
+        """Return a busy account whose numbers move within seconds, with late or revised charges every minute."""
         pace = Pace(busy=6, lag=1, late=9_000, revised=6_000, revised_within=5_400, birth_hours=24, life_hours=168)
         return cls(seed=seed, pace=pace)
 
     @classmethod
     def of_lines(cls, seed: int, lines: int) -> "World":
-        """Return a world of so many model lines, one a model, for measurements; it has neither credit nor invoices."""
+        """Return a world of `lines` models with a line each, for measurements, without credit and invoices."""
         size = WorldSize(models=lines, callers=1, apps=0, compute=0, teams=5, api_keys=20)
         return cls(seed=seed, size=size, pace=Pace(busy=2), prepaid=False, invoiced_months=0)
 
     @cached_property
     def lines(self) -> tuple[Line, ...]:
-        """The lasting lines; preview models come and go besides."""
+        """Permanent lines; preview models come and go besides."""
         return lines_of(self.seed, self.size, self.pace)
 
     @cached_property
     def keys(self) -> tuple[ApiKey, ...]:
-        """The keys that requests are made with."""
+        """Keys of the callers."""
         return api_keys(self.seed, self.size)
 
     @cached_property
     def teams(self) -> tuple[str, ...]:
-        """Team usernames, the organization's root first."""
+        """Team usernames, the root of the organization first."""
         return team_names(self.size)
 
     @cached_property
@@ -130,7 +129,7 @@ class World:
                 yield line
 
     def records(self, hour: int) -> list[Record]:
-        """Return what every line does in the hour that starts `hour` hours after 1970, once all of it is known."""
+        """Return the final records of every line in the hour that starts `hour` hours after 1970."""
         lines = (*self.lines, *self.previews(hour))
         noise = Random(f"{self.seed}:{hour}").randbytes(8 * len(lines))  # noqa: S311  reproducible, no secrets
         rhythm = _rhythm(hour)
@@ -154,7 +153,7 @@ class World:
         return records
 
     def _incident(self, hour: int) -> int:
-        """Return by how many microseconds the charges of an hour are late: 0, but for some hours every ten days."""
+        """Return the delay of an hour's charges in microseconds: 0, except for some hours every ten days."""
         span, position = divmod(hour, _INCIDENT_SPAN)
         chance = Random(f"{self.seed}:incident:{span}")  # noqa: S311  reproducible, no secrets
         first, hours = chance.randrange(_INCIDENT_SPAN - 12), 3 + chance.randrange(4)
@@ -178,25 +177,25 @@ def _late(details: Random, record: Record, end: int, issue: int) -> Record:
 
 
 def _arriving(record: Record, seen: int, when: int) -> Record:
-    """Return a record of which only so many requests are seen until an instant."""
+    """Return a record of which only `seen` requests are visible before an instant."""
     whole = record.phases[-1]
     return record._replace(phases=(Phase(0, seen, whole.percent), whole._replace(start=when)))
 
 
 def _rhythm(hour: int) -> dict[int, int]:
-    """Return how busy an hour is, in permille of the usual, for every phase that a line can have."""
+    """Return the load of an hour in permille of the usual, for every phase of a line."""
     weekend = (hour // 24 + 3) % 7 >= 5  # noqa: PLR2004  1970 began on a Thursday
     week = _WEEKEND_PERMILLE if weekend else 1000
     return {phase: _HOURS_OF_DAY[(hour + phase) % 24] * week // 1000 for phase in PHASES}
 
 
 def issued_at(hour: int) -> int:
-    """Return the instant (microseconds) at which the invoice that holds an hour (since 1970) is issued."""
+    """Return the instant (microseconds) at which the invoice with an hour (since 1970) is issued."""
     return microseconds(months_after(month_of(instant_of(hour * HOUR)), 1)) + ISSUED_AFTER
 
 
 def made_before(record: Record, hour: int, instant: int) -> int:
-    """Count the requests of an hour's record that were made before an instant (microseconds)."""
+    """Return the number of requests of an hour's record made before an instant (microseconds)."""
     spread = record.line.spread
     passed = instant - hour * HOUR
     if passed >= spread:
@@ -207,12 +206,12 @@ def made_before(record: Record, hour: int, instant: int) -> int:
 
 
 def made_at(record: Record, hour: int, number: int) -> int:
-    """Return the instant (microseconds) at which a record's request of that number, from 0, was made."""
+    """Return the instant (microseconds) of the request with an index in a record."""
     return hour * HOUR + (2 * number + 1) * record.line.spread // (2 * record.requests)
 
 
 def phase_at(record: Record, instant: int) -> Phase:
-    """Return the phase that a record is in at an instant (microseconds)."""
+    """Return the phase of a record at an instant (microseconds)."""
     current = record.phases[0]
     for phase in record.phases[1:]:
         if phase.start <= instant:
@@ -221,14 +220,14 @@ def phase_at(record: Record, instant: int) -> Phase:
 
 
 def visible_requests(record: Record, hour: int, span: tuple[int, int], as_of: int) -> tuple[int, int, int | None]:
-    """Tell which requests `[first, last)` made in a span are charged as of an instant, and at what discount."""
+    """Return the requests `[first, last)` of a span that are charged as of an instant, and their discount."""
     phase = phase_at(record, as_of)
     last = min(phase.cap, made_before(record, hour, min(span[1], as_of - record.line.lag)))
     return min(last, made_before(record, hour, span[0])), last, phase.percent
 
 
 def charge_of(record: Record, first: int, last: int, percent: int | None) -> Charge:
-    """Price the requests `[first, last)` of a record; consecutive ranges add up to the nano-dollar."""
+    """Return the charge of the requests `[first, last)`; consecutive ranges add up to the nano-dollar."""
     unit = record.line.price * record.size
     until, before = unit * last // NANO, unit * first // NANO
     share = percent or 0
@@ -237,6 +236,6 @@ def charge_of(record: Record, first: int, last: int, percent: int | None) -> Cha
 
 
 def known_from(records: list[Record], hour: int) -> int:
-    """Return the instant (microseconds) from which nothing about an hour changes any more."""
+    """Return the instant (microseconds) from which an hour no longer changes."""
     end = (hour + 1) * HOUR
     return max((max(record.phases[-1].start, end + record.line.lag) for record in records), default=end)

@@ -17,8 +17,8 @@ from exporter.forecasting.forecast import forecast
 from exporter.forecasting.rhythm import DAY, LONGEST, learn
 from exporter.simulator.account import Account
 from exporter.simulator.exact import FOREVER, NANO, microseconds
+from exporter.simulator.injected_charges import GlitchedJob, Plant, PlantedRevision, PlantedSpend
 from exporter.simulator.lines import WorldSize
-from exporter.simulator.plants import GlitchedJob, Plant, PlantedRevision, PlantedSpend
 from exporter.simulator.world import World
 
 SEEDS = (11, 12, 13, 14)

@@ -9,9 +9,9 @@ import pytest
 from simulator.conftest import MovableClock
 
 from exporter.simulator import ADMIN_KEY, GlitchedJob, PlantedSpend, Simulator, World, WorldSize, simulator_app
+from exporter.simulator.calls import Key
 from exporter.simulator.exact import HOUR, NANO, microseconds
 from exporter.simulator.focus import COLUMNS
-from exporter.simulator.keys import Key
 
 Ask = Callable[..., Awaitable[object]]
 Truth = Callable[..., Decimal]

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import QueryParams
 
-from exporter.simulator.errors import ApiError
-from exporter.simulator.queries import Cursor, Query
+from exporter.simulator.calls import ApiError, Cursor, Query
 
 WHOLE = st.integers(0, 2**60)
 

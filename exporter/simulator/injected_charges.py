@@ -1,4 +1,4 @@
-"""What a test plants in the world: spend that was not there, an hour revised, an hour that arrives late."""
+"""Charges that a test injects into the world: added spend, a restated hour, an hour that arrives late."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -10,12 +10,12 @@ from exporter.simulator.world import Phase, Record
 
 @dataclass(frozen=True, slots=True)
 class PlantedSpend:
-    """A charge that the world does not have, such as the glitched job of 40,500 USD.
+    """A charge added to the world, such as the glitched job of 40,500 USD.
 
     Attributes:
-        hour: the hour (since 1970) in which it was made, at its very start.
-        line: what was charged; `amount_line` makes one.
-        visible_from: the instant (microseconds) from which it can be seen; 0 as soon as it was made.
+        hour: the hour (since 1970) at whose start the request was made.
+        line: the charged line; `GlitchedJob.line` makes one.
+        visible_from: the instant (microseconds) from which the charge is visible; 0 for at once.
     """
 
     name: ClassVar[str] = "planted_spend"
@@ -24,7 +24,7 @@ class PlantedSpend:
     visible_from: int = 0
 
     def apply(self, records: list[Record]) -> list[Record]:
-        """Return the hour's records with the charge among them."""
+        """Return the hour's records with the charge added."""
         line = self.line
         phases: tuple[Phase, ...] = (Phase(0, 1, line.percent),)
         if self.visible_from:
@@ -37,8 +37,8 @@ class PlantedRevision:
     """An hour restated from an instant on: to a percentage of its requests, above or below 100.
 
     Attributes:
-        at: the instant (microseconds) of the restatement; 0 when it was always so.
-        product, model, app: which lines; empty for all.
+        at: the instant (microseconds) of the restatement; 0 for always.
+        product, model, app: the affected lines; empty for all.
     """
 
     name: ClassVar[str] = "planted_revision"
@@ -50,7 +50,7 @@ class PlantedRevision:
     app: str = ""
 
     def apply(self, records: list[Record]) -> list[Record]:
-        """Return the hour's records, each restated that the plant is about."""
+        """Return the hour's records with the matching ones restated."""
         return [self._restated(record) if _is_about(self, record.line) else record for record in records]
 
     def _restated(self, record: Record) -> Record:
@@ -61,7 +61,7 @@ class PlantedRevision:
 
 @dataclass(frozen=True, slots=True)
 class PlantedLateness:
-    """An hour of which only a percentage of the requests can be seen before an instant (microseconds)."""
+    """An hour of which only a percentage of the requests is visible before an instant (microseconds)."""
 
     name: ClassVar[str] = "planted_lateness"
     hour: int
@@ -72,7 +72,7 @@ class PlantedLateness:
     app: str = ""
 
     def apply(self, records: list[Record]) -> list[Record]:
-        """Return the hour's records, each late that the plant is about."""
+        """Return the hour's records with the matching ones late."""
         return [self._late(record) if _is_about(self, record.line) else record for record in records]
 
     def _late(self, record: Record) -> Record:
@@ -85,7 +85,7 @@ Plant = PlantedSpend | PlantedRevision | PlantedLateness
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GlitchedJob:
-    """What a planted charge is for, as fal would name it; serverless and compute lines have an app and a machine."""
+    """Labels of an added charge, as fal would name them; serverless and compute lines have an app and a machine."""
 
     team: str = "acme"
     product: str = MODEL_APIS
@@ -99,7 +99,7 @@ class GlitchedJob:
     quantity: int = field(default=NANO)
 
     def line(self, amount: int) -> Line:
-        """Return the line that charges exactly that many nano-USD for the quantity.
+        """Return the line whose quantity costs exactly `amount` nano-USD.
 
         Raises:
             ValueError: no price in whole nano-USD a unit times the quantity gives the amount.

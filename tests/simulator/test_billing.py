@@ -44,3 +44,16 @@ async def test_one_team_is_the_root(ask: Ask) -> None:
     teams = (await ask("/v1/organization/teams"))["teams"]
     assert [team["username"] for team in teams if team["is_org_root"]] == ["acme"]
     assert len(teams) == 5
+
+
+async def test_invoices_are_an_array_newest_first(ask: Ask) -> None:
+    invoices = await ask("/billing/invoices")
+    starts = [invoice["period_start"] for invoice in invoices]
+    assert starts == sorted(starts, reverse=True)
+    assert invoices[0]["status"] == "draft"
+    assert invoices[0]["issued_at"] is None
+    for invoice in invoices:
+        assert invoice["total"] == invoice["subtotal"] - invoice["credits"] + invoice["tax"]
+        assert invoice["status"] in {"paid", "open", "draft", "void"}
+        assert invoice["currency"] == "USD"
+    assert len({invoice["id"] for invoice in invoices}) == len(invoices)
