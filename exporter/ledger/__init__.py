@@ -8,10 +8,21 @@ the charges (`span_totals`, `usage_sums`).
 """
 
 from exporter.ledger.counters import Rules
+from exporter.ledger.keys import KeyOwner, SourceProbe
 from exporter.ledger.reader import LedgerReader
 from exporter.ledger.reconciliation import Reconciliation
 from exporter.ledger.restatement import Restatement
 from exporter.ledger.store import Ledger
 from exporter.ledger.totals import LedgerView, ScopeState
 
-__all__ = ["Ledger", "LedgerReader", "LedgerView", "Reconciliation", "Restatement", "Rules", "ScopeState"]
+__all__ = [
+    "KeyOwner",
+    "Ledger",
+    "LedgerReader",
+    "LedgerView",
+    "Reconciliation",
+    "Restatement",
+    "Rules",
+    "ScopeState",
+    "SourceProbe",
+]

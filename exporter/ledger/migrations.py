@@ -61,7 +61,13 @@ def _extend_series(connection: Connection) -> None:
     connection.execute(text(f"ALTER TABLE series ADD UNIQUE ({unique})"))
 
 
-_MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {1: _from_1_to_2, 2: _from_2_to_3}
+def _from_3_to_4(connection: Connection) -> None:
+    """Keep what the accounts' keys can read, and whom they belong to."""
+    schema.source_probes.create(connection)
+    schema.key_owners.create(connection)
+
+
+_MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {1: _from_1_to_2, 2: _from_2_to_3, 3: _from_3_to_4}
 """For each older version, the step to the next."""
 
 
@@ -120,7 +126,13 @@ def rename_account(address: str, old: str, new: str) -> None:
                     "two accounts cannot be joined, as each "
                     "has counters of its own"
                 )
-            for table in (schema.scopes, schema.unit_prices, schema.balances, schema.invoices, schema.reconciliations):
+            for answers in (schema.source_probes, schema.key_owners):
+                # An exporter that was started under the new name before has asked anew; the older answers say more.
+                connection.execute(answers.delete().where(answers.c.account == new))
+            for table in (
+                *(schema.scopes, schema.unit_prices, schema.balances, schema.invoices, schema.reconciliations),
+                *(schema.source_probes, schema.key_owners),
+            ):
                 connection.execute(table.update().where(table.c.account == old), {"account": new})
             place = json.loads(schema.read(connection, schema.LABELS) or "[]").index("account")
             rows.rename_label_sets(

@@ -273,7 +273,34 @@ reconciliations = Table(
 `by_category` is a JSON object of nano-USD. Since version 2.
 """
 
-SCHEMA_VERSION = 3
+source_probes = Table(
+    "source_probe",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("asked_at", Instant, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("problem", Text, nullable=False),
+    Column("teams", Integer, nullable=False),
+    Column("reason_at_choice", Text),
+)
+"""Whether an account's key could read a source when it was asked last, and by which version of the exporter.
+
+`reason` is empty for a source that could be read, else the reason of the failure. `reason_at_choice` is the same as of
+the choice of sources; NULL where a user has chosen them. Since version 4.
+"""
+
+key_owners = Table(
+    "key_owner",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("key_hash", Text, nullable=False),
+    Column("username", Text, nullable=False),
+)
+"""Who the key of an account belongs to, as fal said; the key is kept as a hash. Since version 4."""
+
+SCHEMA_VERSION = 4
 
 REVISION = "revision"
 """Counts the transactions that changed charges, counters or scopes."""

@@ -9,11 +9,12 @@ from sqlalchemy import Connection
 from exporter.calendar import periods_at
 from exporter.charges import Balance, Bill, Charge, Clock, Dimensions, Invoice, UnitPrice, Window, hour_of
 from exporter.errors import LedgerError
-from exporter.ledger import hours, rows, schema
+from exporter.ledger import hours, keys, rows, schema
 from exporter.ledger import prices as price_rows
 from exporter.ledger.counters import Counter, CounterKey, Holds, Labels, Rules, advanced, measured, released
 from exporter.ledger.directory import reached, settled, state_of
 from exporter.ledger.hours import HourlyCosts, TouchedHours, read_hourly
+from exporter.ledger.keys import KeyOwner, SourceProbe
 from exporter.ledger.reconciliation import Reconciliation, reconciliation, write_reconciliation
 from exporter.ledger.restatement import Booking, Restatement, book, difference, hour_kinds, summed
 from exporter.ledger.rows import Scope
@@ -206,6 +207,38 @@ class Ledger:
             write_reconciliation(connection, compared)
             contents.reconciliations[compared.key] = compared
         return compared
+
+    def probes(self, account: str) -> tuple[SourceProbe, ...]:
+        """Return how the sources answered an account's key when they were asked last."""
+        with self._session.reading() as connection:
+            return keys.read_probes(connection, account)
+
+    def record_probes(self, probes: Iterable[SourceProbe]) -> None:
+        """Keep how sources answered."""
+        with self._session.writing() as (connection, _):
+            keys.write_probes(connection, probes)
+
+    def key_owners(self) -> tuple[KeyOwner, ...]:
+        """Return who the keys of all accounts belong to, as far as that is known."""
+        with self._session.reading() as connection:
+            return keys.read_owners(connection)
+
+    def record_key_owner(self, owner: KeyOwner) -> None:
+        """Keep who an account's key belongs to."""
+        with self._session.writing() as (connection, _):
+            keys.write_owner(connection, owner)
+
+    def cost_by_product(self, account: str, window: Window) -> Mapping[str, int]:
+        """Return what a window cost an account by product, in nano-USD, of its active sources."""
+        contents = self._session.contents()
+        scopes = [number for number in contents.active if contents.scopes[number].account == account]
+        costs: dict[str, int] = {}
+        with self._session.reading() as connection:
+            spent = rows.sum_by_series(connection, scopes, hour_number(window.start), hour_number(window.end))
+        for series, amounts in spent.items():
+            product = contents.directory.dimensions[series].product
+            costs[product] = costs.get(product, 0) + amounts.cost
+        return costs
 
     def accounts(self) -> frozenset[str]:
         """Return the accounts that the ledger counts for, configured or not."""

@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import TypeVar
 
-from exporter.charges import Balance, Bill, Invoice, UnitPrice
+from exporter.charges import Balance, Bill, Invoice, UnitPrice, Window
 from exporter.fal import Reading
-from exporter.ledger import Ledger, Reconciliation, Restatement, ScopeState
+from exporter.ledger import KeyOwner, Ledger, Reconciliation, Restatement, ScopeState, SourceProbe
 
 Result = TypeVar("Result")
 
@@ -67,6 +67,26 @@ class AsyncLedger:
     async def counted_sources(self, account: str) -> tuple[str, ...]:
         """Return the sources that the ledger counts for an account, whether it is configured or not."""
         return await self.run(lambda ledger: ledger.counted_sources(account))
+
+    async def probes(self, account: str) -> tuple[SourceProbe, ...]:
+        """Return how the sources answered an account's key when they were asked last."""
+        return await self.run(lambda ledger: ledger.probes(account))
+
+    async def record_probes(self, probes: Collection[SourceProbe]) -> None:
+        """Keep how sources answered."""
+        await self.run(lambda ledger: ledger.record_probes(probes))
+
+    async def key_owners(self) -> tuple[KeyOwner, ...]:
+        """Return who the keys of all accounts belong to, as far as that is known."""
+        return await self.run(Ledger.key_owners)
+
+    async def record_key_owner(self, owner: KeyOwner) -> None:
+        """Keep who an account's key belongs to."""
+        await self.run(lambda ledger: ledger.record_key_owner(owner))
+
+    async def cost_by_product(self, account: str, window: Window) -> Mapping[str, int]:
+        """Return what a window cost an account by product, in nano-USD."""
+        return await self.run(lambda ledger: ledger.cost_by_product(account, window))
 
     async def activate(self, accounts: Mapping[str, Collection[str]]) -> None:
         """Publish these accounts with these sources and no others."""

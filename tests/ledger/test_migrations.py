@@ -30,7 +30,11 @@ def values(pages: Pages) -> dict[str, int | float]:
 @pytest.fixture
 def old_ledger(address: str) -> str:
     """A ledger as version 2 of the schema left it: three series, two of them with folded hours, six charges."""
-    script = (Path(__file__).parent / "version-2.sql").read_text()
+    return made_of("version-2.sql", address)
+
+
+def made_of(file: str, address: str) -> str:
+    script = (Path(__file__).parent / file).read_text()
     engine = create_engine(address)
     with engine.begin() as connection:
         for statement in script.split(";\n"):
@@ -61,6 +65,22 @@ def test_counters_and_gauges_of_version_2_go_on_where_they_were(migrated: Ledger
     more = [Charge(at(20, 12), APP, Amounts(NANO, NANO, 4, 0, 4))]
     migrated.restate("prod", "serverless", Window(at(20, 12), at(20, 13)), more, at=at(20, 12))
     assert values(migrated.view().spend)["shop"] == 2_500_000_020
+
+
+def test_counters_and_gauges_of_version_3_go_on_where_they_were(address: str, open_ledger: OpenLedger) -> None:
+    made_of("version-3.sql", address)
+    ledger = open_ledger(birth_hold=timedelta(0))
+    ledger.activate(SOURCES)
+    view = ledger.view()
+    assert values(view.spend) == {"fal-ai/flux/dev": 2**62 + 480_000_000, "shop": 2_500_000_016, "fal-ai/kling": 7}
+    assert (view.charges, view.born_at) == (6, at(20, 12) + timedelta(minutes=30))
+    assert ledger.counted_sources("prod") == ("models", "serverless")
+    assert ledger.probes("prod") == ()
+    assert ledger.key_owners() == ()
+    assert ledger.cost_by_product("prod", NOVEMBER) == {
+        "model_apis": 2**62 + 160_000_007,
+        "serverless": 1_500_000_016,
+    }
 
 
 def test_telling_surge_apart_moves_no_counter_and_is_no_restatement(migrated: Ledger) -> None:
