@@ -1,6 +1,7 @@
 """What the tests of every way to deploy share: a fal to poll, and containers that are started as processes."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def fal() -> Iterator[Fal]:
 @pytest.fixture
 def run(fal: Fal, tmp_path: Path) -> Iterator[Run]:
     if os.geteuid() != 0:
-        pytest.skip("starting a pod's process with its user and mounts needs root")
+        pytest.skip(f"a pod's process has its own user and mounts, which needs root: sudo {sys.executable} -m pytest")
     started = []
 
     def start(manifests: list[Manifest], secrets: Mapping[str, Mapping[str, str]]) -> str:

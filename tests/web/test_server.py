@@ -39,7 +39,7 @@ def test_an_address_of_another_machine_is_refused(host: str) -> None:
 
 async def test_all_interfaces_of_ipv6_are_those_of_ipv4_too() -> None:
     if not socket.has_dualstack_ipv6():
-        pytest.skip("this machine has no IPv6")
+        pytest.skip("this machine has no IPv6: sysctl net.ipv6.conf.lo.disable_ipv6=0")
     stop, listener = asyncio.Event(), listen("::", 0)
     serving = asyncio.create_task(serve_web(Application(), listener, stop))
     assert (await get(listener.getsockname()[1])).startswith(b"HTTP/1.1 200 OK")
