@@ -300,6 +300,12 @@ def test_the_list_of_commands_waits_for_no_heavy_import() -> None:
     assert finished.returncode == 0
 
 
+def test_scrapes_do_not_wait_for_the_import_of_mcp() -> None:
+    program = "import sys; import exporter.app.serve; sys.exit('mcp' in sys.modules)"
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, timeout=30)
+    assert finished.returncode == 0
+
+
 def test_a_group_without_a_command_shows_its_help_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["focus"]) == 2
     told = capsys.readouterr()

@@ -86,17 +86,17 @@ def ledger_reader(address: str) -> "LedgerReader":
 
 
 def run_mcp_over_ledger(address: str, zone: "ZoneInfo") -> int:
-    """Run `fal-exporter mcp`; see `exporter.app.mcp`."""
-    from exporter.app import mcp
+    """Run `fal-exporter mcp`; see `exporter.app.mcp_stdio`."""
+    from exporter.app import mcp_stdio
 
-    return mcp.run_over_ledger(address, zone)
+    return mcp_stdio.run_over_ledger(address, zone)
 
 
 def run_mcp_over_http(url: str, token: "SecretStr | None") -> int:
-    """Run `fal-exporter mcp --url`; see `exporter.app.mcp`."""
-    from exporter.app import mcp
+    """Run `fal-exporter mcp --url`; see `exporter.app.mcp_stdio`."""
+    from exporter.app import mcp_stdio
 
-    return mcp.run_over_http(url, token)
+    return mcp_stdio.run_over_http(url, token)
 
 
 def run_focus_check(path: str, *, version: str | None, output_format: str) -> int:
