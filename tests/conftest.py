@@ -9,8 +9,8 @@ import programs
 import pytest
 
 LONGEST = "tests/e2e/test_life.py"
-PROCESSES = ("tests/e2e/", "tests/deploy/test_kubernetes.py", "tests/deploy/test_helm.py")
-"""Tests that start processes and share them in a module."""
+SHARING = ("tests/e2e/", "tests/deploy/test_kubernetes.py", "tests/deploy/test_skill.py")
+"""Tests that start processes, which those of a module share."""
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     light: list[pytest.Item] = []
     for item in items:
         module = item.nodeid.partition("::")[0]
-        (modules.setdefault(module, []) if module.startswith(PROCESSES) else light).append(item)
+        (modules.setdefault(module, []) if module.startswith(SHARING) else light).append(item)
     rows: list[list[pytest.Item]] = [[] for _ in range(workers)]
     for place, module in enumerate(sorted(modules, key=lambda module: (module != LONGEST, module))):
         rows[place % workers] += modules[module]
