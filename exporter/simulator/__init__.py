@@ -11,7 +11,13 @@ charges to the nano-dollar. Then read `calls`, one endpoint of `usage`, and `app
 from exporter.simulator.app import Simulator, simulator_app
 from exporter.simulator.calls import ADMIN_KEY, API_KEY, DEFAULT_KEYS, Key, Options
 from exporter.simulator.faults import Fault, demo_faults
-from exporter.simulator.injected_charges import GlitchedJob, PlantedLateness, PlantedRevision, PlantedSpend
+from exporter.simulator.injected_charges import (
+    GlitchedJob,
+    PlantedLateness,
+    PlantedRelabelling,
+    PlantedRevision,
+    PlantedSpend,
+)
 from exporter.simulator.lines import Pace, WorldSize
 from exporter.simulator.server import RunningSimulator, running_simulator, serve_simulator, serving
 from exporter.simulator.world import World
@@ -26,6 +32,7 @@ __all__ = [
     "Options",
     "Pace",
     "PlantedLateness",
+    "PlantedRelabelling",
     "PlantedRevision",
     "PlantedSpend",
     "RunningSimulator",

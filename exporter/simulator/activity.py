@@ -133,7 +133,7 @@ def _events(call: Call, hour: int, span: tuple[int, int], expand: tuple[str, ...
     keys, logins = query.values("api_key_id"), query.values("login_username")
     for number, record in enumerate(call.account.records(hour)):
         line = record.line
-        if line.product != MODEL_APIS or (call.key.team and line.team != call.key.team):
+        if line.product != MODEL_APIS or (call.own_team and line.team != call.own_team):
             continue
         if endpoints and line.model not in endpoints:
             continue

@@ -38,12 +38,14 @@ from exporter.simulator.calls import (
     authenticate,
     by_text,
     error_body,
+    key_id_of,
 )
 from exporter.simulator.controls import control_routes, statement
 from exporter.simulator.exact import instant_of, json_text, microseconds
-from exporter.simulator.faults import Fault, Faults, mutated
+from exporter.simulator.faults import Fault, Faults, refusal_sentence
 from exporter.simulator.focus import account_focus, organization_focus
 from exporter.simulator.injected_charges import Plant
+from exporter.simulator.row_faults import altered_csv, mutated
 from exporter.simulator.usage import models_usage, organization_usage, reported_usage, serverless_usage
 from exporter.simulator.world import World
 
@@ -111,7 +113,7 @@ class Simulator:
         Raises:
             ApiError: a parameter cannot be read.
         """
-        return statement(self.account, Query(QueryParams(parameters)), microseconds(self.clock()))
+        return statement(self, Query(QueryParams(parameters)), microseconds(self.clock()))
 
     def admit(self, request: Request, hits: dict[str, Fault], now: datetime) -> Key:
         """Return the key of a request that is admitted.
@@ -120,13 +122,17 @@ class Simulator:
             ApiError: 401, 403 or 429.
         """
         key = authenticate(self.keys, request.headers.get("authorization"))
-        key_id = key.text.partition(":")[0]
-        if "key_revoked" in hits and hits["key_revoked"].key_id in {"", key_id}:
+        if "key_revoked" in hits:
             raise ApiError(401, "Invalid API key: it has been revoked.")
         if "locked" in hits:
             raise ApiError(403, f"User is locked. Reason: {hits['locked'].reason}")
-        if "scope_removed" in hits and hits["scope_removed"].key_id in {"", key_id}:
+        if "scope_removed" in hits:
             key = replace(key, scope="api")
+        if "refused" in hits:
+            raise ApiError(hits["refused"].status, hits["refused"].sentence)
+        status = key.refusal(request.url.path)
+        if status is not None:
+            raise ApiError(status, refusal_sentence(status))
         self._limit_rate(key, now)
         return key
 
@@ -155,7 +161,7 @@ class _Call:
         simulator, request = self._simulator, Request(scope, receive)
         path = request.url.path
         simulator.seen[path] += 1
-        hits = simulator.faults.hits(path)
+        hits = simulator.faults.hits(path, request.query_params, key_id_of(request.headers.get("authorization")))
         now = simulator.clock()
         if "clock_skew" in hits:
             now += timedelta(seconds=hits["clock_skew"].seconds or 0)
@@ -173,7 +179,7 @@ class _Call:
             await deliver(delivery, error.status, {"content-type": JSON, **error.headers}, body)
             return
         if isinstance(answer, Download):
-            await stream(delivery, {"content-type": "text/csv; charset=utf-8"}, answer.chunks)
+            await stream(delivery, {"content-type": "text/csv; charset=utf-8"}, altered_csv(answer.chunks, hits))
         else:
             body = json_text(mutated(answer, hits)).encode()
             await deliver(delivery, 200, {"content-type": JSON}, body)
@@ -226,7 +232,7 @@ def simulator_app(simulator: Simulator) -> Starlette:
     for path, endpoint in CALLS.items():
         call: ASGIApp = _Call(simulator, endpoint)
         calls.append(Route(path, call))
-    controls = control_routes(simulator.account, simulator.faults, simulator.clock)
+    controls = control_routes(simulator)
     return Starlette(routes=[*calls, *controls], exception_handlers={HTTPException: refused})
 
 

@@ -7,6 +7,7 @@ from binascii import crc32
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from fnmatch import fnmatchcase
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -80,6 +81,7 @@ API_KEY = "simulator-api:00000000000000000000000000000002"
 """An API-scope key of the organization's root, accepted unless other keys are given."""
 
 Scope = Literal["admin", "api"]
+SCOPES: tuple[Scope, ...] = ("admin", "api")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +91,26 @@ class Key:
     Attributes:
         text: `id:secret`, as the Authorization header carries it after `Key `.
         scope: `admin` for everything, `api` for the calls that need no admin key.
-        team: the only team whose charges the key sees; empty for a key of the root team, which sees all.
+        team: the only team whose charges the key sees; empty for a key of the root team.
+        own_only: the root team's key sees all teams only in the calls of the organization and in `/billing/usage`, and
+            its own charges in the others; without, it sees all teams in every call.
+        refused: shell patterns of paths that the key may not call, each with the status of the refusal.
     """
 
     text: str = field(repr=False)
     scope: Scope = "admin"
     team: str = ""
+    own_only: bool = False
+    refused: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Public part of the key."""
+        return self.text.partition(":")[0]
+
+    def refusal(self, path: str) -> int | None:
+        """Return the status of a refusal of a path that the key may not call, else None."""
+        return next((status for pattern, status in self.refused if fnmatchcase(path, pattern)), None)
 
 
 DEFAULT_KEYS = (Key(ADMIN_KEY), Key(API_KEY, "api"))
@@ -103,6 +119,11 @@ DEFAULT_KEYS = (Key(ADMIN_KEY), Key(API_KEY, "api"))
 def by_text(keys: Iterable[Key]) -> dict[str, Key]:
     """Index keys by their text."""
     return {key.text: key for key in keys}
+
+
+def key_id_of(authorization: str | None) -> str:
+    """Return the public part of the key of an Authorization header, accepted or not; empty without one."""
+    return (authorization or "").partition(" ")[2].strip().partition(":")[0]
 
 
 def authenticate(keys: Mapping[str, Key], authorization: str | None) -> Key:
@@ -359,9 +380,23 @@ class Call:
         """The instant as of which the call is answered, in microseconds."""
         return self.cursor.as_of
 
-    async def charges(self, span: tuple[int, int], wanted: Callable[[Charge], bool]) -> AsyncIterator[list[Charge]]:
-        """Yield the wanted charges of a span that the key may see, hour by hour, yielding to other calls between."""
-        for charges in self.account.charges(span, self.as_of, self.key.team):
+    @property
+    def own_team(self) -> str:
+        """Team whose charges the calls of an account show; empty for all."""
+        return self.key.team or (self.account.world.teams[0] if self.key.own_only else "")
+
+    async def charges(
+        self, span: tuple[int, int], wanted: Callable[[Charge], bool], *, organization: bool = False
+    ) -> AsyncIterator[list[Charge]]:
+        """Yield the wanted charges of a span that the key may see, hour by hour, yielding to other calls between.
+
+        Args:
+            span: half-open, in microseconds.
+            wanted: returns True for the charges of the answer.
+            organization: of all teams that the key sees, even where the key sees `own_only` elsewhere.
+        """
+        team = self.key.team if organization else self.own_team
+        for charges in self.account.charges(span, self.as_of, team):
             yield [charge for charge in charges if wanted(charge)]
             await asyncio.sleep(0)
 

@@ -1,212 +1,134 @@
-"""Control interface `/_simulator/...`: the statement (the truth) and the faults, over HTTP and without a key."""
+"""Control interface `/_simulator/...`: statement (the truth), faults and keys, over HTTP and without a key."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from datetime import datetime
 from json import JSONDecodeError
-from types import MappingProxyType
+from typing import Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from exporter.simulator.account import Account
-from exporter.simulator.calls import JSON, ApiError, Query, Row, Sums
-from exporter.simulator.exact import FOREVER, HOUR, decimal_text, instant_of, json_text, microseconds, nanos_of, stamp
-from exporter.simulator.faults import PARAMETERS, Fault, Faults
-from exporter.simulator.injected_charges import GlitchedJob, Plant, PlantedLateness, PlantedRevision, PlantedSpend
+from exporter.simulator.calls import JSON, SCOPES, ApiError, Key, Options, Query, Row, Sums, by_text
+from exporter.simulator.exact import FOREVER, HOUR, decimal_text, instant_of, json_text, microseconds, stamp
+from exporter.simulator.fault_requests import faults_of, listing
+from exporter.simulator.faults import Faults
 from exporter.simulator.lines import (
     COMPUTE,
-    COMPUTE_MACHINES,
     MODEL_APIS,
     PRODUCTS,
     SERVERLESS,
-    SERVERLESS_MACHINES,
     Line,
 )
 from exporter.simulator.world import Charge
 
 
-def control_routes(account: Account, faults: Faults, clock: Callable[[], datetime]) -> list[Route]:
-    """Return the routes of the statement and the faults; invalid input answers 400 with a sentence."""
+class Controlled(Protocol):
+    """Parts of a simulator that the control interface reads and changes."""
 
-    async def told(request: Request) -> Response:
+    account: Account
+    clock: Callable[[], datetime]
+    faults: Faults
+    keys: dict[str, Key]
+    options: Options
+
+
+def control_routes(fal: Controlled) -> list[Route]:
+    """Return the routes of statement, faults and keys; invalid input answers 400 with a sentence."""
+
+    async def answer_statement(request: Request) -> Response:
         try:
-            return _answer(statement(account, Query(request.query_params), microseconds(clock())))
+            return _answer(statement(fal, Query(request.query_params), microseconds(fal.clock())))
         except ApiError as error:
             return _answer({"detail": error.message}, error.status)
 
-    async def ordered(request: Request) -> Response:
-        try:
-            if request.method in {"PUT", "POST"}:
-                orders = orders_of(await request.json())
-                if request.method == "PUT":
-                    faults.clear()
-                faults.add(*orders)
-            elif request.method == "DELETE":
-                faults.clear()
-        except (JSONDecodeError, UnicodeDecodeError):
-            return _answer({"detail": "The body is not JSON."}, 400)
-        except ValueError as error:
-            return _answer({"detail": f"{error}."}, 400)
-        return _answer(listing(faults))
+    async def change_faults(request: Request) -> Response:
+        def change(document: object) -> None:
+            wanted = faults_of(document)
+            if request.method == "PUT":
+                fal.faults.clear()
+            fal.faults.add(*wanted)
+
+        if request.method == "DELETE":
+            fal.faults.clear()
+        refusal = await _changed_by(request, change)
+        return refusal or _answer(listing(fal.faults))
+
+    async def change_keys(request: Request) -> Response:
+        def change(document: object) -> None:
+            wanted = [key_of(item, fal.keys) for item in (document if isinstance(document, list) else [document])]
+            kept = () if request.method == "PUT" else fal.keys.values()
+            fal.keys = by_text([*kept, *wanted])
+
+        refusal = await _changed_by(request, change)
+        return refusal or _answer({"keys": [_key_row(key) for key in fal.keys.values()]})
 
     return [
-        Route("/_simulator/statement", told),
-        Route("/_simulator/faults", ordered, methods=["GET", "PUT", "POST", "DELETE"]),
+        Route("/_simulator/statement", answer_statement),
+        Route("/_simulator/faults", change_faults, methods=["GET", "PUT", "POST", "DELETE"]),
+        Route("/_simulator/keys", change_keys, methods=["GET", "PUT", "POST"]),
     ]
 
 
-def _answer(body: object, status: int = 200) -> Response:
-    return Response(json_text(body), status, media_type=JSON)
+async def _changed_by(request: Request, change: Callable[[object], None]) -> Response | None:
+    """Apply the document of a PUT or POST; return the refusal of an invalid one."""
+    if request.method not in {"PUT", "POST"}:
+        return None
+    try:
+        change(await request.json())
+    except (JSONDecodeError, UnicodeDecodeError):
+        return _answer({"detail": "The body is not JSON."}, 400)
+    except ValueError as error:
+        return _answer({"detail": f"{error}."}, 400)
+    return None
 
 
-_GENERAL = ("path", "times", "probability", "every", "lasts")
-_ABOUT = ("product", "model", "app")
-_PLANTS = {
-    PlantedSpend.name: (
-        *("hour", "amount_usd", "visible_from", "team", "product", "model", "app", "environment", "machine_type"),
-        *("unit", "quantity"),
-    ),
-    PlantedRevision.name: ("hour", "percent", "at", *_ABOUT),
-    PlantedLateness.name: ("hour", "until", "percent_before", *_ABOUT),
-}
-_TYPES: Mapping[str, tuple[type, ...]] = MappingProxyType(
-    dict.fromkeys(("path", "retry_after", "reason", "key_id"), (str,))
-    | dict.fromkeys(("times", "pieces", "status", "every_row"), (int,))
-    | dict.fromkeys(("seconds", "probability", "every", "lasts"), (int, float))
-)
+_KEY_FIELDS = ("key", "key_id", "scope", "team", "own_only", "refused")
 
 
-def orders_of(document: object) -> list[Fault | Plant]:
-    """Read one fault, a list of them, or an object with a list under `faults`.
+def key_of(item: object, known: Mapping[str, Key]) -> Key:
+    """Parse a new key, or changes of the known one with the same id.
 
     Raises:
         ValueError: the document is invalid; the message says why.
     """
-    if isinstance(document, Mapping) and "faults" in document:
-        document = document["faults"]
-    items = document if isinstance(document, list) else [document]
-    return [_order(item) for item in items]
-
-
-def listing(faults: Faults) -> Row:
-    """Return the active faults with their hits, the injected charges, and all kinds with their parameters."""
-    shown: list[Row] = []
-    for planted in faults.planted:
-        fault = planted.fault
-        row: Row = {"fault": fault.kind}
-        for name in (*_GENERAL, *PARAMETERS[fault.kind]):
-            value = getattr(fault, name)
-            row["amount_usd" if name == "amount" else name] = (
-                decimal_text(value) if name == "amount" else str(value) if isinstance(value, float) else value
-            )
-        shown.append(row | {"since": stamp(planted.since), "hits": planted.hits})
-    plants: list[Row] = [{"fault": plant.name, "hour": _stamp(plant.hour * HOUR)} for plant in faults.account.plants]
-    kinds = {kind: list(names) for kind, names in (*PARAMETERS.items(), *_PLANTS.items())}
-    return {"faults": shown + plants, "kinds": kinds}
-
-
-def _order(item: object) -> Fault | Plant:
-    if not isinstance(item, Mapping) or not isinstance(item.get("fault"), str):
-        raise ValueError('a fault is an object such as {"fault": "server_error", "path": "/v1/*", "times": 2}')  # noqa: TRY004  a wrong document, not a wrong call
-    kind = str(item["fault"])
-    allowed = _PLANTS[kind] if kind in _PLANTS else (*_GENERAL, *PARAMETERS.get(kind, ()), "amount_usd")
+    if not isinstance(item, Mapping) or not {"key", "key_id"} & item.keys():
+        raise ValueError('a key is an object with key ("id:secret") or, for a known one, key_id')
     for name in item:
-        if name not in {"fault", *allowed}:
-            raise ValueError(f"{kind}: {name!r} is not one of its parameters, which are {', '.join(allowed)}")
-    if kind == PlantedSpend.name:
-        return _spend(item)
-    if kind == PlantedRevision.name:
-        return PlantedRevision(_hour(item), _whole(item, "percent"), _instant(item, "at"), *_about(item))
-    if kind == PlantedLateness.name:
-        if "until" not in item:
-            raise ValueError(f"{kind}: until is needed, the instant at which the rest arrives")
-        before = _whole(item, "percent_before") if "percent_before" in item else 0
-        return PlantedLateness(_hour(item), _instant(item, "until"), before, *_about(item))
-    return _fault(kind, item)
+        if name not in _KEY_FIELDS:
+            raise ValueError(f"{name!r} is not a field of a key, which are {', '.join(_KEY_FIELDS)}")
+    text = str(item.get("key", ""))
+    wanted = text.partition(":")[0] or item["key_id"]
+    old = next((key for key in known.values() if key.id == wanted), None)
+    if old is None and not text:
+        raise ValueError(f"key_id: there is no key {wanted!r}")
+    old = old or Key(text)
+    scope, own_only, refused = (item.get(name, getattr(old, name)) for name in ("scope", "own_only", "refused"))
+    if scope not in SCOPES:
+        raise ValueError(f"scope is one of {', '.join(SCOPES)}, not {scope!r}")
+    if not isinstance(own_only, bool):
+        raise ValueError(f"own_only is true or false, not {own_only!r}")  # noqa: TRY004  a wrong document
+    if isinstance(refused, Mapping):
+        refused = tuple(refused.items())
+    if not isinstance(refused, tuple) or not all(type(status) is int and 400 <= status <= 499 for _, status in refused):  # noqa: PLR2004  the client errors of HTTP
+        raise ValueError("refused is an object with a status of 400 to 499 for each pattern of paths")
+    team = str(item.get("team", old.team))
+    return Key(text or old.text, "admin" if scope == "admin" else "api", team, own_only, refused)
 
 
-def _fault(kind: str, item: Mapping[str, object]) -> Fault:
-    fault = Fault(kind)
-    values: dict[str, object] = {}
-    for name, value in item.items():
-        if name == "amount_usd":
-            values["amount"] = nanos_of(str(value))
-        elif name == "fields" and isinstance(value, list) and all(isinstance(field, str) for field in value):
-            values[name] = tuple(value)
-        elif type(value) in _TYPES.get(name, ()):
-            values[name] = value
-        elif name != "fault" and not (name in {"times", "seconds"} and value is None):
-            raise ValueError(f"{kind}: {name} cannot be {value!r}")
-    known = {field.name: getattr(fault, field.name) for field in fields(fault)}
-    return Fault(**(known | values))
-
-
-def _spend(item: Mapping[str, object]) -> PlantedSpend:
-    text = {
-        name: item[name]
-        for name in ("team", "product", "model", "app", "environment", "machine_type", "unit")
-        if name in item
+def _key_row(key: Key) -> Row:
+    return {
+        "key_id": key.id,
+        "scope": key.scope,
+        "team": key.team,
+        "own_only": key.own_only,
+        "refused": dict(key.refused),
     }
-    for name, value in text.items():
-        if not isinstance(value, str):
-            raise ValueError(f"planted_spend: {name} is a text, not {value!r}")  # noqa: TRY004  a wrong document
-    product = str(text.get("product", MODEL_APIS))
-    if product not in PRODUCTS:
-        raise ValueError(f"planted_spend: product is one of {', '.join(PRODUCTS)}, not {product!r}")
-    own = product != MODEL_APIS
-    machines = {machine.name: machine for machine in (*SERVERLESS_MACHINES, *COMPUTE_MACHINES)}
-    machine = machines.get(str(text.get("machine_type", "GPU-H100")))
-    if machine is None:
-        raise ValueError(f"planted_spend: machine_type is one of {', '.join(machines)}")
-    job = GlitchedJob(
-        team=str(text.get("team", GlitchedJob().team)),
-        product=product,
-        model="" if own else str(text.get("model", GlitchedJob().model)),
-        app=str(text["app"]) if own and "app" in text else None,
-        environment=str(text["environment"]) if own and "environment" in text else None,
-        machine=machine.name if own else "",
-        gpu_class=machine.gpu_class if own else "",
-        gpus=machine.gpus if own else 0,
-        unit="second" if own else str(text.get("unit", "video")),
-        quantity=nanos_of(str(item.get("quantity", 1))),
-    )
-    amount = nanos_of(str(item.get("amount_usd", "40500")))
-    return PlantedSpend(_hour(item), job.line(amount), _instant(item, "visible_from"))
 
 
-def _about(item: Mapping[str, object]) -> tuple[str, str, str]:
-    product, model, app = (str(item.get(name, "")) for name in _ABOUT)
-    return product, model, app
-
-
-def _whole(item: Mapping[str, object], name: str) -> int:
-    value = item.get(name)
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{item['fault']}: {name} is a whole number of at least 0, not {value!r}")
-    return value
-
-
-def _instant(item: Mapping[str, object], name: str) -> int:
-    text = item.get(name)
-    if text is None:
-        return 0
-    try:
-        instant = datetime.fromisoformat(str(text))
-        return microseconds(instant)
-    except (ValueError, TypeError):
-        raise ValueError(f"{item['fault']}: {name} is an ISO 8601 instant with its offset, not {text!r}") from None
-
-
-def _hour(item: Mapping[str, object]) -> int:
-    if "hour" not in item:
-        raise ValueError(f"{item['fault']}: hour is needed, an ISO 8601 instant in the hour that it is about")
-    return _instant(item, "hour") // HOUR
-
-
-def _stamp(micros: int) -> str:
-    return stamp(instant_of(micros))
+def _answer(body: object, status: int = 200) -> Response:
+    return Response(json_text(body), status, media_type=JSON)
 
 
 SOURCES: Mapping[str, tuple[str, ...]] = {
@@ -235,12 +157,26 @@ DIMENSIONS: Mapping[str, Callable[[Line], str]] = {
 _DEFAULT = ("team", "product", "model", "app", "gpu_class", "unit")
 
 
-def statement(account: Account, query: Query, as_of: int) -> Row:
+_READ_THROUGH = {
+    "models": "/v1/models/usage",
+    "serverless": "/v1/serverless/usage",
+    "organization": "/v1/organization/usage",
+    "reporting": "/billing/usage",
+    "focus": "/v1/account/focus",
+}
+_USUAL_READING = ("models", "serverless", "organization")
+
+
+def statement(fal: Controlled, query: Query, as_of: int) -> Row:
     """Return totals and series of a span as of an instant (microseconds), amounts as exact decimal strings.
+
+    With `key_id`, every row has the part of its cost that this key can read through none of the sources in `through`
+    (default: models, serverless, organization), by the scope of the key and the paths refused to it.
 
     Raises:
         ApiError: 400: a parameter cannot be read.
     """
+    account = fal.account
     start, end = query.instant("start"), query.instant("end")
     if start is None or end is None or start >= end:
         raise ApiError(400, "start, end: both are needed, ISO 8601, and the end is exclusive and after the start.")
@@ -248,7 +184,9 @@ def statement(account: Account, query: Query, as_of: int) -> Row:
     team = query.text("team") or ""
     products = SOURCES[query.choice("source", tuple(SOURCES), "")]
     group_by = query.choices("group_by", ("hour", *DIMENSIONS), _DEFAULT)
+    can_read = _reading(fal, query)
     sums, total = Sums(), Sums()
+    unreadable: dict[tuple[object, ...], int] = {}
     span = microseconds(start), microseconds(end)
     for hour in range(span[0] // HOUR, -(-span[1] // HOUR)):
         stamped = stamp(instant_of(hour * HOUR))
@@ -261,17 +199,54 @@ def statement(account: Account, query: Query, as_of: int) -> Row:
             wanted = [charge for charge in charges if charge.line.product in products]
             sums.add(key, wanted)
             total.add(lambda _: (), wanted)
+            for charge in wanted if can_read else ():
+                if can_read and not can_read(charge.line):
+                    unreadable[key(charge)] = unreadable.get(key(charge), 0) + charge.cost
+
+    def row(group: tuple[object, ...], amounts: list[int]) -> Row:
+        shown = dict(zip(group_by, group, strict=True)) | _amounts(amounts)
+        return shown | _unreadable(unreadable.get(group, 0)) if can_read else shown
+
     return {
+        "account": team or account.world.teams[0],
         "start": stamp(start),
         "end": stamp(end),
         "as_of": None if final else stamp(instant_of(as_of)),
         "final": final,
         "currency": "USD",
         **_amounts(total.groups.get((), [0] * 5)),
-        "charges": [
-            {**dict(zip(group_by, group, strict=True)), **_amounts(amounts)} for group, amounts in sums.groups.items()
-        ],
+        **(_unreadable(sum(unreadable.values())) if can_read else {}),
+        "charges": [row(group, amounts) for group, amounts in sums.groups.items()],
     }
+
+
+def _reading(fal: Controlled, query: Query) -> Callable[[Line], bool] | None:
+    """Return the test whether a key can read a line, None where the statement is for no key."""
+    key_id = query.text("key_id")
+    through = query.choices("through", tuple(_READ_THROUGH), _USUAL_READING)
+    if key_id is None:
+        return None
+    key = next((key for key in fal.keys.values() if key.id == key_id), None)
+    if key is None:
+        raise ApiError(400, f"key_id: there is no key {key_id!r}.")
+    root = fal.account.world.teams[0]
+    seen: set[tuple[str, str]] = set()
+    for source in through:
+        of_organization = source == "organization"
+        if (
+            key.scope != "admin"
+            or key.refusal(_READ_THROUGH[source])
+            or (of_organization and key.team)
+            or (source in {"organization", "focus"} and not fal.options.enterprise)
+        ):
+            continue
+        own = key.own_only and source not in {"organization", "reporting"}
+        seen |= {(product, key.team or (root if own else "")) for product in SOURCES[source]}
+    return lambda line: bool(seen & {(line.product, ""), (line.product, line.team)})
+
+
+def _unreadable(nanos: int) -> Row:
+    return {"unreadable_cost": decimal_text(nanos), "unreadable_nano_usd": nanos}
 
 
 def _amounts(amounts: list[int]) -> Row:
@@ -283,4 +258,5 @@ def _amounts(amounts: list[int]) -> Row:
         "list_cost": decimal_text(subtotal),
         "discount": decimal_text(discount),
         "cost": decimal_text(subtotal - discount),
+        "cost_nano_usd": subtotal - discount,
     }

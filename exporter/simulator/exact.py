@@ -31,6 +31,12 @@ class Exact(int):
     __slots__ = ()
 
 
+class FineNumber(str):
+    """Text of a JSON number finer than a nano-unit, such as `4E-10`."""
+
+    __slots__ = ()
+
+
 def decimal_text(count: int, places: int = 9) -> str:
     """Return the shortest exact decimal of a count of nano-units (or of other decimal places), such as `0.025`."""
     digits = str(abs(count)).zfill(places + 1)
@@ -72,13 +78,13 @@ def stamp(instant: datetime) -> str:
 
 
 def json_text(value: object) -> str:
-    """Encode a tree of mappings, sequences, strings, integers, booleans, None and `Exact` numbers.
+    """Encode a tree of mappings, sequences, strings, integers, booleans, None, `Exact` and `FineNumber`.
 
     Raises:
         TypeError: the tree holds anything else, a float above all.
     """
     if isinstance(value, str):
-        return encode_basestring_ascii(value)
+        return str(value) if isinstance(value, FineNumber) else encode_basestring_ascii(value)
     if isinstance(value, Exact):
         return decimal_text(value)
     if value is None or isinstance(value, bool):

@@ -1,25 +1,31 @@
-"""Faults on demand: their definition, when a call is hit, and their effect on the body of an answer.
+"""Faults on demand: their definition, and when a call is hit.
 
-Faults are data. Those about refusals and delivery are applied by `app`, those about rows and pages here.
+Faults are data. `app` applies those about refusals and delivery, `row_faults` those about rows and pages.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from random import Random
 from types import MappingProxyType
 
+from starlette.datastructures import QueryParams
+
 from exporter.simulator.account import Account
-from exporter.simulator.calls import Answer
-from exporter.simulator.exact import Exact
 from exporter.simulator.injected_charges import Plant
+
+ODDITIES = ("text", "currency", "unit", "quantity", "cost")
+"""Forms of a row of `odd_rows`: numbers as text, currency `usd`, or unit, quantity or costs null."""
+
+_MATCHED = ("product", "model", "app", "team")
 
 PARAMETERS = MappingProxyType(
     {
         "rate_limited": ("retry_after", "seconds"),
         "server_error": ("status", "retry_after", "seconds"),
         "not_found": (),
+        "refused": ("status", "message", "key_id"),
         "locked": ("reason",),
         "key_revoked": ("key_id",),
         "scope_removed": ("key_id",),
@@ -32,6 +38,8 @@ PARAMETERS = MappingProxyType(
         "wrong_types": ("fields", "every_row"),
         "unknown_fields": ("every_row",),
         "missing_fields": ("fields", "every_row"),
+        "odd_rows": ("oddity", "every_row", *_MATCHED),
+        "split_rows": ("rows", *_MATCHED),
         "duplicated_page": (),
         "repeated_cursor": (),
         "endless_pages": (),
@@ -42,7 +50,18 @@ PARAMETERS = MappingProxyType(
         "balance": ("amount",),
     }
 )
-"""Kinds of faults with their own parameters; all take path, times, probability, every and lasts too."""
+"""Kinds of faults with their own parameters; all take path, query, times, after, probability, every and lasts too."""
+
+_REFUSALS = MappingProxyType(
+    {
+        400: "The request is not valid.",
+        403: "This endpoint requires an admin-scope API key.",
+        404: "Not Found",
+        422: "The request could not be processed.",
+    }
+)
+_SERVER_ERROR, _FORBIDDEN = 500, 403
+_NO_PARAMETERS = QueryParams()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,33 +71,48 @@ class Fault:
     Attributes:
         kind: a key of PARAMETERS.
         path: shell pattern of the request paths, such as `/v1/*` or `/billing/usage`.
+        query: the matching parameters as `name=pattern`, joined by `&`, such as `group_by=*,*`: shell patterns of the
+            comma list of a parameter's values, empty for an absent one; empty for any call.
         times: number of matching calls to hit; None for all.
+        after: number of matching calls that are answered normally before the first hit.
         probability: of a matching call to be hit, 0 to 1.
         every, lasts: with both above 0, hit only in the last `lasts` seconds of every `every` seconds since added.
         seconds: duration of a hang (None: until the caller gives up), pause between two pieces of a slow body,
             value of `Retry-After`, or offset of the clock.
         pieces: number of pieces of a slow body.
         retry_after: form of the header: `none`, `seconds` or `date`.
-        status: of a server error, 500 to 599.
+        status: of a server error (500 to 599, default 500) or a refusal (400 to 499, default 403).
+        message: of a refusal; empty for a usual one of the status.
         reason: of the lock; key_id: of the affected key, empty for every key.
         fields: of the wrong type or missing; every_row: affect only every n-th row.
+        oddity: one of ODDITIES; rows: number of rows that a row is split into.
+        product, model, app, team: of the affected rows; empty for all.
         amount: the credit balance in nano-USD.
     """
 
     kind: str
     path: str = "*"
+    query: str = ""
     times: int | None = None
+    after: int = 0
     probability: float = 1.0
     every: float = 0
     lasts: float = 0
     seconds: float | None = None
     pieces: int = 10
     retry_after: str = "none"
-    status: int = 500
+    status: int = 0
+    message: str = ""
     reason: str = "Exhausted balance. Top up your balance at fal.ai/dashboard/billing."
     key_id: str = ""
     fields: tuple[str, ...] = ("cost_total", "cost", "spend", "total")
     every_row: int = 1
+    oddity: str = "text"
+    rows: int = 500
+    product: str = ""
+    model: str = ""
+    app: str = ""
+    team: str = ""
     amount: int = 0
 
     def __post_init__(self) -> None:
@@ -86,28 +120,65 @@ class Fault:
             raise ValueError(f"{self.kind!r} is not a fault: there are {', '.join(PARAMETERS)}")
         if self.retry_after not in {"none", "seconds", "date"}:
             raise ValueError(f"retry_after is none, seconds or date, not {self.retry_after!r}")
-        if not 500 <= self.status <= 599:  # noqa: PLR2004  the server errors of HTTP
-            raise ValueError(f"status is that of a server error, 500 to 599, not {self.status}")
+        self._settle_status()
+        if any("=" not in part for part in self.query.split("&") if part):
+            raise ValueError(f"query is name=pattern, joined by '&', not {self.query!r}")
+        if self.oddity not in ODDITIES:
+            raise ValueError(f"oddity is one of {', '.join(ODDITIES)}, not {self.oddity!r}")
         if not 0 <= self.probability <= 1:
             raise ValueError(f"probability lies between 0 and 1, not at {self.probability}")
-        if self.pieces < 1 or self.every_row < 1 or (self.times is not None and self.times < 1):
-            raise ValueError("times, pieces and every_row are at least 1 where they are given")
+        if min(self.pieces, self.every_row, self.rows) < 1 or (self.times is not None and self.times < 1):
+            raise ValueError("times, pieces, every_row and rows are at least 1 where they are given")
+        if self.after < 0:
+            raise ValueError("after is a number of calls, at least 0")
         if min(self.every, self.lasts) < 0 or self.lasts > self.every:
             raise ValueError("every and lasts are seconds, and lasts is at most every")
+
+    def _settle_status(self) -> None:
+        refused = self.kind == "refused"
+        if not self.status:
+            object.__setattr__(self, "status", _FORBIDDEN if refused else _SERVER_ERROR)
+        elif refused and not 400 <= self.status <= 499:  # noqa: PLR2004  the client errors of HTTP
+            raise ValueError(f"status of a refusal is 400 to 499, not {self.status}")
+        elif not refused and not 500 <= self.status <= 599:  # noqa: PLR2004  the server errors of HTTP
+            raise ValueError(f"status is that of a server error, 500 to 599, not {self.status}")
+
+    def matches(self, path: str, query: QueryParams, key_id: str) -> bool:
+        """Return True if a call is of the fault's path, query and key."""
+        wanted = (part.partition("=") for part in self.query.split("&") if part)
+        return (
+            fnmatchcase(path, self.path)
+            and self.key_id in {"", key_id}
+            and all(fnmatchcase(",".join(query.getlist(name)), pattern) for name, _, pattern in wanted)
+        )
+
+    @property
+    def sentence(self) -> str:
+        """Message of a refusal."""
+        return self.message or refusal_sentence(self.status)
+
+
+def refusal_sentence(status: int) -> str:
+    """Return a usual message of a refusal."""
+    return _REFUSALS.get(status, "The request is refused.")
 
 
 @dataclass(slots=True)
 class Planted:
-    """An active fault with the number of its hits."""
+    """An active fault with the number of its hits, and of the calls that it let pass (`after`)."""
 
     fault: Fault
     since: datetime
     hits: int = 0
+    passed: int = 0
 
-    def hit(self, path: str, now: datetime, chance: Random) -> bool:
-        """Return True and count a hit if a call is hit."""
+    def hit(self, now: datetime, chance: Random) -> bool:
+        """Return True and count a hit if a matching call is hit."""
         fault = self.fault
-        if (fault.times is not None and self.hits >= fault.times) or not fnmatchcase(path, fault.path):
+        if self.passed < fault.after:
+            self.passed += 1
+            return False
+        if fault.times is not None and self.hits >= fault.times:
             return False
         if fault.every and (now - self.since) % timedelta(seconds=fault.every) < timedelta(
             seconds=fault.every - fault.lasts
@@ -149,14 +220,15 @@ class Faults:
         """Deactivate the faults of one kind."""
         self.planted[:] = [planted for planted in self.planted if planted.fault.kind != kind]
 
-    def hits(self, path: str) -> dict[str, Fault]:
+    def hits(self, path: str, query: QueryParams = _NO_PARAMETERS, key_id: str = "") -> dict[str, Fault]:
         """Return the faults that hit a call, the first of each kind, and count their hits."""
         self._calls += 1
         chance = Random(f"{self.account.world.seed}:{self._calls}")  # noqa: S311  reproducible, no secrets
         found: dict[str, Fault] = {}
         for planted in self.planted:
-            if planted.fault.kind not in found and planted.hit(path, self.clock(), chance):
-                found[planted.fault.kind] = planted.fault
+            fault = planted.fault
+            if fault.kind not in found and fault.matches(path, query, key_id) and planted.hit(self.clock(), chance):
+                found[fault.kind] = fault
         return found
 
 
@@ -166,83 +238,3 @@ def demo_faults() -> tuple[Fault, ...]:
         Fault("server_error", path="/v1/serverless/usage", status=503, every=300, lasts=40),
         Fault("rate_limited", path="/v1/models/usage", every=130, lasts=3, retry_after="seconds", seconds=2),
     )
-
-
-_ROW_LISTS = ("results", "summary", "billing_events", "prices", "teams", "usage", "credits")
-_WRONG: tuple[object, ...] = ("a lot", None, [], {"amount": "1"}, True)
-
-
-def mutated(answer: Answer, hits: Mapping[str, Fault]) -> object:
-    """Return the body to send: that of the answer with its cursors, altered by the faults.
-
-    The tree of the answer is altered in place: no other call shares it.
-    """
-    body = answer.body
-    if answer.cursor is not None and isinstance(body, dict):
-        following = _following(answer, hits)
-        body["next_cursor"] = following
-        body["has_more"] = following is not None
-    if "empty_answer" in hits:
-        body = _emptied(body)
-    for kind in ("missing_fields", "wrong_types", "unknown_fields"):
-        fault = hits.get(kind)
-        if fault:
-            body = _changed(body, fault)
-    return body
-
-
-def _following(answer: Answer, hits: Mapping[str, Fault]) -> str | None:
-    own, following = answer.cursor, answer.following
-    if own is None:
-        return None
-    if "repeated_cursor" in hits:
-        return own.text()
-    again = replace(own, again=own.again + 1).text()
-    if "duplicated_page" in hits and own.again == 0:
-        return again
-    if following is None and "endless_pages" in hits:
-        return again
-    return following.text() if following else None
-
-
-def _emptied(body: object) -> object:
-    if isinstance(body, list):
-        return []
-    if isinstance(body, dict):
-        for name in ("time_series", *_ROW_LISTS):
-            if isinstance(body.get(name), list):
-                body[name] = []
-        if "next_cursor" in body:
-            body |= {"next_cursor": None, "has_more": False}
-    return body
-
-
-def _changed(body: object, fault: Fault) -> object:
-    if isinstance(body, Exact):
-        return {"wrong_types": "seven", "unknown_fields": body}.get(fault.kind)
-    for number, row in enumerate(_rows(body)):
-        if (number + 1) % fault.every_row:
-            continue
-        if fault.kind == "unknown_fields":
-            row["x_new_field"] = {"since": "2026-12", "values": [1, None, "two"]}
-            continue
-        for name in (*fault.fields, "current_balance"):
-            if name in row and fault.kind == "missing_fields":
-                del row[name]
-            elif name in row:
-                row[name] = _WRONG[number % len(_WRONG)]
-    if fault.kind == "unknown_fields" and isinstance(body, dict):
-        body["x_new_field"] = "unknown"
-    return body
-
-
-def _rows(body: object) -> Iterator[dict[str, object]]:
-    """Yield the rows of any answer: of lists, of buckets, and the credits."""
-    if isinstance(body, list):
-        yield from (row for row in body if isinstance(row, dict))
-    elif isinstance(body, dict):
-        for bucket in body.get("time_series", ()):
-            yield from _rows(bucket)
-        for name in _ROW_LISTS:
-            rows = body.get(name, ())
-            yield from _rows(rows) if isinstance(rows, list) else [rows] if isinstance(rows, dict) else ()

@@ -16,15 +16,15 @@ from types import MappingProxyType
 from exporter.simulator.account import Account, Invoice, invoice_id, invoice_of, issue_of, last_invoiced
 from exporter.simulator.calls import ApiError, Call, Download, Period, Sums, need_admin, need_enterprise, need_root
 from exporter.simulator.exact import decimal_text, instant_of, json_text, microseconds, month_of, months_after
-from exporter.simulator.lines import COMPUTE, MODEL_APIS, SERVERLESS, Line
+from exporter.simulator.lines import COMPUTE, MODEL_APIS, SERVERLESS, SERVICE_NAMES, Line
 from exporter.simulator.world import Charge
 
 _PROVIDER = "fal"
 _LONGEST = timedelta(days=90)
 _SERVICES = {
-    MODEL_APIS: ("AI and Machine Learning", "Generative AI", "fal Model APIs"),
-    SERVERLESS: ("Compute", "Serverless Compute", "fal Serverless"),
-    COMPUTE: ("Compute", "Virtual Machines", "fal Compute"),
+    MODEL_APIS: ("AI and Machine Learning", "Generative AI"),
+    SERVERLESS: ("Compute", "Serverless Compute"),
+    COMPUTE: ("Compute", "Virtual Machines"),
 }
 _UNITS = {
     "image": "Images",
@@ -109,7 +109,9 @@ async def _download(call: Call, *, teams: bool, team: str) -> Download:
             raise ApiError(400, "start: at most 90 days can be asked for in one request.")
         layout = _Layout(call.account, teams, every_line=True, tagged=source == "tagged-estimate", invoiced=None)
         as_of = call.as_of
-    return Download(_chunks(layout, period, as_of, team or call.key.team))
+    # Billing is pooled: the invoice is the organization's, an estimate without the teams may be the caller's own.
+    own = call.key.team if teams or source == "invoice" else call.own_team
+    return Download(_chunks(layout, period, as_of, team or own))
 
 
 def _charge_month(call: Call) -> datetime:
@@ -179,7 +181,7 @@ def _line_fields(layout: _Layout, group: tuple[object, ...]) -> Fields:
     line, percent = group
     if not isinstance(line, Line) or not (percent is None or isinstance(percent, int)):
         raise TypeError("a group of FOCUS rows is a line and its discount")
-    category, subcategory, service = _SERVICES[line.product]
+    category, subcategory = _SERVICES[line.product]
     contracted = _number(line.price * (100 - (percent or 0)), places=11)
     unit, sku = _UNITS.get(line.unit, line.unit.title()), line.model or line.machine
     own = layout.teams and (layout.every_line or line.product == MODEL_APIS)
@@ -195,7 +197,7 @@ def _line_fields(layout: _Layout, group: tuple[object, ...]) -> Fields:
         "PricingCurrencyListUnitPrice": _number(line.price),
         "PricingUnit": unit,
         "ServiceCategory": category,
-        "ServiceName": service,
+        "ServiceName": SERVICE_NAMES[line.product],
         "ServiceSubcategory": subcategory,
         "SkuId": sku,
         "SkuMeter": line.unit,

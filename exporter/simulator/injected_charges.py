@@ -1,11 +1,15 @@
-"""Charges that a test injects into the world: added spend, a restated hour, an hour that arrives late."""
+"""Charges that a test injects into the world: added spend, a restated, a late and a relabelled hour."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import ClassVar
 
 from exporter.simulator.exact import NANO
-from exporter.simulator.lines import MODEL_APIS, Line
+from exporter.simulator.lines import LOGINS, MODEL_APIS, ApiKey, Line
 from exporter.simulator.world import Phase, Record
+
+LABELS = ("team", "model", "app", "environment", "api_key")
+"""Labels that a relabelling may change; `api_key` is the id of a key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,49 @@ class PlantedLateness:
         return record._replace(phases=_switched(before, record.phases, self.until))
 
 
-Plant = PlantedSpend | PlantedRevision | PlantedLateness
+@dataclass(frozen=True, slots=True)
+class PlantedRelabelling:
+    """An hour whose charges carry other labels from an instant on, while its sum stays.
+
+    Attributes:
+        at: the instant (microseconds) of the change; 0 for always.
+        product, model, app, team: the affected lines; empty for all.
+        labels: new values by label, of LABELS; an empty app, environment or api_key is null.
+    """
+
+    name: ClassVar[str] = "planted_relabelling"
+    hour: int
+    labels: tuple[tuple[str, str], ...]
+    at: int = 0
+    product: str = ""
+    model: str = ""
+    app: str = ""
+    team: str = ""
+
+    def __post_init__(self) -> None:
+        for label, _ in self.labels:
+            if label not in LABELS:
+                raise ValueError(f"a relabelling gives new values of {', '.join(LABELS)}, not of {label!r}")
+
+    def apply(self, records: list[Record]) -> list[Record]:
+        """Return the hour's records, the matching ones also under their new labels."""
+        return [part for record in records for part in (self._parts(record) if self._is_about(record) else [record])]
+
+    def _is_about(self, record: Record) -> bool:
+        return _is_about(self, record.line) and self.team in {"", record.line.team}
+
+    def _parts(self, record: Record) -> list[Record]:
+        moved = record._replace(line=_relabelled(record.line, self.labels))
+        if not self.at:
+            return [moved]
+        none = [phase._replace(cap=0) for phase in record.phases]
+        return [
+            record._replace(phases=_switched(record.phases, none, self.at)),
+            moved._replace(phases=_switched(none, record.phases, self.at)),
+        ]
+
+
+Plant = PlantedSpend | PlantedRevision | PlantedLateness | PlantedRelabelling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,9 +172,26 @@ class GlitchedJob:
         )
 
 
-def _is_about(plant: PlantedRevision | PlantedLateness, line: Line) -> bool:
+def _is_about(plant: PlantedRevision | PlantedLateness | PlantedRelabelling, line: Line) -> bool:
     wanted = ((plant.product, line.product), (plant.model, line.model), (plant.app, line.app))
     return all(not wish or wish == actual for wish, actual in wanted)
+
+
+@lru_cache(maxsize=4096)
+def _relabelled(line: Line, labels: tuple[tuple[str, str], ...]) -> Line:
+    """Return a line under other labels: always the same object for the same line, as lines are compared by identity."""
+    new = dict(labels)
+    key = line.key
+    if "api_key" in new:
+        key = ApiKey(new["api_key"], f"key {new['api_key']}", line.team, LOGINS[0]) if new["api_key"] else None
+    return replace(
+        line,
+        team=new.get("team", line.team),
+        model=new.get("model", line.model),
+        app=new["app"] or None if "app" in new else line.app,
+        environment=new["environment"] or None if "environment" in new else line.environment,
+        key=key,
+    )
 
 
 def _switched(

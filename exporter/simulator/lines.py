@@ -3,7 +3,7 @@
 List prices are those that fal publishes (2026-09), in nano-USD a unit.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from random import Random
@@ -115,6 +115,8 @@ DISCOUNTS = (None, None, 10, None, 15, None, 5, 20)
 
 MODEL_APIS, SERVERLESS, COMPUTE = "model_apis", "serverless", "compute"
 PRODUCTS = (MODEL_APIS, SERVERLESS, COMPUTE)
+SERVICE_NAMES = {MODEL_APIS: "fal Model APIs", SERVERLESS: "fal Serverless", COMPUTE: "fal Compute"}
+"""Names of the products in FOCUS."""
 
 PHASES = (0, 0, 3, 7)
 """Hours by which a line's day may be shifted: users live in several time zones."""
@@ -186,6 +188,8 @@ class WorldSize:
         models: model endpoints; those beyond the thirty with real names are numbered.
         callers: keys that use one model, each a line of its own.
         apps: serverless apps, each on one or two machines; compute: compute lines.
+        odd_names: models, apps, keys and teams but the root have names with ideographic and no-break spaces, zero-width
+            characters or 300 letters.
     """
 
     models: int = 30
@@ -194,6 +198,7 @@ class WorldSize:
     compute: int = 3
     teams: int = 5
     api_keys: int = 8
+    odd_names: bool = False
 
     def __post_init__(self) -> None:
         if min(self.callers, self.teams, self.api_keys) < 1 or min(self.models, self.apps, self.compute) < 0:
@@ -222,9 +227,27 @@ class Pace:
     life_hours: int = 5 * 168
 
 
+_Naming = Callable[[str], str]
+_LONG = "a-name-of-an-endpoint-that-goes-on-" * 8
+_ODD_NAMES: tuple[_Naming, ...] = (
+    lambda name: f"{name}\u3000株式会社",
+    lambda name: f"{name}\u00a0GmbH\u202f& Co",
+    lambda name: f"{name}-👩\u200d💻",
+    lambda name: f"{name}-\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+    lambda name: f"{_LONG}{name}",
+    lambda name: f"{_LONG}{name}-éé",
+)
+
+
+def _named(size: WorldSize, name: str, number: int) -> str:
+    """Return a name as such, or in a world of odd names with special characters or very long."""
+    return _ODD_NAMES[number % len(_ODD_NAMES)](name) if size.odd_names else name
+
+
 def team_names(size: WorldSize) -> tuple[str, ...]:
     """Return the usernames of the teams, the organization's root first."""
-    return tuple(TEAMS[at] if at < len(TEAMS) else f"{TEAMS[0]}-team-{at:03}" for at in range(size.teams))
+    names = [TEAMS[at] if at < len(TEAMS) else f"{TEAMS[0]}-team-{at:03}" for at in range(size.teams)]
+    return (names[0], *(_named(size, name, number) for number, name in enumerate(names[1:])))
 
 
 def api_keys(seed: int, size: WorldSize) -> tuple[ApiKey, ...]:
@@ -234,7 +257,7 @@ def api_keys(seed: int, size: WorldSize) -> tuple[ApiKey, ...]:
     return tuple(
         ApiKey(
             id=f"{chance.getrandbits(48):012x}",
-            detail=f"{('production', 'staging', 'batch')[at % 3]} key {at + 1}",
+            detail=_named(size, f"{('production', 'staging', 'batch')[at % 3]} key {at + 1}", at),
             team=teams[at % len(teams)],
             login=LOGINS[at % len(LOGINS)],
         )
@@ -267,6 +290,7 @@ def _model_lines(chance: Random, seed: int, size: WorldSize, pace: Pace) -> Iter
         model = MODELS[at % len(MODELS)]
         if at >= len(MODELS):
             model = model._replace(endpoint_id=f"fal-ai/catalogue/model-{at:06}")
+        model = model._replace(endpoint_id=_named(size, model.endpoint_id, at))
         first = chance.randrange(len(keys))
         for caller in range(min(size.callers, len(keys))):
             key = keys[(first + caller) % len(keys)]
@@ -296,10 +320,15 @@ def _model_line(
     )
 
 
+def _app_name(size: WorldSize, at: int) -> str:
+    name = APPS[at % len(APPS)] + (f"-{at // len(APPS)}" if at >= len(APPS) else "")
+    return _named(size, name, at)
+
+
 def _serverless_lines(chance: Random, size: WorldSize, pace: Pace) -> Iterator[Line]:
     teams = team_names(size)
     for at in range(size.apps):
-        app = APPS[at % len(APPS)] + (f"-{at // len(APPS)}" if at >= len(APPS) else "")
+        app = _app_name(size, at)
         machine = SERVERLESS_MACHINES[at % len(SERVERLESS_MACHINES)]
         usual = partial(
             _machine_line,
@@ -359,7 +388,7 @@ def _compute_lines(size: WorldSize, pace: Pace) -> Iterator[Line]:
         yield Line(
             team=teams[at % len(teams)],
             product=COMPUTE,
-            app=APPS[at % len(APPS)] if at < len(APPS) else f"{APPS[at % len(APPS)]}-{at // len(APPS)}",
+            app=_app_name(size, at),
             environment="prod",
             machine=machine.name,
             gpu_class=machine.gpu_class,

@@ -36,6 +36,7 @@ class Listing:
     wanted: Callable[[Charge], bool]
     key: Callable[[Charge], Group]
     row: Callable[[Group, list[int]], Row]
+    organization: bool = False
 
 
 async def models_usage(call: Call) -> Answer:
@@ -133,7 +134,7 @@ async def organization_usage(call: Call) -> Answer:
         }
         return fields | _auth_fields(expand, api_key)
 
-    return await _answer(call, Listing(wanted, key, row), expand)
+    return await _answer(call, Listing(wanted, key, row, organization=True), expand)
 
 
 async def _answer(call: Call, listing: Listing, expand: tuple[str, ...]) -> Answer:
@@ -183,7 +184,7 @@ async def _summary(call: Call, listing: Listing, period: Period) -> list[Row]:
 
 async def _rows(call: Call, listing: Listing, span: tuple[int, int]) -> list[Row]:
     sums = Sums()
-    async for charges in call.charges(span, listing.wanted):
+    async for charges in call.charges(span, listing.wanted, organization=listing.organization):
         sums.add(listing.key, charges)
     return [listing.row(group, amounts) for group, amounts in sums.groups.items()]
 
@@ -247,7 +248,7 @@ async def reported_usage(call: Call) -> Answer:
         return tuple(values[name] if name in group_by else None for name in DIMENSIONS)
 
     sums = Sums()
-    async for charges in call.charges((microseconds(start), microseconds(end)), lambda _: True):
+    async for charges in call.charges((microseconds(start), microseconds(end)), lambda _: True, organization=True):
         sums.add(key, charges)
     usage = [
         dict(zip(DIMENSIONS, group, strict=True))

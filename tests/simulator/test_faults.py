@@ -1,14 +1,9 @@
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import httpx
 import pytest
 
 from exporter.simulator import ADMIN_KEY, API_KEY, Fault, Simulator, demo_faults
-
-SPAN = {"start": "2026-11-20T00:00:00Z", "end": "2026-11-20T04:00:00Z", "timeframe": "hour"}
-PATH = "/v1/models/usage"
-Ask = Callable[..., Awaitable[dict[str, object]]]
 
 BALANCE = "/billing/user_balance"
 
@@ -118,6 +113,11 @@ async def test_a_demo_fails_now_and_then_but_not_at_its_start(simulator: Simulat
     [
         {"kind": "gremlins"},
         {"kind": "server_error", "status": 404},
+        {"kind": "refused", "status": 500},
+        {"kind": "refused", "after": -1},
+        {"kind": "refused", "query": "group_by"},
+        {"kind": "odd_rows", "oddity": "blue"},
+        {"kind": "split_rows", "rows": 0},
         {"kind": "rate_limited", "retry_after": "soon"},
         {"kind": "hang", "probability": 2},
         {"kind": "hang", "times": 0},
@@ -129,73 +129,34 @@ def test_a_fault_that_makes_no_sense_is_refused(wrong: dict[str, object]) -> Non
         Fault(**wrong)
 
 
-def rows_of(page: dict[str, object]) -> list[dict[str, object]]:
-    return [row for bucket in page["time_series"] for row in bucket["results"]]
-
-
-async def test_a_duplicated_page_comes_under_a_cursor_of_its_own(
-    simulator: Simulator, pages: Callable[..., Awaitable[list[dict[str, object]]]]
+async def test_one_refusal_of_a_detail_comes_after_good_answers(
+    simulator: Simulator, client: httpx.AsyncClient
 ) -> None:
-    whole = await pages(PATH, **SPAN, limit="20")
-    simulator.faults.add(Fault("duplicated_page"))
-    found = await pages(PATH, **SPAN, limit="20")
-    assert [rows_of(page) for page in found] == [rows_of(page) for page in whole for _ in range(2)]
-    cursors = [page["next_cursor"] for page in found]
-    assert len({*cursors}) == len(cursors)
+    simulator.faults.add(Fault("refused", path="/billing/usage", query="group_by=*,*", status=400, after=2, times=1))
+
+    async def asked(group_by: str) -> int:
+        return (await client.get("/billing/usage", params={"group_by": group_by})).status_code
+
+    assert [await asked("model,gpu_class") for _ in range(2)] == [200, 200]
+    assert await asked("model") == 200
+    assert [await asked("model,gpu_class") for _ in range(3)] == [400, 200, 200]
+    assert simulator.faults.planted[0].hits == 1
 
 
-async def test_a_repeated_cursor_leads_to_the_same_page_for_ever(simulator: Simulator, ask: Ask) -> None:
-    simulator.faults.add(Fault("repeated_cursor"))
-    first = await ask(PATH, **SPAN, limit="20")
-    second = await ask(PATH, **SPAN, limit="20", cursor=first["next_cursor"])
-    assert second == first
-    assert second["has_more"] is True
+@pytest.mark.parametrize("status", [400, 403, 404, 422])
+async def test_a_refusal_of_the_expanded_report_leaves_the_plain_one_alone(
+    simulator: Simulator, client: httpx.AsyncClient, status: int
+) -> None:
+    simulator.faults.add(Fault("refused", path="/v1/account/focus", query="expand=organization", status=status))
+    parameters = {"source": "estimate", "timeframe": "day"}
+    expanded = await client.get("/v1/account/focus", params=parameters | {"expand": "organization"})
+    assert expanded.status_code == status
+    assert expanded.json()["error"]["message"]
+    assert (await client.get("/v1/account/focus", params=parameters)).status_code == 200
 
 
-async def test_endless_pages_have_ever_new_cursors(simulator: Simulator, ask: Ask) -> None:
-    simulator.faults.add(Fault("endless_pages"))
-    cursors = [(await ask(PATH, **SPAN))["next_cursor"]]
-    for _ in range(5):
-        cursors.append((await ask(PATH, **SPAN, cursor=cursors[-1]))["next_cursor"])
-    assert len({*cursors}) == 6
-
-
-@pytest.mark.parametrize("path", [PATH, "/v1/serverless/usage", "/v1/organization/usage", "/billing/usage"])
-async def test_an_empty_answer_is_right_in_shape(simulator: Simulator, ask: Ask, path: str) -> None:
-    whole = await ask(path)
-    simulator.faults.add(Fault("empty_answer"))
-    empty = await ask(path)
-    assert empty.keys() == whole.keys()
-    assert not empty.get("time_series")
-    assert not empty.get("usage")
-    assert not empty.get("has_more")
-
-
-async def test_fields_go_missing_in_every_so_many_th_row(simulator: Simulator, ask: Ask) -> None:
-    simulator.faults.add(Fault("missing_fields", fields=("cost", "cost_total"), every_row=3))
-    for number, row in enumerate(rows_of(await ask(PATH, **SPAN)), start=1):
-        assert ("cost_total" in row) == bool(number % 3)
-
-
-async def test_types_are_wrong(simulator: Simulator, ask: Ask) -> None:
-    simulator.faults.add(Fault("wrong_types", fields=("quantity",)))
-    values = [row["quantity"] for row in rows_of(await ask(PATH, **SPAN))]
-    assert all(value is None or isinstance(value, str | list | dict | bool) for value in values)
-    assert await ask("/billing/user_balance") == "seven"
-
-
-async def test_unknown_fields_leave_the_known_ones_alone(simulator: Simulator, ask: Ask) -> None:
-    whole = await ask(PATH, **SPAN)
-    simulator.faults.add(Fault("unknown_fields"))
-    extended = await ask(PATH, **SPAN)
-    assert extended.pop("x_new_field") == "unknown"
-    assert all(row.pop("x_new_field") for row in rows_of(extended))
-    assert extended == whole
-
-
-@pytest.mark.parametrize("path", ["/billing/invoices", "/v1/account/billing", "/v1/models/billing-events"])
-async def test_other_bodies_are_changed_too(simulator: Simulator, client: httpx.AsyncClient, path: str) -> None:
-    parameters = {"expand": "credits"} if path.endswith("account/billing") else {}
-    whole = (await client.get(path, params=parameters)).text
-    simulator.faults.add(Fault("missing_fields"))
-    assert len((await client.get(path, params=parameters)).text) < len(whole)
+async def test_a_refusal_can_be_of_one_key_and_have_a_message(simulator: Simulator, client: httpx.AsyncClient) -> None:
+    simulator.faults.add(Fault("refused", path=BALANCE, key_id="simulator-api", message="Not today."))
+    assert await statuses(client, 1) == [200]
+    other = await client.get(BALANCE, headers={"authorization": f"Key {API_KEY}"})
+    assert (other.status_code, other.json()) == (403, {"detail": "Not today."})

@@ -5,7 +5,14 @@ from decimal import Decimal
 
 import pytest
 
-from exporter.simulator import GlitchedJob, PlantedLateness, PlantedRevision, PlantedSpend, Simulator
+from exporter.simulator import (
+    GlitchedJob,
+    PlantedLateness,
+    PlantedRelabelling,
+    PlantedRevision,
+    PlantedSpend,
+    Simulator,
+)
 from exporter.simulator.exact import HOUR, NANO, microseconds
 
 START, END = "2026-11-20T10:00:00Z", "2026-11-20T11:00:00Z"
@@ -67,6 +74,47 @@ def test_an_hour_is_late_until_the_instant(simulator: Simulator, truth: Truth) -
     assert truth(START, END, final="true") == whole
     simulator.clock.now += timedelta(hours=1)
     assert truth(START, END) == whole
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_charges_move_to_other_labels_while_the_sum_stays(simulator: Simulator, truth: Truth, late: int) -> None:
+    simulator.clock.now = datetime(2026, 11, 25, 9, tzinfo=UTC)
+    model = "fal-ai/flux/dev"
+    dimensions = "model,team,api_key"
+    whole, before = truth(START, END), charges(simulator, dimensions)
+    at = late * (microseconds(simulator.clock()) + HOUR)
+    labels = (("model", "fal-ai/flux/dev-2"), ("api_key", ""))
+    simulator.faults.add(PlantedRelabelling(TEN // HOUR, labels, at, model=model))
+    if late:
+        assert charges(simulator, dimensions) == before
+        simulator.clock.now += timedelta(hours=1)
+    after = charges(simulator, dimensions)
+    assert truth(START, END) == whole
+    moved = {labels: cost for labels, cost in before.items() if labels[0] == model}
+    assert len(moved) > 1
+    assert {labels: cost for labels, cost in after.items() if labels[0] != "fal-ai/flux/dev-2"} == {
+        labels: cost for labels, cost in before.items() if labels not in moved
+    }
+    assert all(labels[2] == "" for labels in after if labels[0] == "fal-ai/flux/dev-2")
+    assert sum(cost for labels, cost in after.items() if labels[0] == "fal-ai/flux/dev-2") == sum(moved.values())
+
+
+def test_a_relabelling_can_be_of_one_team_and_null_an_environment(simulator: Simulator) -> None:
+    simulator.faults.add(PlantedRelabelling(TEN // HOUR, (("environment", ""), ("app", "x")), team="acme"))
+    shown = charges(simulator, "team,product,app,environment")
+    assert {labels[2:] for labels in shown if labels[0] == "acme" and labels[1] != "model_apis"} == {("x", "")}
+    assert all(labels[2] != "x" for labels in shown if labels[0] != "acme")
+
+
+def test_a_label_that_no_charge_has_cannot_be_moved() -> None:
+    with pytest.raises(ValueError, match="colour"):
+        PlantedRelabelling(TEN // HOUR, (("colour", "blue"),))
+
+
+def charges(simulator: Simulator, dimensions: str) -> dict[tuple[str, ...], Decimal]:
+    """Return the cost of the hour by dimensions."""
+    rows = simulator.statement(start=START, end=END, group_by=dimensions)["charges"]
+    return {tuple(row[name] for name in dimensions.split(",")): Decimal(row["cost"]) for row in rows}
 
 
 def test_an_amount_that_no_price_gives_is_refused() -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -6,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.simulator import Pace, World, WorldSize
+from exporter.simulator import Pace, Simulator, World, WorldSize
 from exporter.simulator.exact import FOREVER, HOUR, microseconds
 from exporter.simulator.world import (
     Charge,
@@ -167,3 +168,27 @@ def test_a_demo_moves_every_few_seconds() -> None:
 def test_a_world_without_callers_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one caller"):
         WorldSize(callers=0)
+
+
+async def test_a_world_of_one_team_has_compute_that_only_its_organization_shows() -> None:
+    simulator = Simulator(World(5, size=WorldSize(models=2, apps=1, compute=2, teams=1)))
+    span = {"start": "2026-11-20T10:00:00Z", "end": "2026-11-20T11:00:00Z", "key_id": "simulator-admin"}
+    assert simulator.statement(**span)["unreadable_nano_usd"] == 0
+    narrow = simulator.statement(**span, through="models,serverless", group_by="team,product")
+    assert [(row["team"], row["product"]) for row in narrow["charges"] if row["unreadable_nano_usd"]] == [
+        ("acme", "compute")
+    ]
+
+
+def test_odd_names_have_every_letter_that_is_often_lost_and_stay_distinct() -> None:
+    size = WorldSize(models=40, apps=14, teams=9, api_keys=12)
+    odd, plain = World(3, replace(size, odd_names=True)), World(3, size)
+    for kind in ("model", "app", "team"):
+        names = {getattr(line, kind) for line in odd.lines if getattr(line, kind)}
+        assert len(names) == len({getattr(line, kind) for line in plain.lines if getattr(line, kind)})
+        for letter in "\u3000\u00a0\u200c\u200d":
+            assert any(letter in name for name in names)
+        assert sum(len(name) > 250 for name in names) > 1
+    assert odd.teams[0] == "acme"
+    assert {line.team for line in odd.lines} <= {*odd.teams}
+    assert [line.price for line in odd.lines] == [line.price for line in plain.lines]
