@@ -212,7 +212,8 @@ def _balances(address: str, reader: LedgerReader, zone: ZoneInfo, clock: Clock) 
     month = periods_at(now, zone).month
     with reading(address) as connection:
         balances = read_balances(connection)
-    names = sorted(balances.keys() | {scope.account for scope in reader.scopes()})
+    with reader.snapshot() as snapshot:
+        names = sorted(balances.keys() | {scope.account for scope in snapshot.scopes()})
     accounts = tuple(
         AccountOutlook(name, month, balance=it.amount, balance_at=it.at)
         if (it := balances.get(name))

@@ -143,6 +143,8 @@ def rename_account(address: str, old: str, new: str) -> None:
                     if values[place] == old
                 },
             )
-            schema.write(connection, schema.REVISION, str(int(schema.read(connection, schema.REVISION) or 0) + 1))
+            revision = str(int(schema.read(connection, schema.REVISION) or 0) + 1)
+            schema.write(connection, schema.REVISION, revision)
+            schema.write(connection, schema.CHARGES_REVISION, revision)
     finally:
         engine.dispose()

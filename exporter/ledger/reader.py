@@ -1,8 +1,9 @@
-"""Asking the ledger beside the exporter that writes it, again and again and from several threads."""
+"""Reader of the ledger beside the exporter that writes it: one snapshot for everything that one answer is made of."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from types import MappingProxyType
@@ -14,7 +15,7 @@ from exporter.charges import Invoice, Window
 from exporter.ledger import rows, schema
 from exporter.ledger.database import check_tables, check_version, clear_errors, no_ledger, reading_engine
 from exporter.ledger.directory import state_of
-from exporter.ledger.rows import read_scopes
+from exporter.ledger.rows import Scope, read_scopes
 from exporter.ledger.schema import hour_start
 from exporter.ledger.span_totals import Bucket, UsageSum, usage_sums
 from exporter.ledger.totals import ScopeState
@@ -23,10 +24,78 @@ _EVERYTHING: Mapping[str, Collection[str]] = MappingProxyType({})
 _REVISIONS = 10**9
 
 
-class LedgerReader:
-    """What a ledger holds now; takes no write lock and may be used from several threads.
+class LedgerSnapshot:
+    """A ledger as of one instant: everything asked of it is answered from the same state.
 
-    The ledger need not exist yet, and another one may take its place: every call reads what is there.
+    Args:
+        connection: in a transaction that sees one state (SQLite in WAL mode; REPEATABLE READ in PostgreSQL).
+        facts: single facts of the ledger, by name.
+    """
+
+    def __init__(self, connection: Connection, facts: Mapping[str, str]) -> None:
+        self._connection = connection
+        self._facts = facts
+
+    @property
+    def revision(self) -> int:
+        """A number that is another one whenever anything that can be asked may have changed."""
+        return self._numbered(schema.REVISION)
+
+    @property
+    def charges_revision(self) -> int:
+        """A number that is another one only when charges have changed, or which of them count."""
+        return self._numbered(schema.CHARGES_REVISION)
+
+    def usage(
+        self,
+        window: Window,
+        by: Sequence[str],
+        every: Bucket | None = None,
+        *,
+        zone: ZoneInfo | None = None,
+        where: Mapping[str, Collection[str]] = _EVERYTHING,
+    ) -> tuple[UsageSum, ...]:
+        """Add up the charges of a window that the active sources state; in the order of time and group.
+
+        A group that was charged nothing in a bucket is left out. Charges of hours that have been folded do not count,
+        see `kept_from`.
+
+        Args:
+            window: the hours that count.
+            by: names of dimensions (see `exporter.charges.Dimensions`).
+            every: what to divide the window into, by days and months of the zone; None for one sum per group.
+            zone: UTC if None.
+            where: the values that count, by the name of a dimension; "" is the value of what lacks it.
+        """
+        accounts = {scope.id: scope.account for scope in self._scopes if scope.active}
+        return usage_sums(self._connection, accounts, window, by, every, zone or ZoneInfo("UTC"), where)
+
+    def scopes(self) -> tuple[ScopeState, ...]:
+        """Return how far every active source is known."""
+        return tuple(state_of(scope) for scope in self._scopes if scope.active)
+
+    def kept_from(self) -> datetime | None:
+        """Return the first hour whose charges are kept, None where none have been folded."""
+        horizon = int(self._facts.get(schema.HORIZON) or 0)
+        return hour_start(horizon) if horizon else None
+
+    def invoices(self) -> tuple[Invoice, ...]:
+        """Return the invoices of all accounts, newest first."""
+        return tuple(rows.read_invoices(self._connection))
+
+    @cached_property
+    def _scopes(self) -> tuple[Scope, ...]:
+        return tuple(read_scopes(self._connection))
+
+    def _numbered(self, fact: str) -> int:
+        born = datetime.fromisoformat(self._facts[schema.BORN_AT])
+        return int(born.timestamp()) * _REVISIONS + int(self._facts.get(fact) or 0)
+
+
+class LedgerReader:
+    """Reads a ledger beside the exporter that writes it; takes no write lock and may be used from several threads.
+
+    The ledger need not exist yet, and another one may take its place: every snapshot reads what is there.
 
     Args:
         address: `sqlite:///path` or `postgresql://user@host/database`.
@@ -53,63 +122,21 @@ class LedgerReader:
 
     def revision(self) -> int:
         """Return a number that is another one whenever anything that can be asked may have changed."""
-        with self._reading() as (_, known):
-            born = datetime.fromisoformat(known[schema.BORN_AT])
-            return int(born.timestamp()) * _REVISIONS + int(known[schema.REVISION])
-
-    def usage(
-        self,
-        window: Window,
-        by: Sequence[str],
-        every: Bucket | None = None,
-        *,
-        zone: ZoneInfo | None = None,
-        where: Mapping[str, Collection[str]] = _EVERYTHING,
-    ) -> tuple[UsageSum, ...]:
-        """Add up the charges of a window that the active sources state; in the order of time and group.
-
-        A group that was charged nothing in a bucket is left out. Charges of hours that have been folded do not count,
-        see `kept_from`.
-
-        Args:
-            window: the hours that count.
-            by: names of dimensions (see `exporter.charges.Dimensions`).
-            every: what to divide the window into, by days and months of the zone; None for one sum per group.
-            zone: UTC if None.
-            where: the values that count, by the name of a dimension; "" is the value of what lacks it.
-        """
-        with self._reading() as (connection, _):
-            accounts = {scope.id: scope.account for scope in read_scopes(connection) if scope.active}
-            return usage_sums(connection, accounts, window, by, every, zone or ZoneInfo("UTC"), where)
-
-    def scopes(self) -> tuple[ScopeState, ...]:
-        """Return how far every active source is known."""
-        with self._reading() as (connection, _):
-            return tuple(state_of(scope) for scope in read_scopes(connection) if scope.active)
-
-    def kept_from(self) -> datetime | None:
-        """Return the first hour whose charges are kept, None where none have been folded."""
-        with self._reading() as (_, known):
-            horizon = int(known.get(schema.HORIZON) or 0)
-            return hour_start(horizon) if horizon else None
-
-    def invoices(self) -> tuple[Invoice, ...]:
-        """Return the invoices of all accounts, newest first."""
-        with self._reading() as (connection, _):
-            return tuple(rows.read_invoices(connection))
+        with self.snapshot() as snapshot:
+            return snapshot.revision
 
     @contextmanager
-    def _reading(self) -> Iterator[tuple[Connection, Mapping[str, str]]]:
-        """Begin a transaction of one instant; yields the ledger's facts beside it."""
+    def snapshot(self) -> Iterator[LedgerSnapshot]:
+        """Open the ledger as of one instant, for all the questions that one answer is made of."""
         engine = self._opened()
         try:
             with clear_errors(self._url), engine.connect() as connection:
                 if not self._is_known:
                     check_tables(connection, self._url)
-                known = schema.read_all(connection)
-                check_version(known.get("schema"), self._url)
+                facts = schema.read_all(connection)
+                check_version(facts.get("schema"), self._url)
                 self._is_known = True
-                yield connection, known
+                yield LedgerSnapshot(connection, facts)
         except BaseException:
             self._is_known = False
             raise

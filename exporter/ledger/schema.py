@@ -303,6 +303,7 @@ key_owners = Table(
 SCHEMA_VERSION = 4
 
 REVISION = "revision"
+CHARGES_REVISION = "charges_revision"
 """Counts the transactions that changed charges, counters or scopes."""
 
 BORN_AT = "born_at"

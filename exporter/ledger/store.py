@@ -62,6 +62,7 @@ class Ledger:
         """
         now = self._clock()
         with self._session.writing() as (connection, contents):
+            counted = {number for number, scope in contents.scopes.items() if scope.active}
             for account, sources in accounts.items():
                 known = {scope.source: scope for scope in contents.scopes.values() if scope.account == account}
                 replaced = [scope for source, scope in known.items() if scope.active and source not in sources]
@@ -77,6 +78,8 @@ class Ledger:
                         scope = scope.reborn(counts_from)
                         rows.write_scope(connection, scope)
                     contents.scopes[scope.id] = scope
+            if counted != {number for number, scope in contents.scopes.items() if scope.active}:
+                schema.write(connection, schema.CHARGES_REVISION, str(contents.revision))
             contents.activate(accounts)
             contents.touched = TouchedHours(contents.revision)
             contents.sum_periods(connection, periods_at(now, self._rules.zone), everything=True)
@@ -139,6 +142,8 @@ class Ledger:
                 contents.overflowed += entry.overflowed
                 schema.write(connection, schema.OVERFLOWED, str(contents.overflowed))
 
+            if change.added or change.changed or change.removed:
+                schema.write(connection, schema.CHARGES_REVISION, str(contents.revision))
             contents.scopes[scope.id] = scope
             contents.charges += len(change.added) - len(change.removed)
             contents.first_seen.move(moved)
@@ -264,6 +269,7 @@ class Ledger:
             rows.forget_before(connection, number)
             rows.forget_balances_before(connection, hour_start(number))
             schema.write(connection, schema.HORIZON, str(number))
+            schema.write(connection, schema.CHARGES_REVISION, str(contents.revision))
             contents.horizon = number
             contents.touched = TouchedHours(contents.revision)
             contents.charges -= folded

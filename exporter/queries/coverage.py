@@ -9,7 +9,7 @@ from exporter.charges import Window
 from exporter.queries.parameters import NoDataYetError, QuestionError
 
 if TYPE_CHECKING:
-    from exporter.ledger.reader import LedgerReader
+    from exporter.ledger.reader import LedgerSnapshot
     from exporter.ledger.totals import ScopeState
 
 
@@ -32,19 +32,19 @@ class Coverage:
     notes: tuple[str, ...]
 
 
-def coverage(reader: "LedgerReader", window: Window, accounts: Collection[str] = ()) -> Coverage:
+def coverage(ledger: "LedgerSnapshot", window: Window, accounts: Collection[str] = ()) -> Coverage:
     """Tell how much of a window the ledger knows of some accounts, or of all.
 
     Raises:
         QuestionError: the ledger does not know an account.
         NoDataYetError: no source has been read yet.
     """
-    scopes = reader.scopes()
+    scopes = ledger.scopes()
     check_accounts((scope.account for scope in scopes), accounts)
     wanted = [scope for scope in scopes if not accounts or scope.account in accounts]
     if all(scope.data_through is None for scope in wanted):
         raise NoDataYetError("nothing has been read from fal yet")
-    kept_from = reader.kept_from()
+    kept_from = ledger.kept_from()
     available_from = _last(scope.history_from for scope in wanted)
     if available_from is not None and kept_from is not None:
         available_from = max(available_from, kept_from)

@@ -12,7 +12,7 @@ from exporter.queries.coverage import check_accounts
 from exporter.queries.parameters import Parameter, QuestionError
 
 if TYPE_CHECKING:
-    from exporter.ledger.reader import LedgerReader
+    from exporter.ledger.reader import LedgerSnapshot
 
 STATUSES = ("paid", "open", "draft", "void")
 
@@ -70,7 +70,7 @@ def parse_invoices_question(given: Mapping[str, str]) -> InvoicesQuestion:
     return question
 
 
-def answer_invoices(reader: "LedgerReader", question: InvoicesQuestion) -> tuple[Invoice, ...]:
+def answer_invoices(ledger: "LedgerSnapshot", question: InvoicesQuestion) -> tuple[Invoice, ...]:
     """Return the invoices that are asked for, those issued last first.
 
     Raises:
@@ -78,8 +78,8 @@ def answer_invoices(reader: "LedgerReader", question: InvoicesQuestion) -> tuple
         NoDataYetError: nothing has been read from fal yet.
         LedgerError: the ledger cannot be read.
     """
-    check_accounts((scope.account for scope in reader.scopes()), question.accounts or ())
-    wanted = [invoice for invoice in reader.invoices() if _is_wanted(invoice, question)]
+    check_accounts((scope.account for scope in ledger.scopes()), question.accounts or ())
+    wanted = [invoice for invoice in ledger.invoices() if _is_wanted(invoice, question)]
     wanted.sort(key=lambda it: it.id)
     return tuple(sorted(wanted, key=lambda it: (it.issued_at or it.period_end, it.period_end), reverse=True))
 

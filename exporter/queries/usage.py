@@ -1,11 +1,4 @@
-"""Usage: what was used and spent in a window, by any of some dimensions, page by page.
-
-Answers of which every part is of the same state of the ledger.
-
-Where the next page of an answer begins.
-
-What was used and spent in a window, by any of some dimensions.
-"""
+"""Usage: what was used and spent in a window, by any of some dimensions, page by page."""
 
 import hashlib
 import re
@@ -14,43 +7,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 from zoneinfo import ZoneInfo
 
 from exporter.calendar import first_hour_of, month_after
 from exporter.charges import HOUR, NOTHING, Amounts, Window, hour_of
-from exporter.errors import LedgerError
 from exporter.queries import parameters
 from exporter.queries.coverage import Coverage, coverage
 from exporter.queries.parameters import Parameter, QuestionError
 
 if TYPE_CHECKING:
-    from exporter.ledger.reader import LedgerReader
+    from exporter.ledger.reader import LedgerSnapshot
     from exporter.ledger.span_totals import UsageSum
-
-Answer = TypeVar("Answer")
-
-_ATTEMPTS = 5
-
-
-def of_one_state(reader: "LedgerReader", answer: Callable[[int], Answer]) -> Answer:
-    """Return an answer during which the ledger has not changed.
-
-    Args:
-        reader: of the ledger.
-        answer: makes the answer; is told the revision of the ledger, and called again where it did not last.
-
-    Raises:
-        LedgerError: the ledger changes all the time.
-    """
-    revision = reader.revision()
-    for _ in range(_ATTEMPTS):
-        found = answer(revision)
-        before, revision = revision, reader.revision()
-        if before == revision:
-            return found
-    raise LedgerError("the ledger changes too fast to be read; ask again in a moment")
-
 
 PATTERN = r"^[0-9]{1,20}\.[0-9a-f]{16}\.[0-9]{1,7}\.[0-9]{1,9}$"
 
@@ -60,7 +28,7 @@ class Cursor:
     """A place in an answer.
 
     Attributes:
-        revision: of the ledger that was answered from: rows of two states of it do not add up to anything.
+        revision: of the charges that the first page was answered from: rows of two states add up to neither.
         fingerprint: of the question.
         hour: number of the hour at which the part begins that has been told in part.
         offset: how many of its rows have been told.
@@ -74,8 +42,8 @@ class Cursor:
     def __str__(self) -> str:
         return f"{self.revision}.{self.fingerprint}.{self.hour}.{self.offset}"
 
-    def check(self, revision: int, fingerprint: str) -> None:
-        """Make sure that the cursor belongs to a question and to a state of the ledger.
+    def check(self, fingerprint: str) -> None:
+        """Make sure that the cursor belongs to a question.
 
         Raises:
             QuestionError: it does not.
@@ -86,8 +54,6 @@ class Cursor:
                 "belongs to another question; ask with the parameters of the first page, and with start and end as "
                 "its answer names them",
             )
-        if self.revision != revision:
-            raise QuestionError("cursor", "is of an earlier state of the ledger; ask for the first page again")
 
 
 def parse_cursor(text: str) -> Cursor:
@@ -117,6 +83,11 @@ TIMES: tuple[Every, ...] = get_args(Every)
 MOST_ROWS = 10_000
 """In one answer."""
 
+CHANGED = (
+    "Charges have changed since the first page was answered, so the pages do not add up to one state of the ledger; "
+    "ask again without cursor for figures of one state."
+)
+
 START = parameters.instant(
     "start",
     "First instant, ISO 8601; without an offset it is of `timezone`. Widened to the whole UTC hour. Left out: 24 hours "
@@ -140,7 +111,8 @@ TIMEZONE = parameters.time_zone(
 LIMIT = parameters.whole_number("limit", f"Rows in one answer, at most. Left out: {MOST_ROWS}.", 1, MOST_ROWS)
 CURSOR = Parameter(
     "cursor",
-    "`next_cursor` of the answer before, with otherwise the same parameters. It holds until the ledger changes.",
+    "`next_cursor` of the answer before, with otherwise the same parameters. Where charges have changed since, `notes` "
+    "say so.",
     {"type": "string", "pattern": PATTERN},
     "4711.0123456789abcdef.492000.1000",
     parse_cursor,
@@ -287,28 +259,30 @@ def whole_hours(
     return window, (note,) if asked else ()
 
 
-def answer_usage(reader: "LedgerReader", question: UsageQuestion) -> UsageAnswer:
-    """Answer a question from the ledger, from one state of it.
+def answer_usage(ledger: "LedgerSnapshot", question: UsageQuestion) -> UsageAnswer:
+    """Answer a question from one state of the ledger.
+
+    A page that follows goes on in the present state. Where charges have changed since the first page was answered, a
+    note says so, as the pages then add up to no single state.
 
     Raises:
-        QuestionError: the ledger does not count an account, or the cursor has run out.
+        QuestionError: the ledger does not count an account, or the cursor belongs to another question.
         NoDataYetError: nothing has been read from fal yet.
         LedgerError: the ledger cannot be read.
     """
-    return of_one_state(reader, lambda revision: _answer(reader, question, revision))
-
-
-def _answer(reader: "LedgerReader", question: UsageQuestion, revision: int) -> UsageAnswer:
+    notes = question.notes
     if question.cursor is not None:
-        question.cursor.check(revision, question.fingerprint)
-    known = coverage(reader, question.window, question.where.get("account", ()))
+        question.cursor.check(question.fingerprint)
+        if question.cursor.revision != ledger.charges_revision:
+            notes = (*notes, CHANGED)
+    known = coverage(ledger, question.window, question.where.get("account", ()))
     if question.every in {None, "month"}:
-        whole = _asked(reader, question, question.window)
-        rows, cursor = _page(question, revision, [(question.window, lambda: whole)])
+        whole = _sums(ledger, question, question.window)
+        rows, cursor = _page(question, ledger.charges_revision, [(question.window, lambda: whole)])
     else:
-        whole = reader.usage(question.window, (), "month", zone=question.zone, where=question.where)
-        pieces = ((piece, partial(_asked, reader, question, piece)) for piece in _pieces(question, whole))
-        rows, cursor = _page(question, revision, pieces)
+        whole = ledger.usage(question.window, (), "month", zone=question.zone, where=question.where)
+        pieces = ((piece, partial(_sums, ledger, question, piece)) for piece in _pieces(question, whole))
+        rows, cursor = _page(question, ledger.charges_revision, pieces)
     return UsageAnswer(
         start=question.window.start,
         end=question.window.end,
@@ -318,12 +292,12 @@ def _answer(reader: "LedgerReader", question: UsageQuestion, revision: int) -> U
         total=_total(whole),
         coverage=known,
         next_cursor=None if cursor is None else str(cursor),
-        notes=(*question.notes, *known.notes),
+        notes=(*notes, *known.notes),
     )
 
 
-def _asked(reader: "LedgerReader", question: UsageQuestion, window: Window) -> tuple["UsageSum", ...]:
-    return reader.usage(window, question.dimensions, question.every, zone=question.zone, where=question.where)
+def _sums(ledger: "LedgerSnapshot", question: UsageQuestion, window: Window) -> tuple["UsageSum", ...]:
+    return ledger.usage(window, question.dimensions, question.every, zone=question.zone, where=question.where)
 
 
 def _pieces(question: UsageQuestion, months: Iterable["UsageSum"]) -> Iterator[Window]:

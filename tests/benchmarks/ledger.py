@@ -20,11 +20,13 @@ from zoneinfo import ZoneInfo
 
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window, hour_of
 from exporter.ledger import Ledger, LedgerReader, Rules
+from exporter.ledger.span_totals import Bucket
 
 NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
 END = hour_of(NOW) + HOUR
 SERIES = 1389
 HOURS = 48
+UTC_ZONE = ZoneInfo("UTC")
 BERLIN = ZoneInfo("Europe/Berlin")
 Result = TypeVar("Result")
 
@@ -134,15 +136,23 @@ def restatements(folder: Path, total: int) -> None:
     questions(path)
 
 
+def usage(
+    reader: LedgerReader, window: Window, by: list[str], every: Bucket | None = None, zone: ZoneInfo = UTC_ZONE
+) -> object:
+    """Ask one question in a snapshot of its own."""
+    with reader.snapshot() as snapshot:
+        return snapshot.usage(window, by, every, zone=zone)
+
+
 def questions(path: Path) -> None:
     """Ask for sums as REST and MCP do."""
     reader = LedgerReader(f"sqlite:///{path}")
     month = Window(NOW.replace(day=1, hour=0, minute=0), END)
     asked: tuple[tuple[str, Callable[[], object]], ...] = (
         ("revision", reader.revision),
-        ("month by model", lambda: reader.usage(month, ["model"])),
-        ("month by account and day", lambda: reader.usage(month, ["account"], "day")),
-        ("month by account and day of Berlin", lambda: reader.usage(month, ["account"], "day", zone=BERLIN)),
+        ("month by model", lambda: usage(reader, month, ["model"])),
+        ("month by account and day", lambda: usage(reader, month, ["account"], "day")),
+        ("month by account and day of Berlin", lambda: usage(reader, month, ["account"], "day", zone=BERLIN)),
     )
     for name, ask in asked:
         first = timed(ask)[0]

@@ -102,9 +102,12 @@ def test_telling_surge_apart_moves_no_counter_and_is_no_restatement(migrated: Le
 
 def test_totals_of_the_days_are_made_of_the_charges(migrated: Ledger, address: str) -> None:
     reader = LedgerReader(address)
-    told = {it.group[0] or it.group[1]: it.amounts.cost for it in reader.usage(NOVEMBER, ["model", "app"])}
+    with reader.snapshot() as snapshot:
+        told = {
+            found.group[0] or found.group[1]: found.amounts.cost for found in snapshot.usage(NOVEMBER, ["model", "app"])
+        }
+        days = {found.at: found.amounts.cost for found in snapshot.usage(NOVEMBER, [], "day")}
     assert told == values(migrated.view().month_to_date)
-    days = {it.at: it.amounts.cost for it in reader.usage(NOVEMBER, [], "day")}
     assert days == {at(18, 0): 160_000_000, at(19, 0): 7, at(20, 0): 2**62 + 1_500_000_016}
     reader.close()
 

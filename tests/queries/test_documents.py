@@ -43,13 +43,15 @@ def test_every_document_is_of_its_schema(shape: Shape[object], source: object) -
 @pytest.mark.parametrize("group_by", ["", "model", "account,team,product,app,gpu_class,model", "hour,day,month"])
 def test_an_answer_of_a_ledger_is_of_the_schema(reader: LedgerReader, group_by: str) -> None:
     given = {"group_by": group_by} if group_by else {}
-    document = models.USAGE.document(answer_usage(reader, parse_usage_question(given, now=NOW, zone=UTC_ZONE)))
+    with reader.snapshot() as snapshot:
+        document = models.USAGE.document(answer_usage(snapshot, parse_usage_question(given, now=NOW, zone=UTC_ZONE)))
     Draft202012Validator(models.USAGE.schema).validate(as_floats(document))
 
 
 def test_usage_has_the_shape_of_the_reporting_interface(reader: LedgerReader) -> None:
     question = parse_usage_question({"group_by": "model,gpu_class"}, now=NOW, zone=UTC_ZONE)
-    document = models.USAGE.document(answer_usage(reader, question))
+    with reader.snapshot() as snapshot:
+        document = models.USAGE.document(answer_usage(snapshot, question))
     assert document["group_by"] == ["model", "gpu_class"]
     assert document["currency"] == "USD"
     rows = document["usage"]

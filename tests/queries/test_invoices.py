@@ -41,7 +41,8 @@ def billed(reader: LedgerReader, ledger: Ledger) -> LedgerReader:
 def test_invoices_are_the_newest_first_and_filtered(
     billed: LedgerReader, given: dict[str, str], numbers: list[str]
 ) -> None:
-    found = answer_invoices(billed, parse_invoices_question(given))
+    with billed.snapshot() as snapshot:
+        found = answer_invoices(snapshot, parse_invoices_question(given))
     assert [it.number for it in found] == numbers
 
 
@@ -62,5 +63,5 @@ def test_a_question_that_cannot_be_understood_is_told_what_is_accepted(given: di
 
 
 def test_an_account_that_is_not_polled_is_an_error(billed: LedgerReader) -> None:
-    with pytest.raises(QuestionError, match="accepted are research, studio"):
-        answer_invoices(billed, parse_invoices_question({"account": "nobody"}))
+    with billed.snapshot() as snapshot, pytest.raises(QuestionError, match="accepted are research, studio"):
+        answer_invoices(snapshot, parse_invoices_question({"account": "nobody"}))

@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -8,16 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from queries.conftest import APP, BERLIN, FLUX, HISTORY, NOW, UTC_ZONE, charges_of
 
-from exporter.charges import HOUR, NANO, Window, decimal_of, hour_of
+from exporter.charges import HOUR, NANO, Balance, Window, decimal_of, hour_of
 from exporter.errors import LedgerError
 from exporter.ledger import Ledger, Rules
-from exporter.ledger.reader import LedgerReader
+from exporter.ledger.reader import LedgerReader, LedgerSnapshot
+from exporter.ledger.span_totals import Bucket, UsageSum
 from exporter.queries.parameters import NoDataYetError, QuestionError
-from exporter.queries.usage import UsageAnswer, UsageRow, answer_usage, parse_usage_question, whole_hours
+from exporter.queries.usage import CHANGED, UsageAnswer, UsageRow, answer_usage, parse_usage_question, whole_hours
 
 
 def asked(reader: LedgerReader, zone: ZoneInfo = UTC_ZONE, **given: str) -> UsageAnswer:
-    return answer_usage(reader, parse_usage_question(given, now=NOW, zone=zone))
+    with reader.snapshot() as snapshot:
+        return answer_usage(snapshot, parse_usage_question(given, now=NOW, zone=zone))
 
 
 def spend(answer: UsageAnswer) -> Mapping[tuple[str, ...], Decimal]:
@@ -113,7 +115,7 @@ def test_pages_are_the_whole_without_overlap_or_gap(reader: LedgerReader, group_
     assert asked(reader, BERLIN, **span, group_by=group_by, limit=str(len(whole.rows))).next_cursor is None
 
 
-def test_a_cursor_of_another_question_or_of_an_earlier_state_is_refused(reader: LedgerReader, ledger: Ledger) -> None:
+def test_a_cursor_of_another_question_is_refused(reader: LedgerReader) -> None:
     page = asked(reader, **WHOLE, group_by="model", limit="1")
     assert page.next_cursor is not None
     with pytest.raises(QuestionError, match="cursor belongs to another question"):
@@ -123,9 +125,32 @@ def test_a_cursor_of_another_question_or_of_an_earlier_state_is_refused(reader: 
     assert in_utc is not None
     with pytest.raises(QuestionError, match="cursor belongs to another question"):
         asked(reader, BERLIN, **hours, cursor=in_utc)
+
+
+def test_a_cursor_survives_everything_that_moves_no_charge(reader: LedgerReader, ledger: Ledger) -> None:
+    page = asked(reader, **WHOLE, group_by="model", limit="1")
+    assert page.next_cursor is not None
+    later = NOW + timedelta(minutes=5)
+    ledger.record_balance(Balance("studio", 5, later))
+    ledger.restate("research", "serverless", HISTORY, charges_of(APP, 9, gpu_seconds=7), at=later)
+    ledger.activate({"studio": ("models",), "research": ("serverless",)})
+    ledger.view()
+    following = asked(reader, **WHOLE, group_by="model", limit="1", cursor=page.next_cursor)
+    assert following.rows
+    assert CHANGED not in following.notes
+
+
+def test_a_page_after_a_change_of_charges_goes_on_and_says_how_to_begin_again(
+    reader: LedgerReader, ledger: Ledger
+) -> None:
+    page = asked(reader, **WHOLE, group_by="model", limit="1")
+    assert page.next_cursor is not None
     ledger.restate("research", "serverless", HISTORY, charges_of(APP, 8), at=NOW + timedelta(minutes=5))
-    with pytest.raises(QuestionError, match="cursor is of an earlier state"):
-        asked(reader, **WHOLE, group_by="model", cursor=page.next_cursor)
+    following = asked(reader, **WHOLE, group_by="model", limit="1", cursor=page.next_cursor)
+    assert following.rows
+    assert CHANGED in following.notes
+    assert "without cursor" in CHANGED
+    assert CHANGED not in asked(reader, **WHOLE, group_by="model", limit="1").notes
 
 
 def test_an_unaligned_window_is_widened_and_says_so(reader: LedgerReader) -> None:
@@ -203,24 +228,33 @@ def test_before_anything_has_been_read_there_is_no_answer(address: str) -> None:
     ledger.close()
 
 
-def test_an_answer_is_of_one_state_of_the_ledger(reader: LedgerReader, ledger: Ledger) -> None:
-    class Meanwhile(LedgerReader):
-        """Has the ledger change after the first sums have been read."""
+def test_an_answer_is_of_one_state_of_the_ledger(
+    reader: LedgerReader, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unwatched, restated = LedgerSnapshot.usage, []
 
-        restated = False
+    def usage(
+        snapshot: LedgerSnapshot,
+        window: Window,
+        by: Sequence[str],
+        every: Bucket | None = None,
+        *,
+        zone: ZoneInfo,
+        where: Mapping[str, Collection[str]],
+    ) -> tuple[UsageSum, ...]:
+        found = unwatched(snapshot, window, by, every, zone=zone, where=where)
+        if not restated:
+            # The ledger changes after the first sums have been read.
+            restated.append(ledger.restate("studio", "models", HISTORY, charges_of(FLUX, 9), at=NOW + HOUR))
+        return found
 
-        def usage(self, *arguments: object, **named: object) -> object:  # type: ignore[override]  # passed on
-            found = super().usage(*arguments, **named)  # type: ignore[arg-type]  # as above
-            if not self.restated:
-                self.restated = True
-                ledger.restate("studio", "models", HISTORY, charges_of(FLUX, 9), at=NOW + HOUR)
-            return found
-
-    beside = Meanwhile(f"sqlite:///{reader._path}")
-    answer = asked(beside, **WHOLE, group_by="day,model")
+    monkeypatch.setattr(LedgerSnapshot, "usage", usage)
+    answer = asked(reader, **WHOLE, group_by="day,model")
+    assert restated
     assert sum(row.amounts.cost for row in answer.rows) == answer.total.amounts.cost
-    assert "fal-ai/veo3" not in {row.group["model"] for row in answer.rows}
-    beside.close()
+    assert "fal-ai/veo3" in {row.group["model"] for row in answer.rows}, "all of it is as it was at the beginning"
+    after = asked(reader, **WHOLE, group_by="day,model")
+    assert "fal-ai/veo3" not in {row.group["model"] for row in after.rows}
 
 
 @pytest.mark.parametrize(

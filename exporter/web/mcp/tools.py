@@ -35,7 +35,7 @@ from exporter.queries.models import (
     list_of,
 )
 from exporter.queries.parameters import Given, QuestionError
-from exporter.queries.usage import Cursor, UsageAnswer, fingerprint, of_one_state
+from exporter.queries.usage import Cursor, UsageAnswer, fingerprint
 from exporter.web.mcp.focus_process import FINDINGS_KEPT
 from exporter.web.mcp.tool import (
     Answer,
@@ -235,7 +235,8 @@ def usage_tool(known: Known) -> Tool:
         given = as_texts(arguments)
         limit = Given(given, _USAGE).get(_LIMIT) or _ROWS
         question = usage.parse_usage_question(given | {"limit": str(limit)}, now=known.clock(), zone=known.zone)
-        found = usage.answer_usage(known.reader, question)
+        with known.reader.snapshot() as ledger:
+            found = usage.answer_usage(ledger, question)
         return Answer(as_document(USAGE.document(found)), _usage_text(found))
 
     return Tool(
@@ -262,16 +263,14 @@ def invoices_tool(known: Known) -> Tool:
         asked = {name: text for name, text in given.items() if name not in {"limit", "cursor"}}
         question, asking = invoices.parse_invoices_question(asked), fingerprint("invoices", *sorted(asked.items()))
 
-        def page(revision: int) -> tuple[list[Mapping[str, object]], str | None]:
-            if cursor is not None:
-                cursor.check(revision, asking)
-            first = 0 if cursor is None else cursor.offset
-            found = invoices.answer_invoices(known.reader, question)
-            end = first + limit
-            following = str(Cursor(revision, asking, 0, end)) if end < len(found) else None
-            return [as_document(INVOICE.document(invoice)) for invoice in found[first:end]], following
-
-        rows, following = of_one_state(known.reader, page)
+        if cursor is not None:
+            cursor.check(asking)
+        first = 0 if cursor is None else cursor.offset
+        with known.reader.snapshot() as ledger:
+            found = invoices.answer_invoices(ledger, question)
+        end = first + limit
+        following = str(Cursor(0, asking, 0, end)) if end < len(found) else None
+        rows = [as_document(INVOICE.document(invoice)) for invoice in found[first:end]]
         return Answer({"invoices": rows, "next_cursor": following}, _invoices_text(rows, following))
 
     return Tool(

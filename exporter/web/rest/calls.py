@@ -252,12 +252,14 @@ class Call:
 
 def _usage(sources: Sources, texts: Mapping[str, str]) -> object:
     question = usage.parse_usage_question(texts, now=sources.now, zone=sources.zone)
-    return models.USAGE.document(usage.answer_usage(sources.ledger(), question))
+    with sources.ledger().snapshot() as ledger:
+        return models.USAGE.document(usage.answer_usage(ledger, question))
 
 
 def _invoices(sources: Sources, texts: Mapping[str, str]) -> object:
     question = invoices.parse_invoices_question(texts)
-    return models.invoices_document(invoices.answer_invoices(sources.ledger(), question))
+    with sources.ledger().snapshot() as ledger:
+        return models.invoices_document(invoices.answer_invoices(ledger, question))
 
 
 def _balance(sources: Sources, texts: Mapping[str, str]) -> object:

@@ -14,10 +14,10 @@ import httpx
 import pytest
 from queries.conftest import APP, HISTORY, NOW, charges_of
 
-from exporter.charges import NANO, Window
+from exporter.charges import NANO, Invoice, Window
 from exporter.forecasting.state import AccountOutlook, Outlook
 from exporter.ledger import Ledger
-from exporter.ledger.reader import LedgerReader
+from exporter.ledger.reader import LedgerReader, LedgerSnapshot
 from exporter.publication import Publication
 from exporter.web.application import Application
 from exporter.web.rest.calls import CALLS
@@ -215,21 +215,22 @@ async def test_gzip_is_the_same_smaller_and_tagged_apart(client: httpx.AsyncClie
 
 
 async def test_the_same_question_is_answered_from_the_ledger_once(
-    serve: Serve, application: Make, ledger: Ledger
+    serve: Serve, application: Make, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[object] = []
+    unwatched = LedgerSnapshot.invoices
 
-    class Counting(LedgerReader):
-        def usage(self, *arguments: object, **named: object) -> object:  # type: ignore[override]  # passed on
-            read.append(arguments)
-            return super().usage(*arguments, **named)  # type: ignore[arg-type]  # as above
+    def invoices(snapshot: LedgerSnapshot) -> tuple[Invoice, ...]:
+        read.append(snapshot)
+        return unwatched(snapshot)
 
-    client = await serve(application(reader=Counting))
-    answers = await asyncio.gather(*(client.get(USAGE, params=WINDOW) for _ in range(20)))
+    monkeypatch.setattr(LedgerSnapshot, "invoices", invoices)
+    client = await serve(application())
+    answers = await asyncio.gather(*(client.get("/v1/billing/invoices") for _ in range(20)))
     assert {answer.status_code for answer in answers} == {200}
     assert len(read) == 1
     ledger.restate("research", "serverless", HISTORY, charges_of(APP, 10), at=NOW + timedelta(minutes=1))
-    await client.get(USAGE, params=WINDOW)
+    await client.get("/v1/billing/invoices")
     assert len(read) == 2
 
 
@@ -246,14 +247,18 @@ async def test_a_window_that_follows_the_clock_moves_as_the_hour_turns(
 
 
 async def test_who_fails_tells_the_log_and_not_the_caller(
-    serve: Serve, application: Make, ledger: Ledger, caplog: pytest.LogCaptureFixture
+    serve: Serve,
+    application: Make,
+    ledger: Ledger,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Broken(LedgerReader):
-        def scopes(self) -> tuple[()]:
-            raise RuntimeError("a secret thing")
+    def scopes(snapshot: LedgerSnapshot) -> tuple[()]:
+        raise RuntimeError(f"a secret thing of {snapshot}")
 
     del ledger, caplog
-    answer = await (await serve(application(reader=Broken))).get(USAGE)
+    monkeypatch.setattr(LedgerSnapshot, "scopes", scopes)
+    answer = await (await serve(application())).get(USAGE)
     assert (answer.status_code, error(answer)["type"]) == (500, "server_error")
     assert "secret" not in answer.text
 
