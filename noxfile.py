@@ -25,12 +25,12 @@ def reformat(session: nox.Session) -> None:
 
 @nox.session(python=OLDEST)
 def lint(session: nox.Session) -> None:
-    """Check formatting, lints, the Dockerfile, the shell script and the import contracts."""
+    """Check formatting, lints, the Dockerfile, the shell scripts and the import contracts."""
     session.install("-e", ".[lint]")
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")
     session.run("hadolint", "Dockerfile")
-    session.run("shellcheck", ".ci/run")
+    session.run("shellcheck", ".ci/run", ".ci/rulers")
     session.run("lint-imports", "--no-cache")
 
 

@@ -13,8 +13,11 @@ from typing import NoReturn
 
 import pytest
 
-PIP, PIPX = "pip:", "pipx:"
-"""Begin the names of packages that pip installs, beside the running Python or apart; all others are Debian's."""
+PIP, PIPX, SCRIPT = "pip:", "pipx:", "script:"
+"""Begin the names of packages that pip installs, beside the running Python or apart, and commands of this repository;
+all others are Debian's."""
+
+NEWER_RULERS = "script:.ci/rulers /usr/local/bin"
 
 HELM = "pip:helm-python-sdk==0.2.2"
 
@@ -35,6 +38,8 @@ def install(package: str) -> str:
     """Return the command that installs a package."""
     if package.startswith(PIP):
         return f"{sys.executable} -m pip install '{package.removeprefix(PIP)}'"
+    if package.startswith(SCRIPT):
+        return package.removeprefix(SCRIPT)
     pipx = package.startswith(PIPX)
     debian = f"{'' if os.geteuid() == 0 else 'sudo '}apt-get install --yes {'pipx' if pipx else package}"
     return f"{debian} && pipx install {package.removeprefix(PIPX)}" if pipx else debian

@@ -49,9 +49,7 @@ _BLOCKS = {
         "{{ or .Labels.model .Labels.app .Labels.product }}: {{ . | value | usd }}. {{ end }}"
     ),
 }
-_GROWTH = (
-    r"max_over_time(\1) - min_over_time(\1) and resets(\1) == 0 or increase(\1) and resets(\1) > 0"
-)
+_GROWTH = r"max_over_time(\1) - min_over_time(\1) and resets(\1) == 0 or increase(\1) and resets(\1) > 0"
 _OBJECT = """\
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule

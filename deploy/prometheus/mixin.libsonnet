@@ -25,13 +25,18 @@
     runbookBase: 'https://git.example.com/fal-exporter/docs/alerts',
     dashboardBase: 'https://grafana.example.com',
   },
-  local names = [std.strReplace(rule.record, prefix, '') for rule in thresholdGroups[0].rules],
-  local known(name) = if std.member(names, name) then name else error 'there is no threshold ' + name,
   local thresholdGroups = std.parseYaml(importstr 'thresholds.yaml').groups,
-  local threshold(name, number) = { record: prefix + known(name), expr: 'vector(%s)' % std.toString(number) },
+  local threshold(name, number) = { record: prefix + name, expr: 'vector(%s)' % std.toString(number) },
+  local known = [rule.record for group in thresholdGroups for rule in group.rules],
+  local unknown = [
+    name
+    for thresholds in [config.thresholds] + std.objectValues(config.accountThresholds)
+    for name in std.objectFields(thresholds)
+    if !std.member(known, prefix + name)
+  ],
 
   prometheusRules+:: {
-    groups+: [
+    groups+: if unknown != [] then error 'thresholds.yaml has no threshold ' + unknown[0] else [
       group {
         rules: [
           rule + std.get(
