@@ -53,7 +53,7 @@ def thresholds() -> Iterator[Threshold]:
 def alerts_table() -> str:
     """Return the README's table of alerts."""
     lines = ["| alert | severity | after | says |", "|---|---|---|---|"]
-    for rule in rules("alerts"):
+    for rule in rules("source/alerts"):
         said = _plain(rule.annotations["summary"])
         lines.append(
             f"| [`{rule.name}`](#{rule.name.lower()}) | {rule.labels['severity']} | {rule.wait or 'at once'} | {said} |"
@@ -69,10 +69,18 @@ def thresholds_table() -> str:
 
 
 def _plain(summary: str) -> str:
-    """Return a summary with its templates replaced by what they stand for."""
-    without_conditions = re.sub(r"\{\{ (with|end)[^}]*\}\}|on \{\{ \. \}\} | at \{\{ \. \}\}", "", summary)
-    named = re.sub(r"\{\{ or \.Labels\.model \.Labels\.app \}\}", "*model*", without_conditions)
-    named = re.sub(r"\{\{ \.Labels\.(\w+) \}\}", r"*\1*", named)
-    named = re.sub(r"\{\{ \$value \| humanizeDuration \}\}", "*duration*", named)
-    named = re.sub(r"\{\{ \$value \| humanizePercentage \}\}", "*percent*", named)
-    return re.sub(r"\{\{ \$value \|[^}]*\}\}", "*N*", named)
+    """Return a summary, as it is written in the source, with its templates replaced by what they stand for."""
+    for template, stands_for in (
+        (r"\{\{ with printf .*?\{\{ end \}\}", "*percent*"),
+        (r"\{\{ with \.Labels\.\w+ \}\}.*?\{\{ end \}\}|\{\{ of_account \}\}", ""),
+        (r"\{\{ or \.Labels\.model \.Labels\.app \}\}", "*model*"),
+        (r"\{\{ \.Labels\.(\w+) \}\}", r"*\1*"),
+        (r"\{\{ \$value \| humanizeDuration \}\}", "*duration*"),
+        (r"\{\{ \$value \| humanizePercentage \}\}", "*percent*"),
+        (r"\{\{ \$value \| usd \}\}", "*amount*"),
+        (r"\{\{ \$value \| price \}\}", "*price*"),
+        (r"\{\{ \$value \| printf[^}]*\}\}", "*N*"),
+    ):
+        summary = re.sub(template, stands_for, summary)
+    assert "{{" not in summary, summary
+    return summary

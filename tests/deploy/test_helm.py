@@ -161,6 +161,8 @@ def test_the_notes_tell_the_next_step(way: str) -> None:
         {"prometheusRule": {"thresholds": {"credit_balance": 5}}},
         {"prometheusRule": {"accountThresholds": {"studio": {"spend_hourly_usd": "much"}}}},
         {"prometheusRule": {"disabled": ["FalNoSuchAlert"]}},
+        {"prometheusRule": {"runbookBase": "wiki.example"}},
+        {"prometheusRule": {"dashboardBase": "grafana.example"}},
         {"key": {"value": "no-colon"}},
         {"accounts": [{"name": "studio"}]},
         {"image": {"digest": "latest"}},
@@ -221,8 +223,8 @@ def test_the_rules_are_those_of_the_one_source_unless_values_say_otherwise(progr
     assert [rule["alert"] for rule in alerts["rules"]] == [name for name in names if name != "FalNewModelSpending"]
     for rule in alerts["rules"]:
         assert rule["labels"].keys() == {"severity", "team"}
-        runbook = f"https://wiki.example/fal-exporter#{rule['alert'].lower()}"
-        assert rule["annotations"]["runbook_url"] == runbook
+        assert rule["annotations"]["runbook_url"] == f"https://wiki.example/fal-exporter/{rule['alert']}.md"
+        assert rule["annotations"]["dashboard_url"].startswith("https://grafana.example/monitoring/d/fal-")
 
 
 def test_grafana_gets_every_dashboard() -> None:
