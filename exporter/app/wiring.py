@@ -105,6 +105,7 @@ async def open_left_half(
         outlooks=outlooks,
         notes=notes,
         links=links,
+        clock=clock,
     )
     runner = PollRunner(health=health, clock=clock, changed=publisher.changed)
     clients = tuple(client_of(account, settings, health, clock) for account in settings.accounts)

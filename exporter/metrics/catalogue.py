@@ -490,6 +490,19 @@ EXPORTER: tuple[Family, ...] = (
         ("job",),
     ),
     Family(
+        "fal_exporter_publication_failures_total",
+        "counter",
+        "Failures to make a part of what is published (figures, forecasts, days, rankings, page or metrics); the part "
+        "keeps its last value meanwhile.",
+        ("part",),
+    ),
+    Family(
+        "fal_exporter_publication_part_timestamp_seconds",
+        "gauge",
+        "Unix time at which a part of what is published was made last, in seconds.",
+        ("part",),
+    ),
+    Family(
         "fal_exporter_series",
         "gauge",
         "Combinations of charge labels that have been admitted; see fal_exporter_series_overflow_total.",

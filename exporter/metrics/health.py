@@ -53,6 +53,8 @@ class Health:
         self._rejected = _counter("fal_exporter_rejected_rows_total", registry)
         self._missed = _counter("fal_exporter_missed_runs_total", registry)
         self._locked = _gauge("fal_account_locked", registry)
+        self._part_failures = _counter("fal_exporter_publication_failures_total", registry)
+        self._part_times = _gauge("fal_exporter_publication_part_timestamp_seconds", registry)
         for job in jobs:
             self._missed.labels(job)
 
@@ -89,6 +91,18 @@ class Health:
         self._ended(account, source, seconds)
         self._up.labels(account, source).set(0)
         self._failures.labels(account, source, reason).inc()
+
+    def expect_part(self, part: str) -> None:
+        """Show a part of publications at zero failures from the start."""
+        self._part_failures.labels(part)
+
+    def part_made(self, part: str, at: datetime) -> None:
+        """Note when a part of a publication was made last."""
+        self._part_times.labels(part).set(at.timestamp())
+
+    def part_failed(self, part: str) -> None:
+        """Note that a part of a publication could not be made and stays as it was."""
+        self._part_failures.labels(part).inc()
 
     def run_missed(self, job: str) -> None:
         """Note that a scheduled run did not start."""

@@ -1,26 +1,25 @@
-"""Publisher: publications after everything that changed, with the data of the landing page.
+"""Publisher: publications after every change, and when the clock alone changes what is true.
 
-What the landing page breaks down: the last days by product, and what has cost most this month.
-
-What the landing page shows, from the ledger's figures and the polls' states.
-
-Makes publications: after everything that changed, and when the clock alone changes what is true.
+A publication has parts: the ledger's figures, the forecasts, the days and rankings of the landing page, the exposition.
+Each part is made by itself. One that fails keeps its last value, whose age is published, and stops no other part.
 """
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
+from typing import Generic, TypeVar
 from zoneinfo import ZoneInfo
 
 import structlog
 
 from exporter import __version__
 from exporter.calendar import first_hour_of
-from exporter.charges import Window
+from exporter.charges import Clock, Window, utc_now
 from exporter.errors import LedgerError
 from exporter.forecasting.forecast import HourlySpend
+from exporter.forecasting.state import Outlook
 from exporter.ledger import Ledger, LedgerView, ScopeState
 from exporter.metrics.encoding import Encoder
 from exporter.metrics.health import Health
@@ -35,6 +34,7 @@ from exporter.publication import (
     OTHER,
     AccountOverview,
     DailySpend,
+    Exposition,
     Overview,
     Publication,
     Ranking,
@@ -194,6 +194,64 @@ _AT_MOST_EVERY = timedelta(milliseconds=250)
 """How long changes are gathered, so that a load of many pieces is not encoded piece by piece."""
 
 
+Made = TypeVar("Made")
+
+
+class Part(Generic[Made]):
+    """One part of a publication: its last value, and why there is no newer one.
+
+    Args:
+        name: a plural noun, label value of the metrics about it.
+        health: counts failures and knows how old the value is.
+        clock: the time.
+
+    Attributes:
+        value: the last; None if there never was one.
+        note: a sentence for the landing page while the part fails; empty otherwise.
+    """
+
+    def __init__(self, name: str, health: Health, clock: Clock) -> None:
+        self.note = ""
+        self._name = name
+        self._health = health
+        self._clock = clock
+        self.value: Made | None = None
+        self._at: datetime | None = None
+        self._problem = ""
+        health.expect_part(name)
+
+    def made(self, make: Callable[[], Made]) -> Made | None:
+        """Make the part anew and return it; where that fails, its last value, or None if there never was one."""
+        try:
+            self.value = make()
+        except LedgerError as error:
+            self._failed("the ledger's figures stay as they were", str(error))
+        except Exception as error:  # noqa: BLE001  whatever is wrong with one part, the others go on
+            _log.debug("the failure in full", exc_info=error)
+            self._failed("a part of the publication stays as it was", f"{type(error).__name__}: {error}")
+            since = "are missing" if self._at is None else f"are as of {self._at:%Y-%m-%d %H:%M} UTC"
+            self.note = (
+                f"The {self._name} {since}: making new ones failed ({type(error).__name__}). All else on this page is "
+                "current; report this with the exporter's log."
+            )
+        else:
+            self._problem = self.note = ""
+            self._at = self._clock()
+            self._health.part_made(self._name, self._at)
+        return self.value
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the last attempt has succeeded."""
+        return not self._problem
+
+    def _failed(self, event: str, problem: str) -> None:
+        self._health.part_failed(self._name)
+        if problem != self._problem:
+            _log.error(event, part=self._name, problem=problem)
+        self._problem = problem
+
+
 class Publisher:
     """Publishes the state of the collector, encoded in the ledger's thread.
 
@@ -202,6 +260,7 @@ class Publisher:
         outlooks: makes what is told of budgets, forecasts and runways.
         notes: sentences for the top of the landing page.
         links: further titles and addresses for its foot.
+        clock: the time.
     """
 
     def __init__(
@@ -215,6 +274,7 @@ class Publisher:
         outlooks: ForecastMaker,
         notes: tuple[str, ...] = (),
         links: tuple[tuple[str, str], ...] = (),
+        clock: Clock = utc_now,
     ) -> None:
         self._ledger = ledger
         self._accounts = accounts
@@ -226,9 +286,13 @@ class Publisher:
         self._notes = notes
         self._links = links
         self._encoder = Encoder()
-        self._view: LedgerView | None = None
-        self._outlook = NO_OUTLOOK
-        self._trouble = ""
+        self._figures = Part[LedgerView]("figures", health, clock)
+        self._forecasts = Part[Outlook]("forecasts", health, clock)
+        self._daily = Part[DailySpend]("days", health, clock)
+        self._rankings = Part[tuple[Ranking, ...]]("rankings", health, clock)
+        self._landing = Part[Overview]("page", health, clock)
+        self._exposition = Part[Exposition]("metrics", health, clock)
+        self._parts = (self._figures, self._forecasts, self._daily, self._rankings, self._exposition)
         self._changed = asyncio.Event()
 
     def changed(self) -> None:
@@ -259,30 +323,32 @@ class Publisher:
             await asyncio.to_thread(self._emit, publication)
 
     def _publication(self, ledger: Ledger) -> Publication | None:
-        try:
-            view = ledger.view()
-            self._outlook = self._outlooks.make(ledger, view, self._accounts)
-            self._view = view
-        except LedgerError as error:
-            if str(error) != self._trouble:
-                _log.error("the ledger's figures stay as they were", problem=str(error))
-            self._trouble = str(error)
-        else:
-            self._trouble = ""
-        if self._view is None:
+        view = self._figures.made(ledger.view)
+        if view is None:
             return None
-        view, outlook = self._view, self._outlook
+        if self._figures.is_current:
+            self._forecasts.made(lambda: self._outlooks.make(ledger, view, self._accounts))
+        outlook = self._forecasts.value or NO_OUTLOOK
         progress = {(scope.account, scope.source): history_progress(scope, self._reach) for scope in view.scopes}
-        exposition = self._encoder.encode(snapshot_of(view, progress, outlook), self._health.rendered())
-        overview = overview_of(
-            view,
-            self._accounts,
-            self._reach,
-            notes=self._notes,
-            links=self._links,
-            daily=self._breakdown.daily(view, self._outlooks.hours),
-            rankings=self._breakdown.rankings(view),
+        exposition = self._exposition.made(
+            lambda: self._encoder.encode(snapshot_of(view, progress, outlook), self._health.rendered())
         )
+        daily = self._daily.made(lambda: self._breakdown.daily(view, self._outlooks.hours))
+        rankings = self._rankings.made(lambda: self._breakdown.rankings(view)) or ()
+        notes = (*self._notes, *(part.note for part in self._parts if part.note))
+        overview = self._landing.made(
+            lambda: overview_of(
+                view,
+                self._accounts,
+                self._reach,
+                notes=notes,
+                links=self._links,
+                daily=daily,
+                rankings=rankings,
+            )
+        ) or Overview(__version__, notes=notes)
+        if exposition is None:
+            return None
         return Publication(view.sequence, view.at, exposition, overview, self._is_ready(view), outlook)
 
     def _is_ready(self, view: LedgerView) -> bool:

@@ -4,14 +4,17 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from polling.conftest import REACH, Bench, Clock, opened_bench, until
+from polling.conftest import REACH, Bench, opened_bench, until
+from polling.conftest import Clock as BenchClock
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.typing import EventDict
 
+from exporter.charges import Clock, utc_now
 from exporter.errors import LedgerError
 from exporter.ledger import Ledger
+from exporter.metrics.encoding import Encoder
 from exporter.polling.forecasts import ForecastMaker
-from exporter.polling.publisher import Publisher
+from exporter.polling.publisher import Breakdown, Publisher
 from exporter.publication import Publication
 from exporter.simulator import API_KEY, Fault, RunningSimulator
 
@@ -19,7 +22,7 @@ from exporter.simulator import API_KEY, Fault, RunningSimulator
 class Published:
     """A publisher of a bench, and what it has emitted."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, clock: Clock = utc_now) -> None:
         self.all: list[Publication] = []
         self.publisher = Publisher(
             ledger=bench.ledger,
@@ -28,6 +31,7 @@ class Published:
             reach=bench.reach,
             emit=self.all.append,
             outlooks=ForecastMaker(budgets=(), reach=bench.reach, by_product=True),
+            clock=clock,
         )
 
     async def __call__(self) -> Publication:
@@ -62,13 +66,15 @@ async def test_ready_once_the_month_is_loaded_of_every_source(bench: Bench, fal:
     assert (await publish()).ready
 
 
-async def test_a_history_shorter_than_the_month_does_not_keep_it_from_being_ready(bench: Bench, clock: Clock) -> None:
+async def test_a_history_shorter_than_the_month_does_not_keep_it_from_being_ready(
+    bench: Bench, clock: BenchClock
+) -> None:
     assert clock.now.day > 3
     await bench.account.load_history()
     assert (await Published(bench)()).ready
 
 
-async def test_a_month_that_nothing_is_known_of_is_not_loaded(bench: Bench, clock: Clock) -> None:
+async def test_a_month_that_nothing_is_known_of_is_not_loaded(bench: Bench, clock: BenchClock) -> None:
     await bench.account.load_history()
     clock.forward(days=12)
     publish = Published(bench)
@@ -90,7 +96,7 @@ async def test_not_ready_while_nothing_can_be_read(bench: Bench, fal: RunningSim
 
 
 async def test_of_a_key_that_may_not_read_usage_the_balance_is_enough(
-    fal: RunningSimulator, clock: Clock, tmp_path: Path
+    fal: RunningSimulator, clock: BenchClock, tmp_path: Path
 ) -> None:
     async with opened_bench(fal, clock, tmp_path, key=API_KEY, sources=None) as bench:
         publish = Published(bench)
@@ -103,7 +109,7 @@ async def test_of_a_key_that_may_not_read_usage_the_balance_is_enough(
 
 
 async def test_while_the_ledger_is_in_trouble_its_figures_stay_and_the_health_goes_on(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, clock: Clock, logs: list[EventDict]
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, clock: BenchClock, logs: list[EventDict]
 ) -> None:
     def broken(_: Ledger) -> None:
         raise LedgerError("the disk is full")
@@ -124,6 +130,56 @@ async def test_while_the_ledger_is_in_trouble_its_figures_stay_and_the_health_go
     assert sample(during, "fal_exporter_poll_failures_total", source="models", reason="ledger") == 1
     assert [entry["problem"] for entry in logs if entry["log_level"] == "error"] == ["the disk is full"]
     assert (await publish()).at == clock.now
+
+
+@pytest.mark.parametrize(
+    ("part", "owner", "method"),
+    [
+        ("forecasts", ForecastMaker, "make"),
+        ("days", Breakdown, "daily"),
+        ("rankings", Breakdown, "rankings"),
+        ("metrics", Encoder, "encode"),
+    ],
+)
+async def test_a_part_that_fails_keeps_its_last_value_and_stops_nothing_else(
+    *,
+    bench: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+    clock: BenchClock,
+    logs: list[EventDict],
+    part: str,
+    owner: type,
+    method: str,
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a fault of ours")
+
+    await bench.account.load_history()
+    publish = Published(bench, clock)
+    before = await publish()
+    made = bench.number("fal_exporter_publication_part_timestamp_seconds", part=part)
+    assert made == clock.now.timestamp()
+    clock.forward(minutes=5)
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, method, broken)
+        await bench.account.poll_current()
+        during = [await publish() for _ in range(2)][-1]
+    assert bench.number("fal_exporter_publication_failures_total", part=part) == 2
+    assert bench.number("fal_exporter_publication_part_timestamp_seconds", part=part) == made
+    assert [entry["part"] for entry in logs if entry["log_level"] == "error"] == [part], "once, however often it fails"
+    assert during.at == clock.now, "the ledger's figures go on"
+    assert (during.exposition is before.exposition) == (part == "metrics")
+    assert (during.overview.rankings, during.overview.accounts) != ((), ())
+    if part == "forecasts":
+        assert during.outlook == before.outlook
+    if part != "metrics":
+        (note,) = during.overview.notes
+        assert note.startswith(f"The {part} are as of 2026-11-21 14:37 UTC")
+    if part == "forecasts":
+        assert sample(during, "fal_exporter_publication_failures_total", part=part) == 2, "made before the metrics"
+    after = await publish()
+    assert after.overview.notes == ()
+    assert bench.number("fal_exporter_publication_part_timestamp_seconds", part=part) == clock.now.timestamp()
 
 
 async def test_nothing_is_published_before_the_ledger_has_shown_anything(
