@@ -1,4 +1,4 @@
-"""The rule files as data, and what the README's tables tell of them."""
+"""The rule files as data, and the tables of the documentation that are made from them."""
 
 import re
 from collections.abc import Iterator
@@ -51,20 +51,19 @@ def thresholds() -> Iterator[Threshold]:
 
 
 def alerts_table() -> str:
-    """Return the README's table of alerts."""
+    """Return the table of alerts, with links to their runbooks."""
     lines = ["| alert | severity | after | says |", "|---|---|---|---|"]
     for rule in rules("source/alerts"):
         said = _plain(rule.annotations["summary"])
-        lines.append(
-            f"| [`{rule.name}`](#{rule.name.lower()}) | {rule.labels['severity']} | {rule.wait or 'at once'} | {said} |"
-        )
+        page = f"[`{rule.name}`](alerts/{rule.name}.md)"
+        lines.append(f"| {page} | {rule.labels['severity']} | {rule.wait or 'at once'} | {said} |")
     return "\n".join(lines) + "\n"
 
 
 def thresholds_table() -> str:
-    """Return the README's table of thresholds."""
+    """Return the table of thresholds."""
     lines = ["| threshold | default | meaning |", "|---|---|---|"]
-    lines += [f"| `{it.name}` | {it.default} | {it.meaning} |" for it in thresholds()]
+    lines += [f"| `{threshold.name}` | {threshold.default} | {threshold.meaning} |" for threshold in thresholds()]
     return "\n".join(lines) + "\n"
 
 

@@ -14,7 +14,7 @@ The exporter's own health.
 
 Every family the exporter publishes: the single source of names, HELP texts and labels.
 
-The README's table is rendered from here; dashboards and alert rules are checked against it. Not listed are the
+The documentation's table is rendered from here; dashboards and alert rules are checked against it. Not listed are the
 process and Python families, whose names and HELP texts are prometheus_client's own.
 """
 
@@ -532,7 +532,7 @@ CATALOGUE: Mapping[str, Family] = MappingProxyType(
 
 
 def markdown_table() -> str:
-    """Return the README's table of metrics."""
+    """Return the documentation's table of metrics."""
     lines = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
     for family in CATALOGUE.values():
         labels = [f"`{label}`" for label in family.labels]

@@ -2,7 +2,7 @@
 
 Why a question has no answer.
 
-Parameters of questions: declared once, read by the declaration, and told of by it (OpenAPI, MCP, README).
+Parameters of questions: declared once, read by the declaration, and told of by it (OpenAPI, MCP, documentation).
 """
 
 import re

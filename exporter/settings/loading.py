@@ -186,4 +186,4 @@ def _unknown_variables() -> Iterator[str]:
 def _suggestion(name: str, known: Mapping[str, str]) -> str:
     """Suggest the nearest known name, in the form in which it is to be written."""
     near = nearest(name.upper().removeprefix(ENVIRONMENT_PREFIX).lower().replace("-", "_"), list(known))
-    return f"; did you mean {known[near]}?" if near else "; the README lists them all"
+    return f"; did you mean {known[near]}?" if near else "; see docs/configuration.md"

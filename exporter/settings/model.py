@@ -1,4 +1,4 @@
-"""The settings, each with its default and what it means; the README's table and the flags are made from here."""
+"""The settings, each with its default and what it means; the documentation's table and the flags are made from here."""
 
 from collections import Counter
 from datetime import timedelta

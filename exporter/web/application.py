@@ -39,7 +39,7 @@ ROUTES: Mapping[str, str] = MappingProxyType(
         DOCS: "the same for people",
     }
 )
-"""Every route and what it answers; the README's table."""
+"""Every route and what it answers; the documentation's table."""
 
 NOT_READY = "not ready: the current month has not been loaded yet; the landing page shows how far it is\n"
 

@@ -199,11 +199,7 @@ def test_every_alert_leads_to_its_page_and_to_a_dashboard_with_its_account_and_t
     alert: Rule, repository: Path
 ) -> None:
     assert alert.annotations["runbook_url"] == f"{RUNBOOKS}/{alert.name}.md"
-    if (pages := repository / "docs" / "alerts").is_dir():
-        assert (pages / f"{alert.name}.md").is_file()
-    else:
-        text = (repository / "README.md").read_text(encoding="utf-8")
-        assert re.search(rf"^#+ {alert.name}\n\n(.+?)\n\n", text, flags=re.MULTILINE | re.DOTALL)
+    assert (repository / "docs" / "alerts" / f"{alert.name}.md").is_file()
 
     url = alert.annotations["dashboard_url"]
     assert url.startswith(f"{DASHBOARDS}/d/")

@@ -133,10 +133,10 @@ def test_sums_by_promql_equal_the_statement(prometheus: Prometheus, fal: Fal) ->
     wait_until(true_now, "PromQL equals the statement")
 
 
-def test_every_query_of_the_readme_answers_and_its_sums_are_the_statements(
+def test_every_query_of_the_documentation_answers_and_its_sums_are_the_statements(
     prometheus: Prometheus, exporter: Exporter, fal: Fal, repository: Path
 ) -> None:
-    table = (repository / "README.md").read_text(encoding="utf-8").partition("| question | ask | why |\n")[2]
+    table = (repository / "docs/numbers.md").read_text(encoding="utf-8").partition("| question | ask | why |\n")[2]
     queries = re.findall(r"^\| [^|]+ \| `([^`]+)` \|", table.partition("\n\n")[0], flags=re.MULTILINE)
     assert len(queries) >= 7
     some_class = dict(next(iter(exporter.scrape()["fal_gpu_seconds_total"])))["gpu_class"]

@@ -21,7 +21,7 @@ def problems(**flags: object) -> list[str]:
     [
         ("bad-unknown-setting.yaml", ["poll_intervall is not a setting of a file; did you mean poll_interval?"]),
         ("bad-environment-name.yaml", ["FAL_EXPORTER_LISTEN is not a setting of a file; did you mean listen?"]),
-        ("bad-config-file-in-file.yaml", ["config_file is not a setting of a file; the README lists them all"]),
+        ("bad-config-file-in-file.yaml", ["config_file is not a setting of a file; see docs/configuration.md"]),
         (
             "bad-values.yaml",
             [
@@ -196,7 +196,7 @@ def test_a_problem_is_named_as_the_layer_that_wrote_it(tmp_path: Path, monkeypat
         ("FAL_EXPORTER_POL_INTERVAL", "; did you mean FAL_EXPORTER_POLL_INTERVAL?"),
         ("FAL_EXPORTER_KEY", "; did you mean FAL_KEY?"),
         ("FAL_EXPORTER_KEY_FILE", "; did you mean FAL_KEY_FILE?"),
-        ("FAL_EXPORTER_QWXZ", "; the README lists them all"),
+        ("FAL_EXPORTER_QWXZ", "; see docs/configuration.md"),
         ("FAL_EXPORTER_ACCOUNTS", "; list accounts in a file named by FAL_EXPORTER_CONFIG_FILE"),
         ("FAL_EXPORTER_PORT", "; "),
     ],

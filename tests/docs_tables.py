@@ -1,0 +1,88 @@
+"""The tables of the documentation as the code has them; run it to write them into their pages."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+from alert_tables import alerts_table, thresholds_table
+
+from exporter.cli import commands
+from exporter.fal.errors import REASONS, ApiError
+from exporter.metrics.catalogue import markdown_table
+from exporter.settings import settings_table
+from exporter.web.application import ROUTES
+
+REPOSITORY = Path(__file__).parent.parent
+DOCS = REPOSITORY / "docs"
+
+
+class Table(NamedTuple):
+    """A table, and the page of `docs` that has it between two comments with the table's name."""
+
+    page: str
+    made: Callable[[], str]
+
+
+def commands_table() -> str:
+    lines = ["| command | what it does |", "|---|---|", *_rows(commands, "fal-exporter")]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(group: click.Group, prefix: str) -> Iterator[str]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from _rows(command, f"{prefix} {name}")
+        elif not command.hidden:
+            yield f"| `{prefix} {name}` | {command.get_short_help_str(200)} |"
+
+
+def routes_table() -> str:
+    lines = ["| route | answers |", "|---|---|"]
+    lines += [f"| `{path}` | {meaning} |" for path, meaning in ROUTES.items()]
+    return "\n".join(lines) + "\n"
+
+
+def reasons_table() -> str:
+    """Return a table of why calls to fal fail, by the value of the label `reason`."""
+    kinds = {kind.reason: kind for kind in _descendants(ApiError) if "reason" in vars(kind)}
+    lines = ["| reason | meaning | what to do |", "|---|---|---|"]
+    for reason in REASONS:
+        kind = kinds[reason]
+        # The classes that only group others say no more than the common advice.
+        if not kind.__subclasses__():
+            meaning = (kind.__doc__ or "").splitlines()[0]
+            lines.append(f"| `{reason}` | {meaning} | {kind.advice[0].upper()}{kind.advice[1:]}. |")
+    return "\n".join(lines) + "\n"
+
+
+def _descendants(kind: type[ApiError]) -> Iterator[type[ApiError]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from _descendants(child)
+
+
+TABLES: Mapping[str, Table] = {
+    "commands": Table("commands.md", commands_table),
+    "settings": Table("configuration.md", settings_table),
+    "metrics": Table("metrics.md", markdown_table),
+    "alerts": Table("alerts.md", alerts_table),
+    "thresholds": Table("alerts.md", thresholds_table),
+    "routes": Table("rest.md", routes_table),
+    "reasons": Table("troubleshooting.md", reasons_table),
+}
+
+
+def with_table(text: str, name: str) -> str:
+    """Return a page with one of its tables as the code has it."""
+    before, begin, rest = text.partition(f"<!-- {name} -->\n")
+    _, end, after = rest.partition(f"<!-- end of {name} -->")
+    if not (begin and end):
+        raise ValueError(f"{TABLES[name].page} has no place for the table of {name}")
+    return f"{before}{begin}{TABLES[name].made()}{end}{after}"
+
+
+if __name__ == "__main__":
+    for each, table in TABLES.items():
+        page = DOCS / table.page
+        page.write_text(with_table(page.read_text(encoding="utf-8"), each), encoding="utf-8")
