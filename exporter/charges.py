@@ -59,6 +59,12 @@ def decimal_of(amount: int) -> Decimal:
     return Decimal(amount).scaleb(-9, _never_rounding)
 
 
+def dollar_text(amount: int) -> str:
+    """Return nano-USD as dollars and cents in a sentence, such as `$1,234.56`."""
+    cents = decimal_of(abs(amount)).quantize(Decimal("0.01"), context=_exactly)
+    return f"{'-' if amount < 0 else ''}${cents:,}"
+
+
 def hour_of(instant: datetime) -> datetime:
     """Return the start of the UTC hour that holds an aware instant."""
     return instant.astimezone(UTC).replace(minute=0, second=0, microsecond=0)

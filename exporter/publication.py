@@ -159,6 +159,7 @@ class AccountOverview:
     Attributes:
         locked: why fal has locked the account, in words; empty if it has not.
         problems: sentences that concern the account as a whole, for example a balance that cannot be read.
+        remarks: sentences on what the figures lack, for example charges that the key cannot read.
     """
 
     name: str
@@ -172,6 +173,7 @@ class AccountOverview:
     month_to_date: int | None = None
     last_month: int | None = None
     problems: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

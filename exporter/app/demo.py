@@ -22,7 +22,7 @@ from pydantic import SecretStr
 
 from exporter.app.local_prometheus import DemoLedger, Programs, find_programs, local_prometheus
 from exporter.app.single_process import SingleProcess, joined
-from exporter.charges import decimal_of
+from exporter.charges import dollar_text
 from exporter.errors import ConfigurationError
 from exporter.publication import Publication
 from exporter.settings import Listen, Settings
@@ -243,16 +243,12 @@ def live_line(publication: Publication) -> str:
     if (loaded := _loaded(publication)) < 1:
         parts.append(f"loading history {loaded:4.0%}")
     parts += [
-        f"month {_dollars(sum(it.month_to_date or 0 for it in accounts))}",
-        f"today {_dollars(sum(it.today or 0 for it in accounts))}",
-        f"balance {_dollars(sum(it.balance or 0 for it in accounts))}",
+        f"month {dollar_text(sum(it.month_to_date or 0 for it in accounts))}",
+        f"today {dollar_text(sum(it.today or 0 for it in accounts))}",
+        f"balance {dollar_text(sum(it.balance or 0 for it in accounts))}",
         f"{overview.charges:,} charges in {overview.series:,} series",
     ]
     failing = [source.name for source in sources if source.state == "failing"]
     if failing:
         parts.append(f"failing: {', '.join(failing)}")
     return "  ".join(parts)
-
-
-def _dollars(amount: int) -> str:
-    return f"${decimal_of(amount).quantize(Decimal('0.01')):,}"

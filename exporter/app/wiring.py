@@ -7,6 +7,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from exporter.charges import Clock, utc_now
+from exporter.errors import ConfigurationError
 from exporter.fal import LOCK_REASONS, REASONS, REJECTIONS, Client, Limits, Observer
 from exporter.forecasting.budgets import budget_of
 from exporter.ledger import Ledger
@@ -16,6 +17,7 @@ from exporter.polling.account import AccountPoller
 from exporter.polling.async_ledger import AsyncLedger
 from exporter.polling.collector import Collector
 from exporter.polling.forecasts import ForecastMaker
+from exporter.polling.key_owners import KeyOwners
 from exporter.polling.poll_runner import OWN_REASONS, PollRunner
 from exporter.polling.publisher import Publisher
 from exporter.polling.scheduler import JOBS, Intervals, Reach, Scheduler
@@ -72,7 +74,7 @@ async def open_left_half(
     """Open the ledger and build everything that polls and publishes.
 
     Raises:
-        ConfigurationError, LedgerError: the ledger cannot be opened.
+        ConfigurationError, LedgerError: the ledger cannot be opened, or two accounts are the same fal account.
     """
     rules = Rules(
         labels=settings.labels,
@@ -109,6 +111,12 @@ async def open_left_half(
     )
     runner = PollRunner(health=health, clock=clock, changed=publisher.changed)
     clients = tuple(client_of(account, settings, health, clock) for account in settings.accounts)
+    owners = KeyOwners(clients, ledger, clock)
+    try:
+        await owners.recall()
+    except ConfigurationError:
+        await ledger.close()
+        raise
     for account, client in zip(settings.accounts, clients, strict=True):
         health.expect_account(account.name)
         accounts.append(
@@ -117,10 +125,12 @@ async def open_left_half(
                 sources=account.sources,
                 ledger=ledger,
                 runner=runner,
+                health=health,
                 reach=reach,
                 with_api_key="api_key" in settings.labels or any("api_key" in it.match for it in budgets),
                 clock=clock,
                 price_models=settings.price_models,
+                owners=owners,
             )
         )
     scheduler = Scheduler(

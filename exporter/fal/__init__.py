@@ -1,6 +1,6 @@
 """The only room that knows fal: its calls, its words, its ways to fail."""
 
-from exporter.fal.account import Invoices, read_balance, read_invoices
+from exporter.fal.account import Invoices, read_balance, read_invoices, read_username
 from exporter.fal.aggregation import Reading, UsageSource
 from exporter.fal.answers import LOCK_REASONS
 from exporter.fal.client import PLATFORM_URL, REPORTING_URL, Client
@@ -9,12 +9,24 @@ from exporter.fal.errors import REASONS, ApiError, BadRequestError, FeatureError
 from exporter.fal.focus.bill import CORRECTION, FocusBills
 from exporter.fal.focus.report import Progress, download, fetch
 from exporter.fal.focus.request import FocusRequest, FocusRequestError
+from exporter.fal.platform_usage import organization_totals, source_of_product
 from exporter.fal.prices import read_list_prices
 from exporter.fal.rows import OUTSIDE_WINDOW, REJECTIONS
-from exporter.fal.sources import SOURCES, TELL_LIST_PRICES, Probe, automatic_sources, probe, usage_source
+from exporter.fal.sources import (
+    DETAILED,
+    SOURCES,
+    TELL_LIST_PRICES,
+    USAGE,
+    Probe,
+    automatic_sources,
+    probe,
+    unpolled_sources,
+    usage_source,
+)
 
 __all__ = [
     "CORRECTION",
+    "DETAILED",
     "LOCK_REASONS",
     "OUTSIDE_WINDOW",
     "PLATFORM_URL",
@@ -23,6 +35,7 @@ __all__ = [
     "REPORTING_URL",
     "SOURCES",
     "TELL_LIST_PRICES",
+    "USAGE",
     "ApiError",
     "BadRequestError",
     "Client",
@@ -43,9 +56,13 @@ __all__ = [
     "automatic_sources",
     "download",
     "fetch",
+    "organization_totals",
     "probe",
     "read_balance",
     "read_invoices",
     "read_list_prices",
+    "read_username",
+    "source_of_product",
+    "unpolled_sources",
     "usage_source",
 ]

@@ -17,7 +17,15 @@ from typing import Self
 from exporter.charges import Balance, Invoice
 from exporter.fal.client import Client
 from exporter.fal.endpoints import Deadline, Endpoint, Host, Parameters, Scope
-from exporter.fal.errors import ApiError, BadAnswerError, LockedError, RefusalError
+from exporter.fal.errors import (
+    ApiError,
+    BadAnswerError,
+    FeatureError,
+    LockedError,
+    NotFoundError,
+    RefusalError,
+    ScopeError,
+)
 from exporter.fal.rows import RejectedError, Row, in_dollars, instant, number, optional_text, row_of, text
 
 ACCOUNT_BILLING = Endpoint(Host.PLATFORM, "/account/billing")
@@ -50,6 +58,20 @@ async def read_balance(client: Client) -> Balance:
         return balance
     _use(client, first, instead_of=second)
     return balance
+
+
+async def read_username(client: Client) -> str:
+    """Return the username of the fal account that the key belongs to; empty where fal does not tell this key.
+
+    Raises:
+        ApiError: there was no answer, or none that can be read.
+    """
+    try:
+        answer = await client.get(ACCOUNT_BILLING, {"expand": "credits"}, client.deadline(), track_lock=False)
+    except (ScopeError, FeatureError, NotFoundError, LockedError):
+        return ""
+    username = answer.get("username") if isinstance(answer, dict) else None
+    return username if isinstance(username, str) else ""
 
 
 def _use(client: Client, call: Endpoint, *, instead_of: Endpoint) -> None:

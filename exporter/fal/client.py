@@ -110,6 +110,18 @@ class Client:
         """Return a text of fal's as one line without the key."""
         return self._exchange.scrub(text)
 
+    def key_hash(self) -> str:
+        """Return a hash of the key as it is now, from which the key cannot be told.
+
+        Raises:
+            ConfigurationError: the key cannot be one.
+        """
+        return self._exchange.key_hash()
+
+    async def pause(self, span: timedelta) -> None:
+        """Wait before a call that the caller makes once more."""
+        await self._sleep(span.total_seconds())
+
     async def get(
         self, call: Endpoint, parameters: Parameters, deadline: Deadline, *, track_lock: bool = True
     ) -> object:

@@ -400,7 +400,12 @@ def compute(client: Client) -> PlatformUsage:
 TEAMS = Endpoint(Host.PLATFORM, "/organization/teams")
 
 PRODUCT_OF_SOURCE = {"models": _MODEL_APIS, "serverless": _SERVERLESS}
-"""The product that each of the detailed sources reports."""
+"""The product of each source that reports one only."""
+
+
+def source_of_product(product: str) -> str:
+    """Return the source that reports a product in detail."""
+    return next((source for source, its_own in PRODUCT_OF_SOURCE.items() if its_own == product), "compute")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """HTTP transport: one request and its answer."""
 
+import hashlib
 import re
 import ssl
 from collections.abc import AsyncGenerator, Callable
@@ -213,6 +214,14 @@ class Transport:
         if _is_tls(error):
             return self.failure(TlsError, call, f"no trusted connection to the {call.host} URL: {detail}")
         return self.failure(UnreachableError, call, f"no connection to the {call.host} URL, or it broke: {detail}")
+
+    def key_hash(self) -> str:
+        """Return a hash of the key as it is now.
+
+        Raises:
+            ConfigurationError: the key cannot be one.
+        """
+        return hashlib.sha256(self._secret().encode()).hexdigest()
 
     def _secret(self) -> str:
         key = self._key().get_secret_value().strip()

@@ -222,6 +222,22 @@ ACCOUNTS: tuple[Family, ...] = (
         _SOURCE,
     ),
     Family(
+        "fal_source_available",
+        "gauge",
+        "1 while the key can read a source whose charges no polled source reports, else 0: the spend shown here lacks "
+        "them. Asked at the first start, every day, and by every new version.",
+        _SOURCE,
+    ),
+    Family(
+        "fal_source_difference_usd",
+        "gauge",
+        "US dollars of the complete hours of the recent window that the ledger has of a product less what "
+        "/organization/usage reports, when compared last. Below 0 charges are missing here. Absent where the key "
+        "cannot read that, or the last comparison failed.",
+        ("account", "product"),
+        scale=NANO,
+    ),
+    Family(
         "fal_data_through_timestamp_seconds",
         "gauge",
         "End of the last hour covered by a successful poll, in seconds since the epoch; time() minus this is how old "
@@ -280,7 +296,7 @@ ACCOUNTS: tuple[Family, ...] = (
         "gauge",
         "US dollars that the ledger has of a UTC month (period: current_month, last_month) less what fal bills as "
         "usage of the same hours, before credits and taxes, when compared last. Above 0 fal bills less than it has "
-        "reported, below 0 more, as with compute machines, which the sources models and serverless do not report. "
+        "reported, below 0 more, as with compute machines where the source compute is not polled. "
         "against is invoice, focus_invoice or focus_estimate; never add them up.",
         _COMPARED,
         scale=NANO,

@@ -47,6 +47,9 @@ class Health:
         self._attempts = _gauge("fal_exporter_last_poll_attempt_timestamp_seconds", registry)
         self._successes = _gauge("fal_exporter_last_poll_success_timestamp_seconds", registry)
         self._up = _gauge("fal_source_up", registry)
+        self._available = _gauge("fal_source_available", registry)
+        self._differences = _gauge("fal_source_difference_usd", registry)
+        self._differing: dict[str, set[str]] = {}
         self._requests = _counter("fal_exporter_api_requests_total", registry)
         self._retries = _counter("fal_exporter_api_retries_total", registry)
         self._request_durations = _histogram("fal_exporter_api_request_duration_seconds", _CALL_SECONDS, registry)
@@ -103,6 +106,18 @@ class Health:
     def part_failed(self, part: str) -> None:
         """Note that a part of a publication could not be made and stays as it was."""
         self._part_failures.labels(part).inc()
+
+    def source_available(self, account: str, source: str, *, is_available: bool) -> None:
+        """Show whether a source could be polled beside those that are."""
+        self._available.labels(account, source).set(is_available)
+
+    def source_differences(self, account: str, differences: Mapping[str, int]) -> None:
+        """Show by how much the sums of an account differ from fal's, in nano-USD by product; none where not known."""
+        for product in self._differing.get(account, set()) - differences.keys():
+            self._differences.remove(account, product)
+        self._differing[account] = set(differences)
+        for product, amount in differences.items():
+            self._differences.labels(account, product).set(amount / CATALOGUE["fal_source_difference_usd"].scale)
 
     def run_missed(self, job: str) -> None:
         """Note that a scheduled run did not start."""

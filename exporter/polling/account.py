@@ -1,33 +1,33 @@
 """Account poller: one account's polls, from fal into the ledger."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from functools import partial
 
 import structlog
 
-from exporter.charges import HOUR, Clock, Window, hour_of
-from exporter.errors import ConfigurationError, LedgerError, UpstreamError
+from exporter.charges import HOUR, Clock, Window, dollar_text, hour_of
+from exporter.errors import LedgerError, UpstreamError
 from exporter.fal import (
     OUTSIDE_WINDOW,
     TELL_LIST_PRICES,
-    ApiError,
     Client,
     FeatureError,
     ScopeError,
     UsageSource,
-    automatic_sources,
-    probe,
     read_balance,
     read_invoices,
     read_list_prices,
+    source_of_product,
     usage_source,
 )
-from exporter.ledger import ScopeState
+from exporter.ledger import Reconciliation, ScopeState
+from exporter.metrics.health import Health
 from exporter.polling.async_ledger import AsyncLedger
-from exporter.polling.poll_runner import Polled, PollRunner
-from exporter.polling.reconciler import Reconciler
+from exporter.polling.key_owners import KeyOwners
+from exporter.polling.poll_runner import Polled, PollRunner, Work
+from exporter.polling.reconciler import ProductComparison, Reconciler, months
 from exporter.polling.scheduler import (
     PIECE_HOURS,
     Reach,
@@ -37,13 +37,9 @@ from exporter.polling.scheduler import (
     months_window,
     trailing_window,
 )
+from exporter.polling.source_choice import SourceChoice, limits_of, shortfalls_of
 
 _log = structlog.get_logger(__name__)
-
-NO_USAGE = (
-    "this key may not read usage, which needs an admin-scope key; the credit balance and the lock state are polled, "
-    "and usage is tried again"
-)
 
 
 class NothingReadableError(UpstreamError):
@@ -67,14 +63,15 @@ class AccountPoller:
         sources: what the user has set, or None for what the key may read.
         ledger: where readings are kept.
         runner: carries the polls out.
+        health: shows what else could be polled, and how sums by product differ.
         reach: how far back the jobs read.
         with_api_key: whether charges are wanted by API key.
         price_models: the endpoints whose list prices are polled while no source tells them.
         clock: the time.
+        owners: knows whom the keys of all accounts belong to; None where there is but one account.
 
     Attributes:
         is_automatic: whether the exporter chooses the sources.
-        problem: why there are no sources yet, in a sentence; empty otherwise.
         balance: the polls of the credit balance.
     """
 
@@ -85,18 +82,20 @@ class AccountPoller:
         sources: tuple[str, ...] | None,
         ledger: AsyncLedger,
         runner: PollRunner,
+        health: Health,
         reach: Reach,
         with_api_key: bool,
         clock: Clock,
         price_models: tuple[str, ...] = (),
+        owners: KeyOwners | None = None,
     ) -> None:
         self.name = client.account
         self.is_automatic = sources is None
-        self.problem = ""
         self._told_no_invoices = False
         self._client = client
         self._ledger = ledger
         self._runner = runner
+        self._health = health
         self._reach = reach
         self._with_api_key = with_api_key
         self._clock = clock
@@ -107,12 +106,20 @@ class AccountPoller:
         self._price_models = price_models
         self._prices = runner.expect(self.name, "prices") if price_models else None
         self._reconciler = Reconciler(client, ledger)
+        self._comparison = ProductComparison(client, ledger)
+        self._choice = SourceChoice(client=client, ledger=ledger, health=health, clock=clock)
+        self._owners = owners
         self._take_up(sources or ())
 
     @property
     def sources(self) -> tuple[str, ...]:
         """The sources that are polled; none while the choice is open."""
         return tuple(self._sources)
+
+    @property
+    def problem(self) -> str:
+        """Why there are no sources yet, in a sentence; empty otherwise."""
+        return self._choice.problem
 
     @property
     def polled(self) -> tuple[Polled, ...]:
@@ -129,6 +136,7 @@ class AccountPoller:
         """Take up what the ledger counts for the account: what has been chosen, or set, before."""
         if self.is_automatic:
             self._take_up(await self._ledger.counted_sources(self.name))
+        await self._choice.recall(self.sources)
 
     async def choose_sources(self) -> bool:
         """Find out what to poll where the user has left that open; return whether there is something new to poll.
@@ -138,12 +146,18 @@ class AccountPoller:
         """
         if self._sources or not self.is_automatic:
             return False
-        chosen = await self._readable_sources()
-        if not chosen:
-            return False
-        _log.info("sources chosen by what the key may read", account=self.name, sources=",".join(chosen))
+        chosen = await self._choice.choose()
         self._take_up(chosen)
-        return True
+        return bool(chosen)
+
+    async def probe_sources(self) -> None:
+        """Ask what else the key can read, where the last answer is old or of another version.
+
+        Raises:
+            ConfigurationError: the key cannot be used.
+            LedgerError: the answers cannot be kept.
+        """
+        await self._choice.probe_if_due(self.sources)
 
     async def poll_current(self) -> None:
         """Poll the running hour and the one before, and after an outage all hours since the last success."""
@@ -156,8 +170,10 @@ class AccountPoller:
         )
 
     async def poll_recent(self) -> None:
-        """Poll the last days again for late charges."""
-        await self._poll_all(trailing_window(self._clock(), self._reach.recent))
+        """Poll the last days again for late charges, and compare their sums by product with fal's."""
+        window = trailing_window(self._clock(), self._reach.recent)
+        await self._poll_all(window)
+        await self._compare_products(window)
 
     async def poll_deep(self) -> None:
         """Poll the last week again for late charges and corrections."""
@@ -185,38 +201,70 @@ class AccountPoller:
 
     async def poll_balance(self) -> None:
         """Poll the credit balance; that the account is locked is noticed here too."""
-        await self._runner.poll(self.balance, self._read_balance)
+        await self._runner.poll(self.balance, partial(self._confirmed, self._read_balance))
 
     async def poll_invoices(self) -> None:
         """Poll the invoices."""
-        await self._runner.poll(self._invoices, self._read_invoices)
+        await self._runner.poll(self._invoices, partial(self._confirmed, self._read_invoices))
 
     async def poll_prices(self) -> None:
         """Poll list prices while no source tells them."""
         if self._prices is not None and TELL_LIST_PRICES.isdisjoint(self._sources):
-            await self._runner.poll(self._prices, self._read_prices)
+            await self._runner.poll(self._prices, partial(self._confirmed, self._read_prices))
 
     async def poll_reconciliation(self) -> None:
         """Compare what fal bills with the ledger."""
         if self._sources:
-            await self._runner.poll(self._reconciliation, self._reconciler.poll)
+            await self._runner.poll(self._reconciliation, partial(self._confirmed, self._reconciler.poll))
 
-    async def _readable_sources(self) -> tuple[str, ...]:
-        try:
-            probes = await probe(self._client)
-            readable = automatic_sources(probes)
-        except (ApiError, ConfigurationError) as error:
-            problem = f"what to poll cannot be chosen yet: {error}"
+    def offer(self) -> str:
+        """Return a sentence on what the key can read and is not polled; empty where there is nothing."""
+        unpolled = self._choice.unpolled(self.sources)
+        compared = self._comparison.last
+        if not unpolled or compared is None:
+            return self._choice.offer(self.sources)
+        missing = compared.missing([it for it in compared.differences if source_of_product(it) in unpolled])
+        return self._choice.offer(self.sources, f"{dollar_text(missing)} in {compared.window}" if missing else "")
+
+    def differences(self) -> tuple[str, ...]:
+        """Return a sentence for every product that is polled and whose sum differs from fal's."""
+        compared = self._comparison.last
+        if compared is None:
+            return ()
+        polled = {*self.sources}
+        return compared.sentences(
+            [it for it in compared.differences if "organization" in polled or source_of_product(it) in polled]
+        )
+
+    def remarks(self, reconciliations: Collection[Reconciliation]) -> tuple[str, ...]:
+        """Return a sentence for everything that the figures lack.
+
+        Args:
+            reconciliations: the account's.
+        """
+        gaps = tuple(filter(None, (self.offer(), *self._choice.gaps(self.sources))))
+        shortfalls = shortfalls_of(reconciliations, [month.start for month in months(self._clock())])
+        return (*gaps, *(shortfalls if gaps else ()), *limits_of(self.sources))
+
+    async def _compare_products(self, window: Window) -> None:
+        """Compare the sums by product where every source is up; what cannot be compared now is not known."""
+        sources = [polled for _, polled in self._sources.values()]
+        if "organization" not in self._choice.readable or any(polled.state != "up" for polled in sources):
+            self._comparison.forget()
         else:
-            if readable:
-                self.problem = ""
-                return readable
-            refused = [it for it in probes if it.name in {"models", "serverless", "reporting"}]
-            problem = NO_USAGE if any(it.scope for it in refused) else " ".join(it.problem for it in refused)
-        if problem != self.problem:
-            _log.warning("no usage is polled", account=self.name, problem=problem)
-            self.problem = problem
-        return ()
+            before = self.differences()
+            await self._comparison.compare(window, list((await self._scopes()).values()))
+            for sentence in self.differences():
+                if sentence not in before:
+                    _log.warning("a sum by product differs from fal's", account=self.name, problem=sentence)
+        compared = self._comparison.last
+        self._health.source_differences(self.name, compared.differences if compared is not None else {})
+
+    async def _confirmed(self, work: Work, at: datetime) -> Mapping[str, int]:
+        """Do a poll's work, unless another account is the same fal account."""
+        if self._owners is not None:
+            await self._owners.confirm(self.name)
+        return await work(at)
 
     def _take_up(self, sources: Iterable[str]) -> None:
         for source in sources:
@@ -243,7 +291,8 @@ class AccountPoller:
         """Poll windows one by one, until one fails: its hours and all that follow wait for the next turn."""
         upstream, polled = self._sources[source]
         for window in windows:
-            if not await self._runner.poll(polled, partial(self._read_usage, upstream, window)):
+            work = partial(self._read_usage, upstream, window)
+            if not await self._runner.poll(polled, partial(self._confirmed, work)):
                 return
 
     async def _read_usage(self, upstream: UsageSource, window: Window, at: datetime) -> Mapping[str, int]:

@@ -90,6 +90,7 @@ class Collector:
             "invoices": account.poll_invoices,
             "prices": account.poll_prices,
             "reconciliation": account.poll_reconciliation,
+            "probe": account.probe_sources,
         }
         by_calendar: dict[str, Run] = {
             "recent": account.poll_recent,

@@ -155,6 +155,9 @@ def _account(account: AccountPoller, view: LedgerView, reach: Reach) -> AccountO
     totals = view.totals.get(account.name)
     sources = [it for it in account.polled if it.name in account.sources]
     others = [it for it in account.polled if it.name not in account.sources and it.problem]
+    reconciled = [it for it in view.reconciliations if it.account == account.name]
+    # Where a user has named the sources, what they leave out is meant to be left out.
+    urgent = account.offer() if account.is_automatic else ""
     return AccountOverview(
         name=account.name,
         sources=tuple(
@@ -168,7 +171,13 @@ def _account(account: AccountPoller, view: LedgerView, reach: Reach) -> AccountO
         today=totals.today if totals else None,
         month_to_date=totals.month_to_date if totals else None,
         last_month=totals.last_month if totals else None,
-        problems=tuple(filter(None, (account.problem, *(f"{it.name}: {it.problem}" for it in others)))),
+        problems=tuple(
+            filter(
+                None,
+                (account.problem, *(f"{it.name}: {it.problem}" for it in others), urgent, *account.differences()),
+            )
+        ),
+        remarks=tuple(it for it in account.remarks(reconciled) if it != urgent),
     )
 
 

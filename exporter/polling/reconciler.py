@@ -5,14 +5,24 @@ Only months that the ledger has covered from their start are compared: what it h
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import structlog
 
 from exporter.calendar import periods_at
-from exporter.charges import INVOICE, Bill, Invoice, Window
-from exporter.fal import BadRequestError, Client, FeatureError, FocusBills, NotFoundError, ScopeError
+from exporter.charges import HOUR, INVOICE, NANO, Bill, Invoice, Window, dollar_text
+from exporter.fal import (
+    ApiError,
+    BadRequestError,
+    Client,
+    FeatureError,
+    FocusBills,
+    NotFoundError,
+    ScopeError,
+    organization_totals,
+)
 from exporter.ledger import ScopeState
 from exporter.polling.async_ledger import AsyncLedger
 
@@ -91,6 +101,98 @@ class Reconciler:
         if what not in self._told:
             self._told.add(what)
             _log.info(what, account=self._client.account, problem=str(error))
+
+
+_CENT = NANO // 100
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedProducts:
+    """One comparison of sums by product.
+
+    Attributes:
+        window: the hours that were compared.
+        differences: nano-USD by product that the ledger has more than fal reports.
+        repeated: the products that had differed in the comparison before, too.
+    """
+
+    window: Window
+    differences: Mapping[str, int]
+    repeated: frozenset[str] = frozenset()
+
+    @property
+    def differing(self) -> frozenset[str]:
+        """The products that differ by a cent or more."""
+        return frozenset(product for product, amount in self.differences.items() if abs(amount) >= _CENT)
+
+    def missing(self, products: Collection[str]) -> int:
+        """Return the nano-USD of some products that fal reports and the ledger does not have; at least 0."""
+        return max(0, -sum(amount for product, amount in self.differences.items() if product in products))
+
+    def sentences(self, products: Collection[str]) -> tuple[str, ...]:
+        """Return a sentence for each of some products that has differed twice in a row.
+
+        What differs once may be a charge that came between the poll of the source and the comparison.
+        """
+        return tuple(
+            f"The ledger has {dollar_text(abs(amount))} {'more' if amount > 0 else 'less'} of {product} than "
+            f"/organization/usage reports for {self.window}."
+            for product, amount in self.differences.items()
+            if product in self.differing & self.repeated and product in products
+        )
+
+
+class ProductComparison:
+    """Compares the sums of the last days by product with `/organization/usage`, which reports every product.
+
+    Args:
+        client: the account's own.
+        ledger: what is compared.
+
+    Attributes:
+        last: the last comparison; None where it was not possible.
+    """
+
+    def __init__(self, client: Client, ledger: AsyncLedger) -> None:
+        self.last: ComparedProducts | None = None
+        self._client = client
+        self._ledger = ledger
+
+    async def compare(self, window: Window, scopes: Collection[ScopeState]) -> None:
+        """Compare the complete hours of a window, where every source has covered them.
+
+        Args:
+            window: what has just been polled; its last hour is the running one.
+            scopes: how far the polled sources are known.
+
+        Raises:
+            LedgerError: the ledger could not be read.
+        """
+        before, self.last = self.last, None
+        running = window.end - HOUR
+        covered = covered_part(Window(window.start, running), scopes) if running > window.start else None
+        if covered is None:
+            return
+        try:
+            totals = await organization_totals(self._client, covered, self._client.deadline())
+        except ApiError as error:
+            _log.info("sums by product cannot be compared", account=self._client.account, problem=str(error))
+            return
+        if totals.rejected:
+            return
+        costs = await self._ledger.cost_by_product(self._client.account, covered)
+        self.last = ComparedProducts(
+            covered,
+            {
+                product: costs.get(product, 0) - totals.by_product.get(product, 0)
+                for product in sorted({*costs, *totals.by_product})
+            },
+            before.differing if before is not None else frozenset(),
+        )
+
+    def forget(self) -> None:
+        """Know of no comparison any more."""
+        self.last = None
 
 
 def months(at: datetime) -> tuple[Window, Window]:

@@ -100,6 +100,8 @@ _AFTER_THE_START = {
     "retention": timedelta(minutes=30),
 }
 
+_PROBE_AFTER_THE_START = timedelta(seconds=10)
+
 JOBS = (
     "current",
     "recent",
@@ -110,6 +112,7 @@ JOBS = (
     "invoices",
     "prices",
     "reconciliation",
+    "probe",
     "retention",
 )
 
@@ -161,7 +164,8 @@ class Scheduler:
     def every_while(self, job: str, account: str, run: Run) -> None:
         """Run a job now and at its interval: current, history, balance, invoices or prices.
 
-        Reconciliation waits for its first turn, or to be run when the history is there: it needs whole months.
+        Reconciliation waits for its first turn, or to be run when the history is there: it needs whole months. A probe
+        lets the first polls go before it.
         """
         spans = {
             "current": self._intervals.current,
@@ -170,10 +174,12 @@ class Scheduler:
             "invoices": self._intervals.invoices,
             "prices": self._intervals.invoices,
             "reconciliation": self._intervals.invoices,
+            "probe": HOUR,
         }
+        firsts = {"reconciliation": spans["reconciliation"], "probe": _PROBE_AFTER_THE_START}
         span = spans[job].total_seconds()
         trigger = IntervalTrigger(seconds=span, jitter=span / 20, timezone=UTC)
-        self._add(job, account, run, trigger, first=spans[job] if job == "reconciliation" else timedelta(0))
+        self._add(job, account, run, trigger, first=firsts.get(job, timedelta(0)))
 
     def by_calendar(self, job: str, account: str, run: Run) -> None:
         """Run a job at its times: recent every hour; deep, months and retention every day.

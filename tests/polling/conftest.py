@@ -120,6 +120,7 @@ async def opened_bench(
         sources=sources,
         ledger=ledger,
         runner=runner,
+        health=health,
         reach=reach,
         with_api_key=False,
         clock=clock,

@@ -11,7 +11,7 @@ from structlog.typing import EventDict
 from exporter.charges import HOUR, NANO, hour_of
 from exporter.errors import ConfigurationError, LedgerError
 from exporter.ledger import Ledger
-from exporter.polling.account import NO_USAGE
+from exporter.polling.source_choice import NO_USAGE
 from exporter.simulator import ADMIN_KEY, API_KEY, Fault, GlitchedJob, PlantedSpend, RunningSimulator
 
 MODELS = "/v1/models/usage"

@@ -132,6 +132,24 @@ _SOURCE_ROW = """\
 """
 
 
+def remarks(accounts: tuple[AccountOverview, ...]) -> Markup:
+    """Return the section on what the figures lack; nothing where they lack nothing."""
+    items = [
+        fill("<li><strong>{account}</strong> {remark}</li>", account=account.name, remark=remark)
+        for account in accounts
+        for remark in account.remarks
+    ]
+    return fill(_REMARKS_SECTION, items=join(items)) if items else Markup()
+
+
+_REMARKS_SECTION = """\
+<section class="remarks">
+<h2>What these figures do not include</h2>
+<ul>{items}</ul>
+</section>
+"""
+
+
 def budgets(found: Iterable[BudgetOutlook], now: datetime) -> Markup:
     """Return the section; nothing where there are no budgets."""
     rows = [_budget(it, now) for it in found]
@@ -290,6 +308,7 @@ def _body(publication: Publication, now: datetime) -> Markup:
         rankings=rankings(overview.rankings),
         accounts=accounts_table(publication),
         sources=sources(overview.accounts, now),
+        remarks=remarks(overview.accounts),
         count=f"{len(overview.accounts)} account{'' if len(overview.accounts) == 1 else 's'}",
         series=f"{overview.series:,}",
         charges=f"{overview.charges:,}",
@@ -312,6 +331,7 @@ _BODY = """\
 {rankings}
 {accounts}
 {sources}
+{remarks}
 <p class="summary">{count} · {series} series · {charges} hourly charges in the ledger · as of {at}</p>
 """
 

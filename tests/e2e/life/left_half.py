@@ -121,6 +121,7 @@ class LeftHalf:
             sources=SOURCES,
             ledger=self._ledger,
             runner=PollRunner(health=health, clock=clock, changed=self._publisher.changed),
+            health=health,
             reach=reach,
             with_api_key=False,
             clock=clock,

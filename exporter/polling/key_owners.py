@@ -1,0 +1,142 @@
+"""Owners of the accounts' keys: no fal account is polled under two names.
+
+Two names for one fal account would publish its spend twice in every sum over accounts. That two accounts have the same
+key is seen at once. That two keys belong to the same fal account is known once fal has told the username of both; the
+ledger keeps it, so that the next start is refused.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from itertools import combinations
+
+from exporter.charges import Clock
+from exporter.errors import ConfigurationError, UpstreamError
+from exporter.fal import Client, read_username
+from exporter.ledger import KeyOwner
+from exporter.polling.async_ledger import AsyncLedger
+
+_AGAIN_AFTER = timedelta(hours=1)
+"""Age at which a key to which fal does not tell its username is asked again: its scope may have changed."""
+
+
+class SharedAccountError(UpstreamError):
+    """Two configured accounts are the same fal account."""
+
+    reason = "configuration"
+
+
+class KeyOwners:
+    """Knows which fal account each configured account's key belongs to.
+
+    Args:
+        clients: one for each account, in the order of the configuration.
+        ledger: where usernames are kept.
+        clock: the time.
+    """
+
+    def __init__(self, clients: Sequence[Client], ledger: AsyncLedger, clock: Clock) -> None:
+        self._clients = {client.account: client for client in clients}
+        self._ledger = ledger
+        self._clock = clock
+        self._kept: dict[str, KeyOwner] = {}
+        self._owners: dict[str, KeyOwner] = {}
+        self._asked_at: dict[str, datetime] = {}
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def recall(self) -> None:
+        """Take up what the ledger knows.
+
+        Raises:
+            ConfigurationError: two accounts have the same key, or keys of the same fal account.
+            LedgerError: the ledger cannot be read.
+        """
+        self._kept = {owner.account: owner for owner in await self._ledger.key_owners()}
+        for account in self._clients:
+            # A key that cannot be read now may be there later; the polls say what is wrong with it.
+            with suppress(ConfigurationError):
+                self._recall(account)
+        for first, second in combinations(self._clients, 2):
+            sentence = self._shared(first, second)
+            if sentence:
+                raise ConfigurationError(sentence)
+
+    async def confirm(self, account: str) -> None:
+        """See to it that an account is not polled under another name already.
+
+        Accounts that stand before it in the configuration are asked first, so that it is always the later one that
+        fails.
+
+        Raises:
+            SharedAccountError: an earlier account is the same.
+            ApiError: who the key belongs to could not be asked.
+            ConfigurationError: the key cannot be used.
+            LedgerError: the answer cannot be kept.
+        """
+        for other in self._earlier(account):
+            # Its own polls report what is wrong with it.
+            with suppress(UpstreamError, ConfigurationError):
+                await self._learn(other)
+        if len(self._clients) > 1:
+            await self._learn(account)
+        for other in self._earlier(account):
+            sentence = self._shared(other, account)
+            if sentence:
+                raise SharedAccountError(sentence)
+
+    def _earlier(self, account: str) -> Iterator[str]:
+        for name in self._clients:
+            if name == account:
+                return
+            yield name
+
+    def _recall(self, account: str) -> KeyOwner:
+        """Return the owner of the account's key as it is now, as far as that is known; a new key has none yet."""
+        key_hash = self._clients[account].key_hash()
+        owner = self._owners.get(account)
+        if owner is None or owner.key_hash != key_hash:
+            kept = self._kept.get(account)
+            owner = kept if kept is not None and kept.key_hash == key_hash else KeyOwner(account, key_hash, "")
+            self._owners[account] = owner
+            self._asked_at.pop(account, None)
+        return owner
+
+    async def _learn(self, account: str) -> None:
+        async with self._turns[account]:
+            owner = self._recall(account)
+            asked_at = self._asked_at.get(account)
+            now = self._clock()
+            if owner.username or (asked_at is not None and now - asked_at < _AGAIN_AFTER):
+                return
+            username = await read_username(self._clients[account])
+            self._asked_at[account] = now
+            if username:
+                self._owners[account] = KeyOwner(account, owner.key_hash, username)
+                await self._ledger.record_key_owner(self._owners[account])
+
+    def _shared(self, first: str, second: str) -> str:
+        """Return a sentence if two accounts are known to be the same fal account, else nothing."""
+        one, other = self._owners.get(first), self._owners.get(second)
+        if one is None or other is None:
+            return ""
+        if one.key_hash == other.key_hash:
+            return shared_key(first, second)
+        return shared_username(first, second, one.username) if one.username and one.username == other.username else ""
+
+
+def shared_key(first: str, second: str) -> str:
+    """Return the sentence on two accounts with one key."""
+    return (
+        f'the accounts "{first}" and "{second}" have the same key, so that everything would be counted twice; '
+        "remove one of them, or give it its own key"
+    )
+
+
+def shared_username(first: str, second: str, username: str) -> str:
+    """Return the sentence on two accounts whose keys belong to the same fal account."""
+    return (
+        f'the keys of the accounts "{first}" and "{second}" both belong to the fal account "{username}", so that '
+        "everything would be counted twice; remove one of them, or give it a key of another fal account"
+    )
