@@ -229,6 +229,7 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
                     raise Contradiction(
                         f'{{entries}}: the name "{_shown(name)}" is given to {count} accounts; give each its own'
                     )
+            self._one_account_a_key()
         elif self.key is not None and self.key_file is not None:
             raise Contradiction("{key} and {key_file} are both given; keep one of them")
         elif self.key is None and self.key_file is None:
@@ -236,6 +237,16 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
                 "no key is given; set FAL_KEY or FAL_KEY_FILE, or list accounts in the file of FAL_EXPORTER_CONFIG_FILE"
             )
         return self
+
+    def _one_account_a_key(self) -> None:
+        names: dict[str, str] = {}
+        for entry in self.entries:
+            other = names.setdefault(entry.key_source()().get_secret_value(), entry.name)
+            if other != entry.name:
+                raise Contradiction(
+                    f'{{entries}}: the accounts "{_shown(other)}" and "{_shown(entry.name)}" have the same key, so that '
+                    "everything would be counted twice; remove one of them, or give it its own key"
+                )
 
     @model_validator(mode="after")
     def _budgets_fit(self) -> Self:

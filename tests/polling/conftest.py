@@ -23,6 +23,7 @@ from exporter.ledger.counters import Rules
 from exporter.metrics.health import Health
 from exporter.polling.account import AccountPoller
 from exporter.polling.async_ledger import AsyncLedger
+from exporter.polling.key_owners import KeyOwners
 from exporter.polling.poll_runner import OWN_REASONS, PollRunner
 from exporter.polling.scheduler import Reach
 from exporter.simulator import ADMIN_KEY, RunningSimulator, World, WorldSize, running_simulator
@@ -86,6 +87,10 @@ async def fal(clock: Clock) -> AsyncIterator[RunningSimulator]:
         yield running
 
 
+async def _do_not_wait(seconds: float) -> None:
+    del seconds
+
+
 @asynccontextmanager
 async def opened_bench(
     fal: RunningSimulator,
@@ -97,6 +102,7 @@ async def opened_bench(
     reach: Reach = REACH,
     ask_key: Callable[[], SecretStr] | None = None,
     price_models: tuple[str, ...] = (),
+    owners: KeyOwners | None = None,
 ) -> AsyncIterator[Bench]:
     registry = CollectorRegistry()
     health = Health(registry, failure_reasons=(*REASONS, *OWN_REASONS))
@@ -111,6 +117,7 @@ async def opened_bench(
         limits=Limits(attempts=1),
         tls=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # nobody is trusted, nobody is asked: quicker made
         now=clock,
+        sleep=_do_not_wait,
     )
     ledger = AsyncLedger()
     address = f"sqlite:///{folder / 'ledger.sqlite'}"
@@ -125,6 +132,7 @@ async def opened_bench(
         with_api_key=False,
         clock=clock,
         price_models=price_models,
+        owners=owners,
     )
     bench = Bench(account, ledger, health, registry, runner, reach, told)
     try:

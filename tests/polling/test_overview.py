@@ -3,8 +3,8 @@ from pathlib import Path
 from polling.conftest import REACH, Bench, Clock, opened_bench, truth
 
 from exporter.charges import HOUR, hour_of
-from exporter.polling.source_choice import NO_USAGE
 from exporter.polling.publisher import overview_of
+from exporter.polling.source_choice import NO_USAGE
 from exporter.publication import AccountOverview, Overview
 from exporter.simulator import API_KEY, Fault, RunningSimulator
 

@@ -1,5 +1,6 @@
 import pickle
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr, ValidationError
@@ -78,3 +79,19 @@ def test_names_of_hosts_are_taken_without_scheme_and_port() -> None:
     for wrong in ("http://example.com", "example.com:9090", "*.", "a..b", "ex*mple.com"):
         with pytest.raises(ValidationError, match="is not a list of host names"):
             allowed(wrong)
+
+
+@pytest.mark.parametrize("other", [{"key": "the-id:the-secret"}, {"key_file": "one.key"}, {"key_env": "OTHER_KEY"}])
+def test_two_accounts_with_one_key_are_refused_with_both_names(
+    other: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OTHER_KEY", "the-id:the-secret")
+    Path("one.key").write_text("the-id:the-secret\n", encoding="utf-8")
+    entries = [{"name": "studio", "key": "the-id:the-secret"}, {"name": "ads", "key": "x:y"}, {"name": "lab"} | other]
+    with pytest.raises(ValidationError) as caught:
+        Settings.model_validate({"entries": entries})
+    cause = str(caught.value.errors()[0]["ctx"]["error"])
+    assert 'the accounts "studio" and "lab" have the same key' in cause
+    assert "the-secret" not in cause
+    assert Settings.model_validate({"entries": entries[:2]}).accounts[1].name == "ads"
