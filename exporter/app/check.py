@@ -7,8 +7,13 @@ from dataclasses import dataclass
 import click
 
 from exporter.app.wiring import client_of
-from exporter.fal import ApiError, Probe, Silent, automatic_sources, probe
+from exporter.charges import utc_now
+from exporter.fal import ApiError, Probe, Silent, automatic_sources, probe, read_username, unpolled_sources
+from exporter.ledger import Reconciliation, recorded_reconciliations
 from exporter.ledger.database import recorded_sources
+from exporter.polling.key_owners import shared_username
+from exporter.polling.reconciler import months
+from exporter.polling.source_choice import gaps_of, limits_of, offer_of, shortfalls_of
 from exporter.settings import Account, Settings
 
 _BALANCES = ("account_billing", "user_balance")
@@ -23,6 +28,7 @@ class Verdict:
         origin: how the sources came to be what they are, in words.
         sources: what will be polled; none while nothing can be.
         problems: sentences that say what does not work and what to do.
+        remarks: sentences on what the figures will not include, though everything works.
     """
 
     account: str
@@ -30,6 +36,7 @@ class Verdict:
     sources: tuple[str, ...]
     probes: tuple[Probe, ...]
     problems: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
 
 def run_check(settings: Settings) -> int:
@@ -38,31 +45,62 @@ def run_check(settings: Settings) -> int:
     Raises:
         ConfigurationError, LedgerError: the ledger's address is wrong, or it cannot be read.
     """
-    recorded = recorded_sources(settings.ledger_url.get_secret_value())
-    verdicts = asyncio.run(_verdicts(settings, recorded))
+    address = settings.ledger_url.get_secret_value()
+    recorded = recorded_sources(address)
+    reconciled = {
+        account.name: recorded_reconciliations(address, account.name) if account.name in recorded else ()
+        for account in settings.accounts
+    }
+    verdicts = asyncio.run(_verdicts(settings, recorded, reconciled))
     for verdict in verdicts:
         click.echo(_text(verdict))
     return 1 if any(verdict.problems for verdict in verdicts) else 0
 
 
-async def _verdicts(settings: Settings, recorded: Mapping[str, tuple[str, ...]]) -> list[Verdict]:
+async def _verdicts(
+    settings: Settings,
+    recorded: Mapping[str, tuple[str, ...]],
+    reconciled: Mapping[str, tuple[Reconciliation, ...]],
+) -> list[Verdict]:
     probed = await asyncio.gather(*(_probed(account, settings) for account in settings.accounts))
-    return [
-        verdict_on(account.name, account.sources, recorded.get(account.name, ()), probes)
-        for account, probes in zip(settings.accounts, probed, strict=True)
-    ]
+    names: dict[str, str] = {}
+    verdicts = []
+    for account, (username, probes) in zip(settings.accounts, probed, strict=True):
+        shared_with = names.setdefault(username, account.name) if username else account.name
+        verdicts.append(
+            verdict_on(
+                account.name,
+                account.sources,
+                recorded.get(account.name, ()),
+                probes,
+                reconciled=reconciled[account.name],
+                shared="" if shared_with == account.name else shared_username(shared_with, account.name, username),
+            )
+        )
+    return verdicts
 
 
-async def _probed(account: Account, settings: Settings) -> tuple[Probe, ...]:
+async def _probed(account: Account, settings: Settings) -> tuple[str, tuple[Probe, ...]]:
+    """Return the username behind an account's key, where fal tells it, and how each interface answered."""
     client = client_of(account, settings, Silent())
     try:
-        return await probe(client)
+        probes = await probe(client)
+        try:
+            return await read_username(client) if len(settings.accounts) > 1 else "", probes
+        except ApiError:
+            return "", probes
     finally:
         await client.aclose()
 
 
 def verdict_on(
-    account: str, wanted: tuple[str, ...] | None, recorded: tuple[str, ...], probes: tuple[Probe, ...]
+    account: str,
+    wanted: tuple[str, ...] | None,
+    recorded: tuple[str, ...],
+    probes: tuple[Probe, ...],
+    *,
+    reconciled: tuple[Reconciliation, ...] = (),
+    shared: str = "",
 ) -> Verdict:
     """Judge what an account's key can do against what is to be polled.
 
@@ -71,9 +109,11 @@ def verdict_on(
         wanted: the sources the user has set, or None for what the key may read.
         recorded: the sources that the ledger already counts for the account.
         probes: how each interface answered.
+        reconciled: how the ledger compared with what fal bills.
+        shared: a sentence if another account is the same fal account; empty otherwise.
     """
     answers = {it.name: it for it in probes}
-    problems = []
+    problems = [shared] if shared else []
     if wanted is not None:
         sources, origin = wanted, "set by SOURCES"
     elif recorded:
@@ -92,7 +132,19 @@ def verdict_on(
         problems.append(answers["user_balance"].problem)
     if sources and not answers["invoices"].ok:
         problems.append(answers["invoices"].problem)
-    return Verdict(account, origin, sources, probes, tuple(dict.fromkeys(problems)))
+    remarks = _remarks(sources, answers, reconciled)
+    return Verdict(account, origin, sources, probes, tuple(dict.fromkeys(problems)), remarks)
+
+
+def _remarks(
+    sources: tuple[str, ...], answers: Mapping[str, Probe], reconciled: tuple[Reconciliation, ...]
+) -> tuple[str, ...]:
+    readable = {name for name, found in answers.items() if found.ok}
+    offer = offer_of(unpolled_sources(sources, readable), sources, teams=answers["organization"].teams)
+    reasons = {name: found.error.reason for name, found in answers.items() if found.error is not None}
+    gaps = (*filter(None, (offer,)), *gaps_of(sources, reasons))
+    shortfalls = shortfalls_of(reconciled, [month.start for month in months(utc_now())])
+    return (*gaps, *(shortfalls if gaps else ()), *limits_of(sources))
 
 
 def _no_usage(answers: Mapping[str, Probe], *, balance_works: bool) -> list[str]:
@@ -110,6 +162,7 @@ def _text(verdict: Verdict) -> str:
     what = ", ".join(verdict.sources) or "no usage"
     lines = [f"account {verdict.account}: polls {what} ({verdict.origin})", "", *_table(_COLUMNS, rows), ""]
     lines += [f"  ! {problem}" for problem in verdict.problems] or ["  Everything that is to be polled works."]
+    lines += [f"  * {remark}" for remark in verdict.remarks]
     return "\n".join([*lines, ""])
 
 

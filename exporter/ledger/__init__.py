@@ -10,7 +10,7 @@ the charges (`span_totals`, `usage_sums`).
 from exporter.ledger.counters import Rules
 from exporter.ledger.keys import KeyOwner, SourceProbe
 from exporter.ledger.reader import LedgerReader
-from exporter.ledger.reconciliation import Reconciliation
+from exporter.ledger.reconciliation import Reconciliation, recorded_reconciliations
 from exporter.ledger.restatement import Restatement
 from exporter.ledger.store import Ledger
 from exporter.ledger.totals import LedgerView, ScopeState
@@ -25,4 +25,5 @@ __all__ = [
     "Rules",
     "ScopeState",
     "SourceProbe",
+    "recorded_reconciliations",
 ]

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, inspect, select
 
 from exporter.charges import Bill
+from exporter.ledger.database import NoLedgerError, reading
 from exporter.ledger.schema import reconciliations
 
 Key = tuple[str, str, datetime]
@@ -85,3 +86,18 @@ def read_reconciliations(connection: Connection) -> Reconciliations:
     )
     found = [Reconciliation(**{**row, "by_category": json.loads(row["by_category"])}) for row in rows.mappings()]
     return {it.key: it for it in found}
+
+
+def recorded_reconciliations(address: str, account: str) -> tuple[Reconciliation, ...]:
+    """Return an account's comparisons in a ledger that an exporter may be using; none where there is no ledger yet.
+
+    Raises:
+        LedgerError: the database cannot be read.
+    """
+    try:
+        with reading(address, of_any_version=True) as connection:
+            if not inspect(connection).has_table(reconciliations.name):
+                return ()
+            return tuple(it for it in read_reconciliations(connection).values() if it.account == account)
+    except NoLedgerError:
+        return ()

@@ -244,8 +244,8 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
             other = names.setdefault(entry.key_source()().get_secret_value(), entry.name)
             if other != entry.name:
                 raise Contradiction(
-                    f'{{entries}}: the accounts "{_shown(other)}" and "{_shown(entry.name)}" have the same key, so that '
-                    "everything would be counted twice; remove one of them, or give it its own key"
+                    f'{{entries}}: the accounts "{_shown(other)}" and "{_shown(entry.name)}" have the same key, so '
+                    "that everything would be counted twice; remove one of them, or give it its own key"
                 )
 
     @model_validator(mode="after")

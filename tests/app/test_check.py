@@ -5,8 +5,12 @@ from pathlib import Path
 import pytest
 from e2e.processes import Fal, free_port
 
+from exporter.charges import Bill, utc_now
 from exporter.cli import main
+from exporter.ledger import Ledger, Rules
+from exporter.polling.reconciler import months
 from exporter.simulator import ADMIN_KEY, API_KEY, Fault
+from exporter.simulator.app import Key
 
 SCOPE = "this key has API scope: usage needs an admin-scope key; the credit balance works"
 WRONG_KEY = "nobody:knows-this-key-at-all"
@@ -147,3 +151,48 @@ def test_a_wrong_setting_is_exit_code_2(check: Check) -> None:
     code, output = check(ADMIN_KEY, "--sources", "modles")
     assert code == 2
     assert "models" in output
+
+
+def remarks(output: str) -> list[str]:
+    return [line.strip()[2:] for line in output.splitlines() if line.startswith("  * ")]
+
+
+def test_what_the_key_can_read_too_is_offered_and_is_no_failure(check: Check) -> None:
+    code, output = check(ADMIN_KEY, "--sources", "models,serverless")
+    assert (code, problems(output)) == (0, [])
+    (offer,) = remarks(output)
+    assert offer.startswith("This key can also read compute: the charges of compute machines are not in these figures.")
+    assert "set the sources to models,serverless,compute and restart" in offer
+    assert remarks(check(ADMIN_KEY)[1]) == []
+
+
+def test_what_the_key_cannot_read_is_said_with_the_dollars_that_the_ledger_knows(check: Check, fal: Fal) -> None:
+    fal.simulator.faults.add(Fault("feature_disabled", path="/v1/organization/usage"))
+    (gap,) = remarks(check(ADMIN_KEY)[1])
+    assert "The charges of compute machines are not in these figures: this key cannot read compute" in gap
+    ledger = Ledger(f"sqlite:///{check.ledger}", rules=Rules(), clock=utc_now)
+    ledger.activate({"default": ("models", "serverless")})
+    month, _ = months(utc_now())
+    ledger.reconcile(Bill("default", "invoice", month, 1_234_500_000_000, {}), at=utc_now())
+    ledger.close()
+    assert remarks(check(ADMIN_KEY)[1]) == [
+        gap,
+        f"For {month.start:%Y-%m} fal bills $1,234.50 more than is counted here (invoice).",
+    ]
+
+
+def test_what_the_organization_does_not_tell_is_said(check: Check) -> None:
+    _, output = check(ADMIN_KEY, "--sources", "organization")
+    assert remarks(output) == ["The source organization reports neither list prices, discounts nor surge prices."]
+
+
+def test_two_accounts_that_are_one_fal_account_are_found(check: Check, fal: Fal, tmp_path: Path) -> None:
+    other = "other-id:00000000000000000000000000000009"
+    fal.simulator.keys = {ADMIN_KEY: Key(ADMIN_KEY), other: Key(other)}
+    file = tmp_path / "fal-exporter.yaml"
+    file.write_text(f"accounts: [{{name: studio, key: {ADMIN_KEY!r}}}, {{name: ads, key: {other!r}}}]\n")
+    code, output = check("", "--config-file", str(file))
+    assert code == 1
+    studio, ads = output.split("account ads: ")
+    assert problems(studio) == []
+    assert 'the keys of the accounts "studio" and "ads" both belong to the fal account' in problems(ads)[0]

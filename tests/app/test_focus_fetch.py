@@ -15,7 +15,7 @@ from exporter.app.focus import Meter
 from exporter.cli import main
 from exporter.fal import Progress
 from exporter.focus.reader import Reader
-from exporter.simulator import ADMIN_KEY, Fault
+from exporter.simulator import ADMIN_KEY, API_KEY, Fault
 
 
 class Row(NamedTuple):
@@ -125,7 +125,7 @@ def test_of_several_accounts_one_must_be_chosen(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     accounts = tmp_path / "accounts.yaml"
-    accounts.write_text(f"accounts:\n- name: main\n  key: {ADMIN_KEY}\n- name: other\n  key: {ADMIN_KEY}\n")
+    accounts.write_text(f"accounts:\n- name: main\n  key: {ADMIN_KEY}\n- name: other\n  key: {API_KEY}\n")
     monkeypatch.delenv("FAL_KEY")
     before = fal.simulator.seen.total()
     assert fetch("--config-file", str(accounts), "--charge-month", "2026-10") == 2

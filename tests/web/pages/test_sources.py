@@ -21,3 +21,10 @@ def test_those_of_few_accounts_are_shown_unasked(accounts: int, *, unfolded: boo
     many = tuple(AccountOverview(f"a{it}", (SourceOverview("models", "", "up", AT, AT),)) for it in range(accounts))
     (details,) = [it for tag, it in outline(Overview("1", many), outlook=Outlook()).elements if tag == "details"]
     assert ("open" in details) is unfolded
+
+
+def test_what_the_figures_lack_is_said_below_them_by_account() -> None:
+    lacking = AccountOverview("research", (), remarks=("The charges of <compute> are missing.", "Another."))
+    text = outline(Overview("1", (AccountOverview("a", ()), lacking)), outlook=Outlook()).text
+    assert "What these figures do not include research The charges of <compute> are missing. research Another." in text
+    assert "do not include" not in outline(Overview("1", (AccountOverview("a", ()),)), outlook=Outlook()).text
