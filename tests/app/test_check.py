@@ -9,8 +9,7 @@ from exporter.charges import Bill, utc_now
 from exporter.cli import main
 from exporter.ledger import Ledger, Rules
 from exporter.polling.reconciler import months
-from exporter.simulator import ADMIN_KEY, API_KEY, Fault
-from exporter.simulator.app import Key
+from exporter.simulator import ADMIN_KEY, API_KEY, Fault, Key
 
 SCOPE = "this key has API scope: usage needs an admin-scope key; the credit balance works"
 WRONG_KEY = "nobody:knows-this-key-at-all"
@@ -186,9 +185,11 @@ def test_what_the_organization_does_not_tell_is_said(check: Check) -> None:
     assert remarks(output) == ["The source organization reports neither list prices, discounts nor surge prices."]
 
 
-def test_two_accounts_that_are_one_fal_account_are_found(check: Check, fal: Fal, tmp_path: Path) -> None:
+def test_two_accounts_that_are_one_fal_account_are_found(
+    check: Check, fal: Fal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = "other-id:00000000000000000000000000000009"
-    fal.simulator.keys = {ADMIN_KEY: Key(ADMIN_KEY), other: Key(other)}
+    monkeypatch.setattr(fal.simulator, "keys", {ADMIN_KEY: Key(ADMIN_KEY), other: Key(other)})
     file = tmp_path / "fal-exporter.yaml"
     file.write_text(f"accounts: [{{name: studio, key: {ADMIN_KEY!r}}}, {{name: ads, key: {other!r}}}]\n")
     code, output = check("", "--config-file", str(file))

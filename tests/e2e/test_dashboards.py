@@ -25,7 +25,7 @@ from grafana.shipped import Asked, asked_by, dashboards, resolved
 from local_http import NO_TLS
 
 from exporter.charges import HOUR, hour_of
-from exporter.simulator import ADMIN_KEY
+from exporter.simulator import ADMIN_KEY, Key
 
 CONFIGURATION = """\
 accounts:
@@ -34,6 +34,9 @@ accounts:
 budgets:
   - {name: everything, amount: 1000000}
 """
+RESEARCH = Key("research-id:00000000000000000000000000000005", refused=(("/v1/account/billing", 403),))
+"""A key of the same simulated account, which does not say so to it: the exporter takes it for another's."""
+
 DAYS = timedelta(days=32)
 """Of history in Prometheus: the month so far, whatever day it is."""
 
@@ -212,7 +215,8 @@ def prometheus(
     settings = {"CONFIG_FILE": str(folder / "fal-exporter.yaml"), "TIMEZONE": zone.key, "HISTORY": "auto"}
     with fal_in_a_thread() as fal, exporter_of(fal, folder, **settings) as exporter:
         del exporter.environment["FAL_KEY"]
-        exporter.environment |= {"FAL_KEY_OF_STUDIO": ADMIN_KEY, "FAL_KEY_OF_RESEARCH": ADMIN_KEY}
+        exporter.environment |= {"FAL_KEY_OF_STUDIO": ADMIN_KEY, "FAL_KEY_OF_RESEARCH": RESEARCH.text}
+        fal.simulator.keys |= {RESEARCH.text: RESEARCH}
         exporter.start()
         wait_until(exporter.is_ready, "the month is loaded")
         wait_until(lambda: has_everything(exporter), "all of the history and the outlook are published")

@@ -13,8 +13,7 @@ from exporter.fal.errors import ServerError
 from exporter.ledger import Ledger, Rules
 from exporter.polling.async_ledger import AsyncLedger
 from exporter.polling.key_owners import KeyOwners, SharedAccountError
-from exporter.simulator import ADMIN_KEY, API_KEY, Fault, RunningSimulator
-from exporter.simulator.app import Key
+from exporter.simulator import ADMIN_KEY, API_KEY, Fault, Key, RunningSimulator
 from tests.polling.conftest import Clock, opened_bench
 
 SECOND = "second-id:00000000000000000000000000000004"

@@ -11,8 +11,7 @@ from exporter.charges import NANO, hour_of
 from exporter.ledger import Reconciliation, SourceProbe
 from exporter.polling import source_choice
 from exporter.polling.source_choice import gaps_of, limits_of, offer_of, shortfalls_of
-from exporter.simulator import ADMIN_KEY, Fault, RunningSimulator, Simulator, World, WorldSize, serving
-from exporter.simulator.app import Key
+from exporter.simulator import ADMIN_KEY, Fault, Key, RunningSimulator, Simulator, World, WorldSize, serving
 from tests.polling.conftest import REACH, Bench, Clock, opened_bench, truth
 
 COMPUTE = "/v1/organization/usage"
