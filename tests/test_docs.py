@@ -201,7 +201,7 @@ def test_the_example_file_loads_and_has_every_setting(tmp_path: Path, monkeypatc
     mended = tmp_path / EXAMPLE.name
     mended.write_text(re.sub(r": (/(?:run|etc)/)", rf": {tmp_path}\1", text))
     monkeypatch.setenv("FAL_EXPORTER_CONFIG_FILE", str(mended))
-    monkeypatch.setenv("FAL_KEY_RESEARCH", "id:secret")
+    monkeypatch.setenv("FAL_KEY_RESEARCH", "another:secret")
     assert [account.name for account in load_settings({}).accounts] == ["studio", "research"]
     known = {file_name(field) for field in Settings.model_fields if field not in NEVER_IN_FILE}
     assert yaml.safe_load(text).keys() == known - ONE_ACCOUNT
@@ -221,7 +221,7 @@ def test_the_example_file_says_which_values_are_not_the_default() -> None:
 def test_every_configuration_in_the_text_loads(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = [block for block in blocks(PAGES[name], "yaml") if re.search(r"^(accounts|budgets):", block, re.MULTILINE)]
     assert shown
-    monkeypatch.setenv("FAL_KEY_RESEARCH", "id:secret")
+    monkeypatch.setenv("FAL_KEY_RESEARCH", "another:secret")
     (tmp_path / "key").write_text("id:secret\n")
     for block in shown:
         file = tmp_path / "fal-exporter.yaml"
