@@ -36,7 +36,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(python=OLDEST)
 def types(session: nox.Session) -> None:
-    """Check types."""
+    """Check types, those of the tests too."""
     session.install("-e", ".[test,lint]")
     session.run("mypy")
 

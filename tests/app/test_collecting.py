@@ -4,7 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from multiprocessing import Pipe
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from app.conftest import MakeSettings
@@ -15,7 +15,7 @@ from exporter.simulator import ADMIN_KEY
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-Started = tuple["subprocess.Popen[str]", "Connection[object, object]"]
+Started = tuple["subprocess.Popen[str]", "Connection[Any, Any]"]
 
 
 @pytest.fixture

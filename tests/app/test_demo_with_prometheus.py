@@ -136,7 +136,7 @@ def test_the_shipped_files_are_the_ones_of_the_repository(repository: Path) -> N
 def test_prometheus_accepts_the_configuration(program: Program, tmp_path: Path) -> None:
     file = tmp_path / "prometheus.yaml"
     file.write_text(yaml.safe_dump(prometheus_configuration("127.0.0.1:8080", "127.0.0.1:9093")))
-    command = [program("promtool", "prometheus"), "check", "config", file]
+    command = [program("promtool", "prometheus"), "check", "config", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("rules found") == 3
@@ -148,7 +148,7 @@ def test_alertmanager_accepts_the_configuration_which_routes_as_shipped_and_send
     configuration = alertmanager_configuration()
     file = tmp_path / "alertmanager.yaml"
     file.write_text(yaml.safe_dump(configuration))
-    command = [program("amtool", "prometheus-alertmanager"), "check-config", file]
+    command = [program("amtool", "prometheus-alertmanager"), "check-config", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     shipped = yaml.safe_load((MONITORING / "alertmanager.yaml").read_text())

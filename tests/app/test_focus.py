@@ -75,7 +75,7 @@ def exported(address: str, path: Path, window: Window = OCTOBER, **changes: obje
         "account": None,
         "clock": lambda: NOW,
     }
-    return run_export(address, window, **(given | changes))
+    return run_export(address, window, **(given | changes))  # type: ignore[arg-type]  # a mapping has one type for all its values
 
 
 @pytest.mark.parametrize("granularity", ["hour", "day", "month"])

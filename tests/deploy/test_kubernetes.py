@@ -44,7 +44,7 @@ def render(program: Program) -> Render:
 
     def manifests(way: Path) -> list[Manifest]:
         if way not in rendered:
-            command = [program("kubectl", "kubectl"), "kustomize", KUBERNETES / way]
+            command = [program("kubectl", "kubectl"), "kustomize", str(KUBERNETES / way)]
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
             assert done.returncode == 0, done.stderr
             rendered[way] = read(done.stdout)

@@ -99,11 +99,12 @@ def cells(group_by: Group, found: Mapping[str, str | None], hour: str = "") -> G
 def statement(simulator: Simulator, span: Span) -> list[dict[str, str]]:
     """Return the rows of fal's statement, by all that is compared."""
     dimensions = "hour,product,model,app,gpu_class,unit"
-    return [
-        row
-        for source in SOURCES
-        for row in simulator.statement(**span.parameters, source=source, group_by=dimensions)["charges"]
-    ]
+    rows: list[dict[str, str]] = []
+    for source in SOURCES:
+        charges = simulator.statement(**span.parameters, source=source, group_by=dimensions)["charges"]
+        assert isinstance(charges, list)
+        rows += charges
+    return rows
 
 
 async def focus_file(client: httpx.AsyncClient, span: Span) -> list[dict[str, str]]:
@@ -128,8 +129,11 @@ async def by_metrics(compared: Compared, span: Span, group_by: Group) -> Spend |
 async def by_rest(compared: Compared, span: Span, group_by: Group) -> Spend:
     answer = await asked(compared, span, group_by)
     assert answer["complete"] == (span.end <= NOW)
-    return added((cells(group_by, row, row.get("hour") or row.get("day") or row.get("month", "")), row["spend"])
-                 for row in answer["usage"])  # fmt: skip
+    usage = answer["usage"]
+    assert isinstance(usage, list)
+    return added(
+        (cells(group_by, row, row.get("hour") or row.get("day") or row.get("month", "")), row["spend"]) for row in usage
+    )
 
 
 async def by_focus(compared: Compared, span: Span, group_by: Group) -> Spend | None:

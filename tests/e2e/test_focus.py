@@ -108,7 +108,9 @@ def truth(simulator: Simulator, start: datetime, end: datetime, source: str = ""
 
 def at_surge_prices(simulator: Simulator, start: datetime, end: datetime) -> Decimal:
     stated = simulator.statement(start=start.isoformat(), end=end.isoformat(), group_by="surge")
-    (cost,) = (Decimal(str(it["cost"])) for it in stated["charges"] if it["surge"] == "surge")
+    charges = stated["charges"]
+    assert isinstance(charges, list)
+    (cost,) = (Decimal(str(it["cost"])) for it in charges if it["surge"] == "surge")
     return cost
 
 

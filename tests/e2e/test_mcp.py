@@ -12,7 +12,7 @@ from e2e.processes import PATIENCE, Exporter, exporter_of, fal_in_a_thread, free
 from mcp import Client
 
 INSPECTOR = "@modelcontextprotocol/inspector@0.15.0"
-TOOLS = {
+TOOLS: dict[str, dict[str, object]] = {
     "fal-get-usage": {"group_by": ["model", "day"], "limit": 5},
     "fal-list-invoices": {"status": ["paid"]},
     "fal-get-balance": {},

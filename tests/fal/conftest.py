@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import socket
 import ssl
 import threading
 from collections import defaultdict, deque
@@ -10,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
@@ -23,7 +25,7 @@ from exporter.fal.endpoints import Limits
 
 KEY = "5e1f-key-id:9a8b7c6d5e4f-key-secret"
 
-Message = Mapping[str, object]
+Message = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
@@ -123,7 +125,7 @@ class Server(uvicorn.Server):
         assert self.up.wait(10)
         return int(self.servers[0].sockets[0].getsockname()[1])
 
-    async def startup(self, sockets: list[object] | None = None) -> None:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.up.set()
 
@@ -143,7 +145,7 @@ class Stage:
         await self.fal(scope, receive, send)
 
 
-def server(app: object, **options: object) -> Server:
+def server(app: Any, **options: Any) -> Server:  # noqa: ANN401  what uvicorn takes
     return Server(
         uvicorn.Config(
             app,
@@ -236,7 +238,7 @@ class Bench:
             key=(lambda: SecretStr(key)) if isinstance(key, str) else key,
             platform_url=url or f"{self.fal.url}/v1",
             reporting_url=url or self.fal.url,
-            limits=replace(self.limits, **limits),
+            limits=replace(self.limits, **limits),  # type: ignore[arg-type]  # a mapping has one type for all its values
             observer=self.heard,
             tls=self.tls,
             now=self.time.now,

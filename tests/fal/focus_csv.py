@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Mapping
 
-from tests.fal.conftest import Answer
+from fal.conftest import Answer
 
 USAGE: Mapping[str, str] = {
     "BilledCost": "0.32",

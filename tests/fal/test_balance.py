@@ -1,11 +1,11 @@
 from decimal import Decimal
 
 import pytest
+from fal.conftest import Answer, Bench, Fal, as_json, refused
 
 from exporter.charges import Balance
 from exporter.fal.account import read_balance
 from exporter.fal.errors import KeyRejectedError, LockedError, ScopeError, ServerError, ShapeError
-from tests.fal.conftest import Answer, Bench, Fal, as_json, refused
 
 ADMIN, ANY = "/v1/account/billing", "/billing/user_balance"
 LOCKED = as_json({"detail": "User is locked. Reason: TOP_UP"}, 403)

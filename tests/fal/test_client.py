@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import httpx
 import pytest
+from fal.conftest import KEY, Answer, Bench, Fal, as_json, gzipped, refused, server
 from pydantic import SecretStr
 
 from exporter import __version__
@@ -34,7 +35,6 @@ from exporter.fal.errors import (
     TruncatedError,
     UnreachableError,
 )
-from tests.fal.conftest import KEY, Answer, Bench, Fal, as_json, gzipped, refused, server
 
 CALL = Endpoint(Host.PLATFORM, "/models/usage")
 PATH = "/v1/models/usage"

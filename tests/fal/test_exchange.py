@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import httpx
 import pytest
+from fal.conftest import KEY, Answer, Bench, Fal, as_json, refused
 from pydantic import SecretStr
 
 from exporter.charges import utc_now
@@ -11,7 +12,6 @@ from exporter.errors import ConfigurationError
 from exporter.fal.endpoints import Endpoint, Host
 from exporter.fal.errors import ApiError
 from exporter.fal.transport import Transport
-from tests.fal.conftest import KEY, Answer, Bench, Fal, as_json, refused
 
 CALL = Endpoint(Host.PLATFORM, "/account/focus")
 PATH = "/v1/account/focus"

@@ -2,10 +2,12 @@ import asyncio
 import gzip
 import os
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from fal.conftest import Answer, Bench, Fal, gzipped, refused
 
 from exporter.fal.client import Client
 from exporter.fal.errors import (
@@ -21,7 +23,6 @@ from exporter.fal.errors import (
 )
 from exporter.fal.focus.report import Progress, download, fetch, file_name
 from exporter.fal.focus.request import FocusRequest, FocusRequestError
-from tests.fal.conftest import Answer, Bench, Fal, gzipped, refused
 
 PATH = "/v1/account/focus"
 INVOICE = FocusRequest(source="invoice", charge_month="2026-10")
@@ -29,7 +30,8 @@ BODY = b"BilledCost,ChargeCategory\n" + b"1.5,Usage\n" * 20_000
 
 
 def csv(body: bytes = BODY, **options: object) -> Answer:
-    return Answer(body, headers=(("content-type", "text/csv; charset=utf-8"),), **options)
+    made = Answer(body, headers=(("content-type", "text/csv; charset=utf-8"),))
+    return replace(made, **options)  # type: ignore[arg-type]  # a mapping has one type for all its values
 
 
 async def body_of(client: Client, request: FocusRequest = INVOICE) -> list[bytes]:

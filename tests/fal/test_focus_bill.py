@@ -2,12 +2,12 @@ from collections import Counter
 from datetime import UTC, datetime
 
 import pytest
+from fal.conftest import Bench, Fal, refused
+from fal.focus_csv import report, usage
 
 from exporter.charges import Window
 from exporter.fal.errors import BadRequestError
 from exporter.fal.focus.bill import FocusBills, estimates
-from tests.fal.conftest import Bench, Fal, refused
-from tests.fal.focus_csv import report, usage
 
 PATH = "/v1/account/focus"
 OCTOBER = Window(datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC))

@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 import pytest
 import structlog
+from fal.conftest import Answer, Bench, Fal, refused
+from fal.focus_csv import report, usage
 
 from exporter.fal.errors import ApiError
 from exporter.fal.focus.report import FocusReports
 from exporter.fal.focus.request import FocusRequest
-from tests.fal.conftest import Answer, Bench, Fal, refused
-from tests.fal.focus_csv import report, usage
 
 PATH = "/v1/account/focus"
 INVOICE = FocusRequest(source="invoice")

@@ -1,13 +1,13 @@
 from datetime import datetime, timedelta
 
 import pytest
+from fal.conftest import Answer, Bench, Fal, refused
+from fal.focus_csv import report, usage
 
 from exporter.charges import NANO, Amounts, Window
 from exporter.fal.aggregation import Reading
 from exporter.fal.errors import FeatureError, NotCsvError, ShapeError, TruncatedError
 from exporter.fal.focus.usage import FocusUsage
-from tests.fal.conftest import Answer, Bench, Fal, refused
-from tests.fal.focus_csv import report, usage
 
 PATH = "/v1/account/focus"
 

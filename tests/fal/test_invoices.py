@@ -2,11 +2,11 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
+from fal.conftest import Bench, Fal, as_json
 
 from exporter.charges import Invoice
 from exporter.fal.account import read_invoices
 from exporter.fal.errors import LockedError, ShapeError
-from tests.fal.conftest import Bench, Fal, as_json
 
 PATH = "/billing/invoices"
 
@@ -32,7 +32,7 @@ def stated(**changes: object) -> dict[str, object]:
 async def test_invoices_are_read_with_their_utc_periods(fal: Fal, bench: Bench) -> None:
     fal.plays(PATH, as_json([stated(novelty=1)]))
     invoices = await read_invoices(bench.client())
-    assert invoices == (
+    assert tuple(invoices) == (
         Invoice(
             account="prod",
             id="inv_1",

@@ -1,7 +1,7 @@
 import pytest
+from fal.conftest import Heard
 
 from exporter.fal.answers import LOCK_REASONS, Locks, lock_reason
-from tests.fal.conftest import Heard
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 import pytest
+from fal.conftest import Bench, Fal, as_json, bucket, page
 
 from exporter.charges import NANO, Amounts, Window
 from exporter.fal.platform_usage import compute, describe_team_row, organization, organization_totals
-from tests.fal.conftest import Bench, Fal, as_json, bucket, page
 
 
 @pytest.mark.parametrize(

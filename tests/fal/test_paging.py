@@ -1,10 +1,10 @@
 import pytest
+from fal.conftest import Answer, Bench, Fal, as_json, bucket, page
 
 from exporter.fal.client import Client
 from exporter.fal.endpoints import Endpoint, Host
 from exporter.fal.errors import PagingError, ShapeError
 from exporter.fal.platform_usage import pages
-from tests.fal.conftest import Answer, Bench, Fal, as_json, bucket, page
 
 CALL = Endpoint(Host.PLATFORM, "/models/usage")
 PATH = "/v1/models/usage"

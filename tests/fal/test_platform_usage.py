@@ -3,6 +3,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 import pytest
+from fal.conftest import Bench, Fal, as_json, bucket, model_row, page, refused
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,7 +23,6 @@ from exporter.fal.platform_usage import (
     models,
 )
 from exporter.fal.rows import REJECTIONS, Rejections
-from tests.fal.conftest import Bench, Fal, as_json, bucket, model_row, page, refused
 
 PATH = "/v1/models/usage"
 TEN = "2026-11-21T10:00:00Z"

@@ -1,11 +1,11 @@
 from decimal import Decimal
 
 import pytest
+from fal.conftest import Bench, Fal, as_json, refused
 
 from exporter.charges import UnitPrice, hour_of
 from exporter.fal.errors import NotFoundError, ShapeError
 from exporter.fal.prices import read_list_prices
-from tests.fal.conftest import Bench, Fal, as_json, refused
 
 PATH = "/v1/models/pricing"
 FLUX = {"endpoint_id": "fal-ai/flux/dev", "unit": "image", "unit_price": Decimal("0.025"), "currency": "USD"}

@@ -1,8 +1,8 @@
 import pytest
+from fal.conftest import Answer, Bench, Fal, as_json, bucket, page, refused
 
 from exporter.fal.errors import ApiError, LockedError, ServerError
 from exporter.fal.sources import USAGE, Probe, automatic_sources, probe, unpolled_sources
-from tests.fal.conftest import Answer, Bench, Fal, as_json, bucket, page, refused
 
 LOCKED = as_json({"detail": "User is locked. Reason: TOP_UP"}, 403)
 GOOD = {

@@ -2,11 +2,11 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from fal.conftest import Bench, Fal, as_json, refused
 
 from exporter.charges import HOUR, NANO, Amounts, Window
 from exporter.fal.errors import BadRequestError, ServerError, ShapeError
 from exporter.fal.reporting import ReportingUsage
-from tests.fal.conftest import Bench, Fal, as_json, refused
 
 PATH = "/billing/usage"
 

@@ -1,12 +1,12 @@
 import logging
 
 import pytest
+from fal.conftest import KEY, Answer, Bench, Fal, as_json, bucket, model_row, page, refused
 
 from exporter.charges import Window
 from exporter.errors import FalExporterError
 from exporter.fal.account import read_balance, read_invoices
 from exporter.fal.sources import SOURCES, probe, usage_source
-from tests.fal.conftest import KEY, Answer, Bench, Fal, as_json, bucket, model_row, page, refused
 
 PATHS = [
     *("/v1/models/usage", "/v1/serverless/usage", "/v1/organization/usage", "/v1/account/billing"),

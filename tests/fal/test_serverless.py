@@ -2,10 +2,10 @@ from datetime import datetime
 from decimal import Decimal
 
 import pytest
+from fal.conftest import Bench, Fal, as_json, bucket, page
 
 from exporter.charges import NANO, SURGE, Amounts, Window
 from exporter.fal.platform_usage import serverless
-from tests.fal.conftest import Bench, Fal, as_json, bucket, page
 
 TEN = "2026-11-21T10:00:00Z"
 
@@ -41,7 +41,15 @@ async def test_a_gpu_machines_quantity_is_gpu_seconds_already(
     fal: Fal, bench: Bench, window: Window, machine: str
 ) -> None:
     assert await charges(fal, bench, window, machine_row(machine_type=machine)) == [
-        ("serverless", "", "my-app", "prod", "H100", "second", Amounts(*[1200 * NANO] * 2, 1188000000, 0, 1188000000))
+        (
+            "serverless",
+            "",
+            "my-app",
+            "prod",
+            "H100",
+            "second",
+            Amounts(1200 * NANO, 1200 * NANO, 1188000000, 0, 1188000000),
+        )
     ]
     assert fal.requests[0].query["expand"] == ["time_series"]
 
@@ -54,7 +62,7 @@ async def test_a_machine_without_gpu_has_no_gpu_seconds(fal: Fal, bench: Bench, 
 
 async def test_two_names_of_one_gpu_are_one_charge(fal: Fal, bench: Bench, window: Window) -> None:
     ((*_, amounts),) = await charges(fal, bench, window, machine_row(), machine_row(machine_type="NVIDIA H100"))
-    assert amounts == Amounts(*[2400 * NANO] * 2, 2376000000, 0, 2376000000)
+    assert amounts == Amounts(2400 * NANO, 2400 * NANO, 2376000000, 0, 2376000000)
 
 
 @pytest.mark.parametrize("ordinary", [False, None, ..., "true"])

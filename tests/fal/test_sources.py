@@ -1,8 +1,8 @@
 import pytest
+from fal.conftest import Bench
 
 from exporter.errors import ConfigurationError
 from exporter.fal.sources import SOURCES, usage_source
-from tests.fal.conftest import Bench
 
 
 async def test_every_source_is_made_by_its_name(bench: Bench) -> None:

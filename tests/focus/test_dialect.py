@@ -1,5 +1,6 @@
 import csv
 import io
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -30,7 +31,7 @@ tables = st.lists(st.lists(fields, min_size=2, max_size=4), max_size=6)
 
 @given(tables, st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]), st.sampled_from(["\n", "\r\n"]), st.data())
 def test_what_a_csv_writer_writes_is_read_whatever_the_pieces(
-    rows: Rows, quoting: int, terminator: str, data: st.DataObject
+    rows: Rows, quoting: Literal[0, 1], terminator: str, data: st.DataObject
 ) -> None:
     text = io.StringIO()
     if quoting == csv.QUOTE_MINIMAL:  # a writer of LF leaves a carriage return bare, which then ends the line

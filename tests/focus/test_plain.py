@@ -9,9 +9,9 @@ from focus.conftest import base_rows, header, to_csv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.focus import reader as reader_module
 from exporter.focus.findings import FocusError
 from exporter.focus.reader import Memory, PlainLines, Reader
+from exporter.focus.row_schema import Header
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,8 +103,8 @@ def test_lines_are_plain_with_and_without_quotation_marks_before_the_tail(monkey
         assert {row.line.charge_description for row in reader.feed(body)} == {description}
 
 
-def _header() -> reader_module.Header:
-    return reader_module.Header(tuple(header()), "1.2")
+def _header() -> Header:
+    return Header(tuple(header()), "1.2")
 
 
 def test_rows_of_the_same_texts_share_one_object() -> None:

@@ -25,6 +25,7 @@ PAIRS = [
     ("RegionId", "RegionName"),
     ("SkuId", "SkuMeter"),
 ]
+USD: Texts = {"BillingCurrency": "USD", "PricingCurrency": "USD"}
 BROKEN: list[tuple[str, str, Texts]] = [
     ("list-cost-product", "ListCost", {"ListUnitPrice": "2", "PricingQuantity": "3", "ListCost": "7"}),
     ("contracted-cost-product", "ContractedCost",
@@ -76,7 +77,7 @@ BROKEN: list[tuple[str, str, Texts]] = [
     ),
     *(
         ("pricing-currency-equal", f"PricingCurrency{column}",
-         {"BillingCurrency": "USD", "PricingCurrency": "USD", column: "1", f"PricingCurrency{column}": "2"})
+         {**USD, column: "1", f"PricingCurrency{column}": "2"})
         for column in ("ContractedUnitPrice", "EffectiveCost", "ListUnitPrice")
     ),
 ]  # fmt: skip

@@ -15,7 +15,7 @@ UTC_ZONE = ZoneInfo("UTC")
 NOW = datetime(2026, 11, 22, 14, 30, tzinfo=UTC)
 
 
-def budget(period: str = "month", amount: object = 720, **match: object) -> Budget:
+def budget(period: object = "month", amount: object = 720, **match: object) -> Budget:
     entry = BudgetEntry.model_validate({"name": "b", "amount": amount, "period": period, "match": match})
     return budget_of(entry, UTC_ZONE)
 

@@ -72,7 +72,7 @@ def problems_of(expression: str) -> list[str]:
     for part in parts:
         if isinstance(part, promql_parser.VectorSelector):
             try:
-                labels = labels_of(part.name)
+                labels = labels_of(part.name or "")
             except KeyError:
                 found.append(f"no metric {part.name}")
                 continue

@@ -69,7 +69,7 @@ def _opener(address: str, clock: Clock) -> Iterator[OpenLedger]:
     opened: list[Ledger] = []
 
     def open_it(**rules: object) -> Ledger:
-        ledger = Ledger(address, rules=Rules(**rules), clock=clock)
+        ledger = Ledger(address, rules=Rules(**rules), clock=clock)  # type: ignore[arg-type]  # a mapping has one type for all its values
         opened.append(ledger)
         return ledger
 

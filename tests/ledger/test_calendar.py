@@ -27,7 +27,7 @@ INSTANTS = st.datetimes(datetime(2005, 1, 1), datetime(2040, 1, 1)).map(lambda i
 
 
 def utc(*parts: int) -> datetime:
-    return datetime(*parts, tzinfo=UTC)  # type: ignore[misc, arg-type]  # parts of a date
+    return datetime(*parts, tzinfo=UTC)  # type: ignore[arg-type]  # parts of a date
 
 
 @given(INSTANTS, ZONES)

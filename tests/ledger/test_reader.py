@@ -138,7 +138,7 @@ def test_the_sums_are_those_of_every_charge(
     for _ in range(6):
         window = data.draw(windows)
         by = data.draw(st.lists(st.sampled_from(NAMES), unique=True, max_size=4))
-        every = data.draw(st.sampled_from([None, "day", "month", "hour"]))
+        every: Bucket | None = data.draw(st.sampled_from([None, "day", "month", "hour"]))
         zone = ZoneInfo(data.draw(st.sampled_from(ZONES)))
         where = data.draw(filters)
         told = usage(reader, window, by, every, zone=zone, where=where)

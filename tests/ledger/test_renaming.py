@@ -1,21 +1,23 @@
 import pytest
+from ledger.conftest import Clock, OpenLedger
 
 from exporter.charges import HOUR, NANO, Amounts, Balance, Charge, Dimensions, Invoice, UnitPrice, Window, hour_of
 from exporter.errors import LedgerError
+from exporter.ledger import Ledger
 from exporter.ledger.migrations import rename_account
 
 
-def spent(ledger: object) -> dict[tuple[str, ...], int]:
+def spent(ledger: Ledger) -> dict[tuple[str, ...], int]:
     return {sample.labels: sample.value for page in ledger.view().spend for sample in page.samples}
 
 
-def polled(ledger: object, clock: object, account: str, cost: int) -> None:
+def polled(ledger: Ledger, clock: Clock, account: str, cost: int) -> None:
     hour = hour_of(clock.now)
     charge = Charge(hour, Dimensions(account, model="fal-ai/flux/dev", unit="image"), Amounts(NANO, 0, cost, 0, cost))
     ledger.restate(account, "models", Window(hour, hour + HOUR), [charge], at=clock.now)
 
 
-def test_counters_and_records_go_on_under_the_new_name(address: str, open_ledger: object, clock: object) -> None:
+def test_counters_and_records_go_on_under_the_new_name(address: str, open_ledger: OpenLedger, clock: Clock) -> None:
     ledger = open_ledger()
     ledger.activate({"studio": ("models",), "other": ("models",)})
     polled(ledger, clock, "studio", 5 * NANO)
@@ -48,7 +50,7 @@ def test_counters_and_records_go_on_under_the_new_name(address: str, open_ledger
 
 
 def test_an_unknown_name_and_one_in_use_are_refused_and_nothing_changes(
-    address: str, open_ledger: object, clock: object
+    address: str, open_ledger: OpenLedger, clock: Clock
 ) -> None:
     ledger = open_ledger()
     ledger.activate({"studio": ("models",), "other": ("models",)})

@@ -125,7 +125,7 @@ async def test_a_catch_up_that_fails_half_way_leaves_no_hole(bench: Bench, fal: 
     fal.simulator.faults.clear()
     # The last days come in by another job first: what lies between is still missing and must not look known.
     await bench.account.poll_recent()
-    assert (await bench.since("models"))[1] < hour_of(clock.now) - timedelta(days=2)  # type: ignore[operator]
+    assert (await bench.since("models"))[1] < hour_of(clock.now) - timedelta(days=2)
     await bench.account.poll_current()
     assert (await bench.since("models"))[1] == hour_of(clock.now)
     assert await month(bench) == truth(fal, (await bench.since("models"))[0] or clock.now, clock.now)

@@ -81,7 +81,7 @@ def test_what_is_left_of_a_budget_and_which_thresholds_are_reached() -> None:
     ]
     third = models.BUDGET.document(replace(budget, spend=None, forecast=None, thresholds=(Fraction(1, 3),)))
     assert (third["remaining"], third["forecast"]) == (None, None)
-    assert third["thresholds"][0]["reached"] is None  # type: ignore[index]
+    assert third["thresholds"][0]["reached"] is None
 
 
 def test_a_budget_of_nothing_has_no_burn_that_json_cannot_write() -> None:

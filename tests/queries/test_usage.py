@@ -10,16 +10,16 @@ from queries.conftest import APP, BERLIN, FLUX, HISTORY, NOW, UTC_ZONE, charges_
 
 from exporter.charges import HOUR, NANO, Balance, Window, decimal_of, hour_of
 from exporter.errors import LedgerError
-from exporter.ledger import Ledger, Rules
+from exporter.ledger import Ledger, Restatement, Rules
 from exporter.ledger.reader import LedgerReader, LedgerSnapshot
 from exporter.ledger.span_totals import Bucket, UsageSum
 from exporter.queries.parameters import NoDataYetError, QuestionError
 from exporter.queries.usage import CHANGED, UsageAnswer, UsageRow, answer_usage, parse_usage_question, whole_hours
 
 
-def asked(reader: LedgerReader, zone: ZoneInfo = UTC_ZONE, **given: str) -> UsageAnswer:
+def asked(reader: LedgerReader, *zones: ZoneInfo, **given: str) -> UsageAnswer:
     with reader.snapshot() as snapshot:
-        return answer_usage(snapshot, parse_usage_question(given, now=NOW, zone=zone))
+        return answer_usage(snapshot, parse_usage_question(given, now=NOW, zone=(*zones, UTC_ZONE)[0]))
 
 
 def spend(answer: UsageAnswer) -> Mapping[tuple[str, ...], Decimal]:
@@ -231,7 +231,8 @@ def test_before_anything_has_been_read_there_is_no_answer(address: str) -> None:
 def test_an_answer_is_of_one_state_of_the_ledger(
     reader: LedgerReader, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unwatched, restated = LedgerSnapshot.usage, []
+    unwatched = LedgerSnapshot.usage
+    restated: list[Restatement] = []
 
     def usage(
         snapshot: LedgerSnapshot,

@@ -16,7 +16,7 @@ def cells(text: str, row: int = 0) -> dict[str, str]:
 
 def test_the_balance_tells_runway_and_locks(known: Known) -> None:
     answer = balance_tool(known).answer({})
-    first, second = answer.document["accounts"]  # type: ignore[misc]
+    first, second = answer.document["accounts"]
     assert (first["balance"], first["runway_seconds"], first["locked"]) == ("-5", 180_000, ["balance"])
     assert (second["balance"], second["runway_seconds"]) == (None, None)
     assert list(cells(answer.text).items()) == [
@@ -38,7 +38,7 @@ def test_a_credit_that_has_run_out_has_a_runway_of_nothing(known: Known) -> None
 
 def test_a_budget_tells_forecast_burn_and_what_is_reached(known: Known) -> None:
     answer = budgets_tool(known).answer({"budget": "studio"})
-    (budget,) = answer.document["budgets"]  # type: ignore[misc]
+    (budget,) = answer.document["budgets"]
     assert (budget["limit"], budget["spend"], budget["remaining"]) == ("10", "7", "3")
     assert [it["reached"] for it in budget["thresholds"]] == [True, False]
     shown = cells(answer.text)
@@ -56,7 +56,7 @@ def test_that_no_budget_is_configured_is_told(known: Known) -> None:
 
 def test_the_forecast_is_of_the_month_of_each_account(known: Known) -> None:
     answer = forecast_tool(known).answer({"account": ["default"]})
-    (account,) = answer.document["accounts"]  # type: ignore[misc]
+    (account,) = answer.document["accounts"]
     assert (account["start"], account["end"]) == ("2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z")
     assert account["spend"] == "7"
     assert account["forecast"] == {"expected": "0.000000012", "low": "10", "high": "0.000000015"}

@@ -105,5 +105,5 @@ def test_invoices_come_newest_first_in_pages(known: Known) -> None:
 def test_invoices_can_be_filtered(known: Known) -> None:
     tool = invoices_tool(known)
     assert tool.answer({"status": ["draft"]}).text == "There are no such invoices."
-    (found,) = tool.answer({"period": "2026-03"}).document["invoices"]  # type: ignore[misc]
+    (found,) = tool.answer({"period": "2026-03"}).document["invoices"]
     assert found["number"] == "F-03"

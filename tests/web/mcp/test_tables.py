@@ -2,7 +2,11 @@ from exporter.web.mcp.tool import columns_of, table
 
 
 def test_a_table_is_markdown_and_what_is_not_there_is_a_dash() -> None:
-    rows = [{"a": "x|y", "b": None, "c": ["p", "q"]}, {"a": "two\nlines", "c": {"image": "3"}}, {"a": "", "b": 0.12345}]
+    rows: list[dict[str, object]] = [
+        {"a": "x|y", "b": None, "c": ["p", "q"]},
+        {"a": "two\nlines", "c": {"image": "3"}},
+        {"a": "", "b": 0.12345},
+    ]
     assert table(["a", "b", "c"], rows) == (
         "| a | b | c |\n| --- | --- | --- |\n| x\\|y | - | p, q |\n| two lines | - | 3 image |\n| - | 0.123 | - |"
     )
