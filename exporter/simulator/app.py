@@ -1,7 +1,7 @@
 """The simulated fal as an ASGI application: routes, authentication, faults, and delivery of answers.
 
 /v1/...          the platform host: PLATFORM_URL is http://host:port/v1
-/billing/...     the older host: REPORTING_URL is http://host:port
+/billing/..., /users/...  the older host: REPORTING_URL is http://host:port
 /_simulator/...  statement and faults; needs no key
 """
 
@@ -22,8 +22,17 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from exporter.simulator.account import Account
-from exporter.simulator.activity import analytics, billing_events
-from exporter.simulator.billing import account_billing, pricing, reported_invoices, teams, user_balance
+from exporter.simulator.activity import billing_events, models_analytics, organization_events
+from exporter.simulator.billing import (
+    account_billing,
+    current_user,
+    listed_keys,
+    pricing,
+    reported_invoices,
+    teams,
+    user_balance,
+    user_details,
+)
 from exporter.simulator.calls import (
     DEFAULT_KEYS,
     JSON,
@@ -46,6 +55,13 @@ from exporter.simulator.faults import Fault, Faults, refusal_sentence
 from exporter.simulator.focus import account_focus, organization_focus
 from exporter.simulator.injected_charges import Plant
 from exporter.simulator.row_faults import altered_csv, mutated
+from exporter.simulator.serverless import (
+    apps,
+    compute_instances,
+    queue,
+    runners_history,
+    serverless_analytics,
+)
 from exporter.simulator.usage import models_usage, organization_usage, reported_usage, serverless_usage
 from exporter.simulator.world import World
 
@@ -57,17 +73,29 @@ CALLS: dict[str, Endpoint] = {
     "/v1/models/usage": models_usage,
     "/v1/models/billing-events": billing_events,
     "/v1/models/pricing": pricing,
-    "/v1/models/analytics": analytics,
+    "/v1/models/analytics": models_analytics,
     "/v1/serverless/usage": serverless_usage,
+    "/v1/serverless/analytics": serverless_analytics,
+    "/v1/serverless/apps": apps,
+    "/v1/serverless/apps/{owner}/{name}/queue": queue,
+    "/v1/serverless/apps/{owner}/{name}/runners/history": runners_history,
+    "/v1/compute/instances": compute_instances,
     "/v1/organization/usage": organization_usage,
+    "/v1/organization/billing-events": organization_events,
     "/v1/organization/teams": teams,
     "/v1/organization/focus": organization_focus,
     "/v1/account/billing": account_billing,
     "/v1/account/focus": account_focus,
+    "/v1/keys": listed_keys,
     "/billing/usage": reported_usage,
     "/billing/invoices": reported_invoices,
     "/billing/user_balance": user_balance,
+    "/billing/user_details": user_details,
+    "/users/current": current_user,
 }
+
+LOCK_REPORTS = frozenset({"/users/current", "/billing/user_details"})
+"""Calls that answer for a locked account too, and report the lock."""
 
 Clock = Callable[[], datetime]
 
@@ -124,7 +152,7 @@ class Simulator:
         key = authenticate(self.keys, request.headers.get("authorization"))
         if "key_revoked" in hits:
             raise ApiError(401, "Invalid API key: it has been revoked.")
-        if "locked" in hits:
+        if "locked" in hits and not hits["locked"].readable and request.url.path not in LOCK_REPORTS:
             raise ApiError(403, f"User is locked. Reason: {hits['locked'].reason}")
         if "scope_removed" in hits:
             key = replace(key, scope="api")
@@ -193,10 +221,29 @@ class _Call:
             single_dimension=options.single_dimension or "single_dimension" in hits,
             enterprise=options.enterprise and "feature_disabled" not in hits,
         )
-        planted = hits["balance"].amount if "balance" in hits else None
+        if "account_details" in hits:
+            details = hits["account_details"]
+            options = replace(
+                options,
+                soft_budget=details.soft_budget,
+                hard_budget=details.hard_budget,
+                is_paying=details.is_paying,
+            )
+        renamed = hits.get("key_alias")
         query = Query(request.query_params)
         cursor = query.cursor(now)
-        return Call(simulator.account, query, key, options, instant_of(cursor.as_of), cursor, planted)
+        return Call(
+            simulator.account,
+            query,
+            key,
+            options,
+            instant_of(cursor.as_of),
+            cursor,
+            balance=hits["balance"].amount if "balance" in hits else None,
+            locked=hits["locked"].reason if "locked" in hits else None,
+            alias=(renamed.of_key, renamed.alias) if renamed else None,
+            path=request.path_params,
+        )
 
 
 def _refuse(request: Request, hits: dict[str, Fault], now: datetime) -> None:

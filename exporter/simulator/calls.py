@@ -348,6 +348,8 @@ class Options:
         single_dimension: `/billing/usage` accepts a single `group_by` dimension.
         enterprise: the organization and FOCUS calls are enabled.
         requests_per_minute: rate limit of a key; None for none.
+        soft_budget, hard_budget: the account's own monthly budgets in US dollars; the account is locked above the hard
+            one; is_paying: as fal reports of the account.
     """
 
     page_rows: int = 2_000
@@ -355,6 +357,9 @@ class Options:
     single_dimension: bool = False
     enterprise: bool = True
     requests_per_minute: int | None = None
+    soft_budget: int | None = None
+    hard_budget: int | None = None
+    is_paying: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,6 +370,9 @@ class Call:
         now: the instant of the call, or of the first page where the call continues a sequence.
         cursor: position at which a paged answer begins.
         balance: a balance in nano-USD that a fault puts in place of the account's.
+        locked: the reason for which a fault has locked the account, if so.
+        alias: the id of a listed key that a fault has renamed, and its new alias.
+        path: the parameters in the path.
     """
 
     account: Account
@@ -374,6 +382,9 @@ class Call:
     now: datetime
     cursor: Cursor
     balance: int | None = None
+    locked: str | None = None
+    alias: tuple[str, str] | None = None
+    path: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def as_of(self) -> int:
@@ -386,7 +397,7 @@ class Call:
         return self.key.team or (self.account.world.teams[0] if self.key.own_only else "")
 
     async def charges(
-        self, span: tuple[int, int], wanted: Callable[[Charge], bool], *, organization: bool = False
+        self, span: tuple[int, int], wanted: Callable[[Charge], bool], *, organization: bool = False, lag: int = 0
     ) -> AsyncIterator[list[Charge]]:
         """Yield the wanted charges of a span that the key may see, hour by hour, yielding to other calls between.
 
@@ -394,9 +405,10 @@ class Call:
             span: half-open, in microseconds.
             wanted: returns True for the charges of the answer.
             organization: of all teams that the key sees, even where the key sees `own_only` elsewhere.
+            lag: microseconds by which charges are visible later than usual.
         """
         team = self.key.team if organization else self.own_team
-        for charges in self.account.charges(span, self.as_of, team):
+        for charges in self.account.charges(span, self.as_of - lag, team):
             yield [charge for charge in charges if wanted(charge)]
             await asyncio.sleep(0)
 
@@ -428,6 +440,15 @@ def need_enterprise(call: Call) -> None:
     """
     if not call.options.enterprise:
         raise ApiError(403, "This feature is not enabled for your account. Contact sales to enable it.")
+
+
+def paged(call: Call, name: str, rows: list[Row]) -> Answer:
+    """Return a page of a list that is known whole."""
+    first, limit = call.cursor.row, call.query.limit(call.options.page_rows, call.options.page_rows)
+    cursor = call.cursor
+    more = first + limit < len(rows)
+    following = Cursor(cursor.as_of, cursor.at, first + limit, cursor.query) if more else None
+    return Answer({"next_cursor": None, "has_more": False, name: rows[first : first + limit]}, cursor, following)
 
 
 class Sums:

@@ -21,6 +21,7 @@ from exporter.simulator.lines import (
     SERVERLESS,
     Line,
 )
+from exporter.simulator.serverless import idle_part
 from exporter.simulator.world import Charge
 
 
@@ -171,7 +172,8 @@ def statement(fal: Controlled, query: Query, as_of: int) -> Row:
     """Return totals and series of a span as of an instant (microseconds), amounts as exact decimal strings.
 
     With `key_id`, every row has the part of its cost that this key can read through none of the sources in `through`
-    (default: models, serverless, organization), by the scope of the key and the paths refused to it.
+    (default: models, serverless, organization), by the scope of the key and the paths refused to it. With `idle=true`,
+    every row has the machine-seconds and the cost of idle runners.
 
     Raises:
         ApiError: 400: a parameter cannot be read.
@@ -187,6 +189,8 @@ def statement(fal: Controlled, query: Query, as_of: int) -> Row:
     can_read = _reading(fal, query)
     sums, total = Sums(), Sums()
     unreadable: dict[tuple[object, ...], int] = {}
+    with_idle = query.choice("idle", ("true", "false"), "false") == "true"
+    idle: dict[tuple[object, ...], list[int]] = {}
     span = microseconds(start), microseconds(end)
     for hour in range(span[0] // HOUR, -(-span[1] // HOUR)):
         stamped = stamp(instant_of(hour * HOUR))
@@ -202,10 +206,16 @@ def statement(fal: Controlled, query: Query, as_of: int) -> Row:
             for charge in wanted if can_read else ():
                 if can_read and not can_read(charge.line):
                     unreadable[key(charge)] = unreadable.get(key(charge), 0) + charge.cost
+            for charge in wanted if with_idle else ():
+                amounts = idle.setdefault(key(charge), [0, 0])
+                amounts[0] += idle_part(account.world.seed, charge.line, hour, charge.quantity)
+                amounts[1] += idle_part(account.world.seed, charge.line, hour, charge.cost)
 
     def row(group: tuple[object, ...], amounts: list[int]) -> Row:
         shown = dict(zip(group_by, group, strict=True)) | _amounts(amounts)
-        return shown | _unreadable(unreadable.get(group, 0)) if can_read else shown
+        if can_read:
+            shown |= _unreadable(unreadable.get(group, 0))
+        return shown | _idle(idle[group]) if with_idle else shown
 
     return {
         "account": team or account.world.teams[0],
@@ -216,6 +226,7 @@ def statement(fal: Controlled, query: Query, as_of: int) -> Row:
         "currency": "USD",
         **_amounts(total.groups.get((), [0] * 5)),
         **(_unreadable(sum(unreadable.values())) if can_read else {}),
+        **(_idle([sum(column) for column in zip(*idle.values(), strict=True)] or [0, 0]) if with_idle else {}),
         "charges": [row(group, amounts) for group, amounts in sums.groups.items()],
     }
 
@@ -247,6 +258,11 @@ def _reading(fal: Controlled, query: Query) -> Callable[[Line], bool] | None:
 
 def _unreadable(nanos: int) -> Row:
     return {"unreadable_cost": decimal_text(nanos), "unreadable_nano_usd": nanos}
+
+
+def _idle(amounts: list[int]) -> Row:
+    seconds, cost = amounts
+    return {"idle_seconds": decimal_text(seconds), "idle_cost": decimal_text(cost), "idle_nano_usd": cost}
 
 
 def _amounts(amounts: list[int]) -> Row:

@@ -31,8 +31,12 @@ _PLANTS = {
     PlantedRelabelling.name: ("hour", "hours", "at", "labels", "team", *_ABOUT),
 }
 _TYPES: Mapping[str, tuple[type, ...]] = MappingProxyType(
-    dict.fromkeys(("path", "query", "retry_after", "reason", "message", "key_id", "oddity", *_ABOUT, "team"), (str,))
-    | dict.fromkeys(("times", "after", "pieces", "status", "every_row", "rows"), (int,))
+    dict.fromkeys(
+        ("path", "query", "retry_after", "reason", "message", "key_id", "oddity", *_ABOUT, "team", "of_key", "alias"),
+        (str,),
+    )
+    | dict.fromkeys(("times", "after", "pieces", "status", "every_row", "rows", "soft_budget", "hard_budget"), (int,))
+    | dict.fromkeys(("readable", "is_paying"), (bool,))
     | dict.fromkeys(("seconds", "probability", "every", "lasts"), (int, float))
 )
 

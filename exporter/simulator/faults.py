@@ -26,7 +26,9 @@ PARAMETERS = MappingProxyType(
         "server_error": ("status", "retry_after", "seconds"),
         "not_found": (),
         "refused": ("status", "message", "key_id"),
-        "locked": ("reason",),
+        "locked": ("reason", "readable"),
+        "account_details": ("soft_budget", "hard_budget", "is_paying"),
+        "key_alias": ("of_key", "alias"),
         "key_revoked": ("key_id",),
         "scope_removed": ("key_id",),
         "feature_disabled": (),
@@ -88,6 +90,9 @@ class Fault:
         oddity: one of ODDITIES; rows: number of rows that a row is split into.
         product, model, app, team: of the affected rows; empty for all.
         amount: the credit balance in nano-USD.
+        readable: a locked account's calls go on answering; else only those that report the lock do.
+        soft_budget, hard_budget, is_paying: reported of the account, budgets in US dollars.
+        of_key: id of a listed key; alias: its new alias.
     """
 
     kind: str
@@ -114,6 +119,12 @@ class Fault:
     app: str = ""
     team: str = ""
     amount: int = 0
+    readable: bool = False
+    soft_budget: int | None = None
+    hard_budget: int | None = None
+    is_paying: bool = True
+    of_key: str = ""
+    alias: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in PARAMETERS:

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from exporter.simulator.account import Account, Invoice, invoice_id, invoice_of, issue_of, last_invoiced
 from exporter.simulator.calls import ApiError, Call, Download, Period, Sums, need_admin, need_enterprise, need_root
 from exporter.simulator.exact import decimal_text, instant_of, json_text, microseconds, month_of, months_after
-from exporter.simulator.lines import COMPUTE, MODEL_APIS, SERVERLESS, SERVICE_NAMES, Line
+from exporter.simulator.lines import COMPUTE, MODEL_APIS, SERVERLESS, SERVICE_NAMES, Line, tags_of
 from exporter.simulator.world import Charge
 
 _PROVIDER = "fal"
@@ -272,8 +272,8 @@ def _tags(layout: _Layout, line: Line) -> str:
     tags: dict[str, object] = {}
     if line.app:
         tags["app"] = line.app
-    if layout.tagged and line.key:
-        tags["cost_center"] = line.key.detail
+    if layout.tagged:
+        tags |= tags_of(line)
     return json_text(tags)
 
 

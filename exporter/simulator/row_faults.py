@@ -11,7 +11,19 @@ from exporter.simulator.exact import NANO, Exact, FineNumber, decimal_text, nano
 from exporter.simulator.faults import Fault
 from exporter.simulator.lines import MODEL_APIS, SERVERLESS, SERVICE_NAMES
 
-_ROW_LISTS = ("results", "summary", "billing_events", "prices", "teams", "usage", "credits")
+_ROW_LISTS = (
+    "results",
+    "summary",
+    "billing_events",
+    "prices",
+    "teams",
+    "usage",
+    "credits",
+    "keys",
+    "apps",
+    "history",
+    "instances",
+)
 _WRONG: tuple[object, ...] = ("a lot", None, [], {"amount": "1"}, True)
 
 

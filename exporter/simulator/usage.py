@@ -18,11 +18,13 @@ from exporter.simulator.calls import (
     need_enterprise,
     need_root,
 )
-from exporter.simulator.exact import Exact, microseconds, stamp
-from exporter.simulator.lines import MODEL_APIS, PRODUCTS, SERVERLESS, ApiKey
+from exporter.simulator.exact import HOUR, Exact, microseconds, stamp
+from exporter.simulator.lines import MODEL_APIS, PRODUCTS, SERVERLESS, ApiKey, tags_of
 from exporter.simulator.world import Charge
 
 _VIEWS = ("time_series", "summary")
+_SOURCES = ("estimate", "tagged-estimate")
+_TAGS_LAG = HOUR
 _AUTH = ("auth_method", "auth_method_structured")
 _LARGEST_PAGE = 10
 
@@ -31,17 +33,30 @@ Group = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Conversion of charges to rows: filter, group of a row, and writing of a group."""
+    """Conversion of charges to rows.
+
+    Attributes:
+        wanted: filter of charges; key: group of a charge; row: writing of a group.
+        organization: of all teams that the key sees; lag: microseconds by which charges are seen later than usual.
+    """
 
     wanted: Callable[[Charge], bool]
     key: Callable[[Charge], Group]
     row: Callable[[Group, list[int]], Row]
     organization: bool = False
+    lag: int = 0
 
 
 async def models_usage(call: Call) -> Answer:
-    """Answer `GET /models/usage`: spend on model endpoints."""
+    """Answer `GET /models/usage`: spend on model endpoints, or an allocation of that spend by tags.
+
+    The source `tagged-estimate` lags by an hour, so that its sums differ from `estimate` in the last hours.
+    """
     need_admin(call.key)
+    tagged = call.query.choice("source", _SOURCES, _SOURCES[0]) == _SOURCES[1]
+    tags = [tag.partition("=") for tag in call.query.values("tag")]
+    if tags and not tagged:
+        raise ApiError(400, "tag: only source=tagged-estimate can be filtered by tags.")
     expand = call.query.choices("expand", _VIEWS + _AUTH, _VIEWS[:1])
     endpoints = call.query.values("endpoint_id")
     keys, logins = call.query.values("api_key_id"), call.query.values("login_username")
@@ -54,19 +69,22 @@ async def models_usage(call: Call) -> Answer:
             and (not endpoints or line.model in endpoints)
             and (not keys or (line.key is not None and line.key.id in keys))
             and (not logins or (line.key is not None and line.key.login in logins))
+            and all(tags_of(line).get(name) == value for name, _, value in tags)
         )
 
     def key(charge: Charge) -> Group:
         line = charge.line
-        return line.model, line.unit, line.price, charge.percent, line.key if with_key else None
+        shown = tuple(tags_of(line).items()) if tagged else None
+        return line.model, line.unit, line.price, charge.percent, line.key if with_key else None, shown
 
     def row(group: Group, sums: list[int]) -> Row:
-        endpoint_id, unit, price, percent, api_key = group
+        endpoint_id, unit, price, percent, api_key, shown = group
         fields: Row = {"endpoint_id": endpoint_id, "unit": unit}
         fields |= _amounts(call, price, percent, sums)
-        return fields | _auth_fields(expand, api_key)
+        fields |= auth_fields(expand, api_key)
+        return fields | {"tags": dict(shown)} if isinstance(shown, tuple) else fields
 
-    return await _answer(call, Listing(wanted, key, row), expand)
+    return await _answer(call, Listing(wanted, key, row, lag=_TAGS_LAG if tagged else 0), expand)
 
 
 async def serverless_usage(call: Call) -> Answer:
@@ -132,7 +150,7 @@ async def organization_usage(call: Call) -> Answer:
             "cost": Exact(subtotal - discount),
             "currency": "USD",
         }
-        return fields | _auth_fields(expand, api_key)
+        return fields | auth_fields(expand, api_key)
 
     return await _answer(call, Listing(wanted, key, row, organization=True), expand)
 
@@ -184,7 +202,7 @@ async def _summary(call: Call, listing: Listing, period: Period) -> list[Row]:
 
 async def _rows(call: Call, listing: Listing, span: tuple[int, int]) -> list[Row]:
     sums = Sums()
-    async for charges in call.charges(span, listing.wanted, organization=listing.organization):
+    async for charges in call.charges(span, listing.wanted, organization=listing.organization, lag=listing.lag):
         sums.add(listing.key, charges)
     return [listing.row(group, amounts) for group, amounts in sums.groups.items()]
 
@@ -216,17 +234,18 @@ def _exact(price: object) -> Exact:
     return Exact(price)
 
 
-def _auth_fields(expand: tuple[str, ...], key: object) -> Row:
+def auth_fields(expand: tuple[str, ...], key: object) -> Row:
+    """Return the fields about the caller that a call is expanded by."""
     fields: Row = {}
     if isinstance(key, ApiKey):
         if "auth_method" in expand:
             fields["auth_method"] = f"API key: {key.detail}"
         if "auth_method_structured" in expand:
-            fields["auth_method_structured"] = structured(key)
+            fields["auth_method_structured"] = _structured(key)
     return fields
 
 
-def structured(key: ApiKey) -> Row:
+def _structured(key: ApiKey) -> Row:
     """Return the value of `auth_method_structured` for a key."""
     return {"detail": key.detail, "api_key_id": key.id, "login_username": key.login}
 

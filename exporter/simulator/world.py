@@ -13,7 +13,18 @@ from struct import unpack
 from typing import NamedTuple
 
 from exporter.simulator.exact import HOUR, NANO, SECOND, instant_of, microseconds, month_of, months_after
-from exporter.simulator.lines import PHASES, ApiKey, Line, Pace, WorldSize, api_keys, lines_of, preview_line, team_names
+from exporter.simulator.lines import (
+    LOGINS,
+    PHASES,
+    ApiKey,
+    Line,
+    Pace,
+    WorldSize,
+    api_keys,
+    lines_of,
+    preview_line,
+    team_names,
+)
 
 ISSUED_AFTER = 23 * HOUR
 """An invoice is issued on the first of the following month at 23:00 UTC; nothing of its month changes afterwards."""
@@ -25,6 +36,8 @@ _WEEKEND_PERMILLE = 620
 _LATENESS = (300, 600, 1_200, 2_400, 3_600, 7_200, 14_400, 28_800, 50_000)
 _INCIDENT_SPAN = 240
 _MIXED = 1_024_000
+_FIRST_KEY = 54 * 365 * 24
+_UNUSED_KEY_EVERY = 60 * 24
 _USUAL_SIZE, _USUAL_PACE = WorldSize(), Pace()
 
 
@@ -107,6 +120,22 @@ class World:
     def keys(self) -> tuple[ApiKey, ...]:
         """Keys of the callers."""
         return api_keys(self.seed, self.size)
+
+    @cached_property
+    def created_keys(self) -> tuple[tuple[ApiKey, int], ...]:
+        """Keys of the callers, oldest first, with the hour (since 1970) of their creation."""
+        return tuple((key, _FIRST_KEY + 24 * 17 * number) for number, key in enumerate(self.keys))
+
+    def unused_keys(self, hour: int) -> Iterator[tuple[ApiKey, int]]:
+        """Yield keys that were created before an hour and are never used: a new one every two months, for four."""
+        newest = hour // _UNUSED_KEY_EVERY
+        for number in (newest - 1, newest):
+            chance = Random(f"{self.seed}:unused:{number}")  # noqa: S311  reproducible, no secrets
+            team, login = self.teams[number % len(self.teams)], LOGINS[number % len(LOGINS)]
+            yield (
+                ApiKey(f"{chance.getrandbits(48):012x}", f"trial key {number}", team, login),
+                number * _UNUSED_KEY_EVERY,
+            )
 
     @cached_property
     def teams(self) -> tuple[str, ...]:

@@ -75,3 +75,28 @@ async def test_more_than_ninety_days_are_refused(client: httpx.AsyncClient) -> N
     response = await client.get(EVENTS, params={"start": "2026-01-01", "end": "2026-06-01"})
     assert response.status_code == 400
     assert "90 days" in response.json()["error"]["message"]
+
+
+async def test_events_of_the_organization_name_the_team_in_pages_of_a_hundred(
+    pages: Pages, truth: Callable[..., Decimal]
+) -> None:
+    start, end = "2026-11-20T10:00:00Z", "2026-11-20T10:20:00Z"
+    answers = await pages("/v1/organization/billing-events", start=start, end=end, limit="1000")
+    assert max(len(page["billing_events"]) for page in answers) == 100
+    found = [event for page in answers for event in page["billing_events"]]
+    assert sum(event["cost_total"] for event in found) == truth(start, end, source="models")
+    team = found[0]["username"]
+    of_team = await pages("/v1/organization/billing-events", start=start, end=end, team_username=team)
+    assert [event for page in of_team for event in page["billing_events"]] == [
+        event for event in found if event["username"] == team
+    ]
+
+
+async def test_events_carry_the_tags_of_the_usage(ask: Ask, rows: Pages) -> None:
+    span = {"start": "2026-11-20T10:00:00Z", "end": "2026-11-20T11:00:00Z"}
+    found = (await ask(EVENTS, **span, source="tagged-billed"))["billing_events"]
+    tagged = await rows("/v1/models/usage", **span, timeframe="hour", source="tagged-estimate")
+    for wanted in ({}, next(row["tags"] for row in tagged if row["tags"])):
+        billed = sum(event["cost_total"] for event in found if event["tags"] == wanted)
+        assert billed == sum(row["cost"] for row in tagged if row["tags"] == wanted) > 0
+    assert not any("tags" in event for event in (await ask(EVENTS, **span))["billing_events"])

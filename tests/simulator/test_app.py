@@ -8,14 +8,27 @@ import pytest
 from exporter.simulator import ADMIN_KEY, API_KEY, Key, Options, Simulator, World, WorldSize, simulator_app
 from exporter.simulator.app import CALLS
 
-OPEN_TO_ALL = {"/billing/user_balance", "/v1/models/pricing", "/v1/models/analytics"}
-OF_THE_ROOT = {"/v1/organization/usage", "/v1/organization/teams", "/v1/organization/focus"}
+APP = "/v1/serverless/apps/{owner}/{name}"
+OPEN_TO_ALL = {
+    *("/billing/user_balance", "/billing/user_details", "/users/current", "/v1/models/pricing"),
+    *("/v1/models/analytics", "/v1/serverless/analytics", "/v1/serverless/apps"),
+    *(f"{APP}/queue", f"{APP}/runners/history"),
+}
+OF_THE_ROOT = {
+    *("/v1/organization/usage", "/v1/organization/teams", "/v1/organization/focus"),
+    "/v1/organization/billing-events",
+}
 
 
 def parameters(path: str) -> dict[str, str]:
     if path.endswith("focus"):
         return {"source": "estimate"}
-    return {"endpoint_id": "fal-ai/flux/dev"} if path.startswith("/v1/models") else {}
+    endpoint = "acme/avatar-studio" if path.startswith("/v1/serverless") else "fal-ai/flux/dev"
+    return {"endpoint_id": endpoint} if path.startswith(("/v1/models", "/v1/serverless/analytics")) else {}
+
+
+def url(path: str) -> str:
+    return path.format(owner="acme", name="avatar-studio")
 
 
 @pytest.mark.parametrize("path", CALLS)
@@ -24,7 +37,7 @@ async def test_without_an_accepted_key_every_call_answers_401(
     client: httpx.AsyncClient, path: str, header: str | None
 ) -> None:
     headers = {"authorization": header} if header else {"authorization": ""}
-    response = await client.get(path, headers=headers)
+    response = await client.get(url(path), headers=headers)
     assert response.status_code == 401
     assert "wrong:key" not in response.text
     if path.startswith("/v1"):
@@ -38,7 +51,7 @@ async def test_without_an_accepted_key_every_call_answers_401(
 
 @pytest.mark.parametrize("path", CALLS)
 async def test_an_api_key_may_only_make_the_calls_that_are_open_to_it(client: httpx.AsyncClient, path: str) -> None:
-    response = await client.get(path, params=parameters(path), headers={"authorization": f"Key {API_KEY}"})
+    response = await client.get(url(path), params=parameters(path), headers={"authorization": f"Key {API_KEY}"})
     assert response.status_code == (200 if path in OPEN_TO_ALL else 403)
     if response.status_code == 403:
         assert "admin" in response.text

@@ -274,3 +274,42 @@ async def test_an_unknown_dimension_is_refused_in_the_older_shape(client: httpx.
     response = await client.get("/billing/usage", params={"group_by": "colour"})
     assert response.status_code == 400
     assert response.json() == {"detail": "group_by: 'colour' is not one of model, app, gpu_class."}
+
+
+PAST = {"start": "2026-11-18T00:00:00Z", "end": "2026-11-19T00:00:00Z", "timeframe": "day"}
+
+
+async def test_tags_allocate_what_the_estimate_tells(rows: Rows, truth: Truth) -> None:
+    tagged = await rows("/v1/models/usage", **PAST, source="tagged-estimate")
+    assert sum(row["cost"] for row in tagged) == truth(PAST["start"], PAST["end"], source="models")
+    assert any(row["tags"] == {} for row in tagged)
+    assert any(row["tags"].get("feature") == "search" for row in tagged)
+    assert not any("tags" in row for row in await rows("/v1/models/usage", **PAST))
+
+
+async def test_rows_are_filtered_by_their_tags(rows: Rows) -> None:
+    tagged = await rows("/v1/models/usage", **PAST, source="tagged-estimate")
+    wanted = next(row["tags"] for row in tagged if row["tags"].get("feature"))
+    filtered = await rows(
+        "/v1/models/usage", **PAST, source="tagged-estimate", tag=f"cost_center={wanted['cost_center']},feature=search"
+    )
+    assert filtered == [row for row in tagged if row["tags"] == wanted] != []
+
+
+async def test_tags_come_later_than_the_estimate_over_all_pages(pages: Rows, truth: Truth) -> None:
+    span = {"start": "2026-11-21T12:00:00Z", "end": "2026-11-21T14:37:12Z", "timeframe": "hour"}
+    found = [
+        row["cost"]
+        for page in await pages("/v1/models/usage", **span, source="tagged-estimate", limit="3")
+        for bucket in page["time_series"]
+        for row in bucket["results"]
+    ]
+    (whole,) = await pages("/v1/models/usage", **span, source="tagged-estimate")
+    assert sum(found) == sum(row["cost"] for bucket in whole["time_series"] for row in bucket["results"])
+    assert 0 < sum(found) < truth(span["start"], span["end"], source="models")
+
+
+async def test_an_estimate_cannot_be_filtered_by_tags(client: httpx.AsyncClient) -> None:
+    response = await client.get("/v1/models/usage", params={"tag": "env=production"})
+    assert response.status_code == 400
+    assert "tagged-estimate" in response.text
