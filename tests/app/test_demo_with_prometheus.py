@@ -23,6 +23,7 @@ from exporter.app.local_prometheus import (
 Program = Callable[[str, str], str]
 
 
+@pytest.mark.long
 def test_the_demo_runs_prometheus_on_the_history_and_with_the_rules_and_ends_it_again(
     program: Program, tmp_path: Path
 ) -> None:

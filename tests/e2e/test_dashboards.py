@@ -27,6 +27,8 @@ from local_http import NO_TLS
 from exporter.charges import HOUR, hour_of
 from exporter.simulator import ADMIN_KEY, Key
 
+pytestmark = pytest.mark.long
+
 CONFIGURATION = """\
 accounts:
   - {name: studio, key_env: FAL_KEY_OF_STUDIO, sources: "models,serverless"}
