@@ -1,9 +1,13 @@
 """The documentation is the code's: its tables, names, commands and examples, and every link leads somewhere."""
 
+import ast
 import json
 import re
+import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -14,6 +18,7 @@ from alert_tables import Threshold, rules, thresholds
 from docs_tables import DOCS, REPOSITORY, TABLES, with_table
 
 from exporter.cli import commands
+from exporter.polling.poll_runner import OWN_REASONS
 from exporter.settings import load_settings
 from exporter.settings.fields import NEVER_IN_FILE, file_name
 from exporter.settings.model import Settings
@@ -231,3 +236,45 @@ def test_every_configuration_in_the_text_loads(name: str, tmp_path: Path, monkey
             monkeypatch.setenv("FAL_KEY", "id:secret")
         load_settings({})
         monkeypatch.delenv("FAL_KEY", raising=False)
+
+
+LEAST_SENTENCES = 20
+
+
+def sentences_of_the_code() -> str:
+    """Return every text in the code; of one with values in it, the parts between them, each on a line."""
+    found: list[str] = []
+    for path in (REPOSITORY / "exporter").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            found += [node.value] if isinstance(node, ast.Constant) and isinstance(node.value, str) else []
+    return "\n".join(found)
+
+
+def test_troubleshooting_quotes_sentences_that_the_code_says() -> None:
+    code = sentences_of_the_code()
+    quoted = [line for block in blocks(PAGES["docs/troubleshooting.md"], "text") for line in block.splitlines()]
+    assert len(quoted) >= LEAST_SENTENCES
+    for sentence in quoted:
+        parts = [part.strip(" .;") for part in sentence.split("…") if re.search(r"\w{2}", part)]
+        assert parts, sentence
+        for part in parts:
+            assert part in code, f"nothing says: {part}"
+
+
+def test_troubleshooting_names_every_reason_why_a_poll_fails() -> None:
+    own = PAGES["docs/troubleshooting.md"].partition("Further reasons")[2].partition("\n\n")[0]
+    assert set(OWN_REASONS) <= set(re.findall(r"`(\w+)`", own))
+
+
+def test_the_backup_of_a_ledger_in_use_is_whole(tmp_path: Path) -> None:
+    (program,) = re.findall(r"^python3 -c '([^']+)'", PAGES["docs/install/backup.md"], re.MULTILINE)
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None)) as ledger:
+        ledger.execute("PRAGMA journal_mode = WAL")
+        ledger.execute("CREATE TABLE charge (cost)")
+        ledger.executemany("INSERT INTO charge VALUES (?)", [(cost,) for cost in range(1000)])
+        assert (tmp_path / "ledger.sqlite-wal").stat().st_size
+        arguments = [tmp_path / "ledger.sqlite", tmp_path / "copy.sqlite"]
+        subprocess.run([sys.executable, "-c", program, *arguments], check=True)
+    (tmp_path / "copy").mkdir()
+    with closing(sqlite3.connect((tmp_path / "copy.sqlite").rename(tmp_path / "copy" / "ledger.sqlite"))) as copy:
+        assert copy.execute("SELECT sum(cost) FROM charge").fetchone() == (sum(range(1000)),)
