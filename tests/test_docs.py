@@ -189,7 +189,9 @@ def test_every_call_of_rest_and_every_tool_of_mcp_is_listed_with_what_it_takes()
         filters = (
             {"model", "app", "gpu_class", "account", "team", "product"} if "filters by dimension" in row else set()
         )
-        assert filters | set(re.findall(r"`(\w+)`", row)) >= known[name].input_schema["properties"].keys(), name
+        properties = known[name].input_schema["properties"]
+        assert isinstance(properties, dict)
+        assert filters | set(re.findall(r"`(\w+)`", row)) >= properties.keys(), name
 
 
 EXAMPLE = DOCS / "examples" / "fal-exporter.yaml"

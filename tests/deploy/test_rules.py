@@ -133,9 +133,9 @@ def joined(node: promql_parser.BinaryExpr) -> set[str]:
         return left | right if operator == "or" else left
     match node.modifier.card:
         case promql_parser.VectorMatchCardinality.ManyToOne:
-            return left | set(node.modifier.group_labels)
+            return left | set(node.modifier.group_labels or ())
         case promql_parser.VectorMatchCardinality.OneToMany:
-            return right | set(node.modifier.group_labels)
+            return right | set(node.modifier.group_labels or ())
     return named if is_on else left - named
 
 

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from polling.conftest import Clock, opened_bench
 from pydantic import SecretStr
 
 from exporter.errors import ConfigurationError
@@ -14,7 +15,6 @@ from exporter.ledger import Ledger, Rules
 from exporter.polling.async_ledger import AsyncLedger
 from exporter.polling.key_owners import KeyOwners, SharedAccountError
 from exporter.simulator import ADMIN_KEY, API_KEY, Fault, Key, RunningSimulator
-from tests.polling.conftest import Clock, opened_bench
 
 SECOND = "second-id:00000000000000000000000000000004"
 BILLING = "/v1/account/billing"

@@ -5,12 +5,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from polling.conftest import Bench, Clock, opened_bench, truth
 from structlog.typing import EventDict
 
 from exporter.charges import NANO, Window, dollar_text, hour_of
 from exporter.polling.reconciler import ComparedProducts
 from exporter.simulator import Fault, RunningSimulator, Simulator, World, WorldSize, serving
-from tests.polling.conftest import Bench, Clock, opened_bench, truth
 
 COMPUTE = "/v1/organization/usage"
 PRODUCTS = ("model_apis", "serverless", "compute")

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from polling.conftest import REACH, Bench, Clock, opened_bench, truth
 from structlog.typing import EventDict
 
 from exporter.charges import NANO, hour_of
@@ -12,7 +13,6 @@ from exporter.ledger import Reconciliation, SourceProbe
 from exporter.polling import source_choice
 from exporter.polling.source_choice import gaps_of, limits_of, offer_of, shortfalls_of
 from exporter.simulator import ADMIN_KEY, Fault, Key, RunningSimulator, Simulator, World, WorldSize, serving
-from tests.polling.conftest import REACH, Bench, Clock, opened_bench, truth
 
 COMPUTE = "/v1/organization/usage"
 SERVERLESS = "/v1/serverless/usage"
