@@ -61,13 +61,18 @@ def listing(faults: Faults) -> Row:
         row: Row = {"fault": fault.kind}
         for name in (*_GENERAL, *PARAMETERS[fault.kind]):
             value = getattr(fault, name)
-            row["amount_usd" if name == "amount" else name] = (
+            row[_requested_as(name)] = (
                 decimal_text(value) if name == "amount" else str(value) if isinstance(value, float) else value
             )
         shown.append(row | {"since": stamp(planted.since), "hits": planted.hits})
     plants: list[Row] = [{"fault": plant.name, "hour": _stamp(plant.hour * HOUR)} for plant in faults.account.plants]
-    kinds = {kind: list(names) for kind, names in (*PARAMETERS.items(), *_PLANTS.items())}
+    kinds = {kind: [_requested_as(name) for name in names] for kind, names in (*PARAMETERS.items(), *_PLANTS.items())}
     return {"faults": shown + plants, "kinds": kinds}
+
+
+def _requested_as(name: str) -> str:
+    """Return the name of a fault's parameter in JSON, where amounts are in US dollars."""
+    return "amount_usd" if name == "amount" else name
 
 
 def _requested(item: object) -> list[Fault] | list[Plant]:
