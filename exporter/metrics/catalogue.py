@@ -280,7 +280,8 @@ ACCOUNTS: tuple[Family, ...] = (
     Family(
         "fal_invoice_total_usd",
         "gauge",
-        "Total of an invoice in US dollars as fal states it, by its present status (draft, open, paid, void).",
+        "Total of an invoice in US dollars as fal states it, by its present status (draft, open, paid, void). fal does "
+        "not document its invoices; their shape is assumed.",
         ("account", "invoice", "status"),
         scale=NANO,
     ),
@@ -288,7 +289,7 @@ ACCOUNTS: tuple[Family, ...] = (
         "fal_invoice_due_timestamp_seconds",
         "gauge",
         "When an invoice is due, in seconds since the epoch; absent where fal states no due date. Overdue is one that "
-        "is open and due before now.",
+        "is open and due before now. fal does not document its invoices; their shape is assumed.",
         ("account", "invoice", "status"),
     ),
     Family(
@@ -297,7 +298,8 @@ ACCOUNTS: tuple[Family, ...] = (
         "US dollars that the ledger has of a UTC month (period: current_month, last_month) less what fal bills as "
         "usage of the same hours, before credits and taxes, when compared last. Above 0 fal bills less than it has "
         "reported, below 0 more, as with compute machines where the source compute is not polled. "
-        "against is invoice, focus_invoice or focus_estimate; never add them up.",
+        "against is invoice (whose shape fal does not document; it is assumed), focus_invoice or focus_estimate; "
+        "never add them up.",
         _COMPARED,
         scale=NANO,
     ),
