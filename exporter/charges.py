@@ -6,6 +6,7 @@ UTC, windows are half-open. Rows that occur by the million are named tuples: as 
 built and hashed in a fraction of its time.
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,27 @@ _never_rounding = Context(prec=60, traps=[Inexact])
 _exactly = Context(prec=400, rounding=ROUND_HALF_EVEN, traps=[])
 _LARGEST = 2**63 - 1
 _MOST_DIGITS = 18
+
+
+LONGEST_LABEL = 300
+"""Characters of a label's value; longer names are cut."""
+
+_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_HASH_LENGTH = 8
+
+
+def label_text(name: str) -> str:
+    """Return a name as a label holds it; every room that compares a name with labels passes it through here.
+
+    Only what a database, an exposition or a line of text cannot hold is replaced, by U+FFFD: control characters (NUL
+    and line ends among them), line and paragraph separators, lone surrogates. Every letter, blank and joiner of Unicode
+    stays. A name that is too long is cut and ends in a hash of the whole, so that distinct names stay distinct.
+    """
+    name = _UNFIT.sub("\N{REPLACEMENT CHARACTER}", name)
+    if len(name) <= LONGEST_LABEL:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:_HASH_LENGTH]
+    return f"{name[: LONGEST_LABEL - _HASH_LENGTH - 1]}~{digest}"
 
 
 def utc_now() -> datetime:

@@ -5,7 +5,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.charges import HOUR, NANO, NO_GPU, Amounts, GpuMachine, Window, decimal_of, gpu_machine, hour_of, nano
+from exporter.charges import (
+    HOUR,
+    LONGEST_LABEL,
+    NANO,
+    NO_GPU,
+    Amounts,
+    GpuMachine,
+    Window,
+    decimal_of,
+    gpu_machine,
+    hour_of,
+    label_text,
+    nano,
+)
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 hours = st.integers(-1000, 1000).map(lambda count: NOON + count * HOUR)
@@ -104,3 +117,36 @@ def test_a_window_holds_its_start_and_not_its_end() -> None:
 )
 def test_a_machine_s_gpus_are_told_from_any_of_its_names(name: str | None, machine: GpuMachine) -> None:
     assert gpu_machine(name) == machine
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "株式会社\u3000未来",  # an ideographic space, usual in names of Japanese companies
+        "caf\u00e9\u00a0bar",
+        "\u0646\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",  # Persian needs the zero-width non-joiner
+        "\U0001f468\u200d\U0001f469\u200d\U0001f467",  # one emoji of three, joined
+        "e\u0301",
+        "\u202eabc",
+        "plain",
+    ],
+)
+def test_every_letter_blank_and_joiner_of_unicode_stays_in_a_label(name: str) -> None:
+    assert label_text(name) == name
+
+
+@pytest.mark.parametrize("unfit", ["\0", "\n", "\r", "\x1b", "\x85", "\u2028", "\u2029", "\ud800", "\x7f"])
+def test_what_no_line_of_text_can_hold_is_replaced_in_a_label(unfit: str) -> None:
+    assert label_text(f"a{unfit}b") == "a\N{REPLACEMENT CHARACTER}b"
+
+
+def test_long_names_that_differ_at_their_end_stay_distinct() -> None:
+    first, second = label_text("x" * 400 + "1"), label_text("x" * 400 + "2")
+    assert first != second
+    assert len(first) == len(second) == LONGEST_LABEL
+    assert label_text("x" * LONGEST_LABEL) == "x" * LONGEST_LABEL
+
+
+@given(st.text(alphabet=st.characters()))
+def test_a_label_is_what_its_own_text_becomes(name: str) -> None:
+    assert label_text(label_text(name)) == label_text(name)

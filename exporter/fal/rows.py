@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import structlog
 
-from exporter.charges import NO_GPU, GpuMachine, gpu_machine, nano
+from exporter.charges import NO_GPU, GpuMachine, gpu_machine, label_text, nano
 from exporter.fal.answers import Scrub
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -85,8 +85,6 @@ def _shown(row: object) -> str:
 
 Row = Mapping[str, object]
 
-_LONGEST_TEXT = 300
-
 
 def row_of(value: object) -> Row:
     """Return a JSON value as a row.
@@ -127,17 +125,14 @@ def amount(value: object) -> int:
 
 
 def text(value: object) -> str:
-    """Return a JSON string as it may become a label: printable and of bounded length.
+    """Return a JSON string as it becomes a label; see `label_text`.
 
     Raises:
         RejectedError: it is absent or no string.
     """
     if not isinstance(value, str):
         raise RejectedError(Rejection.MISSING_FIELD if value is None else Rejection.WRONG_TYPE)
-    # A JSON string may hold half a surrogate pair or a NUL, which neither a database nor an exposition takes.
-    if not value.isprintable():
-        value = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in value)
-    return value[:_LONGEST_TEXT]
+    return label_text(value)
 
 
 def optional_text(value: object) -> str:

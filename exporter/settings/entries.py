@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr, model_validator
 
-from exporter.charges import nano
+from exporter.charges import label_text, nano
 from exporter.logs import redact_loosely
 from exporter.settings.credentials import FixedKey, KeyFile, KeySource, checked_key
 from exporter.settings.fields import LABELS, Key, KeyPath, Sources, Text, Zone, nearest, one_of
@@ -41,7 +41,7 @@ class Account:
 def _account_name(name: str) -> str:
     if not name.strip():
         raise ValueError("is empty; an account's name becomes the value of the account label")
-    if name != name.strip() or not name.isprintable():
+    if name != name.strip() or name != label_text(name):
         raise ValueError("has blanks at an end or characters that cannot be printed; choose a plain name")
     if name.startswith("__"):
         raise ValueError("starts with two underscores, which is reserved; choose a plain name")
@@ -98,7 +98,7 @@ _LARGEST_THRESHOLD = 1000
 
 
 def _name(name: str) -> str:
-    if not name or name != name.strip() or not name.isprintable() or len(name) > _LONGEST_NAME:
+    if not name or name != name.strip() or name != label_text(name) or len(name) > _LONGEST_NAME:
         raise ValueError(
             f"is not a budget's name, which becomes the value of the budget label; choose 1 to {_LONGEST_NAME} "
             "printable characters without blanks at the ends"
@@ -161,7 +161,7 @@ def _match(value: object) -> Mapping[str, tuple[str, ...]]:
         them = patterns if isinstance(patterns, list | tuple) else [patterns]
         if not them or not all(isinstance(it, str) for it in them):
             raise ValueError(f"has for {label} neither a glob nor a list of globs; put each in quotes")
-        globs[label] = tuple(them)
+        globs[label] = tuple(label_text(glob) for glob in them)
     return globs
 
 

@@ -139,7 +139,7 @@ def test_details_that_cannot_be_read_leave_the_charge_as_it_is(column: str, text
     assert (item.dimensions.app, item.dimensions.gpu_class) == ("", "H100")
 
 
-def test_what_cannot_be_printed_becomes_a_label_that_can() -> None:
+def test_what_no_label_can_hold_is_replaced() -> None:
     item = described("prod", row(**MODELS, sku_id="fal-ai/\x00flux", sub_account_name="a\nb" * 200))
     assert item.dimensions.model == "fal-ai/\N{REPLACEMENT CHARACTER}flux"
     assert len(item.dimensions.team) == 300

@@ -101,7 +101,7 @@ def described(account: str, row: UsageLine) -> Item:
     A compute machine's quantity is its own time; of any other machine it counts every GPU already.
 
     Raises:
-        RejectedError: never for text; a label that cannot be printed is made printable.
+        RejectedError: never for text; see `exporter.charges.label_text`.
     """
     line = _line(row)
     product = _product(row, line)
