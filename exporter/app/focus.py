@@ -142,7 +142,7 @@ def run_export(
         click.echo("note: the ledger has no charges of this window; what was written is a header alone", err=True)
     if coverage.missing:
         click.echo(
-            f"note: not read from fal to their end, summed over sources: {coverage.missing:,} hours of this window; "
+            f"note: not read from fal to their end: {coverage.missing:,} hours of this window; "
             "export it again when they are",
             err=True,
         )

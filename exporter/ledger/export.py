@@ -50,7 +50,7 @@ class Coverage:
 
     Attributes:
         kept_from: the first hour whose charges are kept one by one, None where all are.
-        missing: hours of the window, summed over sources, that no poll has covered to their end.
+        missing: hours of the window that have not been covered to their end by every source.
     """
 
     kept_from: datetime | None
@@ -100,17 +100,19 @@ class Statement:
     def coverage(self, window: Window) -> Coverage:
         """Tell what the ledger may lack of a window."""
         horizon = int(schema.read(self._connection, schema.HORIZON) or 0)
-        seen = self._connection.scalar(
-            select(func.count())
-            .select_from(observed_hours)
+        covered = (
+            select(observed_hours.c.hour)
             .where(
                 observed_hours.c.scope_id.in_(self._accounts),
                 observed_hours.c.hour >= hour_number(window.start),
                 observed_hours.c.hour < hour_number(window.end),
                 observed_hours.c.complete,
             )
+            .group_by(observed_hours.c.hour)
+            .having(func.count() == len(self._accounts))
         )
-        missing = len(window) * len(self._accounts) - (seen or 0)
+        seen = self._connection.scalar(select(func.count()).select_from(covered.subquery()))
+        missing = len(window) - (seen or 0)
         return Coverage(hour_start(horizon) if horizon else None, missing)
 
 

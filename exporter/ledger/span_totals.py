@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import BigInteger, Connection, Insert, cast, delete, func, literal, select
+from sqlalchemy import BigInteger, Connection, Insert, case, cast, delete, func, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from exporter.calendar import first_hour_of, month_after
@@ -33,6 +33,13 @@ from exporter.ledger.schema import MEASURES, charges, hour_number, hour_start, s
 SPANS = (HOURS_OF_DAY, 8 * HOURS_OF_DAY)
 """The lengths of spans in hours. The n-th span, counted from 1970, holds the hours from n times its length on."""
 
+MACHINE_SECOND = "machine_second"
+"""Unit of machine time in sums, which fal calls `second`, as it does a second of video: the two have no sum."""
+
+_UNIT = case(
+    (series.c.product.in_(("serverless", "compute")) & (series.c.unit == "second"), literal(MACHINE_SECOND)),
+    else_=series.c.unit,
+).label("summed_unit")
 PARTS = tuple(span_totals.c[f"{name}_{part}"] for name in MEASURES for part in ("units", "nanos"))
 """The columns that make up the sums, in the order of MEASURES, units before nanos."""
 
@@ -116,7 +123,7 @@ class UsageSum(NamedTuple):
         at: start of the bucket, of the first one that of the window; None where the whole window is one bucket.
         group: the values of the dimensions that were asked for, in their order.
         amounts: the sums; their quantity is 0, as different units do not add up.
-        quantities: nano-units by unit.
+        quantities: nano-units by unit; time of machines is apart, as MACHINE_SECOND.
     """
 
     at: datetime | None
@@ -247,7 +254,7 @@ def _read(
         within.append(span_totals.c.length == stretch.length)
     group = [series.c[name] for name in by if name != "account"]
     span = position - stretch.first // stretch.length if stretch.apart else literal(0)
-    key = [table.c.scope_id, series.c.unit, *group]
+    key = [table.c.scope_id, _UNIT, *group]
     rows = connection.execute(
         select(span, *key, *(cast(func.sum(half), BigInteger) for half in halves))
         .join_from(table, series, series.c.id == table.c.series_id)

@@ -112,7 +112,7 @@ class Head:
     """What is told before the file begins.
 
     Attributes:
-        missing: hours of the window, summed over sources, that have not been read to their end.
+        missing: hours of the window that have not been read to their end of every source.
         status: of the refusal; 200 if there is none.
         message: why it is refused.
     """

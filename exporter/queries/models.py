@@ -170,7 +170,8 @@ _SUMS: tuple[Field[UsageRow], ...] = (
     Field(
         "quantities",
         map_of(AMOUNT),
-        "How much was used, by fal's unit (image, second, megapixel, ...).",
+        "How much was used, by fal's unit (image, second, megapixel, ...); time of machines is `machine_second`, as it "
+        "and seconds of video have no sum.",
         lambda it: {unit: amount(quantity) for unit, quantity in it.quantities.items()},
     ),
 )

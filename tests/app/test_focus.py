@@ -108,7 +108,7 @@ def test_the_metadata_say_whether_every_hour_was_read(
     later = Window(OCTOBER.start, OCTOBER.end + 3 * HOUR)
     exported(ledger[0], path, later, metadata_output=described)
     assert json.loads(described.read_text())["x_Content"]["Complete"] is False
-    assert "summed over sources: 6 hours of this window" in capsys.readouterr().err
+    assert "to their end: 3 hours of this window" in capsys.readouterr().err
 
 
 def test_an_export_that_fails_leaves_the_old_file(ledger: tuple[str, int], tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_month_without_charges_or_yet_to_come_is_told(
     assert exported(ledger[0], path, window_of("2026-05", None, None)) == 0
     told = capsys.readouterr().err
     assert "the ledger has no charges of this window; what was written is a header alone" in told
-    assert "summed over sources: 1,488 hours of this window" in told
+    assert "to their end: 744 hours of this window" in told
     with pytest.raises(ConfigurationError, match="from 2026-12-01T00:00:00Z on, it is yet to come"):
         exported(ledger[0], path, window_of("2026-12", None, None))
     assert exported(ledger[0], path, window_of("2026-11", None, None)) == 0

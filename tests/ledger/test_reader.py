@@ -18,7 +18,7 @@ from exporter.errors import LedgerError
 from exporter.ledger import Ledger, Rules
 from exporter.ledger.database import NoLedgerError
 from exporter.ledger.reader import LedgerReader
-from exporter.ledger.span_totals import Bucket, UsageSum
+from exporter.ledger.span_totals import MACHINE_SECOND, Bucket, UsageSum
 
 NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
 START = datetime(2026, 10, 1, tzinfo=UTC)
@@ -106,7 +106,8 @@ def naive(  # noqa: PLR0917  as the reader is asked
         key = (bucket_of(hour, window, every, zone), tuple(getattr(dimensions, name) for name in by))
         amounts[key] = amounts[key].plus(charged._replace(quantity=0))
         if charged.quantity:
-            unit = dimensions.unit
+            is_machine = dimensions.product == "serverless" and dimensions.unit == "second"
+            unit = MACHINE_SECOND if is_machine else dimensions.unit
             quantities[key][unit] = quantities[key].get(unit, 0) + charged.quantity
     found = [UsageSum(*key, total, quantities[key]) for key, total in amounts.items()]
     return tuple(sorted(found, key=lambda it: (it.at or START, it.group)))

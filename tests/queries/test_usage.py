@@ -36,7 +36,7 @@ def test_a_window_without_groups_is_one_row_and_the_total(reader: LedgerReader, 
     assert row.amounts.cost == hours * 144 * NANO // 100
     assert row.amounts.gpu_seconds == hours * 7 * NANO
     assert row.amounts.list_cost - row.amounts.discount == row.amounts.cost
-    assert row.quantities == {"image": hours * 3 * NANO, "second": hours * 6 * NANO}
+    assert row.quantities == {"image": hours * 3 * NANO, "second": hours * 3 * NANO, "machine_second": hours * 3 * NANO}
 
 
 def test_groups_are_the_most_expensive_first_and_add_up(reader: LedgerReader, hours: int) -> None:

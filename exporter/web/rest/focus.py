@@ -14,7 +14,7 @@ from exporter.web.auth import RETRY, Refusal
 from exporter.web.rest.calls import Request
 
 MISSING_HOURS = "fal-exporter-missing-hours"
-"""The header that counts hours of the window, summed over sources, that have not been read to their end."""
+"""The header that counts hours of the window that have not been read to their end of every source."""
 
 MOST_AT_ONCE = 2
 """Files that are written at a time."""

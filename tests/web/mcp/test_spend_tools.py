@@ -17,7 +17,7 @@ def test_amounts_are_exact_text(known: Known) -> None:
     assert isinstance(total, dict)
     assert total["spend"] == str(Decimal(24 * (COST + 3)) / NANO)
     assert total["gpu_seconds"] == "86400"
-    assert total["quantities"] == {"image": "72", "second": "204"}
+    assert total["quantities"] == {"image": "72", "second": "192", "machine_second": "12"}
     assert f"{total['spend']} in total" in answer.text
 
 
