@@ -29,9 +29,10 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LeftHalf:
-    """The collector and what has to be closed after it."""
+    """The collector, the accounts that it polls, and what has to be closed after it."""
 
     collector: Collector
+    accounts: tuple[AccountPoller, ...]
     ledger: AsyncLedger
     clients: tuple[Client, ...]
 
@@ -145,4 +146,4 @@ async def open_left_half(
         retention=settings.retention,
         clock=clock,
     )
-    return LeftHalf(collector, ledger, clients)
+    return LeftHalf(collector, tuple(accounts), ledger, clients)

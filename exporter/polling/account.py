@@ -157,7 +157,8 @@ class AccountPoller:
             ConfigurationError: the key cannot be used.
             LedgerError: the answers cannot be kept.
         """
-        await self._choice.probe_if_due(self.sources)
+        if await self._choice.probe_if_due(self.sources):
+            self._runner.publish_soon()
 
     async def poll_current(self) -> None:
         """Poll the running hour and the one before, and after an outage all hours since the last success."""
@@ -259,6 +260,7 @@ class AccountPoller:
                     _log.warning("a sum by product differs from fal's", account=self.name, problem=sentence)
         compared = self._comparison.last
         self._health.source_differences(self.name, compared.differences if compared is not None else {})
+        self._runner.publish_soon()
 
     async def _confirmed(self, work: Work, at: datetime) -> Mapping[str, int]:
         """Do a poll's work, unless another account is the same fal account."""

@@ -56,6 +56,10 @@ class PollRunner:
         self._health.expect_source(account, name)
         return Polled(account, name)
 
+    def publish_soon(self) -> None:
+        """Have published what has changed beside the outcome of a poll."""
+        self._changed()
+
     async def poll(self, polled: Polled, work: Work) -> bool:
         """Poll once; return whether it succeeded. Only cancellation goes through."""
         async with polled.turn:

@@ -100,7 +100,7 @@ _AFTER_THE_START = {
     "retention": timedelta(minutes=30),
 }
 
-_PROBE_AFTER_THE_START = timedelta(seconds=10)
+_PROBE_AFTER_THE_START = timedelta(seconds=2)
 
 JOBS = (
     "current",

@@ -1,0 +1,363 @@
+"""Never wrong because an answer was partial: a figure is whole and true, or absent, or says what it lacks.
+
+Each test puts an exporter, all of it in this process, beside a simulated fal that answers in part, and compares
+`/metrics`, REST, MCP, the landing page and `check` with fal's own statement. Sections are by what is partial.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import httpx
+import pytest
+import structlog
+from e2e.processes import Labels, parsed
+from local_http import NO_TLS
+from mcp import Client
+from pydantic import SecretStr
+from structlog.typing import EventDict
+
+from exporter.app.single_process import SingleProcess, joined
+from exporter.cli import main
+from exporter.errors import ConfigurationError
+from exporter.publication import Publication
+from exporter.settings import Listen, Settings
+from exporter.simulator import ADMIN_KEY, Fault, Key, RunningSimulator, Simulator, World, WorldSize, serving
+
+NOW = datetime(2026, 11, 2, 3, 20, tzinfo=UTC)
+OCTOBER = {"start": "2026-10-01T00:00Z", "end": "2026-11-01T00:00Z"}
+SECOND_KEY = "second-id:00000000000000000000000000000004"
+
+
+@dataclass
+class Exporter:
+    """An exporter at work, and its views."""
+
+    running: SingleProcess
+    client: httpx.AsyncClient
+    logs: list[EventDict]
+
+    async def until(self, condition: Callable[[Publication], bool]) -> Publication:
+        """Return the first publication for which a condition holds."""
+        while True:
+            latest = self.running.latest
+            if latest is not None and condition(latest):
+                return latest
+            self.running.published.clear()
+            await self.running.published.wait()
+
+    async def loaded(self, *sources: str) -> None:
+        """Wait until the history of some sources of every account is there."""
+
+        def is_loaded(publication: Publication) -> bool:
+            found = [it for account in publication.overview.accounts for it in account.sources if it.name in sources]
+            return len(found) == len(sources) and all(it.history_progress == 1 for it in found)
+
+        await self.until(is_loaded)
+
+    async def republished(self) -> None:
+        """Wait until everything is published that is so by now."""
+        for _ in range(2):  # the next publication may already be under way
+            sequence = (await self.until(lambda _: True)).sequence
+            await self.running.half.accounts[0].poll_balance()
+            await self.until(lambda latest, before=sequence: latest.sequence > before)
+
+    async def metrics(self) -> Mapping[str, Mapping[Labels, float]]:
+        return parsed((await self.client.get("/metrics")).text)
+
+    async def page(self) -> str:
+        """Return the text of the landing page."""
+        return (await self.client.get("/")).text
+
+    async def month(self) -> Mapping[str, Decimal]:
+        """Return what October has cost by each of the exporter's views."""
+        answer = (await self.client.get("/v1/billing/usage", params=OCTOBER)).text
+        rest = json.loads(answer, parse_float=Decimal, parse_int=Decimal)
+        assert rest["complete"]
+        async with Client(self.running.mcp_url) as agent:
+            told = await agent.call_tool("fal-get-usage", OCTOBER)
+        assert not told.is_error, told.content
+        gauge = (await self.metrics())["fal_spend_last_month_usd"].values()
+        latest = await self.until(lambda _: True)
+        (account,) = latest.overview.accounts
+        return {
+            "metrics": sum((Decimal(repr(value)) for value in gauge), Decimal()).quantize(Decimal("1E-9")),
+            "REST": rest["total"]["spend"],
+            "MCP": Decimal(told.structured_content["total"]["spend"]),
+            "page": Decimal(account.last_month or 0).scaleb(-9),
+        }
+
+    def told(self, event: str) -> list[EventDict]:
+        return [entry for entry in self.logs if entry["event"] == event]
+
+
+@dataclass
+class Scene:
+    """A simulated fal whose clock is moved by hand, and a folder with the ledger of all exporters that poll it."""
+
+    fal: RunningSimulator
+    folder: Path
+    at: list[datetime]
+    settings: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def simulator(self) -> Simulator:
+        return self.fal.simulator
+
+    def forward(self, **by: float) -> None:
+        self.at.append(self.at[-1] + timedelta(**by))
+
+    def sees(self, *keys: Key) -> None:
+        """Let fal accept these keys, with what each may read."""
+        self.simulator.keys = {key.text: key for key in keys}
+
+    def truth(self, source: str = "", **parameters: str) -> Decimal:
+        """Return what fal charges, in October unless told otherwise."""
+        return Decimal(str(self.simulator.statement(**(OCTOBER | parameters), source=source)["cost"]))
+
+    @asynccontextmanager
+    async def exporter(self, **settings: object) -> AsyncIterator[Exporter]:
+        chosen: dict[str, object] = {
+            "key": SecretStr(ADMIN_KEY),
+            "platform_url": self.fal.platform_url,
+            "reporting_url": self.fal.reporting_url,
+            "listen": Listen("127.0.0.1", 0),
+            "mcp_listen": Listen("127.0.0.1", 0),
+            "series_birth_hold": timedelta(0),
+            "ledger_url": SecretStr(f"sqlite:///{self.folder / 'ledger.sqlite'}"),
+            "request_attempts": 1,
+        }
+        if "entries" in settings:
+            del chosen["key"]
+        made = Settings.model_validate(chosen | self.settings | settings)
+        with structlog.testing.capture_logs() as logs:
+            async with (
+                joined(made, clock=lambda: self.at[-1]) as running,
+                httpx.AsyncClient(verify=NO_TLS, base_url=running.url, trust_env=False, timeout=60) as client,
+                asyncio.timeout(120),
+            ):
+                yield Exporter(running, client, logs)
+
+    async def check(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+    ) -> tuple[int, str]:
+        """Return the exit code and the output of `fal-exporter check`."""
+        for name, value in {
+            "FAL_KEY": ADMIN_KEY,
+            "FAL_EXPORTER_PLATFORM_URL": self.fal.platform_url,
+            "FAL_EXPORTER_REPORTING_URL": self.fal.reporting_url,
+            "FAL_EXPORTER_LEDGER_URL": f"sqlite:///{self.folder / 'ledger.sqlite'}",
+            "FAL_EXPORTER_REQUEST_ATTEMPTS": "1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        code = await asyncio.to_thread(main, ["check", *arguments])
+        return code, capsys.readouterr().out
+
+
+@asynccontextmanager
+async def scene_of(folder: Path, *, teams: int = 1, compute: int = 2) -> AsyncIterator[Scene]:
+    world = World(23, WorldSize(models=3, callers=1, apps=2, compute=compute, teams=teams), invoiced_months=1)
+    at = [NOW]
+    async with serving(Simulator(world, lambda: at[-1])) as fal:
+        yield Scene(fal, folder, at)
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    """A fal of one team that rents compute machines."""
+    async with scene_of(tmp_path) as made:
+        yield made
+
+
+def only(samples: Mapping[Labels, float], label: str) -> dict[str, float]:
+    """Return samples by the value of one label."""
+    return {dict(labels)[label]: value for labels, value in samples.items()}
+
+
+async def counted(exporter: Exporter) -> float:
+    """Return the sum of the counters, once a scrape has seen those that are new."""
+    await exporter.metrics()
+    await exporter.republished()
+    return sum((await exporter.metrics())["fal_spend_usd_total"].values())
+
+
+# --- A key that may read less than all ------------------------------------------------------------------------------
+
+COVERED_BY_AUTO = [(1, False, ("models", "serverless", "compute")), (3, True, ("organization",))]
+
+
+@pytest.mark.parametrize(("teams", "own_only", "sources"), COVERED_BY_AUTO, ids=["one team", "several teams"])
+async def test_auto_equals_the_invoice_with_an_admin_key_of_the_root_team(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    teams: int,
+    sources: tuple[str, ...],
+    *,
+    own_only: bool,
+) -> None:
+    async with scene_of(tmp_path, teams=teams) as scene:
+        scene.sees(Key(ADMIN_KEY, own_only=own_only))
+        async with scene.exporter() as exporter:
+            await exporter.loaded(*sources)
+            (account,) = exporter.running.half.accounts
+            await account.poll_invoices()
+            await account.poll_reconciliation()
+            await account.poll_recent()
+            await exporter.republished()
+            truth = scene.truth()
+            assert scene.truth("compute") > truth / 20, "compute is a share of the bill that would be missed"
+            assert await exporter.month() == dict.fromkeys(("metrics", "REST", "MCP", "page"), truth)
+            metrics = await exporter.metrics()
+            against = {
+                (dict(labels)["against"], dict(labels)["period"]): value
+                for labels, value in metrics["fal_reconciliation_difference_usd"].items()
+            }
+            assert against["invoice", "last_month"] == pytest.approx(0, abs=0.005)
+            differences = only(metrics["fal_source_difference_usd"], "product")
+            assert differences == {"compute": 0, "model_apis": 0, "serverless": 0}
+            assert set(only(metrics["fal_source_available"], "source").values()) == {0}
+            page = await exporter.page()
+        limits = "The source organization reports neither list prices, discounts nor surge prices."
+        assert (limits in page) == (teams > 1)
+        assert "are not in these figures" not in page
+        _, output = await scene.check(monkeypatch, capsys)
+        assert f"polls {', '.join(sources)} (chosen before" in output
+        assert (limits in output) == (teams > 1)
+
+
+async def test_what_the_key_cannot_read_is_said_in_words_and_dollars_and_offered_when_it_can(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene.sees(Key(ADMIN_KEY, refused=(("/v1/organization/*", 403),)))
+    polled = scene.truth("models") + scene.truth("serverless")
+    words = "The charges of compute machines are not in these figures: this key cannot read compute"
+    assert words in (await scene.check(monkeypatch, capsys))[1]
+    async with scene.exporter() as exporter:
+        await exporter.loaded("models", "serverless")
+        (account,) = exporter.running.half.accounts
+        await account.poll_invoices()
+        missing = f"{scene.truth() - polled:,.2f}"
+        dollars = f"For 2026-10 fal bills ${missing} more than is counted here (invoice)."
+        await exporter.until(lambda it: any(dollars in remark for remark in it.overview.accounts[0].remarks))
+        assert await exporter.month() == dict.fromkeys(("metrics", "REST", "MCP", "page"), polled)
+        page = await exporter.page()
+        assert words in page
+        assert dollars in page
+        assert [entry["source"] for entry in exporter.told("charges are missing that the key cannot read")] == [
+            "compute"
+        ]
+
+        # The key comes to read all while the exporter runs, which is noticed within a day.
+        scene.sees(Key(ADMIN_KEY))
+        scene.forward(days=1)
+        await account.poll_current()
+        await account.probe_sources()
+        await account.poll_recent()
+        offer = "This key can also read compute"
+        setting = "set the sources to models,serverless,compute and restart"
+        await exporter.republished()
+        page = await exporter.page()
+        assert offer in page
+        assert setting in page
+        metrics = await exporter.metrics()
+        assert only(metrics["fal_source_available"], "source") == {"models": 0, "serverless": 0, "compute": 1}
+        hours = {"start": "2026-11-01T03:00Z", "end": "2026-11-03T03:00Z"}
+        lacking = only(metrics["fal_source_difference_usd"], "product")
+        assert lacking == {"model_apis": 0, "serverless": 0, "compute": -float(scene.truth("compute", **hours))}
+        assert [entry["source"] for entry in exporter.told("a source can be read that is not polled")] == ["compute"]
+        assert account.sources == ("models", "serverless"), "never changed silently"
+        before = await counted(exporter)
+    assert setting in (await scene.check(monkeypatch, capsys))[1]
+
+    # The user adds it: October is the invoice's, and no counter has moved.
+    async with scene.exporter(sources="models,serverless,compute") as exporter:
+        await exporter.loaded("models", "serverless", "compute")
+        assert await exporter.month() == dict.fromkeys(("metrics", "REST", "MCP", "page"), scene.truth())
+        assert await counted(exporter) == pytest.approx(before, abs=1e-9)
+        assert offer not in await exporter.page()
+
+
+# --- A choice that one refusal would have made for good --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [404, 403, 500])
+async def test_one_refusal_at_the_first_start_leaves_nothing_out(scene: Scene, status: int) -> None:
+    kind = "refused" if status < 500 else "server_error"
+    scene.simulator.faults.add(Fault(kind, path="/v1/serverless/usage", status=status, times=1))
+    async with scene.exporter(history="1d") as exporter:
+        await exporter.loaded("models", "serverless", "compute")
+        window = {"start": "2026-11-01T03:00Z", "end": "2026-11-02T04:00Z"}
+        answer = await exporter.client.get("/v1/billing/usage", params=window)
+        assert answer.json()["total"]["spend"] == pytest.approx(float(scene.truth(**window)))
+        metrics = await exporter.metrics()
+        today = sum(metrics["fal_spend_today_usd"].values())
+        assert today == pytest.approx(float(scene.truth(start="2026-11-02T00:00Z", end="2026-11-02T04:00Z")))
+
+
+async def test_a_refusal_that_lasts_is_asked_again_and_its_source_can_be_added(scene: Scene) -> None:
+    team = scene.simulator.account.world.teams[0]
+    scene.sees(Key(ADMIN_KEY, team=team))
+    scene.simulator.faults.add(Fault("not_found", path="/v1/serverless/usage"))
+    async with scene.exporter(history="1d") as exporter:
+        await exporter.loaded("models")
+        (account,) = exporter.running.half.accounts
+        assert account.sources == ("models",)
+        scene.simulator.faults.clear()
+        scene.forward(days=1)
+        await account.poll_current()
+        before = await counted(exporter)
+
+    # A restart a day later asks again, by itself.
+    async with scene.exporter(history="1d") as exporter:
+        await exporter.until(
+            lambda it: any("can also read serverless" in text for text in it.overview.accounts[0].problems)
+        )
+        metrics = await exporter.metrics()
+        assert only(metrics["fal_source_available"], "source") == {"models": 0, "serverless": 1, "compute": 0}
+        (entry,) = exporter.told("a source can be read that is not polled")
+        assert (entry["source"], entry["refused_at_the_choice"]) == ("serverless", "not_found")
+    async with scene.exporter(history="1d", sources="models,serverless") as exporter:
+        await exporter.loaded("models", "serverless")
+        assert await counted(exporter) == pytest.approx(before, abs=1e-9)
+        window = {"start": "2026-11-02T04:00Z", "end": "2026-11-03T03:00Z"}
+        answer = await exporter.client.get("/v1/billing/usage", params=window)
+        stated = scene.truth("models", **window) + scene.truth("serverless", **window)
+        assert answer.json()["total"]["spend"] == pytest.approx(float(stated))
+
+
+# --- One fal account under two names ----------------------------------------------------------------------------------
+
+
+async def test_one_fal_account_under_two_names_is_counted_once_and_then_refused(scene: Scene) -> None:
+    scene.sees(Key(ADMIN_KEY), Key(SECOND_KEY))
+    accounts = {"entries": [{"name": "studio", "key": ADMIN_KEY}, {"name": "ads", "key": SECOND_KEY}]}
+    with pytest.raises(ValueError, match='"studio" and "ads" have the same key'):
+        Settings.model_validate({"entries": [*accounts["entries"][:1], {"name": "ads", "key": ADMIN_KEY}]})
+    username = scene.simulator.account.world.teams[0]
+    sentence = f'the keys of the accounts "studio" and "ads" both belong to the fal account "{username}"'
+    async with scene.exporter(history="1d", sources="models,serverless,compute", **accounts) as exporter:
+
+        def is_told(publication: Publication) -> bool:
+            studio, ads = publication.overview.accounts
+            return all(it.history_progress == 1 for it in studio.sources) and all(
+                sentence in it.problem for it in ads.sources
+            )
+
+        await exporter.until(is_told)
+        metrics = await exporter.metrics()
+        up = {tuple(sorted(dict(it).values())): value for it, value in metrics["fal_source_up"].items()}
+        assert {up["ads", source] for source in ("models", "serverless", "compute")} == {0}
+        assert set(only(metrics["fal_spend_month_to_date_usd"], "account")) == {"studio"}
+        window = {"start": "2026-11-01T04:00Z", "end": "2026-11-02T03:00Z"}
+        answer = await exporter.client.get("/v1/billing/usage", params=window | {"account": "studio"})
+        assert answer.json()["total"]["spend"] == pytest.approx(float(scene.truth(**window)))
+        assert "both belong to the fal account" in await exporter.page()
+    with pytest.raises(ConfigurationError, match=sentence):
+        async with scene.exporter(history="1d", **accounts):
+            pass
