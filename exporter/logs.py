@@ -53,7 +53,7 @@ def configure_logging(*, log_format: str, level: str, stream: TextIO, secrets: I
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+        foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), _without_colours],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(log_format, stream)],
     )
     handler = logging.StreamHandler(stream)
@@ -80,6 +80,12 @@ def configure_logging(*, log_format: str, level: str, stream: TextIO, secrets: I
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+
+
+def _without_colours(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Drop uvicorn's second wording of a message, which holds escape codes for terminals."""
+    event.pop("color_message", None)
+    return event
 
 
 class _Redacting(logging.Formatter):

@@ -61,7 +61,9 @@ def test_an_event_is_one_json_object_a_line_with_a_utc_time() -> None:
 
 def test_a_line_of_a_library_has_the_same_shape() -> None:
     stream = configured()
-    logging.getLogger("uvicorn.error").warning("started on %s", "port", extra={"port": 80})
+    logging.getLogger("uvicorn.error").warning(
+        "started on %s", "port", extra={"port": 80, "color_message": "\x1b[36mport\x1b[0m"}
+    )
     event = json.loads(stream.getvalue())
     assert event.pop("timestamp").endswith("Z")
     assert event == {"event": "started on port", "level": "warning", "logger": "uvicorn.error", "port": 80}

@@ -42,7 +42,7 @@ from exporter.ledger import schema
 from exporter.ledger.schema import scopes
 
 _BUSY_SECONDS = 5
-"""How long a write waits for another writer; `?timeout=` in the address of a SQLite ledger overrides it."""
+"""Seconds that a write waits for another writer."""
 
 _POSTGRESQL_LOCK = 0x66616C
 """The number of the advisory lock that PostgreSQL's writers take."""
@@ -97,7 +97,7 @@ def open_database(address: str) -> Engine:
 
 
 def _open_sqlite(url: URL) -> Engine:
-    engine = create_engine(url, connect_args={} if "timeout" in url.query else {"timeout": _BUSY_SECONDS})
+    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
 
     @event.listens_for(engine, "connect")
     def on_connect(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:

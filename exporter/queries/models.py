@@ -20,6 +20,7 @@ from json.encoder import encode_basestring
 from typing import Generic, NamedTuple, TypeVar
 
 from exporter.charges import Invoice, decimal_of
+from exporter.forecasting.budgets import percent, threshold_amount
 from exporter.forecasting.state import AccountOutlook, BudgetOutlook, Forecast
 from exporter.queries.forecasts import AccountsAnswer, BudgetsAnswer
 from exporter.queries.usage import UsageAnswer, UsageRow
@@ -340,14 +341,14 @@ class _Threshold(NamedTuple):
 
     @property
     def nanos(self) -> int:
-        return round(self.share * self.budget.limit)
+        return threshold_amount(self.budget.limit, self.share)
 
 
 THRESHOLD: Shape[_Threshold] = Shape(
     "Threshold",
     "A share of the limit that is watched.",
     (
-        Field("threshold", TEXT, "The share, like `80%`.", lambda it: f"{float(it.share * 100):g}%"),
+        Field("threshold", TEXT, "The share, like `80%`.", lambda it: percent(it.share)),
         Field("amount", AMOUNT, "The same in USD.", lambda it: amount(it.nanos)),
         Field(
             "reached",

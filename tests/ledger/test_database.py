@@ -85,8 +85,11 @@ def test_a_row_that_cannot_be_read_is_damage_too(file: Path, clock: Clock) -> No
         opened(f"sqlite:///{file}", clock)
 
 
-def test_a_locked_ledger_is_told_and_used_again_when_it_is_free(file: Path, clock: Clock) -> None:
-    address = f"sqlite:///{file}?timeout=0.05"
+def test_a_locked_ledger_is_told_and_used_again_when_it_is_free(
+    file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.ledger.database._BUSY_SECONDS", 0.05)
+    address = f"sqlite:///{file}"
     ledger = opened(address, clock)
     other = sqlite3.connect(file, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

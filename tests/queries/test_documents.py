@@ -6,7 +6,8 @@ import pytest
 from jsonschema import Draft202012Validator
 from queries.conftest import NOW, UTC_ZONE
 
-from exporter.charges import NANO
+from exporter.charges import NANO, decimal_of
+from exporter.forecasting.budgets import percent, threshold_amount
 from exporter.ledger.reader import LedgerReader
 from exporter.queries import models
 from exporter.queries.models import Shape
@@ -81,7 +82,11 @@ def test_what_is_left_of_a_budget_and_which_thresholds_are_reached() -> None:
     ]
     third = models.BUDGET.document(replace(budget, spend=None, forecast=None, thresholds=(Fraction(1, 3),)))
     assert (third["remaining"], third["forecast"]) == (None, None)
-    assert third["thresholds"][0]["reached"] is None
+    assert third["thresholds"][0] == {
+        "threshold": percent(Fraction(1, 3)),
+        "amount": decimal_of(threshold_amount(budget.limit, Fraction(1, 3))),
+        "reached": None,
+    }, "as the metrics have it: 33.333333%, rounded up to the nano-dollar"
 
 
 def test_a_budget_of_nothing_has_no_burn_that_json_cannot_write() -> None:
