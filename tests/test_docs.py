@@ -6,6 +6,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -280,3 +281,24 @@ def test_the_backup_of_a_ledger_in_use_is_whole(tmp_path: Path) -> None:
     (tmp_path / "copy").mkdir()
     with closing(sqlite3.connect((tmp_path / "copy.sqlite").rename(tmp_path / "copy" / "ledger.sqlite"))) as copy:
         assert copy.execute("SELECT sum(cost) FROM charge").fetchone() == (sum(range(1000)),)
+
+
+def test_the_architecture_names_modules_and_packages_that_exist() -> None:
+    page = PAGES["docs/architecture.md"]
+    diagrams = list(blocks(page, "mermaid"))
+    assert len(diagrams) >= 4
+    packages = {path.parent.name for path in (REPOSITORY / "exporter").glob("*/__init__.py")}
+    named = set(re.findall(rf"(?<![\w/])(?:{'|'.join(packages)})/[\w/]+", "\n".join(diagrams)))
+    assert len(named) > 30
+    for module in named:
+        path = REPOSITORY / "exporter" / module
+        assert path.is_dir() or path.with_suffix(".py").is_file(), module
+    assert packages == set(re.findall(r"^\| `exporter/(\w+)/` \|", page, re.MULTILINE))
+
+
+def test_the_architecture_explains_every_dependency() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = {re.match(r"[\w-]+", requirement)[0] for requirement in project["dependencies"]}
+    table = PAGES["docs/architecture.md"].partition("## Dependencies")[2]
+    explained = re.findall(r"^\| ([a-z][\w, -]*) \|", table, re.MULTILINE)
+    assert needed == {name for row in explained for name in row.split(", ")} - {"package"}
