@@ -97,7 +97,7 @@ SURGE = "surge"
 
 
 class Dimensions(NamedTuple):
-    """What a charge was for. A dimension that a charge lacks is the empty string."""
+    """Dimensions of a charge. A dimension that a charge lacks is the empty string."""
 
     account: str
     team: str = ""
@@ -112,7 +112,7 @@ class Dimensions(NamedTuple):
 
 
 class Amounts(NamedTuple):
-    """How much: nano-units of `unit`, nano-seconds of GPU time, nano-USD; `cost` is list_cost less discount."""
+    """Amounts of a charge: nano-units of `unit`, nano-seconds of GPU time, nano-USD; `cost` is after discount."""
 
     quantity: int = 0
     gpu_seconds: int = 0
@@ -140,7 +140,7 @@ NOTHING = Amounts()
 
 
 class Charge(NamedTuple):
-    """What one combination of dimensions cost in the hour that starts at `hour`."""
+    """Cost of one combination of dimensions in the hour that starts at `hour`."""
 
     hour: datetime
     dimensions: Dimensions
@@ -192,7 +192,7 @@ class Window:
 
 
 class UnitPrice(NamedTuple):
-    """What fal asks for one unit before discount, in nano-USD, as seen in the hour that starts at `hour`.
+    """Price of one unit before discount, in nano-USD, as seen in the hour that starts at `hour`.
 
     `discount` is the share taken off, in nano-percent (10 % is 10 * NANO); 0 without a discount.
     """
@@ -242,12 +242,12 @@ class Invoice:
 
 
 INVOICE, FOCUS_INVOICE, FOCUS_ESTIMATE = "invoice", "focus_invoice", "focus_estimate"
-"""Where fal states what it bills: in its list of invoices, or in a FOCUS report, final or running."""
+"""Origins of a bill: fal's list of invoices, or a FOCUS report, final or running."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What fal states to bill for a window of hours within one month of UTC; amounts in nano-USD.
+    """A bill of fal for a window of hours within one month of UTC; amounts in nano-USD.
 
     Attributes:
         against: where it is stated: INVOICE, FOCUS_INVOICE or FOCUS_ESTIMATE.

@@ -76,7 +76,7 @@ class RenderingDelta:
 
 @dataclass(frozen=True, slots=True)
 class ExpositionDelta:
-    """What a holder of an earlier exposition needs to have a later one."""
+    """Difference that turns an earlier exposition into a later one."""
 
     text: RenderingDelta
     openmetrics: RenderingDelta
@@ -128,7 +128,7 @@ NO_OUTLOOK = Outlook()
 State = Literal["waiting", "up", "failing"]
 
 OTHER = "other"
-"""What is too small to be told apart."""
+"""Name of the rest that is too small to be listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,7 @@ class AccountOverview:
 
 @dataclass(frozen=True, slots=True)
 class DailySpend:
-    """What the last days of the configured time zone cost by product, in nano-USD, all accounts together.
+    """Cost of the last days of the configured time zone by product, in nano-USD, all accounts together.
 
     Attributes:
         days: consecutive, the running one last.
@@ -193,7 +193,7 @@ class DailySpend:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """What cost most this month, in nano-USD, all accounts together.
+    """Ranking of the month's cost by one label, in nano-USD, all accounts together.
 
     Attributes:
         label: what is ranked: model, app or gpu_class.
@@ -212,7 +212,7 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What the landing page shows.
+    """Data of the landing page.
 
     Attributes:
         time_zone: IANA name of the zone that "today" and "month" follow.

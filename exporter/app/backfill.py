@@ -35,7 +35,7 @@ class BackfillError(FalExporterError):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What has been written: samples and series, and the instants around them (None without samples)."""
+    """Summary of what was written: samples and series, and the instants around them (None without samples)."""
 
     samples: int
     series: int
@@ -45,7 +45,7 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Backfill:
-    """What is to be written.
+    """An order of a backfill.
 
     Attributes:
         start: no sample is before it; None for all that the ledger keeps.

@@ -22,7 +22,7 @@ _COLUMNS = ("interface", "call", "reachable", "key", "scope", "polled", "remark"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What `check` has to say of one account.
+    """Verdict of `check` on one account.
 
     Attributes:
         origin: how the sources came to be what they are, in words.

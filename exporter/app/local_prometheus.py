@@ -48,7 +48,7 @@ class Programs:
 
 @dataclass(frozen=True, slots=True)
 class DemoLedger:
-    """What the history is read from.
+    """Ledger from which the history is read.
 
     Attributes:
         url: of the ledger.

@@ -196,7 +196,7 @@ def scrubber(key: str) -> Scrub:
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """What fal said about a call it refused; empty where it said nothing."""
+    """Reason that fal gave for refusing a call; empty where it gave none."""
 
     fal_type: str = ""
     message: str = ""

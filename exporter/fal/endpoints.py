@@ -16,14 +16,14 @@ from typing import Protocol
 
 
 class Host(StrEnum):
-    """Which of fal's two hosts answers."""
+    """Host of fal that answers a call."""
 
     PLATFORM = "platform"
     REPORTING = "reporting"
 
 
 class Scope(StrEnum):
-    """What a key must be allowed to do for a call to succeed."""
+    """Scope that a key needs for a call to succeed."""
 
     API = "api"
     ADMIN = "admin"

@@ -1,4 +1,4 @@
-"""What can go wrong between the exporter and fal.
+"""Errors between the exporter and fal.
 
     UpstreamError
     └── ApiError                 one call to fal failed; holds the call, and what fal said
@@ -47,7 +47,7 @@ class ApiError(UpstreamError):
 
     advice = "see fal's status page, and report it if it stays"
     transient = False
-    """Whether the same call may succeed a moment later."""
+    """True if the same call may succeed a moment later."""
 
     def __init__(
         self,

@@ -98,7 +98,7 @@ def _page(client: Client, call: Endpoint, answer: object) -> tuple[Page, str | N
 
 @dataclass(slots=True)
 class Item:
-    """What rows with the same names are for, within one reading.
+    """Meaning of rows with the same names, within one reading.
 
     Attributes:
         gpu: the GPU time in one unit of quantity.
@@ -112,7 +112,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """What one usage call promises.
+    """Contract of one usage call.
 
     Attributes:
         source: the name of the source that reads it.

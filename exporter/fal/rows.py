@@ -178,7 +178,7 @@ _BILLING_LINE = re.compile(r"type:\s*(?P<machine>[^()]+?)\s*(?:\((?P<place>.*)\)
 
 
 class GpuTime(NamedTuple):
-    """What one unit of a quantity is in GPU time: `seconds` GPU-seconds of `gpu_class`, or nothing."""
+    """GPU time of one unit of a quantity: `seconds` GPU-seconds of `gpu_class`, or nothing."""
 
     gpu_class: str = ""
     seconds: int = 0
@@ -213,7 +213,7 @@ def gpu_time_of_unit(unit: str) -> GpuTime:
 
 
 class BillingLine(NamedTuple):
-    """What `type: gpu_8x_h100_sxm5 (my-app, prod)` says; all empty for a line that is not of this form."""
+    """Parts of `type: gpu_8x_h100_sxm5 (my-app, prod)`; all empty for a line that is not of this form."""
 
     machine: GpuMachine = NO_GPU
     app: str = ""

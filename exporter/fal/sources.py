@@ -71,7 +71,7 @@ def usage_source(name: str, client: Client) -> UsageSource:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """How one interface answered.
+    """Answer of one interface to a probe.
 
     Attributes:
         name: of the source, or `account_billing`, `user_balance`, `invoices`.

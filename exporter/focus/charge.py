@@ -20,14 +20,14 @@ from exporter.focus.values import EXACTLY
 
 
 class Price(NamedTuple):
-    """What fal asks for a unit: nano-USD before discount, and the discount in nano-percent."""
+    """Price of a unit: nano-USD before discount, and the discount in nano-percent."""
 
     unit_price: int
     discount: int
 
 
 class FocusCharge(NamedTuple):
-    """What one combination of dimensions cost from `start` to `end`, both aware and in UTC, in one UTC month.
+    """Cost of one combination of dimensions from `start` to `end`, both aware and in UTC, in one UTC month.
 
     `price` is the newest price that fal has stated for it, None where none is known.
     """

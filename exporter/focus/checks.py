@@ -17,7 +17,7 @@ from exporter.focus.rules import FIELD_RULES, ROW_RULES, Instants, Numbers, Row,
 from exporter.focus.values import EXACTLY
 
 DUPLICATE_REACH = 500_000
-"""How many rows back a duplicate is certainly seen."""
+"""Number of rows within which a duplicate is certainly seen."""
 
 MOST_REMEMBERED = 100_000
 """Relations and invoices that are remembered, of each kind."""
@@ -47,7 +47,7 @@ _PARENTS = ((SERVICE, "ServiceName", "ServiceCategory"), (SKU_PRICE, "SkuPriceId
 
 @dataclass(slots=True)
 class Report:
-    """What a check has found.
+    """Result of a check.
 
     Attributes:
         version: of FOCUS, against which the file was checked.
@@ -69,7 +69,7 @@ class Report:
 
     @property
     def is_clean(self) -> bool:
-        """Whether no rule is broken."""
+        """True if no rule is broken."""
         return not self.findings.counts
 
 

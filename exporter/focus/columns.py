@@ -164,7 +164,7 @@ VERSIONS = ("1.0", "1.1", "1.2", "1.3", "1.4")
 
 
 class Kind(Enum):
-    """What a column's values are, and in which text format."""
+    """Type and text format of a column's values."""
 
     TEXT = "text"
     NUMBER = "number"
@@ -177,7 +177,7 @@ class Kind(Enum):
 
     @property
     def is_number(self) -> bool:
-        """Whether values are decimal numbers."""
+        """True if values are decimal numbers."""
         return self in {Kind.NUMBER, Kind.PRICE}
 
 

@@ -184,7 +184,7 @@ class Assembler:
 
     @property
     def is_open(self) -> bool:
-        """Whether the latest line has left a quoted field open."""
+        """True while the latest line has left a quoted field open."""
         return self._open is not None
 
     def take(self, number: int, line: bytes) -> Record | None:

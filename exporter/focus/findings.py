@@ -22,7 +22,7 @@ class FocusError(FalExporterError):
 
 
 class WrongContentError(FocusError):
-    """What came is no Cost and Usage table: an HTML page, a JSON error, another data set, another kind of file."""
+    """The input is no Cost and Usage table but an HTML page, a JSON error, another data set or another file."""
 
 
 class TruncatedFileError(FocusError):
@@ -81,7 +81,7 @@ class Problems:
 
 
 class Level(Enum):
-    """How the specification puts it."""
+    """Keyword of the specification for this level."""
 
     MUST = "must"
     SHOULD = "should"

@@ -232,7 +232,7 @@ class _Amounts:
 
 
 class _Texts(Remembered[str]):
-    """What the texts of a row are; those that repeat are read once.
+    """Values of a row's texts; texts that repeat are read once.
 
     Attributes:
         names: of their columns.

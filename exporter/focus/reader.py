@@ -44,7 +44,7 @@ Columns = Sequence[Sequence[bytes]]
 """Raw fields, column by column. The first column is all before the tails, the last are these, with line feeds."""
 
 Shared = Sequence[tuple[object, ...]]
-"""What is read together, row by row."""
+"""Bytes that are read together, row by row."""
 
 
 class PlainLines(Generic[RowT]):
@@ -105,7 +105,7 @@ class PlainLines(Generic[RowT]):
 
 
 class Readings(Remembered[bytes]):
-    """What some parts of a row are, by the raw fields before the tail that they need, and the tail.
+    """Parts of a row by the raw fields before the tail that they need, and the tail.
 
     Attributes:
         places: of these fields.
@@ -140,7 +140,7 @@ class Readings(Remembered[bytes]):
 
 
 class Memory:
-    """What the texts of rows have been found to be, kept from file to file.
+    """Cache of the values of row texts, kept from file to file.
 
     Files of the same source, one after the other, say nearly the same. It holds what one shape makes of one header:
     that of the last file.

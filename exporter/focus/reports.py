@@ -25,7 +25,7 @@ OTHERS = "(others)"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SummaryTexts:
-    """What rows are summed by, but for their month."""
+    """Key that rows are summed by, apart from their month."""
 
     billing_currency: str
     charge_category: str
@@ -47,7 +47,7 @@ class SummaryRow(NamedTuple):
 
 
 class Key(NamedTuple):
-    """What rows are summed by.
+    """Key that rows are summed by.
 
     Attributes:
         month: UTC month in which the charge was incurred, `YYYY-MM`.

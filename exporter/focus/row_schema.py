@@ -137,7 +137,7 @@ _STAND_INS: Mapping[str, str] = MappingProxyType(
 _KNOWN = MappingProxyType({name.lower(): name for name in COLUMNS})
 
 Count = NewType("Count", int)
-"""How many lines of the file a row stands for."""
+"""Number of lines of the file that a row stands for."""
 
 
 class UnreadableError(Exception):
@@ -317,12 +317,12 @@ class Part(NamedTuple):
 
     @property
     def is_count(self) -> bool:
-        """Whether it tells how many lines a row stands for."""
+        """True for the field that counts the lines a row stands for."""
         return not self.wanted
 
     @property
     def varies(self) -> bool:
-        """Whether its text can be expected to differ from row to row."""
+        """True if its text can be expected to differ from row to row."""
         if self.made is not None or self.is_count:
             return False
         only = self.wanted[0]

@@ -122,7 +122,7 @@ _FLOAT_DIGITS = 16
 
 
 class Verdict(NamedTuple):
-    """What a field is: its text, None for null, and what is wrong with it, if anything is."""
+    """A field: its text, None for null, and what is wrong with it, if anything is."""
 
     text: str | None
     rule: Rule | None = None

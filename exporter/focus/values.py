@@ -16,7 +16,7 @@ class Month(NamedTuple):
 
 
 Value = str | Decimal | int | datetime | Month | None
-"""What a field can be read as."""
+"""Types that a field can be read as."""
 
 MOST_DIGITS = 60
 """Digits that a number may have before its point, and after it."""
@@ -25,7 +25,7 @@ EXACTLY = Context(prec=40 * MOST_DIGITS, traps=[Inexact])
 """Sums and products of numbers that were read here are exact in it; if one were not, it would raise, not round."""
 
 NULLS = frozenset({"", "NULL", "null"})
-"""What stands for no value in files that are met."""
+"""Texts that stand for no value in files people have."""
 
 _NANO_PLACES = 9
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?", re.ASCII)

@@ -32,7 +32,7 @@ from exporter.focus.columns import COLUMNS, VERSIONS, Kind, focus_unit
 from exporter.focus.values import instant_text, number_text
 
 PROVIDER = "fal"
-"""Who provides and invoices, in every column that names one."""
+"""Name of the provider and invoice issuer, in every column that has one."""
 
 WRITTEN_VERSIONS = VERSIONS[2:]
 """The versions that can be written."""
@@ -185,7 +185,7 @@ _IN_MEMORY = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a file holds.
+    """Contents of a written file.
 
     Attributes:
         columns: in order.

@@ -1,1 +1,1 @@
-"""What lies ahead, from the hours behind: runway, budgets, forecasts, expected spend. Pure; knows no ledger."""
+"""Forecasts from the hours of the past: runway, budgets, periods, expected spend. Pure; knows no ledger."""

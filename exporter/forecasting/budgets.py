@@ -46,7 +46,7 @@ BURN_WINDOWS: Mapping[str, int] = {"1h": 1, "6h": 6, "1d": 24, "3d": 72}
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What may be spent on some charges in every period.
+    """A limit on the spend of some charges in every period.
 
     Attributes:
         limit: nano-USD, above 0.

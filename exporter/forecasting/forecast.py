@@ -152,7 +152,7 @@ def burn_of_usage(hours: Sequence[int], cap: float, unusual: int) -> float:
 
 
 class BalanceFall:
-    """What an account burns by the fall of its balance over the last day; rises are purchases and burn nothing.
+    """Burn of an account by the fall of its balance over the last day; rises are purchases and burn nothing.
 
     Attributes:
         burn: nano-USD an hour; None while the balance has been watched for less than an hour.

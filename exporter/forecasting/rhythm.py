@@ -24,7 +24,7 @@ _ADAPTS = 0.2
 """Weight of the newest day in the level, once there are a few."""
 
 _EVEN_WEEKS, _LEAST_FACTOR = 1.0, 0.02
-"""How many weeks of days that are all alike the lesson of the weekdays begins with."""
+"""Weeks of days that are all alike with which the fit of the weekdays begins."""
 
 _RECENT_DAYS = 28
 """Over which the hours of the day, and what is unusual, are learnt."""
@@ -41,7 +41,7 @@ _USUAL_FACTOR, _USUAL_SURPRISES = 1.5, 1.5
 
 @dataclass(frozen=True, slots=True)
 class Rhythm:
-    """What the days after the edge will cost, in nano-USD, and how sure that is.
+    """Expected cost of the days after the edge, in nano-USD, and its spread.
 
     Attributes:
         days: whole days that were learnt from, at least one.

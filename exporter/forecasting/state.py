@@ -10,7 +10,7 @@ from exporter.charges import Window
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a period will have cost at its end: the median, and the edges of a band that holds it in 80 % of cases."""
+    """Forecast of a period's cost: the median, and the edges of a band that holds it in 80 % of cases."""
 
     expected: int
     low: int
@@ -65,7 +65,7 @@ class BudgetOutlook:
 
 @dataclass(frozen=True, slots=True)
 class ExpectedSpend:
-    """What the last complete UTC hour and the running one usually cost, whole, and what they may without being unusual.
+    """Usual cost of the last complete UTC hour and of the whole running one, and the cost above which they are unusual.
 
     Attributes:
         product: empty where the configured labels lack it.

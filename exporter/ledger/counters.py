@@ -23,7 +23,7 @@ from exporter.charges import Amounts, Dimensions
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How the ledger is to publish.
+    """Rules by which the ledger publishes.
 
     Attributes:
         labels: the labels of charge-derived families.
@@ -110,7 +110,7 @@ COUNTED = ("cost", "discount", "gpu_seconds", "quantity")
 
 
 class CounterKey(NamedTuple):
-    """Which counter: `unit` is empty but for quantities."""
+    """Key of a counter; `unit` is empty except for quantities."""
 
     label_set: int
     measure: str

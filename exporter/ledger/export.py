@@ -46,7 +46,7 @@ from exporter.ledger.schema import (
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How much of a window the ledger can vouch for.
+    """Coverage of a window by the ledger.
 
     Attributes:
         kept_from: the first hour whose charges are kept one by one, None where all are.
@@ -129,7 +129,7 @@ def open_statement(address: str, account: str | None = None) -> Iterator[Stateme
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What is known of one series of a family from before its birth, in nano-units.
+    """History of one series of a family before its creation, in nano-units.
 
     Attributes:
         labels: the values of the ledger's labels; those of a quantity are followed by its unit.
@@ -183,7 +183,7 @@ class History:
 
     @property
     def label_sets(self) -> int:
-        """How many label sets the accounts have."""
+        """Number of label sets of the accounts."""
         return len(self._scopes_of)
 
     @property

@@ -26,7 +26,7 @@ Thing = tuple[str, str, str, str]
 """Account, product, model and app."""
 
 _UNSURE = timedelta(days=7)
-"""What is first charged so soon after the start of the known history may be older than that."""
+"""Time after the start of the known history within which a first charge may be older than it looks."""
 
 
 def read(connection: Connection) -> dict[int, int]:
@@ -157,7 +157,7 @@ def read_hourly(connection: Connection, scopes: Collection[int], window: Window)
 
 
 class TouchedHours:
-    """Which hours were changed by which revision; knows nothing of what came before `since`."""
+    """Hours changed by each revision; knows nothing of what came before `since`."""
 
     def __init__(self, since: int) -> None:
         self._since = since

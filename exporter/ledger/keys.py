@@ -11,7 +11,7 @@ from exporter.ledger.schema import key_owners, source_probes
 
 @dataclass(frozen=True, slots=True)
 class SourceProbe:
-    """How a source answered when it was asked whether the account's key can read it.
+    """Answer of a source to a probe with the account's key.
 
     Attributes:
         asked_at: when it was asked last, an aware instant.
@@ -34,7 +34,7 @@ class SourceProbe:
 
 @dataclass(frozen=True, slots=True)
 class KeyOwner:
-    """Who a key belongs to.
+    """Owner of a key.
 
     Attributes:
         key_hash: of the key that was asked with; for another key the answer may be another.

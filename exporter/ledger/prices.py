@@ -1,4 +1,4 @@
-"""What a unit costs, in the database and as it is shown: the newest price and discount, and how they changed last."""
+"""Unit prices in the database and as published: the newest price and discount, and their last change."""
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
@@ -11,7 +11,7 @@ from exporter.ledger.schema import unit_prices
 from exporter.samples import PagedTable, Pages, Sample
 
 Item = tuple[str, ...]
-"""What has a price: account, product, model, app, gpu_class and unit."""
+"""Key of a price: account, product, model, app, gpu_class and unit."""
 
 _ITEM = UnitPrice._fields[:6]
 

@@ -43,12 +43,12 @@ class Reconciliation:
 
     @property
     def key(self) -> Key:
-        """What there is one comparison of."""
+        """Key of a comparison."""
         return self.account, self.against, self.month
 
     @property
     def difference(self) -> int:
-        """What the ledger holds less what fal bills as usage: above zero, fal bills less than the ledger has."""
+        """The ledger's sum less what fal bills as usage: above zero, fal bills less than the ledger has."""
         return self.ledger - self.usage
 
 

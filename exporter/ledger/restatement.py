@@ -31,7 +31,7 @@ Wider = TypeVar("Wider", bound=Hashable)
 
 
 class HourKind(NamedTuple):
-    """What has to be known of an hour to count it.
+    """Kind of an hour: all that decides how its charges count.
 
     Attributes:
         day: days from 1970 to it.
@@ -88,7 +88,7 @@ Cell = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Restatement:
-    """What replacing a window changed: cells added, changed and removed, and nano-USD in complete hours."""
+    """Result of replacing a window: cells added, changed and removed, and nano-USD in complete hours."""
 
     window: Window
     added: int
@@ -100,7 +100,7 @@ class Restatement:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the window was already as fal states it."""
+        """True if the window was already as fal states it."""
         return not (self.added or self.changed or self.removed)
 
 
@@ -151,7 +151,7 @@ def difference(before: AbstractSet[CellRow], after: Sequence[CellRow]) -> Differ
 
 @dataclass(frozen=True, slots=True)
 class Booking:
-    """How the changes of a window are to be booked.
+    """Booking of the changes of a window.
 
     Attributes:
         base: per series, what counters leave out: it was spent before the ledger began to count.

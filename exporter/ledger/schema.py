@@ -176,7 +176,7 @@ span_totals = Table(
     *(Column(f"{name}_{part}", BigInteger, nullable=False) for name in MEASURES for part in ("units", "nanos")),
     sqlite_with_rowid=False,
 )
-"""What `charge` sums up to in spans of some hours (see `span_totals`), always; `charges` is how many there are.
+"""Sums of `charge` in spans of some hours (see `span_totals`), always current; `charges` counts the rows summed.
 
 A sum is `units * NANO + nanos`, so that it fits whatever the hours hold; nanos need be neither positive nor below NANO.
 """
@@ -229,7 +229,7 @@ unit_prices = Table(
     Column("previous_discount", BigInteger),
     Column("discount_changed", Hour),
 )
-"""What was asked for a unit in the newest charge, what before it changed last, and the hour that showed the change."""
+"""Price of a unit in the newest charge, the price before its last change, and the hour that showed the change."""
 
 balances = Table(
     "balance",
@@ -268,7 +268,7 @@ reconciliations = Table(
     Column("by_category", Text, nullable=False),
     sqlite_with_rowid=False,
 )
-"""What fal bills of a UTC month beside what the ledger then held of the same hours, as compared last.
+"""Bill of a UTC month beside what the ledger held of the same hours when they were compared last.
 
 `by_category` is a JSON object of nano-USD. Since version 2.
 """
@@ -285,7 +285,7 @@ source_probes = Table(
     Column("teams", Integer, nullable=False),
     Column("reason_at_choice", Text),
 )
-"""Whether an account's key could read a source when it was asked last, and by which version of the exporter.
+"""Result of the last probe of a source with an account's key, and the version of the exporter that asked.
 
 `reason` is empty for a source that could be read, else the reason of the failure. `reason_at_choice` is the same as of
 the choice of sources; NULL where a user has chosen them. Since version 4.
@@ -298,7 +298,7 @@ key_owners = Table(
     Column("key_hash", Text, nullable=False),
     Column("username", Text, nullable=False),
 )
-"""Who the key of an account belongs to, as fal said; the key is kept as a hash. Since version 4."""
+"""Owner of an account's key, as fal reported; the key is kept as a hash. Since version 4."""
 
 SCHEMA_VERSION = 4
 

@@ -143,7 +143,7 @@ class Session:
         self._on_loaded = on_loaded
         self._contents: Contents | None = None
         self.relabelled = False
-        """Whether other labels were found at opening, so that all counters have started at 0 again."""
+        """True if other labels were found at opening, so that all counters have started at 0 again."""
         try:
             with clear_errors(self._engine.url), changing_tables(self._engine) as connection:
                 bring_up_to_date(connection)

@@ -111,13 +111,13 @@ def rebuild(connection: Connection, until: int | None = None) -> None:
 Bucket = Literal["hour", "day", "month"]
 
 _LENGTHS: Mapping[Bucket | None, int | None] = MappingProxyType({"hour": 1, "day": 24, "month": 28 * 24, None: None})
-"""What buckets are long, in hours, or at least."""
+"""Length of buckets in hours, or a lower bound of it."""
 
 _HALVES = tuple(half for name in MEASURES for half in (charges.c[name] // NANO, charges.c[name] % NANO))
 
 
 class UsageSum(NamedTuple):
-    """What one group was charged in one bucket of time.
+    """Charges of one group in one bucket of time.
 
     Attributes:
         at: start of the bucket, of the first one that of the window; None where the whole window is one bucket.
@@ -133,7 +133,7 @@ class UsageSum(NamedTuple):
 
 
 class _Key(NamedTuple):
-    """What adds up."""
+    """Key of charges that have a sum."""
 
     bucket: int
     group: tuple[str, ...]

@@ -46,7 +46,7 @@ class Ledger:
 
     @property
     def relabelled(self) -> bool:
-        """Whether other labels were found at opening, so that all counters have started at 0 again."""
+        """True if other labels were found at opening, so that all counters have started at 0 again."""
         return self._session.relabelled
 
     def close(self) -> None:
@@ -277,7 +277,7 @@ class Ledger:
 
     @property
     def revision(self) -> int:
-        """Which state of the ledger this process knows; every write makes a new one."""
+        """Number of the state of the ledger that this process knows; every write makes a new one."""
         return self._session.contents().revision
 
     def hourly(self, window: Window) -> HourlyCosts:

@@ -24,7 +24,7 @@ from exporter.samples import PagedTable, Pages, Sample
 
 @dataclass(frozen=True, slots=True)
 class ScopeState:
-    """How far one source of one account is known.
+    """State of one source of one account: how far its hours are known.
 
     Attributes:
         born_at: when the ledger first took this source up.
@@ -116,11 +116,11 @@ GPU_PERIODS = ("last_hour", "month")
 """The periods for which GPU time is told; spend is told for all."""
 
 SURGE_MEASURES = ("cost", "gpu_seconds")
-"""What is told of surge, for the month."""
+"""Measures of surge that are published for the month."""
 
 
 class Place(NamedTuple):
-    """Where a series is published."""
+    """Place at which a series is published."""
 
     label_set: int
     unit: str

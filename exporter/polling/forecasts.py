@@ -24,7 +24,7 @@ _HOURS_AT_ONCE = 168
 
 
 class Topic(NamedTuple):
-    """What sums are kept of: an account, one of its products, or a budget."""
+    """Subject of a sum: an account, one of its products, or a budget."""
 
     kind: str
     name: str
@@ -49,12 +49,12 @@ class Spending:
 
     @property
     def is_behind(self) -> bool:
-        """Whether there are hours still to be read that may have changed."""
+        """True while there are hours still to be read that may have changed."""
         return bool(self._unread)
 
     @property
     def hours(self) -> HourlySpend[Topic] | None:
-        """What has been taken up; None before the first time."""
+        """Hourly spend read so far; None before the first time."""
         return self._hours
 
     def catch_up(self, ledger: Ledger, now: datetime) -> HourlySpend[Topic]:
@@ -150,12 +150,12 @@ class ForecastMaker:
 
     @property
     def is_behind(self) -> bool:
-        """Whether there are hours of the ledger still to be read: another outlook should be made soon."""
+        """True while hours of the ledger are still to be read: another outlook should be made soon."""
         return self._hourly_spend.is_behind
 
     @property
     def hours(self) -> HourlySpend[Topic] | None:
-        """What the hours have cost, as far as they have been read; None before the first outlook."""
+        """Hourly spend as far as read; None before the first outlook."""
         return self._hourly_spend.hours
 
     def make(self, ledger: Ledger, view: LedgerView, accounts: Sequence[AccountPoller]) -> Outlook:

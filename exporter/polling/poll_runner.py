@@ -21,7 +21,7 @@ nobody has foreseen.
 """
 
 Work = Callable[[datetime], Awaitable[Mapping[str, int]]]
-"""What a poll does; is given the instant at which the poll began, and returns the rejected rows by reason."""
+"""Work of a poll: takes the instant at which the poll began and returns the rejected rows by reason."""
 
 
 @dataclass(slots=True)

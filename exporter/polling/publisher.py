@@ -197,10 +197,10 @@ def _source(polled: Polled, scope: ScopeState | None, reach: Reach, *, automatic
 _log = structlog.get_logger(__name__)
 
 _AT_LEAST_EVERY = timedelta(seconds=5)
-"""How late the turn of an hour, or the end of a hold, may show."""
+"""Longest delay with which the turn of an hour, or the end of a hold, shows."""
 
 _AT_MOST_EVERY = timedelta(milliseconds=250)
-"""How long changes are gathered, so that a load of many pieces is not encoded piece by piece."""
+"""Time for which changes are gathered, so that a load of many pieces is not encoded piece by piece."""
 
 
 Made = TypeVar("Made")
@@ -251,7 +251,7 @@ class Part(Generic[Made]):
 
     @property
     def is_current(self) -> bool:
-        """Whether the last attempt has succeeded."""
+        """True if the last attempt has succeeded."""
         return not self._problem
 
     def _failed(self, event: str, problem: str) -> None:

@@ -33,7 +33,7 @@ _LONGEST_HISTORY = timedelta(days=90)
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """How far back the jobs read.
+    """Reach of the jobs into the past.
 
     Attributes:
         history: what is loaded at the first start; None for since the start of the previous month.
@@ -121,7 +121,7 @@ Run = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Intervals:
-    """How often the jobs run that have no place in the calendar."""
+    """Intervals of the jobs that have no place in the calendar."""
 
     current: timedelta
     balance: timedelta

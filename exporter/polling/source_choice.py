@@ -30,7 +30,7 @@ _CENT = NANO // 100
 _DAILY = timedelta(days=1)
 _SOON = timedelta(hours=1)
 _SECOND_LOOK = timedelta(seconds=1)
-"""How long to wait before a call that failed is tried again; a stray failure is gone by then."""
+"""Delay before a call that failed is tried again; a stray failure is gone by then."""
 
 _PATIENT_ROUNDS = 3
 """Rounds in which the choice waits for a clear answer of `/organization/usage`."""
@@ -57,7 +57,7 @@ _UNTOLD = {
 
 
 class SourceChoice:
-    """What one account's key can read.
+    """Sources that one account's key can read.
 
     Args:
         client: the account's own.

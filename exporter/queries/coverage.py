@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What is known of some accounts.
+    """Known hours of some accounts.
 
     Attributes:
         data_through: end of the last hour that is known whole of every source; None while one is not known at all.

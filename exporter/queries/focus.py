@@ -42,7 +42,7 @@ _UTC = ZoneInfo("UTC")
 
 @dataclass(frozen=True, slots=True)
 class FocusQuestion:
-    """What is asked.
+    """A question for a FOCUS file.
 
     Attributes:
         window: of the charges, whole UTC hours.
@@ -81,7 +81,7 @@ COMMAND = (sys.executable, "-m", "exporter.queries.focus_process")
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be written.
+    """Order of a file.
 
     Attributes:
         address: of the ledger; it may hold a password, so it goes through a pipe.
@@ -109,7 +109,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What is told before the file begins.
+    """Head of an answer, sent before the file begins.
 
     Attributes:
         missing: hours of the window that have not been read to their end of every source.

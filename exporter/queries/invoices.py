@@ -35,7 +35,7 @@ _UTC = ZoneInfo("UTC")
 
 @dataclass(frozen=True, slots=True)
 class InvoicesQuestion:
-    """What is asked; None is all.
+    """A question about invoices; None is all.
 
     Attributes:
         start, end: aware and in UTC; what is wanted are invoices whose period has a part in [start, end).

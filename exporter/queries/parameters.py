@@ -19,7 +19,7 @@ from exporter.charges import Window, label_text
 from exporter.errors import FalExporterError
 
 UNREADABLE = "the ledger cannot be read now, or is not there yet; the exporter's log may tell why"
-"""What a caller is told of an error of the ledger, whose own sentence names the ledger's address."""
+"""Sentence for callers in place of an error of the ledger, whose own sentence names the ledger's address."""
 
 
 class QuestionError(FalExporterError):
@@ -77,12 +77,12 @@ class Parameter(Generic[Read_co]):
 
     @property
     def is_list(self) -> bool:
-        """Whether it takes a comma list."""
+        """True if the parameter takes a comma list."""
         return self.schema.get("type") == "array"
 
 
 class Given:
-    """What a caller has given, with nothing among it that is not known.
+    """Parameters that a caller has given, all of them known.
 
     Args:
         texts: the text of every parameter that was given.

@@ -74,7 +74,7 @@ def fingerprint(*parts: object) -> str:
 
 
 DIMENSIONS = ("model", "app", "gpu_class", "account", "team", "product")
-"""What can be grouped and filtered by; the first three are the reporting interface's own."""
+"""Dimensions to group and filter by; the first three are the reporting interface's own."""
 
 Every = Literal["hour", "day", "month"]
 TIMES: tuple[Every, ...] = get_args(Every)
@@ -136,7 +136,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class UsageQuestion:
-    """What is asked.
+    """A question about usage.
 
     Attributes:
         window: whole UTC hours.
@@ -157,7 +157,7 @@ class UsageQuestion:
 
     @property
     def dimensions(self) -> tuple[str, ...]:
-        """What is grouped by beside time."""
+        """Dimensions to group by beside time."""
         return tuple(name for name in self.group_by if name in DIMENSIONS)
 
     @property
@@ -174,7 +174,7 @@ class UsageQuestion:
 
 @dataclass(frozen=True, slots=True)
 class UsageRow:
-    """What one group of charges adds up to.
+    """Sums of one group of charges.
 
     Attributes:
         group: what they have in common, by the names of the question's `group_by`; empty where they have none.
@@ -189,7 +189,7 @@ class UsageRow:
 
 @dataclass(frozen=True, slots=True)
 class UsageAnswer:
-    """What is answered.
+    """Answer to a question about usage.
 
     Attributes:
         start, end: whole UTC hours, half-open.

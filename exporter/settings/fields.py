@@ -68,7 +68,7 @@ def nearest(name: str, known: list[str]) -> str | None:
 
 
 class Origins(dict[str, str]):
-    """How the user wrote each setting, by field; one that was not written goes by its environment variable."""
+    """Names under which the user wrote each setting, by field; one not written goes by its environment variable."""
 
     def __missing__(self, field: str) -> str:
         return file_name(field) if field in FILE_ONLY else environment_name(field)

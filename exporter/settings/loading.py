@@ -95,7 +95,7 @@ _PARSERS: Mapping[str, Callable[[str], object]] = {".yaml": _parse_yaml, ".yml":
 _SERVICE_LINK = re.compile(
     r"(?:\w+_)?(?:SERVICE_HOST=.*|SERVICE_PORT(?:_\w+)?=\d+|PORT=\w+://.*|PORT_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?=.*)"
 )
-"""What Kubernetes adds to the environment of every pod beside a service named fal-exporter: not settings."""
+"""Variables that Kubernetes adds to every pod beside a service named fal-exporter: not settings."""
 
 
 def load_settings(flags: Mapping[str, object]) -> Settings:

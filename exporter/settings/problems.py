@@ -1,4 +1,4 @@
-"""What is wrong with settings, one sentence for each problem, in the names the user wrote; never with a secret."""
+"""Problems of settings, one sentence each, in the names the user wrote; never with a secret."""
 
 from collections.abc import Iterator
 

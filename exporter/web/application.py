@@ -101,7 +101,7 @@ class Application:
 
     @property
     def published(self) -> Publication | None:
-        """What is served; None before the first publication."""
+        """The publication that is served; None before the first."""
         return self._published
 
     def publish(self, publication: Publication) -> None:

@@ -1,4 +1,4 @@
-"""Which variant of the exposition a client gets, by `Accept` and `Accept-Encoding` (RFC 9110, section 12.5)."""
+"""Negotiation of the variant of the exposition by `Accept` and `Accept-Encoding` (RFC 9110, section 12.5)."""
 
 from collections.abc import Iterator
 from typing import NamedTuple

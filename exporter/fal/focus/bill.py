@@ -37,7 +37,7 @@ class BillRow(NamedTuple):
 
 @dataclass(slots=True)
 class BillSums:
-    """What the rows of one bill sum up to, each amount rounded once, to the nano-dollar, as charges are."""
+    """Sums of the rows of one bill, each amount rounded once, to the nano-dollar, as charges are."""
 
     usage: int = 0
     by_category: Counter[str] = field(default_factory=Counter)

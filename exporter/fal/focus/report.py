@@ -49,7 +49,7 @@ def download(
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a fetch has come.
+    """Progress of a fetch.
 
     Attributes:
         number, pieces: the piece that is coming in, from 1 on, and how many there are.

@@ -14,7 +14,7 @@ ACCOUNT_FOCUS = Endpoint(Host.PLATFORM, "/account/focus")
 ORGANIZATION_FOCUS = Endpoint(Host.PLATFORM, "/organization/focus")
 
 LONGEST = timedelta(days=90)
-"""What fal takes in one request of an estimate."""
+"""Longest window that fal takes in one request of an estimate."""
 
 TIMEFRAMES = ("minute", "hour", "day", "week", "month")
 DEFAULT_TIMEFRAME = "hour"
@@ -23,7 +23,7 @@ _MONTH = re.compile(r"\d{4}-(?:0[1-9]|1[0-2])")
 
 
 class Report(StrEnum):
-    """Which figures: finalized ones, running ones, or running ones by tag."""
+    """Kind of figures: finalized ones, running ones, or running ones by tag."""
 
     INVOICE = "invoice"
     ESTIMATE = "estimate"
@@ -31,7 +31,7 @@ class Report(StrEnum):
 
 
 class FocusRequestError(ConfigurationError):
-    """What is asked of a FOCUS report contradicts itself, or fal would not answer it as asked."""
+    """A request for a FOCUS report contradicts itself, or fal would not answer it as asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ class FocusRequest:
 
     @property
     def is_latest(self) -> bool:
-        """Whether it asks for the latest invoice, whichever that is by then."""
+        """True if the request is for the latest invoice, whichever that is by then."""
         return self.source == Report.INVOICE and not (self.billing_month or self.charge_month)
 
     def parameters(self) -> Parameters:

@@ -54,7 +54,7 @@ _BY_CATEGORY = MappingProxyType({"AI and Machine Learning": MODEL_APIS, "Compute
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UsageLine:
-    """What occurs in every hour again: what is sold, to whom, at which price."""
+    """The part of a row that occurs in every hour again: what is sold, to whom, at which price."""
 
     charge_category: str
     billing_currency: str
@@ -223,7 +223,7 @@ def estimate(window: Window, timeframe: str = "hour") -> FocusRequest:
 
 
 class Items:
-    """What the lines of an account's reports are for. Nearly all of them occur in every report again."""
+    """Meaning of the lines of an account's reports, kept because nearly all of them occur in every report again."""
 
     def __init__(self, account: str) -> None:
         self.account = account
@@ -253,7 +253,7 @@ Sums = tuple[int, int, int]
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """What the rows of a line add up to.
+    """Sums of the rows of a line.
 
     Attributes:
         refused: why none of them can be a charge.

@@ -58,7 +58,7 @@ RESOURCES: Mapping[str, Page] = MappingProxyType(
         ),
     }
 )
-"""What can be read, by URI."""
+"""Resources by URI."""
 
 
 def explain_month(account: str) -> str:

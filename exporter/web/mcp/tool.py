@@ -52,7 +52,7 @@ def _cell(value: object) -> str:
 
 
 Arguments = Mapping[str, object]
-"""What a caller sent: parsed JSON."""
+"""Arguments of a call as parsed JSON."""
 
 Schema = Mapping[str, object]
 """A JSON Schema, draft 2020-12, of an object."""
@@ -62,7 +62,7 @@ _COMMA_LIST = ", a comma list"
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What tools answer from.
+    """Sources of the tools' answers.
 
     Attributes:
         latest: returns what has been published last; None before the first.
@@ -77,7 +77,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a tool has found.
+    """Answer of a tool.
 
     Attributes:
         document: JSON-able, as its output schema says; amounts are decimal text.

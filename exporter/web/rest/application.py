@@ -40,7 +40,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RestOptions:
-    """What REST is made of.
+    """Options of the REST application.
 
     Attributes:
         ledger_url: of the ledger.

@@ -56,7 +56,7 @@ class Request:
 
     @property
     def is_head(self) -> bool:
-        """Whether only the headers are wanted."""
+        """True if only the headers are wanted."""
         return self.method == "HEAD"
 
     def texts(self, known: Iterable[Parameter[object]]) -> Mapping[str, str]:
@@ -203,7 +203,7 @@ AMOUNTS = parameters.choice(
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What answers are made from.
+    """Sources of answers.
 
     Attributes:
         ledger: returns the reader; to be called in a thread.
@@ -245,7 +245,7 @@ class Call:
 
     @property
     def told(self) -> str:
-        """What it answers, with the parameters."""
+        """The answer in a sentence, with the parameters."""
         names = ", ".join(f"`{it.name}`" for it in self.parameters if it.name not in {AMOUNTS.name, "limit", "cursor"})
         return f"{self.title[0].lower()}{self.title[1:]}; {names}"
 
