@@ -272,6 +272,32 @@ async def test_a_certificate_that_nobody_vouches_for_is_a_tls_error(bench: Bench
     assert "certificate" in str(error).lower()
 
 
+async def test_a_certificate_whose_authority_the_environment_names_is_trusted(
+    fal: Fal, bench: Bench, untrusted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
+    bench.tls = None
+    fal.plays("/models/usage", as_json("here"))
+    client = bench.client(url=untrusted)
+    assert await get(client) == "here"
+    await client.aclose()  # before its server ends
+
+
+async def test_the_proxy_of_the_environment_is_used_but_for_hosts_that_it_excepts(
+    fal: Fal, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fal.plays(PATH, as_json("here"))
+    monkeypatch.setenv("HTTP_PROXY", fal.url)
+    assert await get(bench.client(url="http://fal.invalid/v1")) == "here"
+    assert fal.requests[0].headers["host"] == "fal.invalid"
+    async with silent_server() as port:
+        pass
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{port}")
+    await failure(bench.client(attempts=1), UnreachableError)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    assert await get(bench.client()) == "here"
+
+
 async def test_a_body_cut_on_the_wire_is_truncated_and_tried_again(fal: Fal, bench: Bench) -> None:
     fal.plays(PATH, Answer(b'{"time_series": [', promised=5000), as_json("whole"))
     assert await get(bench.client()) == "whole"
