@@ -1,7 +1,9 @@
-"""The composition root: builds the rooms and joins them; the only place that knows all of them.
+"""The composition root: builds the packages' parts and joins them; the only package that knows all of them.
 
-Each command imports what it runs when it is run, so that `serve` does not wait for the simulator to be imported, nor
-the process that answers scrapes for the ledger's libraries.
+Lives here: one module per command (`serve`, `check`, `demo`, `backfill`, `focus`, `mcp_stdio`, `administration`), the
+collector process, and `wiring`, which makes the collector from the settings. May import: everything but `cli`. Begin
+reading at `serve`, then `collector_process` and `wiring`. A command imports what it runs when it is run, so that
+`serve` does not wait for the simulator, nor the process that answers scrapes for the ledger's libraries.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,9 @@
-"""The command line: commands read what the user gave and hand it to `exporter.app`, imported when it is needed."""
+"""The command line: commands parse what the user gave and hand it to `exporter.app`.
+
+Lives here: `commands` (the program, shared options, exit codes), `focus` and `mcp` (their groups). May import: `app`,
+`settings`, `errors`, `logs`; a command imports what it runs when it runs, so that `--help` is immediate. Begin reading
+at `commands`.
+"""
 
 from exporter.cli.commands import commands, main
 from exporter.cli.focus import focus

@@ -1,4 +1,10 @@
-"""The only room that knows fal: its calls, its words, its ways to fail."""
+"""The only package that knows fal: its calls, its words, its ways to fail.
+
+Lives here: one exchange (`endpoints`, `transport`, `answers`, `client`, `errors`), reading of rows (`rows`,
+`aggregation`, `prices`), the usage sources (`platform_usage`, `reporting`, `focus.usage`), and what else an account has
+(`account`, `focus.bill`). May import: `charges`, `focus`, `settings`; never the ledger. Begin reading at `client`, then
+`platform_usage` and `aggregation`; `sources` lists the sources by name.
+"""
 
 from exporter.fal.account import Invoices, read_balance, read_invoices, read_username
 from exporter.fal.aggregation import Reading, UsageSource

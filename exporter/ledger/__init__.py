@@ -1,10 +1,9 @@
-"""The ledger: the only durable room. It keeps every charge exactly and does the accounting on them.
+"""The ledger: the only durable package. It keeps every charge exactly and does the accounting on them.
 
-`store` is the door; it joins the tables (`schema`, `database`, `session`) with the pure rules: what a restatement
-changes (`restatement`), which label sets there are (`label_sets`), what a counter may show (`counters`), which hours
-make up today and the month (`calendar`). `books` holds the running sums in memory and lays them out as pages of
-samples. Beside the exporter that writes it, `reader` answers sums over any window out of the totals that are kept with
-the charges (`span_totals`, `usage_sums`).
+`store.Ledger` is the door; it joins the tables (`schema`, `rows`, `database`, `session`) with the pure rules: what a
+restatement changes (`restatement`), which label sets there are and what a counter may show (`counters`). `totals` holds
+the running sums in memory and lays them out as pages of samples. `reader.LedgerReader` opens snapshots beside the
+exporter that writes. May import: `charges`, `calendar`, `samples`, `errors`; never `fal`. Begin reading at `store`.
 """
 
 from exporter.ledger.counters import Rules

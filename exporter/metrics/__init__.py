@@ -1,1 +1,6 @@
-"""Numbers to exposition: the catalogue of families, the snapshot, and its encoding, made once and served as bytes."""
+"""Numbers to exposition: encoded once per change, then served as bytes.
+
+Lives here: every family (`catalogue`), the numbers of one instant (`snapshot`), their text and gzip (`encoding`), the
+exporter's own counters (`health`), and samples with time stamps (`backfill`). May import: `ledger` and `forecasting`
+for their values, `publication`. Begin reading at `catalogue`, then `snapshot`.
+"""

@@ -1,1 +1,5 @@
-"""FOCUS reports of fal: what may be asked of them, their download, and the usage and bills read from them."""
+"""FOCUS reports of fal, on top of the format in `exporter.focus`.
+
+Lives here: what may be asked (`request`), the download as typed rows (`report`), and what is made of them: hourly usage
+(`usage`) and monthly bills (`bill`). Begin reading at `report`.
+"""

@@ -1,4 +1,6 @@
-"""The Model Context Protocol: what agents ask, over HTTP on a port of its own or over standard input and output.
+"""The Model Context Protocol: questions of agents, over HTTP on its own port or over standard input and output.
 
-The library takes most of a second to import, so whoever serves scrapes imports this room late, and in a thread.
+Lives here: the tools (`tool`, `tools`), resources and prompt (`resources`), the server (`server`) and its HTTP endpoint
+(`endpoint`). The library takes most of a second to import, so a process that serves scrapes imports this package late,
+and in a thread. Begin reading at `tools`.
 """
