@@ -13,15 +13,17 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import click
+import promql_parser
 import pytest
 import yaml
 from alert_tables import Threshold, rules, thresholds
 from docs_tables import DOCS, REPOSITORY, TABLES, with_table
 
 from exporter.cli import commands
+from exporter.metrics.catalogue import CATALOGUE
 from exporter.polling.poll_runner import OWN_REASONS
 from exporter.settings import load_settings
-from exporter.settings.fields import NEVER_IN_FILE, file_name
+from exporter.settings.fields import LABELS, NEVER_IN_FILE, file_name
 from exporter.settings.model import Settings
 from exporter.settings.table import default_text
 from exporter.web.mcp.tools import tools
@@ -162,6 +164,18 @@ def test_every_example_of_data_parses(name: str) -> None:
         yaml.safe_load(block)
     for block in blocks(PAGES[name], "json"):
         json.loads(block)
+
+
+@EACH_OF_OURS
+def test_every_query_parses_and_asks_for_labels_that_are_published(name: str) -> None:
+    labels = {"__name__", *LABELS} | {label for family in CATALOGUE.values() for label in family.labels_with(LABELS)}
+    for block in blocks(OURS[name], "promql"):
+        # A block is one query, whose further lines are indented, or several, each on a line.
+        for query in re.sub(r"\n +", " ", block).splitlines():
+            promql_parser.parse(query)
+            grouped = re.findall(r"\b(?:by|on|ignoring|without) \(([^)]*)\)", query)
+            matched = re.findall(r"(\w+)[!=]~?\"", query)
+            assert {label.strip() for group in grouped for label in group.split(",")} | set(matched) <= labels, query
 
 
 def test_every_alert_has_a_page_that_says_what_to_do_and_no_page_is_left_over() -> None:
