@@ -1,15 +1,13 @@
-"""The ledger's database: opening it to write, to read beside its writer, and to see what it counts.
+"""The ledger's database: connections that write, connections that read beside the writer, and errors in sentences.
 
-Opening the ledger's database: the only module that knows which database it is.
+Either database is written by one transaction at a time. SQLite has a lock for that, which a writing transaction takes
+as it begins; on PostgreSQL an advisory lock of the whole database stands in for it. A transaction that waits for it too
+long fails. Transactions that only read take no lock, change nothing and create no ledger.
 
-Either database is used by one writer at a time. SQLite has a lock for that, which a transaction takes as it begins; on
-PostgreSQL an advisory lock of the whole database stands in for it. Who waits for it too long gets an error.
-
-Opening a ledger beside the exporter that writes it: takes no write lock, changes nothing, creates no ledger.
-
-What a ledger counts, seen from outside, beside the exporter that writes it.
+That one process alone is a ledger's collector is another matter: see `collector_lock`.
 """
 
+import errno
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -74,11 +72,11 @@ def shown(url: URL) -> str:
     return url.render_as_string(hide_password=True)
 
 
-def open_database(address: str) -> Engine:
-    """Connect to `sqlite:///path` or `postgresql://user@host/database`.
+def ledger_url(address: str) -> URL:
+    """Return the parsed address of a ledger: `sqlite:///path` or `postgresql://user@host/database`.
 
     Raises:
-        ConfigurationError: the address is not a database's, or its driver is not installed.
+        ConfigurationError: the address is not a database's, or the database is not supported.
     """
     try:
         url = make_url(address)
@@ -87,13 +85,38 @@ def open_database(address: str) -> Engine:
         raise ConfigurationError(
             "FAL_EXPORTER_LEDGER_URL is not a database address; an example is sqlite:///fal-exporter.sqlite"
         ) from None
-    if backend == "sqlite":
-        return _open_sqlite(url)
-    if backend == "postgresql":
-        return _open_postgresql(url)
-    raise ConfigurationError(
-        f"FAL_EXPORTER_LEDGER_URL names a {backend} database; use sqlite:/// or postgresql+psycopg://"
-    )
+    if backend not in {"sqlite", "postgresql"}:
+        raise ConfigurationError(
+            f"FAL_EXPORTER_LEDGER_URL names a {backend} database; use sqlite:/// or postgresql+psycopg://"
+        )
+    return url
+
+
+def sqlite_path(url: URL) -> Path | None:
+    """Return the file of a SQLite ledger; None for a database in memory, or on a server."""
+    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+        return None
+    return Path(url.database.removeprefix("file:"))
+
+
+def open_database(address: str) -> Engine:
+    """Connect to a ledger for writing.
+
+    Raises:
+        ConfigurationError: the address is not a database's, or its driver is not installed.
+    """
+    url = ledger_url(address)
+    return _open_sqlite(url) if url.get_backend_name() == "sqlite" else _open_postgresql(url)
+
+
+def for_reading(engine: Engine) -> Engine:
+    """Return an engine on the same connections whose transactions see one instant and take no write lock."""
+    if engine.dialect.name == "sqlite":
+        return engine.execution_options(**{_READS: True})
+    return engine.execution_options(**{_READS: True}, isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
+_READS = "ledger_reads"
 
 
 def _open_sqlite(url: URL) -> Engine:
@@ -113,25 +136,36 @@ def _open_sqlite(url: URL) -> Engine:
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        reads = connection.get_execution_options().get(_READS)
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
     return engine
 
 
 def _open_postgresql(url: URL) -> Engine:
+    engine = postgresql_engine(url, pool_pre_ping=True, paramstyle="format")
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        if not connection.get_execution_options().get(_READS):
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_BUSY_SECONDS}s'")
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_POSTGRESQL_LOCK})")
+
+    return engine
+
+
+def postgresql_engine(url: URL, **options: object) -> Engine:
+    """Connect to PostgreSQL by its driver.
+
+    Raises:
+        ConfigurationError: the driver is not installed.
+    """
     try:
-        engine = create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True, paramstyle="format")
+        return create_engine(url.set(drivername="postgresql+psycopg"), **options)
     except ModuleNotFoundError as missing:
         raise ConfigurationError(
             f"FAL_EXPORTER_LEDGER_URL needs the driver {missing.name}; install fal-exporter[postgresql]"
         ) from None
-
-    @event.listens_for(engine, "begin")
-    def on_begin(connection: Connection) -> None:
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_BUSY_SECONDS}s'")
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_POSTGRESQL_LOCK})")
-
-    return engine
 
 
 @contextmanager
@@ -180,6 +214,16 @@ def clear_errors(url: URL) -> Iterator[None]:
         yield
     except DBAPIError as error:
         raise LedgerError(f"the ledger {shown(url)} {_sentence(error)}") from error
+
+
+def file_sentence(error: OSError) -> str:
+    """Return what is wrong with a ledger's file, as the end of a sentence about the ledger."""
+    codes = {
+        **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR), sqlite3.SQLITE_CANTOPEN),
+        **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), sqlite3.SQLITE_READONLY),
+        **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), sqlite3.SQLITE_FULL),
+    }
+    return _SQLITE_SENTENCES[codes.get(error.errno or 0, sqlite3.SQLITE_IOERR)]
 
 
 def _sentence(error: DBAPIError) -> str:
@@ -235,15 +279,15 @@ def reading_engine(url: URL, *, poolclass: type[Pool], yield_per: int | None = N
     """
     options = {} if yield_per is None else {"yield_per": yield_per}
     if url.get_backend_name() != "sqlite":
-        return create_engine(
-            url.set(drivername="postgresql+psycopg"),
+        return postgresql_engine(
+            url,
             isolation_level="REPEATABLE READ",
             execution_options={"postgresql_readonly": True, **options},
             poolclass=poolclass,
             pool_pre_ping=poolclass is not NullPool,
         )
-    path = Path(url.database or "")
-    if not path.is_file():
+    path = sqlite_path(url)
+    if path is None or not path.is_file():
         raise no_ledger(url)
     address = f"file:{quote(str(path.absolute()))}?mode=ro"
     engine = create_engine(

@@ -42,7 +42,7 @@ def rebuild(connection: Connection) -> None:
     horizon = int(schema.read(connection, schema.HORIZON) or 0)
     folded = select(series.c.id).where(or_(*(series.c[f"folded_{name}"] != 0 for name in MEASURES)))
     found.update(dict.fromkeys(connection.scalars(folded), horizon - 1))
-    _write(connection, found)
+    write(connection, found)
 
 
 def update(
@@ -55,7 +55,7 @@ def update(
     }
     gone = {number for hour, number in difference.removed if known.get(number) == hour and number not in moved}
     moved |= _search(connection, scope, gone)
-    _write(connection, moved)
+    write(connection, moved)
     return moved
 
 
@@ -83,7 +83,8 @@ def _search(connection: Connection, scope: int, wanted: set[int]) -> dict[int, i
     return found
 
 
-def _write(connection: Connection, first_hours: Mapping[int, int | None]) -> None:
+def write(connection: Connection, first_hours: Mapping[int, int | None]) -> None:
+    """Save first hours by series."""
     if first_hours:
         connection.execute(
             series.update().where(series.c.id == bindparam("at")).values(first_hour=bindparam("to")),

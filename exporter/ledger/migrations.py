@@ -71,10 +71,10 @@ _MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {1: _from_1_to_2, 2: _
 """For each older version, the step to the next."""
 
 
-def bring_up_to_date(connection: Connection) -> None:
+def bring_up_to_date(connection: Connection) -> bool:
     """Create the tables of an empty database, or migrate those of an older version, in the caller's transaction.
 
-    SQLite must not enforce foreign keys in it: see `database.changing_tables`.
+    Return whether the tables were created. SQLite must not enforce foreign keys in it: see `database.changing_tables`.
 
     Raises:
         LedgerError: the ledger is of a newer version than this exporter knows, or the database holds other tables.
@@ -82,7 +82,7 @@ def bring_up_to_date(connection: Connection) -> None:
     if not inspect(connection).has_table(facts.name):
         metadata.create_all(connection)
         connection.execute(facts.insert(), {"name": "schema", "value": str(SCHEMA_VERSION)})
-        return
+        return True
     found = connection.scalar(select(facts.c.value).where(facts.c.name == "schema"))
     if found is None:
         raise LedgerError(
@@ -97,6 +97,7 @@ def bring_up_to_date(connection: Connection) -> None:
     for step in range(version, SCHEMA_VERSION):
         _MIGRATIONS[step](connection)
     connection.execute(facts.update().where(facts.c.name == "schema"), {"value": str(SCHEMA_VERSION)})
+    return False
 
 
 def rename_account(address: str, old: str, new: str) -> None:

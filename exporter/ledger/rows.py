@@ -81,8 +81,13 @@ def add_scope(connection: Connection, account: str, source: str, at: datetime, c
     """Begin a scope."""
     number = (connection.scalar(select(func.max(scopes.c.id))) or 0) + 1
     scope = Scope(number, account, source, True, at, counts_from, None, None, None, None, 0, 0, 0)  # noqa: FBT003  a row
-    connection.execute(scopes.insert(), _row(scope))
+    insert_scope(connection, scope)
     return scope
+
+
+def insert_scope(connection: Connection, scope: Scope) -> None:
+    """Insert a scope under its number."""
+    connection.execute(scopes.insert(), _row(scope))
 
 
 def write_scope(connection: Connection, scope: Scope) -> None:

@@ -117,7 +117,7 @@ facts = Table(
     Column("name", Text, primary_key=True),
     Column("value", Text, nullable=False),
 )
-"""Single facts of the whole ledger: schema, revision, birth, labels, horizon, overflow."""
+"""Single facts of the whole ledger: schema, revision, birth, labels, horizon, overflow, loss."""
 
 scopes = Table(
     "scope",
@@ -312,6 +312,9 @@ HORIZON = "horizon"
 """The first hour whose charges are kept one by one; earlier ones are folded into their series."""
 
 OVERFLOWED = "overflowed"
+REBUILT_AT = "rebuilt_at"
+"""When the ledger was written anew from memory, without its charges of before; absent where it never was."""
+
 
 _VALUE = select(facts.c.value).where(facts.c.name == bindparam("at"))
 _UPDATE = facts.update().where(facts.c.name == bindparam("at"))

@@ -1,8 +1,4 @@
-"""Session: the database together with what is kept of it in memory.
-
-What the ledger keeps in memory: all but the charges themselves.
-
-The ledger's database together with what is kept of it in memory, and how both stay the same.
+"""Session: the ledger's database together with what is kept of it in memory, all but the charges themselves.
 
 Every write is one transaction that first takes the write lock and then checks that nobody else has written since
 (`revision`); after another writer, and after any failure, the contents are read anew. So a second exporter on the same
@@ -10,108 +6,27 @@ ledger, however it came to be there, neither doubles nor loses anything.
 """
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+import sqlite3
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 
+import structlog
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
-from exporter.calendar import Periods
-from exporter.charges import Balance, Invoice
+from exporter.charges import Clock
 from exporter.errors import LedgerError
-from exporter.ledger import hours, rows, schema
+from exporter.ledger import rows, schema
+from exporter.ledger.collector_lock import CollectorLock, LedgerInUseError, LedgerNote
+from exporter.ledger.contents import Contents, read_contents
 from exporter.ledger.counters import Labels
-from exporter.ledger.database import changing_tables, clear_errors, open_database, shown
-from exporter.ledger.directory import Directory, relabel, reorder
-from exporter.ledger.hours import FirstSeen, TouchedHours
+from exporter.ledger.database import changing_tables, clear_errors, for_reading, open_database, shown
+from exporter.ledger.directory import relabel, reorder
+from exporter.ledger.loss import LedgerCondition, LossGuard, LostLedgerError, first_look
 from exporter.ledger.migrations import bring_up_to_date
-from exporter.ledger.prices import Item, PriceRecord, PriceTables, read_prices
-from exporter.ledger.reconciliation import Reconciliations, read_reconciliations
-from exporter.ledger.rows import Scope
-from exporter.ledger.schema import hour_number
-from exporter.ledger.totals import Books
 
-
-@dataclass(slots=True)
-class Contents:
-    """The ledger's state beside its charges; always equal to what the database says at `revision`."""
-
-    revision: int
-    born_at: datetime
-    horizon: int
-    overflowed: int
-    charges: int
-    scopes: dict[int, Scope]
-    active: frozenset[int]
-    directory: Directory
-    books: Books
-    prices: dict[Item, PriceRecord]
-    price_tables: PriceTables
-    balances: dict[str, Balance]
-    noted_balances: dict[str, Balance]
-    invoices: list[Invoice]
-    reconciliations: Reconciliations
-    touched: TouchedHours
-    first_seen: FirstSeen
-
-    def active_scopes(self) -> list[Scope]:
-        """Return the scopes whose charges are published."""
-        return [scope for scope in self.scopes.values() if scope.id in self.active]
-
-    def activate(self, accounts: Mapping[str, Collection[str]]) -> None:
-        """Publish these accounts, from these sources, and no others."""
-        self.active = frozenset(
-            scope.id
-            for scope in self.scopes.values()
-            if scope.active and scope.source in accounts.get(scope.account, ())
-        )
-        self.books.show_accounts(accounts.keys())
-        self.price_tables.show(self.prices, accounts)
-
-    def sum_periods(self, connection: Connection, periods: Periods, *, everything: bool) -> None:
-        """Sum up the periods whose hours have changed, or all of them."""
-        windows = periods.windows() if everything else self.books.moved_periods(periods)
-        self.books.set_periods(
-            {
-                name: (
-                    window,
-                    rows.sum_by_series(connection, self.active, hour_number(window.start), hour_number(window.end)),
-                )
-                for name, window in windows.items()
-            }
-        )
-
-
-def read_contents(connection: Connection, labels: Labels, max_series: int) -> Contents:
-    """Build the contents from the database; no account is active yet."""
-    scopes = {scope.id: scope for scope in rows.read_scopes(connection)}
-    directory = Directory(connection, labels, max_series, {scope.id: scope.account for scope in scopes.values()})
-    books = Books(labels)
-    books.add_label_sets(directory.label_sets)
-    books.add_series(directory.places)
-    books.set_counters(rows.read_counters(connection))
-    balances = rows.read_balances(connection)
-    revision = int(schema.read(connection, schema.REVISION) or 0)
-    return Contents(
-        revision=revision,
-        born_at=datetime.fromisoformat(schema.read(connection, schema.BORN_AT) or ""),
-        horizon=int(schema.read(connection, schema.HORIZON) or 0),
-        overflowed=int(schema.read(connection, schema.OVERFLOWED) or 0),
-        charges=rows.count(connection),
-        scopes=scopes,
-        active=frozenset(),
-        directory=directory,
-        books=books,
-        prices=read_prices(connection),
-        price_tables=PriceTables(),
-        balances=dict(balances),
-        noted_balances=balances,
-        invoices=rows.read_invoices(connection),
-        reconciliations=read_reconciliations(connection),
-        touched=TouchedHours(revision),
-        first_seen=FirstSeen(hours.read(connection)),
-    )
+_log = structlog.get_logger(__name__)
 
 
 class Session:
@@ -121,7 +36,9 @@ class Session:
         address: the database's URL.
         labels: what counters are published under; a ledger with others is changed over as it is opened.
         max_series: how many label sets are admitted before new ones are folded.
+        clock: the time.
         on_loaded: called with contents that have just been read, to complete them.
+        lock: the right to be the ledger's collector, released with the session; None for one beside the collector.
 
     Raises:
         ConfigurationError: the address is not a database's.
@@ -134,63 +51,189 @@ class Session:
         *,
         labels: Labels,
         max_series: int,
-        now: datetime,
+        clock: Clock,
         on_loaded: Callable[[Connection, Contents], None],
+        lock: CollectorLock | None = None,
     ) -> None:
-        self._engine = open_database(address)
         self._labels = labels
         self._max_series = max_series
         self._on_loaded = on_loaded
+        self._lock = lock
         self._contents: Contents | None = None
+        self._last: Contents | None = None
+        self._outer: Connection | None = None
+        self._taken: LedgerInUseError | None = None
+        self._is_open = False
         self.relabelled = False
         """True if other labels were found at opening, so that all counters have started at 0 again."""
-        try:
-            with clear_errors(self._engine.url), changing_tables(self._engine) as connection:
-                bring_up_to_date(connection)
-                self._settle_labels(connection, now)
-            with self.writing():
-                pass
-        except BaseException:
-            self.close()
-            raise
+        with _released_on_failure(lock):
+            self._engine = open_database(address)
+            self._guard = LossGuard(
+                self._engine, labels=_text(labels.names), clock=clock, last=lambda: self._last, rebuilt=self._forget
+            )
+            try:
+                self._open(clock)
+            except BaseException:
+                self._engine.dispose()
+                raise
+
+    @property
+    def condition(self) -> LedgerCondition:
+        """The state of the database."""
+        return self._guard.condition
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Let go of the database; a SQLite ledger is one whole file afterwards."""
+        if self._is_open:
+            self._is_open = False
+            with suppress(LedgerError):
+                self._guard.check_file()
+            if not self._guard.is_lost:
+                self._leave_note()
+                self._checkpoint()
         self._engine.dispose()
+        if self._lock is not None:
+            self._lock.release()
+
+    def check(self) -> None:
+        """Notice a ledger that is lost; put it back where that can be done.
+
+        Raises:
+            LedgerInUseError: another process has become the ledger's collector.
+            LostLedgerError: the ledger is lost, and nothing can be written.
+        """
+        if self._taken is not None:
+            raise self._taken
+        self._guard.check_file()
 
     def contents(self) -> Contents:
         """Return the contents as they were written last by this process, read anew if that failed."""
         if self._contents is None:
             with self.reading() as connection:
-                self._contents = self._read(connection)
+                self._contents = self._last = self._read(connection)
         return self._contents
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Begin a transaction that changes nothing."""
-        with clear_errors(self._engine.url), self._engine.begin() as connection:
+        """Begin a transaction that changes nothing; it sees one instant, and no writer waits for it."""
+        if self._outer is not None:
+            yield self._outer
+            return
+        with self._clear_errors(), for_reading(self._engine).begin() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[tuple[Connection, Contents]]:
         """Begin a transaction on contents that are up to date; if it fails, they are read anew the next time."""
+        with self._whole_or_not_at_all(), self._transaction() as connection:
+            revision = int(schema.read(connection, schema.REVISION) or 0)
+            contents = self._contents
+            if contents is None or contents.revision != revision:
+                contents = self._contents = self._read(connection)
+            contents.revision = revision + 1
+            schema.write(connection, schema.REVISION, str(contents.revision))
+            yield connection, contents
+        contents.committed = contents.revision
+        self._last = contents
+        self._guard.written()
+
+    @contextmanager
+    def in_one_transaction(self) -> Iterator[Connection]:
+        """Make all that is read and written in the block one transaction."""
+        with self._whole_or_not_at_all(), self._transaction() as connection:
+            self._outer = connection
+            try:
+                yield connection
+            finally:
+                self._outer = None
+        self._guard.written()
+
+    @contextmanager
+    def _whole_or_not_at_all(self) -> Iterator[None]:
         try:
-            with clear_errors(self._engine.url), self._engine.begin() as connection:
-                revision = int(schema.read(connection, schema.REVISION) or 0)
-                contents = self._contents
-                if contents is None or contents.revision != revision:
-                    contents = self._contents = self._read(connection)
-                contents.revision = revision + 1
-                schema.write(connection, schema.REVISION, str(contents.revision))
-                yield connection, contents
+            yield
+        except LostLedgerError:
+            # Nothing was begun, and there is nothing to read anew.
+            raise
         except OverflowError:
-            self._contents = None
+            self._forget()
             raise LedgerError(
                 "fal states more than 9.2 billion units or dollars in one hour; nothing was written"
             ) from None
         except BaseException:
-            self._contents = None
+            self._forget()
             raise
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        if self._outer is not None:
+            yield self._outer
+            return
+        with self._clear_errors():
+            self._check_before_writing()
+        with self._clear_errors(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _clear_errors(self) -> Iterator[None]:
+        """Turn the driver's errors into sentences, and keep the last one as the ledger's problem."""
+        try:
+            with clear_errors(self._engine.url):
+                yield
+        except LedgerError as error:
+            if isinstance(error.__cause__, DBAPIError):
+                self._guard.failure = str(error)
+            raise
+
+    def _check_before_writing(self) -> None:
+        if self._lock is not None:
+            try:
+                self._lock.check()
+            except LedgerInUseError as error:
+                self._taken = error
+        if self._is_open:
+            self.check()
+            self._guard.check_tables()
+
+    def _forget(self) -> None:
+        self._contents = None
+
+    def _open(self, clock: Clock) -> None:
+        before = None if self._lock is None else self._lock.before
+        found = first_look(self._engine.url, clock())
+        with clear_errors(self._engine.url), changing_tables(self._engine) as connection:
+            is_new = bring_up_to_date(connection)
+            self._settle_labels(connection, clock())
+            known = schema.read_all(connection)
+        self._guard.notice(*found.oddities(known, before, is_new=is_new))
+        with self.writing():
+            pass
+        self._guard.opened()
+        self._is_open = True
+        self._leave_note()
+
+    def _leave_note(self) -> None:
+        if self._lock is not None and self._last is not None:
+            self._lock.note(LedgerNote(self._last.born_at.isoformat(), self._last.revision))
+
+    def _checkpoint(self) -> None:
+        """Write the log into the database, so that a copy of that one file holds everything."""
+        if self._engine.dialect.name != "sqlite":
+            return
+        try:
+            with closing(self._engine.raw_connection()) as connection, closing(connection.cursor()) as cursor:
+                cursor.execute("PRAGMA busy_timeout = 1000")
+                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                (is_busy, *_) = cursor.fetchone() or (True,)
+        except (DBAPIError, sqlite3.Error):
+            is_busy = True
+        if is_busy:
+            _log.warning(
+                "the ledger is still being read, so a part of it stays in its write-ahead log; copy both files, or use "
+                "fal-exporter ledger backup",
+                ledger=shown(self._engine.url),
+                log=f"{self._engine.url.database}-wal",
+            )
 
     def _read(self, connection: Connection) -> Contents:
         if schema.read(connection, schema.LABELS) != _text(self._labels.names):
@@ -205,6 +248,7 @@ class Session:
                 f"the ledger {shown(self._engine.url)} is damaged, a row cannot be read: {error}; "
                 "restore a copy, or move it away and let the exporter start a new one"
             ) from error
+        self._guard.recognise(contents)
         self._on_loaded(connection, contents)
         return contents
 
@@ -227,3 +271,13 @@ class Session:
 
 def _text(names: Collection[str]) -> str:
     return json.dumps(list(names))
+
+
+@contextmanager
+def _released_on_failure(lock: CollectorLock | None) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        if lock is not None:
+            lock.release()
+        raise

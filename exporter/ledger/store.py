@@ -11,15 +11,18 @@ from exporter.charges import Balance, Bill, Charge, Clock, Dimensions, Invoice, 
 from exporter.errors import LedgerError
 from exporter.ledger import hours, keys, rows, schema
 from exporter.ledger import prices as price_rows
+from exporter.ledger.collector_lock import CollectorLock
+from exporter.ledger.contents import Contents
 from exporter.ledger.counters import Counter, CounterKey, Holds, Labels, Rules, advanced, measured, released
 from exporter.ledger.directory import reached, settled, state_of
 from exporter.ledger.hours import HourlyCosts, TouchedHours, read_hourly
 from exporter.ledger.keys import KeyOwner, SourceProbe
+from exporter.ledger.loss import LedgerCondition
 from exporter.ledger.reconciliation import Reconciliation, reconciliation, write_reconciliation
 from exporter.ledger.restatement import Booking, Restatement, book, difference, hour_kinds, summed
 from exporter.ledger.rows import Scope
 from exporter.ledger.schema import first_hour_from, hour_number, hour_start
-from exporter.ledger.session import Contents, Session
+from exporter.ledger.session import Session
 from exporter.ledger.totals import Books, LedgerView, ScopeState
 
 __all__ = ["Ledger", "Restatement", "Rules"]
@@ -28,12 +31,15 @@ __all__ = ["Ledger", "Restatement", "Rules"]
 class Ledger:
     """The ledger, open. Not for use from several threads at once.
 
+    Args:
+        lock: the right to be the ledger's collector, released when the ledger is closed; without it others may write.
+
     Raises:
         ConfigurationError: the address is not a database's.
         LedgerError: from every method: the database cannot be used; what was being written has not been written.
     """
 
-    def __init__(self, address: str, *, rules: Rules, clock: Clock) -> None:
+    def __init__(self, address: str, *, rules: Rules, clock: Clock, lock: CollectorLock | None = None) -> None:
         self._rules = rules
         self._labels = Labels(rules.labels)
         self._clock = clock
@@ -41,7 +47,12 @@ class Ledger:
         self._accounts: Mapping[str, Collection[str]] = {}
         self._sequence = 0
         self._session = Session(
-            address, labels=self._labels, max_series=rules.max_series, now=clock(), on_loaded=self._take_up
+            address,
+            labels=self._labels,
+            max_series=rules.max_series,
+            clock=clock,
+            on_loaded=self._take_up,
+            lock=lock,
         )
 
     @property
@@ -49,8 +60,13 @@ class Ledger:
         """True if other labels were found at opening, so that all counters have started at 0 again."""
         return self._session.relabelled
 
+    @property
+    def condition(self) -> LedgerCondition:
+        """The state of the database."""
+        return self._session.condition
+
     def close(self) -> None:
-        """Let go of the database."""
+        """Let go of the database; a SQLite ledger is one whole file afterwards."""
         self._session.close()
 
     def activate(self, accounts: Mapping[str, Collection[str]]) -> None:
@@ -308,6 +324,7 @@ class Ledger:
 
     def view(self) -> LedgerView:
         """Return the figures of this instant; counters whose hold is over are released with it."""
+        self._session.check()
         now = self._clock()
         periods = periods_at(now, self._rules.zone)
         contents = self._session.contents()

@@ -1,0 +1,319 @@
+"""Collector lock: a ledger has one collector, and a second one learns who holds it.
+
+Readers, `check`, `backfill` and the exports take no lock. The lock ends with the process that holds it, however that
+ends, so none is ever stale:
+
+- SQLite: an exclusive `flock` on a file beside the database, `NAME.lock`. The kernel releases it when the process
+  dies. SQLite's own locks cannot serve: they last for one transaction, or (`locking_mode = EXCLUSIVE`) shut out all
+  readers. The file stays when the lock is released, as removing it would let two processes lock two files; it
+  says who held the ledger last and what the ledger was then, so that a ledger that has disappeared is noticed.
+- PostgreSQL: a session-level advisory lock on a connection of its own, which the server releases when the session
+  ends. A row with an expiry would need clocks that agree. The key includes the schema, so that one database can hold
+  several ledgers. A pooler between must keep sessions (PgBouncer: `pool_mode = session`).
+"""
+
+import fcntl
+import json
+import os
+import socket
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+from sqlalchemy import Connection, NullPool, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
+
+from exporter.errors import LedgerError
+from exporter.ledger.database import clear_errors, file_sentence, ledger_url, postgresql_engine, shown, sqlite_path
+
+_log = structlog.get_logger(__name__)
+
+START_PATIENCE = 3.0
+"""Seconds that a starting collector waits for the one before it to end."""
+
+_PAUSE = 0.1
+_KEY = 0x66616C
+"""The first half of the advisory lock's key; the other is the checksum of the schema's name."""
+
+
+class LedgerInUseError(LedgerError):
+    """Another process is the ledger's collector."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerNote:
+    """The ledger as its last collector knew it.
+
+    Attributes:
+        born_at: when the ledger began to count, as the ledger has it.
+        revision: its number of writes.
+    """
+
+    born_at: str
+    revision: int
+
+
+class CollectorLock(Protocol):
+    """The right to be a ledger's only collector."""
+
+    @property
+    def before(self) -> LedgerNote | None:
+        """The ledger as it was left by the collector before; None where that is not known."""
+
+    def check(self) -> None:
+        """Make sure that the lock is still held; take it again where it was lost and is free.
+
+        Raises:
+            LedgerInUseError: another process has taken it meanwhile.
+            LedgerError: it cannot be asked for.
+        """
+
+    def note(self, note: LedgerNote) -> None:
+        """Keep what the ledger is now, where there is a place for it."""
+
+    def release(self) -> None:
+        """Let go of it."""
+
+
+def take_collector_lock(address: str, *, patience: float = 0.0) -> CollectorLock:
+    """Become the collector of a ledger.
+
+    Args:
+        address: `sqlite:///path` or `postgresql://user@host/database`.
+        patience: seconds to wait for another collector to end.
+
+    Raises:
+        LedgerInUseError: another process is the collector.
+        ConfigurationError, LedgerError: the lock cannot be asked for.
+    """
+    url = ledger_url(address)
+    end = time.monotonic() + patience
+    while True:
+        try:
+            if url.get_backend_name() == "sqlite":
+                path = sqlite_path(url)
+                return _NoLock() if path is None else _FileLock(url, path)
+            return _AdvisoryLock(url)
+        except LedgerInUseError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(_PAUSE)
+
+
+@contextmanager
+def as_collector(address: str) -> Iterator[CollectorLock]:
+    """Hold the lock for a command that changes a ledger.
+
+    Raises:
+        LedgerInUseError: an exporter is running on the ledger.
+    """
+    lock = take_collector_lock(address)
+    try:
+        yield lock
+    finally:
+        lock.release()
+
+
+def lock_path(path: Path) -> Path:
+    """Return the file that is locked for a SQLite ledger."""
+    return path.with_name(f"{path.name}.lock")
+
+
+def _in_use(url: URL, holder: str) -> LedgerInUseError:
+    return LedgerInUseError(
+        f"the ledger {shown(url)} already has a collector, {holder}; run one exporter for a ledger: stop that one, or "
+        "set FAL_EXPORTER_LEDGER_URL to a ledger of its own"
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class _NoLock:
+    """A database in memory is nobody else's."""
+
+    before: LedgerNote | None = None
+
+    def check(self) -> None:
+        pass
+
+    def note(self, note: LedgerNote) -> None:
+        pass
+
+    def release(self) -> None:
+        pass
+
+
+class _FileLock:
+    """An exclusive lock on the file beside a SQLite database."""
+
+    def __init__(self, url: URL, path: Path) -> None:
+        self._url = url
+        self._path = lock_path(path)
+        self._since = _now()
+        self._descriptor = -1
+        self._note: LedgerNote | None = None
+        self._take()
+        self.before = self._note
+
+    def check(self) -> None:
+        if self._is_in_place():
+            return
+        # Removed together with the ledger, for example by `rm ledger.sqlite*`: another process could lock a new file.
+        os.close(self._descriptor)
+        note, self._descriptor = self._note, -1
+        self._take()
+        self._note = note
+        self._write()
+
+    def note(self, note: LedgerNote) -> None:
+        if note != self._note:
+            self._note = note
+            self._write()
+
+    def release(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _take(self) -> None:
+        while not self._is_in_place():
+            self.release()
+            try:
+                self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            except OSError as error:
+                raise LedgerError(f"the ledger {shown(self._url)} {file_sentence(error)}") from None
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                content = self._read()
+                self.release()
+                raise _in_use(self._url, _holder(content)) from None
+            except OSError as error:
+                _log.warning(
+                    "this file system cannot lock files: a second exporter on the same ledger would go unnoticed",
+                    file=str(self._path),
+                    problem=error.strerror,
+                )
+                break
+        self._note = _noted(self._read())
+        self._write()
+
+    def _is_in_place(self) -> bool:
+        """Tell whether the file that is open is the one that another process would lock."""
+        if self._descriptor < 0:
+            return False
+        with suppress(OSError):
+            return os.path.samestat(os.fstat(self._descriptor), self._path.stat())
+        return False
+
+    def _read(self) -> dict[str, object]:
+        try:
+            content = json.loads(os.pread(self._descriptor, 4096, 0) or b"{}")
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    def _write(self) -> None:
+        content: dict[str, object] = {"host": socket.gethostname(), "pid": os.getpid(), "since": self._since}
+        if self._note is not None:
+            content |= {"ledger_born_at": self._note.born_at, "ledger_revision": self._note.revision}
+        line = json.dumps(content).encode() + b"\n"
+        # The lock is what counts; a full disk only means that the note is missing.
+        with suppress(OSError):
+            os.pwrite(self._descriptor, line, 0)
+            os.ftruncate(self._descriptor, len(line))
+
+
+def _holder(content: dict[str, object]) -> str:
+    if not content:
+        return "a process that has just started"
+    return f"process {content.get('pid')} on host {content.get('host')}, since {content.get('since')}"
+
+
+def _noted(content: dict[str, object]) -> LedgerNote | None:
+    born_at, revision = content.get("ledger_born_at"), content.get("ledger_revision")
+    return LedgerNote(born_at, revision) if isinstance(born_at, str) and isinstance(revision, int) else None
+
+
+_HOLDER = text(
+    "SELECT activity.application_name, activity.client_addr, activity.backend_start FROM pg_locks AS held "
+    "JOIN pg_stat_activity AS activity ON activity.pid = held.pid "
+    "WHERE held.locktype = 'advisory' AND held.granted AND held.objsubid = 2 "
+    "AND held.classid = :key AND held.objid = :schema "
+    "AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+
+
+class _AdvisoryLock:
+    """A session-level advisory lock of PostgreSQL, and the connection that is its session."""
+
+    before: LedgerNote | None = None
+
+    def __init__(self, url: URL) -> None:
+        self._url = url
+        self._engine = postgresql_engine(
+            url,
+            poolclass=NullPool,
+            isolation_level="AUTOCOMMIT",
+            # Shown by pg_stat_activity, which tells the next one who holds the lock; cut at 63 bytes.
+            connect_args={"application_name": f"fal-exporter pid {os.getpid()} on {socket.gethostname()}"},
+        )
+        self._connection: Connection | None = None
+        with clear_errors(url):
+            self._connection = self._take()
+
+    def check(self) -> None:
+        with clear_errors(self._url):
+            if self._connection is not None:
+                try:
+                    self._connection.execute(text("SELECT 1"))
+                except DBAPIError as error:
+                    self._connection.close()
+                    self._connection = None
+                    if not error.connection_invalidated:
+                        raise
+            if self._connection is None:
+                self._connection = self._take()
+
+    def note(self, note: LedgerNote) -> None:
+        """Keep nothing: a database that is lost takes its notes along."""
+
+    def release(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self._engine.dispose()
+
+    def _take(self) -> Connection:
+        connection = self._engine.connect()
+        try:
+            # The server ends the session within a minute when the machine of its client is gone without a word.
+            for setting in ("tcp_keepalives_idle = 30", "tcp_keepalives_interval = 10", "tcp_keepalives_count = 3"):
+                connection.exec_driver_sql(f"SET {setting}")
+            schema = connection.scalar(text("SELECT current_schema()")) or ""
+            key = {"key": _KEY, "schema": zlib.crc32(schema.encode()) & 0x7FFFFFFF}
+            is_ours = connection.scalar(text("SELECT pg_try_advisory_lock(:key, :schema)"), key)
+            holder = None if is_ours else connection.execute(_HOLDER, key).first()
+        except BaseException:
+            connection.close()
+            raise
+        if is_ours:
+            return connection
+        connection.close()
+        if holder is None:
+            raise _in_use(self._url, "another session of the database")
+        since = holder.backend_start.astimezone(UTC).isoformat(timespec="seconds")
+        raise _in_use(
+            self._url, f"{holder.application_name} at {holder.client_addr or 'a local socket'}, since {since}"
+        )

@@ -1,0 +1,150 @@
+"""Contents of a ledger in memory, all but the charges themselves: read from the database, or written anew from memory."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from exporter.calendar import Periods
+from exporter.charges import Balance, Invoice
+from exporter.ledger import hours, rows, schema
+from exporter.ledger.counters import Labels
+from exporter.ledger.directory import Directory
+from exporter.ledger.hours import FirstSeen, TouchedHours
+from exporter.ledger.migrations import bring_up_to_date
+from exporter.ledger.prices import Item, PriceRecord, PriceTables, read_prices, write_prices
+from exporter.ledger.reconciliation import Reconciliations, read_reconciliations, write_reconciliation
+from exporter.ledger.rows import Scope
+from exporter.ledger.schema import hour_number
+from exporter.ledger.totals import Books
+
+
+@dataclass(slots=True)
+class Contents:
+    """The ledger's state beside its charges; always equal to what the database says at `revision`.
+
+    Attributes:
+        committed: the last revision that has been written; below `revision` after a write that failed.
+    """
+
+    revision: int
+    committed: int
+    born_at: datetime
+    horizon: int
+    overflowed: int
+    charges: int
+    scopes: dict[int, Scope]
+    active: frozenset[int]
+    directory: Directory
+    books: Books
+    prices: dict[Item, PriceRecord]
+    price_tables: PriceTables
+    balances: dict[str, Balance]
+    noted_balances: dict[str, Balance]
+    invoices: list[Invoice]
+    reconciliations: Reconciliations
+    touched: TouchedHours
+    first_seen: FirstSeen
+
+    def active_scopes(self) -> list[Scope]:
+        """Return the scopes whose charges are published."""
+        return [scope for scope in self.scopes.values() if scope.id in self.active]
+
+    def activate(self, accounts: Mapping[str, Collection[str]]) -> None:
+        """Publish these accounts, from these sources, and no others."""
+        self.active = frozenset(
+            scope.id
+            for scope in self.scopes.values()
+            if scope.active and scope.source in accounts.get(scope.account, ())
+        )
+        self.books.show_accounts(accounts.keys())
+        self.price_tables.show(self.prices, accounts)
+
+    def sum_periods(self, connection: Connection, periods: Periods, *, everything: bool) -> None:
+        """Sum up the periods whose hours have changed, or all of them."""
+        windows = periods.windows() if everything else self.books.moved_periods(periods)
+        self.books.set_periods(
+            {
+                name: (
+                    window,
+                    rows.sum_by_series(connection, self.active, hour_number(window.start), hour_number(window.end)),
+                )
+                for name, window in windows.items()
+            }
+        )
+
+
+def read_contents(connection: Connection, labels: Labels, max_series: int) -> Contents:
+    """Build the contents from the database; no account is active yet."""
+    scopes = {scope.id: scope for scope in rows.read_scopes(connection)}
+    directory = Directory(connection, labels, max_series, {scope.id: scope.account for scope in scopes.values()})
+    books = Books(labels)
+    books.add_label_sets(directory.label_sets)
+    books.add_series(directory.places)
+    books.set_counters(rows.read_counters(connection))
+    balances = rows.read_balances(connection)
+    revision = int(schema.read(connection, schema.REVISION) or 0)
+    return Contents(
+        revision=revision,
+        committed=revision,
+        born_at=datetime.fromisoformat(schema.read(connection, schema.BORN_AT) or ""),
+        horizon=int(schema.read(connection, schema.HORIZON) or 0),
+        overflowed=int(schema.read(connection, schema.OVERFLOWED) or 0),
+        charges=rows.count(connection),
+        scopes=scopes,
+        active=frozenset(),
+        directory=directory,
+        books=books,
+        prices=read_prices(connection),
+        price_tables=PriceTables(),
+        balances=dict(balances),
+        noted_balances=balances,
+        invoices=rows.read_invoices(connection),
+        reconciliations=read_reconciliations(connection),
+        touched=TouchedHours(revision),
+        first_seen=FirstSeen(hours.read(connection)),
+    )
+
+
+def write_contents(connection: Connection, contents: Contents, *, labels: str, at: datetime) -> None:
+    """Write a ledger anew whose database is lost: everything but its charges.
+
+    Counters, label sets and series go on. The charges are to be read from fal again and are history then, as the
+    counters have counted them: every source counts from now on.
+
+    Args:
+        connection: to an empty database, or to empty tables.
+        contents: what was in memory.
+        labels: the text of the fact LABELS.
+        at: now, an aware instant.
+    """
+    bring_up_to_date(connection)
+    facts = {
+        schema.BORN_AT: contents.born_at.isoformat(),
+        schema.REVISION: str(contents.revision + 1),
+        schema.LABELS: labels,
+        schema.HORIZON: str(contents.horizon),
+        schema.OVERFLOWED: str(contents.overflowed),
+        schema.REBUILT_AT: at.isoformat(),
+    }
+    for name, value in facts.items():
+        schema.write(connection, name, value)
+    for scope in contents.scopes.values():
+        rows.insert_scope(connection, replace(scope.reborn(at), active=scope.active))
+    directory = contents.directory
+    rows.add_label_sets(connection, directory.label_sets)
+    for scope_id in contents.scopes:
+        series = directory.series_of(scope_id)
+        if series:
+            places = {number: (dimensions, directory.places[number]) for dimensions, number in series.items()}
+            rows.add_series(connection, scope_id, places)
+    hours.write(connection, contents.first_seen.first_hours)
+    rows.write_counters(connection, {}, contents.books.counters)
+    write_prices(connection, {}, contents.prices.values())
+    for balance in contents.balances.values():
+        rows.write_balance(connection, None, balance)
+    for account in {invoice.account for invoice in contents.invoices}:
+        rows.write_invoices(connection, account, [it for it in contents.invoices if it.account == account])
+    for reconciliation in contents.reconciliations.values():
+        write_reconciliation(connection, reconciliation)
