@@ -211,6 +211,21 @@ class Ranking:
 
 
 @dataclass(frozen=True, slots=True)
+class LedgerOverview:
+    """The state of the ledger's database.
+
+    Attributes:
+        problem: what keeps the ledger from being read or written, as a sentence; empty while it works.
+        restart_helps: whether the problem ends when the exporter is started again.
+        events: what has happened to the database since it was opened, and what was odd then; sentences.
+    """
+
+    problem: str = ""
+    restart_helps: bool = False
+    events: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """Data of the landing page.
 
@@ -222,6 +237,7 @@ class Overview:
         links: further titles and addresses for the foot of the page, for example the documentation.
         daily: what the last days have cost.
         rankings: what has cost most this month, by each label that is published.
+        ledger: the state of the database that all figures are from.
     """
 
     version: str
@@ -233,6 +249,7 @@ class Overview:
     links: tuple[tuple[str, str], ...] = ()
     daily: DailySpend = DailySpend()
     rankings: tuple[Ranking, ...] = ()
+    ledger: LedgerOverview = LedgerOverview()
 
 
 @dataclass(frozen=True, slots=True)

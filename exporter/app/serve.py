@@ -224,8 +224,9 @@ async def _serve(settings: Settings) -> None:
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
     stop.set()
-    await asyncio.to_thread(process.stop)
+    # The readers of the ledger close first, so that the collector can leave it as one whole file.
     await asyncio.gather(serving, answering)
+    await asyncio.to_thread(process.stop)
     if problems:
         raise problems[0]
     _log.info("stopped")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -10,7 +11,7 @@ from exporter.charges import Clock, utc_now
 from exporter.errors import ConfigurationError
 from exporter.fal import LOCK_REASONS, REASONS, REJECTIONS, Client, Limits, Observer
 from exporter.forecasting.budgets import budget_of
-from exporter.ledger import Ledger
+from exporter.ledger import START_PATIENCE, Ledger, take_collector_lock
 from exporter.ledger.store import Rules
 from exporter.metrics.health import Health
 from exporter.polling.account import AccountPoller
@@ -64,6 +65,11 @@ def client_of(account: Account, settings: Settings, observer: Observer, clock: C
     )
 
 
+def _open_ledger(address: str, rules: Rules, clock: Clock) -> Ledger:
+    lock = take_collector_lock(address, patience=START_PATIENCE)
+    return Ledger(address, rules=rules, clock=clock, lock=lock)
+
+
 async def open_left_half(
     settings: Settings,
     *,
@@ -75,6 +81,7 @@ async def open_left_half(
     """Open the ledger and build everything that polls and publishes.
 
     Raises:
+        LedgerInUseError: another process is the ledger's collector.
         ConfigurationError, LedgerError: the ledger cannot be opened, or two accounts are the same fal account.
     """
     rules = Rules(
@@ -85,7 +92,7 @@ async def open_left_half(
         zone=settings.timezone,
     )
     ledger = AsyncLedger()
-    await ledger.open(lambda: Ledger(settings.ledger_url.get_secret_value(), rules=rules, clock=clock))
+    await ledger.open(partial(_open_ledger, settings.ledger_url.get_secret_value(), rules, clock))
     if await ledger.relabelled():
         _log.warning("other labels than before: all counters start at 0 again; increase() and rate() are not affected")
     health = Health(

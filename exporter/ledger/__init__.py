@@ -1,13 +1,16 @@
 """The ledger: the only durable package. It keeps every charge exactly and does the accounting on them.
 
-`store.Ledger` is the door; it joins the tables (`schema`, `rows`, `database`, `session`) with the pure rules: what a
-restatement changes (`restatement`), which label sets there are and what a counter may show (`counters`). `totals` holds
-the running sums in memory and lays them out as pages of samples. `reader.LedgerReader` opens snapshots beside the
-exporter that writes. May import: `charges`, `calendar`, `samples`, `errors`; never `fal`. Begin reading at `store`.
+`store.Ledger` is the door for the one process that writes; `reader.LedgerReader` opens snapshots beside it. Behind them
+are the tables (`schema`, `rows`, `database`), what is in memory (`contents`, `totals`), what joins the two (`session`)
+and pure rules: what a restatement changes (`restatement`), which label sets there are and what a counter may show
+(`counters`). `collector_lock` allows one writer, `loss` notices that a ledger is gone. May import: `charges`,
+`calendar`, `samples`, `errors`; never `fal`. Begin reading at `store`.
 """
 
+from exporter.ledger.collector_lock import START_PATIENCE, LedgerInUseError, take_collector_lock
 from exporter.ledger.counters import Rules
 from exporter.ledger.keys import KeyOwner, SourceProbe
+from exporter.ledger.loss import LedgerCondition
 from exporter.ledger.reader import LedgerReader
 from exporter.ledger.reconciliation import Reconciliation, recorded_reconciliations
 from exporter.ledger.restatement import Restatement
@@ -15,8 +18,11 @@ from exporter.ledger.store import Ledger
 from exporter.ledger.totals import LedgerView, ScopeState
 
 __all__ = [
+    "START_PATIENCE",
     "KeyOwner",
     "Ledger",
+    "LedgerCondition",
+    "LedgerInUseError",
     "LedgerReader",
     "LedgerView",
     "Reconciliation",
@@ -25,4 +31,5 @@ __all__ = [
     "ScopeState",
     "SourceProbe",
     "recorded_reconciliations",
+    "take_collector_lock",
 ]

@@ -170,8 +170,8 @@ class _FileLock:
         if self._is_in_place():
             return
         # Removed together with the ledger, for example by `rm ledger.sqlite*`: another process could lock a new file.
-        os.close(self._descriptor)
-        note, self._descriptor = self._note, -1
+        self.release()
+        note = self._note
         self._take()
         self._note = note
         self._write()

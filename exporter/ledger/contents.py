@@ -1,4 +1,4 @@
-"""Contents of a ledger in memory, all but the charges themselves: read from the database, or written anew from memory."""
+"""Contents of a ledger in memory, all but the charges: read from the database, or written anew to a lost one."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +12,6 @@ from exporter.ledger import hours, rows, schema
 from exporter.ledger.counters import Labels
 from exporter.ledger.directory import Directory
 from exporter.ledger.hours import FirstSeen, TouchedHours
-from exporter.ledger.migrations import bring_up_to_date
 from exporter.ledger.prices import Item, PriceRecord, PriceTables, read_prices, write_prices
 from exporter.ledger.reconciliation import Reconciliations, read_reconciliations, write_reconciliation
 from exporter.ledger.rows import Scope
@@ -119,10 +118,12 @@ def write_contents(connection: Connection, contents: Contents, *, labels: str, a
         labels: the text of the fact LABELS.
         at: now, an aware instant.
     """
-    bring_up_to_date(connection)
+    schema.metadata.create_all(connection)
     facts = {
+        "schema": str(schema.SCHEMA_VERSION),
         schema.BORN_AT: contents.born_at.isoformat(),
         schema.REVISION: str(contents.revision + 1),
+        schema.CHARGES_REVISION: str(contents.revision + 1),
         schema.LABELS: labels,
         schema.HORIZON: str(contents.horizon),
         schema.OVERFLOWED: str(contents.overflowed),

@@ -97,11 +97,19 @@ class LedgerFile:
         try:
             if self.path.stat().st_size == 0:
                 return True
-            with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?immutable=1", uri=True)) as connection:
+                # Immutable: else the write-ahead log of the file that was here would be read as a part of this one.
                 (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except (OSError, sqlite3.Error):
             return False
         return bool(tables == 0)
+
+    def drop_log(self) -> None:
+        """Remove the write-ahead log of the open file from beside another file, which would be damaged by it."""
+        log = _signature(_log_of(self.path))
+        if log is not None and (log.device, log.inode) == self._log:
+            _log_of(self.path).unlink(missing_ok=True)
+            _index_of(self.path).unlink(missing_ok=True)
 
     def put_back(self, engine: Engine) -> None:
         """Copy the open file to the name, which is free or vacant; the engine's connections are closed.
@@ -116,7 +124,7 @@ class LedgerFile:
     def replace_by(self, database: Path, engine: Engine) -> None:
         """Put a closed database in the file's place, and close the engine's connections."""
         engine.dispose()
-        for name in (_log_of(self.path), self.path.with_name(f"{self.path.name}-shm")):
+        for name in (_log_of(self.path), _index_of(self.path)):
             # A log that stayed would be played into the new file.
             name.unlink(missing_ok=True)
         database.replace(self.path)
@@ -247,6 +255,10 @@ def free_name(path: Path, why: str, at: datetime) -> Path:
 
 def _log_of(path: Path) -> Path:
     return path.with_name(f"{path.name}-wal")
+
+
+def _index_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-shm")
 
 
 def _signature(path: Path) -> _Signature | None:
@@ -439,6 +451,7 @@ class LossGuard:
                 kept = f"what had been counted was saved as {copy.name} beside it"
             except (OSError, sqlite3.Error) as error:
                 kept = f"what had been counted could not be saved: {error}"
+            file.drop_log()
             self.notice(f"{self._now()}: {file.path} was replaced by another file; {kept}")
         self._restart_helps = self._is_ledger()
         remedy = (

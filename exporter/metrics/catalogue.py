@@ -530,6 +530,12 @@ EXPORTER: tuple[Family, ...] = (
         "counter",
         "Combinations of charge labels that were folded into __other__ because the series limit was reached.",
     ),
+    Family(
+        "fal_exporter_ledger_up",
+        "gauge",
+        "1 while the ledger can be read and written and is where it was opened; 0 while it is lost, locked, full or "
+        "cannot be reached: the figures then stay as they were, or are in this process alone.",
+    ),
     Family("fal_exporter_ledger_charges", "gauge", "Hourly charges kept in the ledger."),
     Family(
         "fal_exporter_ledger_birth_timestamp_seconds",

@@ -56,6 +56,7 @@ class Health:
         self._rejected = _counter("fal_exporter_rejected_rows_total", registry)
         self._missed = _counter("fal_exporter_missed_runs_total", registry)
         self._locked = _gauge("fal_account_locked", registry)
+        self._ledger = _gauge("fal_exporter_ledger_up", registry)
         self._part_failures = _counter("fal_exporter_publication_failures_total", registry)
         self._part_times = _gauge("fal_exporter_publication_part_timestamp_seconds", registry)
         for job in jobs:
@@ -94,6 +95,10 @@ class Health:
         self._ended(account, source, seconds)
         self._up.labels(account, source).set(0)
         self._failures.labels(account, source, reason).inc()
+
+    def ledger_seen(self, *, up: bool) -> None:
+        """Note whether the ledger can be read and written."""
+        self._ledger.set(up)
 
     def expect_part(self, part: str) -> None:
         """Show a part of publications at zero failures from the start."""

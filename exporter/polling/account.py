@@ -200,6 +200,11 @@ class AccountPoller:
         scopes = await self._scopes()
         return bool(scopes) and all(history_progress(scope, self._reach) >= 1 for scope in scopes.values())
 
+    async def has_history(self) -> bool:
+        """Return whether the history of every source has been loaded."""
+        scopes = await self._scopes()
+        return all(history_progress(scope, self._reach) >= 1 for scope in scopes.values())
+
     async def poll_balance(self) -> None:
         """Poll the credit balance; that the account is locked is noticed here too."""
         await self._runner.poll(self.balance, partial(self._confirmed, self._read_balance))

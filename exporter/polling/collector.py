@@ -42,6 +42,7 @@ class Collector:
         self._scheduler = scheduler
         self._retention = retention
         self._clock = clock
+        self._loaded: set[str] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Poll and publish until `stop` is set; polls under way are then given up, their transactions finished.
@@ -105,12 +106,23 @@ class Collector:
     async def _poll_current(self, account: AccountPoller) -> None:
         if await account.choose_sources():
             await self._activate()
-            self._scheduler.run_now("history", account.name)
+            self._load_history_again(account)
         await account.poll_current()
+        if account.name in self._loaded and not await account.has_history():
+            # A ledger that was lost and written anew has its charges to read again.
+            self._load_history_again(account)
+
+    def _load_history_again(self, account: AccountPoller) -> None:
+        if account.name in self._loaded:
+            self._loaded.discard(account.name)
+            self._scheduler.every_while("history", account.name, partial(self._load_history, account))
+        else:
+            self._scheduler.run_now("history", account.name)
 
     async def _load_history(self, account: AccountPoller) -> None:
         if await account.load_history():
             self._scheduler.drop("history", account.name)
+            self._loaded.add(account.name)
             self._scheduler.run_now("reconciliation", account.name)
 
     async def _activate(self) -> None:

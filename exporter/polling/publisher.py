@@ -20,7 +20,7 @@ from exporter.charges import Clock, Window, utc_now
 from exporter.errors import LedgerError
 from exporter.forecasting.forecast import HourlySpend
 from exporter.forecasting.state import Outlook
-from exporter.ledger import Ledger, LedgerView, ScopeState
+from exporter.ledger import Ledger, LedgerInUseError, LedgerView, ScopeState
 from exporter.metrics.encoding import Encoder
 from exporter.metrics.health import Health
 from exporter.metrics.snapshot import snapshot_of
@@ -35,6 +35,7 @@ from exporter.publication import (
     AccountOverview,
     DailySpend,
     Exposition,
+    LedgerOverview,
     Overview,
     Publication,
     Ranking,
@@ -118,6 +119,8 @@ def _by_amount(named: tuple[str, Iterable[int]]) -> tuple[int, str]:
     return -sum(named[1]), named[0]
 
 
+NO_TROUBLE = LedgerOverview()
+
 _LOCKS = {
     "exhausted_balance": "the balance is exhausted",
     "admin_lock": "locked by fal's administrators",
@@ -134,6 +137,7 @@ def overview_of(
     links: tuple[tuple[str, str], ...],
     daily: DailySpend | None = None,
     rankings: tuple[Ranking, ...] = (),
+    ledger: LedgerOverview = NO_TROUBLE,
 ) -> Overview:
     """Gather what the landing page shows."""
     return Overview(
@@ -146,6 +150,7 @@ def overview_of(
         links=links,
         daily=daily or DailySpend(),
         rankings=rankings,
+        ledger=ledger,
     )
 
 
@@ -230,9 +235,16 @@ class Part(Generic[Made]):
         health.expect_part(name)
 
     def made(self, make: Callable[[], Made]) -> Made | None:
-        """Make the part anew and return it; where that fails, its last value, or None if there never was one."""
+        """Make the part anew and return it; where that fails, its last value, or None if there never was one.
+
+        Raises:
+            LedgerInUseError: another process has become the ledger's collector.
+        """
         try:
             self.value = make()
+        except LedgerInUseError:
+            # Another exporter has taken over: this one has nothing more to publish.
+            raise
         except LedgerError as error:
             self._failed("the ledger's figures stay as they were", str(error))
         except Exception as error:  # noqa: BLE001  whatever is wrong with one part, the others go on
@@ -333,6 +345,8 @@ class Publisher:
 
     def _publication(self, ledger: Ledger) -> Publication | None:
         view = self._figures.made(ledger.view)
+        condition = LedgerOverview(*ledger.condition)
+        self._health.ledger_seen(up=not condition.problem)
         if view is None:
             return None
         if self._figures.is_current:
@@ -354,8 +368,9 @@ class Publisher:
                 links=self._links,
                 daily=daily,
                 rankings=rankings,
+                ledger=condition,
             )
-        ) or Overview(__version__, notes=notes)
+        ) or Overview(__version__, notes=notes, ledger=condition)
         if exposition is None:
             return None
         return Publication(view.sequence, view.at, exposition, overview, self._is_ready(view), outlook)

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from exporter import __version__
 from exporter.charges import Clock, utc_now
-from exporter.publication import Publication
+from exporter.publication import LedgerOverview, Publication
 from exporter.settings.credentials import TokenFile
 from exporter.web.auth import guarded
 from exporter.web.metrics import Metrics, Tail
@@ -30,7 +30,7 @@ ROUTES: Mapping[str, str] = MappingProxyType(
     {
         METRICS: "the exposition: text 0.0.4 or OpenMetrics 1.0 by `Accept`, gzip by `Accept-Encoding`",
         LANDING: "the landing page; `?refresh=5` follows every five seconds",
-        "/-/healthy": "200 as long as the process lives; touches nothing",
+        "/-/healthy": "200 while the process works, also without its ledger; 503 once a restart would help",
         "/healthz": "the same",
         "/-/ready": "200 once the current month has been loaded, before that 503; stays ready while fal is away",
         "/readyz": "the same",
@@ -42,6 +42,13 @@ ROUTES: Mapping[str, str] = MappingProxyType(
 """Every route and what it answers; the documentation's table."""
 
 NOT_READY = "not ready: the current month has not been loaded yet; the landing page shows how far it is\n"
+
+UNHEALTHY = (
+    "unhealthy: the ledger has been replaced under the exporter; a restart goes on with the one that is there now\n"
+)
+HEALTHY_WITHOUT_LEDGER = (
+    "healthy, but the ledger cannot be used, which a restart would not change; the log and the landing page say why\n"
+)
 
 
 def _no_collector() -> int | None:
@@ -87,8 +94,8 @@ class Application:
         self._access = AccessLog(access_level)
         endpoints = {
             LANDING: self._landing,
-            "/-/healthy": _healthy,
-            "/healthz": _healthy,
+            "/-/healthy": self._health,
+            "/healthz": self._health,
             "/-/ready": self._readiness,
             "/readyz": self._readiness,
         }
@@ -159,14 +166,17 @@ class Application:
         html = self._page.html(self._published, ready=self._ready, refresh=request.query_params.get("refresh", ""))
         return HTMLResponse(html, headers=self._page.headers)
 
+    async def _health(self, _: Request) -> Response:
+        """Tell whether a restart would help; a process that holds what is lost elsewhere is not to be restarted."""
+        ledger = LedgerOverview() if self._published is None else self._published.overview.ledger
+        if ledger.problem and ledger.restart_helps:
+            return PlainTextResponse(UNHEALTHY, status_code=503, headers=_UNCACHED)
+        return PlainTextResponse(HEALTHY_WITHOUT_LEDGER if ledger.problem else "healthy\n", headers=_UNCACHED)
+
     async def _readiness(self, _: Request) -> Response:
         if self._ready:
             return PlainTextResponse("ready\n", headers=_UNCACHED)
         return PlainTextResponse(NOT_READY, status_code=503, headers=_UNCACHED)
-
-
-async def _healthy(_: Request) -> Response:
-    return PlainTextResponse("healthy\n", headers=_UNCACHED)
 
 
 _UNCACHED = {"cache-control": "no-store"}

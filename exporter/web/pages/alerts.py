@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
 from exporter.forecasting.state import BudgetOutlook
-from exporter.publication import AccountOverview, Publication
+from exporter.publication import AccountOverview, LedgerOverview, Publication
 from exporter.web.pages.formatting import dollars, instant, span
 from exporter.web.pages.layout import Markup, fill, join
 
@@ -32,7 +32,7 @@ class Alarm(NamedTuple):
 
 def alarms(publication: Publication, now: datetime) -> tuple[Alarm, ...]:
     """Return everything that is wrong at an instant."""
-    found = [*_of_exporter(publication, now)]
+    found = [*_of_exporter(publication, now), *_of_ledger(publication.overview.ledger)]
     for account in publication.overview.accounts:
         found += _of_account(account, now)
     for it in publication.outlook.accounts:
@@ -76,6 +76,17 @@ def _of_exporter(publication: Publication, now: datetime) -> Iterator[Alarm]:
         yield Alarm(
             "bad", "Exporter", f"These figures are {age} old: the ledger cannot be read, or the collector hangs."
         )
+
+
+def _of_ledger(ledger: LedgerOverview) -> Iterator[Alarm]:
+    if ledger.problem:
+        yield Alarm("bad", "Ledger", f"{_sentence(ledger.problem)}")
+    for event in ledger.events:
+        yield Alarm("waiting", "Ledger", _sentence(event))
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _of_account(account: AccountOverview, now: datetime) -> Iterator[Alarm]:
