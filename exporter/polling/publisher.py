@@ -346,7 +346,7 @@ class Publisher:
     def _publication(self, ledger: Ledger) -> Publication | None:
         view = self._figures.made(ledger.view)
         condition = LedgerOverview(*ledger.condition)
-        self._health.ledger_seen(up=not condition.problem)
+        self._health.ledger_seen(up=self._figures.is_current and not condition.problem)
         if view is None:
             return None
         if self._figures.is_current:

@@ -107,6 +107,13 @@ def test_a_missed_run_is_counted(health: Health, value: Value) -> None:
     assert value("fal_exporter_missed_runs_total", job="deep") == 1
 
 
+def test_the_ledger_is_up_or_not(health: Health, value: Value) -> None:
+    health.ledger_seen(up=True)
+    assert value("fal_exporter_ledger_up") == 1
+    health.ledger_seen(up=False)
+    assert value("fal_exporter_ledger_up") == 0
+
+
 def test_what_is_rendered_is_in_the_catalogue_and_lacks_created(
     health: Health, promtool_findings: Callable[[bytes], set[str]]
 ) -> None:
@@ -119,7 +126,7 @@ def test_what_is_rendered_is_in_the_catalogue_and_lacks_created(
         for metric in text_fd_to_metric_families(io.StringIO((lines.openmetrics + END).decode(), newline="\n"))
     }
     catalogue = {family.base_name: family for family in CATALOGUE.values()}
-    assert len(found) == 12
+    assert len(found) == 13
     for name, metric in found.items():
         assert (metric.documentation, metric.type) == (catalogue[name].help, catalogue[name].kind)
     assert b"_created" not in lines.text + lines.openmetrics

@@ -76,6 +76,24 @@ async def test_from_nothing_to_a_loaded_month_by_itself(fal: RunningSimulator, c
         assert (await bench.view()).totals["main"].month_to_date == truth(fal, start, clock.now)
 
 
+async def test_after_a_loss_of_the_ledger_the_history_is_loaded_again_and_no_counter_falls(
+    fal: RunningSimulator, clock: Clock, tmp_path: Path
+) -> None:
+    async with opened_bench(fal, clock, tmp_path) as bench, at_work(bench, clock) as work:
+        await until(lambda: work.is_ready)
+        await until(lambda: work.scheduler._scheduler.get_job("history:main") is None)
+        before = await bench.view()
+        counted = {it.labels: it.value for page in before.spend for it in page.samples}
+        (tmp_path / "ledger.sqlite").open("wb").close()
+        await until(lambda: bool(work.published[-1].overview.ledger.events))
+        await until(lambda: work.scheduler._scheduler.get_job("history:main") is None)
+        after = await bench.view()
+        assert after.totals["main"].month_to_date == before.totals["main"].month_to_date > 0
+        now = {it.labels: it.value for page in after.spend for it in page.samples}
+        assert counted
+        assert all(now[labels] >= value for labels, value in counted.items())
+
+
 async def test_an_account_that_may_have_been_renamed_is_pointed_out(
     fal: RunningSimulator, clock: Clock, tmp_path: Path, logs: list[EventDict]
 ) -> None:

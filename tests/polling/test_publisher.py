@@ -11,11 +11,11 @@ from structlog.typing import EventDict
 
 from exporter.charges import Clock, utc_now
 from exporter.errors import LedgerError
-from exporter.ledger import Ledger
+from exporter.ledger import Ledger, LedgerInUseError
 from exporter.metrics.encoding import Encoder
 from exporter.polling.forecasts import ForecastMaker
 from exporter.polling.publisher import Breakdown, Publisher
-from exporter.publication import Publication
+from exporter.publication import LedgerOverview, Publication
 from exporter.simulator import API_KEY, Fault, RunningSimulator
 
 
@@ -128,8 +128,50 @@ async def test_while_the_ledger_is_in_trouble_its_figures_stay_and_the_health_go
     assert during.at == before.at
     assert sample(during, "fal_source_up", source="models") == 0
     assert sample(during, "fal_exporter_poll_failures_total", source="models", reason="ledger") == 1
+    assert sample(during, "fal_exporter_ledger_up") == 0
     assert [entry["problem"] for entry in logs if entry["log_level"] == "error"] == ["the disk is full"]
     assert (await publish()).at == clock.now
+
+
+async def test_a_ledger_that_is_lost_is_told_in_metrics_and_page_until_it_is_back(
+    bench: Bench, clock: BenchClock, tmp_path: Path
+) -> None:
+    await bench.account.poll_current()
+    publish = Published(bench, clock)
+    before = await publish()
+    assert sample(before, "fal_exporter_ledger_up") == 1
+    assert before.overview.ledger == LedgerOverview()
+    file = tmp_path / "ledger.sqlite"
+    (tmp_path / "notes").write_bytes(b"these are my holiday notes\n" * 100)
+    (tmp_path / "notes").replace(file)
+    clock.forward(minutes=5)
+    await bench.account.poll_current()
+    lost = await publish()
+    assert sample(lost, "fal_exporter_ledger_up") == 0
+    assert "has been replaced by another file" in lost.overview.ledger.problem
+    assert lost.at == before.at
+    assert sample(lost, "fal_exporter_poll_failures_total", source="models", reason="ledger") == 1
+    file.unlink()
+    await bench.account.poll_current()
+    after = await publish()
+    assert sample(after, "fal_exporter_ledger_up") == 1
+    assert not after.overview.ledger.problem
+    assert [
+        words for words in ("was replaced", "had been deleted") for it in after.overview.ledger.events if words in it
+    ] == ["was replaced", "had been deleted"]
+    assert after.at == clock.now
+
+
+async def test_an_exporter_whose_ledger_was_taken_over_ends(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def taken(_: Ledger) -> None:
+        raise LedgerInUseError("another exporter has taken over")
+
+    await bench.account.poll_current()
+    publish = Published(bench)
+    await publish()
+    monkeypatch.setattr(Ledger, "view", taken)
+    with pytest.raises(LedgerInUseError):
+        await publish.publisher.run()
 
 
 @pytest.mark.parametrize(

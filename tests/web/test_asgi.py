@@ -1,11 +1,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import httpx
 import pytest
 
-from exporter.publication import Publication
-from exporter.web.application import NOT_READY, Application
+from exporter.publication import LedgerOverview, Publication
+from exporter.web.application import HEALTHY_WITHOUT_LEDGER, NOT_READY, UNHEALTHY, Application
 
 Publish = Callable[..., Publication]
 Serve = Callable[[Application], Awaitable[httpx.AsyncClient]]
@@ -16,6 +17,26 @@ async def test_the_process_is_healthy_while_it_lives(serve: Serve, path: str) ->
     answer = await (await serve(Application())).get(path)
     assert (answer.status_code, answer.text) == (200, "healthy\n")
     assert answer.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("ledger", "status", "text"),
+    [
+        (LedgerOverview(events=("it was deleted and written anew",)), 200, "healthy\n"),
+        (LedgerOverview("another file /data/x has its place", restart_helps=True), 503, UNHEALTHY),
+        (LedgerOverview("the file /data/x is lost"), 200, HEALTHY_WITHOUT_LEDGER),
+    ],
+)
+async def test_without_its_ledger_it_is_healthy_unless_a_restart_would_help(
+    serve: Serve, publication: Publish, ledger: LedgerOverview, status: int, text: str
+) -> None:
+    application = Application()
+    client = await serve(application)
+    made = publication(1, ready=True)
+    application.publish(replace(made, overview=replace(made.overview, ledger=ledger)))
+    answer = await client.get("/-/healthy")
+    assert (answer.status_code, answer.text) == (status, text)
+    assert "/data/x" not in answer.text, "everybody may ask the probes"
 
 
 @pytest.mark.parametrize("path", ["/-/ready", "/readyz"])

@@ -5,7 +5,7 @@ from web.pages.conftest import AT, MONTH, OVERVIEW, outline
 
 from exporter.charges import NANO
 from exporter.forecasting.state import AccountOutlook, BudgetOutlook, Outlook
-from exporter.publication import AccountOverview, Exposition, Overview, Publication, SourceOverview
+from exporter.publication import AccountOverview, Exposition, LedgerOverview, Overview, Publication, SourceOverview
 from exporter.web.pages.alerts import alarms
 
 SECOND = timedelta(seconds=1)
@@ -36,6 +36,12 @@ def test_figures_that_have_not_moved_for_long_are_an_alarm() -> None:
     five, six = (outline(well, outlook=Outlook(), now=AT + timedelta(minutes=it)).text for it in (5, 6))
     assert "Nothing needs attention. The data reach to 2026-11-21 22:00 UTC." in five
     assert "1 urgent Exporter These figures are 6 min old" in six
+
+
+def test_trouble_with_the_ledger_is_urgent_and_what_happened_to_it_is_to_be_looked_at() -> None:
+    ledger = LedgerOverview("the ledger is lost", events=("it had been deleted; nothing is lost",))
+    text = outline(Overview("1", ledger=ledger), outlook=Outlook()).text
+    assert "1 urgent · 1 to look at Ledger The ledger is lost. Ledger It had been deleted; nothing is lost." in text
 
 
 @pytest.mark.parametrize(("age", "found"), [(timedelta(hours=3), []), (timedelta(hours=3) + SECOND, ["waiting"])])
