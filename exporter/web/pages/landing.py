@@ -20,7 +20,8 @@ from exporter.forecasting.state import BudgetOutlook
 from exporter.publication import AccountOverview, Publication, Ranking, SourceOverview
 from exporter.web.pages.alerts import alarms, banner
 from exporter.web.pages.formatting import dollars, span
-from exporter.web.pages.layout import UNKNOWN, Markup, badge, document, fill, join, percent, safe_headers, stamp, style
+from exporter.web.pages.layout import UNKNOWN, Markup, badge, document, fill, join, percent, stamp
+from exporter.web.pages.rendering import HEADERS, STYLESHEET
 from exporter.web.pages.summary import accounts_table, chart, figures
 
 _TITLES = {"model": "Top models", "app": "Top apps", "gpu_class": "GPU classes"}
@@ -246,10 +247,9 @@ class LandingPage:
     def __init__(self, clock: Clock, mcp_port: int | None = None) -> None:
         self._clock = clock
         self._started_at = clock()
-        self._style = style("landing.css", "landing/page.css")
         self._mcp = Markup() if mcp_port is None else fill("<li>MCP: port {port}, /mcp</li>", port=mcp_port)
         self._written: _Written | None = None
-        self.headers = {**safe_headers(self._style), "cache-control": "no-store"}
+        self.headers = {**HEADERS, "cache-control": "no-store"}
 
     def html(self, publication: Publication | None, *, ready: bool, refresh: str = "") -> str:
         """Return the whole document.
@@ -276,7 +276,7 @@ class LandingPage:
                 version=__version__ if publication is None else publication.overview.version,
                 uptime=span((now - self._started_at).total_seconds()),
             ),
-            css=self._style,
+            css=Markup(STYLESHEET),
             main=_BEFORE if publication is None else self._body(publication, now),
             footer=fill(
                 _FOOTER,

@@ -10,12 +10,9 @@ What all pages wear: the style, the logo, and the headers that let them load not
 The small pieces that every part of the page is made of.
 """
 
-import base64
-import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 from html import escape
-from importlib.resources import files
 
 from exporter.web.pages.formatting import ago, instant
 
@@ -53,12 +50,6 @@ _ICON = (
 )
 
 
-def style(*names: str) -> Markup:
-    """Return the style sheets of this package with these names, after each other."""
-    folder = files("exporter.web")
-    return Markup("".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names))
-
-
 def document(
     *, title: str, heading: str, subtitle: str, status: Markup, css: Markup, main: Markup, footer: Markup, head: Markup
 ) -> str:
@@ -69,7 +60,7 @@ def document(
         heading: the page's name, with a subtitle below it.
         subtitle: what the page is for.
         status: spans at the other end of the header.
-        css: the style, as `style` returns it.
+        css: the style.
         main: what the page is there for.
         footer: what ends it.
         head: further elements of the document's head.
@@ -87,19 +78,6 @@ def document(
         icon=_ICON,
         logo=_LOGO,
     )
-
-
-def safe_headers(css: str) -> Mapping[str, str]:
-    """Return the headers of a page that has this style within it, and nothing else that could run or load."""
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    return {
-        "content-security-policy": (
-            f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'; "
-            "frame-ancestors 'none'"
-        ),
-        "x-content-type-options": "nosniff",
-        "referrer-policy": "no-referrer",
-    }
 
 
 _DOCUMENT = """\

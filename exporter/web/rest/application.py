@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from http import HTTPStatus
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -23,9 +23,10 @@ from exporter.queries.parameters import UNREADABLE, Given, NoDataYetError, Quest
 from exporter.settings.credentials import TokenFile
 from exporter.web.auth import JSON, RETRY, Refusal, guarded
 from exporter.web.negotiation import accepts
+from exporter.web.pages.rendering import HEADERS
 from exporter.web.rest.answer_cache import Answer, AnswerCache, BusyError, answer_of
 from exporter.web.rest.calls import AMOUNTS, CALLS, Call, Request, Sources, read_request
-from exporter.web.rest.documentation import PAGE_HEADERS, description, page
+from exporter.web.rest.documentation import description, page
 from exporter.web.rest.focus import MISSING_HOURS, FocusFiles
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 OPENAPI = "/openapi.json"
 DOCS = "/docs"
 HTML = "text/html"
+
+_DOCUMENTATION: Mapping[str, str] = {OPENAPI: JSON, DOCS: HTML}
+"""Media types of the documentation's two forms."""
 
 _log = structlog.get_logger(__name__)
 
@@ -91,14 +95,12 @@ class Rest:
         self._clock = clock
         self._answers = AnswerCache()
         self._calls = {call.path: call for call in CALLS}
-        self._pages = {
-            OPENAPI: answer_of(exact_json(description(guarded=needs_token)), JSON),
-            DOCS: answer_of(page(guarded=needs_token), HTML, PAGE_HEADERS),
-        }
+        self._description = answer_of(exact_json(description(guarded=needs_token)), JSON)
+        self._page = cache(lambda: answer_of(page(guarded=needs_token), HTML, HEADERS))
 
     def is_asked(self, path: str) -> bool:
         """Tell whether a path is one of this application's."""
-        return path in self._pages or path == "/v1" or path.startswith(("/v1/", f"{DOCS}/"))
+        return path in _DOCUMENTATION or path == "/v1" or path.startswith(("/v1/", f"{DOCS}/"))
 
     def close(self) -> None:
         """Take no more questions and let go of the ledger."""
@@ -114,8 +116,8 @@ class Rest:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> Refusal | None:
         path = scope["path"]
-        call, page = self._calls.get(path), self._pages.get(path)
-        media_type = call.media_type if call else page.media_type if page else None
+        call = self._calls.get(path)
+        media_type = call.media_type if call else _DOCUMENTATION.get(path)
         if media_type is None:
             return Refusal(HTTPStatus.NOT_FOUND, f"there is no such call; {DOCS} lists them all", DOCS)
         request = read_request(scope)
@@ -123,8 +125,10 @@ class Rest:
             return request
         if not accepts(request.accept, media_type):
             return Refusal(HTTPStatus.NOT_ACCEPTABLE, f"this answers {media_type} only; accept it, or send no Accept")
+        answer: Answer | Refusal | None
         if call is None:
-            answer: Answer | Refusal | None = page
+            # The page is made when somebody reads the documentation first, off the loop that serves scrapes.
+            answer = self._description if path == OPENAPI else await asyncio.to_thread(self._page)
         elif call.answer is None:
             answer = await _heeding(call, self._file(call, request, receive, send))
         else:

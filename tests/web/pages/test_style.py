@@ -6,11 +6,10 @@ from datetime import UTC, datetime
 import pytest
 
 from exporter.web.pages import LandingPage
-from exporter.web.pages.layout import style
-from exporter.web.rest.documentation import PAGE_HEADERS, page
+from exporter.web.pages.rendering import HEADERS, STYLESHEET
+from exporter.web.rest.documentation import page
 
 AT = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)
-STYLE = style("landing.css", "landing/page.css", "rest/page.css")
 TEXTS = (
     ("ink", "back"),
     ("ink", "card"),
@@ -34,7 +33,7 @@ SHAPES = ("p0", "p1", "p2", "p3", "p4", "p5", "p6", "brand", "bad", "ink")
 @pytest.mark.parametrize("which", ["landing", "docs"])
 def test_the_policy_allows_a_pages_own_style_and_nothing_else(which: str) -> None:
     if which == "docs":
-        html, headers = page(guarded=False), PAGE_HEADERS
+        html, headers = page(guarded=False), HEADERS
     else:
         landing = LandingPage(lambda: AT)
         html, headers = landing.html(None, ready=False), landing.headers
@@ -62,7 +61,7 @@ def contrast(one: str, other: str, *, dark: bool) -> float:
     """Return the contrast of two of the style's colours, as WCAG 2.2 defines it."""
     colours: dict[str, str] = {}
     # Each sheet declares its colours for the light, then for the dark.
-    for sheet in re.findall(r":root \{(.*?)\}", STYLE, re.DOTALL)[dark::2]:
+    for sheet in re.findall(r":root \{(.*?)\}", STYLESHEET, re.DOTALL)[dark::2]:
         colours |= re.findall(r"--([a-z0-9-]+): (#[0-9a-f]+);", sheet)
     lighter, darker = sorted((luminance(colours[one]), luminance(colours[other])), reverse=True)
     return (lighter + 0.05) / (darker + 0.05)
@@ -83,6 +82,6 @@ def test_pictures_can_be_seen_by_people_with_low_vision(shape: str, *, dark: boo
 
 
 def test_no_colour_of_text_or_pictures_has_been_forgotten_here() -> None:
-    assert set(re.findall(r"(?<![-a-z])color: var\(--([a-z0-9-]+)\)", STYLE)) == {ink for ink, _ in TEXTS}
+    assert set(re.findall(r"(?<![-a-z])color: var\(--([a-z0-9-]+)\)", STYLESHEET)) == {ink for ink, _ in TEXTS}
     decoration = {"line", "track", "band", "soft", "of"}
-    assert set(re.findall(r"(?:fill|--of): var\(--([a-z0-9-]+)\)", STYLE)) - decoration == set(SHAPES)
+    assert set(re.findall(r"(?:fill|--of): var\(--([a-z0-9-]+)\)", STYLESHEET)) - decoration == set(SHAPES)
