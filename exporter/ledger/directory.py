@@ -68,6 +68,10 @@ def state_of(scope: Scope) -> ScopeState:
         restated_up=scope.restated_up,
         restated_down=scope.restated_down,
         restated_hours=scope.restated_hours,
+        relabelled=scope.relabelled,
+        detail=scope.detail,
+        detail_asked_at=scope.detail_asked_at,
+        detail_version=scope.detail_version,
     )
 
 

@@ -8,7 +8,7 @@ Giving an account another name, so that its counters go on under it.
 import json
 from collections.abc import Callable, Mapping
 
-from sqlalchemy import Connection, MetaData, inspect, select, text
+from sqlalchemy import Connection, MetaData, inspect, or_, select, text
 
 from exporter.errors import LedgerError
 from exporter.ledger import hours, rows, schema, span_totals
@@ -62,9 +62,25 @@ def _extend_series(connection: Connection) -> None:
 
 
 def _from_3_to_4(connection: Connection) -> None:
-    """Keep what the accounts' keys can read, and whom they belong to."""
+    """Keep what the accounts' keys can read and whom they belong to, the detail of sources, and rejected rows."""
     schema.source_probes.create(connection)
     schema.key_owners.create(connection)
+    schema.rejected_rows.create(connection)
+    for column, kind in (
+        ("relabelled", "TEXT NOT NULL DEFAULT '0'"),
+        ("detail", "TEXT NOT NULL DEFAULT ''"),
+        ("detail_asked_at", "BIGINT"),
+        ("detail_version", "TEXT NOT NULL DEFAULT ''"),
+    ):
+        connection.execute(text(f"ALTER TABLE scope ADD COLUMN {column} {kind}"))
+    # A source whose charges have ever had these dimensions has answered in full.
+    for source, dimensions in (("reporting", ("app", "gpu_class")), ("focus", ("team",))):
+        detailed = select(series.c.scope_id).where(or_(*(series.c[name] != "" for name in dimensions)))
+        connection.execute(
+            schema.scopes.update()
+            .where(schema.scopes.c.source == source, schema.scopes.c.id.in_(detailed))
+            .values(detail="full")
+        )
 
 
 _MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {1: _from_1_to_2, 2: _from_2_to_3, 3: _from_3_to_4}

@@ -15,6 +15,7 @@ of integers: the sets of before and after are compared without a line of Python 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from exporter.charges import Amounts, Window
@@ -88,7 +89,11 @@ Cell = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Restatement:
-    """Result of replacing a window: cells added, changed and removed, and nano-USD in complete hours."""
+    """Result of replacing a window: cells added, changed and removed, and nano-USD in complete hours.
+
+    Attributes:
+        relabelled: nano-USD that moved to other label sets within their hours, of all hours.
+    """
 
     window: Window
     added: int
@@ -97,6 +102,7 @@ class Restatement:
     restated_up: int
     restated_down: int
     restated_hours: int
+    relabelled: int
 
     @property
     def is_empty(self) -> bool:
@@ -159,6 +165,7 @@ class Booking:
         restated_up: nano-USD added to hours that had been published as complete.
         restated_down: nano-USD taken back from such hours, positive.
         restated_hours: the hours that were so changed.
+        relabelled: nano-USD that moved to other label sets within their hours; neither up nor down.
     """
 
     base: SumsBySeries
@@ -166,6 +173,7 @@ class Booking:
     restated_up: int
     restated_down: int
     restated_hours: AbstractSet[int]
+    relabelled: int = 0
 
 
 def hour_kinds(
@@ -196,6 +204,7 @@ def book(
     *,
     observed: Mapping[int, bool],
     label_set_of: Callable[[int], int],
+    moved: Mapping[tuple[int, int], int] = MappingProxyType({}),
 ) -> Booking:
     """Tell new spend from history and from restatements.
 
@@ -205,6 +214,7 @@ def book(
         observed: the window's hours that a poll had covered before, and whether one had after the hour's end.
         label_set_of: under what a series is published. Amounts that move between series of the same label set within
             an hour change nothing that was published, as when surge came to be told apart.
+        moved: nano-USD by hour and label set that moved there from others, below zero where they moved away.
     """
     booked = merged(sums, lambda kind: kind.is_history)
     published = {hour for hour, complete in observed.items() if complete}
@@ -214,10 +224,14 @@ def book(
         if row[0] in published:
             place = (row[0], label_set_of(row[1]))
             changes[place] = changes.get(place, 0) + row[6]
+    for place, amount in moved.items():
+        if place[0] in published:
+            changes[place] -= amount
     return Booking(
         base=booked.get(True, {}),
         grown=booked.get(False, {}),
         restated_up=sum(change for change in changes.values() if change > 0),
         restated_down=-sum(change for change in changes.values() if change < 0),
         restated_hours=published,
+        relabelled=sum(amount for amount in moved.values() if amount > 0),
     )

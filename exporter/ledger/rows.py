@@ -64,6 +64,10 @@ class Scope:
     restated_up: int
     restated_down: int
     restated_hours: int
+    relabelled: int = 0
+    detail: str = ""
+    detail_asked_at: datetime | None = None
+    detail_version: str = ""
 
     def reborn(self, counts_from: datetime) -> "Scope":
         """Return the scope as it starts over: all that it will read of hours before an instant is history."""

@@ -135,9 +135,17 @@ scopes = Table(
     Column("restated_up", ExactSum, nullable=False),
     Column("restated_down", ExactSum, nullable=False),
     Column("restated_hours", BigInteger, nullable=False),
+    Column("relabelled", ExactSum, nullable=False, server_default="0"),
+    Column("detail", Text, nullable=False, server_default=""),
+    Column("detail_asked_at", Instant),
+    Column("detail_version", Text, nullable=False, server_default=""),
     UniqueConstraint("account", "source"),
 )
-"""One source of one account: what a restatement replaces. Hours that began before `counts_from` are history."""
+"""One source of one account: what a restatement replaces. Hours that began before `counts_from` are history.
+
+`detail` is how much the source tells of a charge, one of `ledger.detail`, and when and by which version of the exporter
+it was asked for more; empty before it has been chosen. `detail*` and `relabelled` since version 4.
+"""
 
 series = Table(
     "series",
@@ -190,6 +198,23 @@ observed_hours = Table(
     sqlite_with_rowid=False,
 )
 """The hours a successful poll has covered; `complete` once one has after the hour's end."""
+
+rejected_rows = Table(
+    "rejected_row",
+    metadata,
+    Column("scope_id", ForeignKey("scope.id"), primary_key=True, autoincrement=False),
+    Column("hour", Integer, primary_key=True, autoincrement=False),
+    Column("end_hour", Integer, primary_key=True, autoincrement=False),
+    Column("reason", Text, primary_key=True),
+    Column("rows", BigInteger, nullable=False),
+    Column("cost", ExactSum, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Rows of some hours that could not be read, or only in part, when the hours were read last; since version 4.
+
+`end_hour` is exclusive: a row whose own hour cannot be read is of one of the hours of its answer. `cost` is what the
+rows that are not counted cost, as far as that can be read.
+"""
 
 label_sets = Table(
     "label_set",

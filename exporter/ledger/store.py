@@ -19,6 +19,7 @@ from exporter.ledger.hours import HourlyCosts, TouchedHours, read_hourly
 from exporter.ledger.keys import KeyOwner, SourceProbe
 from exporter.ledger.loss import LedgerCondition
 from exporter.ledger.reconciliation import Reconciliation, reconciliation, write_reconciliation
+from exporter.ledger.relabelling import Move, moves
 from exporter.ledger.restatement import Booking, Restatement, book, difference, hour_kinds, summed
 from exporter.ledger.rows import Scope
 from exporter.ledger.schema import first_hour_from, hour_number, hour_start
@@ -122,7 +123,8 @@ class Ledger:
             end = hour_number(window.end)
             entry = contents.directory.enter(connection, scope, window, charges, contents.horizon)
             observed = rows.read_observed(connection, scope.id, first, end)
-            change = difference(rows.read_cells(connection, scope.id, first, end), entry.cells)
+            cells = rows.read_cells(connection, scope.id, first, end)
+            change = difference(cells, entry.cells)
             books = contents.books
             books.add_label_sets(entry.label_sets)
             books.add_series(entry.places)
@@ -133,12 +135,23 @@ class Ledger:
                 periods_of=books.periods_of,
             )
             sums = summed(change.deltas, kinds)
-            booking = book(
-                change.deltas, sums, observed=observed, label_set_of=lambda number: books.place_of(number).label_set
+            moved = moves(
+                change.deltas,
+                cells,
+                entry.cells,
+                is_counted=lambda hour: not kinds[hour].is_history,
+                place_of=books.place_of,
             )
-            counters = _moved_counters(books, booking, self._clock())
+            booking = book(
+                change.deltas,
+                sums,
+                observed=observed,
+                label_set_of=lambda number: books.place_of(number).label_set,
+                moved={(move.hour, move.key.label_set): move.amount for move in moved if move.key.measure == "cost"},
+            )
+            counters = _moved_counters(books, booking, moved, self._clock())
             rows.write_difference(connection, scope.id, change, sums)
-            moved = hours.update(connection, scope.id, contents.first_seen.first_hours, change)
+            first_hours = hours.update(connection, scope.id, contents.first_seen.first_hours, change)
             complete = hour_number(hour_of(at))
             rows.write_observed(
                 connection,
@@ -152,6 +165,7 @@ class Ledger:
                 restated_up=scope.restated_up + booking.restated_up,
                 restated_down=scope.restated_down + booking.restated_down,
                 restated_hours=scope.restated_hours + len(booking.restated_hours),
+                relabelled=scope.relabelled + booking.relabelled,
             )
             rows.write_scope(connection, scope)
             if entry.overflowed:
@@ -162,7 +176,7 @@ class Ledger:
                 schema.write(connection, schema.CHARGES_REVISION, str(contents.revision))
             contents.scopes[scope.id] = scope
             contents.charges += len(change.added) - len(change.removed)
-            contents.first_seen.move(moved)
+            contents.first_seen.move(first_hours)
             contents.touched.note(contents.revision, kinds)
             for key in counters:
                 if key not in books.counters:
@@ -177,6 +191,7 @@ class Ledger:
             booking.restated_up,
             booking.restated_down,
             len(booking.restated_hours),
+            booking.relabelled,
         )
 
     def record_prices(self, prices: Iterable[UnitPrice]) -> None:
@@ -399,11 +414,12 @@ def _with_stamps(connection: Connection, scope: Scope, window: Window, at: datet
     return settled(scope, window, at, rules.settle_delay)
 
 
-def _moved_counters(books: Books, booking: Booking, now: datetime) -> dict[CounterKey, Counter]:
+def _moved_counters(books: Books, booking: Booking, moved: Iterable[Move], now: datetime) -> dict[CounterKey, Counter]:
     """Return the counters that a booking moves or brings to life.
 
     Each moves once, by the sum of what its series did: between them fal may have moved an amount from one to another,
-    and a counter that followed them one by one would keep the height it passed through.
+    and a counter that followed them one by one would keep the height it passed through. What fal moves to other label
+    sets within an hour moves no counter.
     """
     growth: dict[CounterKey, int] = {}
     for amounts_by_series, counts in ((booking.base, 0), (booking.grown, 1)):
@@ -412,5 +428,7 @@ def _moved_counters(books: Books, booking: Booking, now: datetime) -> dict[Count
             for measure, unit, amount in measured(amounts, place.unit):
                 key = CounterKey(place.label_set, measure, unit)
                 growth[key] = growth.get(key, 0) + amount * counts
+    for move in moved:
+        growth[move.key] = growth.get(move.key, 0) - move.amount
     new = Counter(0, 0, now, released=False)
     return {key: advanced(books.counters.get(key, new), by) for key, by in growth.items()}

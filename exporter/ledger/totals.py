@@ -34,6 +34,9 @@ class ScopeState:
         last_success_at: start of the last successful poll.
         restated_up, restated_down: nano-USD by which complete hours have been changed, each positive.
         restated_hours: how many times a complete hour has been changed.
+        relabelled: nano-USD that moved to other label sets within their hours.
+        detail: how much the source tells of a charge, one of `exporter.fal.Detail`; empty before that is known.
+        detail_asked_at, detail_version: when, and by which version of the exporter, it was asked for more last.
     """
 
     account: str
@@ -46,6 +49,10 @@ class ScopeState:
     restated_up: int
     restated_down: int
     restated_hours: int
+    relabelled: int = 0
+    detail: str = ""
+    detail_asked_at: datetime | None = None
+    detail_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)

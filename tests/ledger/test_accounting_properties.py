@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from itertools import accumulate, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import ClassVar
@@ -97,6 +98,7 @@ class ModelScope:
     up: int = 0
     down: int = 0
     hours: int = 0
+    relabelled: int = 0
 
 
 class Model:
@@ -109,7 +111,7 @@ class Model:
         self.configuration: dict[str, tuple[str, ...]] = {}
         self.counters: dict[Key, ModelCounter] = {}
         self.places: dict[tuple[Scope, Dimensions], tuple[str, ...]] = {}
-        self.admitted: set[tuple[str, ...]] = set()
+        self.admitted: dict[tuple[str, ...], None] = {}
         self.overflowed = 0
         self.horizon = datetime(1970, 1, 1, tzinfo=UTC)
         self.sequence = 0
@@ -118,13 +120,13 @@ class Model:
     def place(self, dimensions: Dimensions) -> tuple[str, ...]:
         wanted = tuple(getattr(dimensions, name) for name in self.labels)
         if wanted in self.admitted or len(self.admitted) < MAX_SERIES:
-            self.admitted.add(wanted)
+            self.admitted.setdefault(wanted)
             return wanted
         folded = tuple(
             "__other__" if value and name in {"model", "app"} else value
             for name, value in zip(self.labels, wanted, strict=True)
         )
-        self.admitted.add(folded)
+        self.admitted.setdefault(folded)
         return folded
 
     def activate(self, configuration: dict[str, tuple[str, ...]], now: datetime) -> None:
@@ -152,7 +154,13 @@ class Model:
         grown: dict[Dimensions, Amounts] = {}
         base: dict[Dimensions, Amounts] = {}
         touched = set()
+        moved = self._all_moved(name, [hour for hour in window.hours() if hour >= self.horizon], after)
         restated: dict[tuple[datetime, tuple[str, ...]], int] = defaultdict(int)
+        restated |= {
+            (hour, key[0]): -amount
+            for (hour, key), amount in moved.items()
+            if key[1] == "cost" and scope.observed.get(hour)
+        }
         for hour in [hour for hour in window.hours() if hour >= self.horizon]:
             for kind in {dimensions for h, dimensions in [*scope.cells, *after] if h == hour}:
                 before = scope.cells.pop((hour, kind), Amounts())
@@ -174,9 +182,55 @@ class Model:
         for side, counts in ((base, 0), (grown, 1)):
             for kind, amounts in side.items():
                 self._count(self.places[name, kind], kind.unit, amounts, counts, now)
+        self._book_moves(scope, moved)
         for counter in self.counters.values():
             if counter.released:
                 counter.published = max(counter.published, counter.grown)
+
+    def _book_moves(self, scope: ModelScope, moved: dict[tuple[datetime, Key], int]) -> None:
+        """Let what moved be no growth, and no loss that a counter waits for."""
+        for (_, key), amount in moved.items():
+            self.counters[key].grown -= amount
+            scope.relabelled += max(amount, 0) if key[1] == "cost" else 0
+
+    def _all_moved(
+        self, name: Scope, hours: list[datetime], after: dict[tuple[datetime, Dimensions], Amounts]
+    ) -> dict[tuple[datetime, Key], int]:
+        scope = self.scopes[name]
+        counted = [hour for hour in hours if hour >= scope.counts_from or hour in scope.observed]
+        return {(hour, key): amount for hour in counted for key, amount in self._moved(name, hour, after)}
+
+    def _moved(
+        self, name: Scope, hour: datetime, after: dict[tuple[datetime, Dimensions], Amounts]
+    ) -> Iterator[tuple[Key, int]]:
+        """Yield what moves between label sets within an hour, once for every measure and unit."""
+        was, now_is = self._published(name, hour, self.scopes[name].cells), self._published(name, hour, after)
+        for measure, unit in {key[1:] for key in [*was, *now_is]}:
+            # What is cut off a share is carried to the label set that was admitted next.
+            keys = [(values, measure, unit) for values in self.admitted if {*was, *now_is} & {(values, measure, unit)}]
+            change = {key: now_is.get(key, 0) - was.get(key, 0) for key in keys}
+            losing = [key for key in keys if change[key] < 0 and key not in now_is]
+            gaining = [key for key in keys if change[key] > 0 and key not in was]
+            if sum(change.values()) == 0 and set(was) & set(keys) != set(now_is) & set(keys):
+                losing = [key for key in keys if change[key] < 0]
+                gaining = [key for key in keys if change[key] > 0]
+            lost, gained = (abs(sum(change[key] for key in side)) for side in (losing, gaining))
+            for side, total in ((losing, lost), (gaining, gained)):
+                sizes = accumulate(abs(change[key]) for key in side)
+                shares = [0, *(size * min(lost, gained) // total for size in sizes)]
+                for key, (start, end) in zip(side, pairwise(shares), strict=True):
+                    yield key, end - start if side is gaining else start - end
+
+    def _published(
+        self, name: Scope, hour: datetime, cells: dict[tuple[datetime, Dimensions], Amounts]
+    ) -> dict[Key, int]:
+        """Return what a scope's cells of an hour add up to where they are published; what is there may be 0."""
+        sums: dict[Key, int] = defaultdict(int)
+        for (at, kind), amounts in cells.items():
+            for measure in ("cost", "discount", "gpu_seconds", "quantity") if at == hour else ():
+                unit = kind.unit if measure == "quantity" else ""
+                sums[self.places[name, kind], measure, unit] += getattr(amounts, measure)
+        return sums
 
     def _entered(self, name: Scope, charges: list[Charge]) -> dict[tuple[datetime, Dimensions], Amounts]:
         after: dict[tuple[datetime, Dimensions], Amounts] = {}
@@ -218,13 +272,13 @@ class Model:
             counter.first_shown = None
         if sorted(labels) == sorted(self.labels):
             turn = [self.labels.index(name) for name in labels]
-            self.admitted = {tuple(values[place] for place in turn) for values in self.admitted}
+            self.admitted = {tuple(values[place] for place in turn): None for values in self.admitted}
             self.places = {key: tuple(values[place] for place in turn) for key, values in self.places.items()}
             self.counters = {
                 (tuple(key[0][place] for place in turn), *key[1:]): counter for key, counter in self.counters.items()
             }
         else:
-            old, self.labels, self.admitted = dict(self.places), labels, set()
+            old, self.labels, self.admitted = dict(self.places), labels, {}
             counted, self.counters = self.counters, {}
             for (name, kind), values in old.items():
                 self.places[name, kind] = self.place(kind)
@@ -398,6 +452,23 @@ class Accounting(RuleBasedStateMachine):
         self.ledger.restate(*name, window, stated, at=at)
         self.model.restate(name, window, stated, at, self.now)
 
+    @rule(data=st.data(), turn=st.integers(1, len(KINDS) - 1), places=st.lists(st.integers(0, 7), max_size=8))
+    def relabel_the_last_hours(self, data: st.DataObject, turn: int, places: list[int]) -> None:
+        """State the same amounts again, some of them for something else."""
+        name, window, _ = self.answer(data, back=2, length=3, charges=[])
+        cells = sorted(it for it in self.model.scopes[name].cells.items() if it[0][0] in window)
+        stated = [
+            (
+                (hour - window.start) // HOUR,
+                KINDS[(KINDS.index(kind._replace(account="")) + turn * (number in places)) % len(KINDS)],
+                amounts,
+            )
+            for number, ((hour, kind), amounts) in enumerate(cells)
+        ]
+        _, _, charges = self.answer(data, back=2, length=3, charges=stated, name=name)
+        self.ledger.restate(*name, window, charges, at=self.now)
+        self.model.restate(name, window, charges, self.now, self.now)
+
     @rule(data=st.data(), charges=charged, fails_at=st.integers(1, 20))
     def fail_in_the_middle_of_a_poll(
         self, data: st.DataObject, charges: list[tuple[int, Dimensions, Amounts]], fails_at: int
@@ -407,11 +478,19 @@ class Accounting(RuleBasedStateMachine):
             self.ledger.restate(*name, window, stated, at=self.now)
 
     def answer(
-        self, data: st.DataObject, back: int, length: int, charges: list[tuple[int, Dimensions, Amounts]]
+        self,
+        data: st.DataObject,
+        back: int,
+        length: int,
+        charges: list[tuple[int, Dimensions, Amounts]],
+        name: Scope | None = None,
     ) -> tuple[Scope, Window, list[Charge]]:
         """Return what some source states of a window; cells are within 64 bits, their sums need not be."""
-        account = data.draw(st.sampled_from(sorted(self.model.configuration)))
-        source = data.draw(st.sampled_from(self.model.configuration[account]))
+        account, source = name or data.draw(
+            st.sampled_from(
+                [(it, source) for it in sorted(self.model.configuration) for source in self.model.configuration[it]]
+            )
+        )
         start = hour_of(self.now) - back * HOUR
         stated: list[Charge] = []
         sums: dict[tuple[datetime, Dimensions], Amounts] = {}
@@ -529,6 +608,7 @@ class Accounting(RuleBasedStateMachine):
         for name, state in shown.items():
             scope = self.model.scopes[name]
             assert (state.restated_up, state.restated_down, state.restated_hours) == (scope.up, scope.down, scope.hours)
+            assert state.relabelled == scope.relabelled
             if state.data_through is None or state.history_from is None:
                 assert not scope.observed
                 continue

@@ -1,0 +1,115 @@
+"""Relabelling: amounts that a restatement moves within an hour from label sets to others.
+
+fal may report what it reported before under other labels: with fewer dimensions, or under another name. Counters cannot
+follow that one by one, as none of them can fall: the new label sets would grow by everything, the old ones would stay,
+and the sum over labels would double for good. So an amount that leaves an hour with the label sets that vanish from it,
+and comes back with label sets that are new to it, is *moved*: it is no growth of the new ones, and the old ones keep
+what they have counted. Each published counter stays where it was, and their sum follows the truth.
+
+All of this is pure arithmetic on the cells of `exporter.ledger.restatement`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
+
+from exporter.charges import Amounts
+from exporter.ledger.counters import CounterKey, measured
+from exporter.ledger.restatement import CellRow
+from exporter.ledger.totals import Place
+
+
+class Move(NamedTuple):
+    """A part of the change of one counter's amount in one hour that is moved from or to others.
+
+    Attributes:
+        amount: above zero where it was moved to; the moves of an hour and measure, and unit, add up to zero.
+    """
+
+    hour: int
+    key: CounterKey
+    amount: int
+
+
+def moves(
+    deltas: Sequence[CellRow],
+    before: AbstractSet[CellRow],
+    after: Iterable[CellRow],
+    *,
+    is_counted: Callable[[int], bool],
+    place_of: Callable[[int], Place],
+) -> list[Move]:
+    """Return what a restatement moves between label sets.
+
+    In an hour, what vanishing label sets lose is matched with what label sets new to the hour gain. Where both do not
+    add up to the same, the smaller sum is moved, and each counter of the other side takes its share. If the sum of the
+    hour stays exactly the same, all that is lost and gained in it is matched: label sets were merged or split. A label
+    set that remains and loses in any other hour was corrected, which is nothing to move.
+
+    Quantities are matched per unit, and the label sets of a unit count.
+
+    Args:
+        deltas: the changes of one window of one source.
+        before: the cells of the window as they were.
+        after: the cells of the window as they are.
+        is_counted: whether what changes in an hour is counted, not history.
+        place_of: where a series is published.
+    """
+    if not before:
+        return []
+    falling = {row[0] for row in deltas if min(row[2], row[3], row[5], row[6]) < 0 and is_counted(row[0])}
+    if not falling:
+        return []
+    known, stated = _present(before, falling, place_of), _present(after, falling, place_of)
+    changes: dict[tuple[int, str, str], dict[CounterKey, int]] = {}
+    for hour, series, *amounts in deltas:
+        if hour in falling:
+            place = place_of(series)
+            for measure, unit, amount in measured(Amounts(*amounts), place.unit):
+                of_group = changes.setdefault((hour, measure, unit), {})
+                key = CounterKey(place.label_set, measure, unit)
+                of_group[key] = of_group.get(key, 0) + amount
+    found: list[Move] = []
+    for (hour, _, _), by_key in changes.items():
+        vanished = {key for key in by_key if _presence(hour, key) in known - stated}
+        appeared = {key for key in by_key if _presence(hour, key) in stated - known}
+        is_same = sum(by_key.values()) == 0 and bool(vanished or appeared)
+        lost = {key: -change for key, change in by_key.items() if change < 0 and (is_same or key in vanished)}
+        gained = {key: change for key, change in by_key.items() if change > 0 and (is_same or key in appeared)}
+        amount = min(sum(lost.values()), sum(gained.values()))
+        if amount:
+            found += (Move(hour, key, -share) for key, share in _shares(lost, amount))
+            found += (Move(hour, key, share) for key, share in _shares(gained, amount))
+    return found
+
+
+_Presence = tuple[int, int, str | None]
+
+
+def _present(
+    cells: Iterable[CellRow], hours: AbstractSet[int], place_of: Callable[[int], Place]
+) -> AbstractSet[_Presence]:
+    """Return the label sets that have a cell in some hours, and those that have one of a unit."""
+    found: set[_Presence] = set()
+    for row in cells:
+        if row[0] in hours:
+            place = place_of(row[1])
+            found.add((row[0], place.label_set, None))
+            found.add((row[0], place.label_set, place.unit))
+    return found
+
+
+def _presence(hour: int, key: CounterKey) -> _Presence:
+    return hour, key.label_set, key.unit if key.measure == "quantity" else None
+
+
+def _shares(amounts: Mapping[CounterKey, int], moved: int) -> Iterable[tuple[CounterKey, int]]:
+    """Yield the share of each in what is moved: exact in sum, as what is cut off is carried to the next."""
+    total = sum(amounts.values())
+    passed = given = 0
+    for key in sorted(amounts):
+        passed += amounts[key]
+        share = passed * moved // total - given
+        given += share
+        if share:
+            yield key, share
