@@ -265,6 +265,14 @@ ACCOUNTS: tuple[Family, ...] = (
         _SOURCE,
     ),
     Family(
+        "fal_spend_relabelled_usd_total",
+        "counter",
+        "US dollars that fal reported again under other labels within their hours. They moved no counter: those of the "
+        "old labels keep what they had counted, those of the new ones did not count it again.",
+        _SOURCE,
+        scale=NANO,
+    ),
+    Family(
         "fal_credit_balance_usd",
         "gauge",
         "Prepaid credit in US dollars; may be negative. At 0 fal locks the account: see fal_credit_runway_seconds.",

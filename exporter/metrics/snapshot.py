@@ -186,6 +186,9 @@ def snapshot_of(view: LedgerView, history_progress: Mapping[tuple[str, str], flo
         "fal_restated_hours_total": [
             Sample((it.account, it.source), it.restated_hours, it.born_at) for it in view.scopes
         ],
+        "fal_spend_relabelled_usd_total": [
+            Sample((it.account, it.source), it.relabelled, it.born_at) for it in view.scopes
+        ],
         "fal_credit_balance_usd": [Sample((it.account,), it.amount) for it in view.balances],
         "fal_invoice_total_usd": [
             Sample((it.account, it.number or it.id, it.status), it.total) for it in view.invoices
