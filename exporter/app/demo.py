@@ -145,7 +145,7 @@ def demo_settings(simulator: RunningSimulator, listen: Listen, days: int, folder
     """Return the settings of an exporter that polls a simulator impatiently."""
     return Settings(
         account="demo",
-        sources=("models", "serverless"),
+        sources=("models", "serverless", "compute"),
         key=SecretStr(ADMIN_KEY),
         platform_url=simulator.platform_url,
         reporting_url=simulator.reporting_url,

@@ -62,7 +62,7 @@ def spend() -> Frame:
             ),
         ),
         rows=(
-            Row(3, ((_state(), 18), (_data_through(), 6))),
+            Row(3, ((_state(), 13), (_not_included(), 6), (_data_through(), 5))),
             Row(4, (*_figures(),)),
             Row(9, ((_burn_up(), 14), (_budgets(), 10))),
             Row(10, ((_days(), 24),)),
@@ -80,18 +80,21 @@ def spend() -> Frame:
 def _state() -> Built:
     age = f"time() - {of_accounts('fal_data_through_timestamp_seconds', ('account', 'source'))}"
     locked = of_accounts("fal_account_locked", ("account", "reason"))
+    available = of_accounts("fal_source_available", ("account", "source"))
     panel = figure(
         "",
         "Whether the figures below can be trusted. Red: fal has locked an account, which then serves nothing. Orange: "
-        "the newest complete hour of a source is more than three hours old; one to two are normal. Green: all is well. "
-        "Grey: nothing is known.",
+        "the newest complete hour of a source is more than three hours old, where one to two are normal, or charges are "
+        "left out that the key can read: add the source. Green: all is well. Grey: nothing is known.",
         [
             Query(f"topk(3, {locked} > 0)", "{{account}} is locked: {{reason}}", "locked"),
             Query(f"topk(3, ({age}) > {_LATE})", "{{account}}: {{source}} data are late", "late"),
+            Query(f"topk(3, {available} > 0)", "{{account}}: charges of {{source}} are not included", "lacking"),
             Query(
                 f"count({of_accounts('fal_data_through_timestamp_seconds', ('account', 'source'))})\n"
                 f"unless on () count({locked} > 0)\n"
-                f"unless on () count(({age}) > {_LATE})",
+                f"unless on () count(({age}) > {_LATE})\n"
+                f"unless on () count({available} > 0)",
                 "All is well: no account is locked, all data are on time",
                 "well",
             ),
@@ -106,10 +109,36 @@ def _state() -> Built:
         size=20,
     )
     panel.text_mode(BigValueTextMode.NAME)
-    tints = {"locked": "dark-red", "late": "dark-orange", "well": palette.GOOD_TINT, "none": palette.NO_DATA_TINT}
+    tints = {
+        "locked": "dark-red",
+        "late": "dark-orange",
+        "lacking": "dark-orange",
+        "well": palette.GOOD_TINT,
+        "none": palette.NO_DATA_TINT,
+    }
     for ref, color in tints.items():
         panel.override_by_query(ref, properties(fixed(color)))
     return panel
+
+
+def _not_included() -> Built:
+    by_product = of_accounts("fal_source_difference_usd", ("account", "product"))
+    billed = of_accounts("fal_reconciliation_difference_usd", ("account",), 'period="last_month"')
+    return figure(
+        "Not included",
+        "What fal charges beyond the figures below, because it is not polled or the key cannot read it. Last 48 hours: "
+        "by the sums by product of /organization/usage, where the key can read that. Last month: by fal's bill. The "
+        "exporter's landing page and fal-exporter check say what it is.",
+        [
+            Query(f"sum(clamp_min(-1 * {by_product}, 0))", "last 48 hours", "recent"),
+            Query(f"sum(clamp_min(-1 * {billed}, 0))", "last month", "month"),
+        ],
+        DOLLARS_SHORT,
+        decimals=2,
+        names=True,
+        thresholds=at_least((0.01, palette.WARNING), base=palette.GOOD),
+        no_value="not compared yet",
+    )
 
 
 def _data_through() -> Built:

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.long
 
 CONFIGURATION = """\
 accounts:
-  - {name: studio, key_env: FAL_KEY_OF_STUDIO, sources: "models,serverless"}
+  - {name: studio, key_env: FAL_KEY_OF_STUDIO, sources: "models,serverless,compute"}
   - {name: research, key_env: FAL_KEY_OF_RESEARCH, sources: organization}
 budgets:
   - {name: everything, amount: 1000000}
@@ -47,6 +47,8 @@ ALL = {"account": ".*", "team": ".*", "product": ".*", "model": ".*", "app": ".*
 NOTHING_WHEN_ALL_IS_WELL = {
     "fal-spend: the banner: locked": "no account is locked",
     "fal-spend: the banner: late": "no data are late",
+    "fal-spend: the banner: lacking": "every source that the keys can read is polled",
+    "fal-spend: Not included: recent": "sums by product are compared two minutes after the start",
     "fal-spend: marks: New models: ": "no model is new to a ledger that was born just now",
     "fal-spend: marks: Price changes: ": "the simulator's prices stand still",
     "fal-spend: marks: Restatements: ": "nothing has been restated since the birth of the ledger",
@@ -70,6 +72,8 @@ NEW = 'account="planted",product="model_apis",model="new"'
 PLANTED = """\
 fal_account_locked{account="planted",reason="admin_lock"} 1
 fal_source_up{account="planted",source="models"} 0
+fal_source_available{account="planted",source="compute"} 1
+fal_source_difference_usd{account="planted",product="compute"} -7
 fal_data_through_timestamp_seconds{account="planted",source="models"} %(day_ago)d
 fal_restated_usd_total{account="planted",source="models",direction="up"} %(rising)d
 fal_spend_month_to_date_usd{%(new)s} 1
@@ -278,7 +282,7 @@ def has_everything(exporter: Exporter) -> bool:
     scrape = exporter.scrape()
     progress = scrape.get("fal_exporter_history_progress_ratio", {})
     return (
-        len(progress) == 3
+        len(progress) == 4
         and min(progress.values()) == 1
         and {
             "fal_credit_runway_seconds",
