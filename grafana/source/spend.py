@@ -84,8 +84,8 @@ def _state() -> Built:
     panel = figure(
         "",
         "Whether the figures below can be trusted. Red: fal has locked an account, which then serves nothing. Orange: "
-        "the newest complete hour of a source is more than three hours old, where one to two are normal, or charges are "
-        "left out that the key can read: add the source. Green: all is well. Grey: nothing is known.",
+        "the newest complete hour of a source is more than three hours old, where one to two are normal, or charges "
+        "are left out that the key can read: add the source. Green: all is well. Grey: nothing is known.",
         [
             Query(f"topk(3, {locked} > 0)", "{{account}} is locked: {{reason}}", "locked"),
             Query(f"topk(3, ({age}) > {_LATE})", "{{account}}: {{source}} data are late", "late"),
