@@ -1,4 +1,4 @@
-"""Print what `coverage json` has found, room by room, and the modules below the bound: `nox -s coverage`.
+"""Print what `coverage json` has found, room by room, and the modules below the bound: `tox -e coverage`.
 
 A room below the bound ends it with 1: what is not covered there is to be tested, or explained in EXPLAINED.
 """
