@@ -163,7 +163,9 @@ class Application:
             self._metrics.refresh(await asyncio.to_thread(self._tail.rendered))
 
     async def _landing(self, request: Request) -> Response:
-        html = self._page.html(self._published, ready=self._ready, refresh=request.query_params.get("refresh", ""))
+        refresh = request.query_params.get("refresh", "")
+        # In a thread, so that no scrape waits for the page.
+        html = await asyncio.to_thread(self._page.html, self._published, ready=self._ready, refresh=refresh)
         return HTMLResponse(html, headers=self._page.headers)
 
     async def _health(self, _: Request) -> Response:

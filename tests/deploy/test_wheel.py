@@ -26,6 +26,6 @@ def test_it_has_every_file_of_the_package(shipped: set[str]) -> None:
     assert package <= shipped
 
 
-@pytest.mark.parametrize("name", ["layout.html", "documentation.html", "style.css"])
+@pytest.mark.parametrize("name", ["layout.html", "landing.html", "overview.html", "documentation.html", "style.css"])
 def test_it_has_what_pages_are_made_of(shipped: set[str], name: str) -> None:
     assert f"exporter/web/pages/templates/{name}" in shipped

@@ -1,5 +1,6 @@
-"""Amounts and instants in words for people."""
+"""Amounts, shares and instants in words for people."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 
@@ -59,3 +60,28 @@ def ago(at: datetime, now: datetime) -> str:
     """Tell how long ago an instant was."""
     seconds = (now - at).total_seconds()
     return "just now" if seconds < _MINUTE else f"{span(seconds)} ago"
+
+
+@dataclass(frozen=True, slots=True)
+class Timestamp:
+    """An instant as a page shows it.
+
+    Attributes:
+        iso: ISO 8601, for programs.
+        text: to the minute, in UTC.
+        ago: how long ago it was.
+    """
+
+    iso: str
+    text: str
+    ago: str
+
+
+def timestamp(at: datetime | None, now: datetime) -> Timestamp | None:
+    """Return an instant as a page shows it; None where it is not known."""
+    return None if at is None else Timestamp(at.isoformat(), instant(at), ago(at, now))
+
+
+def percent(part: int, whole: int) -> float:
+    """Return a share in percent, limited to what a bar can show, 0 to 100."""
+    return round(min(max(100 * part / whole, 0.0), 100.0), 2) if whole > 0 else 0.0

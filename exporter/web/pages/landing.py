@@ -1,254 +1,116 @@
-"""The landing page, written once for a publication and minute.
+"""The landing page: its values, and the page rendered from them.
 
-What has cost most this month: models, apps and GPU classes, with their share of everything.
-
-How far the data reach, source by source.
-
-The budgets as bars: spend, forecast with its band, thresholds and limit.
-
-The whole document. It loads nothing from outside, runs nothing, and is written once for a publication and minute.
+The main part, the overview, is rendered once for a publication and minute; the frame around it for every request.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from fractions import Fraction
-from typing import NamedTuple
+from threading import Lock
 
 from exporter import __version__
 from exporter.charges import Clock
 from exporter.forecasting.state import BudgetOutlook
-from exporter.publication import AccountOverview, Publication, Ranking, SourceOverview
-from exporter.web.pages.alerts import alarms, banner
-from exporter.web.pages.formatting import dollars, span
-from exporter.web.pages.layout import UNKNOWN, Markup, badge, document, fill, join, percent, stamp
-from exporter.web.pages.rendering import HEADERS, STYLESHEET
-from exporter.web.pages.summary import accounts_table, chart, figures
+from exporter.publication import AccountOverview, Publication, Ranking
+from exporter.web.pages.alerts import alerts, banner, data_through
+from exporter.web.pages.chart import Band, band, chart
+from exporter.web.pages.formatting import Timestamp, dollars, percent, span, timestamp
+from exporter.web.pages.rendering import HEADERS, render
+from exporter.web.pages.summary import account_rows, month, tiles
+
+_REFRESH_SECONDS = range(1, 3601)
+_STARTING_SECONDS = 2
 
 _TITLES = {"model": "Top models", "app": "Top apps", "gpu_class": "GPU classes"}
-
-
-def rankings(found: Iterable[Ranking]) -> Markup:
-    """Return a card for each ranking that has anything in it."""
-    cards = [_card(it) for it in found if it.top]
-    return fill('<div class="rankings">{cards}</div>', cards=join(cards)) if cards else Markup()
-
-
-def _card(ranking: Ranking) -> Markup:
-    most = max(ranking.other, *(amount for _, amount in ranking.top))
-    rows = [_ranking_row(name, amount, ranking.total, most) for name, amount in ranking.top]
-    if ranking.others:
-        rows.append(_ranking_row(f"{ranking.others:,} more", ranking.other, ranking.total, most, "rest"))
-    return fill(_CARD, title=_TITLES[ranking.label], rows=join(rows))
-
-
-def _ranking_row(name: str, amount: int, total: int, most: int, mark: str = "") -> Markup:
-    share = percent(amount, total)
-    return fill(
-        _RANKING_ROW,
-        name=name,
-        amount=dollars(amount),
-        share="<0.1 %" if amount > 0 and share < 0.1 else f"{share:.1f} %",  # noqa: PLR2004
-        width=percent(amount, most),
-        mark=mark,
-    )
-
-
-_CARD = """\
-<section>
-<h2>{title} <small>this month</small></h2>
-<ol class="ranking">
-{rows}
-</ol>
-</section>
-"""
-
-_RANKING_ROW = """\
-<li class="{mark}"><span class="name" title="{name}">{name}</span>
-<span class="cost">{amount} <small>{share}</small></span>
-<svg height="6" aria-hidden="true"><rect class="track" width="100%" height="6" rx="3"/>
-<rect class="spent" width="{width}%" height="6" rx="3"/></svg></li>
-"""
-
 _STATES = {"waiting": "Waiting", "up": "Up", "failing": "Failing"}
 _FEW = 4
 """Accounts whose sources are shown without being asked for."""
 
 
-def sources(accounts: tuple[AccountOverview, ...], now: datetime) -> Markup:
-    """Return the section; folded up where there are many accounts."""
-    rows = join(_source_row(account.name, it, now) for account in accounts for it in account.sources)
-    if not rows:
-        return Markup()
-    return fill(_SOURCES_SECTION, open=Markup(" open") if len(accounts) <= _FEW else Markup(), rows=rows)
+@dataclass(frozen=True, slots=True)
+class BudgetView:
+    """A budget as a bar: track, spent and thresholds in percent of its width.
+
+    Attributes:
+        period: the kind of period, and what is left of it.
+        state: near once a threshold is reached, over above the limit, else empty.
+        track: where the limit is.
+    """
+
+    name: str
+    period: str
+    spend: str
+    forecast: str
+    state: str
+    track: float
+    spent: float
+    band: Band | None
+    thresholds: tuple[float, ...]
 
 
-def _source_row(account: str, source: SourceOverview, now: datetime) -> Markup:
-    return fill(
-        _SOURCE_ROW,
-        account=account,
-        name=source.name,
-        chosen=source.chosen,
-        state=badge(source.state, _STATES[source.state]),
-        last_success=stamp(source.last_success_at, now),
-        data_through=stamp(source.data_through, now),
-        settled_through=stamp(source.settled_through, now),
-        history=_progress(source.history_progress, f"{account}, {source.name}"),
-    )
+@dataclass(frozen=True, slots=True)
+class RankingRow:
+    """A name and its cost; width is in percent of the longest bar."""
+
+    name: str
+    amount: str
+    share: str
+    width: float
+    is_rest: bool = False
 
 
-def _progress(progress: float | None, of: str) -> Markup:
-    if progress is None:
-        return UNKNOWN
-    return fill(
-        '<span class="progress"><progress max="100" value="{percent}" aria-label="history of {of}"></progress>'
-        "{percent} %</span>",
-        percent=int(100 * min(max(progress, 0.0), 1.0)),
-        of=of,
-    )
+@dataclass(frozen=True, slots=True)
+class RankingView:
+    """The names that have cost most this month."""
+
+    title: str
+    rows: tuple[RankingRow, ...]
 
 
-_SOURCES_SECTION = """\
-<section>
-<details{open}><summary><h2>How far the data reach</h2></summary>
-<table role="table">
-<caption>Sources</caption>
-<thead><tr role="row"><th role="columnheader" scope="col">Source</th><th role="columnheader" scope="col">State</th>
-<th role="columnheader" scope="col">Last success</th><th role="columnheader" scope="col">Data through</th>
-<th role="columnheader" scope="col">Settled through</th><th role="columnheader" scope="col">History</th></tr></thead>
-<tbody>
-{rows}
-</tbody>
-</table>
-</details>
-</section>
-"""
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """A source and how far its data reach.
 
-_SOURCE_ROW = """\
-<tr role="row"><th role="rowheader" scope="row">{account} · {name}<small>{chosen}</small></th>
-<td role="cell" data-title="State">{state}</td>
-<td role="cell" data-title="Last success">{last_success}</td>
-<td role="cell" data-title="Data through">{data_through}</td>
-<td role="cell" data-title="Settled through">{settled_through}</td>
-<td role="cell" data-title="History">{history}</td></tr>
-"""
+    Attributes:
+        chosen: how the source came to be polled.
+        state: waiting, up or failing.
+        history_percent: how much of the history is loaded; None where that is not known yet.
+    """
+
+    account: str
+    name: str
+    chosen: str
+    state: str
+    state_text: str
+    last_success: Timestamp | None
+    data_through: Timestamp | None
+    settled_through: Timestamp | None
+    history_percent: int | None
 
 
-def remarks(accounts: tuple[AccountOverview, ...]) -> Markup:
-    """Return the section on what the figures lack; nothing where they lack nothing."""
-    items = [
-        fill("<li><strong>{account}</strong> {remark}</li>", account=account.name, remark=remark)
-        for account in accounts
-        for remark in account.remarks
-    ]
-    return fill(_REMARKS_SECTION, items=join(items)) if items else Markup()
-
-
-_REMARKS_SECTION = """\
-<section class="remarks">
-<h2>What these figures do not include</h2>
-<ul>{items}</ul>
-</section>
-"""
-
-
-def budgets(found: Iterable[BudgetOutlook], now: datetime) -> Markup:
-    """Return the section; nothing where there are no budgets."""
-    rows = [_budget(it, now) for it in found]
-    return fill(_BUDGETS_SECTION, rows=join(rows)) if rows else Markup()
-
-
-def _budget(budget: BudgetOutlook, now: datetime) -> Markup:
-    spend, forecast, limit = budget.spend, budget.forecast, budget.limit
-    whole = max(limit, spend or 0, forecast.high if forecast else 0) * 105 // 100
-    reached = [it for it in budget.thresholds if spend is not None and spend >= it * limit]
-    state = "over" if spend is not None and spend > limit else "near" if reached else ""
-    if spend is None:
-        told = f"not yet, of {dollars(limit)}"
-    else:
-        told = f"{dollars(spend)} of {dollars(limit)}, {_share(spend, limit)}"
-    return fill(
-        _BUDGET,
-        name=budget.budget,
-        period=f"{budget.period}, {span((budget.window.end - now.astimezone(UTC)).total_seconds())} left",
-        told=told,
-        state=state,
-        track=percent(limit, whole),
-        spent=percent(spend or 0, whole),
-        band=fill(
-            _BAND,
-            low=percent(forecast.low, whole),
-            width=round(percent(forecast.high, whole) - percent(forecast.low, whole), 2),
-            expected=percent(forecast.expected, whole),
-        )
-        if forecast
-        else Markup(),
-        thresholds=join(fill(_TICK, mark="threshold", at=_place(it, limit, whole)) for it in budget.thresholds),
-        limit=fill(_TICK, mark="limit", at=percent(limit, whole)),
-        forecast=f"forecast {dollars(forecast.expected)} ({dollars(forecast.low)} to {dollars(forecast.high)})"
-        if forecast
-        else "no forecast yet",
-    )
-
-
-def _place(threshold: Fraction, limit: int, whole: int) -> float:
-    return percent(round(threshold * limit), whole)
-
-
-def _share(spend: int, limit: int) -> str:
-    return f"{100 * spend // limit} %" if limit > 0 else "no limit"
-
-
-_BAND = """\
-<rect class="band" x="{low}%" y="5" width="{width}%" height="10"/>
-<svg x="{expected}%" overflow="visible"><rect class="expected" x="-1.5" y="2" width="3" height="16" rx="1.5"/></svg>
-"""
-_TICK = '<svg x="{at}%" overflow="visible"><rect class="{mark}" x="-1" width="2" height="20"/></svg>'
-
-_BUDGET = """\
-<li class="{state}"><p><strong>{name}</strong> <span>{period}</span></p>
-<svg class="meter" height="20" role="img" aria-label="{name}: {told}, {forecast}">
-<rect class="track" y="5" width="{track}%" height="10" rx="5"/>
-{band}<rect class="spent" y="5" width="{spent}%" height="10" rx="5"/>
-{thresholds}{limit}</svg>
-<p><span class="told">{told}</span> <span>{forecast}</span></p></li>
-"""
-
-_BUDGETS_SECTION = """\
-<section>
-<h2>Budgets</h2>
-<ul class="budgets">
-{rows}
-</ul>
-<p class="key"><span class="of spent">spent</span><span class="of band">80 % band of the forecast</span>
-<span class="of threshold">thresholds</span><span class="of limit">limit</span></p>
-</section>
-"""
-
-_REFRESH_SECONDS = range(1, 3601)
-_STARTING_SECONDS = 2
-
-
-class _Written(NamedTuple):
-    """What the publication's part of the page was written from, and that part."""
+@dataclass(frozen=True, slots=True)
+class _Rendered:
+    """An overview, and the publication and minute that it was rendered for."""
 
     publication: Publication
     minute: datetime
-    body: Markup
+    html: str
 
 
 class LandingPage:
-    """Writes the page.
+    """Renders the page; safe to use from several threads.
 
     Args:
         clock: tells the present; the exporter's uptime is counted from the first reading.
-        mcp_port: where agents ask; None where they cannot.
+        mcp_port: port of the MCP server; None where there is none.
     """
 
     def __init__(self, clock: Clock, mcp_port: int | None = None) -> None:
         self._clock = clock
         self._started_at = clock()
-        self._mcp = Markup() if mcp_port is None else fill("<li>MCP: port {port}, /mcp</li>", port=mcp_port)
-        self._written: _Written | None = None
+        self._mcp_port = mcp_port
+        self._rendered: _Rendered | None = None
+        self._lock = Lock()
         self.headers = {**HEADERS, "cache-control": "no-store"}
 
     def html(self, publication: Publication | None, *, ready: bool, refresh: str = "") -> str:
@@ -261,88 +123,120 @@ class LandingPage:
                 Before the first publication the page follows by itself.
         """
         now = self._clock()
-        seconds = int(refresh) if refresh.isascii() and refresh.isdigit() and len(refresh) <= 4 else 0  # noqa: PLR2004
-        if publication is None:
-            seconds = _STARTING_SECONDS
-        again = seconds in _REFRESH_SECONDS
-        links = () if publication is None else publication.overview.links
-        return document(
-            title="fal-exporter",
-            heading="fal-exporter",
-            subtitle="What fal charges you",
-            status=fill(
-                "{state}<span>version {version}</span><span>up {uptime}</span>",
-                state=badge("up", "Ready") if ready else badge("waiting", "Starting"),
-                version=__version__ if publication is None else publication.overview.version,
-                uptime=span((now - self._started_at).total_seconds()),
-            ),
-            css=Markup(STYLESHEET),
-            main=_BEFORE if publication is None else self._body(publication, now),
-            footer=fill(
-                _FOOTER,
-                mcp=self._mcp,
-                links=join(fill('<li><a href="{url}">{title}</a></li>', title=title, url=url) for title, url in links),
-                other=Markup() if publication is None else _STAY if again else _FOLLOW,
-            ),
-            head=fill('<meta http-equiv="refresh" content="{seconds}">', seconds=seconds) if again else Markup(),
+        return render(
+            "landing.html",
+            version=__version__ if publication is None else publication.overview.version,
+            uptime=span((now - self._started_at).total_seconds()),
+            ready=ready,
+            refresh_seconds=_STARTING_SECONDS if publication is None else _refresh_seconds(refresh),
+            mcp_port=self._mcp_port,
+            links=() if publication is None else publication.overview.links,
+            overview=None if publication is None else self._overview(publication, now),
         )
 
-    def _body(self, publication: Publication, now: datetime) -> Markup:
-        """Return what changes with the publication and, as it tells how long ago things were, with the minute."""
+    def _overview(self, publication: Publication, now: datetime) -> str:
         minute = now.replace(second=0, microsecond=0)
-        written = self._written
-        if written is None or written.publication is not publication or written.minute != minute:
-            written = self._written = _Written(publication, minute, _body(publication, now))
-        return written.body
+        with self._lock:
+            rendered = self._rendered
+            if rendered is None or rendered.publication is not publication or rendered.minute != minute:
+                rendered = self._rendered = _Rendered(publication, minute, _overview(publication, now))
+            return rendered.html
 
 
-def _body(publication: Publication, now: datetime) -> Markup:
-    overview, outlook = publication.overview, publication.outlook
-    return fill(
-        _BODY,
-        notes=join(fill('<p class="note">{note}</p>', note=note) for note in overview.notes),
-        banner=banner(alarms(publication, now), overview.accounts),
-        figures=figures(publication, now),
-        budgets=budgets(outlook.budgets, now),
+def _refresh_seconds(text: str) -> int:
+    """Return the seconds that a user asks for; 0 for none, or where they cannot be meant."""
+    seconds = int(text) if text.isascii() and text.isdigit() and len(text) <= 4 else 0  # noqa: PLR2004
+    return seconds if seconds in _REFRESH_SECONDS else 0
+
+
+def _overview(publication: Publication, now: datetime) -> str:
+    overview = publication.overview
+    accounts = overview.accounts
+    return render(
+        "overview.html",
+        notes=overview.notes,
+        banner=banner(alerts(publication, now)),
+        data_through=data_through(accounts),
+        month=month(publication),
+        tiles=tiles(publication, now),
+        budgets=tuple(_budget(budget, now) for budget in publication.outlook.budgets),
         chart=chart(overview.daily),
-        rankings=rankings(overview.rankings),
-        accounts=accounts_table(publication),
-        sources=sources(overview.accounts, now),
-        remarks=remarks(overview.accounts),
-        count=f"{len(overview.accounts)} account{'' if len(overview.accounts) == 1 else 's'}",
+        rankings=_rankings(overview.rankings),
+        accounts=account_rows(publication),
+        sources=_source_rows(accounts, now),
+        are_sources_open=len(accounts) <= _FEW,
+        remarks=[(account.name, remark) for account in accounts for remark in account.remarks],
+        account_count=f"{len(accounts)} account{'' if len(accounts) == 1 else 's'}",
         series=f"{overview.series:,}",
         charges=f"{overview.charges:,}",
-        at=stamp(publication.at, now),
+        published_at=timestamp(publication.at, now),
     )
 
 
-_BEFORE = Markup('<p class="note" role="status">The first snapshot is being made: figures appear here in a moment.</p>')
-_FOLLOW = Markup('<a href="/?refresh=5">refresh every 5 s</a>')
-_STAY = Markup('<a href="/">stop refreshing</a>')
+def _budget(budget: BudgetOutlook, now: datetime) -> BudgetView:
+    spend, forecast, limit = budget.spend, budget.forecast, budget.limit
+    whole = max(limit, spend or 0, forecast.high if forecast else 0) * 105 // 100
+    is_near = spend is not None and any(spend >= threshold * limit for threshold in budget.thresholds)
+    return BudgetView(
+        name=budget.budget,
+        period=f"{budget.period}, {span((budget.window.end - now.astimezone(UTC)).total_seconds())} left",
+        spend=f"not yet, of {dollars(limit)}"
+        if spend is None
+        else f"{dollars(spend)} of {dollars(limit)}, {_share_of_limit(spend, limit)}",
+        forecast=f"forecast {dollars(forecast.expected)} ({dollars(forecast.low)} to {dollars(forecast.high)})"
+        if forecast
+        else "no forecast yet",
+        state="over" if spend is not None and spend > limit else "near" if is_near else "",
+        track=percent(limit, whole),
+        spent=percent(spend or 0, whole),
+        band=band(forecast, whole) if forecast else None,
+        thresholds=tuple(percent(round(threshold * limit), whole) for threshold in budget.thresholds),
+    )
 
-_BODY = """\
-{notes}
-{banner}
-{figures}
-<div class="pair">
-{chart}
-{budgets}
-</div>
-{rankings}
-{accounts}
-{sources}
-{remarks}
-<p class="summary">{count} · {series} series · {charges} hourly charges in the ledger · as of {at}</p>
-"""
 
-_FOOTER = """\
-<nav aria-label="Endpoints"><ul>
-<li><a class="main" href="/metrics">/metrics</a></li>
-<li><a href="/docs">REST</a></li>
-{mcp}
-<li><a href="/-/healthy">/-/healthy</a></li>
-<li><a href="/-/ready">/-/ready</a></li>
-{links}
-</ul></nav>
-<p>{other}</p>
-"""
+def _share_of_limit(spend: int, limit: int) -> str:
+    return f"{100 * spend // limit} %" if limit > 0 else "no limit"
+
+
+def _rankings(rankings: Iterable[Ranking]) -> tuple[RankingView, ...]:
+    """Return the rankings that have anything in them."""
+    return tuple(_ranking(ranking) for ranking in rankings if ranking.top)
+
+
+def _ranking(ranking: Ranking) -> RankingView:
+    most = max(ranking.other, *(amount for _, amount in ranking.top))
+    rows = [_ranking_row(name, amount, ranking.total, most) for name, amount in ranking.top]
+    if ranking.others:
+        rows.append(_ranking_row(f"{ranking.others:,} more", ranking.other, ranking.total, most, is_rest=True))
+    return RankingView(_TITLES[ranking.label], tuple(rows))
+
+
+def _ranking_row(name: str, amount: int, total: int, most: int, *, is_rest: bool = False) -> RankingRow:
+    share = percent(amount, total)
+    return RankingRow(
+        name=name,
+        amount=dollars(amount),
+        share="<0.1 %" if amount > 0 and share < 0.1 else f"{share:.1f} %",  # noqa: PLR2004
+        width=percent(amount, most),
+        is_rest=is_rest,
+    )
+
+
+def _source_rows(accounts: Iterable[AccountOverview], now: datetime) -> tuple[SourceRow, ...]:
+    return tuple(
+        SourceRow(
+            account=account.name,
+            name=source.name,
+            chosen=source.chosen,
+            state=source.state,
+            state_text=_STATES[source.state],
+            last_success=timestamp(source.last_success_at, now),
+            data_through=timestamp(source.data_through, now),
+            settled_through=timestamp(source.settled_through, now),
+            history_percent=None
+            if source.history_progress is None
+            else int(100 * min(max(source.history_progress, 0.0), 1.0)),
+        )
+        for account in accounts
+        for source in account.sources
+    )

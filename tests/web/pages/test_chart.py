@@ -1,6 +1,8 @@
 import pytest
 from web.pages.conftest import OVERVIEW, outline
 
+from exporter.web.pages.chart import colours
+
 
 @pytest.mark.parametrize(
     "words",
@@ -11,3 +13,9 @@ from web.pages.conftest import OVERVIEW, outline
 )
 def test_the_table_beside_it_has_every_figure(words: str) -> None:
     assert words in outline(OVERVIEW).text
+
+
+def test_fals_own_products_always_have_their_colours_and_others_what_is_left() -> None:
+    assert colours(("serverless",)) == {"serverless": 1}
+    assert colours(("new", "serverless", "", "model_apis")) == {"": 3, "model_apis": 0, "new": 4, "serverless": 1}
+    assert set(colours(tuple(map(str, range(20)))).values()) == {3, 4, 5, 6}

@@ -124,13 +124,13 @@ def test_no_amount_leaves_the_picture(days: Sequence[int], spend: int, limit: in
     )
 
 
-def test_a_page_is_written_once_for_a_publication_and_minute() -> None:
+def test_an_overview_is_rendered_once_for_a_publication_and_minute() -> None:
     publication = Publication(1, AT, Exposition(), OVERVIEW, ready=True, outlook=OUTLOOK)
     now = AT
     page = LandingPage(lambda: now)
     page.html(publication, ready=True)
-    first = page._written
+    first = page._rendered
     page.html(publication, ready=True, refresh="5")
-    assert page._written is first
+    assert page._rendered is first
     now += timedelta(minutes=1)
     assert "1 min ago" in page.html(publication, ready=True)

@@ -6,7 +6,7 @@ from web.pages.conftest import AT, MONTH, OVERVIEW, outline
 from exporter.charges import NANO
 from exporter.forecasting.state import AccountOutlook, BudgetOutlook, Outlook
 from exporter.publication import AccountOverview, Exposition, LedgerOverview, Overview, Publication, SourceOverview
-from exporter.web.pages.alerts import alarms
+from exporter.web.pages.alerts import alerts
 
 SECOND = timedelta(seconds=1)
 
@@ -14,7 +14,7 @@ SECOND = timedelta(seconds=1)
 def severities(account: AccountOverview, outlook: Outlook | None = None) -> list[str]:
     """Return how urgent is what is wrong with an account."""
     told = Publication(1, AT, Exposition(), Overview("1", (account,)), ready=True, outlook=outlook or Outlook())
-    return [it.severity for it in alarms(told, AT)]
+    return [alert.severity for alert in alerts(told, AT)]
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_what_is_wrong_is_told(words: str) -> None:
     assert words in outline(OVERVIEW).text
 
 
-def test_figures_that_have_not_moved_for_long_are_an_alarm() -> None:
+def test_figures_that_have_not_moved_for_long_are_an_alert() -> None:
     well = Overview("1", (AccountOverview("a", (SourceOverview("models", "", "up", AT, AT),)),))
     five, six = (outline(well, outlook=Outlook(), now=AT + timedelta(minutes=it)).text for it in (5, 6))
     assert "Nothing needs attention. The data reach to 2026-11-21 22:00 UTC." in five

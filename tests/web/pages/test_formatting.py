@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from exporter.web.pages.formatting import ago, dollars, instant, round_dollars, runway, span
+from exporter.web.pages.formatting import ago, dollars, instant, percent, round_dollars, runway, span
 
 AT = datetime(2026, 11, 21, 22, 5, 59, tzinfo=UTC)
 
@@ -66,3 +66,10 @@ def test_round_dollars(amount: int, text: str) -> None:
 def test_a_runway_beyond_a_year_has_no_number() -> None:
     assert runway(timedelta(hours=30)) == "1 d 6 h"
     assert runway(timedelta(days=400)) == "over a year"
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "shown"), [(1, 3, 33.33), (0, 5, 0), (5, 5, 100), (7, 5, 100), (-1, 5, 0), (1, 0, 0), (1, -5, 0)]
+)
+def test_a_share_is_what_a_bar_can_show(part: int, whole: int, shown: float) -> None:
+    assert percent(part, whole) == shown
