@@ -9,6 +9,7 @@ Prometheus, Mimir, Thanos and vmalert all know:
     {{ since a b }}        since when the alert is active, which its labels a and b identify; nothing at its first sight
     {{ of_account }}       the account of a budget, where it has one
     {{ spent_of_limit }}   what is spent of a budget, and its limit
+    {{ lock_advice }}      what to do about a lock, by the label reason
     {{ mostly account }}   the model or app that this hour and the last were mostly spent on
     dashboard: UID 6h a    runbook_url and dashboard_url, the latter with the last 6 hours and the variable a filled in
     growth(counter[1d])    by how much a counter of the exporter's process has grown
@@ -49,6 +50,24 @@ _BLOCKS = {
         "{{ or .Labels.model .Labels.app .Labels.product }}: {{ . | value | usd }}. {{ end }}"
     ),
 }
+_TOP_UP = (
+    "top up the balance at fal.ai/dashboard/billing; if the account stays locked after that, write to fal's support"
+)
+LOCK_ADVICE = {
+    "exhausted_balance": _TOP_UP,
+    "top_up": _TOP_UP,
+    "admin_lock": "write to fal's support, which has locked the account by hand; a top-up does not unlock it",
+    "budget_exceeded": "raise the account's monthly budget in fal's dashboard or wait for the next month; "
+    "a top-up does not unlock it",
+    "payment_method": "add a payment method at fal.ai/dashboard/billing",
+    "archived": "ask fal's support to restore the account, or use the key of another one",
+}
+OTHER_ADVICE = "ask fal's support for the reason, and compare the balance with the one at which fal locks the account"
+_BLOCKS["lock_advice"] = (
+    "{{ "
+    + "{{ else ".join(f"if eq .Labels.reason `{reason}` }}}}{advice}" for reason, advice in LOCK_ADVICE.items())
+    + f"{{{{ else }}}}{OTHER_ADVICE}{{{{ end }}}}"
+)
 _GROWTH = r"max_over_time(\1) - min_over_time(\1) and resets(\1) == 0 or increase(\1) and resets(\1) > 0"
 _OBJECT = """\
 apiVersion: monitoring.coreos.com/v1

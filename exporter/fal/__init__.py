@@ -6,9 +6,9 @@ Lives here: one exchange (`endpoints`, `transport`, `answers`, `client`, `errors
 `platform_usage` and `aggregation`; `sources` lists the sources by name.
 """
 
-from exporter.fal.account import Invoices, read_balance, read_invoices, read_username
+from exporter.fal.account import Invoices, read_balance, read_invoices, read_standing, read_username
 from exporter.fal.aggregation import Reading, UsageSource
-from exporter.fal.answers import LOCK_REASONS
+from exporter.fal.answers import LOCK_ADVICE, LOCK_REASONS
 from exporter.fal.client import PLATFORM_URL, REPORTING_URL, Client
 from exporter.fal.endpoints import Limits, Observer, Silent
 from exporter.fal.errors import REASONS, ApiError, BadRequestError, FeatureError, NotFoundError, ScopeError
@@ -33,6 +33,7 @@ from exporter.fal.sources import (
 __all__ = [
     "CORRECTION",
     "DETAILED",
+    "LOCK_ADVICE",
     "LOCK_REASONS",
     "OUTSIDE_WINDOW",
     "PLATFORM_URL",
@@ -67,6 +68,7 @@ __all__ = [
     "read_balance",
     "read_invoices",
     "read_list_prices",
+    "read_standing",
     "read_username",
     "source_of_product",
     "unpolled_sources",

@@ -1,6 +1,8 @@
-"""The account itself: its credit balance and its invoices.
+"""The account itself: its credit balance, its lock and its invoices.
 
 The prepaid credit: from `/account/billing` with an admin key, else from `/billing/user_balance` with any key.
+
+Whether the account is locked: from `/users/current` and `/billing/user_details`, which answer a locked account too.
 
 `/billing/invoices`: the invoices of the account.
 
@@ -11,10 +13,12 @@ exclusive.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Self
 
 from exporter.charges import Balance, Invoice
+from exporter.fal.answers import stated_reason
 from exporter.fal.client import Client
 from exporter.fal.endpoints import Deadline, Endpoint, Host, Parameters, Scope
 from exporter.fal.errors import (
@@ -30,6 +34,11 @@ from exporter.fal.rows import RejectedError, Row, in_dollars, instant, number, o
 
 ACCOUNT_BILLING = Endpoint(Host.PLATFORM, "/account/billing")
 USER_BALANCE = Endpoint(Host.REPORTING, "/billing/user_balance", Scope.API)
+CURRENT_USER = Endpoint(Host.REPORTING, "/users/current", Scope.API)
+USER_DETAILS = Endpoint(Host.REPORTING, "/billing/user_details", Scope.API)
+
+_STANDING_WITHIN = timedelta(seconds=30)
+"""Time for both calls; they are made again with every poll of the balance."""
 
 
 async def read_balance(client: Client) -> Balance:
@@ -58,6 +67,53 @@ async def read_balance(client: Client) -> Balance:
         return balance
     _use(client, first, instead_of=second)
     return balance
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What fal states of the account itself.
+
+    Attributes:
+        lock: why it is locked (one of `LOCK_REASONS`); None if it is not locked, or fal does not state it.
+        is_stated: whether fal states that it is locked or not.
+        problems: sentences on the calls that gave no answer.
+    """
+
+    lock: str | None = None
+    is_stated: bool = False
+    problems: tuple[str, ...] = ()
+
+
+async def read_standing(client: Client) -> Standing:
+    """Ask fal whether the account is locked, by both calls that state it, and note the answer in the client's locks.
+
+    The account is locked if either states so. No failure is raised: where neither states it, the locks stay as they
+    are.
+    """
+    deadline = client.deadline(_STANDING_WITHIN)
+    stated: list[str | None] = []
+    refused: list[str | None] = []
+    problems = []
+    for call in (CURRENT_USER, USER_DETAILS):
+        try:
+            answer = await client.get(call, {}, deadline, track_lock=False)
+        except LockedError as error:
+            refused.append(error.lock)
+        except ApiError as error:
+            problems.append(str(error))
+        else:
+            found = answer if isinstance(answer, dict) else {}
+            is_locked = found.get("is_locked")
+            if isinstance(is_locked, bool):
+                reason = found.get("lock_reason")
+                stated.append(stated_reason(reason if isinstance(reason, str) else "") if is_locked else None)
+    # An answer outweighs a refusal.
+    decided = stated or refused
+    reasons = [it for it in decided if it is not None]
+    lock = next((it for it in reasons if it != "unknown"), reasons[0] if reasons else None)
+    if decided:
+        client.locks.stated(lock)
+    return Standing(lock, bool(decided), tuple(problems))
 
 
 async def read_username(client: Client) -> str:

@@ -5,11 +5,11 @@ JSON without loss: every number keeps the digits of its text.
 A JSON fraction becomes a `Decimal` straight from its text, and an integer an `int`; no float is ever made. `NaN` and
 `Infinity`, which Python's parser takes by default, are no JSON and refused.
 
-Whether an account is locked, as told by fal's refusals.
-
-At a balance of zero fal answers every call with 403 `User is locked. Reason: ...`. Users report calls that stay locked
-after a top-up while others work again, so the state is kept per call: the account counts as locked until every call
-that was refused for a lock has succeeded once more. Any other failure leaves the state as it is.
+The lock of an account has two witnesses. fal states it where it is asked (`exporter.fal.account.read_standing`), which
+alone shows the lock of an account whose reading calls go on answering. And a call of a locked account may be refused
+with 403 `User is locked. Reason: ...`; users report calls that stay locked after a top-up while others work again, so
+refusals are kept per call, until each of these calls has succeeded once more. Any other failure leaves the state as it
+is.
 
 What an answer of fal's says: its body, and the error it stands for.
 
@@ -20,12 +20,13 @@ key before it goes into an error.
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from types import MappingProxyType
 
 import httpx
 
@@ -116,23 +117,54 @@ _EXACT = json.JSONDecoder(parse_float=Decimal, parse_constant=_refused)
 # one absurd row is rejected as a row; looking for them costs a Python call a number, hence only at the second try.
 _EXACT_OR_INFINITE = json.JSONDecoder(parse_float=_decimal, parse_int=_integer, parse_constant=_refused)
 
-LOCK_REASONS = ("exhausted_balance", "admin_lock", "top_up", "other")
+_TOP_UP = (
+    "top up the balance at fal.ai/dashboard/billing; if the account stays locked after that, write to fal's support"
+)
+
+LOCK_ADVICE: Mapping[str, str] = MappingProxyType(
+    {
+        "exhausted_balance": _TOP_UP,
+        "top_up": _TOP_UP,
+        "admin_lock": "write to fal's support, which has locked the account by hand; a top-up does not unlock it",
+        "budget_exceeded": "raise the account's monthly budget in fal's dashboard or wait for the next month; "
+        "a top-up does not unlock it",
+        "payment_method": "add a payment method at fal.ai/dashboard/billing",
+        "archived": "ask fal's support to restore the account, or use the key of another one",
+        "unknown": "ask fal's support for the reason, and compare the balance with the one at which fal locks the "
+        "account",
+    }
+)
+"""What to do about a lock, by its reason."""
+
+LOCK_REASONS = tuple(LOCK_ADVICE)
 """Why an account can be locked: a closed set, fit for a label."""
 
-_LOCKED = re.compile(r"\bis locked\b\.?(?:\s*Reason:\s*(?P<reason>[^.]*))?", re.IGNORECASE)
+_LOCKED = re.compile(r"\bis locked\b\.?(?:\s*Reason:\s*(?P<reason>.*))?", re.IGNORECASE | re.DOTALL)
+_WORDS = (
+    ("exhausted_balance", "exhausted balance"),
+    ("admin_lock", "admin lock"),
+    ("budget_exceeded", "budget is exceeded"),
+    ("payment_method", "payment method"),
+    ("archived", "archived"),
+    ("top_up", "top up"),
+)
 
 
 def lock_reason(message: str) -> str | None:
-    """Tell from fal's message why the account is locked, or None if it does not speak of a lock."""
+    """Return why the account is locked by fal's message of a refusal, or None if it does not speak of a lock."""
     locked = _LOCKED.search(message)
-    if locked is None:
-        return None
-    word = re.sub(r"[\s_-]+", "_", (locked["reason"] or "").strip()).lower()
-    return word if word in LOCK_REASONS else "other"
+    return None if locked is None else stated_reason(locked["reason"] or "")
+
+
+def stated_reason(text: str) -> str:
+    """Return the reason (one of `LOCK_REASONS`) that a sentence of fal's gives for a lock."""
+    # Advice follows in sentences of its own and may hold the words of another reason.
+    first = re.sub(r"[\s_-]+", " ", text.partition(".")[0]).lower()
+    return next((reason for reason, words in _WORDS if words in first), "unknown")
 
 
 class Locks:
-    """The calls of one account that were refused for a lock, and why."""
+    """Whether one account is locked, and why: as fal states it, and by the calls that were refused for a lock."""
 
     def __init__(self, account: str, observer: Observer) -> None:
         self._account = account
@@ -142,7 +174,8 @@ class Locks:
     @property
     def reasons(self) -> frozenset[str]:
         """The reasons the account is locked for; empty when it is not locked."""
-        return frozenset(self._calls.values())
+        reasons = frozenset(self._calls.values())
+        return reasons - {"unknown"} or reasons
 
     def refused(self, call: str, reason: str) -> None:
         """Remember that a call was refused for a lock."""
@@ -152,6 +185,11 @@ class Locks:
         """Remember that a call works."""
         if call in self._calls:
             self._change({other: reason for other, reason in self._calls.items() if other != call})
+
+    def stated(self, reason: str | None) -> None:
+        """Remember that fal states the account to be locked for a reason, or, with None, not to be."""
+        others = {call: why for call, why in self._calls.items() if call != _STATED}
+        self._change(others if reason is None else others | {_STATED: reason})
 
     def _change(self, calls: dict[str, str]) -> None:
         told = self.reasons
@@ -163,6 +201,9 @@ class Locks:
         for reason in sorted(now - told):
             self._observer.locked(self._account, reason)
 
+
+_STATED = ""
+"""Place of fal's own statement among the calls, each of which has a path."""
 
 _LONGEST_MESSAGE = 300
 _LONGEST_LOOK = 4096
@@ -247,6 +288,7 @@ def refusal(
         fal_message=said.message,
         request_id=said.request_id,
         retry_after=retry_after(response.headers, now),
+        advice=LOCK_ADVICE[lock] if lock else "",
     )
     if isinstance(error, LockedError) and lock:
         error.lock = lock

@@ -60,6 +60,7 @@ class ApiError(UpstreamError):
         fal_message: str = "",
         request_id: str = "",
         retry_after: float | None = None,
+        advice: str = "",
     ) -> None:
         self.account = account
         self.call = call
@@ -68,6 +69,8 @@ class ApiError(UpstreamError):
         self.fal_message = fal_message
         self.request_id = request_id
         self.retry_after = retry_after
+        if advice:
+            self.advice = advice
         request = f" (request {request_id})" if request_id else ""
         super().__init__(f"GET {call} of account {account!r} failed: {what}{request}; {self.advice}.")
 
@@ -151,8 +154,8 @@ class LockedError(RefusalError):
     """
 
     reason = "locked"
-    advice = "top up the balance at fal.ai/dashboard/billing, or ask fal's support if the balance is not the cause"
-    lock = "other"
+    advice = "see the runbook of FalAccountLocked; a top-up cures some reasons only"
+    lock = "unknown"
 
 
 class NotFoundError(RefusalError):

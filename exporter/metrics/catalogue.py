@@ -282,7 +282,8 @@ ACCOUNTS: tuple[Family, ...] = (
     Family(
         "fal_account_locked",
         "gauge",
-        "1 while fal answers that the account is locked for this reason, else 0; a locked account serves nothing.",
+        "1 while fal states that the account is locked for this reason, or refuses calls for it, else 0. Calls that "
+        "cost money are refused; calls that read may go on answering.",
         ("account", "reason"),
     ),
     Family(

@@ -8,8 +8,9 @@ from functools import partial
 import structlog
 
 from exporter.charges import HOUR, Clock, Window, dollar_text, hour_of
-from exporter.errors import LedgerError, UpstreamError
+from exporter.errors import ConfigurationError, LedgerError, UpstreamError
 from exporter.fal import (
+    LOCK_ADVICE,
     OUTSIDE_WINDOW,
     TELL_LIST_PRICES,
     Client,
@@ -19,6 +20,7 @@ from exporter.fal import (
     read_balance,
     read_invoices,
     read_list_prices,
+    read_standing,
     source_of_product,
     usage_source,
 )
@@ -92,6 +94,8 @@ class AccountPoller:
         self.name = client.account
         self.is_automatic = sources is None
         self._told_no_invoices = False
+        self._told_no_standing = False
+        self._told_locks: tuple[str, ...] = ()
         self._client = client
         self._ledger = ledger
         self._runner = runner
@@ -206,8 +210,11 @@ class AccountPoller:
         return all(history_progress(scope, self._reach) >= 1 for scope in scopes.values())
 
     async def poll_balance(self) -> None:
-        """Poll the credit balance; that the account is locked is noticed here too."""
-        await self._runner.poll(self.balance, partial(self._confirmed, self._read_balance))
+        """Poll the credit balance, and ask whether the account is locked."""
+        await asyncio.gather(
+            self._runner.poll(self.balance, partial(self._confirmed, self._read_balance)), self._ask_standing()
+        )
+        self._report_locks()
 
     async def poll_invoices(self) -> None:
         """Poll the invoices."""
@@ -251,6 +258,32 @@ class AccountPoller:
         gaps = tuple(filter(None, (self.offer(), *self._choice.gaps(self.sources))))
         shortfalls = shortfalls_of(reconciliations, [month.start for month in months(self._clock())])
         return (*gaps, *(shortfalls if gaps else ()), *limits_of(self.sources))
+
+    async def _ask_standing(self) -> None:
+        """Ask whether the account is locked; what cannot be asked now is asked again with the next balance."""
+        try:
+            if self._owners is not None:
+                await self._owners.confirm(self.name)
+            standing = await read_standing(self._client)
+        except (UpstreamError, ConfigurationError, LedgerError):
+            return  # the poll of the balance meets the same error and reports it
+        problems = () if standing.is_stated else standing.problems
+        if problems and not self._told_no_standing:
+            _log.info("fal does not state whether the account is locked", account=self.name, problem=" ".join(problems))
+        self._told_no_standing = bool(problems)
+
+    def _report_locks(self) -> None:
+        """Log and publish a change of the lock."""
+        reasons = self.lock_reasons
+        if reasons == self._told_locks:
+            return
+        for reason in reasons:
+            if reason not in self._told_locks:
+                _log.warning("fal has locked the account", account=self.name, reason=reason, advice=LOCK_ADVICE[reason])
+        if not reasons:
+            _log.info("the account is no longer locked", account=self.name, after=", ".join(self._told_locks))
+        self._told_locks = reasons
+        self._runner.publish_soon()
 
     async def _compare_products(self, window: Window) -> None:
         """Compare the sums by product where every source is up; what cannot be compared now is not known."""

@@ -18,6 +18,7 @@ from exporter import __version__
 from exporter.calendar import first_hour_of
 from exporter.charges import Clock, Window, utc_now
 from exporter.errors import LedgerError
+from exporter.fal import LOCK_ADVICE
 from exporter.forecasting.forecast import HourlySpend
 from exporter.forecasting.state import Outlook
 from exporter.ledger import Ledger, LedgerInUseError, LedgerView, ScopeState
@@ -123,8 +124,12 @@ NO_TROUBLE = LedgerOverview()
 
 _LOCKS = {
     "exhausted_balance": "the balance is exhausted",
-    "admin_lock": "locked by fal's administrators",
     "top_up": "fal asks for a top-up",
+    "admin_lock": "locked by fal's administrators",
+    "budget_exceeded": "the account's own monthly budget is exceeded",
+    "payment_method": "a payment method is missing",
+    "archived": "the account has been archived",
+    "unknown": "fal gives no known reason",
 }
 
 
@@ -170,7 +175,7 @@ def _account(account: AccountPoller, view: LedgerView, reach: Reach) -> AccountO
         ),
         balance=balance.amount if balance else None,
         balance_at=balance.at if balance else None,
-        locked=", ".join(_LOCKS.get(reason, reason) for reason in account.lock_reasons),
+        locked=" ".join(f"{_LOCKS[reason]}; {LOCK_ADVICE[reason]}." for reason in account.lock_reasons),
         current_hour=totals.current_hour if totals else None,
         last_hour=totals.last_hour if totals else None,
         today=totals.today if totals else None,

@@ -16,6 +16,7 @@ import yaml
 from alert_tables import FILES, RULES, Rule, rules, thresholds
 from programs import NEWER_RULERS
 
+from exporter.fal import LOCK_ADVICE
 from exporter.metrics.catalogue import CATALOGUE, DEFAULT_CHARGE_LABELS
 from exporter.settings.fields import LABELS
 
@@ -308,3 +309,7 @@ def test_the_mixin_takes_thresholds_labels_and_addresses() -> None:
     assert alerts["rules"] == rules
     with pytest.raises(RuntimeError, match=r"thresholds\.yaml has no threshold spend_hourly"):
         mixin("{ accountThresholds: { studio: { spend_hourly: 2000 } } }")
+
+
+def test_the_advice_on_a_lock_is_the_exporters() -> None:
+    assert GENERATOR["LOCK_ADVICE"] | {"unknown": GENERATOR["OTHER_ADVICE"]} == LOCK_ADVICE

@@ -1,6 +1,7 @@
 import pytest
-from fal.conftest import Heard
+from fal.conftest import Answer, Bench, Fal, Heard, as_json, refused
 
+from exporter.fal.account import read_standing
 from exporter.fal.answers import LOCK_REASONS, Locks, lock_reason
 
 
@@ -13,9 +14,13 @@ from exporter.fal.answers import LOCK_REASONS, Locks, lock_reason
         ),
         ("User is locked. Reason: Admin lock", "admin_lock"),
         ("User is locked. Reason: TOP_UP", "top_up"),
-        ("User is locked. Reason: Moon phase.", "other"),
-        ("User is locked.", "other"),
-        ("team is locked", "other"),
+        ("User is locked. Reason: Moon phase.", "unknown"),
+        ("User is locked. Reason: User budget is exceeded. Raise it, or top up.", "budget_exceeded"),
+        ("User is locked. Reason: Please add a payment method to go on.", "payment_method"),
+        ("User is locked. Reason: This account has been archived.", "archived"),
+        ("User is locked. Reason: Unknown.", "unknown"),
+        ("User is locked.", "unknown"),
+        ("team is locked", "unknown"),
         ("Access denied", None),
         ("", None),
     ],
@@ -50,3 +55,59 @@ def test_a_reason_that_gives_way_to_another_is_taken_back() -> None:
         "prod unlocked",
         "prod locked: admin_lock",
     ]
+
+
+USER, DETAILS = "/users/current", "/billing/user_details"
+UNLOCKED = as_json({"user_id": "user_1", "is_locked": False})
+REFUSED = as_json({"detail": "User is locked. Reason: TOP_UP"}, 403)
+SILENT = as_json({"user_id": "user_1"})
+
+
+def locked(reason: str | None) -> Answer:
+    return as_json({"user_id": "user_1", "is_locked": True, "lock_reason": reason})
+
+
+@pytest.mark.parametrize(
+    ("user", "details", "reasons"),
+    [
+        (locked("Admin lock. Top up your balance."), UNLOCKED, {"admin_lock"}),
+        (UNLOCKED, locked("User budget is exceeded. Raise it."), {"budget_exceeded"}),
+        (locked(None), locked("This account has been archived."), {"archived"}),
+        (locked(None), refused(404), {"unknown"}),
+        (refused(500), locked("Please add a payment method."), {"payment_method"}),
+        (REFUSED, refused(404), {"top_up"}),
+        (REFUSED, UNLOCKED, set()),
+        (SILENT, UNLOCKED, set()),
+    ],
+)
+async def test_either_call_that_states_the_lock_decides(
+    fal: Fal, bench: Bench, user: Answer, details: Answer, reasons: set[str]
+) -> None:
+    fal.plays(USER, user)
+    fal.plays(DETAILS, details)
+    client = bench.client(attempts=1)
+    assert (await read_standing(client)).is_stated
+    assert client.locks.reasons == reasons
+
+
+@pytest.mark.parametrize("answer", [refused(404), refused(403), refused(500), SILENT, as_json([])])
+async def test_where_fal_states_no_lock_it_stays_as_it_was(fal: Fal, bench: Bench, answer: Answer) -> None:
+    fal.plays(USER, locked("Admin lock"), answer, UNLOCKED)
+    fal.plays(DETAILS, answer)
+    client = bench.client(attempts=1)
+    await read_standing(client)
+    assert not (await read_standing(client)).is_stated
+    assert client.locks.reasons == {"admin_lock"}
+    assert (await read_standing(client)).is_stated
+    assert client.locks.reasons == set()
+
+
+def test_a_refused_call_stays_a_second_witness() -> None:
+    locks = Locks("prod", Heard())
+    locks.refused("/a", "unknown")
+    locks.stated("admin_lock")
+    assert locks.reasons == {"admin_lock"}
+    locks.stated(None)
+    assert locks.reasons == {"unknown"}
+    locks.succeeded("/a")
+    assert locks.reasons == set()

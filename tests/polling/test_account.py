@@ -241,6 +241,42 @@ async def test_a_lock_is_seen_by_the_balance_poll_and_its_end_too(bench: Bench, 
     assert bench.account.balance.state == "up"
 
 
+async def test_a_lock_is_asked_for_where_every_other_call_answers(
+    bench: Bench, fal: RunningSimulator, logs: list[EventDict]
+) -> None:
+    await bench.account.poll_balance()
+    assert bench.account.lock_reasons == ()
+    fal.simulator.faults.add(Fault("locked", reason="Admin lock. Write to support.", readable=True))
+    for _ in range(2):
+        await bench.account.poll_balance()
+    assert bench.account.lock_reasons == ("admin_lock",)
+    assert bench.number("fal_account_locked", account="main", reason="admin_lock") == 1
+    assert bench.account.balance.state == "up"
+    (told,) = [entry for entry in logs if entry["event"] == "fal has locked the account"]
+    assert (told["account"], told["reason"]) == ("main", "admin_lock")
+    assert "a top-up does not unlock it" in told["advice"]
+    fal.simulator.faults.clear()
+    await bench.account.poll_balance()
+    assert bench.number("fal_account_locked", account="main", reason="admin_lock") == 0
+    assert [entry["after"] for entry in logs if entry["event"] == "the account is no longer locked"] == ["admin_lock"]
+
+
+@pytest.mark.parametrize("kind", ["not_found", "server_error", "refused", "not_json"])
+async def test_a_lock_that_cannot_be_asked_for_fails_nothing_and_is_asked_for_again(
+    bench: Bench, fal: RunningSimulator, logs: list[EventDict], kind: str
+) -> None:
+    faults = [Fault(kind, path=path) for path in ("/users/current", "/billing/user_details")]
+    fal.simulator.faults.add(*faults)
+    for _ in range(2):
+        await bench.account.poll_balance()
+    assert bench.account.balance.state == "up"
+    assert [entry["event"] for entry in logs].count("fal does not state whether the account is locked") == 1
+    fal.simulator.faults.clear()
+    fal.simulator.faults.add(Fault("locked", readable=True))
+    await bench.account.poll_balance()
+    assert bench.account.lock_reasons == ("exhausted_balance",)
+
+
 async def test_a_repeated_poll_changes_nothing(bench: Bench, fal: RunningSimulator, clock: Clock) -> None:
     await bench.account.load_history()
     plant(fal, hour_of(clock.now), 7)

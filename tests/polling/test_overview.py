@@ -48,7 +48,7 @@ async def test_failures_and_locks_are_told_in_words(bench: Bench, fal: RunningSi
     await bench.account.poll_current()
     await bench.account.poll_balance()
     account = await account_of(bench)
-    assert account.locked == "the balance is exhausted"
+    assert account.locked.startswith("the balance is exhausted; top up the balance at ")
     assert {source.state for source in account.sources} == {"failing"}
     assert all("is locked" in source.problem for source in account.sources)
     assert [problem for problem in account.problems if problem.startswith("balance: ")]
