@@ -1,446 +1,423 @@
-"""Answers as documents for programs: fields, schemas and exact JSON.
+"""Answers as documents for programs, declared once: their fields, exact JSON and JSON Schema.
 
-JSON whose numbers keep every digit.
+REST, its description at `/openapi.json`, the output schemas of MCP and the tables of fields in `docs/rest.md` all come
+from the pydantic models here. A model is made from what a question is answered with, by `model_validate`.
 
-The standard encoder writes decimals not at all, and as floats they would lose digits. What is written here is small and
-of few types, so that a library of its own is not worth its installation.
-
-Documents declared field by field: what a field holds, how it is told of, and its schema, in one place.
-
-The answers as documents for programs, declared once: what is sent, and how it is described.
+Amounts are integers of nano-units in a model. They become decimals only where a document is written, so that none of
+them is ever a float.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from fractions import Fraction
 from json.encoder import encode_basestring
-from typing import Generic, NamedTuple, TypeVar
+from typing import Annotated, ClassVar
 
-from exporter.charges import Invoice, decimal_of
+from pydantic import (
+    AliasPath,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    RootModel,
+    SerializationInfo,
+    model_validator,
+)
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue, models_json_schema
+from pydantic_core import core_schema
+
+from exporter.charges import decimal_of
 from exporter.forecasting.budgets import percent, threshold_amount
-from exporter.forecasting.state import AccountOutlook, BudgetOutlook, Forecast
-from exporter.queries.forecasts import AccountsAnswer, BudgetsAnswer
-from exporter.queries.usage import UsageAnswer, UsageRow
+from exporter.forecasting.state import BudgetOutlook
+from exporter.queries import usage
 
 _WORDS = {None: "null", True: "true", False: "false"}
+Schema = Mapping[str, object]
+"""A JSON Schema, draft 2020-12."""
 
 
 def decimal_text(value: Decimal) -> str:
-    """Write a decimal with every digit, without exponent and without needless zeros."""
+    """Return a decimal with every digit, without exponent and without trailing zeros."""
     text = f"{value:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def exact_json(value: object, *, quoted: bool = False) -> str:
-    """Write a tree of mappings, sequences, texts, whole numbers, decimals, floats, booleans and None.
+def instant_text(instant: datetime | None) -> str | None:
+    """Return an aware instant of UTC as ISO 8601."""
+    return None if instant is None else instant.isoformat().replace("+00:00", "Z")
+
+
+def exact_json(value: object) -> str:
+    """Return JSON whose numbers keep every digit.
 
     Args:
-        value: the tree.
-        quoted: whether decimals stand in quotes, for readers that would make floats of them.
+        value: a document, or a tree of dicts, lists, tuples, texts, numbers, decimals, instants, booleans and None.
 
     Raises:
-        TypeError: it holds something else.
+        TypeError: the tree holds something else.
     """
     if isinstance(value, str):
         return encode_basestring(value)
     if isinstance(value, Decimal):
-        return f'"{decimal_text(value)}"' if quoted else decimal_text(value)
-    if isinstance(value, Mapping):
-        fields = [f"{encode_basestring(name)}:{exact_json(part, quoted=quoted)}" for name, part in value.items()]
-        return "{" + ",".join(fields) + "}"
-    if isinstance(value, Sequence):
-        return "[" + ",".join([exact_json(part, quoted=quoted) for part in value]) + "]"
+        return decimal_text(value)
+    if isinstance(value, dict):
+        return "{" + ",".join([f"{encode_basestring(name)}:{exact_json(part)}" for name, part in value.items()]) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join([exact_json(part) for part in value]) + "]"
+    if isinstance(value, BaseModel):
+        return exact_json(tree(value))
+    return _leaf_json(value)
+
+
+def _leaf_json(value: object) -> str:
     if value is None or isinstance(value, bool):
         return _WORDS[value]
     if isinstance(value, int | float):
         return repr(value)
+    if isinstance(value, datetime):
+        return f'"{instant_text(value)}"'
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
-def with_text_amounts(value: object) -> object:
-    """Return the same tree with decimals as texts, for an encoder that does not know decimals."""
-    match value:
-        case Decimal():
-            return decimal_text(value)
-        case str():
-            return value
-        case Mapping():
-            return {name: with_text_amounts(part) for name, part in value.items()}
-        case Sequence():
-            return [with_text_amounts(part) for part in value]
-        case _:
-            return value
+def tree(document: BaseModel) -> object:
+    """Return a document as dicts and tuples; amounts are decimals."""
+    return document.model_dump(exclude_unset=True)
 
 
-Source = TypeVar("Source")
-Schema = Mapping[str, object]
-"""A JSON Schema, draft 2020-12."""
-
-TEXT: Schema = {"type": "string"}
-TEXT_OR_NULL: Schema = {"type": ["string", "null"]}
-BOOLEAN: Schema = {"type": "boolean"}
-INSTANT: Schema = {"type": "string", "format": "date-time"}
-INSTANT_OR_NULL: Schema = {"type": ["string", "null"], "format": "date-time"}
-AMOUNT: Schema = {"type": ["number", "string"]}
-AMOUNT_OR_NULL: Schema = {"type": ["number", "string", "null"]}
-RATIO: Schema = {"type": "number"}
-
-LEFT_OUT = object()
-"""The value of a field that is not there."""
+def texts(document: BaseModel) -> dict[str, object]:
+    """Return a document for an encoder that does not know decimals; amounts are texts with every digit."""
+    return document.model_dump(mode="json", exclude_unset=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Field(Generic[Source]):
-    """One field of a document.
+def text_json(document: BaseModel) -> str:
+    """Return a document as JSON with amounts in quotes, for readers that make floats of numbers."""
+    return document.model_dump_json(exclude_unset=True)
 
-    Attributes:
-        meaning: a sentence or two for people.
-        value: what stands in it: None, text, booleans, whole numbers, decimals, and lists and mappings of those;
-            LEFT_OUT where the field is not to be there.
-        always: whether it is there in every document.
+
+def _written(nanos: int, info: SerializationInfo) -> Decimal | str:
+    exact = decimal_of(nanos)
+    return exact if info.mode == "python" else decimal_text(exact)
+
+
+Amount = Annotated[int, PlainSerializer(_written)]
+"""Nano-units; written as the decimal they stand for."""
+
+
+class _AmountsAsNumbers(GenerateJsonSchema):
+    """JSON Schema of documents whose amounts are numbers or texts."""
+
+    amount: ClassVar[Sequence[str]] = ("number", "string")
+
+    def ser_schema(
+        self, schema: "core_schema.SerSchema | core_schema.IncExSeqSerSchema | core_schema.IncExDictSerSchema"
+    ) -> JsonSchemaValue | None:
+        """Return the schema of what is written in place of a field's value."""
+        if schema.get("function") is _written:
+            return _typed(self.amount)
+        return super().ser_schema(schema)
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        """Add null to the types where the schema names types."""
+        inner = self.generate_inner(schema["schema"])
+        if "type" not in inner:
+            return {"anyOf": [inner, {"type": "null"}]}
+        types = inner["type"] if isinstance(inner["type"], list) else [inner["type"]]
+        return {**inner, "type": [*types, "null"]}
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        """Leave out defaults: a field that may be missing stands for nothing where it is."""
+        return self.generate_inner(schema["schema"])
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
+        """Describe a model by its docstring in one line; its name is that of the definition."""
+        made = super().model_schema(schema)
+        made.pop("title", None)
+        return {**made, "description": " ".join(str(made["description"]).split())}
+
+    def field_title_should_be_set(self, schema: object) -> bool:
+        """Leave out titles, which would repeat the names of the fields."""
+        del schema
+        return False
+
+
+class _AmountsAsTexts(_AmountsAsNumbers):
+    """JSON Schema of documents whose amounts are texts.
+
+    A JSON number becomes a float in most clients of MCP, and a float is no amount of money.
     """
 
-    name: str
-    schema: Schema
-    meaning: str
-    value: Callable[[Source], object]
-    always: bool = True
+    amount = ("string",)
 
 
-@dataclass(frozen=True, slots=True)
-class Shape(Generic[Source]):
-    """One kind of document.
+def _typed(types: Sequence[str]) -> JsonSchemaValue:
+    return {"type": list(types) if len(types) > 1 else types[0]}
 
-    Attributes:
-        name: in the interface's description.
+
+def schemas(models: Sequence[type[BaseModel]], reference: str) -> Mapping[str, Schema]:
+    """Return the schemas of models and of the models in them, by name.
+
+    Args:
+        models: those to describe.
+        reference: how they name each other, such as `#/components/schemas/{model}`.
+    """
+    written: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "serialization") for model in models]
+    _, described = models_json_schema(written, ref_template=reference, schema_generator=_AmountsAsNumbers)
+    definitions: Mapping[str, Schema] = described["$defs"]
+    return definitions
+
+
+def text_schema(model: type[BaseModel]) -> Schema:
+    """Return the schema of a model's documents whose amounts are texts; the models in it stand in `$defs`."""
+    return model.model_json_schema(mode="serialization", schema_generator=_AmountsAsTexts)
+
+
+class Document(BaseModel):
+    """Base of all documents: made from attributes, with no conversion of one type to another, and no other field."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, from_attributes=True, strict=True)
+
+
+class _Group(Document):
+    """Fields that rows are grouped by; the first three are the reporting interface's own, and in every row."""
+
+    model: str | None = Field(description="Model endpoint, like `fal-ai/flux/dev`.")
+    app: str | None = Field(description="Own serverless app.")
+    gpu_class: str | None = Field(description="GPU class, like `H100`.")
+    account: str | None = Field(None, description="Configured account.")
+    team: str | None = Field(None, description="Team.")
+    product: str | None = Field(None, description="Product line: `model_apis`, `serverless` or `compute`.")
+    hour: str | None = Field(None, description="Start of the UTC hour.")
+    day: str | None = Field(None, description="Day in `timezone`, like `2026-11-01`.")
+    month: str | None = Field(None, description="Month in `timezone`, like `2026-11`.")
+
+
+class UsageTotal(Document):
+    """What the whole window adds up to, whatever page this is."""
+
+    gpu_seconds: Amount = Field(description="GPU time in seconds: GPUs times duration.")
+    spend: Amount = Field(description="What fal charged in USD, after discount.")
+    list_cost: Amount = Field(description="The same before discount.")
+    discount: Amount = Field(description="`list_cost` less `spend`.")
+    quantities: dict[str, Amount] = Field(
+        description="How much was used, by fal's unit (image, second, megapixel, ...); time of machines is "
+        "`machine_second`, as it and seconds of video have no sum."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_row(cls, row: usage.UsageRow) -> Mapping[str, object]:
+        """Return the fields: sums alone, since a total has no group."""
+        return _sums(row)
+
+
+class UsageRow(UsageTotal, _Group):
+    """One group of charges.
+
+    `model`, `app` and `gpu_class` are null where they are not grouped by, and where a charge has none (a model endpoint
+    has no app).
     """
 
-    name: str
-    meaning: str
-    fields: tuple[Field[Source], ...]
-
-    def document(self, source: Source) -> dict[str, object]:
-        """Return the document of something, in the order of the fields."""
-        found = ((field.name, field.value(source)) for field in self.fields)
-        return {name: value for name, value in found if value is not LEFT_OUT}
-
-    @property
-    def schema(self) -> Schema:
-        """The documents' schema."""
-        return {
-            "type": "object",
-            "description": self.meaning,
-            "properties": {field.name: {**field.schema, "description": field.meaning} for field in self.fields},
-            "required": [field.name for field in self.fields if field.always],
-            "additionalProperties": False,
-        }
+    @model_validator(mode="before")
+    @classmethod
+    def _of_row(cls, row: usage.UsageRow) -> Mapping[str, object]:
+        """Return the fields, of those grouped by only the ones that the question names."""
+        cells = {name: value or None for name, value in row.group.items()}
+        return {"model": None, "app": None, "gpu_class": None, **cells, **_sums(row)}
 
 
-def list_of(items: Schema) -> Schema:
-    """Return the schema of a list."""
-    return {"type": "array", "items": items}
+def _sums(row: usage.UsageRow) -> dict[str, object]:
+    return {
+        "gpu_seconds": row.amounts.gpu_seconds,
+        "spend": row.amounts.cost,
+        "list_cost": row.amounts.list_cost,
+        "discount": row.amounts.discount,
+        "quantities": dict(row.quantities),
+    }
 
 
-def map_of(values: Schema) -> Schema:
-    """Return the schema of an object with any names."""
-    return {"type": "object", "additionalProperties": values}
+class Usage(Document):
+    """Usage and spend of a window, in the shape of fal's reporting interface.
 
+    The number of requests is not there: fal tells quantities, and those the ledger keeps.
+    """
 
-def instant_text(instant: datetime | None) -> str | None:
-    """Write an aware instant of UTC as ISO 8601."""
-    return None if instant is None else instant.isoformat().replace("+00:00", "Z")
-
-
-def amount(nanos: int | None) -> object:
-    """Return nano-units as the decimal they stand for; None is null."""
-    return None if nanos is None else decimal_of(nanos)
-
-
-Published = TypeVar("Published", AccountsAnswer, BudgetsAnswer)
-
-_SUMS: tuple[Field[UsageRow], ...] = (
-    Field(
-        "gpu_seconds", AMOUNT, "GPU time in seconds: GPUs times duration.", lambda it: amount(it.amounts.gpu_seconds)
-    ),
-    Field("spend", AMOUNT, "What fal charged in USD, after discount.", lambda it: amount(it.amounts.cost)),
-    Field("list_cost", AMOUNT, "The same before discount.", lambda it: amount(it.amounts.list_cost)),
-    Field("discount", AMOUNT, "`list_cost` less `spend`.", lambda it: amount(it.amounts.discount)),
-    Field(
-        "quantities",
-        map_of(AMOUNT),
-        "How much was used, by fal's unit (image, second, megapixel, ...); time of machines is `machine_second`, as it "
-        "and seconds of video have no sum.",
-        lambda it: {unit: amount(quantity) for unit, quantity in it.quantities.items()},
-    ),
-)
-
-
-def _cell(name: str, meaning: str, *, always: bool = False) -> Field[UsageRow]:
-    """Declare a field of what a row is grouped by; the reporting interface's own are there in every row."""
-
-    def value(row: UsageRow) -> object:
-        if name in row.group:
-            return row.group[name] or None
-        return None if always else LEFT_OUT
-
-    return Field(name, TEXT_OR_NULL, meaning, value, always=always)
-
-
-USAGE_ROW = Shape(
-    "UsageRow",
-    "One group of charges. `model`, `app` and `gpu_class` are null where they are not grouped by, and where a charge "
-    "has none (a model endpoint has no app).",
-    (
-        _cell("model", "Model endpoint, like `fal-ai/flux/dev`.", always=True),
-        _cell("app", "Own serverless app.", always=True),
-        _cell("gpu_class", "GPU class, like `H100`.", always=True),
-        _cell("account", "Configured account."),
-        _cell("team", "Team."),
-        _cell("product", "Product line: `model_apis`, `serverless` or `compute`."),
-        _cell("hour", "Start of the UTC hour."),
-        _cell("day", "Day in `timezone`, like `2026-11-01`."),
-        _cell("month", "Month in `timezone`, like `2026-11`."),
-        *_SUMS,
-    ),
-)
-USAGE_TOTAL = Shape("UsageTotal", "What the whole window adds up to, whatever page this is.", _SUMS)
-USAGE: Shape[UsageAnswer] = Shape(
-    "Usage",
-    "Usage and spend of a window, in the shape of fal's reporting interface. The number of requests is not there: fal "
-    "tells quantities, and those the ledger keeps.",
-    (
-        Field("start", INSTANT, "Start of the window: a whole UTC hour.", lambda it: instant_text(it.start)),
-        Field("end", INSTANT, "End of the window, exclusive: a whole UTC hour.", lambda it: instant_text(it.end)),
-        Field("group_by", list_of(TEXT), "What was grouped by.", lambda it: list(it.group_by)),
-        Field("timezone", TEXT, "Time zone of days and months.", lambda it: it.timezone),
-        Field("currency", TEXT, "Always USD.", lambda it: it.currency),
-        Field(
-            "usage",
-            list_of(USAGE_ROW.schema),
-            "The groups, in order of time, then the most expensive first.",
-            lambda it: [USAGE_ROW.document(row) for row in it.rows],
-        ),
-        Field("total", USAGE_TOTAL.schema, USAGE_TOTAL.meaning, lambda it: USAGE_TOTAL.document(it.total)),
-        Field(
-            "complete",
-            BOOLEAN,
-            "Whether every hour of the window has been read from fal to its end. The running hour never has.",
-            lambda it: it.coverage.complete,
-        ),
-        Field(
-            "data_through",
-            INSTANT_OR_NULL,
-            "End of the last hour that has been read to its end; null while a source has not been read at all.",
-            lambda it: instant_text(it.coverage.data_through),
-        ),
-        Field(
-            "settled_through",
-            INSTANT_OR_NULL,
-            "End of the last hour that counts as settled; what comes after it is provisional, since fal adds late "
-            "charges and corrects.",
-            lambda it: instant_text(it.coverage.settled_through),
-        ),
-        Field(
-            "available_from",
-            INSTANT_OR_NULL,
-            "Start of the first hour from which on the ledger knows every hour.",
-            lambda it: instant_text(it.coverage.available_from),
-        ),
-        Field(
-            "notes",
-            list_of(TEXT),
-            "What has to be known to read the figures: a widened window, hours that are missing.",
-            lambda it: list(it.notes),
-        ),
-        Field("next_cursor", TEXT_OR_NULL, "`cursor` of the next page; null on the last.", lambda it: it.next_cursor),
-    ),
-)
-
-INVOICE: Shape[Invoice] = Shape(
-    "Invoice",
-    "One invoice as fal states it; amounts in USD.",
-    (
-        Field("account", TEXT, "Configured account.", lambda it: it.account),
-        Field("id", TEXT, "fal's identifier.", lambda it: it.id),
-        Field("number", TEXT, "Number on the invoice.", lambda it: it.number),
-        Field("status", TEXT, "`paid`, `open`, `draft` or `void`.", lambda it: it.status),
-        Field("period_start", INSTANT, "Start of what is billed.", lambda it: instant_text(it.period_start)),
-        Field("period_end", INSTANT, "End of what is billed, exclusive.", lambda it: instant_text(it.period_end)),
-        Field("issued_at", INSTANT_OR_NULL, "When it was issued.", lambda it: instant_text(it.issued_at)),
-        Field("due_at", INSTANT_OR_NULL, "When it is due.", lambda it: instant_text(it.due_at)),
-        Field("currency", TEXT, "Always USD.", lambda it: it.currency),
-        Field("subtotal", AMOUNT, "Usage.", lambda it: amount(it.subtotal)),
-        Field("credits", AMOUNT, "Credits.", lambda it: amount(it.credits)),
-        Field("tax", AMOUNT, "Tax.", lambda it: amount(it.tax)),
-        Field("total", AMOUNT, "What is to be paid.", lambda it: amount(it.total)),
-    ),
-)
-
-
-def _published(name: str, meaning: str, listed: Field[Published]) -> Shape[Published]:
-    """Declare what is answered from a publication: a list, and as of when."""
-    return Shape(
-        name,
-        meaning,
-        (
-            Field("as_of", INSTANT, "When this was known.", lambda it: instant_text(it.as_of)),
-            Field("currency", TEXT, "Always USD.", lambda it: it.currency),
-            listed,
-        ),
+    start: AwareDatetime = Field(description="Start of the window: a whole UTC hour.")
+    end: AwareDatetime = Field(description="End of the window, exclusive: a whole UTC hour.")
+    group_by: tuple[str, ...] = Field(description="What was grouped by.")
+    timezone: str = Field(description="Time zone of days and months.")
+    currency: str = Field(description="Always USD.")
+    usage: tuple[UsageRow, ...] = Field(
+        validation_alias="rows", description="The groups, in order of time, then the most expensive first."
     )
-
-
-def _by_account(name: str, meaning: str, each: Shape[AccountOutlook]) -> Shape[AccountsAnswer]:
-    return _published(
-        name,
-        meaning,
-        Field("accounts", list_of(each.schema), "By account.", lambda it: [each.document(one) for one in it.accounts]),
+    total: UsageTotal = Field(description="What the whole window adds up to, whatever page this is.")
+    complete: bool = Field(
+        validation_alias=AliasPath("coverage", "complete"),
+        description="Whether every hour of the window has been read from fal to its end. The running hour never has.",
     )
+    data_through: AwareDatetime | None = Field(
+        validation_alias=AliasPath("coverage", "data_through"),
+        description="End of the last hour that has been read to its end; null while a source has not been read at all.",
+    )
+    settled_through: AwareDatetime | None = Field(
+        validation_alias=AliasPath("coverage", "settled_through"),
+        description="End of the last hour that counts as settled; what comes after it is provisional, since fal adds "
+        "late charges and corrects.",
+    )
+    available_from: AwareDatetime | None = Field(
+        validation_alias=AliasPath("coverage", "available_from"),
+        description="Start of the first hour from which on the ledger knows every hour.",
+    )
+    notes: tuple[str, ...] = Field(
+        description="What has to be known to read the figures: a widened window, hours that are missing."
+    )
+    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last.")
 
 
-BALANCE: Shape[AccountOutlook] = Shape(
-    "Balance",
-    "The prepaid credit of one account.",
-    (
-        Field("account", TEXT, "Configured account.", lambda it: it.account),
-        Field("balance", AMOUNT_OR_NULL, "Credit in USD; null while unknown.", lambda it: amount(it.balance)),
-        Field("balance_at", INSTANT_OR_NULL, "When it was read.", lambda it: instant_text(it.balance_at)),
-        Field(
-            "runway_seconds",
-            {"type": ["integer", "null"]},
-            "How long the credit lasts at the recent burn; null where nothing burns or it is not known.",
-            lambda it: _seconds(it.runway),
-        ),
-        Field(
-            "locked", list_of(TEXT), "Why fal has locked the account; empty if it has not.", lambda it: list(it.locked)
-        ),
-    ),
-)
-BALANCES = _by_account("Balances", "The prepaid credit of the accounts.", BALANCE)
+class Invoice(Document):
+    """One invoice as fal states it; amounts in USD."""
 
-FORECAST: Shape[Forecast] = Shape(
-    "Forecast",
-    "What a period will have cost at its end, in USD.",
-    (
-        Field("expected", AMOUNT, "The median.", lambda it: amount(it.expected)),
-        Field("low", AMOUNT, "The low edge of a band that holds it in 80 % of cases.", lambda it: amount(it.low)),
-        Field("high", AMOUNT, "The high edge of that band.", lambda it: amount(it.high)),
-    ),
-)
-_FORECAST_OR_NULL: Schema = {"oneOf": [FORECAST.schema, {"type": "null"}]}
+    account: str = Field(description="Configured account.")
+    id: str = Field(description="fal's identifier.")
+    number: str = Field(description="Number on the invoice.")
+    status: str = Field(description="`paid`, `open`, `draft` or `void`.")
+    period_start: AwareDatetime = Field(description="Start of what is billed.")
+    period_end: AwareDatetime = Field(description="End of what is billed, exclusive.")
+    issued_at: AwareDatetime | None = Field(description="When it was issued.")
+    due_at: AwareDatetime | None = Field(description="When it is due.")
+    currency: str = Field(description="Always USD.")
+    subtotal: Amount = Field(description="Usage.")
+    credits: Amount = Field(description="Credits.")
+    tax: Amount = Field(description="Tax.")
+    total: Amount = Field(description="What is to be paid.")
 
 
-class _Threshold(NamedTuple):
-    """A share of a budget that the user wants to hear of."""
+class Invoices(RootModel[tuple[Invoice, ...]]):
+    """Invoices as the array that the reporting interface answers."""
 
-    share: Fraction
-    budget: BudgetOutlook
-
-    @property
-    def nanos(self) -> int:
-        return threshold_amount(self.budget.limit, self.share)
+    model_config = ConfigDict(frozen=True, from_attributes=True, strict=True)
 
 
-THRESHOLD: Shape[_Threshold] = Shape(
-    "Threshold",
-    "A share of the limit that is watched.",
-    (
-        Field("threshold", TEXT, "The share, like `80%`.", lambda it: percent(it.share)),
-        Field("amount", AMOUNT, "The same in USD.", lambda it: amount(it.nanos)),
-        Field(
-            "reached",
-            {"type": ["boolean", "null"]},
-            "Whether the spend has reached it; null while the spend is unknown.",
-            lambda it: None if it.budget.spend is None else it.budget.spend >= it.nanos,
-        ),
-    ),
-)
-BUDGET: Shape[BudgetOutlook] = Shape(
-    "Budget",
-    "One budget in its running period; amounts in USD.",
-    (
-        Field("budget", TEXT, "Its name.", lambda it: it.budget),
-        Field("period", TEXT, "`day`, `week` or `month`.", lambda it: it.period),
-        Field("start", INSTANT, "Start of the running period.", lambda it: instant_text(it.window.start)),
-        Field("end", INSTANT, "End of the running period, exclusive.", lambda it: instant_text(it.window.end)),
-        Field(
-            "match",
-            map_of(list_of(TEXT)),
-            "What it covers: patterns by label; everything where there are none.",
-            lambda it: {label: list(patterns) for label, patterns in it.match.items()},
-        ),
-        Field("limit", AMOUNT, "The budget.", lambda it: amount(it.limit)),
-        Field(
-            "spend",
-            AMOUNT_OR_NULL,
-            "What the period has cost so far; null until its hours have been loaded.",
-            lambda it: amount(it.spend),
-        ),
-        Field(
-            "remaining",
-            AMOUNT_OR_NULL,
-            "`limit` less `spend`; below zero when it is exceeded.",
-            lambda it: None if it.spend is None else amount(it.limit - it.spend),
-        ),
-        Field(
-            "forecast",
-            _FORECAST_OR_NULL,
-            "What the period will have cost; null while unknown.",
-            lambda it: None if it.forecast is None else FORECAST.document(it.forecast),
-        ),
-        Field(
-            "thresholds",
-            list_of(THRESHOLD.schema),
-            "Shares of the limit that are watched, ascending.",
-            lambda it: [THRESHOLD.document(_Threshold(share, it)) for share in it.thresholds],
-        ),
-        Field(
-            "burn",
-            map_of(RATIO),
-            "By window (1h, 6h, 1d, 3d): how many times faster than the budget allows money is spent.",
-            lambda it: {window: burn for window, burn in (it.burn or {}).items() if math.isfinite(burn)},
-        ),
-    ),
-)
-BUDGETS: Shape[BudgetsAnswer] = _published(
-    "Budgets",
-    "The configured budgets; none where none is configured.",
-    Field(
-        "budgets", list_of(BUDGET.schema), "By budget.", lambda it: [BUDGET.document(budget) for budget in it.budgets]
-    ),
-)
+class InvoicePage(Document):
+    """Some of the invoices."""
 
-MONTH_FORECAST: Shape[AccountOutlook] = Shape(
-    "MonthForecast",
-    "The running month of one account; amounts in USD.",
-    (
-        Field("account", TEXT, "Configured account.", lambda it: it.account),
-        Field(
-            "start",
-            INSTANT,
-            "Start of the month, in the configured time zone.",
-            lambda it: instant_text(it.month.start),
-        ),
-        Field("end", INSTANT, "End of the month, exclusive.", lambda it: instant_text(it.month.end)),
-        Field("spend", AMOUNT_OR_NULL, "What it has cost so far; null while unknown.", lambda it: amount(it.spend)),
-        Field(
-            "forecast",
-            _FORECAST_OR_NULL,
-            "What it will have cost; null until the month so far has been loaded.",
-            lambda it: None if it.forecast is None else FORECAST.document(it.forecast),
-        ),
-    ),
-)
-FORECASTS = _by_account("Forecasts", "What the running month will have cost, by account.", MONTH_FORECAST)
+    invoices: tuple[Invoice, ...] = Field(description="Those issued last first.")
+    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last.")
 
 
-def invoices_document(invoices: Sequence[Invoice]) -> list[dict[str, object]]:
-    """Return invoices as the array that the reporting interface answers."""
-    return [INVOICE.document(invoice) for invoice in invoices]
+class _Published(Document):
+    """What is answered from a publication."""
+
+    as_of: AwareDatetime = Field(description="When this was known.")
+    currency: str = Field(description="Always USD.")
 
 
 def _seconds(duration: timedelta | None) -> int | None:
     return None if duration is None else duration // timedelta(seconds=1)
+
+
+class Balance(Document):
+    """The prepaid credit of one account."""
+
+    account: str = Field(description="Configured account.")
+    balance: Amount | None = Field(description="Credit in USD; null while unknown.")
+    balance_at: AwareDatetime | None = Field(description="When it was read.")
+    runway_seconds: Annotated[int | None, BeforeValidator(_seconds)] = Field(
+        validation_alias="runway",
+        description="How long the credit lasts at the recent burn; null where nothing burns or it is not known.",
+    )
+    locked: tuple[str, ...] = Field(description="Why fal has locked the account; empty if it has not.")
+
+
+class Balances(_Published):
+    """The prepaid credit of the accounts."""
+
+    accounts: tuple[Balance, ...] = Field(description="By account.")
+
+
+class Forecast(Document):
+    """What a period will have cost at its end, in USD."""
+
+    expected: Amount = Field(description="The median.")
+    low: Amount = Field(description="The low edge of a band that holds it in 80 % of cases.")
+    high: Amount = Field(description="The high edge of that band.")
+
+
+class Threshold(Document):
+    """A share of the limit that is watched."""
+
+    threshold: str = Field(description="The share, like `80%`.")
+    amount: Amount = Field(description="The same in USD.")
+    reached: bool | None = Field(
+        description="Whether the spend has reached it; null while the spend is unknown.",
+    )
+
+
+class Budget(Document):
+    """One budget in its running period; amounts in USD."""
+
+    budget: str = Field(description="Its name.")
+    period: str = Field(description="`day`, `week` or `month`.")
+    start: AwareDatetime = Field(description="Start of the running period.")
+    end: AwareDatetime = Field(description="End of the running period, exclusive.")
+    match: dict[str, tuple[str, ...]] = Field(
+        description="What it covers: patterns by label; everything where there are none."
+    )
+    limit: Amount = Field(description="The budget.")
+    spend: Amount | None = Field(description="What the period has cost so far; null until its hours have been loaded.")
+    remaining: Amount | None = Field(description="`limit` less `spend`; below zero when it is exceeded.")
+    forecast: Forecast | None = Field(description="What the period will have cost; null while unknown.")
+    thresholds: tuple[Threshold, ...] = Field(description="Shares of the limit that are watched, ascending.")
+    burn: dict[str, float] = Field(
+        description="By window (1h, 6h, 1d, 3d): how many times faster than the budget allows money is spent."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_outlook(cls, budget: BudgetOutlook) -> Mapping[str, object]:
+        """Return the fields, among them what is left and which thresholds are reached."""
+        spend, amounts = budget.spend, [threshold_amount(budget.limit, share) for share in budget.thresholds]
+        return {
+            "budget": budget.budget,
+            "period": budget.period,
+            "start": budget.window.start,
+            "end": budget.window.end,
+            "match": {label: tuple(patterns) for label, patterns in budget.match.items()},
+            "limit": budget.limit,
+            "spend": spend,
+            "remaining": None if spend is None else budget.limit - spend,
+            "forecast": budget.forecast,
+            "thresholds": tuple(
+                {"threshold": percent(share), "amount": amount, "reached": None if spend is None else spend >= amount}
+                for share, amount in zip(budget.thresholds, amounts, strict=True)
+            ),
+            "burn": {window: burn for window, burn in (budget.burn or {}).items() if math.isfinite(burn)},
+        }
+
+
+class Budgets(_Published):
+    """The configured budgets; none where none is configured."""
+
+    budgets: tuple[Budget, ...] = Field(description="By budget.")
+
+
+class MonthForecast(Document):
+    """The running month of one account; amounts in USD."""
+
+    account: str = Field(description="Configured account.")
+    start: AwareDatetime = Field(
+        validation_alias=AliasPath("month", "start"), description="Start of the month, in the configured time zone."
+    )
+    end: AwareDatetime = Field(validation_alias=AliasPath("month", "end"), description="End of the month, exclusive.")
+    spend: Amount | None = Field(description="What it has cost so far; null while unknown.")
+    forecast: Forecast | None = Field(
+        description="What it will have cost; null until the month so far has been loaded."
+    )
+
+
+class Forecasts(_Published):
+    """What the running month will have cost, by account."""
+
+    accounts: tuple[MonthForecast, ...] = Field(description="By account.")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.queries.models import decimal_text, exact_json, with_text_amounts
+from exporter.queries.models import decimal_text, exact_json
 
 DECIMALS = st.integers(-(10**30), 10**30).map(lambda nanos: Decimal(nanos).scaleb(-9))
 TREES = st.recursive(
@@ -27,14 +27,6 @@ def test_a_decimal_is_written_without_exponent_and_needless_zeros(value: Decimal
     assert Decimal(text) == value
     assert "E" not in text
     assert not (text.endswith("0") and "." in text)
-
-
-@given(DECIMALS)
-def test_quoted_amounts_are_the_same_digits_as_texts(value: Decimal) -> None:
-    assert exact_json({"spend": value}, quoted=True) == f'{{"spend":"{decimal_text(value)}"}}'
-    assert with_text_amounts({"rows": [{"spend": value, "unit": "image"}]}) == {
-        "rows": [{"spend": decimal_text(value), "unit": "image"}]
-    }
 
 
 def test_what_is_no_json_is_refused() -> None:

@@ -12,7 +12,6 @@ from zoneinfo import ZoneInfo
 
 from exporter.charges import Clock
 from exporter.publication import Publication
-from exporter.queries import models
 from exporter.queries.parameters import Parameter, QuestionError
 
 if TYPE_CHECKING:
@@ -112,32 +111,6 @@ def input_schema(parameters: Iterable[Parameter[object]]) -> Schema:
         "properties": {it.name: {**it.schema, "description": it.meaning.replace(_COMMA_LIST, "")} for it in parameters},
         "additionalProperties": False,
     }
-
-
-def output_schema(schema: Schema) -> Schema:
-    """Return the schema of documents whose amounts are texts from that of documents where they are numbers or texts.
-
-    A JSON number becomes a float in most clients, and a float is no amount of money.
-    """
-    return {name: _narrowed(name, part) for name, part in schema.items()}
-
-
-def _narrowed(name: str, part: object) -> object:
-    match part:
-        case list() if name == "type" and {"number", "string"} <= set(part):
-            kinds = [kind for kind in part if kind != "number"]
-            return kinds if len(kinds) > 1 else kinds[0]
-        case list():
-            return [_narrowed("", item) for item in part]
-        case Mapping():
-            return output_schema(part)
-        case _:
-            return part
-
-
-def as_document(tree: Mapping[str, object]) -> Mapping[str, object]:
-    """Return a document with its amounts as decimal text."""
-    return {name: models.with_text_amounts(part) for name, part in tree.items()}
 
 
 def as_texts(arguments: Arguments) -> dict[str, str]:

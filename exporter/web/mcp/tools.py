@@ -12,41 +12,35 @@ The tools, in the order in which they are listed.
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
+from pydantic import BaseModel, Field
+
 from exporter.focus.findings import FocusError
-from exporter.forecasting.budgets import percent
-from exporter.forecasting.state import BudgetOutlook
 from exporter.queries import forecasts, invoices, parameters, usage
 from exporter.queries.models import (
-    BALANCE,
-    BALANCES,
-    BUDGET,
-    BUDGETS,
-    FORECASTS,
-    INVOICE,
-    MONTH_FORECAST,
-    TEXT_OR_NULL,
-    USAGE,
-    USAGE_ROW,
-    USAGE_TOTAL,
+    Balances,
+    Budget,
+    Budgets,
+    Forecasts,
+    InvoicePage,
+    Invoices,
+    Usage,
     instant_text,
-    list_of,
+    text_schema,
+    texts,
 )
 from exporter.queries.parameters import Given, QuestionError
-from exporter.queries.usage import Cursor, UsageAnswer, fingerprint
+from exporter.queries.usage import Cursor, fingerprint
 from exporter.web.mcp.focus_process import FINDINGS_KEPT
 from exporter.web.mcp.tool import (
     Answer,
     Arguments,
     Known,
     Tool,
-    as_document,
     as_texts,
     columns_of,
     input_schema,
-    output_schema,
     table,
 )
 from exporter.web.pages.formatting import span
@@ -59,7 +53,22 @@ LONGEST_CHECK = 15.0
 
 _VERSIONS = ("1.0", "1.1", "1.2", "1.3", "1.4")
 _TEXT = {"type": "string"}
-_NUMBER = {"type": "integer"}
+
+
+class FocusCheck(BaseModel):  # type: ignore[explicit-any]  # in the initialiser mypy derives from pydantic's base
+    """What is told of a Cost and Usage file."""
+
+    focus_version: str = Field(description="Version that was checked against.")
+    columns: int
+    rows: int
+    clean: bool = Field(description="Whether no rule is broken.")
+    counts: dict[str, int] = Field(description="How often each broken rule is broken, by its identifier.")
+    findings: list[dict[str, object]] = Field(
+        description=f"The first {FINDINGS_KEPT} of each rule: rule, level, section, line (null: the file as a whole), "
+        "column, value, message."
+    )
+    invoices: list[dict[str, object]] = Field(description="BilledCost by invoice and currency, as decimal text.")
+    notes: list[str]
 
 
 def focus_tool() -> Tool:
@@ -83,33 +92,7 @@ def focus_tool() -> Tool:
             "required": ["csv"],
             "additionalProperties": False,
         },
-        {
-            "type": "object",
-            "properties": {
-                "focus_version": {**_TEXT, "description": "Version that was checked against."},
-                "columns": _NUMBER,
-                "rows": _NUMBER,
-                "clean": {"type": "boolean", "description": "Whether no rule is broken."},
-                "counts": {
-                    "type": "object",
-                    "additionalProperties": _NUMBER,
-                    "description": "How often each broken rule is broken, by its identifier.",
-                },
-                "findings": {
-                    "type": "array",
-                    "items": {"type": "object"},
-                    "description": f"The first {FINDINGS_KEPT} of each rule: rule, level, section, line (null: the "
-                    "file as a whole), column, value, message.",
-                },
-                "invoices": {
-                    "type": "array",
-                    "items": {"type": "object"},
-                    "description": "BilledCost by invoice and currency, as decimal text.",
-                },
-                "notes": {"type": "array", "items": _TEXT},
-            },
-            "required": ["focus_version", "columns", "rows", "clean", "counts", "findings", "invoices", "notes"],
-        },
+        text_schema(FocusCheck),
         check,
     )
 
@@ -138,7 +121,7 @@ def check(arguments: Arguments) -> Answer:
     found = json.loads(done.stdout)
     if "problem" in found:
         raise FocusError(found["problem"])
-    return Answer(found["document"], found["text"])
+    return Answer(texts(FocusCheck.model_validate(found["document"])), found["text"])
 
 
 def balance_tool(known: Known) -> Tool:
@@ -146,12 +129,13 @@ def balance_tool(known: Known) -> Tool:
 
     def answer(arguments: Arguments) -> Answer:
         found = forecasts.answer_accounts(known.latest(), as_texts(arguments))
-        rows = [{**as_document(BALANCE.document(it)), "runway": _span(it.runway)} for it in found.accounts]
+        document = Balances.model_validate(found)
+        rows = [
+            {**texts(balance), "runway": _span(account.runway)}
+            for balance, account in zip(document.accounts, found.accounts, strict=True)
+        ]
         shown = table(("account", "balance", "balance_at", "runway", "locked"), rows)
-        return Answer(
-            as_document(BALANCES.document(found)),
-            f"Prepaid credit in USD, as of {instant_text(found.as_of)}.\n\n{shown}",
-        )
+        return Answer(texts(document), f"Prepaid credit in USD, as of {instant_text(found.as_of)}.\n\n{shown}")
 
     return Tool(
         "fal-get-balance",
@@ -159,7 +143,7 @@ def balance_tool(known: Known) -> Tool:
         "The prepaid credit of each account at fal, how long it lasts at the recent burn (`runway_seconds`), and "
         "whether fal has locked the account. At a balance of 0 fal answers every call with 403 until it is topped up.",
         input_schema(forecasts.ACCOUNT_PARAMETERS),
-        output_schema(BALANCES.schema),
+        text_schema(Balances),
         answer,
     )
 
@@ -169,12 +153,12 @@ def budgets_tool(known: Known) -> Tool:
 
     def answer(arguments: Arguments) -> Answer:
         found = forecasts.answer_budgets(known.latest(), as_texts(arguments))
-        document = as_document(BUDGETS.document(found))
-        if not found.budgets:
-            return Answer(document, "No budget is configured; budgets are a setting of the exporter's file.")
-        rows = [{**as_document(BUDGET.document(it)), "reached": _reached(it)} for it in found.budgets]
+        document = Budgets.model_validate(found)
+        if not document.budgets:
+            return Answer(texts(document), "No budget is configured; budgets are a setting of the exporter's file.")
+        rows = [{**texts(budget), "reached": _reached(budget)} for budget in document.budgets]
         columns = ("budget", "period", "start", "end", "limit", "spend", "remaining", "forecast", "reached", "burn")
-        return Answer(document, f"Budgets in USD, as of {instant_text(found.as_of)}.\n\n{table(columns, rows)}")
+        return Answer(texts(document), f"Budgets in USD, as of {instant_text(found.as_of)}.\n\n{table(columns, rows)}")
 
     return Tool(
         "fal-get-budgets",
@@ -184,7 +168,7 @@ def budgets_tool(known: Known) -> Tool:
         "faster than the budget allows evenly money was spent in the last 1h, 6h, 1d and 3d. For: will we exceed "
         "the budget?",
         input_schema(forecasts.BUDGET_PARAMETERS),
-        output_schema(BUDGETS.schema),
+        text_schema(Budgets),
         answer,
     )
 
@@ -194,12 +178,10 @@ def forecast_tool(known: Known) -> Tool:
 
     def answer(arguments: Arguments) -> Answer:
         found = forecasts.answer_accounts(known.latest(), as_texts(arguments))
-        rows = [as_document(MONTH_FORECAST.document(it)) for it in found.accounts]
+        document = Forecasts.model_validate(found)
+        rows = map(texts, document.accounts)
         shown = table(("account", "start", "end", "spend", "forecast"), rows)
-        return Answer(
-            as_document(FORECASTS.document(found)),
-            f"The running month in USD, as of {instant_text(found.as_of)}.\n\n{shown}",
-        )
+        return Answer(texts(document), f"The running month in USD, as of {instant_text(found.as_of)}.\n\n{shown}")
 
     return Tool(
         "fal-get-forecast",
@@ -207,14 +189,13 @@ def forecast_tool(known: Known) -> Tool:
         "What the running month has cost each account so far, and will have cost at its end: expected, and the low and "
         "high edge of a band that holds in 80 % of cases. Null until the month so far has been loaded.",
         input_schema(forecasts.ACCOUNT_PARAMETERS),
-        output_schema(FORECASTS.schema),
+        text_schema(Forecasts),
         answer,
     )
 
 
-def _reached(budget: BudgetOutlook) -> list[str]:
-    spend = budget.spend
-    return [percent(it) for it in budget.thresholds if spend is not None and spend >= it * budget.limit]
+def _reached(budget: Budget) -> list[str]:
+    return [threshold.threshold for threshold in budget.thresholds if threshold.reached]
 
 
 def _span(duration: timedelta | None) -> str | None:
@@ -237,7 +218,8 @@ def usage_tool(known: Known) -> Tool:
         question = usage.parse_usage_question(given | {"limit": str(limit)}, now=known.clock(), zone=known.zone)
         with known.reader.snapshot() as ledger:
             found = usage.answer_usage(ledger, question)
-        return Answer(as_document(USAGE.document(found)), _usage_text(found))
+        document = Usage.model_validate(found)
+        return Answer(texts(document), _usage_text(document))
 
     return Tool(
         "fal-get-usage",
@@ -248,7 +230,7 @@ def usage_tool(known: Known) -> Tool:
         'dollars as decimal text. Example: {"start": "2026-11-01", "end": "2026-11-08", "group_by": ["model"]}. '
         "Group by few dimensions, and by hour only for days: pages follow by `cursor`.",
         input_schema(_USAGE),
-        output_schema(USAGE.schema),
+        text_schema(Usage),
         answer,
     )
 
@@ -258,8 +240,8 @@ def invoices_tool(known: Known) -> Tool:
 
     def answer(arguments: Arguments) -> Answer:
         given = as_texts(arguments)
-        texts = Given(given, _INVOICES)
-        limit, cursor = texts.get(_LIMIT) or _ROWS, texts.get(usage.CURSOR)
+        known_texts = Given(given, _INVOICES)
+        limit, cursor = known_texts.get(_LIMIT) or _ROWS, known_texts.get(usage.CURSOR)
         asked = {name: text for name, text in given.items() if name not in {"limit", "cursor"}}
         question, asking = invoices.parse_invoices_question(asked), fingerprint("invoices", *sorted(asked.items()))
 
@@ -270,8 +252,8 @@ def invoices_tool(known: Known) -> Tool:
             found = invoices.answer_invoices(ledger, question)
         end = first + limit
         following = str(Cursor(0, asking, 0, end)) if end < len(found) else None
-        rows = [as_document(INVOICE.document(invoice)) for invoice in found[first:end]]
-        return Answer({"invoices": rows, "next_cursor": following}, _invoices_text(rows, following))
+        document = InvoicePage(invoices=Invoices.model_validate(found[first:end]).root, next_cursor=following)
+        return Answer(texts(document), _invoices_text(document))
 
     return Tool(
         "fal-list-invoices",
@@ -279,46 +261,34 @@ def invoices_tool(known: Known) -> Tool:
         "The invoices that fal has issued, newest first: status, period, due date, subtotal (usage), credits, tax and "
         "total, in US dollars as decimal text. Periods are months of UTC, `period_end` is exclusive.",
         input_schema(_INVOICES),
-        output_schema(
-            {
-                "type": "object",
-                "properties": {
-                    "invoices": {**list_of(INVOICE.schema), "description": "Those issued last first."},
-                    "next_cursor": {**TEXT_OR_NULL, "description": "`cursor` of the next page; null on the last."},
-                },
-                "required": ["invoices", "next_cursor"],
-                "additionalProperties": False,
-            }
-        ),
+        text_schema(InvoicePage),
         answer,
     )
 
 
-def _usage_text(found: UsageAnswer) -> str:
-    total = as_document(USAGE_TOTAL.document(found.total))
+def _usage_text(document: Usage) -> str:
+    total = texts(document.total)
     amounts = ["spend", *(name for name in ("discount", "gpu_seconds", "quantities") if total[name] not in ("0", {}))]
-    by = f" by {', '.join(found.group_by)}" if found.group_by else ""
-    lines = [f"Spend from {_at(found.start)} to {_at(found.end)}{by}, in USD: {total['spend']} in total.", ""]
-    if found.group_by:
-        lines.append(table([*found.group_by, *amounts], [as_document(USAGE_ROW.document(row)) for row in found.rows]))
-    else:
-        lines.append(table(amounts, [total]))
-    known = found.coverage
-    known_to = f"data through {_at(known.data_through)}, settled through {_at(known.settled_through)}"
+    by = f" by {', '.join(document.group_by)}" if document.group_by else ""
+    lines = [f"Spend from {_at(document.start)} to {_at(document.end)}{by}, in USD: {total['spend']} in total.", ""]
+    rows = map(texts, document.usage) if document.group_by else [total]
+    lines.append(table([*document.group_by, *amounts], rows))
+    known_to = f"data through {_at(document.data_through)}, settled through {_at(document.settled_through)}"
     lines += [
         "",
-        f"{'Complete' if known.complete else 'NOT complete'}; {known_to}.",
-        f"Days and months are those of {found.timezone}.",
-        *(f"Note: {note}" for note in found.notes),
+        f"{'Complete' if document.complete else 'NOT complete'}; {known_to}.",
+        f"Days and months are those of {document.timezone}.",
+        *(f"Note: {note}" for note in document.notes),
     ]
-    return "\n".join([*lines, *_more(found.next_cursor)])
+    return "\n".join([*lines, *_more(document.next_cursor)])
 
 
-def _invoices_text(page: Sequence[Mapping[str, object]], following: str | None) -> str:
-    if not page:
+def _invoices_text(document: InvoicePage) -> str:
+    rows = [texts(invoice) for invoice in document.invoices]
+    if not rows:
         return "There are no such invoices."
-    columns = [name for name in columns_of(page) if name not in {"id", "currency"}]
-    return "\n".join(["Amounts in USD.", "", table(columns, page), *_more(following)])
+    columns = [name for name in columns_of(rows) if name not in {"id", "currency"}]
+    return "\n".join(["Amounts in USD.", "", table(columns, rows), *_more(document.next_cursor)])
 
 
 def _more(cursor: str | None) -> list[str]:

@@ -18,7 +18,7 @@ from exporter.charges import Clock, hour_of
 from exporter.errors import LedgerError
 from exporter.publication import Publication
 from exporter.queries.focus import parse_focus_question
-from exporter.queries.models import exact_json
+from exporter.queries.models import exact_json, text_json
 from exporter.queries.parameters import UNREADABLE, Given, NoDataYetError, QuestionError
 from exporter.settings.credentials import TokenFile
 from exporter.web.auth import JSON, RETRY, Refusal, guarded
@@ -173,7 +173,8 @@ class Rest:
 def _made(call: Call, sources: Sources, texts: Mapping[str, str], *, quoted: bool) -> Answer:
     if call.answer is None:
         raise TypeError(f"{call.path} has no document")
-    return answer_of(exact_json(call.answer(sources, texts), quoted=quoted), JSON)
+    found = call.answer(sources, texts)
+    return answer_of(text_json(found) if quoted else exact_json(found), JSON)
 
 
 async def _heeding(call: Call, answering: Awaitable[Answer | Refusal | None]) -> Answer | Refusal | None:

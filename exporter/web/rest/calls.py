@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 from zoneinfo import ZoneInfo
 
+from pydantic import BaseModel
 from starlette.types import Scope
 
 from exporter.charges import HOUR, NANO, Amounts, Invoice, Window
@@ -25,7 +26,6 @@ from exporter.publication import Publication
 from exporter.queries import focus, forecasts, invoices, models, parameters, usage
 from exporter.queries.coverage import Coverage
 from exporter.queries.forecasts import AccountsAnswer, BudgetsAnswer
-from exporter.queries.models import Schema, list_of
 from exporter.queries.parameters import Given, Parameter, QuestionError
 from exporter.queries.usage import UsageAnswer, UsageRow
 from exporter.web.auth import JSON, Refusal
@@ -226,7 +226,7 @@ class Call:
         name: a word for it, unique.
         title: what it answers, in a few words.
         meaning: the same in sentences.
-        schema: of the answer.
+        model: of the answer; None where it is a text.
         example: an answer, as a document or a text.
         answer: makes the document; None where it is streamed.
         from_ledger: whether it is made from the ledger, not from the latest publication.
@@ -237,9 +237,9 @@ class Call:
     title: str
     meaning: str
     parameters: tuple[Parameter[object], ...]
-    schema: Schema
-    example: object
-    answer: Callable[[Sources, Mapping[str, str]], object] | None
+    model: type[BaseModel] | None
+    example: BaseModel | str
+    answer: Callable[[Sources, Mapping[str, str]], BaseModel] | None
     from_ledger: bool = True
     media_type: str = JSON
 
@@ -250,28 +250,28 @@ class Call:
         return f"{self.title[0].lower()}{self.title[1:]}; {names}"
 
 
-def _usage(sources: Sources, texts: Mapping[str, str]) -> object:
+def _usage(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
     question = usage.parse_usage_question(texts, now=sources.now, zone=sources.zone)
     with sources.ledger().snapshot() as ledger:
-        return models.USAGE.document(usage.answer_usage(ledger, question))
+        return models.Usage.model_validate(usage.answer_usage(ledger, question))
 
 
-def _invoices(sources: Sources, texts: Mapping[str, str]) -> object:
+def _invoices(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
     question = invoices.parse_invoices_question(texts)
     with sources.ledger().snapshot() as ledger:
-        return models.invoices_document(invoices.answer_invoices(ledger, question))
+        return models.Invoices.model_validate(invoices.answer_invoices(ledger, question))
 
 
-def _balance(sources: Sources, texts: Mapping[str, str]) -> object:
-    return models.BALANCES.document(forecasts.answer_accounts(sources.publication, texts))
+def _balance(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
+    return models.Balances.model_validate(forecasts.answer_accounts(sources.publication, texts))
 
 
-def _budgets(sources: Sources, texts: Mapping[str, str]) -> object:
-    return models.BUDGETS.document(forecasts.answer_budgets(sources.publication, texts))
+def _budgets(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
+    return models.Budgets.model_validate(forecasts.answer_budgets(sources.publication, texts))
 
 
-def _forecast(sources: Sources, texts: Mapping[str, str]) -> object:
-    return models.FORECASTS.document(forecasts.answer_accounts(sources.publication, texts))
+def _forecast(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
+    return models.Forecasts.model_validate(forecasts.answer_accounts(sources.publication, texts))
 
 
 CALLS = (
@@ -282,8 +282,8 @@ CALLS = (
         meaning="What was used and what it cost, by any of some dimensions, exact to the nano-dollar and the same as "
         "`/metrics` tells. An object in the shape of fal's reporting interface.",
         parameters=(*usage.PARAMETERS, AMOUNTS),
-        schema=models.USAGE.schema,
-        example=models.USAGE.document(USAGE),
+        model=models.Usage,
+        example=models.Usage.model_validate(USAGE),
         answer=_usage,
     ),
     Call(
@@ -292,8 +292,8 @@ CALLS = (
         title="Invoices",
         meaning="fal's invoices as it states them, the newest first. fal does not document their shape; it is assumed.",
         parameters=(*invoices.PARAMETERS, AMOUNTS),
-        schema=list_of(models.INVOICE.schema),
-        example=models.invoices_document(INVOICES),
+        model=models.Invoices,
+        example=models.Invoices.model_validate(INVOICES),
         answer=_invoices,
     ),
     Call(
@@ -303,8 +303,8 @@ CALLS = (
         meaning="The prepaid credit of each account, how long it lasts at the recent burn, and whether fal has locked "
         "the account.",
         parameters=(*forecasts.ACCOUNT_PARAMETERS, AMOUNTS),
-        schema=models.BALANCES.schema,
-        example=models.BALANCES.document(ACCOUNTS),
+        model=models.Balances,
+        example=models.Balances.model_validate(ACCOUNTS),
         answer=_balance,
         from_ledger=False,
     ),
@@ -314,8 +314,8 @@ CALLS = (
         title="Budgets",
         meaning="Each configured budget in its running period: what is spent, what is left, what is expected.",
         parameters=(*forecasts.BUDGET_PARAMETERS, AMOUNTS),
-        schema=models.BUDGETS.schema,
-        example=models.BUDGETS.document(BUDGETS),
+        model=models.Budgets,
+        example=models.Budgets.model_validate(BUDGETS),
         answer=_budgets,
         from_ledger=False,
     ),
@@ -325,8 +325,8 @@ CALLS = (
         title="Forecast of the month",
         meaning="What the running month will have cost each account, with a band that holds it in 80 % of cases.",
         parameters=(*forecasts.ACCOUNT_PARAMETERS, AMOUNTS),
-        schema=models.FORECASTS.schema,
-        example=models.FORECASTS.document(ACCOUNTS),
+        model=models.Forecasts,
+        example=models.Forecasts.model_validate(ACCOUNTS),
         answer=_forecast,
         from_ledger=False,
     ),
@@ -338,7 +338,7 @@ CALLS = (
         "period, streamed. The header `fal-exporter-missing-hours` counts the hours of the window that have not been "
         "read to their end.",
         parameters=focus.PARAMETERS,
-        schema={"type": "string"},
+        model=None,
         example=FOCUS,
         answer=None,
         media_type=CSV,

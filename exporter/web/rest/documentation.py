@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from pydantic import BaseModel
+
 from exporter import __version__
-from exporter.queries.models import exact_json
+from exporter.queries.models import exact_json, schemas
 from exporter.queries.parameters import Parameter
-from exporter.web.auth import JSON, TYPES
+from exporter.web.auth import JSON, TYPES, Error
 from exporter.web.pages.rendering import render
 from exporter.web.rest.calls import CALLS, Call
 
@@ -23,24 +25,7 @@ _ERRORS: Mapping[int, str] = {
     HTTPStatus.SERVICE_UNAVAILABLE: "Nothing has been read from fal yet, or the ledger cannot be read; `Retry-After`.",
 }
 
-_ERROR_SCHEMA = {
-    "type": "object",
-    "description": "Why there is no answer, in the shape of fal's own errors.",
-    "properties": {
-        "error": {
-            "type": "object",
-            "properties": {
-                "type": {"type": "string", "enum": sorted(set(TYPES.values())), "description": "The kind of error."},
-                "message": {"type": "string", "description": "A sentence for people."},
-                "docs_url": {"type": "string", "description": "Where it is explained."},
-            },
-            "required": ["type", "message"],
-            "additionalProperties": False,
-        }
-    },
-    "required": ["error"],
-    "additionalProperties": False,
-}
+_SCHEMAS = "#/components/schemas/"
 
 
 def description(*, guarded: bool) -> Mapping[str, object]:
@@ -63,7 +48,7 @@ def description(*, guarded: bool) -> Mapping[str, object]:
         "security": [{"bearer": []}] if guarded else [{}],
         "paths": {call.path: {"get": _operation(call)} for call in CALLS},
         "components": {
-            "schemas": {"Error": _ERROR_SCHEMA},
+            "schemas": schemas([*_models(), Error], f"{_SCHEMAS}{{model}}"),
             "responses": {str(int(status)): _error(status, meaning) for status, meaning in _ERRORS.items()},
             "securitySchemes": {
                 "bearer": {
@@ -76,8 +61,13 @@ def description(*, guarded: bool) -> Mapping[str, object]:
     }
 
 
+def _models() -> list[type[BaseModel]]:
+    return [call.model for call in CALLS if call.model is not None]
+
+
 def _operation(call: Call) -> Mapping[str, object]:
-    content = {call.media_type: {"schema": call.schema, "example": call.example}}
+    schema = {"type": "string"} if call.model is None else _reference(call.model)
+    content = {call.media_type: {"schema": schema, "example": call.example}}
     return {
         "operationId": call.name,
         "summary": call.title,
@@ -112,8 +102,11 @@ def _example(parameter: Parameter[object]) -> object:
 
 def _error(status: int, meaning: str) -> Mapping[str, object]:
     example = {"error": {"type": TYPES[status], "message": meaning}}
-    schema = {"$ref": "#/components/schemas/Error"}
-    return {"description": meaning, "content": {JSON: {"schema": schema, "example": example}}}
+    return {"description": meaning, "content": {JSON: {"schema": _reference(Error), "example": example}}}
+
+
+def _reference(model: type[BaseModel]) -> Mapping[str, str]:
+    return {"$ref": f"{_SCHEMAS}{model.__name__}"}
 
 
 @dataclass(frozen=True, slots=True)
