@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
+from exporter.atomic_file import written_whole
 from exporter.calendar import first_hour_of, month_after
 from exporter.charges import HOUR
 from exporter.errors import FalExporterError
@@ -174,15 +175,11 @@ def _opened(output: Path | None) -> Iterator[BinaryIO]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise BackfillError(f"stdout cannot be written: {_reason(error)}") from None
         return
-    unfinished = output.with_name(f"{output.name}.unfinished")
     try:
-        with unfinished.open("wb") as file:
+        with written_whole(output) as file:
             yield file
-        unfinished.replace(output)
     except OSError as error:
         raise BackfillError(f"--output {output} cannot be written: {_reason(error)}") from None
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _reason(error: OSError) -> str:

@@ -6,9 +6,7 @@
 """
 
 import asyncio
-import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -19,6 +17,7 @@ import click
 
 from exporter import __version__
 from exporter.app.wiring import client_of
+from exporter.atomic_file import written_whole
 from exporter.charges import Clock, Window, utc_now
 from exporter.errors import ConfigurationError, FalExporterError, LedgerError
 from exporter.fal import FocusRequest, Progress, Silent, fetch
@@ -199,29 +198,10 @@ def _output(path: Path | None, flag: str) -> Iterator[IO[bytes]]:
             raise UnreadableFileError(f"standard output cannot be written: {error.strerror}") from None
         return
     try:
-        if path.exists() and not path.is_file():
-            # A pipe or a device is written to; in place of it a file of its name would be made.
-            with path.open("wb") as file:
-                yield file
-            return
-        whole = path.resolve()
-        with tempfile.NamedTemporaryFile(dir=whole.parent, prefix=f".{whole.name}.", delete=False) as file:
-            unfinished = Path(file.name)
-            try:
-                yield file
-            except BaseException:
-                unfinished.unlink()
-                raise
-        unfinished.chmod(0o666 & ~_umask())
-        unfinished.replace(whole)
+        with written_whole(path) as file:
+            yield file
     except OSError as error:
         raise UnreadableFileError(f"{flag}: {path} cannot be written: {error.strerror}") from None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _name(path: str) -> str:

@@ -101,7 +101,7 @@ def test_a_file_appears_when_it_is_complete(backfill: Backfill, tmp_path: Path) 
     done = backfill("--output", str(tmp_path / "history.om"))
     assert (done.returncode, done.stdout) == (0, "")
     assert (tmp_path / "history.om").read_text() == backfill().stdout
-    assert not list(tmp_path.glob("*.unfinished"))
+    assert [path.name for path in tmp_path.iterdir() if "history.om" in path.name] == ["history.om"]
 
 
 def test_a_file_that_cannot_be_written_ends_it_with_one_sentence(backfill: Backfill, tmp_path: Path) -> None:

@@ -9,13 +9,14 @@ The rows of fal's FOCUS reports: a download and the reader of the format, joined
 """
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
+from exporter.atomic_file import written_whole
 from exporter.fal.client import Client
 from exporter.fal.endpoints import Deadline
 from exporter.fal.errors import (
@@ -100,7 +101,7 @@ async def fetch(
             told(Progress(number, len(pieces), path, path.stat().st_size, done=True))
             continue
         size = 0
-        with _named_when_whole(path) as file:
+        with written_whole(path) as file:
             async with aclosing(download(client, piece)) as body:
                 async for data in body:
                     size += file.write(data)
@@ -134,18 +135,6 @@ def file_name(piece: FocusRequest) -> str:
 
 def _stamp(instant: datetime) -> str:
     return f"{instant.astimezone(UTC):%Y%m%dT%H%M%SZ}"
-
-
-@contextmanager
-def _named_when_whole(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that gets its name once it is whole, and is gone if it never is."""
-    unfinished = path.with_name(path.name + ".part")
-    try:
-        with unfinished.open("wb") as file:
-            yield file
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 RowT = TypeVar("RowT", bound=tuple[object, ...])
