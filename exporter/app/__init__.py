@@ -35,10 +35,31 @@ def run_check(settings: "Settings") -> int:
 
 
 def run_rename_account(settings: "Settings", *, old: str, new: str) -> int:
-    """Run `fal-exporter rename-account`; see `exporter.app.administration`."""
+    """Run `fal-exporter ledger rename-account`; see `exporter.app.administration`."""
     from exporter.app import administration
 
     return administration.run_rename_account(settings, old=old, new=new)
+
+
+def run_ledger_backup(settings: "Settings", *, file: "Path") -> int:
+    """Run `fal-exporter ledger backup`; see `exporter.app.administration`."""
+    from exporter.app import administration
+
+    return administration.run_ledger_backup(settings, file=file)
+
+
+def run_ledger_restore(settings: "Settings", *, file: "Path") -> int:
+    """Run `fal-exporter ledger restore`; see `exporter.app.administration`."""
+    from exporter.app import administration
+
+    return administration.run_ledger_restore(settings, file=file)
+
+
+def run_ledger_verify(settings: "Settings", *, file: "Path | None") -> int:
+    """Run `fal-exporter ledger verify`; see `exporter.app.administration`."""
+    from exporter.app import administration
+
+    return administration.run_ledger_verify(settings, file=file)
 
 
 def run_demo(*, listen: "Listen", seed: int, days: int, with_prometheus: bool = False) -> int:

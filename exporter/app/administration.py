@@ -1,14 +1,14 @@
-"""Small commands on what exists: rename an account, make a token.
+"""Commands on what exists: the ledger's backup, restoration and verification, its accounts' names, tokens."""
 
-`fal-exporter rename-account`: gives an account of the ledger another name.
-
-`fal-exporter token`: a new token, shown once, and the line that admits it.
-"""
+from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 
 from exporter.errors import ConfigurationError
-from exporter.ledger.migrations import rename_account
+from exporter.ledger.backup import back_up, restore, verify_ledger
+from exporter.ledger.renaming import rename_account
+from exporter.ledger.verification import Verified
 from exporter.settings import Settings
 from exporter.settings.credentials import new_token, token_line
 
@@ -19,12 +19,86 @@ def run_rename_account(settings: Settings, *, old: str, new: str) -> int:
     Raises:
         ConfigurationError, LedgerError: the ledger cannot be opened or written, or does not allow it.
     """
-    rename_account(settings.ledger_url.get_secret_value(), old, new)
-    click.echo(
-        f'The ledger now calls the account "{old}" "{new}"; its counters go on under the new name. '
-        "Rename it in the configuration too before the exporter is started."
+    renaming = rename_account(
+        settings.ledger_url.get_secret_value(), old, new, now=datetime.now(UTC), max_series=settings.max_series
     )
+    click.echo(f'The ledger now calls the account "{old}" "{new}"; its counters go on under the new name.')
+    if renaming.joined_since is not None:
+        click.echo(
+            f'What was polled under "{new}" since {renaming.joined_since:%Y-%m-%d %H:%M} UTC was joined with it, and '
+            f"nothing is counted twice. {renaming.shared:,} counters that had been published under both names go on "
+            f'from their value under "{new}", so that increase() over both is what was charged.'
+        )
+    if new not in {account.name for account in settings.accounts}:
+        click.echo("Rename it in the configuration too before the exporter is started.")
     return 0
+
+
+def run_ledger_backup(settings: Settings, *, file: Path) -> int:
+    """Copy the ledger to a new file, beside a running exporter too; return 0.
+
+    Raises:
+        ConfigurationError, LedgerError: there is no SQLite ledger, or the copy cannot be made or is not sound.
+    """
+    verified = back_up(settings.ledger_url.get_secret_value(), file)
+    click.echo(f"{file} is a whole and sound copy of the ledger: {_contents(verified)}")
+    _tell(verified)
+    return 0
+
+
+def run_ledger_restore(settings: Settings, *, file: Path) -> int:
+    """Put a backup in the ledger's place; return 0.
+
+    Raises:
+        ConfigurationError, LedgerError: the backup is not sound, an exporter is running, or the file cannot be written.
+    """
+    restored = restore(settings.ledger_url.get_secret_value(), file, now=datetime.now(UTC))
+    click.echo(f"The ledger is restored from {file}: {_contents(restored.verified)}")
+    if restored.kept is not None:
+        click.echo(f"The ledger that was there before is kept as {restored.kept}.")
+    if restored.raised:
+        click.echo(
+            f"{restored.raised:,} counters go on at the value that scrapes have seen last, and wait until what is read "
+            "from fal again has caught up with it."
+        )
+    if not restored.is_seen_by_scrapes:
+        click.echo(
+            "What scrapes have seen last is not known: counters may fall to the values of the backup, which increase() "
+            "takes for a restart at 0."
+        )
+    _tell(restored.verified)
+    return 0
+
+
+def run_ledger_verify(settings: Settings, *, file: Path | None) -> int:
+    """Verify the ledger, or a file; return 0 if it is sound, else 1.
+
+    Raises:
+        ConfigurationError, LedgerError: there is no ledger, or it cannot be read.
+    """
+    verified = verify_ledger(settings.ledger_url.get_secret_value() if file is None else f"sqlite:///{file}")
+    click.echo(f"{'The ledger' if file is None else file} has {_contents(verified)}")
+    for problem in verified.problems:
+        click.echo(f"wrong: {problem}")
+    _tell(verified)
+    if verified.problems:
+        click.echo("It is not sound: stop the exporter and restore a backup, or move it away to start a new one.")
+        return 1
+    click.echo("It is sound.")
+    return 0
+
+
+def _contents(verified: Verified) -> str:
+    through = "" if verified.through is None else f", data through {verified.through:%Y-%m-%d %H:%M} UTC"
+    return (
+        f"{verified.charges:,} hourly charges, {verified.counters:,} counters, counting since "
+        f"{verified.born_at:%Y-%m-%d %H:%M} UTC{through}."
+    )
+
+
+def _tell(verified: Verified) -> None:
+    for note in verified.notes:
+        click.echo(f"note: {note}")
 
 
 def run_token(name: str) -> int:

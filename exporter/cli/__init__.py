@@ -1,15 +1,17 @@
 """The command line: commands parse what the user gave and hand it to `exporter.app`.
 
-Lives here: `commands` (the program, shared options, exit codes), `focus` and `mcp` (their groups). May import: `app`,
-`settings`, `errors`, `logs`; a command imports what it runs when it runs, so that `--help` is immediate. Begin reading
-at `commands`.
+Lives here: `commands` (the program, shared options, exit codes), `focus`, `ledger` and `mcp` (their groups). May
+import: `app`, `settings`, `errors`, `logs`; a command imports what it runs when it runs, so that `--help` is immediate.
+Begin reading at `commands`.
 """
 
 from exporter.cli.commands import commands, main
 from exporter.cli.focus import focus
+from exporter.cli.ledger import ledger
 from exporter.cli.mcp import mcp
 
 commands.add_command(focus)
+commands.add_command(ledger)
 commands.add_command(mcp)
 
 __all__ = ["commands", "main"]

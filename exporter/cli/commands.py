@@ -192,20 +192,6 @@ def backfill(
     )
 
 
-@commands.command("rename-account", cls=SettingsCommand)
-@click.argument("old")
-@click.argument("new")
-def rename_account(*, old: str, new: str, **given: object) -> int:
-    """Rename an account in the ledger, so that its counters go on.
-
-    Stop the exporter, rename the account here and in the configuration, and start it again. Takes the flags of serve.
-    """
-    settings = settings_from(given)
-    from exporter import app
-
-    return app.run_rename_account(settings, old=old, new=new)
-
-
 @commands.command()
 @click.argument("name")
 def token(*, name: str) -> int:

@@ -1,18 +1,11 @@
-"""Migrations: ledgers of older versions, and accounts under a new name.
+"""Migrations of ledgers of older versions to this version, step by step, in one transaction."""
 
-How a ledger of an older version becomes one of this version.
-
-Giving an account another name, so that its counters go on under it.
-"""
-
-import json
 from collections.abc import Callable, Mapping
 
 from sqlalchemy import Connection, MetaData, inspect, or_, select, text
 
 from exporter.errors import LedgerError
-from exporter.ledger import hours, rows, schema, span_totals
-from exporter.ledger.database import changing_tables, clear_errors, open_database, shown
+from exporter.ledger import hours, schema, span_totals
 from exporter.ledger.schema import SCHEMA_VERSION, facts, metadata, series
 
 
@@ -114,54 +107,3 @@ def bring_up_to_date(connection: Connection) -> bool:
         _MIGRATIONS[step](connection)
     connection.execute(facts.update().where(facts.c.name == "schema"), {"value": str(SCHEMA_VERSION)})
     return False
-
-
-def rename_account(address: str, old: str, new: str) -> None:
-    """Rename an account in a ledger that no exporter is using, in one transaction.
-
-    The account's counters go on at their values under the new name. To Prometheus they are new series, and those add
-    nothing to any `increase()` by their first value.
-
-    Raises:
-        ConfigurationError: the address is not a database's.
-        LedgerError: the ledger does not know the old name, knows the new one already, or cannot be written.
-    """
-    engine = open_database(address)
-    name = f"the ledger {shown(engine.url)}"
-    try:
-        with clear_errors(engine.url), changing_tables(engine) as connection:
-            if not inspect(connection).has_table(schema.facts.name):
-                raise LedgerError(f"{name} is empty; there is no account to rename")
-            bring_up_to_date(connection)
-            accounts = set(connection.scalars(select(schema.scopes.c.account)))
-            if old not in accounts:
-                known = ", ".join(sorted(accounts)) or "none"
-                raise LedgerError(f'{name} has no account "{old}"; its accounts are: {known}')
-            if new in accounts:
-                raise LedgerError(
-                    f'{name} already counts for an account "{new}"; '
-                    "two accounts cannot be joined, as each "
-                    "has counters of its own"
-                )
-            for answers in (schema.source_probes, schema.key_owners):
-                # An exporter that was started under the new name before has asked anew; the older answers say more.
-                connection.execute(answers.delete().where(answers.c.account == new))
-            for table in (
-                *(schema.scopes, schema.unit_prices, schema.balances, schema.invoices, schema.reconciliations),
-                *(schema.source_probes, schema.key_owners),
-            ):
-                connection.execute(table.update().where(table.c.account == old), {"account": new})
-            place = json.loads(schema.read(connection, schema.LABELS) or "[]").index("account")
-            rows.rename_label_sets(
-                connection,
-                {
-                    number: (*values[:place], new, *values[place + 1 :])
-                    for number, values in rows.read_label_sets(connection).items()
-                    if values[place] == old
-                },
-            )
-            revision = str(int(schema.read(connection, schema.REVISION) or 0) + 1)
-            schema.write(connection, schema.REVISION, revision)
-            schema.write(connection, schema.CHARGES_REVISION, revision)
-    finally:
-        engine.dispose()

@@ -139,13 +139,14 @@ class Session:
 
     @contextmanager
     def in_one_transaction(self) -> Iterator[Connection]:
-        """Make all that is read and written in the block one transaction."""
+        """Make all that is read and written in the block one transaction; all is read anew afterwards."""
         with self._whole_or_not_at_all(), self._transaction() as connection:
             self._outer = connection
             try:
                 yield connection
             finally:
                 self._outer = None
+        self._forget()
         self._guard.written()
 
     @contextmanager

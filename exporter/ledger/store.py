@@ -1,6 +1,7 @@
 """The door of the ledger room: everything that is written or asked goes through `Ledger`."""
 
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
 
@@ -69,6 +70,10 @@ class Ledger:
     def close(self) -> None:
         """Let go of the database; a SQLite ledger is one whole file afterwards."""
         self._session.close()
+
+    def in_one_transaction(self) -> AbstractContextManager[Connection]:
+        """Make all that is done with the ledger in a block one transaction, for a command that changes it."""
+        return self._session.in_one_transaction()
 
     def activate(self, accounts: Mapping[str, Collection[str]]) -> None:
         """Take up the sources of every configured account and publish these accounts and no others.

@@ -75,12 +75,14 @@ class Collector:
         configured = {account.name for account in self._accounts}
         gone, new = sorted(known - configured), sorted(configured - known)
         if gone and new:
+            names = f"{gone[0]} {new[0]}" if len(gone) == len(new) == 1 else "OLD NEW"
             _log.warning(
                 "an account is new to the ledger, and one that it counts for is no longer configured",
                 new=", ".join(new),
                 gone=", ".join(gone),
-                advice="if it has been renamed, stop the exporter and run `fal-exporter rename-account OLD NEW`: its "
-                "counters go on; else the new one's start at 0, with its history as their base",
+                advice="if it has been renamed, stop the exporter, with the same settings run `fal-exporter ledger "
+                f"rename-account {names}`, and start it again: its counters then go on, with all that is polled until "
+                "then; else the new one's start at 0, with its history as their base",
             )
 
     def _enter_jobs(self, account: AccountPoller) -> None:

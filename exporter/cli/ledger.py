@@ -1,0 +1,81 @@
+"""The commands about the ledger itself: backup, restoration, verification, and names of accounts."""
+
+from copy import copy
+from pathlib import Path
+
+import click
+
+from exporter.cli.commands import SettingsCommand, commands, settings_from
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.group()
+def ledger() -> None:
+    """Back up, restore and verify the ledger; rename an account in it.
+
+    Take the flags of serve: run them where serve runs, with the same settings.
+    """
+
+
+@ledger.command(cls=SettingsCommand)
+@click.argument("file", type=_FILE)
+def backup(*, file: Path, **given: object) -> int:
+    """Copy the ledger to a new file, beside a running exporter.
+
+    The copy is of one instant, whole (nothing beside it belongs to it) and verified before it gets its name. For a
+    ledger in PostgreSQL use pg_dump. Takes the flags of serve.
+    """
+    settings = settings_from(given)
+    from exporter import app
+
+    return app.run_ledger_backup(settings, file=file)
+
+
+@ledger.command(cls=SettingsCommand)
+@click.argument("file", type=_FILE)
+def restore(*, file: Path, **given: object) -> int:
+    """Put a backup in the place of the ledger, while the exporter is stopped.
+
+    The ledger that is there is kept under another name, and counters go on at the values that scrapes have seen of it.
+    For a ledger in PostgreSQL use pg_restore. Takes the flags of serve.
+    """
+    settings = settings_from(given)
+    from exporter import app
+
+    return app.run_ledger_restore(settings, file=file)
+
+
+@ledger.command(cls=SettingsCommand)
+@click.argument("file", type=_FILE, required=False)
+def verify(*, file: Path | None, **given: object) -> int:
+    """Verify the ledger, or a backup of it, beside a running exporter.
+
+    Checks that the file is sound, that the sums that are kept agree with the charges, and that counters agree with what
+    was charged. The exit code is 0, or 1 if anything is wrong. Takes the flags of serve.
+    """
+    settings = settings_from(given)
+    from exporter import app
+
+    return app.run_ledger_verify(settings, file=file)
+
+
+@ledger.command("rename-account", cls=SettingsCommand)
+@click.argument("old")
+@click.argument("new")
+def rename_account(*, old: str, new: str, **given: object) -> int:
+    """Rename an account in the ledger, so that its counters go on.
+
+    Stop the exporter, rename the account here and in the configuration, and start it again. If the exporter has run
+    under the new name already, what it has polled meanwhile is joined. Takes the flags of serve.
+    """
+    settings = settings_from(given)
+    from exporter import app
+
+    return app.run_rename_account(settings, old=old, new=new)
+
+
+_former = copy(rename_account)
+_former.hidden = True
+commands.add_command(_former, "rename-account")
+"""The name that the command had before there was a group."""

@@ -1,0 +1,256 @@
+"""Backup of a SQLite ledger, beside the exporter that writes it, and its restoration.
+
+A backup is SQLite's own: one state, copied while others write, into one whole file. It is verified before it gets its
+name. PostgreSQL has `pg_dump` and `pg_restore` for the same.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from tempfile import mkdtemp
+
+from sqlalchemy import Connection
+from sqlalchemy.engine import URL
+
+from exporter.errors import ConfigurationError, LedgerError
+from exporter.ledger import rows, schema
+from exporter.ledger.collector_lock import LedgerNote, as_collector
+from exporter.ledger.counters import Counter, CounterKey, LabelValues
+from exporter.ledger.database import (
+    changing_tables,
+    clear_errors,
+    ledger_url,
+    no_ledger,
+    open_database,
+    reading,
+    shown,
+    sqlite_path,
+)
+from exporter.ledger.loss import copy_database, free_name, sync_folder
+from exporter.ledger.migrations import bring_up_to_date
+from exporter.ledger.verification import Verified, verify
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """Result of a restoration.
+
+    Attributes:
+        verified: the ledger that is in place now.
+        kept: where the ledger is that was in its place; None where there was none.
+        raised: counters that go on at the value that scrapes have seen, which is above that of the backup.
+        is_seen_by_scrapes: whether it is known what scrapes have seen; if not, counters may fall.
+    """
+
+    verified: Verified
+    kept: Path | None
+    raised: int
+    is_seen_by_scrapes: bool
+
+
+def verify_ledger(address: str) -> Verified:
+    """Verify a ledger, beside a running exporter too.
+
+    Raises:
+        ConfigurationError: the address is not a database's.
+        LedgerError: there is no ledger, or it cannot be read.
+    """
+    url = ledger_url(address)
+    with reading(address, of_any_version=True) as connection:
+        return _verified(connection, url)
+
+
+def back_up(address: str, target: Path) -> Verified:
+    """Copy a ledger to a file that does not exist yet.
+
+    Raises:
+        ConfigurationError: the ledger is not a SQLite file.
+        LedgerError: there is no ledger, the file exists or cannot be written, or the copy is not sound.
+    """
+    url = ledger_url(address)
+    path = _file(url, f"pg_dump --format=custom --file={target}")
+    if target.exists():
+        raise LedgerError(f"{target} exists; name a new file, nothing was written")
+    if not path.is_file():
+        raise no_ledger(url)
+    with _unfinished(target) as copy:
+        _copy(path, copy, url)
+        verified = verify_ledger(f"sqlite:///{copy}")
+        _refuse(verified, f"the ledger {shown(url)}")
+        copy.chmod(path.stat().st_mode)
+        _name(copy, target)
+    sync_folder(target.parent)
+    return verified
+
+
+def restore(address: str, backup: Path, *, now: datetime) -> Restored:
+    """Put a backup in the place of a ledger that no exporter is using; the ledger that was there is kept beside it.
+
+    Counters that can be read in the ledger that was there go on at the values that scrapes have seen: where the backup
+    is behind, they wait until what is read from fal again has caught up.
+
+    Raises:
+        ConfigurationError: the ledger is not a SQLite file.
+        LedgerInUseError: an exporter is running on the ledger.
+        LedgerError: the backup is none, or is not sound, or the ledger cannot be written; nothing was changed.
+    """
+    url = ledger_url(address)
+    path = _file(url, f"pg_restore --clean --if-exists {backup}")
+    if not backup.is_file():
+        raise LedgerError(f"there is no file {backup}; nothing was changed")
+    with as_collector(address) as lock, _unfinished(path) as copy:
+        _copy(backup, copy, ledger_url(f"sqlite:///{backup}"))
+        new = f"sqlite:///{copy}"
+        with _opened(new, f"the backup {backup}") as connection:
+            if bring_up_to_date(connection):
+                raise LedgerError(f"the file {backup} holds no ledger; nothing was changed")
+        _refuse(verify_ledger(new), f"the backup {backup}")
+        seen = _published(address) if path.exists() else None
+        with _opened(new, f"the backup {backup}") as connection:
+            raised = 0 if seen is None else _raise_counters(connection, seen)
+            revision = int(schema.read(connection, schema.REVISION) or 0) + 1
+            schema.write(connection, schema.REVISION, str(revision))
+            schema.write(connection, schema.CHARGES_REVISION, str(revision))
+            born_at = schema.read(connection, schema.BORN_AT) or ""
+        _settle(copy)
+        verified = verify_ledger(new)
+        kept = _set_aside(path, now)
+        copy.replace(path)
+        sync_folder(path.parent)
+        lock.note(LedgerNote(born_at, revision))
+    return Restored(verified, kept, raised, seen is not None)
+
+
+def _file(url: URL, remedy: str) -> Path:
+    path = sqlite_path(url)
+    if path is None:
+        raise ConfigurationError(
+            f"the ledger {shown(url)} is not a SQLite file, which this command is for; use PostgreSQL's own: {remedy}"
+        )
+    return path
+
+
+def _verified(connection: Connection, url: URL) -> Verified:
+    try:
+        return verify(connection)
+    except ValueError as error:
+        raise LedgerError(
+            f"the ledger {shown(url)} is damaged, a row cannot be read: {error}; restore a copy"
+        ) from error
+
+
+def _refuse(verified: Verified, name: str) -> None:
+    if verified.problems:
+        raise LedgerError(f"{name} is not sound: {'; '.join(verified.problems)}")
+
+
+@contextmanager
+def _unfinished(target: Path) -> Iterator[Path]:
+    """Yield a name in a folder of its own beside a file; whatever is left there is removed."""
+    try:
+        folder = Path(mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise LedgerError(f"{target.parent} cannot be written: {error.strerror}") from None
+    try:
+        yield folder / target.name
+    except OSError as error:
+        raise LedgerError(f"{target} cannot be written: {error.strerror}") from None
+    finally:
+        for left in folder.iterdir():
+            left.unlink()
+        folder.rmdir()
+
+
+def _copy(source: Path, target: Path, url: URL) -> None:
+    try:
+        with closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            copy_database(connection, target)
+    except sqlite3.Error as error:
+        raise LedgerError(f"the ledger {shown(url)} cannot be copied: {error}; nothing was written") from None
+
+
+@contextmanager
+def _opened(address: str, name: str) -> Iterator[Connection]:
+    engine = open_database(address)
+    try:
+        with clear_errors(engine.url), changing_tables(engine) as connection:
+            yield connection
+    except ValueError as error:
+        raise LedgerError(f"{name} is damaged, a row cannot be read: {error}; nothing was changed") from error
+    finally:
+        engine.dispose()
+
+
+_Published = dict[tuple[LabelValues, str, str], Counter]
+
+
+def _published(address: str) -> _Published | None:
+    """Return the counters of the ledger that is in place by what scrapes see of them; None if it cannot be read."""
+    with suppress(LedgerError, ValueError), reading(address) as connection:
+        return _by_labels(connection)
+    return None
+
+
+def _by_labels(connection: Connection) -> _Published:
+    labels = rows.read_label_sets(connection)
+    names = schema.read(connection, schema.LABELS) or ""
+    return {
+        ((names, *labels[key.label_set]), key.measure, key.unit): counter
+        for key, counter in rows.read_counters(connection).items()
+    }
+
+
+def _raise_counters(connection: Connection, seen: _Published) -> int:
+    """Publish what has been seen of counters that are behind it, or that the backup does not have."""
+    names = schema.read(connection, schema.LABELS) or ""
+    numbers = {values: number for number, values in rows.read_label_sets(connection).items()}
+    counters = rows.read_counters(connection)
+    new: dict[int, LabelValues] = {}
+    raised: dict[CounterKey, Counter] = {}
+    for ((its_names, *values), measure, unit), known in seen.items():
+        labels = tuple(values)
+        if its_names != names or not known.published:
+            continue
+        if labels not in numbers:
+            numbers[labels] = max(numbers.values(), default=0) + 1
+            new[numbers[labels]] = labels
+        key = CounterKey(numbers[labels], measure, unit)
+        counter = counters.get(key, Counter(0, 0, known.created_at, released=True))
+        if known.published > counter.published:
+            raised[key] = counter._replace(published=known.published, released=True)
+    rows.add_label_sets(connection, new)
+    rows.write_counters(connection, counters, raised)
+    return len(raised)
+
+
+def _settle(file: Path) -> None:
+    """Make a database one whole file again."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+
+
+def _set_aside(path: Path, now: datetime) -> Path | None:
+    """Rename a ledger, which nobody has open, together with its log, which would be played into another file."""
+    kept = free_name(path, "before-restore", now)
+    for suffix in ("-wal", "-shm"):
+        beside = path.with_name(f"{path.name}{suffix}")
+        if beside.exists():
+            beside.rename(kept.with_name(f"{kept.name}{suffix}"))
+    if not path.exists():
+        return None
+    path.rename(kept)
+    return kept
+
+
+def _name(file: Path, target: Path) -> None:
+    """Give a file its name, not over one that has come to be there meanwhile."""
+    try:
+        target.hardlink_to(file)
+    except FileExistsError:
+        raise
+    except OSError:
+        # A file system without links.
+        file.rename(target)
