@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import ClassVar
 
@@ -40,6 +41,18 @@ class StandIn(ModuleType):
     def run_check(self, settings: Settings) -> int:
         return self._called("check", settings)
 
+    def run_ledger_backup(self, settings: Settings, *, file: Path) -> int:
+        return self._called("backup", (settings.key is not None, file))
+
+    def run_ledger_restore(self, settings: Settings, *, file: Path) -> int:
+        return self._called("restore", (settings.key is not None, file))
+
+    def run_ledger_verify(self, settings: Settings, *, file: Path | None) -> int:
+        return self._called("verify", (settings.key is not None, file))
+
+    def run_rename_account(self, settings: Settings, *, old: str, new: str) -> int:
+        return self._called("rename-account", (settings.key is not None, old, new))
+
     def run_demo(self, *, listen: tuple[str, int], seed: int, days: int, with_prometheus: bool) -> int:
         return self._called("demo", (listen, seed, days, with_prometheus))
 
@@ -62,6 +75,26 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     root.setLevel(level)
     logging.captureWarnings(capture=False)
     structlog.reset_defaults()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "called"),
+    [
+        (["ledger", "backup", "copy"], ("backup", (True, Path("copy")))),
+        (["ledger", "restore", "copy"], ("restore", (True, Path("copy")))),
+        (["ledger", "verify", "copy"], ("verify", (True, Path("copy")))),
+        (["ledger", "verify"], ("verify", (True, None))),
+        (["ledger", "rename-account", "a", "b"], ("rename-account", (True, "a", "b"))),
+        (["rename-account", "a", "b"], ("rename-account", (True, "a", "b"))),
+    ],
+)
+def test_the_commands_about_the_ledger_take_the_settings_of_serve(
+    arguments: list[str], called: tuple[str, object], app: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAL_KEY", KEY)
+    app.answer = 1
+    assert main([*arguments, "--max-series", "500"]) == 1
+    assert app.calls == [called]
 
 
 @pytest.mark.parametrize("command", ["serve", "check"])

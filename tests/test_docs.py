@@ -3,12 +3,9 @@
 import ast
 import json
 import re
-import sqlite3
 import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -281,20 +278,6 @@ def test_troubleshooting_quotes_sentences_that_the_code_says() -> None:
 def test_troubleshooting_names_every_reason_why_a_poll_fails() -> None:
     own = PAGES["docs/troubleshooting.md"].partition("Further reasons")[2].partition("\n\n")[0]
     assert set(OWN_REASONS) <= set(re.findall(r"`(\w+)`", own))
-
-
-def test_the_backup_of_a_ledger_in_use_is_whole(tmp_path: Path) -> None:
-    (program,) = re.findall(r"^python3 -c '([^']+)'", PAGES["docs/install/backup.md"], re.MULTILINE)
-    with closing(sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None)) as ledger:
-        ledger.execute("PRAGMA journal_mode = WAL")
-        ledger.execute("CREATE TABLE charge (cost)")
-        ledger.executemany("INSERT INTO charge VALUES (?)", [(cost,) for cost in range(1000)])
-        assert (tmp_path / "ledger.sqlite-wal").stat().st_size
-        arguments = [tmp_path / "ledger.sqlite", tmp_path / "copy.sqlite"]
-        subprocess.run([sys.executable, "-c", program, *arguments], check=True)
-    (tmp_path / "copy").mkdir()
-    with closing(sqlite3.connect((tmp_path / "copy.sqlite").rename(tmp_path / "copy" / "ledger.sqlite"))) as copy:
-        assert copy.execute("SELECT sum(cost) FROM charge").fetchone() == (sum(range(1000)),)
 
 
 def test_the_architecture_names_modules_and_packages_that_exist() -> None:

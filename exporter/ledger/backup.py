@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL
 
 from exporter.errors import ConfigurationError, LedgerError
 from exporter.ledger import rows, schema
-from exporter.ledger.collector_lock import LedgerNote, as_collector
+from exporter.ledger.collector_lock import LedgerNote, as_collector, give_to_owner_of
 from exporter.ledger.counters import Counter, CounterKey, LabelValues
 from exporter.ledger.database import (
     changing_tables,
@@ -118,6 +118,7 @@ def restore(address: str, backup: Path, *, now: datetime) -> Restored:
         _settle(copy)
         verified = verify_ledger(new)
         kept = _set_aside(path, now)
+        give_to_owner_of(path.parent, copy)
         copy.replace(path)
         sync_folder(path.parent)
         lock.note(LedgerNote(born_at, revision))

@@ -128,6 +128,13 @@ def lock_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.lock")
 
 
+def give_to_owner_of(folder: Path, path: Path) -> None:
+    """Give a file that root has written to the user the folder belongs to, as which the exporter may run."""
+    if os.geteuid() == 0:
+        status = folder.stat()
+        os.chown(path, status.st_uid, status.st_gid)
+
+
 def _in_use(url: URL, holder: str) -> LedgerInUseError:
     return LedgerInUseError(
         f"the ledger {shown(url)} already has a collector, {holder}; run one exporter for a ledger: stop that one, or "
@@ -191,6 +198,7 @@ class _FileLock:
             self.release()
             try:
                 self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                give_to_owner_of(self._path.parent, self._path)
             except OSError as error:
                 raise LedgerError(f"the ledger {shown(self._url)} {file_sentence(error)}") from None
             try:

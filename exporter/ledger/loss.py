@@ -30,7 +30,7 @@ from sqlalchemy.exc import DBAPIError
 from exporter.charges import Clock
 from exporter.errors import LedgerError
 from exporter.ledger import rows, schema
-from exporter.ledger.collector_lock import LedgerNote
+from exporter.ledger.collector_lock import LedgerNote, give_to_owner_of
 from exporter.ledger.contents import Contents, write_contents
 from exporter.ledger.database import clear_errors, for_reading, open_database, reading, shown, sqlite_path
 
@@ -127,6 +127,7 @@ class LedgerFile:
         for name in (_log_of(self.path), _index_of(self.path)):
             # A log that stayed would be played into the new file.
             name.unlink(missing_ok=True)
+        give_to_owner_of(self.path.parent, database)
         database.replace(self.path)
         sync_folder(self.path.parent)
 

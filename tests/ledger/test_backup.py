@@ -1,5 +1,6 @@
 """Backup, restoration and verification, of real files while others write them."""
 
+import os
 import shutil
 import sqlite3
 import threading
@@ -185,6 +186,21 @@ def test_after_a_crash_the_log_of_the_ledger_before_is_not_played_into_the_resto
         crashed.unlink()
         shutil.copyfile(file.with_name("ledger.sqlite-wal"), crashed.with_name("ledger.sqlite-wal"))
     assert restored.is_seen_by_scrapes is False
+
+
+@pytest.mark.usefixtures("ledger")
+def test_what_root_restores_belongs_to_the_user_of_the_exporter(
+    sqlite_address: str, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back_up(sqlite_address, tmp_path / "backup")
+    folder = tmp_path / "volume"
+    folder.mkdir()
+    given: dict[str, tuple[int, int]] = {}
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", lambda path, user, group: given.update({path.name: (user, group)}))
+    restore(f"sqlite:///{folder / 'ledger.sqlite'}", tmp_path / "backup", now=clock.now)
+    owner = (folder.stat().st_uid, folder.stat().st_gid)
+    assert given == {"ledger.sqlite": owner, "ledger.sqlite.lock": owner}
 
 
 def test_a_backup_that_is_none_changes_nothing(

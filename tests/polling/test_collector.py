@@ -106,6 +106,7 @@ async def test_an_account_that_may_have_been_renamed_is_pointed_out(
         await until(lambda: any("rename-account" in str(entry.get("advice")) for entry in logs))
     (notice,) = [entry for entry in logs if "rename-account" in str(entry.get("advice"))]
     assert (notice["gone"], notice["new"]) == ("studio", "main")
+    assert "fal-exporter ledger rename-account studio main" in notice["advice"]
 
 
 async def test_stopping_gives_up_a_poll_that_hangs(bench: Bench, fal: RunningSimulator, clock: Clock) -> None:
