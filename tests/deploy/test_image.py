@@ -195,6 +195,8 @@ def test_it_serves_without_a_shell_above_a_read_only_root_and_ends_when_told(
         wait_until(is_ready, "the exporter is ready")
         assert started("healthcheck", configuration["Healthcheck"]["Test"][2:]).wait(60) == 0
         assert (data / "ledger.sqlite").stat().st_uid == user
+        for page in ("/", "/docs"):
+            assert HTTP.get(f"http://{environment['FAL_EXPORTER_LISTEN']}{page}").is_success, page
         process.terminate()
         assert process.wait(20) == 0
     finally:

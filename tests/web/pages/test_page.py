@@ -1,6 +1,8 @@
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from fractions import Fraction
+from threading import Event
 
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from web.pages.conftest import AT, DAYS, MONTH, OUTLOOK, OVERVIEW, Outline, outl
 from exporter.charges import NANO
 from exporter.forecasting.state import AccountOutlook, BudgetOutlook, Forecast, Outlook
 from exporter.publication import AccountOverview, DailySpend, Exposition, Overview, Publication, Ranking, SourceOverview
-from exporter.web.pages import LandingPage
+from exporter.web.pages import LandingPage, landing
 
 
 @pytest.mark.parametrize(
@@ -87,6 +89,28 @@ def test_no_text_from_outside_can_change_the_document(name: str, problem: str, l
         sorted(attributes) for _, attributes in harmless.elements
     ]
     assert " ".join((problem or "x").split()) in hostile.text
+
+
+def test_threads_that_ask_at_once_share_one_overview(monkeypatch: pytest.MonkeyPatch) -> None:
+    publication = Publication(1, AT, Exposition(), OVERVIEW, ready=True, outlook=OUTLOOK)
+    rendering, second_asks = Event(), Event()
+    rendered = []
+
+    def overview(*_: object) -> str:
+        rendering.set()
+        second_asks.wait(10)
+        rendered.append("<p>overview</p>")
+        return rendered[-1]
+
+    monkeypatch.setattr(landing, "_overview", overview)
+    page = LandingPage(lambda: AT)
+    with ThreadPoolExecutor(2) as pool:
+        answers = [pool.submit(page.html, publication, ready=True)]
+        assert rendering.wait(10)
+        answers.append(pool.submit(page.html, publication, ready=True))
+        second_asks.set()
+        assert all("<p>overview</p>" in answer.result(10) for answer in answers)
+    assert len(rendered) == 1
 
 
 @pytest.mark.parametrize(("refresh", "seconds"), [("5", "5"), ("3600", "3600")])
