@@ -6,7 +6,6 @@ What the web process and the one that writes a FOCUS file tell each other; see `
 """
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -76,7 +75,8 @@ def parse_focus_question(given: Mapping[str, str], *, now: datetime) -> FocusQue
     )
 
 
-COMMAND = (sys.executable, "-m", "exporter.queries.focus_process")
+WRITER = "exporter.queries.focus_process"
+"""The module whose process writes the file; see `exporter.queries.worker`."""
 
 
 @dataclass(frozen=True, slots=True)

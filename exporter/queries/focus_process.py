@@ -1,12 +1,10 @@
 """Process that writes a FOCUS file: `python -m exporter.queries.focus_process`.
 
 A month of a large account is hundreds of thousands of rows, each written by Python, which in a thread of the web
-process would hold up scrapes. It reads an order from standard input, and writes to standard output one line, the head,
-and if that is no refusal the file.
+process would hold up scrapes. The body is the file.
 """
 
 import gzip
-import os
 import sys
 from contextlib import ExitStack
 from http import HTTPStatus
@@ -19,9 +17,9 @@ from exporter.ledger.database import NoLedgerError
 from exporter.ledger.export import Statement, open_statement
 from exporter.queries.focus import FocusQuestion, Head, Order
 from exporter.queries.parameters import UNREADABLE, NoDataYetError, QuestionError
+from exporter.queries.worker import serve
 
 _LEVEL = 5
-_NICENESS = 10
 
 
 def run(order: Order, output: IO[bytes]) -> None:
@@ -74,18 +72,9 @@ def _tell(head: Head, output: IO[bytes]) -> None:
     output.flush()
 
 
-def main() -> int:
-    """Serve one order; return the exit code, which is 0 for a refusal too."""
-    # Scrapes go first where processors are few.
-    os.nice(_NICENESS)
-    try:
-        run(Order.read(sys.stdin.buffer.read()), sys.stdout.buffer)
-        sys.stdout.buffer.flush()
-    except (FalExporterError, OSError):
-        # Whoever ordered sees that the file is cut off, or has gone.
-        return 1
-    return 0
+def _work(order: bytes, output: IO[bytes]) -> None:
+    run(Order.read(order), output)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(serve(_work))

@@ -1,16 +1,18 @@
-"""Checks a FOCUS file in a process of its own: `python -m exporter.web.mcp.focus_process [VERSION]`.
+"""Process that checks a FOCUS file: `python -m exporter.web.mcp.focus_process`.
 
-Every row is checked by Python, which in a thread of the web process would hold up scrapes. The file comes by standard
-input; standard output is one JSON object: the report as a document and as text, or why there is none.
+Every row is checked by Python, which in a thread of the web process would hold up scrapes. The head tells why there is
+no report, and the body is the report, as a document and as text.
 """
 
 import json
 import sys
+from collections.abc import Mapping
 from typing import IO
 
 from exporter.focus import reports
 from exporter.focus.checks import Checker
 from exporter.focus.findings import FocusError
+from exporter.queries.worker import serve
 
 FINDINGS_KEPT = 5
 """Of each rule; all are counted."""
@@ -19,19 +21,28 @@ _NAME = "The file"
 _PIECE = 2**16
 
 
-def check(file: IO[bytes], version: str | None) -> dict[str, object]:
-    """Return what is told of a file: `document` and `text`, or a `problem`."""
-    checker = Checker(version, keep=FINDINGS_KEPT)
+def check(order: bytes, output: IO[bytes]) -> None:
+    """Check the file of an order: its text as `csv`, and the version to check against as `focus_version`."""
+    asked = json.loads(order)
+    checker = Checker(asked["focus_version"], keep=FINDINGS_KEPT)
+    # A lone surrogate, which JSON can hold, is handed on to be found.
+    file = asked["csv"].encode(errors="surrogatepass")
     try:
-        while piece := file.read(_PIECE):
-            checker.feed(piece)
+        for start in range(0, len(file), _PIECE):
+            checker.feed(file[start : start + _PIECE])
         found = checker.finish()
     except FocusError as error:
-        return {"problem": str(error)}
+        _write({"problem": str(error)}, output)
+        return
     document = json.loads(reports.check_json(_NAME, found))
     del document["file"]
-    return {"document": document, "text": reports.check_text(_NAME, found)}
+    _write({"problem": None}, output)
+    _write({"document": document, "text": reports.check_text(_NAME, found)}, output)
+
+
+def _write(part: Mapping[str, object], output: IO[bytes]) -> None:
+    output.write(json.dumps(part).encode() + b"\n")
 
 
 if __name__ == "__main__":
-    json.dump(check(sys.stdin.buffer, sys.argv[1] if len(sys.argv) > 1 else None), sys.stdout)
+    sys.exit(serve(check))

@@ -9,9 +9,9 @@ The tools that tell what has been spent and billed, from the ledger.
 The tools, in the order in which they are listed.
 """
 
+import asyncio
 import json
-import subprocess
-import sys
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from pydantic import BaseModel, Field
@@ -32,6 +32,7 @@ from exporter.queries.models import (
 )
 from exporter.queries.parameters import Given, QuestionError
 from exporter.queries.usage import Cursor, fingerprint
+from exporter.queries.worker import worker
 from exporter.web.mcp.focus_process import FINDINGS_KEPT
 from exporter.web.mcp.tool import (
     Answer,
@@ -50,6 +51,9 @@ LONGEST_FILE = 1_000_000
 
 LONGEST_CHECK = 15.0
 """Seconds."""
+
+_LARGEST_REPORT = 2**24
+"""Bytes."""
 
 _VERSIONS = ("1.0", "1.1", "1.2", "1.3", "1.4")
 _TEXT = {"type": "string"}
@@ -111,17 +115,20 @@ def check(arguments: Arguments) -> Answer:
         raise QuestionError("csv", f"is not the text of a CSV file of up to {LONGEST_FILE:,} characters")
     if version is not None and version not in _VERSIONS:
         raise QuestionError("focus_version", f"is not one of {', '.join(_VERSIONS)}")
-    command = [sys.executable, "-m", "exporter.web.mcp.focus_process", *([] if version is None else [str(version)])]
+    found = asyncio.run(_checked(json.dumps({"csv": text, "focus_version": version}).encode()))
+    return Answer(texts(FocusCheck.model_validate(found["document"])), str(found["text"]))
+
+
+async def _checked(order: bytes) -> Mapping[str, object]:
     try:
-        # A lone surrogate, which JSON can hold, is handed on to be found.
-        file = text.encode(errors="surrogatepass")
-        done = subprocess.run(command, input=file, stdout=subprocess.PIPE, timeout=LONGEST_CHECK, check=True)  # noqa: S603  our own interpreter and module
-    except subprocess.TimeoutExpired:
+        async with asyncio.timeout(LONGEST_CHECK), worker("exporter.web.mcp.focus_process", order) as process:
+            problem = json.loads(await process.head())["problem"]
+            if problem is not None:
+                raise FocusError(problem)
+            found: dict[str, object] = json.loads(await process.body(_LARGEST_REPORT))
+            return found
+    except TimeoutError:
         raise FocusError(f"the check takes longer than {LONGEST_CHECK:.0f} s; run fal-exporter focus check") from None
-    found = json.loads(done.stdout)
-    if "problem" in found:
-        raise FocusError(found["problem"])
-    return Answer(texts(FocusCheck.model_validate(found["document"])), found["text"])
 
 
 def balance_tool(known: Known) -> Tool:

@@ -1,15 +1,13 @@
 """`/v1/billing/focus`: a file streamed from a process of its own."""
 
 import asyncio
-from asyncio.subprocess import Process
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 
 import structlog
 from starlette.types import Receive, Send
 
-from exporter.queries.focus import COMMAND, FocusQuestion, Head, Order
+from exporter.queries.focus import WRITER, FocusQuestion, Head, Order
+from exporter.queries.worker import Worker, WorkerError, worker
 from exporter.web.auth import RETRY, Refusal
 from exporter.web.rest.calls import Request
 
@@ -19,7 +17,6 @@ MISSING_HOURS = "fal-exporter-missing-hours"
 MOST_AT_ONCE = 2
 """Files that are written at a time."""
 
-_PIECE = 2**16
 _PATIENCE = 60.0
 """Seconds that a caller may take for a piece, and the process for the next."""
 
@@ -52,8 +49,9 @@ class FocusFiles:
             self._under_way -= 1
 
     async def _write(self, question: FocusQuestion, request: Request, receive: Receive, send: Send) -> Refusal | None:
-        async with _process() as process:
-            head = await _ordered(process, Order(self._address, question, request.gzipped))
+        order = Order(self._address, question, request.gzipped)
+        async with worker(WRITER, order.written) as process:
+            head = await _head(process)
             if head.status != HTTPStatus.OK:
                 return Refusal(
                     head.status, head.message, headers=RETRY if head.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
@@ -73,60 +71,34 @@ class FocusFiles:
             except TimeoutError:
                 # Without its end, the server breaks the answer off.
                 _log.warning("a FOCUS file was broken off: its reader, or the ledger, stood still", path=request.path)
+            except WorkerError:
+                _log.warning("a FOCUS file was broken off: the ledger could not be read to the end", path=request.path)
             return None
 
 
-@asynccontextmanager
-async def _process() -> AsyncIterator[Process]:
-    """Start a process that waits for its order; at the end of the block it is gone."""
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        # Ctrl-C is for the web process, which ends this one.
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-
-
-async def _ordered(process: Process, order: Order) -> Head:
-    """Send an order and return the head of its file."""
-    if process.stdin is None or process.stdout is None:
-        raise TypeError("the process was started without pipes")
-    process.stdin.write(order.written)
-    process.stdin.close()
+async def _head(process: Worker) -> Head:
     try:
         async with asyncio.timeout(_PATIENCE):
-            return Head.read(await process.stdout.readline())
-    except (TimeoutError, ValueError):
+            return Head.read(await process.head())
+    except (TimeoutError, ValueError, WorkerError):
         _log.warning("the process that writes FOCUS files ended or stood still before it could tell why")
         return Head(status=HTTPStatus.INTERNAL_SERVER_ERROR, message="the file could not be written")
 
 
-async def _stream(process: Process, receive: Receive, send: Send) -> None:
+async def _stream(process: Worker, receive: Receive, send: Send) -> None:
     """Pass the file on, unless the caller goes away.
 
     Raises:
         TimeoutError: the process or the caller stands still.
+        WorkerError: the file is cut off.
     """
     gone = asyncio.ensure_future(_gone(receive))
     try:
-        while not gone.done() and process.stdout is not None:
+        while not gone.done():
             async with asyncio.timeout(_PATIENCE):
-                piece = await process.stdout.read(_PIECE)
-                if piece:
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
-                    continue
-                if await process.wait() == 0:
-                    await send({"type": "http.response.body", "body": b""})
-                else:
-                    _log.warning("a FOCUS file was broken off: the ledger could not be read to the end")
+                piece = await process.piece()
+                await send({"type": "http.response.body", "body": piece, "more_body": bool(piece)})
+            if not piece:
                 return
     finally:
         gone.cancel()
