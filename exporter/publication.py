@@ -157,6 +157,7 @@ class AccountOverview:
     """One account's sources and money, in nano-USD; None where it is not known.
 
     Attributes:
+        pays_by_invoice: whether it needs no credit.
         locked: why fal has locked the account, in words; empty if it has not.
         problems: sentences that concern the account as a whole, for example a balance that cannot be read.
         remarks: sentences on what the figures lack, for example charges that the key cannot read.
@@ -166,6 +167,7 @@ class AccountOverview:
     sources: tuple[SourceOverview, ...]
     balance: int | None = None
     balance_at: datetime | None = None
+    pays_by_invoice: bool = False
     locked: str = ""
     current_hour: int | None = None
     last_hour: int | None = None

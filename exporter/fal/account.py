@@ -30,7 +30,7 @@ from exporter.fal.errors import (
     RefusalError,
     ScopeError,
 )
-from exporter.fal.rows import RejectedError, Row, in_dollars, instant, number, optional_text, row_of, text
+from exporter.fal.rows import RejectedError, Row, amount, in_dollars, instant, number, optional_text, row_of, text
 
 ACCOUNT_BILLING = Endpoint(Host.PLATFORM, "/account/billing")
 USER_BALANCE = Endpoint(Host.REPORTING, "/billing/user_balance", Scope.API)
@@ -76,16 +76,21 @@ class Standing:
     Attributes:
         lock: why it is locked (one of `LOCK_REASONS`); None if it is not locked, or fal does not state it.
         is_stated: whether fal states that it is locked or not.
+        is_paying: whether fal counts it among its paying customers; None where it does not say.
+        budgets: the account's own monthly budgets by kind (soft or hard), in nano-USD; None where fal does not say. fal
+            does not document their unit: whole US dollars are assumed.
         problems: sentences on the calls that gave no answer.
     """
 
     lock: str | None = None
     is_stated: bool = False
+    is_paying: bool | None = None
+    budgets: Mapping[str, int] | None = None
     problems: tuple[str, ...] = ()
 
 
 async def read_standing(client: Client) -> Standing:
-    """Ask fal whether the account is locked, by both calls that state it, and note the answer in the client's locks.
+    """Ask fal for the account's lock and budgets by both calls that state them; note the lock in the client's locks.
 
     The account is locked if either states so. No failure is raised: where neither states it, the locks stay as they
     are.
@@ -94,6 +99,8 @@ async def read_standing(client: Client) -> Standing:
     stated: list[str | None] = []
     refused: list[str | None] = []
     problems = []
+    is_paying: bool | None = None
+    budgets: Mapping[str, int] | None = None
     for call in (CURRENT_USER, USER_DETAILS):
         try:
             answer = await client.get(call, {}, deadline, track_lock=False)
@@ -107,13 +114,27 @@ async def read_standing(client: Client) -> Standing:
             if isinstance(is_locked, bool):
                 reason = found.get("lock_reason")
                 stated.append(stated_reason(reason if isinstance(reason, str) else "") if is_locked else None)
+            if isinstance(found.get("is_paying"), bool):
+                is_paying = found["is_paying"]
+            if call is USER_DETAILS and isinstance(answer, dict):
+                budgets = _budgets(found)
     # An answer outweighs a refusal.
     decided = stated or refused
     reasons = [it for it in decided if it is not None]
     lock = next((it for it in reasons if it != "unknown"), reasons[0] if reasons else None)
     if decided:
         client.locks.stated(lock)
-    return Standing(lock, bool(decided), tuple(problems))
+    return Standing(lock, bool(decided), is_paying, budgets, tuple(problems))
+
+
+def _budgets(details: Row) -> Mapping[str, int]:
+    budgets = {}
+    for kind in ("soft", "hard"):
+        try:
+            budgets[kind] = amount(details.get(f"{kind}_monthly_budget"))
+        except RejectedError:
+            continue  # there is none
+    return budgets
 
 
 async def read_username(client: Client) -> str:

@@ -287,6 +287,14 @@ ACCOUNTS: tuple[Family, ...] = (
         ("account", "reason"),
     ),
     Family(
+        "fal_provider_budget_usd",
+        "gauge",
+        "Monthly budget that the account has set at fal itself; kind is soft, or hard, above which fal locks the "
+        "account. fal does not document its unit: US dollars are assumed. Absent where none is set.",
+        ("account", "kind"),
+        scale=NANO,
+    ),
+    Family(
         "fal_invoice_total_usd",
         "gauge",
         "Total of an invoice in US dollars as fal states it, by its present status (draft, open, paid, void). fal does "

@@ -50,12 +50,14 @@ class Health:
         self._available = _gauge("fal_source_available", registry)
         self._differences = _gauge("fal_source_difference_usd", registry)
         self._differing: dict[str, set[str]] = {}
+        self._shown_budgets: set[tuple[str, str]] = set()
         self._requests = _counter("fal_exporter_api_requests_total", registry)
         self._retries = _counter("fal_exporter_api_retries_total", registry)
         self._request_durations = _histogram("fal_exporter_api_request_duration_seconds", _CALL_SECONDS, registry)
         self._rejected = _counter("fal_exporter_rejected_rows_total", registry)
         self._missed = _counter("fal_exporter_missed_runs_total", registry)
         self._locked = _gauge("fal_account_locked", registry)
+        self._provider_budgets = _gauge("fal_provider_budget_usd", registry)
         self._ledger = _gauge("fal_exporter_ledger_up", registry)
         self._part_failures = _counter("fal_exporter_publication_failures_total", registry)
         self._part_times = _gauge("fal_exporter_publication_part_timestamp_seconds", registry)
@@ -123,6 +125,16 @@ class Health:
         self._differing[account] = set(differences)
         for product, amount in differences.items():
             self._differences.labels(account, product).set(amount / CATALOGUE["fal_source_difference_usd"].scale)
+
+    def provider_budgets(self, account: str, budgets: Mapping[str, int]) -> None:
+        """Show the budgets that an account has set at fal, in nano-USD by kind (soft or hard); none where not set."""
+        for kind in ("soft", "hard"):
+            if kind in budgets:
+                scale = CATALOGUE["fal_provider_budget_usd"].scale
+                self._provider_budgets.labels(account, kind).set(budgets[kind] / scale)
+            elif (account, kind) in self._shown_budgets:
+                self._provider_budgets.remove(account, kind)
+        self._shown_budgets = {it for it in self._shown_budgets if it[0] != account} | {(account, it) for it in budgets}
 
     def run_missed(self, job: str) -> None:
         """Note that a scheduled run did not start."""

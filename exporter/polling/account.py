@@ -96,6 +96,8 @@ class AccountPoller:
         self._told_no_invoices = False
         self._told_no_standing = False
         self._told_locks: tuple[str, ...] = ()
+        self._is_paying = False
+        self._is_stated_unlocked = False
         self._client = client
         self._ledger = ledger
         self._runner = runner
@@ -135,6 +137,13 @@ class AccountPoller:
     def lock_reasons(self) -> tuple[str, ...]:
         """Why fal has locked the account; none if it has not."""
         return tuple(sorted(self._client.locks.reasons))
+
+    def pays_by_invoice(self, balance: int) -> bool:
+        """Tell whether the account is billed by invoice: fal states that it pays and is not locked, without credit.
+
+        fal names no such field. A prepaid account without credit is locked; `is_paying` alone is true of it, too.
+        """
+        return balance <= 0 and self._is_paying and self._is_stated_unlocked and not self.lock_reasons
 
     async def recall_sources(self) -> None:
         """Take up what the ledger counts for the account: what has been chosen, or set, before."""
@@ -267,6 +276,11 @@ class AccountPoller:
             standing = await read_standing(self._client)
         except (UpstreamError, ConfigurationError, LedgerError):
             return  # the poll of the balance meets the same error and reports it
+        if standing.is_paying is not None:
+            self._is_paying = standing.is_paying
+        if standing.budgets is not None:
+            self._health.provider_budgets(self.name, standing.budgets)
+        self._is_stated_unlocked = standing.is_stated and standing.lock is None
         problems = () if standing.is_stated else standing.problems
         if problems and not self._told_no_standing:
             _log.info("fal does not state whether the account is locked", account=self.name, problem=" ".join(problems))

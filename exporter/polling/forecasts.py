@@ -188,7 +188,7 @@ class ForecastMaker:
         month = periods_at(view.at, self._reach.zone).month
         balance = next((it for it in view.balances if it.account == account.name), None)
         left = None
-        if balance is not None:
+        if balance is not None and not account.pays_by_invoice(balance.amount):
             fall = self._fall(ledger, balance)
             burn = None
             if known is not None and known.whole and known.end >= view.at - _USAGE_IS_OLD:

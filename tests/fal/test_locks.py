@@ -1,6 +1,7 @@
 import pytest
 from fal.conftest import Answer, Bench, Fal, Heard, as_json, refused
 
+from exporter.charges import NANO
 from exporter.fal.account import read_standing
 from exporter.fal.answers import LOCK_REASONS, Locks, lock_reason
 
@@ -111,3 +112,28 @@ def test_a_refused_call_stays_a_second_witness() -> None:
     assert locks.reasons == {"unknown"}
     locks.succeeded("/a")
     assert locks.reasons == set()
+
+
+@pytest.mark.parametrize(
+    ("details", "budgets"),
+    [
+        ({"soft_monthly_budget": 500, "hard_monthly_budget": 1000}, {"soft": 500 * NANO, "hard": 1000 * NANO}),
+        ({"soft_monthly_budget": None, "hard_monthly_budget": 20}, {"hard": 20 * NANO}),
+        ({"hard_monthly_budget": "much"}, {}),
+        ({}, {}),
+    ],
+)
+async def test_the_budgets_set_at_fal_are_taken_for_us_dollars(
+    fal: Fal, bench: Bench, details: dict[str, object], budgets: dict[str, int]
+) -> None:
+    fal.plays(USER, as_json({"is_locked": False, "is_paying": True}))
+    fal.plays(DETAILS, as_json(details))
+    standing = await read_standing(bench.client())
+    assert (standing.budgets, standing.is_paying) == (budgets, True)
+
+
+async def test_budgets_that_fal_does_not_state_are_not_taken_for_none(fal: Fal, bench: Bench) -> None:
+    fal.plays(USER, UNLOCKED)
+    fal.plays(DETAILS, refused(404))
+    standing = await read_standing(bench.client())
+    assert (standing.budgets, standing.is_paying) == (None, None)

@@ -277,6 +277,47 @@ async def test_a_lock_that_cannot_be_asked_for_fails_nothing_and_is_asked_for_ag
     assert bench.account.lock_reasons == ("exhausted_balance",)
 
 
+async def test_the_budgets_set_at_fal_are_shown_until_they_are_taken_back(bench: Bench, fal: RunningSimulator) -> None:
+    def shown() -> dict[str, float | None]:
+        return {it: bench.number("fal_provider_budget_usd", account="main", kind=it) for it in ("soft", "hard")}
+
+    await bench.account.poll_balance()
+    assert shown() == {"soft": None, "hard": None}
+    fal.simulator.faults.add(Fault("account_details", soft_budget=10**6, hard_budget=2 * 10**6))
+    await bench.account.poll_balance()
+    assert shown() == {"soft": 10**6, "hard": 2 * 10**6}
+    fal.simulator.faults.add(Fault("not_found", path="/billing/user_details"))
+    await bench.account.poll_balance()
+    assert shown() == {"soft": 10**6, "hard": 2 * 10**6}
+    fal.simulator.faults.clear()
+    fal.simulator.faults.add(Fault("account_details", hard_budget=1))
+    await bench.account.poll_balance()
+    assert shown() == {"soft": None, "hard": 1}
+    assert bench.account.lock_reasons == ("budget_exceeded",)
+
+
+@pytest.mark.parametrize(
+    ("faults", "by_invoice"),
+    [
+        ((Fault("account_details", is_paying=True),), True),
+        ((Fault("account_details", is_paying=False),), False),
+        ((Fault("locked", readable=True),), False),
+        ((Fault("not_found", path="/users/current"), Fault("not_found", path="/billing/user_details")), False),
+    ],
+    ids=["paying", "not paying", "locked", "not stated"],
+)
+async def test_who_pays_and_is_not_locked_without_credit_is_billed_by_invoice(
+    bench: Bench,
+    fal: RunningSimulator,
+    faults: tuple[Fault, ...],
+    by_invoice: bool,  # noqa: FBT001  a case
+) -> None:
+    fal.simulator.faults.add(*faults)
+    await bench.account.poll_balance()
+    assert bench.account.pays_by_invoice(0) is by_invoice
+    assert not bench.account.pays_by_invoice(1)
+
+
 async def test_a_repeated_poll_changes_nothing(bench: Bench, fal: RunningSimulator, clock: Clock) -> None:
     await bench.account.load_history()
     plant(fal, hour_of(clock.now), 7)

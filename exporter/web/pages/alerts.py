@@ -103,7 +103,7 @@ def _sentence(text: str) -> str:
 def _of_account(account: AccountOverview, now: datetime) -> Iterator[Alert]:
     if account.locked:
         yield Alert("bad", account.name, f"Locked by fal: {account.locked}")
-    elif account.balance is not None and account.balance <= 0:
+    elif account.balance is not None and account.balance <= 0 and not account.pays_by_invoice:
         yield Alert(
             "bad", account.name, f"The credit balance is {dollars(account.balance)}: fal refuses further calls."
         )
