@@ -1,5 +1,6 @@
 """The tables of the documentation as the code has them; run it to write them into their pages."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -10,8 +11,10 @@ from alert_tables import alerts_table, thresholds_table
 from exporter.cli import commands
 from exporter.fal.errors import REASONS, ApiError
 from exporter.metrics.catalogue import markdown_table
+from exporter.queries.models import schemas
 from exporter.settings import settings_table
 from exporter.web.application import ROUTES
+from exporter.web.rest.calls import CALLS
 
 REPOSITORY = Path(__file__).parent.parent
 DOCS = REPOSITORY / "docs"
@@ -62,6 +65,39 @@ def _descendants(kind: type[ApiError]) -> Iterator[type[ApiError]]:
         yield from _descendants(child)
 
 
+def fields_table() -> str:
+    """Return a table of the fields of all answers of REST, as their models declare them."""
+    described = json.loads(json.dumps(schemas([call.model for call in CALLS if call.model is not None], "{model}")))
+    lines = ["| document | field | value | meaning |", "|---|---|---|---|"]
+    for name, schema in described.items():
+        for field, part in schema.get("properties", {}).items():
+            meaning = part["description"] if "description" in part else described[part["$ref"]]["description"]
+            lines.append(f"| `{name}` | `{field}` | {_value(part)} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def _value(schema: object) -> str:
+    """Return in words what a field's value is."""
+    match schema:
+        case {"$ref": model}:
+            return f"`{model}`"
+        case {"anyOf": [inner, {"type": "null"}]} | {"type": [inner, "null"]}:
+            return f"{_value(inner if isinstance(inner, dict) else {**schema, 'type': inner})} or null"
+        case {"type": ["number", "string", *null]}:
+            return "amount or null" if null else "amount"
+        case {"type": "array", "items": items}:
+            return f"list of {_value(items)}"
+        case {"type": "object", "additionalProperties": values}:
+            return f"map of {_value(values)}"
+        case {"type": "string", "format": "date-time"}:
+            return "instant"
+        case {"type": "string"}:
+            return "text"
+        case {"type": str(word)}:
+            return word
+    raise ValueError(f"there are no words for {schema}")
+
+
 TABLES: Mapping[str, Table] = {
     "commands": Table("commands.md", commands_table),
     "settings": Table("configuration.md", settings_table),
@@ -69,6 +105,7 @@ TABLES: Mapping[str, Table] = {
     "alerts": Table("alerts.md", alerts_table),
     "thresholds": Table("alerts.md", thresholds_table),
     "routes": Table("rest.md", routes_table),
+    "fields": Table("rest.md", fields_table),
     "reasons": Table("troubleshooting.md", reasons_table),
 }
 
