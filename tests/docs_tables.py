@@ -80,22 +80,24 @@ def _value(schema: object) -> str:
     """Return in words what a field's value is."""
     match schema:
         case {"$ref": model}:
-            return f"`{model}`"
-        case {"anyOf": [inner, {"type": "null"}]} | {"type": [inner, "null"]}:
-            return f"{_value(inner if isinstance(inner, dict) else {**schema, 'type': inner})} or null"
+            words = f"`{model}`"
+        case {"anyOf": [inner, {"type": "null"}]}:
+            words = f"{_value(inner)} or null"
+        case {"type": [inner, "null"], **rest}:
+            words = f"{_value({**rest, 'type': inner})} or null"
         case {"type": ["number", "string", *null]}:
-            return "amount or null" if null else "amount"
+            words = "amount or null" if null else "amount"
         case {"type": "array", "items": items}:
-            return f"list of {_value(items)}"
+            words = f"list of {_value(items)}"
         case {"type": "object", "additionalProperties": values}:
-            return f"map of {_value(values)}"
+            words = f"map of {_value(values)}"
         case {"type": "string", "format": "date-time"}:
-            return "instant"
-        case {"type": "string"}:
-            return "text"
-        case {"type": str(word)}:
-            return word
-    raise ValueError(f"there are no words for {schema}")
+            words = "instant"
+        case {"type": str(name)}:
+            words = {"string": "text"}.get(name, name)
+        case _:
+            raise ValueError(f"there are no words for {schema}")
+    return words
 
 
 TABLES: Mapping[str, Table] = {
