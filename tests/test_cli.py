@@ -19,10 +19,11 @@ from exporter.errors import ConfigurationError, FalExporterError
 from exporter.settings import Settings
 
 KEY = "key-id:key-secret-value"
+COMMANDS = ("administration", "backfill", "check", "demo", "focus", "mcp_stdio", "serve")
 
 
 class StandIn(ModuleType):
-    """Stands for `exporter.app`: remembers how it was called, and answers or fails as it is told."""
+    """Stands for the modules of `exporter.app` that commands import: remembers calls, answers or fails as told."""
 
     def __init__(self) -> None:
         super().__init__("exporter.app")
@@ -66,8 +67,8 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
         if name.startswith("FAL_"):
             monkeypatch.delenv(name)
     stand_in = StandIn()
-    monkeypatch.setitem(sys.modules, "exporter.app", stand_in)
-    monkeypatch.setattr(exporter, "app", stand_in, raising=False)
+    for module in COMMANDS:
+        monkeypatch.setitem(sys.modules, f"exporter.app.{module}", stand_in)
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield stand_in

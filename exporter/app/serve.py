@@ -1,10 +1,7 @@
 """`fal-exporter serve`: this process serves what the collector process publishes.
 
-The right half: the web application as the settings have it.
-
-The collector process as the web process sees it.
-
-`fal-exporter serve`: this process serves what the collector process publishes.
+The collector is a process of its own, started and watched from here (`CollectorProcess`); its publications come through
+a pipe. The web application of this process is made from the settings (`web_application`).
 """
 
 import asyncio
@@ -18,12 +15,12 @@ import threading
 from collections.abc import Callable
 from multiprocessing import Pipe
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 import uvloop
 
 from exporter import __version__
-from exporter.app import ledger_reader
 from exporter.app.mcp import listen_for_mcp, serve_mcp
 from exporter.charges import Clock, utc_now
 from exporter.errors import FalExporterError
@@ -33,6 +30,9 @@ from exporter.settings.credentials import TokenFile
 from exporter.web.application import Application
 from exporter.web.rest.application import RestOptions
 from exporter.web.server import listen, serve_web
+
+if TYPE_CHECKING:
+    from exporter.ledger.reader import LedgerReader
 
 _log = structlog.get_logger(__name__)
 
@@ -63,7 +63,7 @@ def web_application(
         clock=clock,
         rest=RestOptions(
             ledger_url=settings.ledger_url,
-            reader=ledger_reader,
+            reader=_ledger_reader,
             zone=settings.timezone,
             tokens=_tokens(settings.rest_tokens_file),
             cors_origins=settings.rest_cors_origins,
@@ -86,6 +86,13 @@ def _is_loopback(host: str) -> bool:
 
 PATIENCE = 4.0
 """Seconds the collector is given to finish; Docker gives the whole ten."""
+
+
+def _ledger_reader(address: str) -> "LedgerReader":
+    """Return a reader of the ledger at an address; its libraries are imported when the first question comes."""
+    from exporter.ledger.reader import LedgerReader  # noqa: PLC0415  scrapes are answered before that
+
+    return LedgerReader(address)
 
 
 class CollectorError(FalExporterError):

@@ -125,9 +125,9 @@ def serve(**given: object) -> int:
     FAL_KEY, FAL_KEY_FILE or accounts in the file.
     """
     settings = settings_from(given)
-    from exporter import app
+    from exporter.app.serve import run_serve
 
-    return app.run_serve(settings)
+    return run_serve(settings)
 
 
 @commands.command(cls=SettingsCommand)
@@ -138,9 +138,9 @@ def check(**given: object) -> int:
     to do. Takes the flags of serve. The exit code is 0, 1 when something does not work, or 2 when a setting is wrong.
     """
     settings = settings_from(given)
-    from exporter import app
+    from exporter.app.check import run_check
 
-    return app.run_check(settings)
+    return run_check(settings)
 
 
 @commands.command(cls=SettingsCommand)
@@ -178,10 +178,10 @@ def backfill(
     if start and end and start >= end:
         raise click.BadParameter("is not before --end.", param_hint="'--start'")
     settings = settings_from(given)
-    from exporter import app
+    from exporter.app.backfill import run_backfill
     from exporter.settings.fields import parse_duration
 
-    return app.run_backfill(
+    return run_backfill(
         settings,
         start=start,
         end=end,
@@ -200,9 +200,9 @@ def token(*, name: str) -> int:
     NAME tells who gets it. Prints the token, once, and the line to add to the file that REST_TOKENS_FILE,
     MCP_TOKENS_FILE or METRICS_TOKENS_FILE names, which holds hashes only.
     """
-    from exporter import app
+    from exporter.app.administration import run_token
 
-    return app.run_token(name)
+    return run_token(name)
 
 
 _LEVELS = click.Choice(["debug", "info", "warning", "error"])
@@ -227,9 +227,9 @@ def demo(*, listen: "Listen", seed: int, days: int, with_prometheus: bool, log_l
     look. Ctrl-C stops it.
     """
     log_to_stderr("text", log_level)
-    from exporter import app
+    from exporter.app.demo import run_demo
 
-    return app.run_demo(listen=listen, seed=seed, days=days, with_prometheus=with_prometheus)
+    return run_demo(listen=listen, seed=seed, days=days, with_prometheus=with_prometheus)
 
 
 @commands.command()
@@ -241,9 +241,9 @@ def demo(*, listen: "Listen", seed: int, days: int, with_prometheus: bool, log_l
 def simulate(listen: "Listen", seed: int, log_level: str) -> int:
     """Run the simulated fal alone, without an account."""
     log_to_stderr("text", log_level)
-    from exporter import app
+    from exporter.app.demo import run_simulate
 
-    return app.run_simulate(host=listen.host, port=listen.port, seed=seed)
+    return run_simulate(host=listen.host, port=listen.port, seed=seed)
 
 
 @commands.command(hidden=True)

@@ -31,9 +31,9 @@ def focus_check(path: str, focus_version: str | None, output_format: str) -> int
     FILE is CSV, - is standard input. The exit code is 0 without findings, 1 with findings, 2 for a file that cannot be
     read.
     """
-    from exporter import app
+    from exporter.app.focus import run_check
 
-    return app.run_focus_check(path, version=focus_version, output_format=output_format)
+    return run_check(path, version=focus_version, output_format=output_format)
 
 
 @focus.command("summary")
@@ -44,9 +44,9 @@ def focus_summary(path: str, output_format: str) -> int:
 
     FILE is CSV, - is standard input. The exit code is 1 when rows could not be read, 2 for a file that cannot be.
     """
-    from exporter import app
+    from exporter.app.focus import run_summary
 
-    return app.run_focus_summary(path, output_format=output_format)
+    return run_summary(path, output_format=output_format)
 
 
 _FILE_TO_WRITE = click.Path(dir_okay=False, path_type=Path)
@@ -81,13 +81,11 @@ def focus_export(
     settings. The sum of BilledCost is the ledger's, to the last digit.
     """
     settings = settings_from(given)
-    from exporter import app
+    from exporter.app.focus import run_export, window_of
 
-    return app.run_focus_export(
-        settings,
-        month=month,
-        start=start,
-        end=end,
+    return run_export(
+        settings.ledger_url.get_secret_value(),
+        window_of(month, start, end),
         granularity=granularity,
         version=focus_version,
         omit_empty_columns=omit_empty_columns,
@@ -153,7 +151,7 @@ def focus_fetch(
     with the first file that is missing. Prints the paths of the files.
     """
     settings = settings_from(given)
-    from exporter import app
+    from exporter.app.focus import run_fetch
     from exporter.fal import FocusRequest, FocusRequestError
 
     try:
@@ -172,9 +170,7 @@ def focus_fetch(
         )
     except FocusRequestError as error:
         raise FocusRequestError(_with_flags(str(error))) from None
-    return app.run_focus_fetch(
-        settings, request, folder, account=from_account, longest=timedelta(days=piece_days), resume=resume
-    )
+    return run_fetch(settings, request, folder, account=from_account, longest=timedelta(days=piece_days), resume=resume)
 
 
 _FLAGS = {

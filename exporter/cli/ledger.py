@@ -27,9 +27,9 @@ def backup(*, file: Path, **given: object) -> int:
     ledger in PostgreSQL use pg_dump. Takes the flags of serve.
     """
     settings = settings_from(given)
-    from exporter import app
+    from exporter.app.administration import run_ledger_backup
 
-    return app.run_ledger_backup(settings, file=file)
+    return run_ledger_backup(settings, file=file)
 
 
 @ledger.command(cls=SettingsCommand)
@@ -41,9 +41,9 @@ def restore(*, file: Path, **given: object) -> int:
     For a ledger in PostgreSQL use pg_restore. Takes the flags of serve.
     """
     settings = settings_from(given)
-    from exporter import app
+    from exporter.app.administration import run_ledger_restore
 
-    return app.run_ledger_restore(settings, file=file)
+    return run_ledger_restore(settings, file=file)
 
 
 @ledger.command(cls=SettingsCommand)
@@ -55,9 +55,9 @@ def verify(*, file: Path | None, **given: object) -> int:
     was charged. The exit code is 0, or 1 if anything is wrong. Takes the flags of serve.
     """
     settings = settings_from(given)
-    from exporter import app
+    from exporter.app.administration import run_ledger_verify
 
-    return app.run_ledger_verify(settings, file=file)
+    return run_ledger_verify(settings, file=file)
 
 
 @ledger.command("rename-account", cls=SettingsCommand)
@@ -70,9 +70,9 @@ def rename_account(*, old: str, new: str, **given: object) -> int:
     under the new name already, what it has polled meanwhile is joined. Takes the flags of serve.
     """
     settings = settings_from(given)
-    from exporter import app
+    from exporter.app.administration import run_rename_account
 
-    return app.run_rename_account(settings, old=old, new=new)
+    return run_rename_account(settings, old=old, new=new)
 
 
 _former = copy(rename_account)

@@ -66,11 +66,11 @@ def mcp(*, url: str | None, token_file: Path | None, ledger_url: str, timezone: 
     beside a running exporter too, without its runway, budgets and forecasts. It needs no key, and only reads.
     """
     log_to_stderr("text", "warning")
-    from exporter import app
+    from exporter.app.mcp_stdio import run_over_http, run_over_ledger
 
     if url is None:
-        return app.run_mcp_over_ledger(ledger_url, timezone)
-    return app.run_mcp_over_http(url, _token(token_file))
+        return run_over_ledger(ledger_url, timezone)
+    return run_over_http(url, _token(token_file))
 
 
 def _token(file: Path | None) -> "SecretStr | None":
