@@ -157,6 +157,7 @@ class AccountOverview:
     """One account's sources and money, in nano-USD; None where it is not known.
 
     Attributes:
+        credit_floor: the balance at which fal locks the account.
         pays_by_invoice: whether it needs no credit.
         locked: why fal has locked the account, in words; empty if it has not.
         problems: sentences that concern the account as a whole, for example a balance that cannot be read.
@@ -168,6 +169,7 @@ class AccountOverview:
     balance: int | None = None
     balance_at: datetime | None = None
     pays_by_invoice: bool = False
+    credit_floor: int = 0
     locked: str = ""
     current_hour: int | None = None
     last_hour: int | None = None

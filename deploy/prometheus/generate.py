@@ -9,6 +9,7 @@ Prometheus, Mimir, Thanos and vmalert all know:
     {{ since a b }}        since when the alert is active, which its labels a and b identify; nothing at its first sight
     {{ of_account }}       the account of a budget, where it has one
     {{ spent_of_limit }}   what is spent of a budget, and its limit
+    {{ credit_floor }}     the balance at which fal locks an account
     {{ lock_advice }}      what to do about a lock, by the label reason
     {{ mostly account }}   the model or app that this hour and the last were mostly spent on
     dashboard: UID 6h a    runbook_url and dashboard_url, the latter with the last 6 hours and the variable a filled in
@@ -63,6 +64,10 @@ LOCK_ADVICE = {
     "archived": "ask fal's support to restore the account, or use the key of another one",
 }
 OTHER_ADVICE = "ask fal's support for the reason, and compare the balance with the one at which fal locks the account"
+_BLOCKS["credit_floor"] = (
+    "{{ with printf `max(fal_credit_floor_usd{account=%q}) != 0` .Labels.account | query }}"
+    "{{ . | first | value | usd }}{{ else }}$0{{ end }}"
+)
 _BLOCKS["lock_advice"] = (
     "{{ "
     + "{{ else ".join(f"if eq .Labels.reason `{reason}` }}}}{advice}" for reason, advice in LOCK_ADVICE.items())

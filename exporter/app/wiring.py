@@ -127,6 +127,7 @@ async def open_left_half(
         raise
     for account, client in zip(settings.accounts, clients, strict=True):
         health.expect_account(account.name)
+        health.credit_floor(account.name, account.credit_floor)
         accounts.append(
             AccountPoller(
                 client=client,
@@ -139,6 +140,7 @@ async def open_left_half(
                 clock=clock,
                 price_models=settings.price_models,
                 owners=owners,
+                credit_floor=account.credit_floor,
             )
         )
     scheduler = Scheduler(

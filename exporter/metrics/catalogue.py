@@ -275,7 +275,15 @@ ACCOUNTS: tuple[Family, ...] = (
     Family(
         "fal_credit_balance_usd",
         "gauge",
-        "Prepaid credit in US dollars; may be negative. At 0 fal locks the account: see fal_credit_runway_seconds.",
+        "Prepaid credit in US dollars; may be negative. At fal_credit_floor_usd fal locks the account: see "
+        "fal_credit_runway_seconds.",
+        ("account",),
+        scale=NANO,
+    ),
+    Family(
+        "fal_credit_floor_usd",
+        "gauge",
+        "Balance in US dollars at which fal locks the account, as configured (credit_floor); fal does not state it.",
         ("account",),
         scale=NANO,
     ),
@@ -349,8 +357,8 @@ OUTLOOK: tuple[Family, ...] = (
     Family(
         "fal_credit_runway_seconds",
         "gauge",
-        "How long the credit balance lasts, in seconds, at the burn of the last day or week, whichever is more; absent "
-        "while nothing burns, 0 when the balance is used up.",
+        "How long the credit above fal_credit_floor_usd lasts, in seconds, at the burn of the last day or week, "
+        "whichever is more; absent while nothing burns, 0 when it is used up.",
         ("account",),
     ),
     _dollars(

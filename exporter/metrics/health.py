@@ -57,6 +57,7 @@ class Health:
         self._rejected = _counter("fal_exporter_rejected_rows_total", registry)
         self._missed = _counter("fal_exporter_missed_runs_total", registry)
         self._locked = _gauge("fal_account_locked", registry)
+        self._floors = _gauge("fal_credit_floor_usd", registry)
         self._provider_budgets = _gauge("fal_provider_budget_usd", registry)
         self._ledger = _gauge("fal_exporter_ledger_up", registry)
         self._part_failures = _counter("fal_exporter_publication_failures_total", registry)
@@ -135,6 +136,10 @@ class Health:
             elif (account, kind) in self._shown_budgets:
                 self._provider_budgets.remove(account, kind)
         self._shown_budgets = {it for it in self._shown_budgets if it[0] != account} | {(account, it) for it in budgets}
+
+    def credit_floor(self, account: str, floor: int) -> None:
+        """Show the balance at which fal locks an account, in nano-USD."""
+        self._floors.labels(account).set(floor / CATALOGUE["fal_credit_floor_usd"].scale)
 
     def run_missed(self, job: str) -> None:
         """Note that a scheduled run did not start."""

@@ -43,6 +43,9 @@ from exporter.polling.source_choice import SourceChoice, limits_of, shortfalls_o
 
 _log = structlog.get_logger(__name__)
 
+_FOR_CREDIT = frozenset({"exhausted_balance", "top_up", "unknown"})
+"""Reasons of a lock that the balance may be the cause of."""
+
 
 class NothingReadableError(UpstreamError):
     """Every row of an answer was rejected: taken for an empty one, it would take back all charges of its window."""
@@ -70,9 +73,11 @@ class AccountPoller:
         with_api_key: whether charges are wanted by API key.
         price_models: the endpoints whose list prices are polled while no source tells them.
         clock: the time.
+        credit_floor: the balance at which fal locks the account, in nano-USD.
         owners: knows whom the keys of all accounts belong to; None where there is but one account.
 
     Attributes:
+        credit_floor: the balance at which fal locks the account, in nano-USD.
         is_automatic: whether the exporter chooses the sources.
         balance: the polls of the credit balance.
     """
@@ -90,12 +95,16 @@ class AccountPoller:
         clock: Clock,
         price_models: tuple[str, ...] = (),
         owners: KeyOwners | None = None,
+        credit_floor: int = 0,
     ) -> None:
         self.name = client.account
         self.is_automatic = sources is None
         self._told_no_invoices = False
         self._told_no_standing = False
         self._told_locks: tuple[str, ...] = ()
+        self.credit_floor = credit_floor
+        self._seen_balance: int | None = None
+        self._balance_before_lock: int | None = None
         self._is_paying = False
         self._is_stated_unlocked = False
         self._client = client
@@ -138,12 +147,23 @@ class AccountPoller:
         """Why fal has locked the account; none if it has not."""
         return tuple(sorted(self._client.locks.reasons))
 
+    @property
+    def floor_hint(self) -> str:
+        """Sentence on the floor that a lock for want of credit suggests; empty where there is nothing to suggest."""
+        balance = self._balance_before_lock
+        if balance is None or balance <= self.credit_floor or not _FOR_CREDIT.intersection(self.lock_reasons):
+            return ""
+        return (
+            f"The last balance before the lock was {dollar_text(balance)}: if fal locks the account there, set its "
+            "credit_floor to that."
+        )
+
     def pays_by_invoice(self, balance: int) -> bool:
         """Tell whether the account is billed by invoice: fal states that it pays and is not locked, without credit.
 
         fal names no such field. A prepaid account without credit is locked; `is_paying` alone is true of it, too.
         """
-        return balance <= 0 and self._is_paying and self._is_stated_unlocked and not self.lock_reasons
+        return balance <= self.credit_floor and self._is_paying and self._is_stated_unlocked and not self.lock_reasons
 
     async def recall_sources(self) -> None:
         """Take up what the ledger counts for the account: what has been chosen, or set, before."""
@@ -291,9 +311,16 @@ class AccountPoller:
         reasons = self.lock_reasons
         if reasons == self._told_locks:
             return
+        self._balance_before_lock = self._seen_balance if reasons else None
         for reason in reasons:
             if reason not in self._told_locks:
-                _log.warning("fal has locked the account", account=self.name, reason=reason, advice=LOCK_ADVICE[reason])
+                _log.warning(
+                    "fal has locked the account",
+                    account=self.name,
+                    reason=reason,
+                    advice=LOCK_ADVICE[reason],
+                    hint=self.floor_hint,
+                )
         if not reasons:
             _log.info("the account is no longer locked", account=self.name, after=", ".join(self._told_locks))
         self._told_locks = reasons
@@ -362,6 +389,8 @@ class AccountPoller:
     async def _read_balance(self, at: datetime) -> Mapping[str, int]:
         del at
         balance = await read_balance(self._client)
+        if not self.lock_reasons:
+            self._seen_balance = balance.amount
         await self._ledger.record_balance(balance)
         return {}
 

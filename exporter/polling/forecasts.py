@@ -195,7 +195,7 @@ class ForecastMaker:
                 burn = self._burn(topic, view.at, hours, known)
             if burn is None and not self.is_behind:
                 burn = fall.burn
-            left = runway(balance.amount, burn)
+            left = runway(balance.amount - account.credit_floor, burn)
         is_loaded = known is not None and known.start <= month.start
         return AccountOutlook(
             account=account.name,

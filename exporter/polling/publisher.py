@@ -176,7 +176,10 @@ def _account(account: AccountPoller, view: LedgerView, reach: Reach) -> AccountO
         balance=balance.amount if balance else None,
         balance_at=balance.at if balance else None,
         pays_by_invoice=balance is not None and account.pays_by_invoice(balance.amount),
-        locked=" ".join(f"{_LOCKS[reason]}; {LOCK_ADVICE[reason]}." for reason in account.lock_reasons),
+        locked=" ".join(
+            [*(f"{_LOCKS[reason]}; {LOCK_ADVICE[reason]}." for reason in account.lock_reasons), account.floor_hint]
+        ).strip(),
+        credit_floor=account.credit_floor,
         current_hour=totals.current_hour if totals else None,
         last_hour=totals.last_hour if totals else None,
         today=totals.today if totals else None,

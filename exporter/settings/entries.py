@@ -21,6 +21,7 @@ from exporter.settings.credentials import FixedKey, KeyFile, KeySource, checked_
 from exporter.settings.fields import LABELS, Key, KeyPath, Sources, Text, Zone, nearest, one_of
 
 _LONGEST_NAME = 100
+_PLACES = -9
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,13 @@ class Account:
         name: the value of the `account` label; unique.
         sources: the primary sources to poll, or None where they are chosen by what the key may read.
         key: returns the key to use now.
+        credit_floor: the balance at which fal locks the account, in nano-USD.
     """
 
     name: str
     sources: tuple[str, ...] | None
     key: KeySource
+    credit_floor: int = 0
 
 
 def _account_name(name: str) -> str:
@@ -63,6 +66,27 @@ def _key_variable(name: str) -> str:
     return name
 
 
+def _dollars(value: object) -> Decimal:
+    """Read an amount; a file's float is taken for the shortest decimal it stands for, which is what was written."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+        raise ValueError("is not an amount of US dollars; write it like 1500 or 1500.50")  # noqa: TRY004  a user's value
+    try:
+        amount = Decimal(str(value))
+        is_whole = amount.is_finite() and int(amount.as_tuple().exponent) >= _PLACES
+    except InvalidOperation:
+        raise ValueError("is not an amount of US dollars; write it like 1500 or 1500.50, without a currency") from None
+    if not is_whole:
+        raise ValueError("is not an amount of US dollars with at most nine decimal places")
+    try:
+        nano(amount)
+    except ValueError:
+        raise ValueError("is more than a ledger can hold") from None
+    return amount
+
+
+CreditFloor = Annotated[Decimal, BeforeValidator(_dollars)]
+
+
 class AccountEntry(BaseModel):  # type: ignore[explicit-any]  # in the initialiser mypy derives from pydantic's base
     """An account as the configuration file lists it: a name, one way to its key, and perhaps its own sources."""
 
@@ -73,6 +97,7 @@ class AccountEntry(BaseModel):  # type: ignore[explicit-any]  # in the initialis
     key_file: KeyPath | None = None
     key_env: Annotated[Text, AfterValidator(_key_variable)] | None = None
     sources: Sources = None
+    credit_floor: CreditFloor | None = None
 
     @model_validator(mode="after")
     def _one_key(self) -> Self:
@@ -93,7 +118,6 @@ class AccountEntry(BaseModel):  # type: ignore[explicit-any]  # in the initialis
 
 BudgetPeriod = Literal["day", "week", "month"]
 
-_PLACES = -9
 _LARGEST_THRESHOLD = 1000
 
 
@@ -107,22 +131,9 @@ def _name(name: str) -> str:
 
 
 def _amount(value: object) -> Decimal:
-    """Read an amount; a file's float is taken for the shortest decimal it stands for, which is what was written."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
-        raise ValueError("is not an amount of US dollars; write it like 1500 or 1500.50")  # noqa: TRY004  a user's value
-    try:
-        amount = Decimal(str(value))
-        is_whole = amount.is_finite() and int(amount.as_tuple().exponent) >= _PLACES
-    except InvalidOperation:
-        raise ValueError("is not an amount of US dollars; write it like 1500 or 1500.50, without a currency") from None
-    if not is_whole:
-        raise ValueError("is not an amount of US dollars with at most nine decimal places")
+    amount = _dollars(value)
     if amount <= 0:
         raise ValueError("is not above 0; a budget allows some spend")
-    try:
-        nano(amount)
-    except ValueError:
-        raise ValueError("is more than a ledger can hold") from None
     return amount
 
 

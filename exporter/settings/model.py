@@ -2,6 +2,7 @@
 
 from collections import Counter
 from datetime import timedelta
+from decimal import Decimal
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,8 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from exporter.settings.entries import Account, AccountEntry, AccountName, BudgetEntry
+from exporter.charges import nano
+from exporter.settings.entries import Account, AccountEntry, AccountName, BudgetEntry, CreditFloor
 from exporter.settings.fields import (
     DEFAULT_LABELS,
     BaseUrl,
@@ -85,7 +87,7 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
         default=(),
         validation_alias="accounts",
         description="Several accounts instead of one: a list of `name`, one of `key`, `key_file` and `key_env`, and "
-        "perhaps `sources`.",
+        "perhaps `sources` and `credit_floor`.",
     )
     budgets: tuple[BudgetEntry, ...] = Field(
         default=(),
@@ -96,6 +98,11 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
         default=None,
         description="What to poll: some of `models,serverless,compute`, or `organization`, `reporting` or `focus` (the "
         "FOCUS report of enterprise accounts) alone; `auto`: all that the key can read, never `focus`.",
+    )
+    credit_floor: CreditFloor = Field(
+        default=Decimal(0),
+        description="Balance in US dollars at which fal locks the account, which need not be 0: runway and alerts "
+        "count down to it. Accounts of a list may have their own.",
     )
     platform_url: BaseUrl = Field(default="https://api.fal.ai/v1", description="Base URL of fal's platform interface.")
     reporting_url: BaseUrl = Field(
@@ -291,6 +298,7 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
                 name=entry.name,
                 sources=entry.sources if "sources" in entry.model_fields_set else self.sources,
                 key=entry.key_source(),
+                credit_floor=nano(self.credit_floor if entry.credit_floor is None else entry.credit_floor),
             )
             for entry in entries
         )

@@ -103,6 +103,7 @@ async def opened_bench(
     ask_key: Callable[[], SecretStr] | None = None,
     price_models: tuple[str, ...] = (),
     owners: KeyOwners | None = None,
+    credit_floor: int = 0,
 ) -> AsyncIterator[Bench]:
     registry = CollectorRegistry()
     health = Health(registry, failure_reasons=(*REASONS, *OWN_REASONS))
@@ -133,6 +134,7 @@ async def opened_bench(
         clock=clock,
         price_models=price_models,
         owners=owners,
+        credit_floor=credit_floor,
     )
     bench = Bench(account, ledger, health, registry, runner, reach, told)
     try:

@@ -318,6 +318,40 @@ async def test_who_pays_and_is_not_locked_without_credit_is_billed_by_invoice(
     assert not bench.account.pays_by_invoice(1)
 
 
+@pytest.mark.parametrize(
+    ("sentence", "floor", "hint"),
+    [
+        ("Unknown.", 0, "The last balance before the lock was $40.00"),
+        ("Exhausted balance. Top up.", 0, "The last balance before the lock was $40.00"),
+        ("Unknown.", 40 * NANO, ""),
+        ("Admin lock.", 0, ""),
+    ],
+)
+async def test_a_lock_for_want_of_credit_hints_at_the_floor(
+    fal: RunningSimulator,
+    clock: Clock,
+    tmp_path: Path,
+    logs: list[EventDict],
+    *,
+    sentence: str,
+    floor: int,
+    hint: str,
+) -> None:
+    async with opened_bench(fal, clock, tmp_path, credit_floor=floor) as bench:
+        fal.simulator.faults.add(Fault("balance", amount=40 * NANO))
+        await bench.account.poll_balance()
+        assert bench.account.floor_hint == ""
+        fal.simulator.faults.add(Fault("locked", reason=sentence, readable=True))
+        await bench.account.poll_balance()
+        assert bench.account.floor_hint.startswith(hint)
+        assert bool(bench.account.floor_hint) is bool(hint)
+        (told,) = [entry for entry in logs if entry["event"] == "fal has locked the account"]
+        assert told["hint"] == bench.account.floor_hint
+        fal.simulator.faults.remove("locked")
+        await bench.account.poll_balance()
+        assert bench.account.floor_hint == ""
+
+
 async def test_a_repeated_poll_changes_nothing(bench: Bench, fal: RunningSimulator, clock: Clock) -> None:
     await bench.account.load_history()
     plant(fal, hour_of(clock.now), 7)

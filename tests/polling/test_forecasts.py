@@ -224,6 +224,20 @@ async def test_the_runway_follows_what_usage_burns_and_shortens_at_once_in_a_sur
         assert (await ahead()).accounts[0].runway == timedelta(0)
 
 
+async def test_the_runway_ends_at_the_credit_floor(fal: RunningSimulator, clock: Clock, tmp_path: Path) -> None:
+    async with opened_bench(fal, clock, tmp_path, key=API_KEY, sources=None, credit_floor=400 * NANO) as bench:
+        ahead = Ahead(bench)
+        for amount in (600, 580, 560):
+            await balance(bench, clock, amount * NANO)
+            clock.forward(hours=1)
+        left = (await ahead()).accounts[0].runway
+        assert left == pytest.approx(timedelta(hours=160 / 20), abs=timedelta(seconds=1))
+        for amount in (400, 300):
+            await balance(bench, clock, amount * NANO)
+            clock.forward(minutes=1)
+            assert (await ahead()).accounts[0].runway == timedelta(0)
+
+
 async def balance(bench: Bench, clock: Clock, amount: int) -> None:
     stated = Balance("main", amount, clock.now)
     await bench.ledger.run(lambda ledger: ledger.record_balance(stated))

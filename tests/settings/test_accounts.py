@@ -1,6 +1,10 @@
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
+from exporter.charges import NANO
+from exporter.settings import load_settings
 from exporter.settings.entries import AccountEntry
 
 
@@ -31,3 +35,20 @@ def test_the_variable_that_holds_a_key_is_checked_without_being_shown(monkeypatc
     with pytest.raises(ValidationError, match="whose value starts with the word of a header") as caught:
         AccountEntry.model_validate({"name": "studio", "key_env": "STUDIO_KEY"})
     assert "secret-value" not in str(caught.value)
+
+
+def test_an_account_has_its_own_credit_floor_or_that_of_all(tmp_path: Path) -> None:
+    file = tmp_path / "accounts.yaml"
+    file.write_text(
+        "credit_floor: 12.5\n"
+        "accounts: [{name: a, key: 'a:secret'}, {name: b, key: 'b:secret', credit_floor: 0},"
+        " {name: c, key: 'c:secret', credit_floor: -100}]\n"
+    )
+    floors = {account.name: account.credit_floor for account in load_settings({"config_file": str(file)}).accounts}
+    assert floors == {"a": 12 * NANO + NANO // 2, "b": 0, "c": -100 * NANO}
+
+
+@pytest.mark.parametrize("floor", ["much", "$5", True, "0.0000000001", "1e40"])
+def test_a_credit_floor_is_an_amount_of_us_dollars(floor: object) -> None:
+    with pytest.raises(ValidationError, match=r"amount of US dollars|more than a ledger can hold"):
+        AccountEntry.model_validate({"name": "a", "key": "id:secret", "credit_floor": floor})

@@ -55,8 +55,10 @@ def alerts(publication: Publication, now: datetime) -> tuple[Alert, ...]:
     found = [*_of_exporter(publication, now), *_of_ledger(publication.overview.ledger)]
     for account in publication.overview.accounts:
         found += _of_account(account, now)
+    floors = {account.name: account.credit_floor for account in publication.overview.accounts}
     for ahead in publication.outlook.accounts:
-        if ahead.runway is not None and ahead.runway < _RUNWAY_SHORT and (ahead.balance or 0) > 0:
+        has_credit = (ahead.balance or 0) > floors.get(ahead.account, 0)
+        if ahead.runway is not None and ahead.runway < _RUNWAY_SHORT and has_credit:
             severity: _Severity = "bad" if ahead.runway < _RUNWAY_CRITICAL else "waiting"
             found.append(Alert(severity, ahead.account, f"The credit lasts {span(ahead.runway.total_seconds())} more."))
     for budget in publication.outlook.budgets:
@@ -103,7 +105,7 @@ def _sentence(text: str) -> str:
 def _of_account(account: AccountOverview, now: datetime) -> Iterator[Alert]:
     if account.locked:
         yield Alert("bad", account.name, f"Locked by fal: {account.locked}")
-    elif account.balance is not None and account.balance <= 0 and not account.pays_by_invoice:
+    elif account.balance is not None and account.balance <= account.credit_floor and not account.pays_by_invoice:
         yield Alert(
             "bad", account.name, f"The credit balance is {dollars(account.balance)}: fal refuses further calls."
         )

@@ -68,6 +68,17 @@ def test_credit_that_ends_within_three_days_or_has_ended_is_told_once(
     assert severities(AccountOverview("a", (), balance=balance, balance_at=AT), ahead) == found
 
 
+@pytest.mark.parametrize(
+    ("balance", "found"), [(100 * NANO + 1, ["bad"]), (100 * NANO, ["bad"]), (99 * NANO, ["bad"]), (1000 * NANO, [])]
+)
+def test_credit_ends_at_the_floor_at_which_fal_locks_the_account(balance: int, found: list[str]) -> None:
+    floor = 100 * NANO
+    ahead = Outlook(
+        (AccountOutlook("a", MONTH, balance, AT, max(timedelta(0), (balance - floor) / NANO * SECOND * 400)),)
+    )
+    assert severities(AccountOverview("a", (), balance=balance, balance_at=AT, credit_floor=floor), ahead) == found
+
+
 @pytest.mark.parametrize(("spend", "found"), [(None, []), (10 * NANO, []), (10 * NANO + 1, ["bad"])])
 def test_a_budget_is_exceeded_by_what_is_above_its_limit(spend: int | None, found: list[str]) -> None:
     budgets = (BudgetOutlook("studio", "month", MONTH, 10 * NANO, {}, spend=spend),)
