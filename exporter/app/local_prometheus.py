@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import socket
+import ssl
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -186,7 +187,7 @@ async def _run(program: str, *arguments: str, log: Path, environment: Mapping[st
 @asynccontextmanager
 async def _running(program: str, *arguments: str, log: Path, address: str) -> AsyncIterator[None]:
     """Run a server until the block is left, which is entered once it is ready."""
-    async with _started(program, *arguments, log=log) as process, httpx.AsyncClient() as client:
+    async with _started(program, *arguments, log=log) as process, _loopback_client() as client:
         loop = asyncio.get_running_loop()
         end = loop.time() + _PATIENCE
         while process.returncode is None and loop.time() < end:
@@ -199,6 +200,11 @@ async def _running(program: str, *arguments: str, log: Path, address: str) -> As
         else:
             raise _ended(program, log)
         yield
+
+
+def _loopback_client() -> httpx.AsyncClient:
+    """Return a client for programs on this machine: without the environment's proxies and authorities."""
+    return httpx.AsyncClient(trust_env=False, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
 
 
 @asynccontextmanager

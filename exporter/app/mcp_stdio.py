@@ -4,6 +4,7 @@ It answers from a ledger by itself, or has a running exporter answer over HTTP, 
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -39,6 +40,7 @@ from exporter.forecasting.state import AccountOutlook, Outlook
 from exporter.ledger.database import reading
 from exporter.ledger.reader import LedgerReader
 from exporter.ledger.rows import read_balances
+from exporter.network import Proxy, named_authorities, proxy_for
 from exporter.publication import Exposition, Overview, Publication
 from exporter.web.mcp.resources import INSTRUCTIONS, TITLE
 from exporter.web.mcp.server import mcp_server
@@ -112,11 +114,22 @@ async def bridge(url: str, token: SecretStr | None) -> AsyncIterator[Server[dict
 
     Raises:
         UnreachableError: it does not answer, or does not admit the token.
+        ConfigurationError: a variable for proxies or certificate authorities is wrong.
     """
     headers = {} if token is None else {"authorization": f"Bearer {token.get_secret_value()}"}
     timeout = httpx2.Timeout(_LONGEST_CONNECT, read=_LONGEST_READ)
-    async with httpx2.AsyncClient(headers=headers, timeout=timeout) as http_client:
-        await _try(http_client, url)
+    proxy = proxy_for(url)
+    # Without TLS nobody need be trusted, and a wrong SSL_CERT_FILE does not matter.
+    needs_tls = url.startswith("https:") or bool(proxy and proxy.is_tls)
+    trusted = named_authorities() if needs_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    async with httpx2.AsyncClient(
+        headers=headers,
+        timeout=timeout,
+        trust_env=False,
+        verify=trusted or True,
+        proxy=httpx2.Proxy(proxy.url, ssl_context=trusted if proxy.is_tls else None) if proxy else None,
+    ) as http_client:
+        await _try(http_client, url, proxy)
         to = _Bridge(http_client, url)
         yield Server(
             "fal-exporter",
@@ -132,7 +145,7 @@ async def bridge(url: str, token: SecretStr | None) -> AsyncIterator[Server[dict
         )
 
 
-async def _try(http_client: httpx2.AsyncClient, url: str) -> None:
+async def _try(http_client: httpx2.AsyncClient, url: str, proxy: Proxy | None) -> None:
     """Send a ping, whose refusal can be told in a sentence.
 
     Raises:
@@ -142,12 +155,22 @@ async def _try(http_client: httpx2.AsyncClient, url: str) -> None:
     try:
         answer = await http_client.post(url, json=ping, headers={"accept": "application/json, text/event-stream"})
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        if proxy:
+            raise UnreachableError(
+                f"--url: {url} does not answer through {proxy} ({str(error) or type(error).__name__}); check "
+                f"{proxy.variable}, or list the host in NO_PROXY"
+            ) from None
         raise UnreachableError(
             f"--url: {url} does not answer ({str(error) or type(error).__name__}); is the exporter running, and is "
             "FAL_EXPORTER_MCP_LISTEN not off?"
         ) from None
     if answer.status_code == httpx2.codes.UNAUTHORIZED:
         raise UnreachableError(f"--url: {url} needs a token, or another one; give it by --token-file or FAL_MCP_TOKEN")
+    if proxy and answer.status_code == httpx2.codes.PROXY_AUTHENTICATION_REQUIRED:
+        raise UnreachableError(
+            f"--url: {proxy} refuses the connection to {url}: 407; put its user and password into {proxy.variable}, or "
+            "list the host in NO_PROXY"
+        )
     if not answer.is_success:
         raise UnreachableError(f"--url: {url} answers {answer.status_code}: {_reason(answer)}")
 

@@ -118,9 +118,9 @@ async def open_left_half(
         clock=clock,
     )
     runner = PollRunner(health=health, clock=clock, changed=publisher.changed)
-    clients = tuple(client_of(account, settings, health, clock) for account in settings.accounts)
-    owners = KeyOwners(clients, ledger, clock)
     try:
+        clients = tuple(client_of(account, settings, health, clock) for account in settings.accounts)
+        owners = KeyOwners(clients, ledger, clock)
         await owners.recall()
     except ConfigurationError:
         await ledger.close()

@@ -4,7 +4,8 @@
     └── ApiError                 one call to fal failed; holds the call, and what fal said
         ├── NoAnswerError         no whole answer came
         │   ├── UnreachableError    connection    no connection, or it broke before an answer
-        │   ├── TlsError            tls           the certificate or the handshake failed
+        │   ├── ProxyError          proxy         the proxy refuses the connection
+    │   ├── TlsError            tls           the certificate or the handshake failed
         │   ├── ReadTimeoutError        timeout       fal was silent for longer than the time-out
         │   ├── DeadlineError       deadline      the poll's total time ran out
         │   └── TruncatedError      truncated     the answer broke off in the middle
@@ -87,6 +88,13 @@ class UnreachableError(NoAnswerError):
 
     reason = "connection"
     advice = "check the URL, the name resolution, and that the network lets the exporter out"
+
+
+class ProxyError(NoAnswerError):
+    """The proxy refuses the connection, most often because it wants a user and a password."""
+
+    reason = "proxy"
+    advice = "check the proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names, with its user and password"
 
 
 class TlsError(NoAnswerError):

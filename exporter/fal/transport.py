@@ -3,8 +3,9 @@
 import hashlib
 import re
 import ssl
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from http import HTTPStatus
 
 import httpx
 from pydantic import SecretStr
@@ -18,16 +19,20 @@ from exporter.fal.errors import (
     ApiError,
     NotCsvError,
     NotJsonError,
+    ProxyError,
     ReadTimeoutError,
     TlsError,
     TooLargeError,
     TruncatedError,
     UnreachableError,
 )
+from exporter.network import Proxy, named_authorities, proxy_for
 
 _JSON = "application/json"
 _CSV = "text/csv"
 _KEY = re.compile(r"[\x21-\x7e]+")
+_NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Trusts no authority: for clients that make no TLS connection."""
 
 Bounded = Callable[[], AbstractAsyncContextManager[None]]
 """Makes what ends the wait inside it when the time is over; entered anew for every wait."""
@@ -53,7 +58,7 @@ class Transport:
         """Prepare the connections; see `Client` for the arguments.
 
         Raises:
-            ConfigurationError: a URL is none.
+            ConfigurationError: a URL is not one, or a variable for proxies or certificate authorities is wrong.
         """
         self._account = account
         self._key = key
@@ -65,17 +70,30 @@ class Transport:
             Host.PLATFORM: _base(account, Host.PLATFORM, platform_url),
             Host.REPORTING: _base(account, Host.REPORTING, reporting_url),
         }
+        self._proxies = {} if transport else _proxies(self._bases.values())
+        connections = httpx.Limits(
+            max_connections=limits.requests_at_once,
+            max_keepalive_connections=limits.requests_at_once,
+        )
+        trusted = tls or _trusted([*self._bases.values(), *(proxy.url for proxy in self._proxies.values())])
         self._http = httpx.AsyncClient(
-            verify=tls or True,
+            verify=trusted,
             transport=transport,
+            trust_env=False,
+            mounts={
+                _origin(base): httpx.AsyncHTTPTransport(
+                    verify=trusted,
+                    trust_env=False,
+                    limits=connections,
+                    proxy=httpx.Proxy(proxy.url, ssl_context=trusted if proxy.is_tls else None),
+                )
+                for base, proxy in self._proxies.items()
+            },
             headers={"User-Agent": f"fal-exporter/{__version__}"},
             timeout=httpx.Timeout(
                 limits.read_timeout.total_seconds(), connect=limits.connect_timeout.total_seconds(), pool=None
             ),
-            limits=httpx.Limits(
-                max_connections=limits.requests_at_once,
-                max_keepalive_connections=limits.requests_at_once,
-            ),
+            limits=connections,
             follow_redirects=False,
         )
 
@@ -115,7 +133,7 @@ class Transport:
         finally:
             self._observer.answered(self._account, call.path, code, self._monotonic() - started)
         if not response.is_success:
-            raise refusal(response, body, account=self._account, call=call.path, scrub=scrub, now=self._now)
+            raise self._refusal(response, body, call, scrub)
         return self._parsed(call, body, scrub)
 
     async def csv(self, call: Endpoint, parameters: Parameters, bounded: Bounded) -> AsyncGenerator[bytes, None]:
@@ -140,7 +158,7 @@ class Transport:
                     if not response.is_success:
                         body = await self._body(response, call)
                         code = str(response.status_code)
-                        raise refusal(response, body, account=self._account, call=call.path, scrub=scrub, now=self._now)
+                        raise self._refusal(response, body, call, scrub)
                 chunks = response.aiter_bytes()
                 size = 0
                 while True:
@@ -202,9 +220,32 @@ class Transport:
             what = f"fal's answer is no JSON: {error}; it begins {begins!r}" if body else "fal's answer is empty"
             raise self.failure(NotJsonError, call, what) from None
 
+    def _refusal(self, response: httpx.Response, body: bytes, call: Endpoint, scrub: Scrub) -> ApiError:
+        """Return the error for an answer other than 2xx, which may be the proxy's own."""
+        proxy = self._proxies.get(self._bases[call.host])
+        if proxy and response.status_code == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+            return self._proxy_refusal(call, proxy, f"{response.status_code} {response.reason_phrase}")
+        return refusal(response, body, account=self._account, call=call.path, scrub=scrub, now=self._now)
+
+    def _proxy_refusal(self, call: Endpoint, proxy: Proxy, detail: str) -> ProxyError:
+        wants_password = detail.startswith(str(int(HTTPStatus.PROXY_AUTHENTICATION_REQUIRED)))
+        error = ProxyError(
+            f"{proxy} refuses the connection: {detail}",
+            account=self._account,
+            call=call.path,
+            advice=f"put its user and password into {proxy.variable}, like http://user:password@proxy.example:3128"
+            if wants_password
+            else f"check {proxy.variable}, and that the proxy lets the exporter reach the {call.host} URL",
+        )
+        error.transient = not wants_password
+        return error
+
     def _without_answer(self, call: Endpoint, error: httpx.HTTPError, scrub: Scrub, *, answering: bool) -> ApiError:
         """Return our error for one of httpx's."""
         detail = scrub(str(error)) or type(error).__name__
+        proxy = self._proxies.get(self._bases[call.host])
+        if proxy and isinstance(error, httpx.ProxyError):
+            return self._proxy_refusal(call, proxy, detail)
         if isinstance(error, httpx.DecodingError):
             return self.failure(NotJsonError, call, f"fal's answer cannot be unpacked: {detail}")
         if isinstance(error, httpx.TimeoutException):
@@ -213,6 +254,16 @@ class Transport:
             return self.failure(TruncatedError, call, f"fal's answer broke off: {detail}")
         if _is_tls(error):
             return self.failure(TlsError, call, f"no trusted connection to the {call.host} URL: {detail}")
+        return self._unreachable(call, proxy, detail)
+
+    def _unreachable(self, call: Endpoint, proxy: Proxy | None, detail: str) -> ApiError:
+        if proxy:
+            return UnreachableError(
+                f"no connection to the {call.host} URL through {proxy}, or it broke: {detail}",
+                account=self._account,
+                call=call.path,
+                advice=f"check {proxy.variable}, and list hosts that are reached directly in NO_PROXY",
+            )
         return self.failure(UnreachableError, call, f"no connection to the {call.host} URL, or it broke: {detail}")
 
     def key_hash(self) -> str:
@@ -241,6 +292,23 @@ def _base(account: str, host: Host, url: str) -> str:
     if parsed.scheme not in {"http", "https"} or not parsed.host:
         raise ConfigurationError(f"the {host} URL of account {account!r} must begin with https:// and name a host.")
     return url.rstrip("/")
+
+
+def _proxies(bases: Iterable[str]) -> dict[str, Proxy]:
+    """Return the proxy of each URL that has one."""
+    return {base: proxy for base in bases if (proxy := proxy_for(base))}
+
+
+def _trusted(urls: Iterable[str]) -> ssl.SSLContext:
+    """Return whom to trust: the authorities of the environment, else httpx's own, which takes 50 ms to read."""
+    if not any(url.startswith("https:") for url in urls):
+        return _NOBODY
+    return named_authorities() or httpx.create_ssl_context(trust_env=False)
+
+
+def _origin(base: str) -> str:
+    url = httpx.URL(base)
+    return f"{url.scheme}://{url.netloc.decode()}"
 
 
 def _is_tls(error: BaseException | None) -> bool:

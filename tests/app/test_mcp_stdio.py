@@ -28,6 +28,9 @@ HELLO = {
     "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}},
 }
 
+UNUSABLE = {"HTTP_PROXY": "http://127.0.0.1:1", "ALL_PROXY": "nonsense://", "SSL_CERT_FILE": "/missing"}
+"""Variables that must not matter on the way to this machine."""
+
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> str:
@@ -112,7 +115,7 @@ async def test_a_running_exporter_is_asked_with_a_token(settings: MakeSettings, 
         assert "--token-file or FAL_MCP_TOKEN" in refused.stderr
         for server in (
             parameters("--url", running.mcp_url, "--token-file", str(kept)),
-            parameters("--url", running.mcp_url, FAL_MCP_TOKEN=token.get_secret_value()),
+            parameters("--url", running.mcp_url, FAL_MCP_TOKEN=token.get_secret_value(), **UNUSABLE),
         ):
             async with Client(server) as client:
                 tools = {tool.name for tool in (await client.list_tools()).tools}
@@ -139,6 +142,27 @@ async def test_an_exporter_that_goes_away_is_told_and_one_that_comes_back_is_ask
         assert "is the exporter running?" in gone.content[0].text
         async with loaded(settings, mcp_listen=Listen("127.0.0.1", port)):
             assert not (await client.call_tool("fal-get-balance", {})).is_error
+
+
+@pytest.mark.parametrize(
+    ("proxy", "told"),
+    [
+        (
+            "http://127.0.0.1:1",
+            "1: fal-exporter: --url: http://exporter.invalid/mcp does not answer through the proxy of ",
+        ),
+        ("socks4://x:1", "2: fal-exporter: http_proxy: names a proxy of the unknown kind socks4; write it like "),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_named(
+    proxy: str, told: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    sentence = told_at_once(capfd, "--url", "http://exporter.invalid/mcp")
+    assert sentence.startswith(told)
+    assert "http_proxy" in sentence
 
 
 @pytest.mark.parametrize(
