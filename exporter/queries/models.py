@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from json.encoder import encode_basestring
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, NotRequired
 
 from pydantic import (
     AliasPath,
@@ -25,9 +25,11 @@ from pydantic import (
     RootModel,
     SerializationInfo,
     model_validator,
+    with_config,
 )
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
+from typing_extensions import TypedDict  # that of `typing` is not enough for pydantic before Python 3.12
 
 from exporter.charges import decimal_of
 from exporter.forecasting.budgets import percent, threshold_amount
@@ -83,18 +85,18 @@ def _leaf_json(value: object) -> str:
 
 
 def tree(document: BaseModel) -> object:
-    """Return a document as dicts and tuples; amounts are decimals."""
-    return document.model_dump(exclude_unset=True)
+    """Return a document as dicts, lists and tuples; amounts are decimals."""
+    return document.model_dump()
 
 
 def texts(document: BaseModel) -> dict[str, object]:
     """Return a document for an encoder that does not know decimals; amounts are texts with every digit."""
-    return document.model_dump(mode="json", exclude_unset=True)
+    return document.model_dump(mode="json")
 
 
 def text_json(document: BaseModel) -> str:
     """Return a document as JSON with amounts in quotes, for readers that make floats of numbers."""
-    return document.model_dump_json(exclude_unset=True)
+    return document.model_dump_json()
 
 
 def _written(nanos: int, info: SerializationInfo) -> Decimal | str:
@@ -133,9 +135,11 @@ class _AmountsAsNumbers(GenerateJsonSchema):
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         """Describe a model by its docstring in one line; its name is that of the definition."""
-        made = super().model_schema(schema)
-        made.pop("title", None)
-        return {**made, "description": " ".join(str(made["description"]).split())}
+        return _described(super().model_schema(schema))
+
+    def typed_dict_schema(self, schema: core_schema.TypedDictSchema) -> JsonSchemaValue:
+        """Describe a row as a model is."""
+        return _described(super().typed_dict_schema(schema))
 
     def field_title_should_be_set(self, schema: object) -> bool:
         """Leave out titles, which would repeat the names of the fields."""
@@ -150,6 +154,11 @@ class _AmountsAsTexts(_AmountsAsNumbers):
     """
 
     amount = ("string",)
+
+
+def _described(schema: JsonSchemaValue) -> JsonSchemaValue:
+    schema.pop("title", None)
+    return {**schema, "description": " ".join(str(schema["description"]).split())}
 
 
 def _typed(types: Sequence[str]) -> JsonSchemaValue:
@@ -174,58 +183,57 @@ def text_schema(model: type[BaseModel]) -> Schema:
     return model.model_json_schema(mode="serialization", schema_generator=_AmountsAsTexts)
 
 
+_EXACT = ConfigDict(extra="forbid", strict=True)
+"""For rows, of which an answer may have ten thousand: as dicts they take half the time of models."""
+
+
 class Document(BaseModel):
     """Base of all documents: made from attributes, with no conversion of one type to another, and no other field."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, from_attributes=True, strict=True)
 
 
-class _Group(Document):
+@with_config(_EXACT)
+class _Group(TypedDict):
     """Fields that rows are grouped by; the first three are the reporting interface's own, and in every row."""
 
-    model: str | None = Field(description="Model endpoint, like `fal-ai/flux/dev`.")
-    app: str | None = Field(description="Own serverless app.")
-    gpu_class: str | None = Field(description="GPU class, like `H100`.")
-    account: str | None = Field(None, description="Configured account.")
-    team: str | None = Field(None, description="Team.")
-    product: str | None = Field(None, description="Product line: `model_apis`, `serverless` or `compute`.")
-    hour: str | None = Field(None, description="Start of the UTC hour.")
-    day: str | None = Field(None, description="Day in `timezone`, like `2026-11-01`.")
-    month: str | None = Field(None, description="Month in `timezone`, like `2026-11`.")
+    model: Annotated[str | None, Field(description="Model endpoint, like `fal-ai/flux/dev`.")]
+    app: Annotated[str | None, Field(description="Own serverless app.")]
+    gpu_class: Annotated[str | None, Field(description="GPU class, like `H100`.")]
+    account: NotRequired[Annotated[str | None, Field(description="Configured account.")]]
+    team: NotRequired[Annotated[str | None, Field(description="Team.")]]
+    product: NotRequired[
+        Annotated[str | None, Field(description="Product line: `model_apis`, `serverless` or `compute`.")]
+    ]
+    hour: NotRequired[Annotated[str | None, Field(description="Start of the UTC hour.")]]
+    day: NotRequired[Annotated[str | None, Field(description="Day in `timezone`, like `2026-11-01`.")]]
+    month: NotRequired[Annotated[str | None, Field(description="Month in `timezone`, like `2026-11`.")]]
 
 
-class UsageTotal(Document):
+@with_config(_EXACT)
+class UsageTotal(TypedDict):
     """What the whole window adds up to, whatever page this is."""
 
-    gpu_seconds: Amount = Field(description="GPU time in seconds: GPUs times duration.")
-    spend: Amount = Field(description="What fal charged in USD, after discount.")
-    list_cost: Amount = Field(description="The same before discount.")
-    discount: Amount = Field(description="`list_cost` less `spend`.")
-    quantities: dict[str, Amount] = Field(
-        description="How much was used, by fal's unit (image, second, megapixel, ...); time of machines is "
-        "`machine_second`, as it and seconds of video have no sum."
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_row(cls, row: usage.UsageRow) -> Mapping[str, object]:
-        """Return the fields: sums alone, since a total has no group."""
-        return _sums(row)
+    gpu_seconds: Annotated[Amount, Field(description="GPU time in seconds: GPUs times duration.")]
+    spend: Annotated[Amount, Field(description="What fal charged in USD, after discount.")]
+    list_cost: Annotated[Amount, Field(description="The same before discount.")]
+    discount: Annotated[Amount, Field(description="`list_cost` less `spend`.")]
+    quantities: Annotated[
+        dict[str, Amount],
+        Field(
+            description="How much was used, by fal's unit (image, second, megapixel, ...); time of machines is "
+            "`machine_second`, as it and seconds of video have no sum."
+        ),
+    ]
 
 
-class UsageRow(UsageTotal, _Group):
+@with_config(_EXACT)
+class UsageRow(_Group, UsageTotal):
     """One group of charges.
 
     `model`, `app` and `gpu_class` are null where they are not grouped by, and where a charge has none (a model endpoint
     has no app).
     """
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_row(cls, row: usage.UsageRow) -> Mapping[str, object]:
-        """Return the fields, of those grouped by only the ones that the question names."""
-        cells = {name: value or None for name, value in row.group.items()}
-        return {"model": None, "app": None, "gpu_class": None, **cells, **_sums(row)}
 
 
 def _sums(row: usage.UsageRow) -> dict[str, object]:
@@ -236,6 +244,11 @@ def _sums(row: usage.UsageRow) -> dict[str, object]:
         "discount": row.amounts.discount,
         "quantities": dict(row.quantities),
     }
+
+
+def _cells_and_sums(row: usage.UsageRow) -> dict[str, object]:
+    cells = {name: value or None for name, value in row.group.items()}
+    return {"model": None, "app": None, "gpu_class": None, **cells, **_sums(row)}
 
 
 class Usage(Document):
@@ -249,10 +262,12 @@ class Usage(Document):
     group_by: tuple[str, ...] = Field(description="What was grouped by.")
     timezone: str = Field(description="Time zone of days and months.")
     currency: str = Field(description="Always USD.")
-    usage: tuple[UsageRow, ...] = Field(
+    usage: tuple[Annotated[UsageRow, BeforeValidator(_cells_and_sums)], ...] = Field(
         validation_alias="rows", description="The groups, in order of time, then the most expensive first."
     )
-    total: UsageTotal = Field(description="What the whole window adds up to, whatever page this is.")
+    total: Annotated[UsageTotal, BeforeValidator(_sums)] = Field(
+        description="What the whole window adds up to, whatever page this is."
+    )
     complete: bool = Field(
         validation_alias=AliasPath("coverage", "complete"),
         description="Whether every hour of the window has been read from fal to its end. The running hour never has.",

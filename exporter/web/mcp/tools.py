@@ -274,12 +274,12 @@ def invoices_tool(known: Known) -> Tool:
 
 
 def _usage_text(document: Usage) -> str:
-    total = texts(document.total)
+    told = document.model_dump(mode="json")
+    total = told["total"]
     amounts = ["spend", *(name for name in ("discount", "gpu_seconds", "quantities") if total[name] not in ("0", {}))]
     by = f" by {', '.join(document.group_by)}" if document.group_by else ""
     lines = [f"Spend from {_at(document.start)} to {_at(document.end)}{by}, in USD: {total['spend']} in total.", ""]
-    rows = map(texts, document.usage) if document.group_by else [total]
-    lines.append(table([*document.group_by, *amounts], rows))
+    lines.append(table([*document.group_by, *amounts], told["usage"] if document.group_by else [total]))
     known_to = f"data through {_at(document.data_through)}, settled through {_at(document.settled_through)}"
     lines += [
         "",
