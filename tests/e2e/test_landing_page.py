@@ -67,7 +67,15 @@ def publication(accounts: int) -> Publication:
     )
     made = [
         AccountOverview(
-            f"team-{it}", sources, 24_512 * NANO, AT, "", 10 ** min(it, 15), NANO, 20 * NANO, 400 * NANO, 900 * NANO
+            f"team-{it}",
+            sources,
+            24_512 * NANO,
+            AT,
+            current_hour=10 ** min(it, 15),
+            last_hour=NANO,
+            today=20 * NANO,
+            month_to_date=400 * NANO,
+            last_month=900 * NANO,
         )
         for it in range(accounts)
     ]

@@ -173,15 +173,15 @@ def test_after_a_crash_the_log_of_the_ledger_before_is_not_played_into_the_resto
     # As a killed exporter leaves it: the file and its log.
     crashed = tmp_path / "crashed" / "ledger.sqlite"
     crashed.parent.mkdir()
-    for path in (file, file.with_name("ledger.sqlite-wal")):
-        shutil.copyfile(path, crashed.with_name(path.name))
+    for copied in (file, file.with_name("ledger.sqlite-wal")):
+        shutil.copyfile(copied, crashed.with_name(copied.name))
     address = f"sqlite:///{crashed}"
-    for path in (crashed, None):
+    for is_there in (True, False):
         restored = restore(address, tmp_path / "backup", now=clock.now)
-        assert (restored.kept is None) == (path is None)
+        assert (restored.kept is not None) == is_there
         with closing(opened(address, clock)) as again:
             assert again.view().charges == 2
-            assert counted(again) == {"flux": 9 if path else 5}
+            assert counted(again) == {"flux": 9 if is_there else 5}
         # And as one leaves it whose file was deleted by hand.
         crashed.unlink()
         shutil.copyfile(file.with_name("ledger.sqlite-wal"), crashed.with_name("ledger.sqlite-wal"))

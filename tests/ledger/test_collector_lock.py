@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -81,7 +82,7 @@ def test_two_ledgers_in_one_postgresql_database_have_a_collector_each(postgresql
 
 
 def test_a_ledger_that_is_open_by_its_collector_is_read_beside_it(
-    address: str, clock: Callable[[], object], open_ledger: OpenLedger
+    address: str, clock: Callable[[], datetime], open_ledger: OpenLedger
 ) -> None:
     ledger = Ledger(address, rules=Rules(), clock=clock, lock=take_collector_lock(address))
     with closing(ledger):
@@ -154,7 +155,7 @@ def _end_sessions(address: str) -> None:
 
 
 def test_a_collector_whose_place_was_taken_writes_nothing_more(
-    postgresql_address: str, clock: Callable[[], object]
+    postgresql_address: str, clock: Callable[[], datetime]
 ) -> None:
     ledger = Ledger(postgresql_address, rules=Rules(), clock=clock, lock=take_collector_lock(postgresql_address))
     _end_sessions(postgresql_address)

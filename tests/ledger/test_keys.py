@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window
 from exporter.ledger import KeyOwner, Ledger, SourceProbe
-from exporter.ledger.migrations import rename_account
+from exporter.ledger.renaming import rename_account
 
 OpenLedger = Callable[..., Ledger]
 
@@ -41,7 +41,7 @@ def test_a_renamed_account_keeps_both_in_place_of_what_was_asked_under_the_new_n
     ledger.record_key_owner(KeyOwner("prod", "aa", "acme"))
     ledger.record_key_owner(KeyOwner("studio", "aa", "acme"))
     ledger.close()
-    rename_account(address, "prod", "studio")
+    rename_account(address, "prod", "studio", now=AT)
     again = open_ledger()
     assert [(probe.account, probe.reason_at_choice) for probe in again.probes("studio")] == [("studio", "not_found")]
     assert again.probes("prod") == ()

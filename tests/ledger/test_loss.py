@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ledger.conftest import Clock, OpenLedger
@@ -274,7 +275,7 @@ def _tables(connection: Connection) -> str:
 def test_postgresql_tables_that_are_gone_are_written_anew_from_memory(
     postgresql_address: str, clock: Clock, beside: Callable[[str], None], harm: str
 ) -> None:
-    def open_it(**rules: object) -> Ledger:
+    def open_it(**rules: Any) -> Ledger:  # noqa: ANN401  as `Rules` takes them
         return Ledger(postgresql_address, rules=Rules(**rules), clock=clock)
 
     with closing(_counting(open_it, clock)) as ledger:
@@ -305,7 +306,7 @@ def test_postgresql_tables_that_are_gone_are_written_anew_from_memory(
 def test_a_postgresql_ledger_in_another_state_is_left_as_it_is(
     postgresql_address: str, clock: Clock, beside: Callable[[str], None], harm: str, *, restart_helps: bool
 ) -> None:
-    def open_it(**rules: object) -> Ledger:
+    def open_it(**rules: Any) -> Ledger:  # noqa: ANN401  as `Rules` takes them
         return Ledger(postgresql_address, rules=Rules(**rules), clock=clock)
 
     with closing(_counting(open_it, clock)) as ledger:

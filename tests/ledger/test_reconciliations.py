@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 from exporter.charges import NANO, Amounts, Bill, Charge, Dimensions, Window
 from exporter.ledger import Ledger, Reconciliation
-from exporter.ledger.migrations import rename_account
+from exporter.ledger.renaming import rename_account
 
 OpenLedger = Callable[..., Ledger]
 
@@ -81,7 +81,7 @@ def test_a_renamed_account_keeps_its_comparisons(open_ledger: OpenLedger, addres
     ledger = filled(open_ledger())
     ledger.reconcile(bill(1), at=AT)
     ledger.close()
-    rename_account(address, "prod", "live")
+    rename_account(address, "prod", "live", now=AT)
     renamed = open_ledger()
     renamed.activate({"live": ["models", "serverless"]})
     assert [it.account for it in renamed.view().reconciliations] == ["live"]
