@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 
 import structlog
@@ -26,6 +27,11 @@ from exporter.publication import Publication
 from exporter.settings import Account, Settings
 
 _log = structlog.get_logger(__name__)
+
+_POLLS_OF_GRACE = 3
+"""Two polls in a row may fail before the hour that has just ended counts as not covered."""
+
+_LEAST_GRACE = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,7 @@ async def open_left_half(
         max_series=settings.max_series,
         birth_hold=settings.series_birth_hold,
         settle_delay=settings.settle_delay,
+        poll_grace=max(_POLLS_OF_GRACE * settings.poll_interval, _LEAST_GRACE),
         zone=settings.timezone,
     )
     ledger = AsyncLedger()

@@ -16,7 +16,7 @@ from exporter.ledger.prices import Item, PriceRecord, PriceTables, read_prices, 
 from exporter.ledger.reconciliation import Reconciliations, read_reconciliations, write_reconciliation
 from exporter.ledger.rows import Scope
 from exporter.ledger.schema import hour_number
-from exporter.ledger.totals import Books
+from exporter.ledger.totals import Books, Spent
 
 
 @dataclass(slots=True)
@@ -67,7 +67,13 @@ class Contents:
             {
                 name: (
                     window,
-                    rows.sum_by_series(connection, self.active, hour_number(window.start), hour_number(window.end)),
+                    rows.sum_by_series(
+                        connection,
+                        self.active,
+                        hour_number(window.start),
+                        hour_number(window.end),
+                        Spent._fields if name == "last_24h" else Spent._fields[:2],
+                    ),
                 )
                 for name, window in windows.items()
             }

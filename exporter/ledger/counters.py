@@ -30,6 +30,7 @@ class Rules:
         max_series: how many label sets are admitted before new ones are folded.
         birth_hold: how long a new counter is held at zero, at the least.
         settle_delay: after this time an hour counts as settled.
+        poll_grace: how long a poll that read the running hour stands for that hour once it is over.
         zone: whose days and months "today" and "month" are.
     """
 
@@ -38,6 +39,7 @@ class Rules:
     birth_hold: timedelta = timedelta(minutes=2)
     settle_delay: timedelta = timedelta(hours=48)
     zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
+    poll_grace: timedelta = timedelta(minutes=15)
 
 
 OTHER = "__other__"

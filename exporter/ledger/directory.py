@@ -34,10 +34,14 @@ def reached(scope: Scope, window: Window, at: datetime) -> Scope:
         history_from, data_through = min(scope.history_from, window.start), max(scope.data_through, end)
     else:
         history_from, data_through = scope.history_from, scope.data_through
+    running = scope.running_hour_read_at
+    if window.start <= hour_of(at) < window.end:
+        running = at if running is None else max(at, running)
     return replace(
         scope,
         data_through=data_through,
         history_from=history_from,
+        running_hour_read_at=running,
         last_success_at=at if scope.last_success_at is None else max(at, scope.last_success_at),
     )
 
@@ -72,6 +76,7 @@ def state_of(scope: Scope) -> ScopeState:
         detail=scope.detail,
         detail_asked_at=scope.detail_asked_at,
         detail_version=scope.detail_version,
+        running_hour_read_at=scope.running_hour_read_at,
     )
 
 

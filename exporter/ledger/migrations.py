@@ -55,7 +55,7 @@ def _extend_series(connection: Connection) -> None:
 
 
 def _from_3_to_4(connection: Connection) -> None:
-    """Keep what the accounts' keys can read and whom they belong to, the detail of sources, and rejected rows."""
+    """Keep what keys can read and whose they are, detail of sources, rejected rows, reads of running hours."""
     schema.source_probes.create(connection)
     schema.key_owners.create(connection)
     schema.rejected_rows.create(connection)
@@ -64,6 +64,7 @@ def _from_3_to_4(connection: Connection) -> None:
         ("detail", "TEXT NOT NULL DEFAULT ''"),
         ("detail_asked_at", "BIGINT"),
         ("detail_version", "TEXT NOT NULL DEFAULT ''"),
+        ("running_hour_read_at", "BIGINT"),
     ):
         connection.execute(text(f"ALTER TABLE scope ADD COLUMN {column} {kind}"))
     # A source whose charges have ever had these dimensions has answered in full.

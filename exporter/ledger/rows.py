@@ -68,11 +68,18 @@ class Scope:
     detail: str = ""
     detail_asked_at: datetime | None = None
     detail_version: str = ""
+    running_hour_read_at: datetime | None = None
 
     def reborn(self, counts_from: datetime) -> "Scope":
         """Return the scope as it starts over: all that it will read of hours before an instant is history."""
         return replace(
-            self, active=True, counts_from=counts_from, data_through=None, settled_through=None, history_from=None
+            self,
+            active=True,
+            counts_from=counts_from,
+            data_through=None,
+            settled_through=None,
+            history_from=None,
+            running_hour_read_at=None,
         )
 
 
@@ -219,10 +226,23 @@ def write_difference(
     span_totals.add(connection, scope, difference, sums)
 
 
-def sum_by_series(connection: Connection, scopes: Collection[int], first: int, end: int) -> dict[int, Spent]:
-    """Return what every series of some scopes spent in the hours in [first, end)."""
+_SPENT = ("cost", "gpu_seconds")
+
+
+def sum_by_series(
+    connection: Connection, scopes: Collection[int], first: int, end: int, measures: Collection[str] = _SPENT
+) -> dict[int, Spent]:
+    """Return what every series of some scopes spent in the hours in [first, end).
+
+    Args:
+        connection: in a transaction.
+        scopes: numbers of scopes.
+        first: number of the first hour.
+        end: number of the hour after the last.
+        measures: the leading fields of `Spent` that are wanted; the others are 0.
+    """
     rows = connection.execute(
-        select(charges.c.series_id, *_halves(charges.c.cost), *_halves(charges.c.gpu_seconds))
+        select(charges.c.series_id, *(half for name in measures for half in _halves(charges.c[name])))
         .where(charges.c.scope_id.in_(scopes), charges.c.hour >= first, charges.c.hour < end)
         .group_by(charges.c.series_id)
     )

@@ -1,5 +1,6 @@
 """The door of the ledger room: everything that is written or asked goes through `Ledger`."""
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -15,6 +16,7 @@ from exporter.ledger import prices as price_rows
 from exporter.ledger.collector_lock import CollectorLock
 from exporter.ledger.contents import Contents
 from exporter.ledger.counters import Counter, CounterKey, Holds, Labels, Rules, advanced, measured, released
+from exporter.ledger.coverage import PublishedPages, coverage
 from exporter.ledger.directory import reached, settled, state_of
 from exporter.ledger.hours import HourlyCosts, TouchedHours, read_hourly
 from exporter.ledger.keys import KeyOwner, SourceProbe
@@ -26,6 +28,7 @@ from exporter.ledger.rows import Scope
 from exporter.ledger.schema import first_hour_from, hour_number, hour_start
 from exporter.ledger.session import Session
 from exporter.ledger.totals import Books, LedgerView, ScopeState
+from exporter.samples import Pages
 
 __all__ = ["Ledger", "Restatement", "Rules"]
 
@@ -48,6 +51,8 @@ class Ledger:
         self._holds = Holds(rules.birth_hold)
         self._accounts: Mapping[str, Collection[str]] = {}
         self._sequence = 0
+        account_at = self._labels.names.index("account")
+        self._published: defaultdict[str, PublishedPages] = defaultdict(lambda: PublishedPages(account_at))
         self._session = Session(
             address,
             labels=self._labels,
@@ -358,7 +363,16 @@ class Ledger:
             self._holds.end(states)
         self._sequence += 1
         self._holds.shown(self._sequence)
-        books, prices = contents.books, contents.price_tables
+        books, prices, scopes = contents.books, contents.price_tables, self.scopes()
+        known = coverage(self._accounts, scopes, periods, now=now, grace=self._rules.poll_grace)
+        lacking = {
+            name: frozenset(account for account, windows in known.items() if not windows[name].is_whole)
+            for name in periods.windows()
+        }
+
+        def published(table: str, period: str, pages: Pages) -> Pages:
+            return self._published[table].pages(pages, lacking[period])
+
         return LedgerView(
             sequence=self._sequence,
             at=now,
@@ -368,15 +382,19 @@ class Ledger:
             gpu_seconds=books.counter_pages("gpu_seconds"),
             quantity=books.counter_pages("quantity"),
             pending=books.pending_pages(),
-            current_hour=books.cost_pages("current_hour"),
-            last_hour=books.cost_pages("last_hour"),
-            today=books.cost_pages("today"),
-            month_to_date=books.cost_pages("month"),
-            last_month=books.cost_pages("last_month"),
-            gpu_time_last_hour=books.gpu_pages("last_hour"),
-            gpu_time_month_to_date=books.gpu_pages("month"),
-            surge_month_to_date=books.surge_pages("cost"),
-            gpu_time_surge_month_to_date=books.surge_pages("gpu_seconds"),
+            current_hour=published("cost current_hour", "current_hour", books.cost_pages("current_hour")),
+            last_hour=published("cost last_hour", "last_hour", books.cost_pages("last_hour")),
+            today=published("cost today", "today", books.cost_pages("today")),
+            last_24h=published("cost last_24h", "last_24h", books.cost_pages("last_24h")),
+            discount_last_24h=published("discount last_24h", "last_24h", books.day_pages("discount")),
+            quantity_last_24h=published("quantity last_24h", "last_24h", books.day_pages("quantity")),
+            month_to_date=published("cost month", "month", books.cost_pages("month")),
+            known_of_month=books.cost_pages("month"),
+            last_month=published("cost last_month", "last_month", books.cost_pages("last_month")),
+            gpu_time_last_hour=published("gpu last_hour", "last_hour", books.gpu_pages("last_hour")),
+            gpu_time_month_to_date=published("gpu month", "month", books.gpu_pages("month")),
+            surge_month_to_date=published("surge cost", "month", books.surge_pages("cost")),
+            gpu_time_surge_month_to_date=published("surge gpu", "month", books.surge_pages("gpu_seconds")),
             unit_prices=prices.pages("price"),
             previous_prices=prices.pages("previous_price"),
             price_changes=prices.pages("price_changed"),
@@ -384,8 +402,9 @@ class Ledger:
             previous_discounts=prices.pages("previous_discount"),
             discount_changes=prices.pages("discount_changed"),
             first_seen=contents.first_seen.pages(contents.active_scopes(), contents.directory.series_of),
-            scopes=self.scopes(),
-            totals=books.totals(),
+            scopes=scopes,
+            coverage=known,
+            totals=books.totals(known),
             balances=tuple(it for account, it in contents.balances.items() if account in self._accounts),
             invoices=tuple(it for it in contents.invoices if it.account in self._accounts),
             reconciliations=tuple(it for it in contents.reconciliations.values() if it.account in self._accounts),

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from exporter.calendar import PERIODS, Periods
 from exporter.charges import Balance, Invoice, Window
 from exporter.ledger.counters import COUNTED, Counter, CounterKey, Labels, LabelValues
+from exporter.ledger.coverage import AccountCoverage
 from exporter.ledger.reconciliation import Reconciliation
 from exporter.ledger.restatement import HourKind, SumsBySeries, merged
 from exporter.ledger.schema import hour_number
@@ -37,6 +38,7 @@ class ScopeState:
         relabelled: nano-USD that moved to other label sets within their hours.
         detail: how much the source tells of a charge, one of `exporter.fal.Detail`; empty before that is known.
         detail_asked_at, detail_version: when, and by which version of the exporter, it was asked for more last.
+        running_hour_read_at: start of the last successful poll that read the hour running then.
     """
 
     account: str
@@ -53,17 +55,19 @@ class ScopeState:
     detail: str = ""
     detail_asked_at: datetime | None = None
     detail_version: str = ""
+    running_hour_read_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PeriodTotals:
-    """One account's spend in nano-USD."""
+    """One account's spend in nano-USD; None where the window is not covered (see `exporter.ledger.coverage`)."""
 
-    current_hour: int
-    last_hour: int
-    today: int
-    month_to_date: int
-    last_month: int
+    current_hour: int | None
+    last_hour: int | None
+    today: int | None
+    last_24h: int | None
+    month_to_date: int | None
+    last_month: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,11 @@ class LedgerView:
     The labels of a table are the configured labels; `quantity` has `unit` after them, and the tables of prices and
     discounts have account, product, model, app, gpu_class and unit. Counters carry the instant of their creation.
 
+    A table of a window, `current_hour` to `gpu_time_surge_month_to_date`, has nothing of an account of which the window
+    is not covered.
+
     Attributes:
+        known_of_month: as `month_to_date`, but of every account whatever is known of its month.
         surge_month_to_date: the part of `month_to_date` that was charged at surge prices; likewise the GPU time. Only
             what has been sold at such prices in the periods shown has a sample.
         previous_prices: what a unit cost before its price changed last; only of those whose price has been seen to.
@@ -95,7 +103,11 @@ class LedgerView:
     current_hour: Pages
     last_hour: Pages
     today: Pages
+    last_24h: Pages
+    discount_last_24h: Pages
+    quantity_last_24h: Pages
     month_to_date: Pages
+    known_of_month: Pages
     last_month: Pages
     gpu_time_last_hour: Pages
     gpu_time_month_to_date: Pages
@@ -109,6 +121,7 @@ class LedgerView:
     discount_changes: Pages
     first_seen: Pages
     scopes: tuple[ScopeState, ...]
+    coverage: Mapping[str, AccountCoverage]
     totals: Mapping[str, PeriodTotals]
     balances: tuple[Balance, ...]
     invoices: tuple[Invoice, ...]
@@ -125,6 +138,9 @@ GPU_PERIODS = ("last_hour", "month")
 SURGE_MEASURES = ("cost", "gpu_seconds")
 """Measures of surge that are published for the month."""
 
+DAY_MEASURES = ("discount", "quantity")
+"""Published beside the spend of the last 24 hours; a quantity by unit."""
+
 
 class Place(NamedTuple):
     """Place at which a series is published."""
@@ -135,10 +151,16 @@ class Place(NamedTuple):
 
 
 class Spent(NamedTuple):
-    """Nano-USD and GPU nano-seconds."""
+    """Nano-USD and GPU nano-seconds; discount and quantity are read of the last 24 hours only."""
 
     cost: int
     gpu_seconds: int
+    discount: int = 0
+    quantity: int = 0
+
+
+UnitKey = tuple[int, str]
+"""A label set, and the unit of a quantity; empty for all else."""
 
 
 @dataclass(slots=True)
@@ -151,6 +173,7 @@ class _Period:
     gpu_seconds: dict[int, int] = field(default_factory=dict)
     accounts: dict[str, int] = field(default_factory=dict)
     surge: dict[str, dict[int, int]] = field(default_factory=lambda: {measure: {} for measure in SURGE_MEASURES})
+    day: dict[str, dict[UnitKey, int]] = field(default_factory=lambda: {measure: {} for measure in DAY_MEASURES})
 
 
 class Books:
@@ -169,6 +192,7 @@ class Books:
         self._cost_tables: dict[str, PagedTable[int]] = {name: PagedTable() for name in PERIODS}
         self._gpu_tables: dict[str, PagedTable[int]] = {name: PagedTable() for name in GPU_PERIODS}
         self._surge_tables: dict[str, PagedTable[int]] = {measure: PagedTable() for measure in SURGE_MEASURES}
+        self._day_tables: dict[str, PagedTable[UnitKey]] = {measure: PagedTable() for measure in DAY_MEASURES}
 
     @property
     def counters(self) -> Mapping[CounterKey, Counter]:
@@ -235,6 +259,9 @@ class Books:
             table.replace_all(
                 {key: Sample(self._values[key], self._periods[name].gpu_seconds.get(key, 0)) for key in burning}
             )
+        for measure, day_table in self._day_tables.items():
+            sums_of_day = self._periods["last_24h"].day[measure]
+            day_table.replace_all({key: self._day_sample(measure, key) for key in sorted(sums_of_day)})
 
     def periods_of(self, hour: int) -> tuple[str, ...]:
         """Return the names of the periods that an hour, by its number, lies in."""
@@ -244,13 +271,15 @@ class Books:
         """Add what the changes of a restatement add up to, to the periods they lie in."""
         touched: set[int] = set()
         burning: set[int] = set()
+        units: set[UnitKey] = set()
         for names, by_series in merged(sums, lambda kind: kind.periods).items():
             for series, amounts in by_series.items() if names else ():
-                spent = Spent(amounts.cost, amounts.gpu_seconds)
+                spent = Spent(amounts.cost, amounts.gpu_seconds, amounts.discount, amounts.quantity)
                 place = self._places[series]
                 for name in names:
                     self._add(name, self._periods[name], place, spent)
                 touched.add(place.label_set)
+                units |= {(place.label_set, place.unit), (place.label_set, "")} if "last_24h" in names else set()
                 if spent.gpu_seconds:
                     burning.add(place.label_set)
         for key in sorted(touched):
@@ -260,6 +289,9 @@ class Books:
         for key in sorted(burning):
             for name, table in self._gpu_tables.items():
                 table.put(key, Sample(self._values[key], self._periods[name].gpu_seconds.get(key, 0)))
+        for measure, day_table in self._day_tables.items():
+            for unit_key in sorted(units & self._periods["last_24h"].day[measure].keys()):
+                day_table.put(unit_key, self._day_sample(measure, unit_key))
 
     def counter_pages(self, measure: str) -> Pages:
         """Return the counters of one of the counted measures."""
@@ -281,11 +313,17 @@ class Books:
         """Return the month's part that was sold at surge prices, of one of SURGE_MEASURES."""
         return self._surge_tables[measure].pages()
 
-    def totals(self) -> dict[str, PeriodTotals]:
-        """Return the spend of every shown account, in nano-USD."""
+    def day_pages(self, measure: str) -> Pages:
+        """Return one of DAY_MEASURES of the last 24 hours."""
+        return self._day_tables[measure].pages()
+
+    def totals(self, coverage: Mapping[str, AccountCoverage]) -> dict[str, PeriodTotals]:
+        """Return the spend of every account in the windows that are covered, in nano-USD."""
         return {
-            account: PeriodTotals(*(self._periods[name].accounts.get(account, 0) for name in PERIODS))
-            for account in sorted(self._accounts)
+            account: PeriodTotals(
+                *(self._periods[name].accounts.get(account, 0) if windows[name].is_whole else None for name in PERIODS)
+            )
+            for account, windows in coverage.items()
         }
 
     def _add(self, name: str, period: _Period, place: Place, spent: Spent) -> None:
@@ -298,6 +336,18 @@ class Books:
         if place.is_surge and name == "month":
             for measure, sums in period.surge.items():
                 sums[label_set] = sums.get(label_set, 0) + getattr(spent, measure)
+        if name == "last_24h":
+            for measure, amount, unit in (("discount", spent.discount, ""), ("quantity", spent.quantity, place.unit)):
+                if amount:
+                    amounts = period.day[measure]
+                    amounts[label_set, unit] = amounts.get((label_set, unit), 0) + amount
+
+    def _day_sample(self, measure: str, key: UnitKey) -> Sample:
+        label_set, unit = key
+        values = self._values[label_set]
+        return Sample(
+            (*values, unit) if measure == "quantity" else values, self._periods["last_24h"].day[measure][key]
+        )
 
     def _lay_out_surge(self) -> None:
         for measure, table in self._surge_tables.items():

@@ -104,52 +104,75 @@ CHARGES: tuple[Family, ...] = (
         "fal_spend_current_hour_usd",
         "gauge",
         "Spend in US dollars in the running UTC hour as known now; incomplete by nature, use it to see a surprise "
-        "early.",
+        "early. Absent while a source has not been read up to it: see fal_window_coverage_ratio.",
     ),
     charged(
         "fal_spend_last_hour_usd",
         "gauge",
-        "Spend in US dollars in the last complete UTC hour as known now; may still be corrected by fal.",
+        "Spend in US dollars in the last complete UTC hour as known now; may still be corrected by fal. Absent until "
+        "the hour is covered: see fal_window_coverage_ratio.",
     ),
     charged(
         "fal_spend_today_usd",
         "gauge",
         "Spend in US dollars since midnight in the configured time zone, with all corrections; use it for daily "
-        "budgets.",
+        "budgets. Absent until every hour of it that is over is covered: see fal_window_coverage_ratio.",
+    ),
+    charged(
+        "fal_spend_last_24h_usd",
+        "gauge",
+        "Spend in US dollars in the last 24 UTC hours, the running one among them, as known now, whenever the ledger "
+        "began. Absent until every hour of it that is over is covered: see fal_window_coverage_ratio.",
+    ),
+    charged(
+        "fal_discount_last_24h_usd",
+        "gauge",
+        "Discounts granted in US dollars in the same 24 hours as fal_spend_last_24h_usd, and absent like it; only what "
+        "had a discount in them has a series.",
+    ),
+    charged(
+        "fal_usage_quantity_last_24h",
+        "gauge",
+        "Units billed in the same 24 hours as fal_spend_last_24h_usd, in the unit of the label unit, and absent like "
+        "it; only what was billed in them has a series. Never add up different units.",
+        ("unit",),
     ),
     charged(
         "fal_spend_month_to_date_usd",
         "gauge",
         "Spend in US dollars since the start of the month in the configured time zone, with all corrections; use it "
-        "for budgets and reports.",
+        "for budgets and reports. Absent until every hour of it that is over is covered: see "
+        "fal_window_coverage_ratio.",
     ),
     charged(
         "fal_spend_last_month_usd",
         "gauge",
         "Spend in US dollars in the whole previous month in the configured time zone, with all corrections; compare "
-        "it with the invoice.",
+        "it with the invoice. Absent until every hour of it is covered: see fal_window_coverage_ratio.",
     ),
     charged(
         "fal_gpu_time_last_hour_seconds",
         "gauge",
         "GPU-seconds billed in the last complete UTC hour as known now; divided by 3600 it is the mean number of "
-        "GPUs in use.",
+        "GPUs in use. Absent like fal_spend_last_hour_usd.",
     ),
     charged(
         "fal_gpu_time_month_to_date_seconds",
         "gauge",
-        "GPU-seconds billed since the start of the month in the configured time zone, with all corrections.",
+        "GPU-seconds billed since the start of the month in the configured time zone, with all corrections. Absent "
+        "like fal_spend_month_to_date_usd.",
     ),
     charged(
         "fal_spend_surge_month_to_date_usd",
         "gauge",
-        "The part of fal_spend_month_to_date_usd in US dollars that was charged at surge prices; its sources are those "
-        "that tell surge apart.",
+        "The part of fal_spend_month_to_date_usd in US dollars that was charged at surge prices, and absent like it; "
+        "its sources are those that report surge separately.",
     ),
     charged(
         "fal_gpu_time_surge_month_to_date_seconds",
         "gauge",
-        "The part of fal_gpu_time_month_to_date_seconds that was charged at surge prices, in GPU-seconds.",
+        "The part of fal_gpu_time_month_to_date_seconds that was charged at surge prices, in GPU-seconds; absent like "
+        "it.",
     ),
 )
 
@@ -250,6 +273,16 @@ ACCOUNTS: tuple[Family, ...] = (
         "End of the last hour older than the settle delay that has been polled since, in seconds since the epoch; "
         "hours before it are not expected to change.",
         _SOURCE,
+    ),
+    Family(
+        "fal_window_coverage_ratio",
+        "gauge",
+        "Share of the hours of a window that are over and covered by all sources of an account, from 0 to 1; window is "
+        "current_hour, last_hour, today, last_24h, month_to_date or last_month. Below 1 the gauges of the window are "
+        "absent for the account. An hour counts once a poll has read it after its end; until then the newest poll that "
+        "read it while it ran counts, for three poll intervals (at least 5 minutes). Where no hour of a window is over, "
+        "1 while such a poll counts, else 0.",
+        ("account", "window"),
     ),
     Family(
         "fal_restated_usd_total",

@@ -12,7 +12,9 @@ From the ledger's figures to the tables of a snapshot.
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 
+from exporter.calendar import PERIODS
 from exporter.charges import FOCUS_ESTIMATE, FOCUS_INVOICE
 from exporter.forecasting.budgets import percent, threshold_amount
 from exporter.forecasting.state import BudgetOutlook, Forecast, Outlook
@@ -144,6 +146,10 @@ def _periods(at: datetime) -> dict[datetime, str]:
     return {month: "current_month", (month - timedelta(days=1)).replace(day=1): "last_month"}
 
 
+WINDOWS = MappingProxyType({name: "month_to_date" if name == "month" else name for name in PERIODS})
+"""The values of the label `window` by period: the words that the gauges' names have."""
+
+
 def snapshot_of(view: LedgerView, history_progress: Mapping[tuple[str, str], float], outlook: Outlook) -> Snapshot:
     """Lay out everything that is published of the ledger.
 
@@ -161,6 +167,9 @@ def snapshot_of(view: LedgerView, history_progress: Mapping[tuple[str, str], flo
         "fal_spend_current_hour_usd": view.current_hour,
         "fal_spend_last_hour_usd": view.last_hour,
         "fal_spend_today_usd": view.today,
+        "fal_spend_last_24h_usd": view.last_24h,
+        "fal_discount_last_24h_usd": view.discount_last_24h,
+        "fal_usage_quantity_last_24h": view.quantity_last_24h,
         "fal_spend_month_to_date_usd": view.month_to_date,
         "fal_spend_last_month_usd": view.last_month,
         "fal_gpu_time_last_hour_seconds": view.gpu_time_last_hour,
@@ -178,6 +187,11 @@ def snapshot_of(view: LedgerView, history_progress: Mapping[tuple[str, str], flo
     few: dict[str, Iterable[Sample]] = {
         "fal_data_through_timestamp_seconds": _stamps(view.scopes, [it.data_through for it in view.scopes]),
         "fal_settled_through_timestamp_seconds": _stamps(view.scopes, [it.settled_through for it in view.scopes]),
+        "fal_window_coverage_ratio": [
+            Sample((account, WINDOWS[period]), of_window.ratio)
+            for account, windows in view.coverage.items()
+            for period, of_window in windows.items()
+        ],
         "fal_restated_usd_total": [
             Sample((it.account, it.source, direction), amount, it.born_at)
             for it in view.scopes

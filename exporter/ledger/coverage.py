@@ -1,0 +1,145 @@
+"""Coverage of windows: how much of today, the month and the like is known of an account, and what may be published.
+
+A figure of a window is published for an account only while every hour of the window that is over is covered by every
+active source of the account. An hour counts as covered
+
+- once a successful poll that began after the hour's end has read it, with all hours between it and the other known ones;
+- or, so that no figure is missing between the turn of an hour and the next poll, while the newest poll that read it as
+  the running hour began no longer ago than a grace of some polls (`Rules.poll_grace`).
+
+A window of which no hour is over yet, as today just after midnight, is covered while every source has been read up to
+the running hour within that grace.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from exporter.calendar import Periods
+from exporter.charges import HOUR, Window, hour_of
+from exporter.samples import Page, Pages
+
+if TYPE_CHECKING:
+    from exporter.ledger.totals import ScopeState
+
+
+@dataclass(frozen=True, slots=True)
+class WindowCoverage:
+    """How much of one window is known of one account.
+
+    Attributes:
+        window: up to its calendar end; hours that are not over do not count.
+        hours: hours of the window that are over.
+        covered: those of them that every active source has covered.
+        known_from: start of the first hour from which on every source is known; None while one is not known at all.
+        known_until: end of the last hour that counts as covered by every source; None likewise.
+        is_current: whether every source was read up to the running hour within the grace.
+    """
+
+    window: Window
+    hours: int
+    covered: int
+    known_from: datetime | None
+    known_until: datetime | None
+    is_current: bool
+
+    @property
+    def ratio(self) -> float:
+        """Covered hours over hours, 0 to 1; of a window without an hour that is over, whether the sources are current."""
+        return self.covered / self.hours if self.hours else float(self.is_current)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the window's figures may be published."""
+        return self.covered == self.hours if self.hours else self.is_current
+
+
+AccountCoverage = Mapping[str, WindowCoverage]
+"""The coverage of an account by the name of the period (see `exporter.calendar.PERIODS`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """The hours that every active source of an account has covered."""
+
+    start: datetime
+    end: datetime
+    is_current: bool
+
+
+def coverage(
+    accounts: Iterable[str], scopes: Collection["ScopeState"], periods: Periods, *, now: datetime, grace: timedelta
+) -> dict[str, AccountCoverage]:
+    """Return the coverage of all windows by account; nothing is covered of an account without an active source.
+
+    Args:
+        accounts: those that are published.
+        scopes: the active sources.
+        periods: the windows at the instant.
+        now: an aware instant.
+        grace: how long a poll that read the running hour stands for that hour after its end.
+    """
+    by_account: dict[str, list[ScopeState]] = {account: [] for account in accounts}
+    for scope in scopes:
+        if scope.account in by_account:
+            by_account[scope.account].append(scope)
+    windows = periods.windows()
+    return {
+        account: MappingProxyType(
+            {name: _coverage(window, _reach(of_account, now, grace), now) for name, window in windows.items()}
+        )
+        for account, of_account in sorted(by_account.items())
+    }
+
+
+def _reach(scopes: Collection["ScopeState"], now: datetime, grace: timedelta) -> _Reach | None:
+    starts, ends, current = [], [], []
+    for scope in scopes:
+        if scope.history_from is None or scope.data_through is None:
+            return None
+        read_at = scope.running_hour_read_at
+        is_current = read_at is not None and now - read_at <= grace
+        end = scope.data_through
+        if is_current and read_at is not None and hour_of(read_at) == end:
+            end += HOUR
+        starts.append(scope.history_from)
+        ends.append(end)
+        current.append(is_current)
+    return _Reach(max(starts), min(ends), all(current)) if starts else None
+
+
+def _coverage(window: Window, reach: _Reach | None, now: datetime) -> WindowCoverage:
+    over = min(window.end, hour_of(now))
+    hours = max((over - window.start) // HOUR, 0)
+    if reach is None:
+        return WindowCoverage(window, hours, 0, None, None, is_current=False)
+    covered = max((min(over, reach.end) - max(window.start, reach.start)) // HOUR, 0)
+    return WindowCoverage(window, hours, covered, reach.start, reach.end, reach.is_current)
+
+
+class PublishedPages:
+    """Leaves the samples of accounts out of pages, and keeps the pages that come out while what they are made of stays.
+
+    Args:
+        account_at: the place of the account among the samples' label values.
+    """
+
+    def __init__(self, account_at: int) -> None:
+        self._account_at = account_at
+        self._without: frozenset[str] = frozenset()
+        self._kept: dict[int, tuple[Page, Page]] = {}
+
+    def pages(self, pages: Pages, without: frozenset[str]) -> Pages:
+        """Return the pages without the samples of some accounts; the very same pages where there are no such accounts."""
+        if without != self._without:
+            self._without, self._kept = without, {}
+        if not without:
+            return pages
+        # The key is the identity of a page that is kept beside it, so that no other page can take it over.
+        self._kept = {id(page): self._kept.get(id(page)) or (page, self._filtered(page)) for page in pages}
+        return tuple(filtered for _, filtered in self._kept.values() if filtered.samples)
+
+    def _filtered(self, page: Page) -> Page:
+        return Page(tuple(it for it in page.samples if it.labels[self._account_at] not in self._without))
