@@ -33,7 +33,7 @@ def month_after(day: date) -> date:
 
 __all__ = ["PERIODS", "Periods", "first_hour_of", "month_after", "periods_at"]
 
-PERIODS = ("current_hour", "last_hour", "today", "last_24h", "month", "last_month")
+PERIODS = ("current_hour", "last_hour", "today", "last_day", "month", "last_month")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +41,13 @@ class Periods:
     """The windows that gauges are published for, at one instant; `today` and the months reach to their calendar end.
 
     Attributes:
-        last_24h: the last 24 hours of UTC, the running one among them.
+        last_day: the last 24 hours of UTC, the running one among them.
     """
 
     current_hour: Window
     last_hour: Window
     today: Window
-    last_24h: Window
+    last_day: Window
     month: Window
     last_month: Window
 
@@ -67,7 +67,7 @@ def periods_at(now: datetime, zone: ZoneInfo) -> Periods:
         current_hour=Window(hour, hour + HOUR),
         last_hour=Window(hour - HOUR, hour),
         today=Window(first_hour_of(today, zone), first_hour_of(today + timedelta(days=1), zone)),
-        last_24h=Window(hour - 23 * HOUR, hour + HOUR),
+        last_day=Window(hour - 23 * HOUR, hour + HOUR),
         month=Window(first_hour_of(month, zone), first_hour_of(month_after(month), zone)),
         last_month=Window(first_hour_of(last_month, zone), first_hour_of(month, zone)),
     )

@@ -14,8 +14,8 @@ with, which publications have been scraped, and the word to stop. A closed pipe 
 """
 
 import zlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -153,12 +153,30 @@ class SourceOverview:
 
 
 @dataclass(frozen=True, slots=True)
+class Gap:
+    """What a window lacks whose figure is therefore not shown.
+
+    Attributes:
+        reason: unread while a source has not been read at all; loading while the history is; short where the window
+            begins before the history that is loaded; behind where hours that are over have not been read.
+        ratio: share of the hours that are over and covered, 0 to 1.
+        known_from, known_until: ends of what is covered, in the configured time zone; None if unread.
+    """
+
+    reason: Literal["unread", "loading", "short", "behind"]
+    ratio: float = 0.0
+    known_from: datetime | None = None
+    known_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class AccountOverview:
     """One account's sources and money, in nano-USD; None where it is not known.
 
     Attributes:
         credit_floor: the balance at which fal locks the account.
         pays_by_invoice: whether it needs no credit.
+        gaps: by the name of the figure, `current_hour` to `last_month`, what a figure waits for that is None.
         locked: why fal has locked the account, in words; empty if it has not.
         problems: sentences that concern the account as a whole, for example a balance that cannot be read.
         remarks: sentences on what the figures lack, for example charges that the key cannot read.
@@ -176,6 +194,7 @@ class AccountOverview:
     today: int | None = None
     month_to_date: int | None = None
     last_month: int | None = None
+    gaps: Mapping[str, Gap] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
@@ -188,11 +207,19 @@ class DailySpend:
         days: consecutive, the running one last.
         products: the name and what each day cost, the most expensive first; what is left over is named OTHER.
         known_from: the first day that has been loaded of every source; None where there is none yet.
+        known_until: the last day that has been read of every source, to its end or, if it is the running one, to now.
     """
 
     days: tuple[date, ...] = ()
     products: tuple[tuple[str, tuple[int, ...]], ...] = ()
     known_from: date | None = None
+    known_until: date | None = None
+
+    def is_known(self, day: date) -> bool:
+        """Return whether all hours of a day that are over have been read of every source."""
+        return (
+            self.known_from is not None and self.known_until is not None and self.known_from <= day <= self.known_until
+        )
 
 
 @dataclass(frozen=True, slots=True)

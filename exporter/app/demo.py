@@ -36,6 +36,7 @@ from exporter.simulator import (
     running_simulator,
     serve_simulator,
 )
+from exporter.web.pages.summary import figure
 from exporter.web.server import listen as listening
 
 
@@ -96,13 +97,13 @@ _LOG_INTERVAL = 15.0
 """Seconds between two live lines where there is no terminal."""
 
 
-def run_demo(*, listen: Listen, seed: int, days: int, with_prometheus: bool = False) -> int:
+def run_demo(*, listen: Listen, seed: int, days: int | None, with_prometheus: bool = False) -> int:
     """Show the exporter at work until SIGTERM or SIGINT; return the exit code.
 
     Args:
         listen: where the exporter listens.
         seed: of the simulated world.
-        days: of history to load.
+        days: of history to load; None for this month and the whole one before.
         with_prometheus: whether to start a Prometheus and an Alertmanager, too.
 
     Raises:
@@ -115,7 +116,7 @@ def run_demo(*, listen: Listen, seed: int, days: int, with_prometheus: bool = Fa
     return 0
 
 
-async def _demo(listen: Listen, seed: int, days: int, folder: Path, programs: Programs | None) -> None:
+async def _demo(listen: Listen, seed: int, days: int | None, folder: Path, programs: Programs | None) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -141,7 +142,7 @@ async def _demo(listen: Listen, seed: int, days: int, folder: Path, programs: Pr
                 watching.result()
 
 
-def demo_settings(simulator: RunningSimulator, listen: Listen, days: int, folder: Path) -> Settings:
+def demo_settings(simulator: RunningSimulator, listen: Listen, days: int | None, folder: Path) -> Settings:
     """Return the settings of an exporter that polls a simulator impatiently."""
     return Settings(
         account="demo",
@@ -156,7 +157,7 @@ def demo_settings(simulator: RunningSimulator, listen: Listen, days: int, folder
         balance_interval=_POLL_INTERVAL,
         invoice_interval=timedelta(minutes=1),
         series_birth_hold=3 * _POLL_INTERVAL,
-        history=timedelta(days=days),
+        history=None if days is None else timedelta(days=days),
         request_attempts=2,
         budgets=_BUDGETS,
     )
@@ -243,8 +244,8 @@ def live_line(publication: Publication) -> str:
     if (loaded := _loaded(publication)) < 1:
         parts.append(f"loading history {loaded:4.0%}")
     parts += [
-        f"month {dollar_text(sum(it.month_to_date or 0 for it in accounts))}",
-        f"today {dollar_text(sum(it.today or 0 for it in accounts))}",
+        f"month {figure(accounts, 'month_to_date')}",
+        f"today {figure(accounts, 'today')}",
         f"balance {dollar_text(sum(it.balance or 0 for it in accounts))}",
         f"{overview.charges:,} charges in {overview.series:,} series",
     ]

@@ -213,18 +213,23 @@ _LEVELS = click.Choice(["debug", "info", "warning", "error"])
     "--listen", callback=listen_address, default="127.0.0.1:8080", metavar="HOST:PORT", help="Address to listen on."
 )
 @click.option("--seed", type=int, default=1, help="World to simulate: the same seed, the same world.")
-@click.option("--days", type=click.IntRange(1, 90), default=30, help="Days of history to load at the start.")
+@click.option(
+    "--days",
+    type=click.IntRange(1, 90),
+    default=None,
+    help="Days of history to load at the start, in place of this month and the whole one before.",
+)
 @click.option(
     "--with-prometheus",
     is_flag=True,
     help="Start Prometheus and Alertmanager from the PATH, too, with the shipped rules and the history.",
 )
 @click.option("--log-level", type=_LEVELS, default="warning", help="Least level to log.")
-def demo(*, listen: "Listen", seed: int, days: int, with_prometheus: bool, log_level: str) -> int:
+def demo(*, listen: "Listen", seed: int, days: int | None, with_prometheus: bool, log_level: str) -> int:
     """Show everything at work, without key or network.
 
-    Starts a simulated fal and the exporter against it in this process, with a month of history, and prints where to
-    look. Ctrl-C stops it.
+    Starts a simulated fal and the exporter against it in this process, with this month and the whole one before, and
+    prints where to look. Ctrl-C stops it.
     """
     log_to_stderr("text", log_level)
     from exporter.app.demo import run_demo

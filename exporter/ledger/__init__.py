@@ -9,6 +9,7 @@ and pure rules: what a restatement changes (`restatement`), which label sets the
 
 from exporter.ledger.collector_lock import START_PATIENCE, LedgerInUseError, take_collector_lock
 from exporter.ledger.counters import Rules
+from exporter.ledger.coverage import WindowCoverage
 from exporter.ledger.keys import KeyOwner, SourceProbe
 from exporter.ledger.loss import LedgerCondition
 from exporter.ledger.reader import LedgerReader
@@ -30,6 +31,7 @@ __all__ = [
     "Rules",
     "ScopeState",
     "SourceProbe",
+    "WindowCoverage",
     "recorded_reconciliations",
     "take_collector_lock",
 ]

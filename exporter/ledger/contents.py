@@ -72,7 +72,7 @@ class Contents:
                         self.active,
                         hour_number(window.start),
                         hour_number(window.end),
-                        Spent._fields if name == "last_24h" else Spent._fields[:2],
+                        Spent._fields if name == "last_day" else Spent._fields[:2],
                     ),
                 )
                 for name, window in windows.items()

@@ -3,7 +3,7 @@
 A figure of a window is published for an account only while every hour of the window that is over is covered by every
 active source of the account. An hour counts as covered
 
-- once a successful poll that began after the hour's end has read it, with all hours between it and the other known ones;
+- once a successful poll that began after the hour's end has read it, and no hour between it and the others is missing;
 - or, so that no figure is missing between the turn of an hour and the next poll, while the newest poll that read it as
   the running hour began no longer ago than a grace of some polls (`Rules.poll_grace`).
 
@@ -47,7 +47,7 @@ class WindowCoverage:
 
     @property
     def ratio(self) -> float:
-        """Covered hours over hours, 0 to 1; of a window without an hour that is over, whether the sources are current."""
+        """Covered hours over hours, 0 to 1; where no hour of the window is over, 1 while the sources are current."""
         return self.covered / self.hours if self.hours else float(self.is_current)
 
     @property
@@ -132,7 +132,7 @@ class PublishedPages:
         self._kept: dict[int, tuple[Page, Page]] = {}
 
     def pages(self, pages: Pages, without: frozenset[str]) -> Pages:
-        """Return the pages without the samples of some accounts; the very same pages where there are no such accounts."""
+        """Return the pages without the samples of some accounts; the same pages where there are no such accounts."""
         if without != self._without:
             self._without, self._kept = without, {}
         if not without:

@@ -65,7 +65,7 @@ class PeriodTotals:
     current_hour: int | None
     last_hour: int | None
     today: int | None
-    last_24h: int | None
+    last_day: int | None
     month_to_date: int | None
     last_month: int | None
 
@@ -103,9 +103,9 @@ class LedgerView:
     current_hour: Pages
     last_hour: Pages
     today: Pages
-    last_24h: Pages
-    discount_last_24h: Pages
-    quantity_last_24h: Pages
+    last_day: Pages
+    discount_last_day: Pages
+    quantity_last_day: Pages
     month_to_date: Pages
     known_of_month: Pages
     last_month: Pages
@@ -260,8 +260,8 @@ class Books:
                 {key: Sample(self._values[key], self._periods[name].gpu_seconds.get(key, 0)) for key in burning}
             )
         for measure, day_table in self._day_tables.items():
-            sums_of_day = self._periods["last_24h"].day[measure]
-            day_table.replace_all({key: self._day_sample(measure, key) for key in sorted(sums_of_day)})
+            keys = sorted(self._periods["last_day"].day[measure])
+            day_table.replace_all({key: self._day_sample(measure, key) for key in keys})
 
     def periods_of(self, hour: int) -> tuple[str, ...]:
         """Return the names of the periods that an hour, by its number, lies in."""
@@ -279,7 +279,7 @@ class Books:
                 for name in names:
                     self._add(name, self._periods[name], place, spent)
                 touched.add(place.label_set)
-                units |= {(place.label_set, place.unit), (place.label_set, "")} if "last_24h" in names else set()
+                units |= {(place.label_set, place.unit), (place.label_set, "")}
                 if spent.gpu_seconds:
                     burning.add(place.label_set)
         for key in sorted(touched):
@@ -289,9 +289,7 @@ class Books:
         for key in sorted(burning):
             for name, table in self._gpu_tables.items():
                 table.put(key, Sample(self._values[key], self._periods[name].gpu_seconds.get(key, 0)))
-        for measure, day_table in self._day_tables.items():
-            for unit_key in sorted(units & self._periods["last_24h"].day[measure].keys()):
-                day_table.put(unit_key, self._day_sample(measure, unit_key))
+        self._lay_out_day(units)
 
     def counter_pages(self, measure: str) -> Pages:
         """Return the counters of one of the counted measures."""
@@ -336,18 +334,21 @@ class Books:
         if place.is_surge and name == "month":
             for measure, sums in period.surge.items():
                 sums[label_set] = sums.get(label_set, 0) + getattr(spent, measure)
-        if name == "last_24h":
+        if name == "last_day":
             for measure, amount, unit in (("discount", spent.discount, ""), ("quantity", spent.quantity, place.unit)):
                 if amount:
                     amounts = period.day[measure]
                     amounts[label_set, unit] = amounts.get((label_set, unit), 0) + amount
 
+    def _lay_out_day(self, touched: set[UnitKey]) -> None:
+        for measure, table in self._day_tables.items():
+            for key in sorted(touched & self._periods["last_day"].day[measure].keys()):
+                table.put(key, self._day_sample(measure, key))
+
     def _day_sample(self, measure: str, key: UnitKey) -> Sample:
         label_set, unit = key
         values = self._values[label_set]
-        return Sample(
-            (*values, unit) if measure == "quantity" else values, self._periods["last_24h"].day[measure][key]
-        )
+        return Sample((*values, unit) if measure == "quantity" else values, self._periods["last_day"].day[measure][key])
 
     def _lay_out_surge(self) -> None:
         for measure, table in self._surge_tables.items():

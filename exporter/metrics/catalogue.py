@@ -119,21 +119,21 @@ CHARGES: tuple[Family, ...] = (
         "budgets. Absent until every hour of it that is over is covered: see fal_window_coverage_ratio.",
     ),
     charged(
-        "fal_spend_last_24h_usd",
+        "fal_spend_last_day_usd",
         "gauge",
         "Spend in US dollars in the last 24 UTC hours, the running one among them, as known now, whenever the ledger "
         "began. Absent until every hour of it that is over is covered: see fal_window_coverage_ratio.",
     ),
     charged(
-        "fal_discount_last_24h_usd",
+        "fal_discount_last_day_usd",
         "gauge",
-        "Discounts granted in US dollars in the same 24 hours as fal_spend_last_24h_usd, and absent like it; only what "
+        "Discounts granted in US dollars in the same 24 hours as fal_spend_last_day_usd, and absent like it; only what "
         "had a discount in them has a series.",
     ),
     charged(
-        "fal_usage_quantity_last_24h",
+        "fal_usage_quantity_last_day",
         "gauge",
-        "Units billed in the same 24 hours as fal_spend_last_24h_usd, in the unit of the label unit, and absent like "
+        "Units billed in the same 24 hours as fal_spend_last_day_usd, in the unit of the label unit, and absent like "
         "it; only what was billed in them has a series. Never add up different units.",
         ("unit",),
     ),
@@ -278,10 +278,10 @@ ACCOUNTS: tuple[Family, ...] = (
         "fal_window_coverage_ratio",
         "gauge",
         "Share of the hours of a window that are over and covered by all sources of an account, from 0 to 1; window is "
-        "current_hour, last_hour, today, last_24h, month_to_date or last_month. Below 1 the gauges of the window are "
+        "current_hour, last_hour, today, last_day, month_to_date or last_month. Below 1 the gauges of the window are "
         "absent for the account. An hour counts once a poll has read it after its end; until then the newest poll that "
-        "read it while it ran counts, for three poll intervals (at least 5 minutes). Where no hour of a window is over, "
-        "1 while such a poll counts, else 0.",
+        "read it while it ran counts, for three poll intervals (at least 5 minutes). Where no hour of a window is "
+        "over, 1 while such a poll counts, else 0.",
         ("account", "window"),
     ),
     Family(

@@ -362,7 +362,11 @@ class AccountPoller:
         return {scope.source: scope for scope in scopes if scope.account == self.name}
 
     async def _poll_all(self, window: Window) -> None:
-        await self._poll_each({source: window.pieces(PIECE_HOURS) for source in self._sources})
+        """Poll a window again, as far back as each source's history is to be loaded."""
+        scopes = await self._scopes()
+        await self._poll_each(
+            {source: known_part(window, scope, self._reach).pieces(PIECE_HOURS) for source, scope in scopes.items()}
+        )
 
     async def _poll_each(self, windows: Mapping[str, Iterable[Window]]) -> None:
         """Poll the sources side by side, so that none waits for another that is slow."""
@@ -417,6 +421,14 @@ class AccountPoller:
 async def _give_up(error: LedgerError, at: datetime) -> Mapping[str, int]:
     del at
     raise error
+
+
+def known_part(window: Window, scope: ScopeState, reach: Reach) -> Window:
+    """Return the part of a window that reaches to the running hour that is loaded, or to be loaded, as history."""
+    start = history_start(scope.born_at, reach)
+    if scope.history_from is not None:
+        start = min(start, scope.history_from)
+    return Window(max(window.start, start), window.end)
 
 
 def history_progress(scope: ScopeState, reach: Reach) -> float:

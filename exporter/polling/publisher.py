@@ -16,15 +16,15 @@ import structlog
 
 from exporter import __version__
 from exporter.calendar import first_hour_of
-from exporter.charges import Clock, Window, utc_now
+from exporter.charges import Clock, Window, hour_of, utc_now
 from exporter.errors import LedgerError
 from exporter.fal import LOCK_ADVICE
 from exporter.forecasting.forecast import HourlySpend
 from exporter.forecasting.state import Outlook
-from exporter.ledger import Ledger, LedgerInUseError, LedgerView, ScopeState
+from exporter.ledger import Ledger, LedgerInUseError, LedgerView, ScopeState, WindowCoverage
 from exporter.metrics.encoding import Encoder
 from exporter.metrics.health import Health
-from exporter.metrics.snapshot import snapshot_of
+from exporter.metrics.snapshot import WINDOWS, snapshot_of
 from exporter.polling.account import AccountPoller, history_progress
 from exporter.polling.async_ledger import AsyncLedger
 from exporter.polling.forecasts import ForecastMaker, Topic
@@ -36,6 +36,7 @@ from exporter.publication import (
     AccountOverview,
     DailySpend,
     Exposition,
+    Gap,
     LedgerOverview,
     Overview,
     Publication,
@@ -63,12 +64,12 @@ class Breakdown:
         self._rankings: tuple[Ranking, ...] = ()
 
     def rankings(self, view: LedgerView) -> tuple[Ranking, ...]:
-        """Return what has cost most this month, by those labels that are published."""
+        """Return what has cost most in what is known of this month, by those labels that are published."""
         # Pages are immutable: the same ones hold the same figures.
-        if self._month is None or [*map(id, self._month)] != [*map(id, view.month_to_date)]:
-            self._month = view.month_to_date
+        if self._month is None or [*map(id, self._month)] != [*map(id, view.known_of_month)]:
+            self._month = view.known_of_month
             self._rankings = tuple(
-                _ranking(label, view.labels.index(label), view.month_to_date)
+                _ranking(label, view.labels.index(label), view.known_of_month)
                 for label in _LABELS
                 if label in view.labels
             )
@@ -95,9 +96,22 @@ class Breakdown:
         told = [(name, tuple(amounts)) for name, amounts in ranked[:_PRODUCTS]]
         if ranked[_PRODUCTS:]:
             told.append((OTHER, tuple(map(sum, zip(*(it for _, it in ranked[_PRODUCTS:]), strict=True)))))
-        known = [it.history_from for it in view.scopes if it.history_from is not None]
-        first = next((it for it, start in zip(days, starts, strict=False) if known and start >= max(known)), None)
-        return DailySpend(tuple(days), tuple(told), first)
+        whole = [day for day, window in zip(days, windows, strict=True) if _is_read(view, window)]
+        return DailySpend(tuple(days), tuple(told), *((whole[0], whole[-1]) if whole else (None, None)))
+
+
+def _is_read(view: LedgerView, window: Window) -> bool:
+    """Return whether every source of every account that has some has read all hours of a window that are over."""
+    with_sources = {scope.account for scope in view.scopes}
+    known = [windows["today"] for account, windows in view.coverage.items() if account in with_sources]
+    over = min(window.end, hour_of(view.at))
+    return bool(known) and all(
+        of_account.known_from is not None
+        and of_account.known_until is not None
+        and of_account.known_from <= window.start
+        and (of_account.known_until >= over if over > window.start else of_account.is_current)
+        for of_account in known
+    )
 
 
 def _ranking(label: str, place: int, pages: Pages) -> Ranking:
@@ -162,7 +176,7 @@ def overview_of(
 def _account(account: AccountPoller, view: LedgerView, reach: Reach) -> AccountOverview:
     scopes = {scope.source: scope for scope in view.scopes if scope.account == account.name}
     balance = next((it for it in view.balances if it.account == account.name), None)
-    totals = view.totals.get(account.name)
+    totals = view.totals.get(account.name) if account.sources else None
     sources = [it for it in account.polled if it.name in account.sources]
     others = [it for it in account.polled if it.name not in account.sources and it.problem]
     reconciled = [it for it in view.reconciliations if it.account == account.name]
@@ -185,6 +199,7 @@ def _account(account: AccountPoller, view: LedgerView, reach: Reach) -> AccountO
         today=totals.today if totals else None,
         month_to_date=totals.month_to_date if totals else None,
         last_month=totals.last_month if totals else None,
+        gaps=_gaps(account, view, list(scopes.values()), reach),
         problems=tuple(
             filter(
                 None,
@@ -193,6 +208,27 @@ def _account(account: AccountPoller, view: LedgerView, reach: Reach) -> AccountO
         ),
         remarks=tuple(it for it in account.remarks(reconciled) if it != urgent),
     )
+
+
+def _gaps(account: AccountPoller, view: LedgerView, scopes: Sequence[ScopeState], reach: Reach) -> dict[str, Gap]:
+    if not account.sources:
+        # An account whose usage cannot be read says so itself, and keeps no figure waiting.
+        return {} if account.problem else dict.fromkeys(WINDOWS.values(), Gap("unread"))
+    loaded = bool(scopes) and all(history_progress(scope, reach) >= 1 for scope in scopes)
+    return {
+        WINDOWS[period]: _gap(of_window, reach, loaded=loaded)
+        for period, of_window in view.coverage.get(account.name, {}).items()
+        if not of_window.is_whole
+    }
+
+
+def _gap(known: WindowCoverage, reach: Reach, *, loaded: bool) -> Gap:
+    if known.known_from is None or known.known_until is None:
+        return Gap("unread")
+    start, end = known.known_from.astimezone(reach.zone), known.known_until.astimezone(reach.zone)
+    if known.window.start >= known.known_from:
+        return Gap("behind", known.ratio, start, end)
+    return Gap("short" if loaded else "loading", known.ratio, start, end)
 
 
 def _source(polled: Polled, scope: ScopeState | None, reach: Reach, *, automatic: bool) -> SourceOverview:

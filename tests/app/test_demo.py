@@ -35,7 +35,7 @@ def test_the_demo_shows_where_to_look_moves_ends_without_waiting_for_anybody_and
 
     def spend() -> float:
         text = HTTP.get(f"{url}/metrics", timeout=10).text
-        return sum(parsed(text).get("fal_spend_month_to_date_usd", {}).values())
+        return sum(parsed(text).get("fal_spend_today_usd", {}).values())
 
     try:
         wait_until(lambda: f"{url}/metrics" in told(), "the addresses are told")
@@ -58,7 +58,7 @@ def test_the_demo_shows_where_to_look_moves_ends_without_waiting_for_anybody_and
         process.kill()
         process.wait()
     assert "Traceback" not in told()
-    assert re.search(r"month \$[\d,.]+  today \$", told())
+    assert re.search(r"month (known since \d+ \w+|\$[\d,.]+)  today \$", told())
     assert {path.name for path in tmp_path.iterdir()} == {"output.txt", "prometheus.yml"}
 
 

@@ -61,7 +61,7 @@ def test_the_demo_runs_prometheus_on_the_history_and_with_the_rules_and_ends_it_
         wait_until(lambda: asked("up") == {"fal": 1}, "Prometheus scrapes the exporter")
         history = "sum by (job, instance) (max_over_time(fal_spend_last_hour_usd[20h] offset 1h))"
         assert asked(history)["fal"] > 0
-        assert len(asked(f"{history} / sum by (job, instance) (fal_spend_month_to_date_usd)")) == 1
+        assert len(asked(f"{history} / sum by (job, instance) (fal_spend_last_hour_usd)")) == 1
         groups = client.get(f"{prometheus}api/v1/rules").json()["data"]["groups"]
         assert {group["name"] for group in groups} == {"fal-thresholds", "fal-recording", "fal-alerts"}
         wait_until(lambda: asked("count(account:fal_threshold_credit_balance_usd)"), "the rules are evaluated")

@@ -29,14 +29,16 @@ from hypothesis.stateful import (
 from profiles import examples
 from sqlalchemy import event, select
 
+from exporter.calendar import PERIODS
 from exporter.charges import HOUR, NANO, SURGE, Amounts, Charge, Dimensions, Window, hour_of
 from exporter.ledger import Ledger, LedgerView, Rules
 from exporter.ledger.schema import MEASURES, charges, series, span_totals
 from exporter.ledger.span_totals import SPANS
-from exporter.samples import Pages
+from exporter.samples import Page, Pages, Sample
 
 HOLD = timedelta(minutes=2)
 SETTLE = timedelta(hours=48)
+GRACE = timedelta(minutes=40)
 MAX_SERIES = 5
 LABELS = (
     ("account", "team", "model", "gpu_class"),
@@ -71,6 +73,7 @@ KINDS = [Dimensions("", team="blue", app="app1", gpu_class="A100", unit="second"
 ]
 
 Scope = tuple[str, str]
+Span = tuple[datetime, datetime]
 Key = tuple[tuple[str, ...], str, str]
 
 amount = st.one_of(st.integers(-5, 50), st.integers(-(2**62), 2**62))
@@ -95,6 +98,7 @@ class ModelScope:
     folded: dict[Dimensions, Amounts] = field(default_factory=lambda: defaultdict(Amounts))
     folded_from: dict[Dimensions, datetime] = field(default_factory=dict)
     observed: dict[datetime, bool] = field(default_factory=dict)
+    running_read: datetime | None = None
     up: int = 0
     down: int = 0
     hours: int = 0
@@ -116,6 +120,7 @@ class Model:
         self.horizon = datetime(1970, 1, 1, tzinfo=UTC)
         self.sequence = 0
         self.scraped = 0
+        self.known_over: dict[str, list[datetime]] = {}
 
     def place(self, dimensions: Dimensions) -> tuple[str, ...]:
         wanted = tuple(getattr(dimensions, name) for name in self.labels)
@@ -146,6 +151,7 @@ class Model:
                     self.scopes[account, source] = ModelScope(counts_from=counts_from)
                 elif not known.active:
                     known.active, known.counts_from, known.observed = True, counts_from, {}
+                    known.running_read = None
         self.configuration = configuration
 
     def restate(self, name: Scope, window: Window, charges: list[Charge], at: datetime, now: datetime) -> None:
@@ -176,6 +182,7 @@ class Model:
                     touched.add(hour)
                     restated[hour, self.places[name, kind]] += delta.cost
             scope.observed[hour] = scope.observed.get(hour, False) or hour < hour_of(at)
+        scope.running_read = max(at, scope.running_read or at) if hour_of(at) in window else scope.running_read
         scope.hours += len(touched)
         scope.up += sum(max(change, 0) for change in restated.values())
         scope.down += sum(max(-change, 0) for change in restated.values())
@@ -311,6 +318,8 @@ class Model:
             return hour == current
         if period == "last_hour":
             return hour == current - HOUR
+        if period == "last_day":
+            return current - 24 * HOUR < hour <= current
         if period == "today":
             return hour.astimezone(self.zone).date() == current.astimezone(self.zone).date()
         month = self.month_of(current)
@@ -328,6 +337,44 @@ class Model:
                 if since is None or hour < since + timedelta(days=7):
                     unsure.add(thing)
         return {thing: hour.timestamp() for thing, hour in found.items() if thing not in unsure}
+
+    def over(self, period: str, now: datetime) -> list[datetime]:
+        """Return the hours of a period that are over."""
+        if self.known_over.get("now") != [hour_of(now)]:
+            self.known_over = {"now": [hour_of(now)], **{name: [] for name in PERIODS}}
+            for hour in Window(hour_of(now) - 70 * 24 * HOUR, hour_of(now)).hours():
+                for name in PERIODS:
+                    if self.is_in(name, hour, now):
+                        self.known_over[name].append(hour)
+        return self.known_over[period]
+
+    def coverage(self, account: str, period: str, now: datetime, spans: dict[Scope, Span | None]) -> tuple[int, int]:
+        """Return how many hours of a period are over and covered by every source, and how many are over.
+
+        Of a period of which no hour is over, 1 of 1 while a poll that read the running hour is young enough, else 0.
+
+        Args:
+            account: a configured one.
+            period: its name.
+            now: the instant.
+            spans: the hours that each source has covered without a gap.
+        """
+        over = self.over(period, now)
+        covered = set(over) or {now}
+        for source in self.configuration[account]:
+            scope, span = self.scopes[account, source], spans[account, source]
+            read = scope.running_read
+            is_young = read is not None and now - read <= GRACE
+            if span is None or (not over and not is_young):
+                return 0, len(over) or 1
+            if over:
+                known = {hour for hour in over if span[0] <= hour < span[1]}
+                assert all(hour < self.horizon or scope.observed[hour] for hour in known)
+                if read is not None and is_young and hour_of(read) == span[1]:
+                    known.add(span[1])
+                    assert span[1] in scope.observed
+                covered &= known
+        return len(covered), len(over) or 1
 
     def spent(self, period: str, measure: str, now: datetime, *, surge: bool = False) -> dict[tuple[str, ...], int]:
         sums: dict[tuple[str, ...], int] = defaultdict(int)
@@ -401,12 +448,13 @@ class Accounting(RuleBasedStateMachine):
         self.model = Model(ZoneInfo(zone), labels)
         self.seen: dict[Key, int] = {}
         self.followed = Followed()
+        self.whole: dict[str, set[str]] = {}
         self.stamps: dict[Scope, tuple[datetime, datetime, datetime]] = {}
         self.ledger = self.open()
         self.reconfigure(configuration)
 
     def open(self) -> Ledger:
-        rules = Rules(self.model.labels, MAX_SERIES, HOLD, SETTLE, self.model.zone)
+        rules = Rules(self.model.labels, MAX_SERIES, HOLD, SETTLE, self.model.zone, GRACE)
         return Ledger(self.address, rules=rules, clock=lambda: self.now)
 
     def teardown(self) -> None:
@@ -468,6 +516,18 @@ class Accounting(RuleBasedStateMachine):
         _, _, charges = self.answer(data, back=2, length=3, charges=stated, name=name)
         self.ledger.restate(*name, window, charges, at=self.now)
         self.model.restate(name, window, charges, self.now, self.now)
+
+    @rule(data=st.data(), charges=charged, back=st.sampled_from([30, 750, 1600]))
+    def load_an_account(self, data: st.DataObject, charges: list[tuple[int, Dimensions, Amounts]], back: int) -> None:
+        account = data.draw(st.sampled_from(sorted(self.model.configuration)))
+        for source in self.model.configuration[account]:
+            window = Window(hour_of(self.now) - back * HOUR, hour_of(self.now) + HOUR)
+            stated = [
+                Charge(hour_of(self.now) - place * HOUR, kind._replace(account=account), amounts)
+                for place, kind, amounts in {(place, kind): (place, kind, it) for place, kind, it in charges}.values()
+            ]
+            self.ledger.restate(account, source, window, stated, at=self.now)
+            self.model.restate((account, source), window, stated, self.now, self.now)
 
     @rule(data=st.data(), charges=charged, fails_at=st.integers(1, 20))
     def fail_in_the_middle_of_a_poll(
@@ -542,6 +602,7 @@ class Accounting(RuleBasedStateMachine):
         view = self.ledger.view()
         self.model.view(self.now)
         self.check_counters(view)
+        self.check_coverage(view)
         self.check_gauges(view)
         self.check_scopes(view)
         self.check_charges(view)
@@ -584,23 +645,54 @@ class Accounting(RuleBasedStateMachine):
             ("current_hour", "cost", view.current_hour),
             ("last_hour", "cost", view.last_hour),
             ("today", "cost", view.today),
+            ("last_day", "cost", view.last_day),
+            ("last_day", "discount", view.discount_last_day),
             ("month", "cost", view.month_to_date),
             ("last_month", "cost", view.last_month),
             ("last_hour", "gpu_seconds", view.gpu_time_last_hour),
             ("month", "gpu_seconds", view.gpu_time_month_to_date),
         ):
-            truth = self.model.spent(period, measure, self.now)
-            assert {values: value for values, value, _ in samples(pages) if value} == truth, period
+            self.check_table(period, measure, pages)
+        quantities: dict[tuple[str, ...], int] = defaultdict(int)
+        for values, value, _ in samples(view.quantity_last_day):
+            quantities[values[:-1]] += value
+        pages = (Page(tuple(Sample(values, value) for values, value in quantities.items())),)
+        self.check_table("last_day", "quantity", pages)
         for measure, pages in (("cost", view.surge_month_to_date), ("gpu_seconds", view.gpu_time_surge_month_to_date)):
-            truth = self.model.spent("month", measure, self.now, surge=True)
-            assert {values: value for values, value, _ in samples(pages) if value} == truth
+            self.check_table("month", measure, pages, surge=True)
         for account, totals in view.totals.items():
-            assert totals.month_to_date == sum(
+            total = sum(
                 value
                 for values, value in self.model.spent("month", "cost", self.now).items()
                 if values[self.model.labels.index("account")] == account
             )
+            assert totals.month_to_date == (total if account in self.whole["month"] else None)
         assert set(view.totals) == set(self.model.configuration)
+
+    def check_coverage(self, view: LedgerView) -> None:
+        spans = {
+            (it.account, it.source): None
+            if it.history_from is None or it.data_through is None
+            else (it.history_from, it.data_through)
+            for it in view.scopes
+        }
+        assert set(view.coverage) == set(self.model.configuration)
+        for period in PERIODS:
+            self.whole[period] = set()
+            for account, windows in view.coverage.items():
+                covered, over = self.model.coverage(account, period, self.now, spans)
+                assert windows[period].ratio == covered / over, (account, period)
+                assert windows[period].is_whole == (covered == over)
+                if covered == over:
+                    self.whole[period].add(account)
+
+    def check_table(self, period: str, measure: str, pages: Pages, *, surge: bool = False) -> None:
+        """A table holds what the accounts whose window is whole have spent, and no sample of any other account."""
+        place = self.model.labels.index("account")
+        assert {values[place] for values, _, _ in samples(pages)} <= self.whole[period], period
+        spent = self.model.spent(period, measure, self.now, surge=surge)
+        truth = {values: amount for values, amount in spent.items() if values[place] in self.whole[period]}
+        assert {values: value for values, value, _ in samples(pages) if value} == truth, period
 
     def check_scopes(self, view: LedgerView) -> None:
         shown = {(scope.account, scope.source): scope for scope in view.scopes}

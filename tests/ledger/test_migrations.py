@@ -20,6 +20,19 @@ def at(day: int, hour: int) -> datetime:
     return datetime(2026, 11, day, hour, tzinfo=UTC)
 
 
+CHARGED = {
+    "models": [
+        Charge(at(18, 23), FLUX, Amounts(NANO, 0, 200_000_000, 40_000_000, 160_000_000)),
+        Charge(at(19, 5), FLUX._replace(model="fal-ai/kling", unit="second"), Amounts(NANO, 0, 8, 1, 7)),
+        Charge(at(20, 12), FLUX, Amounts(3 * NANO, 0, 2**62 + 2**60, 2**60, 2**62)),
+    ],
+    "serverless": [
+        Charge(at(20, 5), APP, Amounts(50 * NANO, 50 * NANO, 625_000_006, 125_000_001, 500_000_005)),
+        Charge(at(20, 11), APP, Amounts(50 * NANO, 50 * NANO, 625_000_013, 125_000_002, 500_000_011)),
+    ],
+}
+"""The charges of version-2.sql, but for those of the hour that a test states anew."""
+
 NOVEMBER = Window(at(1, 0), datetime(2026, 12, 1, tzinfo=UTC))
 
 
@@ -56,7 +69,7 @@ def migrated(old_ledger: str, open_ledger: OpenLedger) -> Ledger:
 def test_counters_and_gauges_of_version_2_go_on_where_they_were(migrated: Ledger) -> None:
     view = migrated.view()
     assert values(view.spend) == {"fal-ai/flux/dev": 2**62 + 480_000_000, "shop": 2_500_000_016, "fal-ai/kling": 7}
-    assert values(view.month_to_date) == {
+    assert values(view.known_of_month) == {
         "fal-ai/flux/dev": 2**62 + 160_000_000,
         "shop": 1_500_000_016,
         "fal-ai/kling": 7,
@@ -92,10 +105,17 @@ def test_telling_surge_apart_moves_no_counter_and_is_no_restatement(migrated: Le
         ),
     ]
     change = migrated.restate("prod", "serverless", Window(at(20, 0), at(20, 1)), apart, at=at(20, 12))
+    now = at(20, 12) + timedelta(minutes=30)
+    # The month is shown once all of it is covered; what remains of it is read without a change.
+    for source, stated in CHARGED.items():
+        for hours in (Window(at(1, 0), at(20, 1 if source == "models" else 0)), Window(at(20, 1), at(20, 13))):
+            its = [charge for charge in stated if charge.hour in hours]
+            assert migrated.restate("prod", source, hours, its, at=now).is_empty
     after = migrated.view()
+    assert values(after.month_to_date) == values(after.known_of_month)
     assert (change.added, change.changed, change.restated_up, change.restated_down) == (1, 1, 0, 0)
     assert values(after.spend) == values(before.spend)
-    assert values(after.month_to_date) == values(before.month_to_date)
+    assert values(after.known_of_month) == values(before.known_of_month)
     assert values(after.surge_month_to_date) == {"shop": 100_000_000}
     assert values(after.gpu_time_surge_month_to_date) == {"shop": 10 * NANO}
 
@@ -107,7 +127,7 @@ def test_totals_of_the_days_are_made_of_the_charges(migrated: Ledger, address: s
             found.group[0] or found.group[1]: found.amounts.cost for found in snapshot.usage(NOVEMBER, ["model", "app"])
         }
         days = {found.at: found.amounts.cost for found in snapshot.usage(NOVEMBER, [], "day")}
-    assert told == values(migrated.view().month_to_date)
+    assert told == values(migrated.view().known_of_month)
     assert days == {at(18, 0): 160_000_000, at(19, 0): 7, at(20, 0): 2**62 + 1_500_000_016}
     reader.close()
 

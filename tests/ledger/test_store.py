@@ -23,6 +23,8 @@ class Clock(Protocol):
 
 
 OpenLedger = Callable[..., Ledger]
+TODAY, THIS_MONTH, BOTH_MONTHS = 14, 500, 1300
+"""Hours back from noon of 20 November."""
 
 FLUX = Dimensions("main", model="flux", gpu_class="H100", unit="image")
 VEO = Dimensions("main", model="veo", unit="second")
@@ -72,7 +74,7 @@ def restate(ledger: Ledger, clock: Clock, charges: Iterable[Charge], back: int =
 
 
 def test_history_is_no_spike_and_the_month_is_right_at_once(ledger: Ledger, clock: Clock) -> None:
-    restate(ledger, clock, [charge(hours_ago(clock, 2), 700), charge(hours_ago(clock, 0), 5)])
+    restate(ledger, clock, [charge(hours_ago(clock, 2), 700), charge(hours_ago(clock, 0), 5)], back=THIS_MONTH)
     view = release(ledger, clock)
     assert spend(view) == {"flux": 0}
     assert values(view.month_to_date) == {"flux": 705}
@@ -217,7 +219,8 @@ def test_sums_beyond_64_bits_are_exact(open_ledger: OpenLedger, clock: Clock) ->
     largest = 2**63 - 1
     restate(ledger, clock, [charge(hours_ago(clock, 0), largest), charge(hours_ago(clock, 0), largest, VEO)])
     clock.forward(hours=1)
-    restate(ledger, clock, [charge(hours_ago(clock, n), largest, it) for n in (0, 1) for it in (FLUX, VEO)])
+    charges = [charge(hours_ago(clock, n), largest, it) for n in (0, 1) for it in (FLUX, VEO)]
+    restate(ledger, clock, charges, back=THIS_MONTH)
     release(ledger, clock)
     ledger.close()
     view = activated(open_ledger(labels=("account", "model"))).view()
@@ -227,7 +230,7 @@ def test_sums_beyond_64_bits_are_exact(open_ledger: OpenLedger, clock: Clock) ->
 
 def test_negative_charges_beyond_64_bits_are_summed_exactly(open_ledger: OpenLedger, clock: Clock) -> None:
     ledger = activated(open_ledger(labels=("account", "model")))
-    restate(ledger, clock, [charge(hours_ago(clock, n), -(2**63) + n) for n in range(3)])
+    restate(ledger, clock, [charge(hours_ago(clock, n), -(2**63) + n) for n in range(3)], back=THIS_MONTH)
     ledger.close()
     view = activated(open_ledger(labels=("account", "model"))).view()
     assert values(view.month_to_date) == {"flux": -3 * 2**63 + 3}
@@ -288,6 +291,7 @@ def test_a_restatement_that_overlaps_the_horizon_changes_the_hours_behind_it_alo
     assert ledger.fold_before(horizon) == 1
     change = ledger.restate("main", "models", window, [charge(hour, 8) for hour in window.hours()], at=clock.now)
     assert (change.added, change.changed, change.removed) == (0, 1, 0)
+    ledger.restate("main", "models", Window(window.end, hours_ago(clock, -1)), [], at=clock.now)
     assert values(ledger.view().last_month) == {"flux": 8}
 
 
@@ -312,7 +316,7 @@ def test_sources_that_are_switched_and_switched_back_count_no_hour_twice(ledger:
     for source, costs in (("models", (5,)), ("organization", (5, 8)), ("models", (8, 8))):
         activated(ledger, source)
         for cost in costs:
-            restate(ledger, clock, [charge(hours_ago(clock, 0), cost)], source=source)
+            restate(ledger, clock, [charge(hours_ago(clock, 0), cost)], back=TODAY, source=source)
             view = release(ledger, clock)
             assert (spend(view), values(view.today)) == ({"flux": cost}, {"flux": cost}), source
 
@@ -330,7 +334,7 @@ def test_a_source_that_takes_another_s_place_counts_the_hours_that_the_other_had
 def test_other_labels_start_all_counters_at_zero_and_the_gauges_stay(open_ledger: OpenLedger, clock: Clock) -> None:
     ledger = activated(open_ledger(labels=("account", "model", "unit")))
     clock.forward(hours=1)
-    restate(ledger, clock, [charge(hours_ago(clock, 0), 5)])
+    restate(ledger, clock, [charge(hours_ago(clock, 0), 5)], back=TODAY)
     release(ledger, clock)
     ledger.close()
     ledger = activated(open_ledger(labels=("account", "model")))
@@ -358,7 +362,8 @@ def test_folded_series_stay_folded_and_admitted_ones_admitted_over_restarts(
     clock.forward(hours=1)
     for limit in (2, 1, 2):
         ledger = activated(open_ledger(labels=("account", "model"), max_series=limit))
-        restate(ledger, clock, [charge(hours_ago(clock, 0), 1, FLUX._replace(model=f"m{n}")) for n in range(4)])
+        charges = [charge(hours_ago(clock, 0), 1, FLUX._replace(model=f"m{n}")) for n in range(4)]
+        restate(ledger, clock, charges, back=TODAY)
         view = ledger.view()
         assert values(view.today) == {"m0": 1, "m1": 1, "__other__": 2}
         assert (view.overflowed_series, view.label_sets) == (2, 3)
@@ -408,21 +413,21 @@ def test_created_is_the_same_after_a_restart(open_ledger: OpenLedger, clock: Clo
 
 
 def test_hours_days_and_months_turn_without_a_poll(ledger: Ledger, clock: Clock) -> None:
-    restate(ledger, clock, [charge(hours_ago(clock, 0), 5)])
-    clock.forward(hours=1)
+    clock.now = datetime(2026, 11, 30, 23, 55, tzinfo=UTC)
+    restate(ledger, clock, [charge(hours_ago(clock, 0), 5)], back=BOTH_MONTHS)
+    clock.forward(minutes=10)
     view = ledger.view()
     assert (values(view.current_hour), values(view.last_hour)) == ({"flux": 0}, {"flux": 5})
-    clock.forward(days=11)
-    view = ledger.view()
+    assert (values(view.today), values(view.last_day)) == ({"flux": 0}, {"flux": 5})
     assert (values(view.month_to_date), values(view.last_month)) == ({"flux": 0}, {"flux": 5})
 
 
 def test_only_the_pages_that_changed_are_made_anew(ledger: Ledger, clock: Clock) -> None:
     kinds = [FLUX._replace(model=f"m{n:04}") for n in range(1000)]
     hour = hours_ago(clock, 0)
-    restate(ledger, clock, [charge(hour, 1, kind) for kind in kinds])
+    restate(ledger, clock, [charge(hour, 1, kind) for kind in kinds], back=TODAY)
     before = ledger.view().today
-    restate(ledger, clock, [charge(hour, 2 if kind == kinds[0] else 1, kind) for kind in kinds])
+    restate(ledger, clock, [charge(hour, 2 if kind == kinds[0] else 1, kind) for kind in kinds], back=TODAY)
     after = ledger.view().today
     assert [old is new for old, new in zip(before, after, strict=True)] == [False, True, True, True]
 

@@ -65,6 +65,10 @@ class Bench:
     async def view(self) -> LedgerView:
         return await self.ledger.run(Ledger.view)
 
+    async def known_of_month(self) -> int:
+        """Return what is known of the month, whether or not all of it is."""
+        return int(sum(sample.value for page in (await self.view()).known_of_month for sample in page.samples))
+
     async def since(self, source: str) -> tuple[datetime | None, datetime | None]:
         """Return the span of the hours that are covered."""
         (scope,) = [it for it in (await self.view()).scopes if it.source == source]

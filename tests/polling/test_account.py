@@ -24,7 +24,7 @@ def plant(fal: RunningSimulator, hour: datetime, dollars: int) -> None:
 
 
 async def month(bench: Bench) -> int:
-    return (await bench.view()).totals["main"].month_to_date
+    return await bench.known_of_month()
 
 
 async def counted(bench: Bench) -> int:

@@ -81,7 +81,7 @@ async def test_a_ninth_model_is_counted_among_the_rest_and_a_new_month_is_seen(b
 
     def of(amounts: range) -> LedgerView:
         pages = paged(Sample(("main", f"model {amount}"), amount) for amount in amounts)
-        return replace(view, labels=("account", "model"), month_to_date=pages)
+        return replace(view, labels=("account", "model"), known_of_month=pages)
 
     (ranking,) = breakdown.rankings(of(range(1, 11)))
     assert [amount for _, amount in ranking.top] == [10, 9, 8, 7, 6, 5, 4, 3]

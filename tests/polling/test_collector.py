@@ -73,7 +73,7 @@ async def test_from_nothing_to_a_loaded_month_by_itself(fal: RunningSimulator, c
             assert work.scheduler._scheduler.get_job("current:main") is not None
         assert bench.account.sources == ("models", "serverless", "compute")
         start = hour_of(clock.now - timedelta(days=3))
-        assert (await bench.view()).totals["main"].month_to_date == truth(fal, start, clock.now)
+        assert await bench.known_of_month() == truth(fal, start, clock.now)
 
 
 async def test_after_a_loss_of_the_ledger_the_history_is_loaded_again_and_no_counter_falls(

@@ -123,7 +123,7 @@ async def test_while_the_ledger_is_in_trouble_its_figures_stay_and_the_health_go
         patched.setattr(Ledger, "scopes", broken)
         await bench.account.poll_current()
         during = [await publish() for _ in range(2)][-1]
-    spend = "fal_spend_month_to_date_usd"
+    spend = "fal_spend_last_hour_usd"
     assert sample(during, spend) == sample(before, spend) is not None
     assert during.at == before.at
     assert sample(during, "fal_source_up", source="models") == 0

@@ -66,7 +66,7 @@ async def test_auto_covers_all_that_the_key_of_a_single_team_reads(
         assert bench.account.sources == ALL
         assert await bench.account.load_history()
         start = hour_of(clock.now - REACH.history)
-        assert (await bench.view()).totals["main"].month_to_date == truth(fal, start, clock.now, "")
+        assert await bench.known_of_month() == truth(fal, start, clock.now, "")
         assert truth(fal, start, clock.now, "compute") > 0
         assert {found.reason_at_choice for found in (await probes(bench)).values()} == {""}
         assert available(bench) == dict.fromkeys(ALL, 0)
@@ -86,7 +86,7 @@ async def test_the_key_of_a_root_of_several_teams_reads_the_organization_whose_l
         assert bench.account.sources == ("organization",)
         assert await bench.account.load_history()
         start = hour_of(clock.now - REACH.history)
-        assert (await bench.view()).totals["main"].month_to_date == truth(fal, start, clock.now, "")
+        assert await bench.known_of_month() == truth(fal, start, clock.now, "")
         limits = "The source organization reports neither list prices, discounts nor surge prices."
         assert bench.account.remarks([]) == (limits,)
         assert available(bench) == dict.fromkeys(ALL, 0)
@@ -151,7 +151,7 @@ async def test_a_source_that_was_refused_at_the_first_start_is_asked_for_daily_a
         start = hour_of(born - REACH.history)
         # The running hour began before the source was born: what it holds is history, too.
         assert await spend(bench) == before > 0
-        month = (await bench.view()).totals["main"].month_to_date
+        month = await bench.known_of_month()
         assert month >= truth(fal, start, clock.now, "")
         history = truth(fal, hour_of(born), born + timedelta(hours=1), "")
         clock.forward(hours=2)

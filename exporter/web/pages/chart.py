@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
 
 from exporter.forecasting.state import Forecast
 from exporter.publication import DailySpend
@@ -82,13 +81,18 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Spend by day and product, the first day first."""
+    """Spend by day and product, the first day first.
+
+    Attributes:
+        unknown_days: how many of the days are not all loaded.
+    """
 
     height: int
     total: str
     products: tuple[Product, ...]
     lines: tuple[Line, ...]
     days: tuple[Day, ...]
+    unknown_days: int
 
 
 def band(forecast: Forecast, whole: int) -> Band:
@@ -112,6 +116,7 @@ def chart(daily: DailySpend) -> Chart | None:
         products=tuple(Product(_product(name), colour_of[name]) for name, _ in daily.products),
         lines=tuple(_line(step * number, top) for number in range(top // step + 1)),
         days=tuple(_day(daily, index, totals[index], top, colour_of) for index in range(len(daily.days))),
+        unknown_days=sum(not daily.is_known(day) for day in daily.days),
     )
 
 
@@ -152,12 +157,8 @@ def _day(daily: DailySpend, index: int, total: int, top: int, colour_of: dict[st
         bars=tuple(_bars(daily, index, top, colour_of)),
         amounts=tuple(dollars(amounts[index]) for _, amounts in daily.products),
         total=dollars(total),
-        is_known=_is_known(daily, day),
+        is_known=daily.is_known(day),
     )
-
-
-def _is_known(daily: DailySpend, day: date) -> bool:
-    return daily.known_from is not None and day >= daily.known_from
 
 
 def _bars(daily: DailySpend, index: int, top: int, colour_of: dict[str, int]) -> Iterator[Bar]:

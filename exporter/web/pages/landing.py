@@ -16,7 +16,7 @@ from exporter.web.pages.alerts import alerts, banner, data_through
 from exporter.web.pages.chart import Band, band, chart
 from exporter.web.pages.formatting import Timestamp, dollars, percent, span, timestamp
 from exporter.web.pages.rendering import HEADERS, render
-from exporter.web.pages.summary import account_rows, month, tiles
+from exporter.web.pages.summary import account_rows, gap_text, month, tiles
 
 _REFRESH_SECONDS = range(1, 3601)
 _STARTING_SECONDS = 2
@@ -61,9 +61,14 @@ class RankingRow:
 
 @dataclass(frozen=True, slots=True)
 class RankingView:
-    """The names that have cost most this month."""
+    """The names that have cost most this month.
+
+    Attributes:
+        period: the month, and what is not known of it.
+    """
 
     title: str
+    period: str
     rows: tuple[RankingRow, ...]
 
 
@@ -161,7 +166,7 @@ def _overview(publication: Publication, now: datetime) -> str:
         tiles=tiles(publication, now),
         budgets=tuple(_budget(budget, now) for budget in publication.outlook.budgets),
         chart=chart(overview.daily),
-        rankings=_rankings(overview.rankings),
+        rankings=_rankings(overview.rankings, gap_text(accounts, "month_to_date")),
         accounts=account_rows(publication),
         sources=_source_rows(accounts, now),
         are_sources_open=len(accounts) <= _FEW,
@@ -198,17 +203,18 @@ def _share_of_limit(spend: int, limit: int) -> str:
     return f"{100 * spend // limit} %" if limit > 0 else "no limit"
 
 
-def _rankings(rankings: Iterable[Ranking]) -> tuple[RankingView, ...]:
-    """Return the rankings that have anything in them."""
-    return tuple(_ranking(ranking) for ranking in rankings if ranking.top)
+def _rankings(rankings: Iterable[Ranking], gap: str) -> tuple[RankingView, ...]:
+    """Return the rankings that have anything in them; `gap` is what their month lacks, in words."""
+    period = f"this month, {gap}" if gap else "this month"
+    return tuple(_ranking(ranking, period) for ranking in rankings if ranking.top)
 
 
-def _ranking(ranking: Ranking) -> RankingView:
+def _ranking(ranking: Ranking, period: str) -> RankingView:
     most = max(ranking.other, *(amount for _, amount in ranking.top))
     rows = [_ranking_row(name, amount, ranking.total, most) for name, amount in ranking.top]
     if ranking.others:
         rows.append(_ranking_row(f"{ranking.others:,} more", ranking.other, ranking.total, most, is_rest=True))
-    return RankingView(_TITLES[ranking.label], tuple(rows))
+    return RankingView(_TITLES[ranking.label], period, tuple(rows))
 
 
 def _ranking_row(name: str, amount: int, total: int, most: int, *, is_rest: bool = False) -> RankingRow:

@@ -1,13 +1,13 @@
 """Values of the summary: the month against its forecast, today, this hour, balance and runway, and each account's."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from exporter.forecasting.state import AccountOutlook, Forecast
-from exporter.publication import AccountOverview, Publication
+from exporter.publication import AccountOverview, Gap, Publication
 from exporter.web.pages.chart import Band, band
-from exporter.web.pages.formatting import ago, dollars, percent, runway
+from exporter.web.pages.formatting import ago, dollars, instant, percent, runway
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Month:
 
     Attributes:
         forecast: None where one of the accounts has none.
-        last_month: empty where it is not known.
+        last_month: empty where nothing is known of it and nothing will be.
     """
 
     amount: str
@@ -77,13 +77,9 @@ def tiles(publication: Publication, now: datetime) -> tuple[Tile, ...]:
     if runways:
         note = f"lasts {runway(min(runways))}" + (" where it is shortest" if len(accounts) > 1 else "")
     return (
-        Tile(
-            "Today",
-            dollars(_total(account.today for account in accounts)),
-            f"since midnight, {publication.overview.time_zone}",
-        ),
-        Tile("This hour", dollars(_total(account.current_hour for account in accounts)), "so far; fal is often late"),
-        Tile("Last hour", dollars(_total(account.last_hour for account in accounts)), "last complete hour"),
+        Tile("Today", figure(accounts, "today"), f"since midnight, {publication.overview.time_zone}"),
+        Tile("This hour", figure(accounts, "current_hour"), "so far; fal is often late"),
+        Tile("Last hour", figure(accounts, "last_hour"), "last complete hour"),
         Tile("Credit balance", dollars(balance), note, is_low=balance is not None and balance <= 0),
     )
 
@@ -91,15 +87,15 @@ def tiles(publication: Publication, now: datetime) -> tuple[Tile, ...]:
 def month(publication: Publication) -> Month:
     """Return the spend of the month, of all accounts together."""
     accounts = publication.overview.accounts
-    spent = _total(account.month_to_date for account in accounts)
-    last = _total(account.last_month for account in accounts)
+    spent, last = _whole(accounts, "month_to_date"), _whole(accounts, "last_month")
+    is_last_awaited = last is not None or bool(gap_text(accounts, "last_month"))
     forecasts = [account.forecast for account in publication.outlook.accounts if account.forecast is not None]
     return Month(
-        amount=dollars(spent),
+        amount=figure(accounts, "month_to_date"),
         forecast=None
         if spent is None or not forecasts or len(forecasts) < len(accounts)
         else _month_forecast(spent, forecasts, last or 0),
-        last_month="" if last is None else dollars(last),
+        last_month=figure(accounts, "last_month") if is_last_awaited else "",
     )
 
 
@@ -136,9 +132,9 @@ def _account_row(account: AccountOverview, ahead: AccountOutlook | None) -> Acco
     state, state_text = _state(account)
     return AccountRow(
         name=account.name,
-        month=dollars(account.month_to_date),
+        month=figure((account,), "month_to_date"),
         forecast=dollars(ahead.forecast.expected) if ahead is not None and ahead.forecast is not None else "none",
-        today=dollars(account.today),
+        today=figure((account,), "today"),
         balance=dollars(account.balance),
         runway=runway(ahead.runway) if ahead is not None and ahead.runway is not None else "none",
         state=state,
@@ -153,6 +149,40 @@ def _state(account: AccountOverview) -> tuple[str, str]:
     if "failing" in states:
         return "failing", "Failing"
     return ("up", "Up") if states == {"up"} else ("waiting", "Waiting")
+
+
+def figure(accounts: Sequence[AccountOverview], name: str) -> str:
+    """Return the sum of a figure over accounts, or what the account that lacks most of it waits for.
+
+    Args:
+        accounts: those that are added up.
+        name: of an amount of AccountOverview.
+    """
+    return gap_text(accounts, name) or dollars(_whole(accounts, name))
+
+
+def gap_text(accounts: Sequence[AccountOverview], name: str) -> str:
+    """Return what a figure lacks, in words; empty where it is whole."""
+    gaps = [(account.gaps[name], account.name) for account in accounts if name in account.gaps]
+    if not gaps:
+        return ""
+    gap, account = min(gaps, key=lambda found: (found[0].ratio, found[1]))
+    return _words(gap) + (f" ({account})" if len(accounts) > 1 else "")
+
+
+def _words(gap: Gap) -> str:
+    if gap.known_from is None or gap.known_until is None:
+        return "not yet"
+    if gap.reason == "loading":
+        return f"loading, {int(100 * gap.ratio)} %"
+    if gap.reason == "short":
+        return f"known since {gap.known_from.day} {gap.known_from:%b}"
+    return f"read until {instant(gap.known_until.astimezone(UTC))}"
+
+
+def _whole(accounts: Sequence[AccountOverview], name: str) -> int | None:
+    """Return the sum of a figure; None where an account lacks a part of it."""
+    return None if gap_text(accounts, name) else _total(getattr(account, name) for account in accounts)
 
 
 def _total(amounts: Iterable[int | None]) -> int | None:

@@ -48,6 +48,7 @@ OVERVIEW = Overview(
         tuple(date(2026, 11, 8) + timedelta(days=place) for place in range(14)),
         (("serverless", (3 * NANO,) * 14), ("<i>new</i>", (NANO // 1000,) * 14)),
         date(2026, 11, 10),
+        date(2026, 11, 20),
     ),
     rankings=(
         Ranking("model", (("fal-ai/veo3", 60 * NANO), ("fal-ai/flux", 30 * NANO)), 7, 9 * NANO, 100 * NANO),

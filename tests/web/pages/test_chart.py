@@ -9,6 +9,9 @@ from exporter.web.pages.chart import colours
     [
         "Sun 8 Nov not all loaded $3.00 $0.0010 $3.00",
         "Tue 10 Nov $3.00",
+        "Fri 20 Nov $3.00",
+        "Sat 21 Nov not all loaded $3.00",
+        "Last days by product 3 of 14 days not all loaded",
     ],
 )
 def test_the_table_beside_it_has_every_figure(words: str) -> None:
