@@ -58,7 +58,7 @@ def test_the_demo_shows_where_to_look_moves_ends_without_waiting_for_anybody_and
         process.kill()
         process.wait()
     assert "Traceback" not in told()
-    assert re.search(r"month (known since \d+ \w+|\$[\d,.]+)  today \$", told())
+    assert re.search(r"month (not yet|loading, \d+ %|known since \d+ \w+|\$[\d,.]+)  today (not yet|\$\d)", told())
     assert {path.name for path in tmp_path.iterdir()} == {"output.txt", "prometheus.yml"}
 
 

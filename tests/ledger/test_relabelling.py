@@ -173,7 +173,7 @@ def test_a_source_that_tells_less_for_once_doubles_nothing_for_good(ledger: Ledg
     assert values(after.spend) == values(before.spend) | {"": 0}
     assert values(after.gpu_seconds) == values(before.gpu_seconds)
     assert set(values(after.pending).values()) == {0}
-    assert values(after.today) == {"": 47 * NANO // 10, "flux": 0, "kling": 0, "shop": 0}
+    assert values(after.known_of_month) == {"": 47 * NANO // 10, "flux": 0, "kling": 0, "shop": 0}
     (scope,) = after.scopes
     assert (scope.restated_up, scope.restated_down) == (before.scopes[0].restated_up, 0)
     assert scope.relabelled == 47 * NANO // 10
