@@ -120,7 +120,7 @@ class Frame:
             )
         for place, name in enumerate(self.labels):
             earlier = ",".join(f'{label}=~"${label}"' for label in self.labels[:place])
-            family = f"fal_spend_month_to_date_usd{{{earlier}}}" if earlier else "fal_source_up"
+            family = f"fal_spend_usd_total{{{earlier}}}" if earlier else "fal_source_up"
             found.append(
                 dashboard.QueryVariable(name)
                 .label(_TITLES[name])

@@ -2,7 +2,20 @@
 
 from source import palette
 from source.frame import Frame, Row
-from source.panels import DOLLARS, DOLLARS_SHORT, SHARE, Built, Query, at_least, bars, colours, figure, stripes
+from source.panels import (
+    DOLLARS,
+    DOLLARS_SHORT,
+    NOT_LOADED,
+    SHARE,
+    Built,
+    Query,
+    at_least,
+    bars,
+    colours,
+    coverage,
+    figure,
+    stripes,
+)
 from source.queries import STACKED_BY, TO, by_day, by_hour, share, total
 from source.tables import Column, bar_cell, coloured_text, rows
 
@@ -49,6 +62,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 "locale",
                 decimals=0,
                 color=palette.SPEND,
+                no_value=NOT_LOADED,
             ),
             4,
         ),
@@ -60,6 +74,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 DOLLARS,
                 decimals=2,
                 color=palette.SPEND,
+                no_value=NOT_LOADED,
             ),
             4,
         ),
@@ -72,8 +87,9 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 "none",
                 decimals=1,
                 color=palette.SPEND,
+                no_value=NOT_LOADED,
             ),
-            4,
+            3,
         ),
         (
             figure(
@@ -84,8 +100,9 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 DOLLARS_SHORT,
                 decimals=2,
                 color=palette.SPEND,
+                no_value=NOT_LOADED,
             ),
-            4,
+            3,
         ),
         (
             figure(
@@ -97,6 +114,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 decimals=1,
                 names=True,
                 thresholds=at_least((0.2, palette.WARNING), (0.5, palette.BAD), base=palette.GOOD),
+                no_value=NOT_LOADED,
             ),
             4,
         ),
@@ -109,8 +127,9 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 "none",
                 thresholds=at_least((1, palette.WARNING), base=palette.GOOD),
             ),
-            4,
+            3,
         ),
+        (coverage(("month_to_date", "this month"), ("last_hour", "last hour")), 3),
     )
 
 

@@ -4,7 +4,7 @@ from grafana_foundation_sdk.models.common import VisibilityMode
 
 from source import palette
 from source.frame import Frame, Row, whenever
-from source.panels import DOLLARS, DOLLARS_SHORT, Built, Query, at_least, bars, figure, fixed, lines
+from source.panels import DOLLARS, DOLLARS_SHORT, NOT_LOADED, Built, Query, at_least, bars, figure, fixed, lines
 from source.queries import of_accounts, whole
 from source.tables import Column, coloured_text, rows, words
 
@@ -64,6 +64,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 DOLLARS,
                 decimals=2,
                 color=palette.SPEND,
+                no_value=NOT_LOADED,
             ),
             6,
         ),

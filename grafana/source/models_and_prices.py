@@ -5,8 +5,19 @@ from grafana_foundation_sdk.models.common import LineInterpolation, ScaleDistrib
 
 from source import palette
 from source.frame import Frame, Row, happened
-from source.panels import DOLLARS, DOLLARS_SHORT, SHARE, Built, Query, at_least, figure, lines
-from source.queries import FROM, TO, counted, total
+from source.panels import (
+    DOLLARS,
+    DOLLARS_SHORT,
+    NOT_LOADED,
+    SHARE,
+    Built,
+    Query,
+    at_least,
+    coverage,
+    figure,
+    lines,
+)
+from source.queries import FROM, TO, counted, total, while_whole
 from source.tables import Column, coloured_text, rows
 
 _MONTH = "fal_spend_month_to_date_usd"
@@ -62,29 +73,33 @@ def _since_start(metric: str) -> str:
 
 
 def _figures() -> tuple[tuple[Built, int], ...]:
-    discount, paid = (counted(name, 24) for name in ("fal_discount_usd_total", "fal_spend_usd_total"))
+    paid = total("fal_spend_last_day_usd")
+    discount = f"({total('fal_discount_last_day_usd')} or 0 * {paid})"
+    models = f"count(sum by (model, app) ({total(_MONTH, ['model', 'app'])}) > 0)"
     return (
         (
             figure(
                 "Models and apps, this month",
                 "How many models and apps have cost anything since the start of the month.",
-                [Query(f"count(sum by (model, app) ({total(_MONTH, ['model', 'app'])}) > 0)")],
+                [Query(while_whole(models, _MONTH))],
                 "none",
                 color=palette.SPEND,
+                no_value=NOT_LOADED,
             ),
-            6,
+            5,
         ),
         (
             figure(
                 "Discount, last 24 hours",
-                "Discounts granted by list-price cost, of all charges that became known in the last 24 hours.",
-                [Query(f"({discount})\n/ ((({discount}) + ({paid})) > 0)")],
+                "Discounts granted by list-price cost, of the charges of the last 24 UTC hours, the running one among "
+                "them.",
+                [Query(f"{discount}\n/ (({discount} + {paid}) > 0)")],
                 SHARE,
                 decimals=1,
                 color=palette.GOOD,
-                no_value="nothing bought",
+                no_value="nothing bought, or not all loaded",
             ),
-            6,
+            5,
         ),
         (
             figure(
@@ -94,7 +109,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 "none",
                 thresholds=at_least((1, palette.WARNING), base=palette.GOOD),
             ),
-            6,
+            5,
         ),
         (
             figure(
@@ -104,8 +119,9 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 "none",
                 thresholds=at_least((1, palette.WARNING), base=palette.GOOD),
             ),
-            6,
+            5,
         ),
+        (coverage(("month_to_date", "this month"), ("last_day", "24 hours")), 4),
     )
 
 
@@ -200,21 +216,22 @@ def _over_time() -> Built:
     )
 
 
-def _paid_for_a_unit(ranked: str) -> str:
+def _paid_for_a_unit(ranked: str, quantity: str) -> str:
     """Return what a unit came to on average, of what is sold by one unit only."""
-    quantity = counted("fal_usage_quantity_total", 24, ["model", "app", "unit"])
     several = f"count by (model, app) ({total('fal_usage_quantity_total', ['model', 'app', 'unit'])}) > 1"
     return f"({ranked})\n/ on (model, app) group_right () ((({quantity}) > 0) unless on (model, app) ({several}))"
 
 
 def _paid_by_day() -> Built:
     paid = counted("fal_spend_usd_total", 24, ["model", "app"])
+    quantity = counted("fal_usage_quantity_total", 24, ["model", "app", "unit"])
     ranked = f"({paid})\nand on (model, app)\ntopk(8, {total(_MONTH, ['model', 'app'], at=f'@ {TO}')})"
     panel = lines(
         "Paid for a unit, by day",
         "What a unit came to on average, discounts and surge prices included: the spend that became known in each day "
-        "by the units, for the eight that cost most this month and are sold by one unit only. On a logarithmic scale.",
-        [Query(_paid_for_a_unit(ranked), "{{model}}{{app}} / {{unit}}", interval="1d")],
+        "by the units, for the eight that cost most this month and are sold by one unit only. On the day on which the "
+        "ledger was begun, what it has counted since. On a logarithmic scale.",
+        [Query(_paid_for_a_unit(ranked, quantity), "{{model}}{{app}} / {{unit}}", interval="1d")],
         DOLLARS_SHORT,
         legend=("lastNotNull",),
         fill=0,
@@ -239,17 +256,17 @@ _LOGARITHMIC = common.ScaleDistributionConfig().type(ScaleDistribution.LOG).log(
 
 
 def _bought() -> Built:
-    quantity = counted("fal_usage_quantity_total", 24, ["model", "app", "unit"])
-    ranked = f"topk(20, {counted('fal_spend_usd_total', 24, ['model', 'app'])})"
+    quantity = total("fal_usage_quantity_last_day", ["model", "app", "unit"])
+    ranked = f"topk(20, {total('fal_spend_last_day_usd', ['model', 'app'])} > 0)"
     return rows(
         "Bought in the last 24 hours, and what a unit came to",
-        "Units and spend that became known in the last 24 hours, or since a younger ledger began, for the twenty of "
-        "the most spend, and what was paid for a unit on average, discounts and surge prices included; not told where "
-        "something is sold by several units.",
+        "Units and spend of the last 24 UTC hours, the running one among them, for the twenty of the most spend, and "
+        "what was paid for a unit on average, discounts and surge prices included; not told where something is sold by "
+        "several units. An account is left out while not all of these hours have been loaded: see Covered.",
         [
             Query(f"({quantity})\nand on (model, app)\n{ranked}", ref="quantity"),
             Query(ranked, ref="paid"),
-            Query(_paid_for_a_unit(ranked), ref="each"),
+            Query(_paid_for_a_unit(ranked, quantity), ref="each"),
         ],
         {
             "model": Column("Model"),
@@ -260,5 +277,5 @@ def _bought() -> Built:
             "Value #each": Column("Paid for a unit", DOLLARS_SHORT, 160),
         },
         sort="Spend",
-        no_value="nothing bought in the last 24 hours",
+        no_value="nothing bought in the last 24 hours, or not all loaded",
     )

@@ -17,9 +17,12 @@ from grafana_foundation_sdk.models import common as common_models
 from grafana_foundation_sdk.models import dashboard as models
 
 from source import palette
+from source.queries import covered
 
 DATA_SOURCE = common_models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 NO_DATA = "no data yet"
+NOT_LOADED = "not all loaded"
+"""Of the sum of a window that an account lacks hours of."""
 
 DOLLARS = "currency:financial:$"
 """Written out in full, for figures that are read."""
@@ -117,6 +120,25 @@ def figure(
     for query in queries:
         panel.with_target(target_of(query).instant())
     return panel
+
+
+def coverage(*windows: tuple[str, str]) -> stat.Panel:
+    """Return the share of the hours of some windows that is known.
+
+    Args:
+        windows: values of the label `window`, and their names.
+    """
+    panel = figure(
+        "Covered",
+        "The share of the hours that are over and read from every source, of the selected account that lacks most of "
+        "them. Below 100 % the sums of the window are absent: its history is being loaded, begins later than the "
+        "window, or a source fails. The exporter's landing page says which.",
+        [Query(covered(window), name, window) for window, name in windows],
+        "percentunit",
+        thresholds=at_least((1, palette.GOOD), base=palette.WARNING),
+        names=True,
+    )
+    return panel.decimals(0)
 
 
 def lines(

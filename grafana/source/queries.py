@@ -1,9 +1,10 @@
 """The forms of PromQL that the dashboards ask.
 
-Three rules hold for all of them. Series are added up in each exporter first, and of two exporters that tell of one
+Four rules hold for all of them. Series are added up in each exporter first, and of two exporters that report one
 account the larger sum is taken: a second replica doubles nothing. A range is read as few instants, never as every
 sample of it, so that ten thousand series stay cheap. What is shown as of the end of the time range is asked with
-`@ to`, which Prometheus works out once for a whole graph.
+`@ to`, which Prometheus works out once for a whole graph. A gauge of a window (today, the month) is absent for an account
+while hours of it are not covered; so a sum over accounts, and a bar, is absent while a selected account lacks hours.
 """
 
 from collections.abc import Sequence
@@ -31,6 +32,38 @@ def selected(labels: Sequence[str] = DIMENSIONS, *also: str) -> str:
     return "{" + ",".join([*(f'{label}=~"${label}"' for label in labels), *also]) + "}"
 
 
+_WINDOWS = {
+    "fal_spend_current_hour_usd": "current_hour",
+    "fal_spend_last_hour_usd": "last_hour",
+    "fal_gpu_time_last_hour_seconds": "last_hour",
+    "fal_spend_today_usd": "today",
+    "fal_spend_last_day_usd": "last_day",
+    "fal_discount_last_day_usd": "last_day",
+    "fal_usage_quantity_last_day": "last_day",
+    "fal_spend_month_to_date_usd": "month_to_date",
+    "fal_gpu_time_month_to_date_seconds": "month_to_date",
+    "fal_spend_surge_month_to_date_usd": "month_to_date",
+    "fal_gpu_time_surge_month_to_date_seconds": "month_to_date",
+    "fal_spend_last_month_usd": "last_month",
+}
+"""The gauges of windows, and the label `window` of their coverage."""
+
+
+def covered(*windows: str, by: Sequence[str] = (), at: str = "") -> str:
+    """Return the share of the hours of some windows that is known, of the account that lacks most of them."""
+    matcher = f'window=~"{"|".join(windows)}"' if len(windows) > 1 else f'window="{windows[0]}"'
+    ratio = of_accounts("fal_window_coverage_ratio", ("account", "window"), matcher, at=at)
+    return f"min by ({', '.join(by)}) ({ratio})" if by else f"min({ratio})"
+
+
+def while_whole(expression: str, metric: str, at: str = "") -> str:
+    """Return an expression over a gauge of a window; no data while a selected account lacks hours of the window.
+
+    A Prometheus that does not know the coverage, as of the time before the exporter was started, does not stop it.
+    """
+    return f"{expression}\nunless on () {covered(_WINDOWS[metric], at=at)} < 1"
+
+
 def total(metric: str, by: Sequence[str] = (), *also: str, at: str = "") -> str:
     """Return the sum of a family of charges, or of anything else that carries all charge labels.
 
@@ -43,7 +76,9 @@ def total(metric: str, by: Sequence[str] = (), *also: str, at: str = "") -> str:
     series = f"{metric}{selected(DIMENSIONS, *also)}" + (f" {at}" if at else "")
     kept = ", ".join(dict.fromkeys(("account", *by)))
     each = f"max by ({kept}) (sum by ({kept}, job, instance) ({series}))"
-    return f"sum by ({', '.join(by)}) ({each})" if by else f"sum({each})"
+    if by:
+        return f"sum by ({', '.join(by)}) ({each})"
+    return f"({while_whole(f'sum({each})', metric, at)})" if metric in _WINDOWS else f"sum({each})"
 
 
 def of_accounts(metric: str, labels: Sequence[str] = ("account",), *also: str, at: str = "") -> str:
@@ -53,7 +88,8 @@ def of_accounts(metric: str, labels: Sequence[str] = ("account",), *also: str, a
 
 def whole(metric: str) -> str:
     """Return the sum of a family of charges over whole accounts, where no other variable selects."""
-    return f"sum(max by (account) (sum by (account, job, instance) ({metric}{selected(('account',))})))"
+    sums = f"sum(max by (account) (sum by (account, job, instance) ({metric}{selected(('account',))})))"
+    return while_whole(sums, metric) if metric in _WINDOWS else sums
 
 
 def share(part: str, of: str) -> str:
@@ -64,7 +100,8 @@ def share(part: str, of: str) -> str:
 def growth(metric: str, since: str, by: Sequence[str] = (), *also: str) -> str:
     """Return by which share a sum differs from what it was that long ago; no data where it was 0."""
     before = total(metric, by, *also, at=f"offset {since}")
-    return f"{total(metric, by, *also)}\n/ ({before} > 0)\n- 1"
+    grown = f"{total(metric, by, *also)}\n/ ({before} > 0)\n- 1"
+    return while_whole(while_whole(grown, metric), metric, f"offset {since}") if by else grown
 
 
 def counted(metric: str, hours: int, by: Sequence[str] = (), *also: str) -> str:
@@ -75,7 +112,8 @@ def counted(metric: str, hours: int, by: Sequence[str] = (), *also: str) -> str:
     """
     now, then = total(metric, by, *also), total(metric, by, *also, at=f"offset {hours}h")
     young = f"time() - min(fal_exporter_ledger_birth_timestamp_seconds) < {hours * 3600}"
-    return f"({now} - {then}) >= 0\nor ({now} and on () {young})"
+    # What stood there before the ledger began is of another ledger, or was written by a backfill: no difference to it.
+    return f"({now} and on () {young})\nor (({now} - {then}) >= 0 unless on () {young})"
 
 
 def by_day(group: str, metric: str, *also: str) -> str:
@@ -101,7 +139,15 @@ def by_day(group: str, metric: str, *also: str) -> str:
         "# less at its start, but for the first of a month\n"
         f'or label_replace({starts}, "edge", "start", "", "")'
     )
-    return _named(group, f"sum by ({group}) (\n{indent(grown, '  ')}\n)", metric, *also)
+    window = _WINDOWS[metric]
+    days = (
+        f"sum by ({group}) (\n{indent(grown, '  ')}\n)\n"
+        "# of days that are known at both ends\n"
+        f"unless on () {covered(window, at='offset -1439m')} < 1\n"
+        f"unless on () ({covered(window, at='offset 1m')} < 1 unless day_of_month(vector(time() + 43200)) == 1)\n"
+        f"unless on () ({covered(window, at=f'@ {TO}')} < 1 and vector(time()) > {TO} - 86340)"
+    )
+    return _named(group, f"(\n{indent(days, '  ')}\n)", metric, *also)
 
 
 def by_hour(group: str, complete: str, running: str, ranked_by: str, *also: str) -> str:
@@ -117,14 +163,14 @@ def by_hour(group: str, complete: str, running: str, ranked_by: str, *also: str)
         ranked_by: the gauge by which the groups are ranked that have a name of their own.
         also: further matchers.
     """
-    hours = [
-        total(complete, [group], *also, at="offset -119m"),
-        f"({total(complete, [group], *also, at=f'@ {TO}')}\n  and on () (vector(time()) > {TO} - 7140) <= {TO} - 3600)",
-    ]
+    now = f"@ {TO}"
+    known, last = (while_whole(total(complete, [group], *also, at=at), complete, at) for at in ("offset -119m", now))
+    hours = [f"({known})", f"(({last})\n  and on () (vector(time()) > {TO} - 7140) <= {TO} - 3600)"]
     if running:
-        hours.append(f"({total(running, [group], *also, at=f'@ {TO}')} and on () vector(time()) > {TO} - 3600)")
-    known = f"\nor on ({group})\n".join(hours)
-    return _named(group, f"(\n{indent(known, '  ')}\n)", ranked_by, *also)
+        present = while_whole(total(running, [group], *also, at=now), running, now)
+        hours.append(f"(({present})\n  and on () vector(time()) > {TO} - 3600)")
+    joined = f"\nor on ({group})\n".join(hours)
+    return _named(group, f"(\n{indent(joined, '  ')}\n)", ranked_by, *also)
 
 
 def _named(group: str, values: str, ranked_by: str, *also: str) -> str:

@@ -7,18 +7,20 @@ from source.frame import Frame, Row, happened, whenever
 from source.panels import (
     DOLLARS,
     DOLLARS_SHORT,
+    NOT_LOADED,
     SHARE,
     Built,
     Query,
     at_least,
     bars,
     colours,
+    coverage,
     figure,
     fixed,
     lines,
     properties,
 )
-from source.queries import FROM, STACKED_BY, TO, by_day, by_hour, growth, of_accounts, share, total
+from source.queries import FROM, STACKED_BY, TO, by_day, by_hour, covered, growth, of_accounts, share, total
 from source.rankings import GROWTH, MONTH, ranking
 from source.tables import Column, bar_cell, coloured_text, rows
 
@@ -62,7 +64,15 @@ def spend() -> Frame:
             ),
         ),
         rows=(
-            Row(3, ((_state(), 13), (_not_included(), 6), (_data_through(), 5))),
+            Row(
+                3,
+                (
+                    (_state(), 11),
+                    (_not_included(), 5),
+                    (coverage(("month_to_date", "this month"), ("last_month", "last month")), 4),
+                    (_data_through(), 4),
+                ),
+            ),
             Row(4, (*_figures(),)),
             Row(9, ((_burn_up(), 14), (_budgets(), 10))),
             Row(10, ((_days(), 24),)),
@@ -81,20 +91,24 @@ def _state() -> Built:
     age = f"time() - {of_accounts('fal_data_through_timestamp_seconds', ('account', 'source'))}"
     locked = of_accounts("fal_account_locked", ("account", "reason"))
     available = of_accounts("fal_source_available", ("account", "source"))
+    partly = covered("current_hour", "last_hour", "today", "month_to_date", "last_month", by=("account", "window"))
     panel = figure(
         "",
         "Whether the figures below can be trusted. Red: fal has locked an account, which then serves nothing. Orange: "
-        "the newest complete hour of a source is more than three hours old, where one to two are normal, or charges "
-        "are left out that the key can read: add the source. Green: all is well. Grey: nothing is known.",
+        "the newest complete hour of a source is more than three hours old, where one to two are normal, charges are "
+        "left out that the key can read: add the source, or hours of a window have not been loaded, whose figures are "
+        "then absent. Green: all is well. Grey: nothing is known.",
         [
             Query(f"topk(3, {locked} > 0)", "{{account}} is locked: {{reason}}", "locked"),
             Query(f"topk(3, ({age}) > {_LATE})", "{{account}}: {{source}} data are late", "late"),
             Query(f"topk(3, {available} > 0)", "{{account}}: charges of {{source}} are not included", "lacking"),
+            Query(f"topk(3, {partly} < 1)", "{{account}}: {{window}} is not all loaded", "partly"),
             Query(
                 f"count({of_accounts('fal_data_through_timestamp_seconds', ('account', 'source'))})\n"
                 f"unless on () count({locked} > 0)\n"
                 f"unless on () count(({age}) > {_LATE})\n"
-                f"unless on () count({available} > 0)",
+                f"unless on () count({available} > 0)\n"
+                f"unless on () count({partly} < 1)",
                 "All is well: no account is locked, all data are on time",
                 "well",
             ),
@@ -113,6 +127,7 @@ def _state() -> Built:
         "locked": "dark-red",
         "late": "dark-orange",
         "lacking": "dark-orange",
+        "partly": "dark-orange",
         "well": palette.GOOD_TINT,
         "none": palette.NO_DATA_TINT,
     }
@@ -162,6 +177,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 DOLLARS,
                 decimals=2,
                 color=palette.SPEND,
+                no_value=NOT_LOADED,
             ),
             4,
         ),
@@ -190,6 +206,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 DOLLARS,
                 decimals=2,
                 color=palette.SPEND,
+                no_value=NOT_LOADED,
             ),
             3,
         ),
@@ -217,6 +234,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 decimals=2,
                 names=True,
                 color=palette.SPEND,
+                no_value=NOT_LOADED,
             ),
             4,
         ),
