@@ -3,8 +3,9 @@
 Four rules hold for all of them. Series are added up in each exporter first, and of two exporters that report one
 account the larger sum is taken: a second replica doubles nothing. A range is read as few instants, never as every
 sample of it, so that ten thousand series stay cheap. What is shown as of the end of the time range is asked with
-`@ to`, which Prometheus works out once for a whole graph. A gauge of a window (today, the month) is absent for an account
-while hours of it are not covered; so a sum over accounts, and a bar, is absent while a selected account lacks hours.
+`@ to`, which Prometheus works out once for a whole graph. A gauge of a window (today, the month) is absent for an
+account while hours of it are not covered; so a sum over accounts, and a bar, is absent while a selected account lacks
+hours.
 """
 
 from collections.abc import Sequence

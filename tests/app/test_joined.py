@@ -25,7 +25,7 @@ async def test_what_is_polled_is_served(settings: MakeSettings) -> None:
         await until(lambda: running.latest is not None and running.latest.ready)
         async with httpx.AsyncClient(verify=NO_TLS, base_url=running.url, trust_env=False) as client:
             assert (await client.get("/-/ready")).status_code == 200
-            assert "fal_spend_month_to_date_usd{" in (await client.get("/metrics")).text
+            assert "fal_spend_last_hour_usd{" in (await client.get("/metrics")).text
             assert "A note." in (await client.get("/")).text
     async with httpx.AsyncClient(verify=NO_TLS, base_url=running.url, trust_env=False) as client:
         with pytest.raises(httpx.ConnectError):

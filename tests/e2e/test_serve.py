@@ -22,7 +22,7 @@ def test_a_restart_loses_and_doubles_nothing(exporter: Exporter, fal: Fal) -> No
     exporter.start()
     wait_until(exporter.is_ready, "the exporter is ready again")
     after = exporter.scrape()
-    for family in ("fal_spend_usd_total", "fal_usage_quantity_total", "fal_spend_month_to_date_usd"):
+    for family in ("fal_spend_usd_total", "fal_usage_quantity_total", "fal_spend_last_hour_usd"):
         assert after[family] == before[family]
 
 
