@@ -28,6 +28,7 @@ class Verdict:
         origin: how the sources came to be what they are, in words.
         sources: what will be polled; none while nothing can be.
         problems: sentences that say what does not work and what to do.
+        reporting_url: where the reporting interface was asked last.
         remarks: sentences on what the figures will not include, though everything works.
     """
 
@@ -37,6 +38,7 @@ class Verdict:
     probes: tuple[Probe, ...]
     problems: tuple[str, ...]
     remarks: tuple[str, ...] = ()
+    reporting_url: str = ""
 
 
 def run_check(settings: Settings) -> int:
@@ -65,7 +67,7 @@ async def _verdicts(
     probed = await asyncio.gather(*(_probed(account, settings) for account in settings.accounts))
     names: dict[str, str] = {}
     verdicts = []
-    for account, (username, probes) in zip(settings.accounts, probed, strict=True):
+    for account, (username, probes, reporting_url) in zip(settings.accounts, probed, strict=True):
         shared_with = names.setdefault(username, account.name) if username else account.name
         verdicts.append(
             verdict_on(
@@ -74,21 +76,23 @@ async def _verdicts(
                 recorded.get(account.name, ()),
                 probes,
                 reconciled=reconciled[account.name],
+                reporting_url=reporting_url,
                 shared="" if shared_with == account.name else shared_username(shared_with, account.name, username),
             )
         )
     return verdicts
 
 
-async def _probed(account: Account, settings: Settings) -> tuple[str, tuple[Probe, ...]]:
-    """Return the username behind an account's key, where fal tells it, and how each interface answered."""
+async def _probed(account: Account, settings: Settings) -> tuple[str, tuple[Probe, ...], str]:
+    """Return the username behind an account's key, where fal tells it, how each interface answered, and where."""
     client = client_of(account, settings, Silent())
     try:
         probes = await probe(client)
         try:
-            return await read_username(client) if len(settings.accounts) > 1 else "", probes
+            username = await read_username(client) if len(settings.accounts) > 1 else ""
         except ApiError:
-            return "", probes
+            username = ""
+        return username, probes, client.reporting_url
     finally:
         await client.aclose()
 
@@ -101,6 +105,7 @@ def verdict_on(
     *,
     reconciled: tuple[Reconciliation, ...] = (),
     shared: str = "",
+    reporting_url: str = "",
 ) -> Verdict:
     """Judge what an account's key can do against what is to be polled.
 
@@ -110,6 +115,7 @@ def verdict_on(
         recorded: the sources that the ledger already counts for the account.
         probes: how each interface answered.
         reconciled: how the ledger compared with what fal bills.
+        reporting_url: where the reporting interface was asked last.
         shared: a sentence if another account is the same fal account; empty otherwise.
     """
     answers = {it.name: it for it in probes}
@@ -133,7 +139,7 @@ def verdict_on(
     if sources and not answers["invoices"].ok:
         problems.append(answers["invoices"].problem)
     remarks = _remarks(sources, answers, reconciled)
-    return Verdict(account, origin, sources, probes, tuple(dict.fromkeys(problems)), remarks)
+    return Verdict(account, origin, sources, probes, tuple(dict.fromkeys(problems)), remarks, reporting_url)
 
 
 def _remarks(
@@ -161,6 +167,7 @@ def _text(verdict: Verdict) -> str:
     rows = [_row(it, polled=it.name in polled) for it in verdict.probes]
     what = ", ".join(verdict.sources) or "no usage"
     lines = [f"account {verdict.account}: polls {what} ({verdict.origin})", "", *_table(_COLUMNS, rows), ""]
+    lines += [f"  Reporting interface: {verdict.reporting_url}", ""] if verdict.reporting_url else []
     lines += [f"  ! {problem}" for problem in verdict.problems] or ["  Everything that is to be polled works."]
     lines += [f"  * {remark}" for remark in verdict.remarks]
     return "\n".join([*lines, ""])

@@ -10,7 +10,16 @@ from prometheus_client import CollectorRegistry
 
 from exporter.charges import Clock, utc_now
 from exporter.errors import ConfigurationError
-from exporter.fal import LOCK_REASONS, REASONS, REJECTIONS, Client, Limits, Observer
+from exporter.fal import (
+    LOCK_REASONS,
+    REASONS,
+    REJECTIONS,
+    REPORTING_FALLBACK_URL,
+    REPORTING_URL,
+    Client,
+    Limits,
+    Observer,
+)
 from exporter.forecasting.budgets import budget_of
 from exporter.ledger import START_PATIENCE, Ledger, take_collector_lock
 from exporter.ledger.store import Rules
@@ -59,6 +68,7 @@ def client_of(account: Account, settings: Settings, observer: Observer, clock: C
         now=clock,
         platform_url=settings.platform_url,
         reporting_url=settings.reporting_url,
+        reporting_fallback_url=REPORTING_FALLBACK_URL if settings.reporting_url == REPORTING_URL else None,
         limits=Limits(
             connect_timeout=min(settings.request_timeout, Limits().connect_timeout),
             read_timeout=settings.request_timeout,

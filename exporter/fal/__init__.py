@@ -9,7 +9,7 @@ Lives here: one exchange (`endpoints`, `transport`, `answers`, `client`, `errors
 from exporter.fal.account import Invoices, read_balance, read_invoices, read_standing, read_username
 from exporter.fal.aggregation import Reading, UsageSource
 from exporter.fal.answers import LOCK_ADVICE, LOCK_REASONS
-from exporter.fal.client import PLATFORM_URL, REPORTING_URL, Client
+from exporter.fal.client import PLATFORM_URL, REPORTING_FALLBACK_URL, REPORTING_URL, Client
 from exporter.fal.endpoints import Limits, Observer, Silent
 from exporter.fal.errors import REASONS, ApiError, BadRequestError, FeatureError, NotFoundError, ScopeError
 from exporter.fal.focus.bill import CORRECTION, FocusBills
@@ -39,6 +39,7 @@ __all__ = [
     "PLATFORM_URL",
     "REASONS",
     "REJECTIONS",
+    "REPORTING_FALLBACK_URL",
     "REPORTING_URL",
     "SOURCES",
     "TELL_LIST_PRICES",

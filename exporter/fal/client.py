@@ -16,13 +16,15 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from exporter.charges import Clock, utc_now
 from exporter.fal.answers import Locks
-from exporter.fal.endpoints import Deadline, Endpoint, Limits, Observer, Parameters
+from exporter.fal.endpoints import Deadline, Endpoint, Host, Limits, Observer, Parameters
 from exporter.fal.errors import ApiError, DeadlineError, LockedError, ShapeError
 from exporter.fal.rows import Rejections
 from exporter.fal.transport import Transport
 
 PLATFORM_URL = "https://api.fal.ai/v1"
 REPORTING_URL = "https://rest.alpha.fal.ai"
+REPORTING_FALLBACK_URL = "https://rest.fal.ai"
+"""Name that fal's own clients use for the same host."""
 
 Outcome = TypeVar("Outcome")
 
@@ -47,6 +49,7 @@ class Client:
         observer: Observer,
         platform_url: str = PLATFORM_URL,
         reporting_url: str = REPORTING_URL,
+        reporting_fallback_url: str | None = None,
         limits: Limits | None = None,
         tls: ssl.SSLContext | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
@@ -63,6 +66,7 @@ class Client:
             observer: hears of every request.
             platform_url: base of the calls of `Host.PLATFORM`.
             reporting_url: base of the calls of `Host.REPORTING`.
+            reporting_fallback_url: another base of them, for when the first cannot be reached or lacks a call.
             limits: the bounds of its traffic.
             tls: whom to trust; httpx's own by default, made anew for every client, which takes some 50 ms.
             transport: carries the requests; httpx's own by default.
@@ -91,6 +95,7 @@ class Client:
             observer=observer,
             platform_url=platform_url,
             reporting_url=reporting_url,
+            reporting_fallback_url=reporting_fallback_url,
             limits=self.limits,
             tls=tls,
             transport=transport,
@@ -101,6 +106,11 @@ class Client:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._exchange.aclose()
+
+    @property
+    def reporting_url(self) -> str:
+        """Base at which the calls of `Host.REPORTING` are made now."""
+        return self._exchange.base_url(Host.REPORTING)
 
     def deadline(self, span: timedelta | None = None) -> Deadline:
         """Start the time that all requests of one poll share: the limits' own, unless told otherwise."""

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from http import HTTPStatus
 
 import httpx
+import structlog
 from pydantic import SecretStr
 
 from exporter import __version__
@@ -21,6 +22,7 @@ from exporter.fal.errors import (
     NotJsonError,
     ProxyError,
     ReadTimeoutError,
+    RefusalError,
     TlsError,
     TooLargeError,
     TruncatedError,
@@ -30,6 +32,9 @@ from exporter.network import Proxy, named_authorities, proxy_for
 
 _JSON = "application/json"
 _CSV = "text/csv"
+_MOVED = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.MISDIRECTED_REQUEST})
+"""Statuses of a host that no longer answers a call."""
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 _KEY = re.compile(r"[\x21-\x7e]+")
 _NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """Trusts no authority: for clients that make no TLS connection."""
@@ -49,6 +54,7 @@ class Transport:
         observer: Observer,
         platform_url: str,
         reporting_url: str,
+        reporting_fallback_url: str | None = None,
         limits: Limits,
         tls: ssl.SSLContext | None,
         transport: httpx.AsyncBaseTransport | None,
@@ -70,12 +76,16 @@ class Transport:
             Host.PLATFORM: _base(account, Host.PLATFORM, platform_url),
             Host.REPORTING: _base(account, Host.REPORTING, reporting_url),
         }
-        self._proxies = {} if transport else _proxies(self._bases.values())
+        self._others: dict[Host, str] = {}
+        if reporting_fallback_url is not None:
+            self._others[Host.REPORTING] = _base(account, Host.REPORTING, reporting_fallback_url)
+        bases = [*self._bases.values(), *self._others.values()]
+        self._proxies = {} if transport else _proxies(bases)
         connections = httpx.Limits(
             max_connections=limits.requests_at_once,
             max_keepalive_connections=limits.requests_at_once,
         )
-        trusted = tls or _trusted([*self._bases.values(), *(proxy.url for proxy in self._proxies.values())])
+        trusted = tls or _trusted([*bases, *(proxy.url for proxy in self._proxies.values())])
         self._http = httpx.AsyncClient(
             verify=trusted,
             transport=transport,
@@ -109,20 +119,46 @@ class Transport:
         """Return the error of a call that failed without an error status of fal's."""
         return kind(what, account=self._account, call=call.path)
 
+    def base_url(self, host: Host) -> str:
+        """Return the base URL at which a host is asked now."""
+        return self._bases[host]
+
     async def json(self, call: Endpoint, parameters: Parameters) -> object:
         """Make a request and return its answer, parsed.
+
+        Where a host has two base URLs, the other is tried when the one in use cannot be reached or lacks the call. It
+        is used from then on if it answers.
 
         Raises:
             ApiError: every kind of failure; see `exporter.fal.errors`.
             ConfigurationError: the key cannot be one.
         """
+        base = self._bases[call.host]
+        try:
+            return await self._json(call, parameters, base)
+        except (UnreachableError, RefusalError) as error:
+            # Another call that was under way may have changed over already.
+            current = self._bases[call.host]
+            other = current if current != base else self._others.get(call.host)
+            if other is None or not (isinstance(error, UnreachableError) or error.status in _MOVED):
+                raise
+            try:
+                answer = await self._json(call, parameters, other)
+            except ApiError:
+                raise error from None
+        if self._bases[call.host] == base:
+            self._bases[call.host], self._others[call.host] = other, base
+            _log.info("fal is asked at its other address", account=self._account, url=other, instead_of=base)
+        return answer
+
+    async def _json(self, call: Endpoint, parameters: Parameters, base: str) -> object:
         key = self._secret()
         scrub = scrubber(key)
         started = self._monotonic()
         code = "error"
         response: httpx.Response | None = None
         try:
-            response = await self._http.send(self._request(call, parameters, key, _JSON), stream=True)
+            response = await self._http.send(self._request(call, parameters, key, _JSON, base), stream=True)
             try:
                 body = await self._body(response, call)
             finally:
@@ -153,7 +189,9 @@ class Transport:
         async with AsyncExitStack() as held:
             try:
                 async with bounded():
-                    response = await self._http.send(self._request(call, parameters, key, _CSV), stream=True)
+                    response = await self._http.send(
+                        self._request(call, parameters, key, _CSV, self._bases[call.host]), stream=True
+                    )
                     held.push_async_callback(response.aclose)
                     if not response.is_success:
                         body = await self._body(response, call)
@@ -181,10 +219,10 @@ class Transport:
             finally:
                 self._observer.answered(self._account, call.path, code, self._monotonic() - started)
 
-    def _request(self, call: Endpoint, parameters: Parameters, key: str, accept: str) -> httpx.Request:
+    def _request(self, call: Endpoint, parameters: Parameters, key: str, accept: str, base: str) -> httpx.Request:
         return self._http.build_request(
             "GET",
-            self._bases[call.host] + call.path,
+            base + call.path,
             params=parameters,
             headers={"Authorization": f"Key {key}", "Accept": accept},
         )

@@ -106,7 +106,9 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
     )
     platform_url: BaseUrl = Field(default="https://api.fal.ai/v1", description="Base URL of fal's platform interface.")
     reporting_url: BaseUrl = Field(
-        default="https://rest.alpha.fal.ai", description="Base URL of fal's reporting interface."
+        default="https://rest.alpha.fal.ai",
+        description="Base URL of fal's reporting interface. Beside the default `https://rest.fal.ai` is tried when it "
+        "cannot be reached or lacks a call.",
     )
     listen: ListenAddress = Field(
         default=Listen("0.0.0.0", 8080),  # noqa: S104  an exporter is scraped from outside its container

@@ -108,6 +108,10 @@ def test_a_wrong_address_is_not_taken_for_a_key_of_the_wrong_scope(check: Check,
     assert "check the URL" in output
 
 
+def test_the_address_of_the_reporting_interface_is_shown(check: Check, fal: Fal) -> None:
+    assert f"Reporting interface: {fal.running.reporting_url}" in check(ADMIN_KEY)[1]
+
+
 def test_a_locked_account_is_told_with_its_reason(check: Check, fal: Fal) -> None:
     fal.simulator.faults.add(Fault("locked"))
     code, output = check(ADMIN_KEY)

@@ -232,12 +232,20 @@ class Bench:
     tls: ssl.SSLContext | None = None
     clients: list[Client] = field(default_factory=list)
 
-    def client(self, *, url: str = "", key: str | Callable[[], SecretStr] = KEY, **limits: object) -> Client:
+    def client(
+        self,
+        *,
+        url: str = "",
+        reporting: tuple[str, str] | None = None,
+        key: str | Callable[[], SecretStr] = KEY,
+        **limits: object,
+    ) -> Client:
         client = Client(
             account="prod",
             key=(lambda: SecretStr(key)) if isinstance(key, str) else key,
             platform_url=url or f"{self.fal.url}/v1",
-            reporting_url=url or self.fal.url,
+            reporting_url=reporting[0] if reporting else url or self.fal.url,
+            reporting_fallback_url=reporting[1] if reporting else None,
             limits=replace(self.limits, **limits),  # type: ignore[arg-type]  # a mapping has one type for all its values
             observer=self.heard,
             tls=self.tls,
