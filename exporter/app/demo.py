@@ -38,6 +38,7 @@ from exporter.simulator import (
 )
 from exporter.web.pages.summary import figure
 from exporter.web.server import listen as listening
+from exporter.web.server import listening_advice
 
 
 def run_simulate(*, host: str, port: int, seed: int) -> int:
@@ -50,8 +51,8 @@ def run_simulate(*, host: str, port: int, seed: int) -> int:
         asyncio.run(_simulate(host, port, seed))
     except OSError as error:
         raise ConfigurationError(
-            f"--listen {host}:{port} cannot be listened on ({error.strerror}); choose an address of this machine and a "
-            "free port"
+            f"--listen {host}:{port} cannot be listened on ({error.strerror}); "
+            + listening_advice(error, port, "--listen")
         ) from None
     return 0
 

@@ -77,7 +77,7 @@ def _token(file: Path | None) -> "SecretStr | None":
     from pydantic import SecretStr
 
     try:
-        text = os.environ.get(_TOKEN, "") if file is None else file.read_text(encoding="utf-8")
+        text = os.environ.get(_TOKEN, "") if file is None else file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise click.BadParameter(f"{file} cannot be read: {reason}.", param_hint="'--token-file'") from None

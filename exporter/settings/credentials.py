@@ -69,7 +69,7 @@ def read_key(path: Path) -> SecretStr:
         ValueError: there is none; the sentence says why, without a part of the key.
     """
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             text = file.read(_LARGEST_KEY_FILE)
     except OSError as error:
         raise ValueError(f"cannot be read: {(error.strerror or 'input/output error').lower()}") from None
@@ -151,7 +151,7 @@ def read_tokens(path: Path) -> Mapping[str, bytes]:
         ValueError: it is no such file; the predicate says why, without a part of any token.
     """
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             text = file.read(_LARGEST_TOKEN_FILE + 1)
     except OSError as error:
         raise ValueError(f"cannot be read: {(error.strerror or 'input/output error').lower()}") from None

@@ -9,6 +9,8 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from decimal import Decimal
+from math import isfinite
 from pathlib import Path
 
 import yaml
@@ -45,7 +47,7 @@ def read_file(path: Path) -> Mapping[str, object]:
     if parse is None:
         raise ValueError("has an unknown suffix; name the file .yaml, .yml or .toml")
     try:
-        content = parse(path.read_text(encoding="utf-8"))
+        content = parse(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ValueError(f"cannot be read: {(error.strerror or 'input/output error').lower()}") from None
     except UnicodeDecodeError:
@@ -71,6 +73,8 @@ def _parse_yaml(text: str) -> object:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        if isinstance(error, _OddNumberError):
+            raise ValueError(f"has a number{place} that {error.problem}") from None  # noqa: TRY004  a user's value
         repeated = error.problem if isinstance(error, _RepeatedKeyError) else "is not valid YAML"
         raise ValueError(f"{repeated}{place}") from None
     except (yaml.YAMLError, RecursionError):
@@ -81,7 +85,36 @@ class _RepeatedKeyError(yaml.constructor.ConstructorError):
     """A mapping has a key twice; YAML forbids it, PyYAML would silently take the last."""
 
 
+class _OddNumberError(yaml.constructor.ConstructorError):
+    """A number is not read as it looks."""
+
+
+_PLAIN_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9_]*)")
+
+
 class _StrictLoader(yaml.SafeLoader):
+    """Loads plain data, and refuses what YAML 1.1 would silently read as something else than was meant."""
+
+    def construct_plain_int(self, node: yaml.ScalarNode) -> int:
+        """Return an integer that is written in decimal digits."""
+        if not _PLAIN_INTEGER.fullmatch(node.value):
+            raise _OddNumberError(
+                problem="YAML does not read as it looks (010 is 8, 0x10 is 16, 1:30 is 90); write it in decimal digits "
+                "without a leading 0, or put it in quotes",
+                problem_mark=node.start_mark,
+            )
+        return int(super().construct_yaml_int(node))
+
+    def construct_plain_float(self, node: yaml.ScalarNode) -> float:
+        """Return a number of which no digit is lost."""
+        value = float(super().construct_yaml_float(node))
+        if isfinite(value) and (":" in node.value or Decimal(node.value.replace("_", "")) != Decimal(str(value))):
+            raise _OddNumberError(
+                problem="cannot be kept to its last digit, or has a colon; put it in quotes",
+                problem_mark=node.start_mark,
+            )
+        return value
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:  # noqa: FBT001, FBT002  PyYAML's signature
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         for position, name in enumerate(names):
@@ -89,6 +122,9 @@ class _StrictLoader(yaml.SafeLoader):
                 raise _RepeatedKeyError(problem="has a key twice", problem_mark=node.value[position][0].start_mark)
         return super().construct_mapping(node, deep=deep)
 
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_plain_int)
+_StrictLoader.add_constructor("tag:yaml.org,2002:float", _StrictLoader.construct_plain_float)
 
 _PARSERS: Mapping[str, Callable[[str], object]] = {".yaml": _parse_yaml, ".yml": _parse_yaml, ".toml": _parse_toml}
 

@@ -6,6 +6,7 @@ The HTTP server: uvicorn on a socket that was opened before anything else could 
 """
 
 import asyncio
+import errno
 import logging
 import socket
 import time
@@ -78,6 +79,7 @@ GRACE = 2
 
 _BACKLOG = 128
 _MOST_CONNECTIONS = 1000
+_FIRST_FREE_FOR_ALL = 1024
 
 
 class _Server(uvicorn.Server):
@@ -111,9 +113,19 @@ def listen(host: str, port: int, *, setting: str = "FAL_EXPORTER_LISTEN") -> soc
     except OSError as error:
         reason = str(error.strerror).partition(" (")[0]
         raise ConfigurationError(
-            f"cannot listen on {host}:{port} ({reason}): set {setting} to an address of this machine and a free port"
+            f"cannot listen on {host}:{port} ({reason}): {listening_advice(error, port, setting)}"
         ) from error
     return listener
+
+
+def listening_advice(error: OSError, port: int, setting: str) -> str:
+    """Return what to do where an address cannot be listened on."""
+    if error.errno == errno.EACCES and port < _FIRST_FREE_FOR_ALL:
+        return (
+            f"ports below {_FIRST_FREE_FOR_ALL} are for privileged processes; set {setting} to a higher port, or allow "
+            "it by the capability CAP_NET_BIND_SERVICE"
+        )
+    return f"set {setting} to an address of this machine and a free port"
 
 
 async def serve_web(app: ASGIApp, listener: socket.socket, stop: asyncio.Event, *, grace: int = GRACE) -> None:

@@ -76,6 +76,13 @@ def test_a_key_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     assert key().get_secret_value() == "id:longer-than-before"
 
 
+@pytest.mark.parametrize("text", ["\ufeffid:secret\n", "id:secret"])
+def test_a_byte_order_mark_before_a_key_is_not_part_of_the_key(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "key"
+    path.write_text(text, encoding="utf-8")
+    assert KeyFile(path)().get_secret_value() == "id:secret"
+
+
 def test_an_unchanged_key_file_is_not_read_again(tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_text("id:first\n")

@@ -1,7 +1,12 @@
 import asyncio
+import ctypes
+import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from e2e.processes import PATIENCE
@@ -12,6 +17,8 @@ from exporter.web.application import Application
 from exporter.web.server import listen, serve_web
 
 Publish = Callable[..., Publication]
+
+FIRST_FREE = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 
 
 async def get(port: int, host: str = "127.0.0.1") -> bytes:
@@ -29,6 +36,38 @@ def test_an_address_in_use_is_one_sentence_that_names_the_setting() -> None:
         with pytest.raises(ConfigurationError) as caught:
             listen("127.0.0.1", port)
     assert f"cannot listen on 127.0.0.1:{port} (Address already in use): set FAL_EXPORTER_LISTEN" in str(caught.value)
+
+
+def bound_to_few_ports() -> None:
+    """Give up the capability to listen on the first ports, which a superuser has."""
+    pr_capbset_drop, cap_net_bind_service = 24, 10
+    ctypes.CDLL(None).prctl(pr_capbset_drop, cap_net_bind_service, 0, 0, 0)
+
+
+@pytest.mark.skipif(not FIRST_FREE.exists() or int(FIRST_FREE.read_text()) < 81, reason="port 80 is open to everybody")
+@pytest.mark.parametrize(
+    ("command", "setting"), [(("simulate", "--listen"), "--listen"), (("serve", "--listen"), "FAL_EXPORTER_LISTEN")]
+)
+def test_a_port_for_privileged_processes_is_said_to_be_one(
+    command: tuple[str, ...], setting: str, tmp_path: Path
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "exporter", *command, "127.0.0.1:80"],
+        env=os.environ | {"FAL_KEY": "id:secret", "FAL_EXPORTER_LEDGER_URL": f"sqlite:///{tmp_path / 'ledger.sqlite'}"},
+        preexec_fn=bound_to_few_ports,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert "127.0.0.1:80" in ended.stderr
+    assert "(Permission denied)" in ended.stderr
+    assert (
+        f"ports below 1024 are for privileged processes; set {setting} to a higher port, or allow it by the capability "
+        "CAP_NET_BIND_SERVICE"
+    ) in ended.stderr
+    assert "unexpected" not in ended.stderr
 
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid"])
