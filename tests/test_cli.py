@@ -124,7 +124,7 @@ def test_demo_and_simulate_have_defaults_of_their_own(app: StandIn) -> None:
     assert main(["demo", "--listen", ":0", "--seed", "7", "--days", "3", "--with-prometheus"]) == 0
     assert main(["simulate", "--listen", "[::1]:9000", "--seed", "2"]) == 0
     assert app.calls == [
-        ("demo", (("127.0.0.1", 8080), 1, 30, False)),
+        ("demo", (("127.0.0.1", 8080), 1, None, False)),
         ("demo", (("0.0.0.0", 0), 7, 3, True)),  # noqa: S104  named, not bound
         ("simulate", ("::1", 9000, 2)),
     ]

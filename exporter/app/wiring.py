@@ -37,8 +37,8 @@ from exporter.settings import Account, Settings
 
 _log = structlog.get_logger(__name__)
 
-_POLLS_OF_GRACE = 3
-"""Two polls in a row may fail before the hour that has just ended counts as not covered."""
+_POLLS_OF_GRACE = 4
+"""Poll intervals; two polls in a row may fail, and the third take its time, before a window counts as not covered."""
 
 _LEAST_GRACE = timedelta(minutes=5)
 

@@ -39,7 +39,7 @@ class Rules:
     birth_hold: timedelta = timedelta(minutes=2)
     settle_delay: timedelta = timedelta(hours=48)
     zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
-    poll_grace: timedelta = timedelta(minutes=15)
+    poll_grace: timedelta = timedelta(minutes=20)
 
 
 OTHER = "__other__"

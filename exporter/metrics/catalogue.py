@@ -280,7 +280,7 @@ ACCOUNTS: tuple[Family, ...] = (
         "Share of the hours of a window that are over and covered by all sources of an account, from 0 to 1; window is "
         "current_hour, last_hour, today, last_day, month_to_date or last_month. Below 1 the gauges of the window are "
         "absent for the account. An hour counts once a poll has read it after its end; until then the newest poll that "
-        "read it while it ran counts, for three poll intervals (at least 5 minutes). Where no hour of a window is "
+        "read it while it ran counts, for four poll intervals (at least 5 minutes). Where no hour of a window is "
         "over, 1 while such a poll counts, else 0.",
         ("account", "window"),
     ),

@@ -353,7 +353,7 @@ async def test_one_fal_account_under_two_names_is_counted_once_and_then_refused(
         metrics = await exporter.metrics()
         up = {tuple(sorted(dict(it).values())): value for it, value in metrics["fal_source_up"].items()}
         assert {up["ads", source] for source in ("models", "serverless", "compute")} == {0}
-        assert set(only(metrics["fal_spend_month_to_date_usd"], "account")) == {"studio"}
+        assert set(only(metrics["fal_spend_today_usd"], "account")) == {"studio"}
         window = {"start": "2026-11-01T04:00Z", "end": "2026-11-02T03:00Z"}
         answer = await exporter.client.get("/v1/billing/usage", params=window | {"account": "studio"})
         assert answer.json()["total"]["spend"] == pytest.approx(float(scene.truth(**window)))
