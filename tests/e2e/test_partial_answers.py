@@ -186,6 +186,155 @@ async def counted(exporter: Exporter) -> float:
     return sum((await exporter.metrics())["fal_spend_usd_total"].values())
 
 
+# --- Hours that are not all there ------------------------------------------------------------------------------------
+
+ALL_SOURCES = "models,serverless,compute"
+WINDOWS = {
+    "fal_spend_current_hour_usd": "current_hour",
+    "fal_spend_last_hour_usd": "last_hour",
+    "fal_spend_today_usd": "today",
+    "fal_spend_last_day_usd": "last_day",
+    "fal_spend_month_to_date_usd": "month_to_date",
+    "fal_spend_last_month_usd": "last_month",
+}
+
+
+async def agree(scene: Scene, exporter: Exporter, hours: Mapping[str, tuple[int, datetime, datetime]]) -> None:
+    """Compare every view of every window with fal's statement.
+
+    Args:
+        scene: with the statement.
+        exporter: whose views they are.
+        hours: of each window how many of its hours that are over are covered, and its start and end.
+    """
+    metrics = await exporter.metrics()
+    ratios = only(metrics["fal_window_coverage_ratio"], "window")
+    overview = (await exporter.until(lambda _: True)).overview.accounts[0]
+    running = scene.at[-1].replace(minute=0, second=0, microsecond=0)
+    for family, window in WINDOWS.items():
+        covered, start, end = hours[window]
+        over = (min(end, running) - start) // timedelta(hours=1)
+        assert ratios[window] == (covered / over if over else 1), window
+        stated = scene.truth(start=f"{start:%Y-%m-%dT%HZ}", end=f"{end:%Y-%m-%dT%HZ}")
+        if covered < over:
+            assert family not in metrics, window
+            assert window in overview.gaps
+        else:
+            assert sum(metrics[family].values()) == pytest.approx(float(stated), abs=1e-9), window
+        if window != "last_day":  # which the page does not show
+            amount = getattr(overview, window)
+            assert (amount if amount is None else Decimal(amount).scaleb(-9)) == (None if covered < over else stated)
+        if over:
+            asked = {"start": f"{start:%Y-%m-%dT%H:00Z}", "end": f"{min(end, running):%Y-%m-%dT%H:00Z}"}
+            rest = (await exporter.client.get("/v1/billing/usage", params=asked)).json()
+            async with Client(exporter.running.mcp_url) as agent:
+                told = await agent.call_tool("fal-get-usage", asked)
+            assert rest["complete"] == told.structured_content["complete"] == (covered == over), window
+
+
+async def test_windows_are_absent_until_their_history_is_loaded_and_every_view_says_so(scene: Scene) -> None:
+    fault = Fault("server_error", path="/v1/models/usage", query="start=2026-10-1*")
+    scene.simulator.faults.add(fault)
+    hours = {
+        "current_hour": (0, utc(11, 2, 3), utc(11, 2, 4)),
+        "last_hour": (1, utc(11, 2, 2), utc(11, 2, 3)),
+        "today": (3, utc(11, 2), utc(11, 3)),
+        "last_day": (23, utc(11, 1, 4), utc(11, 2, 4)),
+        "month_to_date": (27, utc(11, 1), utc(12, 1)),
+        "last_month": (12 * 24 - 2, utc(10, 1), utc(11, 1)),
+    }
+    async with scene.exporter(sources=ALL_SOURCES) as exporter:
+        await exporter.loaded("serverless", "compute")
+        await exporter.until(lambda it: it.overview.accounts[0].sources[0].state == "failing")
+        await exporter.republished()
+        await agree(scene, exporter, hours)
+        page = await exporter.page()
+        assert "Last month: loading, 38 %" in page
+        assert 'Month to date</h2><p class="amount">$' in page
+
+        scene.simulator.faults.clear()
+        await exporter.running.half.accounts[0].load_history()
+        await exporter.republished()
+        await agree(scene, exporter, hours | {"last_month": (31 * 24, utc(10, 1), utc(11, 1))})
+        assert await exporter.month() == dict.fromkeys(("metrics", "REST", "MCP", "page"), scene.truth())
+
+
+async def test_a_history_that_is_shorter_than_a_window_never_fills_it_and_says_since_when(scene: Scene) -> None:
+    scene.forward(days=18)
+    hours = {
+        "current_hour": (0, utc(11, 20, 3), utc(11, 20, 4)),
+        "last_hour": (1, utc(11, 20, 2), utc(11, 20, 3)),
+        "today": (3, utc(11, 20), utc(11, 21)),
+        "last_day": (23, utc(11, 19, 4), utc(11, 20, 4)),
+        "month_to_date": (240, utc(11, 1), utc(12, 1)),
+        "last_month": (0, utc(10, 1), utc(11, 1)),
+    }
+    async with scene.exporter(sources=ALL_SOURCES, history="10d") as exporter:
+        await exporter.loaded(*ALL_SOURCES.split(","))
+        (account,) = exporter.running.half.accounts
+        for poll in (account.poll_recent, account.poll_deep, account.poll_months):
+            await poll()
+        await exporter.republished()
+        await agree(scene, exporter, hours)
+        page = await exporter.page()
+        assert 'Month to date</h2><p class="amount">known since 10 Nov' in page
+        assert "Last month: known since 10 Nov" in page
+        assert "<small>this month, known since 10 Nov</small>" in page
+        assert "4 of 14 days not all loaded" in page
+
+    # The whole months are there once the setting asks for them.
+    whole = {"month_to_date": (19 * 24 + 3, utc(11, 1), utc(12, 1)), "last_month": (31 * 24, utc(10, 1), utc(11, 1))}
+    async with scene.exporter(sources=ALL_SOURCES) as exporter:
+        await exporter.loaded(*ALL_SOURCES.split(","))
+        await exporter.republished()
+        await agree(scene, exporter, hours | whole)
+
+
+async def test_windows_of_a_source_that_fails_go_once_its_hours_are_missing_and_come_back(scene: Scene) -> None:
+    async with scene.exporter(sources=ALL_SOURCES) as exporter:
+        await exporter.loaded(*ALL_SOURCES.split(","))
+        (account,) = exporter.running.half.accounts
+        await account.poll_current()
+        await exporter.republished()
+        counters = sum((await exporter.metrics())["fal_spend_usd_total"].values())
+        scene.simulator.faults.add(Fault("server_error", path="/v1/serverless/usage"))
+        scene.forward(minutes=61)
+        await account.poll_current()
+        await exporter.republished()
+        metrics = await exporter.metrics()
+        ratios = only(metrics["fal_window_coverage_ratio"], "window")
+        # The running hour had been read 61 minutes ago; four poll intervals are 20.
+        assert ratios == {
+            "current_hour": 0,
+            "last_hour": 0,
+            "today": 3 / 4,
+            "last_day": 22 / 23,
+            "month_to_date": 27 / 28,
+            "last_month": 1,
+        }
+        assert metrics.keys() & WINDOWS.keys() == {"fal_spend_last_month_usd"}
+        page = await exporter.page()
+        assert page.count("read until 2026-11-02 03:00 UTC") >= 4
+        assert sum(metrics["fal_spend_usd_total"].values()) >= counters
+
+        scene.simulator.faults.clear()
+        await account.poll_current()
+        await exporter.republished()
+        hours = {
+            "current_hour": (0, utc(11, 2, 4), utc(11, 2, 5)),
+            "last_hour": (1, utc(11, 2, 3), utc(11, 2, 4)),
+            "today": (4, utc(11, 2), utc(11, 3)),
+            "last_day": (23, utc(11, 1, 5), utc(11, 2, 5)),
+            "month_to_date": (28, utc(11, 1), utc(12, 1)),
+            "last_month": (31 * 24, utc(10, 1), utc(11, 1)),
+        }
+        await agree(scene, exporter, hours)
+
+
+def utc(month: int, day: int, hour: int = 0) -> datetime:
+    return datetime(2026, month, day, hour, tzinfo=UTC)
+
+
 # --- A key that may read less than all ------------------------------------------------------------------------------
 
 COVERED_BY_AUTO = [(1, False, ("models", "serverless", "compute")), (3, True, ("organization",))]
