@@ -1,12 +1,15 @@
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from fal.conftest import Answer, Bench, Fal, as_json
+from fal.conftest import Answer, Bench, Fal, as_json, server
 from fal.test_client import PATH, failure, get, silent_server
 from local_proxy import LocalProxy, running
 
 from exporter.errors import ConfigurationError
-from exporter.fal.errors import BadRequestError, ProxyError, UnreachableError
+from exporter.fal.errors import BadRequestError, ProxyError, TlsError, UnreachableError
 
 ELSEWHERE = "http://fal.invalid/v1"
 
@@ -27,6 +30,39 @@ async def test_a_socks_proxy_is_used(proxy: LocalProxy, bench: Bench, monkeypatc
         assert await get(client) == "here"
         assert proxy.asked == ["fal.invalid:80"]
         await client.aclose()
+
+
+@pytest.fixture
+def encrypted(fal: Fal, tmp_path: Path) -> Iterator[int]:
+    """Yield the port of a server that has a certificate of its own for fal.invalid."""
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+            *("-days", "2", "-subj", "/CN=fal", "-addext", "subjectAltName=DNS:fal.invalid"),
+            *("-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    listening = server(fal, ssl_certfile=str(certificate), ssl_keyfile=str(key), loop="asyncio")
+    yield listening.start()
+    listening.stop()
+
+
+async def test_a_certificate_behind_a_proxy_is_checked_by_the_authorities_that_the_environment_names(
+    proxy: LocalProxy, encrypted: int, bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bench.tls = None
+    proxy.target = encrypted
+    async with running(proxy):
+        monkeypatch.setenv("https_proxy", proxy.url)
+        await failure(bench.client(url="https://fal.invalid/v1"), TlsError)
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
+        client = bench.client(url="https://fal.invalid/v1")
+        assert await get(client) == "here"
+        await client.aclose()
+    assert proxy.asked == ["CONNECT fal.invalid:443 HTTP/1.1"] * 2
 
 
 async def test_hosts_on_this_machine_are_reached_without_the_proxy(
