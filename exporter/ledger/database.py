@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from sqlalchemy import (
     Connection,
@@ -79,7 +79,7 @@ def ledger_url(address: str) -> URL:
         ConfigurationError: the address is not a database's, or the database is not supported.
     """
     try:
-        url = make_url(address)
+        url = _postgresql_url(make_url(address))
         backend = url.get_backend_name()
     except (ArgumentError, SQLAlchemyError):
         raise ConfigurationError(
@@ -88,6 +88,25 @@ def ledger_url(address: str) -> URL:
     if backend not in {"sqlite", "postgresql"}:
         raise ConfigurationError(
             f"FAL_EXPORTER_LEDGER_URL names a {backend} database; use sqlite:/// or postgresql+psycopg://"
+        )
+    return url
+
+
+def _postgresql_url(url: URL) -> URL:
+    """Return the address of a PostgreSQL database as SQLAlchemy takes it, from the forms that libpq takes, too."""
+    name, plus, driver = url.drivername.partition("+")
+    if name == "postgres":
+        url = url.set(drivername=f"postgresql{plus}{driver}")
+    if url.get_backend_name() == "postgresql" and url.host and url.host.lower().startswith("%2f"):
+        # The folder of a Unix socket in place of a host.
+        url = URL.create(
+            url.drivername,
+            url.username,
+            url.password,
+            None,
+            url.port,
+            url.database,
+            {**url.query, "host": unquote(url.host)},
         )
     return url
 
@@ -255,7 +274,7 @@ def reading(address: str, *, of_any_version: bool = False) -> Iterator[Connectio
         NoLedgerError: there is no ledger.
         LedgerError: it is of another version, or it cannot be read.
     """
-    url = make_url(address)
+    url = ledger_url(address)
     engine = reading_engine(url, poolclass=NullPool, yield_per=_ROWS)
     try:
         with clear_errors(url), engine.connect() as connection:

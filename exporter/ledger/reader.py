@@ -9,11 +9,11 @@ from threading import Lock
 from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, Engine, QueuePool, make_url
+from sqlalchemy import Connection, Engine, QueuePool
 
 from exporter.charges import Invoice, Window
 from exporter.ledger import rows, schema
-from exporter.ledger.database import check_tables, check_version, clear_errors, no_ledger, reading_engine
+from exporter.ledger.database import check_tables, check_version, clear_errors, ledger_url, no_ledger, reading_engine
 from exporter.ledger.directory import state_of
 from exporter.ledger.rows import Scope, read_scopes
 from exporter.ledger.schema import hour_start
@@ -106,7 +106,7 @@ class LedgerReader:
     """
 
     def __init__(self, address: str) -> None:
-        self._url = make_url(address)
+        self._url = ledger_url(address)
         self._path = Path(self._url.database or "") if self._url.get_backend_name() == "sqlite" else None
         self._lock = Lock()
         self._engine: Engine | None = None

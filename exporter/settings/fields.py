@@ -133,7 +133,7 @@ _ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?"
 _HOST_NAME = re.compile(r"\*|(?:\*\.)?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _LARGEST_PORT = 65_535
 _SQLITE_FILE = re.compile(r"sqlite(?:\+pysqlite)?:///(?!:memory:)[^?#]+")
-_POSTGRESQL = re.compile(r"postgresql(?:\+psycopg)?://[^/\s]*/[^/\s]+")
+_POSTGRESQL = re.compile(r"postgres(?:ql)?(?:\+psycopg)?://[^/\s?]*/[^/\s?]+(?:\?\S*)?")
 
 
 class Listen(NamedTuple):

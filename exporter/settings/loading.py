@@ -134,6 +134,10 @@ _SERVICE_LINK = re.compile(
 """Variables that Kubernetes adds to every pod beside a service named fal-exporter: not settings."""
 
 
+_KEY_HALVES = ("FAL_KEY_ID", "FAL_KEY_SECRET")
+"""Variables that hold a key in two halves, as fal's own clients take it, where FAL_KEY does not."""
+
+
 def load_settings(flags: Mapping[str, object]) -> Settings:
     """Return the settings.
 
@@ -176,7 +180,15 @@ def _join(flags: Mapping[str, object]) -> tuple[dict[str, object], Origins, list
 
     add(flags, {field: flag_name(field) for field in flags})
     environment = _Environment(Settings)()
-    add(environment, {field: environment_name(field) for field in environment})
+    names = {field: environment_name(field) for field in environment}
+    if not environment.keys() & {"key", "key_file"}:
+        halves = [os.environ.get(name, "").strip() for name in _KEY_HALVES]
+        if all(halves):
+            environment["key"], names["key"] = ":".join(halves), " with ".join(_KEY_HALVES)
+        elif any(halves):
+            given, missing = _KEY_HALVES if halves[0] else reversed(_KEY_HALVES)
+            problems.append(f"{given} is set without {missing}; set both, or FAL_KEY alone")
+    add(environment, names)
     if "config_file" in values:
         path = Path(str(values["config_file"]))
         try:

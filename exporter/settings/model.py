@@ -145,7 +145,8 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
         validate_default=True,
         description="The ledger's database. A SQLite file: three slashes before a path relative to the working "
         "directory, four before an absolute one; the container image sets `sqlite:////data/ledger.sqlite`. Or "
-        "`postgresql://user:password@host/database`, which needs the extra `postgresql`.",
+        "`postgresql://user:password@host/database`, which needs the extra `postgresql`; "
+        "`postgres://` means the same, and `?host=/var/run/postgresql` connects by a socket.",
     )
     poll_interval: Annotated[Duration, between("10s", "1h")] = Field(
         default=_seconds(300), description="Time between polls of the running hour and the one before."

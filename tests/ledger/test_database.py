@@ -1,4 +1,5 @@
 import sqlite3
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -9,7 +10,8 @@ import pytest
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window, hour_of
 from exporter.errors import ConfigurationError, LedgerError
 from exporter.ledger import Ledger, Rules
-from exporter.ledger.database import open_database, shown
+from exporter.ledger.database import open_database, recorded_sources, shown
+from exporter.ledger.reader import LedgerReader
 
 
 class Clock(Protocol):
@@ -155,6 +157,30 @@ def test_a_password_is_never_shown() -> None:
     engine = open_database("postgresql://user:secret@host/x")
     assert engine.dialect.driver == "psycopg"
     assert "secret" not in shown(engine.url)
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("postgres://fal:secret@db:5433/x", {"host": "db", "port": 5433, "user": "fal", "password": "secret"}),
+        ("postgresql://fal@/x?host=/run/pg", {"host": "/run/pg", "user": "fal"}),
+        ("postgres://fal@%2Frun%2Fpg/x", {"host": "/run/pg", "user": "fal"}),
+        ("postgresql+psycopg://db/x", {"host": "db"}),
+    ],
+)
+def test_a_postgresql_address_may_be_written_as_libpq_takes_it(address: str, expected: dict[str, object]) -> None:
+    programs.required_module("psycopg", "pip:psycopg[binary]")
+    engine = open_database(address)
+    _, options = engine.dialect.create_connect_args(engine.url)
+    assert {name: value for name, value in options.items() if name != "context"} == expected | {"dbname": "x"}
+
+
+def test_every_part_of_a_ledger_takes_the_address_of_libpq(postgresql_address: str, clock: Clock) -> None:
+    address = postgresql_address.replace("postgresql+psycopg:", "postgres:").replace("postgresql:", "postgres:")
+    assert address.startswith("postgres://")
+    with closing(opened(address, clock)), closing(LedgerReader(address)) as reader, reader.snapshot() as snapshot:
+        assert snapshot.scopes() == ()
+    assert recorded_sources(address) == {}
 
 
 def test_a_server_that_cannot_be_reached_is_told_without_the_password(clock: Clock) -> None:

@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from exporter.charges import NANO
+from exporter.errors import ConfigurationError
 from exporter.settings import load_settings
 from exporter.settings.entries import AccountEntry
 
@@ -35,6 +36,20 @@ def test_the_variable_that_holds_a_key_is_checked_without_being_shown(monkeypatc
     with pytest.raises(ValidationError, match="whose value starts with the word of a header") as caught:
         AccountEntry.model_validate({"name": "studio", "key_env": "STUDIO_KEY"})
     assert "secret-value" not in str(caught.value)
+
+
+def test_a_key_may_be_given_in_halves_which_fal_key_outweighs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAL_KEY_ID", "an-id")
+    with pytest.raises(ConfigurationError, match="FAL_KEY_ID is set without FAL_KEY_SECRET; set both"):
+        load_settings({})
+    monkeypatch.setenv("FAL_KEY_SECRET", "a-secret")
+    assert load_settings({}).accounts[0].key().get_secret_value() == "an-id:a-secret"
+    monkeypatch.setenv("FAL_KEY_SECRET", "two words")
+    with pytest.raises(ConfigurationError, match=r"^FAL_KEY_ID with FAL_KEY_SECRET: has blanks") as caught:
+        load_settings({})
+    assert "words" not in str(caught.value)
+    monkeypatch.setenv("FAL_KEY", "other:key")
+    assert load_settings({}).accounts[0].key().get_secret_value() == "other:key"
 
 
 def test_an_account_has_its_own_credit_floor_or_that_of_all(tmp_path: Path) -> None:

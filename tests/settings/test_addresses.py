@@ -89,6 +89,9 @@ def test_anything_else_is_no_base_url(text: str, problem: str) -> None:
         "postgresql://fal:p%40ss@db.internal:5432/ledger",
         "postgresql+psycopg://db/ledger?sslmode=verify-full",
         "postgresql:///ledger",
+        "postgres://fal:p%40ss@db.internal/ledger",
+        "postgresql:///ledger?host=/var/run/postgresql",
+        "postgresql://%2Fvar%2Frun%2Fpostgresql/ledger",
     ],
 )
 def test_a_ledger_is_an_sqlite_file_or_a_postgresql_database(url: str) -> None:
