@@ -236,10 +236,11 @@ def _settle(file: Path) -> None:
 def _set_aside(path: Path, now: datetime) -> Path | None:
     """Rename a ledger, which nobody has open, together with its log, which would be played into another file."""
     kept = free_name(path, "before-restore", now)
-    for suffix in ("-wal", "-shm"):
-        beside = path.with_name(f"{path.name}{suffix}")
-        if beside.exists():
-            beside.rename(kept.with_name(f"{kept.name}{suffix}"))
+    log, index = (path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-shm"))
+    if log.exists() and log.stat().st_size:
+        log.rename(kept.with_name(f"{kept.name}-wal"))
+    log.unlink(missing_ok=True)
+    index.unlink(missing_ok=True)
     if not path.exists():
         return None
     path.rename(kept)

@@ -6,8 +6,15 @@ Each test puts an exporter, all of it in this process, beside a simulated fal th
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -16,18 +23,32 @@ from pathlib import Path
 import httpx
 import pytest
 import structlog
-from e2e.processes import Labels, parsed
+from e2e.processes import Exporter as Process
+from e2e.processes import Fal, Labels, exporter_of, parsed, wait_until
 from local_http import NO_TLS
 from mcp import Client
 from pydantic import SecretStr
 from structlog.typing import EventDict
 
 from exporter.app.single_process import SingleProcess, joined
+from exporter.charges import NANO
 from exporter.cli import main
 from exporter.errors import ConfigurationError
+from exporter.ledger import Ledger, Rules
 from exporter.publication import Publication
 from exporter.settings import Listen, Settings
-from exporter.simulator import ADMIN_KEY, Fault, Key, RunningSimulator, Simulator, World, WorldSize, serving
+from exporter.simulator import (
+    ADMIN_KEY,
+    Fault,
+    GlitchedJob,
+    Key,
+    PlantedSpend,
+    RunningSimulator,
+    Simulator,
+    World,
+    WorldSize,
+    serving,
+)
 
 NOW = datetime(2026, 11, 2, 3, 20, tzinfo=UTC)
 OCTOBER = {"start": "2026-10-01T00:00Z", "end": "2026-11-01T00:00Z"}
@@ -510,3 +531,189 @@ async def test_one_fal_account_under_two_names_is_counted_once_and_then_refused(
     with pytest.raises(ConfigurationError, match=sentence):
         async with scene.exporter(history="1d", **accounts):
             pass
+
+
+# --- A ledger that is shared, lost, copied or known by another name: real processes -----------------------------------
+
+LATE = "fal-ai/late"
+
+
+def charge(fal: Fal, dollars: int) -> None:
+    """Have fal charge so much in all for a model this hour."""
+    hour = int(fal.now.timestamp()) // 3600
+    fal.simulator.account.plant([PlantedSpend(hour, GlitchedJob(model=LATE).line(dollars * NANO))])
+
+
+def late(process: Process) -> float:
+    """Return what the counters of that model have counted, whatever the account is called."""
+    samples = process.scrape().get("fal_spend_usd_total", {})
+    return sum(value for labels, value in samples.items() if ("model", LATE) in labels)
+
+
+def started(process: Process, dollars: int) -> None:
+    """Start an exporter, and wait until it is ready and has counted what was charged since the ledger was born."""
+    process.start()
+    wait_until(lambda: process.is_ready() and late(process) == dollars, f"${dollars} are counted")
+
+
+def command(process: Process, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run another command of the program with the settings of an exporter."""
+    return subprocess.run(
+        [sys.executable, "-m", "exporter", *arguments],
+        env=process.environment,
+        cwd=process.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def counting(fal: Fal, tmp_path: Path) -> Iterator[Process]:
+    """An exporter at work that has counted $5 since its ledger was born, an hour ago."""
+    address = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    with closing(Ledger(address, rules=Rules(), clock=lambda: fal.now - timedelta(hours=1))) as ledger:
+        ledger.activate({"default": ("models",)})
+    charge(fal, 5)
+    with process_of(fal, tmp_path) as process:
+        started(process, 5)
+        yield process
+
+
+def process_of(fal: Fal, folder: Path, **settings: str) -> AbstractContextManager[Process]:
+    """Yield an exporter that polls little, so that it starts quickly."""
+    return exporter_of(fal, folder, **{"SOURCES": "models", "HISTORY": "2h"} | settings)
+
+
+def test_a_second_collector_is_refused_until_the_first_is_gone_however_it_went(
+    fal: Fal, counting: Process, tmp_path: Path
+) -> None:
+    (tmp_path / "second").mkdir()
+    with process_of(fal, tmp_path / "second", LEDGER_URL=f"sqlite:///{tmp_path / 'ledger.sqlite'}") as second:
+        second.start()
+        assert second.process is not None
+        assert second.process.wait(30) == 2
+        (sentence,) = [line for line in second.output.splitlines() if line.startswith("fal-exporter: ")]
+        assert (
+            f"already has a collector, process {counting.collector} on host {socket.gethostname()}, since" in sentence
+        )
+        assert late(counting) == 5
+        for reading in (("check",), ("backfill", "--output", "history.txt")):
+            assert command(counting, *reading).returncode == 0
+        counting.kill()
+        started(second, 5)
+
+
+def test_a_ledger_that_is_deleted_under_the_exporter_is_written_again_and_no_counter_falls(
+    fal: Fal, counting: Process, tmp_path: Path
+) -> None:
+    for path in tmp_path.glob("ledger.sqlite*"):
+        path.unlink()
+
+    def is_told() -> bool:
+        page = counting.get("/")
+        return page is not None and "had been deleted; it was written anew" in page.text
+
+    wait_until(is_told, "the page says what happened")
+    scraped = counting.scrape()
+    assert set(scraped["fal_exporter_ledger_up"].values()) == {1}
+    assert late(counting) == 5
+    answer = counting.get("/v1/billing/usage?group_by=model")
+    assert answer is not None
+    assert LATE in answer.raise_for_status().text
+    assert counting.output.count("the ledger is not as it was left") == 1
+    counting.kill()
+    charge(fal, 7)
+    started(counting, 7)
+
+
+def test_a_ledger_that_is_replaced_under_the_exporter_is_not_mixed_with_it_and_a_restart_is_asked_for(
+    counting: Process, tmp_path: Path
+) -> None:
+    assert command(counting, "ledger", "backup", "other.sqlite").returncode == 0
+    (tmp_path / "other.sqlite").replace(tmp_path / "ledger.sqlite")
+
+    def is_unhealthy() -> bool:
+        answer = counting.get("/-/healthy")
+        return answer is not None and answer.status_code == 503
+
+    wait_until(is_unhealthy, "a restart is asked for")
+    assert set(counting.scrape()["fal_exporter_ledger_up"].values()) == {0}
+    assert late(counting) == 5
+    counting.stop()
+    assert len(list(tmp_path.glob("ledger.sqlite.replaced-*"))) == 1
+    started(counting, 5)
+    healthy = counting.get("/-/healthy")
+    assert healthy is not None
+    assert healthy.text == "healthy\n"
+
+
+def test_after_a_clean_stop_that_followed_a_question_the_file_alone_is_the_whole_ledger(
+    fal: Fal, counting: Process, tmp_path: Path
+) -> None:
+    answer = counting.get("/v1/billing/usage?group_by=model")
+    assert answer is not None
+    assert LATE in answer.raise_for_status().text
+    born = counting.scrape()["fal_exporter_ledger_birth_timestamp_seconds"]
+    charges = counting.scrape()["fal_exporter_ledger_charges"]
+    assert counting.stop(signal.SIGTERM) == 0
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copyfile(tmp_path / "ledger.sqlite", elsewhere / "ledger.sqlite")
+    with process_of(fal, elsewhere) as copy:
+        started(copy, 5)
+        assert copy.scrape()["fal_exporter_ledger_birth_timestamp_seconds"] == born
+        assert copy.scrape()["fal_exporter_ledger_charges"] == charges
+        assert "the ledger is not as it was left" not in copy.output
+
+
+def test_a_new_ledger_is_not_begun_in_the_place_of_another_without_a_word(counting: Process, tmp_path: Path) -> None:
+    counting.stop()
+    (tmp_path / "ledger.sqlite").unlink()
+    counting.start()
+    wait_until(counting.is_ready, "it is ready")
+    page = counting.get("/")
+    assert page is not None
+    for text in (page.text, counting.output):
+        assert "has disappeared since it was used last; a new ledger was begun" in text
+
+
+def test_a_backup_made_while_polls_go_on_is_verified_and_restored_and_no_counter_falls(
+    fal: Fal, counting: Process, tmp_path: Path
+) -> None:
+    made = command(counting, "ledger", "backup", "backup.sqlite")
+    assert made.returncode == 0, made.stderr
+    assert "is a whole and sound copy" in made.stdout
+    verified = command(counting, "ledger", "verify", "backup.sqlite")
+    assert (verified.returncode, verified.stdout.splitlines()[-1]) == (0, "It is sound.")
+    refused = command(counting, "ledger", "restore", "backup.sqlite")
+    assert refused.returncode == 2
+    assert "already has a collector" in refused.stderr
+    counting.stop()
+    charge(fal, 9)
+    started(counting, 9)
+    counting.stop()
+    restored = command(counting, "ledger", "restore", "backup.sqlite")
+    assert restored.returncode == 0, restored.stderr
+    assert "counters go on at the value that scrapes have seen last" in restored.stdout
+    started(counting, 9)
+    assert len(list(tmp_path.glob("ledger.sqlite.before-restore-*"))) == 1
+
+
+def test_the_advice_on_a_renamed_account_can_be_followed_when_it_is_given(fal: Fal, counting: Process) -> None:
+    counting.stop()
+    charge(fal, 8)
+    counting.environment["FAL_EXPORTER_ACCOUNT"] = "atelier"
+    counting.start()
+    wait_until(counting.is_ready, "it is ready under the new name")
+    under_the_new_name = late(counting)
+    counting.stop()
+    (advised,) = set(re.findall(r"`fal-exporter ([^`]+)`", counting.output))
+    renamed = command(counting, *shlex.split(advised))
+    assert renamed.returncode == 0, renamed.stderr
+    assert "was joined" in renamed.stdout
+    # The series of the old name has told $5; the rest, learnt while the name was changed, is told by the new one.
+    started(counting, 3)
+    assert under_the_new_name <= 3
+    accounts = {dict(labels)["account"] for labels in counting.scrape()["fal_spend_usd_total"]}
+    assert accounts == {"atelier"}
