@@ -232,8 +232,10 @@ async def _serve(settings: Settings) -> None:
     await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
     stop.set()
     # The readers of the ledger close first, so that the collector can leave it as one whole file.
-    await asyncio.gather(serving, answering)
-    await asyncio.to_thread(process.stop)
+    try:
+        await asyncio.gather(serving, answering)
+    finally:
+        await asyncio.to_thread(process.stop)
     if problems:
         raise problems[0]
     _log.info("stopped")
