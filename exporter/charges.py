@@ -72,6 +72,37 @@ def nano(value: Decimal | int) -> int:
     return scaled
 
 
+ATTO_PER_NANO = 10**9
+
+_ATTO = Decimal("1E+18")
+
+
+def atto(value: Decimal | int) -> int:
+    """Convert a decimal amount to atto-units, a billionth of nano-units: exactly, or rounded at the 18th place.
+
+    For amounts that are added up before they become nano-units: what is finer must not be lost row by row.
+
+    Raises:
+        ValueError: as for `nano`.
+    """
+    if isinstance(value, int):
+        scaled = value * NANO * ATTO_PER_NANO
+    elif value.is_finite() and value.adjusted() <= _MOST_DIGITS:
+        scaled = round(_exactly.multiply(value, _ATTO))
+    else:
+        raise ValueError(f"{value} is not an amount that a ledger can hold")
+    if not -_LARGEST * ATTO_PER_NANO <= scaled <= _LARGEST * ATTO_PER_NANO:
+        raise ValueError(f"{value} is too large an amount")
+    return scaled
+
+
+def nano_of_atto(amount: int) -> int:
+    """Return atto-units in nano-units, rounded half-even."""
+    whole, rest = divmod(amount, ATTO_PER_NANO)
+    double = 2 * rest - ATTO_PER_NANO
+    return whole + (double > 0 or (double == 0 and whole % 2 == 1))
+
+
 def decimal_of(amount: int) -> Decimal:
     """Return nano-units as the exact decimal they stand for.
 
@@ -145,6 +176,24 @@ class Charge(NamedTuple):
     hour: datetime
     dimensions: Dimensions
     amounts: Amounts
+
+
+class RejectedRow(NamedTuple):
+    """A row of an answer that could not be read, or only in part.
+
+    Attributes:
+        reason: why, as a word that is fit for a label.
+        hour: of the row; None where it cannot be read, so that it may be any of the answer's.
+        dimensions: what the row is for; None where that cannot be read.
+        cost: what the row costs in nano-USD, as far as that can be read; 0 for a row that is counted.
+        is_counted: whether the row's cost is among the charges, and only its quantity or unit could not be read.
+    """
+
+    reason: str
+    hour: datetime | None = None
+    dimensions: Dimensions | None = None
+    cost: int = 0
+    is_counted: bool = False
 
 
 @dataclass(frozen=True, slots=True, order=True)

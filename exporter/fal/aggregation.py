@@ -1,21 +1,31 @@
-"""Aggregation of rows: what one source reports of one window.
+"""Aggregation of rows: what one source reports of one window, added up.
 
-What one source said of one window.
-
-Adding up the rows of one reading.
-
-Fal splits what one combination of dimensions cost in an hour over several rows: by price, discount, key, surge. The
-tally sums them and knows which hours were asked for: fal may widen a window, and what lies outside belongs to another
+fal splits what one combination of dimensions cost in an hour over several rows: by price, discount, key, surge. `Tally`
+adds them up and knows which hours were asked for: fal may widen a window, and what lies outside belongs to another
 poll.
+
+Rows may be finer than a nano-unit. They are added up in atto-units; the sums of an hour are rounded together, so that
+the hour is right to the nano-unit.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Protocol
 
-from exporter.charges import Amounts, Charge, Dimensions, UnitPrice, Window, hour_of
+from exporter.charges import (
+    ATTO_PER_NANO,
+    Amounts,
+    Charge,
+    Dimensions,
+    RejectedRow,
+    UnitPrice,
+    Window,
+    hour_of,
+    nano_of_atto,
+)
 from exporter.fal.rows import RejectedError, Rejection, Rejections, instant
 
 
@@ -27,6 +37,8 @@ class Reading:
         charges: summed, one for every hour and combination of dimensions.
         prices: one for every product, model, app, GPU class and unit.
         rejected: how many rows were not understood, by reason (one of `exporter.fal.rows.REJECTIONS`).
+        rejected_rows: these rows, without those that belong to another poll.
+        rows: how many rows were counted, in part too.
     """
 
     account: str
@@ -35,12 +47,36 @@ class Reading:
     charges: tuple[Charge, ...]
     prices: tuple[UnitPrice, ...]
     rejected: Mapping[str, int]
+    rejected_rows: tuple[RejectedRow, ...] = ()
+    rows: int = 0
+
+
+class Detail(StrEnum):
+    """How much an interface tells of a charge, where it does not tell everybody the same.
+
+    It is chosen once, at the birth of a source, and never lowered by a refusal: charges without the detail would be
+    counted again under other labels. Whoever keeps the source keeps its detail, too.
+    """
+
+    UNKNOWN = ""
+    FULL = "full"
+    REDUCED = "reduced"
+
+
+SECOND_LOOK = timedelta(seconds=1)
+"""How long to wait before a refusal that decides the detail is believed; a stray one is gone by then."""
 
 
 class UsageSource(Protocol):
-    """One of fal's interfaces that yields charges; lives as long as its client."""
+    """One of fal's interfaces that yields charges; lives as long as its client.
+
+    Attributes:
+        detail: to be set before the first reading where it is known; unknown, the first reading chooses it. None where
+            the interface tells everybody the same.
+    """
 
     name: str
+    detail: Detail | None
 
     async def read(self, window: Window, *, with_api_key: bool) -> Reading:
         """Read a window to its end, or fail without a result.
@@ -50,15 +86,26 @@ class UsageSource(Protocol):
             with_api_key: whether to ask for charges by key, where the interface can tell.
 
         Raises:
+            DetailRefusedError: fal refuses a detail that it has reported before.
             ApiError: every kind of failure; see `exporter.fal.errors`.
         """
 
+    async def ask_for_detail(self, window: Window) -> None:
+        """Ask again for the detail that fal has refused, and read with it from now on where it is given.
 
-_LARGEST = 2**63 - 1
+        Args:
+            window: one hour that is over.
+
+        Raises:
+            ApiError: the answer says neither yes nor no.
+        """
+
+
+_LARGEST = (2**63 - 1) * ATTO_PER_NANO
 
 
 class Tally:
-    """The sums of one reading while its rows come in."""
+    """The sums of one reading while its rows come in; amounts are in atto-units."""
 
     def __init__(self, account: str, source: str, window: Window, rejections: Rejections) -> None:
         self._account = account
@@ -66,12 +113,25 @@ class Tally:
         self._window = window
         self._rejections = rejections
         self._rejected: Counter[str] = Counter()
+        self._rejected_rows: list[RejectedRow] = []
+        self._rows = 0
         self._hours: dict[datetime, dict[Dimensions, Amounts]] = {}
         self._stamps: dict[object, datetime | Rejection] = {}
 
-    def reject(self, reason: Rejection, row: object) -> None:
-        """Count a row that is not understood."""
+    def reject(
+        self,
+        reason: Rejection,
+        row: object,
+        *,
+        hour: datetime | None = None,
+        dimensions: Dimensions | None = None,
+        cost: int = 0,
+        is_counted: bool = False,
+    ) -> None:
+        """Count a row that is not understood; see `RejectedRow`."""
         self._rejections.reject(self._rejected, self._source, reason, row)
+        if reason is not Rejection.OUTSIDE_WINDOW or hour is not None:
+            self._rejected_rows.append(RejectedRow(reason.value, hour, dimensions, cost, is_counted))
 
     def hour(self, stamp: object) -> datetime | Rejection:
         """Return the hour that a bucket's stamp names, or why its rows cannot be taken."""
@@ -106,6 +166,7 @@ class Tally:
         if total.quantity | total.gpu_seconds | total.list_cost > _LARGEST:
             raise RejectedError(Rejection.OUT_OF_RANGE)
         charges[dimensions] = total
+        self._rows += 1
 
     def reading(self, prices: tuple[UnitPrice, ...] = ()) -> Reading:
         """Return the sums, with the prices that were seen."""
@@ -116,8 +177,42 @@ class Tally:
             charges=tuple(
                 Charge(hour, dimensions, amounts)
                 for hour, charges in self._hours.items()
-                for dimensions, amounts in charges.items()
+                for dimensions, amounts in rounded(charges)
             ),
             prices=prices,
             rejected=dict(self._rejected),
+            rejected_rows=tuple(self._rejected_rows),
+            rows=self._rows,
         )
+
+
+def rounded(sums: Mapping[Dimensions, Amounts]) -> Iterator[tuple[Dimensions, Amounts]]:
+    """Round the sums of one hour from atto-units to nano-units.
+
+    What is cut off one sum is carried to the next, so that the sum of all is right to the nano-unit, and each is off by
+    a nano-unit at the most. Cost is list cost less discount before and after.
+    """
+    if not any(value % ATTO_PER_NANO for amounts in sums.values() for value in amounts):
+        for dimensions, (quantity, gpu_seconds, list_cost, discount, cost) in sums.items():
+            yield (
+                dimensions,
+                Amounts(
+                    quantity // ATTO_PER_NANO,
+                    gpu_seconds // ATTO_PER_NANO,
+                    list_cost // ATTO_PER_NANO,
+                    discount // ATTO_PER_NANO,
+                    cost // ATTO_PER_NANO,
+                ),
+            )
+        return
+    carried = Amounts()
+    # In an order of their own: that of the rows may be another in the next answer.
+    for dimensions in sorted(sums):
+        wanted = sums[dimensions].plus(carried)
+        cost = nano_of_atto(wanted.cost)
+        list_cost = max(nano_of_atto(wanted.list_cost), cost)
+        amounts = Amounts(
+            nano_of_atto(wanted.quantity), nano_of_atto(wanted.gpu_seconds), list_cost, list_cost - cost, cost
+        )
+        carried = Amounts(*(value - whole * ATTO_PER_NANO for value, whole in zip(wanted, amounts, strict=True)))
+        yield dimensions, amounts

@@ -18,6 +18,7 @@
         │   ├── RateLimitedError    rate_limited  429
         │   ├── ServerError         server_error  5xx
         │   ├── BadRequestError     bad_request   any other 4xx
+    │   ├── DetailRefusedError  detail_refused  a refusal of what the interface has reported before
         │   └── RedirectError       redirected    3xx: a key is never carried to where it points
         └── BadAnswerError        fal answered yes, but not as its interface promises
             ├── NotJsonError        not_json      the body is no JSON
@@ -194,6 +195,16 @@ class BadRequestError(RefusalError):
 
     reason = "bad_request"
     advice = "if that does not tell why, fal's interface may have changed: look for a newer version of the exporter"
+
+
+class DetailRefusedError(RefusalError):
+    """Fal refuses a detail that it has reported before (400, 403 or 404)."""
+
+    reason = "detail_refused"
+    advice = (
+        "nothing was counted, as charges without the detail would be counted again under other labels; it is tried "
+        "again at the next poll. If it stays, take the source out of the sources, restart, and add it again"
+    )
 
 
 class RedirectError(RefusalError):

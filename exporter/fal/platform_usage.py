@@ -18,12 +18,13 @@ an error: half of it would lose charges, and twice the same page would double th
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
 
-from exporter.charges import SURGE, Amounts, Dimensions, UnitPrice, Window, gpu_machine
-from exporter.fal.aggregation import Reading, Tally
+from exporter.charges import SURGE, Amounts, Dimensions, UnitPrice, Window, gpu_machine, nano_of_atto
+from exporter.fal.aggregation import Detail, Reading, Tally
 from exporter.fal.client import Client
 from exporter.fal.endpoints import Deadline, Endpoint, Host, Parameters
 from exporter.fal.errors import PagingError
@@ -34,8 +35,9 @@ from exporter.fal.rows import (
     RejectedError,
     Rejection,
     Row,
-    amount,
     billing_line,
+    cost_shown,
+    fine_amount,
     gpu_time,
     gpu_time_of_unit,
     in_dollars,
@@ -103,11 +105,13 @@ class Item:
     Attributes:
         gpu: the GPU time in one unit of quantity.
         offer: the price among its rows that counts.
+        has_unit: whether the unit of their quantities could be read.
     """
 
     dimensions: Dimensions
     gpu: GpuTime = NO_GPU_TIME
     offer: Offer | None = None
+    has_unit: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +150,7 @@ class PlatformUsage:
 
     def __init__(self, interface: Interface, client: Client) -> None:
         self.name = interface.source
+        self.detail: Detail | None = None
         self._interface = interface
         self._client = client
 
@@ -163,6 +168,9 @@ class PlatformUsage:
                     raise client.misshapen(call, "`time_series` holds something that is no bucket with `results`")
                 rows.take(bucket.get("bucket"), results)
         return tally.reading(rows.prices())
+
+    async def ask_for_detail(self, window: Window) -> None:
+        """Do nothing: the call tells everybody the same."""
 
 
 def window_parameters(window: Window, *, by_key: bool, timeframe: str = "hour") -> Parameters:
@@ -191,27 +199,40 @@ class Rows:
     def take(self, stamp: object, rows: list[object]) -> None:
         """Read the rows of one bucket; a row that is not understood is rejected, the others are taken."""
         hour = self._tally.hour(stamp)
-        if isinstance(hour, Rejection):
-            for row in rows:
-                if not self._interface.leaves_out(row):
-                    self._tally.reject(hour, {"bucket": stamp, "row": row})
-            return
         for row in rows:
             if self._interface.leaves_out(row):
+                continue
+            if isinstance(hour, Rejection):
+                self._reject(None, hour, row, {"bucket": stamp, "row": row})
                 continue
             try:
                 self._row(hour, row)
             except RejectedError as rejected:
-                self._tally.reject(rejected.reason, row)
+                self._reject(hour, rejected.reason, row, row)
 
     def _row(self, hour: datetime, value: object) -> None:
         row = row_of(value)
         item = self._item(row)
         in_dollars(row.get("currency"))
-        self._tally.add(hour, item.dimensions, amounts_of(row, item.gpu.seconds))
+        quantity, lacks = _quantity(row) if item.has_unit else (0, Rejection.UNIT)
+        self._tally.add(hour, item.dimensions, amounts_of(row, quantity, item.gpu.seconds))
+        if lacks is not None:
+            dimensions = item.dimensions if item.has_unit else None
+            self._tally.reject(lacks, row, hour=hour, dimensions=dimensions, is_counted=True)
+            return
         asked = offer(hour, row) if self._interface.tells_list_price else None
         if asked is not None and asked.beats(item.offer):
             item.offer = asked
+
+    def _reject(self, hour: datetime | None, reason: Rejection, row: object, shown: object) -> None:
+        """Leave a row out, but keep what it is for and what it costs, as far as that can be read."""
+        dimensions = None
+        with suppress(RejectedError):
+            item = self._item(row_of(row))
+            dimensions = item.dimensions if item.has_unit else None
+        self._tally.reject(
+            reason, shown, hour=hour, dimensions=dimensions, cost=cost_shown(row, ("cost_total", "cost"))
+        )
 
     def _item(self, row: Row) -> Item:
         """Return what a row is for; worked out once for the same names, which occur by the thousand."""
@@ -226,6 +247,8 @@ class Rows:
         try:
             item = self._items.get(names)
         except TypeError:  # a list or an object, which no dictionary takes as a key
+            if isinstance(row.get("unit"), list | dict):
+                return self._item({**row, "unit": None})
             raise RejectedError(Rejection.WRONG_TYPE) from None
         if item is None:
             item = self._items[names] = self._new_item(names)
@@ -233,11 +256,13 @@ class Rows:
 
     def _new_item(self, names: tuple[object, ...]) -> Item:
         nullable = self._interface.nullable
-        texts = [
-            optional_text(value) if name in nullable else text(value)
-            for name, value in zip(self._interface.names, names, strict=False)
-        ]
+        of_name = dict(zip(self._interface.names, names, strict=False))
+        has_unit = isinstance(of_name["unit"], str)
+        # A row without a unit costs what it costs; only its quantity means nothing.
+        of_name["unit"] = of_name["unit"] if has_unit else ""
+        texts = [optional_text(value) if name in nullable else text(value) for name, value in of_name.items()]
         item = self._interface.describe(self._account, texts)
+        item.has_unit = has_unit
         if self._interface.tells_surge and names[len(texts)]:
             item.dimensions = item.dimensions._replace(surge=SURGE)
         if self._by_key:
@@ -249,8 +274,18 @@ class Rows:
         return unit_prices((item.dimensions, item.offer) for item in self._items.values() if item.offer)
 
 
-def amounts_of(row: Row, gpu_seconds: int) -> Amounts:
-    """Return how much a row is: what fal charges is `cost_total`, or `cost` in answers that have only that.
+def _quantity(row: Row) -> tuple[int, Rejection | None]:
+    """Return a row's quantity in atto-units; or 0 and the reason why not, as the row costs all the same."""
+    try:
+        return fine_amount(row.get("quantity")), None
+    except RejectedError:
+        return 0, Rejection.QUANTITY
+
+
+def amounts_of(row: Row, quantity: int, gpu_seconds: int) -> Amounts:
+    """Return how much a row is, in atto-units.
+
+    What fal charges is `cost_total`, or `cost` in answers that have only that.
 
     The discount is what is missing between the list cost and the charge, not fal's own figure, so that the three
     always agree to the nano-dollar; a list cost below the charge is raised to it.
@@ -259,15 +294,14 @@ def amounts_of(row: Row, gpu_seconds: int) -> Amounts:
         RejectedError: a needed number is absent, none, negative or too large.
     """
     get = row.get
-    quantity = amount(get("quantity"))
     total = get("cost_total")
-    cost = amount(get("cost") if total is None else total)
+    cost = fine_amount(get("cost") if total is None else total)
     subtotal = get("cost_subtotal")
     if subtotal is not None:
-        list_cost = cost if subtotal == total else max(cost, amount(subtotal))
+        list_cost = cost if subtotal == total else max(cost, fine_amount(subtotal))
     else:
         discount = get("cost_discount")
-        list_cost = cost if discount is None else cost + amount(discount)
+        list_cost = cost if discount is None else cost + fine_amount(discount)
     return Amounts(quantity, quantity * gpu_seconds, list_cost, list_cost - cost, cost)
 
 
@@ -446,13 +480,14 @@ async def organization_totals(
                     row = row_of(value)
                     in_dollars(row.get("currency"))
                     team, product = text(row.get("username")), text(row.get("product"))
-                    cost = amounts_of(row, 0).cost
+                    cost = amounts_of(row, 0, 0).cost
                 except RejectedError:
                     rejected += 1
                     continue
                 by_product[product] += cost
                 teams.add(team)
-    return OrganizationTotals(by_product, frozenset(teams), rejected)
+    nanos = {product: nano_of_atto(cost) for product, cost in by_product.items()}
+    return OrganizationTotals(nanos, frozenset(teams), rejected)
 
 
 async def organization_teams(client: Client, deadline: Deadline) -> frozenset[str]:

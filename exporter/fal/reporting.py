@@ -8,20 +8,32 @@ product: one with an app is taken for serverless, any other for a model.
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 
 import structlog
 
 from exporter.charges import HOUR, Amounts, Dimensions, Window, gpu_machine
-from exporter.fal.aggregation import Reading, Tally
+from exporter.fal.aggregation import SECOND_LOOK, Detail, Reading, Tally
 from exporter.fal.client import Client
 from exporter.fal.endpoints import Deadline, Endpoint, Host, Parameters
-from exporter.fal.errors import BadRequestError
-from exporter.fal.rows import RejectedError, Rejection, Row, amount, in_dollars, instant, optional_text, row_of
+from exporter.fal.errors import BadRequestError, DetailRefusedError
+from exporter.fal.rows import (
+    RejectedError,
+    Rejection,
+    Row,
+    cost_shown,
+    fine_amount,
+    in_dollars,
+    instant,
+    optional_text,
+    row_of,
+)
 
 CALL = Endpoint(Host.REPORTING, "/billing/usage")
 ALL_DIMENSIONS = "model,app,gpu_class"
 ONE_DIMENSION = "model"
+_COSTS = ("spend", "cost", "amount")
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -32,46 +44,68 @@ class ReportingUsage:
     name = "reporting"
 
     def __init__(self, client: Client) -> None:
+        self.detail: Detail | None = Detail.UNKNOWN
         self._client = client
-        self._group_by = ALL_DIMENSIONS
 
     async def read(self, window: Window, *, with_api_key: bool) -> Reading:  # noqa: ARG002  it tells no key
         """Read a window hour by hour; see `UsageSource`."""
         client = self._client
         deadline = client.deadline()
         tally = Tally(client.account, self.name, window, client.rejections)
-        first, *others = window.hours()
-        # The first hour alone, as it may find out that fal takes one dimension only.
-        self._take(tally, first, await self._ask(first, deadline))
+        if self.detail is Detail.UNKNOWN:
+            self.detail = await self._choose(window.start, deadline)
+        group_by = ONE_DIMENSION if self.detail is Detail.REDUCED else ALL_DIMENSIONS
 
         async def read_hour(hour: datetime) -> None:
-            self._take(tally, hour, await self._ask(hour, deadline))
+            self._take(tally, hour, await self._ask(hour, group_by, deadline))
 
         try:
             async with asyncio.TaskGroup() as group:
-                for hour in others:
+                for hour in window.hours():
                     group.create_task(read_hour(hour))
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
         return tally.reading()
 
-    async def _ask(self, hour: datetime, deadline: Deadline) -> object:
-        group_by = self._group_by
+    async def ask_for_detail(self, window: Window) -> None:
+        """Ask for all dimensions again; see `UsageSource`."""
+        if self.detail is Detail.REDUCED and await self._takes_all(window.start, self._client.deadline()):
+            self.detail = Detail.FULL
+
+    async def _choose(self, hour: datetime, deadline: Deadline) -> Detail:
+        """Find out which dimensions fal takes; one refusal alone decides nothing."""
+        if await self._takes_all(hour, deadline):
+            return Detail.FULL
+        await self._client.pause(SECOND_LOOK)
+        if await self._takes_all(hour, deadline):
+            return Detail.FULL
+        await self._client.get(CALL, usage_parameters(hour, ONE_DIMENSION), deadline)
+        _log.warning(
+            "one_dimension_only",
+            account=self._client.account,
+            source=self.name,
+            advice="fal groups this account's usage by model only: its charges have no app and no gpu_class. It is "
+            "asked again every day, and by every new version",
+        )
+        return Detail.REDUCED
+
+    async def _takes_all(self, hour: datetime, deadline: Deadline) -> bool:
+        try:
+            await self._client.get(CALL, usage_parameters(hour, ALL_DIMENSIONS), deadline)
+        except BadRequestError:
+            return False
+        return True
+
+    async def _ask(self, hour: datetime, group_by: str, deadline: Deadline) -> object:
         try:
             return await self._client.get(CALL, usage_parameters(hour, group_by), deadline)
-        except BadRequestError:
+        except BadRequestError as error:
             if group_by == ONE_DIMENSION:
                 raise
-        answer = await self._client.get(CALL, usage_parameters(hour, ONE_DIMENSION), deadline)
-        if self._group_by != ONE_DIMENSION:
-            self._group_by = ONE_DIMENSION
-            _log.warning(
-                "one_dimension_only",
-                account=self._client.account,
-                source=self.name,
-                advice="fal groups this account's usage by model only: its charges have no app and no gpu_class",
-            )
-        return answer
+            # Where fewer dimensions are refused, too, that is the error.
+            await self._client.get(CALL, usage_parameters(hour, ONE_DIMENSION), deadline)
+            what = f"fal refuses group_by={group_by}, which it has answered before: {error}"
+            raise self._client.failure(DetailRefusedError, CALL, what) from error
 
     def _take(self, tally: Tally, hour: datetime, answer: object) -> None:
         """Read the rows of one hour's answer."""
@@ -81,16 +115,41 @@ class ReportingUsage:
         if not isinstance(rows, list):
             raise self._client.misshapen(CALL, "`usage` is no list")
         wrong = _other_window(answer, hour)
-        if wrong:
-            for row in rows:
-                tally.reject(wrong, row)
-            return
+        currency = answer.get("currency", "USD")
         for row in rows:
+            if wrong is not None:
+                # Nothing else is said of the hour: what the ledger has of it must not be taken for gone.
+                tally.reject(wrong, row, hour=hour)
+                continue
             try:
-                dimensions, amounts = _charge(self._client.account, row_of(row), answer.get("currency", "USD"))
-                tally.add(hour, dimensions, amounts)
+                self._charge(tally, hour, row_of(row), currency)
             except RejectedError as rejected:
-                tally.reject(rejected.reason, row)
+                self._reject(tally, hour, rejected.reason, row, currency)
+
+    def _charge(self, tally: Tally, hour: datetime, row: Row, currency: object) -> None:
+        in_dollars(row.get("currency", currency))
+        dimensions = _dimensions(self._client.account, row)
+        cost = fine_amount(_first(row, *_COSTS))
+        lacks = False
+        counts = []
+        for name in ("requests", "gpu_seconds"):
+            try:
+                counts.append(_optional(row.get(name)))
+            except RejectedError:
+                counts.append(0)
+                lacks = True
+        tally.add(hour, dimensions, Amounts(quantity=counts[0], gpu_seconds=counts[1], list_cost=cost, cost=cost))
+        if lacks:
+            tally.reject(Rejection.QUANTITY, row, hour=hour, dimensions=dimensions, is_counted=True)
+
+    def _reject(self, tally: Tally, hour: datetime, reason: Rejection, row: object, currency: object) -> None:
+        """Leave a row out, but keep what it is for and what it costs, as far as that can be read."""
+        dimensions, cost = None, 0
+        if isinstance(row, dict):
+            cost = cost_shown({"currency": currency, **row}, _COSTS)
+            with suppress(RejectedError):
+                dimensions = _dimensions(self._client.account, row)
+        tally.reject(reason, row, hour=hour, dimensions=dimensions, cost=cost)
 
 
 def usage_parameters(hour: datetime, group_by: str) -> Parameters:
@@ -112,25 +171,15 @@ def _other_window(answer: Mapping[str, object], hour: datetime) -> Rejection | N
     return None if hour <= start and end <= hour + HOUR else Rejection.OUTSIDE_WINDOW
 
 
-def _charge(account: str, row: Row, currency: object) -> tuple[Dimensions, Amounts]:
-    in_dollars(row.get("currency", currency))
-    model = optional_text(_first(row, "model", "endpoint_id"))
+def _dimensions(account: str, row: Row) -> Dimensions:
     app = optional_text(row.get("app"))
-    gpu_class = gpu_machine(optional_text(row.get("gpu_class"))).gpu_class
-    cost = amount(_first(row, "spend", "cost", "amount"))
-    dimensions = Dimensions(
+    return Dimensions(
         account,
         product="serverless" if app else "model_apis",
-        model=model,
+        model=optional_text(_first(row, "model", "endpoint_id")),
         app=app,
-        gpu_class=gpu_class,
+        gpu_class=gpu_machine(optional_text(row.get("gpu_class"))).gpu_class,
         unit="request",
-    )
-    return dimensions, Amounts(
-        quantity=_optional(row.get("requests")),
-        gpu_seconds=_optional(row.get("gpu_seconds")),
-        list_cost=cost,
-        cost=cost,
     )
 
 
@@ -139,4 +188,4 @@ def _first(row: Row, *names: str) -> object:
 
 
 def _optional(value: object) -> int:
-    return 0 if value is None else amount(value)
+    return 0 if value is None else fine_amount(value)

@@ -11,7 +11,8 @@ The rule of the whole exporter: GPU-seconds and a GPU class go together. What na
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -19,7 +20,7 @@ from typing import NamedTuple
 
 import structlog
 
-from exporter.charges import NO_GPU, GpuMachine, gpu_machine, label_text, nano
+from exporter.charges import NO_GPU, GpuMachine, atto, gpu_machine, label_text, nano
 from exporter.fal.answers import Scrub
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -37,7 +38,12 @@ class Rejection(StrEnum):
     BUCKET = "bucket"
     OUTSIDE_WINDOW = "outside_window"
     UNREADABLE = "unreadable"
+    QUANTITY = "quantity"
+    UNIT = "unit"
 
+
+IN_PART = frozenset({Rejection.QUANTITY.value, Rejection.UNIT.value})
+"""The reasons for which a row is not left out: its cost is counted, its quantity is not."""
 
 OUTSIDE_WINDOW = Rejection.OUTSIDE_WINDOW.value
 """The one reason that says nothing against a row: it belongs to another poll."""
@@ -97,23 +103,23 @@ def row_of(value: object) -> Row:
     return value
 
 
+_NUMBER = re.compile(r"-?\d{1,60}(?:\.\d{1,60})?(?:[eE][+-]?\d{1,3})?", re.ASCII)
+
+
 def number(value: object) -> int:
-    """Return a JSON number in nano-units.
+    """Return a JSON number, or one within a string, in nano-units.
 
     Raises:
         RejectedError: it is absent, no number, or too large for a ledger.
     """
-    # Not isinstance: True is an int, too.
-    if type(value) is not Decimal and type(value) is not int:
-        raise RejectedError(Rejection.MISSING_FIELD if value is None else Rejection.WRONG_TYPE)
     try:
-        return nano(value)
+        return nano(_numeric(value))
     except ValueError:
         raise RejectedError(Rejection.OUT_OF_RANGE) from None
 
 
 def amount(value: object) -> int:
-    """Return a JSON number that cannot be below zero, in nano-units.
+    """Return a number that cannot be below zero, in nano-units.
 
     Raises:
         RejectedError: as `number`, or it is negative.
@@ -122,6 +128,31 @@ def amount(value: object) -> int:
     if nanos < 0:
         raise RejectedError(Rejection.NEGATIVE)
     return nanos
+
+
+def fine_amount(value: object) -> int:
+    """Return a number that cannot be below zero, in atto-units, to be added up before it is rounded.
+
+    Raises:
+        RejectedError: as `amount`.
+    """
+    try:
+        attos = atto(_numeric(value))
+    except ValueError:
+        raise RejectedError(Rejection.OUT_OF_RANGE) from None
+    if attos < 0:
+        raise RejectedError(Rejection.NEGATIVE)
+    return attos
+
+
+def _numeric(value: object) -> Decimal | int:
+    # Not isinstance: True is an int, too.
+    if type(value) is Decimal or type(value) is int:
+        return value
+    # "0.25" can be nothing else; "1,5", "$2" or "" can.
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        return Decimal(value)
+    raise RejectedError(Rejection.MISSING_FIELD if value is None else Rejection.WRONG_TYPE)
 
 
 def text(value: object) -> str:
@@ -159,13 +190,32 @@ def instant(value: object) -> datetime:
 
 
 def in_dollars(currency: object) -> None:
-    """Check that an amount is in US dollars.
+    """Check that an amount is in US dollars, in whatever case that is written.
 
     Raises:
         RejectedError: it is not, or does not say.
     """
-    if currency != "USD":
+    if not is_dollars(currency):
         raise RejectedError(Rejection.MISSING_FIELD if currency is None else Rejection.CURRENCY)
+
+
+def is_dollars(currency: object) -> bool:
+    """Return True for `USD`, in whatever case."""
+    return currency == "USD" or (isinstance(currency, str) and currency.upper() == "USD")
+
+
+def cost_shown(row: object, names: Iterable[str]) -> int:
+    """Return what a row that is not counted costs in nano-USD, without its sign; 0 where that cannot be read.
+
+    Args:
+        row: as it came.
+        names: the fields that may hold the cost, the best first.
+    """
+    if isinstance(row, dict) and is_dollars(row.get("currency", "USD")):
+        for name in names:
+            with suppress(RejectedError):
+                return abs(number(row.get(name)))
+    return 0
 
 
 _SECONDS = {"second": 1, "seconds": 1, "minute": 60, "minutes": 60, "hour": 3600, "hours": 3600}

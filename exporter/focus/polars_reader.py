@@ -20,7 +20,7 @@ from typing import Generic, NamedTuple, TypeVar
 import polars as pl
 
 from exporter.focus.csv_parser import BYTE_ORDER_MARK, Remembered, is_text
-from exporter.focus.row_schema import Header, Instants, Nanos, Part, UnreadableError, Wanted
+from exporter.focus.row_schema import Header, Instants, Part, ScaledNumbers, UnreadableError, Wanted
 from exporter.focus.values import EXACTLY, Value
 
 _MARK = b"\x01"
@@ -31,7 +31,6 @@ _WHOLE_PLACES = 12
 """Digits that a number may have before its point: with 20 after it, a block of them adds up to 38, as Polars can."""
 
 _PLACES = 20
-_NANO_PLACES = 9
 _UTC = "Z"
 _MONTH_LENGTH = len("2026-10")
 _LINES = "lines"
@@ -201,11 +200,11 @@ class _Amounts:
         self.sums = f"{wanted.place} sum"
         self.others = f"{wanted.place} other"
         self._wanted = wanted
-        self._is_nano = isinstance(wanted.fields, Nanos)
+        self._scale = wanted.fields.places if isinstance(wanted.fields, ScaledNumbers) else None
 
     def columns(self) -> Iterable[pl.Expr]:
         """Return the numbers, and the texts of the others."""
-        places = _NANO_PLACES if self._is_nano else _PLACES
+        places = _PLACES if self._scale is None else self._scale
         text = pl.col(str(self._wanted.place))
         is_plain = text.str.contains(rf"^[-+]?[0-9]{{1,{_WHOLE_PLACES}}}(?:\.[0-9]{{0,{places}}})?$")
         yield pl.when(is_plain).then(text.cast(pl.Decimal(38, places), strict=False)).alias(self.sums)
@@ -218,7 +217,7 @@ class _Amounts:
             UnreadableError: a text is no number.
         """
         sums = groups[self.sums]
-        amounts: list[Value] = (sums.to_physical() if self._is_nano else sums).to_list()
+        amounts: list[Value] = (sums if self._scale is None else sums.to_physical()).to_list()
         if groups[self.others].null_count() == groups.height:
             return amounts
         others = zip(amounts, groups[self.others], lines, strict=True)

@@ -18,11 +18,11 @@ up take the faster way of `exporter.focus.polars_reader` through large files, wh
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
 from types import NoneType
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, get_type_hints
 
 from exporter.focus.columns import COLUMNS, Kind
 from exporter.focus.csv_parser import PIECE, Assembler, Lines, Record, Remembered, is_text, unquoted
@@ -219,6 +219,7 @@ class Reader(Generic[RowT]):
         polars_block: so many bytes are given to Polars at once, where it is installed and the shape has a `Count`; the
             first so many are read without it. 0: it is never used.
         memory: of the files before this one, where several are read one after the other.
+        unreadable: takes, of every row that is left out, the fields of the shape that can be read; by their names.
 
     Attributes:
         header: None until the first line is complete.
@@ -233,7 +234,9 @@ class Reader(Generic[RowT]):
         keep: int = _KEPT_PROBLEMS,
         polars_block: int = POLARS_BLOCK,
         memory: Memory | None = None,
+        unreadable: Callable[[Mapping[str, object]], None] | None = None,
     ) -> None:
+        self._unreadable = unreadable
         self.header: Header | None = None
         self.rows = 0
         self.problems = Problems(keep)
@@ -242,6 +245,7 @@ class Reader(Generic[RowT]):
         self._lines = Lines()
         self._assembler = Assembler()
         self._parts: list[Part] = []
+        self._names: Sequence[str] = tuple(get_type_hints(shape))
         self._plain: PlainLines[RowT] | None = None
         self._polars: PolarsLines[RowT] | None = None
         self._polars_block = polars_block
@@ -373,23 +377,28 @@ class Reader(Generic[RowT]):
                     f"the file ends inside line {record.line}, which {reason}: it was cut off; download it again"
                 )
             self.problems.add(record.line, "", "", reason)
-            self.problems.rows += 1
+            self._leave_out({})
             return None
         raws = dict(enumerate(record.fields))
-        values: list[object] = []
+        values: dict[str, object] = {}
         failed = not is_text(b"".join(record.fields))
         if failed:
             self._add_bad_text(record, header)
-        for part in self._parts:
+        for name, part in zip(self._names, self._parts, strict=True):
             try:
-                values.append(part.value(raws))
+                values[name] = part.value(raws)
             except UnreadableError:
                 self._add_unreadable(part, record)
                 failed = True
         if failed:
-            self.problems.rows += 1
+            self._leave_out(values)
             return None
-        return tuple.__new__(self._shape, values)
+        return tuple.__new__(self._shape, values.values())
+
+    def _leave_out(self, values: Mapping[str, object]) -> None:
+        self.problems.rows += 1
+        if self._unreadable is not None:
+            self._unreadable(values)
 
     def _add_unreadable(self, part: Part, record: Record) -> None:
         for wanted in part.wanted:

@@ -6,9 +6,9 @@ Which columns a caller wants, and how their raw fields become values.
 
 A caller states it as a named tuple. `billed_cost: Decimal` is the column BilledCost, which the file must have and every
 row must fill; `sku_id: str | None` is SkuId, None where the file or the row has none. `int` is a number in nano-units,
-rounded half-even at the ninth place; `Month` is the UTC month of a date. A field that begins with `x_` is the custom
-column of that name, whatever its capitals and underscores. `provider_name` falls back to ServiceProviderName, and the
-other way round.
+rounded half-even at the ninth place, `Atto` one in atto-units; `Month` is the UTC month of a date. A field that begins
+with `x_` is the custom column of that name, whatever its capitals and underscores. `provider_name` falls back to
+ServiceProviderName, and the other way round.
 
 A field whose type is a dataclass stands for all columns that its own fields name. Rows in which these have the same
 texts share one object, as long as the reader remembers it: made for what occurs in every hour again, so that a caller
@@ -24,13 +24,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple, NewType, get_args, get_type_hints
 
 from exporter.focus.columns import COLUMNS, other_data_set, version_of
 from exporter.focus.csv_parser import Record, unquoted
 from exporter.focus.findings import MissingColumnError, WrongContentError
-from exporter.focus.values import NULLS, Month, Value, instant, nano_number, number
+from exporter.focus.values import NULLS, Month, Value, instant, number, scaled_number
 
 _LONGEST_QUOTE = 200
 _FILE_KINDS: Mapping[bytes, str] = MappingProxyType(
@@ -122,7 +123,7 @@ def _no_column_sentence(names: Sequence[str]) -> str:
 
 
 _LONGEST_PLAIN = 36
-_NANO_PLACES = 9
+_NANO_PLACES, _ATTO_PLACES = 9, 18
 _MOST_CACHED = 20_000
 _LONGEST_CACHED = 2_000
 IS_NULL = "is empty, and must not be"
@@ -138,6 +139,10 @@ _KNOWN = MappingProxyType({name.lower(): name for name in COLUMNS})
 
 Count = NewType("Count", int)
 """Number of lines of the file that a row stands for."""
+
+
+Atto = NewType("Atto", int)
+"""Number in atto-units, a billionth of nano-units, rounded half-even at the 18th place."""
 
 
 class UnreadableError(Exception):
@@ -206,20 +211,21 @@ class Numbers(Fields):
         return value
 
 
-class Nanos(Fields):
-    """Numbers in nano-units by raw field, null where it is one; as quick as `Numbers`."""
+class ScaledNumbers(Fields):
+    """Numbers in units of a decimal place by raw field, null where it is one; as quick as `Numbers`."""
 
-    def __init__(self) -> None:
-        super().__init__(nano_number, nullable=True)
+    def __init__(self, places: int) -> None:
+        super().__init__(partial(scaled_number, places=places), nullable=True)
+        self.places = places
 
     def __missing__(self, raw: bytes) -> Value:
         """Read a field that is not remembered; what is plainly a number needs no further looks."""
         whole, _, part = raw.partition(b".")
-        if not (whole.isdigit() and part.isdigit() and len(part) <= _NANO_PLACES and len(whole) <= _LONGEST_PLAIN):
+        if not (whole.isdigit() and part.isdigit() and len(part) <= self.places and len(whole) <= _LONGEST_PLAIN):
             return super().__missing__(raw)
         if len(self) >= _MOST_CACHED:
             self.clear()
-        value = self[raw] = int(whole + part.ljust(_NANO_PLACES, b"0"))
+        value = self[raw] = int(whole + part.ljust(self.places, b"0"))
         return value
 
 
@@ -370,7 +376,7 @@ class _Columns:
         self._names = {_folded(name): name for name in header.names if name.startswith("x_")}
         self._names |= {name.lower(): name for name in header.names if name in COLUMNS}
         self._numbers = Numbers()
-        self._nanos = Nanos()
+        self._scaled = {int: ScaledNumbers(_NANO_PLACES), Atto: ScaledNumbers(_ATTO_PLACES)}
 
     def part(self, field: str, hint: object) -> Part:
         if hint is Count:
@@ -390,8 +396,10 @@ class _Columns:
                 f"it is a {self._header.version} file with {len(self._header.names)} columns"
             )
         place = None if name is None else self._places[name]
-        if Decimal in kinds or int in kinds:
-            numbers = self._numbers if Decimal in kinds else self._nanos
+        numbers = (
+            self._numbers if Decimal in kinds else next((self._scaled[it] for it in kinds if it in self._scaled), None)
+        )
+        if numbers is not None:
             return Wanted(name or field, place, numbers, is_needed=not nullable)
         if datetime in kinds or Month in kinds:
             return Wanted(name or field, place, Instants(nullable=nullable, months=Month in kinds))

@@ -27,7 +27,6 @@ EXACTLY = Context(prec=40 * MOST_DIGITS, traps=[Inexact])
 NULLS = frozenset({"", "NULL", "null"})
 """Texts that stand for no value in files people have."""
 
-_NANO_PLACES = 9
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?", re.ASCII)
 _INSTANT = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d)?)(?:\.(\d+))?)?( ?(?:Z|UTC|[+-]\d\d(?::?\d\d)?))?", re.ASCII
@@ -49,13 +48,13 @@ def number(text: str) -> Decimal:
     return value
 
 
-def nano_number(text: str) -> int:
-    """Read a decimal number in nano-units, rounded half-even at the ninth place; see `number`.
+def scaled_number(text: str, *, places: int) -> int:
+    """Read a decimal number in units of a decimal place, rounded half-even there; see `number`.
 
     Raises:
         ValueError: the text is no number, or one of more than `MOST_DIGITS` places.
     """
-    return round(EXACTLY.scaleb(number(text), _NANO_PLACES))
+    return round(EXACTLY.scaleb(number(text), places))
 
 
 def number_text(value: Decimal) -> str:

@@ -84,7 +84,7 @@ async def test_the_failure_that_matters_is_told(
 
 
 @pytest.mark.parametrize(
-    "answer", [as_json({"username": "acme"}), credit("24"), credit(None), as_json([]), credit(1, "EUR")]
+    "answer", [as_json({"username": "acme"}), credit("24 USD"), credit(None), as_json([]), credit(1, "EUR")]
 )
 async def test_an_account_that_does_not_tell_its_credit_gives_way_to_the_bare_number(
     fal: Fal, bench: Bench, answer: Answer

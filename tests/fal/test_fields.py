@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.charges import nano
-from exporter.fal.rows import RejectedError, amount, instant, number, text
+from exporter.fal.rows import RejectedError, amount, cost_shown, fine_amount, in_dollars, instant, number, text
 
 
 @given(st.decimals(min_value=0, max_value=Decimal("9.2E+9"), allow_nan=False))
@@ -15,11 +15,41 @@ def test_amounts_are_rounded_half_even_at_the_ninth_place_and_not_otherwise(valu
     assert amount(value) == nano(value) == round(Fraction(value) * 10**9)
 
 
+@given(st.decimals(min_value=0, max_value=Decimal("9.2E+9"), allow_nan=False, places=18))
+def test_a_number_within_a_string_is_read_as_exactly_as_one_without(value: Decimal) -> None:
+    assert fine_amount(f"{value:f}") == fine_amount(str(value)) == fine_amount(value) == value * 10**18
+
+
+@pytest.mark.parametrize("currency", ["USD", "usd", "Usd"])
+def test_dollars_are_dollars_in_whatever_case(currency: str) -> None:
+    in_dollars(currency)
+
+
+@pytest.mark.parametrize(
+    ("row", "cost"),
+    [
+        ({"cost_total": None, "cost": "0.25", "currency": "usd"}, 250_000_000),
+        ({"cost_total": Decimal("-0.5"), "cost": 7}, 500_000_000),
+        ({"cost_total": "a lot", "cost": []}, 0),
+        ({"cost_total": 1, "currency": "EUR"}, 0),
+        ("a row", 0),
+    ],
+)
+def test_what_a_rejected_row_costs_is_what_can_be_read_of_it(row: object, cost: int) -> None:
+    assert cost_shown(row, ("cost_total", "cost")) == cost
+
+
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
         (None, "missing_field"),
-        ("1", "wrong_type"),
+        *(
+            (it, "wrong_type")
+            for it in ("", "1,5", "1.", ".5", "+1", " 1", "1 000", "$1", "0x1", "1_0", "NaN", "Infinity")
+        ),
+        ("٣", "wrong_type"),
+        ("-0.1", "negative"),
+        ("1E999", "out_of_range"),
         (True, "wrong_type"),
         (1.5, "wrong_type"),
         ([], "wrong_type"),

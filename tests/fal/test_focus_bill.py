@@ -87,7 +87,7 @@ async def test_teams_are_asked_for_where_the_account_is_an_organization(fal: Fal
     fal.plays(PATH, refused(400, "validation_error", "no such month"))
     with pytest.raises(BadRequestError):
         await FocusBills(bench.client(), by_team=True).invoice(OCTOBER, Counter())
-    assert [request.query.get("expand") for request in fal.requests] == [["organization"], None]
+    assert [request.query.get("expand") for request in fal.requests] == [["organization"], ["organization"], None]
 
 
 @pytest.mark.parametrize(

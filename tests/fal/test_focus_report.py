@@ -8,7 +8,8 @@ import structlog
 from fal.conftest import Answer, Bench, Fal, refused
 from fal.focus_csv import report, usage
 
-from exporter.fal.errors import ApiError
+from exporter.fal.aggregation import Detail
+from exporter.fal.errors import ApiError, DetailRefusedError, RefusalError
 from exporter.fal.focus.report import FocusReports
 from exporter.fal.focus.request import FocusRequest
 
@@ -68,9 +69,55 @@ async def test_what_a_line_is_need_not_be_read_again_in_the_next_report(fal: Fal
 async def test_what_only_a_root_may_ask_for_gives_way_to_what_every_account_may(
     fal: Fal, bench: Bench, refusal: Answer
 ) -> None:
+    fal.plays(PATH, refusal, refusal, report(usage()))
+    made = reports(bench, by_team=True)
+    for _ in range(2):
+        assert len(await rows(made, bench, Counter())) == 1
+    assert made.detail is Detail.REDUCED
+    assert [request.query.get("expand") for request in fal.requests] == [*[["organization"]] * 2, None, None]
+
+
+REFUSALS = [refused(400), refused(403), refused(404)]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_one_refusal_of_the_teams_decides_nothing(fal: Fal, bench: Bench, refusal: Answer) -> None:
     fal.plays(PATH, refusal, report(usage()))
-    assert len(await rows(reports(bench, by_team=True), bench, Counter())) == 1
-    assert [request.query.get("expand") for request in fal.requests] == [["organization"], None]
+    made = reports(bench, by_team=True)
+    assert len(await rows(made, bench, Counter())) == 1
+    assert made.detail is Detail.FULL
+    assert [request.query.get("expand") for request in fal.requests] == [["organization"]] * 2
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_teams_that_have_been_reported_are_never_given_up(fal: Fal, bench: Bench, refusal: Answer) -> None:
+    fal.plays(PATH, report(usage()), refusal, report(usage()))
+    made = reports(bench, by_team=True)
+    await rows(made, bench, Counter())
+    with pytest.raises(DetailRefusedError, match="fal refuses expand=organization, which it has answered before"):
+        await rows(made, bench, Counter())
+    assert len(await rows(made, bench, Counter())) == 1
+    assert [request.query.get("expand") for request in fal.requests] == [
+        *[["organization"]] * 2,
+        None,
+        ["organization"],
+    ]
+    fal.plays(PATH, refusal)
+    with pytest.raises(RefusalError) as refused_altogether:
+        await rows(made, bench, Counter())
+    assert not isinstance(refused_altogether.value, DetailRefusedError)
+
+
+async def test_teams_are_asked_for_again(fal: Fal, bench: Bench) -> None:
+    fal.plays(PATH, refused(403), report(usage()))
+    made = reports(bench, by_team=True)
+    made.detail = Detail.REDUCED
+    start = datetime(2026, 11, 1, tzinfo=UTC)
+    request = FocusRequest(source="estimate", start=start, end=start + timedelta(hours=1))
+    for detail in (Detail.REDUCED, Detail.FULL, Detail.FULL):
+        await made.ask_for_teams(request, bench.clients[0].deadline())
+        assert made.detail is detail
+    assert len(fal.requests) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from fal.conftest import Answer, Bench, Fal, refused
 from fal.focus_csv import report, usage
 
-from exporter.charges import NANO, Amounts, Window
-from exporter.fal.aggregation import Reading
+from exporter.charges import HOUR, NANO, Amounts, Dimensions, RejectedRow, Window
+from exporter.fal.aggregation import Detail, Reading
 from exporter.fal.errors import FeatureError, NotCsvError, ShapeError, TruncatedError
 from exporter.fal.focus.usage import FocusUsage
 
@@ -97,6 +97,68 @@ async def test_rows_that_cannot_be_charges_are_left_out_and_counted(
     assert reading.rejected == {reason: 1}
 
 
+BAD = Dimensions("prod", team="acme", product="model_apis", model="bad", unit="image")
+
+
+@pytest.mark.parametrize(
+    ("changes", "hour_is_known", "cost"),
+    [
+        ({"ChargePeriodStart": "2026-11-21T10:30:00Z"}, False, 320_000_000),
+        ({"ChargePeriodStart": "yesterday"}, False, 320_000_000),
+        ({"BillingCurrency": "EUR"}, True, 0),
+        ({"EffectiveCost": "-1", "BilledCost": "-1"}, True, NANO),
+        ({"EffectiveCost": "0,32"}, True, 320_000_000),
+        ({"EffectiveCost": "0,32", "BilledCost": ""}, True, 0),
+        ({"ListCost": "a lot"}, True, 320_000_000),
+    ],
+)
+async def test_of_a_rejected_row_all_that_can_be_read_is_kept(
+    fal: Fal, bench: Bench, changes: dict[str, str], *, hour_is_known: bool, cost: int
+) -> None:
+    window = Window(datetime(2026, 11, 21, 10, tzinfo=UTC), datetime(2026, 11, 21, 12, tzinfo=UTC))
+    fal.plays(PATH, report(usage(SkuId="bad", **changes), usage(ChargeCategory="Tax", BilledCost="a lot")))
+    reading = await read(bench, window)
+    (rejected,) = reading.rejected_rows
+    assert (rejected.hour, rejected.dimensions) == (window.start if hour_is_known else None, BAD)
+    assert (rejected.cost, rejected.is_counted) == (cost, False)
+
+
+async def test_of_a_line_that_is_no_row_nothing_is_known(fal: Fal, bench: Bench, window: Window) -> None:
+    answer = report(usage(), usage())
+    first, second, third = answer.body.splitlines(keepends=True)
+    fal.plays(PATH, Answer(first + second.replace(b",", b",,", 1) + third))
+    reading = await read(bench, window)
+    assert (len(reading.charges), reading.rejected_rows) == (1, (RejectedRow("unreadable"),))
+
+
+async def test_a_row_keeps_its_cost_though_its_quantity_cannot_be_read(
+    fal: Fal, bench: Bench, window: Window, hour: datetime
+) -> None:
+    fal.plays(PATH, report(usage(SkuId="bad", ConsumedQuantity="four", PricingQuantity="four")))
+    reading = await read(bench, window)
+    assert reading.charges[0] == (hour, BAD, Amounts(0, 0, 400_000_000, 80_000_000, 320_000_000))
+    assert reading.rejected_rows == (RejectedRow("quantity", hour, BAD, 0, is_counted=True),)
+
+
+async def test_dollars_are_dollars_in_whatever_case(fal: Fal, bench: Bench, window: Window) -> None:
+    fal.plays(PATH, report(usage(BillingCurrency="usd")))
+    reading = await read(bench, window)
+    assert (len(reading.charges), reading.rejected_rows) == (1, ())
+
+
+async def test_an_hour_is_right_to_the_nano_dollar_however_fine_its_rows_are(
+    fal: Fal, bench: Bench, window: Window
+) -> None:
+    fine = {"EffectiveCost": "0.0000000004", "ListCost": "4E-10", "BilledCost": "4E-10"}
+    rows = [usage(SkuId=f"model {number % 7}", **fine) for number in range(500)]
+    later = {"ChargePeriodStart": "2026-11-21T11:00:00Z", "ChargePeriodEnd": "2026-11-21T12:00:00Z"}
+    fal.plays(PATH, report(*rows, *(row | later for row in rows[:5])))
+    reading = await read(bench, window)
+    costs = [sum(it.amounts.cost for it in reading.charges if it.hour == hour) for hour in window.hours()]
+    assert costs == [200, 2]
+    assert window.start + HOUR in window
+
+
 async def test_the_sum_of_two_large_rows_is_checked(fal: Fal, bench: Bench, window: Window) -> None:
     fal.plays(PATH, report(usage(EffectiveCost="9E9"), usage(EffectiveCost="9E9")))
     reading = await read(bench, window)
@@ -107,12 +169,13 @@ async def test_a_key_that_may_not_see_teams_reads_the_account_alone_and_from_the
     fal: Fal, bench: Bench, window: Window
 ) -> None:
     refusal = refused(403, "authorization_error", "expand=organization needs the root team.")
-    fal.plays(PATH, refusal, report(usage(SubAccountName="")))
+    fal.plays(PATH, refusal, refusal, report(usage(SubAccountName="")))
     source = FocusUsage(bench.client(attempts=1))
     for _ in range(2):
         reading = await source.read(window, with_api_key=False)
         assert [it.dimensions.team for it in reading.charges] == [""]
-    assert [request.query.get("expand") for request in fal.requests] == [["organization"], None, None]
+    assert [request.query.get("expand") for request in fal.requests] == [*[["organization"]] * 2, None, None]
+    assert source.detail is Detail.REDUCED
 
 
 @pytest.mark.parametrize(

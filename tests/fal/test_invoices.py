@@ -72,7 +72,7 @@ async def test_a_draft_may_leave_out_what_is_not_known_yet(fal: Fal, bench: Benc
     [
         (5, "not_an_object"),
         (stated(id=...), "missing_field"),
-        (stated(total="80"), "wrong_type"),
+        (stated(total="80,00"), "wrong_type"),
         (stated(status=None), "missing_field"),
         (stated(period_end="soon"), "bucket"),
         (stated(currency="EUR"), "currency"),

@@ -7,8 +7,8 @@ from fal.conftest import Bench, Fal, as_json, bucket, model_row, page, refused
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.charges import NANO, Amounts, Window
-from exporter.fal.aggregation import Tally
+from exporter.charges import NANO, Amounts, Dimensions, RejectedRow, Window
+from exporter.fal.aggregation import Tally, rounded
 from exporter.fal.answers import decoded
 from exporter.fal.errors import ServerError, ShapeError
 from exporter.fal.platform_usage import (
@@ -22,7 +22,7 @@ from exporter.fal.platform_usage import (
     api_key,
     models,
 )
-from exporter.fal.rows import REJECTIONS, Rejections
+from exporter.fal.rows import IN_PART, REJECTIONS, Rejections
 
 PATH = "/v1/models/usage"
 TEN = "2026-11-21T10:00:00Z"
@@ -119,18 +119,13 @@ REJECTED = [
     ("a row", "not_an_object"),
     (None, "not_an_object"),
     (model_row(endpoint_id=...), "missing_field"),
-    (model_row(unit=None), "missing_field"),
     (model_row(endpoint_id=5), "wrong_type"),
     (model_row(endpoint_id=["a"]), "wrong_type"),
-    (model_row(quantity=...), "missing_field"),
-    (model_row(quantity="4"), "wrong_type"),
-    (model_row(quantity=True), "wrong_type"),
-    (model_row(quantity=-1), "negative"),
-    (model_row(quantity=10**12), "out_of_range"),
     (model_row(cost_total=..., cost=...), "missing_field"),
+    (model_row(cost_total=10**12), "out_of_range"),
     (model_row(cost_total=Decimal("-0.01")), "negative"),
     (model_row(cost_total={}), "wrong_type"),
-    (model_row(cost_subtotal="0.4"), "wrong_type"),
+    (model_row(cost_subtotal="0,4"), "wrong_type"),
     (model_row(currency="EUR"), "currency"),
     (model_row(currency=...), "missing_field"),
 ]
@@ -146,10 +141,72 @@ async def test_a_malformed_row_is_rejected_alone_and_counted(
     assert reading.charges[0].amounts.cost == 320_000_000
     assert reading.rejected == {reason: 2}
     assert reason in REJECTIONS
+    assert (reading.rows, len(reading.rejected_rows)) == (1, 2)
+    assert {(it.reason, it.hour, it.is_counted) for it in reading.rejected_rows} == {(reason, WINDOW.start, False)}
+
+
+FLUX = Dimensions("prod", product="model_apis", model="fal-ai/flux/dev", unit="image")
+
+
+@pytest.mark.parametrize(
+    ("row", "kept"),
+    [
+        (model_row(cost_total="a lot", cost=None), (FLUX, 0)),
+        (model_row(cost_total="a lot"), (FLUX, 320_000_000)),
+        (model_row(cost_total=Decimal("-0.01")), (FLUX, 10_000_000)),
+        (model_row(currency="EUR"), (FLUX, 0)),
+        (model_row(endpoint_id=None), (None, 320_000_000)),
+        (model_row(cost_total=-2, unit=None), (None, 2 * NANO)),
+        ([], (None, 0)),
+    ],
+)
+async def test_of_a_rejected_row_all_that_can_be_read_is_kept(
+    fal: Fal, bench: Bench, window: Window, row: object, kept: tuple[Dimensions | None, int]
+) -> None:
+    fal.plays(PATH, as_json(page(bucket(TEN, row))))
+    reading = await models(bench.client()).read(window, with_api_key=False)
+    (rejected,) = reading.rejected_rows
+    assert (rejected.hour, rejected.dimensions, rejected.cost) == (WINDOW.start, *kept)
+
+
+async def test_rows_of_an_hour_that_cannot_be_read_may_be_of_any(fal: Fal, bench: Bench, window: Window) -> None:
+    fal.plays(PATH, as_json(page(bucket("ten", model_row()), bucket("2026-11-21T09:00:00Z", model_row()))))
+    reading = await models(bench.client()).read(window, with_api_key=False)
+    assert reading.rejected_rows == (RejectedRow("bucket", None, FLUX, 320_000_000),)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        *(({"quantity": value}, "quantity") for value in (..., None, "four", True, -1, 10**12, [])),
+        *(({"unit": value}, "unit") for value in (..., None, 5, [], {})),
+    ],
+)
+async def test_a_row_keeps_its_cost_though_its_quantity_or_unit_cannot_be_read(
+    fal: Fal, bench: Bench, window: Window, changes: dict[str, object], reason: str
+) -> None:
+    fal.plays(PATH, as_json(page(bucket(TEN, model_row(**changes)))))
+    reading = await models(bench.client()).read(window, with_api_key=False)
+    (charge,) = reading.charges
+    assert charge.dimensions == FLUX._replace(unit="" if reason == "unit" else "image")
+    assert charge.amounts == Amounts(0, 0, 400_000_000, 80_000_000, 320_000_000)
+    assert (reading.rejected, reading.rows, reading.prices) == ({reason: 1}, 1, ())
+    kept = FLUX if reason == "quantity" else None
+    assert reading.rejected_rows == (RejectedRow(reason, WINDOW.start, kept, 0, is_counted=True),)
+
+
+@pytest.mark.parametrize("changes", [{"currency": "usd"}, {"cost_total": "0.32", "quantity": "4"}])
+async def test_what_can_only_mean_one_thing_is_read(
+    fal: Fal, bench: Bench, window: Window, changes: dict[str, object]
+) -> None:
+    fal.plays(PATH, as_json(page(bucket(TEN, model_row(**changes)))))
+    reading = await models(bench.client()).read(window, with_api_key=False)
+    assert reading.charges[0].amounts == Amounts(4 * NANO, 0, 400_000_000, 80_000_000, 320_000_000)
+    assert (reading.rejected, reading.rejected_rows) == ({}, ())
 
 
 def test_every_reason_of_a_rejection_has_been_seen_above() -> None:
-    assert {reason for _, reason in REJECTED} | {"bucket", "outside_window", "unreadable"} == set(REJECTIONS)
+    assert {reason for _, reason in REJECTED} | {"bucket", "outside_window", "unreadable", *IN_PART} == set(REJECTIONS)
 
 
 async def test_a_sum_too_large_for_a_ledger_is_rejected(fal: Fal, bench: Bench, window: Window) -> None:
@@ -163,7 +220,7 @@ async def test_a_sum_too_large_for_a_ledger_is_rejected(fal: Fal, bench: Bench, 
 async def test_one_sample_a_reason_is_logged_for_all_readings(
     fal: Fal, bench: Bench, window: Window, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bad = model_row(quantity="four")
+    bad = model_row(cost_total="four")
     fal.plays(PATH, as_json(page(bucket(TEN, bad, bad, model_row(currency="EUR")))))
     source = models(bench.client())
     await source.read(window, with_api_key=False)
@@ -196,7 +253,8 @@ async def test_unknown_fields_are_accepted(fal: Fal, bench: Bench, window: Windo
 def test_the_charge_is_the_total_and_the_discount_what_is_missing_to_the_list_cost(
     changes: dict[str, object], expected: tuple[int, int, int]
 ) -> None:
-    assert amounts_of(model_row(**changes), 0)[2:] == expected
+    amounts = amounts_of(model_row(**changes), 0, 0)
+    assert next(rounded({FLUX: amounts}))[1][2:] == expected
 
 
 @pytest.mark.parametrize(
@@ -238,10 +296,6 @@ GOOD = model_row(machine_type="GPU-H100", username="acme", product="compute")
 ROWS = st.dictionaries(st.sampled_from(NAMES), JSON_VALUES, max_size=3).map(lambda changes: GOOD | changes)
 
 
-def rounded(value: Decimal) -> int:
-    return round(Fraction(value) * NANO)
-
-
 def tally() -> Tally:
     return Tally("prod", "models", WINDOW, Rejections("prod", lambda text: text))
 
@@ -262,7 +316,8 @@ def test_any_row_is_a_charge_or_a_counted_rejection(
     reader.take(stamp, rows)
     reading = sums.reading(reader.prices())
     assert set(reading.rejected) <= set(REJECTIONS)
-    rejected = sum(reading.rejected.values())
+    rejected = sum(count for reason, count in reading.rejected.items() if reason not in IN_PART)
+    assert reading.rows == 2 * len(rows) - rejected
     assert len(reading.charges) <= 2 * len(rows) - rejected
     assert bool(reading.charges) == (rejected < 2 * len(rows))
 
@@ -284,7 +339,8 @@ def test_amounts_equal_fractions_to_the_nano_dollar_from_the_text_of_the_json(
     sums = tally()
     Rows(MODELS, "prod", sums, by_key=False).take(TEN, parsed)
     totals = [charge.amounts for charge in sums.reading().charges]
-    assert sum(amounts.cost for amounts in totals) == sum(rounded(cost) for _, cost, _ in rows)
-    assert sum(amounts.quantity for amounts in totals) == sum(rounded(quantity) for quantity, _, _ in rows)
-    assert sum(amounts.list_cost for amounts in totals) == sum(rounded(cost + off) for _, cost, off in rows)
+    exact = [sum(map(Fraction, column)) * NANO for column in zip(*rows, strict=True)] or [0, 0, 0]
+    assert sum(amounts.quantity for amounts in totals) == round(exact[0])
+    assert sum(amounts.cost for amounts in totals) == round(exact[1])
+    assert sum(amounts.list_cost for amounts in totals) == round(exact[1] + exact[2])
     assert all(amounts.cost == amounts.list_cost - amounts.discount for amounts in totals)

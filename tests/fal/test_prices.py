@@ -43,6 +43,6 @@ def test_a_price_too_large_for_a_ledger_is_left_out() -> None:
     assert found((THING, offer(HOUR, {"unit_price": Decimal("Infinity")}))) == []
 
 
-@pytest.mark.parametrize("percent", [None, -5, 101, "10", Decimal("Infinity")])
+@pytest.mark.parametrize("percent", [None, -5, 101, "10 %", Decimal("Infinity")])
 def test_a_discount_that_is_none_is_zero(percent: object) -> None:
     assert found((THING, offer(HOUR, {"unit_price": 1, "percent_discount": percent}))) == [("m", NANO, 0)]

@@ -4,18 +4,18 @@ Both tell of the same usage, so that they are two bills, never one sum.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
-from exporter.charges import FOCUS_ESTIMATE, FOCUS_INVOICE, Bill, Window, nano
+from exporter.charges import FOCUS_ESTIMATE, FOCUS_INVOICE, Bill, Window, atto, nano_of_atto
 from exporter.fal.client import Client
 from exporter.fal.focus.report import FocusReports
 from exporter.fal.focus.request import FocusRequest, Report
 from exporter.fal.focus.usage import estimate
-from exporter.fal.rows import Rejection
+from exporter.fal.rows import Rejection, is_dollars
 
 CORRECTION = "Correction"
 """Stands in for the charge category of a row that corrects what has been invoiced before."""
@@ -37,18 +37,22 @@ class BillRow(NamedTuple):
 
 @dataclass(slots=True)
 class BillSums:
-    """Sums of the rows of one bill, each amount rounded once, to the nano-dollar, as charges are."""
+    """Sums of the rows of one bill in atto-USD."""
 
     usage: int = 0
     by_category: Counter[str] = field(default_factory=Counter)
 
+    def in_nanos(self) -> tuple[int, Mapping[str, int]]:
+        """Return the usage and the sums by category in nano-USD."""
+        return nano_of_atto(self.usage), {name: nano_of_atto(amount) for name, amount in self.by_category.items()}
+
     def take(self, row: BillRow, *, of_month: bool) -> Rejection | None:
         """Add a row, or return why it cannot be added; an invoice may hold usage of another month."""
-        if row.billing_currency != "USD":
+        if not is_dollars(row.billing_currency):
             return Rejection.CURRENCY
         try:
-            billed = nano(row.billed_cost)
-            effective = billed if row.effective_cost is None else nano(row.effective_cost)
+            billed = atto(row.billed_cost)
+            effective = billed if row.effective_cost is None else atto(row.effective_cost)
         except ValueError:
             return Rejection.OUT_OF_RANGE
         if row.charge_class == CORRECTION:
@@ -87,7 +91,7 @@ class FocusBills:
         sums = await self._sums([request], month, rejected)
         if not sums.by_category:
             return None
-        return Bill(self._client.account, FOCUS_INVOICE, month, sums.usage, sums.by_category)
+        return Bill(self._client.account, FOCUS_INVOICE, month, *sums.in_nanos())
 
     async def estimate(self, window: Window, rejected: Counter[str]) -> Bill:
         """Read what is estimated for a window of hours within a UTC month.
@@ -96,7 +100,7 @@ class FocusBills:
             ApiError: every kind of failure; see `exporter.fal.errors`.
         """
         sums = await self._sums(estimates(window), window, rejected)
-        return Bill(self._client.account, FOCUS_ESTIMATE, window, sums.usage, sums.by_category)
+        return Bill(self._client.account, FOCUS_ESTIMATE, window, *sums.in_nanos())
 
     async def _sums(self, requests: Iterable[FocusRequest], window: Window, rejected: Counter[str]) -> BillSums:
         sums = BillSums()

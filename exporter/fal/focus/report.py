@@ -1,27 +1,25 @@
-"""Download of fal's FOCUS reports as a stream of typed rows.
-
-`/account/focus` and `/organization/focus`: fal's FOCUS reports, CSV of any length, taken as a stream.
+"""Download of fal's FOCUS reports (`/account/focus`, `/organization/focus`) as a stream of typed rows.
 
 A report is never whole in memory. One that is longer than fal answers at once is fetched in pieces; each finished piece
 is a file of its own, so that a fetch that broke off goes on with the first piece that is missing.
-
-The rows of fal's FOCUS reports: a download and the reader of the format, joined.
 """
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
 from exporter.atomic_file import written_whole
+from exporter.fal.aggregation import SECOND_LOOK, Detail
 from exporter.fal.client import Client
 from exporter.fal.endpoints import Deadline
 from exporter.fal.errors import (
     ApiError,
     BadRequestError,
+    DetailRefusedError,
     FeatureError,
     NotCsvError,
     NotFoundError,
@@ -141,6 +139,9 @@ RowT = TypeVar("RowT", bound=tuple[object, ...])
 
 _NO = (BadRequestError, ScopeError, FeatureError, NotFoundError)
 
+_REFUSALS = 2
+"""Refusals of the teams, one after the other, that are believed while it is not known whether fal reports them."""
+
 
 class FocusReports:
     """Reads reports of `/account/focus` for one account.
@@ -148,20 +149,28 @@ class FocusReports:
     Args:
         client: the account's own.
         source: under which name rows that are not understood are counted and logged.
-        by_team: whether to ask for the teams of an organization. That is the right of its root alone; where fal refuses
-            it, the report is asked for without, and so from then on.
+        by_team: whether to ask for the teams of an organization. That is the right of its root alone: where fal refuses
+            it, the reports are read without.
         track_lock: as for `Client.get`.
+
+    Attributes:
+        detail: whether fal reports the teams; the first report finds out where that is not known.
     """
 
     def __init__(self, client: Client, source: str, *, by_team: bool, track_lock: bool = True) -> None:
+        self.detail = Detail.UNKNOWN if by_team else Detail.REDUCED
         self._client = client
         self._source = source
-        self._by_team = by_team
-        self._heed_lock = track_lock
+        self._track_lock = track_lock
         self._memory = Memory()
 
     async def rows(
-        self, shape: type[RowT], request: FocusRequest, deadline: Deadline, rejected: Counter[str]
+        self,
+        shape: type[RowT],
+        request: FocusRequest,
+        deadline: Deadline,
+        rejected: Counter[str],
+        unreadable: Callable[[Mapping[str, object]], None] | None = None,
     ) -> AsyncGenerator[list[RowT], None]:
         """Yield the rows of a report as they come in, some at a time; those that can be read.
 
@@ -170,33 +179,66 @@ class FocusReports:
             request: what to ask for; `expand` is set here.
             deadline: for the report and all attempts at it.
             rejected: counts, by reason, the rows that cannot be read.
+            unreadable: takes what can be read of such a row; see `exporter.focus.reader.Reader`.
 
         Raises:
+            DetailRefusedError: fal refuses the teams that it has reported before.
             ApiError: every kind of failure; see `exporter.fal.errors`. A report that is none, lacks a column or ends
                 too early is a failure; the rows before it are no result.
         """
-        if self._by_team:
-            expanded = replace(request, expand="organization")
+        expanded = replace(request, expand="organization")
+        refusals = 0
+        while self.detail is not Detail.REDUCED and refusals < _REFUSALS:
             try:
-                async with aclosing(self._read(shape, expanded, deadline, rejected)) as lists:
+                async with aclosing(self._read(shape, expanded, deadline, rejected, unreadable)) as lists:
                     async for rows in lists:
                         yield rows
-            except _NO:
-                pass
+            except _NO as error:
+                if self.detail is Detail.FULL:
+                    # Where the report itself is refused, that is the error.
+                    await self._is_given(request, deadline)
+                    what = f"fal refuses expand=organization, which it has answered before: {error}"
+                    raise self._client.failure(DetailRefusedError, request.call, what) from error
+                refusals += 1
+                if refusals < _REFUSALS:
+                    await self._client.pause(SECOND_LOOK)
             else:
+                self.detail = Detail.FULL
                 return
-        async with aclosing(self._read(shape, request, deadline, rejected)) as lists:
+        async with aclosing(self._read(shape, request, deadline, rejected, unreadable)) as lists:
             async for rows in lists:
-                self._by_team = False
+                self.detail = Detail.REDUCED
                 yield rows
 
+    async def ask_for_teams(self, request: FocusRequest, deadline: Deadline) -> None:
+        """Ask for the teams again where fal has refused them, and for every report from now on where it gives them.
+
+        Raises:
+            ApiError: the answer says neither yes nor no.
+        """
+        if self.detail is not Detail.REDUCED:
+            return
+        with suppress(*_NO):
+            await self._is_given(replace(request, expand="organization"), deadline)
+            self.detail = Detail.FULL
+
+    async def _is_given(self, request: FocusRequest, deadline: Deadline) -> None:
+        """Begin a report, and raise what fal has against it."""
+        async with aclosing(download(self._client, request, deadline, track_lock=self._track_lock)) as body:
+            await anext(body)
+
     async def _read(
-        self, shape: type[RowT], request: FocusRequest, deadline: Deadline, rejected: Counter[str]
+        self,
+        shape: type[RowT],
+        request: FocusRequest,
+        deadline: Deadline,
+        rejected: Counter[str],
+        unreadable: Callable[[Mapping[str, object]], None] | None,
     ) -> AsyncGenerator[list[RowT], None]:
         client = self._client
-        reader = Reader(shape, keep=1, memory=self._memory)
+        reader = Reader(shape, keep=1, memory=self._memory, unreadable=unreadable)
         try:
-            async with aclosing(download(client, request, deadline, track_lock=self._heed_lock)) as body:
+            async with aclosing(download(client, request, deadline, track_lock=self._track_lock)) as body:
                 async for piece in body:
                     yield reader.feed(piece)
             yield reader.finish()

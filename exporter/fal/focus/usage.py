@@ -1,14 +1,10 @@
-"""Source `focus`: hourly usage from the running FOCUS estimate.
-
-What a row of a FOCUS report is for, in the words of the ledger.
-
-fal does not publish what it writes into which column. So each dimension is looked for where FOCUS wants it, then where
-fal's other interfaces would have it; what is found nowhere is empty.
-
-The source `focus`: the hourly usage of an account with FOCUS reports, from the running estimate.
+"""Source `focus`: the hourly usage of an account with FOCUS reports, from the running estimate.
 
 An estimate is rewritten by fal until it is invoiced; like every source it is read again, and a reading replaces what
 was read before. It contains all that `models` and `serverless` report.
+
+fal does not publish what it writes into which column. So each dimension is looked for where FOCUS wants it, then where
+fal's other interfaces would have it; what is found nowhere is empty.
 """
 
 import re
@@ -23,8 +19,22 @@ from operator import attrgetter, mul, sub
 from types import MappingProxyType
 from typing import NamedTuple
 
-from exporter.charges import HOUR, NO_GPU, SURGE, Amounts, Charge, Dimensions, GpuMachine, Window, gpu_machine, hour_of
-from exporter.fal.aggregation import Reading
+from exporter.charges import (
+    ATTO_PER_NANO,
+    HOUR,
+    NO_GPU,
+    SURGE,
+    Amounts,
+    Charge,
+    Dimensions,
+    GpuMachine,
+    RejectedRow,
+    Window,
+    gpu_machine,
+    hour_of,
+    nano_of_atto,
+)
+from exporter.fal.aggregation import Detail, Reading, rounded
 from exporter.fal.client import Client
 from exporter.fal.focus.report import FocusReports
 from exporter.fal.focus.request import FocusRequest, Report
@@ -38,8 +48,10 @@ from exporter.fal.rows import (
     billing_line,
     gpu_time,
     gpu_time_of_unit,
+    is_dollars,
     text,
 )
+from exporter.focus.row_schema import Atto
 from exporter.focus.values import json_object
 
 MODEL_APIS, SERVERLESS, COMPUTE = "model_apis", "serverless", "compute"
@@ -83,16 +95,16 @@ class UsageLine:
 
 
 class UsageRow(NamedTuple):
-    """The columns that a charge is made of; amounts in nano-units."""
+    """The columns that a charge is made of; amounts in atto-units."""
 
     line: UsageLine
     charge_period_start: datetime
     charge_period_end: datetime
-    billed_cost: int
-    effective_cost: int | None
-    list_cost: int | None
-    consumed_quantity: int | None
-    pricing_quantity: int | None
+    billed_cost: Atto
+    effective_cost: Atto | None
+    list_cost: Atto | None
+    consumed_quantity: Atto | None
+    pricing_quantity: Atto | None
 
 
 def described(account: str, row: UsageLine) -> Item:
@@ -189,7 +201,8 @@ def _object(value: str | None) -> Mapping[str, object]:
         return {}
 
 
-_LARGEST = 2**63 - 1
+_LARGEST = (2**63 - 1) * ATTO_PER_NANO
+_QUANTITIES = frozenset({"consumed_quantity", "pricing_quantity"})
 _MOST_KNOWN = 50_000
 _MOST_ITEMS = 10_000
 _texts = attrgetter(*(it.name for it in fields(UsageLine)))
@@ -206,13 +219,26 @@ class FocusUsage:
         self._reports = FocusReports(client, self.name, by_team=True)
         self._items = Items(client.account)
 
+    @property
+    def detail(self) -> Detail | None:
+        """Whether fal reports the teams of an organization."""
+        return self._reports.detail
+
+    @detail.setter
+    def detail(self, detail: Detail | None) -> None:
+        self._reports.detail = detail or Detail.UNKNOWN
+
+    async def ask_for_detail(self, window: Window) -> None:
+        """Ask for the teams again; see `UsageSource`."""
+        await self._reports.ask_for_teams(estimate(window), self._client.deadline())
+
     async def read(self, window: Window, *, with_api_key: bool) -> Reading:  # noqa: ARG002  it tells no key
         """Read the rows of a window's hours; see `UsageSource`."""
         client = self._client
         rejected: Counter[str] = Counter()
         usage = Usage(self._items, window, client.rejections, rejected)
         request = estimate(window)
-        async for rows in self._reports.rows(UsageRow, request, client.deadline(), rejected):
+        async for rows in self._reports.rows(UsageRow, request, client.deadline(), rejected, usage.take_in_part):
             usage.take(rows)
         return usage.reading(self.name)
 
@@ -244,11 +270,11 @@ class Items:
             item = described(self.account, line)
         except RejectedError as rejected:
             return Item(Dimensions(self.account)), rejected.reason
-        return item, None if line.billing_currency == "USD" else Rejection.CURRENCY
+        return item, None if is_dollars(line.billing_currency) else Rejection.CURRENCY
 
 
 Sums = tuple[int, int, int]
-"""Quantity, list cost and cost, in nano-units."""
+"""Quantity, list cost and cost, in atto-units."""
 
 
 @dataclass(slots=True, eq=False)
@@ -286,7 +312,8 @@ class _Entry:
 class Usage:
     """The charges of one reading while its rows come in.
 
-    fal may take back a part of an hour by a row below zero: only the sums must not be negative.
+    fal may take back a part of an hour by a row below zero: only the sums must not be negative. Amounts are in
+    atto-units until they have been added up.
     """
 
     def __init__(self, items: Items, window: Window, rejections: Rejections, rejected: Counter[str]) -> None:
@@ -296,6 +323,8 @@ class Usage:
         self._rejected = rejected
         self._entries: dict[tuple[object, ...], _Entry] = {}
         self._known: dict[UsageLine, _Entry | None] = {}
+        self._rejected_rows: list[RejectedRow] = []
+        self._rows = 0
 
     def take(self, rows: Iterable[UsageRow]) -> None:
         """Add rows to their charges.
@@ -317,7 +346,10 @@ class Usage:
             reason = refused or entry.refused
             if reason is not None:
                 self._reject(reason, row)
+                if reason is not Rejection.OUTSIDE_WINDOW:
+                    self._rejected_rows.append(self._left_out(reason, row._asdict()))
                 continue
+            self._rows += 1
             cost = billed if effective is None else effective
             list_cost = cost if listed is None or listed < cost else listed
             quantity = (priced or 0) if consumed is None else consumed
@@ -327,6 +359,42 @@ class Usage:
                 sums[start] = quantity_0 + quantity, list_cost_0 + list_cost, cost_0 + cost
             else:
                 sums[start] = quantity, list_cost, cost
+
+    def take_in_part(self, fields: Mapping[str, object]) -> None:
+        """Take what can be read of a row that cannot be read as a whole.
+
+        One of which only quantities cannot be read costs what it costs. What is not counted is kept for the hour and
+        for what it is for, as far as that is known.
+        """
+        line = fields.get("line")
+        if isinstance(line, UsageLine) and line.charge_category != "Usage":
+            return
+        if set(UsageRow._fields) - set(fields) <= _QUANTITIES:
+            row = UsageRow._make(fields.get(name) for name in UsageRow._fields)
+            known = self._rows
+            self.take([row])
+            if self._rows > known and _QUANTITIES - set(fields):
+                kept = self._left_out(Rejection.QUANTITY, fields)
+                self._rejected_rows.append(kept._replace(cost=0, is_counted=True))
+            return
+        start = fields.get("charge_period_start")
+        if not isinstance(start, datetime) or start in self._window:
+            self._rejected_rows.append(self._left_out(Rejection.UNREADABLE, fields))
+
+    def _left_out(self, reason: Rejection, fields: Mapping[str, object]) -> RejectedRow:
+        """Return what a row that is not counted was for and costs, as far as its fields tell."""
+        start, end, line = (fields.get(name) for name in ("charge_period_start", "charge_period_end", "line"))
+        hour = start if isinstance(start, datetime) and isinstance(end, datetime) else None
+        if hour is not None and (not isinstance(end, datetime) or self._refusal(hour, end) is not None):
+            hour = None
+        dimensions, cost = None, 0
+        if isinstance(line, UsageLine):
+            item, refused = self._items.of(line)
+            dimensions = item.dimensions if refused in {None, Rejection.CURRENCY} else None
+            costs = [fields.get(name) for name in ("effective_cost", "billed_cost")]
+            if refused is None:
+                cost = next((abs(nano_of_atto(value)) for value in costs if isinstance(value, int)), 0)
+        return RejectedRow(reason.value, hour, dimensions, cost)
 
     def _refusal(self, hour: datetime, end: datetime) -> Rejection | None:
         if hour not in self._window:
@@ -348,28 +416,43 @@ class Usage:
 
     def reading(self, source: str) -> Reading:
         """Return the sums, with the prices that were seen."""
+        charges = tuple(self._charges())
         return Reading(
             account=self._items.account,
             source=source,
             window=self._window,
-            charges=tuple(self._charges()),
+            charges=charges,
             prices=unit_prices((it.item.dimensions, offer) for it in self._entries.values() if (offer := it.offer())),
             rejected=dict(self._rejected),
+            rejected_rows=tuple(self._rejected_rows),
+            rows=self._rows,
         )
 
     def _charges(self) -> Iterator[Charge]:
+        hours: dict[datetime, dict[Dimensions, Amounts]] = {}
+        for hour, dimensions, amounts in self._sums():
+            if min(amounts) < 0:
+                self._reject_sum(Rejection.NEGATIVE, hour, dimensions, amounts)
+            elif max(amounts) > _LARGEST:
+                self._reject_sum(Rejection.OUT_OF_RANGE, hour, dimensions, amounts)
+            else:
+                hours.setdefault(hour, {})[dimensions] = amounts
+        for hour, sums in hours.items():
+            for dimensions, amounts in rounded(sums):
+                yield Charge(hour, dimensions, amounts)
+
+    def _sums(self) -> Iterator[tuple[datetime, Dimensions, Amounts]]:
         by_dimensions: dict[Dimensions, list[_Entry]] = {}
         for entry in self._entries.values():
             by_dimensions.setdefault(entry.item.dimensions, []).append(entry)
         for dimensions, entries in by_dimensions.items():
             for hour, amounts in entries[0].amounts() if len(entries) == 1 else _together(entries):
-                charge = Charge(hour, dimensions, amounts)
-                if min(amounts) < 0:
-                    self._reject(Rejection.NEGATIVE, charge)
-                elif max(amounts) > _LARGEST:
-                    self._reject(Rejection.OUT_OF_RANGE, charge)
-                else:
-                    yield charge
+                yield hour, dimensions, amounts
+
+    def _reject_sum(self, reason: Rejection, hour: datetime, dimensions: Dimensions, amounts: Amounts) -> None:
+        self._reject(reason, Charge(hour, dimensions, amounts))
+        cost = abs(nano_of_atto(amounts.cost)) if reason is Rejection.NEGATIVE else 0
+        self._rejected_rows.append(RejectedRow(reason.value, hour, dimensions, cost))
 
     def _reject(self, reason: Rejection, row: object) -> None:
         self._rejections.reject(self._rejected, FocusUsage.name, reason, row)
