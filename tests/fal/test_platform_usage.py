@@ -145,6 +145,7 @@ async def test_a_malformed_row_is_rejected_alone_and_counted(
     assert {(it.reason, it.hour, it.is_counted) for it in reading.rejected_rows} == {(reason, WINDOW.start, False)}
 
 
+ODD_VALUES: list[object] = [..., None, "four", True, -1, 10**12, [], {}]
 FLUX = Dimensions("prod", product="model_apis", model="fal-ai/flux/dev", unit="image")
 
 
@@ -178,8 +179,8 @@ async def test_rows_of_an_hour_that_cannot_be_read_may_be_of_any(fal: Fal, bench
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        *(({"quantity": value}, "quantity") for value in (..., None, "four", True, -1, 10**12, [])),
-        *(({"unit": value}, "unit") for value in (..., None, 5, [], {})),
+        *[({"quantity": value}, "quantity") for value in ODD_VALUES],
+        *[({"unit": value}, "unit") for value in ODD_VALUES if value != "four"],
     ],
 )
 async def test_a_row_keeps_its_cost_though_its_quantity_or_unit_cannot_be_read(
