@@ -2,7 +2,8 @@
 
 `store.Ledger` is the door for the one process that writes; `reader.LedgerReader` opens snapshots beside it. Behind them
 are the tables (`schema`, `rows`, `database`), what is in memory (`contents`, `totals`), what joins the two (`session`)
-and pure rules: what a restatement changes (`restatement`), which label sets there are and what a counter may show
+and pure rules: what a restatement changes (`restatement`), what it only moves (`relabelling`), what rows that cannot
+be read guard (`rejected`), which label sets there are and what a counter may show
 (`counters`). `collector_lock` allows one writer, `loss` notices that a ledger is gone. May import: `charges`,
 `calendar`, `samples`, `errors`; never `fal`. Begin reading at `store`.
 """
@@ -14,11 +15,12 @@ from exporter.ledger.keys import KeyOwner, SourceProbe
 from exporter.ledger.loss import LedgerCondition
 from exporter.ledger.reader import LedgerReader
 from exporter.ledger.reconciliation import Reconciliation, recorded_reconciliations
-from exporter.ledger.restatement import Restatement
+from exporter.ledger.restatement import NO_REJECTED_ROWS, RejectedRows, Restatement
 from exporter.ledger.store import Ledger
 from exporter.ledger.totals import LedgerView, ScopeState
 
 __all__ = [
+    "NO_REJECTED_ROWS",
     "START_PATIENCE",
     "KeyOwner",
     "Ledger",
@@ -27,6 +29,7 @@ __all__ = [
     "LedgerReader",
     "LedgerView",
     "Reconciliation",
+    "RejectedRows",
     "Restatement",
     "Rules",
     "ScopeState",

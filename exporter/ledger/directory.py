@@ -46,14 +46,18 @@ def reached(scope: Scope, window: Window, at: datetime) -> Scope:
     )
 
 
-def settled(scope: Scope, window: Window, at: datetime, settle_delay: timedelta) -> Scope:
-    """Return the scope after the same poll, with what has now settled.
+def settled(
+    scope: Scope, window: Window, at: datetime, settle_delay: timedelta, *, unsettled_from: datetime | None = None
+) -> Scope:
+    """Return the scope after the same poll, with what has now settled; nothing does from an hour with rejected rows on.
 
     An hour is settled when a poll that began a settle delay after the hour's end has covered what followed it.
     """
     if scope.history_from is None or scope.data_through is None:
         return scope
     edge = min(hour_of(at - settle_delay), scope.data_through)
+    if unsettled_from is not None:
+        edge = min(edge, unsettled_from)
     if not window.start <= edge <= window.end or edge < scope.history_from:
         return scope
     return replace(scope, settled_through=edge if scope.settled_through is None else max(scope.settled_through, edge))

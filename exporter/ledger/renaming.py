@@ -178,6 +178,10 @@ def _join_scopes(connection: Connection, old: str, news: Iterable[Scope]) -> Non
                 restated_up=max(target.restated_up, scope.restated_up),
                 restated_down=max(target.restated_down, scope.restated_down),
                 restated_hours=max(target.restated_hours, scope.restated_hours),
+                relabelled=max(target.relabelled, scope.relabelled),
+                detail=scope.detail or target.detail,
+                detail_asked_at=_latest(target.detail_asked_at, scope.detail_asked_at),
+                detail_version=scope.detail_version or target.detail_version,
             ),
         )
 

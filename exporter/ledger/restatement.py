@@ -15,6 +15,7 @@ of integers: the sets of before and after are compared without a line of Python 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from datetime import datetime
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
@@ -88,11 +89,31 @@ Cell = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
+class RejectedRows:
+    """The rows of a source that cannot be read now.
+
+    Attributes:
+        by_reason: how many there are.
+        cost: nano-USD that those which are not counted cost, as far as that can be read.
+        first, end: the hours that they are of, `end` exclusive; None where there are none.
+    """
+
+    by_reason: Mapping[str, int]
+    cost: int = 0
+    first: datetime | None = None
+    end: datetime | None = None
+
+
+NO_REJECTED_ROWS = RejectedRows({})
+
+
+@dataclass(frozen=True, slots=True)
 class Restatement:
     """Result of replacing a window: cells added, changed and removed, and nano-USD in complete hours.
 
     Attributes:
         relabelled: nano-USD that moved to other label sets within their hours, of all hours.
+        rejected: the rows of the source that cannot be read now, of any hour.
     """
 
     window: Window
@@ -103,6 +124,7 @@ class Restatement:
     restated_down: int
     restated_hours: int
     relabelled: int
+    rejected: RejectedRows = NO_REJECTED_ROWS
 
     @property
     def is_empty(self) -> bool:

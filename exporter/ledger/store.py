@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from exporter.calendar import periods_at
-from exporter.charges import Balance, Bill, Charge, Clock, Dimensions, Invoice, UnitPrice, Window, hour_of
+from exporter.charges import Balance, Bill, Charge, Clock, Dimensions, Invoice, RejectedRow, UnitPrice, Window, hour_of
 from exporter.errors import LedgerError
 from exporter.ledger import hours, keys, rows, schema
 from exporter.ledger import prices as price_rows
@@ -22,8 +22,15 @@ from exporter.ledger.hours import HourlyCosts, TouchedHours, read_hourly
 from exporter.ledger.keys import KeyOwner, SourceProbe
 from exporter.ledger.loss import LedgerCondition
 from exporter.ledger.reconciliation import Reconciliation, reconciliation, write_reconciliation
+from exporter.ledger.rejected import (
+    first_rejected,
+    forget_rejected,
+    guarded,
+    read_rejected,
+    write_rejected,
+)
 from exporter.ledger.relabelling import Move, moves
-from exporter.ledger.restatement import Booking, Restatement, book, difference, hour_kinds, summed
+from exporter.ledger.restatement import Booking, RejectedRows, Restatement, book, difference, hour_kinds, summed
 from exporter.ledger.rows import Scope
 from exporter.ledger.schema import first_hour_from, hour_number, hour_start
 from exporter.ledger.session import Session
@@ -102,7 +109,9 @@ class Ledger:
                     scope = known.get(source) or rows.add_scope(connection, account, source, now, counts_from)
                     if not scope.active:
                         rows.forget_observed(connection, scope.id)
-                        scope = scope.reborn(counts_from)
+                        forget_rejected(connection, [scope.id])
+                        # How much the source tells is found out anew: the account may have lost or won something.
+                        scope = replace(scope.reborn(counts_from), detail="", detail_asked_at=None, detail_version="")
                         rows.write_scope(connection, scope)
                     contents.scopes[scope.id] = scope
             if counted != {number for number, scope in contents.scopes.items() if scope.active}:
@@ -113,7 +122,14 @@ class Ledger:
         self._accounts = {account: tuple(sources) for account, sources in accounts.items()}
 
     def restate(
-        self, account: str, source: str, window: Window, charges: Iterable[Charge], *, at: datetime
+        self,
+        account: str,
+        source: str,
+        window: Window,
+        charges: Iterable[Charge],
+        *,
+        at: datetime,
+        rejected: Iterable[RejectedRow] = (),
     ) -> Restatement:
         """Replace all charges of a source in a window, in one transaction.
 
@@ -123,6 +139,7 @@ class Ledger:
             window: what was polled.
             charges: all that fal states of it; those of the same hour and dimensions are added up.
             at: when the poll began, an aware instant.
+            rejected: the rows that could not be read, or only in part; what they may be of is not lowered.
 
         Raises:
             ValueError: a charge lies outside the window or belongs to another account; nothing has been written.
@@ -134,7 +151,9 @@ class Ledger:
             entry = contents.directory.enter(connection, scope, window, charges, contents.horizon)
             observed = rows.read_observed(connection, scope.id, first, end)
             cells = rows.read_cells(connection, scope.id, first, end)
-            change = difference(cells, entry.cells)
+            rejected = tuple(rejected)
+            after = guarded(cells, entry.cells, rejected, contents.directory.series_of(scope.id))
+            change = difference(cells, after)
             books = contents.books
             books.add_label_sets(entry.label_sets)
             books.add_series(entry.places)
@@ -148,7 +167,7 @@ class Ledger:
             moved = moves(
                 change.deltas,
                 cells,
-                entry.cells,
+                after,
                 is_counted=lambda hour: not kinds[hour].is_history,
                 place_of=books.place_of,
             )
@@ -170,6 +189,8 @@ class Ledger:
                 after={hour: observed.get(hour, False) or hour < complete for hour in range(first, end)},
             )
             rows.write_counters(connection, books.counters, counters)
+            write_rejected(connection, scope.id, first, end, rejected)
+            unreadable = read_rejected(connection, scope.id)
             scope = replace(
                 _with_stamps(connection, scope, window, at, self._rules),
                 restated_up=scope.restated_up + booking.restated_up,
@@ -202,6 +223,7 @@ class Ledger:
             booking.restated_down,
             len(booking.restated_hours),
             booking.relabelled,
+            unreadable,
         )
 
     def record_prices(self, prices: Iterable[UnitPrice]) -> None:
@@ -286,6 +308,20 @@ class Ledger:
             costs[product] = costs.get(product, 0) + amounts.cost
         return costs
 
+    def rejected_rows(self, account: str) -> Mapping[str, RejectedRows]:
+        """Return the rows that cannot be read now, by active source of an account."""
+        scopes = [scope for scope in self._session.contents().active_scopes() if scope.account == account]
+        with self._session.reading() as connection:
+            return {scope.source: read_rejected(connection, scope.id) for scope in scopes}
+
+    def record_detail(self, account: str, source: str, detail: str, *, at: datetime, version: str) -> None:
+        """Keep how much a source tells of a charge, and when and by which version of the exporter it was asked."""
+        with self._session.writing() as (connection, contents):
+            scope = _active_scope(contents, account, source)
+            scope = replace(scope, detail=detail, detail_asked_at=at, detail_version=version)
+            rows.write_scope(connection, scope)
+            contents.scopes[scope.id] = scope
+
     def accounts(self) -> frozenset[str]:
         """Return the accounts that the ledger counts for, configured or not."""
         return frozenset(scope.account for scope in self._session.contents().scopes.values() if scope.active)
@@ -308,6 +344,7 @@ class Ledger:
                 return 0
             folded = rows.fold(connection, number)
             rows.forget_before(connection, number)
+            forget_rejected(connection, contents.scopes, before=number)
             rows.forget_balances_before(connection, hour_start(number))
             schema.write(connection, schema.HORIZON, str(number))
             schema.write(connection, schema.CHARGES_REVISION, str(contents.revision))
@@ -435,7 +472,10 @@ def _with_stamps(connection: Connection, scope: Scope, window: Window, at: datet
         until = rows.covered_until(connection, scope.id, hour_number(scope.data_through))
         since = rows.covered_since(connection, scope.id, hour_number(scope.history_from))
         scope = replace(scope, data_through=hour_start(until), history_from=hour_start(since))
-    return settled(scope, window, at, rules.settle_delay)
+    known_from = scope.settled_through or scope.history_from
+    rejected = None if known_from is None else first_rejected(connection, scope.id, hour_number(known_from))
+    unsettled = None if rejected is None else hour_start(rejected)
+    return settled(scope, window, at, rules.settle_delay, unsettled_from=unsettled)
 
 
 def _moved_counters(books: Books, booking: Booking, moved: Iterable[Move], now: datetime) -> dict[CounterKey, Counter]:

@@ -5,7 +5,7 @@ Whatever is done to both, they must show the same.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -30,9 +30,9 @@ from profiles import examples
 from sqlalchemy import event, select
 
 from exporter.calendar import PERIODS
-from exporter.charges import HOUR, NANO, SURGE, Amounts, Charge, Dimensions, Window, hour_of
+from exporter.charges import HOUR, NANO, SURGE, Amounts, Charge, Dimensions, RejectedRow, Window, hour_of
 from exporter.ledger import Ledger, LedgerView, Rules
-from exporter.ledger.schema import MEASURES, charges, series, span_totals
+from exporter.ledger.schema import MEASURES, charges, hour_number, rejected_rows, scopes, series, span_totals
 from exporter.ledger.span_totals import SPANS
 from exporter.samples import Page, Pages, Sample
 
@@ -103,6 +103,7 @@ class ModelScope:
     down: int = 0
     hours: int = 0
     relabelled: int = 0
+    rejected: dict[datetime, list[RejectedRow]] = field(default_factory=dict)
 
 
 class Model:
@@ -150,13 +151,22 @@ class Model:
                 if known is None:
                     self.scopes[account, source] = ModelScope(counts_from=counts_from)
                 elif not known.active:
-                    known.active, known.counts_from, known.observed = True, counts_from, {}
+                    known.active, known.counts_from, known.observed, known.rejected = True, counts_from, {}, {}
                     known.running_read = None
         self.configuration = configuration
 
-    def restate(self, name: Scope, window: Window, charges: list[Charge], at: datetime, now: datetime) -> None:
+    def restate(
+        self,
+        name: Scope,
+        window: Window,
+        charges: list[Charge],
+        at: datetime,
+        now: datetime,
+        *,
+        rejected: Sequence[RejectedRow] = (),
+    ) -> None:
         scope = self.scopes[name]
-        after = self._entered(name, charges)
+        after = self._guarded(name, window, self._entered(name, charges), rejected)
         grown: dict[Dimensions, Amounts] = {}
         base: dict[Dimensions, Amounts] = {}
         touched = set()
@@ -199,6 +209,30 @@ class Model:
         for (_, key), amount in moved.items():
             self.counters[key].grown -= amount
             scope.relabelled += max(amount, 0) if key[1] == "cost" else 0
+
+    def _guarded(
+        self,
+        name: Scope,
+        window: Window,
+        after: dict[tuple[datetime, Dimensions], Amounts],
+        rejected: Sequence[RejectedRow],
+    ) -> dict[tuple[datetime, Dimensions], Amounts]:
+        """Return the cells of a window of which none that a rejected row may be of is lower than it was."""
+        scope = self.scopes[name]
+        for hour in [hour for hour in window.hours() if hour >= self.horizon]:
+            rows = [row for row in rejected if row.hour in {None, hour}]
+            scope.rejected[hour] = [row for row in rows if row.hour is not None]
+            for cell, before in scope.cells.items():
+                guards = [row for row in rows if cell[0] == hour and row.dimensions in {None, cell[1]}]
+                if guards:
+                    now_is = after.get(cell, Amounts())
+                    is_lower = now_is.cost < before.cost and not all(row.is_counted for row in guards)
+                    after[cell] = Amounts(
+                        max(now_is.quantity, before.quantity),
+                        max(now_is.gpu_seconds, before.gpu_seconds),
+                        *(before[2:] if is_lower else now_is[2:]),
+                    )
+        return {cell: amounts for cell, amounts in after.items() if any(amounts)}
 
     def _all_moved(
         self, name: Scope, hours: list[datetime], after: dict[tuple[datetime, Dimensions], Amounts]
@@ -500,6 +534,39 @@ class Accounting(RuleBasedStateMachine):
         self.ledger.restate(*name, window, stated, at=at)
         self.model.restate(name, window, stated, at, self.now)
 
+    @rule(
+        data=st.data(),
+        charges=charged,
+        rejections=st.lists(
+            st.tuples(
+                st.integers(-1, 2), st.none() | st.sampled_from(KINDS), st.sampled_from(["unit", "text"]), st.booleans()
+            ),
+            min_size=1,
+            max_size=3,
+        ),
+    )
+    def poll_the_last_hours_with_rejected_rows(
+        self,
+        data: st.DataObject,
+        charges: list[tuple[int, Dimensions, Amounts]],
+        rejections: list[tuple[int, Dimensions | None, str, bool]],
+    ) -> None:
+        """State some charges, and rows that cannot be read: of an hour or of any, of a kind or of any."""
+        name, window, stated = self.answer(data, back=2, length=3, charges=charges)
+        rejected = [
+            RejectedRow(
+                reason,
+                None if place < 0 else window.start + place * HOUR,
+                kind and kind._replace(account=name[0]),
+                0 if is_counted else 7,
+                is_counted,
+            )
+            for place, kind, reason, is_counted in rejections
+        ]
+        found = self.ledger.restate(*name, window, stated, at=self.now, rejected=rejected)
+        self.model.restate(name, window, stated, self.now, self.now, rejected=rejected)
+        assert sum(found.rejected.by_reason.values()) >= len(rejected)
+
     @rule(data=st.data(), turn=st.integers(1, len(KINDS) - 1), places=st.lists(st.integers(0, 7), max_size=8))
     def relabel_the_last_hours(self, data: st.DataObject, turn: int, places: list[int]) -> None:
         """State the same amounts again, some of them for something else."""
@@ -701,6 +768,7 @@ class Accounting(RuleBasedStateMachine):
             scope = self.model.scopes[name]
             assert (state.restated_up, state.restated_down, state.restated_hours) == (scope.up, scope.down, scope.hours)
             assert state.relabelled == scope.relabelled
+            self.check_rejected(name, scope)
             if state.data_through is None or state.history_from is None:
                 assert not scope.observed
                 continue
@@ -717,6 +785,21 @@ class Accounting(RuleBasedStateMachine):
             assert state.history_from <= before[2]
             assert state.settled_through is None or settled >= before[1] or before[1] == before[2]
             self.stamps[name] = (state.data_through, settled, state.history_from)
+
+    def check_rejected(self, name: Scope, scope: ModelScope) -> None:
+        """Check what is known of rejected rows whose hours are known; the others may be taken for one another."""
+        with self.ledger._session.reading() as connection:
+            found = connection.execute(
+                select(rejected_rows.c.hour, rejected_rows.c.reason, rejected_rows.c.rows, rejected_rows.c.cost)
+                .join(scopes, scopes.c.id == rejected_rows.c.scope_id)
+                .where(scopes.c.account == name[0], scopes.c.source == name[1])
+                .where(rejected_rows.c.end_hour == rejected_rows.c.hour + 1)
+            ).all()
+        kept: dict[tuple[int, str], list[int]] = defaultdict(list)
+        for hour, rows in scope.rejected.items():
+            for row in rows if hour >= self.model.horizon else ():
+                kept[hour_number(hour), row.reason].append(row.cost)
+        assert {tuple(row) for row in found} == {(*key, len(costs), sum(costs)) for key, costs in kept.items()}
 
     def check_charges(self, view: LedgerView) -> None:
         assert view.charges == sum(len(scope.cells) for scope in self.model.scopes.values())
