@@ -125,7 +125,7 @@ def _assembled(delta: RenderingDelta, held: dict[int, Piece]) -> Rendering:
 
 NO_OUTLOOK = Outlook()
 
-State = Literal["waiting", "up", "failing"]
+State = Literal["waiting", "up", "partial", "failing"]
 
 OTHER = "other"
 """Name of the rest that is too small to be listed."""
@@ -139,7 +139,7 @@ class SourceOverview:
         chosen: how it came to be polled, in words: "set by SOURCES", "chosen automatically: ...".
         state: waiting until the first poll has ended, then by the last poll.
         history_progress: share of the configured history that has been loaded, 0 to 1; None where not known.
-        problem: the last error's sentence; empty while the source is up.
+        problem: the last error's sentence, or one on the rows that cannot be read; empty while the source is up.
     """
 
     name: str

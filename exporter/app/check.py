@@ -3,19 +3,22 @@
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import click
 
 from exporter.app.wiring import client_of
 from exporter.charges import utc_now
 from exporter.fal import ApiError, Probe, Silent, automatic_sources, probe, read_username, unpolled_sources
-from exporter.ledger import Reconciliation, recorded_reconciliations
+from exporter.ledger import Reconciliation, RejectedRows, recorded_reconciliations, recorded_rejected_rows
 from exporter.ledger.database import recorded_sources
 from exporter.polling.key_owners import shared_username
+from exporter.polling.poll_runner import unreadable_sentence
 from exporter.polling.reconciler import months
 from exporter.polling.source_choice import gaps_of, limits_of, offer_of, shortfalls_of
 from exporter.settings import Account, Settings
 
+_NO_ROWS: Mapping[str, RejectedRows] = MappingProxyType({})
 _BALANCES = ("account_billing", "user_balance")
 _COLUMNS = ("interface", "call", "reachable", "key", "scope", "polled", "remark")
 
@@ -49,11 +52,12 @@ def run_check(settings: Settings) -> int:
     """
     address = settings.ledger_url.get_secret_value()
     recorded = recorded_sources(address)
+    unreadable = recorded_rejected_rows(address)
     reconciled = {
         account.name: recorded_reconciliations(address, account.name) if account.name in recorded else ()
         for account in settings.accounts
     }
-    verdicts = asyncio.run(_verdicts(settings, recorded, reconciled))
+    verdicts = asyncio.run(_verdicts(settings, recorded, reconciled, unreadable))
     for verdict in verdicts:
         click.echo(_text(verdict))
     return 1 if any(verdict.problems for verdict in verdicts) else 0
@@ -63,6 +67,7 @@ async def _verdicts(
     settings: Settings,
     recorded: Mapping[str, tuple[str, ...]],
     reconciled: Mapping[str, tuple[Reconciliation, ...]],
+    unreadable: Mapping[tuple[str, str], RejectedRows],
 ) -> list[Verdict]:
     probed = await asyncio.gather(*(_probed(account, settings) for account in settings.accounts))
     names: dict[str, str] = {}
@@ -77,6 +82,7 @@ async def _verdicts(
                 probes,
                 reconciled=reconciled[account.name],
                 reporting_url=reporting_url,
+                unreadable={source: rows for (name, source), rows in unreadable.items() if name == account.name},
                 shared="" if shared_with == account.name else shared_username(shared_with, account.name, username),
             )
         )
@@ -104,6 +110,7 @@ def verdict_on(
     probes: tuple[Probe, ...],
     *,
     reconciled: tuple[Reconciliation, ...] = (),
+    unreadable: Mapping[str, RejectedRows] = _NO_ROWS,
     shared: str = "",
     reporting_url: str = "",
 ) -> Verdict:
@@ -116,6 +123,7 @@ def verdict_on(
         probes: how each interface answered.
         reconciled: how the ledger compared with what fal bills.
         reporting_url: where the reporting interface was asked last.
+        unreadable: the rows that the exporter could not read last, by source.
         shared: a sentence if another account is the same fal account; empty otherwise.
     """
     answers = {it.name: it for it in probes}
@@ -138,7 +146,14 @@ def verdict_on(
         problems.append(answers["user_balance"].problem)
     if sources and not answers["invoices"].ok:
         problems.append(answers["invoices"].problem)
-    remarks = _remarks(sources, answers, reconciled)
+    remarks = (
+        *(
+            f"The source {name} is partial: {unreadable_sentence(unreadable[name])}"
+            for name in sources
+            if name in unreadable
+        ),
+        *_remarks(sources, answers, reconciled),
+    )
     return Verdict(account, origin, sources, probes, tuple(dict.fromkeys(problems)), remarks, reporting_url)
 
 

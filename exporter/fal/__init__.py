@@ -7,7 +7,7 @@ Lives here: one exchange (`endpoints`, `transport`, `answers`, `client`, `errors
 """
 
 from exporter.fal.account import Invoices, read_balance, read_invoices, read_standing, read_username
-from exporter.fal.aggregation import Reading, UsageSource
+from exporter.fal.aggregation import Detail, Reading, UsageSource
 from exporter.fal.answers import LOCK_ADVICE, LOCK_REASONS
 from exporter.fal.client import PLATFORM_URL, REPORTING_FALLBACK_URL, REPORTING_URL, Client
 from exporter.fal.endpoints import Limits, Observer, Silent
@@ -47,6 +47,7 @@ __all__ = [
     "ApiError",
     "BadRequestError",
     "Client",
+    "Detail",
     "FeatureError",
     "FocusBills",
     "FocusRequest",

@@ -78,7 +78,7 @@ class Rejections:
                 source=source,
                 reason=reason.value,
                 sample=self._scrub(_shown(row)),
-                advice="counted in fal_exporter_rejected_rows_total; further rows like it are not logged",
+                advice="counted in fal_exporter_rejected_rows; further rows like it are not logged",
             )
 
 

@@ -15,6 +15,7 @@ from exporter.ledger.keys import KeyOwner, SourceProbe
 from exporter.ledger.loss import LedgerCondition
 from exporter.ledger.reader import LedgerReader
 from exporter.ledger.reconciliation import Reconciliation, recorded_reconciliations
+from exporter.ledger.rejected import recorded_rejected_rows
 from exporter.ledger.restatement import NO_REJECTED_ROWS, RejectedRows, Restatement
 from exporter.ledger.store import Ledger
 from exporter.ledger.totals import LedgerView, ScopeState
@@ -36,5 +37,6 @@ __all__ = [
     "SourceProbe",
     "WindowCoverage",
     "recorded_reconciliations",
+    "recorded_rejected_rows",
     "take_collector_lock",
 ]

@@ -11,11 +11,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
-from sqlalchemy import Connection, and_, delete, func, select
+from sqlalchemy import Connection, and_, delete, func, inspect, select
 
 from exporter.charges import Dimensions, RejectedRow
+from exporter.ledger.database import NoLedgerError, reading
 from exporter.ledger.restatement import NO_REJECTED_ROWS, CellRow, RejectedRows
-from exporter.ledger.schema import hour_number, hour_start, rejected_rows
+from exporter.ledger.schema import hour_number, hour_start, rejected_rows, scopes
 
 
 def guarded(
@@ -149,3 +150,22 @@ def forget_rejected(connection: Connection, scopes: Collection[int], before: int
     if before is not None:
         statement = statement.where(rejected_rows.c.hour < before)
     connection.execute(statement)
+
+
+def recorded_rejected_rows(address: str) -> dict[tuple[str, str], RejectedRows]:
+    """Return the rows that cannot be read, by account and source, in a ledger that an exporter may be using.
+
+    There are none where there is no ledger yet, or one of an older version.
+
+    Raises:
+        LedgerError: the database cannot be read.
+    """
+    active = select(scopes.c.id, scopes.c.account, scopes.c.source).where(scopes.c.active).order_by(scopes.c.id)
+    try:
+        with reading(address, of_any_version=True) as connection:
+            if not inspect(connection).has_table(rejected_rows.name):
+                return {}
+            found = {(row.account, row.source): read_rejected(connection, row.id) for row in connection.execute(active)}
+    except NoLedgerError:
+        return {}
+    return {key: rows for key, rows in found.items() if rows.by_reason}

@@ -245,6 +245,20 @@ ACCOUNTS: tuple[Family, ...] = (
         _SOURCE,
     ),
     Family(
+        "fal_source_partial",
+        "gauge",
+        "1 while rows of the source cannot be read, or only in part, else 0: their hours keep what was known of them "
+        "before. See fal_unreadable_usd and fal_exporter_rejected_rows.",
+        _SOURCE,
+    ),
+    Family(
+        "fal_unreadable_usd",
+        "gauge",
+        "US dollars in the rows that cannot be read now and are not counted, as far as their cost can be read.",
+        _SOURCE,
+        scale=NANO,
+    ),
+    Family(
         "fal_source_available",
         "gauge",
         "1 while the key can read a source whose charges no polled source reports, else 0: the spend shown here lacks "
@@ -554,9 +568,10 @@ EXPORTER: tuple[Family, ...] = (
         ("account", "call"),
     ),
     Family(
-        "fal_exporter_rejected_rows_total",
-        "counter",
-        "Rows of fal's answers that were left out because they were malformed, by reason; the sums lack them.",
+        "fal_exporter_rejected_rows",
+        "gauge",
+        "Rows of fal's answers that cannot be read now, or only in part (quantity, unit), by reason; each counts once, "
+        "however often it is polled.",
         (*_SOURCE, "reason"),
     ),
     Family(

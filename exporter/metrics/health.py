@@ -39,7 +39,7 @@ class Health:
     ) -> None:
         self._registry = registry
         self._failure_reasons = tuple(failure_reasons)
-        self._rejection_reasons = tuple(rejection_reasons)
+        self._rejection_reasons = set(rejection_reasons)
         self._lock_reasons = set(lock_reasons)
         self._polls = _counter("fal_exporter_polls_total", registry)
         self._failures = _counter("fal_exporter_poll_failures_total", registry)
@@ -54,7 +54,9 @@ class Health:
         self._requests = _counter("fal_exporter_api_requests_total", registry)
         self._retries = _counter("fal_exporter_api_retries_total", registry)
         self._request_durations = _histogram("fal_exporter_api_request_duration_seconds", _CALL_SECONDS, registry)
-        self._rejected = _counter("fal_exporter_rejected_rows_total", registry)
+        self._rejected_rows = _gauge("fal_exporter_rejected_rows", registry)
+        self._partial = _gauge("fal_source_partial", registry)
+        self._unreadable = _gauge("fal_unreadable_usd", registry)
         self._missed = _counter("fal_exporter_missed_runs_total", registry)
         self._locked = _gauge("fal_account_locked", registry)
         self._floors = _gauge("fal_credit_floor_usd", registry)
@@ -76,22 +78,24 @@ class Health:
         self._durations.labels(account, source)
         for reason in self._failure_reasons:
             self._failures.labels(account, source, reason)
-        for reason in self._rejection_reasons:
-            self._rejected.labels(account, source, reason)
 
     def poll_began(self, account: str, source: str, at: datetime) -> None:
         """Note that a poll begins."""
         self._attempts.labels(account, source).set(at.timestamp())
 
-    def poll_succeeded(
-        self, account: str, source: str, *, began_at: datetime, seconds: float, rejected: Mapping[str, int]
-    ) -> None:
-        """Note that a poll has ended well, `rejected` rows by reason left out."""
+    def poll_succeeded(self, account: str, source: str, *, began_at: datetime, seconds: float) -> None:
+        """Note that a poll has ended well."""
         self._ended(account, source, seconds)
         self._up.labels(account, source).set(1)
         self._successes.labels(account, source).set(began_at.timestamp())
-        for reason, rows in rejected.items():
-            self._rejected.labels(account, source, reason).inc(rows)
+
+    def rows_rejected(self, account: str, source: str, by_reason: Mapping[str, int], *, cost: int) -> None:
+        """Show the rows of a source that cannot be read now, by reason, and what they cost in nano-USD."""
+        self._rejection_reasons |= by_reason.keys()
+        for reason in self._rejection_reasons:
+            self._rejected_rows.labels(account, source, reason).set(by_reason.get(reason, 0))
+        self._partial.labels(account, source).set(bool(by_reason))
+        self._unreadable.labels(account, source).set(cost / CATALOGUE["fal_unreadable_usd"].scale)
 
     def poll_failed(self, account: str, source: str, *, reason: str, seconds: float) -> None:
         """Note that a poll has failed; no stamp of success moves."""

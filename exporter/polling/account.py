@@ -11,12 +11,10 @@ from exporter.charges import HOUR, Clock, Window, dollar_text, hour_of
 from exporter.errors import ConfigurationError, LedgerError, UpstreamError
 from exporter.fal import (
     LOCK_ADVICE,
-    OUTSIDE_WINDOW,
     TELL_LIST_PRICES,
     Client,
     FeatureError,
     ScopeError,
-    UsageSource,
     read_balance,
     read_invoices,
     read_list_prices,
@@ -40,24 +38,12 @@ from exporter.polling.scheduler import (
     trailing_window,
 )
 from exporter.polling.source_choice import SourceChoice, limits_of, shortfalls_of
+from exporter.polling.usage_reader import UsageReader
 
 _log = structlog.get_logger(__name__)
 
 _FOR_CREDIT = frozenset({"exhausted_balance", "top_up", "unknown"})
 """Reasons of a lock that the balance may be the cause of."""
-
-
-class NothingReadableError(UpstreamError):
-    """Every row of an answer was rejected: taken for an empty one, it would take back all charges of its window."""
-
-    reason = "unreadable"
-
-    def __init__(self, source: str, window: Window, rejected: Mapping[str, int]) -> None:
-        reasons = ", ".join(f"{rows} {reason}" for reason, rows in sorted(rejected.items()))
-        super().__init__(
-            f"no row that the source {source} gives for {window} can be read ({reasons}); the ledger keeps what it "
-            "has. fal's interface may have changed: look for a newer version of the exporter."
-        )
 
 
 class AccountPoller:
@@ -114,7 +100,7 @@ class AccountPoller:
         self._reach = reach
         self._with_api_key = with_api_key
         self._clock = clock
-        self._sources: dict[str, tuple[UsageSource, Polled]] = {}
+        self._sources: dict[str, tuple[UsageReader, Polled]] = {}
         self.balance = runner.expect(self.name, "balance")
         self._invoices = runner.expect(self.name, "invoices")
         self._reconciliation = runner.expect(self.name, "reconciliation")
@@ -184,7 +170,7 @@ class AccountPoller:
         return bool(chosen)
 
     async def probe_sources(self) -> None:
-        """Ask what else the key can read, where the last answer is old or of another version.
+        """Ask what else the key can read, and for refused detail, where the last answer is old or of another version.
 
         Raises:
             ConfigurationError: the key cannot be used.
@@ -192,6 +178,10 @@ class AccountPoller:
         """
         if await self._choice.probe_if_due(self.sources):
             self._runner.publish_soon()
+        for reader, polled in self._sources.values():
+            # Not during a poll: what it reads is of one detail.
+            async with polled.turn:
+                await reader.ask_for_detail_if_due()
 
     async def poll_current(self) -> None:
         """Poll the running hour and the one before, and after an outage all hours since the last success."""
@@ -349,7 +339,14 @@ class AccountPoller:
 
     def _take_up(self, sources: Iterable[str]) -> None:
         for source in sources:
-            self._sources[source] = (usage_source(source, self._client), self._runner.expect(self.name, source))
+            reader = UsageReader(
+                usage_source(source, self._client),
+                account=self.name,
+                ledger=self._ledger,
+                with_api_key=self._with_api_key,
+                clock=self._clock,
+            )
+            self._sources[source] = (reader, self._runner.expect(self.name, source, is_usage=True))
 
     async def _scopes(self) -> dict[str, ScopeState]:
         """Return how far each source is known; where the ledger cannot tell, no source can be polled."""
@@ -374,21 +371,11 @@ class AccountPoller:
 
     async def _poll(self, source: str, windows: Iterable[Window]) -> None:
         """Poll windows one by one, until one fails: its hours and all that follow wait for the next turn."""
-        upstream, polled = self._sources[source]
+        reader, polled = self._sources[source]
         for window in windows:
-            work = partial(self._read_usage, upstream, window)
+            work = partial(reader.read, window, polled)
             if not await self._runner.poll(polled, partial(self._confirmed, work)):
                 return
-
-    async def _read_usage(self, upstream: UsageSource, window: Window, at: datetime) -> Mapping[str, int]:
-        reading = await upstream.read(window, with_api_key=self._with_api_key)
-        if not reading.charges and reading.rejected.keys() - {OUTSIDE_WINDOW}:
-            raise NothingReadableError(upstream.name, window, reading.rejected)
-        restatement = await self._ledger.restate(self.name, upstream.name, reading, at=at)
-        _log.debug(
-            "polled", account=self.name, source=upstream.name, window=str(window), changed=not restatement.is_empty
-        )
-        return reading.rejected
 
     async def _read_balance(self, at: datetime) -> Mapping[str, int]:
         del at

@@ -107,11 +107,17 @@ class AsyncLedger:
         """
 
         def work(ledger: Ledger) -> Restatement:
-            restatement = ledger.restate(account, source, reading.window, reading.charges, at=at)
+            restatement = ledger.restate(
+                account, source, reading.window, reading.charges, at=at, rejected=reading.rejected_rows
+            )
             ledger.record_prices(reading.prices)
             return restatement
 
         return await self.run(work)
+
+    async def record_detail(self, account: str, source: str, detail: str, *, at: datetime, version: str) -> None:
+        """Keep how much a source tells of a charge, and when and by which version of the exporter it was asked."""
+        await self.run(lambda ledger: ledger.record_detail(account, source, detail, at=at, version=version))
 
     async def record_prices(self, prices: Iterable[UnitPrice]) -> None:
         """Keep the newest price of everything that is charged."""

@@ -17,6 +17,7 @@ from exporter.fal import (
     ApiError,
     BadRequestError,
     Client,
+    Detail,
     FeatureError,
     FocusBills,
     NotFoundError,
@@ -57,7 +58,7 @@ class Reconciler:
         await self.compare_invoices(at)
         scopes = await self._scopes()
         rejected: Counter[str] = Counter()
-        by_team = bool(_OF_ALL_TEAMS & {scope.source for scope in scopes})
+        by_team = any(scope.source in _OF_ALL_TEAMS and scope.detail != Detail.REDUCED for scope in scopes)
         bills = self._bills.setdefault(by_team, FocusBills(self._client, by_team=by_team))
         try:
             for month in months(at):

@@ -217,20 +217,18 @@ def _retries() -> Built:
 
 
 def _rejected() -> Built:
-    return bars(
-        "Rows left out",
-        "Rows of fal's answers that were left out because they were malformed, by reason: the sums lack them. None is "
-        "good.",
+    return lines(
+        "Rows that cannot be read",
+        "Rows of fal's answers that cannot be read now, or only in part, by reason: their hours keep what was known of "
+        "them before. None is good.",
         [
             Query(
-                _happened("fal_exporter_rejected_rows_total", "reason"),
+                f"sum by (reason) (fal_exporter_rejected_rows{_ACCOUNT}) > 0\n"
+                'or on () label_replace(0 * sum(fal_exporter_ready), "reason", "none", "", "")',
                 "{{reason}}",
-                interval="5m",
             )
         ],
         "none",
-        legend=(),
-        at_right=False,
     )
 
 

@@ -51,7 +51,6 @@ def test_what_may_go_wrong_exists_at_zero_before_it_does(value: Value) -> None:
     assert value("fal_exporter_polls_total", **SOURCE) == 0
     assert value("fal_exporter_poll_failures_total", **SOURCE, reason="timeout") == 0
     assert value("fal_exporter_poll_failures_total", **SOURCE, reason="scope") == 0
-    assert value("fal_exporter_rejected_rows_total", **SOURCE, reason="currency") == 0
     assert value("fal_exporter_poll_duration_seconds_count", **SOURCE) == 0
     assert value("fal_exporter_missed_runs_total", job="deep") == 0
     assert value("fal_account_locked", account="a", reason="exhausted_balance") == 0
@@ -60,6 +59,8 @@ def test_what_may_go_wrong_exists_at_zero_before_it_does(value: Value) -> None:
 @pytest.mark.usefixtures("health")
 def test_a_source_is_neither_up_nor_down_before_its_first_poll(value: Value) -> None:
     assert value("fal_source_up", **SOURCE) is None
+    assert value("fal_source_partial", **SOURCE) is None
+    assert value("fal_exporter_rejected_rows", **SOURCE, reason="currency") is None
 
 
 def test_a_poll_that_failed_moves_no_stamp_of_success(health: Health, value: Value) -> None:
@@ -73,13 +74,25 @@ def test_a_poll_that_failed_moves_no_stamp_of_success(health: Health, value: Val
     assert value("fal_exporter_last_poll_success_timestamp_seconds", **SOURCE) is None
 
 
-def test_a_poll_that_succeeded_says_when_it_began_and_what_it_left_out(health: Health, value: Value) -> None:
+def test_a_poll_that_succeeded_says_when_it_began(health: Health, value: Value) -> None:
     health.poll_failed("a", "models", reason="timeout", seconds=3)
-    health.poll_succeeded("a", "models", began_at=AT, seconds=1.5, rejected={"currency": 2, "shape": 1})
+    health.poll_succeeded("a", "models", began_at=AT, seconds=1.5)
     assert value("fal_source_up", **SOURCE) == 1
     assert value("fal_exporter_last_poll_success_timestamp_seconds", **SOURCE) == AT.timestamp()
-    assert value("fal_exporter_rejected_rows_total", **SOURCE, reason="currency") == 2
-    assert value("fal_exporter_rejected_rows_total", **SOURCE, reason="shape") == 1
+
+
+def test_rows_that_cannot_be_read_are_shown_as_they_are_now(health: Health, value: Value) -> None:
+    health.rows_rejected("a", "models", {"currency": 2, "shape": 1}, cost=2_500_000_001)
+    assert value("fal_exporter_rejected_rows", **SOURCE, reason="currency") == 2
+    assert value("fal_exporter_rejected_rows", **SOURCE, reason="shape") == 1
+    assert value("fal_source_partial", **SOURCE) == 1
+    assert value("fal_unreadable_usd", **SOURCE) == 2.500000001
+    health.rows_rejected("a", "models", {"shape": 1}, cost=0)
+    assert value("fal_exporter_rejected_rows", **SOURCE, reason="currency") == 0
+    assert value("fal_unreadable_usd", **SOURCE) == 0
+    health.rows_rejected("a", "models", {}, cost=0)
+    assert value("fal_exporter_rejected_rows", **SOURCE, reason="shape") == 0
+    assert value("fal_source_partial", **SOURCE) == 0
 
 
 def test_calls_are_counted_by_code_and_their_retries_start_at_zero(health: Health, value: Value) -> None:
@@ -118,7 +131,7 @@ def test_what_is_rendered_is_in_the_catalogue_and_lacks_created(
     health: Health, promtool_findings: Callable[[bytes], set[str]]
 ) -> None:
     health.poll_began("a", "models", AT)
-    health.poll_succeeded("a", "models", began_at=AT, seconds=1, rejected={})
+    health.poll_succeeded("a", "models", began_at=AT, seconds=1)
     health.answered("a", "/models/usage", "200", 0.3)
     lines = health.rendered()
     found = {

@@ -1,15 +1,19 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
+import structlog
 from polling.conftest import Clock
 from prometheus_client import CollectorRegistry
 from structlog.typing import EventDict
 
 from exporter.errors import ConfigurationError, LedgerError, UpstreamError
+from exporter.ledger import NO_REJECTED_ROWS, RejectedRows
 from exporter.metrics.health import Health
 from exporter.polling.poll_runner import OWN_REASONS, PollRunner
+
+HOUR = datetime(2026, 11, 20, 10, tzinfo=UTC)
 
 
 class Polls:
@@ -49,15 +53,60 @@ def warnings(logs: list[EventDict]) -> list[object]:
     return [entry["problem"] for entry in logs if entry["log_level"] == "warning"]
 
 
-async def test_a_success_moves_the_stamps_and_counts_what_was_rejected(polls: Polls, clock: Clock) -> None:
+async def test_a_success_moves_the_stamps(polls: Polls, clock: Clock) -> None:
     assert polls.models.state == "waiting"
-    assert await polls.poll({"missing": 2})
+    assert await polls.poll({"outside_window": 2})
     assert polls.models.state == "up"
     assert polls.number("fal_source_up") == 1
     assert polls.number("fal_exporter_polls_total") == 1
-    assert polls.number("fal_exporter_rejected_rows_total", reason="missing") == 2
+    assert polls.number("fal_source_partial") == 0
+    assert polls.number("fal_exporter_rejected_rows", reason="missing") == 0
     assert polls.number("fal_exporter_last_poll_success_timestamp_seconds") == clock.now.timestamp()
     assert polls.changes == 1
+
+
+async def test_a_poll_with_rows_that_cannot_be_read_succeeds_in_part(polls: Polls) -> None:
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            assert await polls.poll({"missing": 2, "outside_window": 1})
+    assert (polls.models.state, polls.models.cause) == ("partial", "")
+    assert polls.models.problem == (
+        "2 rows cannot be read, or only in part (2 missing). fal's interface may have changed: look for a newer "
+        "version of the exporter."
+    )
+    assert warnings(logs) == [polls.models.problem], "told once"
+    assert (polls.number("fal_source_up"), polls.number("fal_source_partial")) == (1, 1)
+    assert polls.number("fal_exporter_rejected_rows", reason="missing") == 2, "of the last poll"
+    assert not await polls.poll(UpstreamError("fal is away"))
+    assert (polls.models.state, polls.models.problem) == ("failing", "fal is away")
+    with structlog.testing.capture_logs() as logs:
+        assert await polls.poll({"missing": 2})
+        assert await polls.poll()
+    assert [entry["event"] for entry in logs if entry["event"] != "polls succeed again"] == [
+        "rows cannot be read",
+        "all rows can be read again",
+    ]
+    assert (polls.models.state, polls.models.problem) == ("up", "")
+    assert polls.number("fal_source_partial") == 0
+
+
+async def test_rows_of_a_source_are_those_that_the_ledger_keeps(polls: Polls) -> None:
+    usage = polls.runner.expect("prod", "serverless", is_usage=True)
+    usage.rejected = RejectedRows({"wrong_type": 1, "unit": 3}, 12_300_000_000, HOUR, HOUR + timedelta(hours=2))
+
+    async def work(at: datetime) -> Mapping[str, int]:
+        del at
+        return {"wrong_type": 40}
+
+    assert await polls.runner.poll(usage, work)
+    assert usage.problem == (
+        "4 rows of 2026-11-20T10Z to 2026-11-20T12Z cannot be read, or only in part (1 wrong_type, 3 unit). Their "
+        "hours keep what was known of them before. $12.30 in them are not counted. fal's interface may have changed: "
+        "look for a newer version of the exporter."
+    )
+    usage.rejected = NO_REJECTED_ROWS
+    assert await polls.runner.poll(usage, work)
+    assert usage.state == "up"
 
 
 async def test_a_failure_is_counted_by_reason_and_moves_no_stamp_of_success(polls: Polls, clock: Clock) -> None:

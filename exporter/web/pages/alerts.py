@@ -112,6 +112,8 @@ def _of_account(account: AccountOverview, now: datetime) -> Iterator[Alert]:
     for problem in account.problems:
         yield Alert("waiting", account.name, problem)
     for source in account.sources:
+        if source.state == "partial":
+            yield Alert("waiting", account.name, f"The source {source.name} is partial: {source.problem}")
         if source.state == "failing":
             yield Alert("bad", account.name, f"The source {source.name} fails: {source.problem}")
         elif source.data_through is not None and now - source.data_through > _LATE:

@@ -22,7 +22,7 @@ _REFRESH_SECONDS = range(1, 3601)
 _STARTING_SECONDS = 2
 
 _TITLES = {"model": "Top models", "app": "Top apps", "gpu_class": "GPU classes"}
-_STATES = {"waiting": "Waiting", "up": "Up", "failing": "Failing"}
+_STATES = {"waiting": "Waiting", "up": "Up", "partial": "Partial", "failing": "Failing"}
 _FEW = 4
 """Accounts whose sources are shown without being asked for."""
 
@@ -78,7 +78,7 @@ class SourceRow:
 
     Attributes:
         chosen: how the source came to be polled.
-        state: waiting, up or failing.
+        state: waiting, up, partial or failing.
         history_percent: how much of the history is loaded; None where that is not known yet.
     """
 

@@ -53,7 +53,7 @@ class Month:
 
 @dataclass(frozen=True, slots=True)
 class AccountRow:
-    """An account in the table of accounts; its state is up, waiting or failing."""
+    """An account in the table of accounts; its state is up, waiting, partial or failing."""
 
     name: str
     month: str
@@ -148,6 +148,8 @@ def _state(account: AccountOverview) -> tuple[str, str]:
         return "failing", "Locked"
     if "failing" in states:
         return "failing", "Failing"
+    if "partial" in states:
+        return "partial", "Partial"
     return ("up", "Up") if states == {"up"} else ("waiting", "Waiting")
 
 
