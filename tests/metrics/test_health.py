@@ -132,6 +132,7 @@ def test_what_is_rendered_is_in_the_catalogue_and_lacks_created(
 ) -> None:
     health.poll_began("a", "models", AT)
     health.poll_succeeded("a", "models", began_at=AT, seconds=1)
+    health.rows_rejected("a", "models", {}, cost=0)
     health.answered("a", "/models/usage", "200", 0.3)
     lines = health.rendered()
     found = {
@@ -139,7 +140,7 @@ def test_what_is_rendered_is_in_the_catalogue_and_lacks_created(
         for metric in text_fd_to_metric_families(io.StringIO((lines.openmetrics + END).decode(), newline="\n"))
     }
     catalogue = {family.base_name: family for family in CATALOGUE.values()}
-    assert len(found) == 13
+    assert len(found) == 15
     for name, metric in found.items():
         assert (metric.documentation, metric.type) == (catalogue[name].help, catalogue[name].kind)
     assert b"_created" not in lines.text + lines.openmetrics
