@@ -93,11 +93,11 @@ def publish(ledger: Ledger) -> LedgerView:
 
 
 @pytest.fixture
-def ledger(open_ledger: OpenLedger) -> Ledger:
-    """A ledger that has counted $6 of one model and $4 of another in an hour."""
+def ledger(open_ledger: OpenLedger, clock: Callable[[], datetime]) -> Ledger:
+    """A ledger that has counted $6 of one model and $4 of another in an hour of today, all of which is covered."""
     made = open_ledger(birth_hold=timedelta(0))
     made.activate({"prod": ["models"]})
-    state(made, {})
+    state(made, {}, window=Window(PAST.replace(hour=0), PAST.replace(hour=13)), at=clock())
     state(made, {FLUX: 6 * NANO, KLING: 4 * NANO})
     publish(made)
     return made

@@ -139,12 +139,11 @@ def stated(hour: datetime, of: Mapping[Dimensions, Amounts]) -> list[Charge]:
 
 
 @pytest.fixture
-def ledger(open_ledger: OpenLedger) -> Ledger:
+def ledger(open_ledger: OpenLedger, clock: Callable[[], datetime]) -> Ledger:
     """A ledger that has counted $4.70 of three label sets, all published."""
     made = open_ledger(birth_hold=timedelta(0))
     made.activate({"prod": ["reporting"]})
-    for hour in (PAST, PAST + HOUR):
-        made.restate("prod", "reporting", Window(hour, hour + HOUR), [], at=PAST + 2 * HOUR)
+    made.restate("prod", "reporting", Window(PAST.replace(hour=0), PAST.replace(hour=13)), [], at=clock())
     whole = {
         FLUX: costs(2 * NANO),
         KLING: costs(NANO),
