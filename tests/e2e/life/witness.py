@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import NamedTuple
 
-from exporter.charges import Charge, Clock, Window
+from exporter.charges import Charge, Clock, RejectedRow, Window
 from exporter.ledger import Ledger, Restatement, Rules
 
 
@@ -34,10 +34,17 @@ class WitnessedLedger(Ledger):
         self.dying: Callable[[], None] | None = None
 
     def restate(
-        self, account: str, source: str, window: Window, charges: Iterable[Charge], *, at: datetime
+        self,
+        account: str,
+        source: str,
+        window: Window,
+        charges: Iterable[Charge],
+        *,
+        at: datetime,
+        rejected: Iterable[RejectedRow] = (),
     ) -> Restatement:
         stated = tuple(charges)
-        restatement = super().restate(account, source, window, self._until_death(stated), at=at)
+        restatement = super().restate(account, source, window, self._until_death(stated), at=at, rejected=rejected)
         self._witness(Committed(at, source, window, stated))
         return restatement
 
