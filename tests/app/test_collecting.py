@@ -88,6 +88,6 @@ def test_an_unforeseen_error_is_a_sentence(start: Callable[[], Started], setting
     ours.send(Begin(settings().model_copy(update={"labels": 7})))
     told = Receiving(ours)()
     assert not isinstance(told, Publication)
-    assert "an unexpected error, TypeError" in told.sentence
+    assert "an unexpected error, AttributeError" in told.sentence
     assert told.exit_code == 1
     assert "Traceback" not in process.communicate(timeout=40)[1]
