@@ -111,6 +111,9 @@ def write_history(history: History, backfill: Backfill, zone: ZoneInfo, file: Bi
         "fal_usage_quantity_total": ("quantity", partial(_counter, resolution=resolution)),
         "fal_spend_last_hour_usd": ("cost", _last_hour),
         "fal_spend_today_usd": ("cost", partial(_since_start, starts=days)),
+        "fal_spend_last_day_usd": ("cost", _last_day),
+        "fal_discount_last_day_usd": ("discount", _last_day),
+        "fal_usage_quantity_last_day": ("quantity", _last_day),
         "fal_spend_month_to_date_usd": ("cost", partial(_since_start, starts=months)),
         "fal_gpu_time_last_hour_seconds": ("gpu_seconds", _last_hour),
         "fal_gpu_time_month_to_date_seconds": ("gpu_seconds", partial(_since_start, starts=months)),
@@ -140,6 +143,10 @@ def _counter(past: Past, resolution: int) -> list[timelines.Step]:
 
 def _last_hour(past: Past) -> list[timelines.Step]:
     return timelines.last_hour(past.hours)
+
+
+def _last_day(past: Past) -> list[timelines.Step]:
+    return timelines.last_day(past.hours, past.known_from)
 
 
 def _since_start(past: Past, starts: list[int]) -> list[timelines.Step]:

@@ -74,6 +74,26 @@ def last_hour(hours: Mapping[int, int]) -> list[Step]:
     return steps
 
 
+def last_day(hours: Mapping[int, int], known_from: int) -> list[Step]:
+    """Return the charges of the 23 complete hours before the running one, as a gauge of the last 24 hours.
+
+    Args:
+        hours: charges by the hour's number, ascending; not empty.
+        known_from: the first hour from which on all charges are known; there is no value before 23 hours are.
+    """
+    changes: dict[int, int] = {}
+    for hour, amount in hours.items():
+        for end, change in ((hour + 1, amount), (hour + 24, -amount)):
+            changes[end] = changes.get(end, 0) + change
+    first = known_from + 23
+    value = sum(change for end, change in changes.items() if end <= first)
+    steps = [Step(first * _HOUR, value)]
+    for end in sorted(end for end in changes if end > first):
+        value += changes[end]
+        steps.append(Step(end * _HOUR, value))
+    return steps
+
+
 def since_start(hours: Mapping[int, int], starts: Sequence[int], known_from: int) -> list[Step]:
     """Return the charges of the complete hours since a period began, as a gauge.
 

@@ -206,6 +206,9 @@ def test_every_sample_is_before_the_birth_and_in_the_order_of_the_format(life: L
         "fal_usage_quantity_total",
         "fal_spend_last_hour_usd",
         "fal_spend_today_usd",
+        "fal_spend_last_day_usd",
+        "fal_discount_last_day_usd",
+        "fal_usage_quantity_last_day",
         "fal_spend_month_to_date_usd",
         "fal_gpu_time_last_hour_seconds",
         "fal_gpu_time_month_to_date_seconds",
@@ -249,6 +252,7 @@ def test_every_instant_of_the_history_has_its_gauges(prometheus: Prometheus, lif
             "fal_spend_today_usd": lambda hour, now=now, local=local: (
                 hour < now and hour.astimezone(BERLIN).date() == local.date()
             ),
+            "fal_spend_last_day_usd": lambda hour, now=now: now - 24 * HOUR < hour < now,
         }.items():
             found = prometheus.query(expression, at)
             truth = total(life.truth, belongs)

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.metrics.backfill import Step, counter, last_hour, since_start
+from exporter.metrics.backfill import Step, counter, last_day, last_hour, since_start
 
 H = 3600
 HOURS = st.dictionaries(st.integers(100, 140), st.integers(-50, 100), min_size=1).map(
@@ -62,6 +62,17 @@ def test_whatever_was_charged_a_counter_never_falls_and_ends_at_its_total(
 def test_the_last_hour_is_told_from_its_end_to_the_next(hours: dict[int, int], hour: int) -> None:
     shown = at(last_hour(hours), hour * H + 1799)
     assert (shown or 0) == hours.get(hour - 1, 0)
+
+
+@given(HOURS, st.integers(99, 145), st.integers(60, 130))
+def test_the_last_day_is_its_complete_hours_once_all_are_known(
+    hours: dict[int, int], hour: int, known_from: int
+) -> None:
+    shown = at(last_day(hours, known_from), hour * H + 1799)
+    if hour - 23 >= known_from:
+        assert shown == sum(amount for it, amount in hours.items() if hour - 23 <= it < hour)
+    else:
+        assert shown is None
 
 
 @given(HOURS, st.integers(100, 145), st.integers(90, 130))
