@@ -67,3 +67,46 @@ async def test_an_automatic_choice_is_shown_as_one(fal: RunningSimulator, clock:
         account = await account_of(bench)
         assert [source.name for source in account.sources] == ["models", "serverless", "compute"]
         assert {source.chosen for source in account.sources} == {"chosen by what the key may read"}
+
+
+SHOWN = ("current_hour", "last_hour", "today", "last_day", "month_to_date", "last_month")
+
+
+async def test_a_figure_says_why_it_is_not_there(fal: RunningSimulator, clock: Clock, tmp_path: Path) -> None:
+    async with opened_bench(fal, clock, tmp_path) as bench:
+        gaps = (await account_of(bench)).gaps
+        assert {name: gap.reason for name, gap in gaps.items()} == dict.fromkeys(SHOWN, "unread")
+
+        fal.simulator.faults.add(Fault("server_error", path="/v1/serverless/usage", query="start=2026-11-19*"))
+        await bench.account.load_history()
+        account = await account_of(bench)
+        assert {name: gap.reason for name, gap in account.gaps.items()} == {
+            "month_to_date": "loading",
+            "last_month": "loading",
+        }
+        assert (account.month_to_date, account.last_month) == (None, None)
+        assert account.today == truth(fal, hour_of(clock.now).replace(hour=0), clock.now)
+        month = account.gaps["month_to_date"]
+        assert month.known_from == (await bench.since("serverless"))[0]
+
+        fal.simulator.faults.clear()
+        assert await bench.account.load_history()
+        gaps = (await account_of(bench)).gaps
+        assert {name: gap.reason for name, gap in gaps.items()} == {"month_to_date": "short", "last_month": "short"}
+        assert gaps["last_month"].ratio == 0
+
+        clock.forward(hours=3)
+        gaps = (await account_of(bench)).gaps
+        assert {name: gap.reason for name, gap in gaps.items()} == dict.fromkeys(
+            ("current_hour", "last_hour", "today", "last_day"), "behind"
+        ) | {"month_to_date": "short", "last_month": "short"}
+
+
+async def test_an_account_whose_usage_cannot_be_read_keeps_no_sum_waiting(
+    fal: RunningSimulator, clock: Clock, tmp_path: Path
+) -> None:
+    async with opened_bench(fal, clock, tmp_path, key=API_KEY, sources=None) as bench:
+        assert (await account_of(bench)).gaps["today"].reason == "unread", "nobody knows yet"
+        await bench.account.choose_sources()
+        account = await account_of(bench)
+        assert (account.gaps, account.today, account.month_to_date) == ({}, None, None)

@@ -1,11 +1,12 @@
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from web.pages.conftest import AT, MONTH, OUTLOOK, OVERVIEW, outline
 
 from exporter.charges import NANO
 from exporter.forecasting.state import AccountOutlook, Outlook
-from exporter.publication import AccountOverview, Overview, SourceOverview
+from exporter.publication import AccountOverview, Gap, Overview, SourceOverview
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,53 @@ from exporter.publication import AccountOverview, Overview, SourceOverview
 )
 def test_it_shows(words: str) -> None:
     assert words in outline(OVERVIEW).text
+
+
+FROM, UNTIL = datetime(2026, 11, 17, 8, tzinfo=UTC), datetime(2026, 11, 21, 20, tzinfo=UTC)
+GAPS = {
+    "not yet": Gap("unread"),
+    "loading, 43 %": Gap("loading", 0.4399, FROM, UNTIL),
+    "loading, 99 %": Gap("loading", 0.9999, FROM, UNTIL),
+    "known since 17 Nov": Gap("short", 0.2, FROM, UNTIL),
+    "read until 2026-11-21 20:00 UTC": Gap("behind", 0.98, FROM, UNTIL),
+}
+FIGURES = {
+    "month_to_date": "Month to date {}",
+    "last_month": "Last month: {}",
+    "today": "Today {} since",
+    "current_hour": "This hour {} so far",
+    "last_hour": "Last hour {} last complete",
+}
+
+
+@pytest.mark.parametrize("words", GAPS)
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_that_lacks_hours_says_what_it_waits_for(name: str, words: str) -> None:
+    known = dict.fromkeys(FIGURES, 5 * NANO) | {name: None}
+    up = SourceOverview("models", "", "up", AT, AT)
+    account = AccountOverview("a", (up,), gaps={name: GAPS[words]}, **known)
+    text = outline(Overview("1", (account,)), outlook=OUTLOOK).text
+    for each, place in FIGURES.items():
+        assert place.format(words if each == name else "$5.00") in text
+
+
+def test_a_sum_over_accounts_lacks_what_the_account_lacks_that_is_furthest_behind() -> None:
+    up = SourceOverview("models", "", "up", AT, AT)
+    first, second, third = (
+        AccountOverview(name, (up,), month_to_date=month, gaps={"month_to_date": gap} if gap else {})
+        for name, month, gap in (
+            ("a", 5 * NANO, None),
+            ("b", None, Gap("loading", 0.9, FROM, UNTIL)),
+            ("c", None, Gap("loading", 0.5, FROM, UNTIL)),
+        )
+    )
+    overview = Overview("1", (first, second, third), rankings=OVERVIEW.rankings)
+    text = outline(overview, outlook=OUTLOOK).text
+    assert "Month to date loading, 50 % (c) Forecast: not yet" in text
+    assert "Top models this month, loading, 50 % (c)" in text
+    assert "a $5.00" in text
+    assert "b loading, 90 %" in text
+    assert "Month to date $5.00" in outline(replace(overview, accounts=(first,)), outlook=Outlook()).text
 
 
 def test_without_the_forecast_of_an_account_there_is_none_of_them_together() -> None:
