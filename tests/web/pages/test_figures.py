@@ -46,7 +46,16 @@ FIGURES = {
 def test_a_figure_that_lacks_hours_says_what_it_waits_for(name: str, words: str) -> None:
     known = dict.fromkeys(FIGURES, 5 * NANO) | {name: None}
     up = SourceOverview("models", "", "up", AT, AT)
-    account = AccountOverview("a", (up,), gaps={name: GAPS[words]}, **known)
+    account = AccountOverview(
+        "a",
+        (up,),
+        gaps={name: GAPS[words]},
+        current_hour=known["current_hour"],
+        last_hour=known["last_hour"],
+        today=known["today"],
+        month_to_date=known["month_to_date"],
+        last_month=known["last_month"],
+    )
     text = outline(Overview("1", (account,)), outlook=OUTLOOK).text
     for each, place in FIGURES.items():
         assert place.format(words if each == name else "$5.00") in text
