@@ -1,9 +1,5 @@
 """Local days and months as UTC hours, and the windows named after them ("today", "this month").
 
-Local days as the UTC hours that begin in them.
-
-Which hours are "today", "this month" and the like.
-
 The ledger knows hours of UTC only. A local day is the hours that begin in it: in a zone that is half an hour off, its
 first hour is the first one that begins after local midnight.
 """

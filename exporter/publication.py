@@ -1,13 +1,7 @@
 """Publications: an encoded exposition and the landing data, as the collector hands them to the web process.
 
-An encoded snapshot in pieces, and how to ship only the pieces a receiver lacks.
-
 The collector process encodes, the web process serves. Between two expositions most pieces are the same objects; a
 delta carries the numbers of all and the bytes of the new ones.
-
-What the collector hands to the web: an exposition to serve and an overview to show.
-
-What the two processes tell each other.
 
 The collector sends publications, and a sentence when it has to give up; the web process sends the settings to start
 with, which publications have been scraped, and the word to stop. A closed pipe means that the other side is gone.

@@ -1,9 +1,4 @@
-"""`fal-exporter demo` and `fal-exporter simulate`: everything at work without key or network.
-
-`fal-exporter simulate`: the simulated fal alone.
-
-`fal-exporter demo`: everything at work in one process, without key or network.
-"""
+"""`fal-exporter demo` and `fal-exporter simulate`: everything at work without key or network."""
 
 import asyncio
 import logging

@@ -1,9 +1,4 @@
-"""`fal-exporter focus`: check, sum up, export and fetch FOCUS files.
-
-`fal-exporter focus`: checks and sums up FOCUS files, and writes one from the ledger.
-
-`fal-exporter focus fetch`: downloads fal's own FOCUS report of an account, piece by piece.
-"""
+"""`fal-exporter focus`: check, sum up, export and fetch FOCUS files."""
 
 import asyncio
 import sys

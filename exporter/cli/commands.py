@@ -1,11 +1,4 @@
-"""Commands and shared options, from a command line to an exit code.
-
-What commands share: the program's name, the settings as flags, values that are read from text.
-
-The commands but for those about FOCUS files.
-
-From a command line to an exit code; whatever goes wrong on the way is one sentence.
-"""
+"""Commands and shared options, from a command line to an exit code."""
 
 import http.client
 import logging

@@ -1,7 +1,5 @@
 """Answers of fal: exact JSON, the error an answer stands for, and what it says of a lock.
 
-JSON without loss: every number keeps the digits of its text.
-
 A JSON fraction becomes a `Decimal` straight from its text, and an integer an `int`; no float is ever made. `NaN` and
 `Infinity`, which Python's parser takes by default, are no JSON and refused.
 
@@ -10,8 +8,6 @@ alone shows the lock of an account whose reading calls go on answering. And a ca
 with 403 `User is locked. Reason: ...`; users report calls that stay locked after a top-up while others work again, so
 refusals are kept per call, until each of these calls has succeeded once more. Any other failure leaves the state as it
 is.
-
-What an answer of fal's says: its body, and the error it stands for.
 
 Two hosts, two shapes of error: `{"error": {"type", "message", "request_id"}}` on the platform, `{"detail": ...}` on
 the older one; proxies in between answer with anything. Whatever text fal sends is cut to a line and cleaned of the

@@ -1,11 +1,4 @@
-"""Calls to fal: what a call is, how patient the client is with it, and what it reports while it works.
-
-What a call to fal is.
-
-How patient the client is, and how much it takes in.
-
-What the client tells about itself while it works.
-"""
+"""Calls to fal: what a call is, how patient the client is with it, and what it reports while it works."""
 
 import time
 from collections.abc import Callable

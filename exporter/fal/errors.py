@@ -5,8 +5,8 @@
         ├── NoAnswerError         no whole answer came
         │   ├── UnreachableError    connection    no connection, or it broke before an answer
         │   ├── ProxyError          proxy         the proxy refuses the connection
-    │   ├── TlsError            tls           the certificate or the handshake failed
-        │   ├── ReadTimeoutError        timeout       fal was silent for longer than the time-out
+        │   ├── TlsError            tls           the certificate or the handshake failed
+        │   ├── ReadTimeoutError    timeout       fal was silent for longer than the time-out
         │   ├── DeadlineError       deadline      the poll's total time ran out
         │   └── TruncatedError      truncated     the answer broke off in the middle
         ├── RefusalError          fal answered, and the answer is no
@@ -18,7 +18,7 @@
         │   ├── RateLimitedError    rate_limited  429
         │   ├── ServerError         server_error  5xx
         │   ├── BadRequestError     bad_request   any other 4xx
-    │   ├── DetailRefusedError  detail_refused  a refusal of what the interface has reported before
+        │   ├── DetailRefusedError  detail_refused  a refusal of what the interface has reported before
         │   └── RedirectError       redirected    3xx: a key is never carried to where it points
         └── BadAnswerError        fal answered yes, but not as its interface promises
             ├── NotJsonError        not_json      the body is no JSON

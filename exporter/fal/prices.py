@@ -1,11 +1,7 @@
 """Unit prices: as usage rows state them and as `/models/pricing` lists them.
 
-Unit prices as rows state them.
-
 One product, model, app, GPU class and unit may have been sold at several prices. The one that counts is that of the
 newest hour; in it a regular price before one for surge, and the highest where several are left.
-
-`GET /models/pricing`: list prices of model endpoints, which any key may read; the endpoints have to be named.
 """
 
 from collections import Counter

@@ -1,11 +1,5 @@
 """Reading rows: typed fields, GPU names, and rows that are rejected one by one.
 
-Rows that are not understood: rejected one by one, counted by reason, shown once.
-
-Reading the fields of a row: each comes out right, or the row is rejected.
-
-GPUs in fal's names of units and billing lines.
-
 The rule of the whole exporter: GPU-seconds and a GPU class go together. What names no GPU has neither.
 """
 

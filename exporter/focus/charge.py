@@ -1,9 +1,5 @@
 """Charges as the writer takes them, and unit prices that agree with what was charged.
 
-What the writer writes: charges of a period, and the prices that go with them.
-
-Unit prices that agree with what was charged.
-
 FOCUS wants cost = unit price x quantity. Fal's cost stands, whatever the product: the price that fal states is written
 where the product agrees with the cost, else the average price of what was charged. How far fal's own price is off is
 shown beside it.

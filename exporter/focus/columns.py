@@ -1,15 +1,7 @@
 """Columns, categories, currencies and units of the Cost and Usage data set, FOCUS 1.0 to 1.4.
 
-The closed list of service categories and their subcategories; every subcategory has one parent.
-
-The currencies of ISO 4217.
-
-Units: how FOCUS writes them, and what fal's own words are in that form.
-
 The format is a recommendation of the specification ("Unit Format"): `<plural>`, `<singular>-<plural time>`,
 `<plural>/<singular time>`, `<number> <plural>`, `<plural>/<number> <plural time>`.
-
-The columns of the Cost and Usage data set, FOCUS 1.0 to 1.4, and how the other data sets are recognised.
 
 Source: the FOCUS specification's column definitions (levels of 1.2 from its requirements model, those of 1.4 from its
 data model). A column's id is its name in the header.

@@ -1,9 +1,5 @@
 """CSV parser: bytes in pieces become lines, lines become records of raw fields.
 
-A memory of what has been read from texts, of bounded size.
-
-CSV as it comes over a wire: bytes in pieces become lines, lines become records of raw fields.
-
 UTF-8 with or without a byte order mark, LF or CRLF, quoted fields that may hold commas, doubled quotes and line ends.
 A quotation mark inside an unquoted field is a character like any other. Nothing is decoded here; a raw field keeps its
 quotes, because an empty string and FOCUS's null differ in nothing else.

@@ -1,11 +1,4 @@
-"""Findings and problems: what is wrong with a FOCUS file, a row or a field.
-
-What can be wrong with a FOCUS file as a whole, so that nothing read from it may be trusted.
-
-What could not be read, row by row: counted in full, kept in part.
-
-What a check finds: which rule, where, and what was there.
-"""
+"""Findings and problems: what is wrong with a FOCUS file, a row or a field."""
 
 from collections import Counter
 from collections.abc import Iterable

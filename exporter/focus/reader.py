@@ -1,7 +1,5 @@
 """Streaming reader: bytes in pieces to typed rows, exact, in bounded memory.
 
-The fast way through plain lines.
-
 Most of a row repeats: what is sold, to whom, at which price. So the texts that a caller wants are taken from a row
 together and read once for each combination; a date or number is read once for each text. One regular expression cuts a
 block of lines into the fields that are wanted and a tail, which begins after the last date or number; the block then
@@ -9,8 +7,6 @@ becomes rows column by column, without a line of Python for each field.
 
 A line is plain where it is one whole record and all that is wanted of it can be read. What is plain here reads the same
 in `exporter.focus.csv_parser`, which decides what everything else means.
-
-The streaming reader: bytes in pieces to typed rows, exact, in bounded memory.
 
 Blocks of plain lines take the fast way of `exporter.focus.reader`, all other lines the careful way of
 `exporter.focus.csv_parser`, field by field; both give the same rows in the order of the file. Shapes that can be added

@@ -1,9 +1,4 @@
-"""Summaries and reports of FOCUS files as text, tables, JSON or JUnit XML.
-
-What a file adds up to: exact sums by month, category, service, SKU and currency.
-
-Reports for people and programs: a check's findings as text, JSON or JUnit XML, a summary as a table or JSON.
-"""
+"""Summaries and reports of FOCUS files as text, tables, JSON or JUnit XML."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence

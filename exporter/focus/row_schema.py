@@ -1,9 +1,5 @@
 """Row schema: header, version, wanted columns, and how raw fields become values.
 
-The first line: which columns there are, of which version, or what else this is.
-
-Which columns a caller wants, and how their raw fields become values.
-
 A caller states it as a named tuple. `billed_cost: Decimal` is the column BilledCost, which the file must have and every
 row must fill; `sku_id: str | None` is SkuId, None where the file or the row has none. `int` is a number in nano-units,
 rounded half-even at the ninth place, `Atto` one in atto-units; `Month` is the UTC month of a date. A field that begins

@@ -1,11 +1,4 @@
-"""Conformance rules of fields and rows.
-
-One row as the checks see it: texts, and numbers and dates where the texts are some.
-
-The rules for one field alone: its null, its format, its closed list of values.
-
-The rules that join the fields of one row. Each looks at a row and tells the columns that break it.
-"""
+"""Conformance rules of fields and rows."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping

@@ -1,16 +1,10 @@
 """Writer of Cost and Usage files and of their metadata.
 
-Which columns the writer writes, and what each holds.
-
 The columns of a metered product without commitments: all that FOCUS demands, prices, quantities and SKUs. Some are
 always null and written all the same: rules of the specification, and of its official validator, refer to them.
 
-Writes Cost and Usage files: UTF-8, LF, FOCUS columns in alphabetical order and then our own, one row a charge.
-
 Numbers are exact, in fixed notation and always with a decimal point; null is an empty field without quotes; fields are
 quoted only where CSV needs it. All of that is what readers that guess types mistake least.
-
-The metadata that go with a written file, as a JSON document in the terms of the specification's metadata section.
 """
 
 import csv

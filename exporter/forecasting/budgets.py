@@ -1,9 +1,4 @@
-"""Budgets: their periods, and which charges they are about.
-
-The running period of a budget: the day, week or month of a time zone that holds an instant.
-
-What a budget is, and which charges it is about.
-"""
+"""Budgets: their periods, and which charges they are about."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass

@@ -1,11 +1,4 @@
-"""Forecasts of a period, and the runway of a balance.
-
-What each hour cost, for everything an outlook is made of: a window of hours that moves with the clock.
-
-What a period will have cost at its end.
-
-How long a balance lasts.
-"""
+"""Forecasts of a period, and the runway of a balance."""
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence

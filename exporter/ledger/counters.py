@@ -1,11 +1,5 @@
 """Counters: label sets, their cap, and values that never fall and are created at zero.
 
-What a user decides about the ledger's figures.
-
-Which label sets are published: the projection of dimensions on labels, and the cap on their number.
-
-What a counter may show: it never falls, and it is born at zero.
-
 A counter's `grown` is the truth: what the ledger has learnt since it began to count. What is published follows by two
 rules. Monotone: if fal takes money back, the counter waits until the truth has caught up. Birth: Prometheus's
 `increase()` loses the first value of a series it has never seen, so a new counter is held at zero until the hold has

@@ -1,9 +1,4 @@
-"""Directory of series and sources: their numbers, label sets, and how far a source is known.
-
-How far a source is known: the rules for the stamps, pure.
-
-Which series there are, their numbers, and the label sets they are published under.
-"""
+"""Directory of series and sources: their numbers, label sets, and how far a source is known."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace

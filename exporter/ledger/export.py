@@ -1,10 +1,6 @@
 """Export of charges: of a window, and of the time before the counters were created.
 
-What the ledger has charged in a window, read beside a running exporter without ever making it wait.
-
 All that is read is of one instant, and is streamed.
-
-What was charged before the counters were born: the part of the ledger that no live counter tells.
 
 A counter begins at 0 and counts what the ledger learns from then on. What it leaves out is its history: all that is
 known of its series, less what it has counted. This difference is exact whatever happened since: a charge of an hour

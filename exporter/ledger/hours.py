@@ -1,9 +1,5 @@
 """Hours: what each cost by series, which have changed, and the first hour of every series.
 
-Since when there is something: the hour of every series' first charge, and what is told of it.
-
-What every hour cost by series, and which hours have changed since one asked last.
-
 For whoever keeps sums of its own over many hours: it asks for all of them once, and then again for those that were
 touched.
 """

@@ -1,12 +1,8 @@
 """Restatement: what replacing the charges of a window changes, as pure arithmetic.
 
-What rows of charges add up to by series, over hours that count alike.
-
 A restatement is booked, added to totals of days and shown in periods; each wants other hours together. So its rows,
 which come by the hundred thousand, are added up once, over hours that nobody tells apart, and everybody adds up those
 sums.
-
-What replacing the charges of a window changes: pure arithmetic on cells.
 
 A cell is one series in one hour. Cells come by the hundred thousand, most of them unchanged, so they are plain tuples
 of integers: the sets of before and after are compared without a line of Python for each.

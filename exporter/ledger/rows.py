@@ -1,13 +1,4 @@
-"""Rows of the database: scopes, series, charges, observed hours, balances and invoices.
-
-Scopes, series, label sets and counters in the database.
-
-Charges in the database; hours are numbers, amounts nano-units.
-
-Which hours of a scope have been covered by a successful poll, in the database; hours are numbers.
-
-Balances and invoices: what fal states, kept as it was stated last.
-"""
+"""Rows of the database: scopes, series, charges, observed hours, balances and invoices."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping

@@ -1,11 +1,7 @@
 """The ledger's tables, and single facts of the whole ledger by name.
 
-The ledger's tables; `migrations` makes those of an older version into these.
-
 Instants are microseconds and hours are hours since 1970 in UTC, both integers. Amounts of a charge are 64-bit
 nano-units; sums over time have no such bound and are decimal text.
-
-Single facts of the whole ledger, by name.
 """
 
 from datetime import UTC, datetime, timedelta

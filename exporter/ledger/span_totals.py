@@ -1,11 +1,7 @@
 """Sums of charges by series in spans of one and eight days, and sums of any window made from them.
 
-What the charges sum up to by series in spans of one and of eight days of UTC, so that months are read at once.
-
 They are kept beside the charges: at every commit a span's totals are the sum of its charges, as whoever writes charges
 writes these in the same transaction.
-
-Sums of charges over a window by bucket of time and by group, made of whole spans wherever there are any.
 
 Each cut between two buckets is moved to the nearest edge of a span. What lies between such edges is read from the
 spans' totals; the hours between a cut and its edge are read from shorter spans or one by one, and moved to the bucket

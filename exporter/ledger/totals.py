@@ -1,9 +1,5 @@
 """Running totals over the ledger, kept in memory, and the immutable view made of them.
 
-What the ledger shows of itself at one instant: immutable, and cheap to make when little has changed.
-
-The running sums over the ledger, kept in memory so that a poll costs what it changed.
-
 The books hold one number per label set and period, and one per counter; they are built from the database once, and a
 restatement adds its deltas. What is laid out on pages here is what the exposition shows.
 """

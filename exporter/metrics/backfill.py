@@ -1,11 +1,7 @@
 """OpenMetrics with time stamps: what series would have shown before their creation.
 
-What series would have shown before their birth: steps in time, made of hourly charges.
-
 fal bills by the hour, so nothing between the ends of two hours is known, and nothing is interpolated: a value holds
 from one hour's end to the next.
-
-OpenMetrics with timestamps, for `promtool tsdb create-blocks-from openmetrics`.
 
 The format wants all samples of a family together and those of a series in order of time; promtool reads them so too,
 and needs nothing more. Prometheus looks back five minutes for a sample, so a value that holds is written again and

@@ -1,19 +1,5 @@
 """Catalogue of every family: the single source of names, HELP texts and labels.
 
-What a family of series is.
-
-Families derived from charges; their samples are nano-units.
-
-Prices as fal states them, and what is new in them.
-
-The state of accounts and sources.
-
-What lies ahead: runway, budgets, forecasts, and what is expected of an hour.
-
-The exporter's own health.
-
-Every family the exporter publishes: the single source of names, HELP texts and labels.
-
 The documentation's table is rendered from here; dashboards and alert rules are checked against it. Not listed are the
 process and Python families, whose names and HELP texts are prometheus_client's own.
 """

@@ -1,18 +1,10 @@
 """Encoding of snapshots: text format 0.0.4 and OpenMetrics 1.0, incremental, with gzip from pieces.
 
-One gzip member put together from pieces that were compressed apart.
-
 Each piece is raw deflate (RFC 1951) ended by a full flush: it stops on a byte's edge and nothing after it refers to
 what came before. Pieces can therefore be kept and joined in any order; a finished last piece, the checksum and the
 length make them one ordinary gzip member (RFC 1952) that every decoder reads.
 
-The exporter's own families, kept by prometheus_client and written by its encoder.
-
 They are few and change all the time; the large tables have an encoder of their own.
-
-The parts of a line that both encoders write: a family's header, a series' labels, a number.
-
-Snapshots to lines: text format 0.0.4 and OpenMetrics 1.0, incrementally.
 
 The formats are read as prometheus_client's parsers read them; tests hold this encoder to that. It is ours because it
 keeps what it has encoded: a piece whose pages are all the same objects as before is not encoded or compressed again.

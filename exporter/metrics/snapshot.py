@@ -1,13 +1,4 @@
-"""Snapshot: the numbers of one instant, made from the ledger's view and the forecasts.
-
-The numbers of one instant, ready to be encoded.
-
-The samples of what lies ahead; what is not known has none.
-
-The samples of what fal bills beside what the ledger has, for the running month and the last.
-
-From the ledger's figures to the tables of a snapshot.
-"""
+"""Snapshot: the numbers of one instant, made from the ledger's view and the forecasts."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass

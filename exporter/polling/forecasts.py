@@ -1,9 +1,4 @@
-"""Forecast maker: hourly spend kept as the ledger has it, and the forecasts made from it.
-
-What every hour has cost, by what outlooks are about: kept as the ledger has it, reading only what has changed.
-
-Makes the outlook: keeps what the hours have cost as the ledger has them, and asks the outlook room what follows.
-"""
+"""Forecast maker: hourly spend kept as the ledger has it, and the forecasts made from it."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime

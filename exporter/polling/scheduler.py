@@ -1,11 +1,7 @@
 """Scheduler: which hours each job polls, when it runs, and what becomes of runs that do not take place.
 
-Which hours each job polls: pure functions of the clock and of what is already known.
-
 Late data are normal at fal (15 hours have been seen) and corrections come days later, so the same hours are read again
 at growing distances: the last two every few minutes, two days every hour, eight days and two months every day.
-
-When each job runs: APScheduler's triggers, and what becomes of runs that do not take place.
 """
 
 import asyncio

@@ -1,7 +1,5 @@
 """FOCUS file from the ledger: the question, and the order to the process that writes the answer.
 
-A FOCUS file from the ledger: the question, by fal's own names of parameters, and the writing of its answer.
-
 What the web process and the one that writes a FOCUS file tell each other; see `exporter.queries.focus_process`.
 """
 

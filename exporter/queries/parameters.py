@@ -1,7 +1,5 @@
 """Parameters of questions: declared once, read by the declaration and documented by it.
 
-Why a question has no answer.
-
 Parameters of questions: declared once, read by the declaration, and told of by it (OpenAPI, MCP, documentation).
 """
 

@@ -1,10 +1,6 @@
 """Secrets: keys of fal accounts and tokens of callers, their shape and where they are read from.
 
-Keys of fal accounts: their shape, and where they are read from.
-
 A key is asked for whenever a request needs it, through a `KeySource`, so that a rotated key is used without a restart.
-
-Files of tokens that admit callers: names and hashes, never the tokens themselves.
 
 A line is `name: sha256:HEX`; blank lines and lines that begin with `#` are nothing. `fal-exporter token` makes both. A
 token is 256 random bits, so that a plain hash of it cannot be turned around; words that people choose would need a

@@ -1,9 +1,4 @@
-"""Entries of the configuration file that are lists: accounts and budgets.
-
-The accounts that are polled: as a file lists them, and as the exporter uses them.
-
-Budgets as the configuration file lists them.
-"""
+"""Entries of the configuration file that are lists: accounts and budgets."""
 
 import os
 from collections.abc import Mapping

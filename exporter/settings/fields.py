@@ -1,15 +1,5 @@
 """Types of settings: each reads what a user writes and says in a predicate what is wrong with it.
 
-How a setting is called: in the environment, as a flag, and in the configuration file.
-
-How durations and sizes are written in settings: `90s`, `1h30m`, `30d`; `512KiB`, `64MiB`.
-
-The addresses settings hold: where to listen, where fal is, where the ledger lies.
-
-What is chosen by naming it: the sources to poll, the labels to publish.
-
-The types of settings: each reads what a user writes, and says in a predicate what is wrong with it.
-
 The predicates ("is not a duration; write it like ...") are completed by `exporter.settings.problems` with the name of
 the setting and the value.
 """

@@ -1,9 +1,4 @@
-"""Load the settings: flags before the environment before the file before the defaults.
-
-The configuration file: YAML or TOML, read strictly.
-
-Joins what the user set: flags before the environment before the file before the defaults.
-"""
+"""Load the settings: flags before the environment before the file before the defaults."""
 
 import os
 import re

@@ -1,8 +1,6 @@
 """The settings as a table for the documentation and as flags of the command line.
 
 The settings as the documentation's table shows them.
-
-The flags of the command line, made from the settings.
 """
 
 from collections.abc import Iterator

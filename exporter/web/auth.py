@@ -1,7 +1,5 @@
 """Authentication by token, and the one shape in which every interface refuses a request.
 
-How a request is refused: one JSON shape, fal's own, for every interface.
-
 {"error": {"type": "validation_error", "message": "start is not a date ...", "docs_url": "/docs#usage"}}
 
 Who may ask: tokens in the header `Authorization` (RFC 6750), or as a browser's password (RFC 7617).

@@ -1,7 +1,5 @@
 """`/metrics` as raw ASGI, with the web process's own families at the end.
 
-The end of every exposition: the web process's own families, kept apart so that the rest need not change.
-
 `/metrics`: raw ASGI, because a scrape is nothing but copying bytes that were made before.
 """
 

@@ -1,9 +1,4 @@
-"""HTTP server: uvicorn on a socket opened early, and its access log.
-
-The access log: one structured line a request, without query strings, headers or bodies, where keys could be.
-
-The HTTP server: uvicorn on a socket that was opened before anything else could fail.
-"""
+"""HTTP server: uvicorn on a socket opened early, and its access log."""
 
 import asyncio
 import errno

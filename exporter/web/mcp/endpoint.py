@@ -1,9 +1,4 @@
-"""MCP over streamable HTTP, behind a check of path, method, host and origin.
-
-What stands before the MCP endpoint: its one path and method, hosts and origins that are known, and a time limit.
-
-MCP over streamable HTTP: each request stands by itself, so that any replica can answer it.
-"""
+"""MCP over streamable HTTP, behind a check of path, method, host and origin."""
 
 import asyncio
 import ipaddress

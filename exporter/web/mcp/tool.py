@@ -1,9 +1,4 @@
-"""Tools: a question an agent may ask, its schema, and answers as Markdown.
-
-Answers as text that a model reads well: a sentence, a Markdown table, what has to be known.
-
-What a tool is: a question that an agent may ask, told in JSON Schema, answered without changing anything.
-"""
+"""Tools: a question an agent may ask, its schema, and answers as Markdown."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,13 +1,4 @@
-"""The tools, in the order in which they are listed.
-
-The tool that checks a FOCUS file.
-
-The tools that tell what lies ahead, as it has been published last.
-
-The tools that tell what has been spent and billed, from the ledger.
-
-The tools, in the order in which they are listed.
-"""
+"""The tools, in the order in which they are listed."""
 
 import asyncio
 import json

@@ -1,9 +1,4 @@
-"""Answer cache: answers as bytes, made once by few threads for all who ask the same.
-
-An answer as the bytes that are sent, made once for all who ask the same.
-
-Where answers are made: by few threads, so that scrapes get their turn, and each only once.
-"""
+"""Answer cache: answers as bytes, made once by few threads for all who ask the same."""
 
 import asyncio
 import gzip

@@ -1,9 +1,5 @@
 """REST calls, declared once, and how a request to one is read.
 
-What a request asks for, and whether it can be read at all.
-
-Answers to show: real ones but for their figures, so that what is shown is always of the present shape.
-
 The calls, declared once: read by their declaration, and described by it at `/openapi.json` and `/docs`.
 """
 
