@@ -22,7 +22,7 @@ from exporter.charges import (
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 hours = st.integers(-1000, 1000).map(lambda count: NOON + count * HOUR)
-windows = st.tuples(hours, st.integers(1, 200)).map(lambda it: Window(it[0], it[0] + it[1] * HOUR))
+windows = st.tuples(hours, st.integers(1, 200)).map(lambda item: Window(item[0], item[0] + item[1] * HOUR))
 
 
 @given(st.integers(-(2**63) + 1, 2**63 - 1))

@@ -9,7 +9,7 @@ def sample(key: int, value: int = 0) -> Sample:
 
 
 def listed(pages: Pages) -> list[Sample]:
-    return [it for page in pages for it in page.samples]
+    return [item for page in pages for item in page.samples]
 
 
 @given(st.integers(0, 3 * PAGE_SIZE))

@@ -126,7 +126,7 @@ def verdict_on(
         unreadable: the rows that the exporter could not read last, by source.
         shared: a sentence if another account is the same fal account; empty otherwise.
     """
-    answers = {it.name: it for it in probes}
+    answers = {item.name: item for item in probes}
     problems = [shared] if shared else []
     if wanted is not None:
         sources, origin = wanted, "set by SOURCES"
@@ -170,16 +170,16 @@ def _remarks(
 
 def _no_usage(answers: Mapping[str, Probe], *, balance_works: bool) -> list[str]:
     asked = [answers[name] for name in ("models", "serverless", "reporting")]
-    if any(it.scope for it in asked):
+    if any(item.scope for item in asked):
         works = "; the credit balance works" if balance_works else ""
         return [f"this key has API scope: usage needs an admin-scope key{works}"]
-    return [it.problem for it in asked]
+    return [item.problem for item in asked]
 
 
 def _text(verdict: Verdict) -> str:
     polled = {*verdict.sources, "invoices"}
-    polled.update(next(([it.name] for it in verdict.probes if it.name in _BALANCES and it.ok), []))
-    rows = [_row(it, polled=it.name in polled) for it in verdict.probes]
+    polled.update(next(([item.name] for item in verdict.probes if item.name in _BALANCES and item.ok), []))
+    rows = [_row(item, polled=item.name in polled) for item in verdict.probes]
     what = ", ".join(verdict.sources) or "no usage"
     lines = [f"account {verdict.account}: polls {what} ({verdict.origin})", "", *_table(_COLUMNS, rows), ""]
     lines += [f"  Reporting interface: {verdict.reporting_url}", ""] if verdict.reporting_url else []

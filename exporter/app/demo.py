@@ -242,7 +242,7 @@ def live_line(publication: Publication) -> str:
     parts += [
         f"month {figure(accounts, 'month_to_date')}",
         f"today {figure(accounts, 'today')}",
-        f"balance {dollar_text(sum(it.balance or 0 for it in accounts))}",
+        f"balance {dollar_text(sum(item.balance or 0 for item in accounts))}",
         f"{overview.charges:,} charges in {overview.series:,} series",
     ]
     failing = [source.name for source in sources if source.state == "failing"]

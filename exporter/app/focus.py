@@ -116,7 +116,7 @@ def run_export(
             raise ConfigurationError(f"--from-account: the ledger does not count {wanted}")
         coverage = statement.coverage(window)
         _refuse_forgotten(coverage, window)
-        prices = {it[:6]: Price(it.price, it.discount) for it in statement.prices().values()}
+        prices = {price[:6]: Price(price.price, price.discount) for price in statement.prices().values()}
         charges = focus_charges(statement.charges(window), window, periods, prices)
         with _output(output, "--output") as file:
             written = write(charges, file, version=version, omit_empty_columns=omit_empty_columns)

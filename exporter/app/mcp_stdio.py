@@ -238,8 +238,8 @@ def _balances(address: str, reader: LedgerReader, zone: ZoneInfo, clock: Clock) 
     with reader.snapshot() as snapshot:
         names = sorted(balances.keys() | {scope.account for scope in snapshot.scopes()})
     accounts = tuple(
-        AccountOutlook(name, month, balance=it.amount, balance_at=it.at)
-        if (it := balances.get(name))
+        AccountOutlook(name, month, balance=found.amount, balance_at=found.at)
+        if (found := balances.get(name))
         else AccountOutlook(name, month)
         for name in names
     )

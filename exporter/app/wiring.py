@@ -121,7 +121,7 @@ async def open_left_half(
     )
     reach = Reach(settings.recent_window, settings.deep_window, settings.history, settings.timezone)
     accounts: list[AccountPoller] = []
-    budgets = tuple(budget_of(it, settings.timezone) for it in settings.budgets)
+    budgets = tuple(budget_of(budget, settings.timezone) for budget in settings.budgets)
     outlooks = ForecastMaker(budgets=budgets, reach=reach, by_product="product" in settings.labels)
     publisher = Publisher(
         ledger=ledger,
@@ -153,7 +153,7 @@ async def open_left_half(
                 runner=runner,
                 health=health,
                 reach=reach,
-                with_api_key="api_key" in settings.labels or any("api_key" in it.match for it in budgets),
+                with_api_key="api_key" in settings.labels or any("api_key" in budget.match for budget in budgets),
                 clock=clock,
                 price_models=settings.price_models,
                 owners=owners,

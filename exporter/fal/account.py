@@ -120,8 +120,8 @@ async def read_standing(client: Client) -> Standing:
                 budgets = _budgets(found)
     # An answer outweighs a refusal.
     decided = stated or refused
-    reasons = [it for it in decided if it is not None]
-    lock = next((it for it in reasons if it != "unknown"), reasons[0] if reasons else None)
+    reasons = [item for item in decided if item is not None]
+    lock = next((item for item in reasons if item != "unknown"), reasons[0] if reasons else None)
     if decided:
         client.locks.stated(lock)
     return Standing(lock, bool(decided), is_paying, budgets, tuple(problems))

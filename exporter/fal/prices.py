@@ -107,13 +107,13 @@ async def read_list_prices(client: Client, endpoints: Sequence[str]) -> ListPric
         rows = answer.get("prices") if isinstance(answer, dict) else None
         if not isinstance(rows, list):
             raise client.misshapen(CALL, "`prices` is no list")
-        for it in rows:
+        for item in rows:
             try:
-                row = row_of(it)
+                row = row_of(item)
                 in_dollars(row.get("currency"))
                 model, unit, price = text(row.get("endpoint_id")), text(row.get("unit")), amount(row.get("unit_price"))
             except RejectedError as error:
-                client.rejections.reject(rejected, "prices", error.reason, it)
+                client.rejections.reject(rejected, "prices", error.reason, item)
             else:
                 prices.append(UnitPrice(client.account, _PRODUCT, model, "", "", unit, hour, price, 0))
     return ListPrices(tuple(prices), dict(rejected))

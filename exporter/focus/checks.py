@@ -37,7 +37,7 @@ SKU_PRICE = Rule("sku-price-parent", "Columns: SkuPriceId", "an SKU price belong
 INVOICE = Rule("invoice-currency", "Columns: InvoiceId", "an invoice has one currency")
 
 RULES = (
-    *(MISSING, UNKNOWN, VERSION, NO_ROWS, RECORD, *FIELD_RULES, *(it.rule for it in ROW_RULES)),
+    *(MISSING, UNKNOWN, VERSION, NO_ROWS, RECORD, *FIELD_RULES, *(item.rule for item in ROW_RULES)),
     *(DUPLICATE, SERVICE, SKU_PRICE, INVOICE),
 )
 """Every rule, in the order of reports."""
@@ -175,7 +175,7 @@ class Checker:
             elif known is not None and not known.is_in(version):
                 self._findings.add(VERSION, 1, name, name, f"FOCUS {version} does not have it")
         self._verdicts = [Verdicts(COLUMNS.get(name)) for name in header.names]
-        self._row_rules = tuple(it for it in ROW_RULES if it.rule.since <= version <= it.rule.until)
+        self._row_rules = tuple(item for item in ROW_RULES if item.rule.since <= version <= item.rule.until)
 
     def _judge_fields(self, header: Header, record: Record) -> Row:
         found = list(map(Verdicts.__getitem__, self._verdicts, record.fields))

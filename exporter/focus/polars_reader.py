@@ -63,8 +63,8 @@ class PolarsLines(Generic[RowT]):
         self._shared = [part for part in parts if not part.varies and not part.is_count]
         self._texts = _Texts(self._shared)
         varying = [part.wanted[0] for part in parts if part.varies]
-        self._dates = {it.place: _Dates(it, it.fields) for it in varying if isinstance(it.fields, Instants)}
-        self._amounts = {it.place: _Amounts(it) for it in varying if it.place not in self._dates}
+        self._dates = {item.place: _Dates(item, item.fields) for item in varying if isinstance(item.fields, Instants)}
+        self._amounts = {item.place: _Amounts(item) for item in varying if item.place not in self._dates}
         self._make: Callable[[Iterable[object]], RowT] = partial(tuple.__new__, shape)
         self._worker = ThreadPoolExecutor(1)
 
@@ -93,32 +93,32 @@ class PolarsLines(Generic[RowT]):
 
     def rows(self, cut: Cut) -> list[RowT] | None:
         """Return the rows of lines that have been begun; None where one of them needs care."""
-        counted = [it.fields.naive for it in self._dates.values()]
+        counted = [date.fields.naive for date in self._dates.values()]
         try:
             groups, *dates = cut.frames.result()
             if groups[_LINES].sum() != sum(cut.counts) or not groups[_ARE_MARKED].all():
                 return None
-            for it, texts in zip(self._dates.values(), dates, strict=True):
-                it.read(texts)
+            for date, texts in zip(self._dates.values(), dates, strict=True):
+                date.read(texts)
             return self._rows(groups)
         except (UnreadableError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
-            for it, naive in zip(self._dates.values(), counted, strict=True):
-                it.fields.naive = naive
+            for date, naive in zip(self._dates.values(), counted, strict=True):
+                date.fields.naive = naive
             return None
 
     def _grouped(self, fields: pl.LazyFrame) -> list[pl.LazyFrame]:
         """Add up lines of which texts, dates and odd numbers are the same; and count those of each date."""
         dates, amounts = self._dates.values(), self._amounts.values()
         columns = fields.select(
-            *(self._end, *self._texts.names, *(it.name for it in dates)),
-            *(column for it in amounts for column in it.columns()),
+            *(self._end, *self._texts.names, *(date.name for date in dates)),
+            *(column for amount in amounts for column in amount.columns()),
         )
-        keys = [*self._texts.names, *(it.key() for it in dates), *(it.others for it in amounts)]
-        sums = [pl.col(it.sums).sum() for it in amounts]
+        keys = [*self._texts.names, *(date.key() for date in dates), *(amount.others for amount in amounts)]
+        sums = [pl.col(amount.sums).sum() for amount in amounts]
         are_marked = pl.col(self._end).eq_missing(pl.lit(_MARK.decode())).all().alias(_ARE_MARKED)
         lines = pl.len().alias(_LINES)
         groups = columns.group_by(keys or self._end, maintain_order=True).agg(*sums, lines, are_marked)
-        return [groups, *(columns.group_by(it.name).agg(lines) for it in dates)]
+        return [groups, *(columns.group_by(date.name).agg(lines) for date in dates)]
 
     def _rows(self, groups: pl.DataFrame) -> list[RowT]:
         lines: list[int] = groups[_LINES].to_list()
@@ -240,7 +240,7 @@ class _Texts(Remembered[str]):
     def __init__(self, parts: Sequence[Part]) -> None:
         super().__init__()
         self._parts = parts
-        self._places = sorted({it.place for part in parts for it in part.wanted if it.place is not None})
+        self._places = sorted({item.place for part in parts for item in part.wanted if item.place is not None})
         self.names = [str(place) for place in self._places]
 
     def __missing__(self, texts: tuple[str, ...]) -> tuple[object, ...]:

@@ -60,7 +60,7 @@ class PlainLines(Generic[RowT]):
         shared = [part for part in parts if not part.varies or (part.wanted[0].place or 0) >= first]
         self._readings = memory.of(shape, header, Readings(shared, first, width))
         own = [part.wanted[0] for part in parts if part not in shared]
-        places = sorted({it.place for it in own if it.place is not None} | set(self._readings.places))
+        places = sorted({item.place for item in own if item.place is not None} | set(self._readings.places))
         self._pattern = _pattern(first, places, _BARE_FIELD)
         self._any_pattern = _pattern(first, places, _ANY_FIELD)
         group = {place: number for number, place in enumerate(places, 1)}
@@ -69,18 +69,18 @@ class PlainLines(Generic[RowT]):
             _shared_column(shared.index(part)) if part in shared else _own_column(part, group) for part in parts
         ]
         self._needed = [place for place, part in enumerate(parts) if part not in shared and part.wanted[0].is_needed]
-        self._instants = [it.fields for it in own if isinstance(it.fields, Instants)]
+        self._instants = [item.fields for item in own if isinstance(item.fields, Instants)]
         self._make: Callable[[Iterable[object]], RowT] = partial(tuple.__new__, shape)
 
     def rows(self, block: bytes, lines: int) -> list[RowT] | None:
         """Return the rows of a block of so many lines, or None where one of them needs care."""
         if not is_text(block):
             return None
-        counted = [it.naive for it in self._instants]
+        counted = [instant.naive for instant in self._instants]
         columns = self._read(block, lines)
         if columns is None or any(NoneType in set(map(type, columns[place])) for place in self._needed):
-            for it, naive in zip(self._instants, counted, strict=True):
-                it.naive = naive
+            for instant, naive in zip(self._instants, counted, strict=True):
+                instant.naive = naive
             return None
         return list(map(self._make, zip(*columns, strict=True)))
 
@@ -110,14 +110,14 @@ class Readings(Remembered[bytes]):
 
     def __init__(self, parts: Sequence[Part], first: int, width: int) -> None:
         super().__init__()
-        wanted = [it for part in parts for it in part.wanted]
-        places = sorted({it.place for it in wanted if it.place is not None})
+        wanted = [item for part in parts for item in part.wanted]
+        places = sorted({item.place for item in wanted if item.place is not None})
         self.places = [place for place in places if place < first]
         self._places = places
         self._parts = parts
         self._tail = _tail_pattern(first, width, places)
         # A date without a zone is counted each time that it occurs.
-        self.are_lasting = not any(isinstance(it.fields, Instants) for it in wanted)
+        self.are_lasting = not any(isinstance(item.fields, Instants) for item in wanted)
 
     def __missing__(self, key: tuple[bytes, ...]) -> tuple[object, ...]:
         """Read a combination that is not remembered.
@@ -255,8 +255,8 @@ class Reader(Generic[RowT]):
     @property
     def naive_dates(self) -> int:
         """Dates without a time zone that have been taken for UTC, in the wanted columns."""
-        wanted = (it for part in self._parts for it in part.wanted)
-        return sum(it.fields.naive for it in wanted if isinstance(it.fields, Instants))
+        wanted = (item for part in self._parts for item in part.wanted)
+        return sum(item.fields.naive for item in wanted if isinstance(item.fields, Instants))
 
     def feed(self, piece: bytes) -> list[RowT]:
         """Take a piece and return rows that are complete; with Polars, not before two blocks of them are.
@@ -405,7 +405,7 @@ class Reader(Generic[RowT]):
                 self.problems.add(record.line, wanted.name, unquoted(raw).decode("utf-8", "replace"), str(error))
 
     def _add_bad_text(self, record: Record, header: Header) -> None:
-        wanted = {it.name for part in self._parts for it in part.wanted}
+        wanted = {item.name for part in self._parts for item in part.wanted}
         for name, raw in zip(header.names, record.fields, strict=True):
             if name not in wanted and not is_text(raw):
                 self.problems.add(record.line, name, raw.decode("utf-8", "replace"), "is not UTF-8")

@@ -321,4 +321,4 @@ def _times(count: int) -> str:
 
 def _printable(text: str) -> str:
     """Return text without the characters that XML cannot hold."""
-    return "".join(it if it in "\n\t" or it.isprintable() else "\N{REPLACEMENT CHARACTER}" for it in text)
+    return "".join(item if item in "\n\t" or item.isprintable() else "\N{REPLACEMENT CHARACTER}" for item in text)

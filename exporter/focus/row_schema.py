@@ -336,7 +336,7 @@ class Part(NamedTuple):
         Raises:
             UnreadableError: a field is null though it must not be, or no value of its column.
         """
-        return self._made([it.value(b"" if it.place is None else raws[it.place]) for it in self.wanted])
+        return self._made([item.value(b"" if item.place is None else raws[item.place]) for item in self.wanted])
 
     def of_texts(self, texts: Mapping[int, str]) -> object:
         """Read it from what the fields stand for, by their place.
@@ -344,7 +344,7 @@ class Part(NamedTuple):
         Raises:
             UnreadableError: as for `value`.
         """
-        return self._made([it.of_text("" if it.place is None else texts[it.place]) for it in self.wanted])
+        return self._made([item.of_text("" if item.place is None else texts[item.place]) for item in self.wanted])
 
     def _made(self, values: list[Value]) -> object:
         if self.is_count:
@@ -378,7 +378,7 @@ class _Columns:
         if hint is Count:
             return Part(())
         if isinstance(hint, type) and is_dataclass(hint):
-            return Part(tuple(self._wanted(name, it) for name, it in get_type_hints(hint).items()), hint)
+            return Part(tuple(self._wanted(name, item) for name, item in get_type_hints(hint).items()), hint)
         return Part((self._wanted(field, hint),))
 
     def _wanted(self, field: str, hint: object) -> Wanted:
@@ -393,7 +393,9 @@ class _Columns:
             )
         place = None if name is None else self._places[name]
         numbers = (
-            self._numbers if Decimal in kinds else next((self._scaled[it] for it in kinds if it in self._scaled), None)
+            self._numbers
+            if Decimal in kinds
+            else next((self._scaled[kind] for kind in kinds if kind in self._scaled), None)
         )
         if numbers is not None:
             return Wanted(name or field, place, numbers, is_needed=not nullable)

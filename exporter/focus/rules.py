@@ -332,7 +332,7 @@ def _half_open(row: Row) -> Iterator[Broken]:
 
 def _containment(row: Row) -> Iterator[Broken]:
     edges = [
-        row.instant(it) for it in ("BillingPeriodStart", "ChargePeriodStart", "ChargePeriodEnd", "BillingPeriodEnd")
+        row.instant(item) for item in ("BillingPeriodStart", "ChargePeriodStart", "ChargePeriodEnd", "BillingPeriodEnd")
     ]
     if row.category != "Usage" or row.is_correction or None in edges:
         return

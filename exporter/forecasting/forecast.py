@@ -141,7 +141,7 @@ def burn_of_usage(hours: Sequence[int], cap: float, unusual: int) -> float:
         unusual: what the newest hour costs if that is unusual, else 0: it burns on as long as it lasts.
     """
     spans = [span for span in (DAY, WEEK * DAY) if span <= len(hours)]
-    return max((sum(min(it, cap) for it in hours[-span:]) / span for span in spans), default=0.0) + unusual
+    return max((sum(min(hour, cap) for hour in hours[-span:]) / span for span in spans), default=0.0) + unusual
 
 
 class BalanceFall:

@@ -104,7 +104,7 @@ def learn(hours: Sequence[int]) -> Rhythm | None:
     *levels, level = _levels(even)
     shares = _shares(blocks[-_RECENT_DAYS:])
     noise, drift = _errors(even, levels)
-    expected = [it * weekdays[place % WEEK] for place, it in enumerate(levels, -days)]
+    expected = [item * weekdays[place % WEEK] for place, item in enumerate(levels, -days)]
     return Rhythm(
         days=days,
         level=level,
@@ -141,7 +141,7 @@ def _levels(days: Sequence[float]) -> Iterator[float]:
 def _shares(blocks: Sequence[Sequence[int]]) -> tuple[float, ...]:
     by_hour = [sum(hours) for hours in zip(*blocks, strict=True)]
     whole = sum(by_hour)
-    return tuple(it / whole for it in by_hour) if whole else (1 / DAY,) * DAY
+    return tuple(item / whole for item in by_hour) if whole else (1 / DAY,) * DAY
 
 
 def _errors(days: Sequence[float], levels: Sequence[float]) -> tuple[float, float]:

@@ -152,6 +152,6 @@ def write_contents(connection: Connection, contents: Contents, *, labels: str, a
     for balance in contents.balances.values():
         rows.write_balance(connection, None, balance)
     for account in {invoice.account for invoice in contents.invoices}:
-        rows.write_invoices(connection, account, [it for it in contents.invoices if it.account == account])
+        rows.write_invoices(connection, account, [item for item in contents.invoices if item.account == account])
     for reconciliation in contents.reconciliations.values():
         write_reconciliation(connection, reconciliation)

@@ -173,7 +173,9 @@ class Holds:
 
     def keep(self, counters: Mapping[CounterKey, Counter]) -> None:
         """Hold the counters that have not been released, and no others."""
-        self._first_shown = {key: self._first_shown.get(key) for key, it in counters.items() if not it.released}
+        self._first_shown = {
+            key: self._first_shown.get(key) for key, counter in counters.items() if not counter.released
+        }
 
     def begin(self, key: CounterKey) -> None:
         """Hold a new counter."""

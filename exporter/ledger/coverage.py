@@ -142,4 +142,4 @@ class PublishedPages:
         return tuple(filtered for _, filtered in self._kept.values() if filtered.samples)
 
     def _filtered(self, page: Page) -> Page:
-        return Page(tuple(it for it in page.samples if it.labels[self._account_at] not in self._without))
+        return Page(tuple(sample for sample in page.samples if sample.labels[self._account_at] not in self._without))

@@ -174,7 +174,7 @@ class History:
         self._origins = _origins(connection, accounts)
         if not self._origins:
             raise LedgerError(f"the ledger holds nothing of {', '.join(sorted(accounts))} yet; run serve first")
-        self._active = [number for number, it in self._origins.items() if it.scope.active]
+        self._active = [number for number, origin in self._origins.items() if origin.scope.active]
         self._scopes_of = self._read_scopes_of_label_sets()
 
     @property
@@ -193,7 +193,7 @@ class History:
     @property
     def last_birth(self) -> datetime:
         """When the last of the live series began."""
-        return max(it.birth for it in self._origins.values())
+        return max(origin.birth for origin in self._origins.values())
 
     def pasts(self, measure: str) -> Iterator[Past]:
         """Yield what is known of one of `schema.MEASURES`, one series after the other.
@@ -214,7 +214,7 @@ class History:
             origins = [self._origins[scope] for scope in self._scopes_of.get(key[0], ())]
             if not origins:
                 continue
-            birth = min(it.birth for it in origins)
+            birth = min(origin.birth for origin in origins)
             hours, counted = self._told(((cell[2], cell[3], cell[4]) for cell in cells), first_hour_from(birth))
             if not hours:
                 continue
@@ -223,10 +223,10 @@ class History:
             yield Past(
                 labels=(*values[key[0]], key[1]) if measure == "quantity" else values[key[0]],
                 birth=birth,
-                known_from=max(self._horizon, *(_known_from(it) for it in origins)),
+                known_from=max(self._horizon, *(_known_from(origin) for origin in origins)),
                 folded=before,
                 hours=hours,
-                total=known if any(it.is_reborn for it in origins) else known + counted - grown.get(key, 0),
+                total=known if any(origin.is_reborn for origin in origins) else known + counted - grown.get(key, 0),
             )
 
     def _told(self, cells: Iterable[tuple[int, int, int]], birth: int) -> tuple[dict[int, int], int]:
@@ -272,7 +272,9 @@ def _origins(connection: Connection, accounts: Collection[str]) -> dict[int, _Or
     origins = {}
     for scope in scopes:
         # A source that took the place of others has a history up to where the first of them began to count.
-        births = [it.born_at for it in scopes if it.account == scope.account and not it.active] + [scope.born_at]
+        births = [item.born_at for item in scopes if item.account == scope.account and not item.active] + [
+            scope.born_at
+        ]
         since = max(scope.counts_from, changed_over or scope.counts_from)
         origins[scope.id] = _Origin(
             scope=scope,

@@ -57,7 +57,9 @@ def write_probes(connection: Connection, probes: Iterable[SourceProbe]) -> None:
     table = source_probes.c
     for probe in probes:
         connection.execute(source_probes.delete().where(table.account == probe.account, table.source == probe.source))
-        connection.execute(source_probes.insert(), {it.name: getattr(probe, it.name) for it in source_probes.columns})
+        connection.execute(
+            source_probes.insert(), {column.name: getattr(probe, column.name) for column in source_probes.columns}
+        )
 
 
 def read_owners(connection: Connection) -> tuple[KeyOwner, ...]:
@@ -68,4 +70,4 @@ def read_owners(connection: Connection) -> tuple[KeyOwner, ...]:
 def write_owner(connection: Connection, owner: KeyOwner) -> None:
     """Keep who an account's key belongs to."""
     connection.execute(key_owners.delete().where(key_owners.c.account == owner.account))
-    connection.execute(key_owners.insert(), {it.name: getattr(owner, it.name) for it in key_owners.columns})
+    connection.execute(key_owners.insert(), {column.name: getattr(owner, column.name) for column in key_owners.columns})

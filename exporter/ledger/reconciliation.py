@@ -75,7 +75,7 @@ def write_reconciliation(connection: Connection, compared: Reconciliation) -> No
             table.account == compared.account, table.against == compared.against, table.month == compared.month
         )
     )
-    values: dict[str, object] = {it.name: getattr(compared, it.name) for it in reconciliations.columns}
+    values: dict[str, object] = {column.name: getattr(compared, column.name) for column in reconciliations.columns}
     connection.execute(reconciliations.insert(), values | {"by_category": json.dumps(compared.by_category)})
 
 
@@ -85,7 +85,7 @@ def read_reconciliations(connection: Connection) -> Reconciliations:
         select(reconciliations).order_by(reconciliations.c.month, reconciliations.c.account, reconciliations.c.against)
     )
     found = [Reconciliation(**{**row, "by_category": json.loads(row["by_category"])}) for row in rows.mappings()]
-    return {it.key: it for it in found}
+    return {item.key: item for item in found}
 
 
 def recorded_reconciliations(address: str, account: str) -> tuple[Reconciliation, ...]:
@@ -98,6 +98,6 @@ def recorded_reconciliations(address: str, account: str) -> tuple[Reconciliation
         with reading(address, of_any_version=True) as connection:
             if not inspect(connection).has_table(reconciliations.name):
                 return ()
-            return tuple(it for it in read_reconciliations(connection).values() if it.account == account)
+            return tuple(item for item in read_reconciliations(connection).values() if item.account == account)
     except NoLedgerError:
         return ()

@@ -144,7 +144,9 @@ def _replay(ledger: Ledger, connection: Connection, clock: _At, old: str, news: 
 def _observed(connection: Connection, scope: Scope) -> Iterator[tuple[Window, bool]]:
     """Yield the hours that a source has covered, in windows, each with whether all of it was covered after its end."""
     observed = sorted(rows.read_observed(connection, scope.id, 0, _NO_END).items())
-    runs = groupby(enumerate(observed), key=lambda it: (it[1][0] - it[0], it[1][1], (it[1][0]) // _PIECE_HOURS))
+    runs = groupby(
+        enumerate(observed), key=lambda item: (item[1][0] - item[0], item[1][1], (item[1][0]) // _PIECE_HOURS)
+    )
     for (_, is_complete, _), run in runs:
         hours = [hour for _, (hour, _) in run]
         if is_complete:
@@ -166,7 +168,7 @@ def _join_scopes(connection: Connection, old: str, news: Iterable[Scope]) -> Non
                 at = table.c.scope_id
                 connection.execute(table.delete().where(at == target.id, table.c.hour.in_(covered)))
                 connection.execute(table.update().where(at == scope.id), {"scope_id": target.id})
-        for table in reversed([it for it in schema.metadata.sorted_tables if it in replayed]):
+        for table in reversed([item for item in schema.metadata.sorted_tables if item in replayed]):
             connection.execute(table.delete().where(table.c.scope_id == scope.id))
         connection.execute(schema.scopes.delete().where(schema.scopes.c.id == scope.id))
         rows.write_scope(
@@ -246,7 +248,7 @@ def _rename(connection: Connection, labels: LabelValues, old: str, new: str) -> 
         else:
             twin = table.alias()
             same: list[ColumnElement[bool]] = [
-                twin.c[it.name] == it for it in table.primary_key.columns if it.name != "account"
+                twin.c[column.name] == column for column in table.primary_key.columns if column.name != "account"
             ]
             is_newer = exists(select(twin).where(and_(twin.c.account == new, *same)))
             connection.execute(table.delete().where(table.c.account == old, is_newer))
@@ -289,5 +291,5 @@ def _renamed(values: LabelValues, labels: LabelValues, old: str, new: str) -> La
 
 
 def _latest(one: datetime | None, other: datetime | None) -> datetime | None:
-    known = [it for it in (one, other) if it is not None]
+    known = [item for item in (one, other) if item is not None]
     return max(known, default=None)

@@ -401,12 +401,12 @@ def read_balance_history(connection: Connection, account: str, since: datetime) 
 
 def write_invoices(connection: Connection, account: str, stated: Collection[Invoice]) -> None:
     """Save invoices as fal states them now; those it no longer lists are kept."""
-    by_id = {it.id: it for it in stated}
+    by_id = {item.id: item for item in stated}
     connection.execute(invoices.delete().where(invoices.c.account == account, invoices.c.id.in_(by_id)))
     if by_id:
         connection.execute(
             invoices.insert(),
-            [{column.name: getattr(it, column.name) for column in invoices.columns} for it in by_id.values()],
+            [{column.name: getattr(item, column.name) for column in invoices.columns} for item in by_id.values()],
         )
 
 

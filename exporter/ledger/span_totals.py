@@ -61,7 +61,14 @@ def add(connection: Connection, scope: int, difference: Difference, sums: Mappin
         spans = merged(sums, span_of.__getitem__)
         counts = _counts(difference, length)
         rows = [
-            (scope, length, span, series, counts[span][series], *(part for it in amounts for part in divmod(it, NANO)))
+            (
+                scope,
+                length,
+                span,
+                series,
+                counts[span][series],
+                *(part for amount in amounts for part in divmod(amount, NANO)),
+            )
             for span, by_series in sorted(spans.items())
             for series, amounts in sorted(by_series.items())
         ]
@@ -282,8 +289,8 @@ def _read(
 
 def _joined(sums: Mapping[_Key, Amounts], starts: Sequence[datetime | None]) -> Iterator[UsageSum]:
     """Put the units of each group together, in the order of buckets and groups."""
-    charged = sorted(it for it in sums.items() if it[1] != NOTHING)
-    for (bucket, group), its in groupby(charged, key=lambda it: (it[0].bucket, it[0].group)):
+    charged = sorted(pair for pair in sums.items() if pair[1] != NOTHING)
+    for (bucket, group), its in groupby(charged, key=lambda item: (item[0].bucket, item[0].group)):
         amounts = NOTHING
         quantities = {}
         for key, summed in its:

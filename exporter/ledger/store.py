@@ -259,7 +259,7 @@ class Ledger:
 
     def invoices(self, account: str) -> tuple[Invoice, ...]:
         """Return an account's invoices as fal stated them last, newest first."""
-        return tuple(it for it in self._session.contents().invoices if it.account == account)
+        return tuple(invoice for invoice in self._session.contents().invoices if invoice.account == account)
 
     def reconcile(self, bill: Bill, *, at: datetime) -> Reconciliation:
         """Compare a bill with the charges of the same hours, and keep the outcome in place of an earlier one.
@@ -271,7 +271,7 @@ class Ledger:
         with self._session.writing() as (connection, contents):
             scopes = [number for number in contents.active if contents.scopes[number].account == bill.account]
             spent = rows.sum_by_series(connection, scopes, hour_number(bill.window.start), hour_number(bill.window.end))
-            compared = reconciliation(bill, ledger=sum(it.cost for it in spent.values()), at=at)
+            compared = reconciliation(bill, ledger=sum(item.cost for item in spent.values()), at=at)
             write_reconciliation(connection, compared)
             contents.reconciliations[compared.key] = compared
         return compared
@@ -442,9 +442,9 @@ class Ledger:
             scopes=scopes,
             coverage=known,
             totals=books.totals(known),
-            balances=tuple(it for account, it in contents.balances.items() if account in self._accounts),
-            invoices=tuple(it for it in contents.invoices if it.account in self._accounts),
-            reconciliations=tuple(it for it in contents.reconciliations.values() if it.account in self._accounts),
+            balances=tuple(balance for account, balance in contents.balances.items() if account in self._accounts),
+            invoices=tuple(invoice for invoice in contents.invoices if invoice.account in self._accounts),
+            reconciliations=tuple(item for item in contents.reconciliations.values() if item.account in self._accounts),
             charges=contents.charges,
             label_sets=len(books.label_values),
             overflowed_series=contents.overflowed,

@@ -207,7 +207,7 @@ class Books:
     def add_label_sets(self, values: Mapping[int, LabelValues]) -> None:
         """Take up label sets, in order of admission."""
         self._values.update(values)
-        self._account_of.update({number: self._labels.account_of(it) for number, it in values.items()})
+        self._account_of.update({number: self._labels.account_of(value) for number, value in values.items()})
 
     def add_series(self, places: Mapping[int, Place]) -> None:
         """Take up series."""
@@ -218,8 +218,8 @@ class Books:
         self._accounts = frozenset(accounts)
         shown = {key: counter for key, counter in self._counters.items() if self._is_shown(key)}
         for measure, table in self._counter_tables.items():
-            table.replace_all({key: self._sample(key, it) for key, it in shown.items() if key.measure == measure})
-        self._pending.replace_all({key: self._wait(key, it) for key, it in shown.items() if key.measure == "cost"})
+            table.replace_all({key: self._sample(key, item) for key, item in shown.items() if key.measure == measure})
+        self._pending.replace_all({key: self._wait(key, item) for key, item in shown.items() if key.measure == "cost"})
 
     def set_counters(self, counters: Mapping[CounterKey, Counter]) -> None:
         """Set the state of some counters."""

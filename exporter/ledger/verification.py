@@ -81,7 +81,7 @@ def verify(connection: Connection) -> Verified:
             findings.notes.append(
                 f"counters were not compared with charges: the ledger was written from memory at {rebuilt_at[:16]} UTC"
             )
-    known = [it for it in through if it is not None]
+    known = [item for item in through if item is not None]
     return Verified(
         born_at=datetime.fromisoformat(schema.read(connection, schema.BORN_AT) or ""),
         through=min(known) if known and len(known) == len(through) else None,

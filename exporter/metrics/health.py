@@ -139,7 +139,9 @@ class Health:
                 self._provider_budgets.labels(account, kind).set(budgets[kind] / scale)
             elif (account, kind) in self._shown_budgets:
                 self._provider_budgets.remove(account, kind)
-        self._shown_budgets = {it for it in self._shown_budgets if it[0] != account} | {(account, it) for it in budgets}
+        self._shown_budgets = {budget for budget in self._shown_budgets if budget[0] != account} | {
+            (account, budget) for budget in budgets
+        }
 
     def credit_floor(self, account: str, floor: int) -> None:
         """Show the balance at which fal locks an account, in nano-USD."""

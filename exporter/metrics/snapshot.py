@@ -61,39 +61,49 @@ def prospects(outlook: Outlook) -> Mapping[str, list[Sample]]:
     budgets = outlook.budgets
     return {
         "fal_credit_runway_seconds": [
-            Sample((it.account,), it.runway.total_seconds()) for it in outlook.accounts if it.runway is not None
+            Sample((account.account,), account.runway.total_seconds())
+            for account in outlook.accounts
+            if account.runway is not None
         ],
-        **_forecasts("fal_spend_month_forecast", ((it.account, it.forecast) for it in outlook.accounts)),
-        "fal_budget_limit_usd": [Sample((it.budget,), it.limit) for it in budgets],
-        "fal_budget_spend_usd": [Sample((it.budget,), it.spend) for it in budgets if it.spend is not None],
-        **_forecasts("fal_budget_forecast", ((it.budget, it.forecast) for it in budgets)),
+        **_forecasts("fal_spend_month_forecast", ((account.account, account.forecast) for account in outlook.accounts)),
+        "fal_budget_limit_usd": [Sample((budget.budget,), budget.limit) for budget in budgets],
+        "fal_budget_spend_usd": [
+            Sample((budget.budget,), budget.spend) for budget in budgets if budget.spend is not None
+        ],
+        **_forecasts("fal_budget_forecast", ((budget.budget, budget.forecast) for budget in budgets)),
         "fal_budget_period_start_timestamp_seconds": [
-            Sample((it.budget,), it.window.start.timestamp()) for it in budgets
+            Sample((budget.budget,), budget.window.start.timestamp()) for budget in budgets
         ],
-        "fal_budget_period_end_timestamp_seconds": [Sample((it.budget,), it.window.end.timestamp()) for it in budgets],
-        "fal_budget_threshold_usd": [sample for it in budgets for sample in _thresholds(it)],
+        "fal_budget_period_end_timestamp_seconds": [
+            Sample((budget.budget,), budget.window.end.timestamp()) for budget in budgets
+        ],
+        "fal_budget_threshold_usd": [sample for budget in budgets for sample in _thresholds(budget)],
         "fal_budget_burn_ratio": [
-            Sample((it.budget, window), ratio) for it in budgets for window, ratio in (it.burn or {}).items()
+            Sample((budget.budget, window), ratio)
+            for budget in budgets
+            for window, ratio in (budget.burn or {}).items()
         ],
-        "fal_spend_expected_last_hour_usd": [Sample((it.account, it.product), it.last_hour) for it in outlook.expected],
+        "fal_spend_expected_last_hour_usd": [
+            Sample((item.account, item.product), item.last_hour) for item in outlook.expected
+        ],
         "fal_spend_expected_last_hour_high_usd": [
-            Sample((it.account, it.product), it.last_hour_high) for it in outlook.expected
+            Sample((item.account, item.product), item.last_hour_high) for item in outlook.expected
         ],
         "fal_spend_expected_current_hour_usd": [
-            Sample((it.account, it.product), it.current_hour) for it in outlook.expected
+            Sample((item.account, item.product), item.current_hour) for item in outlook.expected
         ],
         "fal_spend_expected_current_hour_high_usd": [
-            Sample((it.account, it.product), it.current_hour_high) for it in outlook.expected
+            Sample((item.account, item.product), item.current_hour_high) for item in outlook.expected
         ],
     }
 
 
 def _forecasts(family: str, forecasts: Iterable[tuple[str, Forecast | None]]) -> dict[str, list[Sample]]:
-    known = [(name, it) for name, it in forecasts if it is not None]
+    known = [(name, forecast) for name, forecast in forecasts if forecast is not None]
     return {
-        f"{family}_usd": [Sample((name,), it.expected) for name, it in known],
-        f"{family}_low_usd": [Sample((name,), it.low) for name, it in known],
-        f"{family}_high_usd": [Sample((name,), it.high) for name, it in known],
+        f"{family}_usd": [Sample((name,), item.expected) for name, item in known],
+        f"{family}_low_usd": [Sample((name,), item.low) for name, item in known],
+        f"{family}_high_usd": [Sample((name,), item.high) for name, item in known],
     }
 
 
@@ -113,20 +123,20 @@ def reconciled(compared: Collection[Reconciliation], at: datetime) -> Mapping[st
     Invoice and estimate of one month tell of the same usage, so that only one of them is shown as billed.
     """
     periods = _periods(at)
-    recent = [(it, periods[it.month]) for it in compared if it.month in periods]
-    billed = {(it.account, period): it for it, period in recent if it.against == FOCUS_ESTIMATE}
-    billed |= {(it.account, period): it for it, period in recent if it.against == FOCUS_INVOICE}
+    recent = [(item, periods[item.month]) for item in compared if item.month in periods]
+    billed = {(item.account, period): item for item, period in recent if item.against == FOCUS_ESTIMATE}
+    billed |= {(item.account, period): item for item, period in recent if item.against == FOCUS_INVOICE}
     return {
         "fal_reconciliation_difference_usd": [
-            Sample((it.account, it.against, period), it.difference) for it, period in recent
+            Sample((item.account, item.against, period), item.difference) for item, period in recent
         ],
         "fal_reconciliation_timestamp_seconds": [
-            Sample((it.account, it.against, period), it.compared_at.timestamp()) for it, period in recent
+            Sample((item.account, item.against, period), item.compared_at.timestamp()) for item, period in recent
         ],
         "fal_focus_billed_usd": [
-            Sample((account, category, period), it.by_category.get(category, 0))
-            for (account, period), it in billed.items()
-            for category in dict.fromkeys((*CATEGORIES, *it.by_category))
+            Sample((account, category, period), item.by_category.get(category, 0))
+            for (account, period), item in billed.items()
+            for category in dict.fromkeys((*CATEGORIES, *item.by_category))
         ],
     }
 
@@ -176,32 +186,33 @@ def snapshot_of(view: LedgerView, history_progress: Mapping[tuple[str, str], flo
         "fal_model_first_seen_timestamp_seconds": view.first_seen,
     }
     few: dict[str, Iterable[Sample]] = {
-        "fal_data_through_timestamp_seconds": _stamps(view.scopes, [it.data_through for it in view.scopes]),
-        "fal_settled_through_timestamp_seconds": _stamps(view.scopes, [it.settled_through for it in view.scopes]),
+        "fal_data_through_timestamp_seconds": _stamps(view.scopes, [item.data_through for item in view.scopes]),
+        "fal_settled_through_timestamp_seconds": _stamps(view.scopes, [item.settled_through for item in view.scopes]),
         "fal_window_coverage_ratio": [
             Sample((account, WINDOWS[period]), of_window.ratio)
             for account, windows in view.coverage.items()
             for period, of_window in windows.items()
         ],
         "fal_restated_usd_total": [
-            Sample((it.account, it.source, direction), amount, it.born_at)
-            for it in view.scopes
-            for direction, amount in (("down", it.restated_down), ("up", it.restated_up))
+            Sample((item.account, item.source, direction), amount, item.born_at)
+            for item in view.scopes
+            for direction, amount in (("down", item.restated_down), ("up", item.restated_up))
         ],
         "fal_restated_hours_total": [
-            Sample((it.account, it.source), it.restated_hours, it.born_at) for it in view.scopes
+            Sample((item.account, item.source), item.restated_hours, item.born_at) for item in view.scopes
         ],
         "fal_spend_relabelled_usd_total": [
-            Sample((it.account, it.source), it.relabelled, it.born_at) for it in view.scopes
+            Sample((item.account, item.source), item.relabelled, item.born_at) for item in view.scopes
         ],
-        "fal_credit_balance_usd": [Sample((it.account,), it.amount) for it in view.balances],
+        "fal_credit_balance_usd": [Sample((balance.account,), balance.amount) for balance in view.balances],
         "fal_invoice_total_usd": [
-            Sample((it.account, it.number or it.id, it.status), it.total) for it in view.invoices
+            Sample((invoice.account, invoice.number or invoice.id, invoice.status), invoice.total)
+            for invoice in view.invoices
         ],
         "fal_invoice_due_timestamp_seconds": [
-            Sample((it.account, it.number or it.id, it.status), it.due_at.timestamp())
-            for it in view.invoices
-            if it.due_at is not None
+            Sample((invoice.account, invoice.number or invoice.id, invoice.status), invoice.due_at.timestamp())
+            for invoice in view.invoices
+            if invoice.due_at is not None
         ],
         **reconciled(view.reconciliations, view.at),
         **prospects(outlook),

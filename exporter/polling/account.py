@@ -126,7 +126,7 @@ class AccountPoller:
     def polled(self) -> tuple[Polled, ...]:
         """Every thing that is polled, the sources first."""
         others = (self.balance, self._invoices, self._reconciliation, self._prices)
-        return (*(polled for _, polled in self._sources.values()), *(it for it in others if it is not None))
+        return (*(polled for _, polled in self._sources.values()), *(other for other in others if other is not None))
 
     @property
     def lock_reasons(self) -> tuple[str, ...]:
@@ -255,7 +255,9 @@ class AccountPoller:
         compared = self._comparison.last
         if not unpolled or compared is None:
             return self._choice.offer(self.sources)
-        missing = compared.missing([it for it in compared.differences if source_of_product(it) in unpolled])
+        missing = compared.missing(
+            [difference for difference in compared.differences if source_of_product(difference) in unpolled]
+        )
         return self._choice.offer(self.sources, f"{dollar_text(missing)} in {compared.window}" if missing else "")
 
     def differences(self) -> tuple[str, ...]:
@@ -265,7 +267,11 @@ class AccountPoller:
             return ()
         polled = {*self.sources}
         return compared.sentences(
-            [it for it in compared.differences if "organization" in polled or source_of_product(it) in polled]
+            [
+                difference
+                for difference in compared.differences
+                if "organization" in polled or source_of_product(difference) in polled
+            ]
         )
 
     def remarks(self, reconciliations: Collection[Reconciliation]) -> tuple[str, ...]:

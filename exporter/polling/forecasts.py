@@ -67,7 +67,7 @@ class Spending:
         for span in (window,) if touched is None else touched:
             self._unread.update(span.hours())
         self._revision = ledger.revision
-        self._unread = {it for it in self._unread if it in window}
+        self._unread = {item for item in self._unread if item in window}
         for span in _runs(sorted(self._unread)[-_HOURS_AT_ONCE:]):
             self._read(ledger, span, hours)
             self._unread.difference_update(span.hours())
@@ -84,7 +84,7 @@ class Spending:
                     topics = self._topics[series] = (
                         Topic("account", of.account),
                         Topic("product", of.account, of.product if self._by_product else ""),
-                        *(Topic("budget", it.name) for it in self._budgets if it.is_about(of)),
+                        *(Topic("budget", budget.name) for budget in self._budgets if budget.is_about(of)),
                     )
                 for topic in topics:
                     spend[topic] = spend.get(topic, 0) + cost
@@ -163,10 +163,18 @@ class ForecastMaker:
         hours = self._hourly_spend.catch_up(ledger, now)
         if self.is_behind and self._latest is not None:
             return self._latest
-        known = {} if self.is_behind else {it.name: self._known(it, view.scopes, hours.window) for it in accounts}
+        known = (
+            {}
+            if self.is_behind
+            else {account.name: self._known(account, view.scopes, hours.window) for account in accounts}
+        )
         self._latest = Outlook(
-            accounts=tuple(self._account(ledger, view, it, hours, known.get(it.name)) for it in accounts),
-            budgets=tuple(self._budget(it, now, hours, self._known_of(it, accounts, known)) for it in self._budgets),
+            accounts=tuple(
+                self._account(ledger, view, account, hours, known.get(account.name)) for account in accounts
+            ),
+            budgets=tuple(
+                self._budget(budget, now, hours, self._known_of(budget, accounts, known)) for budget in self._budgets
+            ),
             expected=tuple(self._expected(now, hours, known)),
         )
         return self._latest
@@ -181,7 +189,7 @@ class ForecastMaker:
     ) -> AccountOutlook:
         topic = Topic("account", account.name)
         month = periods_at(view.at, self._reach.zone).month
-        balance = next((it for it in view.balances if it.account == account.name), None)
+        balance = next((item for item in view.balances if item.account == account.name), None)
         left = None
         if balance is not None and not account.pays_by_invoice(balance.amount):
             fall = self._fall(ledger, balance)
@@ -207,8 +215,8 @@ class ForecastMaker:
         fall = self._falls.get(balance.account)
         if fall is None:
             fall = self._falls[balance.account] = BalanceFall()
-            for it in ledger.balance_history(balance.account, balance.at - DAY * HOUR):
-                fall.note(it)
+            for item in ledger.balance_history(balance.account, balance.at - DAY * HOUR):
+                fall.note(item)
         fall.note(balance)
         return fall
 
@@ -238,7 +246,7 @@ class ForecastMaker:
         self, now: datetime, hours: HourlySpend[Topic], known: dict[str, Known | None]
     ) -> Iterator[ExpectedSpend]:
         last_hour = hour_of(now) - HOUR
-        for topic in sorted(it for it in hours if it.kind == "product"):
+        for topic in sorted(hour for hour in hours if hour.kind == "product"):
             of_account = known.get(topic.name)
             if of_account is None or not of_account.whole:
                 continue
@@ -300,7 +308,7 @@ class ForecastMaker:
             first, end = (start - hours.window.start) // HOUR, (edge - hours.window.start) // HOUR
             origin = topic if topic.kind == "budget" else Topic("account", topic.name)
             # An account's life begins with its first charge: the empty hours before teach nothing.
-            spent = (place for place, it in enumerate(hours.of(origin)[:end]) if it and place >= first)
+            spent = (place for place, item in enumerate(hours.of(origin)[:end]) if item and place >= first)
             lesson = self._lessons[topic] = FittedRhythm(
                 edge, start, version, learn(hours.of(topic)[next(spent, end) : end])
             )
@@ -313,25 +321,26 @@ class ForecastMaker:
         """
         states = {polled.name: polled.state for polled in account.polled}
         needed = [
-            it
-            for it in scopes
-            if it.account == account.name and (it.history_from is not None or states.get(it.source) != "failing")
+            scope
+            for scope in scopes
+            if scope.account == account.name
+            and (scope.history_from is not None or states.get(scope.source) != "failing")
         ]
-        starts = [it.history_from for it in needed if it.history_from is not None]
-        ends = [it.data_through for it in needed if it.data_through is not None]
+        starts = [item.history_from for item in needed if item.history_from is not None]
+        ends = [item.data_through for item in needed if item.data_through is not None]
         if not needed or len(starts) < len(needed) or len(ends) < len(needed):
             return None
         start = max(starts)
-        loaded = all(history_progress(it, self._reach) >= 1 for it in needed)
+        loaded = all(history_progress(item, self._reach) >= 1 for item in needed)
         return Known(start, min(ends), loaded or start <= window.start)
 
     def _known_of(
         self, budget: Budget, accounts: Sequence[AccountPoller], known: dict[str, Known | None]
     ) -> Known | None:
         """Return the hours that are known of all accounts a budget is about, but for those whose usage is not had."""
-        names = budget.accounts_of([it.name for it in accounts if it.sources or not it.problem])
+        names = budget.accounts_of([account.name for account in accounts if account.sources or not account.problem])
         spans = [known.get(name) for name in names]
-        told = [it for it in spans if it is not None]
+        told = [span for span in spans if span is not None]
         if not told or len(told) < len(spans):
             return None
-        return Known(max(it.start for it in told), min(it.end for it in told), all(it.whole for it in told))
+        return Known(max(item.start for item in told), min(item.end for item in told), all(item.whole for item in told))

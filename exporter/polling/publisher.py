@@ -95,7 +95,7 @@ class Breakdown:
         ranked = sorted(((name, amounts) for name, amounts in products.items() if any(amounts)), key=_by_amount)
         told = [(name, tuple(amounts)) for name, amounts in ranked[:_PRODUCTS]]
         if ranked[_PRODUCTS:]:
-            told.append((OTHER, tuple(map(sum, zip(*(it for _, it in ranked[_PRODUCTS:]), strict=True)))))
+            told.append((OTHER, tuple(map(sum, zip(*(item for _, item in ranked[_PRODUCTS:]), strict=True)))))
         whole = [day for day, window in zip(days, windows, strict=True) if _is_read(view, window)]
         return DailySpend(tuple(days), tuple(told), *((whole[0], whole[-1]) if whole else (None, None)))
 
@@ -175,11 +175,11 @@ def overview_of(
 
 def _account(account: AccountPoller, view: LedgerView, reach: Reach) -> AccountOverview:
     scopes = {scope.source: scope for scope in view.scopes if scope.account == account.name}
-    balance = next((it for it in view.balances if it.account == account.name), None)
+    balance = next((item for item in view.balances if item.account == account.name), None)
     totals = view.totals.get(account.name) if account.sources else None
-    sources = [it for it in account.polled if it.name in account.sources]
-    others = [it for it in account.polled if it.name not in account.sources and it.problem]
-    reconciled = [it for it in view.reconciliations if it.account == account.name]
+    sources = [item for item in account.polled if item.name in account.sources]
+    others = [item for item in account.polled if item.name not in account.sources and item.problem]
+    reconciled = [reconciliation for reconciliation in view.reconciliations if reconciliation.account == account.name]
     # Where a user has named the sources, what they leave out is meant to be left out.
     urgent = account.offer() if account.is_automatic else ""
     return AccountOverview(
@@ -203,10 +203,15 @@ def _account(account: AccountPoller, view: LedgerView, reach: Reach) -> AccountO
         problems=tuple(
             filter(
                 None,
-                (account.problem, *(f"{it.name}: {it.problem}" for it in others), urgent, *account.differences()),
+                (
+                    account.problem,
+                    *(f"{other.name}: {other.problem}" for other in others),
+                    urgent,
+                    *account.differences(),
+                ),
             )
         ),
-        remarks=tuple(it for it in account.remarks(reconciled) if it != urgent),
+        remarks=tuple(remark for remark in account.remarks(reconciled) if remark != urgent),
     )
 
 
@@ -438,7 +443,11 @@ class Publisher:
         waiting = []
         for account in self._accounts:
             sources = [polled for polled in account.polled if polled.name in account.sources]
-            waiting += [it for it in sources if (it.account, it.name) not in loaded and it.state != "failing"]
+            waiting += [
+                source
+                for source in sources
+                if (source.account, source.name) not in loaded and source.state != "failing"
+            ]
             if not sources and account.problem and account.balance.state == "up":
                 loaded.add((account.name, account.balance.name))
         return bool(loaded) and not waiting

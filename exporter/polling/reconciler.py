@@ -220,11 +220,13 @@ def invoiced(account: str, invoices: Iterable[Invoice], month: Window) -> Bill |
     Void ones bill nothing; a draft stands for the invoice that is not yet there.
     """
     of_month = [
-        it for it in invoices if it.status != "void" and it.period_start in month and it.period_end <= month.end
+        invoice
+        for invoice in invoices
+        if invoice.status != "void" and invoice.period_start in month and invoice.period_end <= month.end
     ]
-    counting = [it for it in of_month if it.status != "draft"] or of_month
+    counting = [item for item in of_month if item.status != "draft"] or of_month
     if not counting:
         return None
-    usage = sum(it.subtotal for it in counting)
-    others = {"Credit": -sum(it.credits for it in counting), "Tax": sum(it.tax for it in counting)}
+    usage = sum(item.subtotal for item in counting)
+    others = {"Credit": -sum(item.credits for item in counting), "Tax": sum(item.tax for item in counting)}
     return Bill(account, INVOICE, month, usage, {"Usage": usage, **others})

@@ -108,7 +108,7 @@ class SourceChoice:
                 self._report(chosen)
                 return chosen
             refused = [found for found in probes if found.name in {"models", "serverless", "reporting"}]
-            problem = NO_USAGE if any(it.scope for it in refused) else " ".join(it.problem for it in refused)
+            problem = NO_USAGE if any(item.scope for item in refused) else " ".join(item.problem for item in refused)
         if problem != self.problem:
             _log.warning("no usage is polled", account=self._client.account, problem=problem)
             self.problem = problem
@@ -276,7 +276,11 @@ def shortfalls_of(reconciliations: Collection[Reconciliation], months: Collectio
     """
     by_month: dict[datetime, Reconciliation] = {}
     for against in (FOCUS_ESTIMATE, INVOICE, FOCUS_INVOICE):
-        by_month |= {it.month: it for it in reconciliations if it.against == against and it.month in months}
+        by_month |= {
+            reconciliation.month: reconciliation
+            for reconciliation in reconciliations
+            if reconciliation.against == against and reconciliation.month in months
+        }
     return tuple(
         f"For {month:%Y-%m} fal bills {dollar_text(-compared.difference)} more than is counted here "
         f"({compared.against.replace('_', ' ')})."

@@ -33,7 +33,7 @@ def run(order: Order, output: IO[bytes]) -> None:
         try:
             statement = stack.enter_context(open_statement(order.address, question.account))
             missing = _missing(statement, question)
-            prices = {it[:6]: Price(it.price, it.discount) for it in statement.prices().values()}
+            prices = {price[:6]: Price(price.price, price.discount) for price in statement.prices().values()}
         except FalExporterError as error:
             _tell(_refusal(error), output)
             return

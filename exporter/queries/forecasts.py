@@ -49,8 +49,10 @@ def answer_accounts(publication: Publication | None, given: Mapping[str, str]) -
     if publication is None:
         raise NoDataYetError("nothing has been read from fal yet")
     accounts = publication.outlook.accounts
-    check_accounts((it.account for it in accounts), wanted or ())
-    return AccountsAnswer(publication.at, tuple(it for it in accounts if wanted is None or it.account in wanted))
+    check_accounts((account.account for account in accounts), wanted or ())
+    return AccountsAnswer(
+        publication.at, tuple(account for account in accounts if wanted is None or account.account in wanted)
+    )
 
 
 def answer_budgets(publication: Publication | None, given: Mapping[str, str]) -> BudgetsAnswer:
@@ -64,7 +66,9 @@ def answer_budgets(publication: Publication | None, given: Mapping[str, str]) ->
     if publication is None:
         raise NoDataYetError("nothing has been read from fal yet")
     budgets = publication.outlook.budgets
-    names = sorted(it.budget for it in budgets)
+    names = sorted(budget.budget for budget in budgets)
     if not set(wanted or ()) <= set(names):
         raise QuestionError("budget", f"is not a budget that is configured; accepted are {', '.join(names) or 'none'}")
-    return BudgetsAnswer(publication.at, tuple(it for it in budgets if wanted is None or it.budget in wanted))
+    return BudgetsAnswer(
+        publication.at, tuple(budget for budget in budgets if wanted is None or budget.budget in wanted)
+    )

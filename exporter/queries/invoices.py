@@ -80,8 +80,8 @@ def answer_invoices(ledger: "LedgerSnapshot", question: InvoicesQuestion) -> tup
     """
     check_accounts((scope.account for scope in ledger.scopes()), question.accounts or ())
     wanted = [invoice for invoice in ledger.invoices() if _is_wanted(invoice, question)]
-    wanted.sort(key=lambda it: it.id)
-    return tuple(sorted(wanted, key=lambda it: (it.issued_at or it.period_end, it.period_end), reverse=True))
+    wanted.sort(key=lambda item: item.id)
+    return tuple(sorted(wanted, key=lambda item: (item.issued_at or item.period_end, item.period_end), reverse=True))
 
 
 def _instant(written: parameters.LocalTime | None, otherwise: datetime | None) -> datetime | None:

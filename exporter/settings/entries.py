@@ -145,9 +145,9 @@ def _threshold(value: object) -> Fraction:
 
 
 def _thresholds(value: object) -> tuple[Fraction, ...]:
-    if isinstance(value, tuple) and all(isinstance(it, Fraction) for it in value):
+    if isinstance(value, tuple) and all(isinstance(item, Fraction) for item in value):
         return value
-    shares = [_threshold(it) for it in (value if isinstance(value, list | tuple) else [value])]
+    shares = [_threshold(item) for item in (value if isinstance(value, list | tuple) else [value])]
     if len(set(shares)) < len(shares):
         raise ValueError("names a threshold twice; name each once")
     return tuple(sorted(shares))
@@ -165,7 +165,7 @@ def _match(value: object) -> Mapping[str, tuple[str, ...]]:
                 + (f"did you mean {near}?" if near else f"choose some of {', '.join(LABELS)}")
             )
         them = patterns if isinstance(patterns, list | tuple) else [patterns]
-        if not them or not all(isinstance(it, str) for it in them):
+        if not them or not all(isinstance(item, str) for item in them):
             raise ValueError(f"has for {label} neither a glob nor a list of globs; put each in quotes")
         globs[label] = tuple(label_text(glob) for glob in them)
     return globs

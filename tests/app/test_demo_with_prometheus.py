@@ -56,7 +56,7 @@ def test_the_demo_runs_prometheus_on_the_history_and_with_the_rules_and_ends_it_
 
         def asked(query: str) -> dict[str, float]:
             answer = client.get(f"{prometheus}api/v1/query", params={"query": query}).json()
-            return {it["metric"].get("job", ""): float(it["value"][1]) for it in answer["data"]["result"]}
+            return {item["metric"].get("job", ""): float(item["value"][1]) for item in answer["data"]["result"]}
 
         wait_until(lambda: asked("up") == {"fal": 1}, "Prometheus scrapes the exporter")
         history = "sum by (job, instance) (max_over_time(fal_spend_last_hour_usd[20h] offset 1h))"
@@ -66,7 +66,7 @@ def test_the_demo_runs_prometheus_on_the_history_and_with_the_rules_and_ends_it_
         assert {group["name"] for group in groups} == {"fal-thresholds", "fal-recording", "fal-alerts"}
         wait_until(lambda: asked("count(account:fal_threshold_credit_balance_usd)"), "the rules are evaluated")
         known = client.get(f"{prometheus}api/v1/alertmanagers").json()["data"]["activeAlertmanagers"]
-        assert [it["url"] for it in known] == [f"{alertmanager}api/v2/alerts"]
+        assert [item["url"] for item in known] == [f"{alertmanager}api/v2/alerts"]
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
     finally:
@@ -156,4 +156,4 @@ def test_alertmanager_accepts_the_configuration_which_routes_as_shipped_and_send
     assert {name: configuration[name] for name in ("route", "inhibit_rules")} == {
         name: shipped[name] for name in ("route", "inhibit_rules")
     }
-    assert configuration["receivers"] == [{"name": it["name"]} for it in shipped["receivers"]]
+    assert configuration["receivers"] == [{"name": item["name"]} for item in shipped["receivers"]]

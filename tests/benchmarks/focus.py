@@ -94,7 +94,7 @@ def reader_sums(path: Path, polars_block: int = 0) -> Sums:
     for piece in pieces(path):
         totals.add(reader.feed(piece))
     totals.add(reader.finish())
-    return together([(it.rows, (it.billed, it.listed, it.effective)) for it in totals.sums().values()])
+    return together([(item.rows, (item.billed, item.listed, item.effective)) for item in totals.sums().values()])
 
 
 def dict_reader_sums(path: Path) -> Sums:
@@ -234,11 +234,11 @@ def ledger_load(path: Path) -> Load:
             charges += len(found)
             numbered = sorted(
                 (
-                    int(it.hour.timestamp()) // 3600,
-                    by_dimensions.setdefault(it.dimensions, len(by_dimensions)),
-                    *it.amounts,
+                    int(item.hour.timestamp()) // 3600,
+                    by_dimensions.setdefault(item.dimensions, len(by_dimensions)),
+                    *item.amounts,
                 )
-                for it in found
+                for item in found
             )
             inserting += insert(numbered)
             began = time.perf_counter()

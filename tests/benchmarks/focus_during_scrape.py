@@ -62,8 +62,8 @@ class Upstream:
     async def _report(self, query: dict[str, str], send: Callable[[Message], Awaitable[None]]) -> None:
         size, self.size = self.size, 0
         hour = datetime.fromisoformat(query["start"])
-        old = [f"{it:%Y-%m-%dT%H:%M:%SZ}" for it in (START + timedelta(hours=1), START)]
-        new = [f"{it:%Y-%m-%dT%H:%M:%SZ}" for it in (hour + timedelta(hours=1), hour)]
+        old = [f"{item:%Y-%m-%dT%H:%M:%SZ}" for item in (START + timedelta(hours=1), START)]
+        new = [f"{item:%Y-%m-%dT%H:%M:%SZ}" for item in (hour + timedelta(hours=1), hour)]
         block = self._rows.replace(",".join(old), ",".join(new)).encode()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/csv")]})
         await send({"type": "http.response.body", "body": (",".join(HEADER) + "\n").encode(), "more_body": True})
@@ -114,7 +114,7 @@ def peaks(first: int) -> dict[int, float]:
 
 def children(number: int) -> list[int]:
     tasks = Path(f"/proc/{number}/task").iterdir()
-    return [int(it) for task in tasks for it in (task / "children").read_text(encoding="utf-8").split()]
+    return [int(word) for task in tasks for word in (task / "children").read_text(encoding="utf-8").split()]
 
 
 def main() -> None:

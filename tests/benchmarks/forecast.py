@@ -150,9 +150,11 @@ def told(life: Life, month: Window, day: int, history: int) -> Told:
 
 
 def row(name: str, them: list[Told]) -> str:
-    by_day = [[it for it in them if it.day == day] for day in DAYS]
-    errors = (f"{median(it.error for it in those):.0%} ({median(it.line for it in those):.0%})" for those in by_day)
-    held = sum(it.is_held for it in them) / len(them)
+    by_day = [[item for item in them if item.day == day] for day in DAYS]
+    errors = (
+        f"{median(item.error for item in those):.0%} ({median(item.line for item in those):.0%})" for those in by_day
+    )
+    held = sum(item.is_held for item in them) / len(them)
     return f"| {name} | {held:.0%} | {' | '.join(errors)} |"
 
 
@@ -188,11 +190,11 @@ def main() -> None:
         everything += them
         print(row(name, them), flush=True)
     print(row("all", everything))
-    widths = (f"{median(it.width for it in everything if it.day == day):.0%}" for day in DAYS)
+    widths = (f"{median(item.width for item in everything if item.day == day):.0%}" for day in DAYS)
     print(f"| width of the band | | {' | '.join(widths)} |\n")
     print(header("all stories, with a history of"))
     for days in (56, 28, 14, 7, 2):
-        print(row(f"{days} days", [it for name in STORIES for it in tell(name, days * DAY)]), flush=True)
+        print(row(f"{days} days", [item for name in STORIES for item in tell(name, days * DAY)]), flush=True)
 
     print("\n| story | hours | called unusual | if they cost five times more |\n|---|---|---|---|")
     for name in ("steady", "weekend dips", "quiet account"):

@@ -61,8 +61,10 @@ def charges_of(window: Window, dimensions: list[Dimensions], seed: int) -> list[
 def touched(charges: list[Charge], every: int) -> list[Charge]:
     """The same charges, one in so many of them a nano-USD dearer."""
     return [
-        Charge(it.hour, it.dimensions, it.amounts._replace(cost=it.amounts.cost + 1)) if place % every == 0 else it
-        for place, it in enumerate(charges)
+        Charge(charge.hour, charge.dimensions, charge.amounts._replace(cost=charge.amounts.cost + 1))
+        if place % every == 0
+        else charge
+        for place, charge in enumerate(charges)
     ]
 
 
@@ -108,12 +110,15 @@ def restatements(folder: Path, total: int) -> None:
     for place, piece in enumerate(whole.pieces(24)):
         charges = charges_of(piece, dimensions, place)
         spent += timed(lambda piece=piece, charges=charges: ledger.restate("main", "models", piece, charges, at=NOW))[0]
-        rows += [((it.hour - whole.start) // HOUR, number % SERIES, *it.amounts) for number, it in enumerate(charges)]
+        rows += [
+            ((charge.hour - whole.start) // HOUR, number % SERIES, *charge.amounts)
+            for number, charge in enumerate(charges)
+        ]
     line(f"load {len(rows):,} charges", spent, f"{len(rows) / spent:,.0f} rows/s")
     window = Window(END - HOURS * HOUR, END)
     charges = charges_of(window, dimensions, 99)
     first = (window.start - whole.start) // HOUR
-    fresh = [((it.hour - whole.start) // HOUR, n % SERIES, *it.amounts) for n, it in enumerate(charges)]
+    fresh = [((charge.hour - whole.start) // HOUR, n % SERIES, *charge.amounts) for n, charge in enumerate(charges)]
     base = plain(folder / "plain.sqlite", rows, fresh, first)
     rows.clear()
     gc.collect()

@@ -29,15 +29,15 @@ def read(text: str) -> list[Manifest]:
 
 
 def named(manifests: Iterable[Manifest], kind: str) -> list[Manifest]:
-    return [it for it in manifests if it["kind"] == kind]
+    return [manifest for manifest in manifests if manifest["kind"] == kind]
 
 
 def pods(manifests: Iterable[Manifest]) -> Iterator[Manifest]:
     """Yield the pod templates; the names of claimed volumes are added to the volumes, as the controller does."""
-    for it in manifests:
-        if it["kind"] in {"StatefulSet", "Deployment"}:
-            template = it["spec"]["template"]
-            claims = [{"name": claim["metadata"]["name"]} for claim in it["spec"].get("volumeClaimTemplates", ())]
+    for manifest in manifests:
+        if manifest["kind"] in {"StatefulSet", "Deployment"}:
+            template = manifest["spec"]["template"]
+            claims = [{"name": claim["metadata"]["name"]} for claim in manifest["spec"].get("volumeClaimTemplates", ())]
             volumes = template["spec"].get("volumes", []) + claims
             yield template | {"spec": template["spec"] | {"volumes": volumes}}
 
@@ -45,7 +45,7 @@ def pods(manifests: Iterable[Manifest]) -> Iterator[Manifest]:
 def exporters(manifests: Iterable[Manifest]) -> Iterator[tuple[Manifest, Manifest]]:
     """Yield each exporter's pod and container."""
     for pod in pods(manifests):
-        yield from ((pod, it) for it in pod["spec"]["containers"] if it["name"] == "fal-exporter")
+        yield from ((pod, item) for item in pod["spec"]["containers"] if item["name"] == "fal-exporter")
 
 
 def assert_valid(manifests: Iterable[Manifest]) -> None:
@@ -79,7 +79,7 @@ def violations(pod: Manifest) -> list[str]:
     """Return how a pod breaks the pod security standard "restricted", version 1.37."""
     spec = pod["spec"]
     found = [name for name in ("hostNetwork", "hostPID", "hostIPC") if spec.get(name)]
-    found += [f"volume {it['name']}" for it in spec["volumes"] if not it.keys() - {"name"} <= _RESTRICTED_VOLUMES]
+    found += [f"volume {item['name']}" for item in spec["volumes"] if not item.keys() - {"name"} <= _RESTRICTED_VOLUMES]
     context = spec.get("securityContext", {})
     found += ["sysctls"] if context.get("sysctls") else []
     for container in [*spec["containers"], *spec.get("initContainers", ())]:
@@ -118,7 +118,7 @@ def assert_hardened(manifests: Iterable[Manifest]) -> None:
 
 def assert_joined(manifests: list[Manifest]) -> None:
     """Everything that refers to something finds it: selectors, ports, probes, volumes, accounts, claims."""
-    accounts = {it["metadata"]["name"] for it in named(manifests, "ServiceAccount")}
+    accounts = {item["metadata"]["name"] for item in named(manifests, "ServiceAccount")}
     for pod, container in exporters(manifests):
         _container_fits_the_code(pod, container)
         assert pod["spec"].get("serviceAccountName", "default") in accounts | {"default"}
@@ -126,7 +126,7 @@ def assert_joined(manifests: list[Manifest]) -> None:
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
         for service in named(manifests, "Service"):
             assert service["spec"]["selector"].items() <= labels.items()
-            assert {it["targetPort"]: it["port"] for it in service["spec"]["ports"]} == ports
+            assert {item["targetPort"]: item["port"] for item in service["spec"]["ports"]} == ports
         for policy in named(manifests, "NetworkPolicy"):
             assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
             assert set(policy["spec"]["policyTypes"]) == {"Ingress", "Egress"}
@@ -144,11 +144,11 @@ def assert_joined(manifests: list[Manifest]) -> None:
 def _container_fits_the_code(pod: Manifest, container: Manifest) -> None:
     main, *others = container["ports"]
     assert main["containerPort"] == Settings.model_fields["listen"].default.port
-    assert [it["containerPort"] for it in others] in ([], [Settings.model_fields["mcp_listen"].default.port])
+    assert [other["containerPort"] for other in others] in ([], [Settings.model_fields["mcp_listen"].default.port])
     for probe in {"startupProbe", "livenessProbe", "readinessProbe"} & container.keys():
         assert container[probe]["httpGet"]["path"] in ROUTES
         assert container[probe]["httpGet"]["port"] == main["name"]
-    assert {it["name"] for it in container["volumeMounts"]} == {it["name"] for it in pod["spec"]["volumes"]}
+    assert {item["name"] for item in container["volumeMounts"]} == {item["name"] for item in pod["spec"]["volumes"]}
     annotations = pod["metadata"].get("annotations", {})
     if annotations.get("prometheus.io/scrape") == "true":
         assert annotations["prometheus.io/port"] == str(main["containerPort"])
@@ -156,17 +156,17 @@ def _container_fits_the_code(pod: Manifest, container: Manifest) -> None:
 
 
 def _traffic_arrives(manifests: list[Manifest]) -> None:
-    services = {it["metadata"]["name"]: it for it in named(manifests, "Service")}
+    services = {item["metadata"]["name"]: item for item in named(manifests, "Service")}
     for stateful in named(manifests, "StatefulSet"):
         assert stateful["spec"]["serviceName"] in services
     for monitor in named(manifests, "ServiceMonitor"):
         (service,) = services.values()
         (endpoint,) = monitor["spec"]["endpoints"]
         assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
-        assert endpoint["port"] in {it["name"] for it in service["spec"]["ports"]}
+        assert endpoint["port"] in {item["name"] for item in service["spec"]["ports"]}
         assert endpoint["path"] in ROUTES
     for backend in _backends(manifests):
-        ports = [it[key] for it in services[backend["name"]]["spec"]["ports"] for key in ("name", "port")]
+        ports = [item[key] for item in services[backend["name"]]["spec"]["ports"] for key in ("name", "port")]
         port = backend["port"]
         assert (port["name"] if isinstance(port, dict) else port) in ports
 
@@ -204,7 +204,7 @@ def assert_rules_pass(manifests: Iterable[Manifest], program: Callable[[str, str
     """Check the groups of every PrometheusRule with promtool; return how many rules there are."""
     objects = named(manifests, "PrometheusRule")
     file = folder / "rules.yaml"
-    groups = [group for it in objects for group in it["spec"]["groups"]]
+    groups = [group for item in objects for group in item["spec"]["groups"]]
     file.write_text(yaml.safe_dump({"groups": groups}))
     checked = subprocess.run(
         [program("promtool", "prometheus"), "check", "rules", "--lint-fatal", file],

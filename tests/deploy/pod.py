@@ -36,14 +36,15 @@ def start(
         overrides: environment variables that take the place of what only a cluster has: fal, and a port of its own.
     """
     context = pod["spec"]["securityContext"]
-    volumes = {it["name"]: it for it in pod["spec"]["volumes"]}
+    volumes = {item["name"]: item for item in pod["spec"]["volumes"]}
     mounts: dict[str, tuple[str, bool]] = {}
     for mount in container["volumeMounts"]:
         volume = folder / mount["name"]
         _fill(volume, volumes[mount["name"]], manifests, secrets, context)
         mounts[mount["mountPath"]] = (str(volume), mount.get("readOnly", False))
     environment = {
-        it["name"]: it["value"] if "value" in it else _referred(it, secrets) for it in container.get("env", ())
+        item["name"]: item["value"] if "value" in item else _referred(item, secrets)
+        for item in container.get("env", ())
     }
     image = {"FAL_EXPORTER_LEDGER_URL": "sqlite:////data/ledger.sqlite", "PYTHONDONTWRITEBYTECODE": "1"}
     return enter(
@@ -94,7 +95,9 @@ def _fill(folder: Path, volume: Manifest, manifests: list[Manifest], secrets: Se
     contents: dict[str, str] = {}
     mode = 0o644
     if "configMap" in volume:
-        (found,) = (it for it in named(manifests, "ConfigMap") if it["metadata"]["name"] == volume["configMap"]["name"])
+        (found,) = (
+            entry for entry in named(manifests, "ConfigMap") if entry["metadata"]["name"] == volume["configMap"]["name"]
+        )
         contents = found["data"]
     elif "secret" in volume:
         contents, mode = dict(secrets[volume["secret"]["secretName"]]), volume["secret"]["defaultMode"]

@@ -103,10 +103,10 @@ def test_prometheus_accepts_its_configuration_and_every_rule(
 
 def test_prometheus_finds_the_exporter_and_alertmanager(services: Manifest) -> None:
     configuration = read("prometheus.yaml")
-    ((target,),) = (it["targets"] for job in configuration["scrape_configs"] for it in job["static_configs"])
+    ((target,),) = (item["targets"] for job in configuration["scrape_configs"] for item in job["static_configs"])
     assert target == f"fal-exporter:{Settings.model_fields['listen'].default.port}"
     ((receiver,),) = (
-        it["targets"] for them in configuration["alerting"]["alertmanagers"] for it in them["static_configs"]
+        item["targets"] for them in configuration["alerting"]["alertmanagers"] for item in them["static_configs"]
     )
     assert receiver.partition(":")[0] in services
     assert configuration["scrape_configs"][0]["job_name"] == "fal"
@@ -124,7 +124,7 @@ def test_alertmanager_inhibits_as_shipped_and_sends_all_to_the_receiver(program:
     configuration = read("alertmanager.yaml")
     shipped = yaml.safe_load((ROOT / "deploy/alertmanager/alertmanager.yaml").read_text())
     assert configuration["inhibit_rules"] == shipped["inhibit_rules"]
-    ((webhook,),) = (it["webhook_configs"] for it in configuration["receivers"])
+    ((webhook,),) = (item["webhook_configs"] for item in configuration["receivers"])
     assert httpx.URL(webhook["url"]).host in services
 
 
@@ -161,9 +161,9 @@ def test_the_receiver_prints_every_alert() -> None:
 
 def test_grafana_finds_its_data_source_and_dashboards(services: Manifest) -> None:
     grafana = services["grafana"]
-    mounted = {target: COMPOSE / source for source, target, *_ in (it.split(":") for it in grafana["volumes"])}
+    mounted = {target: COMPOSE / source for source, target, *_ in (item.split(":") for item in grafana["volumes"])}
     provisioned = mounted["/etc/grafana/provisioning/dashboards"].glob("*.yaml")
-    paths = [it["options"]["path"] for file in provisioned for it in yaml.safe_load(file.read_text())["providers"]]
+    paths = [item["options"]["path"] for file in provisioned for item in yaml.safe_load(file.read_text())["providers"]]
     assert all(path in mounted for path in paths)
     home = Path(grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
     assert json.loads((mounted[str(home.parent)] / home.name).read_text())["uid"] == "fal-spend"

@@ -57,11 +57,11 @@ def rendered(values: Manifest) -> dict[str, str]:
 
 
 def manifests_of(values: Manifest) -> list[Manifest]:
-    return [it for name, text in rendered(values).items() if name.endswith(".yaml") for it in read(text)]
+    return [item for name, text in rendered(values).items() if name.endswith(".yaml") for item in read(text)]
 
 
 def settings_in(manifests: list[Manifest]) -> Manifest:
-    (found,) = (it for it in named(manifests, "ConfigMap") if "fal-exporter.yaml" in it["data"])
+    (found,) = (item for item in named(manifests, "ConfigMap") if "fal-exporter.yaml" in item["data"])
     return yaml.safe_load(found["data"]["fal-exporter.yaml"])
 
 
@@ -82,7 +82,7 @@ def test_there_are_values_for_every_way_to_install_it() -> None:
 @EACH_WAY
 def test_helm_lint_strict_finds_nothing(way: str) -> None:
     report = helm.lint(CHART, values_of(way), strict=True)
-    assert [it for it in report["messages"] if it["severity"] >= WARNING] == []
+    assert [item for item in report["messages"] if item["severity"] >= WARNING] == []
     assert report["errors"] == []
 
 
@@ -118,24 +118,24 @@ def test_the_exporter_accepts_its_configuration(way: str, tmp_path: Path, monkey
                 path.parent.mkdir(exist_ok=True)
                 path.write_text(TOKENS if path.name.endswith("-tokens") else ADMIN_KEY)
     monkeypatch.setenv("FAL_EXPORTER_CONFIG_FILE", str(tmp_path / "fal-exporter.yaml"))
-    referred = {it["name"] for it in container["env"] if "valueFrom" in it}
+    referred = {entry["name"] for entry in container["env"] if "valueFrom" in entry}
     for name, value in {"FAL_KEY": ADMIN_KEY, "FAL_EXPORTER_LEDGER_URL": "postgresql://a:b@db/ledger"}.items():
         if name in referred:
             monkeypatch.setenv(name, value)
     settings = load_settings({})
     given = values_of(way)
-    assert [it.name for it in settings.accounts] == [it["name"] for it in given.get("accounts", ())] or [
-        given.get("settings", {}).get("account", "default")
-    ]
-    assert [it.name for it in settings.budgets] == [it["name"] for it in given.get("budgets", ())]
+    assert [account.name for account in settings.accounts] == [
+        entry["name"] for entry in given.get("accounts", ())
+    ] or [given.get("settings", {}).get("account", "default")]
+    assert [budget.name for budget in settings.budgets] == [entry["name"] for entry in given.get("budgets", ())]
 
 
 @EACH_WAY
 def test_every_object_has_the_recommended_labels_and_the_users(way: str) -> None:
     values = values_of(way)
     manifests = manifests_of(values)
-    for it in (*manifests, *pods(manifests)):
-        labels = it["metadata"]["labels"]
+    for item in (*manifests, *pods(manifests)):
+        labels = item["metadata"]["labels"]
         assert {"app.kubernetes.io/name", "app.kubernetes.io/instance", "helm.sh/chart"} <= labels.keys()
         assert labels["app.kubernetes.io/version"] == __version__
         assert values.get("labels", {}).items() <= labels.items()
@@ -229,17 +229,19 @@ def test_the_rules_are_those_of_the_one_source_unless_values_say_otherwise(progr
 
 def test_grafana_gets_every_dashboard() -> None:
     maps = [
-        it for it in named(manifests_of(values_of("operator")), "ConfigMap") if "fal-exporter.yaml" not in it["data"]
+        item
+        for item in named(manifests_of(values_of("operator")), "ConfigMap")
+        if "fal-exporter.yaml" not in item["data"]
     ]
-    assert all(it["metadata"]["labels"]["grafana_dashboard"] == "1" for it in maps)
-    boards = {name: json.loads(text) for it in maps for name, text in it["data"].items()}
-    assert boards.keys() == {it.name for it in (ROOT / "grafana/dashboards").glob("*.json")}
+    assert all(item["metadata"]["labels"]["grafana_dashboard"] == "1" for item in maps)
+    boards = {name: json.loads(text) for item in maps for name, text in item["data"].items()}
+    assert boards.keys() == {item.name for item in (ROOT / "grafana/dashboards").glob("*.json")}
     assert len(boards) == 5
 
 
 def test_a_packaged_chart_holds_the_rules_and_dashboards_themselves(tmp_path: Path) -> None:
     with helm.Chart.load(helm.chart.package(CHART, destination=tmp_path)) as packaged:
-        files = {it["name"]: it["data"] for it in packaged.files}
+        files = {file["name"]: file["data"] for file in packaged.files}
     for name in ("thresholds", "recording", "alerts"):
         text = (ROOT / f"deploy/prometheus/{name}.yaml").read_text()
         assert files[f"files/prometheus/{name}.yaml"] == text

@@ -157,7 +157,7 @@ def test_it_serves_without_a_shell_above_a_read_only_root_and_ends_when_told(
     owner = (files / "data").stat()
     assert (owner.st_uid, owner.st_gid) == (65532, 65532)
     os.chown(data, owner.st_uid, owner.st_gid)
-    environment = dict(it.split("=", 1) for it in configuration["Env"]) | {
+    environment = dict(item.split("=", 1) for item in configuration["Env"]) | {
         "FAL_KEY": ADMIN_KEY,
         "FAL_EXPORTER_PLATFORM_URL": fal.running.platform_url,
         "FAL_EXPORTER_REPORTING_URL": fal.running.reporting_url,

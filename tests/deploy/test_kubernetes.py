@@ -67,7 +67,7 @@ def test_every_pod_is_restricted_and_may_write_to_its_ledger_alone(way: Path, re
     manifests = render(way)
     assert_hardened(manifests)
     for _, container in exporters(manifests):
-        writable = {it["mountPath"] for it in container["volumeMounts"] if not it.get("readOnly")}
+        writable = {item["mountPath"] for item in container["volumeMounts"] if not item.get("readOnly")}
         assert writable == {"/data"}
 
 
@@ -120,13 +120,15 @@ def test_the_operator_gets_every_rule_and_grafana_every_dashboard(
     render: Render, program: Program, tmp_path: Path
 ) -> None:
     manifests = render(OPERATOR)
-    files = [yaml.safe_load((ROOT / f"deploy/prometheus/{it}.yaml").read_text()) for it in ("recording", "alerts")]
+    files = [yaml.safe_load((ROOT / f"deploy/prometheus/{item}.yaml").read_text()) for item in ("recording", "alerts")]
     assert assert_rules_pass(manifests, program, tmp_path) > sum(
         len(group["rules"]) for file in files for group in file["groups"]
     )
-    maps = [it for it in named(manifests, "ConfigMap") if it["metadata"].get("labels", {}).get("grafana_dashboard")]
-    boards = {name: json.loads(text) for it in maps for name, text in it["data"].items()}
-    assert boards == {it.name: json.loads(it.read_text()) for it in (ROOT / "grafana/dashboards").glob("*.json")}
+    maps = [
+        item for item in named(manifests, "ConfigMap") if item["metadata"].get("labels", {}).get("grafana_dashboard")
+    ]
+    boards = {name: json.loads(text) for item in maps for name, text in item["data"].items()}
+    assert boards == {item.name: json.loads(item.read_text()) for item in (ROOT / "grafana/dashboards").glob("*.json")}
     assert len(boards) == 5
 
 

@@ -75,9 +75,12 @@ def test_vmalert_does_the_same(case: Path, program: Program, tmp_path: Path) -> 
 def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_is_quiet(alert: Rule) -> None:
     tests = [test for case in CASES for test in yaml.safe_load(case.read_text(encoding="utf-8"))["tests"]]
     judged = [
-        it["exp_alerts"] for test in tests for it in test.get("alert_rule_test", ()) if it["alertname"] == alert.name
+        item["exp_alerts"]
+        for test in tests
+        for item in test.get("alert_rule_test", ())
+        if item["alertname"] == alert.name
     ]
-    severities = [{it["exp_labels"]["severity"] for it in expected} for expected in judged]
+    severities = [{item["exp_labels"]["severity"] for item in expected} for expected in judged]
     assert any(alert.labels["severity"] in firing for firing in severities)
     assert any(alert.labels["severity"] not in firing for firing in severities)
 

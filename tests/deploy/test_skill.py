@@ -46,8 +46,8 @@ def run(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, program: Callable[[str, str], str]) -> Iterator[Demo]:
     program("curl", "curl")
-    with demo(tmp_path_factory.mktemp("demo")) as it:
-        yield it
+    with demo(tmp_path_factory.mktemp("demo")) as item:
+        yield item
 
 
 def rows(document: Document, name: str = "usage") -> list[dict[str, object]]:
@@ -68,19 +68,19 @@ def total(document: Document) -> Decimal:
 
 
 CHECKS: dict[str, Callable[[Document], bool]] = {
-    "Where to ask": lambda it: "accounts" in it or total(it) == sum(map(spend, rows(it))) > 0,
-    "What did we spend on veo3 last week?": lambda it: (
-        (total(it) == sum(map(spend, rows(it))) > 0)
-        and (it["group_by"] == ["day"] or any("veo3" in str(row["model"]) for row in rows(it)))
+    "Where to ask": lambda item: "accounts" in item or total(item) == sum(map(spend, rows(item))) > 0,
+    "What did we spend on veo3 last week?": lambda item: (
+        (total(item) == sum(map(spend, rows(item))) > 0)
+        and (item["group_by"] == ["day"] or any("veo3" in str(row["model"]) for row in rows(item)))
     ),
-    "Which app burns H100 time?": lambda it: any(row["app"] and row["gpu_seconds"] for row in rows(it)),
-    "Will we exceed the budget?": lambda it: (
-        bool(rows(it, "budgets" if "budgets" in it else "accounts"))
-        and all("forecast" in row for row in rows(it, "budgets" if "budgets" in it else "accounts"))
+    "Which app burns H100 time?": lambda item: any(row["app"] and row["gpu_seconds"] for row in rows(item)),
+    "Will we exceed the budget?": lambda item: (
+        bool(rows(item, "budgets" if "budgets" in item else "accounts"))
+        and all("forecast" in row for row in rows(item, "budgets" if "budgets" in item else "accounts"))
     ),
-    "When does the credit run out?": lambda it: all(row["balance"] for row in rows(it, "accounts")),
-    "Why did the bill go up?": lambda it: it["group_by"] == ["product", "model", "app"] and total(it) > 0,
-    "Does the month match the invoice?": lambda it: it["timezone"] == "UTC" and total(it) >= 0,
+    "When does the credit run out?": lambda item: all(row["balance"] for row in rows(item, "accounts")),
+    "Why did the bill go up?": lambda item: item["group_by"] == ["product", "model", "app"] and total(item) > 0,
+    "Does the month match the invoice?": lambda item: item["timezone"] == "UTC" and total(item) >= 0,
 }
 
 
@@ -114,7 +114,7 @@ def test_the_token_of_a_file_is_sent_and_on_no_command_line(tmp_path: Path, prog
 
     class Asked(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            lines = [it.read_bytes() for it in Path("/proc").glob("[0-9]*/cmdline") if it.exists()]
+            lines = [item.read_bytes() for item in Path("/proc").glob("[0-9]*/cmdline") if item.exists()]
             seen.append((self.headers["authorization"], str(b"falx_secret" in b" ".join(lines))))
             self.send_response(200)
             self.end_headers()
@@ -147,6 +147,6 @@ def test_the_table_tells_of_every_call_and_of_no_parameter_that_is_not_there() -
     table = dict(re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", TEXT, re.MULTILINE))
     assert set(table) == {call.name for call in CALLS}
     for call in CALLS:
-        known = {it.name for it in call.parameters} - {AMOUNTS.name}
+        known = {parameter.name for parameter in call.parameters} - {AMOUNTS.name}
         told = set(re.findall(r"`(\w+)`", table[call.name]))
         assert told == known - {"source"}

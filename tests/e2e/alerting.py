@@ -36,7 +36,7 @@ class Post:
         """Return the names of the alerts of a webhook's message that have a status."""
         alerts = self.document["alerts"]
         assert isinstance(alerts, list)
-        return {it["labels"]["alertname"] for it in alerts if it["status"] == status}
+        return {alert["labels"]["alertname"] for alert in alerts if alert["status"] == status}
 
 
 @dataclass

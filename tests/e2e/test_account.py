@@ -28,11 +28,11 @@ async def test_an_account_locked_with_money_on_it_is_seen_although_every_reading
         (poller,) = exporter.running.half.accounts
         await poller.poll_balance()
         latest = await exporter.until(
-            lambda it: bool(it.overview.accounts[0].locked) and bool(it.outlook.accounts[0].locked)
+            lambda item: bool(item.overview.accounts[0].locked) and bool(item.outlook.accounts[0].locked)
         )
         assert (latest.overview.accounts[0].balance or 0) > 0
         locked = only((await exporter.metrics())["fal_account_locked"], "reason")
-        assert {it for it, value in locked.items() if value} == {reason}
+        assert {item for item, value in locked.items() if value} == {reason}
         page = unescape(await exporter.page())
         assert "Locked by fal: " in page
         assert advice in page
@@ -58,12 +58,12 @@ async def test_who_is_billed_by_invoice_hears_nothing_of_credit(tmp_path: Path) 
         scene.simulator.faults.add(Fault("account_details", is_paying=False), Fault("balance", amount=0))
         scene.forward(seconds=60)
         await poller.poll_balance()
-        await exporter.until(lambda it: it.outlook.accounts[0].runway == timedelta(0))
+        await exporter.until(lambda item: item.outlook.accounts[0].runway == timedelta(0))
         assert "fal refuses further calls" in await exporter.page()
         scene.simulator.faults.remove("account_details")
         scene.forward(seconds=60)
         await poller.poll_balance()
-        latest = await exporter.until(lambda it: it.outlook.accounts[0].runway is None)
+        latest = await exporter.until(lambda item: item.outlook.accounts[0].runway is None)
         assert latest.outlook.accounts[0].balance == 0
         assert latest.overview.accounts[0].pays_by_invoice
         assert "fal refuses further calls" not in await exporter.page()

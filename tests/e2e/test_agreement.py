@@ -190,8 +190,12 @@ async def loaded(running: SingleProcess) -> None:
     """Wait until everything is known that fal tells now."""
     while True:
         latest = running.latest
-        sources = [] if latest is None else [it for account in latest.overview.accounts for it in account.sources]
-        if len(sources) >= len(SOURCES) and all(it.history_progress == 1 for it in sources if it.name in SOURCES):
+        sources = (
+            [] if latest is None else [source for account in latest.overview.accounts for source in account.sources]
+        )
+        if len(sources) >= len(SOURCES) and all(
+            source.history_progress == 1 for source in sources if source.name in SOURCES
+        ):
             return
         running.published.clear()
         await running.published.wait()

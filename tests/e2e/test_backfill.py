@@ -113,7 +113,7 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Life:
                 lines.setdefault(series, []).append(line)
     live = folder / "live.om"
     live.write_text(
-        "\n".join(["# TYPE fal_spend_usd counter", *(it for them in lines.values() for it in them), "# EOF\n"])
+        "\n".join(["# TYPE fal_spend_usd counter", *(item for them in lines.values() for item in them), "# EOF\n"])
     )
 
     history = folder / "history.om"
@@ -256,7 +256,7 @@ def test_every_instant_of_the_history_has_its_gauges(prometheus: Prometheus, lif
         }.items():
             found = prometheus.query(expression, at)
             truth = total(life.truth, belongs)
-            assert {it: value for it, value in found.items() if value} == pytest.approx(truth), (expression, at)
+            assert {item: value for item, value in found.items() if value} == pytest.approx(truth), (expression, at)
 
 
 def test_the_month_to_date_begins_with_the_local_month_and_never_with_part_of_one(

@@ -110,7 +110,7 @@ def at_surge_prices(simulator: Simulator, start: datetime, end: datetime) -> Dec
     stated = simulator.statement(start=start.isoformat(), end=end.isoformat(), group_by="surge")
     charges = stated["charges"]
     assert isinstance(charges, list)
-    (cost,) = (Decimal(str(it["cost"])) for it in charges if it["surge"] == "surge")
+    (cost,) = (Decimal(str(charge["cost"])) for charge in charges if charge["surge"] == "surge")
     return cost
 
 
@@ -167,16 +167,18 @@ async def test_compute_which_models_and_serverless_do_not_tell_is_the_difference
     size = WorldSize(models=2, callers=1, apps=1, compute=1, teams=2)
     simulator = Simulator(World(11, size, invoiced_months=1), lambda: NOW)
     listed = await scraped(simulator, tmp_path, FROM_LISTS)
-    machines = truth(simulator, OCTOBER, NOVEMBER) - sum(truth(simulator, OCTOBER, NOVEMBER, it) for it in FROM_LISTS)
+    machines = truth(simulator, OCTOBER, NOVEMBER) - sum(
+        truth(simulator, OCTOBER, NOVEMBER, item) for item in FROM_LISTS
+    )
     assert machines > 10
     for against in ("invoice", "focus_invoice", "focus_estimate"):
         assert Decimal(repr(differences(listed)[against, "last_month"])) == -machines
     whole = await scraped(simulator, tmp_path, FROM_FOCUS)
     assert set(differences(whole).values()) == {0.0}
     labels = [dict(labels) for labels in whole["fal_spend_last_month_usd"]]
-    assert {it["product"] for it in labels} == {"model_apis", "serverless", "compute"}
-    assert {it["team"] for it in labels} == set(simulator.account.world.teams)
-    assert {it["gpu_class"] for it in labels if it["product"] == "compute"} == {"H100"}
+    assert {label["product"] for label in labels} == {"model_apis", "serverless", "compute"}
+    assert {label["team"] for label in labels} == set(simulator.account.world.teams)
+    assert {label["gpu_class"] for label in labels if label["product"] == "compute"} == {"H100"}
 
 
 async def test_a_planted_difference_is_shown_exactly(simulator: Simulator, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def browse(program: Callable[[str, str], str], tmp_path: Path) -> Browse:
             process.kill()
             await process.wait()
             raise
-        return Seen(output.decode(), "\n".join(it for it in errors.decode().splitlines() if "CONSOLE" in it))
+        return Seen(output.decode(), "\n".join(word for word in errors.decode().splitlines() if "CONSOLE" in word))
 
     return seen
 
@@ -67,20 +67,20 @@ def publication(accounts: int) -> Publication:
     )
     made = [
         AccountOverview(
-            f"team-{it}",
+            f"team-{index}",
             sources,
             24_512 * NANO,
             AT,
-            current_hour=10 ** min(it, 15),
+            current_hour=10 ** min(index, 15),
             last_hour=NANO,
             today=20 * NANO,
             month_to_date=400 * NANO,
             last_month=900 * NANO,
         )
-        for it in range(accounts)
+        for index in range(accounts)
     ]
     made[0] = replace(made[0], name=LONG, locked="the balance is exhausted", balance=-(2**62))
-    days = tuple(date(2026, 11, 8) + timedelta(days=it) for it in range(14))
+    days = tuple(date(2026, 11, 8) + timedelta(days=index) for index in range(14))
     products = (("model_apis", (8_123 * NANO,) * 14), ("serverless", (900 * NANO,) * 14), (LONG, (NANO,) * 14))
     forecast = Forecast(2**60, 2**59, 2**61)
     return Publication(
@@ -91,11 +91,13 @@ def publication(accounts: int) -> Publication:
             "1.2.3",
             tuple(made),
             daily=DailySpend(days, products, days[2]),
-            rankings=tuple(Ranking(it, ((LONG, 2**60), ("H100", 1)), 9, NANO, 2**61) for it in ("model", "gpu_class")),
+            rankings=tuple(
+                Ranking(item, ((LONG, 2**60), ("H100", 1)), 9, NANO, 2**61) for item in ("model", "gpu_class")
+            ),
         ),
         ready=True,
         outlook=Outlook(
-            tuple(AccountOutlook(it.name, MONTH, runway=timedelta(hours=30), forecast=forecast) for it in made),
+            tuple(AccountOutlook(item.name, MONTH, runway=timedelta(hours=30), forecast=forecast) for item in made),
             (BudgetOutlook(LONG, "month", MONTH, 2**60, {}, (Fraction(1, 2),), 2**61, forecast),),
         ),
     )

@@ -51,7 +51,7 @@ def test_no_counter_ever_falls(story: Story, prometheus: Prometheus) -> None:
 
 
 def test_the_polls_have_brought_all_that_fal_has_stated(life: Life) -> None:
-    learnt = {family: {labels: it for labels, it in now.items() if it} for family, now in life.learnt.now.items()}
+    learnt = {family: {labels: item for labels, item in now.items() if item} for family, now in life.learnt.now.items()}
     assert learnt == life.grown
 
 

@@ -76,8 +76,13 @@ class Exporter:
         """Wait until the history of some sources of every account is there."""
 
         def is_loaded(publication: Publication) -> bool:
-            found = [it for account in publication.overview.accounts for it in account.sources if it.name in sources]
-            return len(found) == len(sources) and all(it.history_progress == 1 for it in found)
+            found = [
+                source
+                for account in publication.overview.accounts
+                for source in account.sources
+                if source.name in sources
+            ]
+            return len(found) == len(sources) and all(item.history_progress == 1 for item in found)
 
         await self.until(is_loaded)
 
@@ -266,7 +271,7 @@ async def test_windows_are_absent_until_their_history_is_loaded_and_every_view_s
     }
     async with scene.exporter(sources=ALL_SOURCES) as exporter:
         await exporter.loaded("serverless", "compute")
-        await exporter.until(lambda it: it.overview.accounts[0].sources[0].state == "failing")
+        await exporter.until(lambda item: item.overview.accounts[0].sources[0].state == "failing")
         await exporter.republished()
         await agree(scene, exporter, hours)
         page = await exporter.page()
@@ -414,7 +419,7 @@ async def test_what_the_key_cannot_read_is_said_in_words_and_dollars_and_offered
         await account.poll_invoices()
         missing = f"{scene.truth() - polled:,.2f}"
         dollars = f"For 2026-10 fal bills ${missing} more than is counted here (invoice)."
-        await exporter.until(lambda it: any(dollars in remark for remark in it.overview.accounts[0].remarks))
+        await exporter.until(lambda item: any(dollars in remark for remark in item.overview.accounts[0].remarks))
         assert await exporter.month() == dict.fromkeys(("metrics", "REST", "MCP", "page"), polled)
         page = await exporter.page()
         assert words in page
@@ -486,7 +491,7 @@ async def test_a_refusal_that_lasts_is_asked_again_and_its_source_can_be_added(s
     # A restart a day later asks again, by itself.
     async with scene.exporter(history="1d") as exporter:
         await exporter.until(
-            lambda it: any("can also read serverless" in text for text in it.overview.accounts[0].problems)
+            lambda item: any("can also read serverless" in text for text in item.overview.accounts[0].problems)
         )
         metrics = await exporter.metrics()
         assert only(metrics["fal_source_available"], "source") == {"models": 0, "serverless": 1, "compute": 0}
@@ -515,13 +520,13 @@ async def test_one_fal_account_under_two_names_is_counted_once_and_then_refused(
 
         def is_told(publication: Publication) -> bool:
             studio, ads = publication.overview.accounts
-            return all(it.history_progress == 1 for it in studio.sources) and all(
-                sentence in it.problem for it in ads.sources
+            return all(source.history_progress == 1 for source in studio.sources) and all(
+                sentence in source.problem for source in ads.sources
             )
 
         await exporter.until(is_told)
         metrics = await exporter.metrics()
-        up = {tuple(sorted(dict(it).values())): value for it, value in metrics["fal_source_up"].items()}
+        up = {tuple(sorted(dict(metric).values())): value for metric, value in metrics["fal_source_up"].items()}
         assert {up["ads", source] for source in ("models", "serverless", "compute")} == {0}
         assert set(only(metrics["fal_spend_today_usd"], "account")) == {"studio"}
         window = {"start": "2026-11-01T04:00Z", "end": "2026-11-02T03:00Z"}

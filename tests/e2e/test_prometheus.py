@@ -41,7 +41,7 @@ class Prometheus:
         except httpx.HTTPError:
             return {}
         found = answer.json()["data"]["result"]
-        return {tuple(it["metric"].get(label, "") for label in by): float(it["value"][1]) for it in found}
+        return {tuple(item["metric"].get(label, "") for label in by): float(item["value"][1]) for item in found}
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +155,7 @@ def test_every_query_of_the_documentation_answers_and_its_sums_are_the_statement
             "sum(fal_spend_month_to_date_usd)": total(month, hour + HOUR),
         }
         assert expected.keys() <= set(queries)
-        return all(prometheus.query(query) == {(): pytest.approx(it, rel=1e-12)} for query, it in expected.items())
+        return all(prometheus.query(query) == {(): pytest.approx(item, rel=1e-12)} for query, item in expected.items())
 
     wait_until(true_now, "the sums equal the statement")
 

@@ -3,14 +3,16 @@ from decimal import Decimal
 from fractions import Fraction
 
 import pytest
-from fal.conftest import Bench, Fal, as_json, bucket, model_row, page, refused
+from fal.conftest import Answer, Bench, Fal, as_json, bucket, model_row, page, refused
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.charges import NANO, Amounts, Dimensions, RejectedRow, Window
+from exporter.charges import NANO, SURGE, Amounts, Dimensions, RejectedRow, Window
 from exporter.fal.aggregation import Tally, rounded
 from exporter.fal.answers import decoded
-from exporter.fal.errors import ServerError, ShapeError
+from exporter.fal.client import Client
+from exporter.fal.endpoints import Endpoint, Host
+from exporter.fal.errors import PagingError, ServerError, ShapeError
 from exporter.fal.platform_usage import (
     COMPUTE,
     MODELS,
@@ -20,11 +22,94 @@ from exporter.fal.platform_usage import (
     Rows,
     amounts_of,
     api_key,
+    compute,
+    describe_model,
+    describe_team_row,
     models,
+    organization,
+    organization_totals,
+    pages,
+    serverless,
 )
 from exporter.fal.rows import IN_PART, REJECTIONS, Rejections
 
+CALL = Endpoint(Host.PLATFORM, "/models/usage")
 PATH = "/v1/models/usage"
+
+
+def numbered(number: int, cursor: str | None) -> Answer:
+    return as_json(page(bucket("2026-11-21T10:00:00Z", {"n": number}), cursor=cursor))
+
+
+async def read(client: Client) -> list[list[object]]:
+    return [found async for found in pages(client, CALL, {"a": "b"}, client.deadline())]
+
+
+async def test_pages_are_followed_to_the_end_with_the_same_question(fal: Fal, bench: Bench) -> None:
+    fal.plays(PATH, numbered(1, "c1"), numbered(2, "c2"), numbered(3, None))
+    assert len(await read(bench.client(page_rows=7))) == 3
+    assert [request.query for request in fal.requests] == [
+        {"a": ["b"], "limit": ["7"]},
+        {"a": ["b"], "limit": ["7"], "cursor": ["c1"]},
+        {"a": ["b"], "limit": ["7"], "cursor": ["c2"]},
+    ]
+
+
+async def test_an_empty_answer_is_one_page_without_rows(fal: Fal, bench: Bench) -> None:
+    fal.plays(PATH, as_json(page()))
+    assert await read(bench.client()) == [[]]
+
+
+async def test_a_repeated_cursor_is_an_error_not_a_loop(fal: Fal, bench: Bench) -> None:
+    fal.plays(PATH, numbered(1, "c1"), numbered(2, "c2"), numbered(3, "c1"), numbered(4, None))
+    with pytest.raises(PagingError, match="circle"):
+        await read(bench.client())
+    assert len(fal.requests) == 3
+
+
+async def test_a_page_served_twice_is_an_error_not_spend(fal: Fal, bench: Bench) -> None:
+    fal.plays(PATH, numbered(1, "c1"), numbered(1, "c2"), numbered(2, None))
+    with pytest.raises(PagingError, match="twice"):
+        await read(bench.client())
+
+
+async def test_pages_without_end_are_an_error(fal: Fal, bench: Bench) -> None:
+    fal.plays(PATH, *(numbered(number, f"c{number}") for number in range(9)))
+    with pytest.raises(PagingError, match="more than 5 pages") as caught:
+        await read(bench.client(pages=5))
+    assert caught.value.reason == "endless_pages"
+    assert len(fal.requests) == 5
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [],
+        None,
+        {},
+        {"has_more": False},
+        {"time_series": None, "has_more": False, "next_cursor": None},
+        {"time_series": {}, "has_more": False},
+        {"time_series": []},
+        {"time_series": [], "has_more": "no"},
+        {"time_series": [], "has_more": True},
+        {"time_series": [], "has_more": True, "next_cursor": None},
+        {"time_series": [], "has_more": True, "next_cursor": ""},
+        {"time_series": [], "has_more": True, "next_cursor": 5},
+    ],
+)
+async def test_what_is_no_page_is_an_error_and_never_an_empty_one(fal: Fal, bench: Bench, answer: object) -> None:
+    fal.plays(PATH, as_json(answer))
+    with pytest.raises(ShapeError) as caught:
+        await read(bench.client())
+    assert caught.value.reason == "shape"
+
+
+async def test_a_cursor_after_the_last_page_is_not_followed(fal: Fal, bench: Bench) -> None:
+    fal.plays(PATH, as_json({"time_series": [], "has_more": False, "next_cursor": "left-over"}))
+    assert await read(bench.client()) == [[]]
+
+
 TEN = "2026-11-21T10:00:00Z"
 WINDOW = Window(datetime.fromisoformat(TEN), datetime.fromisoformat(TEN) + timedelta(hours=2))
 
@@ -142,7 +227,9 @@ async def test_a_malformed_row_is_rejected_alone_and_counted(
     assert reading.rejected == {reason: 2}
     assert reason in REJECTIONS
     assert (reading.rows, len(reading.rejected_rows)) == (1, 2)
-    assert {(it.reason, it.hour, it.is_counted) for it in reading.rejected_rows} == {(reason, WINDOW.start, False)}
+    assert {(item.reason, item.hour, item.is_counted) for item in reading.rejected_rows} == {
+        (reason, WINDOW.start, False)
+    }
 
 
 ODD_VALUES: list[object] = [..., None, "four", True, -1, 10**12, [], {}]
@@ -345,3 +432,181 @@ def test_amounts_equal_fractions_to_the_nano_dollar_from_the_text_of_the_json(
     assert sum(amounts.cost for amounts in totals) == round(exact[1])
     assert sum(amounts.list_cost for amounts in totals) == round(exact[1] + exact[2])
     assert all(amounts.cost == amounts.list_cost - amounts.discount for amounts in totals)
+
+
+@pytest.mark.parametrize(
+    ("unit", "gpu_class", "seconds"), [("image", "", 0), ("GPU-H100", "H100", 1), ("compute_second", "", 0)]
+)
+def test_a_models_unit_gives_its_gpu(unit: str, gpu_class: str, seconds: int) -> None:
+    item = describe_model("prod", ["fal-ai/flux/dev", unit])
+    assert item.dimensions == ("prod", "", "model_apis", "fal-ai/flux/dev", "", "", gpu_class, unit, "", "")
+    assert item.gpu.seconds == seconds
+
+
+def machine_row(**changes: object) -> dict[str, object]:
+    row: dict[str, object] = {
+        "app": "my-app",
+        "environment": "prod",
+        "machine_type": "GPU-H100",
+        "unit": "second",
+        "quantity": 1200,
+        "unit_price": Decimal("0.00099"),
+        "percent_discount": None,
+        "cost_subtotal": Decimal("1.188"),
+        "cost_discount": 0,
+        "cost_total": Decimal("1.188"),
+        "cost": Decimal("1.188"),
+        "currency": "USD",
+        "is_surge": False,
+    }
+    return {name: value for name, value in (row | changes).items() if value is not ...}
+
+
+async def charges(fal: Fal, bench: Bench, window: Window, *rows: object) -> list[tuple[object, ...]]:
+    fal.plays("/v1/serverless/usage", as_json(page(bucket(TEN, *rows))))
+    reading = await serverless(bench.client()).read(window, with_api_key=True)
+    assert reading.rejected == {}
+    return [(*charge.dimensions[2:8], charge.amounts) for charge in reading.charges]
+
+
+@pytest.mark.parametrize("machine", ["GPU-H100", "gpu_8x_h100_sxm5"])
+async def test_a_gpu_machines_quantity_is_gpu_seconds_already(
+    fal: Fal, bench: Bench, window: Window, machine: str
+) -> None:
+    assert await charges(fal, bench, window, machine_row(machine_type=machine)) == [
+        (
+            "serverless",
+            "",
+            "my-app",
+            "prod",
+            "H100",
+            "second",
+            Amounts(1200 * NANO, 1200 * NANO, 1188000000, 0, 1188000000),
+        )
+    ]
+    assert fal.requests[0].query["expand"] == ["time_series"]
+
+
+async def test_a_machine_without_gpu_has_no_gpu_seconds(fal: Fal, bench: Bench, window: Window) -> None:
+    ((*names, amounts),) = await charges(fal, bench, window, machine_row(machine_type="L"))
+    assert names[4] == ""
+    assert amounts == Amounts(1200 * NANO, 0, 1188000000, 0, 1188000000)
+
+
+async def test_two_names_of_one_gpu_are_one_charge(fal: Fal, bench: Bench, window: Window) -> None:
+    ((*_, amounts),) = await charges(fal, bench, window, machine_row(), machine_row(machine_type="NVIDIA H100"))
+    assert amounts == Amounts(2400 * NANO, 2400 * NANO, 2376000000, 0, 2376000000)
+
+
+@pytest.mark.parametrize("ordinary", [False, None, ..., "true"])
+async def test_what_is_sold_at_surge_prices_is_a_charge_of_its_own(
+    fal: Fal, bench: Bench, window: Window, ordinary: object
+) -> None:
+    rows = [machine_row(is_surge=ordinary), machine_row(is_surge=True, quantity=1)]
+    fal.plays("/v1/serverless/usage", as_json(page(bucket(TEN, *rows))))
+    reading = await serverless(bench.client()).read(window, with_api_key=True)
+    assert {charge.dimensions.surge: charge.amounts.quantity for charge in reading.charges} == {
+        "": 1200 * NANO,
+        SURGE: NANO,
+    }
+
+
+@pytest.mark.parametrize("nothing", [None, ...])
+async def test_app_and_environment_may_be_null_or_absent(
+    fal: Fal, bench: Bench, window: Window, nothing: object
+) -> None:
+    ((*names, _),) = await charges(fal, bench, window, machine_row(app=nothing, environment=nothing))
+    assert names[2:4] == ["", ""]
+
+
+async def test_the_regular_price_is_told_rather_than_the_surge(
+    fal: Fal, bench: Bench, window: Window, hour: datetime
+) -> None:
+    rows = [machine_row(is_surge=True, unit_price=5), machine_row(), machine_row(environment="dev")]
+    fal.plays("/v1/serverless/usage", as_json(page(bucket(TEN, *rows))))
+    reading = await serverless(bench.client()).read(window, with_api_key=False)
+    assert reading.prices == (("prod", "serverless", "", "my-app", "H100", "second", hour, 990_000, 0),)
+
+
+@pytest.mark.parametrize(
+    ("product", "endpoint", "unit", "names", "gpu_seconds"),
+    [
+        ("model_apis", "fal-ai/flux/dev", "image", ("fal-ai/flux/dev", "", "", ""), 0),
+        ("model_apis", "fal-ai/x", "GPU-A100", ("fal-ai/x", "", "", "A100"), 1),
+        ("serverless", "my-app", "second", ("", "my-app", "", ""), 0),
+        ("serverless", "type: GPU-H100 (my-app, prod)", "second", ("", "my-app", "prod", "H100"), 1),
+        ("serverless", "type: gpu_8x_h100_sxm5 (my-app)", "second", ("", "my-app", "", "H100"), 1),
+        ("serverless", "type: L (my-app)", "second", ("", "my-app", "", ""), 0),
+        ("compute", "type: gpu_8x_h100_sxm5 (my-app, prod)", "second", ("", "my-app", "prod", "H100"), 8),
+        ("compute", "type: gpu_8x_h100_sxm5", "hour", ("", "", "", "H100"), 8 * 3600),
+        ("compute", "something else", "second", ("something else", "", "", ""), 0),
+        ("novelty", "fal-ai/y", "image", ("fal-ai/y", "", "", ""), 0),
+    ],
+)
+def test_what_a_row_is_for_follows_from_product_and_line(
+    product: str, endpoint: str, unit: str, names: tuple[str, ...], gpu_seconds: int
+) -> None:
+    item = describe_team_row("prod", ["acme", product, endpoint, unit])
+    model, app, environment, gpu_class = names
+    assert item.dimensions == ("prod", "acme", product, model, app, environment, gpu_class, unit, "", "")
+    assert item.gpu.seconds == gpu_seconds
+
+
+async def test_a_compute_lines_seconds_count_every_gpu(fal: Fal, bench: Bench, window: Window) -> None:
+    row = {
+        "username": "acme",
+        "product": "compute",
+        "endpoint_id": "type: gpu_8x_h100_sxm5 (my-app, prod)",
+        "unit": "second",
+        "quantity": 60,
+        "unit_price": 1,
+        "cost": 60,
+        "currency": "USD",
+    }
+    fal.plays("/v1/organization/usage", as_json(page(bucket("2026-11-21T10:00:00Z", row))))
+    reading = await organization(bench.client()).read(window, with_api_key=True)
+    assert reading.charges[0].amounts == Amounts(60 * NANO, 480 * NANO, 60 * NANO, 0, 60 * NANO)
+    assert reading.prices == (), "a price that may be after discount is none before it"
+    assert fal.requests[0].query["expand"] == ["time_series", "auth_method_structured"]
+
+
+def team_row(product: object, cost: object, **changes: object) -> dict[str, object]:
+    endpoint = "type: gpu_8x_h100_sxm5 (my-app, prod)"
+    row = {"username": "acme", "product": product, "endpoint_id": endpoint, "unit": "second"}
+    return row | {"quantity": 60, "unit_price": 1, "cost": cost, "currency": "USD"} | changes
+
+
+async def test_compute_takes_the_products_that_no_other_source_reports(fal: Fal, bench: Bench, window: Window) -> None:
+    rows = [team_row(product, cost) for product, cost in (("model_apis", 1), ("serverless", 2), ("compute", 4))]
+    rows += [
+        team_row("novelty", 8, endpoint_id="fal-ai/y", unit="image"),
+        team_row("models", "broken"),  # of an unknown product, so that it may be this source's
+        team_row("serverless", "broken"),  # another source's
+    ]
+    late = bucket("2026-11-21T09:00:00Z", team_row("model_apis", 1), team_row("compute", 1))
+    fal.plays("/v1/organization/usage", as_json(page(bucket("2026-11-21T10:00:00Z", *rows), late)))
+    reading = await compute(bench.client()).read(window, with_api_key=False)
+    costs = {charge.dimensions.product: charge.amounts.cost // NANO for charge in reading.charges}
+    assert costs == {"compute": 4, "novelty": 8}
+    machine = reading.charges[0]
+    assert machine.dimensions == ("prod", "", "compute", "", "my-app", "prod", "H100", "second", "", "")
+    assert machine.amounts.gpu_seconds == 480 * NANO
+    assert reading.rejected == {"wrong_type": 1, "outside_window": 1}
+    assert reading.prices == ()
+
+
+async def test_totals_are_those_of_the_readable_rows(fal: Fal, bench: Bench, window: Window) -> None:
+    rows = [
+        team_row("compute", 4),
+        team_row("compute", 5, username="other"),
+        team_row("serverless", 2),
+        team_row([], 1),
+    ]
+    fal.plays("/v1/organization/usage", as_json(page(bucket("2026-11-01T00:00:00Z", *rows, team_row("models", "x")))))
+    client = bench.client()
+    totals = await organization_totals(client, window, client.deadline())
+    assert totals.by_product == {"compute": 9 * NANO, "serverless": 2 * NANO}
+    assert (totals.teams, totals.rejected) == ({"acme", "other"}, 2)
+    asked = fal.requests[0].query
+    assert (asked["start"], asked["end"]) == (["2026-11-21T10:00:00Z"], ["2026-11-21T12:00:00Z"])
+    assert (asked["timeframe"], asked["bound_to_timeframe"]) == (["month"], ["false"])

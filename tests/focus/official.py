@@ -127,7 +127,7 @@ def spoiled(file: File) -> File:
 def without_blind_spots(model: object) -> object:
     """Return rules that look at rows whose ChargeClass, or CommitmentDiscountStatus, is null."""
     if isinstance(model, list):
-        return [without_blind_spots(it) for it in model]
+        return [without_blind_spots(item) for item in model]
     if not isinstance(model, dict):
         return model
     if model.get("CheckFunction") == "CheckNotValue" and model.get("Value") in {"Correction", "Unused"}:

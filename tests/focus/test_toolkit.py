@@ -37,7 +37,7 @@ def judged(path: Path) -> subprocess.CompletedProcess[str]:
     return toolkit("validate", str(path), "--dataset", "cost-and-usage", *supports)
 
 
-@pytest.mark.parametrize("granularity", Granularity, ids=lambda it: it.value)
+@pytest.mark.parametrize("granularity", Granularity, ids=lambda item: item.value)
 def test_it_accepts_charges_of_every_kind(granularity: Granularity, tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
     path.write_bytes(written(list(every_kind(granularity)), "1.4")[0])

@@ -137,7 +137,7 @@ def charges(draw: st.DrawFn) -> FocusCharge:
 def test_what_is_written_is_read_back_equal_and_passes_the_check(stated: list[FocusCharge]) -> None:
     data, result = written(stated)
     assert read_back(data) == stated
-    assert result.billed_cost == sum(it.amounts.cost for it in stated)
+    assert result.billed_cost == sum(item.amounts.cost for item in stated)
     assert sum(Decimal(row["BilledCost"]) for row in parsed(data)) == decimal_of(result.billed_cost)
     assert found(data, "1.2") <= {"duplicate-row" if stated else "no-rows"}
 
@@ -149,11 +149,11 @@ def test_every_version_is_clean_by_our_own_check(version: str) -> None:
     assert (report.version, report.findings.kept) == (version, [])
 
 
-@pytest.mark.parametrize("granularity", Granularity, ids=lambda it: it.value)
+@pytest.mark.parametrize("granularity", Granularity, ids=lambda item: item.value)
 def test_charges_of_every_kind_are_clean_and_add_up_at_every_granularity(granularity: Granularity) -> None:
     data, result = written(list(every_kind(granularity)), "1.4" if granularity is Granularity.MONTH else "1.2")
     assert found(data) == set()
-    assert result.billed_cost == sum(it.amounts.cost for it in every_kind(Granularity.HOUR))
+    assert result.billed_cost == sum(item.amounts.cost for item in every_kind(Granularity.HOUR))
     for row in parsed(data):
         sold_at_surge = row["PricingCategory"] == "Dynamic"
         assert row["SkuPriceId"].endswith("/surge") == sold_at_surge
@@ -181,7 +181,11 @@ def test_prices_are_found_by_what_they_are_for_whoever_caused_the_charge() -> No
     lines = [APP, APP._replace(team="blue", environment="test", api_key="k", surge=SURGE), APP._replace(app="other")]
     hours = [Charge(START, line, Amounts(1)) for line in lines]
     key = ("main", "serverless", "", "shop, é", "H100", "second")
-    assert [it.price for it in focus_charges(hours, window, Granularity.HOUR, {key: stated})] == [stated, stated, None]
+    assert [item.price for item in focus_charges(hours, window, Granularity.HOUR, {key: stated})] == [
+        stated,
+        stated,
+        None,
+    ]
 
 
 def test_a_version_that_cannot_be_written_is_refused() -> None:
@@ -224,7 +228,7 @@ def test_every_column_that_names_a_provider_names_fal() -> None:
 
 
 def test_nano_units_are_written_exactly_of_any_size_and_sign() -> None:
-    assert [decimal_text(it) for it in (0, 1, -1, 2_500_000_000, -NANO, 10**30)] == [
+    assert [decimal_text(item) for item in (0, 1, -1, 2_500_000_000, -NANO, 10**30)] == [
         *("0.0", "0.000000001", "-0.000000001", "2.5", "-1.0"),
         f"1{'0' * 21}.0",
     ]
@@ -319,14 +323,14 @@ def test_a_period_sums_up_its_hours_and_ends_with_the_window() -> None:
     hours = [Charge(hour, FLUX, Amounts(1, 0, 3, 1, 2)) for hour in window.hours()]
     by_day = list(focus_charges(hours, window, Granularity.DAY, {}))
     midnight = START + 2 * HOUR
-    assert [(it.start, it.end, it.amounts.cost) for it in by_day] == [
+    assert [(item.start, item.end, item.amounts.cost) for item in by_day] == [
         (START, midnight, 4),
         (midnight, START + 5 * HOUR, 6),
     ]
     assert len(list(focus_charges(hours, window, Granularity.HOUR, {}))) == 5
     whole = Window(datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
     by_month = list(focus_charges(hours, whole, Granularity.MONTH, {}))
-    assert [(it.start.month, it.end.month, it.amounts.cost) for it in by_month] == [(10, 11, 4), (11, 12, 6)]
+    assert [(item.start.month, item.end.month, item.amounts.cost) for item in by_month] == [(10, 11, 4), (11, 12, 6)]
 
 
 def test_charges_out_of_order_are_refused() -> None:
@@ -350,7 +354,7 @@ def test_the_metadata_describe_every_column_and_the_content() -> None:
             complete=True,
         )
     )
-    definitions = {it["ColumnName"]: it for it in told["Schema"]["ColumnDefinition"]}
+    definitions = {item["ColumnName"]: item for item in told["Schema"]["ColumnDefinition"]}
     assert tuple(definitions) == result.columns
     assert definitions["BilledCost"] == {
         "ColumnName": "BilledCost",

@@ -5,9 +5,64 @@ from forecasting.test_rhythm import NANO, WHOLE_DAY, learnt, life
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.charges import HOUR, Window, hour_of
-from exporter.forecasting.forecast import forecast
+from exporter.charges import HOUR, Balance, Window, hour_of
+from exporter.forecasting.forecast import BalanceFall, HourlySpend, burn_of_usage, forecast, runway
 from exporter.forecasting.state import Forecast
+
+START = datetime(2026, 11, 21, tzinfo=UTC)
+
+
+def window(start: int, end: int) -> Window:
+    return Window(START + start * HOUR, START + end * HOUR)
+
+
+MOVES = st.tuples(st.just("move"), st.integers(0, 6), st.integers(0, 0))
+SETS = st.tuples(st.sampled_from(["a", "b"]), st.integers(0, 5), st.integers(0, 3))
+
+
+@given(st.lists(st.one_of(MOVES, SETS), max_size=40))
+def test_it_tells_what_a_plain_mapping_of_hours_would(steps: list[tuple[str, int, int]]) -> None:
+    hours: HourlySpend[str] = HourlySpend(window(0, 6))
+    plain: dict[tuple[str, int], int] = {}
+    first = 0
+    for what, place, amount in steps:
+        if what == "move":
+            first += place
+            hours.move_to(window(first, first + 6))
+        else:
+            hour = first + place
+            hours.set_hour(START + hour * HOUR, {what: amount})
+            plain = {key: item for key, item in plain.items() if key[1] != hour} | {(what, hour): amount}
+        kept = {key: item for key, item in plain.items() if first <= key[1] < first + 6}
+        for key in ("a", "b"):
+            assert list(hours.of(key)) == [kept.get((key, first + at), 0) for at in range(6)]
+            assert hours.total(key, window(first + 1, first + 9)) == sum(hours.of(key)[1:])
+
+
+def test_what_has_cost_nothing_for_long_is_forgotten() -> None:
+    hours: HourlySpend[str] = HourlySpend(window(0, 6))
+    hours.set_hour(START, {"a": 7})
+    hours.move_to(window(1, 7))
+    assert "a" not in hours
+    assert list(hours) == []
+
+
+def test_only_a_change_of_the_past_makes_a_new_version() -> None:
+    hours: HourlySpend[str] = HourlySpend(window(0, 6))
+    hours.set_hour(START + 5 * HOUR, {"a": 7})
+    hours.set_hour(START + 4 * HOUR, {"a": 7})
+    assert hours.versions["a"] == 0
+    hours.set_hour(START + 3 * HOUR, {"a": 7})
+    hours.set_hour(START + 3 * HOUR, {"a": 7})
+    assert hours.versions["a"] == 1
+    hours.set_hour(START + 3 * HOUR, {})
+    assert hours.versions["a"] == 2
+
+
+def test_it_does_not_move_back() -> None:
+    with pytest.raises(ValueError, match="moves forward"):
+        HourlySpend(window(1, 6)).move_to(window(0, 5))
+
 
 MONTH = Window(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
 HISTORY = 56
@@ -44,7 +99,9 @@ def test_equal_days_are_forecast_to_go_on_from_the_first_hour_of_a_month(day: in
 
 
 def test_the_band_narrows_as_the_month_passes() -> None:
-    widths = [(it := forecast_at(datetime(2026, 11, day, 10, tzinfo=UTC), {})).high - it.low for day in (1, 7, 14, 28)]
+    widths = [
+        (found := forecast_at(datetime(2026, 11, day, 10, tzinfo=UTC), {})).high - found.low for day in (1, 7, 14, 28)
+    ]
     assert widths == sorted(widths, reverse=True)
 
 
@@ -81,7 +138,82 @@ def test_a_day_in_its_last_hour_is_nearly_what_has_been_spent() -> None:
 def test_it_is_whole_in_order_and_never_below_what_has_been_spent(
     now: datetime, extra: dict[datetime, int], lag: int
 ) -> None:
-    told = forecast_at(now, {hour: it for hour, it in extra.items() if hour <= now}, lag=lag)
-    spent = sum(it for hour, it in extra.items() if hour < hour_of(now) - timedelta(hours=lag))
-    assert all(isinstance(it, int) for it in (told.low, told.expected, told.high))
+    told = forecast_at(now, {hour: item for hour, item in extra.items() if hour <= now}, lag=lag)
+    spent = sum(item for hour, item in extra.items() if hour < hour_of(now) - timedelta(hours=lag))
+    assert all(isinstance(item, int) for item in (told.low, told.expected, told.high))
     assert spent <= told.low <= told.expected <= told.high
+
+
+NOW = datetime(2026, 11, 22, 14, 30, tzinfo=UTC)
+NO_CAP = 2**63
+HOURS = 24 * 7
+
+
+def test_it_is_the_balance_over_the_burn() -> None:
+    assert runway(100, 4.0) == timedelta(hours=25)
+    assert runway(1, 0.001) == timedelta(hours=1000)
+
+
+@pytest.mark.parametrize("burn", [0.0, -1.0, None])
+def test_without_a_burn_there_is_none_rather_than_an_infinite_one(burn: float | None) -> None:
+    assert runway(100, burn) is None
+
+
+@pytest.mark.parametrize("burn", [0.0, 5.0, None])
+@pytest.mark.parametrize("balance", [0, -180_000_000])
+def test_nothing_is_left_of_a_balance_of_zero_or_below_whatever_burns(balance: int, burn: float | None) -> None:
+    assert runway(balance, burn) == timedelta(0)
+
+
+def test_a_runway_of_more_than_ten_years_is_ten_years() -> None:
+    assert runway(2**62, 1e-6) == timedelta(days=3650)
+
+
+def test_a_sunday_does_not_hide_that_monday_comes() -> None:
+    week = [10] * (HOURS - 24) + [2] * 24
+    assert burn_of_usage(week, NO_CAP, 0) == pytest.approx((10 * 144 + 2 * 24) / 168)
+
+
+def test_a_day_of_more_counts_at_once() -> None:
+    assert burn_of_usage([1] * (HOURS - 24) + [50] * 24, NO_CAP, 0) == 50
+
+
+def test_a_glitch_does_not_burn_on_but_what_is_unusual_now_does() -> None:
+    hours = [10] * (HOURS - 1) + [40_500]
+    assert burn_of_usage(hours, 30, 0) == pytest.approx((23 * 10 + 30) / 24)
+    assert burn_of_usage(hours, 30, 40_500) > 40_500
+
+
+def test_less_than_a_day_of_hours_tells_nothing() -> None:
+    assert burn_of_usage([5] * 23, NO_CAP, 0) == 0
+
+
+def watched(*balances: tuple[float, int]) -> BalanceFall:
+    fall = BalanceFall()
+    for hours, amount in balances:
+        fall.note(Balance("main", amount, NOW + timedelta(hours=hours)))
+    return fall
+
+
+def test_the_fall_of_a_balance_is_a_burn_once_it_has_been_watched_for_an_hour() -> None:
+    assert watched((0, 100), (0.9, 90)).burn is None
+    assert watched((0, 100), (0.9, 90), (2, 80)).burn == 10
+
+
+def test_a_top_up_burns_nothing_and_hides_nothing() -> None:
+    assert watched((0, 100), (1, 90), (2, 590), (3, 580)).burn == pytest.approx(20 / 3)
+
+
+def test_only_the_last_day_counts() -> None:
+    assert watched((0, 1000), (1, 100), (26, 76), (27, 74)).burn == pytest.approx(26 / 26)
+
+
+def test_an_answer_that_comes_late_changes_nothing() -> None:
+    assert watched((0, 100), (2, 80), (1, 500)).burn == 10
+
+
+@given(st.lists(st.integers(-100, 100), min_size=2, max_size=30))
+def test_a_balance_never_burns_less_than_nothing(amounts: list[int]) -> None:
+    fall = watched(*enumerate(amounts))
+    assert fall.burn is not None
+    assert fall.burn >= max(0, (amounts[0] - amounts[-1]) / (len(amounts) - 1)) or len(amounts) > 25

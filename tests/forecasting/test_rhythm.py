@@ -39,12 +39,12 @@ def test_days_that_are_all_alike_are_expected_again_hour_by_hour() -> None:
     rhythm = learnt(life(21))
     assert rhythm.expected(0, DAY) == pytest.approx(WHOLE_DAY)
     assert rhythm.expected(0, 30 * DAY) == pytest.approx(30 * WHOLE_DAY)
-    assert [rhythm.expected(at, at + 1) for at in range(DAY)] == pytest.approx([it * NANO for it in OF_A_DAY])
+    assert [rhythm.expected(at, at + 1) for at in range(DAY)] == pytest.approx([item * NANO for item in OF_A_DAY])
 
 
 def test_the_edge_may_lie_within_a_day() -> None:
     rhythm = learnt(life(21)[:-9])
-    assert [rhythm.expected(at, at + 1) for at in range(9)] == pytest.approx([it * NANO for it in OF_A_DAY[-9:]])
+    assert [rhythm.expected(at, at + 1) for at in range(9)] == pytest.approx([item * NANO for item in OF_A_DAY[-9:]])
     assert rhythm.expected(3, 20) == pytest.approx(sum(rhythm.expected(at, at + 1) for at in range(3, 20)))
 
 
@@ -72,7 +72,7 @@ def test_one_glitch_is_hardly_expected_again_wherever_it_was() -> None:
 
 
 def test_what_has_come_to_stay_is_expected_within_days() -> None:
-    hours = life(42) + [3 * it for it in life(14)]
+    hours = life(42) + [3 * item for item in life(14)]
     assert learnt(hours).expected(0, 7 * DAY) == pytest.approx(21 * WHOLE_DAY, rel=0.1)
 
 

@@ -15,7 +15,7 @@ Json = dict[str, object]
 
 def objects(found: object) -> list[Json]:
     """Return the objects of a JSON array; none where there is no array."""
-    return [it for it in found if isinstance(it, dict)] if isinstance(found, list) else []
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
 
 
 def text(document: Json, name: str) -> str:

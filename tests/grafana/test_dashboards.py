@@ -77,7 +77,11 @@ def problems_of(expression: str) -> list[str]:
                 found.append(f"no metric {part.name}")
                 continue
             known |= labels
-            found += [f"no label {it.name} of {part.name}" for it in part.matchers.matchers if it.name not in labels]
+            found += [
+                f"no label {matcher.name} of {part.name}"
+                for matcher in part.matchers.matchers
+                if matcher.name not in labels
+            ]
     for part in parts:
         modifier = getattr(part, "modifier", None)
         grouped = getattr(modifier, "labels", None) or []
@@ -125,7 +129,7 @@ def test_the_schema_of_grafana_knows_everything(dashboard: Dashboard) -> None:
 def test_panels_have_ids_of_their_own(dashboard: Dashboard) -> None:
     ids = [panel["id"] for panel in dashboard.placed]
     assert len(set(ids)) == len(ids)
-    assert all(isinstance(it, int) and it > 0 for it in ids)
+    assert all(isinstance(item, int) and item > 0 for item in ids)
 
 
 def test_panels_do_not_overlap_and_stay_on_the_grid(dashboard: Dashboard) -> None:

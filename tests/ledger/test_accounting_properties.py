@@ -571,7 +571,7 @@ class Accounting(RuleBasedStateMachine):
     def relabel_the_last_hours(self, data: st.DataObject, turn: int, places: list[int]) -> None:
         """State the same amounts again, some of them for something else."""
         name, window, _ = self.answer(data, back=2, length=3, charges=[])
-        cells = sorted(it for it in self.model.scopes[name].cells.items() if it[0][0] in window)
+        cells = sorted(pair for pair in self.model.scopes[name].cells.items() if pair[0][0] in window)
         stated = [
             (
                 (hour - window.start) // HOUR,
@@ -591,7 +591,9 @@ class Accounting(RuleBasedStateMachine):
             window = Window(hour_of(self.now) - back * HOUR, hour_of(self.now) + HOUR)
             stated = [
                 Charge(hour_of(self.now) - place * HOUR, kind._replace(account=account), amounts)
-                for place, kind, amounts in {(place, kind): (place, kind, it) for place, kind, it in charges}.values()
+                for place, kind, amounts in {
+                    (place, kind): (place, kind, charge) for place, kind, charge in charges
+                }.values()
             ]
             self.ledger.restate(account, source, window, stated, at=self.now)
             self.model.restate((account, source), window, stated, self.now, self.now)
@@ -615,7 +617,11 @@ class Accounting(RuleBasedStateMachine):
         """Return what some source states of a window; cells are within 64 bits, their sums need not be."""
         account, source = name or data.draw(
             st.sampled_from(
-                [(it, source) for it in sorted(self.model.configuration) for source in self.model.configuration[it]]
+                [
+                    (item, source)
+                    for item in sorted(self.model.configuration)
+                    for source in self.model.configuration[item]
+                ]
             )
         )
         start = hour_of(self.now) - back * HOUR
@@ -694,8 +700,8 @@ class Accounting(RuleBasedStateMachine):
             if key[0][self.model.labels.index("account")] in self.model.configuration
         }
         truth = {key: (counter.published, counter.created) for key, counter in expected.items()}
-        assert {key: it for key, it in shown.items() if truth.get(key) != it} == {
-            key: it for key, it in truth.items() if shown.get(key) != it
+        assert {key: item for key, item in shown.items() if truth.get(key) != item} == {
+            key: item for key, item in truth.items() if shown.get(key) != item
         }
         assert {values: value for values, value, _ in samples(view.pending)} == {
             key[0]: max(counter.published - counter.grown, 0) for key, counter in expected.items() if key[1] == "cost"
@@ -738,10 +744,10 @@ class Accounting(RuleBasedStateMachine):
 
     def check_coverage(self, view: LedgerView) -> None:
         spans = {
-            (it.account, it.source): None
-            if it.history_from is None or it.data_through is None
-            else (it.history_from, it.data_through)
-            for it in view.scopes
+            (scope.account, scope.source): None
+            if scope.history_from is None or scope.data_through is None
+            else (scope.history_from, scope.data_through)
+            for scope in view.scopes
         }
         assert set(view.coverage) == set(self.model.configuration)
         for period in PERIODS:

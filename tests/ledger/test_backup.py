@@ -295,7 +295,7 @@ def test_verification_finds(ledger: Ledger, sqlite_address: str, file: Path, har
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute(harm)
     problems = verify_ledger(sqlite_address).problems
-    assert any(problem in it for it in problems), problems
+    assert any(problem in item for item in problems), problems
 
 
 def test_verification_finds_damage_of_the_file(ledger: Ledger, sqlite_address: str, file: Path, clock: Clock) -> None:

@@ -79,7 +79,7 @@ def test_a_ledger_whose_process_is_killed_again_and_again_goes_on_where_it_was(t
             if line.endswith("\n") and line[0].isdigit():
                 number, *scraped = line.split()
                 step = int(number)
-                seen = {**seen, **{name: int(value) for name, value in (it.split("=") for it in scraped)}}
+                seen = {**seen, **{name: int(value) for name, value in (item.split("=") for item in scraped)}}
         ledger = open_ledger(address)
         after = published(ledger)
         assert all(after[name] >= value for name, value in seen.items())

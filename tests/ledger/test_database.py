@@ -1,4 +1,5 @@
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -6,11 +7,12 @@ from typing import Protocol
 
 import programs
 import pytest
+from sqlalchemy import text
 
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window, hour_of
 from exporter.errors import ConfigurationError, LedgerError
 from exporter.ledger import Ledger, Rules
-from exporter.ledger.database import open_database, recorded_sources, shown
+from exporter.ledger.database import open_database, reading, recorded_sources, shown
 from exporter.ledger.reader import LedgerReader
 
 
@@ -208,3 +210,54 @@ def test_two_writers_on_postgresql_wait_for_each_other(
 def test_a_read_only_postgresql_is_told(postgresql_address: str, clock: Clock) -> None:
     with pytest.raises(LedgerError, match="is read-only"):
         opened(f"{postgresql_address}?options=-c%20default_transaction_read_only%3Don", clock)
+
+
+OpenLedger = Callable[..., Ledger]
+
+REVISION = text("SELECT value FROM fact WHERE name = 'revision'")
+
+
+def test_a_reader_neither_waits_for_a_writer_nor_keeps_it_waiting(open_ledger: OpenLedger, address: str) -> None:
+    ledger = open_ledger()
+    with ledger._session.writing(), reading(address) as connection:
+        before = connection.scalar(REVISION)
+    with reading(address) as connection:
+        seen = connection.scalar(REVISION)
+        ledger.activate({"studio": ["models"]})
+        assert connection.scalar(REVISION) == seen, "all that is read is of one instant"
+    with reading(address) as connection:
+        assert connection.scalar(REVISION) == str(int(seen or 0) + 1)
+    assert int(seen or 0) == int(before or 0) + 1
+
+
+def test_a_reader_cannot_write(open_ledger: OpenLedger, address: str) -> None:
+    open_ledger()
+    with pytest.raises(LedgerError), reading(address) as connection:
+        connection.execute(text("DELETE FROM fact"))
+
+
+def test_where_there_is_no_ledger_none_is_made(address: str) -> None:
+    with pytest.raises(LedgerError, match="no ledger"), reading(address):
+        pass
+    assert not Path(address.removeprefix("sqlite:///")).exists()
+
+
+def test_a_database_of_something_else_is_no_ledger(tmp_path: Path) -> None:
+    path = tmp_path / "other.sqlite"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE other (a)")
+    connection.close()
+    with pytest.raises(LedgerError, match="no ledger in"), reading(f"sqlite:///{path}"):
+        pass
+
+
+def test_a_ledger_of_another_version_is_told_apart(
+    open_sqlite: OpenLedger, sqlite_address: str, tmp_path: Path
+) -> None:
+    open_sqlite().close()
+    connection = sqlite3.connect(tmp_path / "ledger.sqlite")
+    connection.execute("UPDATE fact SET value = '99' WHERE name = 'schema'")
+    connection.commit()
+    connection.close()
+    with pytest.raises(LedgerError, match="has schema 99"), reading(sqlite_address):
+        pass

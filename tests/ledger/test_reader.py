@@ -41,7 +41,7 @@ cells = st.dictionaries(
     max_size=30,
 )
 windows = st.tuples(st.integers(-30, 1230), st.one_of(st.integers(1, 60), st.integers(1, 1300))).map(
-    lambda it: Window(START + it[0] * HOUR, START + (it[0] + it[1]) * HOUR)
+    lambda item: Window(START + item[0] * HOUR, START + (item[0] + item[1]) * HOUR)
 )
 filters = st.dictionaries(
     st.sampled_from(NAMES),
@@ -66,9 +66,9 @@ def write(address: str, stated: Mapping[tuple[int, Dimensions], Amounts]) -> Boo
     for source in ("models", "serverless", "reporting"):
         account = "b" if source == "reporting" else "a"
         its = [
-            it
-            for it in charges
-            if it.dimensions.account == account and (it.dimensions.app != "") == (source == "serverless")
+            charge
+            for charge in charges
+            if charge.dimensions.account == account and (charge.dimensions.app != "") == (source == "serverless")
         ]
         ledger.restate(account, source, Window(START, START + 1300 * HOUR), its, at=NOW)
     ledger.close()
@@ -110,7 +110,7 @@ def naive(  # noqa: PLR0917  as the reader is asked
             unit = MACHINE_SECOND if is_machine else dimensions.unit
             quantities[key][unit] = quantities[key].get(unit, 0) + charged.quantity
     found = [UsageSum(*key, total, quantities[key]) for key, total in amounts.items()]
-    return tuple(sorted(found, key=lambda it: (it.at or START, it.group)))
+    return tuple(sorted(found, key=lambda item: (item.at or START, item.group)))
 
 
 def bucket_of(hour: datetime, window: Window, every: Bucket | None, zone: ZoneInfo) -> datetime | None:
@@ -168,7 +168,7 @@ def test_a_ledger_that_does_not_exist_yet_is_read_once_it_does(address: str, rea
     with pytest.raises(NoLedgerError, match="serve makes one"), reader.snapshot():
         pass
     write(address, {(5, KINDS[0]): Amounts(1, 0, 9, 0, 9)})
-    assert [it.amounts.cost for it in usage(reader, Window(START, START + 24 * HOUR), ["model"])] == [9]
+    assert [item.amounts.cost for item in usage(reader, Window(START, START + 24 * HOUR), ["model"])] == [9]
     with reader.snapshot() as snapshot:
         scopes = snapshot.scopes()
     assert {(scope.account, scope.source) for scope in scopes} == {
@@ -186,7 +186,7 @@ def test_a_ledger_in_the_place_of_another_is_followed(tmp_path: Path) -> None:
         for file in tmp_path.glob("ledger.sqlite*"):
             file.unlink()
         write(f"sqlite:///{path}", {(5, KINDS[0]): Amounts(1, 0, cost, 0, cost)})
-        assert [it.amounts.cost for it in usage(reader, Window(START, START + 24 * HOUR), [])] == [cost]
+        assert [item.amounts.cost for item in usage(reader, Window(START, START + 24 * HOUR), [])] == [cost]
         seen.add(reader.revision())
     reader.close()
 
@@ -220,7 +220,7 @@ def test_sources_that_are_no_longer_polled_do_not_count(address: str, reader: Le
     ledger.activate({"a": ("organization",)})
     ledger.close()
     told = usage(reader, Window(START, START + 24 * HOUR), ["account"])
-    assert [(it.group, it.amounts.cost) for it in told] == [(("b",), 1)]
+    assert [(item.group, item.amounts.cost) for item in told] == [(("b",), 1)]
 
 
 def test_several_threads_ask_at_once_while_the_ledger_is_written(address: str, reader: LedgerReader) -> None:
@@ -230,7 +230,7 @@ def test_several_threads_ask_at_once_while_the_ledger_is_written(address: str, r
     stated = [Charge(hour, KINDS[5], Amounts(cost=1)) for hour in window.hours()]
 
     def ask(_: int) -> int:
-        return sum(it.amounts.cost for it in usage(reader, window, ["model"]))
+        return sum(item.amounts.cost for item in usage(reader, window, ["model"]))
 
     with ThreadPoolExecutor(4) as threads:
         answers = []

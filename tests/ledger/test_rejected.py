@@ -69,7 +69,7 @@ def test_a_row_that_is_counted_guards_quantities_alone() -> None:
 
 
 def values(pages: Pages) -> dict[str, int | float]:
-    return {it.labels[3]: it.value for page in pages for it in page.samples}
+    return {sample.labels[3]: sample.value for page in pages for sample in page.samples}
 
 
 def costs(amount: int) -> Amounts:

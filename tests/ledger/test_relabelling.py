@@ -45,7 +45,7 @@ def moved(
         is_counted=lambda hour: hour not in history,
         place_of=lambda series: Place(label_set_of(series), units.get(series, "")),
     )
-    return {(it.hour, *it.key): it.amount for it in found}
+    return {(item.hour, *item.key): item.amount for item in found}
 
 
 def test_what_vanishes_moves_to_what_appears_and_the_smaller_sum_is_moved() -> None:
@@ -131,11 +131,11 @@ def test_moves_of_an_hour_add_up_to_zero_and_are_a_part_of_the_changes(
 
 
 def values(pages: Pages) -> dict[str, int | float]:
-    return {it.labels[3] + it.labels[4]: it.value for page in pages for it in page.samples}
+    return {sample.labels[3] + sample.labels[4]: sample.value for page in pages for sample in page.samples}
 
 
 def stated(hour: datetime, of: Mapping[Dimensions, Amounts]) -> list[Charge]:
-    return [Charge(hour, dimensions, it) for dimensions, it in of.items()]
+    return [Charge(hour, dimensions, item) for dimensions, item in of.items()]
 
 
 @pytest.fixture

@@ -4,19 +4,43 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.charges import Amounts
-from exporter.ledger.restatement import Booking, Cell, CellRow, HourKind, book, difference, hour_kinds, summed
+from exporter.ledger.restatement import Booking, Cell, CellRow, HourKind, book, difference, hour_kinds, merged, summed
 
+HOURS = range(6)
 numbers = st.integers(-(2**63), 2**63 - 1)
-states = st.dictionaries(st.tuples(st.integers(0, 4), st.integers(1, 3)), st.tuples(*[numbers] * 5), max_size=12)
-State = dict[Cell, tuple[int, int, int, int, int]]
-
-
-def rows(state: State) -> list[CellRow]:
-    return [(*cell, *amounts) for cell, amounts in state.items()]
+rows = st.lists(st.tuples(st.sampled_from(HOURS), st.integers(1, 3), *[numbers] * 5), max_size=30)
 
 
 def row(hour: int, series: int, cost: int) -> CellRow:
     return hour, series, 0, 0, cost, 0, cost
+
+
+def test_rows_are_added_up_per_kind_of_hour_and_series() -> None:
+    sums = summed([row(1, 7, 5), row(2, 7, 6), row(3, 7, 100), row(1, 8, 1)], {1: "early", 2: "early", 3: "late"})
+    assert sums == {
+        "early": {7: Amounts(list_cost=11, cost=11), 8: Amounts(list_cost=1, cost=1)},
+        "late": {7: Amounts(list_cost=100, cost=100)},
+    }
+
+
+@given(rows)
+def test_sums_of_narrow_kinds_merge_to_the_sums_of_wide_ones(rows: list[CellRow]) -> None:
+    narrow = summed(rows, {hour: hour for hour in HOURS})
+    assert merged(narrow, lambda hour: hour // 4) == summed(rows, {hour: hour // 4 for hour in HOURS})
+
+
+def test_merging_leaves_the_sums_that_it_was_given_as_they_were() -> None:
+    sums = summed([row(1, 7, 5), row(2, 7, 6)], {1: 1, 2: 2})
+    merged(sums, lambda _: "all")
+    assert sums == {1: {7: Amounts(list_cost=5, cost=5)}, 2: {7: Amounts(list_cost=6, cost=6)}}
+
+
+states = st.dictionaries(st.tuples(st.integers(0, 4), st.integers(1, 3)), st.tuples(*[numbers] * 5), max_size=12)
+State = dict[Cell, tuple[int, int, int, int, int]]
+
+
+def rows_of_restatement(state: State) -> list[CellRow]:
+    return [(*cell, *amounts) for cell, amounts in state.items()]
 
 
 def booked(
@@ -32,18 +56,18 @@ def booked(
 
 @given(states, states)
 def test_a_difference_brings_the_state_before_to_the_state_after(before: State, after: State) -> None:
-    change = difference(set(rows(before)), rows(after))
+    change = difference(set(rows_of_restatement(before)), rows_of_restatement(after))
     state = {cell: amounts for cell, amounts in before.items() if cell not in set(change.removed)}
-    assert not {it[:2] for it in change.added} & set(before)
-    assert {it[:2] for it in change.changed} <= set(before)
-    for it in [*change.added, *change.changed]:
-        state[it[:2]] = it[2:]
+    assert not {item[:2] for item in change.added} & set(before)
+    assert {item[:2] for item in change.changed} <= set(before)
+    for item in [*change.added, *change.changed]:
+        state[item[:2]] = item[2:]
     assert state == after
 
 
 @given(states, states)
 def test_what_a_difference_writes_is_in_the_order_of_hours_and_series(before: State, after: State) -> None:
-    change = difference(set(rows(before)), rows(after))
+    change = difference(set(rows_of_restatement(before)), rows_of_restatement(after))
     for cells in (change.added, change.changed, change.removed):
         assert list(cells) == sorted(cells)
 
@@ -56,14 +80,14 @@ def test_the_deltas_are_what_lies_between_before_and_after(before: State, after:
         for cell in {*before, *after}
         if before.get(cell) != after.get(cell)
     }
-    deltas = difference(set(rows(before)), rows(after)).deltas
+    deltas = difference(set(rows_of_restatement(before)), rows_of_restatement(after)).deltas
     assert set(deltas) == expected
     assert len(deltas) == len(expected)
 
 
 @given(states)
 def test_stating_the_same_again_changes_nothing(state: State) -> None:
-    change = difference(set(rows(state)), rows(state))
+    change = difference(set(rows_of_restatement(state)), rows_of_restatement(state))
     assert not change.added
     assert not change.changed
     assert not change.removed

@@ -15,7 +15,7 @@ from exporter.ledger import Ledger
 from exporter.ledger.schema import SCHEMA_VERSION, first_hour_from, hour_number, hour_start, metadata
 
 OpenLedger = Callable[..., Ledger]
-INSTANTS = st.datetimes(datetime(1960, 1, 1), datetime(2100, 1, 1)).map(lambda it: it.replace(tzinfo=UTC))  # noqa: DTZ001  made aware here
+INSTANTS = st.datetimes(datetime(1960, 1, 1), datetime(2100, 1, 1)).map(lambda item: item.replace(tzinfo=UTC))  # noqa: DTZ001  made aware here
 
 
 @given(INSTANTS)
@@ -65,7 +65,7 @@ def test_a_ledger_of_version_1_goes_on_where_it_was(tmp_path: Path, open_sqlite:
     ledger.close()
     again = open_sqlite()
     again.activate({"prod": ["models"]})
-    assert [it.ledger for it in again.view().reconciliations] == [480_000_000]
+    assert [reconciliation.ledger for reconciliation in again.view().reconciliations] == [480_000_000]
 
 
 def test_a_migrated_ledger_has_the_tables_of_a_new_one(tmp_path: Path, open_sqlite: OpenLedger) -> None:
@@ -90,7 +90,7 @@ def test_a_migration_that_fails_leaves_the_older_ledger_as_it_was(tmp_path: Path
 def tables(engine: Engine) -> dict[str, list[str]]:
     found = inspect(engine)
     shown = {
-        name: [f"{it['name']} {it['type']} {it['nullable']}" for it in found.get_columns(name)]
+        name: [f"{column['name']} {column['type']} {column['nullable']}" for column in found.get_columns(name)]
         for name in found.get_table_names()
     }
     engine.dispose()

@@ -219,7 +219,7 @@ def test_sums_beyond_64_bits_are_exact(open_ledger: OpenLedger, clock: Clock) ->
     largest = 2**63 - 1
     restate(ledger, clock, [charge(hours_ago(clock, 0), largest), charge(hours_ago(clock, 0), largest, VEO)])
     clock.forward(hours=1)
-    charges = [charge(hours_ago(clock, n), largest, it) for n in (0, 1) for it in (FLUX, VEO)]
+    charges = [charge(hours_ago(clock, n), largest, item) for n in (0, 1) for item in (FLUX, VEO)]
     restate(ledger, clock, charges, back=THIS_MONTH)
     release(ledger, clock)
     ledger.close()
@@ -444,8 +444,8 @@ def test_prices_balances_invoices_and_choices_are_kept(open_ledger: OpenLedger, 
     ledger.record_balance(balance)
     ledger.record_balance(balance)
     ledger.record_balance(Balance("main", 7, balance.at - HOUR))
-    for it in (ledger, activated(open_ledger())):
-        view = it.view()
+    for item in (ledger, activated(open_ledger())):
+        view = item.view()
         assert values(view.unit_prices, 2) == {"flux": 25_000_000}
         assert (view.invoices, view.balances) == ((invoice,), (balance,))
 
@@ -468,7 +468,7 @@ def test_saving_how_far_a_source_is_known_does_not_go_through_its_charges(
     ledger.activate({"main": ("models",)})
     window = Window(hour_of(clock()) - 100 * HOUR, hour_of(clock()))
     dimensions = [Dimensions("main", model=f"model-{number}") for number in range(50)]
-    charges = [Charge(hour, it, Amounts(1, 0, 1, 0, 1)) for it in dimensions for hour in window.hours()]
+    charges = [Charge(hour, dimension, Amounts(1, 0, 1, 0, 1)) for dimension in dimensions for hour in window.hours()]
     ledger.restate("main", "models", window, charges, at=clock())
     ledger.close()
     steps = 0

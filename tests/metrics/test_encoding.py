@@ -2,6 +2,8 @@ import gzip
 import io
 import math
 import os
+import subprocess
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -10,17 +12,79 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import Metric, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_fd_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_fd_to_metric_families as read_text
 
 from exporter.charges import NANO
 from exporter.metrics.catalogue import CATALOGUE, Family
-from exporter.metrics.encoding import PAGES_PER_PIECE, Encoder, Rendered, gzip_end, gzip_start
+from exporter.metrics.encoding import PAGES_PER_PIECE, Encoder, Rendered, deflated, gzip_end, gzip_start, rendered
 from exporter.metrics.snapshot import Snapshot, Table
 from exporter.publication import Exposition, Rendering
 from exporter.samples import Page, Sample, paged
+
+
+def assembled(pieces: list[bytes], tail: bytes) -> bytes:
+    plain = b"".join(pieces)
+    end = gzip_end(tail, checksum=zlib.crc32(plain), length=len(plain))
+    return gzip_start(deflated(piece) for piece in pieces) + end
+
+
+@given(st.lists(st.binary(max_size=2000), max_size=8), st.binary(max_size=500))
+def test_any_pieces_and_tail_are_one_gzip_member(pieces: list[bytes], tail: bytes) -> None:
+    member = assembled(pieces, tail)
+    decoder = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    assert decoder.decompress(member) == b"".join(pieces) + tail
+    assert decoder.eof
+    assert decoder.unused_data == b""
+    assert gzip.decompress(member) == b"".join(pieces) + tail
+
+
+def test_the_gzip_program_finds_no_fault(gzip_program: str) -> None:
+    lines = [b'fal_spend_usd_total{account="a",model="m%d"} 1.5\n' % number for number in range(5000)]
+    member = assembled([b"".join(lines[:3000]), b"", b"".join(lines[3000:])], b"# EOF\n")
+    done = subprocess.run([gzip_program, "-t", "-v"], input=member, capture_output=True, check=False, timeout=30)
+    assert done.returncode == 0, done.stderr
+    unpacked = subprocess.run([gzip_program, "-dc"], input=member, capture_output=True, check=True, timeout=30).stdout
+    assert unpacked == b"".join(lines) + b"# EOF\n"
+
+
+def test_a_wrong_checksum_would_be_noticed() -> None:
+    broken = gzip_start([deflated(b"one")]) + gzip_end(b"two", checksum=zlib.crc32(b"uno"), length=3)
+    try:
+        gzip.decompress(broken)
+    except gzip.BadGzipFile as error:
+        assert "CRC check failed" in str(error)  # noqa: PT017  the type and the text are both the point
+    else:
+        raise AssertionError("the decoder took a broken member")
+
+
+def test_created_is_not_exposed_and_the_end_is_left_open() -> None:
+    registry = CollectorRegistry()
+    Counter("a_total", "A.", registry=registry).inc()
+    Histogram("b_seconds", "B.", registry=registry, buckets=(1.0,)).observe(0.5)
+    lines = rendered(registry)
+    assert lines.text == (
+        b"# HELP a_total A.\n# TYPE a_total counter\na_total 1.0\n# HELP b_seconds B.\n# TYPE b_seconds histogram\n"
+        b'b_seconds_bucket{le="1.0"} 1.0\nb_seconds_bucket{le="+Inf"} 1.0\nb_seconds_count 1.0\nb_seconds_sum 0.5\n'
+    )
+    assert b"created" not in lines.openmetrics
+    assert b"# TYPE a counter\na_total 1.0\n" in lines.openmetrics
+    assert b"EOF" not in lines.openmetrics
+
+
+def test_a_gauge_that_is_called_created_is_kept() -> None:
+    registry = CollectorRegistry()
+    Gauge("a_created", "A.", registry=registry)
+    assert b"a_created 0.0\n" in rendered(registry).text
+
+
+def test_a_family_without_samples_is_left_out() -> None:
+    registry = CollectorRegistry()
+    Gauge("a", "A.", ("label",), registry=registry)
+    assert rendered(registry).text == b""
+
 
 AT = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)
 GOLDEN = Path(__file__).parent / "golden"

@@ -1,9 +1,15 @@
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 
 import pytest
 
+from exporter.charges import NANO, Window
+from exporter.forecasting.state import AccountOutlook, BudgetOutlook, ExpectedSpend, Forecast, Outlook
+from exporter.ledger import Reconciliation
 from exporter.metrics.catalogue import CATALOGUE
-from exporter.metrics.snapshot import Snapshot, Table
+from exporter.metrics.snapshot import CATEGORIES, Snapshot, Table, prospects, reconciled
+from exporter.samples import Sample
 
 
 def test_a_family_may_stand_in_one_table_only() -> None:
@@ -15,3 +21,124 @@ def test_a_family_may_stand_in_one_table_only() -> None:
 def test_a_table_holds_no_histogram() -> None:
     with pytest.raises(ValueError, match="fal_exporter_poll_duration_seconds is a histogram"):
         Table(CATALOGUE["fal_exporter_poll_duration_seconds"], ("account", "source"), ())
+
+
+MONTH = Window(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
+ACCOUNT = AccountOutlook(
+    "main",
+    MONTH,
+    100 * NANO,
+    MONTH.start,
+    timedelta(hours=2),
+    (),
+    40 * NANO,
+    Forecast(90 * NANO, 70 * NANO, 120 * NANO),
+)
+BUDGET = BudgetOutlook(
+    "video",
+    "month",
+    MONTH,
+    60 * NANO + 1,
+    {},
+    (Fraction(1, 2), Fraction(1)),
+    30 * NANO,
+    Forecast(50 * NANO, 45 * NANO, 65 * NANO),
+    {"1h": 1.5, "3d": 0.25},
+)
+WHOLE = Outlook((ACCOUNT,), (BUDGET,), (ExpectedSpend("main", "serverless", 1, 2, 3, 4),))
+
+
+def test_everything_that_is_known_is_told() -> None:
+    told = prospects(WHOLE)
+    assert {name: len(samples) for name, samples in told.items() if len(samples) != 1} == {
+        "fal_budget_threshold_usd": 2,
+        "fal_budget_burn_ratio": 2,
+    }
+    assert all(
+        len(sample.labels) == len(CATALOGUE[name].labels) for name, samples in told.items() for sample in samples
+    )
+    assert told["fal_credit_runway_seconds"] == [Sample(("main",), 7200.0)]
+    assert told["fal_spend_month_forecast_high_usd"] == [Sample(("main",), 120 * NANO)]
+    assert told["fal_budget_forecast_low_usd"] == [Sample(("video",), 45 * NANO)]
+    assert told["fal_budget_period_end_timestamp_seconds"] == [Sample(("video",), MONTH.end.timestamp())]
+    assert told["fal_budget_threshold_usd"] == [
+        Sample(("video", "50%"), 30 * NANO + 1),
+        Sample(("video", "100%"), 60 * NANO + 1),
+    ]
+    assert told["fal_budget_burn_ratio"] == [Sample(("video", "1h"), 1.5), Sample(("video", "3d"), 0.25)]
+    assert told["fal_spend_expected_current_hour_high_usd"] == [Sample(("main", "serverless"), 4)]
+
+
+def test_what_is_not_known_has_no_sample() -> None:
+    account = replace(ACCOUNT, balance=None, runway=None, spend=None, forecast=None)
+    budget = replace(BUDGET, spend=None, forecast=None, burn=None, thresholds=())
+    told = prospects(Outlook((account,), (budget,)))
+    assert {name for name, samples in told.items() if samples} == {
+        "fal_budget_limit_usd",
+        "fal_budget_period_start_timestamp_seconds",
+        "fal_budget_period_end_timestamp_seconds",
+    }
+
+
+def test_a_used_up_runway_is_told_as_none_left() -> None:
+    told = prospects(Outlook((replace(ACCOUNT, runway=timedelta(0)),)))
+    assert told["fal_credit_runway_seconds"] == [Sample(("main",), 0.0)]
+
+
+SEPTEMBER, OCTOBER, NOVEMBER = (datetime(2026, month, 1, tzinfo=UTC) for month in (9, 10, 11))
+NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
+
+
+def compared(against: str, month: datetime, usage: int, **categories: int) -> Reconciliation:
+    return Reconciliation("prod", against, month, NOW, NOW, 1000, usage, {"Usage": usage, **categories})
+
+
+def shown(*them: Reconciliation, at: datetime = NOW) -> dict[str, dict[tuple[str, ...], int | float]]:
+    found = reconciled(them, at)
+    assert all(len(sample.labels) == len(CATALOGUE[name].labels) for name, them in found.items() for sample in them)
+    return {name: {sample.labels: sample.value for sample in samples} for name, samples in found.items()}
+
+
+def test_a_difference_is_what_the_ledger_has_less_what_is_billed_by_period() -> None:
+    tables = shown(
+        compared("focus_invoice", OCTOBER, 990), compared("invoice", OCTOBER, 1001), compared("invoice", NOVEMBER, 1000)
+    )
+    assert tables["fal_reconciliation_difference_usd"] == {
+        ("prod", "focus_invoice", "last_month"): 10,
+        ("prod", "invoice", "last_month"): -1,
+        ("prod", "invoice", "current_month"): 0,
+    }
+    assert tables["fal_reconciliation_timestamp_seconds"]["prod", "invoice", "last_month"] == NOW.timestamp()
+
+
+def test_usage_credits_taxes_and_corrections_stand_apart_at_zero_where_there_are_none() -> None:
+    tables = shown(compared("focus_invoice", OCTOBER, 990, Credit=-90, Tax=18, Correction=-5))
+    assert tables["fal_focus_billed_usd"] == {
+        ("prod", "Usage", "last_month"): 990,
+        ("prod", "Purchase", "last_month"): 0,
+        ("prod", "Credit", "last_month"): -90,
+        ("prod", "Tax", "last_month"): 18,
+        ("prod", "Adjustment", "last_month"): 0,
+        ("prod", "Correction", "last_month"): -5,
+    }
+
+
+def test_estimate_and_invoice_of_one_month_are_never_added() -> None:
+    both = (compared("focus_invoice", OCTOBER, 990), compared("focus_estimate", OCTOBER, 7))
+    for them in (both, both[::-1]):
+        tables = shown(*them, compared("focus_estimate", NOVEMBER, 40), compared("invoice", NOVEMBER, 3))
+        billed = tables["fal_focus_billed_usd"]
+        assert billed["prod", "Usage", "last_month"] == 990
+        assert billed["prod", "Usage", "current_month"] == 40
+        assert len(billed) == 2 * len(CATEGORIES)
+
+
+def test_a_month_becomes_the_last_and_then_is_shown_no_more() -> None:
+    then = compared("invoice", OCTOBER, 1)
+    first = datetime(2026, 10, 31, 23, 59, tzinfo=UTC)
+    periods = [
+        [labels[2] for labels in shown(then, at=at)["fal_reconciliation_difference_usd"]]
+        for at in (first, NOVEMBER, datetime(2026, 12, 1, tzinfo=UTC))
+    ]
+    assert periods == [["current_month"], ["last_month"], []]
+    assert shown(compared("invoice", SEPTEMBER, 1))["fal_reconciliation_difference_usd"] == {}

@@ -71,7 +71,7 @@ class Bench:
 
     async def since(self, source: str) -> tuple[datetime | None, datetime | None]:
         """Return the span of the hours that are covered."""
-        (scope,) = [it for it in (await self.view()).scopes if it.source == source]
+        (scope,) = [item for item in (await self.view()).scopes if item.source == source]
         return scope.history_from, scope.data_through
 
     def number(self, name: str, **labels: str) -> float | None:

@@ -279,7 +279,7 @@ async def test_a_lock_that_cannot_be_asked_for_fails_nothing_and_is_asked_for_ag
 
 async def test_the_budgets_set_at_fal_are_shown_until_they_are_taken_back(bench: Bench, fal: RunningSimulator) -> None:
     def shown() -> dict[str, float | None]:
-        return {it: bench.number("fal_provider_budget_usd", account="main", kind=it) for it in ("soft", "hard")}
+        return {item: bench.number("fal_provider_budget_usd", account="main", kind=item) for item in ("soft", "hard")}
 
     await bench.account.poll_balance()
     assert shown() == {"soft": None, "hard": None}

@@ -83,15 +83,15 @@ async def test_after_a_loss_of_the_ledger_the_history_is_loaded_again_and_no_cou
         await until(lambda: work.is_ready)
         await until(lambda: work.scheduler._scheduler.get_job("history:main") is None)
         before = await bench.view()
-        counted = {it.labels: it.value for page in before.spend for it in page.samples}
+        counted = {sample.labels: sample.value for page in before.spend for sample in page.samples}
         known = await bench.known_of_month()
         (tmp_path / "ledger.sqlite").open("wb").close()
         await until(lambda: bool(work.published[-1].overview.ledger.events))
         assert known
-        await until(lambda: [it.total for it in work.published[-1].overview.rankings[:1]] == [known])
+        await until(lambda: [ranking.total for ranking in work.published[-1].overview.rankings[:1]] == [known])
         await until(lambda: work.scheduler._scheduler.get_job("history:main") is None)
         after = await bench.view()
-        now = {it.labels: it.value for page in after.spend for it in page.samples}
+        now = {sample.labels: sample.value for page in after.spend for sample in page.samples}
         assert counted
         assert all(now[labels] >= value for labels, value in counted.items())
 

@@ -39,7 +39,7 @@ class Ahead:
         self.maker = ForecastMaker(budgets=budgets, reach=LONG, by_product=True)
 
     async def once(self) -> Outlook:
-        return await self.bench.ledger.run(lambda it: self.maker.make(it, it.view(), [self.bench.account]))
+        return await self.bench.ledger.run(lambda ledger: self.maker.make(ledger, ledger.view(), [self.bench.account]))
 
     async def __call__(self) -> Outlook:
         outlook = await self.once()
@@ -48,7 +48,7 @@ class Ahead:
         return outlook
 
     async def budgets(self) -> Mapping[str, BudgetOutlook]:
-        return {it.budget: it for it in (await self()).budgets}
+        return {item.budget: item for item in (await self()).budgets}
 
 
 @asynccontextmanager
@@ -106,12 +106,12 @@ async def test_what_is_not_loaded_is_not_told_and_nothing_ramps_up(
         last = await ahead()
     assert len(told) > DAYS
     for name in ("day", "week"):
-        final = next(it for it in last.budgets if it.budget == name)
-        spends = {it.spend for outlook in told for it in outlook.budgets if it.budget == name}
+        final = next(item for item in last.budgets if item.budget == name)
+        spends = {item.spend for outlook in told for item in outlook.budgets if item.budget == name}
         assert spends == {None, final.spend}
-        assert {it.limit for outlook in told for it in outlook.budgets} == {100 * NANO}
-    assert {it.forecast for outlook in told for it in outlook.budgets} == {None}
-    assert {it.runway for outlook in told for it in outlook.accounts} == {None}
+        assert {item.limit for outlook in told for item in outlook.budgets} == {100 * NANO}
+    assert {item.forecast for outlook in told for item in outlook.budgets} == {None}
+    assert {account.runway for outlook in told for account in outlook.accounts} == {None}
     assert not any(outlook.expected for outlook in told)
     assert last.budgets[0].forecast is not None
     assert last.expected
@@ -178,7 +178,7 @@ async def test_late_charges_are_spent_in_the_hours_in_which_they_were_made(
     assert more("day") < NANO
     assert 50 * NANO <= more("week") < 51 * NANO
     for window, is_in in (("1h", False), ("6h", False), ("1d", True)):
-        old, new = (it["week"].burn for it in (before, after))
+        old, new = (item["week"].burn for item in (before, after))
         assert old is not None
         assert new is not None
         assert (new[window] > old[window] + 1) is is_in
@@ -189,17 +189,17 @@ async def test_a_surge_is_unusual_and_quiet_days_are_not(loaded: Bench, fal: Run
     for _ in range(12):
         clock.forward(hours=1)
         await loaded.account.poll_current()
-        for it in (await ahead()).expected:
-            source = {"model_apis": "models"}.get(it.product, it.product)
+        for item in (await ahead()).expected:
+            source = {"model_apis": "models"}.get(item.product, item.product)
             last = truth(fal, hours_of(clock, hours=1), hours_of(clock, hours=0), source)
             running = truth(fal, hours_of(clock, hours=0), hours_of(clock, hours=-1), source)
-            assert last <= it.last_hour_high + NANO
-            assert running <= it.current_hour_high + NANO
-            assert 0 < it.last_hour < it.last_hour_high
+            assert last <= item.last_hour_high + NANO
+            assert running <= item.current_hour_high + NANO
+            assert 0 < item.last_hour < item.last_hour_high
     number = int(hour_of(clock.now).timestamp()) // 3600
     fal.simulator.account.plant([PlantedSpend(number, GlitchedJob().line(500 * NANO))])
     await loaded.account.poll_current()
-    of_models = next(it for it in (await ahead()).expected if it.product == "model_apis")
+    of_models = next(item for item in (await ahead()).expected if item.product == "model_apis")
     assert of_models.current_hour_high < 400 * NANO
 
 
@@ -257,7 +257,7 @@ async def test_an_ordinary_key_has_balance_runway_and_lock(fal: RunningSimulator
         assert account.runway is not None
         assert account.balance / (account.runway / HOUR) == pytest.approx(burnt / (100 / 60), rel=1)
         assert (account.spend, account.forecast) == (None, None)
-        assert all(it.spend is None and it.burn == {} for it in outlook.budgets)
+        assert all(item.spend is None and item.burn == {} for item in outlook.budgets)
         fal.simulator.faults.add(Fault("locked"))
         await bench.account.poll_balance()
         assert (await ahead()).accounts[0].locked == ("exhausted_balance",)
@@ -284,7 +284,7 @@ async def test_a_restart_and_another_budget_change_nothing_about_what_was_spent(
 ) -> None:
     before = await Ahead(loaded)()
     other = await Ahead(loaded, (budget("week", "other", limit=7 * NANO),)).budgets()
-    assert other["other"].spend == next(it.spend for it in before.budgets if it.budget == "week")
+    assert other["other"].spend == next(item.spend for item in before.budgets if item.budget == "week")
     assert other["other"].limit == 7 * NANO
     async with opened(fal, clock, tmp_path) as again:
         assert await Ahead(again)() == before
@@ -307,8 +307,8 @@ async def test_a_source_that_has_never_been_read_does_not_silence_the_budgets(
     fal.simulator.faults.add(Fault("server_error", path="/v1/serverless/usage"))
     async with opened(fal, clock, tmp_path) as bench:
         await bench.account.load_history()
-        window = (it := (await Ahead(bench).budgets())["week"]).window
-        assert it.spend == truth(fal, window.start, window.end, "models")
+        window = (found := (await Ahead(bench).budgets())["week"]).window
+        assert found.spend == truth(fal, window.start, window.end, "models")
 
 
 async def test_hours_that_come_late_are_forecast_as_if_they_had_cost_what_is_usual(

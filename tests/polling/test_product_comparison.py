@@ -24,7 +24,7 @@ async def fal(clock: Clock) -> AsyncIterator[RunningSimulator]:
 
 
 def differences(bench: Bench) -> dict[str, float | None]:
-    return {it: bench.number("fal_source_difference_usd", account="main", product=it) for it in PRODUCTS}
+    return {item: bench.number("fal_source_difference_usd", account="main", product=item) for item in PRODUCTS}
 
 
 def recent(clock: Clock) -> Window:
@@ -79,7 +79,7 @@ async def test_a_polled_product_that_differs_twice_is_reported_until_it_agrees(
             f"The ledger has {dollar_text(missing)} less of serverless than /organization/usage reports for {window}."
         )
         await bench.account.poll_recent()
-        assert [it["problem"] for it in logs if it["event"] == "a sum by product differs from fal's"] == [sentence]
+        assert [log["problem"] for log in logs if log["event"] == "a sum by product differs from fal's"] == [sentence]
         fal.simulator.faults.clear()
         await bench.account.poll_recent()
         assert differences(bench) == dict.fromkeys(PRODUCTS, 0)
@@ -113,7 +113,7 @@ def test_differences_of_less_than_a_cent_are_no_sentence() -> None:
         {"model_apis": 9_999_999, "serverless": 10_000_000, "compute": -50_000_000},
         frozenset({"model_apis", "serverless", "compute"}),
     )
-    assert [it.split(" than ")[0] for it in compared.sentences(["serverless", "compute"])] == [
+    assert [sentence.split(" than ")[0] for sentence in compared.sentences(["serverless", "compute"])] == [
         "The ledger has $0.01 more of serverless",
         "The ledger has $0.05 less of compute",
     ]

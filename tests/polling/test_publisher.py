@@ -1,28 +1,210 @@
+"""What the landing page breaks down is what fal states of the same days and months."""
+
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
-from polling.conftest import REACH, Bench, opened_bench, until
+from polling.conftest import REACH, Bench, Clock, opened_bench, truth, until
 from polling.conftest import Clock as BenchClock
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.typing import EventDict
 
-from exporter.charges import Clock, utc_now
+from exporter.calendar import first_hour_of
+from exporter.charges import HOUR, Window, hour_of, utc_now
+from exporter.charges import Clock as ClockOfPublisher
 from exporter.errors import LedgerError
-from exporter.ledger import Ledger, LedgerInUseError
+from exporter.forecasting.forecast import HourlySpend
+from exporter.ledger import Ledger, LedgerInUseError, LedgerView
 from exporter.metrics.encoding import Encoder
-from exporter.polling.forecasts import ForecastMaker
-from exporter.polling.publisher import Breakdown, Publisher
-from exporter.publication import LedgerOverview, Publication
+from exporter.polling.forecasts import ForecastMaker, Topic
+from exporter.polling.publisher import Breakdown, Publisher, overview_of
+from exporter.polling.source_choice import NO_USAGE
+from exporter.publication import AccountOverview, DailySpend, LedgerOverview, Overview, Publication
+from exporter.samples import Sample, paged
 from exporter.simulator import API_KEY, Fault, RunningSimulator
+
+DAYS = 8
+
+
+async def daily(bench: Bench, zone: ZoneInfo) -> DailySpend:
+    maker = ForecastMaker(budgets=(), reach=bench.reach, by_product=True)
+    view = await bench.view()
+    await bench.ledger.run(lambda ledger: maker.make(ledger, view, [bench.account]))
+    while maker.is_behind:
+        await bench.ledger.run(lambda ledger: maker.make(ledger, view, [bench.account]))
+    return Breakdown(zone).daily(view, maker.hours)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Asia/Kolkata"])
+async def test_each_day_is_what_fal_states_of_its_hours(
+    fal: RunningSimulator, clock: Clock, tmp_path: Path, zone: str
+) -> None:
+    async with opened_bench(fal, clock, tmp_path, reach=replace(REACH, history=timedelta(days=DAYS))) as bench:
+        await bench.account.load_history()
+        told = await daily(bench, ZoneInfo(zone))
+    assert len(told.days) == 14
+    assert told.days[-1] == clock.now.astimezone(ZoneInfo(zone)).date()
+    assert {name for name, _ in told.products} == {"model_apis", "serverless"}
+    assert told.known_from is not None
+    for place, day in enumerate(told.days):
+        if day >= told.known_from:
+            start = first_hour_of(day, ZoneInfo(zone))
+            end = first_hour_of(day + timedelta(days=1), ZoneInfo(zone))
+            assert sum(amounts[place] for _, amounts in told.products) == truth(fal, start, end)
+    assert (told.days[-1] - told.known_from).days in {DAYS - 1, DAYS}
+
+
+async def test_before_anything_is_loaded_no_day_is_known(bench: Bench) -> None:
+    assert (await daily(bench, ZoneInfo("UTC"))).known_from is None
+
+
+async def test_a_seventh_product_is_among_the_others(bench: Bench) -> None:
+    view = await bench.view()
+    day = Window(*(first_hour_of(view.at.date() + timedelta(days=more), ZoneInfo("UTC")) for more in (0, 1)))
+    hours: HourlySpend[Topic] = HourlySpend(day)
+    hours.set_hour(day.start, {Topic("product", "main", f"line {number}"): number for number in range(1, 9)})
+    told = Breakdown(ZoneInfo("UTC")).daily(view, hours)
+    assert [(name, amounts[-1]) for name, amounts in told.products[-2:]] == [("line 3", 3), ("other", 1 + 2)]
+
+
+async def test_rankings_are_the_month_and_nothing_is_lost(fal: RunningSimulator, bench: Bench, clock: Clock) -> None:
+    await bench.account.load_history()
+    view = await bench.view()
+    loaded = max(scope.history_from for scope in view.scopes if scope.history_from is not None)
+    assert loaded.month == clock.now.month
+    for ranking in Breakdown(ZoneInfo("UTC")).rankings(view):
+        amounts = [amount for _, amount in ranking.top]
+        assert amounts == sorted(amounts, reverse=True)
+        assert ranking.total == truth(fal, loaded, clock.now + HOUR)
+    by_model = Breakdown(ZoneInfo("UTC")).rankings(view)[0]
+    stated = truth(fal, loaded, clock.now + HOUR, "models")
+    assert sum(dict(by_model.top).values()) + by_model.other == stated
+
+
+async def test_a_ninth_model_is_counted_among_the_rest_and_a_new_month_is_seen(bench: Bench) -> None:
+    breakdown, view = Breakdown(ZoneInfo("UTC")), await bench.view()
+
+    def of(amounts: range) -> LedgerView:
+        pages = paged(Sample(("main", f"model {amount}"), amount) for amount in amounts)
+        return replace(view, labels=("account", "model"), known_of_month=pages)
+
+    (ranking,) = breakdown.rankings(of(range(1, 11)))
+    assert [amount for _, amount in ranking.top] == [10, 9, 8, 7, 6, 5, 4, 3]
+    assert (ranking.others, ranking.other, ranking.total) == (2, 3, 55)
+    (ranking,) = breakdown.rankings(of(range(1, 3)))
+    assert (ranking.others, ranking.other, ranking.total) == (0, 0, 3)
+
+
+async def overview(bench: Bench) -> Overview:
+    return overview_of(await bench.view(), [bench.account], REACH, notes=("A note.",), links=(("Docs", "/docs"),))
+
+
+async def account_of(bench: Bench) -> AccountOverview:
+    (account,) = (await overview(bench)).accounts
+    return account
+
+
+async def test_what_is_known_is_shown(bench: Bench, fal: RunningSimulator, clock: Clock) -> None:
+    await bench.account.load_history()
+    await bench.account.poll_balance()
+    shown = await overview(bench)
+    assert (shown.time_zone, shown.notes, shown.links) == ("UTC", ("A note.",), (("Docs", "/docs"),))
+    (account,) = shown.accounts
+    assert account.name == "main"
+    assert account.balance is not None
+    assert account.balance_at == clock.now
+    assert account.last_hour == truth(fal, hour_of(clock.now) - HOUR, hour_of(clock.now))
+    assert (account.locked, account.problems) == ("", ())
+    for source in account.sources:
+        assert (source.state, source.problem, source.history_progress) == ("up", "", 1)
+        assert source.chosen == "set by SOURCES"
+        assert source.data_through == hour_of(clock.now)
+        assert source.last_success_at == clock.now
+
+
+async def test_before_the_first_poll_all_is_waiting(bench: Bench) -> None:
+    account = await account_of(bench)
+    assert {source.state for source in account.sources} == {"waiting"}
+    assert {source.history_progress for source in account.sources} == {0}
+    assert account.balance is None
+
+
+async def test_failures_and_locks_are_told_in_words(bench: Bench, fal: RunningSimulator) -> None:
+    fal.simulator.faults.add(Fault("locked"))
+    await bench.account.poll_current()
+    await bench.account.poll_balance()
+    account = await account_of(bench)
+    assert account.locked.startswith("the balance is exhausted; top up the balance at ")
+    assert {source.state for source in account.sources} == {"failing"}
+    assert all("is locked" in source.problem for source in account.sources)
+    assert [problem for problem in account.problems if problem.startswith("balance: ")]
+
+
+async def test_a_key_without_usage_is_said_to_be_one(fal: RunningSimulator, clock: Clock, tmp_path: Path) -> None:
+    async with opened_bench(fal, clock, tmp_path, key=API_KEY, sources=None) as bench:
+        await bench.account.choose_sources()
+        account = await account_of(bench)
+        assert (account.sources, account.problems) == ((), (NO_USAGE,))
+
+
+async def test_an_automatic_choice_is_shown_as_one(fal: RunningSimulator, clock: Clock, tmp_path: Path) -> None:
+    async with opened_bench(fal, clock, tmp_path, sources=None) as bench:
+        await bench.account.choose_sources()
+        account = await account_of(bench)
+        assert [source.name for source in account.sources] == ["models", "serverless", "compute"]
+        assert {source.chosen for source in account.sources} == {"chosen by what the key may read"}
+
+
+SHOWN = ("current_hour", "last_hour", "today", "last_day", "month_to_date", "last_month")
+
+
+async def test_a_figure_says_why_it_is_not_there(fal: RunningSimulator, clock: Clock, tmp_path: Path) -> None:
+    async with opened_bench(fal, clock, tmp_path) as bench:
+        gaps = (await account_of(bench)).gaps
+        assert {name: gap.reason for name, gap in gaps.items()} == dict.fromkeys(SHOWN, "unread")
+
+        fal.simulator.faults.add(Fault("server_error", path="/v1/serverless/usage", query="start=2026-11-19*"))
+        await bench.account.load_history()
+        account = await account_of(bench)
+        assert {name: gap.reason for name, gap in account.gaps.items()} == {
+            "month_to_date": "loading",
+            "last_month": "loading",
+        }
+        assert (account.month_to_date, account.last_month) == (None, None)
+        assert account.today == truth(fal, hour_of(clock.now).replace(hour=0), clock.now)
+        month = account.gaps["month_to_date"]
+        assert month.known_from == (await bench.since("serverless"))[0]
+
+        fal.simulator.faults.clear()
+        assert await bench.account.load_history()
+        gaps = (await account_of(bench)).gaps
+        assert {name: gap.reason for name, gap in gaps.items()} == {"month_to_date": "short", "last_month": "short"}
+        assert gaps["last_month"].ratio == 0
+
+        clock.forward(hours=3)
+        gaps = (await account_of(bench)).gaps
+        assert {name: gap.reason for name, gap in gaps.items()} == dict.fromkeys(
+            ("current_hour", "last_hour", "today", "last_day"), "behind"
+        ) | {"month_to_date": "short", "last_month": "short"}
+
+
+async def test_an_account_whose_usage_cannot_be_read_keeps_no_sum_waiting(
+    fal: RunningSimulator, clock: Clock, tmp_path: Path
+) -> None:
+    async with opened_bench(fal, clock, tmp_path, key=API_KEY, sources=None) as bench:
+        assert (await account_of(bench)).gaps["today"].reason == "unread", "nobody knows yet"
+        await bench.account.choose_sources()
+        account = await account_of(bench)
+        assert (account.gaps, account.today, account.month_to_date) == ({}, None, None)
 
 
 class Published:
     """A publisher of a bench, and what it has emitted."""
 
-    def __init__(self, bench: Bench, clock: Clock = utc_now) -> None:
+    def __init__(self, bench: Bench, clock: ClockOfPublisher = utc_now) -> None:
         self.all: list[Publication] = []
         self.publisher = Publisher(
             ledger=bench.ledger,
@@ -157,7 +339,10 @@ async def test_a_ledger_that_is_lost_is_told_in_metrics_and_page_until_it_is_bac
     assert sample(after, "fal_exporter_ledger_up") == 1
     assert not after.overview.ledger.problem
     assert [
-        words for words in ("was replaced", "had been deleted") for it in after.overview.ledger.events if words in it
+        words
+        for words in ("was replaced", "had been deleted")
+        for event in after.overview.ledger.events
+        if words in event
     ] == ["was replaced", "had been deleted"]
     assert after.at == clock.now
 

@@ -88,7 +88,10 @@ async def loaded(fal: RunningSimulator, clock: Clock, tmp_path: Path, stack: Asy
 
 
 async def compared(bench: Bench) -> dict[tuple[str, datetime], Reconciliation]:
-    return {(it.against, it.month): it for it in (await bench.view()).reconciliations}
+    return {
+        (reconciliation.against, reconciliation.month): reconciliation
+        for reconciliation in (await bench.view()).reconciliations
+    }
 
 
 async def test_only_months_that_the_ledger_has_covered_are_compared(loaded: Bench, clock: Clock) -> None:
@@ -96,7 +99,7 @@ async def test_only_months_that_the_ledger_has_covered_are_compared(loaded: Benc
     await loaded.account.poll_reconciliation()
     found = await compared(loaded)
     assert set(found) == {("invoice", NOVEMBER.start), ("focus_estimate", NOVEMBER.start)}
-    assert [it.difference for it in found.values()] == [0, 0]
+    assert [item.difference for item in found.values()] == [0, 0]
     assert found["focus_estimate", NOVEMBER.start].through == NOW.replace(minute=0)
     assert found["invoice", NOVEMBER.start].compared_at == clock.now
     assert loaded.number("fal_source_up", account="main", source="reconciliation") == 1

@@ -132,7 +132,7 @@ async def test_a_source_that_was_refused_at_the_first_start_is_asked_for_daily_a
         assert bench.account.sources == ("models",), "never changed silently"
         assert available(bench) == {"models": 0, "serverless": 1, "compute": 1}
         assert told(logs, CAN_BE_READ) == ["serverless", "compute"]
-        (entry,) = [it for it in logs if it["event"] == CAN_BE_READ and it["source"] == "serverless"]
+        (entry,) = [log for log in logs if log["event"] == CAN_BE_READ and log["source"] == "serverless"]
         assert entry["refused_at_the_choice"] == "not_found"
         assert "set the sources to models,serverless,compute and restart" in bench.account.offer()
         found = (await probes(bench))["serverless"]

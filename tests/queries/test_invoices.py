@@ -43,7 +43,7 @@ def test_invoices_are_the_newest_first_and_filtered(
 ) -> None:
     with billed.snapshot() as snapshot:
         found = answer_invoices(snapshot, parse_invoices_question(given))
-    assert [it.number for it in found] == numbers
+    assert [item.number for item in found] == numbers
 
 
 @pytest.mark.parametrize(

@@ -205,7 +205,7 @@ _LARGEST = (2**63 - 1) * ATTO_PER_NANO
 _QUANTITIES = frozenset({"consumed_quantity", "pricing_quantity"})
 _MOST_KNOWN = 50_000
 _MOST_ITEMS = 10_000
-_texts = attrgetter(*(it.name for it in fields(UsageLine)))
+_texts = attrgetter(*(element.name for element in fields(UsageLine)))
 _amounts: Callable[[Iterable[int]], Amounts] = partial(tuple.__new__, Amounts)
 
 
@@ -422,7 +422,9 @@ class Usage:
             source=source,
             window=self._window,
             charges=charges,
-            prices=unit_prices((it.item.dimensions, offer) for it in self._entries.values() if (offer := it.offer())),
+            prices=unit_prices(
+                (entry.item.dimensions, offer) for entry in self._entries.values() if (offer := entry.offer())
+            ),
             rejected=dict(self._rejected),
             rejected_rows=tuple(self._rejected_rows),
             rows=self._rows,

@@ -103,7 +103,10 @@ def input_schema(parameters: Iterable[Parameter[object]]) -> Schema:
     """Return the schema of an object with these parameters."""
     return {
         "type": "object",
-        "properties": {it.name: {**it.schema, "description": it.meaning.replace(_COMMA_LIST, "")} for it in parameters},
+        "properties": {
+            parameter.name: {**parameter.schema, "description": parameter.meaning.replace(_COMMA_LIST, "")}
+            for parameter in parameters
+        },
         "additionalProperties": False,
     }
 

@@ -203,7 +203,7 @@ def _span(duration: timedelta | None) -> str | None:
 _ROWS = 100
 _MOST_ROWS = 1000
 _LIMIT = parameters.whole_number("limit", f"Rows in one answer, at most. Left out: {_ROWS}.", 1, _MOST_ROWS)
-_USAGE = (*(it for it in usage.PARAMETERS if it is not usage.LIMIT), _LIMIT)
+_USAGE = (*(item for item in usage.PARAMETERS if item is not usage.LIMIT), _LIMIT)
 _INVOICES = (*invoices.PARAMETERS, _LIMIT, usage.CURSOR)
 
 

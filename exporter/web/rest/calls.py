@@ -242,7 +242,11 @@ class Call:
     @property
     def told(self) -> str:
         """The answer in a sentence, with the parameters."""
-        names = ", ".join(f"`{it.name}`" for it in self.parameters if it.name not in {AMOUNTS.name, "limit", "cursor"})
+        names = ", ".join(
+            f"`{parameter.name}`"
+            for parameter in self.parameters
+            if parameter.name not in {AMOUNTS.name, "limit", "cursor"}
+        )
         return f"{self.title[0].lower()}{self.title[1:]}; {names}"
 
 

@@ -29,18 +29,18 @@ def tool(answer: Callable[[Arguments], Answer]) -> Tool:
 async def test_every_tool_is_told_to_read_only_and_described_in_valid_schemas(known: Known) -> None:
     async with Client(mcp_server(tools(known))) as client:
         listed = (await client.list_tools()).tools
-    assert [it.name for it in listed] == NAMES
-    for it in listed:
-        assert it.title
-        assert it.description
-        hints = it.annotations
+    assert [item.name for item in listed] == NAMES
+    for item in listed:
+        assert item.title
+        assert item.description
+        hints = item.annotations
         assert hints is not None
         assert (hints.read_only_hint, hints.destructive_hint, hints.idempotent_hint) == (True, False, True)
-        for schema in (it.input_schema, it.output_schema):
+        for schema in (item.input_schema, item.output_schema):
             assert schema is not None
             assert schema["type"] == "object"
             jsonschema.Draft202012Validator.check_schema(schema)
-        assert all("description" in parameter for parameter in it.input_schema["properties"].values())
+        assert all("description" in parameter for parameter in item.input_schema["properties"].values())
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
@@ -164,9 +164,9 @@ async def test_only_so_many_answers_are_made_at_once() -> None:
 async def test_the_guide_and_the_catalogue_can_be_read(known: Known) -> None:
     async with Client(mcp_server(tools(known))) as client:
         listed = (await client.list_resources()).resources
-        pages = {it.uri: (await client.read_resource(it.uri)).contents[0] for it in listed}
+        pages = {item.uri: (await client.read_resource(item.uri)).contents[0] for item in listed}
         assert (await client.list_resource_templates()).resource_templates == []
-    assert {it.mime_type for it in pages.values()} == {"text/markdown"}
+    assert {page.mime_type for page in pages.values()} == {"text/markdown"}
     assert all(f"`{family}`" in pages["fal-exporter://metrics"].text for family in CATALOGUE)
     guide = pages["fal-exporter://guide"].text
     assert all(name in guide for name in NAMES if name != "fal-check-focus")

@@ -33,7 +33,7 @@ def test_what_is_wrong_is_told(words: str) -> None:
 
 def test_figures_that_have_not_moved_for_long_are_an_alert() -> None:
     well = Overview("1", (AccountOverview("a", (SourceOverview("models", "", "up", AT, AT),)),))
-    five, six = (outline(well, outlook=Outlook(), now=AT + timedelta(minutes=it)).text for it in (5, 6))
+    five, six = (outline(well, outlook=Outlook(), now=AT + timedelta(minutes=item)).text for item in (5, 6))
     assert "Nothing needs attention. The data reach to 2026-11-21 22:00 UTC." in five
     assert "1 urgent Exporter These figures are 6 min old" in six
 

@@ -43,7 +43,7 @@ async def test_a_failure_is_told_to_all_who_wait_and_not_remembered() -> None:
         raise LookupError("nothing here")
 
     results = await asyncio.gather(*(answers.answer("question", fail) for _ in range(3)), return_exceptions=True)
-    assert [str(it) for it in results] == ["nothing here"] * 3
+    assert [str(result) for result in results] == ["nothing here"] * 3
     assert (await answers.answer("question", lambda: made("[]"))).body == b"[]"
 
 

@@ -1,0 +1,52 @@
+from datetime import UTC, datetime
+
+import pytest
+
+from exporter.charges import NANO, Window
+from exporter.forecasting.state import AccountOutlook, BudgetOutlook, Outlook
+from exporter.publication import Exposition, Overview, Publication
+from exporter.queries.forecasts import answer_accounts, answer_budgets
+from exporter.queries.parameters import NoDataYetError, QuestionError
+
+AT = datetime(2026, 11, 21, 14, tzinfo=UTC)
+NOVEMBER = Window(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
+
+
+def published(outlook: Outlook) -> Publication:
+    return Publication(1, AT, Exposition(), Overview("1.2.3"), ready=True, outlook=outlook)
+
+
+ACCOUNTS = published(
+    Outlook(
+        accounts=(AccountOutlook("studio", NOVEMBER), AccountOutlook("research", NOVEMBER)),
+        budgets=(BudgetOutlook("video", "month", NOVEMBER, 5 * NANO, {}),),
+    )
+)
+
+
+def test_accounts_are_told_as_published_and_filtered() -> None:
+    assert [account.account for account in answer_accounts(ACCOUNTS, {}).accounts] == ["studio", "research"]
+    assert [account.account for account in answer_accounts(ACCOUNTS, {"account": "research"}).accounts] == ["research"]
+    assert answer_accounts(ACCOUNTS, {}).as_of == AT
+
+
+def test_budgets_are_told_and_there_need_be_none() -> None:
+    assert [budget.budget for budget in answer_budgets(ACCOUNTS, {"budget": "video"}).budgets] == ["video"]
+    assert answer_budgets(published(Outlook()), {}).budgets == ()
+
+
+def test_what_is_not_known_is_told_with_what_is() -> None:
+    with pytest.raises(QuestionError, match="accepted are research, studio"):
+        answer_accounts(ACCOUNTS, {"account": "nobody"})
+    with pytest.raises(QuestionError, match="accepted are video"):
+        answer_budgets(ACCOUNTS, {"budget": "nothing"})
+    with pytest.raises(QuestionError, match="acount is not a parameter; did you mean account"):
+        answer_accounts(ACCOUNTS, {"acount": "studio"})
+
+
+def test_before_the_first_publication_there_is_no_answer() -> None:
+    for publication in (None, published(Outlook())):
+        with pytest.raises(NoDataYetError):
+            answer_accounts(publication, {})
+    with pytest.raises(NoDataYetError):
+        answer_budgets(None, {})

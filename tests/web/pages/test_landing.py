@@ -1,0 +1,222 @@
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, timedelta
+from fractions import Fraction
+from threading import Event
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from web.pages.conftest import AT, DAYS, MONTH, OUTLOOK, OVERVIEW, Outline, outline
+
+from exporter.charges import NANO
+from exporter.forecasting.state import AccountOutlook, BudgetOutlook, Forecast, Outlook
+from exporter.publication import AccountOverview, DailySpend, Exposition, Overview, Publication, Ranking, SourceOverview
+from exporter.web.pages import LandingPage, landing
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Top models this month fal-ai/veo3 $60.00 60.0 %",
+        "7 more $9.00 9.0 %",
+        "GPU classes this month H100 $0.0100 <0.1 %",
+    ],
+)
+def test_it_shows(words: str) -> None:
+    assert words in outline(OVERVIEW).text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "production · models chosen automatically Up 2026-11-21 22:00 UTC just now",
+        "research · reporting Waiting not yet not yet not yet not yet",
+    ],
+)
+def test_it_shows_of_sources(words: str) -> None:
+    assert words in outline(OVERVIEW).text
+
+
+@pytest.mark.parametrize(("accounts", "unfolded"), [(4, True), (5, False)])
+def test_those_of_few_accounts_are_shown_unasked(accounts: int, *, unfolded: bool) -> None:
+    many = tuple(
+        AccountOverview(f"a{index}", (SourceOverview("models", "", "up", AT, AT),)) for index in range(accounts)
+    )
+    (details,) = [
+        element for tag, element in outline(Overview("1", many), outlook=Outlook()).elements if tag == "details"
+    ]
+    assert ("open" in details) is unfolded
+
+
+def test_what_the_figures_lack_is_said_below_them_by_account() -> None:
+    lacking = AccountOverview("research", (), remarks=("The charges of <compute> are missing.", "Another."))
+    text = outline(Overview("1", (AccountOverview("a", ()), lacking)), outlook=Outlook()).text
+    assert "What these figures do not include research The charges of <compute> are missing. research Another." in text
+    assert "do not include" not in outline(Overview("1", (AccountOverview("a", ()),)), outlook=Outlook()).text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "$100.00 of $100.00, 99 % forecast $120.00 ($110.00 to $130.00)",
+        "not yet, of $10.00 no forecast yet",
+    ],
+)
+def test_it_shows_of_budgets(words: str) -> None:
+    assert words in outline(OVERVIEW).text
+
+
+def test_a_budget_near_or_over_its_limit_stands_out() -> None:
+    assert [element["class"] for tag, element in outline(OVERVIEW).elements if tag == "li" and "class" in element][
+        :3
+    ] == [
+        "near",
+        "over",
+        "",
+    ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Ready version 1.2.3 up 0 s",
+        "This is a demo.",
+        "2 accounts · 1,389 series · 1,204,331 hourly charges in the ledger · as of 2026-11-21 22:00 UTC",
+        "/metrics REST MCP: port 9090, /mcp /-/healthy /-/ready Documentation",
+    ],
+)
+def test_it_shows_of_page(words: str) -> None:
+    assert words in outline(OVERVIEW).text
+
+
+def test_before_the_first_publication_it_says_so_and_looks_again_by_itself() -> None:
+    document = outline(None, ready=False)
+    assert "Starting" in document.text
+    assert "The first snapshot is being made" in document.text
+    assert ("meta", {"http-equiv": "refresh", "content": "2"}) in document.elements
+
+
+def test_what_is_not_known_is_said_not_to_be() -> None:
+    text = outline(Overview("1", (AccountOverview("a", ()),)), outlook=Outlook()).text
+    assert "Credit balance unknown not known yet" in text
+    assert "Today unknown" in text
+    assert "No spend is known of the last days." in text
+    assert "Top models" not in text
+    assert "Budgets" not in text
+    assert "1 account ·" in text
+
+
+def test_uptime_is_counted_from_the_start() -> None:
+    instants = iter((AT, AT + timedelta(hours=3)))
+    page = LandingPage(lambda: next(instants))
+    assert "up 3 h" in page.html(None, ready=False)
+
+
+def test_nothing_is_loaded_from_outside_and_no_script_runs() -> None:
+    elements = outline(OVERVIEW).elements
+    assert not {"script", "img", "iframe", "object", "form"} & {tag for tag, _ in elements}
+    (icon,) = [attributes["href"] for tag, attributes in elements if tag == "link"]
+    assert icon is not None
+    assert icon.startswith("data:image/svg+xml,")
+    assert not any(name.startswith("on") or name == "style" for _, attributes in elements for name in attributes)
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20) | st.sampled_from(
+    ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "'-alert(1)-'", "{style}", "</style>", "&lt;"]
+)
+
+
+@given(TEXT, TEXT, TEXT)
+def test_no_text_from_outside_can_change_the_document(name: str, problem: str, locked: str) -> None:
+    def of(name: str, problem: str, locked: str) -> Outline:
+        source = SourceOverview(name, problem, "failing", problem=problem)
+        account = AccountOverview(name, (source,), locked=locked, problems=(problem,))
+        overview = Overview(
+            name,
+            (account, account),
+            time_zone=name,
+            notes=(problem,),
+            links=((name, problem),),
+            daily=DailySpend((date(2026, 11, 21),), ((name, (NANO,)),)),
+            rankings=(Ranking("model", ((name, NANO),), 0, 0, NANO),),
+        )
+        budget = BudgetOutlook(name or "x", "month", MONTH, NANO, {}, (Fraction(1, 2),), 2 * NANO)
+        return outline(overview, outlook=Outlook(budgets=(budget,)))
+
+    hostile = of(name, problem or "x", locked or "x")
+    harmless = of("name", "problem", "locked")
+    assert [tag for tag, _ in hostile.elements] == [tag for tag, _ in harmless.elements]
+    assert [sorted(attributes) for _, attributes in hostile.elements] == [
+        sorted(attributes) for _, attributes in harmless.elements
+    ]
+    assert " ".join((problem or "x").split()) in hostile.text
+
+
+def test_threads_that_ask_at_once_share_one_overview(monkeypatch: pytest.MonkeyPatch) -> None:
+    publication = Publication(1, AT, Exposition(), OVERVIEW, ready=True, outlook=OUTLOOK)
+    rendering, second_asks = Event(), Event()
+    rendered = []
+
+    def overview(*_: object) -> str:
+        rendering.set()
+        second_asks.wait(10)
+        rendered.append("<p>overview</p>")
+        return rendered[-1]
+
+    monkeypatch.setattr(landing, "_overview", overview)
+    page = LandingPage(lambda: AT)
+    with ThreadPoolExecutor(2) as pool:
+        answers = [pool.submit(page.html, publication, ready=True)]
+        assert rendering.wait(10)
+        answers.append(pool.submit(page.html, publication, ready=True))
+        second_asks.set()
+        assert all("<p>overview</p>" in answer.result(10) for answer in answers)
+    assert len(rendered) == 1
+
+
+@pytest.mark.parametrize(("refresh", "seconds"), [("5", "5"), ("3600", "3600")])
+def test_the_page_follows_if_asked(refresh: str, seconds: str) -> None:
+    document = outline(OVERVIEW, refresh=refresh)
+    assert ("meta", {"http-equiv": "refresh", "content": seconds}) in document.elements
+    assert "stop refreshing" in document.text
+
+
+@pytest.mark.parametrize("refresh", ["", "0", "3601", "-1", "5;url=https://evil.example", "\u0665", "9" * 5000, "x"])
+def test_a_wrong_wish_to_follow_is_ignored(refresh: str) -> None:
+    document = outline(OVERVIEW, refresh=refresh)
+    assert not any("http-equiv" in attributes for _, attributes in document.elements)
+    assert "refresh every 5 s" in document.text
+
+
+def amounts() -> st.SearchStrategy[int]:
+    return st.integers(-(2**63) + 1, 2**63 - 1) | st.sampled_from([0, 1, -1, NANO])
+
+
+@given(st.lists(amounts(), min_size=14, max_size=14), amounts(), st.integers(1, 2**62))
+def test_no_amount_leaves_the_picture(days: Sequence[int], spend: int, limit: int) -> None:
+    overview = Overview(
+        "1", (AccountOverview("a", (), month_to_date=spend),), daily=DailySpend(DAYS, (("x", tuple(days)),))
+    )
+    ahead = Forecast(spend, spend - 5, spend + 5)
+    budget = BudgetOutlook("b", "month", MONTH, limit, {}, (Fraction(4, 5),), spend, ahead)
+    document = outline(overview, outlook=Outlook((AccountOutlook("a", MONTH, forecast=ahead),), (budget,)))
+    shapes = [attributes for tag, attributes in document.elements if tag == "rect"]
+    assert all(
+        0 <= float(value.rstrip("%")) <= 244
+        for shape in shapes
+        for value in (shape.get("width"), shape.get("height"), shape.get("y"))
+        if value
+    )
+
+
+def test_an_overview_is_rendered_once_for_a_publication_and_minute() -> None:
+    publication = Publication(1, AT, Exposition(), OVERVIEW, ready=True, outlook=OUTLOOK)
+    now = AT
+    page = LandingPage(lambda: now)
+    page.html(publication, ready=True)
+    first = page._rendered
+    page.html(publication, ready=True, refresh="5")
+    assert page._rendered is first
+    now += timedelta(minutes=1)
+    assert "1 min ago" in page.html(publication, ready=True)

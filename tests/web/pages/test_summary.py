@@ -1,0 +1,139 @@
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from web.pages.conftest import AT, MONTH, OUTLOOK, OVERVIEW, outline
+
+from exporter.charges import NANO
+from exporter.forecasting.state import AccountOutlook, Outlook
+from exporter.publication import AccountOverview, Gap, Overview, SourceOverview
+from exporter.web.pages.chart import colours
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Month to date $8,913.45",
+        "$15.00 forecast for the month $12.00 to $19.00, the accounts' 80 % bands added up",
+        "Last month: $11,205.00",
+        "Today $402.12 since midnight, Europe/Berlin",
+        "This hour $7.01 so far; fal is often late Last hour $12.48 last complete hour",
+        "Credit balance $24,512.15 lasts 40 d where it is shortest",
+    ],
+)
+def test_it_shows(words: str) -> None:
+    assert words in outline(OVERVIEW).text
+
+
+FROM, UNTIL = datetime(2026, 11, 17, 8, tzinfo=UTC), datetime(2026, 11, 21, 20, tzinfo=UTC)
+GAPS = {
+    "not yet": Gap("unread"),
+    "loading, 43 %": Gap("loading", 0.4399, FROM, UNTIL),
+    "loading, 99 %": Gap("loading", 0.9999, FROM, UNTIL),
+    "known since 17 Nov": Gap("short", 0.2, FROM, UNTIL),
+    "read until 2026-11-21 20:00 UTC": Gap("behind", 0.98, FROM, UNTIL),
+}
+FIGURES = {
+    "month_to_date": "Month to date {}",
+    "last_month": "Last month: {}",
+    "today": "Today {} since",
+    "current_hour": "This hour {} so far",
+    "last_hour": "Last hour {} last complete",
+}
+
+
+@pytest.mark.parametrize("words", GAPS)
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_that_lacks_hours_says_what_it_waits_for(name: str, words: str) -> None:
+    known = dict.fromkeys(FIGURES, 5 * NANO) | {name: None}
+    up = SourceOverview("models", "", "up", AT, AT)
+    account = AccountOverview(
+        "a",
+        (up,),
+        gaps={name: GAPS[words]},
+        current_hour=known["current_hour"],
+        last_hour=known["last_hour"],
+        today=known["today"],
+        month_to_date=known["month_to_date"],
+        last_month=known["last_month"],
+    )
+    text = outline(Overview("1", (account,)), outlook=OUTLOOK).text
+    for each, place in FIGURES.items():
+        assert place.format(words if each == name else "$5.00") in text
+
+
+def test_a_sum_over_accounts_lacks_what_the_account_lacks_that_is_furthest_behind() -> None:
+    up = SourceOverview("models", "", "up", AT, AT)
+    first, second, third = (
+        AccountOverview(name, (up,), month_to_date=month, gaps={"month_to_date": gap} if gap else {})
+        for name, month, gap in (
+            ("a", 5 * NANO, None),
+            ("b", None, Gap("loading", 0.9, FROM, UNTIL)),
+            ("c", None, Gap("loading", 0.5, FROM, UNTIL)),
+        )
+    )
+    overview = Overview("1", (first, second, third), rankings=OVERVIEW.rankings)
+    text = outline(overview, outlook=OUTLOOK).text
+    assert "Month to date loading, 50 % (c) Forecast: not yet" in text
+    assert "Top models this month, loading, 50 % (c)" in text
+    assert "a $5.00" in text
+    assert "b loading, 90 %" in text
+    assert "Month to date $5.00" in outline(replace(overview, accounts=(first,)), outlook=Outlook()).text
+
+
+def test_without_the_forecast_of_an_account_there_is_none_of_them_together() -> None:
+    known, _ = OUTLOOK.accounts
+    text = outline(OVERVIEW, outlook=replace(OUTLOOK, accounts=(known, AccountOutlook("research", MONTH)))).text
+    assert "Forecast: not yet" in text
+    assert "forecast for the month" not in text
+
+
+@pytest.mark.parametrize(
+    ("balance", "mark"), [(0, "figure low"), (-NANO, "figure low"), (1, "figure"), (None, "figure")]
+)
+def test_a_credit_that_has_run_out_stands_out(balance: int | None, mark: str) -> None:
+    document = outline(Overview("1", (AccountOverview("a", (), balance=balance, balance_at=AT),)), outlook=Outlook())
+    marks = [element["class"] for _, element in document.elements if (element.get("class") or "").startswith("figure")]
+    assert marks == ["figures", "figure", "figure", "figure", mark]
+
+
+def test_an_account_has_the_state_of_its_worst_source() -> None:
+    up, waiting, failing = (SourceOverview("models", "", state) for state in ("up", "waiting", "failing"))
+    accounts = (
+        AccountOverview("a", (up, up), locked="Exhausted balance."),
+        AccountOverview("b", (up, failing, waiting)),
+        AccountOverview("c", (up, up)),
+        AccountOverview("d", (up, waiting)),
+        AccountOverview("e", ()),
+    )
+    text = outline(Overview("1", accounts), outlook=Outlook()).text.partition("Runway State")[2]
+    states = [word for word in text.split() if word in {"Locked", "Failing", "Up", "Waiting"}]
+    assert states[:5] == ["Locked", "Failing", "Up", "Waiting", "Waiting"]
+
+
+def test_fifty_accounts_are_a_table_and_their_sources_are_folded_up() -> None:
+    many = tuple(AccountOverview(f"team-{index}", (SourceOverview("models", "", "up", AT, AT),)) for index in range(50))
+    document = outline(Overview("1", many), outlook=Outlook())
+    assert "Nothing needs attention. The data reach to 2026-11-21 22:00 UTC." in document.text
+    assert [attributes for tag, attributes in document.elements if tag == "details"] == [{}]
+    assert document.text.count("team-49") == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Sun 8 Nov not all loaded $3.00 $0.0010 $3.00",
+        "Tue 10 Nov $3.00",
+        "Fri 20 Nov $3.00",
+        "Sat 21 Nov not all loaded $3.00",
+        "Last days by product 3 of 14 days not all loaded",
+    ],
+)
+def test_the_table_beside_it_has_every_figure(words: str) -> None:
+    assert words in outline(OVERVIEW).text
+
+
+def test_fals_own_products_always_have_their_colours_and_others_what_is_left() -> None:
+    assert colours(("serverless",)) == {"serverless": 1}
+    assert colours(("new", "serverless", "", "model_apis")) == {"": 3, "model_apis": 0, "new": 4, "serverless": 1}
+    assert set(colours(tuple(map(str, range(20)))).values()) == {3, 4, 5, 6}
