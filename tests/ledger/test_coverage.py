@@ -177,6 +177,16 @@ def test_an_hour_that_no_poll_has_read_is_never_covered_by_the_grace(ledger: Led
     assert known["last_hour"].ratio == 0
 
 
+def test_an_hour_of_a_gap_is_not_covered_by_a_read_of_the_running_hour_behind_it(ledger: Ledger, clock: Clock) -> None:
+    clock.now = datetime(2026, 11, 20, 10, 5, tzinfo=UTC)
+    read(ledger, clock, both_months(clock))
+    clock.now = datetime(2026, 11, 20, 12, 57, tzinfo=UTC)
+    read(ledger, clock, recent(clock, 0))
+    known = ledger.view().coverage["main"]["today"]
+    assert (known.covered, known.hours) == (10, 12)
+    assert known.known_until == datetime(2026, 11, 20, 10, tzinfo=UTC)
+
+
 def test_history_that_is_read_anew_does_not_stand_for_the_running_hour(ledger: Ledger, clock: Clock) -> None:
     clock.now = datetime(2026, 11, 20, 12, 57, tzinfo=UTC)
     read(ledger, clock, both_months(clock))

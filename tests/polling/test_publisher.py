@@ -57,6 +57,16 @@ async def test_each_day_is_what_fal_states_of_its_hours(
     assert (told.days[-1] - told.known_from).days in {DAYS - 1, DAYS}
 
 
+async def test_days_that_were_not_read_to_their_end_are_not_known(bench: Bench, clock: Clock) -> None:
+    await bench.account.load_history()
+    today = clock.now.date()
+    assert (await daily(bench, ZoneInfo("UTC"))).known_until == today
+    clock.forward(days=2)
+    told = await daily(bench, ZoneInfo("UTC"))
+    assert told.known_until == today - timedelta(days=1)
+    assert [told.is_known(day) for day in told.days[-5:]] == [True, True, False, False, False]
+
+
 async def test_before_anything_is_loaded_no_day_is_known(bench: Bench) -> None:
     assert (await daily(bench, ZoneInfo("UTC"))).known_from is None
 
