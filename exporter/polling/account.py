@@ -197,6 +197,7 @@ class AccountPoller:
         """Poll the last days again for late charges, and compare their sums by product with fal's."""
         window = trailing_window(self._clock(), self._reach.recent)
         await self._poll_all(window)
+        await self._poll_rejected(window)
         await self._compare_products(window)
 
     async def poll_deep(self) -> None:
@@ -321,6 +322,16 @@ class AccountPoller:
             _log.info("the account is no longer locked", account=self.name, after=", ".join(self._told_locks))
         self._told_locks = reasons
         self._runner.publish_soon()
+
+    async def _poll_rejected(self, window: Window) -> None:
+        """Poll earlier hours with rejected rows again once a window can be read: so, it seems, can they."""
+        deep = trailing_window(self._clock(), self._reach.deep)
+        windows: dict[str, Iterable[Window]] = {}
+        for source, (_, polled) in self._sources.items():
+            first, end = polled.rejected.first, polled.rejected.end
+            if first is not None and end is not None and deep.start < end <= window.start:
+                windows[source] = Window(max(first, deep.start), end).pieces(PIECE_HOURS)
+        await self._poll_each(windows)
 
     async def _compare_products(self, window: Window) -> None:
         """Compare the sums by product where every source is up; what cannot be compared now is not known."""

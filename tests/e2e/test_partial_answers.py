@@ -15,9 +15,11 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from html import unescape as html_unescape
+from operator import itemgetter
 from pathlib import Path
 
 import httpx
@@ -35,13 +37,14 @@ from exporter.charges import NANO
 from exporter.cli import main
 from exporter.errors import ConfigurationError
 from exporter.ledger import Ledger, Rules
-from exporter.publication import Publication
+from exporter.publication import Publication, SourceOverview
 from exporter.settings import Listen, Settings
 from exporter.simulator import (
     ADMIN_KEY,
     Fault,
     GlitchedJob,
     Key,
+    PlantedRelabelling,
     PlantedSpend,
     RunningSimulator,
     Simulator,
@@ -536,6 +539,250 @@ async def test_one_fal_account_under_two_names_is_counted_once_and_then_refused(
     with pytest.raises(ConfigurationError, match=sentence):
         async with scene.exporter(history="1d", **accounts):
             pass
+
+
+# --- Details refused, labels changed, rows that cannot be read --------------------------------------------------------
+
+
+@dataclass
+class Month:
+    """The running month of an exporter that has one source, compared with what fal charges.
+
+    Attributes:
+        counters, stated: the sum of the counters, and what fal had charged in the month, when the exporter had loaded.
+    """
+
+    scene: Scene
+    source: str
+    counters: Decimal = Decimal()
+    stated: Decimal = Decimal()
+
+    @property
+    def window(self) -> dict[str, str]:
+        return {"start": "2026-11-01T00:00Z", "end": f"{self.scene.at[-1] + timedelta(hours=1):%Y-%m-%dT%H:00Z}"}
+
+    def truth(self) -> Decimal:
+        return self.scene.truth(self.source, **self.window)
+
+    @asynccontextmanager
+    async def exporter(self) -> AsyncIterator[Exporter]:
+        """Run an exporter; on a new ledger what it has counted is noted, on a known one nothing may have changed."""
+        async with self.scene.exporter(history="2d", sources=self.source) as exporter:
+            await exporter.loaded(self.source)
+            if not self.stated:
+                self.stated = self.truth()
+                await counted(exporter)
+                self.counters = _sum((await exporter.metrics())["fal_spend_usd_total"])
+            yield exporter
+
+    async def poll(self, exporter: Exporter) -> SourceOverview:
+        """Poll the last two days; return the state of the source."""
+        (account,) = exporter.running.half.accounts
+        await account.poll_recent()
+        await exporter.republished()
+        await counted(exporter)
+        (source,) = (await exporter.until(lambda _: True)).overview.accounts[0].sources
+        return source
+
+    async def shown(self, exporter: Exporter) -> dict[str, Decimal]:
+        """Return the month's spend by view, and what the counters have counted since the exporter had loaded."""
+        metrics = await exporter.metrics()
+        answer = (await exporter.client.get("/v1/billing/usage", params=self.window)).text
+        rest = json.loads(answer, parse_float=Decimal, parse_int=Decimal)
+        (account,) = (await exporter.until(lambda _: True)).overview.accounts
+        counters, pending = (_sum(metrics[name]) for name in ("fal_spend_usd_total", "fal_counter_pending_usd"))
+        assert pending == 0
+        return {
+            "gauges": _sum(metrics["fal_spend_month_to_date_usd"]),
+            "REST": rest["total"]["spend"],
+            "page": Decimal(account.month_to_date or 0).scaleb(-9),
+            "counters": counters - self.counters + self.stated,
+        }
+
+    async def agrees(self, exporter: Exporter, expected: Decimal | None = None) -> None:
+        truth = self.truth() if expected is None else expected
+        assert await self.shown(exporter) == dict.fromkeys(("gauges", "REST", "page", "counters"), truth)
+
+
+def models_of(scene: Scene, window: Mapping[str, str]) -> dict[str, Decimal]:
+    """Return what each model costs in a window."""
+    charges = scene.simulator.statement(**window, source="models", group_by="model")["charges"]
+    assert isinstance(charges, list)
+    return {charge["model"]: Decimal(charge["cost"]) for charge in charges}
+
+
+def _sum(samples: Mapping[Labels, float]) -> Decimal:
+    """Add up samples, each exact to the nano-dollar, as sums of floats are not."""
+    return sum((Decimal(repr(value)).quantize(Decimal("1E-9")) for value in samples.values()), Decimal())
+
+
+def _marks(name: str) -> tuple[pytest.MarkDecorator, ...]:
+    return (getattr(pytest.mark, name),) if name else ()
+
+
+REFUSED_DETAILS = [
+    ("reporting", Fault("refused", path="/billing/usage", query="group_by=*,*", status=400, times=1)),
+    *(
+        ("focus", Fault("refused", path="/v1/account/focus", query="expand=organization", status=status, times=1))
+        for status in (403, 404)
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("source", "fault"),
+    [
+        pytest.param(
+            source, fault, id=f"{source} {fault.status}", marks=_marks("" if fault.status in {400, 403} else "long")
+        )
+        for source, fault in REFUSED_DETAILS
+    ],
+)
+async def test_one_refusal_of_a_detail_fails_its_poll_and_doubles_nothing(
+    tmp_path: Path, source: str, fault: Fault
+) -> None:
+    async with scene_of(tmp_path, teams=3) as scene:
+        month = Month(scene, source)
+        async with month.exporter() as exporter:
+            before = month.truth()
+            await month.agrees(exporter)
+            scene.simulator.faults.add(fault)
+            scene.forward(minutes=20)
+            polled = await month.poll(exporter)
+            assert polled.state == "failing"
+            assert f"fal refuses {fault.query.split('=')[0]}=" in polled.problem
+            assert polled.problem in html_unescape(await exporter.page())
+            assert [entry["reason"] for entry in exporter.told("a poll failed")] == ["detail_refused"]
+            assert only((await exporter.metrics())["fal_source_up"], "source")[source] == 0
+            await month.agrees(exporter, before)
+            assert (await month.poll(exporter)).state == "up"
+            await month.agrees(exporter)
+        async with month.exporter() as exporter:
+            # What fal tells is known after a restart, too.
+            scene.simulator.faults.add(fault)
+            scene.forward(hours=1)
+            await month.poll(exporter)
+            assert (await month.poll(exporter)).state == "up"
+            assert [entry["reason"] for entry in exporter.told("a poll failed")] == ["detail_refused"]
+            await month.agrees(exporter)
+            relabelled = (await exporter.metrics())["fal_spend_relabelled_usd_total"]
+            assert set(relabelled.values()) == {0}
+
+
+async def test_what_fal_reports_under_other_labels_is_not_counted_again(scene: Scene) -> None:
+    month = Month(scene, "models")
+    start, end = utc(11, 1, 20), utc(11, 2, 2)
+    hours = [int(start.timestamp()) // 3600 + ahead for ahead in range((end - start) // timedelta(hours=1))]
+    asked = {"start": f"{start:%Y-%m-%dT%HZ}", "end": f"{end:%Y-%m-%dT%HZ}"}
+    async with month.exporter() as exporter:
+        model, moved = max(models_of(scene, asked).items(), key=itemgetter(1))
+        labels = (("model", "fal-ai/renamed"),)
+        scene.simulator.faults.add(*(PlantedRelabelling(hour, labels, model=model) for hour in hours))
+        assert (await month.poll(exporter)).state == "up"
+        await month.agrees(exporter)
+        metrics = await exporter.metrics()
+        renamed = [
+            _sum({labels: value for labels, value in metrics[name].items() if ("model", "fal-ai/renamed") in labels})
+            for name in ("fal_spend_usd_total", "fal_spend_month_to_date_usd")
+        ]
+        assert renamed == [0, moved]
+        assert only(metrics["fal_spend_relabelled_usd_total"], "source") == {"models": pytest.approx(float(moved))}
+    async with month.exporter() as exporter:
+        scene.forward(hours=1)
+        await month.poll(exporter)
+        await month.agrees(exporter)
+
+
+ODD_ROWS = [
+    (Fault("odd_rows", path="/v1/models/usage", oddity="cost"), "missing_field", ""),
+    (Fault("missing_fields", path="/v1/models/usage", fields=("endpoint_id",), every_row=3), "missing_field", ""),
+    (Fault("odd_rows", path="/v1/models/usage", oddity="currency", every_row=3), "", ""),
+    (Fault("odd_rows", path="/v1/models/usage", oddity="text"), "", "long"),
+    (Fault("odd_rows", path="/v1/models/usage", oddity="unit"), "unit", ""),
+    (Fault("odd_rows", path="/v1/models/usage", oddity="quantity"), "quantity", "long"),
+    (Fault("odd_rows", path="/billing/usage", oddity="cost"), "missing_field", ""),
+    (Fault("odd_rows", path="/v1/account/focus", oddity="cost"), "unreadable", "long"),
+    (Fault("odd_rows", path="/v1/account/focus", oddity="text", every_row=3), "unreadable", ""),
+    (Fault("odd_rows", path="/v1/account/focus", oddity="currency"), "", "long"),
+]
+SOURCE_OF_PATH = {"/v1/models/usage": "models", "/billing/usage": "reporting", "/v1/account/focus": "focus"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        pytest.param(fault, reason, id=f"{SOURCE_OF_PATH[fault.path]} {fault.kind} {fault.oddity}", marks=_marks(mark))
+        for fault, reason, mark in ODD_ROWS
+    ],
+)
+async def test_rows_that_cannot_be_read_take_nothing_back(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fault: Fault, reason: str
+) -> None:
+    source = SOURCE_OF_PATH[fault.path]
+    month = Month(scene, source)
+    if fault.kind == "odd_rows" and fault.oddity != "currency" and fault.every_row == 1:
+        fault = replace(fault, model=min(models_of(scene, month.window)))
+    loses_cost = reason not in {"", "unit", "quantity"}
+    async with month.exporter() as exporter:
+        before = await month.shown(exporter)
+        scene.simulator.faults.add(fault)
+        found = []
+        for _ in range(2):
+            polled = await month.poll(exporter)
+            metrics = await exporter.metrics()
+            its_own = {
+                labels: rows
+                for labels, rows in metrics["fal_exporter_rejected_rows"].items()
+                if rows and ("source", source) in labels
+            }
+            found.append(only(its_own, "reason"))
+            await month.agrees(exporter)
+        assert found[0] == found[1], "each row is one, however often it is read"
+        assert set(found[0]) == ({reason} if reason else set())
+        assert polled.state == ("partial" if reason else "up")
+        assert only(metrics["fal_source_partial"], "source")[source] == bool(reason)
+        assert only(metrics["fal_source_up"], "source")[source] == 1
+        unreadable = only(metrics["fal_unreadable_usd"], "source")[source]
+        assert (unreadable > 0) == (fault.kind == "missing_fields")
+        assert ("is partial: " in await exporter.page()) == bool(reason)
+        assert (f"The source {source} is partial: " in (await scene.check(monkeypatch, capsys))[1]) == bool(reason)
+        assert await month.shown(exporter) == before
+
+    # A restart changes nothing, and an hour later what is readable has grown.
+    async with month.exporter() as exporter:
+        scene.forward(hours=1)
+        assert (await month.poll(exporter)).state == polled.state
+        shown = set((await month.shown(exporter)).values())
+        assert len(shown) == 1, "all views agree"
+        assert (shown == {month.truth()}) == (not loses_cost)
+        assert before["gauges"] <= min(shown) <= month.truth()
+        scene.simulator.faults.clear()
+        assert (await month.poll(exporter)).state == "up"
+        await month.agrees(exporter)
+        assert only((await exporter.metrics())["fal_source_partial"], "source")[source] == 0
+
+
+async def test_an_answer_of_which_most_rows_cannot_be_read_fails_its_poll(scene: Scene) -> None:
+    month = Month(scene, "models")
+    async with month.exporter() as exporter:
+        before = month.truth()
+        scene.simulator.faults.add(Fault("missing_fields", path="/v1/models/usage", fields=("cost_total", "cost")))
+        scene.forward(minutes=20)
+        polled = await month.poll(exporter)
+        assert polled.state == "failing"
+        assert "no row that the source models gives" in polled.problem
+        await month.agrees(exporter, before)
+        scene.simulator.faults.clear()
+        assert (await month.poll(exporter)).state == "up"
+        await month.agrees(exporter)
+
+
+@pytest.mark.parametrize("path", ["/v1/models/usage", "/v1/account/focus"])
+async def test_rows_finer_than_a_nano_dollar_add_up_to_the_nano_dollar(scene: Scene, path: str) -> None:
+    month = Month(scene, SOURCE_OF_PATH[path])
+    scene.simulator.faults.add(Fault("split_rows", path=path, rows=7))
+    async with month.exporter() as exporter:
+        await month.agrees(exporter)
 
 
 # --- A ledger that is shared, lost, copied or known by another name: real processes -----------------------------------
