@@ -21,6 +21,7 @@ ALERTS = {rule.name: rule.labels["severity"] for rule in rules("alerts")}
 TOLD = {
     "FalAccountLocked": "fal-pagerduty,fal-webhook,fal-slack",
     "FalExporterDown": "fal-pagerduty,fal-webhook,fal-slack",
+    "FalLedgerLost": "fal-pagerduty,fal-webhook,fal-slack",
     "FalSpendAboveHourlyLimit": "fal-pagerduty,fal-webhook,fal-slack",
     "FalBudgetBurnFast": "fal-pagerduty,fal-webhook,fal-email,fal-slack",
     "FalBudgetExceeded": "fal-email",
