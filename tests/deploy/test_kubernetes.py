@@ -134,7 +134,7 @@ def test_the_operator_gets_every_rule_and_grafana_every_dashboard(
 
 def test_one_account_is_polled_with_the_mounted_key(render: Render, run: Run) -> None:
     url = run(render(WAYS[0]), {"fal-exporter": {"fal-key": ADMIN_KEY}})
-    spend = parsed(HTTP.get(f"{url}/metrics").text)["fal_spend_month_to_date_usd"]
+    spend = parsed(HTTP.get(f"{url}/metrics").text)["fal_spend_last_hour_usd"]
     assert {dict(labels)["account"] for labels in spend} == {"default"}
 
 
@@ -143,7 +143,7 @@ def test_two_accounts_are_polled_with_a_mounted_key_and_one_of_the_environment(r
     secrets = {"fal-exporter": {"fal-key": ADMIN_KEY}, "fal-research": {"fal-key": ADMIN_KEY}}
     url = run(render(Path("overlays/two-accounts")), secrets)
     samples = parsed(HTTP.get(f"{url}/metrics").text)
-    assert {dict(labels)["account"] for labels in samples["fal_spend_month_to_date_usd"]} == {"studio", "research"}
+    assert {dict(labels)["account"] for labels in samples["fal_spend_last_hour_usd"]} == {"studio", "research"}
     assert {dict(labels)["budget"] for labels in samples["fal_budget_limit_usd"]} == {"research-month"}
 
 
