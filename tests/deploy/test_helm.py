@@ -29,7 +29,7 @@ from exporter.settings import load_settings
 from exporter.settings.credentials import new_token, token_line
 from exporter.settings.fields import file_name
 from exporter.settings.model import Settings
-from exporter.simulator import ADMIN_KEY
+from exporter.simulator import ADMIN_KEY, API_KEY
 
 programs.required_module("helm_python", programs.HELM)
 import helm_python as helm  # noqa: E402  an extra of its own, as it is large
@@ -116,7 +116,7 @@ def test_the_exporter_accepts_its_configuration(way: str, tmp_path: Path, monkey
             for item in source["secret"]["items"]:
                 path = tmp_path / item["path"]
                 path.parent.mkdir(exist_ok=True)
-                path.write_text(TOKENS if path.name.endswith("-tokens") else ADMIN_KEY)
+                path.write_text(TOKENS if path.name.endswith("-tokens") else f"{item['path'].replace('/', '-')}:secret")
     monkeypatch.setenv("FAL_EXPORTER_CONFIG_FILE", str(tmp_path / "fal-exporter.yaml"))
     referred = {entry["name"] for entry in container["env"] if "valueFrom" in entry}
     for name, value in {"FAL_KEY": ADMIN_KEY, "FAL_EXPORTER_LEDGER_URL": "postgresql://a:b@db/ledger"}.items():
@@ -297,7 +297,7 @@ def test_large_numbers_stay_whole() -> None:
 def test_several_accounts_are_polled_with_their_mounted_keys(run: Run) -> None:
     values = values_of("several-accounts")
     values["accounts"][1]["sources"] = "models,serverless"
-    secrets = {"fal-studio": {"fal-key": ADMIN_KEY}, "fal-research": {"admin": ADMIN_KEY}}
+    secrets = {"fal-studio": {"fal-key": ADMIN_KEY}, "fal-research": {"admin": API_KEY}}
     answer = HTTP.get(run(manifests_of(values), secrets) + "/metrics").text
     assert 'fal_account_locked{account="studio"' in answer
     assert 'fal_account_locked{account="research"' in answer

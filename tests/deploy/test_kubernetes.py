@@ -26,7 +26,7 @@ from e2e.processes import parsed
 from local_http import HTTP
 
 from exporter import __version__
-from exporter.simulator import ADMIN_KEY
+from exporter.simulator import ADMIN_KEY, API_KEY
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "deploy/kubernetes"
@@ -140,10 +140,10 @@ def test_one_account_is_polled_with_the_mounted_key(render: Render, run: Run) ->
 
 @pytest.mark.long
 def test_two_accounts_are_polled_with_a_mounted_key_and_one_of_the_environment(render: Render, run: Run) -> None:
-    secrets = {"fal-exporter": {"fal-key": ADMIN_KEY}, "fal-research": {"fal-key": ADMIN_KEY}}
+    secrets = {"fal-exporter": {"fal-key": ADMIN_KEY}, "fal-research": {"fal-key": API_KEY}}
     url = run(render(Path("overlays/two-accounts")), secrets)
     samples = parsed(HTTP.get(f"{url}/metrics").text)
-    assert {dict(labels)["account"] for labels in samples["fal_spend_last_hour_usd"]} == {"studio", "research"}
+    assert {dict(labels)["account"] for labels in samples["fal_account_locked"]} == {"studio", "research"}
     assert {dict(labels)["budget"] for labels in samples["fal_budget_limit_usd"]} == {"research-month"}
 
 
