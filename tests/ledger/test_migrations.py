@@ -24,7 +24,16 @@ from exporter.charges import (
     hour_of,
 )
 from exporter.errors import LedgerError
-from exporter.ledger import KeyOwner, Ledger, LedgerInUseError, Rules, SourceProbe, schema, take_collector_lock
+from exporter.ledger import (
+    NO_REJECTED_ROWS,
+    KeyOwner,
+    Ledger,
+    LedgerInUseError,
+    Rules,
+    SourceProbe,
+    schema,
+    take_collector_lock,
+)
 from exporter.ledger import renaming as renaming_module
 from exporter.ledger.reader import LedgerReader
 from exporter.ledger.renaming import rename_account
@@ -118,6 +127,20 @@ def test_counters_and_gauges_of_version_3_go_on_where_they_were(address: str, op
         "model_apis": 2**62 + 160_000_007,
         "serverless": 1_500_000_016,
     }
+
+
+def test_a_source_that_has_told_all_is_known_to(address: str, open_ledger: OpenLedger) -> None:
+    made_of("version-3.sql", address)
+    engine = create_engine(address)
+    with engine.begin() as connection:
+        for old, new in (("serverless", "reporting"), ("models", "focus")):
+            connection.execute(text("UPDATE scope SET source = :new WHERE source = :old"), {"old": old, "new": new})
+    engine.dispose()
+    ledger = open_ledger()
+    ledger.activate({"prod": ["reporting", "focus"]})
+    details = {scope.source: (scope.detail, scope.detail_version, scope.relabelled) for scope in ledger.scopes()}
+    assert details == {"reporting": ("full", "", 0), "focus": ("", "", 0)}
+    assert list(ledger.rejected_rows("prod").values()) == [NO_REJECTED_ROWS] * 2
 
 
 def test_telling_surge_apart_moves_no_counter_and_is_no_restatement(migrated: Ledger) -> None:
