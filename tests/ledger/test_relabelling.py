@@ -107,6 +107,16 @@ def test_quantities_move_within_their_unit_and_gpu_seconds_do() -> None:
     }
 
 
+def test_a_unit_vanishes_though_its_label_set_remains() -> None:
+    before = [cell(1, 1, 0, quantity=5), cell(1, 2, 0, quantity=7)]
+    after = [cell(1, 2, 0, quantity=7), cell(1, 3, 0, quantity=9)]
+    units = {1: "image", 2: "second", 3: "image"}
+    assert moved(before, after, units=units, label_set_of=lambda series: max(series, 2)) == {
+        (1, 2, "quantity", "image"): -5,
+        (1, 3, "quantity", "image"): 5,
+    }
+
+
 def test_history_is_no_growth_anyway() -> None:
     assert moved([cell(1, 1, 5)], [cell(1, 2, 5)], history=frozenset({1})) == {}
 
