@@ -15,6 +15,8 @@ from exporter.charges import Invoice, Window
 from exporter.ledger import rows, schema
 from exporter.ledger.database import check_tables, check_version, clear_errors, ledger_url, no_ledger, reading_engine
 from exporter.ledger.directory import state_of
+from exporter.ledger.rejected import read_rejected
+from exporter.ledger.restatement import RejectedRows
 from exporter.ledger.rows import Scope, read_scopes
 from exporter.ledger.schema import hour_start
 from exporter.ledger.span_totals import Bucket, UsageSum, usage_sums
@@ -73,6 +75,15 @@ class LedgerSnapshot:
     def scopes(self) -> tuple[ScopeState, ...]:
         """Return how far every active source is known."""
         return tuple(state_of(scope) for scope in self._scopes if scope.active)
+
+    def rejected_rows(self, window: Window) -> dict[tuple[str, str], RejectedRows]:
+        """Return the rows that cannot be read and may be of a window, by account and source; none where all can."""
+        found = {
+            (scope.account, scope.source): read_rejected(self._connection, scope.id, window)
+            for scope in self._scopes
+            if scope.active
+        }
+        return {key: rejected for key, rejected in found.items() if rejected.by_reason}
 
     def kept_from(self) -> datetime | None:
         """Return the first hour whose charges are kept, None where none have been folded."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, and_, delete, func, inspect, select
 
-from exporter.charges import Dimensions, RejectedRow
+from exporter.charges import Dimensions, RejectedRow, Window
 from exporter.ledger.database import NoLedgerError, reading
 from exporter.ledger.restatement import NO_REJECTED_ROWS, CellRow, RejectedRows
 from exporter.ledger.schema import hour_number, hour_start, rejected_rows, scopes
@@ -121,9 +121,13 @@ def write_rejected(connection: Connection, scope: int, first: int, end: int, rej
         )
 
 
-def read_rejected(connection: Connection, scope: int) -> RejectedRows:
-    """Return the rows of a scope that cannot be read now."""
-    found = connection.execute(select(rejected_rows).where(rejected_rows.c.scope_id == scope)).all()
+def read_rejected(connection: Connection, scope: int, window: Window | None = None) -> RejectedRows:
+    """Return the rows of a scope that cannot be read now; with a window those that may be of its hours."""
+    table = rejected_rows.c
+    statement = select(rejected_rows).where(table.scope_id == scope)
+    if window is not None:
+        statement = statement.where(table.hour < hour_number(window.end), table.end_hour > hour_number(window.start))
+    found = connection.execute(statement).all()
     if not found:
         return NO_REJECTED_ROWS
     by_reason: Counter[str] = Counter()

@@ -1,14 +1,15 @@
 """Coverage: how much of a window the ledger can vouch for."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from exporter.charges import Window
+from exporter.charges import Window, dollar_text
 from exporter.queries.parameters import NoDataYetError, QuestionError
 
 if TYPE_CHECKING:
+    from exporter.ledger import RejectedRows
     from exporter.ledger.reader import LedgerSnapshot
     from exporter.ledger.totals import ScopeState
 
@@ -21,7 +22,7 @@ class Coverage:
         data_through: end of the last hour that is known whole of every source; None while one is not known at all.
         settled_through: end of the last hour that counts as settled in every source; None before.
         available_from: start of the first hour from which on every source is known; None while one is not known.
-        complete: whether every hour of the window that was asked for is known, to its end, of every source.
+        complete: whether every hour of the window that was asked for is known, to its end and whole, of every source.
         notes: what is missing, in sentences.
     """
 
@@ -49,7 +50,8 @@ def coverage(ledger: "LedgerSnapshot", window: Window, accounts: Collection[str]
     if available_from is not None and kept_from is not None:
         available_from = max(available_from, kept_from)
     data_through = _first(scope.data_through for scope in wanted)
-    notes = tuple(_missing(wanted, window, available_from, data_through))
+    rejected = {key: rows for key, rows in ledger.rejected_rows(window).items() if not accounts or key[0] in accounts}
+    notes = (*_missing(wanted, window, available_from, data_through), *_unreadable(rejected))
     return Coverage(
         data_through=data_through,
         settled_through=_first(scope.settled_through for scope in wanted),
@@ -83,6 +85,16 @@ def _missing(
         yield f"The ledger knows every hour from {_written(available_from)} on; those before are not all in here."
     if data_through is not None and data_through < window.end:
         yield f"Hours after {_written(data_through)} have not been read to their end."
+
+
+def _unreadable(rejected: "Mapping[tuple[str, str], RejectedRows]") -> Iterable[str]:
+    for (account, source), rows in sorted(rejected.items()):
+        count = sum(rows.by_reason.values())
+        missing = f" {dollar_text(rows.cost)} in them are not in here." if rows.cost else ""
+        yield (
+            f"{count} {'row' if count == 1 else 'rows'} of {source} of {account} cannot be read, or only in part; "
+            f"their hours keep what was known of them before.{missing}"
+        )
 
 
 def _first(instants: Iterable[datetime | None]) -> datetime | None:

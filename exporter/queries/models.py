@@ -270,7 +270,8 @@ class Usage(Document):
     )
     complete: bool = Field(
         validation_alias=AliasPath("coverage", "complete"),
-        description="Whether every hour of the window has been read from fal to its end. The running hour never has.",
+        description="Whether every hour of the window has been read from fal to its end, with every row that it has. "
+        "The running hour never has.",
     )
     data_through: AwareDatetime | None = Field(
         validation_alias=AliasPath("coverage", "data_through"),
@@ -286,7 +287,8 @@ class Usage(Document):
         description="Start of the first hour from which on the ledger knows every hour.",
     )
     notes: tuple[str, ...] = Field(
-        description="What has to be known to read the figures: a widened window, hours that are missing."
+        description="What has to be known to read the figures: a widened window, hours that are missing, rows that "
+        "cannot be read."
     )
     next_cursor: str | None = Field(description="`cursor` of the next page; null on the last.")
 

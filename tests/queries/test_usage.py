@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from queries.conftest import APP, BERLIN, FLUX, HISTORY, NOW, UTC_ZONE, charges_of
 
-from exporter.charges import HOUR, NANO, Balance, Window, decimal_of, hour_of
+from exporter.charges import HOUR, NANO, Balance, RejectedRow, Window, decimal_of, hour_of
 from exporter.errors import LedgerError
 from exporter.ledger import Ledger, Restatement, Rules
 from exporter.ledger.reader import LedgerReader, LedgerSnapshot
@@ -207,6 +207,23 @@ def test_a_source_that_has_not_been_read_makes_the_answer_incomplete(reader: Led
     assert answer.coverage.data_through is None
     assert "models of new" in answer.notes[0]
     assert asked(reader, start="2026-10-30", end="2026-11-03T10:00Z", account="studio").coverage.complete
+
+
+def test_hours_with_rows_that_cannot_be_read_are_not_complete(reader: LedgerReader, ledger: Ledger) -> None:
+    hour = datetime(2026, 11, 2, 5, tzinfo=UTC)
+    rows = [RejectedRow("wrong_type", hour, cost=5 * NANO), RejectedRow("unit", hour, is_counted=True)]
+    ledger.restate("studio", "models", Window(hour, hour + HOUR), [], at=NOW, rejected=rows)
+    answer = asked(reader, start="2026-11-02T05:00Z", end="2026-11-02T06:00Z")
+    assert not answer.coverage.complete
+    (note,) = answer.notes
+    assert note == (
+        "2 rows of models of studio cannot be read, or only in part; their hours keep what was known of them before. "
+        "$5.00 in them are not in here."
+    )
+    assert spend(answer) == {(): Decimal("1.44")}, "nothing has been taken back"
+    for others in ({"account": "research"}, {"start": "2026-11-02T06:00Z", "end": "2026-11-02T07:00Z"}):
+        window = {"start": "2026-11-02T05:00Z", "end": "2026-11-02T06:00Z"}
+        assert asked(reader, **window | others).coverage.complete
 
 
 def test_an_account_that_is_not_polled_is_an_error_that_names_those_that_are(reader: LedgerReader) -> None:
