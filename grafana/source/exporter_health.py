@@ -116,12 +116,14 @@ def _figures() -> tuple[tuple[Built, int], ...]:
 
 
 def _sources() -> Built:
+    up, partial = (of_accounts(family, _SOURCE) for family in ("fal_source_up", "fal_source_partial"))
     return rows(
         "Sources",
-        "Each source by account: whether its last poll succeeded, when the last successful one began, how far its data "
-        "reach, and its polls and failures in the time range.",
+        "Each source by account: whether its last poll succeeded and all rows can be read, when the last successful "
+        "one began, how far its data reach, and its polls and failures in the time range.",
         [
-            Query(of_accounts("fal_source_up", _SOURCE), ref="up"),
+            # Of a source that has failed from the start it is not known whether it is partial.
+            Query(f"{up} * on (account, source) (1 + {partial})\nor {up}", ref="up"),
             Query(f"1000 * {of_accounts('fal_exporter_last_poll_success_timestamp_seconds', _SOURCE)}", ref="success"),
             Query(f"1000 * {of_accounts('fal_data_through_timestamp_seconds', _SOURCE)}", ref="through"),
             Query(f"sum by (account, source) (increase(fal_exporter_polls_total{_ACCOUNT}[$__range]))", ref="polls"),
@@ -136,7 +138,9 @@ def _sources() -> Built:
             "Value #up": Column(
                 "State",
                 width=80,
-                properties=words({"1": ("up", palette.GOOD), "0": ("failing", palette.BAD)}),
+                properties=words(
+                    {"1": ("up", palette.GOOD), "2": ("partial", palette.WARNING), "0": ("failing", palette.BAD)}
+                ),
             ),
             "Value #success": Column("Last success", "dateTimeFromNow", 145),
             "Value #through": Column("Data through", "dateTimeFromNow", 120),
