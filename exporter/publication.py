@@ -148,7 +148,7 @@ class SourceOverview:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """What a window lacks whose figure is therefore not shown.
+    """Gap of a window, for which its figure is not shown.
 
     Attributes:
         reason: unread while a source has not been read at all; loading while the history is; short where the window

@@ -71,7 +71,7 @@ async def read_balance(client: Client) -> Balance:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What fal states of the account itself.
+    """State of the account as fal reports it.
 
     Attributes:
         lock: why it is locked (one of `LOCK_REASONS`); None if it is not locked, or fal does not state it.

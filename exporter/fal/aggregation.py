@@ -52,7 +52,7 @@ class Reading:
 
 
 class Detail(StrEnum):
-    """How much an interface tells of a charge, where it does not tell everybody the same.
+    """Detail in which an interface reports charges, where it does not report the same to everybody.
 
     It is chosen once, at the birth of a source, and never lowered by a refusal: charges without the detail would be
     counted again under other labels. Whoever keeps the source keeps its detail, too.
@@ -64,7 +64,7 @@ class Detail(StrEnum):
 
 
 SECOND_LOOK = timedelta(seconds=1)
-"""How long to wait before a refusal that decides the detail is believed; a stray one is gone by then."""
+"""Delay after which a refusal that decides the detail is believed; a stray one is gone by then."""
 
 
 class UsageSource(Protocol):

@@ -130,7 +130,7 @@ LOCK_ADVICE: Mapping[str, str] = MappingProxyType(
         "account",
     }
 )
-"""What to do about a lock, by its reason."""
+"""Advice about a lock, by its reason."""
 
 LOCK_REASONS = tuple(LOCK_ADVICE)
 """Why an account can be locked: a closed set, fit for a label."""
@@ -160,7 +160,7 @@ def stated_reason(text: str) -> str:
 
 
 class Locks:
-    """Whether one account is locked, and why: as fal states it, and by the calls that were refused for a lock."""
+    """Lock of one account and its reasons: as fal reports it, and by the calls that were refused for a lock."""
 
     def __init__(self, account: str, observer: Observer) -> None:
         self._account = account

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class WindowCoverage:
-    """How much of one window is known of one account.
+    """Coverage of one window of one account.
 
     Attributes:
         window: up to its calendar end; hours that are not over do not count.
@@ -52,7 +52,7 @@ class WindowCoverage:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the window's figures may be published."""
+        """True if the window's figures may be published."""
         return self.covered == self.hours if self.hours else self.is_current
 
 

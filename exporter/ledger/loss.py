@@ -133,7 +133,7 @@ class LedgerFile:
 
 
 class FirstLook(NamedTuple):
-    """What was found at a SQLite ledger's name before it was opened.
+    """State of a SQLite ledger's name before it was opened.
 
     Attributes:
         size: the file's; None where there was none, or where the ledger is on a server.
@@ -317,7 +317,7 @@ class LossGuard:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the ledger is not in its place."""
+        """True if the ledger is not in its place."""
         return bool(self._loss)
 
     @property

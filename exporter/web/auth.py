@@ -41,7 +41,7 @@ TYPES: Mapping[int, str] = {
 
 
 class ErrorDetail(BaseModel):  # type: ignore[explicit-any]  # in the initialiser mypy derives from pydantic's base
-    """What is wrong."""
+    """Error of a request."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -221,7 +221,7 @@ class FocusUsage:
 
     @property
     def detail(self) -> Detail | None:
-        """Whether fal reports the teams of an organization."""
+        """True if fal reports the teams of an organization."""
         return self._reports.detail
 
     @detail.setter

@@ -48,7 +48,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """What a product cost on a day: x and width in percent of the chart's width, y and height in pixels."""
+    """Cost of a product on a day: x and width in percent of the chart's width, y and height in pixels."""
 
     product: str
     amount: str
