@@ -325,7 +325,7 @@ class InvoicePage(Document):
 
 
 class _Published(Document):
-    """What is answered from a publication."""
+    """Answer made from a publication."""
 
     as_of: AwareDatetime = Field(description="When this was known.")
     currency: str = Field(description="Always USD.")

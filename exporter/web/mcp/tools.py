@@ -51,7 +51,7 @@ _TEXT = {"type": "string"}
 
 
 class FocusCheck(BaseModel):  # type: ignore[explicit-any]  # in the initialiser mypy derives from pydantic's base
-    """What is told of a Cost and Usage file."""
+    """Report on a Cost and Usage file."""
 
     focus_version: str = Field(description="Version that was checked against.")
     columns: int
