@@ -73,8 +73,18 @@ class LedgerFile:
         self._log: tuple[int, int] | None = None
         self.settle()
 
+    def written(self) -> None:
+        """Take the file for what it should be, after this process has written to it.
+
+        A ledger never shrinks by its own writes, so a file that has was truncated while it was being written, and is
+        left to the next look.
+        """
+        main = _signature(self.path)
+        if main is None or self._main is None or main.size >= self._main.size:
+            self.settle()
+
     def settle(self) -> None:
-        """Take the file for what it should be; to be called after this process has written to it."""
+        """Take the file at the name for what it should be."""
         self._main = _signature(self.path) or self._main
         log = _signature(_log_of(self.path))
         self._log = None if log is None else (log.device, log.inode)
@@ -334,7 +344,7 @@ class LossGuard:
         """Note that this process has written to the database."""
         self.failure = ""
         if self._file is not None and not self._loss:
-            self._file.settle()
+            self._file.written()
 
     def notice(self, *sentences: str) -> None:
         """Log that something has happened to the ledger, and keep it for the page."""

@@ -231,6 +231,21 @@ def test_a_file_that_is_overwritten_is_written_anew_from_memory_and_no_counter_f
     assert again.view().charges == 3
 
 
+def test_a_file_that_is_truncated_while_it_is_written_is_noticed_all_the_same(
+    ledger: Ledger, clock: Clock, file: Path
+) -> None:
+    polled(ledger, clock, flux=7)
+    with closing(sqlite3.connect(file)) as other:
+        other.execute("PRAGMA wal_checkpoint")
+    ledger.view()
+    with ledger._session.writing():
+        _emptied(file)
+    ledger.view()
+    assert "overwritten or truncated" in ledger.condition.events[0]
+    assert counted(ledger) == {"flux": 7}
+
+
+
 def _checkpoint(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA wal_checkpoint")
 
