@@ -61,6 +61,7 @@ def moves(
     if not falling:
         return []
     known, stated = _present(before, falling, place_of), _present(after, falling, place_of)
+    gone, new = known - stated, stated - known
     changes: dict[tuple[int, str, str], dict[CounterKey, int]] = {}
     for hour, series, *amounts in deltas:
         if hour in falling:
@@ -71,8 +72,8 @@ def moves(
                 of_group[key] = of_group.get(key, 0) + amount
     found: list[Move] = []
     for (hour, _, _), by_key in changes.items():
-        vanished = {key for key in by_key if _presence(hour, key) in known - stated}
-        appeared = {key for key in by_key if _presence(hour, key) in stated - known}
+        vanished = {key for key in by_key if _presence(hour, key) in gone}
+        appeared = {key for key in by_key if _presence(hour, key) in new}
         is_same = sum(by_key.values()) == 0 and bool(vanished or appeared)
         lost = {key: -change for key, change in by_key.items() if change < 0 and (is_same or key in vanished)}
         gained = {key: change for key, change in by_key.items() if change > 0 and (is_same or key in appeared)}
