@@ -118,9 +118,27 @@ def dollar_text(amount: int) -> str:
     return f"{'-' if amount < 0 else ''}${cents:,}"
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 def hour_of(instant: datetime) -> datetime:
     """Return the start of the UTC hour that holds an aware instant."""
     return instant.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+def hour_number(hour: datetime) -> int:
+    """Return the hours from 1970 to the start of an hour."""
+    return (hour - _EPOCH) // HOUR
+
+
+def first_hour_from(instant: datetime) -> int:
+    """Return the number of the first hour that begins at or after an instant."""
+    return -((_EPOCH - instant) // HOUR)
+
+
+def hour_start(number: int) -> datetime:
+    """Return the start of the hour with this number."""
+    return _EPOCH + number * HOUR
 
 
 SURGE = "surge"

@@ -16,11 +16,10 @@ import click
 
 from exporter.atomic_file import written_whole
 from exporter.calendar import first_hour_of, month_after
-from exporter.charges import HOUR
+from exporter.charges import HOUR, hour_number, hour_start
 from exporter.errors import FalExporterError
-from exporter.ledger.database import reading
 from exporter.ledger.export import History, Past
-from exporter.ledger.schema import hour_number, hour_start
+from exporter.ledger.tables.database import reading
 from exporter.metrics import backfill as timelines
 from exporter.metrics.backfill import Grid, TimedFamily
 from exporter.metrics.catalogue import CATALOGUE

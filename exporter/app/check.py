@@ -11,7 +11,7 @@ from exporter.app.wiring import client_of
 from exporter.charges import utc_now
 from exporter.fal import ApiError, Probe, Silent, automatic_sources, probe, read_username, unpolled_sources
 from exporter.ledger import Reconciliation, RejectedRows, recorded_reconciliations, recorded_rejected_rows
-from exporter.ledger.database import recorded_sources
+from exporter.ledger.tables.database import recorded_sources
 from exporter.polling.key_owners import shared_username
 from exporter.polling.poll_runner import unreadable_sentence
 from exporter.polling.reconciler import months

@@ -37,9 +37,9 @@ from exporter.calendar import periods_at
 from exporter.charges import Clock, utc_now
 from exporter.errors import FalExporterError
 from exporter.forecasting.state import AccountOutlook, Outlook
-from exporter.ledger.database import reading
 from exporter.ledger.reader import LedgerReader
-from exporter.ledger.rows import read_balances
+from exporter.ledger.tables.database import reading
+from exporter.ledger.tables.rows import read_balances
 from exporter.network import Proxy, named_authorities, proxy_for
 from exporter.publication import Exposition, Overview, Publication
 from exporter.web.mcp.resources import INSTRUCTIONS, TITLE

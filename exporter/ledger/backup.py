@@ -16,10 +16,11 @@ from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 
 from exporter.errors import ConfigurationError, LedgerError
-from exporter.ledger import rows, schema
+from exporter.ledger.accounting.counters import Counter, CounterKey, LabelValues
 from exporter.ledger.collector_lock import LedgerNote, as_collector, give_to_owner_of
-from exporter.ledger.counters import Counter, CounterKey, LabelValues
-from exporter.ledger.database import (
+from exporter.ledger.loss import copy_database, free_name, sync_folder
+from exporter.ledger.tables import rows, schema
+from exporter.ledger.tables.database import (
     changing_tables,
     clear_errors,
     ledger_url,
@@ -29,8 +30,7 @@ from exporter.ledger.database import (
     shown,
     sqlite_path,
 )
-from exporter.ledger.loss import copy_database, free_name, sync_folder
-from exporter.ledger.migrations import bring_up_to_date
+from exporter.ledger.tables.migrations import bring_up_to_date
 from exporter.ledger.verification import Verified, verify
 
 

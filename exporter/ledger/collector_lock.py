@@ -31,7 +31,14 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from exporter.errors import LedgerError
-from exporter.ledger.database import clear_errors, file_sentence, ledger_url, postgresql_engine, shown, sqlite_path
+from exporter.ledger.tables.database import (
+    clear_errors,
+    file_sentence,
+    ledger_url,
+    postgresql_engine,
+    shown,
+    sqlite_path,
+)
 
 _log = structlog.get_logger(__name__)
 

@@ -7,16 +7,15 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from exporter.calendar import Periods
-from exporter.charges import Balance, Invoice
-from exporter.ledger import hours, rows, schema
-from exporter.ledger.counters import Labels
+from exporter.charges import Balance, Invoice, hour_number
+from exporter.ledger.accounting.counters import Labels
+from exporter.ledger.accounting.reconciliation import Reconciliations
+from exporter.ledger.accounting.totals import Books, Spent
 from exporter.ledger.directory import Directory
-from exporter.ledger.hours import FirstSeen, TouchedHours
-from exporter.ledger.prices import Item, PriceRecord, PriceTables, read_prices, write_prices
-from exporter.ledger.reconciliation import Reconciliations, read_reconciliations, write_reconciliation
-from exporter.ledger.rows import Scope
-from exporter.ledger.schema import hour_number
-from exporter.ledger.totals import Books, Spent
+from exporter.ledger.tables import hours, rows, schema
+from exporter.ledger.tables.hours import FirstSeen, TouchedHours
+from exporter.ledger.tables.prices import Item, PriceRecord, PriceTables, read_prices, write_prices
+from exporter.ledger.tables.rows import Scope, read_reconciliations, write_reconciliation
 
 
 @dataclass(slots=True)

@@ -7,13 +7,13 @@ from operator import itemgetter
 
 from sqlalchemy import Connection
 
-from exporter.charges import NOTHING, Charge, Dimensions, Window, hour_of
-from exporter.ledger import rows as ledger_rows
-from exporter.ledger.counters import COUNTED, Admission, Counter, CounterKey, Labels, LabelValues
-from exporter.ledger.restatement import CellRow, summed
-from exporter.ledger.rows import Scope
-from exporter.ledger.schema import hour_number
-from exporter.ledger.totals import Place, ScopeState
+from exporter.charges import NOTHING, Charge, Dimensions, Window, hour_number, hour_of
+from exporter.ledger.accounting.counters import COUNTED, Admission, Counter, CounterKey, Labels, LabelValues
+from exporter.ledger.accounting.coverage import ScopeState
+from exporter.ledger.accounting.restatement import CellRow, summed
+from exporter.ledger.accounting.totals import Place
+from exporter.ledger.tables import rows as ledger_rows
+from exporter.ledger.tables.rows import Scope
 
 
 def reached(scope: Scope, window: Window, at: datetime) -> Scope:

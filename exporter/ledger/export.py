@@ -17,22 +17,19 @@ from operator import itemgetter
 
 from sqlalchemy import Connection, func, literal, select
 
-from exporter.charges import Amounts, Charge, Dimensions, UnitPrice, Window
+from exporter.charges import Amounts, Charge, Dimensions, UnitPrice, Window, first_hour_from, hour_number, hour_start
 from exporter.errors import LedgerError
-from exporter.ledger import rows as ledger_rows
-from exporter.ledger import schema
-from exporter.ledger.counters import LabelValues
-from exporter.ledger.database import reading
-from exporter.ledger.prices import read_prices
-from exporter.ledger.rows import Scope
-from exporter.ledger.schema import (
+from exporter.ledger.accounting.counters import LabelValues
+from exporter.ledger.tables import rows as ledger_rows
+from exporter.ledger.tables import schema
+from exporter.ledger.tables.database import reading
+from exporter.ledger.tables.prices import read_prices
+from exporter.ledger.tables.rows import Scope
+from exporter.ledger.tables.schema import (
     DIMENSIONS,
     MEASURES,
     charges,
     counters,
-    first_hour_from,
-    hour_number,
-    hour_start,
     label_sets,
     observed_hours,
     scopes,

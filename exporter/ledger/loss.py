@@ -29,10 +29,10 @@ from sqlalchemy.exc import DBAPIError
 
 from exporter.charges import Clock
 from exporter.errors import LedgerError
-from exporter.ledger import rows, schema
 from exporter.ledger.collector_lock import LedgerNote, give_to_owner_of
 from exporter.ledger.contents import Contents, write_contents
-from exporter.ledger.database import clear_errors, for_reading, open_database, reading, shown, sqlite_path
+from exporter.ledger.tables import rows, schema
+from exporter.ledger.tables.database import clear_errors, for_reading, open_database, reading, shown, sqlite_path
 
 _log = structlog.get_logger(__name__)
 

@@ -9,18 +9,27 @@ from threading import Lock
 from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, Engine, QueuePool
+from sqlalchemy import Connection, Engine, QueuePool, inspect
 
-from exporter.charges import Invoice, Window
-from exporter.ledger import rows, schema
-from exporter.ledger.database import check_tables, check_version, clear_errors, ledger_url, no_ledger, reading_engine
+from exporter.charges import Invoice, Window, hour_start
+from exporter.ledger.accounting.coverage import ScopeState
+from exporter.ledger.accounting.reconciliation import Reconciliation
+from exporter.ledger.accounting.restatement import RejectedRows
 from exporter.ledger.directory import state_of
-from exporter.ledger.rejected import read_rejected
-from exporter.ledger.restatement import RejectedRows
-from exporter.ledger.rows import Scope, read_scopes
-from exporter.ledger.schema import hour_start
-from exporter.ledger.span_totals import Bucket, UsageSum, usage_sums
-from exporter.ledger.totals import ScopeState
+from exporter.ledger.tables import rows, schema
+from exporter.ledger.tables.database import (
+    NoLedgerError,
+    check_tables,
+    check_version,
+    clear_errors,
+    ledger_url,
+    no_ledger,
+    reading,
+    reading_engine,
+)
+from exporter.ledger.tables.rejected import read_rejected
+from exporter.ledger.tables.rows import Scope, read_scopes
+from exporter.ledger.tables.span_totals import Bucket, UsageSum, usage_sums
 
 _EVERYTHING: Mapping[str, Collection[str]] = MappingProxyType({})
 _REVISIONS = 10**9
@@ -171,3 +180,18 @@ class LedgerReader:
         except OSError:
             raise no_ledger(self._url) from None
         return status.st_dev, status.st_ino
+
+
+def recorded_reconciliations(address: str, account: str) -> tuple[Reconciliation, ...]:
+    """Return an account's comparisons in a ledger that an exporter may be using; none where there is no ledger yet.
+
+    Raises:
+        LedgerError: the database cannot be read.
+    """
+    try:
+        with reading(address, of_any_version=True) as connection:
+            if not inspect(connection).has_table(schema.reconciliations.name):
+                return ()
+            return tuple(item for item in rows.read_reconciliations(connection).values() if item.account == account)
+    except NoLedgerError:
+        return ()

@@ -22,16 +22,15 @@ from itertools import groupby
 from sqlalchemy import ColumnElement, Connection, and_, exists, select
 from sqlalchemy.engine import URL
 
-from exporter.charges import HOUR, Amounts, Charge, Window, hour_of
+from exporter.charges import HOUR, Amounts, Charge, Window, hour_number, hour_of, hour_start
 from exporter.errors import LedgerError
-from exporter.ledger import rows, schema
+from exporter.ledger.accounting.counters import Counter, CounterKey, LabelValues, Rules
 from exporter.ledger.collector_lock import take_collector_lock
-from exporter.ledger.counters import Counter, CounterKey, LabelValues, Rules
-from exporter.ledger.database import NoLedgerError, ledger_url, reading, shown
-from exporter.ledger.prices import PriceRecord, read_prices, write_prices
-from exporter.ledger.rows import Scope
-from exporter.ledger.schema import hour_number, hour_start
 from exporter.ledger.store import Ledger
+from exporter.ledger.tables import rows, schema
+from exporter.ledger.tables.database import NoLedgerError, ledger_url, reading, shown
+from exporter.ledger.tables.prices import PriceRecord, read_prices, write_prices
+from exporter.ledger.tables.rows import Scope
 
 _PIECE_HOURS = 24
 _NO_END = 2**31 - 1

@@ -17,14 +17,14 @@ from sqlalchemy.exc import DBAPIError
 
 from exporter.charges import Clock
 from exporter.errors import LedgerError
-from exporter.ledger import rows, schema
+from exporter.ledger.accounting.counters import Labels
 from exporter.ledger.collector_lock import CollectorLock, LedgerInUseError, LedgerNote
 from exporter.ledger.contents import Contents, read_contents
-from exporter.ledger.counters import Labels
-from exporter.ledger.database import changing_tables, clear_errors, for_reading, open_database, shown
 from exporter.ledger.directory import relabel, reorder
 from exporter.ledger.loss import LedgerCondition, LossGuard, LostLedgerError, first_look
-from exporter.ledger.migrations import bring_up_to_date
+from exporter.ledger.tables import rows, schema
+from exporter.ledger.tables.database import changing_tables, clear_errors, for_reading, open_database, shown
+from exporter.ledger.tables.migrations import bring_up_to_date
 
 _log = structlog.get_logger(__name__)
 

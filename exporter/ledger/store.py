@@ -9,32 +9,53 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from exporter.calendar import periods_at
-from exporter.charges import Balance, Bill, Charge, Clock, Dimensions, Invoice, RejectedRow, UnitPrice, Window, hour_of
+from exporter.charges import (
+    Balance,
+    Bill,
+    Charge,
+    Clock,
+    Dimensions,
+    Invoice,
+    RejectedRow,
+    UnitPrice,
+    Window,
+    first_hour_from,
+    hour_number,
+    hour_of,
+    hour_start,
+)
 from exporter.errors import LedgerError
-from exporter.ledger import hours, keys, rows, schema
-from exporter.ledger import prices as price_rows
+from exporter.ledger.accounting.counters import Counter, CounterKey, Holds, Labels, Rules, advanced, measured, released
+from exporter.ledger.accounting.coverage import PublishedPages, ScopeState, coverage
+from exporter.ledger.accounting.reconciliation import Reconciliation, reconciliation
+from exporter.ledger.accounting.relabelling import Move, moves
+from exporter.ledger.accounting.restatement import (
+    Booking,
+    RejectedRows,
+    Restatement,
+    book,
+    difference,
+    hour_kinds,
+    summed,
+)
+from exporter.ledger.accounting.totals import Books, LedgerView
 from exporter.ledger.collector_lock import CollectorLock
 from exporter.ledger.contents import Contents
-from exporter.ledger.counters import Counter, CounterKey, Holds, Labels, Rules, advanced, measured, released
-from exporter.ledger.coverage import PublishedPages, coverage
 from exporter.ledger.directory import reached, settled, state_of
-from exporter.ledger.hours import HourlyCosts, TouchedHours, read_hourly
-from exporter.ledger.keys import KeyOwner, SourceProbe
 from exporter.ledger.loss import LedgerCondition
-from exporter.ledger.reconciliation import Reconciliation, reconciliation, write_reconciliation
-from exporter.ledger.rejected import (
+from exporter.ledger.session import Session
+from exporter.ledger.tables import hours, keys, rows, schema
+from exporter.ledger.tables import prices as price_rows
+from exporter.ledger.tables.hours import HourlyCosts, TouchedHours, read_hourly
+from exporter.ledger.tables.keys import KeyOwner, SourceProbe
+from exporter.ledger.tables.rejected import (
     first_rejected,
     forget_rejected,
     guarded,
     read_rejected,
     write_rejected,
 )
-from exporter.ledger.relabelling import Move, moves
-from exporter.ledger.restatement import Booking, RejectedRows, Restatement, book, difference, hour_kinds, summed
-from exporter.ledger.rows import Scope
-from exporter.ledger.schema import first_hour_from, hour_number, hour_start
-from exporter.ledger.session import Session
-from exporter.ledger.totals import Books, LedgerView, ScopeState
+from exporter.ledger.tables.rows import Scope, write_reconciliation
 from exporter.samples import Pages
 
 __all__ = ["Ledger", "Restatement", "Rules"]

@@ -8,11 +8,11 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Integer, func, literal, select
 
-from exporter.charges import NANO
-from exporter.ledger import rows, schema
-from exporter.ledger.counters import Counter, CounterKey
-from exporter.ledger.schema import MEASURES, charges, hour_start, series, span_totals
-from exporter.ledger.span_totals import PARTS, SPANS
+from exporter.charges import NANO, hour_start
+from exporter.ledger.accounting.counters import Counter, CounterKey
+from exporter.ledger.tables import rows, schema
+from exporter.ledger.tables.schema import MEASURES, charges, series, span_totals
+from exporter.ledger.tables.span_totals import PARTS, SPANS
 
 _TOLD = 5
 """Problems of one kind that are named one by one."""

@@ -10,8 +10,8 @@ from exporter.queries.parameters import NoDataYetError, QuestionError
 
 if TYPE_CHECKING:
     from exporter.ledger import RejectedRows
+    from exporter.ledger.accounting.coverage import ScopeState
     from exporter.ledger.reader import LedgerSnapshot
-    from exporter.ledger.totals import ScopeState
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from typing import IO
 from exporter.errors import FalExporterError
 from exporter.focus.charge import Granularity, Price, focus_charges
 from exporter.focus.writer import write
-from exporter.ledger.database import NoLedgerError
 from exporter.ledger.export import Statement, open_statement
+from exporter.ledger.tables.database import NoLedgerError
 from exporter.queries.focus import FocusQuestion, Head, Order
 from exporter.queries.parameters import UNREADABLE, NoDataYetError, QuestionError
 from exporter.queries.worker import serve

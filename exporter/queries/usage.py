@@ -18,7 +18,7 @@ from exporter.queries.parameters import Parameter, QuestionError
 
 if TYPE_CHECKING:
     from exporter.ledger.reader import LedgerSnapshot
-    from exporter.ledger.span_totals import UsageSum
+    from exporter.ledger.tables.span_totals import UsageSum
 
 PATTERN = r"^[0-9]{1,20}\.[0-9a-f]{16}\.[0-9]{1,7}\.[0-9]{1,9}$"
 

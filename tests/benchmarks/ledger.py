@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window, hour_of
 from exporter.ledger import Ledger, LedgerReader, Rules
-from exporter.ledger.span_totals import Bucket
+from exporter.ledger.tables.span_totals import Bucket
 
 NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
 END = hour_of(NOW) + HOUR

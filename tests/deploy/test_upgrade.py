@@ -10,7 +10,7 @@ import pytest
 from e2e.processes import Fal, exporter_of, wait_until
 
 from exporter.charges import NANO
-from exporter.ledger.schema import SCHEMA_VERSION
+from exporter.ledger.tables.schema import SCHEMA_VERSION
 
 OLDER = sorted((Path(__file__).parents[1] / "ledger").glob("version-*.sql"))
 

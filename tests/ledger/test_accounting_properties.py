@@ -30,10 +30,10 @@ from profiles import examples
 from sqlalchemy import event, select
 
 from exporter.calendar import PERIODS
-from exporter.charges import HOUR, NANO, SURGE, Amounts, Charge, Dimensions, RejectedRow, Window, hour_of
+from exporter.charges import HOUR, NANO, SURGE, Amounts, Charge, Dimensions, RejectedRow, Window, hour_number, hour_of
 from exporter.ledger import Ledger, LedgerView, Rules
-from exporter.ledger.schema import MEASURES, charges, hour_number, rejected_rows, scopes, series, span_totals
-from exporter.ledger.span_totals import SPANS
+from exporter.ledger.tables.schema import MEASURES, charges, rejected_rows, scopes, series, span_totals
+from exporter.ledger.tables.span_totals import SPANS
 from exporter.samples import Page, Pages, Sample
 
 HOLD = timedelta(minutes=2)

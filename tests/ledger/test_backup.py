@@ -17,7 +17,7 @@ from exporter.ledger import LedgerInUseError, Rules, take_collector_lock
 from exporter.ledger.backup import back_up, restore, verify_ledger
 from exporter.ledger.store import Ledger
 
-VERSIONS = Path(__file__).parent
+VERSIONS = Path(__file__).parent / "tables"
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 
 from exporter.charges import HOUR, Window
 from exporter.ledger.directory import reached, settled, state_of
-from exporter.ledger.rows import Scope
+from exporter.ledger.tables.rows import Scope
 
 DAY = datetime(2026, 11, 20, tzinfo=UTC)
 DELAY = timedelta(hours=48)

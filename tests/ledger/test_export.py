@@ -7,12 +7,11 @@ from typing import Protocol
 
 import pytest
 
-from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, UnitPrice, Window, hour_of
+from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, UnitPrice, Window, hour_number, hour_of
 from exporter.errors import LedgerError
 from exporter.ledger import Ledger
-from exporter.ledger.database import reading
 from exporter.ledger.export import History, Past, open_statement
-from exporter.ledger.schema import hour_number
+from exporter.ledger.tables.database import reading
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 WINDOW = Window(NOON - 4 * HOUR, NOON)

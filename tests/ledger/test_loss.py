@@ -245,7 +245,6 @@ def test_a_file_that_is_truncated_while_it_is_written_is_noticed_all_the_same(
     assert counted(ledger) == {"flux": 7}
 
 
-
 def _checkpoint(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA wal_checkpoint")
 
@@ -336,7 +335,7 @@ def test_a_postgresql_ledger_in_another_state_is_left_as_it_is(
 def test_errors_of_the_database_are_its_condition_until_a_write_succeeds(
     open_ledger: OpenLedger, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporter.ledger.database._BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("exporter.ledger.tables.database._BUSY_SECONDS", 0.05)
     ledger, other = _counting(open_ledger, clock), open_ledger()
     with other._session.writing(), pytest.raises(LedgerError, match="is locked"):
         polled(ledger, clock, flux=6)
@@ -348,7 +347,7 @@ def test_errors_of_the_database_are_its_condition_until_a_write_succeeds(
 def test_what_only_reads_waits_for_no_writer(
     open_ledger: OpenLedger, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporter.ledger.database._BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("exporter.ledger.tables.database._BUSY_SECONDS", 0.05)
     ledger, other = _counting(open_ledger, clock), open_ledger()
     with other._session.writing() as (connection, _):
         connection.exec_driver_sql("DELETE FROM balance")

@@ -17,9 +17,9 @@ from profiles import examples
 from exporter.charges import HOUR, SURGE, Amounts, Charge, Dimensions, Invoice, Window, hour_of
 from exporter.errors import LedgerError
 from exporter.ledger import Ledger, Rules
-from exporter.ledger.database import NoLedgerError
 from exporter.ledger.reader import LedgerReader
-from exporter.ledger.span_totals import MACHINE_SECOND, Bucket, UsageSum
+from exporter.ledger.tables.database import NoLedgerError
+from exporter.ledger.tables.span_totals import MACHINE_SECOND, Bucket, UsageSum
 
 NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
 START = datetime(2026, 10, 1, tzinfo=UTC)

@@ -10,9 +10,9 @@ from sqlalchemy import select
 from exporter.charges import HOUR, NANO, Amounts, Balance, Charge, Dimensions, Invoice, UnitPrice, Window, hour_of
 from exporter.errors import LedgerError
 from exporter.ledger import Ledger, LedgerView
-from exporter.ledger.database import open_database
-from exporter.ledger.rows import read_scopes, write_scope
-from exporter.ledger.schema import series
+from exporter.ledger.tables.database import open_database
+from exporter.ledger.tables.rows import read_scopes, write_scope
+from exporter.ledger.tables.schema import series
 from exporter.samples import Pages
 
 

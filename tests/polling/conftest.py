@@ -19,7 +19,7 @@ from structlog.typing import EventDict
 from exporter.charges import nano
 from exporter.fal import REASONS, Client, Limits
 from exporter.ledger import Ledger, LedgerView
-from exporter.ledger.counters import Rules
+from exporter.ledger.accounting.counters import Rules
 from exporter.metrics.health import Health
 from exporter.polling.account import AccountPoller
 from exporter.polling.async_ledger import AsyncLedger

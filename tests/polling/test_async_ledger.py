@@ -7,7 +7,7 @@ from polling.conftest import Clock
 
 from exporter.errors import LedgerError
 from exporter.ledger import Ledger
-from exporter.ledger.counters import Rules
+from exporter.ledger.accounting.counters import Rules
 from exporter.polling.async_ledger import AsyncLedger
 
 

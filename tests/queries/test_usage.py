@@ -12,7 +12,7 @@ from exporter.charges import HOUR, NANO, Balance, RejectedRow, Window, decimal_o
 from exporter.errors import LedgerError
 from exporter.ledger import Ledger, Restatement, Rules
 from exporter.ledger.reader import LedgerReader, LedgerSnapshot
-from exporter.ledger.span_totals import Bucket, UsageSum
+from exporter.ledger.tables.span_totals import Bucket, UsageSum
 from exporter.queries.parameters import NoDataYetError, QuestionError
 from exporter.queries.usage import CHANGED, UsageAnswer, UsageRow, answer_usage, parse_usage_question, whole_hours
 

@@ -12,8 +12,8 @@ from sqlalchemy import text
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window, hour_of
 from exporter.errors import ConfigurationError, LedgerError
 from exporter.ledger import Ledger, Rules
-from exporter.ledger.database import open_database, reading, recorded_sources, shown
 from exporter.ledger.reader import LedgerReader
+from exporter.ledger.tables.database import open_database, reading, recorded_sources, shown
 
 
 class Clock(Protocol):
@@ -92,7 +92,7 @@ def test_a_row_that_cannot_be_read_is_damage_too(file: Path, clock: Clock) -> No
 def test_a_locked_ledger_is_told_and_used_again_when_it_is_free(
     file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporter.ledger.database._BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("exporter.ledger.tables.database._BUSY_SECONDS", 0.05)
     address = f"sqlite:///{file}"
     ledger = opened(address, clock)
     other = sqlite3.connect(file, isolation_level=None)
@@ -195,7 +195,7 @@ def test_a_server_that_cannot_be_reached_is_told_without_the_password(clock: Clo
 def test_two_writers_on_postgresql_wait_for_each_other(
     postgresql_address: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporter.ledger.database._BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("exporter.ledger.tables.database._BUSY_SECONDS", 0.05)
     ledger = opened(postgresql_address, clock)
     engine = open_database(postgresql_address)
     with engine.begin() as connection:

@@ -15,14 +15,45 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from exporter.calendar import Periods
 from exporter.charges import HOUR, Window, hour_of
 from exporter.samples import Page, Pages
 
-if TYPE_CHECKING:
-    from exporter.ledger.totals import ScopeState
+
+@dataclass(frozen=True, slots=True)
+class ScopeState:
+    """State of one source of one account: how far its hours are known.
+
+    Attributes:
+        born_at: when the ledger first took this source up.
+        data_through: end of the last complete hour up to which every hour has been covered; None before the first poll.
+        settled_through: end of the last hour that is older than the settle delay and has been polled since.
+        history_from: start of the earliest hour from which on every hour has been covered.
+        last_success_at: start of the last successful poll.
+        restated_up, restated_down: nano-USD by which complete hours have been changed, each positive.
+        restated_hours: how many times a complete hour has been changed.
+        relabelled: nano-USD that moved to other label sets within their hours.
+        detail: how much the source tells of a charge, one of `exporter.fal.Detail`; empty before that is known.
+        detail_asked_at, detail_version: when, and by which version of the exporter, it was asked for more last.
+        running_hour_read_at: start of the last successful poll that read the hour running then.
+    """
+
+    account: str
+    source: str
+    born_at: datetime
+    data_through: datetime | None
+    settled_through: datetime | None
+    history_from: datetime | None
+    last_success_at: datetime | None
+    restated_up: int
+    restated_down: int
+    restated_hours: int
+    relabelled: int = 0
+    detail: str = ""
+    detail_asked_at: datetime | None = None
+    detail_version: str = ""
+    running_hour_read_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +101,7 @@ class _Reach:
 
 
 def coverage(
-    accounts: Iterable[str], scopes: Collection["ScopeState"], periods: Periods, *, now: datetime, grace: timedelta
+    accounts: Iterable[str], scopes: Collection[ScopeState], periods: Periods, *, now: datetime, grace: timedelta
 ) -> dict[str, AccountCoverage]:
     """Return the coverage of all windows by account; nothing is covered of an account without an active source.
 
@@ -94,7 +125,7 @@ def coverage(
     }
 
 
-def _reach(scopes: Collection["ScopeState"], now: datetime, grace: timedelta) -> _Reach | None:
+def _reach(scopes: Collection[ScopeState], now: datetime, grace: timedelta) -> _Reach | None:
     starts, ends, current = [], [], []
     for scope in scopes:
         if scope.history_from is None or scope.data_through is None:

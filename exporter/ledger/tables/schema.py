@@ -23,7 +23,7 @@ from sqlalchemy import (
     select,
 )
 
-from exporter.charges import HOUR
+from exporter.charges import hour_number, hour_start
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -32,21 +32,6 @@ DIMENSIONS = ("team", "product", "model", "app", "environment", "gpu_class", "un
 
 MEASURES = ("quantity", "gpu_seconds", "list_cost", "discount", "cost")
 """The measures of a charge, in the order of `exporter.charges.Amounts`."""
-
-
-def hour_number(hour: datetime) -> int:
-    """Return the hours from 1970 to the start of an hour."""
-    return (hour - _EPOCH) // HOUR
-
-
-def first_hour_from(instant: datetime) -> int:
-    """Return the number of the first hour that begins at or after an instant."""
-    return -((_EPOCH - instant) // HOUR)
-
-
-def hour_start(number: int) -> datetime:
-    """Return the start of the hour with this number."""
-    return _EPOCH + number * HOUR
 
 
 def microseconds(instant: datetime) -> int:

@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 from exporter.charges import HOUR, NANO, UnitPrice
 from exporter.ledger import Ledger, LedgerView
-from exporter.ledger.prices import PriceRecord, news
+from exporter.ledger.tables.prices import PriceRecord, news
 
 OpenLedger = Callable[..., Ledger]
 TEN = datetime(2026, 11, 20, 10, tzinfo=UTC)

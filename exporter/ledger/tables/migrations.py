@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from sqlalchemy import Connection, MetaData, inspect, or_, select, text
 
 from exporter.errors import LedgerError
-from exporter.ledger import hours, schema, span_totals
-from exporter.ledger.schema import SCHEMA_VERSION, facts, metadata, series
+from exporter.ledger.tables import hours, schema, span_totals
+from exporter.ledger.tables.schema import SCHEMA_VERSION, facts, metadata, series
 
 
 def _from_1_to_2(connection: Connection) -> None:

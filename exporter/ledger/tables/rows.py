@@ -1,4 +1,4 @@
-"""Rows of the database: scopes, series, charges, observed hours, balances and invoices."""
+"""Rows of the database: scopes, series, charges, observed hours, balances, invoices and reconciliations."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping
@@ -8,11 +8,13 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, select
 
 from exporter.charges import NANO, Balance, Dimensions, Invoice
-from exporter.ledger import span_totals
-from exporter.ledger.counters import Counter, CounterKey, LabelValues
-from exporter.ledger.database import write_many
-from exporter.ledger.restatement import CellRow, Difference, HourKind, SumsBySeries
-from exporter.ledger.schema import (
+from exporter.ledger.accounting.counters import Counter, CounterKey, LabelValues
+from exporter.ledger.accounting.reconciliation import Reconciliation, Reconciliations
+from exporter.ledger.accounting.restatement import CellRow, Difference, HourKind, SumsBySeries
+from exporter.ledger.accounting.totals import Place, Spent
+from exporter.ledger.tables import span_totals
+from exporter.ledger.tables.database import write_many
+from exporter.ledger.tables.schema import (
     DIMENSIONS,
     MEASURES,
     balances,
@@ -22,10 +24,10 @@ from exporter.ledger.schema import (
     label_sets,
     microseconds,
     observed_hours,
+    reconciliations,
     scopes,
     series,
 )
-from exporter.ledger.totals import Place, Spent
 
 _KEY = [counters.c.label_set_id, counters.c.measure, counters.c.unit]
 _STATE = [counters.c.grown, counters.c.published, counters.c.created_at, counters.c.released]
@@ -414,3 +416,24 @@ def read_invoices(connection: Connection) -> list[Invoice]:
     """Return all invoices, newest first."""
     rows = connection.execute(select(invoices).order_by(invoices.c.period_start.desc(), invoices.c.id))
     return [Invoice(**row) for row in rows.mappings()]
+
+
+def write_reconciliation(connection: Connection, compared: Reconciliation) -> None:
+    """Save a comparison in place of an earlier one."""
+    table = reconciliations.c
+    connection.execute(
+        reconciliations.delete().where(
+            table.account == compared.account, table.against == compared.against, table.month == compared.month
+        )
+    )
+    values: dict[str, object] = {column.name: getattr(compared, column.name) for column in reconciliations.columns}
+    connection.execute(reconciliations.insert(), values | {"by_category": json.dumps(compared.by_category)})
+
+
+def read_reconciliations(connection: Connection) -> Reconciliations:
+    """Return all comparisons, oldest month first."""
+    found = connection.execute(
+        select(reconciliations).order_by(reconciliations.c.month, reconciliations.c.account, reconciliations.c.against)
+    )
+    compared = [Reconciliation(**{**row, "by_category": json.loads(row["by_category"])}) for row in found.mappings()]
+    return {item.key: item for item in compared}

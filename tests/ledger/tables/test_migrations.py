@@ -31,13 +31,13 @@ from exporter.ledger import (
     LedgerInUseError,
     Rules,
     SourceProbe,
-    schema,
     take_collector_lock,
 )
 from exporter.ledger import renaming as renaming_module
 from exporter.ledger.reader import LedgerReader
 from exporter.ledger.renaming import rename_account
 from exporter.ledger.store import Ledger as LedgerOfRenaming
+from exporter.ledger.tables import schema
 from exporter.samples import Pages
 
 OpenLedger = Callable[..., Ledger]

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, and_, delete, func, inspect, select
 
-from exporter.charges import Dimensions, RejectedRow, Window
-from exporter.ledger.database import NoLedgerError, reading
-from exporter.ledger.restatement import NO_REJECTED_ROWS, CellRow, RejectedRows
-from exporter.ledger.schema import hour_number, hour_start, rejected_rows, scopes
+from exporter.charges import Dimensions, RejectedRow, Window, hour_number, hour_start
+from exporter.ledger.accounting.restatement import NO_REJECTED_ROWS, CellRow, RejectedRows
+from exporter.ledger.tables.database import NoLedgerError, reading
+from exporter.ledger.tables.schema import rejected_rows, scopes
 
 
 def guarded(

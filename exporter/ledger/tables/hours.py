@@ -10,12 +10,12 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, func, or_, select
 
-from exporter.charges import HOUR, Dimensions, Window
-from exporter.ledger import schema
-from exporter.ledger.restatement import Difference
-from exporter.ledger.rows import Scope
-from exporter.ledger.schema import MEASURES, charges, hour_number, hour_start, series, span_totals
-from exporter.ledger.span_totals import SPANS
+from exporter.charges import HOUR, Dimensions, Window, hour_number, hour_start
+from exporter.ledger.accounting.restatement import Difference
+from exporter.ledger.tables import schema
+from exporter.ledger.tables.rows import Scope
+from exporter.ledger.tables.schema import MEASURES, charges, series, span_totals
+from exporter.ledger.tables.span_totals import SPANS
 from exporter.samples import PagedTable, Pages, Sample
 
 Thing = tuple[str, str, str, str]

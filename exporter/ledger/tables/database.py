@@ -36,8 +36,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from exporter.errors import ConfigurationError, LedgerError
-from exporter.ledger import schema
-from exporter.ledger.schema import scopes
+from exporter.ledger.tables import schema
+from exporter.ledger.tables.schema import scopes
 
 _BUSY_SECONDS = 5
 """Seconds that a write waits for another writer."""

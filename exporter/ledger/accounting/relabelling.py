@@ -6,7 +6,7 @@ and the sum over labels would double for good. So an amount that leaves an hour 
 and comes back with label sets that are new to it, is *moved*: it is no growth of the new ones, and the old ones keep
 what they have counted. Each published counter stays where it was, and their sum follows the truth.
 
-All of this is pure arithmetic on the cells of `exporter.ledger.restatement`.
+All of this is pure arithmetic on the cells of `exporter.ledger.accounting.restatement`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,9 +14,9 @@ from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from exporter.charges import Amounts
-from exporter.ledger.counters import CounterKey, measured
-from exporter.ledger.restatement import CellRow
-from exporter.ledger.totals import Place
+from exporter.ledger.accounting.counters import CounterKey, measured
+from exporter.ledger.accounting.restatement import CellRow
+from exporter.ledger.accounting.totals import Place
 
 
 class Move(NamedTuple):
@@ -58,6 +58,10 @@ def moves(
     if not before:
         return []
     falling = {row[0] for row in deltas if min(row[2], row[3], row[5], row[6]) < 0 and is_counted(row[0])}
+    # Label sets can only vanish from an hour, or appear, where its series have changed.
+    known_series = {row[:2] for row in before if row[0] in falling}
+    stated_series = {row[:2] for row in after if row[0] in falling}
+    falling &= {hour for hour, _ in known_series ^ stated_series}
     if not falling:
         return []
     known, stated = _present(before, falling, place_of), _present(after, falling, place_of)

@@ -7,8 +7,8 @@ import pytest
 
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, RejectedRow, Window
 from exporter.ledger import NO_REJECTED_ROWS, Ledger, LedgerView, RejectedRows
-from exporter.ledger.rejected import guarded
-from exporter.ledger.restatement import CellRow
+from exporter.ledger.accounting.restatement import CellRow
+from exporter.ledger.tables.rejected import guarded
 from exporter.samples import Pages
 
 OpenLedger = Callable[..., Ledger]

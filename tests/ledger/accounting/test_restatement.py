@@ -4,7 +4,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.charges import Amounts
-from exporter.ledger.restatement import Booking, Cell, CellRow, HourKind, book, difference, hour_kinds, merged, summed
+from exporter.ledger.accounting.restatement import (
+    Booking,
+    Cell,
+    CellRow,
+    HourKind,
+    book,
+    difference,
+    hour_kinds,
+    merged,
+    summed,
+)
 
 HOURS = range(6)
 numbers = st.integers(-(2**63), 2**63 - 1)

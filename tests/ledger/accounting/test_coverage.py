@@ -11,7 +11,7 @@ import pytest
 from exporter.calendar import PERIODS, periods_at
 from exporter.charges import HOUR, NANO, SURGE, Amounts, Charge, Dimensions, Window, hour_of
 from exporter.ledger import Ledger, LedgerView, ScopeState
-from exporter.ledger.coverage import PublishedPages, coverage
+from exporter.ledger.accounting.coverage import PublishedPages, coverage
 from exporter.samples import Pages, Sample, paged
 
 

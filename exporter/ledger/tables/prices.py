@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, and_, select
 
 from exporter.charges import UnitPrice
-from exporter.ledger.schema import unit_prices
+from exporter.ledger.tables.schema import unit_prices
 from exporter.samples import PagedTable, Pages, Sample
 
 Item = tuple[str, ...]

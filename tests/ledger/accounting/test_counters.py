@@ -4,7 +4,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.charges import Amounts, Dimensions
-from exporter.ledger.counters import OTHER, Admission, Counter, CounterKey, Holds, Labels, advanced, measured, released
+from exporter.ledger.accounting.counters import (
+    OTHER,
+    Admission,
+    Counter,
+    CounterKey,
+    Holds,
+    Labels,
+    advanced,
+    measured,
+    released,
+)
 
 LABELS = Labels(("account", "team", "product", "model", "app", "gpu_class"))
 

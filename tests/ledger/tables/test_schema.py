@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine, create_engine, inspect, text
 
-from exporter.charges import Bill, Window, hour_of
+from exporter.charges import Bill, Window, first_hour_from, hour_number, hour_of, hour_start
 from exporter.errors import LedgerError
 from exporter.ledger import Ledger
-from exporter.ledger.schema import SCHEMA_VERSION, first_hour_from, hour_number, hour_start, metadata
+from exporter.ledger.tables.schema import SCHEMA_VERSION, metadata
 
 OpenLedger = Callable[..., Ledger]
 INSTANTS = st.datetimes(datetime(1960, 1, 1), datetime(2100, 1, 1)).map(lambda item: item.replace(tzinfo=UTC))  # noqa: DTZ001  made aware here

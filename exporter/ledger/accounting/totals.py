@@ -10,53 +10,17 @@ from datetime import datetime
 from typing import NamedTuple
 
 from exporter.calendar import PERIODS, Periods
-from exporter.charges import Balance, Invoice, Window
-from exporter.ledger.counters import COUNTED, Counter, CounterKey, Labels, LabelValues
-from exporter.ledger.coverage import AccountCoverage
-from exporter.ledger.reconciliation import Reconciliation
-from exporter.ledger.restatement import HourKind, SumsBySeries, merged
-from exporter.ledger.schema import hour_number
+from exporter.charges import Balance, Invoice, Window, hour_number
+from exporter.ledger.accounting.counters import COUNTED, Counter, CounterKey, Labels, LabelValues
+from exporter.ledger.accounting.coverage import AccountCoverage, ScopeState
+from exporter.ledger.accounting.reconciliation import Reconciliation
+from exporter.ledger.accounting.restatement import HourKind, SumsBySeries, merged
 from exporter.samples import PagedTable, Pages, Sample
 
 
 @dataclass(frozen=True, slots=True)
-class ScopeState:
-    """State of one source of one account: how far its hours are known.
-
-    Attributes:
-        born_at: when the ledger first took this source up.
-        data_through: end of the last complete hour up to which every hour has been covered; None before the first poll.
-        settled_through: end of the last hour that is older than the settle delay and has been polled since.
-        history_from: start of the earliest hour from which on every hour has been covered.
-        last_success_at: start of the last successful poll.
-        restated_up, restated_down: nano-USD by which complete hours have been changed, each positive.
-        restated_hours: how many times a complete hour has been changed.
-        relabelled: nano-USD that moved to other label sets within their hours.
-        detail: how much the source tells of a charge, one of `exporter.fal.Detail`; empty before that is known.
-        detail_asked_at, detail_version: when, and by which version of the exporter, it was asked for more last.
-        running_hour_read_at: start of the last successful poll that read the hour running then.
-    """
-
-    account: str
-    source: str
-    born_at: datetime
-    data_through: datetime | None
-    settled_through: datetime | None
-    history_from: datetime | None
-    last_success_at: datetime | None
-    restated_up: int
-    restated_down: int
-    restated_hours: int
-    relabelled: int = 0
-    detail: str = ""
-    detail_asked_at: datetime | None = None
-    detail_version: str = ""
-    running_hour_read_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class PeriodTotals:
-    """One account's spend in nano-USD; None where the window is not covered (see `exporter.ledger.coverage`)."""
+    """One account's spend in nano-USD; None where the window is not covered (see the module `coverage`)."""
 
     current_hour: int | None
     last_hour: int | None

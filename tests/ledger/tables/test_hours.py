@@ -1,10 +1,9 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from exporter.charges import HOUR, Amounts, Charge, Dimensions, Window
+from exporter.charges import HOUR, Amounts, Charge, Dimensions, Window, hour_number
 from exporter.ledger import Ledger
-from exporter.ledger.hours import TouchedHours
-from exporter.ledger.schema import hour_number
+from exporter.ledger.tables.hours import TouchedHours
 
 OpenLedger = Callable[..., Ledger]
 TEN = datetime(2026, 11, 20, 10, tzinfo=UTC)

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select
 
-from exporter.ledger.schema import key_owners, source_probes
+from exporter.ledger.tables.schema import key_owners, source_probes
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,10 @@ from sqlalchemy import BigInteger, Connection, Insert, case, cast, delete, func,
 from sqlalchemy.dialects import postgresql, sqlite
 
 from exporter.calendar import first_hour_of, month_after
-from exporter.charges import NANO, NOTHING, Amounts, Window
-from exporter.ledger.database import write_many
-from exporter.ledger.restatement import HOURS_OF_DAY, Difference, HourKind, SumsBySeries, merged
-from exporter.ledger.schema import MEASURES, charges, hour_number, hour_start, series, span_totals
+from exporter.charges import NANO, NOTHING, Amounts, Window, hour_number, hour_start
+from exporter.ledger.accounting.restatement import HOURS_OF_DAY, Difference, HourKind, SumsBySeries, merged
+from exporter.ledger.tables.database import write_many
+from exporter.ledger.tables.schema import MEASURES, charges, series, span_totals
 
 SPANS = (HOURS_OF_DAY, 8 * HOURS_OF_DAY)
 """The lengths of spans in hours. The n-th span, counted from 1970, holds the hours from n times its length on."""

@@ -3,16 +3,11 @@
 A difference is never corrected here: charges come from the sources alone.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, inspect, select
-
 from exporter.charges import Bill
-from exporter.ledger.database import NoLedgerError, reading
-from exporter.ledger.schema import reconciliations
 
 Key = tuple[str, str, datetime]
 Reconciliations = dict[Key, "Reconciliation"]
@@ -65,39 +60,3 @@ def reconciliation(bill: Bill, *, ledger: int, at: datetime) -> Reconciliation:
         usage=bill.usage,
         by_category=dict(bill.by_category),
     )
-
-
-def write_reconciliation(connection: Connection, compared: Reconciliation) -> None:
-    """Save a comparison in place of an earlier one."""
-    table = reconciliations.c
-    connection.execute(
-        reconciliations.delete().where(
-            table.account == compared.account, table.against == compared.against, table.month == compared.month
-        )
-    )
-    values: dict[str, object] = {column.name: getattr(compared, column.name) for column in reconciliations.columns}
-    connection.execute(reconciliations.insert(), values | {"by_category": json.dumps(compared.by_category)})
-
-
-def read_reconciliations(connection: Connection) -> Reconciliations:
-    """Return all comparisons, oldest month first."""
-    rows = connection.execute(
-        select(reconciliations).order_by(reconciliations.c.month, reconciliations.c.account, reconciliations.c.against)
-    )
-    found = [Reconciliation(**{**row, "by_category": json.loads(row["by_category"])}) for row in rows.mappings()]
-    return {item.key: item for item in found}
-
-
-def recorded_reconciliations(address: str, account: str) -> tuple[Reconciliation, ...]:
-    """Return an account's comparisons in a ledger that an exporter may be using; none where there is no ledger yet.
-
-    Raises:
-        LedgerError: the database cannot be read.
-    """
-    try:
-        with reading(address, of_any_version=True) as connection:
-            if not inspect(connection).has_table(reconciliations.name):
-                return ()
-            return tuple(item for item in read_reconciliations(connection).values() if item.account == account)
-    except NoLedgerError:
-        return ()

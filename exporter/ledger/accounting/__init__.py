@@ -1,0 +1,7 @@
+"""The accounting of the ledger: rules over frozen records, without a database.
+
+`restatement` says what a poll changes; `relabelling`, what it only moves between label sets; `counters`, what a counter
+may show, and since when; `totals`, the running sums and the view made of them; `coverage`, which windows are known
+whole; `reconciliation`, a bill beside the ledger. May import: `charges`, `calendar`, `samples`. Begin reading at
+`restatement`.
+"""
