@@ -5,7 +5,7 @@ process and Python families, whose names and HELP texts are prometheus_client's 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -61,7 +61,7 @@ CHARGES: tuple[Family, ...] = (
         "fal_spend_usd_total",
         "counter",
         "Spend after discounts in US dollars since the ledger began to count; use increase() over it for graphs, "
-        "rates and burn alerts. It never falls: see fal_counter_pending_usd.",
+        "rates and burn alerts. It never falls: see fal_spend_pending_usd.",
     ),
     charged(
         "fal_discount_usd_total",
@@ -81,7 +81,7 @@ CHARGES: tuple[Family, ...] = (
         ("unit",),
     ),
     charged(
-        "fal_counter_pending_usd",
+        "fal_spend_pending_usd",
         "gauge",
         "US dollars by which fal_spend_usd_total is ahead of the truth after fal took money back; the counter stands "
         "still until it is 0 again.",
@@ -292,7 +292,7 @@ ACCOUNTS: tuple[Family, ...] = (
         scale=NANO,
     ),
     Family(
-        "fal_restated_hours_total",
+        "fal_restatements_total",
         "counter",
         "Times that fal changed an hour that had been published as complete.",
         _SOURCE,
@@ -603,15 +603,31 @@ EXPORTER: tuple[Family, ...] = (
     ),
 )
 
-__all__ = ["CATALOGUE", "CHARGES", "DEFAULT_CHARGE_LABELS", "Family", "Kind", "markdown_table"]
+__all__ = ["CATALOGUE", "CHARGES", "DEFAULT_CHARGE_LABELS", "RENAMED", "Family", "Kind", "markdown_table"]
 
 DEFAULT_CHARGE_LABELS = ("account", "team", "product", "model", "app", "gpu_class")
 """The dimensions that label what is derived from charges, unless the user selects others."""
 
-CATALOGUE: Mapping[str, Family] = MappingProxyType(
-    {family.name: family for family in CHARGES + PRICES + ACCOUNTS + OUTLOOK + EXPORTER}
+RENAMED: Mapping[str, str] = MappingProxyType(
+    {
+        "fal_counter_pending_usd": "fal_spend_pending_usd",
+        "fal_restated_hours_total": "fal_restatements_total",
+    }
 )
-"""Every family by its full name."""
+"""Families by the names that they had, which are published beside the present ones for one version."""
+
+
+def _former(name: str, present: Family) -> Family:
+    text = f"Deprecated: renamed to {present.name}; this name ends with the next version. {present.help}"
+    return replace(present, name=name, help=text)
+
+
+_PRESENT = {family.name: family for family in CHARGES + PRICES + ACCOUNTS + OUTLOOK + EXPORTER}
+
+CATALOGUE: Mapping[str, Family] = MappingProxyType(
+    _PRESENT | {name: _former(name, _PRESENT[present]) for name, present in RENAMED.items()}
+)
+"""Every family by its full name, those of a former name last."""
 
 
 def markdown_table() -> str:

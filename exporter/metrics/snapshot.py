@@ -10,7 +10,7 @@ from exporter.charges import FOCUS_ESTIMATE, FOCUS_INVOICE
 from exporter.forecasting.budgets import percent, threshold_amount
 from exporter.forecasting.state import BudgetOutlook, Forecast, Outlook
 from exporter.ledger import LedgerView, Reconciliation, ScopeState
-from exporter.metrics.catalogue import CATALOGUE, Family
+from exporter.metrics.catalogue import CATALOGUE, RENAMED, Family
 from exporter.samples import Pages, Sample, paged
 
 
@@ -164,7 +164,7 @@ def snapshot_of(view: LedgerView, history_progress: Mapping[tuple[str, str], flo
         "fal_discount_usd_total": view.discount,
         "fal_gpu_seconds_total": view.gpu_seconds,
         "fal_usage_quantity_total": view.quantity,
-        "fal_counter_pending_usd": view.pending,
+        "fal_spend_pending_usd": view.pending,
         "fal_spend_current_hour_usd": view.current_hour,
         "fal_spend_last_hour_usd": view.last_hour,
         "fal_spend_today_usd": view.today,
@@ -198,7 +198,7 @@ def snapshot_of(view: LedgerView, history_progress: Mapping[tuple[str, str], flo
             for item in view.scopes
             for direction, amount in (("down", item.restated_down), ("up", item.restated_up))
         ],
-        "fal_restated_hours_total": [
+        "fal_restatements_total": [
             Sample((item.account, item.source), item.restated_hours, item.born_at) for item in view.scopes
         ],
         "fal_spend_relabelled_usd_total": [
@@ -225,6 +225,7 @@ def snapshot_of(view: LedgerView, history_progress: Mapping[tuple[str, str], flo
         "fal_exporter_ledger_birth_timestamp_seconds": [Sample((), view.born_at.timestamp())],
     }
     tables = charged | {name: paged(samples) for name, samples in few.items()}
+    tables |= {name: tables[present] for name, present in RENAMED.items()}
     return Snapshot(
         view.sequence,
         view.at,

@@ -116,7 +116,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 "Counters ahead",
                 "By how much fal_spend_usd_total is ahead of the truth, after fal took money back; the counters stand "
                 "still until new charges have caught up. The gauges are right all the time.",
-                [Query(whole("fal_counter_pending_usd"))],
+                [Query(whole("fal_spend_pending_usd"))],
                 DOLLARS_SHORT,
                 decimals=2,
                 thresholds=at_least((1, palette.WARNING), base=palette.GOOD),
@@ -245,7 +245,7 @@ def _settled() -> Built:
         [
             Query(f"1000 * {of_accounts('fal_data_through_timestamp_seconds', _SOURCE)}", ref="through"),
             Query(f"1000 * {of_accounts('fal_settled_through_timestamp_seconds', _SOURCE)}", ref="settled"),
-            Query(of_accounts("fal_restated_hours_total", _SOURCE), ref="hours"),
+            Query(of_accounts("fal_restatements_total", _SOURCE), ref="hours"),
         ],
         {
             "account": Column("Account"),

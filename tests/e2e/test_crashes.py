@@ -103,7 +103,7 @@ def test_kills_at_random_moments_lose_and_double_nothing(fal: Fal, tmp_path: Pat
                 + _of_model(scraped, "fal_spend_last_hour_usd", model)
                 == dollars
                 and _of_model(scraped, "fal_spend_usd_total", model)
-                - _of_model(scraped, "fal_counter_pending_usd", model)
+                - _of_model(scraped, "fal_spend_pending_usd", model)
                 == dollars
                 for model, dollars in bill.by_model().items()
             )
@@ -111,7 +111,7 @@ def test_kills_at_random_moments_lose_and_double_nothing(fal: Fal, tmp_path: Pat
         wait_until(is_true, "the exposition equals the bill")
         planted = sum(bill.by_model().values())
         scraped = exporter.scrape()
-        counted = sum(scraped["fal_spend_usd_total"].values()) - sum(scraped["fal_counter_pending_usd"].values())
+        counted = sum(scraped["fal_spend_usd_total"].values()) - sum(scraped["fal_spend_pending_usd"].values())
         assert counted == planted > 0
 
 

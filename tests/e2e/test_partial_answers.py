@@ -590,7 +590,7 @@ class Month:
         answer = (await exporter.client.get("/v1/billing/usage", params=self.window)).text
         rest = json.loads(answer, parse_float=Decimal, parse_int=Decimal)
         (account,) = (await exporter.until(lambda _: True)).overview.accounts
-        counters, pending = (_sum(metrics[name]) for name in ("fal_spend_usd_total", "fal_counter_pending_usd"))
+        counters, pending = (_sum(metrics[name]) for name in ("fal_spend_usd_total", "fal_spend_pending_usd"))
         assert pending == 0
         unreadable = any("cannot be read, or only in part" in note for note in rest["notes"])
         assert unreadable == (account.sources[0].state == "partial")

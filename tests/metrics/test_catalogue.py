@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.metrics.catalogue import CATALOGUE, DEFAULT_CHARGE_LABELS, Family, markdown_table
+from exporter.metrics.catalogue import CATALOGUE, DEFAULT_CHARGE_LABELS, RENAMED, Family, markdown_table
 
 CONTRACT = (Path(__file__).parent / "golden" / "names.txt").read_text().splitlines()
 
@@ -51,3 +51,15 @@ def test_the_readme_table_has_a_row_for_every_family() -> None:
     rows = markdown_table().splitlines()[2:]
     assert [row.split("`")[1] for row in rows] == list(CATALOGUE)
     assert rows[3].startswith("| `fal_usage_quantity_total` | counter | *charge labels*, `unit` | Units billed")
+
+
+@pytest.mark.parametrize(("former", "present"), RENAMED.items())
+def test_a_former_name_says_what_to_use_instead(former: str, present: str) -> None:
+    family = CATALOGUE[former]
+    assert family.help == (
+        f"Deprecated: renamed to {present}; this name ends with the next version. {CATALOGUE[present].help}"
+    )
+    assert (family.kind, family.labels_with(("account",))) == (
+        CATALOGUE[present].kind,
+        CATALOGUE[present].labels_with(("account",)),
+    )

@@ -54,8 +54,8 @@ def wrong_increases(
             labels: grown.get(labels, 0) + waiting[family].get(labels, 0) for labels in {*grown, *waiting[family]}
         }
         complaints += _differences(f"increase of {family}", amounts, increases)
-    pending = prometheus.at(f'fal_counter_pending_usd{{instance="{instance}"}}', story.last_scrape)
-    return complaints + _differences("fal_counter_pending_usd", waiting["fal_spend_usd_total"], pending)
+    pending = prometheus.at(f'fal_spend_pending_usd{{instance="{instance}"}}', story.last_scrape)
+    return complaints + _differences("fal_spend_pending_usd", waiting["fal_spend_usd_total"], pending)
 
 
 def wrong_gauges(prometheus: Prometheus, instance: str, expected: Expected) -> list[str]:

@@ -14,10 +14,10 @@ COUNTERS = (
     "fal_gpu_seconds_total",
     "fal_usage_quantity_total",
     "fal_restated_usd_total",
-    "fal_restated_hours_total",
+    "fal_restatements_total",
 )
 GAUGES = (
-    "fal_counter_pending_usd",
+    "fal_spend_pending_usd",
     "fal_spend_last_hour_usd",
     "fal_spend_today_usd",
     "fal_spend_month_to_date_usd",
