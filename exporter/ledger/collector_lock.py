@@ -7,9 +7,11 @@ ends, so none is ever stale:
   dies. SQLite's own locks cannot serve: they last for one transaction, or (`locking_mode = EXCLUSIVE`) shut out all
   readers. The file stays when the lock is released, as removing it would let two processes lock two files; it
   says who held the ledger last and what the ledger was then, so that a ledger that has disappeared is noticed.
-- PostgreSQL: a session-level advisory lock on a connection of its own, which the server releases when the session
-  ends. A row with an expiry would need clocks that agree. The key includes the schema, so that one database can hold
-  several ledgers. A pooler between must keep sessions (PgBouncer: `pool_mode = session`).
+- PostgreSQL: an advisory lock on a connection of its own, which the server releases when the session ends. A row with
+  an expiry would need clocks that agree. The key includes the schema, so that one database can hold several ledgers.
+  The lock is the session's, but where a pooler is between it is a transaction's that stays open: a pooler that lends
+  its sessions for a transaction (PgBouncer: `pool_mode = transaction`) would go on to lend one that holds a lock, to
+  a second collector as well as to the first, and keep it when the first has ended.
 """
 
 import fcntl
@@ -261,8 +263,16 @@ def _noted(content: dict[str, object]) -> LedgerNote | None:
     return LedgerNote(born_at, revision) if isinstance(born_at, str) and isinstance(revision, int) else None
 
 
+_LOCK_SESSION = text("SELECT pg_try_advisory_lock(:key, :schema)")
+_LOCK_TRANSACTION = text("SELECT pg_try_advisory_xact_lock(:key, :schema)")
+_NO_TIMEOUT = text(
+    "SELECT set_config(name, '0', true) FROM pg_settings "
+    "WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')"
+)
 _HOLDER = text(
-    "SELECT activity.application_name, activity.client_addr, activity.backend_start FROM pg_locks AS held "
+    "SELECT activity.application_name, activity.client_addr, "
+    # The session of a pooler is older than what it is lent for.
+    "coalesce(activity.xact_start, activity.backend_start) AS since FROM pg_locks AS held "
     "JOIN pg_stat_activity AS activity ON activity.pid = held.pid "
     "WHERE held.locktype = 'advisory' AND held.granted AND held.objsubid = 2 "
     "AND held.classid = :key AND held.objid = :schema "
@@ -271,7 +281,7 @@ _HOLDER = text(
 
 
 class _AdvisoryLock:
-    """A session-level advisory lock of PostgreSQL, and the connection that is its session."""
+    """An advisory lock of PostgreSQL, and the connection that holds it: for the session, or for an open transaction."""
 
     before: LedgerNote | None = None
 
@@ -285,6 +295,7 @@ class _AdvisoryLock:
             connect_args={"application_name": f"fal-exporter pid {os.getpid()} on {socket.gethostname()}"},
         )
         self._connection: Connection | None = None
+        self._is_pooled = False
         with clear_errors(url):
             self._connection = self._take()
 
@@ -313,22 +324,45 @@ class _AdvisoryLock:
     def _take(self) -> Connection:
         connection = self._engine.connect()
         try:
-            # The server ends the session within a minute when the machine of its client is gone without a word.
-            for setting in ("tcp_keepalives_idle = 30", "tcp_keepalives_interval = 10", "tcp_keepalives_count = 3"):
-                connection.exec_driver_sql(f"SET {setting}")
+            if is_pooled := _is_pooled(connection):
+                # Pinned to one session of the server until the transaction ends, which is when the connection does.
+                connection.exec_driver_sql("BEGIN")
+                connection.execute(_NO_TIMEOUT)
+            else:
+                # The server ends the session within a minute when the machine of its client is gone without a word.
+                for setting in ("tcp_keepalives_idle = 30", "tcp_keepalives_interval = 10", "tcp_keepalives_count = 3"):
+                    connection.exec_driver_sql(f"SET {setting}")
             schema = connection.scalar(text("SELECT current_schema()")) or ""
             key = {"key": _KEY, "schema": zlib.crc32(schema.encode()) & 0x7FFFFFFF}
-            is_ours = connection.scalar(text("SELECT pg_try_advisory_lock(:key, :schema)"), key)
+            is_ours = connection.scalar(_LOCK_TRANSACTION if is_pooled else _LOCK_SESSION, key)
             holder = None if is_ours else connection.execute(_HOLDER, key).first()
         except BaseException:
             connection.close()
             raise
         if is_ours:
+            self._tell(is_pooled=is_pooled)
             return connection
         connection.close()
         if holder is None:
             raise _in_use(self._url, "another session of the database")
-        since = holder.backend_start.astimezone(UTC).isoformat(timespec="seconds")
+        since = holder.since.astimezone(UTC).isoformat(timespec="seconds")
         raise _in_use(
             self._url, f"{holder.application_name} at {holder.client_addr or 'a local socket'}, since {since}"
         )
+
+    def _tell(self, *, is_pooled: bool) -> None:
+        """Log the first time that the lock costs a pooler one of its connections."""
+        if is_pooled and not self._is_pooled:
+            _log.info(
+                "PostgreSQL is reached through a pooler: one of its server connections stays with the collector, in an "
+                "open transaction that holds the lock",
+                ledger=shown(self._url),
+            )
+        self._is_pooled = is_pooled
+
+
+def _is_pooled(connection: Connection) -> bool:
+    """Tell whether somebody answers for the server: a pooler makes up the process id that a client is greeted with."""
+    driver = connection.connection.driver_connection
+    greeted: int | None = None if driver is None else driver.info.backend_pid
+    return greeted != connection.scalar(text("SELECT pg_backend_pid()"))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import programs
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, make_url, text
 
 from exporter.ledger import Ledger, Rules
 
@@ -123,6 +123,39 @@ def postgresql_server() -> Iterator[str]:
     finally:
         run(pg_ctl, "-D", str(data), "-m", "immediate", "-w", "stop")
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def pooler(postgresql_server: str) -> Iterator[str]:
+    """PgBouncer in transaction mode before the test's PostgreSQL server; yields the address of its database."""
+    pgbouncer = programs.required("pgbouncer", "pgbouncer")
+    server = make_url(postgresql_server)
+    folder, port = Path(tempfile.mkdtemp(prefix="ledger-pgbouncer-")), _free_port()
+    (folder / "users").write_text('"ledger" ""\n')
+    (folder / "pgbouncer.ini").write_text(
+        f"[databases]\npostgres = host=127.0.0.1 port={server.port}\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+        f"auth_type = trust\nauth_file = {folder / 'users'}\npool_mode = transaction\ndefault_pool_size = 5\n"
+    )
+    as_user = _as_unprivileged_user()
+    if as_user:
+        for path in (folder, *folder.iterdir()):
+            shutil.chown(path, "postgres", "postgres")
+    with subprocess.Popen(
+        [*as_user, pgbouncer, str(folder / "pgbouncer.ini")], stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert any("process up" in line for line in process.stderr), "PgBouncer does not start"
+        yield server.set(port=port).render_as_string(hide_password=False)
+        process.kill()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def pooled_address(empty_postgresql: Callable[[], str], pooler: str) -> str:
+    """The address of an empty PostgreSQL database behind a pooler in transaction mode."""
+    empty_postgresql()
+    return pooler
 
 
 def _as_unprivileged_user() -> list[str]:

@@ -9,7 +9,7 @@ That one process alone is a ledger's collector is another matter: see `collector
 
 import errno
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -173,14 +173,16 @@ def _open_postgresql(url: URL) -> Engine:
     return engine
 
 
-def postgresql_engine(url: URL, **options: object) -> Engine:
-    """Connect to PostgreSQL by its driver.
+def postgresql_engine(url: URL, *, connect_args: Mapping[str, object] | None = None, **options: object) -> Engine:
+    """Connect to PostgreSQL by its driver, so that a pooler between may give each transaction another connection.
 
     Raises:
         ConfigurationError: the driver is not installed.
     """
+    engine_url = url.set(drivername="postgresql+psycopg")
     try:
-        return create_engine(url.set(drivername="postgresql+psycopg"), **options)
+        # A statement that is prepared on one server connection of a pooler is unknown, or another's, on the next.
+        return create_engine(engine_url, connect_args={"prepare_threshold": None, **(connect_args or {})}, **options)
     except ModuleNotFoundError as missing:
         raise ConfigurationError(
             f"FAL_EXPORTER_LEDGER_URL needs the driver {missing.name}; install fal-exporter[postgresql]"
@@ -251,6 +253,11 @@ def _sentence(error: DBAPIError) -> str:
         return _SQLITE_SENTENCES.get(code, f"cannot be used: {error.orig}")
     known = _POSTGRESQL_SENTENCES.get(getattr(error.orig, "sqlstate", None) or "")
     lines = str(error.orig).strip().splitlines()
+    if lines and lines[0].endswith("unsupported startup parameter: options"):
+        return (
+            "is behind a pooler that refuses the options in its address; set the search path by ALTER ROLE ... SET "
+            "search_path instead"
+        )
     return known or f"cannot be used: {lines[0] if lines else 'no reason given'}"
 
 
