@@ -364,5 +364,5 @@ class _AdvisoryLock:
 def _is_pooled(connection: Connection) -> bool:
     """Tell whether somebody answers for the server: a pooler makes up the process id that a client is greeted with."""
     driver = connection.connection.driver_connection
-    greeted: int | None = None if driver is None else driver.info.backend_pid
-    return greeted != connection.scalar(text("SELECT pg_backend_pid()"))
+    greeted = None if driver is None else driver.info.backend_pid
+    return bool(greeted != connection.scalar(text("SELECT pg_backend_pid()")))
