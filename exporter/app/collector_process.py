@@ -1,6 +1,7 @@
 """The collector process: the left half by itself, at the other end of a pipe.
 
-Started by `exporter.app.serve` as `python -m exporter.app.collector_process FD`. It is a process of its own because
+Started by `exporter.app.serve` as `python -m exporter.app.collector_process FD FD`: the pipe of publications, and the
+socket that inquiries come through. It is a process of its own because
 working in a large poll would otherwise hold up scrapes: a thread cannot help, as only one of a process's threads runs
 Python at a time.
 """
@@ -8,6 +9,7 @@ Python at a time.
 import asyncio
 import os
 import signal
+import socket
 import sys
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -17,6 +19,7 @@ import structlog
 from exporter.app.wiring import open_left_half
 from exporter.charges import utc_now
 from exporter.errors import FalExporterError
+from exporter.inquiry import Channel
 from exporter.logs import configure_logging
 from exporter.polling.async_ledger import AsyncLedger
 from exporter.publication import Begin, FromCollector, GaveUp, Scraped, Sending, ToCollector
@@ -28,8 +31,12 @@ _NICENESS = 5
 """Scrapes go first where processors are few."""
 
 
-def main(descriptor: int) -> int:
+def main(descriptor: int, inquiries: int) -> int:
     """Serve the pipe with this file descriptor until it is closed or says to stop; return the exit code.
+
+    Args:
+        descriptor: of the pipe.
+        inquiries: file descriptor of the socket that hands over the streams of inquiries.
 
     Raises:
         TypeError: the other end is no web process.
@@ -48,7 +55,8 @@ def main(descriptor: int) -> int:
     try:
         secrets = [account.key() for account in settings.accounts]
         configure_logging(log_format=settings.log_format, level=settings.log_level, stream=sys.stderr, secrets=secrets)
-        asyncio.run(_collect(settings, connection))
+        with socket.socket(fileno=inquiries) as control:
+            asyncio.run(_collect(settings, connection, Channel(control)))
     except ConnectionError:
         return 1
     except FalExporterError as error:
@@ -67,14 +75,16 @@ def _give_up(connection: "Connection[FromCollector, ToCollector]", sentence: str
     return exit_code
 
 
-async def _collect(settings: Settings, connection: "Connection[FromCollector, ToCollector]") -> None:
+async def _collect(settings: Settings, connection: "Connection[FromCollector, ToCollector]", channel: Channel) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     half = await open_left_half(settings, emit=Sending(connection), clock=utc_now)
     listening = asyncio.create_task(_listen(connection, half.ledger, stop))
+    take_no_more = channel.accept(half.responder.serve)
     try:
         await half.collector.run(stop)
     finally:
+        take_no_more()
         listening.cancel()
         await half.close()
 
@@ -103,4 +113,4 @@ async def _listen(
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1])))
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))

@@ -11,6 +11,7 @@ import structlog
 
 from exporter.charges import Clock, utc_now
 from exporter.errors import ConfigurationError
+from exporter.inquiry import Inquirer
 from exporter.publication import Publication
 from exporter.settings import Listen, Settings
 from exporter.settings.credentials import TokenFile
@@ -49,6 +50,7 @@ async def serve_mcp(
     latest: Callable[[], Publication | None],
     stop: asyncio.Event,
     *,
+    inquirer: Inquirer | None = None,
     clock: Clock = utc_now,
 ) -> None:
     """Answer agents until `stop` is set; whatever goes wrong is logged and is the end of MCP alone.
@@ -58,6 +60,7 @@ async def serve_mcp(
         listener: what `listen_for_mcp` has opened; closed at the end. None to do nothing.
         latest: returns what has been published last; None before the first.
         stop: says when to end.
+        inquirer: asks the collector; None where there is none.
         clock: tells the present, which questions refer to.
     """
     if listener is None:
@@ -69,7 +72,7 @@ async def serve_mcp(
             "address of this machine alone, or to off"
         )
     try:
-        application, reader = await asyncio.to_thread(_application, settings, latest, clock)
+        application, reader = await asyncio.to_thread(_application, settings, latest, inquirer, clock)
         _log.info("serving MCP", address=f"http://{Listen(host, port)}/mcp")
         try:
             await serve_web(application, listener, stop)
@@ -82,7 +85,7 @@ async def serve_mcp(
 
 
 def _application(
-    settings: Settings, latest: Callable[[], Publication | None], clock: Clock
+    settings: Settings, latest: Callable[[], Publication | None], inquirer: Inquirer | None, clock: Clock
 ) -> "tuple[ASGIApp, LedgerReader]":
     """Import what MCP needs, which takes most of a second, and put it together."""
     from exporter.ledger.reader import LedgerReader  # noqa: PLC0415  not before scrapes are answered
@@ -92,7 +95,7 @@ def _application(
 
     reader = LedgerReader(settings.ledger_url.get_secret_value())
     application = endpoint(
-        tools(Known(reader, latest, settings.timezone, clock)),
+        tools(Known(reader, latest, settings.timezone, clock, inquirer)),
         hosts=settings.mcp_allowed_hosts,
         tokens=TokenFile(settings.mcp_tokens_file) if settings.mcp_tokens_file else None,
         access=AccessLog(logging.INFO if settings.access_log else logging.DEBUG),

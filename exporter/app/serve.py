@@ -9,6 +9,7 @@ import ipaddress
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -24,6 +25,7 @@ from exporter import __version__
 from exporter.app.mcp import listen_for_mcp, serve_mcp
 from exporter.charges import Clock, utc_now
 from exporter.errors import FalExporterError
+from exporter.inquiry import Channel, Inquirer
 from exporter.publication import Begin, GaveUp, Publication, Receiving, Scraped, Stop, ToCollector
 from exporter.settings import Settings
 from exporter.settings.credentials import TokenFile
@@ -44,8 +46,9 @@ def web_application(
     collector: Callable[[], int | None] = lambda: None,
     clock: Clock = utc_now,
     mcp_port: int | None = None,
+    inquirer: Inquirer | None = None,
 ) -> Application:
-    """Return the application of everything that is served on `listen`; see `Application` for the arguments.
+    """Return the application of everything that is served on `listen`; see `Application` and `RestOptions`.
 
     Raises:
         ConfigurationError: a file of tokens cannot be used.
@@ -67,6 +70,7 @@ def web_application(
             zone=settings.timezone,
             tokens=_tokens(settings.rest_tokens_file),
             cors_origins=settings.rest_cors_origins,
+            inquirer=inquirer,
         ),
         metrics_tokens=_tokens(settings.metrics_tokens_file),
         mcp_port=mcp_port,
@@ -108,17 +112,22 @@ class CollectorProcess:
 
     Args:
         patience: seconds the collector is given to finish.
+
+    Attributes:
+        inquirer: asks the collector.
     """
 
     def __init__(self, *, patience: float = PATIENCE) -> None:
         self._patience = patience
         self._stopping = False
         self._ours, theirs = Pipe()
-        descriptor = theirs.fileno()
-        self._process = subprocess.Popen(  # noqa: S603  our own interpreter and module
-            [sys.executable, "-m", "exporter.app.collector_process", str(descriptor)], pass_fds=[descriptor]
-        )
-        theirs.close()
+        self._control, their_control = socket.socketpair()
+        with theirs, their_control:
+            descriptors = [theirs.fileno(), their_control.fileno()]
+            self._process = subprocess.Popen(  # noqa: S603  our own interpreter and module
+                [sys.executable, "-m", "exporter.app.collector_process", *map(str, descriptors)], pass_fds=descriptors
+            )
+        self.inquirer = Inquirer(Channel(self._control).connect)
         self._follower: threading.Thread | None = None
 
     @property
@@ -165,6 +174,7 @@ class CollectorProcess:
         if self._follower is not None:
             self._follower.join()
         self._ours.close()
+        self._control.close()
         return code
 
     def _say(self, message: ToCollector) -> None:
@@ -213,6 +223,7 @@ async def _serve(settings: Settings) -> None:
         on_scrape=process.scraped,
         collector=lambda: process.pid,
         mcp_port=None if mcp_listener is None else mcp_listener.getsockname()[1],
+        inquirer=process.inquirer,
     )
     problems: list[CollectorError] = []
 
@@ -227,7 +238,9 @@ async def _serve(settings: Settings) -> None:
     host, port = listener.getsockname()[:2]
     _log.info("serving", version=__version__, address=f"http://{host}:{port}", pid=os.getpid(), collector=process.pid)
     serving = asyncio.create_task(serve_web(application, listener, stop))
-    answering = asyncio.create_task(serve_mcp(settings, mcp_listener, lambda: application.published, stop))
+    answering = asyncio.create_task(
+        serve_mcp(settings, mcp_listener, lambda: application.published, stop, inquirer=process.inquirer)
+    )
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
     stop.set()

@@ -10,6 +10,7 @@ from exporter.app.mcp import listen_for_mcp, serve_mcp
 from exporter.app.serve import web_application
 from exporter.app.wiring import LeftHalf, open_left_half
 from exporter.charges import Clock, utc_now
+from exporter.inquiry import Inquirer
 from exporter.publication import Publication
 from exporter.settings import Listen, Settings
 from exporter.web.server import listen, serve_web
@@ -64,20 +65,26 @@ async def joined(
     def emit(publication: Publication) -> None:
         loop.call_soon_threadsafe(publish, publication)
 
+    def connect() -> socket.socket:
+        return half.responder.connect()
+
     scraped: set[asyncio.Task[None]] = set()
     with ExitStack() as opened:
         listener = opened.enter_context(listen(settings.listen.host, settings.listen.port))
         if (mcp_listener := listen_for_mcp(settings)) is not None:
             opened.enter_context(mcp_listener)
         mcp_port = None if mcp_listener is None else mcp_listener.getsockname()[1]
-        application = web_application(settings, on_scrape=on_scrape, clock=clock, mcp_port=mcp_port)
+        inquirer = Inquirer(connect)
+        application = web_application(settings, on_scrape=on_scrape, clock=clock, mcp_port=mcp_port, inquirer=inquirer)
         half = await open_left_half(settings, emit=emit, clock=clock, notes=notes, links=links)
         opened.pop_all()
     collecting = asyncio.create_task(half.collector.run(stop))
     mcp_url = f"{_url(mcp_listener)}/mcp" if mcp_listener is not None else ""
     running = SingleProcess(_url(listener), half, collecting, mcp_url)
     serving = asyncio.create_task(serve_web(application, listener, stop))
-    answering = asyncio.create_task(serve_mcp(settings, mcp_listener, lambda: application.published, stop, clock=clock))
+    answering = asyncio.create_task(
+        serve_mcp(settings, mcp_listener, lambda: application.published, stop, inquirer=inquirer, clock=clock)
+    )
     try:
         yield running
     finally:

@@ -21,6 +21,7 @@ from exporter.fal import (
     Observer,
 )
 from exporter.forecasting.budgets import budget_of
+from exporter.inquiry import Responder
 from exporter.ledger import START_PATIENCE, Ledger, take_collector_lock
 from exporter.ledger.store import Rules
 from exporter.metrics.health import Health
@@ -45,15 +46,21 @@ _LEAST_GRACE = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True)
 class LeftHalf:
-    """The collector, the accounts that it polls, and what has to be closed after it."""
+    """The collector, the accounts that it polls, and what has to be closed after it.
+
+    Attributes:
+        responder: answers what the web process asks of fal.
+    """
 
     collector: Collector
     accounts: tuple[AccountPoller, ...]
     ledger: AsyncLedger
     clients: tuple[Client, ...]
+    responder: Responder
 
     async def close(self) -> None:
-        """Close the connections to fal, and the ledger once its work is done."""
+        """End inquiries, close the connections to fal, and the ledger once its work is done."""
+        await self.responder.close()
         for client in self.clients:
             await client.aclose()
         await self.ledger.close()
@@ -172,4 +179,4 @@ async def open_left_half(
         retention=settings.retention,
         clock=clock,
     )
-    return LeftHalf(collector, tuple(accounts), ledger, clients)
+    return LeftHalf(collector, tuple(accounts), ledger, clients, Responder({}))

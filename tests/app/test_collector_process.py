@@ -1,5 +1,6 @@
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,10 +25,12 @@ def start() -> Iterator[Callable[[], Started]]:
 
     def go() -> Started:
         ours, theirs = Pipe()
-        with theirs:
+        inquiries = socket.socketpair()
+        with theirs, inquiries[0], inquiries[1]:
+            descriptors = [theirs.fileno(), inquiries[1].fileno()]
             process = subprocess.Popen(
-                [sys.executable, "-m", "exporter.app.collector_process", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
+                [sys.executable, "-m", "exporter.app.collector_process", *map(str, descriptors)],
+                pass_fds=descriptors,
                 stderr=subprocess.PIPE,
                 text=True,
             )

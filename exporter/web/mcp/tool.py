@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from exporter.charges import Clock
+from exporter.inquiry import Inquirer
 from exporter.publication import Publication
 from exporter.queries.parameters import Parameter, QuestionError
 
@@ -61,12 +62,14 @@ class Known:
     Attributes:
         latest: returns what has been published last; None before the first.
         zone: of days and months where a question names none.
+        inquirer: asks the collector; None where there is none.
     """
 
     reader: "LedgerReader"
     latest: Callable[[], Publication | None]
     zone: ZoneInfo
     clock: Clock
+    inquirer: Inquirer | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from exporter.charges import Clock, hour_of
 from exporter.errors import LedgerError
+from exporter.inquiry import Inquirer
 from exporter.publication import Publication
 from exporter.queries.focus import parse_focus_question
 from exporter.queries.models import exact_json, text_json
@@ -52,6 +53,7 @@ class RestOptions:
         zone: the configured time zone.
         tokens: who may ask; None for everybody.
         cors_origins: web pages that may ask from a browser; `*` is any.
+        inquirer: asks the collector; None where there is none.
     """
 
     ledger_url: SecretStr
@@ -59,6 +61,7 @@ class RestOptions:
     zone: ZoneInfo
     tokens: TokenFile | None = None
     cors_origins: tuple[str, ...] = ()
+    inquirer: Inquirer | None = None
 
     def wrap(self, app: ASGIApp) -> ASGIApp:
         """Return an application that answers those who may ask."""
