@@ -130,6 +130,18 @@ def test_demo_and_simulate_have_defaults_of_their_own(app: StandIn) -> None:
     ]
 
 
+def test_the_demo_listens_where_the_environment_says(
+    app: StandIn, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAL_EXPORTER_LISTEN", "127.0.0.1:9001")
+    assert main(["demo"]) == 0
+    assert main(["demo", "--listen", "127.0.0.1:9002"]) == 0
+    assert [given[0] for _, given in app.calls] == [("127.0.0.1", 9001), ("127.0.0.1", 9002)]
+    monkeypatch.setenv("FAL_EXPORTER_LISTEN", "9001")
+    assert main(["demo"]) == 2
+    assert "Invalid value for 'FAL_EXPORTER_LISTEN': \"9001\" is not an address" in capsys.readouterr().err
+
+
 def test_a_wrong_setting_is_one_sentence_and_exit_code_2(app: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve"]) == 2
     assert capsys.readouterr() == (

@@ -7,8 +7,9 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import click
@@ -17,7 +18,7 @@ from pydantic import SecretStr
 
 from exporter.app.local_prometheus import DemoLedger, Programs, find_programs, local_prometheus
 from exporter.app.single_process import SingleProcess, joined
-from exporter.charges import dollar_text
+from exporter.charges import decimal_of, dollar_text, utc_now
 from exporter.errors import ConfigurationError
 from exporter.publication import Publication
 from exporter.settings import Listen, Settings
@@ -26,11 +27,13 @@ from exporter.simulator import (
     ADMIN_KEY,
     API_KEY,
     RunningSimulator,
-    World,
+    company,
+    company_events,
     demo_faults,
     running_simulator,
     serve_simulator,
 )
+from exporter.simulator.exact import microseconds
 from exporter.web.pages.summary import figure
 from exporter.web.server import listen as listening
 from exporter.web.server import listening_advice
@@ -79,12 +82,13 @@ def _announce(running: RunningSimulator) -> None:
 
 
 _POLL_INTERVAL = timedelta(seconds=10)
-_BUDGETS = (
-    BudgetEntry(name="everything", amount=Decimal(550_000)),
-    BudgetEntry(name="serverless", amount=Decimal(7_000), period="week", match={"product": ("serverless",)}),
-    BudgetEntry(name="video models", amount=Decimal(4_000), period="day", match={"model": ("*video*",)}),
-)
-"""About what the simulated account spends."""
+_WHOLE, _VIDEO, _SERVERLESS_WEEK = Decimal(10_500), Decimal(1_100), Decimal(420)
+"""Budgets of about what the simulated company spends in a month, on video in a month, and on serverless in a week."""
+
+_VIDEO_MODELS = ("*-to-video",)
+_FIRST_DAYS = 10
+_NEARLY = Decimal("0.93")
+"""Part of the video budget that is spent when the demo starts after the first days of a month."""
 
 _LINE_INTERVAL = 1.0
 """Seconds between two states of the live line on a terminal."""
@@ -116,11 +120,13 @@ async def _demo(listen: Listen, seed: int, days: int | None, folder: Path, progr
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with running_simulator(World.demo(seed), faults=demo_faults()) as simulator:
-        settings = demo_settings(simulator, listen, days, folder)
+    now = utc_now()
+    events = (*demo_faults(), *company_events(now))
+    async with running_simulator(company(seed, now), faults=events) as simulator:
+        settings = demo_settings(simulator, listen, days, folder, now)
         notes = ("This is a demo: a simulated account, polled every ten seconds. None of its figures is real.",)
         links = (("The simulator's statement", f"{simulator.url}/_simulator/statement"),)
-        async with joined(settings, notes=notes, links=links) as running:
+        async with joined(settings, notes=notes, links=links, listen_setting="--listen") as running:
             click.echo(_greeting(running, simulator))
             loaded = asyncio.Event()
             telling = asyncio.create_task(_tell(running, loaded))
@@ -138,7 +144,27 @@ async def _demo(listen: Listen, seed: int, days: int | None, folder: Path, progr
                 watching.result()
 
 
-def demo_settings(simulator: RunningSimulator, listen: Listen, days: int | None, folder: Path) -> Settings:
+def demo_budgets(simulator: RunningSimulator, now: datetime) -> tuple[BudgetEntry, ...]:
+    """Return the budgets of the demo; of the one for video nearly all is spent, but in the first days of a month."""
+    month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    charges = simulator.simulator.account.charges((microseconds(month), microseconds(now)), microseconds(now))
+    spent = sum(
+        charge.cost
+        for hour in charges
+        for charge in hour
+        if any(fnmatchcase(charge.line.model, pattern) for pattern in _VIDEO_MODELS)
+    )
+    video = _VIDEO if now.day <= _FIRST_DAYS else (decimal_of(spent) / _NEARLY).quantize(Decimal("1E1"))
+    return (
+        BudgetEntry(name="everything", amount=_WHOLE),
+        BudgetEntry(name="video", amount=video.quantize(Decimal(1)), match={"model": _VIDEO_MODELS}),
+        BudgetEntry(name="serverless", amount=_SERVERLESS_WEEK, period="week", match={"product": ("serverless",)}),
+    )
+
+
+def demo_settings(
+    simulator: RunningSimulator, listen: Listen, days: int | None, folder: Path, now: datetime
+) -> Settings:
     """Return the settings of an exporter that polls a simulator impatiently."""
     return Settings(
         account="demo",
@@ -155,7 +181,7 @@ def demo_settings(simulator: RunningSimulator, listen: Listen, days: int | None,
         series_birth_hold=3 * _POLL_INTERVAL,
         history=None if days is None else timedelta(days=days),
         request_attempts=2,
-        budgets=_BUDGETS,
+        budgets=demo_budgets(simulator, now),
     )
 
 

@@ -13,7 +13,7 @@ from exporter.charges import Clock, utc_now
 from exporter.inquiry import Inquirer
 from exporter.publication import Publication
 from exporter.settings import Listen, Settings
-from exporter.web.server import listen, serve_web
+from exporter.web.server import LISTEN_SETTING, listen, serve_web
 
 
 @dataclass(slots=True)
@@ -44,8 +44,9 @@ async def joined(
     clock: Clock = utc_now,
     notes: tuple[str, ...] = (),
     links: tuple[tuple[str, str], ...] = (),
+    listen_setting: str = LISTEN_SETTING,
 ) -> AsyncIterator[SingleProcess]:
-    """Run an exporter until the block is left.
+    """Run an exporter until the block is left; `listen_setting` is what an error about the address names.
 
     Raises:
         ConfigurationError, LedgerError: it cannot start, or, at the end, why it has stopped by itself.
@@ -70,7 +71,7 @@ async def joined(
 
     scraped: set[asyncio.Task[None]] = set()
     with ExitStack() as opened:
-        listener = opened.enter_context(listen(settings.listen.host, settings.listen.port))
+        listener = opened.enter_context(listen(settings.listen.host, settings.listen.port, setting=listen_setting))
         if (mcp_listener := listen_for_mcp(settings)) is not None:
             opened.enter_context(mcp_listener)
         mcp_port = None if mcp_listener is None else mcp_listener.getsockname()[1]

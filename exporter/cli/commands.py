@@ -48,7 +48,9 @@ def listen_address(context: click.Context, parameter: click.Parameter, text: str
     try:
         return parse_listen(text)
     except ValueError as error:
-        raise click.BadParameter(f'"{text}" {error}.', context, parameter) from None
+        given = context.get_parameter_source(str(parameter.name))
+        hint = f"'{parameter.envvar}'" if given is click.core.ParameterSource.ENVIRONMENT else None
+        raise click.BadParameter(f'"{text}" {error}.', context, parameter, hint) from None
 
 
 def instant(context: click.Context, parameter: click.Parameter, text: str | None) -> datetime | None:
@@ -203,7 +205,13 @@ _LEVELS = click.Choice(["debug", "info", "warning", "error"])
 
 @commands.command()
 @click.option(
-    "--listen", callback=listen_address, default="127.0.0.1:8080", metavar="HOST:PORT", help="Address to listen on."
+    "--listen",
+    callback=listen_address,
+    default="127.0.0.1:8080",
+    envvar="FAL_EXPORTER_LISTEN",
+    show_envvar=True,
+    metavar="HOST:PORT",
+    help="Address to listen on.",
 )
 @click.option("--seed", type=int, default=1, help="World to simulate: the same seed, the same world.")
 @click.option(

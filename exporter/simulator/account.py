@@ -124,10 +124,9 @@ def _keep(cache: OrderedDict[int, _Value], hour: int, value: _Value, limit: int)
         cache.popitem(last=False)
 
 
-TOP_UP = 10_000 * NANO
-"""Credit bought whenever it runs low, in nano-USD for each step of the pace."""
+_LOW_PART = 5
+"""Part of what is bought at a time, below which the credit is low."""
 
-_LOW = 2_000 * NANO
 _UNSETTLED_HOURS = 8 * 24
 _DUE_AFTER = timedelta(days=15)
 
@@ -163,7 +162,8 @@ async def balance(account: Account, now: datetime) -> int:
         return 0
     as_of = microseconds(now)
     month = microseconds(month_of(now))
-    top_up = TOP_UP * account.world.pace.busy
+    top_up = account.world.top_up * account.world.pace.busy
+    low = account.world.top_up // _LOW_PART
     level = top_up + Random(f"{account.world.seed}:{month}").randrange(top_up)  # noqa: S311  reproducible, no secrets
     spent = used = 0
     for hour in range(month // HOUR, as_of // HOUR + 1):
@@ -176,7 +176,7 @@ async def balance(account: Account, now: datetime) -> int:
     for hour in range(month // HOUR - _UNSETTLED_HOURS, month // HOUR):
         if account.known_from(hour) > month:
             spent += account.cost(hour, as_of) - account.cost(hour, month)
-    bought = top_up * max(0, -(-(used - level + _LOW) // top_up))
+    bought = top_up * max(0, -(-(used - level + low) // top_up))
     return level + bought - spent
 
 

@@ -244,8 +244,8 @@ class Faults:
 
 
 def demo_faults() -> tuple[Fault, ...]:
-    """Return the scheduled faults of the demo: polls fail for a while every few minutes, and then recover."""
+    """Return the scheduled faults of the demo: now and then polls fail for a while, and then recover."""
     return (
-        Fault("server_error", path="/v1/serverless/usage", status=503, every=300, lasts=40),
-        Fault("rate_limited", path="/v1/models/usage", every=130, lasts=3, retry_after="seconds", seconds=2),
+        Fault("server_error", path="/v1/serverless/usage", status=503, every=1_200, lasts=25),
+        Fault("rate_limited", path="/v1/models/usage", every=310, lasts=3, retry_after="seconds", seconds=2),
     )

@@ -10,6 +10,7 @@ import uvicorn
 
 from exporter.simulator.app import Clock, Simulator, simulator_app, system_clock
 from exporter.simulator.calls import DEFAULT_KEYS, Key, Options
+from exporter.simulator.company import company, company_events
 from exporter.simulator.faults import Fault, demo_faults
 from exporter.simulator.injected_charges import Plant
 from exporter.simulator.world import World
@@ -155,8 +156,8 @@ async def serve_simulator(
     Raises:
         OSError: the address cannot be listened on.
     """
-    world = World.demo(seed) if busy else World(seed)
-    faults = demo_faults() if busy else ()
+    world = company(seed, clock()) if busy else World(seed)
+    faults = (*demo_faults(), *company_events(clock())) if busy else ()
     async with running_simulator(
         world, clock, keys=keys, options=options, faults=faults, host=host, port=port
     ) as running:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from exporter.simulator.account import Account
 from exporter.simulator.activity import answer_analytics
 from exporter.simulator.calls import Answer, ApiError, Call, Row, need_admin, paged
+from exporter.simulator.company import IDLE_APP
 from exporter.simulator.exact import FOREVER, HOUR, NANO, SECOND, FineNumber, decimal_text, microseconds, stamp
 from exporter.simulator.injected_charges import PlantedSpend
 from exporter.simulator.lines import COMPUTE, LOGINS, SERVERLESS, Line
@@ -24,6 +25,9 @@ _PER_MILLE = 1000
 _FINE_PLACES = 15
 _MAIN = "main"
 _REGIONS = ("us-west", "us-central", "us-east", "eu-north", "eu-west")
+_IDLE = {IDLE_APP: 780}
+"""Usual idle time in permille of the apps for which it is not drawn from their names."""
+
 _UPDATED = "2026-07-{:02}T12:00:00Z"
 
 
@@ -52,7 +56,7 @@ class Shares(NamedTuple):
 
 def shares_of(seed: int, app: str, hour: int) -> Shares:
     """Return the states of the runners of an app in an hour (since 1970)."""
-    usual = 80 + crc32(app.encode()) % 400
+    usual = _IDLE.get(app, 80 + crc32(app.encode()) % 400)
     chance = Random(f"{seed}:runners:{app}:{hour}")  # noqa: S311  reproducible, no secrets
     idle, pending, draining = usual + chance.randrange(120), 5 + chance.randrange(40), 2 + chance.randrange(14)
     return Shares(_PER_MILLE - idle - pending - draining, idle, pending, draining)

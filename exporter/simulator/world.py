@@ -89,6 +89,7 @@ class World:
         prepaid: credit is bought in advance and falls with spend; otherwise the balance is 0.
         invoiced_months: number of past months with invoices.
         tax_percent, monthly_credit: added to and subtracted from an invoice (percent, nano-USD).
+        top_up: credit bought whenever it runs low, in nano-USD for each step of the pace.
     """
 
     seed: int = 1
@@ -98,12 +99,7 @@ class World:
     invoiced_months: int = 3
     tax_percent: int = 0
     monthly_credit: int = 0
-
-    @classmethod
-    def demo(cls, seed: int) -> "World":
-        """Return a busy account whose numbers move within seconds, with late or revised charges every minute."""
-        pace = Pace(busy=6, lag=1, late=9_000, revised=6_000, revised_within=5_400, birth_hours=24, life_hours=168)
-        return cls(seed=seed, pace=pace)
+    top_up: int = 10_000 * NANO
 
     @classmethod
     def of_lines(cls, seed: int, lines: int) -> "World":
@@ -163,7 +159,7 @@ class World:
         noise = Random(f"{self.seed}:{hour}").randbytes(8 * len(lines))  # noqa: S311  reproducible, no secrets
         rhythm = _rhythm(hour)
         end, issue = (hour + 1) * HOUR, issued_at(hour) - SECOND
-        incident = self._incident(hour)
+        incident = self.incident(hour)
         late, eventful = self.pace.late, self.pace.late + self.pace.revised
         records = []
         for line, drawn in zip(lines, unpack(f"<{len(lines)}Q", noise), strict=True):
@@ -181,7 +177,7 @@ class World:
             records.append(record)
         return records
 
-    def _incident(self, hour: int) -> int:
+    def incident(self, hour: int) -> int:
         """Return the delay of an hour's charges in microseconds: 0, except for some hours every ten days."""
         span, position = divmod(hour, _INCIDENT_SPAN)
         chance = Random(f"{self.seed}:incident:{span}")  # noqa: S311  reproducible, no secrets

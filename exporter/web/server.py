@@ -72,6 +72,8 @@ KEEP_ALIVE = 130
 GRACE = 2
 """Seconds that answers under way are given at the end."""
 
+LISTEN_SETTING = "FAL_EXPORTER_LISTEN"
+
 _BACKLOG = 128
 _MOST_CONNECTIONS = 1000
 _FIRST_FREE_FOR_ALL = 1024
@@ -86,7 +88,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def listen(host: str, port: int, *, setting: str = "FAL_EXPORTER_LISTEN") -> socket.socket:
+def listen(host: str, port: int, *, setting: str = LISTEN_SETTING) -> socket.socket:
     """Open the listening socket; port 0 takes any free one. `::` listens on IPv4 too.
 
     Raises:

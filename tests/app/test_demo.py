@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,13 @@ from app.conftest import Publications
 from e2e.processes import PATIENCE, free_port, parsed, wait_until
 from local_http import HTTP
 
-from exporter.app.demo import live_line, run_simulate
+from exporter.app.demo import demo_budgets, live_line, run_demo, run_simulate
 from exporter.errors import ConfigurationError
 from exporter.publication import AccountOverview, Exposition, Overview, Publication, SourceOverview
-from exporter.simulator import ADMIN_KEY
+from exporter.settings import Listen
+from exporter.simulator import ADMIN_KEY, company, running_simulator
+from exporter.simulator.account import month_cost
+from exporter.simulator.exact import FOREVER, NANO, microseconds
 
 
 def test_it_tells_how_to_poll_it_answers_and_ends_on_a_signal() -> None:
@@ -51,6 +55,29 @@ def test_an_address_in_use_is_a_sentence() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"--listen 127.0.0.1:{port} cannot be listened on"):
             run_simulate(host="127.0.0.1", port=port, seed=1)
+
+
+def test_an_address_in_use_names_the_option_of_the_demo() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = Listen(*taken.getsockname())
+        with pytest.raises(ConfigurationError, match=f"{address} .*: set --listen to an address"):
+            run_demo(listen=address, seed=1, days=1)
+
+
+@pytest.mark.parametrize("now", [datetime(2026, 11, day, 14, tzinfo=UTC) for day in (1, 11, 30)])
+async def test_one_budget_of_the_demo_is_near_its_limit_but_in_the_first_days(now: datetime) -> None:
+    async with running_simulator(company(1, now), lambda: now) as simulator:
+        whole, video, _ = demo_budgets(simulator, now)
+        account = simulator.simulator.account
+        span = microseconds(now.replace(day=1, hour=0)), microseconds(now)
+        spent = sum(
+            charge.cost
+            for charges in account.charges(span, span[1])
+            for charge in charges
+            if charge.line.model.endswith("-to-video")
+        )
+        assert await month_cost(account, now.replace(day=1, hour=0), FOREVER) < whole.amount * NANO
+    assert (Decimal("0.85") < spent / (video.amount * NANO) < 1) == (now.day > 10)
 
 
 def test_the_demo_shows_where_to_look_moves_ends_without_waiting_for_anybody_and_leaves_nothing_behind(

@@ -3,7 +3,7 @@ from decimal import Decimal
 from itertools import pairwise
 from time import process_time
 
-from exporter.simulator import PlantedLateness, Simulator, World, WorldSize
+from exporter.simulator import PlantedLateness, Simulator, World, WorldSize, company
 from exporter.simulator.account import Account, balance, invoices, last_invoiced
 from exporter.simulator.exact import FOREVER, HOUR, NANO, SECOND, microseconds, nanos_of
 
@@ -17,7 +17,7 @@ def cost(account: Account, start: int, end: int, as_of: int) -> int:
 
 
 def test_the_running_hour_grows_with_every_second(simulator: Simulator) -> None:
-    simulator = Simulator(World.demo(1), simulator.clock)
+    simulator = Simulator(company(1, simulator.clock()), simulator.clock)
     seen = []
     for _ in range(20):
         simulator.clock.now += timedelta(seconds=10)

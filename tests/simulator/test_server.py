@@ -1,6 +1,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from time import monotonic
 
 import httpx
@@ -14,6 +15,7 @@ from exporter.simulator import (
     Simulator,
     World,
     WorldSize,
+    company,
     running_simulator,
     serve_simulator,
     serving,
@@ -108,9 +110,11 @@ async def test_a_port_that_is_taken_is_an_error() -> None:
 
 async def test_it_is_served_until_cancelled() -> None:
     announced: asyncio.Future[RunningSimulator] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(serve_simulator(seed=3, busy=True, announce=announced.set_result))
+    now = datetime(2026, 11, 21, 14, 37, tzinfo=UTC)
+    serving = serve_simulator(seed=3, busy=True, clock=lambda: now, announce=announced.set_result)
+    task = asyncio.create_task(serving)
     running = await asyncio.wait_for(announced, 5)
-    assert running.simulator.account.world == World.demo(3)
+    assert running.simulator.account.world == company(3, now)
     async with httpx.AsyncClient(headers=HEADERS) as client:
         assert (await client.get(f"{running.url}/_simulator/faults")).json()["faults"]
     task.cancel()

@@ -160,11 +160,6 @@ def test_a_world_of_lines_has_that_many() -> None:
     assert len(world.records(SATURDAY)) > 250
 
 
-def test_a_demo_moves_every_few_seconds() -> None:
-    requests = sum(record.requests for _, record in records(World.demo(1), 1))
-    assert requests > 1_800
-
-
 def test_a_world_without_callers_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one caller"):
         WorldSize(callers=0)
