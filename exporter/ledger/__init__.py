@@ -8,10 +8,10 @@ database by `session`. `collector_lock` allows one writer, `loss` notices that a
 """
 
 from exporter.ledger.accounting.counters import Rules
-from exporter.ledger.accounting.coverage import ScopeState, WindowCoverage
+from exporter.ledger.accounting.coverage import AccountCoverage, ScopeState, WindowCoverage
 from exporter.ledger.accounting.reconciliation import Reconciliation
 from exporter.ledger.accounting.restatement import NO_REJECTED_ROWS, RejectedRows, Restatement
-from exporter.ledger.accounting.totals import LedgerView
+from exporter.ledger.accounting.totals import LedgerView, SeriesSpend
 from exporter.ledger.collector_lock import START_PATIENCE, LedgerInUseError, take_collector_lock
 from exporter.ledger.loss import LedgerCondition
 from exporter.ledger.reader import LedgerReader, recorded_reconciliations
@@ -22,6 +22,7 @@ from exporter.ledger.tables.rejected import recorded_rejected_rows
 __all__ = [
     "NO_REJECTED_ROWS",
     "START_PATIENCE",
+    "AccountCoverage",
     "KeyOwner",
     "Ledger",
     "LedgerCondition",
@@ -33,6 +34,7 @@ __all__ = [
     "Restatement",
     "Rules",
     "ScopeState",
+    "SeriesSpend",
     "SourceProbe",
     "WindowCoverage",
     "recorded_reconciliations",

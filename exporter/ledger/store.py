@@ -38,7 +38,7 @@ from exporter.ledger.accounting.restatement import (
     hour_kinds,
     summed,
 )
-from exporter.ledger.accounting.totals import Books, LedgerView
+from exporter.ledger.accounting.totals import Books, LedgerView, SeriesSpend, Spent
 from exporter.ledger.collector_lock import CollectorLock
 from exporter.ledger.contents import Contents
 from exporter.ledger.directory import reached, settled, state_of
@@ -319,15 +319,29 @@ class Ledger:
 
     def cost_by_product(self, account: str, window: Window) -> Mapping[str, int]:
         """Return what a window cost an account by product, in nano-USD, of its active sources."""
+        costs: dict[str, int] = {}
+        for series in self.spend_by_series(account, window):
+            product = series.dimensions.product
+            costs[product] = costs.get(product, 0) + series.cost
+        return costs
+
+    def spend_by_series(self, account: str, window: Window) -> tuple[SeriesSpend, ...]:
+        """Return what an account bought in a window by everything that distinguishes it, of its active sources."""
         contents = self._session.contents()
         scopes = [number for number in contents.active if contents.scopes[number].account == account]
-        costs: dict[str, int] = {}
+        first, end = hour_number(window.start), hour_number(window.end)
         with self._session.reading() as connection:
-            spent = rows.sum_by_series(connection, scopes, hour_number(window.start), hour_number(window.end))
-        for series, amounts in spent.items():
-            product = contents.directory.dimensions[series].product
-            costs[product] = costs.get(product, 0) + amounts.cost
-        return costs
+            spent = rows.sum_by_series(connection, scopes, first, end, Spent._fields)
+        label_values = contents.books.label_values
+        return tuple(
+            SeriesSpend(
+                contents.directory.dimensions[number],
+                label_values[contents.books.place_of(number).label_set],
+                sums.cost,
+                sums.quantity,
+            )
+            for number, sums in spent.items()
+        )
 
     def rejected_rows(self, account: str) -> Mapping[str, RejectedRows]:
         """Return the rows that cannot be read now, by active source of an account."""

@@ -137,6 +137,13 @@ CHARGES: tuple[Family, ...] = (
         "it with the invoice. Absent until every hour of it is covered: see fal_window_coverage_ratio.",
     ),
     charged(
+        "fal_spend_last_month_to_date_usd",
+        "gauge",
+        "Spend in US dollars in as many hours from the start of the previous month as this month has had complete "
+        "ones, with all corrections; compare fal_spend_month_to_date_usd with it. Only what was charged in them has a "
+        "series. Absent for an account while the previous month is not covered.",
+    ),
+    charged(
         "fal_gpu_time_last_hour_seconds",
         "gauge",
         "GPU-seconds billed in the last complete UTC hour as known now; divided by 3600 it is the mean number of "
@@ -379,6 +386,7 @@ ACCOUNTS: tuple[Family, ...] = (
 )
 
 _BUDGET = ("budget",)
+_ITEM = ("account", "product", "model", "app", "gpu_class")
 _EXPECTED = ("account", "product")
 
 
@@ -392,6 +400,27 @@ OUTLOOK: tuple[Family, ...] = (
         "gauge",
         "How long the credit above fal_credit_floor_usd lasts, in seconds, at the burn of the last day or week, "
         "whichever is more; absent while nothing burns, 0 when it is used up.",
+        ("account",),
+    ),
+    _dollars(
+        "fal_spend_month_change_usd",
+        "US dollars by which the complete hours of this month cost more or, below 0, less than as many of the previous "
+        "month; cause is volume, price (list price, discounts and surge together), new, gone or unknown (where a "
+        "quantity is not known). All causes add up to the change. The 50 items of an account that changed most have "
+        "series of their own, the others are __other__. Absent like fal_spend_last_month_to_date_usd.",
+        (*_ITEM, "cause"),
+    ),
+    _dollars(
+        "fal_account_spend_month_to_date_usd",
+        "Spend in US dollars of a whole account since the start of the month in the configured time zone: where its "
+        "forecast begins. It is the sum of fal_spend_month_to_date_usd, in one series for long ranges.",
+        ("account",),
+    ),
+    Family(
+        "fal_month_end_timestamp_seconds",
+        "gauge",
+        "End of the running month in the configured time zone, in seconds since the epoch: what "
+        "fal_spend_month_forecast_usd is a forecast for.",
         ("account",),
     ),
     _dollars(
@@ -569,8 +598,8 @@ EXPORTER: tuple[Family, ...] = (
     Family(
         "fal_exporter_publication_failures_total",
         "counter",
-        "Failures to make a part of what is published (figures, forecasts, days, rankings, page or metrics); the part "
-        "keeps its last value meanwhile.",
+        "Failures to make a part of what is published (figures, forecasts, comparisons, days, rankings, page or "
+        "metrics); the part keeps its last value meanwhile.",
         ("part",),
     ),
     Family(

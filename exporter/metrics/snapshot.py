@@ -8,6 +8,7 @@ from types import MappingProxyType
 from exporter.calendar import PERIODS
 from exporter.charges import FOCUS_ESTIMATE, FOCUS_INVOICE
 from exporter.forecasting.budgets import percent, threshold_amount
+from exporter.forecasting.changes import NO_COMPARISON, MonthComparison
 from exporter.forecasting.state import BudgetOutlook, Forecast, Outlook
 from exporter.ledger import LedgerView, Reconciliation, ScopeState
 from exporter.metrics.catalogue import CATALOGUE, RENAMED, Family
@@ -64,6 +65,12 @@ def prospects(outlook: Outlook) -> Mapping[str, list[Sample]]:
             Sample((account.account,), account.runway.total_seconds())
             for account in outlook.accounts
             if account.runway is not None
+        ],
+        "fal_account_spend_month_to_date_usd": [
+            Sample((account.account,), account.spend) for account in outlook.accounts if account.spend is not None
+        ],
+        "fal_month_end_timestamp_seconds": [
+            Sample((account.account,), account.month.end.timestamp()) for account in outlook.accounts
         ],
         **_forecasts("fal_spend_month_forecast", ((account.account, account.forecast) for account in outlook.accounts)),
         "fal_budget_limit_usd": [Sample((budget.budget,), budget.limit) for budget in budgets],
@@ -151,13 +158,19 @@ WINDOWS = MappingProxyType({name: "month_to_date" if name == "month" else name f
 """The values of the label `window` by period: the words that the gauges' names have."""
 
 
-def snapshot_of(view: LedgerView, history_progress: Mapping[tuple[str, str], float], outlook: Outlook) -> Snapshot:
+def snapshot_of(
+    view: LedgerView,
+    history_progress: Mapping[tuple[str, str], float],
+    outlook: Outlook,
+    comparison: MonthComparison = NO_COMPARISON,
+) -> Snapshot:
     """Lay out everything that is published of the ledger.
 
     Args:
         view: the ledger's figures.
         history_progress: share of the configured history that is loaded, 0 to 1, by account and source.
         outlook: what lies ahead by these figures.
+        comparison: this month beside the last.
     """
     charged: dict[str, Pages] = {
         "fal_spend_usd_total": view.spend,
@@ -173,6 +186,8 @@ def snapshot_of(view: LedgerView, history_progress: Mapping[tuple[str, str], flo
         "fal_usage_quantity_last_day": view.quantity_last_day,
         "fal_spend_month_to_date_usd": view.month_to_date,
         "fal_spend_last_month_usd": view.last_month,
+        "fal_spend_last_month_to_date_usd": comparison.last_month,
+        "fal_spend_month_change_usd": comparison.changes,
         "fal_gpu_time_last_hour_seconds": view.gpu_time_last_hour,
         "fal_gpu_time_month_to_date_seconds": view.gpu_time_month_to_date,
         "fal_spend_surge_month_to_date_usd": view.surge_month_to_date,

@@ -19,6 +19,7 @@ from exporter.calendar import first_hour_of
 from exporter.charges import Clock, Window, hour_of, utc_now
 from exporter.errors import LedgerError
 from exporter.fal import LOCK_ADVICE
+from exporter.forecasting.changes import NO_COMPARISON, MonthComparison
 from exporter.forecasting.forecast import HourlySpend
 from exporter.forecasting.state import Outlook
 from exporter.ledger import Ledger, LedgerInUseError, LedgerView, ScopeState, WindowCoverage
@@ -27,6 +28,7 @@ from exporter.metrics.health import Health
 from exporter.metrics.snapshot import WINDOWS, snapshot_of
 from exporter.polling.account import AccountPoller, history_progress
 from exporter.polling.async_ledger import AsyncLedger
+from exporter.polling.comparisons import ComparisonMaker
 from exporter.polling.forecasts import ForecastMaker, Topic
 from exporter.polling.poll_runner import Polled
 from exporter.polling.scheduler import Reach, history_start, month_start
@@ -354,16 +356,25 @@ class Publisher:
         self._emit = emit
         self._outlooks = outlooks
         self._breakdown = Breakdown(reach.zone)
+        self._comparisons = ComparisonMaker(clock)
         self._notes = notes
         self._links = links
         self._encoder = Encoder()
         self._figures = Part[LedgerView]("figures", health, clock)
         self._forecasts = Part[Outlook]("forecasts", health, clock)
+        self._comparison = Part[MonthComparison]("comparisons", health, clock)
         self._daily = Part[DailySpend]("days", health, clock)
         self._rankings = Part[tuple[Ranking, ...]]("rankings", health, clock)
         self._landing = Part[Overview]("page", health, clock)
         self._exposition = Part[Exposition]("metrics", health, clock)
-        self._parts = (self._figures, self._forecasts, self._daily, self._rankings, self._exposition)
+        self._parts = (
+            self._figures,
+            self._forecasts,
+            self._comparison,
+            self._daily,
+            self._rankings,
+            self._exposition,
+        )
         self._changed = asyncio.Event()
 
     def changed(self) -> None:
@@ -401,10 +412,11 @@ class Publisher:
             return None
         if self._figures.is_current:
             self._forecasts.made(lambda: self._outlooks.make(ledger, view, self._accounts))
-        outlook = self._forecasts.value or NO_OUTLOOK
+            self._comparison.made(lambda: self._comparisons.make(ledger, view))
+        outlook, comparison = self._forecasts.value or NO_OUTLOOK, self._comparison.value or NO_COMPARISON
         progress = {(scope.account, scope.source): history_progress(scope, self._reach) for scope in view.scopes}
         exposition = self._exposition.made(
-            lambda: self._encoder.encode(snapshot_of(view, progress, outlook), self._health.rendered())
+            lambda: self._encoder.encode(snapshot_of(view, progress, outlook, comparison), self._health.rendered())
         )
         daily = self._daily.made(lambda: self._breakdown.daily(view, self._outlooks.hours))
         rankings = self._rankings.made(lambda: self._breakdown.rankings(view)) or ()

@@ -77,6 +77,7 @@ def test_what_is_not_known_has_no_sample() -> None:
         "fal_budget_limit_usd",
         "fal_budget_period_start_timestamp_seconds",
         "fal_budget_period_end_timestamp_seconds",
+        "fal_month_end_timestamp_seconds",
     }
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from exporter.calendar import PERIODS, Periods
-from exporter.charges import Balance, Invoice, Window, hour_number
+from exporter.charges import Balance, Dimensions, Invoice, Window, hour_number
 from exporter.ledger.accounting.counters import COUNTED, Counter, CounterKey, Labels, LabelValues
 from exporter.ledger.accounting.coverage import AccountCoverage, ScopeState
 from exporter.ledger.accounting.reconciliation import Reconciliation
@@ -117,6 +117,20 @@ class Spent(NamedTuple):
     gpu_seconds: int
     discount: int = 0
     quantity: int = 0
+
+
+class SeriesSpend(NamedTuple):
+    """Nano-USD and nano-units of one series in a window.
+
+    Attributes:
+        dimensions: all of them, its unit included.
+        labels: values of the configured charge labels under which it is published.
+    """
+
+    dimensions: Dimensions
+    labels: LabelValues
+    cost: int
+    quantity: int
 
 
 UnitKey = tuple[int, str]
