@@ -91,8 +91,8 @@ def named_authorities() -> ssl.SSLContext | None:
     if folders := os.environ.get("SSL_CERT_DIR"):
         if not any(Path(folder).is_dir() for folder in folders.split(os.pathsep)):
             raise ConfigurationError(
-                f'SSL_CERT_DIR: "{redact_loosely(folders)}" is not a folder; name one of certificates that "openssl '
-                'rehash" has prepared, or set SSL_CERT_FILE to a file'
+                f'SSL_CERT_DIR: "{redact_loosely(folders)}" is not a directory; name a directory of certificates '
+                'prepared by "openssl rehash", or set SSL_CERT_FILE to a file'
             )
         return ssl.create_default_context(capath=folders)
     return None
@@ -101,12 +101,14 @@ def named_authorities() -> ssl.SSLContext | None:
 def _authorities_of(file: str) -> ssl.SSLContext:
     named = f'SSL_CERT_FILE: "{redact_loosely(file)}"'
     if Path(file).is_dir():
-        raise ConfigurationError(f"{named} is a folder; name a file of certificates, or set SSL_CERT_DIR to the folder")
+        raise ConfigurationError(
+            f"{named} is a directory; name a file of certificates, or set SSL_CERT_DIR to the directory"
+        )
     try:
         return ssl.create_default_context(cafile=file)
     except ssl.SSLError:
         raise ConfigurationError(
-            f"{named} holds no certificate in PEM form; name a file with -----BEGIN CERTIFICATE----- in it"
+            f"{named} contains no certificate in PEM format; name a file that contains -----BEGIN CERTIFICATE-----"
         ) from None
     except (OSError, ValueError) as error:
         reason = (getattr(error, "strerror", None) or "it is not a path").lower()
@@ -137,7 +139,7 @@ def _proxy_url(variable: str, value: str) -> str:
         raise ConfigurationError(f"{variable}: is not the URL of a proxy; write it like http://proxy.example:3128")
     if parts.scheme not in _SCHEMES:
         raise ConfigurationError(
-            f"{variable}: names a proxy of the unknown kind {parts.scheme[:20]}; write it like "
+            f"{variable}: names a proxy with the unsupported scheme {parts.scheme[:20]}; write it like "
             "http://proxy.example:3128 or socks5://proxy.example:1080"
         )
     if parts.scheme in _SOCKS and importlib.util.find_spec("socksio") is None:

@@ -111,7 +111,7 @@ def test_what_is_not_the_url_of_a_proxy_is_said_without_repeating_it(
 
 def test_a_kind_of_proxy_that_is_not_spoken_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "socks4://proxy.example:1080")
-    assert sentence_of().startswith("ALL_PROXY: names a proxy of the unknown kind socks4; write it like ")
+    assert sentence_of().startswith("ALL_PROXY: names a proxy with the unsupported scheme socks4; write it like ")
 
 
 def test_a_socks_proxy_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,11 +142,11 @@ def test_authorities_are_those_of_the_file_or_the_folder(monkeypatch: pytest.Mon
     ("name", "variable", "predicate"),
     [
         ("missing.pem", "SSL_CERT_FILE", "cannot be read: no such file or directory; name a file of certificate"),
-        (".", "SSL_CERT_FILE", "is a folder; name a file of certificates, or set SSL_CERT_DIR to the folder"),
-        ("empty.pem", "SSL_CERT_FILE", "holds no certificate in PEM form; name a file with "),
-        ("binary.pem", "SSL_CERT_FILE", "holds no certificate in PEM form; name a file with "),
-        ("missing", "SSL_CERT_DIR", "is not a folder; name one of certificates that "),
-        ("empty.pem", "SSL_CERT_DIR", "is not a folder; name one of certificates that "),
+        (".", "SSL_CERT_FILE", "is a directory; name a file of certificates, or set SSL_CERT_DIR to the directory"),
+        ("empty.pem", "SSL_CERT_FILE", "contains no certificate in PEM format; name a file that "),
+        ("binary.pem", "SSL_CERT_FILE", "contains no certificate in PEM format; name a file that "),
+        ("missing", "SSL_CERT_DIR", "is not a directory; name a directory of certificates prepared by "),
+        ("empty.pem", "SSL_CERT_DIR", "is not a directory; name a directory of certificates prepared by "),
     ],
 )
 def test_a_variable_that_names_no_authorities_is_said(

@@ -22,15 +22,15 @@ def run_rename_account(settings: Settings, *, old: str, new: str) -> int:
     renaming = rename_account(
         settings.ledger_url.get_secret_value(), old, new, now=datetime.now(UTC), max_series=settings.max_series
     )
-    click.echo(f'The ledger now calls the account "{old}" "{new}"; its counters go on under the new name.')
+    click.echo(f'The ledger now calls the account "{old}" "{new}"; its counters continue under the new name.')
     if renaming.joined_since is not None:
         click.echo(
-            f'What was polled under "{new}" since {renaming.joined_since:%Y-%m-%d %H:%M} UTC was joined with it, and '
-            f"nothing is counted twice. {renaming.shared:,} counters that had been published under both names go on "
-            f'from their value under "{new}", so that increase() over both is what was charged.'
+            f'What was polled under "{new}" since {renaming.joined_since:%Y-%m-%d %H:%M} UTC was merged with it, and '
+            f"nothing is counted twice. {renaming.shared:,} counters that had been published under both names "
+            f'continue from their value under "{new}", so that increase() over both gives what was charged.'
         )
     if new not in {account.name for account in settings.accounts}:
-        click.echo("Rename it in the configuration too before the exporter is started.")
+        click.echo("Rename it in the configuration too before starting the exporter.")
     return 0
 
 
@@ -41,7 +41,7 @@ def run_ledger_backup(settings: Settings, *, file: Path) -> int:
         ConfigurationError, LedgerError: there is no SQLite ledger, or the copy cannot be made or is not sound.
     """
     verified = back_up(settings.ledger_url.get_secret_value(), file)
-    click.echo(f"{file} is a whole and sound copy of the ledger: {_contents(verified)}")
+    click.echo(f"{file} is a complete, intact copy of the ledger: {_contents(verified)}")
     _tell(verified)
     return 0
 
@@ -53,18 +53,18 @@ def run_ledger_restore(settings: Settings, *, file: Path) -> int:
         ConfigurationError, LedgerError: the backup is not sound, an exporter is running, or the file cannot be written.
     """
     restored = restore(settings.ledger_url.get_secret_value(), file, now=datetime.now(UTC))
-    click.echo(f"The ledger is restored from {file}: {_contents(restored.verified)}")
+    click.echo(f"The ledger was restored from {file}: {_contents(restored.verified)}")
     if restored.kept is not None:
-        click.echo(f"The ledger that was there before is kept as {restored.kept}.")
+        click.echo(f"The previous ledger is kept as {restored.kept}.")
     if restored.raised:
         click.echo(
-            f"{restored.raised:,} counters go on at the value that scrapes have seen last, and wait until what is read "
-            "from fal again has caught up with it."
+            f"{restored.raised:,} counters continue from the value that was last scraped, and rise again once what is "
+            "read from fal has caught up with it."
         )
     if not restored.is_seen_by_scrapes:
         click.echo(
-            "What scrapes have seen last is not known: counters may fall to the values of the backup, which increase() "
-            "takes for a restart at 0."
+            "The values that were last scraped are not known: counters may fall to the values of the backup, which "
+            "increase() treats as a reset to 0."
         )
     _tell(restored.verified)
     return 0
@@ -82,9 +82,9 @@ def run_ledger_verify(settings: Settings, *, file: Path | None) -> int:
         click.echo(f"wrong: {problem}")
     _tell(verified)
     if verified.problems:
-        click.echo("It is not sound: stop the exporter and restore a backup, or move it away to start a new one.")
+        click.echo("It is damaged: stop the exporter and restore a backup, or move the ledger away to start a new one.")
         return 1
-    click.echo("It is sound.")
+    click.echo("It is intact.")
     return 0
 
 
@@ -114,7 +114,7 @@ def run_token(name: str) -> int:
         line = token_line(name, token)
     except ValueError as error:
         raise ConfigurationError(f"the name of a token {error}") from None
-    click.echo("The token, which is not shown again, and the line for the file of tokens:", err=True)
+    click.echo("The token, which cannot be shown again, and the line for the tokens file:", err=True)
     click.echo(token.get_secret_value())
     click.echo(line)
     return 0

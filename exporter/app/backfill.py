@@ -179,7 +179,7 @@ def _opened(output: Path | None) -> Iterator[BinaryIO]:
         except OSError as error:
             # Else Python fails once more at its end, over what a closed pipe did not take.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise BackfillError(f"stdout cannot be written: {_reason(error)}") from None
+            raise BackfillError(f"standard output cannot be written: {_reason(error)}") from None
         return
     try:
         with written_whole(output) as file:
@@ -205,6 +205,6 @@ def _progress(families: int, series: int) -> Iterator[Callable[[int, int], None]
 
 def _summary(written: Written) -> str:
     if not written.samples:
-        return "No sample: nothing was charged before the counters were born, or --start and --end leave nothing of it."
+        return "No samples: nothing was charged before the counters started, or nothing between --start and --end."
     start, end = (f"{instant.astimezone(UTC):%Y-%m-%d %H:%M}" for instant in (written.start, written.end))
     return f"{written.samples:,} samples of {written.series:,} series, from {start} to {end} UTC."

@@ -131,13 +131,13 @@ def verdict_on(
     if wanted is not None:
         sources, origin = wanted, "set by SOURCES"
     elif recorded:
-        sources, origin = recorded, "chosen before, kept in the ledger"
+        sources, origin = recorded, "chosen earlier, recorded in the ledger"
     else:
         try:
-            sources, origin = automatic_sources(probes), "chosen by what the key may read"
+            sources, origin = automatic_sources(probes), "chosen by what the key can read"
         except ApiError as error:
             sources, origin = (), "not chosen yet"
-            problems.append(f"what to poll cannot be chosen: {error}")
+            problems.append(f"the sources to poll cannot be chosen: {error}")
     problems += [answers[name].problem for name in sources if not answers[name].ok]
     balance_works = any(answers[name].ok for name in _BALANCES)
     if not sources and not problems:
@@ -172,7 +172,7 @@ def _no_usage(answers: Mapping[str, Probe], *, balance_works: bool) -> list[str]
     asked = [answers[name] for name in ("models", "serverless", "reporting")]
     if any(item.scope for item in asked):
         works = "; the credit balance works" if balance_works else ""
-        return [f"this key has API scope: usage needs an admin-scope key{works}"]
+        return [f"this key has API scope; usage needs a key with admin scope{works}"]
     return [item.problem for item in asked]
 
 
@@ -182,8 +182,8 @@ def _text(verdict: Verdict) -> str:
     rows = [_row(item, polled=item.name in polled) for item in verdict.probes]
     what = ", ".join(verdict.sources) or "no usage"
     lines = [f"account {verdict.account}: polls {what} ({verdict.origin})", "", *_table(_COLUMNS, rows), ""]
-    lines += [f"  Reporting interface: {verdict.reporting_url}", ""] if verdict.reporting_url else []
-    lines += [f"  ! {problem}" for problem in verdict.problems] or ["  Everything that is to be polled works."]
+    lines += [f"  Reporting API: {verdict.reporting_url}", ""] if verdict.reporting_url else []
+    lines += [f"  ! {problem}" for problem in verdict.problems] or ["  All configured sources work."]
     lines += [f"  * {remark}" for remark in verdict.remarks]
     return "\n".join([*lines, ""])
 

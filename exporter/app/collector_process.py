@@ -62,9 +62,12 @@ def main(descriptor: int, inquiries: int) -> int:
     except FalExporterError as error:
         return _give_up(connection, str(error), error.exit_code)
     except Exception as error:  # noqa: BLE001  the last resort: a user is never shown a traceback unasked
-        _log.debug("the unexpected error in full", exc_info=error)
+        _log.debug("traceback of the unexpected error", exc_info=error)
         name = type(error).__name__
-        sentence = f"an unexpected error, {name} ({error}), ended the collector; --log-level debug shows where"
+        sentence = (
+            f"an unexpected error, {name} ({error}), ended the collector; run it with --log-level debug to see "
+            "the traceback"
+        )
         return _give_up(connection, sentence, 1)
     return 0
 
@@ -106,7 +109,7 @@ async def _listen(
                     return
                 await ledger.scraped(message.sequence)
     except (EOFError, OSError):
-        _log.warning("the web process is gone, the collector ends")
+        _log.warning("the web process has ended; stopping the collector")
     finally:
         loop.remove_reader(connection.fileno())
         stop.set()

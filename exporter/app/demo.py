@@ -49,8 +49,7 @@ def run_simulate(*, host: str, port: int, seed: int) -> int:
         asyncio.run(_simulate(host, port, seed))
     except OSError as error:
         raise ConfigurationError(
-            f"--listen {host}:{port} cannot be listened on ({error.strerror}); "
-            + listening_advice(error, port, "--listen")
+            f"--listen {host}:{port} cannot be used ({error.strerror}); " + listening_advice(error, port, "--listen")
         ) from None
     return 0
 
@@ -76,8 +75,8 @@ def _announce(running: RunningSimulator) -> None:
         f"  FAL_EXPORTER_PLATFORM_URL={running.platform_url} \\\n"
         f"  FAL_EXPORTER_REPORTING_URL={running.reporting_url} \\\n"
         "  fal-exporter serve\n\n"
-        f"A key of API scope is {API_KEY}.\n"
-        f"The truth: {running.url}/_simulator/statement   Faults: {running.url}/_simulator/faults"
+        f"A key with API scope is {API_KEY}.\n"
+        f"True charges: {running.url}/_simulator/statement   Faults: {running.url}/_simulator/faults"
     )
 
 
@@ -124,7 +123,7 @@ async def _demo(listen: Listen, seed: int, days: int | None, folder: Path, progr
     events = (*demo_faults(), *company_events(now))
     async with running_simulator(company(seed, now), faults=events) as simulator:
         settings = demo_settings(simulator, listen, days, folder, now)
-        notes = ("This is a demo: a simulated account, polled every ten seconds. None of its figures is real.",)
+        notes = ("This is a demo of a simulated account, polled every ten seconds. None of these figures is real.",)
         links = (("The simulator's statement", f"{simulator.url}/_simulator/statement"),)
         async with joined(settings, notes=notes, links=links, listen_setting="--listen") as running:
             click.echo(_greeting(running, simulator))
@@ -241,7 +240,7 @@ async def _watch(
     """Run Prometheus and Alertmanager, if wanted, from when the history has been loaded until cancelled."""
     if programs is not None:
         await loaded.wait()
-        click.echo("\nBringing the history to Prometheus, which takes about a minute.")
+        click.echo("\nImporting the history into Prometheus, which takes about a minute.")
         ledger = DemoLedger(
             settings.ledger_url.get_secret_value(), settings.account, running.url.removeprefix("http://")
         )

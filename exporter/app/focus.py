@@ -103,17 +103,17 @@ def run_export(
         UnreadableFileError: a file cannot be written.
     """
     if output is not None and metadata_output is not None and output.resolve() == metadata_output.resolve():
-        raise ConfigurationError(f"--output and --metadata are the same file, {output}; name two")
+        raise ConfigurationError(f"--output and --metadata are the same file, {output}; name two different files")
     created = clock()
     if window.start > created:
         raise ConfigurationError(
-            f"--month, --start: nothing can have been charged from {instant_text(window.start)} on, it is yet to come"
+            f"--month, --start: {instant_text(window.start)} is in the future; nothing has been charged after it yet"
         )
     periods = Granularity(granularity)
     with open_statement(address, account) as statement:
         if not statement.accounts:
             wanted = f"the account {account!r}" if account else "any account yet"
-            raise ConfigurationError(f"--from-account: the ledger does not count {wanted}")
+            raise ConfigurationError(f"--from-account: the ledger does not contain {wanted}")
         coverage = statement.coverage(window)
         _refuse_forgotten(coverage, window)
         prices = {price[:6]: Price(price.price, price.discount) for price in statement.prices().values()}
@@ -133,11 +133,10 @@ def run_export(
                 with _output(metadata_output, "--metadata") as described:
                     described.write(f"{text}\n".encode())
     if not written.rows:
-        click.echo("note: the ledger has no charges of this window; what was written is a header alone", err=True)
+        click.echo("note: the ledger has no charges in this window; only a header was written", err=True)
     if coverage.missing:
         click.echo(
-            f"note: not read from fal to their end: {coverage.missing:,} hours of this window; "
-            "export it again when they are",
+            f"note: {coverage.missing:,} hours of this window are not complete yet; export it again later",
             err=True,
         )
     return 0
@@ -154,9 +153,9 @@ def window_of(month: str | None, start: datetime | None, end: datetime | None) -
             first = datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
             return Window(first, next_month(first))
         except (ValueError, OverflowError):
-            raise ConfigurationError(f"--month: {month!r} is no month; write it like 2026-10") from None
+            raise ConfigurationError(f"--month: {month!r} is not a month; write it like 2026-10") from None
     if month is not None or start is None or end is None:
-        raise ConfigurationError("say of when: either --month, or both --start and --end")
+        raise ConfigurationError("no window is given; give either --month, or both --start and --end")
     try:
         return Window(start.astimezone(UTC), end.astimezone(UTC))
     except ValueError as error:
@@ -167,8 +166,8 @@ def _refuse_forgotten(coverage: Coverage, window: Window) -> None:
     kept = coverage.kept_from
     if kept is not None and window.start < kept:
         raise LedgerError(
-            f"the ledger keeps single hours since {kept:%Y-%m-%dT%H:%MZ} only, the export begins before; "
-            "begin it later, or let the ledger keep more (FAL_EXPORTER_RETENTION)"
+            f"the export starts before {kept:%Y-%m-%dT%H:%MZ}, the first hour that the ledger keeps; start it later, "
+            "or keep more hours (FAL_EXPORTER_RETENTION)"
         )
 
 
@@ -280,11 +279,11 @@ async def _fetched(
 def _chosen(accounts: tuple[Account, ...], name: str | None) -> Account:
     names = ", ".join(account.name for account in accounts)
     if name is None and len(accounts) > 1:
-        raise ConfigurationError(f"several accounts are configured; choose one by --from-account: {names}")
+        raise ConfigurationError(f"several accounts are configured; choose one with --from-account: {names}")
     for account in accounts:
         if name in {None, account.name}:
             return account
-    raise ConfigurationError(f"there is no account {name!r}; configured are: {names}")
+    raise ConfigurationError(f"there is no account {name!r}; configured accounts are: {names}")
 
 
 class Meter:
@@ -301,7 +300,7 @@ class Meter:
             return
         self._next = 0 if progress.done else progress.size + _SHOWN_EVERY
         size = progress.size / _MEBIBYTE
-        text = f"piece {progress.number} of {progress.pieces}: {progress.path.name}, {size:,.1f} MiB"
+        text = f"file {progress.number} of {progress.pieces}: {progress.path.name}, {size:,.1f} MiB"
         click.echo(f"\r\033[K{text}", nl=False, err=True)
         self._open = True
 

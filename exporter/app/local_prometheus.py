@@ -84,7 +84,7 @@ def find_programs() -> Programs:
     if missing:
         raise LocalPrometheusError(
             f"--with-prometheus needs {' and '.join(missing)} on the PATH; install them (on Debian and Ubuntu: "
-            "apt-get install prometheus prometheus-alertmanager) or leave the flag out"
+            "apt-get install prometheus prometheus-alertmanager) or omit the flag"
         )
     return Programs(*found)
 
@@ -229,5 +229,5 @@ async def _started(
 
 
 def _ended(program: str, log: Path) -> LocalPrometheusError:
-    last = (log.read_text(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+    last = (log.read_text(errors="replace").strip().splitlines() or ["no output"])[-1]
     return LocalPrometheusError(f"--with-prometheus: {Path(program).name} does not work: {last}")

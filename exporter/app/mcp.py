@@ -40,7 +40,7 @@ def listen_for_mcp(settings: Settings) -> socket.socket | None:
     except ConfigurationError as error:
         if "mcp_listen" in settings.model_fields_set:
             raise
-        _log.warning("going on without MCP", problem=f"{error}, or to off")
+        _log.warning("continuing without MCP", problem=f"{error}, or to off")
         return None
 
 
@@ -68,8 +68,8 @@ async def serve_mcp(
     host, port = listener.getsockname()[:2]
     if settings.mcp_tokens_file is None and not ipaddress.ip_address(host).is_loopback:
         _log.warning(
-            "everybody who reaches MCP may ask; set FAL_EXPORTER_MCP_TOKENS_FILE, or FAL_EXPORTER_MCP_LISTEN to an "
-            "address of this machine alone, or to off"
+            "MCP is open to anyone who can reach this port; set FAL_EXPORTER_MCP_TOKENS_FILE, or set "
+            "FAL_EXPORTER_MCP_LISTEN to 127.0.0.1:9090 or to off"
         )
     try:
         application, reader = await asyncio.to_thread(_application, settings, latest, inquirer, clock)
@@ -79,7 +79,7 @@ async def serve_mcp(
         finally:
             reader.close()
     except Exception:  # noqa: BLE001  scrapes go on without it
-        _log.exception("MCP has ended; scrapes go on")
+        _log.exception("MCP has stopped; scrapes are not affected")
     finally:
         listener.close()
 

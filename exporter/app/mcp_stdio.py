@@ -165,7 +165,7 @@ async def _try(http_client: httpx2.AsyncClient, url: str, proxy: Proxy | None) -
             "FAL_EXPORTER_MCP_LISTEN not off?"
         ) from None
     if answer.status_code == httpx2.codes.UNAUTHORIZED:
-        raise UnreachableError(f"--url: {url} needs a token, or another one; give it by --token-file or FAL_MCP_TOKEN")
+        raise UnreachableError(f"--url: {url} needs a valid token; set it with --token-file or FAL_MCP_TOKEN")
     if proxy and answer.status_code == httpx2.codes.PROXY_AUTHENTICATION_REQUIRED:
         raise UnreachableError(
             f"--url: {proxy} refuses the connection to {url}: 407; put its user and password into {proxy.variable}, or "
@@ -179,7 +179,7 @@ def _reason(answer: httpx2.Response) -> str:
     try:
         return str(answer.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):
-        return "it is no MCP endpoint of fal-exporter, which ends in /mcp"
+        return "it is not an MCP endpoint of fal-exporter, whose path is /mcp"
 
 
 def run_over_ledger(address: str, zone: ZoneInfo, *, clock: Clock = utc_now) -> int:

@@ -55,7 +55,7 @@ def web_application(
     """
     if settings.rest_tokens_file is None and not _is_loopback(settings.listen.host):
         _log.warning(
-            "REST and the landing page tell everybody who gets here what is spent; set FAL_EXPORTER_REST_TOKENS_FILE, "
+            "REST and the landing page are open to anyone who can reach this port; set FAL_EXPORTER_REST_TOKENS_FILE, "
             "or listen on 127.0.0.1",
             listen=str(settings.listen),
         )
@@ -168,7 +168,7 @@ class CollectorProcess:
         try:
             code = self._process.wait(self._patience)
         except subprocess.TimeoutExpired:
-            _log.warning("the collector has not stopped in time and is killed", seconds=self._patience)
+            _log.warning("the collector did not stop in time; killing it", seconds=self._patience)
             self._process.kill()
             code = self._process.wait()
         if self._follower is not None:

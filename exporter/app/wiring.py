@@ -118,7 +118,7 @@ async def open_left_half(
     ledger = AsyncLedger()
     await ledger.open(partial(_open_ledger, settings.ledger_url.get_secret_value(), rules, clock))
     if await ledger.relabelled():
-        _log.warning("other labels than before: all counters start at 0 again; increase() and rate() are not affected")
+        _log.warning("the labels have changed: all counters start at 0 again; increase() and rate() are not affected")
     health = Health(
         CollectorRegistry(),
         failure_reasons=(*REASONS, *OWN_REASONS),

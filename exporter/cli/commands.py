@@ -102,7 +102,7 @@ _LONGEST_HEALTH_CHECK = 3.0
 @click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
 @click.pass_context
 def commands(context: click.Context) -> None:
-    """Publish what is spent at fal to Prometheus, from an exact ledger.
+    """Export fal spend to Prometheus, from an exact ledger.
 
     Try "fal-exporter demo" first: it needs no key and no network.
     """
@@ -115,9 +115,9 @@ def commands(context: click.Context) -> None:
 def serve(**given: object) -> int:
     """Poll fal and serve /metrics until stopped.
 
-    Every setting is a flag, an environment variable and a key of the configuration file; a flag goes before the
-    environment, the environment before the file. Keys have no flag, because a command line is visible to others: set
-    FAL_KEY, FAL_KEY_FILE or accounts in the file.
+    Every setting can be given as a flag, an environment variable or a key of the configuration file. Flags take
+    precedence over the environment, and the environment over the file. Keys have no flag, because other users can see
+    a command line: set FAL_KEY or FAL_KEY_FILE, or list accounts in the file.
     """
     settings = settings_from(given)
     from exporter.app.serve import run_serve
@@ -127,10 +127,11 @@ def serve(**given: object) -> int:
 
 @commands.command(cls=SettingsCommand)
 def check(**given: object) -> int:
-    """Try each account's key once and tell what works.
+    """Check that the key of each account works.
 
-    Prints, for each account and source: reachable, key accepted, scope, what will be polled, what is missing and what
-    to do. Takes the flags of serve. The exit code is 0, 1 when something does not work, or 2 when a setting is wrong.
+    Calls every fal API once for each account and prints a table: reachable, key accepted, scope, what will be polled,
+    what is missing and how to fix it. Takes the flags of serve. The exit code is 0 if everything works, 1 if something
+    does not, and 2 if a setting is invalid.
     """
     settings = settings_from(given)
     from exporter.app.check import run_check
@@ -139,16 +140,20 @@ def check(**given: object) -> int:
 
 
 @commands.command(cls=SettingsCommand)
-@click.option("--start", callback=instant, metavar="TIME", help="First instant; UTC without an offset. [default: all]")
-@click.option("--end", callback=instant, metavar="TIME", help="End, itself left out. [default: the counters' birth]")
+@click.option(
+    "--start", callback=instant, metavar="TIME", help="Start time; UTC if it has no offset. [default: all history]"
+)
+@click.option(
+    "--end", callback=instant, metavar="TIME", help="End time, exclusive. [default: when the counters started]"
+)
 @click.option(
     "--resolution",
     type=click.Choice(["1m", "5m", "15m", "1h"]),
     default="5m",
-    help="Time between samples; Prometheus looks back 5m for one.",
+    help="Interval between samples; Prometheus looks back 5m by default.",
 )
-@click.option("--job", default="fal", metavar="TEXT", help="Value of the label job in your scrape configuration.")
-@click.option("--instance", metavar="TEXT", help="Value of the label instance. [default: localhost:PORT of --listen]")
+@click.option("--job", default="fal", metavar="TEXT", help="Value of the job label in your scrape configuration.")
+@click.option("--instance", metavar="TEXT", help="Value of the instance label. [default: localhost:PORT of --listen]")
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -165,9 +170,9 @@ def backfill(
     output: Path | None,
     **given: object,
 ) -> int:
-    """Write the history from before the counters began, for a new Prometheus.
+    """Write the history from before the counters started, for import into Prometheus.
 
-    Reads the ledger, beside a running exporter too, and writes OpenMetrics with timestamps for "promtool tsdb
+    Reads the ledger, also while the exporter runs, and writes OpenMetrics with timestamps for "promtool tsdb
     create-blocks-from openmetrics". Takes the flags of serve: run it where serve runs, with the same settings.
     """
     if start and end and start >= end:
@@ -190,10 +195,10 @@ def backfill(
 @commands.command()
 @click.argument("name")
 def token(*, name: str) -> int:
-    """Make a token for REST, MCP or /metrics.
+    """Create a token for REST, MCP or /metrics.
 
-    NAME tells who gets it. Prints the token, once, and the line to add to the file that REST_TOKENS_FILE,
-    MCP_TOKENS_FILE or METRICS_TOKENS_FILE names, which holds hashes only.
+    NAME says who the token is for. Prints the token and the line to add to the file that REST_TOKENS_FILE,
+    MCP_TOKENS_FILE or METRICS_TOKENS_FILE names. The file contains only hashes, so the token cannot be shown again.
     """
     from exporter.app.administration import run_token
 
@@ -213,24 +218,24 @@ _LEVELS = click.Choice(["debug", "info", "warning", "error"])
     metavar="HOST:PORT",
     help="Address to listen on.",
 )
-@click.option("--seed", type=int, default=1, help="World to simulate: the same seed, the same world.")
+@click.option("--seed", type=int, default=1, help="Seed of the simulated world; the same seed gives the same world.")
 @click.option(
     "--days",
     type=click.IntRange(1, 90),
     default=None,
-    help="Days of history to load at the start, in place of this month and the whole one before.",
+    help="Days of history to load at startup, instead of the current and the previous month.",
 )
 @click.option(
     "--with-prometheus",
     is_flag=True,
-    help="Start Prometheus and Alertmanager from the PATH, too, with the shipped rules and the history.",
+    help="Also start Prometheus and Alertmanager from the PATH, with the shipped rules and the history.",
 )
-@click.option("--log-level", type=_LEVELS, default="warning", help="Least level to log.")
+@click.option("--log-level", type=_LEVELS, default="warning", help="Minimum level to log.")
 def demo(*, listen: "Listen", seed: int, days: int | None, with_prometheus: bool, log_level: str) -> int:
-    """Show everything at work, without key or network.
+    """Run a demo that needs no key and no network.
 
-    Starts a simulated fal and the exporter against it in this process, with this month and the whole one before, and
-    prints where to look. Ctrl-C stops it.
+    Starts a simulated fal and an exporter that polls it in this process, loads the current and the previous month, and
+    prints the addresses to open. Ctrl-C stops it.
     """
     log_to_stderr("text", log_level)
     from exporter.app.demo import run_demo
@@ -242,10 +247,10 @@ def demo(*, listen: "Listen", seed: int, days: int | None, with_prometheus: bool
 @click.option(
     "--listen", callback=listen_address, default="127.0.0.1:9025", metavar="HOST:PORT", help="Address to listen on."
 )
-@click.option("--seed", type=int, default=1, help="World to simulate: the same seed, the same world.")
-@click.option("--log-level", type=_LEVELS, default="info", help="Least level to log.")
+@click.option("--seed", type=int, default=1, help="Seed of the simulated world; the same seed gives the same world.")
+@click.option("--log-level", type=_LEVELS, default="info", help="Minimum level to log.")
 def simulate(listen: "Listen", seed: int, log_level: str) -> int:
-    """Run the simulated fal alone, without an account."""
+    """Run only the simulated fal."""
     log_to_stderr("text", log_level)
     from exporter.app.demo import run_simulate
 
@@ -254,7 +259,7 @@ def simulate(listen: "Listen", seed: int, log_level: str) -> int:
 
 @commands.command(hidden=True)
 def healthcheck() -> int:
-    """Ask the server on this machine whether it lives; for containers. Reads the settings that serve reads."""
+    """Check that the server on this machine is healthy; for containers. Reads the settings that serve reads."""
     from exporter.settings import listening_address
 
     try:
@@ -300,7 +305,7 @@ def _misused(error: click.UsageError) -> int:
     from exporter.logs import redact_loosely
 
     path = error.ctx.command_path if error.ctx else PROGRAM
-    return fail(f"{redact_loosely(error.format_message())} ({path} --help tells more)", error.exit_code)
+    return fail(f"{redact_loosely(error.format_message())} (see {path} --help)", error.exit_code)
 
 
 def _unexpected(error: Exception) -> int:

@@ -11,7 +11,7 @@ from exporter.cli.commands import SettingsCommand, instant, settings_from
 
 @click.group()
 def focus() -> None:
-    """Check, sum up and write FOCUS files (FinOps Open Cost and Usage Specification)."""
+    """Check, summarize and write FOCUS files (FinOps Open Cost and Usage Specification)."""
 
 
 _FOCUS_FILE = click.argument("path", metavar="FILE")
@@ -22,14 +22,14 @@ _FOCUS_FILE = click.argument("path", metavar="FILE")
 @click.option(
     "--focus-version",
     type=click.Choice(["1.0", "1.1", "1.2", "1.3", "1.4"]),
-    help="Version to check against. [default: the one whose columns the file fits best]",
+    help="Version to check against. [default: the one that fits the file's columns best]",
 )
 @click.option("--format", "output_format", type=click.Choice(["text", "json", "junit"]), default="text", help="Output.")
 def focus_check(path: str, focus_version: str | None, output_format: str) -> int:
-    """Tell where a Cost and Usage file breaks the specification.
+    """Check a Cost and Usage file against the specification.
 
-    FILE is CSV, - is standard input. The exit code is 0 without findings, 1 with findings, 2 for a file that cannot be
-    read.
+    FILE is a CSV file; - means standard input. The exit code is 0 without findings, 1 with findings, and 2 if the file
+    cannot be read.
     """
     from exporter.app.focus import run_check
 
@@ -40,9 +40,10 @@ def focus_check(path: str, focus_version: str | None, output_format: str) -> int
 @_FOCUS_FILE
 @click.option("--format", "output_format", type=click.Choice(["text", "json"]), default="text", help="Output.")
 def focus_summary(path: str, output_format: str) -> int:
-    """Show what a Cost and Usage file adds up to, exactly.
+    """Show the exact sums of a Cost and Usage file.
 
-    FILE is CSV, - is standard input. The exit code is 1 when rows could not be read, 2 for a file that cannot be.
+    FILE is a CSV file; - means standard input. The exit code is 1 if rows could not be read, and 2 if the file cannot
+    be read.
     """
     from exporter.app.focus import run_summary
 
@@ -54,12 +55,14 @@ _FILE_TO_WRITE = click.Path(dir_okay=False, path_type=Path)
 
 @focus.command("export", cls=SettingsCommand)
 @click.option("--month", metavar="YYYY-MM", help="UTC month to write.")
-@click.option("--start", callback=instant, metavar="TIME", help="First hour to write; UTC without an offset.")
-@click.option("--end", callback=instant, metavar="TIME", help="End, itself left out.")
-@click.option("--granularity", type=click.Choice(["hour", "day", "month"]), default="hour", help="Of charge periods.")
+@click.option("--start", callback=instant, metavar="TIME", help="Start time; UTC if it has no offset.")
+@click.option("--end", callback=instant, metavar="TIME", help="End time, exclusive.")
+@click.option(
+    "--granularity", type=click.Choice(["hour", "day", "month"]), default="hour", help="Length of the charge periods."
+)
 @click.option("--focus-version", type=click.Choice(["1.2", "1.3", "1.4"]), default="1.2", help="Version to write.")
 @click.option("--omit-empty-columns", is_flag=True, help="Leave out columns that no row fills.")
-@click.option("--from-account", metavar="NAME", help="Account to write. [default: all that the ledger counts]")
+@click.option("--from-account", metavar="NAME", help="Account to write. [default: all accounts in the ledger]")
 @click.option("--output", type=_FILE_TO_WRITE, metavar="FILE", help="File to write. [default: standard output]")
 @click.option("--metadata", type=_FILE_TO_WRITE, metavar="FILE", help="File for the metadata. [default: none]")
 def focus_export(
@@ -75,10 +78,10 @@ def focus_export(
     metadata: Path | None,
     **given: object,
 ) -> int:
-    """Write what was charged as a FOCUS Cost and Usage file.
+    """Write the charges in the ledger as a FOCUS Cost and Usage file.
 
-    Reads the ledger, beside a running exporter too. Takes the flags of serve: run it where serve runs, with the same
-    settings. The sum of BilledCost is the ledger's, to the last digit.
+    Reads the ledger, also while the exporter runs. Takes the flags of serve: run it where serve runs, with the same
+    settings. The sum of BilledCost equals the ledger's exactly.
     """
     settings = settings_from(given)
     from exporter.app.focus import run_export, window_of
@@ -100,31 +103,33 @@ def focus_export(
     "--source",
     type=click.Choice(["invoice", "estimate", "tagged-estimate"]),
     default="invoice",
-    help="Finalized figures, running ones, or running ones with the tags of requests.",
+    help="Invoiced charges, estimated charges, or estimated charges with the tags of requests.",
 )
 @click.option("--billing-month", metavar="YYYY-MM", help="Month in which the invoice was issued. [default: the latest]")
 @click.option("--charge-month", metavar="YYYY-MM", help="Month in which the invoiced charges were made.")
-@click.option("--start", callback=instant, metavar="TIME", help="Start of an estimate; UTC without an offset.")
-@click.option("--end", callback=instant, metavar="TIME", help="End of an estimate, itself left out.")
+@click.option("--start", callback=instant, metavar="TIME", help="Start of an estimate; UTC if it has no offset.")
+@click.option("--end", callback=instant, metavar="TIME", help="End of an estimate, exclusive.")
 @click.option("--zone", metavar="NAME", help="IANA time zone of an estimate's buckets. [default: UTC]")
 @click.option(
     "--timeframe",
     type=click.Choice(["minute", "hour", "day", "week", "month"]),
-    help="Buckets of an estimate. [default: hour]",
+    help="Bucket size of an estimate. [default: hour]",
 )
-@click.option("--exact", is_flag=True, help="Let an estimate begin and end within a bucket.")
-@click.option("--organization", is_flag=True, help="Ask for all teams, with the admin key of the root team.")
-@click.option("--by-team", is_flag=True, help="Have the report of a root account tell its teams apart.")
-@click.option("--team", metavar="NAME", help="The only team to tell of, with --organization.")
-@click.option("--from-account", metavar="NAME", help="Account, where several are configured.")
-@click.option("--piece-days", type=click.IntRange(1, 90), default=7, help="Days of an estimate in one file, at most.")
-@click.option("--resume/--anew", default=True, help="Keep the files that are there already, or fetch them again.")
+@click.option("--exact", is_flag=True, help="Allow an estimate to begin and end within a bucket.")
+@click.option("--organization", is_flag=True, help="Request all teams; needs the admin key of the root team.")
+@click.option("--by-team", is_flag=True, help="Break down the report of a root account by team.")
+@click.option("--team", metavar="NAME", help="Only this team, with --organization.")
+@click.option("--from-account", metavar="NAME", help="Account to fetch, if several are configured.")
+@click.option(
+    "--piece-days", type=click.IntRange(1, 90), default=7, help="Maximum number of days of an estimate per file."
+)
+@click.option("--resume/--anew", default=True, help="Keep existing files, or fetch them again.")
 @click.option(
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(),
     metavar="FOLDER",
-    help="Where the files are made.",
+    help="Directory to write the files to.",
 )
 def focus_fetch(
     *,
@@ -145,10 +150,10 @@ def focus_fetch(
     folder: Path,
     **given: object,
 ) -> int:
-    """Download fal's own FOCUS report, which enterprise accounts have.
+    """Download fal's own FOCUS report (enterprise accounts).
 
-    A long estimate comes in files of some days each, without overlap or gap. If it breaks off, the same command goes on
-    with the first file that is missing. Prints the paths of the files.
+    A long estimate is split into several files, without overlap or gap. If the download is interrupted, run the same
+    command again to continue with the first missing file. Prints the paths of the files.
     """
     settings = settings_from(given)
     from exporter.app.focus import run_fetch

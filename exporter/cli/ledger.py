@@ -12,18 +12,18 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 @click.group()
 def ledger() -> None:
-    """Back up, restore and verify the ledger; rename an account in it.
+    """Back up, restore and verify the ledger, or rename an account in it.
 
-    Take the flags of serve: run them where serve runs, with the same settings.
+    The commands take the flags of serve: run them where serve runs, with the same settings.
     """
 
 
 @ledger.command(cls=SettingsCommand)
 @click.argument("file", type=_FILE)
 def backup(*, file: Path, **given: object) -> int:
-    """Copy the ledger to a new file, beside a running exporter.
+    """Copy the ledger to a new file, also while the exporter runs.
 
-    The copy is of one instant, whole (nothing beside it belongs to it) and verified before it gets its name. For a
+    The copy is a single self-contained file, consistent as of one instant, and verified before it gets its name. For a
     ledger in PostgreSQL use pg_dump. Takes the flags of serve.
     """
     settings = settings_from(given)
@@ -35,10 +35,10 @@ def backup(*, file: Path, **given: object) -> int:
 @ledger.command(cls=SettingsCommand)
 @click.argument("file", type=_FILE)
 def restore(*, file: Path, **given: object) -> int:
-    """Put a backup in the place of the ledger, while the exporter is stopped.
+    """Replace the ledger with a backup, while the exporter is stopped.
 
-    The ledger that is there is kept under another name, and counters go on at the values that scrapes have seen of it.
-    For a ledger in PostgreSQL use pg_restore. Takes the flags of serve.
+    The present ledger is kept under another name, and counters continue from the values that were last scraped. For a
+    ledger in PostgreSQL use pg_restore. Takes the flags of serve.
     """
     settings = settings_from(given)
     from exporter.app.administration import run_ledger_restore
@@ -49,10 +49,10 @@ def restore(*, file: Path, **given: object) -> int:
 @ledger.command(cls=SettingsCommand)
 @click.argument("file", type=_FILE, required=False)
 def verify(*, file: Path | None, **given: object) -> int:
-    """Verify the ledger, or a backup of it, beside a running exporter.
+    """Verify the ledger, or a backup of it, also while the exporter runs.
 
-    Checks that the file is sound, that the sums that are kept agree with the charges, and that counters agree with what
-    was charged. The exit code is 0, or 1 if anything is wrong. Takes the flags of serve.
+    Checks that the file is intact, that stored sums agree with the charges, and that counters agree with what was
+    charged. The exit code is 0, or 1 if anything is wrong. Takes the flags of serve.
     """
     settings = settings_from(given)
     from exporter.app.administration import run_ledger_verify
@@ -64,10 +64,10 @@ def verify(*, file: Path | None, **given: object) -> int:
 @click.argument("old")
 @click.argument("new")
 def rename_account(*, old: str, new: str, **given: object) -> int:
-    """Rename an account in the ledger, so that its counters go on.
+    """Rename an account in the ledger, so that its counters continue.
 
-    Stop the exporter, rename the account here and in the configuration, and start it again. If the exporter has run
-    under the new name already, what it has polled meanwhile is joined. Takes the flags of serve.
+    Stop the exporter, rename the account here and in the configuration, and start it again. If the exporter has already
+    run under the new name, what it polled since is merged. Takes the flags of serve.
     """
     settings = settings_from(given)
     from exporter.app.administration import run_rename_account

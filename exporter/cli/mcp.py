@@ -36,12 +36,12 @@ def _zone(context: click.Context, parameter: click.Parameter, text: str) -> "Zon
 
 
 @click.command()
-@click.option("--url", metavar="URL", help="MCP endpoint of a running exporter, like http://localhost:9090/mcp.")
+@click.option("--url", metavar="URL", help="MCP endpoint of a running exporter, such as http://localhost:9090/mcp.")
 @click.option(
     "--token-file",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help=f"File that holds the token for --url. [default: the variable {_TOKEN}, if set]",
+    help=f"File that contains the token for --url. [default: the variable {_TOKEN}, if set]",
 )
 @click.option(
     "--ledger-url",
@@ -49,7 +49,7 @@ def _zone(context: click.Context, parameter: click.Parameter, text: str) -> "Zon
     callback=_ledger,
     default="sqlite:///fal-exporter.sqlite",
     metavar="TEXT",
-    help="The ledger to read, where --url is not given. [FAL_EXPORTER_LEDGER_URL]",
+    help="Ledger to read if --url is not given. [FAL_EXPORTER_LEDGER_URL]",
 )
 @click.option(
     "--timezone",
@@ -57,13 +57,13 @@ def _zone(context: click.Context, parameter: click.Parameter, text: str) -> "Zon
     callback=_zone,
     default="UTC",
     metavar="NAME",
-    help="IANA time zone of days and months, where --url is not given. [FAL_EXPORTER_TIMEZONE]",
+    help="IANA time zone of days and months if --url is not given. [FAL_EXPORTER_TIMEZONE]",
 )
 def mcp(*, url: str | None, token_file: Path | None, ledger_url: str, timezone: "ZoneInfo") -> int:
-    """Answer an assistant's questions over standard input and output (MCP).
+    """Serve MCP over standard input and output, for an assistant.
 
-    For desktop assistants, which start it themselves. With --url a running exporter answers; else the ledger is read,
-    beside a running exporter too, without its runway, budgets and forecasts. It needs no key, and only reads.
+    Desktop assistants start this command themselves. With --url, a running exporter answers. Otherwise the ledger is
+    read, also while the exporter runs, but runway, budgets and forecasts are not available. Needs no key; read-only.
     """
     log_to_stderr("text", "warning")
     from exporter.app.mcp_stdio import run_over_http, run_over_ledger
@@ -79,6 +79,6 @@ def _token(file: Path | None) -> "SecretStr | None":
     try:
         text = os.environ.get(_TOKEN, "") if file is None else file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
+        reason = getattr(error, "strerror", None) or "it is not text"
         raise click.BadParameter(f"{file} cannot be read: {reason}.", param_hint="'--token-file'") from None
     return SecretStr(text.strip()) if text.strip() else None

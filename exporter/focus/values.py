@@ -132,7 +132,7 @@ def json_object(text: str) -> Mapping[str, object]:
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("has a key twice")
+        raise ValueError("has a duplicate key")
     return found
 
 

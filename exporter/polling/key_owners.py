@@ -129,14 +129,14 @@ class KeyOwners:
 def shared_key(first: str, second: str) -> str:
     """Return the sentence on two accounts with one key."""
     return (
-        f'the accounts "{first}" and "{second}" have the same key, so that everything would be counted twice; '
-        "remove one of them, or give it its own key"
+        f'the accounts "{first}" and "{second}" have the same key, so everything would be counted twice; remove one '
+        "of them, or give it its own key"
     )
 
 
 def shared_username(first: str, second: str, username: str) -> str:
     """Return the sentence on two accounts whose keys belong to the same fal account."""
     return (
-        f'the keys of the accounts "{first}" and "{second}" both belong to the fal account "{username}", so that '
+        f'the keys of the accounts "{first}" and "{second}" both belong to the fal account "{username}", so '
         "everything would be counted twice; remove one of them, or give it a key of another fal account"
     )

@@ -96,7 +96,7 @@ class PollRunner:
             except ConfigurationError as error:
                 self._failed(polled, "configuration", str(error), started)
             except Exception as error:  # noqa: BLE001  a poll must never end the schedule
-                _log.debug("the unexpected error in full", exc_info=error)
+                _log.debug("traceback of the unexpected error", exc_info=error)
                 sentence = f"an unexpected {type(error).__name__} ended the poll; please report it with the debug log"
                 self._failed(polled, "unexpected", sentence, started)
             else:

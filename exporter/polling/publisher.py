@@ -241,7 +241,7 @@ def _gap(known: WindowCoverage, reach: Reach, *, loaded: bool) -> Gap:
 def _source(polled: Polled, scope: ScopeState | None, reach: Reach, *, automatic: bool) -> SourceOverview:
     return SourceOverview(
         name=polled.name,
-        chosen="chosen by what the key may read" if automatic else "set by SOURCES",
+        chosen="chosen by what the key can read" if automatic else "set by SOURCES",
         state=polled.state,
         last_success_at=scope.last_success_at if scope else None,
         data_through=scope.data_through if scope else None,

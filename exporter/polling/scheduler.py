@@ -231,7 +231,7 @@ class Scheduler:
         except FalExporterError as error:
             self._failed(identity, str(error))
         except Exception as error:  # noqa: BLE001  the scheduler would print a traceback at every run
-            _log.debug("the unexpected error in full", exc_info=error)
+            _log.debug("traceback of the unexpected error", exc_info=error)
             self._failed(identity, f"an unexpected {type(error).__name__}; please report it with the debug log")
         else:
             self._problems.pop(identity, None)

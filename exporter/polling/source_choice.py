@@ -97,13 +97,13 @@ class SourceChoice:
         except (ApiError, ConfigurationError) as error:
             if isinstance(error, ApiError) and error.call == "/organization/usage":
                 self._rounds += 1
-            problem = f"what to poll cannot be chosen yet: {error}"
+            problem = f"the sources to poll cannot be chosen yet: {error}"
         else:
             if chosen:
                 self.problem = ""
                 await self._keep(probes, is_choice=True)
                 _log.info(
-                    "sources chosen by what the key may read", account=self._client.account, sources=_list(chosen)
+                    "sources chosen by what the key can read", account=self._client.account, sources=_list(chosen)
                 )
                 self._report(chosen)
                 return chosen

@@ -38,9 +38,9 @@ def checked_key(text: str) -> SecretStr:
     if key[0] in "\"'" or key[-1] in "\"'":
         raise ValueError("has quotes around the key; give the key without them")
     if re.match(r"(?:authorization:\s*)?(?:key|bearer)\s", key, re.IGNORECASE):
-        raise ValueError('starts with the word of a header, like "Key"; give the key alone, key_id:key_secret')
+        raise ValueError('starts with an authorization scheme such as "Key"; give only the key, key_id:key_secret')
     if re.search(r"\s", key):
-        raise ValueError("has blanks or line breaks inside the key; give one key, key_id:key_secret")
+        raise ValueError("contains spaces or line breaks; give a single key, key_id:key_secret")
     identity, colon, secret = key.partition(":")
     if not (identity and colon and secret and key.isascii() and key.isprintable()):
         raise ValueError("is not a fal key; it looks like key_id:key_secret")
@@ -105,7 +105,7 @@ class KeyFile:
             if self._key is None:
                 raise ConfigurationError(f'the key file "{self._path}" {error}') from None
             structlog.get_logger(__name__).warning(
-                "the key file is unusable, the last good key stays in use", file=str(self._path), problem=str(error)
+                "the key file cannot be used; the last good key stays in use", file=str(self._path), problem=str(error)
             )
         return self._key
 
@@ -154,7 +154,7 @@ def read_tokens(path: Path) -> Mapping[str, bytes]:
     except UnicodeDecodeError:
         raise ValueError("is not a text file") from None
     if len(text) > _LARGEST_TOKEN_FILE:
-        raise ValueError("is larger than 1 MiB; it holds a line for each token")
+        raise ValueError("is larger than 1 MiB; a tokens file has one short line per token")
     found: dict[str, bytes] = {}
     for number, line in enumerate(text.splitlines(), 1):
         content = line.strip()
@@ -162,9 +162,11 @@ def read_tokens(path: Path) -> Mapping[str, bytes]:
             continue
         match = _LINE.fullmatch(content)
         if match is None:
-            raise ValueError(f"has a line {number} that is not `name: sha256:HEX`; fal-exporter token makes such lines")
+            raise ValueError(
+                f"has a malformed line {number}; a line is `name: sha256:HEX`, as fal-exporter token prints it"
+            )
         if match["name"] in found:
-            raise ValueError(f'has the name "{match["name"]}" twice; give each token its own')
+            raise ValueError(f'has the name "{match["name"]}" twice; give each token its own name name')
         found[match["name"]] = bytes.fromhex(match["digest"])
     return found
 
@@ -176,7 +178,7 @@ def checked_tokens(path: Path) -> Path:
         ValueError: it does not; the predicate says why.
     """
     if not read_tokens(path):
-        raise ValueError("holds no token; fal-exporter token makes one and its line")
+        raise ValueError("contains no token; create one with fal-exporter token")
     return path
 
 
@@ -221,12 +223,12 @@ class TokenFile:
             self._digests = read_tokens(self._path)
         except ValueError as error:
             log.warning(
-                "the tokens file is unusable, the last good tokens stay in use",
+                "the tokens file cannot be used; the last good tokens stay in use",
                 file=str(self._path),
                 problem=str(error),
             )
         else:
-            log.info("the tokens file has been read again", file=str(self._path), tokens=len(self._digests))
+            log.info("the tokens file was reloaded", file=str(self._path), tokens=len(self._digests))
 
     def _stamp(self) -> tuple[int, ...] | None:
         try:

@@ -25,7 +25,7 @@ class Account:
 
     Attributes:
         name: the value of the `account` label; unique.
-        sources: the primary sources to poll, or None where they are chosen by what the key may read.
+        sources: the primary sources to poll, or None where they are chosen by what the key can read.
         key: returns the key to use now.
         credit_floor: the balance at which fal locks the account, in nano-USD.
     """
@@ -40,7 +40,7 @@ def _account_name(name: str) -> str:
     if not name.strip():
         raise ValueError("is empty; an account's name becomes the value of the account label")
     if name != name.strip() or name != label_text(name):
-        raise ValueError("has blanks at an end or characters that cannot be printed; choose a plain name")
+        raise ValueError("starts or ends with a space or contains unprintable characters; choose a plain name")
     if name.startswith("__"):
         raise ValueError("starts with two underscores, which is reserved; choose a plain name")
     if len(name) > _LONGEST_NAME:
@@ -120,7 +120,7 @@ def _name(name: str) -> str:
     if not name or name != name.strip() or name != label_text(name) or len(name) > _LONGEST_NAME:
         raise ValueError(
             f"is not a budget's name, which becomes the value of the budget label; choose 1 to {_LONGEST_NAME} "
-            "printable characters without blanks at the ends"
+            "printable characters without leading or trailing spaces"
         )
     return name
 
@@ -128,7 +128,7 @@ def _name(name: str) -> str:
 def _amount(value: object) -> Decimal:
     amount = _dollars(value)
     if amount <= 0:
-        raise ValueError("is not above 0; a budget allows some spend")
+        raise ValueError("is not above 0; write the amount that may be spent")
     return amount
 
 
@@ -149,7 +149,7 @@ def _thresholds(value: object) -> tuple[Fraction, ...]:
         return value
     shares = [_threshold(item) for item in (value if isinstance(value, list | tuple) else [value])]
     if len(set(shares)) < len(shares):
-        raise ValueError("names a threshold twice; name each once")
+        raise ValueError("contains a threshold twice; list each once")
     return tuple(sorted(shares))
 
 
@@ -166,7 +166,7 @@ def _match(value: object) -> Mapping[str, tuple[str, ...]]:
             )
         them = patterns if isinstance(patterns, list | tuple) else [patterns]
         if not them or not all(isinstance(item, str) for item in them):
-            raise ValueError(f"has for {label} neither a glob nor a list of globs; put each in quotes")
+            raise ValueError(f"has neither a glob nor a list of globs for {label}; put each glob in quotes")
         globs[label] = tuple(label_text(glob) for glob in them)
     return globs
 

@@ -172,7 +172,7 @@ def parse_base_url(text: str) -> str:
     if not well_formed or re.search(r"\s", text.strip()):
         raise ValueError("is not an http or https URL; write it like https://api.fal.ai/v1")
     if parts.username is not None or parts.password is not None:
-        raise ValueError("has user information, which is not supported; the key has settings of its own")
+        raise ValueError("contains user information, which is not supported; set the key with its own setting")
     if parts.query or parts.fragment:
         raise ValueError("has a query or a fragment; a base URL ends with its path")
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
@@ -230,7 +230,7 @@ _ENDPOINT = re.compile(r"[\w.-]+(?:/[\w.-]+)+")
 
 
 def choose_sources(names: Iterable[str]) -> tuple[str, ...] | None:
-    """Return the named sources in their fixed order, or None for `auto`: chosen by what the key may read.
+    """Return the named sources in their fixed order, or None for `auto`: chosen by what the key can read.
 
     Raises:
         ValueError: a name is unknown or repeated, none is given, or two sources hold the same charges.
@@ -238,16 +238,16 @@ def choose_sources(names: Iterable[str]) -> tuple[str, ...] | None:
     chosen = list(names)
     if chosen == ["auto"]:
         return None
-    _check_names(chosen, SOURCES, "source", "auto alone, or some of ")
+    _check_names(chosen, SOURCES, "source", "auto alone, or any of ")
     for alone in ("reporting", "focus"):
         if alone in chosen and len(chosen) > 1:
             raise ValueError(
-                f"joins {alone} with another source; each reports the same spend, so charges would be counted twice: "
-                f"keep either {alone} or the others"
+                f"combines {alone} with another source; each reports the same spend, so charges would be counted "
+                f"twice: keep either {alone} or the others"
             )
     if "organization" in chosen and len(chosen) > 1:
         raise ValueError(
-            "joins organization with models, serverless or compute; organization contains what they report, so "
+            "combines organization with models, serverless or compute; organization contains what they report, so "
             "charges would be counted twice: keep either organization or the others"
         )
     return tuple(source for source in SOURCES if source in chosen)
@@ -262,7 +262,7 @@ def choose_labels(names: Iterable[str]) -> tuple[str, ...]:
     chosen = list(names)
     _check_names(chosen, LABELS, "label", "some of ")
     if "account" not in chosen:
-        raise ValueError("leaves out account, which tells the accounts apart; add it")
+        raise ValueError("leaves out account, which distinguishes the accounts; add it")
     return tuple(label for label in LABELS if label in chosen)
 
 
@@ -274,7 +274,7 @@ def choose_endpoints(names: Iterable[str]) -> tuple[str, ...]:
     """
     chosen = tuple(dict.fromkeys(names))
     if not all(_ENDPOINT.fullmatch(name) for name in chosen):
-        raise ValueError("names something that is no model endpoint; write them like fal-ai/flux/dev")
+        raise ValueError("names something that is not a model endpoint; write them like fal-ai/flux/dev")
     return chosen
 
 
@@ -312,7 +312,7 @@ def _names(value: object) -> list[str]:
         return [name.strip() for name in value.split(",") if name.strip()]
     if isinstance(value, list | tuple):
         return [_text(name).strip() for name in value]
-    raise ValueError("is not a list of names; separate them by commas")
+    raise ValueError("is not a list of names; separate them with commas")
 
 
 def _read_duration(value: object) -> timedelta:

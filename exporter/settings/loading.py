@@ -40,7 +40,7 @@ def read_file(path: Path) -> Mapping[str, object]:
     """
     parse = _PARSERS.get(path.suffix.lower())
     if parse is None:
-        raise ValueError("has an unknown suffix; name the file .yaml, .yml or .toml")
+        raise ValueError("has an unknown file name extension; use .yaml, .yml or .toml")
     try:
         content = parse(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
@@ -77,7 +77,7 @@ def _parse_yaml(text: str) -> object:
 
 
 class _RepeatedKeyError(yaml.constructor.ConstructorError):
-    """A mapping has a key twice; YAML forbids it, PyYAML would silently take the last."""
+    """A mapping has a duplicate key; YAML forbids it, PyYAML would silently take the last."""
 
 
 class _OddNumberError(yaml.constructor.ConstructorError):
@@ -94,8 +94,8 @@ class _StrictLoader(yaml.SafeLoader):
         """Return an integer that is written in decimal digits."""
         if not _PLAIN_INTEGER.fullmatch(node.value):
             raise _OddNumberError(
-                problem="YAML does not read as it looks (010 is 8, 0x10 is 16, 1:30 is 90); write it in decimal digits "
-                "without a leading 0, or put it in quotes",
+                problem="YAML reads differently than it looks (010 is 8, 0x10 is 16, 1:30 is 90); write it in decimal "
+                "digits without a leading 0, or put it in quotes",
                 problem_mark=node.start_mark,
             )
         return int(super().construct_yaml_int(node))
@@ -105,7 +105,7 @@ class _StrictLoader(yaml.SafeLoader):
         value = float(super().construct_yaml_float(node))
         if isfinite(value) and (":" in node.value or Decimal(node.value.replace("_", "")) != Decimal(str(value))):
             raise _OddNumberError(
-                problem="cannot be kept to its last digit, or has a colon; put it in quotes",
+                problem="has more digits than can be kept, or contains a colon; put it in quotes",
                 problem_mark=node.start_mark,
             )
         return value
@@ -114,7 +114,7 @@ class _StrictLoader(yaml.SafeLoader):
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         for position, name in enumerate(names):
             if name in names[:position]:
-                raise _RepeatedKeyError(problem="has a key twice", problem_mark=node.value[position][0].start_mark)
+                raise _RepeatedKeyError(problem="has a duplicate key", problem_mark=node.value[position][0].start_mark)
         return super().construct_mapping(node, deep=deep)
 
 
@@ -197,7 +197,7 @@ def _join(flags: Mapping[str, object]) -> tuple[dict[str, object], Origins, list
         )
         known = {name: name for name in fields}
         problems += (
-            f"{path}: {redact_loosely(name)} is not a setting of a file{_suggestion(name, known)}"
+            f"{path}: {redact_loosely(name)} is not a setting of the configuration file{_suggestion(name, known)}"
             for name in file
             if name not in fields
         )

@@ -70,151 +70,165 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
         hide_input_in_errors=True,
     )
 
-    key: Key | None = Field(default=None, description="Key of the account to poll, `key_id:key_secret`.")
+    key: Key | None = Field(default=None, description="API key of the fal account to poll, `key_id:key_secret`.")
     key_file: KeyPath | None = Field(
         default=None,
-        description="File that holds the key instead; read again when it changes.",
+        description="File that contains the key, instead of `FAL_KEY`; reloaded when it changes.",
     )
     config_file: Path | None = Field(
         default=None,
-        description="YAML (`.yaml`, `.yml`) or TOML (`.toml`) file with settings under these names and `accounts`.",
+        description="Configuration file in YAML (`.yaml`, `.yml`) or TOML (`.toml`). It can contain every other "
+        "setting, and only it can list `accounts` and `budgets`.",
     )
     account: AccountName = Field(
         default="default",
-        description="Name of the account of `FAL_KEY` or `FAL_KEY_FILE`: the value of the `account` label.",
+        description="Name of the account that `FAL_KEY` or `FAL_KEY_FILE` belongs to: its `account` label.",
     )
     entries: tuple[AccountEntry, ...] = Field(
         default=(),
         validation_alias="accounts",
-        description="Several accounts instead of one: a list of `name`, one of `key`, `key_file` and `key_env`, and "
-        "perhaps `sources` and `credit_floor`.",
+        description="Accounts to poll, if there are several: a list of `name`, exactly one of `key`, `key_file` and "
+        "`key_env`, and optionally `sources` and `credit_floor`.",
     )
     budgets: tuple[BudgetEntry, ...] = Field(
         default=(),
-        description="What may be spent: a list of `name`, `amount` and perhaps `period`, `timezone`, `match` and "
+        description="Spending limits: a list of `name`, `amount` and optionally `period`, `timezone`, `match` and "
         "`thresholds`; see Budgets and forecasts.",
     )
     sources: Sources = Field(
         default=None,
-        description="What to poll: some of `models,serverless,compute`, or `organization`, `reporting` or `focus` (the "
-        "FOCUS report of enterprise accounts) alone; `auto`: all that the key can read, never `focus`.",
+        description="Sources to poll: any of `models,serverless,compute`, or exactly one of `organization`, "
+        "`reporting` and `focus` (the FOCUS report of enterprise accounts). `auto` selects everything that the key "
+        "can read, except `focus`.",
     )
     credit_floor: CreditFloor = Field(
         default=Decimal(0),
-        description="Balance in US dollars at which fal locks the account, which need not be 0: runway and alerts "
-        "count down to it. Accounts of a list may have their own.",
+        description="Balance in US dollars at which fal locks the account, which is not always 0. Runway and alerts "
+        "count down to it. Each entry of `accounts` can have its own.",
     )
-    platform_url: BaseUrl = Field(default="https://api.fal.ai/v1", description="Base URL of fal's platform interface.")
+    platform_url: BaseUrl = Field(default="https://api.fal.ai/v1", description="Base URL of fal's platform API.")
     reporting_url: BaseUrl = Field(
         default="https://rest.alpha.fal.ai",
-        description="Base URL of fal's reporting interface. Beside the default `https://rest.fal.ai` is tried when it "
-        "cannot be reached or lacks a call.",
+        description="Base URL of fal's reporting API. If the default cannot be reached or lacks a call, "
+        "`https://rest.fal.ai` is tried as well.",
     )
     listen: ListenAddress = Field(
         default=Listen("0.0.0.0", 8080),  # noqa: S104  an exporter is scraped from outside its container
-        description="Address to listen on, `host:port`; an empty host is all IPv4 addresses.",
+        description="Address to listen on, `host:port`; an empty host means all IPv4 addresses.",
     )
     mcp_listen: ListenAddressOrOff = Field(
         default=Listen("0.0.0.0", 9090),  # noqa: S104  as above
-        description="Address at which MCP listens, `host:port`; `off` switches it off. If the default is taken, by a "
-        "Prometheus on the same machine for example, `serve` warns and goes on without MCP.",
+        description="Address for MCP to listen on, `host:port`; `off` disables MCP. If the default port is in use, "
+        "for example by a Prometheus on the same machine, `serve` logs a warning and continues without MCP.",
     )
     mcp_allowed_hosts: HostNames = Field(
         default=(),
-        description="Names by which agents reach MCP, a comma list, beside `localhost` and addresses in digits: of a "
-        "Kubernetes service or a proxy, like `fal-exporter.monitoring.svc`; `*.svc` is every name below, `*` any name.",
+        description="Host names under which agents may reach MCP, comma-separated, in addition to `localhost` and IP "
+        "addresses: those of a Kubernetes service or a proxy, such as `fal-exporter.monitoring.svc`. `*.svc` allows "
+        "every name that ends in `.svc`, `*` any name.",
     )
     rest_tokens_file: TokensPath | None = Field(
         default=None,
-        description="File of hashed tokens, one a line (`fal-exporter token` makes them): who may ask REST and see "
-        "the landing page. Read again when it changes; left out, everybody may.",
+        description="File of hashed tokens, one per line (created by `fal-exporter token`), that give access to REST "
+        "and the landing page. Reloaded when it changes. If unset, no token is required.",
     )
     metrics_tokens_file: TokensPath | None = Field(
-        default=None, description="The same for `/metrics`; left out, everybody may scrape."
+        default=None,
+        description="File of hashed tokens that give access to `/metrics`, as for REST. If unset, none is required.",
     )
     mcp_tokens_file: TokensPath | None = Field(
-        default=None, description="The same for MCP; left out, every agent that gets there may ask."
+        default=None,
+        description="File of hashed tokens that give access to MCP, as for REST. If unset, none is required.",
     )
     rest_cors_origins: WebOrigins = Field(
         default=(),
-        description="Origins whose web pages may ask REST from a browser, a comma list like "
-        "`https://finops.example.com`; `*` is any. Left out, none may.",
+        description="Origins whose web pages may call REST from a browser, comma-separated, such as "
+        "`https://finops.example.com`; `*` allows any. If unset, none may.",
     )
     ledger_url: LedgerUrl = Field(
         default="sqlite:///fal-exporter.sqlite",
         validate_default=True,
-        description="The ledger's database. A SQLite file: three slashes before a path relative to the working "
-        "directory, four before an absolute one; the container image sets `sqlite:////data/ledger.sqlite`. Or "
-        "`postgresql://user:password@host/database`, which needs the extra `postgresql`; "
-        "`postgres://` means the same, and `?host=/var/run/postgresql` connects by a socket.",
+        description="Database of the ledger. For a SQLite file, three slashes precede a path relative to the working "
+        "directory, four an absolute one; the container image sets `sqlite:////data/ledger.sqlite`. PostgreSQL is "
+        "`postgresql://user:password@host/database` and needs the extra `postgresql`; `postgres://` means the same, "
+        "and `?host=/var/run/postgresql` connects through a Unix socket.",
     )
     poll_interval: Annotated[Duration, between("10s", "1h")] = Field(
-        default=_seconds(300), description="Time between polls of the running hour and the one before."
+        default=_seconds(300), description="Interval between polls of the current hour and the previous one."
     )
     history: Annotated[History, between("1h", "90d")] = Field(
         default=None,
-        description="History to load at the first start, at most 90d; `auto` is since the start of the previous month.",
+        description="How much history to load at the first start, at most 90d; `auto` loads it from the start of the "
+        "previous month.",
     )
     timezone: Zone = Field(
         default=ZoneInfo("UTC"),
-        description='IANA time zone of "today" and "month" in the gauges; the ledger is in UTC.',
+        description='IANA time zone of "today" and "month" in the gauges; the ledger itself is kept in UTC.',
     )
     labels: Labels = Field(
         default=DEFAULT_LABELS,
-        description="Labels of what is charged, a comma list; `environment`, `api_key` and `surge` can be added, "
-        "all but `account` left out.",
+        description="Labels of the charge metrics, comma-separated; `environment`, `api_key` and `surge` can be "
+        "added, and all but `account` can be left out.",
     )
     max_series: int = Field(
         default=10_000,
         ge=100,
         le=1_000_000,
-        description="Label combinations of charges to publish; further ones are folded into `__other__`.",
+        description="Maximum number of label combinations of charges; further ones are folded into `__other__`.",
     )
     series_birth_hold: Annotated[Duration, between("0s", "1h")] = Field(
         default=_seconds(120),
-        description="How long a new series stays at 0 before it gets its value; at least two scrape intervals.",
+        description="How long a new series stays at 0 before it shows its value; at least two scrape intervals.",
     )
     settle_delay: Annotated[Hours, between("1h", "30d")] = Field(
         default=timedelta(hours=48), description="Age at which an hour counts as settled."
     )
     retention: Annotated[Hours, between("62d", "3650d")] = Field(
-        default=timedelta(days=400), description="Age at which hours are folded into totals; counters do not notice."
+        default=timedelta(days=400),
+        description="Age at which hourly charges are folded into totals; counters are not affected.",
     )
     balance_interval: Annotated[Duration, between("10s", "1d")] = Field(
-        default=_seconds(60), description="Time between polls of the credit balance and the lock state."
+        default=_seconds(60), description="Interval between polls of the credit balance and the lock state."
     )
     invoice_interval: Annotated[Duration, between("1m", "7d")] = Field(
         default=timedelta(hours=6),
-        description="Time between polls of the invoices, and between comparisons of the ledger with what is billed.",
+        description="Interval between polls of the invoices, and between reconciliations with what fal bills.",
     )
     price_models: Endpoints = Field(
         default=(),
-        description="Model endpoints whose list prices to poll every `INVOICE_INTERVAL` for accounts whose sources do "
-        "not tell them (`organization`, `reporting`, or none), a comma list like `fal-ai/flux/dev,fal-ai/veo3`.",
+        description="Model endpoints whose list prices to poll every `INVOICE_INTERVAL`, comma-separated, such as "
+        "`fal-ai/flux/dev,fal-ai/veo3`; for accounts whose sources do not report prices (`organization`, `reporting`, "
+        "or none).",
     )
     recent_window: Annotated[Hours, between("2h", "31d")] = Field(
-        default=timedelta(hours=48), description="Window that is read again every hour for late charges."
+        default=timedelta(hours=48), description="Window that is read again every hour to pick up late charges."
     )
     deep_window: Annotated[Hours, between("1d", "90d")] = Field(
-        default=timedelta(days=8), description="Window that is read again every day for late charges and corrections."
+        default=timedelta(days=8),
+        description="Window that is read again every day to pick up late charges and corrections.",
     )
     request_timeout: Annotated[Duration, between("1s", "10m")] = Field(
-        default=_seconds(30), description="Longest wait for fal to connect, or to send the next part of an answer."
+        default=_seconds(30),
+        description="Maximum time to wait for a connection to fal, or for the next part of a response.",
     )
     request_concurrency: int = Field(
-        default=4, ge=1, le=64, description="Requests in flight at once, for each account."
+        default=4, ge=1, le=64, description="Maximum number of concurrent requests per account."
     )
-    request_attempts: int = Field(default=5, ge=1, le=20, description="Attempts at a request before its poll fails.")
+    request_attempts: int = Field(
+        default=5, ge=1, le=20, description="Maximum number of attempts at a request before its poll fails."
+    )
     poll_deadline: Annotated[Duration, between("1s", "1h")] = Field(
-        default=_seconds(240), description="Longest duration of a poll, with all its pages and repeated attempts."
+        default=_seconds(240), description="Maximum duration of a poll, including all its pages and retries."
     )
-    page_size: int = Field(default=1000, ge=1, le=10_000, description="Rows to ask for in a page.")
-    max_answer_size: Size = Field(default=64 * 2**20, description="Largest answer to accept from fal, decompressed.")
-    log_format: Annotated[LogFormat, one_of("text", "json")] = Field(default="text", description="`text` or `json`.")
+    page_size: int = Field(default=1000, ge=1, le=10_000, description="Number of rows to request per page.")
+    max_answer_size: Size = Field(default=64 * 2**20, description="Maximum size of a response from fal, decompressed.")
+    log_format: Annotated[LogFormat, one_of("text", "json")] = Field(
+        default="text", description="Format of the log: `text` or `json`."
+    )
     log_level: Annotated[LogLevel, one_of("debug", "info", "warning", "error")] = Field(
-        default="info", description="`debug`, `info`, `warning` or `error`."
+        default="info", description="Minimum level to log: `debug`, `info`, `warning` or `error`."
     )
-    access_log: bool = Field(default=False, description="Log every HTTP request that is answered.")
+    access_log: bool = Field(default=False, description="Log every HTTP request.")
 
     @classmethod
     def settings_customise_sources(
@@ -233,18 +247,20 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
         if self.entries:
             for single in ("key", "key_file", "account"):
                 if single in self.model_fields_set:
-                    raise Contradiction(f"{{{single}}} and {{entries}} are both given; keep one of them")
+                    raise Contradiction(f"{{{single}}} and {{entries}} are both set; keep only one of them")
             for name, count in Counter(entry.name for entry in self.entries).items():
                 if count > 1:
                     raise Contradiction(
-                        f'{{entries}}: the name "{_shown(name)}" is given to {count} accounts; give each its own'
+                        f'{{entries}}: the name "{_shown(name)}" is given to {count} accounts; give each account its '
+                        "own name"
                     )
             self._one_account_a_key()
         elif self.key is not None and self.key_file is not None:
-            raise Contradiction("{key} and {key_file} are both given; keep one of them")
+            raise Contradiction("{key} and {key_file} are both set; keep only one of them")
         elif self.key is None and self.key_file is None:
             raise Contradiction(
-                "no key is given; set FAL_KEY or FAL_KEY_FILE, or list accounts in the file of FAL_EXPORTER_CONFIG_FILE"
+                "no key is set; set FAL_KEY or FAL_KEY_FILE, or list accounts in the file that "
+                "FAL_EXPORTER_CONFIG_FILE names"
             )
         return self
 
@@ -255,7 +271,7 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
             if other != entry.name:
                 raise Contradiction(
                     f'{{entries}}: the accounts "{_shown(other)}" and "{_shown(entry.name)}" have the same key, so '
-                    "that everything would be counted twice; remove one of them, or give it its own key"
+                    "everything would be counted twice; remove one of them, or give it its own key"
                 )
 
     @model_validator(mode="after")
@@ -263,7 +279,7 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
         for name, count in Counter(budget.name for budget in self.budgets).items():
             if count > 1:
                 raise Contradiction(
-                    f'{{budgets}}: the name "{_shown(name)}" is given to {count} budgets; give each its own'
+                    f'{{budgets}}: the name "{_shown(name)}" is given to {count} budgets; give each budget its own name'
                 )
         names = [entry.name for entry in self.entries] or [self.account]
         for budget in self.budgets:
@@ -271,7 +287,7 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
             if not any(fnmatchcase(name, glob) for name in names for glob in globs):
                 raise Contradiction(
                     f'{{budgets}}: the budget "{_shown(budget.name)}" matches none of the accounts '
-                    f"({_shown(', '.join(names))}); write their names as they are configured"
+                    f"({_shown(', '.join(names))}); use the names of configured accounts"
                 )
         return self
 

@@ -49,9 +49,9 @@ def _predicate(problem: ErrorDetails, cause: object) -> str:
             near = nearest(str(problem["loc"][-1]), list(fields))
             return f"is not a setting of {noun}{f'; did you mean {near}?' if near else ''}"
         case "greater_than_equal":
-            predicate = f"is less than {context['ge']}, the least that is accepted"
+            predicate = f"is less than the minimum, {context['ge']}"
         case "less_than_equal":
-            predicate = f"is more than {context['le']}, the most that is accepted"
+            predicate = f"is more than the maximum, {context['le']}"
         case "bool_parsing" | "bool_type":
             predicate = "is neither true nor false"
         case "tuple_type":
@@ -62,7 +62,7 @@ def _predicate(problem: ErrorDetails, cause: object) -> str:
         case "path_type":
             predicate = "is not the path of a file"
         case _:
-            predicate = "is not a whole number" if kind.startswith("int_") else "is not accepted"
+            predicate = "is not a whole number" if kind.startswith("int_") else "is invalid"
     return predicate if problem["loc"][-1] in _SECRET else f"{_shown(value)}{predicate}"
 
 

@@ -130,7 +130,7 @@ def authenticate(keys: Mapping[str, Key], authorization: str | None) -> Key:
     """Return the key of an Authorization header.
 
     Raises:
-        ApiError: 401: the header is missing, not of the `Key` scheme, or its key is not accepted.
+        ApiError: 401: the header is missing, not of the `Key` scheme, or its key is invalid.
     """
     scheme, _, text = (authorization or "").partition(" ")
     if not text:

@@ -48,7 +48,7 @@ def test_a_name_that_was_polled_meanwhile_is_joined_and_told(
     activated(settings, "atelier", NOW + timedelta(hours=1))
     assert run_rename_account(settings_for(tmp_path, "atelier"), old="studio", new="atelier") == 0
     told = capsys.readouterr().out
-    assert 'polled under "atelier" since 2026-11-21 01:00 UTC was joined' in told
+    assert 'polled under "atelier" since 2026-11-21 01:00 UTC was merged' in told
     assert "in the configuration" not in told
 
 
@@ -57,9 +57,9 @@ def test_backup_restore_and_verify_say_what_they_found_and_did(
 ) -> None:
     backup = tmp_path / "backup.sqlite"
     assert run_ledger_backup(settings, file=backup) == 0
-    assert "is a whole and sound copy of the ledger: 0 hourly charges, 0 counters" in capsys.readouterr().out
+    assert "is a complete, intact copy of the ledger: 0 hourly charges, 0 counters" in capsys.readouterr().out
     assert run_ledger_verify(settings, file=None) == 0
-    assert capsys.readouterr().out.endswith("It is sound.\n")
+    assert capsys.readouterr().out.endswith("It is intact.\n")
     assert run_ledger_restore(settings, file=backup) == 0
     told = capsys.readouterr().out
     assert "counting since 2026-11-21 00:00 UTC" in told

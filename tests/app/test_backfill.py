@@ -125,7 +125,7 @@ def test_a_full_disk_ends_it_with_one_sentence(environment: dict[str, str], targ
             timeout=60,
         )
     assert done.returncode == 1
-    assert done.stderr == "fal-exporter: stdout cannot be written: no space left on device\n"
+    assert done.stderr == "fal-exporter: standard output cannot be written: no space left on device\n"
 
 
 def test_who_watches_sees_the_progress(environment: dict[str, str], tmp_path: Path) -> None:

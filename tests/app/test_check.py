@@ -11,7 +11,7 @@ from exporter.ledger import Ledger, Rules
 from exporter.polling.reconciler import months
 from exporter.simulator import ADMIN_KEY, API_KEY, Fault, Key
 
-SCOPE = "this key has API scope: usage needs an admin-scope key; the credit balance works"
+SCOPE = "this key has API scope; usage needs a key with admin scope; the credit balance works"
 WRONG_KEY = "nobody:knows-this-key-at-all"
 
 
@@ -68,10 +68,10 @@ def polled(output: str) -> Iterable[str]:
 def test_an_admin_key_works_and_nothing_is_written(check: Check) -> None:
     code, output = check(ADMIN_KEY)
     assert code == 0
-    assert "account default: polls models, serverless, compute (chosen by what the key may read)" in output
+    assert "account default: polls models, serverless, compute (chosen by what the key can read)" in output
     assert rows(output)["models"] == ["/models/usage", "yes", "accepted", "admin", "yes"]
     assert polled(output) == {"models", "serverless", "compute", "account_billing", "invoices"}
-    assert "Everything that is to be polled works." in output
+    assert "All configured sources work." in output
     assert not check.ledger.exists()
 
 
@@ -97,7 +97,7 @@ def test_a_host_that_does_not_answer_is_unreachable(check: Check) -> None:
     code, output = check(ADMIN_KEY)
     assert code == 1
     assert {tuple(cells[1:3]) for cells in rows(output).values()} == {("no", "-")}
-    assert problems(output)[0].startswith("what to poll cannot be chosen: GET ")
+    assert problems(output)[0].startswith("the sources to poll cannot be chosen: GET ")
 
 
 def test_a_wrong_address_is_not_taken_for_a_key_of_the_wrong_scope(check: Check, fal: Fal) -> None:
@@ -109,7 +109,7 @@ def test_a_wrong_address_is_not_taken_for_a_key_of_the_wrong_scope(check: Check,
 
 
 def test_the_address_of_the_reporting_interface_is_shown(check: Check, fal: Fal) -> None:
-    assert f"Reporting interface: {fal.running.reporting_url}" in check(ADMIN_KEY)[1]
+    assert f"Reporting API: {fal.running.reporting_url}" in check(ADMIN_KEY)[1]
 
 
 def test_a_locked_account_is_told_with_its_reason(check: Check, fal: Fal) -> None:

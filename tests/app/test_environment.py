@@ -59,7 +59,7 @@ async def test_check_passes_through_a_proxy_beside_an_ipv6_network_and_a_bracket
             tmp_path, "check", **ELSEWHERE, ALL_PROXY=url, NO_PROXY="localhost,fe80::/10,[fd00::1],10.0.0.0/8"
         )
     assert code == 0, output + errors
-    assert "Everything that is to be polled works." in output
+    assert "All configured sources work." in output
     assert len(proxy.asked) > 3
     assert all("fal.invalid" in line for line in proxy.asked)
 
@@ -77,13 +77,16 @@ async def test_check_says_that_the_proxy_wants_a_password(proxy: LocalProxy, tmp
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"ALL_PROXY": "socks4://x:1"}, "ALL_PROXY: names a proxy of the unknown kind socks4; write it like "),
+        ({"ALL_PROXY": "socks4://x:1"}, "ALL_PROXY: names a proxy with the unsupported scheme socks4; write it like "),
         ({"HTTPS_PROXY": "http://x:port"}, "HTTPS_PROXY: is not the URL of a proxy; write it like "),
         ({"HTTPS_PROXY": "x:1", "NO_PROXY": "fe80::/300"}, 'NO_PROXY: "fe80::/300" is not a host, an address or a '),
         ({"SSL_CERT_FILE": "/missing.pem"}, 'SSL_CERT_FILE: "/missing.pem" cannot be read: no such file or directory'),
-        ({"SSL_CERT_FILE": "/"}, 'SSL_CERT_FILE: "/" is a folder; name a file of certificates'),
-        ({"SSL_CERT_FILE": os.devnull}, 'SSL_CERT_FILE: "/dev/null" holds no certificate in PEM form; name a file'),
-        ({"SSL_CERT_DIR": "/missing"}, 'SSL_CERT_DIR: "/missing" is not a folder; name one of certificates'),
+        ({"SSL_CERT_FILE": "/"}, 'SSL_CERT_FILE: "/" is a directory; name a file of certificates'),
+        (
+            {"SSL_CERT_FILE": os.devnull},
+            'SSL_CERT_FILE: "/dev/null" contains no certificate in PEM format; name a file',
+        ),
+        ({"SSL_CERT_DIR": "/missing"}, 'SSL_CERT_DIR: "/missing" is not a directory; name a directory of certificates'),
     ],
 )
 async def test_a_wrong_variable_is_one_sentence_and_code_2(

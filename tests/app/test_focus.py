@@ -114,7 +114,7 @@ def test_the_metadata_say_whether_every_hour_was_read(
     later = Window(OCTOBER.start, OCTOBER.end + 3 * HOUR)
     exported(ledger[0], path, later, metadata_output=described)
     assert json.loads(described.read_text())["x_Content"]["Complete"] is False
-    assert "to their end: 3 hours of this window" in capsys.readouterr().err
+    assert "note: 3 hours of this window are not complete yet" in capsys.readouterr().err
 
 
 def test_an_export_that_fails_leaves_the_old_file(ledger: tuple[str, int], tmp_path: Path) -> None:
@@ -196,9 +196,9 @@ def test_a_month_without_charges_or_yet_to_come_is_told(
     path = tmp_path / "out.csv"
     assert exported(ledger[0], path, window_of("2026-05", None, None)) == 0
     told = capsys.readouterr().err
-    assert "the ledger has no charges of this window; what was written is a header alone" in told
-    assert "to their end: 744 hours of this window" in told
-    with pytest.raises(ConfigurationError, match="from 2026-12-01T00:00:00Z on, it is yet to come"):
+    assert "the ledger has no charges in this window; only a header was written" in told
+    assert "note: 744 hours of this window are not complete yet" in told
+    with pytest.raises(ConfigurationError, match="2026-12-01T00:00:00Z is in the future"):
         exported(ledger[0], path, window_of("2026-12", None, None))
     assert exported(ledger[0], path, window_of("2026-11", None, None)) == 0
 
@@ -207,7 +207,9 @@ def test_hours_that_the_ledger_has_folded_cannot_be_exported(ledger: tuple[str, 
     opened = Ledger(ledger[0], rules=Rules(), clock=lambda: NOW)
     opened.fold_before(OCTOBER.start)
     opened.close()
-    with pytest.raises(LedgerError, match="keeps single hours since 2026-10-01T00:00Z only"):
+    with pytest.raises(
+        LedgerError, match="the export starts before 2026-10-01T00:00Z, the first hour that the ledger keeps"
+    ):
         exported(ledger[0], tmp_path / "out.csv", Window(OCTOBER.start - HOUR, OCTOBER.end))
     assert exported(ledger[0], tmp_path / "out.csv") == 0
 
@@ -215,7 +217,7 @@ def test_hours_that_the_ledger_has_folded_cannot_be_exported(ledger: tuple[str, 
 def test_an_export_needs_a_ledger_and_an_account(ledger: tuple[str, int], tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="there is no ledger"):
         exported(f"sqlite:///{tmp_path / 'none.sqlite'}", tmp_path / "out.csv")
-    with pytest.raises(ConfigurationError, match="does not count the account 'other'"):
+    with pytest.raises(ConfigurationError, match="does not contain the account 'other'"):
         exported(ledger[0], tmp_path / "out.csv", account="other")
 
 
@@ -225,8 +227,8 @@ def test_an_export_needs_a_ledger_and_an_account(ledger: tuple[str, int], tmp_pa
         ((None, None, None), "either --month, or both"),
         (("2026-10", NOW, None), "either --month, or both"),
         ((None, NOW, None), "either --month, or both"),
-        (("October", None, None), "'October' is no month"),
-        (("9999-12", None, None), "'9999-12' is no month"),
+        (("October", None, None), "'October' is not a month"),
+        (("9999-12", None, None), "'9999-12' is not a month"),
         ((None, NOW, NOW + HOUR), "whole UTC hours"),
         ((None, OCTOBER.end, OCTOBER.start), "ends after it starts"),
     ],
@@ -389,7 +391,7 @@ def test_an_estimate_may_begin_and_end_within_a_bucket(
         (["--organization", "--by-team"], "--by-team"),
         (["--team", "acme"], "--team belongs to /organization/focus"),
         (["--source", "estimate", "--zone", "Mars"], "--zone 'Mars' is not an IANA time zone"),
-        (["--from-account", "nobody"], "there is no account 'nobody'; configured are: default"),
+        (["--from-account", "nobody"], "there is no account 'nobody'; configured accounts are: default"),
     ],
 )
 def test_what_fal_would_not_answer_as_asked_is_refused_with_a_sentence(
@@ -430,7 +432,7 @@ def test_of_several_accounts_one_must_be_chosen(
     monkeypatch.delenv("FAL_KEY")
     before = fal.simulator.seen.total()
     assert fetch("--config-file", str(accounts), "--charge-month", "2026-10") == 2
-    assert "choose one by --from-account: main, other" in capsys.readouterr().err
+    assert "choose one with --from-account: main, other" in capsys.readouterr().err
     assert fal.simulator.seen.total() == before
 
 
@@ -466,5 +468,5 @@ def test_progress_is_shown_to_a_person_who_watches(fal: Fal, tmp_path: Path) -> 
     os.close(terminal)
     shown = os.read(watched, 100_000).decode()
     os.close(watched)
-    assert "piece 2 of 2: focus-account-estimate-day-" in shown
+    assert "file 2 of 2: focus-account-estimate-day-" in shown
     assert len(done.stdout.split()) == 2

@@ -70,7 +70,7 @@ def test_a_default_address_that_is_taken_is_warned_of(
         address = Listen("127.0.0.1", taken.getsockname()[1])
         assert listen_for_mcp(with_default_address(settings(), address)) is None
     told = capsys.readouterr().out
-    assert "going on without MCP" in told
+    assert "continuing without MCP" in told
     assert "FAL_EXPORTER_MCP_LISTEN" in told
 
 
@@ -215,7 +215,10 @@ async def test_an_exporter_that_goes_away_is_told_and_one_that_comes_back_is_ask
             "http://127.0.0.1:1",
             "1: fal-exporter: --url: http://exporter.invalid/mcp does not answer through the proxy of ",
         ),
-        ("socks4://x:1", "2: fal-exporter: http_proxy: names a proxy of the unknown kind socks4; write it like "),
+        (
+            "socks4://x:1",
+            "2: fal-exporter: http_proxy: names a proxy with the unsupported scheme socks4; write it like ",
+        ),
     ],
 )
 def test_a_proxy_that_cannot_be_used_is_named(

@@ -938,9 +938,9 @@ def test_a_backup_made_while_polls_go_on_is_verified_and_restored_and_no_counter
 ) -> None:
     made = command(counting, "ledger", "backup", "backup.sqlite")
     assert made.returncode == 0, made.stderr
-    assert "is a whole and sound copy" in made.stdout
+    assert "is a complete, intact copy" in made.stdout
     verified = command(counting, "ledger", "verify", "backup.sqlite")
-    assert (verified.returncode, verified.stdout.splitlines()[-1]) == (0, "It is sound.")
+    assert (verified.returncode, verified.stdout.splitlines()[-1]) == (0, "It is intact.")
     refused = command(counting, "ledger", "restore", "backup.sqlite")
     assert refused.returncode == 2
     assert "already has a collector" in refused.stderr
@@ -966,7 +966,7 @@ def test_the_advice_on_a_renamed_account_can_be_followed_when_it_is_given(fal: F
     (advised,) = set(re.findall(r"`fal-exporter ([^`]+)`", counting.output))
     renamed = command(counting, *shlex.split(advised))
     assert renamed.returncode == 0, renamed.stderr
-    assert "was joined" in renamed.stdout
+    assert "was merged" in renamed.stdout
     # The series of the old name has told $5; the rest, learnt while the name was changed, is told by the new one.
     started(counting, 3)
     assert under_the_new_name <= 3

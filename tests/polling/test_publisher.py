@@ -165,7 +165,7 @@ async def test_an_automatic_choice_is_shown_as_one(fal: RunningSimulator, clock:
         await bench.account.choose_sources()
         account = await account_of(bench)
         assert [source.name for source in account.sources] == ["models", "serverless", "compute"]
-        assert {source.chosen for source in account.sources} == {"chosen by what the key may read"}
+        assert {source.chosen for source in account.sources} == {"chosen by what the key can read"}
 
 
 SHOWN = ("current_hour", "last_hour", "today", "last_day", "month_to_date", "last_month")

@@ -19,8 +19,8 @@ def test_a_plain_name_is_a_label_value(name: str) -> None:
     [
         ("", "is empty"),
         (" ", "is empty"),
-        (" a", "has blanks at an end"),
-        ("a\nb", "characters that cannot be printed"),
+        (" a", "starts or ends with a space"),
+        ("a\nb", "unprintable characters"),
         ("__other__", "reserved"),
         ("a" * 101, "longer than 100"),
         (7, "is not text; put it in quotes"),
@@ -33,7 +33,7 @@ def test_a_name_that_would_make_a_bad_label_is_refused(name: object, problem: st
 
 def test_the_variable_that_holds_a_key_is_checked_without_being_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STUDIO_KEY", "Key id:secret-value")
-    with pytest.raises(ValidationError, match="whose value starts with the word of a header") as caught:
+    with pytest.raises(ValidationError, match="whose value starts with an authorization scheme") as caught:
         AccountEntry.model_validate({"name": "studio", "key_env": "STUDIO_KEY"})
     assert "secret-value" not in str(caught.value)
 
@@ -45,7 +45,7 @@ def test_a_key_may_be_given_in_halves_which_fal_key_outweighs(monkeypatch: pytes
     monkeypatch.setenv("FAL_KEY_SECRET", "a-secret")
     assert load_settings({}).accounts[0].key().get_secret_value() == "an-id:a-secret"
     monkeypatch.setenv("FAL_KEY_SECRET", "two words")
-    with pytest.raises(ConfigurationError, match=r"^FAL_KEY_ID with FAL_KEY_SECRET: has blanks") as caught:
+    with pytest.raises(ConfigurationError, match=r"^FAL_KEY_ID with FAL_KEY_SECRET: contains spaces") as caught:
         load_settings({})
     assert "words" not in str(caught.value)
     monkeypatch.setenv("FAL_KEY", "other:key")

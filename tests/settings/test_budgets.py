@@ -40,11 +40,11 @@ def test_every_bad_budget_is_named_by_its_place() -> None:
     assert problems("bad-budgets.yaml") == [
         (
             "budgets[0].name: is not a budget's name, which becomes the value of the budget label; choose 1 to 100 "
-            "printable characters without blanks at the ends"
+            "printable characters without leading or trailing spaces"
         ),
         "budgets[1].name: is missing; add it",
-        'budgets[2].amount: "0" is not above 0; a budget allows some spend',
-        'budgets[3].amount: "-5" is not above 0; a budget allows some spend',
+        'budgets[2].amount: "0" is not above 0; write the amount that may be spent',
+        'budgets[3].amount: "-5" is not above 0; write the amount that may be spent',
         f'budgets[4].amount: "$100" is not an amount of US dollars; {wants}, without a currency',
         f'budgets[5].amount: "True" is not an amount of US dollars; {wants}',
         'budgets[6].amount: "nan" is not an amount of US dollars with at most nine decimal places',
@@ -61,10 +61,10 @@ def test_every_bad_budget_is_named_by_its_place() -> None:
             'budgets[13].match: names the unknown label "colour"; choose some of account, team, product, model, app, '
             "environment, gpu_class, api_key, surge"
         ),
-        "budgets[14].match: has for model neither a glob nor a list of globs; put each in quotes",
-        "budgets[15].match: has for model neither a glob nor a list of globs; put each in quotes",
+        "budgets[14].match: has neither a glob nor a list of globs for model; put each glob in quotes",
+        "budgets[15].match: has neither a glob nor a list of globs for model; put each glob in quotes",
         'budgets[16].thresholds: "0.8" is not a percentage between 1% and 1000%; write it like 80%',
-        'budgets[17].thresholds: "80%,80" names a threshold twice; name each once',
+        'budgets[17].thresholds: "80%,80" contains a threshold twice; list each once',
         'budgets[18].thresholds: "half" is not a percentage between 1% and 1000%; write it like 80%',
         "budgets[19].limit: is not a setting of a budget",
         "budgets[20]: is not a budget; a budget has a name and an amount",
@@ -83,11 +83,11 @@ def budgets_file(folder: Path, text: str) -> str:
         ("budgets: 5", "budgets: is not a list; each of its entries has a name and an amount"),
         (
             "budgets: [{name: '{a}', amount: 1}, {name: '{a}', amount: 2}]",
-            'budgets: the name "{a}" is given to 2 budgets; give each its own',
+            'budgets: the name "{a}" is given to 2 budgets; give each budget its own name',
         ),
         (
             "account: studio\nbudgets: [{name: b, amount: 1, match: {account: research-*}}]",
-            'budgets: the budget "b" matches none of the accounts (studio); write their names as they are configured',
+            'budgets: the budget "b" matches none of the accounts (studio); use the names of configured accounts',
         ),
     ],
 )

@@ -34,11 +34,11 @@ def _plain_structlog() -> None:
         (" \n", "is empty"),
         ('"id:secret"', "has quotes"),
         ("'id:secret'", "has quotes"),
-        ("Key id:secret", "starts with the word of a header"),
-        ("Bearer id:secret", "starts with the word of a header"),
-        ("Authorization: Key id:secret", "starts with the word of a header"),
-        ("id: secret", "has blanks"),
-        ("id:secret\nid:secret", "has blanks or line breaks"),
+        ("Key id:secret", "starts with an authorization scheme"),
+        ("Bearer id:secret", "starts with an authorization scheme"),
+        ("Authorization: Key id:secret", "starts with an authorization scheme"),
+        ("id: secret", "contains spaces"),
+        ("id:secret\nid:secret", "contains spaces or line breaks"),
         ("idsecret", "is not a fal key"),
         (":secret", "is not a fal key"),
         ("id:", "is not a fal key"),
@@ -225,8 +225,8 @@ def test_a_file_that_vanishes_or_is_damaged_takes_no_token_away_and_is_told_once
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("grafana: falx_in_plain_text", "has a line 1 that is not"),
-        ("# fine\nsha256:00", "has a line 2 that is not"),
+        ("grafana: falx_in_plain_text", "has a malformed line 1;"),
+        ("# fine\nsha256:00", "has a malformed line 2;"),
         (f"a: sha256:{'0' * 64}\na: sha256:{'1' * 64}", 'has the name "a" twice'),
         ("x" * (2**20 + 1), "is larger than 1 MiB"),
     ],
@@ -250,7 +250,7 @@ def test_a_file_that_is_no_text_or_not_there_is_told(path: Path) -> None:
 
 def test_at_start_a_file_without_a_token_is_wrong(path: Path) -> None:
     path.write_text("# none yet\n")
-    with pytest.raises(ValueError, match="holds no token; fal-exporter token makes one"):
+    with pytest.raises(ValueError, match="contains no token; create one with fal-exporter token"):
         checked_tokens(path)
 
 

@@ -177,8 +177,8 @@ def test_a_base_url_has_no_trailing_slash(text: str, url: str) -> None:
         ("https://api fal.ai", "is not an http or https URL"),
         ("https://api.fal.ai:port", "is not an http or https URL"),
         ("https://[::1", "is not an http or https URL"),
-        ("https://user@api.fal.ai", "has user information"),
-        ("https://user:password@api.fal.ai", "has user information"),
+        ("https://user@api.fal.ai", "contains user information"),
+        ("https://user:password@api.fal.ai", "contains user information"),
         ("https://api.fal.ai?x=1", "has a query"),
         ("https://api.fal.ai#x", "has a query or a fragment"),
     ],
@@ -255,7 +255,7 @@ def test_sources_that_do_not_overlap_are_taken_in_a_fixed_order(names: list[str]
         (["reporting", "models"], "counted twice"),
         (["reporting", "organization"], "counted twice"),
         (["models", "models"], "names a source twice"),
-        (["auto", "models"], 'unknown source "auto"; choose auto alone, or some of models'),
+        (["auto", "models"], 'unknown source "auto"; choose auto alone, or any of models'),
         (["focus", "models"], "counted twice"),
         (["organization", "focus"], "counted twice"),
         (["reporting", "focus"], "counted twice"),
@@ -297,5 +297,5 @@ def test_endpoints_are_named_by_their_path_and_each_once() -> None:
         "acme/app_2.0",
     )
     for name in ("flux", "fal-ai/", "key-id:secret/value", "fal-ai/flux dev"):
-        with pytest.raises(ValueError, match="no model endpoint; write them like fal-ai/flux/dev"):
+        with pytest.raises(ValueError, match="not a model endpoint; write them like fal-ai/flux/dev"):
             choose_endpoints([name])

@@ -29,7 +29,7 @@ def test_an_empty_file_holds_no_settings(tmp_path: Path) -> None:
 def test_a_key_given_twice_is_refused_at_any_depth(text: str, tmp_path: Path) -> None:
     path = tmp_path / "twice.yaml"
     path.write_text(text)
-    with pytest.raises(ValueError, match=r"^has a key twice at line \d, column \d+$"):
+    with pytest.raises(ValueError, match=r"^has a duplicate key at line \d, column \d+$"):
         read_file(path)
 
 
@@ -47,7 +47,7 @@ def test_a_number_that_yaml_does_not_read_as_it_looks_is_refused(number: str, tm
 def test_a_number_whose_last_digits_would_be_lost_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "long.yaml"
     path.write_text("amount: 123456789012.123456789")
-    with pytest.raises(ValueError, match=r"^has a number at line 1, column 9 that cannot be kept to its last digit"):
+    with pytest.raises(ValueError, match=r"^has a number at line 1, column 9 that has more digits than can be kept"):
         read_file(path)
 
 
@@ -107,9 +107,18 @@ def problems(**flags: object) -> list[str]:
 @pytest.mark.parametrize(
     ("file", "expected"),
     [
-        ("bad-unknown-setting.yaml", ["poll_intervall is not a setting of a file; did you mean poll_interval?"]),
-        ("bad-environment-name.yaml", ["FAL_EXPORTER_LISTEN is not a setting of a file; did you mean listen?"]),
-        ("bad-config-file-in-file.yaml", ["config_file is not a setting of a file; see docs/configuration.md"]),
+        (
+            "bad-unknown-setting.yaml",
+            ["poll_intervall is not a setting of the configuration file; did you mean poll_interval?"],
+        ),
+        (
+            "bad-environment-name.yaml",
+            ["FAL_EXPORTER_LISTEN is not a setting of the configuration file; did you mean listen?"],
+        ),
+        (
+            "bad-config-file-in-file.yaml",
+            ["config_file is not a setting of the configuration file; see docs/configuration.md"],
+        ),
         (
             "bad-values.yaml",
             [
@@ -117,7 +126,7 @@ def problems(**flags: object) -> list[str]:
                 'listen: "8080" is not an address to listen on; write it like 0.0.0.0:8080, :8080 or [::]:8080',
                 'poll_interval: "300" has no unit; write it like 90s, 5m, 1h30m or 30d',
                 'timezone: "Berlin" is not an IANA time zone; did you mean Europe/Berlin?',
-                'labels: "model,app" leaves out account, which tells the accounts apart; add it',
+                'labels: "model,app" leaves out account, which distinguishes the accounts; add it',
                 'max_series: "many" is not a whole number',
                 'settle_delay: "90m" is not a whole number of hours; fal\'s charges are hourly',
                 'max_answer_size: "64" is not between 1KiB and 4GiB',
@@ -138,9 +147,9 @@ def problems(**flags: object) -> list[str]:
             "bad-overlap.yaml",
             [
                 (
-                    'sources: "organization,models" joins organization with models, serverless or compute; '
-                    "organization contains what they report, so charges would be counted twice: "
-                    "keep either organization or the others"
+                    'sources: "organization,models" combines organization with models, serverless or compute; '
+                    "organization contains what they report, so charges would be counted twice: keep either "
+                    "organization or the others"
                 )
             ],
         ),
@@ -159,9 +168,9 @@ def test_every_bad_value_in_a_file_is_named_by_file_and_key(
     [
         ("bad-syntax.yaml", "is not valid YAML at line 4, column 1"),
         ("bad-syntax.toml", "is not valid TOML at line 2, column 7"),
-        ("bad-twice.yaml", "has a key twice at line 3, column 1"),
+        ("bad-twice.yaml", "has a duplicate key at line 3, column 1"),
         ("bad-list.yaml", "is not a mapping of settings; write it like poll_interval: 5m"),
-        ("bad-suffix.json", "has an unknown suffix; name the file .yaml, .yml or .toml"),
+        ("bad-suffix.json", "has an unknown file name extension; use .yaml, .yml or .toml"),
         ("bad-encoding.yaml", "is not UTF-8 text"),
         ("absent.yaml", "cannot be read: no such file or directory"),
     ],
@@ -186,7 +195,10 @@ def test_a_file_that_cannot_be_read_is_named_with_the_setting_that_names_it(
                 "accounts[2]: has key and key_file; give exactly one of key, key_file and key_env",
                 "accounts[3].kye: is not a setting of an account; did you mean key?",
                 "accounts[4].name: is missing; add it",
-                'accounts[5].key: starts with the word of a header, like "Key"; give the key alone, key_id:key_secret',
+                (
+                    'accounts[5].key: starts with an authorization scheme such as "Key"; give only the key, '
+                    "key_id:key_secret"
+                ),
                 'accounts[6].key_file: "absent.key" cannot be read: no such file or directory',
                 (
                     'accounts[7].key_file: "quoted.key" is a file whose content has quotes around the key; '
@@ -194,7 +206,7 @@ def test_a_file_that_cannot_be_read_is_named_with_the_setting_that_names_it(
                 ),
                 'accounts[8].key_env: "NO_SUCH_VARIABLE" names an environment variable that is not set',
                 (
-                    'accounts[9].sources: "reporting,models" joins reporting with another source; each reports the '
+                    'accounts[9].sources: "reporting,models" combines reporting with another source; each reports the '
                     "same spend, so charges would be counted twice: keep either reporting or the others"
                 ),
                 "accounts[10]: is not an account; an account has a name and one of key, key_file and key_env",
@@ -204,7 +216,10 @@ def test_a_file_that_cannot_be_read_is_named_with_the_setting_that_names_it(
             "bad-accounts-mapping.yaml",
             ["accounts: is not a list; each of its entries has a name and one of key, key_file and key_env"],
         ),
-        ("bad-same-name.yaml", ['accounts: the name "studio {1}" is given to 2 accounts; give each its own']),
+        (
+            "bad-same-name.yaml",
+            ['accounts: the name "studio {1}" is given to 2 accounts; give each account its own name'],
+        ),
     ],
 )
 @pytest.mark.usefixtures("in_testdata")
@@ -329,17 +344,17 @@ def test_a_variable_without_prefix_is_not_read(monkeypatch: pytest.MonkeyPatch) 
 
 def test_no_key_at_all_says_where_one_is_given() -> None:
     assert problems() == [
-        "no key is given; set FAL_KEY or FAL_KEY_FILE, or list accounts in the file of FAL_EXPORTER_CONFIG_FILE"
+        "no key is set; set FAL_KEY or FAL_KEY_FILE, or list accounts in the file that FAL_EXPORTER_CONFIG_FILE names"
     ]
 
 
 @pytest.mark.usefixtures("in_testdata")
 def test_two_ways_to_one_key_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAL_KEY", KEY)
-    assert problems(key_file="research.key") == ["FAL_KEY and --key-file are both given; keep one of them"]
+    assert problems(key_file="research.key") == ["FAL_KEY and --key-file are both set; keep only one of them"]
     monkeypatch.setenv("LEGACY_FAL_KEY", "legacy-id:legacy-secret-value")
     assert problems(config_file="good-accounts.yaml") == [
-        "FAL_KEY and good-accounts.yaml: accounts are both given; keep one of them"
+        "FAL_KEY and good-accounts.yaml: accounts are both set; keep only one of them"
     ]
 
 

@@ -59,7 +59,7 @@ def test_windows_that_do_not_fit_into_one_another_are_refused(
 
 
 def test_the_name_of_the_single_account_does_not_go_with_a_list_of_accounts() -> None:
-    with pytest.raises(ValidationError, match="both given"):
+    with pytest.raises(ValidationError, match="both set"):
         Settings.model_validate({"account": "one", "accounts": [{"name": "two", "key": KEY}]})
 
 

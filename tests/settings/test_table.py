@@ -10,7 +10,7 @@ def test_every_setting_has_a_row_with_its_names_default_and_meaning() -> None:
     assert len(rows) == len(Settings.model_fields)
     assert (
         "| `FAL_EXPORTER_SERIES_BIRTH_HOLD` | `--series-birth-hold` | `series_birth_hold` | `2m` "
-        "| How long a new series stays at 0 before it gets its value; at least two scrape intervals. |"
+        "| How long a new series stays at 0 before it shows its value; at least two scrape intervals. |"
     ) in rows
     assert [row.split("`")[1] for row in rows if "| `auto` |" in row] == [
         "FAL_EXPORTER_SOURCES",

@@ -146,7 +146,7 @@ class FocusRequest:
                 "or choose source estimate"
             )
         if self.billing_month and self.charge_month:
-            raise FocusRequestError("billing_month and charge_month are both given; keep one of them")
+            raise FocusRequestError("billing_month and charge_month are both set; keep only one of them")
         for name in ("billing_month", "charge_month"):
             month = getattr(self, name)
             if month and not _MONTH.fullmatch(month):

@@ -106,7 +106,7 @@ class Answering:
             return _failure(f"the answer took longer than {self._longest:.0f} s; ask for less at once")
         except Exception as error:  # noqa: BLE001  the last resort: a caller is told that it failed, the log why
             _log.error("a question failed", tool=tool.name, error=type(error).__name__)
-            _log.debug("the unexpected error in full", exc_info=error)
+            _log.debug("traceback of the unexpected error", exc_info=error)
             return _failure("the exporter failed to answer; its log says why")
         return CallToolResult(
             content=[TextContent(text=answer.text)], structured_content=dict(answer.document), is_error=False

@@ -204,5 +204,5 @@ def _refusal(call: Call, error: Exception) -> Refusal:
             return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, UNREADABLE, headers=RETRY)
         case _:
             _log.error("a question failed", path=call.path, error=type(error).__name__)
-            _log.debug("the unexpected error in full", exc_info=error)
+            _log.debug("traceback of the unexpected error", exc_info=error)
             return Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the answer failed; the exporter's log tells more")

@@ -28,7 +28,7 @@ WEEK = {"start": at("2026-10-05"), "end": at("2026-10-12")}
         ({"source": "invoice", "timezone": "UTC"}, "source invoice ignores timezone"),
         ({"source": "invoice", "timeframe": "hour"}, "source invoice ignores timeframe"),
         ({"source": "invoice", "bound_to_timeframe": False}, "source invoice ignores bound_to_timeframe"),
-        ({"source": "invoice", "billing_month": "2026-11", "charge_month": "2026-10"}, "are both given"),
+        ({"source": "invoice", "billing_month": "2026-11", "charge_month": "2026-10"}, "are both set"),
         ({"source": "invoice", "billing_month": "2026-13"}, "billing_month '2026-13' is not a month"),
         ({"source": "invoice", "charge_month": "October"}, "charge_month 'October' is not a month"),
         ({"source": "invoice", "charge_month": "2026-10-01"}, "write it like 2026-10"),
