@@ -10,9 +10,13 @@ from datetime import datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from enum import Enum
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
+from exporter.calendar import first_hour_of, month_after
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window, decimal_of
 from exporter.focus.values import EXACTLY
+
+_UTC = ZoneInfo("UTC")
 
 
 class Price(NamedTuple):
@@ -22,10 +26,21 @@ class Price(NamedTuple):
     discount: int
 
 
+class Settlement(NamedTuple):
+    """Charge of an invoice that is not usage.
+
+    `category` is Credit, Tax or Adjustment.
+    """
+
+    category: str
+    description: str
+
+
 class FocusCharge(NamedTuple):
     """Cost of one combination of dimensions from `start` to `end`, both aware and in UTC, in one UTC month.
 
-    `price` is the newest price that fal has stated for it, None where none is known.
+    `price` is the newest price that fal has stated for it, None where none is known. `invoice_id` is empty before there
+    is an invoice. A `settlement` has a cost alone.
     """
 
     start: datetime
@@ -33,6 +48,8 @@ class FocusCharge(NamedTuple):
     dimensions: Dimensions
     amounts: Amounts
     price: Price | None = None
+    invoice_id: str = ""
+    settlement: Settlement | None = None
 
 
 class Granularity(Enum):
@@ -40,19 +57,29 @@ class Granularity(Enum):
 
     HOUR = "hour"
     DAY = "day"
+    WEEK = "week"
     MONTH = "month"
 
-    def start(self, hour: datetime) -> datetime:
-        """Return the start of the UTC period that holds an hour."""
-        if self is Granularity.HOUR:
-            return hour
-        return hour.replace(hour=0) if self is Granularity.DAY else month_start(hour)
+    def period(self, hour: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
+        """Return the start and the end of the period that an hour belongs to.
 
-    def end(self, start: datetime) -> datetime:
-        """Return the end of the period that starts then."""
+        It has whole hours of UTC: a day is the hours that begin in it. One that reaches over the end of a UTC month is
+        divided there, since billing periods are months of UTC.
+        """
         if self is Granularity.HOUR:
-            return start + HOUR
-        return start + timedelta(days=1) if self is Granularity.DAY else next_month(start)
+            return hour, hour + HOUR
+        first = hour.astimezone(zone).date()
+        match self:
+            case Granularity.DAY:
+                last = first + timedelta(days=1)
+            case Granularity.WEEK:
+                first -= timedelta(days=first.weekday())
+                last = first + timedelta(days=7)
+            case _:
+                first = first.replace(day=1)
+                last = month_after(first)
+        start, end = first_hour_of(first, zone), first_hour_of(last, zone)
+        return max(start, month_start(hour)), min(end, next_month(hour))
 
 
 def month_start(instant: datetime) -> datetime:
@@ -70,7 +97,11 @@ PriceKey = tuple[str, str, str, str, str, str]
 
 
 def focus_charges(
-    charges: Iterable[Charge], window: Window, granularity: Granularity, prices: Mapping[PriceKey, Price]
+    charges: Iterable[Charge],
+    window: Window,
+    granularity: Granularity,
+    prices: Mapping[PriceKey, Price],
+    zone: ZoneInfo = _UTC,
 ) -> Iterator[FocusCharge]:
     """Sum up a window's charges by period and dimensions; the sums of one period are held at a time.
 
@@ -79,26 +110,26 @@ def focus_charges(
         window: clips the first and the last period.
         granularity: of the periods.
         prices: by what they are for.
+        zone: whose days, weeks and months the periods are.
 
     Raises:
         ValueError: the hours are not in order, which would tear a period apart.
     """
     sums: dict[Dimensions, Amounts] = {}
-    current: datetime | None = None
+    current: tuple[datetime, datetime] | None = None
 
     def period() -> Iterator[FocusCharge]:
         if current is not None:
-            start, end = max(current, window.start), min(granularity.end(current), window.end)
+            start, end = max(current[0], window.start), min(current[1], window.end)
             for dimensions, amounts in sums.items():
                 yield FocusCharge(start, end, dimensions, amounts, prices.get(_price_key(dimensions)))
 
     for hour, dimensions, amounts in charges:
-        start = granularity.start(hour)
-        if start != current:
-            if current is not None and start < current:
-                raise ValueError(f"charges of {hour} come after those of {current}")
+        if current is None or not current[0] <= hour < current[1]:
+            if current is not None and hour < current[0]:
+                raise ValueError(f"charges of {hour} come after those of {current[0]}")
             yield from period()
-            current, sums = start, {}
+            current, sums = granularity.period(hour, zone), {}
         known = sums.get(dimensions)
         sums[dimensions] = amounts if known is None else known.plus(amounts)
     yield from period()

@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import IO
 
 from exporter.charges import NANO, Dimensions, Window, decimal_of
-from exporter.focus.charge import FocusCharge, month_start, next_month, prices_of
+from exporter.focus.charge import FocusCharge, Settlement, month_start, next_month, prices_of
 from exporter.focus.columns import COLUMNS, VERSIONS, Kind, focus_unit
 from exporter.focus.values import instant_text, number_text
 
@@ -63,6 +63,7 @@ _SERVICES: Mapping[str, tuple[str, str, str]] = MappingProxyType(
     }
 )
 _OTHER_SERVICE = ("AI and Machine Learning", "Other (AI and Machine Learning)", "fal")
+_BILLING_SERVICE = ("Other", "Other (Other)", "fal Billing")
 _CURRENCY = "USD"
 
 
@@ -95,6 +96,8 @@ def sku_of(dimensions: Dimensions) -> str:
 def values(charge: FocusCharge) -> dict[str, str]:
     """Return what a charge has in every column of any version; null is the empty string."""
     dimensions, amounts = charge.dimensions, charge.amounts
+    if charge.settlement is not None:
+        return _settled(charge, charge.settlement)
     cost, list_cost = decimal_text(amounts.cost), decimal_text(amounts.list_cost)
     found = _fixed(charge) | {
         "BilledCost": cost,
@@ -135,6 +138,25 @@ def values(charge: FocusCharge) -> dict[str, str]:
     }
 
 
+def _settled(charge: FocusCharge, settlement: Settlement) -> dict[str, str]:
+    """Return what a credit, a tax or an adjustment of an invoice has: a cost, and nothing that is priced."""
+    cost = decimal_text(charge.amounts.cost)
+    category, subcategory, service = _BILLING_SERVICE
+    return _fixed(charge) | {
+        "BilledCost": cost,
+        "EffectiveCost": cost,
+        "ContractedCost": cost,
+        "PricingCurrencyEffectiveCost": cost,
+        "ListCost": cost,
+        "ChargeCategory": settlement.category,
+        "ChargeDescription": settlement.description,
+        "ChargeFrequency": "One-Time",
+        "ServiceCategory": category,
+        "ServiceName": service,
+        "ServiceSubcategory": subcategory,
+    }
+
+
 def decimal_text(count: int) -> str:
     """Write nano-units as a decimal."""
     whole, part = divmod(abs(count), NANO)
@@ -159,6 +181,7 @@ def _fixed(charge: FocusCharge) -> dict[str, str]:
         "ChargePeriodStart": instant_text(charge.start),
         "ChargePeriodEnd": instant_text(charge.end),
         "HostProviderName": PROVIDER,
+        "InvoiceId": charge.invoice_id,
         "InvoiceIssuerName": PROVIDER,
         "PricingCurrency": _CURRENCY,
         "ProviderName": PROVIDER,
@@ -284,7 +307,7 @@ def metadata(
         generator_version: of the exporter.
         created: when it was written.
         window: of its charges.
-        granularity: of its charge periods: hour, day or month.
+        granularity: of its charge periods: hour, day, week or month.
         complete: whether the ledger has read every hour of the window to its end.
     """
     schema = {

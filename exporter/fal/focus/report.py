@@ -27,10 +27,11 @@ from exporter.fal.errors import (
     ShapeError,
     TruncatedError,
 )
-from exporter.fal.focus.request import DEFAULT_TIMEFRAME, LONGEST, FocusRequest
+from exporter.fal.focus.request import DEFAULT_TIMEFRAME, FocusRequest
 from exporter.fal.rows import Rejection
 from exporter.focus.findings import FocusError, MissingColumnError, TruncatedFileError
 from exporter.focus.reader import Memory, Reader
+from exporter.focus.timeframes import LONGEST
 
 
 def download(

@@ -3,20 +3,17 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 from exporter.errors import ConfigurationError
 from exporter.fal.endpoints import Endpoint, Host, Parameters
+from exporter.focus.timeframes import LONGEST, TIMEFRAMES, bucket_end, bucket_start
 
 ACCOUNT_FOCUS = Endpoint(Host.PLATFORM, "/account/focus")
 ORGANIZATION_FOCUS = Endpoint(Host.PLATFORM, "/organization/focus")
 
-LONGEST = timedelta(days=90)
-"""Longest window that fal takes in one request of an estimate."""
-
-TIMEFRAMES = ("minute", "hour", "day", "week", "month")
 DEFAULT_TIMEFRAME = "hour"
 
 _MONTH = re.compile(r"\d{4}-(?:0[1-9]|1[0-2])")
@@ -203,26 +200,7 @@ class FocusRequest:
             raise FocusRequestError("team_username is empty; name a team, or leave it out for all teams")
 
     def _bucket_start(self, instant: datetime) -> datetime:
-        """Return where the bucket that holds an instant begins: weeks on Monday, days at the zone's midnight."""
-        local = instant.astimezone(self.zone)
-        match self.timeframe or DEFAULT_TIMEFRAME:
-            case "minute":
-                return local.replace(second=0, microsecond=0).astimezone(UTC)
-            case "hour":
-                return local.replace(minute=0, second=0, microsecond=0).astimezone(UTC)
-            case "day":
-                return self._midnight(local.date())
-            case "week":
-                return self._midnight(local.date() - timedelta(days=local.weekday()))
-            case _:
-                return self._midnight(local.date().replace(day=1))
+        return bucket_start(instant, self.timeframe or DEFAULT_TIMEFRAME, self.zone)
 
-    def _bucket_end(self, start: datetime) -> datetime:
-        """Return where the bucket after the one that holds an instant begins."""
-        later = start
-        while (end := self._bucket_start(later)) <= start:
-            later += timedelta(minutes=1) if self.timeframe == "minute" else timedelta(minutes=30)
-        return end
-
-    def _midnight(self, day: date) -> datetime:
-        return datetime(day.year, day.month, day.day, tzinfo=self.zone).astimezone(UTC)
+    def _bucket_end(self, instant: datetime) -> datetime:
+        return bucket_end(instant, self.timeframe or DEFAULT_TIMEFRAME, self.zone)

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.fal.focus.request import LONGEST, FocusRequest, FocusRequestError
+from exporter.fal.focus.request import FocusRequest, FocusRequestError
+from exporter.focus.timeframes import LONGEST
 
 
 def at(text: str) -> datetime:
