@@ -71,6 +71,7 @@ def web_application(
             tokens=_tokens(settings.rest_tokens_file),
             cors_origins=settings.rest_cors_origins,
             inquirer=inquirer,
+            accounts=tuple(account.name for account in settings.accounts),
         ),
         metrics_tokens=_tokens(settings.metrics_tokens_file),
         mcp_port=mcp_port,

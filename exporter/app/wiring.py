@@ -28,12 +28,14 @@ from exporter.metrics.health import Health
 from exporter.polling.account import AccountPoller
 from exporter.polling.async_ledger import AsyncLedger
 from exporter.polling.collector import Collector
+from exporter.polling.focus_reports import FocusReports
 from exporter.polling.forecasts import ForecastMaker
 from exporter.polling.key_owners import KeyOwners
 from exporter.polling.poll_runner import OWN_REASONS, PollRunner
 from exporter.polling.publisher import Publisher
 from exporter.polling.scheduler import JOBS, Intervals, Reach, Scheduler
 from exporter.publication import Publication
+from exporter.queries.focus import REPORT
 from exporter.settings import Account, Settings
 
 _log = structlog.get_logger(__name__)
@@ -57,10 +59,12 @@ class LeftHalf:
     ledger: AsyncLedger
     clients: tuple[Client, ...]
     responder: Responder
+    reports: FocusReports
 
     async def close(self) -> None:
         """End inquiries, close the connections to fal, and the ledger once its work is done."""
         await self.responder.close()
+        await self.reports.close()
         for client in self.clients:
             await client.aclose()
         await self.ledger.close()
@@ -179,4 +183,10 @@ async def open_left_half(
         retention=settings.retention,
         clock=clock,
     )
-    return LeftHalf(collector, tuple(accounts), ledger, clients, Responder({}))
+    reports = FocusReports(
+        {client.account: client for client in clients},
+        settings.ledger_url.get_secret_value(),
+        invoice_fresh_for=settings.invoice_interval,
+        clock=clock,
+    )
+    return LeftHalf(collector, tuple(accounts), ledger, clients, Responder({REPORT: reports.answer}), reports)

@@ -14,6 +14,7 @@ from exporter.fal.endpoints import Limits, Observer, Silent
 from exporter.fal.errors import REASONS, ApiError, BadRequestError, FeatureError, NotFoundError, ScopeError
 from exporter.fal.focus.bill import CORRECTION, FocusBills
 from exporter.fal.focus.report import Progress, download, fetch
+from exporter.fal.focus.report import file_name as report_file_name
 from exporter.fal.focus.request import FocusRequest, FocusRequestError
 from exporter.fal.platform_usage import organization_totals, source_of_product
 from exporter.fal.prices import read_list_prices
@@ -72,6 +73,7 @@ __all__ = [
     "read_list_prices",
     "read_standing",
     "read_username",
+    "report_file_name",
     "source_of_product",
     "unpolled_sources",
     "usage_source",

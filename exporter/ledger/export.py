@@ -17,7 +17,17 @@ from operator import itemgetter
 
 from sqlalchemy import Connection, func, literal, select
 
-from exporter.charges import Amounts, Charge, Dimensions, UnitPrice, Window, first_hour_from, hour_number, hour_start
+from exporter.charges import (
+    Amounts,
+    Charge,
+    Dimensions,
+    Invoice,
+    UnitPrice,
+    Window,
+    first_hour_from,
+    hour_number,
+    hour_start,
+)
 from exporter.errors import LedgerError
 from exporter.ledger.accounting.counters import LabelValues
 from exporter.ledger.tables import rows as ledger_rows
@@ -89,6 +99,10 @@ class Statement:
     def prices(self) -> Mapping[tuple[str, ...], UnitPrice]:
         """Return the newest unit prices."""
         return {item: record.newest for item, record in read_prices(self._connection).items()}
+
+    def invoices(self) -> tuple[Invoice, ...]:
+        """Return the invoices of the accounts, newest first."""
+        return tuple(item for item in ledger_rows.read_invoices(self._connection) if item.account in self.accounts)
 
     def coverage(self, window: Window) -> Coverage:
         """Tell what the ledger may lack of a window."""

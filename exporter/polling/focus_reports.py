@@ -1,23 +1,25 @@
 """fal's own FOCUS reports on demand: each downloaded once, at a measured pace, into a file that everybody reads.
 
-The collector downloads, since it alone reaches fal; the web process reads the file while it grows. The bytes are
-fal's, untouched.
+The handler of the inquiries of `exporter.queries.focus`. The web process gets the file's bytes while it grows; they
+are fal's, untouched. A report that has been downloaded answers until it is too old, and also later while fal does not
+answer.
 """
 
 import asyncio
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import BinaryIO
 
 import structlog
 
 from exporter.atomic_file import written_whole
 from exporter.charges import Clock
-from exporter.errors import ConfigurationError
 from exporter.fal import (
     ApiError,
     BadRequestError,
@@ -29,8 +31,9 @@ from exporter.fal import (
     download,
     report_file_name,
 )
+from exporter.inquiry import AnswerWriter, Inquiry, InquiryError
 from exporter.ledger.tables.database import ledger_url
-from exporter.upstream import Answer, NoAnswer, ReportPart, ReportQuestion
+from exporter.queries.focus import FAILED, LACKING, UNAVAILABLE
 
 _ESTIMATE_FRESH_FOR = timedelta(minutes=15)
 """Age up to which a downloaded estimate answers: fal refreshes tagged ones on a schedule of its own."""
@@ -39,27 +42,21 @@ _REFUSED_FOR = timedelta(hours=1)
 """Time for which an account that may not read a source is not asked again."""
 
 _KEPT_FILES = 24
+_PIECE = 2**16
 _TOLD_EVERY = 2**18
 _INVOICE = "invoice"
 
 _log = structlog.get_logger(__name__)
 
 
-def report_folder(ledger_address: str) -> Path:
-    """Return a folder for reports that is readable by this user only: beside a SQLite ledger, else a temporary one."""
-    url = ledger_url(ledger_address)
-    if url.get_backend_name() == "sqlite" and url.database:
-        folder = Path(f"{url.database}-reports")
-        try:
-            folder.mkdir(mode=0o700, exist_ok=True)
-            # What a killed collector has left unfinished.
-            for unfinished in folder.glob(".*.csv.*"):
-                unfinished.unlink(missing_ok=True)
-        except OSError as error:
-            _log.info("FOCUS reports go to a temporary folder", folder=str(folder), problem=error.strerror)
-        else:
-            return folder
-    return Path(tempfile.mkdtemp(prefix="fal-exporter-reports-"))
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A report's file, as far as it has been written."""
+
+    path: Path
+    size: int
+    read_at: datetime
+    whole: bool
 
 
 @dataclass(slots=True)
@@ -68,12 +65,12 @@ class _Download:
 
     read_at: datetime
     task: asyncio.Task[None] | None = None
-    part: ReportPart | None = None
-    problem: ApiError | None = None
+    part: _Part | None = None
+    problem: ApiError | OSError | None = None
     ended: bool = False
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    async def tell(self, part: ReportPart) -> None:
+    async def tell(self, part: _Part) -> None:
         async with self.changed:
             self.part = part
             self.changed.notify_all()
@@ -83,13 +80,33 @@ class _Download:
             self.ended = True
             self.changed.notify_all()
 
+    async def parts(self) -> AsyncGenerator[_Part, None]:
+        """Yield how far it has come, the latest state each time, until it has ended.
+
+        Raises:
+            ApiError, OSError: it has failed.
+        """
+        told: _Part | None = None
+        while True:
+            async with self.changed:
+                while self.part is told and not self.ended:
+                    await self.changed.wait()
+                part, ended = self.part, self.ended
+            if part is not None and part is not told:
+                told = part
+                yield part
+            elif ended:
+                break
+        if self.problem is not None:
+            raise self.problem
+
 
 class FocusReports:
-    """Answers questions for reports.
+    """Downloads reports and hands them out.
 
     Args:
         clients: of the accounts, by their names.
-        ledger_address: of the ledger, beside which the files are kept.
+        ledger_address: of the ledger. The files are kept beside a SQLite ledger, else in a temporary folder.
         invoice_fresh_for: age up to which a downloaded invoice answers; an invoiced month may get a correction.
         clock: tells the present.
     """
@@ -102,83 +119,120 @@ class FocusReports:
         self._invoice_fresh_for = invoice_fresh_for
         self._clock = clock
         self._folder: Path | None = None
+        self._temporary: Path | None = None
         self._under_way: dict[Path, _Download] = {}
         self._pace = {account: asyncio.Lock() for account in clients}
-        self._refused: dict[tuple[str, str], tuple[datetime, NoAnswer]] = {}
+        self._refused: dict[tuple[str, str], tuple[datetime, str]] = {}
 
-    async def answer(self, question: ReportQuestion) -> AsyncGenerator[Answer, None]:
-        """Yield how far the file has come until it is whole; see `exporter.upstream.Upstream`."""
-        client = self._clients.get(question.account)
+    async def answer(self, inquiry: Inquiry, answer: AnswerWriter) -> None:
+        """Send a report: when it was read as the head, and its bytes.
+
+        Raises:
+            InquiryError: there is none. The reason is `unavailable` where the account may not read it, `lacking` where
+                fal has none of that month, `failed` where it may be had later.
+        """
+        client = self._clients.get(inquiry.account)
         if client is None:
-            yield NoAnswer("lacking", f"there is no account {question.account!r}")
-            return
-        refused = self._refused.get((question.account, question.source))
+            raise InquiryError(LACKING, "account is not an account that is polled")
+        source = inquiry.fields["source"]
+        refused = self._refused.get((inquiry.account, source))
         if refused is not None and self._clock() - refused[0] < _REFUSED_FOR:
-            yield refused[1]
-            return
+            raise InquiryError(UNAVAILABLE, refused[1])
+        request = _request(inquiry.fields)
         try:
-            request = _request(question)
-            path = await asyncio.to_thread(self._path, question.account, request)
-        except (ConfigurationError, OSError) as error:
-            yield NoAnswer("failed", f"fal's report cannot be fetched: {error}")
-            return
-        kept = self._kept(path, question)
-        if kept is not None and kept.fresh:
-            yield kept.part
-            return
-        async with aclosing(self._followed(client, request, path)) as parts:
-            async for part in parts:
-                if isinstance(part, ApiError):
-                    yield kept.part if kept is not None and _is_passing(part) else self._no_answer(question, part)
-                else:
-                    yield part
+            path = await asyncio.to_thread(self._path, inquiry.account, request)
+            kept = await asyncio.to_thread(self._kept, path)
+            longest = self._invoice_fresh_for if source == _INVOICE else _ESTIMATE_FRESH_FOR
+            if kept is not None and timedelta(0) <= self._clock() - kept.read_at < longest:
+                await _send_kept(kept, answer)
+                return
+            try:
+                await self._send_new(client, request, path, answer)
+            except ApiError as error:
+                if kept is None or not _is_passing(error):
+                    raise
+                _log.info("fal does not answer; its report of before is handed out", problem=str(error))
+                await _send_kept(kept, answer)
+        except ApiError as error:
+            failure = _failure(source, error)
+            if failure.reason == UNAVAILABLE:
+                self._refused[inquiry.account, source] = self._clock(), str(failure)
+            raise failure from None
+        except OSError as error:
+            raise InquiryError(FAILED, f"fal's report cannot be kept in a file: {error.strerror}") from None
 
     async def close(self) -> None:
         """Give up the downloads that are under way."""
-        tasks = [download.task for download in self._under_way.values() if download.task is not None]
+        tasks = [current.task for current in self._under_way.values() if current.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
 
     def _path(self, account: str, request: FocusRequest) -> Path:
         if self._folder is None or not self._folder.is_dir():
-            self._folder = report_folder(self._ledger_address)
+            self._folder = self._made_folder()
         # Accounts may be named like paths.
         name = "".join(char if char.isalnum() else f"%{ord(char):x}" for char in account)
-        return self._folder / f"{name}-{report_file_name(request)}"
+        zone = request.timezone.replace("/", "%2f")
+        return self._folder / "-".join(filter(None, (name, zone, report_file_name(request))))
 
-    def _kept(self, path: Path, question: ReportQuestion) -> "_Kept | None":
+    def _made_folder(self) -> Path:
+        """Return a folder that is readable by this user only."""
+        url = ledger_url(self._ledger_address)
+        if url.get_backend_name() == "sqlite" and url.database:
+            folder = Path(f"{url.database}-reports")
+            try:
+                folder.mkdir(mode=0o700, exist_ok=True)
+                # What a killed collector has left unfinished.
+                for unfinished in folder.glob(".*.csv.*"):
+                    unfinished.unlink(missing_ok=True)
+            except OSError as error:
+                _log.info("FOCUS reports go to a temporary folder", folder=str(folder), problem=error.strerror)
+            else:
+                return folder
+        self._temporary = Path(tempfile.mkdtemp(prefix="fal-exporter-reports-"))
+        return self._temporary
+
+    def _kept(self, path: Path) -> _Part | None:
         try:
             status = path.stat()
-        except OSError:
+        except FileNotFoundError:
             return None
-        now = self._clock()
-        read_at = datetime.fromtimestamp(status.st_mtime, tz=now.tzinfo)
-        longest = self._invoice_fresh_for if question.source == _INVOICE else _ESTIMATE_FRESH_FOR
-        fresh = timedelta(0) <= now - read_at < longest
-        return _Kept(ReportPart(path, status.st_size, whole=True, read_at=read_at), fresh)
+        read_at = datetime.fromtimestamp(status.st_mtime, tz=self._clock().tzinfo)
+        return _Part(path, status.st_size, read_at, whole=True)
 
-    async def _followed(
-        self, client: Client, request: FocusRequest, path: Path
-    ) -> AsyncGenerator[ReportPart | ApiError, None]:
-        """Yield how far a download has come; begin it where nobody has."""
+    async def _send_new(self, client: Client, request: FocusRequest, path: Path, answer: AnswerWriter) -> None:
+        """Send a report as it comes in; whoever asks for one that is under way gets the same.
+
+        Raises:
+            ApiError: fal has not answered, or the account is refused; nothing has been sent.
+            InquiryError: the report has broken off.
+        """
         current = self._under_way.get(path)
         if current is None:
             current = self._under_way[path] = _Download(self._clock())
             current.task = asyncio.create_task(self._download(client, request, path, current))
-        told: ReportPart | None = None
-        while True:
-            async with current.changed:
-                while current.part is told and not current.ended:
-                    await current.changed.wait()
-                part, ended = current.part, current.ended
-            if part is not None and part is not told:
-                told = part
-                yield part
-            elif ended:
-                break
-        if current.problem is not None:
-            yield current.problem
+        file: BinaryIO | None = None
+        try:
+            async with aclosing(current.parts()) as parts:
+                async for part in parts:
+                    if file is None:
+                        try:
+                            file = part.path.open("rb", buffering=0)
+                        except FileNotFoundError:
+                            # It has got its name meanwhile, which the next part tells.
+                            continue
+                        await answer.head({"read_at": part.read_at.isoformat()})
+                    await _send(file, part.size - file.tell(), answer)
+        except ApiError as error:
+            if file is None:
+                raise
+            raise InquiryError(FAILED, f"fal's report has broken off: {error}") from None
+        finally:
+            if file is not None:
+                file.close()
 
     async def _download(self, client: Client, request: FocusRequest, path: Path, current: _Download) -> None:
         try:
@@ -193,43 +247,44 @@ class FocusReports:
                             if size - told >= _TOLD_EVERY or not told:
                                 await asyncio.to_thread(file.flush)
                                 told = size
-                                await current.tell(ReportPart(unfinished, size, whole=False, read_at=current.read_at))
+                                await current.tell(_Part(unfinished, size, current.read_at, whole=False))
                 stamp = current.read_at.timestamp()
-                await asyncio.to_thread(os.utime, path, (stamp, stamp))
-                await asyncio.to_thread(self._forget_oldest, path)
-                await current.tell(ReportPart(path, size, whole=True, read_at=current.read_at))
-        except ApiError as error:
+                os.utime(path, (stamp, stamp))
+                await asyncio.to_thread(_forget_oldest, path)
+                await current.tell(_Part(path, size, current.read_at, whole=True))
+        except (ApiError, OSError) as error:
             current.problem = error
-        except OSError as error:
-            what = f"its file cannot be written: {error.strerror}"
-            current.problem = client.failure(ApiError, request.call, what)
         finally:
             self._under_way.pop(path, None)
             await current.end()
 
-    def _forget_oldest(self, newest: Path) -> None:
-        files = sorted(newest.parent.glob("*.csv"), key=lambda file: file.stat().st_mtime, reverse=True)
-        for file in files[_KEPT_FILES:]:
-            if file != newest:
-                file.unlink(missing_ok=True)
 
-    def _no_answer(self, question: ReportQuestion, error: ApiError) -> NoAnswer:
-        if isinstance(error, BadRequestError) and question.source == _INVOICE:
-            said = f": {error.fal_message}" if error.fal_message else ""
-            return NoAnswer("lacking", f"fal has no such invoice of account {question.account!r}{said}")
-        if _is_passing(error):
-            return NoAnswer("failed", f"fal does not answer now: {error}")
-        answer = NoAnswer("unavailable", str(error))
-        self._refused[question.account, question.source] = self._clock(), answer
-        return answer
+def _forget_oldest(newest: Path) -> None:
+    files = sorted(newest.parent.glob("*.csv"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in files[_KEPT_FILES:]:
+        if file != newest:
+            file.unlink(missing_ok=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """A report that has been downloaded before."""
+async def _send_kept(kept: _Part, answer: AnswerWriter) -> None:
+    with kept.path.open("rb", buffering=0) as file:
+        await answer.head({"read_at": kept.read_at.isoformat()})
+        await _send(file, kept.size, answer)
 
-    part: ReportPart
-    fresh: bool
+
+async def _send(file: BinaryIO, count: int, answer: AnswerWriter) -> None:
+    while count > 0 and (piece := await asyncio.to_thread(file.read, min(count, _PIECE))):
+        await answer.piece(piece)
+        count -= len(piece)
+
+
+def _failure(source: str, error: ApiError) -> InquiryError:
+    if _is_passing(error):
+        return InquiryError(FAILED, f"fal does not answer now: {error}")
+    if isinstance(error, BadRequestError):
+        what = error.fal_message or str(error)
+        return InquiryError(LACKING, f"fal has no such report with source={source}: {what}")
+    return InquiryError(UNAVAILABLE, str(error))
 
 
 def _is_passing(error: ApiError) -> bool:
@@ -237,16 +292,16 @@ def _is_passing(error: ApiError) -> bool:
     return not isinstance(error, ScopeError | FeatureError | NotFoundError | BadRequestError)
 
 
-def _request(question: ReportQuestion) -> FocusRequest:
-    estimate = question.source != _INVOICE
+def _request(fields: Mapping[str, str]) -> FocusRequest:
+    instants = {name: datetime.fromisoformat(fields[name]) for name in ("start", "end") if name in fields}
     return FocusRequest(
-        source=question.source,
-        billing_month=question.billing_month,
-        charge_month=question.charge_month,
-        start=question.start,
-        end=question.end,
-        timezone=question.timezone,
-        timeframe=question.timeframe,
+        source=fields["source"],
+        billing_month=fields.get("billing_month", ""),
+        charge_month=fields.get("charge_month", ""),
+        start=instants.get("start"),
+        end=instants.get("end"),
+        timezone=fields.get("timezone", ""),
+        timeframe=fields.get("timeframe", ""),
         # The window has been widened already, where it was to be.
-        bound_to_timeframe=False if estimate else None,
+        bound_to_timeframe=False if instants else None,
     )

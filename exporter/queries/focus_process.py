@@ -11,11 +11,12 @@ from http import HTTPStatus
 from typing import IO
 
 from exporter.errors import FalExporterError
-from exporter.focus.charge import Granularity, Price, focus_charges
+from exporter.focus.values import instant_text
 from exporter.focus.writer import write
-from exporter.ledger.export import Statement, open_statement
+from exporter.ledger.export import open_statement
 from exporter.ledger.tables.database import NoLedgerError
-from exporter.queries.focus import FocusQuestion, Head, Order
+from exporter.queries.focus import Head, Order
+from exporter.queries.focus_file import LackingError, file_contents
 from exporter.queries.parameters import UNREADABLE, NoDataYetError, QuestionError
 from exporter.queries.worker import serve
 
@@ -32,34 +33,22 @@ def run(order: Order, output: IO[bytes]) -> None:
     with ExitStack() as stack:
         try:
             statement = stack.enter_context(open_statement(order.address, question.account))
-            missing = _missing(statement, question)
-            prices = {price[:6]: Price(price.price, price.discount) for price in statement.prices().values()}
+            contents = file_contents(statement, question.request, question.account, question.now)
         except FalExporterError as error:
             _tell(_refusal(error), output)
             return
-        _tell(Head(missing), output)
-        charges = statement.charges(question.window)
-        rows = focus_charges(charges, question.window, Granularity(question.timeframe), prices)
+        window = contents.window
+        _tell(Head(contents.missing, instant_text(window.start), instant_text(window.end), contents.note), output)
         if order.gzipped:
             with gzip.GzipFile(mode="wb", compresslevel=_LEVEL, fileobj=output, mtime=0) as packed:
-                write(rows, packed, version=question.version)
+                write(contents.charges, packed, version=question.version)
         else:
-            write(rows, output, version=question.version)
-
-
-def _missing(statement: Statement, question: FocusQuestion) -> int:
-    if not statement.accounts and question.account is None:
-        raise NoDataYetError("nothing has been read from fal yet")
-    if not statement.accounts:
-        raise QuestionError("account", "is not an account that is polled")
-    found = statement.coverage(question.window)
-    if found.kept_from is not None and question.window.start < found.kept_from:
-        kept = f"{found.kept_from:%Y-%m-%dT%H:%MZ}"
-        raise QuestionError("start", f"is before {kept}, from which on the ledger keeps single hours; ask from there")
-    return found.missing
+            write(contents.charges, output, version=question.version)
 
 
 def _refusal(error: FalExporterError) -> Head:
+    if isinstance(error, LackingError):
+        return Head(status=error.status, message=str(error))
     if isinstance(error, QuestionError):
         return Head(status=HTTPStatus.BAD_REQUEST, message=str(error))
     # An error of the ledger names its address, which is nobody's business but the log's.

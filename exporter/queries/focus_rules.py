@@ -5,7 +5,7 @@ report, except that a window in the past of any length can be asked of the comma
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -34,21 +34,22 @@ CHARGE_MONTH = parameters.month(
 )
 START = parameters.instant(
     "start",
-    "First instant of an estimate, ISO 8601; without an offset, and as a date, in `timezone`. Left out: 24 hours before "
-    "`end`.",
+    "First instant of an estimate, ISO 8601; without an offset, and as a date, in `timezone`. Left out: 24 hours "
+    "before `end`.",
     "2026-11-01",
 )
 END = parameters.instant("end", "End of an estimate, exclusive. Left out: now.", "2026-12-01")
 TIMEZONE = parameters.time_zone(
     "timezone", "IANA time zone of an estimate's buckets; stamps in the file are of UTC. Left out: UTC."
 )
-TIMEFRAME = parameters.choice(
+_TIMEFRAME = parameters.choice(
     "timeframe",
     "Buckets of an estimate. Left out: by the length of the window, minute (below 2 hours), hour (below 2 days), day "
     "(below 64 days), week (below 183 days) or month. The ledger has no minutes: it answers with hours where minute is "
     "detected.",
     TIMEFRAMES,
 )
+TIMEFRAME = replace(_TIMEFRAME, example="day")
 BOUND = parameters.choice(
     "bound_to_timeframe",
     "Whether `start` and `end` are widened to whole buckets. Left out: true.",
@@ -107,9 +108,7 @@ class EstimateRequest:
 FocusRequest = InvoiceRequest | EstimateRequest
 
 
-def parse_request(
-    given: Mapping[str, str], *, now: datetime, longest: timedelta | None = LONGEST
-) -> FocusRequest:
+def parse_request(given: Mapping[str, str], *, now: datetime, longest: timedelta | None = LONGEST) -> FocusRequest:
     """Read a request from the texts of its parameters.
 
     Args:
@@ -145,9 +144,7 @@ def parse_request(
     return _estimate(source, texts, now=now, longest=longest)
 
 
-def _estimate(
-    source: str, texts: parameters.Given, *, now: datetime, longest: timedelta | None
-) -> EstimateRequest:
+def _estimate(source: str, texts: parameters.Given, *, now: datetime, longest: timedelta | None) -> EstimateRequest:
     zone = texts.get(TIMEZONE) or _UTC
     start, end = _edge(texts, START, zone), _edge(texts, END, zone)
     end = now.replace(microsecond=0) if end is None else end
@@ -155,7 +152,9 @@ def _estimate(
     if start >= end:
         raise QuestionError("start", "is not before end, which is exclusive; the end left out is now")
     if longest is not None and end - start > longest:
-        raise QuestionError("start", f"is more than {longest.days} days before end; ask for {longest.days} days at a time")
+        raise QuestionError(
+            "start", f"is more than {longest.days} days before end; ask for {longest.days} days at a time"
+        )
     named = texts.get(TIMEFRAME)
     timeframe = named or detected_timeframe(start, end)
     if texts.get(BOUND) != "false":

@@ -108,7 +108,7 @@ def statement(simulator: Simulator, span: Span) -> list[dict[str, str]]:
 
 
 async def focus_file(client: httpx.AsyncClient, span: Span) -> list[dict[str, str]]:
-    response = await client.get("/v1/billing/focus", params=span.parameters)
+    response = await client.get("/v1/billing/focus", params=span.parameters | {"timeframe": "hour"})
     assert response.is_success, response.text
     return list(csv.DictReader(io.StringIO(response.text)))
 

@@ -28,7 +28,8 @@ from exporter.web.pages.rendering import HEADERS
 from exporter.web.rest.answer_cache import Answer, AnswerCache, BusyError, answer_of
 from exporter.web.rest.calls import AMOUNTS, CALLS, Call, Request, Sources, read_request
 from exporter.web.rest.documentation import description, page
-from exporter.web.rest.focus import MISSING_HOURS, FocusFiles
+from exporter.web.rest.focus import HEADERS as FOCUS_HEADERS
+from exporter.web.rest.focus import FocusFiles
 
 if TYPE_CHECKING:
     from exporter.ledger.reader import LedgerReader
@@ -54,6 +55,7 @@ class RestOptions:
         tokens: who may ask; None for everybody.
         cors_origins: web pages that may ask from a browser; `*` is any.
         inquirer: asks the collector; None where there is none.
+        accounts: those that are polled.
     """
 
     ledger_url: SecretStr
@@ -62,6 +64,7 @@ class RestOptions:
     tokens: TokenFile | None = None
     cors_origins: tuple[str, ...] = ()
     inquirer: Inquirer | None = None
+    accounts: tuple[str, ...] = ()
 
     def wrap(self, app: ASGIApp) -> ASGIApp:
         """Return an application that answers those who may ask."""
@@ -74,7 +77,7 @@ class RestOptions:
             allow_origins=self.cors_origins,
             allow_methods=("GET", "HEAD"),
             allow_headers=("Authorization", "If-None-Match"),
-            expose_headers=("ETag", "Retry-After", "WWW-Authenticate", MISSING_HOURS),
+            expose_headers=("ETag", "Retry-After", "WWW-Authenticate", *FOCUS_HEADERS),
         )
 
 
@@ -93,7 +96,7 @@ class Rest:
         self._reader: LedgerReader | None = None
         self._lock = Lock()
         self._reading: asyncio.Future[int] | None = None
-        self._focus = FocusFiles(options.ledger_url.get_secret_value())
+        self._focus = FocusFiles(options.ledger_url.get_secret_value(), options.inquirer, options.accounts)
         self._published = published
         self._clock = clock
         self._answers = AnswerCache()

@@ -334,9 +334,12 @@ CALLS = (
         path="/v1/billing/focus",
         name="focus",
         title="A FOCUS Cost and Usage file (CSV)",
-        meaning="What was charged, as a file of the FinOps Open Cost and Usage Specification: one row a charge and "
-        "period, streamed. The header `fal-exporter-missing-hours` counts the hours of the window that have not been "
-        "read to their end.",
+        meaning="What was charged, as a file of the FinOps Open Cost and Usage Specification, streamed: the invoice of "
+        "a month, or an estimate of a window. The parameters are those of fal's own report, which is passed on "
+        "untouched where it answers; else the ledger does, one row a charge and period. The header "
+        "`fal-exporter-answered-by` says who has answered (`fal` or `ledger`), `fal-exporter-missing-hours` counts the "
+        "hours of the window that the ledger has not read to their end, `fal-exporter-read-at` says when fal's report "
+        "was read, and `fal-exporter-note` what else is to be known. 404 or 409 where there is nothing to answer with.",
         parameters=focus.PARAMETERS,
         model=None,
         example=FOCUS,

@@ -14,7 +14,7 @@ from exporter.web.auth import JSON, TYPES, Error
 from exporter.web.pages.rendering import render
 from exporter.web.rest.calls import CALLS, Call
 
-_ERRORS: Mapping[int, str] = {
+_ERRORS: dict[int, str] = {
     HTTPStatus.BAD_REQUEST: "A parameter is not known or cannot be read; the message names it and what is accepted.",
     HTTPStatus.UNAUTHORIZED: "A token is needed, or the one that was sent is not admitted.",
     HTTPStatus.NOT_ACCEPTABLE: "`Accept` leaves out what this call answers.",
@@ -24,6 +24,12 @@ _ERRORS: Mapping[int, str] = {
     HTTPStatus.INTERNAL_SERVER_ERROR: "The answer failed.",
     HTTPStatus.SERVICE_UNAVAILABLE: "Nothing has been read from fal yet, or the ledger cannot be read; `Retry-After`.",
 }
+
+_FILE_ERRORS: dict[int, str] = {
+    HTTPStatus.NOT_FOUND: "There is nothing of what is asked for, in the ledger or at fal; the message says what.",
+    HTTPStatus.CONFLICT: "What is asked for has not been read from fal to its end; ask again later, or for less.",
+}
+"""Further errors of the calls that are answered by a file."""
 
 _SCHEMAS = "#/components/schemas/"
 
@@ -49,7 +55,9 @@ def description(*, guarded: bool) -> Mapping[str, object]:
         "paths": {call.path: {"get": _operation(call)} for call in CALLS},
         "components": {
             "schemas": schemas([*_models(), Error], f"{_SCHEMAS}{{model}}"),
-            "responses": {str(int(status)): _error(status, meaning) for status, meaning in _ERRORS.items()},
+            "responses": {
+                str(int(status)): _error(status, meaning) for status, meaning in (_ERRORS | _FILE_ERRORS).items()
+            },
             "securitySchemes": {
                 "bearer": {
                     "type": "http",
@@ -76,9 +84,13 @@ def _operation(call: Call) -> Mapping[str, object]:
         "responses": {
             "200": {"description": call.title, "content": content},
             **({"304": {"description": "The answer is the one that `If-None-Match` names."}} if call.answer else {}),
-            **{str(int(status)): {"$ref": f"#/components/responses/{int(status)}"} for status in _ERRORS},
+            **{str(int(status)): {"$ref": f"#/components/responses/{int(status)}"} for status in _errors(call)},
         },
     }
+
+
+def _errors(call: Call) -> tuple[int, ...]:
+    return tuple(sorted({*_ERRORS, *(() if call.answer else _FILE_ERRORS)}))
 
 
 def _parameter(parameter: Parameter[object]) -> Mapping[str, object]:
@@ -182,6 +194,6 @@ def _example_text(call: Call) -> str:
 _SHOWN: Mapping[str, tuple[str, ...]] = {
     "usage": ("start", "end", "group_by"),
     "invoices": ("status",),
-    "focus": ("charge_month", "timeframe"),
+    "focus": ("start", "end", "timeframe"),
 }
 """The parameters that the example of a call gives."""

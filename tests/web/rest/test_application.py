@@ -21,12 +21,13 @@ from exporter.ledger.reader import LedgerReader, LedgerSnapshot
 from exporter.publication import Publication
 from exporter.web.application import Application
 from exporter.web.rest.calls import CALLS
-from exporter.web.rest.focus import MOST_AT_ONCE
+from exporter.web.rest.focus import HEADERS, MOST_AT_ONCE
 
 Serve = Callable[[Application], Awaitable[httpx.AsyncClient]]
 Make = Callable[..., Application]
 
 USAGE = "/v1/billing/usage"
+ESTIMATE = "/v1/billing/focus?source=estimate"
 HOURS = len(HISTORY)
 WINDOW = {"start": "2026-10-30", "end": "2026-11-03T11:00Z"}
 JSON_CALLS = [call.path for call in CALLS if call.answer is not None]
@@ -60,8 +61,9 @@ async def test_a_question_that_cannot_be_understood_is_400_and_names_the_paramet
         (f"{USAGE}?{'&'.join(f'x{n}=1' for n in range(60))}", "query has more than 50 parameters"),
         ("/v1/billing/invoices?status=late", "status"),
         ("/v1/billing/balance?account=nobody&account=nobody", "account"),
-        ("/v1/billing/focus?source=invoice", "source is not one of estimate"),
-        ("/v1/billing/focus?account=nobody", "account"),
+        ("/v1/billing/focus?source=bill", "source is not one of invoice, estimate, tagged-estimate"),
+        ("/v1/billing/focus?charge_month=2026-10&timeframe=day", "charge_month belongs to source=invoice"),
+        ("/v1/billing/focus?source=estimate&account=nobody", "account"),
     ):
         answer = await client.get(path)
         assert answer.status_code == 400, path
@@ -108,7 +110,7 @@ async def test_what_cannot_be_had_as_wanted_is_406(client: httpx.AsyncClient) ->
         (USAGE, "text/csv", 406),
         (USAGE, "application/json;q=0, */*", 406),
         ("/v1/billing/focus", "application/json", 406),
-        ("/v1/billing/focus", "text/*", 200),
+        ("/v1/billing/focus?source=estimate", "text/*", 200),
         ("/docs", "application/json", 406),
     ):
         answer = await client.get(path, headers={"accept": accept})
@@ -128,7 +130,7 @@ async def test_before_anything_has_been_read_it_is_503_with_the_time_to_ask_agai
     serve: Serve, application: Make, address: str
 ) -> None:
     client = await serve(application())
-    for path in [*JSON_CALLS, "/v1/billing/focus"]:
+    for path in [*JSON_CALLS, ESTIMATE]:
         answer = await client.get(path)
         assert (answer.status_code, error(answer)["type"]) == (503, "unavailable")
         assert int(answer.headers["retry-after"]) > 0
@@ -264,25 +266,27 @@ async def test_who_fails_tells_the_log_and_not_the_caller(
 
 
 async def test_a_focus_file_is_streamed_and_adds_up(client: httpx.AsyncClient) -> None:
-    parameters = {"start": "2026-10-30", "end": "2026-11-03T11:00Z", "timeframe": "month"}
+    parameters = {"start": "2026-10-30", "end": "2026-11-03T11:00Z", "timeframe": "month", "live": "false"}
     answer = await client.get("/v1/billing/focus", params=parameters)
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
-    assert answer.headers["content-disposition"] == 'attachment; filename="focus-20261030T00Z-20261103T11Z.csv"'
-    assert answer.headers["fal-exporter-missing-hours"] == "1"
+    assert answer.headers["content-disposition"] == 'attachment; filename="focus-20261001T000000Z-20261201T000000Z.csv"'
+    # October before the ledger begins, and the running hour.
+    assert answer.headers["fal-exporter-missing-hours"] == str(29 * 24 + 1)
+    assert answer.headers["fal-exporter-answered-by"] == "ledger"
     rows = list(csv.DictReader(io.StringIO(answer.text)))
     assert sum(Decimal(row["BilledCost"]) for row in rows) == HOURS * Decimal("1.44")
     head = await client.head("/v1/billing/focus", params=parameters)
     assert (head.status_code, head.content) == (200, b"")
-    assert head.headers["fal-exporter-missing-hours"] == "1"
+    assert head.headers["fal-exporter-missing-hours"] == str(29 * 24 + 1)
 
 
 async def test_only_so_many_files_are_written_at_once(client: httpx.AsyncClient) -> None:
-    answers = await asyncio.gather(*(client.get("/v1/billing/focus") for _ in range(MOST_AT_ONCE + 2)))
+    answers = await asyncio.gather(*(client.get(ESTIMATE) for _ in range(MOST_AT_ONCE + 2)))
     assert sorted(answer.status_code for answer in answers) == [200] * MOST_AT_ONCE + [429] * 2
     refused = next(answer for answer in answers if answer.status_code == 429)
     assert error(refused)["type"] == "rate_limited"
     assert refused.headers["retry-after"]
-    assert (await client.get("/v1/billing/focus")).status_code == 200
+    assert (await client.get(ESTIMATE)).status_code == 200
 
 
 async def test_web_pages_of_other_origins_may_ask_only_if_configured(
@@ -294,7 +298,7 @@ async def test_web_pages_of_other_origins_may_ask_only_if_configured(
     answer = await open_one.get(USAGE, headers=origin)
     assert answer.headers["access-control-allow-origin"] == "https://finops.example.com"
     readable = answer.headers["access-control-expose-headers"].lower()
-    assert set(readable.split(", ")) == {"etag", "retry-after", "www-authenticate", "fal-exporter-missing-hours"}
+    assert set(readable.split(", ")) == {"etag", "retry-after", "www-authenticate", *HEADERS}
     leave = {**origin, "access-control-request-method": "GET", "access-control-request-headers": "authorization"}
     assert (await open_one.options(USAGE, headers=leave)).status_code == 200
     stranger = await open_one.get(USAGE, headers={"origin": "https://evil.example"})

@@ -1,0 +1,212 @@
+"""Contents of a FOCUS file from the ledger: usage of a window, or a month as it was invoiced.
+
+An invoiced month has the ledger's charges with the number of the invoice, and what makes them add up to its total:
+credits, taxes, and an adjustment where fal has billed other usage than the ledger has.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from zoneinfo import ZoneInfo
+
+from exporter.charges import HOUR, Amounts, Dimensions, Invoice, Window, hour_of
+from exporter.errors import FalExporterError
+from exporter.focus.charge import FocusCharge, Granularity, Price, PriceKey, Settlement, focus_charges, next_month
+from exporter.focus.timeframes import bucket_start
+from exporter.ledger.export import Statement
+from exporter.queries.focus_rules import EstimateRequest, FocusRequest, InvoiceRequest
+from exporter.queries.parameters import NoDataYetError, QuestionError
+
+_UTC = ZoneInfo("UTC")
+_FINAL = ("paid", "open")
+"""States of an invoice that has been issued and bills something."""
+
+
+class LackingError(FalExporterError):
+    """The ledger does not have what a file is asked of.
+
+    Attributes:
+        status: 404 if that will stay so, 409 if it will not.
+    """
+
+    exit_code = 2
+
+    def __init__(self, sentence: str, status: HTTPStatus = HTTPStatus.NOT_FOUND) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class FileContents:
+    """Contents of a file.
+
+    Attributes:
+        window: of the charges.
+        granularity: of the charge periods.
+        missing: hours of the window that are over and have not been read to their end of every source.
+        note: what the file is made of, where that does not go without saying.
+        charges: read once, while the statement is open.
+    """
+
+    window: Window
+    granularity: Granularity
+    missing: int
+    note: str
+    charges: Iterator[FocusCharge]
+
+
+def file_contents(statement: Statement, request: FocusRequest, account: str | None, now: datetime) -> FileContents:
+    """Return what a file holds.
+
+    Args:
+        statement: of the account, or of all.
+        request: not one for a tagged estimate.
+        account: the one that was asked for.
+        now: the present.
+
+    Raises:
+        NoDataYetError: nothing has been read from fal yet.
+        QuestionError: the account is not one that the ledger counts.
+        LackingError: the ledger lacks the window, or there is no invoice.
+    """
+    if not statement.accounts and account is None:
+        raise NoDataYetError("nothing has been read from fal yet")
+    if not statement.accounts:
+        raise QuestionError("account", "is not an account that is polled")
+    if isinstance(request, InvoiceRequest):
+        return _invoiced(statement, request, now)
+    return _estimated(statement, request, now)
+
+
+def _estimated(statement: Statement, request: EstimateRequest, now: datetime) -> FileContents:
+    window = _whole_hours(request)
+    timeframe = "hour" if request.timeframe == "minute" else request.timeframe
+    missing = _missing(statement, window, now)
+    note = ""
+    if timeframe != request.timeframe:
+        note = "The window is short enough for minutes; the ledger has hours."
+    elif (window.start, window.end) != (request.start, request.end):
+        note = f"The ledger has whole hours of UTC: the window is {window}."
+    granularity = Granularity(timeframe)
+    charges = focus_charges(statement.charges(window), window, granularity, _prices(statement), request.zone)
+    return FileContents(window, granularity, missing, note, charges)
+
+
+def _whole_hours(request: EstimateRequest) -> Window:
+    """Return the whole hours of UTC that hold a window.
+
+    In a zone that is half an hour off, a day is the hours that begin in it.
+    """
+    is_edge = request.timeframe in {"day", "week", "month"} and request.start == bucket_start(
+        request.start, request.timeframe, request.zone
+    )
+    return Window(_hour_from(request.start) if is_edge else hour_of(request.start), _hour_from(request.end))
+
+
+def _hour_from(instant: datetime) -> datetime:
+    return hour_of(instant + HOUR - timedelta(microseconds=1))
+
+
+def _missing(statement: Statement, window: Window, now: datetime) -> int:
+    """Return the hours of a window that have begun and that the ledger lacks.
+
+    Raises:
+        LackingError: it lacks all of them, or has none to show.
+    """
+    if window.start > now:
+        raise LackingError(f"nothing has been charged yet from {window.start:%Y-%m-%dT%H:%MZ} on: it is yet to come")
+    begun = Window(window.start, min(window.end, hour_of(now) + HOUR))
+    coverage = statement.coverage(begun)
+    kept = coverage.kept_from
+    if kept is not None and window.start < kept:
+        raise LackingError(
+            f"the ledger keeps single hours since {kept:%Y-%m-%dT%H:%MZ} only, and {window} begins before; begin "
+            "later, or have the ledger keep more (FAL_EXPORTER_RETENTION)"
+        )
+    if coverage.missing and next(statement.charges(begun), None) is None:
+        if coverage.missing == len(begun):
+            raise LackingError(
+                f"the ledger has nothing of {window}; see FAL_EXPORTER_HISTORY for how far back it reads"
+            )
+        if statement.coverage(Window(begun.start, begun.start + HOUR)).missing:
+            raise LackingError(
+                f"the ledger has no charges of {window}, and {coverage.missing:,} of its hours have not been read from "
+                "fal; ask again when they have, or ask for less",
+                HTTPStatus.CONFLICT,
+            )
+    return coverage.missing
+
+
+def _prices(statement: Statement) -> Mapping[PriceKey, Price]:
+    return {item[:6]: Price(item.price, item.discount) for item in statement.prices().values()}
+
+
+def _invoiced(statement: Statement, request: InvoiceRequest, now: datetime) -> FileContents:
+    issued = [item for item in statement.invoices() if item.status in _FINAL and item.currency.upper() == "USD"]
+    month = request.charges or _latest_month(issued)
+    if month is None:
+        raise LackingError("the ledger knows of no invoice; source=estimate answers with usage so far")
+    of_month = [item for item in issued if item.period_start in month and item.period_end <= month.end]
+    name = f"{month.start:%Y-%m}"
+    if not of_month:
+        raise LackingError(
+            f"the ledger knows of no invoice for charges of {name}; source=estimate answers with usage so far"
+        )
+    missing = _missing(statement, month, now)
+    unbilled = {*statement.accounts} - {item.account for item in of_month}
+    for charge in statement.charges(month) if unbilled else ():
+        if charge.dimensions.account in unbilled:
+            raise LackingError(
+                f"account {charge.dimensions.account!r} has charges of {name} and no invoice for them; ask for one "
+                "account that has (account=...), or for source=estimate"
+            )
+    note = (
+        "From the ledger: fal's charges by the hour with the number of the invoice, and its credits, taxes and "
+        "adjustments; the sum by invoice is its total."
+    )
+    return FileContents(month, Granularity.HOUR, missing, note, _with_invoices(statement, month, of_month))
+
+
+def _latest_month(invoices: Sequence[Invoice]) -> Window | None:
+    starts = [item.period_start for item in invoices]
+    if not starts:
+        return None
+    first = max(starts).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return Window(first, next_month(first))
+
+
+def _with_invoices(statement: Statement, month: Window, invoices: Sequence[Invoice]) -> Iterator[FocusCharge]:
+    usage = dict.fromkeys(((item.account, item.id) for item in invoices), 0)
+    for charge in focus_charges(statement.charges(month), month, Granularity.HOUR, _prices(statement)):
+        own = [item for item in invoices if item.account == charge.dimensions.account]
+        # One of several invoices of a month; the adjustments set right what each of them bills.
+        invoice = next((item for item in own if item.period_start <= charge.start < item.period_end), own[0])
+        usage[invoice.account, invoice.id] += charge.amounts.cost
+        yield charge._replace(invoice_id=invoice.id)
+    for invoice in invoices:
+        yield from _settlements(invoice, usage[invoice.account, invoice.id])
+
+
+def _settlements(invoice: Invoice, usage: int) -> Iterator[FocusCharge]:
+    """Yield what makes the usage of an invoice add up to its total."""
+    rows = (
+        ("Adjustment", "Usage on the invoice less the usage that the ledger has", invoice.subtotal - usage),
+        ("Credit", "Credits", -invoice.credits),
+        ("Tax", "Tax", invoice.tax),
+        (
+            "Adjustment",
+            "Total of the invoice less its subtotal, credits and tax",
+            invoice.total - (invoice.subtotal - invoice.credits + invoice.tax),
+        ),
+    )
+    for category, description, amount in rows:
+        if amount:
+            yield FocusCharge(
+                invoice.period_start,
+                invoice.period_end,
+                Dimensions(invoice.account),
+                Amounts(0, 0, amount, 0, amount),
+                invoice_id=invoice.id,
+                settlement=Settlement(category, description),
+            )
