@@ -217,6 +217,7 @@ def test_the_example_file_loads_and_has_every_setting(tmp_path: Path, monkeypatc
         file = tmp_path / path.strip("/")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"someone: sha256:{'0' * 64}\n" if "tokens" in path else "id:secret\n")
+    (tmp_path / "etc/fal-exporter/web.yaml").write_text("basic_auth_users:\n")
     mended = tmp_path / EXAMPLE.name
     mended.write_text(re.sub(r": (/(?:run|etc)/)", rf": {tmp_path}\1", text))
     monkeypatch.setenv("FAL_EXPORTER_CONFIG_FILE", str(mended))

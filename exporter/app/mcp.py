@@ -16,7 +16,8 @@ from exporter.publication import Publication
 from exporter.settings import Listen, Settings
 from exporter.settings.credentials import TokenFile
 from exporter.settings.fields import environment_name
-from exporter.web.server import AccessLog, listen, serve_web
+from exporter.web.admission import WebConfigFile
+from exporter.web.server import AccessLog, listen, scheme_of, serve_web
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -52,6 +53,7 @@ async def serve_mcp(
     *,
     inquirer: Inquirer | None = None,
     clock: Clock = utc_now,
+    web_config: WebConfigFile | None = None,
 ) -> None:
     """Answer agents until `stop` is set; whatever goes wrong is logged and is the end of MCP alone.
 
@@ -62,20 +64,22 @@ async def serve_mcp(
         stop: says when to end.
         inquirer: asks the collector; None where there is none.
         clock: tells the present, which questions refer to.
+        web_config: TLS, users, headers and the rate limit; None for none.
     """
     if listener is None:
         return
     host, port = listener.getsockname()[:2]
-    if settings.mcp_tokens_file is None and not ipaddress.ip_address(host).is_loopback:
+    has_users = web_config is not None and bool(web_config.config.users)
+    if settings.mcp_tokens_file is None and not has_users and not ipaddress.ip_address(host).is_loopback:
         _log.warning(
             "MCP is open to anyone who can reach this port; set FAL_EXPORTER_MCP_TOKENS_FILE, or set "
             "FAL_EXPORTER_MCP_LISTEN to 127.0.0.1:9090 or to off"
         )
     try:
-        application, reader = await asyncio.to_thread(_application, settings, latest, inquirer, clock)
-        _log.info("serving MCP", address=f"http://{Listen(host, port)}/mcp")
+        application, reader = await asyncio.to_thread(_application, settings, latest, inquirer, clock, web_config)
+        _log.info("serving MCP", address=f"{scheme_of(web_config)}://{Listen(host, port)}/mcp")
         try:
-            await serve_web(application, listener, stop)
+            await serve_web(application, listener, stop, web_config=web_config)
         finally:
             reader.close()
     except Exception:  # noqa: BLE001  scrapes go on without it
@@ -85,7 +89,11 @@ async def serve_mcp(
 
 
 def _application(
-    settings: Settings, latest: Callable[[], Publication | None], inquirer: Inquirer | None, clock: Clock
+    settings: Settings,
+    latest: Callable[[], Publication | None],
+    inquirer: Inquirer | None,
+    clock: Clock,
+    web_config: WebConfigFile | None,
 ) -> "tuple[ASGIApp, LedgerReader]":
     """Import what MCP needs, which takes most of a second, and put it together."""
     from exporter.ledger.reader import LedgerReader  # noqa: PLC0415  not before scrapes are answered
@@ -99,5 +107,6 @@ def _application(
         hosts=settings.mcp_allowed_hosts,
         tokens=TokenFile(settings.mcp_tokens_file) if settings.mcp_tokens_file else None,
         access=AccessLog(logging.INFO if settings.access_log else logging.DEBUG),
+        web_config=web_config,
     )
     return application, reader

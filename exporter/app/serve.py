@@ -24,14 +24,15 @@ import uvloop
 from exporter import __version__
 from exporter.app.mcp import listen_for_mcp, serve_mcp
 from exporter.charges import Clock, utc_now
-from exporter.errors import FalExporterError
+from exporter.errors import ConfigurationError, FalExporterError
 from exporter.inquiry import Channel, Inquirer
 from exporter.publication import Begin, GaveUp, Publication, Receiving, Scraped, Stop, ToCollector
 from exporter.settings import Settings
 from exporter.settings.credentials import TokenFile
+from exporter.web.admission import WebConfigFile
 from exporter.web.application import Application
 from exporter.web.rest.application import RestOptions
-from exporter.web.server import listen, serve_web
+from exporter.web.server import listen, scheme_of, serve_web
 
 if TYPE_CHECKING:
     from exporter.ledger.reader import LedgerReader
@@ -47,16 +48,18 @@ def web_application(
     clock: Clock = utc_now,
     mcp_port: int | None = None,
     inquirer: Inquirer | None = None,
+    web_config: WebConfigFile | None = None,
 ) -> Application:
     """Return the application of everything that is served on `listen`; see `Application` and `RestOptions`.
 
     Raises:
         ConfigurationError: a file of tokens cannot be used.
     """
-    if settings.rest_tokens_file is None and not _is_loopback(settings.listen.host):
+    has_users = web_config is not None and bool(web_config.config.users)
+    if settings.rest_tokens_file is None and not has_users and not _is_loopback(settings.listen.host):
         _log.warning(
-            "REST and the landing page are open to anyone who can reach this port; set FAL_EXPORTER_REST_TOKENS_FILE, "
-            "or listen on 127.0.0.1",
+            "REST and the landing page are open to anyone who can reach this port; set FAL_EXPORTER_REST_TOKENS_FILE or "
+            "FAL_EXPORTER_WEB_CONFIG_FILE, or listen on 127.0.0.1",
             listen=str(settings.listen),
         )
     return Application(
@@ -75,7 +78,22 @@ def web_application(
         ),
         metrics_tokens=_tokens(settings.metrics_tokens_file),
         mcp_port=mcp_port,
+        web_config=web_config,
     )
+
+
+def web_config_of(settings: Settings) -> WebConfigFile | None:
+    """Return the web configuration that the settings name.
+
+    Raises:
+        ConfigurationError: it cannot be used any more.
+    """
+    if settings.web_config_file is None:
+        return None
+    try:
+        return WebConfigFile(settings.web_config_file)
+    except ValueError as error:
+        raise ConfigurationError(f'FAL_EXPORTER_WEB_CONFIG_FILE: "{settings.web_config_file}" {error}') from None
 
 
 def _tokens(path: Path | None) -> TokenFile | None:
@@ -216,6 +234,7 @@ async def _serve(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    web_config = web_config_of(settings)
     listener = listen(settings.listen.host, settings.listen.port)
     mcp_listener = listen_for_mcp(settings)
     process = CollectorProcess()
@@ -225,6 +244,7 @@ async def _serve(settings: Settings) -> None:
         collector=lambda: process.pid,
         mcp_port=None if mcp_listener is None else mcp_listener.getsockname()[1],
         inquirer=process.inquirer,
+        web_config=web_config,
     )
     problems: list[CollectorError] = []
 
@@ -237,10 +257,23 @@ async def _serve(settings: Settings) -> None:
 
     process.start(settings, publish=published, ended=ended)
     host, port = listener.getsockname()[:2]
-    _log.info("serving", version=__version__, address=f"http://{host}:{port}", pid=os.getpid(), collector=process.pid)
-    serving = asyncio.create_task(serve_web(application, listener, stop))
+    _log.info(
+        "serving",
+        version=__version__,
+        address=f"{scheme_of(web_config)}://{host}:{port}",
+        pid=os.getpid(),
+        collector=process.pid,
+    )
+    serving = asyncio.create_task(serve_web(application, listener, stop, web_config=web_config))
     answering = asyncio.create_task(
-        serve_mcp(settings, mcp_listener, lambda: application.published, stop, inquirer=process.inquirer)
+        serve_mcp(
+            settings,
+            mcp_listener,
+            lambda: application.published,
+            stop,
+            inquirer=process.inquirer,
+            web_config=web_config,
+        )
     )
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)

@@ -31,7 +31,11 @@ class SettingsCommand(click.Command):
 
         options: list[click.Parameter] = [
             click.Option(
-                [f"{flag.name}/--no-{flag.name[2:]}" if flag.placeholder is None else flag.name, flag.field],
+                [
+                    f"{flag.name}/--no-{flag.name[2:]}" if flag.placeholder is None else flag.name,
+                    *flag.also,
+                    flag.field,
+                ],
                 default=None,
                 metavar=flag.placeholder,
                 help=flag.description,
@@ -266,15 +270,38 @@ def healthcheck() -> int:
         address = listening_address().reachable
     except FalExporterError as error:
         return fail(str(error), 1)  # to a container engine, 2 is no answer
-    connection = http.client.HTTPConnection(address.host, address.port, timeout=_LONGEST_HEALTH_CHECK)
     try:
-        connection.request("GET", "/-/healthy")
-        status = connection.getresponse().status
+        try:
+            status = _health(http.client.HTTPConnection(address.host, address.port, timeout=_LONGEST_HEALTH_CHECK))
+        except (ConnectionError, http.client.HTTPException):
+            # Where nobody answers in plain text, a web configuration may ask for TLS.
+            status = _health_by_tls(address.host, address.port)
     except (OSError, http.client.HTTPException) as error:
         return fail(f"{address} does not answer: {error}", 1)
+    return 0 if status == http.HTTPStatus.OK else fail(f"{address} answers {status}", 1)
+
+
+def _health(connection: http.client.HTTPConnection) -> int:
+    try:
+        connection.request("GET", "/-/healthy")
+        return connection.getresponse().status
     finally:
         connection.close()
-    return 0 if status == http.HTTPStatus.OK else fail(f"{address} answers {status}", 1)
+
+
+def _health_by_tls(host: str, port: int) -> int:
+    import ssl
+
+    context = ssl.create_default_context()
+    # The server is asked by its address on this machine, which no certificate names.
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    connection = http.client.HTTPSConnection(host, port, timeout=_LONGEST_HEALTH_CHECK, context=context)
+    connection.connect()
+    try:
+        return _health(connection)
+    except (ConnectionError, ssl.SSLError):
+        # It has shaken hands, so it lives, and has then missed a certificate that only its clients have.
+        return http.HTTPStatus.OK
 
 
 _INTERRUPTED = 130

@@ -517,6 +517,11 @@ EXPORTER: tuple[Family, ...] = (
         "1 once the current month has been loaded, before that 0; what the readiness probe answers.",
     ),
     Family(
+        "fal_exporter_web_config_last_reload_successful",
+        "gauge",
+        "1 if the file of `WEB_CONFIG_FILE` could be used as it was read last, else 0; absent without one.",
+    ),
+    Family(
         "fal_exporter_snapshot_timestamp_seconds",
         "gauge",
         "When the served snapshot was made, in seconds since the epoch; if it stands still, the exporter has stopped "

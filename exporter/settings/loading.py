@@ -228,5 +228,7 @@ def _unknown_variables() -> Iterator[str]:
 
 def _suggestion(name: str, known: Mapping[str, str]) -> str:
     """Suggest the nearest known name, in the form in which it is to be written."""
-    near = nearest(name.upper().removeprefix(ENVIRONMENT_PREFIX).lower().replace("-", "_"), list(known))
+    written = name.upper().removeprefix(ENVIRONMENT_PREFIX).lower().replace("-", "_")
+    # What is a setting elsewhere was not meant to be another one here.
+    near = None if written in NEVER_IN_FILE else nearest(written, list(known))
     return f"; did you mean {known[near]}?" if near else "; see docs/configuration.md"

@@ -39,6 +39,7 @@ from exporter.settings.fields import (
     one_of,
 )
 from exporter.settings.problems import Contradiction
+from exporter.settings.web_config import WebConfigPath
 
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -139,6 +140,11 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
     mcp_tokens_file: TokensPath | None = Field(
         default=None,
         description="File of hashed tokens that give access to MCP, as for REST. If unset, none is required.",
+    )
+    web_config_file: WebConfigPath | None = Field(
+        default=None,
+        description="Web configuration in the format of Prometheus exporters: TLS, users with bcrypt hashes, headers "
+        "and a rate limit for all that is served. Also `--web.config.file`. Read again when it changes.",
     )
     rest_cors_origins: WebOrigins = Field(
         default=(),

@@ -3,9 +3,10 @@
 The settings as the documentation's table shows them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 from exporter.settings.fields import (
@@ -61,14 +62,20 @@ class Flag:
     Attributes:
         field: the setting's name in `Settings`.
         name: the flag, `--poll-interval`.
+        also: further names of the flag.
         placeholder: what stands for the value in the help; None for a switch, which takes none.
         description: what the setting means, its environment variable and its default.
     """
 
     field: str
     name: str
+    also: tuple[str, ...]
     placeholder: str | None
     description: str
+
+
+_ALSO: Mapping[str, tuple[str, ...]] = MappingProxyType({"web_config_file": ("--web.config.file",)})
+"""Names by which other exporters know a flag."""
 
 
 def flags() -> Iterator[Flag]:
@@ -81,6 +88,7 @@ def flags() -> Iterator[Flag]:
         yield Flag(
             field=field,
             name=flag_name(field),
+            also=_ALSO.get(field, ()),
             placeholder=_placeholder(field, info.annotation),
             description=f"{meaning} [{environment_name(field)}{f'; default: {default}' if default else ''}]",
         )

@@ -16,6 +16,7 @@ from exporter import __version__
 from exporter.charges import Clock, utc_now
 from exporter.publication import LedgerOverview, Publication
 from exporter.settings.credentials import TokenFile
+from exporter.web.admission import Admission, WebConfigFile
 from exporter.web.auth import guarded
 from exporter.web.metrics import Metrics, Tail
 from exporter.web.pages import LandingPage
@@ -71,6 +72,7 @@ class Application:
         rest: what REST is made of; None for none.
         metrics_tokens: who may scrape; None for everybody.
         mcp_port: where agents ask, for the landing page; None where they cannot.
+        web_config: users, headers and the rate limit of all that is served; None for none.
     """
 
     def __init__(
@@ -84,8 +86,9 @@ class Application:
         rest: RestOptions | None = None,
         metrics_tokens: TokenFile | None = None,
         mcp_port: int | None = None,
+        web_config: WebConfigFile | None = None,
     ) -> None:
-        self._tail = Tail(version=__version__, collector=collector)
+        self._tail = Tail(version=__version__, collector=collector, web_config=web_config)
         self._tail_interval = tail_interval
         self._metrics = Metrics(self._tail.rendered(), on_scrape=on_scrape, count=self._tail.scraped)
         self._page = LandingPage(clock, mcp_port)
@@ -104,6 +107,11 @@ class Application:
         )
         self._rest = None if rest is None else Rest(rest, published=lambda: self._published, clock=clock)
         self._scraping = guarded(self._scrape, metrics_tokens)
+        self._guards_metrics = metrics_tokens is not None
+        self._guards_figures = rest is not None and rest.tokens is not None
+        self._admitted: ASGIApp = (
+            self._answer if web_config is None else Admission(self._answer, web_config, has_tokens=self._has_tokens)
+        )
         self._figures = self._tell_figures if rest is None else rest.wrap(self._tell_figures)
 
     @property
@@ -126,7 +134,7 @@ class Application:
         if scope["type"] != "http":
             await self._pages(scope, receive, send)
         else:
-            await self._access.watch(self._answer, scope, receive, send)
+            await self._access.watch(self._admitted, scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
@@ -136,6 +144,11 @@ class Application:
             await self._figures(scope, receive, send)
         else:
             await self._pages(scope, receive, send)
+
+    def _has_tokens(self, path: str) -> bool:
+        if path == METRICS:
+            return self._guards_metrics
+        return self._guards_figures and (path == LANDING or (self._rest is not None and self._rest.is_asked(path)))
 
     async def _scrape(self, scope: Scope, _: Receive, send: Send) -> None:
         await self._metrics(scope, send)

@@ -95,6 +95,9 @@ class Refusal:
         await send({"type": "http.response.body", "body": body})
 
 
+ADMITTED = "fal_exporter.admitted"
+"""Key of a request's scope under which the user stands whom the web configuration has admitted."""
+
 _REALM = 'realm="fal-exporter"'
 _MISSING = "this needs a token: send it as Authorization: Bearer TOKEN, or as the password of Basic authentication"
 _UNKNOWN = "the token that was sent is not admitted here; fal-exporter token makes new ones"
@@ -114,7 +117,8 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or take part in the server's start and end."""
-        refused = refusal(scope["headers"], self._tokens) if scope["type"] == "http" else None
+        is_asked = scope["type"] == "http" and ADMITTED not in scope
+        refused = refusal(scope["headers"], self._tokens) if is_asked else None
         if refused is None:
             await self._app(scope, receive, send)
         else:

@@ -14,6 +14,7 @@ from starlette.types import Message, Scope, Send
 from exporter.metrics.catalogue import CATALOGUE
 from exporter.metrics.encoding import END, Rendered, gzip_end, gzip_start, rendered
 from exporter.publication import Exposition, Rendering
+from exporter.web.admission import WebConfigFile
 from exporter.web.negotiation import OPENMETRICS, TEXT, Negotiation, Variant
 
 
@@ -23,9 +24,12 @@ class Tail:
     Args:
         version: the exporter's.
         collector: tells the process id of the collector; None where it is this process.
+        web_config: what is told of it is whether the file could be used as it was read last.
     """
 
-    def __init__(self, *, version: str, collector: Callable[[], int | None]) -> None:
+    def __init__(
+        self, *, version: str, collector: Callable[[], int | None], web_config: WebConfigFile | None = None
+    ) -> None:
         self._registry = CollectorRegistry()
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
@@ -35,6 +39,10 @@ class Tail:
         _gauge("fal_exporter_build_info", self._registry).labels(version).set(1)
         self._ready = _gauge("fal_exporter_ready", self._registry)
         self._snapshot_at: Gauge | None = None
+        self._web_config = web_config
+        self._is_web_config_good = (
+            None if web_config is None else _gauge("fal_exporter_web_config_last_reload_successful", self._registry)
+        )
         family = CATALOGUE["fal_exporter_scrapes_total"]
         scrapes = Counter(family.name, family.help, family.labels, registry=self._registry)
         self._scrapes = {
@@ -58,6 +66,8 @@ class Tail:
 
     def rendered(self) -> Rendered:
         """Return the families as they stand; reads files, takes a millisecond or two, may be called in a thread."""
+        if self._web_config is not None and self._is_web_config_good is not None:
+            self._is_web_config_good.set(not self._web_config.problem)
         return rendered(self._registry)
 
 

@@ -14,6 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from exporter.errors import ConfigurationError
+from exporter.web.admission import FollowingContext, WebConfigFile, protocol_of
 
 _LONGEST_PATH = 200
 _LOGGER = "exporter.web.server"
@@ -125,14 +126,27 @@ def listening_advice(error: OSError, port: int, setting: str) -> str:
     return f"set {setting} to an address of this machine and a free port"
 
 
-async def serve_web(app: ASGIApp, listener: socket.socket, stop: asyncio.Event, *, grace: int = GRACE) -> None:
+def scheme_of(web_config: WebConfigFile | None) -> str:
+    """Return the scheme of the addresses that are served."""
+    return "http" if web_config is None or not web_config.has_tls else "https"
+
+
+async def serve_web(
+    app: ASGIApp,
+    listener: socket.socket,
+    stop: asyncio.Event,
+    *,
+    grace: int = GRACE,
+    web_config: WebConfigFile | None = None,
+) -> None:
     """Serve until `stop` is set, then finish what is under way within `grace` seconds.
 
-    Fast on uvloop's event loop; runs on any. The socket is closed at the end.
+    Fast on uvloop's event loop; runs on any. The socket is closed at the end. With a web configuration that has TLS,
+    connections are encrypted.
     """
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http="httptools" if web_config is None else protocol_of(web_config),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -144,6 +158,9 @@ async def serve_web(app: ASGIApp, listener: socket.socket, stop: asyncio.Event, 
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=grace,
     )
+    if web_config is not None and web_config.has_tls:
+        config.load()
+        config.ssl = FollowingContext.of(web_config)
     server = _Server(config)
     serving = asyncio.create_task(server.serve([listener]))
     stopping = asyncio.create_task(stop.wait())

@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 from local_http import NO_TLS
+from starlette.types import ASGIApp
 
 from exporter.metrics.catalogue import CATALOGUE
 from exporter.metrics.encoding import Encoder
 from exporter.metrics.snapshot import Snapshot, Table
 from exporter.publication import Overview, Publication
 from exporter.samples import Sample, paged
+from exporter.web.admission import WebConfigFile
 from exporter.web.application import Application
 from exporter.web.server import listen, serve_web
 
@@ -39,17 +41,25 @@ def publication() -> Publish:
 
 
 @asynccontextmanager
-async def served(application: Application) -> AsyncIterator[httpx.AsyncClient]:
+async def served_on(app: ASGIApp, web_config: WebConfigFile | None = None) -> AsyncIterator[int]:
+    """Serve an application until the block is left; yields the port."""
     stop = asyncio.Event()
     listener = listen("127.0.0.1", 0)
-    port = listener.getsockname()[1]
-    serving = asyncio.create_task(serve_web(application, listener, stop))
+    serving = asyncio.create_task(serve_web(app, listener, stop, web_config=web_config))
     try:
-        async with httpx.AsyncClient(verify=NO_TLS, base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
-            yield client
+        yield listener.getsockname()[1]
     finally:
         stop.set()
         await serving
+
+
+@asynccontextmanager
+async def served(application: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
+    async with (
+        served_on(application) as port,
+        httpx.AsyncClient(verify=NO_TLS, base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
+    ):
+        yield client
 
 
 @pytest.fixture

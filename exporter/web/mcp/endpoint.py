@@ -2,7 +2,8 @@
 
 import asyncio
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -10,6 +11,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from exporter.settings.credentials import TokenFile
+from exporter.web.admission import Admission, WebConfigFile
 from exporter.web.auth import Guard, Refusal
 from exporter.web.mcp.server import mcp_server
 from exporter.web.mcp.tool import Tool
@@ -69,25 +71,33 @@ class Gate:
         hosts: by which the endpoint may be called.
         longest: seconds that an exchange may take.
         access: where requests are logged; None for nowhere.
+        admit: puts what admits requests before an application; None for everybody.
     """
 
     def __init__(
-        self, app: ASGIApp, hosts: Hosts, *, longest: float = LONGEST_EXCHANGE, access: AccessLog | None = None
+        self,
+        app: ASGIApp,
+        hosts: Hosts,
+        *,
+        longest: float = LONGEST_EXCHANGE,
+        access: AccessLog | None = None,
+        admit: Callable[[ASGIApp], ASGIApp] | None = None,
     ) -> None:
         self._app = app
         self._hosts = hosts
         self._longest = longest
         self._access = access
         self._under_way = 0
+        self._admitted: ASGIApp = self._answer if admit is None else admit(self._answer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or live through the server's start and end."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif self._access is None:
-            await self._answer(scope, receive, send)
+            await self._admitted(scope, receive, send)
         else:
-            await self._access.watch(self._answer, scope, receive, send)
+            await self._access.watch(self._admitted, scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = self._refusal(scope)
@@ -169,6 +179,7 @@ def endpoint(
     hosts: Iterable[str] = (),
     tokens: TokenFile | None = None,
     access: AccessLog | None = None,
+    web_config: WebConfigFile | None = None,
 ) -> ASGIApp:
     """Return an application that answers with these tools at `PATH`.
 
@@ -177,6 +188,7 @@ def endpoint(
         hosts: names by which it may be called, beside this machine's own and addresses; see `Hosts`.
         tokens: who may ask; None for everybody.
         access: where requests are logged; None for nowhere.
+        web_config: users, headers and the rate limit; None for none.
     """
     application: ASGIApp = mcp_server(tools).streamable_http_app(
         streamable_http_path=PATH,
@@ -186,4 +198,10 @@ def endpoint(
         # The gate knows more: addresses, and names below a name.
         transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
-    return Gate(application if tokens is None else Guard(application, tokens), Hosts(hosts), access=access)
+    has_tokens = tokens is not None
+    return Gate(
+        application if tokens is None else Guard(application, tokens),
+        Hosts(hosts),
+        access=access,
+        admit=None if web_config is None else partial(Admission, file=web_config, has_tokens=lambda _: has_tokens),
+    )
