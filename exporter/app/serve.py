@@ -58,8 +58,8 @@ def web_application(
     has_users = web_config is not None and bool(web_config.config.users)
     if settings.rest_tokens_file is None and not has_users and not _is_loopback(settings.listen.host):
         _log.warning(
-            "REST and the landing page are open to anyone who can reach this port; set FAL_EXPORTER_REST_TOKENS_FILE or "
-            "FAL_EXPORTER_WEB_CONFIG_FILE, or listen on 127.0.0.1",
+            "REST and the landing page are open to anyone who can reach this port; set FAL_EXPORTER_REST_TOKENS_FILE "
+            "or FAL_EXPORTER_WEB_CONFIG_FILE, or listen on 127.0.0.1",
             listen=str(settings.listen),
         )
     return Application(
