@@ -146,7 +146,12 @@ SURGE = "surge"
 
 
 class Dimensions(NamedTuple):
-    """Dimensions of a charge. A dimension that a charge lacks is the empty string."""
+    """Dimensions of a charge. A dimension that a charge lacks is the empty string.
+
+    Attributes:
+        api_key: the id of the key that was used; what a user reads in its place is the ledger's to say.
+        member: the login of the member of the organization who was charged for.
+    """
 
     account: str
     team: str = ""
@@ -157,6 +162,7 @@ class Dimensions(NamedTuple):
     gpu_class: str = ""
     unit: str = ""
     api_key: str = ""
+    member: str = ""
     surge: str = ""
 
 
@@ -306,6 +312,32 @@ class Invoice:
     credits: int
     tax: int
     total: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """An API key of an account as fal lists it.
+
+    Attributes:
+        alias: the name that people know it by, which may change; empty where it has none.
+        creator: the nickname of who made it; empty where fal does not say.
+        created_at: None where fal does not say.
+    """
+
+    account: str
+    id: str
+    alias: str
+    creator: str = ""
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """A team of an organization: its username, which charges carry, and its name."""
+
+    account: str
+    username: str
+    name: str
 
 
 INVOICE, FOCUS_INVOICE, FOCUS_ESTIMATE = "invoice", "focus_invoice", "focus_estimate"

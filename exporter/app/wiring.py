@@ -43,6 +43,9 @@ _log = structlog.get_logger(__name__)
 _POLLS_OF_GRACE = 4
 """Poll intervals; two polls in a row may fail, and the third take its time, before a window counts as not covered."""
 
+_CALLER = frozenset({"api_key", "member"})
+"""Dimensions that fal tells only when it is asked for them."""
+
 _LEAST_GRACE = timedelta(minutes=5)
 
 
@@ -164,7 +167,9 @@ async def open_left_half(
                 runner=runner,
                 health=health,
                 reach=reach,
-                with_api_key="api_key" in settings.labels or any("api_key" in budget.match for budget in budgets),
+                with_api_key=any(
+                    not _CALLER.isdisjoint(names) for names in (settings.labels, *(budget.match for budget in budgets))
+                ),
                 clock=clock,
                 price_models=settings.price_models,
                 owners=owners,

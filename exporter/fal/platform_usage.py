@@ -243,7 +243,7 @@ class Rows:
         if self._interface.tells_surge:
             names += (row.get("is_surge") is True,)
         if self._by_key:
-            names += (api_key(row),)
+            names += caller(row)
         try:
             item = self._items.get(names)
         except TypeError:  # a list or an object, which no dictionary takes as a key
@@ -266,7 +266,8 @@ class Rows:
         if self._interface.tells_surge and names[len(texts)]:
             item.dimensions = item.dimensions._replace(surge=SURGE)
         if self._by_key:
-            item.dimensions = item.dimensions._replace(api_key=text(names[-1]))
+            key, login = names[-2:]
+            item.dimensions = item.dimensions._replace(api_key=optional_text(key), member=optional_text(login))
         return item
 
     def prices(self) -> tuple[UnitPrice, ...]:
@@ -305,16 +306,21 @@ def amounts_of(row: Row, quantity: int, gpu_seconds: int) -> Amounts:
     return Amounts(quantity, quantity * gpu_seconds, list_cost, list_cost - cost, cost)
 
 
-def api_key(row: Row) -> str:
-    """Return what tells the key of a row: its id, else the login behind it, else fal's words for it, else nothing."""
+def caller(row: Row) -> tuple[str, str]:
+    """Return who made the requests of a row: the id of a key, and the login of a member; either may be empty.
+
+    Where fal names neither, its words for the caller take the place of the id.
+    """
     structured = row.get("auth_method_structured")
-    if isinstance(structured, dict):
-        for name in ("api_key_id", "login_username", "detail"):
-            value = structured.get(name)
-            if isinstance(value, str) and value:
-                return value
+    fields = structured if isinstance(structured, dict) else {}
+    key, login, words = (
+        value if isinstance(value, str) else ""
+        for value in (fields.get("api_key_id"), fields.get("login_username"), fields.get("detail"))
+    )
+    if key or login:
+        return key, login
     value = row.get("auth_method")
-    return value if isinstance(value, str) else ""
+    return words or (value if isinstance(value, str) else ""), ""
 
 
 def describe_model(account: str, names: Sequence[str]) -> Item:

@@ -157,6 +157,10 @@ def _settled(charge: FocusCharge, settlement: Settlement) -> dict[str, str]:
     }
 
 
+_TAGS = ("app", "environment", "api_key", "member")
+"""Dimensions of a charge that FOCUS has no column for."""
+
+
 def decimal_text(count: int) -> str:
     """Write nano-units as a decimal."""
     whole, part = divmod(abs(count), NANO)
@@ -169,7 +173,7 @@ def _fixed(charge: FocusCharge) -> dict[str, str]:
     dimensions = charge.dimensions
     category, subcategory, service = _SERVICES.get(product_of(dimensions), _OTHER_SERVICE)
     surge = " at surge prices" if dimensions.surge else ""
-    tags = {name: getattr(dimensions, name) for name in ("app", "environment", "api_key") if getattr(dimensions, name)}
+    tags = {name: getattr(dimensions, name) for name in _TAGS if getattr(dimensions, name)}
     return {
         "BillingAccountId": dimensions.account,
         "BillingAccountName": dimensions.account,

@@ -213,15 +213,15 @@ def _raise_counters(connection: Connection, seen: _Published) -> int:
     raised: dict[CounterKey, Counter] = {}
     for ((its_names, *values), measure, unit), known in seen.items():
         labels = tuple(values)
-        if its_names != names or not known.published:
+        if its_names != names or not known.shown:
             continue
         if labels not in numbers:
             numbers[labels] = max(numbers.values(), default=0) + 1
             new[numbers[labels]] = labels
         key = CounterKey(numbers[labels], measure, unit)
         counter = counters.get(key, Counter(0, 0, known.created_at, released=True))
-        if known.published > counter.published:
-            raised[key] = counter._replace(published=known.published, released=True)
+        if known.shown > counter.shown:
+            raised[key] = counter._replace(published=counter.base + known.shown, released=True)
     rows.add_label_sets(connection, new)
     rows.write_counters(connection, counters, raised)
     return len(raised)

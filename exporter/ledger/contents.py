@@ -7,13 +7,14 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from exporter.calendar import Periods
-from exporter.charges import Balance, Invoice, hour_number
+from exporter.charges import Balance, Invoice, Team, hour_number
 from exporter.ledger.accounting.counters import Labels
 from exporter.ledger.accounting.reconciliation import Reconciliations
 from exporter.ledger.accounting.totals import Books, Spent
 from exporter.ledger.directory import Directory
-from exporter.ledger.tables import hours, rows, schema
+from exporter.ledger.tables import hours, names, rows, schema
 from exporter.ledger.tables.hours import FirstSeen, TouchedHours
+from exporter.ledger.tables.names import Keys
 from exporter.ledger.tables.prices import Item, PriceRecord, PriceTables, read_prices, write_prices
 from exporter.ledger.tables.rows import Scope, read_reconciliations, write_reconciliation
 
@@ -24,6 +25,9 @@ class Contents:
 
     Attributes:
         committed: the last revision that has been written; below `revision` after a write that failed.
+        keys: the API keys that fal has listed.
+        first_uses: the first hour that was charged for with any key, by account.
+        teams: as fal listed them last, by account.
     """
 
     revision: int
@@ -44,6 +48,9 @@ class Contents:
     reconciliations: Reconciliations
     touched: TouchedHours
     first_seen: FirstSeen
+    keys: Keys
+    first_uses: dict[str, datetime]
+    teams: dict[str, tuple[Team, ...]]
 
     def active_scopes(self) -> list[Scope]:
         """Return the scopes whose charges are published."""
@@ -82,7 +89,9 @@ class Contents:
 def read_contents(connection: Connection, labels: Labels, max_series: int) -> Contents:
     """Build the contents from the database; no account is active yet."""
     scopes = {scope.id: scope for scope in rows.read_scopes(connection)}
-    directory = Directory(connection, labels, max_series, {scope.id: scope.account for scope in scopes.values()})
+    keys = names.read_keys(connection)
+    accounts = {scope.id: scope.account for scope in scopes.values()}
+    directory = Directory(connection, labels, max_series, accounts, names.labels_of(keys))
     books = Books(labels)
     books.add_label_sets(directory.label_sets)
     books.add_series(directory.places)
@@ -108,6 +117,9 @@ def read_contents(connection: Connection, labels: Labels, max_series: int) -> Co
         reconciliations=read_reconciliations(connection),
         touched=TouchedHours(revision),
         first_seen=FirstSeen(hours.read(connection)),
+        keys=keys,
+        first_uses=names.first_uses(connection),
+        teams=names.read_teams(connection),
     )
 
 
@@ -154,3 +166,6 @@ def write_contents(connection: Connection, contents: Contents, *, labels: str, a
         rows.write_invoices(connection, account, [item for item in contents.invoices if item.account == account])
     for reconciliation in contents.reconciliations.values():
         write_reconciliation(connection, reconciliation)
+    names.write_keys(connection, contents.keys.values())
+    for account, listed in contents.teams.items():
+        names.write_teams(connection, account, listed)

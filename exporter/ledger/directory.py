@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from exporter.charges import NOTHING, Charge, Dimensions, Window, hour_number, hour_of
 from exporter.ledger.accounting.counters import COUNTED, Admission, Counter, CounterKey, Labels, LabelValues
 from exporter.ledger.accounting.coverage import ScopeState
+from exporter.ledger.accounting.key_labels import KeyLabels
 from exporter.ledger.accounting.restatement import CellRow, summed
 from exporter.ledger.accounting.totals import Place
 from exporter.ledger.tables import rows as ledger_rows
@@ -92,9 +93,12 @@ class Entry:
 class Directory:
     """The series and label sets of the whole ledger."""
 
-    def __init__(self, connection: Connection, labels: Labels, limit: int, accounts: Mapping[int, str]) -> None:
+    def __init__(
+        self, connection: Connection, labels: Labels, limit: int, accounts: Mapping[int, str], key_labels: KeyLabels
+    ) -> None:
         self._labels = labels
         self._accounts = accounts
+        self.key_labels = key_labels
         self.label_sets = ledger_rows.read_label_sets(connection)
         self.places: dict[int, Place] = {}
         self._label_set_ids = {values: number for number, values in self.label_sets.items()}
@@ -142,7 +146,7 @@ class Directory:
                 if dimensions.account != scope.account:
                     raise ValueError(f"a charge of account {dimensions.account} was given for {scope.account}")
                 self._last_series = series = known[dimensions] = self._last_series + 1
-                wanted = self._labels.of(dimensions)
+                wanted = self._labels.of(dimensions, self.key_labels)
                 values = self._admission.place(wanted)
                 overflowed += values != wanted
                 place = Place(self._number_of(values, label_sets), dimensions.unit, bool(dimensions.surge))
@@ -189,7 +193,14 @@ def reorder(connection: Connection, labels: Labels, before: Sequence[str]) -> No
     )
 
 
-def relabel(connection: Connection, labels: Labels, limit: int, accounts: Mapping[int, str], at: datetime) -> None:
+def relabel(  # noqa: PLR0917  the terms of one change
+    connection: Connection,
+    labels: Labels,
+    limit: int,
+    accounts: Mapping[int, str],
+    key_labels: KeyLabels,
+    at: datetime,
+) -> None:
     """Publish every series under new labels.
 
     All counters start at 0 again, with everything known as their base. A label set that keeps its name thus falls to 0
@@ -202,7 +213,7 @@ def relabel(connection: Connection, labels: Labels, limit: int, accounts: Mappin
     moves: dict[int, int] = {}
     counters: dict[CounterKey, Counter] = {}
     for series, _, dimensions, old in sorted(ledger_rows.read_series(connection, accounts)):
-        values = admission.place(labels.of(dimensions))
+        values = admission.place(labels.of(dimensions, key_labels))
         moves[series] = new = numbers.setdefault(values, last + len(numbers) + 1)
         for measure in COUNTED:
             unit = dimensions.unit if measure == "quantity" else ""

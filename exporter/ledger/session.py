@@ -22,7 +22,7 @@ from exporter.ledger.collector_lock import CollectorLock, LedgerInUseError, Ledg
 from exporter.ledger.contents import Contents, read_contents
 from exporter.ledger.directory import relabel, reorder
 from exporter.ledger.loss import LedgerCondition, LossGuard, LostLedgerError, first_look
-from exporter.ledger.tables import rows, schema
+from exporter.ledger.tables import names, rows, schema
 from exporter.ledger.tables.database import changing_tables, clear_errors, for_reading, open_database, shown
 from exporter.ledger.tables.migrations import bring_up_to_date
 
@@ -196,6 +196,10 @@ class Session:
             self.check()
             self._guard.check_tables()
 
+    def read_anew(self) -> None:
+        """Have the contents read from the database before they are used again."""
+        self._forget()
+
     def _forget(self) -> None:
         self._contents = None
 
@@ -261,12 +265,13 @@ class Session:
         schema.write(connection, schema.LABELS, _text(self._labels.names))
         if before is None or before == _text(self._labels.names):
             return
-        names: list[str] = json.loads(before)
-        if sorted(names) == sorted(self._labels.names):
-            reorder(connection, self._labels, names)
+        found: list[str] = json.loads(before)
+        if sorted(found) == sorted(self._labels.names):
+            reorder(connection, self._labels, found)
             return
         accounts = {scope.id: scope.account for scope in rows.read_scopes(connection)}
-        relabel(connection, self._labels, self._max_series, accounts, now)
+        key_labels = names.labels_of(names.read_keys(connection))
+        relabel(connection, self._labels, self._max_series, accounts, key_labels, now)
         self.relabelled = True
 
 

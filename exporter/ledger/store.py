@@ -4,12 +4,13 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
 from exporter.calendar import periods_at
 from exporter.charges import (
+    ApiKey,
     Balance,
     Bill,
     Charge,
@@ -27,6 +28,7 @@ from exporter.charges import (
 from exporter.errors import LedgerError
 from exporter.ledger.accounting.counters import Counter, CounterKey, Holds, Labels, Rules, advanced, measured, released
 from exporter.ledger.accounting.coverage import PublishedPages, ScopeState, coverage
+from exporter.ledger.accounting.key_labels import KeyLabels
 from exporter.ledger.accounting.reconciliation import Reconciliation, reconciliation
 from exporter.ledger.accounting.relabelling import Move, moves
 from exporter.ledger.accounting.restatement import (
@@ -42,6 +44,7 @@ from exporter.ledger.accounting.totals import Books, LedgerView, SeriesSpend, Sp
 from exporter.ledger.collector_lock import CollectorLock
 from exporter.ledger.contents import Contents
 from exporter.ledger.directory import reached, settled, state_of
+from exporter.ledger.key_naming import Renames, note_uses, pending_renames, record_listed, rename_keys
 from exporter.ledger.loss import LedgerCondition
 from exporter.ledger.session import Session
 from exporter.ledger.tables import hours, keys, rows, schema
@@ -59,6 +62,9 @@ from exporter.ledger.tables.rows import Scope, write_reconciliation
 from exporter.samples import Pages
 
 __all__ = ["Ledger", "Restatement", "Rules"]
+
+_RENAME_PATIENCE = timedelta(minutes=10)
+"""Longest time for which a key keeps its old name because its counters have not been scraped."""
 
 
 class Ledger:
@@ -79,6 +85,8 @@ class Ledger:
         self._holds = Holds(rules.birth_hold)
         self._accounts: Mapping[str, Collection[str]] = {}
         self._sequence = 0
+        self._renames: Renames | None = None
+        self._rename_wanted_at: datetime | None = None
         account_at = self._labels.names.index("account")
         self._published: defaultdict[str, PublishedPages] = defaultdict(lambda: PublishedPages(account_at))
         self._session = Session(
@@ -200,6 +208,7 @@ class Ledger:
                 moved={(move.hour, move.key.label_set): move.amount for move in moved if move.key.measure == "cost"},
             )
             counters = _moved_counters(books, booking, moved, self._clock())
+            note_uses(connection, contents, account, change.added)
             rows.write_difference(connection, scope.id, change, sums)
             first_hours = hours.update(connection, scope.id, contents.first_seen.first_hours, change)
             complete = hour_number(hour_of(at))
@@ -233,6 +242,10 @@ class Ledger:
             for key in counters:
                 if key not in books.counters:
                     self._holds.begin(key)
+            if counters:
+                self._holds.grew()
+            if entry.places:
+                self._renames = None
             books.set_counters(counters)
             books.apply(sums)
         return Restatement(
@@ -316,6 +329,23 @@ class Ledger:
         """Keep who an account's key belongs to."""
         with self._session.writing() as (connection, _):
             keys.write_owner(connection, owner)
+
+    def record_api_keys(self, account: str, keys: Collection[ApiKey]) -> None:
+        """Keep an account's API keys as fal lists them now.
+
+        A key whose charges are published already takes its new name with one of the next views.
+        """
+        with self._session.writing() as (connection, contents):
+            record_listed(connection, contents, self._labels, account, keys)
+            self._renames = None
+
+    def api_keys(self, account: str) -> tuple[ApiKey, ...]:
+        """Return the API keys of an account that are known, those that fal lists no more among them."""
+        return tuple(record.key for record in self._session.contents().keys.values() if record.key.account == account)
+
+    def key_labels(self) -> KeyLabels:
+        """Return what API keys are published under, by account and id; another mapping whenever that changes."""
+        return self._session.contents().directory.key_labels
 
     def cost_by_product(self, account: str, window: Window) -> Mapping[str, int]:
         """Return what a window cost an account by product, in nano-USD, of its active sources."""
@@ -424,6 +454,7 @@ class Ledger:
         self._session.check()
         now = self._clock()
         periods = periods_at(now, self._rules.zone)
+        self._rename_keys(now)
         contents = self._session.contents()
         if self._holds.due(contents.books.counters, now) or contents.books.moved_periods(periods):
             with self._session.writing() as (connection, contents):
@@ -433,6 +464,8 @@ class Ledger:
                 rows.write_counters(connection, counters, states)
                 contents.books.set_counters(states)
             self._holds.end(states)
+            if states:
+                self._holds.grew()
         self._sequence += 1
         self._holds.shown(self._sequence)
         books, prices, scopes = contents.books, contents.price_tables, self.scopes()
@@ -484,9 +517,32 @@ class Ledger:
             label_sets=len(books.label_values),
             overflowed_series=contents.overflowed,
             born_at=contents.born_at,
+            keys=tuple(record for record in contents.keys.values() if record.key.account in self._accounts),
+            keys_told_from=contents.first_uses,
+            teams=tuple(team for account in self._accounts for team in contents.teams.get(account, ())),
         )
 
+    def _rename_keys(self, now: datetime) -> None:
+        """Publish keys under the names that fal gives them now.
+
+        What has been counted under the old name is to have been scraped before, or it would be lost to `increase()`;
+        where nobody scrapes, nobody waits for it for long.
+        """
+        if self._renames is None:
+            self._renames = pending_renames(self._session.contents(), self._labels)
+        if not self._renames:
+            self._rename_wanted_at = None
+            return
+        if self._rename_wanted_at is None:
+            self._rename_wanted_at = now
+        if not self._holds.is_all_scraped and now - self._rename_wanted_at < _RENAME_PATIENCE:
+            return
+        with self._session.writing() as (connection, contents):
+            rename_keys(connection, contents, self._labels, self._renames, now)
+        self._session.read_anew()
+
     def _take_up(self, connection: Connection, contents: Contents) -> None:
+        self._renames = None
         self._holds.keep(contents.books.counters)
         contents.activate(self._accounts)
         contents.sum_periods(connection, periods_at(self._clock(), self._rules.zone), everything=True)

@@ -145,7 +145,7 @@ def _wrong_counters(connection: Connection, counters: dict[CounterKey, Counter])
     for key, counter in counters.items():
         labels = ", ".join(filter(None, known.get(key.label_set, ())))
         name = f"the counter of {key.measure} of ({labels})"
-        if counter.published < 0 or (counter.released and counter.published < counter.grown):
+        if counter.shown < 0 or (counter.released and counter.published < counter.grown):
             yield f"{name} is behind what it has counted"
     used = set(connection.scalars(select(series.c.label_set_id).distinct()))
     for number in sorted(used - known.keys()):

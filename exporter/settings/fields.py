@@ -220,7 +220,7 @@ def check_ledger_url(text: str) -> str:
 SOURCES = ("models", "serverless", "compute", "organization", "reporting", "focus")
 """The primary sources, by name."""
 
-LABELS = ("account", "team", "product", "model", "app", "environment", "gpu_class", "api_key", "surge")
+LABELS = ("account", "team", "product", "model", "app", "environment", "gpu_class", "api_key", "member", "surge")
 """The dimensions of a charge that may be labels, in the order in which they are published."""
 
 DEFAULT_LABELS = ("account", "team", "product", "model", "app", "gpu_class")

@@ -173,8 +173,8 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
     )
     labels: Labels = Field(
         default=DEFAULT_LABELS,
-        description="Labels of the charge metrics, comma-separated; `environment`, `api_key` and `surge` can be "
-        "added, and all but `account` can be left out.",
+        description="Labels of the charge metrics, comma-separated; `environment`, `api_key`, `member` and `surge` "
+        "can be added, and all but `account` can be left out.",
     )
     max_series: int = Field(
         default=10_000,

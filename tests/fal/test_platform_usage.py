@@ -21,7 +21,7 @@ from exporter.fal.platform_usage import (
     Interface,
     Rows,
     amounts_of,
-    api_key,
+    caller,
     compute,
     describe_model,
     describe_team_row,
@@ -135,7 +135,7 @@ async def test_charges_come_out_exact_with_their_price(fal: Fal, bench: Bench, w
     reading = await models(bench.client()).read(window, with_api_key=False)
     (charge,) = reading.charges
     assert charge.hour == hour
-    assert charge.dimensions == ("prod", "", "model_apis", "fal-ai/flux/dev", "", "", "", "image", "", "")
+    assert charge.dimensions == ("prod", "", "model_apis", "fal-ai/flux/dev", "", "", "", "image", "", "", "")
     assert charge.amounts == Amounts(4 * NANO, 0, 400_000_000, 80_000_000, 320_000_000)
     (price,) = reading.prices
     assert price == (*("prod", "model_apis", "fal-ai/flux/dev", "", "", "image"), hour, 100_000_000, 20 * NANO)
@@ -346,25 +346,26 @@ def test_the_charge_is_the_total_and_the_discount_what_is_missing_to_the_list_co
 
 
 @pytest.mark.parametrize(
-    ("fields", "key"),
+    ("fields", "named"),
     [
-        ({"auth_method_structured": {"detail": "d", "api_key_id": "k1", "login_username": "u"}}, "k1"),
-        ({"auth_method_structured": {"detail": "d", "login_username": "u"}}, "u"),
-        ({"auth_method_structured": {"detail": "d"}, "auth_method": "m"}, "d"),
-        ({"auth_method": "Production Key"}, "Production Key"),
-        ({"auth_method_structured": [], "auth_method": 5}, ""),
-        ({}, ""),
+        ({"auth_method_structured": {"detail": "d", "api_key_id": "k1", "login_username": "u"}}, ("k1", "u")),
+        ({"auth_method_structured": {"detail": "d", "api_key_id": "k1", "login_username": None}}, ("k1", "")),
+        ({"auth_method_structured": {"detail": "d", "login_username": "u"}}, ("", "u")),
+        ({"auth_method_structured": {"detail": "d"}, "auth_method": "m"}, ("d", "")),
+        ({"auth_method": "Production Key"}, ("Production Key", "")),
+        ({"auth_method_structured": [], "auth_method": 5}, ("", "")),
+        ({}, ("", "")),
     ],
 )
 async def test_charges_by_key_are_asked_for_only_when_wanted(
-    fal: Fal, bench: Bench, window: Window, fields: dict[str, object], key: str
+    fal: Fal, bench: Bench, window: Window, fields: dict[str, object], named: tuple[str, str]
 ) -> None:
-    assert api_key(fields) == key
+    assert caller(fields) == named
     fal.plays(PATH, as_json(page(bucket(TEN, model_row(**fields), model_row(**fields), model_row()))))
     source = models(bench.client())
     by_key = await source.read(window, with_api_key=True)
     assert fal.requests[-1].query["expand"] == ["time_series", "auth_method_structured"]
-    assert {charge.dimensions.api_key for charge in by_key.charges} == {key, ""}
+    assert {charge.dimensions[-3:-1] for charge in by_key.charges} == {named, ("", "")}
     together = await source.read(window, with_api_key=False)
     assert fal.requests[-1].query["expand"] == ["time_series"]
     assert [charge.dimensions.api_key for charge in together.charges] == [""]
@@ -439,7 +440,7 @@ def test_amounts_equal_fractions_to_the_nano_dollar_from_the_text_of_the_json(
 )
 def test_a_models_unit_gives_its_gpu(unit: str, gpu_class: str, seconds: int) -> None:
     item = describe_model("prod", ["fal-ai/flux/dev", unit])
-    assert item.dimensions == ("prod", "", "model_apis", "fal-ai/flux/dev", "", "", gpu_class, unit, "", "")
+    assert item.dimensions == ("prod", "", "model_apis", "fal-ai/flux/dev", "", "", gpu_class, unit, "", "", "")
     assert item.gpu.seconds == seconds
 
 
@@ -548,7 +549,7 @@ def test_what_a_row_is_for_follows_from_product_and_line(
 ) -> None:
     item = describe_team_row("prod", ["acme", product, endpoint, unit])
     model, app, environment, gpu_class = names
-    assert item.dimensions == ("prod", "acme", product, model, app, environment, gpu_class, unit, "", "")
+    assert item.dimensions == ("prod", "acme", product, model, app, environment, gpu_class, unit, "", "", "")
     assert item.gpu.seconds == gpu_seconds
 
 
@@ -589,7 +590,7 @@ async def test_compute_takes_the_products_that_no_other_source_reports(fal: Fal,
     costs = {charge.dimensions.product: charge.amounts.cost // NANO for charge in reading.charges}
     assert costs == {"compute": 4, "novelty": 8}
     machine = reading.charges[0]
-    assert machine.dimensions == ("prod", "", "compute", "", "my-app", "prod", "H100", "second", "", "")
+    assert machine.dimensions == ("prod", "", "compute", "", "my-app", "prod", "H100", "second", "", "", "")
     assert machine.amounts.gpu_seconds == 480 * NANO
     assert reading.rejected == {"wrong_type": 1, "outside_window": 1}
     assert reading.prices == ()

@@ -81,6 +81,7 @@ def told(row: Back) -> FocusCharge:
         row.x_gpu_class or "",
         row.x_fal_unit or "",
         tags.get("api_key", ""),
+        tags.get("member", ""),
         SURGE if row.pricing_category == "Dynamic" else "",
     )
     listed, billed = nano_of(row.list_cost), nano_of(row.billed_cost)
@@ -120,6 +121,7 @@ def charges(draw: st.DrawFn) -> FocusCharge:
         draw(
             st.sampled_from(["image", "second", "1k_characters", "compute_second", "megapixel", "new thing", "3d-mesh"])
         ),
+        draw(optional),
         draw(optional),
         draw(st.sampled_from(["", SURGE])),
     )

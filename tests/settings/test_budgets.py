@@ -59,7 +59,7 @@ def test_every_bad_budget_is_named_by_its_place() -> None:
         'budgets[12].match: names the unknown label "modle"; did you mean model?',
         (
             'budgets[13].match: names the unknown label "colour"; choose some of account, team, product, model, app, '
-            "environment, gpu_class, api_key, surge"
+            "environment, gpu_class, api_key, member, surge"
         ),
         "budgets[14].match: has neither a glob nor a list of globs for model; put each glob in quotes",
         "budgets[15].match: has neither a glob nor a list of globs for model; put each glob in quotes",

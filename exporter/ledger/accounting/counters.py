@@ -9,6 +9,7 @@ passed and a scrape has seen the zero.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -42,8 +43,9 @@ OTHER = "__other__"
 LabelValues = tuple[str, ...]
 
 _FOLDED_FIRST = frozenset({"model", "app"})
-_FOLDED_NEXT = _FOLDED_FIRST | {"api_key", "environment", "team"}
+_FOLDED_NEXT = _FOLDED_FIRST | {"api_key", "environment", "member", "team"}
 _NEVER_FOLDED = frozenset({"account", "product"})
+_NO_LABELS: Mapping[tuple[str, str], str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +54,10 @@ class Labels:
 
     names: LabelValues
 
-    def of(self, dimensions: Dimensions) -> LabelValues:
-        """Return the label values of a charge."""
-        return tuple(getattr(dimensions, name) for name in self.names)
+    def of(self, dimensions: Dimensions, key_labels: Mapping[tuple[str, str], str] = _NO_LABELS) -> LabelValues:
+        """Return the label values of a charge; `key_labels` are those of API keys, by account and id."""
+        key = key_labels.get((dimensions.account, dimensions.api_key), dimensions.api_key)
+        return tuple(key if name == "api_key" else getattr(dimensions, name) for name in self.names)
 
     def account_of(self, values: LabelValues) -> str:
         """Return the account that a label set belongs to."""
@@ -118,15 +121,22 @@ class Counter(NamedTuple):
 
     Attributes:
         grown: what the ledger has learnt since its birth; may fall.
-        published: what scrapes see; never falls.
-        created_at: when it was first published, at 0.
+        published: what scrapes have seen, under all names that it has had; never falls.
+        created_at: when it was first published, at 0, under the name that it has now.
         released: whether the hold after birth is over.
+        base: what was published under earlier names, and is not under this one.
     """
 
     grown: int
     published: int
     created_at: datetime
     released: bool
+    base: int = 0
+
+    @property
+    def shown(self) -> int:
+        """What scrapes see; never falls."""
+        return self.published - self.base
 
     @property
     def pending(self) -> int:
@@ -138,7 +148,16 @@ def advanced(counter: Counter, by: int) -> Counter:
     """Return the counter after the truth has changed."""
     grown = counter.grown + by
     published = max(counter.published, grown) if counter.released else counter.published
-    return Counter(grown, published, counter.created_at, counter.released)
+    return counter._replace(grown=grown, published=published)
+
+
+def renamed(counter: Counter, at: datetime) -> Counter:
+    """Return the counter under a new name: it is born again, at 0, and tells nothing that it has told before.
+
+    Whatever stands under the new name in Prometheus, the counter of another key perhaps, thus never seems to have grown
+    by what this one has counted.
+    """
+    return counter._replace(base=counter.published, created_at=at, released=False)
 
 
 def released(counter: Counter) -> Counter:
@@ -170,6 +189,8 @@ class Holds:
         self._first_shown: dict[CounterKey, int | None] = {}
         self._shown = 0
         self._scraped = 0
+        self._grown_at = 0
+        self._has_grown = False
 
     def keep(self, counters: Mapping[CounterKey, Counter]) -> None:
         """Hold the counters that have not been released, and no others."""
@@ -186,9 +207,20 @@ class Holds:
         for key in keys:
             self._first_shown.pop(key, None)
 
+    def grew(self) -> None:
+        """Note that counters have moved, which the next view is the first to show."""
+        self._has_grown = True
+
+    @property
+    def is_all_scraped(self) -> bool:
+        """True if a scrape has seen every counter at its present value."""
+        return not self._has_grown and self._grown_at <= self._scraped
+
     def shown(self, sequence: int) -> None:
         """Note that the view with this number shows all held counters."""
         self._shown = sequence
+        if self._has_grown:
+            self._has_grown, self._grown_at = False, sequence
         for key, first in self._first_shown.items():
             if first is None:
                 self._first_shown[key] = sequence

@@ -10,9 +10,10 @@ from datetime import datetime
 from typing import NamedTuple
 
 from exporter.calendar import PERIODS, Periods
-from exporter.charges import Balance, Dimensions, Invoice, Window, hour_number
+from exporter.charges import Balance, Dimensions, Invoice, Team, Window, hour_number
 from exporter.ledger.accounting.counters import COUNTED, Counter, CounterKey, Labels, LabelValues
 from exporter.ledger.accounting.coverage import AccountCoverage, ScopeState
+from exporter.ledger.accounting.key_labels import KeyRecord
 from exporter.ledger.accounting.reconciliation import Reconciliation
 from exporter.ledger.accounting.restatement import HourKind, SumsBySeries, merged
 from exporter.samples import PagedTable, Pages, Sample
@@ -48,6 +49,9 @@ class LedgerView:
         price_changes: when: the start of the hour of the charge that showed it, in seconds since 1970 (not nano).
         discounts: the share taken off each unit price, in units of 10**-11 (100 * NANO of them are everything).
         previous_discounts, discount_changes: as for prices, of the discounts.
+        keys: the API keys that fal has listed.
+        keys_told_from: start of the first hour that was charged for with any key, by account.
+        teams: as fal listed them last.
         first_seen: with account, product, model and app: the start of the hour of the first charge in seconds since
             1970 (not nano), retention notwithstanding; without those that may be older than the known history.
     """
@@ -90,6 +94,9 @@ class LedgerView:
     label_sets: int
     overflowed_series: int
     born_at: datetime
+    keys: tuple[KeyRecord, ...] = ()
+    keys_told_from: Mapping[str, datetime] = field(default_factory=dict)
+    teams: tuple[Team, ...] = ()
 
 
 GPU_PERIODS = ("last_hour", "month")
@@ -335,7 +342,7 @@ class Books:
     def _sample(self, key: CounterKey, counter: Counter) -> Sample:
         values = self._values[key.label_set]
         labels = (*values, key.unit) if key.measure == "quantity" else values
-        return Sample(labels, counter.published, counter.created_at)
+        return Sample(labels, counter.shown, counter.created_at)
 
     def _wait(self, key: CounterKey, counter: Counter) -> Sample:
         return Sample(self._values[key.label_set], counter.pending)

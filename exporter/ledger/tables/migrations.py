@@ -1,6 +1,6 @@
 """Migrations of ledgers of older versions to this version, step by step, in one transaction."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from sqlalchemy import Connection, MetaData, inspect, or_, select, text
 
@@ -17,10 +17,7 @@ def _from_1_to_2(connection: Connection) -> None:
 
 def _from_2_to_3(connection: Connection) -> None:
     """Tell surge apart, keep totals of spans, first hours and changes of prices; forget when an hour changed."""
-    if connection.dialect.name == "sqlite":
-        _rebuild_series(connection)
-    else:
-        _extend_series(connection)
+    _add_dimensions(connection)
     schema.span_totals.create(connection)
     span_totals.rebuild(connection)
     hours.rebuild(connection)
@@ -32,30 +29,43 @@ def _from_2_to_3(connection: Connection) -> None:
         connection.execute(text(f"ALTER TABLE unit_price ADD COLUMN {name} {kind}"))
 
 
-def _rebuild_series(connection: Connection) -> None:
-    """Write the table anew, as SQLite cannot change its constraint."""
-    new = series.to_metadata(MetaData(), name="series_of_version_3")
-    for table in (schema.scopes, schema.label_sets):
-        table.to_metadata(new.metadata)
-    new.create(connection)
-    kept = ", ".join(column.name for column in series.columns if column.name not in {"surge", "first_hour"})
-    connection.execute(text(f"INSERT INTO {new.name} ({kept}, surge) SELECT {kept}, '' FROM series"))  # noqa: S608  our own names
-    connection.execute(text("DROP TABLE series"))
-    connection.execute(text(f"ALTER TABLE {new.name} RENAME TO series"))
-
-
-def _extend_series(connection: Connection) -> None:
-    connection.execute(text("ALTER TABLE series ADD COLUMN surge TEXT NOT NULL DEFAULT ''"))
-    connection.execute(text("ALTER TABLE series ALTER COLUMN surge DROP DEFAULT"))
-    connection.execute(text("ALTER TABLE series ADD COLUMN first_hour INTEGER"))
+def _add_dimensions(connection: Connection) -> None:
+    """Bring the columns of series up to date; dimensions that are new to them are empty."""
+    known = {column["name"] for column in inspect(connection).get_columns("series")}
+    missing = [name for name in schema.DIMENSIONS if name not in known]
+    if not missing:
+        return
+    if connection.dialect.name == "sqlite":
+        _rebuild_series(connection, [column.name for column in series.columns if column.name in known], missing)
+        return
+    for name in missing:
+        connection.execute(text(f"ALTER TABLE series ADD COLUMN {name} TEXT NOT NULL DEFAULT ''"))
+        connection.execute(text(f"ALTER TABLE series ALTER COLUMN {name} DROP DEFAULT"))
+    connection.execute(text("ALTER TABLE series ADD COLUMN IF NOT EXISTS first_hour INTEGER"))
     for constraint in inspect(connection).get_unique_constraints("series"):
         connection.execute(text(f'ALTER TABLE series DROP CONSTRAINT "{constraint["name"]}"'))
     unique = ", ".join(("scope_id", *schema.DIMENSIONS))
     connection.execute(text(f"ALTER TABLE series ADD UNIQUE ({unique})"))
 
 
+def _rebuild_series(connection: Connection, kept: Sequence[str], missing: Sequence[str]) -> None:
+    """Write the table anew, as SQLite cannot change its constraint."""
+    new = series.to_metadata(MetaData(), name="series_of_new_version")
+    for table in (schema.scopes, schema.label_sets):
+        table.to_metadata(new.metadata)
+    new.create(connection)
+    columns, empty = ", ".join((*kept, *missing)), ", ".join((*kept, *("''" for _ in missing)))
+    connection.execute(text(f"INSERT INTO {new.name} ({columns}) SELECT {empty} FROM series"))  # noqa: S608  our own names
+    connection.execute(text("DROP TABLE series"))
+    connection.execute(text(f"ALTER TABLE {new.name} RENAME TO series"))
+
+
 def _from_3_to_4(connection: Connection) -> None:
-    """Keep what keys can read and whose they are, detail of sources, rejected rows, reads of running hours."""
+    """Keep what keys can read, whose they are and their aliases, teams, members, detail of sources, rejected rows."""
+    _add_dimensions(connection)
+    schema.api_keys.create(connection)
+    schema.teams.create(connection)
+    connection.execute(text("ALTER TABLE counter ADD COLUMN base TEXT NOT NULL DEFAULT '0'"))
     schema.source_probes.create(connection)
     schema.key_owners.create(connection)
     schema.rejected_rows.create(connection)

@@ -30,7 +30,7 @@ from exporter.ledger.tables.schema import (
 )
 
 _KEY = [counters.c.label_set_id, counters.c.measure, counters.c.unit]
-_STATE = [counters.c.grown, counters.c.published, counters.c.created_at, counters.c.released]
+_STATE = [counters.c.grown, counters.c.published, counters.c.created_at, counters.c.released, counters.c.base]
 _INSERT_COUNTER = counters.insert()
 _UPDATE_COUNTER = (
     counters.update()
@@ -172,7 +172,7 @@ def forget_label_sets(connection: Connection, up_to: int) -> None:
 def read_counters(connection: Connection) -> dict[CounterKey, Counter]:
     """Return every counter, in order of label sets."""
     rows = connection.execute(select(counters).order_by(counters.c.label_set_id))
-    return {CounterKey(row[0], row[1], row[2]): Counter(row[3], row[4], row[5], row[6]) for row in rows}
+    return {CounterKey(row[0], row[1], row[2]): Counter(*row[3:]) for row in rows}
 
 
 def write_counters(
@@ -185,8 +185,8 @@ def write_counters(
     write_many(connection, _UPDATE_COUNTER, changed)
 
 
-def _state_row(state: Counter) -> tuple[str, str, int, bool]:
-    return str(state.grown), str(state.published), microseconds(state.created_at), state.released
+def _state_row(state: Counter) -> tuple[str, str, int, bool, str]:
+    return str(state.grown), str(state.published), microseconds(state.created_at), state.released, str(state.base)
 
 
 _AMOUNTS = [charges.c[name] for name in MEASURES]

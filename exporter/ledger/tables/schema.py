@@ -27,7 +27,7 @@ from exporter.charges import hour_number, hour_start
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-DIMENSIONS = ("team", "product", "model", "app", "environment", "gpu_class", "unit", "api_key", "surge")
+DIMENSIONS = ("team", "product", "model", "app", "environment", "gpu_class", "unit", "api_key", "member", "surge")
 """The dimensions of a series within its scope; the account is the scope's."""
 
 MEASURES = ("quantity", "gpu_seconds", "list_cost", "discount", "cost")
@@ -217,8 +217,10 @@ counters = Table(
     Column("published", ExactSum, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("released", Boolean, nullable=False),
+    Column("base", ExactSum, nullable=False, server_default="0"),
     sqlite_with_rowid=False,
 )
+"""Counters of label sets; `base` is what was published of one under an earlier name of its key, since version 4."""
 
 unit_prices = Table(
     "unit_price",
@@ -307,6 +309,33 @@ key_owners = Table(
     Column("username", Text, nullable=False),
 )
 """Owner of an account's key, as fal reported; the key is kept as a hash. Since version 4."""
+
+api_keys = Table(
+    "api_key",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("key_id", Text, primary_key=True),
+    Column("alias", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("creator", Text, nullable=False),
+    Column("created_at", Instant),
+    Column("is_listed", Boolean, nullable=False),
+    Column("last_used", Hour),
+)
+"""API keys of an account as fal listed them last; since version 4.
+
+`label` is what charges of the key are published under. `is_listed` is false of a key that the last list lacks.
+`last_used` is the last hour that was charged for with it, as far as that was known when the keys were listed.
+"""
+
+teams = Table(
+    "team",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("username", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+)
+"""Teams of an organization as fal listed them last. Since version 4."""
 
 SCHEMA_VERSION = 4
 
