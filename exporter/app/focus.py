@@ -1,10 +1,11 @@
 """`fal-exporter focus`: check, sum up, export and fetch FOCUS files."""
 
 import asyncio
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import IO
 
@@ -13,11 +14,10 @@ import click
 from exporter import __version__
 from exporter.app.wiring import client_of
 from exporter.atomic_file import written_whole
-from exporter.charges import Clock, Window, utc_now
-from exporter.errors import ConfigurationError, FalExporterError, LedgerError
-from exporter.fal import FocusRequest, Progress, Silent, fetch
+from exporter.charges import Clock, utc_now
+from exporter.errors import ConfigurationError, FalExporterError
+from exporter.fal import FocusRequest, FocusRequestError, Progress, Silent, fetch
 from exporter.focus import reports
-from exporter.focus.charge import Granularity, Price, focus_charges, next_month
 from exporter.focus.checks import Checker
 from exporter.focus.csv_parser import PIECE
 from exporter.focus.findings import FocusError
@@ -25,7 +25,18 @@ from exporter.focus.reader import Reader
 from exporter.focus.reports import SummaryRow, Totals
 from exporter.focus.values import instant_text
 from exporter.focus.writer import metadata, write
-from exporter.ledger.export import Coverage, open_statement
+from exporter.ledger.export import open_statement
+from exporter.queries.focus_file import LackingError, file_contents
+from exporter.queries.focus_rules import (
+    CHARGE_MONTH,
+    INVOICE,
+    PARAMETERS,
+    TAGGED_ESTIMATE,
+    InvoiceRequest,
+    parse_request,
+)
+from exporter.queries.focus_rules import FocusRequest as ReportRequest
+from exporter.queries.parameters import QuestionError
 from exporter.settings import Account, Settings
 
 _CHECK_FORMATS = {"text": reports.check_text, "json": reports.check_json, "junit": reports.check_junit}
@@ -72,9 +83,8 @@ def run_summary(path: str, *, output_format: str) -> int:
 
 def run_export(
     address: str,
-    window: Window,
+    request: ReportRequest,
     *,
-    granularity: str,
     version: str,
     omit_empty_columns: bool,
     output: Path | None,
@@ -88,8 +98,7 @@ def run_export(
 
     Args:
         address: of the ledger.
-        window: the charges that are wanted.
-        granularity: of the charge periods: hour, day or month.
+        request: the charges that are wanted; see `ledger_request`.
         version: of FOCUS.
         omit_empty_columns: see `exporter.focus.writer.write`.
         output: where to; None for standard output.
@@ -98,77 +107,143 @@ def run_export(
         clock: tells when it is written.
 
     Raises:
-        LedgerError: there is no ledger, it cannot be read, or it does not keep all of the window.
-        ConfigurationError: the ledger does not count the account, the window has not begun, or both outputs are one.
+        LedgerError: there is no ledger, or it cannot be read.
+        LackingError: the ledger does not have what is asked for.
+        ConfigurationError: the ledger does not count the account, or both outputs are one.
         UnreadableFileError: a file cannot be written.
     """
     if output is not None and metadata_output is not None and output.resolve() == metadata_output.resolve():
         raise ConfigurationError(f"--output and --metadata are the same file, {output}; name two different files")
     created = clock()
-    if window.start > created:
-        raise ConfigurationError(
-            f"--month, --start: {instant_text(window.start)} is in the future; nothing has been charged after it yet"
-        )
-    periods = Granularity(granularity)
     with open_statement(address, account) as statement:
         if not statement.accounts:
             wanted = f"the account {account!r}" if account else "any account yet"
             raise ConfigurationError(f"--from-account: the ledger does not contain {wanted}")
-        coverage = statement.coverage(window)
-        _refuse_forgotten(coverage, window)
-        prices = {price[:6]: Price(price.price, price.discount) for price in statement.prices().values()}
-        charges = focus_charges(statement.charges(window), window, periods, prices)
+        try:
+            contents = file_contents(statement, request, account, created)
+        except LackingError as error:
+            raise LackingError(_with_flags(str(error)), error.status) from None
         with _output(output, "--output") as file:
-            written = write(charges, file, version=version, omit_empty_columns=omit_empty_columns)
+            written = write(contents.charges, file, version=version, omit_empty_columns=omit_empty_columns)
             if metadata_output is not None:
                 text = metadata(
                     written,
                     version=version,
                     generator_version=__version__,
                     created=created,
-                    window=window,
-                    granularity=granularity,
-                    complete=not coverage.missing,
+                    window=contents.window,
+                    granularity=contents.granularity.value,
+                    complete=not contents.missing,
                 )
                 with _output(metadata_output, "--metadata") as described:
                     described.write(f"{text}\n".encode())
+    if contents.note:
+        click.echo(f"note: {contents.note}", err=True)
     if not written.rows:
         click.echo("note: the ledger has no charges in this window; only a header was written", err=True)
-    if coverage.missing:
+    if contents.missing:
         click.echo(
-            f"note: {coverage.missing:,} hours of this window are not complete yet; export it again later",
+            f"note: {contents.missing:,} hours of this window are not complete yet; export it again later",
             err=True,
         )
     return 0
 
 
-def window_of(month: str | None, start: datetime | None, end: datetime | None) -> Window:
-    """Return the window that a user means: a UTC month, or from a start to an end, both aware.
+def ledger_request(given: Mapping[str, str], month: str | None, *, clock: Clock = utc_now) -> ReportRequest:
+    """Return what is asked of the ledger.
+
+    Args:
+        given: parameters of a report, under fal's names.
+        month: a UTC month in place of a window; None for none.
+        clock: tells the present, which defaults refer to.
 
     Raises:
-        ConfigurationError: it is neither, or not on whole hours.
+        ConfigurationError: a parameter cannot be read, does not go with another, or is not the ledger's.
     """
-    if month is not None and start is None and end is None:
+    if month is not None:
+        beside = [name for name in ("billing_month", "charge_month", "start", "end") if name in given]
+        if beside:
+            raise ConfigurationError(f"--month is given beside {_flag(beside[0])}; keep one of them")
         try:
-            first = datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
-            return Window(first, next_month(first))
-        except (ValueError, OverflowError):
-            raise ConfigurationError(f"--month: {month!r} is not a month; write it like 2026-10") from None
-    if month is not None or start is None or end is None:
-        raise ConfigurationError("no window is given; give either --month, or both --start and --end")
+            window = CHARGE_MONTH.read(month)
+        except ValueError as error:
+            raise ConfigurationError(f"--month {error}") from None
+        given = {**given, "start": instant_text(window.start), "end": instant_text(window.end)}
+    request = _request(given, clock)
+    if not isinstance(request, InvoiceRequest):
+        if request.source == TAGGED_ESTIMATE:
+            raise ConfigurationError("--source tagged-estimate is fal's alone; use focus fetch")
+        if request.timeframe == "minute" and not request.is_detected:
+            raise ConfigurationError(
+                "--timeframe minute is finer than the ledger, which has hours; choose hour, or use focus fetch"
+            )
+    return request
+
+
+def fal_request(
+    given: Mapping[str, str], *, organization: bool, by_team: bool, team: str | None, clock: Clock = utc_now
+) -> FocusRequest:
+    """Return what is asked of fal.
+
+    Args:
+        given: parameters of a report, under fal's names.
+        organization: whether all teams are asked for.
+        by_team: whether a root account's teams are reported.
+        team: the only team; None for all.
+        clock: tells the present, which defaults refer to.
+
+    Raises:
+        ConfigurationError: a parameter cannot be read, or does not go with another.
+    """
+    request = _request(given, clock)
+    expand = "organization" if by_team else ""
     try:
-        return Window(start.astimezone(UTC), end.astimezone(UTC))
-    except ValueError as error:
-        raise ConfigurationError(f"--start, --end: {error}") from None
-
-
-def _refuse_forgotten(coverage: Coverage, window: Window) -> None:
-    kept = coverage.kept_from
-    if kept is not None and window.start < kept:
-        raise LedgerError(
-            f"the export starts before {kept:%Y-%m-%dT%H:%MZ}, the first hour that the ledger keeps; start it later, "
-            "or keep more hours (FAL_EXPORTER_RETENTION)"
+        if isinstance(request, InvoiceRequest):
+            months = request.texts
+            return FocusRequest(
+                source=INVOICE,
+                billing_month=months.get("billing_month", ""),
+                charge_month=months.get("charge_month", ""),
+                organization=organization,
+                expand=expand,
+                team_username=team,
+            )
+        return FocusRequest(
+            source=request.source,
+            start=request.start,
+            end=request.end,
+            timezone=request.zone.key,
+            timeframe=request.timeframe,
+            # It has been widened already, where it was to be.
+            bound_to_timeframe=False,
+            organization=organization,
+            expand=expand,
+            team_username=team,
         )
+    except FocusRequestError as error:
+        raise FocusRequestError(_with_flags(str(error))) from None
+
+
+def _request(given: Mapping[str, str], clock: Clock) -> ReportRequest:
+    try:
+        # Any length: a long estimate is fetched in pieces, and the ledger has no limit.
+        return parse_request(given, now=clock(), longest=None)
+    except QuestionError as error:
+        raise ConfigurationError(_with_flags(str(error))) from None
+
+
+_FLAGS = {"team_username": "--team", "expand": "--by-team", "account": "--from-account"}
+
+
+def _flag(name: str) -> str:
+    return _FLAGS.get(name, f"--{name.replace('_', '-')}")
+
+
+def _with_flags(sentence: str) -> str:
+    """Put the options of the command in place of the parameters that they stand for."""
+    sentence = re.sub(r"\b(source|account)=", lambda found: f"{_flag(found[1])} ", sentence)
+    names = "|".join([*(parameter.name for parameter in PARAMETERS), "team_username", "expand"])
+    return re.sub(rf"(?<![-\w/])(?:{names})\b", lambda found: _flag(found[0]), sentence)
 
 
 @contextmanager

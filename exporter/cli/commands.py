@@ -29,6 +29,9 @@ class SettingsCommand(click.Command):
         """Return the flags of the settings and the command's own parameters."""
         from exporter.settings.table import flags
 
+        own = super().get_params(ctx)
+        # A report's own --timezone stands in for the setting, which such a command does not use.
+        taken = {name for parameter in own for name in parameter.opts}
         options: list[click.Parameter] = [
             click.Option(
                 [
@@ -41,8 +44,9 @@ class SettingsCommand(click.Command):
                 help=flag.description,
             )
             for flag in flags()
+            if flag.name not in taken
         ]
-        return [*options, *super().get_params(ctx)]
+        return [*options, *own]
 
 
 def listen_address(context: click.Context, parameter: click.Parameter, text: str) -> "Listen":

@@ -1,12 +1,11 @@
 """The commands about FOCUS files."""
 
-import re
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import click
 
-from exporter.cli.commands import SettingsCommand, instant, settings_from
+from exporter.cli.commands import SettingsCommand, settings_from
 
 
 @click.group()
@@ -52,14 +51,71 @@ def focus_summary(path: str, output_format: str) -> int:
 
 _FILE_TO_WRITE = click.Path(dir_okay=False, path_type=Path)
 
+_FORMER = {"--zone": "--timezone", "--granularity": "--timeframe", "--exact": "--bound-to-timeframe false"}
+"""Names that options had before they got those of fal's parameters."""
 
-@focus.command("export", cls=SettingsCommand)
-@click.option("--month", metavar="YYYY-MM", help="UTC month to write.")
-@click.option("--start", callback=instant, metavar="TIME", help="Start time; UTC if it has no offset.")
-@click.option("--end", callback=instant, metavar="TIME", help="End time, exclusive.")
-@click.option(
-    "--granularity", type=click.Choice(["hour", "day", "month"]), default="hour", help="Length of the charge periods."
-)
+
+def _renamed(_: click.Context, parameter: click.Parameter, given: object) -> object:
+    """Say the present name of an option that was given by its former one."""
+    if given:
+        former = parameter.opts[0]
+        click.echo(f"note: {former} is now {_FORMER[former]}; the former name goes with version 1.0", err=True)
+    return given
+
+
+def _report_options() -> list[click.Parameter]:
+    """Return the parameters of a report as options, under fal's names."""
+    return [
+        click.Option(
+            ["--source"],
+            type=click.Choice(["invoice", "estimate", "tagged-estimate"]),
+            help="Invoiced charges, estimated charges, or estimated charges with the tags of requests. "
+            "[default: estimate if an option of an estimate is given, else invoice]",
+        ),
+        click.Option(
+            ["--billing-month"],
+            metavar="YYYY-MM",
+            help="Month in which the invoice was issued. [default: the latest]",
+        ),
+        click.Option(["--charge-month"], metavar="YYYY-MM", help="Month in which the invoiced charges were made."),
+        click.Option(
+            ["--start"],
+            metavar="TIME",
+            help="Start of an estimate: date or time. [default: 24 hours before the end]",
+        ),
+        click.Option(["--end"], metavar="TIME", help="End of an estimate, exclusive. [default: now]"),
+        click.Option(["--timezone"], metavar="NAME", help="IANA time zone of an estimate's buckets. [default: UTC]"),
+        click.Option(
+            ["--timeframe"],
+            type=click.Choice(["minute", "hour", "day", "week", "month"]),
+            help="Bucket size of an estimate. [default: by the length of the window, as fal chooses it]",
+        ),
+        click.Option(
+            ["--bound-to-timeframe"],
+            type=click.Choice(["true", "false"]),
+            help="Widen an estimate's window to whole buckets. [default: true]",
+        ),
+        click.Option(["--zone"], hidden=True, callback=_renamed),
+        click.Option(["--granularity"], hidden=True, callback=_renamed),
+        click.Option(["--exact"], is_flag=True, hidden=True, callback=_renamed),
+    ]
+
+
+def _report_of(given: dict[str, object]) -> dict[str, str]:
+    """Take the parameters of a report out of a command's arguments, under fal's names; those that were given."""
+    names = ("source", "billing_month", "charge_month", "start", "end", "timezone", "timeframe", "bound_to_timeframe")
+    found = {name: given.pop(name) for name in names}
+    zone, granularity, exact = (given.pop(name) for name in ("zone", "granularity", "exact"))
+    former = {"timezone": zone, "timeframe": granularity, "bound_to_timeframe": "false" if exact else None}
+    return {
+        name: str(value)
+        for name in names
+        if (value := found[name] if found[name] is not None else former.get(name)) is not None
+    }
+
+
+@focus.command("export", cls=SettingsCommand, params=_report_options())
+@click.option("--month", metavar="YYYY-MM", help="Estimate of a UTC month; short for --start and --end.")
 @click.option("--focus-version", type=click.Choice(["1.2", "1.3", "1.4"]), default="1.2", help="Version to write.")
 @click.option("--omit-empty-columns", is_flag=True, help="Leave out columns that no row fills.")
 @click.option("--from-account", metavar="NAME", help="Account to write. [default: all accounts in the ledger]")
@@ -68,9 +124,6 @@ _FILE_TO_WRITE = click.Path(dir_okay=False, path_type=Path)
 def focus_export(
     *,
     month: str | None,
-    start: datetime | None,
-    end: datetime | None,
-    granularity: str,
     focus_version: str,
     omit_empty_columns: bool,
     from_account: str | None,
@@ -81,15 +134,15 @@ def focus_export(
     """Write the charges in the ledger as a FOCUS Cost and Usage file.
 
     Reads the ledger, also while the exporter runs. Takes the flags of serve: run it where serve runs, with the same
-    settings. The sum of BilledCost equals the ledger's exactly.
+    settings. The sum of BilledCost equals the ledger's exactly; of an invoiced month, that of the invoice.
     """
+    report = _report_of(given)
     settings = settings_from(given)
-    from exporter.app.focus import run_export, window_of
+    from exporter.app.focus import ledger_request, run_export
 
     return run_export(
         settings.ledger_url.get_secret_value(),
-        window_of(month, start, end),
-        granularity=granularity,
+        ledger_request(report, month),
         version=focus_version,
         omit_empty_columns=omit_empty_columns,
         output=output,
@@ -98,24 +151,7 @@ def focus_export(
     )
 
 
-@focus.command("fetch", cls=SettingsCommand)
-@click.option(
-    "--source",
-    type=click.Choice(["invoice", "estimate", "tagged-estimate"]),
-    default="invoice",
-    help="Invoiced charges, estimated charges, or estimated charges with the tags of requests.",
-)
-@click.option("--billing-month", metavar="YYYY-MM", help="Month in which the invoice was issued. [default: the latest]")
-@click.option("--charge-month", metavar="YYYY-MM", help="Month in which the invoiced charges were made.")
-@click.option("--start", callback=instant, metavar="TIME", help="Start of an estimate; UTC if it has no offset.")
-@click.option("--end", callback=instant, metavar="TIME", help="End of an estimate, exclusive.")
-@click.option("--zone", metavar="NAME", help="IANA time zone of an estimate's buckets. [default: UTC]")
-@click.option(
-    "--timeframe",
-    type=click.Choice(["minute", "hour", "day", "week", "month"]),
-    help="Bucket size of an estimate. [default: hour]",
-)
-@click.option("--exact", is_flag=True, help="Allow an estimate to begin and end within a bucket.")
+@focus.command("fetch", cls=SettingsCommand, params=_report_options())
 @click.option("--organization", is_flag=True, help="Request all teams; needs the admin key of the root team.")
 @click.option("--by-team", is_flag=True, help="Break down the report of a root account by team.")
 @click.option("--team", metavar="NAME", help="Only this team, with --organization.")
@@ -133,14 +169,6 @@ def focus_export(
 )
 def focus_fetch(
     *,
-    source: str,
-    billing_month: str | None,
-    charge_month: str | None,
-    start: datetime | None,
-    end: datetime | None,
-    zone: str | None,
-    timeframe: str | None,
-    exact: bool,
     organization: bool,
     by_team: bool,
     team: str | None,
@@ -155,40 +183,9 @@ def focus_fetch(
     A long estimate is split into several files, without overlap or gap. If the download is interrupted, run the same
     command again to continue with the first missing file. Prints the paths of the files.
     """
+    report = _report_of(given)
     settings = settings_from(given)
-    from exporter.app.focus import run_fetch
-    from exporter.fal import FocusRequest, FocusRequestError
+    from exporter.app.focus import fal_request, run_fetch
 
-    try:
-        request = FocusRequest(
-            source=source,
-            organization=organization,
-            billing_month=billing_month or "",
-            charge_month=charge_month or "",
-            start=start,
-            end=end,
-            timezone=zone or "",
-            timeframe=timeframe or "",
-            bound_to_timeframe=False if exact else None,
-            expand="organization" if by_team else "",
-            team_username=team,
-        )
-    except FocusRequestError as error:
-        raise FocusRequestError(_with_flags(str(error))) from None
+    request = fal_request(report, organization=organization, by_team=by_team, team=team)
     return run_fetch(settings, request, folder, account=from_account, longest=timedelta(days=piece_days), resume=resume)
-
-
-_FLAGS = {
-    "set bound_to_timeframe to false": "add --exact",
-    "bound_to_timeframe": "--exact",
-    "billing_month": "--billing-month",
-    "charge_month": "--charge-month",
-    "team_username": "--team",
-    "timezone": "--zone",
-    "expand": "--by-team",
-}
-
-
-def _with_flags(sentence: str) -> str:
-    """Put the flags of the command in place of the parameters of fal that they stand for."""
-    return re.sub("|".join(_FLAGS), lambda found: _FLAGS[found[0]], sentence)

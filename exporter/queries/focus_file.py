@@ -14,6 +14,7 @@ from exporter.charges import HOUR, Amounts, Dimensions, Invoice, Window, hour_of
 from exporter.errors import FalExporterError
 from exporter.focus.charge import FocusCharge, Granularity, Price, PriceKey, Settlement, focus_charges, next_month
 from exporter.focus.timeframes import bucket_start
+from exporter.focus.values import instant_text
 from exporter.ledger.export import Statement
 from exporter.queries.focus_rules import EstimateRequest, FocusRequest, InvoiceRequest
 from exporter.queries.parameters import NoDataYetError, QuestionError
@@ -115,14 +116,14 @@ def _missing(statement: Statement, window: Window, now: datetime) -> int:
         LackingError: it lacks all of them, or has none to show.
     """
     if window.start > now:
-        raise LackingError(f"nothing has been charged yet from {window.start:%Y-%m-%dT%H:%MZ} on: it is yet to come")
+        raise LackingError(f"{instant_text(window.start)} is in the future; nothing has been charged after it yet")
     begun = Window(window.start, min(window.end, hour_of(now) + HOUR))
     coverage = statement.coverage(begun)
     kept = coverage.kept_from
     if kept is not None and window.start < kept:
         raise LackingError(
-            f"the ledger keeps single hours since {kept:%Y-%m-%dT%H:%MZ} only, and {window} begins before; begin "
-            "later, or have the ledger keep more (FAL_EXPORTER_RETENTION)"
+            f"the report starts before {kept:%Y-%m-%dT%H:%MZ}, the first hour that the ledger keeps; start it later, "
+            "or keep more hours (FAL_EXPORTER_RETENTION)"
         )
     if coverage.missing and next(statement.charges(begun), None) is None:
         if coverage.missing == len(begun):

@@ -13,21 +13,23 @@ from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree as ET
-from zoneinfo import ZoneInfo
 
 import pytest
 from e2e.processes import Fal
 from focus.conftest import base_rows, to_csv
 
-from exporter.app.focus import Meter, UnreadableFileError, run_check, run_export, run_summary, window_of
-from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, UnitPrice, Window, decimal_of
+from exporter.app.focus import Meter, UnreadableFileError, ledger_request, run_check, run_export, run_summary
+from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Invoice, UnitPrice, Window, decimal_of
 from exporter.cli import main
 from exporter.errors import ConfigurationError, LedgerError
 from exporter.fal import Progress
 from exporter.focus.findings import WrongContentError
 from exporter.focus.reader import Reader
 from exporter.focus.reports import SummaryRow
+from exporter.focus.values import instant_text
 from exporter.ledger import Ledger, Rules
+from exporter.queries.focus_file import LackingError
+from exporter.queries.focus_rules import EstimateRequest, FocusRequest, InvoiceRequest
 from exporter.simulator import ADMIN_KEY, API_KEY, Fault
 
 NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
@@ -71,9 +73,13 @@ class Printed(NamedTuple):
     text: str
 
 
-def exported(address: str, path: Path, window: Window = OCTOBER, **changes: object) -> int:
+def asked(start: datetime = OCTOBER.start, end: datetime = OCTOBER.end, timeframe: str = "hour") -> FocusRequest:
+    given = {"start": instant_text(start), "end": instant_text(end), "timeframe": timeframe}
+    return ledger_request(given, None, clock=lambda: NOW)
+
+
+def exported(address: str, path: Path, request: FocusRequest | None = None, **changes: object) -> int:
     given: dict[str, object] = {
-        "granularity": "hour",
         "version": "1.2",
         "omit_empty_columns": False,
         "output": path,
@@ -81,24 +87,24 @@ def exported(address: str, path: Path, window: Window = OCTOBER, **changes: obje
         "account": None,
         "clock": lambda: NOW,
     }
-    return run_export(address, window, **(given | changes))  # type: ignore[arg-type]  # a mapping has one type for all its values
+    return run_export(address, request or asked(), **(given | changes))  # type: ignore[arg-type]  # a mapping has one type for all its values
 
 
-@pytest.mark.parametrize("granularity", ["hour", "day", "month"])
+@pytest.mark.parametrize("granularity", ["hour", "day", "week", "month"])
 @pytest.mark.parametrize("version", ["1.2", "1.3", "1.4"])
 def test_an_export_sums_up_to_the_ledger_and_passes_the_check(
     granularity: str, version: str, ledger: tuple[str, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     address, total = ledger
     path = tmp_path / "out.csv"
-    assert exported(address, path, granularity=granularity, version=version) == 0
+    assert exported(address, path, asked(timeframe=granularity), version=version) == 0
     reader = Reader(SummaryRow)
     rows = reader.feed(path.read_bytes()) + reader.finish()
     assert sum(row.billed_cost for row in rows) == decimal_of(total)
     with path.open(newline="") as file:
         prices = {(row["SkuId"], row["x_FalUnitPrice"]) for row in csv.DictReader(file)}
     assert prices == {("fal-ai/flux", "0.025"), ("serverless/H100", "")}
-    assert len(rows) == {"hour": 496, "day": 62, "month": 2}[granularity]
+    assert len(rows) == {"hour": 496, "day": 62, "week": 10, "month": 2}[granularity]
     assert run_check(str(path), version=version, output_format="text") == 0
     assert "no findings" in capsys.readouterr().out
 
@@ -111,8 +117,7 @@ def test_the_metadata_say_whether_every_hour_was_read(
     told = json.loads(described.read_text())
     assert (told["x_Content"]["Complete"], told["x_Content"]["BilledCost"]) == (True, str(decimal_of(ledger[1])))
     assert capsys.readouterr().err == ""
-    later = Window(OCTOBER.start, OCTOBER.end + 3 * HOUR)
-    exported(ledger[0], path, later, metadata_output=described)
+    exported(ledger[0], path, asked(end=OCTOBER.end + 3 * HOUR), metadata_output=described)
     assert json.loads(described.read_text())["x_Content"]["Complete"] is False
     assert "note: 3 hours of this window are not complete yet" in capsys.readouterr().err
 
@@ -156,11 +161,11 @@ def test_a_pipe_stays_a_pipe_and_a_link_a_link(ledger: tuple[str, int], tmp_path
     link.symlink_to(target)
     reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        assert exported(ledger[0], pipe, granularity="month") == 0
+        assert exported(ledger[0], pipe, asked(timeframe="month")) == 0
         text = os.read(reading, 1 << 16)
     finally:
         os.close(reading)
-    assert exported(ledger[0], link, granularity="month") == 0
+    assert exported(ledger[0], link, asked(timeframe="month")) == 0
     assert (pipe.is_fifo(), link.is_symlink()) == (True, True)
     assert text == target.read_bytes()
 
@@ -190,28 +195,47 @@ def test_a_reader_that_has_enough_is_no_error_of_ours(ledger: tuple[str, int], m
             exported(ledger[0], Path(), output=None)
 
 
-def test_a_month_without_charges_or_yet_to_come_is_told(
-    ledger: tuple[str, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_month_that_the_ledger_lacks_or_that_is_yet_to_come_is_refused(
+    ledger: tuple[str, int], tmp_path: Path
 ) -> None:
     path = tmp_path / "out.csv"
-    assert exported(ledger[0], path, window_of("2026-05", None, None)) == 0
-    told = capsys.readouterr().err
-    assert "the ledger has no charges in this window; only a header was written" in told
-    assert "note: 744 hours of this window are not complete yet" in told
-    with pytest.raises(ConfigurationError, match="2026-12-01T00:00:00Z is in the future"):
-        exported(ledger[0], path, window_of("2026-12", None, None))
-    assert exported(ledger[0], path, window_of("2026-11", None, None)) == 0
+    for month, sentence in (
+        ("2026-05", "the ledger has nothing of 2026-05-01"),
+        ("2026-12", "2026-12-01T00:00:00Z is in the future"),
+    ):
+        with pytest.raises(LackingError, match=sentence) as caught:
+            exported(ledger[0], path, ledger_request({}, month, clock=lambda: NOW))
+        assert caught.value.exit_code == 2
+    assert not path.exists()
 
 
 def test_hours_that_the_ledger_has_folded_cannot_be_exported(ledger: tuple[str, int], tmp_path: Path) -> None:
     opened = Ledger(ledger[0], rules=Rules(), clock=lambda: NOW)
     opened.fold_before(OCTOBER.start)
     opened.close()
-    with pytest.raises(
-        LedgerError, match="the export starts before 2026-10-01T00:00Z, the first hour that the ledger keeps"
-    ):
-        exported(ledger[0], tmp_path / "out.csv", Window(OCTOBER.start - HOUR, OCTOBER.end))
+    with pytest.raises(LackingError, match="starts before 2026-10-01T00:00Z, the first hour that the ledger keeps"):
+        exported(ledger[0], tmp_path / "out.csv", asked(start=OCTOBER.start - HOUR))
     assert exported(ledger[0], tmp_path / "out.csv") == 0
+
+
+def test_an_invoiced_month_is_exported_with_the_total_of_the_invoice(
+    ledger: tuple[str, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address, usage = ledger
+    request = ledger_request({"billing_month": "2026-11"}, None, clock=lambda: NOW)
+    with pytest.raises(LackingError, match=r"no invoice for charges of 2026-10; --source estimate answers"):
+        exported(address, tmp_path / "out.csv", request)
+    opened = Ledger(address, rules=Rules(), clock=lambda: NOW)
+    dates = (OCTOBER.start, OCTOBER.end, None, None)
+    amounts = (usage, 3 * NANO, NANO, usage - 2 * NANO)
+    opened.record_invoices("main", [Invoice("main", "in_1", "1", "paid", *dates, "USD", *amounts)])
+    opened.close()
+    assert exported(address, tmp_path / "out.csv", request) == 0
+    assert "note: From the ledger" in capsys.readouterr().err
+    rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
+    assert sum(Decimal(row["BilledCost"]) for row in rows) == decimal_of(usage - 2 * NANO)
+    assert {row["InvoiceId"] for row in rows} == {"in_1"}
+    assert run_check(str(tmp_path / "out.csv"), version=None, output_format="text") == 0
 
 
 def test_an_export_needs_a_ledger_and_an_account(ledger: tuple[str, int], tmp_path: Path) -> None:
@@ -222,30 +246,40 @@ def test_an_export_needs_a_ledger_and_an_account(ledger: tuple[str, int], tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("given", "sentence"),
+    ("given", "month", "sentence"),
     [
-        ((None, None, None), "either --month, or both"),
-        (("2026-10", NOW, None), "either --month, or both"),
-        ((None, NOW, None), "either --month, or both"),
-        (("October", None, None), "'October' is not a month"),
-        (("9999-12", None, None), "'9999-12' is not a month"),
-        ((None, NOW, NOW + HOUR), "whole UTC hours"),
-        ((None, OCTOBER.end, OCTOBER.start), "ends after it starts"),
+        ({"start": "2026-10-01"}, "2026-10", "--month is given beside --start"),
+        ({"charge_month": "2026-10"}, "2026-10", "--month is given beside --charge-month"),
+        ({}, "October", "--month is not a month; write it like 2026-11"),
+        ({"source": "invoice", "timeframe": "day"}, None, "--timeframe belongs to --source estimate"),
+        (
+            {"charge_month": "2026-10", "billing_month": "2026-11"},
+            None,
+            "--billing-month is given beside --charge-month",
+        ),
+        ({"source": "tagged-estimate"}, None, "--source tagged-estimate is fal's alone; use focus fetch"),
+        ({"timeframe": "minute"}, None, "--timeframe minute is finer than the ledger"),
+        ({"start": "2026-10-02", "end": "2026-10-01"}, None, "--start is not before --end"),
+        ({"timezone": "Mars"}, None, "--timezone is not an IANA time zone"),
     ],
 )
-def test_a_window_that_is_none_is_told(
-    given: tuple[str | None, datetime | None, datetime | None], sentence: str
+def test_what_cannot_be_exported_is_refused_by_the_names_of_the_options(
+    given: dict[str, str], month: str | None, sentence: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=sentence):
-        window_of(*given)
+        ledger_request(given, month, clock=lambda: NOW)
 
 
-def test_a_month_is_a_utc_month() -> None:
-    assert window_of("2026-10", None, None) == OCTOBER
-    assert window_of(None, OCTOBER.start, OCTOBER.end) == OCTOBER
-    berlin = ZoneInfo("Europe/Berlin")
-    window = window_of(None, OCTOBER.start.astimezone(berlin), OCTOBER.end.astimezone(berlin))
-    assert (window, window.start.tzinfo, window.end.tzinfo) == (OCTOBER, UTC, UTC)
+def test_an_export_is_asked_for_as_fals_report_is() -> None:
+    berlin = {"timezone": "Europe/Berlin", "start": "2025-10-10", "end": "2026-10-10"}
+    year = ledger_request(berlin, None, clock=lambda: NOW)
+    assert isinstance(year, EstimateRequest)
+    assert (year.start, year.timeframe) == (datetime(2025, 9, 30, 22, tzinfo=UTC), "month")
+    assert year.end == datetime(2026, 10, 31, 23, tzinfo=UTC)
+    month = ledger_request({"timeframe": "hour"}, "2026-10", clock=lambda: NOW)
+    assert isinstance(month, EstimateRequest)
+    assert (month.start, month.end) == (OCTOBER.start, OCTOBER.end)
+    assert ledger_request({}, None, clock=lambda: NOW) == InvoiceRequest()
 
 
 def test_a_check_tells_rule_line_and_value_in_every_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -314,11 +348,12 @@ def test_the_commands_are_there_with_their_exit_codes(
     out = tmp_path / "out.csv"
     export = ["focus", "export", "--ledger-url", ledger[0], "--output", str(out)]
     assert main([*export, "--month", "2026-10", "--granularity", "month", "--omit-empty-columns"]) == 0
+    assert "note: --granularity is now --timeframe" in capsys.readouterr().err
     header, *rows = out.read_text().splitlines()
     assert len(rows) == 2
     assert "InvoiceId" not in header
     assert main(export) == 2
-    assert "either --month, or both --start and --end" in capsys.readouterr().err
+    assert "the ledger knows of no invoice; --source estimate answers" in capsys.readouterr().err
 
 
 class Row(NamedTuple):
@@ -371,26 +406,33 @@ def test_the_pieces_of_an_estimate_add_up_to_the_truth(
     assert fetch(*window, "--piece-days", "2", "--anew") == 1
 
 
-def test_an_estimate_may_begin_and_end_within_a_bucket(
+def test_an_estimate_is_widened_to_whole_buckets_unless_it_is_not_to_be(
     fal: Fal, fetch: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     end = fal.now.astimezone(UTC).replace(minute=30, second=0, microsecond=0) - timedelta(days=2)
     window = ["--source", "estimate", "--start", f"{end - timedelta(hours=2):%FT%TZ}", "--end", f"{end:%FT%TZ}"]
-    assert fetch(*window) == 2
-    assert fetch(*window, "--exact") == 0
-    truth = fal.simulator.statement(start=(end - timedelta(hours=2)).isoformat(), end=end.isoformat())
-    assert billed(capsys.readouterr().out.split()) == Decimal(str(truth["cost"])) > 0
+    half = timedelta(minutes=30)
+    for widened, arguments in ((half, ()), (0 * half, ("--exact",)), (0 * half, ("--bound-to-timeframe", "false"))):
+        assert fetch(*window, "--timeframe", "hour", "--anew", *arguments) == 0
+        truth = fal.simulator.statement(
+            start=(end - timedelta(hours=2) - widened).isoformat(), end=(end + widened).isoformat()
+        )
+        assert billed(capsys.readouterr().out.split()) == Decimal(str(truth["cost"])) > 0
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--source", "estimate", "--charge-month", "2026-10"], "source estimate ignores --charge-month"),
-        (["--start", "2026-10-01", "--end", "2026-10-02"], "source invoice ignores start and end"),
-        (["--source", "estimate", "--start", "2026-10-01T00:30", "--end", "2026-10-02"], "align it, or add --exact"),
+        (["--source", "estimate", "--charge-month", "2026-10"], "--charge-month belongs to --source invoice"),
+        (["--source", "invoice", "--start", "2026-10-01"], "--start belongs to --source estimate"),
+        (
+            ["--charge-month", "2026-10", "--zone", "UTC"],
+            "--charge-month belongs to --source invoice, and --timezone to",
+        ),
+        (["--start", "yesterday"], "--start is not a date or a time"),
         (["--organization", "--by-team"], "--by-team"),
         (["--team", "acme"], "--team belongs to /organization/focus"),
-        (["--source", "estimate", "--zone", "Mars"], "--zone 'Mars' is not an IANA time zone"),
+        (["--source", "estimate", "--zone", "Mars"], "--timezone is not an IANA time zone"),
         (["--from-account", "nobody"], "there is no account 'nobody'; configured accounts are: default"),
     ],
 )

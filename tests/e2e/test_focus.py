@@ -13,9 +13,9 @@ from e2e.processes import Labels, parsed
 from local_http import NO_TLS
 from pydantic import SecretStr
 
-from exporter.app.focus import run_check, run_export
+from exporter.app.focus import ledger_request, run_check, run_export
 from exporter.app.single_process import joined
-from exporter.charges import NANO, SURGE, Window
+from exporter.charges import NANO, SURGE
 from exporter.settings import Listen, Settings
 from exporter.settings.fields import DEFAULT_LABELS
 from exporter.simulator import ADMIN_KEY, Fault, GlitchedJob, PlantedSpend, Simulator, World, WorldSize, serving
@@ -120,8 +120,7 @@ def exported(folder: Path, sources: tuple[str, ...]) -> list[dict[str, str]]:
     address = f"sqlite:///{folder / '-'.join(sources)}.sqlite"
     done = run_export(
         address,
-        Window(OCTOBER, NOVEMBER),
-        granularity="day",
+        ledger_request({"timeframe": "day"}, "2026-10", clock=lambda: NOW),
         version="1.2",
         omit_empty_columns=False,
         output=path,

@@ -159,7 +159,7 @@ def test_an_account_with_charges_and_no_invoice_makes_a_month_of_all_incomplete(
             404,
             "the ledger has nothing of 2026-08-01",
         ),
-        ({"source": "estimate", "start": "2026-12-01", "end": "2026-12-02"}, 404, "it is yet to come"),
+        ({"source": "estimate", "start": "2026-12-01", "end": "2026-12-02"}, 404, "is in the future"),
     ],
 )
 def test_what_the_ledger_lacks_is_refused_with_a_sentence(
@@ -202,5 +202,5 @@ def test_hours_that_have_been_folded_are_refused(address: str, ledger: Ledger) -
     later.close()
     head, _ = written(address, HISTORY_TEXTS)
     assert head.status == 404
-    assert head.message.startswith("the ledger keeps single hours since 2026-11-01T00:00Z only")
+    assert head.message.startswith("the report starts before 2026-11-01T00:00Z, the first hour that the ledger keeps")
     assert written(address, HISTORY_TEXTS | {"start": "2026-11-01"})[0].status == 200
