@@ -51,13 +51,11 @@ _BLOCKS = {
         "{{ or .Labels.model .Labels.app .Labels.product }}: {{ . | value | usd }}. {{ end }}"
     ),
 }
-_TOP_UP = (
-    "top up the balance at fal.ai/dashboard/billing; if the account stays locked after that, write to fal's support"
-)
+_TOP_UP = "top up the balance at fal.ai/dashboard/billing; if the account stays locked, contact fal's support"
 LOCK_ADVICE = {
     "exhausted_balance": _TOP_UP,
     "top_up": _TOP_UP,
-    "admin_lock": "write to fal's support, which has locked the account by hand; a top-up does not unlock it",
+    "admin_lock": "contact fal's support, which locked the account manually; a top-up does not unlock it",
     "budget_exceeded": "raise the account's monthly budget in fal's dashboard or wait for the next month; "
     "a top-up does not unlock it",
     "payment_method": "add a payment method at fal.ai/dashboard/billing",

@@ -208,7 +208,7 @@ async def read_invoices(client: Client) -> Invoices:
     """
     answer = await client.get(CALL, {}, client.deadline(), track_lock=False)
     if not isinstance(answer, list):
-        raise client.misshapen(CALL, "is no list of invoices")
+        raise client.misshapen(CALL, "is not a list of invoices")
     invoices = []
     rejected: Counter[str] = Counter()
     for row in answer:

@@ -57,13 +57,13 @@ def decoded(body: bytes) -> object:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         if error.reason == "unexpected end of data":
-            raise BrokenOffError(f"it breaks off after {len(body)} bytes") from None
+            raise BrokenOffError(f"it ends after {len(body)} bytes") from None
         raise ValueError(f"it is not UTF-8 at byte {error.start}") from None
     try:
         return _parsed(text)
     except json.JSONDecodeError as error:
         if _broken_off(text, error):
-            raise BrokenOffError(f"it breaks off after {len(body)} bytes") from None
+            raise BrokenOffError(f"it ends after {len(body)} bytes") from None
         raise ValueError(f"{error.msg} at character {error.pos}") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
@@ -91,7 +91,7 @@ class _ConstantError(ValueError):
 
 
 def _refused(word: str) -> object:
-    raise _ConstantError(f"it holds {word}")
+    raise _ConstantError(f"it contains {word}")
 
 
 def _decimal(text: str) -> Decimal:
@@ -113,15 +113,13 @@ _EXACT = json.JSONDecoder(parse_float=Decimal, parse_constant=_refused)
 # one absurd row is rejected as a row; looking for them costs a Python call a number, hence only at the second try.
 _EXACT_OR_INFINITE = json.JSONDecoder(parse_float=_decimal, parse_int=_integer, parse_constant=_refused)
 
-_TOP_UP = (
-    "top up the balance at fal.ai/dashboard/billing; if the account stays locked after that, write to fal's support"
-)
+_TOP_UP = "top up the balance at fal.ai/dashboard/billing; if the account stays locked, contact fal's support"
 
 LOCK_ADVICE: Mapping[str, str] = MappingProxyType(
     {
         "exhausted_balance": _TOP_UP,
         "top_up": _TOP_UP,
-        "admin_lock": "write to fal's support, which has locked the account by hand; a top-up does not unlock it",
+        "admin_lock": "contact fal's support, which locked the account manually; a top-up does not unlock it",
         "budget_exceeded": "raise the account's monthly budget in fal's dashboard or wait for the next month; "
         "a top-up does not unlock it",
         "payment_method": "add a payment method at fal.ai/dashboard/billing",

@@ -240,7 +240,7 @@ class Client:
     @asynccontextmanager
     async def _within(self, deadline: Deadline, call: Endpoint) -> AsyncIterator[None]:
         """End what is done inside when the deadline has passed."""
-        late = self.failure(DeadlineError, call, f"its poll was not done within {deadline.span.total_seconds():g} s")
+        late = self.failure(DeadlineError, call, f"its poll did not finish within {deadline.span.total_seconds():g} s")
         remaining = deadline.remaining
         if remaining <= 0:
             raise late

@@ -47,7 +47,7 @@ class ApiError(UpstreamError):
         retry_after: the seconds fal asked to wait, or None.
     """
 
-    advice = "see fal's status page, and report it if it stays"
+    advice = "check fal's status page, and report the problem if it persists"
     transient = False
     """True if the same call may succeed a moment later."""
 
@@ -78,58 +78,61 @@ class ApiError(UpstreamError):
 
 
 class NoAnswerError(ApiError):
-    """No whole answer came."""
+    """No complete response arrived."""
 
     reason = "no_answer"
     transient = True
 
 
 class UnreachableError(NoAnswerError):
-    """No connection could be made, or it broke before an answer came."""
+    """The connection failed, or broke before a response arrived."""
 
     reason = "connection"
-    advice = "check the URL, the name resolution, and that the network lets the exporter out"
+    advice = "check the URL, DNS resolution, and that the network allows outgoing connections"
 
 
 class ProxyError(NoAnswerError):
-    """The proxy refuses the connection, most often because it wants a user and a password."""
+    """The proxy refuses the connection, usually because it requires a user and a password."""
 
     reason = "proxy"
-    advice = "check the proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names, with its user and password"
+    advice = "check the proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names, including its user and password"
 
 
 class TlsError(NoAnswerError):
-    """The TLS handshake failed, most often because the certificate is not trusted."""
+    """The TLS handshake failed, usually because the certificate is not trusted."""
 
     reason = "tls"
-    advice = "check the URL, the machine's clock, and that SSL_CERT_FILE names the authority of a proxy in between"
+    advice = (
+        "check the URL and the machine's clock; behind a proxy that decrypts TLS, set SSL_CERT_FILE to its "
+        "certificate authority"
+    )
     transient = False
 
 
 class ReadTimeoutError(NoAnswerError):
-    """Fal was silent for longer than the time-out."""
+    """Fal sent nothing for longer than the timeout."""
 
     reason = "timeout"
-    advice = "it is tried again at the next poll; raise the time-out if fal is always this slow"
+    advice = "it is retried at the next poll; raise FAL_EXPORTER_REQUEST_TIMEOUT if fal is always this slow"
 
 
 class DeadlineError(NoAnswerError):
     """The poll's total time ran out."""
 
     reason = "deadline"
-    advice = "it is tried again at the next poll; raise the deadline if polls are always this long"
+    advice = "it is retried at the next poll; raise FAL_EXPORTER_POLL_DEADLINE if polls always take this long"
     transient = False
 
 
 class TruncatedError(NoAnswerError):
-    """The answer broke off in the middle."""
+    """The response was cut off."""
 
     reason = "truncated"
-    advice = "it is tried again at the next poll; a proxy in between may cut long answers"
+    advice = "it is retried at the next poll; a proxy in between may cut off long responses"
 
 
 class RefusalError(ApiError):
-    """Fal answered, and the answer is no."""
+    """Fal refused the call."""
 
     reason = "refused"
 
@@ -138,21 +141,21 @@ class KeyRejectedError(RefusalError):
     """Fal does not know the key (401)."""
 
     reason = "key_rejected"
-    advice = "check that the key is whole (`id:secret`) and has not been revoked"
+    advice = "check that the key is complete (`id:secret`) and has not been revoked"
 
 
 class ScopeError(RefusalError):
-    """The key is right but may not make this call (403)."""
+    """The key is valid but not permitted to make this call (403)."""
 
     reason = "scope"
-    advice = "give the account a key with admin scope; a key with API scope can read the credit balance only"
+    advice = "use a key with admin scope for the account; a key with API scope can read only the credit balance"
 
 
 class FeatureError(RefusalError):
     """The account lacks the feature behind this call (403 or 501)."""
 
     reason = "feature"
-    advice = "ask fal to enable it for the account, or take this source out of the configuration"
+    advice = "ask fal to enable it for the account, or remove this source from the configuration"
 
 
 class LockedError(RefusalError):
@@ -163,7 +166,7 @@ class LockedError(RefusalError):
     """
 
     reason = "locked"
-    advice = "see the runbook of FalAccountLocked; a top-up cures some reasons only"
+    advice = "see the runbook of FalAccountLocked; a top-up resolves only some of the reasons"
     lock = "unknown"
 
 
@@ -171,14 +174,14 @@ class NotFoundError(RefusalError):
     """The call does not exist there (404)."""
 
     reason = "not_found"
-    advice = "check the URL, or take this source out of the configuration"
+    advice = "check the URL, or remove this source from the configuration"
 
 
 class RateLimitedError(RefusalError):
-    """Fal asks for fewer requests (429)."""
+    """Fal limits the rate of requests (429)."""
 
     reason = "rate_limited"
-    advice = "it is tried again at the next poll; poll less often if it stays"
+    advice = "it is retried at the next poll; poll less often if it persists"
     transient = True
 
 
@@ -186,7 +189,7 @@ class ServerError(RefusalError):
     """Fal failed to answer (5xx)."""
 
     reason = "server_error"
-    advice = "it is tried again at the next poll; see fal's status page if it stays"
+    advice = "it is retried at the next poll; check fal's status page if it persists"
     transient = True
 
 
@@ -194,7 +197,7 @@ class BadRequestError(RefusalError):
     """Fal does not accept the request (any other 4xx)."""
 
     reason = "bad_request"
-    advice = "if that does not tell why, fal's interface may have changed: look for a newer version of the exporter"
+    advice = "if the response does not say why, fal's API may have changed: check for a newer version of the exporter"
 
 
 class DetailRefusedError(RefusalError):
@@ -202,57 +205,57 @@ class DetailRefusedError(RefusalError):
 
     reason = "detail_refused"
     advice = (
-        "nothing was counted, as charges without the detail would be counted again under other labels; it is tried "
-        "again at the next poll. If it stays, take the source out of the sources, restart, and add it again"
+        "nothing was counted, because charges without the detail would be counted again under other labels; it is "
+        "retried at the next poll. If it persists, remove the source from the sources, restart, and add it again"
     )
 
 
 class RedirectError(RefusalError):
-    """Fal points elsewhere (3xx); the key is not carried there."""
+    """Fal redirects elsewhere (3xx); the key is not sent there."""
 
     reason = "redirected"
-    advice = "set the URL to where the calls are answered"
+    advice = "set the URL to the address that answers the calls"
 
 
 class BadAnswerError(ApiError):
-    """Fal answered yes, but not as its interface promises."""
+    """Fal answered, but not as its API promises."""
 
     reason = "bad_answer"
 
 
 class NotJsonError(BadAnswerError):
-    """The body is no JSON, most often the page of a proxy."""
+    """The body is not JSON; usually it is the page of a proxy."""
 
     reason = "not_json"
-    advice = "check that the URL is fal's interface and that no proxy answers in its place"
+    advice = "check that the URL is that of fal's API, and that no proxy answers in its place"
 
 
 class NotCsvError(BadAnswerError):
-    """The body of a report is no CSV of FOCUS columns, most often the page of a proxy."""
+    """The body of a report is not CSV with FOCUS columns; usually it is the page of a proxy."""
 
     reason = "not_csv"
-    advice = "check that the URL is fal's interface and that no proxy answers in its place"
+    advice = "check that the URL is that of fal's API, and that no proxy answers in its place"
 
 
 class ShapeError(BadAnswerError):
-    """The JSON is not what the interface promises."""
+    """The JSON is not what the API promises."""
 
     reason = "shape"
-    advice = "its interface may have changed: look for a newer version of the exporter"
+    advice = "fal's API may have changed: check for a newer version of the exporter"
 
 
 class TooLargeError(BadAnswerError):
     """The body is larger than the limit."""
 
     reason = "too_large"
-    advice = "lower the number of rows a page, or raise the limit"
+    advice = "lower FAL_EXPORTER_PAGE_SIZE, or raise FAL_EXPORTER_MAX_ANSWER_SIZE"
 
 
 class PagingError(BadAnswerError):
     """A page sequence repeats itself or never ends."""
 
     reason = "endless_pages"
-    advice = "nothing was taken from it; it is tried again at the next poll"
+    advice = "nothing from it was counted; it is retried at the next poll"
 
 
 REASONS = tuple(

@@ -72,21 +72,21 @@ async def pages(
         if cursor is None:
             return
         if cursor in seen:
-            raise client.failure(PagingError, call, "fal's pages lead in a circle")
+            raise client.failure(PagingError, call, "fal's pages form a loop")
         seen.add(cursor)
         before = page
         query["cursor"] = cursor
-    raise client.failure(PagingError, call, f"fal's answer has more than {client.limits.pages} pages")
+    raise client.failure(PagingError, call, f"fal's response has more than {client.limits.pages} pages")
 
 
 def _page(client: Client, call: Endpoint, answer: object) -> tuple[Page, str | None]:
     """Return a page and the cursor of the next, or None after the last."""
     if not isinstance(answer, dict):
-        raise client.misshapen(call, "is no object")
+        raise client.misshapen(call, "is not an object")
     page = answer.get("time_series")
     # An answer without the list must not pass for an empty one: it would take back every charge of the window.
     if not isinstance(page, list):
-        raise client.misshapen(call, "`time_series` is no list")
+        raise client.misshapen(call, "`time_series` is not a list")
     more = answer.get("has_more")
     if not isinstance(more, bool):
         raise client.misshapen(call, "`has_more` is neither true nor false")
@@ -94,7 +94,7 @@ def _page(client: Client, call: Endpoint, answer: object) -> tuple[Page, str | N
         return page, None
     cursor = answer.get("next_cursor")
     if not isinstance(cursor, str) or not cursor:
-        raise client.misshapen(call, "`has_more` is true but `next_cursor` is no text")
+        raise client.misshapen(call, "`has_more` is true but `next_cursor` is not text")
     return page, cursor
 
 
@@ -165,7 +165,7 @@ class PlatformUsage:
             for bucket in page:
                 results = bucket.get("results") if isinstance(bucket, dict) else None
                 if not isinstance(bucket, dict) or not isinstance(results, list):
-                    raise client.misshapen(call, "`time_series` holds something that is no bucket with `results`")
+                    raise client.misshapen(call, "`time_series` contains something that is not a bucket with `results`")
                 rows.take(bucket.get("bucket"), results)
         return tally.reading(rows.prices())
 
@@ -480,7 +480,7 @@ async def organization_totals(
         for bucket in page:
             results = bucket.get("results") if isinstance(bucket, dict) else None
             if not isinstance(results, list):
-                raise client.misshapen(ORGANIZATION.call, "`time_series` holds something that is no bucket")
+                raise client.misshapen(ORGANIZATION.call, "`time_series` contains something that is not a bucket")
             for value in results:
                 try:
                     row = row_of(value)
@@ -506,5 +506,5 @@ async def organization_teams(client: Client, deadline: Deadline) -> frozenset[st
     rows = answer.get("teams") if isinstance(answer, dict) else None
     names = [row.get("username") if isinstance(row, dict) else None for row in rows] if isinstance(rows, list) else []
     if not names or not all(isinstance(name, str) and name for name in names):
-        raise client.misshapen(TEAMS, "`teams` is no list of teams with usernames")
+        raise client.misshapen(TEAMS, "`teams` is not a list of teams with usernames")
     return frozenset(name for name in names if isinstance(name, str))

@@ -106,7 +106,7 @@ async def read_list_prices(client: Client, endpoints: Sequence[str]) -> ListPric
         answer = await client.get(CALL, query, deadline, track_lock=False)
         rows = answer.get("prices") if isinstance(answer, dict) else None
         if not isinstance(rows, list):
-            raise client.misshapen(CALL, "`prices` is no list")
+            raise client.misshapen(CALL, "`prices` is not a list")
         for item in rows:
             try:
                 row = row_of(item)

@@ -84,8 +84,8 @@ class ReportingUsage:
             "one_dimension_only",
             account=self._client.account,
             source=self.name,
-            advice="fal groups this account's usage by model only: its charges have no app and no gpu_class. It is "
-            "asked again every day, and by every new version",
+            advice="fal groups this account's usage by model only: its charges have no app and no gpu_class. This is "
+            "retried every day, and by every new version",
         )
         return Detail.REDUCED
 
@@ -104,16 +104,16 @@ class ReportingUsage:
                 raise
             # Where fewer dimensions are refused, too, that is the error.
             await self._client.get(CALL, usage_parameters(hour, ONE_DIMENSION), deadline)
-            what = f"fal refuses group_by={group_by}, which it has answered before: {error}"
+            what = f"fal refuses group_by={group_by}, which it accepted before: {error}"
             raise self._client.failure(DetailRefusedError, CALL, what) from error
 
     def _take(self, tally: Tally, hour: datetime, answer: object) -> None:
         """Read the rows of one hour's answer."""
         if not isinstance(answer, dict):
-            raise self._client.misshapen(CALL, "is no object")
+            raise self._client.misshapen(CALL, "is not an object")
         rows = answer.get("usage")
         if not isinstance(rows, list):
-            raise self._client.misshapen(CALL, "`usage` is no list")
+            raise self._client.misshapen(CALL, "`usage` is not a list")
         wrong = _other_window(answer, hour)
         currency = answer.get("currency", "USD")
         for row in rows:

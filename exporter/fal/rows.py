@@ -90,7 +90,7 @@ def row_of(value: object) -> Row:
     """Return a JSON value as a row.
 
     Raises:
-        RejectedError: it is no object.
+        RejectedError: it is not an object.
     """
     if not isinstance(value, dict):
         raise RejectedError(Rejection.NOT_AN_OBJECT)

@@ -148,7 +148,7 @@ class Transport:
                 raise error from None
         if self._bases[call.host] == base:
             self._bases[call.host], self._others[call.host] = other, base
-            _log.info("fal is asked at its other address", account=self._account, url=other, instead_of=base)
+            _log.info("switching to fal's other address", account=self._account, url=other, instead_of=base)
         return answer
 
     async def _json(self, call: Endpoint, parameters: Parameters, base: str) -> object:
@@ -237,25 +237,27 @@ class Transport:
 
     def _check_size(self, call: Endpoint, size: int, limit: int) -> None:
         if size > limit:
-            raise self.failure(TooLargeError, call, f"fal's answer is larger than {limit} bytes")
+            raise self.failure(TooLargeError, call, f"fal's response is larger than {limit} bytes")
 
     def _check_is_csv(self, call: Endpoint, response: httpx.Response, first: bytes, scrub: Scrub) -> None:
         """Refuse the page of a proxy, and an error that came with status 200."""
         if not first:
-            raise self.failure(NotCsvError, call, "fal's answer is empty")
+            raise self.failure(NotCsvError, call, "fal's response is empty")
         kind = response.headers.get("content-type", "")
         if "html" in kind or "json" in kind or first.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in {b"<", b"{", b"["}:
             begins = scrub(first[:300].decode("utf-8", "replace"))[:60]
-            raise self.failure(NotCsvError, call, f"fal's answer is no CSV; it begins {begins!r}")
+            raise self.failure(NotCsvError, call, f"fal's response is not CSV; it begins with {begins!r}")
 
     def _parsed(self, call: Endpoint, body: bytes, scrub: Scrub) -> object:
         try:
             return decoded(body)
         except BrokenOffError as error:
-            raise self.failure(TruncatedError, call, f"fal's answer is no whole JSON: {error}") from None
+            raise self.failure(TruncatedError, call, f"fal's response is not complete JSON: {error}") from None
         except ValueError as error:
             begins = scrub(body.decode("utf-8", "replace"))[:60]
-            what = f"fal's answer is no JSON: {error}; it begins {begins!r}" if body else "fal's answer is empty"
+            what = (
+                f"fal's response is not JSON: {error}; it begins with {begins!r}" if body else "fal's response is empty"
+            )
             raise self.failure(NotJsonError, call, what) from None
 
     def _refusal(self, response: httpx.Response, body: bytes, call: Endpoint, scrub: Scrub) -> ApiError:
@@ -271,9 +273,9 @@ class Transport:
             f"{proxy} refuses the connection: {detail}",
             account=self._account,
             call=call.path,
-            advice=f"put its user and password into {proxy.variable}, like http://user:password@proxy.example:3128"
+            advice=f"put its user and password into {proxy.variable}, as in http://user:password@proxy.example:3128"
             if wants_password
-            else f"check {proxy.variable}, and that the proxy lets the exporter reach the {call.host} URL",
+            else f"check {proxy.variable}, and that the proxy allows connections to the {call.host} URL",
         )
         error.transient = not wants_password
         return error
@@ -285,24 +287,24 @@ class Transport:
         if proxy and isinstance(error, httpx.ProxyError):
             return self._proxy_refusal(call, proxy, detail)
         if isinstance(error, httpx.DecodingError):
-            return self.failure(NotJsonError, call, f"fal's answer cannot be unpacked: {detail}")
+            return self.failure(NotJsonError, call, f"fal's response cannot be decompressed: {detail}")
         if isinstance(error, httpx.TimeoutException):
-            return self.failure(ReadTimeoutError, call, f"no answer in time ({type(error).__name__})")
+            return self.failure(ReadTimeoutError, call, f"no response in time ({type(error).__name__})")
         if answering:
-            return self.failure(TruncatedError, call, f"fal's answer broke off: {detail}")
+            return self.failure(TruncatedError, call, f"fal's response was cut off: {detail}")
         if _is_tls(error):
-            return self.failure(TlsError, call, f"no trusted connection to the {call.host} URL: {detail}")
+            return self.failure(TlsError, call, f"no trusted TLS connection to the {call.host} URL: {detail}")
         return self._unreachable(call, proxy, detail)
 
     def _unreachable(self, call: Endpoint, proxy: Proxy | None, detail: str) -> ApiError:
         if proxy:
             return UnreachableError(
-                f"no connection to the {call.host} URL through {proxy}, or it broke: {detail}",
+                f"the connection to the {call.host} URL through {proxy} failed: {detail}",
                 account=self._account,
                 call=call.path,
-                advice=f"check {proxy.variable}, and list hosts that are reached directly in NO_PROXY",
+                advice=f"check {proxy.variable}, and list hosts to connect to directly in NO_PROXY",
             )
-        return self.failure(UnreachableError, call, f"no connection to the {call.host} URL, or it broke: {detail}")
+        return self.failure(UnreachableError, call, f"the connection to the {call.host} URL failed: {detail}")
 
     def key_hash(self) -> str:
         """Return a hash of the key as it is now.
@@ -316,8 +318,8 @@ class Transport:
         key = self._key().get_secret_value().strip()
         if not _KEY.fullmatch(key):
             raise ConfigurationError(
-                f"the key of account {self._account!r} is empty or holds characters that no key has; "
-                "copy it anew from fal.ai/dashboard/keys."
+                f"the key of account {self._account!r} is empty or contains characters that are not allowed in a key; "
+                "copy it again from fal.ai/dashboard/keys."
             )
         return key
 
@@ -326,9 +328,11 @@ def _base(account: str, host: Host, url: str) -> str:
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
-        raise ConfigurationError(f"the {host} URL of account {account!r} is none: {error}.") from None
+        raise ConfigurationError(f"the {host} URL of account {account!r} is not valid: {error}.") from None
     if parsed.scheme not in {"http", "https"} or not parsed.host:
-        raise ConfigurationError(f"the {host} URL of account {account!r} must begin with https:// and name a host.")
+        raise ConfigurationError(
+            f"the {host} URL of account {account!r} must start with https:// and contain a host name."
+        )
     return url.rstrip("/")
 
 

@@ -195,7 +195,7 @@ class Checker:
         recent.add(digest)
         if len(recent) >= DUPLICATE_REACH:
             self._seen = (set(), recent)
-            self._note(f"duplicates were looked for within {DUPLICATE_REACH:,} rows of each other")
+            self._note(f"duplicates were searched within {DUPLICATE_REACH:,} rows of each other")
 
     def _find_strays(self, line: int, row: Row) -> None:
         for rule, child_column, parent_column in _PARENTS:

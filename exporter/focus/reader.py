@@ -127,7 +127,7 @@ class Readings(Remembered[bytes]):
         """
         tail = self._tail.fullmatch(key[-1])
         if tail is None:
-            raise UnreadableError("is no whole number of fields")
+            raise UnreadableError("is not a whole number of fields")
         raws = dict(zip(self._places, (*key[:-1], *tail.groups()), strict=True))
         reading = tuple(part.value(raws) for part in self._parts)
         if self.are_lasting:

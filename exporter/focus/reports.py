@@ -262,9 +262,9 @@ def problem_lines(problems: Problems) -> list[str]:
 def _remarks(reader: Reader[SummaryRow]) -> list[str]:
     lines = []
     if reader.naive_dates:
-        lines.append(f"taken for UTC, as they do not tell their time zone: {_counted(reader.naive_dates, 'date')}")
+        lines.append(f"assumed to be UTC because they have no time zone: {_counted(reader.naive_dates, 'date')}")
     if reader.problems.rows:
-        lines.append(f"NOT in these sums, as it could not be read: {_counted(reader.problems.rows, 'row')}")
+        lines.append(f"NOT in these sums because it could not be read: {_counted(reader.problems.rows, 'row')}")
         lines += [f"  {line}" for line in problem_lines(reader.problems)]
     return ["", *lines] if lines else []
 

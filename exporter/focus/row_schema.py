@@ -69,7 +69,7 @@ def parse_header(record: Record) -> Header:
     names = [unquoted(raw).decode("utf-8", "replace").strip() for raw in record.fields]
     _refuse_other_kinds(b",".join(record.fields))
     if record.malformed:
-        raise WrongContentError(f"line 1 is no CSV header: {record.malformed}")
+        raise WrongContentError(f"line 1 is not a CSV header: {record.malformed}")
     other = other_data_set(names)
     if other is not None:
         raise WrongContentError(f"this is a FOCUS {other} file; a Cost and Usage file is needed")

@@ -82,7 +82,7 @@ NULL_TEXT = Rule(
 NUMBER = Rule(
     "number-format",
     "Attributes: Numeric Format",
-    "a number has digits, a minus, a decimal point and `E` at most: no plus, separators, currency signs or words",
+    "a number consists only of digits, a minus, a decimal point and `E`: no plus, separators, currency signs or words",
 )
 FLOAT_NOISE = Rule(
     "number-float-noise",
@@ -395,7 +395,11 @@ ROW_RULES: tuple[RowRule, ...] = (
     ),
     RowRule(Rule("tax-unpriced", "Columns: ChargeCategory", "a tax has no price, quantity or SKU"), _not_on_tax),
     RowRule(
-        Rule("consumed-quantity", "Columns: ConsumedQuantity", "what was consumed is told for usage, and only for it"),
+        Rule(
+            "consumed-quantity",
+            "Columns: ConsumedQuantity",
+            "a consumed quantity is given for usage, and only for usage",
+        ),
         _consumed,
     ),
     RowRule(
@@ -428,7 +432,9 @@ ROW_RULES: tuple[RowRule, ...] = (
     ),
     RowRule(Rule("period-order", "Attributes: Date/Time Format", "a period starts before it ends"), _order),
     RowRule(
-        Rule("period-end-exclusive", "Columns: ChargePeriodEnd", "the end of a period is exclusive, no last second"),
+        Rule(
+            "period-end-exclusive", "Columns: ChargePeriodEnd", "the end of a period is exclusive, not its last second"
+        ),
         _half_open,
     ),
     RowRule(
@@ -441,7 +447,7 @@ ROW_RULES: tuple[RowRule, ...] = (
         _containment,
     ),
     RowRule(
-        Rule("commitment-id", "Columns: CommitmentDiscountId", "nothing is told of a commitment without its id"),
+        Rule("commitment-id", "Columns: CommitmentDiscountId", "nothing is said about a commitment without its id"),
         _commitment,
     ),
     RowRule(

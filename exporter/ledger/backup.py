@@ -106,7 +106,7 @@ def restore(address: str, backup: Path, *, now: datetime) -> Restored:
         new = f"sqlite:///{copy}"
         with _opened(new, f"the backup {backup}") as connection:
             if bring_up_to_date(connection):
-                raise LedgerError(f"the file {backup} holds no ledger; nothing was changed")
+                raise LedgerError(f"the file {backup} contains no ledger; nothing was changed")
         _refuse(verify_ledger(new), f"the backup {backup}")
         seen = _published(address) if path.exists() else None
         with _opened(new, f"the backup {backup}") as connection:
@@ -139,7 +139,7 @@ def _verified(connection: Connection, url: URL) -> Verified:
         return verify(connection)
     except ValueError as error:
         raise LedgerError(
-            f"the ledger {shown(url)} is damaged, a row cannot be read: {error}; restore a copy"
+            f"the ledger {shown(url)} is damaged, a row cannot be read: {error}; restore a backup"
         ) from error
 
 

@@ -146,7 +146,7 @@ def give_to_owner_of(folder: Path, path: Path) -> None:
 
 def _in_use(url: URL, holder: str) -> LedgerInUseError:
     return LedgerInUseError(
-        f"the ledger {shown(url)} already has a collector, {holder}; run one exporter for a ledger: stop that one, or "
+        f"the ledger {shown(url)} already has a collector, {holder}; run one exporter per ledger: stop that one, or "
         "set FAL_EXPORTER_LEDGER_URL to a ledger of its own"
     )
 

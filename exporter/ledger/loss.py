@@ -163,7 +163,7 @@ class FirstLook(NamedTuple):
             is_new: whether there was no ledger, so that one was begun.
         """
         remedy = "if you have a copy of it, stop the exporter and run `fal-exporter ledger restore FILE`"
-        begun = "a new ledger was begun, whose counters start at 0"
+        begun = "a new ledger was created, whose counters start at 0"
         if self.orphan:
             yield (
                 f"the ledger's file {self.name} was missing or empty beside its write-ahead log, which is now called "
@@ -171,19 +171,19 @@ class FirstLook(NamedTuple):
             )
         elif is_new and before is not None:
             yield (
-                f"the ledger {self.name} of {before.born_at[:16]} has disappeared since it was used last; {begun}; "
+                f"the ledger {self.name} of {before.born_at[:16]} has disappeared since it was last used; {begun}; "
                 f"{remedy}"
             )
         elif is_new and self.size:
             yield (
-                f"the SQLite file {self.name} holds no ledger; it may be a copy that was made without the file ending "
-                f"in -wal; {begun}; {remedy}"
+                f"the SQLite file {self.name} contains no ledger; it may be a copy that was made without the file "
+                f"ending in -wal; {begun}; {remedy}"
             )
         elif before is not None and before.born_at != known.get(schema.BORN_AT):
-            yield f"the ledger {self.name} is another one than was used here last, which began at {before.born_at[:16]}"
+            yield f"the ledger {self.name} is not the one that was last used here, which began at {before.born_at[:16]}"
         elif before is not None and int(known.get(schema.REVISION) or 0) < before.revision:
             yield (
-                f"the ledger {self.name} is an older state of the one that was used here last; counters may have "
+                f"the ledger {self.name} is an older state of the one that was last used here; counters may have "
                 "fallen, and what was charged since is counted again"
             )
 
@@ -284,8 +284,9 @@ _RETRY = timedelta(seconds=30)
 """Pause between attempts to write a lost file anew."""
 
 _FROM_MEMORY = (
-    "the ledger was written anew from memory: counters go on, and the charges are read from fal again; what was "
-    "charged between the last poll and the end of this hour, and late charges of earlier hours, are not in the counters"
+    "the ledger was rewritten from memory: counters continue, and the charges are read from fal again; what was "
+    "charged between the last poll and the end of this hour, and late charges of earlier hours, are missing from the "
+    "counters"
 )
 
 
@@ -349,7 +350,7 @@ class LossGuard:
     def notice(self, *sentences: str) -> None:
         """Log that something has happened to the ledger, and keep it for the page."""
         for sentence in sentences:
-            _log.warning("the ledger is not as it was left", problem=sentence)
+            _log.warning("the ledger has changed since it was last used", problem=sentence)
             self._events.append(sentence)
 
     def check_file(self) -> None:
@@ -417,18 +418,18 @@ class LossGuard:
     def _fail_as_other(self, *, is_ledger: bool) -> None:
         self._restart_helps = is_ledger
         remedy = (
-            "start the exporter again to go on from there"
+            "restart the exporter to continue from there"
             if is_ledger
-            else "restore a dump of the whole, or remove all tables of the ledger, which are then written anew"
+            else "restore a complete dump, or drop all tables of the ledger, which are then rewritten"
         )
-        self._fail(f"{self._name} holds another state than it did, and nothing is written to it; {remedy}")
+        self._fail(f"{self._name} contains a different state than before, so nothing is written to it; {remedy}")
 
     def _now(self) -> str:
         return f"{self._clock():%Y-%m-%d %H:%M} UTC"
 
     def _found_again(self) -> None:
         if self._loss:
-            _log.info("the ledger is in its place again")
+            _log.info("the ledger is back in place")
         self._loss, self._restart_helps, self._retry_at, self._must_rebuild = "", False, None, False
 
     def _fail(self, loss: str) -> None:
@@ -466,11 +467,11 @@ class LossGuard:
             self.notice(f"{self._now()}: {file.path} was replaced by another file; {kept}")
         self._restart_helps = self._is_ledger()
         remedy = (
-            "start the exporter again to go on with that file"
+            "restart the exporter to continue with that file"
             if self._restart_helps
-            else "move that file away, and the ledger is written anew"
+            else "move that file away, and the ledger is rewritten"
         )
-        self._fail(f"{self._name} has been replaced by another file, and nothing is written to that; {remedy}")
+        self._fail(f"{self._name} has been replaced by another file, so nothing is written to it; {remedy}")
 
     def _is_ledger(self) -> bool:
         try:
@@ -490,12 +491,12 @@ class LossGuard:
                 event = self._rebuild(file)
             else:
                 file.put_back(self._engine)
-                event = f"{file.path} had been deleted; it was written anew from the open file, and nothing is lost"
+                event = f"{file.path} was deleted; it was restored from the open file, and nothing is lost"
         except (OSError, sqlite3.Error, LedgerError) as error:
             self._retry_at, self._restart_helps = now + _RETRY, False
             loss = (
-                f"{self._name} is lost and cannot be written anew: {error}; what has been counted is in this process "
-                "alone: do not stop it before the folder can be written again"
+                f"{self._name} is lost and cannot be rewritten: {error}; what has been counted exists only in this "
+                "process: do not stop it until the directory can be written again"
             )
             with suppress(*(() if from_memory else (LostLedgerError,))):
                 self._fail(loss)
@@ -522,12 +523,12 @@ class LossGuard:
                 write_contents(connection, last, labels=self._labels, at=self._clock())
         finally:
             engine.dispose()
-        what = f"{file.path} had been deleted"
+        what = f"{file.path} was deleted"
         if file.path.exists():
             damaged = free_name(file.path, "damaged", self._clock())
             # Renamed before it is closed, else SQLite would write its log into it.
             file.path.rename(damaged)
-            what = f"{file.path} had been overwritten or truncated, and is now called {damaged.name}"
+            what = f"{file.path} was overwritten or truncated, and is now called {damaged.name}"
         file.replace_by(new, self._engine)
         return f"{what}; {_FROM_MEMORY}"
 

@@ -69,7 +69,7 @@ def rename_account(address: str, old: str, new: str, *, now: datetime, max_serie
     """
     url = ledger_url(address)
     if old == new:
-        raise LedgerError(f'"{old}" is the name that the account has; nothing was changed')
+        raise LedgerError(f'"{old}" is already the name of the account; nothing was changed')
     try:
         with reading(address, of_any_version=True) as connection:
             labels = tuple(json.loads(schema.read(connection, schema.LABELS) or "[]"))
@@ -109,8 +109,8 @@ def _check_joinable(connection: Connection, url: URL, olds: Iterable[Scope], new
     reason = ""
     if last is not None and last > since:
         reason = (
-            f'and for "{old}" until {last:%Y-%m-%d %H:%M} UTC: accounts that were polled at the same time are two, and '
-            "each has counters of its own"
+            f'and for "{old}" until {last:%Y-%m-%d %H:%M} UTC: accounts that were polled at the same time are '
+            "different accounts, each with its own counters"
         )
     elif any(not scope.active for scope in news):
         reason = f'from sources that it no longer polls, so it cannot be told which go on from those of "{old}"'
@@ -119,7 +119,7 @@ def _check_joinable(connection: Connection, url: URL, olds: Iterable[Scope], new
     if reason:
         raise LedgerError(
             f'the ledger {shown(url)} has counted for "{new}" since {since:%Y-%m-%d %H:%M} UTC, {reason}; nothing was '
-            f'changed. Keep the name "{new}", whose counters go on'
+            f'changed. Keep the name "{new}", whose counters continue'
         )
 
 

@@ -243,15 +243,15 @@ class Session:
     def _read(self, connection: Connection) -> Contents:
         if schema.read(connection, schema.LABELS) != _text(self._labels.names):
             raise LedgerError(
-                f"the ledger {shown(self._engine.url)} is in use by an exporter with other FAL_EXPORTER_LABELS, "
-                "which has changed its counters over to them; let only one exporter use it, and restart that"
+                f"the ledger {shown(self._engine.url)} is in use by an exporter with other FAL_EXPORTER_LABELS, which "
+                "has changed its counters over to them; let only one exporter use it, and restart that one"
             )
         try:
             contents = read_contents(connection, self._labels, self._max_series)
         except (ValueError, KeyError) as error:
             raise LedgerError(
-                f"the ledger {shown(self._engine.url)} is damaged, a row cannot be read: {error}; "
-                "restore a copy, or move it away and let the exporter start a new one"
+                f"the ledger {shown(self._engine.url)} is damaged, a row cannot be read: {error}; restore a backup, "
+                "or move it away and let the exporter start a new one"
             ) from error
         self._guard.recognise(contents)
         self._on_loaded(connection, contents)

@@ -70,13 +70,13 @@ def verify(connection: Connection) -> Verified:
         )
     elif not findings.problems:
         through = [scope.data_through for scope in rows.read_scopes(connection) if scope.active]
-        findings.add("sums of spans that are wrong", _wrong_sums(connection))
-        findings.add("first hours that are wrong", _wrong_first_hours(connection))
+        findings.add("wrong sums of spans", _wrong_sums(connection))
+        findings.add("wrong first hours", _wrong_first_hours(connection))
         counters = rows.read_counters(connection)
-        findings.add("counters that are wrong", _wrong_counters(connection, counters))
+        findings.add("wrong counters", _wrong_counters(connection, counters))
         rebuilt_at = schema.read(connection, schema.REBUILT_AT)
         if rebuilt_at is None:
-            findings.add("accounts whose counters are wrong", _unfounded_counters(connection, counters))
+            findings.add("accounts with wrong counters", _unfounded_counters(connection, counters))
         else:
             findings.notes.append(
                 f"counters were not compared with charges: the ledger was written from memory at {rebuilt_at[:16]} UTC"

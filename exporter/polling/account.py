@@ -343,7 +343,7 @@ class AccountPoller:
             await self._comparison.compare(window, list((await self._scopes()).values()))
             for sentence in self.differences():
                 if sentence not in before:
-                    _log.warning("a sum by product differs from fal's", account=self.name, problem=sentence)
+                    _log.warning("the spend of a product differs from fal's", account=self.name, problem=sentence)
         compared = self._comparison.last
         self._health.source_differences(self.name, compared.differences if compared is not None else {})
         self._runner.publish_soon()

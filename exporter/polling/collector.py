@@ -77,12 +77,13 @@ class Collector:
         if gone and new:
             names = f"{gone[0]} {new[0]}" if len(gone) == len(new) == 1 else "OLD NEW"
             _log.warning(
-                "an account is new to the ledger, and one that it counts for is no longer configured",
+                "an account is new to the ledger, and another one in the ledger is no longer configured",
                 new=", ".join(new),
                 gone=", ".join(gone),
-                advice="if it has been renamed, stop the exporter, with the same settings run `fal-exporter ledger "
-                f"rename-account {names}`, and start it again: its counters then go on, with all that is polled until "
-                "then; else the new one's start at 0, with its history as their base",
+                advice="if the account was renamed, stop the exporter, run `fal-exporter ledger rename-account "
+                f"{names}` with the same settings, and start it again: its counters then continue, including "
+                "everything polled until then. Otherwise the counters of the new account start at 0, with its "
+                "history as their starting value",
             )
 
     def _enter_jobs(self, account: AccountPoller) -> None:
@@ -135,4 +136,4 @@ class Collector:
     async def _fold(self) -> None:
         horizon = self._clock() - self._retention
         if folded := await self._ledger.fold_before(horizon):
-            _log.info("hours older than the retention folded", before=horizon.isoformat(), charges=folded)
+            _log.info("folded hours older than the retention", before=horizon.isoformat(), charges=folded)

@@ -33,11 +33,11 @@ def unreadable_sentence(rejected: RejectedRows) -> str:
     count = sum(rejected.by_reason.values())
     hours = f" of {rejected.first:%Y-%m-%dT%HZ} to {rejected.end:%Y-%m-%dT%HZ}" if rejected.end > rejected.first else ""
     reasons = ", ".join(f"{rows} {reason}" for reason, rows in rejected.by_reason.items())
-    kept = " Their hours keep what was known of them before." if hours else ""
-    missing = f" {dollar_text(rejected.cost)} in them are not counted." if rejected.cost else ""
+    kept = " Their hours keep their previous values." if hours else ""
+    missing = f" {dollar_text(rejected.cost)} in these rows is not counted." if rejected.cost else ""
     return (
-        f"{count} {'row' if count == 1 else 'rows'}{hours} cannot be read, or only in part ({reasons}).{kept}{missing} "
-        "fal's interface may have changed: look for a newer version of the exporter."
+        f"{count} {'row' if count == 1 else 'rows'}{hours} cannot be read, or only partly ({reasons}).{kept}{missing} "
+        "fal's API may have changed: check for a newer version of the exporter."
     )
 
 

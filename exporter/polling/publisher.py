@@ -145,7 +145,7 @@ _LOCKS = {
     "budget_exceeded": "the account's own monthly budget is exceeded",
     "payment_method": "a payment method is missing",
     "archived": "the account has been archived",
-    "unknown": "fal gives no known reason",
+    "unknown": "fal gives no reason that is known here",
 }
 
 
@@ -298,14 +298,14 @@ class Part(Generic[Made]):
             # Another exporter has taken over: this one has nothing more to publish.
             raise
         except LedgerError as error:
-            self._failed("the ledger's figures stay as they were", str(error))
+            self._failed("the ledger's figures were not updated", str(error))
         except Exception as error:  # noqa: BLE001  whatever is wrong with one part, the others go on
-            _log.debug("the failure in full", exc_info=error)
-            self._failed("a part of the publication stays as it was", f"{type(error).__name__}: {error}")
+            _log.debug("traceback of the failure", exc_info=error)
+            self._failed("a part of the publication was not updated", f"{type(error).__name__}: {error}")
             since = "are missing" if self._at is None else f"are as of {self._at:%Y-%m-%d %H:%M} UTC"
             self.note = (
-                f"The {self._name} {since}: making new ones failed ({type(error).__name__}). All else on this page is "
-                "current; report this with the exporter's log."
+                f"The {self._name} {since}: updating them failed ({type(error).__name__}). Everything else on this "
+                "page is current; report this with the exporter's log."
             )
         else:
             self._problem = self.note = ""

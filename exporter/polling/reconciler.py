@@ -68,7 +68,7 @@ class Reconciler:
                 if covered == month:
                     await self._keep(await self._invoice(bills, month, rejected), at)
         except (FeatureError, ScopeError, NotFoundError) as error:
-            self._tell_once("FOCUS reports cannot be had, the ledger is compared with the invoices alone", error)
+            self._tell_once("FOCUS reports are not available; the ledger is reconciled with the invoices only", error)
         return rejected
 
     async def compare_invoices(self, at: datetime) -> None:
@@ -88,7 +88,7 @@ class Reconciler:
             return await bills.invoice(month, rejected)
         except (BadRequestError, NotFoundError) as error:
             # The estimate has been had, so that it is the month that fal does not accept: it has no invoice yet.
-            self._tell_once(f"there is no FOCUS invoice of {month.start:%Y-%m} yet", error)
+            self._tell_once(f"there is no FOCUS invoice for {month.start:%Y-%m} yet", error)
             return None
 
     async def _keep(self, bill: Bill | None, at: datetime) -> None:
@@ -177,7 +177,7 @@ class ProductComparison:
         try:
             totals = await organization_totals(self._client, covered, self._client.deadline())
         except ApiError as error:
-            _log.info("sums by product cannot be compared", account=self._client.account, problem=str(error))
+            _log.info("spend by product could not be compared", account=self._client.account, problem=str(error))
             return
         if totals.rejected:
             return

@@ -238,12 +238,12 @@ class Scheduler:
 
     def _failed(self, identity: str, problem: str) -> None:
         if self._problems.get(identity) != problem:
-            _log.warning("a job could not be done, its next run tries again", job=identity, problem=problem)
+            _log.warning("a job failed; its next run retries", job=identity, problem=problem)
         self._problems[identity] = problem
 
     def _missed(self, event: JobEvent) -> None:
         self._health.run_missed(_job(event))
-        _log.warning("a job could not begin in time, its next run makes up for it", job=event.job_id)
+        _log.warning("a job could not start in time; its next run makes up for it", job=event.job_id)
 
     def _skipped(self, event: JobEvent) -> None:
         # Loading the history takes as long as it takes; its runs only see to it that it goes on after a failure.
@@ -252,7 +252,7 @@ class Scheduler:
         self._health.run_missed(_job(event))
         if event.job_id not in self._late:
             self._late.add(event.job_id)
-            _log.warning("a job takes longer than its interval, runs are left out until it ends", job=event.job_id)
+            _log.warning("a job takes longer than its interval; runs are skipped until it ends", job=event.job_id)
 
 
 def _identity(job: str, account: str) -> str:

@@ -22,8 +22,8 @@ from exporter.polling.async_ledger import AsyncLedger
 _log = structlog.get_logger(__name__)
 
 NO_USAGE = (
-    "this key may not read usage, which needs an admin-scope key; the credit balance and the lock state are polled, "
-    "and usage is tried again"
+    "this key cannot read usage, which needs a key with admin scope; the credit balance and the lock state are "
+    "polled, and usage is retried"
 )
 
 _CENT = NANO // 100
@@ -204,7 +204,7 @@ class SourceChoice:
             if source in unpolled:
                 before = self._probes[source].reason_at_choice
                 _log.warning(
-                    "a source can be read that is not polled",
+                    "the key can read a source that is not polled",
                     account=account,
                     source=source,
                     advice=self.offer(tuple(polled)),
@@ -212,11 +212,11 @@ class SourceChoice:
                 )
             else:
                 gap = " ".join(gaps_of(polled, {source: self._probes[source].reason}))
-                _log.info("charges are missing that the key cannot read", account=account, source=source, problem=gap)
+                _log.info("charges are missing that this key cannot read", account=account, source=source, problem=gap)
         for sentence in limits_of(polled):
             if not self._reported.get(sentence):
                 self._reported[sentence] = True
-                _log.info("the source has limits", account=account, problem=sentence)
+                _log.info("the source has limitations", account=account, problem=sentence)
 
 
 def offer_of(unpolled: Sequence[str], polled: Sequence[str], *, teams: int, missing: str = "") -> str:
@@ -234,9 +234,10 @@ def offer_of(unpolled: Sequence[str], polled: Sequence[str], *, teams: int, miss
     setting = "organization" if teams > 1 else _list([name for name in DETAILED if name in {*unpolled, *polled}])
     because = f", which covers all {teams} teams," if teams > 1 else ""
     return (
-        f"This key can also read {' and '.join(unpolled)}: the charges of {charges} are not in these figures"
-        f"{f' ({missing})' if missing else ''}. Add {'it' if len(unpolled) == 1 else 'them'}: set the sources to "
-        f"{setting}{because} and restart; what is past becomes the base of the counters, so that none of them jumps."
+        f"This key can also read {' and '.join(unpolled)}: the charges of {charges} are not in these "
+        f"figures{f' ({missing})' if missing else ''}. Add {'it' if len(unpolled) == 1 else 'them'}: set the sources "
+        f"to {setting}{because} and restart; past charges become the starting value of the counters, so that none of "
+        "them jumps."
     )
 
 

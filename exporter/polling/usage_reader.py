@@ -35,7 +35,7 @@ class UnreadableAnswerError(UpstreamError):
         rows = "no row" if not reading.rows else f"only {reading.rows} of {reading.rows + unreadable} rows"
         super().__init__(
             f"{rows} that the source {reading.source} gives for {reading.window} can be read ({reasons}); the ledger "
-            "keeps what it has. fal's interface may have changed: look for a newer version of the exporter."
+            "keeps what it has. fal's API may have changed: check for a newer version of the exporter."
         )
 
 
@@ -112,15 +112,15 @@ class UsageReader:
             await upstream.ask_for_detail(Window(hour, hour + HOUR))
         except ApiError as error:
             _log.info(
-                "more detail could not be asked for", account=self._account, source=upstream.name, problem=str(error)
+                "more detail could not be requested", account=self._account, source=upstream.name, problem=str(error)
             )
             return
         self._kept = None
         await self._keep_detail()
         if upstream.detail is not before:
             _log.info(
-                "fal tells more of each charge from now on; what it reports again under other labels is not counted "
-                "again",
+                "fal reports more detail for each charge from now on; charges that it reports again under other "
+                "labels are not counted again",
                 account=self._account,
                 source=upstream.name,
             )

@@ -82,18 +82,18 @@ def _missing(
     if unread:
         yield f"Not read yet: {', '.join(unread)}."
     if available_from is not None and window.start < available_from:
-        yield f"The ledger knows every hour from {_written(available_from)} on; those before are not all in here."
+        yield f"The ledger has every hour from {_written(available_from)} on; earlier hours are not all included."
     if data_through is not None and data_through < window.end:
-        yield f"Hours after {_written(data_through)} have not been read to their end."
+        yield f"Hours after {_written(data_through)} are not complete yet."
 
 
 def _unreadable(rejected: "Mapping[tuple[str, str], RejectedRows]") -> Iterable[str]:
     for (account, source), rows in sorted(rejected.items()):
         count = sum(rows.by_reason.values())
-        missing = f" {dollar_text(rows.cost)} in them are not in here." if rows.cost else ""
+        missing = f" {dollar_text(rows.cost)} in these rows is not included." if rows.cost else ""
         yield (
-            f"{count} {'row' if count == 1 else 'rows'} of {source} of {account} cannot be read, or only in part; "
-            f"their hours keep what was known of them before.{missing}"
+            f"{count} {'row' if count == 1 else 'rows'} of {source} of {account} cannot be read, or only partly; "
+            f"their hours keep their previous values.{missing}"
         )
 
 

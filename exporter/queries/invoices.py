@@ -57,7 +57,7 @@ def parse_invoices_question(given: Mapping[str, str]) -> InvoicesQuestion:
     statuses, period = texts.get(STATUS), texts.get(PERIOD)
     start, end = (texts.get(parameter) for parameter in (START, END))
     if period is not None and (start, end) != (None, None):
-        raise QuestionError("period", "is given beside start or end; keep one of them")
+        raise QuestionError("period", "is given together with start or end; use one or the other")
     question = InvoicesQuestion(
         accounts=texts.get(ACCOUNT),
         statuses=None if statuses is None else frozenset(statuses),

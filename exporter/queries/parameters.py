@@ -16,7 +16,7 @@ from exporter.calendar import first_hour_of, month_after
 from exporter.charges import Window, label_text
 from exporter.errors import FalExporterError
 
-UNREADABLE = "the ledger cannot be read now, or is not there yet; the exporter's log may tell why"
+UNREADABLE = "the ledger cannot be read at the moment, or does not exist yet; see the exporter's log"
 """Sentence for callers in place of an error of the ledger, whose own sentence names the ledger's address."""
 
 
@@ -160,7 +160,7 @@ def choices(name: str, meaning: str, known: tuple[str, ...], example: str) -> Pa
     def read(text: str) -> tuple[str, ...]:
         words = tuple(text.split(","))
         if not set(words) <= set(known) or len(set(words)) < len(words):
-            raise ValueError(f"is not a comma list of {_all(known)}, each at most once")
+            raise ValueError(f"is not a comma-separated list of {_all(known)}, each at most once")
         return words
 
     items = {"type": "string", "enum": list(known)}
@@ -176,8 +176,8 @@ def values(name: str, meaning: str, example: str) -> Parameter[frozenset[str]]:
         found = frozenset(map(label_text, text.split(",")))
         if "" in found or len(found) > _MOST_VALUES or any(len(word) > _LONGEST_VALUE for word in text.split(",")):
             raise ValueError(
-                f"is not a comma list of up to {_MOST_VALUES} values of up to {_LONGEST_VALUE} characters; leave it "
-                "out to ask for all"
+                f"is not a comma-separated list of up to {_MOST_VALUES} values of up to {_LONGEST_VALUE} characters; "
+                "leave it out to ask for all"
             )
         return found
 

@@ -51,8 +51,8 @@ class Cursor:
         if self.fingerprint != fingerprint:
             raise QuestionError(
                 "cursor",
-                "belongs to another question; ask with the parameters of the first page, and with start and end as "
-                "its answer names them",
+                "belongs to another question; repeat the parameters of the first page, with start and end from its "
+                "answer",
             )
 
 
@@ -63,7 +63,7 @@ def parse_cursor(text: str) -> Cursor:
         ValueError: it is none.
     """
     if not (text.isascii() and re.fullmatch(PATTERN[1:-1], text)):
-        raise ValueError("is not a cursor; give the next_cursor of an answer as it is")
+        raise ValueError("is not a cursor; pass the next_cursor of an answer unchanged")
     revision, fingerprint_, hour, offset = text.split(".")
     return Cursor(int(revision), fingerprint_, int(hour), int(offset))
 
@@ -85,7 +85,7 @@ MOST_ROWS = 10_000
 
 CHANGED = (
     "Charges have changed since the first page was answered, so the pages do not add up to one state of the ledger; "
-    "ask again without cursor for figures of one state."
+    "start again without cursor for consistent figures."
 )
 
 START = parameters.instant(
@@ -255,7 +255,7 @@ def whole_hours(
         raise QuestionError("start", "is not before end, which is exclusive; the end left out is now")
     window = Window(hour_of(since), hour_of(until + HOUR - timedelta(microseconds=1)))
     asked = (start is not None and since != window.start) or (end is not None and until != window.end)
-    note = f"The ledger knows whole hours of UTC: the window was widened to {window}."
+    note = f"The ledger keeps whole UTC hours: the window was widened to {window}."
     return window, (note,) if asked else ()
 
 

@@ -42,10 +42,10 @@ ROUTES: Mapping[str, str] = MappingProxyType(
 )
 """Every route and what it answers; the documentation's table."""
 
-NOT_READY = "not ready: the current month has not been loaded yet; the landing page shows how far it is\n"
+NOT_READY = "not ready: the current month has not been loaded yet; the landing page shows the progress\n"
 
 UNHEALTHY = (
-    "unhealthy: the ledger has been replaced under the exporter; a restart goes on with the one that is there now\n"
+    "unhealthy: the ledger has been replaced under the exporter; a restart continues with the one that is there now\n"
 )
 HEALTHY_WITHOUT_LEDGER = (
     "healthy, but the ledger cannot be used, which a restart would not change; the log and the landing page say why\n"

@@ -99,8 +99,8 @@ ADMITTED = "fal_exporter.admitted"
 """Key of a request's scope under which the user stands whom the web configuration has admitted."""
 
 _REALM = 'realm="fal-exporter"'
-_MISSING = "this needs a token: send it as Authorization: Bearer TOKEN, or as the password of Basic authentication"
-_UNKNOWN = "the token that was sent is not admitted here; fal-exporter token makes new ones"
+_MISSING = "a token is required: send it as Authorization: Bearer TOKEN, or as the password of Basic authentication"
+_UNKNOWN = "the token is not valid here; create one with fal-exporter token"
 
 
 class Guard:

@@ -120,8 +120,8 @@ def listening_advice(error: OSError, port: int, setting: str) -> str:
     """Return what to do where an address cannot be listened on."""
     if error.errno == errno.EACCES and port < _FIRST_FREE_FOR_ALL:
         return (
-            f"ports below {_FIRST_FREE_FOR_ALL} are for privileged processes; set {setting} to a higher port, or allow "
-            "it by the capability CAP_NET_BIND_SERVICE"
+            f"ports below {_FIRST_FREE_FOR_ALL} are reserved for privileged processes; set {setting} to a higher "
+            "port, or grant the capability CAP_NET_BIND_SERVICE"
         )
     return f"set {setting} to an address of this machine and a free port"
 

@@ -105,7 +105,7 @@ def test_why_it_gave_up_is_told_with_its_exit_code(settings: MakeSettings) -> No
     process.start(nowhere, publish=heard.published.put, ended=heard.ended.put)
     error = heard.ended.get(timeout=40)
     process.stop()
-    assert "folder must exist" in str(error)
+    assert "directory must exist" in str(error)
     assert error.exit_code == 1
 
 

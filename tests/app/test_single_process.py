@@ -43,7 +43,7 @@ async def test_an_address_in_use_is_a_configuration_error(settings: MakeSettings
 async def test_a_ledger_that_cannot_be_opened_leaves_the_address_free(settings: MakeSettings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    with pytest.raises(LedgerError, match="folder must exist"):
+    with pytest.raises(LedgerError, match="directory must exist"):
         async with joined(
             settings(listen=Listen("127.0.0.1", port), ledger_url=SecretStr("sqlite:////nowhere/at/all/ledger.sqlite"))
         ):

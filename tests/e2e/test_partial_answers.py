@@ -427,7 +427,7 @@ async def test_what_the_key_cannot_read_is_said_in_words_and_dollars_and_offered
         page = await exporter.page()
         assert words in page
         assert dollars in page
-        assert [entry["source"] for entry in exporter.told("charges are missing that the key cannot read")] == [
+        assert [entry["source"] for entry in exporter.told("charges are missing that this key cannot read")] == [
             "compute"
         ]
 
@@ -448,7 +448,9 @@ async def test_what_the_key_cannot_read_is_said_in_words_and_dollars_and_offered
         hours = {"start": "2026-11-01T03:00Z", "end": "2026-11-03T03:00Z"}
         lacking = only(metrics["fal_source_difference_usd"], "product")
         assert lacking == {"model_apis": 0, "serverless": 0, "compute": -float(scene.truth("compute", **hours))}
-        assert [entry["source"] for entry in exporter.told("a source can be read that is not polled")] == ["compute"]
+        assert [entry["source"] for entry in exporter.told("the key can read a source that is not polled")] == [
+            "compute"
+        ]
         assert account.sources == ("models", "serverless"), "never changed silently"
         before = await counted(exporter)
     assert setting in (await scene.check(monkeypatch, capsys))[1]
@@ -498,7 +500,7 @@ async def test_a_refusal_that_lasts_is_asked_again_and_its_source_can_be_added(s
         )
         metrics = await exporter.metrics()
         assert only(metrics["fal_source_available"], "source") == {"models": 0, "serverless": 1, "compute": 0}
-        (entry,) = exporter.told("a source can be read that is not polled")
+        (entry,) = exporter.told("the key can read a source that is not polled")
         assert (entry["source"], entry["refused_at_the_choice"]) == ("serverless", "not_found")
     async with scene.exporter(history="1d", sources="models,serverless") as exporter:
         await exporter.loaded("models", "serverless")
@@ -867,7 +869,7 @@ def test_a_ledger_that_is_deleted_under_the_exporter_is_written_again_and_no_cou
 
     def is_told() -> bool:
         page = counting.get("/")
-        return page is not None and "had been deleted; it was written anew" in page.text
+        return page is not None and "was deleted; it was restored" in page.text
 
     wait_until(is_told, "the page says what happened")
     scraped = counting.scrape()
@@ -876,7 +878,7 @@ def test_a_ledger_that_is_deleted_under_the_exporter_is_written_again_and_no_cou
     answer = counting.get("/v1/billing/usage?group_by=model")
     assert answer is not None
     assert LATE in answer.raise_for_status().text
-    assert counting.output.count("the ledger is not as it was left") == 1
+    assert counting.output.count("the ledger has changed since it was last used") == 1
     counting.kill()
     charge(fal, 7)
     started(counting, 7)
@@ -919,7 +921,7 @@ def test_after_a_clean_stop_that_followed_a_question_the_file_alone_is_the_whole
         started(copy, 5)
         assert copy.scrape()["fal_exporter_ledger_birth_timestamp_seconds"] == born
         assert copy.scrape()["fal_exporter_ledger_charges"] == charges
-        assert "the ledger is not as it was left" not in copy.output
+        assert "the ledger has changed since it was last used" not in copy.output
 
 
 def test_a_new_ledger_is_not_begun_in_the_place_of_another_without_a_word(counting: Process, tmp_path: Path) -> None:
@@ -930,7 +932,7 @@ def test_a_new_ledger_is_not_begun_in_the_place_of_another_without_a_word(counti
     page = counting.get("/")
     assert page is not None
     for text in (page.text, counting.output):
-        assert "has disappeared since it was used last; a new ledger was begun" in text
+        assert "has disappeared since it was last used; a new ledger was begun" in text
 
 
 def test_a_backup_made_while_polls_go_on_is_verified_and_restored_and_no_counter_falls(

@@ -61,7 +61,7 @@ def test_a_ledger_that_cannot_be_opened_ends_it_with_one_sentence(exporter: Expo
     assert exporter.process.wait(PATIENCE) == 1
     last = exporter.output.splitlines()[-1]
     assert "the ledger sqlite:////nowhere/at/all/ledger.sqlite" in last
-    assert "folder must exist" in last
+    assert "directory must exist" in last
 
 
 def test_the_end_of_the_collector_is_the_end_of_the_exporter(exporter: Exporter) -> None:

@@ -123,9 +123,8 @@ async def test_a_refusal_says_what_fal_said_and_what_to_do(fal: Fal, bench: Benc
     error = await failure(bench.client(), ScopeError)
     assert (error.fal_type, error.fal_message, error.request_id) == ("authorization_error", "Access denied", "req-77")
     assert str(error) == (
-        "GET /models/usage of account 'prod' failed: fal answered 403, 'authorization_error: Access denied' "
-        "(request req-77); give the account a key with admin scope; a key with API scope can read the credit "
-        "balance only."
+        "GET /models/usage of account 'prod' failed: fal answered 403, 'authorization_error: Access denied' (request "
+        "req-77); use a key with admin scope for the account; a key with API scope can read only the credit balance."
     )
 
 

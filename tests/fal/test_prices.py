@@ -82,5 +82,5 @@ async def test_an_endpoint_that_fal_does_not_know_and_another_shape_are_failures
     client = bench.client()
     with pytest.raises(NotFoundError, match="'x' was not found"):
         await read_list_prices(client, ["x"])
-    with pytest.raises(ShapeError, match="`prices` is no list"):
+    with pytest.raises(ShapeError, match="`prices` is not a list"):
         await read_list_prices(client, ["x"])

@@ -294,7 +294,7 @@ def test_beyond_its_reach_a_duplicate_is_missed_and_the_report_says_so(monkeypat
     rows = base_rows()
     report = check(to_csv([*rows[:20], rows[15], rows[0]]))
     assert {rule.id: count for rule, count in report.findings.counts.items()} == {"duplicate-row": 1}
-    assert report.notes == ["duplicates were looked for within 5 rows of each other"]
+    assert report.notes == ["duplicates were searched within 5 rows of each other"]
 
 
 def test_an_invoice_of_thirty_decimals_is_summed_up_exactly() -> None:

@@ -169,7 +169,7 @@ def test_a_summary_of_nothing_is_one_line() -> None:
 def test_a_summary_tells_what_is_not_in_it() -> None:
     text = summary_text("f.csv", *summed(changed(BilledCost="$4")))
     assert text.startswith("f.csv: FOCUS 1.2, 31 rows\n")
-    assert "NOT in these sums, as it could not be read: 1 row\n  line 6, " in text
+    assert "NOT in these sums because it could not be read: 1 row\n  line 6, " in text
     naive = to_csv([row | {"ChargePeriodStart": "2025-10-01 00:00:00"} for row in base_rows()])
     assert summary_text("f.csv", *summed(naive)).endswith("as they do not tell their time zone: 32 dates")
     assert json.loads(summary_json("f.csv", *summed(naive)))["naive_dates"] == 32

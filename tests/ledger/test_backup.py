@@ -218,7 +218,7 @@ def test_a_backup_that_is_none_changes_nothing(
         connection.execute("UPDATE counter SET published = '-1'")
     for path, reason in (
         (notes, "file is not a database"),
-        (empty, "holds no ledger"),
+        (empty, "contains no ledger"),
         (broken, "is not sound: the counter of cost of .main, flux. is behind"),
         (tmp_path / "missing", "there is no file"),
     ):
@@ -319,7 +319,7 @@ def test_many_problems_of_one_kind_are_counted(ledger: Ledger, sqlite_address: s
         connection.execute("DELETE FROM span_total")
     problems = verify_ledger(sqlite_address).problems
     assert len(problems) == 6
-    assert problems[-1].endswith("more sums of spans that are wrong")
+    assert problems[-1].endswith("more wrong sums of spans")
 
 
 def test_counters_of_a_ledger_that_was_written_from_memory_are_not_compared(

@@ -168,7 +168,7 @@ def test_a_collector_whose_place_was_taken_writes_nothing_more(
 
 
 def test_a_folder_that_cannot_be_written_is_named_as_by_the_database(tmp_path: Path) -> None:
-    with pytest.raises(LedgerError, match="its folder must exist"):
+    with pytest.raises(LedgerError, match="its directory must exist"):
         take_collector_lock(f"sqlite:///{tmp_path}/missing/ledger.sqlite")
     with pytest.raises(ConfigurationError, match="is not a database address"):
         take_collector_lock("nonsense")

@@ -69,7 +69,7 @@ def test_a_deleted_file_is_written_anew_with_all_that_it_held(
     assert counted(ledger) == {"flux": 5}
     assert not ledger.condition.problem
     (event,) = ledger.condition.events
-    assert "had been deleted" in event
+    assert "was deleted" in event
     assert "nothing is lost" in event
     polled(ledger, clock, flux=6)
     assert ledger.view().charges == 1
@@ -101,7 +101,7 @@ def test_while_it_cannot_be_written_anew_counting_goes_on_in_the_open_file(clock
         shutil.rmtree(folder)
         polled(ledger, clock, flux=4)
         assert counted(ledger) == {"flux": 4}
-        assert "is lost and cannot be written anew" in ledger.condition.problem
+        assert "is lost and cannot be rewritten" in ledger.condition.problem
         assert "do not stop it" in ledger.condition.problem
         assert not ledger.condition.restart_helps
         folder.mkdir()
@@ -129,7 +129,7 @@ def test_a_file_in_its_place_is_left_alone_and_the_ledger_is_kept_beside_it(
         with pytest.raises(LostLedgerError):
             polled(ledger, clock, flux=8)
     assert ledger.condition.restart_helps
-    assert "start the exporter again to go on with that file" in ledger.condition.problem
+    assert "restart the exporter to continue with that file" in ledger.condition.problem
     assert file.read_bytes() == put_there
     (kept,) = file.parent.glob("ledger.sqlite.replaced-*")
     (event,) = ledger.condition.events
@@ -326,7 +326,7 @@ def test_a_postgresql_ledger_in_another_state_is_left_as_it_is(
     with closing(_counting(open_it, clock)) as ledger:
         beside(harm)
         for _ in range(2):
-            with pytest.raises(LostLedgerError, match="holds another state than it did"):
+            with pytest.raises(LostLedgerError, match="contains a different state than before"):
                 polled(ledger, clock, flux=1)
         assert ledger.condition.restart_helps is restart_helps
         assert counted(ledger) == {"flux": 5}
@@ -406,7 +406,7 @@ def test_a_new_ledger_in_the_place_of_one_that_was_used_is_told(
         harm(file)
     with closing(collected(sqlite_address, clock)) as ledger:
         (event,) = ledger.condition.events
-    assert "has disappeared since it was used last" in event
+    assert "has disappeared since it was last used" in event
     assert "ledger restore FILE" in event
 
 
@@ -451,4 +451,4 @@ def test_an_older_state_and_another_ledger_are_told(
     shutil.copyfile(tmp_path / "other.sqlite", file)
     with closing(collected(sqlite_address, clock)) as ledger:
         (event,) = ledger.condition.events
-    assert "is another one than was used here last" in event
+    assert "is not the one that was last used here" in event

@@ -164,9 +164,9 @@ def reader(address: str) -> Iterator[LedgerReader]:
 
 
 def test_a_ledger_that_does_not_exist_yet_is_read_once_it_does(address: str, reader: LedgerReader) -> None:
-    with pytest.raises(NoLedgerError, match="serve makes one"):
+    with pytest.raises(NoLedgerError, match="serve creates it"):
         reader.revision()
-    with pytest.raises(NoLedgerError, match="serve makes one"), reader.snapshot():
+    with pytest.raises(NoLedgerError, match="serve creates it"), reader.snapshot():
         pass
     write(address, {(5, KINDS[0]): Amounts(1, 0, 9, 0, 9)})
     assert [item.amounts.cost for item in usage(reader, Window(START, START + 24 * HOUR), ["model"])] == [9]

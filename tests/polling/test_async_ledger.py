@@ -40,7 +40,7 @@ async def test_closing_finishes_what_has_been_handed_in(tmp_path: Path, clock: C
 async def test_a_ledger_that_cannot_be_opened_leaves_no_thread_behind(clock: Clock) -> None:
     before = set(threading.enumerate())
     ledger = AsyncLedger()
-    with pytest.raises(LedgerError, match="folder must exist"):
+    with pytest.raises(LedgerError, match="directory must exist"):
         await ledger.open(lambda: Ledger("sqlite:////nowhere/at/all/ledger.sqlite", rules=Rules(), clock=clock))
     for thread in set(threading.enumerate()) - before:
         thread.join(5)

@@ -71,8 +71,8 @@ async def test_a_poll_with_rows_that_cannot_be_read_succeeds_in_part(polls: Poll
             assert await polls.poll({"missing": 2, "outside_window": 1})
     assert (polls.models.state, polls.models.cause) == ("partial", "")
     assert polls.models.problem == (
-        "2 rows cannot be read, or only in part (2 missing). fal's interface may have changed: look for a newer "
-        "version of the exporter."
+        "2 rows cannot be read, or only in part (2 missing). fal's API may have changed: check for a newer version of "
+        "the exporter."
     )
     assert warnings(logs) == [polls.models.problem], "told once"
     assert (polls.number("fal_source_up"), polls.number("fal_source_partial")) == (1, 1)
@@ -101,8 +101,8 @@ async def test_rows_of_a_source_are_those_that_the_ledger_keeps(polls: Polls) ->
     assert await polls.runner.poll(usage, work)
     assert usage.problem == (
         "4 rows of 2026-11-20T10Z to 2026-11-20T12Z cannot be read, or only in part (1 wrong_type, 3 unit). Their "
-        "hours keep what was known of them before. $12.30 in them are not counted. fal's interface may have changed: "
-        "look for a newer version of the exporter."
+        "hours keep their previous values. $12.30 in them are not counted. fal's API may have changed: check for a "
+        "newer version of the exporter."
     )
     usage.rejected = NO_REJECTED_ROWS
     assert await polls.runner.poll(usage, work)

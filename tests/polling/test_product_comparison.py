@@ -59,7 +59,7 @@ async def test_what_is_not_polled_is_told_in_dollars_as_an_offer(
         assert differences(bench) == {"model_apis": 0, "serverless": 0, "compute": -missing / NANO}
         assert f"({dollar_text(missing)} in {window})" in bench.account.offer()
         assert bench.account.differences() == (), "the offer says it"
-    assert not [entry for entry in logs if entry["event"].startswith("a sum by product")]
+    assert not [entry for entry in logs if entry["event"].startswith("the spend of a product")]
 
 
 async def test_a_polled_product_that_differs_twice_is_reported_until_it_agrees(
@@ -79,7 +79,9 @@ async def test_a_polled_product_that_differs_twice_is_reported_until_it_agrees(
             f"The ledger has {dollar_text(missing)} less of serverless than /organization/usage reports for {window}."
         )
         await bench.account.poll_recent()
-        assert [log["problem"] for log in logs if log["event"] == "a sum by product differs from fal's"] == [sentence]
+        assert [log["problem"] for log in logs if log["event"] == "the spend of a product differs from fal's"] == [
+            sentence
+        ]
         fal.simulator.faults.clear()
         await bench.account.poll_recent()
         assert differences(bench) == dict.fromkeys(PRODUCTS, 0)

@@ -163,7 +163,7 @@ async def test_a_run_that_could_not_start_in_time_is_missed_counted_and_warned_o
     job.modify(next_run_time=job.next_run_time - timedelta(minutes=2))
     times.scheduler.start()
     await until(lambda: times.missed("invoices") == 1)
-    assert [entry["job"] for entry in logs if "begin in time" in str(entry["event"])] == ["invoices:main"]
+    assert [entry["job"] for entry in logs if "start in time" in str(entry["event"])] == ["invoices:main"]
 
 
 async def test_a_job_that_fails_runs_again_and_is_logged_once_a_cause_without_a_traceback(

@@ -53,8 +53,8 @@ def told(logs: list[EventDict], event: str) -> list[str]:
     return [str(entry.get("source", "")) for entry in logs if entry["event"] == event]
 
 
-CAN_BE_READ = "a source can be read that is not polled"
-CANNOT_BE_READ = "charges are missing that the key cannot read"
+CAN_BE_READ = "the key can read a source that is not polled"
+CANNOT_BE_READ = "charges are missing that this key cannot read"
 
 
 async def test_auto_covers_all_that_the_key_of_a_single_team_reads(
@@ -90,7 +90,7 @@ async def test_the_key_of_a_root_of_several_teams_reads_the_organization_whose_l
         limits = "The source organization reports neither list prices, discounts nor surge prices."
         assert bench.account.remarks([]) == (limits,)
         assert available(bench) == dict.fromkeys(ALL, 0)
-    assert [entry["problem"] for entry in logs if entry["event"] == "the source has limits"] == [limits]
+    assert [entry["problem"] for entry in logs if entry["event"] == "the source has limitations"] == [limits]
 
 
 @pytest.mark.parametrize("path", ["/v1/models/usage", SERVERLESS, COMPUTE, "/v1/organization/teams"])

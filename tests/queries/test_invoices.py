@@ -49,7 +49,7 @@ def test_invoices_are_the_newest_first_and_filtered(
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"status": "late"}, "status is not a comma list of paid, open, draft, void"),
+        ({"status": "late"}, "status is not a comma-separated list of paid, open, draft, void"),
         ({"period": "2026"}, "period is not a month; write it like 2026-11"),
         ({"period": "2026-09", "start": "2026-09-01"}, "period is given beside start or end"),
         ({"start": "2026-09-02", "end": "2026-09-01"}, "start is not before end"),

@@ -217,8 +217,8 @@ def test_hours_with_rows_that_cannot_be_read_are_not_complete(reader: LedgerRead
     assert not answer.coverage.complete
     (note,) = answer.notes
     assert note == (
-        "2 rows of models of studio cannot be read, or only in part; their hours keep what was known of them before. "
-        "$5.00 in them are not in here."
+        "2 rows of models of studio cannot be read, or only partly; their hours keep their previous values. $5.00 in "
+        "them are not in here."
     )
     assert spend(answer) == {(): Decimal("1.44")}, "nothing has been taken back"
     for others in ({"account": "research"}, {"start": "2026-11-02T06:00Z", "end": "2026-11-02T07:00Z"}):
@@ -283,7 +283,7 @@ def test_an_answer_is_of_one_state_of_the_ledger(
         ({"start": "yesterday"}, "start is not a date or a time; write it like"),
         ({"start": "2026-02-30"}, "start is not a date or a time"),
         ({"end": "1999-01-01"}, "end is not a date or a time"),
-        ({"group_by": "colour"}, "group_by is not a comma list of model, app, gpu_class, account"),
+        ({"group_by": "colour"}, "group_by is not a comma-separated list of model, app, gpu_class, account"),
         ({"group_by": "model,model"}, "each at most once"),
         ({"group_by": ""}, "group_by is not a comma list"),
         ({"timezone": "Berlin"}, "timezone is not an IANA time zone"),

@@ -198,7 +198,7 @@ class FocusReports:
                 if self.detail is Detail.FULL:
                     # Where the report itself is refused, that is the error.
                     await self._is_given(request, deadline)
-                    what = f"fal refuses expand=organization, which it has answered before: {error}"
+                    what = f"fal refuses expand=organization, which it accepted before: {error}"
                     raise self._client.failure(DetailRefusedError, request.call, what) from error
                 refusals += 1
                 if refusals < _REFUSALS:

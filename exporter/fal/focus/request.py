@@ -66,7 +66,7 @@ class FocusRequest:
 
     def __post_init__(self) -> None:
         if self.source not in set(Report):
-            raise FocusRequestError(f"source {self.source!r} is none; choose {', '.join(Report)}")
+            raise FocusRequestError(f"source {self.source!r} is unknown; choose {', '.join(Report)}")
         if self.source == Report.INVOICE:
             self._check_invoice()
         else:
@@ -104,7 +104,7 @@ class FocusRequest:
         if self.start is not None and self.end is not None:
             if self.end - self.start > LONGEST:
                 raise FocusRequestError(
-                    f"start and end are more than {LONGEST.days} days apart, which fal refuses; ask for it in pieces"
+                    f"start and end are more than {LONGEST.days} days apart, which fal refuses; request it in pieces"
                 )
             asked |= {
                 "start": f"{self.start.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
@@ -157,7 +157,7 @@ class FocusRequest:
                 "or choose source invoice"
             )
         if self.timeframe and self.timeframe not in TIMEFRAMES:
-            raise FocusRequestError(f"timeframe {self.timeframe!r} is none; choose {', '.join(TIMEFRAMES)}")
+            raise FocusRequestError(f"timeframe {self.timeframe!r} is unknown; choose {', '.join(TIMEFRAMES)}")
         try:
             _ = self.zone
         except (ValueError, OSError, KeyError):
@@ -189,10 +189,10 @@ class FocusRequest:
 
     def _check_teams(self) -> None:
         if self.expand and self.expand != "organization":
-            raise FocusRequestError(f"expand {self.expand!r} is none; it can be organization only")
+            raise FocusRequestError(f"expand {self.expand!r} is unknown; its only value is organization")
         if self.expand and self.organization:
             raise FocusRequestError(
-                "expand belongs to /account/focus; /organization/focus tells the teams apart anyway"
+                "expand belongs to /account/focus; /organization/focus breaks costs down by team anyway"
             )
         if self.team_username is not None and not self.organization:
             raise FocusRequestError("team_username belongs to /organization/focus; /account/focus would ignore it")

@@ -48,21 +48,21 @@ _POSTGRESQL_LOCK = 0x66616C
 _SQLITE_SENTENCES = {
     sqlite3.SQLITE_BUSY: "is locked by another process; one exporter at a time can write a SQLite ledger",
     sqlite3.SQLITE_LOCKED: "is locked by another process; one exporter at a time can write a SQLite ledger",
-    sqlite3.SQLITE_READONLY: "is read-only; give the exporter's user the right to write the file and its folder",
-    sqlite3.SQLITE_FULL: "cannot grow, the disk is full; free some space, nothing has been half written",
+    sqlite3.SQLITE_READONLY: "is read-only; give the exporter's user write access to the file and its directory",
+    sqlite3.SQLITE_FULL: "cannot grow, the disk is full; free some space (nothing was written partly)",
     sqlite3.SQLITE_IOERR: "cannot be read or written, the disk reports an error",
-    sqlite3.SQLITE_CORRUPT: "is damaged; restore a copy, or move it away and let the exporter start a new one",
+    sqlite3.SQLITE_CORRUPT: "is damaged; restore a backup, or move it away and let the exporter start a new one",
     sqlite3.SQLITE_NOTADB: "is not a SQLite database; move the file away, or name another",
-    sqlite3.SQLITE_CANTOPEN: "cannot be opened; its folder must exist and be writable for the exporter's user",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened; its directory must exist and be writable for the exporter's user",
 }
 
 _POSTGRESQL_SENTENCES = {
     "55P03": "is locked by another process; one exporter at a time can write a ledger",
     "25006": "is read-only; name the primary server, or end its read-only mode",
     "42501": "refuses the user; give it the right to create and write tables",
-    "53100": "cannot grow, the server's disk is full; free some space, nothing has been half written",
-    "57P01": "has been shut down; it is tried again at the next poll",
-    "57P03": "is not accepting connections yet; it is tried again at the next poll",
+    "53100": "cannot grow, the server's disk is full; free some space (nothing was written partly)",
+    "57P01": "has been shut down; it is retried at the next poll",
+    "57P03": "is not accepting connections yet; it is retried at the next poll",
 }
 """By SQLSTATE."""
 
@@ -332,13 +332,13 @@ def reading_engine(url: URL, *, poolclass: type[Pool], yield_per: int | None = N
 
 def no_ledger(url: URL) -> NoLedgerError:
     """Return the error that there is no ledger yet."""
-    return NoLedgerError(f"there is no ledger {shown(url)} yet; fal-exporter serve makes one")
+    return NoLedgerError(f"there is no ledger {shown(url)} yet; fal-exporter serve creates it")
 
 
 def check_tables(connection: Connection, url: URL) -> None:
     """Raise NoLedgerError where the database has no ledger in it."""
     if not inspect(connection).has_table(schema.facts.name):
-        raise NoLedgerError(f"there is no ledger in {shown(url)} yet; fal-exporter serve makes one")
+        raise NoLedgerError(f"there is no ledger in {shown(url)} yet; fal-exporter serve creates it")
 
 
 def check_version(version: str | None, url: URL, *, of_any_version: bool = False) -> None:

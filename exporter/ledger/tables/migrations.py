@@ -106,7 +106,7 @@ def bring_up_to_date(connection: Connection) -> bool:
     found = connection.scalar(select(facts.c.value).where(facts.c.name == "schema"))
     if found is None:
         raise LedgerError(
-            "the ledger's database has a table `fact` that is not fal-exporter's; give it an own database"
+            "the ledger's database has a table `fact` that is not fal-exporter's; give it its own database"
         )
     version = int(found)
     if version > SCHEMA_VERSION:

@@ -113,20 +113,22 @@ class Gate:
         if not self._hosts.knows_host(host):
             return Refusal(
                 HTTPStatus.MISDIRECTED_REQUEST,
-                f"the host {_shown(host)} is not known here; add its name to FAL_EXPORTER_MCP_ALLOWED_HOSTS",
+                f"the host {_shown(host)} is not allowed; add it to FAL_EXPORTER_MCP_ALLOWED_HOSTS",
             )
         if origin is not None and not self._hosts.knows_origin(origin, host):
             return Refusal(
                 HTTPStatus.FORBIDDEN,
-                f"the origin {_shown(origin)} is not known here; add its host to FAL_EXPORTER_MCP_ALLOWED_HOSTS",
+                f"the origin {_shown(origin)} is not allowed; add its host to FAL_EXPORTER_MCP_ALLOWED_HOSTS",
             )
         if scope["path"] != PATH:
-            return Refusal(HTTPStatus.NOT_FOUND, f"there is nothing here; the MCP endpoint is {PATH}")
+            return Refusal(HTTPStatus.NOT_FOUND, f"there is nothing at this path; the MCP endpoint is {PATH}")
         if scope["method"] != "POST":
             # No stream for messages of the server's own, no session to end: nothing but POST has a meaning.
-            return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "MCP is spoken by POST alone here", headers={"allow": "POST"})
+            return Refusal(
+                HTTPStatus.METHOD_NOT_ALLOWED, "the MCP endpoint accepts only POST", headers={"allow": "POST"}
+            )
         if self._under_way >= MOST_EXCHANGES:
-            sentence = f"{MOST_EXCHANGES} requests are being answered already; ask again in a moment"
+            sentence = f"{MOST_EXCHANGES} requests are already being answered; try again in a moment"
             return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, sentence, headers={"retry-after": "1"})
         return None
 

@@ -94,20 +94,20 @@ class Answering:
         """
         tool = self._tools.get(call.name)
         if tool is None:
-            raise MCPError(INVALID_PARAMS, f"there is no such tool; there are {', '.join(self._tools)}")
+            raise MCPError(INVALID_PARAMS, f"there is no such tool; the tools are {', '.join(self._tools)}")
         try:
             answer = await self._answer(tool, call.arguments or {})
         except LedgerError as error:
-            _log.warning("a question could not be answered", tool=tool.name, problem=str(error))
+            _log.warning("a request could not be answered", tool=tool.name, problem=str(error))
             return _failure(UNREADABLE)
         except FalExporterError as error:
             return _failure(str(error))
         except TimeoutError:
-            return _failure(f"the answer took longer than {self._longest:.0f} s; ask for less at once")
+            return _failure(f"the answer took longer than {self._longest:.0f} s; ask for less at a time")
         except Exception as error:  # noqa: BLE001  the last resort: a caller is told that it failed, the log why
-            _log.error("a question failed", tool=tool.name, error=type(error).__name__)
+            _log.error("a request failed", tool=tool.name, error=type(error).__name__)
             _log.debug("traceback of the unexpected error", exc_info=error)
-            return _failure("the exporter failed to answer; its log says why")
+            return _failure("the exporter failed to answer; see its log")
         return CallToolResult(
             content=[TextContent(text=answer.text)], structured_content=dict(answer.document), is_error=False
         )
@@ -141,7 +141,7 @@ class Answering:
         """
         page = RESOURCES.get(str(asked.uri))
         if page is None:
-            raise MCPError(INVALID_PARAMS, f"there is no such resource; there are {', '.join(RESOURCES)}")
+            raise MCPError(INVALID_PARAMS, f"there is no such resource; the resources are {', '.join(RESOURCES)}")
         text = TextResourceContents(uri=str(asked.uri), mime_type="text/markdown", text=page.text())
         return ReadResourceResult(contents=[text])
 
@@ -156,7 +156,7 @@ class Answering:
             MCPError: there is no such prompt.
         """
         if asked.name != _PROMPT.name:
-            raise MCPError(INVALID_PARAMS, f"there is no such prompt; there is {_PROMPT.name}")
+            raise MCPError(INVALID_PARAMS, f"there is no such prompt; the only one is {_PROMPT.name}")
         text = explain_month((asked.arguments or {}).get("account", ""))
         return GetPromptResult(
             description=_PROMPT.description, messages=[PromptMessage(role="user", content=TextContent(text=text))]

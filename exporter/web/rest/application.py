@@ -130,7 +130,9 @@ class Rest:
         if isinstance(request, Refusal):
             return request
         if not accepts(request.accept, media_type):
-            return Refusal(HTTPStatus.NOT_ACCEPTABLE, f"this answers {media_type} only; accept it, or send no Accept")
+            return Refusal(
+                HTTPStatus.NOT_ACCEPTABLE, f"this call answers only {media_type}; accept it, or send no Accept header"
+            )
         answer: Answer | Refusal | None
         if call is None:
             # The page is made when somebody reads the documentation first, off the loop that serves scrapes.
@@ -188,7 +190,7 @@ async def _heeding(call: Call, answering: Awaitable[Answer | Refusal | None]) ->
     try:
         return await answering
     except asyncio.CancelledError:
-        return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the exporter is stopping", headers=RETRY)
+        return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the exporter is shutting down", headers=RETRY)
     except Exception as error:  # noqa: BLE001  whatever happens, a caller gets an answer and the log no stack trace
         return _refusal(call, error)
 
@@ -198,14 +200,14 @@ def _refusal(call: Call, error: Exception) -> Refusal:
         case QuestionError():
             return Refusal(HTTPStatus.BAD_REQUEST, str(error), f"{DOCS}#{call.name}")
         case BusyError():
-            message = "too many questions at once; ask again in a moment"
+            message = "too many requests at once; try again in a moment"
             return Refusal(HTTPStatus.TOO_MANY_REQUESTS, message, headers=RETRY)
         case NoDataYetError():
             return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers=RETRY)
         case LedgerError():
-            _log.info("a question could not be answered", path=call.path, problem=str(error))
+            _log.info("a request could not be answered", path=call.path, problem=str(error))
             return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, UNREADABLE, headers=RETRY)
         case _:
-            _log.error("a question failed", path=call.path, error=type(error).__name__)
+            _log.error("a request failed", path=call.path, error=type(error).__name__)
             _log.debug("traceback of the unexpected error", exc_info=error)
-            return Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the answer failed; the exporter's log tells more")
+            return Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the request failed; see the exporter's log")

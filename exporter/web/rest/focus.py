@@ -61,7 +61,7 @@ class FocusFiles:
             QuestionError: it is not clear whose report is asked for.
         """
         if self._under_way >= MOST_AT_ONCE:
-            message = f"{MOST_AT_ONCE} files are being written already; ask again when one is done"
+            message = f"{MOST_AT_ONCE} files are already being written; try again when one is done"
             return Refusal(HTTPStatus.TOO_MANY_REQUESTS, message, headers=RETRY)
         self._under_way += 1
         try:
@@ -119,9 +119,9 @@ class FocusFiles:
                 await _stream(process.piece, receive, send)
             except TimeoutError:
                 # Without its end, the server breaks the answer off.
-                _log.warning("a FOCUS file was broken off: its reader, or the ledger, stood still", path=request.path)
+                _log.warning("a FOCUS file was cut off: its reader or the ledger stalled", path=request.path)
             except WorkerError:
-                _log.warning("a FOCUS file was broken off: the ledger could not be read to the end", path=request.path)
+                _log.warning("a FOCUS file was cut off: the ledger could not be read to the end", path=request.path)
             return None
 
 
@@ -153,7 +153,7 @@ async def _head(process: Worker) -> Head:
         async with asyncio.timeout(_PATIENCE):
             return Head.read(await process.head())
     except (TimeoutError, ValueError, WorkerError):
-        _log.warning("the process that writes FOCUS files ended or stood still before it could tell why")
+        _log.warning("the process that writes FOCUS files ended or stalled without giving a reason")
         return Head(status=HTTPStatus.INTERNAL_SERVER_ERROR, message="the file could not be written")
 
 

@@ -297,7 +297,7 @@ async def test_teams_that_have_been_reported_are_never_given_up(fal: Fal, bench:
     fal.plays(PATH, report(usage()), refusal, report(usage()))
     made = reports(bench, by_team=True)
     await rows(made, bench, Counter())
-    with pytest.raises(DetailRefusedError, match="fal refuses expand=organization, which it has answered before"):
+    with pytest.raises(DetailRefusedError, match="fal refuses expand=organization, which it accepted before"):
         await rows(made, bench, Counter())
     assert len(await rows(made, bench, Counter())) == 1
     assert [request.query.get("expand") for request in fal.requests] == [

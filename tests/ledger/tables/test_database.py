@@ -56,7 +56,7 @@ def test_a_file_that_is_no_database_is_left_as_it_is(file: Path, clock: Clock) -
 
 
 def test_a_missing_folder_is_named(tmp_path: Path, clock: Clock) -> None:
-    with pytest.raises(LedgerError, match="its folder must exist"):
+    with pytest.raises(LedgerError, match="its directory must exist"):
         opened(f"sqlite:///{tmp_path}/missing/ledger.sqlite", clock)
 
 
@@ -73,7 +73,7 @@ def test_a_damaged_file_is_told_and_stays_as_it_is(file: Path, clock: Clock) -> 
     damaged = bytearray(file.read_bytes())
     damaged[4096 : len(damaged) - 4096] = b"\xff" * (len(damaged) - 8192)
     file.write_bytes(damaged)
-    with pytest.raises(LedgerError, match="is damaged; restore a copy"):
+    with pytest.raises(LedgerError, match="is damaged; restore a backup"):
         filled(opened(f"sqlite:///{file}", clock), clock, 500)
     assert file.read_bytes()[8192:] == bytes(damaged[8192:])
 

@@ -430,7 +430,7 @@ def test_two_accounts_that_were_polled_at_the_same_time_are_not_joined(
     clock.forward(minutes=1)
     polled(ledger, clock, "studio", 5 * NANO)
     ledger.close()
-    with pytest.raises(LedgerError, match='Keep the name "other", whose counters go on') as caught:
+    with pytest.raises(LedgerError, match='Keep the name "other", whose counters continue') as caught:
         rename_account(address, "studio", "other", now=clock.now)
     assert "polled at the same time are two" in str(caught.value)
     again = open_ledger()

@@ -99,7 +99,7 @@ def tables(engine: Engine) -> dict[str, list[str]]:
 
 def test_another_program_s_table_is_left_alone(open_ledger: OpenLedger, address: str) -> None:
     tamper(address, "CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT)")
-    with pytest.raises(LedgerError, match="give it an own database"):
+    with pytest.raises(LedgerError, match="give it its own database"):
         open_ledger()
 
 

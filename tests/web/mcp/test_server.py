@@ -70,7 +70,7 @@ async def test_before_the_first_poll_every_question_is_told_so(nothing_known: Kn
     ("name", "given", "told"),
     [
         ("fal-get-usage", {"stat": "2026-11-20"}, "did you mean start?"),
-        ("fal-get-usage", {"group_by": ["modell"]}, "group_by is not a comma list of model, app"),
+        ("fal-get-usage", {"group_by": ["modell"]}, "group_by is not a comma-separated list of model, app"),
         ("fal-get-usage", {"start": "yesterday"}, "start is not a date or a time; write it like"),
         ("fal-get-usage", {"start": True}, "start is not text"),
         ("fal-get-usage", {"model": ["a,b"]}, "model is not text"),
