@@ -146,8 +146,8 @@ def test_a_port_for_privileged_processes_is_said_to_be_one(
     assert "127.0.0.1:80" in ended.stderr
     assert "(Permission denied)" in ended.stderr
     assert (
-        f"ports below 1024 are for privileged processes; set {setting} to a higher port, or allow it by the capability "
-        "CAP_NET_BIND_SERVICE"
+        f"ports below 1024 are reserved for privileged processes; set {setting} to a higher port, or grant the "
+        "capability CAP_NET_BIND_SERVICE"
     ) in ended.stderr
     assert "unexpected" not in ended.stderr
 

@@ -69,7 +69,7 @@ class Request:
         Given(texts, known)
         for name, count in Counter(name for name, _ in pairs).items():
             if count > 1:
-                raise QuestionError(name, "is given more than once; write several values as a comma list")
+                raise QuestionError(name, "is given more than once; separate several values with commas")
         return texts
 
 
@@ -77,17 +77,15 @@ def read_request(scope: Scope) -> Request | Refusal:
     """Return a request, or why it is refused whatever it asks for."""
     query: bytes = scope["query_string"]
     if len(scope.get("raw_path") or b"") + len(query) > _LONGEST_URL:
-        return Refusal(
-            HTTPStatus.REQUEST_URI_TOO_LONG, f"the address is longer than {_LONGEST_URL} bytes; ask for less"
-        )
+        return Refusal(HTTPStatus.REQUEST_URI_TOO_LONG, f"the URL is longer than {_LONGEST_URL} bytes; shorten it")
     if scope["method"] not in {"GET", "HEAD"}:
-        message = "this only answers questions: use GET or HEAD"
+        message = "this is read-only: use GET or HEAD"
         return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, message, headers={"allow": "GET, HEAD"})
     headers: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
         headers[name] = headers[name] + b"," + value if name in headers else value
     if headers.get(b"content-length", b"0").strip() != b"0" or b"transfer-encoding" in headers:
-        message = "a question has no body; put its parameters into the address"
+        message = "the request must not have a body; put the parameters into the URL"
         return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message, headers={"connection": "close"})
     return Request(
         path=scope["path"],

@@ -63,7 +63,9 @@ async def test_before_the_first_poll_every_question_is_told_so(nothing_known: Kn
                 result = await client.call_tool(name, {})
                 assert result.is_error
                 assert result.structured_content is None
-                assert "nothing has been read" in result.content[0].text or "not there yet" in result.content[0].text
+                assert (
+                    "nothing has been read" in result.content[0].text or "does not exist yet" in result.content[0].text
+                )
 
 
 @pytest.mark.parametrize(
