@@ -264,7 +264,7 @@ def _remarks(reader: Reader[SummaryRow]) -> list[str]:
     if reader.naive_dates:
         lines.append(f"assumed to be UTC because they have no time zone: {_counted(reader.naive_dates, 'date')}")
     if reader.problems.rows:
-        lines.append(f"NOT in these sums because it could not be read: {_counted(reader.problems.rows, 'row')}")
+        lines.append(f"NOT in these sums (unreadable): {_counted(reader.problems.rows, 'row')}")
         lines += [f"  {line}" for line in problem_lines(reader.problems)]
     return ["", *lines] if lines else []
 

@@ -932,7 +932,7 @@ def test_a_new_ledger_is_not_begun_in_the_place_of_another_without_a_word(counti
     page = counting.get("/")
     assert page is not None
     for text in (page.text, counting.output):
-        assert "has disappeared since it was last used; a new ledger was begun" in text
+        assert "has disappeared since it was last used; a new ledger was created" in text
 
 
 def test_a_backup_made_while_polls_go_on_is_verified_and_restored_and_no_counter_falls(

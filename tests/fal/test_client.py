@@ -222,7 +222,7 @@ async def test_requests_of_one_poll_share_a_deadline(fal: Fal, bench: Bench) -> 
     with pytest.raises(ServerError):
         await client.get(CALL, {}, deadline)
     bench.time.elapsed += 10
-    with pytest.raises(DeadlineError, match="not done within 60 s"):
+    with pytest.raises(DeadlineError, match="did not finish within 60 s"):
         await client.get(CALL, {}, deadline)
     assert len(fal.requests) == 3
 

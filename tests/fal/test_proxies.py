@@ -89,7 +89,7 @@ async def test_a_proxy_that_wants_a_password_says_which_variable_needs_it(
     assert error.reason == "proxy"
     assert len(proxy.asked) == 1  # the same password again would be as wrong
     assert f"the proxy of {variable} (127.0.0.1:{proxy.port}) refuses the connection: 407" in str(error)
-    assert f"put its user and password into {variable}, like http://user:password@proxy.example:3128." in str(error)
+    assert f"put its user and password into {variable}, as in http://user:password@proxy.example:3128." in str(error)
     assert "wrong-one" not in str(error)
 
 
@@ -112,7 +112,7 @@ async def test_a_proxy_that_refuses_a_host_is_tried_again_and_named(
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         error = await failure(bench.client(url="https://fal.invalid/v1", attempts=2), ProxyError)
     assert len(proxy.asked) == 2
-    assert "503 Not Now; check HTTPS_PROXY, and that the proxy lets the exporter reach the platform URL." in str(error)
+    assert "503 Not Now; check HTTPS_PROXY, and that the proxy allows connections to the platform URL." in str(error)
 
 
 @pytest.mark.usefixtures("proxy")
@@ -121,8 +121,8 @@ async def test_a_proxy_that_does_not_answer_is_named(bench: Bench, monkeypatch: 
         pass
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
     error = await failure(bench.client(url=ELSEWHERE, attempts=1), UnreachableError)
-    assert f"no connection to the platform URL through the proxy of http_proxy (127.0.0.1:{port})" in str(error)
-    assert "check http_proxy, and list hosts that are reached directly in NO_PROXY" in str(error)
+    assert f"the connection to the platform URL through the proxy of http_proxy (127.0.0.1:{port})" in str(error)
+    assert "check http_proxy, and list hosts to connect to directly in NO_PROXY" in str(error)
 
 
 @pytest.mark.usefixtures("proxy")

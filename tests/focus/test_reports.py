@@ -107,7 +107,7 @@ def test_a_clean_file_is_told_in_one_sentence_and_its_invoices() -> None:
 def test_one_is_told_as_one() -> None:
     text = check_text("f.csv", check(changed(BilledCost="$4")))
     assert "59 columns, 32 rows: 1 finding of 1 rule." in text
-    assert "number-format (must, once): a number has digits" in text
+    assert "number-format (must, once): a number consists only of digits" in text
     assert "  line 6, BilledCost: '$4'\n" in text
     assert "1 column, 1 row: " in check_text("f.csv", check(b"BilledCost\n1.0\n"))
 
@@ -169,9 +169,9 @@ def test_a_summary_of_nothing_is_one_line() -> None:
 def test_a_summary_tells_what_is_not_in_it() -> None:
     text = summary_text("f.csv", *summed(changed(BilledCost="$4")))
     assert text.startswith("f.csv: FOCUS 1.2, 31 rows\n")
-    assert "NOT in these sums because it could not be read: 1 row\n  line 6, " in text
+    assert "NOT in these sums (unreadable): 1 row\n  line 6, " in text
     naive = to_csv([row | {"ChargePeriodStart": "2025-10-01 00:00:00"} for row in base_rows()])
-    assert summary_text("f.csv", *summed(naive)).endswith("as they do not tell their time zone: 32 dates")
+    assert summary_text("f.csv", *summed(naive)).endswith("assumed to be UTC because they have no time zone: 32 dates")
     assert json.loads(summary_json("f.csv", *summed(naive)))["naive_dates"] == 32
 
 

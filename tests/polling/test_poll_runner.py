@@ -71,7 +71,7 @@ async def test_a_poll_with_rows_that_cannot_be_read_succeeds_in_part(polls: Poll
             assert await polls.poll({"missing": 2, "outside_window": 1})
     assert (polls.models.state, polls.models.cause) == ("partial", "")
     assert polls.models.problem == (
-        "2 rows cannot be read, or only in part (2 missing). fal's API may have changed: check for a newer version of "
+        "2 rows cannot be read, or only partly (2 missing). fal's API may have changed: check for a newer version of "
         "the exporter."
     )
     assert warnings(logs) == [polls.models.problem], "told once"
@@ -100,8 +100,8 @@ async def test_rows_of_a_source_are_those_that_the_ledger_keeps(polls: Polls) ->
 
     assert await polls.runner.poll(usage, work)
     assert usage.problem == (
-        "4 rows of 2026-11-20T10Z to 2026-11-20T12Z cannot be read, or only in part (1 wrong_type, 3 unit). Their "
-        "hours keep their previous values. $12.30 in them are not counted. fal's API may have changed: check for a "
+        "4 rows of 2026-11-20T10Z to 2026-11-20T12Z cannot be read, or only partly (1 wrong_type, 3 unit). Their "
+        "hours keep their previous values. $12.30 in these rows is not counted. fal's API may have changed: check for a "
         "newer version of the exporter."
     )
     usage.rejected = NO_REJECTED_ROWS

@@ -146,7 +146,7 @@ async def test_a_month_whose_invoice_is_not_issued_yet_is_no_failure(
     assert set(await compared(bench)) == {("focus_estimate", OCTOBER.start)}
     assert bench.number("fal_source_up", account="main", source="reconciliation") == 1
     assert [entry["event"] for entry in logs if "FOCUS" in entry["event"]] == [
-        "there is no FOCUS invoice of 2026-10 yet"
+        "there is no FOCUS invoice for 2026-10 yet"
     ]
     clock.forward(days=1)
     await bench.account.poll_reconciliation()

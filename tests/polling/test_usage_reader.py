@@ -125,7 +125,7 @@ async def test_what_was_refused_is_asked_for_daily_and_by_another_version(
     clock.forward(days=3)
     await reader.ask_for_detail_if_due()
     assert len(restarted.asked) == 2, "it tells all that there is"
-    assert [entry["event"][:35] for entry in logs if entry["log_level"] == "info"] == [
+    assert [entry["event"][:45] for entry in logs if entry["log_level"] == "info"] == [
         "more detail could not be requested",
         "fal reports more detail for each charge from ",
     ]

@@ -51,7 +51,7 @@ def test_invoices_are_the_newest_first_and_filtered(
     [
         ({"status": "late"}, "status is not a comma-separated list of paid, open, draft, void"),
         ({"period": "2026"}, "period is not a month; write it like 2026-11"),
-        ({"period": "2026-09", "start": "2026-09-01"}, "period is given beside start or end"),
+        ({"period": "2026-09", "start": "2026-09-01"}, "period is given together with start or end"),
         ({"start": "2026-09-02", "end": "2026-09-01"}, "start is not before end"),
         ({"month": "2026-09"}, "month is not one of account, status, period, start, end"),
     ],

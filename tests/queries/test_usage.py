@@ -285,7 +285,7 @@ def test_an_answer_is_of_one_state_of_the_ledger(
         ({"end": "1999-01-01"}, "end is not a date or a time"),
         ({"group_by": "colour"}, "group_by is not a comma-separated list of model, app, gpu_class, account"),
         ({"group_by": "model,model"}, "each at most once"),
-        ({"group_by": ""}, "group_by is not a comma list"),
+        ({"group_by": ""}, "group_by is not a comma-separated list"),
         ({"timezone": "Berlin"}, "timezone is not an IANA time zone"),
         ({"timezone": "../../etc/passwd"}, "timezone is not an IANA time zone"),
         ({"limit": "0"}, "limit is not a whole number from 1 to 10000"),

@@ -19,7 +19,7 @@ WEEK = {"start": at("2026-10-05"), "end": at("2026-10-12")}
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
-        ({"source": ""}, "source '' is none; choose invoice, estimate, tagged-estimate"),
+        ({"source": ""}, "source '' is unknown; choose invoice, estimate, tagged-estimate"),
         ({"source": "billed"}, "source 'billed' is none"),
         ({"source": "estimate", **WEEK, "billing_month": "2026-10"}, "source estimate ignores billing_month"),
         ({"source": "estimate", **WEEK, "charge_month": "2026-10"}, "source estimate ignores charge_month"),

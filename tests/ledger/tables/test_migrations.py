@@ -497,7 +497,7 @@ def test_an_unknown_name_and_the_same_one_are_refused(
     ledger.close()
     with pytest.raises(LedgerError, match='has no account "nobody"; its accounts are: other, studio'):
         rename_account(address, "nobody", "atelier", now=clock.now)
-    with pytest.raises(LedgerError, match='"studio" is the name that the account has'):
+    with pytest.raises(LedgerError, match='"studio" is already the name of the account'):
         rename_account(address, "studio", "studio", now=clock.now)
 
 
