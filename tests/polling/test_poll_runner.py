@@ -101,8 +101,8 @@ async def test_rows_of_a_source_are_those_that_the_ledger_keeps(polls: Polls) ->
     assert await polls.runner.poll(usage, work)
     assert usage.problem == (
         "4 rows of 2026-11-20T10Z to 2026-11-20T12Z cannot be read, or only partly (1 wrong_type, 3 unit). Their "
-        "hours keep their previous values. $12.30 in these rows is not counted. fal's API may have changed: check for a "
-        "newer version of the exporter."
+        "hours keep their previous values. $12.30 in these rows is not counted. fal's API may have changed: check for "
+        "a newer version of the exporter."
     )
     usage.rejected = NO_REJECTED_ROWS
     assert await polls.runner.poll(usage, work)

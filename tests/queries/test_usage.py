@@ -218,7 +218,7 @@ def test_hours_with_rows_that_cannot_be_read_are_not_complete(reader: LedgerRead
     (note,) = answer.notes
     assert note == (
         "2 rows of models of studio cannot be read, or only partly; their hours keep their previous values. $5.00 in "
-        "them are not in here."
+        "these rows is not included."
     )
     assert spend(answer) == {(): Decimal("1.44")}, "nothing has been taken back"
     for others in ({"account": "research"}, {"start": "2026-11-02T06:00Z", "end": "2026-11-02T07:00Z"}):

@@ -20,7 +20,7 @@ WEEK = {"start": at("2026-10-05"), "end": at("2026-10-12")}
     ("asked", "sentence"),
     [
         ({"source": ""}, "source '' is unknown; choose invoice, estimate, tagged-estimate"),
-        ({"source": "billed"}, "source 'billed' is none"),
+        ({"source": "billed"}, "source 'billed' is unknown"),
         ({"source": "estimate", **WEEK, "billing_month": "2026-10"}, "source estimate ignores billing_month"),
         ({"source": "estimate", **WEEK, "charge_month": "2026-10"}, "source estimate ignores charge_month"),
         ({"source": "tagged-estimate", **WEEK, "charge_month": "2026-10"}, "tagged-estimate ignores charge_month"),
@@ -40,7 +40,7 @@ WEEK = {"start": at("2026-10-05"), "end": at("2026-10-12")}
         ({"source": "estimate", "start": at("2026-10-12"), "end": at("2026-10-12")}, "end is exclusive"),
         ({"source": "estimate", **WEEK, "start": datetime(2026, 10, 5)}, "start .* has no offset"),  # noqa: DTZ001
         ({"source": "estimate", **WEEK, "end": at("2026-10-12T00:00:00.5")}, "end .* is not on a whole second"),
-        ({"source": "estimate", **WEEK, "timeframe": "year"}, "timeframe 'year' is none"),
+        ({"source": "estimate", **WEEK, "timeframe": "year"}, "timeframe 'year' is unknown"),
         ({"source": "estimate", **WEEK, "timezone": "Mars/Olympus"}, "'Mars/Olympus' is not an IANA time zone"),
         ({"source": "estimate", **WEEK, "timezone": "/etc/passwd"}, "is not an IANA time zone"),
         ({"source": "estimate", **WEEK, "start": at("2026-10-05T00:30")}, "start .* edge of an hour in UTC"),
@@ -52,7 +52,7 @@ WEEK = {"start": at("2026-10-05"), "end": at("2026-10-12")}
         ({"source": "estimate", **WEEK, "start": at("2026-10-06"), "timeframe": "week"}, "edge of a week"),
         ({"source": "estimate", **WEEK, "timeframe": "month", "bound_to_timeframe": True}, "edge of a month"),
         ({"source": "estimate", **WEEK, "timezone": "Asia/Kolkata"}, "edge of an hour in Asia/Kolkata"),
-        ({"source": "invoice", "expand": "teams"}, "expand 'teams' is none"),
+        ({"source": "invoice", "expand": "teams"}, "expand 'teams' is unknown"),
         ({"source": "invoice", "expand": "organization", "organization": True}, "expand belongs to /account/focus"),
         ({"source": "estimate", **WEEK, "team_username": "acme"}, "team_username belongs to /organization/focus"),
         ({"source": "estimate", **WEEK, "team_username": " ", "organization": True}, "team_username is empty"),
