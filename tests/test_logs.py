@@ -87,7 +87,7 @@ def test_what_is_below_the_level_is_not_written() -> None:
     assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["loud"]
 
 
-@pytest.mark.parametrize("logger", ["httpx", "apscheduler.executors.default"])
+@pytest.mark.parametrize("logger", ["httpx", "asyncio"])
 def test_chatter_of_libraries_is_kept_for_debug(logger: str) -> None:
     stream = configured(level="info")
     logging.getLogger(logger).info("HTTP Request: GET https://api.fal.ai")
@@ -95,14 +95,6 @@ def test_chatter_of_libraries_is_kept_for_debug(logger: str) -> None:
     stream = configured(level="debug")
     logging.getLogger(logger).info("HTTP Request: GET https://api.fal.ai")
     assert "HTTP Request" in stream.getvalue()
-
-
-def test_the_scheduler_leaves_it_to_the_timetable_to_warn_of_late_jobs() -> None:
-    stream = configured(level="info")
-    logging.getLogger("apscheduler.scheduler").warning("maximum number of running instances reached")
-    assert not stream.getvalue()
-    logging.getLogger("apscheduler.scheduler").error("a listener failed")
-    assert "a listener failed" in stream.getvalue()
 
 
 def test_a_warning_of_python_is_logged() -> None:

@@ -94,6 +94,9 @@ class Observer(Protocol):
     def answered(self, account: str, call: str, code: str, seconds: float) -> None:
         """One request has ended: `code` is the HTTP status, or `error` when no whole answer came."""
 
+    def clock_compared(self, ahead: float) -> None:
+        """An answer has shown by how many seconds this system's clock is ahead of fal's; negative where behind."""
+
     def retried(self, account: str, call: str) -> None:
         """A request is about to be made again."""
 
@@ -108,6 +111,9 @@ class Silent:
     """An observer that keeps everything to itself."""
 
     def answered(self, account: str, call: str, code: str, seconds: float) -> None:
+        """Ignore it."""
+
+    def clock_compared(self, ahead: float) -> None:
         """Ignore it."""
 
     def retried(self, account: str, call: str) -> None:

@@ -5,6 +5,8 @@ import re
 import ssl
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
 import httpx
@@ -36,6 +38,9 @@ _MOVED = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.MISDIRECTE
 """Statuses of a host that no longer answers a call."""
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 _KEY = re.compile(r"[\x21-\x7e]+")
+_TOLERANCE_SECONDS = 60
+"""Clocks that differ by less are taken to agree."""
+
 _NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """Trusts no authority: for clients that make no TLS connection."""
 
@@ -72,6 +77,7 @@ class Transport:
         self._limits = limits
         self._now = now
         self._monotonic = monotonic
+        self._clock_is_wrong = False
         self._bases = {
             Host.PLATFORM: _base(account, Host.PLATFORM, platform_url),
             Host.REPORTING: _base(account, Host.REPORTING, reporting_url),
@@ -158,7 +164,7 @@ class Transport:
         code = "error"
         response: httpx.Response | None = None
         try:
-            response = await self._http.send(self._request(call, parameters, key, _JSON, base), stream=True)
+            response = await self._send(self._request(call, parameters, key, _JSON, base))
             try:
                 body = await self._body(response, call)
             finally:
@@ -189,9 +195,7 @@ class Transport:
         async with AsyncExitStack() as held:
             try:
                 async with bounded():
-                    response = await self._http.send(
-                        self._request(call, parameters, key, _CSV, self._bases[call.host]), stream=True
-                    )
+                    response = await self._send(self._request(call, parameters, key, _CSV, self._bases[call.host]))
                     held.push_async_callback(response.aclose)
                     if not response.is_success:
                         body = await self._body(response, call)
@@ -218,6 +222,28 @@ class Transport:
                 raise self._without_answer(call, error, scrub, answering=response is not None) from None
             finally:
                 self._observer.answered(self._account, call.path, code, self._monotonic() - started)
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        """Send a request, and compare the clocks by the answer's `Date`."""
+        sent_at = self._now()
+        response = await self._http.send(request, stream=True)
+        # An answer that a cache has kept is dated when it was made.
+        if (told := _date(response)) is not None and "age" not in response.headers:
+            self._compare_clocks(clock_ahead(told, sent_at=sent_at, received_at=self._now()))
+        return response
+
+    def _compare_clocks(self, ahead: float) -> None:
+        self._observer.clock_compared(ahead)
+        is_wrong = abs(ahead) > _TOLERANCE_SECONDS
+        if is_wrong and not self._clock_is_wrong:
+            _log.warning(
+                "this system's clock differs from fal's; check that it is synchronised (NTP), as hours are told by it",
+                account=self._account,
+                ahead_seconds=round(ahead),
+            )
+        elif self._clock_is_wrong and not is_wrong:
+            _log.info("this system's clock agrees with fal's again", account=self._account)
+        self._clock_is_wrong = is_wrong
 
     def _request(self, call: Endpoint, parameters: Parameters, key: str, accept: str, base: str) -> httpx.Request:
         return self._http.build_request(
@@ -322,6 +348,28 @@ class Transport:
                 "copy it again from fal.ai/dashboard/keys."
             )
         return key
+
+
+def _date(response: httpx.Response) -> datetime | None:
+    """Return the instant at which an answer was made, as its maker's clock told it; None where it does not say."""
+    try:
+        told = parsedate_to_datetime(response.headers.get("date", ""))
+    except ValueError:
+        return None
+    return told if told.tzinfo else None
+
+
+def clock_ahead(told: datetime, *, sent_at: datetime, received_at: datetime) -> float:
+    """Return the seconds by which our clock is ahead of another's at least; 0 where they may agree.
+
+    Args:
+        told: the other's, in whole seconds, at an unknown instant between the other two.
+        sent_at: ours when the question was sent.
+        received_at: ours when the answer came.
+    """
+    if told > received_at:
+        return (received_at - told).total_seconds()
+    return max((sent_at - told).total_seconds() - 1, 0.0)
 
 
 def _base(account: str, host: Host, url: str) -> str:

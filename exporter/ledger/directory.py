@@ -42,6 +42,28 @@ def reached(scope: Scope, window: Window, at: datetime) -> Scope:
     )
 
 
+def clamped(scope: Scope, now: datetime, settle_delay: timedelta) -> Scope:
+    """Return the scope without instants that are still to come, which a clock that was wrong has left in it."""
+    newest = scope.counts_from if scope.last_success_at is None else max(scope.counts_from, scope.last_success_at)
+    if newest <= now:
+        return scope
+    hour = hour_of(now)
+    return replace(
+        scope,
+        counts_from=min(scope.counts_from, now),
+        history_from=_by(hour, scope.history_from),
+        data_through=_by(hour, scope.data_through),
+        settled_through=_by(hour_of(now - settle_delay), scope.settled_through),
+        last_success_at=_by(now, scope.last_success_at),
+        running_hour_read_at=_by(now, scope.running_hour_read_at),
+        detail_asked_at=_by(now, scope.detail_asked_at),
+    )
+
+
+def _by(latest: datetime, instant: datetime | None) -> datetime | None:
+    return None if instant is None else min(instant, latest)
+
+
 def settled(
     scope: Scope, window: Window, at: datetime, settle_delay: timedelta, *, unsettled_from: datetime | None = None
 ) -> Scope:

@@ -43,7 +43,7 @@ from exporter.ledger.accounting.restatement import (
 from exporter.ledger.accounting.totals import Books, LedgerView, SeriesSpend, Spent
 from exporter.ledger.collector_lock import CollectorLock
 from exporter.ledger.contents import Contents
-from exporter.ledger.directory import reached, settled, state_of
+from exporter.ledger.directory import clamped, reached, settled, state_of
 from exporter.ledger.key_naming import Renames, note_uses, pending_renames, record_listed, rename_keys
 from exporter.ledger.loss import LedgerCondition
 from exporter.ledger.session import Session
@@ -174,7 +174,8 @@ class Ledger:
             ValueError: a charge lies outside the window or belongs to another account; nothing has been written.
         """
         with self._session.writing() as (connection, contents):
-            scope = _active_scope(contents, account, source)
+            now = self._clock()
+            scope = self._corrected(connection, _active_scope(contents, account, source), max(now, at))
             first = max(hour_number(window.start), contents.horizon)
             end = hour_number(window.end)
             entry = contents.directory.enter(connection, scope, window, charges, contents.horizon)
@@ -207,7 +208,7 @@ class Ledger:
                 label_set_of=lambda number: books.place_of(number).label_set,
                 moved={(move.hour, move.key.label_set): move.amount for move in moved if move.key.measure == "cost"},
             )
-            counters = _moved_counters(books, booking, moved, self._clock())
+            counters = _moved_counters(books, booking, moved, now)
             note_uses(connection, contents, account, change.added)
             rows.write_difference(connection, scope.id, change, sums)
             first_hours = hours.update(connection, scope.id, contents.first_seen.first_hours, change)
@@ -275,6 +276,10 @@ class Ledger:
         """Keep an account's balance."""
         with self._session.writing() as (connection, contents):
             newest = contents.balances.get(balance.account)
+            if newest is not None and newest.at > (now := self._clock()):
+                rows.forget_balances_after(connection, balance.account, now)
+                contents.noted_balances.pop(balance.account, None)
+                newest = None
             if rows.write_balance(connection, contents.noted_balances.get(balance.account), balance):
                 contents.noted_balances[balance.account] = balance
             if newest is None or newest.at <= balance.at:
@@ -442,8 +447,8 @@ class Ledger:
 
     def scopes(self) -> tuple[ScopeState, ...]:
         """Return how far every active source is known."""
-        contents = self._session.contents()
-        return tuple(map(state_of, contents.active_scopes()))
+        contents, now = self._session.contents(), self._clock()
+        return tuple(state_of(clamped(scope, now, self._rules.settle_delay)) for scope in contents.active_scopes())
 
     def scraped(self, sequence: int) -> None:
         """Note that a scrape has seen the view with this number."""
@@ -510,7 +515,11 @@ class Ledger:
             scopes=scopes,
             coverage=known,
             totals=books.totals(known),
-            balances=tuple(balance for account, balance in contents.balances.items() if account in self._accounts),
+            balances=tuple(
+                replace(balance, at=min(balance.at, now))
+                for account, balance in contents.balances.items()
+                if account in self._accounts
+            ),
             invoices=tuple(invoice for invoice in contents.invoices if invoice.account in self._accounts),
             reconciliations=tuple(item for item in contents.reconciliations.values() if item.account in self._accounts),
             charges=contents.charges,
@@ -540,6 +549,13 @@ class Ledger:
         with self._session.writing() as (connection, contents):
             rename_keys(connection, contents, self._labels, self._renames, now)
         self._session.read_anew()
+
+    def _corrected(self, connection: Connection, scope: Scope, now: datetime) -> Scope:
+        """Return a scope without instants of the future, and no hour that is covered before it is over."""
+        past = clamped(scope, now, self._rules.settle_delay)
+        if past != scope:
+            rows.not_over_from(connection, scope.id, hour_number(hour_of(now)))
+        return past
 
     def _take_up(self, connection: Connection, contents: Contents) -> None:
         self._renames = None

@@ -58,6 +58,8 @@ class Health:
         self._partial = _gauge("fal_source_partial", registry)
         self._unreadable = _gauge("fal_unreadable_usd", registry)
         self._missed = _counter("fal_exporter_missed_runs_total", registry)
+        self._steps = _counter("fal_exporter_clock_steps_total", registry)
+        self._skew: Gauge | None = None
         self._locked = _gauge("fal_account_locked", registry)
         self._floors = _gauge("fal_credit_floor_usd", registry)
         self._provider_budgets = _gauge("fal_provider_budget_usd", registry)
@@ -147,9 +149,19 @@ class Health:
         """Show the balance at which fal locks an account, in nano-USD."""
         self._floors.labels(account).set(floor / CATALOGUE["fal_credit_floor_usd"].scale)
 
-    def run_missed(self, job: str) -> None:
-        """Note that a scheduled run did not start."""
-        self._missed.labels(job).inc()
+    def run_missed(self, job: str, *, runs: int = 1) -> None:
+        """Note that scheduled runs did not start in time."""
+        self._missed.labels(job).inc(runs)
+
+    def clock_stepped(self) -> None:
+        """Note that the system's clock has been set."""
+        self._steps.inc()
+
+    def clock_compared(self, ahead: float) -> None:
+        """Note by how many seconds the system's clock is ahead of fal's; negative where it is behind."""
+        if self._skew is None:
+            self._skew = _gauge("fal_exporter_clock_skew_seconds", self._registry)
+        self._skew.set(ahead)
 
     def answered(self, account: str, call: str, code: str, seconds: float) -> None:
         """Note fal's answer to one attempt of a call; `code` is "error" when none came."""

@@ -59,16 +59,18 @@ class Collector:
         for account in self._accounts:
             self._enter_jobs(account)
         self._scheduler.by_calendar("retention", _EVERY_ACCOUNT, self._fold)
-        self._scheduler.start()
+        planning = self._scheduler.start()
         stopping = asyncio.create_task(stop.wait())
         try:
-            await asyncio.wait((publishing, stopping), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((publishing, planning, stopping), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._scheduler.stop()
+            await self._scheduler.stop()
             stopping.cancel()
             publishing.cancel()
             with suppress(asyncio.CancelledError):
                 await publishing
+        if not planning.cancelled():
+            planning.result()
 
     async def _notice_renamed_accounts(self) -> None:
         known = await self._ledger.accounts()

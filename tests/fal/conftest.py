@@ -182,6 +182,10 @@ class Heard:
     answers: list[tuple[str, str, str, float]] = field(default_factory=list)
     retries: list[tuple[str, str]] = field(default_factory=list)
     locks: list[str] = field(default_factory=list)
+    skews: list[float] = field(default_factory=list)
+
+    def clock_compared(self, ahead: float) -> None:
+        self.skews.append(ahead)
 
     def answered(self, account: str, call: str, code: str, seconds: float) -> None:
         self.answers.append((account, call, code, seconds))

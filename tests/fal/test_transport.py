@@ -1,9 +1,12 @@
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import httpx
 import pytest
+import structlog
 from fal.conftest import KEY, Answer, Bench, Fal, as_json, refused
 from pydantic import SecretStr
 
@@ -11,7 +14,7 @@ from exporter.charges import utc_now
 from exporter.errors import ConfigurationError
 from exporter.fal.endpoints import Endpoint, Host
 from exporter.fal.errors import ApiError
-from exporter.fal.transport import Transport
+from exporter.fal.transport import Transport, clock_ahead
 
 CALL = Endpoint(Host.PLATFORM, "/account/focus")
 PATH = "/v1/account/focus"
@@ -78,3 +81,51 @@ async def test_a_connection_is_given_back_when_the_rest_is_not_wanted(fal: Fal, 
 async def test_a_url_that_is_none_is_a_wrong_configuration(bench: Bench, url: str) -> None:
     with pytest.raises(ConfigurationError, match="platform URL of account 'prod'"):
         exchange(bench, platform_url=url)
+
+
+def dated(ahead: float) -> Answer:
+    """An answer by a server whose clock is behind ours by so many seconds."""
+    return as_json({}, date=format_datetime(utc_now() - timedelta(seconds=ahead), usegmt=True))
+
+
+async def test_a_clock_that_differs_from_fals_is_told_once_and_when_it_is_right_again(fal: Fal, bench: Bench) -> None:
+    made = exchange(bench)
+    fal.plays(PATH, dated(0), dated(45), dated(3600), dated(3600), dated(-7200), dated(0), as_json({}))
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(7):
+            await made.json(CALL, {})
+    await made.aclose()
+    assert bench.heard.skews == [0, *(pytest.approx(skew, abs=5) for skew in (45, 3600, 3600, -7200)), 0]
+    assert [(log["log_level"], log["event"].partition(";")[0]) for log in logs] == [
+        ("warning", "this system's clock differs from fal's"),
+        ("info", "this system's clock agrees with fal's again"),
+    ]
+    assert logs[0]["ahead_seconds"] == pytest.approx(3600, abs=5)
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", "Sat, 21 Nov 2026 25:00:00 GMT", "Sat, 21 Nov 2026 12:00:00"])
+async def test_a_date_that_is_none_tells_nothing(fal: Fal, bench: Bench, date: str) -> None:
+    made = exchange(bench)
+    fal.plays(PATH, as_json({}, date=date))
+    await made.json(CALL, {})
+    await made.aclose()
+    assert bench.heard.skews == []
+
+
+async def test_an_answer_that_a_cache_has_kept_tells_nothing(fal: Fal, bench: Bench) -> None:
+    made = exchange(bench)
+    answer = dated(3600)
+    fal.plays(PATH, replace(answer, headers=(*answer.headers, ("age", "3600"))))
+    await made.json(CALL, {})
+    await made.aclose()
+    assert bench.heard.skews == []
+
+
+@pytest.mark.parametrize(
+    ("told", "ahead"),
+    [(0, 0), (40, 0), (-1, 0), (-31, 30), (41, -1), (140, -100)],
+)
+def test_a_slow_answer_is_no_wrong_clock(told: int, ahead: int) -> None:
+    sent_at = datetime(2026, 11, 21, 12, tzinfo=UTC)
+    received_at = sent_at + timedelta(seconds=40)
+    assert clock_ahead(sent_at + timedelta(seconds=told), sent_at=sent_at, received_at=received_at) == ahead

@@ -120,6 +120,16 @@ def test_a_missed_run_is_counted(health: Health, value: Value) -> None:
     assert value("fal_exporter_missed_runs_total", job="deep") == 1
 
 
+def test_steps_of_the_clock_are_counted_and_how_it_differs_is_unknown_at_first(health: Health, value: Value) -> None:
+    assert value("fal_exporter_clock_steps_total") == 0
+    assert value("fal_exporter_clock_skew_seconds") is None
+    health.clock_stepped()
+    assert value("fal_exporter_clock_steps_total") == 1
+    for ahead in (-7200, 0.5):
+        health.clock_compared(ahead)
+        assert value("fal_exporter_clock_skew_seconds") == ahead
+
+
 def test_the_ledger_is_up_or_not(health: Health, value: Value) -> None:
     health.ledger_seen(up=True)
     assert value("fal_exporter_ledger_up") == 1
@@ -134,13 +144,14 @@ def test_what_is_rendered_is_in_the_catalogue_and_lacks_created(
     health.poll_succeeded("a", "models", began_at=AT, seconds=1)
     health.rows_rejected("a", "models", {}, cost=0)
     health.answered("a", "/models/usage", "200", 0.3)
+    health.clock_compared(1)
     lines = health.rendered()
     found = {
         metric.name: metric
         for metric in text_fd_to_metric_families(io.StringIO((lines.openmetrics + END).decode(), newline="\n"))
     }
     catalogue = {family.base_name: family for family in CATALOGUE.values()}
-    assert len(found) == 15
+    assert len(found) == 17
     for name, metric in found.items():
         assert (metric.documentation, metric.type) == (catalogue[name].help, catalogue[name].kind)
     assert b"_created" not in lines.text + lines.openmetrics

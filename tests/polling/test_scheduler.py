@@ -1,17 +1,17 @@
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 from polling.conftest import until
 from prometheus_client import CollectorRegistry
 from structlog.typing import EventDict
 
-from exporter.charges import HOUR, Window, hour_of
+from exporter.charges import HOUR, Window, hour_of, utc_now
 from exporter.errors import LedgerError
 from exporter.metrics.health import Health
 from exporter.polling.scheduler import (
@@ -19,6 +19,7 @@ from exporter.polling.scheduler import (
     PIECE_HOURS,
     Intervals,
     Reach,
+    Run,
     Scheduler,
     current_window,
     history_pieces,
@@ -26,33 +27,88 @@ from exporter.polling.scheduler import (
     month_start,
     months_window,
     trailing_window,
+    uptime,
 )
 
 SHORT = timedelta(milliseconds=20)
 
 
+@dataclass
+class Clocks:
+    """The system's clock, which can be set, and the one that cannot."""
+
+    now: datetime = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
+    seconds: float = 5000.0
+
+    def forward(self, **by: float) -> None:
+        self.now += timedelta(**by)
+        self.seconds += timedelta(**by).total_seconds()
+
+    def set(self, **by: float) -> None:
+        self.now += timedelta(**by)
+
+
 class Times:
     """A scheduler with the count of missed runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, clocks: Clocks | None = None) -> None:
         self.registry = CollectorRegistry()
+        short = SHORT if clocks is None else timedelta(minutes=5)
         self.scheduler = Scheduler(
-            intervals=Intervals(SHORT, SHORT, timedelta(hours=1)), health=Health(self.registry, jobs=JOBS)
+            intervals=Intervals(short, short, timedelta(hours=1)),
+            health=Health(self.registry, jobs=JOBS),
+            clock=utc_now if clocks is None else lambda: clocks.now,
+            monotonic=uptime if clocks is None else lambda: clocks.seconds,
         )
 
     def missed(self, job: str) -> float | None:
         return self.registry.get_sample_value("fal_exporter_missed_runs_total", {"job": job})
 
     @property
-    def apscheduler(self) -> AsyncIOScheduler:
-        return self.scheduler._scheduler
+    def steps(self) -> float | None:
+        return self.registry.get_sample_value("fal_exporter_clock_steps_total")
 
 
 @pytest.fixture
 async def times() -> AsyncIterator[Times]:
     made = Times()
     yield made
-    made.scheduler.stop()
+    await made.scheduler.stop()
+
+
+class ByHand(Times):
+    """A scheduler whose clocks are moved by hand, and which notes its runs."""
+
+    def __init__(self) -> None:
+        self.clocks = Clocks()
+        super().__init__(self.clocks)
+        self.ran: list[str] = []
+
+    def every_while(self, job: str) -> None:
+        self.scheduler.every_while(job, "main", self._run(job))
+
+    def by_calendar(self, job: str) -> None:
+        self.scheduler.by_calendar(job, "main", self._run(job))
+
+    def _run(self, job: str) -> Run:
+        async def run() -> None:
+            self.ran.append(job)
+
+        return run
+
+    async def look(self) -> list[str]:
+        """Look at the clocks, and return what has run because of it."""
+        self.ran.clear()
+        self.wait = self.scheduler.begin_due()
+        await asyncio.gather(*self.scheduler._runs)
+        return sorted(self.ran)
+
+
+@pytest.fixture
+async def by_hand() -> AsyncIterator[ByHand]:
+    made = ByHand()
+    yield made
+    await made.scheduler.stop()
 
 
 async def test_an_interval_job_runs_at_once_and_again(times: Times) -> None:
@@ -151,19 +207,86 @@ async def test_a_history_that_takes_long_misses_nothing_and_warns_of_nothing(
     assert {entry.get("job") for entry in logs} == {"current:main"}
 
 
-async def test_a_run_that_could_not_start_in_time_is_missed_counted_and_warned_of(
-    times: Times, logs: list[EventDict]
+async def test_a_job_that_is_overdue_by_two_intervals_is_run_counted_and_warned_of(
+    by_hand: ByHand, logs: list[EventDict]
 ) -> None:
-    async def run() -> None:
-        raise AssertionError("it is too late for this run")
-
-    times.scheduler.every_while("invoices", "main", run)
-    (job,) = times.apscheduler.get_jobs()
-    # As if the machine had slept for two minutes.
-    job.modify(next_run_time=job.next_run_time - timedelta(minutes=2))
-    times.scheduler.start()
-    await until(lambda: times.missed("invoices") == 1)
+    by_hand.every_while("invoices")
+    assert await by_hand.look() == ["invoices"]
+    by_hand.clocks.forward(hours=1, minutes=50)  # as if the machine had slept
+    assert await by_hand.look() == ["invoices"]
+    assert by_hand.missed("invoices") == 0
+    assert not logs
+    by_hand.clocks.forward(hours=3, minutes=10)
+    assert await by_hand.look() == ["invoices"]
+    assert by_hand.missed("invoices") == 2
     assert [entry["job"] for entry in logs if "start in time" in str(entry["event"])] == ["invoices:main"]
+    assert await by_hand.look() == []
+    assert by_hand.steps == 0
+
+
+@pytest.mark.parametrize("hours", [3, -3])
+async def test_polling_goes_on_when_the_clock_is_set(by_hand: ByHand, logs: list[EventDict], hours: int) -> None:
+    by_hand.every_while("current")
+    by_hand.every_while("prices")
+    assert await by_hand.look() == ["current", "prices"]
+    by_hand.clocks.set(hours=hours)
+    assert await by_hand.look() == ["current"], "what is stamped wrong is put right at once"
+    (told,) = logs
+    assert told["event"].startswith("the system's clock has been set")
+    assert told["seconds"] == hours * 3600
+    assert by_hand.steps == 1
+    for _ in range(3):
+        by_hand.clocks.forward(minutes=5, seconds=30)
+        assert await by_hand.look() == ["current"]
+    by_hand.clocks.set(hours=-hours)
+    await by_hand.look()
+    by_hand.clocks.forward(minutes=5, seconds=30)
+    assert await by_hand.look() == ["current"]
+    assert (by_hand.steps, by_hand.missed("current")) == (2, 0)
+
+
+async def test_a_clock_that_is_adjusted_a_little_all_the_time_is_not_set(by_hand: ByHand) -> None:
+    for _ in range(10):
+        by_hand.clocks.forward(seconds=5)
+        by_hand.clocks.set(seconds=4)
+        await by_hand.look()
+    assert by_hand.steps == 0
+
+
+async def test_the_clocks_are_looked_at_every_few_seconds_whatever_is_planned(by_hand: ByHand) -> None:
+    by_hand.by_calendar("deep")
+    await by_hand.look()
+    assert by_hand.wait == 5
+
+
+async def test_jobs_of_the_calendar_follow_a_clock_that_is_set(by_hand: ByHand) -> None:
+    by_hand.by_calendar("deep")
+    by_hand.clocks.forward(minutes=11)
+    assert await by_hand.look() == ["deep"]
+    by_hand.clocks.set(hours=13, minutes=10)  # to 01:51
+    assert await by_hand.look() == []
+    by_hand.clocks.forward(minutes=40)
+    assert await by_hand.look() == ["deep"]
+    by_hand.clocks.set(hours=24)
+    assert await by_hand.look() == ["deep"], "its time has been passed over"
+    by_hand.clocks.set(days=-30)
+    await by_hand.look()
+    by_hand.clocks.forward(hours=24, minutes=30)
+    assert await by_hand.look() == ["deep"], "it does not wait for a month"
+
+
+async def test_times_of_the_calendar_are_kept_a_day_through(by_hand: ByHand) -> None:
+    for job in ("recent", "deep", "months", "retention"):
+        by_hand.by_calendar(job)
+    ran: list[tuple[str, datetime]] = []
+    for _ in range(36 * 60):
+        by_hand.clocks.forward(minutes=1)
+        ran += [(job, by_hand.clocks.now) for job in await by_hand.look()]
+    day = datetime(2026, 11, 21, tzinfo=UTC)
+    of_the_day = [(job, at) for job, at in ran if day <= at < day + timedelta(days=1)]
+    assert [job for job, _ in of_the_day if job != "recent"] == ["deep", "months", "retention"]
+    assert [at.hour for job, at in of_the_day if job == "recent"] == list(range(24))
+    assert all(4 <= at.minute <= 9 for job, at in of_the_day if job == "recent")
 
 
 async def test_a_job_that_fails_runs_again_and_is_logged_once_a_cause_without_a_traceback(
@@ -209,16 +332,15 @@ async def test_a_dropped_job_runs_no_more_and_one_out_of_turn_runs_at_once(times
     assert ran.count("history") == 1
 
 
-async def test_jobs_of_the_calendar_also_run_a_while_after_the_start(times: Times) -> None:
-    async def run() -> None:
-        pass
-
-    for job in ("recent", "deep", "months", "retention"):
-        times.scheduler.by_calendar(job, "main", run)
-    times.scheduler.start()
-    waits = {job.name: job.next_run_time for job in times.apscheduler.get_jobs()}
-    assert sorted(waits, key=waits.__getitem__) == ["recent", "deep", "months", "retention"]
-    assert waits["retention"] - waits["recent"] < timedelta(hours=1)
+async def test_jobs_of_the_calendar_also_run_a_while_after_the_start(by_hand: ByHand) -> None:
+    jobs = ["recent", "deep", "months", "retention"]
+    for job in jobs:
+        by_hand.by_calendar(job)
+    ran: list[str] = []
+    for _ in range(33):
+        ran += await by_hand.look()
+        by_hand.clocks.forward(minutes=1)
+    assert ran == jobs
 
 
 async def test_stopping_ends_the_run_under_way_quietly(
@@ -236,9 +358,8 @@ async def test_stopping_ends_the_run_under_way_quietly(
     times.scheduler.every_while("current", "main", run)
     times.scheduler.start()
     await begun.wait()
-    times.scheduler.stop()
-    async with asyncio.timeout(30):
-        await ended.wait()
+    await times.scheduler.stop()
+    assert ended.is_set()
     assert not [record for record in caplog.records if record.exc_info]
     assert not logs
 

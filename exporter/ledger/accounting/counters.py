@@ -25,7 +25,7 @@ class Rules:
         max_series: how many label sets are admitted before new ones are folded.
         birth_hold: how long a new counter is held at zero, at the least.
         settle_delay: after this time an hour counts as settled.
-        poll_grace: how long a poll that read the current hour stands for that hour once it is over.
+        poll_grace: how long a poll that read the running hour stands for that hour once it is over.
         zone: whose days and months "today" and "month" are.
     """
 
@@ -231,9 +231,11 @@ class Holds:
             self._scraped = max(self._scraped, sequence)
 
     def due(self, counters: Mapping[CounterKey, Counter], now: datetime) -> list[CounterKey]:
-        """Return the counters that may be released."""
+        """Return the counters that may be released; one that a wrong clock has created in the future is not held."""
         return [
             key
             for key, first in self._first_shown.items()
-            if first is not None and first <= self._scraped and counters[key].created_at + self._hold <= now
+            if first is not None
+            and first <= self._scraped
+            and not counters[key].created_at <= now < counters[key].created_at + self._hold
         ]

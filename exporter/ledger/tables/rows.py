@@ -354,6 +354,13 @@ def forget_observed(connection: Connection, scope: int) -> None:
     connection.execute(delete(observed_hours).where(observed_hours.c.scope_id == scope))
 
 
+def not_over_from(connection: Connection, scope: int, hour: int) -> None:
+    """Note that no hour of a scope from one on was over when it was covered."""
+    connection.execute(
+        observed_hours.update().where(observed_hours.c.scope_id == scope, _hour >= hour).values(complete=False)
+    )
+
+
 def forget_before(connection: Connection, horizon: int) -> None:
     """Forget the hours before the retention's horizon."""
     connection.execute(delete(observed_hours).where(observed_hours.c.hour < horizon))
@@ -378,6 +385,11 @@ def forget_balances_before(connection: Connection, horizon: datetime) -> None:
         connection.execute(
             balances.delete().where(balances.c.account == balance.account, balances.c.at < min(horizon, balance.at))
         )
+
+
+def forget_balances_after(connection: Connection, account: str, instant: datetime) -> None:
+    """Forget the balances of an account that bear a later instant."""
+    connection.execute(balances.delete().where(balances.c.account == account, balances.c.at > instant))
 
 
 def read_balances(connection: Connection) -> dict[str, Balance]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from ledger.conftest import Clock
 
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, RejectedRow, Window
 from exporter.ledger import NO_REJECTED_ROWS, Ledger, LedgerView, RejectedRows
@@ -147,7 +148,10 @@ def test_a_row_of_an_unknown_hour_that_overlapping_answers_have_is_one_row(ledge
     assert state(ledger, {}, [], Window(PAST, PAST + 3 * HOUR), at=PAST + 3 * HOUR) == NO_REJECTED_ROWS
 
 
-def test_hours_with_rejected_rows_do_not_settle_until_they_are_read_without(open_ledger: OpenLedger) -> None:
+def test_hours_with_rejected_rows_do_not_settle_until_they_are_read_without(
+    open_ledger: OpenLedger, clock: Clock
+) -> None:
+    clock.forward(hours=5)
     ledger = open_ledger(settle_delay=timedelta(hours=2))
     ledger.activate({"prod": ["models"]})
     row = RejectedRow("wrong_type", PAST + HOUR, FLUX)
