@@ -19,7 +19,7 @@ PERIODS: tuple[Period, ...] = get_args(Period)
 def running_period(period: Period, now: datetime, zone: ZoneInfo) -> Window:
     """Return the period that holds an aware instant; weeks begin on Monday.
 
-    It is made of the UTC hours that begin in it, and the running hour's own start decides to which it belongs, as with
+    It is made of the UTC hours that begin in it, and the current hour's own start decides to which it belongs, as with
     the gauges of today and of the month.
     """
     today = hour_of(now).astimezone(zone).date()
@@ -36,7 +36,7 @@ def running_period(period: Period, now: datetime, zone: ZoneInfo) -> Window:
 
 
 BURN_WINDOWS: Mapping[str, int] = {"1h": 1, "6h": 6, "1d": 24, "3d": 72}
-"""The complete hours of each window over which burn is told; the running hour comes on top."""
+"""The complete hours of each window over which burn is told; the current hour comes on top."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Budget:
         return tuple(account for account in accounts if _matches(account, self.match.get("account", ("*",))))
 
     def window(self, now: datetime) -> Window:
-        """Return the running period."""
+        """Return the current period."""
         return running_period(self.period, now, self.zone)
 
     def burn(self, spend: int, hours: int, now: datetime) -> float:
@@ -76,7 +76,7 @@ class Budget:
         Args:
             spend: of so many complete hours and of the running one, in nano-USD.
             hours: the complete hours.
-            now: an aware instant, which says how much of the running hour has passed.
+            now: an aware instant, which says how much of the current hour has passed.
         """
         period = self.window(now)
         elapsed = hours * HOUR + timedelta(minutes=now.minute)

@@ -45,7 +45,7 @@ Changes = Mapping[Item, Mapping[Cause, int]]
 
 @dataclass(frozen=True, slots=True)
 class MonthComparison:
-    """Published comparison of the running months of all accounts with the months before.
+    """Published comparison of the current months of all accounts with the months before.
 
     Attributes:
         last_month: cost of the same part of the last month, by the configured charge labels.

@@ -10,7 +10,7 @@ from exporter.charges import Window
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Forecast of a period's cost: the median, and the edges of a band that holds it in 80 % of cases."""
+    """Forecast of a period's cost: the median, and the edges of a band that holds it in 80% of cases."""
 
     expected: int
     low: int
@@ -24,7 +24,7 @@ class AccountOutlook:
     Attributes:
         runway: how long the balance lasts at the recent burn; None where nothing burns.
         locked: the reasons fal has locked the account for, as in `fal_account_locked`; none if it has not.
-        month: the running month in the configured time zone.
+        month: the current month in the configured time zone.
         spend: what the month has cost so far.
         forecast: None until the hours of the month so far have been loaded.
     """
@@ -41,13 +41,13 @@ class AccountOutlook:
 
 @dataclass(frozen=True, slots=True)
 class BudgetOutlook:
-    """One budget in its running period.
+    """One budget in its current period.
 
     Attributes:
         period: day, week or month.
-        window: the running period in the budget's time zone.
+        window: the current period in the budget's time zone.
         match: label to globs, as configured.
-        thresholds: shares of the limit that the user wants to hear of, ascending (4/5 is 80 %).
+        thresholds: shares of the limit that the user wants to hear of, ascending (4/5 is 80%).
         spend: what the period has cost so far; None until its hours have been loaded. Forecast likewise.
         burn: by window (1h, 6h, 1d, 3d) how many times faster than the budget allows money is spent.
     """

@@ -31,7 +31,7 @@ def counter(hours: Mapping[int, int], *, before: int, total: int, last: int, res
     """Return a counter that begins at what was charged before and ends at its total.
 
     It rises at the hours' ends as they were charged, never falls, and never passes the total. What remains at the
-    birth, such as the part of the running hour that was known then, comes with the last sample.
+    birth, such as the part of the current hour that was known then, comes with the last sample.
 
     Args:
         hours: charges by the hour's number, ascending; not empty.

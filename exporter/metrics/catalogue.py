@@ -89,7 +89,7 @@ CHARGES: tuple[Family, ...] = (
     charged(
         "fal_spend_current_hour_usd",
         "gauge",
-        "Spend in US dollars in the running UTC hour as known now; incomplete by nature, use it to see a surprise "
+        "Spend in US dollars in the current UTC hour as known now; incomplete by nature, use it to see a surprise "
         "early. Absent while a source has not been read up to it: see fal_window_coverage_ratio.",
     ),
     charged(
@@ -419,7 +419,7 @@ OUTLOOK: tuple[Family, ...] = (
     Family(
         "fal_month_end_timestamp_seconds",
         "gauge",
-        "End of the running month in the configured time zone, in seconds since the epoch: what "
+        "End of the current month in the configured time zone, in seconds since the epoch: what "
         "fal_spend_month_forecast_usd is a forecast for.",
         ("account",),
     ),
@@ -442,13 +442,13 @@ OUTLOOK: tuple[Family, ...] = (
     _dollars("fal_budget_limit_usd", "What a budget allows in US dollars for its period.", _BUDGET),
     _dollars(
         "fal_budget_spend_usd",
-        "Spend in US dollars in a budget's running period, exact and with all corrections; absent until the hours of "
+        "Spend in US dollars in a budget's current period, exact and with all corrections; absent until the hours of "
         "the period have been loaded.",
         _BUDGET,
     ),
     _dollars(
         "fal_budget_forecast_usd",
-        "What a budget's running period will have cost at its end in US dollars, the median of what the past makes "
+        "What a budget's current period will have cost at its end in US dollars, the median of what the past makes "
         "likely.",
         _BUDGET,
     ),
@@ -465,13 +465,13 @@ OUTLOOK: tuple[Family, ...] = (
     Family(
         "fal_budget_period_start_timestamp_seconds",
         "gauge",
-        "Start of a budget's running period, in seconds since the epoch.",
+        "Start of a budget's current period, in seconds since the epoch.",
         _BUDGET,
     ),
     Family(
         "fal_budget_period_end_timestamp_seconds",
         "gauge",
-        "End of a budget's running period, in seconds since the epoch.",
+        "End of a budget's current period, in seconds since the epoch.",
         _BUDGET,
     ),
     _dollars(
@@ -482,7 +482,7 @@ OUTLOOK: tuple[Family, ...] = (
     Family(
         "fal_budget_burn_ratio",
         "gauge",
-        "Spend of the charge hours of a window (1h, 6h, 1d, 3d; the running hour is its last) over what the budget "
+        "Spend of the charge hours of a window (1h, 6h, 1d, 3d; the current hour is its last) over what the budget "
         "allows evenly for as long: at 1 the budget is used up exactly by the end of its period.",
         (*_BUDGET, "window"),
     ),
@@ -499,12 +499,12 @@ OUTLOOK: tuple[Family, ...] = (
     ),
     _dollars(
         "fal_spend_expected_current_hour_usd",
-        "What the running UTC hour usually costs by its end in US dollars.",
+        "What the current UTC hour usually costs by its end in US dollars.",
         _EXPECTED,
     ),
     _dollars(
         "fal_spend_expected_current_hour_high_usd",
-        "What the running UTC hour may cost by its end in US dollars without being unusual.",
+        "What the current UTC hour may cost by its end in US dollars without being unusual.",
         _EXPECTED,
     ),
 )

@@ -184,7 +184,7 @@ class AccountPoller:
                 await reader.ask_for_detail_if_due()
 
     async def poll_current(self) -> None:
-        """Poll the running hour and the one before, and after an outage all hours since the last success."""
+        """Poll the current hour and the one before, and after an outage all hours since the last success."""
         now = self._clock()
         await self._poll_each(
             {
@@ -428,7 +428,7 @@ async def _give_up(error: LedgerError, at: datetime) -> Mapping[str, int]:
 
 
 def known_part(window: Window, scope: ScopeState, reach: Reach) -> Window:
-    """Return the part of a window that reaches to the running hour that is loaded, or to be loaded, as history."""
+    """Return the part of a window that reaches to the current hour that is loaded, or to be loaded, as history."""
     start = history_start(scope.born_at, reach)
     if scope.history_from is not None:
         start = min(start, scope.history_from)

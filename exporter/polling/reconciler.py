@@ -47,7 +47,7 @@ class Reconciler:
         self._told: set[str] = set()
 
     async def poll(self, at: datetime) -> Mapping[str, int]:
-        """Compare the running month and the last with everything that fal bills of them; return the rejected rows.
+        """Compare the current month and the last with everything that fal bills of them; return the rejected rows.
 
         An account without FOCUS reports is compared with its invoices alone.
 
@@ -72,7 +72,7 @@ class Reconciler:
         return rejected
 
     async def compare_invoices(self, at: datetime) -> None:
-        """Compare the running month and the last with the invoices that the ledger keeps.
+        """Compare the current month and the last with the invoices that the ledger keeps.
 
         Raises:
             LedgerError: the ledger could not be read or written.

@@ -46,14 +46,14 @@ class Reach:
 
 
 def current_window(now: datetime, data_through: datetime | None) -> Window:
-    """Return the running hour and the one before, and the whole gap since the last success if that is longer ago."""
+    """Return the current hour and the one before, and the whole gap since the last success if that is longer ago."""
     hour = hour_of(now)
     start = hour - HOUR if data_through is None else min(hour - HOUR, data_through)
     return Window(start, hour + HOUR)
 
 
 def trailing_window(now: datetime, span: timedelta) -> Window:
-    """Return the running hour and the whole hours before it that a span reaches back over."""
+    """Return the current hour and the whole hours before it that a span reaches back over."""
     hour = hour_of(now)
     return Window(hour_of(hour - span), hour + HOUR)
 

@@ -17,20 +17,20 @@ from exporter.queries.focus_rules import INVOICE, TAGGED_ESTIMATE, FocusRequest,
 from exporter.queries.parameters import Parameter, QuestionError
 
 VERSION = parameters.choice(
-    "focus_version", "Version of FOCUS of a file from the ledger. Left out: 1.2.", ("1.2", "1.3", "1.4")
+    "focus_version", "FOCUS version of a file from the ledger. Default: 1.2.", ("1.2", "1.3", "1.4")
 )
 ACCOUNT = Parameter(
     "account",
-    "Only this account. Left out: all of the ledger's; fal's own report is that of one account.",
+    "Only this account. Default: all accounts of the ledger; fal's own report covers one account.",
     {"type": "string", "minLength": 1, "maxLength": 100},
     "default",
     str,
 )
 LIVE = parameters.choice(
     "live",
-    "Who answers. `true`: fal's own report. `false`: the ledger. Left out: `auto`, an estimate from the ledger, an "
-    "invoice from fal's report where the account has it, else from the ledger, a tagged estimate from fal. The header "
-    "`fal-exporter-answered-by` says who has.",
+    "Who answers. `true`: fal's own report. `false`: the ledger. Default: `auto`, which takes an estimate from the "
+    "ledger, an invoice from fal's report if the account has one and otherwise from the ledger, and a tagged estimate "
+    "from fal. The header `fal-exporter-answered-by` says who answered.",
     ("auto", "true", "false"),
 )
 PARAMETERS: tuple[Parameter[object], ...] = (*focus_rules.PARAMETERS, VERSION, ACCOUNT, LIVE)
@@ -89,8 +89,8 @@ class FocusQuestion:
         account = self.account
         if account is None:
             if len(accounts) != 1:
-                ledger = ", or add live=false for all of them from the ledger" if self.may_ask_ledger else ""
-                raise QuestionError("account", f"is missing: fal's own report is that of one account; name one{ledger}")
+                ledger = ", or add live=false for all accounts from the ledger" if self.may_ask_ledger else ""
+                raise QuestionError("account", f"is missing: fal's own report covers one account; name it{ledger}")
             (account,) = accounts
         elif account not in accounts:
             raise QuestionError("account", "is not an account that is polled")

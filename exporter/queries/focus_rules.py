@@ -20,12 +20,12 @@ INVOICE, ESTIMATE, TAGGED_ESTIMATE = SOURCES = ("invoice", "estimate", "tagged-e
 SOURCE = parameters.choice(
     "source",
     "`invoice` is finalized: usage, credits and taxes of a month. `estimate` is usage so far, which may change. "
-    "`tagged-estimate` is fal's estimate with the tags of requests. Left out: `estimate` where `start`, `end`, "
+    "`tagged-estimate` is fal's estimate with the tags of requests. Default: `estimate` where `start`, `end`, "
     "`timezone`, `timeframe` or `bound_to_timeframe` is given, else `invoice`.",
     SOURCES,
 )
 BILLING_MONTH = parameters.month(
-    "billing_month", "Month in which the invoice was issued, with `invoice`. Left out: the latest invoice."
+    "billing_month", "Month in which the invoice was issued, with `invoice`. Default: the latest invoice."
 )
 CHARGE_MONTH = parameters.month(
     "charge_month",
@@ -34,25 +34,25 @@ CHARGE_MONTH = parameters.month(
 )
 START = parameters.instant(
     "start",
-    "First instant of an estimate, ISO 8601; without an offset, and as a date, in `timezone`. Left out: 24 hours "
+    "First instant of an estimate, ISO 8601; without an offset, and as a date, in `timezone`. Default: 24 hours "
     "before `end`.",
     "2026-11-01",
 )
-END = parameters.instant("end", "End of an estimate, exclusive. Left out: now.", "2026-12-01")
+END = parameters.instant("end", "End of an estimate, exclusive. Default: now.", "2026-12-01")
 TIMEZONE = parameters.time_zone(
-    "timezone", "IANA time zone of an estimate's buckets; stamps in the file are of UTC. Left out: UTC."
+    "timezone", "IANA time zone of an estimate's buckets; stamps in the file are of UTC. Default: UTC."
 )
 _TIMEFRAME = parameters.choice(
     "timeframe",
-    "Buckets of an estimate. Left out: by the length of the window, minute (below 2 hours), hour (below 2 days), day "
-    "(below 64 days), week (below 183 days) or month. The ledger has no minutes: it answers with hours where minute is "
-    "detected.",
+    "Buckets of an estimate. Default: by the length of the window, minute (below 2 hours), hour (below 2 days), day "
+    "(below 64 days), week (below 183 days) or month. The ledger has no minutes: it answers with hours where minute "
+    "is detected.",
     TIMEFRAMES,
 )
 TIMEFRAME = replace(_TIMEFRAME, example="day")
 BOUND = parameters.choice(
     "bound_to_timeframe",
-    "Whether `start` and `end` are widened to whole buckets. Left out: true.",
+    "Whether `start` and `end` are widened to whole buckets. Default: true.",
     ("true", "false"),
 )
 OF_INVOICE: tuple[Parameter[object], ...] = (BILLING_MONTH, CHARGE_MONTH)

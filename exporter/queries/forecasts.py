@@ -10,8 +10,8 @@ from exporter.queries import parameters
 from exporter.queries.coverage import check_accounts
 from exporter.queries.parameters import NoDataYetError, Parameter, QuestionError
 
-ACCOUNT = parameters.values("account", "Only these accounts, a comma list. Left out: all.", "default")
-BUDGET = parameters.values("budget", "Only these budgets, a comma list. Left out: all.", "studio")
+ACCOUNT = parameters.values("account", "Only these accounts, comma-separated. Default: all.", "default")
+BUDGET = parameters.values("budget", "Only these budgets, comma-separated. Default: all.", "studio")
 ACCOUNT_PARAMETERS: tuple[Parameter[object], ...] = (ACCOUNT,)
 BUDGET_PARAMETERS: tuple[Parameter[object], ...] = (BUDGET,)
 
@@ -27,7 +27,7 @@ class AccountsAnswer:
 
 @dataclass(frozen=True, slots=True)
 class BudgetsAnswer:
-    """Budgets in their running periods, as known at an instant; none where none is configured."""
+    """Budgets in their current periods, as known at an instant; none where none is configured."""
 
     as_of: datetime
     budgets: tuple[BudgetOutlook, ...]

@@ -16,19 +16,17 @@ if TYPE_CHECKING:
 
 STATUSES = ("paid", "open", "draft", "void")
 
-ACCOUNT = parameters.values("account", "Only these accounts, a comma list. Left out: all.", "default")
+ACCOUNT = parameters.values("account", "Only these accounts, comma-separated. Default: all.", "default")
 STATUS = parameters.choices(
-    "status", "Only invoices of these states, a comma list. Left out: all.", STATUSES, "open,paid"
+    "status", "Only invoices of these states, comma-separated. Default: all.", STATUSES, "open,paid"
 )
 START = parameters.instant(
     "start",
-    "Only invoices whose period ends after this; ISO 8601, without an offset in UTC. Left out: all.",
+    "Only invoices whose period ends after this; ISO 8601, UTC if it has no offset. Default: all.",
     "2026-10-01",
 )
-END = parameters.instant("end", "Only invoices whose period begins before this. Left out: all.", "2026-11-01")
-PERIOD = parameters.month(
-    "period", "Only invoices whose period has a part in this month; instead of `start` and `end`."
-)
+END = parameters.instant("end", "Only invoices whose period begins before this. Default: all.", "2026-11-01")
+PERIOD = parameters.month("period", "Only invoices whose period overlaps this month; instead of `start` and `end`.")
 PARAMETERS: tuple[Parameter[object], ...] = (ACCOUNT, STATUS, PERIOD, START, END)
 _UTC = ZoneInfo("UTC")
 

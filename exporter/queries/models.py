@@ -198,7 +198,7 @@ class _Group(TypedDict):
     """Fields that rows are grouped by; the first three are the reporting interface's own, and in every row."""
 
     model: Annotated[str | None, Field(description="Model endpoint, like `fal-ai/flux/dev`.")]
-    app: Annotated[str | None, Field(description="Own serverless app.")]
+    app: Annotated[str | None, Field(description="Your own serverless app.")]
     gpu_class: Annotated[str | None, Field(description="GPU class, like `H100`.")]
     account: NotRequired[Annotated[str | None, Field(description="Configured account.")]]
     team: NotRequired[Annotated[str | None, Field(description="Team.")]]
@@ -212,17 +212,17 @@ class _Group(TypedDict):
 
 @with_config(_EXACT)
 class UsageTotal(TypedDict):
-    """What the whole window adds up to, whatever page this is."""
+    """Totals of the whole window, independent of the page."""
 
     gpu_seconds: Annotated[Amount, Field(description="GPU time in seconds: GPUs times duration.")]
     spend: Annotated[Amount, Field(description="What fal charged in USD, after discount.")]
-    list_cost: Annotated[Amount, Field(description="The same before discount.")]
-    discount: Annotated[Amount, Field(description="`list_cost` less `spend`.")]
+    list_cost: Annotated[Amount, Field(description="Cost before discount.")]
+    discount: Annotated[Amount, Field(description="`list_cost` minus `spend`.")]
     quantities: Annotated[
         dict[str, Amount],
         Field(
-            description="How much was used, by fal's unit (image, second, megapixel, ...); time of machines is "
-            "`machine_second`, as it and seconds of video have no sum."
+            description="Quantity used, by fal's unit (image, second, megapixel, ...). Machine time is "
+            "`machine_second`, because it cannot be added to seconds of video."
         ),
     ]
 
@@ -254,61 +254,60 @@ def _cells_and_sums(row: usage.UsageRow) -> dict[str, object]:
 class Usage(Document):
     """Usage and spend of a window, in the shape of fal's reporting interface.
 
-    The number of requests is not there: fal tells quantities, and those the ledger keeps.
+    There is no number of requests: fal reports quantities, and the ledger keeps those.
     """
 
     start: AwareDatetime = Field(description="Start of the window: a whole UTC hour.")
     end: AwareDatetime = Field(description="End of the window, exclusive: a whole UTC hour.")
-    group_by: tuple[str, ...] = Field(description="What was grouped by.")
+    group_by: tuple[str, ...] = Field(description="Dimensions that were grouped by.")
     timezone: str = Field(description="Time zone of days and months.")
     currency: str = Field(description="Always USD.")
     usage: tuple[Annotated[UsageRow, BeforeValidator(_cells_and_sums)], ...] = Field(
-        validation_alias="rows", description="The groups, in order of time, then the most expensive first."
+        validation_alias="rows", description="The groups, ordered by time, then by spend, highest first."
     )
     total: Annotated[UsageTotal, BeforeValidator(_sums)] = Field(
-        description="What the whole window adds up to, whatever page this is."
+        description="Totals of the whole window, independent of the page."
     )
     complete: bool = Field(
         validation_alias=AliasPath("coverage", "complete"),
-        description="Whether every hour of the window has been read from fal to its end, with every row that it has. "
-        "The running hour never has.",
+        description="True if every hour of the window has been read from fal completely, with all its rows. Never "
+        "true for the current hour.",
     )
     data_through: AwareDatetime | None = Field(
         validation_alias=AliasPath("coverage", "data_through"),
-        description="End of the last hour that has been read to its end; null while a source has not been read at all.",
+        description="End of the last hour that has been read completely; null while a source has not been read at all.",
     )
     settled_through: AwareDatetime | None = Field(
         validation_alias=AliasPath("coverage", "settled_through"),
-        description="End of the last hour that counts as settled; what comes after it is provisional, since fal adds "
-        "late charges and corrects.",
+        description="End of the last settled hour. Later hours are provisional, because fal adds late charges and "
+        "corrections.",
     )
     available_from: AwareDatetime | None = Field(
         validation_alias=AliasPath("coverage", "available_from"),
-        description="Start of the first hour from which on the ledger knows every hour.",
+        description="Start of the first hour from which on the ledger has every hour.",
     )
     notes: tuple[str, ...] = Field(
-        description="What has to be known to read the figures: a widened window, hours that are missing, rows that "
-        "cannot be read."
+        description="Remarks on the figures: a widened window, missing hours, rows that cannot be read."
     )
-    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last.")
+    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last page.")
 
 
 class Invoice(Document):
     """One invoice as fal states it; amounts in USD."""
 
     account: str = Field(description="Configured account.")
-    id: str = Field(description="fal's identifier.")
+    id: str = Field(description="fal's identifier of the invoice.")
     number: str = Field(description="Number on the invoice.")
     status: str = Field(description="`paid`, `open`, `draft` or `void`.")
-    period_start: AwareDatetime = Field(description="Start of what is billed.")
-    period_end: AwareDatetime = Field(description="End of what is billed, exclusive.")
+    period_start: AwareDatetime = Field(description="Start of the billed period.")
+    period_end: AwareDatetime = Field(description="End of the billed period, exclusive.")
     issued_at: AwareDatetime | None = Field(description="When it was issued.")
     due_at: AwareDatetime | None = Field(description="When it is due.")
     currency: str = Field(description="Always USD.")
     subtotal: Amount = Field(description="Usage.")
     credits: Amount = Field(description="Credits.")
     tax: Amount = Field(description="Tax.")
-    total: Amount = Field(description="What is to be paid.")
+    total: Amount = Field(description="Amount to be paid.")
 
 
 class Invoices(RootModel[tuple[Invoice, ...]]):
@@ -318,16 +317,16 @@ class Invoices(RootModel[tuple[Invoice, ...]]):
 
 
 class InvoicePage(Document):
-    """Some of the invoices."""
+    """One page of invoices."""
 
-    invoices: tuple[Invoice, ...] = Field(description="Those issued last first.")
-    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last.")
+    invoices: tuple[Invoice, ...] = Field(description="The invoices, most recently issued first.")
+    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last page.")
 
 
 class _Published(Document):
     """Answer made from a publication."""
 
-    as_of: AwareDatetime = Field(description="When this was known.")
+    as_of: AwareDatetime = Field(description="Time of the figures.")
     currency: str = Field(description="Always USD.")
 
 
@@ -340,10 +339,10 @@ class Balance(Document):
 
     account: str = Field(description="Configured account.")
     balance: Amount | None = Field(description="Credit in USD; null while unknown.")
-    balance_at: AwareDatetime | None = Field(description="When it was read.")
+    balance_at: AwareDatetime | None = Field(description="When the balance was read.")
     runway_seconds: Annotated[int | None, BeforeValidator(_seconds)] = Field(
         validation_alias="runway",
-        description="How long the credit lasts at the recent burn; null where nothing burns or it is not known.",
+        description="How long the credit lasts at the recent burn rate; null if nothing is spent or it is not known.",
     )
     locked: tuple[str, ...] = Field(description="Why fal has locked the account; empty if it has not.")
 
@@ -355,40 +354,40 @@ class Balances(_Published):
 
 
 class Forecast(Document):
-    """What a period will have cost at its end, in USD."""
+    """Forecast spend of a whole period, in USD."""
 
     expected: Amount = Field(description="The median.")
-    low: Amount = Field(description="The low edge of a band that holds it in 80 % of cases.")
-    high: Amount = Field(description="The high edge of that band.")
+    low: Amount = Field(description="Lower edge of a band that contains the final amount in 80% of cases.")
+    high: Amount = Field(description="Upper edge of that band.")
 
 
 class Threshold(Document):
     """A share of the limit that is watched."""
 
-    threshold: str = Field(description="The share, like `80%`.")
-    amount: Amount = Field(description="The same in USD.")
+    threshold: str = Field(description="The share, such as `80%`.")
+    amount: Amount = Field(description="The threshold in USD.")
     reached: bool | None = Field(
-        description="Whether the spend has reached it; null while the spend is unknown.",
+        description="True if the spend has reached it; null while the spend is unknown.",
     )
 
 
 class Budget(Document):
-    """One budget in its running period; amounts in USD."""
+    """One budget in its current period; amounts in USD."""
 
     budget: str = Field(description="Its name.")
     period: str = Field(description="`day`, `week` or `month`.")
-    start: AwareDatetime = Field(description="Start of the running period.")
-    end: AwareDatetime = Field(description="End of the running period, exclusive.")
+    start: AwareDatetime = Field(description="Start of the current period.")
+    end: AwareDatetime = Field(description="End of the current period, exclusive.")
     match: dict[str, tuple[str, ...]] = Field(
-        description="What it covers: patterns by label; everything where there are none."
+        description="What the budget covers: glob patterns by label; everything if there are none."
     )
     limit: Amount = Field(description="The budget.")
-    spend: Amount | None = Field(description="What the period has cost so far; null until its hours have been loaded.")
-    remaining: Amount | None = Field(description="`limit` less `spend`; below zero when it is exceeded.")
-    forecast: Forecast | None = Field(description="What the period will have cost; null while unknown.")
-    thresholds: tuple[Threshold, ...] = Field(description="Shares of the limit that are watched, ascending.")
+    spend: Amount | None = Field(description="Spend in the period so far; null until its hours have been loaded.")
+    remaining: Amount | None = Field(description="`limit` minus `spend`; negative if the budget is exceeded.")
+    forecast: Forecast | None = Field(description="Forecast spend of the whole period; null while unknown.")
+    thresholds: tuple[Threshold, ...] = Field(description="Watched shares of the limit, ascending.")
     burn: dict[str, float] = Field(
-        description="By window (1h, 6h, 1d, 3d): how many times faster than the budget allows money is spent."
+        description="Burn rate by window (1h, 6h, 1d, 3d); at 1 the budget is used up exactly at the end of the period."
     )
 
     @model_validator(mode="before")
@@ -421,20 +420,20 @@ class Budgets(_Published):
 
 
 class MonthForecast(Document):
-    """The running month of one account; amounts in USD."""
+    """The current month of one account; amounts in USD."""
 
     account: str = Field(description="Configured account.")
     start: AwareDatetime = Field(
         validation_alias=AliasPath("month", "start"), description="Start of the month, in the configured time zone."
     )
     end: AwareDatetime = Field(validation_alias=AliasPath("month", "end"), description="End of the month, exclusive.")
-    spend: Amount | None = Field(description="What it has cost so far; null while unknown.")
+    spend: Amount | None = Field(description="Spend in the month so far; null while unknown.")
     forecast: Forecast | None = Field(
-        description="What it will have cost; null until the month so far has been loaded."
+        description="Forecast spend of the whole month; null until the month to date has been loaded."
     )
 
 
 class Forecasts(_Published):
-    """What the running month will have cost, by account."""
+    """What the current month will have cost, by account."""
 
     accounts: tuple[MonthForecast, ...] = Field(description="By account.")

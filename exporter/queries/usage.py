@@ -90,35 +90,35 @@ CHANGED = (
 
 START = parameters.instant(
     "start",
-    "First instant, ISO 8601; without an offset it is of `timezone`. Widened to the whole UTC hour. Left out: 24 hours "
-    "before `end`.",
+    "Start, ISO 8601; in `timezone` if it has no offset. Rounded down to the whole UTC hour. Default: 24 hours before "
+    "`end`.",
     "2026-10-01",
 )
 END = parameters.instant(
-    "end", "End, exclusive, written like `start`; widened to the whole UTC hour. Left out: now.", "2026-11-01"
+    "end", "End, exclusive, in the format of `start`. Rounded up to the whole UTC hour. Default: now.", "2026-11-01"
 )
 GROUP_BY = parameters.choices(
     "group_by",
-    "What to tell apart, a comma list. Days and months are those of `timezone`. Left out: one row of everything.",
+    "Dimensions to group by, comma-separated. Days and months are in `timezone`. Default: one row for everything.",
     (*DIMENSIONS, *TIMES),
     "model,gpu_class",
 )
 TIMEZONE = parameters.time_zone(
     "timezone",
-    "IANA time zone of days, months and instants without an offset. Left out: the one that the exporter is configured "
-    "for (`FAL_EXPORTER_TIMEZONE`).",
+    "IANA time zone of days, months and times without an offset. Default: the configured one "
+    "(`FAL_EXPORTER_TIMEZONE`).",
 )
-LIMIT = parameters.whole_number("limit", f"Rows in one answer, at most. Left out: {MOST_ROWS}.", 1, MOST_ROWS)
+LIMIT = parameters.whole_number("limit", f"Maximum number of rows in an answer. Default: {MOST_ROWS}.", 1, MOST_ROWS)
 CURSOR = Parameter(
     "cursor",
-    "`next_cursor` of the answer before, with otherwise the same parameters. Where charges have changed since, `notes` "
-    "say so.",
+    "`next_cursor` of the previous answer, with otherwise the same parameters. If charges have changed since, `notes` "
+    "says so.",
     {"type": "string", "pattern": PATTERN},
     "4711.0123456789abcdef.492000.1000",
     parse_cursor,
 )
 FILTERS = tuple(
-    parameters.values(name, f"Only {plural}, a comma list. Left out: all.", example)
+    parameters.values(name, f"Only {plural}, comma-separated. Default: all.", example)
     for name, plural, example in (
         ("model", "these models", "fal-ai/flux/dev"),
         ("app", "these apps", "my-app"),

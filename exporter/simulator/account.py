@@ -193,7 +193,7 @@ async def month_cost(account: Account, month: datetime, as_of: int) -> int:
 
 
 async def invoices(account: Account, now: datetime) -> list[Invoice]:
-    """Return the invoices that can be seen at an instant, newest first: the running months' as drafts."""
+    """Return the invoices that can be seen at an instant, newest first: the current months' as drafts."""
     if not account.world.invoiced_months:
         return []
     found = []

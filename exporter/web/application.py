@@ -30,14 +30,14 @@ LANDING = "/"
 ROUTES: Mapping[str, str] = MappingProxyType(
     {
         METRICS: "the exposition: text 0.0.4 or OpenMetrics 1.0 by `Accept`, gzip by `Accept-Encoding`",
-        LANDING: "the landing page; `?refresh=5` follows every five seconds",
-        "/-/healthy": "200 while the process works, also without its ledger; 503 once a restart would help",
+        LANDING: "the landing page; `?refresh=5` reloads it every five seconds",
+        "/-/healthy": "200 while the process works, even without its ledger; 503 once a restart would help",
         "/healthz": "the same",
-        "/-/ready": "200 once the current month has been loaded, before that 503; stays ready while fal is away",
+        "/-/ready": "503 until the current month has been loaded, then 200, even while fal is unavailable",
         "/readyz": "the same",
         **{call.path: call.told for call in CALLS},
         OPENAPI: "the calls above under `/v1`, described in OpenAPI 3.1",
-        DOCS: "the same for people",
+        DOCS: "the same as a web page",
     }
 )
 """Every route and what it answers; the documentation's table."""

@@ -47,8 +47,8 @@ class ErrorDetail(BaseModel):  # type: ignore[explicit-any]  # in the initialise
     model_config = ConfigDict(extra="forbid")
 
     type: str = Field(description="The kind of error.", json_schema_extra={"enum": [*sorted(set(TYPES.values()))]})
-    message: str = Field(description="A sentence for people.")
-    docs_url: str = Field("", description="Where it is explained.")
+    message: str = Field(description="Description of the error in a sentence.")
+    docs_url: str = Field("", description="Where the call is documented.")
 
 
 class Error(BaseModel):  # type: ignore[explicit-any]  # as above

@@ -47,7 +47,7 @@ end
 
 
 def fill(folder: str, charges: int) -> Window:
-    """Write a ledger of so many charges that end with the running hour, as an exporter would find it."""
+    """Write a ledger of so many charges that end with the current hour, as an exporter would find it."""
     end = hour_of(utc_now()) + HOUR
     whole = Window(end - DAYS * 24 * HOUR, end)
     dimensions = [

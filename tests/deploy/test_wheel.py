@@ -44,5 +44,5 @@ print(LandingPage(utc_now).html(None, ready=False), page(guarded=True))
     command = [sys.executable, "-I", "-c", code, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert "The first snapshot is being made" in done.stdout
+    assert "The first figures are being prepared" in done.stdout
     assert "Authorization: Bearer TOKEN" in done.stdout

@@ -196,7 +196,7 @@ class Prometheus:
             hour = hour_of(datetime.now(UTC))
             return hour if hour.timestamp() <= snapshot else None
 
-        return wait_until(told, "the figures are of the running hour")
+        return wait_until(told, "the figures are of the current hour")
 
     def truth(self, start: datetime, end: datetime) -> dict[datetime, Decimal]:
         """Return what both accounts have spent, by hour, as the simulator states it."""

@@ -278,7 +278,7 @@ async def test_windows_are_absent_until_their_history_is_loaded_and_every_view_s
         await exporter.republished()
         await agree(scene, exporter, hours)
         page = await exporter.page()
-        assert "Last month: loading, 38 %" in page
+        assert "Last month: loading, 38%" in page
         assert 'Month to date</h2><p class="amount">$' in page
 
         scene.simulator.faults.clear()
@@ -309,7 +309,7 @@ async def test_a_history_that_is_shorter_than_a_window_never_fills_it_and_says_s
         assert 'Month to date</h2><p class="amount">known since 10 Nov' in page
         assert "Last month: known since 10 Nov" in page
         assert "<small>this month, known since 10 Nov</small>" in page
-        assert "4 of 14 days not all loaded" in page
+        assert "4 of 14 days not fully loaded" in page
 
     # The whole months are there once the setting asks for them.
     whole = {"month_to_date": (19 * 24 + 3, utc(11, 1), utc(12, 1)), "last_month": (31 * 24, utc(10, 1), utc(11, 1))}
@@ -548,7 +548,7 @@ async def test_one_fal_account_under_two_names_is_counted_once_and_then_refused(
 
 @dataclass
 class Month:
-    """The running month of an exporter that has one source, compared with what fal charges.
+    """The current month of an exporter that has one source, compared with what fal charges.
 
     Attributes:
         counters, stated: the sum of the counters, and what fal had charged in the month, when the exporter had loaded.

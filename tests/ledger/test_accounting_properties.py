@@ -385,7 +385,7 @@ class Model:
     def coverage(self, account: str, period: str, now: datetime, spans: dict[Scope, Span | None]) -> tuple[int, int]:
         """Return how many hours of a period are over and covered by every source, and how many are over.
 
-        Of a period of which no hour is over, 1 of 1 while a poll that read the running hour is young enough, else 0.
+        Of a period of which no hour is over, 1 of 1 while a poll that read the current hour is young enough, else 0.
 
         Args:
             account: a configured one.

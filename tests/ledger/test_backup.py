@@ -26,7 +26,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def polled(ledger: Ledger, clock: Clock, **dollars: int) -> None:
-    """Have fal state what the running hour has cost by model, and publish it."""
+    """Have fal state what the current hour has cost by model, and publish it."""
     hour = hour_of(clock.now)
     charges = [
         Charge(hour, Dimensions("main", model=name), Amounts(cost=cost * NANO)) for name, cost in dollars.items()

@@ -61,7 +61,7 @@ class Scraper:
 
 
 def spend(ledger: Ledger, clock: Clock, costs: dict[str, int], model: str = "fal-ai/flux/dev") -> None:
-    """State what the running hour has cost each key, in dollars."""
+    """State what the current hour has cost each key, in dollars."""
     hour = hour_of(clock.now)
     ledger.restate(
         "prod",

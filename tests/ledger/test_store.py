@@ -35,7 +35,7 @@ def hours_ago(clock: Clock, count: int) -> datetime:
 
 
 def last(clock: Clock, count: int) -> Window:
-    """The running hour and so many before it."""
+    """The current hour and so many before it."""
     return Window(hours_ago(clock, count), hours_ago(clock, -1))
 
 

@@ -80,7 +80,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def loaded(fal: RunningSimulator, clock: Clock, tmp_path: Path, stack: AsyncExitStack) -> Bench:
-    """An account whose ledger holds the running month only, so that it is quickly loaded."""
+    """An account whose ledger holds the current month only, so that it is quickly loaded."""
     reach = replace(REACH, history=NOW - NOVEMBER.start + timedelta(hours=2))
     bench = await stack.enter_async_context(opened_bench(fal, clock, tmp_path, reach=reach))
     assert await bench.account.load_history()

@@ -25,7 +25,7 @@ class Rules:
         max_series: how many label sets are admitted before new ones are folded.
         birth_hold: how long a new counter is held at zero, at the least.
         settle_delay: after this time an hour counts as settled.
-        poll_grace: how long a poll that read the running hour stands for that hour once it is over.
+        poll_grace: how long a poll that read the current hour stands for that hour once it is over.
         zone: whose days and months "today" and "month" are.
     """
 

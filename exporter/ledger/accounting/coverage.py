@@ -5,10 +5,10 @@ active source of the account. An hour counts as covered
 
 - once a successful poll that began after the hour's end has read it, and no hour between it and the others is missing;
 - or, so that no figure is missing between the turn of an hour and the next poll, while the newest poll that read it as
-  the running hour began no longer ago than a grace of some polls (`Rules.poll_grace`).
+  the current hour began no longer ago than a grace of some polls (`Rules.poll_grace`).
 
 A window of which no hour is over yet, as today just after midnight, is covered while every source has been read up to
-the running hour within that grace.
+the current hour within that grace.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -66,7 +66,7 @@ class WindowCoverage:
         covered: those of them that every active source has covered.
         known_from: start of the first hour from which on every source is known; None while one is not known at all.
         known_until: end of the last hour that counts as covered by every source; None likewise.
-        is_current: whether every source was read up to the running hour within the grace.
+        is_current: whether every source was read up to the current hour within the grace.
     """
 
     window: Window
@@ -110,7 +110,7 @@ def coverage(
         scopes: the active sources.
         periods: the windows at the instant.
         now: an aware instant.
-        grace: how long a poll that read the running hour stands for that hour after its end.
+        grace: how long a poll that read the current hour stands for that hour after its end.
     """
     by_account: dict[str, list[ScopeState]] = {account: [] for account in accounts}
     for scope in scopes:

@@ -34,7 +34,7 @@ class HourKind(NamedTuple):
     Attributes:
         day: days from 1970 to it.
         is_history: whether it was spent before the ledger began to count.
-        periods: the names of the running periods that it lies in.
+        periods: the names of the current periods that it lies in.
     """
 
     day: int
@@ -208,7 +208,7 @@ def hour_kinds(
         observed: the window's hours that a poll had covered before.
         first_counted: the first hour that began after the source's birth. An earlier hour that is observed for the
             first time is history.
-        periods_of: the names of the running periods that an hour lies in.
+        periods_of: the names of the current periods that an hour lies in.
     """
     return {
         hour: HourKind(hour // HOURS_OF_DAY, hour < first_counted and hour not in observed, periods_of(hour))

@@ -7,13 +7,13 @@ from types import MappingProxyType
 
 from exporter.metrics.catalogue import markdown_table
 
-TITLE = "fal-exporter: what is spent at fal"
+TITLE = "fal-exporter: spend at fal"
 
 INSTRUCTIONS = """\
 Answers questions about what an organization spends at fal (fal.ai): spend and GPU time by model, app and hour, \
-invoices, credit balance and runway, budgets, forecasts. All tools only read and cost nothing at fal. Amounts are US \
-dollars as decimal text, exact: do not round before you add. The newest hours are provisional: say so when `complete` \
-is false, and until when the data reach. Read fal-exporter://guide before you compare figures."""
+invoices, credit balance and runway, budgets, forecasts. All tools are read-only and cost nothing at fal. Amounts are \
+exact US dollars as decimal text: do not round before adding. The newest hours are provisional: if `complete` is \
+false, say so and say how far the data reaches. Read fal-exporter://guide before comparing figures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ RESOURCES: Mapping[str, Page] = MappingProxyType(
         "fal-exporter://guide": Page(
             "guide",
             "What the numbers mean",
-            "How charges arrive late and are corrected, what complete, data_through and settled_through tell, and "
+            "How charges arrive late and are corrected, what complete, data_through and settled_through mean, and "
             "which figure answers which question.",
             _guide,
         ),

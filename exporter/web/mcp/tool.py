@@ -52,7 +52,7 @@ Arguments = Mapping[str, object]
 Schema = Mapping[str, object]
 """A JSON Schema, draft 2020-12, of an object."""
 
-_COMMA_LIST = ", a comma list"
+_COMMA_LIST = ", comma-separated"
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,11 +53,11 @@ _TEXT = {"type": "string"}
 class FocusCheck(BaseModel):  # type: ignore[explicit-any]  # in the initialiser mypy derives from pydantic's base
     """Report on a Cost and Usage file."""
 
-    focus_version: str = Field(description="Version that was checked against.")
+    focus_version: str = Field(description="Version that the file was checked against.")
     columns: int
     rows: int
-    clean: bool = Field(description="Whether no rule is broken.")
-    counts: dict[str, int] = Field(description="How often each broken rule is broken, by its identifier.")
+    clean: bool = Field(description="True if no rule is broken.")
+    counts: dict[str, int] = Field(description="Number of violations of each broken rule, by its identifier.")
     findings: list[dict[str, object]] = Field(
         description=f"The first {FINDINGS_KEPT} of each rule: rule, level, section, line (null: the file as a whole), "
         "column, value, message."
@@ -71,8 +71,8 @@ def focus_tool() -> Tool:
     return Tool(
         "fal-check-focus",
         "Check a FOCUS file",
-        "Tells where a Cost and Usage file breaks the FinOps Open Cost and Usage Specification (FOCUS 1.0 to 1.4): "
-        "every broken rule with its section, how often, and the first lines. Takes the text of the CSV file, header "
+        "Checks a Cost and Usage file against the FinOps Open Cost and Usage Specification (FOCUS 1.0 to 1.4): every "
+        "broken rule with its section, how often, and the first lines. Takes the text of the CSV file, header "
         f"included, up to {LONGEST_FILE:,} characters; for larger files run `fal-exporter focus check FILE`.",
         {
             "type": "object",
@@ -81,7 +81,7 @@ def focus_tool() -> Tool:
                 "focus_version": {
                     **_TEXT,
                     "enum": list(_VERSIONS),
-                    "description": "Version to check against. Left out: the one whose columns the file fits best.",
+                    "description": "Version to check against. Default: the one whose columns the file fits best.",
                 },
             },
             "required": ["csv"],
@@ -138,7 +138,7 @@ def balance_tool(known: Known) -> Tool:
     return Tool(
         "fal-get-balance",
         "Credit balance and runway",
-        "The prepaid credit of each account at fal, how long it lasts at the recent burn (`runway_seconds`), and "
+        "The prepaid credit of each account at fal, how long it lasts at the recent burn rate (`runway_seconds`), and "
         "whether fal has locked the account. At a balance of 0 fal answers every call with 403 until it is topped up.",
         input_schema(forecasts.ACCOUNT_PARAMETERS),
         text_schema(Balances),
@@ -153,7 +153,9 @@ def budgets_tool(known: Known) -> Tool:
         found = forecasts.answer_budgets(known.latest(), as_texts(arguments))
         document = Budgets.model_validate(found)
         if not document.budgets:
-            return Answer(texts(document), "No budget is configured; budgets are a setting of the exporter's file.")
+            return Answer(
+                texts(document), "No budget is configured; budgets are set in the exporter's configuration file."
+            )
         rows = [{**texts(budget), "reached": _reached(budget)} for budget in document.budgets]
         columns = ("budget", "period", "start", "end", "limit", "spend", "remaining", "forecast", "reached", "burn")
         return Answer(texts(document), f"Budgets in USD, as of {instant_text(found.as_of)}.\n\n{table(columns, rows)}")
@@ -161,10 +163,10 @@ def budgets_tool(known: Known) -> Tool:
     return Tool(
         "fal-get-budgets",
         "Budgets",
-        "The configured budgets in their running day, week or month: limit, spend so far, what remains, forecast of "
-        "the period's spend (expected, and a band that holds in 80 % of cases), thresholds, and burn: how many times "
-        "faster than the budget allows evenly money was spent in the last 1h, 6h, 1d and 3d. For: will we exceed "
-        "the budget?",
+        "The configured budgets in their current day, week or month: limit, spend so far, remaining amount, forecast "
+        "of the period's spend (expected, and a band that holds in 80% of cases), thresholds, and burn: the burn rate "
+        "of the last 1h, 6h, 1d and 3d, where 1 uses up the budget exactly at the end of the period. Answers: will we "
+        "exceed the budget?",
         input_schema(forecasts.BUDGET_PARAMETERS),
         text_schema(Budgets),
         answer,
@@ -179,13 +181,13 @@ def forecast_tool(known: Known) -> Tool:
         document = Forecasts.model_validate(found)
         rows = map(texts, document.accounts)
         shown = table(("account", "start", "end", "spend", "forecast"), rows)
-        return Answer(texts(document), f"The running month in USD, as of {instant_text(found.as_of)}.\n\n{shown}")
+        return Answer(texts(document), f"The current month in USD, as of {instant_text(found.as_of)}.\n\n{shown}")
 
     return Tool(
         "fal-get-forecast",
         "Forecast of the month",
-        "What the running month has cost each account so far, and will have cost at its end: expected, and the low and "
-        "high edge of a band that holds in 80 % of cases. Null until the month so far has been loaded.",
+        "Cost of the current month for each account: so far, and forecast at its end: expected, and the lower and "
+        "upper edge of a band that holds in 80% of cases. Null until the month to date has been loaded.",
         input_schema(forecasts.ACCOUNT_PARAMETERS),
         text_schema(Forecasts),
         answer,
@@ -202,7 +204,7 @@ def _span(duration: timedelta | None) -> str | None:
 
 _ROWS = 100
 _MOST_ROWS = 1000
-_LIMIT = parameters.whole_number("limit", f"Rows in one answer, at most. Left out: {_ROWS}.", 1, _MOST_ROWS)
+_LIMIT = parameters.whole_number("limit", f"Maximum number of rows in an answer. Default: {_ROWS}.", 1, _MOST_ROWS)
 _USAGE = (*(item for item in usage.PARAMETERS if item is not usage.LIMIT), _LIMIT)
 _INVOICES = (*invoices.PARAMETERS, _LIMIT, usage.CURSOR)
 
@@ -222,11 +224,11 @@ def usage_tool(known: Known) -> Tool:
     return Tool(
         "fal-get-usage",
         "Usage and spend at fal",
-        "What was spent and used at fal in a window of time, as a total and by any of model, app, gpu_class, account, "
-        "team, product, hour, day and month, with filters on each. Exact, from the exporter's ledger; costs nothing "
-        "at fal. `complete` false means that hours are missing: tell the user, with `data_through`. Amounts are US "
-        'dollars as decimal text. Example: {"start": "2026-11-01", "end": "2026-11-08", "group_by": ["model"]}. '
-        "Group by few dimensions, and by hour only for days: pages follow by `cursor`.",
+        "Spend and usage at fal in a time window, as a total and by any of model, app, gpu_class, account, team, "
+        "product, hour, day and month, with filters on each. Exact, from the exporter's ledger; costs nothing at fal. "
+        "If `complete` is false, hours are missing: tell the user, with `data_through`. Amounts are US dollars as "
+        'decimal text. Example: {"start": "2026-11-01", "end": "2026-11-08", "group_by": ["model"]}. Group by few '
+        "dimensions, and by hour only for windows of days; use `cursor` for further pages.",
         input_schema(_USAGE),
         text_schema(Usage),
         answer,
@@ -257,7 +259,7 @@ def invoices_tool(known: Known) -> Tool:
         "fal-list-invoices",
         "Invoices from fal",
         "The invoices that fal has issued, newest first: status, period, due date, subtotal (usage), credits, tax and "
-        "total, in US dollars as decimal text. Periods are months of UTC, `period_end` is exclusive.",
+        "total, in US dollars as decimal text. Periods are UTC months, and `period_end` is exclusive.",
         input_schema(_INVOICES),
         text_schema(InvoicePage),
         answer,
@@ -284,13 +286,13 @@ def _usage_text(document: Usage) -> str:
 def _invoices_text(document: InvoicePage) -> str:
     rows = [texts(invoice) for invoice in document.invoices]
     if not rows:
-        return "There are no such invoices."
+        return "No invoices match."
     columns = [name for name in columns_of(rows) if name not in {"id", "currency"}]
     return "\n".join(["Amounts in USD.", "", table(columns, rows), *_more(document.next_cursor)])
 
 
 def _more(cursor: str | None) -> list[str]:
-    return ["", f"There are more rows: ask the same with cursor {cursor}."] if cursor else []
+    return ["", f"There are more rows: repeat the call with cursor {cursor}."] if cursor else []
 
 
 def _at(instant: datetime | None) -> str:

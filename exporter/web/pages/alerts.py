@@ -60,7 +60,9 @@ def alerts(publication: Publication, now: datetime) -> tuple[Alert, ...]:
         has_credit = (ahead.balance or 0) > floors.get(ahead.account, 0)
         if ahead.runway is not None and ahead.runway < _RUNWAY_SHORT and has_credit:
             severity: _Severity = "bad" if ahead.runway < _RUNWAY_CRITICAL else "waiting"
-            found.append(Alert(severity, ahead.account, f"The credit lasts {span(ahead.runway.total_seconds())} more."))
+            found.append(
+                Alert(severity, ahead.account, f"Credit runs out in about {span(ahead.runway.total_seconds())}.")
+            )
     for budget in publication.outlook.budgets:
         found += _of_budget(budget)
     return tuple(sorted(found, key=lambda alert: alert.severity != "bad"))
@@ -72,7 +74,9 @@ def banner(found: tuple[Alert, ...]) -> Banner | None:
         return None
     urgent = sum(alert.severity == "bad" for alert in found)
     rest = len(found) - urgent
-    parts = [f"{urgent} urgent"] * bool(urgent) + [f"{rest} to look at"] * bool(rest)
+    parts = [f"{urgent} urgent"] * bool(urgent)
+    if rest:
+        parts.append("1 item needs attention" if rest == 1 else f"{rest} items need attention")
     return Banner(found[0].severity, " · ".join(parts), found[:_SHOWN], found[_SHOWN:])
 
 
@@ -87,7 +91,7 @@ def _of_exporter(publication: Publication, now: datetime) -> Iterator[Alert]:
     if now - publication.at > _STALLED:
         age = span((now - publication.at).total_seconds())
         yield Alert(
-            "bad", "Exporter", f"These figures are {age} old: the ledger cannot be read, or the collector hangs."
+            "bad", "Exporter", f"These figures are {age} old: the ledger cannot be read, or the collector has stalled."
         )
 
 
@@ -115,10 +119,10 @@ def _of_account(account: AccountOverview, now: datetime) -> Iterator[Alert]:
         if source.state == "partial":
             yield Alert("waiting", account.name, f"The source {source.name} is partial: {source.problem}")
         if source.state == "failing":
-            yield Alert("bad", account.name, f"The source {source.name} fails: {source.problem}")
+            yield Alert("bad", account.name, f"The source {source.name} is failing: {source.problem}")
         elif source.data_through is not None and now - source.data_through > _LATE:
             age = span((now - source.data_through).total_seconds())
-            yield Alert("waiting", account.name, f"The data of the source {source.name} end {age} ago.")
+            yield Alert("waiting", account.name, f"The source {source.name} is {age} behind.")
 
 
 def _of_budget(budget: BudgetOutlook) -> Iterator[Alert]:

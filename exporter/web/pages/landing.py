@@ -185,7 +185,7 @@ def _budget(budget: BudgetOutlook, now: datetime) -> BudgetView:
     return BudgetView(
         name=budget.budget,
         period=f"{budget.period}, {span((budget.window.end - now.astimezone(UTC)).total_seconds())} left",
-        spend=f"not yet, of {dollars(limit)}"
+        spend=f"not known yet, of {dollars(limit)}"
         if spend is None
         else f"{dollars(spend)} of {dollars(limit)}, {_share_of_limit(spend, limit)}",
         forecast=f"forecast {dollars(forecast.expected)} ({dollars(forecast.low)} to {dollars(forecast.high)})"
@@ -200,7 +200,7 @@ def _budget(budget: BudgetOutlook, now: datetime) -> BudgetView:
 
 
 def _share_of_limit(spend: int, limit: int) -> str:
-    return f"{100 * spend // limit} %" if limit > 0 else "no limit"
+    return f"{100 * spend // limit}%" if limit > 0 else "no limit"
 
 
 def _rankings(rankings: Iterable[Ranking], gap: str) -> tuple[RankingView, ...]:
@@ -222,7 +222,7 @@ def _ranking_row(name: str, amount: int, total: int, most: int, *, is_rest: bool
     return RankingRow(
         name=name,
         amount=dollars(amount),
-        share="<0.1 %" if amount > 0 and share < 0.1 else f"{share:.1f} %",  # noqa: PLR2004
+        share="<0.1%" if amount > 0 and share < 0.1 else f"{share:.1f}%",  # noqa: PLR2004
         width=percent(amount, most),
         is_rest=is_rest,
     )

@@ -75,10 +75,10 @@ def tiles(publication: Publication, now: datetime) -> tuple[Tile, ...]:
     balance = _total(account.balance for account in accounts)
     note = f"read {ago(min(balances), now)}" if balances else "not known yet"
     if runways:
-        note = f"lasts {runway(min(runways))}" + (" where it is shortest" if len(accounts) > 1 else "")
+        note = f"lasts {runway(min(runways))}" + (" (shortest account)" if len(accounts) > 1 else "")
     return (
         Tile("Today", figure(accounts, "today"), f"since midnight, {publication.overview.time_zone}"),
-        Tile("This hour", figure(accounts, "current_hour"), "so far; fal is often late"),
+        Tile("This hour", figure(accounts, "current_hour"), "so far; charges often arrive late"),
         Tile("Last hour", figure(accounts, "last_hour"), "last complete hour"),
         Tile("Credit balance", dollars(balance), note, is_low=balance is not None and balance <= 0),
     )
@@ -110,7 +110,7 @@ def _month_forecast(spent: int, forecasts: list[Forecast], last: int) -> MonthFo
         expected=dollars(together.expected),
         low=dollars(together.low),
         high=dollars(together.high),
-        meaning="80 % band" if len(forecasts) == 1 else "the accounts' 80 % bands added up",
+        meaning="80% band" if len(forecasts) == 1 else "sum of the accounts' 80% bands",
         spent=percent(spent, whole),
         band=band(together, whole),
     )
@@ -176,7 +176,7 @@ def _words(gap: Gap) -> str:
     if gap.known_from is None or gap.known_until is None:
         return "not yet"
     if gap.reason == "loading":
-        return f"loading, {int(100 * gap.ratio)} %"
+        return f"loading, {int(100 * gap.ratio)}%"
     if gap.reason == "short":
         return f"known since {gap.known_from.day} {gap.known_from:%b}"
     return f"read until {instant(gap.known_until.astimezone(UTC))}"

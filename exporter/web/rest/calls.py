@@ -189,8 +189,8 @@ CSV = "text/csv"
 
 AMOUNTS = parameters.choice(
     "amounts",
-    "How amounts are written: as JSON numbers with every digit, or as strings, for readers that make floats of "
-    "numbers. Left out: number.",
+    "How amounts are written: as exact JSON numbers, or as strings for clients that parse numbers as floats. Default: "
+    "number.",
     ("number", "string"),
 )
 
@@ -277,8 +277,8 @@ CALLS = (
         path="/v1/billing/usage",
         name="usage",
         title="Usage and spend of a window",
-        meaning="What was used and what it cost, by any of some dimensions, exact to the nano-dollar and the same as "
-        "`/metrics` tells. An object in the shape of fal's reporting interface.",
+        meaning="Usage and cost by any combination of dimensions, exact to the nano-dollar and consistent with "
+        "`/metrics`. An object in the format of fal's reporting API.",
         parameters=(*usage.PARAMETERS, AMOUNTS),
         model=models.Usage,
         example=models.Usage.model_validate(USAGE),
@@ -288,7 +288,7 @@ CALLS = (
         path="/v1/billing/invoices",
         name="invoices",
         title="Invoices",
-        meaning="fal's invoices as it states them, the newest first. fal does not document their shape; it is assumed.",
+        meaning="Invoices as fal states them, newest first. fal does not document their format; it is assumed.",
         parameters=(*invoices.PARAMETERS, AMOUNTS),
         model=models.Invoices,
         example=models.Invoices.model_validate(INVOICES),
@@ -298,8 +298,8 @@ CALLS = (
         path="/v1/billing/balance",
         name="balance",
         title="Credit balance, runway and locks",
-        meaning="The prepaid credit of each account, how long it lasts at the recent burn, and whether fal has locked "
-        "the account.",
+        meaning="The prepaid credit of each account, how long it lasts at the recent burn rate, and whether fal has "
+        "locked the account.",
         parameters=(*forecasts.ACCOUNT_PARAMETERS, AMOUNTS),
         model=models.Balances,
         example=models.Balances.model_validate(ACCOUNTS),
@@ -310,7 +310,7 @@ CALLS = (
         path="/v1/billing/budgets",
         name="budgets",
         title="Budgets",
-        meaning="Each configured budget in its running period: what is spent, what is left, what is expected.",
+        meaning="Each configured budget in its current period: spend, remaining amount and forecast.",
         parameters=(*forecasts.BUDGET_PARAMETERS, AMOUNTS),
         model=models.Budgets,
         example=models.Budgets.model_validate(BUDGETS),
@@ -321,7 +321,7 @@ CALLS = (
         path="/v1/billing/forecast",
         name="forecast",
         title="Forecast of the month",
-        meaning="What the running month will have cost each account, with a band that holds it in 80 % of cases.",
+        meaning="Forecast cost of the current month for each account, with a band that contains it in 80% of cases.",
         parameters=(*forecasts.ACCOUNT_PARAMETERS, AMOUNTS),
         model=models.Forecasts,
         example=models.Forecasts.model_validate(ACCOUNTS),
@@ -332,12 +332,12 @@ CALLS = (
         path="/v1/billing/focus",
         name="focus",
         title="A FOCUS Cost and Usage file (CSV)",
-        meaning="What was charged, as a file of the FinOps Open Cost and Usage Specification, streamed: the invoice of "
-        "a month, or an estimate of a window. The parameters are those of fal's own report, which is passed on "
-        "untouched where it answers; else the ledger does, one row a charge and period. The header "
-        "`fal-exporter-answered-by` says who has answered (`fal` or `ledger`), `fal-exporter-missing-hours` counts the "
-        "hours of the window that the ledger has not read to their end, `fal-exporter-read-at` says when fal's report "
-        "was read, and `fal-exporter-note` what else is to be known. 404 or 409 where there is nothing to answer with.",
+        meaning="Charges as a file of the FinOps Open Cost and Usage Specification, streamed: the invoice of a month, "
+        "or an estimate of a window. The parameters are those of fal's own report. Where fal answers, its report is "
+        "passed on unchanged; otherwise the ledger answers, with one row per charge and period. Headers: "
+        "`fal-exporter-answered-by` says who answered (`fal` or `ledger`), `fal-exporter-missing-hours` counts the "
+        "hours of the window that the ledger has not read completely, `fal-exporter-read-at` says when fal's report "
+        "was read, and `fal-exporter-note` has further remarks. 404 or 409 if there is nothing to answer with.",
         parameters=focus.PARAMETERS,
         model=None,
         example=FOCUS,

@@ -15,19 +15,20 @@ from exporter.web.pages.rendering import render
 from exporter.web.rest.calls import CALLS, Call
 
 _ERRORS: dict[int, str] = {
-    HTTPStatus.BAD_REQUEST: "A parameter is not known or cannot be read; the message names it and what is accepted.",
-    HTTPStatus.UNAUTHORIZED: "A token is needed, or the one that was sent is not admitted.",
-    HTTPStatus.NOT_ACCEPTABLE: "`Accept` leaves out what this call answers.",
+    HTTPStatus.BAD_REQUEST: "A parameter is unknown or invalid; the message names it and what is accepted.",
+    HTTPStatus.UNAUTHORIZED: "A token is required, or the one that was sent is not valid.",
+    HTTPStatus.NOT_ACCEPTABLE: "`Accept` excludes the media type of this call.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The request has a body.",
-    HTTPStatus.REQUEST_URI_TOO_LONG: "The address is too long.",
-    HTTPStatus.TOO_MANY_REQUESTS: "Too many questions at once; `Retry-After` tells when to ask again.",
-    HTTPStatus.INTERNAL_SERVER_ERROR: "The answer failed.",
-    HTTPStatus.SERVICE_UNAVAILABLE: "Nothing has been read from fal yet, or the ledger cannot be read; `Retry-After`.",
+    HTTPStatus.REQUEST_URI_TOO_LONG: "The URL is too long.",
+    HTTPStatus.TOO_MANY_REQUESTS: "Too many requests at once; `Retry-After` says when to try again.",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "The request failed.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "Nothing has been read from fal yet, or the ledger cannot be read; "
+    "`Retry-After` says when to try again.",
 }
 
 _FILE_ERRORS: dict[int, str] = {
-    HTTPStatus.NOT_FOUND: "There is nothing of what is asked for, in the ledger or at fal; the message says what.",
-    HTTPStatus.CONFLICT: "What is asked for has not been read from fal to its end; ask again later, or for less.",
+    HTTPStatus.NOT_FOUND: "Neither the ledger nor fal has what was requested; the message says what is missing.",
+    HTTPStatus.CONFLICT: "What was requested has not been read from fal completely; try again later, or request less.",
 }
 """Further errors of the calls that are answered by a file."""
 
@@ -45,9 +46,9 @@ def description(*, guarded: bool) -> Mapping[str, object]:
         "info": {
             "title": "fal-exporter",
             "version": __version__,
-            "summary": "What fal charges you, from an exact ledger",
-            "description": "The figures of `/metrics` for programs: usage, spend, invoices, balance, budgets and "
-            "forecasts. All calls only read, and none of them calls fal.",
+            "summary": "fal spend from an exact ledger",
+            "description": "The figures behind `/metrics` for programs: usage, spend, invoices, balance, budgets and "
+            "forecasts. All calls are read-only; what is answered by fal itself is said at the call.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/", "description": "This exporter"}],
@@ -62,7 +63,7 @@ def description(*, guarded: bool) -> Mapping[str, object]:
                 "bearer": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "A token that `fal-exporter token` has made, if REST_TOKENS_FILE is set.",
+                    "description": "A token created by `fal-exporter token`, if REST_TOKENS_FILE is set.",
                 }
             },
         },
@@ -83,7 +84,11 @@ def _operation(call: Call) -> Mapping[str, object]:
         "parameters": [_parameter(parameter) for parameter in call.parameters],
         "responses": {
             "200": {"description": call.title, "content": content},
-            **({"304": {"description": "The answer is the one that `If-None-Match` names."}} if call.answer else {}),
+            **(
+                {"304": {"description": "The answer has not changed since the one that `If-None-Match` names."}}
+                if call.answer
+                else {}
+            ),
             **{str(int(status)): {"$ref": f"#/components/responses/{int(status)}"} for status in _errors(call)},
         },
     }

@@ -45,7 +45,7 @@ class Story:
         killed_in_a_transaction: the power fails in the middle of a poll's transaction; the last time as clocks go back.
         killed_before_publishing: the power fails when a poll that brought a new model has been committed, and before a
             scrape could see it.
-        polled_current: the minutes at which the running hour and the one before are polled.
+        polled_current: the minutes at which the current hour and the one before are polled.
         retention: far shorter than any user would have it: the hours before last month are folded during the life. At
             home in New York months begin later than in UTC, so that those hours must be kept until `zone_change`.
         hours: the least number of polled hours whose gauges are to be judged.

@@ -141,7 +141,7 @@ def test_missing_hours_are_told(known: Known) -> None:
     answer = usage_tool(known).answer({"start": "2026-11-18", "end": "2026-11-20"})
     assert answer.document["complete"] is False
     assert "NOT complete" in answer.text
-    assert "Note: The ledger knows every hour from 2026-11-19T00:00Z on" in answer.text
+    assert "Note: The ledger has every hour from 2026-11-19T00:00Z on" in answer.text
 
 
 def test_a_list_may_be_written_as_text_and_null_is_nothing(known: Known) -> None:
@@ -198,6 +198,6 @@ def test_invoices_come_newest_first_in_pages(known: Known) -> None:
 
 def test_invoices_can_be_filtered(known: Known) -> None:
     tool = invoices_tool(known)
-    assert tool.answer({"status": ["draft"]}).text == "There are no such invoices."
+    assert tool.answer({"status": ["draft"]}).text == "No invoices match."
     (found,) = tool.answer({"period": "2026-03"}).document["invoices"]
     assert found["number"] == "F-03"

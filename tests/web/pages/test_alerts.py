@@ -20,8 +20,8 @@ def severities(account: AccountOverview, outlook: Outlook | None = None) -> list
 @pytest.mark.parametrize(
     "words",
     [
-        "3 urgent · 1 to look at",
-        "production The source serverless fails: GET /serverless/usage answered 500.",
+        "3 urgent · 1 item needs attention",
+        "production The source serverless is failing: GET /serverless/usage answered 500.",
         "research Locked by fal: Exhausted balance.",
         "Budget burst Exceeded by $2.00: $12.00 of $10.00.",
         "Budget everything Forecast to end at $120.00, above its limit of $100.00.",
@@ -34,14 +34,17 @@ def test_what_is_wrong_is_told(words: str) -> None:
 def test_figures_that_have_not_moved_for_long_are_an_alert() -> None:
     well = Overview("1", (AccountOverview("a", (SourceOverview("models", "", "up", AT, AT),)),))
     five, six = (outline(well, outlook=Outlook(), now=AT + timedelta(minutes=item)).text for item in (5, 6))
-    assert "Nothing needs attention. The data reach to 2026-11-21 22:00 UTC." in five
+    assert "Nothing needs attention. Data through 2026-11-21 22:00 UTC." in five
     assert "1 urgent Exporter These figures are 6 min old" in six
 
 
 def test_trouble_with_the_ledger_is_urgent_and_what_happened_to_it_is_to_be_looked_at() -> None:
     ledger = LedgerOverview("the ledger is lost", events=("it had been deleted; nothing is lost",))
     text = outline(Overview("1", ledger=ledger), outlook=Outlook()).text
-    assert "1 urgent · 1 to look at Ledger The ledger is lost. Ledger It had been deleted; nothing is lost." in text
+    assert (
+        "1 urgent · 1 item needs attention Ledger The ledger is lost. Ledger It had been deleted; nothing is lost."
+        in text
+    )
 
 
 @pytest.mark.parametrize(("age", "found"), [(timedelta(hours=3), []), (timedelta(hours=3) + SECOND, ["waiting"])])

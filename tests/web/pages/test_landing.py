@@ -18,9 +18,9 @@ from exporter.web.pages import LandingPage, landing
 @pytest.mark.parametrize(
     "words",
     [
-        "Top models this month fal-ai/veo3 $60.00 60.0 %",
-        "7 more $9.00 9.0 %",
-        "GPU classes this month H100 $0.0100 <0.1 %",
+        "Top models this month fal-ai/veo3 $60.00 60.0%",
+        "7 more $9.00 9.0%",
+        "GPU classes this month H100 $0.0100 <0.1%",
     ],
 )
 def test_it_shows(words: str) -> None:
@@ -59,8 +59,8 @@ def test_what_the_figures_lack_is_said_below_them_by_account() -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        "$100.00 of $100.00, 99 % forecast $120.00 ($110.00 to $130.00)",
-        "not yet, of $10.00 no forecast yet",
+        "$100.00 of $100.00, 99% forecast $120.00 ($110.00 to $130.00)",
+        "not known yet, of $10.00 no forecast yet",
     ],
 )
 def test_it_shows_of_budgets(words: str) -> None:
@@ -93,7 +93,7 @@ def test_it_shows_of_page(words: str) -> None:
 def test_before_the_first_publication_it_says_so_and_looks_again_by_itself() -> None:
     document = outline(None, ready=False)
     assert "Starting" in document.text
-    assert "The first snapshot is being made" in document.text
+    assert "The first figures are being prepared" in document.text
     assert ("meta", {"http-equiv": "refresh", "content": "2"}) in document.elements
 
 
@@ -101,7 +101,7 @@ def test_what_is_not_known_is_said_not_to_be() -> None:
     text = outline(Overview("1", (AccountOverview("a", ()),)), outlook=Outlook()).text
     assert "Credit balance unknown not known yet" in text
     assert "Today unknown" in text
-    assert "No spend is known of the last days." in text
+    assert "No spend is known for these days." in text
     assert "Top models" not in text
     assert "Budgets" not in text
     assert "1 account ·" in text

@@ -14,11 +14,11 @@ from exporter.web.pages.chart import colours
     "words",
     [
         "Month to date $8,913.45",
-        "$15.00 forecast for the month $12.00 to $19.00, the accounts' 80 % bands added up",
+        "$15.00 forecast for the month $12.00 to $19.00, sum of the accounts' 80% bands",
         "Last month: $11,205.00",
         "Today $402.12 since midnight, Europe/Berlin",
-        "This hour $7.01 so far; fal is often late Last hour $12.48 last complete hour",
-        "Credit balance $24,512.15 lasts 40 d where it is shortest",
+        "This hour $7.01 so far; charges often arrive late Last hour $12.48 last complete hour",
+        "Credit balance $24,512.15 lasts 40 d (shortest account)",
     ],
 )
 def test_it_shows(words: str) -> None:
@@ -28,8 +28,8 @@ def test_it_shows(words: str) -> None:
 FROM, UNTIL = datetime(2026, 11, 17, 8, tzinfo=UTC), datetime(2026, 11, 21, 20, tzinfo=UTC)
 GAPS = {
     "not yet": Gap("unread"),
-    "loading, 43 %": Gap("loading", 0.4399, FROM, UNTIL),
-    "loading, 99 %": Gap("loading", 0.9999, FROM, UNTIL),
+    "loading, 43%": Gap("loading", 0.4399, FROM, UNTIL),
+    "loading, 99%": Gap("loading", 0.9999, FROM, UNTIL),
     "known since 17 Nov": Gap("short", 0.2, FROM, UNTIL),
     "read until 2026-11-21 20:00 UTC": Gap("behind", 0.98, FROM, UNTIL),
 }
@@ -74,17 +74,17 @@ def test_a_sum_over_accounts_lacks_what_the_account_lacks_that_is_furthest_behin
     )
     overview = Overview("1", (first, second, third), rankings=OVERVIEW.rankings)
     text = outline(overview, outlook=OUTLOOK).text
-    assert "Month to date loading, 50 % (c) Forecast: not yet" in text
-    assert "Top models this month, loading, 50 % (c)" in text
+    assert "Month to date loading, 50% (c) No forecast yet" in text
+    assert "Top models this month, loading, 50% (c)" in text
     assert "a $5.00" in text
-    assert "b loading, 90 %" in text
+    assert "b loading, 90%" in text
     assert "Month to date $5.00" in outline(replace(overview, accounts=(first,)), outlook=Outlook()).text
 
 
 def test_without_the_forecast_of_an_account_there_is_none_of_them_together() -> None:
     known, _ = OUTLOOK.accounts
     text = outline(OVERVIEW, outlook=replace(OUTLOOK, accounts=(known, AccountOutlook("research", MONTH)))).text
-    assert "Forecast: not yet" in text
+    assert "No forecast yet" in text
     assert "forecast for the month" not in text
 
 
@@ -114,7 +114,7 @@ def test_an_account_has_the_state_of_its_worst_source() -> None:
 def test_fifty_accounts_are_a_table_and_their_sources_are_folded_up() -> None:
     many = tuple(AccountOverview(f"team-{index}", (SourceOverview("models", "", "up", AT, AT),)) for index in range(50))
     document = outline(Overview("1", many), outlook=Outlook())
-    assert "Nothing needs attention. The data reach to 2026-11-21 22:00 UTC." in document.text
+    assert "Nothing needs attention. Data through 2026-11-21 22:00 UTC." in document.text
     assert [attributes for tag, attributes in document.elements if tag == "details"] == [{}]
     assert document.text.count("team-49") == 2
 
@@ -122,11 +122,11 @@ def test_fifty_accounts_are_a_table_and_their_sources_are_folded_up() -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        "Sun 8 Nov not all loaded $3.00 $0.0010 $3.00",
+        "Sun 8 Nov not fully loaded $3.00 $0.0010 $3.00",
         "Tue 10 Nov $3.00",
         "Fri 20 Nov $3.00",
-        "Sat 21 Nov not all loaded $3.00",
-        "Last days by product 3 of 14 days not all loaded",
+        "Sat 21 Nov not fully loaded $3.00",
+        "Daily spend by product 3 of 14 days not fully loaded",
     ],
 )
 def test_the_table_beside_it_has_every_figure(words: str) -> None:
