@@ -6,6 +6,7 @@ first hour is the first one that begins after local midnight.
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 from exporter.charges import HOUR, Window, hour_of
@@ -27,7 +28,19 @@ def month_after(day: date) -> date:
     return date(day.year + day.month // 12, day.month % 12 + 1, 1)
 
 
-__all__ = ["PERIODS", "Periods", "first_hour_of", "month_after", "periods_at"]
+Every = Literal["hour", "day", "month"]
+"""Periods that sums are made for; days and months are those of a zone."""
+
+
+def bucket_start(hour: datetime, every: Every, zone: ZoneInfo) -> datetime:
+    """Return the start of the hour, local day or local month that holds an hour of UTC."""
+    if every == "hour":
+        return hour
+    day = hour.astimezone(zone).date()
+    return first_hour_of(day if every == "day" else day.replace(day=1), zone)
+
+
+__all__ = ["PERIODS", "Every", "Periods", "bucket_start", "first_hour_of", "month_after", "periods_at"]
 
 PERIODS = ("current_hour", "last_hour", "today", "last_day", "month", "last_month")
 

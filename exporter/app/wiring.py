@@ -31,10 +31,12 @@ from exporter.polling.collector import Collector
 from exporter.polling.focus_reports import FocusReports
 from exporter.polling.forecasts import ForecastMaker
 from exporter.polling.key_owners import KeyOwners
+from exporter.polling.live_usage import LiveUsage
 from exporter.polling.poll_runner import OWN_REASONS, PollRunner
 from exporter.polling.publisher import Publisher
 from exporter.polling.scheduler import JOBS, Intervals, Reach, Scheduler
 from exporter.publication import Publication
+from exporter.queries import live
 from exporter.queries.focus import REPORT
 from exporter.settings import Account, Settings
 
@@ -194,4 +196,5 @@ async def open_left_half(
         invoice_fresh_for=settings.invoice_interval,
         clock=clock,
     )
-    return LeftHalf(collector, tuple(accounts), ledger, clients, Responder({REPORT: reports.answer}), reports)
+    responder = Responder({REPORT: reports.answer, live.NAME: LiveUsage(accounts, clock=clock)})
+    return LeftHalf(collector, tuple(accounts), ledger, clients, responder, reports)

@@ -9,8 +9,9 @@ Lives here: one exchange (`endpoints`, `transport`, `answers`, `client`, `errors
 from exporter.fal.account import Invoices, read_balance, read_invoices, read_standing, read_username
 from exporter.fal.aggregation import Detail, Reading, UsageSource
 from exporter.fal.answers import LOCK_ADVICE, LOCK_REASONS
+from exporter.fal.buckets import Allowance, Buckets
 from exporter.fal.client import PLATFORM_URL, REPORTING_FALLBACK_URL, REPORTING_URL, Client
-from exporter.fal.endpoints import Limits, Observer, Silent
+from exporter.fal.endpoints import Deadline, Limits, Observer, Silent
 from exporter.fal.errors import REASONS, ApiError, BadRequestError, FeatureError, NotFoundError, ScopeError
 from exporter.fal.focus.bill import CORRECTION, FocusBills
 from exporter.fal.focus.report import Progress, download, fetch
@@ -45,9 +46,12 @@ __all__ = [
     "SOURCES",
     "TELL_LIST_PRICES",
     "USAGE",
+    "Allowance",
     "ApiError",
     "BadRequestError",
+    "Buckets",
     "Client",
+    "Deadline",
     "Detail",
     "FeatureError",
     "FocusBills",

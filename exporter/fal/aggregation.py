@@ -9,7 +9,7 @@ the hour is right to the nano-unit.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -26,6 +26,8 @@ from exporter.charges import (
     hour_of,
     nano_of_atto,
 )
+from exporter.fal.buckets import Allowance, Buckets
+from exporter.fal.endpoints import Deadline
 from exporter.fal.rows import RejectedError, Rejection, Rejections, instant
 
 
@@ -90,6 +92,16 @@ class UsageSource(Protocol):
             ApiError: every kind of failure; see `exporter.fal.errors`.
         """
 
+    async def read_buckets(self, buckets: Buckets, deadline: Deadline, allowance: Allowance) -> Reading:
+        """Read a window in buckets as long as are wanted, for one question; a charge's hour is its bucket's first.
+
+        Calls are made one after the other, so that polls are not kept waiting.
+
+        Raises:
+            TooMuchError: it takes more calls than are left.
+            ApiError: every kind of failure; see `exporter.fal.errors`.
+        """
+
     async def ask_for_detail(self, window: Window) -> None:
         """Ask again for the detail that fal has refused, and read with it from now on where it is given.
 
@@ -105,9 +117,22 @@ _LARGEST = (2**63 - 1) * ATTO_PER_NANO
 
 
 class Tally:
-    """The sums of one reading while its rows come in; amounts are in atto-units."""
+    """The sums of one reading while its rows come in; amounts are in atto-units.
 
-    def __init__(self, account: str, source: str, window: Window, rejections: Rejections) -> None:
+    Args:
+        edges: where the buckets begin that may come; None for every hour of the window.
+    """
+
+    def __init__(
+        self,
+        account: str,
+        source: str,
+        window: Window,
+        rejections: Rejections,
+        *,
+        edges: Collection[datetime] | None = None,
+    ) -> None:
+        self._edges = edges
         self._account = account
         self._source = source
         self._window = window
@@ -149,7 +174,9 @@ class Tally:
             return error.reason
         if hour != hour_of(hour) or "T" not in stamp.upper().replace(" ", "T"):
             return Rejection.BUCKET
-        return hour if hour in self._window else Rejection.OUTSIDE_WINDOW
+        if hour not in self._window:
+            return Rejection.OUTSIDE_WINDOW
+        return hour if self._edges is None or hour in self._edges else Rejection.BUCKET
 
     def add(self, hour: datetime, dimensions: Dimensions, amounts: Amounts) -> None:
         """Add one row to its charge.
@@ -184,6 +211,25 @@ class Tally:
             rejected_rows=tuple(self._rejected_rows),
             rows=self._rows,
         )
+
+
+def joined(window: Window, readings: Iterable[Reading]) -> Reading:
+    """Return readings of parts of a window, of one source, as one."""
+    first, *others = readings
+    rejected = Counter(first.rejected)
+    for other in others:
+        rejected.update(other.rejected)
+    every = (first, *others)
+    return Reading(
+        account=first.account,
+        source=first.source,
+        window=window,
+        charges=tuple(charge for reading in every for charge in reading.charges),
+        prices=(),
+        rejected=dict(rejected),
+        rejected_rows=tuple(row for reading in every for row in reading.rejected_rows),
+        rows=sum(reading.rows for reading in every),
+    )
 
 
 def rounded(sums: Mapping[Dimensions, Amounts]) -> Iterator[tuple[Dimensions, Amounts]]:

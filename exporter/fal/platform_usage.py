@@ -22,9 +22,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
+from zoneinfo import ZoneInfo
 
 from exporter.charges import SURGE, Amounts, Dimensions, UnitPrice, Window, gpu_machine, nano_of_atto
-from exporter.fal.aggregation import Detail, Reading, Tally
+from exporter.fal.aggregation import Detail, Reading, Tally, joined
+from exporter.fal.buckets import Allowance, Buckets
 from exporter.fal.client import Client
 from exporter.fal.endpoints import Deadline, Endpoint, Host, Parameters
 from exporter.fal.errors import PagingError
@@ -46,16 +48,25 @@ from exporter.fal.rows import (
     text,
 )
 
+_UTC = ZoneInfo("UTC")
+
 Page = list[object]
 """The `time_series` of one page."""
 
 
 async def pages(
-    client: Client, call: Endpoint, parameters: Parameters, deadline: Deadline, *, track_lock: bool = True
+    client: Client,
+    call: Endpoint,
+    parameters: Parameters,
+    deadline: Deadline,
+    *,
+    track_lock: bool = True,
+    allowance: Allowance | None = None,
 ) -> AsyncIterator[Page]:
     """Yield the `time_series` of every page, to the end; `track_lock` as for `Client.get`.
 
     Raises:
+        TooMuchError: there are more pages than calls are allowed.
         PagingError: the sequence repeats itself or does not end.
         ShapeError: a page is not one.
         ApiError: a page could not be had.
@@ -64,6 +75,8 @@ async def pages(
     before: Page = []
     query = {**parameters, "limit": str(client.limits.page_rows)}
     for _ in range(client.limits.pages):
+        if allowance is not None:
+            allowance.take()
         answer = await client.get(call, query, deadline, track_lock=track_lock)
         page, cursor = _page(client, call, answer)
         if page and page == before:
@@ -159,9 +172,31 @@ class PlatformUsage:
         by_key = with_api_key and self._interface.tells_key
         client = self._client
         tally = Tally(client.account, self.name, window, client.rejections)
+        query = window_parameters(window, by_key=by_key)
+        return await self._read(tally, query, client.deadline(), by_key=by_key)
+
+    async def read_buckets(self, buckets: Buckets, deadline: Deadline, allowance: Allowance) -> Reading:
+        """Read a window in few calls; see `UsageSource`."""
+        client = self._client
+        readings = []
+        for piece in buckets.pieces():
+            tally = Tally(client.account, self.name, piece.window, client.rejections, edges=piece.edges)
+            query = window_parameters(piece.window, by_key=False, timeframe=piece.timeframe, zone=piece.zone)
+            readings.append(await self._read(tally, query, deadline, by_key=False, allowance=allowance))
+        return joined(buckets.window, readings)
+
+    async def _read(
+        self,
+        tally: Tally,
+        query: Parameters,
+        deadline: Deadline,
+        *,
+        by_key: bool,
+        allowance: Allowance | None = None,
+    ) -> Reading:
+        client, call = self._client, self._interface.call
         rows = Rows(self._interface, client.account, tally, by_key=by_key)
-        call = self._interface.call
-        async for page in pages(client, call, window_parameters(window, by_key=by_key), client.deadline()):
+        async for page in pages(client, call, query, deadline, allowance=allowance):
             for bucket in page:
                 results = bucket.get("results") if isinstance(bucket, dict) else None
                 if not isinstance(bucket, dict) or not isinstance(results, list):
@@ -173,12 +208,12 @@ class PlatformUsage:
         """Do nothing: the call tells everybody the same."""
 
 
-def window_parameters(window: Window, *, by_key: bool, timeframe: str = "hour") -> Parameters:
-    """Return the query for the hours of a window, and not one more, in UTC buckets of a timeframe."""
+def window_parameters(window: Window, *, by_key: bool, timeframe: str = "hour", zone: ZoneInfo = _UTC) -> Parameters:
+    """Return the query for the hours of a window, and not one more, in a zone's buckets of a timeframe."""
     return {
         "start": f"{window.start:%Y-%m-%dT%H:%M:%SZ}",
         "end": f"{window.end:%Y-%m-%dT%H:%M:%SZ}",
-        "timezone": "UTC",
+        "timezone": zone.key,
         "timeframe": timeframe,
         "bound_to_timeframe": "false",
         "expand": ["time_series", "auth_method_structured"] if by_key else "time_series",

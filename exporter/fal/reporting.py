@@ -15,6 +15,7 @@ import structlog
 
 from exporter.charges import HOUR, Amounts, Dimensions, Window, gpu_machine
 from exporter.fal.aggregation import SECOND_LOOK, Detail, Reading, Tally
+from exporter.fal.buckets import Allowance, Buckets
 from exporter.fal.client import Client
 from exporter.fal.endpoints import Deadline, Endpoint, Host, Parameters
 from exporter.fal.errors import BadRequestError, DetailRefusedError
@@ -57,7 +58,8 @@ class ReportingUsage:
         group_by = ONE_DIMENSION if self.detail is Detail.REDUCED else ALL_DIMENSIONS
 
         async def read_hour(hour: datetime) -> None:
-            self._take(tally, hour, await self._ask(hour, group_by, deadline))
+            an_hour = Window(hour, hour + HOUR)
+            self._take(tally, an_hour, await self._ask(an_hour, group_by, deadline))
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -65,6 +67,24 @@ class ReportingUsage:
                     group.create_task(read_hour(hour))
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
+        return tally.reading()
+
+    async def read_buckets(self, buckets: Buckets, deadline: Deadline, allowance: Allowance) -> Reading:
+        """Read a window by one call a bucket; see `UsageSource`."""
+        client = self._client
+        tally = Tally(client.account, self.name, buckets.window, client.rejections)
+        group_by = ONE_DIMENSION if self.detail is Detail.REDUCED else ALL_DIMENSIONS
+        for bucket in buckets.windows():
+            allowance.take()
+            try:
+                answer = await client.get(CALL, usage_parameters(bucket, group_by), deadline)
+            except BadRequestError:
+                if group_by == ONE_DIMENSION:
+                    raise
+                # Nothing is kept of this question, so that fewer dimensions do no harm.
+                group_by = ONE_DIMENSION
+                answer = await client.get(CALL, usage_parameters(bucket, group_by), deadline)
+            self._take(tally, bucket, answer)
         return tally.reading()
 
     async def ask_for_detail(self, window: Window) -> None:
@@ -79,7 +99,7 @@ class ReportingUsage:
         await self._client.pause(SECOND_LOOK)
         if await self._takes_all(hour, deadline):
             return Detail.FULL
-        await self._client.get(CALL, usage_parameters(hour, ONE_DIMENSION), deadline)
+        await self._client.get(CALL, usage_parameters(Window(hour, hour + HOUR), ONE_DIMENSION), deadline)
         _log.warning(
             "one_dimension_only",
             account=self._client.account,
@@ -91,12 +111,12 @@ class ReportingUsage:
 
     async def _takes_all(self, hour: datetime, deadline: Deadline) -> bool:
         try:
-            await self._client.get(CALL, usage_parameters(hour, ALL_DIMENSIONS), deadline)
+            await self._client.get(CALL, usage_parameters(Window(hour, hour + HOUR), ALL_DIMENSIONS), deadline)
         except BadRequestError:
             return False
         return True
 
-    async def _ask(self, hour: datetime, group_by: str, deadline: Deadline) -> object:
+    async def _ask(self, hour: Window, group_by: str, deadline: Deadline) -> object:
         try:
             return await self._client.get(CALL, usage_parameters(hour, group_by), deadline)
         except BadRequestError as error:
@@ -107,14 +127,15 @@ class ReportingUsage:
             what = f"fal refuses group_by={group_by}, which it accepted before: {error}"
             raise self._client.failure(DetailRefusedError, CALL, what) from error
 
-    def _take(self, tally: Tally, hour: datetime, answer: object) -> None:
-        """Read the rows of one hour's answer."""
+    def _take(self, tally: Tally, window: Window, answer: object) -> None:
+        """Read the rows of the answer for one hour, or for one bucket."""
+        hour = window.start
         if not isinstance(answer, dict):
             raise self._client.misshapen(CALL, "is not an object")
         rows = answer.get("usage")
         if not isinstance(rows, list):
             raise self._client.misshapen(CALL, "`usage` is not a list")
-        wrong = _other_window(answer, hour)
+        wrong = _other_window(answer, window)
         currency = answer.get("currency", "USD")
         for row in rows:
             if wrong is not None:
@@ -152,23 +173,23 @@ class ReportingUsage:
         tally.reject(reason, row, hour=hour, dimensions=dimensions, cost=cost)
 
 
-def usage_parameters(hour: datetime, group_by: str) -> Parameters:
-    """Return the query for one hour."""
+def usage_parameters(window: Window, group_by: str) -> Parameters:
+    """Return the query for a window, which fal answers as one."""
     return {
-        "start": f"{hour:%Y-%m-%dT%H:%M:%SZ}",
-        "end": f"{hour + HOUR:%Y-%m-%dT%H:%M:%SZ}",
+        "start": f"{window.start:%Y-%m-%dT%H:%M:%SZ}",
+        "end": f"{window.end:%Y-%m-%dT%H:%M:%SZ}",
         "group_by": group_by,
     }
 
 
-def _other_window(answer: Mapping[str, object], hour: datetime) -> Rejection | None:
-    """Tell whether the answer is about more than the hour that was asked for; it need not say what it is about."""
+def _other_window(answer: Mapping[str, object], asked: Window) -> Rejection | None:
+    """Tell whether the answer is about more than was asked for; it need not say what it is about."""
     try:
-        start = instant(answer.get("start", hour.isoformat()))
-        end = instant(answer.get("end", hour.isoformat()))
+        start = instant(answer.get("start", asked.start.isoformat()))
+        end = instant(answer.get("end", asked.start.isoformat()))
     except RejectedError:
         return Rejection.BUCKET
-    return None if hour <= start and end <= hour + HOUR else Rejection.OUTSIDE_WINDOW
+    return None if asked.start <= start and end <= asked.end else Rejection.OUTSIDE_WINDOW
 
 
 def _dimensions(account: str, row: Row) -> Dimensions:

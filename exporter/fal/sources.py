@@ -222,7 +222,7 @@ def _usage(client: Client, interface: Interface, window: Window, deadline: Deadl
 
 
 def _reporting(client: Client, window: Window, deadline: Deadline) -> Callable[[], Awaitable[object]]:
-    query = reporting.usage_parameters(window.start, reporting.ONE_DIMENSION)
+    query = reporting.usage_parameters(window, reporting.ONE_DIMENSION)
     return lambda: client.get(reporting.CALL, query, deadline, track_lock=False)
 
 

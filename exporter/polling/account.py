@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
@@ -12,8 +12,12 @@ from exporter.errors import ConfigurationError, LedgerError, UpstreamError
 from exporter.fal import (
     LOCK_ADVICE,
     TELL_LIST_PRICES,
+    Allowance,
+    Buckets,
     Client,
+    Deadline,
     FeatureError,
+    Reading,
     ScopeError,
     read_balance,
     read_invoices,
@@ -249,6 +253,25 @@ class AccountPoller:
         """Compare what fal bills with the ledger."""
         if self._sources:
             await self._runner.poll(self._reconciliation, partial(self._confirmed, self._reconciler.poll))
+
+    async def ask_usage(self, buckets: Buckets, deadline: Deadline, allowance: Allowance) -> tuple[Reading, ...]:
+        """Ask fal for a window source by source, past the ledger; in the detail that polls have found out.
+
+        Raises:
+            TooMuchError: it takes more calls than are left.
+            ApiError: fal gave no answer that can be counted.
+            ConfigurationError: the key cannot be used, or another account is the same fal account.
+            LedgerError: whose key it is cannot be looked up.
+        """
+        if self._owners is not None:
+            await self._owners.confirm(self.name)
+        return tuple(
+            [await reader.upstream.read_buckets(buckets, deadline, allowance) for reader, _ in self._sources.values()]
+        )
+
+    def deadline(self, span: timedelta) -> Deadline:
+        """Start the time that the calls of one question share."""
+        return self._client.deadline(span)
 
     def offer(self) -> str:
         """Return a sentence on what the key can read and is not polled; empty where there is nothing."""

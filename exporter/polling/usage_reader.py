@@ -48,12 +48,15 @@ class UsageReader:
         ledger: where readings are kept.
         with_api_key: whether charges are wanted by API key.
         clock: the time.
+
+    Attributes:
+        upstream: the source.
     """
 
     def __init__(
         self, upstream: UsageSource, *, account: str, ledger: AsyncLedger, with_api_key: bool, clock: Clock
     ) -> None:
-        self._upstream = upstream
+        self.upstream = self._upstream = upstream
         self._account = account
         self._ledger = ledger
         self._with_api_key = with_api_key

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from exporter.charges import Window, dollar_text
@@ -33,32 +34,63 @@ class Coverage:
     notes: tuple[str, ...]
 
 
-def coverage(ledger: "LedgerSnapshot", window: Window, accounts: Collection[str] = ()) -> Coverage:
+def coverage(
+    ledger: "LedgerSnapshot",
+    window: Window,
+    accounts: Collection[str] = (),
+    *,
+    told: Mapping[str, datetime] = MappingProxyType({}),
+) -> Coverage:
     """Tell how much of a window the ledger knows of some accounts, or of all.
+
+    Args:
+        ledger: one state of it.
+        window: whole UTC hours.
+        accounts: those that are wanted; none for all.
+        told: by account, up to where the window is told by something else than the ledger.
 
     Raises:
         QuestionError: the ledger does not know an account.
-        NoDataYetError: no source has been read yet.
+        NoDataYetError: no source has been read yet, and nothing else tells of the window.
     """
     scopes = ledger.scopes()
     check_accounts((scope.account for scope in scopes), accounts)
     wanted = [scope for scope in scopes if not accounts or scope.account in accounts]
-    if all(scope.data_through is None for scope in wanted):
+    if not told and all(scope.data_through is None for scope in wanted):
         raise NoDataYetError("nothing has been read from fal yet")
     kept_from = ledger.kept_from()
-    available_from = _last(scope.history_from for scope in wanted)
-    if available_from is not None and kept_from is not None:
-        available_from = max(available_from, kept_from)
-    data_through = _first(scope.data_through for scope in wanted)
-    rejected = {key: rows for key, rows in ledger.rejected_rows(window).items() if not accounts or key[0] in accounts}
-    notes = (*_missing(wanted, window, available_from, data_through), *_unreadable(rejected))
+    notes: list[str] = []
+    for part, its in _parts(window, wanted, told).items():
+        rejected = ledger.rejected_rows(part)
+        of_these = {scope.account for scope in its}
+        notes += _missing(its, part, _available_from(its, kept_from), _first(scope.data_through for scope in its))
+        notes += _unreadable({key: rows for key, rows in rejected.items() if key[0] in of_these})
     return Coverage(
-        data_through=data_through,
+        data_through=_first(scope.data_through for scope in wanted),
         settled_through=_first(scope.settled_through for scope in wanted),
-        available_from=available_from,
+        available_from=_available_from(wanted, kept_from),
         complete=not notes,
-        notes=notes,
+        notes=tuple(notes),
     )
+
+
+def _parts(
+    window: Window, scopes: "Iterable[ScopeState]", told: Mapping[str, datetime]
+) -> "Mapping[Window, list[ScopeState]]":
+    """Return the sources by the part of the window that the ledger has to know of them."""
+    parts: dict[Window, list[ScopeState]] = {}
+    for scope in scopes:
+        start = max(window.start, told.get(scope.account, window.start))
+        if start < window.end:
+            parts.setdefault(Window(start, window.end), []).append(scope)
+    return parts
+
+
+def _available_from(scopes: "Iterable[ScopeState]", kept_from: datetime | None) -> datetime | None:
+    available_from = _last(scope.history_from for scope in scopes)
+    if available_from is None or kept_from is None:
+        return available_from
+    return max(available_from, kept_from)
 
 
 def check_accounts(known: Iterable[str], wanted: Collection[str]) -> None:

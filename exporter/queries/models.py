@@ -35,6 +35,7 @@ from exporter.charges import decimal_of
 from exporter.forecasting.budgets import percent, threshold_amount
 from exporter.forecasting.state import BudgetOutlook
 from exporter.queries import usage
+from exporter.queries.live import LivePart as LiveAnswer
 
 _WORDS = {None: "null", True: "true", False: "false"}
 Schema = Mapping[str, object]
@@ -214,6 +215,13 @@ class _Group(TypedDict):
 class UsageTotal(TypedDict):
     """Totals of the whole window, independent of the page."""
 
+    requests: Annotated[
+        Amount | None,
+        Field(
+            description="Number of requests; null unless all charges are from a source that reports it, which only the "
+            "source `reporting` does."
+        ),
+    ]
     gpu_seconds: Annotated[Amount, Field(description="GPU time in seconds: GPUs times duration.")]
     spend: Annotated[Amount, Field(description="What fal charged in USD, after discount.")]
     list_cost: Annotated[Amount, Field(description="Cost before discount.")]
@@ -237,7 +245,10 @@ class UsageRow(_Group, UsageTotal):
 
 
 def _sums(row: usage.UsageRow) -> dict[str, object]:
+    # Sums that hold another unit, too, lack the requests of what is counted in it.
+    requests = row.quantities["request"] if row.quantities.keys() == {"request"} else None
     return {
+        "requests": requests,
         "gpu_seconds": row.amounts.gpu_seconds,
         "spend": row.amounts.cost,
         "list_cost": row.amounts.list_cost,
@@ -251,11 +262,21 @@ def _cells_and_sums(row: usage.UsageRow) -> dict[str, object]:
     return {"model": None, "app": None, "gpu_class": None, **cells, **_sums(row)}
 
 
-class Usage(Document):
-    """Usage and spend of a window, in the shape of fal's reporting interface.
+class LivePart(Document):
+    """Part of the window that was read from fal, not from the ledger."""
 
-    There is no number of requests: fal reports quantities, and the ledger keeps those.
-    """
+    account: str = Field(description="Configured account.")
+    start: AwareDatetime = Field(description="Start of the part: a whole UTC hour.")
+    end: AwareDatetime = Field(description="End of the part, exclusive.")
+    as_of: AwareDatetime = Field(description="When fal answered; an answer is reused for some minutes.")
+
+
+def _spans(parts: Sequence[LiveAnswer]) -> tuple[LivePart, ...]:
+    return tuple(LivePart.model_validate(part) for part in parts)
+
+
+class Usage(Document):
+    """Usage and spend of a window, in the shape of fal's reporting interface."""
 
     start: AwareDatetime = Field(description="Start of the window: a whole UTC hour.")
     end: AwareDatetime = Field(description="End of the window, exclusive: a whole UTC hour.")
@@ -288,6 +309,10 @@ class Usage(Document):
     )
     notes: tuple[str, ...] = Field(
         description="Remarks on the figures: a widened window, missing hours, rows that cannot be read."
+    )
+    live: Annotated[tuple[LivePart, ...], BeforeValidator(_spans)] = Field(
+        description="Parts of the window that were read from fal because the ledger does not have them; empty if all is "
+        "from the ledger."
     )
     next_cursor: str | None = Field(description="`cursor` of the next page; null on the last page.")
 

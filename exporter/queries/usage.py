@@ -2,21 +2,24 @@
 
 import hashlib
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Literal, get_args
+from itertools import chain
+from typing import TYPE_CHECKING, get_args
 from zoneinfo import ZoneInfo
 
-from exporter.calendar import first_hour_of, month_after
+from exporter.calendar import Every, bucket_start, first_hour_of, month_after
 from exporter.charges import HOUR, NOTHING, Amounts, Window, hour_of
 from exporter.queries import parameters
 from exporter.queries.coverage import Coverage, coverage
+from exporter.queries.live import LIVE, LivePart, LiveQuestion, LiveRow, live_questions
 from exporter.queries.parameters import Parameter, QuestionError
 
 if TYPE_CHECKING:
+    from exporter.ledger.accounting.coverage import ScopeState
     from exporter.ledger.reader import LedgerSnapshot
     from exporter.ledger.tables.span_totals import UsageSum
 
@@ -76,7 +79,6 @@ def fingerprint(*parts: object) -> str:
 DIMENSIONS = ("model", "app", "gpu_class", "account", "team", "product")
 """Dimensions to group and filter by; the first three are the reporting interface's own."""
 
-Every = Literal["hour", "day", "month"]
 TIMES: tuple[Every, ...] = get_args(Every)
 """From the finest to the coarsest."""
 
@@ -128,8 +130,9 @@ FILTERS = tuple(
         ("product", "these product lines", "serverless"),
     )
 )
-PARAMETERS: tuple[Parameter[object], ...] = (START, END, GROUP_BY, TIMEZONE, *FILTERS, LIMIT, CURSOR)
+PARAMETERS: tuple[Parameter[object], ...] = (START, END, GROUP_BY, TIMEZONE, *FILTERS, LIVE, LIMIT, CURSOR)
 _DAY = timedelta(hours=24)
+_DIGITS = 15
 _HOURS_OF_A_PIECE = 24
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -145,6 +148,7 @@ class UsageQuestion:
         where: the values wanted of a dimension; a dimension that is not named is not filtered by.
         zone: of days and months.
         limit: of rows.
+        live: whether fal is asked; of `exporter.queries.live.Mode`.
     """
 
     window: Window
@@ -154,6 +158,7 @@ class UsageQuestion:
     zone: ZoneInfo
     limit: int = MOST_ROWS
     cursor: Cursor | None = None
+    live: str = "auto"
 
     @property
     def dimensions(self) -> tuple[str, ...]:
@@ -169,7 +174,22 @@ class UsageQuestion:
     def fingerprint(self) -> str:
         """Tells the question from others, but for the page of it that is asked for."""
         filters = sorted((name, sorted(found)) for name, found in self.where.items())
-        return fingerprint(str(self.window), self.group_by, filters, self.zone.key)
+        return fingerprint(str(self.window), self.group_by, filters, self.zone.key, self.live)
+
+    def live_questions(
+        self, scopes: "Iterable[ScopeState]", kept_from: datetime | None, now: datetime
+    ) -> tuple[LiveQuestion, ...]:
+        """Return what is to be asked of fal; see `exporter.queries.live.live_questions`."""
+        return live_questions(
+            self.live,
+            self.window,
+            self.every,
+            self.zone,
+            accounts=self.where.get("account"),
+            scopes=scopes,
+            kept_from=kept_from,
+            now=now,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +217,7 @@ class UsageAnswer:
         total: of the whole window, not only of these rows.
         next_cursor: where the next rows begin; None where there are none.
         notes: sentences that a reader of the figures has to know.
+        live: the parts that fal was asked for and has answered.
     """
 
     start: datetime
@@ -208,6 +229,7 @@ class UsageAnswer:
     coverage: Coverage
     next_cursor: str | None
     notes: tuple[str, ...]
+    live: tuple[LivePart, ...] = ()
     currency: str = "USD"
 
 
@@ -238,6 +260,7 @@ def parse_usage_question(given: Mapping[str, str], *, now: datetime, zone: ZoneI
         zone=zone,
         limit=texts.get(LIMIT) or MOST_ROWS,
         cursor=texts.get(CURSOR),
+        live=texts.get(LIVE) or "auto",
     )
 
 
@@ -259,11 +282,16 @@ def whole_hours(
     return window, (note,) if asked else ()
 
 
-def answer_usage(ledger: "LedgerSnapshot", question: UsageQuestion) -> UsageAnswer:
-    """Answer a question from one state of the ledger.
+def answer_usage(ledger: "LedgerSnapshot", question: UsageQuestion, live: Iterable[LivePart] = ()) -> UsageAnswer:
+    """Answer a question from one state of the ledger, and from what fal has answered of its window.
 
     A page that follows goes on in the present state. Where charges have changed since the first page was answered, a
     note says so, as the pages then add up to no single state.
+
+    Args:
+        ledger: one state of it.
+        question: what is asked.
+        live: parts that the question's `live_questions` have been answered with.
 
     Raises:
         QuestionError: the ledger does not count an account, or the cursor belongs to another question.
@@ -271,18 +299,19 @@ def answer_usage(ledger: "LedgerSnapshot", question: UsageQuestion) -> UsageAnsw
         LedgerError: the ledger cannot be read.
     """
     notes = question.notes
+    charges = _Charges(ledger, question, live)
     if question.cursor is not None:
         question.cursor.check(question.fingerprint)
-        if question.cursor.revision != ledger.charges_revision:
+        if question.cursor.revision != charges.revision:
             notes = (*notes, CHANGED)
-    known = coverage(ledger, question.window, question.where.get("account", ()))
+    known = coverage(ledger, question.window, question.where.get("account", ()), told=charges.told)
     if question.every in {None, "month"}:
-        whole = _sums(ledger, question, question.window)
-        rows, cursor = _page(question, ledger.charges_revision, [(question.window, lambda: whole)])
+        whole = charges.sums(question.window)
+        rows, cursor = _page(question, charges.revision, [(question.window, lambda: whole)])
     else:
-        whole = ledger.usage(question.window, (), "month", zone=question.zone, where=question.where)
-        pieces = ((piece, partial(_sums, ledger, question, piece)) for piece in _pieces(question, whole))
-        rows, cursor = _page(question, ledger.charges_revision, pieces)
+        whole = charges.usage(question.window, (), "month")
+        pieces = ((piece, partial(charges.sums, piece)) for piece in _pieces(question, whole))
+        rows, cursor = _page(question, charges.revision, pieces)
     return UsageAnswer(
         start=question.window.start,
         end=question.window.end,
@@ -290,14 +319,92 @@ def answer_usage(ledger: "LedgerSnapshot", question: UsageQuestion) -> UsageAnsw
         timezone=question.zone.key,
         rows=tuple(_row(question, found) for found in rows),
         total=_total(whole),
-        coverage=known,
+        coverage=replace(known, complete=known.complete and charges.is_whole),
         next_cursor=None if cursor is None else str(cursor),
-        notes=(*notes, *known.notes),
+        notes=(*notes, *(note for part in charges.parts for note in part.notes), *known.notes),
+        live=tuple(part for part in charges.parts if not part.problem),
     )
 
 
-def _sums(ledger: "LedgerSnapshot", question: UsageQuestion, window: Window) -> tuple["UsageSum", ...]:
-    return ledger.usage(window, question.dimensions, question.every, zone=question.zone, where=question.where)
+class _Charges:
+    """Charges of a question's window: of each account what fal has answered, and from there on what the ledger has.
+
+    Attributes:
+        parts: what fal was asked for.
+        told: by account, up to where fal has answered.
+        revision: of all charges; another one once any of them may have changed.
+        is_whole: whether fal has answered whatever it was asked, with every row that it has of hours that are over.
+    """
+
+    def __init__(self, ledger: "LedgerSnapshot", question: UsageQuestion, live: Iterable[LivePart]) -> None:
+        self.parts = tuple(live)
+        self._ledger = ledger
+        self._question = question
+        self._answered = tuple(part for part in self.parts if not part.problem)
+        self.told = {part.account: part.end for part in self._answered}
+        self.revision = _revision(ledger.charges_revision, self._answered)
+        self.is_whole = all(part.is_whole for part in self.parts)
+
+    def sums(self, window: Window) -> tuple["UsageSum", ...]:
+        """Return the sums that the question asks for in a part of its window."""
+        return self.usage(window, self._question.dimensions, self._question.every)
+
+    def usage(self, window: Window, by: Sequence[str], every: Every | None) -> tuple["UsageSum", ...]:
+        """Add up charges; see `LedgerSnapshot.usage`."""
+        from exporter.ledger.tables.span_totals import UsageSum  # noqa: PLC0415  with the ledger, not before
+
+        question = self._question
+        if not self._answered:
+            return self._ledger.usage(window, by, every, zone=question.zone, where=question.where)
+        amounts: defaultdict[tuple[datetime | None, tuple[str, ...]], Amounts] = defaultdict(Amounts)
+        quantities: defaultdict[tuple[datetime | None, tuple[str, ...]], Counter[str]] = defaultdict(Counter)
+        for found in chain(self._from_ledger(window, by, every), self._from_fal(window, by)):
+            at = found.at and every and max(bucket_start(found.at, every, question.zone), question.window.start)
+            key = at or None, found.group
+            amounts[key] = amounts[key].plus(found.amounts)
+            quantities[key].update(found.quantities)
+        return tuple(
+            UsageSum(at, group, summed, dict(sorted(quantities[at, group].items())))
+            for (at, group), summed in amounts.items()
+        )
+
+    def _from_ledger(self, window: Window, by: Sequence[str], every: Every | None) -> Iterator["UsageSum"]:
+        question = self._question
+        wanted = question.where.get("account") or {scope.account for scope in self._ledger.scopes()}
+        starts: defaultdict[datetime, set[str]] = defaultdict(set)
+        for account in wanted:
+            starts[max(window.start, self.told.get(account, window.start))].add(account)
+        for start, accounts in starts.items():
+            if start < window.end:
+                where = {**question.where, "account": accounts}
+                yield from self._ledger.usage(Window(start, window.end), by, every, zone=question.zone, where=where)
+
+    def _from_fal(self, window: Window, by: Sequence[str]) -> Iterator["UsageSum"]:
+        from exporter.ledger.tables.span_totals import UsageSum  # noqa: PLC0415  with the ledger, not before
+
+        for part in self._answered:
+            for row in part.rows:
+                if row.at in window and self._is_wanted(row):
+                    group = tuple(getattr(row.dimensions, name) for name in by)
+                    quantities = {_unit(row): row.amounts.quantity} if row.amounts.quantity else {}
+                    yield UsageSum(row.at, group, row.amounts._replace(quantity=0), quantities)
+
+    def _is_wanted(self, row: LiveRow) -> bool:
+        return row.amounts != NOTHING and all(
+            getattr(row.dimensions, name) in values for name, values in self._question.where.items()
+        )
+
+
+def _unit(row: LiveRow) -> str:
+    from exporter.ledger.tables.span_totals import MACHINE_SECOND  # noqa: PLC0415  with the ledger, not before
+
+    is_machine = row.dimensions.product in {"serverless", "compute"} and row.dimensions.unit == "second"
+    return MACHINE_SECOND if is_machine else row.dimensions.unit
+
+
+def _revision(of_ledger: int, live: Iterable[LivePart]) -> int:
+    answers = [(part.account, str(part.window), str(part.as_of)) for part in live]
+    return int(fingerprint(of_ledger, answers)[:_DIGITS], 16) if answers else of_ledger
 
 
 def _pieces(question: UsageQuestion, months: Iterable["UsageSum"]) -> Iterator[Window]:

@@ -3,12 +3,14 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import pytest
 from pydantic import SecretStr
 
 from exporter.charges import NANO, Amounts, Window
 from exporter.fal.account import read_balance, read_invoices
+from exporter.fal.buckets import Allowance, Buckets, TooMuchError
 from exporter.fal.client import Client
 from exporter.fal.endpoints import Limits, Silent
 from exporter.fal.errors import ApiError, PagingError
@@ -81,6 +83,26 @@ async def test_each_source_equals_the_simulators_statement_to_the_nano_dollar(
     hours = truth["charges"]
     assert isinstance(hours, list)
     assert {hour: cost for hour, cost in by_hour.items() if cost} == {row["hour"]: nano(row["cost"]) for row in hours}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+async def test_buckets_of_any_length_add_up_to_the_simulators_statement(
+    simulator: RunningSimulator, client: Client, source: str
+) -> None:
+    window = Window(datetime(2026, 10, 30, 22, tzinfo=UTC), datetime(2026, 11, 2, 3, tzinfo=UTC))
+    truth = simulator.simulator.statement(start=window.start.isoformat(), end=window.end.isoformat(), source=source)
+    reader, berlin = usage_source(source, client), ZoneInfo("Europe/Berlin")
+    for buckets in (Buckets(window, None, berlin), Buckets(window, "day", berlin)):
+        reading = await reader.read_buckets(buckets, client.deadline(), Allowance(400))
+        assert reading.rejected == {}
+        total = Amounts(*map(sum, zip(*(charge.amounts for charge in reading.charges), strict=True)))
+        assert (total.cost, total.gpu_seconds) == (nano(truth["cost"]), nano(truth["gpu_seconds"]))
+
+
+async def test_a_question_of_more_pages_than_calls_is_refused(client: Client) -> None:
+    asked = Buckets(WINDOWS[1], "hour", ZoneInfo("UTC"))
+    with pytest.raises(TooMuchError):
+        await usage_source("models", client).read_buckets(asked, client.deadline(), Allowance(2))
 
 
 @pytest.mark.parametrize("source", ["models", "organization"])

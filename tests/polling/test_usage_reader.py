@@ -8,7 +8,7 @@ from polling.conftest import Bench, Clock, opened_bench
 from structlog.typing import EventDict
 
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, RejectedRow, Window, hour_of
-from exporter.fal import ApiError, Detail, Reading
+from exporter.fal import Allowance, ApiError, Buckets, Deadline, Detail, Reading
 from exporter.polling import usage_reader
 from exporter.polling.poll_runner import Polled
 from exporter.polling.usage_reader import UnreadableAnswerError, UsageReader
@@ -40,6 +40,9 @@ class Source:
         reasons = {reason: [row.reason for row in self.rejected].count(reason) for reason in ("wrong_type", "unit")}
         counts = {reason: rows for reason, rows in reasons.items() if rows}
         return Reading("main", self.name, window, charges, (), counts, tuple(self.rejected), self.rows)
+
+    async def read_buckets(self, buckets: Buckets, deadline: Deadline, allowance: Allowance) -> Reading:
+        raise NotImplementedError(f"polls ask for hours, not for {buckets} within {deadline.span} and {allowance}")
 
     async def ask_for_detail(self, window: Window) -> None:
         self.asked.append(window)

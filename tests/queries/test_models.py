@@ -141,6 +141,7 @@ def test_usage_has_the_shape_of_the_reporting_interface(reader: LedgerReader) ->
         "model": "fal-ai/veo3",
         "app": None,
         "gpu_class": None,
+        "requests": None,
         "gpu_seconds": 0,
         "spend": Decimal("22.5"),
         "list_cost": Decimal(25),
@@ -188,9 +189,10 @@ def test_a_row_of_usage_has_the_fields_that_it_is_grouped_by_and_always_three() 
     document = models.Usage.model_validate(calls.USAGE)
     rows, total = document.model_dump()["usage"], document.model_dump(mode="json")["total"]
     assert exact_json(rows[0]) == (
-        '{"model":"fal-ai/veo3","app":null,"gpu_class":null,"gpu_seconds":0,"spend":370.8,"list_cost":412,'
-        '"discount":41.2,"quantities":{"second":1030}}'
+        '{"model":"fal-ai/veo3","app":null,"gpu_class":null,"requests":null,"gpu_seconds":0,"spend":370.8,'
+        '"list_cost":412,"discount":41.2,"quantities":{"second":1030}}'
     )
     assert exact_json(total) == (
-        '{"gpu_seconds":"86400","spend":"478.8","list_cost":"520","discount":"41.2","quantities":{"second":"87430"}}'
+        '{"requests":null,"gpu_seconds":"86400","spend":"478.8","list_cost":"520","discount":"41.2",'
+        '"quantities":{"second":"87430"}}'
     )

@@ -34,8 +34,10 @@ from exporter.charges import (
     hour_of,
     nano_of_atto,
 )
-from exporter.fal.aggregation import Detail, Reading, rounded
+from exporter.fal.aggregation import Detail, Reading, joined, rounded
+from exporter.fal.buckets import Allowance, Buckets
 from exporter.fal.client import Client
+from exporter.fal.endpoints import Deadline
 from exporter.fal.focus.report import FocusReports
 from exporter.fal.focus.request import FocusRequest, Report
 from exporter.fal.platform_usage import Item
@@ -203,6 +205,7 @@ def _object(value: str | None) -> Mapping[str, object]:
 
 _LARGEST = (2**63 - 1) * ATTO_PER_NANO
 _QUANTITIES = frozenset({"consumed_quantity", "pricing_quantity"})
+_HOURS_OF_A_CALL = 31 * 24
 _MOST_KNOWN = 50_000
 _MOST_ITEMS = 10_000
 _texts = attrgetter(*(element.name for element in fields(UsageLine)))
@@ -234,11 +237,22 @@ class FocusUsage:
 
     async def read(self, window: Window, *, with_api_key: bool) -> Reading:  # noqa: ARG002  it tells no key
         """Read the rows of a window's hours; see `UsageSource`."""
+        return await self._read(window, self._client.deadline())
+
+    async def read_buckets(self, buckets: Buckets, deadline: Deadline, allowance: Allowance) -> Reading:
+        """Read a window hour by hour, as polls do, by one call for a month at most; see `UsageSource`."""
+        readings = []
+        for window in buckets.window.pieces(_HOURS_OF_A_CALL):
+            allowance.take()
+            readings.append(await self._read(window, deadline))
+        return joined(buckets.window, readings)
+
+    async def _read(self, window: Window, deadline: Deadline) -> Reading:
         client = self._client
         rejected: Counter[str] = Counter()
         usage = Usage(self._items, window, client.rejections, rejected)
         request = estimate(window)
-        async for rows in self._reports.rows(UsageRow, request, client.deadline(), rejected, usage.take_in_part):
+        async for rows in self._reports.rows(UsageRow, request, deadline, rejected, usage.take_in_part):
             usage.take(rows)
         return usage.reading(self.name)
 

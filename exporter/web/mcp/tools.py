@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from exporter.focus.findings import FocusError
 from exporter.queries import forecasts, invoices, parameters, usage
+from exporter.queries.live import ask_live
 from exporter.queries.models import (
     Balances,
     Budget,
@@ -217,7 +218,10 @@ def usage_tool(known: Known) -> Tool:
         limit = Given(given, _USAGE).get(_LIMIT) or _ROWS
         question = usage.parse_usage_question(given | {"limit": str(limit)}, now=known.clock(), zone=known.zone)
         with known.reader.snapshot() as ledger:
-            found = usage.answer_usage(ledger, question)
+            asked = question.live_questions(ledger.scopes(), ledger.kept_from(), known.clock())
+        live = asyncio.run(ask_live(known.inquirer, asked, must=question.live == "true")) if asked else ()
+        with known.reader.snapshot() as ledger:
+            found = usage.answer_usage(ledger, question, live)
         document = Usage.model_validate(found)
         return Answer(texts(document), _usage_text(document))
 
@@ -225,7 +229,8 @@ def usage_tool(known: Known) -> Tool:
         "fal-get-usage",
         "Usage and spend at fal",
         "Spend and usage at fal in a time window, as a total and by any of model, app, gpu_class, account, team, "
-        "product, hour, day and month, with filters on each. Exact, from the exporter's ledger; costs nothing at fal. "
+        "product, hour, day and month, with filters on each. Exact, from the exporter's ledger; hours that the ledger does "
+        "not have are read from fal and listed in `live`, unless `live` is `false`: tell the user. Costs nothing at fal. "
         "If `complete` is false, hours are missing: tell the user, with `data_through`. Amounts are US dollars as "
         'decimal text. Example: {"start": "2026-11-01", "end": "2026-11-08", "group_by": ["model"]}. Group by few '
         "dimensions, and by hour only for windows of days; use `cursor` for further pages.",
@@ -272,6 +277,8 @@ def _usage_text(document: Usage) -> str:
     amounts = ["spend", *(name for name in ("discount", "gpu_seconds", "quantities") if total[name] not in ("0", {}))]
     by = f" by {', '.join(document.group_by)}" if document.group_by else ""
     lines = [f"Spend from {_at(document.start)} to {_at(document.end)}{by}, in USD: {total['spend']} in total.", ""]
+    for part in document.live:
+        lines += [f"Asked of fal, not from the ledger: {part.account}, {_at(part.start)} to {_at(part.end)}.", ""]
     lines.append(table([*document.group_by, *amounts], told["usage"] if document.group_by else [total]))
     known_to = f"data through {_at(document.data_through)}, settled through {_at(document.settled_through)}"
     lines += [

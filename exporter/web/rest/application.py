@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache, partial
 from http import HTTPStatus
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -19,8 +20,10 @@ from exporter.errors import LedgerError
 from exporter.inquiry import Inquirer
 from exporter.publication import Publication
 from exporter.queries.focus import parse_focus_question
+from exporter.queries.live import LiveError, LivePart, ask_live
 from exporter.queries.models import exact_json, text_json
 from exporter.queries.parameters import UNREADABLE, Given, NoDataYetError, QuestionError
+from exporter.queries.usage import parse_usage_question
 from exporter.settings.credentials import TokenFile
 from exporter.web.auth import JSON, RETRY, Refusal, guarded
 from exporter.web.negotiation import accepts
@@ -32,6 +35,7 @@ from exporter.web.rest.focus import HEADERS as FOCUS_HEADERS
 from exporter.web.rest.focus import FocusFiles
 
 if TYPE_CHECKING:
+    from exporter.ledger.accounting.coverage import ScopeState
     from exporter.ledger.reader import LedgerReader
 
 OPENAPI = "/openapi.json"
@@ -95,7 +99,7 @@ class Rest:
         self._options = options
         self._reader: LedgerReader | None = None
         self._lock = Lock()
-        self._reading: asyncio.Future[int] | None = None
+        self._reading: asyncio.Future[_LedgerState] | None = None
         self._focus = FocusFiles(options.ledger_url.get_secret_value(), options.inquirer, options.accounts)
         self._published = published
         self._clock = clock
@@ -155,14 +159,23 @@ class Rest:
         quoted = Given(texts, call.parameters).get(AMOUNTS) == "string"
         texts.pop(AMOUNTS.name, None)
         now, publication = self._clock(), self._published()
+        live: tuple[LivePart, ...] = ()
         if call.from_ledger:
-            state: object = await self._revision()
+            ledger = await self._state()
+            state: object = ledger.revision
+            live = await self._live(texts, ledger, now) if call.is_usage else ()
         else:
             state = publication and (publication.sequence, publication.at)
+        answered = tuple((part.account, part.window, part.as_of, part.problem) for part in live)
         # Windows without an edge follow the clock, by whole hours.
-        key = (call.path, tuple(sorted(texts.items())), quoted, state, hour_of(now))
-        sources = Sources(self._ledger, publication, self._options.zone, now)
+        key = (call.path, tuple(sorted(texts.items())), quoted, state, answered, hour_of(now))
+        sources = Sources(self._ledger, publication, self._options.zone, now, live)
         return await self._answers.answer(key, partial(_made, call, sources, texts, quoted=quoted))
+
+    async def _live(self, texts: Mapping[str, str], ledger: "_LedgerState", now: datetime) -> tuple[LivePart, ...]:
+        question = parse_usage_question(texts, now=now, zone=self._options.zone)
+        asked = question.live_questions(ledger.scopes, ledger.kept_from, now)
+        return await ask_live(self._options.inquirer, asked, must=question.live == "true")
 
     def _ledger(self) -> "LedgerReader":
         with self._lock:
@@ -170,12 +183,24 @@ class Rest:
                 self._reader = self._options.reader(self._options.ledger_url.get_secret_value())
             return self._reader
 
-    async def _revision(self) -> int:
+    async def _state(self) -> "_LedgerState":
         """Return the state of the ledger; who asks while it is being read shares that reading."""
         reading = self._reading
         if reading is None or reading.done():
-            reading = self._reading = asyncio.ensure_future(asyncio.to_thread(lambda: self._ledger().revision()))
+            reading = self._reading = asyncio.ensure_future(asyncio.to_thread(self._read_state))
         return await asyncio.shield(reading)
+
+    def _read_state(self) -> "_LedgerState":
+        with self._ledger().snapshot() as ledger:
+            return _LedgerState(ledger.revision, ledger.scopes(), ledger.kept_from())
+
+
+class _LedgerState(NamedTuple):
+    """State of the ledger: its revision, and from where on it has the hours of each account."""
+
+    revision: int
+    scopes: "tuple[ScopeState, ...]"
+    kept_from: datetime | None
 
 
 def _made(call: Call, sources: Sources, texts: Mapping[str, str], *, quoted: bool) -> Answer:
@@ -202,7 +227,9 @@ def _refusal(call: Call, error: Exception) -> Refusal:
         case BusyError():
             message = "too many requests at once; try again in a moment"
             return Refusal(HTTPStatus.TOO_MANY_REQUESTS, message, headers=RETRY)
-        case NoDataYetError():
+        case LiveError(reason="too_much"):
+            return Refusal(HTTPStatus.BAD_REQUEST, str(error), f"{DOCS}#{call.name}")
+        case NoDataYetError() | LiveError():
             return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers=RETRY)
         case LedgerError():
             _log.info("a request could not be answered", path=call.path, problem=str(error))

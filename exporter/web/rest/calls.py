@@ -3,7 +3,6 @@
 The calls, declared once: read by their declaration, and described by it at `/openapi.json` and `/docs`.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,6 +21,7 @@ from exporter.publication import Publication
 from exporter.queries import focus, forecasts, invoices, models, parameters, usage
 from exporter.queries.coverage import Coverage
 from exporter.queries.forecasts import AccountsAnswer, BudgetsAnswer
+from exporter.queries.live import LivePart
 from exporter.queries.parameters import Given, Parameter, QuestionError
 from exporter.queries.usage import UsageAnswer, UsageRow
 from exporter.web.auth import JSON, Refusal
@@ -56,20 +56,23 @@ class Request:
         return self.method == "HEAD"
 
     def texts(self, known: Iterable[Parameter[object]]) -> Mapping[str, str]:
-        """Return the parameters that were given.
+        """Return the parameters that were given; a list that is given in several is one comma list.
 
         Raises:
-            QuestionError: there are too many, one is given twice, or one is not among those that are known.
+            QuestionError: there are too many, one that is no list is given twice, or one is not known.
         """
         try:
             pairs = parse_qsl(self.query, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
         except ValueError:
             raise QuestionError("query", f"has more than {_MOST_PARAMETERS} parameters") from None
-        texts = dict(pairs)
-        Given(texts, known)
-        for name, count in Counter(name for name, _ in pairs).items():
-            if count > 1:
-                raise QuestionError(name, "is given more than once; separate several values with commas")
+        known = tuple(known)
+        lists = {parameter.name for parameter in known if parameter.is_list}
+        texts: dict[str, str] = {}
+        Given(dict(pairs), known)
+        for name, text in pairs:
+            if name in texts and name not in lists:
+                raise QuestionError(name, "is given more than once; it takes one value")
+            texts[name] = f"{texts[name]},{text}" if name in texts else text
         return texts
 
 
@@ -204,12 +207,14 @@ class Sources:
         publication: the latest; None before the first.
         zone: the configured time zone.
         now: an aware instant.
+        live: what fal has answered of the window that is asked for.
     """
 
     ledger: Callable[[], "LedgerReader"]
     publication: Publication | None
     zone: ZoneInfo
     now: datetime
+    live: tuple[LivePart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +229,7 @@ class Call:
         example: an answer, as a document or a text.
         answer: makes the document; None where it is streamed.
         from_ledger: whether it is made from the ledger, not from the latest publication.
+        is_usage: whether fal is asked for what the ledger does not have.
     """
 
     path: str
@@ -235,6 +241,7 @@ class Call:
     example: BaseModel | str
     answer: Callable[[Sources, Mapping[str, str]], BaseModel] | None
     from_ledger: bool = True
+    is_usage: bool = False
     media_type: str = JSON
 
     @property
@@ -251,7 +258,7 @@ class Call:
 def _usage(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
     question = usage.parse_usage_question(texts, now=sources.now, zone=sources.zone)
     with sources.ledger().snapshot() as ledger:
-        return models.Usage.model_validate(usage.answer_usage(ledger, question))
+        return models.Usage.model_validate(usage.answer_usage(ledger, question, sources.live))
 
 
 def _invoices(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
@@ -278,11 +285,13 @@ CALLS = (
         name="usage",
         title="Usage and spend of a window",
         meaning="Usage and cost by any combination of dimensions, exact to the nano-dollar and consistent with "
-        "`/metrics`. An object in the format of fal's reporting API.",
+        "`/metrics`. An object in the format of fal's reporting API. Hours that the ledger does not have are read from "
+        "fal if `live` allows it, and marked.",
         parameters=(*usage.PARAMETERS, AMOUNTS),
         model=models.Usage,
         example=models.Usage.model_validate(USAGE),
         answer=_usage,
+        is_usage=True,
     ),
     Call(
         path="/v1/billing/invoices",
