@@ -311,8 +311,8 @@ class Usage(Document):
         description="Remarks on the figures: a widened window, missing hours, rows that cannot be read."
     )
     live: Annotated[tuple[LivePart, ...], BeforeValidator(_spans)] = Field(
-        description="Parts of the window that were read from fal because the ledger does not have them; empty if all is "
-        "from the ledger."
+        description="Parts of the window that were read from fal because the ledger does not have them; empty if all "
+        "is from the ledger."
     )
     next_cursor: str | None = Field(description="`cursor` of the next page; null on the last page.")
 
