@@ -594,7 +594,7 @@ class Month:
         (account,) = (await exporter.until(lambda _: True)).overview.accounts
         counters, pending = (_sum(metrics[name]) for name in ("fal_spend_usd_total", "fal_spend_pending_usd"))
         assert pending == 0
-        unreadable = any("cannot be read, or only in part" in note for note in rest["notes"])
+        unreadable = any("cannot be read, or only partly" in note for note in rest["notes"])
         assert unreadable == (account.sources[0].state == "partial")
         assert not (unreadable and rest["complete"])
         return {
