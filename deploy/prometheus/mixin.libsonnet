@@ -78,6 +78,7 @@
     'fal-exporter-health.json': import '../../grafana/dashboards/fal-exporter-health.json',
     'fal-gpu-time.json': import '../../grafana/dashboards/fal-gpu-time.json',
     'fal-invoices.json': import '../../grafana/dashboards/fal-invoices.json',
+    'fal-month.json': import '../../grafana/dashboards/fal-month.json',
     'fal-models-and-prices.json': import '../../grafana/dashboards/fal-models-and-prices.json',
     'fal-spend.json': import '../../grafana/dashboards/fal-spend.json',
   },

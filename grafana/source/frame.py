@@ -1,10 +1,12 @@
 """What all dashboards have in common: variables, links, annotations, and the grid."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from grafana_foundation_sdk.builders import dashboard, prometheus
 from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as models
 
 from source.panels import DATA_SOURCE
@@ -12,6 +14,9 @@ from source.queries import DIMENSIONS, FROM, TO, of_accounts
 
 TAG = "fal-exporter"
 """Dashboards of this tag link to each other."""
+
+RUNBOOKS = "https://git.example.com/fal-exporter/docs/alerts"
+"""The pages of docs/alerts, as in the alerts; `generate.py --runbooks` takes another address."""
 
 _WIDTH = 24
 _TITLES = {
@@ -53,6 +58,9 @@ class Frame:
         title, description: as Grafana shows them.
         rows: from top to bottom.
         labels: which of DIMENSIONS can be selected.
+        constants: values that queries and links take from hidden variables, by name.
+        asked: values that the reader may change, by name: title, first value and meaning.
+        repeats: what `ranked` repeats panels over: PromQL whose series carry the label `ranked`; empty for none.
         stacked_by: whether the reader chooses the label by which graphs are stacked; what it is at first.
         annotations: what is marked on the graphs.
         start: of the time range.
@@ -63,6 +71,9 @@ class Frame:
     description: str
     rows: Sequence[Row]
     labels: Sequence[str] = DIMENSIONS
+    constants: Mapping[str, str] = field(default_factory=dict)
+    asked: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
+    repeats: str = ""
     stacked_by: str = ""
     annotations: Sequence[dashboard.AnnotationQuery] = ()
     start: str = "now/M"
@@ -96,6 +107,9 @@ class Frame:
             .build()
         )
         built.panels = self._panels()
+        for variable in built.templating.list_val or ():
+            if variable.type_val == models.VariableType.CONSTANT:
+                variable.hide, variable.skip_url_sync = models.VariableHide.HIDE_VARIABLE, True
         return built
 
     def _variables(self) -> list[Builder[models.VariableModel]]:
@@ -103,8 +117,32 @@ class Frame:
             dashboard.DatasourceVariable("datasource")
             .label("Data source")
             .type("prometheus")
+            .hide(models.VariableHide.HIDE_LABEL)
             .description("The Prometheus that scrapes fal-exporter.")
         ]
+        constants = {name: ".*" for name in DIMENSIONS if name not in self.labels} | {"runbooks": RUNBOOKS}
+        found += [
+            dashboard.ConstantVariable(name).value(value)
+            for name, value in (constants | dict(self.constants)).items()
+            if self._uses(name)
+        ]
+        for name, (title, value, meaning) in self.asked.items():
+            found.append(dashboard.TextBoxVariable(name).label(title).default_value(value).description(meaning))
+        if self.repeats:
+            found.append(
+                dashboard.QueryVariable("ranked")
+                .label("Rankings")
+                .hide(models.VariableHide.HIDE_VARIABLE)
+                .description("The labels that any charge of the month has.")
+                .datasource(DATA_SOURCE)
+                .query(f"query_result({self.repeats})")
+                .definition(f"query_result({self.repeats})")
+                .regex('/ranked="(?<value>[^"]+)".*title="(?<text>[^"]+)"/')
+                .multi(multi=True)
+                .include_all(include_all=True)
+                .current(models.VariableOption(selected=True, text=["All"], value=["$__all"]))
+                .refresh(models.VariableRefresh.ON_DASHBOARD_LOAD)
+            )
         if self.stacked_by:
             options = [
                 models.VariableOption(selected=name == self.stacked_by, text=title, value=name)
@@ -112,7 +150,7 @@ class Frame:
             ]
             found.append(
                 dashboard.CustomVariable("by")
-                .label("Stacked by")
+                .label("By")
                 .description("The label that the bars tell apart.")
                 .values(", ".join(f"{option.text} : {option.value}" for option in options))
                 .options(options)
@@ -136,6 +174,11 @@ class Frame:
             )
         return found
 
+    def _uses(self, name: str) -> bool:
+        """Tell whether a query or a link takes the value of a variable."""
+        panels = "".join(JSONEncoder().encode(builder.build()) for row in self.rows for builder, _ in row.panels)
+        return re.search(rf"\$\{{?{name}\b", panels) is not None
+
     def _panels(self) -> list[models.Panel | models.RowPanel]:
         placed: list[models.Panel | models.RowPanel] = []
         top = 0
@@ -152,7 +195,8 @@ class Frame:
                 panel.grid_pos = models.GridPos(h=row.height, w=width, x=left, y=top)
                 placed.append(panel)
                 left += width
-            if left != _WIDTH:
+            repeated = len(row.panels) == 1 and bool(panel.repeat)
+            if left != _WIDTH and not repeated:
                 raise ValueError(f"{self.uid}: the panels of a row are {left} wide, not {_WIDTH}")
             top += row.height
         return placed

@@ -5,15 +5,9 @@ from grafana_foundation_sdk.models.common import VisibilityMode
 from source import palette
 from source.frame import Frame, Row, whenever
 from source.panels import DOLLARS, DOLLARS_SHORT, NOT_LOADED, Built, Query, at_least, bars, figure, fixed, lines
-from source.queries import of_accounts, whole
+from source.queries import of_accounts, selected, whole
 from source.tables import Column, coloured_text, rows, words
 
-_STATUSES = {
-    "draft": ("draft", palette.NEUTRAL),
-    "open": ("open", palette.WARNING),
-    "paid": ("paid", palette.GOOD),
-    "void": ("void", palette.NEUTRAL),
-}
 _PERIODS = {"current_month": ("this month", palette.NEUTRAL), "last_month": ("last month", palette.NEUTRAL)}
 _AGAINST = {
     "invoice": ("invoice", palette.NEUTRAL),
@@ -43,8 +37,8 @@ def invoices() -> Frame:
         ),
         rows=(
             Row(4, _figures()),
-            Row(10, ((_list(), 12), (_comparison(), 12))),
-            Row(8, ((_billed(), 12), (_drift(), 12)), "What explains a difference"),
+            Row(10, ((invoice_list(60), 10), (agreement(), 14))),
+            Row(8, ((billed(), 12), (_drift(), 12)), "What explains a difference"),
             Row(9, ((_restatements(), 12), (_settled(), 12)), "What fal changed afterwards"),
         ),
     )
@@ -126,63 +120,102 @@ def _figures() -> tuple[tuple[Built, int], ...]:
     )
 
 
-def _list() -> Built:
+def invoice_list(most: int = 12) -> Built:
+    """Return the table of the newest invoices with their state in words."""
+    due = of_accounts("fal_invoice_due_timestamp_seconds", _INVOICE, 'status="open"')
+    totals = of_accounts("fal_invoice_total_usd", _INVOICE)
+    labels = "max by (account, invoice)"
+    states = "\nor ".join(
+        (
+            f"1000 * {labels} ({due})",
+            *(
+                f"0 * {labels} (fal_invoice_total_usd{_selected(status)}) + {code}"
+                for status, (code, _, _) in _STATES.items()
+            ),
+        )
+    )
     return rows(
         "Invoices",
-        "Every invoice that fal tells of, with its present status; a draft is the running month's and grows. Polled "
-        "every six hours.",
+        "The newest invoices with their total as fal states it and their state: a draft is the running month's and "
+        "grows, an open one says when it is due, an overdue one for how long. Polled every six hours.",
         [
-            Query(f"topk(60, {of_accounts('fal_invoice_total_usd', _INVOICE)})", ref="total"),
-            Query(f"1000 * {of_accounts('fal_invoice_due_timestamp_seconds', _INVOICE)}", ref="due"),
+            Query(f"topk({most}, {totals})", ref="total"),
+            Query(states, ref="state"),
+            Query(f"{labels} (time() - {due} > 0)", ref="overdue"),
         ],
         {
-            "invoice": Column("Invoice"),
-            "account": Column("Account"),
-            "status": Column("Status", width=90, properties=words(_STATUSES)),
-            "Value #total": Column("Total", DOLLARS, 140, 2),
-            "Value #due": Column("Due", "dateTimeFromNow", 150),
+            "invoice": Column("Invoice", properties={"custom.minWidth": 110}),
+            "account": Column("Account", width=80),
+            "Value #total": Column("Total", DOLLARS, 104, 2),
+            "Value #state": Column(
+                "State",
+                "time:[due] D MMM",
+                86,
+                properties=words({str(code): (text, color) for code, text, color in _STATES.values()}),
+            ),
+            "Value #overdue": Column("Overdue", "s", 70, 0, coloured_text((0, palette.BAD))),
         },
         sort="Invoice",
         no_value="no invoices yet",
     )
 
 
-def _comparison() -> Built:
+_STATES = {
+    "paid": (1, "paid", palette.GOOD),
+    "draft": (2, "draft", palette.NEUTRAL),
+    "void": (3, "void", palette.NEUTRAL),
+    "open": (4, "open", palette.WARNING),
+}
+"""By status as fal states it: a number that is no date, and what it says; an open one with a due date has the date."""
+
+
+def _selected(status: str) -> str:
+    return selected(("account",), f'status="{status}"')
+
+
+def agreement() -> Built:
+    """Return the table of what was compared with fal's bills, the result in words."""
     difference = of_accounts("fal_reconciliation_difference_usd", _COMPARED)
+    reads_machines = f"count by (account) (fal_source_up{selected(('account',), _READS_MACHINES)})"
+    missing = f"(abs({difference} <= -{_CENT}))"
+    sentences = (
+        (f"0 * (abs({difference}) < {_CENT})", "equal"),
+        (f"{missing} unless on (account) {reads_machines}", "of compute machines are not read by this key"),
+        (f"{missing} and on (account) {reads_machines}", "are billed and not in the ledger"),
+        (f"{difference} >= {_CENT}", "are in the ledger and not billed"),
+    )
+    said = "\nor ".join(f'label_replace({found}, "says", "{words}", "", "")' for found, words in sentences)
     return rows(
-        "The ledger against what fal bills",
-        "The ledger's UTC month less what fal bills as usage of the same hours, before credits and taxes, by what it "
-        "was held against; never add them up. Above 0 fal bills less than it has reported, below 0 more, as with "
-        "compute machines, which the sources models and serverless do not tell. Compared every six hours.",
-        [
-            Query(f"topk(60, {difference}) or bottomk(60, {difference})", ref="difference"),
-            Query(f"1000 * {of_accounts('fal_reconciliation_timestamp_seconds', _COMPARED)}", ref="when"),
-        ],
+        "Ledger against invoice",
+        "The ledger's UTC month beside what fal bills as usage of the same hours, before credits and taxes: equal to "
+        "the cent, or by how much they differ and what the difference is. By what it was compared with; never add them "
+        "up. Compared every six hours.",
+        [Query(f"topk(24, {said})")],
         {
-            "account": Column("Account"),
-            "period": Column("Month", width=110, properties=words(_PERIODS)),
-            "against": Column("Against", properties=words(_AGAINST)),
-            "Value #difference": Column(
+            "account": Column("Account", width=80),
+            "period": Column("Month", width=86, properties=words(_PERIODS)),
+            "against": Column("Compared with", width=140, properties=words(_AGAINST)),
+            "Value": Column(
                 "Difference",
                 DOLLARS,
-                130,
+                96,
                 2,
-                coloured_text(
-                    (-100, palette.WARNING),
-                    (-1, palette.GOOD),
-                    (1, palette.WARNING),
-                    (100, palette.BAD),
-                    base=palette.BAD,
-                ),
+                coloured_text((_CENT, palette.WARNING), (100, palette.BAD), base=palette.GOOD),
             ),
-            "Value #when": Column("Compared", "dateTimeFromNow", 150),
+            "says": Column("In words", properties={"custom.minWidth": 120}),
         },
         sort="Month",
         no_value="not compared yet",
     )
 
 
-def _billed() -> Built:
+_CENT = 0.01
+_READS_MACHINES = 'source=~"compute|organization|reporting|focus"'
+"""The sources that read the charges of compute machines."""
+
+
+def billed() -> Built:
+    """Return the table of what fal bills by charge category."""
     labels = ("account", "charge_category", "period")
 
     def month(period: str) -> str:
@@ -197,8 +230,8 @@ def _billed() -> Built:
         {
             "account": Column("Account"),
             "charge_category": Column("Category"),
-            "Value #last": Column("Last month", DOLLARS, 150, 2),
-            "Value #current": Column("This month", DOLLARS, 150, 2),
+            "Value #last": Column("Last month", DOLLARS, 104, 2),
+            "Value #current": Column("This month", DOLLARS, 104, 2),
         },
         no_value="no FOCUS report",
     )

@@ -8,6 +8,7 @@ GOOD_TINT, NO_DATA_TINT = "rgba(86, 166, 75, 0.16)", "rgba(140, 150, 165, 0.16)"
 SPEND = "blue"
 FORECAST = "purple"
 LIMIT = "red"
+PAST = "#8E9AAB"
 PRODUCTS = {"model_apis": "blue", "serverless": "purple", "compute": "orange"}
 """fal's product lines, the same on every dashboard."""
 

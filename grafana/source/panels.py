@@ -11,10 +11,12 @@ from grafana_foundation_sdk.builders import (
     statushistory,
     timeseries,
 )
+from grafana_foundation_sdk.builders import text as text_panel
 from grafana_foundation_sdk.builders.dashboard import ThresholdsConfig
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import common as common_models
 from grafana_foundation_sdk.models import dashboard as models
+from grafana_foundation_sdk.models.text import TextMode
 
 from source import palette
 from source.queries import covered
@@ -27,7 +29,7 @@ NOT_LOADED = "not all loaded"
 DOLLARS = "currency:financial:$"
 """Written out in full, for figures that are read."""
 DOLLARS_SHORT = "currencyUSD"
-"""$367K or $0.0004, for axes and prices."""
+"""$367K or $0.0004, for axes and prices; -$18.2K for what may be below 0, of which DOLLARS would make $-18,249.89."""
 SHARE = "percentunit"
 
 _LEAST = -1e12
@@ -62,6 +64,11 @@ def at_least(*steps: tuple[float, str], base: str = palette.NEUTRAL) -> Threshol
         .mode(models.ThresholdsMode.ABSOLUTE)
         .steps([models.Threshold(value=None, color=palette.NEUTRAL), *below, *above])
     )
+
+
+def coloured(*steps: tuple[float, str], base: str = palette.NEUTRAL) -> dict[str, object]:
+    """Return the options of a field whose values have colours from numbers on."""
+    return {"color": {"mode": "thresholds"}, "thresholds": at_least(*steps, base=base).build()}
 
 
 def fixed(color: str) -> dict[str, object]:
@@ -246,6 +253,11 @@ def stripes(title: str, description: str, queries: Sequence[Query]) -> statushis
     for query in queries:
         panel.with_target(target_of(query).range())
     return panel
+
+
+def words_in_markdown(title: str, description: str, text: str) -> text_panel.Panel:
+    """Return a panel of words."""
+    return text_panel.Panel().title(title).description(description).mode(TextMode.MARKDOWN).content(text)
 
 
 def said(texts: Mapping[str, tuple[str, str]]) -> models.ValueMap:

@@ -46,6 +46,7 @@ _WINDOWS = {
     "fal_spend_surge_month_to_date_usd": "month_to_date",
     "fal_gpu_time_surge_month_to_date_seconds": "month_to_date",
     "fal_spend_last_month_usd": "last_month",
+    "fal_spend_last_month_to_date_usd": "last_month",
 }
 """The gauges of windows, and the label `window` of their coverage."""
 
@@ -80,6 +81,32 @@ def total(metric: str, by: Sequence[str] = (), *also: str, at: str = "") -> str:
     if by:
         return f"sum by ({', '.join(by)}) ({each})"
     return f"({while_whole(f'sum({each})', metric, at)})" if metric in _WINDOWS else f"sum({each})"
+
+
+TOTAL, REST = "Total", "all others"
+"""Names of the rows of a table that add up what is in it, and what is not."""
+
+
+def ranked(metric: str, label: str, ranked_by: str, count: int) -> str:
+    """Return the sums of a family by a label: of the largest, of all others, and of everything.
+
+    Args:
+        metric: the family's name.
+        label: the label to group by; may be a variable of Grafana.
+        ranked_by: the gauge by which the largest are chosen, as of the end of the range.
+        count: how many have a row of their own.
+    """
+
+    def each(of: str, at: str = "") -> str:
+        return f'label_replace({total(of, [label], at=at)}, "{label}", "without {label}", "{label}", "^$")'
+
+    sums = each(metric)
+    largest = f"topk({count}, {each(ranked_by, at=f'@ {TO}')})"
+    return (
+        f"(({sums}) and on ({label}) {largest})\n"
+        f'or label_replace(sum(({sums}) unless on ({label}) {largest}), "{label}", "{REST}", "", "")\n'
+        f'or label_replace({total(metric)}, "{label}", "{TOTAL}", "", "")'
+    )
 
 
 def of_accounts(metric: str, labels: Sequence[str] = ("account",), *also: str, at: str = "") -> str:

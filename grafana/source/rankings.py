@@ -1,59 +1,117 @@
-"""The tables of who and what spends the most."""
+"""The tables of who and what spends the most; each has a row for all others and one for the total."""
 
 from source import palette
+from source.outlook import MONTH
 from source.panels import DOLLARS, SHARE, Built, Query
-from source.queries import TO, growth, total
+from source.queries import TO, growth, ranked, total
 from source.tables import Column, coloured_text, link, rows, sparkline
 
-MONTH = "fal_spend_month_to_date_usd"
 GROWTH = ((0.25, palette.WARNING), (1, palette.BAD))
 """Growth in a week, as a share, from which it is worth a look."""
 
-_COLUMNS = {"model": "Model", "app": "App", "gpu_class": "GPU class", "team": "Team"}
-_LINKS = {
-    "model": ("What it costs by unit", "fal-models-and-prices"),
-    "app": ("Its GPU time", "fal-gpu-time"),
-    "gpu_class": ("Its GPU time", "fal-gpu-time"),
-    "team": ("Only this team", "fal-spend"),
+RANKED = "$ranked"
+"""The label that a repeated table is of."""
+
+LABELS = {
+    "product": "product",
+    "team": "team",
+    "model": "model",
+    "app": "app",
+    "gpu_class": "GPU class",
+    "environment": "environment",
+    "api_key": "key",
 }
+"""The labels that a table is shown for where a charge of the month has them, and how they are called."""
+
+_TO_DATE = "fal_spend_last_month_to_date_usd"
+_LINKS = (
+    ("Only this, in Spend", "fal-spend"),
+    ("Its GPU time", "fal-gpu-time"),
+    ("Its units and prices", "fal-models-and-prices"),
+)
 
 
-def ranking(label: str, title: str, one: str) -> Built:
-    """Return the ten values of a label with the largest month to date; `one` is such a value in a sentence."""
-    there_is_one = f'{label}!=""'
-    month = total(MONTH, [label], there_is_one)
-    ranked = f"topk(10, {total(MONTH, [label], there_is_one, at=f'@ {TO}')})"
+def present() -> str:
+    """Return a series for each of LABELS that a charge of the month has, named by the label `ranked`."""
+    month = "fal_spend_month_to_date_usd"
+    return " or ".join(
+        f'label_replace(label_replace(count({month}{{{label}!=""}} > 0), "ranked", "{label}", "", ""), '
+        f'"title", "{title}", "", "")'
+        for label, title in LABELS.items()
+    )
 
-    def of_ranked(expression: str) -> str:
-        return f"({expression})\nand on ({label})\n{ranked}"
 
+def by_label() -> Built:
+    """Return the table of the eight largest values of a label, repeated for each label that charges have."""
+    label = RANKED
+    month = ranked(MONTH, label, MONTH, 8)
+    largest = f"topk(8, {total(MONTH, [label], at=f'@ {TO}')})"
+    grown = growth("fal_spend_today_usd", "1w", [label], f'{label}!=""')
+    last_hour = total("fal_spend_last_hour_usd", [label], f'{label}!=""', at="offset 5m")
     panel = rows(
-        title,
-        "The ten of the largest month to date: what each has spent, its share of all that is selected, today so far, "
-        "today against the same time a week ago, and its last 24 complete hours, each as known at the end of the next. "
-        f"What is charged without {one} is not listed, but it is in the whole.",
+        "By ${ranked:text}",
+        "The eight of the largest month to date, what all others cost, and the total: this month, its share, today so "
+        "far, today against the same time a week ago, and the last 24 complete hours, each as known at the end of the "
+        "next. There is a table for each label that any charge of the month has.",
         [
-            Query(ranked, ref="month"),
-            Query(of_ranked(f"{month}\n/ on () group_left () ({total(MONTH)} != 0)"), ref="share"),
-            Query(of_ranked(total("fal_spend_today_usd", [label], there_is_one)), ref="today"),
-            Query(of_ranked(growth("fal_spend_today_usd", "1w", [label], there_is_one)), ref="change"),
-            Query(
-                of_ranked(total("fal_spend_last_hour_usd", [label], there_is_one, at="offset 5m")),
-                ref="trend",
-                interval="1h",
-            ),
+            Query(_named(month), ref="month"),
+            Query(_named(_share(month)), ref="share"),
+            Query(_named(ranked("fal_spend_today_usd", label, MONTH, 8)), ref="today"),
+            Query(_named(f"({grown})\nand on ({label})\n{largest}"), ref="change"),
+            Query(_named(f"({last_hour})\nand on ({label})\n{largest}"), ref="trend", interval="1h"),
         ],
         {
-            label: Column(_COLUMNS[label], properties={"links": [link(*_LINKS[label], label)], "custom.minWidth": 100}),
+            "name": Column("Name", properties=_NAME),
             "Value #month": Column("This month", DOLLARS, 102, 2),
             "Value #share": Column("Share", SHARE, 56, 1),
             "Value #today": Column("Today", DOLLARS, 82, 2),
             "Value #change": Column("± week", SHARE, 68, 0, coloured_text(*GROWTH)),
             "Trend": Column("24 hours", width=86, properties=sparkline()),
         },
-        key=label,
+        key="name",
         trend="trend",
         sort="This month",
-        no_value=f"no spend with {one} yet",
+        no_value="no spend yet",
     )
-    return panel.time_from("24h").hide_time_override(hide_time_override=True)
+    panel.time_from("24h").hide_time_override(hide_time_override=True)
+    return panel.repeat("ranked").repeat_direction("h").max_per_row(2)
+
+
+def of_month() -> Built:
+    """Return the table of a label for a report, repeated likewise: this month, and the same part of the last one."""
+    month, before = (ranked(metric, RANKED, MONTH, 8) for metric in (MONTH, _TO_DATE))
+    panel = rows(
+        "By ${ranked:text}",
+        "The eight of the largest month to date, what all others cost, and the total; beside it what the same part of "
+        "the last month cost: as many hours from its start as this month has had. There is a table for each label that "
+        "any charge of the month has; add api_key to FAL_EXPORTER_LABELS to see keys.",
+        [
+            Query(_named(month), ref="month"),
+            Query(_named(_share(month)), ref="share"),
+            Query(_named(before), ref="before"),
+            Query(f"{_named(month)}\n/ on (name) ({_named(before)} > 0)\n- 1", ref="change"),
+        ],
+        {
+            "name": Column("Name", properties=_NAME),
+            "Value #month": Column("This month", DOLLARS, 104, 2),
+            "Value #share": Column("Share", SHARE, 60, 1),
+            "Value #before": Column("Last month", DOLLARS, 104, 2),
+            "Value #change": Column("±", SHARE, 62, 0, coloured_text(*GROWTH)),
+        },
+        key="name",
+        sort="This month",
+        no_value="no spend yet",
+    )
+    return panel.repeat("ranked").repeat_direction("h").max_per_row(2)
+
+
+_NAME: dict[str, object] = {"custom.minWidth": 120, "links": [link(title, uid, RANKED) for title, uid in _LINKS]}
+
+
+def _share(sums: str) -> str:
+    return f"({sums})\n/ on () group_left () ({total(MONTH)} != 0)"
+
+
+def _named(expression: str) -> str:
+    """Return an expression by `$ranked` with its values under the label `name`, which a table can be joined by."""
+    return f'sum by (name) (label_replace({expression}, "name", "$1", "{RANKED}", "(.+)"))'

@@ -42,13 +42,17 @@ RESEARCH = Key("research-id:00000000000000000000000000000005", refused=(("/v1/ac
 DAYS = timedelta(days=32)
 """Of history in Prometheus: the month so far, whatever day it is."""
 
-ALL = {"account": ".*", "team": ".*", "product": ".*", "model": ".*", "app": ".*", "gpu_class": ".*", "by": "product"}
+ALL = {
+    "account": ".*",
+    "team": ".*",
+    "product": ".*",
+    "model": ".*",
+    "app": ".*",
+    "gpu_class": ".*",
+    "by": "product",
+} | {"ranked": "product"}
 
 NOTHING_WHEN_ALL_IS_WELL = {
-    "fal-spend: the banner: locked": "no account is locked",
-    "fal-spend: the banner: late": "no data are late",
-    "fal-spend: the banner: lacking": "every source that the keys can read is polled",
-    "fal-spend: the banner: partly": "every hour of every window is covered",
     "fal-spend: Not included: recent": "sums by product are compared two minutes after the start",
     "fal-spend: marks: New models: ": "no model is new to a ledger that was born just now",
     "fal-spend: marks: Price changes: ": "the simulator's prices stand still",
@@ -64,18 +68,31 @@ NOTHING_WHEN_ALL_IS_WELL = {
         "as above",
     ),
     "fal-invoices: marks: Restatements: ": "as above",
+    "fal-invoices: Invoices: overdue": "no open invoice is due",
+    "fal-month: Invoices: overdue": "as above",
 }
 """The queries that rightly return nothing, and why; each returns data in the last test."""
 
 NOTHING_WHEN_NOT_WELL = {
-    "fal-spend: the banner: well",
     # An account lacks some of the month, and of the time before the exporter nobody knows what was surge.
     "fal-gpu-time: Surge: time",
     "fal-gpu-time: Surge: cost",
 }
 
 NEW = 'account="planted",product="model_apis",model="new"'
+QUIET = """\
+fal:threshold_spend_hourly_usd 1000000
+fal:threshold_credit_runway_warning_seconds 0
+fal:threshold_credit_runway_critical_seconds 0
+"""
+"""Thresholds that the simulated accounts stay within."""
+
 PLANTED = """\
+ALERTS{alertname="FalSpendUnusual",alertstate="firing",severity="warning",account="planted"} 1
+ALERTS{alertname="FalBudgetBurnFast",alertstate="firing",severity="critical",budget="studio"} 1
+ALERTS{alertname="FalBudgetBurnSlow",alertstate="pending",severity="warning",budget="studio"} 1
+ALERTS{alertname="FalUnitPriceChanged",alertstate="firing",severity="info",account="planted"} 1
+ALERTS{alertname="FalDiscountLost",alertstate="firing",severity="warning",account="another"} 1
 fal_account_locked{account="planted",reason="admin_lock"} 1
 fal_source_up{account="planted",source="models"} 0
 fal_source_available{account="planted",source="compute"} 1
@@ -84,6 +101,8 @@ fal_data_through_timestamp_seconds{account="planted",source="models"} %(day_ago)
 fal_restated_usd_total{account="planted",source="models",direction="up"} %(rising)d
 fal_window_coverage_ratio{account="planted",window="month_to_date"} 0.43
 fal_spend_month_to_date_usd{%(new)s} 1
+fal_invoice_total_usd{account="planted",invoice="late",status="open"} 9
+fal_invoice_due_timestamp_seconds{account="planted",invoice="late",status="open"} %(day_ago)d
 fal_model_first_seen_timestamp_seconds{%(new)s} %(hour_ago)d
 fal_unit_price_usd{%(new)s,unit="image"} 3
 fal_unit_price_previous_usd{%(new)s,unit="image"} 2
@@ -104,7 +123,7 @@ class Story:
     def text(self) -> str:
         now = int(time.time())
         instants = {"day_ago": now - 86_400, "hour_ago": now - 3_600, "rising": now % 100_000 * 1_000}
-        return PLANTED % (instants | {"new": NEW}) if self.told else ""
+        return QUIET + (PLANTED % (instants | {"new": NEW}) if self.told else "")
 
 
 class _Teller(BaseHTTPRequestHandler):
@@ -178,7 +197,9 @@ class Prometheus:
 
     def ask_at(self, asked: Asked, variables: Mapping[str, str], end: float) -> int:
         """Return how many series a dashboard's query returns at the end of 30 days."""
-        query = resolved(asked.expression, variables, start=end - 30 * 86_400, end=end, step=asked.step)
+        query = soon(resolved(asked.expression, variables, start=end - 30 * 86_400, end=end, step=asked.step), "1h:1s")
+        if query.startswith("query_result("):
+            return len(self.get("query", query=query.removeprefix("query_result(").removesuffix(")"), time=end))
         if asked.kind == "variable":
             selector, _, label = query.removeprefix("label_values(").removesuffix(")").rpartition(", ")
             return len(self.get(f"label/{label}/values", **{"match[]": selector}))
@@ -209,6 +230,11 @@ class Prometheus:
             for charge in answer.raise_for_status().json()["charges"]:
                 hours[datetime.fromisoformat(charge["hour"])] += Decimal(charge["cost"])
         return hours
+
+
+def soon(query: str, step: str) -> str:
+    """Return a query that looks for the newest value at smaller steps: no five minutes have passed in the tests."""
+    return query.replace("[32d:5m]", f"[{step}]")
 
 
 def zone_of_noon() -> ZoneInfo:
@@ -298,6 +324,7 @@ def has_everything(exporter: Exporter) -> bool:
             "fal_budget_burn_ratio",
             "fal_reconciliation_difference_usd",
             "fal_focus_billed_usd",
+            "fal_spend_month_change_usd",
         }
         <= scrape.keys()
     )
@@ -356,7 +383,7 @@ def test_every_query_returns_data_with_one_value_selected(
 
 
 def test_a_typo_returns_no_data(prometheus: Prometheus, queries: list[Asked]) -> None:
-    (asked,) = (asked for asked in queries if str(asked) == "fal-spend: Today: A")
+    (asked,) = (asked for asked in queries if str(asked) == "fal-spend: Today: today")
     typo = Asked(**vars(asked) | {"expression": asked.expression.replace("fal_spend_today_usd", "fal_spend_tody_usd")})
     assert prometheus.ask(asked, ALL) == 1
     assert prometheus.ask(typo, ALL) == 0
@@ -371,7 +398,7 @@ def test_the_totals_of_the_front_page_are_what_fal_states(prometheus: Prometheus
 
     expected = {
         "Month to date: A": spent(midnight.replace(day=1)),
-        "Today: A": spent(midnight),
+        "Today: today": spent(midnight),
         "This hour: running": spent(hour),
         "This hour: complete": spent(hour - HOUR) - spent(hour),
     }
@@ -382,7 +409,79 @@ def test_the_totals_of_the_front_page_are_what_fal_states(prometheus: Prometheus
         if str(asked) == f"fal-spend: {name}"
     }
     assert found == pytest.approx({name: float(amount) for name, amount in expected.items()}, rel=1e-12)
-    assert min(expected["Today: A"], expected["This hour: complete"]) > 0
+    assert min(expected["Today: today"], expected["This hour: complete"]) > 0
+
+
+def shown(prometheus: Prometheus, queries: list[Asked], name: str, ranked: str = "") -> dict[str, float]:
+    """Return the rows of a table by their label `name`."""
+    (asked,) = (asked for asked in queries if str(asked) == name)
+    query = resolved(asked.expression, ALL | {"ranked": ranked}, start=0, end=time.time())
+    found = {}
+    for series in prometheus.get("query", query=query):
+        metric, value = series["metric"], series["value"]
+        assert isinstance(metric, dict)
+        assert isinstance(value, list)
+        found[str(metric["name"])] = float(value[1])
+    return found
+
+
+@pytest.mark.parametrize("ranked", ["product", "model", "app", "gpu_class"])
+@pytest.mark.parametrize("dashboard", ["fal-month", "fal-spend"])
+def test_the_rows_of_a_table_add_up_to_its_total(
+    prometheus: Prometheus, queries: list[Asked], dashboard: str, ranked: str
+) -> None:
+    found = shown(prometheus, queries, f"{dashboard}: By ${{ranked:text}}: month", ranked)
+    total = found.pop("Total")
+    assert total == pytest.approx(prometheus.value("sum(fal_spend_month_to_date_usd)"))
+    assert sum(found.values()) == pytest.approx(total)
+    assert len(found) <= 9
+    assert ("all others" in found) == (len(found) == 9)
+
+
+def test_the_causes_of_a_change_add_up_to_it_and_it_is_what_fal_states(
+    prometheus: Prometheus, queries: list[Asked]
+) -> None:
+    table = "fal-month: What moved since last month, and why: "
+    change, *causes = (
+        shown(prometheus, queries, table + column) for column in ("change", "volume", "price", "new", "gone")
+    )
+    now, zone = prometheus.running_hour(), prometheus.zone
+    month = now.astimezone(zone).replace(day=1, hour=0)
+    last_month = (month - timedelta(days=1)).replace(day=1)
+    this, before = (
+        sum(prometheus.truth(start.astimezone(UTC), start.astimezone(UTC) + (now - month)).values(), Decimal(0))
+        for start in (month, last_month)
+    )
+    assert change["Total"] == pytest.approx(float(this - before), rel=1e-6)
+    assert sum(cause.get("Total", 0) for cause in causes) == pytest.approx(change["Total"])
+    (percent,) = (asked for asked in queries if str(asked) == "fal-month: Against last month, same day: share")
+    share = prometheus.value(resolved(percent.expression, ALL, start=0, end=time.time()))
+    assert share == pytest.approx(float((this - before) / before), rel=1e-6)
+
+
+def test_the_path_leads_from_the_month_to_date_to_the_forecast(prometheus: Prometheus, queries: list[Asked]) -> None:
+    end = datetime.fromtimestamp(prometheus.value("max(fal_month_end_timestamp_seconds)"), UTC)
+    now = datetime.now(UTC)
+    for edge, ref in (("_low", "low"), ("", "likely"), ("_high", "high")):
+        (asked,) = (asked for asked in queries if str(asked) == f"fal-month: The month, and the path to its end: {ref}")
+        query = soon(resolved(asked.expression, ALL, start=0, end=end.timestamp(), step=3600), "32d:15s")
+        path = prometheus.columns(query, end - 31 * 24 * HOUR, end, HOUR)
+        assert min(path) >= now - HOUR
+        assert path[end] == pytest.approx(prometheus.value(f"sum(fal_spend_month_forecast{edge}_usd)"), rel=1e-3)
+        assert list(path.values()) == sorted(path.values())
+        assert path[min(path)] >= prometheus.value("sum(fal_account_spend_month_to_date_usd)") * 0.999
+
+
+def test_the_last_month_stands_beside_this_one(prometheus: Prometheus, queries: list[Asked]) -> None:
+    (asked,) = (asked for asked in queries if str(asked) == "fal-month: The month, and the path to its end: before")
+    length = (datetime.now(UTC).replace(day=1) - timedelta(days=1)).day
+    at = hour_of(datetime.now(UTC)) - 36 * HOUR
+    query = resolved(asked.expression, ALL, start=0, end=time.time())
+    beside = prometheus.get("query", query=query, time=at.timestamp())
+    then = prometheus.get(
+        "query", query="sum(fal_spend_month_to_date_usd)", time=(at - timedelta(days=length)).timestamp()
+    )
+    assert [series["value"] for series in beside] == [[at.timestamp(), *series["value"][1:]] for series in then]
 
 
 def test_what_was_bought_in_the_last_24_hours_is_that_right_after_a_backfill(
@@ -422,11 +521,25 @@ def test_the_bars_of_the_days_add_up_to_the_month(prometheus: Prometheus, querie
     assert sum(bars.values()) == pytest.approx(prometheus.value("sum(fal_spend_month_to_date_usd)"), rel=1e-9)
 
 
+def findings(prometheus: Prometheus, queries: list[Asked], account: str) -> dict[tuple[str, str], int]:
+    """Return what the banner shows, all of it, and how bad it is."""
+    (banner,) = (asked for asked in queries if str(asked) == "fal-spend: State: A")
+    query = resolved(banner.expression, ALL | {"account": account}, start=0, end=time.time())
+    everything = query.replace("topk(6,", "topk(1000,")
+    assert everything != query
+    found = {}
+    for series in prometheus.get("query", query=everything):
+        metric, value = series["metric"], series["value"]
+        assert isinstance(metric, dict)
+        assert isinstance(value, list)
+        assert metric["runbook"]
+        found[metric["finding"], metric.get("about", "")] = int(value[1])
+    return found
+
+
 def test_the_banner_says_one_thing_with_data_and_another_without(prometheus: Prometheus, queries: list[Asked]) -> None:
-    banner = [asked for asked in queries if str(asked).startswith("fal-spend: the banner: ")]
-    for account, said in ((".*", "well"), ("nobody", "none")):
-        selection = ALL | {"account": account}
-        assert [asked.ref for asked in banner if prometheus.ask_at(asked, selection, time.time())] == [said]
+    assert findings(prometheus, queries, ".*") == {("well", ""): 0}
+    assert findings(prometheus, queries, "nobody") == {("unknown", ""): 2}
 
 
 @pytest.fixture
@@ -436,6 +549,19 @@ def not_well(prometheus: Prometheus, story: Story) -> Iterator[None]:
     wait_until(lambda: bool(prometheus.get("query", query=risen)), "the story has been scraped")
     yield
     story.told = False
+
+
+@pytest.mark.usefixtures("not_well")
+def test_the_banner_knows_what_fires_and_what_the_metrics_say(prometheus: Prometheus, queries: list[Asked]) -> None:
+    assert findings(prometheus, queries, "planted") == {
+        ("FalAccountLocked", "planted"): 3,
+        ("FalBudgetBurnFast", "studio"): 3,
+        ("FalSpendUnusual", "planted"): 2,
+        ("FalUsageDataStale", "planted"): 2,
+        ("FalPollFailing", "planted"): 2,
+        ("left out", "planted"): 2,
+        ("not loaded", "planted"): 2,
+    }
 
 
 @pytest.mark.usefixtures("not_well")

@@ -9,6 +9,7 @@ from typing import Literal
 
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENTS = sorted((REPOSITORY / "grafana" / "dashboards").glob("*.json"))
+DOCUMENTS_V2 = sorted((REPOSITORY / "grafana" / "dashboards-v2").glob("*.json"))
 
 Json = dict[str, object]
 
@@ -76,7 +77,7 @@ _STEPS = {"": 60, "5m": 300, "1h": 3600, "1d": 86400}
 
 def asked_by(dashboard: Dashboard) -> Iterator[Asked]:
     for panel in dashboard.panels:
-        for target in objects(panel["targets"]):
+        for target in objects(panel.get("targets")):
             kind: Literal["instant", "range"] = "instant" if target.get("instant") else "range"
             step = _STEPS[text(target, "interval")]
             yield Asked(dashboard.uid, text(panel, "title"), text(target, "refId"), text(target, "expr"), kind, step)

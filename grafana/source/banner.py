@@ -1,0 +1,186 @@
+"""The banner of a dashboard: all that is wrong, worst first, and nothing is well while an alert fires.
+
+A finding is a series with the name of the alert that reports it, the account or budget it is about, and how bad it is.
+It is found twice: as a firing alert, where Prometheus has the shipped rules, and by the metrics themselves, where it
+has not. Thresholds are those of the rules where they are recorded, else their defaults.
+"""
+
+from grafana_foundation_sdk.models import dashboard as models
+
+from source import palette
+from source.panels import Built, Query, said
+from source.queries import covered, of_accounts
+from source.tables import Column, rows
+
+CRITICAL, WARNING, WELL = 3, 2, 0
+
+WORDS = {
+    "FalAccountLocked": "fal has locked the account: it serves nothing",
+    "FalExporterDown": "no exporter answers: nobody watches what fal charges",
+    "FalLedgerLost": "the exporter's ledger is lost or cannot be written",
+    "FalCreditRunwayShort": "the credit runs out soon",
+    "FalCreditBalanceLow": "the credit is low",
+    "FalSpendAboveHourlyLimit": "an hour costs more than the hourly limit",
+    "FalSpendUnusual": "an hour costs unusually much",
+    "FalBudgetExceeded": "a budget is exceeded",
+    "FalBudgetForecastExceeded": "a budget will be exceeded, by the forecast",
+    "FalBudgetBurnFast": "a budget burns far too fast",
+    "FalBudgetBurnSlow": "a budget burns too fast",
+    "FalProviderBudgetNear": "fal will lock the account at its own hard budget",
+    "FalUsageDataStale": "the data are late",
+    "FalPollFailing": "a source cannot be polled",
+    "FalRowsRejected": "rows of fal's answers cannot be read and are not counted",
+    "left out": "charges that the key can read are not polled",
+    "not loaded": "hours of this month or the last are not loaded",
+    "FalReconciliationDrift": "the ledger and fal's bill of the last month differ",
+    "FalLargeRestatement": "fal has changed hours that were complete",
+    "FalDiscountLost": "a discount is lost",
+    "FalInvoiceOverdue": "an invoice is overdue",
+    "FalThresholdsMissing": "the alert rules lack their thresholds",
+    "unknown": "nothing is known: no usage has been read yet",
+    "well": "All is well: nothing is locked, late, missing, or about to run out",
+}
+"""What each finding says: the names of alerts, and what no alert says."""
+
+_RUNBOOKS = {
+    "left out": "../configuration.md#what-the-figures-do-not-include",
+    "not loaded": "../numbers.md#whole-absent-or-marked",
+    "unknown": "../troubleshooting.md",
+    "well": "../alerts.md",
+}
+"""Pages about what no alert says, seen from the runbooks."""
+
+_BUDGET = "max by (budget)"
+
+
+def state(height: int = 6) -> Built:
+    """Return the banner; `height` rows of findings fit, the worst are shown."""
+    panel = rows(
+        "State",
+        "Everything that is wrong, worst first, by the firing alerts and by the metrics themselves: red needs action "
+        "now, orange today. Each line leads to its runbook. Green only while no alert of fal-exporter fires, nothing "
+        "is locked, late, rejected, left out or not loaded, and no budget or credit is about to be used up.",
+        [Query(findings(height))],
+        {
+            "finding": Column(
+                "What",
+                properties={
+                    "mappings": [said({name: (text, "") for name, text in WORDS.items()})],
+                    "links": [{"title": "Runbook", "url": "${runbooks}/${__data.fields.runbook}", "targetBlank": True}],
+                    "custom.minWidth": 220,
+                },
+            ),
+            "about": Column("Account or budget", width=150),
+            "runbook": Column("runbook", properties={"custom.hidden": True}),
+            "Value": Column("How bad", width=90, properties=_AS_BAD),
+        },
+        sort="How bad",
+        no_value="nothing is known: no Prometheus answers",
+    )
+    return panel.show_header(show_header=False)
+
+
+_AS_BAD: dict[str, object] = {
+    "mappings": [
+        said({"3": ("now", "dark-red"), "2": ("today", "dark-orange"), "0": ("well", palette.GOOD_TINT)}),
+    ],
+    "color": {"mode": "thresholds"},
+    "thresholds": {
+        "mode": models.ThresholdsMode.ABSOLUTE,
+        "steps": [
+            {"value": None, "color": palette.GOOD_TINT},
+            {"value": WARNING, "color": "dark-orange"},
+            {"value": CRITICAL, "color": "dark-red"},
+        ],
+    },
+    "custom.cellOptions": {"type": "color-background", "mode": "basic", "applyToRow": True},
+}
+
+
+def findings(most: int) -> str:
+    """Return the worst findings: series with the labels finding, about and runbook, whose value is how bad they are."""
+    found = "\nor\n".join(_found())
+    everything = f"max by (finding, about, runbook) (\n{found}\n)"
+    well = _named(f"vector({WELL})", "well", _RUNBOOKS["well"])
+    return f"topk({most},\n{everything}\nor on ()\n{well}\n)"
+
+
+def _found() -> tuple[str, ...]:
+    age = f"time() - {of_accounts('fal_data_through_timestamp_seconds', ('account', 'source'))}"
+    runway, balance = of_accounts("fal_credit_runway_seconds"), of_accounts("fal_credit_balance_usd")
+    spent, limit, expected = (f"{_BUDGET} (fal_budget_{name}_usd)" for name in ("spend", "limit", "forecast"))
+    hours = (_summed(f"fal_spend_{hour}_hour_usd") for hour in ("last", "current"))
+    partly = covered("today", "month_to_date", "last_month", by=("account",))
+    return (
+        *_firing(),
+        _finding("FalAccountLocked", CRITICAL, f"{of_accounts('fal_account_locked')} > 0"),
+        _finding("FalExporterDown", CRITICAL, f"absent(fal_exporter_build_info)\nor {_stale()}", about=""),
+        _finding("FalLedgerLost", CRITICAL, "min(fal_exporter_ledger_up) == 0", about=""),
+        _finding(
+            "FalCreditRunwayShort", CRITICAL, f"{runway} < {_threshold('credit_runway_critical_seconds', 21_600)}"
+        ),
+        _finding("FalCreditRunwayShort", WARNING, f"{runway} < {_threshold('credit_runway_warning_seconds', 259_200)}"),
+        _finding(
+            "FalCreditBalanceLow",
+            WARNING,
+            # An account that pays by invoice has no credit, and no runway.
+            f"{balance} < {_threshold('credit_balance_usd', 100)} and on (account) {runway}",
+        ),
+        *(
+            _finding("FalSpendAboveHourlyLimit", CRITICAL, f"{hour} > {_threshold('spend_hourly_usd', 500)}")
+            for hour in hours
+        ),
+        _finding("FalBudgetExceeded", WARNING, f"{spent} > {limit}", about="budget"),
+        _finding("FalBudgetForecastExceeded", WARNING, f"{expected} > {limit}", about="budget"),
+        _finding("FalUsageDataStale", WARNING, f"max by (account) ({age}) > {_threshold('data_age_seconds', 10_800)}"),
+        _finding("FalPollFailing", WARNING, f"min by (account) (fal_source_up{_ACCOUNT}) == 0"),
+        _finding("FalRowsRejected", WARNING, f"{_summed('fal_exporter_rejected_rows')} > 0"),
+        _finding("left out", WARNING, f"{of_accounts('fal_source_available')} > 0"),
+        _finding("not loaded", WARNING, f"{partly} < 1"),
+        _finding("unknown", WARNING, f"absent(fal_data_through_timestamp_seconds{_ACCOUNT})", about=""),
+    )
+
+
+_ACCOUNT = '{account=~"$account"}'
+
+
+def _firing() -> tuple[str, ...]:
+    """Return what fires, by severity; alerts about no account, such as a missing exporter, concern all of them."""
+    found = []
+    for severity, value in (("critical", CRITICAL), ("warning", WARNING)):
+        alerts = (
+            f'ALERTS{{alertname=~"Fal.+",alertstate="firing",account=~"$account|",severity="{severity}"}} * {value}'
+        )
+        for target, replacement, label in (
+            ("about", "$1", "account"),
+            ("about", "$1", "budget"),
+            ("finding", "$1", "alertname"),
+            ("runbook", "$1.md", "alertname"),
+        ):
+            alerts = f'label_replace({alerts}, "{target}", "{replacement}", "{label}", "(.+)")'
+        found.append(alerts)
+    return tuple(found)
+
+
+def _finding(name: str, value: int, expression: str, about: str = "account") -> str:
+    found = f"0 * ({expression}) + {value}"
+    labelled = f'label_replace({found}, "about", "$1", "{about}", "(.+)")' if about else found
+    return _named(labelled, name, _RUNBOOKS.get(name, f"{name}.md"))
+
+
+def _named(expression: str, name: str, runbook: str) -> str:
+    labelled = f'label_replace({expression}, "finding", "{name}", "", "")'
+    return f'label_replace({labelled}, "runbook", "{runbook}", "", "")'
+
+
+def _summed(metric: str) -> str:
+    return f"max by (account) (sum by (account, job, instance) ({metric}{_ACCOUNT}))"
+
+
+def _stale() -> str:
+    return "(time() - max(fal_exporter_snapshot_timestamp_seconds) > 300)"
+
+
+def _threshold(name: str, default: float) -> str:
+    """Return the threshold of the rules as a number, or its default where no rule has recorded it."""
+    return f"scalar(max(fal:threshold_{name}) or vector({default:g}))"

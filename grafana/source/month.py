@@ -1,0 +1,178 @@
+"""fal / Month: the month for a finance department, on one page that prints."""
+
+from source import palette
+from source.banner import state
+from source.frame import Frame, Row
+from source.invoices import agreement, billed, invoice_list
+from source.outlook import MONTH, budgets, course
+from source.panels import (
+    DOLLARS,
+    DOLLARS_SHORT,
+    NOT_LOADED,
+    SHARE,
+    Built,
+    Query,
+    coloured,
+    figure,
+    properties,
+    words_in_markdown,
+)
+from source.queries import of_accounts, total
+from source.rankings import GROWTH, of_month, present
+from source.tables import Column, coloured_text, rows
+
+_CHANGE = "fal_spend_month_change_usd"
+_ITEM = ("account", "product", "model", "app", "gpu_class", "cause")
+_CAUSES = {"volume": "Volume", "price": "Price", "new": "New", "gone": "Gone"}
+
+EXPORTER = ("Exporter", "http://localhost:8080", "Address of the exporter, for the links to its exports.")
+"""The variable that the export links take their address from."""
+
+
+def month() -> Frame:
+    """Return the dashboard of the month."""
+    return Frame(
+        uid="fal-month",
+        title="fal / Month",
+        description="The month for finance: what it costs and will cost, what moved and why, budgets and invoices.",
+        labels=("account",),
+        asked={"exporter": EXPORTER},
+        repeats=present(),
+        rows=(
+            Row(4, ((state(3), 16), (_exports(), 8))),
+            Row(4, _figures()),
+            Row(11, ((course(), 15), (_moved(), 9))),
+            Row(7, ((budgets(), 13), (invoice_list(), 11))),
+            Row(7, ((agreement(), 13), (billed(), 11))),
+            Row(12, ((of_month(), 12),)),
+        ),
+    )
+
+
+def _figures() -> tuple[tuple[Built, int], ...]:
+    changed, before = f"sum({_changes()})", total("fal_spend_last_month_to_date_usd")
+    due = of_accounts("fal_invoice_total_usd", ("account", "invoice"), 'status="open"')
+    return (
+        (
+            figure(
+                "This month so far",
+                "Spend since the start of the month in the exporter's time zone, exact and with all corrections known "
+                "so far. Some minutes late.",
+                [Query(total(MONTH))],
+                DOLLARS,
+                decimals=2,
+                color=palette.SPEND,
+                no_value=NOT_LOADED,
+            ),
+            5,
+        ),
+        (
+            figure(
+                "Against last month, same day",
+                "By how much the complete hours of this month cost more, or less, than as many hours of the last "
+                "month, by the ledger. The running hour is not compared.",
+                [Query(changed, "in dollars", "dollars"), Query(f"{changed}\n/ ({before} > 0)", "in percent", "share")],
+                DOLLARS_SHORT,
+                decimals=2,
+                names=True,
+                no_value="last month is not all loaded",
+            ).override_by_query("share", properties({"unit": SHARE, "decimals": 1} | coloured(*GROWTH))),
+            5,
+        ),
+        (
+            figure(
+                "At the end of the month",
+                "What the month will have cost at its end: the median, and the band in which it ends in 8 of 10 cases.",
+                [
+                    Query(f"sum({of_accounts(f'fal_spend_month_forecast{edge}_usd')})", name, ref)
+                    for edge, name, ref in (("_low", "low", "low"), ("", "likely", "likely"), ("_high", "high", "high"))
+                ],
+                DOLLARS_SHORT,
+                decimals=2,
+                names=True,
+                color=palette.FORECAST,
+            ),
+            6,
+        ),
+        (
+            figure(
+                "Last month, all of it",
+                "The ledger's spend of the whole last month in the exporter's time zone, with all corrections known so "
+                "far; fal's own months are of UTC.",
+                [Query(total("fal_spend_last_month_usd"))],
+                DOLLARS,
+                decimals=2,
+                color=palette.SPEND,
+                no_value=NOT_LOADED,
+            ),
+            4,
+        ),
+        (
+            figure(
+                "Open invoices",
+                "The total of all open invoices, as fal states it. Polled every six hours.",
+                [Query(f"sum({due}) or vector(0) and on () count({of_accounts('fal_invoice_total_usd')})")],
+                DOLLARS,
+                decimals=2,
+                color=palette.SPEND,
+                no_value="no invoices",
+            ),
+            4,
+        ),
+    )
+
+
+def _changes(*also: str) -> str:
+    return of_accounts(_CHANGE, _ITEM, *also)
+
+
+def _moved() -> Built:
+    def items(*also: str) -> str:
+        """Return the changes by the most telling name of an item: its model, app or product."""
+        named = _changes(*also)
+        for label in ("product", "app", "model"):
+            named = f'label_replace({named}, "name", "$1", "{label}", "(.+)")'
+        return f"sum by (name) ({named})"
+
+    largest = f"topk(7, abs({items()}))"
+
+    def shown(*also: str) -> str:
+        of_all = items(*also)
+        return (
+            f"({of_all} and on (name) {largest})\n"
+            f'or label_replace(sum({of_all} unless on (name) {largest}), "name", "all others", "", "")\n'
+            f'or label_replace(sum({of_all}), "name", "Total", "", "")'
+        )
+
+    change = coloured_text((0, palette.NEUTRAL))
+    return rows(
+        "What moved since last month, and why",
+        "The complete hours of this month against as many of the last: the seven models and apps that changed most, "
+        "all others, and the total. Volume is the difference in quantity at last month's price, price what remains "
+        "of it (list price, discount and surge together); new and gone were sold in one of the two only. The causes "
+        "add up to the change.",
+        [
+            Query(shown(), ref="change"),
+            *(Query(shown(f'cause="{cause}"'), ref=cause) for cause in _CAUSES),
+        ],
+        {
+            "name": Column("What", properties={"custom.minWidth": 110}),
+            "Value #change": Column("Change", DOLLARS_SHORT, 78, 2, change),
+            **{f"Value #{cause}": Column(title, DOLLARS_SHORT, 70, 2, change) for cause, title in _CAUSES.items()},
+        },
+        key="name",
+        sort="Change",
+        no_value="last month is not all loaded",
+    )
+
+
+def _exports() -> Built:
+    focus = "${exporter}/v1/billing/focus?charge_month=${__from:date:YYYY-MM}"
+    usage = "${exporter}/v1/billing/usage?start=${__from:date:YYYY-MM-DD}"
+    return words_in_markdown(
+        "Export",
+        "Downloads from the exporter at the address above; a browser asks for the token where one is set.",
+        f"CSV in FOCUS format: [by day]({focus}&timeframe=day), [by hour]({focus}&timeframe=hour). "
+        f"JSON: [by product]({usage}&group_by=product), [by model]({usage}&group_by=model), "
+        f"[by day and app]({usage}&group_by=app,day).",
+    )

@@ -1,0 +1,154 @@
+"""The course of a month: what it has cost, the path to its end, the last month beside it, and the budgets."""
+
+from source import palette
+from source.panels import DOLLARS_SHORT, SHARE, Built, Query, at_least, fixed, lines, properties
+from source.queries import share, total
+from source.tables import Column, bar_cell, coloured_text, rows
+
+MONTH = "fal_spend_month_to_date_usd"
+
+_SEEN = "[32d:5m] @ end()"
+"""The newest value in the range of a graph that reaches into the future, read every five minutes of it."""
+
+
+def course() -> Built:
+    """Return the graph of a month from its first day to its last, whatever day it is."""
+    panel = lines(
+        "The month, and the path to its end",
+        "Month to date over the whole month. From now on the dashed line leads to the amount at which the month will "
+        "probably end, in the band of 8 cases in 10: a straight line, not a forecast of each day. Grey: the last month "
+        "as Prometheus knows it. Red: the largest monthly budget. Forecast and budget are of whole "
+        "accounts, whatever else is selected.",
+        [
+            Query(total(MONTH), "this month", "spent"),
+            Query(_month_before(), "last month", "before"),
+            Query(_path("_low"), "80 % band, low", "low"),
+            Query(_path("_high"), "80 % band, high", "high"),
+            Query(_path(""), "expected path", "likely"),
+            Query(_limit(), "budget: {{budget}}", "limit"),
+        ],
+        DOLLARS_SHORT,
+        overrides={
+            "this month": fixed(palette.SPEND) | {"custom.fillOpacity": 18, "custom.lineWidth": 3},
+            "last month": fixed(palette.PAST) | {"custom.lineWidth": 1, "custom.fillOpacity": 0},
+            "expected path": fixed(palette.FORECAST)
+            | {"custom.lineStyle": {"fill": "dash", "dash": [8, 8]}, "custom.fillOpacity": 0},
+            "80 % band, low": _EDGE,
+            "80 % band, high": _EDGE | {"custom.fillBelowTo": "80 % band, low", "custom.fillOpacity": 22},
+        },
+    )
+    panel.override_by_query(
+        "limit",
+        properties(
+            fixed(palette.LIMIT) | {"custom.lineStyle": {"fill": "dash", "dash": [12, 6]}, "custom.fillOpacity": 0}
+        ),
+    )
+    # From the start of the month that holds the start of the range to the end of the one that holds its end.
+    return panel.time_shift("0d/M").hide_time_override(hide_time_override=True).max_data_points(186).min(0)
+
+
+_EDGE: dict[str, object] = fixed(palette.FORECAST) | {
+    "custom.lineWidth": 0,
+    "custom.fillOpacity": 0,
+    "custom.hideFrom": {"legend": True, "tooltip": False, "viz": False},
+}
+
+
+def _newest(metric: str, labels: str = "account", matchers: str = '{account=~"$account"}') -> str:
+    """Return the newest values of a family in a range whose end is to come, of the exporters that answer now."""
+    answering = (
+        f"last_over_time(fal_exporter_snapshot_timestamp_seconds{_SEEN}) > on () group_left () "
+        f"(max(last_over_time(fal_exporter_snapshot_timestamp_seconds{_SEEN})) - 900)"
+    )
+    return f"max by ({labels}) (last_over_time({metric}{matchers}{_SEEN}) and on (job, instance) ({answering}))"
+
+
+def _path(edge: str) -> str:
+    """Return a straight line from what the month has cost to an edge of its forecast, at all instants from now on."""
+    now = f"scalar(max(last_over_time(fal_exporter_snapshot_timestamp_seconds{_SEEN})))"
+    end = f"scalar(max({_newest('fal_month_end_timestamp_seconds')}))"
+    spent = f"sum({_newest('fal_account_spend_month_to_date_usd')})"
+    forecast = f"sum({_newest(f'fal_spend_month_forecast{edge}_usd')})"
+    return (
+        f"{spent}\n"
+        f"+ ({forecast} - {spent})\n"
+        f"  * clamp_max((vector(time()) - {now}) / ({end} - {now}), 1)\n"
+        f"and on () (vector(time()) >= {now} <= {end} + 3600)"
+    )
+
+
+def _month_before() -> str:
+    """Return the month to date of as many days before as the last month had."""
+    length = "days_in_month(vector(time() - 86400 * scalar(day_of_month(vector(time())))))"
+    return "\nor on ()\n".join(
+        f"({total(MONTH, at=f'offset {days}d')}\n  and on () {length} == {days})" for days in (31, 30, 29, 28)
+    )
+
+
+def _limit() -> str:
+    length = (
+        f"{_newest('fal_budget_period_end_timestamp_seconds', 'budget', '')} - "
+        f"{_newest('fal_budget_period_start_timestamp_seconds', 'budget', '')}"
+    )
+    return f"topk(1, {_newest('fal_budget_limit_usd', 'budget', '')} and on (budget) ({length} > {_MONTHLY}))"
+
+
+_MONTHLY = 2_000_000
+"""Seconds that are more than a week and less than a month."""
+
+
+def budgets() -> Built:
+    """Return the table of the budgets."""
+
+    def budget(metric: str, *matchers: str) -> str:
+        return f"max by (budget) ({metric}{{{','.join(matchers)}}})"
+
+    spent, limit = budget("fal_budget_spend_usd"), budget("fal_budget_limit_usd")
+    start, end = (budget(f"fal_budget_period_{edge}_timestamp_seconds") for edge in ("start", "end"))
+    return rows(
+        "Budgets, each in its running period",
+        "Each configured budget: its period, what has been spent in it, exactly and with all corrections, the share of "
+        "its limit as a bar that is full at the limit, where the period will probably end against the limit, and how "
+        "fast the last day burned: at 1 the budget is used up exactly by the end of its period. Orange from 80 %, red "
+        "from 100 %. What a budget matches is in the exporter's configuration; no variable changes it.",
+        [
+            Query(f"topk(20, {share(spent, limit)})", ref="used"),
+            Query(f"{end} - {start}", ref="period"),
+            Query(spent, ref="spent"),
+            Query(limit, ref="limit"),
+            Query(share(budget("fal_budget_forecast_usd"), limit), ref="forecast"),
+            Query(budget("fal_budget_burn_ratio", 'window="1d"'), ref="burn"),
+        ],
+        {
+            "budget": Column("Budget", properties={"custom.minWidth": 80}),
+            "Value #period": Column("Period", width=60, properties=_PERIOD),
+            "Value #used": Column("Used", SHARE, 150, 0, bar_cell() | _AGAINST_LIMIT),
+            "Value #spent": Column("Spent", DOLLARS_SHORT, 68, 2),
+            "Value #limit": Column("Limit", DOLLARS_SHORT, 68, 2),
+            "Value #forecast": Column(
+                "At its end", SHARE, 76, 0, coloured_text((0.9, palette.WARNING), (1, palette.BAD))
+            ),
+            "Value #burn": Column("Burn", "none", 52, 2, coloured_text((1.2, palette.WARNING), (2, palette.BAD))),
+        },
+        key="budget",
+        sort="Used",
+        no_value="no budgets configured",
+    )
+
+
+_AGAINST_LIMIT: dict[str, object] = {
+    "color": {"mode": "thresholds"},
+    "thresholds": at_least((0.8, palette.WARNING), (0.95, "dark-orange"), (1, palette.BAD), base=palette.GOOD).build(),
+}
+
+_PERIOD: dict[str, object] = {
+    "mappings": [
+        {
+            "type": "range",
+            "options": {"from": start, "to": end, "result": {"text": text, "index": place}},
+        }
+        for place, (start, end, text) in enumerate(
+            ((0, 100_000, "day"), (100_000, _MONTHLY, "week"), (_MONTHLY, 3_000_000, "month"))
+        )
+    ]
+}
