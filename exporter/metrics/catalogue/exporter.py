@@ -1,0 +1,147 @@
+"""Families of the exporter itself: snapshots, polls, calls, scheduling and the ledger."""
+
+from exporter.metrics.catalogue.family import Family
+
+_SOURCE = ("account", "source")
+
+EXPORTER: tuple[Family, ...] = (
+    Family("fal_exporter_build_info", "gauge", "Always 1; the label names the exporter's version.", ("version",)),
+    Family(
+        "fal_exporter_ready",
+        "gauge",
+        "1 once the current month has been loaded, 0 before that; the same as the readiness probe.",
+    ),
+    Family(
+        "fal_exporter_web_config_last_reload_successful",
+        "gauge",
+        "1 if the file of `WEB_CONFIG_FILE` was last read successfully, else 0; absent if none is configured.",
+    ),
+    Family(
+        "fal_exporter_snapshot_timestamp_seconds",
+        "gauge",
+        "When the served snapshot was made, in seconds since the epoch; if it does not advance, the exporter has "
+        "stopped polling.",
+    ),
+    Family(
+        "fal_exporter_scrapes_total",
+        "counter",
+        "Scrapes of /metrics answered, by format (text, openmetrics) and encoding (identity, gzip).",
+        ("format", "encoding"),
+    ),
+    Family(
+        "fal_exporter_history_progress_ratio",
+        "gauge",
+        "Share of the configured history that has been loaded, from 0 to 1.",
+        _SOURCE,
+    ),
+    Family(
+        "fal_exporter_polls_total",
+        "counter",
+        "Polls that ended, successful or not.",
+        _SOURCE,
+    ),
+    Family(
+        "fal_exporter_poll_failures_total",
+        "counter",
+        "Polls that failed, by reason; the log and the landing page have the full error.",
+        (*_SOURCE, "reason"),
+    ),
+    Family(
+        "fal_exporter_poll_duration_seconds",
+        "histogram",
+        "Duration of a poll in seconds, including all its calls and the ledger's work.",
+        _SOURCE,
+    ),
+    Family(
+        "fal_exporter_last_poll_attempt_timestamp_seconds",
+        "gauge",
+        "When the last poll started, in seconds since the epoch.",
+        _SOURCE,
+    ),
+    Family(
+        "fal_exporter_last_poll_success_timestamp_seconds",
+        "gauge",
+        "When the last successful poll started, in seconds since the epoch; absent until one has succeeded since "
+        "startup.",
+        _SOURCE,
+    ),
+    Family(
+        "fal_exporter_api_requests_total",
+        "counter",
+        "Calls to fal by HTTP status code, counting each attempt; code is error if no response arrived.",
+        ("account", "call", "code"),
+    ),
+    Family(
+        "fal_exporter_api_retries_total",
+        "counter",
+        "Calls to fal that were retried.",
+        ("account", "call"),
+    ),
+    Family(
+        "fal_exporter_api_request_duration_seconds",
+        "histogram",
+        "Duration of a call to fal in seconds, measured for each attempt.",
+        ("account", "call"),
+    ),
+    Family(
+        "fal_exporter_rejected_rows",
+        "gauge",
+        "Rows in fal's responses that currently cannot be read, or only partly (quantity, unit), by reason; each row "
+        "counts once, no matter how often it is polled.",
+        (*_SOURCE, "reason"),
+    ),
+    Family(
+        "fal_exporter_missed_runs_total",
+        "counter",
+        "Scheduled runs that did not start because the previous one was still running, or that started two or more "
+        "intervals late.",
+        ("job",),
+    ),
+    Family(
+        "fal_exporter_clock_steps_total",
+        "counter",
+        "Number of times that the exporter's system clock was set by five seconds or more while it ran.",
+    ),
+    Family(
+        "fal_exporter_clock_skew_seconds",
+        "gauge",
+        "How far the exporter's system clock is ahead of fal's in seconds, by the Date header of fal's last response; "
+        "negative if it is behind.",
+    ),
+    Family(
+        "fal_exporter_publication_failures_total",
+        "counter",
+        "Failures to update a part of the publication (figures, forecasts, comparisons, days, rankings, page or "
+        "metrics); the part keeps its last value meanwhile.",
+        ("part",),
+    ),
+    Family(
+        "fal_exporter_publication_part_timestamp_seconds",
+        "gauge",
+        "When a part of the publication was last updated, in seconds since the epoch.",
+        ("part",),
+    ),
+    Family(
+        "fal_exporter_series",
+        "gauge",
+        "Combinations of charge labels that have been admitted; see fal_exporter_series_overflow_total.",
+    ),
+    Family(
+        "fal_exporter_series_overflow_total",
+        "counter",
+        "Combinations of charge labels that were folded into __other__ because the series limit was reached.",
+    ),
+    Family(
+        "fal_exporter_ledger_up",
+        "gauge",
+        "1 while the ledger can be read and written and is where it was opened; 0 while it is lost, locked, full or "
+        "unreachable, in which case the figures stay as they were or exist only in this process.",
+    ),
+    Family("fal_exporter_ledger_charges", "gauge", "Hourly charges kept in the ledger."),
+    Family(
+        "fal_exporter_ledger_birth_timestamp_seconds",
+        "gauge",
+        "When the ledger began to count, in seconds since the epoch; if this changes, the counters have restarted at "
+        "0.",
+    ),
+)
