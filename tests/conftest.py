@@ -1,12 +1,18 @@
 """What all tests share: the programs they start, and the order they run in."""
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import profiles  # noqa: F401  chooses how Hypothesis looks for examples
 import programs
 import pytest
+
+# Every worker loads every test, and some hundred tests start an exporter: without compiled code beside the sources, a
+# third of the whole time would go into compiling. Whoever wants it elsewhere sets PYTHONPYCACHEPREFIX.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 LONGEST = "tests/e2e/test_life.py"
 SHARING = ("tests/e2e/", "tests/deploy/test_kubernetes.py", "tests/deploy/test_skill.py")

@@ -1,4 +1,4 @@
-"""Commands under the variables for proxies and certificate authorities, each in a process of its own."""
+"""Commands under the variables for proxies and certificate authorities, most of them in a process of their own."""
 
 import asyncio
 import os
@@ -10,6 +10,7 @@ import pytest
 from e2e.processes import PATIENCE, Fal, free_port
 from local_proxy import LocalProxy, running
 
+from exporter.cli import main
 from exporter.simulator import ADMIN_KEY
 
 ELSEWHERE = {"FAL_EXPORTER_PLATFORM_URL": "http://fal.invalid/v1", "FAL_EXPORTER_REPORTING_URL": "http://fal.invalid"}
@@ -89,13 +90,33 @@ async def test_check_says_that_the_proxy_wants_a_password(proxy: LocalProxy, tmp
         ({"SSL_CERT_DIR": "/missing"}, 'SSL_CERT_DIR: "/missing" is not a directory; name a directory of certificates'),
     ],
 )
-async def test_a_wrong_variable_is_one_sentence_and_code_2(
-    tmp_path: Path, given: dict[str, str], sentence: str
+def test_a_wrong_variable_is_one_sentence_and_code_2(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    given: dict[str, str],
+    sentence: str,
 ) -> None:
-    # One of them by `serve`, which reads them in a process of its own.
-    command = "serve" if "HTTPS_PROXY" in given and "NO_PROXY" in given else "check"
+    for name in os.environ:
+        if name.upper() in NAMES:
+            monkeypatch.delenv(name)
+    for name, value in surroundings(tmp_path, TLS | given).items():
+        monkeypatch.setenv(name, value)
+    code = main(["check"])
+    is_one_sentence(code, capfd.readouterr().err, sentence)
+
+
+async def test_a_wrong_variable_ends_serve_whose_collector_reads_it_with_one_sentence_and_code_2(
+    tmp_path: Path,
+) -> None:
+    given = {"HTTPS_PROXY": "x:1", "NO_PROXY": "fe80::/300"}
     listening = {"FAL_EXPORTER_LISTEN": "127.0.0.1:0", "FAL_EXPORTER_MCP_LISTEN": "off"}
-    code, _, errors = await run(tmp_path, command, **(TLS | listening | given))
+    code, _, errors = await run(tmp_path, "serve", **(TLS | listening | given))
+    is_one_sentence(code, errors, 'NO_PROXY: "fe80::/300" is not a host, an address or a ')
+
+
+def is_one_sentence(code: int | None, errors: str, sentence: str) -> None:
+    """Check that a command ended with one sentence on the variables it was given."""
     told = [line for line in errors.splitlines() if line.startswith("fal-exporter: ")]
     assert len(told) == 1, errors
     assert told[0].startswith(f"fal-exporter: {sentence}")
@@ -104,6 +125,7 @@ async def test_a_wrong_variable_is_one_sentence_and_code_2(
     assert "unexpected" not in errors
 
 
+@pytest.mark.long
 async def test_the_demo_needs_no_proxy_and_no_authority(tmp_path: Path) -> None:
     wrong = {
         "HTTP_PROXY": f"http://127.0.0.1:{free_port()}",

@@ -146,7 +146,7 @@ async def loaded(settings: MakeSettings, **changed: object) -> AsyncIterator[Sin
         yield running
 
 
-@pytest.mark.parametrize("mode", ["auto", "legacy"])
+@pytest.mark.parametrize("mode", ["auto", pytest.param("legacy", marks=pytest.mark.long)])
 async def test_a_ledger_is_asked_without_an_exporter(ledger: str, mode: str) -> None:
     async with asyncio.timeout(60), Client(parameters(FAL_EXPORTER_LEDGER_URL=ledger), mode=mode) as client:
         names = {tool.name for tool in (await client.list_tools()).tools}

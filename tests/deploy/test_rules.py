@@ -26,6 +26,8 @@ ALERTS = tuple(rules("alerts"))
 RECORDED = {rule.name: rule.expression for file in ("thresholds", "recording") for rule in rules(file)}
 CASES = sorted((RULES / "tests").glob("*.yaml"))
 EACH_CASE = pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
+QUICK = {"budgets", "restart", "rulers", "spend", "thresholds_missing"}
+"""Cases that promtool plays within a second or three; the others play days by the minute."""
 TARGET = {"job", "instance"}
 SETS = {"and", "or", "unless"}
 RUNBOOKS, DASHBOARDS = "https://git.example.com/fal-exporter/docs/alerts", "https://grafana.example.com"
@@ -50,7 +52,10 @@ def test_promtool_finds_nothing_wrong(promtool: str, program: Program) -> None:
 
 
 @EACH_PROMTOOL
-@EACH_CASE
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, id=case.stem, marks=() if case.stem in QUICK else pytest.mark.long) for case in CASES],
+)
 def test_prometheus_does_in_each_case_what_was_written_down_by_hand(
     case: Path, promtool: str, program: Program
 ) -> None:

@@ -14,8 +14,13 @@ from exporter.simulator import Fault
     ("sentence", "reason", "advice"),
     [
         ("Admin lock. Write to support.", "admin_lock", "a top-up does not unlock it"),
-        ("User budget is exceeded. Raise it.", "budget_exceeded", "raise the account's monthly budget"),
-        ("Please add a payment method.", "payment_method", "add a payment method"),
+        pytest.param(
+            *("User budget is exceeded. Raise it.", "budget_exceeded", "raise the account's monthly budget"),
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            *("Please add a payment method.", "payment_method", "add a payment method"), marks=pytest.mark.long
+        ),
     ],
 )
 async def test_an_account_locked_with_money_on_it_is_seen_although_every_reading_call_answers(

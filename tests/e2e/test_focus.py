@@ -162,6 +162,7 @@ async def test_a_month_is_the_same_from_every_source_and_on_every_bill(
     assert (estimated["Credit"], estimated["Tax"]) == (0, 0)
 
 
+@pytest.mark.long
 async def test_compute_which_models_and_serverless_do_not_tell_is_the_difference(tmp_path: Path) -> None:
     size = WorldSize(models=2, callers=1, apps=1, compute=1, teams=2)
     simulator = Simulator(World(11, size, invoiced_months=1), lambda: NOW)
@@ -196,6 +197,7 @@ async def test_a_planted_difference_is_shown_exactly(simulator: Simulator, tmp_p
     }
 
 
+@pytest.mark.long
 async def test_without_the_feature_the_invoices_alone_are_compared(simulator: Simulator, tmp_path: Path) -> None:
     simulator.faults.add(Fault("feature_disabled"))
     found = await scraped(simulator, tmp_path, FROM_LISTS, INVOICES)

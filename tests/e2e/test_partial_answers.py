@@ -288,6 +288,7 @@ async def test_windows_are_absent_until_their_history_is_loaded_and_every_view_s
         assert await exporter.month() == dict.fromkeys(("metrics", "REST", "MCP", "page"), scene.truth())
 
 
+@pytest.mark.long
 async def test_a_history_that_is_shorter_than_a_window_never_fills_it_and_says_since_when(scene: Scene) -> None:
     scene.forward(days=18)
     hours = {
@@ -319,6 +320,7 @@ async def test_a_history_that_is_shorter_than_a_window_never_fills_it_and_says_s
         await agree(scene, exporter, hours | whole)
 
 
+@pytest.mark.long
 async def test_windows_of_a_source_that_fails_go_once_its_hours_are_missing_and_come_back(scene: Scene) -> None:
     async with scene.exporter(sources=ALL_SOURCES) as exporter:
         await exporter.loaded(*ALL_SOURCES.split(","))
@@ -366,10 +368,13 @@ def utc(month: int, day: int, hour: int = 0) -> datetime:
 
 # --- A key that may read less than all ------------------------------------------------------------------------------
 
-COVERED_BY_AUTO = [(1, False, ("models", "serverless", "compute")), (3, True, ("organization",))]
+COVERED_BY_AUTO = [
+    pytest.param(1, False, ("models", "serverless", "compute"), id="one team", marks=pytest.mark.long),
+    pytest.param(3, True, ("organization",), id="several teams"),
+]
 
 
-@pytest.mark.parametrize(("teams", "own_only", "sources"), COVERED_BY_AUTO, ids=["one team", "several teams"])
+@pytest.mark.parametrize(("teams", "own_only", "sources"), COVERED_BY_AUTO)
 async def test_auto_equals_the_invoice_with_an_admin_key_of_the_root_team(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -409,6 +414,7 @@ async def test_auto_equals_the_invoice_with_an_admin_key_of_the_root_team(
         assert (limits in output) == (teams > 1)
 
 
+@pytest.mark.long
 async def test_what_the_key_cannot_read_is_said_in_words_and_dollars_and_offered_when_it_can(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -466,7 +472,7 @@ async def test_what_the_key_cannot_read_is_said_in_words_and_dollars_and_offered
 # --- A choice that one refusal would have made for good --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", [404, 403, 500])
+@pytest.mark.parametrize("status", [404, *(pytest.param(status, marks=pytest.mark.long) for status in (403, 500))])
 async def test_one_refusal_at_the_first_start_leaves_nothing_out(scene: Scene, status: int) -> None:
     kind = "refused" if status < 500 else "server_error"
     scene.simulator.faults.add(Fault(kind, path="/v1/serverless/usage", status=status, times=1))
@@ -638,7 +644,10 @@ REFUSED_DETAILS = [
     ("source", "fault"),
     [
         pytest.param(
-            source, fault, id=f"{source} {fault.status}", marks=_marks("" if fault.status in {400, 403} else "long")
+            source,
+            fault,
+            id=f"{source} {fault.status}",
+            marks=_marks("" if (source, fault.status) == ("focus", 403) else "long"),
         )
         for source, fault in REFUSED_DETAILS
     ],
@@ -700,14 +709,14 @@ async def test_what_fal_reports_under_other_labels_is_not_counted_again(scene: S
 
 ODD_ROWS = [
     (Fault("odd_rows", path="/v1/models/usage", oddity="cost"), "missing_field", ""),
-    (Fault("missing_fields", path="/v1/models/usage", fields=("endpoint_id",), every_row=3), "missing_field", ""),
-    (Fault("odd_rows", path="/v1/models/usage", oddity="currency", every_row=3), "", ""),
+    (Fault("missing_fields", path="/v1/models/usage", fields=("endpoint_id",), every_row=3), "missing_field", "long"),
+    (Fault("odd_rows", path="/v1/models/usage", oddity="currency", every_row=3), "", "long"),
     (Fault("odd_rows", path="/v1/models/usage", oddity="text"), "", "long"),
-    (Fault("odd_rows", path="/v1/models/usage", oddity="unit"), "unit", ""),
+    (Fault("odd_rows", path="/v1/models/usage", oddity="unit"), "unit", "long"),
     (Fault("odd_rows", path="/v1/models/usage", oddity="quantity"), "quantity", "long"),
-    (Fault("odd_rows", path="/billing/usage", oddity="cost"), "missing_field", ""),
+    (Fault("odd_rows", path="/billing/usage", oddity="cost"), "missing_field", "long"),
     (Fault("odd_rows", path="/v1/account/focus", oddity="cost"), "unreadable", "long"),
-    (Fault("odd_rows", path="/v1/account/focus", oddity="text", every_row=3), "unreadable", ""),
+    (Fault("odd_rows", path="/v1/account/focus", oddity="text", every_row=3), "unreadable", "long"),
     (Fault("odd_rows", path="/v1/account/focus", oddity="currency"), "", "long"),
 ]
 SOURCE_OF_PATH = {"/v1/models/usage": "models", "/billing/usage": "reporting", "/v1/account/focus": "focus"}
@@ -782,7 +791,7 @@ async def test_an_answer_of_which_most_rows_cannot_be_read_fails_its_poll(scene:
         await month.agrees(exporter)
 
 
-@pytest.mark.parametrize("path", ["/v1/models/usage", "/v1/account/focus"])
+@pytest.mark.parametrize("path", ["/v1/models/usage", pytest.param("/v1/account/focus", marks=pytest.mark.long)])
 async def test_rows_finer_than_a_nano_dollar_add_up_to_the_nano_dollar(scene: Scene, path: str) -> None:
     month = Month(scene, SOURCE_OF_PATH[path])
     scene.simulator.faults.add(Fault("split_rows", path=path, rows=7))
@@ -842,6 +851,7 @@ def process_of(fal: Fal, folder: Path, **settings: str) -> AbstractContextManage
     return exporter_of(fal, folder, **{"SOURCES": "models", "HISTORY": "2h"} | settings)
 
 
+@pytest.mark.long
 def test_a_second_collector_is_refused_until_the_first_is_gone_however_it_went(
     fal: Fal, counting: Process, tmp_path: Path
 ) -> None:
@@ -884,6 +894,7 @@ def test_a_ledger_that_is_deleted_under_the_exporter_is_written_again_and_no_cou
     started(counting, 7)
 
 
+@pytest.mark.long
 def test_a_ledger_that_is_replaced_under_the_exporter_is_not_mixed_with_it_and_a_restart_is_asked_for(
     counting: Process, tmp_path: Path
 ) -> None:
@@ -905,6 +916,7 @@ def test_a_ledger_that_is_replaced_under_the_exporter_is_not_mixed_with_it_and_a
     assert healthy.text == "healthy\n"
 
 
+@pytest.mark.long
 def test_after_a_clean_stop_that_followed_a_question_the_file_alone_is_the_whole_ledger(
     fal: Fal, counting: Process, tmp_path: Path
 ) -> None:
@@ -924,6 +936,7 @@ def test_after_a_clean_stop_that_followed_a_question_the_file_alone_is_the_whole
         assert "the ledger has changed since it was last used" not in copy.output
 
 
+@pytest.mark.long
 def test_a_new_ledger_is_not_begun_in_the_place_of_another_without_a_word(counting: Process, tmp_path: Path) -> None:
     counting.stop()
     (tmp_path / "ledger.sqlite").unlink()
@@ -935,6 +948,7 @@ def test_a_new_ledger_is_not_begun_in_the_place_of_another_without_a_word(counti
         assert "has disappeared since it was last used; a new ledger was created" in text
 
 
+@pytest.mark.long
 def test_a_backup_made_while_polls_go_on_is_verified_and_restored_and_no_counter_falls(
     fal: Fal, counting: Process, tmp_path: Path
 ) -> None:
@@ -957,6 +971,7 @@ def test_a_backup_made_while_polls_go_on_is_verified_and_restored_and_no_counter
     assert len(list(tmp_path.glob("ledger.sqlite.before-restore-*"))) == 1
 
 
+@pytest.mark.long
 def test_the_advice_on_a_renamed_account_can_be_followed_when_it_is_given(fal: Fal, counting: Process) -> None:
     counting.stop()
     charge(fal, 8)
