@@ -1,9 +1,8 @@
 """Coverage: how much of a window the ledger can vouch for."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from exporter.charges import Window, dollar_text
@@ -12,7 +11,6 @@ from exporter.queries.parameters import NoDataYetError, QuestionError
 if TYPE_CHECKING:
     from exporter.ledger import RejectedRows
     from exporter.ledger.accounting.coverage import ScopeState
-    from exporter.ledger.reader import LedgerSnapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,37 +32,48 @@ class Coverage:
     notes: tuple[str, ...]
 
 
-def coverage(
-    ledger: "LedgerSnapshot",
-    window: Window,
-    accounts: Collection[str] = (),
-    *,
-    told: Mapping[str, datetime] = MappingProxyType({}),
-) -> Coverage:
-    """Tell how much of a window the ledger knows of some accounts, or of all.
+def wanted_sources(
+    scopes: "Iterable[ScopeState]", accounts: Collection[str] = (), *, told: Collection[str] = ()
+) -> "tuple[ScopeState, ...]":
+    """Return the sources of some accounts, or of all.
 
     Args:
-        ledger: one state of it.
-        window: whole UTC hours.
+        scopes: all that the ledger counts.
         accounts: those that are wanted; none for all.
-        told: by account, up to where the window is told by something else than the ledger.
+        told: accounts of which something else than the ledger tells.
 
     Raises:
         QuestionError: the ledger does not know an account.
-        NoDataYetError: no source has been read yet, and nothing else tells of the window.
+        NoDataYetError: no source has been read yet, and nothing else tells of any.
     """
-    scopes = ledger.scopes()
-    check_accounts((scope.account for scope in scopes), accounts)
-    wanted = [scope for scope in scopes if not accounts or scope.account in accounts]
+    known = tuple(scopes)
+    check_accounts((scope.account for scope in known), accounts)
+    wanted = tuple(scope for scope in known if not accounts or scope.account in accounts)
     if not told and all(scope.data_through is None for scope in wanted):
         raise NoDataYetError("nothing has been read from fal yet")
-    kept_from = ledger.kept_from()
+    return wanted
+
+
+def coverage(
+    sources: "Iterable[ScopeState]",
+    parts: "Mapping[Window, Sequence[ScopeState]]",
+    rejected: "Mapping[Window, Mapping[tuple[str, str], RejectedRows]]",
+    kept_from: datetime | None,
+) -> Coverage:
+    """Return how much of a window the ledger knows of some sources.
+
+    Args:
+        sources: see `wanted_sources`.
+        parts: the sources by the part of the window that the ledger has to know of them; see `parts_of`.
+        rejected: the rows of each part that cannot be read, by account and source.
+        kept_from: the first hour that the ledger keeps; None where it keeps all.
+    """
+    wanted = tuple(sources)
     notes: list[str] = []
-    for part, its in _parts(window, wanted, told).items():
-        rejected = ledger.rejected_rows(part)
+    for part, its in parts.items():
         of_these = {scope.account for scope in its}
         notes += _missing(its, part, _available_from(its, kept_from), _first(scope.data_through for scope in its))
-        notes += _unreadable({key: rows for key, rows in rejected.items() if key[0] in of_these})
+        notes += _unreadable({key: rows for key, rows in rejected[part].items() if key[0] in of_these})
     return Coverage(
         data_through=_first(scope.data_through for scope in wanted),
         settled_through=_first(scope.settled_through for scope in wanted),
@@ -74,10 +83,16 @@ def coverage(
     )
 
 
-def _parts(
+def parts_of(
     window: Window, scopes: "Iterable[ScopeState]", told: Mapping[str, datetime]
 ) -> "Mapping[Window, list[ScopeState]]":
-    """Return the sources by the part of the window that the ledger has to know of them."""
+    """Return the sources by the part of a window that the ledger has to know of them.
+
+    Args:
+        window: whole UTC hours.
+        scopes: the sources.
+        told: by account, up to where the window is told by something else than the ledger.
+    """
     parts: dict[Window, list[ScopeState]] = {}
     for scope in scopes:
         start = max(window.start, told.get(scope.account, window.start))

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from exporter.calendar import Every, bucket_start, first_hour_of, month_after
 from exporter.charges import HOUR, NOTHING, Amounts, Window, hour_of
 from exporter.queries import parameters
-from exporter.queries.coverage import Coverage, coverage
+from exporter.queries.coverage import Coverage, coverage, parts_of, wanted_sources
 from exporter.queries.live import LIVE, LivePart, LiveQuestion, LiveRow, live_questions
 from exporter.queries.parameters import Parameter, QuestionError
 
@@ -304,7 +304,9 @@ def answer_usage(ledger: "LedgerSnapshot", question: UsageQuestion, live: Iterab
         question.cursor.check(question.fingerprint)
         if question.cursor.revision != charges.revision:
             notes = (*notes, CHANGED)
-    known = coverage(ledger, question.window, question.where.get("account", ()), told=charges.told)
+    sources = wanted_sources(ledger.scopes(), question.where.get("account", ()), told=charges.told)
+    parts = parts_of(question.window, sources, charges.told)
+    known = coverage(sources, parts, {part: ledger.rejected_rows(part) for part in parts}, ledger.kept_from())
     if question.every in {None, "month"}:
         whole = charges.sums(question.window)
         rows, cursor = _page(question, charges.revision, [(question.window, lambda: whole)])

@@ -4,15 +4,18 @@ import gzip
 import io
 import json
 import re
-from collections.abc import Awaitable, Callable
+import traceback
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from html import unescape
+from itertools import groupby
 
 import httpx
 import pytest
 from queries.conftest import APP, HISTORY, NOW, charges_of
+from sqlalchemy import Engine, event
 
 from exporter.charges import NANO, Invoice, Window
 from exporter.forecasting.state import AccountOutlook, Outlook
@@ -310,3 +313,26 @@ async def test_scrapes_and_probes_do_not_depend_on_the_ledger(serve: Serve, appl
     client = await serve(application(reader=lambda _: pytest.fail("the ledger is not asked")))
     for path in ("/metrics", "/", "/-/healthy"):
         assert (await client.get(path)).status_code == 200
+
+
+@pytest.fixture
+def ways() -> Iterator[set[tuple[str, ...]]]:
+    """Collect the modules of the exporter that lead to each SQL statement, from the outermost on."""
+    found: set[tuple[str, ...]] = set()
+
+    def note(*_: object) -> None:
+        names = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_stack(None)]
+        found.add(tuple(name for name, _ in groupby(name for name in names[::-1] if name.startswith("exporter."))))
+
+    event.listen(Engine, "before_cursor_execute", note)
+    yield found
+    event.remove(Engine, "before_cursor_execute", note)
+
+
+@pytest.mark.parametrize("call", ["usage?group_by=model,day", "invoices"])
+async def test_a_question_passes_at_most_five_modules_from_its_route_to_sql(
+    client: httpx.AsyncClient, ways: set[tuple[str, ...]], call: str
+) -> None:
+    assert (await client.get(f"/v1/billing/{call}")).status_code == 200
+    assert any(way[0] == "exporter.web.rest.application" and len(way) == 5 for way in ways)
+    assert not [way for way in ways if len(way) > 5]
