@@ -149,4 +149,4 @@ def test_the_table_tells_of_every_call_and_of_no_parameter_that_is_not_there() -
     for call in CALLS:
         known = {parameter.name for parameter in call.parameters} - {AMOUNTS.name}
         told = set(re.findall(r"`(\w+)`", table[call.name]))
-        assert told == known - {"source"}
+        assert told == known
