@@ -102,8 +102,9 @@ def _application(
     from exporter.web.mcp.tools import tools  # noqa: PLC0415  as above
 
     reader = LedgerReader(settings.ledger_url.get_secret_value())
+    accounts = tuple(account.name for account in settings.accounts)
     application = endpoint(
-        tools(Known(reader, latest, settings.timezone, clock, inquirer)),
+        tools(Known(reader, latest, settings.timezone, clock, inquirer, accounts)),
         hosts=settings.mcp_allowed_hosts,
         tokens=TokenFile(settings.mcp_tokens_file) if settings.mcp_tokens_file else None,
         access=AccessLog(logging.INFO if settings.access_log else logging.DEBUG),

@@ -120,12 +120,16 @@ class LedgerReader:
     Args:
         address: `sqlite:///path` or `postgresql://user@host/database`.
 
+    Attributes:
+        address: the same, for processes that read the ledger by themselves; it may hold a password.
+
     Raises:
         NoLedgerError: from every other method: there is no ledger yet.
         LedgerError: from every other method: it is of another version, or it cannot be read.
     """
 
     def __init__(self, address: str) -> None:
+        self.address = address
         self._url = ledger_url(address)
         self._path = Path(self._url.database or "") if self._url.get_backend_name() == "sqlite" else None
         self._lock = Lock()

@@ -150,7 +150,7 @@ async def loaded(settings: MakeSettings, **changed: object) -> AsyncIterator[Sin
 async def test_a_ledger_is_asked_without_an_exporter(ledger: str, mode: str) -> None:
     async with asyncio.timeout(60), Client(parameters(FAL_EXPORTER_LEDGER_URL=ledger), mode=mode) as client:
         names = {tool.name for tool in (await client.list_tools()).tools}
-        assert names == {"fal-get-usage", "fal-list-invoices", "fal-get-balance", "fal-check-focus"}
+        assert names == {"fal-get-usage", "fal-list-invoices", "fal-get-balance", "fal-get-focus", "fal-check-focus"}
         usage = (await client.call_tool("fal-get-usage", {"group_by": ["model"]})).structured_content
         assert [(row["model"], row["spend"]) for row in usage["usage"]] == [("fal-ai/veo3", "0.000000005")]
         (balance,) = (await client.call_tool("fal-get-balance", {})).structured_content["accounts"]
@@ -185,7 +185,8 @@ async def test_a_running_exporter_is_asked_with_a_token(settings: MakeSettings, 
                 tools = {tool.name for tool in (await client.list_tools()).tools}
                 assert {"fal-get-budgets", "fal-get-forecast"} < tools
                 for name in tools - {"fal-check-focus"}:
-                    assert not (await client.call_tool(name, {})).is_error
+                    arguments = {"source": "estimate"} if name == "fal-get-focus" else {}
+                    assert not (await client.call_tool(name, arguments)).is_error
                 wrong = await client.call_tool("fal-get-usage", {"stat": "now"})
                 assert (wrong.is_error, wrong.content[0].text) == (True, "stat is not a parameter; did you mean start?")
                 assert len((await client.list_resources()).resources) == 2

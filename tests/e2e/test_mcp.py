@@ -18,6 +18,7 @@ TOOLS: dict[str, dict[str, object]] = {
     "fal-get-balance": {},
     "fal-get-budgets": {},
     "fal-get-forecast": {},
+    "fal-get-focus": {"source": "estimate", "timeframe": "hour", "limit": 2},
     "fal-check-focus": {"csv": "BilledCost,BillingCurrency"},
 }
 

@@ -63,6 +63,7 @@ class Known:
         latest: returns what has been published last; None before the first.
         zone: of days and months where a question names none.
         inquirer: asks the collector; None where there is none.
+        accounts: those that are polled.
     """
 
     reader: "LedgerReader"
@@ -70,6 +71,7 @@ class Known:
     zone: ZoneInfo
     clock: Clock
     inquirer: Inquirer | None = None
+    accounts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

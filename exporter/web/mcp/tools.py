@@ -26,6 +26,7 @@ from exporter.queries.parameters import Given, QuestionError
 from exporter.queries.usage import Cursor, fingerprint
 from exporter.queries.worker import worker
 from exporter.web.mcp.focus_process import FINDINGS_KEPT
+from exporter.web.mcp.focus_report import report_tool
 from exporter.web.mcp.tool import (
     Answer,
     Arguments,
@@ -313,4 +314,4 @@ def tools(known: Known) -> tuple[Tool, ...]:
 
 def ledger_tools(known: Known) -> tuple[Tool, ...]:
     """Return the tools that need no running exporter."""
-    return (usage_tool(known), invoices_tool(known), balance_tool(known), focus_tool())
+    return (usage_tool(known), invoices_tool(known), balance_tool(known), report_tool(known), focus_tool())

@@ -20,6 +20,7 @@ from exporter.errors import LedgerError
 from exporter.inquiry import Inquirer
 from exporter.publication import Publication
 from exporter.queries.focus import parse_focus_question
+from exporter.queries.focus_report import ReportSources
 from exporter.queries.live import LiveError, LivePart, ask_live
 from exporter.queries.models import exact_json, text_json
 from exporter.queries.parameters import UNREADABLE, Given, NoDataYetError, QuestionError
@@ -100,7 +101,9 @@ class Rest:
         self._reader: LedgerReader | None = None
         self._lock = Lock()
         self._reading: asyncio.Future[_LedgerState] | None = None
-        self._focus = FocusFiles(options.ledger_url.get_secret_value(), options.inquirer, options.accounts)
+        self._focus = FocusFiles(
+            ReportSources(options.ledger_url.get_secret_value(), options.inquirer, options.accounts)
+        )
         self._published = published
         self._clock = clock
         self._answers = AnswerCache()

@@ -16,10 +16,12 @@ NAMES = [
     "fal-get-usage",
     "fal-list-invoices",
     "fal-get-balance",
+    "fal-get-focus",
     "fal-check-focus",
     "fal-get-budgets",
     "fal-get-forecast",
 ]
+ARGUMENTS = {"fal-check-focus": {"csv": "BilledCost\n1\n"}, "fal-get-focus": {"source": "estimate"}}
 
 
 def tool(answer: Callable[[Arguments], Answer]) -> Tool:
@@ -47,7 +49,7 @@ async def test_every_tool_is_told_to_read_only_and_described_in_valid_schemas(kn
 async def test_every_tool_answers_as_its_schema_says(mode: str, known: Known) -> None:
     async with Client(mcp_server(tools(known)), mode=mode) as client:
         for listed in (await client.list_tools()).tools:
-            given = {"csv": "BilledCost\n1\n"} if listed.name == "fal-check-focus" else {}
+            given = ARGUMENTS.get(listed.name, {})
             # The client holds the answer against the schema, too.
             result = await client.call_tool(listed.name, given)
             assert not result.is_error, result.content
@@ -60,7 +62,7 @@ async def test_before_the_first_poll_every_question_is_told_so(nothing_known: Kn
     async with Client(mcp_server(tools(nothing_known))) as client:
         for name in NAMES:
             if name != "fal-check-focus":
-                result = await client.call_tool(name, {})
+                result = await client.call_tool(name, ARGUMENTS.get(name, {}))
                 assert result.is_error
                 assert result.structured_content is None
                 assert (
@@ -82,6 +84,10 @@ async def test_before_the_first_poll_every_question_is_told_so(nothing_known: Kn
         ("fal-list-invoices", {"status": "lost"}, "status is not"),
         ("fal-get-budgets", {"budget": ["other"]}, "accepted are studio"),
         ("fal-get-forecast", {"account": ["other"]}, "accepted are default, unknown"),
+        ("fal-get-focus", {"charge_month": "2026-10", "timeframe": "day"}, "charge_month belongs to source=invoice"),
+        ("fal-get-focus", {"source": "estimate", "start": "2026-09-01", "end": "2026-09-02"}, "has nothing of 2026-09"),
+        ("fal-get-focus", {"source": "tagged-estimate"}, "only a running exporter (fal-exporter serve) asks fal"),
+        ("fal-get-focus", {"limit": 101}, "limit is not a whole number from 1 to 100"),
         ("fal-check-focus", {}, "csv is not"),
         ("fal-check-focus", {"csv": ""}, "csv is not"),
         ("fal-check-focus", {"csv": 5}, "csv is not"),
@@ -180,6 +186,6 @@ async def test_the_prompt_leads_through_tools_that_there_are(known: Known) -> No
         (listed,) = (await client.list_prompts()).prompts
         text = (await client.get_prompt(listed.name)).messages[0].content.text
         of_one = (await client.get_prompt(listed.name, {"account": "default"})).messages[0].content.text
-    assert all(name in text for name in NAMES if name not in {"fal-check-focus", "fal-list-invoices"})
+    assert all(name in text for name in NAMES if name not in {"fal-check-focus", "fal-get-focus", "fal-list-invoices"})
     assert "'default'" in of_one
     assert "account" not in text
