@@ -177,6 +177,7 @@ def demo_settings(
         poll_interval=_POLL_INTERVAL,
         balance_interval=_POLL_INTERVAL,
         invoice_interval=timedelta(minutes=1),
+        names_interval=timedelta(minutes=1),
         series_birth_hold=3 * _POLL_INTERVAL,
         history=None if days is None else timedelta(days=days),
         request_attempts=2,

@@ -179,7 +179,9 @@ async def open_left_half(
             )
         )
     scheduler = Scheduler(
-        intervals=Intervals(settings.poll_interval, settings.balance_interval, settings.invoice_interval),
+        intervals=Intervals(
+            settings.poll_interval, settings.balance_interval, settings.invoice_interval, settings.names_interval
+        ),
         health=health,
     )
     collector = Collector(

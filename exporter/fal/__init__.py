@@ -2,8 +2,8 @@
 
 Lives here: one exchange (`endpoints`, `transport`, `answers`, `client`, `errors`), reading of rows (`rows`,
 `aggregation`, `prices`), the usage sources (`platform_usage`, `reporting`, `focus.usage`), and what else an account has
-(`account`, `focus.bill`). May import: `charges`, `focus`, `settings`; never the ledger. Begin reading at `client`, then
-`platform_usage` and `aggregation`; `sources` lists the sources by name.
+(`account`, `listings`, `focus.bill`). May import: `charges`, `focus`, `settings`; never the ledger. Begin reading at
+`client`, then `platform_usage` and `aggregation`; `sources` lists the sources by name.
 """
 
 from exporter.fal.account import Invoices, read_balance, read_invoices, read_standing, read_username
@@ -17,6 +17,7 @@ from exporter.fal.focus.bill import CORRECTION, FocusBills
 from exporter.fal.focus.report import Progress, download, fetch
 from exporter.fal.focus.report import file_name as report_file_name
 from exporter.fal.focus.request import FocusRequest, FocusRequestError
+from exporter.fal.listings import read_api_keys, read_teams
 from exporter.fal.platform_usage import organization_totals, source_of_product
 from exporter.fal.prices import read_list_prices
 from exporter.fal.rows import OUTSIDE_WINDOW, REJECTIONS
@@ -72,10 +73,12 @@ __all__ = [
     "fetch",
     "organization_totals",
     "probe",
+    "read_api_keys",
     "read_balance",
     "read_invoices",
     "read_list_prices",
     "read_standing",
+    "read_teams",
     "read_username",
     "report_file_name",
     "source_of_product",

@@ -60,10 +60,22 @@ async def pages(
     parameters: Parameters,
     deadline: Deadline,
     *,
+    rows: str = "time_series",
+    limited: bool = True,
     track_lock: bool = True,
     allowance: Allowance | None = None,
 ) -> AsyncIterator[Page]:
-    """Yield the `time_series` of every page, to the end; `track_lock` as for `Client.get`.
+    """Yield the rows of every page, to the end.
+
+    Args:
+        client: asks.
+        call: which interface.
+        parameters: its query, without those of paging.
+        deadline: ends all requests.
+        rows: the field that holds the rows of a page.
+        limited: whether to ask for so many rows at once as the client is set to; else fal decides.
+        track_lock: as for `Client.get`.
+        allowance: the calls that may be made; None for any number.
 
     Raises:
         TooMuchError: there are more pages than calls are allowed.
@@ -73,12 +85,12 @@ async def pages(
     """
     seen: set[str] = set()
     before: Page = []
-    query = {**parameters, "limit": str(client.limits.page_rows)}
+    query = {**parameters, "limit": str(client.limits.page_rows)} if limited else dict(parameters)
     for _ in range(client.limits.pages):
         if allowance is not None:
             allowance.take()
         answer = await client.get(call, query, deadline, track_lock=track_lock)
-        page, cursor = _page(client, call, answer)
+        page, cursor = _page(client, call, answer, rows)
         if page and page == before:
             raise client.failure(PagingError, call, "fal sent the same page twice")
         yield page
@@ -92,14 +104,14 @@ async def pages(
     raise client.failure(PagingError, call, f"fal's response has more than {client.limits.pages} pages")
 
 
-def _page(client: Client, call: Endpoint, answer: object) -> tuple[Page, str | None]:
+def _page(client: Client, call: Endpoint, answer: object, rows: str) -> tuple[Page, str | None]:
     """Return a page and the cursor of the next, or None after the last."""
     if not isinstance(answer, dict):
         raise client.misshapen(call, "is not an object")
-    page = answer.get("time_series")
+    page = answer.get(rows)
     # An answer without the list must not pass for an empty one: it would take back every charge of the window.
     if not isinstance(page, list):
-        raise client.misshapen(call, "`time_series` is not a list")
+        raise client.misshapen(call, f"`{rows}` is not a list")
     more = answer.get("has_more")
     if not isinstance(more, bool):
         raise client.misshapen(call, "`has_more` is neither true nor false")
@@ -472,8 +484,6 @@ def compute(client: Client) -> PlatformUsage:
     return PlatformUsage(COMPUTE, client)
 
 
-TEAMS = Endpoint(Host.PLATFORM, "/organization/teams")
-
 PRODUCT_OF_SOURCE = {"models": _MODEL_APIS, "serverless": _SERVERLESS}
 """The product of each source that reports one only."""
 
@@ -529,17 +539,3 @@ async def organization_totals(
                 teams.add(team)
     nanos = {product: nano_of_atto(cost) for product, cost in by_product.items()}
     return OrganizationTotals(nanos, frozenset(teams), rejected)
-
-
-async def organization_teams(client: Client, deadline: Deadline) -> frozenset[str]:
-    """Read the usernames of the organization's teams.
-
-    Raises:
-        ApiError: every kind of failure; see `exporter.fal.errors`.
-    """
-    answer = await client.get(TEAMS, {}, deadline, track_lock=False)
-    rows = answer.get("teams") if isinstance(answer, dict) else None
-    names = [row.get("username") if isinstance(row, dict) else None for row in rows] if isinstance(rows, list) else []
-    if not names or not all(isinstance(name, str) and name for name in names):
-        raise client.misshapen(TEAMS, "`teams` is not a list of teams with usernames")
-    return frozenset(name for name in names if isinstance(name, str))

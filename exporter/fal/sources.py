@@ -28,6 +28,7 @@ from exporter.fal.errors import (
 from exporter.fal.focus import request as request_module
 from exporter.fal.focus import usage
 from exporter.fal.focus.usage import FocusUsage
+from exporter.fal.listings import read_teams
 from exporter.fal.platform_usage import (
     ORGANIZATION,
     PRODUCT_OF_SOURCE,
@@ -35,7 +36,6 @@ from exporter.fal.platform_usage import (
     compute,
     models,
     organization,
-    organization_teams,
     organization_totals,
     serverless,
     window_parameters,
@@ -149,7 +149,7 @@ async def _surveyed(client: Client, found: Mapping[str, Probe], until: datetime,
     if not organization.ok:
         return organization
     try:
-        teams = len(await organization_teams(client, deadline))
+        teams = len(await read_teams(client, deadline))
     except ApiError:
         teams = 0
     if teams and all(found[name].ok for name in PRODUCT_OF_SOURCE if name in found):

@@ -183,6 +183,16 @@ class Directory:
         self.dimensions.update({number: dimensions for number, (dimensions, _) in new.items()})
         return Entry(_one_per_cell(rows), places, label_sets, overflowed)
 
+    def admit(self, connection: Connection, wanted: Iterable[LabelValues]) -> dict[int, LabelValues]:
+        """Admit label sets that have no charges yet, but for those beyond the limit; return those that are new."""
+        new: dict[int, LabelValues] = {}
+        for values in wanted:
+            if self._admission.place(values) == values:
+                self._number_of(values, new)
+        ledger_rows.add_label_sets(connection, new)
+        self.label_sets.update(new)
+        return new
+
     def _number_of(self, values: LabelValues, new: dict[int, LabelValues]) -> int:
         number = self._label_set_ids.get(values)
         if number is None:

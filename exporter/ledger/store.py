@@ -18,6 +18,7 @@ from exporter.charges import (
     Dimensions,
     Invoice,
     RejectedRow,
+    Team,
     UnitPrice,
     Window,
     first_hour_from,
@@ -47,7 +48,7 @@ from exporter.ledger.directory import clamped, reached, settled, state_of
 from exporter.ledger.key_naming import Renames, note_uses, pending_renames, record_listed, rename_keys
 from exporter.ledger.loss import LedgerCondition
 from exporter.ledger.session import Session
-from exporter.ledger.tables import hours, keys, rows, schema
+from exporter.ledger.tables import hours, keys, names, rows, schema
 from exporter.ledger.tables import prices as price_rows
 from exporter.ledger.tables.hours import HourlyCosts, TouchedHours, read_hourly
 from exporter.ledger.tables.keys import KeyOwner, SourceProbe
@@ -343,6 +344,35 @@ class Ledger:
         with self._session.writing() as (connection, contents):
             record_listed(connection, contents, self._labels, account, keys)
             self._renames = None
+
+    def record_teams(self, account: str, teams: Collection[Team], *, show_idle: bool = True) -> None:
+        """Keep the teams of an account's organization as fal lists them now.
+
+        Args:
+            account: a configured account.
+            teams: all of them.
+            show_idle: whether those without charges in the periods that are published are shown at 0 from now on.
+        """
+        now = self._clock()
+        with self._session.writing() as (connection, contents):
+            names.write_teams(connection, account, teams)
+            contents.teams[account] = tuple(sorted(teams, key=lambda team: team.username))
+            books = contents.books
+            place = self._labels.names.index("team") if "team" in self._labels.names else None
+            charged = set() if place is None else {values[place] for values in books.charged(account)}
+            idle = [
+                self._labels.of_team(account, team.username)
+                for team in teams
+                if show_idle and team.username not in charged
+            ]
+            new = contents.directory.admit(connection, [values for values in idle if values is not None])
+            counters = {CounterKey(number, "cost", ""): Counter(0, 0, now, released=False) for number in new}
+            rows.write_counters(connection, {}, counters)
+            for key in counters:
+                self._holds.begin(key)
+            books.add_label_sets(new)
+            books.set_counters(counters)
+            books.show_at_zero(new)
 
     def api_keys(self, account: str) -> tuple[ApiKey, ...]:
         """Return the API keys of an account that are known, those that fal lists no more among them."""

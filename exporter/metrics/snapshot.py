@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
 from exporter.calendar import PERIODS
-from exporter.charges import FOCUS_ESTIMATE, FOCUS_INVOICE
+from exporter.charges import FOCUS_ESTIMATE, FOCUS_INVOICE, ApiKey, Team
 from exporter.forecasting.budgets import percent, threshold_amount
 from exporter.forecasting.changes import NO_COMPARISON, MonthComparison
 from exporter.forecasting.state import BudgetOutlook, Forecast, Outlook
-from exporter.ledger import LedgerView, Reconciliation, ScopeState
+from exporter.ledger import KeyRecord, LedgerView, Reconciliation, ScopeState
 from exporter.metrics.catalogue import CATALOGUE, RENAMED, Family
 from exporter.samples import Pages, Sample, paged
 
@@ -118,6 +118,42 @@ def _thresholds(budget: BudgetOutlook) -> Iterable[Sample]:
     return (
         Sample((budget.budget, percent(share)), threshold_amount(budget.limit, share)) for share in budget.thresholds
     )
+
+
+def named(
+    keys: Iterable[KeyRecord], told_from: Mapping[str, datetime], teams: Iterable[Team]
+) -> Mapping[str, list[Sample]]:
+    """Return the samples by family.
+
+    Args:
+        keys: all that are known.
+        told_from: the first hour that was charged for with any key, by account.
+        teams: as fal lists them.
+    """
+    known = sorted(keys, key=lambda record: (record.key.account, record.key.id))
+    listed = [((record.key.account, record.key.id, record.label), record) for record in known if record.is_listed]
+    return {
+        "fal_api_key_info": [Sample(_key_info(record.key), 1) for record in known],
+        "fal_api_key_created_timestamp_seconds": [
+            Sample(labels, record.key.created_at.timestamp())
+            for labels, record in listed
+            if record.key.created_at is not None
+        ],
+        "fal_api_key_last_used_timestamp_seconds": [
+            Sample(labels, record.last_used.timestamp()) for labels, record in listed if record.last_used is not None
+        ],
+        "fal_api_key_unused_since_timestamp_seconds": [
+            Sample(labels, record.unused_since(told_from[record.key.account]).timestamp())
+            for labels, record in listed
+            if record.key.account in told_from
+        ],
+        "fal_team_info": [Sample((team.account, team.username, team.name), 1) for team in teams],
+    }
+
+
+def _key_info(key: ApiKey) -> tuple[str, ...]:
+    created = "" if key.created_at is None else f"{key.created_at:%Y-%m-%dT%H:%M:%SZ}"
+    return key.account, key.id, key.alias, key.creator, created
 
 
 CATEGORIES = ("Usage", "Purchase", "Credit", "Tax", "Adjustment", "Correction")
@@ -231,6 +267,7 @@ def snapshot_of(
         ],
         **reconciled(view.reconciliations, view.at),
         **prospects(outlook),
+        **named(view.keys, view.keys_told_from, view.teams),
         "fal_exporter_history_progress_ratio": [
             Sample(scope, progress) for scope, progress in history_progress.items()
         ],

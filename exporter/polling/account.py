@@ -30,6 +30,7 @@ from exporter.ledger import Reconciliation, ScopeState
 from exporter.metrics.health import Health
 from exporter.polling.async_ledger import AsyncLedger
 from exporter.polling.key_owners import KeyOwners
+from exporter.polling.names import AccountNames
 from exporter.polling.poll_runner import Polled, PollRunner, Work
 from exporter.polling.reconciler import ProductComparison, Reconciler, months
 from exporter.polling.scheduler import (
@@ -114,6 +115,14 @@ class AccountPoller:
         self._comparison = ProductComparison(client, ledger)
         self._choice = SourceChoice(client=client, ledger=ledger, health=health, clock=clock)
         self._owners = owners
+        self._names = AccountNames(
+            client=client,
+            ledger=ledger,
+            runner=runner,
+            clock=clock,
+            confirmed=self._confirmed,
+            with_callers=with_api_key,
+        )
         self._take_up(sources or ())
 
     @property
@@ -129,7 +138,7 @@ class AccountPoller:
     @property
     def polled(self) -> tuple[Polled, ...]:
         """Every thing that is polled, the sources first."""
-        others = (self.balance, self._invoices, self._reconciliation, self._prices)
+        others = (self.balance, self._invoices, self._reconciliation, self._prices, *self._names.polled)
         return (*(polled for _, polled in self._sources.values()), *(other for other in others if other is not None))
 
     @property
@@ -189,6 +198,7 @@ class AccountPoller:
 
     async def poll_current(self) -> None:
         """Poll the current hour and the one before, and after an outage all hours since the last success."""
+        await self._names.poll_before_usage()
         now = self._clock()
         await self._poll_each(
             {
@@ -214,6 +224,7 @@ class AccountPoller:
 
     async def load_history(self) -> bool:
         """Load what is missing of the history, newest first; return whether it is complete for every source."""
+        await self._names.poll_before_usage()
         scopes = await self._scopes()
         first = current_window(self._clock(), None)
         await self._poll_each({source: [first] for source, scope in scopes.items() if scope.history_from is None})
@@ -243,6 +254,10 @@ class AccountPoller:
     async def poll_invoices(self) -> None:
         """Poll the invoices."""
         await self._runner.poll(self._invoices, partial(self._confirmed, self._read_invoices))
+
+    async def poll_names(self) -> None:
+        """Poll the names of API keys and teams."""
+        await self._names.poll(self.sources, history_loaded=bool(self.sources) and await self.has_history())
 
     async def poll_prices(self) -> None:
         """Poll list prices while no source tells them."""
@@ -306,7 +321,8 @@ class AccountPoller:
         """
         gaps = tuple(filter(None, (self.offer(), *self._choice.gaps(self.sources))))
         shortfalls = shortfalls_of(reconciliations, [month.start for month in months(self._clock())])
-        return (*gaps, *(shortfalls if gaps else ()), *limits_of(self.sources))
+        unnamed = filter(None, (self._names.remark(),))
+        return (*gaps, *(shortfalls if gaps else ()), *limits_of(self.sources), *unnamed)
 
     async def _ask_standing(self) -> None:
         """Ask whether the account is locked; what cannot be asked now is asked again with the next balance."""
@@ -385,6 +401,7 @@ class AccountPoller:
                 ledger=self._ledger,
                 with_api_key=self._with_api_key,
                 clock=self._clock,
+                meet_keys=self._names.meet,
             )
             self._sources[source] = (reader, self._runner.expect(self.name, source, is_usage=True))
 

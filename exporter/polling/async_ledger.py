@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import TypeVar
 
-from exporter.charges import Balance, Bill, Invoice, UnitPrice, Window
+from exporter.charges import ApiKey, Balance, Bill, Invoice, Team, UnitPrice, Window
 from exporter.fal import Reading
 from exporter.ledger import KeyOwner, Ledger, Reconciliation, Restatement, ScopeState, SourceProbe
 
@@ -83,6 +83,14 @@ class AsyncLedger:
     async def record_key_owner(self, owner: KeyOwner) -> None:
         """Keep who an account's key belongs to."""
         await self.run(lambda ledger: ledger.record_key_owner(owner))
+
+    async def record_api_keys(self, account: str, keys: Collection[ApiKey]) -> None:
+        """Keep an account's API keys as fal lists them now."""
+        await self.run(lambda ledger: ledger.record_api_keys(account, keys))
+
+    async def record_teams(self, account: str, teams: Collection[Team], *, show_idle: bool) -> None:
+        """Keep the teams of an account's organization as fal lists them now."""
+        await self.run(lambda ledger: ledger.record_teams(account, teams, show_idle=show_idle))
 
     async def cost_by_product(self, account: str, window: Window) -> Mapping[str, int]:
         """Return what a window cost an account by product, in nano-USD."""

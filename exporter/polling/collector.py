@@ -95,6 +95,7 @@ class Collector:
             "balance": account.poll_balance,
             "invoices": account.poll_invoices,
             "prices": account.poll_prices,
+            "names": account.poll_names,
             "reconciliation": account.poll_reconciliation,
             "probe": account.probe_sources,
         }
@@ -129,6 +130,7 @@ class Collector:
             self._scheduler.drop("history", account.name)
             self._loaded.add(account.name)
             self._scheduler.run_now("reconciliation", account.name)
+            self._scheduler.run_now("names", account.name)
 
     async def _activate(self) -> None:
         accounts = {account.name: account.sources for account in self._accounts}

@@ -119,6 +119,7 @@ JOBS = (
     "balance",
     "invoices",
     "prices",
+    "names",
     "reconciliation",
     "probe",
     "retention",
@@ -141,6 +142,7 @@ class Intervals:
     current: timedelta
     balance: timedelta
     invoices: timedelta
+    names: timedelta
 
 
 class _Timing(Protocol):
@@ -254,7 +256,7 @@ class Scheduler:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def every_while(self, job: str, account: str, run: Run) -> None:
-        """Run a job now and at its interval: current, history, balance, invoices or prices.
+        """Run a job now and at its interval: current, history, balance, invoices, prices or names.
 
         Reconciliation waits for its first turn, or to be run when the history is there: it needs whole months. A probe
         lets the first polls go before it.
@@ -265,6 +267,7 @@ class Scheduler:
             "balance": self._intervals.balance,
             "invoices": self._intervals.invoices,
             "prices": self._intervals.invoices,
+            "names": self._intervals.names,
             "reconciliation": self._intervals.invoices,
             "probe": HOUR,
         }

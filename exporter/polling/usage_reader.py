@@ -5,7 +5,7 @@ ledger then keeps what it has: rows that cannot be read lower no hour, an answer
 none, and how much a source tells is never lowered by a refusal.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import datetime, timedelta
 
 import structlog
@@ -48,19 +48,28 @@ class UsageReader:
         ledger: where readings are kept.
         with_api_key: whether charges are wanted by API key.
         clock: the time.
+        meet_keys: told of the keys of a reading before the ledger is, so that they have their names.
 
     Attributes:
         upstream: the source.
     """
 
     def __init__(
-        self, upstream: UsageSource, *, account: str, ledger: AsyncLedger, with_api_key: bool, clock: Clock
+        self,
+        upstream: UsageSource,
+        *,
+        account: str,
+        ledger: AsyncLedger,
+        with_api_key: bool,
+        clock: Clock,
+        meet_keys: Callable[[Collection[str]], Awaitable[None]],
     ) -> None:
         self.upstream = self._upstream = upstream
         self._account = account
         self._ledger = ledger
         self._with_api_key = with_api_key
         self._clock = clock
+        self._meet_keys = meet_keys
         self._kept: Detail | None = None
 
     async def read(self, window: Window, polled: Polled, at: datetime) -> Mapping[str, int]:
@@ -82,6 +91,8 @@ class UsageReader:
         if unreadable > MOST_UNREADABLE * (reading.rows + unreadable):
             raise UnreadableAnswerError(reading, unreadable)
         await self._keep_detail()
+        if self._with_api_key:
+            await self._meet_keys({charge.dimensions.api_key for charge in reading.charges} - {""})
         restatement = await self._ledger.restate(self._account, source, reading, at=at)
         polled.rejected = restatement.rejected
         if restatement.relabelled:

@@ -200,6 +200,9 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
         default=timedelta(hours=6),
         description="Interval between polls of the invoices, and between reconciliations with what fal bills.",
     )
+    names_interval: Annotated[Duration, between("1m", "7d")] = Field(
+        default=timedelta(hours=1), description="Interval between polls of the names of API keys and teams."
+    )
     price_models: Endpoints = Field(
         default=(),
         description="Model endpoints whose list prices to poll every `INVOICE_INTERVAL`, comma-separated, such as "

@@ -4,11 +4,11 @@ from fractions import Fraction
 
 import pytest
 
-from exporter.charges import NANO, Window
+from exporter.charges import NANO, ApiKey, Team, Window
 from exporter.forecasting.state import AccountOutlook, BudgetOutlook, ExpectedSpend, Forecast, Outlook
-from exporter.ledger import Reconciliation
+from exporter.ledger import KeyRecord, Reconciliation
 from exporter.metrics.catalogue import CATALOGUE
-from exporter.metrics.snapshot import CATEGORIES, Snapshot, Table, prospects, reconciled
+from exporter.metrics.snapshot import CATEGORIES, Snapshot, Table, named, prospects, reconciled
 from exporter.samples import Sample
 
 
@@ -143,3 +143,34 @@ def test_a_month_becomes_the_last_and_then_is_shown_no_more() -> None:
     ]
     assert periods == [["current_month"], ["last_month"], []]
     assert shown(compared("invoice", SEPTEMBER, 1))["fal_reconciliation_difference_usd"] == {}
+
+
+def test_keys_and_teams_are_told_by_their_names() -> None:
+    created, used = datetime(2026, 1, 15, 9, 30, tzinfo=UTC), datetime(2026, 11, 20, 8, tzinfo=UTC)
+    told_from = datetime(2026, 10, 1, tzinfo=UTC)
+    keys = [
+        KeyRecord(ApiKey("main", "k2", "b", "", None), "b"),
+        KeyRecord(ApiKey("main", "k1", "a", "ada", created), "a (k1)", last_used=used),
+        KeyRecord(ApiKey("main", "k3", "gone", "ada", created), "gone", is_listed=False),
+        KeyRecord(ApiKey("other", "k4", "c", "ada", created), "c"),
+    ]
+    samples = named(keys, {"main": told_from}, [Team("main", "acme-ml", "Acme ML")])
+    assert {name: [(*sample.labels, sample.value) for sample in found] for name, found in samples.items()} == {
+        "fal_api_key_info": [
+            ("main", "k1", "a", "ada", "2026-01-15T09:30:00Z", 1),
+            ("main", "k2", "b", "", "", 1),
+            ("main", "k3", "gone", "ada", "2026-01-15T09:30:00Z", 1),
+            ("other", "k4", "c", "ada", "2026-01-15T09:30:00Z", 1),
+        ],
+        "fal_api_key_created_timestamp_seconds": [
+            ("main", "k1", "a (k1)", created.timestamp()),
+            ("other", "k4", "c", created.timestamp()),
+        ],
+        "fal_api_key_last_used_timestamp_seconds": [("main", "k1", "a (k1)", used.timestamp())],
+        "fal_api_key_unused_since_timestamp_seconds": [
+            ("main", "k1", "a (k1)", used.timestamp()),
+            ("main", "k2", "b", told_from.timestamp()),
+        ],
+        "fal_team_info": [("main", "acme-ml", "Acme ML", 1)],
+    }
+    assert all(len(sample.labels) == len(CATALOGUE[name].labels) for name, found in samples.items() for sample in found)

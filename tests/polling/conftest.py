@@ -108,6 +108,7 @@ async def opened_bench(
     price_models: tuple[str, ...] = (),
     owners: KeyOwners | None = None,
     credit_floor: int = 0,
+    labels: tuple[str, ...] = Rules().labels,
 ) -> AsyncIterator[Bench]:
     registry = CollectorRegistry()
     health = Health(registry, failure_reasons=(*REASONS, *OWN_REASONS))
@@ -126,7 +127,7 @@ async def opened_bench(
     )
     ledger = AsyncLedger()
     address = f"sqlite:///{folder / 'ledger.sqlite'}"
-    await ledger.open(lambda: Ledger(address, rules=Rules(birth_hold=timedelta(0)), clock=clock))
+    await ledger.open(lambda: Ledger(address, rules=Rules(birth_hold=timedelta(0), labels=labels), clock=clock))
     account = AccountPoller(
         client=client,
         sources=sources,
@@ -134,7 +135,7 @@ async def opened_bench(
         runner=runner,
         health=health,
         reach=reach,
-        with_api_key=False,
+        with_api_key="api_key" in labels,
         clock=clock,
         price_models=price_models,
         owners=owners,

@@ -21,7 +21,7 @@ from exporter.simulator import Fault, RunningSimulator
 if TYPE_CHECKING:
     from exporter.publication import Publication
 
-OFTEN = Intervals(timedelta(milliseconds=100), timedelta(milliseconds=100), timedelta(seconds=1))
+OFTEN = Intervals(timedelta(milliseconds=100), timedelta(milliseconds=100), timedelta(seconds=1), timedelta(seconds=1))
 
 
 class Work:

@@ -161,10 +161,11 @@ async def test_all_polls_of_the_second_account_fail_with_both_names(
     ):
         account = bench.account
         await account.poll_current()
-        for poll in (account.load_history, account.poll_balance, account.poll_invoices, account.poll_reconciliation):
+        polls = (account.poll_balance, account.poll_invoices, account.poll_reconciliation, account.poll_names)
+        for poll in (account.load_history, *polls):
             await poll()
-        failing = {polled.name: polled for polled in account.polled if polled.name != "prices"}
-        assert failing.keys() == {"models", "serverless", "balance", "invoices", "reconciliation"}
+        failing = {polled.name: polled for polled in account.polled if polled.name not in {"prices", "teams"}}
+        assert failing.keys() == {"models", "serverless", "balance", "invoices", "reconciliation", "keys"}
         for polled in failing.values():
             assert (polled.state, polled.cause) == ("failing", "configuration")
             assert 'the keys of the accounts "studio" and "main" both belong to the fal account' in polled.problem

@@ -55,7 +55,7 @@ class Times:
         self.registry = CollectorRegistry()
         short = SHORT if clocks is None else timedelta(minutes=5)
         self.scheduler = Scheduler(
-            intervals=Intervals(short, short, timedelta(hours=1)),
+            intervals=Intervals(short, short, timedelta(hours=1), timedelta(hours=1)),
             health=Health(self.registry, jobs=JOBS),
             clock=utc_now if clocks is None else lambda: clocks.now,
             monotonic=uptime if clocks is None else lambda: clocks.seconds,

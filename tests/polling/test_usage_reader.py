@@ -1,5 +1,6 @@
 """An answer that is not whole: what is counted of it, and how much a source is known to tell."""
 
+from collections.abc import Collection
 from datetime import timedelta
 from pathlib import Path
 
@@ -51,8 +52,14 @@ class Source:
         self.detail = self.gives
 
 
+async def meet_nobody(ids: Collection[str]) -> None:
+    assert not ids
+
+
 def reader_of(bench: Bench, source: Source, clock: Clock) -> UsageReader:
-    return UsageReader(source, account="main", ledger=bench.ledger, with_api_key=False, clock=clock)
+    return UsageReader(
+        source, account="main", ledger=bench.ledger, with_api_key=False, clock=clock, meet_keys=meet_nobody
+    )
 
 
 def last_hour(clock: Clock) -> Window:

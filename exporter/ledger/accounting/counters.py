@@ -63,6 +63,18 @@ class Labels:
         """Return the account that a label set belongs to."""
         return values[self.names.index("account")]
 
+    def of_team(self, account: str, team: str) -> LabelValues | None:
+        """Return the label values of a team without charges; None where teams are not told apart."""
+        if "team" not in self.names:
+            return None
+        known = {"account": account, "team": team}
+        return tuple(known.get(name, "") for name in self.names)
+
+    def is_of_team(self, values: LabelValues) -> bool:
+        """Tell whether a label set is that of a team as a whole."""
+        known = dict(zip(self.names, values, strict=True))
+        return bool(known.get("team")) and values == self.of_team(known["account"], known["team"])
+
     def fold(self, values: LabelValues, names: frozenset[str]) -> LabelValues:
         """Replace the values of some labels by `__other__`; what is empty stays empty."""
         return tuple(

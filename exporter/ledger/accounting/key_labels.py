@@ -29,6 +29,12 @@ class KeyRecord:
     is_listed: bool = True
     last_used: datetime | None = None
 
+    def unused_since(self, told_from: datetime) -> datetime:
+        """Return since when the key has had no charge, where charges are known by key from an hour on."""
+        if self.last_used is not None:
+            return self.last_used
+        return told_from if self.key.created_at is None else max(told_from, self.key.created_at)
+
     def used(self, hour: datetime) -> "KeyRecord":
         """Return the record after a charge of an hour."""
         return replace(self, last_used=hour if self.last_used is None else max(hour, self.last_used))

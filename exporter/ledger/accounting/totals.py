@@ -165,6 +165,7 @@ class Books:
         self._accounts: Collection[str] = ()
         self._values: dict[int, LabelValues] = {}
         self._account_of: dict[int, str] = {}
+        self._standing: set[int] = set()
         self._places: dict[int, Place] = {}
         self._counters: dict[CounterKey, Counter] = {}
         self._periods = {name: _Period() for name in PERIODS}
@@ -193,6 +194,22 @@ class Books:
         """Take up label sets, in order of admission."""
         self._values.update(values)
         self._account_of.update({number: self._labels.account_of(value) for number, value in values.items()})
+        self._standing.update(number for number, value in values.items() if self._labels.is_of_team(value))
+
+    def charged(self, account: str) -> set[LabelValues]:
+        """Return the label sets of an account that have been charged for in any of PERIODS."""
+        return {
+            self._values[number]
+            for period in self._periods.values()
+            for number in period.cost
+            if self._account_of[number] == account
+        }
+
+    def show_at_zero(self, numbers: Collection[int]) -> None:
+        """Show the spend of label sets without charges."""
+        for number in numbers:
+            for table in self._cost_tables.values():
+                table.put(number, Sample(self._values[number], 0))
 
     def add_series(self, places: Mapping[int, Place]) -> None:
         """Take up series."""
@@ -231,7 +248,8 @@ class Books:
             for series, spent in by_series.items():
                 self._add(name, period, self._places[series], spent)
             self._periods[name] = period
-        present = sorted(set().union(*(period.cost for period in self._periods.values())))
+        standing = {number for number in self._standing if self._account_of[number] in self._accounts}
+        present = sorted(standing.union(*(period.cost for period in self._periods.values())))
         for name, table in self._cost_tables.items():
             table.replace_all({key: Sample(self._values[key], self._periods[name].cost.get(key, 0)) for key in present})
         self._lay_out_surge()

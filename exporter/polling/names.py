@@ -1,0 +1,142 @@
+"""Names of an account: its API keys and the teams of its organization, so that figures show what people know them by.
+
+Both are extras. Where fal refuses them to the key, nothing fails: charges of keys are published under the keys' ids,
+and fal is asked again once a day, and by every start.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from datetime import datetime, timedelta
+from functools import partial
+
+import structlog
+
+from exporter.charges import Clock
+from exporter.fal import Client, FeatureError, NotFoundError, ScopeError, read_api_keys, read_teams
+from exporter.polling.async_ledger import AsyncLedger
+from exporter.polling.poll_runner import Polled, PollRunner, Work
+
+_log = structlog.get_logger(__name__)
+
+_REFUSED_FOR = timedelta(days=1)
+"""Time after which what fal refuses is asked for again: the key's scope may have changed."""
+
+_UNKNOWN_KEY_EVERY = timedelta(minutes=10)
+"""Least time between questions for the sake of a key that has been used and is not listed."""
+
+TELL_TEAMS = frozenset({"organization", "focus"})
+"""The sources that report charges by team."""
+
+
+class AccountNames:
+    """Polls the names of one account.
+
+    Args:
+        client: the account's own.
+        ledger: where names are kept.
+        runner: carries the polls out.
+        clock: the time.
+        confirmed: does the work of a poll, unless the account must not be polled.
+        with_callers: whether charges are wanted by API key or member.
+    """
+
+    def __init__(
+        self,
+        *,
+        client: Client,
+        ledger: AsyncLedger,
+        runner: PollRunner,
+        clock: Clock,
+        confirmed: Callable[[Work, datetime], Awaitable[Mapping[str, int]]],
+        with_callers: bool,
+    ) -> None:
+        self._client = client
+        self._ledger = ledger
+        self._runner = runner
+        self._clock = clock
+        self._confirmed = confirmed
+        self._with_callers = with_callers
+        self._keys = runner.expect(client.account, "keys")
+        self._teams = runner.expect(client.account, "teams")
+        self._refused: dict[str, tuple[datetime, str]] = {}
+        self._asked_at: datetime | None = None
+        self._known: frozenset[str] = frozenset()
+        self._first = asyncio.Lock()
+
+    @property
+    def polled(self) -> tuple[Polled, ...]:
+        """The two things that are polled."""
+        return self._keys, self._teams
+
+    def remark(self) -> str:
+        """Return a sentence on keys that cannot be named; empty where there is nothing to say."""
+        if not self._with_callers or self._keys.name not in self._refused:
+            return ""
+        problem = self._refused[self._keys.name][1]
+        return f"API keys are shown by their ids, as their aliases cannot be read: {problem}"
+
+    async def poll(self, sources: Collection[str], *, history_loaded: bool) -> None:
+        """Poll API keys, and teams where some of the sources report charges by team.
+
+        Args:
+            sources: those that are polled.
+            history_loaded: whether the ledger has all that it will have of the past, so that a team without charges has
+                spent nothing.
+        """
+        await self._poll_keys()
+        if TELL_TEAMS.intersection(sources):
+            await self._poll(self._teams, partial(self._read_teams, show_idle=history_loaded))
+
+    async def poll_before_usage(self) -> None:
+        """Poll API keys once before the first charges of the process, which then have their names from the start."""
+        if not self._with_callers:
+            return
+        async with self._first:
+            if self._asked_at is None:
+                await self._poll_keys()
+
+    async def meet(self, ids: Collection[str]) -> None:
+        """Poll API keys again if some of these are not known: a key that is new is named before it is counted."""
+        if self._known.issuperset(ids) or not self._known:
+            return
+        async with self._first:
+            now = self._clock()
+            if self._asked_at is None or now - self._asked_at >= _UNKNOWN_KEY_EVERY:
+                await self._poll_keys()
+
+    async def _poll_keys(self) -> None:
+        self._asked_at = self._clock()
+        await self._poll(self._keys, self._read_keys)
+
+    async def _poll(self, polled: Polled, work: Work) -> None:
+        refused_at, _ = self._refused.get(polled.name, (None, ""))
+        if refused_at is None or self._clock() - refused_at >= _REFUSED_FOR:
+            await self._runner.poll(polled, partial(self._confirmed, partial(self._unless_refused, polled, work)))
+
+    async def _unless_refused(self, polled: Polled, work: Work, at: datetime) -> Mapping[str, int]:
+        """Do the work; that fal refuses it to the key is no failure, as an alert on it would never be quiet."""
+        try:
+            rejected = await work(at)
+        except (FeatureError, NotFoundError, ScopeError) as error:
+            if polled.name not in self._refused:
+                _log.info(
+                    f"{polled.name} of the account cannot be listed", account=self._client.account, problem=str(error)
+                )
+            self._refused[polled.name] = (self._clock(), str(error))
+            return {}
+        if self._refused.pop(polled.name, None) is not None:
+            _log.info(f"{polled.name} of the account can be listed now", account=self._client.account)
+        return rejected
+
+    async def _read_keys(self, at: datetime) -> Mapping[str, int]:
+        del at
+        listed = await read_api_keys(self._client)
+        await self._ledger.record_api_keys(self._client.account, listed)
+        self._known = frozenset(key.id for key in listed)
+        return listed.rejected
+
+    async def _read_teams(self, at: datetime, *, show_idle: bool) -> Mapping[str, int]:
+        del at
+        listed = await read_teams(self._client)
+        await self._ledger.record_teams(self._client.account, listed, show_idle=show_idle)
+        return listed.rejected
