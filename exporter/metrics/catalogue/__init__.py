@@ -3,8 +3,8 @@
 The documentation's table is rendered from here; dashboards and alert rules are checked against it. Not listed are the
 process and Python families, whose names and HELP texts are prometheus_client's own.
 
-Lives here: the families by subject (`spend`, `accounts`, `names`, `outlook`, `exporter`), each a `family.Family`. May import:
-`exporter.charges`. Begin reading at `family`, then `spend`.
+Lives here: the families by subject (`spend`, `accounts`, `names`, `outlook`, `exporter`), each a `family.Family`. May
+import: `exporter.charges`. Begin reading at `family`, then `spend`.
 """
 
 from collections.abc import Mapping
