@@ -5,10 +5,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import timedelta
+from decimal import Decimal
 from typing import NamedTuple
 
 import pytest
-from e2e.processes import PATIENCE, Exporter, exporter_of, fal_in_a_thread, free_port, wait_until
+from e2e.processes import PATIENCE, Exporter, Fal, exporter_of, fal_in_a_thread, free_port, wait_until
 from mcp import Client
 
 INSPECTOR = "@modelcontextprotocol/inspector@0.15.0"
@@ -24,10 +26,11 @@ TOOLS: dict[str, dict[str, object]] = {
 
 
 class Serving(NamedTuple):
-    """An exporter that answers agents, and where."""
+    """An exporter that answers agents, and where; it polls the last day of a simulated fal."""
 
     exporter: Exporter
     url: str
+    fal: Fal
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +40,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
         exporter.start()
         wait_until(exporter.is_ready, "the exporter is ready")
         wait_until(lambda: "serving MCP" in exporter.output, "agents are answered")
-        yield Serving(exporter, f"http://{address}/mcp")
+        yield Serving(exporter, f"http://{address}/mcp", fal)
         assert exporter.stop() == 0
 
 
@@ -106,6 +109,24 @@ async def test_serve_answers_agents_beside_its_scrapes(running: Serving) -> None
             result = await client.call_tool(tool, given)
             assert not result.is_error, result.content
     assert running.exporter.is_ready()
+
+
+async def test_an_agent_is_told_of_days_before_the_ledger_through_the_process_that_holds_the_keys(
+    running: Serving,
+) -> None:
+    end = running.fal.now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=2)
+    window = {"start": (end - timedelta(days=2)).isoformat(), "end": end.isoformat()}
+    stated = running.fal.simulator.statement(**window)
+    async with Client(running.url) as client:
+        result = await client.call_tool("fal-get-usage", window)
+        assert not result.is_error, result.content
+        never = await client.call_tool("fal-get-usage", window | {"live": "false"})
+    told = result.structured_content
+    assert Decimal(told["total"]["spend"]) == Decimal(str(stated["cost"])) > 0
+    assert told["complete"] is True
+    assert [part["account"] for part in told["live"]] == ["default"]
+    assert "Asked of fal, not from the ledger: default" in result.content[0].text
+    assert (never.structured_content["total"]["spend"], never.structured_content["live"]) == ("0", [])
 
 
 def test_an_address_that_was_set_and_is_taken_ends_serve_with_code_2(exporter: Exporter) -> None:
