@@ -18,12 +18,26 @@ class Forecast:
 
 
 @dataclass(frozen=True, slots=True)
+class Lock:
+    """A reason for which fal has locked an account.
+
+    Attributes:
+        reason: as in `fal_account_locked`.
+        advice: what it means and what to do about it, in a sentence.
+    """
+
+    reason: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
 class AccountOutlook:
     """One account; None where it is not known.
 
     Attributes:
+        credit_floor: the balance at which fal locks the account, to which the runway counts down.
         runway: how long the balance lasts at the recent burn; None where nothing burns.
-        locked: the reasons fal has locked the account for, as in `fal_account_locked`; none if it has not.
+        locks: the reasons fal has locked the account for; none if it has not.
         month: the current month in the configured time zone.
         spend: what the month has cost so far.
         forecast: None until the hours of the month so far have been loaded.
@@ -34,9 +48,15 @@ class AccountOutlook:
     balance: int | None = None
     balance_at: datetime | None = None
     runway: timedelta | None = None
-    locked: tuple[str, ...] = ()
+    locks: tuple[Lock, ...] = ()
     spend: int | None = None
     forecast: Forecast | None = None
+    credit_floor: int | None = None
+
+    @property
+    def locked(self) -> tuple[str, ...]:
+        """The reasons of the locks."""
+        return tuple(lock.reason for lock in self.locks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from exporter.fal import (
     source_of_product,
     usage_source,
 )
+from exporter.forecasting.state import Lock
 from exporter.ledger import Reconciliation, ScopeState
 from exporter.metrics.health import Health
 from exporter.polling.async_ledger import AsyncLedger
@@ -46,6 +47,16 @@ from exporter.polling.source_choice import SourceChoice, limits_of, shortfalls_o
 from exporter.polling.usage_reader import UsageReader
 
 _log = structlog.get_logger(__name__)
+
+_LOCKS = {
+    "exhausted_balance": "the balance is exhausted",
+    "top_up": "fal asks for a top-up",
+    "admin_lock": "locked by fal's administrators",
+    "budget_exceeded": "the account's own monthly budget is exceeded",
+    "payment_method": "a payment method is missing",
+    "archived": "the account has been archived",
+    "unknown": "fal gives no reason that is known here",
+}
 
 _FOR_CREDIT = frozenset({"exhausted_balance", "top_up", "unknown"})
 """Reasons of a lock that the balance may be the cause of."""
@@ -145,6 +156,14 @@ class AccountPoller:
     def lock_reasons(self) -> tuple[str, ...]:
         """Why fal has locked the account; none if it has not."""
         return tuple(sorted(self._client.locks.reasons))
+
+    @property
+    def locks(self) -> tuple[Lock, ...]:
+        """Why fal has locked the account, each with what to do about it; a hint at the floor stands with the last."""
+        advice = [f"{_LOCKS[reason]}; {LOCK_ADVICE[reason]}." for reason in self.lock_reasons]
+        if advice and self.floor_hint:
+            advice[-1] += f" {self.floor_hint}"
+        return tuple(map(Lock, self.lock_reasons, advice))
 
     @property
     def floor_hint(self) -> str:

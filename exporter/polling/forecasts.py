@@ -206,9 +206,10 @@ class ForecastMaker:
             balance=balance.amount if balance else None,
             balance_at=balance.at if balance else None,
             runway=left,
-            locked=account.lock_reasons,
+            locks=account.locks,
             spend=hours.total(topic, month) if is_loaded else None,
             forecast=self._forecast(topic, month, view.at, hours, known) if is_loaded else None,
+            credit_floor=account.credit_floor,
         )
 
     def _fall(self, ledger: Ledger, balance: Balance) -> BalanceFall:

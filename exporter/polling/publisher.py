@@ -18,7 +18,6 @@ from exporter import __version__
 from exporter.calendar import first_hour_of
 from exporter.charges import Clock, Window, hour_of, utc_now
 from exporter.errors import LedgerError
-from exporter.fal import LOCK_ADVICE
 from exporter.forecasting.changes import NO_COMPARISON, MonthComparison
 from exporter.forecasting.forecast import HourlySpend
 from exporter.forecasting.state import Outlook
@@ -138,16 +137,6 @@ def _by_amount(named: tuple[str, Iterable[int]]) -> tuple[int, str]:
 
 NO_TROUBLE = LedgerOverview()
 
-_LOCKS = {
-    "exhausted_balance": "the balance is exhausted",
-    "top_up": "fal asks for a top-up",
-    "admin_lock": "locked by fal's administrators",
-    "budget_exceeded": "the account's own monthly budget is exceeded",
-    "payment_method": "a payment method is missing",
-    "archived": "the account has been archived",
-    "unknown": "fal gives no reason that is known here",
-}
-
 
 def overview_of(
     view: LedgerView,
@@ -192,9 +181,7 @@ def _account(account: AccountPoller, view: LedgerView, reach: Reach) -> AccountO
         balance=balance.amount if balance else None,
         balance_at=balance.at if balance else None,
         pays_by_invoice=balance is not None and account.pays_by_invoice(balance.amount),
-        locked=" ".join(
-            [*(f"{_LOCKS[reason]}; {LOCK_ADVICE[reason]}." for reason in account.lock_reasons), account.floor_hint]
-        ).strip(),
+        locked=" ".join(lock.advice for lock in account.locks),
         credit_floor=account.credit_floor,
         current_hour=totals.current_hour if totals else None,
         last_hour=totals.last_hour if totals else None,

@@ -359,6 +359,13 @@ def _seconds(duration: timedelta | None) -> int | None:
     return None if duration is None else duration // timedelta(seconds=1)
 
 
+class Lock(Document):
+    """A reason for which fal has locked an account."""
+
+    reason: str = Field(description="The reason, as in `fal_account_locked`.")
+    advice: str = Field(description="What it means and what to do about it.")
+
+
 class Balance(Document):
     """The prepaid credit of one account."""
 
@@ -369,7 +376,12 @@ class Balance(Document):
         validation_alias="runway",
         description="How long the credit lasts at the recent burn rate; null if nothing is spent or it is not known.",
     )
+    credit_floor: Amount | None = Field(
+        description="Balance at which fal locks the account (the setting `credit_floor`), to which the runway counts "
+        "down; null where the ledger alone is read."
+    )
     locked: tuple[str, ...] = Field(description="Why fal has locked the account; empty if it has not.")
+    locks: tuple[Lock, ...] = Field(description="The same reasons, each with what to do about it.")
 
 
 class Balances(_Published):

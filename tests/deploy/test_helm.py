@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from copy import deepcopy
+from decimal import Decimal
 from pathlib import Path
 
 import programs
@@ -25,6 +26,7 @@ from deploy.manifests import (
 from local_http import HTTP
 
 from exporter import __version__
+from exporter.charges import nano
 from exporter.settings import load_settings
 from exporter.settings.credentials import new_token, token_line
 from exporter.settings.fields import file_name
@@ -127,6 +129,9 @@ def test_the_exporter_accepts_its_configuration(way: str, tmp_path: Path, monkey
     assert [account.name for account in settings.accounts] == [
         entry["name"] for entry in given.get("accounts", ())
     ] or [given.get("settings", {}).get("account", "default")]
+    assert [account.credit_floor for account in settings.accounts] == [
+        nano(Decimal(str(entry.get("credit_floor", 0)))) for entry in given.get("accounts", ({},))
+    ]
     assert [budget.name for budget in settings.budgets] == [entry["name"] for entry in given.get("budgets", ())]
 
 

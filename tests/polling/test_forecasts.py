@@ -260,7 +260,10 @@ async def test_an_ordinary_key_has_balance_runway_and_lock(fal: RunningSimulator
         assert all(item.spend is None and item.burn == {} for item in outlook.budgets)
         fal.simulator.faults.add(Fault("locked"))
         await bench.account.poll_balance()
-        assert (await ahead()).accounts[0].locked == ("exhausted_balance",)
+        locked = (await ahead()).accounts[0]
+        assert (locked.locked, locked.credit_floor) == (("exhausted_balance",), 0)
+        assert locked.locks[0].advice.startswith("the balance is exhausted; top up the balance at fal.ai")
+        assert "The last balance before the lock was" in locked.locks[0].advice
         fal.simulator.faults.clear()
         await bench.account.poll_balance()
         assert (await ahead()).accounts[0].locked == ()

@@ -134,14 +134,21 @@ def balance_tool(known: Known) -> Tool:
             {**texts(balance), "runway": _span(account.runway)}
             for balance, account in zip(document.accounts, found.accounts, strict=True)
         ]
-        shown = table(("account", "balance", "balance_at", "runway", "locked"), rows)
-        return Answer(texts(document), f"Prepaid credit in USD, as of {instant_text(found.as_of)}.\n\n{shown}")
+        shown = table(("account", "balance", "balance_at", "credit_floor", "runway", "locked"), rows)
+        locks = [
+            f"fal has locked {balance.account} ({lock.reason}): {lock.advice}"
+            for balance in document.accounts
+            for lock in balance.locks
+        ]
+        text = "\n\n".join([f"Prepaid credit in USD, as of {instant_text(found.as_of)}.", shown, *locks])
+        return Answer(texts(document), text)
 
     return Tool(
         "fal-get-balance",
         "Credit balance and runway",
         "The prepaid credit of each account at fal, how long it lasts at the recent burn rate (`runway_seconds`), and "
-        "whether fal has locked the account. At a balance of 0 fal answers every call with 403 until it is topped up.",
+        "whether fal has locked the account, why, and what to do (`locks`). At the balance `credit_floor`, mostly 0, "
+        "fal refuses calls that cost money until it is topped up.",
         input_schema(forecasts.ACCOUNT_PARAMETERS),
         text_schema(Balances),
         answer,

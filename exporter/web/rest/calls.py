@@ -165,6 +165,7 @@ ACCOUNTS = AccountsAnswer(
             runway=9 * HOUR + timedelta(minutes=20),
             spend=318_250 * 1000 * _MICRO,
             forecast=Forecast(expected=455 * NANO, low=441_500_000_000, high=472_250_000_000),
+            credit_floor=0,
         ),
     ),
 )

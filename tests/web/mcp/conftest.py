@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Invoice, Window
-from exporter.forecasting.state import AccountOutlook, BudgetOutlook, Forecast, Outlook
+from exporter.forecasting.state import AccountOutlook, BudgetOutlook, Forecast, Lock, Outlook
 from exporter.ledger import Ledger, Rules
 from exporter.ledger.reader import LedgerReader
 from exporter.publication import Exposition, Overview, Publication
@@ -25,10 +25,20 @@ SHOP = Dimensions("default", product="serverless", app="shop", gpu_class="H100",
 COST = 100_000_000_000_000_003
 """Nano-USD an hour: a float could not tell it from its neighbours."""
 
+LOCKS = (Lock("exhausted_balance", "the balance is exhausted; top up the balance."),)
+
 OUTLOOK = Outlook(
     accounts=(
         AccountOutlook(
-            "default", MONTH, -5 * NANO, NOW, timedelta(hours=50), ("balance",), 7 * NANO, Forecast(12, 10 * NANO, 15)
+            "default",
+            MONTH,
+            -5 * NANO,
+            NOW,
+            timedelta(hours=50),
+            LOCKS,
+            7 * NANO,
+            Forecast(12, 10 * NANO, 15),
+            -20 * NANO,
         ),
         AccountOutlook("unknown", MONTH),
     ),

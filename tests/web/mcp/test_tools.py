@@ -56,14 +56,20 @@ def cells(text: str, row: int = 0) -> dict[str, str]:
 def test_the_balance_tells_runway_and_locks(known: Known) -> None:
     answer = balance_tool(known).answer({})
     first, second = answer.document["accounts"]
-    assert (first["balance"], first["runway_seconds"], first["locked"]) == ("-5", 180_000, ["balance"])
+    assert (first["balance"], first["runway_seconds"], first["locked"]) == ("-5", 180_000, ["exhausted_balance"])
+    assert (first["credit_floor"], second["credit_floor"]) == ("-20", None)
+    assert first["locks"] == [
+        {"reason": "exhausted_balance", "advice": "the balance is exhausted; top up the balance."}
+    ]
+    assert "fal has locked default (exhausted_balance): the balance is exhausted; top up the balance." in answer.text
     assert (second["balance"], second["runway_seconds"]) == (None, None)
     assert list(cells(answer.text).items()) == [
         ("account", "default"),
         ("balance", "-5"),
         ("balance_at", "2026-11-20T12:30:00Z"),
+        ("credit_floor", "-20"),
         ("runway", "2 d 2 h"),
-        ("locked", "balance"),
+        ("locked", "exhausted_balance"),
     ]
     assert set(cells(answer.text, 1).values()) == {"unknown", "-"}
 

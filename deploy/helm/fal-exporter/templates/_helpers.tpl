@@ -91,6 +91,7 @@ JSON list: those of accounts, and the files of tokens.
 {{- range .Values.accounts }}
 {{- $account := dict "name" .name "key_file" (printf "%s/accounts/%s" $folder .name) }}
 {{- with .sources }}{{ $_ := set $account "sources" . }}{{ end }}
+{{- if hasKey . "credit_floor" }}{{ $_ := set $account "credit_floor" .credit_floor }}{{ end }}
 {{- $accounts = append $accounts $account }}
 {{- end }}
 {{- $_ := set $file "accounts" $accounts }}
