@@ -5,4 +5,4 @@ half and `app` joins the packages. Begin reading at `charges`, then `polling.acc
 `polling.publisher`. An import contract in `pyproject.toml` holds the direction.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
