@@ -211,8 +211,8 @@ def test_slack_pagerduty_and_the_webhook_are_told_of_money_as_people_read_it(pro
     ("template", "expected"),
     [
         ("fal.title", "[RESOLVED] fal budget video"),
-        ("fal.text", "OVER: The budget video is exceeded, $1,000.50 are spent."),
-        ("fal.html", "<p>Over: The budget video is exceeded, $1,000.50 are spent.</p>"),
+        ("fal.text", "OVER: The budget video is exceeded, $1,000.50 spent."),
+        ("fal.html", "<p>Over: The budget video is exceeded, $1,000.50 spent.</p>"),
         ("fal.slack.color", "good"),
     ],
 )
@@ -224,7 +224,7 @@ def test_what_is_over_is_told_in_one_line(template: str, expected: str, program:
             {
                 "status": "resolved",
                 "labels": {"alertname": "FalBudgetExceeded"},
-                "annotations": {"summary": "The budget video is exceeded, $1,000.50 are spent."},
+                "annotations": {"summary": "The budget video is exceeded, $1,000.50 spent."},
             }
         ],
     }
