@@ -173,6 +173,9 @@ def demo_settings(
         reporting_url=simulator.reporting_url,
         listen=listen,
         mcp_listen=_mcp_address(listen),
+        # Its figures are invented: whoever gets here may see them.
+        open=True,
+        allowed_hosts=("*",),
         ledger_url=SecretStr(f"sqlite:///{folder / 'ledger.sqlite'}"),
         poll_interval=_POLL_INTERVAL,
         balance_interval=_POLL_INTERVAL,

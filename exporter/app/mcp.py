@@ -1,7 +1,6 @@
 """MCP beside the scrapes: on a port of its own, in the process that serves, imported once that serves."""
 
 import asyncio
-import ipaddress
 import logging
 import socket
 from collections.abc import Callable
@@ -9,14 +8,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from exporter.app.access import Access
 from exporter.charges import Clock, utc_now
 from exporter.errors import ConfigurationError
 from exporter.inquiry import Inquirer
 from exporter.publication import Publication
 from exporter.settings import Listen, Settings
-from exporter.settings.credentials import TokenFile
 from exporter.settings.fields import environment_name
-from exporter.web.admission import WebConfigFile
 from exporter.web.server import AccessLog, listen, scheme_of, serve_web
 
 if TYPE_CHECKING:
@@ -53,7 +51,7 @@ async def serve_mcp(
     *,
     inquirer: Inquirer | None = None,
     clock: Clock = utc_now,
-    web_config: WebConfigFile | None = None,
+    access: Access | None = None,
 ) -> None:
     """Answer agents until `stop` is set; whatever goes wrong is logged and is the end of MCP alone.
 
@@ -64,19 +62,15 @@ async def serve_mcp(
         stop: says when to end.
         inquirer: asks the collector; None where there is none.
         clock: tells the present, which questions refer to.
-        web_config: TLS, users, headers and the rate limit; None for none.
+        access: who may ask; read from the settings unless given.
     """
     if listener is None:
         return
     host, port = listener.getsockname()[:2]
-    has_users = web_config is not None and bool(web_config.config.users)
-    if settings.mcp_tokens_file is None and not has_users and not ipaddress.ip_address(host).is_loopback:
-        _log.warning(
-            "MCP is open to anyone who can reach this port; set FAL_EXPORTER_MCP_TOKENS_FILE, or set "
-            "FAL_EXPORTER_MCP_LISTEN to 127.0.0.1:9090 or to off"
-        )
+    access = access or Access.of(settings)
+    web_config = access.web_config
     try:
-        application, reader = await asyncio.to_thread(_application, settings, latest, inquirer, clock, web_config)
+        application, reader = await asyncio.to_thread(_application, settings, latest, inquirer, clock, access)
         _log.info("serving MCP", address=f"{scheme_of(web_config)}://{Listen(host, port)}/mcp")
         try:
             await serve_web(application, listener, stop, web_config=web_config)
@@ -93,7 +87,7 @@ def _application(
     latest: Callable[[], Publication | None],
     inquirer: Inquirer | None,
     clock: Clock,
-    web_config: WebConfigFile | None,
+    access: Access,
 ) -> "tuple[ASGIApp, LedgerReader]":
     """Import what MCP needs, which takes most of a second, and put it together."""
     from exporter.ledger.reader import LedgerReader  # noqa: PLC0415  not before scrapes are answered
@@ -106,8 +100,9 @@ def _application(
     application = endpoint(
         tools(Known(reader, latest, settings.timezone, clock, inquirer, accounts)),
         hosts=settings.mcp_allowed_hosts,
-        tokens=TokenFile(settings.mcp_tokens_file) if settings.mcp_tokens_file else None,
+        tokens=access.mcp,
         access=AccessLog(logging.INFO if settings.access_log else logging.DEBUG),
-        web_config=web_config,
+        web_config=access.web_config,
+        callers=access.callers_of_mcp(),
     )
     return application, reader

@@ -5,7 +5,6 @@ a pipe. The web application of this process is made from the settings (`web_appl
 """
 
 import asyncio
-import ipaddress
 import logging
 import os
 import signal
@@ -15,21 +14,19 @@ import sys
 import threading
 from collections.abc import Callable
 from multiprocessing import Pipe
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 import uvloop
 
 from exporter import __version__
+from exporter.app.access import Access
 from exporter.app.mcp import listen_for_mcp, serve_mcp
 from exporter.charges import Clock, utc_now
-from exporter.errors import ConfigurationError, FalExporterError
+from exporter.errors import FalExporterError
 from exporter.inquiry import Channel, Inquirer
 from exporter.publication import Begin, GaveUp, Publication, Receiving, Scraped, Stop, ToCollector
 from exporter.settings import Settings
-from exporter.settings.credentials import TokenFile
-from exporter.web.admission import WebConfigFile
 from exporter.web.application import Application
 from exporter.web.rest.application import RestOptions
 from exporter.web.server import listen, scheme_of, serve_web
@@ -48,20 +45,14 @@ def web_application(
     clock: Clock = utc_now,
     mcp_port: int | None = None,
     inquirer: Inquirer | None = None,
-    web_config: WebConfigFile | None = None,
+    access: Access | None = None,
 ) -> Application:
     """Return the application of everything that is served on `listen`; see `Application` and `RestOptions`.
 
     Raises:
         ConfigurationError: a file of tokens cannot be used.
     """
-    has_users = web_config is not None and bool(web_config.config.users)
-    if settings.rest_tokens_file is None and not has_users and not _is_loopback(settings.listen.host):
-        _log.warning(
-            "REST and the landing page are open to anyone who can reach this port; set FAL_EXPORTER_REST_TOKENS_FILE "
-            "or FAL_EXPORTER_WEB_CONFIG_FILE, or listen on 127.0.0.1",
-            listen=str(settings.listen),
-        )
+    access = access or Access.of(settings)
     return Application(
         on_scrape=on_scrape,
         collector=collector,
@@ -71,40 +62,17 @@ def web_application(
             ledger_url=settings.ledger_url,
             reader=_ledger_reader,
             zone=settings.timezone,
-            tokens=_tokens(settings.rest_tokens_file),
+            tokens=access.rest,
             cors_origins=settings.rest_cors_origins,
             inquirer=inquirer,
             accounts=tuple(account.name for account in settings.accounts),
         ),
-        metrics_tokens=_tokens(settings.metrics_tokens_file),
+        metrics_tokens=access.metrics,
         mcp_port=mcp_port,
-        web_config=web_config,
+        web_config=access.web_config,
+        callers=access.callers_of_rest(settings.allowed_hosts),
+        access_files=access.files,
     )
-
-
-def web_config_of(settings: Settings) -> WebConfigFile | None:
-    """Return the web configuration that the settings name.
-
-    Raises:
-        ConfigurationError: it cannot be used any more.
-    """
-    if settings.web_config_file is None:
-        return None
-    try:
-        return WebConfigFile(settings.web_config_file)
-    except ValueError as error:
-        raise ConfigurationError(f'FAL_EXPORTER_WEB_CONFIG_FILE: "{settings.web_config_file}" {error}') from None
-
-
-def _tokens(path: Path | None) -> TokenFile | None:
-    return None if path is None else TokenFile(path)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 PATIENCE = 4.0
@@ -234,7 +202,7 @@ async def _serve(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    web_config = web_config_of(settings)
+    access = Access.of(settings)
     listener = listen(settings.listen.host, settings.listen.port)
     mcp_listener = listen_for_mcp(settings)
     process = CollectorProcess()
@@ -244,7 +212,7 @@ async def _serve(settings: Settings) -> None:
         collector=lambda: process.pid,
         mcp_port=None if mcp_listener is None else mcp_listener.getsockname()[1],
         inquirer=process.inquirer,
-        web_config=web_config,
+        access=access,
     )
     problems: list[CollectorError] = []
 
@@ -260,11 +228,11 @@ async def _serve(settings: Settings) -> None:
     _log.info(
         "serving",
         version=__version__,
-        address=f"{scheme_of(web_config)}://{host}:{port}",
+        address=f"{scheme_of(access.web_config)}://{host}:{port}",
         pid=os.getpid(),
         collector=process.pid,
     )
-    serving = asyncio.create_task(serve_web(application, listener, stop, web_config=web_config))
+    serving = asyncio.create_task(serve_web(application, listener, stop, web_config=access.web_config))
     answering = asyncio.create_task(
         serve_mcp(
             settings,
@@ -272,7 +240,7 @@ async def _serve(settings: Settings) -> None:
             lambda: application.published,
             stop,
             inquirer=process.inquirer,
-            web_config=web_config,
+            access=access,
         )
     )
     stopping = asyncio.create_task(stop.wait())

@@ -140,12 +140,24 @@ def token_line(name: str, token: SecretStr) -> str:
     return f"{name}: sha256:{_digest(token.get_secret_value()).hex()}"
 
 
+_MOST_PROBLEMS = 3
+
+
 def read_tokens(path: Path) -> Mapping[str, bytes]:
     """Return the hashes in a file by name.
 
     Raises:
-        ValueError: it is no such file; the predicate says why, without a part of any token.
+        ValueError: it is no such file, or one of its lines is none; the predicate says why, without a part of any
+            token.
     """
+
+    def refuse(problem: str) -> None:
+        raise ValueError(problem)
+
+    return _tokens_in(path, refuse)
+
+
+def _tokens_in(path: Path, refuse: Callable[[str], None]) -> Mapping[str, bytes]:
     try:
         with path.open(encoding="utf-8-sig") as file:
             text = file.read(_LARGEST_TOKEN_FILE + 1)
@@ -162,12 +174,11 @@ def read_tokens(path: Path) -> Mapping[str, bytes]:
             continue
         match = _LINE.fullmatch(content)
         if match is None:
-            raise ValueError(
-                f"has a malformed line {number}; a line is `name: sha256:HEX`, as fal-exporter token prints it"
-            )
-        if match["name"] in found:
-            raise ValueError(f'has the name "{match["name"]}" twice; give each token its own name name')
-        found[match["name"]] = bytes.fromhex(match["digest"])
+            refuse(f"has a malformed line {number}; a line is `name: sha256:HEX`, as fal-exporter token prints it")
+        elif match["name"] in found:
+            refuse(f'has the name "{match["name"]}" twice; give each token its own name')
+        else:
+            found[match["name"]] = bytes.fromhex(match["digest"])
     return found
 
 
@@ -185,8 +196,8 @@ def checked_tokens(path: Path) -> Path:
 class TokenFile:
     """Tells tokens that are admitted, by a file that is read again when it changes.
 
-    A file that vanishes or is damaged later takes no token away; that is logged once, until it is good again. One that
-    holds no token admits nobody.
+    What the file no longer grants is refused at once: a line with an error admits nobody, and a file that is gone or
+    cannot be read admits nobody at all. That is logged, and told by `problem` until the file is good again.
 
     Raises:
         ConfigurationError: the file cannot be used.
@@ -195,10 +206,17 @@ class TokenFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._seen = self._stamp()
+        self._problem = ""
         try:
             self._digests = read_tokens(path)
         except ValueError as error:
             raise ConfigurationError(f'the tokens file "{path}" {error}') from None
+
+    @property
+    def problem(self) -> str:
+        """Why the file as it is now cannot be used as a whole; empty while it can."""
+        self._refresh()
+        return self._problem
 
     def name_of(self, token: str) -> str | None:
         """Return the name that a token goes by, or None for a stranger's.
@@ -219,13 +237,19 @@ class TokenFile:
             return
         self._seen = seen
         log = structlog.get_logger(__name__)
+        problems: list[str] = []
         try:
-            self._digests = read_tokens(self._path)
+            self._digests = _tokens_in(self._path, problems.append)
         except ValueError as error:
-            log.warning(
-                "the tokens file cannot be used; the last good tokens stay in use",
+            self._digests = {}
+            problems.append(str(error))
+        self._problem = "; ".join(problems[:_MOST_PROBLEMS])
+        if problems:
+            log.error(
+                "the tokens file has errors; only the tokens of its good lines are admitted",
                 file=str(self._path),
-                problem=str(error),
+                problem=self._problem,
+                tokens=len(self._digests),
             )
         else:
             log.info("the tokens file was reloaded", file=str(self._path), tokens=len(self._digests))

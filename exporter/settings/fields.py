@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from difflib import get_close_matches
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -98,6 +99,14 @@ def format_duration(duration: timedelta) -> str:
         if count and unit != "w":
             text, rest = f"{text}{count}{unit}", left
     return text or "0s"
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine, by a name or an address that leads nowhere else."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def parse_size(text: str) -> int:

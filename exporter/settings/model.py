@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, model_validator
@@ -36,6 +37,7 @@ from exporter.settings.fields import (
     Zone,
     between,
     format_duration,
+    is_loopback,
     one_of,
 )
 from exporter.settings.problems import Contradiction
@@ -113,6 +115,11 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
         description="Base URL of fal's reporting API. If the default cannot be reached or lacks a call, "
         "`https://rest.fal.ai` is tried as well.",
     )
+    allow_http: bool = Field(
+        default=False,
+        description="Allow base URLs that begin with `http://` and lead to other machines. The key then travels "
+        "unencrypted, so this is for simulators and proxies inside a trusted network only.",
+    )
     listen: ListenAddress = Field(
         default=Listen("0.0.0.0", 8080),  # noqa: S104  an exporter is scraped from outside its container
         description="Address to listen on, `host:port`; an empty host means all IPv4 addresses.",
@@ -131,7 +138,7 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
     rest_tokens_file: TokensPath | None = Field(
         default=None,
         description="File of hashed tokens, one per line (created by `fal-exporter token`), that give access to REST "
-        "and the landing page. Reloaded when it changes. If unset, no token is required.",
+        "and the landing page. Reloaded when it changes. If unset, see `OPEN`.",
     )
     metrics_tokens_file: TokensPath | None = Field(
         default=None,
@@ -139,12 +146,22 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
     )
     mcp_tokens_file: TokensPath | None = Field(
         default=None,
-        description="File of hashed tokens that give access to MCP, as for REST. If unset, none is required.",
+        description="File of hashed tokens that give access to MCP, as for REST. If unset, see `OPEN`.",
     )
     web_config_file: WebConfigPath | None = Field(
         default=None,
         description="Web configuration in the format of Prometheus exporters: TLS, users with bcrypt hashes, headers "
         "and a rate limit for all that is served. Also `--web.config.file`. Read again when it changes.",
+    )
+    open: bool = Field(
+        default=False,
+        description="Answer REST, the landing page and MCP to every caller, without tokens or users. If unset, callers "
+        "without credentials are answered only if they run on this machine; `/metrics` and probes are always open.",
+    )
+    allowed_hosts: HostNames = Field(
+        default=(),
+        description="Host names under which callers without credentials may reach REST and the landing page, "
+        "comma-separated, in addition to `localhost` and IP addresses; `*.svc` and `*` as in `MCP_ALLOWED_HOSTS`.",
     )
     rest_cors_origins: WebOrigins = Field(
         default=(),
@@ -282,6 +299,17 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
                     f'{{entries}}: the accounts "{_shown(other)}" and "{_shown(entry.name)}" have the same key, so '
                     "everything would be counted twice; remove one of them, or give it its own key"
                 )
+
+    @model_validator(mode="after")
+    def _keys_travel_encrypted(self) -> Self:
+        for name in ("platform_url", "reporting_url"):
+            url = urlsplit(getattr(self, name))
+            if url.scheme == "http" and not self.allow_http and not is_loopback(url.hostname or ""):
+                raise Contradiction(
+                    f"{{{name}}} begins with http:// and leads to another machine, so that the key would travel "
+                    "unencrypted; write https://, or set {allow_http} to true"
+                )
+        return self
 
     @model_validator(mode="after")
     def _budgets_fit(self) -> Self:

@@ -66,6 +66,13 @@ class WebConfigFile:
         return self._context is not None
 
     @property
+    def asks_for_credentials(self) -> bool:
+        """True if all callers have a user or a verified certificate, or none is admitted."""
+        config = self.config
+        is_mutual = config.tls is not None and config.tls.client_authentication == ssl.CERT_REQUIRED
+        return self.is_broken or bool(config.users) or is_mutual
+
+    @property
     def config(self) -> WebConfig:
         """The configuration as it is now; the last good one while the file is broken."""
         self._refresh()

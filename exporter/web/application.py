@@ -18,7 +18,8 @@ from exporter.publication import LedgerOverview, Publication
 from exporter.settings.credentials import TokenFile
 from exporter.web.admission import Admission, WebConfigFile
 from exporter.web.auth import guarded
-from exporter.web.metrics import Metrics, Tail
+from exporter.web.callers import Callers
+from exporter.web.metrics import AccessFile, Metrics, Tail
 from exporter.web.pages import LandingPage
 from exporter.web.rest.application import DOCS, OPENAPI, Rest, RestOptions
 from exporter.web.rest.calls import CALLS
@@ -73,6 +74,8 @@ class Application:
         metrics_tokens: who may scrape; None for everybody.
         mcp_port: where agents ask, for the landing page; None where they cannot.
         web_config: users, headers and the rate limit of all that is served; None for none.
+        callers: refuses those without credentials who ask for figures; None for none.
+        access_files: the files that say who may ask, by their settings.
     """
 
     def __init__(
@@ -87,8 +90,10 @@ class Application:
         metrics_tokens: TokenFile | None = None,
         mcp_port: int | None = None,
         web_config: WebConfigFile | None = None,
+        callers: Callers | None = None,
+        access_files: Mapping[str, AccessFile] = MappingProxyType({}),
     ) -> None:
-        self._tail = Tail(version=__version__, collector=collector, web_config=web_config)
+        self._tail = Tail(version=__version__, collector=collector, access_files=access_files)
         self._tail_interval = tail_interval
         self._metrics = Metrics(self._tail.rendered(), on_scrape=on_scrape, count=self._tail.scraped)
         self._page = LandingPage(clock, mcp_port)
@@ -107,6 +112,7 @@ class Application:
         )
         self._rest = None if rest is None else Rest(rest, published=lambda: self._published, clock=clock)
         self._scraping = guarded(self._scrape, metrics_tokens)
+        self._callers = callers
         self._guards_metrics = metrics_tokens is not None
         self._guards_figures = rest is not None and rest.tokens is not None
         self._admitted: ASGIApp = (
@@ -155,6 +161,10 @@ class Application:
 
     async def _tell_figures(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer what tokens guard: REST, and the landing page, which shows the same."""
+        refused = None if self._callers is None else self._callers.refusal(scope)
+        if refused is not None:
+            await refused.send(send)
+            return
         told: ASGIApp = self._pages if self._rest is None or scope["path"] == LANDING else self._rest
         await told(scope, receive, send)
 

@@ -3,10 +3,11 @@
 `/metrics`: raw ASGI, because a scrape is nothing but copying bytes that were made before.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from http import HTTPStatus
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, PlatformCollector, ProcessCollector
 from starlette.types import Message, Scope, Send
@@ -14,8 +15,15 @@ from starlette.types import Message, Scope, Send
 from exporter.metrics.catalogue import CATALOGUE
 from exporter.metrics.encoding import END, Rendered, gzip_end, gzip_start, rendered
 from exporter.publication import Exposition, Rendering
-from exporter.web.admission import WebConfigFile
 from exporter.web.negotiation import OPENMETRICS, TEXT, Negotiation, Variant
+
+
+class AccessFile(Protocol):
+    """A file that says who may ask."""
+
+    @property
+    def problem(self) -> str:
+        """Why the file as it is now cannot be used; empty while it can."""
 
 
 class Tail:
@@ -24,11 +32,15 @@ class Tail:
     Args:
         version: the exporter's.
         collector: tells the process id of the collector; None where it is this process.
-        web_config: what is told of it is whether the file could be used as it was read last.
+        access_files: the files that say who may ask, by their settings.
     """
 
     def __init__(
-        self, *, version: str, collector: Callable[[], int | None], web_config: WebConfigFile | None = None
+        self,
+        *,
+        version: str,
+        collector: Callable[[], int | None],
+        access_files: Mapping[str, AccessFile] = MappingProxyType({}),
     ) -> None:
         self._registry = CollectorRegistry()
         PlatformCollector(registry=self._registry)
@@ -39,10 +51,8 @@ class Tail:
         _gauge("fal_exporter_build_info", self._registry).labels(version).set(1)
         self._ready = _gauge("fal_exporter_ready", self._registry)
         self._snapshot_at: Gauge | None = None
-        self._web_config = web_config
-        self._is_web_config_good = (
-            None if web_config is None else _gauge("fal_exporter_web_config_last_reload_successful", self._registry)
-        )
+        self._access_files = access_files
+        self._is_access_file_good = _gauge("fal_exporter_access_file_last_reload_successful", self._registry)
         family = CATALOGUE["fal_exporter_scrapes_total"]
         scrapes = Counter(family.name, family.help, family.labels, registry=self._registry)
         self._scrapes = {
@@ -66,8 +76,8 @@ class Tail:
 
     def rendered(self) -> Rendered:
         """Return the families as they stand; reads files, takes a millisecond or two, may be called in a thread."""
-        if self._web_config is not None and self._is_web_config_good is not None:
-            self._is_web_config_good.set(not self._web_config.problem)
+        for setting, file in self._access_files.items():
+            self._is_access_file_good.labels(setting).set(not file.problem)
         return rendered(self._registry)
 
 

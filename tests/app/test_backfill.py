@@ -164,7 +164,7 @@ def test_nothing_between_start_and_end_is_told(backfill: Backfill) -> None:
     done = backfill("--start", "2027-01-01")
     assert done.returncode == 0
     assert done.stdout == "# EOF\n"
-    assert done.stderr.startswith("No sample:")
+    assert done.stderr.startswith("No samples:")
 
 
 @pytest.mark.parametrize("arguments", [("--start", "soon"), ("--start", "2026-11-02", "--end", "2026-11-01")])

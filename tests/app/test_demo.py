@@ -53,7 +53,7 @@ def test_it_tells_how_to_poll_it_answers_and_ends_on_a_signal() -> None:
 def test_an_address_in_use_is_a_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(ConfigurationError, match=f"--listen 127.0.0.1:{port} cannot be listened on"):
+        with pytest.raises(ConfigurationError, match=f"--listen 127.0.0.1:{port} cannot be used"):
             run_simulate(host="127.0.0.1", port=port, seed=1)
 
 

@@ -13,7 +13,11 @@ from local_proxy import LocalProxy, running
 from exporter.cli import main
 from exporter.simulator import ADMIN_KEY
 
-ELSEWHERE = {"FAL_EXPORTER_PLATFORM_URL": "http://fal.invalid/v1", "FAL_EXPORTER_REPORTING_URL": "http://fal.invalid"}
+ELSEWHERE = {
+    "FAL_EXPORTER_PLATFORM_URL": "http://fal.invalid/v1",
+    "FAL_EXPORTER_REPORTING_URL": "http://fal.invalid",
+    "FAL_EXPORTER_ALLOW_HTTP": "true",
+}
 TLS = {"FAL_EXPORTER_PLATFORM_URL": "https://fal.invalid/v1", "FAL_EXPORTER_REPORTING_URL": "https://fal.invalid"}
 NAMES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"}
 

@@ -17,6 +17,7 @@ from local_http import NO_TLS
 from mcp import Client, StdioServerParameters
 from pydantic import SecretStr
 
+from exporter.app.access import Access
 from exporter.app.mcp import listen_for_mcp
 from exporter.app.single_process import SingleProcess, joined
 from exporter.charges import HOUR, NANO, Amounts, Balance, Charge, Dimensions, Window, hour_of, utc_now
@@ -74,15 +75,14 @@ def test_a_default_address_that_is_taken_is_warned_of(
     assert "FAL_EXPORTER_MCP_LISTEN" in told
 
 
+@pytest.mark.parametrize(("host", "is_warned"), [("127.0.0.1", False), ("::1", False), ("0.0.0.0", True)])  # noqa: S104
 async def test_that_everybody_may_ask_is_warned_of_unless_only_this_machine_can(
-    settings: MakeSettings, capsys: pytest.CaptureFixture[str]
-) -> None:
-    warning = "FAL_EXPORTER_MCP_TOKENS_FILE"
-    async with joined(settings(mcp_listen=Listen("127.0.0.1", 0))):
-        assert warning not in capsys.readouterr().out
-    async with joined(settings(mcp_listen=Listen("0.0.0.0", 0))):  # noqa: S104  what is warned of
-        await asyncio.sleep(0)
-        assert warning in capsys.readouterr().out
+    settings: MakeSettings, capsys: pytest.CaptureFixture[str], host: str, is_warned: bool  # noqa: FBT001  a case
+) -> None:  # fmt: skip
+    Access.of(settings(mcp_listen=Listen(host, 0), open=True))
+    assert ("MCP: open to anyone" in capsys.readouterr().out) is is_warned
+    Access.of(settings(mcp_listen=Listen(host, 0)))
+    assert "open to anyone" not in capsys.readouterr().out
 
 
 HELLO = {

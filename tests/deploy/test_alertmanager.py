@@ -32,6 +32,7 @@ TOLD = {
     "FalLargeRestatement": "fal-email",
     "FalSpendUnusual": "fal-slack",
     "FalUsageDataStale": "fal-slack",
+    "FalAccessFileBroken": "fal-slack",
     "FalSeriesOverflow": "fal-slack",
     "HostOutOfMemory": "nobody",
 }

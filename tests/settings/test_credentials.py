@@ -207,19 +207,32 @@ def test_a_file_that_changes_is_read_again(path: Path) -> None:
     assert tokens.name_of(new.get_secret_value()) is None
 
 
-def test_a_file_that_vanishes_or_is_damaged_takes_no_token_away_and_is_told_once(path: Path) -> None:
+def test_a_file_that_vanishes_admits_nobody_until_it_is_back_and_is_told_once(path: Path) -> None:
     token = new_token()
     path.write_text(token_line("grafana", token))
     tokens = TokenFile(path)
+    assert not tokens.problem
     with capture_logs() as logs:
         path.unlink()
         for _ in range(3):
-            assert tokens.name_of(token.get_secret_value()) == "grafana"
-        replaced(path, f"grafana {token.get_secret_value()}")
-        for _ in range(3):
-            assert tokens.name_of(token.get_secret_value()) == "grafana"
-    assert [log["log_level"] for log in logs] == ["warning", "warning"]
-    assert token.get_secret_value() not in str(logs)
+            assert tokens.name_of(token.get_secret_value()) is None
+        assert tokens.problem == "cannot be read: no such file or directory"
+    assert [log["log_level"] for log in logs] == ["error"]
+    replaced(path, token_line("grafana", token))
+    assert (tokens.problem, tokens.name_of(token.get_secret_value())) == ("", "grafana")
+
+
+def test_a_damaged_line_takes_its_own_token_away_and_no_other(path: Path) -> None:
+    removed, kept = new_token(), new_token()
+    path.write_text(f"{token_line('old', removed)}\n{token_line('grafana', kept)}\n")
+    tokens = TokenFile(path)
+    with capture_logs() as logs:
+        replaced(path, f"somebody {removed.get_secret_value()}\n{token_line('grafana', kept)}\n")
+        assert tokens.name_of(removed.get_secret_value()) is None, "removed, though another line has a typo"
+        assert tokens.name_of(kept.get_secret_value()) == "grafana"
+    assert tokens.problem.startswith("has a malformed line 1;")
+    assert [log["tokens"] for log in logs] == [1]
+    assert removed.get_secret_value() not in str(logs)
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ async def client_of(
     file: WebConfigFile, app: Application | None = None, trust: ssl.SSLContext | None = None
 ) -> AsyncIterator[httpx.AsyncClient]:
     """Serve an application with a web configuration, and return a client that connects anew for each request."""
-    application = app or Application(web_config=file)
+    application = app or Application(web_config=file, access_files={"web_config_file": file})
     async with served_on(application, file) as port:
         scheme = "https" if file.has_tls else "http"
         context = trust or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -87,7 +87,10 @@ async def client_of(
 
 async def test_everything_is_served_by_tls(folder: Path, authority: trustme.CA) -> None:
     async with client_of(config(folder, TLS), trust=trusting(authority)) as client:
-        assert "fal_exporter_web_config_last_reload_successful 1.0" in (await client.get("/metrics")).text
+        assert (
+            'fal_exporter_access_file_last_reload_successful{setting="web_config_file"} 1.0'
+            in (await client.get("/metrics")).text
+        )
         assert (await client.get("/healthz")).status_code == 200
         with pytest.raises(httpx.RemoteProtocolError):
             await client.get(f"http://127.0.0.1:{client.base_url.port}/metrics")
@@ -169,19 +172,20 @@ async def test_certificates_rotate_under_scrapes_and_connections_that_are_open_s
 async def test_a_broken_certificate_leaves_the_last_good_one_in_place_and_is_told(
     folder: Path, authority: trustme.CA
 ) -> None:
-    app = Application(web_config=(file := config(folder, TLS)), tail_interval=0.01)
+    file = config(folder, TLS)
+    app = Application(web_config=file, access_files={"web_config_file": file}, tail_interval=0.01)
     async with client_of(file, app, trusting(authority)) as client:
         good = (folder / "server.pem").read_bytes()
         with capture_logs() as logs:
             (folder / "server.pem").write_text("no certificate\n")
             async with asyncio.timeout(10):
-                while "last_reload_successful 0.0" not in (await client.get("/metrics")).text:
+                while 'setting="web_config_file"} 0.0' not in (await client.get("/metrics")).text:
                     pass
         assert "the last good certificates stay in use" in logs[0]["problem"]
         assert len(logs) == 1, "told once"
         (folder / "server.pem").write_bytes(good)
         async with asyncio.timeout(10):
-            while "last_reload_successful 1.0" not in (await client.get("/metrics")).text:
+            while 'setting="web_config_file"} 1.0' not in (await client.get("/metrics")).text:
                 pass
 
 

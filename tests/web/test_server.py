@@ -19,7 +19,8 @@ from structlog.testing import capture_logs
 from exporter.errors import ConfigurationError
 from exporter.publication import Publication
 from exporter.web.application import Application
-from exporter.web.mcp.endpoint import Gate, Hosts
+from exporter.web.callers import Hosts
+from exporter.web.mcp.endpoint import Gate
 from exporter.web.server import AccessLog, listen, serve_web
 
 Serve = Callable[[ASGIApp], Awaitable[httpx.AsyncClient]]

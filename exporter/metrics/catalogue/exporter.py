@@ -12,9 +12,11 @@ EXPORTER: tuple[Family, ...] = (
         "1 once the current month has been loaded, 0 before that; the same as the readiness probe.",
     ),
     Family(
-        "fal_exporter_web_config_last_reload_successful",
+        "fal_exporter_access_file_last_reload_successful",
         "gauge",
-        "1 if the file of `WEB_CONFIG_FILE` was last read successfully, else 0; absent if none is configured.",
+        "1 if the file of this setting (tokens or web configuration) could be used when it was last read, otherwise 0. "
+        "Absent for settings that name no file.",
+        ("setting",),
     ),
     Family(
         "fal_exporter_snapshot_timestamp_seconds",

@@ -1,11 +1,9 @@
 """MCP over streamable HTTP, behind a check of path, method, host and origin."""
 
 import asyncio
-import ipaddress
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from exporter.settings.credentials import TokenFile
 from exporter.web.admission import Admission, WebConfigFile
 from exporter.web.auth import Guard, Refusal
+from exporter.web.callers import Callers, Hosts
 from exporter.web.mcp.server import mcp_server
 from exporter.web.mcp.tool import Tool
 from exporter.web.server import AccessLog
@@ -28,41 +27,6 @@ MOST_EXCHANGES = 32
 _LONGEST_SHOWN = 100
 
 
-class Hosts:
-    """The names by which the endpoint may be called.
-
-    A page of a hostile site can have its own name resolve to an address of this machine (DNS rebinding) and then talk
-    to the endpoint from a user's browser; the name in `Host` and `Origin` gives it away. An address written in digits
-    cannot be rebound, so as a host it is always known; as an origin it is known if it is this machine or the host.
-
-    Args:
-        names: further names, `*.example.com` for all below one, `*` for any.
-    """
-
-    def __init__(self, names: Iterable[str]) -> None:
-        lowered = [name.lower() for name in names]
-        self._any = "*" in lowered
-        self._names = {"localhost", *lowered}
-        self._suffixes = (".localhost", *(name[1:] for name in lowered if name.startswith("*.")))
-
-    def knows_host(self, host: str) -> bool:
-        """Tell whether a request with this `Host` may be answered."""
-        name = _name_of(host)
-        return self._is_listed(name) or _address(name) is not None
-
-    def knows_origin(self, origin: str, host: str) -> bool:
-        """Tell whether a page of this `Origin` may ask."""
-        scheme, _, authority = origin.lower().partition("://")
-        name = _name_of(authority) if scheme in {"http", "https"} else ""
-        address = _address(name)
-        return bool(name) and (
-            self._is_listed(name) or authority == host.lower() or (address is not None and address.is_loopback)
-        )
-
-    def _is_listed(self, name: str) -> bool:
-        return self._any or name in self._names or name.endswith(self._suffixes)
-
-
 class Gate:
     """Passes on what may be answered, refuses the rest with a sentence.
 
@@ -72,6 +36,7 @@ class Gate:
         longest: seconds that an exchange may take.
         access: where requests are logged; None for nowhere.
         admit: puts what admits requests before an application; None for everybody.
+        callers: refuses those without credentials; None where all that come have them, or none are needed.
     """
 
     def __init__(
@@ -82,11 +47,13 @@ class Gate:
         longest: float = LONGEST_EXCHANGE,
         access: AccessLog | None = None,
         admit: Callable[[ASGIApp], ASGIApp] | None = None,
+        callers: Callers | None = None,
     ) -> None:
         self._app = app
         self._hosts = hosts
         self._longest = longest
         self._access = access
+        self._callers = callers
         self._under_way = 0
         self._admitted: ASGIApp = self._answer if admit is None else admit(self._answer)
 
@@ -120,6 +87,12 @@ class Gate:
                 HTTPStatus.FORBIDDEN,
                 f"the origin {_shown(origin)} is not allowed; add its host to FAL_EXPORTER_MCP_ALLOWED_HOSTS",
             )
+        refused = None if self._callers is None else self._callers.refusal(scope)
+        if refused is not None:
+            return refused
+        return self._refused_call(scope)
+
+    def _refused_call(self, scope: Scope) -> Refusal | None:
         if scope["path"] != PATH:
             return Refusal(HTTPStatus.NOT_FOUND, f"there is nothing at this path; the MCP endpoint is {PATH}")
         if scope["method"] != "POST":
@@ -152,21 +125,6 @@ class Gate:
             self._under_way -= 1
 
 
-def _name_of(host: str) -> str:
-    """Return a host without its port, in lower case; an IPv6 address without its brackets. Empty for what is none."""
-    try:
-        return (urlsplit(f"//{host}").hostname or "").removesuffix(".")
-    except ValueError:
-        return ""
-
-
-def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(name)
-    except ValueError:
-        return None
-
-
 def _shown(text: str) -> str:
     return repr(text[:_LONGEST_SHOWN])
 
@@ -182,6 +140,7 @@ def endpoint(
     tokens: TokenFile | None = None,
     access: AccessLog | None = None,
     web_config: WebConfigFile | None = None,
+    callers: Callers | None = None,
 ) -> ASGIApp:
     """Return an application that answers with these tools at `PATH`.
 
@@ -191,6 +150,7 @@ def endpoint(
         tokens: who may ask; None for everybody.
         access: where requests are logged; None for nowhere.
         web_config: users, headers and the rate limit; None for none.
+        callers: refuses those without credentials; None for none.
     """
     application: ASGIApp = mcp_server(tools).streamable_http_app(
         streamable_http_path=PATH,
@@ -205,5 +165,6 @@ def endpoint(
         application if tokens is None else Guard(application, tokens),
         Hosts(hosts),
         access=access,
+        callers=callers,
         admit=None if web_config is None else partial(Admission, file=web_config, has_tokens=lambda _: has_tokens),
     )

@@ -13,7 +13,8 @@ from pydantic import SecretStr
 from starlette.types import Receive, Scope, Send
 
 from exporter.settings.credentials import TokenFile, token_line
-from exporter.web.mcp.endpoint import LARGEST_REQUEST, MOST_EXCHANGES, Gate, Hosts, endpoint
+from exporter.web.callers import Hosts
+from exporter.web.mcp.endpoint import LARGEST_REQUEST, MOST_EXCHANGES, Gate, endpoint
 from exporter.web.mcp.tool import Known
 from exporter.web.mcp.tools import tools
 from exporter.web.server import listen, serve_web
