@@ -87,8 +87,8 @@ class Callers:
         if not self._is_open and not _is_of_this_machine(scope, headers):
             return Refusal(
                 HTTPStatus.FORBIDDEN,
-                f"{self._what}: only this machine is answered until it is set who else may ask; set {self._credentials}, or "
-                "FAL_EXPORTER_OPEN=true to answer everybody who can reach this port",
+                f"{self._what}: only this machine is answered until it is set who else may ask; set "
+                f"{self._credentials}, or FAL_EXPORTER_OPEN=true to answer everybody who can reach this port",
             )
         host = headers.get(b"host", "")
         if self._hosts is not None and not self._hosts.knows_host(host):
