@@ -398,7 +398,7 @@ def test_the_pieces_of_an_estimate_add_up_to_the_truth(
     assert len(paths) == 2
     truth = fal.simulator.statement(start=start.isoformat(), end=end.isoformat())
     assert billed(paths) == Decimal(str(truth["cost"]))
-    assert "piece" not in told.err, "nobody watches"
+    assert " of 2: " not in told.err, "nobody watches"
 
     fal.simulator.faults.add(Fault("server_error"))
     assert fetch(*window, "--piece-days", "2") == 0, "what is there is not asked for again"
