@@ -8,7 +8,8 @@ from math import exp
 from typing import Generic, TypeVar
 
 from exporter.charges import HOUR, Balance, Window
-from exporter.forecasting.rhythm import DAY, WEEK, Rhythm
+from exporter.forecasting.levels import WEEK
+from exporter.forecasting.rhythm import DAY, Rhythm
 from exporter.forecasting.state import Forecast
 
 Key = TypeVar("Key", bound=Hashable)

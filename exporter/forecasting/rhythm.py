@@ -8,12 +8,14 @@ below were chosen on other worlds than it uses.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from math import log1p, sqrt
+from datetime import datetime, timedelta
+from math import exp, sqrt
 from operator import sub
-from statistics import median
+from statistics import fmean, median
 
-DAY, WEEK = 24, 7
+from exporter.forecasting.levels import WEEK, Level, Stretches, grown, growth_of, level_of, noise_of, stretches_of
+
+DAY = 24
 LONGEST = 56 * DAY
 """Hours that are learnt from: eight weeks."""
 
@@ -23,19 +25,28 @@ _HABIT_DAYS, _HABIT_FACTOR = 3, 3
 _ADAPTS = 0.2
 """Weight of the newest day in the level, once there are a few."""
 
-_EVEN_WEEKS, _LEAST_FACTOR = 1.0, 0.02
-"""Weeks of days that are all alike with which the fit of the weekdays begins."""
+_QUIETER_WEEKEND = 0.8
+"""Cost of a day of the weekend to one of the week that is assumed of an account before a week has been seen."""
 
+_ASSUMED_WEEKS, _LEAST_FACTOR = 0.5, 0.02
+"""Weeks that this assumption counts for beside those that have been seen."""
+
+_UNSEEN_WEEKDAYS = (0.2**2, 0.15**2)
+"""Variance of a day's logarithm by its weekday, with no week seen and with one."""
+
+_COMMON_WEEKS = 0.2
+"""Weeks that the shares of the hours in all days count for beside those of a weekday."""
+
+_FRIDAY = 4
 _RECENT_DAYS = 28
 """Over which the hours of the day, and what is unusual, are learnt."""
 
-_PRIOR_COUNT, _PRIOR_DAY, _PRIOR_WEEK, _PRIOR_UNSEEN_WEEK = 0.6, 0.3, 0.15, 0.35
-"""Errors that are assumed before there are any: how many, of a day, of a week, and of a week when none was seen yet."""
+_PRIOR_DRIFT, _PRIOR_DRIFT_DAYS = 0.0003, 30
+"""Drift that is assumed before any is seen, and how many days it is worth."""
 
-_OVERLAP = 4
-"""Weekly errors are taken every day; so many of them say as much as one."""
+_MOVES_TO_COME = 2.0
+"""Changes to come for each that has been seen: small and recent ones have not."""
 
-_LEAST_DRIFT, _LARGEST_ERROR = 0.3, 3.0
 _USUAL_FACTOR, _USUAL_SURPRISES = 1.5, 1.5
 
 
@@ -45,20 +56,18 @@ class Rhythm:
 
     Attributes:
         days: whole days that were learnt from, at least one.
-        level: what an average day costs.
+        level: what an average day costs, and its growth.
         weekdays: factor on the level of each of the 7 days after the edge.
-        shares: share of a day's cost in each of the 24 hours after the edge; they sum up to 1.
-        noise: variance of a day around the level, relative to its square; it averages out over many days.
-        drift: variance of a whole week around the level, likewise; it grows with time.
+        shares: of each of these days, the share of its cost in each of its 24 hours; they sum up to 1.
+        drift: variance of the changes of level to come, of the logarithm of a day, a day.
         surprise: by how much an hour has been above what was expected on the second most surprising day.
         cap: what an hour counts for at most.
     """
 
     days: int
-    level: float
+    level: Level
     weekdays: tuple[float, ...]
-    shares: tuple[float, ...]
-    noise: float
+    shares: tuple[tuple[float, ...], ...]
     drift: float
     surprise: float
     cap: int
@@ -68,8 +77,8 @@ class Rhythm:
         total = 0.0
         for day in range(first // DAY, -(-end // DAY)):
             start, stop = max(first - day * DAY, 0), min(end - day * DAY, DAY)
-            share = 1.0 if stop - start == DAY else sum(self.shares[start:stop])
-            total += self.level * self.weekdays[day % WEEK] * share
+            share = 1.0 if stop - start == DAY else sum(self.shares[day % WEEK][start:stop])
+            total += self.level.amount * exp(self.level.growth * (day + 0.5)) * self.weekdays[day % WEEK] * share
         return total
 
     def high(self, place: int) -> float:
@@ -78,11 +87,12 @@ class Rhythm:
 
     def spread(self, hours: int) -> float:
         """Return the standard deviation of the logarithm of what so many hours cost, by the errors of the past."""
-        days = max(hours, 1) / DAY
-        return sqrt(log1p(self.noise / sqrt(days) + self.drift * max(1.0, days / WEEK)))
+        days, level, weeks = max(hours, 1) / DAY, self.level, self.days // WEEK
+        of_day = level.noise + (_UNSEEN_WEEKDAYS[weeks] if weeks < len(_UNSEEN_WEEKDAYS) else level.noise / weeks)
+        return sqrt(of_day / days + level.doubt + level.growth_doubt * (days / 2) ** 2 + self.drift * days / 3)
 
 
-def learn(hours: Sequence[int]) -> Rhythm | None:
+def learn(hours: Sequence[int], edge: datetime) -> Rhythm | None:
     """Learn from what the hours before an edge have cost, oldest first; None while they are less than a day.
 
     The level is smoothed exponentially, over days without the difference of the weekdays; its errors are those that the
@@ -99,33 +109,65 @@ def learn(hours: Sequence[int]) -> Rhythm | None:
         for block, peak in zip(blocks, peaks, strict=True)
     ]
     sums = [sum(block) for block in blocks]
-    weekdays = _weekdays(sums)
+    assumed, found = _assumed(edge), growth_of(sums)
+    weekdays, stretches = _fitted(sums, 0.0, assumed)
     even = [amount / weekdays[place % WEEK] for place, amount in enumerate(sums, -days)]
-    *levels, level = _levels(even)
+    if found:
+        other = _fitted(sums, found, assumed, stretches.noise)
+        if other[1].cost < stretches.cost:
+            weekdays, stretches = other
+    levels = list(_levels(even))[:-1]
     shares = _shares(blocks[-_RECENT_DAYS:])
-    noise, drift = _errors(even, levels)
+    level = level_of(stretches)
     expected = [item * weekdays[place % WEEK] for place, item in enumerate(levels, -days)]
     return Rhythm(
         days=days,
         level=level,
         weekdays=weekdays,
         shares=shares,
-        noise=noise,
-        drift=drift,
+        drift=(_PRIOR_DRIFT * _PRIOR_DRIFT_DAYS + _MOVES_TO_COME * level.moved) / (_PRIOR_DRIFT_DAYS + days),
         surprise=_surprise(blocks[-_RECENT_DAYS:], expected[-_RECENT_DAYS:], shares),
         cap=cap,
     )
 
 
-def _weekdays(sums: Sequence[int]) -> tuple[float, ...]:
-    """Return the factor of each day of the week, the day after the newest first."""
+def _fitted(
+    sums: Sequence[int], growth: float, assumed: Sequence[float], noise: float | None = None
+) -> tuple[tuple[float, ...], Stretches]:
+    """Return the factors of the weekdays and the stretches of one level, of days that grow so much a day."""
+    flat = grown(sums, growth)
+    weekdays = _weekdays(flat, assumed)
+    even = [amount / weekdays[place % WEEK] for place, amount in enumerate(flat, -len(flat))]
+    return weekdays, stretches_of(even, growth, noise_of(flat, even) if noise is None else noise)
+
+
+def _assumed(edge: datetime) -> tuple[float, ...]:
+    """Return the factor that is assumed of each of the 7 days after an edge, by the weekday that most of it is on."""
+    middle = edge + timedelta(hours=DAY // 2)
+    factors = [_QUIETER_WEEKEND if (middle.weekday() + day) % WEEK >= _FRIDAY + 1 else 1.0 for day in range(WEEK)]
+    whole = sum(factors)
+    return tuple(WEEK * factor / whole for factor in factors)
+
+
+def _weekdays(sums: Sequence[float], assumed: Sequence[float]) -> tuple[float, ...]:
+    """Return the factor of each day of the week, the day after the newest first.
+
+    Weeks that differ from each other as much as their days do teach little of the days: what is assumed counts more.
+    """
     weeks = [sums[end - WEEK : end] for end in range(len(sums), WEEK - 1, -WEEK)]
-    ratios = [[WEEK * amount / sum(week) for amount in week] for week in weeks if any(week)]
+    ratios = [[WEEK * amount / sum(week) for amount in week] for week in weeks if sum(week) > 0]
     if not ratios:
-        return (1.0,) * WEEK
+        return tuple(assumed)
+    of_days = list(zip(*ratios, strict=True))
+    seen = [median(of_day) for of_day in of_days]
+    kept = len(ratios) / (len(ratios) + _ASSUMED_WEEKS)
+    if len(ratios) > 1:
+        apart = fmean((factor - usual) ** 2 for factor, usual in zip(seen, assumed, strict=True))
+        noise = fmean((ratio - middle) ** 2 for of_day, middle in zip(of_days, seen, strict=True) for ratio in of_day)
+        doubt = noise / (len(ratios) - 1)
+        kept = max(0.0, 1 - doubt / apart) if apart > 0 else 0.0
     return tuple(
-        max(_LEAST_FACTOR, (_EVEN_WEEKS + len(of_day) * median(of_day)) / (_EVEN_WEEKS + len(of_day)))
-        for of_day in zip(*ratios, strict=True)
+        max(_LEAST_FACTOR, usual + kept * (factor - usual)) for factor, usual in zip(seen, assumed, strict=True)
     )
 
 
@@ -138,37 +180,29 @@ def _levels(days: Sequence[float]) -> Iterator[float]:
     yield level
 
 
-def _shares(blocks: Sequence[Sequence[int]]) -> tuple[float, ...]:
+def _shares(blocks: Sequence[Sequence[int]]) -> tuple[tuple[float, ...], ...]:
+    """Return the shares of the hours in each of the 7 days after the edge: of that weekday, and a little of all."""
+    common = _share_of(blocks) or (1 / DAY,) * DAY
+    of_weekdays = []
+    for day in range(WEEK):
+        own = blocks[(len(blocks) + day) % WEEK :: WEEK]
+        weight = len(own) / (len(own) + _COMMON_WEEKS)
+        pairs = zip(_share_of(own) or common, common, strict=True)
+        of_weekdays.append(tuple(weight * of_day + (1 - weight) * of_all for of_day, of_all in pairs))
+    return tuple(of_weekdays)
+
+
+def _share_of(blocks: Sequence[Sequence[int]]) -> tuple[float, ...]:
+    """Return the share of each hour in what some days cost; nothing where they cost nothing."""
     by_hour = [sum(hours) for hours in zip(*blocks, strict=True)]
     whole = sum(by_hour)
-    return tuple(item / whole for item in by_hour) if whole else (1 / DAY,) * DAY
+    return tuple(item / whole for item in by_hour) if whole else ()
 
 
-def _errors(days: Sequence[float], levels: Sequence[float]) -> tuple[float, float]:
-    """Return the variances `noise` and `drift`, from how far the levels were off one day and one week later."""
-    least = max(*levels, 1000.0) / 1000
-    next_day = [_relative(days[at], levels[at], least) ** 2 for at in range(1, len(days))]
-    until = [0.0, *accumulate(days)]
-    next_week = [
-        _relative((until[at + WEEK] - until[at]) / WEEK, levels[at], least) ** 2
-        for at in range(WEEK, len(days) - WEEK + 1)
-    ]
-    prior = _PRIOR_WEEK if len(days) >= WEEK else _PRIOR_UNSEEN_WEEK
-    day = (sum(next_day) + _PRIOR_COUNT * _PRIOR_DAY**2) / (len(next_day) + _PRIOR_COUNT)
-    week = (sum(next_week) / _OVERLAP + _PRIOR_COUNT * prior**2) / (len(next_week) / _OVERLAP + _PRIOR_COUNT)
-    # A week's error is drift and a seventh of the noise, a day's is drift and noise.
-    drift = max((week - day / WEEK) * WEEK / (WEEK - 1), _LEAST_DRIFT * week)
-    return max(day - drift, 0.0), drift
-
-
-def _relative(amount: float, level: float, least: float) -> float:
-    return max(-_LARGEST_ERROR, min(_LARGEST_ERROR, (amount - level) / max(level, least)))
-
-
-def _surprise(blocks: Sequence[Sequence[int]], expected: Sequence[float], shares: Sequence[float]) -> float:
+def _surprise(blocks: Sequence[Sequence[int]], expected: Sequence[float], shares: Sequence[Sequence[float]]) -> float:
     """Return the second-largest of the days' largest surprises, so that a glitch makes the next one no less unusual."""
     largest: list[float] = sorted(
-        max(map(sub, block, [of_day * share for share in shares]))
-        for block, of_day in zip(blocks, expected, strict=True)
+        max(map(sub, block, [of_day * share for share in shares[place % WEEK]]))
+        for place, (block, of_day) in enumerate(zip(blocks, expected, strict=True), -len(blocks))
     )
     return max(largest[-2:][0], 0.0)

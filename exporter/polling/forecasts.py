@@ -311,7 +311,7 @@ class ForecastMaker:
             # An account's life begins with its first charge: the empty hours before teach nothing.
             spent = (place for place, item in enumerate(hours.of(origin)[:end]) if item and place >= first)
             lesson = self._lessons[topic] = FittedRhythm(
-                edge, start, version, learn(hours.of(topic)[next(spent, end) : end])
+                edge, start, version, learn(hours.of(topic)[next(spent, end) : end], edge)
             )
         return edge, lesson.rhythm
 

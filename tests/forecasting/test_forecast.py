@@ -86,7 +86,7 @@ def forecast_at(now: datetime, extra: dict[datetime, int], *, period: Window = M
     def spent(window: Window) -> int:
         return sum(seen[(window.start - BEGIN) // HOUR : (window.end - BEGIN) // HOUR])
 
-    rhythm = learnt(hours[: (edge - BEGIN) // HOUR])
+    rhythm = learnt(hours[: (edge - BEGIN) // HOUR], edge)
     return forecast(rhythm, edge=edge, known_until=known_until, now=now, period=period, spent=spent)
 
 
