@@ -85,8 +85,8 @@ def buildah(program: Program, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def image(buildah: Buildah, tmp_path_factory: pytest.TempPathFactory) -> str:
     wheels = tmp_path_factory.mktemp("wheels")
     download = (sys.executable, "-m", "pip", "download", "-qqq", "--only-binary=:all:", "--dest", wheels)
-    for wanted in ("hatchling", f"{ROOT}[postgresql]"):
-        subprocess.run([*download, wanted], check=True, timeout=300)
+    for locked in ("requirements.txt", "build-requirements.txt"):
+        subprocess.run([*download, "--require-hashes", "-r", ROOT / "deploy/image" / locked], check=True, timeout=300)
     arguments = {
         "BASE_IMAGE": "localhost/python:base",
         "PIP_NO_INDEX": "1",

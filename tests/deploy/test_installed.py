@@ -1,0 +1,112 @@
+"""The package as `pip install` leaves it: built, installed in an environment of its own, and run outside the checkout."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from tarfile import TarFile
+
+import pytest
+from e2e.processes import PATIENCE, free_port, wait_until
+from hatchling.builders.sdist import SdistBuilder
+from hatchling.builders.wheel import WheelBuilder
+from local_http import HTTP
+
+ROOT = Path(__file__).parents[2]
+SMOKE = ("tests/test_charges.py", "tests/test_calendar.py", "tests/test_cli.py", "tests/settings", "tests/metrics")
+"""Tests that need no other program: of the domain, the commands, the settings and the format of the metrics."""
+
+pytestmark = pytest.mark.long
+
+
+def pythons() -> Iterator[str]:
+    """Yield the Pythons of this machine that the package is for."""
+    for minor in range(11, 15):
+        program = shutil.which(f"python3.{minor}")
+        command = [program or "", "-c", "import venv, ensurepip, sys; print(sys.version_info[:2])"]
+        if program and subprocess.run(command, capture_output=True, check=False, timeout=30).returncode == 0:
+            yield f"3.{minor}"
+
+
+def run(*command: str | Path, folder: Path, seconds: float = 600) -> str:
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH" and not name.startswith("FAL_")}
+    done = subprocess.run(command, cwd=folder, env=kept, capture_output=True, text=True, check=False, timeout=seconds)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return what is in the sdist."""
+    folder = tmp_path_factory.mktemp("sdist")
+    (built,) = SdistBuilder(str(ROOT)).build(directory=str(folder), versions=["standard"])
+    with TarFile.open(built) as archive:
+        archive.extractall(folder, filter="data")
+    return next(path for path in folder.iterdir() if path.is_dir())
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a wheel that is built from the sdist."""
+    (built,) = WheelBuilder(str(sdist)).build(directory=str(tmp_path_factory.mktemp("wheel")), versions=["standard"])
+    return Path(built)
+
+
+@pytest.fixture(scope="module", params=list(pythons()))
+def installed(request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of programs of an environment that has the wheel and what the tests need."""
+    folder = tmp_path_factory.mktemp("environment")
+    run(f"python{request.param}", "-m", "venv", "venv", folder=folder)
+    programs = folder / "venv" / "bin"
+    run(programs / "pip", "install", "--quiet", f"fal-exporter[test] @ {wheel.as_uri()}", folder=folder)
+    return programs
+
+
+def test_the_sdist_has_what_the_tests_and_the_image_need(sdist: Path) -> None:
+    names = (
+        "pyproject.toml",
+        "Dockerfile",
+        ".ci/run",
+        ".github/workflows/ci.yaml",
+        "tests/conftest.py",
+        "docs/index.md",
+    )
+    assert {name for name in names if not (sdist / name).is_file()} == set()
+
+
+def test_it_is_not_the_checkout(installed: Path, tmp_path: Path) -> None:
+    told = run(installed / "python", "-c", "import exporter; print(exporter.__file__)", folder=tmp_path)
+    assert told.startswith(str(installed.parent))
+
+
+def test_the_demo_that_the_readme_shows_answers(installed: Path, tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (arguments,) = set(re.findall(r"\.venv/bin/fal-exporter (demo)$", readme, re.MULTILINE))
+    port = free_port()
+    with (tmp_path / "output").open("w") as output:
+        process = subprocess.Popen(
+            [installed / "fal-exporter", arguments, "--listen", f"127.0.0.1:{port}", "--days", "1"],
+            cwd=tmp_path,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        url = f"http://127.0.0.1:{port}/metrics"
+        wait_until(lambda: url in (tmp_path / "output").read_text(), "the demo says where it is")
+        wait_until(lambda: "fal_spend_today_usd{" in HTTP.get(url, timeout=10).text, "its figures are served")
+    finally:
+        process.terminate()
+        assert process.wait(PATIENCE) == 0, (tmp_path / "output").read_text()
+    assert "Traceback" not in (tmp_path / "output").read_text()
+
+
+def test_tests_of_the_repository_pass_on_it(installed: Path, sdist: Path, tmp_path: Path) -> None:
+    # Without the folder of the package, so that nothing but what was installed can be imported.
+    copy = tmp_path / "repository"
+    shutil.copytree(sdist, copy, ignore=shutil.ignore_patterns("exporter", "__pycache__"))
+    told = run(installed / "python", "-m", "pytest", "-q", "-n", "2", *SMOKE, folder=copy, seconds=900)
+    passed = re.search(r"(\d+) passed", told)
+    assert passed, told
+    assert int(passed[1]) > 700
