@@ -1,4 +1,4 @@
-"""The package as `pip install` leaves it: built, installed in an environment of its own, and run outside the checkout."""
+"""The package as `pip install` leaves it: built, installed in an environment of its own, run outside the checkout."""
 
 import os
 import re
