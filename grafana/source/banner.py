@@ -28,6 +28,8 @@ WORDS = {
     "FalBudgetBurnSlow": "a budget burns too fast",
     "FalProviderBudgetNear": "fal will lock the account at its own hard budget",
     "FalUsageDataStale": "the data are late",
+    "FalClockWrong": "the exporter's clock is wrong",
+    "FalPublicationStalled": "the exporter publishes no new figures",
     "FalPollFailing": "a source cannot be polled",
     "FalRowsRejected": "rows of fal's answers cannot be read and are not counted",
     "left out": "charges that the key can read are not polled",

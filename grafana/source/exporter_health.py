@@ -1,6 +1,7 @@
 """fal / Exporter health: is the exporter polling, keeping and serving?"""
 
 from source import palette
+from source.banner import state
 from source.frame import Frame, Row
 from source.panels import Built, Query, at_least, bars, figure, fixed, lines, properties, said
 from source.queries import of_accounts, selected
@@ -20,8 +21,9 @@ def exporter_health() -> Frame:
         labels=("account",),
         start="now-24h",
         rows=(
+            Row(5, ((state(4), 14), (_failing_now(), 10))),
             Row(4, _figures()),
-            Row(9, ((_sources(), 14), (_failures(), 10))),
+            Row(9, ((_sources(), 15), (_failures(), 9))),
             Row(8, ((_calls(), 8), (_latency(), 8), (_poll_duration(), 8)), "Calls to fal"),
             Row(8, ((_retries(), 8), (_rejected(), 8), (_missed(), 8))),
             Row(8, ((_series(), 8), (_scrapes(), 8), (_scrape_cost(), 8)), "Ledger and scrapes"),
@@ -44,7 +46,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
         (ready, 3),
         (
             figure(
-                "Snapshot is of",
+                "Age",
                 "How long ago the served figures were made, of the exporter that is furthest behind. They are made "
                 "anew every few seconds; if this grows, the exporter has stopped polling.",
                 [Query("time() - min(fal_exporter_snapshot_timestamp_seconds)")],
@@ -56,7 +58,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
         ),
         (
             figure(
-                "Failing sources",
+                "Failing",
                 "Sources whose last poll failed. They are polled again and again, and what was missed is read later.",
                 [
                     Query(
@@ -71,7 +73,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
         ),
         (
             figure(
-                "History loaded",
+                "History",
                 "Share of the configured history that has been loaded, of the source that is furthest behind.",
                 [Query(f"min({of_accounts('fal_exporter_history_progress_ratio', _SOURCE)})")],
                 "percentunit",
@@ -82,7 +84,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
         ),
         (
             figure(
-                "Charges in the ledger",
+                "Charges kept",
                 "Hourly charges that the ledger keeps; older ones are folded into totals.",
                 [Query("sum(fal_exporter_ledger_charges)")],
                 "locale",
@@ -103,7 +105,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
         ),
         (
             figure(
-                "Folded into __other__",
+                "Folded series",
                 "Label combinations that did not fit below the series limit; their totals are kept, under __other__. "
                 "Raise FAL_EXPORTER_MAX_SERIES or publish fewer labels.",
                 [Query("sum(fal_exporter_series_overflow_total)")],
@@ -112,6 +114,66 @@ def _figures() -> tuple[tuple[Built, int], ...]:
             ),
             4,
         ),
+    )
+
+
+ADVICE = {
+    "no_answer": "no answer: see fal's status page",
+    "connection": "cannot connect: check the URL, DNS and the network",
+    "proxy": "the proxy fails: check HTTPS_PROXY",
+    "tls": "TLS fails: check the URL, the clock and the certificates",
+    "timeout": "fal is slow: retried; else raise REQUEST_TIMEOUT",
+    "deadline": "the poll takes too long: retried; else raise POLL_DEADLINE",
+    "truncated": "the answer breaks off: retried; check proxies in between",
+    "refused": "fal refuses the call: see fal's status page",
+    "key_rejected": "the key is refused: check it, or make a new one",
+    "scope": "the key may not read this: use one with admin scope",
+    "feature": "not enabled for the account: ask fal, or remove the source",
+    "locked": "the account is locked: see FalAccountLocked",
+    "not_found": "fal has no such call: check the URL, or remove the source",
+    "rate_limited": "too many calls: retried; poll less often",
+    "server_error": "fal fails: retried; see fal's status page",
+    "bad_request": "fal does not understand: look for a newer exporter",
+    "detail_refused": "fal refuses the detail it has reported: retried",
+    "redirected": "fal has moved: set the URL that answers",
+    "bad_answer": "the answer is wrong: see fal's status page",
+    "not_json": "not fal that answers: check the URL and proxies",
+    "not_csv": "not fal that answers: check the URL and proxies",
+    "shape": "the answer has another form: look for a newer exporter",
+    "too_large": "the answer is too large: lower PAGE_SIZE",
+    "endless_pages": "the pages do not end: retried",
+    "configuration": "the key cannot be used: check the settings",
+    "ledger": "the ledger cannot be written: see FalLedgerLost",
+    "unreadable": "no row can be read: look for a newer exporter",
+    "unexpected": "nobody has foreseen this: report it with the log",
+}
+"""What to do, by the reason of a failure."""
+
+
+def _failing_now() -> Built:
+    failed = f"increase(fal_exporter_poll_failures_total{_ACCOUNT}[1h]) > 0"
+    down = f"max by (account, source) (fal_source_up{_ACCOUNT}) == 0"
+    return rows(
+        "What fails now, and what to do",
+        "Sources whose last poll failed, with the reasons of the last hour and what to do about each. They are polled "
+        "again and again, and what was missed is read later; the log and the landing page have the whole sentence.",
+        [Query(f"sum by (account, source, reason) ({failed}) and on (account, source) {down}")],
+        {
+            "account": Column("Account", width=90),
+            "source": Column("Source", width=100),
+            "reason": Column(
+                "What to do",
+                properties={
+                    "mappings": [said({name: (text, "") for name, text in ADVICE.items()})],
+                    "links": [
+                        {"title": "Runbook", "url": "${runbooks}/FalPollFailing.md", "targetBlank": True},
+                    ],
+                },
+            ),
+            "Value": Column("Failed in 1 h", width=90, decimals=0),
+        },
+        sort="Failed in 1 h",
+        no_value="no source fails now",
     )
 
 
@@ -142,10 +204,10 @@ def _sources() -> Built:
                     {"1": ("up", palette.GOOD), "2": ("partial", palette.WARNING), "0": ("failing", palette.BAD)}
                 ),
             ),
-            "Value #success": Column("Last success", "dateTimeFromNow", 145),
-            "Value #through": Column("Data through", "dateTimeFromNow", 120),
-            "Value #polls": Column("Polls", "locale", 75, 0),
-            "Value #failures": Column("Failed", "locale", 75, 0, coloured_text((0.5, palette.WARNING))),
+            "Value #success": Column("Last success", "dateTimeFromNow", 130),
+            "Value #through": Column("Data through", "dateTimeFromNow", 110),
+            "Value #polls": Column("Polls", "locale", 62, 0),
+            "Value #failures": Column("Failed", "locale", 62, 0, coloured_text((0.5, palette.WARNING))),
         },
         sort="Failed",
     )
@@ -283,7 +345,7 @@ def _scrape_cost() -> Built:
         fill=0,
     )
     dashed = {"fill": "dash", "dash": [6, 6]}
-    right = {"unit": "short", "custom.axisPlacement": "right", "custom.lineStyle": dashed}
+    right = {"unit": "locale", "custom.axisSoftMin": 0, "custom.axisPlacement": "right", "custom.lineStyle": dashed}
     panel.override_by_query("samples", properties(right))
     return panel
 

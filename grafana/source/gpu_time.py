@@ -16,7 +16,7 @@ from source.panels import (
     figure,
     stripes,
 )
-from source.queries import STACKED_BY, TO, by_day, by_hour, share, total
+from source.queries import STACKED_BY, TO, by_day, by_hour, selected, share, total
 from source.tables import Column, bar_cell, coloured_text, rows
 
 TIME = "fal_gpu_time_month_to_date_seconds"
@@ -32,13 +32,14 @@ def gpu_time() -> Frame:
         uid="fal-gpu-time",
         title="fal / GPU time",
         description="GPU time by class and app: how much, at what price an hour, at surge prices or not, and how idle.",
+        labels=("account", "app", "gpu_class"),
         stacked_by="gpu_class",
         rows=(
             Row(4, _figures()),
             Row(9, ((_in_use(), 24),)),
             Row(10, ((_days(), 12), (_cost_by_day(), 12))),
-            Row(9, ((_classes(), 24),), "Prices of an hour"),
-            Row(13, ((_apps(), 24),)),
+            Row(7, ((_classes(), 24),), "Prices of an hour"),
+            Row(11, ((_apps(), 24),)),
             Row(10, ((_a_day(), 12), (_idle(), 12)), "Are the machines used?"),
         ),
     )
@@ -55,7 +56,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
     return (
         (
             figure(
-                "GPU-hours",
+                "GPU-hours, this month",
                 "GPU time billed since the start of the month in the exporter's time zone, exact and with all "
                 "corrections; an hour of a machine with 8 GPUs is 8. Some minutes late.",
                 [Query(f"{total(TIME)} / 3600")],
@@ -68,7 +69,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
         ),
         (
             figure(
-                "Cost",
+                "Cost, this month",
                 "Spend on machines with a GPU since the start of the month, after discounts.",
                 [Query(total(_SPEND, (), _ON_GPUS))],
                 DOLLARS,
@@ -80,7 +81,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
         ),
         (
             figure(
-                "GPUs in use",
+                "GPUs, last hour",
                 "GPU-seconds of the last complete UTC hour by the seconds of an hour: how many GPUs were billed on "
                 "average. May still grow as late charges arrive.",
                 [Query(f"{total(_LAST_HOUR)} / 3600")],
@@ -89,24 +90,25 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 color=palette.SPEND,
                 no_value=NOT_LOADED,
             ),
-            3,
+            4,
         ),
         (
             figure(
-                "Per GPU-hour",
+                "Per GPU-hour, this month",
                 "Month-to-date spend by month-to-date GPU-hours: what an hour of a GPU has cost on average, discounts "
-                "and surge prices included.",
-                [Query(_price([]))],
+                "and surge prices included; and what the same hours cost at list prices, as far as those are known.",
+                [Query(_price([]), "paid", "paid"), Query(_list_price([]), "list price", "list")],
                 DOLLARS_SHORT,
                 decimals=2,
+                names=True,
                 color=palette.SPEND,
                 no_value=NOT_LOADED,
             ),
-            3,
+            5,
         ),
         (
             figure(
-                "Surge",
+                "Surge, this month",
                 "The share of this month's GPU time, and of its cost, that was charged at surge prices. Only sources "
                 "that tell surge apart are in it.",
                 [Query(surge, "of time", "time"), Query(surge_cost, "of cost", "cost")],
@@ -117,17 +119,6 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 no_value=NOT_LOADED,
             ),
             4,
-        ),
-        (
-            figure(
-                "Idle-looking",
-                "Apps that, in each of the last 24 complete hours, burnt at least nine tenths of their mean hour: "
-                "machines that are kept warm round the clock rather than used. None is good.",
-                [Query(f"count({_flatness(_APP)} > 0.9) or vector(0) and on () {total(TIME)}")],
-                "none",
-                thresholds=at_least((1, palette.WARNING), base=palette.GOOD),
-            ),
-            3,
         ),
         (coverage(("month_to_date", "this month"), ("last_hour", "last hour")), 3),
     )
@@ -187,22 +178,26 @@ def _cost_by_day() -> Built:
 
 
 def _list_price(by: list[str]) -> str:
-    prices = (
-        f'fal_unit_price_usd{{account=~"$account",product=~"$product",app=~"$app",gpu_class=~"$gpu_class",{_MACHINES}}}'
+    """Return the list price of the GPU-hours of the month: of each app's classes, by how long it ran on them."""
+    prices = f"min by (app, gpu_class) (fal_unit_price_usd{selected(('account', 'app', 'gpu_class'), _MACHINES)})"
+    ran = total(TIME, ["app", "gpu_class"], _ON_GPUS)
+    return (
+        f"3600 * sum by ({', '.join(by)}) (({ran}) * on (app, gpu_class) {prices})\n"
+        f"/ sum by ({', '.join(by)}) (({ran}) > 0 and on (app, gpu_class) {prices})"
     )
-    return f"3600 * min by ({', '.join(by)}) ({prices})"
 
 
 _MACHINES = 'gpu_class!="",unit="second",product="serverless"'
+"""Machines that are sold by the second; compute machines have no list price that fal states."""
 
 
 def _classes() -> Built:
     by = ["gpu_class"]
     return rows(
         "By GPU class",
-        "Month to date: GPU-hours, cost, and what a GPU-hour has cost on average beside the lowest list price of the "
-        "class on serverless. Paid is below list by discounts and above it by surge prices. GPUs in use is the mean "
-        "of the last complete hour.",
+        "Month to date: GPU-hours, cost, and what a GPU-hour has cost on average beside what the same hours cost at "
+        "list prices, as far as those are known. Paid is below list by discounts and above it by surge prices. GPUs in "
+        "use is the mean of the last complete hour.",
         [
             Query(f"{total(TIME, by, _ON_GPUS)} / 3600", ref="hours"),
             Query(total(_SPEND, by, _ON_GPUS), ref="cost"),

@@ -32,6 +32,7 @@ def models_and_prices() -> Frame:
         uid="fal-models-and-prices",
         title="fal / Models and prices",
         description="Unit prices, discounts and their changes, and what was bought of each unit.",
+        labels=("account", "product", "model", "app"),
         annotations=(
             happened(
                 "Price changes",
@@ -208,6 +209,7 @@ def _over_time() -> Built:
         DOLLARS_SHORT,
         legend=("lastNotNull",),
         fill=0,
+        from_zero=False,
     )
     return (
         panel.line_interpolation(LineInterpolation.STEP_AFTER)
@@ -235,6 +237,7 @@ def _paid_by_day() -> Built:
         DOLLARS_SHORT,
         legend=("lastNotNull",),
         fill=0,
+        from_zero=False,
     )
     return panel.show_points(VisibilityMode.AUTO).span_nulls(span_nulls=True).scale_distribution(_LOGARITHMIC)
 
@@ -248,6 +251,7 @@ def _by_unit() -> Built:
         "short",
         legend=("sum",),
         fill=0,
+        from_zero=False,
     )
     return panel.scale_distribution(_LOGARITHMIC).time_from("48h").hide_time_override(hide_time_override=True)
 

@@ -19,7 +19,7 @@ from source.panels import (
 )
 from source.queries import of_accounts, total
 from source.rankings import GROWTH, of_month, present
-from source.tables import Column, coloured_text, rows
+from source.tables import Column, coloured_text, products, rows
 
 _CHANGE = "fal_spend_month_change_usd"
 _ITEM = ("account", "product", "model", "app", "gpu_class", "cause")
@@ -156,7 +156,7 @@ def _moved() -> Built:
             *(Query(shown(f'cause="{cause}"'), ref=cause) for cause in _CAUSES),
         ],
         {
-            "name": Column("What", properties={"custom.minWidth": 110}),
+            "name": Column("What", properties=products() | {"custom.minWidth": 110}),
             "Value #change": Column("Change", DOLLARS_SHORT, 78, 2, change),
             **{f"Value #{cause}": Column(title, DOLLARS_SHORT, 70, 2, change) for cause, title in _CAUSES.items()},
         },

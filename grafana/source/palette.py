@@ -12,6 +12,9 @@ PAST = "#8E9AAB"
 PRODUCTS = {"model_apis": "blue", "serverless": "purple", "compute": "orange"}
 """fal's product lines, the same on every dashboard."""
 
+PRODUCT_NAMES = {"model_apis": "Model APIs", "serverless": "Serverless", "compute": "Compute"}
+"""How people call them."""
+
 GPU_CLASSES = {
     "H100": "green",
     "H200": "dark-green",

@@ -78,7 +78,10 @@ def fixed(color: str) -> dict[str, object]:
 
 def colours(names: Mapping[str, str]) -> dict[str, dict[str, object]]:
     """Return the overrides that give series of these names these colours."""
-    return {name: fixed(color) for name, color in names.items()}
+    return {
+        name: fixed(color) | ({"displayName": palette.PRODUCT_NAMES[name]} if name in palette.PRODUCT_NAMES else {})
+        for name, color in names.items()
+    }
 
 
 def figure(
@@ -158,8 +161,9 @@ def lines(
     legend: Sequence[str] = (),
     fill: int = 8,
     at_right: bool = False,
+    from_zero: bool = True,
 ) -> timeseries.Panel:
-    """Return lines over time.
+    """Return lines over time, on an axis that begins at 0 unless it is a logarithmic one.
 
     The legend shows the calculations of `legend` in columns, such as `lastNotNull`; without, it is a list of names.
     `fill` is the opacity in percent of the area below each line.
@@ -180,7 +184,7 @@ def lines(
         .datasource(DATA_SOURCE)
         .unit(unit)
         .no_value(NO_DATA)
-        .color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.PALETTE_CLASSIC))
+        .color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
         .line_width(2)
         .fill_opacity(fill)
         .show_points(common_models.VisibilityMode.NEVER)
@@ -193,6 +197,9 @@ def lines(
             .sort(common_models.SortOrder.DESCENDING)
         )
     )
+    if from_zero:
+        # An axis around a value that hardly moves would say the same number at every line.
+        panel.axis_soft_min(0)
     for query in queries:
         panel.with_target(target_of(query).range())
     for name, options in (overrides or {}).items():
@@ -216,7 +223,6 @@ def bars(
         panel.draw_style(common_models.GraphDrawStyle.BARS)
         .bar_alignment(common_models.BarAlignment.AFTER)
         .bar_width_factor(0.86)
-        .axis_soft_min(0)
         .line_width(0)
         .fill_opacity(82)
         .stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL).group("A"))

@@ -4,7 +4,7 @@ from source import palette
 from source.outlook import MONTH
 from source.panels import DOLLARS, SHARE, Built, Query
 from source.queries import TO, growth, ranked, total
-from source.tables import Column, coloured_text, link, rows, sparkline
+from source.tables import Column, coloured_text, link, products, rows, sparkline
 
 GROWTH = ((0.25, palette.WARNING), (1, palette.BAD))
 """Growth in a week, as a share, from which it is worth a look."""
@@ -105,7 +105,10 @@ def of_month() -> Built:
     return panel.repeat("ranked").repeat_direction("h").max_per_row(2)
 
 
-_NAME: dict[str, object] = {"custom.minWidth": 120, "links": [link(title, uid, RANKED) for title, uid in _LINKS]}
+_NAME: dict[str, object] = products() | {
+    "custom.minWidth": 120,
+    "links": [link(title, uid, RANKED) for title, uid in _LINKS],
+}
 
 
 def _share(sums: str) -> str:

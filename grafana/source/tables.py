@@ -137,10 +137,15 @@ def words(texts: Mapping[str, tuple[str, str]]) -> dict[str, object]:
     return {"custom.cellOptions": {"type": "color-text"}, "mappings": [said(texts)]}
 
 
+def products() -> dict[str, object]:
+    """Return the options of a column in which products are called as people call them."""
+    return {"mappings": [said({name: (text, "") for name, text in palette.PRODUCT_NAMES.items()})]}
+
+
 def link(title: str, uid: str, label: str) -> dict[str, object]:
     """Return a link from a cell to a dashboard, with its value as the label's variable, and the same time range."""
     others = "${datasource:queryparam}&${account:queryparam}&${__url_time_range}"
-    return {"title": title, "url": f"/d/{uid}?{others}&var-{label}=${{__value.text}}", "targetBlank": False}
+    return {"title": title, "url": f"/d/{uid}?{others}&var-{label}=${{__value.raw}}", "targetBlank": False}
 
 
 def _step(name: str, options: object, *, only: str = "") -> models.DataTransformerConfig:

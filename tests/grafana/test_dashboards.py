@@ -29,7 +29,9 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard as Schema
 from grafana_foundation_sdk.models.dashboardv2beta1 import Dashboard as SchemaV2
 
+from exporter.fal import REASONS
 from exporter.metrics.catalogue import CATALOGUE, RENAMED
+from exporter.polling.poll_runner import OWN_REASONS
 from exporter.settings.fields import LABELS
 
 UIDS = ["fal-exporter-health", "fal-gpu-time", "fal-invoices", "fal-models-and-prices", "fal-month", "fal-spend"]
@@ -288,6 +290,25 @@ def test_every_alert_has_words_in_the_banner() -> None:
             if panel["title"] == "State":
                 document = json.dumps(panel["fieldConfig"])
                 assert {alert for alert in alerts if f'"{alert}"' not in document} == set()
+
+
+def test_every_reason_of_a_failure_says_what_to_do() -> None:
+    (table,) = (
+        panel
+        for dashboard in dashboards()
+        for panel in dashboard.panels
+        if panel["title"] == "What fails now, and what to do"
+    )
+    config = table["fieldConfig"]
+    assert isinstance(config, dict)
+    (words,) = (
+        item["value"]
+        for override in config["overrides"]
+        if override["matcher"]["options"] == "What to do"
+        for item in override["properties"]
+        if item["id"] == "mappings"
+    )
+    assert set(words[0]["options"]) == {*REASONS, *OWN_REASONS}
 
 
 def test_runbooks_can_be_elsewhere() -> None:
