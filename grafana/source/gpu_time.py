@@ -94,10 +94,11 @@ def _figures() -> tuple[tuple[Built, int], ...]:
         ),
         (
             figure(
-                "Per GPU-hour, this month",
-                "Month-to-date spend by month-to-date GPU-hours: what an hour of a GPU has cost on average, discounts "
-                "and surge prices included; and what the same hours cost at list prices, as far as those are known.",
-                [Query(_price([]), "paid", "paid"), Query(_list_price([]), "list price", "list")],
+                "Serverless GPU-hour, this month",
+                "What an hour of a GPU on serverless has cost on average since the start of the month, discounts and "
+                "surge prices included, and what the same hours cost at list prices. Compute machines have no list "
+                "price that fal states; they are in the tables.",
+                [Query(_paid_where_listed(), "paid", "paid"), Query(_list_price([]), "list price", "list")],
                 DOLLARS_SHORT,
                 decimals=2,
                 names=True,
@@ -179,12 +180,25 @@ def _cost_by_day() -> Built:
 
 def _list_price(by: list[str]) -> str:
     """Return the list price of the GPU-hours of the month: of each app's classes, by how long it ran on them."""
-    prices = f"min by (app, gpu_class) (fal_unit_price_usd{selected(('account', 'app', 'gpu_class'), _MACHINES)})"
-    ran = total(TIME, ["app", "gpu_class"], _ON_GPUS)
+    ran, prices = total(TIME, _SOLD, _ON_GPUS), _prices()
     return (
         f"3600 * sum by ({', '.join(by)}) (({ran}) * on (app, gpu_class) {prices})\n"
         f"/ sum by ({', '.join(by)}) (({ran}) > 0 and on (app, gpu_class) {prices})"
     )
+
+
+def _paid_where_listed() -> str:
+    """Return what the GPU-hours cost that have a list price."""
+    paid, ran = total(_SPEND, _SOLD, _ON_GPUS), total(TIME, _SOLD, _ON_GPUS)
+    listed = f"and on (app, gpu_class) {_prices()}"
+    return f"3600 * sum(({paid}) {listed})\n/ (sum(({ran}) {listed}) > 0)"
+
+
+_SOLD = ["app", "gpu_class"]
+
+
+def _prices() -> str:
+    return f"min by (app, gpu_class) (fal_unit_price_usd{selected(('account', 'app', 'gpu_class'), _MACHINES)})"
 
 
 _MACHINES = 'gpu_class!="",unit="second",product="serverless"'

@@ -68,6 +68,7 @@ NOTHING_WHEN_ALL_IS_WELL = {
         "as above",
     ),
     "fal-invoices: marks: Restatements: ": "as above",
+    "fal-exporter-health: What fails now, and what to do: A": "no source fails",
     "fal-invoices: Invoices: overdue": "no open invoice is due",
     "fal-month: Invoices: overdue": "as above",
 }
@@ -75,8 +76,8 @@ NOTHING_WHEN_ALL_IS_WELL = {
 
 NOTHING_WHEN_NOT_WELL = {
     # An account lacks some of the month, and of the time before the exporter nobody knows what was surge.
-    "fal-gpu-time: Surge: time",
-    "fal-gpu-time: Surge: cost",
+    "fal-gpu-time: Surge, this month: time",
+    "fal-gpu-time: Surge, this month: cost",
 }
 
 NEW = 'account="planted",product="model_apis",model="new"'
@@ -95,6 +96,7 @@ ALERTS{alertname="FalUnitPriceChanged",alertstate="firing",severity="info",accou
 ALERTS{alertname="FalDiscountLost",alertstate="firing",severity="warning",account="another"} 1
 fal_account_locked{account="planted",reason="admin_lock"} 1
 fal_source_up{account="planted",source="models"} 0
+fal_exporter_poll_failures_total{account="planted",source="models",reason="server_error"} %(rising)d
 fal_source_available{account="planted",source="compute"} 1
 fal_source_difference_usd{account="planted",product="compute"} -7
 fal_data_through_timestamp_seconds{account="planted",source="models"} %(day_ago)d
@@ -477,11 +479,10 @@ def test_the_last_month_stands_beside_this_one(prometheus: Prometheus, queries: 
     length = (datetime.now(UTC).replace(day=1) - timedelta(days=1)).day
     at = hour_of(datetime.now(UTC)) - 36 * HOUR
     query = resolved(asked.expression, ALL, start=0, end=time.time())
-    beside = prometheus.get("query", query=query, time=at.timestamp())
-    then = prometheus.get(
-        "query", query="sum(fal_spend_month_to_date_usd)", time=(at - timedelta(days=length)).timestamp()
-    )
-    assert [series["value"] for series in beside] == [[at.timestamp(), *series["value"][1:]] for series in then]
+    then = at - timedelta(days=length)
+    (beside,) = prometheus.columns(query, at, at, HOUR).values()
+    (known,) = prometheus.columns("sum(fal_spend_month_to_date_usd)", then, then, HOUR).values()
+    assert beside == pytest.approx(known, rel=1e-12)
 
 
 def test_what_was_bought_in_the_last_24_hours_is_that_right_after_a_backfill(
@@ -577,7 +578,7 @@ def test_the_month_is_not_shown_while_an_account_that_is_selected_lacks_some_of_
 ) -> None:
     month = {
         "fal-spend: Month to date: A",
-        "fal-gpu-time: Cost: A",
+        "fal-gpu-time: Cost, this month: A",
         "fal-models-and-prices: Models and apps, this month: A",
     }
     found = [asked for asked in queries if str(asked) in month]
