@@ -19,6 +19,7 @@ from docs_tables import DOCS, REPOSITORY, TABLES, with_table
 from exporter.cli import commands
 from exporter.metrics.catalogue import CATALOGUE
 from exporter.polling.poll_runner import OWN_REASONS
+from exporter.queries import focus_rules
 from exporter.settings import load_settings
 from exporter.settings.fields import LABELS, NEVER_IN_FILE, file_name
 from exporter.settings.model import Settings
@@ -300,3 +301,34 @@ def test_the_architecture_explains_every_dependency() -> None:
     table = PAGES["docs/architecture.md"].partition("## Dependencies")[2]
     explained = re.findall(r"^\| ([a-z][\w, -]*) \|", table, re.MULTILINE)
     assert needed == {name for row in explained for name in row.split(", ")} - {"package"}
+
+
+@pytest.mark.parametrize(
+    ("page", "first", "parameters"),
+    [
+        ("docs/focus.md", "Authorization", [parameter.name for parameter in focus_rules.PARAMETERS]),
+        ("docs/rest.md", "FAL_KEY", ["start", "end", "group_by"]),
+    ],
+)
+def test_each_parameter_of_the_founding_documents_is_taken_where_it_says_and_held_by_a_test(
+    page: str, first: str, parameters: list[str]
+) -> None:
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| (\[test_[^|]+) \|$", PAGES[page], re.MULTILINE)
+    assert [name for name, _, _ in rows] == [first, *parameters]
+    calls = {call.path: {parameter.name for parameter in call.parameters} for call in CALLS}
+    agents = {tool.name: tool.input_schema["properties"] for tool in tools(None)}  # type: ignore[arg-type]  # as above
+    focus = commands.commands["focus"]
+    assert isinstance(focus, click.Group)
+    options = {
+        f"focus {name}": {option for parameter in command.params for option in parameter.opts}
+        for name, command in focus.commands.items()
+    }
+    for name, taken, held in rows:
+        for taker in re.findall(r"`([^`]+)`", taken) if name != first else ():
+            if taker in options:
+                assert f"--{name.replace('_', '-')}" in options[taker], (name, taker)
+            else:
+                assert name in (calls | agents)[taker], (name, taker)
+        for test, path in re.findall(r"\[(test_\w+)\]\(\.\./(tests/[\w/]+\.py)\)", held):
+            tree = ast.parse((REPOSITORY / path).read_text(encoding="utf-8"))
+            assert test in {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}

@@ -135,9 +135,6 @@ class FocusReports:
         if client is None:
             raise InquiryError(LACKING, "account is not an account that is polled")
         source = inquiry.fields["source"]
-        refused = self._refused.get((inquiry.account, source))
-        if refused is not None and self._clock() - refused[0] < _REFUSED_FOR:
-            raise InquiryError(UNAVAILABLE, refused[1])
         request = _request(inquiry.fields)
         try:
             path = await asyncio.to_thread(self._path, inquiry.account, request)
@@ -146,6 +143,9 @@ class FocusReports:
             if kept is not None and timedelta(0) <= self._clock() - kept.read_at < longest:
                 await _send_kept(kept, answer)
                 return
+            refused = self._refused.get((inquiry.account, source))
+            if refused is not None and self._clock() - refused[0] < _REFUSED_FOR:
+                raise InquiryError(UNAVAILABLE, refused[1])
             try:
                 await self._send_new(client, request, path, answer)
             except ApiError as error:
