@@ -107,7 +107,7 @@ class Answer:
         async for piece in self.pieces():
             body += piece
             if len(body) > most:
-                raise InquiryError("too_large", f"the collector's answer is longer than {most:,} bytes; ask for less")
+                raise InquiryError("too_large", f"the collector's answer is longer than {most:,} bytes; request less")
         return bytes(body)
 
 
@@ -135,14 +135,14 @@ class Inquirer:
         try:
             reader, writer = await asyncio.open_unix_connection(sock=self._connect())
         except OSError:
-            raise InquiryError("gone", "the collector cannot be asked now; ask again in a moment") from None
+            raise InquiryError("gone", "the collector is not available at the moment; try again shortly") from None
         try:
             writer.write(inquiry.written)
             try:
                 async with asyncio.timeout(patience):
                     _, head = await _read_frame(reader)
             except TimeoutError:
-                raise InquiryError("late", f"fal has not answered within {patience:g} s; ask again later") from None
+                raise InquiryError("late", f"fal has not answered within {patience:g} s; try again later") from None
             yield Answer(json.loads(head), reader)
         finally:
             writer.close()
@@ -288,7 +288,7 @@ class Responder:
         handler = self._handlers[inquiry.name]
         key = (inquiry.name, inquiry.account)
         if self._open[key] > self._most_waiting:
-            raise InquiryError("busy", "fal is being asked too many questions of this account; ask again in a moment")
+            raise InquiryError("busy", "too many requests to fal are waiting for this account; try again shortly")
         self._open[key] += 1
         try:
             async with self._turns.setdefault(key, asyncio.Lock()):
@@ -309,8 +309,8 @@ def _failure_of(inquiry: Inquiry, error: Exception) -> InquiryError:
             return InquiryError("configuration", str(error))
         case _:
             _log.error("an inquiry failed", inquiry=inquiry.name, error=type(error).__name__)
-            _log.debug("the unexpected error in full", exc_info=error)
-            return InquiryError("unexpected", "the collector failed to answer; the exporter's log tells more")
+            _log.debug("traceback of the unexpected error", exc_info=error)
+            return InquiryError("unexpected", "the collector failed to answer; see the exporter's log")
 
 
 async def _read_frame(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
@@ -323,7 +323,7 @@ async def _read_frame(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
         kind, length = _FRAME.unpack(await reader.readexactly(_FRAME.size))
         payload = await reader.readexactly(length)
     except (asyncio.IncompleteReadError, ConnectionError):
-        raise InquiryError("gone", "the collector has ended before its answer did; ask again in a moment") from None
+        raise InquiryError("gone", "the collector ended before its answer was complete; try again shortly") from None
     if kind == _FAILURE:
         reason, message = json.loads(payload)
         raise InquiryError(reason, message)

@@ -59,7 +59,7 @@ async def test_streams_are_handed_over_to_a_process_that_shares_a_socket() -> No
         stop()
         await responder.close()
         theirs.close()
-        assert await reason_of(inquirer) == ("gone", "the collector cannot be asked now; ask again in a moment")
+        assert await reason_of(inquirer) == ("gone", "the collector is not available at the moment; try again shortly")
 
 
 class FeatureMissingError(UpstreamError):
@@ -71,7 +71,7 @@ class FeatureMissingError(UpstreamError):
     [
         (FeatureMissingError("fal says no."), ("feature", "fal says no.")),
         (ConfigurationError("the key is none."), ("configuration", "the key is none.")),
-        (KeyError("secret"), ("unexpected", "the collector failed to answer; the exporter's log tells more")),
+        (KeyError("secret"), ("unexpected", "the collector failed to answer; see the exporter's log")),
     ],
 )
 @pytest.mark.parametrize("late", [False, True])
@@ -147,7 +147,7 @@ async def gone(inquirer: Inquirer, held: Held) -> None:
 async def impatient(inquirer: Inquirer, _: Held) -> None:
     assert await reason_of(inquirer, Inquiry("held", "studio"), patience=0.01) == (
         "late",
-        "fal has not answered within 0.01 s; ask again later",
+        "fal has not answered within 0.01 s; try again later",
     )
 
 

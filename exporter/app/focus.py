@@ -163,7 +163,7 @@ def ledger_request(given: Mapping[str, str], month: str | None, *, clock: Clock 
     if month is not None:
         beside = [name for name in ("billing_month", "charge_month", "start", "end") if name in given]
         if beside:
-            raise ConfigurationError(f"--month is given beside {_flag(beside[0])}; keep one of them")
+            raise ConfigurationError(f"--month is given together with {_flag(beside[0])}; keep only one of them")
         try:
             window = CHARGE_MONTH.read(month)
         except ValueError as error:
@@ -172,7 +172,7 @@ def ledger_request(given: Mapping[str, str], month: str | None, *, clock: Clock 
     request = _request(given, clock)
     if not isinstance(request, InvoiceRequest):
         if request.source == TAGGED_ESTIMATE:
-            raise ConfigurationError("--source tagged-estimate is fal's alone; use focus fetch")
+            raise ConfigurationError("--source tagged-estimate is available only from fal; use focus fetch")
         if request.timeframe == "minute" and not request.is_detected:
             raise ConfigurationError(
                 "--timeframe minute is finer than the ledger, which has hours; choose hour, or use focus fetch"

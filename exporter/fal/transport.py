@@ -237,7 +237,8 @@ class Transport:
         is_wrong = abs(ahead) > _TOLERANCE_SECONDS
         if is_wrong and not self._clock_is_wrong:
             _log.warning(
-                "this system's clock differs from fal's; check that it is synchronised (NTP), as hours are told by it",
+                "this system's clock differs from fal's; check that it is synchronized (NTP), because it determines "
+                "the hours that are read",
                 account=self._account,
                 ahead_seconds=round(ahead),
             )

@@ -184,7 +184,7 @@ class History:
         self._horizon = int(schema.read(connection, schema.HORIZON) or 0)
         self._origins = _origins(connection, accounts)
         if not self._origins:
-            raise LedgerError(f"the ledger holds nothing of {', '.join(sorted(accounts))} yet; run serve first")
+            raise LedgerError(f"the ledger contains nothing of {', '.join(sorted(accounts))} yet; run serve first")
         self._active = [number for number, origin in self._origins.items() if origin.scope.active]
         self._scopes_of = self._read_scopes_of_label_sets()
 

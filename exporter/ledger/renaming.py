@@ -113,7 +113,7 @@ def _check_joinable(connection: Connection, url: URL, olds: Iterable[Scope], new
             "different accounts, each with its own counters"
         )
     elif any(not scope.active for scope in news):
-        reason = f'from sources that it no longer polls, so it cannot be told which go on from those of "{old}"'
+        reason = f'from sources that it no longer polls, so it is unknown which of them continue those of "{old}"'
     elif int(schema.read(connection, schema.HORIZON) or 0) > hour_number(hour_of(since)):
         reason = f'longer than it keeps single hours, so they cannot be compared with those of "{old}"'
     if reason:

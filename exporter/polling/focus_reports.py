@@ -151,7 +151,7 @@ class FocusReports:
             except ApiError as error:
                 if kept is None or not _is_passing(error):
                     raise
-                _log.info("fal does not answer; its report of before is handed out", problem=str(error))
+                _log.info("fal does not answer; handing out its previous report", problem=str(error))
                 await _send_kept(kept, answer)
         except ApiError as error:
             failure = _failure(source, error)
@@ -189,7 +189,9 @@ class FocusReports:
                 for unfinished in folder.glob(".*.csv.*"):
                     unfinished.unlink(missing_ok=True)
             except OSError as error:
-                _log.info("FOCUS reports go to a temporary folder", folder=str(folder), problem=error.strerror)
+                _log.info(
+                    "FOCUS reports are stored in a temporary directory", folder=str(folder), problem=error.strerror
+                )
             else:
                 return folder
         self._temporary = Path(tempfile.mkdtemp(prefix="fal-exporter-reports-"))
@@ -229,7 +231,7 @@ class FocusReports:
         except ApiError as error:
             if file is None:
                 raise
-            raise InquiryError(FAILED, f"fal's report has broken off: {error}") from None
+            raise InquiryError(FAILED, f"fal's report was cut off: {error}") from None
         finally:
             if file is not None:
                 file.close()
@@ -280,7 +282,7 @@ async def _send(file: BinaryIO, count: int, answer: AnswerWriter) -> None:
 
 def _failure(source: str, error: ApiError) -> InquiryError:
     if _is_passing(error):
-        return InquiryError(FAILED, f"fal does not answer now: {error}")
+        return InquiryError(FAILED, f"fal does not answer at the moment: {error}")
     if isinstance(error, BadRequestError):
         what = error.fal_message or str(error)
         return InquiryError(LACKING, f"fal has no such report with source={source}: {what}")

@@ -94,7 +94,7 @@ class LiveUsage:
         except TimeoutError:
             raise InquiryError("late", f"fal has not answered within {LONGEST.total_seconds():g} s") from None
         except LedgerError:
-            raise InquiryError("ledger", "the ledger cannot be used now") from None
+            raise InquiryError("ledger", "the ledger cannot be used at the moment") from None
         head: dict[str, object] = {"at": at.isoformat(), "unreadable": sum(map(_unreadable, readings))}
         is_over = buckets.window.end <= hour_of(at) - _PROVISIONAL
         return _Kept(head, _body(readings), at + (KEPT if is_over else KEPT_WHILE_PROVISIONAL))
@@ -111,7 +111,8 @@ class LiveUsage:
             asked.popleft()
         if len(asked) >= MOST_A_MINUTE:
             raise InquiryError(
-                "busy", f"fal has been asked {MOST_A_MINUTE} questions of this account within a minute; ask again later"
+                "busy",
+                f"fal has been asked {MOST_A_MINUTE} questions about this account within a minute; try again later",
             )
         asked.append(now)
 
@@ -135,7 +136,7 @@ def _unreadable(reading: Reading) -> int:
     if left_out > MOST_UNREADABLE * (reading.rows + left_out):
         raise InquiryError(
             "unreadable",
-            f"most rows that fal gives for {reading.window} cannot be read; its interface may have changed: look for a "
+            f"most rows that fal gives for {reading.window} cannot be read; fal's API may have changed: check for a "
             "newer version of the exporter",
         )
     return len(reading.rejected_rows)

@@ -73,7 +73,7 @@ class AccountNames:
         if not self._with_callers or self._keys.name not in self._refused:
             return ""
         problem = self._refused[self._keys.name][1]
-        return f"API keys are shown by their ids, as their aliases cannot be read: {problem}"
+        return f"API keys are shown by their ids, because their aliases cannot be read: {problem}"
 
     async def poll(self, sources: Collection[str], *, history_loaded: bool) -> None:
         """Poll API keys, and teams where some of the sources report charges by team.
@@ -125,7 +125,7 @@ class AccountNames:
             self._refused[polled.name] = (self._clock(), str(error))
             return {}
         if self._refused.pop(polled.name, None) is not None:
-            _log.info(f"{polled.name} of the account can be listed now", account=self._client.account)
+            _log.info(f"{polled.name} of the account can be listed again", account=self._client.account)
         return rejected
 
     async def _read_keys(self, at: datetime) -> Mapping[str, int]:

@@ -397,7 +397,7 @@ class Scheduler:
             return
         self._health.clock_stepped()
         _log.warning(
-            "the system's clock has been set; polls go on, and stamps are put right by the next ones",
+            "the system clock has been set; polls continue, and the next ones correct the timestamps",
             seconds=round(step, 1),
             now=self._clock().isoformat(timespec="seconds"),
         )

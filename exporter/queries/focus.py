@@ -122,7 +122,9 @@ def parse_focus_question(given: Mapping[str, str], *, now: datetime) -> FocusQue
         raise QuestionError("live", "is false, and only fal has tagged-estimate; leave it out")
     if question.asks_fal and VERSION.name in given:
         instead = "; add live=false for one" if question.may_ask_ledger else ""
-        raise QuestionError("focus_version", f"belongs to files from the ledger; fal's own report is as it is{instead}")
+        raise QuestionError(
+            "focus_version", f"applies only to files from the ledger; fal's own report is passed on unchanged{instead}"
+        )
     if not question.asks_fal:
         check_ledger_timeframe(question.request)
     return question
@@ -135,7 +137,7 @@ def check_ledger_timeframe(request: FocusRequest) -> None:
         QuestionError: it was asked for minutes.
     """
     if not isinstance(request, InvoiceRequest) and request.timeframe == "minute" and not request.is_detected:
-        raise QuestionError("timeframe", "minute is finer than the ledger, which has hours; live=true asks fal for it")
+        raise QuestionError("timeframe", "minute is finer than the ledger's hours; add live=true to get it from fal")
 
 
 WRITER = "exporter.queries.focus_process"

@@ -86,9 +86,9 @@ def _estimated(statement: Statement, request: EstimateRequest, now: datetime) ->
     missing = _missing(statement, window, now)
     note = ""
     if timeframe != request.timeframe:
-        note = "The window is short enough for minutes; the ledger has hours."
+        note = "The window is short enough for minutes, but the ledger has hours."
     elif (window.start, window.end) != (request.start, request.end):
-        note = f"The ledger has whole hours of UTC: the window is {window}."
+        note = f"The ledger keeps whole UTC hours: the window is {window}."
     granularity = Granularity(timeframe)
     charges = focus_charges(statement.charges(window), window, granularity, _prices(statement), request.zone)
     return FileContents(window, granularity, missing, note, charges)
@@ -132,8 +132,8 @@ def _missing(statement: Statement, window: Window, now: datetime) -> int:
             )
         if statement.coverage(Window(begun.start, begun.start + HOUR)).missing:
             raise LackingError(
-                f"the ledger has no charges of {window}, and {coverage.missing:,} of its hours have not been read from "
-                "fal; ask again when they have, or ask for less",
+                f"the ledger has no charges of {window}, and {coverage.missing:,} of its hours have not been read "
+                "from fal; try again later, or request less",
                 HTTPStatus.CONFLICT,
             )
     return coverage.missing

@@ -98,7 +98,7 @@ async def _of_fal(
     if sources.inquirer is None:
         if question.may_ask_ledger:
             return None
-        only = InquiryError(UNAVAILABLE, "only a running exporter (fal-exporter serve) asks fal")
+        only = InquiryError(UNAVAILABLE, "only a running exporter (fal-exporter serve) can ask fal")
         raise _refusal(question, only)
     inquiry = question.inquiry(sources.accounts)
     try:
@@ -122,7 +122,7 @@ async def _of_ledger(
         async with asyncio.timeout(patience):
             head = Head.read(await process.head())
     except (TimeoutError, ValueError, WorkerError):
-        what = "the file could not be written: the process that writes it ended or stood still before it began"
+        what = "the file could not be written: the process that writes it ended or stalled before it began"
         raise NoReportError(HTTPStatus.INTERNAL_SERVER_ERROR, what) from None
     if head.status != HTTPStatus.OK:
         raise NoReportError(HTTPStatus(head.status), head.message)
@@ -141,12 +141,14 @@ def _refusal(question: FocusQuestion, error: InquiryError) -> NoReportError:
     if error.reason == "busy":
         return NoReportError(HTTPStatus.TOO_MANY_REQUESTS, sentence)
     ledger = (
-        "; source=estimate asks the ledger" if question.source == TAGGED_ESTIMATE else "; live=false asks the ledger"
+        "; source=estimate answers from the ledger"
+        if question.source == TAGGED_ESTIMATE
+        else "; live=false answers from the ledger"
     )
     if error.reason in {LACKING, UNAVAILABLE}:
         return NoReportError(HTTPStatus.NOT_FOUND, f"{sentence}{ledger}")
     if error.reason == "late":
-        sentence = "fal's report has not begun in time; it is kept when it has come, so ask again later"
+        sentence = "fal's report has not started in time; it is kept once it has arrived, so try again later"
     return NoReportError(HTTPStatus.SERVICE_UNAVAILABLE, f"{sentence}{ledger}")
 
 
@@ -158,7 +160,7 @@ def _pieces_of(answer: Answer) -> Callable[[], Awaitable[bytes]]:
             async with asyncio.timeout(PATIENCE):
                 return await anext(pieces, b"")
         except TimeoutError:
-            raise BrokenOffError("fal's report stands still") from None
+            raise BrokenOffError("fal's report has stalled") from None
         except InquiryError as error:
             raise BrokenOffError(str(error)) from None
 
@@ -171,7 +173,7 @@ def _pieces_written(process: Worker) -> Callable[[], Awaitable[bytes]]:
             async with asyncio.timeout(PATIENCE):
                 return await process.piece()
         except TimeoutError:
-            raise BrokenOffError("the process that writes the file stands still") from None
+            raise BrokenOffError("the process that writes the file has stalled") from None
         except WorkerError:
             raise BrokenOffError("the ledger could not be read to the end") from None
 

@@ -29,18 +29,17 @@ BILLING_MONTH = parameters.month(
 )
 CHARGE_MONTH = parameters.month(
     "charge_month",
-    "Month of UTC in which the charges were incurred, with `invoice`; instead of `billing_month`, which is the month "
+    "UTC month in which the charges were incurred, with `invoice`; instead of `billing_month`, which is the month "
     "after it.",
 )
 START = parameters.instant(
     "start",
-    "First instant of an estimate, ISO 8601; without an offset, and as a date, in `timezone`. Default: 24 hours "
-    "before `end`.",
+    "Start of an estimate, ISO 8601; in `timezone` if it is a date or has no offset. Default: 24 hours before `end`.",
     "2026-11-01",
 )
 END = parameters.instant("end", "End of an estimate, exclusive. Default: now.", "2026-12-01")
 TIMEZONE = parameters.time_zone(
-    "timezone", "IANA time zone of an estimate's buckets; stamps in the file are of UTC. Default: UTC."
+    "timezone", "IANA time zone of an estimate's buckets; timestamps in the file are in UTC. Default: UTC."
 )
 _TIMEFRAME = parameters.choice(
     "timeframe",
@@ -52,7 +51,7 @@ _TIMEFRAME = parameters.choice(
 TIMEFRAME = replace(_TIMEFRAME, example="day")
 BOUND = parameters.choice(
     "bound_to_timeframe",
-    "Whether `start` and `end` are widened to whole buckets. Default: true.",
+    "Widen `start` and `end` to whole buckets. Default: true.",
     ("true", "false"),
 )
 OF_INVOICE: tuple[Parameter[object], ...] = (BILLING_MONTH, CHARGE_MONTH)
@@ -139,7 +138,7 @@ def parse_request(given: Mapping[str, str], *, now: datetime, longest: timedelta
         raise QuestionError(months[0], f"belongs to source=invoice; the window of source={source} is start and end")
     if source == INVOICE:
         if len(months) > 1:
-            raise QuestionError("billing_month", "is given beside charge_month; keep one of them")
+            raise QuestionError("billing_month", "is given together with charge_month; keep only one of them")
         return InvoiceRequest(texts.get(BILLING_MONTH), texts.get(CHARGE_MONTH))
     return _estimate(source, texts, now=now, longest=longest)
 
@@ -150,10 +149,10 @@ def _estimate(source: str, texts: parameters.Given, *, now: datetime, longest: t
     end = now.replace(microsecond=0) if end is None else end
     start = end - DEFAULT_SPAN if start is None else start
     if start >= end:
-        raise QuestionError("start", "is not before end, which is exclusive; the end left out is now")
+        raise QuestionError("start", "is not before end, which is exclusive and defaults to now")
     if longest is not None and end - start > longest:
         raise QuestionError(
-            "start", f"is more than {longest.days} days before end; ask for {longest.days} days at a time"
+            "start", f"is more than {longest.days} days before end; request {longest.days} days at a time"
         )
     named = texts.get(TIMEFRAME)
     timeframe = named or detected_timeframe(start, end)

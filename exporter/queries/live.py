@@ -33,9 +33,9 @@ Mode = Literal["auto", "true", "false"]
 
 LIVE = parameters.choice(
     "live",
-    "Whether fal is asked: `auto` for hours that the ledger does not have (before its history, or of an account that "
-    "has not been read yet), `true` for the whole window, `false` never. What was asked of fal stands in `live`. Left "
-    "out: auto.",
+    "Whether to ask fal: `auto` for hours that the ledger does not have (before its history, or of an account that "
+    "has not been read yet), `true` for the whole window, `false` never. `live` in the answer lists what came from "
+    "fal. Default: auto.",
     get_args(Mode),
 )
 
@@ -123,12 +123,12 @@ class LivePart:
     def notes(self) -> Iterator[str]:
         """Sentences on the part."""
         if self.problem:
-            yield f"{self.account}: fal was asked for {self.window}, and has not answered: {self.problem}"
+            yield f"{self.account}: fal was asked for {self.window} but did not answer: {self.problem}"
             return
         as_of = self.as_of or self.end
-        yield f"{self.account}: {self.window} is not from the ledger, but as fal answered at {as_of:%Y-%m-%dT%H:%MZ}."
+        yield f"{self.account}: {self.window} is not from the ledger but from fal, as of {as_of:%Y-%m-%dT%H:%MZ}."
         if self.unreadable:
-            yield f"{self.account}: {self.unreadable} rows of fal's answer cannot be read, or only in part."
+            yield f"{self.account}: {self.unreadable} rows of fal's response cannot be read, or only partly."
         if self.end > hour_of(as_of):
             yield f"{self.account}: hours after {hour_of(as_of):%Y-%m-%dT%H:%MZ} are not over."
 
@@ -194,7 +194,7 @@ async def ask_live(inquirer: Inquirer | None, questions: Sequence[LiveQuestion],
     """
     if inquirer is None:
         if must and questions:
-            raise LiveError("gone", "fal can only be asked through a running exporter; leave live out")
+            raise LiveError("gone", "fal can only be asked through a running exporter; omit live")
         return ()
     parts = await asyncio.gather(*(_ask(inquirer, question) for question in questions))
     for part in parts:
@@ -210,7 +210,7 @@ async def _ask(inquirer: Inquirer, question: LiveQuestion) -> LivePart:
     except InquiryError as error:
         return LivePart(question.account, question.window, problem=str(error), reason=error.reason)
     except TimeoutError:
-        problem = f"the answer takes longer than {PATIENCE:.0f} s; ask again later"
+        problem = f"the answer takes longer than {PATIENCE:.0f} s; try again later"
         return LivePart(question.account, question.window, problem=problem, reason="late")
 
 

@@ -378,7 +378,7 @@ class Balance(Document):
     )
     credit_floor: Amount | None = Field(
         description="Balance at which fal locks the account (the setting `credit_floor`), to which the runway counts "
-        "down; null where the ledger alone is read."
+        "down; null if only the ledger is read."
     )
     locked: tuple[str, ...] = Field(description="Why fal has locked the account; empty if it has not.")
     locks: tuple[Lock, ...] = Field(description="The same reasons, each with what to do about it.")

@@ -275,7 +275,7 @@ def whole_hours(
     until = now.astimezone(UTC) if end is None else parameters.aware(end, zone)
     since = until - _DAY if start is None else parameters.aware(start, zone)
     if since >= until:
-        raise QuestionError("start", "is not before end, which is exclusive; the end left out is now")
+        raise QuestionError("start", "is not before end, which is exclusive and defaults to now")
     window = Window(hour_of(since), hour_of(until + HOUR - timedelta(microseconds=1)))
     asked = (start is not None and since != window.start) or (end is not None and until != window.end)
     note = f"The ledger keeps whole UTC hours: the window was widened to {window}."

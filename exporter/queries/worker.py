@@ -57,7 +57,7 @@ class Worker:
         piece = await self._output.read(_PIECE)
         # Shielded, as whoever waits too long for a piece does not end the waiting for the process.
         if not piece and await asyncio.shield(self._exit_code) != 0:
-            raise WorkerError("the process failed before its body was whole")
+            raise WorkerError("the process failed before its body was complete")
         return piece
 
     async def body(self, most: int) -> bytes:

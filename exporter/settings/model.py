@@ -151,7 +151,7 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
     web_config_file: WebConfigPath | None = Field(
         default=None,
         description="Web configuration in the format of Prometheus exporters: TLS, users with bcrypt hashes, headers "
-        "and a rate limit for all that is served. Also `--web.config.file`. Read again when it changes.",
+        "and a rate limit for all that is served. Also `--web.config.file`. Reloaded when it changes.",
     )
     open: bool = Field(
         default=False,

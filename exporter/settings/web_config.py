@@ -249,7 +249,7 @@ class _Section:
         self._known: list[str] = []
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                _fail(key, f"{name} has a key that is no plain word")
+                _fail(key, f"{name} has a key that is not a plain word")
             if key.value in self._values:
                 _fail(key, f"{key.value} is given twice")
             self._values[key.value] = (key, value)
@@ -306,7 +306,7 @@ class _Section:
         """Return a certificate or key, from the key `NAME_file` or `NAME`; None where neither is given."""
         path, text = self.text(f"{name}_file"), self.text(name)
         if path and text:
-            _fail(self.line(name), f"{name} and {name}_file are both given; keep one of them")
+            _fail(self.line(name), f"{name} and {name}_file are both set; keep only one of them")
         if path:
             return Pem(path=self.folder / path)
         return Pem(text=SecretStr(text)) if text else None
@@ -320,7 +320,7 @@ class _Section:
         """Refuse keys that nobody has asked for."""
         for name, (key, _) in self._values.items():
             if name not in self._known:
-                _fail(key, f"{name} is no key of {self.name}, which has {', '.join(self._known)}")
+                _fail(key, f"{name} is not a key of {self.name}, which has {', '.join(self._known)}")
 
     def _node(self, name: str) -> yaml.Node | None:
         if name not in self._known:
@@ -356,13 +356,13 @@ def _tls(section: _Section) -> TlsConfig:
     if key is None:
         _fail(section.node, "tls_server_config has neither key_file nor key")
     if authority is not None and verify == ssl.CERT_NONE:
-        _fail(section.node, "a client CA is given, but client_auth_type asks for no certificate of clients")
+        _fail(section.node, "a client CA is set, but client_auth_type does not request client certificates")
     if authority is None and verify != ssl.CERT_NONE:
         _fail(section.line("client_auth_type"), f"client_auth_type {kind} needs client_ca_file or client_ca")
     if sans and verify == ssl.CERT_NONE:
         _fail(
             section.line("client_allowed_sans"),
-            "client_allowed_sans is given, but client_auth_type asks for no certificate of clients",
+            "client_allowed_sans is set, but client_auth_type does not request client certificates",
         )
     if oldest > newest:
         _fail(section.line("min_version"), "min_version is newer than max_version, so no client could connect")
@@ -374,7 +374,9 @@ def _tls(section: _Section) -> TlsConfig:
         )
     ciphers = tuple(name for name in suites if name)
     if suites and not ciphers and newest < ssl.TLSVersion.TLSv1_3:
-        _fail(section.line("cipher_suites"), "cipher_suites has those of TLS 1.3 alone, but max_version is below it")
+        _fail(
+            section.line("cipher_suites"), "cipher_suites contains only those of TLS 1.3, but max_version is below that"
+        )
     return TlsConfig(certificate, key, verify, authority, frozenset(sans), oldest, newest, ciphers, prefers, curves)
 
 
@@ -389,7 +391,7 @@ def _users(section: _Section) -> Mapping[str, SecretStr]:
         if not name or ":" in name:
             _fail(where, "a user name is empty or has a colon, which no client can send")
         if match is None or int(match["cost"]) not in _COSTS:
-            _fail(where, f"the password of {name!r} is not a bcrypt hash; `htpasswd -nBC 10 {name}` makes one")
+            _fail(where, f"the password of {name!r} is not a bcrypt hash; create one with `htpasswd -nBC 10 {name}`")
         found[name] = SecretStr(text)
     return found
 
@@ -460,8 +462,8 @@ def _load(context: ssl.SSLContext, certificate: Path, key: Path, config: TlsConf
                 f"{_named(config.certificate)}"
             ) from None
         raise ValueError(
-            f"names the certificate {_named(config.certificate)} and the key {_named(config.key)}, of which one is no "
-            "PEM file, or has a pass phrase"
+            f"names the certificate {_named(config.certificate)} and the key {_named(config.key)}, one of which is "
+            "not a PEM file, or has a passphrase"
         ) from None
 
 
@@ -471,7 +473,7 @@ def _named(pem: Pem) -> str:
 
 def _why(error: OSError) -> str:
     if isinstance(error, ssl.SSLError):
-        return "which is no PEM file with a certificate"
+        return "which is not a PEM file with a certificate"
     return f"which cannot be read: {(error.strerror or 'input/output error').lower()}"
 
 

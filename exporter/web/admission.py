@@ -34,9 +34,9 @@ PROBES = frozenset({"/-/healthy", "/healthz", "/-/ready", "/readyz"})
 
 _Stamp = tuple[tuple[int, ...] | None, ...]
 
-_BROKEN = "the web configuration cannot be used, so nobody is admitted; the log says why"
-_MISSING = "this needs a user and a password, by Basic authentication"
-_UNKNOWN = "the user or the password is wrong"
+_BROKEN = "the web configuration cannot be used, so every request is refused; see the log"
+_MISSING = "a user and a password are required (Basic authentication)"
+_UNKNOWN = "the user or the password is not valid"
 
 
 class WebConfigFile:
@@ -99,7 +99,7 @@ class WebConfigFile:
         self._watched = _files(config)
         self._stamp = self._look()
         if (config.tls is None) is self.has_tls:
-            self._fail("has begun or ceased to ask for TLS, which takes a restart; the connections stay as they were")
+            self._fail("has turned TLS on or off, which takes effect after a restart; connections stay as they are")
             self._config = WebConfig(self._config.tls, config.users, config.headers, config.rate_limit)
             return
         try:
@@ -109,7 +109,7 @@ class WebConfigFile:
             self._config = WebConfig(self._config.tls, config.users, config.headers, config.rate_limit)
             return
         self._config, self._context, self.problem = config, context, ""
-        _log.info("the web configuration was read again", file=str(self.path))
+        _log.info("the web configuration was reloaded", file=str(self.path))
 
     def _fail(self, problem: object) -> None:
         self.problem = str(problem)
@@ -303,7 +303,7 @@ class Admission:
             return Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, _BROKEN)
         wait = self._wait(config.rate_limit)
         if wait:
-            sentence = "there are more requests than the rate limit of the web configuration admits"
+            sentence = "too many requests: the rate limit of the web configuration is reached"
             return Refusal(HTTPStatus.TOO_MANY_REQUESTS, sentence, headers={"retry-after": str(int(wait) + 1)})
         if not config.users or _is_preflight(scope):
             return None

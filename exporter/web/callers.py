@@ -87,14 +87,14 @@ class Callers:
         if not self._is_open and not _is_of_this_machine(scope, headers):
             return Refusal(
                 HTTPStatus.FORBIDDEN,
-                f"{self._what}: only this machine is answered until it is set who else may ask; set "
-                f"{self._credentials}, or FAL_EXPORTER_OPEN=true to answer everybody who can reach this port",
+                f"{self._what}: only requests from this machine are answered; to allow others, set "
+                f"{self._credentials}, or set FAL_EXPORTER_OPEN=true to answer anyone who can reach this port",
             )
         host = headers.get(b"host", "")
         if self._hosts is not None and not self._hosts.knows_host(host):
             return Refusal(
                 HTTPStatus.MISDIRECTED_REQUEST,
-                f"the host {host[:100]!r} is not known here; add its name to FAL_EXPORTER_ALLOWED_HOSTS",
+                f"the host {host[:100]!r} is not allowed; add it to FAL_EXPORTER_ALLOWED_HOSTS",
             )
         return None
 

@@ -248,16 +248,16 @@ def test_an_export_needs_a_ledger_and_an_account(ledger: tuple[str, int], tmp_pa
 @pytest.mark.parametrize(
     ("given", "month", "sentence"),
     [
-        ({"start": "2026-10-01"}, "2026-10", "--month is given beside --start"),
-        ({"charge_month": "2026-10"}, "2026-10", "--month is given beside --charge-month"),
+        ({"start": "2026-10-01"}, "2026-10", "--month is given together with --start"),
+        ({"charge_month": "2026-10"}, "2026-10", "--month is given together with --charge-month"),
         ({}, "October", "--month is not a month; write it like 2026-11"),
         ({"source": "invoice", "timeframe": "day"}, None, "--timeframe belongs to --source estimate"),
         (
             {"charge_month": "2026-10", "billing_month": "2026-11"},
             None,
-            "--billing-month is given beside --charge-month",
+            "--billing-month is given together with --charge-month",
         ),
-        ({"source": "tagged-estimate"}, None, "--source tagged-estimate is fal's alone; use focus fetch"),
+        ({"source": "tagged-estimate"}, None, "--source tagged-estimate is available only from fal; use focus fetch"),
         ({"timeframe": "minute"}, None, "--timeframe minute is finer than the ledger"),
         ({"start": "2026-10-02", "end": "2026-10-01"}, None, "--start is not before --end"),
         ({"timezone": "Mars"}, None, "--timezone is not an IANA time zone"),

@@ -169,7 +169,7 @@ async def without_fal_the_ledger_is_told_and_what_is_missing_and_answers_are_kep
     told = await asked.usage(**ACROSS.parameters)
     assert (told["complete"], told["live"]) == (False, [])
     assert 0 < told["total"]["spend"] < sum(asked.stated(ACROSS).values())
-    assert any("has not answered: GET /serverless/usage" in note for note in told["notes"])
+    assert any("did not answer: GET /serverless/usage" in note for note in told["notes"])
     silent = await asked.usage(**ACROSS.parameters, live="false")
     assert silent["total"] == told["total"]
     assert not any("has not answered" in note for note in silent["notes"])

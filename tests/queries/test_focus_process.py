@@ -98,7 +98,7 @@ def test_buckets_follow_the_time_zone_and_stay_within_months_of_utc(address: str
 def test_a_window_for_minutes_is_answered_by_the_hour_and_says_so(address: str, ledger: Ledger) -> None:
     del ledger
     head, body = written(address, {"start": "2026-11-02T06:10Z", "end": "2026-11-02T07:10Z"})
-    assert head.note == "The window is short enough for minutes; the ledger has hours."
+    assert head.note == "The window is short enough for minutes, but the ledger has hours."
     assert len(rows_of(body)) == 3 * 2
 
 

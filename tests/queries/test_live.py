@@ -145,7 +145,7 @@ def test_what_fal_has_not_answered_is_missing_and_a_note_says_why(reader: Ledger
     answer = asked(reader, failed, PARTS[1])
     assert not answer.coverage.complete
     assert answer.live == PARTS[1:]
-    assert any(note.endswith("has not answered: fal is away") for note in answer.notes)
+    assert any(note.endswith("did not answer: fal is away") for note in answer.notes)
     assert any("The ledger has every hour from 2026-10-30T00:00Z on" in note for note in answer.notes)
 
 

@@ -54,7 +54,7 @@ async def test_a_body_that_is_too_long_is_refused(module: Module) -> None:
 async def test_a_body_that_is_cut_off_is_noticed(module: Module, end: str) -> None:
     async with worker(module(f"output.write(b'head\\nhalf')\noutput.flush()\n{end}"), b"") as process:
         assert await process.head() == b"head\n"
-        with pytest.raises(WorkerError, match="before its body was whole"):
+        with pytest.raises(WorkerError, match="before its body was complete"):
             await process.body(1000)
 
 

@@ -37,10 +37,10 @@ BOTH = "both"
 BAD = [
     (
         "unknown_section",
-        "has an error in line 1: tls_config is no key of the file, which has tls_server_config, basic_auth_users, http_server_config, rate_limit",
+        "has an error in line 1: tls_config is not a key of the file, which has tls_server_config, basic_auth_users, http_server_config, rate_limit",
         BOTH,
     ),
-    ("unknown_key", "has an error in line 4: certfile is no key of tls_server_config, which has *", BOTH),
+    ("unknown_key", "has an error in line 4: certfile is not a key of tls_server_config, which has *", BOTH),
     ("section_is_a_list", "has an error in line 2: basic_auth_users is not a mapping of keys to values", BOTH),
     ("file_is_a_text", "has an error in line 1: the file is not a mapping of keys to values", BOTH),
     ("no_yaml", "is not valid YAML in line 2", BOTH),
@@ -49,7 +49,7 @@ BAD = [
     ("no_key", "has an error in line 2: tls_server_config has neither key_file nor key", BOTH),
     (
         "certificate_twice",
-        "has an error in line 4: cert and cert_file are both given; keep one of them",
+        "has an error in line 4: cert and cert_file are both set; keep only one of them",
         "ours: promtool takes the file then",
     ),
     (
@@ -60,7 +60,10 @@ BAD = [
     ("key_is_not_there", 'names the key "*/nowhere.key", which cannot be read: no such file or directory', BOTH),
     (
         "certificate_is_no_pem",
-        'names the certificate "*/text.txt" and the key "*/server.key", of which one is no PEM file, or has a pass phrase',
+        (
+            'names the certificate "*/text.txt" and the key "*/server.key", one of which is not a PEM file, or has a '
+            "passphrase"
+        ),
         BOTH,
     ),
     (
@@ -70,7 +73,7 @@ BAD = [
     ),
     (
         "authority_without_client_authentication",
-        "has an error in line 2: a client CA is given, but client_auth_type asks for no certificate of clients",
+        "has an error in line 2: a client CA is set, but client_auth_type does not request client certificates",
         BOTH,
     ),
     (
@@ -80,7 +83,7 @@ BAD = [
     ),
     (
         "authority_is_no_pem",
-        'names the client CA "*/text.txt", which is no PEM file with a certificate',
+        'names the client CA "*/text.txt", which is not a PEM file with a certificate',
         "ours: promtool takes a file without a certificate for an authority that signs nothing",
     ),
     (
@@ -100,7 +103,7 @@ BAD = [
     ),
     (
         "names_without_client_authentication",
-        "has an error in line 4: client_allowed_sans is given, but client_auth_type asks for no certificate of clients",
+        "has an error in line 4: client_allowed_sans is set, but client_auth_type does not request client certificates",
         "ours: promtool does not look at them then",
     ),
     (
@@ -120,7 +123,7 @@ BAD = [
     ),
     (
         "ciphers_that_no_version_has",
-        "has an error in line 5: cipher_suites has those of TLS 1.3 alone, but max_version is below it",
+        "has an error in line 5: cipher_suites contains only those of TLS 1.3, but max_version is below that",
         "ours: promtool does not compare them",
     ),
     ("unknown_curve", "has an error in line 4: curve_preferences has the unknown value 'CurveP255'; it can be *", BOTH),
@@ -128,7 +131,7 @@ BAD = [
     ("ciphers_are_no_list", "has an error in line 5: cipher_suites is not a list of texts", BOTH),
     (
         "password_in_clear",
-        "has an error in line 2: the password of 'prometheus' is not a bcrypt hash; `htpasswd -nBC 10 prometheus` makes one",
+        "has an error in line 2: the password of 'prometheus' is not a bcrypt hash; create one with `htpasswd -nBC 10 prometheus`",
         BOTH,
     ),
     (

@@ -26,7 +26,7 @@ _MOST_ROWS = 100
 _LARGEST_SUMMARY = 2**24
 _PATH = "/v1/billing/focus"
 _SUMMARY = "exporter.web.mcp.summary_process"
-_LIMIT = parameters.whole_number("limit", f"First rows in the answer, at most. Left out: {_ROWS}.", 1, _MOST_ROWS)
+_LIMIT = parameters.whole_number("limit", f"Maximum number of rows in the answer. Default: {_ROWS}.", 1, _MOST_ROWS)
 _PARAMETERS = (*focus.PARAMETERS, _LIMIT)
 _SHOWN = ("month", "category", "service", "invoice", "rows", "billed_cost", "currency")
 
@@ -37,18 +37,18 @@ class FocusSummary(BaseModel):  # type: ignore[explicit-any]  # in the initialis
     answered_by: str = Field(
         description="`ledger`: the exporter's ledger. `fal`: fal's own report, which was read at `read_at`."
     )
-    read_at: str = Field(description="When fal's own report was read from fal; empty for the ledger.")
+    read_at: str = Field(description="When fal's own report was read; empty for the ledger.")
     missing_hours: int | None = Field(
-        description="Hours of the window that the ledger has not read to their end; null for fal's own report."
+        description="Hours of the window that the ledger has not read completely; null for fal's own report."
     )
-    note: str = Field(description="What the report is made of, where that does not go without saying.")
+    note: str = Field(description="Remarks on what the report is made of.")
     focus_version: str = Field(description="Version whose columns the report has.")
     rows: int = Field(description="Rows of the whole report.")
-    unreadable_rows: int = Field(description="Rows that are not in `totals`, as they cannot be read.")
+    unreadable_rows: int = Field(description="Rows that are not in `totals` because they cannot be read.")
     totals: list[dict[str, object]] = Field(
         description="Exact sums as decimal text, by currency, month of the charges, charge category, service, invoice."
     )
-    first_rows: list[dict[str, str]] = Field(description="The first rows, without the columns that they do not fill.")
+    first_rows: list[dict[str, str]] = Field(description="The first rows, without empty columns.")
     whole: str = Field(description="REST call that answers with the whole report as CSV.")
 
 
@@ -66,10 +66,10 @@ def report_tool(known: Known) -> Tool:
     return Tool(
         "fal-get-focus",
         "FOCUS report",
-        "A FinOps FOCUS report of what fal charged, summed up: the invoice of a month (source `invoice`: usage, "
+        "A FinOps FOCUS report of fal's charges, summarized: the invoice of a month (source `invoice`: usage, "
         "credits, taxes), or usage of a window so far (`estimate`). The parameters are those of fal's own report. "
         "Answers with exact sums, the first rows, and `whole`, the REST call for the whole CSV. `answered_by` says "
-        "whether fal's own report or the exporter's ledger has answered: tell the user. With `invoice`, "
+        "whether the figures are from fal's own report or the exporter's ledger: tell the user. With `invoice`, "
         "`tagged-estimate` or `live` true the exporter may ask fal for its report.",
         input_schema(_PARAMETERS),
         text_schema(FocusSummary),
@@ -93,7 +93,7 @@ async def _answered(known: Known, question: FocusQuestion, asked: Mapping[str, s
             async with worker(_SUMMARY, order) as process:
                 problem = json.loads(await process.head())["problem"]
                 if problem is not None:
-                    raise BrokenOffError(f"the report cannot be summed up: {problem}")
+                    raise BrokenOffError(f"the report cannot be summarized: {problem}")
                 found = json.loads(await process.body(_LARGEST_SUMMARY))
     except TimeoutError:
         raise BrokenOffError(f"the report takes longer than {_LONGEST:.0f} s; get it by {whole}") from None
@@ -117,7 +117,7 @@ async def _body(report: Report, whole: str) -> bytes:
         body += piece
         if len(body) > LARGEST_REPORT:
             raise BrokenOffError(
-                f"the report is larger than {LARGEST_REPORT // 2**20} MiB, too large to be summed up here; name a "
+                f"the report is larger than {LARGEST_REPORT // 2**20} MiB, too large to be summarized here; name a "
                 f"shorter window or a longer timeframe, or get the whole by {whole}"
             )
     return bytes(body)

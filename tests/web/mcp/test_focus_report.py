@@ -45,7 +45,7 @@ def test_what_the_ledger_has_not_read_is_said(known: Known) -> None:
 
 def test_a_report_that_is_too_large_names_the_way_to_the_whole(known: Known, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(focus_report, "LARGEST_REPORT", 1000)
-    with pytest.raises(FalExporterError, match=r"too large to be summed up here.* GET /v1/billing/focus\?source="):
+    with pytest.raises(FalExporterError, match=r"too large to be summarized here.* GET /v1/billing/focus\?source="):
         report_tool(known).answer(DAY)
 
 
@@ -78,4 +78,4 @@ async def test_fals_own_report_answers_and_is_said_to(known: Known) -> None:
     assert asked == 2 * [Inquiry(REPORT, "default", {"source": "invoice", "charge_month": "2026-10"})]
     assert of_ledger.is_error, "the ledger lacks October"
     assert "the ledger has nothing of 2026-10-01" in of_ledger.content[0].text
-    assert none.content[0].text == "FOCUS reports are not enabled for this account; live=false asks the ledger"
+    assert none.content[0].text == "FOCUS reports are not enabled for this account; live=false answers from the ledger"

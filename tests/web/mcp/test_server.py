@@ -86,7 +86,7 @@ async def test_before_the_first_poll_every_question_is_told_so(nothing_known: Kn
         ("fal-get-forecast", {"account": ["other"]}, "accepted are default, unknown"),
         ("fal-get-focus", {"charge_month": "2026-10", "timeframe": "day"}, "charge_month belongs to source=invoice"),
         ("fal-get-focus", {"source": "estimate", "start": "2026-09-01", "end": "2026-09-02"}, "has nothing of 2026-09"),
-        ("fal-get-focus", {"source": "tagged-estimate"}, "only a running exporter (fal-exporter serve) asks fal"),
+        ("fal-get-focus", {"source": "tagged-estimate"}, "only a running exporter (fal-exporter serve) can ask fal"),
         ("fal-get-focus", {"limit": 101}, "limit is not a whole number from 1 to 100"),
         ("fal-check-focus", {}, "csv is not"),
         ("fal-check-focus", {"csv": ""}, "csv is not"),
