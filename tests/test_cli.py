@@ -9,13 +9,15 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import ClassVar
+from typing import ClassVar, cast
 
+import click
 import pytest
 import structlog
 
 import exporter
-from exporter.cli import main
+from exporter.cli import commands, main
+from exporter.cli.help import Program, SettingsCommand
 from exporter.errors import ConfigurationError, FalExporterError
 from exporter.settings import Settings
 
@@ -250,6 +252,65 @@ def test_every_command_helps(command: str, capsys: pytest.CaptureFixture[str]) -
     assert text.startswith(f"Usage: fal-exporter {command}")
     assert ("--series-birth-hold" in text) == (command in {"serve", "check"})
     assert "--key " not in text
+
+
+def subcommands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, command in group.commands.items():
+        yield from subcommands(command, (*path, name)) if isinstance(command, click.Group) else [(*path, name)]
+
+
+@pytest.mark.parametrize("path", tuple(subcommands(commands)), ids=" ".join)
+def test_a_commands_own_options_come_first_and_only_serve_explains_the_settings(
+    path: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command: click.Command = commands
+    for name in path:
+        command = cast("click.Group", command).commands[name]
+    assert main([*path, "--help"]) == 0
+    own, heading, settings = capsys.readouterr().out.partition("\nSettings")
+    options = [item for item in command.params if isinstance(item, click.Option) and not item.hidden]
+    assert all(option.opts[0] in own for option in options)
+    assert bool(heading) == isinstance(command, SettingsCommand)
+    if heading:
+        explained = settings.startswith(":")
+        assert explained == (path == ("serve",))
+        assert "--poll-interval" in settings
+        assert "--poll-interval" not in own
+        assert "--series-birth-hold" in settings
+        assert explained or len(settings.splitlines()) < 20
+        assert explained or '"fal-exporter serve --help"' in settings.splitlines()[0]
+
+
+def test_commands_stand_under_headings_and_none_under_no_heading(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    places = [text.index(f"\n{heading}:\n") for heading in cast("Program", commands).headings]
+    assert places == sorted(places)
+    assert "Other commands" not in text
+    for name, command in commands.commands.items():
+        assert (f"\n  {name} " in text) == (not command.hidden)
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("fal-exporter ", {"serve", "demo", "ledger"}),
+        ("fal-exporter serve --ledger", {"--ledger-url"}),
+        ("fal-exporter focus ", {"check", "export"}),
+    ],
+)
+def test_shells_complete_commands_and_options(words: str, completed: set[str]) -> None:
+    count = str(len(words.split()) - (not words.endswith(" ")))
+    surroundings = {"_FAL_EXPORTER_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": count}
+    answer = subprocess.run(
+        [sys.executable, "-c", "from exporter.cli import commands; commands(prog_name='fal-exporter')"],
+        env=os.environ | surroundings,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert completed <= {line.partition(",")[2] for line in answer.stdout.splitlines()}, answer.stderr
 
 
 def test_the_list_of_commands_hides_what_is_for_containers(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,8 @@
 """The command line: commands parse what the user gave and hand it to `exporter.app`.
 
-Lives here: `commands` (the program, shared options, exit codes), `focus`, `ledger` and `mcp` (their groups). May
-import: `app`, `settings`, `errors`, `logs`; a command imports what it runs when it runs, so that `--help` is immediate.
+Lives here: `commands` (the program, shared options, exit codes), `focus`, `ledger` and `mcp` (groups), `help` (its
+layout). May import: `app`, `settings`, `errors`, `logs`; a command imports what it runs when it runs, so that `--help`
+is immediate.
 Begin reading at `commands`.
 """
 

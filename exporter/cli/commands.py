@@ -4,14 +4,15 @@ import http.client
 import logging
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import click
 
 from exporter import __version__
+from exporter.cli.help import ExplainedSettingsCommand, Program, SettingsCommand
 from exporter.errors import FalExporterError
 
 if TYPE_CHECKING:
@@ -20,33 +21,6 @@ if TYPE_CHECKING:
     from exporter.settings import Listen, Settings
 
 PROGRAM = "fal-exporter"
-
-
-class SettingsCommand(click.Command):
-    """A command with a flag for every setting, made from the model when the command is used."""
-
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Return the flags of the settings and the command's own parameters."""
-        from exporter.settings.table import flags
-
-        own = super().get_params(ctx)
-        # A report's own --timezone stands in for the setting, which such a command does not use.
-        taken = {name for parameter in own for name in parameter.opts}
-        options: list[click.Parameter] = [
-            click.Option(
-                [
-                    f"{flag.name}/--no-{flag.name[2:]}" if flag.placeholder is None else flag.name,
-                    *flag.also,
-                    flag.field,
-                ],
-                default=None,
-                metavar=flag.placeholder,
-                help=flag.description,
-            )
-            for flag in flags()
-            if flag.name not in taken
-        ]
-        return [*options, *own]
 
 
 def listen_address(context: click.Context, parameter: click.Parameter, text: str) -> "Listen":
@@ -103,7 +77,17 @@ _LONGEST_HEALTH_CHECK = 3.0
 """Seconds to wait for an answer."""
 
 
+class _FalExporter(Program):
+    headings: ClassVar[Mapping[str, Sequence[str]]] = {
+        "Try it": ("demo", "simulate"),
+        "Run it": ("check", "serve", "token"),
+        "Keep the ledger": ("ledger", "backfill"),
+        "Use the figures": ("focus", "mcp"),
+    }
+
+
 @click.group(
+    cls=_FalExporter,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120, "show_default": True},
 )
@@ -119,7 +103,7 @@ def commands(context: click.Context) -> None:
         context.exit(2)
 
 
-@commands.command(cls=SettingsCommand)
+@commands.command(cls=ExplainedSettingsCommand)
 def serve(**given: object) -> int:
     """Poll fal and serve /metrics until stopped.
 

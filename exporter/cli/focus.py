@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from exporter.cli.commands import SettingsCommand, settings_from
+from exporter.cli.commands import settings_from
+from exporter.cli.help import SettingsCommand
 
 
 @click.group()

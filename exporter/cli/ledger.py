@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from exporter.cli.commands import SettingsCommand, commands, settings_from
+from exporter.cli.commands import commands, settings_from
+from exporter.cli.help import SettingsCommand
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
