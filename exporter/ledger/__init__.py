@@ -9,7 +9,7 @@ database by `session`. `collector_lock` allows one writer, `loss` notices that a
 
 from exporter.ledger.accounting.counters import Rules
 from exporter.ledger.accounting.coverage import AccountCoverage, ScopeState, WindowCoverage
-from exporter.ledger.accounting.key_labels import KeyRecord
+from exporter.ledger.accounting.key_labels import KeyLabels, KeyRecord, labelled
 from exporter.ledger.accounting.reconciliation import Reconciliation
 from exporter.ledger.accounting.restatement import NO_REJECTED_ROWS, RejectedRows, Restatement
 from exporter.ledger.accounting.totals import LedgerView, SeriesSpend
@@ -24,6 +24,7 @@ __all__ = [
     "NO_REJECTED_ROWS",
     "START_PATIENCE",
     "AccountCoverage",
+    "KeyLabels",
     "KeyOwner",
     "KeyRecord",
     "Ledger",
@@ -39,6 +40,7 @@ __all__ = [
     "SeriesSpend",
     "SourceProbe",
     "WindowCoverage",
+    "labelled",
     "recorded_reconciliations",
     "recorded_rejected_rows",
     "take_collector_lock",

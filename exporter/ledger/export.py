@@ -30,9 +30,11 @@ from exporter.charges import (
 )
 from exporter.errors import LedgerError
 from exporter.ledger.accounting.counters import LabelValues
+from exporter.ledger.accounting.key_labels import labelled
 from exporter.ledger.tables import rows as ledger_rows
 from exporter.ledger.tables import schema
 from exporter.ledger.tables.database import reading
+from exporter.ledger.tables.names import labels_of, read_keys
 from exporter.ledger.tables.prices import read_prices
 from exporter.ledger.tables.rows import Scope
 from exporter.ledger.tables.schema import (
@@ -74,9 +76,13 @@ class Statement:
         return tuple(dict.fromkeys(self._accounts.values()))
 
     def charges(self, window: Window) -> Iterator[Charge]:
-        """Yield the charges of a window in the order of their hours; sources that are no longer polled are left out."""
+        """Yield the charges of a window in the order of their hours; sources that are no longer polled are left out.
+
+        API keys have their labels.
+        """
+        labels = labels_of(read_keys(self._connection))
         named = {
-            row[0]: Dimensions(self._accounts[row[1]], *row[2:])
+            row[0]: labelled(Dimensions(self._accounts[row[1]], *row[2:]), labels)
             for row in self._connection.execute(
                 select(series.c.id, series.c.scope_id, *(series.c[name] for name in DIMENSIONS)).where(
                     series.c.scope_id.in_(self._accounts)

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, QueuePool, inspect
 
 from exporter.charges import Invoice, Window, hour_start
 from exporter.ledger.accounting.coverage import ScopeState
+from exporter.ledger.accounting.key_labels import KeyLabels, values_of
 from exporter.ledger.accounting.reconciliation import Reconciliation
 from exporter.ledger.accounting.restatement import RejectedRows
 from exporter.ledger.directory import state_of
@@ -27,9 +28,10 @@ from exporter.ledger.tables.database import (
     reading,
     reading_engine,
 )
+from exporter.ledger.tables.names import labels_of, read_keys, tells_callers
 from exporter.ledger.tables.rejected import read_rejected
 from exporter.ledger.tables.rows import Scope, read_scopes
-from exporter.ledger.tables.span_totals import Bucket, UsageSum, usage_sums
+from exporter.ledger.tables.span_totals import Bucket, UsageSum, labelled, usage_sums
 
 _EVERYTHING: Mapping[str, Collection[str]] = MappingProxyType({})
 _REVISIONS = 10**9
@@ -73,13 +75,31 @@ class LedgerSnapshot:
 
         Args:
             window: the hours that count.
-            by: names of dimensions (see `exporter.charges.Dimensions`).
+            by: names of dimensions (see `exporter.charges.Dimensions`); an API key is told by its label.
             every: what to divide the window into, by days and months of the zone; None for one sum per group.
             zone: UTC if None.
-            where: the values that count, by the name of a dimension; "" is the value of what lacks it.
+            where: the values that count, by the name of a dimension; "" is the value of what lacks it. Of an API key
+                both its label and its id are values.
         """
         accounts = {scope.id: scope.account for scope in self._scopes if scope.active}
-        return usage_sums(self._connection, accounts, window, by, every, zone or ZoneInfo("UTC"), where)
+        zone = zone or ZoneInfo("UTC")
+        if "api_key" in where:
+            where = {**where, "api_key": values_of(where["api_key"], self._key_labels)}
+        if "api_key" not in by:
+            return usage_sums(self._connection, accounts, window, by, every, zone, where)
+        # Keys are known by their ids, and a label is that of a key of an account.
+        asked = by if "account" in by else (*by, "account")
+        sums = usage_sums(self._connection, accounts, window, asked, every, zone, where)
+        return labelled(sums, asked, len(by), self._key_labels)
+
+    @cached_property
+    def tells_callers(self) -> bool:
+        """True if charges are known by API key or member."""
+        return tells_callers(self._connection)
+
+    @cached_property
+    def _key_labels(self) -> KeyLabels:
+        return labels_of(read_keys(self._connection))
 
     def scopes(self) -> tuple[ScopeState, ...]:
         """Return how far every active source is known."""

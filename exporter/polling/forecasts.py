@@ -5,12 +5,12 @@ from datetime import datetime
 from typing import NamedTuple
 
 from exporter.calendar import periods_at
-from exporter.charges import HOUR, Balance, Window, hour_of
+from exporter.charges import HOUR, Balance, Dimensions, Window, hour_of
 from exporter.forecasting.budgets import BURN_WINDOWS, Budget
 from exporter.forecasting.forecast import BalanceFall, HourlySpend, burn_of_usage, forecast, runway
 from exporter.forecasting.rhythm import DAY, LONGEST, Rhythm, learn
 from exporter.forecasting.state import AccountOutlook, BudgetOutlook, ExpectedSpend, Forecast, Outlook
-from exporter.ledger import Ledger, LedgerView, ScopeState
+from exporter.ledger import KeyLabels, Ledger, LedgerView, ScopeState, labelled
 from exporter.polling.account import AccountPoller, history_progress
 from exporter.polling.scheduler import Reach
 
@@ -41,6 +41,7 @@ class Spending:
         self._hours: HourlySpend[Topic] | None = None
         self._unread: set[datetime] = set()
         self._topics: dict[int, tuple[Topic, ...]] = {}
+        self._key_labels: KeyLabels = {}
 
     @property
     def is_behind(self) -> bool:
@@ -63,6 +64,12 @@ class Spending:
         elif window != hours.window:
             self._unread.update(Window(hours.window.end, window.end).hours())
             hours.move_to(window)
+        labels = ledger.key_labels()
+        if labels is not self._key_labels:
+            # What a budget is about may be told by the labels of keys.
+            self._key_labels = labels
+            self._topics.clear()
+            self._revision = None
         touched = None if self._revision is None else ledger.touched_since(self._revision)
         for span in (window,) if touched is None else touched:
             self._unread.update(span.hours())
@@ -84,11 +91,15 @@ class Spending:
                     topics = self._topics[series] = (
                         Topic("account", of.account),
                         Topic("product", of.account, of.product if self._by_product else ""),
-                        *(Topic("budget", budget.name) for budget in self._budgets if budget.is_about(of)),
+                        *(Topic("budget", budget.name) for budget in self._budgets if self._is_about(budget, of)),
                     )
                 for topic in topics:
                     spend[topic] = spend.get(topic, 0) + cost
             hours.set_hour(hour, spend)
+
+    def _is_about(self, budget: Budget, dimensions: Dimensions) -> bool:
+        """Tell whether a budget means a charge: a key may be named by its label or by its id."""
+        return budget.is_about(dimensions) or budget.is_about(labelled(dimensions, self._key_labels))
 
 
 def _runs(hours: Sequence[datetime]) -> Iterator[Window]:

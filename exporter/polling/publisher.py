@@ -49,7 +49,7 @@ from exporter.samples import Pages
 _DAYS = 14
 _PRODUCTS = 6
 _RANKED = 8
-_LABELS = ("model", "app", "gpu_class")
+_LABELS = ("model", "app", "gpu_class", "api_key", "member")
 
 
 class Breakdown:

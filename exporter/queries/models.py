@@ -206,6 +206,10 @@ class _Group(TypedDict):
     product: NotRequired[
         Annotated[str | None, Field(description="Product line: `model_apis`, `serverless` or `compute`.")]
     ]
+    api_key: NotRequired[
+        Annotated[str | None, Field(description="API key: its alias as in the label `api_key`, else its id.")]
+    ]
+    member: NotRequired[Annotated[str | None, Field(description="Login of the member of the organization.")]]
     hour: NotRequired[Annotated[str | None, Field(description="Start of the UTC hour.")]]
     day: NotRequired[Annotated[str | None, Field(description="Day in `timezone`, like `2026-11-01`.")]]
     month: NotRequired[Annotated[str | None, Field(description="Month in `timezone`, like `2026-11`.")]]

@@ -76,8 +76,10 @@ def fingerprint(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
-DIMENSIONS = ("model", "app", "gpu_class", "account", "team", "product")
+DIMENSIONS = ("model", "app", "gpu_class", "account", "team", "product", "api_key", "member")
 """Dimensions to group and filter by; the first three are the reporting interface's own."""
+
+_CALLERS = frozenset({"api_key", "member"})
 
 TIMES: tuple[Every, ...] = get_args(Every)
 """From the finest to the coarsest."""
@@ -88,6 +90,11 @@ MOST_ROWS = 10_000
 CHANGED = (
     "Charges have changed since the first page was answered, so the pages do not add up to one state of the ledger; "
     "start again without cursor for consistent figures."
+)
+
+NO_CALLERS = (
+    "Charges are not known by API key or member here: that takes api_key or member in FAL_EXPORTER_LABELS, and the "
+    "source models or organization."
 )
 
 START = parameters.instant(
@@ -128,6 +135,8 @@ FILTERS = tuple(
         ("account", "these accounts", "default"),
         ("team", "these teams", "research"),
         ("product", "these product lines", "serverless"),
+        ("api_key", "these API keys, by alias or id", "checkout"),
+        ("member", "these members of the organization, by login", "ada"),
     )
 )
 PARAMETERS: tuple[Parameter[object], ...] = (START, END, GROUP_BY, TIMEZONE, *FILTERS, LIVE, LIMIT, CURSOR)
@@ -166,6 +175,11 @@ class UsageQuestion:
         return tuple(name for name in self.group_by if name in DIMENSIONS)
 
     @property
+    def is_about_callers(self) -> bool:
+        """True if API keys or members are grouped or filtered by."""
+        return not _CALLERS.isdisjoint((*self.group_by, *self.where))
+
+    @property
     def every(self) -> Every | None:
         """The finest period that is asked for."""
         return next((name for name in TIMES if name in self.group_by), None)
@@ -179,9 +193,12 @@ class UsageQuestion:
     def live_questions(
         self, scopes: "Iterable[ScopeState]", kept_from: datetime | None, now: datetime
     ) -> tuple[LiveQuestion, ...]:
-        """Return what is to be asked of fal; see `exporter.queries.live.live_questions`."""
+        """Return what is to be asked of fal; see `exporter.queries.live.live_questions`.
+
+        Fal is not asked for keys and members: what it answers live is not known by them.
+        """
         return live_questions(
-            self.live,
+            "false" if self.is_about_callers else self.live,
             self.window,
             self.every,
             self.zone,
@@ -252,7 +269,7 @@ def parse_usage_question(given: Mapping[str, str], *, now: datetime, zone: ZoneI
         wanted = texts.get(parameter)
         if wanted is not None:
             where[parameter.name] = frozenset(map(str.upper, wanted)) if parameter.name == "gpu_class" else wanted
-    return UsageQuestion(
+    question = UsageQuestion(
         window=window,
         notes=notes,
         group_by=texts.get(GROUP_BY) or (),
@@ -262,6 +279,9 @@ def parse_usage_question(given: Mapping[str, str], *, now: datetime, zone: ZoneI
         cursor=texts.get(CURSOR),
         live=texts.get(LIVE) or "auto",
     )
+    if question.live == "true" and question.is_about_callers:
+        raise QuestionError("live", "cannot be true with api_key or member, which only the ledger knows; leave it out")
+    return question
 
 
 def whole_hours(
@@ -323,7 +343,12 @@ def answer_usage(ledger: "LedgerSnapshot", question: UsageQuestion, live: Iterab
         total=_total(whole),
         coverage=replace(known, complete=known.complete and charges.is_whole),
         next_cursor=None if cursor is None else str(cursor),
-        notes=(*notes, *(note for part in charges.parts for note in part.notes), *known.notes),
+        notes=(
+            *notes,
+            *(note for part in charges.parts for note in part.notes),
+            *known.notes,
+            *((NO_CALLERS,) if question.is_about_callers and not ledger.tells_callers else ()),
+        ),
         live=tuple(part for part in charges.parts if not part.problem),
     )
 

@@ -6,8 +6,9 @@ import pytest
 from ledger.conftest import Clock, OpenLedger
 
 from exporter.charges import HOUR, NANO, Amounts, ApiKey, Charge, Dimensions, Window, hour_of
-from exporter.ledger import Ledger
+from exporter.ledger import Ledger, LedgerReader
 from exporter.ledger.accounting.key_labels import wanted_labels
+from exporter.ledger.export import open_statement
 from exporter.ledger.tables.database import reading
 from exporter.ledger.verification import verify
 
@@ -242,3 +243,39 @@ def test_no_two_keys_have_one_label_whatever_their_aliases_are() -> None:
         labels = wanted_labels(keys, {"words"})
         assert len(set(labels.values())) == len(keys)
         assert not {"words", "__other__"} & set(labels.values())
+
+
+def test_readers_tell_keys_by_their_labels_and_find_them_by_label_or_id(
+    address: str, ledger: Ledger, clock: Clock
+) -> None:
+    ledger.activate({"prod": ("models",), "test": ("models",)})
+    clock.forward(hours=1)
+    hour = hour_of(clock.now)
+    for account, costs in (("prod", {"k1": 5, "k2": 7, "": 1}), ("test", {"k3": 11})):
+        charges = [
+            Charge(hour, Dimensions(account, unit="image", api_key=key_id), Amounts(NANO, 0, cost, 0, cost))
+            for key_id, cost in costs.items()
+        ]
+        ledger.restate(account, "models", Window(hour, hour + HOUR), charges, at=clock.now)
+    ledger.record_api_keys("prod", [key("k1", "shop"), key("k2", "k9")])
+    ledger.record_api_keys("test", [key("k3", "shop", account="test")])
+    ledger.scraped(ledger.view().sequence)
+    ledger.view()
+    reader = LedgerReader(address)
+    window = Window(hour, hour + HOUR)
+
+    def usage(by: list[str], **where: list[str]) -> dict[tuple[str, ...], int]:
+        with reader.snapshot() as snapshot:
+            return {found.group: found.amounts.cost for found in snapshot.usage(window, by, where=where)}
+
+    assert usage(["api_key"]) == {("shop",): 16, ("k9",): 7, ("",): 1}
+    assert usage(["api_key", "account"])["shop", "test"] == 11
+    assert usage(["account"], api_key=["shop"]) == {("prod",): 5, ("test",): 11}
+    assert usage([], api_key=["k1", "k9"]) == {(): 12}
+    with reader.snapshot() as snapshot:
+        assert snapshot.tells_callers
+        (found, *_) = snapshot.usage(window, ["api_key"], "hour")
+        assert (found.at, found.quantities) == (hour, {"image": NANO})
+    reader.close()
+    with open_statement(address) as statement:
+        assert {charge.dimensions.api_key for charge in statement.charges(window)} == {"shop", "k9", ""}

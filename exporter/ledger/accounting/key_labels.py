@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from exporter.charges import ApiKey, label_text
+from exporter.charges import ApiKey, Dimensions, label_text
 from exporter.ledger.accounting.counters import OTHER
 
 
@@ -63,6 +63,12 @@ def wanted_labels(keys: Collection[ApiKey], taken: Collection[str]) -> dict[str,
             labels[key.id] = key.alias
     uses = Counter(labels.values())
     return {key_id: label if uses[label] == 1 and label not in taken else key_id for key_id, label in labels.items()}
+
+
+def labelled(dimensions: Dimensions, labels: KeyLabels) -> Dimensions:
+    """Return the dimensions of a charge with the label of its key in place of the id."""
+    label = labels.get((dimensions.account, dimensions.api_key))
+    return dimensions if label is None else dimensions._replace(api_key=label)
 
 
 def values_of(wanted: Collection[str], labels: KeyLabels) -> frozenset[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, or_, select
 
 from exporter.charges import ApiKey, Team, hour_start
 from exporter.ledger.accounting.key_labels import KeyLabels, KeyRecord
@@ -75,6 +75,12 @@ def first_uses(connection: Connection) -> dict[str, datetime]:
         .group_by(scopes.c.account)
     )
     return {row[0]: hour_start(row[1]) for row in rows}
+
+
+def tells_callers(connection: Connection) -> bool:
+    """Tell whether charges are known by API key or member."""
+    known = select(series.c.id).where(or_(series.c.api_key != "", series.c.member != "")).limit(1)
+    return connection.scalar(known) is not None
 
 
 def read_teams(connection: Connection) -> dict[str, tuple[Team, ...]]:

@@ -9,7 +9,7 @@ they belong to. So a day of Berlin costs an hour or two of charges, not 24, and 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby, pairwise
 from operator import itemgetter
@@ -193,6 +193,32 @@ def usage_sums(  # noqa: PLR0917  the terms of one question
                 key = _Key(stretch.minus, group, unit)
                 sums[key] = sums.get(key, NOTHING).plus(amounts.negated())
     return tuple(_joined(sums, [None] if every is None else [hour_start(cut) for cut in cuts]))
+
+
+def labelled(
+    sums: Iterable[UsageSum], by: Sequence[str], kept: int, key_labels: Mapping[tuple[str, str], str]
+) -> tuple[UsageSum, ...]:
+    """Put the labels of API keys in place of their ids, and together what then has the same group.
+
+    Args:
+        sums: grouped by account and API key among others.
+        by: the dimensions of their groups.
+        kept: how many of these are wanted, the first ones.
+        key_labels: by account and id.
+    """
+    account_at, key_at = by.index("account"), by.index("api_key")
+    amounts: defaultdict[tuple[datetime | None, tuple[str, ...]], Amounts] = defaultdict(Amounts)
+    quantities: defaultdict[tuple[datetime | None, tuple[str, ...]], Counter[str]] = defaultdict(Counter)
+    for found in sums:
+        key_id = found.group[key_at]
+        label = key_labels.get((found.group[account_at], key_id), key_id)
+        place = found.at, (*found.group[:key_at], label, *found.group[key_at + 1 :])[:kept]
+        amounts[place] = amounts[place].plus(found.amounts)
+        quantities[place].update(found.quantities)
+    return tuple(
+        UsageSum(at, group, amounts[at, group], dict(sorted(quantities[at, group].items())))
+        for at, group in sorted(amounts, key=lambda place: (place[0] or hour_start(0), place[1]))
+    )
 
 
 def _cuts(window: Window, every: Bucket | None, zone: ZoneInfo) -> list[int]:

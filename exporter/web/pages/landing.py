@@ -21,7 +21,13 @@ from exporter.web.pages.summary import account_rows, gap_text, month, tiles
 _REFRESH_SECONDS = range(1, 3601)
 _STARTING_SECONDS = 2
 
-_TITLES = {"model": "Top models", "app": "Top apps", "gpu_class": "GPU classes"}
+_TITLES = {
+    "model": "Top models",
+    "app": "Top apps",
+    "gpu_class": "GPU classes",
+    "api_key": "API keys",
+    "member": "Members",
+}
 _STATES = {"waiting": "Waiting", "up": "Up", "partial": "Partial", "failing": "Failing"}
 _FEW = 4
 """Accounts whose sources are shown without being asked for."""
