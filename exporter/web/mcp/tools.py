@@ -238,8 +238,9 @@ def usage_tool(known: Known) -> Tool:
         "Usage and spend at fal",
         "Spend and usage at fal in a time window, as a total and by any of model, app, gpu_class, account, team, "
         "product, api_key, member, hour, day and month, with filters on each. Exact, from the exporter's ledger; "
-        "hours that the ledger does not have are read from fal and listed in `live`, unless `live` is `false`: tell the "
-        "user. Costs nothing at fal. If `complete` is false, hours are missing: tell the user, with `data_through`. Amounts are US dollars "
+        "hours that the ledger does not have are read from fal and listed in `live`, unless `live` is `false`: tell "
+        "the user. Costs nothing at fal. If `complete` is false, hours are missing: tell the user, with "
+        "`data_through`. Amounts are US dollars "
         'as decimal text. Example: {"start": "2026-11-01", "end": "2026-11-08", "group_by": ["model"]}. Group by few '
         "dimensions, and by hour only for windows of days; use `cursor` for further pages.",
         input_schema(_USAGE),
