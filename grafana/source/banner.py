@@ -38,6 +38,7 @@ WORDS = {
     "FalLargeRestatement": "fal has changed hours that were complete",
     "FalDiscountLost": "a discount is lost",
     "FalInvoiceOverdue": "an invoice is overdue",
+    "FalAccessFileBroken": "the file of access rules cannot be used: the last good one holds",
     "FalThresholdsMissing": "the alert rules lack their thresholds",
     "unknown": "nothing is known: no usage has been read yet",
     "well": "All is well: nothing is locked, late, missing, or about to run out",
