@@ -20,7 +20,7 @@ NANO = 10**9
 HOUR = timedelta(hours=1)
 
 Clock = Callable[[], datetime]
-"""Tells the current instant, aware and in UTC."""
+"""Returns the current instant, aware and in UTC."""
 
 _NANO = Decimal("1E+9")
 _never_rounding = Context(prec=60, traps=[Inexact])
@@ -377,7 +377,7 @@ _FORM_FACTOR = re.compile(r"[-_ ](?:sxm\d*|pcie|nvl\d*|hgx)$", re.IGNORECASE)
 
 
 def gpu_machine(name: str | None) -> GpuMachine:
-    """Tell a machine's GPU class and count from any of the names fal gives it.
+    """Return a machine's GPU class and count from any of the names that fal gives it.
 
     By rule, not by list: `GPU-H100`, `NVIDIA H100` and `gpu_8x_h100_sxm5` are all H100; an unknown GPU machine keeps
     its own name, upper-cased, without prefix; the sizes `XS` to `L` are machines without a GPU.

@@ -261,7 +261,7 @@ def _loaded(publication: Publication) -> float:
 
 
 def live_line(publication: Publication) -> str:
-    """Say in one line what is happening."""
+    """Return the present state in one line."""
     overview = publication.overview
     accounts = overview.accounts
     sources = [source for account in accounts for source in account.sources]

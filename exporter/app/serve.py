@@ -141,7 +141,7 @@ class CollectorProcess:
         self._follower.start()
 
     def scraped(self, sequence: int) -> None:
-        """Tell the collector that a publication has been scraped; a few bytes, written at once."""
+        """Report to the collector that a publication has been scraped; a few bytes, written at once."""
         self._say(Scraped(sequence))
 
     def stop(self) -> int:

@@ -49,7 +49,7 @@ def instant(context: click.Context, parameter: click.Parameter, text: str | None
 
 
 def fail(message: str, code: int) -> int:
-    """Tell a problem on stderr, a line each, and return the exit code."""
+    """Print a problem on stderr, a line each, and return the exit code."""
     from exporter.logs import redact
 
     for line in redact(message).splitlines():

@@ -57,10 +57,10 @@ _FORMER = {"--zone": "--timezone", "--granularity": "--timeframe", "--exact": "-
 
 
 def _renamed(_: click.Context, parameter: click.Parameter, given: object) -> object:
-    """Say the present name of an option that was given by its former one."""
+    """Warn of an option that was given by its former name."""
     if given:
         former = parameter.opts[0]
-        click.echo(f"note: {former} is now {_FORMER[former]}; the former name goes with version 1.0", err=True)
+        click.echo(f"note: {former} is now {_FORMER[former]}; the former name will be removed in version 1.0", err=True)
     return given
 
 

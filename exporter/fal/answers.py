@@ -79,7 +79,7 @@ def _parsed(text: str) -> object:
 
 
 def _broken_off(text: str, error: json.JSONDecodeError) -> bool:
-    """Tell a text that was cut from one that is no JSON: the cut one begins well and has nothing wrong but its end."""
+    """Return whether a text was cut off rather than never JSON: nothing is wrong with it but its end."""
     body = text.strip()
     if not body.startswith(("{", "[")) or error.msg == "Extra data":
         return False

@@ -17,7 +17,7 @@ Listed = TypeVar("Listed")
 
 
 class Listing(tuple[Listed, ...], Generic[Listed]):  # noqa: SLOT001  a tuple's subclass can have no slots of its own
-    """What a listing names.
+    """Names in a listing.
 
     Attributes:
         rejected: how many rows were not understood, by reason (one of `REJECTIONS`).

@@ -165,7 +165,7 @@ class Interface:
     left_out: frozenset[str] = frozenset()
 
     def leaves_out(self, row: object) -> bool:
-        """Tell whether a row, readable or not, is of a product that another source reports."""
+        """Return whether a row, readable or not, is of a product that another source reports."""
         product = row.get("product") if self.left_out and isinstance(row, dict) else None
         return isinstance(product, str) and product in self.left_out
 
@@ -393,7 +393,7 @@ def models(client: Client) -> PlatformUsage:
 
 
 def describe_machine(account: str, names: Sequence[str]) -> Item:
-    """Tell what rows of an app, environment, machine and unit are for."""
+    """Return what rows of an app, environment, machine and unit are for."""
     app, environment, machine, unit = names
     gpu = gpu_time(gpu_machine(machine), unit, each=False)
     dimensions = Dimensions(
@@ -423,7 +423,7 @@ _SERVERLESS = "serverless"
 
 
 def describe_team_row(account: str, names: Sequence[str]) -> Item:
-    """Tell what rows of a team, product, endpoint and unit are for.
+    """Return what rows of a team, product, endpoint and unit are for.
 
     A compute machine's quantity is its own time, so that eight GPUs make eight GPU-seconds of a second; a serverless
     quantity counts every GPU already.

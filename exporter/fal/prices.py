@@ -27,7 +27,7 @@ class Offer(NamedTuple):
     percent: object
 
     def beats(self, other: "Offer | None") -> bool:
-        """Tell whether this price counts rather than another for the same thing."""
+        """Return whether this price counts rather than another for the same thing."""
         return other is None or self.hour > other.hour or (self.hour == other.hour and self[1:3] > other[1:3])
 
 

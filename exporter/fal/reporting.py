@@ -183,7 +183,7 @@ def usage_parameters(window: Window, group_by: str) -> Parameters:
 
 
 def _other_window(answer: Mapping[str, object], asked: Window) -> Rejection | None:
-    """Tell whether the answer is about more than was asked for; it need not say what it is about."""
+    """Return whether the answer is about more than was asked for; it need not say what it is about."""
     try:
         start = instant(answer.get("start", asked.start.isoformat()))
         end = instant(answer.get("end", asked.start.isoformat()))

@@ -232,7 +232,7 @@ NO_GPU_TIME = GpuTime()
 
 
 def gpu_time(machine: GpuMachine, unit: str, *, each: bool) -> GpuTime:
-    """Tell what a unit of a machine's time is in GPU time.
+    """Return what a unit of a machine's time is in GPU time.
 
     Args:
         machine: what is billed.
@@ -246,7 +246,7 @@ def gpu_time(machine: GpuMachine, unit: str, *, each: bool) -> GpuTime:
 
 
 def gpu_time_of_unit(unit: str) -> GpuTime:
-    """Tell what a unit of a model's price is in GPU time: `GPU-H100`, `gpu_second`, `H100 hour`.
+    """Return what a unit of a model's price is in GPU time: `GPU-H100`, `gpu_second`, `H100 hour`.
 
     A GPU without a time is billed by the second. `compute_second` names no GPU, and `second` is one of video or sound.
     """

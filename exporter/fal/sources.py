@@ -212,7 +212,7 @@ def _usable(found: Probe) -> bool:
 
 
 def is_decided(found: Probe) -> bool:
-    """Tell whether an interface answered in a way that decides: it can be read, or fal refuses it to this key."""
+    """Return whether an interface answered in a way that decides: it can be read, or fal refuses it to this key."""
     return found.error is None or isinstance(found.error, ScopeError | FeatureError | NotFoundError)
 
 

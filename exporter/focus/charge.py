@@ -181,7 +181,7 @@ def prices_of(charge: FocusCharge) -> Prices | None:
 
 
 def agrees(cost: Decimal, price: Decimal, quantity: Decimal) -> bool:
-    """Tell whether price x quantity is the cost: to the billionth of it, or of a unit of currency where that is more.
+    """Return whether price x quantity is the cost: to the billionth of it, or of a unit of currency where that is more.
 
     The tolerance of the official validator; it lets a cost pass that was rounded to whole nano-units.
     """

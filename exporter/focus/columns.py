@@ -147,7 +147,7 @@ def focus_unit(fal_unit: str) -> str:
 
 
 def is_unit(text: str) -> bool:
-    """Tell whether a text is a unit in the FOCUS format: its words capitalised, listed nouns in the plural."""
+    """Return whether a text is a unit in the FOCUS format: its words capitalised, listed nouns in the plural."""
     return _UNIT.fullmatch(text) is not None and _SINGULAR.fullmatch(text) is None
 
 
@@ -194,7 +194,7 @@ class Column:
     allowed: frozenset[str] = frozenset()
 
     def is_in(self, version: str) -> bool:
-        """Tell whether a version has the column."""
+        """Return whether a version has the column."""
         return self.since <= version and (self.until is None or version <= self.until)
 
 
@@ -297,7 +297,7 @@ def columns_of(version: str) -> list[Column]:
 
 
 def is_custom(name: str) -> bool:
-    """Tell whether a column's name marks it as not of the specification."""
+    """Return whether a column's name marks it as not of the specification."""
     return name.startswith("x_")
 
 

@@ -252,7 +252,7 @@ def unquoted(raw: bytes) -> bytes:
 
 
 def is_text(raw: bytes) -> bool:
-    """Tell whether bytes are UTF-8."""
+    """Return whether bytes are UTF-8."""
     if raw.isascii():
         return True
     try:

@@ -57,7 +57,7 @@ class Row:
         self.is_correction = texts.get("ChargeClass") == "Correction"
 
     def has(self, column: str) -> bool:
-        """Tell whether the file has a column."""
+        """Return whether the file has a column."""
         return column in self._texts
 
     def text(self, column: str) -> str | None:

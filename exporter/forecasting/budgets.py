@@ -59,7 +59,7 @@ class Budget:
     thresholds: tuple[Fraction, ...] = ()
 
     def is_about(self, dimensions: Dimensions) -> bool:
-        """Tell whether charges of these dimensions count."""
+        """Return whether charges of these dimensions count."""
         return all(_matches(getattr(dimensions, name), globs) for name, globs in self.match.items())
 
     def accounts_of(self, accounts: Collection[str]) -> tuple[str, ...]:

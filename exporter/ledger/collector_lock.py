@@ -227,7 +227,7 @@ class _FileLock:
         self._write()
 
     def _is_in_place(self) -> bool:
-        """Tell whether the file that is open is the one that another process would lock."""
+        """Return whether the file that is open is the one that another process would lock."""
         if self._descriptor < 0:
             return False
         with suppress(OSError):
@@ -362,7 +362,7 @@ class _AdvisoryLock:
 
 
 def _is_pooled(connection: Connection) -> bool:
-    """Tell whether somebody answers for the server: a pooler makes up the process id that a client is greeted with."""
+    """Return whether a pooler answers for the server; it makes up the process id that a client is greeted with."""
     driver = connection.connection.driver_connection
     greeted = None if driver is None else driver.info.backend_pid
     return bool(greeted != connection.scalar(text("SELECT pg_backend_pid()")))

@@ -111,7 +111,7 @@ class Statement:
         return tuple(item for item in ledger_rows.read_invoices(self._connection) if item.account in self.accounts)
 
     def coverage(self, window: Window) -> Coverage:
-        """Tell what the ledger may lack of a window."""
+        """Return what the ledger may lack of a window."""
         horizon = int(schema.read(self._connection, schema.HORIZON) or 0)
         covered = (
             select(observed_hours.c.hour)

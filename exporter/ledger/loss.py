@@ -103,7 +103,7 @@ class LedgerFile:
         return "intact" if main == self._main else "changed"
 
     def is_vacant(self) -> bool:
-        """Tell whether the file at the name holds nothing: it is empty, or a database without a table."""
+        """Return whether the file at the name holds nothing: it is empty, or a database without a table."""
         try:
             if self.path.stat().st_size == 0:
                 return True
@@ -439,7 +439,7 @@ class LossGuard:
         raise LostLedgerError(loss)
 
     def _is_unharmed(self) -> bool:
-        """Tell whether a file that another program has written to still holds the ledger as memory knows it."""
+        """Return whether a file that another program has written to still holds the ledger as memory knows it."""
         last = self._last()
         try:
             with reading(self._address()) as connection:

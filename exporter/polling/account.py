@@ -177,7 +177,7 @@ class AccountPoller:
         )
 
     def pays_by_invoice(self, balance: int) -> bool:
-        """Tell whether the account is billed by invoice: fal states that it pays and is not locked, without credit.
+        """Return whether the account is billed by invoice: fal states that it pays and is not locked, without credit.
 
         fal names no such field. A prepaid account without credit is locked; `is_paying` alone is true of it, too.
         """

@@ -425,7 +425,7 @@ class Publisher:
         return Publication(view.sequence, view.at, exposition, overview, self._is_ready(view), outlook)
 
     def _is_ready(self, view: LedgerView) -> bool:
-        """Tell whether the current month is loaded: of every source, or of some while the others cannot be read.
+        """Return whether the current month is loaded: of every source, or of some while the others cannot be read.
 
         Of an account whose key may not read usage the balance is all there is to load; of a month that began before
         the configured history, what the history holds.

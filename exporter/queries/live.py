@@ -144,7 +144,7 @@ def live_questions(
     kept_from: datetime | None,
     now: datetime,
 ) -> tuple[LiveQuestion, ...]:
-    """Tell what is to be asked of fal for a window: at most one part for each account, from the window's start on.
+    """Return what is to be asked of fal for a window: at most one part for each account, from the window's start on.
 
     Args:
         mode: of Mode.

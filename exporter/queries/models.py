@@ -475,6 +475,6 @@ class MonthForecast(Document):
 
 
 class Forecasts(_Published):
-    """What the current month will have cost, by account."""
+    """Forecast spend of the current month, by account."""
 
     accounts: tuple[MonthForecast, ...] = Field(description="By account.")

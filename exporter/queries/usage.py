@@ -186,7 +186,7 @@ class UsageQuestion:
 
     @property
     def fingerprint(self) -> str:
-        """Tells the question from others, but for the page of it that is asked for."""
+        """Text that identifies the question, whatever page of it is asked for."""
         filters = sorted((name, sorted(found)) for name, found in self.where.items())
         return fingerprint(str(self.window), self.group_by, filters, self.zone.key, self.live)
 

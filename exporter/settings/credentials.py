@@ -194,7 +194,7 @@ def checked_tokens(path: Path) -> Path:
 
 
 class TokenFile:
-    """Tells tokens that are admitted, by a file that is read again when it changes.
+    """Tokens that are admitted, from a file that is read again when it changes.
 
     What the file no longer grants is refused at once: a line with an error admits nobody, and a file that is gone or
     cannot be read admits nobody at all. That is logged, and told by `problem` until the file is good again.

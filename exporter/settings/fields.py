@@ -102,7 +102,7 @@ def format_duration(duration: timedelta) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine, by a name or an address that leads nowhere else."""
+    """Return whether a host is this machine, by a name or an address that leads nowhere else."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -108,7 +108,7 @@ class Pem:
 
 @dataclass(frozen=True, slots=True)
 class TlsConfig:
-    """How connections are encrypted.
+    """Encryption of connections.
 
     Attributes:
         client_ca: who signs the certificates of clients; None where clients need none.

@@ -188,7 +188,7 @@ class Users:
         self._decoys: dict[int, bytes] = {}
 
     async def verify(self, config: WebConfig, user: str, password: bytes) -> bool:
-        """Tell whether a user has this password; at most some are being found out at once."""
+        """Return whether a user has this password; at most some are being found out at once."""
         secret = config.users.get(user)
         hashed = self._decoy(config) if secret is None else secret.get_secret_value().encode()
         digest = hashlib.blake2b(
@@ -336,7 +336,7 @@ def _unauthorized(sentence: str) -> Refusal:
 
 
 def _is_preflight(scope: Scope) -> bool:
-    """Tell whether a browser asks if a page may ask, which it does without a password."""
+    """Return whether a browser asks if a page may ask, which it does without a password."""
     names: Collection[bytes] = {name for name, _ in scope["headers"]}
     return scope["method"] == "OPTIONS" and {b"origin", b"access-control-request-method"} <= set(names)
 

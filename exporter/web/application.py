@@ -192,7 +192,7 @@ class Application:
         return HTMLResponse(html, headers=self._page.headers)
 
     async def _health(self, _: Request) -> Response:
-        """Tell whether a restart would help; a process that holds what is lost elsewhere is not to be restarted."""
+        """Return whether a restart would help; a process that holds what is lost elsewhere is not to be restarted."""
         ledger = LedgerOverview() if self._published is None else self._published.overview.ledger
         if ledger.problem and ledger.restart_helps:
             return PlainTextResponse(UNHEALTHY, status_code=503, headers=_UNCACHED)

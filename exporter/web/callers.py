@@ -36,12 +36,12 @@ class Hosts:
         self._suffixes = (".localhost", *(name[1:] for name in lowered if name.startswith("*.")))
 
     def knows_host(self, host: str) -> bool:
-        """Tell whether a request with this `Host` may be answered."""
+        """Return whether a request with this `Host` may be answered."""
         name = _name_of(host)
         return self._is_listed(name) or _address(name) is not None
 
     def knows_origin(self, origin: str, host: str) -> bool:
-        """Tell whether a page of this `Origin` may ask."""
+        """Return whether a page of this `Origin` may ask."""
         scheme, _, authority = origin.lower().partition("://")
         name = _name_of(authority) if scheme in {"http", "https"} else ""
         address = _address(name)
@@ -100,7 +100,7 @@ class Callers:
 
 
 def _is_of_this_machine(scope: Scope, headers: dict[bytes, str]) -> bool:
-    """Tell whether a program on this machine asks for itself; a proxy that says so asks for others."""
+    """Return whether a program on this machine asks for itself; a proxy that says so asks for others."""
     client = scope.get("client")
     address = _address(client[0]) if client else None
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:

@@ -43,7 +43,7 @@ class Negotiation:
 
 
 def wants_openmetrics(accept: str) -> bool:
-    """Tell whether a client asks for OpenMetrics 1.0 by name and likes it no less than the text format.
+    """Return whether a client asks for OpenMetrics 1.0 by name and likes it no less than the text format.
 
     Whoever accepts neither gets the text format, the default: a browser must show something.
     """
@@ -58,7 +58,7 @@ def wants_openmetrics(accept: str) -> bool:
 
 
 def wants_gzip(accept_encoding: str) -> bool:
-    """Tell whether a client takes gzip and likes it no less than no compression."""
+    """Return whether a client takes gzip and likes it no less than no compression."""
     qualities = {value: quality for value, _, quality in _choices(accept_encoding)}
     anything = qualities.get("*", 0.0)
     gzip = qualities.get("gzip", qualities.get("x-gzip", anything))
@@ -66,7 +66,7 @@ def wants_gzip(accept_encoding: str) -> bool:
 
 
 def accepts(accept: str, media_type: str) -> bool:
-    """Tell whether a client takes a media type; one that sends no `Accept` takes any."""
+    """Return whether a client takes a media type; one that sends no `Accept` takes any."""
     if not accept.strip():
         return True
     kind = media_type.partition("/")[0]

@@ -57,7 +57,7 @@ def test_the_readme_table_has_a_row_for_every_family() -> None:
 def test_a_former_name_says_what_to_use_instead(former: str, present: str) -> None:
     family = CATALOGUE[former]
     assert family.help == (
-        f"Deprecated: renamed to {present}; this name ends with the next version. {CATALOGUE[present].help}"
+        f"Deprecated: renamed to {present}; this name will be removed in the next version. {CATALOGUE[present].help}"
     )
     assert (family.kind, family.labels_with(("account",))) == (
         CATALOGUE[present].kind,

@@ -110,7 +110,7 @@ async def fetch(
 
 
 def _was_over(piece: FocusRequest, path: Path) -> bool:
-    """Tell whether a piece was about the past alone when its file was written."""
+    """Return whether a piece was about the past alone when its file was written."""
     return not piece.is_latest and (piece.end is None or path.stat().st_mtime >= piece.end.timestamp())
 
 

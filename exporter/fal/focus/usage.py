@@ -110,7 +110,7 @@ class UsageRow(NamedTuple):
 
 
 def described(account: str, row: UsageLine) -> Item:
-    """Tell what a line is for.
+    """Return what a line is for.
 
     A compute machine's quantity is its own time; of any other machine it counts every GPU already.
 

@@ -71,7 +71,7 @@ class Labels:
         return tuple(known.get(name, "") for name in self.names)
 
     def is_of_team(self, values: LabelValues) -> bool:
-        """Tell whether a label set is that of a team as a whole."""
+        """Return whether a label set is that of a team as a whole."""
         known = dict(zip(self.names, values, strict=True))
         return bool(known.get("team")) and values == self.of_team(known["account"], known["team"])
 
@@ -147,7 +147,7 @@ class Counter(NamedTuple):
 
     @property
     def shown(self) -> int:
-        """What scrapes see; never falls."""
+        """Value that scrapes see; it never decreases."""
         return self.published - self.base
 
     @property

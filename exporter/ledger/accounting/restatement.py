@@ -224,7 +224,7 @@ def book(
     label_set_of: Callable[[int], int],
     moved: Mapping[tuple[int, int], int] = MappingProxyType({}),
 ) -> Booking:
-    """Tell new spend from history and from restatements.
+    """Separate new spend from history and from restatements.
 
     Args:
         deltas: the changes of one window of one source.

@@ -16,7 +16,7 @@ def _from_1_to_2(connection: Connection) -> None:
 
 
 def _from_2_to_3(connection: Connection) -> None:
-    """Tell surge apart, keep totals of spans, first hours and changes of prices; forget when an hour changed."""
+    """Separate surge, keep totals of spans, first hours and changes of prices; forget when an hour changed."""
     _add_dimensions(connection)
     schema.span_totals.create(connection)
     span_totals.rebuild(connection)

@@ -239,7 +239,7 @@ def _cuts(window: Window, every: Bucket | None, zone: ZoneInfo) -> list[int]:
 
 
 def _stretches(cuts: Sequence[int], bucket_length: int | None) -> Iterator[_Stretch]:
-    """Tell what to read: in spans as long as are worth it for buckets of a length, in hours, or of any length."""
+    """Return what to read: in spans as long as are worth it for buckets of a length, in hours, or of any length."""
     window = cuts[-1] - cuts[0]
     edges = list(cuts)
     length = 1

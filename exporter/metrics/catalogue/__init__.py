@@ -33,7 +33,7 @@ RENAMED: Mapping[str, str] = MappingProxyType(
 
 
 def _former(name: str, present: Family) -> Family:
-    text = f"Deprecated: renamed to {present.name}; this name ends with the next version. {present.help}"
+    text = f"Deprecated: renamed to {present.name}; this name will be removed in the next version. {present.help}"
     return replace(present, name=name, help=text)
 
 

@@ -71,7 +71,7 @@ class Answering:
         self._turns = anyio.CapacityLimiter(MOST_AT_ONCE)
 
     async def list_tools(self, _: Context, __: PaginatedRequestParams | None) -> ListToolsResult:
-        """Tell what can be called."""
+        """Return the tools."""
         return ListToolsResult(
             tools=[
                 ListedTool(
@@ -113,7 +113,7 @@ class Answering:
         )
 
     async def list_resources(self, _: Context, __: PaginatedRequestParams | None) -> ListResourcesResult:
-        """Tell what can be read."""
+        """Return the resources."""
         return ListResourcesResult(
             resources=[
                 Resource(
@@ -130,7 +130,7 @@ class Answering:
     async def list_resource_templates(
         self, _: Context, __: PaginatedRequestParams | None
     ) -> ListResourceTemplatesResult:
-        """Tell that there are none; some clients ask."""
+        """Return no templates; some clients ask for them."""
         return ListResourceTemplatesResult(resource_templates=[])
 
     async def read_resource(self, _: Context, asked: ReadResourceRequestParams) -> ReadResourceResult:
@@ -146,7 +146,7 @@ class Answering:
         return ReadResourceResult(contents=[text])
 
     async def list_prompts(self, _: Context, __: PaginatedRequestParams | None) -> ListPromptsResult:
-        """Tell what can be prompted."""
+        """Return the prompts."""
         return ListPromptsResult(prompts=[_PROMPT])
 
     async def get_prompt(self, _: Context, asked: GetPromptRequestParams) -> GetPromptResult:

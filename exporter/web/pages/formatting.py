@@ -57,7 +57,7 @@ def instant(at: datetime) -> str:
 
 
 def ago(at: datetime, now: datetime) -> str:
-    """Tell how long ago an instant was."""
+    """Return how long ago an instant was, in words."""
     seconds = (now - at).total_seconds()
     return "just now" if seconds < _MINUTE else f"{span(seconds)} ago"
 

@@ -82,7 +82,7 @@ def answer_of(text: str, media_type: str, headers: Mapping[str, str] = NO_HEADER
 
 
 def is_known(if_none_match: str, tag: str) -> bool:
-    """Tell whether a caller holds an answer, in whatever encoding (RFC 9110, section 13.1.2)."""
+    """Return whether a caller holds an answer, in whatever encoding (RFC 9110, section 13.1.2)."""
     held = [item.strip().removeprefix("W/").strip('"') for item in if_none_match.split(",")]
     return "*" in held or tag in held or f"{tag}-gzip" in held
 

@@ -112,7 +112,7 @@ class Rest:
         self._page = cache(lambda: answer_of(page(guarded=needs_token), HTML, HEADERS))
 
     def is_asked(self, path: str) -> bool:
-        """Tell whether a path is one of this application's."""
+        """Return whether a path is one of this application's."""
         return path in _DOCUMENTATION or path == "/v1" or path.startswith(("/v1/", f"{DOCS}/"))
 
     def close(self) -> None:
