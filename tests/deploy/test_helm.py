@@ -299,6 +299,7 @@ def test_large_numbers_stay_whole() -> None:
     assert [budget["amount"] for budget in budgets] == [25000, 1500000.5]
 
 
+@pytest.mark.long
 def test_several_accounts_are_polled_with_their_mounted_keys(run: Run) -> None:
     values = values_of("several-accounts")
     values["accounts"][1]["sources"] = "models,serverless"

@@ -129,7 +129,7 @@ def bucket_of(hour: datetime, window: Window, every: Bucket | None, zone: ZoneIn
 
 @given(data=st.data(), stated=cells)
 @settings(
-    max_examples=examples(8, long=40),
+    max_examples=examples(4, long=40),
     suppress_health_check=list(HealthCheck),
 )
 def test_the_sums_are_those_of_every_charge(
