@@ -297,6 +297,7 @@ class Invoice:
     Attributes:
         status: paid, open, draft or void.
         due_at: None where fal states no due date.
+        stated: the JSON object that fal sent, all of it, numbers with every digit; empty where it has not been kept.
     """
 
     account: str
@@ -312,6 +313,7 @@ class Invoice:
     credits: int
     tax: int
     total: int
+    stated: str = ""
 
 
 @dataclass(frozen=True, slots=True)

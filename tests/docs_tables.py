@@ -95,6 +95,8 @@ def _value(schema: object) -> str:
             words = "instant"
         case {"type": str(name)}:
             words = {"string": "text"}.get(name, name)
+        case {"description": str(), **rest} if not rest:
+            words = "any value"
         case _:
             raise ValueError(f"there are no words for {schema}")
     return words

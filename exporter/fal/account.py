@@ -30,7 +30,18 @@ from exporter.fal.errors import (
     RefusalError,
     ScopeError,
 )
-from exporter.fal.rows import RejectedError, Row, amount, in_dollars, instant, number, optional_text, row_of, text
+from exporter.fal.rows import (
+    RejectedError,
+    Row,
+    amount,
+    in_dollars,
+    instant,
+    json_text,
+    number,
+    optional_text,
+    row_of,
+    text,
+)
 
 ACCOUNT_BILLING = Endpoint(Host.PLATFORM, "/account/billing")
 USER_BALANCE = Endpoint(Host.REPORTING, "/billing/user_balance", Scope.API)
@@ -242,6 +253,7 @@ def invoice(account: str, row: Row) -> Invoice:
         credits=_optional_number(row.get("credits")),
         tax=_optional_number(row.get("tax")),
         total=total,
+        stated=json_text(row),
     )
 
 

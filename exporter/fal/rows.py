@@ -3,6 +3,7 @@
 The rule of the whole exporter: GPU-seconds and a GPU class go together. What names no GPU has neither.
 """
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -95,6 +96,20 @@ def row_of(value: object) -> Row:
     if not isinstance(value, dict):
         raise RejectedError(Rejection.NOT_AN_OBJECT)
     return value
+
+
+def json_text(value: object) -> str:
+    """Return a parsed JSON value as JSON again, in ASCII; numbers keep every digit that was sent.
+
+    What is too large for a number to be read at all is null.
+    """
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{json.dumps(name)}:{json_text(part)}" for name, part in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(json_text, value)) + "]"
+    if isinstance(value, Decimal):
+        return str(value) if value.is_finite() else "null"
+    return json.dumps(value)
 
 
 _NUMBER = re.compile(r"-?\d{1,60}(?:\.\d{1,60})?(?:[eE][+-]?\d{1,3})?", re.ASCII)

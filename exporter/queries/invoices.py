@@ -1,12 +1,14 @@
 """Invoices as fal states them, newest first."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from exporter.charges import Invoice
+from exporter.charges import Invoice, decimal_of
 from exporter.queries import parameters
 from exporter.queries.coverage import check_accounts
 from exporter.queries.parameters import Parameter, QuestionError
@@ -80,6 +82,25 @@ def answer_invoices(ledger: "LedgerSnapshot", question: InvoicesQuestion) -> tup
     wanted = [invoice for invoice in ledger.invoices() if _is_wanted(invoice, question)]
     wanted.sort(key=lambda item: item.id)
     return tuple(sorted(wanted, key=lambda item: (item.issued_at or item.period_end, item.period_end), reverse=True))
+
+
+def stated(invoice: Invoice) -> dict[str, object]:
+    """Return all that fal has sent of an invoice, numbers as decimals; where that has not been kept, what has been."""
+    if invoice.stated:
+        sent: dict[str, object] = json.loads(invoice.stated, parse_float=Decimal)
+        return sent
+    return {
+        "id": invoice.id,
+        "number": invoice.number,
+        "status": invoice.status,
+        **{name: _written(getattr(invoice, name)) for name in ("period_start", "period_end", "issued_at", "due_at")},
+        "currency": invoice.currency,
+        **{name: decimal_of(getattr(invoice, name)) for name in ("subtotal", "credits", "tax", "total")},
+    }
+
+
+def _written(instant: datetime | None) -> str | None:
+    return None if instant is None else instant.isoformat().replace("+00:00", "Z")
 
 
 def _instant(written: parameters.LocalTime | None, otherwise: datetime | None) -> datetime | None:

@@ -24,6 +24,9 @@ from pydantic import (
     PlainSerializer,
     RootModel,
     SerializationInfo,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    model_serializer,
     model_validator,
     with_config,
 )
@@ -31,10 +34,12 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaV
 from pydantic_core import core_schema
 from typing_extensions import TypedDict  # that of `typing` is not enough for pydantic before Python 3.12
 
+from exporter.charges import Invoice as StatedInvoice
 from exporter.charges import decimal_of
 from exporter.forecasting.budgets import percent, threshold_amount
 from exporter.forecasting.state import BudgetOutlook
 from exporter.queries import usage
+from exporter.queries.invoices import stated
 from exporter.queries.live import LivePart as LiveAnswer
 
 _WORDS = {None: "null", True: "true", False: "false"}
@@ -120,6 +125,8 @@ class _AmountsAsNumbers(GenerateJsonSchema):
         """Return the schema of what is written in place of a field's value."""
         if schema.get("function") is _written:
             return _typed(self.amount)
+        if schema.get("function") is vars(Invoice)["_as_sent"]:
+            return None  # the fields are those of the model
         return super().ser_schema(schema)
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
@@ -321,22 +328,63 @@ class Usage(Document):
     next_cursor: str | None = Field(description="`cursor` of the next page; null on the last page.")
 
 
-class Invoice(Document):
-    """One invoice as fal states it; amounts in USD."""
+OWN_ACCOUNT = "x_fal_exporter_account"
+"""Field of an invoice that is ours, not fal's; fal has no reason to send one of this name."""
 
-    account: str = Field(description="Configured account.")
-    id: str = Field(description="fal's identifier of the invoice.")
-    number: str = Field(description="Number on the invoice.")
-    status: str = Field(description="`paid`, `open`, `draft` or `void`.")
-    period_start: AwareDatetime = Field(description="Start of the billed period.")
-    period_end: AwareDatetime = Field(description="End of the billed period, exclusive.")
-    issued_at: AwareDatetime | None = Field(description="When it was issued.")
-    due_at: AwareDatetime | None = Field(description="When it is due.")
-    currency: str = Field(description="Always USD.")
-    subtotal: Amount = Field(description="Usage.")
-    credits: Amount = Field(description="Credits.")
-    tax: Amount = Field(description="Tax.")
-    total: Amount = Field(description="Amount to be paid.")
+
+def _sent(value: object, info: SerializationInfo) -> object:
+    """Return an amount as fal sent it; as text where amounts are texts."""
+    if info.mode == "python" or isinstance(value, bool) or not isinstance(value, int | Decimal):
+        return value
+    return decimal_text(Decimal(value))
+
+
+SentAmount = Annotated[
+    object, PlainSerializer(_sent), WithJsonSchema({"type": ["number", "string", "null"]}, mode="serialization")
+]
+SentText = Annotated[object, WithJsonSchema({"type": ["string", "null"]}, mode="serialization")]
+
+
+class Invoice(Document):
+    """One invoice as fal sent it: every field it has, under its name and with its value; those below are known.
+
+    Amounts are in USD. fal does not document the fields. One that fal did not send is missing.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    x_fal_exporter_account: str = Field(description="Configured account; the one field that is the exporter's own.")
+    account: object = Field(
+        None,
+        description="The same, unless fal sends a field of this name, which then stands here. Deprecated: read "
+        "`x_fal_exporter_account`.",
+    )
+    id: SentText = Field(None, description="fal's identifier of the invoice.")
+    number: SentText = Field(None, description="Number on the invoice.")
+    status: SentText = Field(None, description="`paid`, `open`, `draft` or `void`.")
+    period_start: SentText = Field(None, description="Start of the billed period, ISO 8601.")
+    period_end: SentText = Field(None, description="End of the billed period, exclusive.")
+    issued_at: SentText = Field(None, description="When it was issued.")
+    due_at: SentText = Field(None, description="When it is due.")
+    currency: SentText = Field(None, description="Always USD.")
+    subtotal: SentAmount = Field(None, description="Usage.")
+    credits: SentAmount = Field(None, description="Credits.")
+    tax: SentAmount = Field(None, description="Tax.")
+    total: SentAmount = Field(None, description="Amount to be paid.")
+
+    @model_serializer(mode="wrap")
+    def _as_sent(self, handler: SerializerFunctionWrapHandler) -> Mapping[str, object]:
+        """Leave out fields that fal has not sent."""
+        written: Mapping[str, object] = handler(self)
+        return {name: value for name, value in written.items() if name in self.model_fields_set}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_invoice(cls, invoice: object) -> object:
+        """Return the fields: fal's, and which account they are of."""
+        if not isinstance(invoice, StatedInvoice):
+            return invoice
+        return {"account": invoice.account, **stated(invoice), OWN_ACCOUNT: invoice.account}
 
 
 class Invoices(RootModel[tuple[Invoice, ...]]):

@@ -1,6 +1,7 @@
 """Calls about the account itself: balance, invoices, lock state, budgets, keys, teams and prices.
 
 The published interface of the older host leaves the body of `/billing/invoices` untyped; its shape here is assumed.
+What an invoice has beside the assumed fields stands for whatever else fal may send: a link, a list.
 """
 
 from binascii import crc32
@@ -96,6 +97,8 @@ def _invoice_row(invoice: Invoice) -> Row:
         "credits": Exact(invoice.credits),
         "tax": Exact(invoice.tax),
         "total": Exact(invoice.total),
+        "invoice_pdf": f"https://fal.example/invoices/{invoice.id}.pdf" if invoice.issued_at else None,
+        "lines": [{"description": "Usage", "amount": Exact(invoice.subtotal)}],
     }
 
 

@@ -11,7 +11,10 @@ from typing import NamedTuple
 
 import pytest
 from e2e.processes import PATIENCE, Exporter, Fal, exporter_of, fal_in_a_thread, free_port, wait_until
+from local_http import HTTP
 from mcp import Client
+
+from exporter.simulator import ADMIN_KEY
 
 INSPECTOR = "@modelcontextprotocol/inspector@0.15.0"
 TOOLS: dict[str, dict[str, object]] = {
@@ -127,6 +130,33 @@ async def test_an_agent_is_told_of_days_before_the_ledger_through_the_process_th
     assert [part["account"] for part in told["live"]] == ["default"]
     assert "Asked of fal, not from the ledger: default" in result.content[0].text
     assert (never.structured_content["total"]["spend"], never.structured_content["live"]) == ("0", [])
+
+
+async def test_invoices_have_every_field_that_fal_sends_by_rest_and_mcp(running: Serving) -> None:
+    stated = HTTP.get(
+        f"{running.fal.running.reporting_url}/billing/invoices", headers={"authorization": f"Key {ADMIN_KEY}"}
+    )
+    sent = json.loads(stated.text, parse_float=Decimal)
+    assert any(str(invoice["invoice_pdf"]).startswith("https://") for invoice in sent)
+
+    def told() -> list[dict[str, object]]:
+        text = HTTP.get(f"{running.exporter.url}/v1/billing/invoices").text
+        invoices: list[dict[str, object]] = json.loads(text, parse_float=Decimal)
+        return invoices
+
+    wait_until(lambda: len(told()) == len(sent), "the invoices have been polled")
+    by_rest = {str(invoice["id"]): invoice for invoice in told()}
+    async with Client(running.url) as client:
+        answer = (await client.call_tool("fal-list-invoices", {})).structured_content
+    by_mcp = {invoice["id"]: invoice for invoice in answer["invoices"]}
+    for invoice in sent:
+        ours = {"x_fal_exporter_account": "default", "account": "default"}
+        assert by_rest[invoice["id"]] == invoice | ours
+        agents = by_mcp[invoice["id"]]
+        assert agents.keys() == invoice.keys() | ours.keys()
+        assert Decimal(agents["total"]) == invoice["total"]
+        assert (agents["invoice_pdf"], agents["status"]) == (invoice["invoice_pdf"], invoice["status"])
+        assert Decimal(agents["lines"][0]["amount"]) == invoice["lines"][0]["amount"]
 
 
 def test_an_address_that_was_set_and_is_taken_ends_serve_with_code_2(exporter: Exporter) -> None:

@@ -1,3 +1,4 @@
+import json
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -134,9 +135,27 @@ async def test_invoices_are_read_with_their_utc_periods(fal: Fal, bench: Bench) 
             credits=-20_250_000_000,
             tax=0,
             total=80_250_000_000,
+            stated='{"id":"inv_1","number":"F-2026-10","status":"PAID","period_start":"2026-10-01","period_end":'
+            '"2026-11-01T00:00:00Z","issued_at":"2026-11-02T02:00:00+02:00","due_at":null,"currency":"USD","subtotal":'
+            '100.5,"credits":-20.25,"tax":0,"total":80.25,"novelty":1}',
         ),
     )
     assert invoices.rejected == {}
+
+
+async def test_all_that_an_invoice_has_is_kept_with_every_digit(fal: Fal, bench: Bench) -> None:
+    sent = (
+        '{"id": "inv_1", "status": "open", "period_start": "2026-10-01", "period_end": "2026-11-01", '
+        '"currency": "USD", "total": 0.12345678901234567890, "pdf": "https://fal.example/\\u00fc?a=1&b=\\u0000", '
+        '"lines": [{"amount": 1.50, "deep": [true, null, -0.0, 1E-7, 12345678901234567890]}], '
+        '"huge": 1e99999999999999999999}'
+    )
+    fal.plays(PATH, Answer(f"[{sent}]".encode(), headers=(("content-type", "application/json"),)))
+    (invoice,) = await read_invoices(bench.client())
+    exact = json.loads(sent.replace("1e99999999999999999999", "null"), parse_float=str)
+    assert json.loads(invoice.stated, parse_float=str) == exact
+    assert "1.50" in invoice.stated
+    assert invoice.stated.isascii()
 
 
 async def test_a_refusal_that_only_the_poll_after_hours_could_take_back_is_no_lock(fal: Fal, bench: Bench) -> None:

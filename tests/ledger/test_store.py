@@ -436,7 +436,8 @@ def test_prices_balances_invoices_and_choices_are_kept(open_ledger: OpenLedger, 
     ledger = activated(open_ledger())
     price = UnitPrice("main", "model_apis", "flux", "", "", "image", hours_ago(clock, 0), 25_000_000, 0)
     invoice = Invoice(
-        "main", "inv_1", "1", "open", hours_ago(clock, 9), hours_ago(clock, 1), None, None, "USD", 9, 0, 0, 9
+        *("main", "inv_1", "1", "open", hours_ago(clock, 9), hours_ago(clock, 1), None, None, "USD", 9, 0, 0, 9),
+        stated='{"id":"inv_1","pdf":"https://fal.example/\\u0000"}',
     )
     balance = Balance("main", -int(Decimal("0.18") * NANO), clock.now)
     ledger.record_prices([price])

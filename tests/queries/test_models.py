@@ -152,6 +152,46 @@ def test_usage_has_the_shape_of_the_reporting_interface(reader: LedgerReader) ->
     assert rows[-1]["gpu_class"] == "H100"
 
 
+def invoices_of(*stated: str, account: str = "studio") -> models.Invoices:
+    return models.Invoices.model_validate(
+        tuple(replace(calls.INVOICES[0], account=account, stated=text) for text in stated)
+    )
+
+
+SENT = (
+    '{"id":"inv_1","status":"Open","total":563.822000000000000001,"tax":90,"credits":"-5.0","invoice_pdf":'
+    '"https://fal.example/1.pdf","lines":[{"amount":1.25,"count":3,"none":null}],"model_config":true,"_private":0.5}'
+)
+
+
+def test_an_invoice_is_all_that_fal_sent_and_the_account_under_a_name_of_ours() -> None:
+    (written,) = json.loads(exact_json(invoices_of(SENT)), parse_float=Decimal)
+    assert written.pop("x_fal_exporter_account") == written.pop("account") == "studio"
+    assert written == json.loads(SENT, parse_float=Decimal)
+
+
+def test_fields_of_an_invoice_that_fal_has_not_sent_are_missing_and_an_account_of_fals_stays_fals() -> None:
+    (written,) = json.loads(exact_json(invoices_of('{"id":"inv_1","account":{"name":"theirs"}}')))
+    assert written == {"x_fal_exporter_account": "studio", "id": "inv_1", "account": {"name": "theirs"}}
+
+
+def test_amounts_of_an_invoice_are_texts_where_amounts_are_texts_and_fractions_are_never_floats() -> None:
+    (written,) = json.loads(models.text_json(invoices_of(SENT)))
+    assert (written["total"], written["tax"], written["credits"]) == ("563.822000000000000001", "90", "-5.0")
+    assert written["lines"] == [{"amount": "1.25", "count": 3, "none": None}]
+    assert written["_private"] == "0.5"
+    page = models.InvoicePage(invoices=invoices_of(SENT).root, next_cursor=None)
+    assert models.texts(page)["invoices"] == [written]
+    Draft202012Validator(models.text_schema(models.InvoicePage)).validate(models.texts(page))
+
+
+def test_an_invoice_of_a_ledger_that_has_kept_less_is_told_by_what_it_has() -> None:
+    (written,) = json.loads(exact_json(invoices_of("")), parse_float=Decimal)
+    assert (written["id"], written["status"], written["total"]) == ("inv_4HcZ2XkQ", "open", Decimal("563.822"))
+    assert written["period_start"] == "2026-10-01T00:00:00Z"
+    assert written["x_fal_exporter_account"] == "studio"
+
+
 def test_what_is_left_of_a_budget_and_which_thresholds_are_reached() -> None:
     budget = replace(calls.BUDGETS.budgets[0], limit=400 * NANO, spend=320 * NANO)
     document = models.Budget.model_validate(budget)

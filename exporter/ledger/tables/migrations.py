@@ -61,11 +61,15 @@ def _rebuild_series(connection: Connection, kept: Sequence[str], missing: Sequen
 
 
 def _from_3_to_4(connection: Connection) -> None:
-    """Keep what keys can read, whose they are and their aliases, teams, members, detail of sources, rejected rows."""
+    """Keep what keys can read, whose they are and their aliases, teams, members, detail of sources, rejected rows.
+
+    And all that fal states of an invoice.
+    """
     _add_dimensions(connection)
     schema.api_keys.create(connection)
     schema.teams.create(connection)
     connection.execute(text("ALTER TABLE counter ADD COLUMN base TEXT NOT NULL DEFAULT '0'"))
+    connection.execute(text("ALTER TABLE invoice ADD COLUMN stated TEXT NOT NULL DEFAULT ''"))
     schema.source_probes.create(connection)
     schema.key_owners.create(connection)
     schema.rejected_rows.create(connection)

@@ -263,6 +263,8 @@ invoices = Table(
     Column("due_at", Instant),
     Column("currency", Text, nullable=False),
     *(Column(name, BigInteger, nullable=False) for name in ("subtotal", "credits", "tax", "total")),
+    # A ledger that has been migrated has none of it until the invoices are polled again.
+    Column("stated", Text, nullable=False),
 )
 
 reconciliations = Table(

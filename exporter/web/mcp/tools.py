@@ -11,6 +11,7 @@ from exporter.focus.findings import FocusError
 from exporter.queries import forecasts, invoices, parameters, usage
 from exporter.queries.live import ask_live
 from exporter.queries.models import (
+    OWN_ACCOUNT,
     Balances,
     Budget,
     Budgets,
@@ -273,7 +274,8 @@ def invoices_tool(known: Known) -> Tool:
         "fal-list-invoices",
         "Invoices from fal",
         "The invoices that fal has issued, newest first: status, period, due date, subtotal (usage), credits, tax and "
-        "total, in US dollars as decimal text. Periods are UTC months, and `period_end` is exclusive.",
+        "total, in US dollars as decimal text, and every other field that fal sends, such as links. Periods are UTC "
+        "months, and `period_end` is exclusive.",
         input_schema(_INVOICES),
         text_schema(InvoicePage),
         answer,
@@ -303,7 +305,7 @@ def _invoices_text(document: InvoicePage) -> str:
     rows = [texts(invoice) for invoice in document.invoices]
     if not rows:
         return "No invoices match."
-    columns = [name for name in columns_of(rows) if name not in {"id", "currency"}]
+    columns = [name for name in columns_of(rows) if name not in {"id", "currency", OWN_ACCOUNT}]
     return "\n".join(["Amounts in USD.", "", table(columns, rows), *_more(document.next_cursor)])
 
 

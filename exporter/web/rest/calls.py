@@ -298,7 +298,8 @@ CALLS = (
         path="/v1/billing/invoices",
         name="invoices",
         title="Invoices",
-        meaning="Invoices as fal states them, newest first. fal does not document their format; it is assumed.",
+        meaning="Invoices with every field that fal sends, newest first, and the configured account as "
+        f"`{models.OWN_ACCOUNT}`. fal does not document their format; the known fields are assumed.",
         parameters=(*invoices.PARAMETERS, AMOUNTS),
         model=models.Invoices,
         example=models.Invoices.model_validate(INVOICES),

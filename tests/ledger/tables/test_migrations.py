@@ -129,6 +129,25 @@ def test_counters_and_gauges_of_version_3_go_on_where_they_were(address: str, op
     }
 
 
+def test_an_invoice_has_all_that_fal_sends_of_it_once_it_has_been_polled_again(
+    address: str, open_ledger: OpenLedger
+) -> None:
+    made_of("version-3.sql", address)
+    engine = create_engine(address)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO invoice VALUES ('prod', 'inv_1', 'F-1', 'paid', 0, 3600000000, NULL, NULL, 'USD', 5, 0, 0, 5)"
+        )
+    engine.dispose()
+    ledger = open_ledger()
+    ledger.activate(SOURCES)
+    (kept,) = ledger.invoices("prod")
+    assert (kept.id, kept.total, kept.stated) == ("inv_1", 5, "")
+    polled_again = replace(kept, stated='{"id":"inv_1"}')
+    ledger.record_invoices("prod", [polled_again])
+    assert ledger.invoices("prod") == (polled_again,)
+
+
 def test_a_source_that_has_told_all_is_known_to(address: str, open_ledger: OpenLedger) -> None:
     made_of("version-3.sql", address)
     engine = create_engine(address)
