@@ -168,6 +168,16 @@ def test_usage_is_an_object_of_spend_over_a_window(running: Running) -> None:
     assert found["total"]["spend"] == running.truth(**OCTOBER) > 0
 
 
+def test_any_window_is_answered_also_one_from_before_the_ledger(running: Running) -> None:
+    window = {"start": "2026-08-20", "end": "2026-10-11T05:00Z"}
+    found = running.exact("usage", **window)
+    assert found["total"]["spend"] == running.truth("2026-08-20T00:00:00Z", "2026-10-11T05:00:00Z") > 0
+    assert [part["end"] for part in found["live"]] == [found["available_from"]] == ["2026-10-01T00:00:00Z"]
+    told = running.tool("fal-get-usage", **window).structured_content
+    assert told is not None
+    assert (Decimal(told["total"]["spend"]), told["live"]) == (found["total"]["spend"], found["live"])
+
+
 def test_start_and_end_are_iso_8601_and_optional(running: Running) -> None:
     exactly = running.exact("usage", start="2026-10-31T22:00:00+02:00", end="2026-11-01T00:00:00Z")
     assert exactly["total"]["spend"] == running.truth("2026-10-31T20:00:00Z", "2026-11-01T00:00:00Z")
@@ -189,7 +199,9 @@ def test_invoices_are_an_array_of_those_of_the_calling_organization(running: Run
     assert isinstance(found, list)
     asked = HTTP.get(f"{running.fal.reporting_url}/billing/invoices", headers={"authorization": f"Key {ADMIN_KEY}"})
     stated = json.loads(asked.text, parse_float=Decimal, parse_int=Decimal)
-    assert {row["id"]: row["total"] for row in found} == {row["id"]: row["total"] for row in stated}
+    ours = {"x_fal_exporter_account": "default", "account": "default"}
+    assert [row["id"] for row in found] == [row["id"] for row in stated]
+    assert found == [row | ours for row in stated], "every field, as fal sends it"
 
 
 def test_fal_is_asked_at_the_documents_address_with_the_key_of_the_environment(
