@@ -7,6 +7,7 @@ The collector sends publications, and a sentence when it has to give up; the web
 with, which publications have been scraped, and the word to stop. A closed pipe means that the other side is gone.
 """
 
+import signal
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -319,6 +320,10 @@ class Publication:
         return PublicationDelta(
             self.sequence, self.at, self.exposition.delta_from(previous), self.overview, self.ready, self.outlook
         )
+
+
+LEFT_TO_THE_WEB_PROCESS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that reach the collector with the whole process group, and are the web process's to act on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
@@ -21,11 +22,21 @@ from exporter.charges import utc_now
 from exporter.errors import FalExporterError
 from exporter.inquiry import Channel
 from exporter.logs import configure_logging
-from exporter.polling.async_ledger import AsyncLedger
-from exporter.publication import Begin, FromCollector, GaveUp, Scraped, Sending, ToCollector
+from exporter.publication import (
+    LEFT_TO_THE_WEB_PROCESS,
+    Begin,
+    FromCollector,
+    GaveUp,
+    Scraped,
+    Sending,
+    ToCollector,
+)
 from exporter.settings import Settings
 
 _log = structlog.get_logger(__name__)
+
+_LONGEST_END = 3.0
+"""Seconds after the word to stop, or the end of the web process, at which this process ends whatever it is doing."""
 
 _NICENESS = 5
 """Scrapes go first where processors are few."""
@@ -41,8 +52,10 @@ def main(descriptor: int, inquiries: int) -> int:
     Raises:
         TypeError: the other end is no web process.
     """
-    # Ctrl-C reaches the whole process group; the web process decides what happens then.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # They reach the whole process group; the web process, which has blocked them for us, decides what happens then.
+    for number in LEFT_TO_THE_WEB_PROCESS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_THE_WEB_PROCESS)
     os.nice(_NICENESS)
     connection: Connection[FromCollector, ToCollector] = Connection(descriptor)
     try:
@@ -80,12 +93,17 @@ def _give_up(connection: "Connection[FromCollector, ToCollector]", sentence: str
 
 async def _collect(settings: Settings, connection: "Connection[FromCollector, ToCollector]", channel: Channel) -> None:
     stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+
+    async def scraped(sequence: int) -> None:
+        await half.ledger.scraped(sequence)
+
+    # From the start on: opening a ledger may take long. Nothing is scraped before there is one.
+    listening = asyncio.create_task(_listen(connection, scraped, stop))
     half = await open_left_half(settings, emit=Sending(connection), clock=utc_now)
-    listening = asyncio.create_task(_listen(connection, half.ledger, stop))
     take_no_more = channel.accept(half.responder.serve)
     try:
-        await half.collector.run(stop)
+        if not stop.is_set():
+            await half.collector.run(stop)
     finally:
         take_no_more()
         listening.cancel()
@@ -93,9 +111,14 @@ async def _collect(settings: Settings, connection: "Connection[FromCollector, To
 
 
 async def _listen(
-    connection: "Connection[FromCollector, ToCollector]", ledger: AsyncLedger, stop: asyncio.Event
+    connection: "Connection[FromCollector, ToCollector]",
+    scraped: Callable[[int], Awaitable[None]],
+    stop: asyncio.Event,
 ) -> None:
-    """Heed what the web process says; stop when it says so or is gone."""
+    """Heed what the web process says; stop when it says so or is gone.
+
+    The system then ends this process if it has not ended in time, as nothing is lost by that.
+    """
     arrived = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_reader(connection.fileno(), arrived.set)
@@ -107,10 +130,11 @@ async def _listen(
                 message = connection.recv()
                 if not isinstance(message, Scraped):
                     return
-                await ledger.scraped(message.sequence)
+                await scraped(message.sequence)
     except (EOFError, OSError):
         _log.warning("the web process has ended; stopping the collector")
     finally:
+        signal.setitimer(signal.ITIMER_REAL, _LONGEST_END)
         loop.remove_reader(connection.fileno())
         stop.set()
 

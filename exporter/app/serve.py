@@ -1,19 +1,18 @@
 """`fal-exporter serve`: this process serves what the collector process publishes.
 
-The collector is a process of its own, started and watched from here (`CollectorProcess`); its publications come through
-a pipe. The web application of this process is made from the settings (`web_application`).
+The collector is a process of its own, kept running by `supervision`; its publications come through a pipe. The web
+application of this process is made from the settings (`web_application`). SIGHUP has the configuration read again.
 """
 
 import asyncio
 import logging
 import os
 import signal
-import socket
-import subprocess
-import sys
 import threading
-from collections.abc import Callable
-from multiprocessing import Pipe
+import time
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import structlog
@@ -22,10 +21,11 @@ import uvloop
 from exporter import __version__
 from exporter.app.access import Access
 from exporter.app.mcp import listen_for_mcp, serve_mcp
+from exporter.app.reloading import Reloader, Reread
+from exporter.app.supervision import Supervisor
 from exporter.charges import Clock, utc_now
-from exporter.errors import FalExporterError
-from exporter.inquiry import Channel, Inquirer
-from exporter.publication import Begin, GaveUp, Publication, Receiving, Scraped, Stop, ToCollector
+from exporter.inquiry import Inquirer
+from exporter.publication import Publication
 from exporter.settings import Settings
 from exporter.web.application import Application
 from exporter.web.rest.application import RestOptions
@@ -43,9 +43,11 @@ def web_application(
     on_scrape: Callable[[int], None],
     collector: Callable[[], int | None] = lambda: None,
     clock: Clock = utc_now,
+    collector_problem: Callable[[], str] = str,
     mcp_port: int | None = None,
     inquirer: Inquirer | None = None,
     access: Access | None = None,
+    accounts: Collection[str] | None = None,
 ) -> Application:
     """Return the application of everything that is served on `listen`; see `Application` and `RestOptions`.
 
@@ -56,6 +58,7 @@ def web_application(
     return Application(
         on_scrape=on_scrape,
         collector=collector,
+        collector_problem=collector_problem,
         access_level=logging.INFO if settings.access_log else logging.DEBUG,
         clock=clock,
         rest=RestOptions(
@@ -65,7 +68,7 @@ def web_application(
             tokens=access.rest,
             cors_origins=settings.rest_cors_origins,
             inquirer=inquirer,
-            accounts=tuple(account.name for account in settings.accounts),
+            accounts=tuple(account.name for account in settings.accounts) if accounts is None else accounts,
         ),
         metrics_tokens=access.metrics,
         mcp_port=mcp_port,
@@ -75,10 +78,6 @@ def web_application(
     )
 
 
-PATIENCE = 4.0
-"""Seconds the collector is given to finish; Docker gives the whole ten."""
-
-
 def _ledger_reader(address: str) -> "LedgerReader":
     """Return a reader of the ledger at an address; its libraries are imported when the first question comes."""
     from exporter.ledger.reader import LedgerReader  # noqa: PLC0415  scrapes are answered before that
@@ -86,152 +85,70 @@ def _ledger_reader(address: str) -> "LedgerReader":
     return LedgerReader(address)
 
 
-class CollectorError(FalExporterError):
-    """The collector has given up, or ended without a word."""
-
-    def __init__(self, sentence: str, exit_code: int = 1) -> None:
-        super().__init__(sentence)
-        self.exit_code = exit_code
+_LONGEST_END = 4.6
+"""Seconds after a signal to stop at which the process ends, whatever it is still doing."""
 
 
-class CollectorProcess:
-    """Starts the collector, passes on what it publishes, and ends it.
-
-    Args:
-        patience: seconds the collector is given to finish.
-
-    Attributes:
-        inquirer: asks the collector.
-    """
-
-    def __init__(self, *, patience: float = PATIENCE) -> None:
-        self._patience = patience
-        self._stopping = False
-        self._ours, theirs = Pipe()
-        self._control, their_control = socket.socketpair()
-        with theirs, their_control:
-            descriptors = [theirs.fileno(), their_control.fileno()]
-            self._process = subprocess.Popen(  # noqa: S603  our own interpreter and module
-                [sys.executable, "-m", "exporter.app.collector_process", *map(str, descriptors)], pass_fds=descriptors
-            )
-        self.inquirer = Inquirer(Channel(self._control).connect)
-        self._follower: threading.Thread | None = None
-
-    @property
-    def pid(self) -> int:
-        """The collector's process id."""
-        return self._process.pid
-
-    def start(
-        self,
-        settings: Settings,
-        *,
-        publish: Callable[[Publication], None],
-        ended: Callable[[CollectorError], None],
-    ) -> None:
-        """Have the collector begin.
-
-        Args:
-            settings: what it works by; sent through the pipe, since they hold keys.
-            publish: takes each publication, in a thread.
-            ended: told, in that thread, why the collector has ended before it was stopped.
-        """
-        self._say(Begin(settings))
-        self._follower = threading.Thread(target=self._follow, args=(publish, ended), name="collector", daemon=True)
-        self._follower.start()
-
-    def scraped(self, sequence: int) -> None:
-        """Report to the collector that a publication has been scraped; a few bytes, written at once."""
-        self._say(Scraped(sequence))
-
-    def stop(self) -> int:
-        """Have the collector finish, and kill it if it takes too long.
-
-        Returns:
-            The exit code it has ended with; negative, the signal's number, where a signal was its end.
-        """
-        self._stopping = True
-        self._say(Stop())
-        try:
-            code = self._process.wait(self._patience)
-        except subprocess.TimeoutExpired:
-            _log.warning("the collector did not stop in time; killing it", seconds=self._patience)
-            self._process.kill()
-            code = self._process.wait()
-        if self._follower is not None:
-            self._follower.join()
-        self._ours.close()
-        self._control.close()
-        return code
-
-    def _say(self, message: ToCollector) -> None:
-        try:
-            self._ours.send(message)
-        except OSError:
-            # It is gone; the thread that reads from it tells why.
-            return
-
-    def _follow(self, publish: Callable[[Publication], None], ended: Callable[[CollectorError], None]) -> None:
-        receive = Receiving(self._ours)
-        try:
-            while not isinstance(received := receive(), GaveUp):
-                publish(received)
-            error = CollectorError(received.sentence, received.exit_code)
-        except (EOFError, OSError):
-            code = self._process.wait()
-            error = CollectorError(
-                f"the collector process ended unexpectedly with code {code}; start the exporter again"
-            )
-        if not self._stopping:
-            ended(error)
-
-
-def run_serve(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code.
+def run_serve(settings: Settings, reread: Reread) -> int:
+    """Serve until SIGTERM or SIGINT, and read the configuration again at SIGHUP; return the exit code.
 
     Raises:
         ConfigurationError: the address cannot be listened on.
         CollectorError: the collector gave up, for example because the ledger cannot be opened.
     """
-    uvloop.run(_serve(settings))
+    uvloop.run(_serve(settings, reread))
     return 0
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, reread: Reread) -> None:
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
+    stop, hung_up = asyncio.Event(), asyncio.Event()
+
+    def end() -> None:
+        if not stop.is_set():
+            supervisor.expect_end()
+            threading.Thread(target=_end_in_time, args=(supervisor,), daemon=True).start()
+        stop.set()
+
+    def publish(publication: Publication) -> None:
+        application.publish(publication)
+
+    def restarted() -> None:
+        application.collector_restarted()
+
+    supervisor = Supervisor(settings, publish=publish, restarted=restarted)
+
+    def on_signal(call: Callable[[], None]) -> Callable[[int, FrameType | None], None]:
+        def handle(_: int, __: FrameType | None) -> None:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(call)
+
+        return handle
+
+    # Not the loop's handlers: it takes them back when it is closed, and the next signal would kill what is ending well.
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        signal.signal(number, on_signal(end))
+    signal.signal(signal.SIGHUP, on_signal(hung_up.set))
     access = Access.of(settings)
     listener = listen(settings.listen.host, settings.listen.port)
     mcp_listener = listen_for_mcp(settings)
-    process = CollectorProcess()
+    accounts = [account.name for account in settings.accounts]
     application = web_application(
         settings,
-        on_scrape=process.scraped,
-        collector=lambda: process.pid,
+        on_scrape=supervisor.scraped,
+        collector=lambda: supervisor.pid,
+        collector_problem=lambda: supervisor.problem,
         mcp_port=None if mcp_listener is None else mcp_listener.getsockname()[1],
-        inquirer=process.inquirer,
+        inquirer=supervisor.inquirer,
         access=access,
+        accounts=accounts,
     )
-    problems: list[CollectorError] = []
-
-    def published(publication: Publication) -> None:
-        loop.call_soon_threadsafe(application.publish, publication)
-
-    def ended(problem: CollectorError) -> None:
-        problems.append(problem)
-        loop.call_soon_threadsafe(stop.set)
-
-    process.start(settings, publish=published, ended=ended)
     host, port = listener.getsockname()[:2]
-    _log.info(
-        "serving",
-        version=__version__,
-        address=f"{scheme_of(access.web_config)}://{host}:{port}",
-        pid=os.getpid(),
-        collector=process.pid,
-    )
+    url = f"{scheme_of(access.web_config)}://{host}:{port}"
+    _log.info("serving", version=__version__, address=url, pid=os.getpid())
+    keeping = asyncio.create_task(supervisor.run())
+    reloader = Reloader(settings, reread, supervisor.change, accounts, application.config_reloaded)
+    reloading = asyncio.create_task(reloader.run(hung_up))
     serving = asyncio.create_task(serve_web(application, listener, stop, web_config=access.web_config))
     answering = asyncio.create_task(
         serve_mcp(
@@ -239,18 +156,30 @@ async def _serve(settings: Settings) -> None:
             mcp_listener,
             lambda: application.published,
             stop,
-            inquirer=process.inquirer,
+            inquirer=supervisor.inquirer,
             access=access,
         )
     )
     stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait((serving, stopping, keeping), return_when=asyncio.FIRST_COMPLETED)
+    supervisor.expect_end()
     stop.set()
     # The readers of the ledger close first, so that the collector can leave it as one whole file.
     try:
         await asyncio.gather(serving, answering)
     finally:
-        await asyncio.to_thread(process.stop)
-    if problems:
-        raise problems[0]
+        for task in (keeping, reloading):
+            task.cancel()
+        await asyncio.gather(keeping, reloading, return_exceptions=True)
+        await supervisor.stop()
+    if not keeping.cancelled():
+        raise keeping.result()
     _log.info("stopped")
+
+
+def _end_in_time(supervisor: Supervisor) -> None:
+    """End this process and the collector when they have not ended in time, as nothing is lost by that."""
+    time.sleep(_LONGEST_END)
+    _log.warning("the exporter did not stop in time and ends now", seconds=_LONGEST_END)
+    supervisor.kill()
+    os._exit(0)

@@ -114,7 +114,7 @@ def serve(**given: object) -> int:
     settings = settings_from(given)
     from exporter.app.serve import run_serve
 
-    return run_serve(settings)
+    return run_serve(settings, lambda: settings_from(given))
 
 
 @commands.command(cls=SettingsCommand)

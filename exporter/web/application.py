@@ -67,6 +67,7 @@ class Application:
     Args:
         on_scrape: is told the number of a publication once a scrape has been answered from it.
         collector: tells the process id of the collector, for its process metrics; None where there is none.
+        collector_problem: tells why a restart would help the collector, in a sentence; empty while it would not.
         access_level: the level that requests are logged at.
         clock: tells the instants the page is written for.
         tail_interval: seconds between two readings of the process tables.
@@ -83,6 +84,7 @@ class Application:
         *,
         on_scrape: Callable[[int], None] = _unheard,
         collector: Callable[[], int | None] = _no_collector,
+        collector_problem: Callable[[], str] = str,
         access_level: int = logging.DEBUG,
         clock: Clock = utc_now,
         tail_interval: float = 1.0,
@@ -94,6 +96,7 @@ class Application:
         access_files: Mapping[str, AccessFile] = MappingProxyType({}),
     ) -> None:
         self._tail = Tail(version=__version__, collector=collector, access_files=access_files)
+        self._collector_problem = collector_problem
         self._tail_interval = tail_interval
         self._metrics = Metrics(self._tail.rendered(), on_scrape=on_scrape, count=self._tail.scraped)
         self._page = LandingPage(clock, mcp_port)
@@ -134,6 +137,14 @@ class Application:
         self._ready = self._ready or publication.ready
         self._tail.published(publication.at, ready=self._ready)
         self._metrics.publish(publication.sequence, publication.exposition)
+
+    def collector_restarted(self) -> None:
+        """Count a new start of the collector after a sudden end."""
+        self._tail.collector_restarted()
+
+    def config_reloaded(self, *, is_good: bool) -> None:
+        """Show whether the configuration could be read when it was read last."""
+        self._tail.config_reloaded(is_good=is_good)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or live through the server's start and end."""
@@ -194,6 +205,9 @@ class Application:
     async def _health(self, _: Request) -> Response:
         """Return whether a restart would help; a process that holds what is lost elsewhere is not to be restarted."""
         ledger = LedgerOverview() if self._published is None else self._published.overview.ledger
+        if problem := self._collector_problem():
+            text = f"unhealthy: {problem}; restart the exporter\n"
+            return PlainTextResponse(text, status_code=503, headers=_UNCACHED)
         if ledger.problem and ledger.restart_helps:
             return PlainTextResponse(UNHEALTHY, status_code=503, headers=_UNCACHED)
         return PlainTextResponse(HEALTHY_WITHOUT_LEDGER if ledger.problem else "healthy\n", headers=_UNCACHED)

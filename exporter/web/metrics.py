@@ -53,6 +53,9 @@ class Tail:
         self._snapshot_at: Gauge | None = None
         self._access_files = access_files
         self._is_access_file_good = _gauge("fal_exporter_access_file_last_reload_successful", self._registry)
+        family = CATALOGUE["fal_exporter_collector_restarts_total"]
+        self._restarts = Counter(family.name, family.help, registry=self._registry)
+        self._reload: tuple[Gauge, Gauge] | None = None
         family = CATALOGUE["fal_exporter_scrapes_total"]
         scrapes = Counter(family.name, family.help, family.labels, registry=self._registry)
         self._scrapes = {
@@ -66,6 +69,21 @@ class Tail:
     def scraped(self, variant: Variant) -> None:
         """Count a scrape."""
         self._scrapes[variant].inc()
+
+    def collector_restarted(self) -> None:
+        """Count a new start of the collector."""
+        self._restarts.inc()
+
+    def config_reloaded(self, *, is_good: bool) -> None:
+        """Note that the configuration has been read, or could not be."""
+        if self._reload is None:
+            self._reload = (
+                _gauge("fal_exporter_config_last_reload_successful", self._registry),
+                _gauge("fal_exporter_config_last_reload_success_timestamp_seconds", self._registry),
+            )
+        self._reload[0].set(is_good)
+        if is_good:
+            self._reload[1].set_to_current_time()
 
     def published(self, at: datetime, *, ready: bool) -> None:
         """Note the snapshot that is served from now on."""

@@ -55,6 +55,13 @@ def parsed(text: str) -> dict[str, dict[Labels, float]]:
     return samples
 
 
+def _content(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:
+        return ""  # its thread has ended
+
+
 @dataclass
 class Exporter:
     """A `fal-exporter` process; its output is kept for a look at the end."""
@@ -101,8 +108,17 @@ class Exporter:
         """The process id of the collector, once it has been started."""
         assert self.process is not None
         pid = self.process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        # Each thread has the children that it has started.
+        children = [child for file in Path(f"/proc/{pid}/task").glob("*/children") for child in _content(file).split()]
         return int(children[0]) if children else None
+
+    @property
+    def handles_sigterm(self) -> bool:
+        """Whether the process is far enough to act on being told to end."""
+        assert self.process is not None
+        status = _content(Path(f"/proc/{self.process.pid}/status"))
+        (caught,) = [line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")]
+        return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
     def get(self, path: str) -> httpx.Response | None:
         assert self.process is not None

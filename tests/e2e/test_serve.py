@@ -2,7 +2,10 @@
 
 import os
 import signal
+import time
+from collections.abc import Callable
 
+import pytest
 from e2e.processes import PATIENCE, Exporter, Fal, wait_until
 
 from exporter.charges import NANO
@@ -64,24 +67,105 @@ def test_a_ledger_that_cannot_be_opened_ends_it_with_one_sentence(exporter: Expo
     assert "directory must exist" in last
 
 
-def test_the_end_of_the_collector_is_the_end_of_the_exporter(exporter: Exporter) -> None:
+def test_a_collector_that_is_killed_is_started_again_while_the_last_publication_is_served(exporter: Exporter) -> None:
     exporter.start()
-    wait_until(lambda: exporter.get("/-/healthy"), "the exporter serves")
-    assert exporter.process is not None
-    assert exporter.collector is not None
-    os.kill(exporter.collector, signal.SIGKILL)
-    assert exporter.process.wait(PATIENCE) == 1
-    assert "collector" in exporter.output.splitlines()[-1]
+    wait_until(exporter.is_ready, "the exporter is ready")
+    killed = exporter.collector
+    assert killed is not None
+    before = exporter.scrape()
+    os.kill(killed, signal.SIGKILL)
+    assert exporter.scrape()["fal_credit_balance_usd"] == before["fal_credit_balance_usd"]
+    wait_until(lambda: exporter.collector not in {killed, None}, "another collector runs")
+
+    wait_until(lambda: _value(exporter, "fal_exporter_snapshot_timestamp_seconds") > time.time() - 1, "it publishes")
+    assert _value(exporter, "fal_exporter_collector_restarts_total") == 1
+    assert exporter.is_ready()
+    assert "the collector has ended and is started again" in exporter.output
+    assert exporter.stop() == 0
 
 
-def test_a_collector_without_its_web_process_ends_by_itself(exporter: Exporter) -> None:
+def test_a_collector_without_its_web_process_ends_within_four_seconds(exporter: Exporter, fal: Fal) -> None:
+    fal.simulator.faults.add(Fault("hang"))
     exporter.start()
-    # It answers before the collector has been started.
-    wait_until(lambda: exporter.collector, "the collector has started")
+    wait_until(lambda: fal.simulator.seen.total() > 0, "the collector polls")
     assert exporter.process is not None
     exporter.process.kill()
+    killed_at = time.monotonic()
     exporter.process.wait(PATIENCE)
     # It is nobody's child now; only its end takes it out of the process group.
+    wait_until(lambda: not _is_alive(exporter.process.pid), "the collector has ended")
+    assert time.monotonic() - killed_at < 4
+
+
+@pytest.mark.parametrize("after", [0, 0.6, 1.5])
+def test_it_ends_well_and_soon_when_told_to_at_any_moment_of_its_start(exporter: Exporter, after: float) -> None:
+    _told_to_end(exporter, after, os.kill)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("tell", [os.kill, os.killpg])
+@pytest.mark.parametrize("step", range(12))
+def test_it_ends_well_and_soon_whoever_is_told_to(
+    exporter: Exporter, step: int, tell: Callable[[int, int], None]
+) -> None:
+    """As by `kill`, and as by systemd, which tells all processes of a service."""
+    _told_to_end(exporter, step * 0.25, tell)
+
+
+def test_it_ends_well_when_it_is_told_again_and_again(exporter: Exporter) -> None:
+    exporter.start()
+    wait_until(exporter.is_ready, "the exporter is ready")
+    assert exporter.process is not None
+    while exporter.process.poll() is None:
+        os.kill(exporter.process.pid, signal.SIGTERM)
+        time.sleep(0.002)
+    assert exporter.process.returncode == 0
+
+
+def test_a_configuration_is_read_again_at_sighup(exporter: Exporter) -> None:
+    file = exporter.folder / "fal-exporter.yaml"
+    file.write_text("credit_floor: 5\n")
+    exporter.environment["FAL_EXPORTER_CONFIG_FILE"] = str(file)
+    exporter.start()
+    wait_until(exporter.is_ready, "the exporter is ready")
+    assert exporter.process is not None
+    assert _value(exporter, "fal_credit_floor_usd") == 5
+    assert _value(exporter, "fal_exporter_config_last_reload_successful") == 1
+    loaded_at = _value(exporter, "fal_exporter_config_last_reload_success_timestamp_seconds")
+
+    file.write_text("credit_floor: a lot\n")
+    os.killpg(exporter.process.pid, signal.SIGHUP)  # as a terminal that closes tells all processes
+    wait_until(lambda: _value(exporter, "fal_exporter_config_last_reload_successful") == 0, "it is refused")
+    assert "the configuration could not be reloaded; the former one stays in use" in exporter.output
+    assert "credit_floor" in exporter.output
+
+    file.write_text("credit_floor: 7\n")
+    os.kill(exporter.process.pid, signal.SIGHUP)
+    wait_until(lambda: _value(exporter, "fal_credit_floor_usd") == 7, "it takes effect")
+    wait_until(lambda: _value(exporter, "fal_exporter_config_last_reload_successful") == 1, "the reload has succeeded")
+    assert _value(exporter, "fal_exporter_config_last_reload_success_timestamp_seconds") > loaded_at
+    assert _value(exporter, "fal_exporter_collector_restarts_total") == 0
+    assert exporter.is_ready()
+    assert exporter.stop() == 0
+
+
+def _value(exporter: Exporter, name: str) -> float:
+    (value,) = exporter.scrape()[name].values()
+    return value
+
+
+def _told_to_end(exporter: Exporter, after: float, tell: Callable[[int, int], None]) -> None:
+    exporter.start()
+    assert exporter.process is not None
+    # Before, the system ends it: Python itself is being loaded.
+    while not exporter.handles_sigterm:
+        assert exporter.process.poll() is None
+    time.sleep(after)
+    told_at = time.monotonic()
+    tell(exporter.process.pid, signal.SIGTERM)
+    code = exporter.process.wait(PATIENCE)
+    assert code == 0, exporter.output
+    assert time.monotonic() - told_at < 5
     wait_until(lambda: not _is_alive(exporter.process.pid), "the collector has ended")
 
 

@@ -58,7 +58,7 @@ def test_the_collectors_process_is_measured_under_its_own_name() -> None:
 
 
 def test_a_collector_that_is_gone_leaves_no_trace() -> None:
-    assert not any("collector" in name for name in lines(Tail(version="1.2.3", collector=lambda: 2**22 + 1)))
+    assert not any("collector_process" in name for name in lines(Tail(version="1.2.3", collector=lambda: 2**22 + 1)))
 
 
 def test_help_is_the_catalogues() -> None:

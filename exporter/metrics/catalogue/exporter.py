@@ -100,6 +100,23 @@ EXPORTER: tuple[Family, ...] = (
         ("job",),
     ),
     Family(
+        "fal_exporter_collector_restarts_total",
+        "counter",
+        "Number of times that the collector process was started again after it had ended unexpectedly; the last "
+        "publication is served meanwhile.",
+    ),
+    Family(
+        "fal_exporter_config_last_reload_successful",
+        "gauge",
+        "1 if the last read of the configuration, at the start or after SIGHUP, succeeded; 0 if it failed and the former "
+        "configuration is in use.",
+    ),
+    Family(
+        "fal_exporter_config_last_reload_success_timestamp_seconds",
+        "gauge",
+        "Time of the last successful read of the configuration, in seconds since the Unix epoch.",
+    ),
+    Family(
         "fal_exporter_clock_steps_total",
         "counter",
         "Number of times that the exporter's system clock was set by five seconds or more while it ran.",

@@ -1,7 +1,7 @@
 """The ASGI application of the calls, their description and its page."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, partial
@@ -69,7 +69,7 @@ class RestOptions:
     tokens: TokenFile | None = None
     cors_origins: tuple[str, ...] = ()
     inquirer: Inquirer | None = None
-    accounts: tuple[str, ...] = ()
+    accounts: Collection[str] = ()
 
     def wrap(self, app: ASGIApp) -> ASGIApp:
         """Return an application that answers those who may ask."""
