@@ -108,8 +108,8 @@ EXPORTER: tuple[Family, ...] = (
     Family(
         "fal_exporter_config_last_reload_successful",
         "gauge",
-        "1 if the last read of the configuration, at the start or after SIGHUP, succeeded; 0 if it failed and the former "
-        "configuration is in use.",
+        "1 if the last read of the configuration, at the start or after SIGHUP, succeeded; 0 if it failed and the "
+        "former configuration is in use.",
     ),
     Family(
         "fal_exporter_config_last_reload_success_timestamp_seconds",
