@@ -11,6 +11,8 @@ import os
 import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -117,7 +119,7 @@ async def _listen(
 ) -> None:
     """Heed what the web process says; stop when it says so or is gone.
 
-    The system then ends this process if it has not ended in time, as nothing is lost by that.
+    This process then ends even if it has not done so by itself in time, as nothing is lost by that.
     """
     arrived = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -134,9 +136,16 @@ async def _listen(
     except (EOFError, OSError):
         _log.warning("the web process has ended; stopping the collector")
     finally:
-        signal.setitimer(signal.ITIMER_REAL, _LONGEST_END)
+        # The system's timer is for a thread that comes to nothing, because another does not let Python go on.
+        signal.setitimer(signal.ITIMER_REAL, _LONGEST_END + 0.5)
+        threading.Thread(target=_end_in_time, daemon=True).start()
         loop.remove_reader(connection.fileno())
         stop.set()
+
+
+def _end_in_time() -> None:
+    time.sleep(_LONGEST_END)
+    os._exit(0)
 
 
 if __name__ == "__main__":
