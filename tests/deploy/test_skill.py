@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 import yaml
 from e2e.demo import Demo, demo
+from mcp import Client
 
+from exporter.web.mcp.tools import tools
 from exporter.web.rest.calls import AMOUNTS, CALLS
 
 SKILL = Path(__file__).parents[2] / "deploy" / "skill" / "fal-billing"
@@ -28,6 +30,12 @@ def commands() -> Iterator[tuple[str, str]]:
     for block in re.finditer(r"```sh\n(.*?)```", TEXT, re.DOTALL):
         heading = HEADING.findall(TEXT[: block.start()])[-1]
         yield from ((heading, line) for line in block[1].splitlines())
+
+
+def tool_calls() -> Iterator[tuple[str, str, dict[str, object]]]:
+    """Yield every call of a tool under its heading."""
+    for call in re.finditer(r"`(fal-[a-z-]+)` `(\{.*?\})`", TEXT):
+        yield HEADING.findall(TEXT[: call.start()])[-1], call[1], json.loads(call[2])
 
 
 def run(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -68,7 +76,7 @@ def total(document: Document) -> Decimal:
 
 
 CHECKS: dict[str, Callable[[Document], bool]] = {
-    "Where to ask": lambda item: "accounts" in item or total(item) == sum(map(spend, rows(item))) > 0,
+    "Ask by REST calls": lambda item: "accounts" in item or total(item) == sum(map(spend, rows(item))) > 0,
     "What did we spend on veo3 last week?": lambda item: (
         (total(item) == sum(map(spend, rows(item))) > 0)
         and (item["group_by"] == ["day"] or any("veo3" in str(row["model"]) for row in rows(item)))
@@ -96,10 +104,19 @@ def test_every_command_works(heading: str, command: str, running: Demo) -> None:
         assert CHECKS[heading](found), found
 
 
-def test_every_worked_question_has_a_command() -> None:
+def test_every_worked_question_has_a_command_and_a_tool() -> None:
     questions = HEADING.findall(TEXT.partition("## Worked questions")[2])
     assert len(questions) >= 3
     assert set(questions) <= {heading for heading, _ in commands()}
+    assert set(questions) == {heading for heading, _, _ in tool_calls()}
+
+
+async def test_every_call_of_a_tool_works(running: Demo) -> None:
+    async with Client(running.mcp_url) as client:
+        for heading, tool, arguments in tool_calls():
+            answer = await client.call_tool(tool, arguments)
+            assert not answer.is_error, (heading, answer.content)
+            assert answer.structured_content
 
 
 def test_a_wrong_parameter_is_told_and_fails(running: Demo) -> None:
@@ -143,10 +160,17 @@ def test_the_front_matter_is_that_of_the_format() -> None:
     assert set(front) <= {"name", "description", "license", "compatibility", "metadata", "allowed-tools"}
 
 
-def test_the_table_tells_of_every_call_and_of_no_parameter_that_is_not_there() -> None:
-    table = dict(re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", TEXT, re.MULTILINE))
+def test_the_table_tells_of_every_call_and_tool_and_of_no_parameter_that_is_not_there() -> None:
+    table = {row[0]: row[1:] for row in re.findall(r"^\| `(\w+)` \| `(.*?)` \| .* \| (.*) \|$", TEXT, re.MULTILINE)}
     assert set(table) == {call.name for call in CALLS}
+    tools_by_name = {tool.name: tool for tool in tools(None)}  # type: ignore[arg-type]  # only to answer
     for call in CALLS:
+        tool, parameters = table[call.name]
         known = {parameter.name for parameter in call.parameters} - {AMOUNTS.name}
-        told = set(re.findall(r"`(\w+)`", table[call.name]))
+        told = set(re.findall(r"`(\w+)`", parameters))
         assert told == known
+        properties = tools_by_name.pop(tool).input_schema["properties"]
+        assert isinstance(properties, dict)
+        assert properties.keys() - {"limit", "cursor"} == told - {"limit", "cursor"}
+    # What has no call is named in the text.
+    assert all(f"`{name}`" in TEXT for name in tools_by_name)
