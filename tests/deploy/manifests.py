@@ -102,11 +102,11 @@ def violations(pod: Manifest) -> list[str]:
     return found
 
 
-def assert_hardened(manifests: Iterable[Manifest]) -> None:
+def assert_hardened(manifests: Iterable[Manifest], user: int | None = 65532) -> None:
     """Beyond "restricted": a read-only root, a numeric user, no token of the API, bounded memory."""
     for pod in pods(manifests):
         assert violations(pod) == []
-        assert pod["spec"]["securityContext"]["runAsUser"] == 65532
+        assert pod["spec"]["securityContext"].get("runAsUser") == user
         assert pod["spec"]["automountServiceAccountToken"] is False
         for container in pod["spec"]["containers"]:
             assert container["securityContext"]["readOnlyRootFilesystem"] is True

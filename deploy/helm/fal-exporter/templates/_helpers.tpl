@@ -2,26 +2,28 @@
 {{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{/* Room is left for what Kubernetes appends to the names of a StatefulSet's pods. */}}
+{{/*
+Room is left for what Kubernetes appends to the names of a StatefulSet's pods, and a Service's name begins with a letter.
+*/}}
 {{- define "fal-exporter.fullname" -}}
+{{- $name := printf "%s-%s" .Release.Name (include "fal-exporter.name" .) }}
 {{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" }}
+{{- $name = .Values.fullnameOverride }}
 {{- else if contains (include "fal-exporter.name" .) .Release.Name }}
-{{- .Release.Name | trunc 52 | trimSuffix "-" }}
-{{- else }}
-{{- printf "%s-%s" .Release.Name (include "fal-exporter.name" .) | trunc 52 | trimSuffix "-" }}
+{{- $name = .Release.Name }}
 {{- end }}
+{{- regexReplaceAll "^([^a-z])" $name "fal-${1}" | trunc 52 | trimSuffix "-" }}
 {{- end }}
 
 {{- define "fal-exporter.selector" -}}
-app.kubernetes.io/name: {{ include "fal-exporter.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "fal-exporter.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "fal-exporter.labels" -}}
 {{ include "fal-exporter.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- with .Values.labels }}
 {{ toYaml . }}
@@ -29,15 +31,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
 {{- define "fal-exporter.image" -}}
-{{- if .Values.image.digest -}}
-{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- if (.Values.image).digest -}}
+{{ (.Values.image).repository }}@{{ (.Values.image).digest }}
 {{- else -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{ (.Values.image).repository }}:{{ (.Values.image).tag | default .Chart.AppVersion }}
 {{- end }}
 {{- end }}
 
 {{- define "fal-exporter.serviceAccountName" -}}
-{{- if .Values.serviceAccount.create }}{{ include "fal-exporter.fullname" . }}{{ else }}{{ .Values.serviceAccount.name | default "default" }}{{ end }}
+{{- if (.Values.serviceAccount).create }}{{ include "fal-exporter.fullname" . }}{{ else }}{{ (.Values.serviceAccount).name | default "default" }}{{ end }}
 {{- end }}
 
 {{/*
@@ -49,8 +51,8 @@ JSON list: those of accounts, and the files of tokens.
 {{- range .Values.accounts }}
 {{- $files = append $files (dict "secret" .existingSecret "key" (.secretKey | default "fal-key") "path" (printf "accounts/%s" .name)) }}
 {{- else }}
-{{- if eq .Values.key.from "file" }}
-{{- $files = append $files (dict "secret" (include "fal-exporter.keySecret" .) "key" .Values.key.secretKey "path" "fal-key") }}
+{{- if eq (.Values.key).from "file" }}
+{{- $files = append $files (dict "secret" (include "fal-exporter.keySecret" .) "key" (.Values.key).secretKey "path" "fal-key") }}
 {{- end }}
 {{- end }}
 {{- range $view, $tokens := .Values.auth }}
@@ -62,7 +64,7 @@ JSON list: those of accounts, and the files of tokens.
 {{- end }}
 
 {{- define "fal-exporter.keySecret" -}}
-{{- .Values.key.existingSecret | default (include "fal-exporter.fullname" .) }}
+{{- (.Values.key).existingSecret | default (include "fal-exporter.fullname" .) }}
 {{- end }}
 
 {{/* The names by which agents reach MCP: the service's, those from outside, and the user's. */}}
@@ -72,18 +74,33 @@ JSON list: those of accounts, and the files of tokens.
 {{- range list "" ".svc" ".svc.cluster.local" }}
 {{- $hosts = append $hosts (printf "%s.%s%s" $service $.Release.Namespace .) }}
 {{- end }}
-{{- if .Values.ingress.enabled }}{{ $hosts = append $hosts .Values.ingress.host }}{{ end }}
-{{- if .Values.httpRoute.enabled }}{{ $hosts = concat $hosts .Values.httpRoute.hostnames }}{{ end }}
-{{- with .Values.settings.mcp_allowed_hosts }}{{ $hosts = append $hosts . }}{{ end }}
+{{- if (.Values.ingress).enabled }}{{ $hosts = append $hosts (.Values.ingress).host }}{{ end }}
+{{- if (.Values.httpRoute).enabled }}{{ $hosts = concat $hosts (.Values.httpRoute).hostnames }}{{ end }}
+{{- with (.Values.settings).mcp_allowed_hosts }}{{ $hosts = concat $hosts (kindIs "slice" . | ternary . (list .)) }}{{ end }}
 {{- $hosts | join "," }}
+{{- end }}
+
+{{/* The port of scrapes, REST and the landing page. */}}
+{{- define "fal-exporter.port" -}}
+{{- $port := .Values.listen | default "0.0.0.0:8080" | splitList ":" | last }}
+{{- if and (.Values.mcp).enabled (eq $port "9090") }}
+{{- fail "listen has port 9090, which MCP needs: give it another, or set mcp.enabled=false" }}
+{{- end }}
+{{- $port }}
 {{- end }}
 
 {{/* The exporter's configuration file. */}}
 {{- define "fal-exporter.configuration" -}}
 {{- $folder := "/run/secrets/fal-exporter" }}
-{{- $file := dict "log_format" "json" | merge (deepCopy .Values.settings) }}
-{{- $_ := set $file "mcp_listen" (ternary "0.0.0.0:9090" "off" .Values.mcp.enabled) }}
-{{- if .Values.mcp.enabled }}
+{{- $file := dict "log_format" "json" | merge (deepCopy (.Values.settings | default dict)) }}
+{{- $listen := .Values.listen | default "0.0.0.0:8080" }}
+{{- $_ := set $file "listen" $listen }}
+{{- $host := $listen | trimSuffix (printf ":%s" (include "fal-exporter.port" .)) }}
+{{- $_ := set $file "mcp_listen" (ternary (printf "%s:9090" $host) "off" ((.Values.mcp).enabled | default false)) }}
+{{- with .Values.webConfig }}
+{{- if .existingSecret }}{{ $_ := set $file "web_config_file" (printf "/run/secrets/fal-exporter-web/%s" .secretKey) }}{{ end }}
+{{- end }}
+{{- if (.Values.mcp).enabled }}
 {{- $_ := set $file "mcp_allowed_hosts" (include "fal-exporter.mcpHosts" .) }}
 {{- end }}
 {{- if .Values.accounts }}
@@ -95,7 +112,7 @@ JSON list: those of accounts, and the files of tokens.
 {{- $accounts = append $accounts $account }}
 {{- end }}
 {{- $_ := set $file "accounts" $accounts }}
-{{- else if eq .Values.key.from "file" }}
+{{- else if eq (.Values.key).from "file" }}
 {{- $_ := set $file "key_file" (printf "%s/fal-key" $folder) }}
 {{- end }}
 {{- range $view, $tokens := .Values.auth }}
@@ -107,10 +124,10 @@ JSON list: those of accounts, and the files of tokens.
 
 {{/* Whoever lets in people from outside needs tokens. */}}
 {{- define "fal-exporter.requireTokens" -}}
-{{- if not .root.Values.auth.rest.existingSecret }}
-{{- fail (printf "%s.enabled lets in whoever can reach it: give tokens by auth.rest.existingSecret" .way) }}
+{{- if not (or (.root.Values.webConfig).existingSecret ((.root.Values.auth).rest).existingSecret) }}
+{{- fail (printf "%s.enabled lets in whoever can reach it: give tokens by auth.rest.existingSecret, or users by webConfig.existingSecret" .way) }}
 {{- end }}
-{{- if and .root.Values.mcp.enabled (not .root.Values.auth.mcp.existingSecret) }}
-{{- fail (printf "%s.enabled with mcp.enabled lets in whoever can reach it: give tokens by auth.mcp.existingSecret" .way) }}
+{{- if and (.root.Values.mcp).enabled (not (or (.root.Values.webConfig).existingSecret ((.root.Values.auth).mcp).existingSecret)) }}
+{{- fail (printf "%s.enabled with mcp.enabled lets in whoever can reach it: give tokens by auth.mcp.existingSecret, or users by webConfig.existingSecret" .way) }}
 {{- end }}
 {{- end }}
