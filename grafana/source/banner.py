@@ -38,7 +38,7 @@ WORDS = {
     "FalLargeRestatement": "fal has changed hours that were complete",
     "FalDiscountLost": "a discount is lost",
     "FalInvoiceOverdue": "an invoice is overdue",
-    "FalAccessFileBroken": "the file of access rules cannot be used: the last good one holds",
+    "FalAccessFileBroken": "the file that grants access cannot be read in full",
     "FalThresholdsMissing": "the alert rules lack their thresholds",
     "unknown": "nothing is known: no usage has been read yet",
     "well": "All is well: nothing is locked, late, missing, or about to run out",
@@ -56,14 +56,14 @@ _RUNBOOKS = {
 _BUDGET = "max by (budget)"
 
 
-def state(height: int = 6) -> Built:
-    """Return the banner; `height` rows of findings fit, the worst are shown."""
+def state() -> Built:
+    """Return the banner."""
     panel = rows(
         "State",
         "Everything that is wrong, worst first, by the firing alerts and by the metrics themselves: red needs action "
         "now, orange today. Each line leads to its runbook. Green only while no alert of fal-exporter fires, nothing "
         "is locked, late, rejected, left out or not loaded, and no budget or credit is about to be used up.",
-        [Query(findings(height))],
+        [Query(_findings())],
         {
             "finding": Column(
                 "What",
@@ -100,12 +100,15 @@ _AS_BAD: dict[str, object] = {
 }
 
 
-def findings(most: int) -> str:
+_MOST = 30
+
+
+def _findings() -> str:
     """Return the worst findings: series with the labels finding, about and runbook, whose value is how bad they are."""
     found = "\nor\n".join(_found())
     everything = f"max by (finding, about, runbook) (\n{found}\n)"
     well = _named(f"vector({WELL})", "well", _RUNBOOKS["well"])
-    return f"topk({most},\n{everything}\nor on ()\n{well}\n)"
+    return f"topk({_MOST},\n{everything}\nor on ()\n{well}\n)"
 
 
 def _found() -> tuple[str, ...]:

@@ -21,7 +21,7 @@ def exporter_health() -> Frame:
         labels=("account",),
         start="now-24h",
         rows=(
-            Row(5, ((state(4), 14), (_failing_now(), 10))),
+            Row(5, ((state(), 14), (_failing_now(), 10))),
             Row(4, _figures()),
             Row(9, ((_sources(), 15), (_failures(), 9))),
             Row(8, ((_calls(), 8), (_latency(), 8), (_poll_duration(), 8)), "Calls to fal"),

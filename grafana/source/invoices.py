@@ -125,6 +125,8 @@ def invoice_list(most: int = 12) -> Built:
     due = of_accounts("fal_invoice_due_timestamp_seconds", _INVOICE, 'status="open"')
     totals = of_accounts("fal_invoice_total_usd", _INVOICE)
     labels = "max by (account, invoice)"
+    dated = f"{labels} (fal_invoice_due_timestamp_seconds{selected(('account',))})"
+    newest = f"topk({most}, {dated} or on (account, invoice) 0 * {labels} ({totals}))"
     states = "\nor ".join(
         (
             f"1000 * {labels} ({due})",
@@ -139,13 +141,13 @@ def invoice_list(most: int = 12) -> Built:
         "The newest invoices with their total as fal states it and their state: a draft is the running month's and "
         "grows, an open one says when it is due, an overdue one for how long. Polled every six hours.",
         [
-            Query(f"topk({most}, {totals})", ref="total"),
-            Query(states, ref="state"),
-            Query(f"{labels} (time() - {due} > 0)", ref="overdue"),
+            Query(f"{labels} ({totals})\nand on (account, invoice) {newest}", ref="total"),
+            Query(f"({states})\nand on (account, invoice) {newest}", ref="state"),
+            Query(f"{labels} (time() - {due} > 0)\nand on (account, invoice) {newest}", ref="overdue"),
         ],
         {
             "invoice": Column("Invoice", properties={"custom.minWidth": 110}),
-            "account": Column("Account", width=80),
+            "account": Column("Account", width=110),
             "Value #total": Column("Total", DOLLARS, 104, 2),
             "Value #state": Column(
                 "State",
@@ -192,9 +194,9 @@ def agreement() -> Built:
         "up. Compared every six hours.",
         [Query(f"topk(24, {said})")],
         {
-            "account": Column("Account", width=80),
+            "account": Column("Account", width=110),
             "period": Column("Month", width=86, properties=words(_PERIODS)),
-            "against": Column("Compared with", width=140, properties=words(_AGAINST)),
+            "against": Column("Compared with", width=128, properties=words(_AGAINST)),
             "Value": Column(
                 "Difference",
                 DOLLARS,

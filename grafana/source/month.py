@@ -39,11 +39,11 @@ def month() -> Frame:
         asked={"exporter": EXPORTER},
         repeats=present(),
         rows=(
-            Row(4, ((state(3), 16), (_exports(), 8))),
+            Row(5, ((state(), 16), (_exports(), 8))),
             Row(4, _figures()),
             Row(11, ((course(), 15), (_moved(), 9))),
             Row(7, ((budgets(), 13), (invoice_list(), 11))),
-            Row(7, ((agreement(), 13), (billed(), 11))),
+            Row(7, ((agreement(), 15), (billed(), 9))),
             Row(12, ((of_month(), 12),)),
         ),
     )
@@ -68,7 +68,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
         ),
         (
             figure(
-                "Against last month, same day",
+                "± last month, same day",
                 "By how much the complete hours of this month cost more, or less, than as many hours of the last "
                 "month, by the ledger. The running hour is not compared.",
                 [Query(changed, "in dollars", "dollars"), Query(f"{changed}\n/ ({before} > 0)", "in percent", "share")],

@@ -17,7 +17,7 @@ def course() -> Built:
         "The month, and the path to its end",
         "Month to date over the whole month. From now on the dashed line leads to the amount at which the month will "
         "probably end, in the band of 8 cases in 10: a straight line, not a forecast of each day. Grey: the last month "
-        "as Prometheus knows it. Red: the largest monthly budget. Forecast and budget are of whole "
+        "as Prometheus knows it. Red: the largest monthly budget of all of it. Forecast and budget are of whole "
         "accounts, whatever else is selected.",
         [
             Query(total(MONTH), "this month", "spent"),
@@ -90,7 +90,13 @@ def _limit() -> str:
         f"{_newest('fal_budget_period_end_timestamp_seconds', 'budget', '')} - "
         f"{_newest('fal_budget_period_start_timestamp_seconds', 'budget', '')}"
     )
-    return f"topk(1, {_newest('fal_budget_limit_usd', 'budget', '')} and on (budget) ({length} > {_MONTHLY}))"
+    everything = f"sum({_newest('fal_account_spend_month_to_date_usd')})"
+    covers = f"{_newest('fal_budget_spend_usd', 'budget', '')} >= on () group_left () 0.99 * {everything}"
+    return (
+        f"topk(1, {_newest('fal_budget_limit_usd', 'budget', '')}\n"
+        f"  and on (budget) ({length} > {_MONTHLY})\n"
+        f"  and on (budget) ({covers}))"
+    )
 
 
 _MONTHLY = 2_000_000
@@ -120,9 +126,9 @@ def budgets() -> Built:
             Query(budget("fal_budget_burn_ratio", 'window="1d"'), ref="burn"),
         ],
         {
-            "budget": Column("Budget", properties={"custom.minWidth": 80}),
+            "budget": Column("Budget", properties={"custom.minWidth": 100}),
             "Value #period": Column("Period", width=60, properties=_PERIOD),
-            "Value #used": Column("Used", SHARE, 150, 0, bar_cell() | _AGAINST_LIMIT),
+            "Value #used": Column("Used", SHARE, 120, 0, bar_cell() | _AGAINST_LIMIT),
             "Value #spent": Column("Spent", DOLLARS_SHORT, 68, 2),
             "Value #limit": Column("Limit", DOLLARS_SHORT, 68, 2),
             "Value #forecast": Column(

@@ -13,6 +13,7 @@ RANKED = "$ranked"
 """The label that a repeated table is of."""
 
 LABELS = {
+    "account": "account",
     "product": "product",
     "team": "team",
     "model": "model",
@@ -21,7 +22,10 @@ LABELS = {
     "environment": "environment",
     "api_key": "key",
 }
-"""The labels that a table is shown for where a charge of the month has them, and how they are called."""
+"""The labels that a table is shown for where a charge of the month has them, and how they are called.
+
+Accounts have one where there are two of them.
+"""
 
 _TO_DATE = "fal_spend_last_month_to_date_usd"
 _LINKS = (
@@ -34,10 +38,12 @@ _LINKS = (
 def present() -> str:
     """Return a series for each of LABELS that a charge of the month has, named by the label `ranked`."""
     month = "fal_spend_month_to_date_usd"
+    found = [(label, f'count({month}{{{label}!=""}} > 0)') for label in LABELS if label != "account"]
+    found.insert(0, ("account", f"count(count by (account) ({month})) > 1"))
+    # Before anything is known, one table says so: a query by no label would be an error.
     return " or ".join(
-        f'label_replace(label_replace(count({month}{{{label}!=""}} > 0), "ranked", "{label}", "", ""), '
-        f'"title", "{title}", "", "")'
-        for label, title in LABELS.items()
+        f'label_replace(label_replace({there_is}, "ranked", "{label}", "", ""), "title", "{LABELS[label]}", "", "")'
+        for label, there_is in (*found, ("product", f"absent({month})"))
     )
 
 

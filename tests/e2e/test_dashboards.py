@@ -427,7 +427,7 @@ def shown(prometheus: Prometheus, queries: list[Asked], name: str, ranked: str =
     return found
 
 
-@pytest.mark.parametrize("ranked", ["product", "model", "app", "gpu_class"])
+@pytest.mark.parametrize("ranked", ["account", "product", "model", "app", "gpu_class"])
 @pytest.mark.parametrize("dashboard", ["fal-month", "fal-spend"])
 def test_the_rows_of_a_table_add_up_to_its_total(
     prometheus: Prometheus, queries: list[Asked], dashboard: str, ranked: str
@@ -456,7 +456,7 @@ def test_the_causes_of_a_change_add_up_to_it_and_it_is_what_fal_states(
     )
     assert change["Total"] == pytest.approx(float(this - before), rel=1e-6)
     assert sum(cause.get("Total", 0) for cause in causes) == pytest.approx(change["Total"])
-    (percent,) = (asked for asked in queries if str(asked) == "fal-month: Against last month, same day: share")
+    (percent,) = (asked for asked in queries if str(asked) == "fal-month: ± last month, same day: share")
     share = prometheus.value(resolved(percent.expression, ALL, start=0, end=time.time()))
     assert share == pytest.approx(float((this - before) / before), rel=1e-6)
 
@@ -526,7 +526,7 @@ def findings(prometheus: Prometheus, queries: list[Asked], account: str) -> dict
     """Return what the banner shows, all of it, and how bad it is."""
     (banner,) = (asked for asked in queries if str(asked) == "fal-spend: State: A")
     query = resolved(banner.expression, ALL | {"account": account}, start=0, end=time.time())
-    everything = query.replace("topk(6,", "topk(1000,")
+    everything = query.replace("topk(30,", "topk(1000,")
     assert everything != query
     found = {}
     for series in prometheus.get("query", query=everything):
