@@ -102,6 +102,19 @@ class Statement:
         for row in rows:
             yield Charge(hour_start(row[0]), named[row[1]], Amounts(*row[2:]))
 
+    def has_charges(self, window: Window) -> bool:
+        """Return whether there is a charge in a window."""
+        found = self._connection.execute(
+            select(charges.c.hour)
+            .where(
+                charges.c.scope_id.in_(self._accounts),
+                charges.c.hour >= hour_number(window.start),
+                charges.c.hour < hour_number(window.end),
+            )
+            .limit(1)
+        )
+        return found.first() is not None
+
     def prices(self) -> Mapping[tuple[str, ...], UnitPrice]:
         """Return the newest unit prices."""
         return {item: record.newest for item, record in read_prices(self._connection).items()}

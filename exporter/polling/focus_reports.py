@@ -6,6 +6,7 @@ answer.
 """
 
 import asyncio
+import errno
 import os
 import shutil
 import tempfile
@@ -42,6 +43,10 @@ _REFUSED_FOR = timedelta(hours=1)
 """Time for which an account that may not read a source is not asked again."""
 
 _KEPT_FILES = 24
+
+LEFT_FREE = 256 * 2**20
+"""Bytes that a report leaves free on the disk, which may be that of the ledger."""
+
 _PIECE = 2**16
 _TOLD_EVERY = 2**18
 _INVOICE = "invoice"
@@ -247,7 +252,7 @@ class FocusReports:
                         async for data in body:
                             size += await asyncio.to_thread(file.write, data)
                             if size - told >= _TOLD_EVERY or not told:
-                                await asyncio.to_thread(file.flush)
+                                await asyncio.to_thread(_flush, file)
                                 told = size
                                 await current.tell(_Part(unfinished, size, current.read_at, whole=False))
                 stamp = current.read_at.timestamp()
@@ -259,6 +264,17 @@ class FocusReports:
         finally:
             self._under_way.pop(path, None)
             await current.end()
+
+
+def _flush(file: BinaryIO) -> None:
+    """Write what is buffered, unless the disk is nearly full.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    file.flush()
+    if shutil.disk_usage(file.fileno()).free < LEFT_FREE:
+        raise OSError(errno.ENOSPC, f"less than {LEFT_FREE // 2**20} MiB are free on its disk")
 
 
 def _forget_oldest(newest: Path) -> None:

@@ -125,7 +125,7 @@ def _missing(statement: Statement, window: Window, now: datetime) -> int:
             f"the report starts before {kept:%Y-%m-%dT%H:%MZ}, the first hour that the ledger keeps; start it later, "
             "or keep more hours (FAL_EXPORTER_RETENTION)"
         )
-    if coverage.missing and next(statement.charges(begun), None) is None:
+    if coverage.missing and not statement.has_charges(begun):
         if coverage.missing == len(begun):
             raise LackingError(
                 f"the ledger has nothing of {window}; see FAL_EXPORTER_HISTORY for how far back it reads"
@@ -163,8 +163,8 @@ def _invoiced(statement: Statement, request: InvoiceRequest, now: datetime) -> F
                 "account that has (account=...), or for source=estimate"
             )
     note = (
-        "From the ledger: fal's charges by the hour with the number of the invoice, and its credits, taxes and "
-        "adjustments; the sum by invoice is its total."
+        "Made from the ledger: hourly charges with the number of the invoice, and its credits, taxes and adjustments; "
+        "BilledCost by invoice adds up to the total of the invoice."
     )
     return FileContents(month, Granularity.HOUR, missing, note, _with_invoices(statement, month, of_month))
 

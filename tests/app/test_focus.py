@@ -231,7 +231,7 @@ def test_an_invoiced_month_is_exported_with_the_total_of_the_invoice(
     opened.record_invoices("main", [Invoice("main", "in_1", "1", "paid", *dates, "USD", *amounts)])
     opened.close()
     assert exported(address, tmp_path / "out.csv", request) == 0
-    assert "note: From the ledger" in capsys.readouterr().err
+    assert "note: Made from the ledger" in capsys.readouterr().err
     rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
     assert sum(Decimal(row["BilledCost"]) for row in rows) == decimal_of(usage - 2 * NANO)
     assert {row["InvoiceId"] for row in rows} == {"in_1"}

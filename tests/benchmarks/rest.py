@@ -137,7 +137,7 @@ def main() -> None:
             start = int(window.start.timestamp())
             script = _VARYING.format(question=QUESTION, hours=len(window) - 24, start=start)
             beside(port, options.seconds, "never the same window", idle, script=script)
-            url = f"http://127.0.0.1:{port}/v1/billing/focus?start={window.start:%Y-%m-%dT%H:%MZ}"
+            url = f"http://127.0.0.1:{port}/v1/billing/focus?timeframe=hour&start={window.start:%Y-%m-%dT%H:%MZ}"
             with subprocess.Popen(["curl", "-s", "-o", "/dev/null", url]) as download:
                 show("a scrape during a FOCUS download", percentiles(port, options.seconds), idle)
                 download.terminate()

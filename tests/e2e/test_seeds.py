@@ -286,7 +286,7 @@ def test_an_invoice_is_the_ledgers_with_the_total_of_the_invoice_and_says_so(run
     for category, amount in (("Credit", -invoice["credits"]), ("Tax", invoice["tax"])):
         assert billed([row for row in rows if row["ChargeCategory"] == category]) == amount != 0
     assert headers["fal-exporter-answered-by"] == "ledger"
-    assert headers["fal-exporter-note"].startswith("From the ledger")
+    assert headers["fal-exporter-note"].startswith("Made from the ledger")
 
 
 def test_an_estimate_is_usage_so_far(running: Running) -> None:

@@ -1,5 +1,6 @@
 """fal's own reports on demand, from a scripted fal, through an inquiry as the web process makes it."""
 
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from fal.conftest import Answer, Bench, Fal, bench, fal, refused, stage, tls
 
 from exporter.inquiry import Inquirer, Inquiry, InquiryError, Responder
+from exporter.polling import focus_reports
 from exporter.polling.focus_reports import FocusReports
 from exporter.queries.focus import REPORT
 
@@ -122,6 +124,16 @@ async def test_what_is_not_to_be_had_is_said_and_what_is_refused_is_not_asked_fo
 async def test_half_a_report_is_not_kept(fal: Fal, ask: Ask, tmp_path: Path) -> None:
     fal.plays(PATH, csv(promised=len(BODY) + 9))
     with pytest.raises(InquiryError, match="broken off"):
+        await ask(OCTOBER)
+    assert list((tmp_path / "ledger.sqlite-reports").iterdir()) == []
+
+
+async def test_a_report_leaves_the_ledger_room_on_its_disk(
+    fal: Fal, ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fal.plays(PATH, csv())
+    monkeypatch.setattr(focus_reports, "LEFT_FREE", shutil.disk_usage(tmp_path).total)
+    with pytest.raises(InquiryError, match=r"cannot be kept in a file: less than [\d]+ MiB are free on its disk"):
         await ask(OCTOBER)
     assert list((tmp_path / "ledger.sqlite-reports").iterdir()) == []
 

@@ -126,7 +126,7 @@ def test_an_invoiced_month_adds_up_to_the_invoice(address: str, invoiced: Ledger
         rows = rows_of(body)
         assert (head.status, head.start, head.end) == (200, "2026-10-01T00:00:00Z", "2026-11-01T00:00:00Z")
         assert head.missing == 29 * 24
-        assert "the sum by invoice is its total" in head.note
+        assert "BilledCost by invoice adds up to the total" in head.note
         assert {row["InvoiceId"] for row in rows} == {"in_7"}
         assert billed(rows) == Decimal("71.4")
         assert {row["ChargeCategory"]: row["BilledCost"] for row in rows if row["ChargeCategory"] != "Usage"} == {
