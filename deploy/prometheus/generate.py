@@ -45,7 +45,7 @@ _BLOCKS = {
     ),
     "mostly account": (
         "{{ range printf `topk(1, max by (product, model, app) ("
-        "sum without (team, environment, gpu_class, api_key, surge) ("
+        "sum without (team, environment, gpu_class, api_key, member, surge) ("
         "fal_spend_current_hour_usd{account=%q} + fal_spend_last_hour_usd{account=%q})))` "
         ".Labels.account .Labels.account | query }}Most of this hour and the last went to "
         "{{ or .Labels.model .Labels.app .Labels.product }}: {{ . | value | usd }}. {{ end }}"
