@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from exporter.calendar import bucket_start
 from exporter.charges import Amounts, Clock, Dimensions, hour_of
 from exporter.errors import LedgerError
 from exporter.fal import Allowance, Buckets, Reading
@@ -97,7 +98,7 @@ class LiveUsage:
             raise InquiryError("ledger", "the ledger cannot be used at the moment") from None
         head: dict[str, object] = {"at": at.isoformat(), "unreadable": sum(map(_unreadable, readings))}
         is_over = buckets.window.end <= hour_of(at) - _PROVISIONAL
-        return _Kept(head, _body(readings), at + (KEPT if is_over else KEPT_WHILE_PROVISIONAL))
+        return _Kept(head, _body(readings, buckets), at + (KEPT if is_over else KEPT_WHILE_PROVISIONAL))
 
     def _heed_pace(self, account: str) -> None:
         """Count a question.
@@ -142,17 +143,19 @@ def _unreadable(reading: Reading) -> int:
     return len(reading.rejected_rows)
 
 
-def _body(readings: Iterable[Reading]) -> bytes:
-    """Return charges as JSON: what is not told apart in answers is added up."""
+def _body(readings: Iterable[Reading], buckets: Buckets) -> bytes:
+    """Return charges as JSON, in the order of time: what answers do not distinguish is added up."""
+    window, every, zone = buckets.window, buckets.every, buckets.zone
     sums: dict[tuple[datetime, Dimensions], Amounts] = {}
     for reading in readings:
         for hour, dimensions, amounts in reading.charges:
-            key = hour, dimensions._replace(environment="", api_key="", member="", surge="")
+            at = window.start if every is None else max(bucket_start(hour, every, zone), window.start)
+            key = at, dimensions._replace(environment="", api_key="", member="", surge="")
             known = sums.get(key)
             sums[key] = amounts if known is None else known.plus(amounts)
     return json.dumps(list(_rows(sums))).encode()
 
 
 def _rows(sums: dict[tuple[datetime, Dimensions], Amounts]) -> Iterator[tuple[object, ...]]:
-    for (hour, its), amounts in sums.items():
+    for (hour, its), amounts in sorted(sums.items()):
         yield (hour.isoformat(), its.team, its.product, its.model, its.app, its.gpu_class, its.unit, *amounts)

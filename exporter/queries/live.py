@@ -6,9 +6,11 @@ hours before its history, hours that it has folded, and those of an account that
 
 import asyncio
 import json
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING, Literal, NamedTuple, Self, get_args
 from zoneinfo import ZoneInfo
 
@@ -84,13 +86,16 @@ class LiveRow(NamedTuple):
     amounts: Amounts
 
 
+_at = attrgetter("at")
+
+
 @dataclass(frozen=True, slots=True)
 class LivePart:
     """Part of a window that fal was asked for.
 
     Attributes:
         as_of: when fal answered; None where it has not.
-        rows: what was charged.
+        rows: what was charged, in the order of time.
         unreadable: rows of fal's answer that cannot be read, or only in part.
         problem: why there is no answer; empty where there is one.
         reason: the same as a word.
@@ -113,6 +118,11 @@ class LivePart:
     def end(self) -> datetime:
         """End of the part, exclusive."""
         return self.window.end
+
+    def of(self, window: Window) -> Sequence[LiveRow]:
+        """Return the rows of buckets that begin in a window."""
+        first, end = (bisect_left(self.rows, edge, key=_at) for edge in (window.start, window.end))
+        return self.rows[first:end]
 
     @property
     def is_whole(self) -> bool:
@@ -206,7 +216,9 @@ async def ask_live(inquirer: Inquirer | None, questions: Sequence[LiveQuestion],
 async def _ask(inquirer: Inquirer, question: LiveQuestion) -> LivePart:
     try:
         async with asyncio.timeout(PATIENCE), inquirer.ask(question.inquiry, patience=PATIENCE) as answer:
-            return _part(question, answer.head, json.loads(await answer.body(_LARGEST)))
+            body = await answer.body(_LARGEST)
+            # In a thread, so that no scrape waits for a large answer to be read.
+            return await asyncio.to_thread(_part, question, answer.head, body)
     except InquiryError as error:
         return LivePart(question.account, question.window, problem=str(error), reason=error.reason)
     except TimeoutError:
@@ -214,12 +226,12 @@ async def _ask(inquirer: Inquirer, question: LiveQuestion) -> LivePart:
         return LivePart(question.account, question.window, problem=problem, reason="late")
 
 
-def _part(question: LiveQuestion, head: Mapping[str, object], rows: Iterable[Sequence[str]]) -> LivePart:
+def _part(question: LiveQuestion, head: Mapping[str, object], body: bytes) -> LivePart:
     read = []
-    for at, team, product, model, app, gpu_class, unit, *amounts in rows:
+    for at, team, product, model, app, gpu_class, unit, *amounts in json.loads(body):
         dimensions = Dimensions(
             question.account, team=team, product=product, model=model, app=app, gpu_class=gpu_class, unit=unit
         )
-        read.append(LiveRow(datetime.fromisoformat(at), dimensions, Amounts(*map(int, amounts))))
+        read.append(LiveRow(datetime.fromisoformat(at), dimensions, Amounts(*amounts)))
     as_of = datetime.fromisoformat(str(head["at"]))
     return LivePart(question.account, question.window, as_of, tuple(read), int(str(head["unreadable"])))

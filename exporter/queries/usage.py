@@ -410,8 +410,8 @@ class _Charges:
         from exporter.ledger.tables.span_totals import UsageSum  # noqa: PLC0415  with the ledger, not before
 
         for part in self._answered:
-            for row in part.rows:
-                if row.at in window and self._is_wanted(row):
+            for row in part.of(window):
+                if self._is_wanted(row):
                     group = tuple(getattr(row.dimensions, name) for name in by)
                     quantities = {_unit(row): row.amounts.quantity} if row.amounts.quantity else {}
                     yield UsageSum(row.at, group, row.amounts._replace(quantity=0), quantities)

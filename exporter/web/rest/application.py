@@ -225,13 +225,13 @@ async def _heeding(call: Call, answering: Awaitable[Answer | Refusal | None]) ->
 
 def _refusal(call: Call, error: Exception) -> Refusal:
     match error:
-        case QuestionError():
+        case QuestionError() | LiveError(reason="too_much"):
             return Refusal(HTTPStatus.BAD_REQUEST, str(error), f"{DOCS}#{call.name}")
         case BusyError():
             message = "too many requests at once; try again in a moment"
             return Refusal(HTTPStatus.TOO_MANY_REQUESTS, message, headers=RETRY)
-        case LiveError(reason="too_much"):
-            return Refusal(HTTPStatus.BAD_REQUEST, str(error), f"{DOCS}#{call.name}")
+        case LiveError(reason="busy"):
+            return Refusal(HTTPStatus.TOO_MANY_REQUESTS, str(error), headers=RETRY)
         case NoDataYetError() | LiveError():
             return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers=RETRY)
         case LedgerError():

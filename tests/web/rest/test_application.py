@@ -19,6 +19,7 @@ from sqlalchemy import Engine, event
 
 from exporter.charges import NANO, Invoice, Window
 from exporter.forecasting.state import AccountOutlook, Outlook
+from exporter.inquiry import AnswerWriter, Inquirer, Inquiry, InquiryError, Responder
 from exporter.ledger import Ledger
 from exporter.ledger.reader import LedgerReader, LedgerSnapshot
 from exporter.publication import Publication
@@ -139,6 +140,29 @@ async def test_before_anything_has_been_read_it_is_503_with_the_time_to_ask_agai
         assert (answer.status_code, error(answer)["type"]) == (503, "unavailable")
         assert int(answer.headers["retry-after"]) > 0
         assert address.removeprefix("sqlite:///") not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"), [("too_much", 400), ("busy", 429), ("late", 503), ("server_error", 503), ("gone", 503)]
+)
+async def test_a_question_that_fal_must_answer_and_does_not_is_refused_by_why(
+    serve: Serve, application: Make, ledger: Ledger, reason: str, status: int
+) -> None:
+    del ledger
+
+    async def refuse(_: Inquiry, __: AnswerWriter) -> None:
+        raise InquiryError(reason, "Fal is away.")
+
+    responder = Responder({"usage": refuse})
+    client = await serve(application(inquirer=Inquirer(responder.connect)))
+    asked = {"start": "2026-10-01", "end": "2026-11-01"}
+    refused = await client.get(USAGE, params=asked | {"live": "true"})
+    assert (refused.status_code, error(refused)["message"]) == (status, "Fal is away.")
+    assert ("retry-after" in refused.headers) == (status != 400)
+    told = (await client.get(USAGE, params=asked)).json()
+    assert (told["complete"], told["live"]) == (False, [])
+    assert sum("has not answered: Fal is away." in note for note in told["notes"]) == 2, "of each account"
+    await responder.close()
 
 
 async def test_balances_budgets_and_forecasts_are_those_that_were_published(
