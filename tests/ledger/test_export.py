@@ -7,7 +7,7 @@ from typing import Protocol
 
 import pytest
 
-from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, UnitPrice, Window, hour_number, hour_of
+from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Invoice, UnitPrice, Window, hour_number, hour_of
 from exporter.errors import LedgerError
 from exporter.ledger import Ledger
 from exporter.ledger.export import History, Past, open_statement
@@ -105,6 +105,23 @@ def test_prices_are_the_newest(address: str, open_ledger: OpenLedger) -> None:
     ledger.record_prices([price])
     with open_statement(address) as statement:
         assert list(statement.prices().values()) == [price]
+
+
+def test_invoices_are_those_of_the_accounts_and_an_empty_window_is_known_for_one(
+    address: str, open_ledger: OpenLedger
+) -> None:
+    ledger = filled(open_ledger)
+    dates = (datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC), None, None)
+    for account in ("main", "other"):
+        invoice = Invoice(account, f"in_{account}", "1", "open", *dates, "USD", NANO, 0, 0, NANO)
+        ledger.record_invoices(account, [invoice])
+    with open_statement(address) as statement:
+        assert {item.id for item in statement.invoices()} == {"in_main", "in_other"}
+        assert statement.has_charges(WINDOW)
+        assert not statement.has_charges(Window(WINDOW.end, WINDOW.end + HOUR))
+    with open_statement(address, "other") as statement:
+        assert [item.id for item in statement.invoices()] == ["in_other"]
+        assert not statement.has_charges(Window(WINDOW.start + HOUR, WINDOW.end)), "of the other account only"
 
 
 def test_where_there_is_no_ledger_an_error_says_so(sqlite_address: str) -> None:
