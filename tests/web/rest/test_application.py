@@ -161,7 +161,7 @@ async def test_a_question_that_fal_must_answer_and_does_not_is_refused_by_why(
     assert ("retry-after" in refused.headers) == (status != 400)
     told = (await client.get(USAGE, params=asked)).json()
     assert (told["complete"], told["live"]) == (False, [])
-    assert sum("has not answered: Fal is away." in note for note in told["notes"]) == 2, "of each account"
+    assert sum("did not answer: Fal is away." in note for note in told["notes"]) == 2, "of each account"
     await responder.close()
 
 
