@@ -165,6 +165,32 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
+class Billed:
+    """Invoice of the last month, in nano-USD.
+
+    Attributes:
+        difference: what the ledger has beyond what fal bills as usage; None before they have been compared.
+    """
+
+    number: str
+    status: str
+    total: int
+    due_at: datetime | None = None
+    difference: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mover:
+    """Something that costs more or less than in the same part of the last month, and by how much, in nano-USD."""
+
+    account: str
+    product: str
+    name: str
+    change: int
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
 class AccountOverview:
     """One account's sources and money, in nano-USD; None where it is not known.
 
@@ -173,6 +199,8 @@ class AccountOverview:
         pays_by_invoice: whether it needs no credit.
         gaps: by the name of the figure, `current_hour` to `last_month`, what a figure waits for that is None.
         locked: why fal has locked the account, in words; empty if it has not.
+        last_month_to_date: the same part of the last month as is known of this one; None where it is not whole.
+        bill: what fal bills for the last month; None before it has been compared.
         problems: sentences that concern the account as a whole, for example a balance that cannot be read.
         remarks: sentences on what the figures lack, for example charges that the key cannot read.
     """
@@ -189,6 +217,8 @@ class AccountOverview:
     today: int | None = None
     month_to_date: int | None = None
     last_month: int | None = None
+    last_month_to_date: int | None = None
+    bill: "Billed | None" = None
     gaps: Mapping[str, Gap] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -263,6 +293,7 @@ class Overview:
         links: further titles and addresses for the foot of the page, for example the documentation.
         daily: what the last days have cost.
         rankings: what has cost most this month, by each label that is published.
+        movers: what has changed most against the same part of the last month, the largest change first.
         ledger: the state of the database that all figures are from.
     """
 
@@ -275,6 +306,7 @@ class Overview:
     links: tuple[tuple[str, str], ...] = ()
     daily: DailySpend = DailySpend()
     rankings: tuple[Ranking, ...] = ()
+    movers: tuple[Mover, ...] = ()
     ledger: LedgerOverview = LedgerOverview()
 
 

@@ -15,10 +15,11 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from exporter import __version__
-from exporter.calendar import first_hour_of
+from exporter.calendar import first_hour_of, periods_at
 from exporter.charges import Clock, Window, hour_of, utc_now
 from exporter.errors import LedgerError
 from exporter.forecasting.changes import NO_COMPARISON, MonthComparison
+from exporter.forecasting.changes import OTHER as CHANGES_OTHER
 from exporter.forecasting.forecast import HourlySpend
 from exporter.forecasting.state import Outlook
 from exporter.ledger import Ledger, LedgerInUseError, LedgerView, ScopeState, WindowCoverage
@@ -35,10 +36,12 @@ from exporter.publication import (
     NO_OUTLOOK,
     OTHER,
     AccountOverview,
+    Billed,
     DailySpend,
     Exposition,
     Gap,
     LedgerOverview,
+    Mover,
     Overview,
     Publication,
     Ranking,
@@ -49,6 +52,7 @@ from exporter.samples import Pages
 _DAYS = 14
 _PRODUCTS = 6
 _RANKED = 8
+_MOVERS = 6
 _LABELS = ("model", "app", "gpu_class", "api_key", "member")
 
 
@@ -147,12 +151,18 @@ def overview_of(
     links: tuple[tuple[str, str], ...],
     daily: DailySpend | None = None,
     rankings: tuple[Ranking, ...] = (),
+    comparison: MonthComparison = NO_COMPARISON,
     ledger: LedgerOverview = NO_TROUBLE,
 ) -> Overview:
     """Gather what the landing page shows."""
+    before: dict[str, int] = {}
+    for page in comparison.last_month:
+        for labels, cost, _ in page.samples:
+            account = labels[view.labels.index("account")]
+            before[account] = before.get(account, 0) + int(cost)
     return Overview(
         version=__version__,
-        accounts=tuple(_account(account, view, reach) for account in accounts),
+        accounts=tuple(_account(account, view, reach, before.get(account.name)) for account in accounts),
         time_zone=reach.zone.key,
         series=view.label_sets,
         charges=view.charges,
@@ -160,11 +170,57 @@ def overview_of(
         links=links,
         daily=daily or DailySpend(),
         rankings=rankings,
+        movers=_movers(comparison),
         ledger=ledger,
     )
 
 
-def _account(account: AccountPoller, view: LedgerView, reach: Reach) -> AccountOverview:
+def _movers(comparison: MonthComparison) -> tuple[Mover, ...]:
+    """Return what has changed most, by the names of `exporter.forecasting.changes.Item`, and the largest cause."""
+    causes: dict[tuple[str, ...], dict[str, int]] = {}
+    for page in comparison.changes:
+        for labels, amount, _ in page.samples:
+            causes.setdefault(labels[:-1], {})[labels[-1]] = int(amount)
+    movers = [
+        Mover(
+            account,
+            product,
+            next(filter(None, (model, app, gpu_class)), ""),
+            sum(of.values()),
+            max(of, key=lambda cause: abs(of[cause])),
+        )
+        for (account, product, model, app, gpu_class), of in causes.items()
+        if CHANGES_OTHER not in {model, app, gpu_class}
+    ]
+    return tuple(sorted((mover for mover in movers if mover.change), key=lambda mover: -abs(mover.change))[:_MOVERS])
+
+
+def _billed(account: str, view: LedgerView) -> Billed | None:
+    """Return the last month's invoice with its comparison; None where fal shows none that counts."""
+    month = periods_at(view.at, ZoneInfo("UTC")).last_month.start
+    invoice = next(
+        (
+            item
+            for item in view.invoices
+            if item.account == account and item.period_start == month and item.status not in {"void", "draft"}
+        ),
+        None,
+    )
+    if invoice is None:
+        return None
+    compared = next(
+        (
+            item
+            for item in view.reconciliations
+            if (item.account, item.against, item.month) == (account, "invoice", month)
+        ),
+        None,
+    )
+    difference = None if compared is None else compared.ledger - compared.usage
+    return Billed(invoice.number, invoice.status, invoice.total, invoice.due_at, difference)
+
+
+def _account(account: AccountPoller, view: LedgerView, reach: Reach, last_month_to_date: int | None) -> AccountOverview:
     scopes = {scope.source: scope for scope in view.scopes if scope.account == account.name}
     balance = next((item for item in view.balances if item.account == account.name), None)
     totals = view.totals.get(account.name) if account.sources else None
@@ -188,6 +244,8 @@ def _account(account: AccountPoller, view: LedgerView, reach: Reach) -> AccountO
         today=totals.today if totals else None,
         month_to_date=totals.month_to_date if totals else None,
         last_month=totals.last_month if totals else None,
+        last_month_to_date=last_month_to_date,
+        bill=_billed(account.name, view),
         gaps=_gaps(account, view, list(scopes.values()), reach),
         problems=tuple(
             filter(
@@ -417,6 +475,7 @@ class Publisher:
                 links=self._links,
                 daily=daily,
                 rankings=rankings,
+                comparison=comparison,
                 ledger=condition,
             )
         ) or Overview(__version__, notes=notes, ledger=condition)

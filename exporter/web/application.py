@@ -31,7 +31,7 @@ LANDING = "/"
 ROUTES: Mapping[str, str] = MappingProxyType(
     {
         METRICS: "the exposition: text 0.0.4 or OpenMetrics 1.0 by `Accept`, gzip by `Accept-Encoding`",
-        LANDING: "the landing page; `?refresh=5` reloads it every five seconds",
+        LANDING: "the landing page; `?refresh=5` reloads it every five seconds, `?account=text` shows those accounts",
         "/-/healthy": "200 while the process works, even without its ledger; 503 once a restart would help",
         "/healthz": "the same",
         "/-/ready": "503 until the current month has been loaded, then 200, even while fal is unavailable",
@@ -199,7 +199,10 @@ class Application:
     async def _landing(self, request: Request) -> Response:
         refresh = request.query_params.get("refresh", "")
         # In a thread, so that no scrape waits for the page.
-        html = await asyncio.to_thread(self._page.html, self._published, ready=self._ready, refresh=refresh)
+        search = request.query_params.get("account", "").strip()
+        html = await asyncio.to_thread(
+            self._page.html, self._published, ready=self._ready, refresh=refresh, search=search
+        )
         return HTMLResponse(html, headers=self._page.headers)
 
     async def _health(self, _: Request) -> Response:

@@ -1,6 +1,11 @@
 """The landing page in a real browser: within its policy, on a phone, in the light and in the dark."""
 
 import asyncio
+import json
+import re
+import shutil
+import subprocess
+import tarfile
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -14,7 +19,18 @@ from web.conftest import served
 
 from exporter.charges import NANO, Window
 from exporter.forecasting.state import AccountOutlook, BudgetOutlook, Forecast, Outlook
-from exporter.publication import AccountOverview, DailySpend, Exposition, Overview, Publication, Ranking, SourceOverview
+from exporter.publication import (
+    AccountOverview,
+    Billed,
+    DailySpend,
+    Exposition,
+    Gap,
+    Mover,
+    Overview,
+    Publication,
+    Ranking,
+    SourceOverview,
+)
 from exporter.web.application import Application
 from exporter.web.pages import LandingPage
 
@@ -124,6 +140,115 @@ async def test_it_follows_the_light(browse: Browse, tmp_path: Path, scheme: int,
     html = LandingPage(lambda: AT).html(publication(1), ready=True)
     measured = await browse(framed(tmp_path, html), f"--blink-settings=preferredColorScheme={scheme}")
     assert f'data-paper="{paper}"' in measured.document
+
+
+UP = SourceOverview("models", "set by SOURCES", "up", AT, AT, AT - timedelta(days=2), 1.0)
+WELL = AccountOverview(
+    "production",
+    (UP,),
+    balance=900 * NANO,
+    balance_at=AT,
+    month_to_date=800 * NANO,
+    last_month=900 * NANO,
+    last_month_to_date=640 * NANO,
+    bill=Billed("FAL-202610-0001", "paid", 900 * NANO, AT, 0),
+)
+STATES: dict[str, Overview] = {
+    "well": Overview("1.2.3", (WELL,), movers=(Mover("production", "model_apis", "fal-ai/flux/dev", 9 * NANO, "new"),)),
+    "loading": Overview(
+        "1.2.3",
+        (
+            replace(
+                WELL,
+                sources=(replace(UP, history_progress=0.43),),
+                month_to_date=None,
+                gaps={"month_to_date": Gap("loading", 0.43, AT - timedelta(days=4), AT)},
+            ),
+        ),
+    ),
+    "partial": Overview("1.2.3", (replace(WELL, sources=(replace(UP, state="partial", problem="3 rows are odd."),)),)),
+    "stale": Overview("1.2.3", (replace(WELL, sources=(replace(UP, data_through=AT - timedelta(hours=9)),)),)),
+    "locked": Overview("1.2.3", (replace(WELL, locked="the balance is exhausted; buy credit."),)),
+    "no permission": Overview(
+        "1.2.3",
+        (
+            replace(
+                WELL,
+                sources=(),
+                problems=("This key reads no usage. Create a key of admin scope in fal's dashboard.",),
+                remarks=("Compute machines are not read by this key.",),
+            ),
+        ),
+    ),
+    "many accounts": publication(40).overview,
+}
+SAYS = {
+    "well": "25% more than the same part of last month, $640.00",
+    "loading": "Loading the history: 43%.",
+    "partial": "The source models is partial: 3 rows are odd.",
+    "stale": "The source models is 9 h behind.",
+    "locked": "Locked by fal: the balance is exhausted; buy credit.",
+    "no permission": "Create a key of admin scope in fal's dashboard.",
+    "many accounts": "team-39",
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("scheme", [1, 0])
+async def test_every_state_can_be_read_by_everybody_wide_and_narrow(
+    browse: Browse, tmp_path: Path, axe: str, scheme: int
+) -> None:
+    outlook = publication(1).outlook
+    pages = {
+        name: LandingPage(lambda: AT).html(Publication(1, AT, Exposition(), overview, True, outlook), ready=True)  # noqa: FBT003
+        for name, overview in STATES.items()
+    }
+    for name, words in SAYS.items():
+        assert words in unescape(pages[name])
+    address = judged(tmp_path, pages, axe)
+    flags = (f"--blink-settings=preferredColorScheme={scheme}", "--virtual-time-budget=60000")
+    seen = await browse(address, *flags)
+    (verdict,) = re.findall(r'data-verdict="([^"]*)"', seen.document)
+    assert json.loads(unescape(verdict)) == {f"{name} at {width}": [] for name in pages for width in (1400, 360)}
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The source of axe-core, which checks pages for barriers; of npm."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("npm is not installed")
+    folder = tmp_path_factory.mktemp("axe")
+    command = [npm, "pack", "--silent", "axe-core@4.14.1"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+    if done.returncode:
+        pytest.skip(f"axe-core cannot be fetched: {done.stderr.strip()[-200:]}")
+    with tarfile.open(next(folder.glob("*.tgz"))) as archive:
+        file = archive.extractfile("package/axe.min.js")
+        assert file is not None
+        return file.read().decode()
+
+
+def judged(folder: Path, pages: dict[str, str], axe: str) -> str:
+    """Return the address of a page that shows others in two widths and writes down what axe finds in each."""
+    (folder / "axe.js").write_text(axe)
+    frames = "".join(
+        f'<iframe title="{name} at {width}" width="{width}" height="800" srcdoc="'
+        + escape(html.replace("<details", "<details open").replace("</body>", '<script src="axe.js"></script></body>'))
+        + '"></iframe>'
+        for name, html in pages.items()
+        for width in (1400, 360)
+    )
+    path = folder / "judged.html"
+    path.write_text(
+        f'<!doctype html><meta charset="utf-8"><body>{frames}<script>'
+        "window.onload = async () => { const verdict = {};"
+        " for (const frame of document.querySelectorAll('iframe')) {"
+        "  const found = await frame.contentWindow.axe.run(frame.contentDocument, {resultTypes: ['violations']});"
+        "  verdict[frame.title] = found.violations.map(v => v.id + ' ' + v.nodes.map(n => n.target).join(' ')); }"
+        " document.body.dataset.verdict = JSON.stringify(verdict); };</script>"
+    )
+    return path.as_uri()
 
 
 def framed(folder: Path, html: str) -> str:

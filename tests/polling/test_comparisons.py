@@ -10,6 +10,8 @@ from polling.conftest import REACH, Bench, Clock, opened_bench, truth
 from exporter.charges import HOUR, Window, hour_of
 from exporter.forecasting.changes import MonthComparison
 from exporter.polling.comparisons import ComparisonMaker
+from exporter.polling.publisher import overview_of
+from exporter.publication import Overview
 from exporter.samples import Pages
 from exporter.simulator import RunningSimulator
 
@@ -52,6 +54,34 @@ async def test_the_comparison_is_what_fal_states_of_as_many_hours(
         await bench.account.poll_recent()
         later = await compared(bench, maker)
         assert total(later.last_month) == truth(fal, OCTOBER, OCTOBER + (until + HOUR - NOVEMBER) // HOUR * HOUR)
+
+
+async def test_the_page_shows_the_same_part_of_the_last_month_what_changed_and_the_invoice(
+    fal: RunningSimulator, clock: Clock, tmp_path: Path
+) -> None:
+    maker = ComparisonMaker(clock)
+    async with opened_bench(fal, clock, tmp_path, reach=replace(REACH, history=timedelta(days=34))) as bench:
+        await bench.account.load_history()
+        await bench.account.poll_invoices()
+        told, comparison = await shown(bench, maker), await compared(bench, maker)
+    (account,) = told.accounts
+    assert account.last_month_to_date == total(comparison.last_month) > 0
+    assert account.bill is not None
+    assert (account.bill.status, account.bill.difference) == ("open", 0)
+    assert account.bill.total == truth(fal, OCTOBER, NOVEMBER)
+    sizes = [abs(mover.change) for mover in told.movers]
+    assert sizes == sorted(sizes, reverse=True)
+    assert 0 < len(sizes) <= 6
+    by_item: dict[tuple[str, ...], int] = {}
+    for page in comparison.changes:
+        for labels, amount, _ in page.samples:
+            by_item[labels[:-1]] = by_item.get(labels[:-1], 0) + int(amount)
+    assert sizes[0] == max(map(abs, by_item.values()))
+
+
+async def shown(bench: Bench, maker: ComparisonMaker) -> Overview:
+    view, comparison = await bench.view(), await compared(bench, maker)
+    return overview_of(view, [bench.account], bench.reach, notes=(), links=(), comparison=comparison)
 
 
 async def test_a_change_within_the_hour_shows_five_minutes_later(

@@ -1,17 +1,45 @@
 """Alerts of the landing page, by the thresholds of the shipped alert rules."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
+from importlib.resources import files
 from typing import Literal
 
+from exporter.charges import nano
 from exporter.forecasting.state import BudgetOutlook
 from exporter.publication import AccountOverview, LedgerOverview, Publication
-from exporter.web.pages.formatting import dollars, instant, span
+from exporter.web.pages.formatting import ago, dollars, instant, span
 
-_LATE = timedelta(hours=3)
-_RUNWAY_SHORT = timedelta(days=3)
-_RUNWAY_CRITICAL = timedelta(hours=6)
+_THRESHOLD = re.compile(r"record: fal:threshold_(\w+)\n\s+expr: vector\(([\d.]+)\)")
+THRESHOLDS: Mapping[str, Decimal] = {
+    name: Decimal(value)
+    for name, value in _THRESHOLD.findall(
+        files("exporter").joinpath("app/monitoring/thresholds.yaml").read_text(encoding="utf-8")
+    )
+}
+"""The thresholds of the shipped alert rules, from the file that Prometheus loads."""
+
+
+def _seconds(name: str) -> timedelta:
+    return timedelta(seconds=float(THRESHOLDS[f"{name}_seconds"]))
+
+
+def _usd(name: str) -> int:
+    return nano(THRESHOLDS[f"{name}_usd"])
+
+
+_LATE = _seconds("data_age")
+_RUNWAY_SHORT, _RUNWAY_CRITICAL = _seconds("credit_runway_warning"), _seconds("credit_runway_critical")
+_LOW_BALANCE, _HOURLY_LIMIT, _DIFFERENCE = (
+    _usd("credit_balance"),
+    _usd("spend_hourly"),
+    _usd("reconciliation_difference"),
+)
+_BURNS_FAST, _BURNS_SLOWLY = (float(THRESHOLDS[f"budget_burn_{pace}_ratio"]) for pace in ("fast", "slow"))
+_OVERDUE = _seconds("invoice_overdue")
 _STALLED = timedelta(minutes=5)
 _SHOWN = 5
 """Alerts that are shown without being asked for."""
@@ -55,10 +83,14 @@ def alerts(publication: Publication, now: datetime) -> tuple[Alert, ...]:
     found = [*_of_exporter(publication, now), *_of_ledger(publication.overview.ledger)]
     for account in publication.overview.accounts:
         found += _of_account(account, now)
-    floors = {account.name: account.credit_floor for account in publication.overview.accounts}
+    accounts = {account.name: account for account in publication.overview.accounts}
     for ahead in publication.outlook.accounts:
-        has_credit = (ahead.balance or 0) > floors.get(ahead.account, 0)
-        if ahead.runway is not None and ahead.runway < _RUNWAY_SHORT and has_credit:
+        account = accounts.get(ahead.account, AccountOverview(ahead.account, ()))
+        balance = account.balance if ahead.balance is None else ahead.balance
+        has_credit = (balance or 0) > account.credit_floor
+        if ahead.runway is None or ahead.runway >= _RUNWAY_SHORT:
+            found += _of_balance(account)
+        elif has_credit:
             severity: _Severity = "bad" if ahead.runway < _RUNWAY_CRITICAL else "waiting"
             found.append(
                 Alert(severity, ahead.account, f"Credit runs out in about {span(ahead.runway.total_seconds())}.")
@@ -113,6 +145,10 @@ def _of_account(account: AccountOverview, now: datetime) -> Iterator[Alert]:
         yield Alert(
             "bad", account.name, f"The credit balance is {dollars(account.balance)}: fal refuses further calls."
         )
+    most = max(account.last_hour or 0, account.current_hour or 0)
+    if most > _HOURLY_LIMIT:
+        yield Alert("bad", account.name, f"An hour has cost {dollars(most)}, more than {dollars(_HOURLY_LIMIT)}.")
+    yield from _of_bill(account, now)
     for problem in account.problems:
         yield Alert("waiting", account.name, problem)
     for source in account.sources:
@@ -125,6 +161,36 @@ def _of_account(account: AccountOverview, now: datetime) -> Iterator[Alert]:
             yield Alert("waiting", account.name, f"The source {source.name} is {age} behind.")
 
 
+def _of_balance(account: AccountOverview) -> Iterator[Alert]:
+    """Yield that credit is low, where nothing more urgent is said of it."""
+    balance = account.balance
+    if balance is None or account.pays_by_invoice or account.locked:
+        return
+    if account.credit_floor < balance < _LOW_BALANCE:
+        text = f"The credit balance is {dollars(balance)}, below {dollars(_LOW_BALANCE)}."
+        yield Alert("waiting", account.name, text)
+
+
+def _of_bill(account: AccountOverview, now: datetime) -> Iterator[Alert]:
+    bill = account.bill
+    if bill is None:
+        return
+    if bill.difference is not None and abs(bill.difference) > _DIFFERENCE:
+        more = "more" if bill.difference > 0 else "less"
+        text = f"The ledger has {dollars(abs(bill.difference))} {more} for last month than the invoice {bill.number}."
+        yield Alert("waiting", account.name, text)
+    if bill.status == "open" and bill.due_at is not None and now - bill.due_at > _OVERDUE:
+        text = f"The invoice {bill.number} of {dollars(bill.total)} was due {ago(bill.due_at, now)}."
+        yield Alert("waiting", account.name, text)
+
+
+_BURNS: tuple[tuple[float, tuple[str, str], _Severity], ...] = (
+    (_BURNS_FAST, ("6h", "1h"), "bad"),
+    (_BURNS_SLOWLY, ("3d", "1d"), "waiting"),
+)
+"""Times the pace that uses a budget up evenly, and the windows that must both be above."""
+
+
 def _of_budget(budget: BudgetOutlook) -> Iterator[Alert]:
     about = f"Budget {budget.budget}"
     if budget.spend is None:
@@ -132,6 +198,15 @@ def _of_budget(budget: BudgetOutlook) -> Iterator[Alert]:
     if budget.spend > budget.limit:
         over = dollars(budget.spend - budget.limit)
         yield Alert("bad", about, f"Exceeded by {over}: {dollars(budget.spend)} of {dollars(budget.limit)}.")
-    elif budget.forecast is not None and budget.forecast.expected > budget.limit:
+        return
+    if budget.forecast is not None and budget.forecast.low > budget.limit:
         expected, limit = dollars(budget.forecast.expected), dollars(budget.limit)
         yield Alert("waiting", about, f"Forecast to end at {expected}, above its limit of {limit}.")
+    elif (near := [share for share in budget.thresholds if share < 1]) and budget.spend >= max(near) * budget.limit:
+        share = 100 * budget.spend // budget.limit
+        yield Alert("waiting", about, f"{share}% used: {dollars(budget.spend)} of {dollars(budget.limit)}.")
+    for pace, windows, severity in _BURNS:
+        burn = min((budget.burn or {}).get(window, 0.0) for window in windows)
+        if burn > pace:
+            yield Alert(severity, about, f"Spent {burn:.1f} times faster than lasts to the end of the period.")
+            break

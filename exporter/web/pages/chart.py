@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from exporter.forecasting.state import Forecast
-from exporter.publication import DailySpend
+from exporter.publication import OTHER, DailySpend
 from exporter.web.pages.formatting import dollars, percent, round_dollars
 
 _PRODUCTS = ("model_apis", "serverless", "compute")
@@ -113,7 +113,7 @@ def chart(daily: DailySpend) -> Chart | None:
     return Chart(
         height=_HEIGHT,
         total=dollars(sum(totals)),
-        products=tuple(Product(_product(name), colour_of[name]) for name, _ in daily.products),
+        products=tuple(Product(product_name(name), colour_of[name]) for name, _ in daily.products),
         lines=tuple(_line(step * number, top) for number in range(top // step + 1)),
         days=tuple(_day(daily, index, totals[index], top, colour_of) for index in range(len(daily.days))),
         unknown_days=sum(not daily.is_known(day) for day in daily.days),
@@ -129,8 +129,17 @@ def colours(products: tuple[str, ...]) -> dict[str, int]:
     }
 
 
-def _product(name: str) -> str:
-    return name or "no product"
+_PRODUCT_NAMES = {
+    "model_apis": "Model APIs",
+    "serverless": "Serverless",
+    "compute": "Compute machines",
+    OTHER: "Others",
+}
+
+
+def product_name(name: str) -> str:
+    """Return a product's name for people."""
+    return _PRODUCT_NAMES.get(name, name) or "No product"
 
 
 def _step(most: int) -> int:
@@ -172,7 +181,7 @@ def _bars(daily: DailySpend, index: int, top: int, colour_of: dict[str, int]) ->
         y, bottom = _y(base + amount, top), _y(base, top)
         base += amount
         height = round(max(bottom - y - 1, 0.5), 1)
-        yield Bar(_product(name), dollars(amount), colour_of[name], x, width, y, height)
+        yield Bar(product_name(name), dollars(amount), colour_of[name], x, width, y, height)
 
 
 def _y(amount: int, top: int) -> float:

@@ -3,7 +3,7 @@
 The main part, the overview, is rendered once for a publication and minute; the frame around it for every request.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Lock
@@ -11,20 +11,22 @@ from threading import Lock
 from exporter import __version__
 from exporter.charges import Clock
 from exporter.forecasting.state import BudgetOutlook
-from exporter.publication import AccountOverview, Publication, Ranking
+from exporter.publication import AccountOverview, Mover, Publication, Ranking
 from exporter.web.pages.alerts import alerts, banner, data_through
-from exporter.web.pages.chart import Band, band, chart
+from exporter.web.pages.chart import Band, band, chart, product_name
 from exporter.web.pages.formatting import Timestamp, dollars, percent, span, timestamp
 from exporter.web.pages.rendering import HEADERS, render
 from exporter.web.pages.summary import account_rows, gap_text, month, tiles
 
 _REFRESH_SECONDS = range(1, 3601)
 _STARTING_SECONDS = 2
+_LONGEST_SEARCH = 100
+_CAUSES = {"price": "price", "volume": "volume", "new": "new", "gone": "no longer used", "unknown": ""}
 
 _TITLES = {
     "model": "Top models",
     "app": "Top apps",
-    "gpu_class": "GPU classes",
+    "gpu_class": "Top GPU classes",
     "api_key": "API keys",
     "member": "Members",
 }
@@ -79,6 +81,26 @@ class RankingView:
 
 
 @dataclass(frozen=True, slots=True)
+class MoverRow:
+    """Something that costs more or less than in the same part of the last month."""
+
+    account: str
+    product: str
+    name: str
+    change: str
+    cause: str
+    is_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """History that is being loaded: its share in percent, and since when everything is known."""
+
+    percent: int
+    known_from: str
+
+
+@dataclass(frozen=True, slots=True)
 class SourceRow:
     """A source and how far its data reach.
 
@@ -124,7 +146,7 @@ class LandingPage:
         self._lock = Lock()
         self.headers = {**HEADERS, "cache-control": "no-store"}
 
-    def html(self, publication: Publication | None, *, ready: bool, refresh: str = "") -> str:
+    def html(self, publication: Publication | None, *, ready: bool, refresh: str = "", search: str = "") -> str:
         """Return the whole document.
 
         Args:
@@ -132,6 +154,7 @@ class LandingPage:
             ready: what the readiness probe answers.
             refresh: seconds after which the browser shall ask again, as the user wrote them; ignored unless 1 to 3600.
                 Before the first publication the page follows by itself.
+            search: part of the names of the accounts to show, in any case; empty for all.
         """
         now = self._clock()
         return render(
@@ -140,12 +163,16 @@ class LandingPage:
             uptime=span((now - self._started_at).total_seconds()),
             ready=ready,
             refresh_seconds=_STARTING_SECONDS if publication is None else _refresh_seconds(refresh),
+            is_following=bool(_refresh_seconds(refresh)),
+            search=search[:_LONGEST_SEARCH],
             mcp_port=self._mcp_port,
             links=() if publication is None else publication.overview.links,
-            overview=None if publication is None else self._overview(publication, now),
+            overview=None if publication is None else self._overview(publication, now, search[:_LONGEST_SEARCH]),
         )
 
-    def _overview(self, publication: Publication, now: datetime) -> str:
+    def _overview(self, publication: Publication, now: datetime, search: str) -> str:
+        if search:
+            return _overview(publication, now, search)
         minute = now.replace(second=0, microsecond=0)
         with self._lock:
             rendered = self._rendered
@@ -160,24 +187,31 @@ def _refresh_seconds(text: str) -> int:
     return seconds if seconds in _REFRESH_SECONDS else 0
 
 
-def _overview(publication: Publication, now: datetime) -> str:
+def _overview(publication: Publication, now: datetime, search: str = "") -> str:
     overview = publication.overview
-    accounts = overview.accounts
+    found = alerts(publication, now)
+    rows = account_rows(publication, found)
+    accounts = tuple(item for item in overview.accounts if search.casefold() in item.name.casefold())
+    names = {account.name for account in accounts}
     return render(
         "overview.html",
         notes=overview.notes,
-        banner=banner(alerts(publication, now)),
-        data_through=data_through(accounts),
+        banner=banner(found),
+        loading=_loading(overview.accounts),
+        data_through=data_through(overview.accounts),
         month=month(publication),
         tiles=tiles(publication, now),
         budgets=tuple(_budget(budget, now) for budget in publication.outlook.budgets),
         chart=chart(overview.daily),
-        rankings=_rankings(overview.rankings, gap_text(accounts, "month_to_date")),
-        accounts=account_rows(publication),
+        rankings=(rankings := _rankings(overview.rankings, gap_text(overview.accounts, "month_to_date"))),
+        ranking_scale=_scale(overview.rankings) if len(rankings) > 1 else "",
+        movers=tuple(_mover(mover, with_account=len(overview.accounts) > 1) for mover in overview.movers),
+        accounts=tuple(row for row in rows if row.name in names),
+        search=search,
         sources=_source_rows(accounts, now),
         are_sources_open=len(accounts) <= _FEW,
         remarks=[(account.name, remark) for account in accounts for remark in account.remarks],
-        account_count=f"{len(accounts)} account{'' if len(accounts) == 1 else 's'}",
+        account_count=f"{len(overview.accounts)} account{'' if len(overview.accounts) == 1 else 's'}",
         series=f"{overview.series:,}",
         charges=f"{overview.charges:,}",
         published_at=timestamp(publication.at, now),
@@ -212,11 +246,23 @@ def _share_of_limit(spend: int, limit: int) -> str:
 def _rankings(rankings: Iterable[Ranking], gap: str) -> tuple[RankingView, ...]:
     """Return the rankings that have anything in them; `gap` is what their month lacks, in words."""
     period = f"this month, {gap}" if gap else "this month"
-    return tuple(_ranking(ranking, period) for ranking in rankings if ranking.top)
+    shown = [ranking for ranking in rankings if ranking.top]
+    most = _most(shown)
+    return tuple(_ranking(ranking, period, most) for ranking in shown)
 
 
-def _ranking(ranking: Ranking, period: str) -> RankingView:
-    most = max(ranking.other, *(amount for _, amount in ranking.top))
+def _most(rankings: Iterable[Ranking]) -> int:
+    """Return the largest amount of all rankings, by which their bars can be compared with each other."""
+    return max(
+        (amount for ranking in rankings for amount in (ranking.other, *(cost for _, cost in ranking.top))), default=0
+    )
+
+
+def _scale(rankings: Iterable[Ranking]) -> str:
+    return dollars(_most(ranking for ranking in rankings if ranking.top))
+
+
+def _ranking(ranking: Ranking, period: str, most: int) -> RankingView:
     rows = [_ranking_row(name, amount, ranking.total, most) for name, amount in ranking.top]
     if ranking.others:
         rows.append(_ranking_row(f"{ranking.others:,} more", ranking.other, ranking.total, most, is_rest=True))
@@ -231,6 +277,31 @@ def _ranking_row(name: str, amount: int, total: int, most: int, *, is_rest: bool
         share="<0.1%" if amount > 0 and share < 0.1 else f"{share:.1f}%",  # noqa: PLR2004
         width=percent(amount, most),
         is_rest=is_rest,
+    )
+
+
+def _mover(mover: Mover, *, with_account: bool) -> MoverRow:
+    return MoverRow(
+        account=mover.account if with_account else "",
+        product=product_name(mover.product),
+        name=mover.name or product_name(mover.product),
+        change=f"{'+' if mover.change > 0 else ''}{dollars(mover.change)}",
+        cause=_CAUSES.get(mover.cause, ""),
+        is_more=mover.change > 0,
+    )
+
+
+def _loading(accounts: Sequence[AccountOverview]) -> Loading | None:
+    """Return how far the history has been loaded; None once it has been."""
+    sources = [source for account in accounts for source in account.sources if source.state != "failing"]
+    waiting = [0.0 for source in sources if source.history_progress is None and source.state == "waiting"]
+    shares = [*waiting, *(source.history_progress for source in sources if source.history_progress is not None)]
+    if min(shares, default=1.0) >= 1:
+        return None
+    starts = [gap.known_from for account in accounts for gap in account.gaps.values() if gap.known_from is not None]
+    return Loading(
+        int(100 * min(shares)),
+        f"{max(starts):%a} {max(starts).day} {max(starts):%b}" if starts else "",
     )
 
 

@@ -21,7 +21,7 @@ def _only_own_style(stylesheet: str) -> str:
     """Return a content security policy by which a page uses this stylesheet and loads and runs nothing else."""
     digest = base64.b64encode(hashlib.sha256(stylesheet.encode()).digest()).decode()
     return (
-        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'; "
+        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'self'; "
         "frame-ancestors 'none'"
     )
 

@@ -4,10 +4,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from exporter.charges import NANO
 from exporter.forecasting.state import AccountOutlook, Forecast
 from exporter.publication import AccountOverview, Gap, Publication
+from exporter.web.pages.alerts import Alert
 from exporter.web.pages.chart import Band, band
 from exporter.web.pages.formatting import ago, dollars, instant, percent, runway
+
+_MANY_TIMES = 2.0
+"""Share of change from which it is told as a multiple."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +48,16 @@ class Month:
 
     Attributes:
         forecast: None where one of the accounts has none.
+        compared: how much more or less it is than the same part of the last month; empty where that is not known.
         last_month: empty where nothing is known of it and nothing will be.
+        billed: how the last month compares with its invoices; empty where nothing has been compared.
     """
 
     amount: str
     forecast: MonthForecast | None
+    compared: str
     last_month: str
+    billed: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +104,38 @@ def month(publication: Publication) -> Month:
         forecast=None
         if spent is None or not forecasts or len(forecasts) < len(accounts)
         else _month_forecast(spent, forecasts, last or 0),
+        compared=_compared(spent, _same_part(accounts)),
         last_month=figure(accounts, "last_month") if is_last_awaited else "",
+        billed=_billed(accounts),
     )
+
+
+def _same_part(accounts: Sequence[AccountOverview]) -> int | None:
+    """Return what the same part of the last month has cost; None where that of an account with spend is not known."""
+    parts = [account.last_month_to_date for account in accounts if account.sources]
+    return _total(parts) if None not in parts else None
+
+
+def _compared(spent: int | None, before: int | None) -> str:
+    if spent is None or not before or before < 0:
+        return ""
+    change = spent - before
+    share = abs(change) / before
+    words = "more" if change > 0 else "less"
+    if share >= _MANY_TIMES:
+        return f"{spent / before:.1f} times the same part of last month, {dollars(before)}"
+    return f"{share:.0%} {words} than the same part of last month, {dollars(before)}"
+
+
+def _billed(accounts: Sequence[AccountOverview]) -> str:
+    bills = [account.bill for account in accounts if account.bill is not None]
+    if not bills or any(bill.difference is None for bill in bills):
+        return ""
+    difference = sum(bill.difference or 0 for bill in bills)
+    which = f"invoice {bills[0].number}, {bills[0].status}" if len(bills) == 1 else f"{len(bills)} invoices"
+    if abs(difference) < NANO // 200:
+        return f"equal to {which}"
+    return f"{dollars(abs(difference))} {'more' if difference > 0 else 'less'} than {which}"
 
 
 def _month_forecast(spent: int, forecasts: list[Forecast], last: int) -> MonthForecast:
@@ -116,15 +155,21 @@ def _month_forecast(spent: int, forecasts: list[Forecast], last: int) -> MonthFo
     )
 
 
-def account_rows(publication: Publication) -> tuple[AccountRow, ...]:
-    """Return a row for each account where there are several, the most expensive first."""
+def account_rows(publication: Publication, found: Iterable[Alert]) -> tuple[AccountRow, ...]:
+    """Return a row for each account where there are several: the one in most trouble first, then by spend."""
     accounts = publication.overview.accounts
     if len(accounts) < 2:  # noqa: PLR2004  one account is what the figures are of
         return ()
     ahead = {account.account: account for account in publication.outlook.accounts}
+    trouble = {account.name: 0 for account in accounts}
+    for alert in found:
+        if alert.about in trouble:
+            trouble[alert.about] = max(trouble[alert.about], 2 if alert.severity == "bad" else 1)
     return tuple(
         _account_row(account, ahead.get(account.name))
-        for account in sorted(accounts, key=lambda account: -(account.month_to_date or 0))
+        for account in sorted(
+            accounts, key=lambda account: (-trouble[account.name], -(account.month_to_date or 0), account.name)
+        )
     )
 
 

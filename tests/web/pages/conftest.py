@@ -10,7 +10,7 @@ from exporter.publication import AccountOverview, DailySpend, Exposition, Overvi
 from exporter.web.pages import LandingPage
 
 AT = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)
-VOID = {"meta", "link"}
+VOID = {"meta", "link", "input"}
 
 FAILING = SourceOverview(
     "serverless",

@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import date, timedelta
 from fractions import Fraction
 from threading import Event
@@ -11,7 +12,18 @@ from web.pages.conftest import AT, DAYS, MONTH, OUTLOOK, OVERVIEW, Outline, outl
 
 from exporter.charges import NANO
 from exporter.forecasting.state import AccountOutlook, BudgetOutlook, Forecast, Outlook
-from exporter.publication import AccountOverview, DailySpend, Exposition, Overview, Publication, Ranking, SourceOverview
+from exporter.publication import (
+    AccountOverview,
+    Billed,
+    DailySpend,
+    Exposition,
+    Gap,
+    Mover,
+    Overview,
+    Publication,
+    Ranking,
+    SourceOverview,
+)
 from exporter.web.pages import LandingPage, landing
 
 
@@ -115,7 +127,9 @@ def test_uptime_is_counted_from_the_start() -> None:
 
 def test_nothing_is_loaded_from_outside_and_no_script_runs() -> None:
     elements = outline(OVERVIEW).elements
-    assert not {"script", "img", "iframe", "object", "form"} & {tag for tag, _ in elements}
+    assert not {"script", "img", "iframe", "object"} & {tag for tag, _ in elements}
+    (form,) = [attributes for tag, attributes in elements if tag == "form"]
+    assert (form["method"], form["action"]) == ("get", "./#accounts")
     (icon,) = [attributes["href"] for tag, attributes in elements if tag == "link"]
     assert icon is not None
     assert icon.startswith("data:image/svg+xml,")
@@ -220,3 +234,83 @@ def test_an_overview_is_rendered_once_for_a_publication_and_minute() -> None:
     assert page._rendered is first
     now += timedelta(minutes=1)
     assert "1 min ago" in page.html(publication, ready=True)
+
+
+def search(text: str, accounts: int = 12) -> Outline:
+    overview = Overview("1", tuple(AccountOverview(f"team-{number}", ()) for number in range(accounts)))
+    publication = Publication(1, AT, Exposition(), overview, ready=True)
+    document = Outline()
+    document.feed(LandingPage(lambda: AT).html(publication, ready=True, search=text))
+    return document
+
+
+def test_some_of_many_accounts_are_found_by_a_part_of_their_name() -> None:
+    text = search("TEAM-1").text
+    assert '3 with "TEAM-1" in the name. Show all' in text
+    assert [f"team-{number}" in text.split() for number in (1, 2, 10)] == [True, False, True]
+    assert "12 accounts" in text
+    assert '0 with "nobody" in the name.' in search("nobody").text
+    (field,) = [attributes for tag, attributes in search('a"b').elements if tag == "input"]
+    assert field["value"] == 'a"b'
+
+
+def test_an_account_in_trouble_comes_before_one_that_costs_more() -> None:
+    accounts = (
+        AccountOverview("dear", (), month_to_date=9 * NANO),
+        AccountOverview("odd", (), month_to_date=NANO, problems=("odd",)),
+        AccountOverview("locked", (), locked="no credit"),
+    )
+    text = outline(Overview("1", accounts), outlook=Outlook()).text.partition("Accounts")[2]
+    assert text.index("locked") < text.index("odd") < text.index("dear")
+
+
+def test_every_address_is_relative_so_that_a_proxy_may_serve_the_page_under_a_prefix() -> None:
+    for refresh in ("", "5"):
+        elements = outline(OVERVIEW, refresh=refresh).elements
+        addresses = [attributes.get("href") or attributes.get("action") or "" for _, attributes in elements]
+        assert len([*filter(None, addresses)]) > 5
+        assert not [address for address in addresses if address.startswith("/")]
+
+
+def test_bars_of_all_rankings_have_the_same_scale_which_is_told() -> None:
+    document = outline(OVERVIEW)
+    assert "a full bar is $60.00 in every list" in document.text
+    assert document.text.count("H100 $0.0100 <0.1%") == 1
+
+
+def test_a_month_is_compared_with_the_same_part_of_the_last_and_with_its_invoice() -> None:
+    account = replace(
+        OVERVIEW.accounts[0],
+        month_to_date=150 * NANO,
+        last_month=200 * NANO,
+        last_month_to_date=120 * NANO,
+        bill=Billed("FAL-1", "open", 200 * NANO, AT, 0),
+    )
+    text = outline(Overview("1", (account,)), outlook=Outlook()).text
+    assert "25% more than the same part of last month, $120.00" in text
+    assert "Last month: $200.00, equal to invoice FAL-1, open" in text
+    bill = Billed("FAL-1", "open", 200 * NANO, AT, -5 * NANO)
+    less = replace(account, month_to_date=60 * NANO, bill=bill)
+    text = outline(Overview("1", (less,)), outlook=Outlook()).text
+    assert "50% less than the same part of last month" in text
+    assert "$5.00 less than invoice FAL-1" in text
+
+
+def test_what_has_changed_is_listed_with_its_cause() -> None:
+    movers = (
+        Mover("a", "model_apis", "fal-ai/flux", 40 * NANO, "volume"),
+        Mover("a", "serverless", "relight", -3 * NANO, "gone"),
+    )
+    text = outline(replace(OVERVIEW, movers=movers)).text
+    assert "fal-ai/flux Model APIs, a +$40.00 volume" in text
+    assert "relight Serverless, a -$3.00 no longer used" in text
+
+
+def test_while_the_history_is_loaded_the_page_says_how_far_and_what_is_known() -> None:
+    source = SourceOverview("models", "", "up", AT, AT, AT, 0.439)
+    gap = Gap("loading", 0.4, AT - timedelta(days=4), AT)
+    account = AccountOverview("a", (source,), gaps={"month_to_date": gap})
+    text = outline(Overview("1", (account,)), outlook=Outlook()).text
+    assert "Loading the history: 43%. Everything since Tue 17 Nov is known;" in text
+    loaded = replace(account, sources=(replace(source, history_progress=1.0),), gaps={})
+    assert "Loading the history" not in outline(Overview("1", (loaded,)), outlook=Outlook()).text

@@ -43,7 +43,7 @@ def test_the_policy_allows_a_pages_own_style_and_nothing_else(which: str) -> Non
     policy = headers["content-security-policy"]
     assert f"style-src 'sha256-{digest}';" in policy
     assert policy.startswith("default-src 'none';")
-    assert {"base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"} <= set(policy.split("; "))
+    assert {"base-uri 'none'", "form-action 'self'", "frame-ancestors 'none'"} <= set(policy.split("; "))
     assert "unsafe" not in policy
     assert "url(" not in css[1]
     assert (headers["x-content-type-options"], headers["referrer-policy"]) == ("nosniff", "no-referrer")
