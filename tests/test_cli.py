@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import ClassVar, cast
@@ -39,7 +39,8 @@ class StandIn(ModuleType):
             raise self.answer
         return self.answer
 
-    def run_serve(self, settings: Settings) -> int:
+    def run_serve(self, settings: Settings, reread: Callable[[], Settings]) -> int:
+        assert reread() == settings
         return self._called("serve", settings)
 
     def run_check(self, settings: Settings) -> int:

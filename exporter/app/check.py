@@ -1,16 +1,36 @@
-"""`fal-exporter check`: tries every account's key on every interface once, and tells what will work."""
+"""`fal-exporter check`: tries every account's key on every interface once, and tells what will work.
+
+What the machine has to do with it (ledger, addresses, clock) is looked at first, see `local_check`.
+"""
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import click
 
+from exporter.app.local_check import NOT_CHECKED, this_machine
 from exporter.app.wiring import client_of
-from exporter.charges import utc_now
-from exporter.fal import ApiError, Probe, Silent, automatic_sources, probe, read_username, unpolled_sources
-from exporter.ledger import Reconciliation, RejectedRows, recorded_reconciliations, recorded_rejected_rows
+from exporter.charges import HOUR, Window, hour_of, utc_now
+from exporter.fal import (
+    ApiError,
+    Client,
+    Probe,
+    Silent,
+    automatic_sources,
+    probe,
+    read_username,
+    unpolled_sources,
+    usage_source,
+)
+from exporter.ledger import (
+    Reconciliation,
+    RejectedRows,
+    inspect_ledger,
+    recorded_reconciliations,
+    recorded_rejected_rows,
+)
 from exporter.ledger.tables.database import recorded_sources
 from exporter.polling.key_owners import shared_username
 from exporter.polling.poll_runner import unreadable_sentence
@@ -33,6 +53,7 @@ class Verdict:
         problems: sentences that say what does not work and what to do.
         reporting_url: where the reporting interface was asked last.
         remarks: sentences on what the figures will not include, though everything works.
+        rows: how many rows of each source could be read, in words.
     """
 
     account: str
@@ -42,25 +63,65 @@ class Verdict:
     problems: tuple[str, ...]
     remarks: tuple[str, ...] = ()
     reporting_url: str = ""
+    rows: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Heard(Silent):
+    """What was heard of an account's calls.
+
+    Attributes:
+        ahead: seconds by which this system's clock is ahead of fal's; None where no answer has told.
+    """
+
+    ahead: float | None = None
+
+    def clock_compared(self, ahead: float) -> None:
+        """Keep it."""
+        self.ahead = ahead
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Findings about an account at fal.
+
+    Attributes:
+        username: of whoever the key belongs to; empty where it was not asked.
+        rows: how many rows of each source could be read, in words.
+        unreadable: sentences on answers that could not be read, or only in part.
+        ahead: seconds by which this system's clock is ahead of fal's; None where not known.
+    """
+
+    username: str
+    probes: tuple[Probe, ...]
+    reporting_url: str
+    rows: tuple[str, ...]
+    unreadable: tuple[str, ...]
+    ahead: float | None
 
 
 def run_check(settings: Settings) -> int:
-    """Print a table for every account; return 0, or 1 if something does not work.
+    """Print what was found of the machine, and a table for every account; return 0, or 1 if something does not work.
 
     Raises:
-        ConfigurationError, LedgerError: the ledger's address is wrong, or it cannot be read.
+        ConfigurationError: the ledger's address is wrong.
     """
     address = settings.ledger_url.get_secret_value()
-    recorded = recorded_sources(address)
-    unreadable = recorded_rejected_rows(address)
-    reconciled = {
-        account.name: recorded_reconciliations(address, account.name) if account.name in recorded else ()
-        for account in settings.accounts
-    }
-    verdicts = asyncio.run(_verdicts(settings, recorded, reconciled, unreadable))
+    ledger = inspect_ledger(address)
+    recorded: Mapping[str, tuple[str, ...]] = {}
+    unreadable: Mapping[tuple[str, str], RejectedRows] = {}
+    reconciled: dict[str, tuple[Reconciliation, ...]] = {account.name: () for account in settings.accounts}
+    if ledger.version is not None and not ledger.problem:
+        recorded = recorded_sources(address)
+        unreadable = recorded_rejected_rows(address)
+        reconciled |= {name: recorded_reconciliations(address, name) for name in reconciled if name in recorded}
+    found, verdicts = asyncio.run(_verdicts(settings, recorded, reconciled, unreadable))
+    machine = this_machine(settings, ledger, [account.ahead for account in found if account.ahead is not None])
+    click.echo(machine.text)
     for verdict in verdicts:
         click.echo(_text(verdict))
-    return 1 if any(verdict.problems for verdict in verdicts) else 0
+    click.echo(NOT_CHECKED)
+    return 1 if machine.problems or any(verdict.problems for verdict in verdicts) else 0
 
 
 async def _verdicts(
@@ -68,39 +129,77 @@ async def _verdicts(
     recorded: Mapping[str, tuple[str, ...]],
     reconciled: Mapping[str, tuple[Reconciliation, ...]],
     unreadable: Mapping[tuple[str, str], RejectedRows],
-) -> list[Verdict]:
-    probed = await asyncio.gather(*(_probed(account, settings) for account in settings.accounts))
+) -> tuple[list[_Found], list[Verdict]]:
+    found = await asyncio.gather(
+        *(_asked(account, settings, recorded.get(account.name, ())) for account in settings.accounts)
+    )
     names: dict[str, str] = {}
     verdicts = []
-    for account, (username, probes, reporting_url) in zip(settings.accounts, probed, strict=True):
-        shared_with = names.setdefault(username, account.name) if username else account.name
-        verdicts.append(
-            verdict_on(
-                account.name,
-                account.sources,
-                recorded.get(account.name, ()),
-                probes,
-                reconciled=reconciled[account.name],
-                reporting_url=reporting_url,
-                unreadable={source: rows for (name, source), rows in unreadable.items() if name == account.name},
-                shared="" if shared_with == account.name else shared_username(shared_with, account.name, username),
-            )
+    for account, one in zip(settings.accounts, found, strict=True):
+        shared_with = names.setdefault(one.username, account.name) if one.username else account.name
+        verdict = verdict_on(
+            account.name,
+            account.sources,
+            recorded.get(account.name, ()),
+            one.probes,
+            reconciled=reconciled[account.name],
+            reporting_url=one.reporting_url,
+            unreadable={source: rows for (name, source), rows in unreadable.items() if name == account.name},
+            shared="" if shared_with == account.name else shared_username(shared_with, account.name, one.username),
         )
-    return verdicts
+        verdicts.append(replace(verdict, problems=(*verdict.problems, *one.unreadable), rows=one.rows))
+    return found, verdicts
 
 
-async def _probed(account: Account, settings: Settings) -> tuple[str, tuple[Probe, ...], str]:
-    """Return the username behind an account's key, where fal tells it, how each interface answered, and where."""
-    client = client_of(account, settings, Silent())
+async def _asked(account: Account, settings: Settings, recorded: tuple[str, ...]) -> _Found:
+    """Ask fal about an account: each interface once, and the last day of what will be polled."""
+    heard = _Heard()
+    client = client_of(account, settings, heard)
     try:
         probes = await probe(client)
         try:
             username = await read_username(client) if len(settings.accounts) > 1 else ""
         except ApiError:
             username = ""
-        return username, probes, client.reporting_url
+        rows, unreadable = await _parsed(client, settings, _polled(account.sources, recorded, probes))
+        return _Found(username, probes, client.reporting_url, rows, unreadable, heard.ahead)
     finally:
         await client.aclose()
+
+
+def _polled(wanted: tuple[str, ...] | None, recorded: tuple[str, ...], probes: tuple[Probe, ...]) -> tuple[str, ...]:
+    """Return the sources that will be polled and can be read; a FOCUS report takes too long to make for a check."""
+    sources = wanted if wanted is not None else recorded
+    if not sources:
+        try:
+            sources = automatic_sources(probes)
+        except ApiError:
+            return ()
+    works = {found.name for found in probes if found.ok} - {"focus"}
+    return tuple(name for name in sources if name in works)
+
+
+async def _parsed(
+    client: Client, settings: Settings, sources: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Read the last day of some sources as serve does; return how much there was, and what cannot be read."""
+    end = hour_of(client.now())
+    window = Window(end - 24 * HOUR, end)
+    rows, unreadable = [], []
+    for name in sources:
+        try:
+            reading = await usage_source(name, client).read(window, with_api_key="api_key" in settings.labels)
+        except ApiError as error:
+            unreadable.append(str(error))
+            continue
+        rows.append(f"{name} {reading.rows}")
+        if reading.rejected:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(reading.rejected.items()))
+            unreadable.append(
+                f"Rows that {name} reports for the last day cannot be read, or only in part ({reasons}); fal's API may "
+                "have changed: look for a newer version of the exporter."
+            )
+    return tuple(rows), tuple(unreadable)
 
 
 def verdict_on(
@@ -183,6 +282,7 @@ def _text(verdict: Verdict) -> str:
     what = ", ".join(verdict.sources) or "no usage"
     lines = [f"account {verdict.account}: polls {what} ({verdict.origin})", "", *_table(_COLUMNS, rows), ""]
     lines += [f"  Reporting API: {verdict.reporting_url}", ""] if verdict.reporting_url else []
+    lines += [f"  Rows of the last day that could be read: {', '.join(verdict.rows)}", ""] if verdict.rows else []
     lines += [f"  ! {problem}" for problem in verdict.problems] or ["  All configured sources work."]
     lines += [f"  * {remark}" for remark in verdict.remarks]
     return "\n".join([*lines, ""])

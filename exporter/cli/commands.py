@@ -119,11 +119,12 @@ def serve(**given: object) -> int:
 
 @commands.command(cls=SettingsCommand)
 def check(**given: object) -> int:
-    """Check that the key of each account works.
+    """Check that serve will work: ledger, addresses, clock, and the key of each account.
 
-    Calls every fal API once for each account and prints a table: reachable, key accepted, scope, what will be polled,
-    what is missing and how to fix it. Takes the flags of serve. The exit code is 0 if everything works, 1 if something
-    does not, and 2 if a setting is invalid.
+    Opens the ledger for reading, tries the addresses to listen on, and compares the clock with fal's. Calls every fal
+    API once for each account and prints a table: reachable, key accepted, scope, what will be polled, what is missing
+    and how to fix it; reads the last day as serve does. Changes nothing. Takes the flags of serve. The exit code is 0
+    if everything works, 1 if something does not, and 2 if a setting is invalid.
     """
     settings = settings_from(given)
     from exporter.app.check import run_check

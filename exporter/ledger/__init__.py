@@ -14,6 +14,7 @@ from exporter.ledger.accounting.reconciliation import Reconciliation
 from exporter.ledger.accounting.restatement import NO_REJECTED_ROWS, RejectedRows, Restatement
 from exporter.ledger.accounting.totals import LedgerView, SeriesSpend
 from exporter.ledger.collector_lock import START_PATIENCE, LedgerInUseError, take_collector_lock
+from exporter.ledger.inspection import Inspection, inspect_ledger
 from exporter.ledger.loss import LedgerCondition
 from exporter.ledger.reader import LedgerReader, recorded_reconciliations
 from exporter.ledger.store import Ledger
@@ -24,6 +25,7 @@ __all__ = [
     "NO_REJECTED_ROWS",
     "START_PATIENCE",
     "AccountCoverage",
+    "Inspection",
     "KeyLabels",
     "KeyOwner",
     "KeyRecord",
@@ -40,6 +42,7 @@ __all__ = [
     "SeriesSpend",
     "SourceProbe",
     "WindowCoverage",
+    "inspect_ledger",
     "labelled",
     "recorded_reconciliations",
     "recorded_rejected_rows",

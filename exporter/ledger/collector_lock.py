@@ -118,6 +118,42 @@ def take_collector_lock(address: str, *, patience: float = 0.0) -> CollectorLock
             time.sleep(_PAUSE)
 
 
+def collector_of(url: URL) -> str:
+    """Return who is the collector of a ledger, in words; empty where nobody is. The lock is not taken.
+
+    Raises:
+        LedgerError: it cannot be asked for.
+    """
+    if url.get_backend_name() == "sqlite":
+        path = sqlite_path(url)
+        return "" if path is None else _file_holder(lock_path(path))
+    engine = postgresql_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    try:
+        with clear_errors(url), engine.connect() as connection:
+            holder = connection.execute(_HOLDER, _advisory_key(connection)).first()
+    finally:
+        engine.dispose()
+    return "" if holder is None else _session(holder.application_name, holder.client_addr, holder.since)
+
+
+def _file_holder(path: Path) -> str:
+    """Return who has locked a file; one that cannot be read or is missing is nobody's as far as can be told."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        # Shared, for an instant: an exporter that starts just now tries again.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(_content(descriptor))
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
+    return ""
+
+
 @contextmanager
 def as_collector(address: str) -> Iterator[CollectorLock]:
     """Hold the lock for a command that changes a ledger.
@@ -235,11 +271,7 @@ class _FileLock:
         return False
 
     def _read(self) -> dict[str, object]:
-        try:
-            content = json.loads(os.pread(self._descriptor, 4096, 0) or b"{}")
-        except (OSError, ValueError):
-            return {}
-        return content if isinstance(content, dict) else {}
+        return _content(self._descriptor)
 
     def _write(self) -> None:
         content: dict[str, object] = {"host": socket.gethostname(), "pid": os.getpid(), "since": self._since}
@@ -250,6 +282,14 @@ class _FileLock:
         with suppress(OSError):
             os.pwrite(self._descriptor, line, 0)
             os.ftruncate(self._descriptor, len(line))
+
+
+def _content(descriptor: int) -> dict[str, object]:
+    try:
+        content = json.loads(os.pread(descriptor, 4096, 0) or b"{}")
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _holder(content: dict[str, object]) -> str:
@@ -332,8 +372,7 @@ class _AdvisoryLock:
                 # The server ends the session within a minute when the machine of its client is gone without a word.
                 for setting in ("tcp_keepalives_idle = 30", "tcp_keepalives_interval = 10", "tcp_keepalives_count = 3"):
                     connection.exec_driver_sql(f"SET {setting}")
-            schema = connection.scalar(text("SELECT current_schema()")) or ""
-            key = {"key": _KEY, "schema": zlib.crc32(schema.encode()) & 0x7FFFFFFF}
+            key = _advisory_key(connection)
             is_ours = connection.scalar(_LOCK_TRANSACTION if is_pooled else _LOCK_SESSION, key)
             holder = None if is_ours else connection.execute(_HOLDER, key).first()
         except BaseException:
@@ -343,11 +382,11 @@ class _AdvisoryLock:
             self._tell(is_pooled=is_pooled)
             return connection
         connection.close()
-        if holder is None:
-            raise _in_use(self._url, "another session of the database")
-        since = holder.since.astimezone(UTC).isoformat(timespec="seconds")
         raise _in_use(
-            self._url, f"{holder.application_name} at {holder.client_addr or 'a local socket'}, since {since}"
+            self._url,
+            "another session of the database"
+            if holder is None
+            else _session(holder.application_name, holder.client_addr, holder.since),
         )
 
     def _tell(self, *, is_pooled: bool) -> None:
@@ -359,6 +398,16 @@ class _AdvisoryLock:
                 ledger=shown(self._url),
             )
         self._is_pooled = is_pooled
+
+
+def _advisory_key(connection: Connection) -> dict[str, int]:
+    schema = connection.scalar(text("SELECT current_schema()")) or ""
+    return {"key": _KEY, "schema": zlib.crc32(schema.encode()) & 0x7FFFFFFF}
+
+
+def _session(name: str, address: str | None, since: datetime) -> str:
+    at = since.astimezone(UTC).isoformat(timespec="seconds")
+    return f"{name} at {address or 'a local socket'}, since {at}"
 
 
 def _is_pooled(connection: Connection) -> bool:

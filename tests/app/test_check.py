@@ -1,5 +1,10 @@
+import errno
+import os
 import re
+import socket
+import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -7,7 +12,9 @@ from e2e.processes import Fal, free_port
 
 from exporter.charges import Bill, utc_now
 from exporter.cli import main
-from exporter.ledger import Ledger, Rules
+from exporter.ledger import Ledger, LedgerInUseError, Rules, take_collector_lock
+from exporter.ledger.collector_lock import as_collector
+from exporter.ledger.tables.schema import SCHEMA_VERSION
 from exporter.polling.reconciler import months
 from exporter.simulator import ADMIN_KEY, API_KEY, Fault, Key
 
@@ -24,11 +31,14 @@ class Check:
         self._capsys = capsys
         self._monkeypatch = monkeypatch
         self.ledger = folder / "ledger.sqlite"
+        monkeypatch.setattr(fal.simulator, "clock", utc_now)  # the one that stands still is wrong after a minute
         self.set(
             FAL_EXPORTER_PLATFORM_URL=fal.running.platform_url,
             FAL_EXPORTER_REPORTING_URL=fal.running.reporting_url,
             FAL_EXPORTER_LEDGER_URL=f"sqlite:///{self.ledger}",
             FAL_EXPORTER_REQUEST_ATTEMPTS="1",
+            FAL_EXPORTER_LISTEN=f"127.0.0.1:{free_port()}",
+            FAL_EXPORTER_MCP_LISTEN="off",
         )
 
     def set(self, **environment: str) -> None:
@@ -59,6 +69,12 @@ def rows(output: str) -> dict[str, list[str]]:
 
 def problems(output: str) -> list[str]:
     return [line.strip()[2:] for line in output.splitlines() if line.startswith("  ! ")]
+
+
+def facts(output: str) -> dict[str, str]:
+    """Return what is said of this machine, by what it is about."""
+    machine = output.partition("this machine\n\n")[2].partition("\n\n")[0]
+    return dict(re.split(r"  +", line.strip(), maxsplit=1) for line in machine.splitlines())
 
 
 def polled(output: str) -> Iterable[str]:
@@ -201,3 +217,100 @@ def test_two_accounts_that_are_one_fal_account_are_found(
     studio, ads = output.split("account ads: ")
     assert problems(studio) == []
     assert 'the keys of the accounts "studio" and "ads" both belong to the fal account' in problems(ads)[0]
+
+
+def test_the_machine_is_looked_at_first(check: Check) -> None:
+    code, output = check(ADMIN_KEY)
+    assert code == 0
+    found = facts(output)
+    assert found["ledger"] == f"sqlite:///{check.ledger}: there is none yet; serve creates it"
+    assert found["FAL_EXPORTER_LISTEN"].endswith(" is free")
+    assert "FAL_EXPORTER_MCP_LISTEN" not in found
+    assert found["clock"] == "agrees with fal's"
+    assert "Not checked: " in output
+    assert not check.ledger.exists()
+
+
+def test_a_ledger_is_told_with_its_version_and_whoever_uses_it(check: Check) -> None:
+    lock = take_collector_lock(f"sqlite:///{check.ledger}")
+    ledger = Ledger(f"sqlite:///{check.ledger}", rules=Rules(), clock=utc_now, lock=lock)
+    ledger.activate({"default": ("models", "serverless", "compute")})
+    used = facts(check(ADMIN_KEY)[1])["ledger"]
+    assert f"schema {SCHEMA_VERSION}, counts since {utc_now():%Y-%m-%d}" in used
+    assert f"in use by process {os.getpid()} on host {socket.gethostname()}" in used
+    with pytest.raises(LedgerInUseError):
+        take_collector_lock(f"sqlite:///{check.ledger}")
+    ledger.close()
+    assert facts(check(ADMIN_KEY)[1])["ledger"].endswith("; no exporter uses it")
+
+
+@pytest.mark.parametrize(
+    ("version", "said"), [(SCHEMA_VERSION + 1, "run the newer exporter"), (SCHEMA_VERSION - 1, "back it up first")]
+)
+def test_a_ledger_of_another_version_is_told(check: Check, version: int, said: str) -> None:
+    Ledger(f"sqlite:///{check.ledger}", rules=Rules(), clock=utc_now).close()
+    with closing(sqlite3.connect(check.ledger)) as database, database:
+        database.execute("UPDATE fact SET value = ? WHERE name = 'schema'", (str(version),))
+    code, output = check(ADMIN_KEY)
+    assert said in output
+    assert code == (version > SCHEMA_VERSION)
+
+
+def test_a_ledger_whose_directory_is_missing_is_a_problem(check: Check, tmp_path: Path) -> None:
+    check.set(FAL_EXPORTER_LEDGER_URL=f"sqlite:///{tmp_path}/nowhere/ledger.sqlite")
+    code, output = check(ADMIN_KEY)
+    assert code == 1
+    assert problems(output) == [f"The ledger's directory {tmp_path}/nowhere does not exist; create it."]
+    assert "All configured sources work." in output, "the keys are tried all the same"
+
+
+def test_a_file_that_is_no_ledger_is_a_problem(check: Check) -> None:
+    check.ledger.write_bytes(b"no database" * 1000)
+    code, output = check(ADMIN_KEY)
+    assert code == 1
+    assert "is not a SQLite database" in problems(output)[0]
+
+
+def test_an_address_that_is_taken_is_a_problem_but_not_where_the_exporter_that_runs_has_it(check: Check) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        check.set(FAL_EXPORTER_LISTEN=address)
+        code, output = check(ADMIN_KEY)
+        assert code == 1
+        assert problems(output)[0].startswith(f"cannot listen on {address} (Address already in use)")
+        assert facts(output)["FAL_EXPORTER_LISTEN"] == f"{address} is taken"
+        with as_collector(f"sqlite:///{check.ledger}"):
+            code, output = check(ADMIN_KEY)
+        assert (code, problems(output)) == (0, [])
+        assert "by the exporter that uses the ledger" in facts(output)["FAL_EXPORTER_LISTEN"]
+        check.set(FAL_EXPORTER_LISTEN=f"127.0.0.1:{free_port()}", FAL_EXPORTER_MCP_LISTEN=address)
+        assert check(ADMIN_KEY)[0] == 1
+
+
+def test_a_port_for_privileged_processes_is_told_to_be_one(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    check.set(FAL_EXPORTER_LISTEN="127.0.0.1:80")
+    code, output = check(ADMIN_KEY)
+    assert code == 1
+    assert "ports below 1024 are reserved for privileged processes" in problems(output)[0]
+
+
+def test_a_clock_that_differs_from_fals_is_a_problem(check: Check, fal: Fal) -> None:
+    fal.simulator.faults.add(Fault("clock_skew", seconds=-7200))
+    code, output = check(ADMIN_KEY)
+    assert code == 1
+    assert re.fullmatch(r"is 7,(19|20)\d seconds ahead of fal's", facts(output)["clock"])
+    assert problems(output)[0].startswith("The clock is wrong")
+
+
+def test_the_last_day_is_read_as_serve_reads_it(check: Check, fal: Fal) -> None:
+    code, output = check(ADMIN_KEY)
+    assert code == 0
+    assert re.search(r"could be read: models [1-9]\d*, serverless [1-9]\d*, compute 0\n", output)
+    fal.simulator.faults.add(Fault("wrong_types", path="/v1/models/usage"))
+    code, output = check(ADMIN_KEY)
+    assert code == 1
+    assert problems(output)[0].startswith("Rows that models reports for the last day cannot be read, or only in part (")
