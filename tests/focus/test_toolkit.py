@@ -13,7 +13,8 @@ from focus.official import every_kind
 from focus.test_checks import found
 from focus.test_writer import FLUX_CHARGE, parsed, written
 
-from exporter.focus.charge import Granularity
+from exporter.charges import NANO, Amounts
+from exporter.focus.charge import Granularity, Settlement
 from exporter.focus.findings import WrongContentError
 from exporter.focus.reader import Reader
 
@@ -46,6 +47,24 @@ def test_it_accepts_charges_of_every_kind(granularity: Granularity, tmp_path: Pa
     rows = parsed(path.read_bytes())
     assert {row["PricingCategory"] for row in rows} == {"Standard", "Dynamic", ""}
     assert {row["ChargeCategory"] for row in rows} == {"Usage", "Adjustment"}
+
+
+def test_it_accepts_an_invoiced_month(tmp_path: Path) -> None:
+    usage = [charge._replace(invoice_id="in_1") for charge in every_kind(Granularity.MONTH)]
+    settled = [
+        usage[0]._replace(
+            amounts=Amounts(0, 0, amount, 0, amount), price=None, settlement=Settlement(category, category)
+        )
+        for category, amount in (("Credit", -5 * NANO), ("Tax", NANO), ("Adjustment", 7))
+    ]
+    path = tmp_path / "out.csv"
+    path.write_bytes(written(usage + settled, "1.4")[0])
+    told = judged(path)
+    assert told.returncode == 0, told.stdout + told.stderr
+    rows = parsed(path.read_bytes())
+    assert {row["InvoiceId"] for row in rows} == {"in_1"}
+    assert [row["BilledCost"] for row in rows[-3:]] == ["-5.0", "1.0", "0.000000007"]
+    assert found(path.read_bytes(), "1.4") == set()
 
 
 def test_it_would_tell_of_a_currency_sign(tmp_path: Path) -> None:
