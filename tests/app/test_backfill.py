@@ -150,7 +150,7 @@ def test_who_watches_sees_the_progress(environment: dict[str, str], tmp_path: Pa
 def test_an_account_that_the_ledger_does_not_know_is_told(backfill: Backfill) -> None:
     done = backfill(FAL_EXPORTER_ACCOUNT="other")
     assert done.returncode == 1
-    assert done.stderr == "fal-exporter: the ledger holds nothing of other yet; run serve first\n"
+    assert done.stderr == "fal-exporter: the ledger contains nothing of other yet; run serve first\n"
 
 
 def test_without_a_ledger_none_is_made(backfill: Backfill, tmp_path: Path) -> None:

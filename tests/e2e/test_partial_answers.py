@@ -966,7 +966,7 @@ def test_a_backup_made_while_polls_go_on_is_verified_and_restored_and_no_counter
     counting.stop()
     restored = command(counting, "ledger", "restore", "backup.sqlite")
     assert restored.returncode == 0, restored.stderr
-    assert "counters go on at the value that scrapes have seen last" in restored.stdout
+    assert "counters continue from the value that was last scraped" in restored.stdout
     started(counting, 9)
     assert len(list(tmp_path.glob("ledger.sqlite.before-restore-*"))) == 1
 
