@@ -17,6 +17,8 @@ from local_http import HTTP
 ROOT = Path(__file__).parents[2]
 SMOKE = ("tests/test_charges.py", "tests/test_calendar.py", "tests/test_cli.py", "tests/settings", "tests/metrics")
 """Tests that need no other program: of the domain, the commands, the settings and the format of the metrics."""
+TOOLS = ("pytest>=8.3", "pytest-asyncio>=1.0", "pytest-xdist>=3.6", "hypothesis>=6.130")
+"""What those tests need beside the package."""
 
 pytestmark = pytest.mark.long
 
@@ -60,7 +62,7 @@ def installed(request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pyt
     folder = tmp_path_factory.mktemp("environment")
     run(f"python{request.param}", "-m", "venv", "venv", folder=folder)
     programs = folder / "venv" / "bin"
-    run(programs / "pip", "install", "--quiet", f"fal-exporter[test] @ {wheel.as_uri()}", folder=folder)
+    run(programs / "pip", "install", "--quiet", str(wheel), *TOOLS, folder=folder)
     return programs
 
 
