@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, Phase, settings
 _ANYWHERE = settings(deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 _SAME = settings(_ANYWHERE, derandomize=True, database=None)
 
-settings.register_profile("short", _SAME, phases=(Phase.explicit, Phase.generate, Phase.target))
+settings.register_profile("short", _SAME, max_examples=50, phases=(Phase.explicit, Phase.generate, Phase.target))
 settings.register_profile("shrink", _SAME)
 settings.register_profile("long", _ANYWHERE)
 settings.load_profile("short")

@@ -54,7 +54,7 @@ def proxy(fal: Fal) -> LocalProxy:
     return LocalProxy(int(fal.running.url.rpartition(":")[2]))
 
 
-@pytest.mark.parametrize("scheme", ["http", "socks5"])
+@pytest.mark.parametrize("scheme", ["http", pytest.param("socks5", marks=pytest.mark.long)])
 async def test_check_passes_through_a_proxy_beside_an_ipv6_network_and_a_bracketed_address(
     proxy: LocalProxy, tmp_path: Path, scheme: str
 ) -> None:
@@ -159,6 +159,7 @@ async def test_the_demo_needs_no_proxy_and_no_authority(tmp_path: Path) -> None:
     assert "failing" not in told
 
 
+@pytest.mark.long
 async def test_the_bridge_of_mcp_names_the_variable_of_its_proxy(proxy: LocalProxy, tmp_path: Path) -> None:
     proxy.wants = "somebody:hidden"
     async with running(proxy):

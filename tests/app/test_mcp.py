@@ -169,6 +169,7 @@ def test_standard_output_holds_the_protocol_and_nothing_else(ledger: str) -> Non
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 async def test_a_running_exporter_is_asked_with_a_token(settings: MakeSettings, tmp_path: Path) -> None:
     token, admitted, kept = SecretStr("falx_a-token-of-the-test"), tmp_path / "tokens", tmp_path / "token"
     admitted.write_text(token_line("agent", token) + "\n", encoding="utf-8")

@@ -26,8 +26,8 @@ ALERTS = tuple(rules("alerts"))
 RECORDED = {rule.name: rule.expression for file in ("thresholds", "recording") for rule in rules(file)}
 CASES = sorted((RULES / "tests").glob("*.yaml"))
 EACH_CASE = pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
-QUICK = {"budgets", "keys", "restart", "rulers", "spend", "thresholds_missing"}
-"""Cases that promtool plays within a second or three; the others play days by the minute."""
+QUICK = {"budgets", "keys", "restart", "rulers", "thresholds_missing"}
+"""Cases that promtool plays within a second or two; the others play days by the minute."""
 TARGET = {"job", "instance"}
 SETS = {"and", "or", "unless"}
 RUNBOOKS, DASHBOARDS = "https://git.example.com/fal-exporter/docs/alerts", "https://grafana.example.com"

@@ -46,6 +46,7 @@ async def test_an_account_locked_with_money_on_it_is_seen_although_every_reading
         assert {source.state for source in latest.overview.accounts[0].sources} == {"up"}
 
 
+@pytest.mark.long
 async def test_the_hard_budget_set_at_fal_is_shown_beside_what_is_spent(tmp_path: Path) -> None:
     async with scene_of(tmp_path) as scene, scene.exporter(sources=("models",)) as exporter:
         await exporter.loaded("models")
@@ -56,6 +57,7 @@ async def test_the_hard_budget_set_at_fal_is_shown_beside_what_is_spent(tmp_path
         assert only(metrics["fal_provider_budget_usd"], "kind") == {"soft": 10**6, "hard": 2 * 10**6}
 
 
+@pytest.mark.long
 async def test_who_is_billed_by_invoice_hears_nothing_of_credit(tmp_path: Path) -> None:
     async with scene_of(tmp_path) as scene, scene.exporter(sources=("models",)) as exporter:
         await exporter.loaded("models")

@@ -181,6 +181,7 @@ async def test_compute_which_models_and_serverless_do_not_tell_is_the_difference
     assert {label["gpu_class"] for label in labels if label["product"] == "compute"} == {"H100"}
 
 
+@pytest.mark.long
 async def test_a_planted_difference_is_shown_exactly(simulator: Simulator, tmp_path: Path) -> None:
     # A charge that comes to light after the invoice has been issued is in the ledger and not on the invoice.
     hour = int(datetime(2026, 10, 17, 9, tzinfo=UTC).timestamp()) // 3600

@@ -369,12 +369,13 @@ def utc(month: int, day: int, hour: int = 0) -> datetime:
 # --- A key that may read less than all ------------------------------------------------------------------------------
 
 COVERED_BY_AUTO = [
-    pytest.param(1, False, ("models", "serverless", "compute"), id="one team", marks=pytest.mark.long),
+    pytest.param(1, False, ("models", "serverless", "compute"), id="one team"),
     pytest.param(3, True, ("organization",), id="several teams"),
 ]
 
 
 @pytest.mark.parametrize(("teams", "own_only", "sources"), COVERED_BY_AUTO)
+@pytest.mark.long
 async def test_auto_equals_the_invoice_with_an_admin_key_of_the_root_team(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -486,6 +487,7 @@ async def test_one_refusal_at_the_first_start_leaves_nothing_out(scene: Scene, s
         assert today == pytest.approx(float(scene.truth(start="2026-11-02T00:00Z", end="2026-11-02T04:00Z")))
 
 
+@pytest.mark.long
 async def test_a_refusal_that_lasts_is_asked_again_and_its_source_can_be_added(scene: Scene) -> None:
     team = scene.simulator.account.world.teams[0]
     scene.sees(Key(ADMIN_KEY, team=team))
@@ -683,6 +685,7 @@ async def test_one_refusal_of_a_detail_fails_its_poll_and_doubles_nothing(
             assert set(relabelled.values()) == {0}
 
 
+@pytest.mark.long
 async def test_what_fal_reports_under_other_labels_is_not_counted_again(scene: Scene) -> None:
     month = Month(scene, "models")
     start, end = utc(11, 1, 20), utc(11, 2, 2)
@@ -776,6 +779,7 @@ async def test_rows_that_cannot_be_read_take_nothing_back(
         assert only((await exporter.metrics())["fal_source_partial"], "source")[source] == 0
 
 
+@pytest.mark.long
 async def test_an_answer_of_which_most_rows_cannot_be_read_fails_its_poll(scene: Scene) -> None:
     month = Month(scene, "models")
     async with month.exporter() as exporter:

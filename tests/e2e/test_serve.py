@@ -29,6 +29,7 @@ def test_a_restart_loses_and_doubles_nothing(exporter: Exporter, fal: Fal) -> No
         assert after[family] == before[family]
 
 
+@pytest.mark.long
 def test_it_stops_without_waiting_for_a_poll_that_hangs(exporter: Exporter, fal: Fal) -> None:
     fal.simulator.faults.add(Fault("hang"))
     exporter.environment |= {"FAL_EXPORTER_REQUEST_TIMEOUT": "10m", "FAL_EXPORTER_POLL_DEADLINE": "10m"}
@@ -38,6 +39,7 @@ def test_it_stops_without_waiting_for_a_poll_that_hangs(exporter: Exporter, fal:
     assert "stopped" in exporter.output.splitlines()[-1]
 
 
+@pytest.mark.long
 def test_it_stays_ready_on_the_last_snapshot_when_fal_is_away(exporter: Exporter, fal: Fal) -> None:
     exporter.start()
     wait_until(exporter.is_ready, "the exporter is ready")
@@ -57,6 +59,7 @@ def test_a_wrong_setting_ends_it_with_code_2_and_one_sentence(exporter: Exporter
     assert len(exporter.output.splitlines()) == 1
 
 
+@pytest.mark.long
 def test_a_ledger_that_cannot_be_opened_ends_it_with_one_sentence(exporter: Exporter) -> None:
     exporter.environment["FAL_EXPORTER_LEDGER_URL"] = "sqlite:////nowhere/at/all/ledger.sqlite"
     exporter.start()

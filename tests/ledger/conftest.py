@@ -51,9 +51,18 @@ def open_sqlite(sqlite_address: str, clock: Clock) -> Iterator[OpenLedger]:
     yield from _opener(sqlite_address, clock)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
 def address(request: pytest.FixtureRequest) -> str:
-    """The address of an empty ledger, once in either database."""
+    """The address of an empty ledger, once in either database.
+
+    In the short run PostgreSQL has what speaks SQL (the tests of `tables`), its lock, its pooler, and lives of a whole
+    ledger (the properties of accounting).
+    """
+    return address_of(request)
+
+
+def address_of(request: pytest.FixtureRequest) -> str:
+    """Return the address of an empty ledger in the database that is this run's parameter."""
     name = "sqlite_address" if request.param == "sqlite" else "postgresql_address"
     found: str = request.getfixturevalue(name)
     return found

@@ -148,7 +148,7 @@ def test_the_sums_are_those_of_every_charge(
             assert told == naive(book.charges, window, by, every, zone, where)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
 def new_address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], str]:
     if request.param == "sqlite":
         return lambda: f"sqlite:///{tmp_path_factory.mktemp('reader') / 'ledger.sqlite'}"
