@@ -23,7 +23,7 @@ TOOLS: dict[str, dict[str, object]] = {
     "fal-get-balance": {},
     "fal-get-budgets": {},
     "fal-get-forecast": {},
-    "fal-get-focus": {"source": "estimate", "timeframe": "hour", "limit": 2},
+    "fal-get-focus": {"source": "invoice", "limit": 2},
     "fal-check-focus": {"csv": "BilledCost,BillingCurrency"},
 }
 
@@ -111,6 +111,9 @@ async def test_serve_answers_agents_beside_its_scrapes(running: Serving) -> None
         for tool, given in TOOLS.items():
             result = await client.call_tool(tool, given)
             assert not result.is_error, result.content
+            if tool == "fal-get-focus":
+                # The collector, another process, has asked fal for it.
+                assert result.structured_content["answered_by"] == "fal"
     assert running.exporter.is_ready()
 
 
