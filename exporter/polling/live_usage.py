@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from exporter.calendar import bucket_start
 from exporter.charges import Amounts, Clock, Dimensions, hour_of
 from exporter.errors import LedgerError
-from exporter.fal import Allowance, Buckets, Reading
+from exporter.fal import Allowance, ApiError, Buckets, Reading
 from exporter.inquiry import AnswerWriter, Inquiry, InquiryError
 from exporter.polling.account import AccountPoller
 from exporter.polling.usage_reader import MOST_UNREADABLE
@@ -30,6 +30,11 @@ MOST_A_MINUTE = 12
 
 KEPT, KEPT_WHILE_PROVISIONAL = timedelta(hours=1), timedelta(minutes=5)
 """Ages until which an answer is given again: of a window that is long over, and of any other."""
+
+SLOW = 2.0
+"""Seconds; an account that has kept a question waiting for longer in vain is not asked again for REST_OF_SLOW."""
+
+REST_OF_SLOW = 30.0
 
 _PROVISIONAL = timedelta(hours=48)
 _MINUTE = 60.0
@@ -61,6 +66,7 @@ class LiveUsage:
         self._clock = clock
         self._monotonic = monotonic
         self._asked: dict[str, deque[float]] = {}
+        self._silent_until: dict[str, float] = {}
         self._kept: OrderedDict[tuple[object, ...], _Kept] = OrderedDict()
         self._size = 0
 
@@ -88,25 +94,36 @@ class LiveUsage:
 
     async def _ask(self, account: AccountPoller, buckets: Buckets) -> _Kept:
         self._heed_pace(account.name)
-        at = self._clock()
+        at, began = self._clock(), self._monotonic()
         try:
             async with asyncio.timeout(LONGEST.total_seconds()):
                 readings = await account.ask_usage(buckets, account.deadline(LONGEST), Allowance())
         except TimeoutError:
+            self._note_silence(account.name, began)
             raise InquiryError("late", f"fal has not answered within {LONGEST.total_seconds():g} s") from None
+        except ApiError:
+            self._note_silence(account.name, began)
+            raise
         except LedgerError:
             raise InquiryError("ledger", "the ledger cannot be used at the moment") from None
         head: dict[str, object] = {"at": at.isoformat(), "unreadable": sum(map(_unreadable, readings))}
         is_over = buckets.window.end <= hour_of(at) - _PROVISIONAL
         return _Kept(head, _body(readings, buckets), at + (KEPT if is_over else KEPT_WHILE_PROVISIONAL))
 
+    def _note_silence(self, account: str, began: float) -> None:
+        now = self._monotonic()
+        if now - began > SLOW:
+            self._silent_until[account] = now + REST_OF_SLOW
+
     def _heed_pace(self, account: str) -> None:
         """Count a question.
 
         Raises:
-            InquiryError: there have been too many in the last minute.
+            InquiryError: there have been too many in the last minute, or fal has just kept one waiting in vain.
         """
         now = self._monotonic()
+        if now < self._silent_until.get(account, now):
+            raise InquiryError("late", "fal has just failed to answer in time; it is asked again after a pause")
         asked = self._asked.setdefault(account, deque())
         while asked and now - asked[0] >= _MINUTE:
             asked.popleft()

@@ -10,7 +10,14 @@ from polling.conftest import UTC_ZONE, Bench, Clock, opened_bench, truth
 
 from exporter.charges import HOUR, Window, hour_of
 from exporter.inquiry import Inquirer, Responder
-from exporter.polling.live_usage import KEPT, KEPT_WHILE_PROVISIONAL, MOST_A_MINUTE, LiveUsage
+from exporter.polling.live_usage import (
+    KEPT,
+    KEPT_WHILE_PROVISIONAL,
+    MOST_A_MINUTE,
+    REST_OF_SLOW,
+    SLOW,
+    LiveUsage,
+)
 from exporter.queries.live import NAME, LivePart, LiveQuestion, ask_live
 from exporter.simulator import API_KEY, Fault, RunningSimulator
 
@@ -99,6 +106,25 @@ async def test_an_account_is_asked_so_often_a_minute_and_no_more(asking: Asking,
     assert (await asking.ask(windows[0])).reason == "", "what is kept does not count"
     asking.seconds.now = 60
     assert (await asking.ask(windows[-1])).reason == ""
+
+
+async def test_fal_that_keeps_a_question_waiting_in_vain_is_left_alone_for_a_while(
+    asking: Asking, bench: Bench, fal: RunningSimulator, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unwatched = bench.account.ask_usage
+
+    async def slow(*question: object) -> object:
+        asking.seconds.now += SLOW + 1
+        return await unwatched(*question)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(bench.account, "ask_usage", slow)
+    fal.simulator.faults.add(Fault("server_error", path="/v1/models/usage"))
+    assert (await asking.ask(week_before(clock))).reason == "server_error"
+    fal.simulator.faults.clear()
+    assert (await asking.ask(week_before(clock))).reason == "late", "not even asked"
+    asking.seconds.now += REST_OF_SLOW
+    assert (await asking.ask(week_before(clock))).problem == "", "slow, but answered"
+    assert (await asking.ask(week_before(clock, 2))).problem == ""
 
 
 async def test_what_keeps_it_from_asking_is_told_and_nothing_is_kept(
