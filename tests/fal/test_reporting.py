@@ -44,7 +44,7 @@ async def test_every_hour_is_asked_for_on_its_own(fal: Fal, bench: Bench, window
     assert [charge.hour for charge in reading.charges] == [hour, hour + HOUR]
     assert reading.charges[0].dimensions == (
         *("prod", "", "model_apis", "fal-ai/flux/dev", "", "", "H100", "request"),
-        *("", ""),
+        *("", "", ""),
     )
     assert reading.charges[0].amounts == Amounts(12 * NANO, 34_500_000_000, 300_000_000, 0, 300_000_000)
     assert reading.prices == ()
@@ -53,7 +53,7 @@ async def test_every_hour_is_asked_for_on_its_own(fal: Fal, bench: Bench, window
 async def test_a_row_with_an_app_is_serverless(fal: Fal, bench: Bench, hour: datetime) -> None:
     fal.plays(PATH, as_json(usage(row(app="my-app", model=None, gpu_class="NVIDIA H100"))))
     reading = await ReportingUsage(bench.client()).read(Window(hour, hour + HOUR), with_api_key=False)
-    assert reading.charges[0].dimensions == ("prod", "", "serverless", "", "my-app", "", "H100", "request", "", "")
+    assert reading.charges[0].dimensions == ("prod", "", "serverless", "", "my-app", "", "H100", "request", "", "", "")
 
 
 @pytest.mark.parametrize(

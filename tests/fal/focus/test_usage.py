@@ -25,7 +25,7 @@ MACHINES = {"service_name": "fal Compute", "service_category": "Compute"}
     [
         (
             {**MODELS, "sku_id": "fal-ai/flux/dev", "consumed_unit": "Images", "sub_account_name": "acme"},
-            ("prod", "acme", "model_apis", "fal-ai/flux/dev", "", "", "", "image", "", ""),
+            ("prod", "acme", "model_apis", "fal-ai/flux/dev", "", "", "", "image", "", "", ""),
             (),
         ),
         (
@@ -35,12 +35,12 @@ MACHINES = {"service_name": "fal Compute", "service_category": "Compute"}
                 "pricing_unit": "Seconds",
                 "sub_account_id": "cus_1",
             },
-            ("prod", "cus_1", "model_apis", "fal-ai/veo3", "", "", "", "second", "", ""),
+            ("prod", "cus_1", "model_apis", "fal-ai/veo3", "", "", "", "second", "", "", ""),
             (),
         ),
         (
             {**MODELS, "sku_id": "fal-ai/custom", "x_unit": "GPU-H100", "consumed_unit": "Gpu-H100"},
-            ("prod", "", "model_apis", "fal-ai/custom", "", "", "H100", "GPU-H100", "", ""),
+            ("prod", "", "model_apis", "fal-ai/custom", "", "", "H100", "GPU-H100", "", "", ""),
             ("H100", 1),
         ),
         (
@@ -51,7 +51,7 @@ MACHINES = {"service_name": "fal Compute", "service_category": "Compute"}
                 "charge_description": "type: GPU-H100 (my-app, prod) by second",
                 "x_fal_unit": "second",
             },
-            ("prod", "", "serverless", "", "my-app", "prod", "H100", "second", "", ""),
+            ("prod", "", "serverless", "", "my-app", "prod", "H100", "second", "", "", ""),
             ("H100", 1),
         ),
         (
@@ -62,27 +62,27 @@ MACHINES = {"service_name": "fal Compute", "service_category": "Compute"}
                 "resource_name": "my-app",
                 "x_environment": "staging",
             },
-            ("prod", "", "serverless", "", "my-app", "staging", "", "second", "", ""),
+            ("prod", "", "serverless", "", "my-app", "staging", "", "second", "", "", ""),
             (),
         ),
         (
             {**OWN_APPS, "sku_id": "GPU-B200", "consumed_unit": "Seconds", "tags": '{"app": "a", "environment": "e"}'},
-            ("prod", "", "serverless", "", "a", "e", "B200", "second", "", ""),
+            ("prod", "", "serverless", "", "a", "e", "B200", "second", "", "", ""),
             ("B200", 1),
         ),
         (
             {**MACHINES, "charge_description": "type: gpu_8x_h100_sxm5 (my-app, prod)", "consumed_unit": "Seconds"},
-            ("prod", "", "compute", "", "my-app", "prod", "H100", "second", "", ""),
+            ("prod", "", "compute", "", "my-app", "prod", "H100", "second", "", "", ""),
             ("H100", 8),
         ),
         (
             {**MACHINES, "sku_id": "gpu_8x_h100_sxm5", "consumed_unit": "Hours"},
-            ("prod", "", "compute", "", "", "", "H100", "hour", "", ""),
+            ("prod", "", "compute", "", "", "", "H100", "hour", "", "", ""),
             ("H100", 8 * 3600),
         ),
         (
             {**MACHINES, "sku_price_details": '{"InstanceType": "H200", "GpuCount": 4}', "consumed_unit": "Minutes"},
-            ("prod", "", "compute", "", "", "", "H200", "minute", "", ""),
+            ("prod", "", "compute", "", "", "", "H200", "minute", "", "", ""),
             ("H200", 240),
         ),
     ],
@@ -181,7 +181,7 @@ async def test_a_row_becomes_a_charge_with_its_price(fal: Fal, bench: Bench, win
     reading = await read(bench, window)
     (charge,) = reading.charges
     assert charge.hour == hour
-    assert charge.dimensions == ("prod", "acme", "model_apis", "fal-ai/flux/dev", "", "", "", "image", "", "")
+    assert charge.dimensions == ("prod", "acme", "model_apis", "fal-ai/flux/dev", "", "", "", "image", "", "", "")
     assert charge.amounts == Amounts(4 * NANO, 0, 400_000_000, 80_000_000, 320_000_000)
     (price,) = reading.prices
     assert price == (*("prod", "model_apis", "fal-ai/flux/dev", "", "", "image"), hour, 100_000_000, 20 * NANO)
