@@ -12,7 +12,7 @@ from e2e.processes import Fal, exporter_of, wait_until
 from exporter.charges import NANO
 from exporter.ledger.tables.schema import SCHEMA_VERSION
 
-OLDER = sorted((Path(__file__).parents[1] / "ledger").glob("version-*.sql"))
+OLDER = sorted((Path(__file__).parents[1] / "ledger" / "tables").glob("version-*.sql"))
 
 
 def fact(connection: sqlite3.Connection, name: str) -> str:

@@ -7,6 +7,7 @@ receivers all post to one that keeps what it is sent. Nothing else of the files 
 
 import re
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -187,6 +188,9 @@ def told(story: Story, fal: Fal, exporter: Exporter, alertmanager: Alertmanager)
     return story
 
 
+NEW_KEY: set[str] = {"FalApiKeyCreated"} if time.time() // 3600 % (60 * 24) < 24 else set()
+"""The simulated organization creates a key every 60 days, and what is a day old is news."""
+
 CRITICAL = ["FalAccountLocked", "FalBudgetBurnFast", "FalCreditRunwayShort", "FalSpendAboveHourlyLimit"]
 
 
@@ -206,7 +210,7 @@ def test_each_alert_that_wakes_somebody_does_so_once_and_says_when_it_is_over(st
 
 
 def test_nobody_is_told_of_anything_else(story: Story) -> None:
-    assert set(story.told("fal-slack", "firing")) == {*CRITICAL, "FalNewModelSpending"}
+    assert set(story.told("fal-slack", "firing")) == {*CRITICAL, "FalNewModelSpending", *NEW_KEY}
     # Where an alert ends with the one that silenced it, its end is told of too.
     assert set(story.told("fal-slack", "resolved")) - {"FalSpendUnusual"} == {*CRITICAL, "FalNewModelSpending"}
     assert set(story.told("fal-email", "firing")) == {

@@ -14,7 +14,15 @@ from exporter.ledger import Ledger, Restatement, Rules
 from exporter.ledger.reader import LedgerReader, LedgerSnapshot
 from exporter.ledger.tables.span_totals import Bucket, UsageSum
 from exporter.queries.parameters import NoDataYetError, QuestionError
-from exporter.queries.usage import CHANGED, UsageAnswer, UsageRow, answer_usage, parse_usage_question, whole_hours
+from exporter.queries.usage import (
+    CHANGED,
+    NO_CALLERS,
+    UsageAnswer,
+    UsageRow,
+    answer_usage,
+    parse_usage_question,
+    whole_hours,
+)
 
 
 def asked(reader: LedgerReader, *zones: ZoneInfo, **given: str) -> UsageAnswer:
@@ -70,6 +78,22 @@ def test_filters_are_joined_and_none_is_all(
     reader: LedgerReader, hours: int, filters: dict[str, str], cents: int
 ) -> None:
     assert asked(reader, **WHOLE, **filters).total.amounts.cost == hours * cents * NANO // 100
+
+
+def test_questions_about_keys_say_that_none_are_known_and_are_never_put_to_fal(reader: LedgerReader) -> None:
+    answer = asked(reader, **WHOLE, group_by="api_key,model")
+    assert {row.group["api_key"] for row in answer.rows} == {""}
+    assert answer.notes[-1] == NO_CALLERS
+    assert NO_CALLERS in asked(reader, **WHOLE, member="ada").notes
+    assert NO_CALLERS not in asked(reader, **WHOLE, group_by="model").notes
+    long_ago = {"start": "2026-01-01", "end": "2026-02-01"}
+    with reader.snapshot() as snapshot:
+        scopes = snapshot.scopes()
+    for terms, is_put in (({"group_by": "model"}, True), ({"group_by": "member"}, False), ({"api_key": "k"}, False)):
+        question = parse_usage_question({**long_ago, **terms}, now=NOW, zone=UTC_ZONE)
+        assert bool(question.live_questions(scopes, None, NOW)) is is_put
+    with pytest.raises(QuestionError, match="live cannot be true with api_key or member"):
+        parse_usage_question({**long_ago, "api_key": "k", "live": "true"}, now=NOW, zone=UTC_ZONE)
 
 
 def test_days_and_months_are_those_of_the_zone(reader: LedgerReader) -> None:
