@@ -195,17 +195,17 @@ def _sources() -> Built:
             ),
         ],
         {
-            "account": Column("Account"),
+            "account": Column("Account", width=90),
             "source": Column("Source"),
             "Value #up": Column(
                 "State",
-                width=80,
+                width=64,
                 properties=words(
                     {"1": ("up", palette.GOOD), "2": ("partial", palette.WARNING), "0": ("failing", palette.BAD)}
                 ),
             ),
-            "Value #success": Column("Last success", "dateTimeFromNow", 130),
-            "Value #through": Column("Data through", "dateTimeFromNow", 110),
+            "Value #success": Column("Last success", "dateTimeFromNow", 142),
+            "Value #through": Column("Data through", "dateTimeFromNow", 124),
             "Value #polls": Column("Polls", "locale", 62, 0),
             "Value #failures": Column("Failed", "locale", 62, 0, coloured_text((0.5, palette.WARNING))),
         },

@@ -194,9 +194,9 @@ def agreement() -> Built:
         "up. Compared every six hours.",
         [Query(f"topk(24, {said})")],
         {
-            "account": Column("Account", width=110),
-            "period": Column("Month", width=86, properties=words(_PERIODS)),
-            "against": Column("Compared with", width=128, properties=words(_AGAINST)),
+            "account": Column("Account", width=96),
+            "period": Column("Month", width=84, properties=words(_PERIODS)),
+            "against": Column("Compared with", width=134, properties=words(_AGAINST)),
             "Value": Column(
                 "Difference",
                 DOLLARS,
@@ -230,7 +230,7 @@ def billed() -> Built:
         "has besides. The sum of them is what is to be paid. Enterprise accounts only.",
         [Query(month("last_month"), ref="last"), Query(month("current_month"), ref="current")],
         {
-            "account": Column("Account"),
+            "account": Column("Account", width=96),
             "charge_category": Column("Category"),
             "Value #last": Column("Last month", DOLLARS, 104, 2),
             "Value #current": Column("This month", DOLLARS, 104, 2),

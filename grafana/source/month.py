@@ -43,7 +43,7 @@ def month() -> Frame:
             Row(4, _figures()),
             Row(11, ((course(), 15), (_moved(), 9))),
             Row(7, ((budgets(), 13), (invoice_list(), 11))),
-            Row(7, ((agreement(), 15), (billed(), 9))),
+            Row(7, ((agreement(), 14), (billed(), 10))),
             Row(12, ((of_month(), 12),)),
         ),
     )

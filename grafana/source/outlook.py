@@ -126,9 +126,9 @@ def budgets() -> Built:
             Query(budget("fal_budget_burn_ratio", 'window="1d"'), ref="burn"),
         ],
         {
-            "budget": Column("Budget", properties={"custom.minWidth": 100}),
+            "budget": Column("Budget", properties={"custom.minWidth": 90}),
             "Value #period": Column("Period", width=60, properties=_PERIOD),
-            "Value #used": Column("Used", SHARE, 120, 0, bar_cell() | _AGAINST_LIMIT),
+            "Value #used": Column("Used", SHARE, 140, 0, bar_cell() | _AGAINST_LIMIT),
             "Value #spent": Column("Spent", DOLLARS_SHORT, 68, 2),
             "Value #limit": Column("Limit", DOLLARS_SHORT, 68, 2),
             "Value #forecast": Column(

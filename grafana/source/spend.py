@@ -68,7 +68,7 @@ def spend() -> Frame:
                 ),
             ),
             Row(4, (*_figures(),)),
-            Row(9, ((course(), 14), (budgets(), 10))),
+            Row(9, ((course(), 13), (budgets(), 11))),
             Row(10, ((_days(), 24),)),
             Row(9, ((_hours(), 24),)),
             Row(12, ((by_label(), 12),), "Who and what spends it"),
