@@ -14,7 +14,8 @@ import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from exporter.errors import ConfigurationError
-from exporter.web.admission import FollowingContext, WebConfigFile, protocol_of
+from exporter.web.admission import FollowingContext, WebConfigFile, checked_by_name
+from exporter.web.connections import Connections, end_late_ones, protocol_of
 
 _LONGEST_PATH = 200
 _LOGGER = "exporter.web.server"
@@ -76,7 +77,6 @@ GRACE = 2
 LISTEN_SETTING = "FAL_EXPORTER_LISTEN"
 
 _BACKLOG = 128
-_MOST_CONNECTIONS = 1000
 _FIRST_FREE_FOR_ALL = 1024
 
 
@@ -138,15 +138,18 @@ async def serve_web(
     *,
     grace: int = GRACE,
     web_config: WebConfigFile | None = None,
+    connections: Connections | None = None,
 ) -> None:
     """Serve until `stop` is set, then finish what is under way within `grace` seconds.
 
     Fast on uvloop's event loop; runs on any. The socket is closed at the end. With a web configuration that has TLS,
     connections are encrypted.
     """
+    connections = Connections() if connections is None else connections
+    protocol = protocol_of(connections)
     config = uvicorn.Config(
         app,
-        http="httptools" if web_config is None else protocol_of(web_config),
+        http=protocol if web_config is None else checked_by_name(protocol, web_config),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -154,7 +157,6 @@ async def serve_web(
         server_header=False,
         proxy_headers=False,
         backlog=_BACKLOG,
-        limit_concurrency=_MOST_CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=grace,
     )
@@ -163,11 +165,13 @@ async def serve_web(
         config.ssl = FollowingContext.of(web_config)
     server = _Server(config)
     serving = asyncio.create_task(server.serve([listener]))
+    sweeping = asyncio.create_task(end_late_ones(connections))
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopping.cancel()
+        sweeping.cancel()
         server.should_exit = True
         await serving
         listener.close()

@@ -24,6 +24,9 @@ LONGEST_EXCHANGE = 30.0
 MOST_EXCHANGES = 32
 """Requests under way at once, so that large ones cannot fill the memory."""
 
+MOST_HELD = 32 * 2**20
+"""Bytes of requests that are still being sent, in all."""
+
 _LONGEST_SHOWN = 100
 
 
@@ -55,6 +58,7 @@ class Gate:
         self._access = access
         self._callers = callers
         self._under_way = 0
+        self._held = 0
         self._admitted: ASGIApp = self._answer if admit is None else admit(self._answer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,10 +72,53 @@ class Gate:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = self._refusal(scope)
-        if refusal is None:
-            await self._timed(scope, receive, send)
-        else:
+        if refusal is not None:
             await refusal.send(send)
+            return
+        # Whole before it takes a place among the exchanges, so that half-sent requests do not take them all.
+        try:
+            async with asyncio.timeout(self._longest):
+                body = await self._body(receive)
+        except TimeoutError:
+            await self._too_late.send(send)
+            return
+        if isinstance(body, Refusal):
+            await body.send(send)
+        elif body is not None and self._under_way >= MOST_EXCHANGES:
+            sentence = f"{MOST_EXCHANGES} requests are already being answered; try again in a moment"
+            await Refusal(HTTPStatus.SERVICE_UNAVAILABLE, sentence, headers={"retry-after": "1"}).send(send)
+        elif body is not None:
+            await self._timed(scope, _replayed(body, receive), send)
+
+    @property
+    def _too_late(self) -> Refusal:
+        sentence = f"the request and its answer took longer than {self._longest:.0f} s"
+        return Refusal(HTTPStatus.REQUEST_TIMEOUT, sentence, headers={"connection": "close"})
+
+    async def _body(self, receive: Receive) -> bytes | Refusal | None:
+        """Return a request's body; None where the client has gone."""
+        parts: list[bytes] = []
+        size = 0
+        try:
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                part = message.get("body", b"")
+                size += len(part)
+                self._held += len(part)
+                parts.append(part)
+                if size > LARGEST_REQUEST:
+                    sentence = f"the request is larger than {LARGEST_REQUEST} bytes"
+                    return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, sentence, headers={"connection": "close"})
+                if self._held > MOST_HELD:
+                    sentence = "too many large requests are being sent; try again in a moment"
+                    headers = {"connection": "close", "retry-after": "1"}
+                    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, sentence, headers=headers)
+                if not message.get("more_body", False):
+                    return b"".join(parts)
+        finally:
+            self._held -= size
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
@@ -100,9 +147,6 @@ class Gate:
             return Refusal(
                 HTTPStatus.METHOD_NOT_ALLOWED, "the MCP endpoint accepts only POST", headers={"allow": "POST"}
             )
-        if self._under_way >= MOST_EXCHANGES:
-            sentence = f"{MOST_EXCHANGES} requests are already being answered; try again in a moment"
-            return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, sentence, headers={"retry-after": "1"})
         return None
 
     async def _timed(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -119,10 +163,23 @@ class Gate:
                 await self._app(scope, receive, watched)
         except TimeoutError:
             if not started:
-                sentence = f"the request and its answer took longer than {self._longest:.0f} s"
-                await Refusal(HTTPStatus.REQUEST_TIMEOUT, sentence, headers={"connection": "close"}).send(send)
+                await self._too_late.send(send)
         finally:
             self._under_way -= 1
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """Return what receives a body that has been read, and then what the client does."""
+    is_read = False
+
+    async def receive_again() -> Message:
+        nonlocal is_read
+        if is_read:
+            return await receive()
+        is_read = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive_again
 
 
 def _shown(text: str) -> str:

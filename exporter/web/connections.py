@@ -1,0 +1,224 @@
+"""Connections of a server: bounded in number, in time and in memory, so that scrapes and probes always get through.
+
+A client can open connections and send nothing, or send the half of a request, for as long as it likes. So a server has
+room for so many connections, in all and of one address. When there is none, a new one takes the place of the one that
+has waited longest: idle ones first, and half-sent requests; then answers that nobody has fetched for a while. A scrape
+and a probe are over within milliseconds, and so are never the oldest.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import structlog
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_log = structlog.get_logger(__name__)
+
+Stage = Literal["head", "body", "answer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of the connections of one server.
+
+    Attributes:
+        most: connections in all; below the 1,024 files that a process may have open on many systems, for two servers.
+        most_of_address: connections of one address; a proxy is one.
+        head: seconds from a connection's begin, or a request's first byte, to the end of its headers.
+        body: seconds from there to the end of its body.
+        unfetched: seconds after which an answer may be given up for a new connection.
+        head_size: bytes of a request's line and headers.
+        headers: number of headers.
+    """
+
+    most: int = 400
+    most_of_address: int = 200
+    head: float = 10.0
+    body: float = 20.0
+    unfetched: float = 30.0
+    head_size: int = 64 * 2**10
+    headers: int = 100
+
+
+class Connections:
+    """Connections of one server, by what they wait for.
+
+    Args:
+        limits: their bounds.
+        clock: seconds that never go back.
+    """
+
+    def __init__(self, limits: Limits | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.limits = limits or Limits()
+        self.ended = 0
+        """Connections that were ended to make room, or for taking too long."""
+        self._clock = clock
+        self._open: dict[Connection, _State] = {}
+        self._of_address: Counter[str] = Counter()
+        self._told_at: float | None = None
+
+    def __len__(self) -> int:
+        """Return how many are open."""
+        return len(self._open)
+
+    def opened(self, connection: "Connection") -> None:
+        """Take in a new connection, in the place of another one where there is no room."""
+        address = connection.address
+        if self._of_address[address] >= self.limits.most_of_address:
+            self._make_room(lambda other: other.address == address)
+        elif len(self._open) >= self.limits.most:
+            self._make_room(lambda _: True)
+        self._open[connection] = _State("head", self._clock(), is_idle=False)
+        self._of_address[address] += 1
+        if len(self._open) > self.limits.most + _RESERVE:
+            self._end([connection], "there are too many connections with answers under way; a new one was ended")
+
+    def closed(self, connection: "Connection") -> None:
+        """Forget a connection."""
+        if self._open.pop(connection, None) is not None:
+            self._of_address[connection.address] -= 1
+            if not self._of_address[connection.address]:
+                del self._of_address[connection.address]
+
+    def waits_for(self, connection: "Connection", stage: Stage, *, is_idle: bool = False) -> None:
+        """Note what a connection waits for from now on; an idle one has no request begun."""
+        if connection in self._open:
+            self._open[connection] = _State(stage, self._clock(), is_idle=is_idle)
+
+    def end_late(self) -> None:
+        """End connections that take longer than allowed for a request's head or body."""
+        now = self._clock()
+        allowed = {"head": self.limits.head, "body": self.limits.body}
+        late = [
+            connection
+            for connection, state in self._open.items()
+            if not state.is_idle and state.stage in allowed and now - state.since > allowed[state.stage]
+        ]
+        self._end(late, "connections were ended because a request took too long to arrive")
+
+    def _make_room(self, is_candidate: Callable[["Connection"], bool]) -> None:
+        now = self._clock()
+        waiting = [
+            (state.stage == "answer", state.since, number, connection)
+            for number, (connection, state) in enumerate(self._open.items())
+            if is_candidate(connection) and (state.stage != "answer" or now - state.since > self.limits.unfetched)
+        ]
+        if waiting:
+            *_, oldest = min(waiting)
+            self._end([oldest], "there are too many connections; the one that waited longest was ended for a new one")
+
+    def _end(self, connections: list["Connection"], why: str) -> None:
+        for connection in connections:
+            self.closed(connection)
+            connection.transport.abort()
+        self.ended += len(connections)
+        now = self._clock()
+        if connections and (self._told_at is None or now - self._told_at > _QUIET):
+            self._told_at = now
+            _log.warning(why, open=len(self._open), ended=self.ended, client=connections[0].address)
+
+
+_RESERVE = 100
+"""Connections beyond the most while all others have answers under way."""
+
+_QUIET = 60.0
+"""Seconds between two lines of the log about ended connections."""
+
+
+@dataclass(slots=True)
+class _State:
+    stage: Stage
+    since: float
+    is_idle: bool
+
+
+class Connection(HttpToolsProtocol):
+    """One connection, whose requests must arrive within bounds; made by `protocol_of`."""
+
+    all: Connections
+    address = ""
+    _head = 0
+    _stage: Stage = "head"
+    _is_refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin."""
+        super().connection_made(transport)
+        self.address = self.client[0] if self.client else ""
+        self.all.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        self.all.closed(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take the next bytes; refuse a head that grows too large before its end."""
+        if self._is_refused:
+            return
+        if self._stage == "head":
+            if not self._head:
+                self.all.waits_for(self, "head")
+            self._head += len(data)
+        super().data_received(data)
+        if self._stage == "head" and self._head > self.all.limits.head_size:
+            self._refuse()
+
+    def on_headers_complete(self) -> None:
+        """Begin a request; one with too many or too large headers is refused."""
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size > self.all.limits.head_size or len(self.headers) > self.all.limits.headers:
+            self._refuse()
+            return
+        self._stage, self._head = "body", 0
+        self.all.waits_for(self, "body")
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Pass on a part of a body."""
+        if not self._is_refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Begin to wait for the answer to be made and fetched."""
+        if self._is_refused:
+            return
+        self._stage = "head"
+        if self.cycle.response_complete:
+            self.all.waits_for(self, "head", is_idle=True)
+        else:
+            self.all.waits_for(self, "answer")
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Begin to wait for the next request."""
+        self.all.waits_for(self, self._stage, is_idle=self._stage == "head" and not self._head)
+        super().on_response_complete()
+
+    def _refuse(self) -> None:
+        self._is_refused = True
+        sentence = b"the request has too many or too large headers\n"
+        self.transport.write(
+            b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
+            b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(sentence), sentence)
+        )
+        self.transport.close()
+
+
+def protocol_of(connections: Connections) -> type[Connection]:
+    """Return the HTTP protocol of a server."""
+    return type("ServerConnection", (Connection,), {"all": connections})
+
+
+_SWEEP = 1.0
+
+
+async def end_late_ones(connections: Connections) -> None:
+    """End late connections every second, until cancelled."""
+    while True:
+        await asyncio.sleep(_SWEEP)
+        connections.end_late()

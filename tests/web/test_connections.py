@@ -1,0 +1,199 @@
+"""Connections by the hundred, half-sent requests and huge headers: scrapes and probes get through all the same."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+import httpx
+import pytest
+from local_http import NO_TLS
+from starlette.types import ASGIApp
+from web.conftest import Publish
+
+from exporter.web.application import Application
+from exporter.web.connections import Connections, Limits
+from exporter.web.mcp.endpoint import MOST_EXCHANGES, PATH, endpoint
+from exporter.web.server import listen, serve_web
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+class Raw:
+    """A client that sends what it likes."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def send(self, data: bytes) -> None:
+        with suppress(ConnectionError):
+            self.writer.write(data)
+            await self.writer.drain()
+
+    async def rest(self) -> bytes:
+        """Return what the server sends until it ends the connection."""
+        received = b""
+        with suppress(ConnectionError):
+            async with asyncio.timeout(10):
+                while part := await self.reader.read(65536):
+                    received += part
+        return received
+
+
+class Served:
+    """A server under test."""
+
+    def __init__(self, port: int, connections: Connections, stack: AsyncExitStack) -> None:
+        self.port, self.connections, self._stack = port, connections, stack
+
+    async def connect(self, data: bytes = b"") -> Raw:
+        raw = Raw(*await asyncio.open_connection("127.0.0.1", self.port))
+        self._stack.callback(raw.writer.close)
+        await raw.send(data)
+        return raw
+
+    async def get(self, path: str) -> httpx.Response:
+        async with httpx.AsyncClient(verify=NO_TLS, trust_env=False, timeout=5) as client:
+            return await client.get(f"http://127.0.0.1:{self.port}{path}")
+
+    async def until(self, condition: Callable[[Connections], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not condition(self.connections):  # noqa: ASYNC110  what is waited for has no event
+                await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def served(app: ASGIApp, connections: Connections) -> AsyncIterator[Served]:
+    stop = asyncio.Event()
+    listener = listen("127.0.0.1", 0)
+    serving = asyncio.create_task(serve_web(app, listener, stop, connections=connections))
+    async with AsyncExitStack() as stack:
+        try:
+            yield Served(listener.getsockname()[1], connections, stack)
+        finally:
+            stop.set()
+            await serving
+
+
+FEW = Limits(most=20, most_of_address=20)
+HALF = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
+HALF_A_BODY = b"POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhal"
+
+
+@pytest.mark.parametrize("sent", [b"", HALF, HALF_A_BODY], ids=["nothing", "half a head", "half a body"])
+async def test_connections_that_wait_make_room_for_scrapes_and_probes(sent: bytes, publication: Publish) -> None:
+    app = Application()
+    app.publish(publication())
+    async with served(app, Connections(FEW)) as server:
+        for _ in range(60):
+            await server.connect(sent)
+        await server.until(lambda connections: connections.ended >= 40)
+        for _ in range(5):
+            assert "fal_credit_balance_usd" in (await server.get("/metrics")).text
+            assert (await server.get("/-/healthy")).status_code == 200
+        assert len(server.connections) <= 20
+
+
+async def test_the_one_that_waited_longest_goes_first(clock: Clock) -> None:
+    async with served(Application(), Connections(Limits(most=2, most_of_address=2), clock=clock)) as server:
+        first = await server.connect()
+        await server.until(lambda connections: len(connections) == 1)
+        clock.now += 1
+        second = await server.connect(HALF)
+        await server.until(lambda connections: len(connections) == 2)
+        clock.now += 1
+        assert (await server.get("/healthz")).status_code == 200
+        assert await first.rest() == b""
+        await second.send(b"over\r\nConnection: close\r\n\r\n")
+        assert (await second.rest()).startswith(b"HTTP/1.1 200")
+
+
+async def test_a_request_that_takes_too_long_to_arrive_is_ended_and_an_idle_connection_is_not(clock: Clock) -> None:
+    async with served(Application(), Connections(clock=clock)) as server:
+        idle = await server.connect(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        async with asyncio.timeout(10):
+            assert (await idle.reader.readuntil(b"healthy\n")).startswith(b"HTTP/1.1 200")
+        slow_head = await server.connect(HALF)
+        await server.until(lambda connections: len(connections) == 2)
+        clock.now += 9
+        server.connections.end_late()
+        assert len(server.connections) == 2
+        clock.now += 2
+        server.connections.end_late()
+        assert await slow_head.rest() == b""
+        await idle.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert (await idle.rest()).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\nHost: a\r\nX-Large: " + b"x" * 100_000,
+        b"GET /?" + b"x" * 100_000,
+        b"GET / HTTP/1.1\r\n" + b"".join(b"X-%d: 1\r\n" % number for number in range(101)) + b"\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX-Large: " + b"x" * 70_000 + b"\r\n\r\n",
+    ],
+    ids=["endless", "long path", "many", "large"],
+)
+async def test_large_headers_are_refused_while_they_come_in(head: bytes) -> None:
+    async with served(Application(), Connections()) as server:
+        raw = await server.connect(head)
+        answer = await raw.rest()
+        # The system may throw an answer away where the client has gone on sending.
+        assert answer == b"" or answer.startswith(b"HTTP/1.1 431 ")
+        await server.until(lambda connections: len(connections) == 0)
+        assert (await server.get("/healthz")).status_code == 200
+
+
+async def test_one_address_cannot_take_every_place(clock: Clock) -> None:
+    connections = Connections(Limits(most=20, most_of_address=5), clock=clock)
+    async with served(Application(), connections) as server:
+        for _ in range(12):
+            await server.connect()
+        await server.until(lambda found: found.ended == 7)
+        assert len(connections) == 5
+
+
+HELLO = json.dumps(
+    {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}},
+    }
+).encode()
+HEADERS = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+
+
+async def test_half_sent_bodies_do_not_keep_agents_from_mcp(caplog: pytest.LogCaptureFixture) -> None:
+    async with served(endpoint(()), Connections()) as server:
+        head = b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" % PATH.encode()
+        half = head + b"Accept: application/json, text/event-stream\r\nContent-Length: 500\r\n\r\n{"
+        waiting = [await server.connect(half) for _ in range(2 * MOST_EXCHANGES)]
+        await server.until(lambda connections: len(connections) == 2 * MOST_EXCHANGES)
+        async with httpx.AsyncClient(verify=NO_TLS, trust_env=False, timeout=10) as client:
+            answer = await client.post(f"http://127.0.0.1:{server.port}{PATH}", content=HELLO, headers=HEADERS)
+        assert answer.status_code == 200
+        for raw in waiting:
+            raw.writer.close()
+        await server.until(lambda connections: len(connections) == 0)
+    assert "Traceback" not in caplog.text
+
+
+async def test_a_body_that_is_too_large_is_refused_while_it_comes_in() -> None:
+    async with served(endpoint(()), Connections()) as server:
+        head = b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900000000\r\n\r\n" % PATH.encode()
+        raw = await server.connect(head + b"x" * 3_000_000)
+        answer = await raw.rest()
+        assert answer == b"" or answer.startswith(b"HTTP/1.1 413 ")
