@@ -4,10 +4,11 @@ A backup is SQLite's own: one state, copied while others write, into one whole f
 name. PostgreSQL has `pg_dump` and `pg_restore` for the same.
 """
 
+import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import mkdtemp
@@ -16,10 +17,12 @@ from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 
 from exporter.errors import ConfigurationError, LedgerError
-from exporter.ledger.accounting.counters import Counter, CounterKey, LabelValues
+from exporter.ledger.accounting.counters import Counter, CounterKey, Labels, LabelValues
+from exporter.ledger.accounting.key_labels import KeyLabels
 from exporter.ledger.collector_lock import LedgerNote, as_collector, give_to_owner_of
+from exporter.ledger.key_naming import renamed_key
 from exporter.ledger.loss import copy_database, free_name, sync_folder
-from exporter.ledger.tables import rows, schema
+from exporter.ledger.tables import names, rows, schema
 from exporter.ledger.tables.database import (
     changing_tables,
     clear_errors,
@@ -110,6 +113,8 @@ def restore(address: str, backup: Path, *, now: datetime) -> Restored:
         _refuse(verify_ledger(new), f"the backup {backup}")
         seen = _published(address) if path.exists() else None
         with _opened(new, f"the backup {backup}") as connection:
+            if seen is not None:
+                _name_keys(connection, seen.key_labels)
             raised = 0 if seen is None else _raise_counters(connection, seen)
             revision = int(schema.read(connection, schema.REVISION) or 0) + 1
             schema.write(connection, schema.REVISION, str(revision))
@@ -185,42 +190,61 @@ def _opened(address: str, name: str) -> Iterator[Connection]:
         engine.dispose()
 
 
-_Published = dict[tuple[LabelValues, str, str], Counter]
+@dataclass(frozen=True, slots=True)
+class _Published:
+    """What scrapes have seen of a ledger: its counters, and what its API keys are published under."""
+
+    counters: Mapping[tuple[LabelValues, str, str], Counter]
+    key_labels: KeyLabels
 
 
 def _published(address: str) -> _Published | None:
-    """Return the counters of the ledger that is in place by what scrapes see of them; None if it cannot be read."""
+    """Return what scrapes see of the ledger that is in place; None if it cannot be read."""
     with suppress(LedgerError, ValueError), reading(address) as connection:
-        return _by_labels(connection)
+        labels = rows.read_label_sets(connection)
+        label_names = schema.read(connection, schema.LABELS) or ""
+        counters = {
+            ((label_names, *labels[key.label_set]), key.measure, key.unit): counter
+            for key, counter in rows.read_counters(connection).items()
+        }
+        return _Published(counters, names.labels_of(names.read_keys(connection)))
     return None
 
 
-def _by_labels(connection: Connection) -> _Published:
-    labels = rows.read_label_sets(connection)
-    names = schema.read(connection, schema.LABELS) or ""
-    return {
-        ((names, *labels[key.label_set]), key.measure, key.unit): counter
-        for key, counter in rows.read_counters(connection).items()
-    }
+def _name_keys(connection: Connection, seen: KeyLabels) -> None:
+    """Publish API keys under the labels that scrapes have seen last; that of the backup may be an earlier one."""
+    labels = Labels(tuple(json.loads(schema.read(connection, schema.LABELS) or "[]")))
+    keys = names.read_keys(connection)
+    new = {name: seen[name] for name, record in keys.items() if seen.get(name, record.label) != record.label}
+    new_labels = {(name[0], keys[name].label): label for name, label in new.items()}
+    before = rows.read_label_sets(connection)
+    after = {number: renamed_key(values, labels, new_labels) for number, values in before.items()}
+    if len(set(after.values())) == len(after):
+        rows.rename_label_sets(
+            connection, {number: values for number, values in after.items() if values != before[number]}
+        )
+        names.write_keys(connection, [replace(keys[name], label=label) for name, label in new.items()])
 
 
 def _raise_counters(connection: Connection, seen: _Published) -> int:
     """Publish what has been seen of counters that are behind it, or that the backup does not have."""
-    names = schema.read(connection, schema.LABELS) or ""
+    label_names = schema.read(connection, schema.LABELS) or ""
     numbers = {values: number for number, values in rows.read_label_sets(connection).items()}
     counters = rows.read_counters(connection)
     new: dict[int, LabelValues] = {}
     raised: dict[CounterKey, Counter] = {}
-    for ((its_names, *values), measure, unit), known in seen.items():
+    for ((its_names, *values), measure, unit), known in seen.counters.items():
         labels = tuple(values)
-        if its_names != names or not known.shown:
+        if its_names != label_names or not known.published:
             continue
         if labels not in numbers:
             numbers[labels] = max(numbers.values(), default=0) + 1
             new[numbers[labels]] = labels
         key = CounterKey(numbers[labels], measure, unit)
         counter = counters.get(key, Counter(0, 0, known.created_at, released=True))
-        if known.shown > counter.shown:
+        if known.base > counter.base:
+            raised[key] = known._replace(grown=counter.grown)
+        elif known.shown > counter.shown:
             raised[key] = counter._replace(published=counter.base + known.shown, released=True)
     rows.add_label_sets(connection, new)
     rows.write_counters(connection, counters, raised)

@@ -68,7 +68,7 @@ def rename_keys(connection: Connection, contents: Contents, labels: Labels, rena
     values_of = {
         number: values
         for number, before in contents.directory.label_sets.items()
-        if (values := _renamed(before, labels, new_labels)) != before
+        if (values := renamed_key(before, labels, new_labels)) != before
     }
     rows.rename_label_sets(connection, values_of)
     counters = contents.books.counters
@@ -103,7 +103,8 @@ def note_uses(connection: Connection, contents: Contents, account: str, added: S
     _keep(connection, contents, later)
 
 
-def _renamed(values: LabelValues, labels: Labels, new_labels: Mapping[tuple[str, str], str]) -> LabelValues:
+def renamed_key(values: LabelValues, labels: Labels, new_labels: Mapping[tuple[str, str], str]) -> LabelValues:
+    """Return a label set with the new label of its key, by account and old label."""
     account = labels.account_of(values)
     return tuple(
         new_labels.get((account, value), value) if name == "api_key" else value

@@ -1,6 +1,7 @@
 import random
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from ledger.conftest import Clock, OpenLedger
@@ -8,7 +9,9 @@ from ledger.conftest import Clock, OpenLedger
 from exporter.charges import HOUR, NANO, Amounts, ApiKey, Charge, Dimensions, Window, hour_of
 from exporter.ledger import Ledger, LedgerReader
 from exporter.ledger.accounting.key_labels import wanted_labels
+from exporter.ledger.backup import back_up, restore
 from exporter.ledger.export import open_statement
+from exporter.ledger.renaming import rename_account
 from exporter.ledger.tables.database import reading
 from exporter.ledger.verification import verify
 
@@ -279,3 +282,55 @@ def test_readers_tell_keys_by_their_labels_and_find_them_by_label_or_id(
     reader.close()
     with open_statement(address) as statement:
         assert {charge.dimensions.api_key for charge in statement.charges(window)} == {"shop", "k9", ""}
+
+
+def test_names_go_on_when_the_account_is_renamed(
+    address: str, ledger: Ledger, scraper: Scraper, open_ledger: OpenLedger, clock: Clock
+) -> None:
+    ledger.record_api_keys("prod", [key("k1", "one")])
+    spend(ledger, clock, {"k1": 5})
+    scraper.settle()
+    ledger.record_api_keys("prod", [key("k1", "two")])
+    scraper.settle()
+    spend(ledger, clock, {"k1": 8})
+    assert shown(scraper.settle()) == {"two": 3}
+    ledger.close()
+    rename_account(address, "prod", "studio", now=clock.now)
+    again = open_ledger(labels=LABELS, birth_hold=HOLD)
+    again.activate({"studio": ("models",)})
+    samples = {sample.labels: int(sample.value) for page in again.view().spend for sample in page.samples}
+    assert samples == {("studio", "fal-ai/flux/dev", "two"): 3 * NANO}
+    assert [(record.key.account, record.label) for record in again.view().keys] == [("studio", "two")]
+    again.close()
+    with reading(address) as connection:
+        assert verify(connection).problems == ()
+
+
+def test_a_backup_from_before_a_new_alias_goes_on_without_counting_twice(
+    tmp_path: Path, sqlite_address: str, open_sqlite: OpenLedger, clock: Clock
+) -> None:
+    ledger = open_sqlite(labels=LABELS, birth_hold=HOLD)
+    ledger.activate({"prod": ("models",)})
+    clock.forward(hours=1)
+    scraper = Scraper(ledger, clock)
+    ledger.record_api_keys("prod", [key("k1", "one")])
+    spend(ledger, clock, {"k1": 5})
+    scraper.settle()
+    copy = tmp_path / "copy.sqlite"
+    back_up(sqlite_address, copy)
+    ledger.record_api_keys("prod", [key("k1", "two")])
+    scraper.settle()
+    spend(ledger, clock, {"k1": 9})
+    assert shown(scraper.settle()) == {"two": 4}
+    ledger.close()
+    restore(sqlite_address, copy, now=clock.now)
+    scraper.ledger = open_sqlite(labels=LABELS, birth_hold=HOLD)
+    scraper.ledger.activate({"prod": ("models",)})
+    spend(scraper.ledger, clock, {"k1": 9})
+    scraper.ledger.record_api_keys("prod", [key("k1", "two")])
+    scraper.settle()
+    spend(scraper.ledger, clock, {"k1": 11})
+    scraper.settle()
+    names = shown(scraper.scrape())
+    assert names == {"two": 6}
+    assert scraper.total == 11 * NANO
