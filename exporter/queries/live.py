@@ -30,6 +30,8 @@ PATIENCE = 12.0
 """Seconds that an answer may take; callers of MCP wait for 20."""
 
 _LARGEST = 32 * 2**20
+_NAMES = 6
+"""Texts in a row, between its stamp and its amounts."""
 
 Mode = Literal["auto", "true", "false"]
 
@@ -227,11 +229,19 @@ async def _ask(inquirer: Inquirer, question: LiveQuestion) -> LivePart:
 
 
 def _part(question: LiveQuestion, head: Mapping[str, object], body: bytes) -> LivePart:
+    # Stamps and names occur by the thousand.
+    stamps: dict[str, datetime] = {}
+    known: dict[tuple[str, ...], Dimensions] = {}
     read = []
-    for at, team, product, model, app, gpu_class, unit, *amounts in json.loads(body):
-        dimensions = Dimensions(
-            question.account, team=team, product=product, model=model, app=app, gpu_class=gpu_class, unit=unit
-        )
-        read.append(LiveRow(datetime.fromisoformat(at), dimensions, Amounts(*amounts)))
+    for at, *row in json.loads(body):
+        names = tuple(row[:_NAMES])
+        if at not in stamps:
+            stamps[at] = datetime.fromisoformat(at)
+        if names not in known:
+            team, product, model, app, gpu_class, unit = names
+            known[names] = Dimensions(
+                question.account, team=team, product=product, model=model, app=app, gpu_class=gpu_class, unit=unit
+            )
+        read.append(LiveRow(stamps[at], known[names], Amounts._make(row[_NAMES:])))
     as_of = datetime.fromisoformat(str(head["at"]))
     return LivePart(question.account, question.window, as_of, tuple(read), int(str(head["unreadable"])))

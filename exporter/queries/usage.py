@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, get_args
 from zoneinfo import ZoneInfo
 
 from exporter.calendar import Every, bucket_start, first_hour_of, month_after
-from exporter.charges import HOUR, NOTHING, Amounts, Window, hour_of
+from exporter.charges import HOUR, NOTHING, Amounts, Dimensions, Window, hour_of
 from exporter.queries import parameters
 from exporter.queries.coverage import Coverage, coverage, parts_of, wanted_sources
-from exporter.queries.live import LIVE, LivePart, LiveQuestion, LiveRow, live_questions
+from exporter.queries.live import LIVE, LivePart, LiveQuestion, live_questions
 from exporter.queries.parameters import Parameter, QuestionError
 
 if TYPE_CHECKING:
@@ -378,22 +378,21 @@ class _Charges:
 
     def usage(self, window: Window, by: Sequence[str], every: Every | None) -> tuple["UsageSum", ...]:
         """Add up charges; see `LedgerSnapshot.usage`."""
-        from exporter.ledger.tables.span_totals import UsageSum  # noqa: PLC0415  with the ledger, not before
-
         question = self._question
         if not self._answered:
             return self._ledger.usage(window, by, every, zone=question.zone, where=question.where)
-        amounts: defaultdict[tuple[datetime | None, tuple[str, ...]], Amounts] = defaultdict(Amounts)
-        quantities: defaultdict[tuple[datetime | None, tuple[str, ...]], Counter[str]] = defaultdict(Counter)
-        for found in chain(self._from_ledger(window, by, every), self._from_fal(window, by)):
-            at = found.at and every and max(bucket_start(found.at, every, question.zone), question.window.start)
-            key = at or None, found.group
-            amounts[key] = amounts[key].plus(found.amounts)
-            quantities[key].update(found.quantities)
-        return tuple(
-            UsageSum(at, group, summed, dict(sorted(quantities[at, group].items())))
-            for (at, group), summed in amounts.items()
-        )
+        known: dict[tuple[datetime | None, tuple[str, ...]], UsageSum] = {}
+        for found in chain(self._from_ledger(window, by, every), self._from_fal(window, by, every)):
+            key = self._period(found.at, every), found.group
+            before = known.get(key)
+            known[key] = found._replace(at=key[0]) if before is None else _together(before, found)
+        return tuple(known.values())
+
+    def _period(self, at: datetime | None, every: Every | None) -> datetime | None:
+        """Return the start of the bucket that holds an hour, of the first one that of the question's window."""
+        if at is None or every is None:
+            return None
+        return max(bucket_start(at, every, self._question.zone), self._question.window.start)
 
     def _from_ledger(self, window: Window, by: Sequence[str], every: Every | None) -> Iterator["UsageSum"]:
         question = self._question
@@ -406,27 +405,43 @@ class _Charges:
                 where = {**question.where, "account": accounts}
                 yield from self._ledger.usage(Window(start, window.end), by, every, zone=question.zone, where=where)
 
-    def _from_fal(self, window: Window, by: Sequence[str]) -> Iterator["UsageSum"]:
+    def _from_fal(self, window: Window, by: Sequence[str], every: Every | None) -> Iterator["UsageSum"]:
+        """Yield one sum for each period, group and unit; what rows have in common is worked out once."""
         from exporter.ledger.tables.span_totals import UsageSum  # noqa: PLC0415  with the ledger, not before
 
+        periods: dict[datetime, datetime | None] = {}
+        kinds: dict[Dimensions, tuple[tuple[str, ...], str] | None] = {}
+        sums: dict[tuple[datetime | None, tuple[tuple[str, ...], str]], Amounts] = {}
         for part in self._answered:
-            for row in part.of(window):
-                if self._is_wanted(row):
-                    group = tuple(getattr(row.dimensions, name) for name in by)
-                    quantities = {_unit(row): row.amounts.quantity} if row.amounts.quantity else {}
-                    yield UsageSum(row.at, group, row.amounts._replace(quantity=0), quantities)
+            for at, dimensions, amounts in part.of(window):
+                if at not in periods:
+                    periods[at] = self._period(at, every)
+                if dimensions not in kinds:
+                    kinds[dimensions] = self._kind(dimensions, by)
+                kind = kinds[dimensions]
+                if kind is not None:
+                    key = periods[at], kind
+                    before = sums.get(key)
+                    sums[key] = amounts if before is None else before.plus(amounts)
+        for (period, (group, unit)), summed in sums.items():
+            if summed != NOTHING:
+                quantities = {unit: summed.quantity} if summed.quantity else {}
+                yield UsageSum(period, group, summed._replace(quantity=0), quantities)
 
-    def _is_wanted(self, row: LiveRow) -> bool:
-        return row.amounts != NOTHING and all(
-            getattr(row.dimensions, name) in values for name, values in self._question.where.items()
-        )
+    def _kind(self, dimensions: Dimensions, by: Sequence[str]) -> tuple[tuple[str, ...], str] | None:
+        """Return group and unit of what has these dimensions; None if it is not asked for."""
+        from exporter.ledger.tables.span_totals import MACHINE_SECOND  # noqa: PLC0415  with the ledger, not before
+
+        if any(getattr(dimensions, name) not in values for name, values in self._question.where.items()):
+            return None
+        is_machine = dimensions.product in {"serverless", "compute"} and dimensions.unit == "second"
+        return tuple(getattr(dimensions, name) for name in by), MACHINE_SECOND if is_machine else dimensions.unit
 
 
-def _unit(row: LiveRow) -> str:
-    from exporter.ledger.tables.span_totals import MACHINE_SECOND  # noqa: PLC0415  with the ledger, not before
-
-    is_machine = row.dimensions.product in {"serverless", "compute"} and row.dimensions.unit == "second"
-    return MACHINE_SECOND if is_machine else row.dimensions.unit
+def _together(one: "UsageSum", other: "UsageSum") -> "UsageSum":
+    quantities = Counter(one.quantities)
+    quantities.update(other.quantities)
+    return one._replace(amounts=one.amounts.plus(other.amounts), quantities=dict(sorted(quantities.items())))
 
 
 def _revision(of_ledger: int, live: Iterable[LivePart]) -> int:
