@@ -334,3 +334,40 @@ def test_a_backup_from_before_a_new_alias_goes_on_without_counting_twice(
     names = shown(scraper.scrape())
     assert names == {"two": 6}
     assert scraper.total == 11 * NANO
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_whatever_names_keys_get_the_increases_add_up_to_what_was_spent(
+    seed: int, open_sqlite: OpenLedger, clock: Clock
+) -> None:
+    chance = random.Random(seed)  # noqa: S311  the same story every time, no secrets
+    ledger = open_sqlite(labels=LABELS, birth_hold=HOLD)
+    ledger.activate({"prod": ("models",)})
+    clock.forward(hours=1)
+    scraper = Scraper(ledger, clock)
+    costs = dict.fromkeys(("k1", "k2", "k3"), 0)
+    spent = 0
+    for _ in range(40):
+        match chance.choice(("spend", "spend", "name", "scrape", "scrape", "hour", "restart")):
+            case "spend":
+                costs[chance.choice(list(costs))] += chance.randrange(1, 50)
+                spend(scraper.ledger, clock, costs)
+            case "name":
+                listed = [key(key_id, chance.choice(("a", "b", "k2", ""))) for key_id in costs if chance.random() < 0.9]
+                scraper.ledger.record_api_keys("prod", listed)
+            case "scrape":
+                labels = list(scraper.scrape())
+                assert len(labels) == len(set(labels))
+            case "hour":
+                scraper.settle()
+                clock.now = hour_of(clock.now) + HOUR
+                spent += sum(costs.values())
+                costs = dict.fromkeys(costs, 0)
+            case "restart":
+                scraper.settle()
+                scraper.ledger.close()
+                scraper.ledger = open_sqlite(labels=LABELS, birth_hold=HOLD)
+                scraper.ledger.activate({"prod": ("models",)})
+    scraper.settle()
+    scraper.settle()
+    assert scraper.total == (spent + sum(costs.values())) * NANO
