@@ -91,6 +91,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 decimals=2,
                 names=True,
                 color=palette.FORECAST,
+                no_value=NOT_LOADED,
             ),
             6,
         ),

@@ -1,7 +1,7 @@
 """The course of a month: what it has cost, the path to its end, the last month beside it, and the budgets."""
 
 from source import palette
-from source.panels import DOLLARS_SHORT, SHARE, Built, Query, at_least, fixed, lines, properties
+from source.panels import DOLLARS_SHORT, NOT_LOADED, SHARE, Built, Query, at_least, fixed, lines, properties
 from source.queries import share, total
 from source.tables import Column, bar_cell, coloured_text, rows
 
@@ -44,7 +44,13 @@ def course() -> Built:
         ),
     )
     # From the start of the month that holds the start of the range to the end of the one that holds its end.
-    return panel.time_shift("0d/M").hide_time_override(hide_time_override=True).max_data_points(186).min(0)
+    return (
+        panel.time_shift("0d/M")
+        .hide_time_override(hide_time_override=True)
+        .max_data_points(186)
+        .min(0)
+        .no_value(NOT_LOADED)
+    )
 
 
 _EDGE: dict[str, object] = fixed(palette.FORECAST) | {

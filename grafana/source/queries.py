@@ -101,7 +101,9 @@ def ranked(metric: str, label: str, ranked_by: str, count: int) -> str:
         return f'label_replace({total(of, [label], at=at)}, "{label}", "without {label}", "{label}", "^$")'
 
     sums = each(metric)
-    largest = f"topk({count}, {each(ranked_by, at=f'@ {TO}')})"
+    # Where the first is absent, as of a month that is not loaded, by what is shown.
+    order = dict.fromkeys((ranked_by, metric))
+    largest = f"topk({count}, {' or on () '.join(each(of, at=f'@ {TO}') for of in order)})"
     return (
         f"(({sums}) and on ({label}) {largest})\n"
         f'or label_replace(sum(({sums}) unless on ({label}) {largest}), "{label}", "{REST}", "", "")\n'
@@ -198,12 +200,17 @@ def by_hour(group: str, complete: str, running: str, ranked_by: str, *also: str)
         present = while_whole(total(running, [group], *also, at=now), running, now)
         hours.append(f"(({present})\n  and on () vector(time()) > {TO} - 3600)")
     joined = f"\nor on ({group})\n".join(hours)
-    return _named(group, f"(\n{indent(joined, '  ')}\n)", ranked_by, *also)
+    return _named(group, f"(\n{indent(joined, '  ')}\n)", ranked_by, *also, otherwise=complete)
 
 
-def _named(group: str, values: str, ranked_by: str, *also: str) -> str:
-    """Add up what is not among the groups that rank highest at the end of the range, and name the sums."""
+def _named(group: str, values: str, ranked_by: str, *also: str, otherwise: str = "") -> str:
+    """Add up what is not among the groups that rank highest at the end of the range, and name the sums.
+
+    `otherwise` is the gauge by which they are ranked where the first one is absent, as of a month that is not loaded.
+    """
     ranked = total(ranked_by, [group], *also, at=f"@ {TO}")
+    if otherwise:
+        ranked = f"({ranked} or on () {total(otherwise, [group], *also, at=f'@ {TO}')})"
     named = f'label_replace(0 * topk({_TOP}, {ranked}) + 1, "name", "$1", "{group}", "(.+)")'
     without = f'label_replace({named}, "name", "without {group}", "{group}", "")'
     others = f'label_replace(0 * {ranked} + 1, "name", "all others", "", "")'

@@ -2,7 +2,7 @@
 
 from source import palette
 from source.outlook import MONTH
-from source.panels import DOLLARS, SHARE, Built, Query
+from source.panels import DOLLARS, NOT_LOADED, SHARE, Built, Query
 from source.queries import TO, growth, ranked, total
 from source.tables import Column, coloured_text, link, products, rows, sparkline
 
@@ -77,7 +77,7 @@ def by_label() -> Built:
         key="name",
         trend="trend",
         sort="This month",
-        no_value="no spend yet",
+        no_value=f"no spend yet, or {NOT_LOADED}",
     )
     panel.time_from("24h").hide_time_override(hide_time_override=True)
     return panel.repeat("ranked").repeat_direction("h").max_per_row(2)
@@ -106,7 +106,7 @@ def of_month() -> Built:
         },
         key="name",
         sort="This month",
-        no_value="no spend yet",
+        no_value=f"no spend yet, or {NOT_LOADED}",
     )
     return panel.repeat("ranked").repeat_direction("h").max_per_row(2)
 

@@ -134,6 +134,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 decimals=2,
                 names=True,
                 color=palette.FORECAST,
+                no_value=NOT_LOADED,
             ),
             6,
         ),
@@ -205,7 +206,7 @@ def _days() -> Built:
         [Query(by_day(STACKED_BY, MONTH), "{{name}}", interval="1d")],
         DOLLARS_SHORT,
         overrides=colours(palette.NAMES),
-    )
+    ).no_value(NOT_LOADED)
 
 
 def _hours() -> Built:
