@@ -283,9 +283,22 @@ def _text(verdict: Verdict) -> str:
     lines = [f"account {verdict.account}: polls {what} ({verdict.origin})", "", *_table(_COLUMNS, rows), ""]
     lines += [f"  Reporting API: {verdict.reporting_url}", ""] if verdict.reporting_url else []
     lines += [f"  Rows of the last day that could be read: {', '.join(verdict.rows)}", ""] if verdict.rows else []
-    lines += [f"  ! {problem}" for problem in verdict.problems] or ["  All configured sources work."]
-    lines += [f"  * {remark}" for remark in verdict.remarks]
+    lines += [click.style(f"  ! {problem}", fg="red") for problem in verdict.problems]
+    lines += [] if verdict.problems else [click.style("  All configured sources work.", fg="green")]
+    lines += [click.style(f"  * {remark}", fg="yellow") for remark in verdict.remarks]
+    lines += ["", f"  {_verdict_sentence(verdict)}"]
     return "\n".join([*lines, ""])
+
+
+def _verdict_sentence(verdict: Verdict) -> str:
+    """Return whether an account can be polled, in one sentence."""
+    count = len(verdict.problems)
+    if not count:
+        what = ", ".join(verdict.sources)
+        return click.style(f"Verdict: {verdict.account} is ready; serve will poll {what}.", fg="green", bold=True)
+    problems = "the problem" if count == 1 else f"the {count} problems"
+    text = f"Verdict: {verdict.account} is not ready; solve {problems} marked with ! above."
+    return click.style(text, fg="red", bold=True)
 
 
 def _row(found: Probe, *, polled: bool) -> tuple[str, ...]:
@@ -304,5 +317,13 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
     cells = [head, *rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     return [
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
+        "  " + "  ".join(_coloured(cell, cell.ljust(width)) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
     ]
+
+
+_COLOURS = MappingProxyType({"accepted": "green", "rejected": "red", "fails": "red"})
+
+
+def _coloured(cell: str, padded: str) -> str:
+    return click.style(padded, fg=_COLOURS[cell]) if cell in _COLOURS else padded

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -21,6 +22,7 @@ import uvloop
 from exporter import __version__
 from exporter.app.access import Access
 from exporter.app.mcp import listen_for_mcp, serve_mcp
+from exporter.app.narration import Narrator
 from exporter.app.reloading import Reloader, Reread
 from exporter.app.supervision import Supervisor
 from exporter.charges import Clock, utc_now
@@ -112,10 +114,13 @@ async def _serve(settings: Settings, reread: Reread) -> None:
 
     def publish(publication: Publication) -> None:
         application.publish(publication)
+        narrator.tell(publication)
 
     def restarted() -> None:
         application.collector_restarted()
 
+    is_watched = settings.log_format == "text" and sys.stderr.isatty()
+    narrator = Narrator(settings.ledger_url.get_secret_value(), terminal=sys.stderr if is_watched else None)
     supervisor = Supervisor(settings, publish=publish, restarted=restarted)
 
     def on_signal(call: Callable[[], None]) -> Callable[[int, FrameType | None], None]:

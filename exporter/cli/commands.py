@@ -2,6 +2,7 @@
 
 import http.client
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -73,6 +74,18 @@ def log_to_stderr(log_format: str, level: str, secrets: "Sequence[SecretStr]" = 
     configure_logging(log_format=log_format, level=level, stream=sys.stderr, secrets=secrets)
 
 
+def token_from(file: Path | None, variable: str) -> "SecretStr | None":
+    """Return the token in a file or, without one, in an environment variable; None where there is none."""
+    from pydantic import SecretStr
+
+    try:
+        text = os.environ.get(variable, "") if file is None else file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise click.BadParameter(f"{file} cannot be read: {reason}.", param_hint="'--token-file'") from None
+    return SecretStr(text.strip()) if text.strip() else None
+
+
 _LONGEST_HEALTH_CHECK = 3.0
 """Seconds to wait for an answer."""
 
@@ -80,7 +93,7 @@ _LONGEST_HEALTH_CHECK = 3.0
 class _FalExporter(Program):
     headings: ClassVar[Mapping[str, Sequence[str]]] = {
         "Try it": ("demo", "simulate"),
-        "Run it": ("check", "serve", "token"),
+        "Run it": ("init", "check", "serve", "status", "token"),
         "Keep the ledger": ("ledger", "backfill"),
         "Use the figures": ("focus", "mcp"),
     }

@@ -1,18 +1,15 @@
 """The command that desktop assistants start."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from exporter.cli.commands import log_to_stderr
+from exporter.cli.commands import log_to_stderr, token_from
 from exporter.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
-
-    from pydantic import SecretStr
 
 _TOKEN = "FAL_MCP_TOKEN"  # noqa: S105  a variable's name
 
@@ -70,15 +67,4 @@ def mcp(*, url: str | None, token_file: Path | None, ledger_url: str, timezone: 
 
     if url is None:
         return run_over_ledger(ledger_url, timezone)
-    return run_over_http(url, _token(token_file))
-
-
-def _token(file: Path | None) -> "SecretStr | None":
-    from pydantic import SecretStr
-
-    try:
-        text = os.environ.get(_TOKEN, "") if file is None else file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text"
-        raise click.BadParameter(f"{file} cannot be read: {reason}.", param_hint="'--token-file'") from None
-    return SecretStr(text.strip()) if text.strip() else None
+    return run_over_http(url, token_from(token_file, _TOKEN))

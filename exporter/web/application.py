@@ -21,6 +21,7 @@ from exporter.web.auth import guarded
 from exporter.web.callers import Callers
 from exporter.web.metrics import AccessFile, Metrics, Tail
 from exporter.web.pages import LandingPage
+from exporter.web.pages.text import page_text
 from exporter.web.rest.application import DOCS, OPENAPI, Rest, RestOptions
 from exporter.web.rest.calls import CALLS
 from exporter.web.server import AccessLog
@@ -31,7 +32,8 @@ LANDING = "/"
 ROUTES: Mapping[str, str] = MappingProxyType(
     {
         METRICS: "the exposition: text 0.0.4 or OpenMetrics 1.0 by `Accept`, gzip by `Accept-Encoding`",
-        LANDING: "the landing page; `?refresh=5` reloads it every five seconds, `?account=text` shows those accounts",
+        LANDING: "the landing page; `?refresh=5` reloads it every five seconds, `?account=text` shows those accounts; "
+        "with `Accept: text/plain` its figures as text",
         "/-/healthy": "200 while the process works, even without its ledger; 503 once a restart would help",
         "/healthz": "the same",
         "/-/ready": "503 until the current month has been loaded, then 200, even while fal is unavailable",
@@ -99,6 +101,7 @@ class Application:
         self._collector_problem = collector_problem
         self._tail_interval = tail_interval
         self._metrics = Metrics(self._tail.rendered(), on_scrape=on_scrape, count=self._tail.scraped)
+        self._clock = clock
         self._page = LandingPage(clock, mcp_port)
         self._published: Publication | None = None
         self._ready = False
@@ -199,6 +202,10 @@ class Application:
     async def _landing(self, request: Request) -> Response:
         refresh = request.query_params.get("refresh", "")
         # In a thread, so that no scrape waits for the page.
+        accept = request.headers.get("accept", "")
+        if "text/plain" in accept and "text/html" not in accept:
+            text = await asyncio.to_thread(page_text, self._published, self._clock(), ready=self._ready)
+            return PlainTextResponse(text, headers=_UNCACHED | {"vary": "Accept"})
         search = request.query_params.get("account", "").strip()
         html = await asyncio.to_thread(
             self._page.html, self._published, ready=self._ready, refresh=refresh, search=search

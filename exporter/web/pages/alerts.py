@@ -55,11 +55,18 @@ class Alert:
 
     Attributes:
         about: the account, the budget or the part that it concerns.
+        kind: what is wrong, while the amounts in the text change; empty where the text does not change.
     """
 
     severity: _Severity
     about: str
     text: str
+    kind: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The same for as long as the same is wrong."""
+        return self.about, self.kind or self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +94,15 @@ def alerts(publication: Publication, now: datetime) -> tuple[Alert, ...]:
     for ahead in publication.outlook.accounts:
         account = accounts.get(ahead.account, AccountOverview(ahead.account, ()))
         balance = account.balance if ahead.balance is None else ahead.balance
-        has_credit = (balance or 0) > account.credit_floor
-        if ahead.runway is None or ahead.runway >= _RUNWAY_SHORT:
-            found += _of_balance(account)
-        elif has_credit:
-            severity: _Severity = "bad" if ahead.runway < _RUNWAY_CRITICAL else "waiting"
-            found.append(
-                Alert(severity, ahead.account, f"Credit runs out in about {span(ahead.runway.total_seconds())}.")
-            )
+        if ahead.runway is not None and ahead.runway < _RUNWAY_SHORT:
+            # One alert about credit is enough: of the time that is left, or that nothing is.
+            accounts.pop(ahead.account, None)
+            if (balance or 0) > account.credit_floor:
+                severity: _Severity = "bad" if ahead.runway < _RUNWAY_CRITICAL else "waiting"
+                text = f"Credit runs out in about {span(ahead.runway.total_seconds())}."
+                found.append(Alert(severity, ahead.account, text, "runway"))
+    for account in accounts.values():
+        found += _of_balance(account)
     for budget in publication.outlook.budgets:
         found += _of_budget(budget)
     return tuple(sorted(found, key=lambda alert: alert.severity != "bad"))
@@ -123,7 +131,10 @@ def _of_exporter(publication: Publication, now: datetime) -> Iterator[Alert]:
     if now - publication.at > _STALLED:
         age = span((now - publication.at).total_seconds())
         yield Alert(
-            "bad", "Exporter", f"These figures are {age} old: the ledger cannot be read, or the collector has stalled."
+            "bad",
+            "Exporter",
+            f"These figures are {age} old: the ledger cannot be read, or the collector has stalled.",
+            "age",
         )
 
 
@@ -143,22 +154,30 @@ def _of_account(account: AccountOverview, now: datetime) -> Iterator[Alert]:
         yield Alert("bad", account.name, f"Locked by fal: {account.locked}")
     elif account.balance is not None and account.balance <= account.credit_floor and not account.pays_by_invoice:
         yield Alert(
-            "bad", account.name, f"The credit balance is {dollars(account.balance)}: fal refuses further calls."
+            "bad",
+            account.name,
+            f"The credit balance is {dollars(account.balance)}: fal refuses further calls.",
+            "balance",
         )
     most = max(account.last_hour or 0, account.current_hour or 0)
     if most > _HOURLY_LIMIT:
-        yield Alert("bad", account.name, f"An hour has cost {dollars(most)}, more than {dollars(_HOURLY_LIMIT)}.")
+        yield Alert(
+            "bad",
+            account.name,
+            f"An hour has cost {dollars(most)}, more than {dollars(_HOURLY_LIMIT)}.",
+            "hourly limit",
+        )
     yield from _of_bill(account, now)
     for problem in account.problems:
         yield Alert("waiting", account.name, problem)
     for source in account.sources:
         if source.state == "partial":
-            yield Alert("waiting", account.name, f"The source {source.name} is partial: {source.problem}")
+            yield Alert("waiting", account.name, f"The source {source.name} is partial: {source.problem}", "source")
         if source.state == "failing":
-            yield Alert("bad", account.name, f"The source {source.name} is failing: {source.problem}")
+            yield Alert("bad", account.name, f"The source {source.name} is failing: {source.problem}", "source")
         elif source.data_through is not None and now - source.data_through > _LATE:
             age = span((now - source.data_through).total_seconds())
-            yield Alert("waiting", account.name, f"The source {source.name} is {age} behind.")
+            yield Alert("waiting", account.name, f"The source {source.name} is {age} behind.", "source")
 
 
 def _of_balance(account: AccountOverview) -> Iterator[Alert]:
@@ -168,7 +187,7 @@ def _of_balance(account: AccountOverview) -> Iterator[Alert]:
         return
     if account.credit_floor < balance < _LOW_BALANCE:
         text = f"The credit balance is {dollars(balance)}, below {dollars(_LOW_BALANCE)}."
-        yield Alert("waiting", account.name, text)
+        yield Alert("waiting", account.name, text, "balance")
 
 
 def _of_bill(account: AccountOverview, now: datetime) -> Iterator[Alert]:
@@ -178,10 +197,10 @@ def _of_bill(account: AccountOverview, now: datetime) -> Iterator[Alert]:
     if bill.difference is not None and abs(bill.difference) > _DIFFERENCE:
         more = "more" if bill.difference > 0 else "less"
         text = f"The ledger has {dollars(abs(bill.difference))} {more} for last month than the invoice {bill.number}."
-        yield Alert("waiting", account.name, text)
+        yield Alert("waiting", account.name, text, "bill differs")
     if bill.status == "open" and bill.due_at is not None and now - bill.due_at > _OVERDUE:
         text = f"The invoice {bill.number} of {dollars(bill.total)} was due {ago(bill.due_at, now)}."
-        yield Alert("waiting", account.name, text)
+        yield Alert("waiting", account.name, text, "bill overdue")
 
 
 _BURNS: tuple[tuple[float, tuple[str, str], _Severity], ...] = (
@@ -197,16 +216,20 @@ def _of_budget(budget: BudgetOutlook) -> Iterator[Alert]:
         return
     if budget.spend > budget.limit:
         over = dollars(budget.spend - budget.limit)
-        yield Alert("bad", about, f"Exceeded by {over}: {dollars(budget.spend)} of {dollars(budget.limit)}.")
+        yield Alert(
+            "bad", about, f"Exceeded by {over}: {dollars(budget.spend)} of {dollars(budget.limit)}.", "exceeded"
+        )
         return
     if budget.forecast is not None and budget.forecast.low > budget.limit:
         expected, limit = dollars(budget.forecast.expected), dollars(budget.limit)
-        yield Alert("waiting", about, f"Forecast to end at {expected}, above its limit of {limit}.")
+        yield Alert("waiting", about, f"Forecast to end at {expected}, above its limit of {limit}.", "forecast")
     elif (near := [share for share in budget.thresholds if share < 1]) and budget.spend >= max(near) * budget.limit:
         share = 100 * budget.spend // budget.limit
-        yield Alert("waiting", about, f"{share}% used: {dollars(budget.spend)} of {dollars(budget.limit)}.")
+        yield Alert(
+            "waiting", about, f"{share}% used: {dollars(budget.spend)} of {dollars(budget.limit)}.", "threshold"
+        )
     for pace, windows, severity in _BURNS:
         burn = min((budget.burn or {}).get(window, 0.0) for window in windows)
         if burn > pace:
-            yield Alert(severity, about, f"Spent {burn:.1f} times faster than lasts to the end of the period.")
+            yield Alert(severity, about, f"Spent {burn:.1f} times faster than lasts to the end of the period.", "pace")
             break

@@ -11,7 +11,7 @@ from threading import Lock
 from exporter import __version__
 from exporter.charges import Clock
 from exporter.forecasting.state import BudgetOutlook
-from exporter.publication import AccountOverview, Mover, Publication, Ranking
+from exporter.publication import AccountOverview, Mover, Overview, Publication, Ranking
 from exporter.web.pages.alerts import alerts, banner, data_through
 from exporter.web.pages.chart import Band, band, chart, product_name
 from exporter.web.pages.formatting import Timestamp, dollars, percent, span, timestamp
@@ -201,9 +201,9 @@ def _overview(publication: Publication, now: datetime, search: str = "") -> str:
         data_through=data_through(overview.accounts),
         month=month(publication),
         tiles=tiles(publication, now),
-        budgets=tuple(_budget(budget, now) for budget in publication.outlook.budgets),
+        budgets=tuple(budget_view(budget, now) for budget in publication.outlook.budgets),
         chart=chart(overview.daily),
-        rankings=(rankings := _rankings(overview.rankings, gap_text(overview.accounts, "month_to_date"))),
+        rankings=(rankings := ranking_views(overview)),
         ranking_scale=_scale(overview.rankings) if len(rankings) > 1 else "",
         movers=tuple(_mover(mover, with_account=len(overview.accounts) > 1) for mover in overview.movers),
         accounts=tuple(row for row in rows if row.name in names),
@@ -218,10 +218,12 @@ def _overview(publication: Publication, now: datetime, search: str = "") -> str:
     )
 
 
-def _budget(budget: BudgetOutlook, now: datetime) -> BudgetView:
+def budget_view(budget: BudgetOutlook, now: datetime) -> BudgetView:
+    """Return a budget as it is shown at an instant."""
     spend, forecast, limit = budget.spend, budget.forecast, budget.limit
     whole = max(limit, spend or 0, forecast.high if forecast else 0) * 105 // 100
-    is_near = spend is not None and any(spend >= threshold * limit for threshold in budget.thresholds)
+    near = [share for share in budget.thresholds if share < 1]
+    is_near = spend is not None and bool(near) and spend >= max(near) * limit
     return BudgetView(
         name=budget.budget,
         period=f"{budget.period}, {span((budget.window.end - now.astimezone(UTC)).total_seconds())} left",
@@ -243,10 +245,11 @@ def _share_of_limit(spend: int, limit: int) -> str:
     return f"{100 * spend // limit}%" if limit > 0 else "no limit"
 
 
-def _rankings(rankings: Iterable[Ranking], gap: str) -> tuple[RankingView, ...]:
-    """Return the rankings that have anything in them; `gap` is what their month lacks, in words."""
+def ranking_views(overview: Overview) -> tuple[RankingView, ...]:
+    """Return the rankings that have anything in them, with what their month lacks, in words."""
+    gap = gap_text(overview.accounts, "month_to_date")
     period = f"this month, {gap}" if gap else "this month"
-    shown = [ranking for ranking in rankings if ranking.top]
+    shown = [ranking for ranking in overview.rankings if ranking.top]
     most = _most(shown)
     return tuple(_ranking(ranking, period, most) for ranking in shown)
 

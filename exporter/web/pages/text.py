@@ -1,0 +1,74 @@
+"""Figures of the landing page as plain text, for terminals: `fal-exporter status` and any client that asks for it."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from exporter.publication import Publication
+from exporter.web.pages.alerts import alerts, data_through
+from exporter.web.pages.landing import budget_view, ranking_views
+from exporter.web.pages.summary import AccountRow, account_rows, month, tiles
+
+_BAR = 30
+"""Characters of a budget's bar."""
+
+
+def page_text(publication: Publication | None, now: datetime, *, ready: bool) -> str:
+    """Return the page's figures in lines of at most about 100 characters; an urgent line begins with `!`."""
+    if publication is None:
+        return "fal-exporter: starting; figures appear here in a moment.\n"
+    overview = publication.overview
+    state = "ready" if ready else "starting"
+    lines = [f"fal-exporter {overview.version}: {state}, as of {publication.at:%Y-%m-%d %H:%M:%S} UTC"]
+    lines += [*overview.notes, "", *_attention(publication, now), ""]
+    lines += [*_spend(publication, now), *_budgets(publication), *_top(publication)]
+    if rows := account_rows(publication, alerts(publication, now)):
+        lines += ["", *_accounts(rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _attention(publication: Publication, now: datetime) -> Iterator[str]:
+    found = alerts(publication, now)
+    for alert in found:
+        yield f"{'!' if alert.severity == 'bad' else '*'} {alert.about}: {alert.text}"
+    if not found:
+        through = data_through(publication.overview.accounts)
+        yield f"Nothing needs attention. Data through {through}." if through else "The first data are being loaded."
+
+
+def _spend(publication: Publication, now: datetime) -> Iterator[str]:
+    of_month = month(publication)
+    yield f"{'Month to date':<16}{of_month.amount:>14}  {of_month.compared}".rstrip()
+    if forecast := of_month.forecast:
+        yield f"{'Forecast':<16}{forecast.expected:>14}  {forecast.low} to {forecast.high}, {forecast.meaning}"
+    if of_month.last_month:
+        yield f"{'Last month':<16}{of_month.last_month:>14}  {of_month.billed}".rstrip()
+    for tile in tiles(publication, now):
+        yield f"{tile.title:<16}{tile.amount:>14}  {tile.note}"
+
+
+def _budgets(publication: Publication) -> Iterator[str]:
+    budgets = publication.outlook.budgets
+    width = max((len(budget.budget) for budget in budgets), default=0)
+    if budgets:
+        yield ""
+    for budget in budgets:
+        view = budget_view(budget, publication.at)
+        full = 0 if budget.spend is None else min(_BAR, max(0, budget.spend) * _BAR // budget.limit)
+        bar = "#" * full + "-" * (_BAR - full)
+        yield f"Budget {view.name:<{width}}  [{bar}] {view.spend}; {view.forecast}"
+
+
+def _top(publication: Publication) -> Iterator[str]:
+    for ranking in ranking_views(publication.overview):
+        yield ""
+        yield f"{ranking.title}, {ranking.period}"
+        for row in ranking.rows:
+            yield f"  {row.amount:>14} {row.share:>6}  {row.name}"
+
+
+def _accounts(rows: Sequence[AccountRow]) -> Iterator[str]:
+    width = max(len("Account"), *(len(row.name) for row in rows))
+    yield f"{'Account':<{width}} {'State':<8} {'Month':>14} {'Forecast':>14} {'Balance':>14}  Runway"
+    for row in rows:
+        figures = f"{row.month:>14} {row.forecast:>14} {row.balance:>14}  {row.runway}"
+        yield f"{row.name:<{width}} {row.state_text:<8} {figures}"

@@ -1,0 +1,51 @@
+from dataclasses import replace
+
+import pytest
+from web.pages.conftest import AT, OUTLOOK, OVERVIEW
+
+from exporter.publication import AccountOverview, Exposition, Overview, Publication, SourceOverview
+from exporter.web.pages.text import page_text
+
+
+def text(overview: Overview = OVERVIEW) -> str:
+    return page_text(Publication(1, AT, Exposition(), overview, ready=True, outlook=OUTLOOK), AT, ready=True)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "fal-exporter 1.2.3: ready, as of 2026-11-21 22:00:00 UTC",
+        "This is a demo.",
+        "! research: Locked by fal: Exhausted balance.",
+        "! Budget burst: Exceeded by $2.00: $12.00 of $10.00.",
+        "Month to date        $8,913.45",
+        "Forecast                $15.00  $12.00 to $19.00, sum of the accounts' 80% bands",
+        "Last month          $11,205.00",
+        "This hour                $7.01  so far; charges often arrive late",
+        "Top models, this month",
+        "          $60.00  60.0%  fal-ai/veo3",
+        "           $9.00   9.0%  7 more",
+    ],
+)
+def test_it_has_the_figures_of_the_page(line: str) -> None:
+    assert line in text().splitlines()
+
+
+def test_a_budget_is_a_bar() -> None:
+    bars = {line.split()[1]: line.count("#") for line in text().splitlines() if line.startswith("Budget ")}
+    assert bars == {"everything": 29, "burst": 30, "unknown": 0}
+
+
+def test_accounts_are_a_table_with_the_one_in_trouble_first() -> None:
+    table = text().partition("Account    State")[2].splitlines()[1:]
+    assert [line.split()[:2] for line in table] == [["production", "Failing"], ["research", "Locked"]]
+
+
+def test_when_all_is_well_it_says_so_and_before_the_first_figures_too() -> None:
+    well = AccountOverview("a", (SourceOverview("models", "", "up", AT, AT),))
+    told = page_text(Publication(1, AT, Exposition(), Overview("1", (well,)), ready=True), AT, ready=True)
+    assert "Nothing needs attention. Data through 2026-11-21 22:00 UTC." in told
+    waiting = replace(well, sources=(replace(well.sources[0], data_through=None),))
+    told = page_text(Publication(1, AT, Exposition(), Overview("1", (waiting,)), ready=False), AT, ready=False)
+    assert "The first data are being loaded." in told
+    assert page_text(None, AT, ready=False) == "fal-exporter: starting; figures appear here in a moment.\n"
