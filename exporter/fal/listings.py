@@ -32,7 +32,7 @@ class Listing(tuple[Listed, ...], Generic[Listed]):  # noqa: SLOT001  a tuple's 
         return made
 
 
-async def read_api_keys(client: Client) -> Listing[ApiKey]:
+async def read_api_keys(client: Client, deadline: Deadline | None = None) -> Listing[ApiKey]:
     """Read all API keys of the account; one that is not understood is left out and counted.
 
     Raises:
@@ -42,7 +42,13 @@ async def read_api_keys(client: Client) -> Listing[ApiKey]:
     rejected: Counter[str] = Counter()
     # Asked so seldom that a lock it met would be taken back hours after the others.
     async for page in pages(
-        client, KEYS, {"expand": "creator_info"}, client.deadline(), rows="keys", limited=False, track_lock=False
+        client,
+        KEYS,
+        {"expand": "creator_info"},
+        deadline or client.deadline(),
+        rows="keys",
+        limited=False,
+        track_lock=False,
     ):
         for row in page:
             try:

@@ -24,6 +24,9 @@ _REFUSED_FOR = timedelta(days=1)
 _UNKNOWN_KEY_EVERY = timedelta(minutes=10)
 """Least time between questions for the sake of a key that has been used and is not listed."""
 
+_PATIENCE = timedelta(seconds=30)
+"""Longest time for which charges wait for the names of their keys."""
+
 TELL_TEAMS = frozenset({"organization", "focus"})
 """The sources that report charges by team."""
 
@@ -61,7 +64,7 @@ class AccountNames:
         self._refused: dict[str, tuple[datetime, str]] = {}
         self._asked_at: datetime | None = None
         self._known: frozenset[str] = frozenset()
-        self._first = asyncio.Lock()
+        self._turn = asyncio.Lock()
 
     @property
     def polled(self) -> tuple[Polled, ...]:
@@ -83,7 +86,8 @@ class AccountNames:
             history_loaded: whether the ledger has all that it will have of the past, so that a team without charges has
                 spent nothing.
         """
-        await self._poll_keys()
+        async with self._turn:
+            await self._poll_keys()
         if TELL_TEAMS.intersection(sources):
             await self._poll(self._teams, partial(self._read_teams, show_idle=history_loaded))
 
@@ -91,7 +95,7 @@ class AccountNames:
         """Poll API keys once before the first charges of the process, which then have their names from the start."""
         if not self._with_callers:
             return
-        async with self._first:
+        async with self._turn:
             if self._asked_at is None:
                 await self._poll_keys()
 
@@ -99,7 +103,7 @@ class AccountNames:
         """Poll API keys again if some of these are not known: a key that is new is named before it is counted."""
         if self._known.issuperset(ids) or not self._known:
             return
-        async with self._first:
+        async with self._turn:
             now = self._clock()
             if self._asked_at is None or now - self._asked_at >= _UNKNOWN_KEY_EVERY:
                 await self._poll_keys()
@@ -130,7 +134,7 @@ class AccountNames:
 
     async def _read_keys(self, at: datetime) -> Mapping[str, int]:
         del at
-        listed = await read_api_keys(self._client)
+        listed = await read_api_keys(self._client, self._client.deadline(_PATIENCE))
         await self._ledger.record_api_keys(self._client.account, listed)
         self._known = frozenset(key.id for key in listed)
         return listed.rejected

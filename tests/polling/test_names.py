@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -5,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from polling.conftest import REACH, Bench, Clock, opened_bench, truth
+from polling.conftest import REACH, Bench, Clock, opened_bench, truth, until
 from structlog.typing import EventDict
 
 from exporter.charges import HOUR, NANO, hour_number, hour_of
@@ -130,6 +131,16 @@ async def test_keys_that_cannot_be_read_now_hold_up_no_usage(kind: str, fal: Run
     await named.account.poll_names()
     assert named.number("fal_source_up", account="main", source="keys") == 1
     await scrape(named)
+    assert set(await shown(named)) <= {key.detail for key in fal.simulator.account.world.keys}
+
+
+async def test_charges_wait_for_the_names_that_are_being_read(fal: RunningSimulator, named: Bench) -> None:
+    fal.simulator.faults.add(Fault("slow_body", path=KEYS, seconds=0.05, pieces=5))
+    listing = asyncio.create_task(named.account.poll_names())
+    await until(lambda: calls(fal, KEYS) == 1)
+    await named.account.poll_current()
+    assert calls(fal, KEYS) == 1
+    await listing
     assert set(await shown(named)) <= {key.detail for key in fal.simulator.account.world.keys}
 
 
