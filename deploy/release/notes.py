@@ -1,7 +1,7 @@
 """The notes of a release: the section of its version in CHANGELOG.md.
 
-`python deploy/release/notes.py v1.2.3` prints them. It fails where the tag is not the version of the package and of the
-chart, or where the changelog has no dated section of that version.
+`python deploy/release/notes.py v1.2.3` prints them. It fails where the tag is not the version that the package, the chart
+and the examples state, or where the changelog has no dated section of that version.
 """  # noqa: INP001  a script
 
 import re
@@ -17,6 +17,9 @@ def versions(root: Path) -> dict[str, str]:
         "exporter/__init__.py": r'^__version__ = "(.+)"$',
         "deploy/helm/fal-exporter/Chart.yaml": r"^version: (.+)$",
         "deploy/compose/compose.yaml": r"image: fal-exporter:(\S+)$",
+        "deploy/kubernetes/base/kustomization.yaml": r"newTag: (\S+)$",
+        "deploy/kubernetes/sidecar/kustomization.yaml": r"newTag: (\S+)$",
+        "docs/install/container.md": r"docker build -t fal-exporter:(\S+) ",
     }
     found = {}
     for name, pattern in stated.items():
