@@ -1,7 +1,7 @@
 """The notes of a release: the section of its version in CHANGELOG.md.
 
-`python deploy/release/notes.py v1.2.3` prints them. It fails where the tag is not the version that the package, the chart
-and the examples state, or where the changelog has no dated section of that version.
+`python deploy/release/notes.py v1.2.3` prints them. It fails where the tag is not the version that the package, the
+chart and the examples state, or where the changelog has no dated section of that version.
 """  # noqa: INP001  a script
 
 import re

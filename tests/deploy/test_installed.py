@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from tarfile import TarFile
 
@@ -17,19 +16,23 @@ from local_http import HTTP
 ROOT = Path(__file__).parents[2]
 SMOKE = ("tests/test_charges.py", "tests/test_calendar.py", "tests/test_cli.py", "tests/settings", "tests/metrics")
 """Tests that need no other program: of the domain, the commands, the settings and the format of the metrics."""
+PYTHONS = ("3.11", "3.12", "3.13")
 TOOLS = ("pytest>=8.3", "pytest-asyncio>=1.0", "pytest-xdist>=3.6", "hypothesis>=6.130")
 """What those tests need beside the package."""
 
 pytestmark = pytest.mark.long
 
 
-def pythons() -> Iterator[str]:
-    """Yield the Pythons of this machine that the package is for."""
-    for minor in range(11, 15):
-        program = shutil.which(f"python3.{minor}")
-        command = [program or "", "-c", "import venv, ensurepip, sys; print(sys.version_info[:2])"]
-        if program and subprocess.run(command, capture_output=True, check=False, timeout=30).returncode == 0:
-            yield f"3.{minor}"
+def python_of(version: str) -> str | None:
+    """Return the Python of a version that is on the PATH, or that pyenv keeps off it."""
+    kept = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"
+    found = [shutil.which(f"python{version}"), *map(str, sorted(kept.glob(f"{version}.*/bin/python")))]
+    for program in filter(None, found):
+        # On the PATH, it may be a shim that starts nothing.
+        command = [program, "-c", "import venv, ensurepip"]
+        if subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 0:
+            return program
+    return None
 
 
 def run(*command: str | Path, folder: Path, seconds: float = 600) -> str:
@@ -56,14 +59,22 @@ def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(built)
 
 
-@pytest.fixture(scope="module", params=list(pythons()))
+@pytest.fixture(scope="module", params=PYTHONS)
 def installed(request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of programs of an environment that has the wheel and what the tests need."""
     folder = tmp_path_factory.mktemp("environment")
-    run(f"python{request.param}", "-m", "venv", "venv", folder=folder)
+    python = python_of(request.param) or pytest.skip(
+        f"Python {request.param} is missing: pyenv install {request.param}"
+    )
+    run(python, "-m", "venv", "venv", folder=folder)
     programs = folder / "venv" / "bin"
     run(programs / "pip", "install", "--quiet", str(wheel), *TOOLS, folder=folder)
     return programs
+
+
+def test_every_python_that_the_package_claims_is_tried() -> None:
+    claimed = re.findall(r"Python :: (3\.\d+)", (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert tuple(claimed) == PYTHONS
 
 
 def test_the_sdist_has_what_the_tests_and_the_image_need(sdist: Path) -> None:
