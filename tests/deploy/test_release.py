@@ -148,6 +148,24 @@ def test_a_version_without_a_dated_section_publishes_nothing(checkout: Path) -> 
     assert done.stderr.startswith("notes.py: the tag v0.0.1 is not v")
 
 
+# --- Chart -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_chart_says_to_artifact_hub_what_it_reads_there() -> None:
+    chart = yaml.safe_load((ROOT / "deploy/helm/fal-exporter/Chart.yaml").read_text(encoding="utf-8"))
+    assert chart["version"] == chart["appVersion"] == __version__
+    annotations = chart["annotations"]
+    assert annotations["artifacthub.io/license"] == PROJECT["license"]
+    assert annotations["artifacthub.io/prerelease"] in {"true", "false"}
+    changes = yaml.safe_load(annotations["artifacthub.io/changes"])
+    kinds = {"added", "changed", "deprecated", "removed", "fixed", "security"}
+    assert changes
+    assert all(change.keys() == {"kind", "description"} and change["kind"] in kinds for change in changes)
+    for link in yaml.safe_load(annotations["artifacthub.io/links"]):
+        page = link["url"].removeprefix(f"{chart['home']}/")
+        assert (ROOT / page).is_file(), page
+
+
 # --- Dashboards ------------------------------------------------------------------------------------------------------
 
 
