@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from exporter.charges import dollar_text
 from exporter.publication import AccountOverview, Publication
 from exporter.web.pages.alerts import alerts
+from exporter.web.pages.summary import figure
 
 _log = structlog.get_logger(__name__)
 
@@ -74,8 +74,8 @@ class Narrator:
         share = min(shares)
         if share >= 1:
             self._is_loaded = True
-            month = sum(account.month_to_date or 0 for account in publication.overview.accounts)
-            self._say("history loaded", charges=publication.overview.charges, month_to_date=dollar_text(month))
+            month = figure(publication.overview.accounts, "month_to_date")
+            self._say("history loaded", charges=publication.overview.charges, month_to_date=month)
         elif self._terminal is not None:
             full = int(_WIDTH * share)
             # The cursor waits at the start, so that the next line of the log takes the place of the bar.

@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from exporter.app.narration import Narrator, place_of
 from exporter.charges import NANO
-from exporter.publication import AccountOverview, Exposition, Overview, Publication, SourceOverview
+from exporter.publication import AccountOverview, Exposition, Gap, Overview, Publication, SourceOverview
 
 AT = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)
 UP = SourceOverview("models", "", "up", AT, AT, history_progress=1.0)
@@ -50,6 +50,11 @@ def test_a_start_is_told_in_a_few_lines_once_each() -> None:
     assert story.tell(remarked) == []
     more = replace(ACCOUNT, sources=(UP, replace(UP, name="serverless")))
     assert story.tell(more) == ["polling account=studio sources=models, serverless"]
+
+
+def test_a_month_that_is_not_all_known_has_no_amount() -> None:
+    short = replace(ACCOUNT, month_to_date=None, gaps={"month_to_date": Gap("short", 0.2, AT, AT)})
+    assert "history loaded charges=3456 month_to_date=known since 21 Nov" in Story().tell(short)
 
 
 def test_where_nobody_watches_the_history_is_a_line_a_minute() -> None:
