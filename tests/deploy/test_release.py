@@ -188,6 +188,8 @@ def test_an_import_asks_for_the_data_source_and_nothing_is_left_that_it_does_not
         assert set(re.findall(r"\$\{((?:DS|VAR)_\w+)\}", json.dumps(document))) == set(inputs)
         (source,) = (item for item in document["templating"]["list"] if item["type"] == "datasource")
         assert source["current"]["value"] == "${DS_PROMETHEUS}"
+        runbooks = [item["query"] for item in document["templating"]["list"] if item["name"] == "runbooks"]
+        assert runbooks == ["${VAR_RUNBOOKS}"] * ("VAR_RUNBOOKS" in inputs)
         assert document["id"] is None
 
 
