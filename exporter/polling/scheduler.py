@@ -3,24 +3,25 @@
 Late data are normal at fal (15 hours have been seen) and corrections come days later, so the same hours are read again
 at growing distances: the last two every few minutes, two days every hour, eight days and two months every day.
 
-Runs are planned on a clock that nobody can set. The system's clock tells what hour it is, and when the times of the day
-are; where it is set, that is noticed within seconds, and those are worked out anew.
+Runs are planned by the system's clock, which tells what hour it is. Where it is set, that is noticed within seconds by
+a clock that nobody can set, and everything planned moves along.
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Protocol
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import structlog
+from apscheduler.events import EVENT_JOB_MAX_INSTANCES, JobEvent
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.interval import IntervalTrigger
 
 from exporter.calendar import periods_at
-from exporter.charges import HOUR, Clock, Window, hour_of, utc_now
+from exporter.charges import HOUR, Window, hour_of
 from exporter.errors import FalExporterError
 from exporter.metrics.health import Health
 
@@ -145,112 +146,59 @@ class Intervals:
     names: timedelta
 
 
-class _Timing(Protocol):
-    """Times of a job."""
+class _Planner(AsyncIOScheduler):  # type: ignore[misc]  # it has no types
+    """APScheduler, which says before it begins what is due, as it does not tell how long that has been due."""
 
-    @property
-    def span(self) -> float:
-        """Seconds between two runs."""
+    before: Callable[[], None]
 
-    def wait(self, now: datetime) -> float:
-        """Return the seconds until the next run, a little random so that not everybody asks at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Every:
-    span: float
-
-    def wait(self, now: datetime) -> float:
-        del now
-        return self.span * random.uniform(0.95, 1.05)  # noqa: S311  no secret
-
-
-@dataclass(frozen=True, slots=True)
-class _Calendar:
-    """At a minute of every hour, or of one hour of the day (UTC), and up to so many seconds later."""
-
-    minute: int
-    hour: int | None = None
-    jitter: float = 1200
-
-    @property
-    def span(self) -> float:
-        return (HOUR if self.hour is None else 24 * HOUR).total_seconds()
-
-    def wait(self, now: datetime) -> float:
-        hour = now.hour if self.hour is None else self.hour
-        base = now.replace(hour=hour, minute=self.minute, second=0, microsecond=0)
-        ahead = (base - now).total_seconds() % self.span or self.span
-        return ahead + random.uniform(0, self.jitter)  # noqa: S311  no secret
-
-
-@dataclass(slots=True, eq=False)
-class _Job:
-    """A job of an account.
-
-    Attributes:
-        due: the next run, on the clock that nobody sets.
-        planned: the same by the system's clock, as that went when the run was planned.
-        under_way: the run that is.
-        is_wanted: whether it is to run out of turn, or once more when the run under way has ended.
-        is_late: whether it has been told that the run under way takes too long.
-    """
-
-    name: str
-    account: str
-    run: Run
-    timing: _Timing
-    due: float
-    planned: datetime
-    under_way: asyncio.Task[None] | None = None
-    is_wanted: bool = False
-    is_late: bool = False
-
-    @property
-    def identity(self) -> str:
-        return _identity(self.name, self.account)
+    def wakeup(self) -> None:
+        """Begin what is due."""
+        self.before()
+        super().wakeup()
 
 
 class Scheduler:
-    """The jobs of all accounts.
+    """The jobs of all accounts, planned by APScheduler.
 
     At most one run of a job is under way; a run that is due meanwhile is skipped, counted, and made up for by the next.
-    A run that could not begin in time begins as soon as it can.
+    A run that could not begin in time begins as soon as it can. APScheduler plans by the system's clock, which can be
+    set: a watchdog compares that with a clock that cannot, and moves what is planned along with it.
 
     Args:
         intervals: of the jobs that have some.
         health: counts.
-        clock: the system's clock.
         monotonic: tells seconds on a clock that nobody sets.
     """
 
-    def __init__(
-        self,
-        *,
-        intervals: Intervals,
-        health: Health,
-        clock: Clock = utc_now,
-        monotonic: Callable[[], float] = uptime,
-    ) -> None:
+    def __init__(self, *, intervals: Intervals, health: Health, monotonic: Callable[[], float] = uptime) -> None:
         self._intervals = intervals
         self._health = health
-        self._clock = clock
         self._monotonic = monotonic
         self._problems: dict[str, str] = {}
-        self._jobs: dict[str, _Job] = {}
+        self._spans: dict[str, float] = {}
+        self._running: set[str] = set()
         self._runs: set[asyncio.Task[None]] = set()
-        self._changed = asyncio.Event()
-        self._planning: asyncio.Task[None] | None = None
+        self._wanted: set[str] = set()
+        self._late: set[str] = set()
+        self._watching: asyncio.Task[None] | None = None
         self._between = self._between_clocks()
+        self._scheduler = _Planner(
+            timezone=UTC, job_defaults={"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
+        )
+        self._scheduler.before = self._count_overdue
+        self._scheduler.add_listener(self._skipped, EVENT_JOB_MAX_INSTANCES)
 
     def start(self) -> asyncio.Task[None]:
-        """Let the jobs run, on the running event loop; return the task that plans, which ends only with an error."""
-        self._planning = asyncio.create_task(self._plan())
-        return self._planning
+        """Let the jobs run, on the running event loop; return the watchdog's task, which ends only with an error."""
+        self._scheduler.start()
+        self._watching = asyncio.create_task(self._watch())
+        return self._watching
 
     async def stop(self) -> None:
         """Start no more runs, and give up those under way."""
-        tasks = self._runs if self._planning is None else {self._planning, *self._runs}
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=False)
+        tasks = self._runs if self._watching is None else {self._watching, *self._runs}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -272,7 +220,9 @@ class Scheduler:
             "probe": HOUR,
         }
         firsts = {"reconciliation": spans["reconciliation"], "probe": _PROBE_AFTER_THE_START}
-        self._add(job, account, run, _Every(spans[job].total_seconds()), first=firsts.get(job, timedelta(0)))
+        span = spans[job].total_seconds()
+        trigger = IntervalTrigger(seconds=span, jitter=span / 20, timezone=UTC)
+        self._add(job, account, run, trigger, span=span, first=firsts.get(job, timedelta(0)))
 
     def by_calendar(self, job: str, account: str, run: Run) -> None:
         """Run a job at its times: recent every hour; deep, months and retention every day.
@@ -280,134 +230,139 @@ class Scheduler:
         None is on the hour itself, when everybody asks. Each also runs once a while after the start, for an exporter
         that is never up at those times.
         """
-        times = {
-            "recent": _Calendar(4, jitter=240),
-            "deep": _Calendar(10, 2),
-            "months": _Calendar(30, 3),
-            "retention": _Calendar(40, 4),
+        triggers = {
+            "recent": CronTrigger(minute=6, jitter=120, timezone=UTC),
+            "deep": CronTrigger(hour=2, minute=20, jitter=600, timezone=UTC),
+            "months": CronTrigger(hour=3, minute=40, jitter=600, timezone=UTC),
+            "retention": CronTrigger(hour=4, minute=50, jitter=600, timezone=UTC),
         }
-        self._add(job, account, run, times[job], first=_AFTER_THE_START[job])
+        span = (HOUR if job == "recent" else 24 * HOUR).total_seconds()
+        self._add(job, account, run, triggers[job], span=span, first=_AFTER_THE_START[job])
 
     def run_now(self, job: str, account: str) -> None:
         """Run a job out of turn: at once, or once more when the run under way, which began before, has ended."""
-        self._want(self._jobs[_identity(job, account)])
+        identity = _identity(job, account)
+        self._wanted.add(identity)
+        if identity not in self._running:
+            self._scheduler.modify_job(identity, next_run_time=datetime.now(UTC))
 
     def drop(self, job: str, account: str) -> None:
         """Run a job no more."""
-        self._jobs.pop(_identity(job, account)).is_wanted = False
+        self._wanted.discard(_identity(job, account))
+        self._scheduler.remove_job(_identity(job, account))
 
-    def begin_due(self) -> float:
-        """Begin the runs that are due; return the seconds after which there may be more."""
+    def has(self, job: str, account: str) -> bool:
+        """Return whether a job is planned."""
+        return self._scheduler.get_job(_identity(job, account)) is not None
+
+    def look(self) -> None:
+        """Compare the clocks, and begin what is due; timers alone would sleep on where a machine has slept."""
         self._notice_step()
-        now = self._monotonic()
-        for job in tuple(self._jobs.values()):
-            if job.due <= now:
-                late = now - job.due
-                self._put_off(job, job.timing.wait(self._clock()))
-                if job.under_way is not None:
-                    self._skipped(job)
-                    continue
-                if late >= _OVERDUE_INTERVALS * job.timing.span:
-                    self._overdue(job, late)
-                self._begin(job)
-        return min([_LOOK_SECONDS, *(job.due - now for job in self._jobs.values())])
+        self._scheduler.wakeup()
 
-    async def _plan(self) -> None:
+    async def _watch(self) -> None:
         while True:
-            self._changed.clear()
-            wait = self.begin_due()
-            # Not by wait_for: in Python 3.11 it goes on if it is cancelled just as what it waits for happens.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await self._changed.wait()
+            await asyncio.sleep(_LOOK_SECONDS)
+            self.look()
 
-    def _add(self, name: str, account: str, run: Run, timing: _Timing, *, first: timedelta) -> None:
-        job = _Job(name, account, run, timing, 0.0, self._clock())
-        self._put_off(job, first.total_seconds())
-        self._jobs[job.identity] = job
-        self._changed.set()
+    def _add(
+        self, job: str, account: str, run: Run, trigger: IntervalTrigger | CronTrigger, *, span: float, first: timedelta
+    ) -> None:
+        identity = _identity(job, account)
+        self._spans[identity] = span
 
-    def _put_off(self, job: _Job, seconds: float) -> None:
-        job.due = self._monotonic() + seconds
-        job.planned = self._clock() + timedelta(seconds=seconds)
+        async def watched() -> None:
+            task = asyncio.current_task()
+            if task is not None:
+                self._runs.add(task)
+                task.add_done_callback(self._runs.discard)
+            self._running.add(identity)
+            try:
+                await self._run(identity, run)
+                while identity in self._wanted:
+                    await self._run(identity, run)
+            except asyncio.CancelledError:
+                # The scheduler would log being stopped as an error of the job.
+                if self._scheduler.running:
+                    raise
+            finally:
+                self._running.discard(identity)
+                self._late.discard(identity)
 
-    def _want(self, job: _Job) -> None:
-        job.is_wanted = True
-        if job.under_way is None:
-            self._put_off(job, 0)
-            self._changed.set()
+        self._scheduler.add_job(watched, trigger, id=identity, name=job, next_run_time=datetime.now(UTC) + first)
 
-    def _begin(self, job: _Job) -> None:
-        job.under_way = asyncio.create_task(self._watched(job), name=job.identity)
-        self._runs.add(job.under_way)
-        job.under_way.add_done_callback(self._runs.discard)
-
-    async def _watched(self, job: _Job) -> None:
+    async def _run(self, identity: str, run: Run) -> None:
+        self._wanted.discard(identity)
         try:
-            await self._run(job)
-            while job.is_wanted:
-                await self._run(job)
-        finally:
-            job.under_way = None
-            job.is_late = False
-
-    async def _run(self, job: _Job) -> None:
-        job.is_wanted = False
-        try:
-            await job.run()
+            await run()
         except FalExporterError as error:
-            self._failed(job.identity, str(error))
-        except Exception as error:  # noqa: BLE001  one job must never end the others
+            self._failed(identity, str(error))
+        except Exception as error:  # noqa: BLE001  the scheduler would print a traceback at every run
             _log.debug("traceback of the unexpected error", exc_info=error)
-            self._failed(job.identity, f"an unexpected {type(error).__name__}; please report it with the debug log")
+            self._failed(identity, f"an unexpected {type(error).__name__}; please report it with the debug log")
         else:
-            self._problems.pop(job.identity, None)
+            self._problems.pop(identity, None)
 
     def _failed(self, identity: str, problem: str) -> None:
         if self._problems.get(identity) != problem:
             _log.warning("a job failed; its next run retries", job=identity, problem=problem)
         self._problems[identity] = problem
 
-    def _overdue(self, job: _Job, late: float) -> None:
-        self._health.run_missed(job.name, runs=int(late // job.timing.span))
-        _log.warning("a job could not start in time and starts now", job=job.identity, seconds=round(late))
+    def _count_overdue(self) -> None:
+        now = datetime.now(UTC)
+        for job in self._scheduler.get_jobs():
+            late, span = (now - job.next_run_time).total_seconds(), self._spans[job.id]
+            if late >= _OVERDUE_INTERVALS * span and job.id not in self._running:
+                self._health.run_missed(job.name, runs=int(late // span))
+                _log.warning("a job could not start in time and starts now", job=job.id, seconds=round(late))
 
-    def _skipped(self, job: _Job) -> None:
+    def _skipped(self, event: JobEvent) -> None:
         # Loading the history takes as long as it takes; its runs only see to it that it goes on after a failure.
-        if job.name == "history":
+        if _job(event) == "history":
             return
-        self._health.run_missed(job.name)
-        if not job.is_late:
-            job.is_late = True
-            _log.warning("a job takes longer than its interval; runs are skipped until it ends", job=job.identity)
+        self._health.run_missed(_job(event))
+        if event.job_id not in self._late:
+            self._late.add(event.job_id)
+            _log.warning("a job takes longer than its interval; runs are skipped until it ends", job=event.job_id)
 
     def _between_clocks(self) -> float:
         while True:
             before = self._monotonic()
-            now = self._clock().timestamp()
+            now = datetime.now(UTC).timestamp()
             # The process may have been stopped between the two readings.
             if self._monotonic() - before < 1:
                 return now - before
 
     def _notice_step(self) -> None:
-        """Notice that the system's clock has been set; what was planned by it is planned anew."""
+        """Notice that the system's clock has been set; what was planned by it is planned anew.
+
+        A job with an interval keeps its distance to now. One of the calendar follows the new time of day, and runs at
+        once where its time was passed over.
+        """
         between = self._between_clocks()
         step, self._between = between - self._between, between
         if abs(step) < _STEP_SECONDS:
             return
+        now = datetime.now(UTC)
         self._health.clock_stepped()
         _log.warning(
             "the system clock has been set; polls continue, and the next ones correct the timestamps",
             seconds=round(step, 1),
-            now=self._clock().isoformat(timespec="seconds"),
+            now=now.isoformat(timespec="seconds"),
         )
-        for job in self._jobs.values():
-            if isinstance(job.timing, _Calendar):
-                is_past = job.planned <= self._clock()
-                self._put_off(job, 0 if is_past else job.timing.wait(self._clock()))
+        for job in self._scheduler.get_jobs():
+            if isinstance(job.trigger, IntervalTrigger):
+                job.modify(next_run_time=job.next_run_time + timedelta(seconds=step))
+            elif job.next_run_time > now:
+                job.modify(next_run_time=job.trigger.get_next_fire_time(None, now))
             if job.name in _AFTER_A_STEP:
-                self._want(job)
+                self.run_now(job.name, job.id.partition(":")[2])
 
 
 def _identity(job: str, account: str) -> str:
     return f"{job}:{account}"
+
+
+def _job(event: JobEvent) -> str:
+    identity: str = event.job_id
+    return identity.partition(":")[0]

@@ -69,8 +69,8 @@ async def test_from_nothing_to_a_loaded_month_by_itself(fal: RunningSimulator, c
         async with at_work(bench, clock) as work:
             await until(lambda: work.is_ready)
             # The history is complete, so its job is gone; the others stay.
-            await until(lambda: "history:main" not in work.scheduler._jobs)
-            assert "current:main" in work.scheduler._jobs
+            await until(lambda: not work.scheduler.has("history", "main"))
+            assert work.scheduler.has("current", "main")
         assert bench.account.sources == ("models", "serverless", "compute")
         start = hour_of(clock.now - timedelta(days=3))
         assert await bench.known_of_month() == truth(fal, start, clock.now)
@@ -81,7 +81,7 @@ async def test_after_a_loss_of_the_ledger_the_history_is_loaded_again_and_no_cou
 ) -> None:
     async with opened_bench(fal, clock, tmp_path) as bench, at_work(bench, clock) as work:
         await until(lambda: work.is_ready)
-        await until(lambda: "history:main" not in work.scheduler._jobs)
+        await until(lambda: not work.scheduler.has("history", "main"))
         before = await bench.view()
         counted = {sample.labels: sample.value for page in before.spend for sample in page.samples}
         known = await bench.known_of_month()
@@ -89,7 +89,7 @@ async def test_after_a_loss_of_the_ledger_the_history_is_loaded_again_and_no_cou
         await until(lambda: bool(work.published[-1].overview.ledger.events))
         assert known
         await until(lambda: [ranking.total for ranking in work.published[-1].overview.rankings[:1]] == [known])
-        await until(lambda: "history:main" not in work.scheduler._jobs)
+        await until(lambda: not work.scheduler.has("history", "main"))
         after = await bench.view()
         now = {sample.labels: sample.value for page in after.spend for sample in page.samples}
         assert counted
