@@ -451,8 +451,8 @@ def test_the_causes_of_a_change_add_up_to_it_and_it_is_what_fal_states(
     month = now.astimezone(zone).replace(day=1, hour=0)
     last_month = (month - timedelta(days=1)).replace(day=1)
     this, before = (
-        sum(prometheus.truth(start.astimezone(UTC), start.astimezone(UTC) + (now - month)).values(), Decimal(0))
-        for start in (month, last_month)
+        sum(prometheus.truth(start.astimezone(UTC), end.astimezone(UTC)).values(), Decimal(0))
+        for start, end in ((month, now), (last_month, min(last_month + (now - month), month)))
     )
     assert change["Total"] == pytest.approx(float(this - before), rel=1e-6)
     assert sum(cause.get("Total", 0) for cause in causes) == pytest.approx(change["Total"])
@@ -476,8 +476,8 @@ def test_the_path_leads_from_the_month_to_date_to_the_forecast(prometheus: Prome
 
 def test_the_last_month_stands_beside_this_one(prometheus: Prometheus, queries: list[Asked]) -> None:
     (asked,) = (asked for asked in queries if str(asked) == "fal-month: The month, and the path to its end: before")
-    length = (datetime.now(UTC).replace(day=1) - timedelta(days=1)).day
-    at = hour_of(datetime.now(UTC)) - 36 * HOUR
+    at = hour_of(datetime.now(UTC)) - 6 * HOUR
+    length = (at.replace(day=1) - timedelta(days=1)).day
     query = resolved(asked.expression, ALL, start=0, end=time.time())
     then = at - timedelta(days=length)
     (beside,) = prometheus.columns(query, at, at, HOUR).values()
