@@ -276,7 +276,7 @@ def _no_usage(answers: Mapping[str, Probe], *, balance_works: bool) -> list[str]
 
 
 def _text(verdict: Verdict) -> str:
-    polled = {*verdict.sources, "invoices"}
+    polled = {*verdict.sources, "invoices", "keys"}
     polled.update(next(([item.name] for item in verdict.probes if item.name in _BALANCES and item.ok), []))
     rows = [_row(item, polled=item.name in polled) for item in verdict.probes]
     what = ", ".join(verdict.sources) or "no usage"

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from exporter.charges import HOUR, Window, hour_of
 from exporter.errors import ConfigurationError
-from exporter.fal import account, platform_usage, reporting
+from exporter.fal import account, listings, platform_usage, reporting
 from exporter.fal.aggregation import UsageSource
 from exporter.fal.client import Client
 from exporter.fal.endpoints import Deadline, Endpoint, Scope
@@ -28,7 +28,6 @@ from exporter.fal.errors import (
 from exporter.fal.focus import request as request_module
 from exporter.fal.focus import usage
 from exporter.fal.focus.usage import FocusUsage
-from exporter.fal.listings import read_teams
 from exporter.fal.platform_usage import (
     ORGANIZATION,
     PRODUCT_OF_SOURCE,
@@ -128,6 +127,7 @@ async def probe(client: Client, names: Iterable[str] | None = None) -> tuple[Pro
         "account_billing": (account.ACCOUNT_BILLING, _balance(client, account.ACCOUNT_BILLING, deadline)),
         "user_balance": (account.USER_BALANCE, _balance(client, account.USER_BALANCE, deadline)),
         "invoices": (account.CALL, _invoices(client, deadline)),
+        "keys": (listings.KEYS, lambda: listings.read_api_keys(client, deadline)),
     }
     wanted = set(questions if names is None else names)
     if "compute" in wanted:
@@ -149,7 +149,7 @@ async def _surveyed(client: Client, found: Mapping[str, Probe], until: datetime,
     if not organization.ok:
         return organization
     try:
-        teams = len(await read_teams(client, deadline))
+        teams = len(await listings.read_teams(client, deadline))
     except ApiError:
         teams = 0
     if teams and all(found[name].ok for name in PRODUCT_OF_SOURCE if name in found):

@@ -86,7 +86,7 @@ def test_an_admin_key_works_and_nothing_is_written(check: Check) -> None:
     assert code == 0
     assert "account default: polls models, serverless, compute (chosen by what the key can read)" in output
     assert rows(output)["models"] == ["/models/usage", "yes", "accepted", "admin", "yes"]
-    assert polled(output) == {"models", "serverless", "compute", "account_billing", "invoices"}
+    assert polled(output) == {"models", "serverless", "compute", "account_billing", "invoices", "keys"}
     assert "All configured sources work." in output
     assert not check.ledger.exists()
 

@@ -28,6 +28,7 @@ GOOD = {
     "/v1/account/billing": as_json({"username": "a", "credits": {"current_balance": 1, "currency": "USD"}}),
     "/billing/user_balance": as_json(1),
     "/billing/invoices": as_json([]),
+    "/v1/keys": as_json({"keys": [], "next_cursor": None, "has_more": False}),
 }
 ADMIN_CALLS = [path for path in GOOD if path != "/billing/user_balance"]
 
@@ -42,7 +43,7 @@ async def test_an_admin_key_can_do_everything_and_each_call_is_tried_once(fal: F
     probes = await found(fal, bench)
     assert list(probes) == [
         *("models", "serverless", "compute", "organization", "reporting", "focus"),
-        *("account_billing", "user_balance", "invoices"),
+        *("account_billing", "user_balance", "invoices", "keys"),
     ]
     assert all(one.ok and one.reachable and one.accepted and not one.problem for one in probes.values())
     assert probes["models"].scope == "admin"
