@@ -113,6 +113,7 @@ class Simulator:
     Attributes:
         account: what fal knows; faults: the active ones, also set from Python: `simulator.faults.add(Fault("hang"))`.
         clock: returns the aware instant that decides what is visible.
+        date_clock: returns the instant that answers are dated with, where the clock stands still; None for the clock's.
         keys: accepted keys by their text; options: how fal behaves; both may be replaced while it runs.
         seen: number of calls of each path.
     """
@@ -128,6 +129,7 @@ class Simulator:
     ) -> None:
         self.account = Account(world)
         self.clock = clock
+        self.date_clock: Clock | None = None
         self.keys = by_text(keys)
         self.options = options or Options()
         self.faults = Faults(self.account, clock)
@@ -191,10 +193,12 @@ class _Call:
         simulator.seen[path] += 1
         hits = simulator.faults.hits(path, request.query_params, key_id_of(request.headers.get("authorization")))
         now = simulator.clock()
+        date = now if simulator.date_clock is None else simulator.date_clock()
         if "clock_skew" in hits:
-            now += timedelta(seconds=hits["clock_skew"].seconds or 0)
+            skew = timedelta(seconds=hits["clock_skew"].seconds or 0)
+            now, date = now + skew, date + skew
         request_id = f"sim-{simulator.seen.total():08x}"
-        headers = {"date": format_datetime(now.astimezone(UTC), usegmt=True), "x-request-id": request_id}
+        headers = {"date": format_datetime(date.astimezone(UTC), usegmt=True), "x-request-id": request_id}
         delivery = Delivery(receive, send, headers, hits)
         if "hang" in hits and await hang(receive, hits["hang"].seconds):
             return

@@ -31,7 +31,6 @@ class Check:
         self._capsys = capsys
         self._monkeypatch = monkeypatch
         self.ledger = folder / "ledger.sqlite"
-        monkeypatch.setattr(fal.simulator, "clock", utc_now)  # the one that stands still is wrong after a minute
         self.set(
             FAL_EXPORTER_PLATFORM_URL=fal.running.platform_url,
             FAL_EXPORTER_REPORTING_URL=fal.running.reporting_url,

@@ -28,6 +28,8 @@ def surroundings(tmp_path: Path, given: Mapping[str, str]) -> dict[str, str]:
         "FAL_KEY": ADMIN_KEY,
         "FAL_EXPORTER_LEDGER_URL": f"sqlite:///{tmp_path / 'ledger.sqlite'}",
         "FAL_EXPORTER_REQUEST_ATTEMPTS": "1",
+        "FAL_EXPORTER_LISTEN": "127.0.0.1:0",
+        "FAL_EXPORTER_MCP_LISTEN": "off",
     }
     return kept | ours | given
 

@@ -21,6 +21,7 @@ from local_http import HTTP
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.simulator import ADMIN_KEY, RunningSimulator, Simulator, World, WorldSize, serving
+from exporter.simulator.app import system_clock
 
 Result = TypeVar("Result")
 
@@ -173,6 +174,7 @@ def fal_in_a_thread() -> Iterator[Fal]:
     now = datetime.now(UTC)
     world = World(seed=7, size=WorldSize(models=4, callers=1, apps=3, compute=0, teams=1), invoiced_months=1)
     simulator = Simulator(world, lambda: now)
+    simulator.date_clock = system_clock
     began: list[tuple[RunningSimulator, asyncio.AbstractEventLoop]] = []
     listening = threading.Event()
     ended = asyncio.Event()

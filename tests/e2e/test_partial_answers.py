@@ -33,7 +33,7 @@ from pydantic import SecretStr
 from structlog.typing import EventDict
 
 from exporter.app.single_process import SingleProcess, joined
-from exporter.charges import NANO
+from exporter.charges import NANO, utc_now
 from exporter.cli import main
 from exporter.errors import ConfigurationError
 from exporter.ledger import Ledger, Rules
@@ -182,8 +182,12 @@ class Scene:
             "FAL_EXPORTER_REPORTING_URL": self.fal.reporting_url,
             "FAL_EXPORTER_LEDGER_URL": f"sqlite:///{self.folder / 'ledger.sqlite'}",
             "FAL_EXPORTER_REQUEST_ATTEMPTS": "1",
+            "FAL_EXPORTER_LISTEN": "127.0.0.1:0",
+            "FAL_EXPORTER_MCP_LISTEN": "off",
         }.items():
             monkeypatch.setenv(name, value)
+        # The command goes by the system's clock.
+        self.fal.simulator.date_clock = utc_now
         code = await asyncio.to_thread(main, ["check", *arguments])
         return code, capsys.readouterr().out
 
