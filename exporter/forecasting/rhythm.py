@@ -1,4 +1,4 @@
-"""Rhythm of spend: level, weekly and daily pattern, and how far past forecasts were off.
+"""Rhythm of spend: weekly and daily pattern around a level (`levels`), and what of it is in doubt.
 
 Everything is in blocks of 24 hours that end at the edge, the first hour that is not learnt from: a block has every
 hour of the day once, whatever the time zone. Floats are for the statistics alone; amounts go in as whole nano-USD and
@@ -86,7 +86,7 @@ class Rhythm:
         return _USUAL_FACTOR * self.expected(place, place + 1) + _USUAL_SURPRISES * self.surprise
 
     def spread(self, hours: int) -> float:
-        """Return the standard deviation of the logarithm of what so many hours cost, by the errors of the past."""
+        """Return the standard deviation of the logarithm of what so many hours will cost."""
         days, level, weeks = max(hours, 1) / DAY, self.level, self.days // WEEK
         of_day = level.noise + (_UNSEEN_WEEKDAYS[weeks] if weeks < len(_UNSEEN_WEEKDAYS) else level.noise / weeks)
         return sqrt(of_day / days + level.doubt + level.growth_doubt * (days / 2) ** 2 + self.drift * days / 3)
@@ -95,8 +95,12 @@ class Rhythm:
 def learn(hours: Sequence[int], edge: datetime) -> Rhythm | None:
     """Learn from what the hours before an edge have cost, oldest first; None while they are less than a day.
 
-    The level is smoothed exponentially, over days without the difference of the weekdays; its errors are those that the
-    same smoothing made on the way, for the next day and for the next week.
+    Days are fitted twice, with the growth that their weeks show and without any; the fit that explains more with fewer
+    changes of level counts.
+
+    Args:
+        hours: nano-USD of consecutive hours, the last one ending at the edge.
+        edge: the first hour that is not learnt from; its weekday says which days are those of a weekend.
     """
     days = min(len(hours), LONGEST) // DAY
     if not days:

@@ -1,11 +1,14 @@
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from html import unescape
+from urllib.parse import urljoin, urlsplit
 
 import httpx
 import pytest
 
-from exporter.publication import LedgerOverview, Publication
+from exporter.publication import AccountOverview, LedgerOverview, Overview, Publication
 from exporter.web.application import HEALTHY_WITHOUT_LEDGER, NOT_READY, UNHEALTHY, Application
 
 Publish = Callable[..., Publication]
@@ -86,3 +89,17 @@ async def test_many_scrapers_at_once_are_all_answered(serve: Serve, publication:
     answers = await asyncio.gather(*(client.get("/metrics") for _ in range(50)))
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.text.count("fal_credit_balance_usd{") for answer in answers}) == 1
+
+
+async def test_a_proxy_may_serve_it_under_a_prefix_that_it_removes(serve: Serve, publication: Publish) -> None:
+    accounts = tuple(AccountOverview(name, ()) for name in ("studio", "research"))
+    application = Application(rest=None)
+    application.publish(publication(overview=Overview("1.2.3", accounts)))
+    client = await serve(application)
+    page = (await client.get("/", params={"account": "stu", "refresh": "5"})).text
+    addresses = re.findall(r'(?:href|action)="(?!data:)([^"]*)"', page)
+    paths = {urlsplit(urljoin("https://tools.example/fal/", unescape(address))).path for address in addresses}
+    assert {"/fal/", "/fal/metrics", "/fal/docs", "/fal/-/ready"} <= paths
+    for path in paths - {"/fal/docs"}:
+        assert path.startswith("/fal/")
+        assert (await client.get(path.removeprefix("/fal"))).status_code == 200
