@@ -102,7 +102,7 @@ def test_a_collector_without_its_web_process_ends_within_four_seconds(exporter: 
 
 @pytest.mark.parametrize("after", [0, 0.6, 1.5])
 def test_it_ends_well_and_soon_when_told_to_at_any_moment_of_its_start(exporter: Exporter, after: float) -> None:
-    _told_to_end(exporter, after, os.kill)
+    _told_to_end_after(exporter, after, os.kill)
 
 
 @pytest.mark.long
@@ -112,9 +112,19 @@ def test_it_ends_well_and_soon_whoever_is_told_to(
     exporter: Exporter, step: int, tell: Callable[[int, int], None]
 ) -> None:
     """As by `kill`, and as by systemd, which tells all processes of a service."""
-    _told_to_end(exporter, step * 0.25, tell)
+    _told_to_end_after(exporter, step * 0.25, tell)
 
 
+@pytest.mark.long
+def test_it_ends_well_and_soon_though_its_collector_hangs(exporter: Exporter) -> None:
+    exporter.start()
+    wait_until(exporter.is_ready, "the exporter is ready")
+    assert exporter.collector is not None
+    os.kill(exporter.collector, signal.SIGSTOP)
+    _told_to_end(exporter)
+
+
+@pytest.mark.long
 def test_it_ends_well_when_it_is_told_again_and_again(exporter: Exporter) -> None:
     exporter.start()
     wait_until(exporter.is_ready, "the exporter is ready")
@@ -157,13 +167,18 @@ def _value(exporter: Exporter, name: str) -> float:
     return value
 
 
-def _told_to_end(exporter: Exporter, after: float, tell: Callable[[int, int], None]) -> None:
+def _told_to_end_after(exporter: Exporter, after: float, tell: Callable[[int, int], None]) -> None:
     exporter.start()
     assert exporter.process is not None
     # Before, the system ends it: Python itself is being loaded.
     while not exporter.handles_sigterm:
         assert exporter.process.poll() is None
     time.sleep(after)
+    _told_to_end(exporter, tell)
+
+
+def _told_to_end(exporter: Exporter, tell: Callable[[int, int], None] = os.kill) -> None:
+    assert exporter.process is not None
     told_at = time.monotonic()
     tell(exporter.process.pid, signal.SIGTERM)
     code = exporter.process.wait(PATIENCE)

@@ -15,6 +15,17 @@ Publish = Callable[..., Publication]
 Serve = Callable[[Application], Awaitable[httpx.AsyncClient]]
 
 
+async def test_it_is_unhealthy_while_a_restart_would_help_the_collector(serve: Serve) -> None:
+    problems = ["the collector has ended 5 times in a row", ""]
+    client = await serve(Application(collector_problem=lambda: problems.pop(0)))
+    answer = await client.get("/-/healthy")
+    assert (answer.status_code, answer.text) == (
+        503,
+        "unhealthy: the collector has ended 5 times in a row; restart the exporter\n",
+    )
+    assert (await client.get("/-/healthy")).status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/-/healthy", "/healthz"])
 async def test_the_process_is_healthy_while_it_lives(serve: Serve, path: str) -> None:
     answer = await (await serve(Application())).get(path)
