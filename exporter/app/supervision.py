@@ -361,7 +361,11 @@ class Supervisor:
             return process
 
         self._beginning = asyncio.ensure_future(asyncio.to_thread(begin))
-        process = await asyncio.shield(self._beginning)
+        try:
+            process = await asyncio.shield(self._beginning)
+        except OSError as error:
+            # The system lacks memory or processes, for now.
+            return CollectorError(f"the collector process cannot be started: {error.strerror}")
         changed = asyncio.create_task(self._changed.wait())
         try:
             await asyncio.wait((ended, changed), return_when=asyncio.FIRST_COMPLETED)

@@ -1,6 +1,7 @@
 """What becomes of a collector that ends, hangs, or is to work by other settings; the collectors are stand-ins."""
 
 import asyncio
+import errno
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -23,6 +24,7 @@ class Stage:
         self.collectors: asyncio.Queue[Collector] = asyncio.Queue()
         self.published: list[Publication] = []
         self.restarts = 0
+        self.refusals: list[OSError] = []
         self.now = 1000.0
         self.supervisor = Supervisor(
             settings,
@@ -38,6 +40,8 @@ class Stage:
         self.restarts += 1
 
     def make(self) -> "Collector":
+        if self.refusals:
+            raise self.refusals.pop()
         return Collector(self)
 
     async def next(self) -> "Collector":
@@ -118,6 +122,19 @@ async def test_a_collector_that_dies_before_it_has_published_is_started_again(st
     (await stage.next()).end(KILLED)
     await stage.next()
     assert stage.restarts == 1
+
+
+async def test_a_collector_that_cannot_be_started_for_want_of_memory_is_tried_again(stage: Stage) -> None:
+    collector = await stage.next()
+    stage.refusals.append(OSError(errno.ENOMEM, "Cannot allocate memory"))
+    with capture_logs() as logs:
+        collector.end(KILLED)
+        await stage.next()
+    assert [log["problem"] for log in logs] == [
+        str(KILLED),
+        "the collector process cannot be started: Cannot allocate memory",
+    ]
+    assert stage.restarts == 2
 
 
 @pytest.mark.parametrize(("published", "exit_code"), [(0, 1), (0, 2), (1, 2)])
