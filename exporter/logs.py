@@ -15,7 +15,9 @@ _HEADER = re.compile(r"(?P<scheme>Key|Bearer)(?P<blank>\s+)[^\s:\"',;]+:[^\s\"',
 _FAL_KEY = re.compile(r"[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}:[0-9A-Za-z_-]{8,}")
 _TOKEN = re.compile(r"falx_[0-9A-Za-z_-]{20,}")
 _KEY_SHAPE = re.compile(r"[^\s\"',;:()]{4,}:[^\s\"',;/()][^\s\"',;()]{5,}")
-_CHATTY = MappingProxyType(dict.fromkeys(("httpx", "asyncio", "uvicorn.error"), logging.WARNING))
+_CHATTY = MappingProxyType(
+    dict.fromkeys(("httpx", "asyncio", "uvicorn.error"), logging.WARNING) | {"apscheduler": logging.ERROR}
+)
 """The least level of libraries' logs below `debug`."""
 
 _VERY_CHATTY = ("httpcore", "hpack")

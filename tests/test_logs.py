@@ -87,7 +87,7 @@ def test_what_is_below_the_level_is_not_written() -> None:
     assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["loud"]
 
 
-@pytest.mark.parametrize("logger", ["httpx", "asyncio"])
+@pytest.mark.parametrize("logger", ["httpx", "asyncio", "apscheduler.executors.default"])
 def test_chatter_of_libraries_is_kept_for_debug(logger: str) -> None:
     stream = configured(level="info")
     logging.getLogger(logger).info("HTTP Request: GET https://api.fal.ai")
@@ -168,3 +168,11 @@ def test_the_stream_is_the_one_that_was_given(capsys: pytest.CaptureFixture[str]
     structlog.get_logger("exporter").info("elsewhere")
     assert capsys.readouterr() == ("", "")
     assert sys.stderr is not None
+
+
+def test_the_scheduler_warns_of_late_jobs_in_its_own_words() -> None:
+    stream = configured(level="info")
+    logging.getLogger("apscheduler.scheduler").warning("maximum number of running instances reached")
+    assert not stream.getvalue()
+    logging.getLogger("apscheduler.scheduler").error("a listener failed")
+    assert "a listener failed" in stream.getvalue()
