@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from ledger.conftest import Clock, OpenLedger
 
-from exporter.charges import HOUR, NANO, Amounts, ApiKey, Charge, Dimensions, Window, hour_of
+from exporter.charges import HOUR, NANO, Amounts, ApiKey, Charge, Dimensions, Team, Window, hour_of
 from exporter.ledger import Ledger, LedgerReader
 from exporter.ledger.accounting.key_labels import wanted_labels
 from exporter.ledger.backup import back_up, restore
@@ -371,3 +371,29 @@ def test_whatever_names_keys_get_the_increases_add_up_to_what_was_spent(
     scraper.settle()
     scraper.settle()
     assert scraper.total == (spent + sum(costs.values())) * NANO
+
+
+def test_a_ledger_that_is_lost_is_written_again_with_its_names(
+    sqlite_address: str, open_sqlite: OpenLedger, clock: Clock
+) -> None:
+    ledger = open_sqlite(labels=LABELS, birth_hold=HOLD)
+    ledger.activate({"prod": ("models",)})
+    clock.forward(hours=1)
+    scraper = Scraper(ledger, clock)
+    ledger.record_api_keys("prod", [key("k1", "one")])
+    ledger.record_teams("prod", [Team("prod", "acme", "Acme")])
+    spend(ledger, clock, {"k1": 5})
+    scraper.settle()
+    ledger.record_api_keys("prod", [key("k1", "two")])
+    scraper.settle()
+    before = ledger.view()
+    # What is left of the file is no database: the ledger is written from memory.
+    Path(sqlite_address.removeprefix("sqlite:///")).write_bytes(b"")
+    spend(ledger, clock, {"k1": 9})
+    ledger.close()
+    again = open_sqlite(labels=LABELS, birth_hold=HOLD)
+    again.activate({"prod": ("models",)})
+    after = again.view()
+    assert (after.keys, after.teams) == (before.keys, before.teams)
+    spend(again, clock, {"k1": 9, "k2": 1})
+    assert {sample.labels[-1] for page in again.view().spend for sample in page.samples} == {"two", "k2"}
