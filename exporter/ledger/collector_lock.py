@@ -36,6 +36,7 @@ from exporter.errors import LedgerError
 from exporter.ledger.tables.database import (
     clear_errors,
     file_sentence,
+    is_pooled,
     ledger_url,
     postgresql_engine,
     shown,
@@ -364,7 +365,7 @@ class _AdvisoryLock:
     def _take(self) -> Connection:
         connection = self._engine.connect()
         try:
-            if is_pooled := _is_pooled(connection):
+            if pooled := _is_behind_pooler(connection):
                 # Pinned to one session of the server until the transaction ends, which is when the connection does.
                 connection.exec_driver_sql("BEGIN")
                 connection.execute(_NO_TIMEOUT)
@@ -373,13 +374,13 @@ class _AdvisoryLock:
                 for setting in ("tcp_keepalives_idle = 30", "tcp_keepalives_interval = 10", "tcp_keepalives_count = 3"):
                     connection.exec_driver_sql(f"SET {setting}")
             key = _advisory_key(connection)
-            is_ours = connection.scalar(_LOCK_TRANSACTION if is_pooled else _LOCK_SESSION, key)
+            is_ours = connection.scalar(_LOCK_TRANSACTION if pooled else _LOCK_SESSION, key)
             holder = None if is_ours else connection.execute(_HOLDER, key).first()
         except BaseException:
             connection.close()
             raise
         if is_ours:
-            self._tell(is_pooled=is_pooled)
+            self._tell(is_pooled=pooled)
             return connection
         connection.close()
         raise _in_use(
@@ -400,6 +401,11 @@ class _AdvisoryLock:
         self._is_pooled = is_pooled
 
 
+def _is_behind_pooler(connection: Connection) -> bool:
+    driver = connection.connection.dbapi_connection
+    return driver is not None and is_pooled(driver)
+
+
 def _advisory_key(connection: Connection) -> dict[str, int]:
     schema = connection.scalar(text("SELECT current_schema()")) or ""
     return {"key": _KEY, "schema": zlib.crc32(schema.encode()) & 0x7FFFFFFF}
@@ -408,10 +414,3 @@ def _advisory_key(connection: Connection) -> dict[str, int]:
 def _session(name: str, address: str | None, since: datetime) -> str:
     at = since.astimezone(UTC).isoformat(timespec="seconds")
     return f"{name} at {address or 'a local socket'}, since {at}"
-
-
-def _is_pooled(connection: Connection) -> bool:
-    """Return whether a pooler answers for the server; it makes up the process id that a client is greeted with."""
-    driver = connection.connection.driver_connection
-    greeted = None if driver is None else driver.info.backend_pid
-    return bool(greeted != connection.scalar(text("SELECT pg_backend_pid()")))

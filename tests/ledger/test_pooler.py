@@ -79,6 +79,17 @@ def test_what_the_lock_costs_the_pooler_is_logged_once(pooled_address: str, post
     assert logs == []
 
 
+def test_statements_are_prepared_only_where_no_pooler_is_between(pooled_address: str, postgresql_server: str) -> None:
+    found = []
+    for address in (pooled_address, postgresql_server):
+        engine = postgresql_engine(make_url(address), poolclass=NullPool)
+        with engine.connect() as connection:
+            driver = connection.connection.dbapi_connection
+            assert driver is not None
+            found.append(driver.prepare_threshold)
+    assert found == [None, 5]
+
+
 def test_a_search_path_in_the_address_is_refused_with_the_reason(pooled_address: str) -> None:
     with pytest.raises(LedgerError, match=r"pooler that refuses the options in its address.*ALTER ROLE"):
         take_collector_lock(f"{pooled_address}?options=-c%20search_path%3Dteam_b")

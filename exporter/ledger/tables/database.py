@@ -9,7 +9,7 @@ That one process alone is a ledger's collector is another matter: see `collector
 
 import errno
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -61,6 +61,7 @@ _POSTGRESQL_SENTENCES = {
     "25006": "is read-only; name the primary server, or end its read-only mode",
     "42501": "refuses the user; give it the right to create and write tables",
     "53100": "cannot grow, the server's disk is full; free some space (nothing was written partly)",
+    "42P05": "is behind a pooler that lends connections for a transaction and does not show it; have it keep sessions",
     "57P01": "has been shut down; it is retried at the next poll",
     "57P03": "is not accepting connections yet; it is retried at the next poll",
 }
@@ -173,20 +174,38 @@ def _open_postgresql(url: URL) -> Engine:
     return engine
 
 
-def postgresql_engine(url: URL, *, connect_args: Mapping[str, object] | None = None, **options: object) -> Engine:
-    """Connect to PostgreSQL by its driver, so that a pooler between may give each transaction another connection.
+def postgresql_engine(url: URL, **options: object) -> Engine:
+    """Connect to PostgreSQL by its driver, also through a pooler that gives each transaction another connection.
 
     Raises:
         ConfigurationError: the driver is not installed.
     """
-    engine_url = url.set(drivername="postgresql+psycopg")
     try:
-        # A statement that is prepared on one server connection of a pooler is unknown, or another's, on the next.
-        return create_engine(engine_url, connect_args={"prepare_threshold": None, **(connect_args or {})}, **options)
+        engine = create_engine(url.set(drivername="postgresql+psycopg"), **options)
     except ModuleNotFoundError as missing:
         raise ConfigurationError(
             f"FAL_EXPORTER_LEDGER_URL needs the driver {missing.name}; install fal-exporter[postgresql]"
         ) from None
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+        del entry
+        if is_pooled(connection):
+            # What is prepared on one connection of the server is unknown, or another's, on the next. Without a pooler
+            # a restatement takes half the time with prepared statements.
+            connection.prepare_threshold = None
+
+    return engine
+
+
+def is_pooled(connection: DBAPIConnection) -> bool:
+    """Tell whether somebody answers for the server: a pooler makes up the process id that a client is greeted with."""
+    cursor = connection.cursor()
+    cursor.execute("SELECT pg_backend_pid()")
+    (answering,) = cursor.fetchone() or (None,)
+    cursor.close()
+    connection.rollback()
+    return bool(connection.info.backend_pid != answering)
 
 
 @contextmanager
