@@ -33,7 +33,7 @@ from exporter.simulator import (
     running_simulator,
     serve_simulator,
 )
-from exporter.simulator.exact import microseconds
+from exporter.simulator.world.exact import microseconds
 from exporter.web.pages.summary import figure
 from exporter.web.server import listen as listening
 from exporter.web.server import listening_advice

@@ -28,10 +28,10 @@ from exporter.metrics.health import Health
 from exporter.polling.account import AccountPoller
 from exporter.polling.async_ledger import AsyncLedger
 from exporter.polling.collector import Collector
-from exporter.polling.focus_reports import FocusReports
 from exporter.polling.forecasts import ForecastMaker
+from exporter.polling.inquiries.focus_reports import FocusReports
+from exporter.polling.inquiries.live_usage import LiveUsage
 from exporter.polling.key_owners import KeyOwners
-from exporter.polling.live_usage import LiveUsage
 from exporter.polling.poll_runner import OWN_REASONS, PollRunner
 from exporter.polling.publisher import Publisher
 from exporter.polling.scheduler import JOBS, Intervals, Reach, Scheduler

@@ -1,7 +1,7 @@
 """Live usage: what the ledger does not have of a window, asked of fal through the collector.
 
-The contract between who asks, REST and MCP, and who answers, `exporter.polling.live_usage`. The ledger does not have
-hours before its history, hours that it has folded, and those of an account that has not been read yet.
+The contract between who asks, REST and MCP, and who answers, `exporter.polling.inquiries.live_usage`. The ledger does
+not have hours before its history, hours that it has folded, and those of an account that has not been read yet.
 """
 
 import asyncio

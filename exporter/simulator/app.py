@@ -21,9 +21,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from exporter.simulator.account import Account
-from exporter.simulator.activity import billing_events, models_analytics, organization_events
-from exporter.simulator.billing import (
+from exporter.simulator.faults.controls import control_routes, statement
+from exporter.simulator.faults.faults import Fault, Faults, refusal_sentence
+from exporter.simulator.faults.row_faults import altered_csv, mutated
+from exporter.simulator.interfaces.activity import billing_events, models_analytics, organization_events
+from exporter.simulator.interfaces.billing import (
     account_billing,
     current_user,
     listed_keys,
@@ -33,7 +35,7 @@ from exporter.simulator.billing import (
     user_balance,
     user_details,
 )
-from exporter.simulator.calls import (
+from exporter.simulator.interfaces.calls import (
     DEFAULT_KEYS,
     JSON,
     ApiError,
@@ -49,21 +51,19 @@ from exporter.simulator.calls import (
     error_body,
     key_id_of,
 )
-from exporter.simulator.controls import control_routes, statement
-from exporter.simulator.exact import instant_of, json_text, microseconds
-from exporter.simulator.faults import Fault, Faults, refusal_sentence
-from exporter.simulator.focus import account_focus, organization_focus
-from exporter.simulator.injected_charges import Plant
-from exporter.simulator.row_faults import altered_csv, mutated
-from exporter.simulator.serverless import (
+from exporter.simulator.interfaces.focus import account_focus, organization_focus
+from exporter.simulator.interfaces.serverless import (
     apps,
     compute_instances,
     queue,
     runners_history,
     serverless_analytics,
 )
-from exporter.simulator.usage import models_usage, organization_usage, reported_usage, serverless_usage
-from exporter.simulator.world import World
+from exporter.simulator.interfaces.usage import models_usage, organization_usage, reported_usage, serverless_usage
+from exporter.simulator.world.account import Account
+from exporter.simulator.world.exact import instant_of, json_text, microseconds
+from exporter.simulator.world.injected_charges import Plant
+from exporter.simulator.world.world import World
 
 _HTML = b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body>Bad Gateway</body></html>"
 _TICK = 1.0

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import uvicorn
 
 from exporter.simulator.app import Clock, Simulator, simulator_app, system_clock
-from exporter.simulator.calls import DEFAULT_KEYS, Key, Options
-from exporter.simulator.company import company, company_events
-from exporter.simulator.faults import Fault, demo_faults
-from exporter.simulator.injected_charges import Plant
-from exporter.simulator.world import World
+from exporter.simulator.faults.faults import Fault, demo_faults
+from exporter.simulator.interfaces.calls import DEFAULT_KEYS, Key, Options
+from exporter.simulator.world.company import company, company_events
+from exporter.simulator.world.injected_charges import Plant
+from exporter.simulator.world.world import World
 
 _PATIENCE = 0.5
 """Seconds granted to unfinished answers to notice the disconnection of their callers."""

@@ -19,8 +19,8 @@ from exporter.errors import ConfigurationError
 from exporter.publication import AccountOverview, Exposition, Overview, Publication, SourceOverview
 from exporter.settings import Listen
 from exporter.simulator import ADMIN_KEY, company, running_simulator
-from exporter.simulator.account import month_cost
-from exporter.simulator.exact import FOREVER, NANO, microseconds
+from exporter.simulator.world.account import month_cost
+from exporter.simulator.world.exact import FOREVER, NANO, microseconds
 
 
 def test_it_tells_how_to_poll_it_answers_and_ends_on_a_signal() -> None:

@@ -22,11 +22,11 @@ from typing import NamedTuple
 from exporter.charges import HOUR, Window, hour_of
 from exporter.forecasting.forecast import forecast
 from exporter.forecasting.rhythm import DAY, LONGEST, learn
-from exporter.simulator.account import Account
-from exporter.simulator.exact import FOREVER, microseconds
-from exporter.simulator.injected_charges import Plant, PlantedRevision
-from exporter.simulator.lines import Pace, WorldSize
-from exporter.simulator.world import World
+from exporter.simulator.world.account import Account
+from exporter.simulator.world.exact import FOREVER, microseconds
+from exporter.simulator.world.injected_charges import Plant, PlantedRevision
+from exporter.simulator.world.lines import Pace, WorldSize
+from exporter.simulator.world.world import World
 
 TUNING_SEEDS, JUDGING_SEEDS = 1_000, 5_000
 SHOWN_DAYS = (1, 3, 7, 14, 21, 28)

@@ -17,7 +17,7 @@ from exporter.forecasting.state import BudgetOutlook, Outlook
 from exporter.ledger import Ledger
 from exporter.polling.forecasts import ForecastMaker
 from exporter.simulator import API_KEY, Fault, RunningSimulator
-from exporter.simulator.injected_charges import GlitchedJob, PlantedLateness, PlantedSpend
+from exporter.simulator.world.injected_charges import GlitchedJob, PlantedLateness, PlantedSpend
 
 DAYS = 8
 LONG = replace(REACH, history=timedelta(days=DAYS))

@@ -16,7 +16,7 @@ from exporter.queries.focus_rules import (
     parse_request,
 )
 from exporter.queries.parameters import QuestionError
-from exporter.simulator import exact
+from exporter.simulator.world import exact
 
 NOW = datetime(2026, 11, 20, 12, 30, 15, 999, tzinfo=UTC)
 ZONES = st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kolkata", "Australia/Lord_Howe", "America/St_Johns"])

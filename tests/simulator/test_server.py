@@ -15,11 +15,11 @@ from exporter.simulator import (
     Simulator,
     World,
     WorldSize,
-    company,
     running_simulator,
     serve_simulator,
     serving,
 )
+from exporter.simulator.world.company import company
 
 HEADERS = {"authorization": f"Key {ADMIN_KEY}"}
 
