@@ -178,7 +178,8 @@ def told(story: Story, fal: Fal, exporter: Exporter, alertmanager: Alertmanager)
     faults.remove("locked")
     balance(1_000_000)
     for alert in ("FalAccountLocked", "FalCreditRunwayShort", "FalSpendAboveHourlyLimit", "FalBudgetBurnFast"):
-        until_told("fal-pagerduty", alert, "resolved")
+        for who in ("fal-pagerduty", "fal-webhook", "fal-slack"):  # each groups, and so waits, by itself
+            until_told(who, alert, "resolved")
     for who, alert in (
         ("fal-email", "FalCreditBalanceLow"),
         ("fal-email", "FalBudgetExceeded"),

@@ -259,10 +259,18 @@ async def agree(scene: Scene, exporter: Exporter, hours: Mapping[str, tuple[int,
             assert (amount if amount is None else Decimal(amount).scaleb(-9)) == (None if covered < over else stated)
         if over:
             asked = {"start": f"{start:%Y-%m-%dT%H:00Z}", "end": f"{min(end, running):%Y-%m-%dT%H:00Z}"}
-            rest = (await exporter.client.get("/v1/billing/usage", params=asked)).json()
+            answers = []
             async with Client(exporter.running.mcp_url) as agent:
-                told = await agent.call_tool("fal-get-usage", asked)
-            assert rest["complete"] == told.structured_content["complete"] == (covered == over), window
+                for live in ("false", "auto"):
+                    rest = await exporter.client.get("/v1/billing/usage", params=asked | {"live": live})
+                    told = await agent.call_tool("fal-get-usage", asked | {"live": live})
+                    answers.append((json.loads(rest.text, parse_float=Decimal), told.structured_content))
+            (of_ledger, told_of_ledger), (of_both, told_of_both) = answers
+            assert of_ledger["complete"] == told_of_ledger["complete"] == (covered == over), window
+            # What fal answers in place of the ledger is whole only where it is what fal charges.
+            assert of_both["complete"] == told_of_both["complete"] >= of_ledger["complete"], window
+            if of_both["complete"]:
+                assert Decimal(of_both["total"]["spend"]) == scene.truth(**asked), window
 
 
 async def test_windows_are_absent_until_their_history_is_loaded_and_every_view_says_so(scene: Scene) -> None:
@@ -415,7 +423,7 @@ async def test_auto_equals_the_invoice_with_an_admin_key_of_the_root_team(
         assert (limits in page) == (teams > 1)
         assert "are not in these figures" not in page
         _, output = await scene.check(monkeypatch, capsys)
-        assert f"polls {', '.join(sources)} (chosen before" in output
+        assert f"polls {', '.join(sources)} (chosen earlier" in output
         assert (limits in output) == (teams > 1)
 
 

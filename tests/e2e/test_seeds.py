@@ -26,6 +26,7 @@ from mcp_types import CallToolResult, Tool
 from pydantic import SecretStr
 
 from exporter.app.single_process import SingleProcess, joined
+from exporter.charges import utc_now
 from exporter.cli import main
 from exporter.fal import REPORTING_URL
 from exporter.focus.checks import Checker
@@ -223,13 +224,15 @@ def test_invoices_are_an_array_of_those_of_the_calling_organization(running: Run
 
 
 def test_fal_is_asked_at_the_documents_address_with_the_key_of_the_environment(
-    running: Running, command: Callable[..., int]
+    running: Running, command: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert REPORTING_URL == "https://rest.alpha.fal.ai"
     assert Model.model_fields["reporting_url"].default == REPORTING_URL
     for scheme, status in (("Key", 200), ("Bearer", 401)):
         headers = {"authorization": f"{scheme} {API_KEY}"}
         assert HTTP.get(f"{running.fal.reporting_url}/billing/user_balance", headers=headers).status_code == status
+    # The command goes by the system's clock.
+    monkeypatch.setattr(running.fal.simulator, "date_clock", utc_now)
     assert command("check", "--listen", "127.0.0.1:0", "--mcp-listen", "off") == 0
 
 

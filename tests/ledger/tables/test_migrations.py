@@ -451,7 +451,7 @@ def test_two_accounts_that_were_polled_at_the_same_time_are_not_joined(
     ledger.close()
     with pytest.raises(LedgerError, match='Keep the name "other", whose counters continue') as caught:
         rename_account(address, "studio", "other", now=clock.now)
-    assert "polled at the same time are two" in str(caught.value)
+    assert "polled at the same time are different accounts" in str(caught.value)
     again = open_ledger()
     again.activate({"studio": ("models",), "other": ("models",)})
     assert [labels[0] for labels in spent(again)] == ["studio"]
