@@ -26,7 +26,7 @@ ALERTS = tuple(rules("alerts"))
 RECORDED = {rule.name: rule.expression for file in ("thresholds", "recording") for rule in rules(file)}
 CASES = sorted((RULES / "tests").glob("*.yaml"))
 EACH_CASE = pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
-QUICK = {"budgets", "keys", "restart", "rulers", "thresholds_missing"}
+QUICK = {"budgets", "restart", "rulers", "thresholds_missing"}
 """Cases that promtool plays within a second or two; the others play days by the minute."""
 TARGET = {"job", "instance"}
 SETS = {"and", "or", "unless"}

@@ -162,6 +162,7 @@ async def test_every_view_calls_keys_by_their_aliases_also_after_they_have_chang
     assert await told.agree("api_key") == by_alias(told, stated, **twice)
 
 
+@pytest.mark.long
 async def test_members_and_teams_agree_and_a_team_without_spend_is_at_zero(told: Told) -> None:
     logins = {key.id: key.login for key in told.simulator.account.world.keys}
     members: defaultdict[str, Decimal] = defaultdict(Decimal)

@@ -125,6 +125,7 @@ def test_it_ends_well_and_soon_though_its_collector_hangs(exporter: Exporter) ->
 
 
 @pytest.mark.long
+@pytest.mark.long
 def test_it_ends_well_when_it_is_told_again_and_again(exporter: Exporter) -> None:
     exporter.start()
     wait_until(exporter.is_ready, "the exporter is ready")
