@@ -22,7 +22,15 @@ from exporter.errors import ConfigurationError, FalExporterError
 from exporter.settings import Settings
 
 KEY = "key-id:key-secret-value"
-COMMANDS = ("administration", "backfill", "check", "demo", "focus", "mcp_stdio", "serve")
+COMMANDS = (
+    "operations.administration",
+    "operations.backfill",
+    "operations.check",
+    "demo",
+    "focus",
+    "mcp_stdio",
+    "serve",
+)
 
 
 class StandIn(ModuleType):

@@ -140,7 +140,7 @@ def check(**given: object) -> int:
     if everything works, 1 if something does not, and 2 if a setting is invalid.
     """
     settings = settings_from(given)
-    from exporter.app.check import run_check
+    from exporter.app.operations.check import run_check
 
     return run_check(settings)
 
@@ -184,7 +184,7 @@ def backfill(
     if start and end and start >= end:
         raise click.BadParameter("is not before --end.", param_hint="'--start'")
     settings = settings_from(given)
-    from exporter.app.backfill import run_backfill
+    from exporter.app.operations.backfill import run_backfill
     from exporter.settings.fields import parse_duration
 
     return run_backfill(
@@ -206,7 +206,7 @@ def token(*, name: str) -> int:
     NAME says who the token is for. Prints the token and the line to add to the file that REST_TOKENS_FILE,
     MCP_TOKENS_FILE or METRICS_TOKENS_FILE names. The file contains only hashes, so the token cannot be shown again.
     """
-    from exporter.app.administration import run_token
+    from exporter.app.operations.administration import run_token
 
     return run_token(name)
 

@@ -28,7 +28,7 @@ def backup(*, file: Path, **given: object) -> int:
     ledger in PostgreSQL use pg_dump. Takes the flags of serve.
     """
     settings = settings_from(given)
-    from exporter.app.administration import run_ledger_backup
+    from exporter.app.operations.administration import run_ledger_backup
 
     return run_ledger_backup(settings, file=file)
 
@@ -42,7 +42,7 @@ def restore(*, file: Path, **given: object) -> int:
     ledger in PostgreSQL use pg_restore. Takes the flags of serve.
     """
     settings = settings_from(given)
-    from exporter.app.administration import run_ledger_restore
+    from exporter.app.operations.administration import run_ledger_restore
 
     return run_ledger_restore(settings, file=file)
 
@@ -56,7 +56,7 @@ def verify(*, file: Path | None, **given: object) -> int:
     charged. The exit code is 0, or 1 if anything is wrong. Takes the flags of serve.
     """
     settings = settings_from(given)
-    from exporter.app.administration import run_ledger_verify
+    from exporter.app.operations.administration import run_ledger_verify
 
     return run_ledger_verify(settings, file=file)
 
@@ -71,7 +71,7 @@ def rename_account(*, old: str, new: str, **given: object) -> int:
     run under the new name, what it polled since is merged. Takes the flags of serve.
     """
     settings = settings_from(given)
-    from exporter.app.administration import run_rename_account
+    from exporter.app.operations.administration import run_rename_account
 
     return run_rename_account(settings, old=old, new=new)
 

@@ -26,7 +26,7 @@ def status(*, url: str, watch: bool, interval: float, token_file: Path | None) -
 
     URL is the address of the page. What needs attention comes first.
     """
-    from exporter.app.status import run_status
+    from exporter.app.operations.status import run_status
 
     return run_status(url, watch=interval if watch else None, token=token_from(token_file, _TOKEN))
 
@@ -65,7 +65,7 @@ def init(
     if output.exists() and not force:
         sentence = f"{output} exists; choose another name or replace it with --force."
         raise click.BadParameter(sentence, param_hint="'--output'")
-    from exporter.app.init import Answers, run_init
+    from exporter.app.operations.init import Answers, run_init
 
     name = account if account is not None else click.prompt("Name of the fal account", default="default")
     if key_file is None and key_env is None:

@@ -11,7 +11,7 @@ from app.conftest import MakeSettings
 from e2e.processes import PATIENCE, Fal, wait_until
 from pydantic import SecretStr
 
-from exporter.app.administration import run_token
+from exporter.app.operations.administration import run_token
 from exporter.app.supervision import PATIENCE as PRODUCT_PATIENCE
 from exporter.app.supervision import CollectorError, CollectorProcess
 from exporter.errors import ConfigurationError

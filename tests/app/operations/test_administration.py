@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from exporter.app.administration import run_ledger_backup, run_ledger_restore, run_ledger_verify, run_rename_account
+from exporter.app.operations.administration import (
+    run_ledger_backup,
+    run_ledger_restore,
+    run_ledger_verify,
+    run_rename_account,
+)
 from exporter.errors import ConfigurationError, LedgerError
 from exporter.ledger import Ledger, LedgerInUseError, Rules, take_collector_lock
 from exporter.settings import Settings

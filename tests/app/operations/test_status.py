@@ -6,7 +6,7 @@ from e2e.processes import free_port
 from pydantic import SecretStr
 from web.conftest import AT, served
 
-from exporter.app.status import StatusError, page_of, run_status
+from exporter.app.operations.status import StatusError, page_of, run_status
 from exporter.cli import main
 from exporter.publication import AccountOverview, Exposition, Overview, Publication
 from exporter.web.application import Application

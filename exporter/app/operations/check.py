@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import click
 
-from exporter.app.local_check import NOT_CHECKED, this_machine
+from exporter.app.operations.local_check import NOT_CHECKED, this_machine
 from exporter.app.wiring import client_of
 from exporter.charges import HOUR, Window, hour_of, utc_now
 from exporter.fal import (

@@ -42,7 +42,7 @@ def run_init(answers: Answers, *, check: bool) -> int:
     if not check:
         return 0
     settings = load_settings({"config_file": answers.output})
-    from exporter.app.check import run_check  # noqa: PLC0415  only where it is run
+    from exporter.app.operations.check import run_check  # noqa: PLC0415  only where it is run
 
     return run_check(settings)
 

@@ -1,0 +1,5 @@
+"""What an operator does by hand: first settings, checks, the figures in a terminal, the ledger's care, a backfill.
+
+Each module is one command or a family of them, and ends with an exit code. May import: the rest of `app`. Begin reading
+at `check`.
+"""
