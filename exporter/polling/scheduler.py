@@ -181,6 +181,7 @@ class Scheduler:
         self._wanted: set[str] = set()
         self._late: set[str] = set()
         self._watching: asyncio.Task[None] | None = None
+        self._stopping = False
         self._between = self._between_clocks()
         self._scheduler = _Planner(
             timezone=UTC, job_defaults={"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
@@ -196,6 +197,7 @@ class Scheduler:
 
     async def stop(self) -> None:
         """Start no more runs, and give up those under way."""
+        self._stopping = True
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
         tasks = self._runs if self._watching is None else {self._watching, *self._runs}
@@ -282,8 +284,9 @@ class Scheduler:
                 while identity in self._wanted:
                     await self._run(identity, run)
             except asyncio.CancelledError:
-                # The scheduler would log being stopped as an error of the job.
-                if self._scheduler.running:
+                # APScheduler would log being stopped as an error of the job. It is itself stopped only a turn of the
+                # loop after it is told to, so it is not asked.
+                if not self._stopping:
                     raise
             finally:
                 self._running.discard(identity)

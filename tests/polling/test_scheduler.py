@@ -380,6 +380,23 @@ async def test_stopping_ends_the_run_under_way_quietly(
     assert not logs
 
 
+async def test_stopping_a_run_that_is_about_to_go_on_is_quiet(times: Times, caplog: pytest.LogCaptureFixture) -> None:
+    begun, answered = asyncio.Event(), asyncio.Event()
+
+    async def run() -> None:
+        begun.set()
+        await answered.wait()
+        await asyncio.Event().wait()
+
+    times.scheduler.every_while("current", "main", run)
+    times.scheduler.start()
+    await begun.wait()
+    answered.set()
+    # The run's next step is now due before anything that stopping has the loop do.
+    await times.scheduler.stop()
+    assert not [record for record in caplog.records if record.exc_info]
+
+
 instants = st.datetimes(datetime(2023, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 spans = st.timedeltas(timedelta(hours=1), timedelta(days=90))
 zones = st.sampled_from(["UTC", "America/New_York", "Europe/Berlin", "Asia/Kolkata", "Australia/Lord_Howe"]).map(
