@@ -199,11 +199,17 @@ class Scheduler:
         """Start no more runs, and give up those under way."""
         self._stopping = True
         if self._scheduler.running:
-            self._scheduler.shutdown(wait=False)
+            self._scheduler.pause()
+            # What has been submitted in this turn begins in the next, and ends at once. Shutting down first would
+            # cancel it before it has begun, which APScheduler logs as an error.
+            await _turn()
         tasks = self._runs if self._watching is None else {self._watching, *self._runs}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=False)
+            await _turn()
 
     def every_while(self, job: str, account: str, run: Run) -> None:
         """Run a job now and at its interval: current, history, balance, invoices, prices or names.
@@ -274,6 +280,8 @@ class Scheduler:
         self._spans[identity] = span
 
         async def watched() -> None:
+            if self._stopping:
+                return
             task = asyncio.current_task()
             if task is not None:
                 self._runs.add(task)
@@ -360,6 +368,12 @@ class Scheduler:
                 job.modify(next_run_time=job.trigger.get_next_fire_time(None, now))
             if job.name in _AFTER_A_STEP:
                 self.run_now(job.name, job.id.partition(":")[2])
+
+
+async def _turn() -> None:
+    """Let the loop do what it has to do now, and what comes of that: APScheduler acts in turns of its own."""
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 def _identity(job: str, account: str) -> str:

@@ -397,6 +397,37 @@ async def test_stopping_a_run_that_is_about_to_go_on_is_quiet(times: Times, capl
     assert not [record for record in caplog.records if record.exc_info]
 
 
+@pytest.mark.parametrize("turns", range(6))
+async def test_stopping_in_any_turn_of_a_run_that_is_due_is_quiet(
+    times: Times, caplog: pytest.LogCaptureFixture, turns: int
+) -> None:
+    async def run() -> None:
+        await asyncio.Event().wait()
+
+    for job in ("current", "names", "prices"):
+        times.scheduler.every_while(job, "main", run)
+    times.scheduler.start()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await times.scheduler.stop()
+    assert not caplog.records
+    assert not times.scheduler._scheduler.running
+
+
+async def test_stopping_as_a_run_out_of_turn_is_wanted_is_quiet(times: Times, caplog: pytest.LogCaptureFixture) -> None:
+    ended: list[None] = []
+
+    async def run() -> None:
+        ended.append(None)
+
+    times.scheduler.every_while("names", "main", run)
+    times.scheduler.start()
+    await until(lambda: bool(ended))
+    times.scheduler.run_now("names", "main")
+    await times.scheduler.stop()
+    assert not caplog.records
+
+
 instants = st.datetimes(datetime(2023, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 spans = st.timedeltas(timedelta(hours=1), timedelta(days=90))
 zones = st.sampled_from(["UTC", "America/New_York", "Europe/Berlin", "Asia/Kolkata", "Australia/Lord_Howe"]).map(
