@@ -192,7 +192,7 @@ def _opened(address: str, name: str) -> Iterator[Connection]:
 
 @dataclass(frozen=True, slots=True)
 class _Published:
-    """What scrapes have seen of a ledger: its counters, and what its API keys are published under."""
+    """The part of a ledger that scrapes have seen: its counters, and what its API keys are published under."""
 
     counters: Mapping[tuple[LabelValues, str, str], Counter]
     key_labels: KeyLabels

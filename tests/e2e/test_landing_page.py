@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import shutil
 import subprocess
 import tarfile
 from collections.abc import Awaitable, Callable
@@ -14,6 +13,7 @@ from html import escape, unescape
 from pathlib import Path
 from typing import NamedTuple
 
+import programs
 import pytest
 from web.conftest import served
 
@@ -215,14 +215,12 @@ async def test_every_state_can_be_read_by_everybody_wide_and_narrow(
 @pytest.fixture(scope="session")
 def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The source of axe-core, which checks pages for barriers; of npm."""
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("npm is not installed")
+    npm = programs.required("npm", "npm")
     folder = tmp_path_factory.mktemp("axe")
     command = [npm, "pack", "--silent", "axe-core@4.14.1"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
     if done.returncode:
-        pytest.skip(f"axe-core cannot be fetched: {done.stderr.strip()[-200:]}")
+        programs.missing(f"axe-core of npm ({done.stderr.strip()[-200:]})", "npm")
     with tarfile.open(next(folder.glob("*.tgz"))) as archive:
         file = archive.extractfile("package/axe.min.js")
         assert file is not None

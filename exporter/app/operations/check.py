@@ -68,7 +68,7 @@ class Verdict:
 
 @dataclass(slots=True)
 class _Heard(Silent):
-    """What was heard of an account's calls.
+    """Findings about an account, as its calls have shown them.
 
     Attributes:
         ahead: seconds by which this system's clock is ahead of fal's; None where no answer has told.

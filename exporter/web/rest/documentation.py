@@ -17,6 +17,8 @@ from exporter.web.rest.calls import CALLS, Call
 _ERRORS: dict[int, str] = {
     HTTPStatus.BAD_REQUEST: "A parameter is unknown or invalid; the message names it and what is accepted.",
     HTTPStatus.UNAUTHORIZED: "A token is required, or the one that was sent is not valid.",
+    HTTPStatus.FORBIDDEN: "Only this machine is answered until tokens, users or OPEN say who else may ask.",
+    HTTPStatus.MISDIRECTED_REQUEST: "The name in Host is not one of ALLOWED_HOSTS.",
     HTTPStatus.NOT_ACCEPTABLE: "`Accept` excludes the media type of this call.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The request has a body.",
     HTTPStatus.REQUEST_URI_TOO_LONG: "The URL is too long.",
@@ -99,7 +101,7 @@ def _errors(call: Call) -> tuple[int, ...]:
 
 
 def _parameter(parameter: Parameter[object]) -> Mapping[str, object]:
-    # Lists are comma lists in one parameter, never repeated ones.
+    # Repeated parameters are taken too; a description can name one form.
     style = {"style": "form", "explode": False} if parameter.is_list else {}
     return {
         "name": parameter.name,
