@@ -77,6 +77,18 @@ def read_key(path: Path) -> SecretStr:
         raise ValueError(f"is a file whose content {error}") from None
 
 
+FileStamp = tuple[int, ...]
+
+
+def stamp_of(path: Path) -> FileStamp | None:
+    """Return what changes with a file at a path, whether it is written to or replaced; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev, status.st_size
+
+
 class KeyFile:
     """A key in a file, read again when the file changes.
 
@@ -87,7 +99,7 @@ class KeyFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._key: SecretStr | None = None
-        self._seen: tuple[int, ...] | None = None
+        self._seen: FileStamp | None = None
 
     def __call__(self) -> SecretStr:
         """Return the file's key as it is now, else the last good one.
@@ -95,7 +107,7 @@ class KeyFile:
         Raises:
             ConfigurationError: there is no good key, and never was.
         """
-        seen = self._stamp()
+        seen = stamp_of(self._path)
         if self._key is not None and seen == self._seen:
             return self._key
         self._seen = seen
@@ -108,13 +120,6 @@ class KeyFile:
                 "the key file cannot be used; the last good key stays in use", file=str(self._path), problem=str(error)
             )
         return self._key
-
-    def _stamp(self) -> tuple[int, ...] | None:
-        try:
-            status = self._path.stat()
-        except OSError:
-            return None
-        return status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev, status.st_size
 
 
 _PREFIX = "falx_"
@@ -205,7 +210,7 @@ class TokenFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen = self._stamp()
+        self._seen = stamp_of(self._path)
         self._problem = ""
         try:
             self._digests = read_tokens(path)
@@ -232,7 +237,7 @@ class TokenFile:
         return name
 
     def _refresh(self) -> None:
-        seen = self._stamp()
+        seen = stamp_of(self._path)
         if seen == self._seen:
             return
         self._seen = seen
@@ -253,13 +258,6 @@ class TokenFile:
             )
         else:
             log.info("the tokens file was reloaded", file=str(self._path), tokens=len(self._digests))
-
-    def _stamp(self) -> tuple[int, ...] | None:
-        try:
-            status = self._path.stat()
-        except OSError:
-            return None
-        return status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev, status.st_size
 
 
 def _digest(token: str) -> bytes:

@@ -23,6 +23,7 @@ import bcrypt
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from exporter.settings.credentials import FileStamp, stamp_of
 from exporter.settings.web_config import RateLimit, WebConfig, names_of, read_web_config, tls_context
 from exporter.web.auth import ADMITTED, Refusal
 from exporter.web.connections import Connection
@@ -32,7 +33,7 @@ _log = structlog.get_logger(__name__)
 PROBES = frozenset({"/-/healthy", "/healthz", "/-/ready", "/readyz"})
 """Paths that need no user and know no limit: whoever asks them has no password, and a refusal would end the process."""
 
-_Stamp = tuple[tuple[int, ...] | None, ...]
+_Stamp = tuple[FileStamp | None, ...]
 
 _BROKEN = "the web configuration cannot be used, so every request is refused; see the log"
 _MISSING = "a user and a password are required (Basic authentication)"
@@ -116,19 +117,11 @@ class WebConfigFile:
         _log.error("the web configuration cannot be used", file=str(self.path), problem=self.problem)
 
     def _look(self) -> _Stamp:
-        return tuple(_stamp(path) for path in (self.path, *self._watched))
+        return tuple(stamp_of(path) for path in (self.path, *self._watched))
 
 
 def _files(config: WebConfig) -> tuple[Path, ...]:
     return () if config.tls is None else config.tls.files
-
-
-def _stamp(path: Path) -> tuple[int, ...] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev, status.st_size
 
 
 class FollowingContext(ssl.SSLContext):
