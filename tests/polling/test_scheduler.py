@@ -255,6 +255,22 @@ async def test_polling_goes_on_when_the_clock_is_set(by_hand: ByHand, logs: list
     assert (by_hand.steps, by_hand.missed("current")) == (2, 0)
 
 
+@pytest.mark.parametrize("hours", [3, -3])
+async def test_a_job_that_puts_nothing_right_keeps_its_distance_when_the_clock_is_set(
+    by_hand: ByHand, hours: int
+) -> None:
+    by_hand.every_while("probe")
+    by_hand.clocks.forward(seconds=5)
+    assert await by_hand.look() == ["probe"]
+    by_hand.clocks.set(hours=hours)
+    assert await by_hand.look() == []
+    by_hand.clocks.forward(minutes=50)
+    assert await by_hand.look() == []
+    by_hand.clocks.forward(minutes=15)
+    assert await by_hand.look() == ["probe"]
+    assert by_hand.missed("probe") == 0
+
+
 async def test_a_clock_that_is_adjusted_a_little_all_the_time_is_not_set(by_hand: ByHand) -> None:
     for _ in range(10):
         by_hand.clocks.forward(seconds=5)
