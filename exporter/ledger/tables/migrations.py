@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from sqlalchemy import Connection, MetaData, inspect, or_, select, text
 
 from exporter.errors import LedgerError
-from exporter.ledger.tables import hours, schema, span_totals
+from exporter.ledger.tables import hours, machines, schema, span_totals
 from exporter.ledger.tables.schema import SCHEMA_VERSION, facts, metadata, series
 
 
@@ -91,7 +91,18 @@ def _from_3_to_4(connection: Connection) -> None:
         )
 
 
-_MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {1: _from_1_to_2, 2: _from_2_to_3, 3: _from_3_to_4}
+def _from_4_to_5(connection: Connection) -> None:
+    """Keep machines: runners by state, settings of apps, requests, and charges divided by state."""
+    for table in machines.TABLES:
+        table.create(connection)
+
+
+_MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {
+    1: _from_1_to_2,
+    2: _from_2_to_3,
+    3: _from_3_to_4,
+    4: _from_4_to_5,
+}
 """For each older version, the step to the next."""
 
 
