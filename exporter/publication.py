@@ -282,6 +282,117 @@ class LedgerOverview:
 
 
 @dataclass(frozen=True, slots=True)
+class UnusualHour:
+    """Cost of an hour beside the most that is usual for it, in nano-USD; the product is empty if not published."""
+
+    account: str
+    product: str
+    cost: int
+    usual: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewName:
+    """Model or app that was first charged within the last day, and its cost in the last 24 hours, in nano-USD."""
+
+    account: str
+    name: str
+    cost: int
+    first_seen: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PriceChange:
+    """List price of a unit that changed within the last day, in nano-USD."""
+
+    account: str
+    name: str
+    unit: str
+    price: int
+    previous: int
+
+
+@dataclass(frozen=True, slots=True)
+class DiscountChange:
+    """Discount that changed within the last day, as shares from 0 to 1."""
+
+    account: str
+    name: str
+    unit: str
+    discount: float
+    previous: float
+
+
+@dataclass(frozen=True, slots=True)
+class Restated:
+    """Change of complete hours by fal within the last hour, in nano-USD; the direction is up or down."""
+
+    account: str
+    direction: Literal["up", "down"]
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeyOverview:
+    """API key that fal lists; None where it is not known."""
+
+    account: str
+    label: str
+    created_at: datetime | None = None
+    unused_since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenInvoice:
+    """Invoice that has not been paid, in nano-USD."""
+
+    account: str
+    number: str
+    total: int
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BillDifference:
+    """Difference of the ledger from fal's bill of the last UTC month, in nano-USD.
+
+    Attributes:
+        against: as the label of `fal_reconciliation_difference_usd`.
+        amount: above 0 where the ledger has more.
+    """
+
+    account: str
+    against: str
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Observations:
+    """Recent events that the shipped alerts are about, besides what the other figures tell.
+
+    Attributes:
+        restated: since an hour ago, or since the collector started if that is later.
+        provider_budgets: hard monthly budget set at fal, in nano-USD by account.
+        clock_ahead: seconds by which the system clock is ahead of fal's; None before fal has answered.
+        clock_steps: times that the system clock was set in the last half hour.
+        folded_series: combinations of labels folded into `__other__` in the last day.
+    """
+
+    unusual_hours: tuple[UnusualHour, ...] = ()
+    new_names: tuple[NewName, ...] = ()
+    prices: tuple[PriceChange, ...] = ()
+    discounts: tuple[DiscountChange, ...] = ()
+    restated: tuple[Restated, ...] = ()
+    keys: tuple[KeyOverview, ...] = ()
+    open_invoices: tuple[OpenInvoice, ...] = ()
+    bills: tuple[BillDifference, ...] = ()
+    provider_budgets: Mapping[str, int] = field(default_factory=dict)
+    clock_ahead: float | None = None
+    clock_steps: int = 0
+    folded_series: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """Data of the landing page.
 
@@ -295,6 +406,7 @@ class Overview:
         rankings: what has cost most this month, by each label that is published.
         movers: what has changed most against the same part of the last month, the largest change first.
         ledger: the state of the database that all figures are from.
+        observations: recent events that alerts are about.
     """
 
     version: str
@@ -308,6 +420,7 @@ class Overview:
     rankings: tuple[Ranking, ...] = ()
     movers: tuple[Mover, ...] = ()
     ledger: LedgerOverview = LedgerOverview()
+    observations: Observations = field(default_factory=Observations)
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,8 @@ class Narrator:
         found = {alert.key: alert for alert in now}
         for key in sorted(found.keys() - self._alerts):
             alert = found[key]
-            self._say("needs attention", is_urgent=alert.severity == "bad", about=alert.about, what=alert.text)
+            event = "worth knowing" if alert.severity == "noted" else "needs attention"
+            self._say(event, is_urgent=alert.severity == "bad", about=alert.about, what=alert.text)
         for about, what in sorted(self._alerts - found.keys()):
             self._say("no longer needs attention", about=about, what=what)
         self._alerts = frozenset(found)

@@ -26,6 +26,11 @@ class Health:
         rejection_reasons: every reason a row may be rejected for.
         lock_reasons: every reason an account may be locked for.
         jobs: the scheduled jobs that can miss a run.
+
+    Attributes:
+        hard_budgets: hard monthly budgets set at fal, in nano-USD by account.
+        clock_ahead: seconds by which the system clock is ahead of fal's; None before they have been compared.
+        clock_steps: times that the system clock has been set.
     """
 
     def __init__(
@@ -50,6 +55,7 @@ class Health:
         self._available = _gauge("fal_source_available", registry)
         self._differences = _gauge("fal_source_difference_usd", registry)
         self._differing: dict[str, set[str]] = {}
+        self.hard_budgets: dict[str, int] = {}
         self._shown_budgets: set[tuple[str, str]] = set()
         self._requests = _counter("fal_exporter_api_requests_total", registry)
         self._retries = _counter("fal_exporter_api_retries_total", registry)
@@ -60,6 +66,8 @@ class Health:
         self._missed = _counter("fal_exporter_missed_runs_total", registry)
         self._steps = _counter("fal_exporter_clock_steps_total", registry)
         self._skew: Gauge | None = None
+        self.clock_ahead: float | None = None
+        self.clock_steps = 0
         self._locked = _gauge("fal_account_locked", registry)
         self._floors = _gauge("fal_credit_floor_usd", registry)
         self._provider_budgets = _gauge("fal_provider_budget_usd", registry)
@@ -135,6 +143,9 @@ class Health:
 
     def provider_budgets(self, account: str, budgets: Mapping[str, int]) -> None:
         """Show the budgets that an account has set at fal, in nano-USD by kind (soft or hard); none where not set."""
+        self.hard_budgets.pop(account, None)
+        if "hard" in budgets:
+            self.hard_budgets[account] = budgets["hard"]
         for kind in ("soft", "hard"):
             if kind in budgets:
                 scale = CATALOGUE["fal_provider_budget_usd"].scale
@@ -156,12 +167,14 @@ class Health:
     def clock_stepped(self) -> None:
         """Note that the system's clock has been set."""
         self._steps.inc()
+        self.clock_steps += 1
 
     def clock_compared(self, ahead: float) -> None:
         """Note by how many seconds the system's clock is ahead of fal's; negative where it is behind."""
         if self._skew is None:
             self._skew = _gauge("fal_exporter_clock_skew_seconds", self._registry)
         self._skew.set(ahead)
+        self.clock_ahead = ahead
 
     def answered(self, account: str, call: str, code: str, seconds: float) -> None:
         """Note fal's answer to one attempt of a call; `code` is "error" when none came."""

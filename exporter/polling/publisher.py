@@ -30,6 +30,7 @@ from exporter.polling.account import AccountPoller, history_progress
 from exporter.polling.async_ledger import AsyncLedger
 from exporter.polling.comparisons import ComparisonMaker
 from exporter.polling.forecasts import ForecastMaker, Topic
+from exporter.polling.observations import Observer
 from exporter.polling.poll_runner import Polled
 from exporter.polling.scheduler import Reach, history_start, month_start
 from exporter.publication import (
@@ -42,6 +43,7 @@ from exporter.publication import (
     Gap,
     LedgerOverview,
     Mover,
+    Observations,
     Overview,
     Publication,
     Ranking,
@@ -153,6 +155,7 @@ def overview_of(
     rankings: tuple[Ranking, ...] = (),
     comparison: MonthComparison = NO_COMPARISON,
     ledger: LedgerOverview = NO_TROUBLE,
+    observations: Observations | None = None,
 ) -> Overview:
     """Gather what the landing page shows."""
     before: dict[str, int] = {}
@@ -172,6 +175,7 @@ def overview_of(
         rankings=rankings,
         movers=_movers(comparison),
         ledger=ledger,
+        observations=observations or Observations(),
     )
 
 
@@ -402,6 +406,7 @@ class Publisher:
         self._outlooks = outlooks
         self._breakdown = Breakdown(reach.zone)
         self._comparisons = ComparisonMaker(clock)
+        self._observer = Observer(health)
         self._notes = notes
         self._links = links
         self._encoder = Encoder()
@@ -477,6 +482,7 @@ class Publisher:
                 rankings=rankings,
                 comparison=comparison,
                 ledger=condition,
+                observations=self._observer.observe(view, outlook),
             )
         ) or Overview(__version__, notes=notes, ledger=condition)
         if exposition is None:

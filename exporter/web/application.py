@@ -102,7 +102,8 @@ class Application:
         self._tail_interval = tail_interval
         self._metrics = Metrics(self._tail.rendered(), on_scrape=on_scrape, count=self._tail.scraped)
         self._clock = clock
-        self._page = LandingPage(clock, mcp_port)
+        self._access_files = access_files
+        self._page = LandingPage(clock, mcp_port, self._broken_files)
         self._published: Publication | None = None
         self._ready = False
         self._access = AccessLog(access_level)
@@ -125,6 +126,9 @@ class Application:
             self._answer if web_config is None else Admission(self._answer, web_config, has_tokens=self._has_tokens)
         )
         self._figures = self._tell_figures if rest is None else rest.wrap(self._tell_figures)
+
+    def _broken_files(self) -> tuple[str, ...]:
+        return tuple(setting for setting, file in self._access_files.items() if file.problem)
 
     @property
     def published(self) -> Publication | None:
@@ -204,7 +208,9 @@ class Application:
         # In a thread, so that no scrape waits for the page.
         accept = request.headers.get("accept", "")
         if "text/plain" in accept and "text/html" not in accept:
-            text = await asyncio.to_thread(page_text, self._published, self._clock(), ready=self._ready)
+            text = await asyncio.to_thread(
+                page_text, self._published, self._clock(), ready=self._ready, broken_files=self._broken_files()
+            )
             return PlainTextResponse(text, headers=_UNCACHED | {"vary": "Accept"})
         search = request.query_params.get("account", "").strip()
         html = await asyncio.to_thread(

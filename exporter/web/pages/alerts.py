@@ -1,26 +1,50 @@
-"""Alerts of the landing page, by the thresholds of the shipped alert rules."""
+"""Alerts of the landing page: the shipped alert rules, by their thresholds and severities, without Prometheus.
+
+Each alert of the page names the rule that says the same in Prometheus, and is as urgent as that. The page knows no
+`for`: what a rule reports after some minutes, it shows at once. `NOT_SHOWN` lists the rules that it cannot evaluate.
+"""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Literal
 
-from exporter.charges import nano
-from exporter.forecasting.state import BudgetOutlook
-from exporter.publication import AccountOverview, LedgerOverview, Publication
+from exporter.charges import NANO, nano
+from exporter.forecasting.state import BudgetOutlook, Outlook
+from exporter.publication import AccountOverview, KeyOverview, LedgerOverview, Observations, Publication
+from exporter.web.pages.chart import product_name
 from exporter.web.pages.formatting import ago, dollars, instant, span
 
+_RULES = files("exporter").joinpath("app/monitoring")
 _THRESHOLD = re.compile(r"record: fal:threshold_(\w+)\n\s+expr: vector\(([\d.]+)\)")
 THRESHOLDS: Mapping[str, Decimal] = {
     name: Decimal(value)
-    for name, value in _THRESHOLD.findall(
-        files("exporter").joinpath("app/monitoring/thresholds.yaml").read_text(encoding="utf-8")
-    )
+    for name, value in _THRESHOLD.findall(_RULES.joinpath("thresholds.yaml").read_text(encoding="utf-8"))
 }
 """The thresholds of the shipped alert rules, from the file that Prometheus loads."""
+
+Severity = Literal["bad", "waiting", "noted"]
+"""bad needs somebody now, waiting today, noted is worth knowing: critical, warning and info of the rules."""
+
+_SEVERITIES: Mapping[str, Severity] = {"critical": "bad", "warning": "waiting", "info": "noted"}
+_RULE = re.compile(r"- alert: (\w+)\n.*?labels: \{severity: (\w+)\}", re.DOTALL)
+SEVERITIES: Mapping[str, Severity] = {
+    name: _SEVERITIES[severity]
+    for name, severity in reversed(_RULE.findall(_RULES.joinpath("alerts.yaml").read_text(encoding="utf-8")))
+}
+"""The severity of each rule, the first where a rule has two, from the file that Prometheus loads."""
+
+NOT_SHOWN: Mapping[str, str] = MappingProxyType(
+    {
+        "FalExporterDown": "an exporter that is down has no page",
+        "FalThresholdsMissing": "it is about rules that Prometheus lacks, which the exporter cannot see",
+    }
+)
+"""Rules that the page cannot evaluate, and why."""
 
 
 def _seconds(name: str) -> timedelta:
@@ -31,6 +55,10 @@ def _usd(name: str) -> int:
     return nano(THRESHOLDS[f"{name}_usd"])
 
 
+def _ratio(name: str) -> float:
+    return float(THRESHOLDS[f"{name}_ratio"])
+
+
 _LATE = _seconds("data_age")
 _RUNWAY_SHORT, _RUNWAY_CRITICAL = _seconds("credit_runway_warning"), _seconds("credit_runway_critical")
 _LOW_BALANCE, _HOURLY_LIMIT, _DIFFERENCE = (
@@ -38,35 +66,48 @@ _LOW_BALANCE, _HOURLY_LIMIT, _DIFFERENCE = (
     _usd("spend_hourly"),
     _usd("reconciliation_difference"),
 )
-_BURNS_FAST, _BURNS_SLOWLY = (float(THRESHOLDS[f"budget_burn_{pace}_ratio"]) for pace in ("fast", "slow"))
-_OVERDUE = _seconds("invoice_overdue")
+_UNUSUAL, _NEW, _RESTATED = _usd("spend_unusual"), _usd("new_model"), _usd("restatement")
+_BURNS_FAST, _BURNS_SLOWLY = _ratio("budget_burn_fast"), _ratio("budget_burn_slow")
+_PRICE_CHANGE, _PROVIDER_BUDGET = _ratio("unit_price_change"), _ratio("provider_budget_used")
+_OVERDUE, _KEY_UNUSED = _seconds("invoice_overdue"), _seconds("api_key_unused")
 _STALLED = timedelta(minutes=5)
+_DAY = timedelta(days=1)
+_CLOCK_SECONDS = 60
+_FIRST_DAYS = 3
+"""Of a month, in which the last hours of the month before still change."""
+
 _SHOWN = 5
 """Alerts that are shown without being asked for."""
 
-
-_Severity = Literal["bad", "waiting"]
-"""bad needs somebody now, waiting may be looked at later."""
+_NAMED = 3
+"""API keys that are named before the rest are counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One thing that is wrong.
+    """One thing that is wrong, or worth knowing.
 
     Attributes:
         about: the account, the budget or the part that it concerns.
         kind: what is wrong, while the amounts in the text change; empty where the text does not change.
+        rule: the shipped alert that says the same; empty where none does.
     """
 
-    severity: _Severity
+    severity: Severity
     about: str
     text: str
     kind: str = ""
+    rule: str = ""
 
     @property
     def key(self) -> tuple[str, str]:
         """The same for as long as the same is wrong."""
         return self.about, self.kind or self.text
+
+
+def _of(rule: str, about: str, text: str, kind: str = "") -> Alert:
+    """Return the alert that says what a shipped rule does, as urgent as that."""
+    return Alert(SEVERITIES[rule], about, text, kind, rule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,44 +120,64 @@ class Banner:
         folded: alerts that are shown when asked for.
     """
 
-    severity: _Severity
+    severity: Severity
     title: str
     shown: tuple[Alert, ...]
     folded: tuple[Alert, ...]
 
 
-def alerts(publication: Publication, now: datetime) -> tuple[Alert, ...]:
-    """Return everything that is wrong at an instant."""
-    found = [*_of_exporter(publication, now), *_of_ledger(publication.overview.ledger)]
-    for account in publication.overview.accounts:
+_ORDER: tuple[Severity, ...] = ("bad", "waiting", "noted")
+
+
+def alerts(publication: Publication, now: datetime, broken_files: Sequence[str] = ()) -> tuple[Alert, ...]:
+    """Return everything that is wrong at an instant, the most urgent first.
+
+    Args:
+        publication: what is served.
+        now: an aware instant.
+        broken_files: settings that name a file of tokens or users which cannot be used as it is.
+    """
+    overview = publication.overview
+    found = [*_of_exporter(publication, now, broken_files), *_of_ledger(overview.ledger)]
+    for account in overview.accounts:
         found += _of_account(account, now)
-    accounts = {account.name: account for account in publication.overview.accounts}
-    for ahead in publication.outlook.accounts:
-        account = accounts.get(ahead.account, AccountOverview(ahead.account, ()))
-        balance = account.balance if ahead.balance is None else ahead.balance
-        if ahead.runway is not None and ahead.runway < _RUNWAY_SHORT:
-            # One alert about credit is enough: of the time that is left, or that nothing is.
-            accounts.pop(ahead.account, None)
-            if (balance or 0) > account.credit_floor:
-                severity: _Severity = "bad" if ahead.runway < _RUNWAY_CRITICAL else "waiting"
-                text = f"Credit runs out in about {span(ahead.runway.total_seconds())}."
-                found.append(Alert(severity, ahead.account, text, "runway"))
-    for account in accounts.values():
-        found += _of_balance(account)
+    found += _of_credit(overview.accounts, publication.outlook)
     for budget in publication.outlook.budgets:
         found += _of_budget(budget)
-    return tuple(sorted(found, key=lambda alert: alert.severity != "bad"))
+    found += _of_spend(overview.observations)
+    found += _of_prices(overview.observations)
+    found += _of_bills(overview.observations, overview.accounts, now)
+    found += _of_keys(overview.observations, overview.accounts, now)
+    return tuple(sorted(found, key=lambda alert: _ORDER.index(alert.severity)))
+
+
+def _of_credit(accounts: Sequence[AccountOverview], outlook: Outlook) -> Iterator[Alert]:
+    """Yield one alert about credit for each account: of the time that is left, else of the amount."""
+    left = {account.name: account for account in accounts}
+    for ahead in outlook.accounts:
+        account = left.get(ahead.account, AccountOverview(ahead.account, ()))
+        balance = account.balance if ahead.balance is None else ahead.balance
+        if ahead.runway is not None and ahead.runway < _RUNWAY_SHORT:
+            left.pop(ahead.account, None)
+            if (balance or 0) > account.credit_floor:
+                rule = "FalCreditRunwayShort"
+                severity: Severity = SEVERITIES[rule] if ahead.runway < _RUNWAY_CRITICAL else "waiting"
+                text = f"Credit runs out in about {span(ahead.runway.total_seconds())}."
+                yield Alert(severity, ahead.account, text, "runway", rule)
+    for account in left.values():
+        yield from _of_balance(account)
 
 
 def banner(found: tuple[Alert, ...]) -> Banner | None:
     """Return the banner; None where nothing is wrong."""
     if not found:
         return None
-    urgent = sum(alert.severity == "bad" for alert in found)
-    rest = len(found) - urgent
+    urgent, rest, noted = (sum(alert.severity == severity for alert in found) for severity in _ORDER)
     parts = [f"{urgent} urgent"] * bool(urgent)
     if rest:
         parts.append("1 item needs attention" if rest == 1 else f"{rest} items need attention")
+    if noted:
+        parts.append(f"{noted} worth knowing")
     return Banner(found[0].severity, " · ".join(parts), found[:_SHOWN], found[_SHOWN:])
 
 
@@ -127,20 +188,33 @@ def data_through(accounts: tuple[AccountOverview, ...]) -> str:
     return instant(min(known)) if known and len(known) == len(reach) else ""
 
 
-def _of_exporter(publication: Publication, now: datetime) -> Iterator[Alert]:
+def _of_exporter(publication: Publication, now: datetime, broken_files: Sequence[str]) -> Iterator[Alert]:
     if now - publication.at > _STALLED:
         age = span((now - publication.at).total_seconds())
-        yield Alert(
-            "bad",
-            "Exporter",
-            f"These figures are {age} old: the ledger cannot be read, or the collector has stalled.",
-            "age",
+        text = f"These figures are {age} old: the ledger cannot be read, or the collector has stalled."
+        yield _of("FalPublicationStalled", "Exporter", text, "age")
+    for setting in broken_files:
+        text = "The file cannot be used as it is: some callers may be refused. The log names the line that is wrong."
+        yield _of("FalAccessFileBroken", setting, text)
+    seen = publication.overview.observations
+    if seen.clock_ahead is not None and abs(seen.clock_ahead) > _CLOCK_SECONDS:
+        side = "ahead of" if seen.clock_ahead > 0 else "behind"
+        text = f"The system clock is {span(abs(seen.clock_ahead))} {side} fal's: synchronize it."
+        yield _of("FalClockWrong", "Exporter", text, "clock")
+    elif seen.clock_steps:
+        text = "The system clock has been set within the last half hour: check that it is synchronized."
+        yield _of("FalClockWrong", "Exporter", text, "clock")
+    if seen.folded_series:
+        text = (
+            f"{seen.folded_series:,} more combinations of labels are published as __other__ since a day ago: raise "
+            "FAL_EXPORTER_MAX_SERIES, or remove a label."
         )
+        yield _of("FalSeriesOverflow", "Exporter", text, "series")
 
 
 def _of_ledger(ledger: LedgerOverview) -> Iterator[Alert]:
     if ledger.problem:
-        yield Alert("bad", "Ledger", f"{_sentence(ledger.problem)}")
+        yield _of("FalLedgerLost", "Ledger", f"{_sentence(ledger.problem)}")
     for event in ledger.events:
         yield Alert("waiting", "Ledger", _sentence(event))
 
@@ -150,62 +224,143 @@ def _sentence(text: str) -> str:
 
 
 def _of_account(account: AccountOverview, now: datetime) -> Iterator[Alert]:
+    name = account.name
     if account.locked:
-        yield Alert("bad", account.name, f"Locked by fal: {account.locked}")
+        yield _of("FalAccountLocked", name, f"Locked by fal: {account.locked}")
     elif account.balance is not None and account.balance <= account.credit_floor and not account.pays_by_invoice:
-        yield Alert(
-            "bad",
-            account.name,
-            f"The credit balance is {dollars(account.balance)}: fal refuses further calls.",
-            "balance",
-        )
+        text = f"The credit balance is {dollars(account.balance)}: fal refuses further calls."
+        yield _of("FalCreditRunwayShort", name, text, "balance")
     most = max(account.last_hour or 0, account.current_hour or 0)
     if most > _HOURLY_LIMIT:
-        yield Alert(
-            "bad",
-            account.name,
-            f"An hour has cost {dollars(most)}, more than {dollars(_HOURLY_LIMIT)}.",
-            "hourly limit",
-        )
+        text = f"An hour has cost {dollars(most)}, more than {dollars(_HOURLY_LIMIT)}."
+        yield _of("FalSpendAboveHourlyLimit", name, text, "hourly limit")
     yield from _of_bill(account, now)
     for problem in account.problems:
-        yield Alert("waiting", account.name, problem)
+        yield Alert("waiting", name, problem)
     for source in account.sources:
         if source.state == "partial":
-            yield Alert("waiting", account.name, f"The source {source.name} is partial: {source.problem}", "source")
+            text = f"The source {source.name} is partial: {source.problem}"
+            yield _of("FalRowsRejected", name, text, "source")
         if source.state == "failing":
-            yield Alert("bad", account.name, f"The source {source.name} is failing: {source.problem}", "source")
+            text = f"The source {source.name} is failing: {source.problem}"
+            yield _of("FalPollFailing", name, text, "source")
         elif source.data_through is not None and now - source.data_through > _LATE:
             age = span((now - source.data_through).total_seconds())
-            yield Alert("waiting", account.name, f"The source {source.name} is {age} behind.", "source")
+            yield _of("FalUsageDataStale", name, f"The source {source.name} is {age} behind.", "source")
 
 
 def _of_balance(account: AccountOverview) -> Iterator[Alert]:
     """Yield that credit is low, where nothing more urgent is said of it."""
     balance = account.balance
-    if balance is None or account.pays_by_invoice or account.locked:
+    if balance is None or account.pays_by_invoice or account.locked or balance <= account.credit_floor:
         return
-    if account.credit_floor < balance < _LOW_BALANCE:
+    if balance - account.credit_floor < _LOW_BALANCE:
+        left = dollars(balance - account.credit_floor)
         text = f"The credit balance is {dollars(balance)}, below {dollars(_LOW_BALANCE)}."
-        yield Alert("waiting", account.name, text, "balance")
+        if account.credit_floor:
+            floor = dollars(account.credit_floor)
+            text = f"Credit of {left} is left above the floor of {floor}, below {dollars(_LOW_BALANCE)}."
+        yield _of("FalCreditBalanceLow", account.name, text, "balance")
 
 
 def _of_bill(account: AccountOverview, now: datetime) -> Iterator[Alert]:
     bill = account.bill
     if bill is None:
         return
-    if bill.difference is not None and abs(bill.difference) > _DIFFERENCE:
+    if bill.difference is not None and abs(bill.difference) > _DIFFERENCE and now.day > _FIRST_DAYS:
         more = "more" if bill.difference > 0 else "less"
         text = f"The ledger has {dollars(abs(bill.difference))} {more} for last month than the invoice {bill.number}."
-        yield Alert("waiting", account.name, text, "bill differs")
-    if bill.status == "open" and bill.due_at is not None and now - bill.due_at > _OVERDUE:
-        text = f"The invoice {bill.number} of {dollars(bill.total)} was due {ago(bill.due_at, now)}."
-        yield Alert("waiting", account.name, text, "bill overdue")
+        yield _of("FalReconciliationDrift", account.name, text, "bill differs")
 
 
-_BURNS: tuple[tuple[float, tuple[str, str], _Severity], ...] = (
-    (_BURNS_FAST, ("6h", "1h"), "bad"),
-    (_BURNS_SLOWLY, ("3d", "1d"), "waiting"),
+def _of_spend(seen: Observations) -> Iterator[Alert]:
+    for hour in seen.unusual_hours:
+        beyond = hour.cost - hour.usual
+        if beyond > _UNUSUAL:
+            on = f" on {product_name(hour.product)}" if hour.product else ""
+            text = f"An hour has cost {dollars(hour.cost)}{on}, {dollars(beyond)} beyond what is usual."
+            yield _of("FalSpendUnusual", hour.account, text, f"unusual {hour.product}")
+    for new in seen.new_names:
+        if new.cost > _NEW:
+            text = f"{new.name} is new since {instant(new.first_seen)} and has cost {dollars(new.cost)} in a day."
+            yield _of("FalNewModelSpending", new.account, text, f"new {new.name}")
+    for change in seen.restated:
+        if change.amount > _RESTATED:
+            text = f"fal has changed past hours {change.direction} by {dollars(change.amount)} within an hour."
+            yield _of("FalLargeRestatement", change.account, text, f"restated {change.direction}")
+
+
+def _of_prices(seen: Observations) -> Iterator[Alert]:
+    for lost in seen.discounts:
+        if lost.previous > lost.discount:
+            text = (
+                f"{lost.name} has lost {100 * (lost.previous - lost.discount):.3g}% of discount for each {lost.unit} "
+                "within the last day."
+            )
+            yield _of("FalDiscountLost", lost.account, text, f"discount {lost.name} {lost.unit}")
+    for price in seen.prices:
+        if price.previous and abs(price.price / price.previous - 1) >= _PRICE_CHANGE:
+            text = f"{price.name} costs {_price(price.price)} per {price.unit} now, before {_price(price.previous)}."
+            yield _of("FalUnitPriceChanged", price.account, text, f"price {price.name} {price.unit}")
+
+
+def _price(amount: int) -> str:
+    """Write a price with all its digits, at least two places."""
+    whole, part = divmod(amount, NANO)
+    return f"${whole:,}.{f'{part:09d}'.rstrip('0'):0<2}"
+
+
+_AGAINST = {"focus_invoice": "fal's FOCUS invoice", "focus_estimate": "fal's FOCUS estimate"}
+
+
+def _of_bills(seen: Observations, accounts: Sequence[AccountOverview], now: datetime) -> Iterator[Alert]:
+    for invoice in seen.open_invoices:
+        if now - invoice.due_at > _OVERDUE:
+            text = f"The invoice {invoice.number} of {dollars(invoice.total)} was due {ago(invoice.due_at, now)}."
+            yield _of("FalInvoiceOverdue", invoice.account, text, f"overdue {invoice.number}")
+    for bill in seen.bills:
+        if abs(bill.amount) > _DIFFERENCE and now.day > _FIRST_DAYS:
+            more = "more" if bill.amount > 0 else "less"
+            against = _AGAINST.get(bill.against, bill.against)
+            text = f"The ledger has {dollars(abs(bill.amount))} {more} for last month than {against}."
+            yield _of("FalReconciliationDrift", bill.account, text, f"differs {bill.against}")
+    spent = {account.name: account.month_to_date for account in accounts}
+    for name, budget in seen.provider_budgets.items():
+        of_month = spent.get(name)
+        if of_month is not None and budget > 0 and of_month / budget > _PROVIDER_BUDGET:
+            text = (
+                f"{100 * of_month // budget}% of the hard budget set at fal is used: {dollars(of_month)} of "
+                f"{dollars(budget)} a month. Above it fal locks the account."
+            )
+            yield _of("FalProviderBudgetNear", name, text, "provider budget")
+
+
+def _of_keys(seen: Observations, accounts: Sequence[AccountOverview], now: datetime) -> Iterator[Alert]:
+    """Yield one alert for the keys of an account that are new, and one for those that are not used."""
+    for account in accounts:
+        keys = [key for key in seen.keys if key.account == account.name]
+        new = [key for key in keys if key.created_at is not None and now - key.created_at < _DAY]
+        if new:
+            text = f"{_named(new)} created within the last day. Delete what nobody knows, at fal.ai/dashboard/keys."
+            yield _of("FalApiKeyCreated", account.name, text, "keys created")
+        reach = [source.data_through for source in account.sources if source.data_through is not None]
+        if not reach or now - max(reach) >= _DAY:
+            continue
+        idle = [key for key in keys if key.unused_since is not None and now - key.unused_since > _KEY_UNUSED]
+        if idle:
+            text = f"{_named(idle)} not used for more than {_KEY_UNUSED.days} days. Delete what nobody needs."
+            yield _of("FalApiKeyUnused", account.name, text, "keys unused")
+
+
+def _named(keys: Sequence[KeyOverview]) -> str:
+    names = ", ".join(key.label for key in keys[:_NAMED])
+    rest = f" and {len(keys) - _NAMED:,} more" if len(keys) > _NAMED else ""
+    return f"API key{'s' if len(keys) > 1 else ''} {names}{rest}:"
+
+
+_BURNS: tuple[tuple[str, float, tuple[str, str]], ...] = (
+    ("FalBudgetBurnFast", _BURNS_FAST, ("6h", "1h")),
+    ("FalBudgetBurnSlow", _BURNS_SLOWLY, ("3d", "1d")),
 )
 """Times the pace that uses a budget up evenly, and the windows that must both be above."""
 
@@ -214,22 +369,20 @@ def _of_budget(budget: BudgetOutlook) -> Iterator[Alert]:
     about = f"Budget {budget.budget}"
     if budget.spend is None:
         return
+    spend, limit = dollars(budget.spend), dollars(budget.limit)
     if budget.spend > budget.limit:
-        over = dollars(budget.spend - budget.limit)
-        yield Alert(
-            "bad", about, f"Exceeded by {over}: {dollars(budget.spend)} of {dollars(budget.limit)}.", "exceeded"
-        )
+        text = f"Exceeded by {dollars(budget.spend - budget.limit)}: {spend} of {limit}."
+        yield _of("FalBudgetExceeded", about, text, "exceeded")
         return
     if budget.forecast is not None and budget.forecast.low > budget.limit:
-        expected, limit = dollars(budget.forecast.expected), dollars(budget.limit)
-        yield Alert("waiting", about, f"Forecast to end at {expected}, above its limit of {limit}.", "forecast")
-    elif (near := [share for share in budget.thresholds if share < 1]) and budget.spend >= max(near) * budget.limit:
-        share = 100 * budget.spend // budget.limit
-        yield Alert(
-            "waiting", about, f"{share}% used: {dollars(budget.spend)} of {dollars(budget.limit)}.", "threshold"
-        )
-    for pace, windows, severity in _BURNS:
+        text = f"Forecast to end at {dollars(budget.forecast.expected)}, above its limit of {limit}."
+        yield _of("FalBudgetForecastExceeded", about, text, "forecast")
+    elif any(budget.spend >= share * budget.limit for share in budget.thresholds):
+        text = f"{100 * budget.spend // budget.limit}% used: {spend} of {limit}."
+        yield _of("FalBudgetThresholdReached", about, text, "threshold")
+    for rule, pace, windows in _BURNS:
         burn = min((budget.burn or {}).get(window, 0.0) for window in windows)
         if burn > pace:
-            yield Alert(severity, about, f"Spent {burn:.1f} times faster than lasts to the end of the period.", "pace")
+            text = f"Spent {burn:.1f} times faster than lasts to the end of the period."
+            yield _of(rule, about, text, "pace")
             break

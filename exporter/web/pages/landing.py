@@ -3,7 +3,7 @@
 The main part, the overview, is rendered once for a publication and minute; the frame around it for every request.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Lock
@@ -136,12 +136,16 @@ class LandingPage:
     Args:
         clock: tells the present; the exporter's uptime is counted from the first reading.
         mcp_port: port of the MCP server; None where there is none.
+        broken_files: tells which settings name a file of tokens or users that cannot be used.
     """
 
-    def __init__(self, clock: Clock, mcp_port: int | None = None) -> None:
+    def __init__(
+        self, clock: Clock, mcp_port: int | None = None, broken_files: Callable[[], Sequence[str]] = tuple
+    ) -> None:
         self._clock = clock
         self._started_at = clock()
         self._mcp_port = mcp_port
+        self._broken_files = broken_files
         self._rendered: _Rendered | None = None
         self._lock = Lock()
         self.headers = {**HEADERS, "cache-control": "no-store"}
@@ -172,12 +176,14 @@ class LandingPage:
 
     def _overview(self, publication: Publication, now: datetime, search: str) -> str:
         if search:
-            return _overview(publication, now, search)
+            return _overview(publication, now, self._broken_files(), search)
         minute = now.replace(second=0, microsecond=0)
         with self._lock:
             rendered = self._rendered
             if rendered is None or rendered.publication is not publication or rendered.minute != minute:
-                rendered = self._rendered = _Rendered(publication, minute, _overview(publication, now))
+                rendered = self._rendered = _Rendered(
+                    publication, minute, _overview(publication, now, self._broken_files())
+                )
             return rendered.html
 
 
@@ -187,9 +193,9 @@ def _refresh_seconds(text: str) -> int:
     return seconds if seconds in _REFRESH_SECONDS else 0
 
 
-def _overview(publication: Publication, now: datetime, search: str = "") -> str:
+def _overview(publication: Publication, now: datetime, broken_files: Sequence[str], search: str = "") -> str:
     overview = publication.overview
-    found = alerts(publication, now)
+    found = alerts(publication, now, broken_files)
     rows = account_rows(publication, found)
     accounts = tuple(item for item in overview.accounts if search.casefold() in item.name.casefold())
     names = {account.name for account in accounts}

@@ -14,6 +14,8 @@ from exporter.web.pages.formatting import ago, dollars, instant, percent, runway
 _MANY_TIMES = 2.0
 """Share of change from which it is told as a multiple."""
 
+_TROUBLE = {"bad": 2, "waiting": 1, "noted": 0}
+
 
 @dataclass(frozen=True, slots=True)
 class Tile:
@@ -164,7 +166,7 @@ def account_rows(publication: Publication, found: Iterable[Alert]) -> tuple[Acco
     trouble = {account.name: 0 for account in accounts}
     for alert in found:
         if alert.about in trouble:
-            trouble[alert.about] = max(trouble[alert.about], 2 if alert.severity == "bad" else 1)
+            trouble[alert.about] = max(trouble[alert.about], _TROUBLE[alert.severity])
     return tuple(
         _account_row(account, ahead.get(account.name))
         for account in sorted(

@@ -11,26 +11,31 @@ from exporter.web.pages.summary import AccountRow, account_rows, month, tiles
 _BAR = 30
 """Characters of a budget's bar."""
 
+_MARKS = {"bad": "!", "waiting": "*", "noted": "-"}
 
-def page_text(publication: Publication | None, now: datetime, *, ready: bool) -> str:
-    """Return the page's figures in lines of at most about 100 characters; an urgent line begins with `!`."""
+
+def page_text(publication: Publication | None, now: datetime, *, ready: bool, broken_files: Sequence[str] = ()) -> str:
+    """Return the page's figures in lines of at most about 100 characters.
+
+    An alert begins with `!` where it is urgent, with `*` where it is for today, and with `-` where it is worth knowing.
+    """
     if publication is None:
         return "fal-exporter: starting; figures appear here in a moment.\n"
     overview = publication.overview
     state = "ready" if ready else "starting"
     lines = [f"fal-exporter {overview.version}: {state}, as of {publication.at:%Y-%m-%d %H:%M:%S} UTC"]
-    lines += [*overview.notes, "", *_attention(publication, now), ""]
+    lines += [*overview.notes, "", *_attention(publication, now, broken_files), ""]
     lines += [*_spend(publication, now), *_budgets(publication), *_top(publication)]
     if rows := account_rows(publication, alerts(publication, now)):
         lines += ["", *_accounts(rows)]
     return "\n".join(lines) + "\n"
 
 
-def _attention(publication: Publication, now: datetime) -> Iterator[str]:
-    found = alerts(publication, now)
+def _attention(publication: Publication, now: datetime, broken_files: Sequence[str]) -> Iterator[str]:
+    found = alerts(publication, now, broken_files)
     for alert in found:
-        yield f"{'!' if alert.severity == 'bad' else '*'} {alert.about}: {alert.text}"
-    if not found:
+        yield f"{_MARKS[alert.severity]} {alert.about}: {alert.text}"
+    if all(alert.severity == "noted" for alert in found):
         through = data_through(publication.overview.accounts)
         yield f"Nothing needs attention. Data through {through}." if through else "The first data are being loaded."
 

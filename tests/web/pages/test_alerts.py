@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
@@ -10,14 +11,23 @@ from exporter.charges import NANO
 from exporter.forecasting.state import AccountOutlook, BudgetOutlook, Forecast, Outlook
 from exporter.publication import (
     AccountOverview,
+    BillDifference,
     Billed,
+    DiscountChange,
     Exposition,
+    KeyOverview,
     LedgerOverview,
+    NewName,
+    Observations,
+    OpenInvoice,
     Overview,
+    PriceChange,
     Publication,
+    Restated,
     SourceOverview,
+    UnusualHour,
 )
-from exporter.web.pages.alerts import THRESHOLDS, alerts
+from exporter.web.pages.alerts import NOT_SHOWN, THRESHOLDS, alerts
 
 SECOND = timedelta(seconds=1)
 
@@ -31,7 +41,7 @@ def severities(account: AccountOverview, outlook: Outlook | None = None) -> list
 @pytest.mark.parametrize(
     "words",
     [
-        "3 urgent · 1 item needs attention",
+        "1 urgent · 3 items need attention",
         "production The source serverless is failing: GET /serverless/usage answered 500.",
         "research Locked by fal: Exhausted balance.",
         "Budget burst Exceeded by $2.00: $12.00 of $10.00.",
@@ -94,7 +104,7 @@ def test_credit_ends_at_the_floor_at_which_fal_locks_the_account(balance: int, f
     assert severities(AccountOverview("a", (), balance=balance, balance_at=AT, credit_floor=floor), ahead) == found
 
 
-@pytest.mark.parametrize(("spend", "found"), [(None, []), (10 * NANO, []), (10 * NANO + 1, ["bad"])])
+@pytest.mark.parametrize(("spend", "found"), [(None, []), (10 * NANO, []), (10 * NANO + 1, ["waiting"])])
 def test_a_budget_is_exceeded_by_what_is_above_its_limit(spend: int | None, found: list[str]) -> None:
     budgets = (BudgetOutlook("studio", "month", MONTH, 10 * NANO, {}, spend=spend),)
     assert severities(AccountOverview("a", ()), Outlook(budgets=budgets)) == found
@@ -122,6 +132,167 @@ def test_the_thresholds_are_those_that_prometheus_loads(repository: Path) -> Non
     }
 
 
+RULES = Path("deploy/prometheus/source/alerts.yaml")
+
+
+def texts(seen: Observations, account: AccountOverview | None = None) -> list[str]:
+    """Return what is told of observations."""
+    overview = Overview("1", (account or AccountOverview("a", ()),), observations=seen)
+    return [alert.text for alert in alerts(Publication(1, AT, Exposition(), overview, ready=True), AT)]
+
+
+def seen(**observations: object) -> Overview:
+    return Overview("1", (ACCOUNT,), observations=Observations(**observations))  # type: ignore[arg-type]  # their names
+
+
+def budgets(**figures: object) -> Outlook:
+    budget = BudgetOutlook("studio", "month", MONTH, 10 * NANO, {}, (Fraction(1, 2),), NANO)
+    return Outlook(budgets=(replace(budget, **figures),))  # type: ignore[arg-type]  # its attributes
+
+
+def account(**figures: object) -> Overview:
+    return Overview("1", (replace(ACCOUNT, **figures),))  # type: ignore[arg-type]  # its attributes
+
+
+UP = SourceOverview("models", "", "up", AT, AT)
+ACCOUNT = AccountOverview("a", (UP,), month_to_date=90 * NANO)
+AHEAD = AccountOutlook("a", MONTH, 999 * NANO, AT)
+LONG_AGO = AT - timedelta(days=61)
+PRICED = ("a", "fal-ai/veo3", "second")
+
+TELLING: dict[str, Overview | Outlook] = {
+    "FalPollFailing": account(sources=(replace(UP, state="failing"),)),
+    "FalLedgerLost": Overview("1", ledger=LedgerOverview("the ledger is lost")),
+    "FalPublicationStalled": Overview("1"),
+    "FalClockWrong": seen(clock_ahead=-61.0),
+    "FalAccessFileBroken": Overview("1"),
+    "FalUsageDataStale": account(sources=(replace(UP, data_through=AT - timedelta(hours=4)),)),
+    "FalAccountLocked": account(locked="Exhausted balance."),
+    "FalCreditBalanceLow": account(balance=149 * NANO, credit_floor=50 * NANO),
+    "FalCreditRunwayShort": Outlook((replace(AHEAD, runway=timedelta(hours=5)),)),
+    "FalProviderBudgetNear": seen(provider_budgets={"a": 110 * NANO}),
+    "FalSpendAboveHourlyLimit": account(last_hour=501 * NANO),
+    "FalSpendUnusual": seen(unusual_hours=(UnusualHour("a", "serverless", 61 * NANO, 10 * NANO),)),
+    "FalNewModelSpending": seen(new_names=(NewName("a", "fal-ai/veo3", 51 * NANO, AT - timedelta(hours=2)),)),
+    "FalApiKeyCreated": seen(keys=(KeyOverview("a", "ci", AT - timedelta(hours=23)),)),
+    "FalApiKeyUnused": seen(keys=tuple(KeyOverview("a", name, unused_since=LONG_AGO) for name in "abcde")),
+    "FalBudgetBurnFast": budgets(burn={"1h": 7.0, "6h": 7.0}),
+    "FalBudgetBurnSlow": budgets(burn={"1d": 3.0, "3d": 3.0}),
+    "FalBudgetThresholdReached": budgets(spend=5 * NANO),
+    "FalBudgetExceeded": budgets(spend=11 * NANO),
+    "FalBudgetForecastExceeded": budgets(forecast=Forecast(12 * NANO, 11 * NANO, 14 * NANO)),
+    "FalLargeRestatement": seen(restated=(Restated("a", "down", 101 * NANO),)),
+    "FalReconciliationDrift": seen(bills=(BillDifference("a", "focus_invoice", -2 * NANO),)),
+    "FalUnitPriceChanged": seen(prices=(PriceChange(*PRICED, price=NANO // 2, previous=NANO * 2 // 5),)),
+    "FalDiscountLost": seen(discounts=(DiscountChange(*PRICED, discount=0.05, previous=0.2),)),
+    "FalInvoiceOverdue": seen(open_invoices=(OpenInvoice("a", "FAL-1", NANO, AT - timedelta(days=2)),)),
+    "FalRowsRejected": account(sources=(replace(UP, state="partial"),)),
+    "FalSeriesOverflow": seen(folded_series=3),
+}
+"""What the page tells each rule of."""
+
+
+def test_the_page_evaluates_every_rule_or_says_why_it_cannot(repository: Path) -> None:
+    rules = {
+        rule["alert"] for group in yaml.safe_load((repository / RULES).read_text())["groups"] for rule in group["rules"]
+    }
+    assert TELLING.keys() | NOT_SHOWN.keys() == rules
+    assert not TELLING.keys() & NOT_SHOWN.keys()
+    assert all(NOT_SHOWN.values())
+
+
+@pytest.mark.parametrize("rule", TELLING)
+def test_the_page_tells_what_a_rule_reports_as_urgently(repository: Path, rule: str) -> None:
+    groups = yaml.safe_load((repository / RULES).read_text())["groups"]
+    severity = next(item["labels"]["severity"] for group in groups for item in group["rules"] if item["alert"] == rule)
+    told = TELLING[rule]
+    overview, outlook = (told, Outlook()) if isinstance(told, Overview) else (Overview("1", (ACCOUNT,)), told)
+    now = AT + timedelta(minutes=6) if rule == "FalPublicationStalled" else AT
+    broken = ("rest_tokens_file",) if rule == "FalAccessFileBroken" else ()
+    (alert,) = alerts(Publication(1, AT, Exposition(), overview, ready=True, outlook=outlook), now, broken)
+    assert alert.rule == rule
+    assert alert.severity == {"critical": "bad", "warning": "waiting", "info": "noted"}[severity]
+    assert alert.text.endswith(".") or rule in {"FalPollFailing", "FalRowsRejected"}
+
+
+def test_an_account_where_all_is_well_has_no_alert() -> None:
+    assert texts(Observations(), ACCOUNT) == []
+
+
+@pytest.mark.parametrize(
+    "quiet",
+    [
+        Observations(unusual_hours=(UnusualHour("a", "", 60 * NANO, 10 * NANO),)),
+        Observations(new_names=(NewName("a", "m", 50 * NANO, AT),)),
+        Observations(restated=(Restated("a", "up", 100 * NANO),)),
+        Observations(prices=(PriceChange(*PRICED, price=1_009, previous=1_000),)),
+        Observations(discounts=(DiscountChange(*PRICED, discount=0.2, previous=0.2),)),
+        Observations(discounts=(DiscountChange(*PRICED, discount=0.2, previous=0.1),)),
+        Observations(keys=(KeyOverview("a", "k", AT - timedelta(days=1), AT - timedelta(days=60)),)),
+        Observations(bills=(BillDifference("a", "focus_invoice", NANO),)),
+        Observations(provider_budgets={"a": 1000 * NANO // 8}),
+        Observations(clock_ahead=60.0),
+    ],
+)
+def test_up_to_the_threshold_nothing_is_told(quiet: Observations) -> None:
+    assert texts(quiet, replace(ACCOUNT, month_to_date=100 * NANO)) == []
+
+
+@pytest.mark.parametrize(
+    ("seen", "text"),
+    [
+        (
+            Observations(unusual_hours=(UnusualHour("a", "model_apis", 61 * NANO, 10 * NANO),)),
+            "An hour has cost $61.00 on Model APIs, $51.00 beyond what is usual.",
+        ),
+        (
+            Observations(prices=(PriceChange(*PRICED, price=25_000_000, previous=1_234_500_000),)),
+            "fal-ai/veo3 costs $0.025 per second now, before $1.2345.",
+        ),
+        (
+            Observations(discounts=(DiscountChange(*PRICED, discount=0.05, previous=0.2),)),
+            "fal-ai/veo3 has lost 15% of discount for each second within the last day.",
+        ),
+        (
+            Observations(keys=tuple(KeyOverview("a", name, unused_since=LONG_AGO) for name in "abcde")),
+            "API keys a, b, c and 2 more: not used for more than 60 days. Delete what nobody needs.",
+        ),
+        (
+            Observations(bills=(BillDifference("a", "focus_estimate", 2 * NANO),)),
+            "The ledger has $2.00 more for last month than fal's FOCUS estimate.",
+        ),
+        (
+            Observations(provider_budgets={"a": 100 * NANO}),
+            "90% of the hard budget set at fal is used: $90.00 of $100.00 a month. Above it fal locks the account.",
+        ),
+    ],
+)
+def test_a_text_has_amounts_and_names(seen: Observations, text: str) -> None:
+    assert texts(seen, ACCOUNT) == [text]
+
+
+def test_what_is_worth_knowing_does_not_make_the_page_look_bad() -> None:
+    text = outline(seen(new_names=(NewName("a", "m", 51 * NANO, AT),)), outlook=Outlook()).text
+    assert "Nothing needs attention. Data through 2026-11-21 22:00 UTC. 1 worth knowing a m is new since" in text
+
+
+def test_keys_are_not_called_unused_while_their_use_is_not_known() -> None:
+    unused = Observations(keys=(KeyOverview("a", "k", unused_since=LONG_AGO),))
+    late = replace(ACCOUNT, sources=(replace(UP, state="failing", data_through=AT - timedelta(days=1)),))
+    assert [text for text in texts(unused, late) if "not used" in text] == []
+
+
+def test_the_first_days_of_a_month_say_nothing_of_a_bill_that_differs() -> None:
+    bills = Overview(
+        "1", (ACCOUNT,), observations=Observations(bills=(BillDifference("a", "focus_invoice", -2 * NANO),))
+    )
+    third, fourth = (
+        alerts(Publication(1, at, Exposition(), bills, ready=True), at) for at in (AT.replace(day=3), AT.replace(day=4))
+    )
+    assert [alert.rule for alert in third] == []
+    assert [alert.rule for alert in fourth] == ["FalReconciliationDrift"]
+
+
 @pytest.mark.parametrize(("cost", "found"), [(500 * NANO, 0), (500 * NANO + 1, 1)])
 @pytest.mark.parametrize("hour", ["last_hour", "current_hour"])
 def test_an_hour_above_the_hourly_limit_is_urgent(hour: str, cost: int, found: int) -> None:
@@ -135,14 +306,10 @@ def test_a_month_that_differs_from_its_invoice_is_told(difference: int | None, f
     assert len(told(AccountOverview("a", (), bill=bill))) == found
 
 
-@pytest.mark.parametrize(
-    ("status", "late", "found"),
-    [("open", timedelta(days=1), 0), ("open", timedelta(days=1, seconds=1), 1), ("paid", timedelta(days=9), 0)],
-)
-def test_an_overdue_invoice_is_told(status: str, late: timedelta, found: int) -> None:
-    bill = Billed("FAL-1", status, 9 * NANO, AT - late, 0)
-    texts = told(AccountOverview("a", (), bill=bill))
-    assert texts == ["The invoice FAL-1 of $9.00 was due 1 d ago."] * found
+@pytest.mark.parametrize(("late", "found"), [(timedelta(days=1), 0), (timedelta(days=1, seconds=1), 1)])
+def test_an_overdue_invoice_is_told(late: timedelta, found: int) -> None:
+    seen = Observations(open_invoices=(OpenInvoice("a", "FAL-1", 9 * NANO, AT - late),))
+    assert texts(seen) == ["The invoice FAL-1 of $9.00 was due 1 d ago."] * found
 
 
 @pytest.mark.parametrize(
@@ -158,8 +325,11 @@ def test_a_budget_that_burns_too_fast_over_both_windows_is_told(burn: dict[str, 
     assert told(AccountOverview("a", ()), Outlook(budgets=(budget,))) == texts
 
 
-@pytest.mark.parametrize(("spend", "found"), [(8 * NANO - 1, []), (8 * NANO, ["80% used: $8.00 of $10.00."])])
-def test_a_budget_that_has_reached_its_last_threshold_is_told(spend: int, found: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("spend", "found"),
+    [(5 * NANO - 1, []), (5 * NANO, ["50% used: $5.00 of $10.00."]), (8 * NANO, ["80% used: $8.00 of $10.00."])],
+)
+def test_a_budget_that_has_reached_a_threshold_is_told(spend: int, found: list[str]) -> None:
     budget = BudgetOutlook("b", "month", MONTH, 10 * NANO, {}, (Fraction(1, 2), Fraction(4, 5), Fraction(1)), spend)
     assert told(AccountOverview("a", ()), Outlook(budgets=(budget,))) == found
 

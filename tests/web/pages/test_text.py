@@ -17,7 +17,7 @@ def text(overview: Overview = OVERVIEW) -> str:
         "fal-exporter 1.2.3: ready, as of 2026-11-21 22:00:00 UTC",
         "This is a demo.",
         "! research: Locked by fal: Exhausted balance.",
-        "! Budget burst: Exceeded by $2.00: $12.00 of $10.00.",
+        "* Budget burst: Exceeded by $2.00: $12.00 of $10.00.",
         "Month to date        $8,913.45",
         "Forecast                $15.00  $12.00 to $19.00, sum of the accounts' 80% bands",
         "Last month          $11,205.00",
@@ -38,7 +38,7 @@ def test_a_budget_is_a_bar() -> None:
 
 def test_accounts_are_a_table_with_the_one_in_trouble_first() -> None:
     table = text().partition("Account    State")[2].splitlines()[1:]
-    assert [line.split()[:2] for line in table] == [["production", "Failing"], ["research", "Locked"]]
+    assert [line.split()[:2] for line in table] == [["research", "Locked"], ["production", "Failing"]]
 
 
 def test_when_all_is_well_it_says_so_and_before_the_first_figures_too() -> None:
