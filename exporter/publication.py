@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Literal
 
+from exporter.forecasting.drivers import NO_PARTS, Parts
 from exporter.forecasting.state import Outlook
 from exporter.settings import Settings
 
@@ -405,6 +406,7 @@ class Overview:
         daily: what the last days have cost.
         rankings: what has cost most this month, by each label that is published.
         movers: what has changed most against the same part of the last month, the largest change first.
+        causes: of all that has changed since, together.
         ledger: the state of the database that all figures are from.
         observations: recent events that alerts are about.
     """
@@ -419,6 +421,7 @@ class Overview:
     daily: DailySpend = DailySpend()
     rankings: tuple[Ranking, ...] = ()
     movers: tuple[Mover, ...] = ()
+    causes: Parts = NO_PARTS
     ledger: LedgerOverview = LedgerOverview()
     observations: Observations = field(default_factory=Observations)
 

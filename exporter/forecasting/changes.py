@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 
 from exporter.charges import HOUR, Window
+from exporter.forecasting.drivers import NO_PARTS, Parts
 from exporter.samples import Pages
 
 Cause = Literal["price", "volume", "new", "gone", "unknown"]
@@ -50,10 +51,12 @@ class MonthComparison:
     Attributes:
         last_month: cost of the same part of the last month, by the configured charge labels.
         changes: changes of the cost since, by item and cause.
+        parts: the same changes of all accounts together, by the causes of `exporter.forecasting.drivers`.
     """
 
     last_month: Pages = ()
     changes: Pages = ()
+    parts: Parts = NO_PARTS
 
 
 NO_COMPARISON = MonthComparison()

@@ -404,6 +404,7 @@ class Ledger:
                 label_values[contents.books.place_of(number).label_set],
                 sums.cost,
                 sums.quantity,
+                sums.discount,
             )
             for number, sums in spent.items()
         )

@@ -4,8 +4,10 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from exporter.charges import Clock, Window, utc_now
+from exporter.charges import SURGE, Clock, Window, utc_now
 from exporter.forecasting.changes import Bought, Changes, Item, MonthComparison, changes, largest, same_part
+from exporter.forecasting.drivers import NO_PARTS, Parts, Purchase, drivers, total
+from exporter.forecasting.drivers import Item as Sold
 from exporter.ledger import AccountCoverage, Ledger, LedgerView, ScopeState, SeriesSpend
 from exporter.samples import Sample, paged
 
@@ -24,6 +26,7 @@ class _Compared(NamedTuple):
     made_at: datetime
     last_month: dict[tuple[str, ...], int]
     changes: Changes
+    parts: Parts
 
 
 class ComparisonMaker:
@@ -70,7 +73,8 @@ class ComparisonMaker:
         for series in before:
             last_month[series.labels] = last_month.get(series.labels, 0) + series.cost
         found = largest(changes(_purchases(before), _purchases(after)), _MOST_ITEMS)
-        return _Compared(windows, ledger.revision, now, last_month, found)
+        parts = total(drivers(_sales(before), _sales(after)))
+        return _Compared(windows, ledger.revision, now, last_month, found, parts)
 
 
 def _windows(known: AccountCoverage, scopes: Iterable[ScopeState]) -> tuple[Window, Window] | None:
@@ -80,8 +84,8 @@ def _windows(known: AccountCoverage, scopes: Iterable[ScopeState]) -> tuple[Wind
     return same_part(known["month"].window, known["last_month"].window, min(through))
 
 
-def _figures(compared: Mapping[str, _Compared]) -> list[tuple[str, dict[tuple[str, ...], int], Changes]]:
-    return [(account, of.last_month, of.changes) for account, of in compared.items()]
+def _figures(compared: Mapping[str, _Compared]) -> list[tuple[str, dict[tuple[str, ...], int], Changes, Parts]]:
+    return [(account, of.last_month, of.changes, of.parts) for account, of in compared.items()]
 
 
 def _purchases(spent: Iterable[SeriesSpend]) -> dict[tuple[Item, str], Bought]:
@@ -94,8 +98,21 @@ def _purchases(spent: Iterable[SeriesSpend]) -> dict[tuple[Item, str], Bought]:
     return sums
 
 
+def _sales(spent: Iterable[SeriesSpend]) -> dict[Sold, Purchase]:
+    sums: dict[Sold, Purchase] = {}
+    for series in spent:
+        of, listed = series.dimensions, series.cost + series.discount
+        sold = Sold(of.account, of.product, of.model, of.app, of.gpu_class, of.unit)
+        at_surge = (series.quantity, listed) if of.surge == SURGE else (0, 0)
+        sums[sold] = sums.get(sold, Purchase()).plus(Purchase(series.quantity, listed, series.cost, *at_surge))
+    return sums
+
+
 def _published(compared: Iterable[_Compared]) -> MonthComparison:
     accounts = tuple(compared)
+    parts = NO_PARTS
+    for of in accounts:
+        parts = parts.plus(of.parts)
     return MonthComparison(
         paged(Sample(labels, cost) for of in accounts for labels, cost in sorted(of.last_month.items())),
         paged(
@@ -104,4 +121,5 @@ def _published(compared: Iterable[_Compared]) -> MonthComparison:
             for item, causes in sorted(of.changes.items())
             for cause, amount in sorted(causes.items())
         ),
+        parts,
     )

@@ -174,6 +174,7 @@ def overview_of(
         daily=daily or DailySpend(),
         rankings=rankings,
         movers=_movers(comparison),
+        causes=comparison.parts,
         ledger=ledger,
         observations=observations or Observations(),
     )

@@ -37,6 +37,7 @@ from typing_extensions import TypedDict  # that of `typing` is not enough for py
 from exporter.charges import Invoice as StatedInvoice
 from exporter.charges import decimal_of
 from exporter.forecasting.budgets import percent, threshold_amount
+from exporter.forecasting.drivers import Driver
 from exporter.forecasting.state import BudgetOutlook
 from exporter.queries import usage
 from exporter.queries.invoices import stated
@@ -526,3 +527,91 @@ class Forecasts(_Published):
     """Forecast spend of the current month, by account."""
 
     accounts: tuple[MonthForecast, ...] = Field(description="By account.")
+
+
+class DriverWindow(Document):
+    """One of two windows that are compared."""
+
+    start: AwareDatetime = Field(description="Start of the window: a whole UTC hour.")
+    end: AwareDatetime = Field(description="End of the window, exclusive: a whole UTC hour.")
+    spend: Amount = Field(description="What fal charged in USD, after discount.")
+    complete: bool = Field(
+        description="True if every hour of the window has been read from fal completely, with all its rows."
+    )
+
+
+class DriverParts(Document):
+    """Causes of a difference, in USD; they add up to it."""
+
+    price: Amount = Field(description="The later quantity at the change of the list price without surge.")
+    volume: Amount = Field(
+        description="The growth of each kind of unit at earlier prices, as if every item had grown alike."
+    )
+    mix: Amount = Field(
+        description="What items have moved apart from that growth at earlier prices, and changes of a model's machine "
+        "or unit."
+    )
+    new: Amount = Field(description="Models and apps that were not charged for in the earlier window.")
+    vanished: Amount = Field(description="Models and apps that are no longer charged for.")
+    discount: Amount = Field(description="The later quantity at the change of the rate of discount.")
+    surge: Amount = Field(description="The later quantity at the change of the surcharge of surge prices.")
+    unknown: Amount = Field(description="Charges without a quantity, so that price and volume cannot be told.")
+
+
+class DriverItem(Document):
+    """One item: a model or app of an account, with the machine and the unit it is sold by; null where it has none."""
+
+    account: str = Field(description="Configured account.")
+    product: str | None = Field(description="Product line: `model_apis`, `serverless` or `compute`.")
+    model: str | None = Field(description="Model endpoint, like `fal-ai/flux/dev`.")
+    app: str | None = Field(description="Your own serverless app.")
+    gpu_class: str | None = Field(description="GPU class, like `H100`.")
+    unit: str | None = Field(description="fal's unit, like `image`.")
+    spend: Amount = Field(description="Cost in the window.")
+    compare_spend: Amount = Field(description="Cost in the earlier window.")
+    quantity: Amount = Field(description="Units in the window.")
+    compare_quantity: Amount = Field(description="Units in the earlier window.")
+    difference: Amount = Field(description="`spend` minus `compare_spend`.")
+    parts: DriverParts = Field(description="Causes of the difference.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_driver(cls, driver: Driver) -> Mapping[str, object]:
+        """Return the fields; a name that an item lacks is null."""
+        return {
+            **{name: value or None for name, value in driver.item._asdict().items()},
+            "account": driver.item.account,
+            "spend": driver.after.cost,
+            "compare_spend": driver.before.cost,
+            "quantity": driver.after.quantity,
+            "compare_quantity": driver.before.quantity,
+            "difference": driver.difference,
+            "parts": driver.parts,
+        }
+
+
+class DriverOthers(Document):
+    """The items that are not listed, together."""
+
+    count: int = Field(description="How many there are.")
+    difference: Amount = Field(description="Difference of their costs.")
+    parts: DriverParts = Field(description="Causes of the difference.")
+
+
+class Drivers(Document):
+    """Why a window cost more or less than an earlier one.
+
+    `parts` add up to `difference`, and so do the differences of `items` and `others`, to the nano-dollar.
+    """
+
+    window: DriverWindow = Field(description="The window that is explained.")
+    compare: DriverWindow = Field(description="The earlier window.")
+    timezone: str = Field(description="Time zone of days and months.")
+    currency: str = Field(description="Always USD.")
+    difference: Amount = Field(description="Spend of the window minus that of the earlier one.")
+    parts: DriverParts = Field(description="Causes of the difference, all items together.")
+    items: tuple[DriverItem, ...] = Field(description="The items, those that moved most first.")
+    others: DriverOthers = Field(description="The items beyond `limit`, together.")
+    notes: tuple[str, ...] = Field(
+        description="Remarks on the figures: a widened window, missing hours, rows that cannot be read."
+    )

@@ -123,6 +123,23 @@ def instant(name: str, meaning: str, example: str) -> Parameter[LocalTime]:
     return Parameter(name, meaning, schema, example, _read_instant)
 
 
+def span(name: str, meaning: str, words: tuple[str, ...], example: str) -> Parameter[str | tuple[LocalTime, LocalTime]]:
+    """Declare a span of time: one of a few words, or two instants with a slash between them."""
+
+    def read(text: str) -> str | tuple[LocalTime, LocalTime]:
+        if text in words:
+            return text
+        start, slash, end = text.partition("/")
+        with suppress(ValueError):
+            if slash:
+                return _read_instant(start), _read_instant(end)
+        raise ValueError(f"is not {_all(words)} or two times with a slash; write it like {example}")
+
+    pattern = rf"^({'|'.join(words)}|{_INSTANT[1:-1]}/{_INSTANT[1:-1]})$"
+    schema = {"type": "string", "pattern": pattern, "maxLength": 2 * _LONGEST_INSTANT + 1}
+    return Parameter(name, meaning, schema, example, read)
+
+
 def aware(written: LocalTime, zone: ZoneInfo) -> datetime:
     """Return an instant in UTC: what is written without an offset is of the zone, a day begins as in `/metrics`."""
     if not isinstance(written, datetime):

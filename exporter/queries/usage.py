@@ -264,16 +264,11 @@ def parse_usage_question(given: Mapping[str, str], *, now: datetime, zone: ZoneI
     texts = parameters.Given(given, PARAMETERS)
     zone = texts.get(TIMEZONE) or zone
     window, notes = whole_hours(texts.get(START), texts.get(END), now=now, zone=zone)
-    where = {}
-    for parameter in FILTERS:
-        wanted = texts.get(parameter)
-        if wanted is not None:
-            where[parameter.name] = frozenset(map(str.upper, wanted)) if parameter.name == "gpu_class" else wanted
     question = UsageQuestion(
         window=window,
         notes=notes,
         group_by=texts.get(GROUP_BY) or (),
-        where=where,
+        where=read_filters(texts),
         zone=zone,
         limit=texts.get(LIMIT) or MOST_ROWS,
         cursor=texts.get(CURSOR),
@@ -282,6 +277,20 @@ def parse_usage_question(given: Mapping[str, str], *, now: datetime, zone: ZoneI
     if question.live == "true" and question.is_about_callers:
         raise QuestionError("live", "cannot be true with api_key or member, which only the ledger knows; leave it out")
     return question
+
+
+def read_filters(texts: parameters.Given) -> Mapping[str, frozenset[str]]:
+    """Return the values wanted of each dimension that is filtered by.
+
+    Raises:
+        QuestionError: a filter cannot be read.
+    """
+    where = {}
+    for parameter in FILTERS:
+        wanted = texts.get(parameter)
+        if wanted is not None:
+            where[parameter.name] = frozenset(map(str.upper, wanted)) if parameter.name == "gpu_class" else wanted
+    return where
 
 
 def whole_hours(

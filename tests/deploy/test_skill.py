@@ -75,6 +75,12 @@ def total(document: Document) -> Decimal:
     return spend(found)
 
 
+def parts(document: Document) -> Decimal:
+    found = document["parts"]
+    assert isinstance(found, dict)
+    return sum((Decimal(str(amount)) for amount in found.values()), Decimal(0))
+
+
 CHECKS: dict[str, Callable[[Document], bool]] = {
     "Ask by REST calls": lambda item: "accounts" in item or total(item) == sum(map(spend, rows(item))) > 0,
     "What did we spend on veo3 last week?": lambda item: (
@@ -87,7 +93,9 @@ CHECKS: dict[str, Callable[[Document], bool]] = {
         and all("forecast" in row for row in rows(item, "budgets" if "budgets" in item else "accounts"))
     ),
     "When does the credit run out?": lambda item: all(row["balance"] for row in rows(item, "accounts")),
-    "Why did the bill go up?": lambda item: item["group_by"] == ["product", "model", "app"] and total(item) > 0,
+    "Why did the bill go up?": lambda item: (
+        bool(rows(item, "items")) and parts(item) == Decimal(str(item["difference"]))
+    ),
     "Does the month match the invoice?": lambda item: item["timezone"] == "UTC" and total(item) >= 0,
 }
 

@@ -19,6 +19,7 @@ from exporter.simulator import ADMIN_KEY
 INSPECTOR = "@modelcontextprotocol/inspector@0.15.0"
 TOOLS: dict[str, dict[str, object]] = {
     "fal-get-usage": {"group_by": ["model", "day"], "limit": 5},
+    "fal-explain-spend": {"window": "last_24_hours"},
     "fal-list-invoices": {"status": ["paid"]},
     "fal-get-balance": {},
     "fal-get-budgets": {},

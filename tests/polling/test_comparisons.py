@@ -45,7 +45,7 @@ async def test_the_comparison_is_what_fal_states_of_as_many_hours(
         until = hour_of(clock.now)
         before, after = (truth(fal, start, start + (until - NOVEMBER) // HOUR * HOUR) for start in (OCTOBER, NOVEMBER))
         assert total(told.last_month) == before > 0
-        assert total(told.changes) == after - before != 0
+        assert total(told.changes) == sum(told.parts) == after - before != 0
         assert {sample.labels[0] for page in told.changes for sample in page.samples} == {"main"}
 
         assert await compared(bench, maker) is told

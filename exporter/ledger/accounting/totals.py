@@ -138,6 +138,7 @@ class SeriesSpend(NamedTuple):
     labels: LabelValues
     cost: int
     quantity: int
+    discount: int = 0
 
 
 UnitKey = tuple[int, str]

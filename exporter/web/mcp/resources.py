@@ -71,8 +71,8 @@ Explain this month's spend at fal{whose}.{only}
 1. fal-get-forecast: what the month has cost so far and will have cost at its end.
 2. fal-get-usage from the start of the month until now, grouped by product, then by model, app and gpu_class: name \
 what costs most, each with its share of the total.
-3. fal-get-usage of the same days of the month before, grouped the same way: say what is new, what has grown and what \
-has ended, in dollars.
+3. fal-explain-spend: say how much of the difference to the same part of the month before is price, volume, mix, new \
+and vanished models, discount and surge, in dollars, and which items moved most.
 4. fal-get-usage of this month grouped by day: name days that stand out, and what they were spent on.
 5. fal-get-budgets and fal-get-balance: say whether a budget or the credit runs out before the month does.
 

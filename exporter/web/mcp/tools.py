@@ -8,13 +8,14 @@ from datetime import datetime, timedelta
 from pydantic import BaseModel, Field
 
 from exporter.focus.findings import FocusError
-from exporter.queries import forecasts, invoices, parameters, usage
+from exporter.queries import drivers, forecasts, invoices, parameters, usage
 from exporter.queries.live import ask_live
 from exporter.queries.models import (
     OWN_ACCOUNT,
     Balances,
     Budget,
     Budgets,
+    Drivers,
     Forecasts,
     InvoicePage,
     Invoices,
@@ -250,6 +251,53 @@ def usage_tool(known: Known) -> Tool:
     )
 
 
+def drivers_tool(known: Known) -> Tool:
+    """Return the tool that tells why spend went up or down."""
+
+    def answer(arguments: Arguments) -> Answer:
+        question = drivers.parse_drivers_question(as_texts(arguments), now=known.clock(), zone=known.zone)
+        with known.reader.snapshot() as ledger:
+            found = drivers.answer_drivers(ledger, question)
+        document = Drivers.model_validate(found)
+        return Answer(texts(document), _drivers_text(document))
+
+    return Tool(
+        "fal-explain-spend",
+        "Why spend went up or down",
+        "Why a window cost more or less than an earlier one: the difference split exactly into price, volume, mix "
+        "(cheap to dear models, other machines), new and vanished models, discount and surge, in total and for each "
+        "model or app. Without arguments: this month to date against as many hours of the last. Exact, from the "
+        "ledger; the parts add up to the difference. If a window is not `complete`, tell the user. Amounts are US "
+        'dollars as decimal text. Example: {"window": "last_7_days"}.',
+        input_schema(drivers.PARAMETERS),
+        text_schema(Drivers),
+        answer,
+    )
+
+
+def _drivers_text(document: Drivers) -> str:
+    told = document.model_dump(mode="json")
+    sides = [
+        f"{told[name]['spend']} from {_at(side.start)} to {_at(side.end)}{'' if side.complete else ' (NOT complete)'}"
+        for name, side in (("window", document.window), ("compare", document.compare))
+    ]
+    parts = [{"cause": name, "amount": amount} for name, amount in told["parts"].items()]
+    items = [
+        {**item, **item["parts"], "item": " ".join(filter(None, (item["model"], item["app"], item["gpu_class"])))}
+        for item in told["items"]
+    ]
+    lines = [
+        f"Spend in USD: {sides[0]}; {sides[1]}. Difference: {told['difference']}.",
+        "",
+        table(("cause", "amount"), parts),
+        "",
+        table(("item", "unit", "account", "difference", *told["parts"]), items),
+    ]
+    if document.others.count:
+        lines.append(f"{document.others.count} more items are not listed.")
+    return "\n".join([*lines, *(f"Note: {note}" for note in document.notes)])
+
+
 def invoices_tool(known: Known) -> Tool:
     """Return the tool that lists invoices."""
 
@@ -324,4 +372,11 @@ def tools(known: Known) -> tuple[Tool, ...]:
 
 def ledger_tools(known: Known) -> tuple[Tool, ...]:
     """Return the tools that need no running exporter."""
-    return (usage_tool(known), invoices_tool(known), balance_tool(known), report_tool(known), focus_tool())
+    return (
+        usage_tool(known),
+        drivers_tool(known),
+        invoices_tool(known),
+        balance_tool(known),
+        report_tool(known),
+        focus_tool(),
+    )

@@ -10,6 +10,7 @@ from threading import Lock
 
 from exporter import __version__
 from exporter.charges import Clock
+from exporter.forecasting.drivers import Parts
 from exporter.forecasting.state import BudgetOutlook
 from exporter.publication import AccountOverview, Mover, Overview, Publication, Ranking
 from exporter.web.pages.alerts import alerts, banner, data_through
@@ -21,6 +22,19 @@ from exporter.web.pages.summary import account_rows, gap_text, month, tiles
 _REFRESH_SECONDS = range(1, 3601)
 _STARTING_SECONDS = 2
 _LONGEST_SEARCH = 100
+_PARTS = {
+    "all": "all together",
+    "price": "price",
+    "volume": "volume",
+    "mix": "mix of models",
+    "new": "new models",
+    "vanished": "no longer used",
+    "discount": "discount",
+    "surge": "surge",
+    "unknown": "not known",
+}
+"""Causes of `exporter.forecasting.drivers`, in words."""
+
 _CAUSES = {"price": "price", "volume": "volume", "new": "new", "gone": "no longer used", "unknown": ""}
 
 _TITLES = {
@@ -211,6 +225,7 @@ def _overview(publication: Publication, now: datetime, broken_files: Sequence[st
         chart=chart(overview.daily),
         rankings=(rankings := ranking_views(overview)),
         ranking_scale=_scale(overview.rankings) if len(rankings) > 1 else "",
+        causes=_causes(overview.causes),
         movers=tuple(_mover(mover, with_account=len(overview.accounts) > 1) for mover in overview.movers),
         accounts=tuple(row for row in rows if row.name in names),
         search=search,
@@ -297,6 +312,16 @@ def _mover(mover: Mover, *, with_account: bool) -> MoverRow:
         change=f"{'+' if mover.change > 0 else ''}{dollars(mover.change)}",
         cause=_CAUSES.get(mover.cause, ""),
         is_more=mover.change > 0,
+    )
+
+
+def _causes(parts: Parts) -> tuple[tuple[str, str], ...]:
+    """Return the causes of all that has changed and their amounts, the largest first; the first is the sum."""
+    amounts = sorted(parts._asdict().items(), key=lambda cause: -abs(cause[1]))
+    return tuple(
+        (_PARTS[name], f"{'+' if amount > 0 else ''}{dollars(amount)}")
+        for name, amount in (("all", sum(parts)), *amounts)
+        if amount
     )
 
 

@@ -16,9 +16,10 @@ from pydantic import BaseModel
 from starlette.types import Scope
 
 from exporter.charges import HOUR, NANO, Amounts, Invoice, Window
+from exporter.forecasting import drivers as causes
 from exporter.forecasting.state import AccountOutlook, BudgetOutlook, Forecast
 from exporter.publication import Publication
-from exporter.queries import focus, forecasts, invoices, models, parameters, usage
+from exporter.queries import drivers, focus, forecasts, invoices, models, parameters, usage
 from exporter.queries.coverage import Coverage
 from exporter.queries.forecasts import AccountsAnswer, BudgetsAnswer
 from exporter.queries.live import LivePart
@@ -187,6 +188,27 @@ BUDGETS = BudgetsAnswer(
     ),
 )
 
+_FLUX = causes.Item("default", "model_apis", "fal-ai/flux/dev", "", "", "image")
+_VEO = causes.Item("default", "model_apis", "fal-ai/veo3", "", "", "second")
+_COMPARED = causes.drivers(
+    {_FLUX: causes.Purchase(4000 * NANO, 100 * NANO, 100 * NANO)},
+    {
+        _FLUX: causes.Purchase(5000 * NANO, 150 * NANO, 150 * NANO),
+        _VEO: causes.Purchase(75 * NANO, 30 * NANO, 30 * NANO),
+    },
+)
+
+DRIVERS = drivers.DriversAnswer(
+    window=drivers.Side(_NOVEMBER.start, datetime(2026, 11, 21, tzinfo=UTC), 180 * NANO, complete=True),
+    compare=drivers.Side(_OCTOBER.start, datetime(2026, 10, 21, tzinfo=UTC), 100 * NANO, complete=True),
+    timezone="UTC",
+    difference=80 * NANO,
+    parts=causes.total(_COMPARED),
+    items=_COMPARED,
+    others=drivers.Others(0, 0, causes.NO_PARTS),
+    notes=(),
+)
+
 FOCUS = "BilledCost,BillingAccountId,BillingAccountName,BillingCurrency,...\n0.075,default,default,USD,...\n"
 
 CSV = "text/csv"
@@ -268,6 +290,12 @@ def _invoices(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
         return models.Invoices.model_validate(invoices.answer_invoices(ledger, question))
 
 
+def _drivers(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
+    question = drivers.parse_drivers_question(texts, now=sources.now, zone=sources.zone)
+    with sources.ledger().snapshot() as ledger:
+        return models.Drivers.model_validate(drivers.answer_drivers(ledger, question))
+
+
 def _balance(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
     return models.Balances.model_validate(forecasts.answer_accounts(sources.publication, texts))
 
@@ -293,6 +321,18 @@ CALLS = (
         example=models.Usage.model_validate(USAGE),
         answer=_usage,
         is_usage=True,
+    ),
+    Call(
+        path="/v1/billing/drivers",
+        name="drivers",
+        title="Why spend went up or down",
+        meaning="The difference between two windows, split exactly into price, volume, mix, new and vanished models, "
+        "discount and surge, in total and for each model or app; the parts add up to the difference to the "
+        "nano-dollar. From the ledger alone.",
+        parameters=(*drivers.PARAMETERS, AMOUNTS),
+        model=models.Drivers,
+        example=models.Drivers.model_validate(DRIVERS),
+        answer=_drivers,
     ),
     Call(
         path="/v1/billing/invoices",

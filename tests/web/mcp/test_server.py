@@ -14,6 +14,7 @@ from exporter.web.mcp.tools import tools
 
 NAMES = [
     "fal-get-usage",
+    "fal-explain-spend",
     "fal-list-invoices",
     "fal-get-balance",
     "fal-get-focus",

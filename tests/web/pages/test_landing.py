@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from web.pages.conftest import AT, DAYS, MONTH, OUTLOOK, OVERVIEW, Outline, outline
 
 from exporter.charges import NANO
+from exporter.forecasting.drivers import Parts
 from exporter.forecasting.state import AccountOutlook, BudgetOutlook, Forecast, Outlook
 from exporter.publication import (
     AccountOverview,
@@ -301,7 +302,9 @@ def test_what_has_changed_is_listed_with_its_cause() -> None:
         Mover("a", "model_apis", "fal-ai/flux", 40 * NANO, "volume"),
         Mover("a", "serverless", "relight", -3 * NANO, "gone"),
     )
-    text = outline(replace(OVERVIEW, movers=movers)).text
+    causes = Parts(volume=30 * NANO, mix=10 * NANO, vanished=-3 * NANO)
+    text = outline(replace(OVERVIEW, movers=movers, causes=causes)).text
+    assert "all together +$37.00 volume +$30.00 mix of models +$10.00 no longer used -$3.00" in text
     assert "fal-ai/flux Model APIs, a +$40.00 volume" in text
     assert "relight Serverless, a -$3.00 no longer used" in text
 
