@@ -27,7 +27,9 @@ EXACTLY = Context(prec=40 * MOST_DIGITS, traps=[Inexact])
 NULLS = frozenset({"", "NULL", "null"})
 """Texts that stand for no value in files people have."""
 
-_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?", re.ASCII)
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?(?P<exponent>\d+))?", re.ASCII)
+_LONGEST_EXPONENT = 3
+_LONGEST_SHOWN = 40
 _INSTANT = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d)?)(?:\.(\d+))?)?( ?(?:Z|UTC|[+-]\d\d(?::?\d\d)?))?", re.ASCII
 )
@@ -36,11 +38,17 @@ _INSTANT = re.compile(
 def number(text: str) -> Decimal:
     """Read a decimal number; E-notation and a leading plus are read, separators and currency signs are not.
 
+    The one gate for every number of a FOCUS file, those in JSON columns too.
+
     Raises:
         ValueError: the text is no number, or one of more than `MOST_DIGITS` places.
     """
-    if not _NUMBER.fullmatch(text):
+    found = _NUMBER.fullmatch(text)
+    if not found:
         raise ValueError("is not a number")
+    # Before it is calculated with: an exponent of some thousands would be refused by `Decimal` itself, or take hours.
+    if len((found["exponent"] or "").lstrip("0")) > _LONGEST_EXPONENT:
+        raise ValueError(f"has more than {MOST_DIGITS} places")
     value = Decimal(text)
     _, digits, exponent = value.as_tuple()
     if not isinstance(exponent, int) or exponent < -MOST_DIGITS or exponent + len(digits) > MOST_DIGITS:
@@ -120,7 +128,11 @@ def json_object(text: str) -> Mapping[str, object]:
     """
     try:
         found: object = json.loads(
-            text, parse_float=Decimal, parse_int=Decimal, parse_constant=_no_number, object_pairs_hook=_unique
+            text,
+            parse_float=_json_number,
+            parse_int=_json_number,
+            parse_constant=_no_number,
+            object_pairs_hook=_unique,
         )
     except (json.JSONDecodeError, RecursionError):
         raise ValueError("is not JSON") from None
@@ -134,6 +146,14 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(found) != len(pairs):
         raise ValueError("has a duplicate key")
     return found
+
+
+def _json_number(text: str) -> Decimal:
+    try:
+        return number(text)
+    except ValueError as error:
+        shown = text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+        raise ValueError(f"holds {shown}, which {error}") from None
 
 
 def _no_number(name: str) -> object:

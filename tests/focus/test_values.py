@@ -45,3 +45,27 @@ def test_tags_stay_exact() -> None:
 def test_what_is_no_key_value_json_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         key_values(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("1E70", "has more than 60 places"),
+        ("1" * 62, "has more than 60 places"),
+        ("0." + "1" * 70, "has more than 60 places"),
+        ("1E999999999999999999999", "has more than 60 places"),
+        ("1E-999999999999999999999", "has more than 60 places"),
+        ("$40.198572", "is not a number"),
+        ("NaN", "is not a number"),
+        ("Infinity", "is not a number"),
+    ],
+)
+def test_one_gate_refuses_a_number_in_a_field_and_in_json_alike(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=f"^{reason}$"):
+        number(text)
+    with pytest.raises(ValueError, match=f"which {reason}$|is not JSON$"):
+        json_object(f'{{"price": {text}}}')
+
+
+def test_zeros_before_an_exponent_are_no_digits_of_it() -> None:
+    assert number("1E0000000000000000000000000000003") == Decimal(1000)
