@@ -12,6 +12,7 @@ from exporter.ledger.accounting.counters import Labels
 from exporter.ledger.accounting.reconciliation import Reconciliations
 from exporter.ledger.accounting.totals import Books, Spent
 from exporter.ledger.directory import Directory
+from exporter.ledger.machines import MachineBooks
 from exporter.ledger.tables import hours, names, rows, schema
 from exporter.ledger.tables.hours import FirstSeen, TouchedHours
 from exporter.ledger.tables.names import Keys
@@ -28,6 +29,7 @@ class Contents:
         keys: the API keys that fal has listed.
         first_uses: the first hour that was charged for with any key, by account.
         teams: as fal listed them last, by account.
+        machines: charges divided by the states of runners.
     """
 
     revision: int
@@ -51,6 +53,7 @@ class Contents:
     keys: Keys
     first_uses: dict[str, datetime]
     teams: dict[str, tuple[Team, ...]]
+    machines: MachineBooks
 
     def active_scopes(self) -> list[Scope]:
         """Return the scopes whose charges are published."""
@@ -64,6 +67,7 @@ class Contents:
             if scope.active and scope.source in accounts.get(scope.account, ())
         )
         self.books.show_accounts(accounts.keys())
+        self.machines.changed()
         self.price_tables.show(self.prices, accounts)
 
     def sum_periods(self, connection: Connection, periods: Periods, *, everything: bool) -> None:
@@ -120,6 +124,7 @@ def read_contents(connection: Connection, labels: Labels, max_series: int) -> Co
         keys=keys,
         first_uses=names.first_uses(connection),
         teams=names.read_teams(connection),
+        machines=MachineBooks(connection),
     )
 
 
@@ -169,3 +174,4 @@ def write_contents(connection: Connection, contents: Contents, *, labels: str, a
     names.write_keys(connection, contents.keys.values())
     for account, listed in contents.teams.items():
         names.write_teams(connection, account, listed)
+    contents.machines.write(connection, at)

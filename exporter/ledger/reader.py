@@ -11,13 +11,15 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Engine, QueuePool, inspect
 
-from exporter.charges import Invoice, Window, hour_start
+from exporter.charges import Invoice, Window, hour_number, hour_start
 from exporter.ledger.accounting.coverage import ScopeState
+from exporter.ledger.accounting.efficiency import RequestSum, StateSum
 from exporter.ledger.accounting.key_labels import KeyLabels, values_of
 from exporter.ledger.accounting.reconciliation import Reconciliation
 from exporter.ledger.accounting.restatement import RejectedRows
 from exporter.ledger.directory import state_of
-from exporter.ledger.tables import rows, schema
+from exporter.ledger.machines import as_charged, read_request_sums, read_state_sums
+from exporter.ledger.tables import machines, rows, schema
 from exporter.ledger.tables.database import (
     NoLedgerError,
     check_tables,
@@ -28,10 +30,12 @@ from exporter.ledger.tables.database import (
     reading,
     reading_engine,
 )
+from exporter.ledger.tables.machines import MachineAccount
 from exporter.ledger.tables.names import labels_of, read_keys, tells_callers
 from exporter.ledger.tables.rejected import read_rejected
 from exporter.ledger.tables.rows import Scope, read_scopes
 from exporter.ledger.tables.span_totals import Bucket, UsageSum, labelled, usage_sums
+from exporter.machines import AppSettings, RequestHour, RunnerHour
 
 _EVERYTHING: Mapping[str, Collection[str]] = MappingProxyType({})
 _REVISIONS = 10**9
@@ -113,6 +117,44 @@ class LedgerSnapshot:
             if scope.active
         }
         return {key: rejected for key, rejected in found.items() if rejected.by_reason}
+
+    def state_sums(self, window: Window) -> tuple[StateSum, ...]:
+        """Return what apps cost in a window by the state of their runners, of the accounts that are divided by it."""
+        return read_state_sums(self._connection, self._machine_scopes, window)
+
+    def request_sums(self, window: Window) -> tuple[RequestSum, ...]:
+        """Return the requests of apps and models in a window."""
+        return read_request_sums(self._connection, [*self.machine_accounts], window)
+
+    def model_costs(self, window: Window) -> Mapping[tuple[str, str], int]:
+        """Return what each model cost in a window, by account and model."""
+        first, end = hour_number(window.start), hour_number(window.end)
+        return machines.model_costs(self._connection, self._machine_scopes, first, end)
+
+    def app_settings(self) -> tuple[AppSettings, ...]:
+        """Return the settings of apps as fal listed them last, with the environments that charges have."""
+        charged = {(values[0], values[1], values[2]) for values in machines.read_series(self._connection).values()}
+        return as_charged(machines.read_settings(self._connection), charged)
+
+    def runner_hours(self, account: str, window: Window) -> tuple[RunnerHour, ...]:
+        """Return the runners of an account's apps in the hours of a window, by app and hour."""
+        found = machines.read_runners(self._connection, account, hour_number(window.start), hour_number(window.end))
+        return tuple(found[key] for key in sorted(found))
+
+    def request_hours(self, account: str, window: Window) -> tuple[RequestHour, ...]:
+        """Return the requests of an account's apps and models in the hours of a window."""
+        return machines.read_requests(self._connection, account, hour_number(window.start), hour_number(window.end))
+
+    @cached_property
+    def machine_accounts(self) -> Mapping[str, MachineAccount]:
+        """The accounts whose charges are divided by the states of runners."""
+        return machines.read_accounts(self._connection)
+
+    @cached_property
+    def _machine_scopes(self) -> Mapping[int, str]:
+        return {
+            scope.id: scope.account for scope in self._scopes if scope.active and scope.account in self.machine_accounts
+        }
 
     def kept_from(self) -> datetime | None:
         """Return the first hour whose charges are kept, None where none have been folded."""

@@ -25,9 +25,10 @@ from sqlalchemy.engine import URL
 from exporter.charges import HOUR, Amounts, Charge, Window, hour_number, hour_of, hour_start
 from exporter.errors import LedgerError
 from exporter.ledger.accounting.counters import Counter, CounterKey, LabelValues, Rules
+from exporter.ledger.accounting.machines import STATE_LABELS
 from exporter.ledger.collector_lock import take_collector_lock
 from exporter.ledger.store import Ledger
-from exporter.ledger.tables import rows, schema
+from exporter.ledger.tables import machines, rows, schema
 from exporter.ledger.tables.database import NoLedgerError, ledger_url, reading, shown
 from exporter.ledger.tables.prices import PriceRecord, read_prices, write_prices
 from exporter.ledger.tables.rows import Scope
@@ -161,7 +162,10 @@ def _join_scopes(connection: Connection, old: str, news: Iterable[Scope]) -> Non
     for scope in news:
         target = targets[scope.source]
         covered = select(schema.observed_hours.c.hour).where(schema.observed_hours.c.scope_id == scope.id)
-        replayed = {schema.charges, schema.span_totals, schema.series, schema.observed_hours}
+        replayed = {
+            *(schema.charges, schema.span_totals, schema.series, schema.observed_hours),
+            machines.state_hours,
+        }
         for table in schema.metadata.sorted_tables:
             if "scope_id" in table.columns and table not in replayed:
                 at = table.c.scope_id
@@ -256,9 +260,24 @@ def _rename(connection: Connection, labels: LabelValues, old: str, new: str) -> 
         number: _renamed(values, labels, old, new) for number, values in rows.read_label_sets(connection).items()
     }
     rows.rename_label_sets(connection, renamed)
+    _rename_machines(connection, old, new)
     revision = str(int(schema.read(connection, schema.REVISION) or 0) + 1)
     schema.write(connection, schema.REVISION, revision)
     schema.write(connection, schema.CHARGES_REVISION, revision)
+
+
+def _rename_machines(connection: Connection, old: str, new: str) -> None:
+    """Publish what is divided by state under the new name; where that has published some, its counters go on."""
+    known = machines.read_series(connection)
+    twins = {values: number for number, values in known.items()}
+    names = STATE_LABELS.names
+    for number, values in known.items():
+        renamed = _renamed(values, names, old, new)
+        twin = twins.get(renamed)
+        if renamed == values or twin is None:
+            machines.rename_series(connection, {number: renamed})
+        else:
+            machines.join_series(connection, number, twin)
 
 
 def _rename_prices(connection: Connection, old: str, new: str) -> None:

@@ -47,8 +47,9 @@ from exporter.ledger.contents import Contents
 from exporter.ledger.directory import clamped, reached, settled, state_of
 from exporter.ledger.key_naming import Renames, note_uses, pending_renames, record_listed, rename_keys
 from exporter.ledger.loss import LedgerCondition
+from exporter.ledger.machine_ledger import MachineLedger
 from exporter.ledger.session import Session
-from exporter.ledger.tables import hours, keys, names, rows, schema
+from exporter.ledger.tables import hours, keys, machines, names, rows, schema
 from exporter.ledger.tables import prices as price_rows
 from exporter.ledger.tables.hours import HourlyCosts, TouchedHours, read_hourly
 from exporter.ledger.tables.keys import KeyOwner, SourceProbe
@@ -74,6 +75,9 @@ class Ledger:
     Args:
         lock: the right to be the ledger's collector, released when the ledger is closed; without it others may write.
 
+    Attributes:
+        machines: the same door for what concerns runners.
+
     Raises:
         ConfigurationError: the address is not a database's.
         LedgerError: from every method: the database cannot be used; what was being written has not been written.
@@ -90,6 +94,7 @@ class Ledger:
         self._rename_wanted_at: datetime | None = None
         account_at = self._labels.names.index("account")
         self._published: defaultdict[str, PublishedPages] = defaultdict(lambda: PublishedPages(account_at))
+        self.machines = MachineLedger(lambda: self._session, clock=clock, hold=rules.birth_hold)
         self._session = Session(
             address,
             labels=self._labels,
@@ -250,6 +255,7 @@ class Ledger:
                 self._renames = None
             books.set_counters(counters)
             books.apply(sums)
+            self.machines.restated(connection, contents, account, change.deltas, now)
         return Restatement(
             window,
             len(change.added),
@@ -445,6 +451,7 @@ class Ledger:
                 return 0
             folded = rows.fold(connection, number)
             rows.forget_before(connection, number)
+            machines.forget_before(connection, number)
             forget_rejected(connection, contents.scopes, before=number)
             rows.forget_balances_before(connection, hour_start(number))
             schema.write(connection, schema.HORIZON, str(number))
@@ -484,6 +491,7 @@ class Ledger:
     def scraped(self, sequence: int) -> None:
         """Note that a scrape has seen the view with this number."""
         self._holds.scraped(sequence)
+        self.machines.scraped(sequence)
 
     def view(self) -> LedgerView:
         """Return the figures of this instant; counters whose hold is over are released with it."""
@@ -510,6 +518,8 @@ class Ledger:
             name: frozenset(account for account, windows in known.items() if not windows[name].is_whole)
             for name in periods.windows()
         }
+
+        figures = self.machines.figures(self._accounts, scopes, periods, lacking, self._sequence)
 
         def published(table: str, period: str, pages: Pages) -> Pages:
             return self._published[table].pages(pages, lacking[period])
@@ -560,6 +570,7 @@ class Ledger:
             keys=tuple(record for record in contents.keys.values() if record.key.account in self._accounts),
             keys_told_from=contents.first_uses,
             teams=tuple(team for account in self._accounts for team in contents.teams.get(account, ())),
+            machines=figures,
         )
 
     def _rename_keys(self, now: datetime) -> None:
@@ -591,6 +602,7 @@ class Ledger:
     def _take_up(self, connection: Connection, contents: Contents) -> None:
         self._renames = None
         self._holds.keep(contents.books.counters)
+        self.machines.take_up(contents)
         contents.activate(self._accounts)
         contents.sum_periods(connection, periods_at(self._clock(), self._rules.zone), everything=True)
 

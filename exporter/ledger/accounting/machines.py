@@ -13,6 +13,7 @@ from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from exporter.ledger.accounting.counters import Labels
+from exporter.machines import Runners
 
 STATES = ("running", "idle", "pending", "draining", "unknown")
 """The states that money is divided by; the last is that of hours without history."""
@@ -25,24 +26,6 @@ PRODUCT = "serverless"
 
 UNKNOWN_AFTER = 24
 """Hours after its end for which an hour's history is waited for, before its charge counts as `unknown`."""
-
-
-class Runners(NamedTuple):
-    """Mean number of runners of an app in an hour by state, in nano-runners."""
-
-    running: int = 0
-    idle: int = 0
-    pending: int = 0
-    draining: int = 0
-
-    @property
-    def total(self) -> int:
-        """All of them."""
-        return sum(self)
-
-    def plus(self, other: "Runners") -> "Runners":
-        """Return the sum, state by state."""
-        return Runners(*(one + more for one, more in zip(self, other, strict=True)))
 
 
 class Parts(NamedTuple):

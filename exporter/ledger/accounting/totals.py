@@ -13,6 +13,7 @@ from exporter.calendar import PERIODS, Periods
 from exporter.charges import Balance, Dimensions, Invoice, Team, Window, hour_number
 from exporter.ledger.accounting.counters import COUNTED, Counter, CounterKey, Labels, LabelValues
 from exporter.ledger.accounting.coverage import AccountCoverage, ScopeState
+from exporter.ledger.accounting.efficiency import NO_MACHINES, MachineFigures
 from exporter.ledger.accounting.key_labels import KeyRecord
 from exporter.ledger.accounting.reconciliation import Reconciliation
 from exporter.ledger.accounting.restatement import HourKind, SumsBySeries, merged
@@ -54,6 +55,7 @@ class LedgerView:
         teams: as fal listed them last.
         first_seen: with account, product, model and app: the start of the hour of the first charge in seconds since
             1970 (not nano), retention notwithstanding; without those that may be older than the known history.
+        machines: of the accounts whose charges are divided by the states of runners.
     """
 
     sequence: int
@@ -97,6 +99,7 @@ class LedgerView:
     keys: tuple[KeyRecord, ...] = ()
     keys_told_from: Mapping[str, datetime] = field(default_factory=dict)
     teams: tuple[Team, ...] = ()
+    machines: MachineFigures = NO_MACHINES
 
 
 GPU_PERIODS = ("last_hour", "month")

@@ -5,9 +5,8 @@ counters grow by the difference.
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from sqlalchemy import (
     BigInteger,
@@ -25,9 +24,10 @@ from sqlalchemy import (
 
 from exporter.charges import NANO
 from exporter.ledger.accounting.counters import Counter, CounterKey, LabelValues
-from exporter.ledger.accounting.machines import STATES, Parts, Runners, StateSplit
+from exporter.ledger.accounting.machines import PRODUCT, STATES, Parts, StateSplit
 from exporter.ledger.tables.database import write_many
-from exporter.ledger.tables.schema import ExactSum, Instant, charges, metadata, microseconds
+from exporter.ledger.tables.schema import ExactSum, Instant, charges, metadata, microseconds, series
+from exporter.machines import AppSettings, RequestHour, RunnerHour, Runners
 
 machine_accounts = Table(
     "machine_account",
@@ -140,61 +140,6 @@ class MachineAccount:
     requests_through: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AppSettings:
-    """Settings of an app as fal lists them.
-
-    Attributes:
-        app: its name, as charges have it.
-        machine: its machine type, in fal's words.
-        keep_alive: seconds for which a runner without requests stays.
-        min_concurrency, max_concurrency: fewest and most runners.
-    """
-
-    account: str
-    owner: str
-    app: str
-    environment: str
-    machine: str = ""
-    keep_alive: int | None = None
-    min_concurrency: int | None = None
-    max_concurrency: int | None = None
-    updated_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RunnerHour:
-    """The runners of an app in an hour; complete once read after the hour's end."""
-
-    account: str
-    app: str
-    hour: int
-    runners: Runners
-    complete: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RequestHour:
-    """Requests of an app (product `serverless`) or model (`model_apis`) in an hour.
-
-    Attributes:
-        user_errors: that failed for what was asked; errors: for any other reason.
-        cold_starts: that waited for a runner to start.
-        billable: execution time summed over requests, in nano-seconds.
-    """
-
-    account: str
-    product: str
-    name: str
-    hour: int
-    requests: int
-    succeeded: int
-    user_errors: int
-    errors: int
-    cold_starts: int
-    billable: int
-
-
 Span = tuple[int, int]
 """Numbers of the first hour and of the one after the last."""
 
@@ -272,8 +217,7 @@ def write_requests(
                 table.hour < span[1],
             )
         )
-    columns = [column.name for column in request_hours.columns]
-    write_many(connection, request_hours.insert(), [tuple(getattr(item, name) for name in columns) for item in stated])
+    write_many(connection, request_hours.insert(), [tuple(item) for item in stated])
 
 
 def read_requests(connection: Connection, account: str, first: int, end: int) -> tuple[RequestHour, ...]:
@@ -310,19 +254,26 @@ def rename_series(connection: Connection, values_of: Mapping[int, LabelValues]) 
         )
 
 
+def join_series(connection: Connection, number: int, twin: int) -> None:
+    """Publish what one has under the label values of another, whose counters go on; its own are forgotten."""
+    connection.execute(state_hours.update().where(state_hours.c.state_series_id == number), {"state_series_id": twin})
+    connection.execute(state_counters.delete().where(state_counters.c.state_series_id == number))
+    connection.execute(state_series.delete().where(state_series.c.id == number))
+
+
 ChargedCell = tuple[int, int, int, int, int]
 """Scope, hour and series, all as numbers, cost and GPU time."""
 
 
 def read_charged(connection: Connection, scopes: Collection[int], first: int, end: int) -> Iterable[ChargedCell]:
-    """Return the charges of some scopes in the hours in [first, end)."""
+    """Return the charges of runners of some scopes in the hours in [first, end)."""
     table = charges.c
     found = connection.execute(
-        select(table.scope_id, table.hour, table.series_id, table.cost, table.gpu_seconds).where(
-            table.scope_id.in_(scopes), table.hour >= first, table.hour < end
-        )
+        select(table.scope_id, table.hour, table.series_id, table.cost, table.gpu_seconds)
+        .join(series, series.c.id == table.series_id)
+        .where(table.scope_id.in_(scopes), table.hour >= first, table.hour < end, series.c.product == PRODUCT)
     )
-    return map(tuple, found.all())
+    return [(row[0], row[1], row[2], row[3], row[4]) for row in found]
 
 
 Cell = tuple[int, int]
@@ -375,18 +326,56 @@ def first_uncounted(connection: Connection, scopes: Collection[int], first: int,
 def sum_splits(connection: Connection, scopes: Collection[int], first: int, end: int) -> dict[int, tuple[Parts, Parts]]:
     """Return cost and GPU time of the hours in [first, end) by state, by number of the label values."""
     table = state_hours.c
-    # Whole units and remainders apart: neither can leave 64 bits.
-    halves = [half for column in _PARTS for half in (func.sum(column // NANO), func.sum(column % NANO))]
     found = connection.execute(
-        select(table.state_series_id, *halves)
+        select(table.state_series_id, *_SUMS)
         .where(table.scope_id.in_(scopes), table.hour >= first, table.hour < end)
         .group_by(table.state_series_id)
     )
-    sums = {}
-    for row in found:
-        amounts = [int(high) * NANO + int(low) for high, low in zip(row[1::2], row[2::2], strict=True)]
-        sums[row[0]] = (Parts(*amounts[: len(STATES)]), Parts(*amounts[len(STATES) :]))
-    return sums
+    return {row[0]: _parts(row[1:]) for row in found}
+
+
+# Whole units and remainders apart: neither can leave 64 bits.
+_SUMS = [half for column in _PARTS for half in (func.sum(column // NANO), func.sum(column % NANO))]
+
+
+def _parts(halves: Sequence[int]) -> tuple[Parts, Parts]:
+    """Put sums together again; PostgreSQL gives them as decimals."""
+    amounts = [int(high) * NANO + int(low) for high, low in zip(halves[::2], halves[1::2], strict=True)]
+    return Parts(*amounts[: len(STATES)]), Parts(*amounts[len(STATES) :])
+
+
+AppSum = tuple[int, str, str, str, Parts, Parts]
+"""Scope, app, environment, GPU class, cost and GPU time."""
+
+
+def sum_by_app(connection: Connection, scopes: Collection[int], first: int, end: int) -> list[AppSum]:
+    """Return cost and GPU time by state of the apps of some scopes in the hours in [first, end)."""
+    table = state_hours.c
+    of = [series.c[name] for name in ("app", "environment", "gpu_class")]
+    found = connection.execute(
+        select(table.scope_id, *of, *_SUMS)
+        .join(series, series.c.id == table.series_id)
+        .where(table.scope_id.in_(scopes), table.hour >= first, table.hour < end)
+        .group_by(table.scope_id, *of)
+    )
+    return [(row[0], row[1], row[2], row[3], *_parts(row[4:])) for row in found]
+
+
+def model_costs(connection: Connection, scopes: Mapping[int, str], first: int, end: int) -> dict[tuple[str, str], int]:
+    """Return what each model cost in the hours in [first, end), by account and model."""
+    table = charges.c
+    halves = (func.sum(table.cost // NANO), func.sum(table.cost % NANO))
+    found = connection.execute(
+        select(table.scope_id, series.c.model, *halves)
+        .join(series, series.c.id == table.series_id)
+        .where(table.scope_id.in_(scopes), table.hour >= first, table.hour < end, series.c.product == "model_apis")
+        .group_by(table.scope_id, series.c.model)
+    )
+    costs: dict[tuple[str, str], int] = {}
+    for scope, model, high, low in found:
+        key = (scopes[scope], model)
+        costs[key] = costs.get(key, 0) + int(high) * NANO + int(low)
+    return costs
 
 
 def forget_before(connection: Connection, horizon: int) -> None:

@@ -9,12 +9,12 @@ from exporter.ledger.accounting.machines import (
     STATES,
     UNKNOWN_AFTER,
     Parts,
-    Runners,
     StateSplit,
     counted_change,
     is_ripe,
     split,
 )
+from exporter.machines import Runners
 
 LARGEST = 2**63 - 1
 AMOUNTS = st.integers(-LARGEST, LARGEST)

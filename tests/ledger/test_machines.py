@@ -1,0 +1,292 @@
+"""Charges divided by the states of runners, in a ledger: they follow corrections of either, and add up to the spend."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ledger.conftest import NOON, Clock
+from profiles import examples
+
+from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, UnitPrice, Window, hour_number, hour_of
+from exporter.ledger import Ledger, LedgerReader, LedgerView, Rules
+from exporter.ledger.accounting.machines import STATES, UNKNOWN_AFTER
+from exporter.ledger.renaming import rename_account
+from exporter.machines import AppSettings, RequestHour, RunnerHour, Runners
+from exporter.samples import Pages
+
+OpenLedger = Callable[..., Ledger]
+HERE = hour_of(NOON)
+SHOP = Dimensions("prod", product="serverless", app="shop", environment="prod", gpu_class="H100", unit="second")
+SHOP_SETTINGS = AppSettings("prod", "studio", "shop", "prod", "GPU-H100", 60, 1, 4)
+FLUX = Dimensions("prod", product="model_apis", model="fal-ai/flux/dev", unit="image")
+
+
+def charge(hour: datetime, cost: int, dimensions: Dimensions = SHOP) -> Charge:
+    return Charge(hour, dimensions, Amounts(cost, cost // 2, cost, 0, cost))
+
+
+def runners(hour: datetime, *states: int, app: str = "shop", complete: bool = True) -> RunnerHour:
+    return RunnerHour("prod", app, hour_number(hour), Runners(*states), complete)
+
+
+def by_state(pages: Pages, app: str = "shop") -> dict[str, int | float]:
+    return {sample.labels[-1]: sample.value for page in pages for sample in page.samples if sample.labels[1] == app}
+
+
+class Bench:
+    """A ledger with one account, whose apps have been listed an hour before the first charge that counts."""
+
+    def __init__(self, ledger: Ledger, clock: Clock, days: int = 40) -> None:
+        self.ledger = ledger
+        self.clock = clock
+        clock.now = NOON - 3 * HOUR
+        ledger.activate({"prod": ["serverless", "models"]})
+        self._known: dict[str, list[Charge]] = {"serverless": [], "models": []}
+        self._cover(HERE - days * 24 * HOUR)
+        ledger.machines.record_settings("prod", [SHOP_SETTINGS])
+        clock.now = NOON
+
+    def restate(self, charges: list[Charge], source: str = "serverless", window: Window | None = None) -> None:
+        """State the hours of some charges, or those of a window, anew."""
+        hours = set((window or Window(charges[0].hour, charges[0].hour + HOUR)).hours())
+        self._known[source] = [item for item in self._known[source] if item.hour not in hours] + charges
+        self._cover(min(*hours, HERE - 3 * HOUR))
+
+    def _cover(self, start: datetime) -> None:
+        window = Window(start, hour_of(self.clock.now) + HOUR)
+        for source, known in self._known.items():
+            its = [item for item in known if item.hour in window]
+            self.ledger.restate("prod", source, window, its, at=self.clock.now)
+
+    def read(self, *hours: RunnerHour, window: Window | None = None) -> None:
+        known = window or Window(HERE - 3 * HOUR, HERE + HOUR)
+        self.ledger.machines.record_runners("prod", known, {"shop": hours})
+
+    def view(self) -> LedgerView:
+        """Return the figures once every new counter has been seen at 0."""
+        self._cover(HERE - 3 * HOUR)
+        self.ledger.scraped(self.ledger.view().sequence)
+        return self.ledger.view()
+
+
+@pytest.fixture
+def bench(open_ledger: OpenLedger, clock: Clock) -> Bench:
+    return Bench(open_ledger(birth_hold=timedelta(0)), clock)
+
+
+LAST = HERE - HOUR
+
+
+def test_an_hour_is_divided_by_its_runners_and_counts_once_they_are_read_after_its_end(bench: Bench) -> None:
+    bench.restate([charge(LAST, 101)])
+    view = bench.view()
+    assert by_state(view.machines.spend_of["today"]) == {"unknown": 101}
+    assert by_state(view.machines.spend) == {}
+    bench.read(runners(LAST, 1, 2, 0, 1))
+    view = bench.view()
+    assert by_state(view.machines.spend) == {"running": 25, "idle": 50, "draining": 26}
+    assert by_state(view.machines.gpu_seconds) == {"running": 12, "idle": 25, "draining": 13}
+    assert by_state(view.machines.spend_of["today"]) == {"running": 25, "idle": 50, "draining": 26}
+    assert by_state(view.machines.gpu_time_of["month"]) == {"running": 12, "idle": 25, "draining": 13}
+
+
+def test_late_and_corrected_charges_move_the_states(bench: Bench) -> None:
+    bench.restate([charge(LAST, 100)])
+    bench.read(runners(LAST, 1, 3))
+    bench.restate([charge(LAST, 200)])
+    assert by_state(bench.view().machines.spend) == {"running": 50, "idle": 150}
+    bench.restate([], window=Window(LAST, HERE))
+    view = bench.view()
+    assert by_state(view.machines.spend) == {"running": 50, "idle": 150}
+    assert by_state(view.machines.spend_of["today"]) == {}
+    bench.restate([charge(LAST, 240)])
+    assert by_state(bench.view().machines.spend) == {"running": 60, "idle": 180}
+
+
+def test_corrected_runners_move_the_states_and_no_counter_falls(bench: Bench) -> None:
+    bench.restate([charge(LAST, 100)])
+    bench.read(runners(LAST, 1, 3))
+    bench.view()
+    bench.read(runners(LAST, 3, 1))
+    view = bench.view()
+    assert by_state(view.machines.spend_of["today"]) == {"running": 75, "idle": 25}
+    # What has been published as idle waits until as much more is.
+    assert by_state(view.machines.spend) == {"running": 75, "idle": 75}
+    bench.restate([charge(LAST, 400)])
+    assert by_state(bench.view().machines.spend) == {"running": 300, "idle": 100}
+
+
+def test_an_hour_without_history_counts_as_unknown_when_it_has_been_waited_for(bench: Bench) -> None:
+    bench.restate([charge(LAST, 70)])
+    bench.read()
+    bench.clock.forward(hours=UNKNOWN_AFTER - 1)
+    bench.read(window=Window(HERE, hour_of(bench.clock.now)))
+    assert by_state(bench.view().machines.spend) == {}
+    bench.clock.forward(hours=1)
+    bench.read(window=Window(HERE, hour_of(bench.clock.now)))
+    assert by_state(bench.view().machines.spend) == {"unknown": 70}
+
+
+def test_an_hour_is_not_unknown_while_fal_cannot_be_asked(bench: Bench) -> None:
+    bench.restate([charge(LAST, 70)])
+    bench.clock.forward(hours=5 * UNKNOWN_AFTER)
+    assert by_state(bench.view().machines.spend) == {}
+    bench.read(runners(LAST, 1), window=Window(LAST, hour_of(bench.clock.now)))
+    assert by_state(bench.view().machines.spend) == {"running": 70}
+
+
+def test_the_running_hour_is_shown_by_what_is_known_of_it_and_does_not_count_yet(bench: Bench) -> None:
+    bench.restate([charge(HERE, 90)])
+    bench.read(runners(HERE, 1, 2, complete=False))
+    view = bench.view()
+    assert by_state(view.machines.spend_of["today"]) == {"running": 30, "idle": 60}
+    assert by_state(view.machines.spend) == {}
+
+
+def test_what_was_spent_before_the_account_was_divided_is_history(open_ledger: OpenLedger, clock: Clock) -> None:
+    bench = Bench(open_ledger(birth_hold=timedelta(0)), clock)
+    early = HERE - 30 * HOUR
+    bench.restate([charge(early, 1000)])
+    bench.read(runners(early, 0, 1), window=Window(early, HERE + HOUR))
+    view = bench.view()
+    assert by_state(view.machines.spend_of["month"]) == {"idle": 1000}
+    assert by_state(view.machines.spend) == {}
+
+
+def test_a_charge_without_an_app_is_unknown_and_models_are_left_out(bench: Bench) -> None:
+    nameless = SHOP._replace(app="", environment="")
+    bench.restate([charge(LAST, 8, nameless), charge(LAST, 4)])
+    bench.restate([charge(LAST, 1000, FLUX)], source="models")
+    bench.read(runners(LAST, 0, 1))
+    today = bench.view().machines.spend_of["today"]
+    assert (by_state(today, app=""), by_state(today)) == ({"unknown": 8}, {"idle": 4})
+    assert sum(sample.value for page in today for sample in page.samples) == 12
+
+
+def test_a_new_counter_is_seen_at_0_first(bench: Bench) -> None:
+    bench.restate([charge(LAST, 10)])
+    bench.read(runners(LAST, 0, 1))
+    assert by_state(bench.ledger.view().machines.spend) == {"idle": 0}
+    assert by_state(bench.view().machines.spend) == {"idle": 10}
+
+
+def test_counters_go_on_after_a_restart(bench: Bench, open_ledger: OpenLedger) -> None:
+    bench.restate([charge(LAST, 10)])
+    bench.read(runners(LAST, 0, 1))
+    bench.view()
+    bench.ledger.close()
+    bench.ledger = open_ledger(birth_hold=timedelta(0))
+    bench.ledger.activate({"prod": ["serverless", "models"]})
+    assert by_state(bench.view().machines.spend) == {"idle": 10}
+    bench.restate([charge(LAST, 30)])
+    assert by_state(bench.view().machines.spend) == {"idle": 30}
+
+
+def test_the_retention_forgets_hours_and_no_counter(bench: Bench) -> None:
+    bench.restate([charge(LAST, 10)])
+    bench.read(runners(LAST, 0, 1))
+    bench.view()
+    bench.clock.forward(days=80)
+    assert bench.ledger.fold_before(HERE + 24 * HOUR) == 1
+    view = bench.view()
+    assert by_state(view.machines.spend) == {"idle": 10}
+    bench.restate([], window=Window(LAST, HERE))
+    assert by_state(bench.view().machines.spend) == {"idle": 10}
+
+
+def test_ceilings_are_the_runners_that_an_app_may_have_at_their_price(bench: Bench) -> None:
+    price = UnitPrice("prod", "serverless", "", "shop", "H100", "second", LAST, 1_250_000, 20 * NANO)
+    bench.ledger.record_prices([price])
+    (ceiling,) = bench.view().machines.ceilings
+    assert (ceiling.app, ceiling.environment, ceiling.gpu_class) == ("shop", "prod", "H100")
+    assert ceiling.amount == 4 * 3600 * 1_000_000
+    unbounded = AppSettings("prod", "studio", "shop", "prod", "GPU-H100", 60, 1, None)
+    bench.ledger.machines.record_settings("prod", [unbounded])
+    assert bench.view().machines.ceilings == ()
+
+
+def test_requests_are_priced_over_the_last_day_that_is_known(bench: Bench) -> None:
+    bench.restate([charge(LAST, 1000)])
+    bench.restate([charge(LAST, 300, FLUX)], source="models")
+    whole = Window(HERE - 48 * HOUR, HERE + HOUR)
+    bench.read(runners(LAST, 6, 2, 2), window=whole)
+    assert bench.view().machines.efficiency == ()
+    asked = [
+        RequestHour("prod", "serverless", "shop", hour_number(LAST), 12, 9, 1, 2, 3, 0),
+        RequestHour("prod", "model_apis", FLUX.model, hour_number(LAST), 20, 12, 3, 5, 0, 0),
+    ]
+    names = [(item.product, item.name) for item in asked]
+    bench.ledger.machines.record_requests("prod", whole, names, asked)
+    model, app = bench.view().machines.efficiency
+    assert (app.cost, app.cost_per_success, app.failed, app.failed_cost) == (1000, 111, 3, 150)
+    assert (app.cold_starts, app.start_cost, app.start_seconds) == (3, 200, 100)
+    assert (model.cost, model.cost_per_success, model.failed, model.failed_cost) == (300, 25, 8, 60)
+
+
+def test_a_renamed_account_goes_on(bench: Bench, address: str, open_ledger: OpenLedger) -> None:
+    bench.restate([charge(LAST, 10)])
+    bench.read(runners(LAST, 0, 1))
+    bench.view()
+    bench.ledger.close()
+    rename_account(address, "prod", "main", now=bench.clock.now)
+    ledger = open_ledger(birth_hold=timedelta(0))
+    ledger.activate({"main": ["serverless", "models"]})
+    (page,) = ledger.view().machines.spend
+    assert [(sample.labels, sample.value) for sample in page.samples] == [
+        (("main", "shop", "prod", "H100", "idle"), 10)
+    ]
+    assert [item.account for item in ledger.machines.settings("main")] == ["main"]
+
+
+def test_a_reader_beside_the_exporter_sees_the_same(bench: Bench, address: str) -> None:
+    bench.restate([charge(LAST, 40)])
+    bench.read(runners(LAST, 1, 3))
+    reader = LedgerReader(address)
+    with reader.snapshot() as snapshot:
+        (shop,) = snapshot.state_sums(Window(LAST, HERE))
+        assert (shop.account, shop.app, shop.environment, shop.gpu_class) == ("prod", "shop", "prod", "H100")
+        assert (shop.cost.running, shop.cost.idle, shop.gpu_seconds.total) == (10, 30, 20)
+        assert snapshot.app_settings() == (SHOP_SETTINGS,)
+        assert snapshot.runner_hours("prod", Window(LAST, HERE)) == (runners(LAST, 1, 3),)
+        assert snapshot.state_sums(Window(HERE, HERE + HOUR)) == ()
+    reader.close()
+
+
+HOURS = [HERE - back * HOUR for back in range(3)]
+STEPS = st.one_of(
+    st.tuples(st.just("charge"), st.sampled_from(HOURS), st.integers(0, 10**12), st.sampled_from(["", "surge"])),
+    st.tuples(st.just("runners"), st.sampled_from(HOURS), st.lists(st.integers(0, 5), min_size=4, max_size=4)),
+)
+
+
+@settings(max_examples=examples(12, long=300))
+@given(st.lists(STEPS, min_size=1, max_size=8))
+def test_states_add_up_to_the_spend_whatever_is_corrected(steps: list[tuple[object, ...]]) -> None:
+    """The sum over states is the spend of the app in every window, and no counter ever falls."""
+    clock = Clock()
+    bench = Bench(Ledger("sqlite:///:memory:", rules=Rules(birth_hold=timedelta(0)), clock=clock), clock, days=1)
+    known: dict[tuple[datetime, str], int] = {}
+    shown: dict[str, int | float] = {}
+    for step in steps:
+        hour = step[1]
+        assert isinstance(hour, datetime)
+        if step[0] == "charge":
+            assert isinstance(step[2], int)
+            known[hour, str(step[3])] = step[2]
+            its = [charge(hour, cost, SHOP._replace(surge=surge)) for (at, surge), cost in known.items() if at == hour]
+            bench.restate(its)
+        else:
+            assert isinstance(step[2], list)
+            states = runners(hour, *step[2], complete=hour < HERE)
+            bench.ledger.machines.record_runners("prod", Window(hour, hour + HOUR), {"shop": [states]})
+        view = bench.view()
+        for name, pages in (("today", view.today), ("last_day", view.last_day)):
+            spend = sum(sample.value for page in pages for sample in page.samples)
+            assert sum(by_state(view.machines.spend_of[name]).values()) == spend == sum(known.values())
+        counted = by_state(view.machines.spend)
+        assert all(counted[state] >= value for state, value in shown.items())
+        assert set(counted) <= set(STATES)
+        shown = counted
+    bench.ledger.close()
