@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from math import exp
 from typing import Generic, TypeVar
@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from exporter.charges import HOUR, Balance, Window
 from exporter.forecasting.levels import WEEK
 from exporter.forecasting.rhythm import DAY, Rhythm
-from exporter.forecasting.state import Forecast
+from exporter.forecasting.state import Forecast, Path
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -109,6 +109,27 @@ def forecast(
         seen += min(spent(Window(hour, hour + HOUR)), rhythm.expected(place, place + 1))
     rest, spread = max(expected - seen, 0.0), exp(_EDGE_OF_80_PERCENT * rhythm.spread(end - first))
     return Forecast(total + round(rest), total + round(rest / spread), total + round(rest * spread))
+
+
+HORIZONS = (1, 7, 14, 28)
+"""Days ahead for which a path states its spread: between them it changes little, and evenly."""
+
+
+def path_of(rhythm: Rhythm, edge: datetime, now: datetime) -> Path:
+    """Return the path on which spend is expected to go on.
+
+    Args:
+        rhythm: what the past teaches.
+        edge: the first hour that it was not learnt from.
+        now: an aware instant.
+    """
+    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    weekdays = [0] * WEEK
+    for day in range(WEEK):
+        start = midnight + timedelta(days=day)
+        place = (start - edge) // HOUR
+        weekdays[start.isoweekday() % WEEK] = round(rhythm.expected(place, place + DAY))
+    return Path(tuple(weekdays), {days: exp(_EDGE_OF_80_PERCENT * rhythm.spread(days * DAY)) for days in HORIZONS})
 
 
 _LONGEST = timedelta(days=3650)

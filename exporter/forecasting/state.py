@@ -18,6 +18,19 @@ class Forecast:
 
 
 @dataclass(frozen=True, slots=True)
+class Path:
+    """Path on which spend is expected to go on.
+
+    Attributes:
+        weekdays: what each of the next seven whole UTC days is expected to cost, Sunday first, in nano-USD.
+        spreads: by a number of days ahead, the factor between their expected cost and the edges of its 80% band.
+    """
+
+    weekdays: tuple[int, ...]
+    spreads: Mapping[int, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Lock:
     """A reason for which fal has locked an account.
 
@@ -41,6 +54,7 @@ class AccountOutlook:
         month: the current month in the configured time zone.
         spend: what the month has cost so far.
         forecast: None until the hours of the month so far have been loaded.
+        path: how spend is expected to go on from now; None as the forecast.
     """
 
     account: str
@@ -52,6 +66,7 @@ class AccountOutlook:
     spend: int | None = None
     forecast: Forecast | None = None
     credit_floor: int | None = None
+    path: Path | None = None
 
     @property
     def locked(self) -> tuple[str, ...]:

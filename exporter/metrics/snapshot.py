@@ -73,6 +73,18 @@ def prospects(outlook: Outlook) -> Mapping[str, list[Sample]]:
             Sample((account.account,), account.month.end.timestamp()) for account in outlook.accounts
         ],
         **_forecasts("fal_spend_month_forecast", ((account.account, account.forecast) for account in outlook.accounts)),
+        "fal_spend_expected_weekday_usd": [
+            Sample((account.account, str(weekday)), amount)
+            for account in outlook.accounts
+            if account.path is not None
+            for weekday, amount in enumerate(account.path.weekdays)
+        ],
+        "fal_spend_forecast_spread_ratio": [
+            Sample((account.account, f"{days}d"), spread)
+            for account in outlook.accounts
+            if account.path is not None
+            for days, spread in account.path.spreads.items()
+        ],
         "fal_budget_limit_usd": [Sample((budget.budget,), budget.limit) for budget in budgets],
         "fal_budget_spend_usd": [
             Sample((budget.budget,), budget.spend) for budget in budgets if budget.spend is not None

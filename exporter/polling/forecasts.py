@@ -7,9 +7,9 @@ from typing import NamedTuple
 from exporter.calendar import periods_at
 from exporter.charges import HOUR, Balance, Dimensions, Window, hour_of
 from exporter.forecasting.budgets import BURN_WINDOWS, Budget
-from exporter.forecasting.forecast import BalanceFall, HourlySpend, burn_of_usage, forecast, runway
+from exporter.forecasting.forecast import BalanceFall, HourlySpend, burn_of_usage, forecast, path_of, runway
 from exporter.forecasting.rhythm import DAY, LONGEST, Rhythm, learn
-from exporter.forecasting.state import AccountOutlook, BudgetOutlook, ExpectedSpend, Forecast, Outlook
+from exporter.forecasting.state import AccountOutlook, BudgetOutlook, ExpectedSpend, Forecast, Outlook, Path
 from exporter.ledger import KeyLabels, Ledger, LedgerView, ScopeState, labelled
 from exporter.polling.account import AccountPoller, history_progress
 from exporter.polling.scheduler import Reach
@@ -221,6 +221,7 @@ class ForecastMaker:
             spend=hours.total(topic, month) if is_loaded else None,
             forecast=self._forecast(topic, month, view.at, hours, known) if is_loaded else None,
             credit_floor=account.credit_floor,
+            path=self._path(topic, view.at, hours, known) if is_loaded else None,
         )
 
     def _fall(self, ledger: Ledger, balance: Balance) -> BalanceFall:
@@ -291,6 +292,12 @@ class ForecastMaker:
             period=period,
             spent=lambda window: hours.total(topic, window),
         )
+
+    def _path(self, topic: Topic, now: datetime, hours: HourlySpend[Topic], known: Known | None) -> Path | None:
+        if known is None or not known.whole:
+            return None
+        edge, rhythm = self._learnt(topic, now, hours, known)
+        return None if rhythm is None else path_of(rhythm, edge, now)
 
     def _burn(self, topic: Topic, now: datetime, hours: HourlySpend[Topic], known: Known) -> float | None:
         edge, rhythm = self._learnt(topic, now, hours, known)

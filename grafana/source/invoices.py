@@ -4,7 +4,7 @@ from grafana_foundation_sdk.models.common import VisibilityMode
 
 from source import palette
 from source.frame import Frame, Row, whenever
-from source.panels import DOLLARS, DOLLARS_SHORT, NOT_LOADED, Built, Query, at_least, bars, figure, fixed, lines
+from source.panels import DOLLARS, DOLLARS_SHORT, NOT_LOADED, SIGNED, Built, Query, at_least, bars, figure, fixed, lines
 from source.queries import of_accounts, selected, whole
 from source.tables import Column, coloured_text, rows, words
 
@@ -232,8 +232,8 @@ def billed() -> Built:
         {
             "account": Column("Account", width=96),
             "charge_category": Column("Category"),
-            "Value #last": Column("Last month", DOLLARS, 104, 2),
-            "Value #current": Column("This month", DOLLARS, 104, 2),
+            "Value #last": Column("Last month, $", SIGNED, 110, 2),
+            "Value #current": Column("This month, $", SIGNED, 110, 2),
         },
         no_value="no FOCUS report",
     )

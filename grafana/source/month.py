@@ -1,4 +1,4 @@
-"""fal / Month: the month for a finance department, on one page that prints."""
+"""fal / Month: the month for a finance department, on one page that prints: A4 upright, at half the size."""
 
 from source import palette
 from source.banner import state
@@ -7,9 +7,11 @@ from source.invoices import agreement, billed, invoice_list
 from source.outlook import MONTH, budgets, course
 from source.panels import (
     DOLLARS,
-    DOLLARS_SHORT,
+    LESS,
+    MORE,
     NOT_LOADED,
     SHARE,
+    SIGNED,
     Built,
     Query,
     coloured,
@@ -18,11 +20,12 @@ from source.panels import (
     words_in_markdown,
 )
 from source.queries import of_accounts, total
-from source.rankings import GROWTH, of_month, present
+from source.rankings import GROWTH, REPORTED, of_month, present
 from source.tables import Column, coloured_text, products, rows
 
 _CHANGE = "fal_spend_month_change_usd"
 _ITEM = ("account", "product", "model", "app", "gpu_class", "cause")
+_MOVED = 6
 _CAUSES = {"volume": "Volume", "price": "Price", "new": "New", "gone": "Gone"}
 
 EXPORTER = ("Exporter", "http://localhost:8080", "Address of the exporter, for the links to its exports.")
@@ -37,14 +40,14 @@ def month() -> Frame:
         description="The month for finance: what it costs and will cost, what moved and why, budgets and invoices.",
         labels=("account",),
         asked={"exporter": EXPORTER},
-        repeats=present(),
+        repeats=present(REPORTED),
         rows=(
             Row(5, ((state(), 16), (_exports(), 8))),
             Row(4, _figures()),
-            Row(11, ((course(), 15), (_moved(), 9))),
+            Row(10, ((course(), 12), (_moved(), 12))),
             Row(7, ((budgets(), 13), (invoice_list(), 11))),
             Row(7, ((agreement(), 14), (billed(), 10))),
-            Row(12, ((of_month(), 12),)),
+            Row(9, ((of_month(), 8),)),
         ),
     )
 
@@ -71,12 +74,18 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 "± last month, same day",
                 "By how much the complete hours of this month cost more, or less, than as many hours of the last "
                 "month, by the ledger. The running hour is not compared.",
-                [Query(changed, "in dollars", "dollars"), Query(f"{changed}\n/ ({before} > 0)", "in percent", "share")],
-                DOLLARS_SHORT,
+                [
+                    Query(f"{changed} >= 0", "more", "more"),
+                    Query(f"abs({changed} < 0)", "less", "less"),
+                    Query(f"{changed}\n/ ({before} > 0)", "in percent", "share"),
+                ],
+                MORE,
                 decimals=2,
                 names=True,
                 no_value="last month is not all loaded",
-            ).override_by_query("share", properties({"unit": SHARE, "decimals": 1} | coloured(*GROWTH))),
+            )
+            .override_by_query("less", properties({"unit": LESS}))
+            .override_by_query("share", properties({"unit": SHARE, "decimals": 1} | coloured(*GROWTH))),
             5,
         ),
         (
@@ -87,8 +96,8 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                     Query(f"sum({of_accounts(f'fal_spend_month_forecast{edge}_usd')})", name, ref)
                     for edge, name, ref in (("_low", "low", "low"), ("", "likely", "likely"), ("_high", "high", "high"))
                 ],
-                DOLLARS_SHORT,
-                decimals=2,
+                DOLLARS,
+                decimals=0,
                 names=True,
                 color=palette.FORECAST,
                 no_value=NOT_LOADED,
@@ -135,7 +144,7 @@ def _moved() -> Built:
             named = f'label_replace({named}, "name", "$1", "{label}", "(.+)")'
         return f"sum by (name) ({named})"
 
-    largest = f"topk(7, abs({items()}))"
+    largest = f"topk({_MOVED}, abs({items()}))"
 
     def shown(*also: str) -> str:
         of_all = items(*also)
@@ -148,7 +157,7 @@ def _moved() -> Built:
     change = coloured_text((0, palette.NEUTRAL))
     return rows(
         "What moved since last month, and why",
-        "The complete hours of this month against as many of the last: the seven models and apps that changed most, "
+        "The complete hours of this month against as many of the last: the six models and apps that changed most, "
         "all others, and the total. Volume is the difference in quantity at last month's price, price what remains "
         "of it (list price, discount and surge together); new and gone were sold in one of the two only. The causes "
         "add up to the change.",
@@ -158,11 +167,11 @@ def _moved() -> Built:
         ],
         {
             "name": Column("What", properties=products() | {"custom.minWidth": 110}),
-            "Value #change": Column("Change", DOLLARS_SHORT, 78, 2, change),
-            **{f"Value #{cause}": Column(title, DOLLARS_SHORT, 70, 2, change) for cause, title in _CAUSES.items()},
+            "Value #change": Column("Change, $", SIGNED, 98, 2, change),
+            **{f"Value #{cause}": Column(title, SIGNED, 80, 2, change) for cause, title in _CAUSES.items()},
         },
         key="name",
-        sort="Change",
+        sort="Change, $",
         no_value="last month is not all loaded",
     )
 

@@ -1,7 +1,9 @@
 """The course of a month: what it has cost, the path to its end, the last month beside it, and the budgets."""
 
+from itertools import pairwise
+
 from source import palette
-from source.panels import DOLLARS_SHORT, NOT_LOADED, SHARE, Built, Query, at_least, fixed, lines, properties
+from source.panels import DOLLARS, DOLLARS_SHORT, NOT_LOADED, SHARE, Built, Query, at_least, fixed, lines, properties
 from source.queries import share, total
 from source.tables import Column, bar_cell, coloured_text, rows
 
@@ -15,10 +17,10 @@ def course() -> Built:
     """Return the graph of a month from its first day to its last, whatever day it is."""
     panel = lines(
         "The month, and the path to its end",
-        "Month to date over the whole month. From now on the dashed line leads to the amount at which the month will "
-        "probably end, in the band of 8 cases in 10: a straight line, not a forecast of each day. Grey: the last month "
-        "as Prometheus knows it. Red: the largest monthly budget of all of it. Forecast and budget are of whole "
-        "accounts, whatever else is selected.",
+        "Month to date over the whole month. From now on the dashed line is the expected path, day by day by what each "
+        "weekday usually costs, to the amount at which the month will probably end, in the band of 8 cases in 10. "
+        "Grey: the last month as Prometheus knows it. Red: the largest monthly budget of all of it. Forecast and "
+        "budget are of whole accounts, whatever else is selected.",
         [
             Query(total(MONTH), "this month", "spent"),
             Query(_month_before(), "last month", "before"),
@@ -69,18 +71,56 @@ def _newest(metric: str, labels: str = "account", matchers: str = '{account=~"$a
     return f"max by ({labels}) (last_over_time({metric}{matchers}{_SEEN}) and on (job, instance) ({answering}))"
 
 
+_NOW = f"scalar(max(last_over_time(fal_exporter_snapshot_timestamp_seconds{_SEEN})))"
+_HORIZONS = (1, 7, 14, 28)
+
+
 def _path(edge: str) -> str:
-    """Return a straight line from what the month has cost to an edge of its forecast, at all instants from now on."""
-    now = f"scalar(max(last_over_time(fal_exporter_snapshot_timestamp_seconds{_SEEN})))"
+    """Return the path from what the month has cost to an edge of its forecast, at all instants from now on.
+
+    By then the same share of the way has been gone as of the days' expected costs. An edge of the band is as far away
+    as that of so many days ahead, and meets the forecast's own at the end.
+    """
     end = f"scalar(max({_newest('fal_month_end_timestamp_seconds')}))"
-    spent = f"sum({_newest('fal_account_spend_month_to_date_usd')})"
-    forecast = f"sum({_newest(f'fal_spend_month_forecast{edge}_usd')})"
+    spent = _newest("fal_account_spend_month_to_date_usd")
+    forecast = _newest(f"fal_spend_month_forecast{edge}_usd")
+    gone, whole = _expected(""), _expected(" @ end()")
+    share = f"{gone}\n  / on (account) {whole}"
+    if edge:
+        now_and_end = (_spread("time()"), _spread(end))
+        wide, widest = now_and_end if edge == "_high" else reversed(now_and_end)
+        share = f"{share}\n  * on (account) {wide}\n  / on (account) {widest}"
     return (
-        f"{spent}\n"
-        f"+ ({forecast} - {spent})\n"
-        f"  * clamp_max((vector(time()) - {now}) / ({end} - {now}), 1)\n"
-        f"and on () (vector(time()) >= {now} <= {end} + 3600)"
+        f"sum({spent}\n+ on (account) ({forecast} - on (account) {spent})\n  * on (account) {share})\n"
+        f"and on () (vector(time()) > {_NOW} <= {end} + 3600)"
     )
+
+
+def _expected(at: str) -> str:
+    """Return what the hours from now to an instant are expected to cost, by account."""
+    of_days = _last("fal_spend_expected_weekday_usd", "weekday")
+    # The hour that ends at an instant belongs to the day before midnight.
+    today = 'count_values("weekday", day_of_week(vector(time() - 3600)))'
+    hours = f"sum by (account) ({of_days} * on (weekday) group_left () {today}) and on () (vector(time()) > {_NOW})"
+    return f"sum_over_time(({hours})[32d:1h]{at})"
+
+
+def _spread(instant: str) -> str:
+    """Return the spread of the time from now to an instant: even steps between those that are published."""
+    days = f"(({instant} - {_NOW}) / 86400)"
+    reached = [f"clamp((vector{days} - {first}) / {then - first}, 0, 1)" for first, then in pairwise(_HORIZONS)]
+    weights = [f"(1 - {reached[0]})", *(f"({one} - {two})" for one, two in pairwise(reached)), reached[-1]]
+    spreads = (
+        f"{_last('fal_spend_forecast_spread_ratio', 'ahead', f'{horizon}d')} * scalar({weight})"
+        for horizon, weight in zip(_HORIZONS, weights, strict=True)
+    )
+    return "sum by (account) (\n    " + "\n    or ".join(spreads) + "\n  )"
+
+
+def _last(metric: str, label: str, value: str = "") -> str:
+    """Return the newest values of a family by account and a label, in a range whose end is to come."""
+    matcher = f',{label}="{value}"' if value else ""
+    return f'max by (account, {label}) (last_over_time({metric}{{account=~"$account"{matcher}}}{_SEEN}))'
 
 
 def _month_before() -> str:
@@ -134,9 +174,9 @@ def budgets() -> Built:
         {
             "budget": Column("Budget", properties={"custom.minWidth": 90}),
             "Value #period": Column("Period", width=60, properties=_PERIOD),
-            "Value #used": Column("Used", SHARE, 140, 0, bar_cell() | _AGAINST_LIMIT),
-            "Value #spent": Column("Spent", DOLLARS_SHORT, 68, 2),
-            "Value #limit": Column("Limit", DOLLARS_SHORT, 68, 2),
+            "Value #used": Column("Used", SHARE, 120, 0, bar_cell() | _AGAINST_LIMIT),
+            "Value #spent": Column("Spent", DOLLARS, 88, 2),
+            "Value #limit": Column("Limit", DOLLARS, 88, 2),
             "Value #forecast": Column(
                 "At its end", SHARE, 76, 0, coloured_text((0.9, palette.WARNING), (1, palette.BAD))
             ),

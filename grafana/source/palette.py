@@ -12,7 +12,7 @@ PAST = "#8E9AAB"
 PRODUCTS = {"model_apis": "blue", "serverless": "purple", "compute": "orange"}
 """fal's product lines, the same on every dashboard."""
 
-PRODUCT_NAMES = {"model_apis": "Model APIs", "serverless": "Serverless", "compute": "Compute"}
+PRODUCT_NAMES = {"model_apis": "Model APIs", "serverless": "Serverless", "compute": "Compute machines"}
 """How people call them."""
 
 GPU_CLASSES = {

@@ -29,7 +29,11 @@ NOT_LOADED = "not all loaded"
 DOLLARS = "currency:financial:$"
 """Written out in full, for figures that are read."""
 DOLLARS_SHORT = "currencyUSD"
-"""$367K or $0.0004, for axes and prices; -$18.2K for what may be below 0, of which DOLLARS would make $-18,249.89."""
+"""$367K or $0.0004, for axes and prices; below 0 -$18.2K."""
+SIGNED = "currency:financial: "
+"""-18,249.89, for columns with $ in their title that may be below 0, of which DOLLARS would make $-18,249.89."""
+MORE, LESS = "currency:financial:+$", "currency:financial:-$"
+"""+$18,249.89 and -$18,249.89, each for a query of its own whose values have no sign."""
 SHARE = "percentunit"
 
 _LEAST = -1e12

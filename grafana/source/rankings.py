@@ -1,5 +1,7 @@
 """The tables of who and what spends the most; each has a row for all others and one for the total."""
 
+from collections.abc import Collection
+
 from source import palette
 from source.outlook import MONTH
 from source.panels import DOLLARS, NOT_LOADED, SHARE, Built, Query
@@ -27,6 +29,9 @@ LABELS = {
 Accounts have one where there are two of them.
 """
 
+REPORTED = ("account", "product", "team", "model", "app", "api_key")
+"""The labels of a month's report, which with all of them fits one printed page."""
+
 _TO_DATE = "fal_spend_last_month_to_date_usd"
 _LINKS = (
     ("Only this, in Spend", "fal-spend"),
@@ -35,10 +40,10 @@ _LINKS = (
 )
 
 
-def present() -> str:
-    """Return a series for each of LABELS that a charge of the month has, named by the label `ranked`."""
+def present(labels: Collection[str] = tuple(LABELS)) -> str:
+    """Return a series for each of some labels that a charge of the month has, named by the label `ranked`."""
     month = "fal_spend_month_to_date_usd"
-    found = [(label, f'count({month}{{{label}!=""}} > 0)') for label in LABELS if label != "account"]
+    found = [(label, f'count({month}{{{label}!=""}} > 0)') for label in labels if label != "account"]
     found.insert(0, ("account", f"count(count by (account) ({month})) > 1"))
     # Before anything is known, one table says so: a query by no label would be an error.
     return " or ".join(
@@ -85,30 +90,28 @@ def by_label() -> Built:
 
 def of_month() -> Built:
     """Return the table of a label for a report, repeated likewise: this month, and the same part of the last one."""
-    month, before = (ranked(metric, RANKED, MONTH, 8) for metric in (MONTH, _TO_DATE))
+    month, before = (ranked(metric, RANKED, MONTH, 5) for metric in (MONTH, _TO_DATE))
     panel = rows(
         "By ${ranked:text}",
-        "The eight of the largest month to date, what all others cost, and the total; beside it what the same part of "
+        "The five of the largest month to date, what all others cost, and the total; beside it what the same part of "
         "the last month cost: as many hours from its start as this month has had. There is a table for each label that "
         "any charge of the month has; add api_key to FAL_EXPORTER_LABELS to see keys.",
         [
             Query(_named(month), ref="month"),
-            Query(_named(_share(month)), ref="share"),
             Query(_named(before), ref="before"),
             Query(f"{_named(month)}\n/ on (name) ({_named(before)} > 0)\n- 1", ref="change"),
         ],
         {
             "name": Column("Name", properties=_NAME),
-            "Value #month": Column("This month", DOLLARS, 104, 2),
-            "Value #share": Column("Share", SHARE, 60, 1),
-            "Value #before": Column("Last month", DOLLARS, 104, 2),
-            "Value #change": Column("±", SHARE, 62, 0, coloured_text(*GROWTH)),
+            "Value #month": Column("This month", DOLLARS, 98, 2),
+            "Value #before": Column("Last month", DOLLARS, 94, 2),
+            "Value #change": Column("±", SHARE, 54, 0, coloured_text(*GROWTH)),
         },
         key="name",
         sort="This month",
         no_value=f"no spend yet, or {NOT_LOADED}",
     )
-    return panel.repeat("ranked").repeat_direction("h").max_per_row(2)
+    return panel.repeat("ranked").repeat_direction("h").max_per_row(3)
 
 
 _NAME: dict[str, object] = products() | {

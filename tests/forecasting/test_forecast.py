@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.charges import HOUR, Balance, Window, hour_of
-from exporter.forecasting.forecast import BalanceFall, HourlySpend, burn_of_usage, forecast, runway
+from exporter.forecasting.forecast import BalanceFall, HourlySpend, burn_of_usage, forecast, path_of, runway
 from exporter.forecasting.state import Forecast
 
 START = datetime(2026, 11, 21, tzinfo=UTC)
@@ -217,3 +217,25 @@ def test_a_balance_never_burns_less_than_nothing(amounts: list[int]) -> None:
     fall = watched(*enumerate(amounts))
     assert fall.burn is not None
     assert fall.burn >= max(0, (amounts[0] - amounts[-1]) / (len(amounts) - 1)) or len(amounts) > 25
+
+
+def test_a_path_has_the_next_seven_days_by_their_weekday() -> None:
+    weekend = learnt(life(28, weekend=2.0))
+    edge = datetime(2026, 11, 23, tzinfo=UTC)  # a Monday
+    for now in (edge + 2 * HOUR, edge + 30 * HOUR, edge + 120 * HOUR):
+        path = path_of(weekend, edge, now)
+        # Sunday first, and the two dearest days are those of the weekend.
+        assert [round(day / WHOLE_DAY, 3) for day in path.weekdays] == pytest.approx([2, 1, 1, 1, 1, 1, 2], rel=0.02)
+
+
+def test_a_path_spreads_as_the_forecasts_of_so_many_days_do() -> None:
+    noisy = learnt(life(28, noise=0.5))
+    edge = datetime(2026, 11, 23, tzinfo=UTC)
+    path = path_of(noisy, edge, edge)
+    assert set(path.spreads) == {1, 7, 14, 28}
+    for days, spread in path.spreads.items():
+        period = Window(edge, edge + days * 24 * HOUR)
+        told = forecast(noisy, edge=edge, known_until=edge, now=edge, period=period, spent=lambda _: 0)
+        assert told.high / told.expected == pytest.approx(spread)
+        assert told.expected / told.low == pytest.approx(spread)
+    assert path.spreads[1] > path.spreads[7] > 1

@@ -349,6 +349,39 @@ def test_an_empty_prometheus_is_no_error(dashboard: Dashboard) -> None:
         assert text(config["defaults"], "noValue"), panel["title"]
 
 
+A4_HEIGHT = (297 - 2 * 6.35) / 25.4 * 96 / 0.5
+"""Pixels of a page that is upright and printed at half the size, within margins of 6.35 mm."""
+
+HEADER, UNIT, GAP = 96, 30, 8
+"""Height of what is above the panels, and of a unit of the grid and the gap below it, in pixels."""
+
+
+def test_the_month_fits_one_printed_page_with_a_table_of_each_label() -> None:
+    (month,) = (dashboard for dashboard in dashboards() if dashboard.uid == "fal-month")
+    (ranked,) = (variable for variable in month.variables if variable["name"] == "ranked")
+    tables = len(set(re.findall(r'"ranked", "(\w+)"', text(ranked, "definition"))))
+    height = 0
+    for panel in month.panels:
+        place, per_row = panel["gridPos"], panel.get("maxPerRow", 1)
+        assert isinstance(place, dict)
+        assert isinstance(per_row, int)
+        rows = -(-tables // per_row) if panel.get("repeat") else 1
+        height = max(height, place["y"] + rows * place["h"])
+    assert tables == 6
+    assert HEADER + height * (UNIT + GAP) <= A4_HEIGHT
+
+
+MAY_BE_NEGATIVE = re.compile("fal_spend_month_change_usd|fal_focus_billed_usd")
+
+
+def test_what_may_be_below_zero_is_not_written_with_the_sign_behind_the_dollar() -> None:
+    # Of -18249.89 this unit makes $-18,249.89.
+    for dashboard in dashboards():
+        for panel in dashboard.panels:
+            if MAY_BE_NEGATIVE.search(json.dumps(panel.get("targets", []))):
+                assert '"currency:financial:$"' not in json.dumps(panel["fieldConfig"]), panel["title"]
+
+
 @pytest.mark.parametrize("asked", all_queries(), ids=str)
 def test_queries_ask_only_for_what_is_published(asked: Asked) -> None:
     assert problems_of(asked.expression) == []

@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 
 from exporter.charges import NANO, ApiKey, Team, Window
-from exporter.forecasting.state import AccountOutlook, BudgetOutlook, ExpectedSpend, Forecast, Outlook
+from exporter.forecasting.state import AccountOutlook, BudgetOutlook, ExpectedSpend, Forecast, Outlook, Path
 from exporter.ledger import KeyRecord, Reconciliation
 from exporter.metrics.catalogue import CATALOGUE
 from exporter.metrics.snapshot import CATEGORIES, Snapshot, Table, named, prospects, reconciled
@@ -33,6 +33,7 @@ ACCOUNT = AccountOutlook(
     (),
     40 * NANO,
     Forecast(90 * NANO, 70 * NANO, 120 * NANO),
+    path=Path((7, 1, 2, 3, 4, 5, 6), {1: 1.5, 7: 1.25}),
 )
 BUDGET = BudgetOutlook(
     "video",
@@ -53,12 +54,16 @@ def test_everything_that_is_known_is_told() -> None:
     assert {name: len(samples) for name, samples in told.items() if len(samples) != 1} == {
         "fal_budget_threshold_usd": 2,
         "fal_budget_burn_ratio": 2,
+        "fal_spend_expected_weekday_usd": 7,
+        "fal_spend_forecast_spread_ratio": 2,
     }
     assert all(
         len(sample.labels) == len(CATALOGUE[name].labels) for name, samples in told.items() for sample in samples
     )
     assert told["fal_credit_runway_seconds"] == [Sample(("main",), 7200.0)]
     assert told["fal_spend_month_forecast_high_usd"] == [Sample(("main",), 120 * NANO)]
+    assert told["fal_spend_expected_weekday_usd"][0] == Sample(("main", "0"), 7)
+    assert told["fal_spend_forecast_spread_ratio"][1] == Sample(("main", "7d"), 1.25)
     assert told["fal_budget_forecast_low_usd"] == [Sample(("video",), 45 * NANO)]
     assert told["fal_budget_period_end_timestamp_seconds"] == [Sample(("video",), MONTH.end.timestamp())]
     assert told["fal_budget_threshold_usd"] == [
@@ -70,7 +75,7 @@ def test_everything_that_is_known_is_told() -> None:
 
 
 def test_what_is_not_known_has_no_sample() -> None:
-    account = replace(ACCOUNT, balance=None, runway=None, spend=None, forecast=None)
+    account = replace(ACCOUNT, balance=None, runway=None, spend=None, forecast=None, path=None)
     budget = replace(BUDGET, spend=None, forecast=None, burn=None, thresholds=())
     told = prospects(Outlook((account,), (budget,)))
     assert {name for name, samples in told.items() if samples} == {

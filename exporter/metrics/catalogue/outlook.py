@@ -51,6 +51,20 @@ OUTLOOK: tuple[Family, ...] = (
         "Upper edge in US dollars of the band that contains the month's total cost in 8 of 10 cases.",
         ("account",),
     ),
+    dollars(
+        "fal_spend_expected_weekday_usd",
+        "Expected cost in US dollars of the next seven whole UTC days by weekday, 0 for Sunday as in day_of_week(); "
+        "their sum is the expected cost of these days. It gives a month's forecast its path from day to day.",
+        ("account", "weekday"),
+    ),
+    Family(
+        "fal_spend_forecast_spread_ratio",
+        "gauge",
+        "Factor between the expected cost of the time ahead (1d, 7d, 14d, 28d) and the edges of the band that contains "
+        "it in 8 of 10 cases: the upper edge is the expected cost times the factor, the lower edge the cost divided by "
+        "it.",
+        ("account", "ahead"),
+    ),
     dollars("fal_budget_limit_usd", "Amount in US dollars that a budget allows for its period.", _BUDGET),
     dollars(
         "fal_budget_spend_usd",
