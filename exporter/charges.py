@@ -202,6 +202,32 @@ class Charge(NamedTuple):
     amounts: Amounts
 
 
+class BilledRequest(NamedTuple):
+    """One charged request of a model endpoint, as fal reports it; amounts in nano-USD, quantities in nano-units.
+
+    Attributes:
+        at: when it was charged for, an aware instant of UTC.
+        quantity: None where fal states none.
+        unit_price: before discount; None where fal states none.
+        discount_percent: in nano-percent, as in `UnitPrice`; None where fal states none.
+        tags: a JSON object with sorted names, `{}` where there are none.
+    """
+
+    request_id: str
+    at: datetime
+    model: str
+    team: str
+    api_key: str
+    member: str
+    quantity: int | None
+    unit_price: int | None
+    discount_percent: int | None
+    list_cost: int
+    discount: int
+    cost: int
+    tags: str = "{}"
+
+
 class RejectedRow(NamedTuple):
     """A row of an answer that could not be read, or only in part.
 

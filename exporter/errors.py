@@ -3,6 +3,7 @@
     FalExporterError
     ├── ConfigurationError      a setting is wrong; the process ends with exit code 2
     ├── LedgerError             the ledger cannot be read or written as it is
+    ├── EventsError             the store of single requests cannot be read or written as it is
     └── UpstreamError           fal did not answer as its interface promises (exporter.fal.errors has its kinds)
 
 Every message is one sentence that names the setting or the call, what was wrong, and what to do. None holds a key.
@@ -23,6 +24,10 @@ class ConfigurationError(FalExporterError):
 
 class LedgerError(FalExporterError):
     """The ledger cannot be opened, read or written; nothing has been half written."""
+
+
+class EventsError(FalExporterError):
+    """The store of single requests cannot be opened, read or written; no file of it is half written."""
 
 
 class UpstreamError(FalExporterError):

@@ -1,0 +1,538 @@
+"""The store of requests in Parquet files, written and read with DuckDB in this process.
+
+Memory is bounded: what is sorted or joined beyond it goes to a temporary folder. Files are sorted by request id: so one
+request is found by the statistics of row groups, and a group is read, not a day.
+"""
+
+import csv
+import shutil
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from exporter.charges import HOUR, NANO, BilledRequest, Window, hour_number, hour_start
+from exporter.errors import ConfigurationError, EventsError
+from exporter.events.layout import (
+    DayFiles,
+    Piece,
+    days_between,
+    folder_of,
+    hour_piece,
+    part_piece,
+    piece_of,
+    sort_out,
+)
+from exporter.events.objects import MISSING_EXTRA, Folder, Objects
+from exporter.events.questions import (
+    COLUMNS,
+    DUCKDB,
+    Query,
+    RequestsQuestion,
+    Row,
+    StoredRequest,
+    instant,
+    microseconds,
+    query_of,
+    query_of_id,
+    stored,
+)
+from exporter.events.summaries import (
+    BUCKETS,
+    DEAREST,
+    SCHEMA,
+    DearRequest,
+    HourSummary,
+    ModelCosts,
+    SummaryError,
+    read,
+    written,
+)
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+_MEBIBYTE = 2**20
+_TRIES = 4
+"""Files may be replaced between being listed and being read; they are then listed again."""
+
+_ROW_GROUP = 16_384
+"""Rows: looking a request up reads the ids of one group of each file, at 19 bytes an id."""
+
+_WRITTEN_AS = (
+    f"(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE {_ROW_GROUP}, PARQUET_VERSION V2)"
+)
+
+_TYPES = {
+    "request_id": "VARCHAR",
+    "timestamp": "BIGINT",
+    "model": "VARCHAR",
+    "team": "VARCHAR",
+    "api_key": "VARCHAR",
+    "member": "VARCHAR",
+    "quantity_nano": "BIGINT",
+    "unit_price_nano_usd": "BIGINT",
+    "discount_nano_percent": "BIGINT",
+    "list_cost_nano_usd": "BIGINT",
+    "discount_nano_usd": "BIGINT",
+    "cost_nano_usd": "BIGINT",
+    "tags": "VARCHAR",
+}
+_HOUR_NUMBER = f'epoch_us("timestamp") // {HOUR // timedelta(microseconds=1)}'
+"""As `exporter.charges.hour_number`; nothing here depends on the time zone of a session."""
+
+_KEPT = ", ".join(f'"{name}"' for name in COLUMNS)
+_SUMMARIES = "_summaries/"
+_NOTHING = (
+    "(SELECT '' AS account, '' AS request_id, now() AS \"timestamp\", '' AS model, '' AS team, '' AS api_key, "
+    "'' AS member, 0::BIGINT AS quantity_nano, 0::BIGINT AS unit_price_nano_usd, 0::BIGINT AS discount_nano_percent, "
+    "0::BIGINT AS list_cost_nano_usd, 0::BIGINT AS discount_nano_usd, 0::BIGINT AS cost_nano_usd, '{}' AS tags, "
+    "now() AS read_at WHERE false)"
+)
+
+Answer = TypeVar("Answer")
+
+
+def _connected(memory: int, threads: int, spill: str) -> "DuckDBPyConnection":
+    try:
+        import duckdb
+    except ImportError:
+        raise ConfigurationError(MISSING_EXTRA) from None
+    return duckdb.connect(
+        ":memory:",
+        config={
+            "memory_limit": f"{memory // _MEBIBYTE}MiB",
+            "threads": str(threads),
+            "temp_directory": spill,
+            "preserve_insertion_order": "false",
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+        },
+    )
+
+
+def _from_rows(read_at: datetime) -> str:
+    """Return what is selected of rows from Python, as COLUMNS."""
+    names = ('make_timestamptz("timestamp") AS "timestamp"' if name == "timestamp" else name for name in _TYPES)
+    return f"{', '.join(names)}, make_timestamptz({microseconds(read_at)}) AS read_at"
+
+
+_BUCKET = " + ".join(f"(cost_nano_usd > {round(bound * NANO)})::INT" for bound in BUCKETS)
+_NATIVE = f"CASE WHEN cost_nano_usd > 0 THEN ceil(log2(cost_nano_usd / {NANO}.0) * {2**SCHEMA})::INT END"
+
+
+def _summed(cursor: "DuckDBPyConnection", file: Path, hour: datetime, read_at: datetime) -> HourSummary:
+    """Return the sums of a file that holds an hour."""
+    source = f"read_parquet({_text(str(file))})"
+    models: dict[str, ModelCosts] = {}
+    groups = cursor.execute(
+        f"SELECT model, {_BUCKET}, {_NATIVE}, count(*), sum(cost_nano_usd)::BIGINT FROM {source} GROUP BY ALL"
+    ).fetchall()
+    for model, bucket, native, requests, cost in groups:
+        part = ModelCosts(requests, cost, Counter({bucket: requests}))
+        if native is not None:
+            part.native[native] = requests
+        models.setdefault(model, ModelCosts()).add(part)
+    dear = cursor.execute(
+        'SELECT cost_nano_usd, request_id, model, epoch_us("timestamp") '
+        f"FROM {source} ORDER BY cost_nano_usd DESC, request_id LIMIT {DEAREST}"
+    ).fetchall()
+    return HourSummary(
+        hour,
+        read_at,
+        dict(sorted(models.items())),
+        tuple(DearRequest(cost, request_id, model, instant(at)) for cost, request_id, model, at in dear),
+    )
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+class ParquetStore:
+    """Requests in Parquet files below a folder, or in an object store.
+
+    One process writes, from one thread; any number of processes and threads read.
+
+    Args:
+        objects: where the files are.
+        memory: bytes that DuckDB may use.
+        threads: that DuckDB may use.
+
+    Raises:
+        ConfigurationError: the libraries are missing.
+        EventsError: from every method: the store cannot be read or written.
+    """
+
+    def __init__(self, objects: Objects, *, memory: int = 64 * _MEBIBYTE, threads: int = 1) -> None:
+        self._objects = objects
+        self._spill = tempfile.mkdtemp(prefix="fal-exporter-duckdb-")
+        try:
+            self._connection = _connected(memory, threads, self._spill)
+        except ConfigurationError:
+            shutil.rmtree(self._spill, ignore_errors=True)
+            raise
+        objects.attach(self._connection)
+        self._lock = threading.Lock()
+
+    def __str__(self) -> str:
+        return str(self._objects)
+
+    def close(self) -> None:
+        """Let go of DuckDB and its temporary files."""
+        self._connection.close()
+        shutil.rmtree(self._spill, ignore_errors=True)
+
+    def clean(self) -> None:
+        """Delete what earlier processes have left unfinished; only for the process that writes."""
+        if isinstance(self._objects, Folder):
+            self._objects.clean()
+
+    def document(self, name: str) -> bytes | None:
+        """Return a small document that is kept beside the requests; None where there is none."""
+        return self._objects.get(f"_documents/{name}.json")
+
+    def keep_document(self, name: str, content: bytes) -> None:
+        """Write a small document."""
+        self._objects.put(f"_documents/{name}.json", content)
+
+    def keep_part(
+        self, account: str, hour: datetime, read_at: datetime, number: int, requests: Sequence[BilledRequest]
+    ) -> None:
+        """Keep a part of a reading; the same part may be kept again.
+
+        Args:
+            account: whose.
+            hour: of all the requests.
+            read_at: when the reading began.
+            number: of the part within the reading.
+            requests: in the order in which they were read.
+        """
+        piece = part_piece(account, hour, read_at, number)
+        with self._rows(requests) as rows:
+            self._write(f"SELECT {_from_rows(read_at)} FROM {rows} ORDER BY row", piece)
+
+    def keep_hour(
+        self, account: str, hour: datetime, read_at: datetime, parts: int, requests: Sequence[BilledRequest]
+    ) -> HourSummary:
+        """Keep an hour that has been read to its end, in place of what was known of it, and return its sums.
+
+        Args:
+            account: whose.
+            hour: read.
+            read_at: when the reading began.
+            parts: so many have been kept of it.
+            requests: what was read after them.
+        """
+        piece = hour_piece(account, hour, read_at)
+        named = [part_piece(account, hour, read_at, number).name for number in range(parts)]
+        with self._rows(requests) as rows:
+            sources = [f"SELECT {_from_rows(read_at)}, {parts} AS part, row FROM {rows}"]
+            sources += [
+                f"SELECT {_KEPT}, {number} AS part, file_row_number AS row "
+                f"FROM read_parquet({_text(self._objects.address(name))}, file_row_number = true)"
+                for number, name in enumerate(named)
+            ]
+            source = f"({' UNION ALL '.join(sources)})"
+            summary = self._write(self._once(source, "part DESC, row DESC"), piece, hour)
+        if summary is None:
+            raise EventsError(f"the hour {hour:%Y-%m-%dT%HZ} could not be summed up; report this")
+        self._keep_summary(account, summary)
+        return summary
+
+    def drop_stale(self, account: str, day: date) -> int:
+        """Delete files of a day that no longer count; return how many there were."""
+        stale = self._day(account, day).stale
+        self._objects.delete(piece.name for piece in stale)
+        return len(stale)
+
+    def compact(self, account: str, day: date) -> bool:
+        """Join the files of a day that is over to one; return whether there was something to do.
+
+        No reading of an hour of that day may be under way.
+        """
+        files = self._day(account, day)
+        if files.is_compact:
+            return False
+        if files.hours or files.parts:
+            latest = max(piece.read_at for piece in files.counted)
+            relation = self._relation([files])
+            self._write(f"SELECT {_KEPT} FROM {relation} ORDER BY request_id", Piece("day", account, day, latest))
+            files = self._day(account, day)
+        self._objects.delete(piece.name for piece in files.stale)
+        return True
+
+    def days(self, account: str) -> tuple[date, ...]:
+        """Return the days of which there are files, oldest first."""
+        pieces = map(piece_of, self._objects.names(folder_of(account)))
+        return tuple(sorted({piece.day for piece in pieces if piece is not None}))
+
+    def accounts(self) -> tuple[str, ...]:
+        """Return the accounts of which there are requests."""
+        pieces = map(piece_of, self._objects.names(""))
+        return tuple(sorted({piece.account for piece in pieces if piece is not None}))
+
+    def expire(self, account: str, before: date) -> int:
+        """Delete the days before a day; return how many files there were."""
+        names = [
+            name
+            for name in self._objects.names(folder_of(account))
+            if (piece := piece_of(name)) is not None and piece.day < before
+        ]
+        folder = f"{_SUMMARIES}{folder_of(account)}"
+        names += [name for name in self._objects.names(folder) if name.rpartition("/")[2][:10] < before.isoformat()]
+        self._objects.delete(names)
+        return len(names)
+
+    def summaries(self, account: str, window: Window) -> tuple[HourSummary, ...]:
+        """Return the sums of the hours of a window that have been read to their end, oldest first."""
+        found = [
+            summary
+            for day in days_between(window.start, window.end)
+            for summary in self._day_summaries(account, day)
+            if summary.hour in window
+        ]
+        return tuple(sorted(found, key=lambda summary: summary.hour))
+
+    def find(self, request_id: str, *, days: Collection[date] | None = None) -> StoredRequest | None:
+        """Return the request with an id; None where there is none.
+
+        Args:
+            request_id: fal's.
+            days: of UTC, in which to look; None for all.
+        """
+        found = self._asked(lambda: self._files(None, days), lambda relation: query_of_id(request_id, relation, DUCKDB))
+        return max(found, key=lambda one: one.request.at, default=None)
+
+    def select(self, question: RequestsQuestion) -> list[StoredRequest]:
+        """Return the requests that a question asks for."""
+        days = days_between(question.start, question.end)
+        return self._asked(
+            lambda: self._files(question.accounts, days), lambda relation: query_of(question, relation, DUCKDB)
+        )
+
+    def sums(self, window: Window) -> dict[tuple[str, datetime, str], int]:
+        """Return what the requests of a window cost by account, hour and model, from the requests themselves."""
+
+        def ask(relation: str) -> list[tuple[str, int, str, int]]:
+            with self._cursor() as cursor:
+                return cursor.execute(
+                    f"SELECT account, {_HOUR_NUMBER}, model, sum(cost_nano_usd)::BIGINT FROM {relation} "
+                    f"WHERE {_HOUR_NUMBER} >= {hour_number(window.start)} AND {_HOUR_NUMBER} < "
+                    f"{hour_number(window.end)} GROUP BY ALL"
+                ).fetchall()
+
+        rows = self._read(lambda: self._files(None, days_between(window.start, window.end)), ask)
+        return {(account, hour_start(hour), model): cost for account, hour, model, cost in rows}
+
+    def costs_of(self, request_ids: Collection[str]) -> dict[str, StoredRequest]:
+        """Return the requests with these ids, by id; for reconciliation with what others have booked."""
+        with self._cursor() as cursor, self._list(request_ids) as ids:
+
+            def query(relation: str) -> str:
+                return f"SELECT {DUCKDB.selected()} FROM {relation} WHERE request_id IN (SELECT id FROM {ids})"
+
+            found = self._read(lambda: self._files(None, None), lambda relation: cursor.execute(query(relation)))
+            return {one.request.request_id: one for one in stored(found.fetchall())}
+
+    def relation(self, start: datetime, end: datetime) -> str:
+        """Return the SQL of a relation of all requests in the days of a span, for queries of one's own in DuckDB."""
+        return self._relation(self._files(None, days_between(start, end)))
+
+    def export(self, question: RequestsQuestion, path: Path) -> int:
+        """Write the requests that a question asks for as a Parquet file, all of them; return how many there are."""
+        columns = DUCKDB.selected()
+        query = query_of(question, "{relation}", DUCKDB)
+        sql = query.sql.replace("{}", "?").replace(columns, f"account, {_KEPT}").rpartition(" LIMIT ")[0]
+
+        def copy(relation: str) -> int:
+            with self._cursor() as cursor:
+                text = sql.replace("{relation}", relation)
+                found = cursor.execute(f"COPY ({text}) TO {_text(str(path))} {_WRITTEN_AS}", query.values).fetchone()
+                return int(found[0]) if found else 0
+
+        days = days_between(question.start, question.end)
+        return self._read(lambda: self._files(question.accounts, days), copy)
+
+    def _files(self, accounts: Collection[str] | None, days: Collection[date] | None) -> list[DayFiles]:
+        """Return the files of all days that are asked for, of every account in turn."""
+        if accounts is not None and days is not None:
+            names = [
+                name for account in accounts for day in days for name in self._objects.names(folder_of(account, day))
+            ]
+        else:
+            names = self._objects.names("")
+        pieces: dict[tuple[str, date], list[Piece]] = {}
+        for piece in map(piece_of, names):
+            if (
+                piece is not None
+                and (accounts is None or piece.account in accounts)
+                and (days is None or piece.day in days)
+            ):
+                pieces.setdefault((piece.account, piece.day), []).append(piece)
+        return [sort_out(of_day) for _, of_day in sorted(pieces.items())]
+
+    def _day(self, account: str, day: date) -> DayFiles:
+        pieces = map(piece_of, self._objects.names(folder_of(account, day)))
+        return sort_out(piece for piece in pieces if piece is not None)
+
+    def _relation(self, files: Iterable[DayFiles]) -> str:
+        """Return the SQL of everything that counts in some days: every request once."""
+        whole: dict[str, list[str]] = {}
+        selects = []
+        for day in files:
+            for piece in day.hours:
+                whole.setdefault(piece.account, []).append(self._objects.address(piece.name))
+            if day.whole is not None and day.hours:
+                hours = ", ".join(str(piece.hour) for piece in day.hours)
+                read_ = f"read_parquet({_text(self._objects.address(day.whole.name))})"
+                selects.append(
+                    f"SELECT {_text(day.whole.account)} AS account, {_KEPT} FROM {read_} "
+                    f"WHERE {_HOUR_NUMBER} % 24 NOT IN ({hours})"
+                )
+            elif day.whole is not None:
+                whole.setdefault(day.whole.account, []).append(self._objects.address(day.whole.name))
+            if day.parts:
+                names = ", ".join(_text(self._objects.address(piece.name)) for piece in day.parts)
+                source = f"(SELECT {_KEPT}, filename, file_row_number FROM read_parquet([{names}], filename = true, "
+                source += "file_row_number = true))"
+                once = self._latest(source, "read_at DESC, filename DESC, file_row_number DESC")
+                selects.append(f"SELECT {_text(day.parts[0].account)} AS account, {_KEPT} FROM ({once})")
+        for account, names_ in whole.items():
+            named = ", ".join(map(_text, names_))
+            selects.append(f"SELECT {_text(account)} AS account, {_KEPT} FROM read_parquet([{named}])")
+        return f"({' UNION ALL '.join(selects)})" if selects else _NOTHING
+
+    @staticmethod
+    def _latest(source: str, order: str) -> str:
+        """Return the SQL that takes every request of a source once: the first in an order."""
+        return f"SELECT {_KEPT} FROM {source} QUALIFY row_number() OVER (PARTITION BY request_id ORDER BY {order}) = 1"
+
+    def _once(self, source: str, order: str) -> str:
+        """Return the SQL that takes every request of a source once, sorted; without a window where none is needed."""
+        with self._cursor() as cursor:
+            counted = cursor.execute(f"SELECT count(*), count(DISTINCT request_id) FROM {source}").fetchone()
+        if counted is not None and counted[0] == counted[1]:
+            return f"SELECT {_KEPT} FROM {source} ORDER BY request_id"
+        return f"{self._latest(source, order)} ORDER BY request_id"
+
+    @contextmanager
+    def _rows(self, requests: Iterable[BilledRequest]) -> Iterator[str]:
+        """Hand requests to DuckDB through a file, which is faster than value by value, and needs no other library."""
+        path = Path(self._spill, f"rows-{threading.get_ident()}.csv")
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(
+                (
+                    number,
+                    request.request_id,
+                    microseconds(request.at),
+                    *request[2:6],
+                    *(r"\N" if value is None else value for value in request[6:9]),
+                    *request[9:],
+                )
+                for number, request in enumerate(requests)
+            )
+        columns = ", ".join(f"'{name}': '{kind}'" for name, kind in {"row": "BIGINT", **_TYPES}.items())
+        try:
+            yield (
+                f"read_csv({_text(str(path))}, header = false, auto_detect = false, delim = ',', quote = '\"', "
+                f"escape = '\"', nullstr = '\\N', allow_quoted_nulls = false, columns = {{{columns}}})"
+            )
+        finally:
+            path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _list(self, ids: Iterable[str]) -> Iterator[str]:
+        path = Path(self._spill, f"ids-{threading.get_ident()}.csv")
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, quoting=csv.QUOTE_ALL).writerows((one,) for one in ids)
+        try:
+            yield (
+                f"read_csv({_text(str(path))}, header = false, auto_detect = false, delim = ',', quote = '\"', "
+                "escape = '\"', columns = {'id': 'VARCHAR'})"
+            )
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _write(self, select: str, piece: Piece, hour: datetime | None = None) -> HourSummary | None:
+        """Write a file whole and give it its name; return its sums where it is an hour's."""
+        import duckdb
+
+        made = self._objects.unfinished()
+        try:
+            with self._cursor() as cursor:
+                try:
+                    cursor.execute(f"COPY ({select}) TO {_text(str(made))} {_WRITTEN_AS}")
+                    summary = None if hour is None else _summed(cursor, made, hour, piece.read_at)
+                except duckdb.IOException as error:
+                    raise self._problem(error) from None
+            self._objects.take(made, piece.name)
+        finally:
+            made.unlink(missing_ok=True)
+        return summary
+
+    def _summary_name(self, account: str, day: date) -> str:
+        return f"{_SUMMARIES}{folder_of(account)}{day.isoformat()}.json"
+
+    def _day_summaries(self, account: str, day: date) -> tuple[HourSummary, ...]:
+        document = self._objects.get(self._summary_name(account, day))
+        try:
+            return () if document is None else read(document)
+        except SummaryError:
+            return ()
+
+    def _keep_summary(self, account: str, summary: HourSummary) -> None:
+        day = summary.hour.date()
+        others = [other for other in self._day_summaries(account, day) if other.hour != summary.hour]
+        self._objects.put(
+            self._summary_name(account, day), written(sorted([*others, summary], key=lambda one: one.hour))
+        )
+
+    def _asked(self, files: Callable[[], list[DayFiles]], query: Callable[[str], Query]) -> list[StoredRequest]:
+        return stored(self._rows_of(files, query))
+
+    def _rows_of(self, files: Callable[[], list[DayFiles]], query: Callable[[str], Query]) -> list[Row]:
+        def ask(relation: str) -> list[Row]:
+            with self._cursor() as cursor:
+                sql, values = query(relation)
+                return cursor.execute(sql.replace("{}", "?"), list(values)).fetchall()
+
+        return self._read(files, ask)
+
+    def _read(self, files: Callable[[], list[DayFiles]], ask: Callable[[str], Answer]) -> Answer:
+        """Ask of the files that count, again where some were replaced meanwhile."""
+        import duckdb
+
+        for attempt in range(_TRIES):
+            try:
+                return ask(self._relation(files()))
+            except (duckdb.IOException, FileNotFoundError) as error:
+                if attempt == _TRIES - 1:
+                    raise self._problem(error) from None
+        raise AssertionError("unreachable")
+
+    @contextmanager
+    def _cursor(self) -> Iterator["DuckDBPyConnection"]:
+        import duckdb
+
+        with self._lock:
+            cursor = self._connection.cursor()
+        try:
+            yield cursor
+        except duckdb.IOException:
+            raise
+        except duckdb.Error as error:
+            raise self._problem(error) from None
+        finally:
+            cursor.close()
+
+    def _problem(self, error: Exception) -> EventsError:
+        first = " ".join(str(error).splitlines()[:1])[:300]
+        return EventsError(
+            f"the store of requests at {self._objects} cannot be read or written: {first}; check that it is there, has "
+            "room, and that its files are whole"
+        )

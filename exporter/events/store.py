@@ -1,0 +1,121 @@
+"""Doors of the store: one for the process that reads fal and writes, one for everybody who asks about requests."""
+
+from collections.abc import Collection, Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import Protocol
+
+from exporter.charges import BilledRequest, Window
+from exporter.events.questions import RequestsQuestion, StoredRequest
+from exporter.events.summaries import HourSummary
+
+_MEBIBYTE = 2**20
+_READERS_MEMORY = 128 * _MEBIBYTE
+_READERS_THREADS = 2
+_WRITERS_MEMORY = 64 * _MEBIBYTE
+
+
+class EventReader(Protocol):
+    """Requests that have been read from fal; may be asked from any thread, beside the process that writes.
+
+    Raises:
+        EventsError: from every method: the store cannot be read.
+    """
+
+    def close(self) -> None:
+        """Let go of the store."""
+
+    def find(self, request_id: str, *, days: Collection[date] | None = None) -> StoredRequest | None:
+        """Return the request with an id, looked for in these days of UTC or in all; None where there is none."""
+
+    def select(self, question: RequestsQuestion) -> list[StoredRequest]:
+        """Return the requests that a question asks for, at most as many as its limit."""
+
+    def costs_of(self, request_ids: Collection[str]) -> dict[str, StoredRequest]:
+        """Return the requests with these ids, by id."""
+
+    def sums(self, window: Window) -> dict[tuple[str, datetime, str], int]:
+        """Return what the requests of a window cost in nano-USD, by account, hour and model."""
+
+    def summaries(self, account: str, window: Window) -> tuple[HourSummary, ...]:
+        """Return the sums of the hours of a window that have been read to their end, oldest first."""
+
+    def accounts(self) -> tuple[str, ...]:
+        """Return the accounts of which there are requests."""
+
+    def export(self, question: RequestsQuestion, path: Path) -> int:
+        """Write all requests that a question asks for, whatever its limit, as a Parquet file; return their count."""
+
+
+class EventStore(EventReader, Protocol):
+    """The same for the one process that writes, from one thread.
+
+    Raises:
+        EventsError: from every method: the store cannot be written; what was there before is still there.
+    """
+
+    def clean(self) -> None:
+        """Delete what an earlier process has left unfinished."""
+
+    def document(self, name: str) -> bytes | None:
+        """Return a small document that is kept beside the requests; None where there is none."""
+
+    def keep_document(self, name: str, content: bytes) -> None:
+        """Write a small document, whole."""
+
+    def keep_part(
+        self, account: str, hour: datetime, read_at: datetime, number: int, requests: Sequence[BilledRequest]
+    ) -> None:
+        """Keep a part of a reading that is under way; the same part may be kept again."""
+
+    def keep_hour(
+        self, account: str, hour: datetime, read_at: datetime, parts: int, requests: Sequence[BilledRequest]
+    ) -> HourSummary:
+        """Keep an hour that has been read to its end in place of what was known of it, and return its sums."""
+
+    def drop_stale(self, account: str, day: date) -> int:
+        """Delete what no longer counts of a day; return how much that was."""
+
+    def compact(self, account: str, day: date) -> bool:
+        """Join a day that is over; return whether there was something to do."""
+
+    def days(self, account: str) -> tuple[date, ...]:
+        """Return the days of which there are requests, oldest first."""
+
+    def expire(self, account: str, before: date) -> int:
+        """Delete the days before a day; return how much that was."""
+
+
+def open_reader(url: str) -> EventReader:
+    """Open a store for questions.
+
+    Args:
+        url: `file:///folder`, `s3://bucket/prefix`, `gs://...`, `az://...` or `clickhouse://user:password@host/db`.
+
+    Raises:
+        ConfigurationError: the libraries are missing, or the address cannot be used.
+    """
+    return _opened(url, memory=_READERS_MEMORY, threads=_READERS_THREADS)
+
+
+def open_store(url: str) -> EventStore:
+    """Open a store for the process that writes; its memory is small, as polls and scrapes go first.
+
+    Raises:
+        ConfigurationError: as `open_reader`.
+        EventsError: the store cannot be used.
+    """
+    store = _opened(url, memory=_WRITERS_MEMORY, threads=1)
+    store.clean()
+    return store
+
+
+def _opened(url: str, *, memory: int, threads: int) -> EventStore:
+    if url.startswith(("clickhouse://", "clickhouses://")):
+        from exporter.events.clickhouse_store import ClickHouseStore
+
+        return ClickHouseStore(url)
+    from exporter.events.objects import open_objects
+    from exporter.events.parquet_store import ParquetStore
+
+    return ParquetStore(open_objects(url), memory=memory, threads=threads)

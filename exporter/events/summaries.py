@@ -1,0 +1,244 @@
+"""Sums of an hour's requests, kept beside the requests: what metrics, pages and the comparison with the ledger need.
+
+They are small (some hundred bytes for a model), so that none of these has to read the requests themselves. Costs are
+counted into the buckets of a classic histogram, and into those of a native one: bucket `i` of schema 3 holds costs
+above 2 ** ((i - 1) / 8) and up to 2 ** (i / 8) US dollars.
+"""
+
+import json
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from exporter.charges import HOUR, NANO, Window
+
+BUCKETS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 100.0)
+"""Upper bounds in US dollars; one without a bound follows."""
+
+SCHEMA = 3
+"""Of the native histogram: eight buckets for each doubling."""
+
+DEAREST = 10
+"""Requests kept of every hour, the dearest first."""
+
+OTHER = "__other__"
+
+_NANO_BOUNDS = tuple(round(bound * NANO) for bound in BUCKETS)
+
+
+def bucket_of(cost: int) -> int:
+    """Return the index of the classic bucket that holds a cost in nano-USD."""
+    return bisect_left(_NANO_BOUNDS, cost)
+
+
+class DearRequest(NamedTuple):
+    """A request among the dearest, or one that stands for its bucket; cost in nano-USD."""
+
+    cost: int
+    request_id: str
+    model: str
+    at: datetime
+
+
+@dataclass(slots=True)
+class ModelCosts:
+    """Costs of a model's requests.
+
+    Attributes:
+        requests: how many.
+        cost: nano-USD.
+        buckets: requests by classic bucket, not cumulative.
+        native: requests by index of the native bucket; those that cost nothing are in none.
+    """
+
+    requests: int = 0
+    cost: int = 0
+    buckets: Counter[int] = field(default_factory=Counter)
+    native: Counter[int] = field(default_factory=Counter)
+
+    def add(self, other: "ModelCosts") -> None:
+        """Add those of another span."""
+        self.requests += other.requests
+        self.cost += other.cost
+        self.buckets.update(other.buckets)
+        self.native.update(other.native)
+
+    def raise_to(self, other: "ModelCosts") -> None:
+        """Take the larger of each count."""
+        self.requests = max(self.requests, other.requests)
+        self.cost = max(self.cost, other.cost)
+        self.buckets |= other.buckets
+        self.native |= other.native
+
+    def copy(self) -> "ModelCosts":
+        """Return the same, to be changed."""
+        return ModelCosts(self.requests, self.cost, Counter(self.buckets), Counter(self.native))
+
+
+def quantile(costs: ModelCosts, share: float) -> float | None:
+    """Return the cost in US dollars that a share of the requests does not exceed; None without requests.
+
+    It is interpolated in a native bucket, whose width is 9 %: so it is within 4.5 % of the true one.
+    """
+    if not costs.requests:
+        return None
+    rank = share * costs.requests
+    seen = costs.requests - sum(costs.native.values())
+    if rank <= seen:
+        return 0.0
+    for index in sorted(costs.native):
+        count = costs.native[index]
+        if rank <= seen + count:
+            return float(2 ** ((index - 1 + (rank - seen) / count) / 2**SCHEMA))
+        seen += count
+    return float(2 ** (max(costs.native) / 2**SCHEMA))
+
+
+@dataclass(frozen=True, slots=True)
+class HourSummary:
+    """Sums of an hour that has been read to its end.
+
+    Attributes:
+        read_at: when that reading began.
+        models: by endpoint.
+        dearest: at most DEAREST, the dearest first.
+    """
+
+    hour: datetime
+    read_at: datetime
+    models: Mapping[str, ModelCosts]
+    dearest: tuple[DearRequest, ...] = ()
+
+    @property
+    def requests(self) -> int:
+        """How many."""
+        return sum(costs.requests for costs in self.models.values())
+
+
+class SummaryError(ValueError):
+    """A document is not one of summaries; it is then made anew."""
+
+
+def written(summaries: Iterable[HourSummary]) -> bytes:
+    """Return summaries as a JSON document."""
+    return json.dumps(
+        [
+            {
+                "hour": summary.hour.isoformat(),
+                "read_at": summary.read_at.isoformat(),
+                "models": {
+                    model: [costs.requests, costs.cost, [*costs.buckets.items()], [*costs.native.items()]]
+                    for model, costs in summary.models.items()
+                },
+                "dearest": [[dear.cost, dear.request_id, dear.model, dear.at.isoformat()] for dear in summary.dearest],
+            }
+            for summary in summaries
+        ],
+        separators=(",", ":"),
+    ).encode()
+
+
+def read(document: bytes) -> tuple[HourSummary, ...]:
+    """Read a document that `written` has made.
+
+    Raises:
+        SummaryError: it is none.
+    """
+    try:
+        entries = json.loads(document)
+        entries.sort(key=lambda entry: str(entry["hour"]))
+        return tuple(
+            HourSummary(
+                hour=_instant(entry["hour"]),
+                read_at=_instant(entry["read_at"]),
+                models={
+                    model: ModelCosts(requests, cost, Counter(dict(buckets)), Counter(dict(native)))
+                    for model, (requests, cost, buckets, native) in entry["models"].items()
+                },
+                dearest=tuple(
+                    DearRequest(cost, request_id, model, _instant(at))
+                    for cost, request_id, model, at in entry["dearest"]
+                ),
+            )
+            for entry in entries
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise SummaryError(str(error)) from None
+
+
+def _instant(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+class Difference(NamedTuple):
+    """An hour and model whose requests do not add up to what the ledger charges; nano-USD."""
+
+    hour: datetime
+    model: str
+    requests: int
+    events: int
+    ledger: int
+
+    @property
+    def amount(self) -> int:
+        """By how much the requests exceed the ledger."""
+        return self.events - self.ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Requests beside the ledger, over hours that both have.
+
+    Attributes:
+        window: from the first hour compared to the end of the last; None where there is none.
+        hours: how many have been compared.
+        by_model: requests less ledger in nano-USD, of every model that either has.
+        differences: what differs, oldest first.
+    """
+
+    window: Window | None
+    hours: int
+    by_model: Mapping[str, int]
+    differences: tuple[Difference, ...]
+
+
+def compare(summaries: Iterable[HourSummary], charged: Mapping[tuple[datetime, str], int]) -> Compared:
+    """Compare requests with the ledger, hour by hour and model by model.
+
+    Args:
+        summaries: of the hours to compare.
+        charged: what the ledger charges for model endpoints in these hours, by hour and model; no charge is 0.
+    """
+    by_model: defaultdict[str, int] = defaultdict(int)
+    charged_models: defaultdict[datetime, set[str]] = defaultdict(set)
+    for hour, model in charged:
+        charged_models[hour].add(model)
+    differences, hours = [], []
+    for summary in sorted(summaries, key=lambda summary: summary.hour):
+        hours.append(summary.hour)
+        for model in sorted(charged_models[summary.hour] | summary.models.keys()):
+            costs = summary.models.get(model, ModelCosts())
+            ledger = charged.get((summary.hour, model), 0)
+            by_model[model] += costs.cost - ledger
+            if costs.cost != ledger:
+                differences.append(Difference(summary.hour, model, costs.requests, costs.cost, ledger))
+    window = Window(hours[0], hours[-1] + HOUR) if hours else None
+    return Compared(window, len(hours), dict(by_model), tuple(differences))
+
+
+def totals(summaries: Iterable[HourSummary]) -> dict[str, ModelCosts]:
+    """Return the costs by model over several hours."""
+    found: dict[str, ModelCosts] = {}
+    for summary in summaries:
+        for model, costs in summary.models.items():
+            found.setdefault(model, ModelCosts()).add(costs)
+    return found
+
+
+def dearest(summaries: Iterable[HourSummary]) -> tuple[DearRequest, ...]:
+    """Return the dearest requests of several hours, the dearest first."""
+    found = [dear for summary in summaries for dear in summary.dearest]
+    return tuple(sorted(found, key=lambda dear: (-dear.cost, dear.request_id))[:DEAREST])

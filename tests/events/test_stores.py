@@ -1,0 +1,243 @@
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from events.in_process_clickhouse import InProcessClickHouse
+from events.requests_of import HOUR_13, costs
+from events.requests_of import request as request_of
+
+from exporter.charges import HOUR, Window
+from exporter.errors import ConfigurationError, EventsError
+from exporter.events.clickhouse_store import ClickHouseStore
+from exporter.events.layout import DayFiles
+from exporter.events.objects import Bucket, Folder
+from exporter.events.parquet_store import ParquetStore
+from exporter.events.questions import RequestsQuestion, Sort
+from exporter.events.store import EventStore, open_reader, open_store
+
+if TYPE_CHECKING:
+    from exporter.events.summaries import HourSummary
+
+READ_AT = HOUR_13 + HOUR + timedelta(minutes=10)
+WINDOW = Window(HOUR_13, HOUR_13 + HOUR)
+DAY = HOUR_13.date()
+
+
+@pytest.fixture(params=["folder", "objects", "clickhouse"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventStore]:
+    made: ClickHouseStore | ParquetStore
+    if request.param == "clickhouse":
+        pytest.importorskip("chdb")
+        made = ClickHouseStore(
+            "clickhouse://127.0.0.1:1/requests", transport=InProcessClickHouse(tmp_path / "clickhouse")
+        )
+    else:
+        made = ParquetStore(Folder(tmp_path / "events") if request.param == "folder" else Bucket("memory:///"))
+    made.clean()
+    yield made
+    made.close()
+
+
+EVERYTHING = RequestsQuestion(HOUR_13 - 24 * HOUR, HOUR_13 + 24 * HOUR)
+
+
+def test_a_request_comes_out_as_it_went_in(store: EventStore) -> None:
+    odd = request_of(
+        1, 123_456_789, tags='{"customer":"O\'Brien \\\\ \\"x\\"","x.y":"ä"}', api_key="a,b", quantity=None, team="t\\N"
+    )
+    store.keep_part("default", HOUR_13, READ_AT, 0, [odd])
+    assert store.find("id-1") == ("default", odd)
+    assert store.find("id-2") is None
+    assert store.find("id-1", days=[DAY - timedelta(days=1)]) is None
+    assert store.find("id-1", days=[DAY]) == ("default", odd)
+
+
+def test_a_page_that_comes_twice_counts_once_and_a_changed_request_as_it_was_read_last(store: EventStore) -> None:
+    page = [request_of(1), request_of(2)]
+    store.keep_part("default", HOUR_13, READ_AT, 0, page)
+    store.keep_part("default", HOUR_13, READ_AT, 1, page)
+    summary = store.keep_hour("default", HOUR_13, READ_AT, 2, [request_of(2, 5), request_of(3), request_of(3)])
+    assert costs(store.select(EVERYTHING)) == {"id-1": 25_000_000, "id-2": 5, "id-3": 25_000_000}
+    assert (summary.requests, summary.models["fal-ai/flux/dev"].cost) == (3, 50_000_005)
+    assert store.sums(WINDOW) == {("default", HOUR_13, "fal-ai/flux/dev"): 50_000_005}
+    assert store.summaries("default", WINDOW) == (summary,)
+
+
+def test_what_fal_has_taken_back_goes_with_the_next_complete_reading(store: EventStore) -> None:
+    store.keep_hour("default", HOUR_13, READ_AT, 0, [request_of(1), request_of(2)])
+    store.keep_hour("default", HOUR_13, READ_AT + HOUR, 0, [request_of(2)])
+    assert costs(store.select(EVERYTHING)) == {"id-2": 25_000_000}
+    store.drop_stale("default", DAY)
+    assert costs(store.select(EVERYTHING)) == {"id-2": 25_000_000}
+
+
+def test_an_hour_without_requests_is_read_too(store: EventStore) -> None:
+    summary = store.keep_hour("default", HOUR_13, READ_AT, 0, [])
+    assert summary.models == {}
+    assert store.select(EVERYTHING) == []
+    assert store.sums(WINDOW) == {}
+
+
+def test_compacting_changes_no_answer(store: EventStore) -> None:
+    for hours in range(3):
+        hour = HOUR_13 + hours * HOUR
+        store.keep_hour("default", hour, READ_AT + hours * HOUR, 0, [request_of(10 * hours + 1, hour=hour)])
+    store.keep_part("default", HOUR_13 + 3 * HOUR, READ_AT + 3 * HOUR, 0, [request_of(40, hour=HOUR_13 + 3 * HOUR)])
+    before = store.select(EVERYTHING)
+    store.compact("default", DAY)
+    assert store.select(EVERYTHING) == before
+    assert not store.compact("default", DAY)
+    store.keep_hour("default", HOUR_13, READ_AT + 9 * HOUR, 0, [request_of(2, 7)])
+    after = costs(store.select(EVERYTHING))
+    assert after == {"id-2": 7, "id-11": 25_000_000, "id-21": 25_000_000, "id-40": 25_000_000}
+    store.compact("default", DAY)
+    assert costs(store.select(EVERYTHING)) == after
+
+
+def test_filters_and_orders(store: EventStore) -> None:
+    store.keep_hour(
+        "default",
+        HOUR_13,
+        READ_AT,
+        0,
+        [
+            request_of(1, 10, tags='{"customer":"acme","feature":"a"}'),
+            request_of(2, 20, model="fal-ai/veo3", tags='{"customer":"acme","feature":"b"}'),
+            request_of(3, 30, api_key="key-2", tags='{"customer":"globex"}'),
+            request_of(4, 40, member="grace"),
+        ],
+    )
+    store.keep_hour("other", HOUR_13, READ_AT, 0, [request_of(5, 50, team="research")])
+
+    def found(question: RequestsQuestion) -> list[str]:
+        return list(costs(store.select(question)))
+
+    assert found(EVERYTHING) == ["id-5", "id-4", "id-3", "id-2", "id-1"]
+    assert found(replace(EVERYTHING, sort="time", accounts=frozenset({"default"}))) == ["id-4", "id-3", "id-2", "id-1"]
+    assert found(replace(EVERYTHING, where={"model": frozenset({"fal-ai/veo3"})})) == ["id-2"]
+    assert found(replace(EVERYTHING, where={"api_key": frozenset({"key-2"}), "member": frozenset({"ada"})})) == ["id-3"]
+    assert found(replace(EVERYTHING, where={"team": frozenset({"research"})})) == ["id-5"]
+    assert found(replace(EVERYTHING, tags={"customer": frozenset({"acme"})})) == ["id-2", "id-1"]
+    assert found(
+        replace(EVERYTHING, tags={"customer": frozenset({"acme", "globex"}), "feature": frozenset({"a"})})
+    ) == ["id-1"]
+    assert found(replace(EVERYTHING, cost_above=20)) == ["id-5", "id-4", "id-3"]
+    assert found(replace(EVERYTHING, limit=2)) == ["id-5", "id-4"]
+    assert costs(store.costs_of(["id-1", "id-4", "nothing"]).values()) == {"id-1": 10, "id-4": 40}
+    assert store.accounts() == ("default", "other")
+
+
+@pytest.mark.parametrize("sort", ["cost", "time"])
+def test_pages_of_an_answer_hold_every_request_once(store: EventStore, sort: Sort) -> None:
+    store.keep_hour("default", HOUR_13, READ_AT, 0, [request_of(number, 10 + number % 3) for number in range(10)])
+    question, pages = replace(EVERYTHING, sort=sort, limit=4), []
+    while page := store.select(question):
+        pages.append([one.request.request_id for one in page])
+        question = replace(EVERYTHING, sort=sort, limit=4, after=question.place_of(page[-1]))
+    assert [len(page) for page in pages] == [4, 4, 2]
+    assert [one for page in pages for one in page] == list(costs(store.select(replace(EVERYTHING, sort=sort))))
+
+
+def test_what_is_older_than_the_retention_goes_day_by_day(store: EventStore) -> None:
+    for days in range(3):
+        hour = HOUR_13 + timedelta(days=days)
+        store.keep_hour("default", hour, hour + 2 * HOUR, 0, [request_of(days, hour=hour)])
+    assert store.days("default") == (date(2026, 11, 27), date(2026, 11, 28), date(2026, 11, 29))
+    assert store.expire("default", date(2026, 11, 29))
+    assert store.days("default") == (date(2026, 11, 29),)
+    assert not store.expire("default", date(2026, 11, 29))
+
+
+def test_documents_are_replaced(store: EventStore) -> None:
+    assert store.document("progress/default") is None
+    store.keep_document("progress/default", b'{"a":"\\t"}')
+    store.keep_document("progress/default", b'{"b":2}')
+    assert store.document("progress/default") == b'{"b":2}'
+
+
+def test_an_export_has_every_column_that_others_read(store: EventStore, tmp_path: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    store.keep_hour("default", HOUR_13, READ_AT, 0, [request_of(1, 10), request_of(2, 20)])
+    assert store.export(replace(EVERYTHING, cost_above=15, limit=1), tmp_path / "out.parquet") == 1
+    rows = duckdb.sql(f"SELECT account, request_id, cost_nano_usd FROM '{tmp_path}/out.parquet'").fetchall()
+    assert [tuple(str(value) for value in row) for row in rows] in (
+        [("default", "id-2", "20")],
+        [("b'default'", "b'id-2'", "20")],
+    )
+
+
+def test_folders_are_hive_partitions_that_other_engines_read_without_us(tmp_path: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    store = open_store(f"file://{tmp_path}/events")
+    store.keep_hour("default", HOUR_13, READ_AT, 0, [request_of(1, 10), request_of(2, 20)])
+    store.close()
+    rows = duckdb.sql(
+        "SELECT account, day::VARCHAR, sum(cost_nano_usd) FROM "
+        f"read_parquet('{tmp_path}/events/*/*/*.parquet', hive_partitioning = true) GROUP BY ALL"
+    ).fetchall()
+    assert rows == [("default", "2026-11-27", 30)]
+
+
+def test_a_reader_sees_what_a_writer_has_replaced_meanwhile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    writer, reader = open_store(f"file://{tmp_path}/events"), ParquetStore(Folder(tmp_path / "events"))
+    writer.keep_hour("default", HOUR_13, READ_AT, 0, [request_of(1, 10)])
+    listed = reader._files
+    replaced: list[HourSummary] = []
+
+    def replacing(accounts: Collection[str] | None, days: Collection[date] | None) -> list[DayFiles]:
+        files = listed(accounts, days)
+        if not replaced:
+            replaced.append(writer.keep_hour("default", HOUR_13, READ_AT + HOUR, 0, [request_of(1, 20)]))
+            writer.drop_stale("default", DAY)
+        return files
+
+    monkeypatch.setattr(reader, "_files", replacing)
+    assert costs(reader.select(EVERYTHING)) == {"id-1": 20}
+    reader.close()
+    writer.close()
+
+
+def test_a_store_that_cannot_be_written_says_so_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "events").write_text("a file")
+    store = ParquetStore(Folder(tmp_path / "events"))
+    with pytest.raises(EventsError, match=r"^the store of requests at .*events cannot be read or written: .*; check"):
+        store.keep_hour("default", HOUR_13, READ_AT, 0, [request_of(1)])
+    store.close()
+
+
+def test_a_damaged_file_is_told_of_and_not_passed_over(tmp_path: Path) -> None:
+    store = ParquetStore(Folder(tmp_path / "events"))
+    store.keep_hour("default", HOUR_13, READ_AT, 0, [request_of(1)])
+    (file,) = (tmp_path / "events").glob("account=default/*/*.parquet")
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(EventsError, match="files are whole"):
+        store.find("id-1")
+    store.close()
+
+
+def test_unfinished_files_of_an_earlier_process_are_removed(tmp_path: Path) -> None:
+    left = tmp_path / "events" / ".unfinished" / "abc"
+    left.parent.mkdir(parents=True)
+    left.write_text("half")
+    open_store(f"file://{tmp_path}/events").close()
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("url", ["clickhouse://", "clickhouse://host/a/b", "clickhouse://host?x=1"])
+def test_an_address_that_is_none_of_clickhouse_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="is not the address of a ClickHouse database"):
+        open_reader(url)
+
+
+def test_clickhouse_that_is_not_there_is_an_error_of_the_store() -> None:
+    with pytest.raises(EventsError, match=r"ClickHouse at 127\.0\.0\.1:1 cannot be read or written: ConnectError"):
+        open_store("clickhouse://user:secret@127.0.0.1:1/db")
+
+
+def test_without_the_extra_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "duckdb", None)
+    with pytest.raises(ConfigurationError, match=r"install fal-exporter\[events\]"):
+        open_store(f"file://{tmp_path}/events")
