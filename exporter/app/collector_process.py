@@ -1,6 +1,6 @@
 """The collector process: the left half by itself, at the other end of a pipe.
 
-Started by `exporter.app.serve` as `python -m exporter.app.collector_process FD FD`: the pipe of publications, and the
+Started by `exporter.app.supervision` as `python -m exporter collector FD FD`: the pipe of publications, and the
 socket that inquiries come through. It is a process of its own because
 working in a large poll would otherwise hold up scrapes: a thread cannot help, as only one of a process's threads runs
 Python at a time.
@@ -146,7 +146,3 @@ async def _listen(
 def _end_in_time() -> None:
     time.sleep(_LONGEST_END)
     os._exit(0)
-
-
-if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))

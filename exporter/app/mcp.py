@@ -1,4 +1,7 @@
-"""MCP beside the scrapes: on a port of its own, in the process that serves, imported once that serves."""
+"""MCP beside the scrapes: on a port of its own, in the process that serves, imported when the first agent connects.
+
+Its libraries take 30 MB and most of a second, which an exporter without agents is spared.
+"""
 
 import asyncio
 import logging
@@ -70,8 +73,10 @@ async def serve_mcp(
     access = access or Access.of(settings)
     web_config = access.web_config
     try:
-        application, reader = await asyncio.to_thread(_application, settings, latest, inquirer, clock, access)
         _log.info("serving MCP", address=f"{scheme_of(web_config)}://{Listen(host, port)}/mcp")
+        if not await _is_wanted(listener, stop):
+            return
+        application, reader = await asyncio.to_thread(_application, settings, latest, inquirer, clock, access)
         try:
             await serve_web(application, listener, stop, web_config=web_config)
         finally:
@@ -80,6 +85,21 @@ async def serve_mcp(
         _log.exception("MCP has stopped; scrapes are not affected")
     finally:
         listener.close()
+
+
+async def _is_wanted(listener: socket.socket, stop: asyncio.Event) -> bool:
+    """Wait for the first connection, which stays in the queue of the socket; False if `stop` is set before."""
+    loop = asyncio.get_running_loop()
+    connected = asyncio.Event()
+    loop.add_reader(listener.fileno(), connected.set)
+    waiting = [asyncio.ensure_future(event.wait()) for event in (connected, stop)]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        loop.remove_reader(listener.fileno())
+        for task in waiting:
+            task.cancel()
+    return not stop.is_set()
 
 
 def _application(

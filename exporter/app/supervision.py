@@ -79,7 +79,7 @@ class CollectorProcess:
         self._control, their_control = socket.socketpair()
         with theirs, their_control:
             descriptors = [theirs.fileno(), their_control.fileno()]
-            command = [sys.executable, "-m", "exporter.app.collector_process", *map(str, descriptors)]
+            command = [sys.executable, "-m", "exporter", "collector", *map(str, descriptors)]
             # Signals to the whole process group are this process's to act on, also before the collector ignores them.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_THE_WEB_PROCESS)
             try:

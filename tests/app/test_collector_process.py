@@ -29,7 +29,7 @@ def start() -> Iterator[Callable[[], Started]]:
         with theirs, inquiries[0], inquiries[1]:
             descriptors = [theirs.fileno(), inquiries[1].fileno()]
             process = subprocess.Popen(
-                [sys.executable, "-m", "exporter.app.collector_process", *map(str, descriptors)],
+                [sys.executable, "-m", "exporter", "collector", *map(str, descriptors)],
                 pass_fds=descriptors,
                 stderr=subprocess.PIPE,
                 text=True,

@@ -27,7 +27,6 @@ MODELS = 1_300
 """Each is published in about eight families: some ten thousand series in all."""
 
 PAGE_ROWS = 1_000
-FEW_ROWS = 2 * MODELS
 RATE = 50.0
 SHARES = (0.5, 0.9, 0.99)
 
@@ -37,9 +36,11 @@ Message = dict[str, object]
 class Upstream:
     """Answers `/v1/models/usage` with as many rows as it is told, in two buckets; every row is a part of a charge."""
 
-    def __init__(self) -> None:
-        self.rows = FEW_ROWS
+    def __init__(self, models: int = MODELS) -> None:
+        self.rows = 2 * models
         self.pages_sent = 0
+        # So many pages that every model has its rows in them.
+        self._pages = [_rows(page, models) for page in range(max(-(-2 * models // PAGE_ROWS), 2))]
 
     async def __call__(
         self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
@@ -64,17 +65,17 @@ class Upstream:
         more = (number + 1) * PAGE_ROWS < self.rows
         bucket = datetime.fromisoformat(query["start"]) + timedelta(hours=number % 2)
         head = {"next_cursor": str(number + 1) if more else None, "has_more": more}
-        rows = _ROWS[number % len(_ROWS)]
+        rows = self._pages[number % len(self._pages)]
         return (
             json.dumps(head)[:-1] + f', "time_series": [{{"bucket": "{bucket.isoformat()}", "results": {rows}}}]}}'
         ).encode()
 
 
-def _rows(page: int) -> str:
+def _rows(page: int, models: int) -> str:
     return json.dumps(
         [
             {
-                "endpoint_id": f"fal-ai/model-{(page * PAGE_ROWS + number) // 2 % MODELS}/text-to-image",
+                "endpoint_id": f"fal-ai/model-{(page * PAGE_ROWS + number) // 2 % models}/text-to-image",
                 "unit": "image",
                 "quantity": 3,
                 "unit_price": 0.025,
@@ -87,9 +88,6 @@ def _rows(page: int) -> str:
             for number in range(PAGE_ROWS)
         ]
     )
-
-
-_ROWS = [_rows(page) for page in range(26)]
 
 
 @contextmanager
@@ -156,9 +154,10 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=float, default=15.0, help="how long each measurement takes")
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--models", type=int, default=MODELS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        uvicorn.run(Upstream(), host="127.0.0.1", port=options.serve, log_level="warning", lifespan="off")
+        uvicorn.run(Upstream(options.models), host="127.0.0.1", port=options.serve, log_level="warning", lifespan="off")
         return
     upstream = free_port()
     stand_in = [sys.executable, __file__, "--serve", str(upstream)]

@@ -11,20 +11,24 @@ they belong to. So a day of Berlin costs an hour or two of charges, not 24, and 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from itertools import groupby, pairwise
 from operator import itemgetter
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import BigInteger, Connection, Insert, case, cast, delete, func, literal, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
 from exporter.calendar import first_hour_of, month_after
 from exporter.charges import NANO, NOTHING, Amounts, Window, hour_number, hour_start
 from exporter.ledger.accounting.restatement import HOURS_OF_DAY, Difference, HourKind, SumsBySeries, merged
 from exporter.ledger.tables.database import write_many
 from exporter.ledger.tables.schema import MEASURES, charges, series, span_totals
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
 
 SPANS = (HOURS_OF_DAY, 8 * HOURS_OF_DAY)
 """The lengths of spans in hours. The n-th span, counted from 1970, holds the hours from n times its length on."""
@@ -42,14 +46,18 @@ PARTS = tuple(span_totals.c[f"{name}_{part}"] for name in MEASURES for part in (
 _series = itemgetter(1)
 
 
-def _upsert(insert: sqlite.Insert | postgresql.Insert) -> Insert:
+@cache
+def _upsert(dialect: str) -> Insert:
+    """Return the statement that adds rows to the totals, in the words of a database."""
+    insert = sqlite.insert(span_totals) if dialect == "sqlite" else _postgresql_insert()
     added = {column.name: column + insert.excluded[column.name] for column in (span_totals.c.charges, *PARTS)}
     return insert.on_conflict_do_update(index_elements=list(span_totals.primary_key.columns), set_=added)
 
 
-_UPSERTS = MappingProxyType(
-    {"sqlite": _upsert(sqlite.insert(span_totals)), "postgresql": _upsert(postgresql.insert(span_totals))}
-)
+def _postgresql_insert() -> "postgresql.Insert":
+    from sqlalchemy.dialects import postgresql  # noqa: PLC0415  it takes memory, and most ledgers are files
+
+    return postgresql.insert(span_totals)
 
 
 def add(connection: Connection, scope: int, difference: Difference, sums: Mapping[HourKind, SumsBySeries]) -> None:
@@ -72,7 +80,7 @@ def add(connection: Connection, scope: int, difference: Difference, sums: Mappin
             for span, by_series in sorted(spans.items())
             for series, amounts in sorted(by_series.items())
         ]
-        write_many(connection, _UPSERTS[connection.dialect.name], rows)
+        write_many(connection, _upsert(connection.dialect.name), rows)
         if difference.removed:
             connection.execute(
                 delete(span_totals).where(

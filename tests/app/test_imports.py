@@ -1,0 +1,37 @@
+"""The processes of `serve` import what they use, and nothing else: it would be in memory for months."""
+
+import subprocess
+import sys
+
+import pytest
+
+UNUSED_BY_BOTH = {"rich", "pygments", "exporter.simulator", "mcp", "httpx2", "polars", "jinja2"}
+UNUSED = {
+    "exporter.app.serve": UNUSED_BY_BOTH
+    | {
+        "sqlalchemy",
+        "sqlite3",
+        "httpx",
+        "apscheduler",
+        "tenacity",
+        "exporter.ledger",
+        "exporter.fal",
+        "exporter.polling",
+    },
+    "exporter.app.collector_process": UNUSED_BY_BOTH
+    | {"starlette", "uvicorn", "uvloop", "bcrypt", "exporter.web", "exporter.cli", "sqlalchemy.dialects.postgresql"},
+}
+
+
+def imported(statements: str) -> set[str]:
+    """Return the modules that a fresh process has imported, with those that it pretends not to have left out."""
+    program = f"{statements}; import sys; print(*(name for name, module in sys.modules.items() if module))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("module", UNUSED)
+def test_a_process_imports_nothing_that_it_does_not_use(module: str) -> None:
+    modules = imported(f"from exporter.__main__ import _import_less; _import_less(); import {module}")
+    assert module in modules
+    assert UNUSED[module] & modules == set()
