@@ -20,6 +20,7 @@ INSPECTOR = "@modelcontextprotocol/inspector@0.15.0"
 TOOLS: dict[str, dict[str, object]] = {
     "fal-get-usage": {"group_by": ["model", "day"], "limit": 5},
     "fal-explain-spend": {"window": "last_24_hours"},
+    "fal-get-idle-cost": {},
     "fal-list-invoices": {"status": ["paid"]},
     "fal-get-balance": {},
     "fal-get-budgets": {},

@@ -74,7 +74,9 @@ what costs most, each with its share of the total.
 3. fal-explain-spend: say how much of the difference to the same part of the month before is price, volume, mix, new \
 and vanished models, discount and surge, in dollars, and which items moved most.
 4. fal-get-usage of this month grouped by day: name days that stand out, and what they were spent on.
-5. fal-get-budgets and fal-get-balance: say whether a budget or the credit runs out before the month does.
+5. fal-get-idle-cost: if apps of one's own have runners, say how much of their cost was idle, which app has most of \
+it, and which of its settings decides about that.
+6. fal-get-budgets and fal-get-balance: say whether a budget or the credit runs out before the month does.
 
 Begin with the answer in two sentences. Give amounts in US dollars to the cent. Say which hours are still provisional \
 (`data_through`, `settled_through`), and do not guess at causes that the figures do not show."""

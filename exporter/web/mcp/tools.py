@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from pydantic import BaseModel, Field
 
 from exporter.focus.findings import FocusError
-from exporter.queries import drivers, forecasts, invoices, parameters, usage
+from exporter.queries import drivers, forecasts, invoices, machines, parameters, usage
 from exporter.queries.live import ask_live
+from exporter.queries.machine_documents import Machines, RequestCosts
 from exporter.queries.models import (
     OWN_ACCOUNT,
     Balances,
@@ -298,6 +299,29 @@ def _drivers_text(document: Drivers) -> str:
     return "\n".join([*lines, *(f"Note: {note}" for note in document.notes)])
 
 
+def machines_tool(known: Known) -> Tool:
+    """Return the tool that tells what runners cost by state."""
+
+    def answer(arguments: Arguments) -> Answer:
+        question = machines.parse_machines_question(as_texts(arguments), now=known.clock(), zone=known.zone)
+        with known.reader.snapshot() as ledger:
+            document = Machines.model_validate(machines.answer_machines(ledger, question))
+        return Answer(texts(document), _machines_text(document))
+
+    return Tool(
+        "fal-get-idle-cost",
+        "The idle bill of your apps",
+        "What the runners of the user's own serverless apps cost in a window (default: this month) while they ran, "
+        "were idle (warm, billed and without requests), started and ended; exact, most idle money first, with the "
+        "settings that decide about it: `keep_alive` seconds, `min_concurrency`, `max_concurrency`. Also what a "
+        "successful request costs, what failed requests cost, and cold starts, by app and model. Amounts are US "
+        "dollars as decimal text. Answers: where does the GPU money go, which app wastes most, what to change?",
+        input_schema(machines.PARAMETERS),
+        text_schema(Machines),
+        answer,
+    )
+
+
 def invoices_tool(known: Known) -> Tool:
     """Return the tool that lists invoices."""
 
@@ -349,6 +373,33 @@ def _usage_text(document: Usage) -> str:
     return "\n".join([*lines, *_more(document.next_cursor)])
 
 
+def _machines_text(document: Machines) -> str:
+    told = document.model_dump(mode="json")
+    by_app = [
+        {**app, **app["spend"], "idle_share": _percent(app["idle_share"]), **(app["settings"] or {})}
+        for app in told["apps"]
+    ]
+    settings = ("keep_alive", "min_concurrency", "max_concurrency")
+    columns = ("account", "app", "environment", "gpu_class", *told["spend"], "idle_share", *settings)
+    total, share = told["spend"], _percent(told["idle_share"])
+    lines = [
+        (
+            f"Runners from {_at(document.start)} to {_at(document.end)}, in USD: {total['total']} in total, "
+            f"{total['idle']} of it idle{f' ({share})' if share else ''}."
+        ),
+        "",
+        table(columns, by_app),
+    ]
+    if document.requests:
+        requests = [{**item, "failed_share": _percent(item["failed_share"])} for item in told["requests"]]
+        lines += ["", "Requests in the same window:", "", table([*RequestCosts.model_fields], requests)]
+    return "\n".join([*lines, *(f"\nNote: {note}" for note in document.notes)])
+
+
+def _percent(share: float | None) -> str | None:
+    return None if share is None else f"{100 * share:.1f} %"
+
+
 def _invoices_text(document: InvoicePage) -> str:
     rows = [texts(invoice) for invoice in document.invoices]
     if not rows:
@@ -375,6 +426,7 @@ def ledger_tools(known: Known) -> tuple[Tool, ...]:
     return (
         usage_tool(known),
         drivers_tool(known),
+        machines_tool(known),
         invoices_tool(known),
         balance_tool(known),
         report_tool(known),

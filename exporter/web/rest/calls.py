@@ -4,7 +4,7 @@ The calls, declared once: read by their declaration, and described by it at `/op
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from http import HTTPStatus
@@ -18,8 +18,11 @@ from starlette.types import Scope
 from exporter.charges import HOUR, NANO, Amounts, Invoice, Window
 from exporter.forecasting import drivers as causes
 from exporter.forecasting.state import AccountOutlook, BudgetOutlook, Forecast
+from exporter.ledger.accounting.efficiency import Efficiency
+from exporter.ledger.accounting.machines import Parts
+from exporter.machines import AppSettings
 from exporter.publication import Publication
-from exporter.queries import drivers, focus, forecasts, invoices, models, parameters, usage
+from exporter.queries import drivers, focus, forecasts, invoices, machine_documents, machines, models, parameters, usage
 from exporter.queries.coverage import Coverage
 from exporter.queries.forecasts import AccountsAnswer, BudgetsAnswer
 from exporter.queries.live import LivePart
@@ -209,6 +212,45 @@ DRIVERS = drivers.DriversAnswer(
     notes=(),
 )
 
+_IDLE_APP = Parts(running=41_250_000_000, idle=412 * NANO, pending=6_500_000_000, draining=2_250_000_000)
+
+MACHINES = machines.MachinesAnswer(
+    start=_NOVEMBER.start,
+    end=datetime(2026, 11, 21, 15, tzinfo=UTC),
+    timezone="UTC",
+    apps=(
+        machines.AppMachines(
+            account="default",
+            app="upscale-preview",
+            environment="staging",
+            gpu_class="A100",
+            spend=_IDLE_APP,
+            gpu_seconds=Parts(148_500 * NANO, 1_483_200 * NANO, 23_400 * NANO, 8_100 * NANO),
+            settings=AppSettings("default", "studio", "upscale-preview", "staging", "GPU-A100", 600, 1, 4, _NOW),
+        ),
+    ),
+    spend=_IDLE_APP,
+    gpu_seconds=Parts(148_500 * NANO, 1_483_200 * NANO, 23_400 * NANO, 8_100 * NANO),
+    requests=(
+        Efficiency(
+            account="default",
+            product="serverless",
+            name="upscale-preview",
+            requests=5_280,
+            succeeded=5_016,
+            failed=264,
+            cold_starts=87,
+            cost=_IDLE_APP.total,
+            cost_per_success=round(Fraction(_IDLE_APP.total, 5_016)),
+            failed_cost=2_062_500_000,
+            start_cost=6_500_000_000,
+            start_seconds=23_400 * NANO,
+        ),
+    ),
+    coverage=replace(USAGE.coverage, complete=False),
+    notes=("Hours after 2026-11-21T13:00Z are not complete yet.",),
+)
+
 FOCUS = "BilledCost,BillingAccountId,BillingAccountName,BillingCurrency,...\n0.075,default,default,USD,...\n"
 
 CSV = "text/csv"
@@ -284,6 +326,12 @@ def _usage(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
         return models.Usage.model_validate(usage.answer_usage(ledger, question, sources.live))
 
 
+def _machines(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
+    question = machines.parse_machines_question(texts, now=sources.now, zone=sources.zone)
+    with sources.ledger().snapshot() as ledger:
+        return machine_documents.Machines.model_validate(machines.answer_machines(ledger, question))
+
+
 def _invoices(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
     question = invoices.parse_invoices_question(texts)
     with sources.ledger().snapshot() as ledger:
@@ -333,6 +381,18 @@ CALLS = (
         model=models.Drivers,
         example=models.Drivers.model_validate(DRIVERS),
         answer=_drivers,
+    ),
+    Call(
+        path="/v1/billing/machines",
+        name="machines",
+        title="Runners by state: the idle bill",
+        meaning="What the runners of your own apps cost in a window while they ran, were idle, started and ended, with "
+        "each app's settings; the states add up to the spend to the nano-dollar. And what requests of apps and models "
+        "cost: by success, on failures, on cold starts. From the ledger alone.",
+        parameters=(*machines.PARAMETERS, AMOUNTS),
+        model=machine_documents.Machines,
+        example=machine_documents.Machines.model_validate(MACHINES),
+        answer=_machines,
     ),
     Call(
         path="/v1/billing/invoices",

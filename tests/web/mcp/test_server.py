@@ -15,6 +15,7 @@ from exporter.web.mcp.tools import tools
 NAMES = [
     "fal-get-usage",
     "fal-explain-spend",
+    "fal-get-idle-cost",
     "fal-list-invoices",
     "fal-get-balance",
     "fal-get-focus",

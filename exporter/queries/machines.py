@@ -1,0 +1,186 @@
+"""Machines: what the runners of apps cost by state in a window, idle money first, and what their requests cost."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import reduce
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from exporter.calendar import periods_at
+from exporter.charges import HOUR, Window, dollar_text, hour_of
+from exporter.ledger.accounting.efficiency import Efficiency, StateSum, efficiency
+from exporter.ledger.accounting.machines import Parts
+from exporter.machines import AppSettings
+from exporter.queries import parameters
+from exporter.queries.coverage import Coverage, coverage, parts_of, wanted_sources
+from exporter.queries.parameters import Parameter
+from exporter.queries.usage import TIMEZONE, whole_hours
+
+if TYPE_CHECKING:
+    from exporter.ledger.reader import LedgerSnapshot
+
+START = parameters.instant(
+    "start",
+    "Start, ISO 8601; in `timezone` if it has no offset. Rounded down to the whole UTC hour. Default: start of the "
+    "month of `end`.",
+    "2026-11-01",
+)
+END = parameters.instant(
+    "end", "End, exclusive, in the format of `start`. Rounded up to the whole UTC hour. Default: now.", "2026-11-08"
+)
+ACCOUNT = parameters.values("account", "Only these accounts, comma-separated. Default: all.", "default")
+APP = parameters.values("app", "Only these apps, comma-separated. Default: all.", "my-app")
+PARAMETERS: tuple[Parameter[object], ...] = (START, END, TIMEZONE, ACCOUNT, APP)
+
+
+@dataclass(frozen=True, slots=True)
+class MachinesQuestion:
+    """A question about runners.
+
+    Attributes:
+        window: whole UTC hours.
+        notes: how the window came to be another than was asked for.
+        zone: of times without an offset.
+        accounts, apps: those that are wanted; empty for all.
+    """
+
+    window: Window
+    notes: tuple[str, ...]
+    zone: ZoneInfo
+    accounts: frozenset[str] = frozenset()
+    apps: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class AppMachines:
+    """Runners of an app in an environment on machines of one GPU class; amounts in nano-units.
+
+    Attributes:
+        app: empty for charges that fal states for no app.
+        spend, gpu_seconds: by state.
+        settings: as fal lists them now; None where it lists none.
+    """
+
+    account: str
+    app: str
+    environment: str
+    gpu_class: str
+    spend: Parts
+    gpu_seconds: Parts
+    settings: AppSettings | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MachinesAnswer:
+    """Runners of a window, by app.
+
+    Attributes:
+        apps: those with the most idle money first.
+        spend, gpu_seconds: of all apps, by state.
+        requests: what the requests of apps and models cost.
+        notes: what the figures lack, and how the window came to be another than was asked for.
+    """
+
+    start: datetime
+    end: datetime
+    timezone: str
+    apps: tuple[AppMachines, ...]
+    spend: Parts
+    gpu_seconds: Parts
+    requests: tuple[Efficiency, ...]
+    coverage: Coverage
+    notes: tuple[str, ...] = ()
+    currency: str = "USD"
+
+    @property
+    def idle_share(self) -> float | None:
+        """Share of the spend that was idle, 0 to 1; None where nothing was spent."""
+        return share(self.spend.idle, self.spend.total)
+
+
+def share(part: int, whole: int) -> float | None:
+    """Return a part as a share of a whole, 0 to 1; None where there is no whole."""
+    return part / whole if whole > 0 else None
+
+
+def parse_machines_question(given: Mapping[str, str], *, now: datetime, zone: ZoneInfo) -> MachinesQuestion:
+    """Read a question from the texts of its parameters.
+
+    Args:
+        given: by the names of PARAMETERS.
+        now: an aware instant.
+        zone: where the question names none.
+
+    Raises:
+        QuestionError: a parameter is not known or cannot be read.
+    """
+    texts = parameters.Given(given, PARAMETERS)
+    zone = texts.get(TIMEZONE) or zone
+    start, end = texts.get(START), texts.get(END)
+    if start is None:
+        last = hour_of(now) if end is None else hour_of(parameters.aware(end, zone)) - HOUR
+        start = periods_at(last, zone).month.start
+    window, notes = whole_hours(start, end, now=now, zone=zone)
+    return MachinesQuestion(window, notes, zone, texts.get(ACCOUNT) or frozenset(), texts.get(APP) or frozenset())
+
+
+def answer_machines(ledger: "LedgerSnapshot", question: MachinesQuestion) -> MachinesAnswer:
+    """Answer a question from one state of the ledger.
+
+    Raises:
+        QuestionError: the ledger does not count an account.
+        NoDataYetError: nothing has been read from fal yet.
+        LedgerError: the ledger cannot be read.
+    """
+    window, accounts = question.window, question.accounts
+    sources = wanted_sources(ledger.scopes(), accounts)
+    parts = parts_of(window, sources, {})
+    known = coverage(sources, parts, {part: ledger.rejected_rows(part) for part in parts}, ledger.kept_from())
+    names = {scope.account for scope in sources}
+    settings = {
+        (item.account, item.app, item.environment): item for item in ledger.app_settings() if item.account in names
+    }
+    states = [item for item in ledger.state_sums(window) if item.account in names]
+    wanted = [item for item in states if not question.apps or item.app in question.apps]
+    apps = tuple(_app(item, settings) for item in wanted if item.cost.total or item.gpu_seconds.total)
+    requests = [item for item in ledger.request_sums(window) if item.account in names]
+    found = efficiency(states, requests, ledger.model_costs(window))
+    return MachinesAnswer(
+        start=window.start,
+        end=window.end,
+        timezone=question.zone.key,
+        apps=tuple(sorted(apps, key=lambda app: (-app.spend.idle, -app.spend.total, app.account, app.app))),
+        spend=_sum(app.spend for app in apps),
+        gpu_seconds=_sum(app.gpu_seconds for app in apps),
+        requests=tuple(item for item in found if not question.apps or item.name in question.apps),
+        coverage=known,
+        notes=(*question.notes, *known.notes, *_undivided(ledger, names), *_unknown(apps)),
+    )
+
+
+def _app(item: StateSum, settings: Mapping[tuple[str, str, str], AppSettings]) -> AppMachines:
+    its = settings.get((item.account, item.app, item.environment))
+    return AppMachines(item.account, item.app, item.environment, item.gpu_class, item.cost, item.gpu_seconds, its)
+
+
+def _sum(amounts: Iterable[Parts]) -> Parts:
+    return reduce(Parts.plus, amounts, Parts())
+
+
+def _undivided(ledger: "LedgerSnapshot", accounts: Iterable[str]) -> Iterator[str]:
+    lacking = sorted({*accounts} - ledger.machine_accounts.keys())
+    if lacking:
+        yield (
+            f"Not included, because the apps of the account have not been listed: {', '.join(lacking)}. That takes a "
+            "key that may read them, and the setting FAL_EXPORTER_MACHINES."
+        )
+
+
+def _unknown(apps: Iterable[AppMachines]) -> Iterator[str]:
+    unknown = sum(app.spend.unknown for app in apps)
+    if unknown:
+        yield (
+            f"{dollar_text(unknown)} of the spend is in hours for which fal has stated no runners; they are unknown, "
+            "not idle."
+        )
