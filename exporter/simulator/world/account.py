@@ -5,9 +5,10 @@ Everything is computed from the world and the injected charges; nothing is store
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from random import Random
 from typing import NamedTuple, TypeVar
 
@@ -16,6 +17,7 @@ from exporter.simulator.world.injected_charges import Plant
 from exporter.simulator.world.world import ISSUED_AFTER, Charge, Record, World, charge_of, known_from, visible_requests
 
 _KEPT_RECORDS = 150_000
+_KEPT_PLANTED = 1_000
 _KEPT_TOTALS = 50_000
 
 _Value = TypeVar("_Value")
@@ -38,17 +40,16 @@ class Account:
     """
 
     def __init__(self, world: World) -> None:
-        self.world = world
+        self.world, self._unplanted = _shared(world)
         self.plants: tuple[Plant, ...] = ()
-        self._hours: OrderedDict[int, _Hour] = OrderedDict()
+        self._planted: OrderedDict[int, _Hour] = OrderedDict()
         self._totals: OrderedDict[int, tuple[int, int]] = OrderedDict()
-        self._kept_hours = max(26, _KEPT_RECORDS // max(1, len(world.lines)))
 
     def plant(self, plants: Iterable[Plant]) -> None:
         """Replace all injected charges."""
         wanted = tuple(plants)
         for plant in {*self.plants} ^ {*wanted}:
-            self._hours.pop(plant.hour, None)
+            self._planted.pop(plant.hour, None)
             self._totals.pop(plant.hour, None)
         self.plants = wanted
 
@@ -100,22 +101,38 @@ class Account:
         return charges
 
     def _hour(self, hour: int) -> _Hour:
-        kept = self._hours.get(hour)
+        planted = [plant for plant in self.plants if plant.hour == hour]
+        if not planted:
+            return self._unplanted(hour)
+        kept = self._planted.get(hour)
         if kept is None:
-            records = self.world.records(hour)
-            for plant in self.plants:
-                if plant.hour == hour:
-                    records = plant.apply(records)
-            final = []
-            for record in records:
-                _, cap, percent = record.phases[-1]
-                if cap:
-                    final.append(charge_of(record, 0, cap, percent))
-            kept = _Hour(records, known_from(records, hour), final)
-            _keep(self._hours, hour, kept, self._kept_hours)
-        else:
-            self._hours.move_to_end(hour)
+            records = self._unplanted(hour).records
+            for plant in planted:
+                records = plant.apply(records)
+            kept = _finished(records, hour)
+            _keep(self._planted, hour, kept, _KEPT_PLANTED)
         return kept
+
+
+class _Shared(NamedTuple):
+    world: World
+    hour: Callable[[int], _Hour]
+
+
+@lru_cache(maxsize=4)
+def _shared(world: World) -> _Shared:
+    """Return one world for all that equal it, as lines are compared by identity, and its hours without injections."""
+    hours = max(26, _KEPT_RECORDS // max(1, len(world.lines)))
+    return _Shared(world, lru_cache(maxsize=hours)(lambda hour: _finished(world.records(hour), hour)))
+
+
+def _finished(records: list[Record], hour: int) -> _Hour:
+    final = []
+    for record in records:
+        _, cap, percent = record.phases[-1]
+        if cap:
+            final.append(charge_of(record, 0, cap, percent))
+    return _Hour(records, known_from(records, hour), final)
 
 
 def _keep(cache: OrderedDict[int, _Value], hour: int, value: _Value, limit: int) -> None:

@@ -65,9 +65,13 @@ def test_teams_share_the_whole() -> None:
 
 def test_hours_are_cheap_and_those_kept_are_bounded() -> None:
     account = Account(World.of_lines(1, 5_700))
-    for hour in range(START // HOUR, START // HOUR + 28):
+    first = account.records(START // HOUR)
+    for hour in range(START // HOUR, START // HOUR + 26):
         account.records(hour)
-    assert len(account._hours) == 26
+    assert account.records(START // HOUR) is first
+    for hour in range(START // HOUR + 26, START // HOUR + 53):
+        account.records(hour)
+    assert account.records(START // HOUR) is not first
 
     account = Account(World(1))
     began = process_time()
