@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from exporter.charges import (
     ATTO_PER_NANO,
@@ -232,7 +232,10 @@ def joined(window: Window, readings: Iterable[Reading]) -> Reading:
     )
 
 
-def rounded(sums: Mapping[Dimensions, Amounts]) -> Iterator[tuple[Dimensions, Amounts]]:
+_Key = TypeVar("_Key", bound=tuple[object, ...])
+
+
+def rounded(sums: Mapping[_Key, Amounts]) -> Iterator[tuple[_Key, Amounts]]:
     """Round the sums of one hour from atto-units to nano-units.
 
     What is cut off one sum is carried to the next, so that the sum of all is right to the nano-unit, and each is off by

@@ -18,6 +18,7 @@ from exporter.ledger.tables.hours import FirstSeen, TouchedHours
 from exporter.ledger.tables.names import Keys
 from exporter.ledger.tables.prices import Item, PriceRecord, PriceTables, read_prices, write_prices
 from exporter.ledger.tables.rows import Scope, read_reconciliations, write_reconciliation
+from exporter.ledger.tag_books import TagBooks
 
 
 @dataclass(slots=True)
@@ -30,6 +31,7 @@ class Contents:
         first_uses: the first hour that was charged for with any key, by account.
         teams: as fal listed them last, by account.
         machines: charges divided by the states of runners.
+        tags: spend by tags.
     """
 
     revision: int
@@ -54,6 +56,7 @@ class Contents:
     first_uses: dict[str, datetime]
     teams: dict[str, tuple[Team, ...]]
     machines: MachineBooks
+    tags: TagBooks
 
     def active_scopes(self) -> list[Scope]:
         """Return the scopes whose charges are published."""
@@ -125,6 +128,7 @@ def read_contents(connection: Connection, labels: Labels, max_series: int) -> Co
         first_uses=names.first_uses(connection),
         teams=names.read_teams(connection),
         machines=MachineBooks(connection),
+        tags=TagBooks(connection),
     )
 
 
@@ -175,3 +179,4 @@ def write_contents(connection: Connection, contents: Contents, *, labels: str, a
     for account, listed in contents.teams.items():
         names.write_teams(connection, account, listed)
     contents.machines.write(connection, at)
+    contents.tags.write(connection, at)

@@ -49,7 +49,7 @@ from exporter.ledger.key_naming import Renames, note_uses, pending_renames, reco
 from exporter.ledger.loss import LedgerCondition
 from exporter.ledger.machine_ledger import MachineLedger
 from exporter.ledger.session import Session
-from exporter.ledger.tables import hours, keys, machines, names, rows, schema
+from exporter.ledger.tables import hours, keys, machines, names, rows, schema, tags
 from exporter.ledger.tables import prices as price_rows
 from exporter.ledger.tables.hours import HourlyCosts, TouchedHours, read_hourly
 from exporter.ledger.tables.keys import KeyOwner, SourceProbe
@@ -61,6 +61,7 @@ from exporter.ledger.tables.rejected import (
     write_rejected,
 )
 from exporter.ledger.tables.rows import Scope, write_reconciliation
+from exporter.ledger.tag_ledger import TagLedger
 from exporter.samples import Pages
 
 __all__ = ["Ledger", "Restatement", "Rules"]
@@ -77,6 +78,7 @@ class Ledger:
 
     Attributes:
         machines: the same door for what concerns runners.
+        tags: the same for spend by tags.
 
     Raises:
         ConfigurationError: the address is not a database's.
@@ -95,6 +97,7 @@ class Ledger:
         account_at = self._labels.names.index("account")
         self._published: defaultdict[str, PublishedPages] = defaultdict(lambda: PublishedPages(account_at))
         self.machines = MachineLedger(lambda: self._session, clock=clock, hold=rules.birth_hold)
+        self.tags = TagLedger(lambda: self._session, clock=clock, hold=rules.birth_hold, max_series=rules.max_series)
         self._session = Session(
             address,
             labels=self._labels,
@@ -103,6 +106,7 @@ class Ledger:
             on_loaded=self._take_up,
             lock=lock,
         )
+        self.tags.settle(rules.tags)
 
     @property
     def relabelled(self) -> bool:
@@ -256,6 +260,7 @@ class Ledger:
             books.set_counters(counters)
             books.apply(sums)
             self.machines.restated(connection, contents, account, change.deltas, now)
+            self.tags.restated(connection, contents, account, change.deltas, now)
         return Restatement(
             window,
             len(change.added),
@@ -452,6 +457,7 @@ class Ledger:
             folded = rows.fold(connection, number)
             rows.forget_before(connection, number)
             machines.forget_before(connection, number)
+            tags.forget_before(connection, number)
             forget_rejected(connection, contents.scopes, before=number)
             rows.forget_balances_before(connection, hour_start(number))
             schema.write(connection, schema.HORIZON, str(number))
@@ -492,6 +498,7 @@ class Ledger:
         """Note that a scrape has seen the view with this number."""
         self._holds.scraped(sequence)
         self.machines.scraped(sequence)
+        self.tags.scraped(sequence)
 
     def view(self) -> LedgerView:
         """Return the figures of this instant; counters whose hold is over are released with it."""
@@ -571,6 +578,7 @@ class Ledger:
             keys_told_from=contents.first_uses,
             teams=tuple(team for account in self._accounts for team in contents.teams.get(account, ())),
             machines=figures,
+            tags=self.tags.figures(self._accounts, periods.month, lacking["month"], self._sequence),
         )
 
     def _rename_keys(self, now: datetime) -> None:
@@ -603,6 +611,7 @@ class Ledger:
         self._renames = None
         self._holds.keep(contents.books.counters)
         self.machines.take_up(contents)
+        self.tags.take_up(contents)
         contents.activate(self._accounts)
         contents.sum_periods(connection, periods_at(self._clock(), self._rules.zone), everything=True)
 

@@ -6,12 +6,14 @@ rules. Monotone: if fal takes money back, the counter waits until the truth has 
 passed and a scrape has seen the zero.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Generic, NamedTuple
 from zoneinfo import ZoneInfo
+
+from typing_extensions import TypeVar
 
 from exporter.charges import Amounts, Dimensions
 
@@ -26,6 +28,7 @@ class Rules:
         birth_hold: how long a new counter is held at zero, at the least.
         settle_delay: after this time an hour counts as settled.
         poll_grace: how long a poll that read the current hour stands for that hour once it is over.
+        tags: keys of the tags by which spend is allocated, sorted.
         zone: whose days and months "today" and "month" are.
     """
 
@@ -35,6 +38,7 @@ class Rules:
     settle_delay: timedelta = timedelta(hours=48)
     zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
     poll_grace: timedelta = timedelta(minutes=20)
+    tags: tuple[str, ...] = ()
 
 
 OTHER = "__other__"
@@ -188,7 +192,10 @@ def measured(amounts: Amounts, unit: str) -> Iterator[tuple[str, str, int]]:
         yield "quantity", unit, amounts.quantity
 
 
-class Holds:
+_Key = TypeVar("_Key", bound=Hashable, default=CounterKey)
+
+
+class Holds(Generic[_Key]):
     """The counters that are still held at zero, and what is known of the scrapes that saw them there.
 
     Views are numbered from 1 on; a scrape of a number that has not been shown yet is of an earlier process's view and
@@ -198,23 +205,23 @@ class Holds:
 
     def __init__(self, hold: timedelta) -> None:
         self._hold = hold
-        self._first_shown: dict[CounterKey, int | None] = {}
+        self._first_shown: dict[_Key, int | None] = {}
         self._shown = 0
         self._scraped = 0
         self._grown_at = 0
         self._has_grown = False
 
-    def keep(self, counters: Mapping[CounterKey, Counter]) -> None:
+    def keep(self, counters: Mapping[_Key, Counter]) -> None:
         """Hold the counters that have not been released, and no others."""
         self._first_shown = {
             key: self._first_shown.get(key) for key, counter in counters.items() if not counter.released
         }
 
-    def begin(self, key: CounterKey) -> None:
+    def begin(self, key: _Key) -> None:
         """Hold a new counter."""
         self._first_shown.setdefault(key, None)
 
-    def end(self, keys: Iterable[CounterKey]) -> None:
+    def end(self, keys: Iterable[_Key]) -> None:
         """Forget counters that have been released."""
         for key in keys:
             self._first_shown.pop(key, None)
@@ -242,7 +249,7 @@ class Holds:
         if sequence <= self._shown:
             self._scraped = max(self._scraped, sequence)
 
-    def due(self, counters: Mapping[CounterKey, Counter], now: datetime) -> list[CounterKey]:
+    def due(self, counters: Mapping[_Key, Counter], now: datetime) -> list[_Key]:
         """Return the counters that may be released; one that a wrong clock has created in the future is not held."""
         return [
             key

@@ -17,6 +17,7 @@ from exporter.ledger.accounting.efficiency import NO_MACHINES, MachineFigures
 from exporter.ledger.accounting.key_labels import KeyRecord
 from exporter.ledger.accounting.reconciliation import Reconciliation
 from exporter.ledger.accounting.restatement import HourKind, SumsBySeries, merged
+from exporter.ledger.accounting.tags import NO_TAGS, TagFigures
 from exporter.samples import PagedTable, Pages, Sample
 
 
@@ -56,6 +57,7 @@ class LedgerView:
         first_seen: with account, product, model and app: the start of the hour of the first charge in seconds since
             1970 (not nano), retention notwithstanding; without those that may be older than the known history.
         machines: of the accounts whose charges are divided by the states of runners.
+        tags: of the accounts whose spend is read by tags.
     """
 
     sequence: int
@@ -100,6 +102,7 @@ class LedgerView:
     keys_told_from: Mapping[str, datetime] = field(default_factory=dict)
     teams: tuple[Team, ...] = ()
     machines: MachineFigures = NO_MACHINES
+    tags: TagFigures = NO_TAGS
 
 
 GPU_PERIODS = ("last_hour", "month")
