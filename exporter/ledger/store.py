@@ -106,7 +106,8 @@ class Ledger:
             on_loaded=self._take_up,
             lock=lock,
         )
-        self.tags.settle(rules.tags)
+        if rules.tags is not None:
+            self.tags.settle(rules.tags)
 
     @property
     def relabelled(self) -> bool:

@@ -28,7 +28,7 @@ class Rules:
         birth_hold: how long a new counter is held at zero, at the least.
         settle_delay: after this time an hour counts as settled.
         poll_grace: how long a poll that read the current hour stands for that hour once it is over.
-        tags: keys of the tags by which spend is allocated, sorted.
+        tags: keys of the tags by which spend is allocated, sorted; None for those that the ledger has.
         zone: whose days and months "today" and "month" are.
     """
 
@@ -38,7 +38,7 @@ class Rules:
     settle_delay: timedelta = timedelta(hours=48)
     zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
     poll_grace: timedelta = timedelta(minutes=20)
-    tags: tuple[str, ...] = ()
+    tags: tuple[str, ...] | None = None
 
 
 OTHER = "__other__"
