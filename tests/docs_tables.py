@@ -10,6 +10,9 @@ from alert_tables import alerts_table, thresholds_table
 
 from exporter.cli import commands
 from exporter.fal.errors import REASONS, ApiError
+from exporter.focus.check_report import rules_text
+from exporter.focus.columns import VERSIONS
+from exporter.focus.rules.table import LATEST, Kind, rules, rules_of
 from exporter.metrics.catalogue import markdown_table
 from exporter.queries.models import schemas
 from exporter.settings import settings_table
@@ -102,7 +105,26 @@ def _value(schema: object) -> str:
     return words
 
 
+def coverage_table() -> str:
+    """Return a table of the rules of every version by what becomes of them."""
+    lines = ["| rules of | " + " | ".join(VERSIONS) + " |", "|---|" + "---|" * len(VERSIONS)]
+    for kind, name in (
+        (None, "checked"),
+        (Kind.UNDECIDABLE, "no file can decide"),
+        (Kind.PERMISSION, "only allow something"),
+        (Kind.COMPOSITE, "consist of others"),
+    ):
+        counts = [
+            sum(rule.kind.is_decidable if kind is None else rule.kind is kind for rule in rules_of(version))
+            for version in VERSIONS
+        ]
+        lines.append(f"| {name} | {' | '.join(map(str, counts))} |")
+    return "\n".join(lines) + "\n"
+
+
 TABLES: Mapping[str, Table] = {
+    "focus coverage": Table("focus-rules.md", coverage_table),
+    "focus rules": Table("focus-rules.md", lambda: rules_text(LATEST, rules()) + "\n"),
     "commands": Table("commands.md", commands_table),
     "settings": Table("configuration.md", settings_table),
     "metrics": Table("metrics.md", markdown_table),

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -17,12 +17,14 @@ from exporter.atomic_file import written_whole
 from exporter.charges import Clock, utc_now
 from exporter.errors import ConfigurationError, FalExporterError
 from exporter.fal import FocusRequest, FocusRequestError, Progress, Silent, fetch
-from exporter.focus import reports
-from exporter.focus.checks import Checker
+from exporter.focus import check_report, reports
+from exporter.focus.checks import KEPT, Checker
 from exporter.focus.csv_parser import PIECE
 from exporter.focus.findings import FocusError
 from exporter.focus.reader import Reader
 from exporter.focus.reports import SummaryRow, Totals
+from exporter.focus.rules.applicability import read_applicability
+from exporter.focus.rules.table import LATEST, Level, by_id, rules, rules_of
 from exporter.focus.values import instant_text
 from exporter.focus.writer import metadata, write
 from exporter.ledger.export import open_statement
@@ -39,7 +41,11 @@ from exporter.queries.focus_rules import FocusRequest as ReportRequest
 from exporter.queries.parameters import QuestionError
 from exporter.settings import Account, Settings
 
-_CHECK_FORMATS = {"text": reports.check_text, "json": reports.check_json, "junit": reports.check_junit}
+_CHECK_FORMATS = {
+    "text": (check_report.check_text, check_report.failure_text),
+    "json": (check_report.check_json, check_report.failure_json),
+    "junit": (check_report.check_junit, check_report.failure_junit),
+}
 _STDIN = "-"
 _UNREADABLE = 2
 
@@ -50,19 +56,71 @@ class UnreadableFileError(FalExporterError):
     exit_code = _UNREADABLE
 
 
-def run_check(path: str, *, version: str | None, output_format: str) -> int:
-    """Check a file and print what was found; return 0 for nothing, 1 for findings.
+class CheckFaultError(FalExporterError):
+    """A check came to an end that it should not; the mistake is ours."""
+
+    exit_code = _UNREADABLE
+
+
+def run_check(
+    path: str,
+    *,
+    version: str | None,
+    output_format: str,
+    fail_on: Level | None = Level.MUST,
+    ignored: Collection[str] = (),
+    applicability: Path | None = None,
+    most: int | None = None,
+) -> int:
+    """Check a file and print what was found; return 0 where nothing is broken that matters, else 1.
+
+    In every case the output is a complete document of its format.
+
+    Args:
+        path: of the file; `-` for standard input.
+        version: of FOCUS; None for the one that fits the columns best.
+        output_format: `text`, `json` or `junit`.
+        fail_on: the least level of findings that make the exit code 1; None for none.
+        ignored: ids of rules that are not wanted.
+        applicability: a file that says what the provider supports; None where nothing is said.
+        most: how many findings are shown; None for those of every rule, up to `KEPT` each.
 
     Raises:
-        FocusError, UnreadableFileError: the file cannot be read, exit code 2.
+        ConfigurationError: an option is wrong.
+        FocusError, UnreadableFileError, CheckFaultError: the file cannot be checked, exit code 2.
     """
-    checker = Checker(version)
-    with _naming(path):
-        for piece in _pieces(path):
-            checker.feed(piece)
-        found = checker.finish()
-    click.echo(_CHECK_FORMATS[output_format](_name(path), found))
-    return 0 if found.is_clean else 1
+    unknown = next((name for name in ignored if name not in by_id()), None)
+    if unknown is not None:
+        raise ConfigurationError(f"--ignore: there is no rule {unknown!r}; `fal-exporter focus rules` lists all")
+    supported = None if applicability is None else read_applicability(applicability)
+    keep = KEPT if most is None else max(KEPT, most)
+    shown, failed = _CHECK_FORMATS[output_format]
+    try:
+        checker = Checker(version, applicability=supported, ignored=ignored, keep=keep, most=most)
+        with _naming(path):
+            for piece in _pieces(path):
+                checker.feed(piece)
+            found = checker.finish()
+    except FalExporterError as error:
+        _print_failure(failed(_name(path), str(error)))
+        raise
+    except Exception as error:
+        sentence = f"{_name(path)}: the check failed with {type(error).__name__}; this is a fault of fal-exporter"
+        _print_failure(failed(_name(path), sentence))
+        raise CheckFaultError(sentence) from error
+    click.echo(shown(_name(path), found))
+    return 1 if fail_on is not None and found.fails(fail_on) else 0
+
+
+def _print_failure(document: str) -> None:
+    if document:
+        click.echo(document)
+
+
+def run_rules(version: str | None) -> int:
+    """Print the table of rules, of one version or of all."""
+    click.echo(check_report.rules_text(version or LATEST, rules() if version is None else rules_of(version)))
+    return 0
 
 
 def run_summary(path: str, *, output_format: str) -> int:

@@ -25,15 +25,66 @@ _FOCUS_FILE = click.argument("path", metavar="FILE")
     help="Version to check against. [default: the one that fits the file's columns best]",
 )
 @click.option("--format", "output_format", type=click.Choice(["text", "json", "junit"]), default="text", help="Output.")
-def focus_check(path: str, focus_version: str | None, output_format: str) -> int:
+@click.option(
+    "--fail-on",
+    type=click.Choice(["must", "should", "never"]),
+    default="must",
+    show_default=True,
+    help="Level of the findings that make the exit code 1.",
+)
+@click.option("--ignore", "ignored", multiple=True, metavar="ID", help="Do not check this rule; can be repeated.")
+@click.option(
+    "--applicability",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="YAML file that says what the provider supports, such as `REGION_SUPPORTED: unsupported`.",
+)
+@click.option(
+    "--max-findings",
+    type=click.IntRange(min=0),
+    metavar="NUMBER",
+    help="Findings to show in all; all are counted. [default: 20 of each rule]",
+)
+def focus_check(
+    path: str,
+    *,
+    focus_version: str | None,
+    output_format: str,
+    fail_on: str,
+    ignored: tuple[str, ...],
+    applicability: Path | None,
+    max_findings: int | None,
+) -> int:
     """Check a Cost and Usage file against the specification.
 
-    FILE is a CSV file; - means standard input. The exit code is 0 without findings, 1 with findings, and 2 if the file
-    cannot be read.
+    FILE is a CSV file; - means standard input. The exit code is 0 without findings, 1 with findings of the level of
+    --fail-on or a stricter one, and 2 if the file cannot be read.
     """
     from exporter.app.focus import run_check
+    from exporter.focus.rules.table import Level
 
-    return run_check(path, version=focus_version, output_format=output_format)
+    return run_check(
+        path,
+        version=focus_version,
+        output_format=output_format,
+        fail_on=None if fail_on == "never" else Level(fail_on),
+        ignored=ignored,
+        applicability=applicability,
+        most=max_findings,
+    )
+
+
+@focus.command("rules")
+@click.option(
+    "--version",
+    type=click.Choice(["1.0", "1.1", "1.2", "1.3", "1.4"]),
+    help="Only rules of this version. [default: of all, with the ids of the latest]",
+)
+def focus_rules(version: str | None) -> int:
+    """Print the rules that files are checked against, and those that no file can decide."""
+    from exporter.app.focus import run_rules
+
+    return run_rules(version)
 
 
 @focus.command("summary")

@@ -5,16 +5,22 @@ What a rule needs beyond one row is bounded too: rows are compared with those up
 goes beyond that, the report says so.
 """
 
-from collections.abc import Collection
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from enum import Enum
 
-from exporter.focus.columns import COLUMNS, Column, columns_of, is_custom
 from exporter.focus.csv_parser import Record, Records, unquoted
-from exporter.focus.findings import Findings, Level, Rule, TruncatedFileError
+from exporter.focus.findings import Finding, Findings, TruncatedFileError
 from exporter.focus.row_schema import Header, nothing_at_all, parse_header
-from exporter.focus.rules import FIELD_RULES, ROW_RULES, Instants, Numbers, Row, Verdict, judge
-from exporter.focus.values import EXACTLY
+from exporter.focus.rules.applicability import Applicability
+from exporter.focus.rules.compiled import Broken, Compiled, FieldBreak, FieldToken, Scope, Signature
+from exporter.focus.rules.conditions import Mark
+from exporter.focus.rules.measures import Break
+from exporter.focus.rules.table import Kind, Level, Rule, by_id, parts
+from exporter.focus.values import EXACTLY, number
 
 DUPLICATE_REACH = 500_000
 """Number of rows within which a duplicate is certainly seen."""
@@ -22,27 +28,39 @@ DUPLICATE_REACH = 500_000
 MOST_REMEMBERED = 100_000
 """Relations and invoices that are remembered, of each kind."""
 
-_KEPT = 20
-_MOST_VERDICTS = 20_000
-_LONGEST_REMEMBERED = 500
+KEPT = 20
+"""Findings of each rule that are kept word by word."""
 
-MISSING = Rule("column-missing", "Columns: presence", "every file has the column")
-UNKNOWN = Rule("column-custom-prefix", "Attributes: Column Naming", "a column not of the specification begins with x_")
-VERSION = Rule("column-version", "Columns: introduced in, removed in", "the file's version has the column")
-NO_ROWS = Rule("no-rows", "Cost and Usage", "there is at least one row")
-RECORD = Rule("csv-record", "CSV, RFC 4180", "a row has as many fields as the header")
-DUPLICATE = Rule("duplicate-row", "Attributes: Delivery Handling", "no row occurs twice", Level.SHOULD)
-SERVICE = Rule("service-category", "Columns: ServiceName", "a service belongs to one service category")
-SKU_PRICE = Rule("sku-price-parent", "Columns: SkuPriceId", "an SKU price belongs to one SKU")
-INVOICE = Rule("invoice-currency", "Columns: InvoiceId", "an invoice has one currency")
+_DUPLICATE = "X-DuplicateRow"
+_RECORD = "X-CsvRecord"
+_NO_ROWS = "X-NoRows"
 
-RULES = (
-    *(MISSING, UNKNOWN, VERSION, NO_ROWS, RECORD, *FIELD_RULES, *(item.rule for item in ROW_RULES)),
-    *(DUPLICATE, SERVICE, SKU_PRICE, INVOICE),
-)
-"""Every rule, in the order of reports."""
 
-_PARENTS = ((SERVICE, "ServiceName", "ServiceCategory"), (SKU_PRICE, "SkuPriceId", "SkuId"))
+class Outcome(Enum):
+    """What a check says of one rule."""
+
+    HOLDS = "holds"
+    BROKEN = "broken"
+    NOT_APPLICABLE = "not applicable"
+    NOT_DECIDABLE = "not decidable"
+    PERMISSION = "permission"
+
+
+@dataclass(slots=True)
+class InvoiceSum:
+    """The billed cost of an invoice in a currency.
+
+    Attributes:
+        billed: sum of BilledCost of the rows in which it is a number.
+        rows: how many these are.
+        left_out: rows whose cost is in no sum, because it is no number.
+        known: sum of the costs among these that can be told all the same, such as `$4.20`.
+    """
+
+    billed: Decimal = Decimal(0)
+    rows: int = 0
+    left_out: int = 0
+    known: Decimal = Decimal(0)
 
 
 @dataclass(slots=True)
@@ -51,43 +69,62 @@ class Report:
 
     Attributes:
         version: of FOCUS, against which the file was checked.
-        invoices: the sum of BilledCost of every invoice id and currency; the empty id stands for rows without.
+        scope: which rules were checked, and why others were not.
+        invoices: by invoice id and currency; the empty id stands for rows without.
         notes: what the check could not do to the end.
     """
 
     version: str
     columns: int
     findings: Findings
+    scope: Scope = field(default_factory=Scope)
     rows: int = 0
-    invoices: dict[tuple[str, str], Decimal] = field(default_factory=dict)
+    invoices: dict[tuple[str, str], InvoiceSum] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-
-    @property
-    def rules(self) -> list[Rule]:
-        """The rules of the version."""
-        return [rule for rule in RULES if rule.since <= self.version <= rule.until]
 
     @property
     def is_clean(self) -> bool:
         """True if no rule is broken."""
         return not self.findings.counts
 
+    def fails(self, level: Level) -> bool:
+        """Return whether a rule of a level, or of a stricter one, is broken."""
+        strict = (Level.MUST,) if level is Level.MUST else (Level.MUST, Level.SHOULD)
+        return self.findings.total(*strict) > 0
 
-class Verdicts(dict[bytes, Verdict]):
-    """Verdicts on the fields of one column: each text is judged once as long as it is remembered."""
+    @property
+    def broken(self) -> Counter[Rule]:
+        """How often each rule is broken, whatever rule it is reported under."""
+        counts = self.findings.counts + self.findings.attributes
+        known = by_id()
+        for rule in self.scope.active:
+            if rule.kind is Kind.SAME_AS:
+                count = sum(counts[known[name]] for name in rule.values)
+                if count:
+                    counts[rule] = count
+        return counts
 
-    def __init__(self, column: Column | None) -> None:
-        super().__init__()
-        self._column = column
+    def outcomes(self) -> Mapping[Rule, tuple[Outcome, str]]:
+        """Return the outcome of every rule of the version but composites, and why it was not checked."""
+        broken, scope = self.broken, self.scope
+        found = {rule: (Outcome.BROKEN if broken[rule] else Outcome.HOLDS, "") for rule in scope.active}
+        found |= {rule: (Outcome.NOT_APPLICABLE, reason) for rule, reason in scope.not_applicable.items()}
+        found |= {rule: (Outcome.NOT_DECIDABLE, reason) for rule, reason in scope.undecidable.items()}
+        return found | dict.fromkeys(scope.permissions, (Outcome.PERMISSION, "it only allows something"))
 
-    def __missing__(self, raw: bytes) -> Verdict:
-        """Judge a field that is not remembered."""
-        found = judge(self._column, raw)
-        if len(raw) <= _LONGEST_REMEMBERED:
-            if len(self) >= _MOST_VERDICTS:
-                self.clear()
-            self[raw] = found
+    def composites(self) -> Mapping[Rule, Outcome]:
+        """Return the outcome of every composite: broken where a part is, not applicable where all are."""
+        known = {rule: outcome for rule, (outcome, _) in self.outcomes().items()}
+        found = {}
+        for rule in self.scope.composites:
+            seen = {known[part] for part in parts(rule) if part in known}
+            order = (Outcome.BROKEN, Outcome.HOLDS, Outcome.NOT_DECIDABLE)
+            found[rule] = next((outcome for outcome in order if outcome in seen), Outcome.NOT_APPLICABLE)
         return found
+
+    def tally(self) -> Counter[Outcome]:
+        """Return how many rules have each outcome."""
+        return Counter(outcome for outcome, _ in self.outcomes().values())
 
 
 class Checker:
@@ -95,22 +132,37 @@ class Checker:
 
     Args:
         version: of FOCUS to check against; None for the oldest whose columns the file fits best.
+        applicability: what the provider supports.
+        ignored: ids of rules that are not wanted.
         keep: how many findings of each rule are kept word by word; all are counted.
+        most: how many of all rules together are kept; None for no limit.
     """
 
-    def __init__(self, version: str | None = None, *, keep: int = _KEPT) -> None:
+    def __init__(
+        self,
+        version: str | None = None,
+        *,
+        applicability: Applicability | None = None,
+        ignored: Collection[str] = (),
+        keep: int = KEPT,
+        most: int | None = None,
+    ) -> None:
         self._version = version
+        self._applicability = applicability or Applicability()
+        self._ignored = ignored
         self._records = Records()
-        self._findings = Findings(keep)
+        self._findings = Findings(keep, most)
         self._header: Header | None = None
         self._report = Report(version or "", 0, self._findings)
-        self._verdicts: list[Verdicts] = []
-        self._numbers = Numbers()
-        self._instants = Instants()
         self._seen: tuple[set[int], set[int]] = (set(), set())
-        self._parents: dict[tuple[Rule, str], str] = {}
-        self._currencies: dict[str, str] = {}
-        self._row_rules = ROW_RULES
+        self._families: list[_Family] = []
+        self._sums: dict[tuple[bytes, bytes], InvoiceSum] = {}
+        self._rules: Compiled | None = None
+        self._known = by_id()
+        self._duplicates: Rule | None = None
+        self._billed: int | None = None
+        self._invoice: int | None = None
+        self._currency: int | None = None
 
     def feed(self, piece: bytes) -> None:
         """Take a piece.
@@ -133,101 +185,168 @@ class Checker:
         if self._header is None:
             raise nothing_at_all()
         if not self._report.rows:
-            self._findings.add(NO_ROWS, 0, "", "")
+            self._add_own(_NO_ROWS, 0)
         return self._report
 
-    def _take(self, record: Record, *, is_last: bool) -> None:
-        if self._header is None:
-            self._begin(parse_header(record))
-            return
-        width = len(self._verdicts)
-        if record.malformed or len(record.fields) != width:
-            if is_last and not record.malformed and len(record.fields) < width:
-                raise TruncatedFileError(
-                    f"the file ends inside line {record.line}, which has {len(record.fields)} of {width} fields: "
-                    "it was cut off; download it again"
-                )
-            note = record.malformed or f"it has {len(record.fields)} fields, the header {width}"
-            self._findings.add(RECORD, record.line, "", "", note)
-            return
-        self._report.rows += 1
-        row = self._judge_fields(self._header, record)
-        for rule, find in self._row_rules:
-            for column, note in find(row):
-                self._findings.add(rule, record.line, column, row.text(column) or "", note)
-        self._find_duplicate(record)
-        self._find_strays(record.line, row)
-        self._sum_up(record.line, row)
-
-    def _begin(self, header: Header) -> None:
+    def _begin(self, header: Header) -> Compiled:
         self._header = header
         version = self._version or header.version
-        self._report.version, self._report.columns = version, len(header.names)
-        for column in columns_of(version):
-            # A deprecated column may be left out once the one that takes its place is there.
-            replaced = column.until == version and "ServiceProviderName" in header.names
-            if column.mandatory and column.name not in header.names and not replaced:
-                self._findings.add(MISSING, 1, column.name, "")
-        for name in header.names:
-            known = COLUMNS.get(name)
-            if known is None and not is_custom(name):
-                self._findings.add(UNKNOWN, 1, name, name)
-            elif known is not None and not known.is_in(version):
-                self._findings.add(VERSION, 1, name, name, f"FOCUS {version} does not have it")
-        self._verdicts = [Verdicts(COLUMNS.get(name)) for name in header.names]
-        self._row_rules = tuple(item for item in ROW_RULES if item.rule.since <= version <= item.rule.until)
+        rules = self._rules = Compiled(header.names, version, self._applicability, self._ignored)
+        report = self._report
+        report.version, report.columns, report.scope = version, len(header.names), rules.scope
+        for rule, column, note in rules.header:
+            self._findings.add(Finding(rule, 1, column, column, note))
+        places = header.places
+        for rule in rules.scope.active:
+            if rule.kind is Kind.ONE_OF_EACH:
+                self._families.append(_Family(rule, places[rule.values[0]], places[rule.column]))
+            elif rule.id == _DUPLICATE:
+                self._duplicates = rule
+        self._billed = places.get("BilledCost")
+        self._invoice, self._currency = places.get("InvoiceId"), places.get("BillingCurrency")
+        return rules
 
-    def _judge_fields(self, header: Header, record: Record) -> Row:
-        found = list(map(Verdicts.__getitem__, self._verdicts, record.fields))
-        for name, raw, verdict in zip(header.names, record.fields, found, strict=True):
-            if verdict.rule is not None:
-                shown = unquoted(raw).decode("utf-8", "backslashreplace")
-                self._findings.add(verdict.rule, record.line, name, shown, verdict.note)
-        texts = dict(zip(header.names, (verdict.text for verdict in found), strict=True))
-        return Row(texts, self._numbers, self._instants)
+    def _take(self, record: Record, *, is_last: bool) -> None:
+        rules, fields = self._rules, record.fields
+        if rules is None:
+            self._begin(parse_header(record))
+            return
+        width = len(rules.columns)
+        if record.malformed or len(fields) != width:
+            if is_last and not record.malformed and len(fields) < width:
+                raise TruncatedFileError(
+                    f"the file ends inside line {record.line}, which has {len(fields)} of {width} fields: "
+                    "it was cut off; download it again"
+                )
+            note = record.malformed or f"it has {len(fields)} fields, the header {width}"
+            self._add_own(_RECORD, record.line, note)
+            return
+        self._report.rows += 1
+        signature, (flawed, breaks, checks) = rules.plan(fields)
+        if flawed or breaks:
+            self._tell(record, flawed, breaks)
+        for check in checks:
+            for rule, column, note in check(fields):
+                self._tell_break(record, rule, column, note)
+        for family in self._families:
+            self._find_stray(family, record, signature)
+        if self._duplicates is not None:
+            self._find_duplicate(self._duplicates, record)
+        self._sum_up(fields, signature)
 
-    def _find_duplicate(self, record: Record) -> None:
+    def _tell(self, record: Record, flawed: Sequence[tuple[int, FieldBreak]], breaks: Sequence[Break]) -> None:
+        header = self._header
+        for place, (rule, attributes, note) in flawed if header else ():
+            name = header.names[place] if header else ""
+            self._findings.add(Finding(rule, record.line, name, _shown(record.fields[place]), note, attributes))
+        for rule, column, note in breaks:
+            self._tell_break(record, rule, column, note)
+
+    def _tell_break(self, record: Record, rule: Rule, column: str, note: str) -> None:
+        place = self._header.places.get(column) if self._header else None
+        value = "" if place is None else _shown(record.fields[place])
+        self._findings.add(Finding(rule, record.line, column, value, note))
+
+    def _add_own(self, name: str, line: int, note: str = "") -> None:
+        rule = self._known[name]
+        if rule in self._report.scope.active:
+            self._findings.add(Finding(rule, line, "", "", note))
+
+    def _find_duplicate(self, rule: Rule, record: Record) -> None:
         digest = hash(tuple(record.fields))
         recent, earlier = self._seen
         if digest in recent or digest in earlier:
-            self._findings.add(DUPLICATE, record.line, "", "", "an equal row came before it")
+            self._findings.add(Finding(rule, record.line, "", "", "an equal row came before it"))
             return
         recent.add(digest)
         if len(recent) >= DUPLICATE_REACH:
             self._seen = (set(), recent)
             self._note(f"duplicates were searched within {DUPLICATE_REACH:,} rows of each other")
 
-    def _find_strays(self, line: int, row: Row) -> None:
-        for rule, child_column, parent_column in _PARENTS:
-            child, parent = row.text(child_column), row.text(parent_column)
-            if child is None or parent is None:
-                continue
-            if not self._has_room(self._parents, (rule, child), "services and prices beyond {:,} were not compared"):
-                continue
-            known = self._parents.setdefault((rule, child), parent)
-            if known != parent:
-                self._findings.add(
-                    rule, line, parent_column, parent, f"{child_column} {child} came with {known} before"
-                )
+    def _find_stray(self, family: "_Family", record: Record, signature: Signature) -> None:
+        child, parent = record.fields[family.child], record.fields[family.parent]
+        known = family.parents.get(child)
+        if known == parent or not child or not parent:
+            return
+        if not (_is_value(signature[family.child]) and _is_value(signature[family.parent])):
+            return
+        if known is None:
+            if len(family.parents) < MOST_REMEMBERED:
+                family.parents[child] = parent
+            else:
+                self._note(f"more than {MOST_REMEMBERED:,} values of {family.rule.values[0]} were not compared")
+            return
+        note = f"{family.rule.values[0]} {_shown(child)} came with {_shown(known)} before"
+        self._tell_break(record, family.rule, family.rule.column, note)
 
-    def _sum_up(self, line: int, row: Row) -> None:
-        invoice, currency = row.text("InvoiceId") or "", row.text("BillingCurrency") or ""
-        beyond = "invoices beyond {:,} were not summed up"
-        if invoice and self._has_room(self._currencies, invoice, beyond):
-            known = self._currencies.setdefault(invoice, currency)
-            if known != currency:
-                self._findings.add(INVOICE, line, "BillingCurrency", currency, f"invoice {invoice} is in {known}")
-        billed = row.number("BilledCost")
-        sums = self._report.invoices
-        if billed is not None and self._has_room(sums, (invoice, currency), beyond):
-            sums[invoice, currency] = EXACTLY.add(sums.get((invoice, currency), Decimal(0)), billed)
+    def _sum_up(self, fields: Sequence[bytes], signature: Signature) -> None:
+        if self._billed is None or self._rules is None:
+            return
+        sums = self._sums
+        invoice = b"" if self._invoice is None else fields[self._invoice]
+        currency = b"" if self._currency is None else fields[self._currency]
+        total = sums.get((invoice, currency))
+        if total is None:
+            total = self._sum_of(invoice, currency, signature)
+            if total is None:
+                return
+        raw = fields[self._billed]
+        billed = self._rules.measures.numbers[raw] if raw else None
+        if billed is None:
+            total.left_out += 1
+            total.known = EXACTLY.add(total.known, _told(_shown(raw)))
+        else:
+            total.rows += 1
+            total.billed = EXACTLY.add(total.billed, billed)
 
-    def _has_room(self, remembered: Collection[object], key: object, note: str) -> bool:
-        if key in remembered or len(remembered) < MOST_REMEMBERED:
-            return True
-        self._note(note.format(MOST_REMEMBERED))
-        return False
+    def _sum_of(self, invoice: bytes, currency: bytes, signature: Signature) -> InvoiceSum | None:
+        """Return the sum that rows of an invoice and a currency go into; None beyond those that are remembered."""
+        named = self._invoice is not None and _is_value(signature[self._invoice])
+        key = (_shown(invoice) if named else "", _shown(currency))
+        invoices = self._report.invoices
+        if key not in invoices and len(invoices) >= MOST_REMEMBERED:
+            self._note(f"invoices beyond {MOST_REMEMBERED:,} were not summed up")
+            return None
+        total = invoices.setdefault(key, InvoiceSum())
+        if len(self._sums) < MOST_REMEMBERED:
+            self._sums[invoice, currency] = total
+        return total
 
     def _note(self, note: str) -> None:
         if note not in self._report.notes:
             self._report.notes.append(note)
+
+
+@dataclass(slots=True)
+class _Family:
+    """Values that belong to one other value each.
+
+    Attributes:
+        child, parent: places of their columns.
+        parents: raw, by raw child.
+    """
+
+    rule: Rule
+    child: int
+    parent: int
+    parents: dict[bytes, bytes] = field(default_factory=dict)
+
+
+def _is_value(token: FieldToken) -> bool:
+    return token is not None and token is not Mark.WRONG and not isinstance(token, Broken)
+
+
+def _shown(raw: bytes) -> str:
+    return unquoted(raw).decode("utf-8", "backslashreplace")
+
+
+_AMOUNT = re.compile(r"[^\d.,()+-]{0,4}(-?\d{1,3}(?:,\d{3})+(?:\.\d+)?|-?\d+(?:\.\d+)?)[^\d.,()]{0,4}", re.ASCII)
+
+
+def _told(text: str) -> Decimal:
+    """Return the amount that a text tells a person though it is no number of the format; 0 for none."""
+    found = _AMOUNT.fullmatch(text.strip())
+    try:
+        return number(found[1].replace(",", "")) if found else Decimal(0)
+    except ValueError:
+        return Decimal(0)

@@ -193,6 +193,11 @@ class Column:
     mandatory: bool = False
     allowed: frozenset[str] = frozenset()
 
+    @property
+    def is_number(self) -> bool:
+        """True if its values are decimal numbers."""
+        return self.kind.is_number
+
     def is_in(self, version: str) -> bool:
         """Return whether a version has the column."""
         return self.since <= version and (self.until is None or version <= self.until)

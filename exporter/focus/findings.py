@@ -2,10 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from enum import Enum
 from typing import NamedTuple
 
 from exporter.errors import FalExporterError
+from exporter.focus.rules.table import Level, Rule
 
 
 class FocusError(FalExporterError):
@@ -69,34 +69,7 @@ class Problems:
         """Take note of one."""
         self.counts[column, reason] += 1
         if len(self.first) < self._keep:
-            shown = value if len(value) <= LONGEST_VALUE else f"{value[:LONGEST_VALUE]}..."
-            self.first.append(Problem(line, column, shown, reason))
-
-
-class Level(Enum):
-    """Keyword of the specification for this level."""
-
-    MUST = "must"
-    SHOULD = "should"
-
-
-class Rule(NamedTuple):
-    """A rule.
-
-    Attributes:
-        id: stable; lower-case words.
-        section: of the specification, by its title, which all versions share.
-        says: the rule in a sentence.
-        since: the first version of FOCUS that has it.
-        until: the last one.
-    """
-
-    id: str
-    section: str
-    says: str
-    level: Level = Level.MUST
-    since: str = "1.0"
-    until: str = "1.4"
+            self.first.append(Problem(line, column, shortened(value), reason))
 
 
 class Finding(NamedTuple):
@@ -107,35 +80,54 @@ class Finding(NamedTuple):
         column: empty where the whole row or file is meant.
         value: what was there, shortened.
         note: what is wrong, where the rule alone does not say it.
+        attributes: attributes of the specification that do not hold there either.
     """
 
     rule: Rule
     line: int
-    column: str
-    value: str
-    note: str
+    column: str = ""
+    value: str = ""
+    note: str = ""
+    attributes: tuple[Rule, ...] = ()
 
 
 class Findings:
     """The findings of one check: counted in full, kept word by word in part.
 
+    Args:
+        keep: of each rule.
+        most: of all rules together; None for no limit.
+
     Attributes:
         counts: how many of each rule.
+        attributes: how many of each attribute, which are findings of other rules too.
         kept: the first of each rule, in the order of the file.
     """
 
-    def __init__(self, keep: int) -> None:
+    def __init__(self, keep: int, most: int | None = None) -> None:
         self.counts: Counter[Rule] = Counter()
+        self.attributes: Counter[Rule] = Counter()
         self.kept: list[Finding] = []
         self._keep = keep
+        self._most = most
 
-    def add(self, rule: Rule, line: int, column: str, value: str, note: str = "") -> None:
+    def add(self, finding: Finding) -> None:
         """Take note of one."""
+        rule = finding.rule
         self.counts[rule] += 1
-        if self.counts[rule] <= self._keep:
-            shown = value if len(value) <= LONGEST_VALUE else f"{value[:LONGEST_VALUE]}..."
-            self.kept.append(Finding(rule, line, column, shown, note))
+        self.attributes.update(finding.attributes)
+        if self.counts[rule] <= self._keep and (self._most is None or len(self.kept) < self._most):
+            self.kept.append(finding._replace(value=shortened(finding.value)))
 
     def of(self, rule: Rule) -> Iterable[Finding]:
-        """Return what is kept of one rule."""
-        return (finding for finding in self.kept if finding.rule == rule)
+        """Return what is kept of one rule, or of an attribute."""
+        return (finding for finding in self.kept if finding.rule is rule or rule in finding.attributes)
+
+    def total(self, *levels: Level) -> int:
+        """Return how many there are of some levels; of all where none is named."""
+        return sum(count for rule, count in self.counts.items() if not levels or rule.level in levels)
+
+
+def shortened(value: str) -> str:
+    """Return a value as a report shows it."""
+    return value if len(value) <= LONGEST_VALUE else f"{value[:LONGEST_VALUE]}..."

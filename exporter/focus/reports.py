@@ -1,14 +1,12 @@
-"""Summaries and reports of FOCUS files as text, tables, JSON or JUnit XML."""
+"""Summaries of FOCUS files as tables or JSON."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from typing import NamedTuple
-from xml.etree import ElementTree as ET
 
-from exporter.focus.checks import Report
-from exporter.focus.findings import Finding, Problems
+from exporter.focus.findings import Problems
 from exporter.focus.reader import Reader
 from exporter.focus.row_schema import Count
 from exporter.focus.values import EXACTLY, Month, number_text
@@ -133,81 +131,6 @@ _LEAST_SHOWN = 20
 _SHOWN_PROBLEMS = 10
 
 
-def check_text(name: str, report: Report) -> str:
-    """Return a check's report for a person."""
-    found = report.findings
-    head = f"{name}: FOCUS {report.version}, {_counted(report.columns, 'column')}, {_counted(report.rows, 'row')}"
-    if report.is_clean:
-        lines = [f"{head}: no findings, {len(report.rules)} rules checked."]
-    else:
-        lines = [f"{head}: {_counted(found.counts.total(), 'finding')} of {_counted(len(found.counts), 'rule')}."]
-        for rule in report.rules:
-            count = found.counts[rule]
-            if not count:
-                continue
-            lines += ["", f"{rule.id} ({rule.level.value}, {_times(count)}): {rule.says} [{rule.section}]"]
-            kept = list(found.of(rule))
-            lines += [f"  {_where(finding)}" for finding in kept]
-            lines += [f"  ... and {count - len(kept):,} more"] if count > len(kept) else []
-    if any(invoice for invoice, _ in report.invoices):
-        lines += ["", "BilledCost by invoice:"]
-        lines += [
-            f"  {invoice or '(no invoice)'}  {number_text(billed)} {currency}"
-            for (invoice, currency), billed in sorted(report.invoices.items())
-        ]
-    lines += [f"note: {note}" for note in report.notes]
-    return "\n".join(lines)
-
-
-def check_json(name: str, report: Report) -> str:
-    """Return a check's report for a program; amounts are decimal text."""
-    return json.dumps(
-        {
-            "file": name,
-            "focus_version": report.version,
-            "columns": report.columns,
-            "rows": report.rows,
-            "clean": report.is_clean,
-            "counts": {rule.id: report.findings.counts[rule] for rule in report.rules if report.findings.counts[rule]},
-            "findings": [
-                {
-                    "rule": finding.rule.id,
-                    "level": finding.rule.level.value,
-                    "section": finding.rule.section,
-                    "line": finding.line,
-                    "column": finding.column,
-                    "value": finding.value,
-                    "message": _message(finding),
-                }
-                for finding in report.findings.kept
-            ],
-            "invoices": [
-                {"invoice": invoice, "currency": currency, "billed_cost": number_text(billed)}
-                for (invoice, currency), billed in sorted(report.invoices.items())
-            ],
-            "notes": report.notes,
-        },
-        indent=2,
-        ensure_ascii=False,
-    )
-
-
-def check_junit(name: str, report: Report) -> str:
-    """Return a check's report as JUnit XML: one test case a rule."""
-    counts = report.findings.counts
-    suite = ET.Element(
-        "testsuite", name=f"FOCUS {report.version}: {_printable(name)}", tests=str(len(report.rules)),
-        failures=str(len(counts)), errors="0", skipped="0",
-    )  # fmt: skip
-    for rule in report.rules:
-        case = ET.SubElement(suite, "testcase", classname=f"focus.{rule.level.value}", name=rule.id)
-        if counts[rule]:
-            failure = ET.SubElement(case, "failure", message=f"{rule.says} ({_times(counts[rule])})")
-            failure.text = _printable("\n".join(_where(finding) for finding in report.findings.of(rule)))
-    ET.indent(suite)
-    return ET.tostring(suite, encoding="unicode", xml_declaration=True)
-
-
 def summary_text(name: str, reader: Reader[SummaryRow], totals: Totals) -> str:
     """Return what a file adds up to, for a person."""
     version = reader.header.version if reader.header else "?"
@@ -300,25 +223,5 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     ]  # fmt: skip
 
 
-def _where(finding: Finding) -> str:
-    place = f"line {finding.line}" if finding.line else "the file"
-    column = f", {finding.column}" if finding.column else ""
-    found = "; ".join(filter(None, (finding.value and repr(finding.value), finding.note)))
-    return f"{place}{column}{': ' if found else ''}{found}"
-
-
-def _message(finding: Finding) -> str:
-    return f"{finding.rule.says}{f'; {finding.note}' if finding.note else ''}"
-
-
 def _counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count:,} times"
-
-
-def _printable(text: str) -> str:
-    """Return text without the characters that XML cannot hold."""
-    return "".join(item if item in "\n\t" or item.isprintable() else "\N{REPLACEMENT CHARACTER}" for item in text)

@@ -16,16 +16,27 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from e2e.processes import Fal
-from focus.conftest import base_rows, to_csv
+from focus.conftest import base_rows, header, to_csv
 
-from exporter.app.focus import Meter, UnreadableFileError, ledger_request, run_check, run_export, run_summary
+from exporter.app.focus import (
+    CheckFaultError,
+    Meter,
+    UnreadableFileError,
+    ledger_request,
+    run_check,
+    run_export,
+    run_rules,
+    run_summary,
+)
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Invoice, UnitPrice, Window, decimal_of
 from exporter.cli import main
 from exporter.errors import ConfigurationError, LedgerError
 from exporter.fal import Progress
+from exporter.focus.checks import Checker
 from exporter.focus.findings import WrongContentError
 from exporter.focus.reader import Reader
 from exporter.focus.reports import SummaryRow
+from exporter.focus.rules.table import Level
 from exporter.focus.values import instant_text
 from exporter.ledger import Ledger, Rules
 from exporter.queries.focus_file import LackingError
@@ -289,15 +300,107 @@ def test_a_check_tells_rule_line_and_value_in_every_format(tmp_path: Path, capsy
     path.write_bytes(to_csv(rows))
     assert run_check(str(path), version=None, output_format="text") == 1
     text = capsys.readouterr().out
-    assert "number-format (must, once)" in text
+    assert "BilledCost-C-002-M (must, once)" in text
     assert "line 6, BilledCost: '$4'" in text
     assert run_check(str(path), version=None, output_format="json") == 1
     (finding,) = json.loads(capsys.readouterr().out)["findings"]
-    assert (finding["rule"], finding["line"], finding["section"]) == ("number-format", 6, "Attributes: Numeric Format")
+    assert (finding["rule"], finding["line"]) == ("BilledCost-C-002-M", 6)
     assert run_check(str(path), version=None, output_format="junit") == 1
     suite = ET.fromstring(capsys.readouterr().out)  # noqa: S314  our own
     failed = [case.get("name") for case in suite if case.find("failure") is not None]
-    assert (failed, suite.get("failures"), int(suite.get("tests", ""))) == (["number-format"], "1", len(suite))
+    assert sorted(str(name) for name in failed) == ["BilledCost-C-002-M", "NumericFormat-A-008-M"]
+    assert (suite.get("failures"), int(suite.get("tests", ""))) == ("2", len(suite))
+
+
+def test_the_exit_code_of_a_check_depends_on_the_level_that_matters(tmp_path: Path) -> None:
+    path = tmp_path / "unit.csv"
+    path.write_bytes(
+        to_csv([row | {"ConsumedUnit": "GB-Mo"} if row.get("ConsumedUnit") else row for row in base_rows()])
+    )
+    check = partial(run_check, str(path), version=None, output_format="text")
+    assert [check(fail_on=level) for level in (Level.MUST, Level.SHOULD, None)] == [0, 1, 0]
+    assert check(fail_on=Level.SHOULD, ignored=["ConsumedUnit-C-003-O"]) == 0
+    assert check(fail_on=Level.SHOULD, ignored=["CAU-ConsumedUnit-C-000-C"]) == 0
+    with pytest.raises(ConfigurationError, match=r"--ignore: there is no rule 'ConsumedUnit'"):
+        check(ignored=["ConsumedUnit"])
+
+
+def test_what_a_provider_does_not_support_is_not_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, stated = tmp_path / "file.csv", tmp_path / "stated.yaml"
+    path.write_bytes(to_csv([row | {"SubAccountName": ""} for row in base_rows()]))
+    check = partial(run_check, str(path), version=None, output_format="text", applicability=stated)
+    stated.write_text("SUB_ACCOUNT_SUPPORTED: unsupported\nREGION_SUPPORTED: supported\n")
+    assert check() == 0
+    stated.write_text("SUB_ACCOUNT_SUPPORTED: supported\n")
+    assert check() == 1
+    assert "SubAccountName-C-005-C (must, 30 times)" in capsys.readouterr().out
+    for text, sentence in (
+        ("REGIONS: supported", "'REGIONS' is not known; known are ACCOUNT_NAMING_SUPPORTED, "),
+        ("REGION_SUPPORTED: perhaps", "'perhaps' is neither `supported` nor `unsupported`"),
+        ("- REGION_SUPPORTED", "is not a list of names"),
+        ("{", "is not YAML"),
+    ):
+        stated.write_text(text)
+        with pytest.raises(ConfigurationError, match=sentence):
+            check()
+    stated.unlink()
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        check()
+
+
+def test_a_column_that_a_provider_must_have_is_missed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, stated = tmp_path / "file.csv", tmp_path / "stated.yaml"
+    path.write_bytes(to_csv(base_rows(), [name for name in header() if name != "RegionId"]))
+    stated.write_text("REGION_SUPPORTED: true\n")
+    assert run_check(str(path), version=None, output_format="text") == 0
+    assert run_check(str(path), version=None, output_format="text", applicability=stated) == 1
+    assert "the file has the column RegionId" in capsys.readouterr().out
+
+
+def test_findings_are_shown_up_to_a_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "file.csv"
+    path.write_bytes(to_csv([row | {"BilledCost": "$4", "ServiceName": ""} for row in base_rows()]))
+    for most, shown in ((None, 40), (0, 0), (3, 3), (64, 64), (50, 50)):
+        assert run_check(str(path), version=None, output_format="json", most=most) == 1
+        told = json.loads(capsys.readouterr().out)
+        assert (len(told["findings"]), sum(told["counts"].values())) == (shown, 64)
+
+
+@pytest.mark.parametrize("output_format", ["json", "junit"])
+def test_a_file_that_cannot_be_checked_has_a_whole_report_and_exit_code_2(
+    output_format: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "page.csv"
+    path.write_text("<html></html>\n")
+    with pytest.raises(WrongContentError):
+        run_check(str(path), version=None, output_format=output_format)
+    assert "this is an HTML" in _sentence(capsys.readouterr().out, output_format)
+    monkeypatch.setattr(Checker, "feed", _fault)
+    with pytest.raises(CheckFaultError, match="the check failed with ZeroDivisionError; this is a fault") as caught:
+        run_check(str(path), version=None, output_format=output_format)
+    assert caught.value.exit_code == 2
+    assert "ZeroDivisionError" in _sentence(capsys.readouterr().out, output_format)
+
+
+def _fault(*_: object) -> None:
+    raise ZeroDivisionError
+
+
+def _sentence(document: str, output_format: str) -> str:
+    """Return the error that a report in JSON or JUnit XML tells."""
+    if output_format == "json":
+        return str(json.loads(document)["error"])
+    error = ET.fromstring(document).find("testcase/error")  # noqa: S314  our own
+    assert error is not None
+    return str(error.get("message"))
+
+
+def test_the_rules_are_printed_by_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_rules("1.2") == 0
+    told = capsys.readouterr().out
+    assert "| `BilledCost-C-005-C` | MUST | equal | 1.0 to 1.2 | BilledCost equals 0 where ProviderName is not" in told
+    assert run_rules(None) == 0
+    assert "| `CAU-BilledCost-C-005-C` |" in capsys.readouterr().out
 
 
 def test_a_summary_shows_exact_sums_and_what_is_missing_from_them(

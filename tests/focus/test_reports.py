@@ -1,25 +1,18 @@
 import json
 from decimal import Decimal
-from xml.etree import ElementTree as ET
 
 import pytest
-from focus.conftest import FileRow, base_rows, to_csv
-from focus.test_checks import check
+from focus.conftest import base_rows, to_csv
 from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.focus import reports as module
-from exporter.focus.checks import RULES
-from exporter.focus.findings import LONGEST_VALUE
 from exporter.focus.reader import Reader
 from exporter.focus.reports import (
     OTHERS,
     SummaryRow,
     SummaryTexts,
     Totals,
-    check_json,
-    check_junit,
-    check_text,
     summary_json,
     summary_text,
 )
@@ -86,80 +79,11 @@ def changed(**changes: str) -> bytes:
     return to_csv(rows)
 
 
-def billed(rows: list[FileRow]) -> Decimal:
-    return sum((Decimal(row["BilledCost"]) for row in rows), Decimal(0)).normalize()
-
-
 def summed(data: bytes) -> tuple[Reader[SummaryRow], Totals]:
     reader, totals = Reader(SummaryRow), Totals()
     totals.add(reader.feed(data))
     totals.add(reader.finish())
     return reader, totals
-
-
-def test_a_clean_file_is_told_in_one_sentence_and_its_invoices() -> None:
-    first, *_, invoice = check_text("f.csv", check(to_csv(base_rows()), "1.2")).splitlines()
-    rules = sum(rule.since <= "1.2" <= rule.until for rule in RULES)
-    assert first == f"f.csv: FOCUS 1.2, 59 columns, 32 rows: no findings, {rules} rules checked."
-    assert invoice == f"  in-202511  {billed(base_rows())} USD"
-
-
-def test_one_is_told_as_one() -> None:
-    text = check_text("f.csv", check(changed(BilledCost="$4")))
-    assert "59 columns, 32 rows: 1 finding of 1 rule." in text
-    assert "number-format (must, once): a number consists only of digits" in text
-    assert "  line 6, BilledCost: '$4'\n" in text
-    assert "1 column, 1 row: " in check_text("f.csv", check(b"BilledCost\n1.0\n"))
-
-
-def test_several_are_counted_and_those_that_are_not_shown_too() -> None:
-    text = check_text("f.csv", check(to_csv([row | {"Tags": "app"} for row in base_rows()])))
-    assert "32 findings of 1 rule." in text
-    assert "json-format (must, 32 times)" in text
-    assert text.count("Tags: 'app'; is not JSON") == 20
-    assert "  ... and 12 more\n" in text
-
-
-def test_a_product_that_is_not_the_cost_is_told() -> None:
-    text = check_text("f.csv", check(changed(ContractedCost="0.5")))
-    assert "ContractedCost: '0.5'; ContractedUnitPrice 0.0225 x PricingQuantity 7.25 is 0.163125" in text
-
-
-def test_json_and_junit_tell_the_same() -> None:
-    report = check(changed(BilledCost="$4", SkuId=""))
-    told = json.loads(check_json("f.csv", report))
-    others = [row for place, row in enumerate(base_rows()) if place != 4]
-    assert (told["file"], told["rows"], told["columns"], told["clean"]) == ("f.csv", 32, 59, False)
-    assert told["counts"] == {"number-format": 1, "sku-needed": 1, "null-together": 1}
-    assert told["findings"][0] == {
-        "rule": "number-format",
-        "level": "must",
-        "section": "Attributes: Numeric Format",
-        "line": 6,
-        "column": "BilledCost",
-        "value": "$4",
-        "message": report.findings.kept[0].rule.says,
-    }
-    assert told["findings"][1]["message"].endswith("; is null on Usage")
-    assert told["invoices"] == [{"invoice": "in-202511", "currency": "USD", "billed_cost": str(billed(others))}]
-    suite = ET.fromstring(check_junit("f.csv", report))  # noqa: S314  our own
-    failed = {case.get("name"): case.find("failure") for case in suite if case.find("failure") is not None}
-    assert set(failed) == set(told["counts"])
-    assert (suite.get("tests"), suite.get("failures")) == (str(len(report.rules)), "3")
-    number = failed["number-format"]
-    assert number is not None
-    assert (number.text, str(number.get("message")).endswith("(once)")) == ("line 6, BilledCost: '$4'", True)
-
-
-def test_junit_holds_what_xml_cannot() -> None:
-    suite = ET.fromstring(check_junit("f\x00.csv", check(changed(BilledCost="\x01"))))  # noqa: S314  our own
-    assert suite.get("name") == "FOCUS 1.2: f\N{REPLACEMENT CHARACTER}.csv"
-
-
-def test_notes_come_last() -> None:
-    report = check(to_csv(base_rows()))
-    report.notes.append("something was not compared")
-    assert check_text("f.csv", report).endswith("\nnote: something was not compared")
 
 
 def test_a_summary_of_nothing_is_one_line() -> None:
@@ -210,20 +134,3 @@ def test_rows_that_cannot_be_read_are_shown_in_part() -> None:
     assert text.count("BilledCost") == 10
     assert text.endswith("\n  ... and 22 more")
     assert "more" not in summary_text("f.csv", *summed(changed(BilledCost="$4")))
-
-
-def test_rows_without_an_invoice_are_told_beside_those_with_one() -> None:
-    rows = [row | {"InvoiceId": invoice} for row, invoice in zip(base_rows()[-2:], ("in-1", ""), strict=True)]
-    assert check_text("f.csv", check(to_csv(rows))).endswith(
-        "BilledCost by invoice:\n  (no invoice)  2.13 USD\n  in-1  -1.5 USD"
-    )
-    assert "by invoice" not in check_text("f.csv", check(to_csv([row | {"InvoiceId": ""} for row in rows])))
-
-
-def test_what_concerns_the_whole_file_has_no_line() -> None:
-    assert check_text("f.csv", check(to_csv([]))).endswith("[Cost and Usage]\n  the file")
-
-
-def test_a_long_value_is_shortened() -> None:
-    told = json.loads(check_json("f.csv", check(changed(BilledCost="$" * 10_000))))
-    assert told["findings"][0]["value"] == "$" * LONGEST_VALUE + "..."

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import IO
 
-from exporter.focus import reports
+from exporter.focus import check_report
 from exporter.focus.checks import Checker
 from exporter.focus.findings import FocusError
 from exporter.queries.worker import serve
@@ -34,10 +34,11 @@ def check(order: bytes, output: IO[bytes]) -> None:
     except FocusError as error:
         _write({"problem": str(error)}, output)
         return
-    document = json.loads(reports.check_json(_NAME, found))
-    del document["file"]
+    document = json.loads(check_report.check_json(_NAME, found))
+    for left_out in ("file", "error", "rules"):
+        del document[left_out]
     _write({"problem": None}, output)
-    _write({"document": document, "text": reports.check_text(_NAME, found)}, output)
+    _write({"document": document, "text": check_report.check_text(_NAME, found)}, output)
 
 
 def _write(part: Mapping[str, object], output: IO[bytes]) -> None:

@@ -64,10 +64,15 @@ class FocusCheck(BaseModel):  # type: ignore[explicit-any]  # in the initialiser
     clean: bool = Field(description="True if no rule is broken.")
     counts: dict[str, int] = Field(description="Number of violations of each broken rule, by its identifier.")
     findings: list[dict[str, object]] = Field(
-        description=f"The first {FINDINGS_KEPT} of each rule: rule, level, section, line (null: the file as a whole), "
-        "column, value, message."
+        description=f"The first {FINDINGS_KEPT} of each rule: rule, attributes of the specification that are broken "
+        "with it, level, line (0: the file as a whole), column, value, message."
     )
-    invoices: list[dict[str, object]] = Field(description="BilledCost by invoice and currency, as decimal text.")
+    outcomes: dict[str, int] = Field(
+        description="Number of rules by outcome: holds, broken, not_applicable, not_decidable, permission."
+    )
+    invoices: list[dict[str, object]] = Field(
+        description="BilledCost by invoice and currency, as decimal text, and the rows that are not in it."
+    )
     notes: list[str]
 
 
@@ -77,7 +82,7 @@ def focus_tool() -> Tool:
         "fal-check-focus",
         "Check a FOCUS file",
         "Checks a Cost and Usage file against the FinOps Open Cost and Usage Specification (FOCUS 1.0 to 1.4): every "
-        "broken rule with its section, how often, and the first lines. Takes the text of the CSV file, header "
+        "broken rule with its level, how often, and the first lines. Takes the text of the CSV file, header "
         f"included, up to {LONGEST_FILE:,} characters; for larger files run `fal-exporter focus check FILE`.",
         {
             "type": "object",

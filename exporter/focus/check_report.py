@@ -1,0 +1,213 @@
+"""Reports of a check as text, JSON or JUnit XML. Every rule of the version is in each of them, or counted."""
+
+import json
+from collections.abc import Mapping, Sequence
+from xml.etree import ElementTree as ET
+
+from exporter.focus.checks import InvoiceSum, Outcome, Report
+from exporter.focus.findings import Finding
+from exporter.focus.rules.table import Kind, Level, Rule
+from exporter.focus.rules.wording import says
+from exporter.focus.values import number_text
+
+
+def check_text(name: str, report: Report) -> str:
+    """Return a check's report for a person."""
+    found = report.findings
+    head = f"{name}: FOCUS {report.version}, {counted(report.columns, 'column')}, {counted(report.rows, 'row')}"
+    if report.is_clean:
+        lines = [f"{head}: no findings."]
+    else:
+        by_level = ", ".join(f"{found.total(level):,} of level {level.value}" for level in Level if found.total(level))
+        lines = [f"{head}: {counted(found.total(), 'finding')} of {counted(len(found.counts), 'rule')}, {by_level}."]
+        for rule in report.scope.active:
+            count = found.counts[rule]
+            if not count:
+                continue
+            lines += ["", f"{rule.name(report.version)} ({rule.level.value}, {_times(count)}): {says(rule)}"]
+            kept = [finding for finding in found.kept if finding.rule is rule]
+            lines += [f"  {_where(finding, report.version)}" for finding in kept]
+            lines += [f"  ... and {count - len(kept):,} more"] if count > len(kept) else []
+    lines += _invoice_lines(report.invoices)
+    lines += ["", _tally_line(report)]
+    lines += [f"note: {note}" for note in report.notes]
+    return "\n".join(lines)
+
+
+def _invoice_lines(invoices: Mapping[tuple[str, str], InvoiceSum]) -> list[str]:
+    named = any(invoice for invoice, _ in invoices)
+    if not named and not any(total.left_out for total in invoices.values()):
+        return []
+    lines = ["", "BilledCost by invoice:"]
+    for (invoice, currency), total in sorted(invoices.items()):
+        line = f"  {invoice or '(no invoice)'}  {number_text(total.billed)} {currency}"
+        if total.left_out:
+            known = f", {number_text(total.known)} {currency} as far as known" if total.known else ""
+            line += f"  NOT in this sum: {counted(total.left_out, 'row')}{known}"
+        lines.append(line)
+    return lines
+
+
+def _tally_line(report: Report) -> str:
+    tally = report.tally()
+    checked = tally[Outcome.HOLDS] + tally[Outcome.BROKEN]
+    return (
+        f"{checked} rules checked, {tally[Outcome.NOT_APPLICABLE]} not applicable, {tally[Outcome.NOT_DECIDABLE]} not "
+        f"decidable from a file; {tally[Outcome.PERMISSION]} only allow something, {len(report.scope.composites)} "
+        "consist of others. `fal-exporter focus rules` lists them; --format json has the outcome of each."
+    )
+
+
+def check_json(name: str, report: Report) -> str:
+    """Return a check's report for a program; amounts are decimal text."""
+    version, tally, broken = report.version, report.tally(), report.broken
+    return _json(
+        {
+            "file": name,
+            "error": None,
+            "focus_version": version,
+            "columns": report.columns,
+            "rows": report.rows,
+            "clean": report.is_clean,
+            "counts": {rule.name(version): count for rule, count in report.findings.counts.items()},
+            "levels": {level.value: report.findings.total(level) for level in Level},
+            "outcomes": {outcome.value.replace(" ", "_"): tally[outcome] for outcome in Outcome},
+            "rules": [
+                {
+                    "id": rule.name(version),
+                    "level": rule.level.value,
+                    "outcome": outcome.value,
+                    "reason": reason,
+                    "findings": broken[rule],
+                }
+                for rule, (outcome, reason) in report.outcomes().items()
+            ],
+            "findings": [
+                {
+                    "rule": finding.rule.name(version),
+                    "attributes": [attribute.name(version) for attribute in finding.attributes],
+                    "level": finding.rule.level.value,
+                    "line": finding.line,
+                    "column": finding.column,
+                    "value": finding.value,
+                    "message": _message(finding),
+                }
+                for finding in report.findings.kept
+            ],
+            "invoices": [
+                {
+                    "invoice": invoice,
+                    "currency": currency,
+                    "billed_cost": number_text(total.billed),
+                    "rows": total.rows,
+                    "rows_left_out": total.left_out,
+                    "known_cost_left_out": number_text(total.known),
+                }
+                for (invoice, currency), total in sorted(report.invoices.items())
+            ],
+            "notes": report.notes,
+        }
+    )
+
+
+def check_junit(name: str, report: Report) -> str:
+    """Return a check's report as JUnit XML: one test case a rule; those that were not checked are skipped."""
+    outcomes = report.outcomes()
+    broken, version = report.broken, report.version
+    tally = report.tally()
+    suite = _suite(
+        name,
+        f"FOCUS {version}",
+        tests=len(outcomes),
+        failures=tally[Outcome.BROKEN],
+        skipped=len(outcomes) - tally[Outcome.BROKEN] - tally[Outcome.HOLDS],
+    )
+    for rule, (outcome, reason) in outcomes.items():
+        case = ET.SubElement(suite, "testcase", classname=f"focus.{rule.level.value}", name=rule.name(version))
+        if outcome is Outcome.BROKEN:
+            failure = ET.SubElement(case, "failure", message=f"{says(rule)} ({_times(broken[rule])})")
+            failure.text = _printable("\n".join(_where(finding, version) for finding in _shown(report, rule)))
+        elif outcome is not Outcome.HOLDS:
+            ET.SubElement(case, "skipped", message=f"{outcome.value}: {reason}")
+    return _xml(suite)
+
+
+def failure_text(name: str, error: str) -> str:
+    """Return nothing: what is wrong with a file that cannot be checked is on standard error."""
+    del name, error
+    return ""
+
+
+def failure_json(name: str, error: str) -> str:
+    """Return the document for a file that cannot be checked."""
+    return _json({"file": name, "error": error, "clean": False, "counts": {}, "findings": [], "notes": []})
+
+
+def failure_junit(name: str, error: str) -> str:
+    """Return JUnit XML for a file that cannot be checked: one test case with the error."""
+    suite = _suite(name, "FOCUS", tests=1, errors=1)
+    case = ET.SubElement(suite, "testcase", classname="focus.file", name="readable")
+    ET.SubElement(case, "error", message=_printable(error))
+    return _xml(suite)
+
+
+def rules_text(version: str, table: Sequence[Rule]) -> str:
+    """Return rules as a table in Markdown."""
+    lines = ["| id | level | kind | versions | what it says |", "|---|---|---|---|---|"]
+    for rule in table:
+        kind = rule.kind.value if rule.kind.is_decidable else f"{rule.kind.value}: {rule.value}".removesuffix(": ")
+        kind = rule.kind.value if rule.kind is Kind.COMPOSITE else kind
+        needs = f" (if the provider has {' and '.join(rule.needs)})" if rule.needs else ""
+        lines.append(
+            f"| `{rule.name(version)}` | {rule.level.value.upper()} | {kind} | {rule.since} to {rule.until} | "
+            f"{says(rule)}{needs} |"
+        )
+    return "\n".join(lines)
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things in words."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _shown(report: Report, rule: Rule) -> list[Finding]:
+    if rule.kind is not Kind.SAME_AS:
+        return list(report.findings.of(rule))
+    return [finding for finding in report.findings.kept if finding.rule.id in rule.values]
+
+
+def _where(finding: Finding, version: str) -> str:
+    place = f"line {finding.line}" if finding.line else "the file"
+    column = f", {finding.column}" if finding.column else ""
+    also = "; ".join(f"{rule.name(version)}: {says(rule)}" for rule in finding.attributes)
+    found = "; ".join(filter(None, (finding.value and repr(finding.value), finding.note, also)))
+    return f"{place}{column}{': ' if found else ''}{found}"
+
+
+def _message(finding: Finding) -> str:
+    return f"{says(finding.rule)}{f'; {finding.note}' if finding.note else ''}"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count:,} times"
+
+
+def _json(document: Mapping[str, object]) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def _suite(name: str, what: str, *, tests: int, failures: int = 0, errors: int = 0, skipped: int = 0) -> ET.Element:
+    return ET.Element(
+        "testsuite", name=f"{what}: {_printable(name)}", tests=str(tests), failures=str(failures), errors=str(errors),
+        skipped=str(skipped),
+    )  # fmt: skip
+
+
+def _xml(suite: ET.Element) -> str:
+    ET.indent(suite)
+    return ET.tostring(suite, encoding="unicode", xml_declaration=True)
+
+
+def _printable(text: str) -> str:
+    """Return text without the characters that XML cannot hold."""
+    return "".join(item if item in "\n\t" or item.isprintable() else "\N{REPLACEMENT CHARACTER}" for item in text)

@@ -1,0 +1,337 @@
+"""Rules compiled for one header: a token for each field, and what follows from the tokens of a row.
+
+A field becomes a token: None for null, its text where a condition compares it, else a mark; each distinct text is
+judged once as long as it is remembered. All rules on nulls, categories and fixed values follow from the tokens of a row
+alone, so they are evaluated once for each distinct row of tokens, of which a file has few. What is left for every row
+are the few checks that look at numbers, periods and parents, and only those whose conditions the tokens meet.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from exporter.focus.columns import COLUMNS, SUBCATEGORIES, Column
+from exporter.focus.csv_parser import unquoted
+from exporter.focus.rules.applicability import Applicability
+from exporter.focus.rules.conditions import Mark, Token
+from exporter.focus.rules.fields import Flaw, Flaws, judge_of, stand_in
+from exporter.focus.rules.header import HeaderFlaw, header_flaws, presence_applies
+from exporter.focus.rules.measures import Break, Measures
+from exporter.focus.rules.table import REASONS, Kind, Rule, by_id, parts, rules_of
+
+_MOST_REMEMBERED = 20_000
+_LONGEST_REMEMBERED = 500
+
+
+class FieldBreak(NamedTuple):
+    """A rule that a field breaks.
+
+    Attributes:
+        attributes: the attributes of the specification that it breaks as well.
+    """
+
+    rule: Rule
+    attributes: tuple[Rule, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Broken:
+    """Token of a field that breaks rules: what conditions see instead, and the rules."""
+
+    token: Token
+    breaks: tuple[FieldBreak, ...]
+
+
+FieldToken = Token | Broken
+Signature = tuple[FieldToken, ...]
+
+
+class Plan(NamedTuple):
+    """What follows from the tokens of a row.
+
+    Attributes:
+        fields: the rules that its fields break, with their places.
+        breaks: the rules that it breaks as a whole.
+        checks: what is left to look at.
+    """
+
+    fields: tuple[tuple[int, FieldBreak], ...]
+    breaks: tuple[Break, ...]
+    checks: tuple[Callable[[Sequence[bytes]], Iterable[Break]], ...]
+
+
+class Tokens(dict[bytes, FieldToken]):
+    """Tokens of one column by raw field."""
+
+    def __init__(self, read: Callable[[bytes], FieldToken]) -> None:
+        super().__init__()
+        self._read = read
+
+    def __missing__(self, raw: bytes) -> FieldToken:
+        """Judge a field that is not remembered."""
+        found = self._read(raw)
+        if len(raw) <= _LONGEST_REMEMBERED:
+            if len(self) >= _MOST_REMEMBERED:
+                self.clear()
+            self[raw] = found
+        return found
+
+
+@dataclass(slots=True)
+class Scope:
+    """The rules of a version, by what becomes of them for one file.
+
+    Attributes:
+        active: rules that are checked.
+        not_applicable: rules that do not apply, and why.
+        undecidable: rules that no file can decide, and why.
+        permissions: rules that only allow something.
+        composites: rules that consist of others.
+    """
+
+    active: list[Rule] = field(default_factory=list)
+    not_applicable: dict[Rule, str] = field(default_factory=dict)
+    undecidable: dict[Rule, str] = field(default_factory=dict)
+    permissions: list[Rule] = field(default_factory=list)
+    composites: list[Rule] = field(default_factory=list)
+
+
+def scope_of(
+    names: Collection[str], version: str, applicability: Applicability, ignored: Collection[str] = ()
+) -> Scope:
+    """Return what becomes of each rule of a version.
+
+    Args:
+        names: columns of the file.
+        version: of FOCUS.
+        applicability: what the provider supports.
+        ignored: ids of rules that are not wanted; of a composite, all that it consists of.
+    """
+    known = by_id()
+    left_out = {part for name in ignored for part in parts(known[name])}
+    scope = Scope()
+    for rule in rules_of(version):
+        if rule.kind is Kind.COMPOSITE:
+            scope.composites.append(rule)
+        elif rule.kind is Kind.PERMISSION:
+            scope.permissions.append(rule)
+        elif rule.kind is Kind.UNDECIDABLE:
+            scope.undecidable[rule] = REASONS[rule.value]
+        elif rule in left_out:
+            scope.not_applicable[rule] = "ignored as asked for"
+        else:
+            reason = _inapplicable(rule, names, applicability)
+            if reason:
+                scope.not_applicable[rule] = reason
+            else:
+                scope.active.append(rule)
+    _follow(scope)
+    return scope
+
+
+def _inapplicable(rule: Rule, names: Collection[str], applicability: Applicability) -> str:
+    lacking = applicability.lacking(rule)
+    if lacking:
+        return f"{lacking} is stated as unsupported"
+    if rule.kind is Kind.PRESENCE:
+        return presence_applies(rule, applicability)
+    if rule.kind is Kind.SAME_AS:
+        return ""
+    needed = [rule.column, *(item[1:] for item in rule.value.split("|") if item.startswith("@"))]
+    absent = next((name for name in needed if name and name not in names), None)
+    if absent is None and not rule.when.can_hold(lambda name: name in names):
+        absent = next(name for name in rule.when.columns if name not in names)
+    return f"the file has no column {absent}" if absent else ""
+
+
+def _follow(scope: Scope) -> None:
+    """Leave out rules that are the same as others which are left out."""
+    active = set(scope.active)
+    known = by_id()
+    for rule in list(scope.active):
+        if rule.kind is Kind.SAME_AS and not any(known[name] in active for name in rule.values):
+            scope.active.remove(rule)
+            first = known[rule.values[0]]
+            scope.not_applicable[rule] = scope.not_applicable.get(first, f"{first.id} does not apply")
+
+
+class Compiled:
+    """The rules for files with one header.
+
+    Args:
+        names: columns, in order.
+        version: of FOCUS.
+        applicability: what the provider supports.
+        ignored: ids of rules that are not wanted.
+
+    Attributes:
+        scope: what becomes of each rule.
+        header: what is wrong with the header.
+        columns: tokens by raw field, for each column in order.
+        measures: checks of numbers, periods and parents.
+    """
+
+    def __init__(
+        self, names: Sequence[str], version: str, applicability: Applicability, ignored: Collection[str] = ()
+    ) -> None:
+        self._names = tuple(names)
+        self._version = version
+        self._places = {name: place for place, name in enumerate(names)}
+        self.scope = scope_of(names, version, applicability, ignored)
+        active = self.scope.active
+        self._active = frozenset(active)
+        self.header: tuple[HeaderFlaw, ...] = tuple(header_flaws(names, version, active))
+        self._compared = {name for rule in active for name in rule.when.compared} | {
+            name
+            for rule in active
+            if rule.kind is Kind.MEMBER
+            or (rule.kind in {Kind.EQUAL, Kind.UNEQUAL} and not COLUMNS[rule.column].is_number)
+            for name in rule.columns
+        }
+        self._of_version: dict[tuple[str, Kind], list[Rule]] = {}
+        for rule in rules_of(version):
+            self._of_version.setdefault((rule.column, rule.kind), []).append(rule)
+        self.columns = [Tokens(self._reader(name)) for name in names]
+        self.measures = Measures(self._places, active)
+        self._row_rules = [rule for rule in active if rule.kind in _ROW_KINDS]
+        self._plans: dict[Signature, Plan] = {}
+
+    def plan(self, fields: Sequence[bytes]) -> tuple[Signature, Plan]:
+        """Return the tokens of a row, and what follows from them.
+
+        Args:
+            fields: raw, as many as there are columns.
+        """
+        signature = tuple(map(Tokens.__getitem__, self.columns, fields))
+        found = self._plans.get(signature)
+        return signature, self._planned(signature) if found is None else found
+
+    def _planned(self, signature: Signature) -> Plan:
+        flawed = tuple(
+            (place, each) for place, token in enumerate(signature) if isinstance(token, Broken) for each in token.breaks
+        )
+        clean = tuple(token.token if isinstance(token, Broken) else token for token in signature)
+        plan = self._plans.get(clean)
+        if plan is None:
+            plan = self._followed(clean)
+            if len(self._plans) >= _MOST_REMEMBERED:
+                self._plans.clear()
+            self._plans[clean] = plan
+        return plan._replace(fields=flawed) if flawed else plan
+
+    def _followed(self, tokens: tuple[Token, ...]) -> Plan:
+        def token(name: str) -> Token:
+            place = self._places.get(name)
+            return None if place is None else tokens[place]
+
+        breaks = [
+            Break(rule, rule.column, _row_note(rule, token))
+            for rule in self._row_rules
+            if rule.when.holds(token) and _breaks(rule, token)
+        ]
+        return Plan((), tuple(breaks), self.measures.needed(token))
+
+    def _reader(self, name: str) -> Callable[[bytes], FieldToken]:
+        column = COLUMNS.get(name)
+        if column is not None and not column.is_in(self._version):
+            # It is reported as a whole; what it would mean in another version does not matter here.
+            column = None
+        judge = None
+        if column is not None:
+            least = next((rule.value for rule in self._rules(name, Kind.AT_LEAST)), None)
+            national = bool(self._rules(name, Kind.NATIONAL))
+            judge = judge_of(column, self._version, national=national, least=least)
+        compared = name in self._compared
+
+        def read(raw: bytes) -> FieldToken:
+            if not raw:
+                return None
+            try:
+                text = unquoted(raw).decode()
+            except UnicodeDecodeError:
+                return self._broken(column, Mark.WRONG, _NOT_TEXT)
+            nothing = stand_in(column, text)
+            if nothing is not None:
+                return self._broken(column, Mark.WRONG, (nothing,))
+            token: Token = text if compared else Mark.FILLED
+            flaws = judge(text) if judge else ()
+            if not flaws:
+                return token
+            is_allowed = all(flaw.kind is not Kind.ALLOWED for flaw in flaws)
+            return self._broken(column, token if is_allowed else Mark.WRONG, flaws)
+
+        return read
+
+    def _rules(self, column: str, kind: Kind) -> list[Rule]:
+        return [rule for rule in self._of_version.get((column, kind), []) if rule in self._active]
+
+    def _broken(self, column: Column | None, token: Token, flaws: Flaws) -> FieldToken:
+        found = [each for flaw in flaws if (each := self._field_break(column, flaw)) is not None]
+        return Broken(token, tuple(found)) if found else token
+
+    def _field_break(self, column: Column | None, flaw: Flaw) -> FieldBreak | None:
+        known = by_id()
+        attributes = tuple(known[name] for name in flaw.attributes)
+        name = column.name if column else ""
+        candidates = self._candidates(name, flaw)
+        wanted = [rule for rule in candidates if rule in self._active]
+        if wanted:
+            return FieldBreak(wanted[0], tuple(rule for rule in attributes if rule in self._active), flaw.note)
+        # A rule of the column that is ignored takes its attributes with it; where there is none, they stand alone.
+        left = () if candidates else tuple(rule for rule in attributes if rule in self._active)
+        return FieldBreak(left[0], left[1:], flaw.note) if left else None
+
+    def _candidates(self, name: str, flaw: Flaw) -> list[Rule]:
+        """Return the rules that a flaw can break, ignored ones too: those of its value, else those of its kind."""
+        of_kind = self._of_version.get((name, flaw.kind), []) or self._of_version.get(("", flaw.kind), [])
+        exact = [rule for rule in of_kind if rule.value == flaw.value]
+        if exact or flaw.kind in {Kind.FILE, Kind.KEYS}:
+            return exact
+        if not of_kind and flaw.kind is Kind.FINITE:
+            return self._candidates(name, flaw._replace(kind=Kind.TYPE))
+        return of_kind if flaw.kind is not Kind.FORMAT else []
+
+
+_NOT_TEXT = (Flaw(Kind.TYPE, "text", ("StringHandling-A-001-M",), "is not UTF-8"),)
+_ROW_KINDS = {Kind.NULL, Kind.NOT_NULL, Kind.MEMBER, Kind.EQUAL, Kind.UNEQUAL}
+
+
+def _breaks(rule: Rule, token: Callable[[str], Token]) -> bool:
+    """Return whether a row whose condition holds breaks a rule that tokens decide."""
+    found = token(rule.column)
+    if rule.kind is Kind.NOT_NULL:
+        return found is None
+    if found is None or found is Mark.WRONG:
+        return False
+    return rule.kind is Kind.NULL or (isinstance(found, str) and _is_unwanted(rule, found, token))
+
+
+def _is_unwanted(rule: Rule, found: str, token: Callable[[str], Token]) -> bool:
+    if not rule.value.startswith("@"):
+        return (found == rule.value) == (rule.kind is Kind.UNEQUAL)
+    other = token(rule.values[0])
+    if not isinstance(other, str):
+        return False
+    if rule.kind is Kind.MEMBER:
+        return found not in SUBCATEGORIES.get(other, {found})
+    # Some providers write the same id in capitals in one column and without in the other.
+    return found.casefold() != other.casefold()
+
+
+def _row_note(rule: Rule, token: Callable[[str], Token]) -> str:
+    """Return what of the row makes the rule apply."""
+    shown: list[str] = []
+    for name in rule.when.columns:
+        found = token(name)
+        if name != rule.column:
+            shown.append(f"{name} is {_shown(found)}")
+    if rule.kind is Kind.MEMBER or rule.value.startswith("@"):
+        shown += [f"{name} is {_shown(token(name))}" for name in rule.values]
+    return ", ".join(shown)
+
+
+def _shown(token: Token) -> str:
+    if token is None:
+        return "null"
+    return "filled" if isinstance(token, Mark) else token

@@ -1,0 +1,132 @@
+"""Conditions of rules, such as `ChargeCategory in Usage|Purchase and ChargeClass != Correction or SkuId is null`.
+
+`and` binds closer than `or`. A null is unlike every value. Two columns, as in `ProviderName != @InvoiceIssuerName`, are
+compared only where neither is null. A field that is flagged itself meets no condition: one mistake is told once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+
+_BY_VALUE = (" != ", " = ", " in ")
+
+
+class Mark(Enum):
+    """Tokens of fields whose text no condition needs."""
+
+    FILLED = "filled"
+    WRONG = "wrong"
+
+
+Token = str | Mark | None
+"""What conditions see of a field: None for null, its text where a condition compares it, else a mark."""
+
+
+@dataclass(frozen=True, slots=True)
+class Atom:
+    """One comparison.
+
+    Attributes:
+        column: that is compared.
+        values: with which; empty for a comparison with null.
+        other: a column instead of values.
+        holds_if_equal: False for `!=` and `is not null`.
+    """
+
+    column: str
+    values: tuple[str, ...] = ()
+    other: str = ""
+    holds_if_equal: bool = True
+
+    def holds(self, token: Callable[[str], Token]) -> bool:
+        """Return whether a row meets it.
+
+        Args:
+            token: returns the token of a column.
+        """
+        found = token(self.column)
+        if found is Mark.WRONG:
+            return False
+        if self.other:
+            other = token(self.other)
+            return None not in {found, other} and other is not Mark.WRONG and (found == other) == self.holds_if_equal
+        if self.values:
+            return (found in self.values) == self.holds_if_equal
+        return (found is None) == self.holds_if_equal
+
+    @property
+    def compares_null(self) -> bool:
+        """True for `is null` and `is not null`."""
+        return not self.values and not self.other
+
+    def __str__(self) -> str:
+        if self.other:
+            return f"{self.column} {'is' if self.holds_if_equal else 'is not'} {self.other}"
+        if self.values:
+            return f"{self.column} {'is' if self.holds_if_equal else 'is not'} {' or '.join(self.values)}"
+        return f"{self.column} {'is' if self.holds_if_equal else 'is not'} null"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Alternatives, each of which is some atoms that hold together; without any it always holds."""
+
+    alternatives: tuple[tuple[Atom, ...], ...] = ()
+
+    def holds(self, token: Callable[[str], Token]) -> bool:
+        """Return whether a row meets it."""
+        return not self.alternatives or any(all(atom.holds(token) for atom in each) for each in self.alternatives)
+
+    @property
+    def atoms(self) -> list[Atom]:
+        """All atoms."""
+        return [atom for each in self.alternatives for atom in each]
+
+    @property
+    def columns(self) -> list[str]:
+        """All columns, in order."""
+        return list(dict.fromkeys(name for atom in self.atoms for name in (atom.column, atom.other) if name))
+
+    @property
+    def compared(self) -> set[str]:
+        """The columns whose text matters."""
+        return {name for atom in self.atoms if not atom.compares_null for name in (atom.column, atom.other) if name}
+
+    def can_hold(self, has: Callable[[str], bool]) -> bool:
+        """Return whether a file with some columns can meet it; a column that is not there has no null."""
+
+        def possible(atom: Atom) -> bool:
+            known = has(atom.column) and (not atom.other or has(atom.other))
+            return known or (bool(atom.values) and not atom.holds_if_equal)
+
+        return not self.alternatives or any(all(map(possible, each)) for each in self.alternatives)
+
+    def __str__(self) -> str:
+        return ", or ".join(" and ".join(map(str, each)) for each in self.alternatives)
+
+
+@cache
+def parse_condition(text: str) -> Condition:
+    """Read a condition.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not text:
+        return Condition()
+    return Condition(tuple(tuple(_atom(part) for part in each.split(" and ")) for each in text.split(" or ")))
+
+
+def _atom(text: str) -> Atom:
+    for ending, holds_if_equal in ((" is null", True), (" is not null", False)):
+        if text.endswith(ending):
+            return Atom(text.removesuffix(ending), holds_if_equal=holds_if_equal)
+    for operator in _BY_VALUE:
+        column, found, value = text.partition(operator)
+        if found:
+            holds_if_equal = operator != " != "
+            if value.startswith("@"):
+                return Atom(column, other=value[1:], holds_if_equal=holds_if_equal)
+            return Atom(column, tuple(value.split("|")), holds_if_equal=holds_if_equal)
+    raise ValueError(f"{text!r} is no condition")

@@ -1,0 +1,171 @@
+"""Checks that look at numbers, periods and parents, row by row."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import partial
+from typing import NamedTuple
+
+from exporter.focus.charge import agrees
+from exporter.focus.columns import COLUMNS
+from exporter.focus.csv_parser import unquoted
+from exporter.focus.rules.conditions import Mark, Token
+from exporter.focus.rules.fields import read_instant
+from exporter.focus.rules.table import Kind, Rule
+from exporter.focus.values import EXACTLY, number, number_text
+
+_MOST_REMEMBERED = 20_000
+
+
+class Break(NamedTuple):
+    """A rule that a row breaks: in which column, and what is wrong."""
+
+    rule: Rule
+    column: str
+    note: str = ""
+
+
+Check = Callable[[Sequence[bytes]], Iterable[Break]]
+Measure = Callable[[Rule, tuple[int, ...], Sequence[bytes]], Iterable[Break]]
+_NOTHING: tuple[Break, ...] = ()
+
+
+class Numbers(dict[bytes, Decimal | None]):
+    """Numbers by raw field, None for what is none; each text is read once as long as it is remembered."""
+
+    def __missing__(self, raw: bytes) -> Decimal | None:
+        """Read a field that is not remembered."""
+        found = self._read(raw)
+        if len(self) >= _MOST_REMEMBERED:
+            self.clear()
+        self[raw] = found
+        return found
+
+    def _read(self, raw: bytes) -> Decimal | None:
+        try:
+            return number(unquoted(raw).decode())
+        except ValueError:
+            return None
+
+
+class Instants(dict[bytes, datetime | None]):
+    """Instants by raw field, None for what is none."""
+
+    def __missing__(self, raw: bytes) -> datetime | None:
+        """Read a field that is not remembered."""
+        found = read_instant(unquoted(raw).decode("utf-8", "replace"))
+        if len(self) >= _MOST_REMEMBERED:
+            self.clear()
+        self[raw] = found
+        return found
+
+
+class Measures:
+    """The checks of a file's rules.
+
+    Args:
+        places: of columns by their names.
+        active: the rules that apply.
+
+    Attributes:
+        numbers: as they were read; sums use them too.
+    """
+
+    def __init__(self, places: Mapping[str, int], active: Sequence[Rule]) -> None:
+        self.numbers = Numbers()
+        self._instants = Instants()
+        self._places = places
+        self._checks = [(rule, check) for rule in active if (check := self._check(rule)) is not None]
+
+    def needed(self, token: Callable[[str], Token]) -> tuple[Check, ...]:
+        """Return the checks that a row of some tokens needs.
+
+        Args:
+            token: returns the token of a column.
+        """
+        return tuple(
+            check
+            for rule, check in self._checks
+            if rule.when.holds(token) and all(token(name) not in {None, Mark.WRONG} for name in _looked_at(rule))
+        )
+
+    def _check(self, rule: Rule) -> Check | None:
+        is_number = rule.column in COLUMNS and COLUMNS[rule.column].is_number
+        measures: dict[Kind, Measure | None] = {
+            Kind.PRODUCT: self._product,
+            Kind.EQUAL: (self._equal if rule.value.startswith("@") else self._constant) if is_number else None,
+            Kind.START: self._start,
+            Kind.EXCLUSIVE_END: self._exclusive_end,
+            Kind.WITHIN: self._within,
+        }
+        measure = measures.get(rule.kind)
+        if measure is None:
+            return None
+        return partial(measure, rule, tuple(self._places[name] for name in _looked_at(rule)))
+
+    def _product(self, rule: Rule, places: tuple[int, ...], fields: Sequence[bytes]) -> Iterable[Break]:
+        cost, price, quantity = places
+        numbers = self.numbers
+        amount, unit_price, units = numbers[fields[cost]], numbers[fields[price]], numbers[fields[quantity]]
+        if amount is None or unit_price is None or units is None:
+            return _NOTHING
+        product = EXACTLY.multiply(unit_price, units)
+        if product == amount or agrees(amount, unit_price, units):
+            return _NOTHING
+        first, second = rule.values
+        note = f"{first} {number_text(unit_price)} x {second} {number_text(units)} is {number_text(product)}"
+        return (Break(rule, rule.column, note),)
+
+    def _equal(self, rule: Rule, places: tuple[int, ...], fields: Sequence[bytes]) -> Iterable[Break]:
+        one, other = places
+        if fields[one] == fields[other]:
+            return _NOTHING
+        found, wanted = self.numbers[fields[one]], self.numbers[fields[other]]
+        if found is None or wanted is None or found == wanted:
+            return _NOTHING
+        return (Break(rule, rule.column, f"{rule.values[0]} is {number_text(wanted)}"),)
+
+    def _constant(self, rule: Rule, places: tuple[int, ...], fields: Sequence[bytes]) -> Iterable[Break]:
+        found = self.numbers[fields[places[0]]]
+        return (
+            _NOTHING if found is None or found == Decimal(rule.value) else (Break(rule, rule.column, f"{rule.when}"),)
+        )
+
+    def _start(self, rule: Rule, places: tuple[int, ...], fields: Sequence[bytes]) -> Iterable[Break]:
+        start, end = places
+        first, last = self._instants[fields[start]], self._instants[fields[end]]
+        if first is None or last is None or first < last:
+            return _NOTHING
+        return (Break(rule, rule.column, f"{rule.values[0]} is {unquoted(fields[end]).decode()}"),)
+
+    def _exclusive_end(self, rule: Rule, places: tuple[int, ...], fields: Sequence[bytes]) -> Iterable[Break]:
+        end, start = places
+        last, first = self._instants[fields[end]], self._instants[fields[start]]
+        if last is None or first is None or last.time() != _LAST_SECOND.time():
+            return _NOTHING
+        # A period of whole minutes that ends there has begun there, and ends as it should.
+        if (last - first) % _MINUTE == timedelta(0):
+            return _NOTHING
+        return (Break(rule, rule.column, "write the instant after it"),)
+
+    def _within(self, rule: Rule, places: tuple[int, ...], fields: Sequence[bytes]) -> Iterable[Break]:
+        start, outer_start, end, outer_end = places
+        instants = self._instants
+        first, last = instants[fields[start]], instants[fields[end]]
+        begun, over = instants[fields[outer_start]], instants[fields[outer_end]]
+        if first is None or last is None or begun is None or over is None:
+            return _NOTHING
+        # A period that is reversed breaks another rule.
+        if first >= last or begun >= over or begun <= first < last <= over:
+            return _NOTHING
+        period = f"{unquoted(fields[outer_start]).decode()}/{unquoted(fields[outer_end]).decode()}"
+        return (Break(rule, rule.column, f"the billing period is {period}"),)
+
+
+_MINUTE = timedelta(minutes=1)
+_LAST_SECOND = datetime(2000, 1, 1, 23, 59, 59)  # noqa: DTZ001  only its time
+
+
+def _looked_at(rule: Rule) -> tuple[str, ...]:
+    others = tuple(item[1:] for item in rule.value.split("|") if item.startswith("@"))
+    return (rule.column, *others)
