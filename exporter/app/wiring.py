@@ -123,6 +123,7 @@ async def open_left_half(
         settle_delay=settings.settle_delay,
         poll_grace=max(_POLLS_OF_GRACE * settings.poll_interval, _LEAST_GRACE),
         zone=settings.timezone,
+        tags=settings.tags,
     )
     ledger = AsyncLedger()
     await ledger.open(partial(_open_ledger, settings.ledger_url.get_secret_value(), rules, clock))
@@ -176,6 +177,7 @@ async def open_left_half(
                 price_models=settings.price_models,
                 owners=owners,
                 credit_floor=account.credit_floor,
+                tags=settings.tags,
             )
         )
     scheduler = Scheduler(

@@ -32,6 +32,7 @@ from exporter.fal.sources import (
     unpolled_sources,
     usage_source,
 )
+from exporter.fal.tags import read_tagged
 
 __all__ = [
     "CORRECTION",
@@ -78,6 +79,7 @@ __all__ = [
     "read_invoices",
     "read_list_prices",
     "read_standing",
+    "read_tagged",
     "read_teams",
     "read_username",
     "report_file_name",

@@ -13,6 +13,7 @@ from exporter.forecasting.state import BudgetOutlook, Forecast, Outlook
 from exporter.ledger import KeyRecord, LedgerView, Reconciliation, ScopeState
 from exporter.metrics.catalogue import CATALOGUE, RENAMED, Family
 from exporter.samples import Pages, Sample, paged
+from exporter.tags import tag_label
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,18 +284,32 @@ def snapshot_of(
         "fal_exporter_history_progress_ratio": [
             Sample(scope, progress) for scope, progress in history_progress.items()
         ],
+        "fal_tagged_difference_usd": [Sample((name,), amount) for name, amount in view.tags.difference.items()],
+        "fal_tagged_through_timestamp_seconds": [
+            Sample((name,), through.timestamp()) for name, through in view.tags.through.items()
+        ],
         "fal_exporter_series": [Sample((), view.label_sets)],
         "fal_exporter_series_overflow_total": [Sample((), view.overflowed_series, view.born_at)],
         "fal_exporter_ledger_charges": [Sample((), view.charges)],
         "fal_exporter_ledger_birth_timestamp_seconds": [Sample((), view.born_at.timestamp())],
+    }
+    tag_labels = [tag_label(key) for key in view.tags.keys]
+    by_tags = {
+        "fal_tagged_spend_usd_total": view.tags.spend,
+        "fal_tagged_spend_pending_usd": view.tags.pending,
+        "fal_tagged_spend_month_to_date_usd": view.tags.month,
     }
     tables = charged | {name: paged(samples) for name, samples in few.items()}
     tables |= {name: tables[present] for name, present in RENAMED.items()}
     return Snapshot(
         view.sequence,
         view.at,
-        tuple(
-            Table(CATALOGUE[name], CATALOGUE[name].labels_with(view.labels), pages) for name, pages in tables.items()
+        (
+            *(
+                Table(CATALOGUE[name], CATALOGUE[name].labels_with(view.labels), pages)
+                for name, pages in tables.items()
+            ),
+            *(Table(CATALOGUE[name], (*CATALOGUE[name].labels, *tag_labels), pages) for name, pages in by_tags.items()),
         ),
     )
 

@@ -44,7 +44,9 @@ from exporter.polling.scheduler import (
     trailing_window,
 )
 from exporter.polling.source_choice import SourceChoice, limits_of, shortfalls_of
+from exporter.polling.tags import TagPoller
 from exporter.polling.usage_reader import UsageReader
+from exporter.tags import TagValues
 
 _log = structlog.get_logger(__name__)
 
@@ -76,12 +78,14 @@ class AccountPoller:
         price_models: the endpoints whose list prices are polled while no source tells them.
         clock: the time.
         credit_floor: the balance at which fal locks the account, in nano-USD.
+        tags: keys of the tags that spend is polled by.
         owners: knows whom the keys of all accounts belong to; None where there is but one account.
 
     Attributes:
         credit_floor: the balance at which fal locks the account, in nano-USD.
         is_automatic: whether the exporter chooses the sources.
         balance: the polls of the credit balance.
+        tags: polls spend by tags; None where no tags are configured.
     """
 
     def __init__(
@@ -98,6 +102,7 @@ class AccountPoller:
         price_models: tuple[str, ...] = (),
         owners: KeyOwners | None = None,
         credit_floor: int = 0,
+        tags: TagValues = (),
     ) -> None:
         self.name = client.account
         self.is_automatic = sources is None
@@ -134,6 +139,19 @@ class AccountPoller:
             confirmed=self._confirmed,
             with_callers=with_api_key,
         )
+        self.tags = (
+            TagPoller(
+                client=client,
+                keys=tags,
+                ledger=ledger,
+                runner=runner,
+                reach=reach,
+                clock=clock,
+                confirmed=self._confirmed,
+            )
+            if tags
+            else None
+        )
         self._take_up(sources or ())
 
     @property
@@ -149,7 +167,14 @@ class AccountPoller:
     @property
     def polled(self) -> tuple[Polled, ...]:
         """Every thing that is polled, the sources first."""
-        others = (self.balance, self._invoices, self._reconciliation, self._prices, *self._names.polled)
+        others = (
+            self.balance,
+            self._invoices,
+            self._reconciliation,
+            self._prices,
+            *self._names.polled,
+            None if self.tags is None else self.tags.polled,
+        )
         return (*(polled for _, polled in self._sources.values()), *(other for other in others if other is not None))
 
     @property
@@ -341,7 +366,8 @@ class AccountPoller:
         gaps = tuple(filter(None, (self.offer(), *self._choice.gaps(self.sources))))
         shortfalls = shortfalls_of(reconciliations, [month.start for month in months(self._clock())])
         unnamed = filter(None, (self._names.remark(),))
-        return (*gaps, *(shortfalls if gaps else ()), *limits_of(self.sources), *unnamed)
+        untagged = filter(None, (self.tags.remark(),)) if self.tags is not None else ()
+        return (*gaps, *(shortfalls if gaps else ()), *limits_of(self.sources), *unnamed, *untagged)
 
     async def _ask_standing(self) -> None:
         """Ask whether the account is locked; what cannot be asked now is asked again with the next balance."""

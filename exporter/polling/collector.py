@@ -104,6 +104,8 @@ class Collector:
             "deep": account.poll_deep,
             "months": account.poll_months,
         }
+        if account.tags is not None:
+            every_while["tags"] = account.tags.poll
         for job, run in every_while.items():
             self._scheduler.every_while(job, account.name, run)
         for job, run in by_calendar.items():

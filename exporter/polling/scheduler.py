@@ -110,6 +110,7 @@ _AFTER_THE_START = {
 }
 
 _PROBE_AFTER_THE_START = timedelta(seconds=2)
+_TAGS_AFTER_THE_START = timedelta(seconds=5)
 
 JOBS = (
     "current",
@@ -123,6 +124,7 @@ JOBS = (
     "names",
     "reconciliation",
     "probe",
+    "tags",
     "retention",
 )
 
@@ -212,10 +214,10 @@ class Scheduler:
             await _turn()
 
     def every_while(self, job: str, account: str, run: Run) -> None:
-        """Run a job now and at its interval: current, history, balance, invoices, prices or names.
+        """Run a job now and at its interval: current, history, balance, invoices, prices, names or tags.
 
         Reconciliation waits for its first turn, or to be run when the history is there: it needs whole months. A probe
-        lets the first polls go before it.
+        and tags let the first polls go before them.
         """
         spans = {
             "current": self._intervals.current,
@@ -226,8 +228,13 @@ class Scheduler:
             "names": self._intervals.names,
             "reconciliation": self._intervals.invoices,
             "probe": HOUR,
+            "tags": HOUR,
         }
-        firsts = {"reconciliation": spans["reconciliation"], "probe": _PROBE_AFTER_THE_START}
+        firsts = {
+            "reconciliation": spans["reconciliation"],
+            "probe": _PROBE_AFTER_THE_START,
+            "tags": _TAGS_AFTER_THE_START,
+        }
         span = spans[job].total_seconds()
         trigger = IntervalTrigger(seconds=span, jitter=span / 20, timezone=UTC)
         self._add(job, account, run, trigger, span=span, first=firsts.get(job, timedelta(0)))

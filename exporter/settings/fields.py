@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 from exporter.charges import HOUR
 from exporter.logs import redact_loosely
 from exporter.settings.credentials import checked_key, checked_tokens, read_key
+from exporter.tags import check_keys
 
 ENVIRONMENT_PREFIX = "FAL_EXPORTER_"
 
@@ -422,3 +423,4 @@ Zone = Annotated[ZoneInfo, _read(ZoneInfo, _zone)]
 Sources = Annotated[tuple[str, ...] | None, BeforeValidator(_sources)]
 Labels = Annotated[tuple[str, ...], BeforeValidator(lambda value: choose_labels(_names(value)))]
 Endpoints = Annotated[tuple[str, ...], BeforeValidator(lambda value: choose_endpoints(_names(value)))]
+Tags = Annotated[tuple[str, ...], BeforeValidator(lambda value: check_keys(_names(value)))]

@@ -32,6 +32,7 @@ from exporter.settings.fields import (
     ListenAddressOrOff,
     Size,
     Sources,
+    Tags,
     TokensPath,
     WebOrigins,
     Zone,
@@ -192,6 +193,12 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
         default=DEFAULT_LABELS,
         description="Labels of the charge metrics, comma-separated; `environment`, `api_key`, `member` and `surge` "
         "can be added, and all but `account` can be left out.",
+    )
+    tags: Tags = Field(
+        default=(),
+        description="Keys of tags (`X-Fal-Tags`) by which to allocate spend, comma-separated, such as "
+        "`customer,feature`: each becomes a label `tag_...` of `fal_tagged_spend_usd_total`, and `tag:...` in REST, "
+        "MCP and budgets. If unset, fal is not asked for tags.",
     )
     max_series: int = Field(
         default=10_000,

@@ -109,6 +109,7 @@ async def opened_bench(
     owners: KeyOwners | None = None,
     credit_floor: int = 0,
     labels: tuple[str, ...] = Rules().labels,
+    tags: tuple[str, ...] = (),
 ) -> AsyncIterator[Bench]:
     registry = CollectorRegistry()
     health = Health(registry, failure_reasons=(*REASONS, *OWN_REASONS))
@@ -127,7 +128,9 @@ async def opened_bench(
     )
     ledger = AsyncLedger()
     address = f"sqlite:///{folder / 'ledger.sqlite'}"
-    await ledger.open(lambda: Ledger(address, rules=Rules(birth_hold=timedelta(0), labels=labels), clock=clock))
+    await ledger.open(
+        lambda: Ledger(address, rules=Rules(birth_hold=timedelta(0), labels=labels, tags=tags), clock=clock)
+    )
     account = AccountPoller(
         client=client,
         sources=sources,
@@ -140,6 +143,7 @@ async def opened_bench(
         price_models=price_models,
         owners=owners,
         credit_floor=credit_floor,
+        tags=tags,
     )
     bench = Bench(account, ledger, health, registry, runner, reach, told)
     try:

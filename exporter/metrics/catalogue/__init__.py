@@ -3,8 +3,8 @@
 The documentation's table is rendered from here; dashboards and alert rules are checked against it. Not listed are the
 process and Python families, whose names and HELP texts are prometheus_client's own.
 
-Lives here: the families by subject (`spend`, `accounts`, `names`, `outlook`, `exporter`), each a `family.Family`. May
-import: `exporter.charges`. Begin reading at `family`, then `spend`.
+Lives here: the families by subject (`spend`, `tags`, `accounts`, `names`, `outlook`, `exporter`), each a
+`family.Family`. May import: `exporter.charges`. Begin reading at `family`, then `spend`.
 """
 
 from collections.abc import Mapping
@@ -17,6 +17,7 @@ from exporter.metrics.catalogue.family import Family, Kind
 from exporter.metrics.catalogue.names import NAMES
 from exporter.metrics.catalogue.outlook import OUTLOOK
 from exporter.metrics.catalogue.spend import CHARGES, PRICES
+from exporter.metrics.catalogue.tags import TAGS
 
 __all__ = ["CATALOGUE", "CHARGES", "DEFAULT_CHARGE_LABELS", "RENAMED", "Family", "Kind", "markdown_table"]
 
@@ -37,7 +38,7 @@ def _former(name: str, present: Family) -> Family:
     return replace(present, name=name, help=text)
 
 
-_PRESENT = {family.name: family for family in CHARGES + PRICES + ACCOUNTS + NAMES + OUTLOOK + EXPORTER}
+_PRESENT = {family.name: family for family in CHARGES + PRICES + TAGS + ACCOUNTS + NAMES + OUTLOOK + EXPORTER}
 
 CATALOGUE: Mapping[str, Family] = MappingProxyType(
     _PRESENT | {name: _former(name, _PRESENT[present]) for name, present in RENAMED.items()}
@@ -52,5 +53,7 @@ def markdown_table() -> str:
         labels = [f"`{label}`" for label in family.labels]
         if family.charge_labels:
             labels.insert(0, "*charge labels*")
+        if family.tag_labels:
+            labels.append("*tag labels*")
         lines.append(f"| `{family.name}` | {family.kind} | {', '.join(labels)} | {family.help} |")
     return "\n".join(lines) + "\n"

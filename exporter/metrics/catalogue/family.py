@@ -19,6 +19,7 @@ class Family:
         help: what it is, its unit, and what to use it for.
         labels: its own labels, in the order of the samples' values.
         charge_labels: whether the configured charge labels come before its own.
+        tag_labels: whether those of the configured tags come after its own.
         scale: how many of the samples' integer units make one of the exposed unit.
     """
 
@@ -27,6 +28,7 @@ class Family:
     help: str
     labels: tuple[str, ...] = ()
     charge_labels: bool = False
+    tag_labels: bool = False
     scale: int = 1
 
     @property

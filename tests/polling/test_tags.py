@@ -1,0 +1,114 @@
+"""Spend by tags is what fal allocates, adds up to the ledger, and is off politely where fal does not report it."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from polling.conftest import REACH, Bench, Clock, opened_bench
+from structlog.typing import EventDict
+
+from exporter.charges import HOUR, Window, hour_of
+from exporter.ledger.accounting.tags import READ_AFTER
+from exporter.samples import Pages
+from exporter.simulator import Fault, RunningSimulator, World, WorldSize, running_simulator
+from exporter.tags import UNTAGGED
+
+USAGE = "/v1/models/usage"
+TAGGED = "source=tagged-estimate"
+KEYS = ("cost_center", "feature")
+SHORT = replace(REACH, history=timedelta(hours=6), recent=timedelta(hours=6))
+
+
+@pytest.fixture
+async def fal(clock: Clock) -> AsyncIterator[RunningSimulator]:
+    """A fal whose models are called with three keys, one of which is not activated for tags."""
+    size = WorldSize(models=4, callers=1, apps=1, compute=0, teams=1, api_keys=3)
+    async with running_simulator(World(7, size=size, invoiced_months=1), clock) as running:
+        yield running
+
+
+@pytest.fixture
+async def tagged(fal: RunningSimulator, clock: Clock, tmp_path: Path, stack: AsyncExitStack) -> Bench:
+    return await stack.enter_async_context(opened_bench(fal, clock, tmp_path, reach=SHORT, tags=KEYS))
+
+
+async def poll(bench: Bench) -> None:
+    assert bench.account.tags is not None
+    await bench.account.tags.poll()
+
+
+def total(pages: Pages) -> int:
+    return int(sum(sample.value for page in pages for sample in page.samples))
+
+
+async def test_tags_and_what_none_explains_add_up_to_the_ledger_hour_by_hour(tagged: Bench, clock: Clock) -> None:
+    await tagged.account.load_history()
+    await poll(tagged)
+    now = hour_of(clock.now)
+    window = Window(now - 6 * HOUR, now + HOUR)
+    by_tags, by_series = await tagged.ledger.run(lambda ledger: (ledger.tags.hourly(window), ledger.hourly(window)))
+    seen: set[tuple[str, ...]] = set()
+    for hour in window.hours():
+        assert sum(by_tags[hour].values()) == sum(by_series[hour].values()) > 0
+        seen.update(tags for _, _, tags in by_tags[hour])
+    assert (UNTAGGED, UNTAGGED) in seen
+    assert any(cost_center != UNTAGGED and feature == "search" for cost_center, feature in seen)
+    # Of the running hour fal has not tagged anything yet.
+    assert {tags for _, _, tags in by_tags[now]} == {(UNTAGGED, UNTAGGED)}
+
+
+async def test_counters_grow_by_what_the_ledger_counts_of_hours_that_are_read_for_good(
+    tagged: Bench, clock: Clock
+) -> None:
+    await tagged.account.load_history()
+    await poll(tagged)
+    assert total((await tagged.view()).tags.spend) == 0
+    began = hour_of(clock.now) + HOUR
+    for _ in range(4):
+        clock.forward(hours=1)
+        await tagged.account.poll_recent()
+        await poll(tagged)
+        await tagged.ledger.scraped((await tagged.view()).sequence)
+    through = hour_of(clock.now) - READ_AFTER * HOUR
+    hours = await tagged.ledger.run(lambda ledger: ledger.hourly(Window(began, through)))
+    view = await tagged.view()
+    assert view.tags.through == {"main": through}
+    assert total(view.tags.spend) - total(view.tags.pending) == sum(sum(its.values()) for its in hours.values()) > 0
+
+
+async def test_where_fal_refuses_it_nothing_fails_and_it_is_asked_again_after_a_day(
+    fal: RunningSimulator, tagged: Bench, clock: Clock, logs: list[EventDict]
+) -> None:
+    fal.simulator.faults.add(Fault("refused", path=USAGE, query=TAGGED, status=403))
+    await tagged.account.load_history()
+    await poll(tagged)
+    assert tagged.account.tags is not None
+    assert tagged.account.tags.polled.state == "up"
+    assert any("Spend is not known by tags" in remark for remark in tagged.account.remarks(()))
+    asked = fal.simulator.seen[USAGE]
+    clock.forward(hours=23)
+    await poll(tagged)
+    assert fal.simulator.seen[USAGE] == asked
+    assert [entry["event"] for entry in logs if "tags" in entry["event"]] == ["fal does not report by tags"]
+    fal.simulator.faults.clear()
+    clock.forward(hours=2)
+    await poll(tagged)
+    assert fal.simulator.seen[USAGE] > asked
+    assert not any("tags" in remark for remark in tagged.account.remarks(()))
+    assert logs[-1]["event"] == "fal reports by tags"
+
+
+async def test_a_failure_is_one_of_its_own_poll_and_of_nothing_else(fal: RunningSimulator, tagged: Bench) -> None:
+    fal.simulator.faults.add(Fault("server_error", path=USAGE, query=TAGGED))
+    await tagged.account.load_history()
+    await poll(tagged)
+    states = {polled.name: polled.state for polled in tagged.account.polled}
+    assert (states["tags"], states["models"], states["serverless"]) == ("failing", "up", "up")
+
+
+async def test_without_tags_fal_is_not_asked_for_them(bench: Bench) -> None:
+    assert bench.account.tags is None
+    assert "tags" not in {polled.name for polled in bench.account.polled}
