@@ -13,9 +13,9 @@ from typing import NoReturn
 
 import pytest
 
-PIP, PIPX, SCRIPT = "pip:", "pipx:", "script:"
-"""Begin the names of packages that pip installs, beside the running Python or apart, and commands of this repository;
-all others are Debian's."""
+PIP, PIPX, DATA, SCRIPT = "pip:", "pipx:", "data:", "script:"
+"""Begin the names of packages that pip installs, beside the running Python or apart, or for their data alone, whichever
+Python they are for, and commands of this repository; all others are Debian's."""
 
 NEWER_RULERS = "script:.ci/rulers /usr/local/bin"
 
@@ -38,6 +38,9 @@ def install(package: str) -> str:
     """Return the command that installs a package."""
     if package.startswith(PIP):
         return f"{sys.executable} -m pip install '{package.removeprefix(PIP)}'"
+    if package.startswith(DATA):
+        alone = "--no-deps --ignore-requires-python"
+        return f"{sys.executable} -m pip install {alone} '{package.removeprefix(DATA)}'"
     if package.startswith(SCRIPT):
         return package.removeprefix(SCRIPT)
     pipx = package.startswith(PIPX)

@@ -41,6 +41,12 @@ class Applicability:
         return next((name for name in rule.needs if name not in self.stated), None)
 
 
+def unsaid(rule: Rule, applicability: Applicability) -> str:
+    """Return why a rule that needs something does not apply as long as nothing is said of it; nothing where it does."""
+    unknown = applicability.unknown(rule)
+    return f"it is not said whether {unknown}; see --applicability" if unknown else ""
+
+
 def read_applicability(path: Path) -> Applicability:
     """Read a YAML file of lines like `REGION_SUPPORTED: unsupported`.
 

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from exporter.focus.columns import COLUMNS, SUBCATEGORIES, Column
 from exporter.focus.csv_parser import unquoted
-from exporter.focus.rules.applicability import Applicability
+from exporter.focus.rules.applicability import Applicability, unsaid
 from exporter.focus.rules.conditions import Mark, Token
 from exporter.focus.rules.fields import Flaw, Flaws, judge_of, stand_in
-from exporter.focus.rules.header import HeaderFlaw, header_flaws, presence_applies
+from exporter.focus.rules.header import HeaderFlaw, header_flaws
 from exporter.focus.rules.measures import Break, Measures
 from exporter.focus.rules.table import REASONS, Kind, Rule, by_id, parts, rules_of
 
@@ -134,15 +134,26 @@ def _inapplicable(rule: Rule, names: Collection[str], applicability: Applicabili
     lacking = applicability.lacking(rule)
     if lacking:
         return f"{lacking} is stated as unsupported"
-    if rule.kind is Kind.PRESENCE:
-        return presence_applies(rule, applicability)
+    if rule.kind is Kind.PRESENCE or _is_promise(rule):
+        return unsaid(rule, applicability)
     if rule.kind is Kind.SAME_AS:
         return ""
     needed = [rule.column, *(item[1:] for item in rule.value.split("|") if item.startswith("@"))]
     absent = next((name for name in needed if name and name not in names), None)
-    if absent is None and not rule.when.can_hold(lambda name: name in names):
+    if absent is None and not rule.when.can_hold(lambda name: None if name in names else absent_token(name)):
         absent = next(name for name in rule.when.columns if name not in names)
     return f"the file has no column {absent}" if absent else ""
+
+
+def absent_token(name: str) -> Mark:
+    """Return the token of a column that a file lacks: one that every file must have could hold anything."""
+    return Mark.WRONG if COLUMNS[name].mandatory else Mark.ABSENT
+
+
+def _is_promise(rule: Rule) -> bool:
+    """Return whether a rule demands of a column that may be null that it never is, as some providers can promise."""
+    always = rule.kind is Kind.NOT_NULL and not rule.when.alternatives
+    return always and bool(rule.needs) and COLUMNS[rule.column].nullable
 
 
 def _follow(scope: Scope) -> None:
@@ -223,7 +234,7 @@ class Compiled:
     def _followed(self, tokens: tuple[Token, ...]) -> Plan:
         def token(name: str) -> Token:
             place = self._places.get(name)
-            return None if place is None else tokens[place]
+            return absent_token(name) if place is None else tokens[place]
 
         breaks = [
             Break(rule, rule.column, _row_note(rule, token))
@@ -258,8 +269,7 @@ class Compiled:
             flaws = judge(text) if judge else ()
             if not flaws:
                 return token
-            is_allowed = all(flaw.kind is not Kind.ALLOWED for flaw in flaws)
-            return self._broken(column, token if is_allowed else Mark.WRONG, flaws)
+            return self._broken(column, Mark.WRONG if compared else token, flaws)
 
         return read
 
@@ -302,7 +312,7 @@ def _breaks(rule: Rule, token: Callable[[str], Token]) -> bool:
     found = token(rule.column)
     if rule.kind is Kind.NOT_NULL:
         return found is None
-    if found is None or found is Mark.WRONG:
+    if found is None or found is Mark.WRONG or found is Mark.ABSENT:
         return False
     return rule.kind is Kind.NULL or (isinstance(found, str) and _is_unwanted(rule, found, token))
 
@@ -334,4 +344,4 @@ def _row_note(rule: Rule, token: Callable[[str], Token]) -> str:
 def _shown(token: Token) -> str:
     if token is None:
         return "null"
-    return "filled" if isinstance(token, Mark) else token
+    return token.value if isinstance(token, Mark) else token

@@ -1,7 +1,8 @@
 """Conditions of rules, such as `ChargeCategory in Usage|Purchase and ChargeClass != Correction or SkuId is null`.
 
 `and` binds closer than `or`. A null is unlike every value. Two columns, as in `ProviderName != @InvoiceIssuerName`, are
-compared only where neither is null. A field that is flagged itself meets no condition: one mistake is told once.
+compared only where neither is null. A field that is flagged itself meets no condition: one mistake is told once. A
+column that the file lacks is neither null nor filled, and has no value.
 """
 
 from collections.abc import Callable
@@ -17,6 +18,7 @@ class Mark(Enum):
 
     FILLED = "filled"
     WRONG = "wrong"
+    ABSENT = "absent"
 
 
 Token = str | Mark | None
@@ -46,11 +48,11 @@ class Atom:
             token: returns the token of a column.
         """
         found = token(self.column)
-        if found is Mark.WRONG:
+        if found is Mark.WRONG or (found is Mark.ABSENT and not self.values):
             return False
         if self.other:
             other = token(self.other)
-            return None not in {found, other} and other is not Mark.WRONG and (found == other) == self.holds_if_equal
+            return isinstance(found, str) and isinstance(other, str) and (found == other) == self.holds_if_equal
         if self.values:
             return (found in self.values) == self.holds_if_equal
         return (found is None) == self.holds_if_equal
@@ -93,12 +95,16 @@ class Condition:
         """The columns whose text matters."""
         return {name for atom in self.atoms if not atom.compares_null for name in (atom.column, atom.other) if name}
 
-    def can_hold(self, has: Callable[[str], bool]) -> bool:
-        """Return whether a file with some columns can meet it; a column that is not there has no null."""
+    def can_hold(self, absent: Callable[[str], Token]) -> bool:
+        """Return whether rows of a file can meet it.
+
+        Args:
+            absent: returns the token of a column that the file lacks; None for one that it has.
+        """
 
         def possible(atom: Atom) -> bool:
-            known = has(atom.column) and (not atom.other or has(atom.other))
-            return known or (bool(atom.values) and not atom.holds_if_equal)
+            is_known = absent(atom.column) is None and (not atom.other or absent(atom.other) is None)
+            return is_known or (not atom.other and atom.holds(absent))
 
         return not self.alternatives or any(all(map(possible, each)) for each in self.alternatives)
 

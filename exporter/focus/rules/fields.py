@@ -225,6 +225,9 @@ _CODE = re.compile(r"[A-Z]{3}")
 def _national(text: str) -> Flaws:
     if text in CURRENCIES or text in _WITHDRAWN:
         return RIGHT
+    flaws = text_flaws(text)
+    if flaws:
+        return flaws
     if _CODE.fullmatch(text):
         return (Flaw(Kind.NATIONAL),)
     return (Flaw(Kind.FORMAT, "currency", ("CurrencyFormat-A-001-C",)),)
@@ -275,6 +278,8 @@ def _document(column: Column, version: str) -> Judge:
         except ArithmeticError:
             return (Flaw(Kind.FILE, BOUNDS, note=f"holds a number of more than {MOST_DIGITS} places"),)
         except ValueError as error:
+            if text_flaws(text):
+                return text_flaws(text)
             note = str(error)
             if "places" in note or "digits" in note:
                 return (Flaw(Kind.FILE, BOUNDS, note=note),)

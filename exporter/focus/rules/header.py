@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from exporter.focus.columns import COLUMNS, is_custom
-from exporter.focus.rules.applicability import Applicability
 from exporter.focus.rules.table import Kind, Rule
 
 _LONGEST_NAME = 50
@@ -49,12 +48,6 @@ def header_flaws(names: Sequence[str], version: str, active: Sequence[Rule]) -> 
     disorder = _disorder(names)
     if disorder is not None and disorder[0] in shapes:
         yield HeaderFlaw(shapes[disorder[0]], disorder[1])
-
-
-def presence_applies(rule: Rule, applicability: Applicability) -> str:
-    """Return why a column need not be there; nothing where it must."""
-    unknown = applicability.unknown(rule)
-    return f"it is not said whether {unknown}; see --applicability" if unknown else ""
 
 
 def _is_replaced(rule: Rule, names: Sequence[str], version: str) -> bool:

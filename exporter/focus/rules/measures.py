@@ -28,6 +28,7 @@ class Break(NamedTuple):
 Check = Callable[[Sequence[bytes]], Iterable[Break]]
 Measure = Callable[[Rule, tuple[int, ...], Sequence[bytes]], Iterable[Break]]
 _NOTHING: tuple[Break, ...] = ()
+_NO_VALUE = {None, Mark.WRONG, Mark.ABSENT}
 
 
 class Numbers(dict[bytes, Decimal | None]):
@@ -86,7 +87,7 @@ class Measures:
         return tuple(
             check
             for rule, check in self._checks
-            if rule.when.holds(token) and all(token(name) not in {None, Mark.WRONG} for name in _looked_at(rule))
+            if rule.when.holds(token) and all(token(name) not in _NO_VALUE for name in _looked_at(rule))
         )
 
     def _check(self, rule: Rule) -> Check | None:
