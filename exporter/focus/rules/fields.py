@@ -276,26 +276,29 @@ def _document(column: Column, version: str) -> Judge:
         try:
             found = json_object(text)
         except ArithmeticError:
-            return (Flaw(Kind.FILE, BOUNDS, note=f"holds a number of more than {MOST_DIGITS} places"),)
+            return _VAST
         except ValueError as error:
-            if text_flaws(text):
-                return text_flaws(text)
-            note = str(error)
-            if "places" in note or "digits" in note:
-                return (Flaw(Kind.FILE, BOUNDS, note=note),)
-            twice = "duplicate" in note
-            attributes = ("KeyValueFormat-A-002-M" if twice else "KeyValueFormat-A-001-M",) if is_flat else ()
-            return (Flaw(Kind.FORMAT, value, attributes, note),)
-        if is_flat:
-            nested = next((key for key, item in found.items() if isinstance(item, dict | list)), None)
-            if nested is not None:
-                note = f"holds something other than a single value under {nested!r}"
-                return (Flaw(Kind.FORMAT, value, _NO_SCALARS, note),)
+            return text_flaws(text) or _unread(str(error), value, is_flat=is_flat)
+        nested = next((key for key, item in found.items() if isinstance(item, dict | list)), None)
+        if is_flat and nested is not None:
+            note = f"holds something other than a single value under {nested!r}"
+            return (Flaw(Kind.FORMAT, value, _NO_SCALARS, note),)
         if _holds_vast_number(found):
-            return (Flaw(Kind.FILE, BOUNDS, note=f"holds a number of more than {MOST_DIGITS} places"),)
+            return _VAST
         return tuple(Flaw(Kind.KEYS, rule, note=note) for rule, note in document_flaws(column.name, found, version))
 
     return judge
+
+
+_VAST = (Flaw(Kind.FILE, BOUNDS, note=f"holds a number of more than {MOST_DIGITS} places"),)
+
+
+def _unread(note: str, value: str, *, is_flat: bool) -> Flaws:
+    """Return what is wrong with a text that is no JSON object, by the sentence that says so."""
+    if "places" in note or "digits" in note:
+        return (Flaw(Kind.FILE, BOUNDS, note=note),)
+    attribute = "KeyValueFormat-A-002-M" if "duplicate" in note else "KeyValueFormat-A-001-M"
+    return (Flaw(Kind.FORMAT, value, (attribute,) if is_flat else (), note),)
 
 
 def _holds_vast_number(value: object) -> bool:
