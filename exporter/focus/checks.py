@@ -17,7 +17,7 @@ from exporter.focus.findings import Finding, Findings, TruncatedFileError
 from exporter.focus.row_schema import Header, nothing_at_all, parse_header
 from exporter.focus.rules.applicability import Applicability
 from exporter.focus.rules.compiled import Broken, Compiled, FieldBreak, FieldToken, Scope, Signature
-from exporter.focus.rules.conditions import Mark
+from exporter.focus.rules.conditions import WRONG
 from exporter.focus.rules.measures import Break
 from exporter.focus.rules.table import Kind, Level, Rule, by_id, parts
 from exporter.focus.values import EXACTLY, number
@@ -333,7 +333,7 @@ class _Family:
 
 
 def _is_value(token: FieldToken) -> bool:
-    return token is not None and token is not Mark.WRONG and not isinstance(token, Broken)
+    return token is not None and token is not WRONG and not isinstance(token, Broken)
 
 
 def _shown(raw: bytes) -> str:

@@ -8,12 +8,13 @@ are the few checks that look at numbers, periods and parents, and only those who
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import getitem
 from typing import NamedTuple
 
 from exporter.focus.columns import COLUMNS, SUBCATEGORIES, Column
 from exporter.focus.csv_parser import unquoted
 from exporter.focus.rules.applicability import Applicability, unsaid
-from exporter.focus.rules.conditions import Mark, Token
+from exporter.focus.rules.conditions import ABSENT, FILLED, WRONG, Mark, Token
 from exporter.focus.rules.fields import Flaw, Flaws, judge_of, stand_in
 from exporter.focus.rules.header import HeaderFlaw, header_flaws
 from exporter.focus.rules.measures import Break, Measures
@@ -76,6 +77,23 @@ class Tokens(dict[bytes, FieldToken]):
                 self.clear()
             self[raw] = found
         return found
+
+
+_LONGEST_PLAIN = 15
+
+
+class NumberTokens(Tokens):
+    """Tokens of a column of numbers: most texts are new, and what is plainly a number needs no further looks."""
+
+    def __missing__(self, raw: bytes) -> FieldToken:
+        """Judge a field that is not remembered."""
+        whole, _, part = raw.partition(b".")
+        if not (whole.isdigit() and part.isdigit() and len(raw) <= _LONGEST_PLAIN):
+            return super().__missing__(raw)
+        if len(self) >= _MOST_REMEMBERED:
+            self.clear()
+        self[raw] = FILLED
+        return FILLED
 
 
 @dataclass(slots=True)
@@ -147,7 +165,7 @@ def _inapplicable(rule: Rule, names: Collection[str], applicability: Applicabili
 
 def absent_token(name: str) -> Mark:
     """Return the token of a column that a file lacks: one that every file must have could hold anything."""
-    return Mark.WRONG if COLUMNS[name].mandatory else Mark.ABSENT
+    return WRONG if COLUMNS[name].mandatory else ABSENT
 
 
 def _is_promise(rule: Rule) -> bool:
@@ -203,7 +221,7 @@ class Compiled:
         self._of_version: dict[tuple[str, Kind], list[Rule]] = {}
         for rule in rules_of(version):
             self._of_version.setdefault((rule.column, rule.kind), []).append(rule)
-        self.columns = [Tokens(self._reader(name)) for name in names]
+        self.columns = [self._tokens(name) for name in names]
         self.measures = Measures(self._places, active)
         self._row_rules = [rule for rule in active if rule.kind in _ROW_KINDS]
         self._plans: dict[Signature, Plan] = {}
@@ -214,7 +232,7 @@ class Compiled:
         Args:
             fields: raw, as many as there are columns.
         """
-        signature = tuple(map(Tokens.__getitem__, self.columns, fields))
+        signature = tuple(map(getitem, self.columns, fields))
         found = self._plans.get(signature)
         return signature, self._planned(signature) if found is None else found
 
@@ -243,6 +261,13 @@ class Compiled:
         ]
         return Plan((), tuple(breaks), self.measures.needed(token))
 
+    def _tokens(self, name: str) -> Tokens:
+        column = COLUMNS.get(name)
+        is_plain = (
+            column is not None and column.is_number and column.is_in(self._version) and name not in self._compared
+        )
+        return (NumberTokens if is_plain else Tokens)(self._reader(name))
+
     def _reader(self, name: str) -> Callable[[bytes], FieldToken]:
         column = COLUMNS.get(name)
         if column is not None and not column.is_in(self._version):
@@ -261,15 +286,15 @@ class Compiled:
             try:
                 text = unquoted(raw).decode()
             except UnicodeDecodeError:
-                return self._broken(column, Mark.WRONG, _NOT_TEXT)
+                return self._broken(column, WRONG, _NOT_TEXT)
             nothing = stand_in(column, text)
             if nothing is not None:
-                return self._broken(column, Mark.WRONG, (nothing,))
-            token: Token = text if compared else Mark.FILLED
+                return self._broken(column, WRONG, (nothing,))
+            token: Token = text if compared else FILLED
             flaws = judge(text) if judge else ()
             if not flaws:
                 return token
-            return self._broken(column, Mark.WRONG if compared else token, flaws)
+            return self._broken(column, WRONG if compared else token, flaws)
 
         return read
 
@@ -312,7 +337,7 @@ def _breaks(rule: Rule, token: Callable[[str], Token]) -> bool:
     found = token(rule.column)
     if rule.kind is Kind.NOT_NULL:
         return found is None
-    if found is None or found is Mark.WRONG or found is Mark.ABSENT:
+    if found is None or found is WRONG or found is ABSENT:
         return False
     return rule.kind is Kind.NULL or (isinstance(found, str) and _is_unwanted(rule, found, token))
 
@@ -344,4 +369,4 @@ def _row_note(rule: Rule, token: Callable[[str], Token]) -> str:
 def _shown(token: Token) -> str:
     if token is None:
         return "null"
-    return token.value if isinstance(token, Mark) else token
+    return token.word if isinstance(token, Mark) else token

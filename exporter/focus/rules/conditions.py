@@ -7,19 +7,28 @@ column that the file lacks is neither null nor filled, and has no value.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 from functools import cache
 
 _BY_VALUE = (" != ", " = ", " in ")
 
 
-class Mark(Enum):
-    """Tokens of fields whose text no condition needs."""
+class Mark:
+    """Token of a field whose text no condition needs.
 
-    FILLED = "filled"
-    WRONG = "wrong"
-    ABSENT = "absent"
+    No member of an Enum: the tokens of a row are looked up together, and their hashes have to be quick.
+    """
 
+    __slots__ = ("word",)
+
+    def __init__(self, word: str) -> None:
+        self.word = word
+
+    def __repr__(self) -> str:
+        return f"<{self.word}>"
+
+
+FILLED, WRONG, ABSENT = Mark("filled"), Mark("wrong"), Mark("absent")
+"""Tokens of a field that is not null, of one that is flagged itself, and of a column that the file lacks."""
 
 Token = str | Mark | None
 """What conditions see of a field: None for null, its text where a condition compares it, else a mark."""
@@ -48,7 +57,7 @@ class Atom:
             token: returns the token of a column.
         """
         found = token(self.column)
-        if found is Mark.WRONG or (found is Mark.ABSENT and not self.values):
+        if found is WRONG or (found is ABSENT and not self.values):
             return False
         if self.other:
             other = token(self.other)

@@ -9,12 +9,13 @@ from typing import NamedTuple
 from exporter.focus.charge import agrees
 from exporter.focus.columns import COLUMNS
 from exporter.focus.csv_parser import unquoted
-from exporter.focus.rules.conditions import Mark, Token
+from exporter.focus.rules.conditions import ABSENT, WRONG, Token
 from exporter.focus.rules.fields import read_instant
 from exporter.focus.rules.table import Kind, Rule
 from exporter.focus.values import EXACTLY, number, number_text
 
 _MOST_REMEMBERED = 20_000
+_LONGEST_PLAIN = 36
 
 
 class Break(NamedTuple):
@@ -28,7 +29,7 @@ class Break(NamedTuple):
 Check = Callable[[Sequence[bytes]], Iterable[Break]]
 Measure = Callable[[Rule, tuple[int, ...], Sequence[bytes]], Iterable[Break]]
 _NOTHING: tuple[Break, ...] = ()
-_NO_VALUE = {None, Mark.WRONG, Mark.ABSENT}
+_NO_VALUE = {None, WRONG, ABSENT}
 
 
 class Numbers(dict[bytes, Decimal | None]):
@@ -36,7 +37,9 @@ class Numbers(dict[bytes, Decimal | None]):
 
     def __missing__(self, raw: bytes) -> Decimal | None:
         """Read a field that is not remembered."""
-        found = self._read(raw)
+        whole, _, part = raw.partition(b".")
+        is_plain = whole.isdigit() and part.isdigit() and len(raw) <= _LONGEST_PLAIN
+        found = Decimal(raw.decode()) if is_plain else self._read(raw)
         if len(self) >= _MOST_REMEMBERED:
             self.clear()
         self[raw] = found

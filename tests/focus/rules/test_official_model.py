@@ -16,7 +16,7 @@ import programs
 import pytest
 
 from exporter.focus.columns import COLUMNS, SUBCATEGORIES
-from exporter.focus.rules.conditions import Mark, Token
+from exporter.focus.rules.conditions import WRONG, Token
 from exporter.focus.rules.table import Kind, Rule, by_id, rules
 
 programs.required_module("focus_validator", "data:focus-validator==2.2.1")
@@ -174,7 +174,7 @@ def decides_alike(rule: Rule, conditions: Sequence[Node]) -> bool:
 
 
 def _reader(row: Mapping[str, Token]) -> Callable[[str], Token]:
-    return lambda name: row.get(name, Mark.WRONG)
+    return lambda name: row.get(name, WRONG)
 
 
 Told = tuple[Kind, str, str]
