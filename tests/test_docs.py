@@ -24,6 +24,7 @@ from exporter.settings import load_settings
 from exporter.settings.fields import LABELS, NEVER_IN_FILE, file_name
 from exporter.settings.model import Settings
 from exporter.settings.table import default_text
+from exporter.tags import tag_label
 from exporter.web.mcp.tools import tools
 from exporter.web.rest.calls import CALLS
 
@@ -44,6 +45,9 @@ EACH_PAGE = pytest.mark.parametrize("name", PAGES)
 EACH_OF_OURS = pytest.mark.parametrize("name", OURS)
 FENCE = re.compile(r"^(?P<indent> *)```(?P<kind>\w*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
 ALERTS = {rule.name: rule for rule in rules("alerts")}
+EXAMPLE_TAGS = ("customer", "feature")
+"""Keys of tags that all examples use."""
+
 LONGEST_README = 250
 
 
@@ -112,7 +116,9 @@ def test_the_two_commands_that_do_all_the_set_up_are_there() -> None:
 @EACH_OF_OURS
 def test_every_metric_and_setting_the_text_speaks_of_exists(name: str) -> None:
     metrics, settings = TABLES["metrics"].made(), TABLES["settings"].made()
-    for metric in sorted(set(re.findall(r"\bfal_[a-z_]+[a-z]\b", OURS[name])) - {"fal_exporter_collector_process"}):
+    for metric in sorted(
+        set(re.findall(r"\bfal_[a-z_]+[a-z]\b", OURS[name])) - {"fal_exporter_collector_process", "fal_client"}
+    ):
         assert f"`{metric}`" in metrics, metric
     for setting in sorted(set(re.findall(r"\bFAL_EXPORTER_[A-Z_]+[A-Z]\b", OURS[name])) - {"FAL_EXPORTER_COMPLETE"}):
         assert f"`{setting}`" in settings, setting
@@ -167,6 +173,7 @@ def test_every_example_of_data_parses(name: str) -> None:
 @EACH_OF_OURS
 def test_every_query_parses_and_asks_for_labels_that_are_published(name: str) -> None:
     labels = {"__name__", *LABELS} | {label for family in CATALOGUE.values() for label in family.labels_with(LABELS)}
+    labels |= {tag_label(key) for key in EXAMPLE_TAGS}
     for block in blocks(OURS[name], "promql"):
         # A block is one query, whose further lines are indented, or several, each on a line.
         for query in re.sub(r"\n +", " ", block).splitlines():

@@ -1,5 +1,6 @@
 """Reader of the ledger beside the exporter that writes it: one snapshot for everything that one answer is made of."""
 
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -35,6 +36,8 @@ from exporter.ledger.tables.names import labels_of, read_keys, tells_callers
 from exporter.ledger.tables.rejected import read_rejected
 from exporter.ledger.tables.rows import Scope, read_scopes
 from exporter.ledger.tables.span_totals import Bucket, UsageSum, labelled, usage_sums
+from exporter.ledger.tables.tags import KEYS as TAG_KEYS
+from exporter.ledger.tag_reader import hours_read, tagged_sums
 from exporter.machines import AppSettings, RequestHour, RunnerHour
 
 _EVERYTHING: Mapping[str, Collection[str]] = MappingProxyType({})
@@ -95,6 +98,29 @@ class LedgerSnapshot:
         asked = by if "account" in by else (*by, "account")
         sums = usage_sums(self._connection, accounts, window, asked, every, zone, where)
         return labelled(sums, asked, len(by), self._key_labels)
+
+    @cached_property
+    def tag_keys(self) -> tuple[str, ...]:
+        """Keys of the tags that spend is read by."""
+        return tuple(json.loads(self._facts.get(TAG_KEYS, "[]")))
+
+    def tagged_usage(
+        self,
+        window: Window,
+        by: Sequence[str],
+        every: Bucket | None = None,
+        *,
+        zone: ZoneInfo | None = None,
+        where: Mapping[str, Collection[str]] = _EVERYTHING,
+    ) -> tuple[UsageSum, ...]:
+        """Add up charges as `usage` does, but by account, model and tags; see `tag_reader.tagged_sums`."""
+        accounts = {scope.id: scope.account for scope in self._scopes if scope.active}
+        zone = zone or ZoneInfo("UTC")
+        return tagged_sums(self._connection, accounts, window, by, every, zone, where, self.tag_keys)
+
+    def hours_read_by_tags(self, account: str, window: Window) -> int:
+        """Return how many hours of a window have been read by tags for good."""
+        return hours_read(self._connection, account, window)
 
     @cached_property
     def tells_callers(self) -> bool:

@@ -218,6 +218,12 @@ class _Group(TypedDict):
         Annotated[str | None, Field(description="API key: its alias as in the label `api_key`, else its id.")]
     ]
     member: NotRequired[Annotated[str | None, Field(description="Login of the member of the organization.")]]
+    tags: NotRequired[
+        Annotated[
+            dict[str, str],
+            Field(description="Values of the tags that were grouped by, by key; `untagged` for what has none."),
+        ]
+    ]
     hour: NotRequired[Annotated[str | None, Field(description="Start of the UTC hour.")]]
     day: NotRequired[Annotated[str | None, Field(description="Day in `timezone`, like `2026-11-01`.")]]
     month: NotRequired[Annotated[str | None, Field(description="Month in `timezone`, like `2026-11`.")]]
@@ -270,8 +276,15 @@ def _sums(row: usage.UsageRow) -> dict[str, object]:
 
 
 def _cells_and_sums(row: usage.UsageRow) -> dict[str, object]:
-    cells = {name: value or None for name, value in row.group.items()}
-    return {"model": None, "app": None, "gpu_class": None, **cells, **_sums(row)}
+    cells: dict[str, object] = {
+        name: value or None for name, value in row.group.items() if not name.startswith(usage.TAG_PREFIX)
+    }
+    tags = {
+        name.removeprefix(usage.TAG_PREFIX): value
+        for name, value in row.group.items()
+        if name.startswith(usage.TAG_PREFIX)
+    }
+    return {"model": None, "app": None, "gpu_class": None, **cells, **({"tags": tags} if tags else {}), **_sums(row)}
 
 
 class LivePart(Document):

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from difflib import get_close_matches
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from exporter.calendar import first_hour_of, month_after
@@ -117,6 +117,17 @@ class Given:
             raise QuestionError(parameter.name, str(error)) from None
 
 
+class Further(NamedTuple):
+    """Words of a form: a regular expression for the whole of one, and how it is written in a sentence."""
+
+    pattern: str
+    shown: str
+
+    def fits(self, word: str) -> bool:
+        """Return whether a word is of the form."""
+        return re.fullmatch(self.pattern[1:-1], word) is not None
+
+
 def instant(name: str, meaning: str, example: str) -> Parameter[LocalTime]:
     """Declare an instant; `aware` makes it one of UTC."""
     schema = {"type": "string", "pattern": _INSTANT, "maxLength": _LONGEST_INSTANT}
@@ -171,16 +182,22 @@ def choice(name: str, meaning: str, choices: tuple[str, ...]) -> Parameter[str]:
     return Parameter(name, meaning, {"type": "string", "enum": list(choices)}, choices[0], read)
 
 
-def choices(name: str, meaning: str, known: tuple[str, ...], example: str) -> Parameter[tuple[str, ...]]:
-    """Declare a list of words, each at most once."""
+def choices(
+    name: str, meaning: str, known: tuple[str, ...], example: str, *, further: Further | None = None
+) -> Parameter[tuple[str, ...]]:
+    """Declare a list of words, each at most once; `further` are words of a form beside the known ones."""
 
     def read(text: str) -> tuple[str, ...]:
         words = tuple(text.split(","))
-        if not set(words) <= set(known) or len(set(words)) < len(words):
-            raise ValueError(f"is not a comma-separated list of {_all(known)}, each at most once")
+        fits = all(word in known or (further is not None and further.fits(word)) for word in words)
+        if not fits or len(set(words)) < len(words):
+            also = "" if further is None else f", {further.shown}"
+            raise ValueError(f"is not a comma-separated list of {_all(known)}{also}, each at most once")
         return words
 
-    items = {"type": "string", "enum": list(known)}
+    items: Schema = {"type": "string", "enum": list(known)}
+    if further is not None:
+        items = {"type": "string", "anyOf": [{"enum": list(known)}, {"pattern": further.pattern}]}
     return Parameter(
         name, meaning, {"type": "array", "items": items, "minItems": 1, "uniqueItems": True}, example, read
     )
@@ -199,6 +216,28 @@ def values(name: str, meaning: str, example: str) -> Parameter[frozenset[str]]:
         return found
 
     items = {"type": "string", "pattern": r"^[^,]+$", "maxLength": _LONGEST_VALUE}
+    return Parameter(
+        name, meaning, {"type": "array", "items": items, "minItems": 1, "maxItems": _MOST_VALUES}, example, read
+    )
+
+
+def pairs(name: str, meaning: str, example: str) -> Parameter[Mapping[str, frozenset[str]]]:
+    """Declare a list of keys of tags with values; a key may come with several."""
+    pattern = r"^[a-z0-9._-]{1,64}=[^,]+$"
+
+    def read(text: str) -> Mapping[str, frozenset[str]]:
+        words = text.split(",")
+        if len(words) > _MOST_VALUES or not all(
+            len(word) <= _LONGEST_VALUE and re.fullmatch(pattern[1:-1], word) for word in words
+        ):
+            raise ValueError(f"is not a comma-separated list of up to {_MOST_VALUES} KEY=VALUE, such as {example}")
+        found: dict[str, frozenset[str]] = {}
+        for word in words:
+            key, _, value = word.partition("=")
+            found[key] = found.get(key, frozenset()) | {label_text(value)}
+        return found
+
+    items = {"type": "string", "pattern": pattern, "maxLength": _LONGEST_VALUE}
     return Parameter(
         name, meaning, {"type": "array", "items": items, "minItems": 1, "maxItems": _MOST_VALUES}, example, read
     )

@@ -81,6 +81,12 @@ DIMENSIONS = ("model", "app", "gpu_class", "account", "team", "product", "api_ke
 
 _CALLERS = frozenset({"api_key", "member"})
 
+TAG_PREFIX = "tag:"
+"""What a tag's key stands behind among the names of dimensions."""
+
+_BESIDE_TAGS = frozenset({"account", "model"})
+"""Dimensions that tags are known by."""
+
 TIMES: tuple[Every, ...] = get_args(Every)
 """From the finest to the coarsest."""
 
@@ -108,9 +114,11 @@ END = parameters.instant(
 )
 GROUP_BY = parameters.choices(
     "group_by",
-    "Dimensions to group by, comma-separated. Days and months are in `timezone`. Default: one row for everything.",
+    "Dimensions to group by, comma-separated. Days and months are in `timezone`. `tag:KEY` is a configured tag, such "
+    "as `tag:customer`; it goes with `account`, `model`, `hour`, `day` and `month`. Default: one row for everything.",
     (*DIMENSIONS, *TIMES),
     "model,gpu_class",
+    further=parameters.Further(r"^tag:[a-z0-9._-]{1,64}$", "tag:KEY"),
 )
 TIMEZONE = parameters.time_zone(
     "timezone",
@@ -139,7 +147,13 @@ FILTERS = tuple(
         ("member", "these members of the organization, by login", "ada"),
     )
 )
-PARAMETERS: tuple[Parameter[object], ...] = (START, END, GROUP_BY, TIMEZONE, *FILTERS, LIVE, LIMIT, CURSOR)
+TAG = parameters.pairs(
+    "tag",
+    "Only spend with these tags, as KEY=VALUE, comma-separated; several values of a key are alternatives, and "
+    "`untagged` is what has none. Default: all.",
+    "customer=acme",
+)
+PARAMETERS: tuple[Parameter[object], ...] = (START, END, GROUP_BY, TIMEZONE, *FILTERS, TAG, LIVE, LIMIT, CURSOR)
 _DAY = timedelta(hours=24)
 _DIGITS = 15
 _HOURS_OF_A_PIECE = 24
@@ -172,7 +186,13 @@ class UsageQuestion:
     @property
     def dimensions(self) -> tuple[str, ...]:
         """Dimensions to group by beside time."""
-        return tuple(name for name in self.group_by if name in DIMENSIONS)
+        return tuple(name for name in self.group_by if name not in TIMES)
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Keys of the tags that are grouped or filtered by."""
+        names = dict.fromkeys((*self.group_by, *self.where))
+        return tuple(name.removeprefix(TAG_PREFIX) for name in names if name.startswith(TAG_PREFIX))
 
     @property
     def is_about_callers(self) -> bool:
@@ -195,10 +215,10 @@ class UsageQuestion:
     ) -> tuple[LiveQuestion, ...]:
         """Return what is to be asked of fal; see `exporter.queries.live.live_questions`.
 
-        Fal is not asked for keys and members: what it answers live is not known by them.
+        Fal is not asked for keys, members and tags: what it answers live is not known by them.
         """
         return live_questions(
-            "false" if self.is_about_callers else self.live,
+            "false" if self.is_about_callers or self.tags else self.live,
             self.window,
             self.every,
             self.zone,
@@ -268,7 +288,7 @@ def parse_usage_question(given: Mapping[str, str], *, now: datetime, zone: ZoneI
         window=window,
         notes=notes,
         group_by=texts.get(GROUP_BY) or (),
-        where=read_filters(texts),
+        where={**read_filters(texts), **{f"{TAG_PREFIX}{key}": found for key, found in (texts.get(TAG) or {}).items()}},
         zone=zone,
         limit=texts.get(LIMIT) or MOST_ROWS,
         cursor=texts.get(CURSOR),
@@ -276,7 +296,25 @@ def parse_usage_question(given: Mapping[str, str], *, now: datetime, zone: ZoneI
     )
     if question.live == "true" and question.is_about_callers:
         raise QuestionError("live", "cannot be true with api_key or member, which only the ledger knows; leave it out")
+    if question.tags:
+        _check_tags(question)
     return question
+
+
+def _check_tags(question: UsageQuestion) -> None:
+    """Make sure that tags are asked for together with what they are known by.
+
+    Raises:
+        QuestionError: they are not.
+    """
+    if question.live == "true":
+        raise QuestionError("live", "cannot be true with tags, which only the ledger knows; leave it out")
+    for name in (*question.dimensions, *question.where):
+        if not name.startswith(TAG_PREFIX) and name not in _BESIDE_TAGS:
+            raise QuestionError(
+                "group_by" if name in question.group_by else name,
+                "cannot be combined with tags, which are known by account, model, hour, day and month",
+            )
 
 
 def read_filters(texts: parameters.Given) -> Mapping[str, frozenset[str]]:
@@ -333,6 +371,9 @@ def answer_usage(ledger: "LedgerSnapshot", question: UsageQuestion, live: Iterab
         question.cursor.check(question.fingerprint)
         if question.cursor.revision != charges.revision:
             notes = (*notes, CHANGED)
+    if not {*question.tags} <= {*ledger.tag_keys}:
+        known_keys = f"accepted are {', '.join(ledger.tag_keys)}" if ledger.tag_keys else "FAL_EXPORTER_TAGS is not set"
+        raise QuestionError("tag", f"is not one of those that spend is read by; {known_keys}")
     sources = wanted_sources(ledger.scopes(), question.where.get("account", ()), told=charges.told)
     parts = parts_of(question.window, sources, charges.told)
     known = coverage(sources, parts, {part: ledger.rejected_rows(part) for part in parts}, ledger.kept_from())
@@ -357,9 +398,23 @@ def answer_usage(ledger: "LedgerSnapshot", question: UsageQuestion, live: Iterab
             *(note for part in charges.parts for note in part.notes),
             *known.notes,
             *((NO_CALLERS,) if question.is_about_callers and not ledger.tells_callers else ()),
+            *(_unread_by_tags(ledger, question, sources) if question.tags else ()),
         ),
         live=tuple(part for part in charges.parts if not part.problem),
     )
+
+
+def _unread_by_tags(
+    ledger: "LedgerSnapshot", question: UsageQuestion, sources: "Iterable[ScopeState]"
+) -> Iterator[str]:
+    """Yield a sentence for each account of which hours have not been read by tags for good."""
+    for account in sorted({scope.account for scope in sources}):
+        missing = len(question.window) - ledger.hours_read_by_tags(account, question.window)
+        if missing:
+            yield (
+                f"{account}: {missing} of {len(question.window)} hours have not been read by tags for good yet; what "
+                "fal tags in them later is untagged so far."
+            )
 
 
 class _Charges:
@@ -388,6 +443,8 @@ class _Charges:
     def usage(self, window: Window, by: Sequence[str], every: Every | None) -> tuple["UsageSum", ...]:
         """Add up charges; see `LedgerSnapshot.usage`."""
         question = self._question
+        if question.tags:
+            return self._ledger.tagged_usage(window, by, every, zone=question.zone, where=question.where)
         if not self._answered:
             return self._ledger.usage(window, by, every, zone=question.zone, where=question.where)
         known: dict[tuple[datetime | None, tuple[str, ...]], UsageSum] = {}

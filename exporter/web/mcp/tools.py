@@ -245,7 +245,8 @@ def usage_tool(known: Known) -> Tool:
         "fal-get-usage",
         "Usage and spend at fal",
         "Spend and usage at fal in a time window, as a total and by any of model, app, gpu_class, account, team, "
-        "product, api_key, member, hour, day and month, with filters on each. Exact, from the exporter's ledger; "
+        "product, api_key, member, hour, day and month, and by configured tags (`tag:customer`), with filters on each. "
+        "Exact, from the exporter's ledger; "
         "hours that the ledger does not have are read from fal and listed in `live`, unless `live` is `false`: tell "
         "the user. Costs nothing at fal. If `complete` is false, hours are missing: tell the user, with "
         "`data_through`. Amounts are US dollars "
@@ -367,7 +368,8 @@ def _usage_text(document: Usage) -> str:
     lines = [f"Spend from {_at(document.start)} to {_at(document.end)}{by}, in USD: {total['spend']} in total.", ""]
     for part in document.live:
         lines += [f"Asked of fal, not from the ledger: {part.account}, {_at(part.start)} to {_at(part.end)}.", ""]
-    lines.append(table([*document.group_by, *amounts], told["usage"] if document.group_by else [total]))
+    rows = [{**row, **{f"tag:{key}": value for key, value in row.get("tags", {}).items()}} for row in told["usage"]]
+    lines.append(table([*document.group_by, *amounts], rows if document.group_by else [total]))
     known_to = f"data through {_at(document.data_through)}, settled through {_at(document.settled_through)}"
     lines += [
         "",

@@ -1,0 +1,142 @@
+"""Usage by tags adds up to usage, to the nano-dollar and by unit, for any window and period."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from queries.conftest import APP, BERLIN, FLUX, HISTORY, NOW, UTC_ZONE, VEO, charges_of
+
+from exporter.charges import HOUR, NANO, Amounts
+from exporter.ledger import Ledger, Rules
+from exporter.ledger.reader import LedgerReader
+from exporter.queries.models import Usage, tree
+from exporter.queries.parameters import QuestionError
+from exporter.queries.usage import UsageAnswer, answer_usage, parse_usage_question
+from exporter.tags import TaggedCharge, TaggedReading
+
+KEYS = ("customer", "feature")
+U = "untagged"
+WHOLE = {"start": "2026-10-30", "end": "2026-11-03T11:00Z"}
+FLUX_PART = Amounts(NANO, 0, 15 * NANO // 100, NANO // 100, 14 * NANO // 100)
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LedgerReader]:
+    """Open a ledger with tags: of flux a part is tagged in every hour, of veo more than is charged in the first."""
+    address = f"sqlite:///{tmp_path_factory.mktemp('ledger') / 'ledger.sqlite'}"
+    ledger = Ledger(address, rules=Rules(settle_delay=timedelta(hours=48), tags=KEYS), clock=lambda: NOW)
+    ledger.activate({"studio": ("models",), "research": ("serverless",)})
+    ledger.restate("studio", "models", HISTORY, [*charges_of(FLUX, 45), *charges_of(VEO, 90)], at=NOW)
+    ledger.restate("research", "serverless", HISTORY, charges_of(APP, 9, gpu_seconds=7), at=NOW)
+    tagged = [
+        TaggedCharge(hour, FLUX.model, "image", values, FLUX_PART)
+        for hour in HISTORY.hours()
+        for values in (("acme", "search"), ("acme", U))
+    ]
+    tagged.append(TaggedCharge(HISTORY.start, VEO.model, "second", ("bolt", U), Amounts(NANO, 0, NANO, 0, NANO)))
+    ledger.tags.record(TaggedReading("studio", HISTORY, KEYS, tuple(tagged), {}, {}), at=NOW)
+    ledger.close()
+    opened = LedgerReader(address)
+    yield opened
+    opened.close()
+
+
+def asked(reader: LedgerReader, *zones: ZoneInfo, **given: str) -> UsageAnswer:
+    with reader.snapshot() as snapshot:
+        return answer_usage(snapshot, parse_usage_question(given, now=NOW, zone=(*zones, UTC_ZONE)[0]))
+
+
+def spend(answer: UsageAnswer) -> dict[tuple[str, ...], int]:
+    return {tuple(row.group.values()): row.amounts.cost for row in answer.rows}
+
+
+def test_what_a_tag_does_not_explain_is_untagged(reader: LedgerReader) -> None:
+    hours = len(HISTORY)
+    answer = asked(reader, **WHOLE, group_by="tag:customer")
+    acme = hours * 2 * FLUX_PART.cost
+    assert spend(answer) == {("acme",): acme, ("bolt",): NANO, (U,): hours * 144 * NANO // 100 - acme - NANO}
+    assert answer.total == asked(reader, **WHOLE).total
+    by_feature = asked(reader, **WHOLE, group_by="tag:feature,account")
+    assert spend(by_feature)["search", "studio"] == acme // 2
+    assert spend(by_feature)[U, "research"] == hours * 9 * NANO // 100
+
+
+def test_where_more_is_tagged_than_charged_untagged_is_below_zero(reader: LedgerReader) -> None:
+    first = {"start": "2026-10-30T00:00Z", "end": "2026-10-30T01:00Z"}
+    rows = spend(asked(reader, **first, group_by="model,tag:customer", model=VEO.model))
+    assert rows == {(VEO.model, "bolt"): NANO, (VEO.model, U): -NANO // 10}
+
+
+def test_filters_by_tag(reader: LedgerReader) -> None:
+    acme = len(HISTORY) * 2 * FLUX_PART.cost
+    assert asked(reader, **WHOLE, tag="customer=acme").total.amounts.cost == acme
+    assert asked(reader, **WHOLE, tag="customer=acme,feature=search").total.amounts.cost == acme // 2
+    assert asked(reader, **WHOLE, tag="customer=acme,customer=bolt").total.amounts.cost == acme + NANO
+    assert asked(reader, **WHOLE, tag="customer=acme,feature=untagged", group_by="model").rows[0].quantities == {
+        "image": len(HISTORY) * NANO
+    }
+    assert asked(reader, **WHOLE, tag="customer=nobody").rows == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"group_by": "tag:plan"}, "tag is not one of those that spend is read by; accepted are customer, feature"),
+        ({"tag": "plan=x"}, "accepted are customer, feature"),
+        ({"tag": "customer"}, "tag is not a comma-separated list of up to 50 KEY=VALUE"),
+        ({"group_by": "tag:customer,app"}, "group_by cannot be combined with tags"),
+        ({"group_by": "tag:customer", "api_key": "k"}, "api_key cannot be combined with tags"),
+        ({"group_by": "tag:customer", "live": "true"}, "live cannot be true with tags"),
+        ({"group_by": "tag:Customer"}, "group_by is not a comma-separated list of .*, tag:KEY, each at most once"),
+    ],
+)
+def test_a_wrong_question_is_answered_by_what_is_accepted(
+    reader: LedgerReader, given: dict[str, str], sentence: str
+) -> None:
+    with pytest.raises(QuestionError, match=sentence):
+        asked(reader, **WHOLE, **given)
+
+
+def test_hours_that_have_not_been_read_for_good_are_said(reader: LedgerReader) -> None:
+    (first, second) = asked(reader, **WHOLE, group_by="tag:customer").notes[-2:]
+    assert first.startswith(f"research: {len(HISTORY)} of {len(HISTORY)} hours have not been read by tags for good yet")
+    assert second.startswith("studio: 3 of")
+    early = {"start": "2026-10-30", "end": "2026-10-31", "account": "studio"}
+    assert not asked(reader, **early, group_by="tag:customer").notes
+
+
+def test_a_document_has_the_tags_as_an_object(reader: LedgerReader) -> None:
+    document = tree(Usage.model_validate(asked(reader, **WHOLE, group_by="tag:customer,model")))
+    assert isinstance(document, dict)
+    tags = [(row["tags"], row["model"]) for row in document["usage"]]
+    assert ({"customer": "acme"}, FLUX.model) in tags
+    assert document["group_by"] == ("tag:customer", "model")
+
+
+@given(
+    st.integers(0, len(HISTORY) - 1),
+    st.integers(1, 60),
+    st.sampled_from(["", "hour", "day", "month"]),
+    st.sampled_from([UTC_ZONE, BERLIN, ZoneInfo("Asia/Kolkata")]),
+)
+def test_rows_by_tags_add_up_to_rows_without_in_every_period(
+    reader: LedgerReader, first: int, hours: int, every: str, zone: ZoneInfo
+) -> None:
+    start = HISTORY.start + first * HOUR
+    window = {"start": start.isoformat(), "end": (start + hours * HOUR).isoformat()}
+    times = [every] if every else []
+    plain = asked(reader, zone, **window, group_by=",".join(["model", *times]))
+    tagged = asked(reader, zone, **window, group_by=",".join(["model", *times, "tag:customer", "tag:feature"]))
+    sums: dict[tuple[str, ...], Amounts] = {}
+    units: dict[tuple[str, ...], dict[str, int]] = {}
+    for row in tagged.rows:
+        place = tuple(value for name, value in row.group.items() if not name.startswith("tag:"))
+        sums[place] = sums.get(place, Amounts()).plus(row.amounts)
+        for unit, amount in row.quantities.items():
+            units.setdefault(place, {})[unit] = units.get(place, {}).get(unit, 0) + amount
+    assert sums == {tuple(row.group.values()): row.amounts for row in plain.rows}
+    assert units == {tuple(row.group.values()): dict(row.quantities) for row in plain.rows}
+    assert tagged.total == plain.total
