@@ -46,7 +46,7 @@ class BrokenOffError(ValueError):
     """The text ends before its JSON does."""
 
 
-def decoded(body: bytes) -> object:
+def decoded(body: bytes | bytearray) -> object:
     """Parse a JSON text.
 
     Raises:
@@ -238,7 +238,7 @@ class Complaint:
     request_id: str = ""
 
 
-def complaint(headers: httpx.Headers, body: bytes, scrub: Scrub) -> Complaint:
+def complaint(headers: httpx.Headers, body: bytes | bytearray, scrub: Scrub) -> Complaint:
     """Read an error's body in either of the two shapes, or as plain text."""
     request_id = headers.get("x-request-id") or headers.get("x-fal-request-id") or ""
     try:
@@ -262,7 +262,7 @@ def complaint(headers: httpx.Headers, body: bytes, scrub: Scrub) -> Complaint:
 
 
 def refusal(
-    response: httpx.Response, body: bytes, *, account: str, call: str, scrub: Scrub, now: Clock
+    response: httpx.Response, body: bytes | bytearray, *, account: str, call: str, scrub: Scrub, now: Clock
 ) -> RefusalError:
     """Return the error that an answer other than 2xx stands for."""
     said = complaint(response.headers, body, scrub)

@@ -185,9 +185,9 @@ class Client:
             async for piece in pieces:
                 yield piece
 
-    def failure(self, kind: type[ApiError], call: Endpoint, what: str) -> ApiError:
-        """Return the error of a call that failed without an error status of fal's."""
-        return self._exchange.failure(kind, call, what)
+    def failure(self, kind: type[ApiError], call: Endpoint, what: str, advice: str = "") -> ApiError:
+        """Return the error of a call that failed without an error status of fal's; its advice is the kind's own."""
+        return self._exchange.failure(kind, call, what, advice)
 
     def misshapen(self, call: Endpoint, what: str) -> ApiError:
         """Return the error for an answer that is JSON but not the promised one."""

@@ -54,7 +54,9 @@ class Limits:
         first_backoff: the wait before the second attempt; it doubles from attempt to attempt.
         longest_backoff: where the doubling ends; a `Retry-After` of fal's may be longer.
         page_rows: the `limit` asked for a page.
-        pages: how many pages one answer may have.
+        pages: how many pages one answer may have beyond those that its rows would fill.
+        rows: how many rows one answer may have over all its pages; for reports of usage, how many of them are kept.
+        rows_per_hour: how many rows one hour of usage may have on average.
         answer_bytes: how large a page may be, after decompression as well as before.
         report_bytes: how large a report may be, which is streamed and never held in memory.
         report_deadline: for a report and all attempts at it, where no poll sets a shorter one.
@@ -68,8 +70,10 @@ class Limits:
     first_backoff: timedelta = timedelta(milliseconds=500)
     longest_backoff: timedelta = timedelta(seconds=30)
     page_rows: int = 1000
-    pages: int = 10_000
-    answer_bytes: int = 64 * MEBIBYTE
+    pages: int = 250
+    rows: int = 1_500_000
+    rows_per_hour: int = 100_000
+    answer_bytes: int = 32 * MEBIBYTE
     report_bytes: int = 64 * 1024 * MEBIBYTE
     report_deadline: timedelta = timedelta(hours=2)
 

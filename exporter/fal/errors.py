@@ -24,7 +24,7 @@
             ├── NotJsonError        not_json      the body is no JSON
             ├── NotCsvError         not_csv       the body of a report is no CSV
             ├── ShapeError          shape         the JSON is not the promised one
-            ├── TooLargeError       too_large     the body is larger than the limit
+            ├── TooLargeError       too_large     the body is larger than the limit, unpacked or parsed
             └── PagingError         endless_pages a page sequence that repeats itself or never ends
 
 The word in the middle column is the error's `reason`, the value of the `reason` label. No message holds a key: what
@@ -249,10 +249,11 @@ class TooLargeError(BadAnswerError):
 
     reason = "too_large"
     advice = "lower FAL_EXPORTER_PAGE_SIZE, or raise FAL_EXPORTER_MAX_ANSWER_SIZE"
+    advice_on_reports = "nothing of it was counted; ask for a shorter window if the account is really that large"
 
 
 class PagingError(BadAnswerError):
-    """A page sequence repeats itself or never ends."""
+    """A page sequence repeats itself, never ends, or has more rows than it may have."""
 
     reason = "endless_pages"
     advice = "nothing from it was counted; it is retried at the next poll"

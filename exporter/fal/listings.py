@@ -13,6 +13,8 @@ from exporter.fal.rows import RejectedError, Row, instant, optional_text, row_of
 KEYS = Endpoint(Host.PLATFORM, "/keys")
 TEAMS = Endpoint(Host.PLATFORM, "/organization/teams")
 
+_MOST_KEYS = 100_000
+
 Listed = TypeVar("Listed")
 
 
@@ -49,6 +51,7 @@ async def read_api_keys(client: Client, deadline: Deadline | None = None) -> Lis
         rows="keys",
         limited=False,
         track_lock=False,
+        most_rows=_MOST_KEYS,
     ):
         for row in page:
             try:

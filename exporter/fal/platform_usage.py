@@ -53,6 +53,12 @@ _UTC = ZoneInfo("UTC")
 Page = list[object]
 """The `time_series` of one page."""
 
+_SHORT_SEQUENCE = 20
+"""Pages that are compared with the one before them alone."""
+
+_EMPTY_PAGES = 20
+"""Pages without rows, one after the other, that are taken for a sequence that does not end."""
+
 
 async def pages(
     client: Client,
@@ -64,6 +70,7 @@ async def pages(
     limited: bool = True,
     track_lock: bool = True,
     allowance: Allowance | None = None,
+    most_rows: int | None = None,
 ) -> AsyncIterator[Page]:
     """Yield the rows of every page, to the end.
 
@@ -76,23 +83,35 @@ async def pages(
         limited: whether to ask for so many rows at once as the client is set to; else fal decides.
         track_lock: as for `Client.get`.
         allowance: the calls that may be made; None for any number.
+        most_rows: how many rows all pages together may have; None for as many as the client's limits allow.
 
     Raises:
         TooMuchError: there are more pages than calls are allowed.
-        PagingError: the sequence repeats itself or does not end.
+        PagingError: the sequence repeats itself, does not end, or has more rows than it may have.
         ShapeError: a page is not one.
         ApiError: a page could not be had.
     """
     seen: set[str] = set()
     before: Page = []
+    most = client.limits.rows if most_rows is None else most_rows
+    most_pages = client.limits.pages + most // client.limits.page_rows
+    count = empty = 0
+    pages_seen: set[int] = set()
     query = {**parameters, "limit": str(client.limits.page_rows)} if limited else dict(parameters)
-    for _ in range(client.limits.pages):
+    for number in range(1, most_pages + 1):
         if allowance is not None:
             allowance.take()
         answer = await client.get(call, query, deadline, track_lock=track_lock)
         page, cursor = _page(client, call, answer, rows)
-        if page and page == before:
-            raise client.failure(PagingError, call, "fal sent the same page twice")
+        if page and (page == before or _is_repeated(page, number, pages_seen)):
+            raise client.failure(PagingError, call, f"fal sent the same page twice, page {number} the second time")
+        # Refused as it comes in: thousands of pages that end nowhere are as many calls, and as much memory.
+        count += _row_count(page)
+        if count > most:
+            raise client.failure(PagingError, call, f"fal sent more than {most} rows, in {number} pages")
+        empty = 0 if page else empty + 1
+        if empty >= _EMPTY_PAGES:
+            raise client.failure(PagingError, call, f"fal sent {empty} pages without rows, one after the other")
         yield page
         if cursor is None:
             return
@@ -101,7 +120,27 @@ async def pages(
         seen.add(cursor)
         before = page
         query["cursor"] = cursor
-    raise client.failure(PagingError, call, f"fal's response has more than {client.limits.pages} pages")
+    raise client.failure(PagingError, call, f"fal's response has more than {most_pages} pages")
+
+
+def _is_repeated(page: Page, number: int, seen: set[int]) -> bool:
+    """Return whether a page has come before, under another cursor; asked of long sequences, as it takes some time."""
+    if number <= _SHORT_SEQUENCE:
+        return False
+    digest = hash(repr(page))
+    if digest in seen:
+        return True
+    seen.add(digest)
+    return False
+
+
+def _row_count(page: Page) -> int:
+    """Return the number of rows of a page, those in buckets counted one by one."""
+    count = 0
+    for item in page:
+        results = item.get("results") if isinstance(item, dict) else None
+        count += len(results) + 1 if isinstance(results, list) else 1
+    return count
 
 
 def _page(client: Client, call: Endpoint, answer: object, rows: str) -> tuple[Page, str | None]:
@@ -185,7 +224,8 @@ class PlatformUsage:
         client = self._client
         tally = Tally(client.account, self.name, window, client.rejections)
         query = window_parameters(window, by_key=by_key)
-        return await self._read(tally, query, client.deadline(), by_key=by_key)
+        most_rows = min(client.limits.rows, client.limits.rows_per_hour * len(window))
+        return await self._read(tally, query, client.deadline(), by_key=by_key, most_rows=most_rows)
 
     async def read_buckets(self, buckets: Buckets, deadline: Deadline, allowance: Allowance) -> Reading:
         """Read a window in few calls; see `UsageSource`."""
@@ -205,10 +245,11 @@ class PlatformUsage:
         *,
         by_key: bool,
         allowance: Allowance | None = None,
+        most_rows: int | None = None,
     ) -> Reading:
         client, call = self._client, self._interface.call
         rows = Rows(self._interface, client.account, tally, by_key=by_key)
-        async for page in pages(client, call, query, deadline, allowance=allowance):
+        async for page in pages(client, call, query, deadline, allowance=allowance, most_rows=most_rows):
             for bucket in page:
                 results = bucket.get("results") if isinstance(bucket, dict) else None
                 if not isinstance(bucket, dict) or not isinstance(results, list):

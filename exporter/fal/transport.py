@@ -3,8 +3,8 @@
 import hashlib
 import re
 import ssl
-from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, contextmanager
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -17,6 +17,15 @@ from exporter import __version__
 from exporter.charges import Clock
 from exporter.errors import ConfigurationError
 from exporter.fal.answers import BrokenOffError, Scrub, decoded, refusal, scrubber
+from exporter.fal.bodies import (
+    ACCEPTED,
+    CutOffError,
+    EncodingError,
+    OversizeError,
+    beginning,
+    check_parsed_size,
+    unpacked,
+)
 from exporter.fal.endpoints import Endpoint, Host, Limits, Observer, Parameters
 from exporter.fal.errors import (
     ApiError,
@@ -105,7 +114,7 @@ class Transport:
                 )
                 for base, proxy in self._proxies.items()
             },
-            headers={"User-Agent": f"fal-exporter/{__version__}"},
+            headers={"User-Agent": f"fal-exporter/{__version__}", "Accept-Encoding": ACCEPTED},
             timeout=httpx.Timeout(
                 limits.read_timeout.total_seconds(), connect=limits.connect_timeout.total_seconds(), pool=None
             ),
@@ -121,9 +130,9 @@ class Transport:
         """Return a text of fal's as one line without the key."""
         return scrubber(self._secret())(text)
 
-    def failure(self, kind: type[ApiError], call: Endpoint, what: str) -> ApiError:
+    def failure(self, kind: type[ApiError], call: Endpoint, what: str, advice: str = "") -> ApiError:
         """Return the error of a call that failed without an error status of fal's."""
-        return kind(what, account=self._account, call=call.path)
+        return kind(what, account=self._account, call=call.path, advice=advice)
 
     def base_url(self, host: Host) -> str:
         """Return the base URL at which a host is asked now."""
@@ -166,7 +175,7 @@ class Transport:
         try:
             response = await self._send(self._request(call, parameters, key, _JSON, base))
             try:
-                body = await self._body(response, call)
+                body = await self._body(response, call) if response.is_success else await beginning(response)
             finally:
                 await response.aclose()
             code = str(response.status_code)
@@ -198,20 +207,21 @@ class Transport:
                     response = await self._send(self._request(call, parameters, key, _CSV, self._bases[call.host]))
                     held.push_async_callback(response.aclose)
                     if not response.is_success:
-                        body = await self._body(response, call)
+                        body = await beginning(response)
                         code = str(response.status_code)
                         raise self._refusal(response, body, call, scrub)
-                chunks = response.aiter_bytes()
-                size = 0
+                chunks = unpacked(response, self._limits.report_bytes, may_be_a_bomb=False)
+                held.push_async_callback(chunks.aclose)
+                is_first = True
                 while True:
-                    async with bounded():
-                        piece = await anext(chunks, b"")
-                    if not size:
+                    with self._own_errors(call, TooLargeError.advice_on_reports):
+                        async with bounded():
+                            piece = await anext(chunks, b"")
+                    if is_first:
                         self._check_is_csv(call, response, piece, scrub)
+                        is_first = False
                     if not piece:
                         break
-                    size += len(piece)
-                    self._check_size(call, max(size, response.num_bytes_downloaded), self._limits.report_bytes)
                     yield piece
                 code = str(response.status_code)
             except GeneratorExit:
@@ -254,17 +264,32 @@ class Transport:
             headers={"Authorization": f"Key {key}", "Accept": accept},
         )
 
-    async def _body(self, response: httpx.Response, call: Endpoint) -> bytes:
-        """Read the body, and stop as soon as it is too large on the wire or unpacked."""
+    async def _body(self, response: httpx.Response, call: Endpoint) -> bytearray:
+        """Read the body, and stop as soon as it is too large on the wire or unpacked, or would be once parsed."""
         body = bytearray()
-        async for chunk in response.aiter_bytes():
-            body += chunk
-            self._check_size(call, max(len(body), response.num_bytes_downloaded), self._limits.answer_bytes)
-        return bytes(body)
+        try:
+            with self._own_errors(call):
+                async with aclosing(unpacked(response, self._limits.answer_bytes)) as pieces:
+                    async for piece in pieces:
+                        body += piece
+                check_parsed_size(body, self._limits.answer_bytes)
+        except BaseException:
+            # The error's traceback holds it for longer than anybody needs it.
+            body.clear()
+            raise
+        return body
 
-    def _check_size(self, call: Endpoint, size: int, limit: int) -> None:
-        if size > limit:
-            raise self.failure(TooLargeError, call, f"fal's response is larger than {limit} bytes")
+    @contextmanager
+    def _own_errors(self, call: Endpoint, advice: str = "") -> Iterator[None]:
+        """Raise our error for what is wrong with a body; `advice` is about one that is too large."""
+        try:
+            yield
+        except OversizeError as error:
+            raise self.failure(TooLargeError, call, f"fal's response is too large: {error}", advice) from None
+        except EncodingError as error:
+            raise self.failure(NotJsonError, call, f"fal's response cannot be decoded: {error}") from None
+        except CutOffError as error:
+            raise self.failure(TruncatedError, call, f"fal's response was cut off: {error}") from None
 
     def _check_is_csv(self, call: Endpoint, response: httpx.Response, first: bytes, scrub: Scrub) -> None:
         """Refuse the page of a proxy, and an error that came with status 200."""
@@ -275,7 +300,7 @@ class Transport:
             begins = scrub(first[:300].decode("utf-8", "replace"))[:60]
             raise self.failure(NotCsvError, call, f"fal's response is not CSV; it begins with {begins!r}")
 
-    def _parsed(self, call: Endpoint, body: bytes, scrub: Scrub) -> object:
+    def _parsed(self, call: Endpoint, body: bytes | bytearray, scrub: Scrub) -> object:
         try:
             return decoded(body)
         except BrokenOffError as error:
@@ -287,7 +312,7 @@ class Transport:
             )
             raise self.failure(NotJsonError, call, what) from None
 
-    def _refusal(self, response: httpx.Response, body: bytes, call: Endpoint, scrub: Scrub) -> ApiError:
+    def _refusal(self, response: httpx.Response, body: bytes | bytearray, call: Endpoint, scrub: Scrub) -> ApiError:
         """Return the error for an answer other than 2xx, which may be the proxy's own."""
         proxy = self._proxies.get(self._bases[call.host])
         if proxy and response.status_code == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
@@ -313,8 +338,6 @@ class Transport:
         proxy = self._proxies.get(self._bases[call.host])
         if proxy and isinstance(error, httpx.ProxyError):
             return self._proxy_refusal(call, proxy, detail)
-        if isinstance(error, httpx.DecodingError):
-            return self.failure(NotJsonError, call, f"fal's response cannot be decompressed: {detail}")
         if isinstance(error, httpx.TimeoutException):
             return self.failure(ReadTimeoutError, call, f"no response in time ({type(error).__name__})")
         if answering:

@@ -254,7 +254,7 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
         default=_seconds(240), description="Maximum duration of a poll, including all its pages and retries."
     )
     page_size: int = Field(default=1000, ge=1, le=10_000, description="Number of rows to request per page.")
-    max_answer_size: Size = Field(default=64 * 2**20, description="Maximum size of a response from fal, decompressed.")
+    max_answer_size: Size = Field(default=32 * 2**20, description="Maximum size of a response from fal, decompressed.")
     log_format: Annotated[LogFormat, one_of("text", "json")] = Field(
         default="text", description="Format of the log: `text` or `json`."
     )

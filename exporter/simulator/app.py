@@ -6,12 +6,14 @@
 """
 
 import asyncio
+import zlib
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from itertools import chain, repeat
 
 from starlette.applications import Starlette
 from starlette.datastructures import QueryParams
@@ -67,6 +69,7 @@ from exporter.simulator.world.world import World
 
 _HTML = b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body>Bad Gateway</body></html>"
 _TICK = 1.0
+_BLANK = b"\n" * 2**20
 
 
 CALLS: dict[str, Endpoint] = {
@@ -301,6 +304,9 @@ async def deliver(delivery: Delivery, status: int, headers: Mapping[str, str], b
     """Send a complete body, altered by the faults."""
     send, hits = delivery.send, delivery.hits
     fields = {**delivery.headers, **headers}
+    if "gzip_bomb" in hits or "giant_body" in hits:
+        await _swell(delivery, status, fields, body)
+        return
     if "not_json" in hits:
         fields["content-type"], body = "text/html; charset=utf-8", _HTML
     elif "empty_body" in hits:
@@ -319,11 +325,35 @@ async def deliver(delivery: Delivery, status: int, headers: Mapping[str, str], b
     await send({"type": "http.response.body", "body": b"" if slow else body, "more_body": False})
 
 
+async def _swell(delivery: Delivery, status: int, headers: Mapping[str, str], body: bytes) -> None:
+    """Send a body that goes on for megabytes of blank lines, which mean nothing in JSON and in CSV."""
+    bomb = delivery.hits.get("gzip_bomb")
+    pack = zlib.compressobj(9, wbits=16 + zlib.MAX_WBITS) if bomb else None
+    size = (bomb or delivery.hits["giant_body"]).megabytes
+    await _start(delivery.send, status, {**headers, "content-encoding": "gzip"} if bomb else headers)
+    # The end of the JSON comes last, so that it is read to its end.
+    for piece in chain([body[:-1]], repeat(_BLANK, size), [body[-1:]]):
+        packed = pack.compress(piece) if pack else piece
+        if packed:
+            await _piece(delivery.send, packed)
+        if await _is_gone(delivery.receive):
+            return
+    await delivery.send({"type": "http.response.body", "body": pack.flush() if pack else b"", "more_body": False})
+
+
+async def _is_gone(receive: Receive) -> bool:
+    """Return True if the caller has disconnected; waits no longer than other tasks take."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(0):
+            return bool((await receive())["type"] == "http.disconnect")
+    return False
+
+
 async def stream(delivery: Delivery, headers: Mapping[str, str], chunks: AsyncIterator[str]) -> None:
     """Send a body piece by piece while it is generated, altered by the faults."""
     send, hits = delivery.send, delivery.hits
     slow = hits.get("slow_body")
-    if {"truncated_body", "not_json", "empty_body"} & hits.keys():
+    if {"truncated_body", "not_json", "empty_body", "gzip_bomb", "giant_body"} & hits.keys():
         whole = [chunk async for chunk in chunks]
         await deliver(delivery, 200, headers, "".join(whole).encode())
         return

@@ -170,6 +170,8 @@ async def test_the_detailed_sources_together_are_the_organizations_totals(client
         ("duplicated_page", "endless_pages"),
         ("repeated_cursor", "endless_pages"),
         ("endless_pages", "endless_pages"),
+        ("giant_body", "too_large"),
+        ("gzip_bomb", "too_large"),
     ],
 )
 async def test_its_faults_are_told_apart(simulator: RunningSimulator, client: Client, kind: str, reason: str) -> None:

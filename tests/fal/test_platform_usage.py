@@ -76,9 +76,31 @@ async def test_a_page_served_twice_is_an_error_not_spend(fal: Fal, bench: Bench)
 async def test_pages_without_end_are_an_error(fal: Fal, bench: Bench) -> None:
     fal.plays(PATH, *(numbered(number, f"c{number}") for number in range(9)))
     with pytest.raises(PagingError, match="more than 5 pages") as caught:
-        await read(bench.client(pages=5))
+        await read(bench.client(pages=3, rows=20, page_rows=10))
     assert caught.value.reason == "endless_pages"
     assert len(fal.requests) == 5
+
+
+async def test_pages_of_more_rows_than_an_answer_may_have_are_an_error(fal: Fal, bench: Bench) -> None:
+    rows = [model_row() for _ in range(10)]
+    fal.plays(PATH, *(as_json(page(bucket(f"b{number}", *rows), cursor=f"c{number}")) for number in range(99)))
+    with pytest.raises(PagingError, match="more than 50 rows, in 5 pages"):
+        await read(bench.client(rows=50))
+    assert len(fal.requests) == 5
+
+
+async def test_one_page_without_rows_after_the_other_is_an_error(fal: Fal, bench: Bench) -> None:
+    fal.plays(PATH, *(as_json(page(cursor=f"c{number}")) for number in range(99)))
+    with pytest.raises(PagingError, match="20 pages without rows"):
+        await read(bench.client())
+    assert len(fal.requests) == 20
+
+
+async def test_pages_that_come_round_under_other_cursors_are_an_error(fal: Fal, bench: Bench) -> None:
+    fal.plays(PATH, *(numbered(number % 7, f"c{number}") for number in range(99)))
+    with pytest.raises(PagingError, match="page 28 the second time"):
+        await read(bench.client())
+    assert len(fal.requests) == 28
 
 
 @pytest.mark.parametrize(

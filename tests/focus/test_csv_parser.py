@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.focus import csv_parser
-from exporter.focus.csv_parser import Records, unquoted
+from exporter.focus.csv_parser import Lines, Records, unquoted
 from exporter.focus.findings import TruncatedFileError, WrongContentError
 
 Rows = list[list[str]]
@@ -91,3 +91,11 @@ def test_a_line_that_never_ends_is_an_error(monkeypatch: pytest.MonkeyPatch) -> 
     reader.feed(b"a,b\n" + b"x" * 1000)
     with pytest.raises(WrongContentError, match="line 2 goes on"):
         reader.feed(b"x")
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_blank_lines_without_end_are_no_file_of_charges(end: bytes) -> None:
+    lines = Lines()
+    lines.feed(b"a,b" + end * 19_999)
+    with pytest.raises(WrongContentError, match="20,000 blank lines follow one another"):
+        lines.feed(b"a,b\n" + end * 20_000)

@@ -10,6 +10,7 @@ fal's other interfaces would have it; what is found nowhere is empty.
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from decimal import Decimal
@@ -38,6 +39,7 @@ from exporter.fal.aggregation import Detail, Reading, joined, rounded
 from exporter.fal.buckets import Allowance, Buckets
 from exporter.fal.client import Client
 from exporter.fal.endpoints import Deadline
+from exporter.fal.errors import TooLargeError
 from exporter.fal.focus.report import FocusReports
 from exporter.fal.focus.request import FocusRequest, Report
 from exporter.fal.platform_usage import Item
@@ -252,8 +254,15 @@ class FocusUsage:
         rejected: Counter[str] = Counter()
         usage = Usage(self._items, window, client.rejections, rejected)
         request = estimate(window)
-        async for rows in self._reports.rows(UsageRow, request, deadline, rejected, usage.take_in_part):
-            usage.take(rows)
+        most = min(client.limits.rows, client.limits.rows_per_hour * len(window))
+        count = 0
+        async with aclosing(self._reports.rows(UsageRow, request, deadline, rejected, usage.take_in_part)) as lists:
+            async for rows in lists:
+                count += len(rows)
+                if count + sum(rejected.values()) > most:
+                    what = f"fal's report has more than {most} rows"
+                    raise client.failure(TooLargeError, request.call, what, TooLargeError.advice_on_reports)
+                usage.take(rows)
         return usage.reading(self.name)
 
 

@@ -35,7 +35,9 @@ _TYPES: Mapping[str, tuple[type, ...]] = MappingProxyType(
         ("path", "query", "retry_after", "reason", "message", "key_id", "oddity", *_ABOUT, "team", "of_key", "alias"),
         (str,),
     )
-    | dict.fromkeys(("times", "after", "pieces", "status", "every_row", "rows", "soft_budget", "hard_budget"), (int,))
+    | dict.fromkeys(
+        ("times", "after", "pieces", "megabytes", "status", "every_row", "rows", "soft_budget", "hard_budget"), (int,)
+    )
     | dict.fromkeys(("readable", "is_paying"), (bool,))
     | dict.fromkeys(("seconds", "probability", "every", "lasts"), (int, float))
 )

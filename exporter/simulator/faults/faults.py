@@ -45,6 +45,9 @@ PARAMETERS = MappingProxyType(
         "duplicated_page": (),
         "repeated_cursor": (),
         "endless_pages": (),
+        "endless_rows": (),
+        "giant_body": ("megabytes",),
+        "gzip_bomb": ("megabytes",),
         "empty_answer": (),
         "clock_skew": ("seconds",),
         "cost_only": (),
@@ -82,6 +85,7 @@ class Fault:
         seconds: duration of a hang (None: until the caller gives up), pause between two pieces of a slow body,
             value of `Retry-After`, or offset of the clock.
         pieces: number of pieces of a slow body.
+        megabytes: that a giant body or an unpacked gzip bomb is larger.
         retry_after: form of the header: `none`, `seconds` or `date`.
         status: of a server error (500 to 599, default 500) or a refusal (400 to 499, default 403).
         message: of a refusal; empty for a usual one of the status.
@@ -105,6 +109,7 @@ class Fault:
     lasts: float = 0
     seconds: float | None = None
     pieces: int = 10
+    megabytes: int = 1024
     retry_after: str = "none"
     status: int = 0
     message: str = ""
@@ -138,8 +143,10 @@ class Fault:
             raise ValueError(f"oddity is one of {', '.join(ODDITIES)}, not {self.oddity!r}")
         if not 0 <= self.probability <= 1:
             raise ValueError(f"probability lies between 0 and 1, not at {self.probability}")
-        if min(self.pieces, self.every_row, self.rows) < 1 or (self.times is not None and self.times < 1):
-            raise ValueError("times, pieces, every_row and rows are at least 1 where they are given")
+        if min(self.pieces, self.every_row, self.rows, self.megabytes) < 1 or (
+            self.times is not None and self.times < 1
+        ):
+            raise ValueError("times, pieces, every_row, rows and megabytes are at least 1 where they are given")
         if self.after < 0:
             raise ValueError("after is a number of calls, at least 0")
         if min(self.every, self.lasts) < 0 or self.lasts > self.every:

@@ -37,6 +37,8 @@ def mutated(answer: Answer, hits: Mapping[str, Fault]) -> object:
         following = _following(answer, hits)
         body["next_cursor"] = following
         body["has_more"] = following is not None
+    if "endless_rows" in hits and answer.cursor is not None and answer.cursor.again:
+        _rename(body, answer.cursor.again)
     if "empty_answer" in hits:
         body = _emptied(body)
     for kind in ("missing_fields", "wrong_types", "unknown_fields"):
@@ -59,9 +61,15 @@ def _following(answer: Answer, hits: Mapping[str, Fault]) -> str | None:
     again = replace(own, again=own.again + 1).text()
     if "duplicated_page" in hits and own.again == 0:
         return again
-    if following is None and "endless_pages" in hits:
+    if following is None and not hits.keys().isdisjoint({"endless_pages", "endless_rows"}):
         return again
     return following.text() if following else None
+
+
+def _rename(body: object, number: int) -> None:
+    """Give the rows of a repeated page names of their own, as if they were others."""
+    for row in _rows(body):
+        row |= {name: f"{row[name]}-{number}" for name in ("endpoint_id", "model", "app") if row.get(name)}
 
 
 def _emptied(body: object) -> object:

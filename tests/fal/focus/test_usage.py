@@ -6,7 +6,7 @@ from fal.focus_csv import report, usage
 
 from exporter.charges import HOUR, NANO, SURGE, Amounts, Dimensions, RejectedRow, Window
 from exporter.fal.aggregation import Detail, Reading
-from exporter.fal.errors import FeatureError, NotCsvError, ShapeError, TruncatedError
+from exporter.fal.errors import FeatureError, NotCsvError, ShapeError, TooLargeError, TruncatedError
 from exporter.fal.focus.usage import FocusUsage, UsageLine, described, unit_of_fal
 from exporter.fal.rows import GpuTime
 
@@ -337,3 +337,11 @@ async def test_a_report_that_is_none_is_a_failure_and_no_empty_reading(
     with pytest.raises(kind) as caught:
         await read(bench, window)
     assert "GET /account/focus of account 'prod' failed" in str(caught.value)
+
+
+async def test_a_report_of_more_rows_than_its_hours_may_have_is_refused(fal: Fal, bench: Bench, window: Window) -> None:
+    fal.plays("/v1/account/focus", report(*(usage() for _ in range(9))))
+    assert len((await FocusUsage(bench.client(rows_per_hour=5)).read(window, with_api_key=True)).charges) == 1
+    for client in (bench.client(rows_per_hour=4), bench.client(rows=8)):
+        with pytest.raises(TooLargeError, match=r"more than 8 rows.*shorter window"):
+            await FocusUsage(client).read(window, with_api_key=True)
