@@ -178,6 +178,7 @@ async def open_left_half(
                 owners=owners,
                 credit_floor=account.credit_floor,
                 tags=settings.tags,
+                machines=settings.machines,
             )
         )
     scheduler = Scheduler(

@@ -2,8 +2,8 @@
 
 Lives here: one exchange (`endpoints`, `transport`, `answers`, `client`, `errors`), reading of rows (`rows`,
 `aggregation`, `prices`), the usage sources (`platform_usage`, `reporting`, `focus.usage`), and what else an account has
-(`account`, `listings`, `focus.bill`). May import: `charges`, `focus`, `settings`; never the ledger. Begin reading at
-`client`, then `platform_usage` and `aggregation`; `sources` lists the sources by name.
+(`account`, `listings`, `machines`, `focus.bill`). May import: `charges`, `machines`, `focus`, `settings`; never the
+ledger. Begin reading at `client`, then `platform_usage` and `aggregation`; `sources` lists the sources by name.
 """
 
 from exporter.fal.account import Invoices, read_balance, read_invoices, read_standing, read_username
@@ -18,6 +18,7 @@ from exporter.fal.focus.report import Progress, download, fetch
 from exporter.fal.focus.report import file_name as report_file_name
 from exporter.fal.focus.request import FocusRequest, FocusRequestError
 from exporter.fal.listings import read_api_keys, read_teams
+from exporter.fal.machines import ListedApp, read_apps, read_idle_runners, read_queue, read_requests, read_runners
 from exporter.fal.platform_usage import organization_totals, source_of_product
 from exporter.fal.prices import read_list_prices
 from exporter.fal.rows import OUTSIDE_WINDOW, REJECTIONS
@@ -61,6 +62,7 @@ __all__ = [
     "FocusRequestError",
     "Invoices",
     "Limits",
+    "ListedApp",
     "NotFoundError",
     "Observer",
     "Probe",
@@ -75,9 +77,14 @@ __all__ = [
     "organization_totals",
     "probe",
     "read_api_keys",
+    "read_apps",
     "read_balance",
+    "read_idle_runners",
     "read_invoices",
     "read_list_prices",
+    "read_queue",
+    "read_requests",
+    "read_runners",
     "read_standing",
     "read_tagged",
     "read_teams",

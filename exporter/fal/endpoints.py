@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import Protocol
+from urllib.parse import quote
 
 
 class Host(StrEnum):
@@ -27,12 +28,27 @@ class Endpoint:
     """One of fal's interfaces; all are read with GET.
 
     Attributes:
-        path: below the host's base URL; also the value of the `call` label.
+        path: below the host's base URL, parts that differ from call to call in braces; also the value of the `call`
+            label.
+        values: of the parts in braces, by name.
     """
 
     host: Host
     path: str
     scope: Scope = Scope.ADMIN
+    values: tuple[tuple[str, str], ...] = ()
+
+    def of(self, **values: str) -> "Endpoint":
+        """Return the call for some values of the parts in braces."""
+        return replace(self, values=tuple(values.items()))
+
+    @property
+    def url_path(self) -> str:
+        """The path with all its parts, escaped."""
+        filled = self.path
+        for name, value in self.values:
+            filled = filled.replace(f"{{{name}}}", quote(value, safe=""))
+        return filled
 
 
 Parameters = dict[str, str | list[str]]

@@ -259,7 +259,7 @@ class Transport:
     def _request(self, call: Endpoint, parameters: Parameters, key: str, accept: str, base: str) -> httpx.Request:
         return self._http.build_request(
             "GET",
-            base + call.path,
+            base + call.url_path,
             params=parameters,
             headers={"Authorization": f"Key {key}", "Accept": accept},
         )

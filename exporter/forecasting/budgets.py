@@ -60,7 +60,7 @@ class Budget:
 
     def is_about(self, dimensions: Dimensions) -> bool:
         """Return whether charges of these dimensions count."""
-        return all(_matches(getattr(dimensions, name), globs) for name, globs in self.match.items())
+        return is_about(self.match, dimensions)
 
     def accounts_of(self, accounts: Collection[str]) -> tuple[str, ...]:
         """Return those of some accounts whose charges may count."""
@@ -86,6 +86,11 @@ class Budget:
 def budget_of(entry: BudgetEntry, zone: ZoneInfo) -> Budget:
     """Return a configured budget; `zone` is that of the exporter, for budgets without their own."""
     return Budget(entry.name, nano(entry.amount), entry.period, entry.zone(zone), entry.match, entry.thresholds)
+
+
+def is_about(match: Mapping[str, tuple[str, ...]], dimensions: Dimensions) -> bool:
+    """Return whether charges of these dimensions match; see `Budget.match`."""
+    return all(_matches(getattr(dimensions, name), globs) for name, globs in match.items())
 
 
 def _matches(value: str, globs: Collection[str]) -> bool:

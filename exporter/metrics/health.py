@@ -10,6 +10,7 @@ from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from exporter.charges import NANO
 from exporter.metrics.catalogue import CATALOGUE
 from exporter.metrics.encoding import Rendered, rendered
 
@@ -71,6 +72,9 @@ class Health:
         self._locked = _gauge("fal_account_locked", registry)
         self._floors = _gauge("fal_credit_floor_usd", registry)
         self._provider_budgets = _gauge("fal_provider_budget_usd", registry)
+        self._queue_sizes = _gauge("fal_serverless_queue_size", registry)
+        self._queue_idle = _gauge("fal_serverless_queue_idle_runners", registry)
+        self._shown_queues: dict[str, tuple[set[str], set[str]]] = {}
         self._ledger = _gauge("fal_exporter_ledger_up", registry)
         self._part_failures = _counter("fal_exporter_publication_failures_total", registry)
         self._part_times = _gauge("fal_exporter_publication_part_timestamp_seconds", registry)
@@ -155,6 +159,17 @@ class Health:
         self._shown_budgets = {budget for budget in self._shown_budgets if budget[0] != account} | {
             (account, budget) for budget in budgets
         }
+
+    def queues(self, account: str, sizes: Mapping[str, int], idle: Mapping[str, int]) -> None:
+        """Show the requests that wait for each app of an account, and idle nano-runners of apps with a queue."""
+        before = self._shown_queues.get(account, (set(), set()))
+        shown = ((self._queue_sizes, sizes, 1), (self._queue_idle, idle, NANO))
+        for (gauge, values, scale), known in zip(shown, before, strict=True):
+            for app in known - values.keys():
+                gauge.remove(account, app)
+            for app, value in values.items():
+                gauge.labels(account, app).set(value / scale)
+        self._shown_queues[account] = (set(sizes), set(idle))
 
     def credit_floor(self, account: str, floor: int) -> None:
         """Show the balance at which fal locks an account, in nano-USD."""

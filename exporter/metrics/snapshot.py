@@ -12,6 +12,7 @@ from exporter.forecasting.changes import NO_COMPARISON, MonthComparison
 from exporter.forecasting.state import BudgetOutlook, Forecast, Outlook
 from exporter.ledger import KeyRecord, LedgerView, Reconciliation, ScopeState
 from exporter.metrics.catalogue import CATALOGUE, RENAMED, Family
+from exporter.metrics.machines import machine_tables
 from exporter.samples import Pages, Sample, paged
 from exporter.tags import tag_label
 
@@ -299,7 +300,11 @@ def snapshot_of(
         "fal_tagged_spend_pending_usd": view.tags.pending,
         "fal_tagged_spend_month_to_date_usd": view.tags.month,
     }
-    tables = charged | {name: paged(samples) for name, samples in few.items()}
+    tables = (
+        charged
+        | machine_tables(view.machines, outlook.budgets)
+        | {name: paged(samples) for name, samples in few.items()}
+    )
     tables |= {name: tables[present] for name, present in RENAMED.items()}
     return Snapshot(
         view.sequence,

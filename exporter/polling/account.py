@@ -31,6 +31,7 @@ from exporter.ledger import Reconciliation, ScopeState
 from exporter.metrics.health import Health
 from exporter.polling.async_ledger import AsyncLedger
 from exporter.polling.key_owners import KeyOwners
+from exporter.polling.machines import MachinePolls, Mode
 from exporter.polling.names import AccountNames
 from exporter.polling.poll_runner import Polled, PollRunner, Work
 from exporter.polling.reconciler import ProductComparison, Reconciler, months
@@ -79,6 +80,7 @@ class AccountPoller:
         clock: the time.
         credit_floor: the balance at which fal locks the account, in nano-USD.
         tags: keys of the tags that spend is polled by.
+        machines: whether runners of own apps, their settings and requests are polled.
         owners: knows whom the keys of all accounts belong to; None where there is but one account.
 
     Attributes:
@@ -103,6 +105,7 @@ class AccountPoller:
         owners: KeyOwners | None = None,
         credit_floor: int = 0,
         tags: TagValues = (),
+        machines: Mode = "false",
     ) -> None:
         self.name = client.account
         self.is_automatic = sources is None
@@ -152,6 +155,16 @@ class AccountPoller:
             if tags
             else None
         )
+        self._machines = MachinePolls(
+            client=client,
+            ledger=ledger,
+            runner=runner,
+            health=health,
+            reach=reach,
+            clock=clock,
+            confirmed=self._confirmed,
+            mode=machines,
+        )
         self._take_up(sources or ())
 
     @property
@@ -174,6 +187,7 @@ class AccountPoller:
             self._prices,
             *self._names.polled,
             None if self.tags is None else self.tags.polled,
+            *self._machines.polled,
         )
         return (*(polled for _, polled in self._sources.values()), *(other for other in others if other is not None))
 
@@ -303,6 +317,14 @@ class AccountPoller:
         """Poll the names of API keys and teams."""
         await self._names.poll(self.sources, history_loaded=bool(self.sources) and await self.has_history())
 
+    async def poll_machines(self) -> None:
+        """Poll settings, runners and requests of apps."""
+        await self._machines.poll(self.sources)
+
+    async def poll_queues(self) -> None:
+        """Poll the queues of apps."""
+        await self._machines.poll_queues()
+
     async def poll_prices(self) -> None:
         """Poll list prices while no source tells them."""
         if self._prices is not None and TELL_LIST_PRICES.isdisjoint(self._sources):
@@ -365,7 +387,7 @@ class AccountPoller:
         """
         gaps = tuple(filter(None, (self.offer(), *self._choice.gaps(self.sources))))
         shortfalls = shortfalls_of(reconciliations, [month.start for month in months(self._clock())])
-        unnamed = filter(None, (self._names.remark(),))
+        unnamed = filter(None, (self._names.remark(), self._machines.remark()))
         untagged = filter(None, (self.tags.remark(),)) if self.tags is not None else ()
         return (*gaps, *(shortfalls if gaps else ()), *limits_of(self.sources), *unnamed, *untagged)
 

@@ -98,11 +98,13 @@ class Collector:
             "names": account.poll_names,
             "reconciliation": account.poll_reconciliation,
             "probe": account.probe_sources,
+            "queues": account.poll_queues,
         }
         by_calendar: dict[str, Run] = {
             "recent": account.poll_recent,
             "deep": account.poll_deep,
             "months": account.poll_months,
+            "machines": account.poll_machines,
         }
         if account.tags is not None:
             every_while["tags"] = account.tags.poll

@@ -107,6 +107,7 @@ _AFTER_THE_START = {
     "deep": timedelta(minutes=10),
     "months": timedelta(minutes=20),
     "retention": timedelta(minutes=30),
+    "machines": timedelta(seconds=20),
 }
 
 _PROBE_AFTER_THE_START = timedelta(seconds=2)
@@ -125,6 +126,8 @@ JOBS = (
     "reconciliation",
     "probe",
     "tags",
+    "queues",
+    "machines",
     "retention",
 )
 
@@ -216,8 +219,8 @@ class Scheduler:
     def every_while(self, job: str, account: str, run: Run) -> None:
         """Run a job now and at its interval: current, history, balance, invoices, prices, names or tags.
 
-        Reconciliation waits for its first turn, or to be run when the history is there: it needs whole months. A probe
-        and tags let the first polls go before them.
+        Queues wait for their first turn, when apps have been listed. Reconciliation waits for its first turn, or to be
+        run when the history is there: it needs whole months. A probe and tags let the first polls go before them.
         """
         spans = {
             "current": self._intervals.current,
@@ -229,18 +232,20 @@ class Scheduler:
             "reconciliation": self._intervals.invoices,
             "probe": HOUR,
             "tags": HOUR,
+            "queues": self._intervals.current,
         }
         firsts = {
             "reconciliation": spans["reconciliation"],
             "probe": _PROBE_AFTER_THE_START,
             "tags": _TAGS_AFTER_THE_START,
+            "queues": spans["queues"],
         }
         span = spans[job].total_seconds()
         trigger = IntervalTrigger(seconds=span, jitter=span / 20, timezone=UTC)
         self._add(job, account, run, trigger, span=span, first=firsts.get(job, timedelta(0)))
 
     def by_calendar(self, job: str, account: str, run: Run) -> None:
-        """Run a job at its times: recent every hour; deep, months and retention every day.
+        """Run a job at its times: recent and machines every hour; deep, months and retention every day.
 
         None is on the hour itself, when everybody asks. Each also runs once a while after the start, for an exporter
         that is never up at those times.
@@ -249,9 +254,10 @@ class Scheduler:
             "recent": CronTrigger(minute=6, jitter=120, timezone=UTC),
             "deep": CronTrigger(hour=2, minute=20, jitter=600, timezone=UTC),
             "months": CronTrigger(hour=3, minute=40, jitter=600, timezone=UTC),
+            "machines": CronTrigger(minute=10, jitter=120, timezone=UTC),
             "retention": CronTrigger(hour=4, minute=50, jitter=600, timezone=UTC),
         }
-        span = (HOUR if job == "recent" else 24 * HOUR).total_seconds()
+        span = (HOUR if job in {"recent", "machines"} else 24 * HOUR).total_seconds()
         self._add(job, account, run, triggers[job], span=span, first=_AFTER_THE_START[job])
 
     def run_now(self, job: str, account: str) -> None:

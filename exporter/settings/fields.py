@@ -382,7 +382,9 @@ def one_of(*choices: str) -> BeforeValidator:
     """Admit one of a few words, in any case."""
 
     def check(value: object) -> str:
-        word = value.strip().lower() if isinstance(value, str) else ""
+        # YAML reads true and false as booleans.
+        text = str(value) if isinstance(value, bool) else value
+        word = text.strip().lower() if isinstance(text, str) else ""
         if word not in choices:
             raise ValueError(f"is not one of {', '.join(choices)}")
         return word

@@ -45,6 +45,7 @@ from exporter.settings.problems import Contradiction
 from exporter.settings.web_config import WebConfigPath
 
 LogFormat = Literal["text", "json"]
+Machines = Literal["auto", "true", "false"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -226,6 +227,11 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
     )
     names_interval: Annotated[Duration, between("1m", "7d")] = Field(
         default=timedelta(hours=1), description="Interval between polls of the names of API keys and teams."
+    )
+    machines: Annotated[Machines, one_of("auto", "true", "false")] = Field(
+        default="auto",
+        description="Read settings, runners, queues and requests of your own apps, hourly, to tell what idle runners "
+        "cost: `auto` if the key may read them, `true` to make a refusal a failed poll, `false` not at all.",
     )
     price_models: Endpoints = Field(
         default=(),

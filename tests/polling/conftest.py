@@ -24,6 +24,7 @@ from exporter.metrics.health import Health
 from exporter.polling.account import AccountPoller
 from exporter.polling.async_ledger import AsyncLedger
 from exporter.polling.key_owners import KeyOwners
+from exporter.polling.machines import Mode
 from exporter.polling.poll_runner import OWN_REASONS, PollRunner
 from exporter.polling.scheduler import Reach
 from exporter.simulator import ADMIN_KEY, RunningSimulator, World, WorldSize, running_simulator
@@ -110,6 +111,7 @@ async def opened_bench(
     credit_floor: int = 0,
     labels: tuple[str, ...] = Rules().labels,
     tags: tuple[str, ...] = (),
+    machines: Mode = "false",
 ) -> AsyncIterator[Bench]:
     registry = CollectorRegistry()
     health = Health(registry, failure_reasons=(*REASONS, *OWN_REASONS))
@@ -144,6 +146,7 @@ async def opened_bench(
         owners=owners,
         credit_floor=credit_floor,
         tags=tags,
+        machines=machines,
     )
     bench = Bench(account, ledger, health, registry, runner, reach, told)
     try:

@@ -15,6 +15,7 @@ def test_every_setting_has_a_row_with_its_names_default_and_meaning() -> None:
     assert [row.split("`")[1] for row in rows if "| `auto` |" in row] == [
         "FAL_EXPORTER_SOURCES",
         "FAL_EXPORTER_HISTORY",
+        "FAL_EXPORTER_MACHINES",
     ]
 
 

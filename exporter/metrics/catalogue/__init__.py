@@ -3,7 +3,7 @@
 The documentation's table is rendered from here; dashboards and alert rules are checked against it. Not listed are the
 process and Python families, whose names and HELP texts are prometheus_client's own.
 
-Lives here: the families by subject (`spend`, `tags`, `accounts`, `names`, `outlook`, `exporter`), each a
+Lives here: the families by subject (`spend`, `tags`, `accounts`, `names`, `outlook`, `machines`, `exporter`), each a
 `family.Family`. May import: `exporter.charges`. Begin reading at `family`, then `spend`.
 """
 
@@ -14,6 +14,7 @@ from types import MappingProxyType
 from exporter.metrics.catalogue.accounts import ACCOUNTS
 from exporter.metrics.catalogue.exporter import EXPORTER
 from exporter.metrics.catalogue.family import Family, Kind
+from exporter.metrics.catalogue.machines import MACHINES
 from exporter.metrics.catalogue.names import NAMES
 from exporter.metrics.catalogue.outlook import OUTLOOK
 from exporter.metrics.catalogue.spend import CHARGES, PRICES
@@ -38,7 +39,9 @@ def _former(name: str, present: Family) -> Family:
     return replace(present, name=name, help=text)
 
 
-_PRESENT = {family.name: family for family in CHARGES + PRICES + TAGS + ACCOUNTS + NAMES + OUTLOOK + EXPORTER}
+_PRESENT = {
+    family.name: family for family in CHARGES + PRICES + TAGS + ACCOUNTS + NAMES + OUTLOOK + MACHINES + EXPORTER
+}
 
 CATALOGUE: Mapping[str, Family] = MappingProxyType(
     _PRESENT | {name: _former(name, _PRESENT[present]) for name, present in RENAMED.items()}
