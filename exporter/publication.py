@@ -253,7 +253,7 @@ class Ranking:
     """Ranking of the month's cost by one label, in nano-USD, all accounts together.
 
     Attributes:
-        label: what is ranked: model, app or gpu_class.
+        label: what is ranked: model, app or gpu_class, or a tag by its key behind `tag:`.
         top: the names and their amounts, the most expensive first.
         others: how many more there are.
         other: what those cost.

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from exporter.calendar import first_hour_of, month_after
 from exporter.charges import HOUR, Dimensions, Window, hour_of, nano
 from exporter.settings.entries import BudgetEntry
+from exporter.tags import TAG, UNTAGGED
 
 Period = Literal["day", "week", "month"]
 PERIODS: tuple[Period, ...] = get_args(Period)
@@ -58,8 +59,18 @@ class Budget:
     match: Mapping[str, tuple[str, ...]]
     thresholds: tuple[Fraction, ...] = ()
 
+    @property
+    def has_tags(self) -> bool:
+        """True if the budget is about spend by tags."""
+        return any(name.startswith(TAG) for name in self.match)
+
+    def is_about_tagged(self, account: str, model: str, tags: Mapping[str, str]) -> bool:
+        """Return whether spend by tags counts; `tags` are the values by key."""
+        of = {"account": account, "model": model, **{f"{TAG}{key}": value for key, value in tags.items()}}
+        return all(_matches(of.get(name, UNTAGGED), globs) for name, globs in self.match.items())
+
     def is_about(self, dimensions: Dimensions) -> bool:
-        """Return whether charges of these dimensions count."""
+        """Return whether charges of these dimensions count; of a budget with tags none does by itself."""
         return is_about(self.match, dimensions)
 
     def accounts_of(self, accounts: Collection[str]) -> tuple[str, ...]:
@@ -89,8 +100,10 @@ def budget_of(entry: BudgetEntry, zone: ZoneInfo) -> Budget:
 
 
 def is_about(match: Mapping[str, tuple[str, ...]], dimensions: Dimensions) -> bool:
-    """Return whether charges of these dimensions match; see `Budget.match`."""
-    return all(_matches(getattr(dimensions, name), globs) for name, globs in match.items())
+    """Return whether charges of these dimensions match; see `Budget.match`. A charge by itself has no tags."""
+    return not any(name.startswith(TAG) for name in match) and all(
+        _matches(getattr(dimensions, name), globs) for name, globs in match.items()
+    )
 
 
 def _matches(value: str, globs: Collection[str]) -> bool:

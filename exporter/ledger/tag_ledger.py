@@ -55,6 +55,11 @@ class TagLedger:
         self._shown: set[CounterKey] = set()
         self._figures = NO_TAGS
 
+    @property
+    def keys(self) -> TagValues:
+        """Keys of the tags that spend is read by."""
+        return self._session().contents().tags.keys
+
     def settle(self, keys: TagValues) -> None:
         """Take up the configured keys; where they have changed, counters begin anew under other labels."""
         if self._session().contents().tags.keys == keys:

@@ -13,10 +13,7 @@ from exporter.charges import NOTHING, Amounts, Window, hour_number, hour_start
 from exporter.ledger.accounting.tags import untagged
 from exporter.ledger.tables import tags as tables
 from exporter.ledger.tables.span_totals import Bucket, UsageSum, usage_sums
-from exporter.tags import UNTAGGED, TagValues, tag_values
-
-TAG = "tag:"
-"""What a tag's key stands behind among the names of dimensions."""
+from exporter.tags import TAG, UNTAGGED, TagValues, tag_values
 
 _Cell = tuple[datetime | None, str, str]
 """Start of a bucket, account and model."""

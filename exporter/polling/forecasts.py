@@ -82,8 +82,9 @@ class Spending:
 
     def _read(self, ledger: Ledger, window: Window, hours: HourlySpend[Topic]) -> None:
         dimensions = ledger.dimensions()
+        tagged = self._tagged(ledger, window)
         for hour, costs in ledger.hourly(window).items():
-            spend: dict[Topic, int] = {}
+            spend: dict[Topic, int] = dict(tagged.get(hour, {}))
             for series, cost in costs.items():
                 topics = self._topics.get(series)
                 if topics is None:
@@ -96,6 +97,23 @@ class Spending:
                 for topic in topics:
                     spend[topic] = spend.get(topic, 0) + cost
             hours.set_hour(hour, spend)
+
+    def _tagged(self, ledger: Ledger, window: Window) -> dict[datetime, dict[Topic, int]]:
+        """Return what every hour cost of the budgets that are about tags."""
+        budgets = [budget for budget in self._budgets if budget.has_tags]
+        if not budgets:
+            return {}
+        found: dict[datetime, dict[Topic, int]] = {}
+        keys = ledger.tags.keys
+        for hour, costs in ledger.tags.hourly(window).items():
+            spend = found.setdefault(hour, {})
+            for (account, model, values), cost in costs.items():
+                tags = dict(zip(keys, values, strict=True))
+                for budget in budgets:
+                    if budget.is_about_tagged(account, model, tags):
+                        topic = Topic("budget", budget.name)
+                        spend[topic] = spend.get(topic, 0) + cost
+        return found
 
     def _is_about(self, budget: Budget, dimensions: Dimensions) -> bool:
         """Tell whether a budget means a charge: a key may be named by its label or by its id."""

@@ -50,12 +50,15 @@ from exporter.publication import (
     SourceOverview,
 )
 from exporter.samples import Pages
+from exporter.tags import TAG
 
 _DAYS = 14
 _PRODUCTS = 6
 _RANKED = 8
 _MOVERS = 6
 _LABELS = ("model", "app", "gpu_class", "api_key", "member")
+_TAG_LABELS = 2
+"""Labels before those of tags: account and model."""
 
 
 class Breakdown:
@@ -68,17 +71,25 @@ class Breakdown:
     def __init__(self, zone: ZoneInfo) -> None:
         self._zone = zone
         self._month: Pages | None = None
+        self._tagged: Pages = ()
         self._rankings: tuple[Ranking, ...] = ()
 
     def rankings(self, view: LedgerView) -> tuple[Ranking, ...]:
         """Return what has cost most in what is known of this month, by those labels that are published."""
         # Pages are immutable: the same ones hold the same figures.
-        if self._month is None or [*map(id, self._month)] != [*map(id, view.known_of_month)]:
-            self._month = view.known_of_month
+        if (
+            self._month is None
+            or [*map(id, self._month)] != [*map(id, view.known_of_month)]
+            or [*map(id, self._tagged)] != [*map(id, view.tags.month)]
+        ):
+            self._month, self._tagged = view.known_of_month, view.tags.month
             self._rankings = tuple(
                 _ranking(label, view.labels.index(label), view.known_of_month)
                 for label in _LABELS
                 if label in view.labels
+            ) + tuple(
+                _ranking(f"{TAG}{key}", _TAG_LABELS + place, view.tags.month)
+                for place, key in enumerate(view.tags.keys)
             )
         return self._rankings
 

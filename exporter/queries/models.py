@@ -42,6 +42,7 @@ from exporter.forecasting.state import BudgetOutlook
 from exporter.queries import usage
 from exporter.queries.invoices import stated
 from exporter.queries.live import LivePart as LiveAnswer
+from exporter.tags import TAG
 
 _WORDS = {None: "null", True: "true", False: "false"}
 Schema = Mapping[str, object]
@@ -276,14 +277,8 @@ def _sums(row: usage.UsageRow) -> dict[str, object]:
 
 
 def _cells_and_sums(row: usage.UsageRow) -> dict[str, object]:
-    cells: dict[str, object] = {
-        name: value or None for name, value in row.group.items() if not name.startswith(usage.TAG_PREFIX)
-    }
-    tags = {
-        name.removeprefix(usage.TAG_PREFIX): value
-        for name, value in row.group.items()
-        if name.startswith(usage.TAG_PREFIX)
-    }
+    cells: dict[str, object] = {name: value or None for name, value in row.group.items() if not name.startswith(TAG)}
+    tags = {name.removeprefix(TAG): value for name, value in row.group.items() if name.startswith(TAG)}
     return {"model": None, "app": None, "gpu_class": None, **cells, **({"tags": tags} if tags else {}), **_sums(row)}
 
 

@@ -17,6 +17,7 @@ from exporter.queries import parameters
 from exporter.queries.coverage import Coverage, coverage, parts_of, wanted_sources
 from exporter.queries.live import LIVE, LivePart, LiveQuestion, live_questions
 from exporter.queries.parameters import Parameter, QuestionError
+from exporter.tags import BESIDE_TAGS, TAG
 
 if TYPE_CHECKING:
     from exporter.ledger.accounting.coverage import ScopeState
@@ -81,12 +82,6 @@ DIMENSIONS = ("model", "app", "gpu_class", "account", "team", "product", "api_ke
 
 _CALLERS = frozenset({"api_key", "member"})
 
-TAG_PREFIX = "tag:"
-"""What a tag's key stands behind among the names of dimensions."""
-
-_BESIDE_TAGS = frozenset({"account", "model"})
-"""Dimensions that tags are known by."""
-
 TIMES: tuple[Every, ...] = get_args(Every)
 """From the finest to the coarsest."""
 
@@ -147,13 +142,13 @@ FILTERS = tuple(
         ("member", "these members of the organization, by login", "ada"),
     )
 )
-TAG = parameters.pairs(
+TAGS = parameters.pairs(
     "tag",
     "Only spend with these tags, as KEY=VALUE, comma-separated; several values of a key are alternatives, and "
     "`untagged` is what has none. Default: all.",
     "customer=acme",
 )
-PARAMETERS: tuple[Parameter[object], ...] = (START, END, GROUP_BY, TIMEZONE, *FILTERS, TAG, LIVE, LIMIT, CURSOR)
+PARAMETERS: tuple[Parameter[object], ...] = (START, END, GROUP_BY, TIMEZONE, *FILTERS, TAGS, LIVE, LIMIT, CURSOR)
 _DAY = timedelta(hours=24)
 _DIGITS = 15
 _HOURS_OF_A_PIECE = 24
@@ -192,7 +187,7 @@ class UsageQuestion:
     def tags(self) -> tuple[str, ...]:
         """Keys of the tags that are grouped or filtered by."""
         names = dict.fromkeys((*self.group_by, *self.where))
-        return tuple(name.removeprefix(TAG_PREFIX) for name in names if name.startswith(TAG_PREFIX))
+        return tuple(name.removeprefix(TAG) for name in names if name.startswith(TAG))
 
     @property
     def is_about_callers(self) -> bool:
@@ -288,7 +283,7 @@ def parse_usage_question(given: Mapping[str, str], *, now: datetime, zone: ZoneI
         window=window,
         notes=notes,
         group_by=texts.get(GROUP_BY) or (),
-        where={**read_filters(texts), **{f"{TAG_PREFIX}{key}": found for key, found in (texts.get(TAG) or {}).items()}},
+        where={**read_filters(texts), **{f"{TAG}{key}": found for key, found in (texts.get(TAGS) or {}).items()}},
         zone=zone,
         limit=texts.get(LIMIT) or MOST_ROWS,
         cursor=texts.get(CURSOR),
@@ -310,7 +305,7 @@ def _check_tags(question: UsageQuestion) -> None:
     if question.live == "true":
         raise QuestionError("live", "cannot be true with tags, which only the ledger knows; leave it out")
     for name in (*question.dimensions, *question.where):
-        if not name.startswith(TAG_PREFIX) and name not in _BESIDE_TAGS:
+        if not name.startswith(TAG) and name not in BESIDE_TAGS:
             raise QuestionError(
                 "group_by" if name in question.group_by else name,
                 "cannot be combined with tags, which are known by account, model, hour, day and month",

@@ -14,6 +14,7 @@ from exporter.charges import label_text, nano
 from exporter.logs import redact_loosely
 from exporter.settings.credentials import FixedKey, KeyFile, KeySource, checked_key
 from exporter.settings.fields import LABELS, Key, KeyPath, Sources, Text, Zone, nearest, one_of
+from exporter.tags import BESIDE_TAGS, TAG, check_keys
 
 _LONGEST_NAME = 100
 _PLACES = -9
@@ -158,7 +159,9 @@ def _match(value: object) -> Mapping[str, tuple[str, ...]]:
         raise ValueError('is not a mapping of labels to globs; write it like {product: serverless, app: "video-*"}')  # noqa: TRY004  a user's value
     globs: dict[str, tuple[str, ...]] = {}
     for label, patterns in value.items():
-        if label not in LABELS:
+        if isinstance(label, str) and label.startswith(TAG):
+            check_keys([label.removeprefix(TAG)])
+        elif label not in LABELS:
             near = nearest(str(label), list(LABELS))
             raise ValueError(
                 f'names the unknown label "{redact_loosely(str(label))[:40]}"; '
@@ -168,6 +171,9 @@ def _match(value: object) -> Mapping[str, tuple[str, ...]]:
         if not them or not all(isinstance(item, str) for item in them):
             raise ValueError(f"has neither a glob nor a list of globs for {label}; put each glob in quotes")
         globs[label] = tuple(label_text(glob) for glob in them)
+    beside = sorted(label for label in globs if not label.startswith(TAG) and label not in BESIDE_TAGS)
+    if beside and any(label.startswith(TAG) for label in globs):
+        raise ValueError(f"combines a tag with {beside[0]}; spend by tags is known by account and model only")
     return globs
 
 

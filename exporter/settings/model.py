@@ -43,6 +43,7 @@ from exporter.settings.fields import (
 )
 from exporter.settings.problems import Contradiction
 from exporter.settings.web_config import WebConfigPath
+from exporter.tags import TAG
 
 LogFormat = Literal["text", "json"]
 Machines = Literal["auto", "true", "false"]
@@ -339,6 +340,12 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
                     f'{{budgets}}: the budget "{_shown(budget.name)}" matches none of the accounts '
                     f"({_shown(', '.join(names))}); use the names of configured accounts"
                 )
+            for label in budget.match:
+                if label.startswith(TAG) and label.removeprefix(TAG) not in self.tags:
+                    raise Contradiction(
+                        f'{{budgets}}: the budget "{_shown(budget.name)}" matches {label}, by which spend is not '
+                        "read; add its key to FAL_EXPORTER_TAGS"
+                    )
         return self
 
     @model_validator(mode="after")

@@ -5,14 +5,19 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from polling.conftest import REACH, Bench, Clock, opened_bench
 from structlog.typing import EventDict
 
 from exporter.charges import HOUR, Window, hour_of
-from exporter.ledger.accounting.tags import READ_AFTER
-from exporter.samples import Pages
+from exporter.forecasting.budgets import Budget
+from exporter.ledger import Ledger
+from exporter.ledger.accounting.tags import READ_AFTER, TagFigures
+from exporter.polling.forecasts import ForecastMaker, Topic
+from exporter.polling.publisher import Breakdown
+from exporter.samples import Pages, Sample, paged
 from exporter.simulator import Fault, RunningSimulator, World, WorldSize, running_simulator
 from exporter.tags import UNTAGGED
 
@@ -112,3 +117,52 @@ async def test_a_failure_is_one_of_its_own_poll_and_of_nothing_else(fal: Running
 async def test_without_tags_fal_is_not_asked_for_them(bench: Bench) -> None:
     assert bench.account.tags is None
     assert "tags" not in {polled.name for polled in bench.account.polled}
+
+
+async def test_a_budget_that_matches_a_tag_has_what_is_tagged_so_and_one_of_untagged_the_rest(
+    tagged: Bench, clock: Clock
+) -> None:
+    await tagged.account.load_history()
+    await poll(tagged)
+    zone = ZoneInfo("UTC")
+
+    def budget(name: str, **match: tuple[str, ...]) -> Budget:
+        return Budget(name, 10**12, "day", zone, {key.replace("__", ":"): globs for key, globs in match.items()})
+
+    budgets = (budget("search", tag__feature=("sear*",)), budget("rest", tag__feature=(UNTAGGED,)), budget("all"))
+    maker = ForecastMaker(budgets=budgets, reach=SHORT, by_product=True)
+
+    def burnt(ledger: Ledger) -> dict[str, int]:
+        view = ledger.view()
+        maker.make(ledger, view, [tagged.account])
+        hours = maker.hours
+        assert hours is not None
+        window = Window(hour_of(clock.now) - 5 * HOUR, hour_of(clock.now))
+        return {budget.name: hours.total(Topic("budget", budget.name), window) for budget in budgets}
+
+    spent = await tagged.ledger.run(burnt)
+    assert spent["search"] > 0
+    assert spent["rest"] > 0
+    assert spent["search"] + spent["rest"] == spent["all"]
+    # Tags that come late move spend from one to the other.
+    clock.forward(hours=1)
+    await poll(tagged)
+    later = await tagged.ledger.run(burnt)
+    assert later["search"] + later["rest"] == later["all"]
+
+
+async def test_the_page_ranks_the_month_by_each_tag_and_untagged_is_one_of_them(tagged: Bench) -> None:
+    view = await tagged.view()
+    month = paged(
+        [
+            Sample(("main", "flux", "acme", "search"), 60),
+            Sample(("main", "flux", "acme", UNTAGGED), 15),
+            Sample(("main", "", UNTAGGED, UNTAGGED), 30),
+        ]
+    )
+    rankings = Breakdown(ZoneInfo("UTC")).rankings(replace(view, tags=TagFigures(KEYS, month=month)))
+    by_tag = {ranking.label: ranking.top for ranking in rankings if ranking.label.startswith("tag:")}
+    assert by_tag == {
+        "tag:cost_center": (("acme", 75), (UNTAGGED, 30)),
+        "tag:feature": (("search", 60), (UNTAGGED, 45)),
+    }

@@ -89,6 +89,17 @@ def budgets_file(folder: Path, text: str) -> str:
             "account: studio\nbudgets: [{name: b, amount: 1, match: {account: research-*}}]",
             'budgets: the budget "b" matches none of the accounts (studio); use the names of configured accounts',
         ),
+        (
+            "tags: feature\nbudgets: [{name: b, amount: 1, match: {'tag:customer': acme}}]",
+            (
+                'budgets: the budget "b" matches tag:customer, by which spend is not read; add its key to '
+                "FAL_EXPORTER_TAGS"
+            ),
+        ),
+        (
+            "tags: customer\nbudgets: [{name: b, amount: 1, match: {'tag:customer': acme, app: x}}]",
+            "budgets[0].match: combines a tag with app; spend by tags is known by account and model only",
+        ),
     ],
 )
 def test_budgets_that_cannot_be_meant_are_refused_in_a_sentence(text: str, problem: str, tmp_path: Path) -> None:

@@ -290,7 +290,7 @@ def _ranking(ranking: Ranking, period: str, most: int) -> RankingView:
     rows = [_ranking_row(name, amount, ranking.total, most) for name, amount in ranking.top]
     if ranking.others:
         rows.append(_ranking_row(f"{ranking.others:,} more", ranking.other, ranking.total, most, is_rest=True))
-    return RankingView(_TITLES[ranking.label], period, tuple(rows))
+    return RankingView(_TITLES.get(ranking.label) or f"By {ranking.label}", period, tuple(rows))
 
 
 def _ranking_row(name: str, amount: int, total: int, most: int, *, is_rest: bool = False) -> RankingRow:
