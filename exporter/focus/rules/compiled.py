@@ -211,13 +211,7 @@ class Compiled:
         active = self.scope.active
         self._active = frozenset(active)
         self.header: tuple[HeaderFlaw, ...] = tuple(header_flaws(names, version, active))
-        self._compared = {name for rule in active for name in rule.when.compared} | {
-            name
-            for rule in active
-            if rule.kind is Kind.MEMBER
-            or (rule.kind in {Kind.EQUAL, Kind.UNEQUAL} and not COLUMNS[rule.column].is_number)
-            for name in rule.columns
-        }
+        self._compared = {name for rule in active for name in _compared(rule)}
         self._of_version: dict[tuple[str, Kind], list[Rule]] = {}
         for rule in rules_of(version):
             self._of_version.setdefault((rule.column, rule.kind), []).append(rule)
@@ -332,6 +326,14 @@ _NOT_TEXT = (Flaw(Kind.TYPE, "text", ("StringHandling-A-001-M",), "is not UTF-8"
 _ROW_KINDS = {Kind.NULL, Kind.NOT_NULL, Kind.MEMBER, Kind.EQUAL, Kind.UNEQUAL}
 
 
+def _compared(rule: Rule) -> Collection[str]:
+    """Return the columns whose texts a rule wants as tokens. What may differ in every row is left to measures."""
+    names = rule.when.compared
+    if rule.kind is Kind.MEMBER or rule.kind is Kind.UNEQUAL or (rule.kind is Kind.EQUAL and not rule.is_measured):
+        return {*names, rule.column, *(item[1:] for item in rule.value.split("|") if item.startswith("@"))}
+    return names
+
+
 def _breaks(rule: Rule, token: Callable[[str], Token]) -> bool:
     """Return whether a row whose condition holds breaks a rule that tokens decide."""
     found = token(rule.column)
@@ -345,13 +347,8 @@ def _breaks(rule: Rule, token: Callable[[str], Token]) -> bool:
 def _is_unwanted(rule: Rule, found: str, token: Callable[[str], Token]) -> bool:
     if not rule.value.startswith("@"):
         return (found == rule.value) == (rule.kind is Kind.UNEQUAL)
-    other = token(rule.values[0])
-    if not isinstance(other, str):
-        return False
-    if rule.kind is Kind.MEMBER:
-        return found not in SUBCATEGORIES.get(other, {found})
-    # Some providers write the same id in capitals in one column and without in the other.
-    return found.casefold() != other.casefold()
+    parent = token(rule.values[0])
+    return isinstance(parent, str) and found not in SUBCATEGORIES.get(parent, {found})
 
 
 def _row_note(rule: Rule, token: Callable[[str], Token]) -> str:

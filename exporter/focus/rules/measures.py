@@ -94,10 +94,9 @@ class Measures:
         )
 
     def _check(self, rule: Rule) -> Check | None:
-        is_number = rule.column in COLUMNS and COLUMNS[rule.column].is_number
         measures: dict[Kind, Measure | None] = {
             Kind.PRODUCT: self._product,
-            Kind.EQUAL: (self._equal if rule.value.startswith("@") else self._constant) if is_number else None,
+            Kind.EQUAL: self._equality(rule) if rule.is_measured else None,
             Kind.START: self._start,
             Kind.EXCLUSIVE_END: self._exclusive_end,
             Kind.WITHIN: self._within,
@@ -106,6 +105,18 @@ class Measures:
         if measure is None:
             return None
         return partial(measure, rule, tuple(self._places[name] for name in _looked_at(rule)))
+
+    def _equality(self, rule: Rule) -> Measure:
+        if not COLUMNS[rule.column].is_number:
+            return self._same_text
+        return self._equal if rule.value.startswith("@") else self._constant
+
+    def _same_text(self, rule: Rule, places: tuple[int, ...], fields: Sequence[bytes]) -> Iterable[Break]:
+        one, other = (unquoted(fields[place]).decode("utf-8", "replace") for place in places)
+        # Some providers write the same id in capitals in one column and without in the other.
+        if one == other or one.casefold() == other.casefold():
+            return _NOTHING
+        return (Break(rule, rule.column, f"{rule.values[0]} is {other}"),)
 
     def _product(self, rule: Rule, places: tuple[int, ...], fields: Sequence[bytes]) -> Iterable[Break]:
         cost, price, quantity = places

@@ -13,7 +13,7 @@ from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
 
-from exporter.focus.columns import VERSIONS
+from exporter.focus.columns import COLUMNS, VERSIONS
 from exporter.focus.rules.conditions import Condition, parse_condition
 
 LATEST = VERSIONS[-1]
@@ -126,6 +126,12 @@ class Rule:
     def values(self) -> tuple[str, ...]:
         """The values, columns or rules that `value` names, columns without their sign."""
         return tuple(item.removeprefix("@") for item in self.value.split("|")) if self.value else ()
+
+    @property
+    def is_measured(self) -> bool:
+        """True for an equality of numbers, or of two columns, which is looked at row by row."""
+        is_number = self.column in COLUMNS and COLUMNS[self.column].is_number
+        return self.kind is Kind.EQUAL and (is_number or self.value.startswith("@"))
 
     @property
     def columns(self) -> list[str]:

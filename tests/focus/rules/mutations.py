@@ -7,7 +7,7 @@ this one. So a rule of a new kind, or one that no row can break alone, has no pa
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cache
@@ -48,6 +48,13 @@ class File:
 
     def checked(self) -> Report:
         """Return the report on it."""
+        checker = Checker(self.version, applicability=Applicability(dict.fromkeys(self.needs, True)))
+        checker.feed(self.written)
+        return checker.finish()
+
+    @property
+    def written(self) -> bytes:
+        """The file as CSV."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(self.names)
@@ -56,9 +63,7 @@ class File:
         for old, new in self.raw:
             assert old in data
             data = data.replace(old, new)
-        checker = Checker(self.version, applicability=Applicability(dict.fromkeys(self.needs, True)))
-        checker.feed(data)
-        return checker.finish()
+        return data
 
 
 def _cost(row: FileRow, cost: str, **others: str) -> FileRow:
@@ -598,15 +603,15 @@ _MAKERS: Mapping[Kind, Callable[[Rule, File], Pair]] = {
 }
 
 
-def repaired(file: File, rule: Rule) -> Report:
-    """Return the report on a file in whose only row what follows from its change has been set right.
+def repaired(file: File, rule: Rule) -> tuple[File, Report]:
+    """Return a file in whose only row what follows from its change has been set right, and the report on it.
 
     Other rules on nulls say what to set right; the columns that the rule looks at are left alone.
     """
     report = file.checked()
     for _ in range(_MOST_REPAIRS):
         if len(file.rows) != 1:
-            return report
+            break
         row = dict(file.rows[0])
         for broken in report.findings.counts:
             if broken is rule or broken.column in rule.columns or broken.column not in COLUMNS:
@@ -616,7 +621,39 @@ def repaired(file: File, rule: Rule) -> Report:
             elif broken.kind is Kind.NOT_NULL:
                 row[broken.column] = samples(COLUMNS[broken.column])[0]
         if row == file.rows[0]:
-            return report
+            break
         file = file.with_row(row)
         report = file.checked()
-    return report
+    return file, report
+
+
+def mutation(rule: Rule, version: str, implied: Collection[str] = ()) -> tuple[File, Report]:
+    """Return a file that breaks a rule, and no other but those that it implies, and the report on it.
+
+    Raises:
+        ValueError: there is none.
+    """
+    leader = by_id()[rule.values[0]] if rule.kind is Kind.SAME_AS else rule
+    seen = []
+    for candidate in pair_of(rule, version).wrong:
+        file, report = repaired(candidate, leader)
+        told = {broken.id for broken in report.findings.counts}
+        if report.broken[rule] and len(told - {*implied}) == 1:
+            return file, report
+        seen.append(told)
+    raise ValueError(f"no mutation breaks {rule.id} alone: {seen}")
+
+
+def neighbour(rule: Rule, version: str) -> File:
+    """Return a file near to the mutation of a rule that breaks none.
+
+    Raises:
+        ValueError: there is none.
+    """
+    seen = []
+    for candidate in pair_of(rule, version).right:
+        file, report = repaired(candidate, rule)
+        if report.is_clean:
+            return file
+        seen.append({broken.id for broken in report.findings.counts})
+    raise ValueError(f"no valid neighbour of {rule.id}: {seen}")
