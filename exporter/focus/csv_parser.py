@@ -160,12 +160,14 @@ class OpenRecord:
                 if text[position] != ord(","):
                     raise MalformedError("text follows the closing quotation mark of a field")
             else:
-                comma = text.find(b",", position)
-                if comma < 0:
-                    fields.append(text[position:].removesuffix(b"\r"))
+                # Up to the next field that begins with a quotation mark, no field has a comma in it.
+                following = text.find(b',"', position)
+                if following < 0:
+                    *others, last = text[position:].split(b",")
+                    fields += [*others, last.removesuffix(b"\r")]
                     return True
-                fields.append(text[position:comma])
-                position = comma
+                fields += text[position:following].split(b",")
+                position = following
             position += 1
 
 

@@ -2,7 +2,8 @@
 
 A generated file of 45 columns is summed up by service, SKU, category and month, beside `csv.DictReader` with `Decimal`,
 and Polars and DuckDB where they are installed, in one run: all come to the same three costs of the same keys, exactly.
-The reader does it with and without Polars. The same rows then become charges, as the source `focus` makes them, and go
+The reader does it with and without Polars. Then it is
+checked against all rules of 1.2. The same rows then become charges, as the source `focus` makes them, and go
 into a ledger, a day at a time; of that the reading and the ledger are told apart. Beside it the same is done as plainly
 as can be, with `csv.DictReader`, a dict and an INSERT, which keeps no rule of the ledger. A generated stream of some
 gigabytes is read without ever being written down, with Polars and without by a process of its own, and the memory at
@@ -31,6 +32,7 @@ from typing import NamedTuple
 from exporter.charges import Dimensions, Window
 from exporter.fal.focus.usage import Items, Usage, UsageRow
 from exporter.fal.rows import Rejections
+from exporter.focus.checks import Checker
 from exporter.focus.csv_parser import PIECE
 from exporter.focus.reader import POLARS_BLOCK, Memory, Reader
 from exporter.focus.reports import SummaryRow, Totals
@@ -95,6 +97,17 @@ def reader_sums(path: Path, polars_block: int = 0) -> Sums:
         totals.add(reader.feed(piece))
     totals.add(reader.finish())
     return together([(item.rows, (item.billed, item.listed, item.effective)) for item in totals.sums().values()])
+
+
+def check(path: Path) -> int:
+    """Check a file that breaks nothing; return how many rows it has."""
+    checker = Checker("1.2")
+    for piece in pieces(path):
+        checker.feed(piece)
+    report = checker.finish()
+    if not report.is_clean:
+        raise SystemExit(f"there are findings: {report.findings.counts}")
+    return report.rows
 
 
 def dict_reader_sums(path: Path) -> Sums:
@@ -283,6 +296,14 @@ def compare(rows: int, folder: Path) -> None:
     if len(set(sums.values())) > 1:
         raise SystemExit(f"they have come to different sums: {sums}")
     print(sums["reader + totals"])
+    wall, cpu = time.perf_counter(), time.process_time()
+    if check(path) != rows:
+        raise SystemExit("the check has not seen every row")
+    seconds, used = time.perf_counter() - wall, time.process_time() - cpu
+    print(
+        f"{'check against all rules':<28}{seconds:>8.2f} s {used:>8.2f} s cpu {rows / seconds:>12,.0f} rows/s "
+        f"{base[0] / seconds:>6.2f} x DictReader"
+    )
     load = ledger_load(path)
     parts = {
         "rows to charges": load.reading,

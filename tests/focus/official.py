@@ -35,7 +35,7 @@ from typing import NamedTuple
 from exporter.charges import NANO, SURGE, Amounts, Charge, Dimensions, Window
 from exporter.focus.charge import FocusCharge, Granularity, Price, focus_charges
 from exporter.focus.rules.applicability import criteria
-from exporter.focus.rules.table import Kind, by_id, rules
+from exporter.focus.rules.table import Kind, Rule, by_id, rules
 from exporter.focus.writer import write
 
 # As a program it begins with its own folder, beside which the mutations are.
@@ -203,9 +203,17 @@ def unseen(validator: "Validator", file: mutations.File) -> set[str]:
     ours = {rule.id for rule, count in report.broken.items() if count}
     flagged = {column for rule in report.findings.counts for column in rule.columns}
     failed = validator.failed(File(file.written), seeing=True, criteria=("ALL",)) - ours - set(MISTAKEN)
+    # A composite fails where a part does.
     return {
-        name for name in failed if by_id()[name].kind is not Kind.COMPOSITE and not flagged & {*by_id()[name].columns}
+        name for name in failed if by_id()[name].kind is not Kind.COMPOSITE and not flagged & looked_at(by_id()[name])
     }
+
+
+def looked_at(rule: Rule) -> set[str]:
+    """Return the columns that a rule looks at, and those of the rules that it is the same as."""
+    if rule.kind is Kind.SAME_AS:
+        return {column for name in rule.values for column in by_id()[name].columns}
+    return {*rule.columns}
 
 
 class Validator:
