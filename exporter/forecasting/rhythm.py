@@ -41,10 +41,10 @@ _FRIDAY = 4
 _RECENT_DAYS = 28
 """Over which the hours of the day, and what is unusual, are learnt."""
 
-_PRIOR_DRIFT, _PRIOR_DRIFT_DAYS = 0.0003, 30
+_PRIOR_DRIFT, _PRIOR_DRIFT_DAYS = 0.0001, 30
 """Drift that is assumed before any is seen, and how many days it is worth."""
 
-_MOVES_TO_COME = 2.0
+_MOVES_TO_COME = 3.0
 """Changes to come for each that has been seen: small and recent ones have not."""
 
 _USUAL_FACTOR, _USUAL_SURPRISES = 1.5, 1.5
@@ -62,6 +62,8 @@ class Rhythm:
         drift: variance of the changes of level to come, of the logarithm of a day, a day.
         surprise: by how much an hour has been above what was expected on the second most surprising day.
         cap: what an hour counts for at most.
+        scale: factor on the doubt about level, growth and drift, by the errors of the past (`calibration`); the noise
+            of single days is measured.
     """
 
     days: int
@@ -71,6 +73,7 @@ class Rhythm:
     drift: float
     surprise: float
     cap: int
+    scale: float = 1.0
 
     def expected(self, first: int, end: int) -> float:
         """Return what the hours cost that begin from `first` to before `end` hours after the edge."""
@@ -89,7 +92,8 @@ class Rhythm:
         """Return the standard deviation of the logarithm of what so many hours will cost."""
         days, level, weeks = max(hours, 1) / DAY, self.level, self.days // WEEK
         of_day = level.noise + (_UNSEEN_WEEKDAYS[weeks] if weeks < len(_UNSEEN_WEEKDAYS) else level.noise / weeks)
-        return sqrt(of_day / days + level.doubt + level.growth_doubt * (days / 2) ** 2 + self.drift * days / 3)
+        doubt = level.doubt + level.growth_doubt * (days / 2) ** 2 + self.drift * days / 3
+        return sqrt(of_day / days + self.scale**2 * doubt)
 
 
 def learn(hours: Sequence[int], edge: datetime) -> Rhythm | None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from exporter.calendar import periods_at
 from exporter.charges import HOUR, Balance, Dimensions, Window, hour_of
 from exporter.forecasting.budgets import BURN_WINDOWS, Budget
+from exporter.forecasting.calibration import calibrated
 from exporter.forecasting.forecast import BalanceFall, HourlySpend, burn_of_usage, forecast, path_of, runway
 from exporter.forecasting.rhythm import DAY, LONGEST, Rhythm, learn
 from exporter.forecasting.state import AccountOutlook, BudgetOutlook, ExpectedSpend, Forecast, Outlook, Path
@@ -346,9 +347,12 @@ class ForecastMaker:
             origin = topic if topic.kind == "budget" else Topic("account", topic.name)
             # An account's life begins with its first charge: the empty hours before teach nothing.
             spent = (place for place, item in enumerate(hours.of(origin)[:end]) if item and place >= first)
-            lesson = self._lessons[topic] = FittedRhythm(
-                edge, start, version, learn(hours.of(topic)[next(spent, end) : end], edge)
-            )
+            past = hours.of(topic)[next(spent, end) : end]
+            rhythm = learn(past, edge)
+            if rhythm is not None and topic.kind != "product":
+                # Of products only the usual hours are published, which have no band.
+                rhythm = calibrated(rhythm, past, edge)
+            lesson = self._lessons[topic] = FittedRhythm(edge, start, version, rhythm)
         return edge, lesson.rhythm
 
     def _known(self, account: AccountPoller, scopes: Iterable[ScopeState], window: Window) -> Known | None:

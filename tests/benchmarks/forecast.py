@@ -20,6 +20,7 @@ from statistics import fmean, median
 from typing import NamedTuple
 
 from exporter.charges import HOUR, Window, hour_of
+from exporter.forecasting.calibration import calibrated
 from exporter.forecasting.forecast import forecast
 from exporter.forecasting.rhythm import DAY, LONGEST, learn
 from exporter.simulator.world.account import Account
@@ -169,9 +170,11 @@ def told(life: Life, day: int) -> Told | None:
     edge = hour_of(now) - HOUR
     end = number(edge) - life.hours.start
     first = number(month.start) - life.hours.start - life.story.history * DAY
-    rhythm = learn(hours[max(first, end - LONGEST) : end], edge)
+    past = hours[max(first, end - LONGEST) : end]
+    rhythm = learn(past, edge)
     if rhythm is None:
         return None
+    rhythm = calibrated(rhythm, past, edge)
 
     def spent(window: Window) -> int:
         return life.sums(hours, window)
@@ -240,7 +243,7 @@ def quiet_hours(lives: Sequence[Life]) -> tuple[int, int, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tuning", action="store_true", help="the worlds that constants may be chosen on")
-    parser.add_argument("--lives", type=int, default=25, help="of each story")
+    parser.add_argument("--lives", type=int, default=50, help="of each story")
     options = parser.parse_args()
     first = TUNING_SEEDS if options.tuning else JUDGING_SEEDS
     days = " | ".join(f"day {day}" for day in SHOWN_DAYS)
@@ -271,7 +274,9 @@ def main() -> None:
     past = some["steady"][0].final[: 60 * DAY]
     began = time.perf_counter()
     for _ in range(50):
-        learn(past, EPOCH)
+        rhythm = learn(past, EPOCH)
+        assert rhythm is not None
+        calibrated(rhythm, past, EPOCH)
     print(f"\n50 accounts learn from 60 days in {(time.perf_counter() - began) * 1000:.0f} ms")
 
 

@@ -120,11 +120,11 @@ async def test_what_is_not_loaded_is_not_told_and_nothing_ramps_up(
 async def test_at_midnight_a_day_begins_anew_and_the_burn_goes_on(
     loaded: Bench, fal: RunningSimulator, clock: Clock
 ) -> None:
-    clock.now = datetime(2026, 11, 21, 23, 58, tzinfo=UTC)
-    await loaded.account.poll_current()
+    clock.now = datetime(2026, 11, 23, 23, 58, tzinfo=UTC)  # a Monday, so that the days are alike
+    await loaded.account.poll_recent()
     ahead = Ahead(loaded)
     before = (await ahead.budgets())["day"]
-    clock.now = datetime(2026, 11, 22, 0, 10, tzinfo=UTC)
+    clock.now = datetime(2026, 11, 24, 0, 10, tzinfo=UTC)
     await loaded.account.poll_current()
     after = (await ahead.budgets())["day"]
     assert (before.window.end, after.window.start) == (clock.now.replace(minute=0),) * 2
