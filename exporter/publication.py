@@ -368,6 +368,28 @@ class BillDifference:
 
 
 @dataclass(frozen=True, slots=True)
+class IdleApp:
+    """What an app cost in the last 24 hours and what of it was idle, in nano-USD; settings None where not known."""
+
+    account: str
+    app: str
+    environment: str
+    idle: int
+    cost: int
+    min_concurrency: int | None = None
+    keep_alive: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BurnCeiling:
+    """What the apps of a budget can burn in an hour, and what is left of the budget, in nano-USD."""
+
+    budget: str
+    amount: int
+    left: int
+
+
+@dataclass(frozen=True, slots=True)
 class Observations:
     """Recent events that the shipped alerts are about, besides what the other figures tell.
 
@@ -377,6 +399,8 @@ class Observations:
         clock_ahead: seconds by which the system clock is ahead of fal's; None before fal has answered.
         clock_steps: times that the system clock was set in the last half hour.
         folded_series: combinations of labels folded into `__other__` in the last day.
+        idle_apps: those with idle runners.
+        burn_ceilings: of the budgets that cover apps and whose spend is known.
     """
 
     unusual_hours: tuple[UnusualHour, ...] = ()
@@ -391,6 +415,8 @@ class Observations:
     clock_ahead: float | None = None
     clock_steps: int = 0
     folded_series: int = 0
+    idle_apps: tuple[IdleApp, ...] = ()
+    burn_ceilings: tuple[BurnCeiling, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

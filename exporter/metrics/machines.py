@@ -36,7 +36,9 @@ def machine_tables(figures: MachineFigures, budgets: Iterable[BudgetOutlook]) ->
         states[f"fal_gpu_time_by_state_{word}_seconds"] = figures.gpu_time_of.get(period, ())
     few: dict[str, Iterable[Sample]] = {
         "fal_app_burn_ceiling_usd_per_hour": _ceilings(figures.ceilings),
-        "fal_budget_burn_ceiling_usd_per_hour": _budget_ceilings(figures.ceilings, budgets),
+        "fal_budget_burn_ceiling_usd_per_hour": [
+            Sample((budget,), amount) for budget, amount in budget_ceilings(figures.ceilings, budgets).items()
+        ],
         **{name: _settings(figures.settings, field) for name, field in _SETTINGS.items()},
         **_requests(figures.efficiency),
     }
@@ -52,14 +54,14 @@ def _ceilings(ceilings: Iterable[Ceiling]) -> list[Sample]:
     return [Sample(labels, amount) for labels, amount in sums.items()]
 
 
-def _budget_ceilings(ceilings: Iterable[Ceiling], budgets: Iterable[BudgetOutlook]) -> list[Sample]:
+def budget_ceilings(ceilings: Iterable[Ceiling], budgets: Iterable[BudgetOutlook]) -> Mapping[str, int]:
+    """Return what the apps of each budget can burn in an hour in nano-USD; without budgets that cover no app."""
     known = list(ceilings)
-    found = []
-    for budget in budgets:
-        its = [item.amount for item in known if is_about(budget.match, _dimensions(item))]
-        if its:
-            found.append(Sample((budget.budget,), sum(its)))
-    return found
+    found = {
+        budget.budget: [item.amount for item in known if is_about(budget.match, _dimensions(item))]
+        for budget in budgets
+    }
+    return {name: sum(amounts) for name, amounts in found.items() if amounts}
 
 
 def _dimensions(ceiling: Ceiling) -> Dimensions:

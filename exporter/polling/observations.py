@@ -16,9 +16,12 @@ from exporter.charges import HOUR, INVOICE
 from exporter.forecasting.state import Outlook
 from exporter.ledger import LedgerView
 from exporter.metrics.health import Health
+from exporter.metrics.machines import budget_ceilings
 from exporter.publication import (
     BillDifference,
+    BurnCeiling,
     DiscountChange,
+    IdleApp,
     KeyOverview,
     NewName,
     Observations,
@@ -109,6 +112,8 @@ class Observer:
             clock_ahead=health.clock_ahead,
             clock_steps=self._steps.noted(now, health.clock_steps),
             folded_series=self._folded.noted(now, view.overflowed_series),
+            idle_apps=tuple(_idle_apps(view)),
+            burn_ceilings=tuple(_burn_ceilings(view, outlook)),
         )
 
     def _unusual_hours(self, view: LedgerView, outlook: Outlook) -> Iterator[UnusualHour]:
@@ -215,3 +220,26 @@ def _bills(view: LedgerView) -> Iterator[BillDifference]:
     for item in view.reconciliations:
         if item.month == month and item.against != INVOICE:
             yield BillDifference(item.account, item.against, item.difference)
+
+
+def _idle_apps(view: LedgerView) -> Iterator[IdleApp]:
+    """Yield the apps with idle runners in the last 24 hours, all machines of an app together."""
+    costs: dict[tuple[str, str, str], list[int]] = {}
+    for page in view.machines.spend_of.get("last_day", ()):
+        for (account, app, environment, _, state), amount, _ in page.samples:
+            sums = costs.setdefault((account, app, environment), [0, 0])
+            sums[0] += int(amount) if state == "idle" else 0
+            sums[1] += int(amount)
+    settings = {(item.account, item.app, item.environment): item for item in view.machines.settings}
+    for key, (idle, cost) in sorted(costs.items()):
+        its = settings.get(key)
+        if idle > 0:
+            known = (None, None) if its is None else (its.min_concurrency, its.keep_alive)
+            yield IdleApp(*key, idle, cost, *known)
+
+
+def _burn_ceilings(view: LedgerView, outlook: Outlook) -> Iterator[BurnCeiling]:
+    ceilings = budget_ceilings(view.machines.ceilings, outlook.budgets)
+    for budget in outlook.budgets:
+        if budget.budget in ceilings and budget.spend is not None:
+            yield BurnCeiling(budget.budget, ceilings[budget.budget], budget.limit - budget.spend)

@@ -38,6 +38,8 @@ WORDS = {
     "FalLargeRestatement": "fal has changed hours that were complete",
     "FalDiscountLost": "a discount is lost",
     "FalInvoiceOverdue": "an invoice is overdue",
+    "FalAppIdle": "an app was idle all day and is billed for it",
+    "FalQueueGrowing": "requests wait for an app although its runners are idle",
     "FalAccessFileBroken": "the file that grants access cannot be read in full",
     "FalThresholdsMissing": "the alert rules lack their thresholds",
     "unknown": "nothing is known: no usage has been read yet",

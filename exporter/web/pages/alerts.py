@@ -15,7 +15,7 @@ from typing import Literal
 
 from exporter.charges import NANO, nano
 from exporter.forecasting.state import BudgetOutlook, Outlook
-from exporter.publication import AccountOverview, KeyOverview, LedgerOverview, Observations, Publication
+from exporter.publication import AccountOverview, IdleApp, KeyOverview, LedgerOverview, Observations, Publication
 from exporter.web.pages.chart import product_name
 from exporter.web.pages.formatting import ago, dollars, instant, span
 
@@ -41,6 +41,7 @@ SEVERITIES: Mapping[str, Severity] = {
 NOT_SHOWN: Mapping[str, str] = MappingProxyType(
     {
         "FalExporterDown": "an exporter that is down has no page",
+        "FalQueueGrowing": "it compares a queue with what it was before, which the exporter does not keep",
         "FalThresholdsMissing": "it is about rules that Prometheus lacks, which the exporter cannot see",
     }
 )
@@ -70,6 +71,7 @@ _UNUSUAL, _NEW, _RESTATED = _usd("spend_unusual"), _usd("new_model"), _usd("rest
 _BURNS_FAST, _BURNS_SLOWLY = _ratio("budget_burn_fast"), _ratio("budget_burn_slow")
 _PRICE_CHANGE, _PROVIDER_BUDGET = _ratio("unit_price_change"), _ratio("provider_budget_used")
 _OVERDUE, _KEY_UNUSED = _seconds("invoice_overdue"), _seconds("api_key_unused")
+_IDLE, _IDLE_SHARE = _usd("app_idle"), _ratio("app_idle")
 _STALLED = timedelta(minutes=5)
 _DAY = timedelta(days=1)
 _CLOCK_SECONDS = 60
@@ -147,6 +149,7 @@ def alerts(publication: Publication, now: datetime, broken_files: Sequence[str] 
     found += _of_spend(overview.observations)
     found += _of_prices(overview.observations)
     found += _of_bills(overview.observations, overview.accounts, now)
+    found += _of_machines(overview.observations)
     found += _of_keys(overview.observations, overview.accounts, now)
     return tuple(sorted(found, key=lambda alert: _ORDER.index(alert.severity)))
 
@@ -311,6 +314,27 @@ def _price(amount: int) -> str:
 
 
 _AGAINST = {"focus_invoice": "fal's FOCUS invoice", "focus_estimate": "fal's FOCUS estimate"}
+
+
+def _of_machines(seen: Observations) -> Iterator[Alert]:
+    for app in seen.idle_apps:
+        if app.idle > _IDLE and app.idle / app.cost > _IDLE_SHARE:
+            where = f" ({app.environment})" if app.environment else ""
+            text = f"The app {app.app}{where} was idle all day for {dollars(app.idle)}.{_what_to_change(app)}"
+            yield _of("FalAppIdle", app.account, text, f"idle {app.app} {app.environment}")
+    for ceiling in seen.burn_ceilings:
+        if ceiling.amount > ceiling.left >= 0:
+            text = (
+                f"The apps of the budget can burn {dollars(ceiling.amount)} an hour, more than the "
+                f"{dollars(ceiling.left)} that are left of it."
+            )
+            yield _of("FalBurnCeilingAboveBudget", ceiling.budget, text, "burn ceiling")
+
+
+def _what_to_change(app: IdleApp) -> str:
+    if app.min_concurrency:
+        return f" Its min_concurrency is {app.min_concurrency}, so that it never stops: lower it."
+    return f" Its keep_alive is {app.keep_alive} seconds: lower it." if app.keep_alive else ""
 
 
 def _of_bills(seen: Observations, accounts: Sequence[AccountOverview], now: datetime) -> Iterator[Alert]:

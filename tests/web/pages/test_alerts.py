@@ -13,8 +13,10 @@ from exporter.publication import (
     AccountOverview,
     BillDifference,
     Billed,
+    BurnCeiling,
     DiscountChange,
     Exposition,
+    IdleApp,
     KeyOverview,
     LedgerOverview,
     NewName,
@@ -187,6 +189,8 @@ TELLING: dict[str, Overview | Outlook] = {
     "FalDiscountLost": seen(discounts=(DiscountChange(*PRICED, discount=0.05, previous=0.2),)),
     "FalInvoiceOverdue": seen(open_invoices=(OpenInvoice("a", "FAL-1", NANO, AT - timedelta(days=2)),)),
     "FalRowsRejected": account(sources=(replace(UP, state="partial"),)),
+    "FalAppIdle": seen(idle_apps=(IdleApp("a", "preview", "staging", 9 * NANO, 10 * NANO, 1, 600),)),
+    "FalBurnCeilingAboveBudget": seen(burn_ceilings=(BurnCeiling("gpus", 90 * NANO, 80 * NANO),)),
     "FalSeriesOverflow": seen(folded_series=3),
 }
 """What the page tells each rule of."""
@@ -338,3 +342,28 @@ def test_a_budget_whose_forecast_may_still_hold_is_no_alert() -> None:
     forecast = Forecast(12 * NANO, 10 * NANO, 14 * NANO)
     budget = BudgetOutlook("b", "month", MONTH, 10 * NANO, {}, spend=NANO, forecast=forecast)
     assert told(AccountOverview("a", ()), Outlook(budgets=(budget,))) == []
+
+
+def test_an_idle_app_is_told_of_with_what_to_change() -> None:
+    kept = IdleApp("a", "preview", "staging", 9 * NANO, 10 * NANO, 1, 600)
+    (text,) = texts(Observations(idle_apps=(kept,)))
+    assert text == (
+        "The app preview (staging) was idle all day for $9.00. "
+        "Its min_concurrency is 1, so that it never stops: lower it."
+    )
+    lingering = replace(kept, environment="", min_concurrency=0)
+    assert texts(Observations(idle_apps=(lingering,))) == [
+        "The app preview was idle all day for $9.00. Its keep_alive is 600 seconds: lower it."
+    ]
+    unlisted = replace(lingering, min_concurrency=None, keep_alive=None)
+    assert texts(Observations(idle_apps=(unlisted,))) == ["The app preview was idle all day for $9.00."]
+
+
+@pytest.mark.parametrize(("idle", "cost"), [(8, 10), (1, 1), (0, 5)])
+def test_an_app_that_is_idle_for_little_is_not_told_of(idle: int, cost: int) -> None:
+    assert texts(Observations(idle_apps=(IdleApp("a", "preview", "", idle * NANO, cost * NANO),))) == []
+
+
+@pytest.mark.parametrize("left", [90, 95, -1])
+def test_a_ceiling_below_what_is_left_and_a_budget_that_is_exceeded_are_not_told_of(left: int) -> None:
+    assert texts(Observations(burn_ceilings=(BurnCeiling("gpus", 90 * NANO, left * NANO),))) == []
