@@ -31,7 +31,7 @@ class Threshold(NamedTuple):
 
 
 def rules(file: str) -> Iterator[Rule]:
-    for group in yaml.safe_load((RULES / f"{file}.yaml").read_text(encoding="utf-8"))["groups"]:
+    for group in yaml.load((RULES / f"{file}.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)["groups"]:
         for rule in group["rules"]:
             yield Rule(
                 rule.get("alert") or rule["record"],

@@ -25,7 +25,8 @@ _RESTRICTED_VOLUMES = {"configMap", "emptyDir", "persistentVolumeClaim", "projec
 
 
 def read(text: str) -> list[Manifest]:
-    return [document for document in yaml.safe_load_all(text) if document]
+    # PyYAML's own scanner takes ten times as long, and charts are read a thousand times.
+    return [document for document in yaml.load_all(text, yaml.CSafeLoader) if document]
 
 
 def named(manifests: Iterable[Manifest], kind: str) -> list[Manifest]:

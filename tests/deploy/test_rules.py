@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import _jsonnet
@@ -38,6 +39,12 @@ EACH_RULE = pytest.mark.parametrize(
     "rule", [rule for file in FILES for rule in rules(file)], ids=lambda rule: rule.name
 )
 EACH_ALERT = pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: f"{alert.name}-{alert.labels['severity']}")
+
+
+@cache
+def written_down() -> list[dict[str, Any]]:
+    """Return the tests of every case."""
+    return [test for case in CASES for test in yaml.load(case.read_text(encoding="utf-8"), yaml.CSafeLoader)["tests"]]
 
 
 def run(promtool: str, *arguments: str | Path) -> None:
@@ -78,10 +85,9 @@ def test_vmalert_does_the_same(case: Path, program: Program, tmp_path: Path) -> 
 
 @EACH_ALERT
 def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_is_quiet(alert: Rule) -> None:
-    tests = [test for case in CASES for test in yaml.safe_load(case.read_text(encoding="utf-8"))["tests"]]
     judged = [
         item["exp_alerts"]
-        for test in tests
+        for test in written_down()
         for item in test.get("alert_rule_test", ())
         if item["alertname"] == alert.name
     ]
