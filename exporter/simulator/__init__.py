@@ -19,7 +19,7 @@ from exporter.simulator.world.injected_charges import (
     PlantedRevision,
     PlantedSpend,
 )
-from exporter.simulator.world.lines import Pace, WorldSize
+from exporter.simulator.world.lines import IdleSpan, Pace, WorldSize
 from exporter.simulator.world.world import World
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "DEFAULT_KEYS",
     "Fault",
     "GlitchedJob",
+    "IdleSpan",
     "Key",
     "Options",
     "Pace",

@@ -20,7 +20,7 @@ import pytest
 from local_http import HTTP
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.simulator import ADMIN_KEY, RunningSimulator, Simulator, World, WorldSize, serving
+from exporter.simulator import ADMIN_KEY, IdleSpan, RunningSimulator, Simulator, World, WorldSize, serving
 from exporter.simulator.app import system_clock
 
 Result = TypeVar("Result")
@@ -169,10 +169,11 @@ class Fal:
 
 
 @contextmanager
-def fal_in_a_thread() -> Iterator[Fal]:
-    """Serve a small fal, so that months are loaded within seconds."""
+def fal_in_a_thread(idle: tuple[IdleSpan, ...] = ()) -> Iterator[Fal]:
+    """Serve a small fal, so that months are loaded within seconds; runners are idle as told."""
     now = datetime.now(UTC)
-    world = World(seed=7, size=WorldSize(models=4, callers=1, apps=3, compute=0, teams=1), invoiced_months=1)
+    size = WorldSize(models=4, callers=1, apps=3, compute=0, teams=1)
+    world = World(seed=7, size=size, invoiced_months=1, idle=idle)
     simulator = Simulator(world, lambda: now)
     simulator.date_clock = system_clock
     began: list[tuple[RunningSimulator, asyncio.AbstractEventLoop]] = []

@@ -208,8 +208,8 @@ def statement(fal: Controlled, query: Query, as_of: int) -> Row:
                     unreadable[key(charge)] = unreadable.get(key(charge), 0) + charge.cost
             for charge in wanted if with_idle else ():
                 amounts = idle.setdefault(key(charge), [0, 0])
-                amounts[0] += idle_part(account.world.seed, charge.line, hour, charge.quantity)
-                amounts[1] += idle_part(account.world.seed, charge.line, hour, charge.cost)
+                amounts[0] += idle_part(account.world, charge.line, hour, charge.quantity)
+                amounts[1] += idle_part(account.world, charge.line, hour, charge.cost)
 
     def row(group: tuple[object, ...], amounts: list[int]) -> Row:
         shown = dict(zip(group_by, group, strict=True)) | _amounts(amounts)

@@ -17,7 +17,7 @@ from exporter.simulator.world.company import IDLE_APP
 from exporter.simulator.world.exact import FOREVER, HOUR, NANO, SECOND, FineNumber, decimal_text, microseconds, stamp
 from exporter.simulator.world.injected_charges import PlantedSpend
 from exporter.simulator.world.lines import COMPUTE, LOGINS, SERVERLESS, Line
-from exporter.simulator.world.world import visible_requests
+from exporter.simulator.world.world import World, visible_requests
 
 _LONGEST = timedelta(days=90)
 _STATES = ("running", "idle", "pending", "draining")
@@ -54,19 +54,20 @@ class Shares(NamedTuple):
     draining: int
 
 
-def shares_of(seed: int, app: str, hour: int) -> Shares:
+def shares_of(world: World, app: str, hour: int) -> Shares:
     """Return the states of the runners of an app in an hour (since 1970)."""
     usual = _IDLE.get(app, 80 + crc32(app.encode()) % 400)
-    chance = Random(f"{seed}:runners:{app}:{hour}")  # noqa: S311  reproducible, no secrets
+    chance = Random(f"{world.seed}:runners:{app}:{hour}")  # noqa: S311  reproducible, no secrets
     idle, pending, draining = usual + chance.randrange(120), 5 + chance.randrange(40), 2 + chance.randrange(14)
+    idle = next((span.share for span in world.idle if span.covers(app, hour)), idle)
     return Shares(_PER_MILLE - idle - pending - draining, idle, pending, draining)
 
 
-def idle_part(seed: int, line: Line, hour: int, amount: int) -> int:
+def idle_part(world: World, line: Line, hour: int, amount: int) -> int:
     """Return the part of an amount of a line in an hour that its runners were idle for; 0 but for serverless apps."""
     if line.product != SERVERLESS or line.app is None:
         return 0
-    return amount * shares_of(seed, line.app, hour).idle // _PER_MILLE
+    return amount * shares_of(world, line.app, hour).idle // _PER_MILLE
 
 
 def _apps(account: Account, team: str) -> list[_App]:
@@ -192,7 +193,7 @@ def _state_nanoseconds(account: Account, app: _App, span: tuple[int, int]) -> li
     """Return the machine-nanoseconds of a span (microseconds) in each state; the states add up to what is billed."""
     totals = [0] * len(_STATES)
     for hour in range(span[0] // HOUR, -(-span[1] // HOUR)):
-        shares = shares_of(account.world.seed, app.name, hour)
+        shares = shares_of(account.world, app.name, hour)
         for record in account.records(hour):
             line = record.line
             if line.product != SERVERLESS or (line.team, line.app) != (app.owner, app.name):

@@ -190,6 +190,30 @@ def tags_of(line: Line) -> dict[str, str]:
     return tags | {"feature": "search"} if crc32(line.model.encode()) % 3 else tags
 
 
+class IdleSpan(NamedTuple):
+    """Hours (since 1970) in which the runners of an app are idle for a share of their time, in permille.
+
+    Attributes:
+        app: its name.
+        share: of the time in which they are idle, up to 940 permille.
+        first, end: the hours, `end` exclusive.
+        hours: first hour of the day (UTC) and the one after the last, across midnight too; all day by default.
+    """
+
+    app: str
+    share: int
+    first: int
+    end: int
+    hours: tuple[int, int] = (0, 24)
+
+    def covers(self, app: str, hour: int) -> bool:
+        """Return whether the runners of an app are idle so in an hour."""
+        since, until = self.hours
+        time = hour % 24
+        by_day = since <= time < until if since < until else time >= since or time < until
+        return self.app == app and self.first <= hour < self.end and by_day
+
+
 @dataclass(frozen=True, slots=True)
 class WorldSize:
     """Size of the account; the default is a busy company with tens of thousands of requests a day.

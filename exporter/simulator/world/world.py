@@ -17,6 +17,7 @@ from exporter.simulator.world.lines import (
     LOGINS,
     PHASES,
     ApiKey,
+    IdleSpan,
     Line,
     Pace,
     WorldSize,
@@ -90,6 +91,7 @@ class World:
         invoiced_months: number of past months with invoices.
         tax_percent, monthly_credit: added to and subtracted from an invoice (percent, nano-USD).
         top_up: credit bought whenever it runs low, in nano-USD for each step of the pace.
+        idle: when runners of apps are idle for more of their time than usual.
     """
 
     seed: int = 1
@@ -100,6 +102,7 @@ class World:
     tax_percent: int = 0
     monthly_credit: int = 0
     top_up: int = 10_000 * NANO
+    idle: tuple[IdleSpan, ...] = ()
 
     @classmethod
     def of_lines(cls, seed: int, lines: int) -> "World":

@@ -57,7 +57,7 @@ def test_a_model_is_new_since_a_day_and_another_has_another_price_since_four() -
 def test_the_runners_of_one_app_are_mostly_idle() -> None:
     world = company(1, NOW)
     apps = {line.app for line in world.lines if line.product == "serverless" and line.app}
-    idle = {app: shares_of(1, app, world.start).idle for app in apps}
+    idle = {app: shares_of(world, app, world.start).idle for app in apps}
     assert idle.pop(IDLE_APP) > 750
     assert all(share < 650 for share in idle.values())
 
