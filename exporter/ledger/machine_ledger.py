@@ -9,7 +9,6 @@ from exporter.calendar import Periods
 from exporter.charges import Clock, Window, hour_number, hour_of
 from exporter.ledger.accounting.coverage import ScopeState
 from exporter.ledger.accounting.efficiency import NO_MACHINES, MachineFigures
-from exporter.ledger.accounting.machines import PRODUCT
 from exporter.ledger.accounting.restatement import CellRow
 from exporter.ledger.contents import Contents
 from exporter.ledger.machines import MachineView, as_charged, ceilings_of, release_due
@@ -17,7 +16,7 @@ from exporter.ledger.session import Session
 from exporter.ledger.tables import machines as tables
 from exporter.ledger.tables.machines import MachineAccount
 from exporter.ledger.tables.rows import Scope
-from exporter.machines import AppSettings, RequestHour, RunnerHour
+from exporter.machines import SERVERLESS, AppSettings, RequestHour, RunnerHour
 
 
 class MachineLedger:
@@ -117,7 +116,7 @@ class MachineLedger:
         for row in deltas:
             hours_of.setdefault(row[1], set()).add(row[0])
         dimensions = contents.directory.dimensions
-        hours = [its for series, its in hours_of.items() if dimensions[series].product == PRODUCT]
+        hours = [its for series, its in hours_of.items() if dimensions[series].product == SERVERLESS]
         self._rebook(connection, contents, account, set().union(*hours), now)
         # What models cost per request is of the same charges.
         contents.machines.changed()

@@ -23,22 +23,13 @@ from exporter.ledger.accounting.counters import (
     released,
 )
 from exporter.ledger.accounting.coverage import PublishedPages
-from exporter.ledger.accounting.efficiency import Ceiling, Efficiency, RequestSum, StateSum, efficiency
-from exporter.ledger.accounting.machines import (
-    MEASURES,
-    STATE_LABELS,
-    STATES,
-    Parts,
-    StateSplit,
-    counted_change,
-    is_ripe,
-    split,
-)
+from exporter.ledger.accounting.efficiency import efficiency
+from exporter.ledger.accounting.machines import MEASURES, STATE_LABELS, StateSplit, counted_change, is_ripe, split
 from exporter.ledger.tables import machines as tables
 from exporter.ledger.tables.machines import MachineAccount
 from exporter.ledger.tables.prices import Item, PriceRecord
 from exporter.ledger.tables.rows import Scope
-from exporter.machines import AppSettings
+from exporter.machines import STATES, AppSettings, Ceiling, Efficiency, Parts, RequestSum, StateSum
 from exporter.samples import PagedTable, Pages, Sample
 
 WINDOWS = ("today", "last_day", "month", "last_month")

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, QueuePool, inspect
 
 from exporter.charges import Invoice, Window, hour_number, hour_start
 from exporter.ledger.accounting.coverage import ScopeState
-from exporter.ledger.accounting.efficiency import RequestSum, StateSum
+from exporter.ledger.accounting.efficiency import efficiency
 from exporter.ledger.accounting.key_labels import KeyLabels, values_of
 from exporter.ledger.accounting.reconciliation import Reconciliation
 from exporter.ledger.accounting.restatement import RejectedRows
@@ -38,7 +38,7 @@ from exporter.ledger.tables.rows import Scope, read_scopes
 from exporter.ledger.tables.span_totals import Bucket, UsageSum, labelled, usage_sums
 from exporter.ledger.tables.tags import KEYS as TAG_KEYS
 from exporter.ledger.tag_reader import hours_read, tagged_sums
-from exporter.machines import AppSettings, RequestHour, RunnerHour
+from exporter.machines import AppSettings, Efficiency, RequestHour, RunnerHour, StateSum
 
 _EVERYTHING: Mapping[str, Collection[str]] = MappingProxyType({})
 _REVISIONS = 10**9
@@ -148,14 +148,14 @@ class LedgerSnapshot:
         """Return what apps cost in a window by the state of their runners, of the accounts that are divided by it."""
         return read_state_sums(self._connection, self._machine_scopes, window)
 
-    def request_sums(self, window: Window) -> tuple[RequestSum, ...]:
-        """Return the requests of apps and models in a window."""
-        return read_request_sums(self._connection, [*self.machine_accounts], window)
-
-    def model_costs(self, window: Window) -> Mapping[tuple[str, str], int]:
-        """Return what each model cost in a window, by account and model."""
+    def efficiency(self, window: Window) -> tuple[Efficiency, ...]:
+        """Return what the requests of apps and models cost in a window, of the same accounts."""
         first, end = hour_number(window.start), hour_number(window.end)
-        return machines.model_costs(self._connection, self._machine_scopes, first, end)
+        return efficiency(
+            self.state_sums(window),
+            read_request_sums(self._connection, [*self.machine_accounts], window),
+            machines.model_costs(self._connection, self._machine_scopes, first, end),
+        )
 
     def app_settings(self) -> tuple[AppSettings, ...]:
         """Return the settings of apps as fal listed them last, with the environments that charges have."""

@@ -5,9 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from exporter.charges import Dimensions
 from exporter.forecasting.budgets import is_about
 from exporter.forecasting.state import BudgetOutlook
-from exporter.ledger.accounting.efficiency import Ceiling, Efficiency, MachineFigures
-from exporter.ledger.accounting.machines import PRODUCT
-from exporter.machines import AppSettings
+from exporter.ledger.accounting.efficiency import MachineFigures
+from exporter.machines import SERVERLESS, AppSettings, Ceiling, Efficiency
 from exporter.samples import Pages, Sample, paged
 
 _WINDOWS = {"today": "today", "last_day": "last_day", "month": "month_to_date", "last_month": "last_month"}
@@ -67,7 +66,7 @@ def budget_ceilings(ceilings: Iterable[Ceiling], budgets: Iterable[BudgetOutlook
 def _dimensions(ceiling: Ceiling) -> Dimensions:
     return Dimensions(
         ceiling.account,
-        product=PRODUCT,
+        product=SERVERLESS,
         app=ceiling.app,
         environment=ceiling.environment,
         gpu_class=ceiling.gpu_class,
@@ -87,7 +86,7 @@ def _settings(settings: Iterable[AppSettings], field: str) -> list[Sample]:
 
 def _requests(efficiency: Sequence[Efficiency]) -> Mapping[str, list[Sample]]:
     known = [(_labels(item), item) for item in efficiency]
-    apps = [((item.account, item.name), item) for item in efficiency if item.product == PRODUCT]
+    apps = [((item.account, item.name), item) for item in efficiency if item.product == SERVERLESS]
     return {
         "fal_cost_per_success_usd": [
             Sample(labels, item.cost_per_success) for labels, item in known if item.cost_per_success is not None
@@ -103,5 +102,5 @@ def _requests(efficiency: Sequence[Efficiency]) -> Mapping[str, list[Sample]]:
 
 
 def _labels(item: Efficiency) -> tuple[str, ...]:
-    model, app = ("", item.name) if item.product == PRODUCT else (item.name, "")
+    model, app = ("", item.name) if item.product == SERVERLESS else (item.name, "")
     return item.account, item.product, model, app

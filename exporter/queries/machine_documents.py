@@ -5,8 +5,7 @@ from typing import Annotated
 
 from pydantic import AliasPath, AwareDatetime, BeforeValidator, Field, model_validator
 
-from exporter.ledger.accounting.efficiency import Efficiency
-from exporter.ledger.accounting.machines import Parts
+from exporter.machines import Efficiency, Parts
 from exporter.queries.machines import AppMachines, share
 from exporter.queries.models import Amount, Document
 

@@ -9,9 +9,7 @@ from zoneinfo import ZoneInfo
 
 from exporter.calendar import periods_at
 from exporter.charges import HOUR, Window, dollar_text, hour_of
-from exporter.ledger.accounting.efficiency import Efficiency, StateSum, efficiency
-from exporter.ledger.accounting.machines import Parts
-from exporter.machines import AppSettings
+from exporter.machines import AppSettings, Efficiency, Parts, StateSum
 from exporter.queries import parameters
 from exporter.queries.coverage import Coverage, coverage, parts_of, wanted_sources
 from exporter.queries.parameters import Parameter
@@ -144,8 +142,7 @@ def answer_machines(ledger: "LedgerSnapshot", question: MachinesQuestion) -> Mac
     states = [item for item in ledger.state_sums(window) if item.account in names]
     wanted = [item for item in states if not question.apps or item.app in question.apps]
     apps = tuple(_app(item, settings) for item in wanted if item.cost.total or item.gpu_seconds.total)
-    requests = [item for item in ledger.request_sums(window) if item.account in names]
-    found = efficiency(states, requests, ledger.model_costs(window))
+    found = [item for item in ledger.efficiency(window) if item.account in names]
     return MachinesAnswer(
         start=window.start,
         end=window.end,

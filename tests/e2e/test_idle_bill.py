@@ -102,7 +102,9 @@ def assert_metrics_agree(exporter: Exporter, fal: Fal, app: str) -> None:
     scraped = exporter.scrape()
     spend = sum(value for labels, value in scraped["fal_spend_last_day_usd"].items() if dict(labels).get("app") == app)
     states = [
-        value for labels, value in scraped["fal_gpu_spend_by_state_last_day_usd"].items() if dict(labels).get("app") == app
+        value
+        for labels, value in scraped["fal_gpu_spend_by_state_last_day_usd"].items()
+        if dict(labels).get("app") == app
     ]
     assert sum(states) == pytest.approx(spend, abs=1e-9)
     last_day = Window(hour_of(fal.now) - 23 * HOUR, hour_of(fal.now) + HOUR)

@@ -11,9 +11,9 @@ from profiles import examples
 
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, UnitPrice, Window, hour_number, hour_of
 from exporter.ledger import Ledger, LedgerReader, LedgerView, Rules
-from exporter.ledger.accounting.machines import STATES, UNKNOWN_AFTER
+from exporter.ledger.accounting.machines import UNKNOWN_AFTER
 from exporter.ledger.renaming import rename_account
-from exporter.machines import AppSettings, RequestHour, RunnerHour, Runners
+from exporter.machines import STATES, AppSettings, RequestHour, RunnerHour, Runners
 from exporter.samples import Pages
 
 OpenLedger = Callable[..., Ledger]

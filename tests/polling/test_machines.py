@@ -13,8 +13,8 @@ from polling.conftest import REACH, Bench, Clock, opened_bench
 from structlog.typing import EventDict
 
 from exporter.charges import HOUR, Window, hour_of, nano
-from exporter.ledger.accounting.efficiency import StateSum
 from exporter.ledger.reader import LedgerReader
+from exporter.machines import StateSum
 from exporter.polling.machines import Mode
 from exporter.samples import Pages
 from exporter.simulator import (

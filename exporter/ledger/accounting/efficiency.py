@@ -12,82 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from exporter.ledger.accounting.machines import PRODUCT, Parts
-from exporter.machines import AppSettings
+from exporter.machines import SERVERLESS, AppSettings, Ceiling, Efficiency, Parts, RequestSum, StateSum
 from exporter.samples import Pages
-
-MODELS = "model_apis"
-"""The product whose requests are those of models."""
-
-
-@dataclass(frozen=True, slots=True)
-class StateSum:
-    """Cost and GPU time of an app by state, in nano-units."""
-
-    account: str
-    app: str
-    environment: str
-    gpu_class: str
-    cost: Parts
-    gpu_seconds: Parts
-
-
-@dataclass(frozen=True, slots=True)
-class RequestSum:
-    """Requests of an app or a model; see `exporter.machines.RequestHour`."""
-
-    account: str
-    product: str
-    name: str
-    requests: int = 0
-    succeeded: int = 0
-    user_errors: int = 0
-    errors: int = 0
-    cold_starts: int = 0
-    billable: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Efficiency:
-    """Requests of an app or a model beside what they cost, in nano-USD.
-
-    Attributes:
-        product: `serverless` for an app, `model_apis` for a model.
-        cost: all that was charged, idle time included.
-        cost_per_success: None where no request succeeded.
-        failed_cost: what failed requests cost; an estimate for apps, an upper bound for models.
-        start_cost: what runners cost while they started; 0 for models.
-        start_seconds: GPU time of starting runners in nano-seconds; 0 for models, and for machines without a GPU.
-    """
-
-    account: str
-    product: str
-    name: str
-    requests: int
-    succeeded: int
-    failed: int
-    cold_starts: int
-    cost: int
-    cost_per_success: int | None
-    failed_cost: int
-    start_cost: int = 0
-    start_seconds: int = 0
-
-    @property
-    def failed_share(self) -> float | None:
-        """Share of the cost that failed requests have, 0 to 1; None where nothing was charged."""
-        return self.failed_cost / self.cost if self.cost > 0 else None
-
-
-@dataclass(frozen=True, slots=True)
-class Ceiling:
-    """What an app can burn in an hour with all the runners that it may have, in nano-USD at its present price."""
-
-    account: str
-    app: str
-    environment: str
-    gpu_class: str
-    amount: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +61,7 @@ def efficiency(
         if not asked.requests:
             continue
         key = (asked.account, asked.name)
-        if asked.product == PRODUCT:
+        if asked.product == SERVERLESS:
             its = cost.get(key, Parts())
             whole, failed = its.total, asked.requests - asked.succeeded
             failed_cost = _share(its.running, failed, asked.requests)

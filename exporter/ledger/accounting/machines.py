@@ -10,45 +10,15 @@ An hour with a charge but without history, or whose history has no runner at all
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import NamedTuple
 
 from exporter.ledger.accounting.counters import Labels
-from exporter.machines import Runners
-
-STATES = ("running", "idle", "pending", "draining", "unknown")
-"""The states that money is divided by; the last is that of hours without history."""
+from exporter.machines import Parts, Runners
 
 STATE_LABELS = Labels(("account", "app", "environment", "gpu_class"))
 """What figures by state are told for; the state comes last."""
 
-PRODUCT = "serverless"
-"""The product whose charges are those of runners."""
-
 UNKNOWN_AFTER = 24
 """Hours after its end for which an hour's history is waited for, before its charge counts as `unknown`."""
-
-
-class Parts(NamedTuple):
-    """An amount divided by state, in nano-units, in the order of STATES."""
-
-    running: int = 0
-    idle: int = 0
-    pending: int = 0
-    draining: int = 0
-    unknown: int = 0
-
-    @property
-    def total(self) -> int:
-        """The amount."""
-        return sum(self)
-
-    def plus(self, other: "Parts") -> "Parts":
-        """Return the sum, state by state."""
-        return Parts(*(one + more for one, more in zip(self, other, strict=True)))
-
-    def minus(self, other: "Parts") -> "Parts":
-        """Return the difference, state by state."""
-        return Parts(*(one - less for one, less in zip(self, other, strict=True)))
 
 
 NOTHING_SPLIT = Parts()

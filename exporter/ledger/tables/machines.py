@@ -24,10 +24,10 @@ from sqlalchemy import (
 
 from exporter.charges import NANO
 from exporter.ledger.accounting.counters import Counter, CounterKey, LabelValues
-from exporter.ledger.accounting.machines import PRODUCT, STATES, Parts, StateSplit
+from exporter.ledger.accounting.machines import StateSplit
 from exporter.ledger.tables.database import write_many
 from exporter.ledger.tables.schema import ExactSum, Instant, charges, metadata, microseconds, series
-from exporter.machines import AppSettings, RequestHour, RunnerHour, Runners
+from exporter.machines import SERVERLESS, STATES, AppSettings, Parts, RequestHour, RunnerHour, Runners
 
 machine_accounts = Table(
     "machine_account",
@@ -271,7 +271,7 @@ def read_charged(connection: Connection, scopes: Collection[int], first: int, en
     found = connection.execute(
         select(table.scope_id, table.hour, table.series_id, table.cost, table.gpu_seconds)
         .join(series, series.c.id == table.series_id)
-        .where(table.scope_id.in_(scopes), table.hour >= first, table.hour < end, series.c.product == PRODUCT)
+        .where(table.scope_id.in_(scopes), table.hour >= first, table.hour < end, series.c.product == SERVERLESS)
     )
     return [(row[0], row[1], row[2], row[3], row[4]) for row in found]
 

@@ -18,9 +18,7 @@ from starlette.types import Scope
 from exporter.charges import HOUR, NANO, Amounts, Invoice, Window
 from exporter.forecasting import drivers as causes
 from exporter.forecasting.state import AccountOutlook, BudgetOutlook, Forecast
-from exporter.ledger.accounting.efficiency import Efficiency
-from exporter.ledger.accounting.machines import Parts
-from exporter.machines import AppSettings
+from exporter.machines import AppSettings, Efficiency, Parts
 from exporter.publication import Publication
 from exporter.queries import drivers, focus, forecasts, invoices, machine_documents, machines, models, parameters, usage
 from exporter.queries.coverage import Coverage

@@ -4,17 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.ledger.accounting.machines import (
-    NOTHING_SPLIT,
-    STATES,
-    UNKNOWN_AFTER,
-    Parts,
-    StateSplit,
-    counted_change,
-    is_ripe,
-    split,
-)
-from exporter.machines import Runners
+from exporter.ledger.accounting.machines import NOTHING_SPLIT, UNKNOWN_AFTER, StateSplit, counted_change, is_ripe, split
+from exporter.machines import STATES, Parts, Runners
 
 LARGEST = 2**63 - 1
 AMOUNTS = st.integers(-LARGEST, LARGEST)
