@@ -11,12 +11,12 @@ from exporter.ledger.accounting.coverage import ScopeState
 from exporter.ledger.accounting.efficiency import NO_MACHINES, MachineFigures
 from exporter.ledger.accounting.restatement import CellRow
 from exporter.ledger.contents import Contents
-from exporter.ledger.machines import MachineView, as_charged, ceilings_of, release_due
+from exporter.ledger.machines import MachineBooks, MachineView, as_charged, ceilings_of, release_due
 from exporter.ledger.session import Session
 from exporter.ledger.tables import machines as tables
 from exporter.ledger.tables.machines import MachineAccount
 from exporter.ledger.tables.rows import Scope
-from exporter.machines import SERVERLESS, AppSettings, RequestHour, RunnerHour
+from exporter.machines import SERVERLESS, AppSettings, Efficiency, RequestHour, RunnerHour
 
 
 class MachineLedger:
@@ -37,6 +37,10 @@ class MachineLedger:
         self._session = session
         self._clock = clock
         self._view = MachineView(hold)
+        self._efficiency: tuple[Efficiency, ...] = ()
+        # What has been laid out, and of which state of it: views are made several times a second.
+        self._laid_out: MachineBooks | None = None
+        self._laid_out_key: object = None
 
     def account(self, account: str) -> MachineAccount | None:
         """Return how far an account is known; None for one that is not divided by state."""
@@ -162,13 +166,16 @@ class MachineLedger:
             name: books.last_day(name, [scope.data_through for scope in scopes if scope.account == name])
             for name in its
         }
-        with self._session().reading() as connection:
-            sums = books.sums(connection, [scope.id for found in its.values() for scope in found], periods)
-            efficient = books.efficiency(
-                connection, its, {name: window for name, window in windows.items() if window is not None}
-            )
-        counters = self._view.counters(books, its)
-        gauges = self._view.gauges(books, sums, lacking)
+        ids = frozenset(scope.id for found in its.values() for scope in found)
+        key = (books.version, ids, tuple(sorted(its)), tuple(periods.windows().values()), windows)
+        if self._laid_out is not books or self._laid_out_key != key:
+            with self._session().reading() as connection:
+                self._view.lay_out(books, books.sums(connection, ids, periods), its)
+                self._efficiency = books.efficiency(
+                    connection, its, {name: window for name, window in windows.items() if window is not None}
+                )
+            self._laid_out, self._laid_out_key = books, key
+        counters, gauges = self._view.counters(), self._view.gauges(lacking)
         settings = as_charged(
             [item for item in books.settings if item.account in its],
             {(values[0], values[1], values[2]) for values in books.series.values()},
@@ -180,7 +187,7 @@ class MachineLedger:
             gpu_time_of={name: pages for (measure, name), pages in gauges.items() if measure == "gpu_seconds"},
             settings=settings,
             ceilings=ceilings_of(settings, contents.prices),
-            efficiency=efficient,
+            efficiency=self._efficiency,
         )
 
     def _begin(self, connection: Connection, contents: Contents, account: str, now: datetime) -> None:
@@ -192,6 +199,8 @@ class MachineLedger:
 
     def _count_unripe(self, scopes: Mapping[str, Sequence[Scope]], now: datetime) -> None:
         """Count hours as unknown that have been waited for long enough."""
+        if not self._session().contents().machines.is_to_look(now):
+            return
         with self._session().reading() as connection:
             unripe = self._session().contents().machines.unripe(connection, scopes, now)
         for account, first in unripe.items():

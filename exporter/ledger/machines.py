@@ -56,6 +56,7 @@ class MachineBooks:
         accounts: by name.
         settings: of all apps.
         counters: the state stands in the place of a unit.
+        version: another number whenever figures may have changed.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -68,6 +69,7 @@ class MachineBooks:
         self._sums: dict[str, tuple[Window, Mapping[int, tuple[Parts, Parts]]]] = {}
         self._efficiency: tuple[Mapping[str, Window], tuple[Efficiency, ...]] | None = None
         self._looked_at = 0
+        self.version = 0
 
     def rebook(
         self,
@@ -92,7 +94,7 @@ class MachineBooks:
             return {}
         (name,) = names
         first, end = min(hours), max(hours) + 1
-        account, this_hour = self.accounts[name], hour_number(hour_of(now))
+        account, this_hour = _clamped(self.accounts[name], now), hour_number(hour_of(now))
         counted_from = {
             number: max(first_hour_from(scope.counts_from), account.counts_from) for number, scope in its.items()
         }
@@ -144,7 +146,7 @@ class MachineBooks:
 
     def asked(self, connection: Connection, account: str, window: Window, now: datetime, *, runners: bool) -> None:
         """Note that fal has been asked for the runners, or else the requests, of all apps in a window."""
-        known = self.accounts[account]
+        known = _clamped(self.accounts[account], now)
         through = known.runners_through if runners else known.requests_through
         end = min(hour_number(window.end), hour_number(hour_of(now)))
         # Past a gap the hours before it have not been asked for.
@@ -154,12 +156,13 @@ class MachineBooks:
             )
             self._forget_sums()
 
+    def is_to_look(self, now: datetime) -> bool:
+        """Return whether it is time, once an hour, to look for hours that have been waited for long enough."""
+        return hour_number(hour_of(now)) != self._looked_at
+
     def unripe(self, connection: Connection, scopes: Mapping[str, Collection[Scope]], now: datetime) -> dict[str, int]:
-        """Return the first hour, by account, of those that may have to be counted as unknown; looks once an hour."""
-        hour = hour_number(hour_of(now))
-        if hour == self._looked_at:
-            return {}
-        self._looked_at = hour
+        """Return the first hour, by account, of those that may have to be counted as unknown."""
+        hour = self._looked_at = hour_number(hour_of(now))
         found = {}
         for name, account in self.accounts.items():
             first = max(account.counts_from, hour - _OLDEST)
@@ -207,6 +210,7 @@ class MachineBooks:
     def set_counters(self, states: Mapping[CounterKey, Counter]) -> None:
         """Take up counters that have been written."""
         self.counters.update(states)
+        self.version += 1
 
     def sums(
         self, connection: Connection, scopes: Collection[int], periods: Periods
@@ -253,6 +257,7 @@ class MachineBooks:
         return self._efficiency[1]
 
     def _forget_sums(self) -> None:
+        self.version += 1
         self._sums.clear()
         self._efficiency = None
 
@@ -262,6 +267,17 @@ class MachineBooks:
 
 
 _NOWHERE = StateSplit(0, Parts(), Parts())
+
+
+def _clamped(account: MachineAccount, now: datetime) -> MachineAccount:
+    """Return an account without hours that are still to come, which a clock that was wrong has left in it."""
+    hour = hour_number(hour_of(now))
+    return replace(
+        account,
+        counts_from=min(account.counts_from, hour + 1),
+        runners_through=account.runners_through and min(account.runners_through, hour),
+        requests_through=account.requests_through and min(account.requests_through, hour),
+    )
 
 
 class MachineView:
@@ -279,8 +295,28 @@ class MachineView:
         }
         self._published = {key: PublishedPages(0) for key in self._gauges}
 
-    def counters(self, books: MachineBooks, accounts: Collection[str]) -> dict[str, Pages]:
-        """Return the counters of some accounts by measure."""
+    def lay_out(
+        self,
+        books: MachineBooks,
+        sums: Mapping[str, Mapping[int, tuple[Parts, Parts]]],
+        accounts: Collection[str],
+    ) -> None:
+        """Lay out the counters of some accounts, and the gauges."""
+        self._lay_out_counters(books, accounts)
+        self._lay_out_gauges(books, sums)
+
+    def counters(self) -> dict[str, Pages]:
+        """Return the counters by measure."""
+        return {measure: table.pages() for measure, table in self._counters.items()}
+
+    def gauges(self, lacking: Mapping[str, frozenset[str]]) -> dict[tuple[str, str], Pages]:
+        """Return the gauges by measure and period, without accounts of which the period is not covered."""
+        return {
+            (measure, name): self._published[measure, name].pages(table.pages(), lacking[name])
+            for (measure, name), table in self._gauges.items()
+        }
+
+    def _lay_out_counters(self, books: MachineBooks, accounts: Collection[str]) -> None:
         for measure, table in self._counters.items():
             table.replace_all(
                 {
@@ -289,16 +325,9 @@ class MachineView:
                     if key.measure == measure and books.series[key.label_set][0] in accounts
                 }
             )
-        return {measure: table.pages() for measure, table in self._counters.items()}
 
-    def gauges(
-        self,
-        books: MachineBooks,
-        sums: Mapping[str, Mapping[int, tuple[Parts, Parts]]],
-        lacking: Mapping[str, frozenset[str]],
-    ) -> dict[tuple[str, str], Pages]:
-        """Return the gauges by measure and period; what has an amount in one period is shown in all."""
-        pages = {}
+    def _lay_out_gauges(self, books: MachineBooks, sums: Mapping[str, Mapping[int, tuple[Parts, Parts]]]) -> None:
+        """Lay out gauges; what has an amount in one period is shown in all."""
         for at, measure in enumerate(MEASURES):
             shown = sorted(
                 {
@@ -320,8 +349,6 @@ class MachineView:
                         for number, state in shown
                     }
                 )
-                pages[measure, name] = self._published[measure, name].pages(table.pages(), lacking[name])
-        return pages
 
 
 def release_due(connection: Connection, books: MachineBooks, holds: Holds, now: datetime) -> None:

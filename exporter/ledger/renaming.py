@@ -171,6 +171,7 @@ def _join_scopes(connection: Connection, old: str, news: Iterable[Scope]) -> Non
                 at = table.c.scope_id
                 connection.execute(table.delete().where(at == target.id, table.c.hour.in_(covered)))
                 connection.execute(table.update().where(at == scope.id), {"scope_id": target.id})
+        machines.move_splits(connection, scope.id, target.id)
         for table in reversed([item for item in schema.metadata.sorted_tables if item in replayed]):
             connection.execute(table.delete().where(table.c.scope_id == scope.id))
         connection.execute(schema.scopes.delete().where(schema.scopes.c.id == scope.id))

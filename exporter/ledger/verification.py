@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Integer, func, literal, select
 
 from exporter.charges import NANO, hour_start
 from exporter.ledger.accounting.counters import Counter, CounterKey
-from exporter.ledger.tables import rows, schema
+from exporter.ledger.tables import machines, rows, schema
 from exporter.ledger.tables.schema import MEASURES, charges, series, span_totals
 from exporter.ledger.tables.span_totals import PARTS, SPANS
 
@@ -72,6 +72,7 @@ def verify(connection: Connection) -> Verified:
         through = [scope.data_through for scope in rows.read_scopes(connection) if scope.active]
         findings.add("wrong sums of spans", _wrong_sums(connection))
         findings.add("wrong first hours", _wrong_first_hours(connection))
+        findings.add("wrong parts by state", _wrong_parts(connection))
         counters = rows.read_counters(connection)
         findings.add("wrong counters", _wrong_counters(connection, counters))
         rebuilt_at = schema.read(connection, schema.REBUILT_AT)
@@ -138,6 +139,12 @@ def _wrong_first_hours(connection: Connection) -> Iterator[str]:
     for number, hour in connection.execute(known.order_by(series.c.id)):
         if number in first and (hour is None or hour > first[number]):
             yield f"series {number} has charges from before the hour that is kept as its first"
+
+
+def _wrong_parts(connection: Connection) -> Iterator[str]:
+    """Compare the parts of charges by the states of runners with the charges."""
+    for series_id, hour in machines.wrong_splits(connection):
+        yield f"the parts by state of series {series_id} in {hour_start(hour):%Y-%m-%d %H:00} UTC are not its charge"
 
 
 def _wrong_counters(connection: Connection, counters: dict[CounterKey, Counter]) -> Iterator[str]:

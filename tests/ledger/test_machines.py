@@ -1,18 +1,22 @@
 """Charges divided by the states of runners, in a ledger: they follow corrections of either, and add up to the spend."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ledger.conftest import NOON, Clock
 from profiles import examples
+from sqlalchemy import create_engine, text
 
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, UnitPrice, Window, hour_number, hour_of
 from exporter.ledger import Ledger, LedgerReader, LedgerView, Rules
 from exporter.ledger.accounting.machines import UNKNOWN_AFTER
 from exporter.ledger.renaming import rename_account
+from exporter.ledger.verification import verify
 from exporter.machines import STATES, AppSettings, RequestHour, RunnerHour, Runners
 from exporter.samples import Pages
 
@@ -137,6 +141,22 @@ def test_an_hour_is_not_unknown_while_fal_cannot_be_asked(bench: Bench) -> None:
     assert by_state(bench.view().machines.spend) == {"running": 70}
 
 
+def test_a_clock_that_was_ahead_keeps_no_hour_from_counting(open_ledger: OpenLedger, clock: Clock) -> None:
+    ledger = open_ledger(birth_hold=timedelta(0))
+    bench = Bench(ledger, clock)
+    clock.forward(days=9)
+    bench.read()
+    clock.forward(days=-9)
+    bench.read(runners(LAST, 0, 1))
+    bench.restate([charge(LAST, 10)])
+    assert by_state(bench.view().machines.spend) == {"idle": 10}
+    clock.forward(hours=2)
+    bench.read(runners(HERE + HOUR, 0, 1), window=Window(HERE, HERE + 3 * HOUR))
+    known = ledger.machines.account("prod")
+    assert known is not None
+    assert known.runners_through == hour_number(HERE + 2 * HOUR)
+
+
 def test_the_running_hour_is_shown_by_what_is_known_of_it_and_does_not_count_yet(bench: Bench) -> None:
     bench.restate([charge(HERE, 90)])
     bench.read(runners(HERE, 1, 2, complete=False))
@@ -225,6 +245,41 @@ def test_requests_are_priced_over_the_last_day_that_is_known(bench: Bench) -> No
     assert (model.cost, model.cost_per_success, model.failed, model.failed_cost) == (300, 25, 8, 60)
 
 
+def test_a_verification_finds_parts_that_are_not_their_charge(bench: Bench, address: str) -> None:
+    bench.restate([charge(LAST, 10)])
+    bench.read(runners(LAST, 0, 1))
+    engine = create_engine(address)
+    with engine.connect() as connection:
+        assert verify(connection).problems == ()
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE state_hour SET cost_idle = 9"))
+    with engine.connect() as connection:
+        assert verify(connection).problems == (
+            f"the parts by state of series 1 in {LAST:%Y-%m-%d %H:00} UTC are not its charge",
+        )
+    engine.dispose()
+
+
+def test_a_ledger_that_is_lost_is_written_anew_with_its_counters(
+    open_sqlite: OpenLedger, sqlite_address: str, clock: Clock
+) -> None:
+    bench = Bench(open_sqlite(birth_hold=timedelta(0)), clock)
+    bench.restate([charge(LAST, 10)])
+    bench.read(runners(LAST, 0, 1))
+    bench.view()
+    Path(sqlite_address.removeprefix("sqlite:///")).unlink()
+    # What is read again of hours before is history: counters have counted it.
+    bench.restate([charge(LAST, 10)])
+    bench.read(runners(LAST, 0, 1))
+    view = bench.view()
+    assert by_state(view.machines.spend) == {"idle": 10}
+    assert [item.app for item in view.machines.settings] == ["shop"]
+    clock.forward(hours=2)
+    bench.restate([charge(HERE + HOUR, 5)])
+    bench.read(runners(HERE + HOUR, 0, 1), window=Window(HERE, HERE + 3 * HOUR))
+    assert by_state(bench.view().machines.spend) == {"idle": 15}
+
+
 def test_a_renamed_account_goes_on(bench: Bench, address: str, open_ledger: OpenLedger) -> None:
     bench.restate([charge(LAST, 10)])
     bench.read(runners(LAST, 0, 1))
@@ -238,6 +293,44 @@ def test_a_renamed_account_goes_on(bench: Bench, address: str, open_ledger: Open
         (("main", "shop", "prod", "H100", "idle"), 10)
     ]
     assert [item.account for item in ledger.machines.settings("main")] == ["main"]
+
+
+def test_a_renamed_account_that_was_polled_under_its_new_name_before_is_joined(
+    bench: Bench, address: str, open_ledger: OpenLedger
+) -> None:
+    bench.restate([charge(LAST, 10)])
+    bench.read(runners(LAST, 0, 1))
+    bench.view()
+    bench.ledger.close()
+    bench.clock.forward(minutes=5)
+    ledger = open_ledger(birth_hold=timedelta(0))
+    ledger.activate({"main": ["serverless", "models"]})
+    ledger.machines.record_settings("main", [replace(SHOP_SETTINGS, account="main")])
+    bench.clock.forward(hours=2)
+    window = Window(HERE, HERE + 3 * HOUR)
+    for source, charges in (("models", []), ("serverless", [charge(HERE + HOUR, 7, SHOP._replace(account="main"))])):
+        ledger.restate("main", source, window, charges, at=bench.clock.now)
+    worked = runners(HERE + HOUR, 1)._replace(account="main")
+    ledger.machines.record_runners("main", window, {"shop": [worked]})
+    ledger.scraped(ledger.view().sequence)
+    assert by_state(ledger.view().machines.spend) == {"running": 7}
+    ledger.close()
+    rename_account(address, "prod", "main", now=bench.clock.now)
+    joined = open_ledger(birth_hold=timedelta(0))
+    joined.activate({"main": ["serverless", "models"]})
+    view = joined.view()
+    # The counters of the new name go on; what the old one has counted stays with its series in Prometheus.
+    assert by_state(view.machines.spend) == {"running": 7}
+    joined.close()
+    reader = LedgerReader(address)
+    with reader.snapshot() as snapshot:
+        (shop,) = snapshot.state_sums(Window(LAST, HERE + 2 * HOUR))
+    assert (shop.account, shop.cost.total, shop.cost.idle) == ("main", 17, 10)
+    reader.close()
+    engine = create_engine(address)
+    with engine.connect() as connection:
+        assert verify(connection).problems == ()
+    engine.dispose()
 
 
 def test_a_reader_beside_the_exporter_sees_the_same(bench: Bench, address: str) -> None:

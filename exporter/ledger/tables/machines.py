@@ -5,8 +5,10 @@ counters grow by the difference.
 """
 
 import json
+import operator
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 from sqlalchemy import (
     BigInteger,
@@ -17,8 +19,10 @@ from sqlalchemy import (
     Integer,
     Table,
     Text,
+    and_,
     bindparam,
     func,
+    or_,
     select,
 )
 
@@ -26,7 +30,7 @@ from exporter.charges import NANO
 from exporter.ledger.accounting.counters import Counter, CounterKey, LabelValues
 from exporter.ledger.accounting.machines import StateSplit
 from exporter.ledger.tables.database import write_many
-from exporter.ledger.tables.schema import ExactSum, Instant, charges, metadata, microseconds, series
+from exporter.ledger.tables.schema import DIMENSIONS, ExactSum, Instant, charges, metadata, microseconds, series
 from exporter.machines import SERVERLESS, STATES, AppSettings, Parts, RequestHour, RunnerHour, Runners
 
 machine_accounts = Table(
@@ -310,6 +314,36 @@ def write_splits(connection: Connection, gone: Iterable[Cell], new: Mapping[Cell
             for (series, hour), (scope, item) in new.items()
         ],
     )
+
+
+def move_splits(connection: Connection, source: int, target: int) -> None:
+    """Keep what is divided of one scope, and counted, as that of another that has taken over its charges."""
+    ours, theirs = series.alias(), series.alias()
+    same = and_(*(ours.c[name] == theirs.c[name] for name in DIMENSIONS))
+    pairs = connection.execute(
+        select(ours.c.id, theirs.c.id).join(theirs, same).where(ours.c.scope_id == source, theirs.c.scope_id == target)
+    ).all()
+    for before, after in pairs:
+        hours = list(connection.scalars(select(state_hours.c.hour).where(state_hours.c.series_id == before)))
+        connection.execute(state_hours.delete().where(state_hours.c.series_id == after, state_hours.c.hour.in_(hours)))
+        connection.execute(
+            state_hours.update().where(state_hours.c.series_id == before), {"series_id": after, "scope_id": target}
+        )
+
+
+def wrong_splits(connection: Connection) -> list[Cell]:
+    """Return what is divided into parts that do not add up to its charge, in order."""
+    sums = [
+        reduce(operator.add, [column for column in _PARTS if column.name.startswith(f"{measure}_")])
+        for measure in ("cost", "gpu_seconds")
+    ]
+    found = connection.execute(
+        select(state_hours.c.series_id, state_hours.c.hour)
+        .outerjoin(charges, and_(charges.c.series_id == state_hours.c.series_id, charges.c.hour == state_hours.c.hour))
+        .where(or_(charges.c.cost.is_(None), charges.c.cost != sums[0], charges.c.gpu_seconds != sums[1]))
+        .order_by(state_hours.c.series_id, state_hours.c.hour)
+    )
+    return [(row[0], row[1]) for row in found]
 
 
 def first_uncounted(connection: Connection, scopes: Collection[int], first: int, end: int) -> int | None:
