@@ -44,16 +44,18 @@ CUSTOM_COLUMNS: Mapping[str, Kind] = MappingProxyType(
 )
 """The columns of our own: fal's words and prices as it states them, and GPU time."""
 
-_LEFT_OUT = frozenset(
+_LEFT_OUT_OF_1_2 = frozenset(
     {
         *("AvailabilityZone", "BillingAccountType", "CapacityReservationId", "CapacityReservationStatus"),
         *("CommitmentDiscountCategory", "CommitmentDiscountId", "CommitmentDiscountName", "CommitmentDiscountType"),
-        *("CommitmentDiscountQuantity", "CommitmentDiscountUnit", "CommitmentProgramEligibilityDetails"),
-        *("AllocatedMethodDetails", "AllocatedMethodId", "AllocatedResourceId", "AllocatedResourceName"),
-        *("AllocatedTags", "ContractApplied", "InvoiceDetailId", "RegionId", "RegionName", "ResourceId"),
+        *("CommitmentDiscountQuantity", "CommitmentDiscountUnit", "RegionId", "RegionName", "ResourceId"),
         *("ResourceName", "ResourceType", "SubAccountType"),
     }
 )
+"""Columns for what fal has none of. Later versions have all columns, by which programs tell the version of a file."""
+
+_ACCOUNT, _TEAM = "Account", "Team"
+"""Types of billing accounts and of sub accounts."""
 
 _SERVICES: Mapping[str, tuple[str, str, str]] = MappingProxyType(
     {
@@ -75,7 +77,8 @@ def layout(version: str) -> tuple[str, ...]:
     """
     if version not in WRITTEN_VERSIONS:
         raise ValueError(f"FOCUS {version} cannot be written; one of {', '.join(WRITTEN_VERSIONS)} can")
-    names = (name for name, column in COLUMNS.items() if column.is_in(version) and name not in _LEFT_OUT)
+    left_out = _LEFT_OUT_OF_1_2 if version == WRITTEN_VERSIONS[0] else frozenset()
+    names = (name for name, column in COLUMNS.items() if column.is_in(version) and name not in left_out)
     return (*names, *CUSTOM_COLUMNS)
 
 
@@ -177,6 +180,7 @@ def _fixed(charge: FocusCharge) -> dict[str, str]:
     return {
         "BillingAccountId": dimensions.account,
         "BillingAccountName": dimensions.account,
+        "BillingAccountType": _ACCOUNT,
         "BillingCurrency": _CURRENCY,
         "BillingPeriodStart": instant_text(month_start(charge.start)),
         "BillingPeriodEnd": instant_text(next_month(charge.start)),
@@ -196,6 +200,7 @@ def _fixed(charge: FocusCharge) -> dict[str, str]:
         "ServiceSubcategory": subcategory,
         "SubAccountId": dimensions.team,
         "SubAccountName": dimensions.team,
+        "SubAccountType": _TEAM if dimensions.team else "",
         "Tags": json.dumps(tags, ensure_ascii=False) if tags else "",
     }
 

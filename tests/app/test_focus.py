@@ -447,6 +447,18 @@ def test_the_commands_are_there_with_their_exit_codes(
     assert main(["focus", "check", str(file)]) == 0
     assert main(["focus", "summary", str(file), "--format", "json"]) == 0
     assert main(["focus", "check", str(tmp_path / "none.csv")]) == 2
+    should = tmp_path / "should.csv"
+    should.write_bytes(file.read_bytes().replace(b"x_FalUnit", b"x_fal_unit", 1))
+    assert [main(["focus", "check", str(should), "--fail-on", level]) for level in ("must", "should", "never")] == [
+        0,
+        1,
+        0,
+    ]
+    ignoring = ["--ignore", "ColumnHandling-A-011-O", "--ignore", "X-FloatNoise", "--max-findings", "1"]
+    assert main(["focus", "check", str(should), "--fail-on", "should", *ignoring]) == 0
+    assert main(["focus", "check", str(should), "--ignore", "nothing"]) == 2
+    assert main(["focus", "check", str(should), "--applicability", str(tmp_path / "none.yaml")]) == 2
+    assert main(["focus", "rules", "--version", "1.2"]) == 0
     monkeypatch.setenv("FAL_KEY", "id:secret")
     out = tmp_path / "out.csv"
     export = ["focus", "export", "--ledger-url", ledger[0], "--output", str(out)]

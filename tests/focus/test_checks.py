@@ -5,11 +5,14 @@ from decimal import Decimal
 
 import pytest
 from focus.conftest import FileRow, base_rows, header, to_csv
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exporter.focus import checks
+from exporter.focus.check_report import check_json, check_junit, check_text
 from exporter.focus.checks import Checker, Report
 from exporter.focus.columns import columns_of
-from exporter.focus.findings import TruncatedFileError, WrongContentError
+from exporter.focus.findings import FocusError, TruncatedFileError, WrongContentError
 
 
 def check(data: bytes, version: str | None = None, piece: int = 700) -> Report:
@@ -387,6 +390,22 @@ def test_a_file_that_was_cut_off_is_an_error() -> None:
         check(data[:-200])
     with pytest.raises(TruncatedFileError, match="inside the quoted field"):
         check(data[: data.rfind(b"shop")])
+
+
+@given(st.data())
+def test_whatever_the_bytes_there_is_a_report_or_a_clean_error(data: st.DataObject) -> None:
+    file = bytearray(to_csv(base_rows()[:3]))
+    for _ in range(data.draw(st.integers(1, 5))):
+        place = data.draw(st.integers(0, len(file) - 1))
+        length = data.draw(st.integers(0, 3))
+        file[place : place + length] = data.draw(st.binary(max_size=4))
+    try:
+        report = check(bytes(file), data.draw(st.sampled_from([None, "1.0", "1.2", "1.4"])), piece=300)
+    except FocusError:
+        return
+    assert sum(total.rows + total.left_out for total in report.invoices.values()) in {0, report.rows}
+    for shown in (check_text, check_json, check_junit):
+        assert shown("f.csv", report)
 
 
 def test_a_file_of_nothing_is_an_error() -> None:

@@ -69,8 +69,28 @@ def test_it_accepts_an_invoiced_month(tmp_path: Path) -> None:
 
 def test_it_would_tell_of_a_currency_sign(tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
-    path.write_bytes(written([FLUX_CHARGE], "1.4")[0].replace(b"\n0.09,", b"\n$0.09,"))
+    path.write_bytes(written([FLUX_CHARGE], "1.4")[0].replace(b",0.09,", b",$0.09,", 1))
     assert judged(path).returncode == 1
+
+
+@pytest.mark.parametrize("version", ["1.3", "1.4"])
+def test_it_takes_our_files_for_their_version_for_certain(version: str, tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    path.write_bytes(written(list(every_kind(Granularity.MONTH)), version)[0])
+    told = toolkit("detect", str(path))
+    assert f"dataset=Cost and Usage version={version} confidence=HIGH (score 1.000)" in told.stdout
+
+
+def test_it_converts_a_file_of_1_3_strictly_with_equal_sums(tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    path.write_bytes(written(list(every_kind(Granularity.MONTH)), "1.3")[0])
+    told = toolkit("convert", "--cost-and-usage", str(path), "--mode", "strict", "--out", str(tmp_path / "made"))
+    assert "lint [Cost and Usage]: lint OK" in told.stdout, told.stdout + told.stderr
+    made = (tmp_path / "made" / "focus_1_4_cost_and_usage.csv").read_bytes()
+    for column in ("BilledCost", "ListCost", "EffectiveCost"):
+        ours, theirs = ([Decimal(row[column]) for row in parsed(data)] for data in (path.read_bytes(), made))
+        assert sorted(ours) == sorted(theirs)
+    assert found(made, "1.4") == set()
 
 
 @pytest.mark.parametrize(("provider", "version"), [("aws", "1.2"), ("azure", "1.3"), ("gcp", "1.3")])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from exporter.charges import HOUR, NANO, SURGE, Amounts, Charge, Dimensions, Window, decimal_of
 from exporter.focus.charge import FocusCharge, Granularity, Price, focus_charges
+from exporter.focus.columns import columns_of
 from exporter.focus.reader import Reader
 from exporter.focus.writer import CUSTOM_COLUMNS, Written, decimal_text, layout, metadata, write
 
@@ -204,6 +205,8 @@ def test_columns_come_in_order_and_our_own_last() -> None:
         assert names[len(focus) :] == list(CUSTOM_COLUMNS)
     assert "ProviderName" not in layout("1.4")
     assert {"ProviderName", "ServiceProviderName"} <= set(layout("1.3"))
+    for version in ("1.3", "1.4"):
+        assert layout(version)[: -len(CUSTOM_COLUMNS)] == tuple(column.name for column in columns_of(version))
 
 
 def test_numbers_dates_and_nulls_are_written_as_no_reader_mistakes_them() -> None:
