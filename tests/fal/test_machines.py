@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import pytest
 from fal.conftest import Bench, Fal, as_json, refused
 
-from exporter.charges import HOUR, Window, hour_number
+from exporter.charges import HOUR, Window, hour_number, hour_of
 from exporter.fal.errors import NotFoundError, ShapeError
 from exporter.fal.machines import APP, MODEL, read_apps, read_idle_runners, read_queue, read_requests, read_runners
 from exporter.machines import AppSettings, RequestHour, RunnerHour, Runners
@@ -62,6 +62,16 @@ async def test_runners_of_an_hour_are_exact_and_complete_once_it_is_over(fal: Fa
         "timeframe": ["hour"],
         "aggregation": ["avg"],
     }
+
+
+async def test_the_running_hour_is_not_complete(fal: Fal, bench: Bench) -> None:
+    client = bench.client()
+    hour = hour_of(client.now())
+    states = {"running": 1, "idle": 0, "pending": 0, "draining": 0}
+    stamps = [{"timestamp": (hour - back * HOUR).isoformat(), **states} for back in (1, 0)]
+    fal.plays(HISTORY, as_json({"history": stamps}))
+    found = await read_runners(client, "studio", "my-app", Window(hour - HOUR, hour + HOUR))
+    assert [(item.hour, item.complete) for item in found] == [(hour_number(hour) - 1, True), (hour_number(hour), False)]
 
 
 async def test_a_name_is_escaped_in_the_path(fal: Fal, bench: Bench) -> None:

@@ -12,8 +12,9 @@ import pytest
 from polling.conftest import REACH, Bench, Clock, opened_bench
 from structlog.typing import EventDict
 
-from exporter.charges import HOUR, Window, hour_of, nano
+from exporter.charges import HOUR, Window, hour_number, hour_of, nano
 from exporter.ledger.reader import LedgerReader
+from exporter.ledger.tables.machines import MachineAccount
 from exporter.machines import StateSum
 from exporter.polling.machines import Mode
 from exporter.samples import Pages
@@ -96,6 +97,12 @@ def states_of(folder: Path, window: Window) -> tuple[StateSum, ...]:
     with reader.snapshot() as snapshot:
         found = snapshot.state_sums(window)
     reader.close()
+    return found
+
+
+async def known(bench: Bench) -> MachineAccount:
+    found = await bench.ledger.run(lambda ledger: ledger.machines.account("main"))
+    assert found is not None
     return found
 
 
@@ -216,8 +223,11 @@ async def test_runners_of_one_app_that_fail_hold_back_no_others(
     assert bench.number("fal_source_up", account="main", source="runners") == 0
     window = Window(hour_of(clock.now) - 5 * HOUR, hour_of(clock.now))
     assert len({item.app for item in states_of(tmp_path, window) if item.app and not item.cost.unknown}) == 3
+    # The hours have not all been asked for, so that none may count as unknown for its age.
+    assert (await known(bench)).runners_through is None
     await bench.account.poll_machines()
     assert bench.number("fal_source_up", account="main", source="runners") == 1
+    assert (await known(bench)).runners_through == hour_number(hour_of(clock.now))
     assert not any(item.cost.unknown for item in states_of(tmp_path, window) if item.app)
 
 
