@@ -5,7 +5,8 @@ from decimal import Decimal
 import httpx
 import pytest
 
-from exporter.simulator import GlitchedJob, Key, PlantedSpend, Simulator
+from exporter.simulator import GlitchedJob, IdleSpan, Key, PlantedSpend, Simulator, World
+from exporter.simulator.interfaces.serverless import shares_of
 from exporter.simulator.world.exact import HOUR, NANO, microseconds
 
 Ask = Callable[..., Awaitable[dict[str, object]]]
@@ -155,3 +156,16 @@ async def test_instances_are_the_compute_lines(pages: Ask, simulator: Simulator)
     assert [row["instance_type"] for row in found] == [line.machine for line in compute] != []
     assert {row["status"] for row in found} <= {"ready", "stopped"}
     assert len({row["id"] for row in found}) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("hours", "idle"), [((22, 6), {22, 23, *range(6)}), ((9, 17), set(range(9, 17))), ((0, 24), set(range(24)))]
+)
+def test_runners_are_idle_in_the_hours_that_are_asked_for(hours: tuple[int, int], idle: set[int]) -> None:
+    span = IdleSpan("shop", 900, 24_000, 24_024, hours)
+    world = World(1, idle=(span,))
+    found = {hour for hour in range(24) if shares_of(world, "shop", 24_000 + hour).idle == 900}
+    assert found == idle
+    assert not any(span.covers(app, hour) for app, hour in (("other", 24_001), ("shop", 24_024), ("shop", 23_999)))
+    assert all(sum(shares_of(world, "shop", 24_000 + hour)) == 1000 for hour in range(24))
+    assert all(min(shares_of(world, "shop", 24_000 + hour)) >= 0 for hour in range(24))
