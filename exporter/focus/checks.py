@@ -7,16 +7,16 @@ goes beyond that, the report says so.
 
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from enum import Enum
 
 from exporter.focus.csv_parser import Record, Records, unquoted
 from exporter.focus.findings import Finding, Findings, TruncatedFileError
 from exporter.focus.row_schema import Header, nothing_at_all, parse_header
 from exporter.focus.rules.applicability import Applicability
-from exporter.focus.rules.compiled import Broken, Compiled, FieldBreak, FieldToken, Scope, Signature
+from exporter.focus.rules.compiled import Broken, Compiled, FieldBreak, FieldToken, Plan, Scope, Signature
 from exporter.focus.rules.conditions import WRONG
 from exporter.focus.rules.measures import Break
 from exporter.focus.rules.table import Kind, Level, Rule, by_id, parts
@@ -27,6 +27,10 @@ DUPLICATE_REACH = 500_000
 
 MOST_REMEMBERED = 100_000
 """Relations and invoices that are remembered, of each kind."""
+
+_FEWEST_TOGETHER = 8
+_DOUBTED = 4
+"""Pieces that are taken row by row after one in which something was wrong."""
 
 KEPT = 20
 """Findings of each rule that are kept word by word."""
@@ -159,6 +163,7 @@ class Checker:
         self._sums: dict[tuple[bytes, bytes], InvoiceSum] = {}
         self._rules: Compiled | None = None
         self._known = by_id()
+        self._doubted = 0
         self._duplicates: Rule | None = None
         self._billed: int | None = None
         self._invoice: int | None = None
@@ -170,7 +175,14 @@ class Checker:
         Raises:
             WrongContentError: this is no Cost and Usage file.
         """
-        for record in self._records.feed(piece):
+        records = self._records.feed(piece)
+        if self._rules is None and records:
+            self._take(records.pop(0), is_last=False)
+        if self._doubted == 0 and self._take_together(records):
+            return
+        # Where one row is wrong, others are: looking at them twice would only take longer.
+        self._doubted = (self._doubted or _DOUBTED) - 1
+        for record in records:
             self._take(record, is_last=False)
 
     def finish(self) -> Report:
@@ -226,13 +238,86 @@ class Checker:
         if flawed or breaks:
             self._tell(record, flawed, breaks)
         for check in checks:
-            for rule, column, note in check(fields):
+            for rule, column, note in check.breaks(fields):
                 self._tell_break(record, rule, column, note)
         for family in self._families:
             self._find_stray(family, record, signature)
         if self._duplicates is not None:
             self._find_duplicate(self._duplicates, record)
         self._sum_up(fields, signature)
+
+    def _take_together(self, records: Sequence[Record]) -> bool:
+        """Take rows that break nothing, column by column, which is several times as fast; return whether they do.
+
+        Where one does break something, nothing has been taken, and each row is looked at by itself.
+        """
+        rules = self._rules
+        if rules is None or len(records) < _FEWEST_TOGETHER:
+            return False
+        rows = [record.fields for record in records]
+        # What is malformed has no fields.
+        if {*map(len, rows)} != {len(rules.columns)}:
+            return False
+        columns = [*zip(*rows, strict=True)]
+        tokens = [each.of(column) for each, column in zip(rules.columns, columns, strict=True)]
+        signatures = [*zip(*tokens, strict=True)]
+        plans = {signature: rules.plan_of(signature) for signature in {*signatures}}
+        if any(plan.fields or plan.breaks for plan in plans.values()):
+            return False
+        if not all(
+            check.holds_for(part) for plan, part in _parts(plans, signatures, rows, columns) for check in plan.checks
+        ):
+            return False
+        return self._count_together(rows, columns)
+
+    def _count_together(self, rows: Sequence[list[bytes]], columns: Sequence[Sequence[bytes]]) -> bool:
+        """Count rows that break no rule by themselves; return False, having done nothing, if some do together."""
+        fresh: list[tuple[_Family, dict[bytes, bytes]]] = []
+        for family in self._families:
+            pairs = {*zip(columns[family.child], columns[family.parent], strict=True)}
+            strange = [pair for pair in pairs if all(pair) and family.parents.get(pair[0]) != pair[1]]
+            found = dict(strange)
+            # A child that is known, or is here twice, has another parent.
+            other = len(found) != len(strange) or not found.keys().isdisjoint(family.parents)
+            if other or len(family.parents) + len(found) > MOST_REMEMBERED:
+                return False
+            fresh.append((family, found))
+        digests: set[int] = set()
+        if self._duplicates is not None:
+            recent, earlier = self._seen
+            digests = {*map(hash, map(tuple, rows))}
+            beyond = len(recent) + len(rows) >= DUPLICATE_REACH
+            if beyond or len(digests) != len(rows) or not digests.isdisjoint(recent) or not digests.isdisjoint(earlier):
+                return False
+        if not self._sum_together(columns, len(rows)):
+            return False
+        for family, found in fresh:
+            family.parents |= found
+        self._seen[0].update(digests)
+        self._report.rows += len(rows)
+        return True
+
+    def _sum_together(self, columns: Sequence[Sequence[bytes]], count: int) -> bool:
+        """Add up rows of invoices that are known; return False, having done nothing, for any others."""
+        if self._billed is None or self._rules is None:
+            return True
+        nothing = (b"",) * count
+        invoices = nothing if self._invoice is None else columns[self._invoice]
+        currencies = nothing if self._currency is None else columns[self._currency]
+        keys = [*zip(invoices, currencies, strict=True)]
+        costs = [*map(self._rules.measures.numbers.__getitem__, columns[self._billed])]
+        if None in costs:
+            return False
+        sums = {key: self._sums.get(key) or self._sum_of(*key, is_named=key[0] != b"") for key in {*keys}}
+        if None in sums.values():
+            return False
+        with localcontext(EXACTLY):
+            for key, cost in zip(keys, costs, strict=True):
+                total = sums[key]
+                if total is not None and cost is not None:
+                    total.billed += cost
+                    total.rows += 1
+        return True
 
     def _tell(self, record: Record, flawed: Sequence[tuple[int, FieldBreak]], breaks: Sequence[Break]) -> None:
         header = self._header
@@ -287,7 +372,8 @@ class Checker:
         currency = b"" if self._currency is None else fields[self._currency]
         total = sums.get((invoice, currency))
         if total is None:
-            total = self._sum_of(invoice, currency, signature)
+            is_named = self._invoice is not None and _is_value(signature[self._invoice])
+            total = self._sum_of(invoice, currency, is_named=is_named)
             if total is None:
                 return
         raw = fields[self._billed]
@@ -299,10 +385,9 @@ class Checker:
             total.rows += 1
             total.billed = EXACTLY.add(total.billed, billed)
 
-    def _sum_of(self, invoice: bytes, currency: bytes, signature: Signature) -> InvoiceSum | None:
+    def _sum_of(self, invoice: bytes, currency: bytes, *, is_named: bool) -> InvoiceSum | None:
         """Return the sum that rows of an invoice and a currency go into; None beyond those that are remembered."""
-        named = self._invoice is not None and _is_value(signature[self._invoice])
-        key = (_shown(invoice) if named else "", _shown(currency))
+        key = (_shown(invoice) if is_named else "", _shown(currency))
         invoices = self._report.invoices
         if key not in invoices and len(invoices) >= MOST_REMEMBERED:
             self._note(f"invoices beyond {MOST_REMEMBERED:,} were not summed up")
@@ -315,6 +400,23 @@ class Checker:
     def _note(self, note: str) -> None:
         if note not in self._report.notes:
             self._report.notes.append(note)
+
+
+def _parts(
+    plans: Mapping[Signature, Plan],
+    signatures: Sequence[Signature],
+    rows: Sequence[list[bytes]],
+    columns: Sequence[Sequence[bytes]],
+) -> Iterator[tuple[Plan, Sequence[Sequence[bytes]]]]:
+    """Yield each plan with the columns of its rows."""
+    if len(plans) == 1:
+        yield next(iter(plans.values())), columns
+        return
+    parts: dict[Signature, list[list[bytes]]] = {}
+    for signature, row in zip(signatures, rows, strict=True):
+        parts.setdefault(signature, []).append(row)
+    for signature, part in parts.items():
+        yield plans[signature], [*zip(*part, strict=True)]
 
 
 @dataclass(slots=True)

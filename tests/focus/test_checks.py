@@ -392,15 +392,60 @@ def test_a_file_that_was_cut_off_is_an_error() -> None:
         check(data[: data.rfind(b"shop")])
 
 
+def told(data: bytes, version: str | None, piece: int) -> object:
+    """Return all that a report has, or the error."""
+    try:
+        report = check(data, version, piece)
+    except FocusError as error:
+        return str(error)
+    sums = {key: (total.billed, total.rows, total.left_out, total.known) for key, total in report.invoices.items()}
+    findings = report.findings
+    return report.rows, findings.counts, findings.attributes, findings.kept, sums, report.notes
+
+
+@pytest.mark.parametrize("mutate", [*(mutate for mutate, _ in WRONG.values()), *VALID.values()], ids=[*WRONG, *VALID])
+def test_rows_that_are_taken_together_are_judged_as_one_by_one(mutate: Mutation) -> None:
+    data = mutate()
+    for version in ("1.2", "1.4"):
+        assert told(data, version, len(data)) == told(data, version, 300)
+
+
+def test_rows_that_are_taken_together_may_be_twice_or_without_a_cost() -> None:
+    rows = base_rows()[:20]
+    for twice in ([*rows, rows[3]], [*rows, *rows]):
+        counts = check(to_csv(twice), "1.4", piece=1_000_000).findings.counts
+        assert {rule.id: count for rule, count in counts.items()}["X-DuplicateRow"] == len(twice) - len(rows)
+    checker = Checker("1.2", ignored=["BilledCost-C-003-M"])
+    checker.feed(to_csv([*rows, rows[0] | {"BilledCost": ""}]))
+    (total,) = checker.finish().invoices.values()
+    assert (total.rows, total.left_out) == (20, 1)
+
+
+@given(st.lists(st.sampled_from(range(12)), min_size=20, max_size=60), st.integers(1000, 9000))
+def test_rows_of_any_order_are_judged_together_as_one_by_one(places: list[int], piece: int) -> None:
+    rows = [
+        *base_rows()[-8:],
+        base_rows()[0] | {"ServiceName": "fal Billing"},
+        base_rows()[1] | {"InvoiceId": "in-2"},
+        base_rows()[2] | {"BilledCost": ""},
+        base_rows()[3] | {"ChargePeriodEnd": "2025-10-01T03:00:00Z", "ListCost": "0.9"},
+    ]
+    data = to_csv([rows[place] for place in places])
+    for version in ("1.2", "1.4"):
+        assert told(data, version, piece) == told(data, version, 300)
+
+
 @given(st.data())
 def test_whatever_the_bytes_there_is_a_report_or_a_clean_error(data: st.DataObject) -> None:
-    file = bytearray(to_csv(base_rows()[:3]))
+    file = bytearray(to_csv(base_rows()[:12]))
     for _ in range(data.draw(st.integers(1, 5))):
         place = data.draw(st.integers(0, len(file) - 1))
         length = data.draw(st.integers(0, 3))
         file[place : place + length] = data.draw(st.binary(max_size=4))
+    version = data.draw(st.sampled_from([None, "1.0", "1.2", "1.4"]))
+    assert told(bytes(file), version, len(file)) == told(bytes(file), version, 300)
     try:
-        report = check(bytes(file), data.draw(st.sampled_from([None, "1.0", "1.2", "1.4"])), piece=300)
+        report = check(bytes(file), version, piece=300)
     except FocusError:
         return
     assert sum(total.rows + total.left_out for total in report.invoices.values()) in {0, report.rows}

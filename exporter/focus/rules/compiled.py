@@ -6,7 +6,8 @@ alone, so they are evaluated once for each distinct row of tokens, of which a fi
 are the few checks that look at numbers, periods and parents, and only those whose conditions the tokens meet.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from operator import getitem
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from exporter.focus.rules.applicability import Applicability, unsaid
 from exporter.focus.rules.conditions import ABSENT, FILLED, WRONG, Mark, Token
 from exporter.focus.rules.fields import Flaw, Flaws, judge_of, stand_in
 from exporter.focus.rules.header import HeaderFlaw, header_flaws
-from exporter.focus.rules.measures import Break, Measures
+from exporter.focus.rules.measures import Break, Check, Measures
 from exporter.focus.rules.table import REASONS, Kind, Rule, by_id, parts, rules_of
 
 _MOST_REMEMBERED = 20_000
@@ -59,7 +60,7 @@ class Plan(NamedTuple):
 
     fields: tuple[tuple[int, FieldBreak], ...]
     breaks: tuple[Break, ...]
-    checks: tuple[Callable[[Sequence[bytes]], Iterable[Break]], ...]
+    checks: tuple[Check, ...]
 
 
 class Tokens(dict[bytes, FieldToken]):
@@ -78,8 +79,16 @@ class Tokens(dict[bytes, FieldToken]):
             self[raw] = found
         return found
 
+    def of(self, column: Sequence[bytes]) -> Sequence[FieldToken]:
+        """Return the tokens of fields one below the other."""
+        return [*map(self.__getitem__, column)]
 
-_LONGEST_PLAIN = 15
+
+_MOST_PLAIN_PLACES = 11
+"""Decimal places of numbers that cannot be the noise of binary floating point, which has more."""
+
+_LONGEST_PLAIN = 40
+_PLAIN_NUMBERS = re.compile(rb"(?:\d{1,20}\.\d{1,11}(?:,|\Z))*+", re.ASCII)
 
 
 class NumberTokens(Tokens):
@@ -88,12 +97,19 @@ class NumberTokens(Tokens):
     def __missing__(self, raw: bytes) -> FieldToken:
         """Judge a field that is not remembered."""
         whole, _, part = raw.partition(b".")
-        if not (whole.isdigit() and part.isdigit() and len(raw) <= _LONGEST_PLAIN):
+        is_plain = whole.isdigit() and part.isdigit() and len(part) <= _MOST_PLAIN_PLACES and len(raw) <= _LONGEST_PLAIN
+        if not is_plain:
             return super().__missing__(raw)
         if len(self) >= _MOST_REMEMBERED:
             self.clear()
         self[raw] = FILLED
         return FILLED
+
+    def of(self, column: Sequence[bytes]) -> Sequence[FieldToken]:
+        """Return the tokens of fields one below the other."""
+        if _PLAIN_NUMBERS.fullmatch(b",".join(column)):
+            return [FILLED] * len(column)
+        return super().of(column)
 
 
 @dataclass(slots=True)
@@ -227,10 +243,13 @@ class Compiled:
             fields: raw, as many as there are columns.
         """
         signature = tuple(map(getitem, self.columns, fields))
-        found = self._plans.get(signature)
-        return signature, self._planned(signature) if found is None else found
+        return signature, self.plan_of(signature)
 
-    def _planned(self, signature: Signature) -> Plan:
+    def plan_of(self, signature: Signature) -> Plan:
+        """Return what follows from the tokens of a row."""
+        found = self._plans.get(signature)
+        if found is not None:
+            return found
         flawed = tuple(
             (place, each) for place, token in enumerate(signature) if isinstance(token, Broken) for each in token.breaks
         )

@@ -1,9 +1,8 @@
 """Checks that look at numbers, periods and parents, row by row."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from functools import partial
 from typing import NamedTuple
 
 from exporter.focus.charge import agrees
@@ -26,8 +25,36 @@ class Break(NamedTuple):
     note: str = ""
 
 
-Check = Callable[[Sequence[bytes]], Iterable[Break]]
-Measure = Callable[[Rule, tuple[int, ...], Sequence[bytes]], Iterable[Break]]
+Measure = Callable[[Rule, Sequence[int], Sequence[bytes]], Sequence[Break]]
+"""Takes a rule, the places of its columns, and a row; returns where it breaks the rule."""
+
+
+class Check(NamedTuple):
+    """A rule that is looked at row by row.
+
+    Attributes:
+        places: of the columns that it looks at.
+    """
+
+    measure: Measure
+    rule: Rule
+    places: tuple[int, ...]
+
+    def breaks(self, fields: Sequence[bytes]) -> Sequence[Break]:
+        """Return where a row breaks the rule."""
+        return self.measure(self.rule, self.places, fields)
+
+    def holds_for(self, columns: Sequence[Sequence[bytes]]) -> bool:
+        """Return whether no row breaks the rule.
+
+        Args:
+            columns: of the rows, each with a field a row.
+        """
+        measure, rule, places = self.measure, self.rule, range(len(self.places))
+        rows = {*zip(*[columns[place] for place in self.places], strict=True)}
+        return not any(measure(rule, places, row) for row in rows)
+
+
 _NOTHING: tuple[Break, ...] = ()
 _NO_VALUE = {None, WRONG, ABSENT}
 
@@ -79,7 +106,7 @@ class Measures:
         self.numbers = Numbers()
         self._instants = Instants()
         self._places = places
-        self._checks = [(rule, check) for rule in active if (check := self._check(rule)) is not None]
+        self._checks = [check for rule in active if (check := self._check(rule)) is not None]
 
     def needed(self, token: Callable[[str], Token]) -> tuple[Check, ...]:
         """Return the checks that a row of some tokens needs.
@@ -89,8 +116,8 @@ class Measures:
         """
         return tuple(
             check
-            for rule, check in self._checks
-            if rule.when.holds(token) and all(token(name) not in _NO_VALUE for name in _looked_at(rule))
+            for check in self._checks
+            if check.rule.when.holds(token) and all(token(name) not in _NO_VALUE for name in _looked_at(check.rule))
         )
 
     def _check(self, rule: Rule) -> Check | None:
@@ -104,21 +131,21 @@ class Measures:
         measure = measures.get(rule.kind)
         if measure is None:
             return None
-        return partial(measure, rule, tuple(self._places[name] for name in _looked_at(rule)))
+        return Check(measure, rule, tuple(self._places[name] for name in _looked_at(rule)))
 
     def _equality(self, rule: Rule) -> Measure:
         if not COLUMNS[rule.column].is_number:
             return self._same_text
         return self._equal if rule.value.startswith("@") else self._constant
 
-    def _same_text(self, rule: Rule, places: tuple[int, ...], fields: Sequence[bytes]) -> Iterable[Break]:
+    def _same_text(self, rule: Rule, places: Sequence[int], fields: Sequence[bytes]) -> Sequence[Break]:
         one, other = (unquoted(fields[place]).decode("utf-8", "replace") for place in places)
         # Some providers write the same id in capitals in one column and without in the other.
         if one == other or one.casefold() == other.casefold():
             return _NOTHING
         return (Break(rule, rule.column, f"{rule.values[0]} is {other}"),)
 
-    def _product(self, rule: Rule, places: tuple[int, ...], fields: Sequence[bytes]) -> Iterable[Break]:
+    def _product(self, rule: Rule, places: Sequence[int], fields: Sequence[bytes]) -> Sequence[Break]:
         cost, price, quantity = places
         numbers = self.numbers
         amount, unit_price, units = numbers[fields[cost]], numbers[fields[price]], numbers[fields[quantity]]
@@ -131,7 +158,7 @@ class Measures:
         note = f"{first} {number_text(unit_price)} x {second} {number_text(units)} is {number_text(product)}"
         return (Break(rule, rule.column, note),)
 
-    def _equal(self, rule: Rule, places: tuple[int, ...], fields: Sequence[bytes]) -> Iterable[Break]:
+    def _equal(self, rule: Rule, places: Sequence[int], fields: Sequence[bytes]) -> Sequence[Break]:
         one, other = places
         if fields[one] == fields[other]:
             return _NOTHING
@@ -140,20 +167,20 @@ class Measures:
             return _NOTHING
         return (Break(rule, rule.column, f"{rule.values[0]} is {number_text(wanted)}"),)
 
-    def _constant(self, rule: Rule, places: tuple[int, ...], fields: Sequence[bytes]) -> Iterable[Break]:
+    def _constant(self, rule: Rule, places: Sequence[int], fields: Sequence[bytes]) -> Sequence[Break]:
         found = self.numbers[fields[places[0]]]
         return (
             _NOTHING if found is None or found == Decimal(rule.value) else (Break(rule, rule.column, f"{rule.when}"),)
         )
 
-    def _start(self, rule: Rule, places: tuple[int, ...], fields: Sequence[bytes]) -> Iterable[Break]:
+    def _start(self, rule: Rule, places: Sequence[int], fields: Sequence[bytes]) -> Sequence[Break]:
         start, end = places
         first, last = self._instants[fields[start]], self._instants[fields[end]]
         if first is None or last is None or first < last:
             return _NOTHING
         return (Break(rule, rule.column, f"{rule.values[0]} is {unquoted(fields[end]).decode()}"),)
 
-    def _exclusive_end(self, rule: Rule, places: tuple[int, ...], fields: Sequence[bytes]) -> Iterable[Break]:
+    def _exclusive_end(self, rule: Rule, places: Sequence[int], fields: Sequence[bytes]) -> Sequence[Break]:
         end, start = places
         last, first = self._instants[fields[end]], self._instants[fields[start]]
         if last is None or first is None or last.time() != _LAST_SECOND.time():
@@ -163,7 +190,7 @@ class Measures:
             return _NOTHING
         return (Break(rule, rule.column, "write the instant after it"),)
 
-    def _within(self, rule: Rule, places: tuple[int, ...], fields: Sequence[bytes]) -> Iterable[Break]:
+    def _within(self, rule: Rule, places: Sequence[int], fields: Sequence[bytes]) -> Sequence[Break]:
         start, outer_start, end, outer_end = places
         instants = self._instants
         first, last = instants[fields[start]], instants[fields[end]]
