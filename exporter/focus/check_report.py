@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree as ET
 
 from exporter.focus.checks import InvoiceSum, Outcome, Report
-from exporter.focus.findings import Finding
+from exporter.focus.rules.findings import Finding
 from exporter.focus.rules.table import Kind, Level, Rule
 from exporter.focus.rules.wording import says
 from exporter.focus.values import number_text

@@ -13,11 +13,12 @@ from decimal import Decimal, localcontext
 from enum import Enum
 
 from exporter.focus.csv_parser import Record, Records, unquoted
-from exporter.focus.findings import Finding, Findings, TruncatedFileError
+from exporter.focus.findings import TruncatedFileError
 from exporter.focus.row_schema import Header, nothing_at_all, parse_header
 from exporter.focus.rules.applicability import Applicability
 from exporter.focus.rules.compiled import Broken, Compiled, FieldBreak, FieldToken, Plan, Scope, Signature
 from exporter.focus.rules.conditions import WRONG
+from exporter.focus.rules.findings import Finding, Findings
 from exporter.focus.rules.measures import Break
 from exporter.focus.rules.table import Kind, Level, Rule, by_id, parts
 from exporter.focus.values import EXACTLY, number
