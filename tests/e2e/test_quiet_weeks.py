@@ -66,9 +66,9 @@ def budgets() -> Iterator[Budget]:
 
 def due(number: int) -> Iterator[str]:
     """Yield the jobs of a step; what is heavy is left out now and then."""
-    yield from ("current", "balance")
+    yield from ("current", "balance", "queues")
     if number % 2 == 0:
-        yield "recent"
+        yield from ("recent", "machines")
     if number % 11 == 5:
         yield from ("invoices", "reconciliation", "deep")
     if number % 55 == 25:
@@ -107,6 +107,7 @@ async def live(folder: Path) -> Samples:
         witness=lambda _: None,
         health=health,
         budgets=tuple(budgets()),
+        machines="auto",
     )
     samples: Samples = {}
     await exporter.start()

@@ -28,6 +28,7 @@ from exporter.metrics.health import Health
 from exporter.polling.account import AccountPoller
 from exporter.polling.async_ledger import AsyncLedger
 from exporter.polling.forecasts import ForecastMaker
+from exporter.polling.machines import Mode
 from exporter.polling.poll_runner import PollRunner
 from exporter.polling.publisher import Publisher
 from exporter.polling.scheduler import Reach
@@ -73,6 +74,7 @@ class LeftHalf:
         health: is published if it is given.
         budgets: of an outlook; None for no outlook at all.
         retention: how long the job "retention" keeps hours.
+        machines: whether runners of own apps are polled.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class LeftHalf:
         health: Health | None = None,
         budgets: Sequence[Budget] | None = None,
         retention: timedelta = timedelta(days=400),
+        machines: Mode = "false",
     ) -> None:
         self._file = ledger
         self._clock = clock
@@ -125,6 +128,7 @@ class LeftHalf:
             reach=reach,
             with_api_key=False,
             clock=clock,
+            machines=machines,
         )
         self._accounts.append(self.account)
         self._published: list[Publication] = []
@@ -151,6 +155,8 @@ class LeftHalf:
             "balance": self.account.poll_balance,
             "invoices": self.account.poll_invoices,
             "reconciliation": self.account.poll_reconciliation,
+            "machines": self.account.poll_machines,
+            "queues": self.account.poll_queues,
             "retention": self._fold,
         }
         await jobs[job]()
