@@ -56,7 +56,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
     return (
         (
             figure(
-                "GPU-hours, this month",
+                "GPU-hours, month",
                 "GPU time billed since the start of the month in the exporter's time zone, exact and with all "
                 "corrections; an hour of a machine with 8 GPUs is 8. Some minutes late.",
                 [Query(f"{total(TIME)} / 3600")],
@@ -94,7 +94,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
         ),
         (
             figure(
-                "Serverless GPU-hour, this month",
+                "GPU-hour, month",
                 "What an hour of a GPU on serverless has cost on average since the start of the month, discounts and "
                 "surge prices included, and what the same hours cost at list prices. Compute machines have no list "
                 "price that fal states; they are in the tables.",

@@ -103,7 +103,7 @@ def of_month() -> Built:
         ],
         {
             "name": Column("Name", properties=_NAME),
-            "Value #month": Column("This month", DOLLARS, 98, 2),
+            "Value #month": Column("This month", DOLLARS, 108, 2),
             "Value #before": Column("Last month", DOLLARS, 94, 2),
             "Value #change": Column("±", SHARE, 54, 0, coloured_text(*GROWTH)),
         },

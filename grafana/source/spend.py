@@ -68,7 +68,7 @@ def spend() -> Frame:
                 ),
             ),
             Row(4, (*_figures(),)),
-            Row(9, ((course(), 13), (budgets(), 11))),
+            Row(9, ((course(), 12), (budgets(), 12))),
             Row(10, ((_days(), 24),)),
             Row(9, ((_hours(), 24),)),
             Row(12, ((by_label(), 12),), "Who and what spends it"),
@@ -130,8 +130,8 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                     Query(f"sum({of_accounts(f'fal_spend_month_forecast{edge}_usd')})", name, ref)
                     for edge, name, ref in (("_low", "low", "low"), ("", "likely", "likely"), ("_high", "high", "high"))
                 ],
-                DOLLARS_SHORT,
-                decimals=2,
+                DOLLARS,
+                decimals=0,
                 names=True,
                 color=palette.FORECAST,
                 no_value=NOT_LOADED,
