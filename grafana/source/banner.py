@@ -75,7 +75,7 @@ def state() -> Built:
                     "custom.minWidth": 220,
                 },
             ),
-            "about": Column("Account or budget", width=150),
+            "about": Column("Account or budget", width=200),
             "runbook": Column("runbook", properties={"custom.hidden": True}),
             "Value": Column("How bad", width=90, properties=_AS_BAD),
         },

@@ -147,7 +147,7 @@ def invoice_list(most: int = 12) -> Built:
         ],
         {
             "invoice": Column("Invoice", properties={"custom.minWidth": 110}),
-            "account": Column("Account", width=110),
+            "account": Column("Account", width=130),
             "Value #total": Column("Total", DOLLARS, 104, 2),
             "Value #state": Column(
                 "State",
@@ -194,7 +194,7 @@ def agreement() -> Built:
         "up. Compared every six hours.",
         [Query(f"topk(24, {said})")],
         {
-            "account": Column("Account", width=96),
+            "account": Column("Account", width=130),
             "period": Column("Month", width=84, properties=words(_PERIODS)),
             "against": Column("Compared with", width=134, properties=words(_AGAINST)),
             "Value": Column(
@@ -230,7 +230,7 @@ def billed() -> Built:
         "has besides. The sum of them is what is to be paid. Enterprise accounts only.",
         [Query(month("last_month"), ref="last"), Query(month("current_month"), ref="current")],
         {
-            "account": Column("Account", width=96),
+            "account": Column("Account", width=130),
             "charge_category": Column("Category"),
             "Value #last": Column("Last month, $", SIGNED, 110, 2),
             "Value #current": Column("This month, $", SIGNED, 110, 2),

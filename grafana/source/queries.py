@@ -175,7 +175,9 @@ def by_day(group: str, metric: str, *also: str) -> str:
         "# of days that are known at both ends\n"
         f"unless on () {covered(window, at='offset -1439m')} < 1\n"
         f"unless on () ({covered(window, at='offset 1m')} < 1 unless day_of_month(vector(time() + 43200)) == 1)\n"
-        f"unless on () ({covered(window, at=f'@ {TO}')} < 1 and vector(time()) > {TO} - 86340)"
+        f"unless on () ({covered(window, at=f'@ {TO}')} < 1 and vector(time()) > {TO} - 86340)\n"
+        # A Prometheus that began within a month knows no start of its first day, which would be the month so far.
+        f"and on () ({total(metric, at='offset 1m')} or on () day_of_month(vector(time() + 43200)) == 1)"
     )
     return _named(group, f"(\n{indent(days, '  ')}\n)", metric, *also)
 
