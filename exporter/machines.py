@@ -67,12 +67,17 @@ class RunnerHour(NamedTuple):
     complete: bool
 
 
+def app_name(app: str) -> str:
+    """Return an app's name alone: charges may write it with its owner, as `owner/name`."""
+    return app.rpartition("/")[2]
+
+
 @dataclass(frozen=True, slots=True)
 class AppSettings:
     """Settings of an app as fal lists them; None where it states none.
 
     Attributes:
-        app: its name, as charges have it.
+        app: its name; where charges name its owner too, as they have it.
         machine: its machine type, in fal's words.
         keep_alive: seconds for which a runner without requests stays.
         min_concurrency, max_concurrency: fewest and most runners.
@@ -91,7 +96,7 @@ class AppSettings:
     @property
     def endpoint(self) -> str:
         """Owner and name, as fal's calls take them."""
-        return f"{self.owner}/{self.app}"
+        return f"{self.owner}/{app_name(self.app)}"
 
 
 class RequestHour(NamedTuple):

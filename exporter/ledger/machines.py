@@ -29,7 +29,7 @@ from exporter.ledger.tables import machines as tables
 from exporter.ledger.tables.machines import MachineAccount
 from exporter.ledger.tables.prices import Item, PriceRecord
 from exporter.ledger.tables.rows import Scope
-from exporter.machines import STATES, AppSettings, Ceiling, Efficiency, Parts, RequestSum, StateSum
+from exporter.machines import STATES, AppSettings, Ceiling, Efficiency, Parts, RequestSum, StateSum, app_name
 from exporter.samples import PagedTable, Pages, Sample
 
 WINDOWS = ("today", "last_day", "month", "last_month")
@@ -110,7 +110,7 @@ class MachineBooks:
             unseen.discard(cell)
             before = kept.get(cell)
             its_own = dimensions[series]
-            history = runners.get((its_own.app, hour)) if its_own.app else None
+            history = runners.get((app_name(its_own.app), hour)) if its_own.app else None
             counted = (before is not None and before.counted) or (
                 counted_from[scope] <= hour < this_hour
                 and is_ripe(
@@ -385,18 +385,21 @@ _MAIN = "main"
 
 
 def as_charged(settings: Iterable[AppSettings], charged: Collection[tuple[str, str, str]]) -> tuple[AppSettings, ...]:
-    """Return settings with the environments that charges have: those may leave out the name of the main one.
+    """Return settings with the apps and environments that charges have.
+
+    Charges may name the owner of an app, and may leave out the name of the main environment.
 
     Args:
         settings: of apps, as fal lists them.
         charged: account, app and environment of what has been charged for.
     """
-    return tuple(
-        replace(item, environment="")
-        if item.environment == _MAIN and (item.account, item.app, _MAIN) not in charged
-        else item
-        for item in settings
-    )
+    with_owner = {(account, app) for account, app, _ in charged}
+    found = []
+    for item in settings:
+        app = item.endpoint if (item.account, item.endpoint) in with_owner else item.app
+        is_unnamed = item.environment == _MAIN and (item.account, app, _MAIN) not in charged
+        found.append(replace(item, app=app, environment="" if is_unnamed else item.environment))
+    return tuple(found)
 
 
 def read_state_sums(connection: Connection, scopes: Mapping[int, str], window: Window) -> tuple[StateSum, ...]:

@@ -185,6 +185,19 @@ def test_a_charge_without_an_app_is_unknown_and_models_are_left_out(bench: Bench
     assert sum(sample.value for page in today for sample in page.samples) == 12
 
 
+def test_charges_may_name_the_owner_of_an_app(bench: Bench) -> None:
+    owned = SHOP._replace(app="studio/shop")
+    bench.restate([charge(LAST, 40, owned)])
+    whole = Window(HERE - 48 * HOUR, HERE + HOUR)
+    bench.read(runners(LAST, 1, 3), window=whole)
+    asked = RequestHour("prod", "serverless", "shop", hour_number(LAST), 10, 5, 1, 4, 2, 0)
+    bench.ledger.machines.record_requests("prod", whole, [("serverless", "shop")], [asked])
+    figures = bench.view().machines
+    assert by_state(figures.spend_of["today"], app="studio/shop") == {"running": 10, "idle": 30}
+    assert [(item.app, item.owner) for item in figures.settings] == [("studio/shop", "studio")]
+    assert [item.cost for item in figures.efficiency] == [40]
+
+
 def test_a_new_counter_is_seen_at_0_first(bench: Bench) -> None:
     bench.restate([charge(LAST, 10)])
     bench.read(runners(LAST, 0, 1))

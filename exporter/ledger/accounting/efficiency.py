@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from exporter.machines import SERVERLESS, AppSettings, Ceiling, Efficiency, Parts, RequestSum, StateSum
+from exporter.machines import SERVERLESS, AppSettings, Ceiling, Efficiency, Parts, RequestSum, StateSum, app_name
 from exporter.samples import Pages
 
 
@@ -53,7 +53,7 @@ def efficiency(
     cost: dict[tuple[str, str], Parts] = {}
     gpu_seconds: dict[tuple[str, str], Parts] = {}
     for item in states:
-        key = (item.account, item.app)
+        key = (item.account, app_name(item.app))
         cost[key] = cost.get(key, Parts()).plus(item.cost)
         gpu_seconds[key] = gpu_seconds.get(key, Parts()).plus(item.gpu_seconds)
     found = []
