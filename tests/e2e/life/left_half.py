@@ -20,6 +20,7 @@ from starlette.types import Message
 
 from exporter.charges import Clock
 from exporter.fal import Client
+from exporter.fal.endpoints import Limits
 from exporter.forecasting.budgets import Budget
 from exporter.forecasting.state import Outlook
 from exporter.ledger import Ledger, LedgerView, Rules
@@ -75,6 +76,7 @@ class LeftHalf:
         budgets: of an outlook; None for no outlook at all.
         retention: how long the job "retention" keeps hours.
         machines: whether runners of own apps are polled.
+        limits: of the traffic with fal; None for those of every user.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class LeftHalf:
         budgets: Sequence[Budget] | None = None,
         retention: timedelta = timedelta(days=400),
         machines: Mode = "false",
+        limits: Limits | None = None,
     ) -> None:
         self._file = ledger
         self._clock = clock
@@ -116,6 +119,7 @@ class LeftHalf:
             platform_url="http://fal/v1",
             reporting_url="http://fal",
             transport=fal,
+            limits=limits,
             now=clock,
             sleep=_do_not_wait,
         )
