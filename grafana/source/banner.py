@@ -116,7 +116,7 @@ def _findings() -> str:
 def _found() -> tuple[str, ...]:
     age = f"time() - {of_accounts('fal_data_through_timestamp_seconds', ('account', 'source'))}"
     runway, balance = of_accounts("fal_credit_runway_seconds"), of_accounts("fal_credit_balance_usd")
-    spent, limit, expected = (f"{_BUDGET} (fal_budget_{name}_usd)" for name in ("spend", "limit", "forecast"))
+    spent, limit, least = (f"{_BUDGET} (fal_budget_{name}_usd)" for name in ("spend", "limit", "forecast_low"))
     hours = (_summed(f"fal_spend_{hour}_hour_usd") for hour in ("last", "current"))
     partly = covered("today", "month_to_date", "last_month", by=("account",))
     return (
@@ -139,7 +139,7 @@ def _found() -> tuple[str, ...]:
             for hour in hours
         ),
         _finding("FalBudgetExceeded", WARNING, f"{spent} > {limit}", about="budget"),
-        _finding("FalBudgetForecastExceeded", WARNING, f"{expected} > {limit}", about="budget"),
+        _finding("FalBudgetForecastExceeded", WARNING, f"{least} > {limit} unless {spent} > {limit}", about="budget"),
         _finding("FalUsageDataStale", WARNING, f"max by (account) ({age}) > {_threshold('data_age_seconds', 10_800)}"),
         _finding("FalPollFailing", WARNING, f"min by (account) (fal_source_up{_ACCOUNT}) == 0"),
         _finding("FalRowsRejected", WARNING, f"{_summed('fal_exporter_rejected_rows')} > 0"),

@@ -11,7 +11,7 @@ from threading import Lock
 from exporter import __version__
 from exporter.charges import Clock
 from exporter.forecasting.drivers import Parts
-from exporter.forecasting.state import BudgetOutlook
+from exporter.forecasting.state import BudgetOutlook, Forecast
 from exporter.publication import AccountOverview, Mover, Overview, Publication, Ranking
 from exporter.web.pages.alerts import alerts, banner, data_through
 from exporter.web.pages.chart import Band, band, chart, product_name
@@ -251,15 +251,22 @@ def budget_view(budget: BudgetOutlook, now: datetime) -> BudgetView:
         spend=f"not known yet, of {dollars(limit)}"
         if spend is None
         else f"{dollars(spend)} of {dollars(limit)}, {_share_of_limit(spend, limit)}",
-        forecast=f"forecast {dollars(forecast.expected)} ({dollars(forecast.low)} to {dollars(forecast.high)})"
-        if forecast
-        else "no forecast yet",
+        forecast=_forecast_in_words(forecast, limit) if forecast else "no forecast yet",
         state="over" if spend is not None and spend > limit else "near" if is_near else "",
         track=percent(limit, whole),
         spent=percent(spend or 0, whole),
         band=band(forecast, whole) if forecast else None,
         thresholds=tuple(percent(round(threshold * limit), whole) for threshold in budget.thresholds),
     )
+
+
+def _forecast_in_words(forecast: Forecast, limit: int) -> str:
+    amounts = f"forecast {dollars(forecast.expected)} ({dollars(forecast.low)} to {dollars(forecast.high)})"
+    if forecast.low > limit:
+        return f"{amounts}, will exceed the limit"
+    if forecast.expected > limit:
+        return f"{amounts}, will probably exceed the limit"
+    return f"{amounts}, {'may exceed' if forecast.high > limit else 'stays within'} the limit"
 
 
 def _share_of_limit(spend: int, limit: int) -> str:

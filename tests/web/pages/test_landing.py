@@ -317,3 +317,18 @@ def test_while_the_history_is_loaded_the_page_says_how_far_and_what_is_known() -
     assert "Loading the history: 43%. Everything since Tue 17 Nov is known;" in text
     loaded = replace(account, sources=(replace(source, history_progress=1.0),), gaps={})
     assert "Loading the history" not in outline(Overview("1", (loaded,)), outlook=Outlook()).text
+
+
+@pytest.mark.parametrize(
+    ("low", "expected", "high", "verdict"),
+    [
+        (11, 12, 13, "will exceed the limit"),
+        (9, 11, 12, "will probably exceed the limit"),
+        (8, 10, 11, "may exceed the limit"),
+        (8, 9, 10, "stays within the limit"),
+    ],
+)
+def test_a_budget_says_whether_it_will_be_exceeded(low: int, expected: int, high: int, verdict: str) -> None:
+    forecast = Forecast(expected * NANO, low * NANO, high * NANO)
+    budget = BudgetOutlook("b", "month", MONTH, 10 * NANO, {}, spend=NANO, forecast=forecast)
+    assert landing.budget_view(budget, AT).forecast.endswith(f"), {verdict}")
