@@ -381,6 +381,14 @@ class IdleApp:
 
 
 @dataclass(frozen=True, slots=True)
+class IdleMonth:
+    """What runners have cost this month so far and what of it was idle, in nano-USD, of the accounts that are known."""
+
+    idle: int
+    cost: int
+
+
+@dataclass(frozen=True, slots=True)
 class BurnCeiling:
     """What the apps of a budget can burn in an hour, and what is left of the budget, in nano-USD."""
 
@@ -401,6 +409,7 @@ class Observations:
         folded_series: combinations of labels folded into `__other__` in the last day.
         idle_apps: those with idle runners.
         burn_ceilings: of the budgets that cover apps and whose spend is known.
+        idle_month: None where no runners have cost anything, or none are known.
     """
 
     unusual_hours: tuple[UnusualHour, ...] = ()
@@ -417,6 +426,7 @@ class Observations:
     folded_series: int = 0
     idle_apps: tuple[IdleApp, ...] = ()
     burn_ceilings: tuple[BurnCeiling, ...] = ()
+    idle_month: IdleMonth | None = None
 
 
 @dataclass(frozen=True, slots=True)

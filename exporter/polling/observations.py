@@ -22,6 +22,7 @@ from exporter.publication import (
     BurnCeiling,
     DiscountChange,
     IdleApp,
+    IdleMonth,
     KeyOverview,
     NewName,
     Observations,
@@ -114,6 +115,7 @@ class Observer:
             folded_series=self._folded.noted(now, view.overflowed_series),
             idle_apps=tuple(_idle_apps(view)),
             burn_ceilings=tuple(_burn_ceilings(view, outlook)),
+            idle_month=_idle_month(view),
         )
 
     def _unusual_hours(self, view: LedgerView, outlook: Outlook) -> Iterator[UnusualHour]:
@@ -236,6 +238,13 @@ def _idle_apps(view: LedgerView) -> Iterator[IdleApp]:
         if idle > 0:
             known = (None, None) if its is None else (its.min_concurrency, its.keep_alive)
             yield IdleApp(*key, idle, cost, *known)
+
+
+def _idle_month(view: LedgerView) -> IdleMonth | None:
+    samples = [sample for page in view.machines.spend_of.get("month", ()) for sample in page.samples]
+    cost = sum(int(sample.value) for sample in samples)
+    idle = sum(int(sample.value) for sample in samples if sample.labels[-1] == "idle")
+    return IdleMonth(idle, cost) if cost > 0 else None
 
 
 def _burn_ceilings(view: LedgerView, outlook: Outlook) -> Iterator[BurnCeiling]:

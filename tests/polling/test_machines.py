@@ -13,10 +13,12 @@ from polling.conftest import REACH, Bench, Clock, opened_bench
 from structlog.typing import EventDict
 
 from exporter.charges import HOUR, Window, hour_number, hour_of, nano
+from exporter.forecasting.state import Outlook
 from exporter.ledger.reader import LedgerReader
 from exporter.ledger.tables.machines import MachineAccount
 from exporter.machines import StateSum
 from exporter.polling.machines import Mode
+from exporter.polling.observations import Observer
 from exporter.samples import Pages
 from exporter.simulator import (
     ADMIN_KEY,
@@ -253,3 +255,13 @@ async def test_hours_are_read_again_as_usage_is(fal: RunningSimulator, opened: O
     await bench.account.poll_machines()
     assert calls(fal, HISTORY) == before + 4
     assert fal.simulator.seen[REQUESTS] == 2
+
+
+async def test_the_page_is_told_of_idle_apps_and_of_the_month(opened: Opener) -> None:
+    bench = await opened()
+    await bench.account.poll_machines()
+    view = await bench.view()
+    seen = Observer(bench.health).observe(view, Outlook())
+    idle = by_state(view.machines.spend_of["last_day"])["idle"]
+    assert sum(app.idle for app in seen.idle_apps) == idle
+    assert all(app.keep_alive for app in seen.idle_apps)

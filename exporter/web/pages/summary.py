@@ -1,12 +1,12 @@
 """Values of the summary: the month against its forecast, today, this hour, balance and runway, and each account's."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from exporter.charges import NANO
 from exporter.forecasting.state import AccountOutlook, Forecast
-from exporter.publication import AccountOverview, Gap, Publication
+from exporter.publication import AccountOverview, Gap, IdleMonth, Publication
 from exporter.web.pages.alerts import Alert
 from exporter.web.pages.chart import Band, band
 from exporter.web.pages.formatting import ago, dollars, instant, percent, runway
@@ -92,7 +92,15 @@ def tiles(publication: Publication, now: datetime) -> tuple[Tile, ...]:
         Tile("This hour", figure(accounts, "current_hour"), "so far; charges often arrive late"),
         Tile("Last hour", figure(accounts, "last_hour"), "last complete hour"),
         Tile("Credit balance", dollars(balance), note, is_low=balance is not None and balance <= 0),
+        *_idle(publication.overview.observations.idle_month),
     )
+
+
+def _idle(of_month: IdleMonth | None) -> Iterator[Tile]:
+    """Yield what idle runners cost, where runners are known."""
+    if of_month is not None:
+        share = 100 * of_month.idle // of_month.cost
+        yield Tile("Idle this month", dollars(of_month.idle), f"{share}% of {dollars(of_month.cost)} for own apps")
 
 
 def month(publication: Publication) -> Month:

@@ -6,7 +6,7 @@ from web.pages.conftest import AT, MONTH, OUTLOOK, OVERVIEW, outline
 
 from exporter.charges import NANO
 from exporter.forecasting.state import AccountOutlook, Outlook
-from exporter.publication import AccountOverview, Gap, Overview, SourceOverview
+from exporter.publication import AccountOverview, Gap, IdleMonth, Observations, Overview, SourceOverview
 from exporter.web.pages.chart import colours
 
 
@@ -137,3 +137,10 @@ def test_fals_own_products_always_have_their_colours_and_others_what_is_left() -
     assert colours(("serverless",)) == {"serverless": 1}
     assert colours(("new", "serverless", "", "model_apis")) == {"": 3, "model_apis": 0, "new": 4, "serverless": 1}
     assert set(colours(tuple(map(str, range(20)))).values()) == {3, 4, 5, 6}
+
+
+def test_what_idle_runners_cost_this_month_is_shown_where_runners_are_known() -> None:
+    idle = Observations(idle_month=IdleMonth(412 * NANO, 1084 * NANO))
+    text = outline(Overview("1", OVERVIEW.accounts, observations=idle)).text
+    assert "Idle this month $412.00 38% of $1,084.00 for own apps" in text
+    assert "Idle this month" not in outline(OVERVIEW).text
