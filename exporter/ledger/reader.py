@@ -18,6 +18,7 @@ from exporter.ledger.accounting.efficiency import efficiency
 from exporter.ledger.accounting.key_labels import KeyLabels, values_of
 from exporter.ledger.accounting.reconciliation import Reconciliation
 from exporter.ledger.accounting.restatement import RejectedRows
+from exporter.ledger.day_sums import DaySums
 from exporter.ledger.directory import state_of
 from exporter.ledger.machines import as_charged, read_request_sums, read_state_sums
 from exporter.ledger.tables import machines, rows, schema
@@ -35,7 +36,7 @@ from exporter.ledger.tables.machines import MachineAccount
 from exporter.ledger.tables.names import labels_of, read_keys, tells_callers
 from exporter.ledger.tables.rejected import read_rejected
 from exporter.ledger.tables.rows import Scope, read_scopes
-from exporter.ledger.tables.span_totals import Bucket, UsageSum, labelled, usage_sums
+from exporter.ledger.tables.span_totals import Bucket, UsageSum, cuts_of, joined, labelled, usage_sums
 from exporter.ledger.tables.tags import KEYS as TAG_KEYS
 from exporter.ledger.tag_reader import hours_read, tagged_sums
 from exporter.machines import AppSettings, Efficiency, RequestHour, RunnerHour, StateSum
@@ -50,11 +51,13 @@ class LedgerSnapshot:
     Args:
         connection: in a transaction that sees one state (SQLite in WAL mode; REPEATABLE READ in PostgreSQL).
         facts: single facts of the ledger, by name.
+        sums: those in memory; None for none.
     """
 
-    def __init__(self, connection: Connection, facts: Mapping[str, str]) -> None:
+    def __init__(self, connection: Connection, facts: Mapping[str, str], sums: DaySums | None = None) -> None:
         self._connection = connection
         self._facts = facts
+        self._sums = sums
 
     @property
     def revision(self) -> int:
@@ -88,16 +91,33 @@ class LedgerSnapshot:
             where: the values that count, by the name of a dimension; "" is the value of what lacks it. Of an API key
                 both its label and its id are values.
         """
-        accounts = {scope.id: scope.account for scope in self._scopes if scope.active}
         zone = zone or ZoneInfo("UTC")
         if "api_key" in where:
             where = {**where, "api_key": values_of(where["api_key"], self._key_labels)}
         if "api_key" not in by:
-            return usage_sums(self._connection, accounts, window, by, every, zone, where)
+            return self._usage(window, by, every, zone, where)
         # Keys are known by their ids, and a label is that of a key of an account.
         asked = by if "account" in by else (*by, "account")
-        sums = usage_sums(self._connection, accounts, window, asked, every, zone, where)
+        sums = self._usage(window, asked, every, zone, where)
         return labelled(sums, asked, len(by), self._key_labels)
+
+    def _usage(
+        self,
+        window: Window,
+        by: Sequence[str],
+        every: Bucket | None,
+        zone: ZoneInfo,
+        where: Mapping[str, Collection[str]],
+    ) -> tuple[UsageSum, ...]:
+        scopes = [scope for scope in self._scopes if scope.active]
+        # Hour by hour, all charges of the window have to be read.
+        if self._sums is not None and every != "hour":
+            cuts = cuts_of(window, every, zone)
+            sums = self._sums.sums(self._connection, self.charges_revision, scopes, cuts, by, where)
+            if sums is not None:
+                return joined(sums, cuts, every)
+        accounts = {scope.id: scope.account for scope in scopes}
+        return usage_sums(self._connection, accounts, window, by, every, zone, where)
 
     @cached_property
     def tag_keys(self) -> tuple[str, ...]:
@@ -224,13 +244,14 @@ class LedgerReader:
         self._engine: Engine | None = None
         self._file: tuple[int, int] | None = None
         self._is_known = False
+        self._sums = DaySums()
 
     def close(self) -> None:
         """Let go of the database; a later call opens it again."""
         with self._lock:
             if self._engine is not None:
                 self._engine.dispose()
-            self._engine, self._is_known = None, False
+            self._engine, self._is_known, self._sums = None, False, DaySums()
 
     def revision(self) -> int:
         """Return a number that is another one whenever anything that can be asked may have changed."""
@@ -248,7 +269,7 @@ class LedgerReader:
                 facts = schema.read_all(connection)
                 check_version(facts.get("schema"), self._url)
                 self._is_known = True
-                yield LedgerSnapshot(connection, facts)
+                yield LedgerSnapshot(connection, facts, self._sums)
         except BaseException:
             self._is_known = False
             raise
@@ -261,7 +282,7 @@ class LedgerReader:
                 if self._engine is not None:
                     self._engine.dispose()
                 self._engine = reading_engine(self._url, poolclass=QueuePool)
-                self._file, self._is_known = found, False
+                self._file, self._is_known, self._sums = found, False, DaySums()
             return self._engine
 
     def _identity(self) -> tuple[int, int] | None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from sqlalchemy import Connection, MetaData, inspect, or_, select, text
 
 from exporter.errors import LedgerError
-from exporter.ledger.tables import hours, machines, schema, span_totals, tags
+from exporter.ledger.tables import changes, hours, machines, schema, span_totals, tags
 from exporter.ledger.tables.schema import SCHEMA_VERSION, facts, metadata, series
 
 
@@ -92,8 +92,8 @@ def _from_3_to_4(connection: Connection) -> None:
 
 
 def _from_4_to_5(connection: Connection) -> None:
-    """Keep machines: runners by state, settings of apps, requests, and charges divided by state; and spend by tags."""
-    for table in (*machines.TABLES, *tags.TABLES):
+    """Keep machines (runners and charges by state, settings of apps, requests), spend by tags, and marks of days."""
+    for table in (*machines.TABLES, *tags.TABLES, changes.changed_days):
         table.create(connection)
 
 

@@ -4,15 +4,16 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import chain
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, select
 
 from exporter.charges import NANO, Balance, Dimensions, Invoice
 from exporter.ledger.accounting.counters import Counter, CounterKey, LabelValues
 from exporter.ledger.accounting.reconciliation import Reconciliation, Reconciliations
-from exporter.ledger.accounting.restatement import CellRow, Difference, HourKind, SumsBySeries
+from exporter.ledger.accounting.restatement import HOURS_OF_DAY, CellRow, Difference, HourKind, SumsBySeries
 from exporter.ledger.accounting.totals import Place, Spent
-from exporter.ledger.tables import span_totals
+from exporter.ledger.tables import changes, span_totals
 from exporter.ledger.tables.database import write_many
 from exporter.ledger.tables.schema import (
     DIMENSIONS,
@@ -217,6 +218,8 @@ def write_difference(
     write_many(connection, _UPDATE, [(*row[2:], scope, *row[:2]) for row in difference.changed])
     write_many(connection, _DELETE, [(scope, *cell) for cell in difference.removed])
     span_totals.add(connection, scope, difference, sums)
+    hours = {row[0] for row in chain(difference.added, difference.changed, difference.removed)}
+    changes.mark_days(connection, scope, {hour // HOURS_OF_DAY for hour in hours})
 
 
 _SPENT = ("cost", "gpu_seconds")
@@ -274,6 +277,7 @@ def fold(connection: Connection, horizon: int) -> int:
     )
     folded_charges = connection.execute(delete(charges).where(charges.c.hour < horizon)).rowcount
     span_totals.rebuild(connection, until=horizon)
+    changes.mark_everything(connection)
     return folded_charges
 
 

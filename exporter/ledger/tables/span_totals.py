@@ -36,7 +36,7 @@ SPANS = (HOURS_OF_DAY, 8 * HOURS_OF_DAY)
 MACHINE_SECOND = "machine_second"
 """Unit of machine time in sums, which fal calls `second`, as it does a second of video: the two have no sum."""
 
-_UNIT = case(
+summed_unit = case(
     (series.c.product.in_(("serverless", "compute")) & (series.c.unit == "second"), literal(MACHINE_SECOND)),
     else_=series.c.unit,
 ).label("summed_unit")
@@ -143,12 +143,15 @@ class UsageSum(NamedTuple):
     quantities: Mapping[str, int]
 
 
-class _Key(NamedTuple):
+class SumKey(NamedTuple):
     """Key of charges that have a sum."""
 
     bucket: int
     group: tuple[str, ...]
     unit: str
+
+
+Sums = dict[SumKey, Amounts]
 
 
 class _Stretch(NamedTuple):
@@ -187,20 +190,20 @@ def usage_sums(  # noqa: PLR0917  the terms of one question
         zone: whose days and months the buckets are.
         where: the values that count, by dimension.
     """
-    cuts = _cuts(window, every, zone)
+    cuts = cuts_of(window, every, zone)
     wanted = where.get("account")
     accounts = {scope: account for scope, account in accounts.items() if wanted is None or account in wanted}
     buckets = range(len(cuts) - 1)
-    sums: dict[_Key, Amounts] = {}
+    sums: Sums = {}
     for stretch in _stretches(cuts, _LENGTHS[every]):
         for span, group, unit, amounts in _read(connection, accounts, stretch, by, where):
             if stretch.plus + span in buckets:
-                key = _Key(stretch.plus + span, group, unit)
+                key = SumKey(stretch.plus + span, group, unit)
                 sums[key] = sums.get(key, NOTHING).plus(amounts)
             if stretch.minus in buckets:
-                key = _Key(stretch.minus, group, unit)
+                key = SumKey(stretch.minus, group, unit)
                 sums[key] = sums.get(key, NOTHING).plus(amounts.negated())
-    return tuple(_joined(sums, [None] if every is None else [hour_start(cut) for cut in cuts]))
+    return joined(sums, cuts, every)
 
 
 def labelled(
@@ -229,7 +232,7 @@ def labelled(
     )
 
 
-def _cuts(window: Window, every: Bucket | None, zone: ZoneInfo) -> list[int]:
+def cuts_of(window: Window, every: Bucket | None, zone: ZoneInfo) -> list[int]:
     """Return where buckets begin, and the end of the last, as numbers of hours."""
     if every == "hour":
         return list(range(hour_number(window.start), hour_number(window.end) + 1))
@@ -291,7 +294,7 @@ def _read(
         within.append(span_totals.c.length == stretch.length)
     group = [series.c[name] for name in by if name != "account"]
     span = position - stretch.first // stretch.length if stretch.apart else literal(0)
-    key = [table.c.scope_id, _UNIT, *group]
+    key = [table.c.scope_id, summed_unit, *group]
     rows = connection.execute(
         select(span, *key, *(cast(func.sum(half), BigInteger) for half in halves))
         .join_from(table, series, series.c.id == table.c.series_id)
@@ -321,9 +324,11 @@ def _read(
         )
 
 
-def _joined(sums: Mapping[_Key, Amounts], starts: Sequence[datetime | None]) -> Iterator[UsageSum]:
-    """Put the units of each group together, in the order of buckets and groups."""
+def joined(sums: Mapping[SumKey, Amounts], cuts: Sequence[int], every: Bucket | None) -> tuple[UsageSum, ...]:
+    """Put the units of each group together, in the order of buckets and groups; leave out what adds up to nothing."""
+    starts: Sequence[datetime | None] = [None] if every is None else [hour_start(cut) for cut in cuts]
     charged = sorted(pair for pair in sums.items() if pair[1] != NOTHING)
+    found = []
     for (bucket, group), its in groupby(charged, key=lambda item: (item[0].bucket, item[0].group)):
         amounts = NOTHING
         quantities = {}
@@ -331,4 +336,5 @@ def _joined(sums: Mapping[_Key, Amounts], starts: Sequence[datetime | None]) -> 
             amounts = amounts.plus(summed._replace(quantity=0))
             if summed.quantity:
                 quantities[key.unit] = summed.quantity
-        yield UsageSum(starts[bucket], group, amounts, quantities)
+        found.append(UsageSum(starts[bucket], group, amounts, quantities))
+    return tuple(found)

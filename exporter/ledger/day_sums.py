@@ -1,0 +1,494 @@
+"""Sums of charges by series in the memory of a reader: what any window holds is the difference of two sums.
+
+Of each scope there are the sums from the first day that was asked for to the start of every day, and for the hours of a
+day at which a window begins or ends those within that day. Days whose marks have changed are read again (see
+`tables.changes`); nothing else is read twice. All numbers are exact: where a sum does not fit into 64 bits, or where so
+many would take too much memory, the answer is left to the totals in the database (`tables.span_totals`).
+"""
+
+from array import array
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby, pairwise
+from operator import add, itemgetter, sub
+from threading import Lock
+from typing import NamedTuple, TypeAlias
+
+from sqlalchemy import Connection, bindparam, func, select
+
+from exporter.charges import NANO, Amounts
+from exporter.ledger.accounting.restatement import HOURS_OF_DAY
+from exporter.ledger.tables.changes import Marks, read_marks
+from exporter.ledger.tables.rows import Scope
+from exporter.ledger.tables.schema import DIMENSIONS, MEASURES, charges, series, span_totals
+from exporter.ledger.tables.span_totals import PARTS, SumKey, Sums, summed_unit
+
+Column: TypeAlias = "array[int] | None"
+"""64-bit sums of one measure, by series; None for zeros."""
+
+_Group = tuple[tuple[str, ...], str]
+"""Values of dimensions, and the summed unit."""
+
+_MOST_CELLS = 4_000_000
+"""Sums that are kept of whole days; eight bytes each."""
+
+_MOST_HOUR_CELLS = 3_000_000
+"""Sums that are kept of hours within days."""
+
+_NEAR = 3
+"""Hours so near to the start or the end of a day are read alone, others with all hours of their day."""
+
+_MOST_GROUPINGS = 16
+
+_DAYS = (
+    select(span_totals.c.span, span_totals.c.series_id, *PARTS)
+    .where(
+        span_totals.c.scope_id == bindparam("scope"),
+        span_totals.c.length == HOURS_OF_DAY,
+        span_totals.c.span >= bindparam("first"),
+        span_totals.c.span < bindparam("end"),
+    )
+    .order_by(span_totals.c.span, span_totals.c.series_id)
+)
+_HOURS = (
+    select(charges.c.hour, charges.c.series_id, *(charges.c[name] for name in MEASURES))
+    .where(
+        charges.c.scope_id == bindparam("scope"),
+        charges.c.hour >= bindparam("first"),
+        charges.c.hour < bindparam("end"),
+    )
+    .order_by(charges.c.hour, charges.c.series_id)
+)
+_of_scope = charges.c.scope_id == bindparam("scope")
+_EXTENT = select(
+    select(func.min(charges.c.hour)).where(_of_scope).scalar_subquery(),
+    select(func.max(charges.c.hour)).where(_of_scope).scalar_subquery(),
+)
+_SERIES = (
+    select(series.c.id, summed_unit, *(series.c[name] for name in DIMENSIONS))
+    .where(series.c.scope_id == bindparam("scope"), series.c.id > bindparam("known"))
+    .order_by(series.c.id)
+)
+
+_first = itemgetter(0)
+
+
+class _TooMuchError(Exception):
+    """The sums do not fit into what they may take."""
+
+
+class _Piece(NamedTuple):
+    """Sums of some series: those at `places`, or all of them in order where that is None."""
+
+    places: "array[int] | None"
+    columns: tuple[Column, ...]
+
+    @property
+    def cells(self) -> int:
+        """Numbers in it."""
+        return sum(len(column) for column in (self.places, *self.columns) if column is not None)
+
+
+_NONE = _Piece(None, (None,) * len(MEASURES))
+
+
+class _Grouping:
+    """Series by what a question groups them by; adds up columns by group.
+
+    Args:
+        members: places of the series of each group.
+    """
+
+    def __init__(self, members: Mapping[_Group, list[int]]) -> None:
+        self.keys = tuple(members)
+        self._places = [place for places in members.values() for place in places]
+        ends = [0]
+        for places in members.values():
+            ends.append(ends[-1] + len(places))
+        self._slices = [slice(first, end) for first, end in pairwise(ends)]
+        self._is_flat = len(self._slices) == len(self._places)
+        self._pick = _picking(self._places)
+
+    def sums(self, piece: _Piece, size: int) -> list[Sequence[int] | None]:
+        """Return the sums of the groups, by measure; None for zeros."""
+        return [None if column is None else self._sum(piece.places, column, size) for column in piece.columns]
+
+    def _sum(self, places: "array[int] | None", column: "array[int]", size: int) -> Sequence[int]:
+        whole: Sequence[int] = column
+        if places is not None:
+            whole = [0] * size
+            for place, value in zip(places, column, strict=True):
+                whole[place] = value
+        picked = self._pick(whole)
+        return picked if self._is_flat else [sum(picked[of_group]) for of_group in self._slices]
+
+
+def _picking(places: Sequence[int]) -> Callable[[Sequence[int]], Sequence[int]]:
+    if not places:
+        return lambda _: ()
+    if len(places) == 1:
+        (only,) = places
+        return lambda column: (column[only],)
+    if list(places) == list(range(len(places))):
+        return lambda column: column[: len(places)]
+    return itemgetter(*places)
+
+
+@dataclass(slots=True)
+class _ScopeSums:
+    """Sums of one scope.
+
+    Attributes:
+        identity: of the scope; another scope may get its number.
+        everything: the mark of all charges that the sums were read under.
+        revision: of all charges, under which extent and series were read; None before.
+        series: number, summed unit and dimensions of each, in the order of places.
+        first: the first day, counted from 1970.
+        marks: of the days that have been read, from the first on.
+        days: sums of each day.
+        starts: sums up to the start of each day, and to the end of the last.
+        extent: the first and the last hour with charges; None for none.
+        groupings: by dimensions to group by and to filter by, those that were asked for last.
+    """
+
+    identity: tuple[object, ...]
+    everything: int
+    revision: int | None = None
+    series: list[tuple[int, str, tuple[str, ...]]] = field(default_factory=list)
+    places: dict[int, int] = field(default_factory=dict)
+    first: int = 0
+    marks: list[int] = field(default_factory=list)
+    days: list[_Piece] = field(default_factory=list)
+    starts: list[_Piece] = field(default_factory=lambda: [_NONE])
+    extent: tuple[int, int] | None = None
+    groupings: "OrderedDict[object, _Grouping]" = field(default_factory=OrderedDict)
+
+    @property
+    def end(self) -> int:
+        """The day after the last that has been read."""
+        return self.first + len(self.days)
+
+
+class DaySums:
+    """Sums of a ledger, read as they are needed; may be used from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._revision: int | None = None
+        self._marks = Marks(0, {})
+        self._scopes: dict[int, _ScopeSums] = {}
+        self._hours: OrderedDict[tuple[int, int, int, int], tuple[int, int, _Piece]] = OrderedDict()
+        self._hour_cells = 0
+
+    def sums(  # noqa: PLR0917  the terms of one question
+        self,
+        connection: Connection,
+        revision: int,
+        scopes: Collection[Scope],
+        cuts: Sequence[int],
+        by: Sequence[str],
+        where: Mapping[str, Collection[str]],
+    ) -> Sums | None:
+        """Return the charges between cuts by bucket, group and unit; None where they have to be read elsewhere.
+
+        Args:
+            connection: in a transaction, so that all is of one instant.
+            revision: of all charges, as of that instant.
+            scopes: those that count.
+            cuts: numbers of the hours at which buckets begin, and the end of the last.
+            by: the dimensions to group by.
+            where: the values that count, by dimension; accounts among them.
+        """
+        wanted = where.get("account")
+        with self._lock:
+            if revision != self._revision:
+                self._marks = read_marks(connection)
+                self._revision = revision
+            sums: Sums = {}
+            try:
+                for scope in scopes:
+                    if wanted is None or scope.account in wanted:
+                        its = self._scope(connection, scope, revision)
+                        self._add(sums, connection, scope, its, cuts, by, where)
+            except (OverflowError, _TooMuchError):
+                self._scopes.clear()
+                self._hours.clear()
+                self._hour_cells = 0
+                return None
+            else:
+                return sums
+
+    def _add(  # noqa: PLR0917  the terms of one question
+        self,
+        sums: Sums,
+        connection: Connection,
+        scope: Scope,
+        its: "_ScopeSums",
+        cuts: Sequence[int],
+        by: Sequence[str],
+        where: Mapping[str, Collection[str]],
+    ) -> None:
+        """Add what a scope was charged between cuts."""
+        if its.extent is None:
+            return
+        first, end = its.extent[0], its.extent[1] + 1
+        within = [min(max(cut, first), end) for cut in cuts]
+        self._read_days(connection, scope.id, its, within[0] // HOURS_OF_DAY, -(-within[-1] // HOURS_OF_DAY))
+        grouping = _grouping(its, scope.account, by, where)
+        size = len(its.series)
+        starts: dict[int, list[Sequence[int] | None]] = {}
+        before: list[Sequence[int] | None] | None = None
+        at = None
+        for bucket, cut in enumerate(within):
+            if cut == at:
+                continue
+            day = cut // HOURS_OF_DAY
+            sign, nearest, within_day = 1, day, _NONE
+            if cut == end:
+                nearest = day + (cut % HOURS_OF_DAY > 0)
+            elif cut % HOURS_OF_DAY:
+                sign, within_day = self._within(connection, scope.id, its, cut)
+                nearest = day if sign > 0 else day + 1
+            if nearest not in starts:
+                starts[nearest] = grouping.sums(its.starts[nearest - its.first], size)
+            here = starts[nearest]
+            if within_day is not _NONE:
+                apart = grouping.sums(within_day, size)
+                here = [_combined(add if sign > 0 else sub, one, other) for one, other in zip(here, apart, strict=True)]
+            if before is not None:
+                _put(
+                    sums, bucket - 1, grouping.keys, [_combined(sub, *both) for both in zip(here, before, strict=True)]
+                )
+            before, at = here, cut
+
+    def _scope(self, connection: Connection, scope: Scope, revision: int) -> _ScopeSums:
+        """Return the sums of a scope, without the days that have changed."""
+        identity = (scope.account, scope.source, scope.born_at)
+        its = self._scopes.get(scope.id)
+        if its is None or its.identity != identity or its.everything != self._marks.everything:
+            its = self._scopes[scope.id] = _ScopeSums(identity, self._marks.everything)
+            self._forget_hours(scope.id)
+        if its.revision == revision:
+            return its
+        its.revision = revision
+        extent = connection.execute(_EXTENT, {"scope": scope.id}).one()
+        its.extent = None if extent[0] is None else (extent[0], extent[1])
+        known = its.series[-1][0] if its.series else 0
+        found = connection.execute(_SERIES, {"scope": scope.id, "known": known}).all()
+        if found:
+            its.places.update((row[0], place) for place, row in enumerate(found, len(its.series)))
+            its.series += [(row[0], row[1], tuple(row[2:])) for row in found]
+            its.groupings.clear()
+            # Sums of all series in order are of as many as there were.
+            its.days, its.marks, its.starts = [], [], [_NONE]
+            self._forget_hours(scope.id)
+        return its
+
+    def _read_days(self, connection: Connection, scope: int, its: _ScopeSums, first: int, end: int) -> None:
+        """Have the sums of the days in [first, end) up to date."""
+        marks = self._marks.days
+        if not its.days:
+            its.first = first
+        low, high = min(first, its.first), max(end, its.end)
+        if (high - low) * len(its.series) > _MOST_CELLS:
+            if (end - first) * len(its.series) > _MOST_CELLS:
+                raise _TooMuchError
+            low, high = first, end
+        days: list[_Piece | None] = []
+        for day in range(low, high):
+            is_known = its.first <= day < its.end and its.marks[day - its.first] == marks.get((scope, day), 0)
+            days.append(its.days[day - its.first] if is_known else None)
+        lacking = [low + index for index, day in enumerate(days) if day is None]
+        if not lacking and low == its.first and high == its.end:
+            return
+        for first_lacking, end_lacking in _runs(lacking):
+            parameters = {"scope": scope, "first": first_lacking, "end": end_lacking}
+            found = {
+                day: _piece(its.places, list(rows), _whole)
+                for day, rows in groupby(connection.execute(_DAYS, parameters).all(), key=_first)
+            }
+            for day in range(first_lacking, end_lacking):
+                days[day - low] = found.get(day, _NONE)
+        self._keep_days(its, low, [_NONE if day is None else day for day in days], lacking)
+        its.marks = [marks.get((scope, day), 0) for day in range(low, high)]
+
+    @staticmethod
+    def _keep_days(its: _ScopeSums, low: int, days: list[_Piece], lacking: Sequence[int]) -> None:
+        """Put days in place of those before, and add up anew what begins after the first that is another one."""
+        is_longer_only = low == its.first and len(days) >= len(its.days)
+        good = min(lacking[0] - low, len(its.days)) if is_longer_only and lacking else 0
+        starts = its.starts[: good + 1] if is_longer_only else [_NONE]
+        for day in days[len(starts) - 1 :]:
+            starts.append(_added(starts[-1], day, len(its.series)))
+        its.first, its.days, its.starts = low, days, starts
+
+    def _within(self, connection: Connection, scope: int, its: _ScopeSums, cut: int) -> tuple[int, _Piece]:
+        """Return what lies between a cut and the start of its day; with -1, between the cut and the day's end."""
+        day, hour = divmod(cut, HOURS_OF_DAY)
+        mark = self._marks.days.get((scope, day), 0)
+        if its.days[day - its.first] is _NONE:
+            return 1, _NONE
+        kept = self._hours.get((scope, day, mark, hour))
+        if kept is None:
+            if hour <= _NEAR:
+                kept = 1, day, self._hours_of(connection, scope, its, day * HOURS_OF_DAY, cut)
+                self._keep_hours((scope, day, mark, hour), kept)
+            elif hour >= HOURS_OF_DAY - _NEAR:
+                kept = -1, day, self._hours_of(connection, scope, its, cut, (day + 1) * HOURS_OF_DAY)
+                self._keep_hours((scope, day, mark, hour), kept)
+            else:
+                kept = self._whole_day(connection, scope, its, day, mark)[hour]
+        else:
+            self._hours.move_to_end((scope, day, mark, hour))
+        return kept[0], kept[2]
+
+    def _whole_day(
+        self, connection: Connection, scope: int, its: _ScopeSums, day: int, mark: int
+    ) -> dict[int, tuple[int, int, _Piece]]:
+        """Read all hours of a day, and keep the sums up to each that is not near to the start or the end of the day."""
+        start = day * HOURS_OF_DAY
+        parameters = {"scope": scope, "first": start, "end": start + HOURS_OF_DAY - _NEAR}
+        rows = connection.execute(_HOURS, parameters).all()
+        hours = {hour - start: _piece(its.places, list(found), _as_it_is) for hour, found in groupby(rows, key=_first)}
+        size, running = len(its.series), _NONE
+        kept: dict[int, tuple[int, int, _Piece]] = {}
+        for hour in range(1, HOURS_OF_DAY - _NEAR):
+            running = _added(running, hours.get(hour - 1, _NONE), size)
+            if hour > _NEAR:
+                kept[hour] = (1, day, running)
+                self._keep_hours((scope, day, mark, hour), kept[hour])
+        return kept
+
+    @staticmethod
+    def _hours_of(connection: Connection, scope: int, its: _ScopeSums, first: int, end: int) -> _Piece:
+        total = _NONE
+        rows = connection.execute(_HOURS, {"scope": scope, "first": first, "end": end}).all()
+        for _, found in groupby(rows, key=_first):
+            total = _added(total, _piece(its.places, list(found), _as_it_is), len(its.series))
+        return total
+
+    def _keep_hours(self, key: tuple[int, int, int, int], kept: tuple[int, int, _Piece]) -> None:
+        self._hours[key] = kept
+        self._hour_cells += kept[2].cells
+        while self._hour_cells > _MOST_HOUR_CELLS:
+            _, oldest = self._hours.popitem(last=False)
+            self._hour_cells -= oldest[2].cells
+
+    def _forget_hours(self, scope: int) -> None:
+        for key in [key for key in self._hours if key[0] == scope]:
+            self._hour_cells -= self._hours.pop(key)[2].cells
+
+
+def _grouping(its: _ScopeSums, account: str, by: Sequence[str], where: Mapping[str, Collection[str]]) -> _Grouping:
+    filters = {name: frozenset(values) for name, values in where.items() if name != "account"}
+    key = (tuple(by), tuple(sorted(filters.items(), key=_first)))
+    grouping = its.groupings.get(key)
+    if grouping is None:
+        tests = [(DIMENSIONS.index(name), values) for name, values in filters.items()]
+        picks = [None if name == "account" else DIMENSIONS.index(name) for name in by]
+        members: defaultdict[_Group, list[int]] = defaultdict(list)
+        for place, (_, unit, dimensions) in enumerate(its.series):
+            if all(dimensions[index] in values for index, values in tests):
+                group = tuple([account if index is None else dimensions[index] for index in picks])
+                members[group, unit].append(place)
+        grouping = its.groupings[key] = _Grouping(members)
+        while len(its.groupings) > _MOST_GROUPINGS:
+            its.groupings.popitem(last=False)
+    else:
+        its.groupings.move_to_end(key)
+    return grouping
+
+
+def _put(sums: Sums, bucket: int, keys: Sequence[_Group], columns: Sequence[Sequence[int] | None]) -> None:
+    zeros = [0] * len(keys)
+    for (group, unit), *amounts in zip(keys, *(zeros if column is None else column for column in columns), strict=True):
+        if any(amounts):
+            key = SumKey(bucket, group, unit)
+            found = Amounts._make(amounts)
+            before = sums.get(key)
+            sums[key] = found if before is None else before.plus(found)
+
+
+def _combined(
+    function: Callable[[int, int], int], one: Sequence[int] | None, other: Sequence[int] | None
+) -> Sequence[int] | None:
+    if other is None:
+        return one
+    if one is None:
+        return [function(0, value) for value in other]
+    return list(map(function, one, other))
+
+
+def _runs(days: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Yield first and end of days that follow one another."""
+    first = end = None
+    for day in days:
+        if day != end:
+            if first is not None and end is not None:
+                yield first, end
+            first = day
+        end = day + 1
+    if first is not None and end is not None:
+        yield first, end
+
+
+def _whole(parts: Sequence[Sequence[int]]) -> Iterator[Column]:
+    for units, nanos in zip(parts[::2], parts[1::2], strict=True):
+        if any(units) or any(nanos):
+            yield array("q", [int(high) * NANO + int(low) for high, low in zip(units, nanos, strict=True)])
+        else:
+            yield None
+
+
+def _as_it_is(parts: Sequence[Sequence[int]]) -> Iterator[Column]:
+    for values in parts:
+        yield array("q", values) if any(values) else None
+
+
+def _piece(
+    places: Mapping[int, int],
+    rows: Sequence[Sequence[int]],
+    read: Callable[[Sequence[Sequence[int]]], Iterator[Column]],
+) -> _Piece:
+    """Return sums from rows of position, series and numbers, in the order of series."""
+    _, series_ids, *parts = zip(*rows, strict=True)
+    columns = tuple(read(parts))
+    if len(series_ids) == len(places):
+        return _Piece(None, columns)
+    return _Piece(array("I", map(places.__getitem__, series_ids)), columns)
+
+
+def _added(one: _Piece, other: _Piece, size: int) -> _Piece:
+    """Add up sums; what comes out is of all series, or the one that has something."""
+    if other is _NONE:
+        return one
+    if one is _NONE and other.places is None:
+        return other
+    return _Piece(
+        None,
+        tuple(
+            _added_column(_spread(one.places, column, size), other.places, more, size)
+            for column, more in zip(one.columns, other.columns, strict=True)
+        ),
+    )
+
+
+def _spread(places: "array[int] | None", column: Column, size: int) -> Column:
+    if column is None or places is None:
+        return column
+    whole = array("q", bytes(8 * size))
+    for place, value in zip(places, column, strict=True):
+        whole[place] = value
+    return whole
+
+
+def _added_column(column: Column, places: "array[int] | None", more: Column, size: int) -> Column:
+    if more is None:
+        return column
+    if places is None:
+        return more if column is None else array("q", map(add, column, more))
+    whole = array("q", bytes(8 * size)) if column is None else column[:]
+    for place, value in zip(places, more, strict=True):
+        whole[place] += value
+    return whole
