@@ -1,0 +1,196 @@
+import json
+from collections.abc import Collection
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from booked.conftest import HERE, REQUESTS, WINDOW
+from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from profiles import examples
+
+from exporter.booked.comparison import NOT_CHARGED, Comparison, Sums, compare, default_window
+from exporter.booked.sources import BookingsError, Columns
+from exporter.charges import HOUR, NANO, Window
+from exporter.cli import commands
+from exporter.events.store import EventReader
+
+BOOKINGS = """\
+request_id,amount,timestamp
+r-1,0.000001,2026-11-27T13:01:00Z
+r-2,0.000002,2026-11-27T13:02:00Z
+r-2,0.000002,2026-11-27T13:02:00Z
+r-3,3.5e-06,2026-11-27T13:03:00Z
+r-9,0.00001,2026-11-27T13:09:00Z
+r-20,5,2026-11-27T14:20:00Z
+r-30,7,2026-11-28T01:00:00Z
+,1,2026-11-27T13:01:00Z
+r-4,much,2026-11-27T13:04:00Z
+"""
+
+
+def kept(folder: Path, text: str, name: str = "bookings.csv") -> str:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def compared(source: str, reader: EventReader, *, tags: Collection[str] = (), **columns: str) -> Comparison:
+    return compare(source, reader, WINDOW, columns=Columns(**columns), tags=tags)
+
+
+def test_every_kind_of_difference_is_found_once_and_nothing_is_lost(reader: EventReader, tmp_path: Path) -> None:
+    found = compared(kept(tmp_path, BOOKINGS), reader, tags=["customer"])
+    # Booked 1 + 4 + 3.5 + 10; charged 1 to 6; in micro-dollars.
+    assert found.total == Sums(18_500, 21_000, 4, 6)
+    assert [example.request_id for example in found.never_booked.examples] == ["r-6", "r-5", "r-4"]
+    assert (found.never_booked.requests, found.never_booked.amount) == (3, -15_000)
+    assert (found.booked_twice.requests, found.booked_twice.amount) == (1, 2000)
+    assert (found.never_charged.requests, found.never_charged.amount) == (1, 10_000)
+    assert (found.differing.requests, found.differing.amount) == (1, 500)
+    # Of 14:20 nothing can be said yet; what lies outside the window is no matter.
+    assert [example.request_id for example in found.not_read.examples] == ["r-20"]
+    assert found.unreadable == 2
+    assert found.unread_hours == 1
+    assert found.by_model == {
+        NOT_CHARGED: Sums(10_000, 0, 1, 0),
+        "kling": Sums(4000, 12_000, 1, 3),
+        "flux": Sums(4500, 9000, 2, 3),
+    }
+    assert found.by_tag == {
+        ("customer", "untagged"): Sums(3500, 18_000, 1, 4),
+        ("customer", NOT_CHARGED): Sums(10_000, 0, 1, 0),
+        ("customer", "acme"): Sums(5000, 3000, 2, 2),
+    }
+    assert sum(sums.difference for sums in found.by_key.values()) == found.total.difference == -2500
+    causes = (found.never_booked, found.booked_twice, found.never_charged, found.differing)
+    assert sum(cause.amount for cause in causes) == found.total.difference
+
+
+def test_bookings_as_charged_have_no_difference(reader: EventReader, tmp_path: Path) -> None:
+    lines = [f"{one.request_id},{Decimal(one.cost) / NANO}" for one in REQUESTS]
+    found = compared(kept(tmp_path, "\n".join(["request_id,cost", *lines])), reader)
+    assert found.total == Sums(21_000, 21_000, 6, 6)
+    assert not any(
+        kind.requests for kind in (found.never_booked, found.booked_twice, found.never_charged, found.differing)
+    )
+
+
+def test_json_with_the_request_id_in_its_metadata_keeps_every_digit(reader: EventReader, tmp_path: Path) -> None:
+    rows = [
+        {
+            "id": "obs-1",
+            "metadata": {"fal_request_id": "r-1"},
+            "totalCost": 0.000001,
+            "startTime": "2026-11-27T13:01:00Z",
+        },
+        {
+            "id": "obs-2",
+            "metadata": {"fal_request_id": "r-5"},
+            "totalCost": 0.000005,
+            "startTime": "2026-11-27T13:05:00Z",
+        },
+    ]
+    whole = kept(tmp_path, json.dumps(rows), "export.json")
+    lines = kept(tmp_path, "\n".join(map(json.dumps, rows)), "export.jsonl")
+    for source in (whole, lines):
+        found = compared(source, reader, request_id="metadata.fal_request_id")
+        assert found.total == Sums(6000, 21_000, 2, 6)
+        assert (found.differing.requests, found.never_charged.requests) == (0, 0)
+
+
+def test_parquet_of_floats_is_read_as_what_was_written(reader: EventReader, tmp_path: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    path = tmp_path / "bookings.parquet"
+    duckdb.sql(
+        "SELECT * FROM (VALUES ('r-1', 0.000001::DOUBLE), ('r-3', 0.000003::DOUBLE)) AS t(request_id, spend)"
+    ).write_parquet(str(path))
+    assert compared(str(path), reader).total == Sums(4000, 21_000, 2, 6)
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "sentence"),
+    [
+        (
+            "request_id,price\nr-1,1\n",
+            {},
+            "has no column that holds the amount; name it with --amount: request_id, price",
+        ),
+        ("key,amount\nr-1,1\n", {}, "has no column that holds the request id; name it with --id"),
+        ("request_id,amount\nr-1,1\n", {"amount": "cost"}, "has no column cost; it has request_id, amount"),
+    ],
+)
+def test_bookings_that_cannot_be_understood_are_a_sentence(
+    text: str, columns: dict[str, str], sentence: str, reader: EventReader, tmp_path: Path
+) -> None:
+    with pytest.raises(BookingsError, match=sentence):
+        compared(kept(tmp_path, text), reader, **columns)
+
+
+def test_a_file_that_is_not_there_is_a_sentence(reader: EventReader) -> None:
+    with pytest.raises(BookingsError, match=r"there is no file nowhere\.csv"):
+        compared("nowhere.csv", reader)
+
+
+def test_the_window_is_the_last_month_and_this_one_up_to_the_last_hour_that_is_over() -> None:
+    assert str(default_window(datetime(2026, 11, 27, 13, 30, tzinfo=UTC))) == "2026-10-01T00Z/2026-11-27T13Z"
+    assert str(default_window(datetime(2026, 1, 1, 0, 10, tzinfo=UTC))) == "2025-12-01T00Z/2026-01-01T00Z"
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv"])
+def test_the_command_prints_the_outcome_and_tells_by_its_exit_code(form: str, events_url: str, tmp_path: Path) -> None:
+    arguments = ["--events-url", events_url, "--start", "2026-11-27T13:00Z", "--end", "2026-11-27T15:00Z"]
+    source = kept(tmp_path, BOOKINGS)
+    done = CliRunner().invoke(
+        commands, ["reconcile", source, *arguments, "--format", form, "--tag", "customer"], standalone_mode=False
+    )
+    assert done.return_value == 1, done.output
+    if form == "json":
+        document = json.loads(done.output)
+        assert document["total"]["difference"] == "-0.0000025"
+        assert document["never_booked"]["requests"] == 3
+        assert document["by_tag"][0]["tag"] == "customer"
+    elif form == "csv":
+        assert "total,,0.0000185,0.000021,-0.0000025,4,6" in done.output.splitlines()
+        assert "never_charged,r-9,0.00001,0,0.00001,," in done.output.splitlines()
+    else:
+        assert "Charged but never booked: 3 requests, -0.000015" in done.output
+        assert "tag:customer acme" in done.output
+
+
+_BOOKED = st.lists(st.tuples(st.integers(1, 9), st.integers(0, 10**13)), max_size=12)
+
+
+@settings(max_examples=examples(4, long=100), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(booked=_BOOKED)
+def test_the_causes_add_up_to_booked_less_charged(
+    booked: list[tuple[int, int]], reader: EventReader, tmp_path: Path
+) -> None:
+    lines = [f"r-{number},{Decimal(amount) / NANO:f}" for number, amount in booked]
+    found = compared(kept(tmp_path, "\n".join(["request_id,amount", *lines])), reader)
+    charged = {one.request_id: one.cost for one in REQUESTS}
+    assert found.total.booked == sum(amount for _, amount in booked)
+    assert found.total.charged == sum(charged.values())
+    for sums in (found.by_model, found.by_key):
+        assert sum(one.difference for one in sums.values()) == found.total.difference
+    ids = {f"r-{number}" for number, _ in booked}
+    assert found.never_booked.requests == len(charged.keys() - ids)
+    assert found.never_charged.requests == len(ids - charged.keys())
+    assert found.booked_twice.requests == sum(
+        sum(f"r-{number}" == one for number, _ in booked) > 1 for one in ids & charged.keys()
+    )
+    causes = (found.never_booked, found.booked_twice, found.never_charged, found.differing)
+    assert sum(cause.amount for cause in causes) == found.total.difference
+
+
+def test_requests_a_day_around_the_window_are_known_but_not_missed(
+    events_url: str, reader: EventReader, tmp_path: Path
+) -> None:
+    del events_url
+    source = kept(tmp_path, "request_id,amount\nr-1,0.000001\n")
+    later = Window(HERE + HOUR, HERE + 2 * HOUR)
+    found = compare(source, reader, later, columns=Columns())
+    assert found.total == Sums(1000, 1000, 1, 1)
+    assert found.never_booked.requests == 0
