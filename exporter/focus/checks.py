@@ -5,14 +5,17 @@ What a rule needs beyond one row is bounded too: rows are compared with those up
 goes beyond that, the report says so.
 """
 
+import importlib.util
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
 from enum import Enum
+from typing import TYPE_CHECKING
 
-from exporter.focus.csv_parser import Record, Records, unquoted
+from exporter.focus.csv_parser import PIECE, Record, Records, unquoted
 from exporter.focus.findings import TruncatedFileError
 from exporter.focus.row_schema import Header, nothing_at_all, parse_header
 from exporter.focus.rules.applicability import Applicability
@@ -23,11 +26,17 @@ from exporter.focus.rules.measures import Break
 from exporter.focus.rules.table import Kind, Level, Rule, by_id, parts
 from exporter.focus.values import EXACTLY, number
 
+if TYPE_CHECKING:
+    from exporter.focus.rules.polars_blocks import PolarsBlocks
+
 DUPLICATE_REACH = 500_000
 """Number of rows within which a duplicate is certainly seen."""
 
 MOST_REMEMBERED = 100_000
 """Relations and invoices that are remembered, of each kind."""
+
+POLARS_BLOCK = 4 << 20
+"""Bytes of lines that go through Polars together."""
 
 _FEWEST_TOGETHER = 8
 _DOUBTED = 4
@@ -141,6 +150,7 @@ class Checker:
         ignored: ids of rules that are not wanted.
         keep: how many findings of each rule are kept word by word; all are counted.
         most: how many of all rules together are kept; None for no limit.
+        polars_from: bytes after which blocks go through Polars, where that is installed.
     """
 
     def __init__(
@@ -151,6 +161,7 @@ class Checker:
         ignored: Collection[str] = (),
         keep: int = KEPT,
         most: int | None = None,
+        polars_from: float = POLARS_BLOCK,
     ) -> None:
         self._version = version
         self._applicability = applicability or Applicability()
@@ -165,6 +176,11 @@ class Checker:
         self._rules: Compiled | None = None
         self._known = by_id()
         self._doubted = 0
+        self._polars_from: float = polars_from
+        self._received = 0
+        self._blocks: PolarsBlocks | None = None
+        self._held: list[bytes] = []
+        self._held_size = 0
         self._duplicates: Rule | None = None
         self._billed: int | None = None
         self._invoice: int | None = None
@@ -176,6 +192,18 @@ class Checker:
         Raises:
             WrongContentError: this is no Cost and Usage file.
         """
+        if self._blocks is None:
+            self._take_piece(piece)
+            self._received += len(piece)
+            if self._received >= self._polars_from and self._rules is not None and self._duplicates is None:
+                self._blocks = self._polars_blocks(self._rules)
+            return
+        self._held.append(piece)
+        self._held_size += len(piece)
+        if self._held_size >= POLARS_BLOCK:
+            self._take_held(self._blocks)
+
+    def _take_piece(self, piece: bytes) -> None:
         records = self._records.feed(piece)
         if self._rules is None and records:
             self._take(records.pop(0), is_last=False)
@@ -186,6 +214,52 @@ class Checker:
         for record in records:
             self._take(record, is_last=False)
 
+    def _polars_blocks(self, rules: Compiled) -> "PolarsBlocks | None":
+        """Return what proves blocks faster; None where Polars is missing."""
+        self._polars_from = math.inf
+        if importlib.util.find_spec("polars") is None:
+            return None
+        from exporter.focus.rules.polars_blocks import Places, PolarsBlocks  # noqa: PLC0415  optional
+
+        families = [(family.child, family.parent) for family in self._families]
+        return PolarsBlocks(rules, Places(families, self._billed, self._invoice, self._currency))
+
+    def _take_held(self, blocks: "PolarsBlocks | None") -> None:
+        """Take what is held: whole lines together if they break nothing, else row by row."""
+        data = b"".join(self._held)
+        self._held, self._held_size = [], 0
+        begun = self._records.rest_of_line(data)
+        end = data.rfind(b"\n") + 1
+        if blocks is not None and begun is not None and end > begun:
+            self._take_piece(data[:begun])
+            block = data[begun:end]
+            if self._records.is_between and self._take_block(blocks, block):
+                self._records.skip(block.count(b"\n"))
+                self._take_piece(data[end:])
+                return
+            data = data[begun:]
+        for start in range(0, len(data), PIECE):
+            self._take_piece(data[start : start + PIECE])
+
+    def _take_block(self, blocks: "PolarsBlocks", block: bytes) -> bool:
+        """Take lines that break nothing; return whether they are such."""
+        facts = blocks.facts(block)
+        fresh = None if facts is None else self._fresh(facts.pairs)
+        if facts is None or fresh is None:
+            return False
+        totals = {key: self._sums.get(key) or self._sum_of(*key, is_named=key[0] != b"") for key in facts.sums}
+        if None in totals.values():
+            return False
+        for key, (rows, cost) in facts.sums.items():
+            total = totals[key]
+            if total is not None:
+                total.rows += rows
+                total.billed = EXACTLY.add(total.billed, cost)
+        for family, found in zip(self._families, fresh, strict=True):
+            family.parents |= found
+        self._report.rows += facts.rows
+        return True
+
     def finish(self) -> Report:
         """Return the report.
 
@@ -193,6 +267,7 @@ class Checker:
             TruncatedFileError: the file was cut off.
             WrongContentError: there was no header at all.
         """
+        self._take_held(self._blocks if self._held_size >= POLARS_BLOCK else None)
         for record in self._records.finish():
             self._take(record, is_last=True)
         if self._header is None:
@@ -273,16 +348,13 @@ class Checker:
 
     def _count_together(self, rows: Sequence[list[bytes]], columns: Sequence[Sequence[bytes]]) -> bool:
         """Count rows that break no rule by themselves; return False, having done nothing, if some do together."""
-        fresh: list[tuple[_Family, dict[bytes, bytes]]] = []
-        for family in self._families:
-            pairs = {*zip(columns[family.child], columns[family.parent], strict=True)}
-            strange = [pair for pair in pairs if all(pair) and family.parents.get(pair[0]) != pair[1]]
-            found = dict(strange)
-            # A child that is known, or is here twice, has another parent.
-            other = len(found) != len(strange) or not found.keys().isdisjoint(family.parents)
-            if other or len(family.parents) + len(found) > MOST_REMEMBERED:
-                return False
-            fresh.append((family, found))
+        pairs = [
+            {(unquoted(child), unquoted(parent)) for child, parent in {*zip(*family.of(columns), strict=True)}}
+            for family in self._families
+        ]
+        fresh = self._fresh(pairs)
+        if fresh is None:
+            return False
         digests: set[int] = set()
         if self._duplicates is not None:
             recent, earlier = self._seen
@@ -292,11 +364,24 @@ class Checker:
                 return False
         if not self._sum_together(columns, len(rows)):
             return False
-        for family, found in fresh:
+        for family, found in zip(self._families, fresh, strict=True):
             family.parents |= found
         self._seen[0].update(digests)
         self._report.rows += len(rows)
         return True
+
+    def _fresh(self, pairs: Sequence[set[tuple[bytes, bytes]]]) -> list[dict[bytes, bytes]] | None:
+        """Return the parents of children that are new, by family; None if a child has another parent already."""
+        fresh = []
+        for family, each in zip(self._families, pairs, strict=True):
+            strange = [pair for pair in each if all(pair) and family.parents.get(pair[0]) != pair[1]]
+            found = dict(strange)
+            # A child that is known, or is here twice, has another parent.
+            other = len(found) != len(strange) or not found.keys().isdisjoint(family.parents)
+            if other or len(family.parents) + len(found) > MOST_REMEMBERED:
+                return None
+            fresh.append(found)
+        return fresh
 
     def _sum_together(self, columns: Sequence[Sequence[bytes]], count: int) -> bool:
         """Add up rows of invoices that are known; return False, having done nothing, for any others."""
@@ -351,10 +436,12 @@ class Checker:
 
     def _find_stray(self, family: "_Family", record: Record, signature: Signature) -> None:
         child, parent = record.fields[family.child], record.fields[family.parent]
-        known = family.parents.get(child)
-        if known == parent or not child or not parent:
+        if not child or not parent:
             return
-        if not (_is_value(signature[family.child]) and _is_value(signature[family.parent])):
+        # The same text may be in quotes or not.
+        child, parent = unquoted(child), unquoted(parent)
+        known = family.parents.get(child)
+        if known == parent or not (_is_value(signature[family.child]) and _is_value(signature[family.parent])):
             return
         if known is None:
             if len(family.parents) < MOST_REMEMBERED:
@@ -362,7 +449,7 @@ class Checker:
             else:
                 self._note(f"more than {MOST_REMEMBERED:,} values of {family.rule.values[0]} were not compared")
             return
-        note = f"{family.rule.values[0]} {_shown(child)} came with {_shown(known)} before"
+        note = f"{family.rule.values[0]} {_text(child)} came with {_text(known)} before"
         self._tell_break(record, family.rule, family.rule.column, note)
 
     def _sum_up(self, fields: Sequence[bytes], signature: Signature) -> None:
@@ -426,7 +513,7 @@ class _Family:
 
     Attributes:
         child, parent: places of their columns.
-        parents: raw, by raw child.
+        parents: by child.
     """
 
     rule: Rule
@@ -434,13 +521,21 @@ class _Family:
     parent: int
     parents: dict[bytes, bytes] = field(default_factory=dict)
 
+    def of(self, columns: Sequence[Sequence[bytes]]) -> tuple[Sequence[bytes], Sequence[bytes]]:
+        """Return the columns of children and parents."""
+        return columns[self.child], columns[self.parent]
+
 
 def _is_value(token: FieldToken) -> bool:
     return token is not None and token is not WRONG and not isinstance(token, Broken)
 
 
 def _shown(raw: bytes) -> str:
-    return unquoted(raw).decode("utf-8", "backslashreplace")
+    return _text(unquoted(raw))
+
+
+def _text(content: bytes) -> str:
+    return content.decode("utf-8", "backslashreplace")
 
 
 _AMOUNT = re.compile(r"[^\d.,()+-]{0,4}(-?\d{1,3}(?:,\d{3})+(?:\.\d+)?|-?\d+(?:\.\d+)?)[^\d.,()]{0,4}", re.ASCII)

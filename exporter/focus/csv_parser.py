@@ -98,6 +98,11 @@ class Lines:
                 f"line {number} goes on for more than {LONGEST_RECORD:,} bytes; this is not a FOCUS CSV file"
             )
 
+    @property
+    def is_between(self) -> bool:
+        """True if no line has begun that has not ended."""
+        return not self._rest
+
     def take(self) -> list[bytes]:
         """Return what is held, some lines together, each with its line feed; it is held no more."""
         held, self._held, self.size = self._held, [], 0
@@ -238,6 +243,22 @@ class Records:
         """
         self._lines.feed(piece)
         return [record for lines in self._lines.take() for record in self._records(lines)]
+
+    @property
+    def is_between(self) -> bool:
+        """True if all that was fed are whole records."""
+        return not self._assembler.is_open and self._lines.is_between
+
+    def rest_of_line(self, data: bytes) -> int | None:
+        """Return how many bytes of what comes next belong to a line that has begun; None if it does not end there."""
+        if self._lines.is_between:
+            return 0
+        end = data.find(b"\n") + 1
+        return end or None
+
+    def skip(self, lines: int) -> None:
+        """Take note of lines that somebody else has read."""
+        self._lines.number += lines
 
     def finish(self) -> list[Record]:
         """Return the last record where no line feed ends it.

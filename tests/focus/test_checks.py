@@ -1,5 +1,6 @@
 import csv
 import io
+import math
 from collections.abc import Callable
 from decimal import Decimal
 
@@ -15,8 +16,8 @@ from exporter.focus.columns import columns_of
 from exporter.focus.findings import FocusError, TruncatedFileError, WrongContentError
 
 
-def check(data: bytes, version: str | None = None, piece: int = 700) -> Report:
-    checker = Checker(version)
+def check(data: bytes, version: str | None = None, piece: int = 700, polars_from: float = math.inf) -> Report:
+    checker = Checker(version, polars_from=polars_from)
     for start in range(0, len(data), piece):
         checker.feed(data[start : start + piece])
     return checker.finish()
@@ -392,10 +393,10 @@ def test_a_file_that_was_cut_off_is_an_error() -> None:
         check(data[: data.rfind(b"shop")])
 
 
-def told(data: bytes, version: str | None, piece: int) -> object:
+def told(data: bytes, version: str | None, piece: int, polars_from: float = math.inf) -> object:
     """Return all that a report has, or the error."""
     try:
-        report = check(data, version, piece)
+        report = check(data, version, piece, polars_from)
     except FocusError as error:
         return str(error)
     sums = {key: (total.billed, total.rows, total.left_out, total.known) for key, total in report.invoices.items()}
@@ -433,6 +434,110 @@ def test_rows_of_any_order_are_judged_together_as_one_by_one(places: list[int], 
     data = to_csv([rows[place] for place in places])
     for version in ("1.2", "1.4"):
         assert told(data, version, piece) == told(data, version, 300)
+
+
+HARMLESS = [
+    *base_rows()[:8],
+    base_rows()[0] | {"ChargeDescription": '=1, "two"', "x_Environment": "a;b"},
+    base_rows()[1] | {"InvoiceId": "in-2", "ServiceName": "\u00e9\u6f22", "SkuId": '"quoted"', "SkuPriceId": '"q"'},
+    base_rows()[2] | {"BillingCurrency": "EUR", "PricingCurrency": "Tokens", "InvoiceId": "", "x_Environment": "NA"},
+    base_rows()[3] | {"ChargeClass": "Correction", "PricingQuantity": "", "PricingUnit": ""},
+    base_rows()[4] | {"Tags": "", "SubAccountId": "", "SubAccountName": "", "SubAccountType": ""},
+]
+HARMFUL = [
+    base_rows()[5] | {"BilledCost": "NaN"},
+    base_rows()[6] | {"ListCost": "0.000001"},
+    base_rows()[7] | {"SkuId": "another"},
+    base_rows()[8] | {"ChargePeriodEnd": "2025-10-01T03:00:00Z"},
+    base_rows()[9] | {"ServiceCategory": "Compute", "ServiceSubcategory": "Containers"},
+    base_rows()[10] | {"ChargeDescription": "two\nlines"},
+    base_rows()[11] | {"Tags": '{"a": 1E99}'},
+    base_rows()[12] | {"BilledCost": "", "SkuPriceId": "N/A"},
+    *base_rows()[-2:],
+]
+
+
+@given(
+    st.lists(st.lists(st.sampled_from(range(len(HARMLESS))), min_size=1, max_size=12), min_size=1, max_size=4),
+    st.lists(st.sampled_from([None, None, *range(len(HARMFUL))]), min_size=4, max_size=4),
+    st.integers(100, 9000),
+)
+def test_blocks_that_go_through_polars_are_judged_as_row_by_row(
+    blocks: list[list[int]], harmful: list[int | None], piece: int
+) -> None:
+    pytest.importorskip("polars")
+    rows = []
+    for places, harm in zip(blocks, harmful, strict=False):
+        rows += [HARMLESS[place] for place in places] + ([] if harm is None else [HARMFUL[harm]])
+    data = to_csv(rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checks, "POLARS_BLOCK", 3000)
+        assert told(data, "1.2", piece, polars_from=0) == told(data, "1.2", 300)
+        assert told(data[:-1], "1.2", piece, polars_from=0) == told(data[:-1], "1.2", 300)
+
+
+@pytest.mark.parametrize("mutate", [*(mutate for mutate, _ in WRONG.values()), *VALID.values()], ids=[*WRONG, *VALID])
+def test_files_that_go_through_polars_are_judged_as_row_by_row(
+    mutate: Mutation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("polars")
+    monkeypatch.setattr(checks, "POLARS_BLOCK", 2500)
+    data = mutate()
+    assert told(data, "1.2", 1000, polars_from=0) == told(data, "1.2", 300)
+
+
+@pytest.mark.parametrize("place", range(len(HARMFUL)))
+def test_one_row_that_breaks_something_in_a_block_is_found(place: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("polars")
+    monkeypatch.setattr(checks, "POLARS_BLOCK", 20_000)
+    data = to_csv([*HARMLESS * 4, HARMFUL[place], *HARMLESS * 4])
+    assert told(data, "1.2", 1000, polars_from=0) == told(data, "1.2", 300)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        # A field too many and a field too few, which are as many commas as there should be.
+        lambda lines: [*lines[:20], lines[20] + b",", lines[21].rpartition(b",")[0], *lines[22:]],
+        lambda lines: [lines[0], lines[1] + b",", *lines[2:20], lines[20].rpartition(b",")[0], *lines[21:]],
+        lambda lines: [*lines[:20], b"", *lines[20:]],
+        lambda lines: [*lines[:20], lines[20] + b"\r", *lines[21:]],
+        lambda lines: [*lines[:20], lines[20].replace(b"fal,", b'f"al,', 1), *lines[21:]],
+        lambda lines: [*lines[:20], lines[20].replace(b"fal,", b'"fal",', 1), *lines[21:]],
+        lambda lines: [*lines[:20], lines[20].replace(b"fal,", b'"fal"x,', 1), *lines[21:]],
+        lambda lines: [*lines[:20], lines[20].replace(b",,", b',"",', 1), *lines[21:]],
+        lambda lines: [*lines[:20], lines[20].replace(b"fal,", b"f\xc4l,", 1), *lines[21:]],
+        lambda lines: [*lines[:20], lines[20].replace(b"fal,", b"f\x00l,", 1), *lines[21:]],
+    ],
+)
+def test_lines_that_are_none_are_left_to_the_careful_way(
+    spoil: Callable[[list[bytes]], list[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("polars")
+    monkeypatch.setattr(checks, "POLARS_BLOCK", 20_000)
+    data = b"\n".join(spoil(to_csv(HARMLESS * 5).split(b"\n")))
+    for first in (to_csv(HARMLESS[:2]), b""):
+        file = first + data.partition(b"\n")[2] if first else data
+        assert told(file, "1.2", 1000, polars_from=0) == told(file, "1.2", 300)
+
+
+def test_most_of_a_large_file_goes_through_polars(monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = pytest.importorskip("exporter.focus.rules.polars_blocks")
+    monkeypatch.setattr(checks, "POLARS_BLOCK", 10_000)
+    proved: list[int] = []
+    facts = blocks.PolarsBlocks.facts
+
+    def counted(self: object, block: bytes) -> object:
+        found = facts(self, block)
+        proved.append(0 if found is None else found.rows)
+        return found
+
+    monkeypatch.setattr(blocks.PolarsBlocks, "facts", counted)
+    data = to_csv([*base_rows()[:30]] * 20)
+    report = check(data, "1.2", 700, polars_from=0)
+    assert (report.rows, report.is_clean) == (600, True)
+    assert sum(proved) > 500
+    assert 0 not in proved
 
 
 @given(st.data())

@@ -1,0 +1,192 @@
+"""Blocks of lines that break nothing, proved together with Polars, where that is installed.
+
+First it is proved that a block consists of whole records as wide as the header, without anything that other readers of
+CSV take for something else: without its quoted fields it has no quotation mark, and as many commas as it must have.
+Polars then tells the different texts of each column, which are judged as everywhere, and the different rows of what a
+rule looks at. A block of which anything is in doubt is left to the careful way, which decides; so is one in which
+something is wrong. Where two numbers are multiplied, floats only tell what is beyond doubt; sums are of decimals.
+"""
+
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import NamedTuple
+
+import polars as pl
+
+from exporter.focus.rules.compiled import Compiled, FieldToken, NumberTokens, Signature
+from exporter.focus.rules.conditions import FILLED
+from exporter.focus.rules.measures import Check
+from exporter.focus.rules.table import Kind
+
+_CONTENT = rb'"(?!"[,\n])[^"\r\n]*+(?:""[^"\r\n]*+)*+"(?=[,\n])'
+_QUOTED, _QUOTED_FIRST = re.compile(b"," + _CONTENT), re.compile(b"\n" + _CONTENT)
+"""A field in quotes that is not empty, without a line end in it, and what is before it: each is found by two bytes."""
+
+_PLAIN = r"^\d{1,20}\.\d{1,11}$"
+_PLACES = 11
+_MOST_SIGNATURES = 200
+_BEYOND_DOUBT = 0.5e-9
+"""Half of the tolerance of products; what floats lose is a millionth of it."""
+
+Pair = tuple[bytes, bytes]
+
+
+class Places(NamedTuple):
+    """Places of the columns that are looked at beyond single rows.
+
+    Attributes:
+        families: children and parents.
+        billed, invoice, currency: of the sums; None for columns that the file lacks.
+    """
+
+    families: Sequence[tuple[int, int]]
+    billed: int | None
+    invoice: int | None
+    currency: int | None
+
+
+class BlockFacts(NamedTuple):
+    """What is to be remembered of a block that breaks nothing by itself.
+
+    Attributes:
+        pairs: different children and parents, by family.
+        sums: rows and billed cost by invoice and currency.
+    """
+
+    rows: int
+    pairs: Sequence[set[Pair]]
+    sums: Mapping[Pair, tuple[int, Decimal]]
+
+
+class PolarsBlocks:
+    """Proves blocks of one file.
+
+    Args:
+        rules: compiled for its header.
+        places: of columns.
+    """
+
+    def __init__(self, rules: Compiled, places: Places) -> None:
+        self._rules = rules
+        self._places = places
+        self._names = [f"c{place}" for place in range(len(rules.columns))]
+
+    def facts(self, block: bytes) -> BlockFacts | None:
+        """Return what a block comes to; None if it breaks something, or may do so.
+
+        Args:
+            block: whole lines, each with its line feed.
+        """
+        lines = block.count(b"\n")
+        bare = _QUOTED.sub(b",", b"\n" + block)
+        if b'\n"' in bare:
+            bare = _QUOTED_FIRST.sub(b"\n", bare)
+        if b'"' in bare or b"\r" in bare or bare.count(b",") != lines * (len(self._names) - 1):
+            return None
+        try:
+            frame = pl.read_csv(io.BytesIO(block), has_header=False, new_columns=self._names, infer_schema=False)
+            # Polars refuses lines with more fields than the first one; so none has fewer.
+            if (frame.height, frame.width) != (lines, len(self._names)):
+                return None
+            known = self._tokens(frame)
+            holds = known is not None and all(self._hold(*each) for each in self._parts(frame, known))
+            sums = self._sums(frame) if holds else None
+        except pl.exceptions.PolarsError:
+            return None
+        if sums is None:
+            return None
+        pairs = [self._pairs(frame, *family) for family in self._places.families]
+        return BlockFacts(frame.height, pairs, sums)
+
+    def _tokens(self, frame: pl.DataFrame) -> list[set[FieldToken]] | None:
+        """Return the different tokens of each column; None if one is of a field that breaks something."""
+        found: list[set[FieldToken]] = []
+        for tokens, series in zip(self._rules.columns, frame.iter_columns(), strict=True):
+            kinds: set[FieldToken] = {None} if series.null_count() else set()
+            filled = series.drop_nulls()
+            if isinstance(tokens, NumberTokens) and filled.len() and filled.str.contains(_PLAIN).all():
+                kinds.add(FILLED)
+            else:
+                kinds |= {tokens[_raw(text)] for text in filled.unique().to_list()}
+            if not all(kind is None or kind is FILLED or isinstance(kind, str) for kind in kinds):
+                return None
+            found.append(kinds)
+        return found
+
+    def _parts(
+        self, frame: pl.DataFrame, known: Sequence[set[FieldToken]]
+    ) -> Iterator[tuple[pl.DataFrame, Signature | None]]:
+        """Yield the rows of each signature; none where there are too many."""
+        varying = [place for place, kinds in enumerate(known) if len(kinds) > 1]
+        base = [next(iter(kinds)) for kinds in known]
+        if not varying:
+            yield frame, tuple(base)
+            return
+        names = [f"s{place}" for place in varying]
+        marks = [
+            (pl.col(f"c{place}").is_null() if known[place] == {None, FILLED} else pl.col(f"c{place}")).alias(name)
+            for place, name in zip(varying, names, strict=True)
+        ]
+        marked = frame.with_columns(marks)
+        parts = marked.partition_by(names, as_dict=True)
+        for key, part in parts.items():
+            signature = list(base)
+            for place, mark in zip(varying, key, strict=True):
+                signature[place] = (None if mark else FILLED) if isinstance(mark, bool) else mark
+            yield part, tuple(signature) if len(parts) <= _MOST_SIGNATURES else None
+
+    def _hold(self, rows: pl.DataFrame, signature: Signature | None) -> bool:
+        """Return whether rows of one signature break nothing."""
+        if signature is None:
+            return False
+        plan = self._rules.plan_of(signature)
+        return not plan.breaks and all(self._holds(check, rows) for check in plan.checks)
+
+    def _holds(self, check: Check, rows: pl.DataFrame) -> bool:
+        names = [f"c{place}" for place in check.places]
+        doubtful = rows.select(names)
+        if check.rule.kind is Kind.PRODUCT:
+            cost, price, quantity = (pl.col(name).cast(pl.Float64, strict=False) for name in names)
+            difference = (price * quantity - cost).abs()
+            tolerated = pl.max_horizontal(cost.abs(), pl.lit(1.0)) * _BEYOND_DOUBT
+            doubtful = doubtful.filter(~(difference <= tolerated).fill_null(value=False))
+        elif check.rule.kind is Kind.EQUAL and len(names) > 1:
+            doubtful = doubtful.filter(pl.col(names[0]) != pl.col(names[1]))
+        places = range(len(names))
+        different = doubtful.unique().iter_rows() if doubtful.height else ()
+        return not any(check.measure(check.rule, places, [*map(_raw, row)]) for row in different)
+
+    def _pairs(self, frame: pl.DataFrame, child: int, parent: int) -> set[Pair]:
+        rows = frame.select(f"c{child}", f"c{parent}").drop_nulls().unique().iter_rows()
+        return {(one.encode(), other.encode()) for one, other in rows}
+
+    def _sums(self, frame: pl.DataFrame) -> Mapping[Pair, tuple[int, Decimal]] | None:
+        places = self._places
+        if places.billed is None:
+            return {}
+        billed = frame.to_series(places.billed)
+        # A cost that is negative or in E notation is rare, and left to the careful way.
+        if billed.null_count() or not billed.str.contains(_PLAIN).all():
+            return None
+        keys = [
+            pl.lit("") if place is None else pl.col(f"c{place}").fill_null("")
+            for place in (places.invoice, places.currency)
+        ]
+        grouped = (
+            frame.select(
+                keys[0].alias("invoice"),
+                keys[1].alias("currency"),
+                billed.str.to_decimal(scale=_PLACES).alias("billed"),
+            )
+            .group_by("invoice", "currency")
+            .agg(pl.len().alias("rows"), pl.col("billed").sum())
+        )
+        return {(_raw(invoice), _raw(currency)): (rows, cost) for invoice, currency, rows, cost in grouped.iter_rows()}
+
+
+def _raw(text: str) -> bytes:
+    """Return a raw field that stands for a text."""
+    raw = text.encode()
+    return b'"' + raw.replace(b'"', b'""') + b'"' if raw[:1] == b'"' else raw
