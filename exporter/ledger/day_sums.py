@@ -19,7 +19,7 @@ from sqlalchemy import Connection, bindparam, func, select
 
 from exporter.charges import NANO, Amounts
 from exporter.ledger.accounting.restatement import HOURS_OF_DAY
-from exporter.ledger.tables.changes import Marks, read_marks
+from exporter.ledger.tables.changes import MARKS, Marks, marks_of
 from exporter.ledger.tables.rows import Scope
 from exporter.ledger.tables.schema import DIMENSIONS, MEASURES, charges, series, span_totals
 from exporter.ledger.tables.span_totals import PARTS, SumKey, Sums, summed_unit
@@ -203,7 +203,7 @@ class DaySums:
         wanted = where.get("account")
         with self._lock:
             if revision != self._revision:
-                self._marks = read_marks(connection)
+                self._marks = marks_of(connection.execute(MARKS).all())
                 self._revision = revision
             sums: Sums = {}
             try:

@@ -1,10 +1,12 @@
 """Reader of the ledger beside the exporter that writes it: one snapshot for everything that one answer is made of."""
 
 import json
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from threading import Lock
 from types import MappingProxyType
@@ -43,6 +45,9 @@ from exporter.machines import AppSettings, Efficiency, RequestHour, RunnerHour, 
 
 _EVERYTHING: Mapping[str, Collection[str]] = MappingProxyType({})
 _REVISIONS = 10**9
+
+_TICK = 50_000_000
+"""Nanoseconds by which a write must be past, to be told from the next by its time."""
 
 
 class LedgerSnapshot:
@@ -257,6 +262,26 @@ class LedgerReader:
         """Return a number that is another one whenever anything that can be asked may have changed."""
         with self.snapshot() as snapshot:
             return snapshot.revision
+
+    def files(self) -> tuple[tuple[int, ...], ...] | None:
+        """Return what is another one whenever the files of the ledger have been written; costs a few microseconds.
+
+        None where that cannot be told: on a server, and for a moment after a write, as another in the same tick of the
+        file system's clock would leave no trace.
+        """
+        if self._path is None:
+            return None
+        found = []
+        # What is committed is in the log beside the file first.
+        for path in (self._path, self._path.with_name(f"{self._path.name}-wal")):
+            try:
+                status = path.stat()
+            except OSError:
+                continue
+            found.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+        if not found or not 0 <= max(map(itemgetter(3), found)) < time.time_ns() - _TICK:
+            return None
+        return tuple(found)
 
     @contextmanager
     def snapshot(self) -> Iterator[LedgerSnapshot]:

@@ -5,7 +5,7 @@ equal charges, whatever has been restored or renamed meanwhile. A day without a 
 """
 
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import BigInteger, Column, Connection, Integer, Table, and_, bindparam, select
@@ -32,7 +32,8 @@ _DELETE = changed_days.delete().where(
     and_(changed_days.c.scope == bindparam("at_scope"), changed_days.c.day == bindparam("at_day"))
 )
 _INSERT = changed_days.insert()
-_ALL = select(changed_days.c.scope, changed_days.c.day, changed_days.c.mark)
+MARKS = select(changed_days.c.scope, changed_days.c.day, changed_days.c.mark)
+"""Selects all marks."""
 
 
 class Marks(NamedTuple):
@@ -58,9 +59,9 @@ def mark_everything(connection: Connection) -> None:
     _write(connection, [_EVERYTHING])
 
 
-def read_marks(connection: Connection) -> Marks:
-    """Return the marks of all days."""
-    days = {(scope, day): mark for scope, day, mark in connection.execute(_ALL)}
+def marks_of(rows: Iterable[Sequence[int]]) -> Marks:
+    """Return the marks that `MARKS` has selected."""
+    days = {(scope, day): mark for scope, day, mark in rows}
     return Marks(days.pop(_EVERYTHING, 0), days)
 
 

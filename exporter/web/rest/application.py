@@ -1,7 +1,8 @@
 """The ASGI application of the calls, their description and its page."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, partial
@@ -45,6 +46,9 @@ HTML = "text/html"
 
 _DOCUMENTATION: Mapping[str, str] = {OPENAPI: JSON, DOCS: HTML}
 """Media types of the documentation's two forms."""
+
+_MOST_ASKED = 1000
+"""Queries whose answers are found without reading the query."""
 
 _log = structlog.get_logger(__name__)
 
@@ -101,6 +105,8 @@ class Rest:
         self._reader: LedgerReader | None = None
         self._lock = Lock()
         self._reading: asyncio.Future[_LedgerState] | None = None
+        self._read: tuple[object, _LedgerState] | None = None
+        self._asked: OrderedDict[tuple[str, str], _Asked] = OrderedDict()
         self._focus = FocusFiles(
             ReportSources(options.ledger_url.get_secret_value(), options.inquirer, options.accounts)
         )
@@ -157,23 +163,52 @@ class Rest:
         question = parse_focus_question(request.texts(call.parameters), now=self._clock())
         return await self._focus.answer(question, request, receive, send)
 
+    def _repeated(self, call: Call, request: Request) -> Answer | None:
+        """Return the answer to the same query of the same state; costs a look at the files of the ledger."""
+        asked = self._asked.get((call.path, request.query))
+        if asked is None or asked.hour != hour_of(self._clock()):
+            return None
+        state = self._fresh() if call.from_ledger else self._published()
+        return self._answers.known(asked.key) if state is not None and state is asked.state else None
+
+    def _remember(self, call: Call, request: Request, asked: "_Asked") -> None:
+        self._asked[call.path, request.query] = asked
+        self._asked.move_to_end((call.path, request.query))
+        if len(self._asked) > _MOST_ASKED:
+            self._asked.popitem(last=False)
+
+    def _fresh(self) -> "_LedgerState | None":
+        """Return the state that was read last if nothing has been written since."""
+        if self._reader is None or self._read is None:
+            return None
+        files, state = self._read
+        return state if files is not None and files == self._reader.files() else None
+
     async def _document(self, call: Call, request: Request) -> Answer:
+        repeated = self._repeated(call, request)
+        if repeated is not None:
+            return repeated
         texts = dict(request.texts(call.parameters))
         quoted = Given(texts, call.parameters).get(AMOUNTS) == "string"
         texts.pop(AMOUNTS.name, None)
         now, publication = self._clock(), self._published()
         live: tuple[LivePart, ...] = ()
         if call.from_ledger:
-            ledger = await self._state()
+            ledger = self._fresh() or await self._state()
+            of: object = ledger
             state: object = ledger.revision
             live = await self._live(texts, ledger, now) if call.is_usage else ()
         else:
+            of = publication
             state = publication and (publication.sequence, publication.at)
         answered = tuple((part.account, part.window, part.as_of, part.problem) for part in live)
         # Windows without an edge follow the clock, by whole hours.
         key = (call.path, tuple(sorted(texts.items())), quoted, state, answered, hour_of(now))
         sources = Sources(self._ledger, publication, self._options.zone, now, live)
-        return await self._answers.answer(key, partial(_made, call, sources, texts, quoted=quoted))
+        answer = await self._answers.answer(key, partial(_made, call, sources, texts, quoted=quoted))
+        if not live:
+            self._remember(call, request, _Asked(of, hour_of(now), key))
+        return answer
 
     async def _live(self, texts: Mapping[str, str], ledger: "_LedgerState", now: datetime) -> tuple[LivePart, ...]:
         question = parse_usage_question(texts, now=now, zone=self._options.zone)
@@ -194,8 +229,12 @@ class Rest:
         return await asyncio.shield(reading)
 
     def _read_state(self) -> "_LedgerState":
-        with self._ledger().snapshot() as ledger:
-            return _LedgerState(ledger.revision, ledger.scopes(), ledger.kept_from())
+        reader = self._ledger()
+        files = reader.files()
+        with reader.snapshot() as ledger:
+            state = _LedgerState(ledger.revision, ledger.scopes(), ledger.kept_from())
+        self._read = files, state
+        return state
 
 
 class _LedgerState(NamedTuple):
@@ -204,6 +243,14 @@ class _LedgerState(NamedTuple):
     revision: int
     scopes: "tuple[ScopeState, ...]"
     kept_from: datetime | None
+
+
+class _Asked(NamedTuple):
+    """A query that has been answered: from which state, in which hour, and under which key the answer is kept."""
+
+    state: object
+    hour: datetime
+    key: Hashable
 
 
 def _made(call: Call, sources: Sources, texts: Mapping[str, str], *, quoted: bool) -> Answer:

@@ -3,7 +3,9 @@ import csv
 import gzip
 import io
 import json
+import os
 import re
+import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
@@ -262,6 +264,25 @@ async def test_the_same_question_is_answered_from_the_ledger_once(
     ledger.restate("research", "serverless", HISTORY, charges_of(APP, 10), at=NOW + timedelta(minutes=1))
     await client.get("/v1/billing/invoices")
     assert len(read) == 2
+
+
+async def test_a_question_asked_again_is_answered_without_the_ledger_or_its_parameters(
+    client: httpx.AsyncClient, ledger: Ledger, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = address.removeprefix("sqlite:///")
+    longer_ago = time.time() - 60
+    for path in (file, f"{file}-wal"):
+        os.utime(path, (longer_ago, longer_ago))
+    first = await client.get(USAGE, params=WINDOW)
+    with monkeypatch.context() as patch:
+        patch.setattr(LedgerReader, "snapshot", None)
+        patch.setattr("exporter.web.rest.application.Given", None)
+        again = await client.get(USAGE, params=WINDOW)
+        assert (again.status_code, again.content) == (200, first.content)
+        other = await client.get(USAGE, params=WINDOW | {"group_by": "model"})
+        assert other.status_code == 500
+    ledger.restate("research", "serverless", HISTORY, charges_of(APP, 10), at=NOW)
+    assert (await client.get(USAGE, params=WINDOW)).json()["total"]["spend"] > first.json()["total"]["spend"]
 
 
 async def test_a_window_that_follows_the_clock_moves_as_the_hour_turns(
