@@ -80,7 +80,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
     return (
         (
             figure(
-                "Models and apps, this month",
+                "Models and apps, month",
                 "How many models and apps have cost anything since the start of the month.",
                 [Query(while_whole(models, _MONTH))],
                 "none",

@@ -90,9 +90,11 @@ def _path(edge: str) -> str:
         now_and_end = (_spread("time()"), _spread(end))
         wide, widest = now_and_end if edge == "_high" else reversed(now_and_end)
         share = f"{share}\n  * on (account) {wide}\n  / on (account) {widest}"
+    # The path begins where the month stands, before the first whole hour is over.
+    share = f"({share}\n  or on (account) 0 * {spent} and on () (vector(time()) < {_NOW} + 3600))"
     return (
         f"sum({spent}\n+ on (account) ({forecast} - on (account) {spent})\n  * on (account) {share})\n"
-        f"and on () (vector(time()) > {_NOW} <= {end} + 3600)"
+        f"and on () (vector(time()) >= {_NOW} <= {end} + 3600)"
     )
 
 
