@@ -5,7 +5,7 @@ where the product agrees with the cost, else the average price of what was charg
 shown beside it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from enum import Enum
@@ -37,10 +37,10 @@ class Settlement(NamedTuple):
 
 
 class FocusCharge(NamedTuple):
-    """Cost of one combination of dimensions from `start` to `end`, both aware and in UTC, in one UTC month.
+    """Cost of one combination of dimensions and tags from `start` to `end`, both aware and in UTC, in one UTC month.
 
     `price` is the newest price that fal has stated for it, None where none is known. `invoice_id` is empty before there
-    is an invoice. A `settlement` has a cost alone.
+    is an invoice. A `settlement` has a cost alone. `tags` are those of the requests, a JSON object; empty without.
     """
 
     start: datetime
@@ -50,6 +50,7 @@ class FocusCharge(NamedTuple):
     price: Price | None = None
     invoice_id: str = ""
     settlement: Settlement | None = None
+    tags: str = ""
 
 
 class Granularity(Enum):
@@ -92,6 +93,9 @@ def next_month(instant: datetime) -> datetime:
     return month_start(month_start(instant) + timedelta(days=31))
 
 
+Divide = Callable[[Charge], Iterable[tuple[str, Amounts]]]
+"""Divides a charge by the tags of its requests, which are JSON objects or the empty text."""
+
 PriceKey = tuple[str, str, str, str, str, str]
 """Account, product, model, app, GPU class and unit."""
 
@@ -102,6 +106,8 @@ def focus_charges(
     granularity: Granularity,
     prices: Mapping[PriceKey, Price],
     zone: ZoneInfo = _UTC,
+    *,
+    divide: Divide | None = None,
 ) -> Iterator[FocusCharge]:
     """Sum up a window's charges by period and dimensions; the sums of one period are held at a time.
 
@@ -111,27 +117,30 @@ def focus_charges(
         granularity: of the periods.
         prices: by what they are for.
         zone: whose days, weeks and months the periods are.
+        divide: divides a charge by tags; None where there are none.
 
     Raises:
         ValueError: the hours are not in order, which would tear a period apart.
     """
-    sums: dict[Dimensions, Amounts] = {}
+    sums: dict[tuple[Dimensions, str], Amounts] = {}
     current: tuple[datetime, datetime] | None = None
 
     def period() -> Iterator[FocusCharge]:
         if current is not None:
             start, end = max(current[0], window.start), min(current[1], window.end)
-            for dimensions, amounts in sums.items():
-                yield FocusCharge(start, end, dimensions, amounts, prices.get(_price_key(dimensions)))
+            for (dimensions, tags), amounts in sums.items():
+                yield FocusCharge(start, end, dimensions, amounts, prices.get(_price_key(dimensions)), tags=tags)
 
-    for hour, dimensions, amounts in charges:
+    for charge in charges:
+        hour, dimensions, _ = charge
         if current is None or not current[0] <= hour < current[1]:
             if current is not None and hour < current[0]:
                 raise ValueError(f"charges of {hour} come after those of {current[0]}")
             yield from period()
             current, sums = granularity.period(hour, zone), {}
-        known = sums.get(dimensions)
-        sums[dimensions] = amounts if known is None else known.plus(amounts)
+        for tags, amounts in (("", charge.amounts),) if divide is None else divide(charge):
+            known = sums.get((dimensions, tags))
+            sums[dimensions, tags] = amounts if known is None else known.plus(amounts)
     yield from period()
 
 

@@ -177,6 +177,9 @@ def _fixed(charge: FocusCharge) -> dict[str, str]:
     category, subcategory, service = _SERVICES.get(product_of(dimensions), _OTHER_SERVICE)
     surge = " at surge prices" if dimensions.surge else ""
     tags = {name: getattr(dimensions, name) for name in _TAGS if getattr(dimensions, name)}
+    if charge.tags:
+        # What callers say stands beside the ledger's own words, which keep theirs.
+        tags = {**json.loads(charge.tags), **tags}
     return {
         "BillingAccountId": dimensions.account,
         "BillingAccountName": dimensions.account,

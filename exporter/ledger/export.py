@@ -31,8 +31,9 @@ from exporter.charges import (
 from exporter.errors import LedgerError
 from exporter.ledger.accounting.counters import LabelValues
 from exporter.ledger.accounting.key_labels import labelled
+from exporter.ledger.accounting.tags import divided
 from exporter.ledger.tables import rows as ledger_rows
-from exporter.ledger.tables import schema
+from exporter.ledger.tables import schema, tags
 from exporter.ledger.tables.database import reading
 from exporter.ledger.tables.names import labels_of, read_keys
 from exporter.ledger.tables.prices import read_prices
@@ -47,6 +48,8 @@ from exporter.ledger.tables.schema import (
     scopes,
     series,
 )
+
+_HOURS_OF_DAY = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ class Statement:
         self._connection = connection
         found = connection.execute(select(scopes.c.id, scopes.c.account).where(scopes.c.active)).all()
         self._accounts = {row[0]: str(row[1]) for row in found if account in {None, row[1]}}
+        self._tag_keys: tuple[str, ...] = tuple(json.loads(schema.read(connection, tags.KEYS) or "[]"))
+        self._tagged: tuple[int, Mapping[tags.TaggedCell, Mapping[str, Amounts]]] | None = None
 
     @property
     def accounts(self) -> tuple[str, ...]:
@@ -101,6 +106,25 @@ class Statement:
         )
         for row in rows:
             yield Charge(hour_start(row[0]), named[row[1]], Amounts(*row[2:]))
+
+    def divide(self, charge: Charge) -> tuple[tuple[str, Amounts], ...]:
+        """Divide a charge by the tags of its requests, as JSON text; what has none has the empty text.
+
+        Only where that is certain: a charge that shares its hour, model and unit with another one (of another key,
+        say) stays whole, as fal does not say whose requests were tagged. Charges are asked for in order of hours.
+        """
+        hour, of = hour_number(charge.hour), charge.dimensions
+        if not self._tag_keys or of.product != "model_apis":
+            return (("", charge.amounts),)
+        day = hour // _HOURS_OF_DAY
+        if self._tagged is None or self._tagged[0] != day:
+            self._tagged = (
+                day,
+                tags.tagged_cells(
+                    self._connection, self._accounts, day * _HOURS_OF_DAY, (day + 1) * _HOURS_OF_DAY, self._tag_keys
+                ),
+            )
+        return divided(charge.amounts, self._tagged[1].get((of.account, hour, of.model, of.unit), {}))
 
     def has_charges(self, window: Window) -> bool:
         """Return whether there is a charge in a window."""

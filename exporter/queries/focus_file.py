@@ -90,7 +90,9 @@ def _estimated(statement: Statement, request: EstimateRequest, now: datetime) ->
     elif (window.start, window.end) != (request.start, request.end):
         note = f"The ledger keeps whole UTC hours: the window is {window}."
     granularity = Granularity(timeframe)
-    charges = focus_charges(statement.charges(window), window, granularity, _prices(statement), request.zone)
+    charges = focus_charges(
+        statement.charges(window), window, granularity, _prices(statement), request.zone, divide=statement.divide
+    )
     return FileContents(window, granularity, missing, note, charges)
 
 
@@ -179,7 +181,10 @@ def _latest_month(invoices: Sequence[Invoice]) -> Window | None:
 
 def _with_invoices(statement: Statement, month: Window, invoices: Sequence[Invoice]) -> Iterator[FocusCharge]:
     usage = dict.fromkeys(((item.account, item.id) for item in invoices), 0)
-    for charge in focus_charges(statement.charges(month), month, Granularity.HOUR, _prices(statement)):
+    charges = focus_charges(
+        statement.charges(month), month, Granularity.HOUR, _prices(statement), divide=statement.divide
+    )
+    for charge in charges:
         own = [item for item in invoices if item.account == charge.dimensions.account]
         # One of several invoices of a month; the adjustments set right what each of them bills.
         invoice = next((item for item in own if item.period_start <= charge.start < item.period_end), own[0])

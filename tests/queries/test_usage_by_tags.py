@@ -9,8 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from queries.conftest import APP, BERLIN, FLUX, HISTORY, NOW, UTC_ZONE, VEO, charges_of
 
-from exporter.charges import HOUR, NANO, Amounts
+from exporter.charges import HOUR, NANO, Amounts, Window
+from exporter.focus.charge import Granularity, focus_charges
+from exporter.focus.writer import values
 from exporter.ledger import Ledger, Rules
+from exporter.ledger.export import open_statement
 from exporter.ledger.reader import LedgerReader
 from exporter.queries.models import Usage, tree
 from exporter.queries.parameters import QuestionError
@@ -140,3 +143,21 @@ def test_rows_by_tags_add_up_to_rows_without_in_every_period(
     assert sums == {tuple(row.group.values()): row.amounts for row in plain.rows}
     assert units == {tuple(row.group.values()): dict(row.quantities) for row in plain.rows}
     assert tagged.total == plain.total
+
+
+def test_a_focus_file_has_the_tags_of_a_charge_where_they_are_certain(reader: LedgerReader) -> None:
+    window = Window(HISTORY.start, HISTORY.start + 2 * HOUR)
+    with open_statement(reader.address) as statement:
+        charges = [
+            charge
+            for granularity in (Granularity.HOUR, Granularity.DAY)
+            for charge in focus_charges(statement.charges(window), window, granularity, {}, divide=statement.divide)
+        ]
+    of_flux = [charge for charge in charges if charge.dimensions.model == FLUX.model]
+    search = [charge for charge in of_flux if charge.tags == '{"customer": "acme", "feature": "search"}']
+    assert [charge.amounts for charge in search] == [FLUX_PART, FLUX_PART, FLUX_PART.plus(FLUX_PART)]
+    # Of videos more is tagged than charged in the first hour, so that nothing is certain.
+    assert {charge.tags for charge in charges if charge.dimensions.model == VEO.model} == {""}
+    assert sum(charge.amounts.cost for charge in charges) == 2 * 2 * 144 * NANO // 100
+    (row,) = {values(charge)["Tags"] for charge in search}
+    assert row == '{"customer": "acme", "feature": "search"}'

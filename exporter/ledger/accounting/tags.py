@@ -10,6 +10,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from exporter.charges import NOTHING, Amounts
 from exporter.ledger.accounting.counters import OTHER
 from exporter.samples import Pages
 from exporter.tags import UNTAGGED, TagValues
@@ -43,6 +44,24 @@ def allocated(cost: Mapping[str, int], tagged: Mapping[Place, int], keys: int) -
             place = model, untagged(keys)
             found[place] = found.get(place, 0) + amount
     return {place: amount for place, amount in found.items() if amount}
+
+
+def divided(whole: Amounts, tagged: Mapping[str, Amounts]) -> tuple[tuple[str, Amounts], ...]:
+    """Divide the one charge of an hour, model and unit by its tags; what has none comes last, without tags.
+
+    Only where that is certain: where more is tagged than is charged, of any measure, the charge stays whole.
+
+    Args:
+        whole: the charge.
+        tagged: what is stated of the same hour, model and unit, by tags as text.
+    """
+    rest = whole
+    for part in tagged.values():
+        rest = rest.plus(part.negated())
+    if whole.gpu_seconds or min(rest) < 0 or not tagged:
+        return (("", whole),)
+    parts = tuple((tags, part) for tags, part in sorted(tagged.items()) if part != NOTHING)
+    return parts if rest == NOTHING else (*parts, ("", rest))
 
 
 Counted = tuple[str, str, TagValues]

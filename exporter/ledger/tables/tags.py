@@ -349,3 +349,38 @@ def sums(
         )
         summed.append((at, account, model, unit, tags, Amounts(quantity, 0, list_cost, discount, cost)))
     return summed
+
+
+TaggedCell = tuple[str, int, str, str]
+"""Account, hour, model and unit."""
+
+
+def tagged_cells(
+    connection: Connection, accounts: Mapping[int, str], first: int, end: int, keys: TagValues
+) -> dict[TaggedCell, dict[str, Amounts]]:
+    """Return what was stated of the hours in [first, end) by tags as text, of cells that the ledger has one charge of.
+
+    Args:
+        connection: in a transaction.
+        accounts: of the scopes that count.
+        first: number of the first hour.
+        end: number of the hour after the last.
+        keys: of the tags that are wanted.
+    """
+    count: dict[TaggedCell, int] = {}
+    for scope, hour, model, unit in connection.execute(
+        select(charges.c.scope_id, charges.c.hour, series.c.model, series.c.unit)
+        .join(series, series.c.id == charges.c.series_id)
+        .where(charges.c.scope_id.in_(accounts), charges.c.hour >= first, charges.c.hour < end)
+        .where(series.c.product == "model_apis")
+    ).all():
+        cell = accounts[scope], hour, model, unit
+        count[cell] = count.get(cell, 0) + 1
+    found: dict[TaggedCell, dict[str, Amounts]] = {}
+    for hour, account, model, unit, text, amounts in sums(connection, {*accounts.values()}, first, end, by_hour=True):
+        cell = account, hour, model, unit
+        shown = tags_text(keys, tag_values(json.loads(text), keys))
+        if count.get(cell) == 1 and shown != "{}":
+            parts = found.setdefault(cell, {})
+            parts[shown] = parts.get(shown, Amounts()).plus(amounts)
+    return found

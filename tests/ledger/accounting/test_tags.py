@@ -1,7 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.ledger.accounting.tags import Place, admitted, allocated
+from exporter.charges import Amounts
+from exporter.ledger.accounting.tags import Place, admitted, allocated, divided
 
 U = "untagged"
 _AMOUNT = st.integers(-(10**12), 10**15)
@@ -47,3 +48,20 @@ def test_beyond_the_limit_new_tags_are_folded_and_what_is_untagged_stays() -> No
     assert admitted(new, known, 2) == ("main", "flux", ("__other__", U))
     assert admitted(("main", "flux", ("acme", U)), known, 2) == ("main", "flux", ("acme", U))
     assert admitted(("main", "kling", (U, U)), known, 2) == ("main", "kling", (U, U))
+
+
+def part(cost: int, quantity: int = 0) -> Amounts:
+    return Amounts(quantity, 0, cost, 0, cost)
+
+
+def test_a_charge_is_divided_only_where_that_is_certain() -> None:
+    tagged = {'{"customer": "bolt"}': part(20, 2), '{"customer": "acme"}': part(50, 5)}
+    assert divided(part(100, 9), tagged) == (
+        ('{"customer": "acme"}', part(50, 5)),
+        ('{"customer": "bolt"}', part(20, 2)),
+        ("", part(30, 2)),
+    )
+    assert divided(part(70, 7), tagged) == tuple(sorted(tagged.items()))
+    for whole in (part(60, 9), part(100, 6), Amounts(9, 5, 100, 0, 100)):
+        assert divided(whole, tagged) == (("", whole),)
+    assert divided(part(100), {}) == (("", part(100)),)
