@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Callable, Iterable
+from functools import cache
 from types import MappingProxyType
 from typing import TextIO
 
@@ -23,10 +24,45 @@ _CHATTY = MappingProxyType(
 _VERY_CHATTY = ("httpcore", "hpack")
 
 
+_SHORT = 12
+"""Characters below which a secret may occur in other words by chance."""
+
+_hidden: tuple[str, ...] = ()
+
+
+def hide(secrets: Iterable[SecretStr]) -> None:
+    """Keep more secrets out of every line that is logged from now on, such as a key that has been rotated."""
+    global _hidden  # noqa: PLW0603  the logging of a process is one
+    parts = {part for secret in secrets for part in _parts(secret.get_secret_value())}
+    _hidden = tuple(sorted({*_hidden, *parts}, key=len, reverse=True))
+
+
+def hidden_secrets() -> tuple[str, ...]:
+    """Return what is kept out of every line, the longest first: whole keys and their secret halves, former ones too."""
+    return _hidden
+
+
+def without_secrets(text: str, secrets: Iterable[str], instead: str = _REDACTED) -> str:
+    """Return a text without the secrets; a short one is taken out where it stands alone, not within other words."""
+    for secret in secrets:
+        if secret not in text:
+            continue
+        if len(secret) >= _SHORT:
+            text = text.replace(secret, instead)
+        else:
+            text = _standing_alone(secret).sub(lambda _: instead, text)
+    return text
+
+
+@cache
+def _standing_alone(secret: str) -> re.Pattern[str]:
+    # A letter before it may be the end of a colour code of a terminal.
+    return re.compile(rf"(?:(?<![0-9A-Za-z])|(?<=\x1b\[\dm)|(?<=\x1b\[\d\dm)){re.escape(secret)}(?![0-9A-Za-z])")
+
+
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
     """Return a text without the secrets, without anything sent as a key, and without fal's keys and our own tokens."""
-    for secret in secrets:
-        text = text.replace(secret, _REDACTED)
+    text = without_secrets(text, secrets)
     text = _HEADER.sub(rf"\g<scheme>\g<blank>{_REDACTED}", text)
     return _TOKEN.sub(_REDACTED, _FAL_KEY.sub(_REDACTED, text))
 
@@ -45,8 +81,7 @@ def configure_logging(*, log_format: str, level: str, stream: TextIO, secrets: I
         stream: where the lines go.
         secrets: values that never appear in a line, beside what `redact` finds by itself; blank ones are ignored.
     """
-    hidden = {part for secret in secrets for part in _parts(secret.get_secret_value())}
-    ordered = sorted(hidden, key=len, reverse=True)
+    hide(secrets)
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -59,7 +94,7 @@ def configure_logging(*, log_format: str, level: str, stream: TextIO, secrets: I
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(log_format, stream)],
     )
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(_Redacting(formatter, lambda line: redact(line, ordered)))
+    handler.setFormatter(_Redacting(formatter, lambda line: redact(line, _hidden)))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from exporter.logs import configure_logging, redact, redact_loosely
+from exporter.logs import configure_logging, hide, redact, redact_loosely
 
 SECRET = SecretStr("rotated-id:rotated-secret-value")
 FAL_KEY = "1b2c3d4e-aaaa-bbbb-cccc-1234567890ab:0123456789abcdef0123456789abcdef"
@@ -155,6 +155,24 @@ def test_a_sent_key_never_survives(key: str, end: str) -> None:
 )
 def test_ordinary_text_is_left_as_it_is(text: str) -> None:
     assert redact(text) == text
+
+
+def test_a_short_secret_eats_no_letters_of_other_words() -> None:
+    text = "hidden: se, 'se', se=se \x1b[35mse\x1b[0m (se) /se/; left: seconds unseen 7se case se2"
+    told = redact(text, ["se"])
+    assert told == (
+        "hidden: [redacted], '[redacted]', [redacted]=[redacted] \x1b[35m[redacted]\x1b[0m ([redacted]) /[redacted]/; "
+        "left: seconds unseen 7se case se2"
+    )
+    assert redact("url?key=xlong-enough-secretx", ["long-enough-secret"]) == "url?key=x[redacted]x"
+
+
+def test_a_key_that_has_been_rotated_is_hidden_too() -> None:
+    stream = configured()
+    structlog.get_logger("exporter").info("before abcd-1:new-secret-half")
+    hide([SecretStr("abcd-1:new-secret-half")])
+    structlog.get_logger("exporter").info("after new-secret-half")
+    assert stream.getvalue().count("new-secret-half") == 1
 
 
 def test_a_blank_secret_hides_nothing() -> None:

@@ -145,6 +145,7 @@ def run_export(
     *,
     version: str,
     omit_empty_columns: bool,
+    for_spreadsheet: bool = False,
     output: Path | None,
     metadata_output: Path | None,
     account: str | None,
@@ -159,6 +160,7 @@ def run_export(
         request: the charges that are wanted; see `ledger_request`.
         version: of FOCUS.
         omit_empty_columns: see `exporter.focus.writer.write`.
+        for_spreadsheet: see there, too.
         output: where to; None for standard output.
         metadata_output: where to write the metadata; None for nowhere.
         account: the one account wanted; None for all that the ledger counts.
@@ -182,7 +184,13 @@ def run_export(
         except LackingError as error:
             raise LackingError(_with_flags(str(error)), error.status) from None
         with _output(output, "--output") as file:
-            written = write(contents.charges, file, version=version, omit_empty_columns=omit_empty_columns)
+            written = write(
+                contents.charges,
+                file,
+                version=version,
+                omit_empty_columns=omit_empty_columns,
+                for_spreadsheet=for_spreadsheet,
+            )
             if metadata_output is not None:
                 text = metadata(
                     written,

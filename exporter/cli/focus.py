@@ -170,6 +170,11 @@ def _report_of(given: dict[str, object]) -> dict[str, str]:
 @click.option("--month", metavar="YYYY-MM", help="Estimate of a UTC month; short for --start and --end.")
 @click.option("--focus-version", type=click.Choice(["1.2", "1.3", "1.4"]), default="1.2", help="Version to write.")
 @click.option("--omit-empty-columns", is_flag=True, help="Leave out columns that no row fills.")
+@click.option(
+    "--for-spreadsheet",
+    is_flag=True,
+    help="Put an apostrophe before text that a spreadsheet would run as a formula; not for programs.",
+)
 @click.option("--from-account", metavar="NAME", help="Account to write. [default: all accounts in the ledger]")
 @click.option("--output", type=_FILE_TO_WRITE, metavar="FILE", help="File to write. [default: standard output]")
 @click.option("--metadata", type=_FILE_TO_WRITE, metavar="FILE", help="File for the metadata. [default: none]")
@@ -178,6 +183,7 @@ def focus_export(
     month: str | None,
     focus_version: str,
     omit_empty_columns: bool,
+    for_spreadsheet: bool,
     from_account: str | None,
     output: Path | None,
     metadata: Path | None,
@@ -197,6 +203,7 @@ def focus_export(
         ledger_request(report, month),
         version=focus_version,
         omit_empty_columns=omit_empty_columns,
+        for_spreadsheet=for_spreadsheet,
         output=output,
         metadata_output=metadata,
         account=from_account,

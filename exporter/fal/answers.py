@@ -40,6 +40,7 @@ from exporter.fal.errors import (
     ScopeError,
     ServerError,
 )
+from exporter.logs import hidden_secrets, without_secrets
 
 
 class BrokenOffError(ValueError):
@@ -201,7 +202,6 @@ _STATED = ""
 
 _LONGEST_MESSAGE = 300
 _LONGEST_LOOK = 4096
-_SHORTEST_SECRET = 6
 
 _FEATURE = re.compile(r"\bnot (?:been )?(?:enabled|available|activated)\b|\bfeature\b|\benterprise\b", re.IGNORECASE)
 _BY_STATUS: dict[int, type[RefusalError]] = {
@@ -217,12 +217,11 @@ Scrub = Callable[[str], str]
 
 def scrubber(key: str) -> Scrub:
     """Return what removes a key, and its secret half alone, from texts of others."""
-    secrets = [part for part in (key, key.partition(":")[2]) if len(part) >= _SHORTEST_SECRET]
+    secrets = [part for part in (key, key.partition(":")[2]) if part]
 
     def scrub(text: str) -> str:
         # The key first, then the cut: half a key would not be found.
-        for secret in secrets:
-            text = text.replace(secret, "***")
+        text = without_secrets(text, (*secrets, *hidden_secrets()), "***")
         text = " ".join("".join(char if char.isprintable() else " " for char in text[:_LONGEST_LOOK]).split())
         return text if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE] + "…"
 

@@ -39,6 +39,7 @@ from exporter.fal.errors import (
     TruncatedError,
     UnreachableError,
 )
+from exporter.logs import hide
 from exporter.network import Proxy, named_authorities, proxy_for
 
 _JSON = "application/json"
@@ -82,6 +83,7 @@ class Transport:
         """
         self._account = account
         self._key = key
+        self._hidden_key = ""
         self._observer = observer
         self._limits = limits
         self._now = now
@@ -365,12 +367,17 @@ class Transport:
         return hashlib.sha256(self._secret().encode()).hexdigest()
 
     def _secret(self) -> str:
-        key = self._key().get_secret_value().strip()
+        given = self._key()
+        key = given.get_secret_value().strip()
         if not _KEY.fullmatch(key):
             raise ConfigurationError(
                 f"the key of account {self._account!r} is empty or contains characters that are not allowed in a key; "
                 "copy it again from fal.ai/dashboard/keys."
             )
+        if key != self._hidden_key:
+            # Logs know the key that the process began with; this one may have taken its place.
+            hide([given])
+            self._hidden_key = key
         return key
 
 

@@ -232,6 +232,7 @@ def write(
     *,
     version: str = "1.2",
     omit_empty_columns: bool = False,
+    for_spreadsheet: bool = False,
 ) -> Written:
     """Write charges to a file, in their order.
 
@@ -241,12 +242,14 @@ def write(
         version: of FOCUS.
         omit_empty_columns: leave out every column that no row fills, for programs that refuse nulls. What is left
             may lack columns that FOCUS demands.
+        for_spreadsheet: put an apostrophe before a text that a spreadsheet would run as a formula. People open such a
+            file; programs would read names that differ from fal's.
 
     Raises:
         ValueError: the version cannot be written.
     """
     columns = layout(version)
-    tally = _Tally(columns)
+    tally = _Tally(columns, for_spreadsheet=for_spreadsheet)
     if not omit_empty_columns:
         file.write(_csv([columns]))
         file.writelines(map(_csv, tally.rows(charges)))
@@ -265,9 +268,10 @@ def write(
 class _Tally:
     """Turns charges into rows and remembers what they add up to."""
 
-    def __init__(self, columns: tuple[str, ...]) -> None:
+    def __init__(self, columns: tuple[str, ...], *, for_spreadsheet: bool) -> None:
         self.count = 0
         self.billed_cost = 0
+        self._for_spreadsheet = for_spreadsheet
         self.filled = [False] * len(columns)
         self._columns = columns
 
@@ -278,8 +282,27 @@ class _Tally:
             self.count += len(some)
             self.billed_cost += sum(charge.amounts.cost for charge in some)
             rows = [[found.get(name, "") for name in self._columns] for found in map(values, some)]
+            if self._for_spreadsheet:
+                rows = [list(map(harmless, row)) for row in rows]
             self.filled = [any(column) for column in zip(self.filled, *rows, strict=True)]
             yield rows
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def harmless(text: str) -> str:
+    """Return a field that no spreadsheet runs: one that begins like a formula gets an apostrophe before it.
+
+    Numbers stay as they are, negative ones too.
+    """
+    if not text.startswith(_FORMULA):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
 
 
 def _csv(rows: Iterable[Iterable[str]]) -> bytes:

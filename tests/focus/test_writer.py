@@ -15,7 +15,7 @@ from exporter.charges import HOUR, NANO, SURGE, Amounts, Charge, Dimensions, Win
 from exporter.focus.charge import FocusCharge, Granularity, Price, focus_charges
 from exporter.focus.columns import columns_of
 from exporter.focus.reader import Reader
-from exporter.focus.writer import CUSTOM_COLUMNS, Written, decimal_text, layout, metadata, write
+from exporter.focus.writer import CUSTOM_COLUMNS, Written, decimal_text, harmless, layout, metadata, write
 
 START = datetime(2026, 10, 31, 22, tzinfo=UTC)
 FLUX = Dimensions("main", "red", "model_apis", "fal-ai/flux/dev", unit="image", api_key="key-1")
@@ -39,6 +39,22 @@ def written(charges: list[FocusCharge], version: str = "1.2", *, omit: bool = Fa
 
 def parsed(data: bytes) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(data.decode(), newline="")))
+
+
+def test_a_file_for_a_spreadsheet_has_no_field_that_it_would_run() -> None:
+    evil = Dimensions("=cmd|'/C calc'!A0", "@team", "model_apis", "+1+2", unit="-image", api_key="\tkey")
+    file = io.BytesIO()
+    write([charge(evil, FLUX_CHARGE.amounts, DISCOUNTED), FLUX_CHARGE], file, for_spreadsheet=True)
+    for row in csv.reader(io.StringIO(file.getvalue().decode(), newline="")):
+        for field in row:
+            assert field[:1] not in {"=", "@", "\t", "\r"}
+            assert field[:1] not in {"+", "-"} or Decimal(field) is not None
+    first, second = parsed(file.getvalue())
+    assert first["BillingAccountId"] == "'=cmd|'/C calc'!A0"
+    assert first["SkuId"] == "'+1+2"
+    assert parsed(written([charge(evil, FLUX_CHARGE.amounts, DISCOUNTED), FLUX_CHARGE])[0])[0]["SkuId"] == "+1+2"
+    assert second == parsed(written([FLUX_CHARGE])[0])[0]
+    assert [harmless(text) for text in ("-1.5", "+2", "-x", "", "a=b")] == ["-1.5", "+2", "'-x", "", "a=b"]
 
 
 class Back(NamedTuple):
