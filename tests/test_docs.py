@@ -16,6 +16,7 @@ import yaml
 from alert_tables import Threshold, rules, thresholds
 from docs_tables import DOCS, REPOSITORY, TABLES, with_table
 
+from exporter.booked.report import METRICS
 from exporter.cli import commands
 from exporter.metrics.catalogue import CATALOGUE
 from exporter.polling.poll_runner import OWN_REASONS
@@ -118,7 +119,7 @@ def test_every_metric_and_setting_the_text_speaks_of_exists(name: str) -> None:
     metrics, settings = TABLES["metrics"].made(), TABLES["settings"].made()
     for metric in sorted(
         set(re.findall(r"\bfal_[a-z_]+[a-z]\b", OURS[name]))
-        - {"fal_exporter_collector_process", "fal_client", "fal_request_id"}
+        - {"fal_exporter_collector_process", "fal_client", "fal_request_id", "fal_booked", *METRICS}
     ):
         assert f"`{metric}`" in metrics, metric
     for setting in sorted(set(re.findall(r"\bFAL_EXPORTER_[A-Z_]+[A-Z]\b", OURS[name])) - {"FAL_EXPORTER_COMPLETE"}):

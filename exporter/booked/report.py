@@ -1,4 +1,4 @@
-"""Reports of a comparison: a table to read, JSON and CSV for programs."""
+"""Reports of a comparison: a table to read, JSON and CSV for programs, gauges for Prometheus."""
 
 import csv
 import io
@@ -133,3 +133,39 @@ def table_text(comparison: Comparison) -> str:
             "without a time may wait for them."
         )
     return "\n".join(lines) + "\n"
+
+
+METRICS: Mapping[str, str] = {
+    "fal_booked_usd": "US dollars that were booked for requests in the window.",
+    "fal_booked_charged_usd": "US dollars that fal charged for requests in the window.",
+    "fal_booked_difference_usd": "US dollars booked minus charged in the window, by model.",
+    "fal_booked_finding_usd": "US dollars booked minus charged of the requests of a finding.",
+    "fal_booked_finding_requests": "Requests of a finding.",
+    "fal_booked_window_end_timestamp_seconds": "End of the window that was compared, in seconds since the epoch.",
+}
+"""Gauges of a comparison by name, with their help."""
+
+
+def metrics_text(comparison: Comparison) -> str:
+    """Return the outcome in Prometheus' text format, for the textfile collector of node_exporter or a Pushgateway."""
+    found = findings(comparison)
+    samples: dict[str, list[tuple[str, str]]] = {
+        "fal_booked_usd": [("", dollars(comparison.total.booked))],
+        "fal_booked_charged_usd": [("", dollars(comparison.total.charged))],
+        "fal_booked_difference_usd": [
+            (_label("model", name), dollars(sums.difference)) for name, sums in comparison.by_model.items()
+        ],
+        "fal_booked_finding_usd": [(_label("finding", name), dollars(item.amount)) for name, item in found.items()],
+        "fal_booked_finding_requests": [(_label("finding", name), str(item.requests)) for name, item in found.items()],
+        "fal_booked_window_end_timestamp_seconds": [("", str(int(comparison.window.end.timestamp())))],
+    }
+    lines = []
+    for name, its in samples.items():
+        lines += [f"# HELP {name} {METRICS[name]}", f"# TYPE {name} gauge"]
+        lines += [f"{name}{labels} {value}" for labels, value in its]
+    return "\n".join(lines) + "\n"
+
+
+def _label(name: str, value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'{{{name}="{escaped}"}}'

@@ -27,9 +27,14 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--time", metavar="COLUMN", help="Column of the time.")
 @click.option("--tag", "tags", multiple=True, metavar="KEY", help="Tag to tell the sums by; may be repeated.")
 @click.option(
-    "--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True, help="Format."
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "csv", "metrics"]),
+    default="table",
+    show_default=True,
+    help="Format; metrics is Prometheus' text format.",
 )
-@click.option("--output", type=_FILE, metavar="FILE", help="File to write. [default: standard output]")
+@click.option("--output", type=_FILE, metavar="FILE", help="File to write, whole. [default: standard output]")
 def reconcile(
     *,
     source: str,

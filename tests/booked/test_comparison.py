@@ -1,5 +1,6 @@
 import json
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -10,8 +11,10 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from profiles import examples
+from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.booked.comparison import NOT_CHARGED, Comparison, Sums, compare, default_window
+from exporter.booked.report import METRICS, metrics_text
 from exporter.booked.sources import BookingsError, Columns
 from exporter.charges import HOUR, NANO, Window
 from exporter.cli import commands
@@ -139,7 +142,7 @@ def test_the_window_is_the_last_month_and_this_one_up_to_the_last_hour_that_is_o
     assert str(default_window(datetime(2026, 1, 1, 0, 10, tzinfo=UTC))) == "2025-12-01T00Z/2026-01-01T00Z"
 
 
-@pytest.mark.parametrize("form", ["table", "json", "csv"])
+@pytest.mark.parametrize("form", ["table", "json", "csv", "metrics"])
 def test_the_command_prints_the_outcome_and_tells_by_its_exit_code(form: str, events_url: str, tmp_path: Path) -> None:
     arguments = ["--events-url", events_url, "--start", "2026-11-27T13:00Z", "--end", "2026-11-27T15:00Z"]
     source = kept(tmp_path, BOOKINGS)
@@ -152,6 +155,13 @@ def test_the_command_prints_the_outcome_and_tells_by_its_exit_code(form: str, ev
         assert document["total"]["difference"] == "-0.0000025"
         assert document["never_booked"]["requests"] == 3
         assert document["by_tag"][0]["tag"] == "customer"
+    elif form == "metrics":
+        families = {family.name: family for family in text_string_to_metric_families(done.output)}
+        assert families.keys() == METRICS.keys()
+        requests = {
+            sample.labels["finding"]: sample.value for sample in families["fal_booked_finding_requests"].samples
+        }
+        assert requests == {"never_booked": 3, "booked_twice": 1, "never_charged": 1, "differing": 1, "not_read": 1}
     elif form == "csv":
         assert "total,,0.0000185,0.000021,-0.0000025,4,6" in done.output.splitlines()
         assert "never_charged,r-9,0.00001,0,0.00001,," in done.output.splitlines()
@@ -194,3 +204,25 @@ def test_requests_a_day_around_the_window_are_known_but_not_missed(
     found = compare(source, reader, later, columns=Columns())
     assert found.total == Sums(1000, 1000, 1, 1)
     assert found.never_booked.requests == 0
+
+
+def test_a_file_is_written_whole_and_names_of_models_are_escaped(
+    events_url: str, reader: EventReader, tmp_path: Path
+) -> None:
+    output = tmp_path / "fal.prom"
+    arguments = ["--events-url", events_url, "--start", "2026-11-27T13:00Z", "--end", "2026-11-27T14:00Z"]
+    done = CliRunner().invoke(
+        commands,
+        ["reconcile", kept(tmp_path, BOOKINGS), *arguments, "--format", "metrics", "--output", str(output)],
+        standalone_mode=False,
+    )
+    assert (done.return_value, done.output) == (1, "")
+    assert output.read_text().startswith("# HELP fal_booked_usd ")
+    found = compared(kept(tmp_path, BOOKINGS), reader)
+    odd = replace(found, by_model={'a "b" \\ c\n': Sums(1, 0, 1, 0)})
+    (family,) = [
+        family
+        for family in text_string_to_metric_families(metrics_text(odd))
+        if family.name == "fal_booked_difference_usd"
+    ]
+    assert family.samples[0].labels == {"model": 'a "b" \\ c\n'}

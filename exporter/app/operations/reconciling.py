@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
+from exporter.atomic_file import written_whole
 from exporter.booked.comparison import Comparison, compare, default_window
-from exporter.booked.report import csv_text, json_document, table_text
+from exporter.booked.report import csv_text, json_document, metrics_text, table_text
 from exporter.booked.sources import BookingsError, Columns
 from exporter.charges import HOUR, Window, hour_of
 from exporter.events.store import open_reader
@@ -30,21 +31,30 @@ def run_reconcile(
     """Compare bookings with requests and print the outcome; return 1 if anything differs.
 
     Raises:
-        BookingsError: the bookings cannot be read, or the window is empty.
+        BookingsError: the bookings cannot be read, the output not written, or the window is empty.
         ConfigurationError: a library is missing, or the address of the store cannot be used.
         EventsError: the store cannot be read.
     """
     window = _window(edges, now)
     with closing(open_reader(events_url)) as reader:
         found = compare(source, reader, window, columns=columns, accounts=accounts, tags=tags)
-    if form == "json":
-        text = exact_json(json_document(found)) + "\n"
-    else:
-        text = csv_text(found) if form == "csv" else table_text(found)
+    match form:
+        case "json":
+            text = exact_json(json_document(found)) + "\n"
+        case "csv":
+            text = csv_text(found)
+        case "metrics":
+            text = metrics_text(found)
+        case _:
+            text = table_text(found)
     if output is None:
         click.echo(text, nl=False)
     else:
-        output.write_text(text, encoding="utf-8")
+        try:
+            with written_whole(output) as file:
+                file.write(text.encode())
+        except OSError as error:
+            raise BookingsError(f"{output} cannot be written: {error.strerror}") from None
     return int(has_differences(found))
 
 
