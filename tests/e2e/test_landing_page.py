@@ -26,6 +26,8 @@ from exporter.publication import (
     Exposition,
     Gap,
     Mover,
+    NewName,
+    Observations,
     Overview,
     Publication,
     Ranking,
@@ -155,6 +157,13 @@ WELL = AccountOverview(
 )
 STATES: dict[str, Overview] = {
     "well": Overview("1.2.3", (WELL,), movers=(Mover("production", "model_apis", "fal-ai/flux/dev", 9 * NANO, "new"),)),
+    "worth knowing": Overview(
+        "1.2.3",
+        (WELL,),
+        observations=Observations(
+            new_names=(NewName("production", "fal-ai/veo3", 60 * NANO, AT - timedelta(hours=3)),)
+        ),
+    ),
     "loading": Overview(
         "1.2.3",
         (
@@ -184,6 +193,7 @@ STATES: dict[str, Overview] = {
 }
 SAYS = {
     "well": "25% more than the same part of last month, $640.00",
+    "worth knowing": "fal-ai/veo3 is new since 2026-11-21 19:00 UTC and has cost $60.00 in a day.",
     "loading": "Loading the history: 43%.",
     "partial": "The source models is partial: 3 rows are odd.",
     "stale": "The source models is 9 h behind.",
@@ -198,9 +208,13 @@ SAYS = {
 async def test_every_state_can_be_read_by_everybody_wide_and_narrow(
     browse: Browse, tmp_path: Path, axe: str, scheme: int
 ) -> None:
-    outlook = publication(1).outlook
+    # With nothing wrong besides, what is worth knowing has a banner of its own.
+    outlooks = {"worth knowing": Outlook()}
     pages = {
-        name: LandingPage(lambda: AT).html(Publication(1, AT, Exposition(), overview, True, outlook), ready=True)  # noqa: FBT003
+        name: LandingPage(lambda: AT).html(
+            Publication(1, AT, Exposition(), overview, True, outlooks.get(name, publication(1).outlook)),  # noqa: FBT003
+            ready=True,
+        )
         for name, overview in STATES.items()
     }
     for name, words in SAYS.items():

@@ -15,6 +15,7 @@ TEXTS = (
     ("ink", "card"),
     ("ink", "bad-back"),
     ("ink", "wait-back"),
+    ("ink", "track"),
     ("soft", "back"),
     ("soft", "card"),
     ("brand", "back"),
