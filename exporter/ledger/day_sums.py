@@ -15,7 +15,7 @@ from operator import add, itemgetter, sub
 from threading import Lock
 from typing import NamedTuple, TypeAlias
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, Executable, bindparam, func, select
 
 from exporter.charges import NANO, Amounts
 from exporter.ledger.accounting.restatement import HOURS_OF_DAY
@@ -306,7 +306,7 @@ class DaySums:
             parameters = {"scope": scope, "first": first_lacking, "end": end_lacking}
             found = {
                 day: _piece(its.places, list(rows), _whole)
-                for day, rows in groupby(connection.execute(_DAYS, parameters).all(), key=_first)
+                for day, rows in groupby(_read(connection, _DAYS, parameters), key=_first)
             }
             for day in range(first_lacking, end_lacking):
                 days[day - low] = found.get(day, _NONE)
@@ -349,7 +349,7 @@ class DaySums:
         """Read all hours of a day, and keep the sums up to each that is not near to the start or the end of the day."""
         start = day * HOURS_OF_DAY
         parameters = {"scope": scope, "first": start, "end": start + HOURS_OF_DAY - _NEAR}
-        rows = connection.execute(_HOURS, parameters).all()
+        rows = _read(connection, _HOURS, parameters)
         hours = {hour - start: _piece(its.places, list(found), _as_it_is) for hour, found in groupby(rows, key=_first)}
         size, running = len(its.series), _NONE
         kept: dict[int, tuple[int, int, _Piece]] = {}
@@ -363,7 +363,7 @@ class DaySums:
     @staticmethod
     def _hours_of(connection: Connection, scope: int, its: _ScopeSums, first: int, end: int) -> _Piece:
         total = _NONE
-        rows = connection.execute(_HOURS, {"scope": scope, "first": first, "end": end}).all()
+        rows = _read(connection, _HOURS, {"scope": scope, "first": first, "end": end})
         for _, found in groupby(rows, key=_first):
             total = _added(total, _piece(its.places, list(found), _as_it_is), len(its.series))
         return total
@@ -378,6 +378,11 @@ class DaySums:
     def _forget_hours(self, scope: int) -> None:
         for key in [key for key in self._hours if key[0] == scope]:
             self._hour_cells -= self._hours.pop(key)[2].cells
+
+
+def _read(connection: Connection, statement: Executable, parameters: Mapping[str, int]) -> Sequence[Sequence[int]]:
+    """Return rows as the driver makes them, which takes a third of the time."""
+    return connection.execute(statement, parameters).cursor.fetchall()
 
 
 def _grouping(its: _ScopeSums, account: str, by: Sequence[str], where: Mapping[str, Collection[str]]) -> _Grouping:
