@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import AliasPath, AwareDatetime, BeforeValidator, Field, model_validator
 
+from exporter.forecasting.what_if import Setting, WhatIf
 from exporter.machines import Efficiency, Parts
 from exporter.queries.machines import AppMachines, share
 from exporter.queries.models import Amount, Document
@@ -108,6 +109,48 @@ class RequestCosts(Document):
         }
 
 
+class LowerSetting(Document):
+    """Effect that a lower setting of an app would have had: an estimate within bounds, and no promise.
+
+    The bounds hold for every order of requests; the likely value takes requests to come at random.
+    """
+
+    account: str = Field(description="Configured account.")
+    app: str = Field(description="Your own serverless app.")
+    environment: str | None = Field(description="Environment; null for the main one where fal does not name it.")
+    setting: str = Field(description="`keep_alive` (seconds) or `min_concurrency` (runners).")
+    present: int = Field(description="Present value, taken as that of all the hours.")
+    proposed: int = Field(description="Lower value.")
+    hours: int = Field(description="Number of hours tried, at most the last 168 of the window.")
+    saved_least: Amount = Field(
+        description="Least saving in USD; below zero where more cold starts may cost more than is saved."
+    )
+    saved_likely: Amount = Field(description="Likely saving in USD, less what more cold starts cost.")
+    saved_most: Amount = Field(description="Most that could have been saved, in USD.")
+    cold_starts_likely: int = Field(description="Likely number of cold starts more.")
+    cold_starts_most: int = Field(description="Most cold starts more.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_what_if(cls, item: WhatIf) -> Mapping[str, object]:
+        """Return the fields; one of the settings differs."""
+        setting = next(name for name in Setting._fields if getattr(item.present, name) != getattr(item.proposed, name))
+        return {
+            "account": item.account,
+            "app": item.app,
+            "environment": item.environment or None,
+            "setting": setting,
+            "present": getattr(item.present, setting),
+            "proposed": getattr(item.proposed, setting),
+            "hours": item.hours,
+            "saved_least": item.least,
+            "saved_likely": item.likely,
+            "saved_most": item.most,
+            "cold_starts_likely": item.likely_starts,
+            "cold_starts_most": item.most_starts,
+        }
+
+
 class Machines(Document):
     """Runners of apps in a window by state, and what requests cost."""
 
@@ -120,6 +163,10 @@ class Machines(Document):
     gpu_seconds: States = Field(description="GPU time of all of them by state, in seconds.")
     idle_share: float | None = Field(description="Share of the spend that was idle, 0 to 1; null if nothing was spent.")
     requests: tuple[RequestCosts, ...] = Field(description="Requests of apps and models in the same window.")
+    what_if: tuple[LowerSetting, ...] = Field(
+        description="Lower settings of apps and what they would have saved in the last week of the window: an estimate "
+        "within bounds, and no promise; the likeliest savings first."
+    )
     complete: bool = Field(
         validation_alias=AliasPath("coverage", "complete"),
         description="True if every hour of the window has been read from fal completely, with all its charges.",

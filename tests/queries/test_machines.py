@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -113,3 +114,29 @@ def test_the_document_has_every_amount_exactly(divided: LedgerReader) -> None:
     assert document["idle_share"] == pytest.approx(0.72 / 5.31)
     assert document["complete"] is False
     assert APP.team == "lab"
+
+
+def test_lower_settings_are_tried_on_the_last_hours_that_are_known(divided: LedgerReader) -> None:
+    """The runner is idle for a night, and requests come in one hour alone."""
+    found = answered(divided, {"account": "research"}).what_if
+    by_proposal = {(item.proposed.keep_alive, item.proposed.min_concurrency): item for item in found}
+    assert by_proposal.keys() == {(300, 0)}, "all that is alive is the minimum, so that a keep-alive ends nothing"
+    (told,) = found
+    assert (told.account, told.app, told.environment, told.hours) == ("research", "train", "", 58)
+    assert told.most == 8 * 9 * CENTS
+    assert 0 < told.least < told.likely == told.most
+    assert told.most_starts == 8, "ten requests, of which two have waited already"
+    (document,) = Machines.model_validate(answered(divided, {"account": "research"})).what_if
+    assert (document.setting, document.present, document.proposed) == ("min_concurrency", 1, 0)
+    assert texts(document)["saved_most"] == "0.72"
+
+
+def test_settings_are_tried_on_a_week_and_not_where_requests_are_not_known(
+    divided: LedgerReader, ledger: Ledger
+) -> None:
+    night = {"start": "2026-11-02T22:00Z", "end": "2026-11-03T06:00Z"}
+    assert [item.hours for item in answered(divided, night).what_if] == [8]
+    ledger.machines.record_settings("research", [TRAIN, replace(TRAIN, environment="staging")])
+    assert answered(divided, {}).what_if == (), "fal tells runners by app, not by environment"
+    ledger.machines.record_settings("research", [replace(TRAIN, keep_alive=None)])
+    assert answered(divided, {}).what_if == ()

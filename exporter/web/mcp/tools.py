@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from exporter.focus.findings import FocusError
 from exporter.queries import drivers, forecasts, invoices, machines, parameters, usage
 from exporter.queries.live import ask_live
-from exporter.queries.machine_documents import Machines, RequestCosts
+from exporter.queries.machine_documents import LowerSetting, Machines, RequestCosts
 from exporter.queries.models import (
     OWN_ACCOUNT,
     Balances,
@@ -400,6 +400,13 @@ def _machines_text(document: Machines) -> str:
     if document.requests:
         requests = [{**item, "failed_share": _percent(item["failed_share"])} for item in told["requests"]]
         lines += ["", "Requests in the same window:", "", table([*RequestCosts.model_fields], requests)]
+    if document.what_if:
+        lines += [
+            "",
+            "Lower settings, and what they would have saved in the last week of the window (estimates, no promise):",
+            "",
+            table([*LowerSetting.model_fields], told["what_if"]),
+        ]
     return "\n".join([*lines, *(f"\nNote: {note}" for note in document.notes)])
 
 

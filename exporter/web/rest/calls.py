@@ -18,6 +18,7 @@ from starlette.types import Scope
 from exporter.charges import HOUR, NANO, Amounts, Invoice, Window
 from exporter.forecasting import drivers as causes
 from exporter.forecasting.state import AccountOutlook, BudgetOutlook, Forecast
+from exporter.forecasting.what_if import Setting, WhatIf
 from exporter.machines import AppSettings, Efficiency, Parts
 from exporter.publication import Publication
 from exporter.queries import drivers, focus, forecasts, invoices, machine_documents, machines, models, parameters, usage
@@ -246,6 +247,21 @@ MACHINES = machines.MachinesAnswer(
         ),
     ),
     coverage=replace(USAGE.coverage, complete=False),
+    what_if=(
+        WhatIf(
+            account="default",
+            app="upscale-preview",
+            environment="staging",
+            present=Setting(600, 1),
+            proposed=Setting(600, 0),
+            hours=168,
+            least=61_400_000_000,
+            likely=84_150_000_000,
+            most=96_200_000_000,
+            likely_starts=31,
+            most_starts=62,
+        ),
+    ),
     notes=("Hours after 2026-11-21T13:00Z are not complete yet.",),
 )
 
