@@ -92,7 +92,8 @@ JSON list: those of accounts, and the files of tokens.
 {{/* The exporter's configuration file. */}}
 {{- define "fal-exporter.configuration" -}}
 {{- $folder := "/run/secrets/fal-exporter" }}
-{{- $file := dict "log_format" "json" | merge (deepCopy (.Values.settings | default dict)) }}
+{{- $file := deepCopy (.Values.settings | default dict) }}
+{{- if not (hasKey $file "log_format") }}{{ $_ := set $file "log_format" "json" }}{{ end }}
 {{- $listen := .Values.listen | default "0.0.0.0:8080" }}
 {{- $_ := set $file "listen" $listen }}
 {{- $host := $listen | trimSuffix (printf ":%s" (include "fal-exporter.port" .)) }}
