@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -290,3 +291,25 @@ def test_whatever_happens_hours_add_up_and_counters_never_fall(
     counted = sum(cost for hour, cost in zip(_HOURS, costs, strict=True) if hour in through)
     assert sum(seen.values()) - sum(pending.values()) == counted
     bench.ledger.close()
+
+
+def test_counters_go_on_where_a_ledger_is_lost_and_written_anew(
+    open_sqlite: OpenLedger, clock: Clock, sqlite_address: str
+) -> None:
+    bench = Bench(open_sqlite(tags=KEYS), clock)
+    hour = HERE - 3 * HOUR
+    bench.restate(charge(hour, 100))
+    bench.tag({(hour, ("acme", U)): 60})
+    before = bench.counters()
+    path = Path(sqlite_address.removeprefix("sqlite:///"))
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        path.with_name(name).unlink(missing_ok=True)
+    assert bench.counters() == before
+    # What is read again has been counted, and is history.
+    bench.restate(charge(hour, 100))
+    bench.tag({(hour, ("acme", U)): 60})
+    assert bench.counters() == before
+    clock.forward(hours=READ_AFTER + 2)
+    bench.restate(charge(hour, 100), charge(HERE + HOUR, 5))
+    bench.tag({(HERE + HOUR, ("acme", U)): 5}, Window(HERE + HOUR, hour_of(clock.now)))
+    assert bench.counters() == {**before, ("flux", "acme", U): 65}
