@@ -21,7 +21,7 @@ def name_of(requirement: str) -> str:
 def licence_of(package: str) -> str:
     found = metadata(package)
     classified = [text.rpartition(" :: ")[2] for text in found.get_all("Classifier", []) if "License" in text]
-    return found.get("License-Expression") or ", ".join(classified) or (found.get("License") or "").splitlines()[0]
+    return str(found["License-Expression"] or ", ".join(classified) or found["License"] or "")
 
 
 def table() -> dict[str, list[str]]:
@@ -37,7 +37,7 @@ def test_every_dependency_has_a_reason_and_its_licence() -> None:
     for requirement in (*PROJECT["dependencies"], *extras):
         name = name_of(requirement)
         assert name in rows, f"{name} has no row in docs/architecture.md"
-        assert len(rows[name][1]) > 5
+        assert len(rows[name][1]) >= 5
         assert rows[name][2], f"{name}: {licence_of(name)}"
 
 
