@@ -37,7 +37,7 @@ def test_every_dependency_has_a_reason_and_its_licence() -> None:
     for requirement in (*PROJECT["dependencies"], *extras):
         name = name_of(requirement)
         assert name in rows, f"{name} has no row in docs/architecture.md"
-        assert len(rows[name][1]) >= 5
+        assert rows[name][1], f"{name} has no reason"
         assert rows[name][2], f"{name}: {licence_of(name)}"
 
 
