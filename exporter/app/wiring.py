@@ -1,6 +1,6 @@
 """Wiring of the left half from the settings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -9,7 +9,8 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from exporter.charges import Clock, utc_now
-from exporter.errors import ConfigurationError
+from exporter.errors import ConfigurationError, EventsError
+from exporter.events.store import open_store
 from exporter.fal import (
     LOCK_REASONS,
     REASONS,
@@ -22,9 +23,10 @@ from exporter.fal import (
 )
 from exporter.forecasting.budgets import budget_of
 from exporter.inquiry import Responder
-from exporter.ledger import START_PATIENCE, Ledger, take_collector_lock
+from exporter.ledger import START_PATIENCE, Ledger, LedgerReader, take_collector_lock
 from exporter.ledger.store import Rules
 from exporter.metrics.health import Health
+from exporter.metrics.requests import RequestMetrics
 from exporter.polling.account import AccountPoller
 from exporter.polling.async_ledger import AsyncLedger
 from exporter.polling.collector import Collector
@@ -34,7 +36,8 @@ from exporter.polling.inquiries.live_usage import LiveUsage
 from exporter.polling.key_owners import KeyOwners
 from exporter.polling.poll_runner import OWN_REASONS, PollRunner
 from exporter.polling.publisher import Publisher
-from exporter.polling.scheduler import JOBS, Intervals, Reach, Scheduler
+from exporter.polling.requests import RequestRules, RequestsPoller, RequestStore
+from exporter.polling.scheduler import JOBS, REQUESTS_JOB, Intervals, Reach, Scheduler
 from exporter.publication import Publication
 from exporter.queries import live
 from exporter.queries.focus import REPORT
@@ -65,11 +68,14 @@ class LeftHalf:
     clients: tuple[Client, ...]
     responder: Responder
     reports: FocusReports
+    requests: RequestStore | None = None
 
     async def close(self) -> None:
         """End inquiries, close the connections to fal, and the ledger once its work is done."""
         await self.responder.close()
         await self.reports.close()
+        if self.requests is not None:
+            await self.requests.close()
         for client in self.clients:
             await client.aclose()
         await self.ledger.close()
@@ -102,6 +108,55 @@ def _open_ledger(address: str, rules: Rules, clock: Clock) -> Ledger:
     return Ledger(address, rules=rules, clock=clock, lock=lock)
 
 
+def _open_requests(settings: Settings) -> RequestStore | None:
+    """Open the store of requests, where they are wanted.
+
+    Raises:
+        ConfigurationError: its libraries are missing, or its address cannot be used.
+        EventsError: it cannot be used.
+    """
+    if not settings.events:
+        return None
+    return RequestStore(open_store(settings.requests_url), LedgerReader(settings.ledger_url.get_secret_value()))
+
+
+def _requests_pollers(
+    settings: Settings,
+    store: RequestStore | None,
+    accounts: Sequence[AccountPoller],
+    clients: Sequence[Client],
+    *,
+    runner: PollRunner,
+    owners: KeyOwners,
+    registry: CollectorRegistry,
+    reach: Reach,
+    clock: Clock,
+) -> tuple[RequestsPoller, ...]:
+    """Return what reads the requests of each account; nothing where they are not wanted."""
+    if store is None:
+        return ()
+    metrics = RequestMetrics(registry)
+    rules = RequestRules(
+        reach=reach,
+        settle=settings.settle_delay,
+        retention=settings.events_retention,
+        tail_every=settings.poll_interval,
+    )
+    return tuple(
+        RequestsPoller(
+            client=client,
+            requests=store,
+            runner=runner,
+            metrics=metrics,
+            rules=rules,
+            usage=account,
+            confirm=owners.confirm,
+            clock=clock,
+        )
+        for account, client in zip(accounts, clients, strict=True)
+    )
+
+
 async def open_left_half(
     settings: Settings,
     *,
@@ -114,7 +169,8 @@ async def open_left_half(
 
     Raises:
         LedgerInUseError: another process is the ledger's collector.
-        ConfigurationError, LedgerError: the ledger cannot be opened, or two accounts are the same fal account.
+        ConfigurationError, LedgerError, EventsError: the ledger or the store of requests cannot be opened, or two
+            accounts are the same fal account.
     """
     rules = Rules(
         labels=settings.labels,
@@ -129,12 +185,13 @@ async def open_left_half(
     await ledger.open(partial(_open_ledger, settings.ledger_url.get_secret_value(), rules, clock))
     if await ledger.relabelled():
         _log.warning("the labels have changed: all counters start at 0 again; increase() and rate() are not affected")
+    registry = CollectorRegistry()
     health = Health(
-        CollectorRegistry(),
+        registry,
         failure_reasons=(*REASONS, *OWN_REASONS),
         rejection_reasons=REJECTIONS,
         lock_reasons=LOCK_REASONS,
-        jobs=JOBS,
+        jobs=(*JOBS, REQUESTS_JOB) if settings.events else JOBS,
     )
     reach = Reach(settings.recent_window, settings.deep_window, settings.history, settings.timezone)
     accounts: list[AccountPoller] = []
@@ -156,7 +213,8 @@ async def open_left_half(
         clients = tuple(client_of(account, settings, health, clock) for account in settings.accounts)
         owners = KeyOwners(clients, ledger, clock)
         await owners.recall()
-    except ConfigurationError:
+        store = _open_requests(settings)
+    except (ConfigurationError, EventsError):
         await ledger.close()
         raise
     for account, client in zip(settings.accounts, clients, strict=True):
@@ -187,6 +245,9 @@ async def open_left_half(
         ),
         health=health,
     )
+    requests = _requests_pollers(
+        settings, store, accounts, clients, runner=runner, owners=owners, registry=registry, reach=reach, clock=clock
+    )
     collector = Collector(
         ledger=ledger,
         accounts=accounts,
@@ -194,6 +255,7 @@ async def open_left_half(
         scheduler=scheduler,
         retention=settings.retention,
         clock=clock,
+        requests=requests,
     )
     reports = FocusReports(
         {client.account: client for client in clients},
@@ -202,4 +264,4 @@ async def open_left_half(
         clock=clock,
     )
     responder = Responder({REPORT: reports.answer, live.NAME: LiveUsage(accounts, clock=clock)})
-    return LeftHalf(collector, tuple(accounts), ledger, clients, responder, reports)
+    return LeftHalf(collector, tuple(accounts), ledger, clients, responder, reports, store)

@@ -193,15 +193,20 @@ class ClickHouseStore:
 
     def _summed(self, hour: datetime, read_at: datetime, of_hour: str) -> HourSummary:
         models: dict[str, ModelCosts] = {}
-        for model, bucket, native, requests, cost in self._rows(
+        samples: dict[tuple[str, int], DearRequest] = {}
+        for model, bucket, native, requests, cost, most, request_id, at in self._rows(
             Query(
-                f"SELECT model, {_BUCKET} AS bucket, {_NATIVE} AS native, count(), sum(cost_nano_usd) "
+                f"SELECT model, {_BUCKET} AS bucket, {_NATIVE} AS native, count(), sum(cost_nano_usd), "
+                "max(cost_nano_usd), argMax(request_id, cost_nano_usd), "
+                f"argMax({CLICKHOUSE.microseconds}, cost_nano_usd) "
                 f"FROM {_RELATION} WHERE {of_hour} GROUP BY model, bucket, native",
                 (),
             )
         ):
             part = ModelCosts(_whole(requests), _whole(cost))
             part.buckets[_whole(bucket)] = part.requests
+            sample = DearRequest(_whole(most), str(request_id), str(model), instant(_whole(at)))
+            samples[sample.model, _whole(bucket)] = max(sample, samples.get((sample.model, _whole(bucket)), sample))
             if native is not None:
                 part.native[_whole(native)] = part.requests
             models.setdefault(str(model), ModelCosts()).add(part)
@@ -219,6 +224,7 @@ class ClickHouseStore:
             tuple(
                 DearRequest(_whole(cost), str(one), str(model), instant(_whole(at))) for cost, one, model, at in dear
             ),
+            tuple(samples.values()),
         )
 
     def drop_stale(self, account: str, day: date) -> int:

@@ -130,9 +130,14 @@ def _summed(cursor: "DuckDBPyConnection", file: Path, hour: datetime, read_at: d
     source = f"read_parquet({_text(str(file))})"
     models: dict[str, ModelCosts] = {}
     groups = cursor.execute(
-        f"SELECT model, {_BUCKET}, {_NATIVE}, count(*), sum(cost_nano_usd)::BIGINT FROM {source} GROUP BY ALL"
+        f"SELECT model, {_BUCKET}, {_NATIVE}, count(*), sum(cost_nano_usd)::BIGINT, max(cost_nano_usd), "
+        'arg_max(request_id, cost_nano_usd), arg_max(epoch_us("timestamp"), cost_nano_usd) '
+        f"FROM {source} GROUP BY ALL"
     ).fetchall()
-    for model, bucket, native, requests, cost in groups:
+    samples: dict[tuple[str, int], DearRequest] = {}
+    for model, bucket, native, requests, cost, most, request_id, at in groups:
+        sample = DearRequest(most, request_id, model, instant(at))
+        samples[model, bucket] = max(sample, samples.get((model, bucket), sample))
         part = ModelCosts(requests, cost, Counter({bucket: requests}))
         if native is not None:
             part.native[native] = requests
@@ -146,6 +151,7 @@ def _summed(cursor: "DuckDBPyConnection", file: Path, hour: datetime, read_at: d
         read_at,
         dict(sorted(models.items())),
         tuple(DearRequest(cost, request_id, model, instant(at)) for cost, request_id, model, at in dear),
+        tuple(samples.values()),
     )
 
 

@@ -105,12 +105,14 @@ class HourSummary:
         read_at: when that reading began.
         models: by endpoint.
         dearest: at most DEAREST, the dearest first.
+        samples: the dearest of each model and bucket; not kept with the summary.
     """
 
     hour: datetime
     read_at: datetime
     models: Mapping[str, ModelCosts]
     dearest: tuple[DearRequest, ...] = ()
+    samples: tuple[DearRequest, ...] = field(default=(), compare=False)
 
     @property
     def requests(self) -> int:
@@ -195,12 +197,14 @@ class Compared:
     Attributes:
         window: from the first hour compared to the end of the last; None where there is none.
         hours: how many have been compared.
+        events: what their requests cost in nano-USD.
         by_model: requests less ledger in nano-USD, of every model that either has.
         differences: what differs, oldest first.
     """
 
     window: Window | None
     hours: int
+    events: int
     by_model: Mapping[str, int]
     differences: tuple[Difference, ...]
 
@@ -216,17 +220,18 @@ def compare(summaries: Iterable[HourSummary], charged: Mapping[tuple[datetime, s
     charged_models: defaultdict[datetime, set[str]] = defaultdict(set)
     for hour, model in charged:
         charged_models[hour].add(model)
-    differences, hours = [], []
+    differences, hours, events = [], [], 0
     for summary in sorted(summaries, key=lambda summary: summary.hour):
         hours.append(summary.hour)
         for model in sorted(charged_models[summary.hour] | summary.models.keys()):
             costs = summary.models.get(model, ModelCosts())
             ledger = charged.get((summary.hour, model), 0)
+            events += costs.cost
             by_model[model] += costs.cost - ledger
             if costs.cost != ledger:
                 differences.append(Difference(summary.hour, model, costs.requests, costs.cost, ledger))
     window = Window(hours[0], hours[-1] + HOUR) if hours else None
-    return Compared(window, len(hours), dict(by_model), tuple(differences))
+    return Compared(window, len(hours), events, dict(by_model), tuple(differences))
 
 
 def totals(summaries: Iterable[HourSummary]) -> dict[str, ModelCosts]:

@@ -16,7 +16,7 @@ from exporter.ledger.accounting.totals import LedgerView, SeriesSpend
 from exporter.ledger.collector_lock import START_PATIENCE, LedgerInUseError, take_collector_lock
 from exporter.ledger.inspection import Inspection, inspect_ledger
 from exporter.ledger.loss import LedgerCondition
-from exporter.ledger.reader import LedgerReader, recorded_reconciliations
+from exporter.ledger.reader import LedgerReader, LedgerSnapshot, recorded_reconciliations
 from exporter.ledger.store import Ledger
 from exporter.ledger.tables.keys import KeyOwner, SourceProbe
 from exporter.ledger.tables.rejected import recorded_rejected_rows
@@ -33,6 +33,7 @@ __all__ = [
     "LedgerCondition",
     "LedgerInUseError",
     "LedgerReader",
+    "LedgerSnapshot",
     "LedgerView",
     "Reconciliation",
     "RejectedRows",

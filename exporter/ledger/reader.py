@@ -152,6 +152,11 @@ class LedgerSnapshot:
         """True if charges are known by API key or member."""
         return tells_callers(self._connection)
 
+    @property
+    def key_labels(self) -> KeyLabels:
+        """The label of every API key that is known, by account and id."""
+        return self._key_labels
+
     @cached_property
     def _key_labels(self) -> KeyLabels:
         return labels_of(read_keys(self._connection))

@@ -12,6 +12,7 @@ from exporter.charges import Clock
 from exporter.polling.account import AccountPoller
 from exporter.polling.async_ledger import AsyncLedger
 from exporter.polling.publisher import Publisher
+from exporter.polling.requests import RequestsPoller
 from exporter.polling.scheduler import Run, Scheduler
 
 _log = structlog.get_logger(__name__)
@@ -24,6 +25,7 @@ class Collector:
 
     Args:
         retention: the age at which hours are folded into totals.
+        requests: reads single requests, where that is wanted.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Collector:
         scheduler: Scheduler,
         retention: timedelta,
         clock: Clock,
+        requests: Sequence[RequestsPoller] = (),
     ) -> None:
         self._ledger = ledger
         self._accounts = accounts
@@ -42,6 +45,7 @@ class Collector:
         self._scheduler = scheduler
         self._retention = retention
         self._clock = clock
+        self._requests = requests
         self._loaded: set[str] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -58,6 +62,8 @@ class Collector:
         publishing = asyncio.create_task(self._publisher.run())
         for account in self._accounts:
             self._enter_jobs(account)
+        for requests in self._requests:
+            self._scheduler.every_while("requests", requests.name, requests.poll)
         self._scheduler.by_calendar("retention", _EVERY_ACCOUNT, self._fold)
         planning = self._scheduler.start()
         stopping = asyncio.create_task(stop.wait())

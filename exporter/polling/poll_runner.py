@@ -9,7 +9,7 @@ from datetime import datetime
 import structlog
 
 from exporter.charges import Clock, dollar_text
-from exporter.errors import ConfigurationError, LedgerError, UpstreamError
+from exporter.errors import ConfigurationError, EventsError, LedgerError, UpstreamError
 from exporter.fal import OUTSIDE_WINDOW
 from exporter.ledger import NO_REJECTED_ROWS, RejectedRows
 from exporter.metrics.health import Health
@@ -17,9 +17,9 @@ from exporter.publication import State
 
 _log = structlog.get_logger(__name__)
 
-OWN_REASONS = ("configuration", "ledger", "unreadable", "unexpected")
-"""Reasons beside those of calls: the key cannot be used, the ledger cannot, no row of an answer can be read, and what
-nobody has foreseen.
+OWN_REASONS = ("configuration", "ledger", "requests", "unreadable", "unexpected")
+"""Reasons beside those of calls: the key cannot be used, the ledger or the store of requests cannot, no row of an
+answer can be read, and what nobody has foreseen.
 """
 
 Work = Callable[[datetime], Awaitable[Mapping[str, int]]]
@@ -93,6 +93,8 @@ class PollRunner:
                 self._failed(polled, error.reason, str(error), started)
             except LedgerError as error:
                 self._failed(polled, "ledger", str(error), started)
+            except EventsError as error:
+                self._failed(polled, "requests", str(error), started)
             except ConfigurationError as error:
                 self._failed(polled, "configuration", str(error), started)
             except Exception as error:  # noqa: BLE001  a poll must never end the schedule

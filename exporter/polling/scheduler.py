@@ -112,6 +112,7 @@ _AFTER_THE_START = {
 
 _PROBE_AFTER_THE_START = timedelta(seconds=2)
 _TAGS_AFTER_THE_START = timedelta(seconds=5)
+_REQUESTS_AFTER_THE_START = timedelta(seconds=5)
 
 JOBS = (
     "current",
@@ -130,6 +131,9 @@ JOBS = (
     "machines",
     "retention",
 )
+
+REQUESTS_JOB = "requests"
+"""The job that reads single requests, where that is wanted."""
 
 Run = Callable[[], Awaitable[None]]
 
@@ -233,12 +237,14 @@ class Scheduler:
             "probe": HOUR,
             "tags": HOUR,
             "queues": self._intervals.current,
+            "requests": self._intervals.current,
         }
         firsts = {
             "reconciliation": spans["reconciliation"],
             "probe": _PROBE_AFTER_THE_START,
             "tags": _TAGS_AFTER_THE_START,
             "queues": spans["queues"],
+            "requests": _REQUESTS_AFTER_THE_START,
         }
         span = spans[job].total_seconds()
         trigger = IntervalTrigger(seconds=span, jitter=span / 20, timezone=UTC)
@@ -342,7 +348,7 @@ class Scheduler:
 
     def _skipped(self, event: JobEvent) -> None:
         # Loading the history takes as long as it takes; its runs only see to it that it goes on after a failure.
-        if _job(event) == "history":
+        if _job(event) in {"history", "requests"}:
             return
         self._health.run_missed(_job(event))
         if event.job_id not in self._late:

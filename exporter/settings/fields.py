@@ -227,6 +227,26 @@ def check_ledger_url(text: str) -> str:
     return text.strip()
 
 
+_EVENTS_URL = re.compile(
+    r"file:///[^?#\s]*|(?:s3|gs|az)://[^/\s?#]+(?:/[^?#\s]*)?|clickhouses?://(?:[^/\s@]*@)?[^/\s@?#]+(?:/[^/\s?#]+)?"
+)
+
+
+def check_events_url(text: str) -> str:
+    """Return the URL of a store of requests.
+
+    Raises:
+        ValueError: it is not one; the sentence does not repeat it, since it may hold a password.
+    """
+    if not _EVENTS_URL.fullmatch(text.strip()):
+        raise ValueError(
+            "is not the URL of a folder, an object store or a ClickHouse database; write it like "
+            "file:///var/lib/fal-exporter/requests, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or "
+            "clickhouse://user:password@host:8123/database"
+        )
+    return text.strip()
+
+
 SOURCES = ("models", "serverless", "compute", "organization", "reporting", "focus")
 """The primary sources, by name."""
 
@@ -417,6 +437,7 @@ ListenAddressOrOff = Annotated[Listen | None, BeforeValidator(_listen_or_off)]
 HostNames = Annotated[tuple[str, ...], BeforeValidator(lambda value: check_host_names(_names(value)))]
 BaseUrl = Annotated[str, BeforeValidator(lambda value: parse_base_url(_text(value)))]
 LedgerUrl = Annotated[SecretStr, _read(SecretStr, lambda text: SecretStr(check_ledger_url(text)))]
+EventsUrl = Annotated[SecretStr, _read(SecretStr, lambda text: SecretStr(check_events_url(text)))]
 Key = Annotated[SecretStr, _read(SecretStr, checked_key)]
 KeyPath = Annotated[Path, AfterValidator(_key_path)]
 TokensPath = Annotated[Path, AfterValidator(checked_tokens)]

@@ -20,6 +20,7 @@ from exporter.settings.fields import (
     BaseUrl,
     Duration,
     Endpoints,
+    EventsUrl,
     History,
     HostNames,
     Hours,
@@ -219,6 +220,20 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
         default=timedelta(days=400),
         description="Age at which hourly charges are folded into totals; counters are not affected.",
     )
+    events: bool = Field(
+        default=False,
+        description="Read every charged request of model endpoints (fal's billing events), keep them in a store of "
+        "their own, and compare their sums with the ledger. Needs the extra `events`; see Requests.",
+    )
+    events_url: EventsUrl | None = Field(
+        default=None,
+        description="Store of requests: `file:///folder`, `s3://bucket/prefix`, `gs://bucket/prefix`, "
+        "`az://container/prefix` or `clickhouse://user:password@host:8123/database`. If unset, the folder `requests` "
+        "beside a ledger in SQLite.",
+    )
+    events_retention: Annotated[Hours, between("2d", "3650d")] = Field(
+        default=timedelta(days=400), description="Age at which requests are deleted, by whole days."
+    )
     balance_interval: Annotated[Duration, between("10s", "1d")] = Field(
         default=_seconds(60), description="Interval between polls of the credit balance and the lock state."
     )
@@ -349,12 +364,22 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
         return self
 
     @model_validator(mode="after")
+    def _requests_have_a_place(self) -> Self:
+        if self.events and not self.requests_url:
+            raise Contradiction(
+                "{events} is true, and a ledger in PostgreSQL has no folder beside it; set {events_url}, for example "
+                "to file:///var/lib/fal-exporter/requests"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _durations_fit(self) -> Self:
         for shorter, longer in (
             ("recent_window", "deep_window"),
             ("settle_delay", "deep_window"),
             ("deep_window", "retention"),
             ("history", "retention"),
+            ("settle_delay", "events_retention"),
             ("request_timeout", "poll_deadline"),
         ):
             short, long = getattr(self, shorter), getattr(self, longer)
@@ -364,6 +389,19 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
                     "shorten the first or lengthen the second"
                 )
         return self
+
+    @property
+    def requests_url(self) -> str:
+        """URL of the store of requests; empty where they are not read, or there is no place for them."""
+        if not self.events:
+            return ""
+        if self.events_url is not None:
+            return self.events_url.get_secret_value()
+        address = self.ledger_url.get_secret_value()
+        if not address.startswith("sqlite"):
+            return ""
+        folder = Path(address.partition(":///")[2]).absolute().parent / "requests"
+        return folder.as_uri()
 
     @cached_property
     def accounts(self) -> tuple[Account, ...]:

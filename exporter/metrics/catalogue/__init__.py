@@ -17,6 +17,7 @@ from exporter.metrics.catalogue.family import Family, Kind
 from exporter.metrics.catalogue.machines import MACHINES
 from exporter.metrics.catalogue.names import NAMES
 from exporter.metrics.catalogue.outlook import OUTLOOK
+from exporter.metrics.catalogue.requests import REQUESTS
 from exporter.metrics.catalogue.spend import CHARGES, PRICES
 from exporter.metrics.catalogue.tags import TAGS
 
@@ -40,7 +41,8 @@ def _former(name: str, present: Family) -> Family:
 
 
 _PRESENT = {
-    family.name: family for family in CHARGES + PRICES + TAGS + ACCOUNTS + NAMES + OUTLOOK + MACHINES + EXPORTER
+    family.name: family
+    for family in CHARGES + PRICES + TAGS + ACCOUNTS + REQUESTS + NAMES + OUTLOOK + MACHINES + EXPORTER
 }
 
 CATALOGUE: Mapping[str, Family] = MappingProxyType(

@@ -1,0 +1,264 @@
+"""An account's requests, read from a simulated fal into a store of files, beside a ledger of the same world."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from polling.conftest import REACH, Bench, Clock, opened_bench
+from structlog.typing import EventDict
+
+from exporter.charges import HOUR, Window, hour_of
+from exporter.errors import EventsError
+from exporter.events.questions import RequestsQuestion
+from exporter.events.store import EventStore, open_store
+from exporter.fal import billing_events
+from exporter.ledger import LedgerReader
+from exporter.metrics.requests import RequestMetrics
+from exporter.polling import requests as module
+from exporter.polling.requests import RequestRules, RequestsPoller, RequestStore
+from exporter.queries.requests import charged_by_hour
+from exporter.simulator import Fault, PlantedLateness, PlantedRevision, RunningSimulator
+from exporter.simulator.world.exact import microseconds
+
+if TYPE_CHECKING:
+    from exporter.fal import Client
+
+SETTLE = timedelta(hours=2)
+SHORT = replace(REACH, history=timedelta(hours=12))
+
+
+@dataclass
+class Reading:
+    """The poller and all that it works with."""
+
+    bench: Bench
+    poller: RequestsPoller
+    requests: RequestStore
+    clock: Clock
+
+    async def poll(self) -> None:
+        await self.bench.account.poll_recent()
+        await self.poller.poll()
+        assert self.poller.polled.state == "up", self.poller.polled.problem
+
+    def differences(self) -> tuple[int, int]:
+        """Return how many hours the ledger has, and how many hours and models differ from it, of all that is read."""
+        window = Window(min(self.poller._hours), max(self.poller._hours) + HOUR)
+        with self.requests.ledger.snapshot() as ledger:
+            charged = charged_by_hour(ledger, "main", window)
+        assert charged.through is not None
+        compared = charged.compare(self.poller.hours, charged.through)
+        return compared.hours, len(compared.differences)
+
+    def stored(self, window: Window) -> dict[tuple[object, str], int]:
+        """Return the costs by hour and model, from the requests themselves; without hours and models that cost 0."""
+        sums = self.requests.store.sums(window)
+        return {(hour, model): cost for (_, hour, model), cost in sums.items() if cost}
+
+    def charged(self, window: Window) -> dict[tuple[object, str], int]:
+        """Return the same from the ledger."""
+        with self.requests.ledger.snapshot() as ledger:
+            return {key: cost for key, cost in charged_by_hour(ledger, "main", window).costs.items() if cost}
+
+
+def poller_of(bench: Bench, requests: RequestStore, clock: Clock) -> RequestsPoller:
+    async def confirm(account: str) -> None:
+        assert account == "main"
+
+    client: Client = bench.account._client
+    return RequestsPoller(
+        client=client,
+        requests=requests,
+        runner=bench.runner,
+        metrics=RequestMetrics(bench.registry),
+        rules=RequestRules(
+            reach=bench.reach, settle=SETTLE, retention=timedelta(days=30), tail_every=timedelta(minutes=5)
+        ),
+        usage=bench.account,
+        confirm=confirm,
+        clock=clock,
+    )
+
+
+@asynccontextmanager
+async def opened(
+    fal: RunningSimulator,
+    clock: Clock,
+    folder: Path,
+    *,
+    sources: tuple[str, ...] = ("models", "serverless"),
+    store: Callable[[str], EventStore] = open_store,
+) -> AsyncIterator[Reading]:
+    async with opened_bench(fal, clock, folder, sources=sources, reach=SHORT) as bench:
+        requests = RequestStore(
+            store(f"file://{folder}/requests"), LedgerReader(f"sqlite:///{folder / 'ledger.sqlite'}")
+        )
+        yield Reading(bench, poller_of(bench, requests, clock), requests, clock)
+        await requests.close()
+
+
+@pytest.fixture
+async def reading(
+    fal: RunningSimulator, clock: Clock, tmp_path: Path, stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+) -> Reading:
+    monkeypatch.setattr(module, "_PART", 40)
+    return await stack.enter_async_context(opened(fal, clock, tmp_path))
+
+
+async def test_requests_add_up_to_the_ledger_in_every_hour_and_model(reading: Reading) -> None:
+    await reading.poll()
+    now = reading.clock.now
+    window = Window(hour_of(now - 12 * HOUR), hour_of(now))
+    assert reading.differences()[1] == 0
+    assert reading.stored(window) == reading.charged(window) != {}
+    assert len(reading.poller.hours) >= 12
+
+
+async def test_a_request_is_known_minutes_after_it_was_charged(reading: Reading) -> None:
+    await reading.poll()
+    reading.clock.forward(minutes=6)
+    await reading.poll()
+    hour = hour_of(reading.clock.now)
+    found = reading.requests.store.select(RequestsQuestion(hour, hour + HOUR, sort="time", limit=1))
+    assert found[0].request.at > hour + timedelta(minutes=25)
+    again = reading.requests.store.find(found[0].request.request_id)
+    assert again == found[0]
+    assert again.request.api_key
+
+
+async def test_late_requests_and_what_fal_takes_back_are_read_again_because_the_ledger_differs(
+    reading: Reading, fal: RunningSimulator
+) -> None:
+    await reading.poll()
+    hour = hour_of(reading.clock.now) - HOUR
+    number = int(hour.timestamp()) // 3600
+    later = microseconds(reading.clock.now + timedelta(minutes=70))
+    fal.simulator.faults.add(
+        PlantedLateness(number, later, percent_before=50), PlantedRevision(number - 3, 60, at=later)
+    )
+    reading.clock.forward(minutes=5)
+    await reading.bench.account.poll_recent()
+    reading.clock.forward(minutes=70)
+    await reading.poll()
+    window = Window(hour - 6 * HOUR, hour + HOUR)
+    assert reading.stored(window) == reading.charged(window)
+    assert reading.differences()[1] == 0
+
+
+async def test_an_hour_that_the_ledger_restates_is_noticed(reading: Reading, fal: RunningSimulator) -> None:
+    await reading.poll()
+    assert reading.bench.number("fal_events_up", account="main") == 1
+    assert reading.bench.number("fal_events_differing_hours", account="main") == 0
+    settled = hour_of(reading.clock.now) - 5 * HOUR
+    # The ledger sees a restatement that the requests have not been read for.
+    fal.simulator.faults.add(PlantedRevision(int(settled.timestamp()) // 3600, 50, at=0))
+    reading.clock.forward(minutes=1)
+    await reading.bench.account.poll_recent()
+    await reading.poller._compare()
+    assert reading.poller._differing == {settled}
+
+
+async def test_counts_of_the_histogram_grow_with_each_hour_and_never_fall(
+    reading: Reading, fal: RunningSimulator
+) -> None:
+    def counted() -> float:
+        found = [
+            sample.value
+            for family in reading.bench.registry.collect()
+            for sample in family.samples
+            if sample.name == "fal_request_cost_usd_count"
+        ]
+        return sum(found)
+
+    await reading.poll()
+    first = counted()
+    reading.clock.forward(hours=1)
+    await reading.poll()
+    second = counted()
+    assert second > first
+    born = hour_of(reading.clock.now) - HOUR
+    fal.simulator.faults.add(PlantedRevision(int(born.timestamp()) // 3600, 30, at=0))
+    reading.clock.forward(hours=2)
+    await reading.poll()
+    assert counted() >= second
+    restarted = poller_of(await _another_registry(reading), reading.requests, reading.clock)
+    await restarted.poll()
+    assert sum(costs.requests for costs in restarted._counts.totals().values()) == counted()
+
+
+async def _another_registry(reading: Reading) -> Bench:
+
+    from prometheus_client import CollectorRegistry  # noqa: PLC0415
+
+    return replace(reading.bench, registry=CollectorRegistry())
+
+
+@pytest.mark.parametrize("status", [403, *(pytest.param(status, marks=pytest.mark.long) for status in (401, 404, 500))])
+async def test_a_refusal_switches_it_off_for_a_day_and_nothing_else(
+    reading: Reading, fal: RunningSimulator, logs: list[EventDict], status: int
+) -> None:
+    kind = "server_error" if status == 500 else "refused"
+    fal.simulator.faults.add(Fault(kind, path="/v1/models/billing-events", status=status))
+    await reading.poll()
+    assert reading.bench.number("fal_events_up", account="main") == 0
+    assert [entry["log_level"] for entry in logs if "requests cannot be read" in entry["event"]] == ["info"]
+    asked = fal.simulator.faults.planted[0].hits
+    reading.clock.forward(hours=23)
+    await reading.poll()
+    assert fal.simulator.faults.planted[0].hits == asked
+    fal.simulator.faults.clear()
+    reading.clock.forward(hours=2)
+    await reading.poll()
+    assert reading.bench.number("fal_events_up", account="main") == 1
+    assert reading.differences()[1] == 0
+
+
+@pytest.mark.long
+async def test_a_reading_goes_on_from_its_cursor_in_another_process(
+    fal: RunningSimulator, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PART", 5)
+    monkeypatch.setitem(billing_events._PAGE_ROWS, billing_events.MODELS_EVENTS, 4)
+    fal.simulator.faults.add(Fault("server_error", path="/v1/models/billing-events", after=3))
+    async with opened(fal, clock, tmp_path) as reading:
+        await reading.poll()
+        held = reading.poller._progress
+        assert held is not None
+        assert held.reading is not None
+        assert (held.reading.parts, held.reading.cursor is None) == (1, False)
+    fal.simulator.faults.clear()
+    clock.forward(hours=25)
+    async with opened(fal, clock, tmp_path) as reading:
+        await reading.poll()
+        while reading.poller._progress.since > clock.now - 11 * HOUR:
+            clock.forward(minutes=5)
+            await reading.poll()
+        assert reading.differences()[1] == 0
+
+
+async def test_requests_of_an_organization_are_those_of_all_teams(
+    clock: Clock, tmp_path: Path, fal: RunningSimulator
+) -> None:
+    async with opened(fal, clock, tmp_path, sources=("organization",)) as reading:
+        await reading.poll()
+        assert reading.differences() == (len(reading.poller.hours), 0)
+        newest = reading.requests.store.select(RequestsQuestion(clock.now - 9 * HOUR, clock.now, limit=1))[0].request
+        assert newest.team
+
+
+async def test_a_store_that_cannot_be_written_fails_the_poll_and_no_other(
+    reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise EventsError("the store of requests at /x cannot be read or written: No space left on device; check")
+
+    monkeypatch.setattr(reading.requests.store, "keep_hour", full)
+    await reading.bench.account.poll_recent()
+    await reading.poller.poll()
+    assert (reading.poller.polled.state, reading.poller.polled.cause) == ("failing", "requests")
+    monkeypatch.undo()
+    await reading.poll()
