@@ -144,6 +144,7 @@ ADVICE = {
     "endless_pages": "the pages do not end: retried",
     "configuration": "the key cannot be used: check the settings",
     "ledger": "the ledger cannot be written: see FalLedgerLost",
+    "requests": "the store of requests cannot be read or written",
     "unreadable": "no row can be read: look for a newer exporter",
     "unexpected": "nobody has foreseen this: report it with the log",
 }

@@ -30,7 +30,7 @@ REQUESTS: tuple[Family, ...] = (
         "fal_events_differing_hours",
         "gauge",
         "Settled hours of the deep window in which the requests of a model do not add up to what the ledger charges "
-        "for it; see /v1/billing/requests/differences.",
+        "for it.",
         ("account",),
     ),
     Family(
