@@ -41,7 +41,7 @@ _TIMEOUT = 60.0
 _IDS_A_QUERY = 10_000
 
 TABLES = (
-    """CREATE TABLE IF NOT EXISTS fal_requests (
+    """CREATE TABLE IF NOT EXISTS requests (
     account LowCardinality(String),
     day Date,
     request_id String,
@@ -61,7 +61,7 @@ TABLES = (
     version UInt64,
     INDEX by_request_id request_id TYPE bloom_filter GRANULARITY 1
 ) ENGINE = ReplacingMergeTree(version) PARTITION BY toYYYYMM(day) ORDER BY (account, day, request_id)""",
-    """CREATE TABLE IF NOT EXISTS fal_requests_documents (
+    """CREATE TABLE IF NOT EXISTS requests_documents (
     name String,
     content String,
     version UInt64
@@ -72,7 +72,7 @@ _COLUMNS = (
     "account, day, request_id, timestamp, model, team, api_key, member, quantity_nano, unit_price_nano_usd, "
     "discount_nano_percent, list_cost_nano_usd, discount_nano_usd, cost_nano_usd, tags, read_at, version"
 )
-_RELATION = "fal_requests FINAL"
+_RELATION = "requests FINAL"
 _NATIVE = f"if(cost_nano_usd > 0, toInt32(ceil(log2(cost_nano_usd / {NANO}) * {2**SCHEMA})), NULL)"
 _BUCKET = " + ".join(f"(cost_nano_usd > {round(bound * NANO)})" for bound in BUCKETS)
 _PARTS = 1_000
@@ -139,7 +139,7 @@ class ClickHouseStore:
     def document(self, name: str) -> bytes | None:
         """Return a small document; None where there is none."""
         found = self._rows(
-            Query("SELECT content FROM fal_requests_documents FINAL WHERE name = {}", (name,)),
+            Query("SELECT content FROM requests_documents FINAL WHERE name = {}", (name,)),
         )
         return str(found[0][0]).encode() if found else None
 
@@ -147,7 +147,7 @@ class ClickHouseStore:
         """Write a small document."""
         version = microseconds(datetime.now(UTC))
         row = "\t".join((_tsv(name), _tsv(content.decode()), str(version)))
-        self._run("INSERT INTO fal_requests_documents (name, content, version) FORMAT TSV", f"{row}\n")
+        self._run("INSERT INTO requests_documents (name, content, version) FORMAT TSV", f"{row}\n")
 
     def keep_part(
         self, account: str, hour: datetime, read_at: datetime, number: int, requests: Sequence[BilledRequest]
@@ -174,7 +174,7 @@ class ClickHouseStore:
             )
             for request in once.values()
         )
-        self._run(f"INSERT INTO fal_requests ({_COLUMNS}) FORMAT TSV", "\n".join(lines) + "\n")
+        self._run(f"INSERT INTO requests ({_COLUMNS}) FORMAT TSV", "\n".join(lines) + "\n")
 
     def keep_hour(
         self, account: str, hour: datetime, read_at: datetime, parts: int, requests: Sequence[BilledRequest]
@@ -184,7 +184,7 @@ class ClickHouseStore:
         of_hour = f"account = {_literal(account)} AND day = '{hour.date()}' AND {_HOUR_NUMBER} = {hour_number(hour)}"
         before = f"{of_hour} AND read_at < {_instant(read_at)}"
         if self._rows(Query(f"SELECT count() FROM {_RELATION} WHERE {before}", ()))[0][0] != "0":
-            self._run(f"ALTER TABLE fal_requests DELETE WHERE {before} SETTINGS mutations_sync = 1")
+            self._run(f"ALTER TABLE requests DELETE WHERE {before} SETTINGS mutations_sync = 1")
         summary = self._summed(hour, read_at, of_hour)
         name = _summaries_name(account, hour.date())
         others = [other for other in self._day_summaries(account, hour.date()) if other.hour != hour]
@@ -239,20 +239,20 @@ class ClickHouseStore:
 
     def days(self, account: str) -> tuple[date, ...]:
         """Return the days of which there are requests, oldest first."""
-        rows = self._rows(Query("SELECT DISTINCT day FROM fal_requests WHERE account = {} ORDER BY day", (account,)))
+        rows = self._rows(Query("SELECT DISTINCT day FROM requests WHERE account = {} ORDER BY day", (account,)))
         return tuple(date.fromisoformat(str(day)) for (day,) in rows)
 
     def accounts(self) -> tuple[str, ...]:
         """Return the accounts of which there are requests."""
-        rows = self._rows(Query("SELECT DISTINCT account FROM fal_requests ORDER BY account", ()))
+        rows = self._rows(Query("SELECT DISTINCT account FROM requests ORDER BY account", ()))
         return tuple(str(account) for (account,) in rows)
 
     def expire(self, account: str, before: date) -> int:
         """Delete the days before a day; return how many requests there were."""
         where = f"account = {_literal(account)} AND day < '{before}'"
-        count = _whole(self._rows(Query(f"SELECT count() FROM fal_requests WHERE {where}", ()))[0][0])
+        count = _whole(self._rows(Query(f"SELECT count() FROM requests WHERE {where}", ()))[0][0])
         if count:
-            self._run(f"ALTER TABLE fal_requests DELETE WHERE {where}")
+            self._run(f"ALTER TABLE requests DELETE WHERE {where}")
         return count
 
     def summaries(self, account: str, window: Window) -> tuple[HourSummary, ...]:

@@ -102,8 +102,8 @@ class RequestMetrics(Collector):
                 found.setdefault("fal_events_difference_usd", []).extend(
                     ((account, model), amount / NANO) for model, amount in sorted(known.compared.by_model.items())
                 )
-                found.setdefault("fal_events_compared_hours", []).append(((account,), known.compared.hours))
-                found.setdefault("fal_events_differing_hours", []).append(((account,), len(differing)))
+                found.setdefault("fal_events_compared", []).append(((account,), known.compared.hours))
+                found.setdefault("fal_events_differing", []).append(((account,), len(differing)))
             if known.through is not None:
                 found.setdefault("fal_events_through_timestamp_seconds", []).append(
                     ((account,), known.through.timestamp())

@@ -152,7 +152,7 @@ async def test_late_requests_and_what_fal_takes_back_are_read_again_because_the_
 async def test_an_hour_that_the_ledger_restates_is_noticed(reading: Reading, fal: RunningSimulator) -> None:
     await reading.poll()
     assert reading.bench.number("fal_events_up", account="main") == 1
-    assert reading.bench.number("fal_events_differing_hours", account="main") == 0
+    assert reading.bench.number("fal_events_differing", account="main") == 0
     settled = hour_of(reading.clock.now) - 5 * HOUR
     # The ledger sees a restatement that the requests have not been read for.
     fal.simulator.faults.add(PlantedRevision(int(settled.timestamp()) // 3600, 50, at=0))

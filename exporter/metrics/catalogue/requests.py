@@ -11,6 +11,7 @@ REQUESTS: tuple[Family, ...] = (
         "hour. Only with EVENTS. Counts never fall; requests that come late are added. In OpenMetrics, exemplars name "
         "the request_id of the dearest request of each bucket.",
         ("account", "model"),
+        scale=NANO,
     ),
     Family(
         "fal_events_difference_usd",
@@ -21,16 +22,16 @@ REQUESTS: tuple[Family, ...] = (
         scale=NANO,
     ),
     Family(
-        "fal_events_compared_hours",
+        "fal_events_compared",
         "gauge",
-        "Settled hours of the deep window in which requests have been compared with the ledger.",
+        "Number of settled hours of the deep window in which requests have been compared with the ledger.",
         ("account",),
     ),
     Family(
-        "fal_events_differing_hours",
+        "fal_events_differing",
         "gauge",
-        "Settled hours of the deep window in which the requests of a model do not add up to what the ledger charges "
-        "for it.",
+        "Number of settled hours of the deep window in which the requests of a model do not add up to what the ledger "
+        "charges for it.",
         ("account",),
     ),
     Family(
