@@ -2,12 +2,14 @@
 
 UTF-8 with or without a byte order mark, LF or CRLF, quoted fields that may hold commas, doubled quotes and line ends.
 A quotation mark inside an unquoted field is a character like any other. Nothing is decoded here; a raw field keeps its
-quotes, because an empty string and FOCUS's null differ in nothing else.
+quotes, because an empty string and FOCUS's null differ in nothing else. Fields are separated by commas, or by
+semicolons, tabs or vertical bars where the first line names columns of FOCUS that way.
 """
 
 import re
 from typing import TypeVar
 
+from exporter.focus.columns import COLUMNS
 from exporter.focus.findings import TruncatedFileError, WrongContentError
 
 _MOST = 16 << 20
@@ -50,6 +52,20 @@ PIECE = 1 << 16
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _QUOTED = re.compile(rb'"[^"]*+(?:""[^"]*+)*+"')
 _QUOTE = ord('"')
+
+
+COMMA = b","
+SEPARATORS = (COMMA, b";", b"\t", b"|")
+"""Characters that may separate fields."""
+
+
+def separator_of(line: bytes) -> bytes:
+    """Return what separates the fields of a header: that by which most columns of FOCUS are found, a comma in doubt."""
+
+    def known(separator: bytes) -> int:
+        return sum(raw.strip(b' "\r').decode("utf-8", "replace") in COLUMNS for raw in line.split(separator))
+
+    return max(SEPARATORS, key=known)
 
 
 class MalformedError(Exception):
@@ -123,9 +139,10 @@ class OpenRecord:
         fields: its raw fields, once complete.
     """
 
-    def __init__(self, line: int) -> None:
+    def __init__(self, line: int, separator: bytes) -> None:
         self.line = line
         self.lines = 0
+        self._separator = separator
         self.fields: list[bytes] = []
         self._pending: list[bytes] = []
         self._size = 0
@@ -162,16 +179,16 @@ class OpenRecord:
                 position = quoted.end()
                 if position == end or text[position:] == b"\r":
                     return True
-                if text[position] != ord(","):
+                if text[position] != ord(self._separator):
                     raise MalformedError("text follows the closing quotation mark of a field")
             else:
-                # Up to the next field that begins with a quotation mark, no field has a comma in it.
-                following = text.find(b',"', position)
+                # Up to the next field that begins with a quotation mark, no field has a separator in it.
+                following = text.find(self._separator + b'"', position)
                 if following < 0:
-                    *others, last = text[position:].split(b",")
+                    *others, last = text[position:].split(self._separator)
                     fields += [*others, last.removesuffix(b"\r")]
                     return True
-                fields += text[position:following].split(b",")
+                fields += text[position:following].split(self._separator)
                 position = following
             position += 1
 
@@ -188,9 +205,14 @@ class Record:
 
 
 class Assembler:
-    """Puts lines together to records."""
+    """Puts lines together to records.
+
+    Attributes:
+        separator: of the fields; the first line that is not blank decides it.
+    """
 
     def __init__(self) -> None:
+        self.separator = b""
         self._open: OpenRecord | None = None
 
     @property
@@ -202,10 +224,12 @@ class Assembler:
         """Take the line with this number; return the record that it completes, if it does. Blank lines are none."""
         record = self._open
         if record is None:
+            if not self.separator and line.strip():
+                self.separator = separator_of(line)
             if b'"' not in line:
                 line = line.removesuffix(b"\r")
-                return Record(number, line.split(b",")) if line else None
-            record = OpenRecord(number)
+                return Record(number, line.split(self.separator or COMMA)) if line else None
+            record = OpenRecord(number, self.separator)
         self._open = None
         try:
             if record.take(line):

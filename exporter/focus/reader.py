@@ -23,16 +23,24 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, get_type_hints
 from exporter.focus.columns import COLUMNS, Kind
 from exporter.focus.csv_parser import PIECE, Assembler, Lines, Record, Remembered, is_text, unquoted
 from exporter.focus.findings import Problems, TruncatedFileError
-from exporter.focus.row_schema import Header, Instants, Part, UnreadableError, nothing_at_all, parse_header, parts_of
+from exporter.focus.row_schema import Header, Instants, Part, UnreadableError, is_header, nothing_at_all, parse_header, parts_of
 
 if TYPE_CHECKING:
     from exporter.focus.polars_reader import Cut, PolarsLines
 
-_BARE_FIELD = rb"[^,]*+"
-"""Three times as fast as the other one; right where neither a quotation mark nor a line feed is in it. The marks are
-looked for afterwards, and line feeds leave fewer matches than lines."""
 
-_ANY_FIELD = rb'(?:[^",\r\n]*+|"[^"\n]*+(?:""[^"\n]*+)*+")'
+def _bare_field(separator: bytes) -> bytes:
+    """Return the pattern of a field that is three times as fast as the other one.
+
+    It is right where neither a quotation mark nor a line feed is in the field. The marks are looked for afterwards, and
+    line feeds leave fewer matches than lines.
+    """
+    return b"[^" + separator + b"]*+"
+
+
+def _any_field(separator: bytes) -> bytes:
+    return b'(?:[^"' + separator + rb'\r\n]*+|"[^"\n]*+(?:""[^"\n]*+)*+")'
+
 
 RowT = TypeVar("RowT", bound=tuple[object, ...])
 
@@ -58,11 +66,12 @@ class PlainLines(Generic[RowT]):
         varying = [place for place, name in enumerate(header.names) if _varies(name)]
         first = min(max(varying, default=-1) + 1, width - 1)
         shared = [part for part in parts if not part.varies or (part.wanted[0].place or 0) >= first]
-        self._readings = memory.of(shape, header, Readings(shared, first, width))
+        separator = header.separator
+        self._readings = memory.of(shape, header, Readings(shared, first, width, separator))
         own = [part.wanted[0] for part in parts if part not in shared]
         places = sorted({item.place for item in own if item.place is not None} | set(self._readings.places))
-        self._pattern = _pattern(first, places, _BARE_FIELD)
-        self._any_pattern = _pattern(first, places, _ANY_FIELD)
+        self._pattern = _pattern(first, places, _bare_field(separator), separator)
+        self._any_pattern = _pattern(first, places, _any_field(separator), separator)
         group = {place: number for number, place in enumerate(places, 1)}
         self._key = [*(group[place] for place in self._readings.places), -1]
         self._columns = [
@@ -108,14 +117,14 @@ class Readings(Remembered[bytes]):
         are_lasting: whether a reading is the same whenever it is made.
     """
 
-    def __init__(self, parts: Sequence[Part], first: int, width: int) -> None:
+    def __init__(self, parts: Sequence[Part], first: int, width: int, separator: bytes) -> None:
         super().__init__()
         wanted = [item for part in parts for item in part.wanted]
         places = sorted({item.place for item in wanted if item.place is not None})
         self.places = [place for place in places if place < first]
         self._places = places
         self._parts = parts
-        self._tail = _tail_pattern(first, width, places)
+        self._tail = _tail_pattern(first, width, places, separator)
         # A date without a zone is counted each time that it occurs.
         self.are_lasting = not any(isinstance(item.fields, Instants) for item in wanted)
 
@@ -143,28 +152,30 @@ class Memory:
     """
 
     def __init__(self) -> None:
-        self._known: tuple[type, tuple[str, ...], Readings] | None = None
+        self._known: tuple[type, Header, Readings] | None = None
 
     def of(self, shape: type, header: Header, new: Readings) -> Readings:
         """Return what is known of such files, or else keep what is new."""
         if not new.are_lasting:
             return new
-        if self._known is None or self._known[:2] != (shape, header.names):
-            self._known = shape, header.names, new
+        if self._known is None or self._known[:2] != (shape, header):
+            self._known = shape, header, new
         return self._known[2]
 
 
-def _pattern(first: int, places: Collection[int], field: bytes) -> re.Pattern[bytes]:
+def _pattern(first: int, places: Collection[int], field: bytes, separator: bytes) -> re.Pattern[bytes]:
     # From a line that is something else on all is one match, with an empty tail: none begins within a line, and no
     # time is lost.
-    fields = (b"(" + field + b")," if place in places else field + b"," for place in range(first))
+    end = re.escape(separator)
+    fields = ((b"(" + field + b")" if place in places else field) + end for place in range(first))
     return re.compile(b"(" + b"".join(fields) + rb")(.*+\n)|[\s\S]++")
 
 
-def _tail_pattern(first: int, width: int, places: Collection[int]) -> re.Pattern[bytes]:
+def _tail_pattern(first: int, width: int, places: Collection[int], separator: bytes) -> re.Pattern[bytes]:
     # A blank line is no record, not even where there is one column only.
-    fields = [b"(" + _ANY_FIELD + b")" if place in places else _ANY_FIELD for place in range(first, width)]
-    return re.compile((rb"" if first else rb"(?!\r?\n)") + b",".join(fields) + rb"\r?+\n")
+    field = _any_field(separator)
+    fields = [b"(" + field + b")" if place in places else field for place in range(first, width)]
+    return re.compile((rb"" if first else rb"(?!\r?\n)") + re.escape(separator).join(fields) + rb"\r?+\n")
 
 
 def _own_column(part: Part, group: dict[int, int]) -> Callable[[Columns, Shared], Iterable[object]]:
@@ -216,9 +227,10 @@ class Reader(Generic[RowT]):
             first so many are read without it. 0: it is never used.
         memory: of the files before this one, where several are read one after the other.
         unreadable: takes, of every row that is left out, the fields of the shape that can be read; by their names.
+        texts: columns of the shape's `Texts`.
 
     Attributes:
-        header: None until the first line is complete.
+        header: None until the first line is complete; the latest where one file has been appended to another.
         rows: how many rows of the file have been returned; one with a `Count` may stand for several.
         problems: what could not be read; a row with an unreadable field is left out.
     """
@@ -231,11 +243,14 @@ class Reader(Generic[RowT]):
         polars_block: int = POLARS_BLOCK,
         memory: Memory | None = None,
         unreadable: Callable[[Mapping[str, object]], None] | None = None,
+        texts: Sequence[str] = (),
     ) -> None:
         self._unreadable = unreadable
+        self._texts = texts
         self.header: Header | None = None
         self.rows = 0
         self.problems = Problems(keep)
+        self._naive_dates = 0
         self._shape = shape
         self._memory = Memory() if memory is None else memory
         self._lines = Lines()
@@ -256,7 +271,7 @@ class Reader(Generic[RowT]):
     def naive_dates(self) -> int:
         """Dates without a time zone that have been taken for UTC, in the wanted columns."""
         wanted = (item for part in self._parts for item in part.wanted)
-        return sum(item.fields.naive for item in wanted if isinstance(item.fields, Instants))
+        return self._naive_dates + sum(item.fields.naive for item in wanted if isinstance(item.fields, Instants))
 
     def feed(self, piece: bytes) -> list[RowT]:
         """Take a piece and return rows that are complete; with Polars, not before two blocks of them are.
@@ -363,8 +378,8 @@ class Reader(Generic[RowT]):
     def _careful(self, record: Record, *, is_last: bool) -> RowT | None:
         """Read a record field by field, and say of each what is wrong with it."""
         header = self.header
-        if header is None:
-            self._begin(parse_header(record))
+        if header is None or is_header(record):
+            self._begin(parse_header(record, self._assembler.separator))
             return None
         if record.malformed or len(record.fields) != len(header.names):
             reason = record.malformed or f"has {len(record.fields)} fields, the header {len(header.names)}"
@@ -411,7 +426,11 @@ class Reader(Generic[RowT]):
                 self.problems.add(record.line, name, raw.decode("utf-8", "replace"), "is not UTF-8")
 
     def _begin(self, header: Header) -> None:
-        self._parts = parts_of(self._shape, header)
+        if self.header == header:
+            return
+        self._polars = None
+        self._naive_dates = self.naive_dates
+        self._parts = parts_of(self._shape, header, self._texts)
         self.header = header
         self._plain = PlainLines(header, self._parts, self._shape, self._memory)
 

@@ -10,11 +10,15 @@ A field whose type is a dataclass stands for all columns that its own fields nam
 texts share one object, as long as the reader remembers it: made for what occurs in every hour again, so that a caller
 has to think about it once. It must not hold dates.
 
+`Month | None` is None for an unreadable date as well, which is then no problem of the row. A field of the type `Texts`
+holds the texts of columns that are named when the file is read.
+
 A shape with a `Count` can be added up: one row may stand for several lines that differ in nothing but their numbers,
 which are then the sums of theirs. Where the lines were is lost; the row is in the place of the first.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
@@ -24,12 +28,13 @@ from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple, NewType, get_args, get_type_hints
 
-from exporter.focus.columns import COLUMNS, other_data_set, version_of
-from exporter.focus.csv_parser import Record, unquoted
+from exporter.focus.columns import COLUMNS, is_custom, other_data_set, version_of
+from exporter.focus.csv_parser import COMMA, Record, is_text, unquoted
 from exporter.focus.findings import MissingColumnError, WrongContentError
 from exporter.focus.values import NULLS, Month, Value, instant, number, scaled_number
 
 _LONGEST_QUOTE = 200
+_BINARY = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 _FILE_KINDS: Mapping[bytes, str] = MappingProxyType(
     {
         b"\x1f\x8b": "a gzip file; decompress it first",
@@ -49,10 +54,12 @@ class Header:
     Attributes:
         names: in order.
         version: the oldest version of FOCUS whose columns they fit best.
+        separator: of the fields.
     """
 
     names: tuple[str, ...]
     version: str
+    separator: bytes = COMMA
 
     @property
     def places(self) -> dict[str, int]:
@@ -60,14 +67,18 @@ class Header:
         return {name: place for place, name in enumerate(self.names)}
 
 
-def parse_header(record: Record) -> Header:
+def parse_header(record: Record, separator: bytes = COMMA) -> Header:
     """Read the first record.
+
+    Args:
+        record: its raw fields.
+        separator: by which they have been found.
 
     Raises:
         WrongContentError: it is no header of a Cost and Usage file; the message says what it looks like.
     """
-    names = [unquoted(raw).decode("utf-8", "replace").strip() for raw in record.fields]
-    _refuse_other_kinds(b",".join(record.fields))
+    names = _names(record)
+    _refuse_other_kinds(separator.join(record.fields))
     if record.malformed:
         raise WrongContentError(f"line 1 is not a CSV header: {record.malformed}")
     other = other_data_set(names)
@@ -78,7 +89,17 @@ def parse_header(record: Record) -> Header:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise WrongContentError(f"the header names the column {twice[0]!r} more than once")
-    return Header(tuple(names), version_of(names))
+    return Header(tuple(names), version_of(names), separator)
+
+
+def is_header(record: Record) -> bool:
+    """Return whether a record names columns only, as where one file has been appended to another."""
+    names = _names(record)
+    return sum(name in COLUMNS for name in names) > 1 and all(name in COLUMNS or is_custom(name) for name in names)
+
+
+def _names(record: Record) -> list[str]:
+    return [unquoted(raw).decode("utf-8", "replace").strip() for raw in record.fields]
 
 
 def nothing_at_all() -> WrongContentError:
@@ -91,6 +112,8 @@ def _refuse_other_kinds(line: bytes) -> None:
     for magic, what in _FILE_KINDS.items():
         if start.startswith(magic):
             raise WrongContentError(f"this is {what}")
+    if _BINARY.search(line) or not is_text(line):
+        raise WrongContentError("this is a binary file, or text that is not UTF-8, and no CSV file")
     if start[:1] in {b"{", b"["}:
         message = _message_of(start)
         raise WrongContentError(f"this is JSON, not CSV{f'; it says: {message}' if message else ''}")
@@ -139,6 +162,17 @@ Count = NewType("Count", int)
 
 Atto = NewType("Atto", int)
 """Number in atto-units, a billionth of nano-units, rounded half-even at the 18th place."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Texts:
+    """Texts of some columns; rows in which they are the same share one, as long as the reader remembers it."""
+
+    values: tuple[str | None, ...]
+
+
+def _texts(*values: Value) -> Texts:
+    return Texts(tuple(value if isinstance(value, str) else None for value in values))
 
 
 class UnreadableError(Exception):
@@ -226,10 +260,14 @@ class ScaledNumbers(Fields):
 
 
 class Instants(Fields):
-    """Instants, or their months, by raw field; those that do not tell their zone are counted each time they occur."""
+    """Instants, or their months, by raw field; those that do not tell their zone are counted each time they occur.
+
+    A month that may be null is null where a date cannot be read.
+    """
 
     def __init__(self, *, nullable: bool, months: bool = False) -> None:
-        super().__init__(self._month if months else self._instant, nullable=nullable)
+        read = self._instant if not months else self._month_if_any if nullable else self._month
+        super().__init__(read, nullable=nullable)
         self.are_months = months
         self.naive = 0
         self._naive: dict[bytes, Value] = {}
@@ -269,6 +307,12 @@ class Instants(Fields):
     def _month(self, text: str) -> Month:
         moment = self._instant(text)
         return Month(moment.year, moment.month)
+
+    def _month_if_any(self, text: str) -> Month | None:
+        try:
+            return self._month(text)
+        except ValueError:
+            return None
 
 
 class Wanted(NamedTuple):
@@ -315,7 +359,7 @@ class Part(NamedTuple):
     """
 
     wanted: tuple[Wanted, ...]
-    made: type | None = None
+    made: Callable[..., object] | None = None
 
     @property
     def is_count(self) -> bool:
@@ -352,13 +396,18 @@ class Part(NamedTuple):
         return values[0] if self.made is None else self.made(*values)
 
 
-def parts_of(shape: type[tuple[object, ...]], header: Header) -> list[Part]:
+def parts_of(shape: type[tuple[object, ...]], header: Header, texts: Sequence[str] = ()) -> list[Part]:
     """Return what a named tuple asks for, in its order.
+
+    Args:
+        shape: the named tuple.
+        header: of the file.
+        texts: the columns of its `Texts`; one that the file lacks is null.
 
     Raises:
         MissingColumnError: the header lacks a column that must be there.
     """
-    columns = _Columns(header)
+    columns = _Columns(header, texts)
     hints: dict[str, object] = get_type_hints(shape)
     return [columns.part(field, hint) for field, hint in hints.items()]
 
@@ -366,9 +415,10 @@ def parts_of(shape: type[tuple[object, ...]], header: Header) -> list[Part]:
 class _Columns:
     """The columns of a file as shapes name them."""
 
-    def __init__(self, header: Header) -> None:
+    def __init__(self, header: Header, texts: Sequence[str]) -> None:
         self._header = header
         self._places = header.places
+        self._texts = texts
         self._names = {_folded(name): name for name in header.names if name.startswith("x_")}
         self._names |= {name.lower(): name for name in header.names if name in COLUMNS}
         self._numbers = Numbers()
@@ -377,6 +427,8 @@ class _Columns:
     def part(self, field: str, hint: object) -> Part:
         if hint is Count:
             return Part(())
+        if hint is Texts:
+            return Part(tuple(self._wanted(name, str | None) for name in self._texts), _texts)
         if isinstance(hint, type) and is_dataclass(hint):
             return Part(tuple(self._wanted(name, item) for name, item in get_type_hints(hint).items()), hint)
         return Part((self._wanted(field, hint),))
@@ -385,7 +437,7 @@ class _Columns:
         kinds = get_args(hint) or (hint,)
         nullable = type(None) in kinds
         folded = _folded(field)
-        name = self._names.get(folded) or self._names.get(_STAND_INS.get(folded, ""))
+        name = field if field in self._places else self._names.get(folded) or self._names.get(_STAND_INS.get(folded, ""))
         if name is None and not nullable:
             raise MissingColumnError(
                 f"the file has no column {_KNOWN.get(folded, field)}; "
