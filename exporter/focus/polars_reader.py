@@ -24,8 +24,18 @@ from exporter.focus.row_schema import Header, Instants, Part, ScaledNumbers, Unr
 from exporter.focus.values import EXACTLY, Value
 
 _MARK = b"\x01"
-_WELL_QUOTED = re.compile(rb'[^"]*+(?:(?<![^,\n])"[^"]*+(?:""[^"]*+""[^"]*+)*+(?:""[^"]*+)?+",[^"]*+)*+')
-"""Doubled quotes, which in JSON come in pairs, are taken in pairs: that is faster."""
+
+
+def _well_quoted(separator: bytes) -> re.Pattern[bytes]:
+    """Return the pattern of lines in which every quotation mark encloses a field, or is doubled within one.
+
+    Doubled quotes, which in JSON come in pairs, are taken in pairs: that is faster.
+    """
+    ends = re.escape(separator) + rb"\n"
+    return re.compile(
+        rb'[^"]*+(?:(?<![^' + ends + rb'])"[^"]*+(?:""[^"]*+""[^"]*+)*+(?:""[^"]*+)?+"[' + ends + rb'][^"]*+)*+'
+    )
+
 
 _WHOLE_PLACES = 12
 """Digits that a number may have before its point: with 20 after it, a block of them adds up to 38, as Polars can."""
@@ -34,20 +44,21 @@ _PLACES = 20
 _UTC = "Z"
 _MONTH_LENGTH = len("2026-10")
 _LINES = "lines"
-_ARE_MARKED = "are marked"
+_ARE_WHOLE = "are whole"
 
 RowT = TypeVar("RowT", bound=tuple[object, ...])
 
 
-class _UntidyError(Exception):
-    """Lines are not as tidy as they have to be here."""
-
-
 class Cut(NamedTuple):
-    """Texts that Polars cuts into fields and adds up: how many lines each has, and the sums, once it has."""
+    """Lines that Polars cuts into fields and adds up: how many they are, and the sums, once it has.
 
-    counts: Sequence[int]
-    frames: Future[list[pl.DataFrame]]
+    Attributes:
+        owner: what has begun with them.
+    """
+
+    owner: object
+    lines: int
+    frames: Future[list[pl.DataFrame] | None]
 
 
 class PolarsLines(Generic[RowT]):
@@ -57,8 +68,11 @@ class PolarsLines(Generic[RowT]):
     """
 
     def __init__(self, header: Header, parts: Sequence[Part], shape: type[RowT]) -> None:
-        self._end = str(len(header.names))
-        self._schema = {str(place): pl.String for place in range(len(header.names) + 1)}
+        width = len(header.names)
+        self._separator = header.separator
+        self._well_quoted = _well_quoted(header.separator)
+        self._schema = {str(place): pl.String for place in range(width + 1)}
+        self._mark = str(width)
         self._parts = parts
         self._shared = [part for part in parts if not part.varies and not part.is_count]
         self._texts = _Texts(self._shared)
@@ -68,36 +82,39 @@ class PolarsLines(Generic[RowT]):
         self._make: Callable[[Iterable[object]], RowT] = partial(tuple.__new__, shape)
         self._worker = ThreadPoolExecutor(1)
 
-    def begin(self, texts: Sequence[bytes]) -> Cut | None:
+    def begin(self, block: bytes) -> Cut | None:
         """Let Polars begin to cut whole lines into the fields that are wanted; None where one of them needs care."""
-        try:
-            marked, counts = zip(*map(_marked, texts), strict=True)
-        except _UntidyError:
+        if b"\r" in block:
+            block = block.replace(b"\r\n", b"\n")
+        if b"\r" in block or not is_text(block) or block.startswith(BYTE_ORDER_MARK):
             return None
-        if marked[0].startswith(BYTE_ORDER_MARK):
+        is_quoted = b'"' in block
+        if _MARK in block:
             return None
-        is_quoted = any(b'"' in text for text in marked)
+        text = block.replace(b"\n", self._separator + _MARK + b"\n")
         query = pl.scan_csv(
-            b"".join(marked),
+            text,
             has_header=False,
+            separator=self._separator.decode(),
             schema=self._schema,
             infer_schema=False,
-            empty_string_is_null=False,
             quote_char='"' if is_quoted else None,
         )
         # While Polars works it does without Python, which looks at the quotation marks. So it gets all at once.
-        frames = self._worker.submit(_collected, self._grouped(query), began := Event())
+        frames = self._worker.submit(self._collected, self._columns(query), began := Event())
         began.wait()
-        is_tidy = not is_quoted or all(map(_WELL_QUOTED.fullmatch, marked))
-        return Cut(counts, frames) if is_tidy else None
+        if is_quoted and not self._well_quoted.fullmatch(block):
+            return None
+        return Cut(self, block.count(b"\n"), frames)
 
     def rows(self, cut: Cut) -> list[RowT] | None:
         """Return the rows of lines that have been begun; None where one of them needs care."""
         counted = [date.fields.naive for date in self._dates.values()]
         try:
-            groups, *dates = cut.frames.result()
-            if groups[_LINES].sum() != sum(cut.counts) or not groups[_ARE_MARKED].all():
+            frames = cut.frames.result()
+            if frames is None or frames[0][_LINES].sum() != cut.lines:
                 return None
+            groups, *dates = frames
             for date, texts in zip(self._dates.values(), dates, strict=True):
                 date.read(texts)
             return self._rows(groups)
@@ -106,19 +123,37 @@ class PolarsLines(Generic[RowT]):
                 date.fields.naive = naive
             return None
 
-    def _grouped(self, fields: pl.LazyFrame) -> list[pl.LazyFrame]:
+    def _columns(self, fields: pl.LazyFrame) -> pl.LazyFrame:
+        """Return what lines are told apart and added up by."""
+        end = pl.col(self._mark).eq_missing(pl.lit(_MARK.decode()))
+        return fields.select(
+            end.alias(_ARE_WHOLE),
+            *(
+                pl.col(name).fill_null("")
+                for name in (*self._texts.names, *(date.name for date in self._dates.values()))
+            ),
+            *(date.key() for date in self._dates.values()),
+            *(column for amount in self._amounts.values() for column in amount.columns()),
+        )
+
+    def _grouped(self, columns: pl.DataFrame) -> list[pl.DataFrame]:
         """Add up lines of which texts, dates and odd numbers are the same; and count those of each date."""
         dates, amounts = self._dates.values(), self._amounts.values()
-        columns = fields.select(
-            *(self._end, *self._texts.names, *(date.name for date in dates)),
-            *(column for amount in amounts for column in amount.columns()),
-        )
-        keys = [*self._texts.names, *(date.key() for date in dates), *(amount.others for amount in amounts)]
+        # Most blocks have no odd numbers.
+        others = [amount.others for amount in amounts if columns[amount.others].null_count() < columns.height]
+        keys = [*self._texts.names, *(date.key_name for date in dates), *others]
         sums = [pl.col(amount.sums).sum() for amount in amounts]
-        are_marked = pl.col(self._end).eq_missing(pl.lit(_MARK.decode())).all().alias(_ARE_MARKED)
+        rest = [pl.lit(None, pl.String).alias(amount.others) for amount in amounts if amount.others not in others]
         lines = pl.len().alias(_LINES)
-        groups = columns.group_by(keys or self._end, maintain_order=True).agg(*sums, lines, are_marked)
+        groups = (
+            columns.group_by(keys or pl.lit(0).alias("all"), maintain_order=True).agg(*sums, lines).with_columns(rest)
+        )
         return [groups, *(columns.group_by(date.name).agg(lines) for date in dates)]
+
+    def _collected(self, query: pl.LazyFrame, began: Event) -> list[pl.DataFrame] | None:
+        began.set()
+        columns = query.collect()
+        return self._grouped(columns) if columns[_ARE_WHOLE].all() else None
 
     def _rows(self, groups: pl.DataFrame) -> list[RowT]:
         lines: list[int] = groups[_LINES].to_list()
@@ -138,39 +173,21 @@ class PolarsLines(Generic[RowT]):
         return self._amounts[place].of(groups, lines) if date is None else date.of(groups)
 
 
-def _collected(queries: list[pl.LazyFrame], began: Event) -> list[pl.DataFrame]:
-    began.set()
-    return pl.collect_all(queries)
-
-
-def _marked(lines: bytes) -> tuple[bytes, int]:
-    """Put the mark before the end of every line, and tell how many lines they are.
-
-    Raises:
-        _UntidyError: that would not do.
-    """
-    if b"\r" in lines:
-        lines = lines.replace(b"\r\n", b"\n")
-    if b"\r" in lines or _MARK in lines or not is_text(lines):
-        raise _UntidyError
-    marked = lines.replace(b"\n", b"," + _MARK + b"\n")
-    return marked, (len(marked) - len(lines)) // len(b"," + _MARK)
-
-
 class _Dates:
     """A column of dates. Where only their months are wanted, Polars takes those in UTC for their first letters."""
 
     def __init__(self, wanted: Wanted, fields: Instants) -> None:
         self.fields = fields
         self.name = str(wanted.place)
+        self.key_name = f"{wanted.place} key"
         self._by_key: dict[str, Value] = {}
 
     def key(self) -> pl.Expr:
         """Return what lines are told apart by."""
-        text = pl.col(self.name)
-        if not self.fields.are_months:
-            return text
-        return pl.when(text.str.ends_with(_UTC)).then(text.str.head(_MONTH_LENGTH)).otherwise(text)
+        text = pl.col(self.name).fill_null("")
+        if self.fields.are_months:
+            text = pl.when(text.str.ends_with(_UTC)).then(text.str.head(_MONTH_LENGTH)).otherwise(text)
+        return text.alias(self.key_name)
 
     def read(self, texts: pl.DataFrame) -> None:
         """Take the texts of a block, with how many lines have each.
@@ -185,7 +202,7 @@ class _Dates:
 
     def of(self, groups: pl.DataFrame) -> Iterable[Value]:
         """Return the dates of the groups."""
-        return map(self._by_key.__getitem__, groups[self.name])
+        return map(self._by_key.__getitem__, groups[self.key_name])
 
 
 class _Amounts:
@@ -205,7 +222,7 @@ class _Amounts:
     def columns(self) -> Iterable[pl.Expr]:
         """Return the numbers, and the texts of the others."""
         places = _PLACES if self._scale is None else self._scale
-        text = pl.col(str(self._wanted.place))
+        text = pl.col(str(self._wanted.place)).fill_null("")
         is_plain = text.str.contains(rf"^[-+]?[0-9]{{1,{_WHOLE_PLACES}}}(?:\.[0-9]{{0,{places}}})?$")
         yield pl.when(is_plain).then(text.cast(pl.Decimal(38, places), strict=False)).alias(self.sums)
         yield pl.when(~is_plain).then(text).alias(self.others)

@@ -14,7 +14,7 @@ up take the faster way of `exporter.focus.polars_reader` through large files, wh
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
 from types import NoneType
@@ -23,7 +23,16 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, get_type_hints
 from exporter.focus.columns import COLUMNS, Kind
 from exporter.focus.csv_parser import PIECE, Assembler, Lines, Record, Remembered, is_text, unquoted
 from exporter.focus.findings import Problems, TruncatedFileError
-from exporter.focus.row_schema import Header, Instants, Part, UnreadableError, is_header, nothing_at_all, parse_header, parts_of
+from exporter.focus.row_schema import (
+    Header,
+    Instants,
+    Part,
+    UnreadableError,
+    is_header,
+    nothing_at_all,
+    parse_header,
+    parts_of,
+)
 
 if TYPE_CHECKING:
     from exporter.focus.polars_reader import Cut, PolarsLines
@@ -194,7 +203,7 @@ def _varies(name: str) -> bool:
     return column is not None and (column.kind.is_number or column.kind is Kind.INSTANT)
 
 
-POLARS_BLOCK = 4 << 20
+POLARS_BLOCK = 8 << 20
 """Bytes that Polars is given at once; a shorter file is read before Polars could be imported."""
 
 _KEPT_PROBLEMS = 100
@@ -204,17 +213,20 @@ _PARTS = 8
 
 
 class _Begun(NamedTuple):
-    """Texts of whole lines; `cut` is None where Polars has not been given them, or they need care.
-
-    Attributes:
-        counts: how many lines each text has.
-        number: of the first line.
-    """
+    """Texts of whole lines, from the one with this number; `cut` is None where one of them needs care."""
 
     texts: Sequence[bytes]
-    counts: Sequence[int]
     number: int
     cut: "Cut | None"
+
+
+def _blocks(text: bytes) -> Iterator[bytes]:
+    """Cut whole lines into blocks of a piece's length; a longer line is a block of its own."""
+    start = 0
+    while start < len(text):
+        end = text.rfind(b"\n", start, start + PIECE) + 1 or text.find(b"\n", start) + 1
+        yield text[start:end]
+        start = end
 
 
 class Reader(Generic[RowT]):
@@ -281,8 +293,11 @@ class Reader(Generic[RowT]):
             MissingColumnError: a column that the shape needs is not there.
         """
         rows: list[RowT] = []
-        for start in range(0, len(piece), PIECE):
-            self._lines.feed(piece[start : start + PIECE])
+        start = 0
+        while start < len(piece):
+            size = PIECE if self._polars is None else max(PIECE, self._polars_block)
+            self._lines.feed(piece[start : start + size])
+            start += size
             if self._polars is None or self._lines.size >= self._polars_block:
                 rows += self._taken()
             if self._polars is None and self.header is not None and 0 < self._polars_block <= self.received:
@@ -316,14 +331,13 @@ class Reader(Generic[RowT]):
 
     def _taken(self) -> list[RowT]:
         """Read the lines that are complete; where Polars begins with them, those it began with before."""
-        texts, number = self._lines.take(), self._lines.number
-        cut = self._polars.begin(texts) if self._polars is not None and texts else None
-        counts = [text.count(b"\n") for text in texts] if cut is None else cut.counts
-        self._lines.number += sum(counts)
-        begun = _Begun(texts, counts, number, cut)
-        if self._polars is None:
-            return self._read_all(begun)
+        texts, number, polars = self._lines.take(), self._lines.number, self._polars
+        cut = polars.begin(b"".join(texts)) if polars is not None and texts else None
+        self._lines.number += cut.lines if cut is not None else sum(text.count(b"\n") for text in texts)
         rows = self._waited_for()
+        begun = _Begun(texts, number, cut)
+        if polars is None:
+            return rows + self._read_all(begun)
         self._begun = begun
         return rows
 
@@ -332,10 +346,11 @@ class Reader(Generic[RowT]):
         begun, self._begun = self._begun, None
         if begun is None:
             return []
-        if self._polars is not None and begun.cut is not None and not self._assembler.is_open:
-            rows = self._polars.rows(begun.cut)
+        polars, cut = self._polars, begun.cut
+        if polars is not None and cut is not None and cut.owner is polars and not self._assembler.is_open:
+            rows = polars.rows(cut)
             if rows is not None:
-                self.rows += sum(begun.counts)
+                self.rows += cut.lines
                 return rows
         return self._read_all(begun)
 
@@ -343,9 +358,11 @@ class Reader(Generic[RowT]):
         """Read whole lines without Polars."""
         rows: list[RowT] = []
         number = begun.number
-        for text, count in zip(begun.texts, begun.counts, strict=True):
-            rows += self._read(text, number, count)
-            number += count
+        for text in begun.texts:
+            for block in _blocks(text):
+                count = block.count(b"\n")
+                rows += self._read(block, number, count)
+                number += count
         self.rows += len(rows)
         return rows
 

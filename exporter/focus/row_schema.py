@@ -437,7 +437,9 @@ class _Columns:
         kinds = get_args(hint) or (hint,)
         nullable = type(None) in kinds
         folded = _folded(field)
-        name = field if field in self._places else self._names.get(folded) or self._names.get(_STAND_INS.get(folded, ""))
+        name = (
+            field if field in self._places else self._names.get(folded) or self._names.get(_STAND_INS.get(folded, ""))
+        )
         if name is None and not nullable:
             raise MissingColumnError(
                 f"the file has no column {_KNOWN.get(folded, field)}; "

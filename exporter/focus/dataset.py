@@ -1,0 +1,244 @@
+"""Data sets: the files that people have, as one sequence of tables.
+
+Any number of files, folders and globs, and `-` for standard input, are one data set. Each file is recognised by its
+first bytes, not by its name: CSV, gzip, zstd and ZIP around it (in each other, too), and Parquet, which the optional
+extra `polars` turns into CSV. A folder is all files in it whose names end like those of tables; where it has a manifest
+(see `exporter.focus.delivery`), the files that this lists.
+"""
+
+import gzip
+import io
+import json
+import shutil
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from glob import glob, has_magic
+from pathlib import Path
+from types import MappingProxyType
+from typing import IO, cast
+
+from exporter.focus.csv_parser import PIECE
+from exporter.focus.findings import FocusError, TruncatedFileError, WrongContentError
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+STANDARD_INPUT = "-"
+MANIFEST = "manifest.json"
+"""Name of the file in a folder that lists the files of its data set."""
+
+ENDINGS = (".csv", ".tsv", ".txt", ".gz", ".zst", ".zstd", ".zip", ".parquet")
+"""How names of tables end; others in a folder are not read."""
+
+_GZIP, _ZSTD, _ZIP, _PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"PAR1"
+_EXCEL = "[Content_Types].xml"
+_IN_MEMORY = 1 << 20
+_DEEPEST = 4
+_REFUSED = MappingProxyType({b"\xd0\xcf\x11\xe0": "an old Excel file; save it as CSV first", b"ORC": "an ORC file"})
+
+
+class UnreadableFileError(FocusError):
+    """A file of a data set cannot be opened or read."""
+
+
+class Part:
+    """One table of a data set.
+
+    Attributes:
+        name: of the file, of the member of an archive after its file's, or `standard input`.
+        notes: what is to be known of how it was read.
+    """
+
+    def __init__(self, name: str, stream: IO[bytes]) -> None:
+        self.name = name
+        self.notes: list[str] = []
+        self._stream = stream
+
+    def pieces(self, columns: Collection[str] | None = None) -> Iterator[bytes]:
+        """Yield the table as CSV, piece by piece.
+
+        Args:
+            columns: those that are needed, where leaving out others saves time; None for all.
+
+        Raises:
+            FocusError: it cannot be read to its end; the message begins with its name.
+        """
+        del columns
+        with _naming(self.name):
+            while piece := self._stream.read(PIECE):
+                yield piece
+
+
+class ParquetPart(Part):
+    """A table in a Parquet file."""
+
+    def pieces(self, columns: Collection[str] | None = None) -> Iterator[bytes]:
+        """Yield the table as CSV, see `Part.pieces`; numbers that are not stored exactly are named in the notes."""
+        with _naming(self.name):
+            try:
+                from exporter.focus.parquet import csv_pieces  # noqa: PLC0415  an extra, and slow to import
+            except ImportError:
+                raise WrongContentError(
+                    "this is a Parquet file; install fal-exporter[polars] to read it, or save it as CSV"
+                ) from None
+            with _as_file(self._stream) as path:
+                yield from csv_pieces(path, columns, self.notes)
+
+
+def parts(arguments: Sequence[str]) -> Iterator[Part]:
+    """Yield the tables of a data set in order; each is to be read before the next is asked for.
+
+    Args:
+        arguments: files, folders, globs, and `-` for standard input.
+
+    Raises:
+        FocusError: there is no such file, it cannot be opened, or it is damaged; the message begins with its name.
+    """
+    for argument in dict.fromkeys(arguments):
+        if argument == STANDARD_INPUT:
+            yield from _tables("standard input", sys.stdin.buffer)
+    for path in _files([argument for argument in arguments if argument != STANDARD_INPUT]):
+        with _naming(str(path)):
+            file = path.open("rb")
+        with file:
+            yield from _tables(str(path), file)
+
+
+def name_of(arguments: Sequence[str]) -> str:
+    """Return how a report calls a data set."""
+    names = ["standard input" if argument == STANDARD_INPUT else argument for argument in dict.fromkeys(arguments)]
+    return ", ".join(names)
+
+
+def _files(arguments: Iterable[str]) -> Iterator[Path]:
+    """Yield files, each once, however often it is named."""
+    seen: set[Path] = set()
+    for argument in arguments:
+        path = Path(argument)
+        found: Iterable[Path] = [path]
+        if path.is_dir():
+            found = _files_in(path)
+        elif not path.exists() and has_magic(argument):
+            matches = [Path(match) for match in sorted(glob(argument, recursive=True))]
+            if not matches:
+                raise UnreadableFileError(f"{argument}: no file has a name like this")
+            found = (file for match in matches for file in (_files_in(match) if match.is_dir() else [match]))
+        for file in found:
+            if (whole := file.resolve()) not in seen:
+                seen.add(whole)
+                yield file
+
+
+def _files_in(folder: Path) -> list[Path]:
+    manifest = folder / MANIFEST
+    if manifest.is_file():
+        return _listed(manifest)
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.name.lower().endswith(ENDINGS)
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    if not found:
+        raise UnreadableFileError(f"{folder}: the folder has no file whose name ends in one of {', '.join(ENDINGS)}")
+    return found
+
+
+def _listed(manifest: Path) -> list[Path]:
+    """Return the files of a manifest, which all lie in its folder or below."""
+    try:
+        listed = [manifest.parent / str(file["path"]) for file in json.loads(manifest.read_bytes())["files"]]
+    except (OSError, ValueError, TypeError, KeyError):
+        raise WrongContentError(f"{manifest}: this is no manifest of a data set; name the files themselves") from None
+    folder = manifest.parent.resolve()
+    strays = [path for path in listed if not path.resolve().is_relative_to(folder)]
+    if strays:
+        raise WrongContentError(f"{manifest}: it lists {strays[0]}, which is not in its folder")
+    return listed
+
+
+def _tables(name: str, file: IO[bytes], depth: int = 0) -> Iterator[Part]:
+    """Yield the tables in a file, whatever is around them."""
+    stream = file if isinstance(file, io.BufferedReader) else io.BufferedReader(cast("io.RawIOBase", file))
+    with _naming(name):
+        head = stream.peek(len(_ZSTD))[: len(_ZSTD)]
+        for magic, what in _REFUSED.items():
+            if head.startswith(magic):
+                raise WrongContentError(f"this is {what}")
+        if depth > _DEEPEST:
+            raise WrongContentError(f"it is packed more than {_DEEPEST} times")
+    if head.startswith(_GZIP):
+        with gzip.GzipFile(fileobj=stream) as unpacked:
+            yield from _tables(name, cast("IO[bytes]", unpacked), depth + 1)
+    elif head.startswith(_ZSTD):
+        with zstd.ZstdFile(stream) as unpacked:
+            yield from _tables(name, cast("IO[bytes]", unpacked), depth + 1)
+    elif head.startswith(_ZIP):
+        with _as_file(stream) as path:
+            yield from _members(name, path, depth)
+    elif head.startswith(_PARQUET):
+        yield ParquetPart(name, stream)
+    else:
+        yield Part(name, stream)
+
+
+def _members(name: str, path: Path, depth: int) -> Iterator[Part]:
+    with _naming(name):
+        archive = zipfile.ZipFile(path)
+    with archive:
+        members = sorted(archive.infolist(), key=lambda member: member.filename)
+        with _naming(name):
+            if any(member.filename == _EXCEL for member in members):
+                raise WrongContentError("this is an Excel file; save it as CSV first")
+            tables = [
+                member
+                for member in members
+                if member.filename.lower().endswith(ENDINGS)
+                and not any(part.startswith((".", "__")) for part in Path(member.filename).parts)
+            ]
+            if not tables:
+                raise WrongContentError(f"no file in this archive has a name that ends in one of {', '.join(ENDINGS)}")
+        for member in tables:
+            with _naming(name):
+                file = archive.open(member)
+            with file:
+                yield from _tables(f"{name}: {member.filename}", file, depth + 1)
+
+
+@contextmanager
+def _as_file(stream: IO[bytes]) -> Iterator[Path]:
+    """Give a stream as a file that one can seek in: itself, or a copy where it is packed or a pipe."""
+    name = getattr(stream, "name", None)
+    if isinstance(name, str) and Path(name).is_file() and isinstance(getattr(stream, "raw", None), io.FileIO):
+        yield Path(name)
+        return
+    with tempfile.NamedTemporaryFile(prefix="fal-exporter-") as copy:
+        shutil.copyfileobj(stream, copy, _IN_MEMORY)
+        copy.flush()
+        yield Path(copy.name)
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Put the name of a file before what is wrong with it."""
+    try:
+        yield
+    except FocusError as error:
+        raise type(error)(f"{name}: {error}") from None
+    except EOFError:
+        raise TruncatedFileError(f"{name}: the compressed file ends too early: it was cut off; get it again") from None
+    except (gzip.BadGzipFile, zlib.error, zstd.ZstdError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise WrongContentError(f"{name}: the compressed file is damaged ({error}); get it again") from None
+    except RuntimeError as error:
+        if "encrypted" not in str(error):
+            raise
+        raise WrongContentError(f"{name}: the archive is encrypted; unpack it first") from None
+    except OSError as error:
+        raise UnreadableFileError(f"{name} cannot be read: {error.strerror or error}") from None
