@@ -1,13 +1,14 @@
 """`fal-exporter focus`: check, sum up, export and fetch FOCUS files."""
 
 import asyncio
+import json
 import re
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 import click
 
@@ -18,11 +19,11 @@ from exporter.charges import Clock, utc_now
 from exporter.errors import ConfigurationError, FalExporterError
 from exporter.fal import FocusRequest, FocusRequestError, Progress, Silent, fetch
 from exporter.focus import check_report, reports
-from exporter.focus.checks import KEPT, Checker
-from exporter.focus.csv_parser import PIECE
-from exporter.focus.findings import FocusError
+from exporter.focus.checks import KEPT, Checker, Report
+from exporter.focus.csv_parser import COMMA
+from exporter.focus.dataset import UnreadableFileError, name_of, naming, parts
 from exporter.focus.reader import Reader
-from exporter.focus.reports import SummaryRow, Totals
+from exporter.focus.reports import SUMMARY_COLUMNS, GroupRow, Groups, PartRead, SummaryRow, Totals, parse_filter
 from exporter.focus.rules.applicability import read_applicability
 from exporter.focus.rules.table import LATEST, Level, by_id, rules, rules_of
 from exporter.focus.values import instant_text
@@ -46,14 +47,10 @@ _CHECK_FORMATS = {
     "json": (check_report.check_json, check_report.failure_json),
     "junit": (check_report.check_junit, check_report.failure_junit),
 }
-_STDIN = "-"
 _UNREADABLE = 2
 
 
-class UnreadableFileError(FalExporterError):
-    """A file cannot be opened, read or written."""
-
-    exit_code = _UNREADABLE
+RowT = TypeVar("RowT", bound=tuple[object, ...])
 
 
 class CheckFaultError(FalExporterError):
@@ -63,7 +60,7 @@ class CheckFaultError(FalExporterError):
 
 
 def run_check(
-    path: str,
+    paths: Sequence[str],
     *,
     version: str | None,
     output_format: str,
@@ -72,12 +69,12 @@ def run_check(
     applicability: Path | None = None,
     most: int | None = None,
 ) -> int:
-    """Check a file and print what was found; return 0 where nothing is broken that matters, else 1.
+    """Check a data set and print what was found; return 0 where nothing is broken that matters, else 1.
 
     In every case the output is a complete document of its format.
 
     Args:
-        path: of the file; `-` for standard input.
+        paths: files, folders and globs; `-` for standard input.
         version: of FOCUS; None for the one that fits the columns best.
         output_format: `text`, `json` or `junit`.
         fail_on: the least level of findings that make the exit code 1; None for none.
@@ -97,18 +94,15 @@ def run_check(
     shown, failed = _CHECK_FORMATS[output_format]
     try:
         checker = Checker(version, applicability=supported, ignored=ignored, keep=keep, most=most)
-        with _naming(path):
-            for piece in _pieces(path):
-                checker.feed(piece)
-            found = checker.finish()
+        found = _checked(checker, paths)
     except FalExporterError as error:
-        _print_failure(failed(_name(path), str(error)))
+        _print_failure(failed(name_of(paths), str(error)))
         raise
     except Exception as error:
-        sentence = f"{_name(path)}: the check failed with {type(error).__name__}; this is a fault of fal-exporter"
-        _print_failure(failed(_name(path), sentence))
+        sentence = f"{name_of(paths)}: the check failed with {type(error).__name__}; this is a fault of fal-exporter"
+        _print_failure(failed(name_of(paths), sentence))
         raise CheckFaultError(sentence) from error
-    click.echo(shown(_name(path), found))
+    click.echo(shown(name_of(paths), found))
     return 1 if fail_on is not None and found.fails(fail_on) else 0
 
 
@@ -123,20 +117,91 @@ def run_rules(version: str | None) -> int:
     return 0
 
 
-def run_summary(path: str, *, output_format: str) -> int:
-    """Print what a file adds up to; return 0, or 1 where rows could not be read.
+def _checked(checker: Checker, paths: Sequence[str]) -> Report:
+    """Check all files of a data set as one."""
+    last = ""
+    notes: list[str] = []
+    for part in parts(paths):
+        if len(paths) > 1 or part.name != name_of(paths):
+            with naming(last):
+                checker.begin_part(part.name)
+        last = part.name
+        for piece in part.pieces():
+            with naming(last):
+                checker.feed(piece)
+        notes += [f"{part.name}: {note}" for note in part.notes]
+    with naming(last):
+        report = checker.finish()
+    report.notes += notes
+    return report
+
+
+def run_summary(paths: Sequence[str], *, output_format: str, by: Sequence[str] = (), where: Sequence[str] = ()) -> int:
+    """Print what a data set adds up to; return 0, or 1 where rows could not be read.
+
+    Args:
+        paths: files, folders and globs; `-` for standard input.
+        output_format: `table`, `json` or `csv`.
+        by: columns to add up by; none for the usual tables.
+        where: conditions on rows, each `COLUMN=VALUE` or `COLUMN!=VALUE`.
 
     Raises:
-        FocusError, UnreadableFileError: the file cannot be read, exit code 2.
+        ConfigurationError: a condition cannot be read, or a column of it is in no file.
+        FocusError: a file cannot be read, exit code 2.
     """
-    reader, totals = Reader(SummaryRow), Totals()
-    with _naming(path):
-        for piece in _pieces(path):
-            totals.add(reader.feed(piece))
-        totals.add(reader.finish())
-    shown = reports.summary_json if output_format == "json" else reports.summary_text
-    click.echo(shown(_name(path), reader, totals))
-    return 1 if reader.problems.rows else 0
+    try:
+        filters = [parse_filter(text) for text in where]
+    except ValueError as error:
+        raise ConfigurationError(f"--where: {error}") from None
+    totals: Totals | Groups
+    try:
+        if by or filters:
+            totals = groups = Groups(by, filters)
+            read = _summed(paths, GroupRow, groups.add, groups.leave_out, groups.columns)
+        else:
+            totals = usual = Totals()
+            read = _summed(paths, SummaryRow, usual.add, usual.leave_out)
+    except FalExporterError as error:
+        if output_format == "json":
+            click.echo(json.dumps({"file": name_of(paths), "error": str(error)}, indent=2, ensure_ascii=False))
+        raise
+    if output_format == "csv":
+        click.echo(reports.summary_csv(totals))
+    else:
+        shown = reports.summary_json if output_format == "json" else reports.summary_text
+        click.echo(shown(name_of(paths), read, totals))
+    return 1 if any(part.problems.rows for part in read) else 0
+
+
+def _summed(
+    paths: Sequence[str],
+    shape: type[RowT],
+    add: Callable[[list[RowT]], None],
+    leave_out: Callable[[Mapping[str, object]], None],
+    columns: Sequence[str] = (),
+) -> list[PartRead]:
+    """Add up all files of a data set."""
+    read: list[PartRead] = []
+    lacking = {*columns}
+    for part in parts(paths):
+        reader = Reader(shape, texts=columns, unreadable=leave_out)
+        # Parquet is read column by column: those that nobody asks for cost nothing.
+        for piece in part.pieces({*SUMMARY_COLUMNS, *columns}):
+            with naming(part.name):
+                add(reader.feed(piece))
+        with naming(part.name):
+            add(reader.finish())
+        header = reader.header
+        notes = list(part.notes)
+        if header is not None:
+            lacking -= {*header.names}
+            if header.separator != COMMA:
+                notes.append(f"fields are separated by {header.separator.decode()!r}")
+        version = "" if header is None else header.version
+        read.append(PartRead(part.name, version, reader.rows, reader.naive_dates, reader.problems, notes))
+    if lacking:
+        raise ConfigurationError(f"--by or --where: no file has a column {min(lacking)}")
+    return read
 
 
 def run_export(
@@ -313,15 +378,6 @@ def _with_flags(sentence: str) -> str:
 
 
 @contextmanager
-def _naming(path: str) -> Iterator[None]:
-    """Put the name of the file before what is wrong with its content."""
-    try:
-        yield
-    except FocusError as error:
-        raise type(error)(f"{_name(path)}: {error}") from None
-
-
-@contextmanager
 def _output(path: Path | None, flag: str) -> Iterator[IO[bytes]]:
     if path is None:
         try:
@@ -337,19 +393,6 @@ def _output(path: Path | None, flag: str) -> Iterator[IO[bytes]]:
             yield file
     except OSError as error:
         raise UnreadableFileError(f"{flag}: {path} cannot be written: {error.strerror}") from None
-
-
-def _name(path: str) -> str:
-    return "standard input" if path == _STDIN else path
-
-
-def _pieces(path: str) -> Iterator[bytes]:
-    try:
-        with sys.stdin.buffer if path == _STDIN else Path(path).open("rb", buffering=0) as file:
-            while piece := file.read(PIECE):
-                yield piece
-    except OSError as error:
-        raise UnreadableFileError(f"{path} cannot be read: {error.strerror}") from None
 
 
 _MEBIBYTE = 2**20

@@ -211,7 +211,7 @@ def token(*, name: str) -> int:
     return run_token(name)
 
 
-_LEVELS = click.Choice(["debug", "info", "warning", "error"])
+LEVELS = click.Choice(["debug", "info", "warning", "error"])
 
 
 @commands.command()
@@ -236,7 +236,7 @@ _LEVELS = click.Choice(["debug", "info", "warning", "error"])
     is_flag=True,
     help="Also start Prometheus and Alertmanager from the PATH, with the shipped rules and the history.",
 )
-@click.option("--log-level", type=_LEVELS, default="warning", help="Minimum level to log.")
+@click.option("--log-level", type=LEVELS, default="warning", help="Minimum level to log.")
 def demo(*, listen: "Listen", seed: int, days: int | None, with_prometheus: bool, log_level: str) -> int:
     """Run a demo that needs no key and no network.
 
@@ -254,7 +254,7 @@ def demo(*, listen: "Listen", seed: int, days: int | None, with_prometheus: bool
     "--listen", callback=listen_address, default="127.0.0.1:9025", metavar="HOST:PORT", help="Address to listen on."
 )
 @click.option("--seed", type=int, default=1, help="Seed of the simulated world; the same seed gives the same world.")
-@click.option("--log-level", type=_LEVELS, default="info", help="Minimum level to log.")
+@click.option("--log-level", type=LEVELS, default="info", help="Minimum level to log.")
 def simulate(listen: "Listen", seed: int, log_level: str) -> int:
     """Run only the simulated fal."""
     log_to_stderr("text", log_level)

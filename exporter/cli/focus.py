@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from exporter.cli.commands import settings_from
+from exporter.cli.commands import LEVELS, log_to_stderr, settings_from
 from exporter.cli.help import SettingsCommand
 
 
@@ -14,11 +14,13 @@ def focus() -> None:
     """Check, summarize and write FOCUS files (FinOps Open Cost and Usage Specification)."""
 
 
-_FOCUS_FILE = click.argument("path", metavar="FILE")
+_FOCUS_FILES = click.argument("paths", metavar="FILE...", nargs=-1, required=True)
+_LOG_LEVEL = click.option("--log-level", type=LEVELS, default="warning", help="Minimum level to log.")
 
 
 @focus.command("check")
-@_FOCUS_FILE
+@_FOCUS_FILES
+@_LOG_LEVEL
 @click.option(
     "--focus-version",
     type=click.Choice(["1.0", "1.1", "1.2", "1.3", "1.4"]),
@@ -46,8 +48,9 @@ _FOCUS_FILE = click.argument("path", metavar="FILE")
     help="Findings to show in all; all are counted. [default: 20 of each rule]",
 )
 def focus_check(
-    path: str,
+    paths: tuple[str, ...],
     *,
+    log_level: str,
     focus_version: str | None,
     output_format: str,
     fail_on: str,
@@ -57,14 +60,16 @@ def focus_check(
 ) -> int:
     """Check a Cost and Usage file against the specification.
 
-    FILE is a CSV file; - means standard input. The exit code is 0 without findings, 1 with findings of the level of
-    --fail-on or a stricter one, and 2 if the file cannot be read.
+    FILE is a CSV or Parquet file, also in gzip, zstd or ZIP, a folder of them or a glob; - means standard input.
+    Several are checked as one. The exit code is 0 without findings, 1 with findings of the level of --fail-on or a
+    stricter one, and 2 if a file cannot be read.
     """
+    log_to_stderr("text", log_level)
     from exporter.app.focus import run_check
     from exporter.focus.rules.table import Level
 
     return run_check(
-        path,
+        paths,
         version=focus_version,
         output_format=output_format,
         fail_on=None if fail_on == "never" else Level(fail_on),
@@ -88,17 +93,30 @@ def focus_rules(version: str | None) -> int:
 
 
 @focus.command("summary")
-@_FOCUS_FILE
-@click.option("--format", "output_format", type=click.Choice(["text", "json"]), default="text", help="Output.")
-def focus_summary(path: str, output_format: str) -> int:
-    """Show the exact sums of a Cost and Usage file.
+@_FOCUS_FILES
+@_LOG_LEVEL
+@click.option("--by", metavar="COLUMN,...", help="Columns to add up by, or month; instead of the usual tables.")
+@click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Only such rows; also !=; can be repeated.")
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["table", "json", "csv", "text"]),
+    default="table",
+    help="Output; text is the former name of table.",
+)
+def focus_summary(
+    paths: tuple[str, ...], *, log_level: str, by: str | None, where: tuple[str, ...], output_format: str
+) -> int:
+    """Show the exact sums of Cost and Usage files.
 
-    FILE is a CSV file; - means standard input. The exit code is 1 if rows could not be read, and 2 if the file cannot
-    be read.
+    FILE is a CSV or Parquet file, also in gzip, zstd or ZIP, a folder of them or a glob; - means standard input.
+    Several are added up as one. The exit code is 1 if rows could not be read, and 2 if a file cannot be read.
     """
+    log_to_stderr("text", log_level)
     from exporter.app.focus import run_summary
 
-    return run_summary(path, output_format=output_format)
+    columns = [name.strip() for name in (by or "").split(",") if name.strip()]
+    return run_summary(paths, output_format=output_format, by=columns, where=where)
 
 
 _FILE_TO_WRITE = click.Path(dir_okay=False, path_type=Path)

@@ -15,9 +15,9 @@ from decimal import Decimal, localcontext
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from exporter.focus.csv_parser import PIECE, Record, Records, unquoted
-from exporter.focus.findings import TruncatedFileError
-from exporter.focus.row_schema import Header, nothing_at_all, parse_header
+from exporter.focus.csv_parser import COMMA, PIECE, Record, Records, unquoted
+from exporter.focus.findings import TruncatedFileError, WrongContentError
+from exporter.focus.row_schema import Header, is_header, nothing_at_all, parse_header
 from exporter.focus.rules.applicability import Applicability
 from exporter.focus.rules.compiled import Broken, Compiled, FieldBreak, FieldToken, Plan, Scope, Signature
 from exporter.focus.rules.conditions import WRONG
@@ -142,7 +142,9 @@ class Report:
 
 
 class Checker:
-    """Checks one file; push its bytes with `feed`, get the report with `finish`.
+    """Checks a file, or several with the same columns as one; push bytes with `feed`, get the report with `finish`.
+
+    Before the bytes of each of several files, name it with `begin_part`.
 
     Args:
         version: of FOCUS to check against; None for the oldest whose columns the file fits best.
@@ -169,6 +171,7 @@ class Checker:
         self._records = Records()
         self._findings = Findings(keep, most)
         self._header: Header | None = None
+        self._awaits_header = True
         self._report = Report(version or "", 0, self._findings)
         self._seen: tuple[set[int], set[int]] = (set(), set())
         self._families: list[_Family] = []
@@ -185,6 +188,25 @@ class Checker:
         self._billed: int | None = None
         self._invoice: int | None = None
         self._currency: int | None = None
+
+    def begin_part(self, name: str) -> None:
+        """Take note that another file begins; what rows have in common is looked for in all of them.
+
+        Raises:
+            TruncatedFileError: the file before it was cut off.
+            WrongContentError: there was no header in it at all.
+        """
+        if self._findings.part:
+            self._end_part()
+        self._findings.part = name
+        self._records, self._awaits_header = Records(), True
+
+    def _end_part(self) -> None:
+        self._take_held(self._blocks if self._held_size >= POLARS_BLOCK else None)
+        for record in self._records.finish():
+            self._take(record, is_last=True)
+        if self._awaits_header:
+            raise nothing_at_all()
 
     def feed(self, piece: bytes) -> None:
         """Take a piece.
@@ -205,7 +227,7 @@ class Checker:
 
     def _take_piece(self, piece: bytes) -> None:
         records = self._records.feed(piece)
-        if self._rules is None and records:
+        if self._awaits_header and records:
             self._take(records.pop(0), is_last=False)
         if self._doubted == 0 and self._take_together(records):
             return
@@ -217,7 +239,7 @@ class Checker:
     def _polars_blocks(self, rules: Compiled) -> "PolarsBlocks | None":
         """Return what proves blocks faster; None where Polars is missing."""
         self._polars_from = math.inf
-        if importlib.util.find_spec("polars") is None:
+        if importlib.util.find_spec("polars") is None or self._records.separator != COMMA:
             return None
         from exporter.focus.rules.polars_blocks import Places, PolarsBlocks  # noqa: PLC0415  optional
 
@@ -267,14 +289,18 @@ class Checker:
             TruncatedFileError: the file was cut off.
             WrongContentError: there was no header at all.
         """
-        self._take_held(self._blocks if self._held_size >= POLARS_BLOCK else None)
-        for record in self._records.finish():
-            self._take(record, is_last=True)
-        if self._header is None:
-            raise nothing_at_all()
+        self._end_part()
         if not self._report.rows:
             self._add_own(_NO_ROWS, 0)
         return self._report
+
+    def _take_header(self, header: Header) -> None:
+        """Take the header of a file, or of one that was appended to another."""
+        self._awaits_header = False
+        if self._header is None:
+            self._begin(header)
+        elif self._header.names != header.names:
+            raise WrongContentError("its columns differ from those of the file before it; check it by itself")
 
     def _begin(self, header: Header) -> Compiled:
         self._header = header
@@ -296,8 +322,8 @@ class Checker:
 
     def _take(self, record: Record, *, is_last: bool) -> None:
         rules, fields = self._rules, record.fields
-        if rules is None:
-            self._begin(parse_header(record))
+        if rules is None or self._awaits_header or is_header(record):
+            self._take_header(parse_header(record, self._records.separator))
             return
         width = len(rules.columns)
         if record.malformed or len(fields) != width:

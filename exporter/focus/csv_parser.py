@@ -259,6 +259,11 @@ class Records:
         self._lines = Lines()
         self._assembler = Assembler()
 
+    @property
+    def separator(self) -> bytes:
+        """Separator of the fields."""
+        return self._assembler.separator or COMMA
+
     def feed(self, piece: bytes) -> list[Record]:
         """Take a piece and return the records that are complete.
 

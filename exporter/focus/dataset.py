@@ -70,7 +70,7 @@ class Part:
             FocusError: it cannot be read to its end; the message begins with its name.
         """
         del columns
-        with _naming(self.name):
+        with naming(self.name):
             while piece := self._stream.read(PIECE):
                 yield piece
 
@@ -80,7 +80,7 @@ class ParquetPart(Part):
 
     def pieces(self, columns: Collection[str] | None = None) -> Iterator[bytes]:
         """Yield the table as CSV, see `Part.pieces`; numbers that are not stored exactly are named in the notes."""
-        with _naming(self.name):
+        with naming(self.name):
             try:
                 from exporter.focus.parquet import csv_pieces  # noqa: PLC0415  an extra, and slow to import
             except ImportError:
@@ -104,7 +104,7 @@ def parts(arguments: Sequence[str]) -> Iterator[Part]:
         if argument == STANDARD_INPUT:
             yield from _tables("standard input", sys.stdin.buffer)
     for path in _files([argument for argument in arguments if argument != STANDARD_INPUT]):
-        with _naming(str(path)):
+        with naming(str(path)):
             file = path.open("rb")
         with file:
             yield from _tables(str(path), file)
@@ -125,7 +125,7 @@ def _files(arguments: Iterable[str]) -> Iterator[Path]:
         if path.is_dir():
             found = _files_in(path)
         elif not path.exists() and has_magic(argument):
-            matches = [Path(match) for match in sorted(glob(argument, recursive=True))]
+            matches = [Path(match) for match in sorted(glob(argument, recursive=True))]  # noqa: PTH207  it may be absolute
             if not matches:
                 raise UnreadableFileError(f"{argument}: no file has a name like this")
             found = (file for match in matches for file in (_files_in(match) if match.is_dir() else [match]))
@@ -167,7 +167,7 @@ def _listed(manifest: Path) -> list[Path]:
 def _tables(name: str, file: IO[bytes], depth: int = 0) -> Iterator[Part]:
     """Yield the tables in a file, whatever is around them."""
     stream = file if isinstance(file, io.BufferedReader) else io.BufferedReader(cast("io.RawIOBase", file))
-    with _naming(name):
+    with naming(name):
         head = stream.peek(len(_ZSTD))[: len(_ZSTD)]
         for magic, what in _REFUSED.items():
             if head.startswith(magic):
@@ -190,11 +190,11 @@ def _tables(name: str, file: IO[bytes], depth: int = 0) -> Iterator[Part]:
 
 
 def _members(name: str, path: Path, depth: int) -> Iterator[Part]:
-    with _naming(name):
+    with naming(name):
         archive = zipfile.ZipFile(path)
     with archive:
         members = sorted(archive.infolist(), key=lambda member: member.filename)
-        with _naming(name):
+        with naming(name):
             if any(member.filename == _EXCEL for member in members):
                 raise WrongContentError("this is an Excel file; save it as CSV first")
             tables = [
@@ -206,7 +206,7 @@ def _members(name: str, path: Path, depth: int) -> Iterator[Part]:
             if not tables:
                 raise WrongContentError(f"no file in this archive has a name that ends in one of {', '.join(ENDINGS)}")
         for member in tables:
-            with _naming(name):
+            with naming(name):
                 file = archive.open(member)
             with file:
                 yield from _tables(f"{name}: {member.filename}", file, depth + 1)
@@ -226,8 +226,8 @@ def _as_file(stream: IO[bytes]) -> Iterator[Path]:
 
 
 @contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Put the name of a file before what is wrong with it."""
+def naming(name: str) -> Iterator[None]:
+    """Put the name of a file before what is wrong with it, in a sentence of ours whatever was raised."""
     try:
         yield
     except FocusError as error:

@@ -1,4 +1,4 @@
-"""Parquet with Polars, an optional extra: tables as CSV, and CSV as Parquet.
+"""Parquet with Polars, an optional extra: tables as CSV.
 
 Some ten thousand rows are held at a time. Decimals, dates and texts come through as they are; a DOUBLE is written as
 the shortest decimal that gives it back, and its column is named as inexact.
@@ -9,15 +9,13 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import IO
 
 import polars as pl
 
-from exporter.focus.columns import COLUMNS, Kind
+from exporter.focus.columns import COLUMNS
 from exporter.focus.findings import WrongContentError
 
 _ROWS = 10_000
-_DIGITS = 38
 _INSTANT = "%Y-%m-%dT%H:%M:%S%.f"
 
 
@@ -26,7 +24,7 @@ def csv_pieces(path: Path, columns: Collection[str] | None, notes: list[str]) ->
 
     Args:
         path: of the file.
-        columns: those that are needed; None for all.
+        columns: those that are needed, others come out empty; None for all.
         notes: takes the sentence that names the inexact columns.
 
     Raises:
@@ -35,9 +33,6 @@ def csv_pieces(path: Path, columns: Collection[str] | None, notes: list[str]) ->
     try:
         scan = pl.scan_parquet(path)
         schema = scan.collect_schema()
-        if columns is not None:
-            # A header needs at least one column.
-            scan = scan.select([name for name in schema if name in columns] or list(schema)[:1])
         inexact = [
             name
             for name, kind in schema.items()
@@ -45,15 +40,18 @@ def csv_pieces(path: Path, columns: Collection[str] | None, notes: list[str]) ->
         ]
         if inexact:
             notes.append(f"stored as binary floating point, so not exact: {', '.join(inexact)}")
-        texts = [_text(name, kind) for name, kind in scan.collect_schema().items()]
-        yield _csv(scan.head(0).select(texts).collect(), header=True)
+        texts = [
+            _text(name, kind) if columns is None or name in columns else pl.lit(None, pl.String).alias(name)
+            for name, kind in schema.items()
+        ]
+        yield _csv(scan.select(texts).head(0).collect(), header=True)
         start = 0
         while True:
-            frame = scan.slice(start, _ROWS).collect()
+            frame = scan.slice(start, _ROWS).select(texts).collect()
             if not frame.height:
                 return
             start += frame.height
-            yield _csv(frame.select(texts), header=False)
+            yield _csv(frame, header=False)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         what = str(error).strip().partition("\n")[0]
         raise WrongContentError(f"the Parquet file cannot be read: {what}") from None
@@ -97,27 +95,3 @@ def _json(value: object) -> str:
     if isinstance(value, Decimal):
         return f"{value:f}"
     return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def write_parquet(csv: Path, file: IO[bytes], kinds: Mapping[str, Kind], places: Mapping[str, int]) -> None:
-    """Write a CSV file of ours as Parquet.
-
-    Args:
-        csv: the whole file, with its header.
-        file: open for writing.
-        kinds: of the columns.
-        places: how many decimal places each number has at most, exactly as many as its column will have.
-    """
-    columns = [_typed(name, kind, places.get(name, 0)) for name, kind in kinds.items()]
-    pl.scan_csv(csv, infer_schema=False).select(columns).sink_parquet(
-        file, compression="zstd", row_group_size=_ROWS, maintain_order=True
-    )
-
-
-def _typed(name: str, kind: Kind, places: int) -> pl.Expr:
-    column = pl.col(name)
-    if kind.is_number:
-        return column.cast(pl.Decimal(_DIGITS, places))
-    if kind is Kind.INSTANT:
-        return column.str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_unit="us").dt.replace_time_zone("UTC")
-    return column

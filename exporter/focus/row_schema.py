@@ -20,7 +20,7 @@ which are then the sums of theirs. Where the lines were is lost; the row is in t
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -94,6 +94,9 @@ def parse_header(record: Record, separator: bytes = COMMA) -> Header:
 
 def is_header(record: Record) -> bool:
     """Return whether a record names columns only, as where one file has been appended to another."""
+    first = unquoted(record.fields[0]).decode("utf-8", "replace").strip() if record.fields else ""
+    if first not in COLUMNS and not is_custom(first):
+        return False
     names = _names(record)
     return sum(name in COLUMNS for name in names) > 1 and all(name in COLUMNS or is_custom(name) for name in names)
 
@@ -171,7 +174,7 @@ class Texts:
     values: tuple[str | None, ...]
 
 
-def _texts(*values: Value) -> Texts:
+def _texts(values: Iterable[Value]) -> Texts:
     return Texts(tuple(value if isinstance(value, str) else None for value in values))
 
 
@@ -359,7 +362,7 @@ class Part(NamedTuple):
     """
 
     wanted: tuple[Wanted, ...]
-    made: Callable[..., object] | None = None
+    made: Callable[[Iterable[Value]], object] | None = None
 
     @property
     def is_count(self) -> bool:
@@ -393,7 +396,7 @@ class Part(NamedTuple):
     def _made(self, values: list[Value]) -> object:
         if self.is_count:
             return Count(1)
-        return values[0] if self.made is None else self.made(*values)
+        return values[0] if self.made is None else self.made(values)
 
 
 def parts_of(shape: type[tuple[object, ...]], header: Header, texts: Sequence[str] = ()) -> list[Part]:
@@ -430,7 +433,7 @@ class _Columns:
         if hint is Texts:
             return Part(tuple(self._wanted(name, str | None) for name in self._texts), _texts)
         if isinstance(hint, type) and is_dataclass(hint):
-            return Part(tuple(self._wanted(name, item) for name, item in get_type_hints(hint).items()), hint)
+            return Part(tuple(self._wanted(name, item) for name, item in get_type_hints(hint).items()), _maker(hint))
         return Part((self._wanted(field, hint),))
 
     def _wanted(self, field: str, hint: object) -> Wanted:
@@ -456,6 +459,10 @@ class _Columns:
         if datetime in kinds or Month in kinds:
             return Wanted(name or field, place, Instants(nullable=nullable, months=Month in kinds))
         return Wanted(name or field, place, Fields(str, nullable=nullable))
+
+
+def _maker(made: type) -> Callable[[Iterable[Value]], object]:
+    return lambda values: made(*values)
 
 
 def _folded(name: str) -> str:

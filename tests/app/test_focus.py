@@ -21,7 +21,6 @@ from focus.conftest import base_rows, header, to_csv
 from exporter.app.focus import (
     CheckFaultError,
     Meter,
-    UnreadableFileError,
     ledger_request,
     run_check,
     run_export,
@@ -33,6 +32,7 @@ from exporter.cli import main
 from exporter.errors import ConfigurationError, LedgerError
 from exporter.fal import Progress
 from exporter.focus.checks import Checker
+from exporter.focus.dataset import UnreadableFileError
 from exporter.focus.findings import WrongContentError
 from exporter.focus.reader import Reader
 from exporter.focus.reports import SummaryRow
@@ -116,7 +116,7 @@ def test_an_export_sums_up_to_the_ledger_and_passes_the_check(
         prices = {(row["SkuId"], row["x_FalUnitPrice"]) for row in csv.DictReader(file)}
     assert prices == {("fal-ai/flux", "0.025"), ("serverless/H100", "")}
     assert len(rows) == {"hour": 496, "day": 62, "week": 10, "month": 2}[granularity]
-    assert run_check(str(path), version=version, output_format="text") == 0
+    assert run_check([str(path)], version=version, output_format="text") == 0
     assert "no findings" in capsys.readouterr().out
 
 
@@ -246,7 +246,7 @@ def test_an_invoiced_month_is_exported_with_the_total_of_the_invoice(
     rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
     assert sum(Decimal(row["BilledCost"]) for row in rows) == decimal_of(usage - 2 * NANO)
     assert {row["InvoiceId"] for row in rows} == {"in_1"}
-    assert run_check(str(tmp_path / "out.csv"), version=None, output_format="text") == 0
+    assert run_check([str(tmp_path / "out.csv")], version=None, output_format="text") == 0
 
 
 def test_an_export_needs_a_ledger_and_an_account(ledger: tuple[str, int], tmp_path: Path) -> None:
@@ -298,14 +298,14 @@ def test_a_check_tells_rule_line_and_value_in_every_format(tmp_path: Path, capsy
     rows[4] = rows[4] | {"BilledCost": "$4"}
     path = tmp_path / "wrong.csv"
     path.write_bytes(to_csv(rows))
-    assert run_check(str(path), version=None, output_format="text") == 1
+    assert run_check([str(path)], version=None, output_format="text") == 1
     text = capsys.readouterr().out
     assert "BilledCost-C-002-M (must, once)" in text
     assert "line 6, BilledCost: '$4'" in text
-    assert run_check(str(path), version=None, output_format="json") == 1
+    assert run_check([str(path)], version=None, output_format="json") == 1
     (finding,) = json.loads(capsys.readouterr().out)["findings"]
     assert (finding["rule"], finding["line"]) == ("BilledCost-C-002-M", 6)
-    assert run_check(str(path), version=None, output_format="junit") == 1
+    assert run_check([str(path)], version=None, output_format="junit") == 1
     suite = ET.fromstring(capsys.readouterr().out)  # noqa: S314  our own
     failed = [case.get("name") for case in suite if case.find("failure") is not None]
     assert sorted(str(name) for name in failed) == ["BilledCost-C-002-M", "NumericFormat-A-008-M"]
@@ -317,7 +317,7 @@ def test_the_exit_code_of_a_check_depends_on_the_level_that_matters(tmp_path: Pa
     path.write_bytes(
         to_csv([row | {"ConsumedUnit": "GB-Mo"} if row.get("ConsumedUnit") else row for row in base_rows()])
     )
-    check = partial(run_check, str(path), version=None, output_format="text")
+    check = partial(run_check, [str(path)], version=None, output_format="text")
     assert [check(fail_on=level) for level in (Level.MUST, Level.SHOULD, None)] == [0, 1, 0]
     assert check(fail_on=Level.SHOULD, ignored=["ConsumedUnit-C-003-O"]) == 0
     assert check(fail_on=Level.SHOULD, ignored=["CAU-ConsumedUnit-C-000-C"]) == 0
@@ -328,7 +328,7 @@ def test_the_exit_code_of_a_check_depends_on_the_level_that_matters(tmp_path: Pa
 def test_what_a_provider_does_not_support_is_not_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, stated = tmp_path / "file.csv", tmp_path / "stated.yaml"
     path.write_bytes(to_csv([row | {"SubAccountName": ""} for row in base_rows()]))
-    check = partial(run_check, str(path), version=None, output_format="text", applicability=stated)
+    check = partial(run_check, [str(path)], version=None, output_format="text", applicability=stated)
     stated.write_text("SUB_ACCOUNT_SUPPORTED: unsupported\nREGION_SUPPORTED: supported\n")
     assert check() == 0
     stated.write_text("SUB_ACCOUNT_SUPPORTED: supported\n")
@@ -352,8 +352,8 @@ def test_a_column_that_a_provider_must_have_is_missed(tmp_path: Path, capsys: py
     path, stated = tmp_path / "file.csv", tmp_path / "stated.yaml"
     path.write_bytes(to_csv(base_rows(), [name for name in header() if name != "RegionId"]))
     stated.write_text("REGION_SUPPORTED: true\n")
-    assert run_check(str(path), version=None, output_format="text") == 0
-    assert run_check(str(path), version=None, output_format="text", applicability=stated) == 1
+    assert run_check([str(path)], version=None, output_format="text") == 0
+    assert run_check([str(path)], version=None, output_format="text", applicability=stated) == 1
     assert "the file has the column RegionId" in capsys.readouterr().out
 
 
@@ -361,7 +361,7 @@ def test_findings_are_shown_up_to_a_number(tmp_path: Path, capsys: pytest.Captur
     path = tmp_path / "file.csv"
     path.write_bytes(to_csv([row | {"BilledCost": "$4", "ServiceName": ""} for row in base_rows()]))
     for most, shown in ((None, 40), (0, 0), (3, 3), (64, 64), (50, 50)):
-        assert run_check(str(path), version=None, output_format="json", most=most) == 1
+        assert run_check([str(path)], version=None, output_format="json", most=most) == 1
         told = json.loads(capsys.readouterr().out)
         assert (len(told["findings"]), sum(told["counts"].values())) == (shown, 64)
 
@@ -373,11 +373,11 @@ def test_a_file_that_cannot_be_checked_has_a_whole_report_and_exit_code_2(
     path = tmp_path / "page.csv"
     path.write_text("<html></html>\n")
     with pytest.raises(WrongContentError):
-        run_check(str(path), version=None, output_format=output_format)
+        run_check([str(path)], version=None, output_format=output_format)
     assert "this is an HTML" in _sentence(capsys.readouterr().out, output_format)
     monkeypatch.setattr(Checker, "feed", _fault)
     with pytest.raises(CheckFaultError, match="the check failed with ZeroDivisionError; this is a fault") as caught:
-        run_check(str(path), version=None, output_format=output_format)
+        run_check([str(path)], version=None, output_format=output_format)
     assert caught.value.exit_code == 2
     assert "ZeroDivisionError" in _sentence(capsys.readouterr().out, output_format)
 
@@ -406,34 +406,35 @@ def test_the_rules_are_printed_by_version(capsys: pytest.CaptureFixture[str]) ->
 def test_a_summary_shows_exact_sums_and_what_is_missing_from_them(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_summary(str(file), output_format="text") == 0
+    assert run_summary([str(file)], output_format="table") == 0
     text = capsys.readouterr().out
     for wanted in ("USD 2025-10", "USD Credit", "USD fal Model APIs", "USD fal-ai/veo3", "USD in-202511", "-1.5"):
         assert wanted in text
     file.write_bytes(file.read_bytes().replace(b",-1.5,", b",abc,", 1))
-    assert run_summary(str(file), output_format="text") == 1
+    assert run_summary([str(file)], output_format="table") == 1
     assert "NOT in these sums (unreadable): 1 row\n" in capsys.readouterr().out
-    assert run_summary(str(file), output_format="json") == 1
+    assert run_summary([str(file)], output_format="json") == 1
     told = json.loads(capsys.readouterr().out)
     assert (told["rows"], told["unreadable_rows"], told["problems"][0]["column"]) == (31, 1, "BilledCost")
 
 
 def test_standard_input_is_read(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(to_csv(base_rows()))))
-    assert run_check("-", version=None, output_format="text") == 0
+    assert run_check(["-"], version=None, output_format="text") == 0
     assert capsys.readouterr().out.startswith("standard input: FOCUS 1.2")
 
 
 def test_a_file_that_cannot_be_read_is_an_error_of_exit_code_2(tmp_path: Path) -> None:
     with pytest.raises(UnreadableFileError, match="No such file"):
-        run_check(str(tmp_path / "none.csv"), version=None, output_format="text")
+        run_check([str(tmp_path / "none.csv")], version=None, output_format="text")
     page = tmp_path / "page.csv"
     page.write_text("<html></html>\n")
-    for run in (partial(run_summary, str(page)), partial(run_check, str(page), version=None)):
+    for run in (partial(run_summary, [str(page)]), partial(run_check, [str(page)], version=None)):
         with pytest.raises(WrongContentError, match=r"page\.csv: this is an HTML"):
             run(output_format="text")
-    with pytest.raises(UnreadableFileError, match="Is a directory"):
-        run_check(str(tmp_path), version=None, output_format="text")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UnreadableFileError, match="the folder has no file whose name ends in"):
+        run_check([str(tmp_path / "empty")], version=None, output_format="text")
     assert (UnreadableFileError.exit_code, WrongContentError.exit_code) == (2, 2)
 
 

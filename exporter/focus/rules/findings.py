@@ -38,12 +38,14 @@ class Findings:
         counts: how many of each rule.
         attributes: how many of each attribute, which are findings of other rules too.
         kept: the first of each rule, in the order of the file.
+        part: name of the file that is checked, of several; their findings name it.
     """
 
     def __init__(self, keep: int, most: int | None = None) -> None:
         self.counts: Counter[Rule] = Counter()
         self.attributes: Counter[Rule] = Counter()
         self.kept: list[Finding] = []
+        self.part = ""
         self._keep = keep
         self._most = most
 
@@ -53,7 +55,8 @@ class Findings:
         self.counts[rule] += 1
         self.attributes.update(finding.attributes)
         if self.counts[rule] <= self._keep and (self._most is None or len(self.kept) < self._most):
-            self.kept.append(finding._replace(value=shortened(finding.value)))
+            note = "; ".join(filter(None, (finding.note, self.part and f"in {self.part}")))
+            self.kept.append(finding._replace(value=shortened(finding.value), note=note))
 
     def of(self, rule: Rule) -> Iterable[Finding]:
         """Return what is kept of one rule, or of an attribute."""

@@ -1,0 +1,249 @@
+"""Whatever files people have, they are one data set that adds up to the same."""
+
+import gzip
+import io
+import json
+import sys
+import zipfile
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from focus.conftest import base_rows, to_csv
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.app.focus import run_check, run_summary
+from exporter.errors import ConfigurationError, FalExporterError
+from exporter.focus.dataset import MANIFEST, UnreadableFileError, parts
+from exporter.focus.findings import FocusError, TruncatedFileError, WrongContentError
+from exporter.focus.reports import Groups, parse_filter
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+Json = dict[str, Any]
+DATA = to_csv(base_rows())
+HEAD, _, BODY = DATA.partition(b"\n")
+
+
+def zipped(**members: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name.replace("_", "."), data)
+    return file.getvalue()
+
+
+def read(*paths: Path | str) -> bytes:
+    return b"".join(piece for part in parts([str(path) for path in paths]) for piece in part.pieces())
+
+
+def summary(*paths: Path | str, capsys: pytest.CaptureFixture[str], **options: list[str]) -> Json:
+    run_summary([str(path) for path in paths], output_format="json", **options)
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    "pack",
+    [
+        lambda data: data,
+        gzip.compress,
+        zstd.compress,
+        lambda data: zipped(a_csv=data),
+        lambda data: zipped(a_gz=gzip.compress(data), readme_md=b"x"),
+        lambda data: zstd.compress(gzip.compress(data)),
+    ],
+    ids=["plain", "gzip", "zstd", "zip", "gzip in zip", "gzip in zstd"],
+)
+def test_a_file_is_recognised_by_its_content_whatever_its_name(pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    path = tmp_path / "report.dat"
+    path.write_bytes(pack(DATA))
+    assert read(path) == DATA
+
+
+def test_folders_globs_and_files_are_one_data_set_and_each_file_is_read_once(tmp_path: Path) -> None:
+    (tmp_path / "2026-10").mkdir()
+    (tmp_path / "2026-10" / "b.csv").write_bytes(b"b")
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"a"))
+    (tmp_path / ".hidden.csv").write_bytes(b"h")
+    (tmp_path / "notes.md").write_bytes(b"n")
+    assert read(tmp_path) == read(tmp_path, tmp_path / "a.csv.gz") == b"ba"
+    assert read(str(tmp_path / "**" / "*.csv")) == b"b"
+    with pytest.raises(UnreadableFileError, match="no file has a name like this"):
+        read(str(tmp_path / "*.zst"))
+
+
+def test_of_a_folder_with_a_manifest_the_files_that_it_lists_are_read(tmp_path: Path) -> None:
+    for name in ("new.csv", "old.csv"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / MANIFEST).write_text('{"files": [{"path": "new.csv"}]}')
+    assert read(tmp_path) == b"new.csv"
+    (tmp_path / MANIFEST).write_text('{"files": [{"path": "../elsewhere.csv"}]}')
+    with pytest.raises(WrongContentError, match="not in its folder"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "reason"),
+    [
+        (gzip.compress(DATA)[:-20], TruncatedFileError, "cut off"),
+        (zstd.compress(DATA)[:-20], TruncatedFileError, "cut off"),
+        (gzip.compress(DATA)[:200] + b"\xff" * 100 + gzip.compress(DATA)[300:], WrongContentError, "damaged"),
+        (zipped(a_csv=DATA)[:-30], WrongContentError, "damaged"),
+        (zipped(readme_md=DATA), WrongContentError, "no file in this archive"),
+        (b"\xd0\xcf\x11\xe0" + b"x" * 50, WrongContentError, "Excel"),
+    ],
+)
+def test_what_is_damaged_is_a_sentence_that_names_the_file(
+    data: bytes, error: type[FocusError], reason: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(data)
+    with pytest.raises(error, match=rf"file: .*{reason}"):
+        read(path)
+
+
+@given(st.binary(max_size=200), st.sampled_from([b"", b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"PAR1"]))
+def test_any_bytes_are_pieces_or_a_clean_error(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, magic: bytes
+) -> None:
+    path = tmp_path_factory.mktemp("any") / "file"
+    path.write_bytes(magic + data)
+    told = ""
+    try:
+        found = read(path)
+    except FocusError as error:
+        found, told = b"", str(error)
+    assert str(path) in told if told else found == magic + data or magic
+
+
+def test_binary_files_are_told_without_being_printed(tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\n")
+    with pytest.raises(WrongContentError, match=r"image\.png: this is a binary file") as told:
+        run_summary([str(path)], output_format="table")
+    assert "PNG" not in str(told.value)
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_other_separators_are_read_and_told(separator: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    columns = ["BilledCost", "BillingCurrency", "ChargeCategory", "ChargePeriodStart", "ServiceName"]
+    path = tmp_path / "report.csv"
+    lines = [columns, ["1.5", "USD", "Usage", "2026-10-01T00:00:00Z", '"a, b"']]
+    path.write_text("".join(f"{separator.join(line)}\n" for line in lines))
+    found = summary(path, capsys=capsys)
+    assert found["grand_totals"][0]["billed_cost"] == "1.5"
+    assert found["totals"][0]["service"] == "a, b"
+    assert found["notes"] == [f"{path}: fields are separated by {separator!r}"]
+
+
+def test_a_file_appended_to_another_is_read_as_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    once, twice = tmp_path / "once.csv", tmp_path / "twice.csv"
+    once.write_bytes(DATA)
+    twice.write_bytes(DATA + DATA)
+    single, double = summary(once, capsys=capsys), summary(twice, capsys=capsys)
+    assert double["rows"] == 2 * single["rows"]
+    assert double["unreadable_rows"] == 0
+    assert run_check([str(twice)], version=None, output_format="json", fail_on=None) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == double["rows"]
+
+
+def test_parts_are_checked_as_one_and_their_findings_name_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = tmp_path / "1.csv", tmp_path / "2.csv"
+    first.write_bytes(DATA)
+    second.write_bytes(to_csv([base_rows()[0] | {"BilledCost": "$4"}]))
+    assert run_check([str(first), str(second)], version=None, output_format="json") == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["rows"] == len(base_rows()) + 1
+    assert all(f"in {second}" in finding["message"] for finding in report["findings"] if finding["line"] == 2)
+    assert report["findings"]
+    second.write_bytes(b"BilledCost,BillingCurrency\n")
+    with pytest.raises(WrongContentError, match=r"2\.csv: its columns differ"):
+        run_check([str(first), str(second)], version=None, output_format="text")
+
+
+def test_a_row_that_is_not_included_is_beside_its_total_and_one_without_a_date_is_undated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = base_rows()[0]
+    path = tmp_path / "report.csv"
+    changes = ({"BilledCost": "1E70", "EffectiveCost": "4.25"}, {"ChargePeriodStart": "yesterday"}, {"BilledCost": "2"})
+    path.write_bytes(to_csv([row | change for change in changes]))
+    found = summary(path, capsys=capsys, by=["month"])
+    total = found["grand_totals"][0]
+    assert (total["rows"], total["rows_not_included"], total["known_cost_not_included"]) == (2, 1, "4.25")
+    assert {item["month"]: item["rows"] for item in found["totals"]} == {"undated": 1, row["ChargePeriodStart"][:7]: 1}
+
+
+def test_rows_are_chosen_and_added_up_by_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "report.csv"
+    path.write_bytes(DATA)
+    rows = [row for row in base_rows() if row["ChargeCategory"] == "Usage"]
+    found = summary(path, capsys=capsys, by=["SkuId"], where=["ChargeCategory=Usage"])
+    sums = {item["SkuId"]: Decimal(item["billed_cost"]) for item in found["totals"]}
+    for sku in {row["SkuId"] for row in rows}:
+        assert sums[sku] == sum(Decimal(row["BilledCost"]) for row in rows if row["SkuId"] == sku)
+    assert sum(item["rows"] for item in found["totals"]) == len(rows)
+    others = summary(path, capsys=capsys, where=["ChargeCategory!=Usage"])
+    assert others["totals"][0]["rows"] == len(base_rows()) - len(rows)
+    run_summary([str(path)], output_format="csv", by=["SkuId"])
+    assert capsys.readouterr().out.splitlines()[0].startswith("BillingCurrency,SkuId,rows,billed_cost,")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"by": ["Nothing"]}, "no file has a column Nothing"),
+        ({"where": ["SkuId"]}, "--where: 'SkuId' is not COLUMN=VALUE"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(options: dict[str, list[str]], reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "report.csv"
+    path.write_bytes(DATA)
+    with pytest.raises(ConfigurationError, match=reason):
+        run_summary([str(path)], output_format="table", **options)
+
+
+def test_groups_beyond_a_bound_are_together_and_nothing_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("exporter.focus.reports._MOST_SKUS", 2)
+    path = tmp_path / "report.csv"
+    path.write_bytes(DATA)
+    found = summary(path, capsys=capsys, by=["ChargePeriodStart"])
+    assert len(found["totals"]) <= 3
+    assert sum(item["rows"] for item in found["totals"]) == len(base_rows())
+    assert Groups([], [parse_filter("a!=b")]).columns == ("BillingCurrency", "a")
+
+
+def test_an_unreadable_file_is_a_complete_json_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(FalExporterError):
+        run_summary([str(tmp_path / "none.csv")], output_format="json")
+    assert "No such file" in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_parquet_reads_as_the_same_table_with_exact_decimals_and_tells_what_is_inexact(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    polars = pytest.importorskip("polars")
+    numbers = [name for name in HEAD.decode().strip().split(",") if name.endswith(("Cost", "Quantity"))]
+    table = polars.read_csv(io.BytesIO(DATA), infer_schema=False)
+    exact, inexact = tmp_path / "exact.parquet", tmp_path / "inexact.parquet"
+    table.with_columns(polars.col(numbers).cast(polars.Decimal(38, 12))).write_parquet(exact)
+    table.with_columns(polars.col(numbers).cast(polars.Float64)).write_parquet(inexact)
+    text = tmp_path / "report.csv"
+    text.write_bytes(DATA)
+    expected = summary(text, capsys=capsys)
+    found = summary(exact, capsys=capsys)
+    assert (found["totals"], found["notes"]) == (expected["totals"], [])
+    assert "BilledCost" in summary(inexact, capsys=capsys)["notes"][0]
+    exact.write_bytes(exact.read_bytes()[:-100])
+    with pytest.raises(WrongContentError, match="Parquet file cannot be read"):
+        summary(exact, capsys=capsys)
