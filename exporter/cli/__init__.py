@@ -11,11 +11,13 @@ from exporter.cli.focus import focus
 from exporter.cli.ledger import ledger
 from exporter.cli.mcp import mcp
 from exporter.cli.reconcile import reconcile
+from exporter.cli.requests import requests
 from exporter.cli.status import init, status
 
 commands.add_command(focus)
 commands.add_command(ledger)
 commands.add_command(mcp)
+commands.add_command(requests)
 commands.add_command(reconcile)
 commands.add_command(status)
 commands.add_command(init)

@@ -95,7 +95,7 @@ class _FalExporter(Program):
         "Try it": ("demo", "simulate"),
         "Run it": ("init", "check", "serve", "status", "token"),
         "Keep the ledger": ("ledger", "backfill"),
-        "Use the figures": ("focus", "reconcile", "mcp"),
+        "Use the figures": ("focus", "requests", "reconcile", "mcp"),
     }
 
 

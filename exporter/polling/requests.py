@@ -285,10 +285,10 @@ class RequestsPoller:
         start = trailing_window(self._clock(), self._rules.reach.deep).start
         self._hours[summary.hour] = summary
         self._hours = {hour: known for hour, known in self._hours.items() if hour >= start}
-        self._counts.count(summary, start)
+        is_counted = self._counts.count(summary, start)
         document = self._counts.document()
         await self._requests.run(lambda: store.keep_document(self._document("counts"), document))
-        self._metrics.counted(self.name, self._counts.totals(), summary.samples)
+        self._metrics.counted(self.name, self._counts.totals(), summary.samples if is_counted else ())
         self._runner.publish_soon()
 
     async def _switch_off(self, progress: Progress, error: ApiError) -> Progress:
@@ -354,12 +354,12 @@ class _Counts:
             self._born, self._base = base.read_at, dict(base.models)
             self._hours = {summary.hour: summary for summary in hours}
 
-    def count(self, summary: HourSummary, start: datetime) -> None:
-        """Count an hour; those before a start are folded."""
+    def count(self, summary: HourSummary, start: datetime) -> bool:
+        """Count an hour, unless it is of the time before; hours before a start are folded. Return whether it counts."""
         if self._born is None:
             self._born = summary.hour
         if summary.hour < max(self._born, start):
-            return
+            return False
         before = self._hours.get(summary.hour)
         models = {model: costs.copy() for model, costs in (before.models if before else {}).items()}
         for model, costs in summary.models.items():
@@ -368,6 +368,7 @@ class _Counts:
         for hour in [hour for hour in self._hours if hour < start]:
             for model, costs in self._hours.pop(hour).models.items():
                 self._base.setdefault(model, ModelCosts()).add(costs)
+        return True
 
     def totals(self) -> dict[str, ModelCosts]:
         """Return the costs by model."""

@@ -1,19 +1,320 @@
-"""Charges of the ledger for model endpoints by hour and model, beside which single requests are compared."""
+"""Single requests: the dearest or the newest of a window, one by its id, and where they differ from the ledger."""
 
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
-from exporter.charges import HOUR, Window
-from exporter.events.summaries import Compared, HourSummary, compare
+from exporter.charges import HOUR, BilledRequest, Window, hour_of, nano
+from exporter.errors import FalExporterError
+from exporter.events.questions import Place, RequestsQuestion, StoredRequest
+from exporter.events.store import EventReader
+from exporter.events.summaries import Compared, Difference, HourSummary, compare
+from exporter.ledger.accounting.key_labels import KeyLabels, values_of
+from exporter.queries import parameters
+from exporter.queries.parameters import Given, Parameter, QuestionError
+from exporter.queries.usage import fingerprint
 
 if TYPE_CHECKING:
     from exporter.ledger.reader import LedgerSnapshot
 
+MOST_REQUESTS = 1_000
+_REQUESTS = 100
+_DAY = timedelta(hours=24)
+_UTC = ZoneInfo("UTC")
+_LONGEST_ID = 200
 _PRODUCT = "model_apis"
 _SOURCES = frozenset({"models", "organization", "reporting", "focus"})
 """Usage sources that report what models are charged for."""
+
+NOT_READ = (
+    "single requests are not read here; set FAL_EXPORTER_EVENTS=true, with the extra installed "
+    "(fal-exporter[events]), and restart"
+)
+
+_CURSOR = r"^[0-9a-f]{16}\.-?[0-9]{1,20}\..{1,200}$"
+_TAG = re.compile(r"(?P<name>[a-z0-9._-]{1,64})=(?P<value>.{1,256})")
+_AMOUNT = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+
+
+class NoRequestsError(FalExporterError):
+    """Single requests are not read, or there is none with an id."""
+
+
+def _read_cursor(text: str) -> tuple[str, Place]:
+    if not re.fullmatch(_CURSOR[1:-1], text):
+        raise ValueError("is not a cursor; pass the next_cursor of an answer unchanged")
+    told, value, request_id = text.split(".", 2)
+    return told, Place(int(value), request_id)
+
+
+def _read_tags(text: str) -> Mapping[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for pair in text.split(","):
+        match = _TAG.fullmatch(pair)
+        if match is None:
+            raise ValueError("is not a comma-separated list of name=value; write it like customer=acme")
+        found.setdefault(match["name"], set()).add(match["value"])
+    return {name: frozenset(values) for name, values in found.items()}
+
+
+def _read_amount(text: str) -> int:
+    if not _AMOUNT.fullmatch(text):
+        raise ValueError("is not an amount in US dollars; write it like 0.25")
+    try:
+        return nano(Decimal(text))
+    except (ValueError, InvalidOperation):
+        raise ValueError("is not an amount in US dollars; write it like 0.25") from None
+
+
+START = parameters.instant(
+    "start",
+    "Start, ISO 8601; in `timezone` if it has no offset. Default: 24 hours before `end`.",
+    "2026-11-01",
+)
+END = parameters.instant("end", "End, exclusive, in the format of `start`. Default: now.", "2026-12-01")
+TIMEZONE = parameters.time_zone(
+    "timezone", "IANA time zone of `start` and `end` without an offset. Default: the configured one."
+)
+TAG = Parameter(
+    "tag",
+    "Only requests with these tags, `name=value`, comma-separated; values of one name are alternatives.",
+    {"type": "array", "items": {"type": "string", "pattern": r"^[a-z0-9._-]{1,64}=[^,]{1,256}$"}, "minItems": 1},
+    "customer=acme",
+    _read_tags,
+)
+COST_ABOVE = Parameter(
+    "cost_above",
+    "Only requests that cost more than this many US dollars. Default: all.",
+    {"type": "string", "pattern": f"^{_AMOUNT.pattern}$"},
+    "0.25",
+    _read_amount,
+)
+SORT = parameters.choice(
+    "sort", "`cost`: the dearest first; `time`: the newest first. Default: cost.", ("cost", "time")
+)
+LIMIT = parameters.whole_number(
+    "limit", f"Maximum number of requests in an answer. Default: {_REQUESTS}.", 1, MOST_REQUESTS
+)
+CURSOR = Parameter(
+    "cursor",
+    "`next_cursor` of the previous answer, with otherwise the same parameters.",
+    {"type": "string", "pattern": _CURSOR},
+    "0123456789abcdef.25000000.764cabcf-b745-4b3e-ae38-1200304cf45b",
+    _read_cursor,
+)
+_COLUMNS = (
+    ("model", "these models", "fal-ai/flux/dev"),
+    ("api_key", "these API keys, by alias or id", "checkout"),
+    ("member", "these members of the organization, by login", "ada"),
+    ("team", "these teams", "research"),
+)
+FILTERS = tuple(
+    parameters.values(name, f"Only {plural}, comma-separated. Default: all.", example)
+    for name, plural, example in _COLUMNS
+)
+ACCOUNT = parameters.values("account", "Only these accounts, comma-separated. Default: all.", "default")
+PARAMETERS: tuple[Parameter[object], ...] = (
+    START,
+    END,
+    TIMEZONE,
+    *FILTERS,
+    ACCOUNT,
+    TAG,
+    COST_ABOVE,
+    SORT,
+    LIMIT,
+    CURSOR,
+)
+REQUEST_ID = Parameter(
+    "request_id",
+    "fal's id of the request, as its response says (`x-fal-request-id`).",
+    {"type": "string", "minLength": 1, "maxLength": _LONGEST_ID},
+    "764cabcf-b745-4b3e-ae38-1200304cf45b",
+    str,
+)
+DIFFERENCES_PARAMETERS: tuple[Parameter[object], ...] = (
+    parameters.instant(
+        "start", "Start, ISO 8601, UTC if it has no offset. Default: 8 days before `end`.", "2026-11-01"
+    ),
+    parameters.instant("end", "End, exclusive. Default: the end of the last settled hour.", "2026-12-01"),
+    ACCOUNT,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRow:
+    """A request as it is told: an API key by its label."""
+
+    account: str
+    request: BilledRequest
+    api_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestsAnswer:
+    """A page of requests."""
+
+    start: datetime
+    end: datetime
+    requests: tuple[RequestRow, ...]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountDifferences:
+    """An account's requests beside the ledger.
+
+    Attributes:
+        hours: how many have been compared.
+        events, ledger: what they cost in nano-USD, by requests and by the ledger.
+        differences: of each hour and model that differs.
+    """
+
+    account: str
+    hours: int
+    events: int
+    ledger: int
+    differences: tuple[Difference, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DifferencesAnswer:
+    """Requests beside the ledger, over the settled hours of a window that both have."""
+
+    start: datetime
+    end: datetime
+    accounts: tuple[AccountDifferences, ...]
+
+
+def parse_requests_question(
+    texts: Mapping[str, str], *, now: datetime, zone: ZoneInfo, key_labels: KeyLabels
+) -> RequestsQuestion:
+    """Read a question.
+
+    Args:
+        texts: the parameters that were given.
+        now: an aware instant.
+        zone: of instants without an offset, where none is named.
+        key_labels: of API keys, which are asked for by label or id.
+
+    Raises:
+        QuestionError: a parameter is not known or cannot be read.
+    """
+    given = Given(texts, PARAMETERS)
+    zone = given.get(TIMEZONE) or zone
+    written_end, written_start = given.get(END), given.get(START)
+    end = now if written_end is None else parameters.aware(written_end, zone)
+    start = end - _DAY if written_start is None else parameters.aware(written_start, zone)
+    if start >= end:
+        raise QuestionError("start", "is not before end")
+    where = {}
+    for (name, _, _), parameter in zip(_COLUMNS, FILTERS, strict=True):
+        wanted = given.get(parameter)
+        if wanted is not None:
+            where[name] = values_of(wanted, key_labels) if name == "api_key" else wanted
+    sort = given.get(SORT)
+    question = RequestsQuestion(
+        start=start,
+        end=end,
+        accounts=given.get(ACCOUNT),
+        where=where,
+        tags=given.get(TAG) or {},
+        cost_above=given.get(COST_ABOVE),
+        sort="time" if sort == "time" else "cost",
+        limit=given.get(LIMIT) or _REQUESTS,
+    )
+    cursor = given.get(CURSOR)
+    if cursor is None:
+        return question
+    told, place = cursor
+    if written_end is not None and told != _fingerprint(question):
+        raise QuestionError("cursor", "belongs to another question; repeat the parameters of the first page")
+    return replace(question, after=place)
+
+
+def _fingerprint(question: RequestsQuestion) -> str:
+    filters = sorted((name, sorted(found)) for name, found in (*question.where.items(), *question.tags.items()))
+    accounts = None if question.accounts is None else sorted(question.accounts)
+    return fingerprint(question.start, question.end, accounts, filters, question.cost_above, question.sort)
+
+
+def answer_requests(store: EventReader, question: RequestsQuestion, key_labels: KeyLabels) -> RequestsAnswer:
+    """Return a page of requests.
+
+    Raises:
+        EventsError: the store cannot be read.
+    """
+    found = store.select(replace(question, limit=question.limit + 1))
+    page = found[: question.limit]
+    cursor = None
+    if len(found) > len(page):
+        place = question.place_of(page[-1])
+        cursor = f"{_fingerprint(question)}.{place.value}.{place.request_id}"
+    rows = tuple(_row(one, key_labels) for one in page)
+    return RequestsAnswer(question.start, question.end, rows, cursor)
+
+
+def answer_request(store: EventReader, request_id: str, key_labels: KeyLabels) -> RequestRow:
+    """Return the request with an id.
+
+    Raises:
+        QuestionError: this can be no id.
+        NoRequestsError: there is none.
+        EventsError: the store cannot be read.
+    """
+    if not 0 < len(request_id) <= _LONGEST_ID:
+        raise QuestionError("request_id", f"is not an id of 1 to {_LONGEST_ID} characters")
+    found = store.find(request_id)
+    if found is None:
+        raise NoRequestsError(
+            "no request with this id is known; requests are known minutes after fal charges them, and requests of "
+            "one's own apps never"
+        )
+    return _row(found, key_labels)
+
+
+def _row(stored: StoredRequest, key_labels: KeyLabels) -> RequestRow:
+    request = stored.request
+    label = key_labels.get((stored.account, request.api_key), request.api_key)
+    return RequestRow(stored.account, request, label)
+
+
+def answer_differences(
+    store: EventReader, ledger: "LedgerSnapshot", texts: Mapping[str, str], *, now: datetime
+) -> DifferencesAnswer:
+    """Compare requests with the ledger over settled hours.
+
+    Raises:
+        QuestionError: a parameter is not known or cannot be read.
+        EventsError, LedgerError: the store or the ledger cannot be read.
+    """
+    given = Given(texts, DIFFERENCES_PARAMETERS)
+    written_start, written_end = (given.get(parameter) for parameter in DIFFERENCES_PARAMETERS[:2])
+    end = hour_of(now if written_end is None else parameters.aware(written_end, _UTC))  # type: ignore[arg-type]
+    start = hour_of(end - 8 * _DAY if written_start is None else parameters.aware(written_start, _UTC))  # type: ignore[arg-type]
+    if start >= end:
+        raise QuestionError("start", "is not at least an hour before end")
+    window, wanted = Window(start, end), given.get(ACCOUNT)
+    accounts = []
+    for account in store.accounts():
+        if wanted is not None and account not in wanted:
+            continue
+        charged = charged_by_hour(ledger, account, window)
+        compared = charged.compare(store.summaries(account, window), charged.settled)
+        accounts.append(
+            AccountDifferences(
+                account,
+                compared.hours,
+                compared.events,
+                compared.events - sum(compared.by_model.values()),
+                compared.differences,
+            )
+        )
+    return DifferencesAnswer(start, end, tuple(accounts))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,138 @@
+"""Questions about single requests in a terminal: one by its id, the dearest, a file of them, and what differs."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from exporter.charges import decimal_of
+from exporter.errors import ConfigurationError
+from exporter.events.store import EventReader, open_reader
+from exporter.ledger.reader import LedgerReader, LedgerSnapshot
+from exporter.queries.models import decimal_text
+from exporter.queries.requests import (
+    NOT_READ,
+    RequestRow,
+    answer_differences,
+    answer_request,
+    answer_requests,
+    parse_requests_question,
+)
+from exporter.settings import Settings
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[tuple[EventReader, LedgerSnapshot]]:
+    if not settings.requests_url:
+        raise ConfigurationError(NOT_READ)
+    ledger = LedgerReader(settings.ledger_url.get_secret_value())
+    store = open_reader(settings.requests_url)
+    try:
+        with ledger.snapshot() as snapshot:
+            yield store, snapshot
+    finally:
+        store.close()
+        ledger.close()
+
+
+def _amount(nanos: int) -> str:
+    return decimal_text(decimal_of(nanos))
+
+
+def run_requests_get(settings: Settings, request_id: str) -> int:
+    """Print one request; return the exit code.
+
+    Raises:
+        ConfigurationError: requests are not read.
+        NoRequestsError: there is none with this id.
+        EventsError, LedgerError: the store or the ledger cannot be read.
+    """
+    with _opened(settings) as (store, ledger):
+        row = answer_request(store, request_id, ledger.key_labels)
+    request = row.request
+    for name, value in (
+        ("request_id", request.request_id),
+        ("time", request.at.isoformat()),
+        ("account", row.account),
+        ("model", request.model),
+        ("team", request.team),
+        ("api_key", row.api_key),
+        ("member", request.member),
+        ("tags", request.tags),
+        ("quantity", "" if request.quantity is None else _amount(request.quantity)),
+        ("unit_price", "" if request.unit_price is None else _amount(request.unit_price)),
+        ("list_cost", _amount(request.list_cost)),
+        ("discount", _amount(request.discount)),
+        ("cost", _amount(request.cost)),
+    ):
+        if value:
+            click.echo(f"{name:<12} {value}")
+    return 0
+
+
+def run_requests_top(settings: Settings, texts: Mapping[str, str]) -> int:
+    """Print the requests that a question asks for; return the exit code.
+
+    Raises:
+        ConfigurationError: requests are not read.
+        QuestionError: a parameter cannot be read.
+        EventsError, LedgerError: the store or the ledger cannot be read.
+    """
+    with _opened(settings) as (store, ledger):
+        labels = ledger.key_labels
+        question = parse_requests_question(texts, now=datetime.now(UTC), zone=settings.timezone, key_labels=labels)
+        answer = answer_requests(store, question, labels)
+    for row in answer.requests:
+        click.echo(_line(row))
+    if answer.next_cursor:
+        click.echo(f"There are more: raise --limit, or repeat with --cursor {answer.next_cursor}", err=True)
+    return 0
+
+
+def _line(row: RequestRow) -> str:
+    request = row.request
+    return f"{_amount(request.cost):>14}  {request.at:%Y-%m-%dT%H:%M:%SZ}  {request.request_id}  {request.model}"
+
+
+def run_requests_export(settings: Settings, texts: Mapping[str, str], file: Path) -> int:
+    """Write the requests that a question asks for as a Parquet file; return the exit code.
+
+    Raises:
+        ConfigurationError: requests are not read.
+        QuestionError: a parameter cannot be read.
+        EventsError, LedgerError: the store or the ledger cannot be read.
+    """
+    with _opened(settings) as (store, ledger):
+        question = parse_requests_question(
+            texts, now=datetime.now(UTC), zone=settings.timezone, key_labels=ledger.key_labels
+        )
+        count = store.export(question, file)
+    click.echo(f"{count} requests written to {file}", err=True)
+    return 0
+
+
+def run_requests_differences(settings: Settings, texts: Mapping[str, str]) -> int:
+    """Print the settled hours and models whose requests differ from the ledger; return 1 if there are some, else 0.
+
+    Raises:
+        ConfigurationError: requests are not read.
+        QuestionError: a parameter cannot be read.
+        EventsError, LedgerError: the store or the ledger cannot be read.
+    """
+    with _opened(settings) as (store, ledger):
+        answer = answer_differences(store, ledger, texts, now=datetime.now(UTC))
+    differs = False
+    for account in answer.accounts:
+        click.echo(
+            f"{account.account}: {account.hours} settled hours compared; requests {_amount(account.events)}, ledger "
+            f"{_amount(account.ledger)}, {len(account.differences)} hours and models differ"
+        )
+        for one in account.differences:
+            differs = True
+            click.echo(
+                f"{one.hour:%Y-%m-%dT%H:%MZ}  {one.model}  requests {_amount(one.events)}  ledger "
+                f"{_amount(one.ledger)}  difference {_amount(one.amount)}"
+            )
+    return int(differs)

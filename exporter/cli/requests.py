@@ -1,0 +1,96 @@
+"""The commands about single requests: one by its id, the dearest, a file of them, and what differs from the ledger."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import click
+
+from exporter.cli.commands import settings_from
+from exporter.cli.help import SettingsCommand
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_WANTED = ("start", "end", "model", "api_key", "member", "team", "tag", "cost_above")
+_MEANINGS = {
+    "start": "Start, ISO 8601. Default: 24 hours before the end.",
+    "end": "End, exclusive. Default: now.",
+    "model": "Only these models, comma-separated.",
+    "api_key": "Only these API keys, by alias or id.",
+    "member": "Only these members of the organization.",
+    "team": "Only these teams.",
+    "tag": "Only requests with these tags, name=value.",
+    "cost_above": "Only requests that cost more US dollars than this.",
+    "sort": "cost: the dearest first; time: the newest first.",
+    "limit": "Maximum number of requests.",
+    "cursor": "Where an earlier answer ended.",
+}
+
+
+def _asking(*names: str) -> Callable[[click.Command], click.Command]:
+    def decorate(command: click.Command) -> click.Command:
+        for name in names:
+            option = click.Option([f"--{name.replace('_', '-')}", f"asked_{name}"], help=_MEANINGS[name])
+            command.params.append(option)
+        return command
+
+    return decorate
+
+
+def _split(given: Mapping[str, object]) -> tuple[dict[str, str], dict[str, object]]:
+    """Return the parameters of the question, and the settings."""
+    texts = {name[6:]: str(value) for name, value in given.items() if name.startswith("asked_") and value is not None}
+    return texts, {name: value for name, value in given.items() if not name.startswith("asked_")}
+
+
+@click.group()
+def requests() -> None:
+    """Ask what single requests cost, where EVENTS has them read.
+
+    The commands take the flags of serve: run them where serve runs, with the same settings.
+    """
+
+
+@requests.command(cls=SettingsCommand)
+@click.argument("request_id")
+def get(*, request_id: str, **given: object) -> int:
+    """Print what one request cost, by fal's id. Takes the flags of serve."""
+    settings = settings_from(given)
+    from exporter.app.operations.requests import run_requests_get
+
+    return run_requests_get(settings, request_id)
+
+
+@_asking(*_WANTED, "sort", "limit", "cursor")
+@requests.command(cls=SettingsCommand)
+def top(**given: object) -> int:
+    """Print the dearest requests of a window, or the newest. Takes the flags of serve."""
+    texts, flags = _split(given)
+    settings = settings_from(flags)
+    from exporter.app.operations.requests import run_requests_top
+
+    return run_requests_top(settings, texts)
+
+
+@_asking(*_WANTED)
+@requests.command(cls=SettingsCommand)
+@click.argument("file", type=_FILE)
+def export(*, file: Path, **given: object) -> int:
+    """Write the requests of a window to a Parquet file. Takes the flags of serve."""
+    texts, flags = _split(given)
+    settings = settings_from(flags)
+    from exporter.app.operations.requests import run_requests_export
+
+    return run_requests_export(settings, texts, file)
+
+
+@_asking("start", "end")
+@requests.command(cls=SettingsCommand)
+def differences(**given: object) -> int:
+    """Print settled hours whose requests differ from the ledger.
+
+    The exit code is 0, or 1 if any hour differs. Takes the flags of serve.
+    """
+    texts, flags = _split(given)
+    settings = settings_from(flags)
+    from exporter.app.operations.requests import run_requests_differences
+
+    return run_requests_differences(settings, texts)
