@@ -1,6 +1,7 @@
 """`fal-exporter focus`: check, sum up, export and fetch FOCUS files."""
 
 import asyncio
+import hashlib
 import json
 import re
 import sys
@@ -21,7 +22,7 @@ from exporter.fal import FocusRequest, FocusRequestError, Progress, Silent, fetc
 from exporter.focus import check_report, reports
 from exporter.focus.checks import KEPT, Checker, Report
 from exporter.focus.csv_parser import COMMA
-from exporter.focus.dataset import UnreadableFileError, name_of, naming, parts
+from exporter.focus.dataset import MANIFEST, UnreadableFileError, name_of, naming, packed, parts
 from exporter.focus.reader import Reader
 from exporter.focus.reports import SUMMARY_COLUMNS, GroupRow, Groups, PartRead, SummaryRow, Totals, parse_filter
 from exporter.focus.rules.applicability import read_applicability
@@ -389,8 +390,8 @@ def _output(path: Path | None, flag: str) -> Iterator[IO[bytes]]:
             raise UnreadableFileError(f"standard output cannot be written: {error.strerror}") from None
         return
     try:
-        with written_whole(path) as file:
-            yield file
+        with written_whole(path) as file, packed(path.name, file) as contents:
+            yield contents
     except OSError as error:
         raise UnreadableFileError(f"{flag}: {path} cannot be written: {error.strerror}") from None
 
@@ -434,6 +435,7 @@ def run_fetch(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         paths = asyncio.run(_fetched(settings, chosen, request, folder, longest=longest, resume=resume, meter=meter))
+        _write_manifest(folder, paths)
     except OSError as error:
         raise UnwritableFolderError(f"{folder} cannot be written: {error.strerror}; name another --folder") from None
     finally:
@@ -441,6 +443,17 @@ def run_fetch(
     for path in paths:
         click.echo(path)
     return 0
+
+
+def _write_manifest(folder: Path, paths: Sequence[Path]) -> None:
+    """List the files of a report, so that the folder can be read as one data set whatever else is in it."""
+    files = []
+    for path in paths:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        files.append({"path": path.name, "bytes": path.stat().st_size, "sha256": digest})
+    with written_whole(folder / MANIFEST) as manifest:
+        manifest.write(f"{json.dumps({'files': files}, indent=2)}\n".encode())
 
 
 async def _fetched(

@@ -2,8 +2,8 @@
 
 Any number of files, folders and globs, and `-` for standard input, are one data set. Each file is recognised by its
 first bytes, not by its name: CSV, gzip, zstd and ZIP around it (in each other, too), and Parquet, which the optional
-extra `polars` turns into CSV. A folder is all files in it whose names end like those of tables; where it has a manifest
-(see `exporter.focus.delivery`), the files that this lists.
+extra `polars` turns into CSV. A folder is all files in it whose names end like those of tables; where it has a
+manifest, as `focus fetch` writes one, the files that this lists.
 """
 
 import gzip
@@ -210,6 +210,19 @@ def _members(name: str, path: Path, depth: int) -> Iterator[Part]:
                 file = archive.open(member)
             with file:
                 yield from _tables(f"{name}: {member.filename}", file, depth + 1)
+
+
+@contextmanager
+def packed(name: str, file: IO[bytes]) -> Iterator[IO[bytes]]:
+    """Compress what is written to a file as its name says: `.gz`, `.zst`, or anything else for not at all."""
+    if name.lower().endswith(".gz"):
+        with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as zipped:
+            yield cast("IO[bytes]", zipped)
+    elif name.lower().endswith((".zst", ".zstd")):
+        with zstd.ZstdFile(file, "wb") as pressed:
+            yield cast("IO[bytes]", pressed)
+    else:
+        yield file
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from exporter.cli import main
 from exporter.errors import ConfigurationError, LedgerError
 from exporter.fal import Progress
 from exporter.focus.checks import Checker
-from exporter.focus.dataset import UnreadableFileError
+from exporter.focus.dataset import UnreadableFileError, parts
 from exporter.focus.findings import WrongContentError
 from exporter.focus.reader import Reader
 from exporter.focus.reports import SummaryRow
@@ -118,6 +118,14 @@ def test_an_export_sums_up_to_the_ledger_and_passes_the_check(
     assert len(rows) == {"hour": 496, "day": 62, "week": 10, "month": 2}[granularity]
     assert run_check([str(path)], version=version, output_format="text") == 0
     assert "no findings" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ending", ["gz", "zst"])
+def test_an_export_is_compressed_as_its_name_says(ending: str, ledger: tuple[str, int], tmp_path: Path) -> None:
+    plain, packed = tmp_path / "out.csv", tmp_path / f"out.csv.{ending}"
+    assert exported(ledger[0], plain, asked()) == exported(ledger[0], packed, asked()) == 0
+    assert packed.stat().st_size < plain.stat().st_size / 2
+    assert b"".join(piece for part in parts([str(packed)]) for piece in part.pieces()) == plain.read_bytes()
 
 
 def test_the_metadata_say_whether_every_hour_was_read(
@@ -515,6 +523,11 @@ def test_the_pieces_of_an_estimate_add_up_to_the_truth(
     truth = fal.simulator.statement(start=start.isoformat(), end=end.isoformat())
     assert billed(paths) == Decimal(str(truth["cost"]))
     assert " of 2: " not in told.err, "nobody watches"
+    folder = Path(paths[0]).parent
+    (folder / "another.csv").write_text("of an earlier report\n")
+    assert run_summary([str(folder)], output_format="json") == 0
+    grand = json.loads(capsys.readouterr().out)["grand_totals"][0]
+    assert Decimal(grand["billed_cost"]) == Decimal(str(truth["cost"]))
 
     fal.simulator.faults.add(Fault("server_error"))
     assert fetch(*window, "--piece-days", "2") == 0, "what is there is not asked for again"
