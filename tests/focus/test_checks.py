@@ -521,6 +521,32 @@ def test_lines_that_are_none_are_left_to_the_careful_way(
         assert told(file, "1.2", 1000, polars_from=0) == told(file, "1.2", 300)
 
 
+@pytest.mark.parametrize("separator", [b",", b";"])
+def test_parts_and_headers_in_between_are_taken_with_polars_as_without(
+    separator: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("polars")
+    monkeypatch.setattr(checks, "POLARS_BLOCK", 20_000)
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=separator.decode(), lineterminator="\n")
+    writer.writerows([header(), *([row.get(name, "") for name in header()] for row in HARMLESS)])
+    part = text.getvalue().encode()
+    seen = []
+    for polars_from in (0, math.inf):
+        checker = Checker("1.2", polars_from=polars_from)
+        for name in ("one", "two"):
+            checker.begin_part(name)
+            # Each part has its header again and again.
+            data = part * 5
+            for start in range(0, len(data), 3000):
+                checker.feed(data[start : start + 3000])
+        report = checker.finish()
+        sums = {key: (total.billed, total.rows, total.left_out) for key, total in report.invoices.items()}
+        seen.append((report.rows, sums, report.findings.counts))
+    assert seen[0] == seen[1]
+    assert (seen[0][0], seen[0][2]) == (10 * len(HARMLESS), {})
+
+
 def test_most_of_a_large_file_goes_through_polars(monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = pytest.importorskip("exporter.focus.rules.polars_blocks")
     monkeypatch.setattr(checks, "POLARS_BLOCK", 10_000)
