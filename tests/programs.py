@@ -21,6 +21,9 @@ NEWER_RULERS = "script:.ci/rulers /usr/local/bin"
 
 HELM = "pip:helm-python-sdk==0.2.2"
 
+CLICKHOUSE = "pip:chdb"
+"""The engine of ClickHouse, as a module."""
+
 
 def find(name: str) -> str | None:
     """Return the path of a program, or None where it is missing."""

@@ -8,6 +8,7 @@ import pytest
 from events.in_process_clickhouse import InProcessClickHouse
 from events.requests_of import HOUR_13, costs
 from events.requests_of import request as request_of
+from programs import CLICKHOUSE, required_module
 
 from exporter.charges import HOUR, Window
 from exporter.errors import ConfigurationError, EventsError
@@ -30,7 +31,7 @@ DAY = HOUR_13.date()
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventStore]:
     made: ClickHouseStore | ParquetStore
     if request.param == "clickhouse":
-        pytest.importorskip("chdb")
+        required_module("chdb", CLICKHOUSE)
         made = ClickHouseStore(
             "clickhouse://127.0.0.1:1/requests", transport=InProcessClickHouse(tmp_path / "clickhouse")
         )
