@@ -15,7 +15,7 @@ import polars as pl
 from exporter.focus.columns import COLUMNS
 from exporter.focus.findings import WrongContentError
 
-_ROWS = 10_000
+_ROWS = 5_000
 _INSTANT = "%Y-%m-%dT%H:%M:%S%.f"
 
 
@@ -75,6 +75,9 @@ def _text(name: str, kind: pl.DataType) -> pl.Expr:
         return column.dt.strftime("%Y-%m-%d")
     if kind.is_nested():
         return column.map_elements(_json, return_dtype=pl.String)
+    if kind == pl.Decimal:
+        # Without the zeros up to the scale of the column, of which a value need not make use.
+        return column.cast(pl.String).str.replace(r"(\.\d+?)0+$", "${1}")
     if kind == pl.Binary:
         return column.cast(pl.String, strict=False)
     return column.cast(pl.String)
