@@ -78,9 +78,7 @@ def _text(name: str, kind: pl.DataType) -> pl.Expr:
     if kind == pl.Decimal:
         # Without the zeros up to the scale of the column, of which a value need not make use.
         return column.cast(pl.String).str.replace(r"(\.\d+?)0+$", "${1}")
-    if kind == pl.Binary:
-        return column.cast(pl.String, strict=False)
-    return column.cast(pl.String)
+    return column.cast(pl.String, strict=kind != pl.Binary)
 
 
 def _json(value: object) -> str:
