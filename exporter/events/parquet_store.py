@@ -421,8 +421,11 @@ class ParquetStore:
     def _once(self, source: str, order: str) -> str:
         """Return the SQL that takes every request of a source once, sorted; without a window where none is needed."""
         with self._cursor() as cursor:
-            counted = cursor.execute(f"SELECT count(*), count(DISTINCT request_id) FROM {source}").fetchone()
-        if counted is not None and counted[0] == counted[1]:
+            # Grouped, since DuckDB keeps the values of a bare count(DISTINCT) in memory.
+            counted = cursor.execute(
+                f"SELECT sum(times)::BIGINT, count(*) FROM (SELECT count(*) AS times FROM {source} GROUP BY request_id)"
+            ).fetchone()
+        if counted is not None and counted[0] in {None, counted[1]}:
             return f"SELECT {_KEPT} FROM {source} ORDER BY request_id"
         return f"{self._latest(source, order)} ORDER BY request_id"
 

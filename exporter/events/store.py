@@ -12,7 +12,7 @@ from exporter.events.summaries import HourSummary
 _MEBIBYTE = 2**20
 _READERS_MEMORY = 128 * _MEBIBYTE
 _READERS_THREADS = 2
-_WRITERS_MEMORY = 64 * _MEBIBYTE
+_WRITERS_MEMORY = 96 * _MEBIBYTE
 
 
 class EventReader(Protocol):

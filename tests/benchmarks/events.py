@@ -76,7 +76,8 @@ def main() -> None:
         database = sqlite3.connect(f"{folder}/requests.sqlite")
         database.execute(
             "CREATE TABLE requests (request_id TEXT PRIMARY KEY, at INTEGER, model TEXT, api_key TEXT, "
-            "quantity INTEGER, unit_price INTEGER, list_cost INTEGER, discount INTEGER, cost INTEGER, tags TEXT) WITHOUT ROWID"
+            "quantity INTEGER, unit_price INTEGER, list_cost INTEGER, discount INTEGER, cost INTEGER, "
+            "tags TEXT) WITHOUT ROWID"
         )
         wrote = sqlite_wrote = compacted = 0.0
         wanted = ""
