@@ -129,7 +129,7 @@ def exported(folder: Path, sources: tuple[str, ...]) -> list[dict[str, str]]:
         clock=lambda: NOW,
     )
     assert done == 0
-    assert run_check(str(path), version="1.2", output_format="text") == 0
+    assert run_check([str(path)], version="1.2", output_format="text") == 0
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
