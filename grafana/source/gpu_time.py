@@ -1,5 +1,8 @@
 """fal / GPU time: machines, what they cost, and whether they are used."""
 
+from grafana_foundation_sdk.builders import common
+from grafana_foundation_sdk.models import common as common_models
+
 from source import palette
 from source.frame import Frame, Row
 from source.panels import (
@@ -14,10 +17,12 @@ from source.panels import (
     colours,
     coverage,
     figure,
+    fixed,
+    lines,
     stripes,
 )
-from source.queries import STACKED_BY, TO, by_day, by_hour, selected, share, total
-from source.tables import Column, bar_cell, coloured_text, rows
+from source.queries import STACKED_BY, TO, by_day, by_hour, of_apps, of_runners, selected, share, total
+from source.tables import Column, bar_cell, rows
 
 TIME = "fal_gpu_time_month_to_date_seconds"
 _LAST_HOUR = "fal_gpu_time_last_hour_seconds"
@@ -40,7 +45,9 @@ def gpu_time() -> Frame:
             Row(10, ((_days(), 12), (_cost_by_day(), 12))),
             Row(7, ((_classes(), 24),), "Prices of an hour"),
             Row(11, ((_apps(), 24),)),
-            Row(10, ((_a_day(), 12), (_idle(), 12)), "Are the machines used?"),
+            Row(9, ((_idle_cost(), 4), (_idle_share(), 4), (_states(), 16)), "Are the runners used?"),
+            Row(10, ((_idle_apps(), 24),)),
+            Row(8, ((_a_day(), 24),)),
         ),
     )
 
@@ -123,19 +130,6 @@ def _figures() -> tuple[tuple[Built, int], ...]:
         ),
         (coverage(("month_to_date", "this month"), ("last_hour", "last hour")), 3),
     )
-
-
-_APP = ["app"]
-
-
-def _day(function: str, by: list[str]) -> str:
-    """Return a function over the last 24 complete hours, each as it was known at the end of the hour after it."""
-    matcher = 'app!="",gpu_class!=""' if "app" in by else _ON_GPUS
-    return f"{function}((\n  {total(_LAST_HOUR, by, matcher, at='offset 5m')}\n)[23h30m:1h])"
-
-
-def _flatness(by: list[str]) -> str:
-    return share(_day("min_over_time", by), _day("avg_over_time", by))
 
 
 def _in_use() -> Built:
@@ -250,9 +244,7 @@ def _apps() -> Built:
 
     return rows(
         "By app",
-        "The fifteen apps of the most GPU time this month; columns as by GPU class. Flatness is the lowest of the "
-        "last 24 complete hours by their mean: near 100 % the machines run round the clock and are perhaps idle at "
-        "night.",
+        "The fifteen apps of the most GPU time this month; columns as by GPU class.",
         [
             Query(f"{ranked} / 3600", ref="hours"),
             Query(of_ranked(total(_SPEND, by, matcher)), ref="cost"),
@@ -260,14 +252,10 @@ def _apps() -> Built:
             Query(of_ranked(_list_price(by)), ref="list"),
             Query(of_ranked(share(total(_SURGE, by, matcher), total(TIME, by, matcher))), ref="surge"),
             Query(of_ranked(f"{total(_LAST_HOUR, by, matcher)} / 3600"), ref="now"),
-            Query(of_ranked(_flatness(by)), ref="flatness"),
         ],
         {
             "app": Column("App"),
             **_COLUMNS,
-            "Value #flatness": Column(
-                "Flatness", SHARE, 90, 0, coloured_text((0.7, palette.WARNING), (0.9, palette.BAD))
-            ),
         },
         key="app",
         sort="Cost",
@@ -287,30 +275,90 @@ def _a_day() -> Built:
     )
 
 
-def _idle() -> Built:
-    flatness = _flatness(_APP)
+_STATES = "fal_gpu_spend_by_state_month_to_date_usd"
+_IDLE = 'state="idle"'
+_NO_RUNNERS = "no runners are known"
+"""Where the key may not list apps, MACHINES is false, or own apps have cost nothing."""
+
+
+def _idle_cost() -> Built:
+    return figure(
+        "Idle, this month",
+        "What runners of your own apps cost this month while they were warm, billed and without requests. Absent where "
+        "apps cannot be listed: that takes a key that may, and the setting MACHINES.",
+        [Query(of_runners(_STATES, (), _IDLE))],
+        DOLLARS,
+        decimals=2,
+        color=palette.STATES["idle"],
+        no_value=_NO_RUNNERS,
+    )
+
+
+def _idle_share() -> Built:
+    return figure(
+        "Idle share",
+        "The same as a share of what your own apps cost this month.",
+        [Query(share(of_runners(_STATES, (), _IDLE), of_runners(_STATES)))],
+        SHARE,
+        decimals=0,
+        thresholds=at_least((0.3, palette.WARNING), (0.6, palette.BAD), base=palette.GOOD),
+        no_value=_NO_RUNNERS,
+    )
+
+
+def _states() -> Built:
+    panel = lines(
+        "Cost of runners by what they did, in the 24 hours before each point",
+        "Runners that worked on requests, were idle (warm, billed and without requests), started or ended; unknown are "
+        "hours for which fal has stated no runners.",
+        [Query(of_runners("fal_gpu_spend_by_state_last_day_usd", ["state"]), "{{state}}")],
+        DOLLARS_SHORT,
+        overrides={name: fixed(color) for name, color in palette.STATES.items()},
+        legend=("lastNotNull",),
+        fill=40,
+        at_right=True,
+    )
+    return panel.stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL).group("A"))
+
+
+def _idle_apps() -> Built:
+    by = ["app"]
+    named = of_runners(_STATES, by, 'app!=""', _IDLE)
+    idlest = f"topk(10, {named} > 0)"
+
+    def of_idlest(expression: str) -> str:
+        return f"({expression})\nand on (app)\n{idlest}"
+
     return rows(
-        "Apps that look idle",
-        "The ten flattest apps of the last 24 complete hours: GPUs in use at their lowest hour, on average and at "
-        "their peak. Where the lowest is close to the mean, machines are kept warm whether anybody asks or not: look "
-        "at the app's minimum concurrency. A mean below a tenth of a GPU is left out.",
+        "Apps by idle cost, this month",
+        "The ten apps whose idle runners cost most, with the settings that decide about it: a runner without requests "
+        "stays for the keep-alive, and the minimum always stays. The ceiling is what an hour costs with the most "
+        "runners. Cost of a success and failed are of the last 24 hours. What a lower setting would have saved is at "
+        "/v1/billing/machines.",
         [
-            Query(f"topk(10, ({flatness}) and ({_day('avg_over_time', _APP)}) > 360)", ref="flatness"),
-            *(
-                Query(f"{_day(function, _APP)} / 3600", ref=ref)
-                for function, ref in (("min_over_time", "low"), ("avg_over_time", "mean"), ("max_over_time", "peak"))
-            ),
+            Query(idlest, ref="idle"),
+            Query(of_idlest(share(of_runners(_STATES, by, _IDLE), of_runners(_STATES, by))), ref="share"),
+            Query(of_idlest(of_runners(_STATES, by)), ref="cost"),
+            Query(of_idlest(of_apps("fal_serverless_keep_alive_seconds", "max")), ref="keep"),
+            Query(of_idlest(of_apps("fal_serverless_min_concurrency", "max")), ref="least"),
+            Query(of_idlest(of_apps("fal_serverless_max_concurrency", "max")), ref="most"),
+            Query(of_idlest(of_runners("fal_app_burn_ceiling_usd_per_hour", by)), ref="ceiling"),
+            Query(of_idlest(of_apps("fal_cost_per_success_usd", "max")), ref="success"),
+            Query(of_idlest(of_apps("fal_failed_requests_spend_ratio", "max")), ref="failed"),
         ],
         {
             "app": Column("App"),
-            "Value #low": Column("Lowest", "none", 75, 1),
-            "Value #mean": Column("Mean", "none", 75, 1),
-            "Value #peak": Column("Peak", "none", 75, 1),
-            "Value #flatness": Column(
-                "Flatness", SHARE, 90, 0, coloured_text((0.7, palette.WARNING), (0.9, palette.BAD))
-            ),
+            "Value #idle": Column("Idle", DOLLARS, 110, 2),
+            "Value #share": Column("Idle share", SHARE, 160, 0, bar_cell()),
+            "Value #cost": Column("Cost", DOLLARS, 110, 2),
+            "Value #keep": Column("Keep-alive", "s", 100, 0),
+            "Value #least": Column("Min. runners", "none", 110, 0),
+            "Value #most": Column("Max. runners", "none", 110, 0),
+            "Value #ceiling": Column("Ceiling of an hour", DOLLARS, 150, 2),
+            "Value #success": Column("Cost of a success", DOLLARS_SHORT, 150),
+            "Value #failed": Column("Failed", SHARE, 80, 1),
         },
         key="app",
-        sort="Flatness",
-        no_value="no GPU time of an app in the last day",
+        sort="Idle",
+        no_value=_NO_RUNNERS,
     )

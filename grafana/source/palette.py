@@ -25,6 +25,9 @@ GPU_CLASSES = {
 }
 """The GPU classes of fal's price list; others take the next colour of the palette."""
 
+STATES = {"running": "green", "idle": "orange", "pending": "blue", "draining": "purple", "unknown": "#8E9AAB"}
+"""What runners of apps do."""
+
 NAMES = (
     PRODUCTS
     | GPU_CLASSES

@@ -116,6 +116,26 @@ def of_accounts(metric: str, labels: Sequence[str] = ("account",), *also: str, a
     return f"max by ({', '.join(labels)}) ({metric}{selected(('account',), *also)}{' ' + at if at else ''})"
 
 
+def of_runners(metric: str, by: Sequence[str] = (), *also: str, at: str = "") -> str:
+    """Return the sum of a family about runners of apps, which has no label of a charge but account, app and GPU class.
+
+    Args:
+        metric: the family's name.
+        by: the labels to keep.
+        also: further matchers.
+        at: an offset or `@` modifier.
+    """
+    series = f"{metric}{selected(('account', 'app', 'gpu_class'), *also)}" + (f" {at}" if at else "")
+    kept = ", ".join(dict.fromkeys(("account", *by)))
+    each = f"max by ({kept}) (sum by ({kept}, job, instance) ({series}))"
+    return f"sum by ({', '.join(by)}) ({each})" if by else f"sum({each})"
+
+
+def of_apps(metric: str, how: str, *also: str) -> str:
+    """Return a setting or ratio of apps, the `how` (max, min) of an app in several environments and accounts."""
+    return f"{how} by (app) ({metric}{selected(('account', 'app'), *also)})"
+
+
 def whole(metric: str) -> str:
     """Return the sum of a family of charges over whole accounts, where no other variable selects."""
     sums = f"sum(max by (account) (sum by (account, job, instance) ({metric}{selected(('account',))})))"
