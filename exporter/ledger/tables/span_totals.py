@@ -294,13 +294,13 @@ def _read(
         within.append(span_totals.c.length == stretch.length)
     group = [series.c[name] for name in by if name != "account"]
     span = position - stretch.first // stretch.length if stretch.apart else literal(0)
-    key = [table.c.scope_id, summed_unit, *group]
     rows = connection.execute(
-        select(span, *key, *(cast(func.sum(half), BigInteger) for half in halves))
+        select(span, table.c.scope_id, summed_unit, *group, *(cast(func.sum(half), BigInteger) for half in halves))
         .join_from(table, series, series.c.id == table.c.series_id)
         .where(table.c.scope_id.in_(accounts), *within)
         .where(*(series.c[name].in_(values) for name, values in where.items() if name != "account"))
-        .group_by(*key, *([position] if stretch.apart else []))
+        # The unit by its name: PostgreSQL takes an expression with values of its own for another one.
+        .group_by(table.c.scope_id, summed_unit.name, *group, *([position] if stretch.apart else []))
     )
     account_at = by.index("account") if "account" in by else None
     for span_number, scope, unit, *rest in rows.all():
