@@ -58,6 +58,10 @@ def decoder_of(response: httpx.Response) -> "_Unpacked | None":
     return _Unpacked(coding)
 
 
+_HEADER = 2
+"""Bytes by which a header is told from what has none."""
+
+
 class _Unpacked:
     """A compressed body, unpacked as it comes in."""
 
@@ -66,6 +70,7 @@ class _Unpacked:
         self._has_members = self._bits > zlib.MAX_WBITS
         self._inflate = zlib.decompressobj(self._bits)
         self._begun = False
+        self._held = b""
 
     def pieces(self, raw: bytes) -> Iterator[bytes]:
         """Yield what some bytes of the wire become, never more than PIECE at once.
@@ -73,6 +78,12 @@ class _Unpacked:
         Raises:
             EncodingError: they are not what was promised.
         """
+        if not self._begun:
+            # What comes in single bytes is unpacked once its header of two bytes can be told from raw deflate.
+            raw, self._held = self._held + raw, b""
+            if len(raw) < _HEADER:
+                self._held = raw
+                return
         while raw:
             if self._inflate.eof:
                 if not self._has_members:
