@@ -193,9 +193,13 @@ class _Dates:
         """Take the texts of a block, with how many lines have each.
 
         Raises:
-            UnreadableError: a text is no date.
+            UnreadableError: a text is no date, or looks like another one by its first letters.
         """
-        self._by_key = {self._key(text): self.fields.of_lines(text, lines) for text, lines in texts.iter_rows()}
+        self._by_key = {}
+        for text, lines in texts.iter_rows():
+            value = self.fields.of_lines(text, lines)
+            if self._by_key.setdefault(self._key(text), value) != value:
+                raise UnreadableError("begins like a date that it is not")
 
     def _key(self, text: str) -> str:
         return text[:_MONTH_LENGTH] if self.fields.are_months and text.endswith(_UTC) else text

@@ -9,7 +9,7 @@ from functools import reduce
 from typing import NamedTuple, TypeVar
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from profiles import examples
 
@@ -167,6 +167,7 @@ def test_any_file_comes_to_the_same_with_polars_and_without(data: bytes, polars_
 
 
 @given(st.lists(st.tuples(st.integers(0, 2_000), st.integers(0, 255)), max_size=3), st.integers(1, 1_500))
+@example([(124, 0)], 1)
 @settings(max_examples=examples(50, long=500))
 def test_a_file_with_wrong_bytes_comes_to_the_same(damages: list[tuple[int, int]], polars_block: int) -> None:
     data = bytearray(START + b"".join(line(sku=b"sku-%d" % (number % 3)) + b"\n" for number in range(20)))
