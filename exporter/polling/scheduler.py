@@ -99,7 +99,19 @@ _LOOK_SECONDS = 5.0
 _STEP_SECONDS = 5.0
 """Clocks that drift apart by less between two looks are being adjusted, not set."""
 
-_AFTER_A_STEP = ("current", "recent", "balance", "invoices", "prices", "names", "reconciliation")
+_AFTER_A_STEP = (
+    "current",
+    "recent",
+    "balance",
+    "invoices",
+    "prices",
+    "names",
+    "reconciliation",
+    "machines",
+    "tags",
+    "queues",
+    "requests",
+)
 """Jobs that put right what the wrong clock has stamped."""
 
 _AFTER_THE_START = {
