@@ -16,6 +16,7 @@ from exporter.app.single_process import joined
 from exporter.settings import Listen, Settings
 from exporter.settings.credentials import new_token, token_line
 from exporter.simulator import ADMIN_KEY, Simulator, World, WorldSize, serving
+from exporter.web.rest.calls import CALLS
 
 NOW = datetime(2026, 11, 2, 3, 20, tzinfo=UTC)
 
@@ -87,7 +88,7 @@ async def schemathesis(exporter: Guarded, folder: Path, *options: str, accepted:
 @pytest.mark.long
 async def test_the_calls_are_as_they_are_described(exporter: Guarded, tmp_path: Path) -> None:
     told = await schemathesis(exporter, tmp_path, "--exclude-path", "/v1/billing/focus", "--max-examples", "8")
-    assert "Tested: 5" in told
+    assert f"Tested: {sum(call.answer is not None for call in CALLS)}" in told
 
 
 @pytest.mark.long
