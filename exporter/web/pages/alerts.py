@@ -332,9 +332,11 @@ def _of_machines(seen: Observations) -> Iterator[Alert]:
 
 
 def _what_to_change(app: IdleApp) -> str:
+    # More cold starts can cost more than is saved, so that the page does not say which value is right.
+    told = "what a lower one would have saved is at /v1/billing/machines."
     if app.min_concurrency:
-        return f" Its min_concurrency is {app.min_concurrency}, so that it never stops: lower it."
-    return f" Its keep_alive is {app.keep_alive} seconds: lower it." if app.keep_alive else ""
+        return f" Its min_concurrency is {app.min_concurrency}, so that it never stops entirely; {told}"
+    return f" Its keep_alive is {app.keep_alive} seconds; {told}" if app.keep_alive else ""
 
 
 def _of_bills(seen: Observations, accounts: Sequence[AccountOverview], now: datetime) -> Iterator[Alert]:

@@ -349,11 +349,13 @@ def test_an_idle_app_is_told_of_with_what_to_change() -> None:
     (text,) = texts(Observations(idle_apps=(kept,)))
     assert text == (
         "The app preview (staging) was idle all day for $9.00. "
-        "Its min_concurrency is 1, so that it never stops: lower it."
+        "Its min_concurrency is 1, so that it never stops entirely; "
+        "what a lower one would have saved is at /v1/billing/machines."
     )
     lingering = replace(kept, environment="", min_concurrency=0)
     assert texts(Observations(idle_apps=(lingering,))) == [
-        "The app preview was idle all day for $9.00. Its keep_alive is 600 seconds: lower it."
+        "The app preview was idle all day for $9.00. Its keep_alive is 600 seconds; "
+        "what a lower one would have saved is at /v1/billing/machines."
     ]
     unlisted = replace(lingering, min_concurrency=None, keep_alive=None)
     assert texts(Observations(idle_apps=(unlisted,))) == ["The app preview was idle all day for $9.00."]
