@@ -36,9 +36,6 @@ _MOST_CELLS = 4_000_000
 _MOST_HOUR_CELLS = 3_000_000
 """Sums that are kept of hours within days."""
 
-_NEAR = 3
-"""Hours so near to the start or the end of a day are read alone, others with all hours of their day."""
-
 _MOST_GROUPINGS = 16
 
 _DAYS = (
@@ -70,6 +67,8 @@ _SERIES = (
     .where(series.c.scope_id == bindparam("scope"), series.c.id > bindparam("known"))
     .order_by(series.c.id)
 )
+
+_Sum: TypeAlias = Callable[[int, int], int]
 
 _first = itemgetter(0)
 
@@ -178,7 +177,7 @@ class DaySums:
         self._revision: int | None = None
         self._marks = Marks(0, {})
         self._scopes: dict[int, _ScopeSums] = {}
-        self._hours: OrderedDict[tuple[int, int, int, int], tuple[int, int, _Piece]] = OrderedDict()
+        self._hours: OrderedDict[tuple[int, int, int, int], _Piece] = OrderedDict()
         self._hour_cells = 0
 
     def sums(  # noqa: PLR0917  the terms of one question
@@ -244,18 +243,17 @@ class DaySums:
             if cut == at:
                 continue
             day = cut // HOURS_OF_DAY
-            sign, nearest, within_day = 1, day, _NONE
+            nearest, within_day = day, _NONE
             if cut == end:
                 nearest = day + (cut % HOURS_OF_DAY > 0)
             elif cut % HOURS_OF_DAY:
-                sign, within_day = self._within(connection, scope.id, its, cut)
-                nearest = day if sign > 0 else day + 1
+                within_day = self._within(connection, scope.id, its, cut)
             if nearest not in starts:
                 starts[nearest] = grouping.sums(its.starts[nearest - its.first], size)
             here = starts[nearest]
             if within_day is not _NONE:
                 apart = grouping.sums(within_day, size)
-                here = [_combined(add if sign > 0 else sub, one, other) for one, other in zip(here, apart, strict=True)]
+                here = [_combined(add, *both) for both in zip(here, apart, strict=True)]
             if before is not None:
                 _put(
                     sums, bucket - 1, grouping.keys, [_combined(sub, *both) for both in zip(here, before, strict=True)]
@@ -323,61 +321,49 @@ class DaySums:
             starts.append(_added(starts[-1], day, len(its.series)))
         its.first, its.days, its.starts = low, days, starts
 
-    def _within(self, connection: Connection, scope: int, its: _ScopeSums, cut: int) -> tuple[int, _Piece]:
-        """Return what lies between a cut and the start of its day; with -1, between the cut and the day's end."""
+    def _within(self, connection: Connection, scope: int, its: _ScopeSums, cut: int) -> _Piece:
+        """Return what lies between the start of a day and a cut within it.
+
+        Only the hours between the cut and the nearest one known are read, be it before or after, and the sums up to
+        each of them are kept: no hour is read twice, and no question reads more than half a day.
+        """
         day, hour = divmod(cut, HOURS_OF_DAY)
-        mark = self._marks.days.get((scope, day), 0)
-        if its.days[day - its.first] is _NONE:
-            return 1, _NONE
-        kept = self._hours.get((scope, day, mark, hour))
-        if kept is None:
-            if hour <= _NEAR:
-                kept = 1, day, self._hours_of(connection, scope, its, day * HOURS_OF_DAY, cut)
-                self._keep_hours((scope, day, mark, hour), kept)
-            elif hour >= HOURS_OF_DAY - _NEAR:
-                kept = -1, day, self._hours_of(connection, scope, its, cut, (day + 1) * HOURS_OF_DAY)
-                self._keep_hours((scope, day, mark, hour), kept)
-            else:
-                kept = self._whole_day(connection, scope, its, day, mark)[hour]
-        else:
+        whole = its.days[day - its.first]
+        if whole is _NONE:
+            return _NONE
+        mark, start, size = self._marks.days.get((scope, day), 0), day * HOURS_OF_DAY, len(its.series)
+
+        def known(hour: int) -> _Piece | None:
+            if hour in {0, HOURS_OF_DAY}:
+                return whole if hour else _NONE
+            return self._hours.get((scope, day, mark, hour))
+
+        kept = known(hour)
+        if kept is not None:
             self._hours.move_to_end((scope, day, mark, hour))
-        return kept[0], kept[2]
+            return kept
+        before = next(earlier for earlier in range(hour - 1, -1, -1) if known(earlier) is not None)
+        after = next(later for later in range(hour + 1, HOURS_OF_DAY + 1) if known(later) is not None)
+        is_upwards = hour - before <= after - hour
+        first, end = (before, hour) if is_upwards else (hour, after)
+        rows = _read(connection, _HOURS, {"scope": scope, "first": start + first, "end": start + end})
+        hours = {at - start: _piece(its.places, list(found), _as_it_is) for at, found in groupby(rows, key=_first)}
+        running = known(before if is_upwards else after) or _NONE
+        for at in range(first, end) if is_upwards else range(end - 1, first - 1, -1):
+            running = _added(running, hours.get(at, _NONE), size, add if is_upwards else sub)
+            self._keep_hours((scope, day, mark, at + is_upwards), running)
+        return running
 
-    def _whole_day(
-        self, connection: Connection, scope: int, its: _ScopeSums, day: int, mark: int
-    ) -> dict[int, tuple[int, int, _Piece]]:
-        """Read all hours of a day, and keep the sums up to each that is not near to the start or the end of the day."""
-        start = day * HOURS_OF_DAY
-        parameters = {"scope": scope, "first": start, "end": start + HOURS_OF_DAY - _NEAR}
-        rows = _read(connection, _HOURS, parameters)
-        hours = {hour - start: _piece(its.places, list(found), _as_it_is) for hour, found in groupby(rows, key=_first)}
-        size, running = len(its.series), _NONE
-        kept: dict[int, tuple[int, int, _Piece]] = {}
-        for hour in range(1, HOURS_OF_DAY - _NEAR):
-            running = _added(running, hours.get(hour - 1, _NONE), size)
-            if hour > _NEAR:
-                kept[hour] = (1, day, running)
-                self._keep_hours((scope, day, mark, hour), kept[hour])
-        return kept
-
-    @staticmethod
-    def _hours_of(connection: Connection, scope: int, its: _ScopeSums, first: int, end: int) -> _Piece:
-        total = _NONE
-        rows = _read(connection, _HOURS, {"scope": scope, "first": first, "end": end})
-        for _, found in groupby(rows, key=_first):
-            total = _added(total, _piece(its.places, list(found), _as_it_is), len(its.series))
-        return total
-
-    def _keep_hours(self, key: tuple[int, int, int, int], kept: tuple[int, int, _Piece]) -> None:
+    def _keep_hours(self, key: tuple[int, int, int, int], kept: _Piece) -> None:
         self._hours[key] = kept
-        self._hour_cells += kept[2].cells
+        self._hour_cells += kept.cells
         while self._hour_cells > _MOST_HOUR_CELLS:
             _, oldest = self._hours.popitem(last=False)
-            self._hour_cells -= oldest[2].cells
+            self._hour_cells -= oldest.cells
 
     def _forget_hours(self, scope: int) -> None:
         for key in [key for key in self._hours if key[0] == scope]:
-            self._hour_cells -= self._hours.pop(key)[2].cells
+            self._hour_cells -= self._hours.pop(key).cells
 
 
 def _read(connection: Connection, statement: Executable, parameters: Mapping[str, int]) -> Sequence[Sequence[int]]:
@@ -415,9 +401,7 @@ def _put(sums: Sums, bucket: int, keys: Sequence[_Group], columns: Sequence[Sequ
             sums[key] = found if before is None else before.plus(found)
 
 
-def _combined(
-    function: Callable[[int, int], int], one: Sequence[int] | None, other: Sequence[int] | None
-) -> Sequence[int] | None:
+def _combined(function: _Sum, one: Sequence[int] | None, other: Sequence[int] | None) -> Sequence[int] | None:
     if other is None:
         return one
     if one is None:
@@ -464,16 +448,16 @@ def _piece(
     return _Piece(array("I", map(places.__getitem__, series_ids)), columns)
 
 
-def _added(one: _Piece, other: _Piece, size: int) -> _Piece:
-    """Add up sums; what comes out is of all series, or the one that has something."""
+def _added(one: _Piece, other: _Piece, size: int, function: _Sum = add) -> _Piece:
+    """Add sums to others, or take them away; what comes out is of all series, or the one that has something."""
     if other is _NONE:
         return one
-    if one is _NONE and other.places is None:
+    if one is _NONE and other.places is None and function is add:
         return other
     return _Piece(
         None,
         tuple(
-            _added_column(_spread(one.places, column, size), other.places, more, size)
+            _added_column(_spread(one.places, column, size), other.places, more, size, function)
             for column, more in zip(one.columns, other.columns, strict=True)
         ),
     )
@@ -488,12 +472,14 @@ def _spread(places: "array[int] | None", column: Column, size: int) -> Column:
     return whole
 
 
-def _added_column(column: Column, places: "array[int] | None", more: Column, size: int) -> Column:
+def _added_column(column: Column, places: "array[int] | None", more: Column, size: int, function: _Sum) -> Column:
     if more is None:
         return column
+    if column is None:
+        column = array("q", bytes(8 * size))
     if places is None:
-        return more if column is None else array("q", map(add, column, more))
-    whole = array("q", bytes(8 * size)) if column is None else column[:]
+        return array("q", map(function, column, more))
+    whole = column[:]
     for place, value in zip(places, more, strict=True):
-        whole[place] += value
+        whole[place] = function(whole[place], value)
     return whole

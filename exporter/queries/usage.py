@@ -344,7 +344,17 @@ def whole_hours(
     return window, (note,) if asked else ()
 
 
-def answer_usage(ledger: "LedgerSnapshot", question: UsageQuestion, live: Iterable[LivePart] = ()) -> UsageAnswer:
+def unchecked() -> None:
+    """Let an answer be made to its end."""
+
+
+def answer_usage(
+    ledger: "LedgerSnapshot",
+    question: UsageQuestion,
+    live: Iterable[LivePart] = (),
+    *,
+    check: Callable[[], None] = unchecked,
+) -> UsageAnswer:
     """Answer a question from one state of the ledger, and from what fal has answered of its window.
 
     A page that follows goes on in the present state. Where charges have changed since the first page was answered, a
@@ -354,6 +364,7 @@ def answer_usage(ledger: "LedgerSnapshot", question: UsageQuestion, live: Iterab
         ledger: one state of it.
         question: what is asked.
         live: parts that the question's `live_questions` have been answered with.
+        check: called before every sum; what it raises ends the answer.
 
     Raises:
         QuestionError: the ledger does not count an account, or the cursor belongs to another question.
@@ -361,7 +372,7 @@ def answer_usage(ledger: "LedgerSnapshot", question: UsageQuestion, live: Iterab
         LedgerError: the ledger cannot be read.
     """
     notes = question.notes
-    charges = _Charges(ledger, question, live)
+    charges = _Charges(ledger, question, live, check)
     if question.cursor is not None:
         question.cursor.check(question.fingerprint)
         if question.cursor.revision != charges.revision:
@@ -422,7 +433,10 @@ class _Charges:
         is_whole: whether fal has answered whatever it was asked, with every row that it has of hours that are over.
     """
 
-    def __init__(self, ledger: "LedgerSnapshot", question: UsageQuestion, live: Iterable[LivePart]) -> None:
+    def __init__(
+        self, ledger: "LedgerSnapshot", question: UsageQuestion, live: Iterable[LivePart], check: Callable[[], None]
+    ) -> None:
+        self._check = check
         self.parts = tuple(live)
         self._ledger = ledger
         self._question = question
@@ -437,6 +451,7 @@ class _Charges:
 
     def usage(self, window: Window, by: Sequence[str], every: Every | None) -> tuple["UsageSum", ...]:
         """Add up charges; see `LedgerSnapshot.usage`."""
+        self._check()
         question = self._question
         if question.tags:
             return self._ledger.tagged_usage(window, by, every, zone=question.zone, where=question.where)

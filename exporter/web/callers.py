@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from starlette.types import Scope
+from starlette.types import Receive, Scope
 
 from exporter.web.auth import Refusal
 
@@ -123,3 +123,9 @@ def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return ipaddress.ip_address(name)
     except ValueError:
         return None
+
+
+async def caller_gone(receive: Receive) -> None:
+    """Wait until a caller has gone away."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import MappingProxyType
@@ -14,6 +13,7 @@ from types import MappingProxyType
 from starlette.types import Message, Send
 
 from exporter.web.auth import JSON
+from exporter.web.rest.question_queue import Check, Question, QuestionQueue
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _WORTH_COMPRESSING = 1000
@@ -102,8 +102,17 @@ class BusyError(Exception):
     """There are too many questions already."""
 
 
+class _Making:
+    """An answer under way, and how many wait for it."""
+
+    def __init__(self, question: Question[Answer]) -> None:
+        self.question = question
+        self.future = asyncio.wrap_future(question.future)
+        self.waiting = 0
+
+
 class AnswerCache:
-    """Makes answers in threads and keeps them, those that were asked for last.
+    """Has answers made and keeps them, those that were asked for last.
 
     Args:
         threads: how many answers are made at a time; one processor is left to scrapes.
@@ -112,12 +121,12 @@ class AnswerCache:
     """
 
     def __init__(self, *, threads: int = _THREADS, most: int = 64, remembered: int = _REMEMBERED) -> None:
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="rest")
+        self._questions: QuestionQueue[Answer] = QuestionQueue(threads)
         self._most = most
         self._remembered = remembered
         self._answers: OrderedDict[Hashable, Answer] = OrderedDict()
         self._size = 0
-        self._making: dict[Hashable, asyncio.Future[Answer]] = {}
+        self._making: dict[Hashable, _Making] = {}
 
     def known(self, key: Hashable) -> Answer | None:
         """Return an answer that has been made before."""
@@ -126,12 +135,15 @@ class AnswerCache:
             self._answers.move_to_end(key)
         return found
 
-    async def answer(self, key: Hashable, make: Callable[[], Answer]) -> Answer:
+    async def answer(self, key: Hashable, make: Callable[[Check], Answer], *, kind: Hashable = None) -> Answer:
         """Return the answer to a question, made now or before; who asks what is being made waits for that.
+
+        An answer that all have ceased to wait for, because they were cancelled, is not made.
 
         Args:
             key: tells the question, and the state that it is answered from.
             make: called in a thread; what it raises is raised to all who wait.
+            kind: tells about how long the question takes; the cheap ones come first.
 
         Raises:
             BusyError: too many questions are waiting.
@@ -143,18 +155,28 @@ class AnswerCache:
         if making is None:
             if len(self._making) >= self._most:
                 raise BusyError
-            making = asyncio.get_running_loop().run_in_executor(self._threads, make)
-            self._making[key] = making
-            making.add_done_callback(lambda made: self._made(key, made))
-        return await asyncio.shield(making)
+            making = self._making[key] = _Making(self._questions.ask(kind, make))
+            making.future.add_done_callback(lambda made: self._made(key, made))
+        making.waiting += 1
+        try:
+            return await asyncio.shield(making.future)
+        finally:
+            making.waiting -= 1
+            if not making.waiting and not making.future.done():
+                # Its place among those that wait is free at once; who asks the same from now on asks anew.
+                making.question.withdraw()
+                making.future.cancel()
+                self._making.pop(key, None)
 
     def close(self) -> None:
         """Begin nothing more; what is under way ends by itself."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._questions.close()
 
     def _made(self, key: Hashable, made: asyncio.Future[Answer]) -> None:
+        if made.cancelled():
+            return
         del self._making[key]
-        if made.cancelled() or made.exception() is not None:
+        if made.exception() is not None:
             return
         answer = made.result()
         if answer.size > self._remembered // 4:

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache, partial
 from http import HTTPStatus
@@ -28,6 +28,7 @@ from exporter.queries.parameters import UNREADABLE, Given, NoDataYetError, Quest
 from exporter.queries.usage import parse_usage_question
 from exporter.settings.credentials import TokenFile
 from exporter.web.auth import JSON, RETRY, Refusal, guarded
+from exporter.web.callers import caller_gone
 from exporter.web.negotiation import accepts
 from exporter.web.pages.rendering import HEADERS
 from exporter.web.rest.answer_cache import Answer, AnswerCache, BusyError, answer_of
@@ -35,6 +36,7 @@ from exporter.web.rest.calls import AMOUNTS, CALLS, Call, Request, Sources, read
 from exporter.web.rest.documentation import description, page
 from exporter.web.rest.focus import HEADERS as FOCUS_HEADERS
 from exporter.web.rest.focus import FocusFiles
+from exporter.web.rest.question_queue import Check
 
 if TYPE_CHECKING:
     from exporter.ledger.accounting.coverage import ScopeState
@@ -153,7 +155,7 @@ class Rest:
         elif call.answer is None:
             answer = await _heeding(call, self._file(call, request, receive, send))
         else:
-            answer = await _heeding(call, self._document(call, request))
+            answer = await _heeding(call, self._known_or_made(call, request, receive))
         if isinstance(answer, Answer):
             await answer.send(send, gzipped=request.gzipped, known=request.known)
             return None
@@ -184,10 +186,11 @@ class Rest:
         files, state = self._read
         return state if files is not None and files == self._reader.files() else None
 
-    async def _document(self, call: Call, request: Request) -> Answer:
+    async def _known_or_made(self, call: Call, request: Request, receive: Receive) -> Answer:
         repeated = self._repeated(call, request)
-        if repeated is not None:
-            return repeated
+        return repeated or await _while_waited_for(receive, self._document(call, request))
+
+    async def _document(self, call: Call, request: Request) -> Answer:
         texts = dict(request.texts(call.parameters))
         quoted = Given(texts, call.parameters).get(AMOUNTS) == "string"
         texts.pop(AMOUNTS.name, None)
@@ -205,10 +208,18 @@ class Rest:
         # Windows without an edge follow the clock, by whole hours.
         key = (call.path, tuple(sorted(texts.items())), quoted, state, answered, hour_of(now))
         sources = Sources(self._ledger, publication, self._options.zone, now, live)
-        answer = await self._answers.answer(key, partial(_made, call, sources, texts, quoted=quoted))
+        make = partial(_made, call=call, sources=sources, texts=texts, quoted=quoted)
+        answer = await self._answers.answer(key, make, kind=self._kind(call, texts, now))
         if not live:
             self._remember(call, request, _Asked(of, hour_of(now), key))
         return answer
+
+    def _kind(self, call: Call, texts: Mapping[str, str], now: datetime) -> Hashable:
+        """Return what questions have in common that take about as long: their call, terms, and size of the window."""
+        if not call.is_usage:
+            return call.path, *sorted(texts)
+        question = parse_usage_question(texts, now=now, zone=self._options.zone)
+        return call.path, question.group_by, *sorted(question.where), len(question.window).bit_length()
 
     async def _live(self, texts: Mapping[str, str], ledger: "_LedgerState", now: datetime) -> tuple[LivePart, ...]:
         question = parse_usage_question(texts, now=now, zone=self._options.zone)
@@ -253,11 +264,25 @@ class _Asked(NamedTuple):
     key: Hashable
 
 
-def _made(call: Call, sources: Sources, texts: Mapping[str, str], *, quoted: bool) -> Answer:
+def _made(check: Check, call: Call, sources: Sources, texts: Mapping[str, str], *, quoted: bool) -> Answer:
     if call.answer is None:
         raise TypeError(f"{call.path} has no document")
-    found = call.answer(sources, texts)
+    found = call.answer(replace(sources, check=check), texts)
+    check()
     return answer_of(text_json(found) if quoted else exact_json(found), JSON)
+
+
+async def _while_waited_for(receive: Receive, answering: Coroutine[None, None, Answer]) -> Answer:
+    """Wait for an answer, and cease to do so when the caller goes away."""
+    task, gone = asyncio.ensure_future(answering), asyncio.ensure_future(caller_gone(receive))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+        return await task
+    finally:
+        task.cancel()
+        gone.cancel()
 
 
 async def _heeding(call: Call, answering: Awaitable[Answer | Refusal | None]) -> Answer | Refusal | None:

@@ -26,7 +26,7 @@ from exporter.queries.coverage import Coverage
 from exporter.queries.forecasts import AccountsAnswer, BudgetsAnswer
 from exporter.queries.live import LivePart
 from exporter.queries.parameters import Given, Parameter, QuestionError
-from exporter.queries.usage import UsageAnswer, UsageRow
+from exporter.queries.usage import UsageAnswer, UsageRow, unchecked
 from exporter.web.auth import JSON, Refusal
 from exporter.web.negotiation import wants_gzip
 
@@ -287,6 +287,7 @@ class Sources:
         zone: the configured time zone.
         now: an aware instant.
         live: what fal has answered of the window that is asked for.
+        check: called now and then while an answer is made; raises where nobody waits for it any more.
     """
 
     ledger: Callable[[], "LedgerReader"]
@@ -294,6 +295,7 @@ class Sources:
     zone: ZoneInfo
     now: datetime
     live: tuple[LivePart, ...] = ()
+    check: Callable[[], None] = unchecked
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,7 +339,7 @@ class Call:
 def _usage(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
     question = usage.parse_usage_question(texts, now=sources.now, zone=sources.zone)
     with sources.ledger().snapshot() as ledger:
-        return models.Usage.model_validate(usage.answer_usage(ledger, question, sources.live))
+        return models.Usage.model_validate(usage.answer_usage(ledger, question, sources.live, check=sources.check))
 
 
 def _machines(sources: Sources, texts: Mapping[str, str]) -> BaseModel:

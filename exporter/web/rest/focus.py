@@ -9,6 +9,7 @@ from starlette.types import Receive, Send
 from exporter.queries.focus import FocusQuestion
 from exporter.queries.focus_report import PATIENCE, BrokenOffError, NoReportError, Report, ReportSources, opened_report
 from exporter.web.auth import RETRY, Refusal
+from exporter.web.callers import caller_gone
 from exporter.web.rest.calls import Request
 
 MISSING_HOURS = "fal-exporter-missing-hours"
@@ -70,7 +71,7 @@ class FocusFiles:
 
 async def _stream(report: Report, request: Request, receive: Receive, send: Send) -> None:
     """Pass a file on, unless the caller goes away. Without its end, the server breaks the answer off."""
-    gone = asyncio.ensure_future(_gone(receive))
+    gone = asyncio.ensure_future(caller_gone(receive))
     try:
         while not gone.done():
             piece = await report.piece()
@@ -84,12 +85,6 @@ async def _stream(report: Report, request: Request, receive: Receive, send: Send
         _log.warning("a FOCUS file was broken off", path=request.path, problem=str(error))
     finally:
         gone.cancel()
-
-
-async def _gone(receive: Receive) -> None:
-    """Wait until the caller has gone away."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def _headers(report: Report) -> list[tuple[bytes, bytes]]:

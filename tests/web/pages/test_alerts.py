@@ -353,10 +353,11 @@ def test_an_idle_app_is_told_of_with_what_to_change() -> None:
         "what a lower one would have saved is at /v1/billing/machines."
     )
     lingering = replace(kept, environment="", min_concurrency=0)
-    assert texts(Observations(idle_apps=(lingering,))) == [
+    (text,) = texts(Observations(idle_apps=(lingering,)))
+    assert text == (
         "The app preview was idle all day for $9.00. Its keep_alive is 600 seconds; "
         "what a lower one would have saved is at /v1/billing/machines."
-    ]
+    )
     unlisted = replace(lingering, min_concurrency=None, keep_alive=None)
     assert texts(Observations(idle_apps=(unlisted,))) == ["The app preview was idle all day for $9.00."]
 
