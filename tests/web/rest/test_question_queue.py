@@ -92,6 +92,14 @@ def test_questions_that_take_as_long_keep_their_order(held: Held) -> None:
     assert held.release(*asked) == ["first", "second", "third"]
 
 
+def test_cheap_questions_do_not_overtake_each_other(held: Held) -> None:
+    held.takes("month", 0.019)
+    held.takes("day", 0.001)
+    held.hold()
+    asked = [held.ask("month"), held.ask("day")]
+    assert held.release(*asked) == ["month", "day"]
+
+
 def test_what_a_kind_takes_follows_its_latest_questions(held: Held) -> None:
     held.takes("once slow", 5.0)
     for _ in range(20):
