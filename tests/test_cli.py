@@ -63,6 +63,9 @@ class StandIn(ModuleType):
     def run_ledger_verify(self, settings: Settings, *, file: Path | None) -> int:
         return self._called("verify", (settings.key is not None, file))
 
+    def run_ledger_migrate(self, settings: Settings, *, source: str, target: str | None) -> int:
+        return self._called("migrate", (settings.key is not None, source, target))
+
     def run_rename_account(self, settings: Settings, *, old: str, new: str) -> int:
         return self._called("rename-account", (settings.key is not None, old, new))
 
@@ -97,6 +100,8 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
         (["ledger", "restore", "copy"], ("restore", (True, Path("copy")))),
         (["ledger", "verify", "copy"], ("verify", (True, Path("copy")))),
         (["ledger", "verify"], ("verify", (True, None))),
+        (["ledger", "migrate", "sqlite:///a"], ("migrate", (True, "sqlite:///a", None))),
+        (["ledger", "migrate", "sqlite:///a", "sqlite:///b"], ("migrate", (True, "sqlite:///a", "sqlite:///b"))),
         (["ledger", "rename-account", "a", "b"], ("rename-account", (True, "a", "b"))),
         (["rename-account", "a", "b"], ("rename-account", (True, "a", "b"))),
     ],

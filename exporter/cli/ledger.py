@@ -61,6 +61,22 @@ def verify(*, file: Path | None, **given: object) -> int:
     return run_ledger_verify(settings, file=file)
 
 
+@ledger.command(cls=SettingsCommand)
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO", required=False)
+def migrate(*, source: str, target: str | None, **given: object) -> int:
+    """Move a ledger to another database, with its counters, while the exporter is stopped.
+
+    FROM and TO are addresses such as sqlite:///ledger.sqlite and postgresql://user@host/database; TO is the configured
+    ledger if it is left out, and must have no ledger yet. If the move is interrupted, run it again: it continues. FROM
+    is not changed. Takes the flags of serve.
+    """
+    settings = settings_from(given)
+    from exporter.app.operations.administration import run_ledger_migrate
+
+    return run_ledger_migrate(settings, source=source, target=target)
+
+
 @ledger.command("rename-account", cls=SettingsCommand)
 @click.argument("old")
 @click.argument("new")

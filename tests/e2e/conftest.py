@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 from e2e.processes import Exporter, Fal, exporter_of, fal_in_a_thread
+from ledger.conftest import empty_postgresql, postgresql_server
+
+__all__ = ["empty_postgresql", "postgresql_server"]
 
 
 @pytest.fixture

@@ -965,6 +965,33 @@ def test_a_new_ledger_is_not_begun_in_the_place_of_another_without_a_word(counti
 
 
 @pytest.mark.long
+def test_a_ledger_that_has_moved_goes_on_counting_from_its_new_place(
+    fal: Fal, counting: Process, tmp_path: Path, empty_postgresql: Callable[[], str]
+) -> None:
+    old, new = f"sqlite:///{tmp_path / 'ledger.sqlite'}", empty_postgresql()
+    refused = command(counting, "ledger", "migrate", old, new)
+    assert refused.returncode == 2
+    assert "already has a collector" in refused.stderr
+    before = counting.scrape()
+    counting.stop()
+    moved = command(counting, "ledger", "migrate", old, new)
+    assert moved.returncode == 0, moved.stderr
+    assert "Set FAL_EXPORTER_LEDGER_URL to postgresql+psycopg://ledger@127.0.0.1" in moved.stdout
+    (tmp_path / "new").mkdir()
+    charge(fal, 9)
+    with process_of(fal, tmp_path / "new", LEDGER_URL=new) as there:
+        started(there, 9)
+        after = there.scrape()
+        assert (
+            after["fal_exporter_ledger_birth_timestamp_seconds"]
+            == before["fal_exporter_ledger_birth_timestamp_seconds"]
+        )
+        assert all(
+            after["fal_spend_usd_total"][labels] >= value for labels, value in before["fal_spend_usd_total"].items()
+        )
+
+
+@pytest.mark.long
 def test_a_backup_made_while_polls_go_on_is_verified_and_restored_and_no_counter_falls(
     fal: Fal, counting: Process, tmp_path: Path
 ) -> None:

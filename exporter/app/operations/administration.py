@@ -1,5 +1,6 @@
 """Commands on what exists: the ledger's backup, restoration and verification, its accounts' names, tokens."""
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import click
 
 from exporter.errors import ConfigurationError
 from exporter.ledger.backup import back_up, restore, verify_ledger
+from exporter.ledger.moving import Progress, move_ledger
 from exporter.ledger.renaming import rename_account
+from exporter.ledger.tables.database import ledger_url, shown
 from exporter.ledger.verification import Verified
 from exporter.settings import Settings
 from exporter.settings.credentials import new_token, token_line
@@ -67,6 +70,32 @@ def run_ledger_restore(settings: Settings, *, file: Path) -> int:
             "increase() treats as a reset to 0."
         )
     _tell(restored.verified)
+    return 0
+
+
+def run_ledger_migrate(settings: Settings, *, source: str, target: str | None) -> int:
+    """Move a ledger to another database and say what happens next; return 0.
+
+    Raises:
+        ConfigurationError, LedgerError: either database cannot be used, or the target has a ledger already.
+    """
+    place = settings.ledger_url.get_secret_value() if target is None else target
+    # A bar where a person watches; a log gets the summary.
+    with click.progressbar(length=1, label="Moving the ledger", file=sys.stderr) as bar:
+
+        def show(progress: Progress) -> None:
+            bar.length = progress.of
+            bar.update(progress.rows - bar.pos)
+
+        moved = move_ledger(source, place, on_progress=show)
+    if moved.continued:
+        click.echo(f"Continued an interrupted move, which had copied {moved.continued:,} of {moved.rows:,} rows.")
+    name = shown(ledger_url(place))
+    click.echo(f"The ledger is in {name} now, complete and intact: {_contents(moved.verified)}")
+    _tell(moved.verified)
+    if place != settings.ledger_url.get_secret_value():
+        click.echo(f"Set FAL_EXPORTER_LEDGER_URL to {name} before starting the exporter.")
+    click.echo(f"{shown(ledger_url(source))} was not changed; remove it once the exporter runs on the new one.")
     return 0
 
 

@@ -362,6 +362,8 @@ def check_tables(connection: Connection, url: URL) -> None:
 
 def check_version(version: str | None, url: URL, *, of_any_version: bool = False) -> None:
     """Raise LedgerError where a ledger is of another version than this exporter reads."""
+    if version is None:
+        raise LedgerError(f"the ledger {shown(url)} {schema.UNFINISHED_MOVE}")
     if version != str(schema.SCHEMA_VERSION) and not of_any_version:
         raise LedgerError(
             f"the ledger {shown(url)} has schema {version}, this exporter reads schema {schema.SCHEMA_VERSION}; "

@@ -119,6 +119,8 @@ def bring_up_to_date(connection: Connection) -> bool:
         connection.execute(facts.insert(), {"name": "schema", "value": str(SCHEMA_VERSION)})
         return True
     found = connection.scalar(select(facts.c.value).where(facts.c.name == "schema"))
+    if found is None and schema.read(connection, schema.MOVED_FROM) is not None:
+        raise LedgerError(f"the ledger {schema.UNFINISHED_MOVE}")
     if found is None:
         raise LedgerError(
             "the ledger's database has a table `fact` that is not fal-exporter's; give it its own database"

@@ -351,6 +351,11 @@ HORIZON = "horizon"
 """The first hour whose charges are kept one by one; earlier ones are folded into their series."""
 
 OVERFLOWED = "overflowed"
+MOVED_FROM = "moved_from"
+"""The ledger that a database is being filled from by `ledger.moving`; absent once that is done."""
+
+UNFINISHED_MOVE = "is being moved here and is not complete; run `fal-exporter ledger migrate` again to its end"
+
 REBUILT_AT = "rebuilt_at"
 """When the ledger was written anew from memory, without its charges of before; absent where it never was."""
 
