@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from exporter.forecasting.drivers import NO_PARTS, Parts
 from exporter.forecasting.state import Outlook
+from exporter.forecasting.what_if import WhatIf
 from exporter.settings import Settings
 
 if TYPE_CHECKING:
@@ -369,7 +370,11 @@ class BillDifference:
 
 @dataclass(frozen=True, slots=True)
 class IdleApp:
-    """What an app cost in the last 24 hours and what of it was idle, in nano-USD; settings None where not known."""
+    """What an app has cost in a period and what of it was idle, in nano-USD; settings None where not known.
+
+    Attributes:
+        what_if: the lower setting that would likely have saved most in the last week; None where none is known.
+    """
 
     account: str
     app: str
@@ -378,14 +383,20 @@ class IdleApp:
     cost: int
     min_concurrency: int | None = None
     keep_alive: int | None = None
+    what_if: WhatIf | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class IdleMonth:
-    """What runners have cost this month so far and what of it was idle, in nano-USD, of the accounts that are known."""
+    """What runners have cost this month so far and what of it was idle, in nano-USD, of the accounts that are known.
+
+    Attributes:
+        apps: those with the most idle money, that first.
+    """
 
     idle: int
     cost: int
+    apps: tuple[IdleApp, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,7 +418,7 @@ class Observations:
         clock_ahead: seconds by which the system clock is ahead of fal's; None before fal has answered.
         clock_steps: times that the system clock was set in the last half hour.
         folded_series: combinations of labels folded into `__other__` in the last day.
-        idle_apps: those with idle runners.
+        idle_apps: those with idle runners in the last 24 hours.
         burn_ceilings: of the budgets that cover apps and whose spend is known.
         idle_month: None where no runners have cost anything, or none are known.
     """

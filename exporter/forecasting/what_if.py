@@ -23,6 +23,9 @@ from typing import NamedTuple
 from exporter.charges import NANO
 from exporter.machines import Runners
 
+WEEK = 7 * 24
+"""Hours that other settings are tried on."""
+
 SECONDS = 3600
 LEAST_KEEP_ALIVE = 10
 """Seconds below which no keep-alive is proposed."""
@@ -76,6 +79,13 @@ class WhatIf:
     most: int
     likely_starts: int
     most_starts: int
+
+    @property
+    def changed(self) -> tuple[str, str]:
+        """The name of the setting that is lower, and the value proposed."""
+        if self.proposed.keep_alive != self.present.keep_alive:
+            return "keep_alive", str(self.proposed.keep_alive)
+        return "min_concurrency", str(self.proposed.min_concurrency)
 
 
 def proposals(present: Setting) -> Iterator[Setting]:
@@ -179,6 +189,15 @@ class AppWeek:
     present: Setting
     hours: tuple[AppHour, ...]
     cost: int
+
+
+def best_of(apps: Iterable[AppWeek]) -> tuple[WhatIf, ...]:
+    """Return for each app the settings that would likely have saved most; none where all would likely have lost."""
+    best: dict[tuple[str, str, str], WhatIf] = {}
+    for told in what_if(apps):
+        if told.likely > 0:
+            best.setdefault((told.account, told.app, told.environment), told)
+    return tuple(best.values())
 
 
 def what_if(apps: Iterable[AppWeek]) -> tuple[WhatIf, ...]:

@@ -7,11 +7,13 @@ from sqlalchemy import Connection
 
 from exporter.calendar import Periods
 from exporter.charges import Clock, Window, hour_number, hour_of
+from exporter.forecasting.what_if import WhatIf, best_of
+from exporter.ledger.accounting.app_weeks import week_before
 from exporter.ledger.accounting.coverage import ScopeState
 from exporter.ledger.accounting.efficiency import NO_MACHINES, MachineFigures
 from exporter.ledger.accounting.restatement import CellRow
 from exporter.ledger.contents import Contents
-from exporter.ledger.machines import MachineBooks, MachineView, as_charged, ceilings_of, release_due
+from exporter.ledger.machines import MachineBooks, MachineView, as_charged, ceilings_of, read_app_weeks, release_due
 from exporter.ledger.session import Session
 from exporter.ledger.tables import machines as tables
 from exporter.ledger.tables.machines import MachineAccount
@@ -38,6 +40,7 @@ class MachineLedger:
         self._clock = clock
         self._view = MachineView(hold)
         self._efficiency: tuple[Efficiency, ...] = ()
+        self._what_ifs: tuple[WhatIf, ...] = ()
         # What has been laid out, and of which state of it: views are made several times a second.
         self._laid_out: MachineBooks | None = None
         self._laid_out_key: object = None
@@ -167,19 +170,22 @@ class MachineLedger:
             for name in its
         }
         ids = frozenset(scope.id for found in its.values() for scope in found)
-        key = (books.version, ids, tuple(sorted(its)), tuple(periods.windows().values()), windows)
+        settings = as_charged(
+            [item for item in books.settings if item.account in its],
+            {(values[0], values[1], values[2]) for values in books.series.values()},
+        )
+        key = (books.version, ids, tuple(sorted(its)), tuple(periods.windows().values()), windows, settings)
         if self._laid_out is not books or self._laid_out_key != key:
             with self._session().reading() as connection:
                 self._view.lay_out(books, books.sums(connection, ids, periods), its)
                 self._efficiency = books.efficiency(
                     connection, its, {name: window for name, window in windows.items() if window is not None}
                 )
+                accounts_of = {scope.id: name for name, found in its.items() for scope in found}
+                known = {name: books.accounts[name] for name in its}
+                self._what_ifs = best_of(read_app_weeks(connection, settings, known, accounts_of, week_before(now)))
             self._laid_out, self._laid_out_key = books, key
         counters, gauges = self._view.counters(), self._view.gauges(lacking)
-        settings = as_charged(
-            [item for item in books.settings if item.account in its],
-            {(values[0], values[1], values[2]) for values in books.series.values()},
-        )
         return MachineFigures(
             spend=counters["cost"],
             gpu_seconds=counters["gpu_seconds"],
@@ -188,6 +194,7 @@ class MachineLedger:
             settings=settings,
             ceilings=ceilings_of(settings, contents.prices),
             efficiency=self._efficiency,
+            what_ifs=self._what_ifs,
         )
 
     def _begin(self, connection: Connection, contents: Contents, account: str, now: datetime) -> None:

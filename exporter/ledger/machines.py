@@ -14,6 +14,8 @@ from sqlalchemy import Connection
 
 from exporter.calendar import Periods
 from exporter.charges import HOUR, Dimensions, Window, first_hour_from, gpu_machine, hour_number, hour_of, hour_start
+from exporter.forecasting.what_if import AppWeek
+from exporter.ledger.accounting.app_weeks import app_weeks
 from exporter.ledger.accounting.counters import (
     Admission,
     Counter,
@@ -29,7 +31,17 @@ from exporter.ledger.tables import machines as tables
 from exporter.ledger.tables.machines import MachineAccount
 from exporter.ledger.tables.prices import Item, PriceRecord
 from exporter.ledger.tables.rows import Scope
-from exporter.machines import STATES, AppSettings, Ceiling, Efficiency, Parts, RequestSum, StateSum, app_name
+from exporter.machines import (
+    STATES,
+    AppSettings,
+    Ceiling,
+    Efficiency,
+    Parts,
+    RequestSum,
+    RunnerHour,
+    StateSum,
+    app_name,
+)
 from exporter.samples import PagedTable, Pages, Sample
 
 WINDOWS = ("today", "last_day", "month", "last_month")
@@ -418,6 +430,39 @@ def read_state_sums(connection: Connection, scopes: Mapping[int, str], window: W
         known = sums.get(key, (Parts(), Parts()))
         sums[key] = (known[0].plus(cost), known[1].plus(gpu_seconds))
     return tuple(StateSum(*key, *sums[key]) for key in sorted(sums))
+
+
+def read_app_weeks(
+    connection: Connection,
+    settings: Iterable[AppSettings],
+    accounts: Mapping[str, MachineAccount],
+    scopes: Mapping[int, str],
+    window: Window,
+) -> tuple[AppWeek, ...]:
+    """Return the apps that other settings can be tried on, with their hours in a window.
+
+    Args:
+        connection: in a transaction.
+        settings: of apps, as charges name them.
+        accounts: those that are divided by state.
+        scopes: the account of each active scope.
+        window: whole hours.
+    """
+    first, end = hour_number(window.start), hour_number(window.end)
+
+    def runners(account: str) -> list[RunnerHour]:
+        found = tables.read_runners(connection, account, first, end)
+        return [found[key] for key in sorted(found)]
+
+    return tuple(
+        app_weeks(
+            settings,
+            {name: account.requests_through for name, account in accounts.items()},
+            runners=runners,
+            requests=lambda account: tables.read_requests(connection, account, first, end),
+            states=lambda span: read_state_sums(connection, scopes, span),
+        )
+    )
 
 
 def read_request_sums(connection: Connection, accounts: Collection[str], window: Window) -> tuple[RequestSum, ...]:

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, Engine, QueuePool, inspect
 
 from exporter.charges import Invoice, Window, hour_number, hour_start
+from exporter.forecasting.what_if import AppWeek
 from exporter.ledger.accounting.coverage import ScopeState
 from exporter.ledger.accounting.efficiency import efficiency
 from exporter.ledger.accounting.key_labels import KeyLabels, values_of
@@ -22,7 +23,7 @@ from exporter.ledger.accounting.reconciliation import Reconciliation
 from exporter.ledger.accounting.restatement import RejectedRows
 from exporter.ledger.day_sums import DaySums
 from exporter.ledger.directory import state_of
-from exporter.ledger.machines import as_charged, read_request_sums, read_state_sums
+from exporter.ledger.machines import as_charged, read_app_weeks, read_request_sums, read_state_sums
 from exporter.ledger.tables import machines, rows, schema
 from exporter.ledger.tables.database import (
     NoLedgerError,
@@ -41,7 +42,7 @@ from exporter.ledger.tables.rows import Scope, read_scopes
 from exporter.ledger.tables.span_totals import Bucket, UsageSum, cuts_of, joined, labelled, usage_sums
 from exporter.ledger.tables.tags import KEYS as TAG_KEYS
 from exporter.ledger.tag_reader import hours_read, tagged_sums
-from exporter.machines import AppSettings, Efficiency, RequestHour, RunnerHour, StateSum
+from exporter.machines import AppSettings, Efficiency, StateSum
 
 _EVERYTHING: Mapping[str, Collection[str]] = MappingProxyType({})
 _REVISIONS = 10**9
@@ -192,14 +193,11 @@ class LedgerSnapshot:
         charged = {(values[0], values[1], values[2]) for values in machines.read_series(self._connection).values()}
         return as_charged(machines.read_settings(self._connection), charged)
 
-    def runner_hours(self, account: str, window: Window) -> tuple[RunnerHour, ...]:
-        """Return the runners of an account's apps in the hours of a window, by app and hour."""
-        found = machines.read_runners(self._connection, account, hour_number(window.start), hour_number(window.end))
-        return tuple(found[key] for key in sorted(found))
-
-    def request_hours(self, account: str, window: Window) -> tuple[RequestHour, ...]:
-        """Return the requests of an account's apps and models in the hours of a window."""
-        return machines.read_requests(self._connection, account, hour_number(window.start), hour_number(window.end))
+    def app_weeks(self, window: Window) -> tuple[AppWeek, ...]:
+        """Return the apps that other settings can be tried on, with their hours in a window."""
+        return read_app_weeks(
+            self._connection, self.app_settings(), self.machine_accounts, self._machine_scopes, window
+        )
 
     @cached_property
     def machine_accounts(self) -> Mapping[str, MachineAccount]:

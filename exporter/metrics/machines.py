@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from exporter.charges import Dimensions
 from exporter.forecasting.budgets import is_about
 from exporter.forecasting.state import BudgetOutlook
+from exporter.forecasting.what_if import WhatIf
 from exporter.ledger.accounting.efficiency import MachineFigures
 from exporter.machines import SERVERLESS, AppSettings, Ceiling, Efficiency
 from exporter.samples import Pages, Sample, paged
@@ -40,6 +41,7 @@ def machine_tables(figures: MachineFigures, budgets: Iterable[BudgetOutlook]) ->
         ],
         **{name: _settings(figures.settings, field) for name, field in _SETTINGS.items()},
         **_requests(figures.efficiency),
+        **_what_ifs(figures.what_ifs),
     }
     return states | {name: paged(samples) for name, samples in few.items()}
 
@@ -82,6 +84,15 @@ def _settings(settings: Iterable[AppSettings], field: str) -> list[Sample]:
             labels = (item.account, item.app, item.environment)
             found[labels] = Sample(labels, value)
     return list(found.values())
+
+
+def _what_ifs(found: Iterable[WhatIf]) -> Mapping[str, list[Sample]]:
+    savings, starts = [], []
+    for item in found:
+        labels = (item.account, item.app, item.environment, *item.changed)
+        savings += [Sample((*labels, bound), getattr(item, bound)) for bound in ("least", "likely", "most")]
+        starts += [Sample((*labels, bound), getattr(item, f"{bound}_starts")) for bound in ("likely", "most")]
+    return {"fal_serverless_what_if_saving_usd": savings, "fal_serverless_what_if_cold_starts": starts}
 
 
 def _requests(efficiency: Sequence[Efficiency]) -> Mapping[str, list[Sample]]:

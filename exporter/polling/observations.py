@@ -113,7 +113,7 @@ class Observer:
             clock_ahead=health.clock_ahead,
             clock_steps=self._steps.noted(now, health.clock_steps),
             folded_series=self._folded.noted(now, view.overflowed_series),
-            idle_apps=tuple(_idle_apps(view)),
+            idle_apps=tuple(_idle_apps(view, "last_day")),
             burn_ceilings=tuple(_burn_ceilings(view, outlook)),
             idle_month=_idle_month(view),
         )
@@ -224,27 +224,33 @@ def _bills(view: LedgerView) -> Iterator[BillDifference]:
             yield BillDifference(item.account, item.against, item.difference)
 
 
-def _idle_apps(view: LedgerView) -> Iterator[IdleApp]:
-    """Yield the apps with idle runners in the last 24 hours, all machines of an app together."""
+_MOST_IDLE = 5
+"""Apps that are told of a month."""
+
+
+def _idle_apps(view: LedgerView, period: str) -> Iterator[IdleApp]:
+    """Yield the apps with idle runners in a period, all machines of an app together."""
     costs: dict[tuple[str, str, str], list[int]] = {}
-    for page in view.machines.spend_of.get("last_day", ()):
+    for page in view.machines.spend_of.get(period, ()):
         for (account, app, environment, _, state), amount, _ in page.samples:
             sums = costs.setdefault((account, app, environment), [0, 0])
             sums[0] += int(amount) if state == "idle" else 0
             sums[1] += int(amount)
     settings = {(item.account, item.app, item.environment): item for item in view.machines.settings}
+    lower = {(item.account, item.app, item.environment): item for item in view.machines.what_ifs}
     for key, (idle, cost) in sorted(costs.items()):
         its = settings.get(key)
         if idle > 0:
             known = (None, None) if its is None else (its.min_concurrency, its.keep_alive)
-            yield IdleApp(*key, idle, cost, *known)
+            yield IdleApp(*key, idle, cost, *known, lower.get(key))
 
 
 def _idle_month(view: LedgerView) -> IdleMonth | None:
     samples = [sample for page in view.machines.spend_of.get("month", ()) for sample in page.samples]
     cost = sum(int(sample.value) for sample in samples)
     idle = sum(int(sample.value) for sample in samples if sample.labels[-1] == "idle")
-    return IdleMonth(idle, cost) if cost > 0 else None
+    apps = sorted(_idle_apps(view, "month"), key=lambda app: (-app.idle, app.account, app.app, app.environment))
+    return IdleMonth(idle, cost, tuple(apps[:_MOST_IDLE])) if cost > 0 else None
 
 
 def _burn_ceilings(view: LedgerView, outlook: Outlook) -> Iterator[BurnCeiling]:

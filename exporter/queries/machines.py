@@ -1,6 +1,6 @@
 """Machines: what the runners of apps cost by state in a window, idle money first, and what their requests cost."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from exporter.calendar import periods_at
-from exporter.charges import HOUR, Window, dollar_text, hour_of, hour_start
-from exporter.forecasting.what_if import AppHour, AppWeek, Setting, WhatIf, what_if
-from exporter.machines import SERVERLESS, AppSettings, Efficiency, Parts, RequestHour, RunnerHour, StateSum, app_name
+from exporter.charges import HOUR, Window, dollar_text, hour_of
+from exporter.forecasting.what_if import WEEK, AppWeek, WhatIf, what_if
+from exporter.machines import AppSettings, Efficiency, Parts, StateSum
 from exporter.queries import parameters
 from exporter.queries.coverage import Coverage, coverage, parts_of, wanted_sources
 from exporter.queries.parameters import Parameter
@@ -160,59 +160,11 @@ def answer_machines(ledger: "LedgerSnapshot", question: MachinesQuestion) -> Mac
     )
 
 
-WEEK = 7 * 24
-"""Hours that lower settings are tried on."""
-
-
 def _weeks(ledger: "LedgerSnapshot", question: MachinesQuestion, accounts: Collection[str]) -> Iterator[AppWeek]:
-    """Yield the apps that lower settings can be tried on: in one environment alone, as fal tells runners by app."""
     window = Window(max(question.window.start, question.window.end - WEEK * HOUR), question.window.end)
-    listed = [item for item in ledger.app_settings() if item.account in accounts]
-    for account in sorted({item.account for item in listed} & ledger.machine_accounts.keys()):
-        through = ledger.machine_accounts[account].requests_through
-        runners: dict[str, list[RunnerHour]] = {}
-        for hour in ledger.runner_hours(account, window):
-            if hour.complete and through is not None and hour.hour < through:
-                runners.setdefault(app_name(hour.app), []).append(hour)
-        asked = {
-            (item.name, item.hour): item for item in ledger.request_hours(account, window) if item.product == SERVERLESS
-        }
-        for app, settings in _by_app(item for item in listed if item.account == account).items():
-            its, hours = settings[0], _unbroken(runners.get(app, ()))
-            if len(settings) > 1 or its.keep_alive is None or its.min_concurrency is None or not hours:
-                continue
-            if question.apps and its.app not in question.apps:
-                continue
-            span = Window(hour_start(hours[0].hour), hour_start(hours[-1].hour + 1))
-            yield AppWeek(
-                account,
-                its.app,
-                its.environment,
-                Setting(its.keep_alive, its.min_concurrency),
-                tuple(_tried(hour, asked.get((app, hour.hour))) for hour in hours),
-                sum(
-                    item.cost.total
-                    for item in ledger.state_sums(span)
-                    if (item.account, app_name(item.app)) == (account, app)
-                ),
-            )
-
-
-def _tried(hour: RunnerHour, asked: RequestHour | None) -> AppHour:
-    return AppHour(hour.runners, *((asked.requests, asked.cold_starts) if asked else (0, 0)))
-
-
-def _by_app(settings: Iterable[AppSettings]) -> dict[str, list[AppSettings]]:
-    found: dict[str, list[AppSettings]] = {}
-    for item in settings:
-        found.setdefault(app_name(item.app), []).append(item)
-    return found
-
-
-def _unbroken(hours: Sequence[RunnerHour]) -> Sequence[RunnerHour]:
-    """Return the last hours that follow each other without a gap."""
-    first = next((at for at in range(len(hours) - 1, 0, -1) if hours[at].hour - hours[at - 1].hour != 1), 0)
-    return hours[first:]
+    for week in ledger.app_weeks(window):
+        if week.account in accounts and (not question.apps or week.app in question.apps):
+            yield week
 
 
 def _app(item: StateSum, settings: Mapping[tuple[str, str, str], AppSettings]) -> AppMachines:

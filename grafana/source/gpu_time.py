@@ -321,6 +321,17 @@ def _states() -> Built:
     return panel.stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL).group("A"))
 
 
+_WHAT_IF = "fal_serverless_what_if"
+
+
+def _what_if(of: str, bound: str) -> str:
+    """Return an estimate of each app by the setting that it is about, in words."""
+    matchers = selected(("account", "app"), f'bound="{bound}"')
+    series = f"{_WHAT_IF}_{of}{matchers}"
+    named = f'label_join({series}, "lower", " ", "setting", "value")'
+    return f"topk by (app) (1, max by (app, lower) ({named}))"
+
+
 def _idle_apps() -> Built:
     by = ["app"]
     named = of_runners(_STATES, by, 'app!=""', _IDLE)
@@ -333,8 +344,9 @@ def _idle_apps() -> Built:
         "Apps by idle cost, this month",
         "The ten apps whose idle runners cost most, with the settings that decide about it: a runner without requests "
         "stays for the keep-alive, and the minimum always stays. The ceiling is what an hour costs with the most "
-        "runners. Cost of a success and failed are of the last 24 hours. What a lower setting would have saved is at "
-        "/v1/billing/machines.",
+        "runners. Cost of a success and failed are of the last 24 hours. A lower setting is told of where it would "
+        "likely have saved something in the last 7 days: an estimate and no promise, less what more cold starts would "
+        "have cost. All bounds and settings are at /v1/billing/machines.",
         [
             Query(idlest, ref="idle"),
             Query(of_idlest(share(of_runners(_STATES, by, _IDLE), of_runners(_STATES, by))), ref="share"),
@@ -345,6 +357,9 @@ def _idle_apps() -> Built:
             Query(of_idlest(of_runners("fal_app_burn_ceiling_usd_per_hour", by)), ref="ceiling"),
             Query(of_idlest(of_apps("fal_cost_per_success_usd", "max")), ref="success"),
             Query(of_idlest(of_apps("fal_failed_requests_spend_ratio", "max")), ref="failed"),
+            Query(of_idlest(_what_if("saving_usd", "likely")), ref="likely"),
+            Query(of_idlest(of_apps(f"{_WHAT_IF}_saving_usd", "max", 'bound="least"')), ref="saved"),
+            Query(of_idlest(of_apps(f"{_WHAT_IF}_cold_starts", "max", 'bound="most"')), ref="starts"),
         ],
         {
             "app": Column("App"),
@@ -357,6 +372,10 @@ def _idle_apps() -> Built:
             "Value #ceiling": Column("Ceiling of an hour", DOLLARS, 150, 2),
             "Value #success": Column("Cost of a success", DOLLARS_SHORT, 150),
             "Value #failed": Column("Failed", SHARE, 80, 1),
+            "lower": Column("Lower setting", width=170),
+            "Value #likely": Column("Likely saved", DOLLARS, 110, 2),
+            "Value #saved": Column("At least", DOLLARS, 90, 2),
+            "Value #starts": Column("Cold starts, at most", "none", 150, 0),
         },
         key="app",
         sort="Idle",

@@ -54,8 +54,8 @@ RECORDED = yaml.safe_load((REPOSITORY / "deploy" / "prometheus" / "thresholds.ya
 THRESHOLDS = {rule["record"] for group in RECORDED["groups"] for rule in group["rules"]}
 
 OF_EVERY_SERIES = {"job", "instance"}
-MADE_IN_QUERIES = {"name", "edge", "ranked", "title", "finding", "about", "runbook", "says"}
-"""Labels that label_replace makes."""
+MADE_IN_QUERIES = {"name", "edge", "ranked", "title", "finding", "about", "runbook", "says", "lower"}
+"""Labels that label_replace and label_join make."""
 
 
 def all_queries() -> list[Asked]:

@@ -355,9 +355,26 @@ def test_a_reader_beside_the_exporter_sees_the_same(bench: Bench, address: str) 
         assert (shop.account, shop.app, shop.environment, shop.gpu_class) == ("prod", "shop", "prod", "H100")
         assert (shop.cost.running, shop.cost.idle, shop.gpu_seconds.total) == (10, 30, 20)
         assert snapshot.app_settings() == (SHOP_SETTINGS,)
-        assert snapshot.runner_hours("prod", Window(LAST, HERE)) == (runners(LAST, 1, 3),)
+        assert snapshot.app_weeks(Window(LAST, HERE)) == (), "how many requests there were is not known"
         assert snapshot.state_sums(Window(HERE, HERE + HOUR)) == ()
     reader.close()
+
+
+def test_what_lower_settings_would_have_saved_follows_corrections(bench: Bench) -> None:
+    def saved() -> list[tuple[tuple[str, str], int, int, int]]:
+        return [(item.changed, item.least, item.likely, item.most) for item in bench.ledger.view().machines.what_ifs]
+
+    window = Window(LAST, HERE)
+    bench.restate([charge(LAST, 40)])
+    bench.read(runners(LAST, 0, NANO))
+    assert saved() == [], "how many requests there were is not known"
+    bench.ledger.machines.record_requests("prod", window, [("serverless", "shop")], [])
+    # Nobody asked for the runner that was idle all the hour; as it was idle before, the least lacks a keep-alive.
+    assert saved() == [(("min_concurrency", "0"), 39, 40, 40)]
+    bench.restate([charge(LAST, 100)])
+    assert saved() == [(("min_concurrency", "0"), 98, 100, 100)]
+    bench.ledger.machines.record_settings("prod", [replace(SHOP_SETTINGS, min_concurrency=0, keep_alive=20)])
+    assert saved() == [(("keep_alive", "10"), 50, 50, 50)], "a spell loses no more than its share of the keep-alive"
 
 
 HOURS = [HERE - back * HOUR for back in range(3)]

@@ -1,7 +1,9 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from exporter.charges import NANO, Window
 from exporter.forecasting.state import BudgetOutlook
+from exporter.forecasting.what_if import Setting, WhatIf
 from exporter.ledger.accounting.efficiency import MachineFigures
 from exporter.machines import AppSettings, Ceiling, Efficiency
 from exporter.metrics.machines import machine_tables
@@ -59,6 +61,17 @@ def test_requests_are_labelled_as_the_charges_that_they_are_of() -> None:
     assert samples(tables["fal_failed_requests_spend_ratio"]) == {("a", "serverless", "", "shop"): 0.1}
     starts = {name: samples(tables[f"fal_cold_starts{name}"]) for name in ("", "_spend_usd", "_gpu_seconds")}
     assert starts == {"": {("a", "shop"): 3}, "_spend_usd": {("a", "shop"): 5}, "_gpu_seconds": {("a", "shop"): 4}}
+
+
+def test_the_setting_that_would_have_saved_most_is_told_with_its_bounds() -> None:
+    shorter = WhatIf("a", "shop", "", Setting(600, 0), Setting(150, 0), 168, -5, 40, 90, 3, 8)
+    fewer = replace(shorter, app="train", present=Setting(60, 2), proposed=Setting(60, 1))
+    tables = machine_tables(MachineFigures(what_ifs=(shorter, fewer)), ())
+    saving, starts = (samples(tables[f"fal_serverless_what_if_{name}"]) for name in ("saving_usd", "cold_starts"))
+    shop, train = ("a", "shop", "", "keep_alive", "150"), ("a", "train", "", "min_concurrency", "1")
+    bounds = {"least": -5, "likely": 40, "most": 90}
+    assert saving == {(*app, bound): value for app in (shop, train) for bound, value in bounds.items()}
+    assert starts == {(*app, bound): value for app in (shop, train) for bound, value in (("likely", 3), ("most", 8))}
 
 
 def test_each_gauge_of_states_is_of_its_own_period() -> None:

@@ -116,12 +116,14 @@ def test_the_document_has_every_amount_exactly(divided: LedgerReader) -> None:
     assert APP.team == "lab"
 
 
-def test_lower_settings_are_tried_on_the_last_hours_that_are_known(divided: LedgerReader) -> None:
+def test_lower_settings_are_tried_on_the_last_hours_that_are_known(divided: LedgerReader, ledger: Ledger) -> None:
     """The runner is idle for a night, and requests come in one hour alone."""
     found = answered(divided, {"account": "research"}).what_if
     by_proposal = {(item.proposed.keep_alive, item.proposed.min_concurrency): item for item in found}
     assert by_proposal.keys() == {(300, 0)}, "all that is alive is the minimum, so that a keep-alive ends nothing"
     (told,) = found
+    week = answered(divided, {"account": "research", "start": "2026-10-20"}).what_if
+    assert ledger.view().machines.what_ifs == week, "metrics and the page say the same of the same hours"
     assert (told.account, told.app, told.environment, told.hours) == ("research", "train", "", 58)
     assert told.most == 8 * 9 * CENTS
     assert 0 < told.least < told.likely == told.most

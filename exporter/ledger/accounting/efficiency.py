@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from exporter.forecasting.what_if import WhatIf
 from exporter.machines import SERVERLESS, AppSettings, Ceiling, Efficiency, Parts, RequestSum, StateSum, app_name
 from exporter.samples import Pages
 
@@ -26,6 +27,7 @@ class MachineFigures:
         settings: of the apps of the accounts that are published; environments as charges have them.
         ceilings: what apps can burn in an hour.
         efficiency: requests and what they cost, of the last 24 hours that are known whole.
+        what_ifs: the lower settings of each app that would likely have saved most in the last week.
     """
 
     spend: Pages = ()
@@ -35,6 +37,7 @@ class MachineFigures:
     settings: tuple[AppSettings, ...] = ()
     ceilings: tuple[Ceiling, ...] = ()
     efficiency: tuple[Efficiency, ...] = ()
+    what_ifs: tuple[WhatIf, ...] = ()
 
 
 NO_MACHINES = MachineFigures()

@@ -109,6 +109,21 @@ MACHINES: tuple[Family, ...] = (
         "Most runners of an app, as set at fal.",
         _APP,
     ),
+    dollars(
+        "fal_serverless_what_if_saving_usd",
+        "Estimate of what a lower setting of an app would have saved in the last 7 days, in US dollars, less what more "
+        "cold starts would have cost: bound is least, likely or most; setting is keep_alive (value in seconds) or "
+        "min_concurrency. One setting for each app, that which would likely have saved most; absent where none would, "
+        "and for apps in several environments. No promise: what holds for the week before need not hold for the next.",
+        (*_APP, "setting", "value", "bound"),
+    ),
+    Family(
+        "fal_serverless_what_if_cold_starts",
+        "gauge",
+        "Requests that would have waited for a runner to start with the setting of fal_serverless_what_if_saving_usd, "
+        "in the same 7 days, more than did; bound is likely or most.",
+        (*_APP, "setting", "value", "bound"),
+    ),
     Family(
         "fal_serverless_queue_size",
         "gauge",

@@ -17,7 +17,7 @@ from exporter.web.pages.alerts import alerts, banner, data_through
 from exporter.web.pages.chart import Band, band, chart, product_name
 from exporter.web.pages.formatting import Timestamp, dollars, percent, span, timestamp
 from exporter.web.pages.rendering import HEADERS, render
-from exporter.web.pages.summary import account_rows, gap_text, month, tiles
+from exporter.web.pages.summary import account_rows, gap_text, idle_rows, month, tiles
 
 _REFRESH_SECONDS = range(1, 3601)
 _STARTING_SECONDS = 2
@@ -227,6 +227,7 @@ def _overview(publication: Publication, now: datetime, broken_files: Sequence[st
         ranking_scale=_scale(overview.rankings) if len(rankings) > 1 else "",
         causes=_causes(overview.causes),
         movers=tuple(_mover(mover, with_account=len(overview.accounts) > 1) for mover in overview.movers),
+        idle_apps=idle_rows(publication),
         accounts=tuple(row for row in rows if row.name in names),
         search=search,
         sources=_source_rows(accounts, now),

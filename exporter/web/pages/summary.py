@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 from exporter.charges import NANO
 from exporter.forecasting.state import AccountOutlook, Forecast
-from exporter.publication import AccountOverview, Gap, IdleMonth, Publication
+from exporter.forecasting.what_if import WhatIf
+from exporter.publication import AccountOverview, Gap, IdleApp, IdleMonth, Publication
 from exporter.web.pages.alerts import Alert
 from exporter.web.pages.chart import Band, band
 from exporter.web.pages.formatting import ago, dollars, instant, percent, runway
@@ -101,6 +102,53 @@ def _idle(of_month: IdleMonth | None) -> Iterator[Tile]:
     if of_month is not None:
         share = 100 * of_month.idle // of_month.cost
         yield Tile("Idle this month", dollars(of_month.idle), f"{share}% of {dollars(of_month.cost)} for own apps")
+
+
+@dataclass(frozen=True, slots=True)
+class IdleRow:
+    """An app with idle runners this month.
+
+    Attributes:
+        app: its name, with its environment where that is another than the main one.
+        settings: those that keep runners warm, in words; empty where they are not known.
+        what_if: what a lower setting would have saved in the last week, in words; empty where that is not known.
+    """
+
+    account: str
+    app: str
+    idle: str
+    share: str
+    settings: str
+    what_if: str
+
+
+def idle_rows(publication: Publication) -> tuple[IdleRow, ...]:
+    """Return the apps with the most idle money of the month; accounts are named where there are several."""
+    of_month = publication.overview.observations.idle_month
+    return () if of_month is None else tuple(_idle_row(app, publication) for app in of_month.apps)
+
+
+def _idle_row(app: IdleApp, publication: Publication) -> IdleRow:
+    settings = [] if app.min_concurrency is None else [f"min_concurrency {app.min_concurrency}"]
+    settings += [] if app.keep_alive is None else [f"keep_alive {app.keep_alive} s"]
+    return IdleRow(
+        account=app.account if len(publication.overview.accounts) > 1 else "",
+        app=f"{app.app} ({app.environment})" if app.environment else app.app,
+        idle=dollars(app.idle),
+        share=f"{100 * app.idle // app.cost}% of {dollars(app.cost)}" if app.cost > 0 else "",
+        settings=", ".join(settings),
+        what_if="" if app.what_if is None else _what_if(app.what_if),
+    )
+
+
+def _what_if(told: WhatIf) -> str:
+    setting, value = told.changed
+    unit = " s" if setting == "keep_alive" else ""
+    starts = f"up to {told.most_starts:,} more cold starts" if told.most_starts else "no more cold starts"
+    return (
+        f"{setting} {value}{unit}: likely {dollars(told.likely)} less "
+        f"({dollars(told.least)} to {dollars(told.most)}), {starts}"
+    )
 
 
 def month(publication: Publication) -> Month:

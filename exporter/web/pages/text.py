@@ -6,7 +6,7 @@ from datetime import datetime
 from exporter.publication import Publication
 from exporter.web.pages.alerts import alerts, data_through
 from exporter.web.pages.landing import budget_view, ranking_views
-from exporter.web.pages.summary import AccountRow, account_rows, month, tiles
+from exporter.web.pages.summary import AccountRow, account_rows, idle_rows, month, tiles
 
 _BAR = 30
 """Characters of a budget's bar."""
@@ -26,6 +26,7 @@ def page_text(publication: Publication | None, now: datetime, *, ready: bool, br
     lines = [f"fal-exporter {overview.version}: {state}, as of {publication.at:%Y-%m-%d %H:%M:%S} UTC"]
     lines += [*overview.notes, "", *_attention(publication, now, broken_files), ""]
     lines += [*_spend(publication, now), *_budgets(publication), *_top(publication)]
+    lines += _idle(publication)
     if rows := account_rows(publication, alerts(publication, now)):
         lines += ["", *_accounts(rows)]
     return "\n".join(lines) + "\n"
@@ -69,6 +70,18 @@ def _top(publication: Publication) -> Iterator[str]:
         yield f"{ranking.title}, {ranking.period}"
         for row in ranking.rows:
             yield f"  {row.amount:>14} {row.share:>6}  {row.name}"
+
+
+def _idle(publication: Publication) -> Iterator[str]:
+    rows = idle_rows(publication)
+    if rows:
+        yield ""
+        yield "Idle runners, this month; a lower setting: estimates of the last 7 days, no promise"
+    for row in rows:
+        name = f"{row.app}, {row.account}" if row.account else row.app
+        yield f"  {row.idle:>14} {row.share}  {name}  {row.settings}".rstrip()
+        if row.what_if:
+            yield f"{'':17}{row.what_if}"
 
 
 def _accounts(rows: Sequence[AccountRow]) -> Iterator[str]:

@@ -6,8 +6,20 @@ from web.pages.conftest import AT, MONTH, OUTLOOK, OVERVIEW, outline
 
 from exporter.charges import NANO
 from exporter.forecasting.state import AccountOutlook, Outlook
-from exporter.publication import AccountOverview, Gap, IdleMonth, Observations, Overview, SourceOverview
+from exporter.forecasting.what_if import Setting, WhatIf
+from exporter.publication import (
+    AccountOverview,
+    Exposition,
+    Gap,
+    IdleApp,
+    IdleMonth,
+    Observations,
+    Overview,
+    Publication,
+    SourceOverview,
+)
 from exporter.web.pages.chart import colours
+from exporter.web.pages.text import page_text
 
 
 @pytest.mark.parametrize(
@@ -144,3 +156,26 @@ def test_what_idle_runners_cost_this_month_is_shown_where_runners_are_known() ->
     text = outline(Overview("1", OVERVIEW.accounts, observations=idle)).text
     assert "Idle this month $412.00 38% of $1,084.00 for own apps" in text
     assert "Idle this month" not in outline(OVERVIEW).text
+
+
+def test_apps_with_idle_runners_stand_with_what_a_lower_setting_would_have_saved() -> None:
+    lower = WhatIf("a", "preview", "", Setting(600, 1), Setting(600, 0), 168, -NANO, 30 * NANO, 41 * NANO, 3, 1200)
+    shorter = WhatIf("a", "relight", "", Setting(600, 0), Setting(150, 0), 168, NANO, 2 * NANO, 3 * NANO, 0, 0)
+    apps = (
+        IdleApp("a", "preview", "staging", 300 * NANO, 400 * NANO, 1, 600, lower),
+        IdleApp("b", "relight", "", 12 * NANO, 100 * NANO, 0, 600, shorter),
+        IdleApp("b", "unlisted", "", NANO, 9 * NANO),
+    )
+    seen = replace(OVERVIEW, observations=Observations(idle_month=IdleMonth(313 * NANO, 509 * NANO, apps)))
+    for text in (
+        outline(seen).text,
+        " ".join(page_text(Publication(1, AT, Exposition(), seen, ready=True), AT, ready=True).split()),
+    ):
+        assert "$300.00 75% of $400.00" in text
+        assert "min_concurrency 0: likely $30.00 less (-$1.00 to $41.00), up to 1,200 more cold starts" in text
+        assert "keep_alive 150 s: likely $2.00 less ($1.00 to $3.00), no more cold starts" in text
+        assert "no promise" in text
+    text = outline(seen).text
+    assert "preview (staging) a" in text
+    assert "not known none that would likely have saved anything" in text
+    assert "Idle runners" not in outline(OVERVIEW).text
