@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ from exporter.web.rest.application import RestOptions
 from exporter.web.server import listen, scheme_of, serve_web
 
 if TYPE_CHECKING:
+    from exporter.events.store import EventReader
     from exporter.ledger.reader import LedgerReader
 
 _log = structlog.get_logger(__name__)
@@ -71,6 +73,7 @@ def web_application(
             cors_origins=settings.rest_cors_origins,
             inquirer=inquirer,
             accounts=tuple(account.name for account in settings.accounts) if accounts is None else accounts,
+            requests=partial(event_reader, settings.requests_url) if settings.requests_url else None,
         ),
         metrics_tokens=access.metrics,
         mcp_port=mcp_port,
@@ -78,6 +81,13 @@ def web_application(
         callers=access.callers_of_rest(settings.allowed_hosts),
         access_files=access.files,
     )
+
+
+def event_reader(url: str) -> "EventReader":
+    """Return a reader of the store of single requests; its libraries are imported when the first question comes."""
+    from exporter.events.store import open_reader  # noqa: PLC0415  as below
+
+    return open_reader(url)
 
 
 def _ledger_reader(address: str) -> "LedgerReader":

@@ -11,14 +11,14 @@ from zoneinfo import ZoneInfo
 from exporter.charges import HOUR, BilledRequest, Window, hour_of, nano
 from exporter.errors import FalExporterError
 from exporter.events.questions import Place, RequestsQuestion, StoredRequest
-from exporter.events.store import EventReader
 from exporter.events.summaries import Compared, Difference, HourSummary, compare
-from exporter.ledger.accounting.key_labels import KeyLabels, values_of
 from exporter.queries import parameters
 from exporter.queries.parameters import Given, Parameter, QuestionError
 from exporter.queries.usage import fingerprint
 
 if TYPE_CHECKING:
+    from exporter.events.store import EventReader
+    from exporter.ledger.accounting.key_labels import KeyLabels
     from exporter.ledger.reader import LedgerSnapshot
 
 MOST_REQUESTS = 1_000
@@ -191,7 +191,7 @@ class DifferencesAnswer:
 
 
 def parse_requests_question(
-    texts: Mapping[str, str], *, now: datetime, zone: ZoneInfo, key_labels: KeyLabels
+    texts: Mapping[str, str], *, now: datetime, zone: ZoneInfo, key_labels: "KeyLabels"
 ) -> RequestsQuestion:
     """Read a question.
 
@@ -204,6 +204,8 @@ def parse_requests_question(
     Raises:
         QuestionError: a parameter is not known or cannot be read.
     """
+    from exporter.ledger.accounting.key_labels import values_of  # noqa: PLC0415  with the ledger, not before
+
     given = Given(texts, PARAMETERS)
     zone = given.get(TIMEZONE) or zone
     written_end, written_start = given.get(END), given.get(START)
@@ -242,7 +244,7 @@ def _fingerprint(question: RequestsQuestion) -> str:
     return fingerprint(question.start, question.end, accounts, filters, question.cost_above, question.sort)
 
 
-def answer_requests(store: EventReader, question: RequestsQuestion, key_labels: KeyLabels) -> RequestsAnswer:
+def answer_requests(store: "EventReader", question: RequestsQuestion, key_labels: "KeyLabels") -> RequestsAnswer:
     """Return a page of requests.
 
     Raises:
@@ -258,7 +260,7 @@ def answer_requests(store: EventReader, question: RequestsQuestion, key_labels: 
     return RequestsAnswer(question.start, question.end, rows, cursor)
 
 
-def answer_request(store: EventReader, request_id: str, key_labels: KeyLabels) -> RequestRow:
+def answer_request(store: "EventReader", request_id: str, key_labels: "KeyLabels") -> RequestRow:
     """Return the request with an id.
 
     Raises:
@@ -277,14 +279,14 @@ def answer_request(store: EventReader, request_id: str, key_labels: KeyLabels) -
     return _row(found, key_labels)
 
 
-def _row(stored: StoredRequest, key_labels: KeyLabels) -> RequestRow:
+def _row(stored: StoredRequest, key_labels: "KeyLabels") -> RequestRow:
     request = stored.request
     label = key_labels.get((stored.account, request.api_key), request.api_key)
     return RequestRow(stored.account, request, label)
 
 
 def answer_differences(
-    store: EventReader, ledger: "LedgerSnapshot", texts: Mapping[str, str], *, now: datetime
+    store: "EventReader", ledger: "LedgerSnapshot", texts: Mapping[str, str], *, now: datetime
 ) -> DifferencesAnswer:
     """Compare requests with the ledger over settled hours.
 

@@ -17,7 +17,7 @@ from exporter.ledger.reader import LedgerReader
 from exporter.queries import models
 from exporter.queries.models import decimal_text, exact_json, text_json, text_schema, texts, tree
 from exporter.queries.usage import answer_usage, parse_usage_question
-from exporter.web.rest import calls
+from exporter.web.rest import examples
 
 DECIMALS = st.integers(-(10**30), 10**30).map(lambda nanos: Decimal(nanos).scaleb(-9))
 TREES = st.recursive(
@@ -47,11 +47,11 @@ def test_what_is_no_json_is_refused() -> None:
 
 
 DOCUMENTS = [
-    models.Usage.model_validate(calls.USAGE),
-    models.Invoices.model_validate(calls.INVOICES),
-    models.Balances.model_validate(calls.ACCOUNTS),
-    models.Budgets.model_validate(calls.BUDGETS),
-    models.Forecasts.model_validate(calls.ACCOUNTS),
+    models.Usage.model_validate(examples.USAGE),
+    models.Invoices.model_validate(examples.INVOICES),
+    models.Balances.model_validate(examples.ACCOUNTS),
+    models.Budgets.model_validate(examples.BUDGETS),
+    models.Forecasts.model_validate(examples.ACCOUNTS),
 ]
 
 
@@ -154,7 +154,7 @@ def test_usage_has_the_shape_of_the_reporting_interface(reader: LedgerReader) ->
 
 def invoices_of(*stated: str, account: str = "studio") -> models.Invoices:
     return models.Invoices.model_validate(
-        tuple(replace(calls.INVOICES[0], account=account, stated=text) for text in stated)
+        tuple(replace(examples.INVOICES[0], account=account, stated=text) for text in stated)
     )
 
 
@@ -193,7 +193,7 @@ def test_an_invoice_of_a_ledger_that_has_kept_less_is_told_by_what_it_has() -> N
 
 
 def test_what_is_left_of_a_budget_and_which_thresholds_are_reached() -> None:
-    budget = replace(calls.BUDGETS.budgets[0], limit=400 * NANO, spend=320 * NANO)
+    budget = replace(examples.BUDGETS.budgets[0], limit=400 * NANO, spend=320 * NANO)
     document = models.Budget.model_validate(budget)
     assert document.remaining == 80 * NANO
     assert [(threshold.threshold, threshold.amount, threshold.reached) for threshold in document.thresholds] == [
@@ -211,12 +211,12 @@ def test_what_is_left_of_a_budget_and_which_thresholds_are_reached() -> None:
 
 
 def test_a_budget_of_nothing_has_no_burn_that_json_cannot_write() -> None:
-    budget = replace(calls.BUDGETS.budgets[0], burn={"1h": float("inf"), "6h": 2.0})
+    budget = replace(examples.BUDGETS.budgets[0], burn={"1h": float("inf"), "6h": 2.0})
     assert models.Budget.model_validate(budget).burn == {"6h": 2.0}
 
 
 def test_a_budget_is_written_field_by_field_in_this_order() -> None:
-    assert exact_json(models.Budgets.model_validate(calls.BUDGETS)) == (
+    assert exact_json(models.Budgets.model_validate(examples.BUDGETS)) == (
         '{"as_of":"2026-11-21T14:05:00Z","currency":"USD","budgets":[{"budget":"studio","period":"month",'
         '"start":"2026-11-01T00:00:00Z","end":"2026-12-01T00:00:00Z","match":{"team":["studio-*"]},"limit":400,'
         '"spend":318.25,"remaining":81.75,"forecast":{"expected":455,"low":441.5,"high":472.25},"thresholds":['
@@ -226,7 +226,7 @@ def test_a_budget_is_written_field_by_field_in_this_order() -> None:
 
 
 def test_a_row_of_usage_has_the_fields_that_it_is_grouped_by_and_always_three() -> None:
-    document = models.Usage.model_validate(calls.USAGE)
+    document = models.Usage.model_validate(examples.USAGE)
     rows, total = document.model_dump()["usage"], document.model_dump(mode="json")["total"]
     assert exact_json(rows[0]) == (
         '{"model":"fal-ai/veo3","app":null,"gpu_class":null,"requests":null,"gpu_seconds":0,"spend":370.8,'

@@ -17,7 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from exporter.charges import Clock, hour_of
-from exporter.errors import LedgerError
+from exporter.errors import ConfigurationError, EventsError, LedgerError
 from exporter.inquiry import Inquirer
 from exporter.publication import Publication
 from exporter.queries.focus import parse_focus_question
@@ -25,6 +25,7 @@ from exporter.queries.focus_report import ReportSources
 from exporter.queries.live import LiveError, LivePart, ask_live
 from exporter.queries.models import exact_json, text_json
 from exporter.queries.parameters import UNREADABLE, Given, NoDataYetError, QuestionError
+from exporter.queries.requests import NoRequestsError
 from exporter.queries.usage import parse_usage_question
 from exporter.settings.credentials import TokenFile
 from exporter.web.auth import JSON, RETRY, Refusal, guarded
@@ -39,6 +40,7 @@ from exporter.web.rest.focus import FocusFiles
 from exporter.web.rest.question_queue import Check
 
 if TYPE_CHECKING:
+    from exporter.events.store import EventReader
     from exporter.ledger.accounting.coverage import ScopeState
     from exporter.ledger.reader import LedgerReader
 
@@ -51,6 +53,9 @@ _DOCUMENTATION: Mapping[str, str] = {OPENAPI: JSON, DOCS: HTML}
 
 _MOST_ASKED = 1000
 """Queries whose answers are found without reading the query."""
+
+_MOST_REQUEST_QUESTIONS = 16
+"""Questions about single requests that are answered or wait."""
 
 _log = structlog.get_logger(__name__)
 
@@ -67,6 +72,8 @@ class RestOptions:
         cors_origins: web pages that may ask from a browser; `*` is any.
         inquirer: asks the collector; None where there is none.
         accounts: those that are polled.
+        requests: opens the store of single requests; called in a thread when it is asked for first, and once. None
+            where they are not read.
     """
 
     ledger_url: SecretStr
@@ -76,6 +83,7 @@ class RestOptions:
     cors_origins: tuple[str, ...] = ()
     inquirer: Inquirer | None = None
     accounts: Collection[str] = ()
+    requests: "Callable[[], EventReader] | None" = None
 
     def wrap(self, app: ASGIApp) -> ASGIApp:
         """Return an application that answers those who may ask."""
@@ -115,6 +123,9 @@ class Rest:
         self._published = published
         self._clock = clock
         self._answers = AnswerCache()
+        # Apart from the others, which are quick, and never kept: the store has no revision.
+        self._request_answers = AnswerCache(threads=1, most=_MOST_REQUEST_QUESTIONS, remembered=0)
+        self._requests: EventReader | None = None
         self._calls = {call.path: call for call in CALLS}
         self._description = answer_of(exact_json(description(guarded=needs_token)), JSON)
         self._page = cache(lambda: answer_of(page(guarded=needs_token), HTML, HEADERS))
@@ -126,8 +137,11 @@ class Rest:
     def close(self) -> None:
         """Take no more questions and let go of the ledger."""
         self._answers.close()
+        self._request_answers.close()
         if self._reader is not None:
             self._reader.close()
+        if self._requests is not None:
+            self._requests.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -137,7 +151,7 @@ class Rest:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> Refusal | None:
         path = scope["path"]
-        call = self._calls.get(path)
+        call, in_path = self._called(path)
         media_type = call.media_type if call else _DOCUMENTATION.get(path)
         if media_type is None:
             return Refusal(HTTPStatus.NOT_FOUND, f"there is no such call; {DOCS} lists them all", DOCS)
@@ -155,11 +169,22 @@ class Rest:
         elif call.answer is None:
             answer = await _heeding(call, self._file(call, request, receive, send))
         else:
-            answer = await _heeding(call, self._known_or_made(call, request, receive))
+            answer = await _heeding(call, self._known_or_made(call, request, in_path, receive))
         if isinstance(answer, Answer):
             await answer.send(send, gzipped=request.gzipped, known=request.known)
             return None
         return answer
+
+    def _called(self, path: str) -> tuple[Call | None, Mapping[str, str]]:
+        """Return the call that a path is of, and the parameters that stand in it."""
+        call = self._calls.get(path)
+        if call is not None and not call.path_parameters:
+            return call, {}
+        for call in CALLS:
+            found = call.matched(path) if call.path_parameters else None
+            if found is not None:
+                return call, found
+        return None, {}
 
     async def _file(self, call: Call, request: Request, receive: Receive, send: Send) -> Refusal | None:
         question = parse_focus_question(request.texts(call.parameters), now=self._clock())
@@ -170,7 +195,7 @@ class Rest:
         asked = self._asked.get((call.path, request.query))
         if asked is None or asked.hour != hour_of(self._clock()):
             return None
-        state = self._fresh() if call.from_ledger else self._published()
+        state = self._fresh() if call.made_from == "ledger" else self._published()
         return self._answers.known(asked.key) if state is not None and state is asked.state else None
 
     def _remember(self, call: Call, request: Request, asked: "_Asked") -> None:
@@ -186,17 +211,22 @@ class Rest:
         files, state = self._read
         return state if files is not None and files == self._reader.files() else None
 
-    async def _known_or_made(self, call: Call, request: Request, receive: Receive) -> Answer:
+    async def _known_or_made(
+        self, call: Call, request: Request, in_path: Mapping[str, str], receive: Receive
+    ) -> Answer:
         repeated = self._repeated(call, request)
-        return repeated or await _while_waited_for(receive, self._document(call, request))
+        return repeated or await _while_waited_for(receive, self._document(call, request, in_path))
 
-    async def _document(self, call: Call, request: Request) -> Answer:
+    async def _document(self, call: Call, request: Request, in_path: Mapping[str, str]) -> Answer:
         texts = dict(request.texts(call.parameters))
         quoted = Given(texts, call.parameters).get(AMOUNTS) == "string"
         texts.pop(AMOUNTS.name, None)
+        texts |= in_path
         now, publication = self._clock(), self._published()
         live: tuple[LivePart, ...] = ()
-        if call.from_ledger:
+        if call.made_from == "requests":
+            return await self._of_requests(call, texts, now, quoted=quoted)
+        if call.made_from == "ledger":
             ledger = self._fresh() or await self._state()
             of: object = ledger
             state: object = ledger.revision
@@ -213,6 +243,21 @@ class Rest:
         if not live:
             self._remember(call, request, _Asked(of, hour_of(now), key))
         return answer
+
+    async def _of_requests(self, call: Call, texts: Mapping[str, str], now: datetime, *, quoted: bool) -> Answer:
+        opener = None if self._options.requests is None else self._store
+        sources = Sources(self._ledger, None, self._options.zone, now, requests=opener)
+        make = partial(_made, call=call, sources=sources, texts=texts, quoted=quoted)
+        key = (call.path, tuple(sorted(texts.items())), quoted)
+        return await self._request_answers.answer(key, make, kind=(call.path, *sorted(texts)))
+
+    def _store(self) -> "EventReader":
+        """Return the store of single requests, from the one thread that asks it."""
+        if self._requests is None:
+            if self._options.requests is None:
+                raise TypeError("there is no store")
+            self._requests = self._options.requests()
+        return self._requests
 
     def _kind(self, call: Call, texts: Mapping[str, str], now: datetime) -> Hashable:
         """Return what questions have in common that take about as long: their call, terms, and size of the window."""
@@ -299,12 +344,12 @@ def _refusal(call: Call, error: Exception) -> Refusal:
     match error:
         case QuestionError() | LiveError(reason="too_much"):
             return Refusal(HTTPStatus.BAD_REQUEST, str(error), f"{DOCS}#{call.name}")
-        case BusyError():
-            message = "too many requests at once; try again in a moment"
+        case BusyError() | LiveError(reason="busy"):
+            message = str(error) or "too many requests at once; try again in a moment"
             return Refusal(HTTPStatus.TOO_MANY_REQUESTS, message, headers=RETRY)
-        case LiveError(reason="busy"):
-            return Refusal(HTTPStatus.TOO_MANY_REQUESTS, str(error), headers=RETRY)
-        case NoDataYetError() | LiveError():
+        case NoRequestsError():
+            return Refusal(HTTPStatus.NOT_FOUND, str(error), f"{DOCS}#{call.name}")
+        case NoDataYetError() | LiveError() | EventsError() | ConfigurationError():
             return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers=RETRY)
         case LedgerError():
             _log.info("a request could not be answered", path=call.path, problem=str(error))

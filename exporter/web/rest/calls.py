@@ -4,33 +4,39 @@ The calls, declared once: read by their declaration, and described by it at `/op
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from fractions import Fraction
+from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qsl
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel
 from starlette.types import Scope
 
-from exporter.charges import HOUR, NANO, Amounts, Invoice, Window
-from exporter.forecasting import drivers as causes
-from exporter.forecasting.state import AccountOutlook, BudgetOutlook, Forecast
-from exporter.forecasting.what_if import Setting, WhatIf
-from exporter.machines import AppSettings, Efficiency, Parts
 from exporter.publication import Publication
-from exporter.queries import drivers, focus, forecasts, invoices, machine_documents, machines, models, parameters, usage
-from exporter.queries.coverage import Coverage
-from exporter.queries.forecasts import AccountsAnswer, BudgetsAnswer
+from exporter.queries import (
+    drivers,
+    focus,
+    forecasts,
+    invoices,
+    machine_documents,
+    machines,
+    models,
+    parameters,
+    request_documents,
+    requests,
+    usage,
+)
 from exporter.queries.live import LivePart
 from exporter.queries.parameters import Given, Parameter, QuestionError
-from exporter.queries.usage import UsageAnswer, UsageRow, unchecked
+from exporter.queries.requests import NOT_READ, NoRequestsError
 from exporter.web.auth import JSON, Refusal
 from exporter.web.negotiation import wants_gzip
+from exporter.web.rest import examples
 
 if TYPE_CHECKING:
+    from exporter.events.store import EventReader
     from exporter.ledger.reader import LedgerReader
 
 _LONGEST_URL = 8192
@@ -103,170 +109,6 @@ def read_request(scope: Scope) -> Request | Refusal:
     )
 
 
-_OCTOBER = Window(datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC))
-_NOVEMBER = Window(_OCTOBER.end, datetime(2026, 12, 1, tzinfo=UTC))
-_NOW = datetime(2026, 11, 21, 14, 5, tzinfo=UTC)
-_MICRO = NANO // 10**6
-
-_ROWS = (
-    UsageRow(
-        {"model": "fal-ai/veo3", "gpu_class": ""},
-        Amounts(list_cost=412 * NANO, discount=41_200_000_000, cost=370_800_000_000),
-        {"second": 1030 * NANO},
-    ),
-    UsageRow(
-        {"model": "", "gpu_class": "H100"},
-        Amounts(gpu_seconds=86_400 * NANO, list_cost=108 * NANO, cost=108 * NANO),
-        {"second": 86_400 * NANO},
-    ),
-)
-
-USAGE = UsageAnswer(
-    start=_OCTOBER.start,
-    end=_OCTOBER.end,
-    group_by=("model", "gpu_class"),
-    timezone="UTC",
-    rows=_ROWS,
-    total=UsageRow({}, _ROWS[0].amounts.plus(_ROWS[1].amounts), {"second": 87_430 * NANO}),
-    coverage=Coverage(
-        data_through=datetime(2026, 11, 21, 13, tzinfo=UTC),
-        settled_through=datetime(2026, 11, 19, 13, tzinfo=UTC),
-        available_from=datetime(2026, 9, 1, tzinfo=UTC),
-        complete=True,
-        notes=(),
-    ),
-    next_cursor=None,
-    notes=(),
-)
-
-INVOICES = (
-    Invoice(
-        account="default",
-        id="inv_4HcZ2XkQ",
-        number="FAL-2026-0010",
-        status="open",
-        period_start=_OCTOBER.start,
-        period_end=_OCTOBER.end,
-        issued_at=datetime(2026, 11, 2, tzinfo=UTC),
-        due_at=datetime(2026, 11, 16, tzinfo=UTC),
-        currency="USD",
-        subtotal=478_800_000_000,
-        credits=-5 * NANO,
-        tax=90_022_000_000,
-        total=563_822_000_000,
-    ),
-)
-
-ACCOUNTS = AccountsAnswer(
-    _NOW,
-    (
-        AccountOutlook(
-            account="default",
-            month=_NOVEMBER,
-            balance=7_374_792_800,
-            balance_at=_NOW,
-            runway=9 * HOUR + timedelta(minutes=20),
-            spend=318_250 * 1000 * _MICRO,
-            forecast=Forecast(expected=455 * NANO, low=441_500_000_000, high=472_250_000_000),
-            credit_floor=0,
-        ),
-    ),
-)
-
-BUDGETS = BudgetsAnswer(
-    _NOW,
-    (
-        BudgetOutlook(
-            budget="studio",
-            period="month",
-            window=_NOVEMBER,
-            limit=400 * NANO,
-            match={"team": ("studio-*",)},
-            thresholds=(Fraction(1, 2), Fraction(4, 5), Fraction(1)),
-            spend=318_250 * 1000 * _MICRO,
-            forecast=Forecast(expected=455 * NANO, low=441_500_000_000, high=472_250_000_000),
-            burn={"1h": 1.4, "6h": 1.25, "1d": 1.1, "3d": 1.05},
-        ),
-    ),
-)
-
-_FLUX = causes.Item("default", "model_apis", "fal-ai/flux/dev", "", "", "image")
-_VEO = causes.Item("default", "model_apis", "fal-ai/veo3", "", "", "second")
-_COMPARED = causes.drivers(
-    {_FLUX: causes.Purchase(4000 * NANO, 100 * NANO, 100 * NANO)},
-    {
-        _FLUX: causes.Purchase(5000 * NANO, 150 * NANO, 150 * NANO),
-        _VEO: causes.Purchase(75 * NANO, 30 * NANO, 30 * NANO),
-    },
-)
-
-DRIVERS = drivers.DriversAnswer(
-    window=drivers.Side(_NOVEMBER.start, datetime(2026, 11, 21, tzinfo=UTC), 180 * NANO, complete=True),
-    compare=drivers.Side(_OCTOBER.start, datetime(2026, 10, 21, tzinfo=UTC), 100 * NANO, complete=True),
-    timezone="UTC",
-    difference=80 * NANO,
-    parts=causes.total(_COMPARED),
-    items=_COMPARED,
-    others=drivers.Others(0, 0, causes.NO_PARTS),
-    notes=(),
-)
-
-_IDLE_APP = Parts(running=41_250_000_000, idle=412 * NANO, pending=6_500_000_000, draining=2_250_000_000)
-
-MACHINES = machines.MachinesAnswer(
-    start=_NOVEMBER.start,
-    end=datetime(2026, 11, 21, 15, tzinfo=UTC),
-    timezone="UTC",
-    apps=(
-        machines.AppMachines(
-            account="default",
-            app="upscale-preview",
-            environment="staging",
-            gpu_class="A100",
-            spend=_IDLE_APP,
-            gpu_seconds=Parts(148_500 * NANO, 1_483_200 * NANO, 23_400 * NANO, 8_100 * NANO),
-            settings=AppSettings("default", "studio", "upscale-preview", "staging", "GPU-A100", 600, 1, 4, _NOW),
-        ),
-    ),
-    spend=_IDLE_APP,
-    gpu_seconds=Parts(148_500 * NANO, 1_483_200 * NANO, 23_400 * NANO, 8_100 * NANO),
-    requests=(
-        Efficiency(
-            account="default",
-            product="serverless",
-            name="upscale-preview",
-            requests=5_280,
-            succeeded=5_016,
-            failed=264,
-            cold_starts=87,
-            cost=_IDLE_APP.total,
-            cost_per_success=round(Fraction(_IDLE_APP.total, 5_016)),
-            failed_cost=2_062_500_000,
-            start_cost=6_500_000_000,
-            start_seconds=23_400 * NANO,
-        ),
-    ),
-    coverage=replace(USAGE.coverage, complete=False),
-    what_if=(
-        WhatIf(
-            account="default",
-            app="upscale-preview",
-            environment="staging",
-            present=Setting(600, 1),
-            proposed=Setting(600, 0),
-            hours=168,
-            least=61_400_000_000,
-            likely=84_150_000_000,
-            most=96_200_000_000,
-            likely_starts=31,
-            most_starts=62,
-        ),
-    ),
-    notes=("Hours after 2026-11-21T13:00Z are not complete yet.",),
-)
-
-FOCUS = "BilledCost,BillingAccountId,BillingAccountName,BillingCurrency,...\n0.075,default,default,USD,...\n"
-
 CSV = "text/csv"
 
 AMOUNTS = parameters.choice(
@@ -288,6 +130,7 @@ class Sources:
         now: an aware instant.
         live: what fal has answered of the window that is asked for.
         check: called now and then while an answer is made; raises where nobody waits for it any more.
+        requests: returns the store of single requests; to be called in a thread. None where they are not read.
     """
 
     ledger: Callable[[], "LedgerReader"]
@@ -295,7 +138,22 @@ class Sources:
     zone: ZoneInfo
     now: datetime
     live: tuple[LivePart, ...] = ()
-    check: Callable[[], None] = unchecked
+    check: Callable[[], None] = usage.unchecked
+    requests: "Callable[[], EventReader] | None" = None
+
+    def store(self) -> "EventReader":
+        """Return the store of single requests.
+
+        Raises:
+            NoRequestsError: they are not read.
+            EventsError: it cannot be opened.
+        """
+        if self.requests is None:
+            raise NoRequestsError(NOT_READ)
+        return self.requests()
+
+
+MadeFrom = Literal["ledger", "publication", "requests"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,8 +167,9 @@ class Call:
         model: of the answer; None where it is a text.
         example: an answer, as a document or a text.
         answer: makes the document; None where it is streamed.
-        from_ledger: whether it is made from the ledger, not from the latest publication.
+        made_from: the ledger, the latest publication, or the store of single requests.
         is_usage: whether fal is asked for what the ledger does not have.
+        path_parameters: those that stand in the path, in braces.
     """
 
     path: str
@@ -321,9 +180,23 @@ class Call:
     model: type[BaseModel] | None
     example: BaseModel | str
     answer: Callable[[Sources, Mapping[str, str]], BaseModel] | None
-    from_ledger: bool = True
+    made_from: MadeFrom = "ledger"
     is_usage: bool = False
     media_type: str = JSON
+    path_parameters: tuple[Parameter[object], ...] = ()
+
+    def matched(self, path: str) -> Mapping[str, str] | None:
+        """Return the parameters that stand in a path; None where it is not this call's."""
+        parts, given = self.path.split("/"), path.split("/")
+        if len(parts) != len(given):
+            return None
+        found = {}
+        for part, text in zip(parts, given, strict=True):
+            if part[:1] == "{":
+                found[part[1:-1]] = text
+            elif part != text:
+                return None
+        return found
 
     @property
     def told(self) -> str:
@@ -372,6 +245,29 @@ def _forecast(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
     return models.Forecasts.model_validate(forecasts.answer_accounts(sources.publication, texts))
 
 
+def _requests(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
+    store = sources.store()
+    with sources.ledger().snapshot() as ledger:
+        labels = ledger.key_labels
+    question = requests.parse_requests_question(texts, now=sources.now, zone=sources.zone, key_labels=labels)
+    return request_documents.Requests.model_validate(requests.answer_requests(store, question, labels))
+
+
+def _request(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
+    store = sources.store()
+    with sources.ledger().snapshot() as ledger:
+        labels = ledger.key_labels
+    found = requests.answer_request(store, texts[requests.REQUEST_ID.name], labels)
+    return request_documents.BilledRequest.model_validate(found)
+
+
+def _request_differences(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
+    store = sources.store()
+    with sources.ledger().snapshot() as ledger:
+        found = requests.answer_differences(store, ledger, texts, now=sources.now)
+    return request_documents.RequestDifferences.model_validate(found)
+
+
 CALLS = (
     Call(
         path="/v1/billing/usage",
@@ -382,7 +278,7 @@ CALLS = (
         "fal if `live` allows it, and marked.",
         parameters=(*usage.PARAMETERS, AMOUNTS),
         model=models.Usage,
-        example=models.Usage.model_validate(USAGE),
+        example=models.Usage.model_validate(examples.USAGE),
         answer=_usage,
         is_usage=True,
     ),
@@ -395,7 +291,7 @@ CALLS = (
         "nano-dollar. From the ledger alone.",
         parameters=(*drivers.PARAMETERS, AMOUNTS),
         model=models.Drivers,
-        example=models.Drivers.model_validate(DRIVERS),
+        example=models.Drivers.model_validate(examples.DRIVERS),
         answer=_drivers,
     ),
     Call(
@@ -407,8 +303,45 @@ CALLS = (
         "cost: by success, on failures, on cold starts. From the ledger alone.",
         parameters=(*machines.PARAMETERS, AMOUNTS),
         model=machine_documents.Machines,
-        example=machine_documents.Machines.model_validate(MACHINES),
+        example=machine_documents.Machines.model_validate(examples.MACHINES),
         answer=_machines,
+    ),
+    Call(
+        path="/v1/billing/requests",
+        name="requests",
+        title="Single requests",
+        meaning="Charged requests of model endpoints, the dearest or the newest first, with the API key, the tags and "
+        "the exact cost of each. From the store that `EVENTS` fills, minutes after fal charges; 404 where requests are "
+        "not read. Requests of your own apps are not among them: fal charges those by the second.",
+        parameters=(*requests.PARAMETERS, AMOUNTS),
+        model=request_documents.Requests,
+        example=request_documents.Requests.model_validate(examples.REQUESTS),
+        answer=_requests,
+        made_from="requests",
+    ),
+    Call(
+        path="/v1/billing/requests/differences",
+        name="request_differences",
+        title="Requests beside the ledger",
+        meaning="For each settled hour and model, whether the requests add up to what the ledger charges: two "
+        "interfaces of fal that agree to the nano-dollar, or the hours and models in which they do not.",
+        parameters=(*requests.DIFFERENCES_PARAMETERS, AMOUNTS),
+        model=request_documents.RequestDifferences,
+        example=request_documents.RequestDifferences.model_validate(examples.DIFFERENCES),
+        answer=_request_differences,
+        made_from="requests",
+    ),
+    Call(
+        path="/v1/billing/requests/{request_id}",
+        name="request",
+        title="One request by its id",
+        meaning="What one request cost. 404 if no request with this id is known, or requests are not read.",
+        parameters=(AMOUNTS,),
+        model=request_documents.BilledRequest,
+        example=request_documents.BilledRequest.model_validate(examples.REQUEST),
+        answer=_request,
+        made_from="requests",
+        path_parameters=(requests.REQUEST_ID,),
     ),
     Call(
         path="/v1/billing/invoices",
@@ -418,7 +351,7 @@ CALLS = (
         f"`{models.OWN_ACCOUNT}`. fal does not document their format; the known fields are assumed.",
         parameters=(*invoices.PARAMETERS, AMOUNTS),
         model=models.Invoices,
-        example=models.Invoices.model_validate(INVOICES),
+        example=models.Invoices.model_validate(examples.INVOICES),
         answer=_invoices,
     ),
     Call(
@@ -429,9 +362,9 @@ CALLS = (
         "locked the account.",
         parameters=(*forecasts.ACCOUNT_PARAMETERS, AMOUNTS),
         model=models.Balances,
-        example=models.Balances.model_validate(ACCOUNTS),
+        example=models.Balances.model_validate(examples.ACCOUNTS),
         answer=_balance,
-        from_ledger=False,
+        made_from="publication",
     ),
     Call(
         path="/v1/billing/budgets",
@@ -440,9 +373,9 @@ CALLS = (
         meaning="Each configured budget in its current period: spend, remaining amount and forecast.",
         parameters=(*forecasts.BUDGET_PARAMETERS, AMOUNTS),
         model=models.Budgets,
-        example=models.Budgets.model_validate(BUDGETS),
+        example=models.Budgets.model_validate(examples.BUDGETS),
         answer=_budgets,
-        from_ledger=False,
+        made_from="publication",
     ),
     Call(
         path="/v1/billing/forecast",
@@ -451,9 +384,9 @@ CALLS = (
         meaning="Forecast cost of the current month for each account, with a band that contains it in 80% of cases.",
         parameters=(*forecasts.ACCOUNT_PARAMETERS, AMOUNTS),
         model=models.Forecasts,
-        example=models.Forecasts.model_validate(ACCOUNTS),
+        example=models.Forecasts.model_validate(examples.ACCOUNTS),
         answer=_forecast,
-        from_ledger=False,
+        made_from="publication",
     ),
     Call(
         path="/v1/billing/focus",
@@ -467,7 +400,7 @@ CALLS = (
         "was read, and `fal-exporter-note` has further remarks. 404 or 409 if there is nothing to answer with.",
         parameters=focus.PARAMETERS,
         model=None,
-        example=FOCUS,
+        example=examples.FOCUS,
         answer=None,
         media_type=CSV,
     ),

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Literal
 
 from pydantic import BaseModel
 
@@ -29,7 +30,7 @@ _ERRORS: dict[int, str] = {
 }
 
 _FILE_ERRORS: dict[int, str] = {
-    HTTPStatus.NOT_FOUND: "Neither the ledger nor fal has what was requested; the message says what is missing.",
+    HTTPStatus.NOT_FOUND: "What was requested is not there; the message says what is missing.",
     HTTPStatus.CONFLICT: "What was requested has not been read from fal completely; try again later, or request less.",
 }
 """Further errors of the calls that are answered by a file."""
@@ -83,7 +84,10 @@ def _operation(call: Call) -> Mapping[str, object]:
         "operationId": call.name,
         "summary": call.title,
         "description": call.meaning,
-        "parameters": [_parameter(parameter) for parameter in call.parameters],
+        "parameters": [
+            *(_parameter(parameter, "path") for parameter in call.path_parameters),
+            *(_parameter(parameter, "query") for parameter in call.parameters),
+        ],
         "responses": {
             "200": {"description": call.title, "content": content},
             **(
@@ -97,15 +101,18 @@ def _operation(call: Call) -> Mapping[str, object]:
 
 
 def _errors(call: Call) -> tuple[int, ...]:
+    if call.made_from == "requests":
+        return tuple(sorted({*_ERRORS, HTTPStatus.NOT_FOUND}))
     return tuple(sorted({*_ERRORS, *(() if call.answer else _FILE_ERRORS)}))
 
 
-def _parameter(parameter: Parameter[object]) -> Mapping[str, object]:
+def _parameter(parameter: Parameter[object], place: Literal["path", "query"]) -> Mapping[str, object]:
     # Repeated parameters are taken too; a description can name one form.
     style = {"style": "form", "explode": False} if parameter.is_list else {}
     return {
         "name": parameter.name,
-        "in": "query",
+        "in": place,
+        **({"required": True} if place == "path" else {}),
         "description": parameter.meaning,
         "schema": parameter.schema,
         "example": _example(parameter),
@@ -169,7 +176,7 @@ def _call_view(call: Call, *, guarded: bool) -> _CallView:
         meaning=call.meaning,
         parameters=tuple(
             _ParameterView(parameter.name, parameter.meaning, _choices(parameter), parameter.example)
-            for parameter in call.parameters
+            for parameter in (*call.path_parameters, *call.parameters)
         ),
         request=_curl(call, guarded=guarded),
         answer=_example_text(call),
@@ -187,7 +194,8 @@ def _curl(call: Call, *, guarded: bool) -> str:
     query = "&".join(
         f"{parameter.name}={parameter.example}" for parameter in call.parameters if parameter.name in shown
     )
-    address = f"http://localhost:8080{call.path}{'?' if query else ''}{query}"
+    path = call.path.format(**{parameter.name: parameter.example for parameter in call.path_parameters})
+    address = f"http://localhost:8080{path}{'?' if query else ''}{query}"
     header = '-H "Authorization: Bearer $TOKEN" ' if guarded else ""
     return f"curl {header}'{address}'"
 
@@ -201,6 +209,7 @@ def _example_text(call: Call) -> str:
 _SHOWN: Mapping[str, tuple[str, ...]] = {
     "usage": ("start", "end", "group_by"),
     "invoices": ("status",),
+    "requests": ("start", "end", "model"),
     "focus": ("start", "end", "timeframe"),
 }
 """The parameters that the example of a call gives."""

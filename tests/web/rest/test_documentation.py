@@ -20,18 +20,22 @@ def test_every_example_is_of_the_shape_that_is_described(call: Call) -> None:
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
 def test_every_parameters_example_and_enumeration_is_accepted(call: Call) -> None:
     described = {item["name"]: item for item in DOCUMENT["paths"][call.path]["get"]["parameters"]}
-    assert list(described) == [parameter.name for parameter in call.parameters]
-    for parameter in call.parameters:
-        given = Given({parameter.name: parameter.example}, call.parameters)
+    known = (*call.path_parameters, *call.parameters)
+    assert list(described) == [parameter.name for parameter in known]
+    assert {name for name, item in described.items() if item["in"] == "path" and item["required"]} == {
+        parameter.name for parameter in call.path_parameters
+    }
+    for parameter in known:
+        given = Given({parameter.name: parameter.example}, known)
         assert given.get(parameter) is not None
         schema = described[parameter.name]["schema"]
         Draft202012Validator(schema).validate(described[parameter.name]["example"])
         items = schema.get("items", {})
         for word in schema.get("enum", items.get("enum", ())):
             Draft202012Validator(schema).validate([word] if items else word)
-            assert Given({parameter.name: word}, call.parameters).get(parameter) in {word, (word,)}
+            assert Given({parameter.name: word}, known).get(parameter) in {word, (word,)}
         with pytest.raises(QuestionError):
-            Given({parameter.name + "s_": "x"}, call.parameters)
+            Given({parameter.name + "s_": "x"}, known)
 
 
 def test_a_token_is_asked_for_where_it_is_needed_only() -> None:

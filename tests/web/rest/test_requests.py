@@ -1,0 +1,151 @@
+"""Questions about single requests, over HTTP, beside a store that is filled."""
+
+import json
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import httpx
+import pytest
+from events.requests_of import request as request_of
+from queries.conftest import HISTORY, NOW
+from web.rest.conftest import Make, Serve
+
+from exporter.charges import HOUR, NANO, ApiKey
+from exporter.errors import ConfigurationError, EventsError
+from exporter.events.store import EventReader, open_reader, open_store
+from exporter.ledger import Ledger
+from exporter.web.rest.calls import CALLS
+
+REQUESTS = "/v1/billing/requests"
+HOUR_OF_ALL = NOW.replace(minute=0) - HOUR
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """A store with five requests of an hour that the ledger has, which cost 10 to 50 cents."""
+    store = open_store(f"file://{tmp_path}/requests")
+    requests = [
+        request_of(
+            number,
+            number * NANO // 10,
+            hour=HOUR_OF_ALL,
+            model="fal-ai/flux",
+            tags=json.dumps({"customer": f"c{number % 2}"}),
+        )
+        for number in range(1, 6)
+    ]
+    store.keep_hour("studio", HOUR_OF_ALL, NOW, 0, requests)
+    store.close()
+    return f"file://{tmp_path}/requests"
+
+
+@pytest.fixture
+async def client(serve: Serve, application: Make, ledger: Ledger, url: str) -> httpx.AsyncClient:
+    ledger.record_api_keys("studio", [ApiKey("studio", "key-1", "checkout")])
+    return await serve(application(requests=lambda: open_reader(url)))
+
+
+async def read(client: httpx.AsyncClient, path: str = REQUESTS, **query: str) -> dict[str, object]:
+    answer = await client.get(path, params=query)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, object] = json.loads(answer.text, parse_float=Decimal)
+    return found
+
+
+def ids(found: dict[str, object]) -> list[str]:
+    rows = found["requests"]
+    assert isinstance(rows, list)
+    return [row["request_id"] for row in rows]
+
+
+async def test_the_dearest_come_first_page_by_page_and_exactly(client: httpx.AsyncClient) -> None:
+    first = await read(client, limit="3")
+    assert ids(first) == ["id-5", "id-4", "id-3"]
+    rows = first["requests"]
+    assert isinstance(rows, list)
+    assert (rows[0]["cost"], rows[0]["tags"], rows[0]["api_key"]) == (Decimal("0.5"), {"customer": "c1"}, "checkout")
+    assert (rows[0]["team"], rows[0]["time"]) == (None, f"{HOUR_OF_ALL + timedelta(seconds=5):%Y-%m-%dT%H:%M:%SZ}")
+    following = await read(client, limit="3", cursor=str(first["next_cursor"]))
+    assert (ids(following), following["next_cursor"]) == (["id-2", "id-1"], None)
+    assert (await read(client, amounts="string", limit="1"))["requests"][0]["cost"] == "0.5"
+
+
+async def test_filters_narrow_what_is_told(client: httpx.AsyncClient) -> None:
+    assert ids(await read(client, tag="customer=c0", sort="time")) == ["id-4", "id-2"]
+    assert ids(await read(client, cost_above="0.35", api_key="checkout")) == ["id-5", "id-4"]
+    assert ids(await read(client, account="research")) == []
+    assert ids(await read(client, end=f"{HOUR_OF_ALL:%Y-%m-%dT%H:00:02Z}")) == ["id-1"]
+
+
+async def test_one_request_is_found_by_its_id(client: httpx.AsyncClient) -> None:
+    found = await read(client, f"{REQUESTS}/id-3")
+    assert (found["request_id"], found["account"], found["cost"]) == ("id-3", "studio", Decimal("0.3"))
+    assert (await read(client, f"{REQUESTS}/id-3", amounts="string"))["cost"] == "0.3"
+
+
+async def test_requests_stand_beside_the_ledger(client: httpx.AsyncClient) -> None:
+    window = {"start": HISTORY.start.isoformat(), "end": (HOUR_OF_ALL + HOUR).isoformat()}
+    answer = await read(client, f"{REQUESTS}/differences", **window)
+    accounts = answer["accounts"]
+    assert isinstance(accounts, list)
+    assert [account["account"] for account in accounts] == ["studio"]
+    assert accounts[0]["hours"] == 0, "the hour is not settled yet"
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        (f"{REQUESTS}/nobody", 404, "no request with this id is known"),
+        (f"{REQUESTS}/{'x' * 201}", 400, "is not an id of 1 to 200 characters"),
+        (f"{REQUESTS}/", 400, "is not an id of 1 to 200 characters"),
+        (f"{REQUESTS}/id-3/more", 404, "there is no such call"),
+        (f"{REQUESTS}/id-3?model=x", 400, "model is not"),
+        (f"{REQUESTS}?cost_above=much", 400, "is not an amount in US dollars"),
+        (f"{REQUESTS}?start=2026-11-03&end=2026-11-02", 400, "is not before end"),
+    ],
+)
+async def test_what_cannot_be_answered_is_said(client: httpx.AsyncClient, path: str, status: int, words: str) -> None:
+    answer = await client.get(path)
+    assert answer.status_code == status
+    assert words in answer.json()["error"]["message"]
+
+
+async def test_where_requests_are_not_read_the_setting_is_named(
+    serve: Serve, application: Make, ledger: Ledger
+) -> None:
+    del ledger
+    client = await serve(application())
+    for call in CALLS:
+        if call.made_from == "requests":
+            answer = await client.get(call.path.format(request_id="id-1"))
+            assert answer.status_code == 404
+            assert "set FAL_EXPORTER_EVENTS=true" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "problem", [EventsError("the store is away"), ConfigurationError("install fal-exporter[events]")]
+)
+async def test_a_store_that_cannot_be_read_is_503_and_asked_again(
+    serve: Serve, application: Make, ledger: Ledger, url: str, problem: Exception
+) -> None:
+    del ledger
+    problems = [problem]
+
+    def opened() -> EventReader:
+        while problems:
+            raise problems.pop()
+        return open_reader(url)
+
+    client = await serve(application(requests=opened))
+    answer = await client.get(REQUESTS)
+    assert (answer.status_code, answer.json()["error"]["message"]) == (503, str(problem))
+    assert (await client.get(REQUESTS)).status_code == 200
+
+
+async def test_what_has_come_since_is_told_at_once(client: httpx.AsyncClient, url: str) -> None:
+    assert len(ids(await read(client))) == 5
+    store = open_store(url)
+    store.keep_hour("studio", HOUR_OF_ALL - HOUR, NOW, 0, [request_of(9, 7 * NANO, hour=HOUR_OF_ALL - HOUR)])
+    store.close()
+    assert ids(await read(client))[0] == "id-9"
