@@ -202,7 +202,7 @@ def test_every_threshold_is_on_the_page_of_its_alert(threshold: Threshold) -> No
 
 
 def test_every_call_of_rest_and_every_tool_of_mcp_is_listed_with_what_it_takes() -> None:
-    rest = {match[1] for match in re.finditer(r"^\| `(/v1/[\w/]+)` \|", prose(PAGES["docs/rest.md"]), re.MULTILINE)}
+    rest = {match[1] for match in re.finditer(r"^\| `(/v1/[\w/{}]+)` \|", prose(PAGES["docs/rest.md"]), re.MULTILINE)}
     assert rest == {call.path for call in CALLS}
     listed = dict(re.findall(r"^\| `(fal-[\w-]+)` \|(.*)$", PAGES["docs/mcp.md"], re.MULTILINE))
     known = {tool.name: tool for tool in tools(None)}  # type: ignore[arg-type]  # what they know is needed to answer

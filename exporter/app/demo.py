@@ -10,6 +10,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fnmatch import fnmatchcase
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -185,7 +186,14 @@ def demo_settings(
         history=None if days is None else timedelta(days=days),
         request_attempts=2,
         budgets=demo_budgets(simulator, now),
+        tags=("cost_center", "env"),
+        events=_has_store(),
     )
+
+
+def _has_store() -> bool:
+    """Return whether the libraries of the extra `events` are there, so that single requests can be kept."""
+    return all(find_spec(name) is not None for name in ("duckdb", "fsspec", "obstore"))
 
 
 def _mcp_address(listen: Listen) -> Listen:

@@ -14,6 +14,7 @@ import structlog
 from exporter.app.access import Access
 from exporter.charges import Clock, utc_now
 from exporter.errors import ConfigurationError
+from exporter.events.store import EventReader
 from exporter.inquiry import Inquirer
 from exporter.publication import Publication
 from exporter.settings import Listen, Settings
@@ -55,6 +56,7 @@ async def serve_mcp(
     inquirer: Inquirer | None = None,
     clock: Clock = utc_now,
     access: Access | None = None,
+    requests: Callable[[], EventReader] | None = None,
 ) -> None:
     """Answer agents until `stop` is set; whatever goes wrong is logged and is the end of MCP alone.
 
@@ -66,6 +68,7 @@ async def serve_mcp(
         inquirer: asks the collector; None where there is none.
         clock: tells the present, which questions refer to.
         access: who may ask; read from the settings unless given.
+        requests: returns the store of single requests; None where they are not read.
     """
     if listener is None:
         return
@@ -76,7 +79,7 @@ async def serve_mcp(
         _log.info("serving MCP", address=f"{scheme_of(web_config)}://{Listen(host, port)}/mcp")
         if not await _is_wanted(listener, stop):
             return
-        application, reader = await asyncio.to_thread(_application, settings, latest, inquirer, clock, access)
+        application, reader = await asyncio.to_thread(_application, settings, latest, inquirer, clock, access, requests)
         try:
             await serve_web(application, listener, stop, web_config=web_config)
         finally:
@@ -102,12 +105,13 @@ async def _is_wanted(listener: socket.socket, stop: asyncio.Event) -> bool:
     return not stop.is_set()
 
 
-def _application(
+def _application(  # noqa: PLR0917  called in one place
     settings: Settings,
     latest: Callable[[], Publication | None],
     inquirer: Inquirer | None,
     clock: Clock,
     access: Access,
+    requests: Callable[[], EventReader] | None,
 ) -> "tuple[ASGIApp, LedgerReader]":
     """Import what MCP needs, which takes most of a second, and put it together."""
     from exporter.ledger.reader import LedgerReader  # noqa: PLC0415  not before scrapes are answered
@@ -118,7 +122,7 @@ def _application(
     reader = LedgerReader(settings.ledger_url.get_secret_value())
     accounts = tuple(account.name for account in settings.accounts)
     application = endpoint(
-        tools(Known(reader, latest, settings.timezone, clock, inquirer, accounts)),
+        tools(Known(reader, latest, settings.timezone, clock, inquirer, accounts, requests)),
         hosts=settings.mcp_allowed_hosts,
         tokens=access.mcp,
         access=AccessLog(logging.INFO if settings.access_log else logging.DEBUG),

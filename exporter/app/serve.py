@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -27,6 +26,7 @@ from exporter.app.narration import Narrator
 from exporter.app.reloading import Reloader, Reread
 from exporter.app.supervision import Supervisor
 from exporter.charges import Clock, utc_now
+from exporter.events.store import EventReader, SharedReader
 from exporter.inquiry import Inquirer
 from exporter.publication import Publication
 from exporter.settings import Settings
@@ -35,7 +35,6 @@ from exporter.web.rest.application import RestOptions
 from exporter.web.server import listen, scheme_of, serve_web
 
 if TYPE_CHECKING:
-    from exporter.events.store import EventReader
     from exporter.ledger.reader import LedgerReader
 
 _log = structlog.get_logger(__name__)
@@ -52,6 +51,7 @@ def web_application(
     inquirer: Inquirer | None = None,
     access: Access | None = None,
     accounts: Collection[str] | None = None,
+    requests: Callable[[], EventReader] | None = None,
 ) -> Application:
     """Return the application of everything that is served on `listen`; see `Application` and `RestOptions`.
 
@@ -73,7 +73,7 @@ def web_application(
             cors_origins=settings.rest_cors_origins,
             inquirer=inquirer,
             accounts=tuple(account.name for account in settings.accounts) if accounts is None else accounts,
-            requests=partial(event_reader, settings.requests_url) if settings.requests_url else None,
+            requests=requests,
         ),
         metrics_tokens=access.metrics,
         mcp_port=mcp_port,
@@ -81,13 +81,6 @@ def web_application(
         callers=access.callers_of_rest(settings.allowed_hosts),
         access_files=access.files,
     )
-
-
-def event_reader(url: str) -> "EventReader":
-    """Return a reader of the store of single requests; its libraries are imported when the first question comes."""
-    from exporter.events.store import open_reader  # noqa: PLC0415  as below
-
-    return open_reader(url)
 
 
 def _ledger_reader(address: str) -> "LedgerReader":
@@ -112,11 +105,16 @@ def run_serve(settings: Settings, reread: Reread) -> int:
         CollectorError: the collector gave up, for example because the ledger cannot be opened.
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
-    uvloop.run(_serve(settings, reread))
+    requests = SharedReader(settings.requests_url) if settings.requests_url else None
+    try:
+        uvloop.run(_serve(settings, reread, requests))
+    finally:
+        if requests is not None:
+            requests.close()
     return 0
 
 
-async def _serve(settings: Settings, reread: Reread) -> None:
+async def _serve(settings: Settings, reread: Reread, requests: SharedReader | None) -> None:
     loop = asyncio.get_running_loop()
     stop, hung_up = asyncio.Event(), asyncio.Event()
 
@@ -161,6 +159,7 @@ async def _serve(settings: Settings, reread: Reread) -> None:
         inquirer=supervisor.inquirer,
         access=access,
         accounts=accounts,
+        requests=requests,
     )
     host, port = listener.getsockname()[:2]
     url = f"{scheme_of(access.web_config)}://{host}:{port}"
@@ -177,6 +176,7 @@ async def _serve(settings: Settings, reread: Reread) -> None:
             stop,
             inquirer=supervisor.inquirer,
             access=access,
+            requests=requests,
         )
     )
     stopping = asyncio.create_task(stop.wait())

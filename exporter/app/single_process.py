@@ -10,6 +10,7 @@ from exporter.app.mcp import listen_for_mcp, serve_mcp
 from exporter.app.serve import web_application
 from exporter.app.wiring import LeftHalf, open_left_half
 from exporter.charges import Clock, utc_now
+from exporter.events.store import SharedReader
 from exporter.inquiry import Inquirer
 from exporter.publication import Publication
 from exporter.settings import Listen, Settings
@@ -76,7 +77,10 @@ async def joined(
             opened.enter_context(mcp_listener)
         mcp_port = None if mcp_listener is None else mcp_listener.getsockname()[1]
         inquirer = Inquirer(connect)
-        application = web_application(settings, on_scrape=on_scrape, clock=clock, mcp_port=mcp_port, inquirer=inquirer)
+        requests = SharedReader(settings.requests_url) if settings.requests_url else None
+        application = web_application(
+            settings, on_scrape=on_scrape, clock=clock, mcp_port=mcp_port, inquirer=inquirer, requests=requests
+        )
         half = await open_left_half(settings, emit=emit, clock=clock, notes=notes, links=links)
         opened.pop_all()
     collecting = asyncio.create_task(half.collector.run(stop))
@@ -84,7 +88,15 @@ async def joined(
     running = SingleProcess(_url(listener), half, collecting, mcp_url)
     serving = asyncio.create_task(serve_web(application, listener, stop))
     answering = asyncio.create_task(
-        serve_mcp(settings, mcp_listener, lambda: application.published, stop, inquirer=inquirer, clock=clock)
+        serve_mcp(
+            settings,
+            mcp_listener,
+            lambda: application.published,
+            stop,
+            inquirer=inquirer,
+            clock=clock,
+            requests=requests,
+        )
     )
     try:
         yield running
@@ -93,6 +105,8 @@ async def joined(
         await asyncio.wait((serving, answering, collecting))
         await asyncio.gather(*scraped, return_exceptions=True)
         await half.close()
+        if requests is not None:
+            requests.close()
         await asyncio.gather(serving, answering, collecting)
 
 

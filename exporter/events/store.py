@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from datetime import date, datetime
 from pathlib import Path
+from threading import Lock
 from typing import Protocol
 
 from exporter.charges import BilledRequest, Window
@@ -96,6 +97,33 @@ def open_reader(url: str) -> EventReader:
         ConfigurationError: the libraries are missing, or the address cannot be used.
     """
     return _opened(url, memory=_READERS_MEMORY, threads=_READERS_THREADS)
+
+
+class SharedReader:
+    """A store that is opened when it is asked for first, and once, for all who ask in this process."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._lock = Lock()
+        self._opened: EventReader | None = None
+
+    def __call__(self) -> EventReader:
+        """Return the store.
+
+        Raises:
+            ConfigurationError, EventsError: as `open_reader`; the next one who asks tries again.
+        """
+        with self._lock:
+            if self._opened is None:
+                self._opened = open_reader(self._url)
+            return self._opened
+
+    def close(self) -> None:
+        """Let go of the store."""
+        with self._lock:
+            if self._opened is not None:
+                self._opened.close()
+                self._opened = None
 
 
 def open_store(url: str) -> EventStore:

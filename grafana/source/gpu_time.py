@@ -46,7 +46,8 @@ def gpu_time() -> Frame:
             Row(7, ((_classes(), 24),), "Prices of an hour"),
             Row(11, ((_apps(), 24),)),
             Row(9, ((_idle_cost(), 4), (_idle_share(), 4), (_states(), 16)), "Are the runners used?"),
-            Row(10, ((_idle_apps(), 24),)),
+            Row(9, ((_idle_apps(), 24),)),
+            Row(6, ((_lower_settings(), 24),)),
             Row(8, ((_a_day(), 24),)),
         ),
     )
@@ -321,15 +322,37 @@ def _states() -> Built:
     return panel.stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL).group("A"))
 
 
-_WHAT_IF = "fal_serverless_what_if"
-
-
-def _what_if(of: str, bound: str) -> str:
-    """Return an estimate of each app by the setting that it is about, in words."""
-    matchers = selected(("account", "app"), f'bound="{bound}"')
-    series = f"{_WHAT_IF}_{of}{matchers}"
-    named = f'label_join({series}, "lower", " ", "setting", "value")'
-    return f"topk by (app) (1, max by (app, lower) ({named}))"
+def _lower_settings() -> Built:
+    saving, starts = (f"fal_serverless_what_if_{name}" for name in ("saving_usd", "cold_starts"))
+    matchers = selected(("account", "app"), 'bound="likely"')
+    named = f'label_join({saving}{matchers}, "lower", " ", "setting", "value")'
+    return rows(
+        "What a lower setting would have saved, last 7 days",
+        "Of each app the lower setting that would likely have saved most, less what more cold starts would have cost. "
+        "An estimate and no promise: the bounds hold for any order of the week's requests, the likely value for "
+        "requests at random, with the settings as they are. Apps for which no setting would likely have saved anything "
+        "are not here. All settings are at /v1/billing/machines.",
+        [
+            # Apps of one name in several accounts are one row, that which would have saved most.
+            Query(f"topk by (app) (1, max by (app, lower) ({named}))", ref="likely"),
+            Query(of_apps(saving, "max", 'bound="least"'), ref="least"),
+            Query(of_apps(saving, "max", 'bound="most"'), ref="most"),
+            Query(of_apps(starts, "max", 'bound="likely"'), ref="starts"),
+            Query(of_apps(starts, "max", 'bound="most"'), ref="more"),
+        ],
+        {
+            "app": Column("App"),
+            "lower": Column("Lower setting", width=220),
+            "Value #likely": Column("Likely saved", DOLLARS, 130, 2),
+            "Value #least": Column("At least", DOLLARS, 130, 2),
+            "Value #most": Column("At most", DOLLARS, 130, 2),
+            "Value #starts": Column("Cold starts more, likely", "none", 180, 0),
+            "Value #more": Column("At most", "none", 130, 0),
+        },
+        key="app",
+        sort="Likely saved",
+        no_value="no lower setting would likely have saved anything",
+    )
 
 
 def _idle_apps() -> Built:
@@ -344,9 +367,7 @@ def _idle_apps() -> Built:
         "Apps by idle cost, this month",
         "The ten apps whose idle runners cost most, with the settings that decide about it: a runner without requests "
         "stays for the keep-alive, and the minimum always stays. The ceiling is what an hour costs with the most "
-        "runners. Cost of a success and failed are of the last 24 hours. A lower setting is told of where it would "
-        "likely have saved something in the last 7 days: an estimate and no promise, less what more cold starts would "
-        "have cost. All bounds and settings are at /v1/billing/machines.",
+        "runners. Cost of a success and failed are of the last 24 hours.",
         [
             Query(idlest, ref="idle"),
             Query(of_idlest(share(of_runners(_STATES, by, _IDLE), of_runners(_STATES, by))), ref="share"),
@@ -357,9 +378,6 @@ def _idle_apps() -> Built:
             Query(of_idlest(of_runners("fal_app_burn_ceiling_usd_per_hour", by)), ref="ceiling"),
             Query(of_idlest(of_apps("fal_cost_per_success_usd", "max")), ref="success"),
             Query(of_idlest(of_apps("fal_failed_requests_spend_ratio", "max")), ref="failed"),
-            Query(of_idlest(_what_if("saving_usd", "likely")), ref="likely"),
-            Query(of_idlest(of_apps(f"{_WHAT_IF}_saving_usd", "max", 'bound="least"')), ref="saved"),
-            Query(of_idlest(of_apps(f"{_WHAT_IF}_cold_starts", "max", 'bound="most"')), ref="starts"),
         ],
         {
             "app": Column("App"),
@@ -372,10 +390,6 @@ def _idle_apps() -> Built:
             "Value #ceiling": Column("Ceiling of an hour", DOLLARS, 150, 2),
             "Value #success": Column("Cost of a success", DOLLARS_SHORT, 150),
             "Value #failed": Column("Failed", SHARE, 80, 1),
-            "lower": Column("Lower setting", width=170),
-            "Value #likely": Column("Likely saved", DOLLARS, 110, 2),
-            "Value #saved": Column("At least", DOLLARS, 90, 2),
-            "Value #starts": Column("Cold starts, at most", "none", 150, 0),
         },
         key="app",
         sort="Idle",

@@ -152,7 +152,7 @@ async def test_a_ledger_is_asked_without_an_exporter(ledger: str, mode: str) -> 
         names = {tool.name for tool in (await client.list_tools()).tools}
         assert names == {
             *("fal-get-usage", "fal-explain-spend", "fal-get-idle-cost", "fal-list-invoices", "fal-get-balance"),
-            *("fal-get-focus", "fal-check-focus"),
+            *("fal-get-focus", "fal-check-focus", "fal-get-request-cost", "fal-top-requests", "fal-compare-requests"),
         }
         usage = (await client.call_tool("fal-get-usage", {"group_by": ["model"]})).structured_content
         assert [(row["model"], row["spend"]) for row in usage["usage"]] == [("fal-ai/veo3", "0.000000005")]

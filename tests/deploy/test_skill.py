@@ -96,6 +96,7 @@ CHECKS: dict[str, Callable[[Document], bool]] = {
     "Why did the bill go up?": lambda item: (
         bool(rows(item, "items")) and parts(item) == Decimal(str(item["difference"]))
     ),
+    "What did this one request cost, and which were the dearest?": lambda item: isinstance(item["requests"], list),
     "Does the month match the invoice?": lambda item: item["timezone"] == "UTC" and total(item) >= 0,
 }
 
@@ -174,7 +175,7 @@ def test_the_table_tells_of_every_call_and_tool_and_of_no_parameter_that_is_not_
     tools_by_name = {tool.name: tool for tool in tools(None)}  # type: ignore[arg-type]  # only to answer
     for call in CALLS:
         tool, parameters = table[call.name]
-        known = {parameter.name for parameter in call.parameters} - {AMOUNTS.name}
+        known = {parameter.name for parameter in (*call.path_parameters, *call.parameters)} - {AMOUNTS.name}
         told = set(re.findall(r"`(\w+)`", parameters))
         assert told == known
         properties = tools_by_name.pop(tool).input_schema["properties"]

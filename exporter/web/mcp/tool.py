@@ -11,6 +11,7 @@ from exporter.publication import Publication
 from exporter.queries.parameters import Parameter, QuestionError
 
 if TYPE_CHECKING:
+    from exporter.events.store import EventReader
     from exporter.ledger.reader import LedgerReader
 
 _NOTHING = "-"
@@ -64,6 +65,7 @@ class Known:
         zone: of days and months where a question names none.
         inquirer: asks the collector; None where there is none.
         accounts: those that are polled.
+        requests: returns the store of single requests; None where they are not read.
     """
 
     reader: "LedgerReader"
@@ -72,6 +74,7 @@ class Known:
     clock: Clock
     inquirer: Inquirer | None = None
     accounts: tuple[str, ...] = ()
+    requests: "Callable[[], EventReader] | None" = None
 
 
 @dataclass(frozen=True, slots=True)

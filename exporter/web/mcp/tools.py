@@ -30,6 +30,7 @@ from exporter.queries.usage import Cursor, fingerprint
 from exporter.queries.worker import worker
 from exporter.web.mcp.focus_process import FINDINGS_KEPT
 from exporter.web.mcp.focus_report import report_tool
+from exporter.web.mcp.request_tools import request_tools
 from exporter.web.mcp.tool import (
     Answer,
     Arguments,
@@ -441,6 +442,7 @@ def ledger_tools(known: Known) -> tuple[Tool, ...]:
         usage_tool(known),
         drivers_tool(known),
         machines_tool(known),
+        *request_tools(known),
         invoices_tool(known),
         balance_tool(known),
         report_tool(known),

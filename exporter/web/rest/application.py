@@ -72,8 +72,7 @@ class RestOptions:
         cors_origins: web pages that may ask from a browser; `*` is any.
         inquirer: asks the collector; None where there is none.
         accounts: those that are polled.
-        requests: opens the store of single requests; called in a thread when it is asked for first, and once. None
-            where they are not read.
+        requests: returns the store of single requests; called in a thread. None where they are not read.
     """
 
     ledger_url: SecretStr
@@ -125,7 +124,6 @@ class Rest:
         self._answers = AnswerCache()
         # Apart from the others, which are quick, and never kept: the store has no revision.
         self._request_answers = AnswerCache(threads=1, most=_MOST_REQUEST_QUESTIONS, remembered=0)
-        self._requests: EventReader | None = None
         self._calls = {call.path: call for call in CALLS}
         self._description = answer_of(exact_json(description(guarded=needs_token)), JSON)
         self._page = cache(lambda: answer_of(page(guarded=needs_token), HTML, HEADERS))
@@ -140,8 +138,6 @@ class Rest:
         self._request_answers.close()
         if self._reader is not None:
             self._reader.close()
-        if self._requests is not None:
-            self._requests.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -245,19 +241,10 @@ class Rest:
         return answer
 
     async def _of_requests(self, call: Call, texts: Mapping[str, str], now: datetime, *, quoted: bool) -> Answer:
-        opener = None if self._options.requests is None else self._store
-        sources = Sources(self._ledger, None, self._options.zone, now, requests=opener)
+        sources = Sources(self._ledger, None, self._options.zone, now, requests=self._options.requests)
         make = partial(_made, call=call, sources=sources, texts=texts, quoted=quoted)
         key = (call.path, tuple(sorted(texts.items())), quoted)
         return await self._request_answers.answer(key, make, kind=(call.path, *sorted(texts)))
-
-    def _store(self) -> "EventReader":
-        """Return the store of single requests, from the one thread that asks it."""
-        if self._requests is None:
-            if self._options.requests is None:
-                raise TypeError("there is no store")
-            self._requests = self._options.requests()
-        return self._requests
 
     def _kind(self, call: Call, texts: Mapping[str, str], now: datetime) -> Hashable:
         """Return what questions have in common that take about as long: their call, terms, and size of the window."""

@@ -7,8 +7,10 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from events.requests_of import request as request_of
 
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Invoice, Window
+from exporter.events.store import SharedReader, open_store
 from exporter.forecasting.state import AccountOutlook, BudgetOutlook, Forecast, Lock, Outlook
 from exporter.ledger import Ledger, Rules
 from exporter.ledger.reader import LedgerReader
@@ -86,11 +88,26 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> str:
     return address
 
 
+@pytest.fixture(scope="session")
+def store_of_requests(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Two requests of the hour before last, which cost 25 cents and a dollar."""
+    url = f"file://{tmp_path_factory.mktemp('requests')}"
+    store, hour = open_store(url), NOW.replace(minute=0) - 2 * HOUR
+    made = [
+        request_of(number, cost, hour=hour, tags='{"customer":"acme"}') for number, cost in ((1, NANO // 4), (2, NANO))
+    ]
+    store.keep_hour("default", hour, NOW, 0, made)
+    store.close()
+    return url
+
+
 @pytest.fixture
-def known(ledger: str) -> Iterator[Known]:
+def known(ledger: str, store_of_requests: str) -> Iterator[Known]:
     reader = LedgerReader(ledger)
     published = Publication(1, NOW, Exposition(), Overview("1.2.3"), ready=True, outlook=OUTLOOK)
-    yield Known(reader, lambda: published, ZoneInfo("UTC"), lambda: NOW)
+    requests = SharedReader(store_of_requests)
+    yield Known(reader, lambda: published, ZoneInfo("UTC"), lambda: NOW, requests=requests)
+    requests.close()
     reader.close()
 
 

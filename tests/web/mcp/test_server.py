@@ -16,6 +16,9 @@ NAMES = [
     "fal-get-usage",
     "fal-explain-spend",
     "fal-get-idle-cost",
+    "fal-get-request-cost",
+    "fal-top-requests",
+    "fal-compare-requests",
     "fal-list-invoices",
     "fal-get-balance",
     "fal-get-focus",
@@ -23,7 +26,18 @@ NAMES = [
     "fal-get-budgets",
     "fal-get-forecast",
 ]
-ARGUMENTS = {"fal-check-focus": {"csv": "BilledCost\n1\n"}, "fal-get-focus": {"source": "estimate"}}
+ARGUMENTS = {
+    "fal-check-focus": {"csv": "BilledCost\n1\n"},
+    "fal-get-focus": {"source": "estimate"},
+    "fal-get-request-cost": {"request_id": "id-1"},
+}
+
+
+NOT_OF_A_MONTH = {
+    *("fal-check-focus", "fal-get-focus", "fal-list-invoices"),
+    *("fal-get-request-cost", "fal-top-requests", "fal-compare-requests"),
+}
+REQUESTS = {"fal-get-request-cost", "fal-top-requests", "fal-compare-requests"}
 
 
 def tool(answer: Callable[[Arguments], Answer]) -> Tool:
@@ -63,7 +77,7 @@ async def test_every_tool_answers_as_its_schema_says(mode: str, known: Known) ->
 async def test_before_the_first_poll_every_question_is_told_so(nothing_known: Known) -> None:
     async with Client(mcp_server(tools(nothing_known))) as client:
         for name in NAMES:
-            if name != "fal-check-focus":
+            if name not in {"fal-check-focus", *REQUESTS}:
                 result = await client.call_tool(name, ARGUMENTS.get(name, {}))
                 assert result.is_error
                 assert result.structured_content is None
@@ -188,6 +202,6 @@ async def test_the_prompt_leads_through_tools_that_there_are(known: Known) -> No
         (listed,) = (await client.list_prompts()).prompts
         text = (await client.get_prompt(listed.name)).messages[0].content.text
         of_one = (await client.get_prompt(listed.name, {"account": "default"})).messages[0].content.text
-    assert all(name in text for name in NAMES if name not in {"fal-check-focus", "fal-get-focus", "fal-list-invoices"})
+    assert all(name in text for name in NAMES if name not in NOT_OF_A_MONTH)
     assert "'default'" in of_one
     assert "account" not in text

@@ -13,7 +13,7 @@ from web.rest.conftest import Make, Serve
 
 from exporter.charges import HOUR, NANO, ApiKey
 from exporter.errors import ConfigurationError, EventsError
-from exporter.events.store import EventReader, open_reader, open_store
+from exporter.events.store import EventReader, SharedReader, open_store
 from exporter.ledger import Ledger
 from exporter.web.rest.calls import CALLS
 
@@ -43,7 +43,7 @@ def url(tmp_path: Path) -> str:
 @pytest.fixture
 async def client(serve: Serve, application: Make, ledger: Ledger, url: str) -> httpx.AsyncClient:
     ledger.record_api_keys("studio", [ApiKey("studio", "key-1", "checkout")])
-    return await serve(application(requests=lambda: open_reader(url)))
+    return await serve(application(requests=SharedReader(url)))
 
 
 async def read(client: httpx.AsyncClient, path: str = REQUESTS, **query: str) -> dict[str, object]:
@@ -135,7 +135,7 @@ async def test_a_store_that_cannot_be_read_is_503_and_asked_again(
     def opened() -> EventReader:
         while problems:
             raise problems.pop()
-        return open_reader(url)
+        return SharedReader(url)()
 
     client = await serve(application(requests=opened))
     answer = await client.get(REQUESTS)
