@@ -1,28 +1,26 @@
-"""`fal-exporter focus`: check, sum up, export and fetch FOCUS files."""
+"""`fal-exporter focus`: check, sum up and export FOCUS files."""
 
-import asyncio
-import hashlib
 import json
 import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import IO, TypeVar
 
 import click
 
 from exporter import __version__
-from exporter.app.wiring import client_of
+from exporter.app.focus_datasets import ledger_dataset, making_in
 from exporter.atomic_file import written_whole
 from exporter.charges import Clock, utc_now
 from exporter.errors import ConfigurationError, FalExporterError
-from exporter.fal import FocusRequest, FocusRequestError, Progress, Silent, fetch
+from exporter.fal import FocusRequest, FocusRequestError
 from exporter.focus import check_report, reports
 from exporter.focus.checks import KEPT, Checker, Report
 from exporter.focus.csv_parser import COMMA
-from exporter.focus.dataset import MANIFEST, UnreadableFileError, name_of, naming, packed, parts
+from exporter.focus.dataset import UnreadableFileError, name_of, naming, parts
+from exporter.focus.outputs import Format, encoded, format_of, place_parts, require
 from exporter.focus.reader import Reader
 from exporter.focus.reports import SUMMARY_COLUMNS, GroupRow, Groups, PartRead, SummaryRow, Totals, parse_filter
 from exporter.focus.rules.applicability import read_applicability
@@ -30,7 +28,7 @@ from exporter.focus.rules.table import LATEST, Level, by_id, rules, rules_of
 from exporter.focus.values import instant_text
 from exporter.focus.writer import metadata, write
 from exporter.ledger.export import open_statement
-from exporter.queries.focus_file import LackingError, file_contents
+from exporter.queries.focus_file import FileContents, LackingError, file_contents
 from exporter.queries.focus_rules import (
     CHARGE_MONTH,
     INVOICE,
@@ -41,7 +39,6 @@ from exporter.queries.focus_rules import (
 )
 from exporter.queries.focus_rules import FocusRequest as ReportRequest
 from exporter.queries.parameters import QuestionError
-from exporter.settings import Account, Settings
 
 _CHECK_FORMATS = {
     "text": (check_report.check_text, check_report.failure_text),
@@ -215,6 +212,8 @@ def run_export(
     output: Path | None,
     metadata_output: Path | None,
     account: str | None,
+    output_format: Format | None = None,
+    by_period: bool = False,
     clock: Clock = utc_now,
 ) -> int:
     """Write a Cost and Usage file from the ledger; a file appears whole or not at all.
@@ -230,6 +229,8 @@ def run_export(
         output: where to; None for standard output.
         metadata_output: where to write the metadata; None for nowhere.
         account: the one account wanted; None for all that the ledger counts.
+        output_format: of the file; None for what the name of the output says.
+        by_period: whether the output is a folder that gets a file for each billing period, and a manifest.
         clock: tells when it is written.
 
     Raises:
@@ -240,6 +241,10 @@ def run_export(
     """
     if output is not None and metadata_output is not None and output.resolve() == metadata_output.resolve():
         raise ConfigurationError(f"--output and --metadata are the same file, {output}; name two different files")
+    if by_period:
+        _require_folder(output, metadata_output, omit_empty_columns=omit_empty_columns)
+    chosen = output_format or format_of("" if output is None or by_period else output.name)
+    require(chosen)
     created = clock()
     with open_statement(address, account) as statement:
         if not statement.accounts:
@@ -249,7 +254,21 @@ def run_export(
             contents = file_contents(statement, request, account, created)
         except LackingError as error:
             raise LackingError(_with_flags(str(error)), error.status) from None
-        with _output(output, "--output") as file:
+        if by_period and output is not None:
+            with _writing(output, "--output"), making_in(output) as place:
+                made = ledger_dataset(
+                    statement,
+                    contents,
+                    place,
+                    output_format=chosen,
+                    version=version,
+                    created=created,
+                    for_spreadsheet=for_spreadsheet,
+                )
+                place_parts(output, made.parts, made.manifest)
+            _tell(contents, sum(part.sums.rows for part in made.parts))
+            return 0
+        with _output(output, "--output", chosen) as file:
             written = write(
                 contents.charges,
                 file,
@@ -267,18 +286,34 @@ def run_export(
                     granularity=contents.granularity.value,
                     complete=not contents.missing,
                 )
-                with _output(metadata_output, "--metadata") as described:
+                with _output(metadata_output, "--metadata", format_of(metadata_output.name)) as described:
                     described.write(f"{text}\n".encode())
+    _tell(contents, written.rows)
+    return 0
+
+
+def _require_folder(output: Path | None, metadata_output: Path | None, *, omit_empty_columns: bool) -> None:
+    """Refuse what does not go with files by billing period."""
+    if output is None:
+        raise ConfigurationError("--partition writes several files; name a folder with --output")
+    if output.exists() and not output.is_dir():
+        raise ConfigurationError(f"--partition writes a folder, and --output {output} is a file; name another")
+    for unwanted, flag in ((metadata_output, "--metadata"), (omit_empty_columns, "--omit-empty-columns")):
+        if unwanted:
+            raise ConfigurationError(f"--partition does not go with {flag}; leave one of them out")
+
+
+def _tell(contents: FileContents, rows: int) -> None:
+    """Tell what a file from the ledger lacks."""
     if contents.note:
         click.echo(f"note: {contents.note}", err=True)
-    if not written.rows:
+    if not rows:
         click.echo("note: the ledger has no charges in this window; only a header was written", err=True)
     if contents.missing:
         click.echo(
             f"note: {contents.missing:,} hours of this window are not complete yet; export it again later",
             err=True,
         )
-    return 0
 
 
 def ledger_request(given: Mapping[str, str], month: str | None, *, clock: Clock = utc_now) -> ReportRequest:
@@ -292,16 +327,7 @@ def ledger_request(given: Mapping[str, str], month: str | None, *, clock: Clock 
     Raises:
         ConfigurationError: a parameter cannot be read, does not go with another, or is not the ledger's.
     """
-    if month is not None:
-        beside = [name for name in ("billing_month", "charge_month", "start", "end") if name in given]
-        if beside:
-            raise ConfigurationError(f"--month is given together with {_flag(beside[0])}; keep only one of them")
-        try:
-            window = CHARGE_MONTH.read(month)
-        except ValueError as error:
-            raise ConfigurationError(f"--month {error}") from None
-        given = {**given, "start": instant_text(window.start), "end": instant_text(window.end)}
-    request = _request(given, clock)
+    request = _request(_of_month(given, month), clock)
     if not isinstance(request, InvoiceRequest):
         if request.source == TAGGED_ESTIMATE:
             raise ConfigurationError("--source tagged-estimate is available only from fal; use focus fetch")
@@ -312,13 +338,36 @@ def ledger_request(given: Mapping[str, str], month: str | None, *, clock: Clock 
     return request
 
 
+def _of_month(given: Mapping[str, str], month: str | None) -> Mapping[str, str]:
+    """Put a month's window in place of the option; of invoices, the month of their charges."""
+    if month is None:
+        return given
+    beside = [name for name in ("billing_month", "charge_month", "start", "end") if name in given]
+    if beside:
+        raise ConfigurationError(f"--month is given together with {_flag(beside[0])}; keep only one of them")
+    try:
+        window = CHARGE_MONTH.read(month)
+    except ValueError as error:
+        raise ConfigurationError(f"--month {error}") from None
+    if given.get("source") == INVOICE:
+        return {**given, "charge_month": month}
+    return {**given, "start": instant_text(window.start), "end": instant_text(window.end)}
+
+
 def fal_request(
-    given: Mapping[str, str], *, organization: bool, by_team: bool, team: str | None, clock: Clock = utc_now
+    given: Mapping[str, str],
+    month: str | None = None,
+    *,
+    organization: bool,
+    by_team: bool,
+    team: str | None,
+    clock: Clock = utc_now,
 ) -> FocusRequest:
     """Return what is asked of fal.
 
     Args:
         given: parameters of a report, under fal's names.
+        month: a UTC month in place of a window; None for none.
         organization: whether all teams are asked for.
         by_team: whether a root account's teams are reported.
         team: the only team; None for all.
@@ -327,7 +376,7 @@ def fal_request(
     Raises:
         ConfigurationError: a parameter cannot be read, or does not go with another.
     """
-    request = _request(given, clock)
+    request = _request(_of_month(given, month), clock)
     expand = "organization" if by_team else ""
     try:
         if isinstance(request, InvoiceRequest):
@@ -379,130 +428,24 @@ def _with_flags(sentence: str) -> str:
 
 
 @contextmanager
-def _output(path: Path | None, flag: str) -> Iterator[IO[bytes]]:
+def _output(path: Path | None, flag: str, output_format: Format) -> Iterator[IO[bytes]]:
     if path is None:
         try:
-            yield sys.stdout.buffer
+            with encoded(output_format, sys.stdout.buffer) as contents:
+                yield contents
             sys.stdout.buffer.flush()
         except BrokenPipeError:
             raise
         except OSError as error:
             raise UnreadableFileError(f"standard output cannot be written: {error.strerror}") from None
         return
+    with _writing(path, flag), written_whole(path) as file, encoded(output_format, file) as contents:
+        yield contents
+
+
+@contextmanager
+def _writing(path: Path, flag: str) -> Iterator[None]:
     try:
-        with written_whole(path) as file, packed(path.name, file) as contents:
-            yield contents
+        yield
     except OSError as error:
         raise UnreadableFileError(f"{flag}: {path} cannot be written: {error.strerror}") from None
-
-
-_MEBIBYTE = 2**20
-_SHOWN_EVERY = _MEBIBYTE
-
-
-class UnwritableFolderError(FalExporterError):
-    """The report cannot be written to where it was to go."""
-
-    exit_code = 2
-
-
-def run_fetch(
-    settings: Settings,
-    request: FocusRequest,
-    folder: Path,
-    *,
-    account: str | None,
-    longest: timedelta,
-    resume: bool,
-) -> int:
-    """Download a report into files of a folder, print their paths, and return the exit code.
-
-    Args:
-        settings: those of `serve`.
-        request: what to ask fal for.
-        folder: where the files are made.
-        account: whose report; None for the only one that is configured.
-        longest: how long a piece of an estimate is, at most.
-        resume: whether pieces that are in the folder already are kept.
-
-    Raises:
-        ConfigurationError: there is no such account, or several to choose from.
-        ApiError: fal did not answer as its interface promises; finished pieces are kept.
-        UnwritableFolderError: a file cannot be written.
-    """
-    chosen = _chosen(settings.accounts, account)
-    meter = Meter(shown=sys.stderr.isatty())
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        paths = asyncio.run(_fetched(settings, chosen, request, folder, longest=longest, resume=resume, meter=meter))
-        _write_manifest(folder, paths)
-    except OSError as error:
-        raise UnwritableFolderError(f"{folder} cannot be written: {error.strerror}; name another --folder") from None
-    finally:
-        meter.end()
-    for path in paths:
-        click.echo(path)
-    return 0
-
-
-def _write_manifest(folder: Path, paths: Sequence[Path]) -> None:
-    """List the files of a report, so that the folder can be read as one data set whatever else is in it."""
-    files = []
-    for path in paths:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        files.append({"path": path.name, "bytes": path.stat().st_size, "sha256": digest})
-    with written_whole(folder / MANIFEST) as manifest:
-        manifest.write(f"{json.dumps({'files': files}, indent=2)}\n".encode())
-
-
-async def _fetched(
-    settings: Settings,
-    account: Account,
-    request: FocusRequest,
-    folder: Path,
-    *,
-    longest: timedelta,
-    resume: bool,
-    meter: "Meter",
-) -> tuple[Path, ...]:
-    client = client_of(account, settings, Silent())
-    try:
-        return await fetch(client, request, folder, longest=longest, resume=resume, told=meter)
-    finally:
-        await client.aclose()
-
-
-def _chosen(accounts: tuple[Account, ...], name: str | None) -> Account:
-    names = ", ".join(account.name for account in accounts)
-    if name is None and len(accounts) > 1:
-        raise ConfigurationError(f"several accounts are configured; choose one with --from-account: {names}")
-    for account in accounts:
-        if name in {None, account.name}:
-            return account
-    raise ConfigurationError(f"there is no account {name!r}; configured accounts are: {names}")
-
-
-class Meter:
-    """Shows how far a download has come, in one line that changes, to a person who watches."""
-
-    def __init__(self, *, shown: bool) -> None:
-        self._shown = shown
-        self._next = 0
-        self._open = False
-
-    def __call__(self, progress: Progress) -> None:
-        """Show what has come in, not more often than once a mebibyte."""
-        if not self._shown or (not progress.done and progress.size < self._next):
-            return
-        self._next = 0 if progress.done else progress.size + _SHOWN_EVERY
-        size = progress.size / _MEBIBYTE
-        text = f"file {progress.number} of {progress.pieces}: {progress.path.name}, {size:,.1f} MiB"
-        click.echo(f"\r\033[K{text}", nl=False, err=True)
-        self._open = True
-
-    def end(self) -> None:
-        """Leave the line, if there is one."""
-        if self._open:
-            click.echo(err=True)
-            self._open = False

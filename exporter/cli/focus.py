@@ -184,6 +184,9 @@ def _report_of(given: dict[str, object]) -> dict[str, str]:
     }
 
 
+_FORMATS = ["csv", "csv.gz", "csv.zst", "parquet"]
+
+
 @focus.command("export", cls=SettingsCommand, params=_report_options())
 @click.option("--month", metavar="YYYY-MM", help="Estimate of a UTC month; short for --start and --end.")
 @click.option("--focus-version", type=click.Choice(["1.2", "1.3", "1.4"]), default="1.2", help="Version to write.")
@@ -194,7 +197,19 @@ def _report_of(given: dict[str, object]) -> dict[str, str]:
     help="Put an apostrophe before text that a spreadsheet would run as a formula; not for programs.",
 )
 @click.option("--from-account", metavar="NAME", help="Account to write. [default: all accounts in the ledger]")
-@click.option("--output", type=_FILE_TO_WRITE, metavar="FILE", help="File to write. [default: standard output]")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="File to write; with --partition a folder. [default: standard output]",
+)
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(_FORMATS),
+    help="Format to write. [default: as the name of the output ends, else csv]",
+)
+@click.option("--partition", is_flag=True, help="Write a folder with a file for each billing period and a manifest.")
 @click.option("--metadata", type=_FILE_TO_WRITE, metavar="FILE", help="File for the metadata. [default: none]")
 def focus_export(
     *,
@@ -204,6 +219,8 @@ def focus_export(
     for_spreadsheet: bool,
     from_account: str | None,
     output: Path | None,
+    output_format: str | None,
+    partition: bool,
     metadata: Path | None,
     **given: object,
 ) -> int:
@@ -215,6 +232,7 @@ def focus_export(
     report = _report_of(given)
     settings = settings_from(given)
     from exporter.app.focus import ledger_request, run_export
+    from exporter.focus.outputs import Format
 
     return run_export(
         settings.ledger_url.get_secret_value(),
@@ -225,10 +243,13 @@ def focus_export(
         output=output,
         metadata_output=metadata,
         account=from_account,
+        output_format=None if output_format is None else Format(output_format),
+        by_period=partition,
     )
 
 
 @focus.command("fetch", cls=SettingsCommand, params=_report_options())
+@click.option("--month", metavar="YYYY-MM", help="Estimate of a UTC month; with --source invoice, its charges.")
 @click.option("--organization", is_flag=True, help="Request all teams; needs the admin key of the root team.")
 @click.option("--by-team", is_flag=True, help="Break down the report of a root account by team.")
 @click.option("--team", metavar="NAME", help="Only this team, with --organization.")
@@ -244,8 +265,13 @@ def focus_export(
     metavar="FOLDER",
     help="Directory to write the files to.",
 )
+@click.option(
+    "--format", "output_format", type=click.Choice(_FORMATS), default="csv", help="Format of the files; csv is fal's."
+)
+@click.option("--partition", is_flag=True, help="Write a file for each billing period, not as fal gives them.")
 def focus_fetch(
     *,
+    month: str | None,
     organization: bool,
     by_team: bool,
     team: str | None,
@@ -253,16 +279,29 @@ def focus_fetch(
     piece_days: int,
     resume: bool,
     folder: Path,
+    output_format: str,
+    partition: bool,
     **given: object,
 ) -> int:
     """Download fal's own FOCUS report (enterprise accounts).
 
     A long estimate is split into several files, without overlap or gap. If the download is interrupted, run the same
-    command again to continue with the first missing file. Prints the paths of the files.
+    command again to continue with the first missing file. Prints the paths of the files, which are one data set: name
+    the directory to focus summary and focus check.
     """
     report = _report_of(given)
     settings = settings_from(given)
-    from exporter.app.focus import fal_request, run_fetch
+    from exporter.app.focus import fal_request
+    from exporter.app.focus_fetch import run_fetch
+    from exporter.focus.outputs import Format
 
-    request = fal_request(report, organization=organization, by_team=by_team, team=team)
-    return run_fetch(settings, request, folder, account=from_account, longest=timedelta(days=piece_days), resume=resume)
+    return run_fetch(
+        settings,
+        fal_request(report, month, organization=organization, by_team=by_team, team=team),
+        folder,
+        account=from_account,
+        longest=timedelta(days=piece_days),
+        resume=resume,
+        output_format=Format(output_format),
+        by_period=partition,
+    )

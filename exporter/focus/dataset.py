@@ -3,10 +3,11 @@
 Any number of files, folders and globs, and `-` for standard input, are one data set. Each file is recognised by its
 first bytes, not by its name: CSV, gzip, zstd and ZIP around it (in each other, too), and Parquet, which the optional
 extra `polars` turns into CSV. A folder is all files in it whose names end like those of tables; where it has a
-manifest, as `focus fetch` writes one, the files that this lists.
+manifest (see `outputs`), the files that this lists, each of which must have the digest that it says.
 """
 
 import gzip
+import hashlib
 import io
 import json
 import shutil
@@ -135,7 +136,7 @@ def _files(arguments: Iterable[str]) -> Iterator[Path]:
                 yield file
 
 
-def _files_in(folder: Path) -> list[Path]:
+def _files_in(folder: Path) -> Iterable[Path]:
     manifest = folder / MANIFEST
     if manifest.is_file():
         return _listed(manifest)
@@ -151,17 +152,27 @@ def _files_in(folder: Path) -> list[Path]:
     return found
 
 
-def _listed(manifest: Path) -> list[Path]:
-    """Return the files of a manifest, which all lie in its folder or below."""
+def _listed(manifest: Path) -> Iterator[Path]:
+    """Yield the files of a manifest, which all lie in its folder or below, and hold what it says."""
     try:
-        listed = [manifest.parent / str(file["path"]) for file in json.loads(manifest.read_bytes())["files"]]
-    except (OSError, ValueError, TypeError, KeyError):
+        files = json.loads(manifest.read_bytes())["files"]
+        listed = {manifest.parent / str(file["path"]): file.get("sha256") for file in files}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         raise WrongContentError(f"{manifest}: this is no manifest of a data set; name the files themselves") from None
     folder = manifest.parent.resolve()
     strays = [path for path in listed if not path.resolve().is_relative_to(folder)]
     if strays:
         raise WrongContentError(f"{manifest}: it lists {strays[0]}, which is not in its folder")
-    return listed
+    for path, digest in listed.items():
+        with naming(str(path)):
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            if digest not in {None, found}:
+                raise WrongContentError(
+                    f"this is not the file that {MANIFEST} lists: its SHA-256 is {found}, not {digest}; write or get "
+                    "the data set again, or name the files themselves"
+                )
+        yield path
 
 
 def _tables(name: str, file: IO[bytes], depth: int = 0) -> Iterator[Part]:
@@ -210,19 +221,6 @@ def _members(name: str, path: Path, depth: int) -> Iterator[Part]:
                 file = archive.open(member)
             with file:
                 yield from _tables(f"{name}: {member.filename}", file, depth + 1)
-
-
-@contextmanager
-def packed(name: str, file: IO[bytes]) -> Iterator[IO[bytes]]:
-    """Compress what is written to a file as its name says: `.gz`, `.zst`, or anything else for not at all."""
-    if name.lower().endswith(".gz"):
-        with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as zipped:
-            yield cast("IO[bytes]", zipped)
-    elif name.lower().endswith((".zst", ".zstd")):
-        with zstd.ZstdFile(file, "wb") as pressed:
-            yield cast("IO[bytes]", pressed)
-    else:
-        yield file
 
 
 @contextmanager

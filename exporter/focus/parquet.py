@@ -1,19 +1,26 @@
-"""Parquet with Polars, an optional extra: tables as CSV.
+"""Parquet with Polars, an optional extra: tables as CSV, and CSV as a table.
 
-Some ten thousand rows are held at a time. Decimals, dates and texts come through as they are; a DOUBLE is written as
+Some thousand rows are held at a time. Decimals, dates and texts come through as they are; a DOUBLE is written as
 the shortest decimal that gives it back, and its column is named as inexact.
 """
 
+import csv
 import io
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 import polars as pl
+from polars.io.plugins import register_io_source
 
-from exporter.focus.columns import COLUMNS
+from exporter.focus.columns import COLUMNS, Kind
 from exporter.focus.findings import WrongContentError
+from exporter.focus.values import NULLS, instant, number
+from exporter.focus.writer import CUSTOM_COLUMNS, decimal_places
 
 _ROWS = 5_000
 _INSTANT = "%Y-%m-%dT%H:%M:%S%.f"
@@ -96,3 +103,104 @@ def _json(value: object) -> str:
     if isinstance(value, Decimal):
         return f"{value:f}"
     return json.dumps(value, ensure_ascii=False, default=str)
+
+
+_DIGITS = 38
+_ROW_GROUP = 20_000
+
+
+def write_parquet(table: Path, target: Path) -> None:
+    """Write a CSV file of charges as Parquet: numbers as DECIMAL, dates as timestamps of UTC, all else as text.
+
+    Args:
+        table: with a header; the columns of FOCUS and ours have their types.
+        target: the file to make.
+
+    Raises:
+        WrongContentError: a field of a number or a date is none, or a number needs more digits than Parquet has.
+    """
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = csv.reader(file)
+        columns = next(rows)
+        kinds = {name: _kind(name) for name in columns}
+        scales = _scales(rows, columns, kinds)
+    types: dict[str, pl.DataType] = {}
+    for name, kind in kinds.items():
+        if kind.is_number:
+            types[name] = pl.Decimal(_DIGITS, scales[name])
+        else:
+            types[name] = pl.Datetime("us", "UTC") if kind is Kind.INSTANT else pl.String()
+
+    def frames(_: object, __: object, ___: object, ____: object) -> Iterator[pl.DataFrame]:
+        with table.open(encoding="utf-8", newline="") as file:
+            rows = csv.reader(file)
+            next(rows)
+            while some := list(islice(rows, _ROWS)):
+                yield _frame(columns, some, kinds, types)
+
+    source = register_io_source(frames, schema=types)
+    source.sink_parquet(target, compression="zstd", row_group_size=_ROW_GROUP, engine="streaming")
+
+
+def _kind(name: str) -> Kind:
+    return COLUMNS[name].kind if name in COLUMNS else CUSTOM_COLUMNS.get(name, Kind.TEXT)
+
+
+def _scales(rows: Iterable[list[str]], columns: Sequence[str], kinds: Mapping[str, Kind]) -> dict[str, int]:
+    """Return the places after the point that each column of numbers needs: those of its kind, or more."""
+    numbers = {name: place for place, name in enumerate(columns) if kinds[name].is_number}
+    instants = {name: place for place, name in enumerate(columns) if kinds[name] is Kind.INSTANT}
+    scales = {name: decimal_places(name) for name in numbers}
+    whole = dict.fromkeys(numbers, 1)
+    for line, row in enumerate(rows, 2):
+        for name, place in numbers.items():
+            text = row[place]
+            if text in NULLS:
+                continue
+            try:
+                value = number(text)
+            except ValueError as error:
+                raise WrongContentError(
+                    f"row {line}: {name} {text[:40]!r} {error}, and a DECIMAL column of Parquet holds nothing else; "
+                    "write CSV"
+                ) from None
+            _, digits, exponent = value.as_tuple()
+            if isinstance(exponent, int):
+                scales[name] = max(scales[name], -exponent)
+                whole[name] = max(whole[name], len(digits) + exponent)
+        for name, place in instants.items():
+            try:
+                _moment(row[place])
+            except ValueError as error:
+                raise WrongContentError(
+                    f"row {line}: {name} {row[place][:40]!r} {error}, and a timestamp column of Parquet holds nothing "
+                    "else; write CSV"
+                ) from None
+    for name, scale in scales.items():
+        if whole[name] + scale > _DIGITS:
+            raise WrongContentError(
+                f"{name} needs {whole[name]} digits before the point and {scale} after it, and a DECIMAL column of "
+                f"Parquet has {_DIGITS} in all; write CSV"
+            )
+    return scales
+
+
+def _frame(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], kinds: Mapping[str, Kind], types: Mapping[str, pl.DataType]
+) -> pl.DataFrame:
+    found = {}
+    for name, texts in zip(columns, zip(*rows, strict=True), strict=True):
+        if kinds[name].is_number:
+            # Through text of fixed notation: exponents are read by `number` alone.
+            values = [None if text in NULLS else f"{number(text):f}" for text in texts]
+            found[name] = pl.Series(name, values, pl.String).cast(types[name])
+        elif kinds[name] is Kind.INSTANT:
+            found[name] = pl.Series(name, [_moment(text) for text in texts], types[name])
+        else:
+            found[name] = pl.Series(name, [text or None for text in texts], pl.String)
+    return pl.DataFrame(found)
+
+
+@lru_cache(maxsize=4096)
+def _moment(text: str) -> datetime | None:
+    return None if text in NULLS else instant(text)[0]

@@ -265,6 +265,17 @@ def write(
     return Written(kept, tally.count, tally.billed_cost)
 
 
+def rows_of(
+    charges: Iterable[FocusCharge], *, version: str = "1.2", for_spreadsheet: bool = False
+) -> Iterator[list[list[str]]]:
+    """Yield charges as rows with the columns of `layout`, some hundreds at a time; see `write`.
+
+    Raises:
+        ValueError: the version cannot be written.
+    """
+    return _Tally(layout(version), for_spreadsheet=for_spreadsheet).rows(charges)
+
+
 class _Tally:
     """Turns charges into rows and remembers what they add up to."""
 
@@ -369,12 +380,16 @@ def metadata(
     )
 
 
+def decimal_places(name: str) -> int:
+    """Return the places after the point of a column of numbers."""
+    return _PRICE_PLACES if name.endswith("UnitPrice") or name == "x_ListCostDifference" else _LEDGER_PLACES
+
+
 def _definition(name: str) -> dict[str, object]:
     kind = COLUMNS[name].kind if name in COLUMNS else CUSTOM_COLUMNS[name]
     found: dict[str, object] = {"ColumnName": name, "DataType": _TYPES.get(kind, "String")}
     if kind.is_number:
-        places = _PRICE_PLACES if name.endswith("UnitPrice") or name == "x_ListCostDifference" else _LEDGER_PLACES
-        found |= {"NumericPrecision": _DIGITS, "NumberScale": places}
+        found |= {"NumericPrecision": _DIGITS, "NumberScale": decimal_places(name)}
     elif kind is not Kind.INSTANT:
         found["StringEncoding"] = "UTF-8"
     return found

@@ -20,13 +20,13 @@ from focus.conftest import base_rows, header, to_csv
 
 from exporter.app.focus import (
     CheckFaultError,
-    Meter,
     ledger_request,
     run_check,
     run_export,
     run_rules,
     run_summary,
 )
+from exporter.app.focus_fetch import Meter
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Invoice, UnitPrice, Window, decimal_of
 from exporter.cli import main
 from exporter.errors import ConfigurationError, LedgerError
