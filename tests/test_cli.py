@@ -40,6 +40,7 @@ class StandIn(ModuleType):
         super().__init__("exporter.app")
         self.calls: list[tuple[str, object]] = []
         self.answer: int | BaseException = 0
+        self.listen_settings: list[str] = []
 
     def _called(self, name: str, given: object) -> int:
         self.calls.append((name, given))
@@ -69,7 +70,10 @@ class StandIn(ModuleType):
     def run_rename_account(self, settings: Settings, *, old: str, new: str) -> int:
         return self._called("rename-account", (settings.key is not None, old, new))
 
-    def run_demo(self, *, listen: tuple[str, int], seed: int, days: int, with_prometheus: bool) -> int:
+    def run_demo(
+        self, *, listen: tuple[str, int], seed: int, days: int, with_prometheus: bool, listen_setting: str
+    ) -> int:
+        self.listen_settings.append(listen_setting)
         return self._called("demo", (listen, seed, days, with_prometheus))
 
     def run_simulate(self, *, host: str, port: int, seed: int) -> int:
@@ -154,6 +158,8 @@ def test_the_demo_listens_where_the_environment_says(
     assert main(["demo"]) == 0
     assert main(["demo", "--listen", "127.0.0.1:9002"]) == 0
     assert [given[0] for _, given in app.calls] == [("127.0.0.1", 9001), ("127.0.0.1", 9002)]
+    # Errors about the address name what it was given with.
+    assert app.listen_settings == ["FAL_EXPORTER_LISTEN", "--listen"]
     monkeypatch.setenv("FAL_EXPORTER_LISTEN", "9001")
     assert main(["demo"]) == 2
     assert "Invalid value for 'FAL_EXPORTER_LISTEN': \"9001\" is not an address" in capsys.readouterr().err

@@ -97,7 +97,9 @@ _LOG_INTERVAL = 15.0
 """Seconds between two live lines where there is no terminal."""
 
 
-def run_demo(*, listen: Listen, seed: int, days: int | None, with_prometheus: bool = False) -> int:
+def run_demo(
+    *, listen: Listen, seed: int, days: int | None, with_prometheus: bool = False, listen_setting: str = "--listen"
+) -> int:
     """Show the exporter at work until SIGTERM or SIGINT; return the exit code.
 
     Args:
@@ -105,6 +107,7 @@ def run_demo(*, listen: Listen, seed: int, days: int | None, with_prometheus: bo
         seed: of the simulated world.
         days: of history to load; None for this month and the whole one before.
         with_prometheus: whether to start a Prometheus and an Alertmanager, too.
+        listen_setting: the option or variable that says where, for errors about the address.
 
     Raises:
         ConfigurationError: the address cannot be listened on.
@@ -112,11 +115,13 @@ def run_demo(*, listen: Listen, seed: int, days: int | None, with_prometheus: bo
     """
     programs = find_programs() if with_prometheus else None
     with tempfile.TemporaryDirectory(prefix="fal-exporter-demo-") as folder:
-        uvloop.run(_demo(listen, seed, days, Path(folder), programs))
+        uvloop.run(_demo(listen, listen_setting, seed, days, Path(folder), programs))
     return 0
 
 
-async def _demo(listen: Listen, seed: int, days: int | None, folder: Path, programs: Programs | None) -> None:
+async def _demo(
+    listen: Listen, listen_setting: str, seed: int, days: int | None, folder: Path, programs: Programs | None
+) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -126,7 +131,7 @@ async def _demo(listen: Listen, seed: int, days: int | None, folder: Path, progr
         settings = demo_settings(simulator, listen, days, folder, now)
         notes = ("This is a demo of a simulated account, polled every ten seconds. None of these figures is real.",)
         links = (("The simulator's statement", f"{simulator.url}/_simulator/statement"),)
-        async with joined(settings, notes=notes, links=links, listen_setting="--listen") as running:
+        async with joined(settings, notes=notes, links=links, listen_setting=listen_setting) as running:
             click.echo(_greeting(running, simulator))
             loaded = asyncio.Event()
             telling = asyncio.create_task(_tell(running, loaded))

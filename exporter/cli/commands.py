@@ -237,7 +237,10 @@ LEVELS = click.Choice(["debug", "info", "warning", "error"])
     help="Also start Prometheus and Alertmanager from the PATH, with the shipped rules and the history.",
 )
 @click.option("--log-level", type=LEVELS, default="warning", help="Minimum level to log.")
-def demo(*, listen: "Listen", seed: int, days: int | None, with_prometheus: bool, log_level: str) -> int:
+@click.pass_context
+def demo(
+    context: click.Context, *, listen: "Listen", seed: int, days: int | None, with_prometheus: bool, log_level: str
+) -> int:
     """Run a demo that needs no key and no network.
 
     Starts a simulated fal and an exporter that polls it in this process, loads the current and the previous month, and
@@ -246,7 +249,14 @@ def demo(*, listen: "Listen", seed: int, days: int | None, with_prometheus: bool
     log_to_stderr("text", log_level)
     from exporter.app.demo import run_demo
 
-    return run_demo(listen=listen, seed=seed, days=days, with_prometheus=with_prometheus)
+    told = context.get_parameter_source("listen") is click.core.ParameterSource.ENVIRONMENT
+    return run_demo(
+        listen=listen,
+        seed=seed,
+        days=days,
+        with_prometheus=with_prometheus,
+        listen_setting="FAL_EXPORTER_LISTEN" if told else "--listen",
+    )
 
 
 @commands.command()

@@ -158,9 +158,10 @@ def _moved() -> Built:
     return rows(
         "What moved since last month, and why",
         "The complete hours of this month against as many of the last: the six models and apps that changed most, "
-        "all others, and the total. Volume is the difference in quantity at last month's price, price what remains "
-        "of it (list price, discount and surge together); new and gone were sold in one of the two only. The causes "
-        "add up to the change.",
+        "all others, and the total. Volume is the difference in quantity at last month's price of each, price what "
+        "remains of it; new and gone were sold in one of the two only. The causes add up to the change. The page and "
+        "/v1/billing/drivers divide the same change further: volume into volume and mix of models, price into price, "
+        "discount and surge.",
         [
             Query(shown(), ref="change"),
             *(Query(shown(f'cause="{cause}"'), ref=cause) for cause in _CAUSES),

@@ -83,7 +83,7 @@ def fixed(color: str) -> dict[str, object]:
 def colours(names: Mapping[str, str]) -> dict[str, dict[str, object]]:
     """Return the overrides that give series of these names these colours."""
     return {
-        name: fixed(color) | ({"displayName": palette.PRODUCT_NAMES[name]} if name in palette.PRODUCT_NAMES else {})
+        name: fixed(color) | ({"displayName": palette.NAME_TEXTS[name]} if name in palette.NAME_TEXTS else {})
         for name, color in names.items()
     }
 

@@ -138,8 +138,8 @@ def words(texts: Mapping[str, tuple[str, str]]) -> dict[str, object]:
 
 
 def products() -> dict[str, object]:
-    """Return the options of a column in which products are called as people call them."""
-    return {"mappings": [said({name: (text, "") for name, text in palette.PRODUCT_NAMES.items()})]}
+    """Return the options of a column in which products and labels are called as people call them."""
+    return {"mappings": [said({name: (text, "") for name, text in palette.NAME_TEXTS.items()})]}
 
 
 def link(title: str, uid: str, label: str) -> dict[str, object]:

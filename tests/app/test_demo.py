@@ -57,11 +57,12 @@ def test_an_address_in_use_is_a_sentence() -> None:
             run_simulate(host="127.0.0.1", port=port, seed=1)
 
 
-def test_an_address_in_use_names_the_option_of_the_demo() -> None:
+@pytest.mark.parametrize("setting", ["--listen", "FAL_EXPORTER_LISTEN"])
+def test_an_address_in_use_names_what_the_demo_was_given_it_with(setting: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = Listen(*taken.getsockname())
-        with pytest.raises(ConfigurationError, match=f"{address} .*: set --listen to an address"):
-            run_demo(listen=address, seed=1, days=1)
+        with pytest.raises(ConfigurationError, match=f"{address} .*: set {setting} to an address"):
+            run_demo(listen=address, seed=1, days=1, listen_setting=setting)
 
 
 @pytest.mark.parametrize("now", [datetime(2026, 11, day, 14, tzinfo=UTC) for day in (1, 11, 30)])

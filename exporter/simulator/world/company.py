@@ -1,7 +1,8 @@
 """The company of the demo: a shop-imaging business of believable size, with one thing of every kind worth seeing.
 
 It spends about seven thousand dollars a month. Since a day ago it tries a new model, a model's price rose four days
-ago, one app stands idle most of the time, and soon after the start an hour gets late charges and another a correction.
+ago, one app stands idle most of the time, and soon after the start an hour gets late charges, another a correction, and
+the first charges at a new price of another model are seen.
 All of it is a function of the seed and of the hour in which the demo starts.
 """
 
@@ -31,7 +32,7 @@ from exporter.simulator.world.lines import (
     Pace,
     WorldSize,
 )
-from exporter.simulator.world.world import World
+from exporter.simulator.world.world import Record, World
 
 _PACE = Pace(lag=1, late=2_000, revised=700, revised_within=5_400)
 _KEYS = (
@@ -74,7 +75,7 @@ _USES = (
 
 
 class _App(NamedTuple):
-    """A serverless app on a machine: usual requests an hour, and those on surge capacity."""
+    """A serverless app on a machine: usual requests an hour, and those on surge capacity; seconds of a request."""
 
     name: str
     team: int
@@ -82,6 +83,8 @@ class _App(NamedTuple):
     machine: str
     rate: int
     surge: int = 0
+    size: int = 17_250_000_000
+    step: int = 1_371_000_000
 
 
 _APPS = (
@@ -90,16 +93,21 @@ _APPS = (
     _App("lora-trainer", 1, None, "GPU-H100", 14),
     _App("search-embeddings", 0, "prod", "XS", 6_600),
     _App("virtual-tryon", 0, "staging", "GPU-A6000", 6),
-    _App("upscale-preview", 2, "staging", "GPU-A100", 40),
+    # Few requests, after each of which its runner waits for most of its keep-alive of a minute.
+    _App("upscale-preview", 2, "staging", "GPU-A100", 10, size=66 * NANO, step=2 * NANO),
 )
 IDLE_APP = "upscale-preview"
 """The app whose runners wait most of the time."""
 
 _DEARER_MODEL, _OLD_PRICE, _DEARER_SINCE = "fal-ai/flux-pro/kontext", 36_000_000, 4 * 24
+REPRICED_MODEL = "fal-ai/birefnet/v2"
+"""The model whose price rises with the hour of the start; its first charges of that hour are seen minutes later."""
+
+_PRICE_BEFORE = 500_000
 _NEW_MODEL = Model("fal-ai/veo3.1/fast/image-to-video", "second", 150_000_000, 4 * NANO, 2 * NANO)
 _NEW_SINCE = 26
 _QUIET = 24
-_LATE_FOR, _CORRECTED_AFTER = 150 * SECOND, 240 * SECOND
+_LATE_FOR, _CORRECTED_AFTER, _REPRICED_AFTER = 150 * SECOND, 240 * SECOND, 180 * SECOND
 _KEPT, _SEEN_BEFORE = 40, 20
 """Percent of the corrected model's requests that stay, and of the late app's requests that are seen at once."""
 
@@ -128,7 +136,7 @@ class Company(World):
 
     @cached_property
     def lines(self) -> tuple[Line, ...]:
-        """Lines that are used the whole time."""
+        """Lines that are used the whole time, at the prices of the start."""
         chance = Random(f"{self.seed}:lines")  # noqa: S311  a reproducible world, no secrets
         prices = {model.endpoint_id: model for model in MODELS}
         return (
@@ -149,6 +157,18 @@ class Company(World):
             replace(after, born=since),
             replace(self._of_model(_NEW_MODEL, _CATALOGUE, 2, chance), born=self.start - _NEW_SINCE),
         )
+
+    @cached_property
+    def _before(self) -> dict[Line, Line]:
+        """The lines of the repriced model at its earlier price."""
+        return {line: replace(line, price=_PRICE_BEFORE) for line in self.lines if line.model == REPRICED_MODEL}
+
+    def records(self, hour: int) -> list[Record]:
+        """Return the final records of every line in an hour, at the prices of that hour."""
+        found = super().records(hour)
+        if hour >= self.start:
+            return found
+        return [record._replace(line=self._before.get(record.line, record.line)) for record in found]
 
     def previews(self, hour: int) -> Iterator[Line]:
         """Yield the lines of `changes` that are in use in an hour (hours since 1970)."""
@@ -181,13 +201,15 @@ def company(seed: int, now: datetime) -> Company:
 
 
 def company_events(now: datetime) -> tuple[Plant, ...]:
-    """Return the late charges and the correction that arrive minutes after an instant, both of the hour before it.
+    """Return the late charges and the correction that arrive minutes after an instant.
 
-    That hour is never one of a month whose invoice has been issued.
+    Both are of the hour before it, which is never one of a month whose invoice has been issued. In the hour of the
+    instant a model has a new price, which shows after those of the hours before.
     """
     at = microseconds(now)
     hour = at // HOUR - 1
     return (
+        PlantedLateness(hour + 1, at + _REPRICED_AFTER, product=MODEL_APIS, model=REPRICED_MODEL),
         PlantedLateness(hour, at + _LATE_FOR, _SEEN_BEFORE, product=SERVERLESS, app="virtual-tryon"),
         PlantedRevision(hour, _KEPT, at + _CORRECTED_AFTER, product=MODEL_APIS, model="fal-ai/nano-banana"),
     )
@@ -206,8 +228,8 @@ def _of_app(app: _App, chance: Random) -> Iterator[Line]:
         unit="second",
         price=machine.price,
         rate=app.rate,
-        size=17_250_000_000,
-        step=1_371_000_000,
+        size=app.size,
+        step=app.step,
         phase=PHASES[chance.randrange(len(PHASES))],
         lag=_PACE.lag * SECOND,
     )

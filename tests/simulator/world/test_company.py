@@ -1,11 +1,12 @@
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 
 import pytest
 
 from exporter.simulator import ADMIN_KEY, Simulator, company_events
 from exporter.simulator.interfaces.serverless import shares_of
 from exporter.simulator.world.account import Account, invoices
-from exporter.simulator.world.company import IDLE_APP, Company, company
+from exporter.simulator.world.company import IDLE_APP, REPRICED_MODEL, Company, company
 from exporter.simulator.world.exact import FOREVER, HOUR, NANO, instant_of, microseconds, nanos_of
 
 NOW = datetime(2026, 11, 21, 0, 37, tzinfo=UTC)
@@ -52,6 +53,19 @@ def test_a_model_is_new_since_a_day_and_another_has_another_price_since_four() -
     ]
     assert prices == sorted(prices)
     assert sorted({*prices}) == [36_000_000, 40_000_000]
+
+
+def test_a_price_rises_with_the_start_and_its_first_charges_show_after_those_of_the_hours_before() -> None:
+    account = Account(company(1, NOW))
+    account.plant(company_events(NOW))
+    hour, at = microseconds(NOW) // HOUR, microseconds(NOW)
+
+    def prices(start: int, minutes: int) -> set[int]:
+        charges = chain.from_iterable(account.charges((start * HOUR, (hour + 1) * HOUR), at + minutes * 60_000_000))
+        return {charge.line.price for charge in charges if charge.line.model == REPRICED_MODEL}
+
+    assert (prices(hour - 24, 2), prices(hour, 2)) == ({500_000}, set())
+    assert (prices(hour - 24, 4), prices(hour, 4)) == ({500_000, 575_000}, {575_000})
 
 
 def test_the_runners_of_one_app_are_mostly_idle() -> None:
