@@ -115,13 +115,14 @@ def run_demo(
     """
     programs = find_programs() if with_prometheus else None
     with tempfile.TemporaryDirectory(prefix="fal-exporter-demo-") as folder:
-        uvloop.run(_demo(listen, listen_setting, seed, days, Path(folder), programs))
+        uvloop.run(_demo((listen, listen_setting), seed, days, Path(folder), programs))
     return 0
 
 
 async def _demo(
-    listen: Listen, listen_setting: str, seed: int, days: int | None, folder: Path, programs: Programs | None
+    where: tuple[Listen, str], seed: int, days: int | None, folder: Path, programs: Programs | None
 ) -> None:
+    listen, listen_setting = where
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -172,8 +172,8 @@ def _changes(what: str) -> Built:
     return rows(
         f"{what.capitalize()} changes",
         f"The twenty newest changes of a {what} that the exporter saw in the charges, whenever they were: before, now, "
-        f"and by how much. The hour is that of the first charge with the new {what}. Changes before the exporter ran are "
-        "not here; what prices did to the month is in fal / Month.",
+        f"and by how much. The hour is that of the first charge with the new {what}. Changes before the "
+        "exporter ran are not here; what prices did to the month is in fal / Month.",
         [
             Query(f"1000 * {newest}", ref="when"),
             *(
