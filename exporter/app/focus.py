@@ -11,7 +11,7 @@ from typing import IO, TypeVar
 import click
 
 from exporter import __version__
-from exporter.app.focus_datasets import ledger_dataset, making_in
+from exporter.app.focus_datasets import making_in
 from exporter.atomic_file import written_whole
 from exporter.charges import Clock, utc_now
 from exporter.errors import ConfigurationError, FalExporterError
@@ -28,6 +28,7 @@ from exporter.focus.rules.table import LATEST, Level, by_id, rules, rules_of
 from exporter.focus.values import instant_text
 from exporter.focus.writer import metadata, write
 from exporter.ledger.export import open_statement
+from exporter.queries.focus_dataset import ledger_dataset
 from exporter.queries.focus_file import FileContents, LackingError, file_contents
 from exporter.queries.focus_rules import (
     CHARGE_MONTH,

@@ -1,43 +1,18 @@
-"""Data sets of FOCUS files: what `focus export`, `focus fetch` and `focus push` write, with their manifests.
-
-Begin reading at `ledger_dataset`.
-"""
+"""Data sets in folders: fal's own report, in pieces or as one, with its manifest; and where files are made."""
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from exporter import __version__
-from exporter.charges import HOUR, Window, hour_of
 from exporter.fal import FocusRequest
-from exporter.focus.charge import month_start, next_month
 from exporter.focus.csv_parser import Record, Records, unquoted
 from exporter.focus.dataset import naming, parts
 from exporter.focus.findings import WrongContentError
 from exporter.focus.outputs import Format, Part, Sums, digest_of, manifest_of, place_parts, write_manifest, write_parts
 from exporter.focus.values import instant_text
-from exporter.focus.writer import layout, rows_of
-from exporter.ledger.export import Statement
-from exporter.queries.focus_file import FileContents
-
-FILE_NAME = "focus"
-"""Name of the files of a data set from the ledger, without an ending."""
-
-
-@dataclass(frozen=True, slots=True)
-class Dataset:
-    """A data set whose files are made and have not taken their names.
-
-    Attributes:
-        complete: whether all of its window is over and has been read.
-    """
-
-    parts: Sequence[Part]
-    manifest: Mapping[str, object]
-    complete: bool
+from exporter.queries.focus_dataset import facts_of
 
 
 @contextmanager
@@ -50,73 +25,6 @@ def making_in(folder: Path) -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder) as place:
         yield Path(place)
-
-
-def ledger_dataset(
-    statement: Statement,
-    contents: FileContents,
-    place: Path,
-    *,
-    output_format: Format,
-    version: str,
-    created: datetime,
-    for_spreadsheet: bool = False,
-    name: str = FILE_NAME,
-) -> Dataset:
-    """Write charges of the ledger into files of a folder, one a billing period.
-
-    Args:
-        statement: from which the contents are.
-        contents: the charges; read once.
-        place: the folder; see `making_in`.
-        output_format: of the files.
-        version: of FOCUS.
-        created: the present.
-        for_spreadsheet: see `exporter.focus.writer.write`.
-        name: of each file, without an ending.
-    """
-    columns = layout(version)
-    rows = rows_of(contents.charges, version=version, for_spreadsheet=for_spreadsheet)
-    written = write_parts(columns, rows, place, output_format, name=name, by_period=True)
-    window = contents.window
-    missing = _missing(statement, window, created)
-    complete = not missing and window.end <= created
-    facts = _facts("the ledger", created) | {
-        "focus_version": version,
-        "format": output_format.value,
-        "granularity": contents.granularity.value,
-        "accounts": list(statement.accounts),
-        "completeness": {
-            "start": instant_text(window.start),
-            "end": instant_text(window.end),
-            "complete": complete,
-            "missing_hours": sum(missing.values()),
-            "missing_hours_by_billing_period": missing,
-            "open": window.end > created,
-        },
-    }
-    return Dataset(written, manifest_of(written, columns, facts), complete)
-
-
-def _facts(origin: str, created: datetime) -> dict[str, object]:
-    return {
-        "manifest_version": 1,
-        "generator": f"fal-exporter {__version__}",
-        "origin": origin,
-        "created": instant_text(created),
-    }
-
-
-def _missing(statement: Statement, window: Window, now: datetime) -> dict[str, int]:
-    """Return the hours that have begun and are not read to their end, by month; months that lack none are left out."""
-    end = min(window.end, hour_of(now) + HOUR)
-    start, found = window.start, {}
-    while start < end:
-        following = min(next_month(month_start(start)), end)
-        if lacking := statement.coverage(Window(start, following)).missing:
-            found[f"{start:%Y-%m}"] = lacking
-        start = following
-    return found
 
 
 def keep_pieces(folder: Path, paths: Sequence[Path], request: FocusRequest, now: datetime) -> None:
@@ -196,7 +104,7 @@ def _fetched_facts(
             "complete": not is_open,
             "open": is_open,
         }
-    return _facts("fal", now) | {
+    return facts_of("fal", now) | {
         "source": request.source,
         "format": output_format.value,
         "completeness": completeness,

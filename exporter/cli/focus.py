@@ -305,3 +305,25 @@ def focus_fetch(
         output_format=Format(output_format),
         by_period=partition,
     )
+
+
+@focus.command("push", cls=SettingsCommand)
+@click.option(
+    "--month",
+    "months",
+    multiple=True,
+    metavar="YYYY-MM",
+    help="UTC month to write; can be repeated. [default: the current and the one before]",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be written, and write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+def focus_push(*, months: tuple[str, ...], dry_run: bool, as_json: bool, **given: object) -> int:
+    """Write months of the ledger as FOCUS files to a folder or an object store, once.
+
+    The destination is that of the settings (--focus-push-url); serve writes to it every --focus-push-interval. Each
+    month is a file, written whole; what has not changed is not written again. Prints a line for each file.
+    """
+    settings = settings_from(given)
+    from exporter.app.focus_push import run_push
+
+    return run_push(settings, months, dry=dry_run, as_json=as_json)

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
 from exporter.errors import ConfigurationError, EventsError
@@ -21,6 +21,23 @@ _UNFINISHED = ".unfinished"
 MISSING_EXTRA = (
     "EVENTS needs libraries that are not installed; install fal-exporter[events], or leave FAL_EXPORTER_EVENTS unset"
 )
+
+
+class Use(NamedTuple):
+    """Use of a place, as sentences about it name it.
+
+    Attributes:
+        what: is kept there.
+        setting: has the address.
+        missing: what is said where the libraries are missing.
+    """
+
+    what: str
+    setting: str
+    missing: str
+
+
+REQUESTS = Use("the store of requests", "FAL_EXPORTER_EVENTS_URL", MISSING_EXTRA)
 
 
 class Objects(Protocol):
@@ -60,10 +77,12 @@ class Folder:
 
     Args:
         root: made where it is missing.
+        use: what it is for.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, use: Use = REQUESTS) -> None:
         self._root = root.absolute()
+        self.use = use
 
     def __str__(self) -> str:
         return str(self._root)
@@ -137,26 +156,28 @@ class Bucket:
     Args:
         url: `s3://bucket/prefix`, `gs://...` or `az://...`; credentials come from the environment, as with the
             providers' own tools.
+        use: what it is for.
 
     Raises:
         ConfigurationError: the libraries are missing, or the address or the credentials cannot be used.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, use: Use = REQUESTS) -> None:
         try:
             from obstore.exceptions import BaseError
             from obstore.store import from_url
         except ImportError:
-            raise ConfigurationError(MISSING_EXTRA) from None
+            raise ConfigurationError(use.missing) from None
         self._url = url
-        self._made = Path(tempfile.mkdtemp(prefix="fal-exporter-events-"))
+        self.use = use
+        self._made: Path | None = None
         try:
             self._store: ObjectStore = from_url(
                 url, client_options={"allow_http": os.environ.get("AWS_ALLOW_HTTP", "").lower() == "true"}
             )
         except (BaseError, ValueError) as error:
             raise ConfigurationError(
-                f"FAL_EXPORTER_EVENTS_URL ({url}) cannot be used: {_first_line(error)}; check the address and the "
+                f"{use.setting} ({url}) cannot be used: {_first_line(error)}; check the address and the "
                 "credentials in the environment"
             ) from None
 
@@ -191,6 +212,8 @@ class Bucket:
 
     def unfinished(self) -> Path:
         """Return a path in a folder of this process."""
+        if self._made is None or not self._made.is_dir():
+            self._made = Path(tempfile.mkdtemp(prefix="fal-exporter-"))
         return self._made / secrets.token_hex(8)
 
     def take(self, made: Path, name: str) -> None:
@@ -223,14 +246,14 @@ class Bucket:
         connection.register_filesystem(remote_files(self._store))
 
 
-def open_objects(url: str) -> Folder | Bucket:
+def open_objects(url: str, use: Use = REQUESTS) -> Folder | Bucket:
     """Open the place with an address.
 
     Raises:
         ConfigurationError: it is none, or its libraries are missing.
     """
     parts = urlsplit(url)
-    return Folder(Path(unquote(parts.path))) if parts.scheme == "file" else Bucket(url)
+    return Folder(Path(unquote(parts.path)), use) if parts.scheme == "file" else Bucket(url, use)
 
 
 @contextmanager
@@ -248,7 +271,7 @@ def _clear(place: Folder | Bucket) -> Iterator[None]:
 
 def _sentence(place: Folder | Bucket, error: Exception) -> str:
     return (
-        f"the store of requests at {place} cannot be read or written: {_first_line(error)}; check that it is there, "
+        f"{place.use.what} at {place} cannot be read or written: {_first_line(error)}; check that it is there, "
         "has room, and may be read and written by the exporter"
     )
 

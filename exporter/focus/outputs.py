@@ -278,6 +278,26 @@ def _part(period: str, file: _Open, name: str, output_format: Format) -> Part:
     return Part(path, period, file.made, file.made.stat().st_size, digest, file.sums)
 
 
+def totals_of(files: Iterable[Mapping[str, object]]) -> dict[str, object]:
+    """Return rows and sums of files, by what a manifest says of each.
+
+    Raises:
+        ValueError, TypeError, KeyError: these are no documents of files.
+    """
+    total = Sums()
+    for file in files:
+        total.rows += int(str(file["rows"]))
+        total.unreadable += int(str(file["unreadable"]))
+        sums = file["sums"]
+        if not isinstance(sums, dict):
+            raise TypeError("sums are no object")
+        for currency, by_name in sums.items():
+            for name, value in by_name.items():
+                key = str(currency), str(name)
+                total.totals[key] = EXACTLY.add(total.totals.get(key, Decimal(0)), number(str(value)))
+    return total.document
+
+
 def manifest_of(parts: Iterable[Part], columns: Sequence[str], facts: Mapping[str, object]) -> dict[str, object]:
     """Return the manifest of a data set.
 

@@ -247,6 +247,26 @@ def check_events_url(text: str) -> str:
     return text.strip()
 
 
+_PUSH_URL = re.compile(r"file:///[^?#\s]*|(?:s3|gs|az)://[^/\s?#@]+(?:/[^?#\s]*)?")
+
+
+def check_push_url(text: str) -> str:
+    """Return the URL of the destination of FOCUS files; credentials are no part of it.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    if not _PUSH_URL.fullmatch(text.strip()):
+        raise ValueError(
+            "is not the URL of a folder or an object store; write it like file:///var/lib/fal-exporter/focus, "
+            "s3://bucket/prefix, gs://bucket/prefix or az://container/prefix, and give credentials in the environment"
+        )
+    return text.strip()
+
+
+PUSH_FORMATS = ("csv", "csv.gz", "csv.zst", "parquet")
+"""Formats of FOCUS files that are pushed."""
+
 SOURCES = ("models", "serverless", "compute", "organization", "reporting", "focus")
 """The primary sources, by name."""
 
@@ -437,6 +457,7 @@ ListenAddressOrOff = Annotated[Listen | None, BeforeValidator(_listen_or_off)]
 HostNames = Annotated[tuple[str, ...], BeforeValidator(lambda value: check_host_names(_names(value)))]
 BaseUrl = Annotated[str, BeforeValidator(lambda value: parse_base_url(_text(value)))]
 LedgerUrl = Annotated[SecretStr, _read(SecretStr, lambda text: SecretStr(check_ledger_url(text)))]
+PushUrl = Annotated[str, BeforeValidator(lambda value: check_push_url(_text(value)))]
 EventsUrl = Annotated[SecretStr, _read(SecretStr, lambda text: SecretStr(check_events_url(text)))]
 Key = Annotated[SecretStr, _read(SecretStr, checked_key)]
 KeyPath = Annotated[Path, AfterValidator(_key_path)]

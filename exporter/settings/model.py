@@ -17,6 +17,7 @@ from exporter.charges import nano
 from exporter.settings.entries import Account, AccountEntry, AccountName, BudgetEntry, CreditFloor
 from exporter.settings.fields import (
     DEFAULT_LABELS,
+    PUSH_FORMATS,
     BaseUrl,
     Duration,
     Endpoints,
@@ -31,6 +32,7 @@ from exporter.settings.fields import (
     Listen,
     ListenAddress,
     ListenAddressOrOff,
+    PushUrl,
     Size,
     Sources,
     Tags,
@@ -48,6 +50,7 @@ from exporter.tags import TAG
 
 LogFormat = Literal["text", "json"]
 Machines = Literal["auto", "true", "false"]
+PushFormat = Literal["csv", "csv.gz", "csv.zst", "parquet"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -233,6 +236,19 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
     )
     events_retention: Annotated[Hours, between("2d", "3650d")] = Field(
         default=timedelta(days=400), description="Age at which requests are deleted, by whole days."
+    )
+    focus_push_url: PushUrl | None = Field(
+        default=None,
+        description="Where to write the current and the previous month as FOCUS files: `file:///folder`, "
+        "`s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`, with credentials from the environment. "
+        "Object stores need the extra `events`. If unset, nothing is written; see FOCUS.",
+    )
+    focus_push_format: Annotated[PushFormat, one_of(*PUSH_FORMATS)] = Field(
+        default="csv.gz",
+        description="Format of these files: `csv`, `csv.gz`, `csv.zst` or `parquet` (extra `polars`).",
+    )
+    focus_push_interval: Annotated[Duration, between("15m", "7d")] = Field(
+        default=timedelta(hours=6), description="Interval between pushes of FOCUS files."
     )
     balance_interval: Annotated[Duration, between("10s", "1d")] = Field(
         default=_seconds(60), description="Interval between polls of the credit balance and the lock state."

@@ -1,0 +1,80 @@
+"""`fal-exporter focus push`: months of the ledger as FOCUS files at a destination, once."""
+
+import json
+from collections.abc import Iterable
+
+import click
+
+from exporter.charges import Clock, Window, utc_now
+from exporter.errors import ConfigurationError
+from exporter.focus.outputs import Format
+from exporter.queries.focus_push import Change, Push, PushedFile, PushOrder, push
+from exporter.queries.focus_rules import CHARGE_MONTH
+from exporter.settings import Settings
+
+
+def run_push(
+    settings: Settings, months: Iterable[str], *, dry: bool, as_json: bool = False, clock: Clock = utc_now
+) -> int:
+    """Write months to the destination of the settings, print what became of each file, and return the exit code.
+
+    Args:
+        settings: those of `serve`.
+        months: UTC months, `YYYY-MM`; none for the current one and the one before.
+        dry: whether nothing is written.
+        as_json: whether the outcome is printed as JSON.
+        clock: tells the present.
+
+    Raises:
+        ConfigurationError: there is no destination, it cannot be used, or a month is none.
+        EventsError: the destination cannot be read or written.
+        LedgerError, LackingError: the ledger cannot be read, or has nothing of the months.
+    """
+    if settings.focus_push_url is None:
+        raise ConfigurationError(
+            "there is no destination of FOCUS files; set --focus-push-url (FAL_EXPORTER_FOCUS_PUSH_URL), for example "
+            "to file:///var/lib/fal-exporter/focus or s3://bucket/prefix"
+        )
+    order = PushOrder(
+        settings.ledger_url.get_secret_value(),
+        settings.focus_push_url,
+        Format(settings.focus_push_format),
+        clock(),
+        tuple(_month(text) for text in months),
+        dry=dry,
+    )
+    outcome = push(order)
+    if as_json:
+        click.echo(_json(outcome, order))
+        return 0
+    for file in outcome.files:
+        click.echo(_line(file))
+    for note in outcome.notes:
+        click.echo(f"note: {note}", err=True)
+    if dry:
+        click.echo(f"note: nothing was written to {order.url}, because of --dry-run", err=True)
+    return 0
+
+
+def _month(text: str) -> Window:
+    try:
+        return CHARGE_MONTH.read(text)
+    except ValueError as error:
+        raise ConfigurationError(f"--month {error}") from None
+
+
+def _line(file: PushedFile) -> str:
+    if file.change is Change.REMOVED:
+        return f"{file.change.value:<9}  {file.path}"
+    sums = file.document["sums"]
+    costs = (
+        [f"{currency} {by_name['BilledCost']}" for currency, by_name in sums.items()] if isinstance(sums, dict) else []
+    )
+    source, size = file.document["source"], int(str(file.document["bytes"]))
+    return f"{file.change.value:<9}  {file.path}  {source}  {file.rows:,} rows  {size:,} bytes  {', '.join(costs)}"
+
+
+def _json(outcome: Push, order: PushOrder) -> str:
+    files = [{"path": file.path, "change": file.change.value, **file.document} for file in outcome.files]
+    document = {"url": order.url, "dry_run": order.dry, "files": files, "notes": list(outcome.notes)}
+    return json.dumps(document, indent=2, ensure_ascii=False)
