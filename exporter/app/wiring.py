@@ -21,15 +21,18 @@ from exporter.fal import (
     Limits,
     Observer,
 )
+from exporter.focus.outputs import Format
 from exporter.forecasting.budgets import budget_of
 from exporter.inquiry import Responder
 from exporter.ledger import START_PATIENCE, Ledger, LedgerReader, take_collector_lock
 from exporter.ledger.store import Rules
+from exporter.metrics.focus_push import FocusPushMetrics
 from exporter.metrics.health import Health
 from exporter.metrics.requests import RequestMetrics
 from exporter.polling.account import AccountPoller
 from exporter.polling.async_ledger import AsyncLedger
 from exporter.polling.collector import Collector
+from exporter.polling.focus_push import LOOK, FocusPusher
 from exporter.polling.forecasts import ForecastMaker
 from exporter.polling.inquiries.focus_reports import FocusReports
 from exporter.polling.inquiries.live_usage import LiveUsage
@@ -37,7 +40,7 @@ from exporter.polling.key_owners import KeyOwners
 from exporter.polling.poll_runner import OWN_REASONS, PollRunner
 from exporter.polling.publisher import Publisher
 from exporter.polling.requests import RequestRules, RequestsPoller, RequestStore
-from exporter.polling.scheduler import JOBS, REQUESTS_JOB, Intervals, Reach, Scheduler
+from exporter.polling.scheduler import FOCUS_PUSH_JOB, JOBS, REQUESTS_JOB, Intervals, Reach, Scheduler
 from exporter.publication import Publication
 from exporter.queries import live
 from exporter.queries.focus import REPORT
@@ -157,6 +160,30 @@ def _requests_pollers(
     )
 
 
+def _jobs(settings: Settings) -> tuple[str, ...]:
+    """Return the names of all jobs that are wanted."""
+    wanted = ((settings.events, REQUESTS_JOB), (settings.focus_push_url, FOCUS_PUSH_JOB))
+    return (*JOBS, *(job for is_wanted, job in wanted if is_wanted))
+
+
+def _pusher(
+    settings: Settings, registry: CollectorRegistry, health: Health, publisher: Publisher, clock: Clock
+) -> FocusPusher | None:
+    """Return what pushes FOCUS files; None where they are not wanted."""
+    if settings.focus_push_url is None:
+        return None
+    return FocusPusher(
+        address=settings.ledger_url.get_secret_value(),
+        url=settings.focus_push_url,
+        output_format=Format(settings.focus_push_format),
+        interval=settings.focus_push_interval,
+        metrics=FocusPushMetrics(registry),
+        health=health,
+        changed=publisher.changed,
+        clock=clock,
+    )
+
+
 async def open_left_half(
     settings: Settings,
     *,
@@ -191,7 +218,7 @@ async def open_left_half(
         failure_reasons=(*REASONS, *OWN_REASONS),
         rejection_reasons=REJECTIONS,
         lock_reasons=LOCK_REASONS,
-        jobs=(*JOBS, REQUESTS_JOB) if settings.events else JOBS,
+        jobs=_jobs(settings),
     )
     reach = Reach(settings.recent_window, settings.deep_window, settings.history, settings.timezone)
     accounts: list[AccountPoller] = []
@@ -241,7 +268,11 @@ async def open_left_half(
         )
     scheduler = Scheduler(
         intervals=Intervals(
-            settings.poll_interval, settings.balance_interval, settings.invoice_interval, settings.names_interval
+            settings.poll_interval,
+            settings.balance_interval,
+            settings.invoice_interval,
+            settings.names_interval,
+            focus_push=min(LOOK, settings.focus_push_interval),
         ),
         health=health,
     )
@@ -256,6 +287,7 @@ async def open_left_half(
         retention=settings.retention,
         clock=clock,
         requests=requests,
+        pusher=_pusher(settings, registry, health, publisher, clock),
     )
     reports = FocusReports(
         {client.account: client for client in clients},

@@ -11,9 +11,10 @@ import structlog
 from exporter.charges import Clock
 from exporter.polling.account import AccountPoller
 from exporter.polling.async_ledger import AsyncLedger
+from exporter.polling.focus_push import FocusPusher
 from exporter.polling.publisher import Publisher
 from exporter.polling.requests import RequestsPoller
-from exporter.polling.scheduler import Run, Scheduler
+from exporter.polling.scheduler import FOCUS_PUSH_JOB, Run, Scheduler
 
 _log = structlog.get_logger(__name__)
 
@@ -26,6 +27,7 @@ class Collector:
     Args:
         retention: the age at which hours are folded into totals.
         requests: reads single requests, where that is wanted.
+        pusher: pushes FOCUS files, where that is wanted.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Collector:
         retention: timedelta,
         clock: Clock,
         requests: Sequence[RequestsPoller] = (),
+        pusher: FocusPusher | None = None,
     ) -> None:
         self._ledger = ledger
         self._accounts = accounts
@@ -46,6 +49,7 @@ class Collector:
         self._retention = retention
         self._clock = clock
         self._requests = requests
+        self._pusher = pusher
         self._loaded: set[str] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -64,6 +68,8 @@ class Collector:
             self._enter_jobs(account)
         for requests in self._requests:
             self._scheduler.every_while("requests", requests.name, requests.poll)
+        if self._pusher is not None:
+            self._scheduler.every_while(FOCUS_PUSH_JOB, _EVERY_ACCOUNT, self._pusher.push_if_due)
         self._scheduler.by_calendar("retention", _EVERY_ACCOUNT, self._fold)
         planning = self._scheduler.start()
         stopping = asyncio.create_task(stop.wait())

@@ -125,6 +125,7 @@ _AFTER_THE_START = {
 _PROBE_AFTER_THE_START = timedelta(seconds=2)
 _TAGS_AFTER_THE_START = timedelta(seconds=5)
 _REQUESTS_AFTER_THE_START = timedelta(seconds=5)
+_FOCUS_PUSH_AFTER_THE_START = timedelta(minutes=3)
 
 JOBS = (
     "current",
@@ -147,6 +148,9 @@ JOBS = (
 REQUESTS_JOB = "requests"
 """The job that reads single requests, where that is wanted."""
 
+FOCUS_PUSH_JOB = "focus_push"
+"""The job that pushes FOCUS files, where that is wanted."""
+
 Run = Callable[[], Awaitable[None]]
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -165,6 +169,7 @@ class Intervals:
     balance: timedelta
     invoices: timedelta
     names: timedelta
+    focus_push: timedelta = timedelta(minutes=15)
 
 
 class _Planner(AsyncIOScheduler):  # type: ignore[misc]  # it has no types
@@ -233,7 +238,7 @@ class Scheduler:
             await _turn()
 
     def every_while(self, job: str, account: str, run: Run) -> None:
-        """Run a job now and at its interval: current, history, balance, invoices, prices, names or tags.
+        """Run a job now and at its interval: current, history, balance, invoices, prices, names, tags and so on.
 
         Queues wait for their first turn, when apps have been listed. Reconciliation waits for its first turn, or to be
         run when the history is there: it needs whole months. A probe and tags let the first polls go before them.
@@ -250,6 +255,7 @@ class Scheduler:
             "tags": HOUR,
             "queues": self._intervals.current,
             "requests": self._intervals.current,
+            FOCUS_PUSH_JOB: self._intervals.focus_push,
         }
         firsts = {
             "reconciliation": spans["reconciliation"],
@@ -257,6 +263,7 @@ class Scheduler:
             "tags": _TAGS_AFTER_THE_START,
             "queues": spans["queues"],
             "requests": _REQUESTS_AFTER_THE_START,
+            FOCUS_PUSH_JOB: _FOCUS_PUSH_AFTER_THE_START,
         }
         span = spans[job].total_seconds()
         trigger = IntervalTrigger(seconds=span, jitter=span / 20, timezone=UTC)

@@ -41,6 +41,7 @@ WORDS = {
     "FalAppIdle": "an app was idle all day and is billed for it",
     "FalQueueGrowing": "requests wait for an app although its runners are idle",
     "FalAccessFileBroken": "the file that grants access cannot be read in full",
+    "FalFocusPushFailing": "FOCUS files cannot be pushed to their destination",
     "FalThresholdsMissing": "the alert rules lack their thresholds",
     "unknown": "nothing is known: no usage has been read yet",
     "well": "All is well: nothing is locked, late, missing, or about to run out",

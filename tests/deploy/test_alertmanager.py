@@ -36,6 +36,7 @@ TOLD = {
     "FalSpendUnusual": "fal-slack",
     "FalUsageDataStale": "fal-slack",
     "FalAccessFileBroken": "fal-slack",
+    "FalFocusPushFailing": "fal-slack",
     "FalSeriesOverflow": "fal-slack",
     "HostOutOfMemory": "nobody",
 }

@@ -3,8 +3,8 @@
 The documentation's table is rendered from here; dashboards and alert rules are checked against it. Not listed are the
 process and Python families, whose names and HELP texts are prometheus_client's own.
 
-Lives here: the families by subject (`spend`, `tags`, `accounts`, `names`, `outlook`, `machines`, `exporter`), each a
-`family.Family`. May import: `exporter.charges`. Begin reading at `family`, then `spend`.
+Lives here: the families by subject (`spend`, `tags`, `accounts`, `names`, `outlook`, `machines`, `focus`, `exporter`),
+each a `family.Family`. May import: `exporter.charges`. Begin reading at `family`, then `spend`.
 """
 
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ from types import MappingProxyType
 from exporter.metrics.catalogue.accounts import ACCOUNTS
 from exporter.metrics.catalogue.exporter import EXPORTER
 from exporter.metrics.catalogue.family import Family, Kind
+from exporter.metrics.catalogue.focus import FOCUS
 from exporter.metrics.catalogue.machines import MACHINES
 from exporter.metrics.catalogue.names import NAMES
 from exporter.metrics.catalogue.outlook import OUTLOOK
@@ -42,7 +43,7 @@ def _former(name: str, present: Family) -> Family:
 
 _PRESENT = {
     family.name: family
-    for family in CHARGES + PRICES + TAGS + ACCOUNTS + REQUESTS + NAMES + OUTLOOK + MACHINES + EXPORTER
+    for family in CHARGES + PRICES + TAGS + ACCOUNTS + REQUESTS + NAMES + OUTLOOK + MACHINES + FOCUS + EXPORTER
 }
 
 CATALOGUE: Mapping[str, Family] = MappingProxyType(
