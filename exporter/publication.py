@@ -374,6 +374,7 @@ class IdleApp:
 
     Attributes:
         what_if: the lower setting that would likely have saved most in the last week; None where none is known.
+        is_tried: whether lower settings could be tried on its last week; without that nothing is said of them.
     """
 
     account: str
@@ -384,6 +385,7 @@ class IdleApp:
     min_concurrency: int | None = None
     keep_alive: int | None = None
     what_if: WhatIf | None = None
+    is_tried: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ class MachineLedger:
         self._view = MachineView(hold)
         self._efficiency: tuple[Efficiency, ...] = ()
         self._what_ifs: tuple[WhatIf, ...] = ()
+        self._tried: frozenset[tuple[str, str, str]] = frozenset()
         # What has been laid out, and of which state of it: views are made several times a second.
         self._laid_out: MachineBooks | None = None
         self._laid_out_key: object = None
@@ -183,7 +184,9 @@ class MachineLedger:
                 )
                 accounts_of = {scope.id: name for name, found in its.items() for scope in found}
                 known = {name: books.accounts[name] for name in its}
-                self._what_ifs = best_of(read_app_weeks(connection, settings, known, accounts_of, week_before(now)))
+                weeks = tuple(read_app_weeks(connection, settings, known, accounts_of, week_before(now)))
+                self._what_ifs = best_of(weeks)
+                self._tried = frozenset((week.account, week.app, week.environment) for week in weeks)
             self._laid_out, self._laid_out_key = books, key
         counters, gauges = self._view.counters(), self._view.gauges(lacking)
         return MachineFigures(
@@ -195,6 +198,7 @@ class MachineLedger:
             ceilings=ceilings_of(settings, contents.prices),
             efficiency=self._efficiency,
             what_ifs=self._what_ifs,
+            tried=self._tried,
         )
 
     def _begin(self, connection: Connection, contents: Contents, account: str, now: datetime) -> None:

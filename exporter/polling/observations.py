@@ -243,7 +243,7 @@ def _idle_apps(view: LedgerView, period: str) -> Iterator[IdleApp]:
         its = settings.get(key)
         if idle > 0:
             known = (None, None) if its is None else (its.min_concurrency, its.keep_alive)
-            yield IdleApp(*key, idle, cost, *known, lower.get(key))
+            yield IdleApp(*key, idle, cost, *known, lower.get(key), key in view.machines.tried)
 
 
 def _idle_month(view: LedgerView) -> IdleMonth | None:

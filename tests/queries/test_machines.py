@@ -138,7 +138,9 @@ def test_settings_are_tried_on_a_week_and_not_where_requests_are_not_known(
 ) -> None:
     night = {"start": "2026-11-02T22:00Z", "end": "2026-11-03T06:00Z"}
     assert [item.hours for item in answered(divided, night).what_if] == [8]
+    assert ledger.view().machines.tried == {("research", "train", "")}
     ledger.machines.record_settings("research", [TRAIN, replace(TRAIN, environment="staging")])
     assert answered(divided, {}).what_if == (), "fal tells runners by app, not by environment"
+    assert ledger.view().machines.tried == set(), "so that the page says that nothing is known"
     ledger.machines.record_settings("research", [replace(TRAIN, keep_alive=None)])
     assert answered(divided, {}).what_if == ()

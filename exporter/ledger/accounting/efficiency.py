@@ -28,6 +28,7 @@ class MachineFigures:
         ceilings: what apps can burn in an hour.
         efficiency: requests and what they cost, of the last 24 hours that are known whole.
         what_ifs: the lower settings of each app that would likely have saved most in the last week.
+        tried: account, name and environment of the apps that lower settings could be tried on.
     """
 
     spend: Pages = ()
@@ -38,6 +39,7 @@ class MachineFigures:
     ceilings: tuple[Ceiling, ...] = ()
     efficiency: tuple[Efficiency, ...] = ()
     what_ifs: tuple[WhatIf, ...] = ()
+    tried: frozenset[tuple[str, str, str]] = frozenset()
 
 
 NO_MACHINES = MachineFigures()

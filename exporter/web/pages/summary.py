@@ -111,7 +111,8 @@ class IdleRow:
     Attributes:
         app: its name, with its environment where that is another than the main one.
         settings: those that keep runners warm, in words; empty where they are not known.
-        what_if: what a lower setting would have saved in the last week, in words; empty where that is not known.
+        what_if: what a lower setting would have saved in the last week, in words.
+        is_saving: whether one would likely have saved something.
     """
 
     account: str
@@ -120,6 +121,10 @@ class IdleRow:
     share: str
     settings: str
     what_if: str
+    is_saving: bool
+
+
+_NO_SAVING, _NOT_TRIED = "none that would likely have saved anything", "not known"
 
 
 def idle_rows(publication: Publication) -> tuple[IdleRow, ...]:
@@ -137,14 +142,16 @@ def _idle_row(app: IdleApp, publication: Publication) -> IdleRow:
         idle=dollars(app.idle),
         share=f"{100 * app.idle // app.cost}% of {dollars(app.cost)}" if app.cost > 0 else "",
         settings=", ".join(settings),
-        what_if="" if app.what_if is None else _what_if(app.what_if),
+        what_if=_what_if(app.what_if) if app.what_if else _NO_SAVING if app.is_tried else _NOT_TRIED,
+        is_saving=app.what_if is not None,
     )
 
 
 def _what_if(told: WhatIf) -> str:
     setting, value = told.changed
     unit = " s" if setting == "keep_alive" else ""
-    starts = f"up to {told.most_starts:,} more cold starts" if told.most_starts else "no more cold starts"
+    more = f"up to {told.most_starts:,} more cold starts, likely {told.likely_starts:,}"
+    starts = more if told.most_starts else "no more cold starts"
     return (
         f"{setting} {value}{unit}: likely {dollars(told.likely)} less "
         f"({dollars(told.least)} to {dollars(told.most)}), {starts}"

@@ -80,7 +80,7 @@ def _idle(publication: Publication) -> Iterator[str]:
     for row in rows:
         name = f"{row.app}, {row.account}" if row.account else row.app
         yield f"  {row.idle:>14} {row.share}  {name}  {row.settings}".rstrip()
-        if row.what_if:
+        if row.is_saving:
             yield f"{'':17}{row.what_if}"
 
 

@@ -165,6 +165,7 @@ def test_apps_with_idle_runners_stand_with_what_a_lower_setting_would_have_saved
         IdleApp("a", "preview", "staging", 300 * NANO, 400 * NANO, 1, 600, lower),
         IdleApp("b", "relight", "", 12 * NANO, 100 * NANO, 0, 600, shorter),
         IdleApp("b", "unlisted", "", NANO, 9 * NANO),
+        IdleApp("b", "lean", "", NANO, 8 * NANO, 0, 10, is_tried=True),
     )
     seen = replace(OVERVIEW, observations=Observations(idle_month=IdleMonth(313 * NANO, 509 * NANO, apps)))
     for text in (
@@ -172,10 +173,14 @@ def test_apps_with_idle_runners_stand_with_what_a_lower_setting_would_have_saved
         " ".join(page_text(Publication(1, AT, Exposition(), seen, ready=True), AT, ready=True).split()),
     ):
         assert "$300.00 75% of $400.00" in text
-        assert "min_concurrency 0: likely $30.00 less (-$1.00 to $41.00), up to 1,200 more cold starts" in text
+        assert (
+            "min_concurrency 0: likely $30.00 less (-$1.00 to $41.00), up to 1,200 more cold starts, likely 3" in text
+        )
         assert "keep_alive 150 s: likely $2.00 less ($1.00 to $3.00), no more cold starts" in text
         assert "no promise" in text
     text = outline(seen).text
     assert "preview (staging) a" in text
-    assert "not known none that would likely have saved anything" in text
+    # Nothing is said of apps that lower settings could not be tried on.
+    assert "unlisted b $1.00 11% of $9.00 not known not known" in text
+    assert "min_concurrency 0, keep_alive 10 s none that would likely have saved anything" in text
     assert "Idle runners" not in outline(OVERVIEW).text
