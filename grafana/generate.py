@@ -12,6 +12,7 @@ from source.gpu_time import gpu_time
 from source.invoices import invoices
 from source.models_and_prices import models_and_prices
 from source.month import month
+from source.requests import requests
 from source.schema_v2 import resource
 from source.spend import spend
 
@@ -24,7 +25,7 @@ OLDEST = "10.4.0"
 
 def frames() -> tuple[Frame, ...]:
     """Return all dashboards."""
-    return (month(), spend(), gpu_time(), models_and_prices(), invoices(), exporter_health())
+    return (month(), spend(), gpu_time(), models_and_prices(), requests(), invoices(), exporter_health())
 
 
 def described(document: dict[str, object]) -> dict[str, object]:

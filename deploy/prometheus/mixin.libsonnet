@@ -80,6 +80,7 @@
     'fal-invoices.json': import '../../grafana/dashboards/fal-invoices.json',
     'fal-month.json': import '../../grafana/dashboards/fal-month.json',
     'fal-models-and-prices.json': import '../../grafana/dashboards/fal-models-and-prices.json',
+    'fal-requests.json': import '../../grafana/dashboards/fal-requests.json',
     'fal-spend.json': import '../../grafana/dashboards/fal-spend.json',
   },
 }

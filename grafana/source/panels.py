@@ -51,12 +51,14 @@ class Query:
         name: how its series are called in the legend; label names in double braces.
         ref: its letter or word, by which overrides and transformations find it.
         interval: the least step, such as 1h; empty for whatever the width asks.
+        with_exemplars: whether exemplars are asked for, too.
     """
 
     expression: str
     name: str = ""
     ref: str = "A"
     interval: str = ""
+    with_exemplars: bool = False
 
 
 def at_least(*steps: tuple[float, str], base: str = palette.NEUTRAL) -> ThresholdsConfig:
@@ -287,6 +289,8 @@ def target_of(query: Query) -> prometheus.Dataquery:
         target.legend_format(query.name)
     if query.interval:
         target.interval(query.interval)
+    if query.with_exemplars:
+        target.exemplar(exemplar=True)
     return target
 
 

@@ -129,7 +129,7 @@ def test_the_operator_gets_every_rule_and_grafana_every_dashboard(
     ]
     boards = {name: json.loads(text) for item in maps for name, text in item["data"].items()}
     assert boards == {item.name: json.loads(item.read_text()) for item in (ROOT / "grafana/dashboards").glob("*.json")}
-    assert len(boards) == 6
+    assert len(boards) == 7
 
 
 def test_one_account_is_polled_with_the_mounted_key(render: Render, run: Run) -> None:

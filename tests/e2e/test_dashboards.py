@@ -71,6 +71,31 @@ NOTHING_WHEN_ALL_IS_WELL = {
     "fal-exporter-health: What fails now, and what to do: A": "no source fails",
     "fal-invoices: Invoices: overdue": "no open invoice is due",
     "fal-month: Invoices: overdue": "as above",
+    **dict.fromkeys(
+        (
+            *(f"fal-requests: {title}: A" for title in ("Requests", "Their cost", "Cost of a request", "Behind")),
+            "fal-requests: Requests less ledger: A",
+            *(
+                f"fal-requests: Cost of a request, by model: {column}"
+                for column in ("cost", "count", "mean", "p50", "p95", "p99")
+            ),
+            "fal-requests: What 99% of requests cost at most, by model: A",
+            "fal-requests: Cost of requests, by model: A",
+            "fal-requests: Models whose requests differ from the ledger: A",
+            *(
+                f"fal-requests: How far requests have been read and compared: {column}"
+                for column in ("compared", "differing", "through", "up")
+            ),
+        ),
+        "requests are not read",
+    ),
+    **dict.fromkeys(
+        (
+            f"fal-gpu-time: What a lower setting would have saved, last 7 days: {column}"
+            for column in ("likely", "least", "most", "starts", "more")
+        ),
+        "no lower setting would likely have saved anything",
+    ),
 }
 """The queries that rightly return nothing, and why; each returns data in the last test."""
 
@@ -84,6 +109,7 @@ NOTHING_WHEN_NOT_WELL = {
 }
 
 NEW = 'account="planted",product="model_apis",model="new"'
+LOWER = 'account="planted",app="new",setting="keep_alive",value="30"'
 QUIET = """\
 fal:threshold_spend_hourly_usd 1000000
 fal:threshold_credit_runway_warning_seconds 0
@@ -115,6 +141,20 @@ fal_unit_price_changed_timestamp_seconds{%(new)s,unit="image"} %(hour_ago)d
 fal_unit_discount_ratio{%(new)s,unit="image"} 0.1
 fal_unit_discount_previous_ratio{%(new)s,unit="image"} 0.2
 fal_unit_discount_changed_timestamp_seconds{%(new)s,unit="image"} %(hour_ago)d
+fal_request_cost_usd_bucket{account="planted",model="new",le="0.1"} %(rising)d
+fal_request_cost_usd_bucket{account="planted",model="new",le="+Inf"} %(rising)d
+fal_request_cost_usd_sum{account="planted",model="new"} %(rising)d
+fal_request_cost_usd_count{account="planted",model="new"} %(rising)d
+fal_events_difference_usd{account="planted",model="new"} 2
+fal_events_compared{account="planted"} 9
+fal_events_differing{account="planted"} 1
+fal_events_through_timestamp_seconds{account="planted"} %(hour_ago)d
+fal_events_up{account="planted"} 1
+fal_serverless_what_if_saving_usd{%(lower)s,bound="least"} 1
+fal_serverless_what_if_saving_usd{%(lower)s,bound="likely"} 2
+fal_serverless_what_if_saving_usd{%(lower)s,bound="most"} 3
+fal_serverless_what_if_cold_starts{%(lower)s,bound="likely"} 4
+fal_serverless_what_if_cold_starts{%(lower)s,bound="most"} 5
 """
 
 
@@ -128,7 +168,7 @@ class Story:
     def text(self) -> str:
         now = int(time.time())
         instants = {"day_ago": now - 86_400, "hour_ago": now - 3_600, "rising": now % 100_000 * 1_000}
-        return QUIET + (PLANTED % (instants | {"new": NEW}) if self.told else "")
+        return QUIET + (PLANTED % (instants | {"new": NEW, "lower": LOWER}) if self.told else "")
 
 
 class _Teller(BaseHTTPRequestHandler):

@@ -34,7 +34,15 @@ from exporter.metrics.catalogue import CATALOGUE, RENAMED
 from exporter.polling.poll_runner import OWN_REASONS
 from exporter.settings.fields import LABELS
 
-UIDS = ["fal-exporter-health", "fal-gpu-time", "fal-invoices", "fal-models-and-prices", "fal-month", "fal-spend"]
+UIDS = [
+    "fal-exporter-health",
+    "fal-gpu-time",
+    "fal-invoices",
+    "fal-models-and-prices",
+    "fal-month",
+    "fal-requests",
+    "fal-spend",
+]
 
 OF_THE_PROCESSES = {
     "process_cpu_seconds_total",
@@ -70,10 +78,11 @@ def labels_of(metric: str) -> set[str]:
     if metric in THRESHOLDS:
         return {"account"}
     assert metric not in RENAMED, f"{metric} ends with the next version: use {RENAMED[metric]}"
-    histogram = metric.removesuffix("_bucket")
+    histogram = re.sub("_(bucket|sum|count)$", "", metric)
+    histogram = histogram if CATALOGUE.get(histogram) and CATALOGUE[histogram].kind == "histogram" else metric
     family = CATALOGUE[histogram]
     assert (family.kind == "histogram") == (histogram != metric)
-    return {*family.labels_with(LABELS), *OF_EVERY_SERIES, *({"le"} if histogram != metric else ())}
+    return {*family.labels_with(LABELS), *OF_EVERY_SERIES, *({"le"} if metric.endswith("_bucket") else ())}
 
 
 def parts_of(expression: promql_parser.Expr) -> Iterator[promql_parser.Expr]:

@@ -1,0 +1,206 @@
+"""fal / Requests: what does a request cost, which models make the dear ones, and do the requests add up to the bill?"""
+
+from source import palette
+from source.frame import Frame, Row
+from source.panels import DOLLARS, DOLLARS_SHORT, Built, Query, at_least, bars, figure, lines
+from source.queries import of_accounts, selected
+from source.tables import Column, rows
+
+_COST = "fal_request_cost_usd"
+_ACCOUNT = ("account",)
+_NOT_READ = "requests are not read; see docs/requests.md"
+_QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+
+
+def requests() -> Frame:
+    """Return the dashboard of single requests."""
+    return Frame(
+        uid="fal-requests",
+        title="fal / Requests",
+        description="What single requests of model endpoints cost, by model, and whether they add up to the ledger. "
+        "Only where the exporter reads requests (FAL_EXPORTER_EVENTS).",
+        labels=("account", "model"),
+        rows=(
+            Row(4, _figures()),
+            Row(10, ((_by_model(), 24),)),
+            Row(9, ((_dear(), 12), (_spend(), 12)), "Over time"),
+            Row(8, ((_differing(), 14), (_progress(), 10)), "Do they add up to the bill?"),
+        ),
+    )
+
+
+def _grown(part: str, by: str, window: str = "$__range") -> str:
+    """Return the growth of a part of the histogram in a window; what has begun within it counts from 0.
+
+    The counts never fall and have no resets, so that a difference is exact, where `increase` would guess at its edges.
+    """
+    series = f"{_COST}_{part}{selected(('account', 'model'))}"
+    return f"sum by ({by}) ({series} - ({series} offset {window} or {series} * 0))"
+
+
+def _figures() -> tuple[tuple[Built, int], ...]:
+    whole = f"sum({_grown('sum', 'model')})"
+    count = f"sum({_grown('count', 'model')})"
+    differences = of_accounts("fal_events_difference_usd", ("account", "model"))
+    return (
+        (
+            figure(
+                "Requests",
+                "Requests of model endpoints whose hours have been read to their end in the selected time.",
+                [Query(count)],
+                "locale",
+                decimals=0,
+                no_value=_NOT_READ,
+            ),
+            5,
+        ),
+        (
+            figure(
+                "Their cost",
+                "What these requests cost, as fal charged them.",
+                [Query(whole)],
+                DOLLARS,
+                decimals=2,
+                color=palette.SPEND,
+                no_value=_NOT_READ,
+            ),
+            5,
+        ),
+        (
+            figure(
+                "Cost of a request",
+                "What a request cost on average, over all models, in the selected time.",
+                [Query(f"{whole} / ({count} > 0)")],
+                DOLLARS_SHORT,
+                decimals=4,
+                no_value=_NOT_READ,
+            ),
+            5,
+        ),
+        (
+            figure(
+                "Requests less ledger",
+                "What the requests of settled hours cost less what the ledger charges for them, all differences "
+                "added up without their sign. 0: two interfaces of fal agree.",
+                [Query(f"sum(abs({differences}))")],
+                DOLLARS,
+                decimals=2,
+                thresholds=at_least((0.01, palette.WARNING), base=palette.GOOD),
+                no_value="not compared yet",
+            ),
+            5,
+        ),
+        (
+            figure(
+                "Behind",
+                "How long ago the last hour ended whose requests have been read to its end. The running hour and ten "
+                "minutes are normal.",
+                [Query(f"time() - min({of_accounts('fal_events_through_timestamp_seconds', _ACCOUNT)})")],
+                "s",
+                decimals=0,
+                thresholds=at_least((3 * 3600, palette.WARNING), (24 * 3600, palette.BAD), base=palette.GOOD),
+                no_value=_NOT_READ,
+            ),
+            4,
+        ),
+    )
+
+
+def _by_model() -> Built:
+    largest = f"topk(20, {_grown('sum', 'model')})"
+    quantiles = [
+        Query(f"histogram_quantile({share}, {_grown('bucket', 'model, le')})\nand on (model)\n{largest}", ref=name)
+        for name, share in _QUANTILES.items()
+    ]
+    mean = f"{_grown('sum', 'model')} / ({_grown('count', 'model')} > 0)"
+    return rows(
+        "Cost of a request, by model",
+        "The twenty models whose requests cost most in the selected time: how many, what they cost together, on "
+        "average, and what half, 95% and 99% of them cost at most (within a bucket of the histogram).",
+        [
+            Query(largest, ref="cost"),
+            Query(f"{_grown('count', 'model')}\nand on (model)\n{largest}", ref="count"),
+            Query(f"({mean})\nand on (model)\n{largest}", ref="mean"),
+            *quantiles,
+        ],
+        {
+            "model": Column("Model"),
+            "Value #cost": Column("Cost", DOLLARS, 120, 2),
+            "Value #count": Column("Requests", "locale", 110, 0),
+            "Value #mean": Column("Mean", DOLLARS_SHORT, 110, 4),
+            **{f"Value #{name}": Column(name, DOLLARS_SHORT, 110, 4) for name in _QUANTILES},
+        },
+        key="model",
+        sort="Cost",
+        no_value=_NOT_READ,
+    )
+
+
+def _dear() -> Built:
+    panel = lines(
+        "What 99% of requests cost at most, by model",
+        "In the six hours before each point. With OpenMetrics scraped and exemplars kept by Prometheus, the dots are "
+        "the dearest requests with their request_id; ask /v1/billing/requests/ID or fal-exporter requests get for one.",
+        [
+            Query(
+                f"histogram_quantile(0.99, {_grown('bucket', 'model, le', '6h')})",
+                "{{model}}",
+                interval="1h",
+                with_exemplars=True,
+            )
+        ],
+        DOLLARS_SHORT,
+        fill=0,
+        legend=("max",),
+        at_right=True,
+    )
+    return panel.no_value(_NOT_READ)
+
+
+def _spend() -> Built:
+    panel = bars(
+        "Cost of requests, by model",
+        "In the hour when their hour was read to its end, some ten minutes after it.",
+        [Query(f"topk(10, {_grown('sum', 'model', '1h')}) > 0", "{{model}}", interval="1h")],
+        DOLLARS_SHORT,
+    )
+    return panel.no_value(_NOT_READ)
+
+
+def _differing() -> Built:
+    differences = of_accounts("fal_events_difference_usd", ("account", "model"))
+    return rows(
+        "Models whose requests differ from the ledger",
+        "US dollars that the requests of settled hours cost more than the ledger charges for them. The hours are at "
+        "/v1/billing/requests/differences, and fal-exporter requests differences lists them.",
+        [Query(f"{differences} != 0")],
+        {
+            "account": Column("Account", width=150),
+            "model": Column("Model"),
+            "Value": Column("Requests less ledger, $", "none", 190, 9),
+        },
+        no_value="none differs",
+    )
+
+
+def _progress() -> Built:
+    return rows(
+        "How far requests have been read and compared",
+        "Hours that are settled and have been compared with the ledger, how many of them differ, and the end of the "
+        "last hour that has been read to its end. Answers is 0 if fal has refused; it is asked again every day.",
+        [
+            Query(of_accounts("fal_events_compared", _ACCOUNT), ref="compared"),
+            Query(of_accounts("fal_events_differing", _ACCOUNT), ref="differing"),
+            Query(f"1000 * {of_accounts('fal_events_through_timestamp_seconds', _ACCOUNT)}", ref="through"),
+            Query(of_accounts("fal_events_up", _ACCOUNT), ref="up"),
+        ],
+        {
+            "account": Column("Account"),
+            "Value #compared": Column("Hours compared", "locale", 120, 0),
+            "Value #differing": Column("Differ", "locale", 70, 0),
+            "Value #through": Column("Read through", "dateTimeFromNow", 120),
+            "Value #up": Column("Answers", "none", 80, 0),
+        },
+        key="account",
+        no_value=_NOT_READ,
+    )
