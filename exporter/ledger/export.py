@@ -32,8 +32,8 @@ from exporter.errors import LedgerError
 from exporter.ledger.accounting.counters import LabelValues
 from exporter.ledger.accounting.key_labels import labelled
 from exporter.ledger.accounting.tags import divided
+from exporter.ledger.tables import machines, schema, tags
 from exporter.ledger.tables import rows as ledger_rows
-from exporter.ledger.tables import schema, tags
 from exporter.ledger.tables.database import reading
 from exporter.ledger.tables.names import labels_of, read_keys
 from exporter.ledger.tables.prices import read_prices
@@ -48,6 +48,7 @@ from exporter.ledger.tables.schema import (
     scopes,
     series,
 )
+from exporter.machines import STATES
 
 _HOURS_OF_DAY = 24
 
@@ -282,6 +283,32 @@ class History:
                 hours=hours,
                 total=known if any(origin.is_reborn for origin in origins) else known + counted - grown.get(key, 0),
             )
+
+    def states(self) -> Iterator[Past]:
+        """Yield what runners of apps cost by what they did, one series after the other; the state is the last label.
+
+        Hours of which fal has not been asked for runners yet are left out: that they are unknown may not last.
+        """
+        accounts = machines.read_accounts(self._connection)
+        named = machines.read_series(self._connection)
+        found = machines.read_state_costs(self._connection, self._active)
+        for number, cells in groupby(found, key=itemgetter(0)):
+            account = named[number][0]
+            through = accounts[account].runners_through if account in accounts else None
+            if through is None:
+                continue
+            origins = [self._origins[scope] for scope in self._active if self._origins[scope].scope.account == account]
+            birth = min(origin.birth for origin in origins)
+            end = min(first_hour_from(birth), through)
+            hours: dict[str, dict[int, int]] = {state: {} for state in STATES}
+            for _, hour, parts in cells:
+                for state, cost in zip(STATES, parts, strict=True):
+                    if cost and hour < end:
+                        hours[state][hour] = hours[state].get(hour, 0) + cost
+            known_from = max(self._horizon, *(_known_from(origin) for origin in origins))
+            for state, of in hours.items():
+                if of:
+                    yield Past((*named[number], state), birth, known_from, folded=0, hours=of, total=sum(of.values()))
 
     def _told(self, cells: Iterable[tuple[int, int, int]], birth: int) -> tuple[dict[int, int], int]:
         """Return the charges of the hours that began before the birth, and the sum of those that are counted live."""

@@ -15,7 +15,9 @@ from sqlalchemy import create_engine, text
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, UnitPrice, Window, hour_number, hour_of
 from exporter.ledger import Ledger, LedgerReader, LedgerView, Rules
 from exporter.ledger.accounting.machines import UNKNOWN_AFTER
+from exporter.ledger.export import History
 from exporter.ledger.renaming import rename_account
+from exporter.ledger.tables.database import reading
 from exporter.ledger.verification import verify
 from exporter.machines import STATES, AppSettings, RequestHour, RunnerHour, Runners
 from exporter.samples import Pages
@@ -358,6 +360,22 @@ def test_a_reader_beside_the_exporter_sees_the_same(bench: Bench, address: str) 
         assert snapshot.app_weeks(Window(LAST, HERE)) == (), "how many requests there were is not known"
         assert snapshot.state_sums(Window(HERE, HERE + HOUR)) == ()
     reader.close()
+
+
+def test_the_history_before_the_counters_is_told_by_state(bench: Bench, address: str) -> None:
+    def told() -> dict[str, dict[int, int]]:
+        with reading(address) as connection:
+            return {past.labels[-1]: {**past.hours} for past in History(connection, ["prod"]).states()}
+
+    before, hour = HERE - 5 * HOUR, hour_number(HERE) - 5
+    bench.restate([charge(before, 101)])
+    bench.restate([charge(LAST, 40)])
+    assert told() == {}, "for what runners did fal has not been asked"
+    bench.read(runners(before, 1, 2, 0, 1), runners(LAST, 1), window=Window(before, HERE + HOUR))
+    assert told() == {"running": {hour: 25}, "idle": {hour: 50}, "draining": {hour: 26}}, "the last hour counts live"
+    with reading(address) as connection:
+        (running, *_) = History(connection, ["prod"]).states()
+    assert running.labels == ("prod", "shop", "prod", "H100", "running")
 
 
 def test_what_lower_settings_would_have_saved_follows_corrections(bench: Bench) -> None:

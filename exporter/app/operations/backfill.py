@@ -103,7 +103,7 @@ def write_history(history: History, backfill: Backfill, zone: ZoneInfo, file: Bi
     end = history.last_birth if backfill.end is None else min(backfill.end, history.last_birth)
     grid = Grid(_seconds(start), _seconds(end), resolution)
     days, months = _starts(known_from, history.last_birth, zone)
-    families: dict[str, tuple[str, _Timeline]] = {
+    measures: dict[str, tuple[str, _Timeline]] = {
         "fal_spend_usd_total": ("cost", partial(_counter, resolution=resolution)),
         "fal_discount_usd_total": ("discount", partial(_counter, resolution=resolution)),
         "fal_gpu_seconds_total": ("gpu_seconds", partial(_counter, resolution=resolution)),
@@ -117,13 +117,17 @@ def write_history(history: History, backfill: Backfill, zone: ZoneInfo, file: Bi
         "fal_gpu_time_last_hour_seconds": ("gpu_seconds", _last_hour),
         "fal_gpu_time_month_to_date_seconds": ("gpu_seconds", partial(_since_start, starts=months)),
     }
+    families: list[tuple[str, Iterator[Past], _Timeline]] = [
+        *((name, history.pasts(measure), timeline) for name, (measure, timeline) in measures.items()),
+        ("fal_gpu_spend_by_state_last_day_usd", history.states(), _last_day),
+    ]
     samples = series = 0
     with _progress(len(families), history.label_sets) as shown:
-        for number, (name, (measure, timeline)) in enumerate(families.items()):
+        for number, (name, pasts, timeline) in enumerate(families):
             family = CATALOGUE[name]
             encoder = TimedFamily(family, family.labels_with(history.labels), backfill.target, grid)
             heading = encoder.header
-            for place, past in enumerate(history.pasts(measure)):
+            for place, past in enumerate(pasts):
                 shown(number, place)
                 before = samples
                 for lines, count in encoder.lines(past.labels, timeline(past), _seconds(past.birth)):

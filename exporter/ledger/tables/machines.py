@@ -6,7 +6,7 @@ counters grow by the difference.
 
 import json
 import operator
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -301,6 +301,18 @@ def read_splits(connection: Connection, scopes: Collection[int], first: int, end
         (row[0], row[1]): StateSplit(row[2], Parts(*row[4 : 4 + count]), Parts(*row[4 + count :]), row[3])
         for row in found
     }
+
+
+def read_state_costs(connection: Connection, scopes: Collection[int]) -> Iterator[tuple[int, int, Parts]]:
+    """Yield the series by state, hour and cost by state of what is divided of some scopes, in that order."""
+    table = state_hours.c
+    found = connection.execute(
+        select(table.state_series_id, table.hour, *_PARTS[: len(STATES)])
+        .where(table.scope_id.in_(scopes))
+        .order_by(table.state_series_id, table.hour)
+    )
+    for row in found:
+        yield row[0], row[1], Parts(*row[2:])
 
 
 def write_splits(connection: Connection, gone: Iterable[Cell], new: Mapping[Cell, tuple[int, StateSplit]]) -> None:

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import pytest
 
-from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window
+from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window, hour_number
 from exporter.cli import main
 from exporter.ledger import Ledger, Rules
+from exporter.machines import AppSettings, RunnerHour, Runners
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -77,6 +78,25 @@ def test_it_writes_openmetrics_to_stdout_and_tells_what_it_wrote_on_stderr(backf
     assert samples[0] == ((NOON - 24 * HOUR).timestamp(), 0.0)
     assert samples[-1] == (NOON.timestamp() - 300, 24.0)
     assert done.stderr.endswith("series, from 2026-11-19 11:55 to 2026-11-20 12:00 UTC.\n")
+
+
+def test_what_runners_did_is_written_too(backfill: Backfill, tmp_path: Path) -> None:
+    made = f"sqlite:///{tmp_path / 'apps.sqlite'}"
+    ledger = Ledger(made, rules=Rules(), clock=lambda: NOON)
+    ledger.activate({"default": ["serverless"]})
+    shop = Dimensions("default", product="serverless", app="shop", unit="second")
+    window = Window(NOON - 24 * HOUR, NOON)
+    charges = [Charge(hour, shop, Amounts(quantity=NANO, cost=NANO)) for hour in window.hours()]
+    ledger.restate("default", "serverless", window, charges, at=NOON)
+    ledger.machines.record_settings("default", [AppSettings("default", "team", "shop", "main", "S", 60, 1, 4)])
+    hours = [RunnerHour("default", "shop", hour_number(hour), Runners(1, 3), complete=True) for hour in window.hours()]
+    ledger.machines.record_runners("default", window, {"shop": hours})
+    ledger.close()
+    written = backfill(FAL_EXPORTER_LEDGER_URL=made).stdout
+    idle = 'fal_gpu_spend_by_state_last_day_usd{account="default",app="shop",state="idle",'
+    # As soon as 23 complete hours are known.
+    samples = [line.split()[-2:] for line in written.splitlines() if line.startswith(idle)]
+    assert samples == [["17.25", str(int(NOON.timestamp()) - back)] for back in range(3600, 0, -300)]
 
 
 def test_job_and_instance_are_those_of_the_scrape_configuration(backfill: Backfill) -> None:
