@@ -402,6 +402,48 @@ class IdleMonth:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestsOfModel:
+    """Requests of a model: how many, their cost together in nano-USD, and quantiles of their costs in US dollars."""
+
+    model: str
+    requests: int
+    cost: int
+    p50: float
+    p95: float
+    p99: float
+
+
+@dataclass(frozen=True, slots=True)
+class DearestRequest:
+    """One of the dearest requests; cost in nano-USD."""
+
+    account: str
+    request_id: str
+    model: str
+    at: datetime
+    cost: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecentRequests:
+    """Single requests of the last day of which hours have been read to their end.
+
+    Attributes:
+        since, through: the hours that are told of lie in [since, through).
+        models: those whose requests cost most, that first.
+        others: how many further models there are; `rest` is all of them together.
+        dearest: the dearest first.
+    """
+
+    since: datetime
+    through: datetime
+    models: tuple[RequestsOfModel, ...]
+    others: int = 0
+    rest: RequestsOfModel | None = None
+    dearest: tuple[DearestRequest, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class BurnCeiling:
     """What the apps of a budget can burn in an hour, and what is left of the budget, in nano-USD."""
 
@@ -460,6 +502,7 @@ class Overview:
         causes: of all that has changed since, together.
         ledger: the state of the database that all figures are from.
         observations: recent events that alerts are about.
+        requests: single requests of the last day; None where none are read.
     """
 
     version: str
@@ -475,6 +518,7 @@ class Overview:
     causes: Parts = NO_PARTS
     ledger: LedgerOverview = LedgerOverview()
     observations: Observations = field(default_factory=Observations)
+    requests: RecentRequests | None = None
 
 
 @dataclass(frozen=True, slots=True)

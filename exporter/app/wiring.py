@@ -39,6 +39,7 @@ from exporter.polling.inquiries.live_usage import LiveUsage
 from exporter.polling.key_owners import KeyOwners
 from exporter.polling.poll_runner import OWN_REASONS, PollRunner
 from exporter.polling.publisher import Publisher
+from exporter.polling.recent_requests import RecentRequestsMaker
 from exporter.polling.requests import RequestRules, RequestsPoller, RequestStore
 from exporter.polling.scheduler import FOCUS_PUSH_JOB, JOBS, REQUESTS_JOB, Intervals, Reach, Scheduler
 from exporter.publication import Publication
@@ -224,6 +225,7 @@ async def open_left_half(
     accounts: list[AccountPoller] = []
     budgets = tuple(budget_of(budget, settings.timezone) for budget in settings.budgets)
     outlooks = ForecastMaker(budgets=budgets, reach=reach, by_product="product" in settings.labels)
+    requests: list[RequestsPoller] = []
     publisher = Publisher(
         ledger=ledger,
         accounts=accounts,
@@ -233,6 +235,7 @@ async def open_left_half(
         outlooks=outlooks,
         notes=notes,
         links=links,
+        requests=RecentRequestsMaker(requests),
         clock=clock,
     )
     runner = PollRunner(health=health, clock=clock, changed=publisher.changed)
@@ -276,7 +279,7 @@ async def open_left_half(
         ),
         health=health,
     )
-    requests = _requests_pollers(
+    requests += _requests_pollers(
         settings, store, accounts, clients, runner=runner, owners=owners, registry=registry, reach=reach, clock=clock
     )
     collector = Collector(
@@ -286,7 +289,7 @@ async def open_left_half(
         scheduler=scheduler,
         retention=settings.retention,
         clock=clock,
-        requests=requests,
+        requests=tuple(requests),
         pusher=_pusher(settings, registry, health, publisher, clock),
     )
     reports = FocusReports(

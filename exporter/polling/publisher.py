@@ -47,6 +47,7 @@ from exporter.publication import (
     Overview,
     Publication,
     Ranking,
+    RecentRequests,
     SourceOverview,
 )
 from exporter.samples import Pages
@@ -167,6 +168,7 @@ def overview_of(
     comparison: MonthComparison = NO_COMPARISON,
     ledger: LedgerOverview = NO_TROUBLE,
     observations: Observations | None = None,
+    requests: RecentRequests | None = None,
 ) -> Overview:
     """Gather what the landing page shows."""
     before: dict[str, int] = {}
@@ -188,6 +190,7 @@ def overview_of(
         causes=comparison.parts,
         ledger=ledger,
         observations=observations or Observations(),
+        requests=requests,
     )
 
 
@@ -394,6 +397,7 @@ class Publisher:
         outlooks: makes what is told of budgets, forecasts and runways.
         notes: sentences for the top of the landing page.
         links: further titles and addresses for its foot.
+        requests: returns the single requests of the last day; None where none are read.
         clock: the time.
     """
 
@@ -408,9 +412,11 @@ class Publisher:
         outlooks: ForecastMaker,
         notes: tuple[str, ...] = (),
         links: tuple[tuple[str, str], ...] = (),
+        requests: Callable[[], RecentRequests | None] = lambda: None,
         clock: Clock = utc_now,
     ) -> None:
         self._ledger = ledger
+        self._requests = requests
         self._accounts = accounts
         self._health = health
         self._reach = reach
@@ -495,6 +501,7 @@ class Publisher:
                 comparison=comparison,
                 ledger=condition,
                 observations=self._observer.observe(view, outlook),
+                requests=self._requests(),
             )
         ) or Overview(__version__, notes=notes, ledger=condition)
         if exposition is None:

@@ -9,10 +9,18 @@ from datetime import UTC, datetime
 from threading import Lock
 
 from exporter import __version__
-from exporter.charges import Clock
+from exporter.charges import NANO, Clock
 from exporter.forecasting.drivers import Parts
 from exporter.forecasting.state import BudgetOutlook, Forecast
-from exporter.publication import AccountOverview, Mover, Overview, Publication, Ranking
+from exporter.publication import (
+    AccountOverview,
+    Mover,
+    Overview,
+    Publication,
+    Ranking,
+    RecentRequests,
+    RequestsOfModel,
+)
 from exporter.web.pages.alerts import alerts, banner, data_through
 from exporter.web.pages.chart import Band, band, chart, product_name
 from exporter.web.pages.formatting import Timestamp, dollars, percent, span, timestamp
@@ -45,6 +53,9 @@ _TITLES = {
     "member": "Members",
 }
 _STATES = {"waiting": "Waiting", "up": "Up", "partial": "Partial", "failing": "Failing"}
+_LEAST_SHOWN = 0.0001
+"""US dollars below which an amount would be shown as nothing."""
+
 _FEW = 4
 """Accounts whose sources are shown without being asked for."""
 
@@ -104,6 +115,38 @@ class MoverRow:
     change: str
     cause: str
     is_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RequestsRow:
+    """The requests of a model, or of all others."""
+
+    name: str
+    requests: str
+    cost: str
+    quantiles: tuple[str, ...]
+    is_rest: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DearRow:
+    """One of the dearest requests."""
+
+    cost: str
+    model: str
+    request_id: str
+    account: str
+    at: Timestamp | None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestsView:
+    """Single requests of the last day; since and through are of UTC."""
+
+    since: str
+    through: str
+    models: tuple[RequestsRow, ...]
+    dearest: tuple[DearRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +271,7 @@ def _overview(publication: Publication, now: datetime, broken_files: Sequence[st
         causes=_causes(overview.causes),
         movers=tuple(_mover(mover, with_account=len(overview.accounts) > 1) for mover in overview.movers),
         idle_apps=idle_rows(publication),
+        requests=None if overview.requests is None else _requests_view(overview.requests, now),
         accounts=tuple(row for row in rows if row.name in names),
         search=search,
         sources=_source_rows(accounts, now),
@@ -238,6 +282,38 @@ def _overview(publication: Publication, now: datetime, broken_files: Sequence[st
         charges=f"{overview.charges:,}",
         published_at=timestamp(publication.at, now),
     )
+
+
+def _requests_view(recent: RecentRequests, now: datetime) -> RequestsView:
+    rows = [_requests_row(item.model, item) for item in recent.models]
+    if recent.rest is not None:
+        rows.append(_requests_row(f"{recent.others:,} more", recent.rest, is_rest=True))
+    accounts = {dear.account for dear in recent.dearest}
+    return RequestsView(
+        since=f"{recent.since:%d %b %H:%M}",
+        through=f"{recent.through:%d %b %H:%M} UTC",
+        models=tuple(rows),
+        dearest=tuple(
+            DearRow(
+                dollars(dear.cost),
+                dear.model,
+                dear.request_id,
+                dear.account if len(accounts) > 1 else "",
+                timestamp(dear.at, now),
+            )
+            for dear in recent.dearest
+        ),
+    )
+
+
+def _requests_row(name: str, item: RequestsOfModel, *, is_rest: bool = False) -> RequestsRow:
+    shown = tuple(_small_dollars(value) for value in (item.p50, item.p95, item.p99))
+    return RequestsRow(name, f"{item.requests:,}", dollars(item.cost), shown, is_rest)
+
+
+def _small_dollars(value: float) -> str:
+    """Write the quantile of a histogram, with as many places as an amount has."""
+    return "<$0.0001" if 0 < value < _LEAST_SHOWN else dollars(round(value * NANO))
 
 
 def budget_view(budget: BudgetOutlook, now: datetime) -> BudgetView:

@@ -17,12 +17,15 @@ from exporter.publication import (
     AccountOverview,
     Billed,
     DailySpend,
+    DearestRequest,
     Exposition,
     Gap,
     Mover,
     Overview,
     Publication,
     Ranking,
+    RecentRequests,
+    RequestsOfModel,
     SourceOverview,
 )
 from exporter.web.pages import LandingPage, landing
@@ -332,3 +335,28 @@ def test_a_budget_says_whether_it_will_be_exceeded(low: int, expected: int, high
     forecast = Forecast(expected * NANO, low * NANO, high * NANO)
     budget = BudgetOutlook("b", "month", MONTH, 10 * NANO, {}, spend=NANO, forecast=forecast)
     assert landing.budget_view(budget, AT).forecast.endswith(f"), {verdict}")
+
+
+def test_requests_are_told_by_model_with_the_dearest_of_them() -> None:
+    models = (
+        RequestsOfModel("fal-ai/veo3", 12_345, 120 * NANO, 0.4, 3.2, 6.4),
+        RequestsOfModel("fal-ai/whisper", 9, NANO // 1000, 0.00002, 0.0003, 0.0003),
+    )
+    rest = RequestsOfModel("", 7, NANO, 0.1, 0.2, 0.3)
+    dearest = (
+        DearestRequest("a", "id 1", "fal-ai/veo3", AT - timedelta(hours=3), 6_400_000_000),
+        DearestRequest("b", "id-2", "fal-ai/veo3", AT - timedelta(hours=4), 6 * NANO),
+    )
+    recent = RecentRequests(AT - timedelta(hours=24), AT, models, 3, rest, dearest)
+    page = outline(replace(OVERVIEW, requests=recent))
+    assert "Requests 20 Nov 22:00 to 21 Nov 22:00 UTC" in page.text
+    assert "fal-ai/veo3 12,345 $120.00 $0.4000 $3.20 $6.40" in page.text
+    assert "fal-ai/whisper 9 $0.0010 <$0.0001 $0.0003 $0.0003" in page.text
+    assert "3 more 7 $1.00 $0.1000 $0.2000 $0.3000" in page.text
+    assert "The 2 dearest requests" in page.text
+    assert "id 1 a $6.40 fal-ai/veo3" in page.text
+    html = LandingPage(lambda: AT).html(
+        Publication(1, AT, Exposition(), replace(OVERVIEW, requests=recent), ready=True), ready=True
+    )
+    assert 'href="v1/billing/requests/id%201"' in html
+    assert "dearest requests" not in outline(OVERVIEW).text
