@@ -327,3 +327,51 @@ def focus_push(*, months: tuple[str, ...], dry_run: bool, as_json: bool, **given
     from exporter.app.focus_push import run_push
 
     return run_push(settings, months, dry=dry_run, as_json=as_json)
+
+
+@focus.command("upload", cls=SettingsCommand)
+@click.argument("service", type=click.Choice(["vantage", "datadog"]))
+@click.option(
+    "--month",
+    "months",
+    multiple=True,
+    metavar="YYYY-MM",
+    help="UTC month to upload; can be repeated. [default: the current and the one before]",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing; needs no keys.")
+@click.option(
+    "--integration",
+    envvar="VANTAGE_INTEGRATION_TOKEN",
+    metavar="TOKEN",
+    help="Token of the custom provider's integration, with vantage. [default: VANTAGE_INTEGRATION_TOKEN]",
+)
+@click.option("--site", envvar="DD_SITE", default="datadoghq.com", metavar="HOST", help="Site, with datadog.")
+@click.option("--service-url", metavar="URL", help="Base URL of the service's API. [default: the service's own]")
+@click.option(
+    "--state",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="File that remembers what was uploaded. [default: beside the ledger]",
+)
+def focus_upload(
+    *,
+    service: str,
+    months: tuple[str, ...],
+    dry_run: bool,
+    integration: str | None,
+    site: str,
+    service_url: str | None,
+    state: Path | None,
+    **given: object,
+) -> int:
+    """Upload months of the ledger to a cost service, by the day, each in place of its last upload.
+
+    The keys come from the environment: VANTAGE_API_TOKEN, or DD_API_KEY and DD_APP_KEY. A month that has not changed
+    is not uploaded again. Prints a line for each month.
+    """
+    settings = settings_from(given)
+    from exporter.app.cost_services import service_of
+    from exporter.app.focus_upload import run_upload
+
+    chosen = service_of(service, integration=integration, site=site, url=service_url, dry=dry_run)
+    return run_upload(settings, chosen, months, state=state, dry=dry_run)

@@ -174,7 +174,7 @@ def _make(statement: Statement, window: Window, *, work: Path, order: PushOrder,
     """Make the file of a month, or note why it is left out."""
     name = f"{window.start:%Y-%m}"
     try:
-        source, contents = _contents(statement, window, order.now)
+        source, contents = month_contents(statement, window, order.now)
     except LackingError as error:
         made.notes.append(f"{name} is left out: {error}")
         return
@@ -226,7 +226,7 @@ def _change(part: Part, known: Mapping[str, Mapping[str, object]], place: Object
     return Change.UNCHANGED if old.get("sha256") == part.sha256 else Change.CHANGED
 
 
-def _contents(statement: Statement, window: Window, now: datetime) -> tuple[str, FileContents]:
+def month_contents(statement: Statement, window: Window, now: datetime) -> tuple[str, FileContents]:
     """Return the charges of a month and their source: its invoices where they are there, else an estimate."""
     if window.end <= now:
         try:

@@ -1,0 +1,229 @@
+"""Cost services that take files over HTTP: custom providers of Vantage, and Datadog's Custom Costs.
+
+Each file that was taken has an id, by which it is deleted. Both add up whatever they are given, so that it is for
+the caller to delete what a new file replaces.
+"""
+
+import json
+import os
+import ssl
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Protocol
+from urllib.parse import quote, urlsplit
+
+import httpx
+from pydantic import SecretStr
+
+from exporter.errors import ConfigurationError, FalExporterError
+from exporter.logs import hidden_secrets, hide, without_secrets
+from exporter.network import is_loopback, named_authorities, proxy_for
+from exporter.queries.cost_lines import Costs, datadog_files, vantage_files
+
+_TIMEOUT = 60.0
+
+
+class CostServiceError(FalExporterError):
+    """A cost service cannot be reached, or refuses."""
+
+
+class CostService(Protocol):
+    """A service.
+
+    Attributes:
+        name: of the service, and of the account with it.
+        target: method and URL of an upload.
+    """
+
+    name: str
+    target: str
+
+    def files(self, costs: Costs) -> list[bytes]:
+        """Return the files of a month's costs, as the service takes them."""
+
+    def upload(self, name: str, content: bytes) -> str:
+        """Hand over a file and return its id.
+
+        Raises:
+            CostServiceError: it is not taken.
+        """
+
+    def delete(self, identity: str) -> None:
+        """Delete a file; one that is gone already is passed over.
+
+        Raises:
+            CostServiceError: it is not deleted.
+        """
+
+
+class Vantage:
+    """A custom provider of Vantage.
+
+    Args:
+        token: of the API, with write access.
+        integration: token of the custom provider's integration.
+        url: of the API.
+    """
+
+    def __init__(self, token: SecretStr, integration: str, url: str = "https://api.vantage.sh") -> None:
+        self._base = f"{checked_url(url)}/v2/integrations/{quote(integration, safe='')}"
+        self._headers = {"Authorization": f"Bearer {token.get_secret_value()}"}
+        self.name = f"vantage:{integration}"
+        self.target = f"POST {self._base}/costs.csv"
+
+    def files(self, costs: Costs) -> list[bytes]:
+        """Return CSV files."""
+        return vantage_files(costs)
+
+    def upload(self, name: str, content: bytes) -> str:
+        """Hand over a file."""
+        files = {"csv": (f"{name}.csv", content, "text/csv")}
+        answer = _call("Vantage", "POST", f"{self._base}/costs.csv", self._headers, files=files)
+        return _text(answer, "Vantage", "token")
+
+    def delete(self, identity: str) -> None:
+        """Delete a file."""
+        _call("Vantage", "DELETE", f"{self._base}/costs/{quote(identity, safe='')}", self._headers, gone=True)
+
+
+class Datadog:
+    """Custom Costs of Datadog.
+
+    Args:
+        api_key: of the organization.
+        application_key: of a user who may write cloud costs.
+        site: of Datadog, such as `datadoghq.eu`.
+        url: of the API; None for the site's.
+    """
+
+    def __init__(
+        self, api_key: SecretStr, application_key: SecretStr, site: str = "datadoghq.com", url: str | None = None
+    ) -> None:
+        self._base = f"{checked_url(url or f'https://api.{site}')}/api/v2/cost/custom_costs"
+        self._headers = {
+            "DD-API-KEY": api_key.get_secret_value(),
+            "DD-APPLICATION-KEY": application_key.get_secret_value(),
+        }
+        self.name = f"datadog:{site}"
+        self.target = f"PUT {self._base}"
+
+    def files(self, costs: Costs) -> list[bytes]:
+        """Return JSON arrays."""
+        return datadog_files(costs)
+
+    def upload(self, name: str, content: bytes) -> str:
+        """Hand over a file."""
+        del name  # Datadog names what comes as the body itself
+        headers = {**self._headers, "Content-Type": "application/json"}
+        answer = _call("Datadog", "PUT", self._base, headers, content=content)
+        return _text(answer, "Datadog", "data", "id")
+
+    def delete(self, identity: str) -> None:
+        """Delete a file."""
+        _call("Datadog", "DELETE", f"{self._base}/{quote(identity, safe='')}", self._headers, gone=True)
+
+
+def service_of(name: str, *, integration: str | None, site: str, url: str | None, dry: bool) -> CostService:
+    """Return a service with the keys of the environment.
+
+    Args:
+        name: `vantage` or `datadog`.
+        integration: token of the integration, with Vantage.
+        site: of Datadog.
+        url: of the API; None for the service's own.
+        dry: whether nothing will be sent, so that no keys are needed.
+
+    Raises:
+        ConfigurationError: a key or the integration is missing, or the URL is not encrypted.
+    """
+    if name == "datadog":
+        return Datadog(_key("DD_API_KEY", dry=dry), _key("DD_APP_KEY", dry=dry), site, url)
+    if not integration:
+        raise ConfigurationError(
+            "--integration is missing; create a custom provider in Vantage, and name the token of its integration"
+        )
+    return Vantage(_key("VANTAGE_API_TOKEN", dry=dry), integration, url or "https://api.vantage.sh")
+
+
+def _key(variable: str, *, dry: bool) -> SecretStr:
+    key = SecretStr(os.environ.get(variable, "").strip())
+    if not key and not dry:
+        raise ConfigurationError(f"{variable} is not set; set it to a key of the service that may write costs")
+    if key:
+        hide([key])
+    return key
+
+
+def checked_url(url: str) -> str:
+    """Return the base of an API without a slash at its end.
+
+    Raises:
+        ConfigurationError: keys would travel unencrypted.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
+        raise ConfigurationError(f"{url} does not begin with https://, so that keys would travel unencrypted")
+    return url.rstrip("/")
+
+
+def _call(
+    service: str,
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    *,
+    content: bytes | None = None,
+    files: Mapping[str, tuple[str, bytes, str]] | None = None,
+    gone: bool = False,
+) -> httpx.Response:
+    try:
+        with _client(url) as client:
+            answer = client.request(method, url, headers=headers, content=content, files=files)
+    except httpx.HTTPError as error:
+        what = _said(str(error)) or type(error).__name__
+        raise CostServiceError(f"{service} cannot be reached ({method} {url}): {what}; try again later") from None
+    if answer.is_success or (gone and answer.status_code == HTTPStatus.NOT_FOUND):
+        return answer
+    said = _said(answer.text)
+    raise CostServiceError(
+        f"{service} refused {method} {url} with {answer.status_code}: {said or 'no reason'}; check the keys, and what "
+        "they may do"
+    )
+
+
+def _client(url: str) -> httpx.Client:
+    """Return a client that keeps to the proxies and certificate authorities of the environment.
+
+    Raises:
+        ConfigurationError: a variable that names them is wrong.
+    """
+    proxy = proxy_for(url)
+    # Without TLS nobody need be trusted, and a wrong SSL_CERT_FILE does not matter.
+    needs_tls = url.startswith("https:") or bool(proxy and proxy.is_tls)
+    trusted = named_authorities() if needs_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return httpx.Client(
+        timeout=_TIMEOUT,
+        trust_env=False,
+        verify=trusted or True,
+        proxy=httpx.Proxy(proxy.url, ssl_context=trusted if proxy.is_tls else None) if proxy else None,
+    )
+
+
+def _said(text: str) -> str:
+    """Return the beginning of what a service says, in one line and without the keys, which it may repeat."""
+    return without_secrets(" ".join(text.split()), hidden_secrets())[:300]
+
+
+def _text(answer: httpx.Response, service: str, *path: str) -> str:
+    try:
+        found: object = json.loads(answer.text)
+        for key in path:
+            found = found[key] if isinstance(found, dict) else None
+    except (ValueError, KeyError):
+        found = None
+    if not isinstance(found, str) or not found:
+        raise CostServiceError(
+            f"{service} has taken a file, but its answer has no {'.'.join(path)}, by which it could be replaced; "
+            "delete the file there before the next upload"
+        )
+    return found
