@@ -12,6 +12,7 @@ import click
 
 from exporter import __version__
 from exporter.app.focus_datasets import making_in
+from exporter.app.focus_invoices import Invoices
 from exporter.atomic_file import written_whole
 from exporter.charges import Clock, utc_now
 from exporter.errors import ConfigurationError, FalExporterError
@@ -20,9 +21,11 @@ from exporter.focus import check_report, reports
 from exporter.focus.checks import KEPT, Checker, Report
 from exporter.focus.csv_parser import COMMA
 from exporter.focus.dataset import UnreadableFileError, name_of, naming, parts
+from exporter.focus.expected import hold
 from exporter.focus.outputs import Format, encoded, format_of, place_parts, require
 from exporter.focus.reader import Reader
 from exporter.focus.reports import SUMMARY_COLUMNS, GroupRow, Groups, PartRead, SummaryRow, Totals, parse_filter
+from exporter.focus.row_schema import separator_note
 from exporter.focus.rules.applicability import read_applicability
 from exporter.focus.rules.table import LATEST, Level, by_id, rules, rules_of
 from exporter.focus.values import instant_text
@@ -67,6 +70,7 @@ def run_check(
     ignored: Collection[str] = (),
     applicability: Path | None = None,
     most: int | None = None,
+    invoices: Invoices | None = None,
 ) -> int:
     """Check a data set and print what was found; return 0 where nothing is broken that matters, else 1.
 
@@ -80,6 +84,7 @@ def run_check(
         ignored: ids of rules that are not wanted.
         applicability: a file that says what the provider supports; None where nothing is said.
         most: how many findings are shown; None for those of every rule, up to `KEPT` each.
+        invoices: what is to be paid for invoices; None where the file is held against none.
 
     Raises:
         ConfigurationError: an option is wrong.
@@ -92,8 +97,11 @@ def run_check(
     keep = KEPT if most is None else max(KEPT, most)
     shown, failed = _CHECK_FORMATS[output_format]
     try:
+        expected = None if invoices is None else invoices.read()
         checker = Checker(version, applicability=supported, ignored=ignored, keep=keep, most=most)
         found = _checked(checker, paths)
+        if expected is not None:
+            hold(found, expected)
     except FalExporterError as error:
         _print_failure(failed(name_of(paths), str(error)))
         raise
@@ -195,7 +203,7 @@ def _summed(
         if header is not None:
             lacking -= {*header.names}
             if header.separator != COMMA:
-                notes.append(f"fields are separated by {header.separator.decode()!r}")
+                notes.append(separator_note(header.separator))
         version = "" if header is None else header.version
         read.append(PartRead(part.name, version, reader.rows, reader.naive_dates, reader.problems, notes))
     if lacking:

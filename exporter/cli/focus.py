@@ -15,7 +15,22 @@ def focus() -> None:
 
 
 _FOCUS_FILES = click.argument("paths", metavar="FILE...", nargs=-1, required=True)
+_LEDGER_URL = click.option(
+    "--ledger-url",
+    envvar="FAL_EXPORTER_LEDGER_URL",
+    metavar="URL",
+    help="Ledger that is read. [default: that of serve's settings]",
+)
 _LOG_LEVEL = click.option("--log-level", type=LEVELS, default="warning", help="Minimum level to log.")
+
+
+def _ledger_address(given: str | None) -> str:
+    """Return the address of the ledger that was named, or else that of the settings."""
+    if given:
+        return given
+    from exporter.settings import load_settings
+
+    return load_settings({}).ledger_url.get_secret_value()
 
 
 @focus.command("check")
@@ -47,6 +62,20 @@ _LOG_LEVEL = click.option("--log-level", type=LEVELS, default="warning", help="M
     metavar="NUMBER",
     help="Findings to show in all; all are counted. [default: 20 of each rule]",
 )
+@click.option(
+    "--expect",
+    multiple=True,
+    metavar="INVOICE_ID=AMOUNT",
+    help="What is to be paid for an invoice: the sum of its BilledCost; a currency may follow. Can be repeated.",
+)
+@click.option(
+    "--expect-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="CSV file of what is to be paid: invoice_id,amount[,currency].",
+)
+@click.option("--against-ledger", is_flag=True, help="Hold the file against the invoices in the ledger, too.")
+@_LEDGER_URL
 def focus_check(
     paths: tuple[str, ...],
     *,
@@ -57,6 +86,10 @@ def focus_check(
     ignored: tuple[str, ...],
     applicability: Path | None,
     max_findings: int | None,
+    expect: tuple[str, ...],
+    expect_file: Path | None,
+    against_ledger: bool,
+    ledger_url: str | None,
 ) -> int:
     """Check a Cost and Usage file against the specification.
 
@@ -66,6 +99,7 @@ def focus_check(
     """
     log_to_stderr("text", log_level)
     from exporter.app.focus import run_check
+    from exporter.app.focus_invoices import Invoices
     from exporter.focus.rules.table import Level
 
     return run_check(
@@ -76,6 +110,9 @@ def focus_check(
         ignored=ignored,
         applicability=applicability,
         most=max_findings,
+        invoices=Invoices(expect, expect_file, _ledger_address(ledger_url) if against_ledger else None)
+        if expect or expect_file or against_ledger
+        else None,
     )
 
 

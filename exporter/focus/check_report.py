@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from xml.etree import ElementTree as ET
 
 from exporter.focus.checks import InvoiceSum, Outcome, Report
+from exporter.focus.expected import HeldInvoice, State
 from exporter.focus.rules.findings import Finding
 from exporter.focus.rules.table import Kind, Level, Rule
 from exporter.focus.rules.wording import says
@@ -29,6 +31,7 @@ def check_text(name: str, report: Report) -> str:
             lines += [f"  {_where(finding, report.version)}" for finding in kept]
             lines += [f"  ... and {count - len(kept):,} more"] if count > len(kept) else []
     lines += _invoice_lines(report.invoices)
+    lines += _held_lines(report.held)
     lines += ["", _tally_line(report)]
     lines += [f"note: {note}" for note in report.notes]
     return "\n".join(lines)
@@ -46,6 +49,15 @@ def _invoice_lines(invoices: Mapping[tuple[str, str], InvoiceSum]) -> list[str]:
             line += f"  NOT in this sum: {counted(total.left_out, 'row')}{known}"
         lines.append(line)
     return lines
+
+
+def _held_lines(held: Sequence[HeldInvoice]) -> list[str]:
+    if not held:
+        return []
+    shown = [item for item in held if item.state is not State.ELSEWHERE]
+    lines = ["", "BilledCost held against what is to be paid:", *(f"  {item.state.value}: {item}" for item in shown)]
+    left = len(held) - len(shown)
+    return [*lines, f"  of the ledger's invoices not in the file: {left:,}"] if left else lines
 
 
 def _tally_line(report: Report) -> str:
@@ -104,6 +116,21 @@ def check_json(name: str, report: Report) -> str:
                     "known_cost_left_out": number_text(total.known),
                 }
                 for (invoice, currency), total in sorted(report.invoices.items())
+            ],
+            "expected_invoices": [
+                {
+                    "invoice": item.invoice,
+                    "currency": item.currency,
+                    "state": item.state.value,
+                    "expected": None if item.expected is None else number_text(item.expected),
+                    "found": None if item.found is None else number_text(item.found.billed),
+                    "difference": None if item.difference is None else number_text(item.difference),
+                    "rows": 0 if item.found is None else item.found.rows,
+                    "rows_left_out": 0 if item.found is None else item.found.left_out,
+                    "known_cost_left_out": number_text(Decimal(0) if item.found is None else item.found.known),
+                    "remark": item.remark,
+                }
+                for item in report.held
             ],
             "notes": report.notes,
         }

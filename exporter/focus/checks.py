@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from exporter.focus.csv_parser import COMMA, PIECE, Record, Records, unquoted
 from exporter.focus.findings import TruncatedFileError, WrongContentError
-from exporter.focus.row_schema import Header, is_header, nothing_at_all, parse_header
+from exporter.focus.row_schema import Header, is_header, nothing_at_all, parse_header, separator_note
 from exporter.focus.rules.applicability import Applicability
 from exporter.focus.rules.compiled import Broken, Compiled, FieldBreak, FieldToken, Plan, Scope, Signature
 from exporter.focus.rules.conditions import WRONG
@@ -27,6 +27,7 @@ from exporter.focus.rules.table import Kind, Level, Rule, by_id, parts
 from exporter.focus.values import EXACTLY, number
 
 if TYPE_CHECKING:
+    from exporter.focus.expected import HeldInvoice
     from exporter.focus.rules.polars_blocks import PolarsBlocks
 
 DUPLICATE_REACH = 500_000
@@ -84,7 +85,9 @@ class Report:
     Attributes:
         version: of FOCUS, against which the file was checked.
         scope: which rules were checked, and why others were not.
+        malformed: rows that are no records of the table, and in no sum.
         invoices: by invoice id and currency; the empty id stands for rows without.
+        held: invoices after they were held against what is to be paid, see `expected`.
         notes: what the check could not do to the end.
     """
 
@@ -93,7 +96,9 @@ class Report:
     findings: Findings
     scope: Scope = field(default_factory=Scope)
     rows: int = 0
+    malformed: int = 0
     invoices: dict[tuple[str, str], InvoiceSum] = field(default_factory=dict)
+    held: list["HeldInvoice"] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -297,6 +302,9 @@ class Checker:
     def _take_header(self, header: Header) -> None:
         """Take the header of a file, or of one that was appended to another."""
         self._awaits_header = False
+        if header.separator != COMMA:
+            part = f"{self._findings.part}: " if self._findings.part else ""
+            self._note(f"{part}{separator_note(header.separator)}")
         if self._header is None:
             self._begin(header)
         elif self._header.names != header.names:
@@ -333,6 +341,7 @@ class Checker:
                     "it was cut off; download it again"
                 )
             note = record.malformed or f"it has {len(fields)} fields, the header {width}"
+            self._report.malformed += 1
             self._add_own(_RECORD, record.line, note)
             return
         self._report.rows += 1

@@ -92,6 +92,11 @@ def parse_header(record: Record, separator: bytes = COMMA) -> Header:
     return Header(tuple(names), version_of(names), separator)
 
 
+def separator_note(separator: bytes) -> str:
+    """Return what a report says of a file whose fields are separated by something other than a comma."""
+    return f"fields are separated by {separator.decode()!r}"
+
+
 def is_header(record: Record) -> bool:
     """Return whether a record names columns only, as where one file has been appended to another."""
     first = unquoted(record.fields[0]).decode("utf-8", "replace").strip() if record.fields else ""

@@ -140,6 +140,10 @@ def test_other_separators_are_read_and_told(separator: str, tmp_path: Path, caps
     assert found["grand_totals"][0]["billed_cost"] == "1.5"
     assert found["totals"][0]["service"] == "a, b"
     assert found["notes"] == [f"{path}: fields are separated by {separator!r}"]
+    run_check([str(path)], version=None, output_format="json")
+    assert json.loads(capsys.readouterr().out)["notes"] == [f"fields are separated by {separator!r}"]
+    run_check([str(path), str(path.parent)], version=None, output_format="text")
+    assert f"note: {path}: fields are separated by {separator!r}" in capsys.readouterr().out
 
 
 def test_a_file_appended_to_another_is_read_as_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

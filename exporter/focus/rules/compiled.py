@@ -131,6 +131,9 @@ class Scope:
     composites: list[Rule] = field(default_factory=list)
 
 
+NO_INVOICE_GIVEN = "no invoice was given to hold the file against (--expect, --expect-file, --against-ledger)"
+
+
 def scope_of(
     names: Collection[str], version: str, applicability: Applicability, ignored: Collection[str] = ()
 ) -> Scope:
@@ -154,6 +157,8 @@ def scope_of(
             scope.undecidable[rule] = REASONS[rule.value]
         elif rule in left_out:
             scope.not_applicable[rule] = "ignored as asked for"
+        elif rule.kind is Kind.INVOICE:
+            scope.not_applicable[rule] = NO_INVOICE_GIVEN
         else:
             reason = _inapplicable(rule, names, applicability)
             if reason:

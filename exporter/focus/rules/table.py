@@ -59,6 +59,7 @@ class Kind(Enum):
     PLACEHOLDER = "placeholder"
     BLANK = "blank"
     FILE = "file"
+    INVOICE = "invoice"
     SAME_AS = "same-as"
     COMPOSITE = "composite"
     PERMISSION = "permission"

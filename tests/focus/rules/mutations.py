@@ -15,6 +15,7 @@ from functools import cache
 from exporter.focus.checks import Checker, Report
 from exporter.focus.columns import COLUMNS, Column, columns_of
 from exporter.focus.columns import Kind as ColumnKind
+from exporter.focus.expected import hold, parse_expected
 from exporter.focus.rules.applicability import Applicability
 from exporter.focus.rules.conditions import Atom, Token
 from exporter.focus.rules.table import Kind, Rule, by_id
@@ -30,6 +31,7 @@ class File:
     Attributes:
         raw: texts that replace others after it was written, to break its encoding or its records.
         needs: what the provider is said to support.
+        expected: what is to be paid for invoices.
     """
 
     version: str
@@ -37,6 +39,7 @@ class File:
     rows: tuple[FileRow, ...]
     raw: tuple[tuple[bytes, bytes], ...] = ()
     needs: tuple[str, ...] = ()
+    expected: tuple[str, ...] = ()
 
     def with_row(self, row: FileRow, place: int = 0) -> "File":
         """Return the file with another row in a place."""
@@ -50,7 +53,10 @@ class File:
         """Return the report on it."""
         checker = Checker(self.version, applicability=Applicability(dict.fromkeys(self.needs, True)))
         checker.feed(self.written)
-        return checker.finish()
+        report = checker.finish()
+        if self.expected:
+            hold(report, [parse_expected(text) for text in self.expected])
+        return report
 
     @property
     def written(self) -> bytes:
@@ -557,6 +563,15 @@ def _file(rule: Rule, file: File) -> Pair:
             return _attribute(rule, file)
 
 
+def _invoice(_: Rule, file: File) -> Pair:
+    billed = sum(Decimal(row["BilledCost"]) for row in file.rows)
+    invoiced = replace(file, rows=tuple(row | {"InvoiceId": "INV-1"} for row in file.rows))
+    return Pair(
+        [replace(invoiced, expected=(f"INV-1={billed + Decimal('0.000000001'):f}",))],
+        [replace(invoiced, expected=(f"INV-1={billed:f}",))],
+    )
+
+
 def _same_as(rule: Rule, file: File) -> Pair:
     return pair_of(by_id()[rule.values[0]], file.version)
 
@@ -599,6 +614,7 @@ _MAKERS: Mapping[Kind, Callable[[Rule, File], Pair]] = {
     Kind.PLACEHOLDER: _attribute,
     Kind.BLANK: _attribute,
     Kind.FILE: _file,
+    Kind.INVOICE: _invoice,
     Kind.SAME_AS: _same_as,
 }
 
