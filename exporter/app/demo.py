@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import signal
 import sys
 import tempfile
@@ -97,6 +98,10 @@ _LOG_INTERVAL = 15.0
 """Seconds between two live lines where there is no terminal."""
 
 
+_RUNNERS_PATIENCE = 60.0
+"""Seconds for which the history of runners is waited for once that of charges has been loaded: its calls may fail."""
+
+
 def run_demo(
     *, listen: Listen, seed: int, days: int | None, with_prometheus: bool = False, listen_setting: str = "--listen"
 ) -> int:
@@ -135,7 +140,7 @@ async def _demo(
         async with joined(settings, notes=notes, links=links, listen_setting=listen_setting) as running:
             click.echo(_greeting(running, simulator))
             loaded = asyncio.Event()
-            telling = asyncio.create_task(_tell(running, loaded))
+            telling = asyncio.create_task(_tell(running, loaded, with_runners=days is None))
             stopping = asyncio.create_task(stop.wait())
             watching = asyncio.create_task(_watch(running, loaded, settings, folder, programs))
             await asyncio.wait((stopping, running.collecting, watching), return_when=asyncio.FIRST_COMPLETED)
@@ -231,21 +236,24 @@ def _greeting(running: SingleProcess, simulator: RunningSimulator) -> str:
     )
 
 
-async def _tell(running: SingleProcess, loaded: asyncio.Event) -> None:
+async def _tell(running: SingleProcess, loaded: asyncio.Event, *, with_runners: bool) -> None:
     """Keep the user informed: one line that moves on a terminal, else a line now and then.
 
     Args:
         running: what is told of.
         loaded: set once the whole history has been loaded.
+        with_runners: whether that of runners, which is read after the charges, is waited for, too.
     """
     on_terminal = sys.stdout.isatty()
-    told = 0.0
+    told, end = 0.0, math.inf
     while True:
         await running.published.wait()
         running.published.clear()
         latest = running.latest
         if latest is not None and _loaded(latest) == 1:
-            loaded.set()
+            end = min(end, time.monotonic() + _RUNNERS_PATIENCE)
+            if not with_runners or _is_divided(latest) or time.monotonic() >= end:
+                loaded.set()
         if latest is not None and (on_terminal or time.monotonic() - told >= _LOG_INTERVAL):
             told = time.monotonic()
             click.echo(("\r\x1b[K" if on_terminal else "") + live_line(latest), nl=not on_terminal)
@@ -272,6 +280,11 @@ def _loaded(publication: Publication) -> float:
     """Return which part of the history has been loaded, 0 to 1, of the source that is behind."""
     accounts = publication.overview.accounts
     return min((source.history_progress or 0.0 for account in accounts for source in account.sources), default=0.0)
+
+
+def _is_divided(publication: Publication) -> bool:
+    """Return whether spend is divided by what runners did: settings are tried once requests are read, too, the last."""
+    return any(app.is_tried for app in publication.overview.observations.idle_apps)
 
 
 def live_line(publication: Publication) -> str:
