@@ -370,7 +370,7 @@ class BillDifference:
 
 @dataclass(frozen=True, slots=True)
 class IdleApp:
-    """What an app has cost in a period and what of it was idle, in nano-USD; settings None where not known.
+    """Cost of an app in a period and the idle part of it, in nano-USD; settings None where not known.
 
     Attributes:
         what_if: the lower setting that would likely have saved most in the last week; None where none is known.
@@ -390,7 +390,7 @@ class IdleApp:
 
 @dataclass(frozen=True, slots=True)
 class IdleMonth:
-    """What runners have cost this month so far and what of it was idle, in nano-USD, of the accounts that are known.
+    """Cost of runners this month so far and the idle part of it, in nano-USD, of the accounts that are known.
 
     Attributes:
         apps: those with the most idle money, that first.
@@ -445,7 +445,7 @@ class RecentRequests:
 
 @dataclass(frozen=True, slots=True)
 class BurnCeiling:
-    """What the apps of a budget can burn in an hour, and what is left of the budget, in nano-USD."""
+    """Amount that the apps of a budget can burn in an hour, and what is left of the budget, in nano-USD."""
 
     budget: str
     amount: int

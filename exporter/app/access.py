@@ -21,7 +21,7 @@ MCP = "MCP"
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may ask.
+    """Permission to ask.
 
     Attributes:
         web_config: TLS, users, headers and the rate limit of everything; None for none.

@@ -14,7 +14,7 @@ _ISSUED = ("paid", "open")
 
 @dataclass(frozen=True, slots=True)
 class Invoices:
-    """What is to be paid for invoices.
+    """Amounts to be paid for invoices.
 
     Attributes:
         stated: each `INVOICE_ID=AMOUNT`.

@@ -30,7 +30,7 @@ _SHOWN = 3
 
 @dataclass(slots=True)
 class _Month:
-    """What is known to be at a service of a month.
+    """State of a month at a service, as far as it is known.
 
     Attributes:
         digest: of the files that are there.

@@ -1,4 +1,4 @@
-"""What a gateway or program has booked for its requests, compared with what fal charged for them.
+"""Bookings of a gateway or program for its requests, compared with what fal charged for them.
 
 `sources` brings bookings of any form (CSV, Parquet, JSON, LiteLLM's API or database, Langfuse's exports) before DuckDB,
 `comparison` joins them with the store of requests by request id, `report` writes the outcome. DuckDB comes with the

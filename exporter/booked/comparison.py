@@ -30,7 +30,7 @@ NOT_CHARGED = "not charged"
 
 
 class Sums(NamedTuple):
-    """What was booked and charged, in nano-USD, and for how many requests."""
+    """Amounts booked and charged, in nano-USD, and numbers of requests."""
 
     booked: int = 0
     charged: int = 0

@@ -59,7 +59,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What is known of an account.
+    """State of an account.
 
     Attributes:
         since, through: the hours in [since, through) have been read whole.

@@ -116,7 +116,7 @@ class HourSummary:
 
     @property
     def requests(self) -> int:
-        """How many."""
+        """Number of requests."""
         return sum(costs.requests for costs in self.models.values())
 
 

@@ -52,7 +52,7 @@ _NO_ROWS = "X-NoRows"
 
 
 class Outcome(Enum):
-    """What a check says of one rule."""
+    """Outcome of a check for one rule."""
 
     HOLDS = "holds"
     BROKEN = "broken"
@@ -113,7 +113,7 @@ class Report:
 
     @property
     def broken(self) -> Counter[Rule]:
-        """How often each rule is broken, whatever rule it is reported under."""
+        """Number of breaks of each rule, whatever rule it is reported under."""
         counts = self.findings.counts + self.findings.attributes
         known = by_id()
         for rule in self.scope.active:

@@ -42,7 +42,7 @@ class ExpectedInvoice(NamedTuple):
 
 
 class State(Enum):
-    """What came out for an invoice; the value is its name in reports."""
+    """Outcome for an invoice; the value is its name in reports."""
 
     EQUAL = "equal"
     DIFFERENT = "different"
@@ -76,7 +76,7 @@ class HeldInvoice:
 
     @property
     def difference(self) -> Decimal | None:
-        """What was found less what was expected."""
+        """Amount found less the amount expected."""
         if self.expected is None or self.found is None:
             return None
         return EXACTLY.subtract(self.found.billed, self.expected)

@@ -183,7 +183,7 @@ class Part:
 
     @property
     def document(self) -> dict[str, object]:
-        """What a manifest says of the file."""
+        """Entry of the file in a manifest."""
         found: dict[str, object] = {"path": self.path, "bytes": self.size, "sha256": self.sha256}
         if self.period:
             found["billing_period"] = self.period

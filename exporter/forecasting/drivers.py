@@ -33,12 +33,12 @@ class Item(NamedTuple):
 
     @property
     def name(self) -> tuple[str, ...]:
-        """What is new or has vanished: a model or app, of whatever account; a machine where neither is known."""
+        """Thing that is new or has vanished: a model or app, of whatever account; a machine where neither is known."""
         return self.product, self.model, self.app, "" if self.model or self.app else self.gpu_class
 
     @property
     def kind(self) -> tuple[bool, str]:
-        """What can be added up: units of one name; seconds of machines are not those of videos."""
+        """Key of what can be added up: units of one name; seconds of machines are not those of videos."""
         return self.product in _MACHINES, self.unit
 
 

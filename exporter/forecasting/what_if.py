@@ -1,4 +1,4 @@
-"""What other settings of an app would have saved in hours that are over, as bounds, and what they would have cost.
+"""Effect that other settings of an app would have had in hours that are over: savings as bounds, and their cost.
 
 fal tells of an app, hour by hour, the mean number of runners in each state and the number of requests, but not when a
 runner fell idle. So an answer is a range that holds for every order of events, with a likely value inside:

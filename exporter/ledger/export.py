@@ -247,7 +247,7 @@ class History:
 
     @property
     def last_birth(self) -> datetime:
-        """When the last of the live series began."""
+        """Start of the youngest live series."""
         return max(origin.birth for origin in self._origins.values())
 
     def pasts(self, measure: str) -> Iterator[Past]:

@@ -33,7 +33,7 @@ _ROWS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a move has come.
+    """Progress of a move.
 
     Attributes:
         table: the one that is being copied.

@@ -1,4 +1,4 @@
-"""What is kept in memory of spend by tags: the configured keys, where counting began, and the counters."""
+"""Spend by tags as it is kept in memory: the configured keys, where counting began, and the counters."""
 
 import json
 from datetime import datetime

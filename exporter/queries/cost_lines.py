@@ -21,7 +21,7 @@ _LONGEST = 1_000
 
 
 class CostLine(NamedTuple):
-    """What identifies a line.
+    """Identity of a line.
 
     Attributes:
         last: its last day, inclusive.

@@ -39,7 +39,7 @@ DESTINATION = Use(
 
 
 class Change(StrEnum):
-    """What becomes of a file at the destination."""
+    """Fate of a file at the destination."""
 
     NEW = "new"
     CHANGED = "changed"
@@ -85,7 +85,7 @@ class Push:
 
 @dataclass(frozen=True, slots=True)
 class PushOrder:
-    """What is to be pushed, and where to.
+    """Order of a push: what, and where to.
 
     Attributes:
         address: of the ledger.

@@ -24,7 +24,7 @@ def criteria() -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Applicability:
-    """What is known of a provider.
+    """Knowledge of a provider.
 
     Attributes:
         stated: by name, whether it is supported; what is not there is not known.

@@ -50,7 +50,7 @@ Signature = tuple[FieldToken, ...]
 
 
 class Plan(NamedTuple):
-    """What follows from the tokens of a row.
+    """Consequences of the tokens of a row.
 
     Attributes:
         fields: the rules that its fields break, with their places.

@@ -48,7 +48,7 @@ class Places(NamedTuple):
 
 
 class BlockFacts(NamedTuple):
-    """What is to be remembered of a block that breaks nothing by itself.
+    """Memory of a block that breaks nothing by itself.
 
     Attributes:
         pairs: different children and parents, by family.

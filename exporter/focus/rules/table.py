@@ -33,7 +33,7 @@ class Level(Enum):
 
 
 class Kind(Enum):
-    """What a rule asks for; the value is its name in the table."""
+    """Kind of demand of a rule; the value is its name in the table."""
 
     PRESENCE = "presence"
     TYPE = "type"

@@ -1,4 +1,4 @@
-"""What rules say, in words made of their facts."""
+"""Wording of rules, made of their facts."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType

@@ -89,7 +89,7 @@ def write(connection: Connection, first_hours: Mapping[int, int | None]) -> None
 
 
 class FirstSeen:
-    """When everything was first charged, laid out on pages anew when that has changed."""
+    """Instants of first charges, laid out on pages anew when they have changed."""
 
     def __init__(self, first_hours: Mapping[int, int]) -> None:
         self.first_hours = dict(first_hours)

@@ -107,7 +107,7 @@ COUNTER_UNIT = ""
 
 @dataclass(frozen=True, slots=True)
 class TaggedHour:
-    """How an hour was read by tags last; `stated` is nano-USD of all requests."""
+    """Last reading of an hour by tags; `stated` is nano-USD of all requests."""
 
     complete: bool
     stated: int
