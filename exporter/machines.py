@@ -181,7 +181,7 @@ class Efficiency:
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """Amount that an app can burn in an hour with all the runners that it may have, in nano-USD at its present price."""
+    """Amount that an app can burn in an hour with all the runners it may have, in nano-USD at its present price."""
 
     account: str
     app: str
