@@ -326,6 +326,7 @@ def _lower_settings() -> Built:
     saving, starts = (f"fal_serverless_what_if_{name}" for name in ("saving_usd", "cold_starts"))
     matchers = selected(("account", "app"), 'bound="likely"')
     named = f'label_join({saving}{matchers}, "lower", " ", "setting", "value")'
+    named = f'label_replace({named}, "lower", "$1 s", "lower", "(keep_alive .+)")'
     return rows(
         "What a lower setting would have saved, last 7 days",
         "Of each app the lower setting that would likely have saved most, less what more cold starts would have cost. "
@@ -346,8 +347,8 @@ def _lower_settings() -> Built:
             "Value #likely": Column("Likely saved", DOLLARS, 130, 2),
             "Value #least": Column("Saved at least", DOLLARS, 130, 2),
             "Value #most": Column("Saved at most", DOLLARS, 130, 2),
-            "Value #starts": Column("More cold starts, likely", "none", 180, 0),
-            "Value #more": Column("At most", "none", 130, 0),
+            "Value #starts": Column("More cold starts, likely", "locale", 180, 0),
+            "Value #more": Column("At most", "locale", 130, 0),
         },
         key="app",
         sort="Likely saved",
