@@ -324,35 +324,45 @@ def _states() -> Built:
 
 def _lower_settings() -> Built:
     saving, starts = (f"fal_serverless_what_if_{name}" for name in ("saving_usd", "cold_starts"))
-    matchers = selected(("account", "app"), 'bound="likely"')
-    named = f'label_join({saving}{matchers}, "lower", " ", "setting", "value")'
-    named = f'label_replace({named}, "lower", "$1 s", "lower", "(keep_alive .+)")'
+
+    def estimate(series: str, bound: str) -> str:
+        """Return a bound of each app, with its setting in words: its rows have equal labels, and are of one account."""
+        matchers = selected(("account", "app"), f'bound="{bound}"')
+        named = f'label_join({series}{matchers}, "lower", " ", "setting", "value")'
+        in_words = f'label_replace({named}, "lower", "$1 s", "lower", "(keep_alive .+)")'
+        return f"max by (account, app, environment, lower) ({in_words})"
+
+    largest = f"topk(20, {estimate(saving, 'likely')})"
+
+    def of_largest(series: str, bound: str) -> str:
+        return f"({estimate(series, bound)})\nand\n{largest}"
+
     return rows(
         "What a lower setting would have saved, last 7 days",
-        "Of each app the lower setting that would likely have saved most, less what more cold starts would have cost. "
-        "An estimate and no promise: the bounds hold for any order of the week's requests, the likely value for "
-        "requests at random, with the settings as they are. Apps for which no setting would likely have saved anything "
-        "are not here. All settings are at /v1/billing/machines.",
+        "Of each app the lower setting that would likely have saved most, less what more cold starts would have cost; "
+        "the twenty largest. An estimate and no promise: the bounds hold for any order of the week's requests, the "
+        "likely value for requests at random, with the settings as they are. Apps for which no setting would likely "
+        "have saved anything, or none could be tried, are not here. All settings are at /v1/billing/machines.",
         [
-            # Apps of one name in several accounts are one row, that which would have saved most.
-            Query(f"topk by (app) (1, max by (app, lower) ({named}))", ref="likely"),
-            Query(of_apps(saving, "max", 'bound="least"'), ref="least"),
-            Query(of_apps(saving, "max", 'bound="most"'), ref="most"),
-            Query(of_apps(starts, "max", 'bound="likely"'), ref="starts"),
-            Query(of_apps(starts, "max", 'bound="most"'), ref="more"),
+            Query(largest, ref="likely"),
+            Query(of_largest(saving, "least"), ref="least"),
+            Query(of_largest(saving, "most"), ref="most"),
+            Query(of_largest(starts, "likely"), ref="starts"),
+            Query(of_largest(starts, "most"), ref="more"),
         ],
         {
+            "account": Column("Account", width=130),
             "app": Column("App"),
-            "lower": Column("Lower setting", width=220),
-            "Value #likely": Column("Likely saved", DOLLARS, 130, 2),
-            "Value #least": Column("Saved at least", DOLLARS, 130, 2),
-            "Value #most": Column("Saved at most", DOLLARS, 130, 2),
+            "environment": Column("Environment", width=110),
+            "lower": Column("Lower setting", width=160),
+            "Value #likely": Column("Likely saved", DOLLARS, 110, 2),
+            "Value #least": Column("Saved at least", DOLLARS, 120, 2),
+            "Value #most": Column("Saved at most", DOLLARS, 120, 2),
             "Value #starts": Column("More cold starts, likely", "locale", 180, 0),
-            "Value #more": Column("At most", "locale", 130, 0),
+            "Value #more": Column("At most", "locale", 90, 0),
         },
-        key="app",
         sort="Likely saved",
-        no_value="no lower setting would likely have saved anything",
+        no_value="no lower setting is known to save anything",
     )
 
 
