@@ -19,15 +19,13 @@ from exporter.errors import ConfigurationError, FalExporterError
 from exporter.fal import FocusRequest, FocusRequestError
 from exporter.focus import check_report, reports
 from exporter.focus.checks import KEPT, Checker, Report
-from exporter.focus.csv_parser import COMMA
 from exporter.focus.dataset import UnreadableFileError, name_of, naming, parts
 from exporter.focus.expected import hold
 from exporter.focus.outputs import Format, encoded, format_of, place_parts, require
-from exporter.focus.reader import Reader
-from exporter.focus.reports import SUMMARY_COLUMNS, GroupRow, Groups, PartRead, SummaryRow, Totals, parse_filter
-from exporter.focus.row_schema import separator_note
+from exporter.focus.reports import GroupRow, Groups, PartRead, SummaryRow, Totals, parse_filter
 from exporter.focus.rules.applicability import read_applicability
 from exporter.focus.rules.table import LATEST, Level, by_id, rules, rules_of
+from exporter.focus.summing import sum_up
 from exporter.focus.values import instant_text
 from exporter.focus.writer import metadata, write
 from exporter.ledger.export import open_statement
@@ -188,24 +186,8 @@ def _summed(
     columns: Sequence[str] = (),
 ) -> list[PartRead]:
     """Add up all files of a data set."""
-    read: list[PartRead] = []
-    lacking = {*columns}
-    for part in parts(paths):
-        reader = Reader(shape, texts=columns, unreadable=leave_out)
-        # Parquet is read column by column: those that nobody asks for cost nothing.
-        for piece in part.pieces({*SUMMARY_COLUMNS, *columns}):
-            with naming(part.name):
-                add(reader.feed(piece))
-        with naming(part.name):
-            add(reader.finish())
-        header = reader.header
-        notes = list(part.notes)
-        if header is not None:
-            lacking -= {*header.names}
-            if header.separator != COMMA:
-                notes.append(separator_note(header.separator))
-        version = "" if header is None else header.version
-        read.append(PartRead(part.name, version, reader.rows, reader.naive_dates, reader.problems, notes))
+    read, names = sum_up(paths, shape, add, leave_out, columns)
+    lacking = {*columns} - names
     if lacking:
         raise ConfigurationError(f"--by or --where: no file has a column {min(lacking)}")
     return read

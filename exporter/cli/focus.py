@@ -132,7 +132,11 @@ def focus_rules(version: str | None) -> int:
 @focus.command("summary")
 @_FOCUS_FILES
 @_LOG_LEVEL
-@click.option("--by", metavar="COLUMN,...", help="Columns to add up by, or month; instead of the usual tables.")
+@click.option(
+    "--by",
+    metavar="COLUMN,...",
+    help="Columns to add up by, sku, service, tag:KEY, month, ...; instead of the usual tables.",
+)
 @click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Only such rows; also !=; can be repeated.")
 @click.option(
     "--format",
@@ -152,8 +156,73 @@ def focus_summary(
     log_to_stderr("text", log_level)
     from exporter.app.focus import run_summary
 
-    columns = [name.strip() for name in (by or "").split(",") if name.strip()]
-    return run_summary(paths, output_format=output_format, by=columns, where=where)
+    return run_summary(paths, output_format=output_format, by=_names(by), where=where)
+
+
+@focus.command("diff")
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@_LOG_LEVEL
+@_LEDGER_URL
+@click.option(
+    "--by",
+    metavar="COLUMN,...",
+    help="What to add up by: columns, category, service, sku, invoice, account, month, tag:KEY. "
+    "[default: category,service,sku]",
+)
+@click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Only such rows; also !=; can be repeated.")
+@click.option(
+    "--cost", type=click.Choice(["billed", "list", "effective"]), default="billed", show_default=True, help="Sum."
+)
+@click.option(
+    "--match", metavar="COLUMN,...", help="Columns that identify a charge. [default: period, account, SKU, tags, ...]"
+)
+@click.option(
+    "--max-rows",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    metavar="NUMBER",
+    help="Rows to show that explain the difference, the largest first.",
+)
+@click.option("--format", "output_format", type=click.Choice(["table", "json", "csv"]), default="table", help="Output.")
+def focus_diff(
+    a: str,
+    b: str,
+    *,
+    log_level: str,
+    ledger_url: str | None,
+    by: str | None,
+    where: tuple[str, ...],
+    cost: str,
+    match: str | None,
+    max_rows: int,
+    output_format: str,
+) -> int:
+    """Compare two data sets, or one with the ledger, exactly.
+
+    A and B are each a file, a folder or a glob, as for summary, - for standard input, or the ledger:
+    ledger:estimate:YYYY-MM, or ledger:invoice:YYYY-MM for a month of charges as it was invoiced. The exit code is 0 if
+    they are equal, 1 if they differ or rows are in no sum, and 2 if one cannot be read.
+    """
+    log_to_stderr("text", log_level)
+    from exporter.app.focus_comparison import run_diff
+
+    return run_diff(
+        a,
+        b,
+        ledger=lambda: _ledger_address(ledger_url),
+        by=_names(by),
+        where=where,
+        cost=cost,
+        match=_names(match),
+        most=max_rows,
+        output_format=output_format,
+    )
+
+
+def _names(text: str | None) -> list[str]:
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
 _FILE_TO_WRITE = click.Path(dir_okay=False, path_type=Path)

@@ -6,11 +6,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
+from types import MappingProxyType
 from typing import NamedTuple
 
 from exporter.focus.findings import Problems
 from exporter.focus.row_schema import Count, Texts
-from exporter.focus.values import EXACTLY, Month, number_text
+from exporter.focus.values import EXACTLY, Month, json_object, number_text
 
 _MOST_SKUS = 50_000
 OTHERS = "(others)"
@@ -215,12 +216,46 @@ class GroupRow(NamedTuple):
     lines: Count
 
 
+SHORT_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "account": "BillingAccountId",
+        "category": "ChargeCategory",
+        "currency": _CURRENCY,
+        "invoice": "InvoiceId",
+        "region": "RegionId",
+        "resource": "ResourceId",
+        "service": "ServiceName",
+        "sku": "SkuId",
+        "sub-account": "SubAccountId",
+    }
+)
+"""Columns by the words that `--by` and `--where` know them under, too."""
+
+_TAG = "tag:"
+_TAGS = "Tags"
+
+
+def _column_of(name: str) -> str:
+    """Return the column that a name of the caller's means."""
+    return _TAGS if name.startswith(_TAG) else SHORT_NAMES.get(name, name)
+
+
+def _tag(tags: str, key: str) -> str:
+    """Return the value of a tag as text; empty where there is none."""
+    try:
+        value = json_object(tags).get(key) if tags else None
+    except ValueError:
+        return ""
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
 class Groups:
     """Adds up rows by columns of the caller's choice; the currency always comes first.
 
     Args:
-        by: columns, or `month`.
+        by: columns, short names of them, `tag:KEY`, or `month`.
         where: conditions that rows must meet.
+        like: other groups, whose keys these have too, so that both can be compared however many there are.
 
     Attributes:
         names: of what rows are added up by.
@@ -230,13 +265,13 @@ class Groups:
 
     shape = GroupRow
 
-    def __init__(self, by: Sequence[str], where: Sequence[Filter] = ()) -> None:
-        self.names = tuple(dict.fromkeys((_CURRENCY, *by)))
+    def __init__(self, by: Sequence[str], where: Sequence[Filter] = (), *, like: "Groups | None" = None) -> None:
+        self.names = tuple(dict.fromkeys((_CURRENCY, *(name for name in by if _column_of(name) != _CURRENCY))))
         wanted = (*self.names, *(condition.column for condition in where))
-        self.columns = tuple(dict.fromkeys(name for name in wanted if name != MONTH))
+        self.columns = tuple(dict.fromkeys(_column_of(name) for name in wanted if name != MONTH))
         self.unattributed = 0
         self._where = where
-        self._sums: dict[tuple[str, ...], Total] = {}
+        self._sums: dict[tuple[str, ...], Total] = {} if like is None else {key: Total() for key in like.sums()}
         self._known: dict[tuple[Texts, Month | None], Total | None] = {}
 
     def add(self, rows: Iterable[GroupRow]) -> None:
@@ -264,14 +299,30 @@ class Groups:
         return self._known[texts, month]
 
     def _new(self, texts: Texts, month: Month | None) -> Total | None:
-        found = {name: text or "" for name, text in zip(self.columns, texts.values, strict=True)}
-        found[MONTH] = month_text(month)
-        if not all(condition.holds(found[condition.column]) for condition in self._where):
+        key = self.key(texts.values, month)
+        return None if key is None else self._sums.setdefault(key, Total())
+
+    def key(self, values: Sequence[str | None], month: Month | None) -> tuple[str, ...] | None:
+        """Return what a row is added up under; None for one that does not meet the conditions.
+
+        Args:
+            values: of `columns`.
+            month: of the charge.
+        """
+        found = {name: text or "" for name, text in zip(self.columns, values, strict=True)}
+
+        def value(name: str) -> str:
+            if name == MONTH:
+                return month_text(month)
+            text = found[_column_of(name)]
+            return _tag(text, name.removeprefix(_TAG)) if name.startswith(_TAG) else text
+
+        if not all(condition.holds(value(condition.column)) for condition in self._where):
             return None
-        key = tuple(found[name] for name in self.names)
+        key = tuple(value(name) for name in self.names)
         if len(self._sums) >= _MOST_SKUS and key not in self._sums:
             key = (key[0], *(OTHERS for _ in key[1:]))
-        return self._sums.setdefault(key, Total())
+        return key
 
     def sums(self) -> Mapping[tuple[str, ...], Total]:
         """Return the sums, the largest first."""
