@@ -5,11 +5,10 @@ from collections.abc import Iterable
 
 import click
 
-from exporter.charges import Clock, Window, utc_now
+from exporter.charges import Clock, utc_now
 from exporter.errors import ConfigurationError
 from exporter.focus.outputs import Format
-from exporter.queries.focus_push import Change, Push, PushedFile, PushOrder, push
-from exporter.queries.focus_rules import CHARGE_MONTH
+from exporter.queries.focus_push import Change, Push, PushedFile, PushOrder, asked_month, push
 from exporter.settings import Settings
 
 
@@ -40,7 +39,7 @@ def run_push(
         settings.focus_push_url,
         Format(settings.focus_push_format),
         clock(),
-        tuple(_month(text) for text in months),
+        tuple(asked_month(text) for text in months),
         dry=dry,
     )
     outcome = push(order)
@@ -54,13 +53,6 @@ def run_push(
     if dry:
         click.echo(f"note: nothing was written to {order.url}, because of --dry-run", err=True)
     return 0
-
-
-def _month(text: str) -> Window:
-    try:
-        return CHARGE_MONTH.read(text)
-    except ValueError as error:
-        raise ConfigurationError(f"--month {error}") from None
 
 
 def _line(file: PushedFile) -> str:

@@ -1,109 +1,18 @@
-"""`fal-exporter focus upload`: months of the ledger as cost lines to a cost service, each month in place of its last.
+"""`fal-exporter focus upload`: months of the ledger to a cost service, once."""
 
-The services add up what they are given. So a file beside the ledger remembers the ids of what was uploaded: a month
-that has changed is uploaded anew, then what it replaces is deleted; what an interrupted run has left is deleted first.
-"""
-
-import hashlib
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
 
-from exporter.app.cost_services import CostService
-from exporter.atomic_file import written_whole
-from exporter.charges import Clock, Window, utc_now
-from exporter.errors import ConfigurationError
+from exporter.charges import Clock, utc_now
 from exporter.focus.writer import decimal_text
-from exporter.ledger.export import open_statement
-from exporter.queries.cost_lines import Costs, cost_lines
-from exporter.queries.focus_file import LackingError
-from exporter.queries.focus_push import default_months, month_contents
-from exporter.queries.focus_rules import CHARGE_MONTH
+from exporter.queries.cost_services import CostService
+from exporter.queries.focus_push import asked_month
+from exporter.queries.focus_upload import UploadedMonth, state_path, upload
 from exporter.settings import Settings
 
 _SHOWN = 3
-
-
-@dataclass(slots=True)
-class _Month:
-    """State of a month at a service, as far as it is known.
-
-    Attributes:
-        digest: of the files that are there.
-        files: their ids.
-        stale: ids of files to delete: replaced, or of a run that was interrupted.
-    """
-
-    digest: str = ""
-    files: list[str] = field(default_factory=list)
-    stale: list[str] = field(default_factory=list)
-
-
-class UploadState:
-    """Memory of what was uploaded to a service, in a file.
-
-    Args:
-        path: of the file, which all services share.
-        service: name of the service.
-
-    Raises:
-        ConfigurationError: the file is none of ours.
-    """
-
-    def __init__(self, path: Path, service: str) -> None:
-        self._path = path
-        self._service = service
-        try:
-            self._all: dict[str, dict[str, dict[str, object]]] = json.loads(path.read_bytes()) if path.exists() else {}
-            self.months = {
-                month: _Month(str(known["digest"]), _texts(known["files"]), _texts(known["stale"]))
-                for month, known in self._all.get(service, {}).items()
-            }
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            raise ConfigurationError(
-                f"--state {path} is no memory of uploads; name another file, or restore it: without it what was "
-                "uploaded before cannot be replaced"
-            ) from None
-
-    def save(self) -> None:
-        """Write the file.
-
-        Raises:
-            ConfigurationError: it cannot be written.
-        """
-        self._all[self._service] = {
-            month: {"digest": known.digest, "files": known.files, "stale": known.stale}
-            for month, known in sorted(self.months.items())
-        }
-        try:
-            with written_whole(self._path) as file:
-                file.write(f"{json.dumps(self._all, indent=2)}\n".encode())
-        except OSError as error:
-            raise ConfigurationError(f"--state {self._path} cannot be written: {error.strerror}") from None
-
-
-def _texts(found: object) -> list[str]:
-    if not isinstance(found, list):
-        raise TypeError("no list")
-    return [str(item) for item in found]
-
-
-def state_path(settings: Settings, given: Path | None) -> Path:
-    """Return the file that remembers uploads: beside a ledger in SQLite unless it is given.
-
-    Raises:
-        ConfigurationError: there is no such place.
-    """
-    if given is not None:
-        return given
-    address = settings.ledger_url.get_secret_value()
-    if not address.startswith("sqlite"):
-        raise ConfigurationError("a ledger in PostgreSQL has no folder beside it; name a file with --state")
-    return Path(f"{address.partition(':///')[2]}-uploads.json").absolute()
 
 
 def run_upload(
@@ -130,87 +39,29 @@ def run_upload(
         CostServiceError: the service cannot be reached, or refuses; what is remembered is true all the same.
         LedgerError, LackingError: the ledger cannot be read, or has nothing of the months.
     """
-    now = clock()
-    known = UploadState(state_path(settings, state), service.name)
-    windows = [_month(text) for text in months] or default_months(now)
-    found, notes = _costs(settings, windows, now)
-    if not found:
-        raise LackingError("; ".join(notes))
-    for name, costs in found.items():
-        files = service.files(costs)
-        month = known.months.setdefault(name, _Month())
-        digest = hashlib.sha256(b"\0".join(files)).hexdigest() if files else ""
-        change = "unchanged" if month.digest == digest and not month.stale else "changed" if month.files else "new"
-        size = sum(map(len, files))
-        total = decimal_text(sum(costs.values()))
-        click.echo(f"{change:<9}  {name}  {len(costs):,} lines  {len(files)} files  {size:,} bytes  USD {total}")
+    address = settings.ledger_url.get_secret_value()
+    windows = [asked_month(text) for text in months]
+    done = upload(address, service, state_path(address, state), clock(), months=windows, dry=dry)
+    for month in done.months:
+        size = sum(map(len, month.files))
+        click.echo(
+            f"{month.change.value:<9}  {month.name}  {len(month.costs):,} lines  {len(month.files)} files  "
+            f"{size:,} bytes  USD {decimal_text(sum(month.costs.values()))}"
+        )
         if dry:
-            _show(service, files, month)
-        elif change != "unchanged":
-            _replace(service, known, name, files, digest)
-    for note in notes:
+            _show(service, month)
+    for note in done.notes:
         click.echo(f"note: {note}", err=True)
     if dry:
         click.echo("note: nothing was sent, because of --dry-run", err=True)
     return 0
 
 
-def _month(text: str) -> Window:
-    try:
-        return CHARGE_MONTH.read(text)
-    except ValueError as error:
-        raise ConfigurationError(f"--month {error}") from None
-
-
-def _costs(settings: Settings, windows: Iterable[Window], now: datetime) -> tuple[Mapping[str, Costs], list[str]]:
-    """Return the costs of each month that the ledger has, and why others are left out."""
-    found: dict[str, Costs] = {}
-    notes = []
-    with open_statement(settings.ledger_url.get_secret_value()) as statement:
-        if not statement.accounts:
-            raise LackingError("nothing has been read from fal yet; upload again when it has")
-        for window in windows:
-            name = f"{window.start:%Y-%m}"
-            try:
-                _, contents = month_contents(statement, window, now)
-            except LackingError as error:
-                notes.append(f"{name} is left out: {error}")
-                continue
-            found[name] = cost_lines(contents.charges)
-            if contents.missing and window.end <= now:
-                notes.append(f"{name} lacks {contents.missing:,} hours that have not been read from fal")
-    return found, notes
-
-
-def _replace(service: CostService, known: UploadState, name: str, files: list[bytes], digest: str) -> None:
-    """Upload a month, then delete what it replaces; remember each step."""
-    month = known.months[name]
-    _delete_stale(service, known, month)
-    if month.digest == digest:
-        return
-    uploaded: list[str] = []
-    for number, content in enumerate(files, 1):
-        uploaded.append(service.upload(f"fal-exporter-{name}-{digest[:12]}-{number}", content))
-        # Until all are there they are no month: a run that ends here leaves them for the next one to delete.
-        month.stale.append(uploaded[-1])
-        known.save()
-    month.digest, month.files, month.stale = digest, uploaded, month.files
-    known.save()
-    _delete_stale(service, known, month)
-
-
-def _delete_stale(service: CostService, known: UploadState, month: _Month) -> None:
-    while month.stale:
-        service.delete(month.stale[0])
-        del month.stale[0]
-        known.save()
-
-
-def _show(service: CostService, files: list[bytes], month: _Month) -> None:
+def _show(service: CostService, month: UploadedMonth) -> None:
     """Show what would be sent."""
-    for content in files:
+    for content in month.files:
         click.echo(f"  {service.target}  {len(content):,} bytes")
         for line in content.decode().splitlines()[:_SHOWN]:
             click.echo(f"    {line[:200]}")
-    for identity in [*month.stale, *month.files]:
+    for identity in month.replaced:
         click.echo(f"  then delete {identity}")

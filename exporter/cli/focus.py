@@ -476,8 +476,8 @@ def focus_upload(
     is not uploaded again. Prints a line for each month.
     """
     settings = settings_from(given)
-    from exporter.app.cost_services import service_of
     from exporter.app.focus_upload import run_upload
+    from exporter.queries.cost_services import service_of
 
     chosen = service_of(service, integration=integration, site=site, url=service_url, dry=dry_run)
     return run_upload(settings, chosen, months, state=state, dry=dry_run)

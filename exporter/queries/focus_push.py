@@ -25,7 +25,7 @@ from exporter.focus.writer import layout
 from exporter.ledger.export import Statement, open_statement
 from exporter.queries.focus_dataset import Dataset, facts_of, ledger_dataset
 from exporter.queries.focus_file import FileContents, LackingError, file_contents
-from exporter.queries.focus_rules import ESTIMATE, INVOICE, EstimateRequest, InvoiceRequest
+from exporter.queries.focus_rules import CHARGE_MONTH, ESTIMATE, INVOICE, EstimateRequest, InvoiceRequest
 
 VERSION = "1.2"
 """Version of FOCUS that is pushed: the newest that the official validator can judge offline."""
@@ -113,6 +113,18 @@ def push(order: PushOrder) -> Push:
     """
     require(order.output_format)
     return _push(order, open_objects(order.url, DESTINATION))
+
+
+def asked_month(text: str) -> Window:
+    """Read a month that was asked for.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    try:
+        return CHARGE_MONTH.read(text)
+    except ValueError as error:
+        raise ConfigurationError(f"--month {error}") from None
 
 
 def default_months(now: datetime) -> tuple[Window, ...]:

@@ -16,12 +16,13 @@ import pytest
 from queries.test_focus_push import FLUX, NOW, OCTOBER, Pushed
 from queries.test_focus_push import pushed as pushed  # noqa: PLC0414  a fixture
 
-from exporter.app.cost_services import CostServiceError, Datadog, service_of
-from exporter.app.focus_upload import UploadState, run_upload
+from exporter.app.focus_upload import run_upload
 from exporter.charges import HOUR, Amounts, Window
 from exporter.errors import ConfigurationError
 from exporter.focus.charge import FocusCharge
 from exporter.queries.cost_lines import MOST_BYTES, MOST_ROWS, cost_lines, datadog_files, vantage_files
+from exporter.queries.cost_services import CostServiceError, Datadog, service_of
+from exporter.queries.focus_upload import UploadState
 
 DAY = re.compile(r"\d{4}-\d\d-\d\d")
 CATEGORIES = {"Credit", "Refund", "Discount", "Tax", "Usage"}
