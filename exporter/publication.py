@@ -465,7 +465,7 @@ class Observations:
         idle_apps: those with idle runners in the last 24 hours.
         burn_ceilings: of the budgets that cover apps and whose spend is known.
         idle_month: None where no runners have cost anything, or none are known.
-        focus_push_problem: why FOCUS files cannot be pushed; empty while they can, or are not.
+        focus_push_problems: why FOCUS files cannot be pushed, by destination; empty while they can, or are not.
     """
 
     unusual_hours: tuple[UnusualHour, ...] = ()
@@ -483,7 +483,7 @@ class Observations:
     idle_apps: tuple[IdleApp, ...] = ()
     burn_ceilings: tuple[BurnCeiling, ...] = ()
     idle_month: IdleMonth | None = None
-    focus_push_problem: str = ""
+    focus_push_problems: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

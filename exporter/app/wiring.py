@@ -21,7 +21,6 @@ from exporter.fal import (
     Limits,
     Observer,
 )
-from exporter.focus.outputs import Format
 from exporter.forecasting.budgets import budget_of
 from exporter.inquiry import Responder
 from exporter.ledger import START_PATIENCE, Ledger, LedgerReader, take_collector_lock
@@ -44,7 +43,9 @@ from exporter.polling.requests import RequestRules, RequestsPoller, RequestStore
 from exporter.polling.scheduler import FOCUS_PUSH_JOB, JOBS, REQUESTS_JOB, Intervals, Reach, Scheduler
 from exporter.publication import Publication
 from exporter.queries import live
+from exporter.queries.cost_services import service_from_environment
 from exporter.queries.focus import REPORT
+from exporter.queries.focus_push_process import STORE
 from exporter.settings import Account, Settings
 
 _log = structlog.get_logger(__name__)
@@ -163,25 +164,31 @@ def _requests_pollers(
 
 def _jobs(settings: Settings) -> tuple[str, ...]:
     """Return the names of all jobs that are wanted."""
-    wanted = ((settings.events, REQUESTS_JOB), (settings.focus_push_url, FOCUS_PUSH_JOB))
+    wanted = ((settings.events, REQUESTS_JOB), (settings.focus_push_url or settings.focus_upload, FOCUS_PUSH_JOB))
     return (*JOBS, *(job for is_wanted, job in wanted if is_wanted))
 
 
-def _pusher(
+def _pushers(
     settings: Settings, registry: CollectorRegistry, health: Health, publisher: Publisher, clock: Clock
-) -> FocusPusher | None:
-    """Return what pushes FOCUS files; None where they are not wanted."""
-    if settings.focus_push_url is None:
-        return None
-    return FocusPusher(
-        address=settings.ledger_url.get_secret_value(),
-        url=settings.focus_push_url,
-        output_format=Format(settings.focus_push_format),
-        interval=settings.focus_push_interval,
-        metrics=FocusPushMetrics(registry),
-        health=health,
-        changed=publisher.changed,
-        clock=clock,
+) -> tuple[FocusPusher, ...]:
+    """Return what pushes FOCUS files, one for each destination."""
+    destinations = (*((STORE,) if settings.focus_push_url else ()), *settings.focus_upload)
+    if not destinations:
+        return ()
+    metrics = FocusPushMetrics(registry)
+    return tuple(
+        FocusPusher(
+            destination,
+            address=settings.ledger_url.get_secret_value(),
+            url=settings.focus_push_url or "",
+            output_format=settings.focus_push_format,
+            interval=settings.focus_push_interval,
+            metrics=metrics,
+            health=health,
+            changed=publisher.changed,
+            clock=clock,
+        )
+        for destination in destinations
     )
 
 
@@ -241,6 +248,9 @@ async def open_left_half(
     runner = PollRunner(health=health, clock=clock, changed=publisher.changed)
     try:
         clients = tuple(client_of(account, settings, health, clock) for account in settings.accounts)
+        for name in settings.focus_upload:
+            # A key that is missing is told at the start, not after the first hours.
+            service_from_environment(name)
         owners = KeyOwners(clients, ledger, clock)
         await owners.recall()
         store = _open_requests(settings)
@@ -290,7 +300,7 @@ async def open_left_half(
         retention=settings.retention,
         clock=clock,
         requests=tuple(requests),
-        pusher=_pusher(settings, registry, health, publisher, clock),
+        pushers=_pushers(settings, registry, health, publisher, clock),
     )
     reports = FocusReports(
         {client.account: client for client in clients},

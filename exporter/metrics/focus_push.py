@@ -8,34 +8,42 @@ from exporter.metrics.catalogue import CATALOGUE
 
 
 class FocusPushMetrics:
-    """Shows how pushes went; what is not known yet is absent.
+    """Shows how pushes to each destination went; what is not known yet is absent.
 
     Args:
         registry: shows them.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
-        self._known: dict[str, Gauge] = {}
-        self._written = self._counter("fal_focus_push_written_files_total")
-        self._failures = self._counter("fal_focus_push_failures_total")
+        self._last_success = _gauge("fal_focus_push_last_success_timestamp_seconds", registry)
+        self._up = _gauge("fal_focus_push_up", registry)
+        self._rows = _gauge("fal_focus_push_rows", registry)
+        self._written = _counter("fal_focus_push_written_months_total", registry)
+        self._failures = _counter("fal_focus_push_failures_total", registry)
 
-    def succeeded(self, at: datetime, *, rows: int, written: int) -> None:
+    def expect(self, destination: str) -> None:
+        """Show the counters of a destination at zero from the start."""
+        self._written.labels(destination)
+        self._failures.labels(destination)
+
+    def succeeded(self, destination: str, at: datetime, *, rows: int, written: int) -> None:
         """Count a push that succeeded."""
-        self._set("fal_focus_push_last_success_timestamp_seconds", at.timestamp())
-        self._set("fal_focus_push_up", 1)
-        self._set("fal_focus_push_rows", rows)
-        self._written.inc(written)
+        self._last_success.labels(destination).set(at.timestamp())
+        self._up.labels(destination).set(1)
+        self._rows.labels(destination).set(rows)
+        self._written.labels(destination).inc(written)
 
-    def failed(self) -> None:
+    def failed(self, destination: str) -> None:
         """Count a push that failed."""
-        self._set("fal_focus_push_up", 0)
-        self._failures.inc()
+        self._up.labels(destination).set(0)
+        self._failures.labels(destination).inc()
 
-    def _counter(self, name: str) -> Counter:
-        return Counter(name, CATALOGUE[name].help, registry=self._registry)
 
-    def _set(self, name: str, value: float) -> None:
-        if name not in self._known:
-            self._known[name] = Gauge(name, CATALOGUE[name].help, registry=self._registry)
-        self._known[name].set(value)
+def _counter(name: str, registry: CollectorRegistry) -> Counter:
+    family = CATALOGUE[name]
+    return Counter(name, family.help, family.labels, registry=registry)
+
+
+def _gauge(name: str, registry: CollectorRegistry) -> Gauge:
+    family = CATALOGUE[name]
+    return Gauge(name, family.help, family.labels, registry=registry)

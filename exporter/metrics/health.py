@@ -32,7 +32,7 @@ class Health:
         hard_budgets: hard monthly budgets set at fal, in nano-USD by account.
         clock_ahead: seconds by which the system clock is ahead of fal's; None before they have been compared.
         clock_steps: times that the system clock has been set.
-        focus_push_problem: why FOCUS files cannot be pushed; empty while they can, or are not.
+        focus_push_problems: why FOCUS files cannot be pushed, by destination; empty while they can, or are not.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Health:
         self._skew: Gauge | None = None
         self.clock_ahead: float | None = None
         self.clock_steps = 0
-        self.focus_push_problem = ""
+        self.focus_push_problems: dict[str, str] = {}
         self._locked = _gauge("fal_account_locked", registry)
         self._floors = _gauge("fal_credit_floor_usd", registry)
         self._provider_budgets = _gauge("fal_provider_budget_usd", registry)

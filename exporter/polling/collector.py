@@ -27,7 +27,7 @@ class Collector:
     Args:
         retention: the age at which hours are folded into totals.
         requests: reads single requests, where that is wanted.
-        pusher: pushes FOCUS files, where that is wanted.
+        pushers: push FOCUS files, where that is wanted.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Collector:
         retention: timedelta,
         clock: Clock,
         requests: Sequence[RequestsPoller] = (),
-        pusher: FocusPusher | None = None,
+        pushers: Sequence[FocusPusher] = (),
     ) -> None:
         self._ledger = ledger
         self._accounts = accounts
@@ -49,7 +49,7 @@ class Collector:
         self._retention = retention
         self._clock = clock
         self._requests = requests
-        self._pusher = pusher
+        self._pushers = pushers
         self._loaded: set[str] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -68,8 +68,8 @@ class Collector:
             self._enter_jobs(account)
         for requests in self._requests:
             self._scheduler.every_while("requests", requests.name, requests.poll)
-        if self._pusher is not None:
-            self._scheduler.every_while(FOCUS_PUSH_JOB, _EVERY_ACCOUNT, self._pusher.push_if_due)
+        for pusher in self._pushers:
+            self._scheduler.every_while(FOCUS_PUSH_JOB, pusher.destination, pusher.push_if_due)
         self._scheduler.by_calendar("retention", _EVERY_ACCOUNT, self._fold)
         planning = self._scheduler.start()
         stopping = asyncio.create_task(stop.wait())

@@ -1,4 +1,4 @@
-"""Pusher of FOCUS files: the current and the previous month, at an interval, in a process of its own."""
+"""Pusher of FOCUS files: the last two months to a store or a cost service, in a process of its own."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,10 +8,8 @@ import structlog
 
 from exporter.charges import Clock
 from exporter.errors import FalExporterError
-from exporter.focus.outputs import Format
 from exporter.metrics.focus_push import FocusPushMetrics
 from exporter.metrics.health import Health
-from exporter.queries.focus_push import PushOrder
 from exporter.queries.focus_push_process import Outcome, order_text
 from exporter.queries.worker import WorkerError, worker
 
@@ -32,12 +30,13 @@ class PushError(FalExporterError):
 
 
 class FocusPusher:
-    """Pushes what is due.
+    """Pushes to one destination what is due.
 
     Args:
+        destination: `STORE`, or the name of a cost service.
         address: of the ledger.
-        url: of the destination.
-        output_format: of the files.
+        url: of the store.
+        output_format: of the store's files.
         interval: between pushes that succeed.
         metrics: shows how they went.
         health: keeps what is wrong for the landing page.
@@ -47,16 +46,18 @@ class FocusPusher:
 
     def __init__(
         self,
+        destination: str,
         *,
         address: str,
         url: str,
-        output_format: Format,
+        output_format: str,
         interval: timedelta,
         metrics: FocusPushMetrics,
         health: Health,
         changed: Callable[[], None],
         clock: Clock,
     ) -> None:
+        self.destination = destination
         self._address = address
         self._url = url
         self._format = output_format
@@ -67,6 +68,7 @@ class FocusPusher:
         self._clock = clock
         self._succeeded: datetime | None = None
         self._notes: tuple[str, ...] = ()
+        metrics.expect(destination)
 
     async def push_if_due(self) -> None:
         """Push where the interval has passed since the last success.
@@ -88,24 +90,26 @@ class FocusPusher:
         at = self._clock()
         outcome = await self._outcome(at)
         if outcome.problem:
-            self._metrics.failed()
-            self._health.focus_push_problem = outcome.problem
+            self._metrics.failed(self.destination)
+            self._health.focus_push_problems[self.destination] = outcome.problem
             self._changed()
             raise PushError(outcome.problem)
         self._succeeded = at
-        self._metrics.succeeded(at, rows=outcome.rows, written=outcome.written)
-        self._health.focus_push_problem = ""
+        self._metrics.succeeded(self.destination, at, rows=outcome.rows, written=outcome.written)
+        self._health.focus_push_problems.pop(self.destination, None)
         self._changed()
         if outcome.notes != self._notes:
             for note in outcome.notes:
-                _log.info("a month of FOCUS files is not pushed", note=note)
+                _log.info("a month of FOCUS files is not pushed, or not whole", note=note)
         self._notes = outcome.notes
-        _log.debug("FOCUS files are up to date", rows=outcome.rows, written=outcome.written)
+        _log.debug(
+            "FOCUS files are up to date", destination=self.destination, rows=outcome.rows, written=outcome.written
+        )
 
     async def _outcome(self, at: datetime) -> Outcome:
-        order = PushOrder(self._address, self._url, self._format, at)
+        order = order_text(self.destination, address=self._address, url=self._url, output_format=self._format, now=at)
         try:
-            async with asyncio.timeout(_LONGEST.total_seconds()), worker(_MODULE, order_text(order)) as running:
+            async with asyncio.timeout(_LONGEST.total_seconds()), worker(_MODULE, order) as running:
                 return Outcome.read(await running.head())
         except TimeoutError:
             return Outcome(problem=f"the push took longer than {_LONGEST.total_seconds() / 60:.0f} minutes")

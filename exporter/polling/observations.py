@@ -116,7 +116,7 @@ class Observer:
             idle_apps=tuple(_idle_apps(view, "last_day")),
             burn_ceilings=tuple(_burn_ceilings(view, outlook)),
             idle_month=_idle_month(view),
-            focus_push_problem=health.focus_push_problem,
+            focus_push_problems=dict(health.focus_push_problems),
         )
 
     def _unusual_hours(self, view: LedgerView, outlook: Outlook) -> Iterator[UnusualHour]:

@@ -22,6 +22,8 @@ from exporter.queries.cost_lines import Costs, datadog_files, vantage_files
 
 _TIMEOUT = 60.0
 
+VANTAGE_URL = "https://api.vantage.sh"
+
 
 class CostServiceError(FalExporterError):
     """A cost service cannot be reached, or refuses."""
@@ -65,7 +67,7 @@ class Vantage:
         url: of the API.
     """
 
-    def __init__(self, token: SecretStr, integration: str, url: str = "https://api.vantage.sh") -> None:
+    def __init__(self, token: SecretStr, integration: str, url: str) -> None:
         self._base = f"{checked_url(url)}/v2/integrations/{quote(integration, safe='')}"
         self._headers = {"Authorization": f"Bearer {token.get_secret_value()}"}
         self.name = f"vantage:{integration}"
@@ -140,9 +142,25 @@ def service_of(name: str, *, integration: str | None, site: str, url: str | None
         return Datadog(_key("DD_API_KEY", dry=dry), _key("DD_APP_KEY", dry=dry), site, url)
     if not integration:
         raise ConfigurationError(
-            "--integration is missing; create a custom provider in Vantage, and name the token of its integration"
+            "--integration (VANTAGE_INTEGRATION_TOKEN) is missing; create a custom provider in Vantage, and name the "
+            "token of its integration"
         )
-    return Vantage(_key("VANTAGE_API_TOKEN", dry=dry), integration, url or "https://api.vantage.sh")
+    return Vantage(_key("VANTAGE_API_TOKEN", dry=dry), integration, url or VANTAGE_URL)
+
+
+def service_from_environment(name: str) -> CostService:
+    """Return a service that `serve` uploads to, by the variables that its own tools take.
+
+    Raises:
+        ConfigurationError: one is missing.
+    """
+    return service_of(
+        name,
+        integration=os.environ.get("VANTAGE_INTEGRATION_TOKEN"),
+        site=os.environ.get("DD_SITE") or "datadoghq.com",
+        url=None,
+        dry=False,
+    )
 
 
 def _key(variable: str, *, dry: bool) -> SecretStr:

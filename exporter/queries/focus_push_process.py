@@ -13,7 +13,9 @@ from typing import IO
 
 from exporter.errors import FalExporterError
 from exporter.focus.outputs import Format
+from exporter.queries.cost_services import service_from_environment
 from exporter.queries.focus_push import Change, PushOrder, push
+from exporter.queries.focus_upload import state_path, upload
 from exporter.queries.worker import serve
 
 
@@ -23,7 +25,7 @@ class Outcome:
 
     Attributes:
         rows: of the months that were pushed.
-        written: files that were new or had changed.
+        written: those of them that were new or had changed.
         notes: months that were left out, and why.
         problem: why it failed; empty where it did not.
     """
@@ -46,29 +48,47 @@ class Outcome:
         return cls(found["rows"], found["written"], tuple(found["notes"]), found["problem"])
 
 
-def order_text(order: PushOrder) -> bytes:
-    """Write an order for the default months."""
-    document = {
-        "address": order.address,
-        "url": order.url,
-        "format": order.output_format.value,
-        "now": order.now.isoformat(),
-    }
-    return json.dumps(document).encode()
+STORE = "store"
+"""Name of the destination that is a folder or an object store; the others are cost services."""
+
+_WRITTEN = {Change.NEW, Change.CHANGED}
 
 
-def _read(given: Mapping[str, str]) -> PushOrder:
-    return PushOrder(given["address"], given["url"], Format(given["format"]), datetime.fromisoformat(given["now"]))
+def order_text(destination: str, *, address: str, url: str, output_format: str, now: datetime) -> bytes:
+    """Write an order for the default months.
+
+    Args:
+        destination: `STORE`, or the name of a cost service, whose keys are in the environment.
+        address: of the ledger.
+        url: of the store.
+        output_format: of the store's files.
+        now: the present.
+    """
+    document = {"address": address, "url": url, "format": output_format, "now": now.isoformat()}
+    return json.dumps({"destination": destination, **document}).encode()
+
+
+def _done(given: Mapping[str, str]) -> Outcome:
+    now = datetime.fromisoformat(given["now"])
+    if given["destination"] == STORE:
+        pushed = push(PushOrder(given["address"], given["url"], Format(given["format"]), now))
+        return Outcome(pushed.rows, sum(file.change in _WRITTEN for file in pushed.files), tuple(pushed.notes))
+    uploaded = upload(
+        given["address"], service_from_environment(given["destination"]), state_path(given["address"]), now
+    )
+    return Outcome(
+        sum(len(month.costs) for month in uploaded.months),
+        sum(month.change in _WRITTEN for month in uploaded.months),
+        tuple(uploaded.notes),
+    )
 
 
 def _work(order: bytes, output: IO[bytes]) -> None:
     try:
-        done = push(_read(json.loads(order)))
+        outcome = _done(json.loads(order))
     except FalExporterError as error:
-        output.write(Outcome(problem=str(error)).line)
-        return
-    written = sum(file.change in {Change.NEW, Change.CHANGED} for file in done.files)
-    output.write(Outcome(done.rows, written, tuple(done.notes)).line)
+        outcome = Outcome(problem=str(error))
+    output.write(outcome.line)
 
 
 if __name__ == "__main__":

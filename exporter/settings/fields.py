@@ -264,6 +264,9 @@ def check_push_url(text: str) -> str:
     return text.strip()
 
 
+COST_SERVICES = ("datadog", "vantage")
+"""Services that months are uploaded to."""
+
 PUSH_FORMATS = ("csv", "csv.gz", "csv.zst", "parquet")
 """Formats of FOCUS files that are pushed."""
 
@@ -301,6 +304,18 @@ def choose_sources(names: Iterable[str]) -> tuple[str, ...] | None:
             "charges would be counted twice: keep either organization or the others"
         )
     return tuple(source for source in SOURCES if source in chosen)
+
+
+def choose_services(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the named cost services in their fixed order.
+
+    Raises:
+        ValueError: a name is unknown or repeated.
+    """
+    chosen = list(names)
+    if chosen:
+        _check_names(chosen, COST_SERVICES, "cost service", "any of ")
+    return tuple(name for name in COST_SERVICES if name in chosen)
 
 
 def choose_labels(names: Iterable[str]) -> tuple[str, ...]:
@@ -467,4 +482,5 @@ Zone = Annotated[ZoneInfo, _read(ZoneInfo, _zone)]
 Sources = Annotated[tuple[str, ...] | None, BeforeValidator(_sources)]
 Labels = Annotated[tuple[str, ...], BeforeValidator(lambda value: choose_labels(_names(value)))]
 Endpoints = Annotated[tuple[str, ...], BeforeValidator(lambda value: choose_endpoints(_names(value)))]
+CostServices = Annotated[tuple[str, ...], BeforeValidator(lambda value: choose_services(_names(value)))]
 Tags = Annotated[tuple[str, ...], BeforeValidator(lambda value: check_keys(_names(value)))]

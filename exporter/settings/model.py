@@ -19,6 +19,7 @@ from exporter.settings.fields import (
     DEFAULT_LABELS,
     PUSH_FORMATS,
     BaseUrl,
+    CostServices,
     Duration,
     Endpoints,
     EventsUrl,
@@ -247,8 +248,13 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
         default="csv.gz",
         description="Format of these files: `csv`, `csv.gz`, `csv.zst` or `parquet` (extra `polars`).",
     )
+    focus_upload: CostServices = Field(
+        default=(),
+        description="Cost services to upload the current and the previous month to, comma-separated: `datadog` (keys "
+        "in `DD_API_KEY`, `DD_APP_KEY`; `DD_SITE`), `vantage` (`VANTAGE_API_TOKEN`, `VANTAGE_INTEGRATION_TOKEN`).",
+    )
     focus_push_interval: Annotated[Duration, between("15m", "7d")] = Field(
-        default=timedelta(hours=6), description="Interval between pushes of FOCUS files."
+        default=timedelta(hours=6), description="Interval between pushes of FOCUS files, and between uploads."
     )
     balance_interval: Annotated[Duration, between("10s", "1d")] = Field(
         default=_seconds(60), description="Interval between polls of the credit balance and the lock state."
@@ -385,6 +391,15 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
             raise Contradiction(
                 "{events} is true, and a ledger in PostgreSQL has no folder beside it; set {events_url}, for example "
                 "to file:///var/lib/fal-exporter/requests"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _uploads_are_remembered(self) -> Self:
+        if self.focus_upload and not self.ledger_url.get_secret_value().startswith("sqlite"):
+            raise Contradiction(
+                "{focus_upload} keeps what was uploaded in a file beside a ledger in SQLite, and this ledger is in "
+                "PostgreSQL; run `fal-exporter focus upload SERVICE --state FILE` on a schedule instead"
             )
         return self
 

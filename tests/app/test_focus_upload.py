@@ -196,7 +196,7 @@ def test_a_refusal_is_told_without_the_key(pushed: Pushed, stand_in: StandIn, mo
     with pytest.raises(CostServiceError, match=r"Vantage refused POST .* with 401") as told:
         upload(pushed, stand_in, "vantage")
     assert "a-wrong-secret" not in str(told.value)
-    with pytest.raises(ConfigurationError, match="--integration is missing"):
+    with pytest.raises(ConfigurationError, match="VANTAGE_INTEGRATION_TOKEN"):
         service_of("vantage", integration=None, site="", url=None, dry=True)
     with pytest.raises(ConfigurationError, match="unencrypted"):
         service_of("datadog", integration=None, site="", url="http://dd.example.com", dry=True)

@@ -1,10 +1,13 @@
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import pytest
 import structlog
 from app.conftest import MakeSettings
 
 from exporter.app.wiring import client_of, open_left_half
 from exporter.charges import utc_now
+from exporter.errors import ConfigurationError
 from exporter.fal import Silent
 from exporter.publication import Publication
 
@@ -31,3 +34,17 @@ async def test_other_labels_than_before_are_told(settings: MakeSettings) -> None
     warned = [entry["event"] for entry in logs if entry["log_level"] == "warning"]
     assert len(warned) == 1
     assert "all counters start at 0 again" in warned[0]
+
+
+async def test_each_destination_of_focus_files_has_its_pusher(
+    settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = settings(focus_push_url=tmp_path.as_uri(), focus_upload=("datadog",))
+    monkeypatch.delenv("DD_API_KEY", raising=False)
+    with pytest.raises(ConfigurationError, match="DD_API_KEY is not set"):
+        await open_left_half(chosen, emit=discard, clock=utc_now)
+    monkeypatch.setenv("DD_API_KEY", "one")
+    monkeypatch.setenv("DD_APP_KEY", "two")
+    half = await open_left_half(chosen, emit=discard, clock=utc_now)
+    assert [pusher.destination for pusher in half.collector._pushers] == ["store", "datadog"]
+    await half.close()

@@ -7,16 +7,18 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from app.test_focus_upload import StandIn
+from app.test_focus_upload import stand_in as stand_in  # noqa: PLC0414  a fixture
 from prometheus_client import CollectorRegistry
 
 from exporter.charges import NANO, Amounts, Charge, Dimensions, Window
-from exporter.focus.outputs import Format
 from exporter.ledger import Ledger, Rules
 from exporter.metrics.focus_push import FocusPushMetrics
 from exporter.metrics.health import Health
 from exporter.polling import focus_push
 from exporter.polling.focus_push import FocusPusher, PushError
-from exporter.queries import focus_push_process
+from exporter.queries import cost_services, focus_push_process
+from exporter.queries.focus_push_process import STORE
 
 NOW = datetime(2026, 11, 3, 12, 30, tzinfo=UTC)
 FLUX = Dimensions("main", product="model_apis", model="fal-ai/flux", unit="image")
@@ -38,12 +40,18 @@ class Bench:
         charges = [Charge(hour, FLUX, Amounts(NANO, 0, NANO, 0, NANO)) for hour in window.hours()]
         ledger.restate("main", "models", window, charges, at=NOW)
         ledger.close()
-        self.pusher = FocusPusher(
-            address=address,
+        self.metrics = FocusPushMetrics(self.registry)
+        self.address = address
+        self.pusher = self.to(STORE)
+
+    def to(self, destination: str) -> FocusPusher:
+        return FocusPusher(
+            destination,
+            address=self.address,
             url=self.destination.as_uri(),
-            output_format=Format.GZIP,
+            output_format="csv.gz",
             interval=timedelta(hours=6),
-            metrics=FocusPushMetrics(self.registry),
+            metrics=self.metrics,
             health=self.health,
             changed=self._changed,
             clock=lambda: self.now,
@@ -52,8 +60,8 @@ class Bench:
     def _changed(self) -> None:
         self.changes += 1
 
-    def value(self, name: str) -> float | None:
-        return self.registry.get_sample_value(f"fal_focus_push_{name}")
+    def value(self, name: str, destination: str = STORE) -> float | None:
+        return self.registry.get_sample_value(f"fal_focus_push_{name}", {"destination": destination})
 
 
 @pytest.fixture
@@ -94,7 +102,7 @@ async def test_a_push_writes_the_files_and_is_due_again_after_its_interval(bench
     assert bench.value("failures_total") == 0
     await bench.pusher.push_if_due()
     assert (bench.destination / "BillingPeriod=2026-11" / "focus.csv.gz").exists()
-    told = [bench.value(name) for name in ("up", "rows", "written_files_total", "last_success_timestamp_seconds")]
+    told = [bench.value(name) for name in ("up", "rows", "written_months_total", "last_success_timestamp_seconds")]
     assert told == [1, 60, 1, NOW.timestamp()]
     bench.now += timedelta(hours=1)
     await bench.pusher.push_if_due()
@@ -102,7 +110,7 @@ async def test_a_push_writes_the_files_and_is_due_again_after_its_interval(bench
     bench.now = NOW + timedelta(hours=6)
     await bench.pusher.push_if_due()
     assert bench.value("last_success_timestamp_seconds") == bench.now.timestamp()
-    assert bench.value("written_files_total") == 1, "nothing has changed"
+    assert bench.value("written_months_total") == 1, "nothing has changed"
     assert bench.changes == 2
 
 
@@ -113,10 +121,28 @@ async def test_a_push_that_fails_is_told_and_tried_again_at_the_next_look(bench:
         with pytest.raises(PushError, match=r"the destination of FOCUS files at .* cannot be read or written"):
             await bench.pusher.push_if_due()
         assert (bench.value("up"), bench.value("failures_total")) == (0, failures)
-    assert "cannot be read or written" in bench.health.focus_push_problem
+    assert "cannot be read or written" in bench.health.focus_push_problems[STORE]
     bench.destination.unlink()
     await bench.pusher.push_if_due()
-    assert (bench.value("up"), bench.health.focus_push_problem) == (1, "")
+    assert (bench.value("up"), bench.health.focus_push_problems) == (1, {})
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_a_cost_service_is_a_destination_of_its_own(
+    bench: Bench, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VANTAGE_INTEGRATION_TOKEN", "accss_1")
+    monkeypatch.setattr(cost_services, "VANTAGE_URL", stand_in.url)
+    pusher = bench.to("vantage")
+    assert bench.value("failures_total", "vantage") == 0
+    for _ in range(2):
+        await pusher.push()
+    assert [*stand_in.files.values()] == [60]
+    assert (bench.value("rows", "vantage"), bench.value("written_months_total", "vantage")) == (3, 1)
+    monkeypatch.delenv("VANTAGE_API_TOKEN")
+    with pytest.raises(PushError, match="VANTAGE_API_TOKEN is not set"):
+        await pusher.push()
+    assert (bench.value("up", "vantage"), bench.value("up")) == (0, None)
 
 
 async def test_a_process_that_ends_without_a_word_is_a_failure(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -207,8 +207,8 @@ def _of_exporter(publication: Publication, now: datetime, broken_files: Sequence
     elif seen.clock_steps:
         text = "The system clock has been set within the last half hour: check that it is synchronized."
         yield _of("FalClockWrong", "Exporter", text, "clock")
-    if seen.focus_push_problem:
-        yield _of("FalFocusPushFailing", "FOCUS files", f"They cannot be pushed: {seen.focus_push_problem}.", "push")
+    for destination, problem in sorted(seen.focus_push_problems.items()):
+        yield _of("FalFocusPushFailing", f"FOCUS files ({destination})", f"They cannot be pushed: {problem}.", "push")
     if seen.folded_series:
         text = (
             f"{seen.folded_series:,} more combinations of labels are published as __other__ since a day ago: raise "

@@ -168,7 +168,7 @@ TELLING: dict[str, Overview | Outlook] = {
     "FalPublicationStalled": Overview("1"),
     "FalClockWrong": seen(clock_ahead=-61.0),
     "FalAccessFileBroken": Overview("1"),
-    "FalFocusPushFailing": seen(focus_push_problem="the disk is full"),
+    "FalFocusPushFailing": seen(focus_push_problems={"store": "the disk is full"}),
     "FalUsageDataStale": account(sources=(replace(UP, data_through=AT - timedelta(hours=4)),)),
     "FalAccountLocked": account(locked="Exhausted balance."),
     "FalCreditBalanceLow": account(balance=149 * NANO, credit_floor=50 * NANO),
