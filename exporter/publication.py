@@ -77,6 +77,7 @@ class ExpositionDelta:
 
     text: RenderingDelta
     openmetrics: RenderingDelta
+    protobuf: RenderingDelta
     new: tuple[Piece, ...]
 
     def apply(self, previous: "Exposition | None") -> "Exposition":
@@ -87,25 +88,29 @@ class ExpositionDelta:
         """
         held = {} if previous is None else previous.pieces()
         held.update((piece.number, piece) for piece in self.new)
-        return Exposition(_assembled(self.text, held), _assembled(self.openmetrics, held))
+        return Exposition(
+            _assembled(self.text, held), _assembled(self.openmetrics, held), _assembled(self.protobuf, held)
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Exposition:
-    """An encoded snapshot: text 0.0.4 and OpenMetrics 1.0 (without `# EOF`)."""
+    """An encoded snapshot: text 0.0.4, OpenMetrics 1.0 (without `# EOF`), and protobuf once somebody asked for it."""
 
     text: Rendering = Rendering()
     openmetrics: Rendering = Rendering()
+    protobuf: Rendering = Rendering()
 
     def pieces(self) -> dict[int, Piece]:
         """Return all pieces by number."""
-        return {piece.number: piece for piece in (*self.text.pieces, *self.openmetrics.pieces)}
+        formats = (self.text, self.openmetrics, self.protobuf)
+        return {piece.number: piece for whole in formats for piece in whole.pieces}
 
     def delta_from(self, previous: "Exposition | None") -> ExpositionDelta:
         """Return what a holder of the previous exposition (None: of nothing) lacks."""
         known = {} if previous is None else previous.pieces()
         new = tuple(piece for number, piece in self.pieces().items() if number not in known)
-        return ExpositionDelta(_named(self.text), _named(self.openmetrics), new)
+        return ExpositionDelta(_named(self.text), _named(self.openmetrics), _named(self.protobuf), new)
 
 
 def _named(whole: Rendering) -> RenderingDelta:
@@ -584,6 +589,11 @@ class Scraped:
 
 
 @dataclass(frozen=True, slots=True)
+class WriteProtobuf:
+    """Somebody scrapes protobuf: publications are to have it from now on."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """The collector is to finish what it is writing and end."""
 
@@ -596,7 +606,7 @@ class GaveUp:
     exit_code: int
 
 
-ToCollector = Begin | Scraped | Stop
+ToCollector = Begin | Scraped | WriteProtobuf | Stop
 FromCollector = PublicationDelta | GaveUp
 
 

@@ -32,6 +32,7 @@ from exporter.publication import (
     Scraped,
     Sending,
     ToCollector,
+    WriteProtobuf,
 )
 from exporter.settings import Settings
 
@@ -99,8 +100,11 @@ async def _collect(settings: Settings, connection: "Connection[FromCollector, To
     async def scraped(sequence: int) -> None:
         await half.ledger.scraped(sequence)
 
+    def write_protobuf() -> None:
+        half.publisher.write_protobuf()
+
     # From the start on: opening a ledger may take long. Nothing is scraped before there is one.
-    listening = asyncio.create_task(_listen(connection, scraped, stop))
+    listening = asyncio.create_task(_listen(connection, scraped, write_protobuf, stop))
     half = await open_left_half(settings, emit=Sending(connection), clock=utc_now)
     take_no_more = channel.accept(half.responder.serve)
     try:
@@ -115,6 +119,7 @@ async def _collect(settings: Settings, connection: "Connection[FromCollector, To
 async def _listen(
     connection: "Connection[FromCollector, ToCollector]",
     scraped: Callable[[int], Awaitable[None]],
+    write_protobuf: Callable[[], None],
     stop: asyncio.Event,
 ) -> None:
     """Heed what the web process says; stop when it says so or is gone.
@@ -130,9 +135,12 @@ async def _listen(
             arrived.clear()
             while connection.poll():
                 message = connection.recv()
-                if not isinstance(message, Scraped):
+                if isinstance(message, WriteProtobuf):
+                    write_protobuf()
+                elif isinstance(message, Scraped):
+                    await scraped(message.sequence)
+                else:
                     return
-                await scraped(message.sequence)
     except (EOFError, OSError):
         _log.warning("the web process has ended; stopping the collector")
     finally:

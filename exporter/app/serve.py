@@ -44,6 +44,7 @@ def web_application(
     settings: Settings,
     *,
     on_scrape: Callable[[int], None],
+    on_protobuf: Callable[[], None],
     collector: Callable[[], int | None] = lambda: None,
     clock: Clock = utc_now,
     collector_problem: Callable[[], str] = str,
@@ -61,6 +62,7 @@ def web_application(
     access = access or Access.of(settings)
     return Application(
         on_scrape=on_scrape,
+        on_protobuf=on_protobuf,
         collector=collector,
         collector_problem=collector_problem,
         access_level=logging.INFO if settings.access_log else logging.DEBUG,
@@ -153,6 +155,7 @@ async def _serve(settings: Settings, reread: Reread, requests: SharedReader | No
     application = web_application(
         settings,
         on_scrape=supervisor.scraped,
+        on_protobuf=supervisor.write_protobuf,
         collector=lambda: supervisor.pid,
         collector_problem=lambda: supervisor.problem,
         mcp_port=None if mcp_listener is None else mcp_listener.getsockname()[1],

@@ -59,6 +59,9 @@ async def joined(
         scraped.add(task := loop.create_task(half.ledger.scraped(sequence)))
         task.add_done_callback(scraped.discard)
 
+    def on_protobuf() -> None:
+        half.publisher.write_protobuf()
+
     def publish(publication: Publication) -> None:
         running.latest = publication
         running.published.set()
@@ -79,7 +82,13 @@ async def joined(
         inquirer = Inquirer(connect)
         requests = SharedReader(settings.requests_url) if settings.requests_url else None
         application = web_application(
-            settings, on_scrape=on_scrape, clock=clock, mcp_port=mcp_port, inquirer=inquirer, requests=requests
+            settings,
+            on_scrape=on_scrape,
+            on_protobuf=on_protobuf,
+            clock=clock,
+            mcp_port=mcp_port,
+            inquirer=inquirer,
+            requests=requests,
         )
         half = await open_left_half(settings, emit=emit, clock=clock, notes=notes, links=links)
         opened.pop_all()

@@ -30,6 +30,7 @@ from exporter.publication import (
     Scraped,
     Stop,
     ToCollector,
+    WriteProtobuf,
 )
 from exporter.settings import Settings
 
@@ -124,6 +125,10 @@ class CollectorProcess:
         """Report to the collector that a publication has been scraped; a few bytes, written at once."""
         self._say(Scraped(sequence))
 
+    def write_protobuf(self) -> None:
+        """Have publications encoded as protobuf, too."""
+        self._say(WriteProtobuf())
+
     def stop(self) -> int:
         """Have the collector finish, and kill it if it takes too long.
 
@@ -185,6 +190,9 @@ class Process(Protocol):
 
     def scraped(self, sequence: int) -> None:
         """Tell it that a publication has been scraped."""
+
+    def write_protobuf(self) -> None:
+        """Have it encode publications as protobuf, too."""
 
     def stop(self) -> int:
         """Have it finish; return its exit code."""
@@ -274,6 +282,11 @@ class Supervisor:
         """Tell the collector that a publication has been scraped."""
         if self._process is not None:
             self._process.scraped(sequence)
+
+    def write_protobuf(self) -> None:
+        """Have the collector encode publications as protobuf, too; a new one is told when it is asked for again."""
+        if self._process is not None:
+            self._process.write_protobuf()
 
     async def run(self) -> CollectorError:
         """Keep a collector running; return the error that another start would meet again."""

@@ -68,6 +68,7 @@ class LeftHalf:
     """
 
     collector: Collector
+    publisher: Publisher
     accounts: tuple[AccountPoller, ...]
     ledger: AsyncLedger
     clients: tuple[Client, ...]
@@ -243,6 +244,7 @@ async def open_left_half(
         notes=notes,
         links=links,
         requests=RecentRequestsMaker(requests),
+        openmetrics_created=settings.openmetrics_created,
         clock=clock,
     )
     runner = PollRunner(health=health, clock=clock, changed=publisher.changed)
@@ -309,4 +311,4 @@ async def open_left_half(
         clock=clock,
     )
     responder = Responder({REPORT: reports.answer, live.NAME: LiveUsage(accounts, clock=clock)})
-    return LeftHalf(collector, tuple(accounts), ledger, clients, responder, reports, store)
+    return LeftHalf(collector, publisher, tuple(accounts), ledger, clients, responder, reports, store)

@@ -5,6 +5,7 @@ that was read last. What a complete reading of an hour did not find any more is 
 """
 
 import json
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -203,12 +204,10 @@ class ClickHouseStore:
                 (),
             )
         ):
-            part = ModelCosts(_whole(requests), _whole(cost))
-            part.buckets[_whole(bucket)] = part.requests
+            index = None if native is None else _whole(native)
+            part = ModelCosts(_whole(cost), Counter({(_whole(bucket), index): _whole(requests)}))
             sample = DearRequest(_whole(most), str(request_id), str(model), instant(_whole(at)))
             samples[sample.model, _whole(bucket)] = max(sample, samples.get((sample.model, _whole(bucket)), sample))
-            if native is not None:
-                part.native[_whole(native)] = part.requests
             models.setdefault(str(model), ModelCosts()).add(part)
         dear = self._rows(
             Query(

@@ -138,9 +138,7 @@ def _summed(cursor: "DuckDBPyConnection", file: Path, hour: datetime, read_at: d
     for model, bucket, native, requests, cost, most, request_id, at in groups:
         sample = DearRequest(most, request_id, model, instant(at))
         samples[model, bucket] = max(sample, samples.get((model, bucket), sample))
-        part = ModelCosts(requests, cost, Counter({bucket: requests}))
-        if native is not None:
-            part.native[native] = requests
+        part = ModelCosts(cost, Counter({(bucket, native): requests}))
         models.setdefault(model, ModelCosts()).add(part)
     dear = cursor.execute(
         'SELECT cost_nano_usd, request_id, model, epoch_us("timestamp") '

@@ -47,35 +47,57 @@ class DearRequest(NamedTuple):
 class ModelCosts:
     """Costs of a model's requests.
 
+    Both histograms are made from the same cells, so that they always have the same count, also where several readings
+    of an hour have been laid over each other.
+
     Attributes:
-        requests: how many.
         cost: nano-USD.
-        buckets: requests by classic bucket, not cumulative.
-        native: requests by index of the native bucket; those that cost nothing are in none.
+        cells: requests by classic bucket and index of the native one, which is None for those that cost nothing.
     """
 
-    requests: int = 0
     cost: int = 0
-    buckets: Counter[int] = field(default_factory=Counter)
-    native: Counter[int] = field(default_factory=Counter)
+    cells: Counter[tuple[int, int | None]] = field(default_factory=Counter)
+
+    @property
+    def requests(self) -> int:
+        """How many."""
+        return sum(self.cells.values())
+
+    @property
+    def buckets(self) -> Counter[int]:
+        """Requests by classic bucket, not cumulative."""
+        found: Counter[int] = Counter()
+        for (bucket, _), count in self.cells.items():
+            found[bucket] += count
+        return found
+
+    @property
+    def native(self) -> Counter[int]:
+        """Requests by index of the native bucket; those that cost nothing are in none."""
+        found: Counter[int] = Counter()
+        for (_, index), count in self.cells.items():
+            if index is not None:
+                found[index] += count
+        return found
+
+    @property
+    def free(self) -> int:
+        """Requests that cost nothing."""
+        return sum(count for (_, index), count in self.cells.items() if index is None)
 
     def add(self, other: "ModelCosts") -> None:
         """Add those of another span."""
-        self.requests += other.requests
         self.cost += other.cost
-        self.buckets.update(other.buckets)
-        self.native.update(other.native)
+        self.cells.update(other.cells)
 
     def raise_to(self, other: "ModelCosts") -> None:
         """Take the larger of each count."""
-        self.requests = max(self.requests, other.requests)
         self.cost = max(self.cost, other.cost)
-        self.buckets |= other.buckets
-        self.native |= other.native
+        self.cells |= other.cells
 
     def copy(self) -> "ModelCosts":
         """Return the same, to be changed."""
-        return ModelCosts(self.requests, self.cost, Counter(self.buckets), Counter(self.native))
+        return ModelCosts(self.cost, Counter(self.cells))
 
 
 def quantile(costs: ModelCosts, share: float) -> float | None:
@@ -83,18 +105,18 @@ def quantile(costs: ModelCosts, share: float) -> float | None:
 
     It is interpolated in a native bucket, whose width is 9 %: so it is within 4.5 % of the true one.
     """
-    if not costs.requests:
+    requests, native, seen = costs.requests, costs.native, costs.free
+    if not requests:
         return None
-    rank = share * costs.requests
-    seen = costs.requests - sum(costs.native.values())
+    rank = share * requests
     if rank <= seen:
         return 0.0
-    for index in sorted(costs.native):
-        count = costs.native[index]
+    for index in sorted(native):
+        count = native[index]
         if rank <= seen + count:
             return float(2 ** ((index - 1 + (rank - seen) / count) / 2**SCHEMA))
         seen += count
-    return float(2 ** (max(costs.native) / 2**SCHEMA))
+    return float(2 ** (max(native) / 2**SCHEMA))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +154,7 @@ def written(summaries: Iterable[HourSummary]) -> bytes:
                 "hour": summary.hour.isoformat(),
                 "read_at": summary.read_at.isoformat(),
                 "models": {
-                    model: [costs.requests, costs.cost, [*costs.buckets.items()], [*costs.native.items()]]
+                    model: [costs.cost, [[*cell, count] for cell, count in costs.cells.items()]]
                     for model, costs in summary.models.items()
                 },
                 "dearest": [[dear.cost, dear.request_id, dear.model, dear.at.isoformat()] for dear in summary.dearest],
@@ -157,8 +179,8 @@ def read(document: bytes) -> tuple[HourSummary, ...]:
                 hour=_instant(entry["hour"]),
                 read_at=_instant(entry["read_at"]),
                 models={
-                    model: ModelCosts(requests, cost, Counter(dict(buckets)), Counter(dict(native)))
-                    for model, (requests, cost, buckets, native) in entry["models"].items()
+                    model: ModelCosts(cost, Counter({(bucket, native): count for bucket, native, count in cells}))
+                    for model, (cost, cells) in entry["models"].items()
                 },
                 dearest=tuple(
                     DearRequest(cost, request_id, model, _instant(at))

@@ -1,4 +1,4 @@
-"""Encoding of snapshots: text format 0.0.4 and OpenMetrics 1.0, incremental, with gzip from pieces.
+"""Encoding of snapshots: text format 0.0.4, OpenMetrics 1.0 and protobuf, incremental, with gzip from pieces.
 
 Each piece is raw deflate (RFC 1951) ended by a full flush: it stops on a byte's edge and nothing after it refers to
 what came before. Pieces can therefore be kept and joined in any order; a finished last piece, the checksum and the
@@ -12,17 +12,19 @@ keeps what it has encoded: a piece whose pages are all the same objects as befor
 
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
+from exporter.metrics import protobuf
 from exporter.metrics.catalogue import Family
-from exporter.publication import Exposition, Piece, rendering
+from exporter.publication import Exposition, Piece, Rendering, rendering
 from exporter.samples import Page
 
 if TYPE_CHECKING:
@@ -67,24 +69,26 @@ END = b"# EOF\n"
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """The lines of some families in both formats, without the end of OpenMetrics."""
+    """Some families in every format, without the end of OpenMetrics."""
 
     text: bytes = b""
     openmetrics: bytes = b""
+    protobuf: bytes = b""
 
 
 def rendered(registry: Collector | CollectorRegistry) -> Rendered:
-    """Encode the families of a registry that have samples, without `_created`."""
-    families = _Counted(registry)
+    """Encode the families of a registry that have samples; only protobuf tells when they began."""
+    collected = tuple(registry.collect())
+    families = _Counted(collected)
     in_openmetrics: bytes = openmetrics.generate_latest(families)  # type: ignore[no-untyped-call]  # the library's
-    return Rendered(generate_latest(families), in_openmetrics.removesuffix(END))
+    return Rendered(generate_latest(families), in_openmetrics.removesuffix(END), protobuf.families_of(collected))
 
 
 class _Counted(Collector):
     """Drops `_created`: these counters begin with the process, which process_start_time_seconds tells."""
 
-    def __init__(self, registry: Collector | CollectorRegistry) -> None:
-        self._families = tuple(registry.collect())
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
 
     def collect(self) -> Iterator[Metric]:
         for family in self._families:
@@ -150,10 +154,20 @@ class Encoder:
     """Encodes one snapshot after another; the bytes of pieces that vanish are forgotten.
 
     Use one encoder for all snapshots of a process and from one thread at a time.
+
+    Args:
+        created: whether OpenMetrics has `_created` lines; protobuf tells when counters began in any case.
+
+    Attributes:
+        writes_protobuf: whether to encode as protobuf, too; switched on once somebody asks for it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, created: bool = True) -> None:
+        self.writes_protobuf = False
+        self._created = created
         self._kept: dict[tuple[_Passage, ...], tuple[Piece, Piece]] = {}
+        self._metrics: dict[_Passage, bytes] = {}
+        self._kept_protobuf: dict[tuple[tuple[_Passage, ...], tuple[bytes, ...]], Piece] = {}
         self._numbers = count()
 
     def encode(self, snapshot: "Snapshot", own: Rendered = _NOTHING) -> Exposition:
@@ -163,14 +177,38 @@ class Encoder:
             snapshot: the tables; those without samples leave no trace.
             own: further families, already encoded, to be put after them.
         """
-        kept = {passages: self._kept.get(passages) or self._encoded(passages) for passages in _runs(snapshot.tables)}
+        runs = tuple(_runs(snapshot.tables))
+        kept = {passages: self._kept.get(passages) or self._encoded(passages) for passages in runs}
         self._kept = kept
         texts = [text for text, _ in kept.values()]
         openmetrics = [piece for _, piece in kept.values()]
         if own.text:
             texts.append(self._piece(own.text))
             openmetrics.append(self._piece(own.openmetrics))
-        return Exposition(rendering(texts), rendering(openmetrics))
+        return Exposition(
+            rendering(texts),
+            rendering(openmetrics),
+            self._protobuf(runs, own.protobuf) if self.writes_protobuf else Rendering(),
+        )
+
+    def _protobuf(self, runs: tuple[tuple[_Passage, ...], ...], own: bytes) -> Rendering:
+        """Encode as protobuf, where a family begins with its length: a piece is made anew if that has changed."""
+        lengths: Counter[Family] = Counter()
+        metrics: dict[_Passage, bytes] = {}
+        for passage in chain.from_iterable(runs):
+            family, labels, _, page = passage
+            written = metrics[passage] = self._metrics.get(passage) or protobuf.metrics_of(family, labels, page)
+            lengths[family] += len(written)
+        kept: dict[tuple[tuple[_Passage, ...], tuple[bytes, ...]], Piece] = {}
+        for passages in runs:
+            heads = tuple(
+                protobuf.head(passage.family, lengths[passage.family]) if passage.opens else b"" for passage in passages
+            )
+            kept[passages, heads] = self._kept_protobuf.get((passages, heads)) or self._piece(
+                b"".join(head + metrics[passage] for head, passage in zip(heads, passages, strict=True))
+            )
+        self._metrics, self._kept_protobuf = metrics, kept
+        return rendering([*kept.values(), self._piece(own)])
 
     def _encoded(self, passages: tuple[_Passage, ...]) -> tuple[Piece, Piece]:
         text: list[str] = []
@@ -183,7 +221,8 @@ class Encoder:
             numbers = [number_text(value, family.scale) for _, value, _ in page.samples]
             lines = [f"{family.name}{where} {number}\n" for where, number in zip(series, numbers, strict=True)]
             text += lines
-            openmetrics += _with_created(lines, family, series, page) if family.kind == "counter" else lines
+            created = self._created and family.kind == "counter"
+            openmetrics += _with_created(lines, family, series, page) if created else lines
         in_text = self._piece("".join(text).encode(errors="replace"))
         in_openmetrics = "".join(openmetrics).encode(errors="replace")
         return in_text, in_text if in_text.plain == in_openmetrics else self._piece(in_openmetrics)

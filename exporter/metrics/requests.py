@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.metrics_core import GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
 from exporter.charges import NANO
-from exporter.events.summaries import BUCKETS, OTHER, Compared, DearRequest, ModelCosts, bucket_of
+from exporter.events.summaries import BUCKETS, OTHER, SCHEMA, Compared, DearRequest, ModelCosts, bucket_of
 from exporter.metrics.catalogue import CATALOGUE
+from exporter.metrics.protobuf import NativeHistogram, NativeHistogramFamily
 
 MOST_MODELS = 200
 """Models of an account with a histogram of their own; what is used beyond them is counted as OTHER."""
@@ -24,6 +25,7 @@ _LONGEST_EXEMPLAR = 128 - len("request_id")
 @dataclass(slots=True)
 class _Account:
     costs: Mapping[str, ModelCosts] = field(default_factory=dict)
+    born: datetime | None = None
     exemplars: dict[tuple[str, int], DearRequest] = field(default_factory=dict)
     models: dict[str, None] = field(default_factory=dict)
     compared: Compared | None = None
@@ -48,11 +50,19 @@ class RequestMetrics(Collector):
         with self._lock:
             self._accounts.setdefault(account, _Account())
 
-    def counted(self, account: str, costs: Mapping[str, ModelCosts], samples: Iterable[DearRequest] = ()) -> None:
-        """Show the costs by model, which only grow, and requests that stand for their buckets."""
+    def counted(
+        self,
+        account: str,
+        costs: Mapping[str, ModelCosts],
+        samples: Iterable[DearRequest] = (),
+        *,
+        born: datetime | None = None,
+    ) -> None:
+        """Show the costs by model, which only grow from an instant on, and requests that stand for their buckets."""
         with self._lock:
             known = self._accounts[account]
             known.costs = costs
+            known.born = born
             for model in costs:
                 if len(known.models) < MOST_MODELS:
                     known.models.setdefault(model)
@@ -84,13 +94,14 @@ class RequestMetrics(Collector):
     @staticmethod
     def _histogram(accounts: Iterable[tuple[str, _Account]]) -> Metric:
         family = CATALOGUE["fal_request_cost_usd"]
-        metric = HistogramMetricFamily(family.name, family.help, labels=family.labels)
+        metric = NativeHistogramFamily(family)
         for account, known in accounts:
             shown: dict[str, ModelCosts] = {}
             for model, costs in known.costs.items():
                 shown.setdefault(_shown(known, model), ModelCosts()).add(costs)
             for model, costs in sorted(shown.items()):
                 metric.add_metric((account, model), _buckets(known, model, costs), costs.cost / NANO)
+                metric.native[account, model] = NativeHistogram(SCHEMA, costs.free, costs.native, known.born)
         return metric
 
     @staticmethod
@@ -125,9 +136,9 @@ def _shown(known: _Account, model: str) -> str:
 def _buckets(known: _Account, model: str, costs: ModelCosts) -> list[tuple[str, float] | tuple[str, float, Exemplar]]:
     """Return cumulative counts by upper bound, with an exemplar where there is one."""
     found: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
-    count = 0
+    count, counts = 0, costs.buckets
     for number, bound in enumerate((*BUCKETS, float("inf"))):
-        count += costs.buckets.get(number, 0)
+        count += counts[number]
         sample = known.exemplars.get((model, number))
         upper = "+Inf" if number == len(BUCKETS) else repr(bound)
         if sample is not None and len(sample.request_id) <= _LONGEST_EXEMPLAR:

@@ -398,6 +398,7 @@ class Publisher:
         notes: sentences for the top of the landing page.
         links: further titles and addresses for its foot.
         requests: returns the single requests of the last day; None where none are read.
+        openmetrics_created: whether OpenMetrics has `_created` lines.
         clock: the time.
     """
 
@@ -413,6 +414,7 @@ class Publisher:
         notes: tuple[str, ...] = (),
         links: tuple[tuple[str, str], ...] = (),
         requests: Callable[[], RecentRequests | None] = lambda: None,
+        openmetrics_created: bool = True,
         clock: Clock = utc_now,
     ) -> None:
         self._ledger = ledger
@@ -427,7 +429,7 @@ class Publisher:
         self._observer = Observer(health)
         self._notes = notes
         self._links = links
-        self._encoder = Encoder()
+        self._encoder = Encoder(created=openmetrics_created)
         self._figures = Part[LedgerView]("figures", health, clock)
         self._forecasts = Part[Outlook]("forecasts", health, clock)
         self._comparison = Part[MonthComparison]("comparisons", health, clock)
@@ -448,6 +450,11 @@ class Publisher:
     def changed(self) -> None:
         """Have the next publication made soon."""
         self._changed.set()
+
+    def write_protobuf(self) -> None:
+        """Have the exposition encoded as protobuf, too, from the next publication on."""
+        self._encoder.writes_protobuf = True
+        self.changed()
 
     async def run(self) -> None:
         """Publish until cancelled."""

@@ -217,6 +217,11 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
         default=_seconds(120),
         description="How long a new series stays at 0 before it shows its value; at least two scrape intervals.",
     )
+    openmetrics_created: bool = Field(
+        default=True,
+        description="Tell in OpenMetrics when each counter began (`_created` lines). Off: half the lines of counters; "
+        "the text format has none, and protobuf tells it in the counter itself.",
+    )
     settle_delay: Annotated[Hours, between("1h", "30d")] = Field(
         default=timedelta(hours=48), description="Age at which an hour counts as settled."
     )

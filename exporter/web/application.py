@@ -68,6 +68,7 @@ class Application:
 
     Args:
         on_scrape: is told the number of a publication once a scrape has been answered from it.
+        on_protobuf: is told that protobuf was asked for, where publications lack it.
         collector: tells the process id of the collector, for its process metrics; None where there is none.
         collector_problem: tells why a restart would help the collector, in a sentence; empty while it would not.
         access_level: the level that requests are logged at.
@@ -85,6 +86,7 @@ class Application:
         self,
         *,
         on_scrape: Callable[[int], None] = _unheard,
+        on_protobuf: Callable[[], None] = lambda: None,
         collector: Callable[[], int | None] = _no_collector,
         collector_problem: Callable[[], str] = str,
         access_level: int = logging.DEBUG,
@@ -100,7 +102,9 @@ class Application:
         self._tail = Tail(version=__version__, collector=collector, access_files=access_files)
         self._collector_problem = collector_problem
         self._tail_interval = tail_interval
-        self._metrics = Metrics(self._tail.rendered(), on_scrape=on_scrape, count=self._tail.scraped)
+        self._metrics = Metrics(
+            self._tail.rendered(), on_scrape=on_scrape, on_protobuf=on_protobuf, count=self._tail.scraped
+        )
         self._clock = clock
         self._access_files = access_files
         self._page = LandingPage(clock, mcp_port, self._broken_files)

@@ -15,7 +15,9 @@ from starlette.types import Message, Scope, Send
 from exporter.metrics.catalogue import CATALOGUE
 from exporter.metrics.encoding import END, Rendered, gzip_end, gzip_start, rendered
 from exporter.publication import Exposition, Rendering
-from exporter.web.negotiation import OPENMETRICS, TEXT, Negotiation, Variant
+from exporter.web.negotiation import OPENMETRICS, PROTOBUF, TEXT, Format, Negotiation, Variant, wants_openmetrics
+
+_CONTENT_TYPES: Mapping[Format, str] = {"text": TEXT, "openmetrics": OPENMETRICS, "protobuf": PROTOBUF}
 
 
 class AccessFile(Protocol):
@@ -59,10 +61,8 @@ class Tail:
         family = CATALOGUE["fal_exporter_scrapes_total"]
         scrapes = Counter(family.name, family.help, family.labels, registry=self._registry)
         self._scrapes = {
-            Variant(openmetrics, gzip): scrapes.labels(
-                "openmetrics" if openmetrics else "text", "gzip" if gzip else "identity"
-            )
-            for openmetrics in (False, True)
+            Variant(name, gzip): scrapes.labels(name, "gzip" if gzip else "identity")
+            for name in _CONTENT_TYPES
             for gzip in (False, True)
         }
 
@@ -125,10 +125,20 @@ class Metrics:
         tail: the web process's own families, at first.
         on_scrape: is told, once each, the numbers of the publications that a scrape has been answered from.
         count: is told the variant of every scrape.
+        on_protobuf: is told, once a publication, that protobuf was asked for and the publication lacks it.
     """
 
-    def __init__(self, tail: Rendered, *, on_scrape: Callable[[int], None], count: Callable[[Variant], None]) -> None:
+    def __init__(
+        self,
+        tail: Rendered,
+        *,
+        on_scrape: Callable[[int], None],
+        count: Callable[[Variant], None],
+        on_protobuf: Callable[[], None] = lambda: None,
+    ) -> None:
         self._on_scrape = on_scrape
+        self._on_protobuf = on_protobuf
+        self._asked: int | None = None
         self._count = count
         self._negotiation = Negotiation()
         self._sequence: int | None = None
@@ -148,21 +158,29 @@ class Metrics:
         self._answer()
 
     def _show(self, exposition: Exposition) -> None:
-        self._text = _format(exposition.text)
-        self._openmetrics = _format(exposition.openmetrics)
+        self._formats: dict[Format, _Format] = {
+            "text": _format(exposition.text),
+            "openmetrics": _format(exposition.openmetrics),
+        }
+        if exposition.protobuf.pieces:
+            self._formats["protobuf"] = _format(exposition.protobuf)
         self._answer()
 
     def _answer(self) -> None:
-        for openmetrics, served, tail in (
-            (False, self._text, self._tail.text),
-            (True, self._openmetrics, self._tail.openmetrics + END),
-        ):
-            whole = served.rendering
+        tails: dict[Format, bytes] = {
+            "text": self._tail.text,
+            "openmetrics": self._tail.openmetrics + END,
+            "protobuf": self._tail.protobuf,
+        }
+        answers: dict[Variant, _Answer] = {}
+        for name, served in self._formats.items():
+            whole, tail = served.rendering, tails[name]
             plain = (*(piece.plain for piece in whole.pieces), tail)
             packed = served.gzip + gzip_end(tail, checksum=whole.checksum, length=whole.length)
-            content_type = OPENMETRICS if openmetrics else TEXT
-            self._answers[Variant(openmetrics, gzip=False)] = _answer(plain, content_type)
-            self._answers[Variant(openmetrics, gzip=True)] = _answer((packed,), content_type, encoding="gzip")
+            content_type = _CONTENT_TYPES[name]
+            answers[Variant(name, gzip=False)] = _answer(plain, content_type)
+            answers[Variant(name, gzip=True)] = _answer((packed,), content_type, encoding="gzip")
+        self._answers = answers
 
     async def __call__(self, scope: Scope, send: Send) -> None:
         """Answer a request."""
@@ -178,6 +196,8 @@ class Metrics:
             elif name == b"accept-encoding":
                 accept_encoding += b"," + value
         variant = self._negotiation.variant(accept, accept_encoding)
+        if variant not in self._answers:
+            variant = self._instead(variant, accept)
         sequence, answer = self._sequence, self._answers[variant]
         await send(answer.start)
         if method == "HEAD":
@@ -189,6 +209,13 @@ class Metrics:
         if sequence is not None and sequence != self._scraped:
             self._scraped = sequence
             self._on_scrape(sequence)
+
+    def _instead(self, variant: Variant, accept: bytes) -> Variant:
+        """Have protobuf written from now on; until it is, answer in what the client likes second best."""
+        if self._sequence is not None and self._asked != self._sequence:
+            self._asked = self._sequence
+            self._on_protobuf()
+        return Variant("openmetrics" if wants_openmetrics(accept.decode("latin-1")) else "text", variant.gzip)
 
 
 def _format(rendering: Rendering) -> _Format:

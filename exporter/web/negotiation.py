@@ -1,19 +1,30 @@
 """Negotiation of the variant of the exposition by `Accept` and `Accept-Encoding` (RFC 9110, section 12.5)."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+PROTOBUF = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+
+_OTHERS = {
+    ("application/openmetrics-text", None),
+    ("application/openmetrics-text", "1.0.0"),
+    ("text/plain", None),
+    ("text/plain", "0.0.4"),
+}
 
 _MOST_ANSWERS = 64
 _LONGEST_HEADER = 512
 
 
+Format = Literal["text", "openmetrics", "protobuf"]
+
+
 class Variant(NamedTuple):
     """One way to write the exposition."""
 
-    openmetrics: bool
+    format: Format
     gzip: bool
 
 
@@ -34,7 +45,7 @@ class Negotiation:
         headers = (accept, accept_encoding)
         answer = self._answers.get(headers)
         if answer is None:
-            answer = Variant(wants_openmetrics(accept.decode("latin-1")), wants_gzip(accept_encoding.decode("latin-1")))
+            answer = Variant(wanted_format(accept.decode("latin-1")), wants_gzip(accept_encoding.decode("latin-1")))
             if max(map(len, headers)) <= _LONGEST_HEADER:
                 if len(self._answers) >= _MOST_ANSWERS:
                     self._answers.clear()
@@ -55,6 +66,27 @@ def wants_openmetrics(accept: str) -> bool:
         elif value == "text/plain" and version in {None, "0.0.4"}:
             text = max(text, quality)
     return openmetrics > 0 and openmetrics >= text
+
+
+def wants_protobuf(accept: str) -> bool:
+    """Return whether a client asks for delimited protobuf by name and likes it no less than the other formats."""
+    protobuf = other = 0.0
+    for value, parameters, quality in _choices(accept):
+        version = parameters.get("version")
+        if value == "application/vnd.google.protobuf":
+            asked = (parameters.get("proto"), parameters.get("encoding"))
+            if asked == ("io.prometheus.client.metricfamily", "delimited"):
+                protobuf = max(protobuf, quality)
+        elif (value, version) in _OTHERS:
+            other = max(other, quality)
+    return protobuf > 0 and protobuf >= other
+
+
+def wanted_format(accept: str) -> Format:
+    """Return the format to answer with."""
+    if wants_protobuf(accept):
+        return "protobuf"
+    return "openmetrics" if wants_openmetrics(accept) else "text"
 
 
 def wants_gzip(accept_encoding: str) -> bool:

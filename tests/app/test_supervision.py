@@ -75,6 +75,9 @@ class Collector:
                 await asyncio.sleep(0)
         return self._stage.published[-1]
 
+    def write_protobuf(self) -> None:
+        raise AssertionError("nobody asks for protobuf")
+
     def scraped(self, sequence: int) -> None:
         self.scrapes.append(sequence)
 

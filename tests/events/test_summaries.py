@@ -27,7 +27,7 @@ NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
 
 
 def costs(requests: int, cost: int) -> ModelCosts:
-    return ModelCosts(requests, cost, Counter({3: requests}), Counter({-42: requests}))
+    return ModelCosts(cost, Counter({(3, -42): requests}))
 
 
 def summary(
@@ -82,9 +82,9 @@ def test_a_cost_is_counted_up_to_its_bound(cost: int, bucket: int) -> None:
 def test_a_quantile_is_within_a_bucket_of_the_true_one(amounts: list[int], share: float) -> None:
     from math import ceil, log2  # noqa: PLC0415
 
-    found = ModelCosts(len(amounts), sum(amounts))
+    found = ModelCosts(sum(amounts))
     for amount in amounts:
-        found.native[ceil(log2(amount / NANO) * 8)] += 1
+        found.cells[bucket_of(amount), ceil(log2(amount / NANO) * 8)] += 1
     exact = sorted(amounts)[max(0, ceil(share * len(amounts)) - 1)] / NANO
     told = quantile(found, share)
     assert told is not None
@@ -93,14 +93,16 @@ def test_a_quantile_is_within_a_bucket_of_the_true_one(amounts: list[int], share
 
 def test_there_is_no_quantile_without_requests_and_it_is_0_where_most_cost_nothing() -> None:
     assert quantile(ModelCosts(), 0.5) is None
-    assert quantile(ModelCosts(10, 5, Counter({0: 10}), Counter({-240: 1})), 0.5) == 0
+    assert quantile(ModelCosts(5, Counter({(0, None): 9, (0, -240): 1})), 0.5) == 0
 
 
 def test_counts_only_rise_with_later_readings() -> None:
-    first, later = ModelCosts(5, 50, Counter({0: 2, 1: 3})), ModelCosts(4, 60, Counter({0: 3, 1: 1}))
+    first = ModelCosts(50, Counter({(0, None): 2, (1, -80): 3}))
+    later = ModelCosts(60, Counter({(0, None): 3, (1, -79): 1}))
     high = first.copy()
     high.raise_to(later)
-    assert (high.requests, high.cost, high.buckets) == (5, 60, Counter({0: 3, 1: 3}))
+    assert (high.requests, high.cost, high.buckets) == (7, 60, Counter({0: 3, 1: 4}))
+    assert (high.free, high.native) == (3, Counter({-80: 3, -79: 1}))
     assert first.requests == 5
 
 

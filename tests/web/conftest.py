@@ -31,8 +31,14 @@ def publication() -> Publish:
     encoder = Encoder()
 
     def make(
-        sequence: int = 1, *, series: int = 2, ready: bool = True, overview: Overview | None = None
+        sequence: int = 1,
+        *,
+        series: int = 2,
+        ready: bool = True,
+        overview: Overview | None = None,
+        protobuf: bool = False,
     ) -> Publication:
+        encoder.writes_protobuf = protobuf
         samples = paged(Sample((f"account-{number}",), sequence * 10**9) for number in range(series))
         snapshot = Snapshot(sequence, AT, (Table(CATALOGUE["fal_credit_balance_usd"], ("account",), samples),))
         return Publication(sequence, AT, encoder.encode(snapshot), overview or Overview("1.2.3"), ready)

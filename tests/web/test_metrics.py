@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import httpx
 import pytest
+from metrics.protobuf_reader import families, value_of
 from prometheus_client.openmetrics.parser import text_fd_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_fd_to_metric_families as read_text
 
@@ -37,9 +38,9 @@ def test_it_tells_the_version_and_the_process_from_the_start() -> None:
 
 def test_every_variant_of_a_scrape_is_counted_from_zero() -> None:
     tail = Tail(version="1.2.3", collector=lambda: None)
-    tail.scraped(Variant(openmetrics=True, gzip=True))
+    tail.scraped(Variant("openmetrics", gzip=True))
     scrapes = {name: value for name, value in lines(tail).items() if name.startswith("fal_exporter_scrapes_total")}
-    assert len(scrapes) == 4
+    assert len(scrapes) == 6
     assert sum(scrapes.values()) == 1
     assert scrapes['fal_exporter_scrapes_total{encoding="gzip",format="openmetrics"}'] == 1
 
@@ -67,6 +68,7 @@ def test_help_is_the_catalogues() -> None:
         assert f"# HELP {name} {CATALOGUE[name].help}\n" in text
 
 
+PROTOBUF = {"accept": "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"}
 OPENMETRICS = {"accept": "application/openmetrics-text;version=1.0.0"}
 PLAIN = {"accept-encoding": "identity"}
 
@@ -227,3 +229,40 @@ async def test_repeated_scrapes_send_the_same_bytes_not_copies(publication: Publ
         sent.append(bodies)
     assert len(sent[0]) == 2
     assert all(one is other for one, other in zip(*sent, strict=True))
+
+
+async def test_protobuf_is_the_publication_and_the_exporters_own_families_in_both_encodings(
+    serve: Serve, publication: Publish
+) -> None:
+    application = Application()
+    client = await serve(application)
+    application.publish(publication(7, series=3, protobuf=True))
+    answer, body = await raw(client, {**PROTOBUF, **PLAIN})
+    assert answer.headers["content-type"] == (
+        "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+    )
+    found = {family.name: family for family in families(body)}
+    assert [value_of(metric) for metric in found["fal_credit_balance_usd"].metric] == [7.0, 7.0, 7.0]
+    assert "process_cpu_seconds_total" in found
+    packed, again = await raw(client, {**PROTOBUF, "accept-encoding": "gzip"})
+    assert packed.headers["content-encoding"] == "gzip"
+    assert [family.name for family in families(gzip.decompress(again))] == list(found)
+
+
+async def test_who_asks_for_protobuf_first_has_it_made_and_gets_what_it_likes_second(
+    serve: Serve, publication: Publish
+) -> None:
+    asked: list[bool] = []
+    application = Application(on_protobuf=lambda: asked.append(True))
+    client = await serve(application)
+    headers = {"accept": f"{PROTOBUF['accept']},application/openmetrics-text;version=1.0.0;q=0.5"}
+    assert (await raw(client, headers))[0].headers["content-type"].startswith("application/openmetrics-text")
+    assert not asked
+    application.publish(publication(7))
+    for _ in range(2):
+        assert (await raw(client, headers))[0].headers["content-type"].startswith("application/openmetrics-text")
+        assert (await raw(client, PROTOBUF))[0].headers["content-type"].startswith("text/plain")
+    assert asked == [True]
+    application.publish(publication(8, protobuf=True))
+    assert (await raw(client, headers))[0].headers["content-type"].startswith("application/vnd.google.protobuf")
+    assert asked == [True]

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.web.negotiation import Negotiation, Variant, wants_gzip, wants_openmetrics
+from exporter.web.negotiation import Negotiation, Variant, wanted_format, wants_gzip, wants_openmetrics, wants_protobuf
 
 PROMETHEUS_2 = (
     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
@@ -14,6 +14,12 @@ PROMETHEUS_3 = (
 )
 PROMETHEUS_3_PROTOBUF = (
     "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6," + PROMETHEUS_3
+)
+# As Prometheus 2.42 sends it where native histograms are switched on.
+PROMETHEUS_2_PROTOBUF = (
+    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited,"
+    "application/openmetrics-text;version=1.0.0;q=0.8,application/openmetrics-text;version=0.0.1;q=0.75,"
+    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
 )
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8"
 
@@ -48,6 +54,33 @@ def test_openmetrics_is_for_those_who_ask_for_it_by_name(accept: str, *, openmet
     assert wants_openmetrics(accept) is openmetrics
 
 
+DELIMITED = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+
+
+@pytest.mark.parametrize(
+    ("accept", "wanted"),
+    [
+        (PROMETHEUS_2, "openmetrics"),
+        (PROMETHEUS_2_PROTOBUF, "protobuf"),
+        (PROMETHEUS_3, "openmetrics"),
+        (PROMETHEUS_3_PROTOBUF, "protobuf"),
+        (BROWSER, "text"),
+        (DELIMITED, "protobuf"),
+        ("application/vnd.google.protobuf", "text"),
+        ("application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=text", "text"),
+        ("application/vnd.google.protobuf;proto=other;encoding=delimited", "text"),
+        (f"{DELIMITED};q=0", "text"),
+        (f"{DELIMITED};q=0.3,application/openmetrics-text;version=1.0.0;q=0.5", "openmetrics"),
+        (f"{DELIMITED};q=0.3,text/plain;version=0.0.4;q=0.5", "text"),
+        (f"{DELIMITED};q=0.3,text/plain;version=1.0.0;q=0.5", "protobuf"),
+        (f"{DELIMITED};q=0.5,text/plain;q=0.5", "protobuf"),
+    ],
+)
+def test_protobuf_is_for_those_who_like_it_best(accept: str, wanted: str) -> None:
+    assert wanted_format(accept) == wanted
+    assert wants_protobuf(accept) is (wanted == "protobuf")
+
+
 @pytest.mark.parametrize(
     ("accept_encoding", "gzip"),
     [
@@ -77,7 +110,7 @@ def test_gzip_is_for_those_who_accept_it(accept_encoding: str, *, gzip: bool) ->
 def test_any_header_has_an_answer_and_the_same_one_again(accept: bytes, accept_encoding: bytes) -> None:
     negotiation = Negotiation()
     answer = negotiation.variant(accept, accept_encoding)
-    assert answer == Variant(wants_openmetrics(accept.decode("latin-1")), wants_gzip(accept_encoding.decode("latin-1")))
+    assert answer == Variant(wanted_format(accept.decode("latin-1")), wants_gzip(accept_encoding.decode("latin-1")))
     assert negotiation.variant(accept, accept_encoding) == answer
 
 

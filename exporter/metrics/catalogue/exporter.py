@@ -27,7 +27,7 @@ EXPORTER: tuple[Family, ...] = (
     Family(
         "fal_exporter_scrapes_total",
         "counter",
-        "Scrapes of /metrics answered, by format (text, openmetrics) and encoding (identity, gzip).",
+        "Scrapes of /metrics answered, by format (text, openmetrics, protobuf) and encoding (identity, gzip).",
         ("format", "encoding"),
     ),
     Family(

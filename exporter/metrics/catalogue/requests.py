@@ -8,8 +8,8 @@ REQUESTS: tuple[Family, ...] = (
         "fal_request_cost_usd",
         "histogram",
         "Cost of a request in US dollars, counted when its hour has been read to its end, some ten minutes after the "
-        "hour. Only with EVENTS. Counts never fall; requests that come late are added. In OpenMetrics, exemplars name "
-        "the request_id of the dearest request of each bucket.",
+        "hour. Only with EVENTS. Counts never fall; requests that come late are added. In protobuf a native histogram, "
+        "too. In OpenMetrics and protobuf, exemplars name the request_id of the dearest request of each bucket.",
         ("account", "model"),
         scale=NANO,
     ),
