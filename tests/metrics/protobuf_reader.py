@@ -47,8 +47,8 @@ def _family_class() -> type[Message]:
             else:
                 added.type, added.type_name = added.TYPE_MESSAGE, f".judge.{kind}"
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)  # type: ignore[no-untyped-call]
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("judge.MetricFamily"))  # type: ignore[no-untyped-call]
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("judge.MetricFamily"))
 
 
 _FAMILY = _family_class()
@@ -80,31 +80,31 @@ def families(document: bytes) -> Iterator[Message]:
 
 def kind_of(family: Message) -> str:
     """Return the family's type."""
-    return _KINDS[family.type]  # type: ignore[attr-defined]
+    return _KINDS[family.type]
 
 
 def labels_of(metric: Message) -> dict[str, str]:
     """Return the labels of a metric."""
-    return {pair.name: pair.value for pair in metric.label}  # type: ignore[attr-defined]
+    return {pair.name: pair.value for pair in metric.label}
 
 
 def value_of(metric: Message) -> float:
     """Return the number of a metric that is no histogram."""
-    return next(getattr(metric, kind).value for kind in ("counter", "gauge", "untyped") if metric.HasField(kind))  # type: ignore[arg-type,no-any-return]
+    return next(getattr(metric, kind).value for kind in ("counter", "gauge", "untyped") if metric.HasField(kind))
 
 
 def created_of(one: Message) -> float | None:
     """Return when a counter or a histogram began."""
-    at = one.created_timestamp  # type: ignore[attr-defined]
+    at = one.created_timestamp
     return at.seconds + at.nanos / 1e9 if one.HasField("created_timestamp") else None
 
 
 def native_of(histogram: Message) -> dict[int, int]:
     """Return the counts by index of a native histogram's buckets, as Prometheus reads spans and deltas."""
     found: dict[int, int] = {}
-    deltas = iter(histogram.positive_delta)  # type: ignore[attr-defined]
+    deltas = iter(histogram.positive_delta)
     index = count = 0
-    for span in histogram.positive_span:  # type: ignore[attr-defined]
+    for span in histogram.positive_span:
         index += span.offset
         for _ in range(span.length):
             count += next(deltas)

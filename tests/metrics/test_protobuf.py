@@ -46,8 +46,8 @@ Read = tuple[str, str, str, list[tuple[str, dict[str, str], str]]]
 
 def of_protobuf(document: bytes) -> Iterator[Read]:
     for family in families(document):
-        numbers = [(family.name, labels_of(metric), repr(value_of(metric))) for metric in family.metric]  # type: ignore[attr-defined]
-        yield family.name, kind_of(family), family.help, numbers  # type: ignore[attr-defined]
+        numbers = [(family.name, labels_of(metric), repr(value_of(metric))) for metric in family.metric]
+        yield family.name, kind_of(family), family.help, numbers
 
 
 def of_text(document: bytes) -> Iterator[Read]:
@@ -75,10 +75,10 @@ def test_every_counter_tells_when_it_began(snapshot: Snapshot) -> None:
         for sample in page.samples
     }
     found = {
-        (family.name, tuple(labels_of(metric).items())): created_of(metric.counter)  # type: ignore[attr-defined]
+        (family.name, tuple(labels_of(metric).items())): created_of(metric.counter)
         for family in families(protobuf_of(encoder().encode(snapshot)))
         if kind_of(family) == "counter"
-        for metric in family.metric  # type: ignore[attr-defined]
+        for metric in family.metric
     }
     assert found.keys() == began.keys()
     assert [at and round(at, 6) for at in found.values()] == [at and round(at, 6) for at in began.values()]
@@ -132,11 +132,11 @@ def test_families_of_a_registry_are_told_whole() -> None:
     histogram = Histogram("c_seconds", "C.", registry=registry, buckets=(1.0, 2.0))
     histogram.observe(1.5)
     counter, gauge, classic = families(rendered(registry).protobuf)
-    assert (counter.name, kind_of(counter), value_of(counter.metric[0])) == ("a_total", "counter", 2)  # type: ignore[attr-defined]
-    assert labels_of(counter.metric[0]) == {"label": "x"}  # type: ignore[attr-defined]
-    assert (created_of(counter.metric[0].counter) or 0) > AT.timestamp() - 10**9  # type: ignore[attr-defined]
-    assert (gauge.name, gauge.unit, value_of(gauge.metric[0])) == ("b_ratio", "ratio", 0.5)  # type: ignore[attr-defined]
-    told = classic.metric[0].histogram  # type: ignore[attr-defined]
+    assert (counter.name, kind_of(counter), value_of(counter.metric[0])) == ("a_total", "counter", 2)
+    assert labels_of(counter.metric[0]) == {"label": "x"}
+    assert (created_of(counter.metric[0].counter) or 0) > AT.timestamp() - 10**9
+    assert (gauge.name, gauge.unit, value_of(gauge.metric[0])) == ("b_ratio", "ratio", 0.5)
+    told = classic.metric[0].histogram
     assert (told.sample_count, told.sample_sum) == (1, 1.5)
     assert [(bucket.upper_bound, bucket.cumulative_count) for bucket in told.bucket] == [
         (1, 0),
@@ -184,7 +184,7 @@ def test_the_native_and_the_classic_histogram_of_a_family_agree(first: list[int]
     costs = costs_of(first)
     costs.raise_to(costs_of(again))
     (family,) = families(rendered(metrics(costs, [])).protobuf)
-    told = family.metric[0].histogram  # type: ignore[attr-defined]
+    told = family.metric[0].histogram
     native = native_of(told)
     # Prometheus refuses a native histogram whose buckets do not add up to its count.
     assert told.zero_count + sum(native.values()) == told.sample_count == told.bucket[-1].cumulative_count
@@ -198,7 +198,7 @@ def test_the_native_and_the_classic_histogram_of_a_family_agree(first: list[int]
 def test_exemplars_name_the_request() -> None:
     sample = DearRequest(30_000_000, "id-1", "fal-ai/veo3", AT + timedelta(minutes=1))
     (family,) = families(rendered(metrics(costs_of([30_000_000]), [sample])).protobuf)
-    (exemplar,) = [bucket.exemplar for bucket in family.metric[0].histogram.bucket if bucket.HasField("exemplar")]  # type: ignore[attr-defined]
+    (exemplar,) = [bucket.exemplar for bucket in family.metric[0].histogram.bucket if bucket.HasField("exemplar")]
     assert labels_of(exemplar) == {"request_id": "id-1"}
     assert (exemplar.value, exemplar.timestamp.seconds) == (0.03, int(AT.timestamp()) + 60)
 
@@ -206,8 +206,8 @@ def test_exemplars_name_the_request() -> None:
 def test_protobuf_of_every_family_is_the_golden_file(every_family: Snapshot) -> None:
     lines = []
     for family in families(protobuf_of(encoder().encode(every_family))):
-        lines.append(f"{family.name} {kind_of(family)} {family.unit}".rstrip())  # type: ignore[attr-defined]
-        for metric in family.metric:  # type: ignore[attr-defined]
+        lines.append(f"{family.name} {kind_of(family)} {family.unit}".rstrip())
+        for metric in family.metric:
             began = f" {created_of(metric.counter)}" if metric.HasField("counter") else ""
             lines.append(f"  {labels_of(metric)} {value_of(metric)!r}{began}")
     told = "\n".join(lines) + "\n"
