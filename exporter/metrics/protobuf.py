@@ -10,7 +10,6 @@ of samples is encoded once and kept, and only the head depends on how long the o
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import lru_cache
 from math import isnan
 
@@ -40,13 +39,11 @@ class NativeHistogram:
         schema: bucket `i` ends at 2 ** (i / 2 ** schema), that bound included.
         zeros: how many are 0.
         buckets: how many are in each bucket, by its index.
-        created: when it began; None where that is not known.
     """
 
     schema: int
     zeros: int
     buckets: Mapping[int, int]
-    created: datetime | None = None
 
     def within(self, most: int = MOST_NATIVE_BUCKETS) -> "NativeHistogram":
         """Return the same numbers in no more than so many buckets."""
@@ -57,7 +54,7 @@ class NativeHistogram:
             for index, count in buckets.items():
                 halved[-(-index // 2)] = halved.get(-(-index // 2), 0) + count
             buckets = halved
-        return NativeHistogram(schema, self.zeros, buckets, self.created)
+        return NativeHistogram(schema, self.zeros, buckets)
 
 
 class NativeHistogramFamily(HistogramMetricFamily):
@@ -152,9 +149,10 @@ def _histogram(name: str, samples: Sequence[Sample], native: NativeHistogram | N
         if sample.name == f"{name}_bucket":
             bucket = _varint_field(1, int(sample.value)) + _fixed(2, float(sample.labels["le"]))
             written += _nested(3, bucket + (_exemplar(sample.exemplar) if sample.exemplar else b""))
-    created = native.created.timestamp() if native and native.created else by_name.get(f"{name}_created")
     if native:
-        written += _native(native.within())
+        # No start: of one before its samples Prometheus 3.5 dies with created-timestamp-zero-ingestion.
+        return written + _native(native.within())
+    created = by_name.get(f"{name}_created")
     return written + (_instant(15, created) if created is not None else b"")
 
 

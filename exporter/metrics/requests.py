@@ -25,7 +25,6 @@ _LONGEST_EXEMPLAR = 128 - len("request_id")
 @dataclass(slots=True)
 class _Account:
     costs: Mapping[str, ModelCosts] = field(default_factory=dict)
-    born: datetime | None = None
     exemplars: dict[tuple[str, int], DearRequest] = field(default_factory=dict)
     models: dict[str, None] = field(default_factory=dict)
     compared: Compared | None = None
@@ -50,19 +49,11 @@ class RequestMetrics(Collector):
         with self._lock:
             self._accounts.setdefault(account, _Account())
 
-    def counted(
-        self,
-        account: str,
-        costs: Mapping[str, ModelCosts],
-        samples: Iterable[DearRequest] = (),
-        *,
-        born: datetime | None = None,
-    ) -> None:
-        """Show the costs by model, which only grow from an instant on, and requests that stand for their buckets."""
+    def counted(self, account: str, costs: Mapping[str, ModelCosts], samples: Iterable[DearRequest] = ()) -> None:
+        """Show the costs by model, which only grow, and requests that stand for their buckets."""
         with self._lock:
             known = self._accounts[account]
             known.costs = costs
-            known.born = born
             for model in costs:
                 if len(known.models) < MOST_MODELS:
                     known.models.setdefault(model)
@@ -101,7 +92,7 @@ class RequestMetrics(Collector):
                 shown.setdefault(_shown(known, model), ModelCosts()).add(costs)
             for model, costs in sorted(shown.items()):
                 metric.add_metric((account, model), _buckets(known, model, costs), costs.cost / NANO)
-                metric.native[account, model] = NativeHistogram(SCHEMA, costs.free, costs.native, known.born)
+                metric.native[account, model] = NativeHistogram(SCHEMA, costs.free, costs.native)
         return metric
 
     @staticmethod

@@ -189,7 +189,7 @@ class RequestsPoller:
             self._hours = {summary.hour: summary for summary in known}
             counts = await self._requests.run(lambda: store.document(self._document("counts")))
             self._counts = _Counts(counts)
-            self._metrics.counted(self.name, self._counts.totals(), born=self._counts.born)
+            self._metrics.counted(self.name, self._counts.totals())
             self._progress = progress
         return self._progress
 
@@ -288,8 +288,7 @@ class RequestsPoller:
         is_counted = self._counts.count(summary, start)
         document = self._counts.document()
         await self._requests.run(lambda: store.keep_document(self._document("counts"), document))
-        samples = summary.samples if is_counted else ()
-        self._metrics.counted(self.name, self._counts.totals(), samples, born=self._counts.born)
+        self._metrics.counted(self.name, self._counts.totals(), summary.samples if is_counted else ())
         self._runner.publish_soon()
 
     async def _switch_off(self, progress: Progress, error: ApiError) -> Progress:
@@ -354,11 +353,6 @@ class _Counts:
                 return
             self._born, self._base = base.read_at, dict(base.models)
             self._hours = {summary.hour: summary for summary in hours}
-
-    @property
-    def born(self) -> datetime | None:
-        """The first hour that counts; None before there is one."""
-        return self._born
 
     def count(self, summary: HourSummary, start: datetime) -> bool:
         """Count an hour, unless it is of the time before; hours before a start are folded. Return whether it counts."""

@@ -9,7 +9,7 @@ import pytest
 from events.requests_of import HOUR_13
 
 from exporter.charges import HOUR, NANO
-from exporter.events.summaries import SCHEMA, DearRequest, HourSummary, ModelCosts
+from exporter.events.summaries import SCHEMA, DearRequest, HourSummary, ModelCosts, bucket_of
 from exporter.polling.recent_requests import RecentRequestsMaker
 
 
@@ -22,8 +22,10 @@ class Poller:
         """Read an hour with requests that cost so many nano-dollars each."""
         hour = HOUR_13 - past * HOUR
         dearest = [DearRequest(cost, f"{self.name}-{past}-{number}", model, hour) for number, cost in enumerate(costs)]
-        native = Counter(ceil(log2(cost / NANO) * 2**SCHEMA) for cost in costs)
-        of_model = ModelCosts(len(costs), sum(costs), native=native)
+        cells: Counter[tuple[int, int | None]] = Counter(
+            (bucket_of(cost), ceil(log2(cost / NANO) * 2**SCHEMA)) for cost in costs
+        )
+        of_model = ModelCosts(sum(costs), cells)
         self.hours = [known for known in self.hours if known.hour != hour]
         read_at = hour + 2 * HOUR + timedelta(seconds=len(costs))
         self.hours.append(HourSummary(hour, read_at, {model: of_model}, tuple(sorted(dearest, reverse=True))))
