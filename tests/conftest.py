@@ -1,10 +1,12 @@
 """What all tests share: the programs they start, and the order they run in."""
 
+import importlib.util
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import compiled_statements
 import profiles  # noqa: F401  chooses how Hypothesis looks for examples
 import programs
 import pytest
@@ -13,6 +15,12 @@ import pytest
 # third of the whole time would go into compiling. Whoever wants it elsewhere sets PYTHONPYCACHEPREFIX.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+compiled_statements.share()
+
+if importlib.util.find_spec("sniffio") is None:
+    # httpcore tries to import it at every step of every call, and each time Python looks through all folders in vain.
+    sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 LONGEST = "tests/e2e/test_life.py"
 SHARING = ("tests/e2e/", "tests/deploy/test_kubernetes.py", "tests/deploy/test_skill.py")

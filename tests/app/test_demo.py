@@ -81,6 +81,7 @@ async def test_one_budget_of_the_demo_is_near_its_limit_but_in_the_first_days(no
     assert (Decimal("0.85") < spent / (video.amount * NANO) < 1) == (now.day > 10)
 
 
+@pytest.mark.long
 def test_the_demo_shows_where_to_look_moves_ends_without_waiting_for_anybody_and_leaves_nothing_behind(
     tmp_path: Path, program: Callable[[str, str], str]
 ) -> None:

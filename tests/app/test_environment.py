@@ -112,6 +112,7 @@ def test_a_wrong_variable_is_one_sentence_and_code_2(
     is_one_sentence(code, capfd.readouterr().err, sentence)
 
 
+@pytest.mark.long
 async def test_a_wrong_variable_ends_serve_whose_collector_reads_it_with_one_sentence_and_code_2(
     tmp_path: Path,
 ) -> None:

@@ -162,6 +162,7 @@ async def test_a_ledger_is_asked_without_an_exporter(ledger: str, mode: str) -> 
         assert (await client.read_resource("fal-exporter://guide")).contents
 
 
+@pytest.mark.long
 def test_standard_output_holds_the_protocol_and_nothing_else(ledger: str) -> None:
     done = run("--ledger-url", ledger, said=f"{json.dumps(HELLO)}\nnonsense\n")
     assert done.returncode == 0
@@ -199,6 +200,7 @@ async def test_a_running_exporter_is_asked_with_a_token(settings: MakeSettings, 
                 assert (await client.get_prompt(prompt.name)).messages
 
 
+@pytest.mark.long
 async def test_an_exporter_that_goes_away_is_told_and_one_that_comes_back_is_asked_again(
     settings: MakeSettings,
 ) -> None:

@@ -138,7 +138,7 @@ def billed_in(rows: list[dict[str, str]], category: str) -> Decimal:
     return sum((Decimal(row["BilledCost"]) for row in rows if row["PricingCategory"] == category), Decimal(0))
 
 
-@pytest.mark.parametrize("sources", [FROM_LISTS, FROM_FOCUS], ids=",".join)
+@pytest.mark.parametrize("sources", [pytest.param(FROM_LISTS, marks=pytest.mark.long), FROM_FOCUS], ids=",".join)
 async def test_a_month_is_the_same_from_every_source_and_on_every_bill(
     simulator: Simulator, tmp_path: Path, sources: tuple[str, ...]
 ) -> None:

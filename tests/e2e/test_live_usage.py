@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import httpx
+import pytest
 from e2e.test_agreement import NOW, SOURCES, Group, Span, added, utc
 from local_http import NO_TLS
 from mcp import Client
@@ -119,6 +120,7 @@ WINDOWS = (
 )
 
 
+@pytest.mark.long
 async def test_rest_and_mcp_tell_windows_from_before_the_ledger_to_the_nano_dollar_and_mark_it(tmp_path: Path) -> None:
     async with asking(tmp_path) as asked:
         for span, every, zone in WINDOWS:

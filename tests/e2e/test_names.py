@@ -180,6 +180,7 @@ async def test_members_and_teams_agree_and_a_team_without_spend_is_at_zero(told:
     assert {dict(labels)["team"] for labels in scrape["fal_spend_last_hour_usd"]} == set(world.teams)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("told", [((KEYS, 403),)], indirect=True)
 async def test_where_keys_may_not_be_listed_their_ids_are_shown_and_the_page_says_why(told: Told) -> None:
     assert await told.agree("api_key") == told.stated("api_key")

@@ -654,6 +654,7 @@ REFUSED_DETAILS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("source", "fault"),
     [
@@ -737,6 +738,7 @@ ODD_ROWS = [
 SOURCE_OF_PATH = {"/v1/models/usage": "models", "/billing/usage": "reporting", "/v1/account/focus": "focus"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
@@ -887,6 +889,7 @@ def test_a_second_collector_is_refused_until_the_first_is_gone_however_it_went(
         started(second, 5)
 
 
+@pytest.mark.long
 def test_a_ledger_that_is_deleted_under_the_exporter_is_written_again_and_no_counter_falls(
     fal: Fal, counting: Process, tmp_path: Path
 ) -> None:

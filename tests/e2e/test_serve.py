@@ -87,6 +87,7 @@ def test_a_collector_that_is_killed_is_started_again_while_the_last_publication_
     assert exporter.stop() == 0
 
 
+@pytest.mark.long
 def test_a_collector_without_its_web_process_ends_within_four_seconds(exporter: Exporter, fal: Fal) -> None:
     fal.simulator.faults.add(Fault("hang"))
     exporter.start()
@@ -100,7 +101,7 @@ def test_a_collector_without_its_web_process_ends_within_four_seconds(exporter: 
     assert time.monotonic() - killed_at < 4
 
 
-@pytest.mark.parametrize("after", [0, 0.6, 1.5])
+@pytest.mark.parametrize("after", [0.6, *(pytest.param(after, marks=pytest.mark.long) for after in (0, 1.5))])
 def test_it_ends_well_and_soon_when_told_to_at_any_moment_of_its_start(exporter: Exporter, after: float) -> None:
     _told_to_end_after(exporter, after, os.kill)
 
@@ -136,6 +137,7 @@ def test_it_ends_well_when_it_is_told_again_and_again(exporter: Exporter) -> Non
     assert exporter.process.returncode == 0
 
 
+@pytest.mark.long
 def test_a_configuration_is_read_again_at_sighup(exporter: Exporter) -> None:
     file = exporter.folder / "fal-exporter.yaml"
     file.write_text("credit_floor: 5\n")

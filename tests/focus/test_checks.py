@@ -476,6 +476,7 @@ def test_blocks_that_go_through_polars_are_judged_as_row_by_row(
         assert told(data[:-1], "1.2", piece, polars_from=0) == told(data[:-1], "1.2", 300)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mutate", [*(mutate for mutate, _ in WRONG.values()), *VALID.values()], ids=[*WRONG, *VALID])
 def test_files_that_go_through_polars_are_judged_as_row_by_row(
     mutate: Mutation, monkeypatch: pytest.MonkeyPatch

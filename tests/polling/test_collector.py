@@ -76,6 +76,7 @@ async def test_from_nothing_to_a_loaded_month_by_itself(fal: RunningSimulator, c
         assert await bench.known_of_month() == truth(fal, start, clock.now)
 
 
+@pytest.mark.long
 async def test_after_a_loss_of_the_ledger_the_history_is_loaded_again_and_no_counter_falls(
     fal: RunningSimulator, clock: Clock, tmp_path: Path
 ) -> None:
