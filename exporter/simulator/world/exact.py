@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal, InvalidOperation
 from json.encoder import encode_basestring_ascii
+from typing import cast
 
 NANO = 10**9
 """Nano-units in a unit."""
@@ -97,21 +98,26 @@ def _array_text(value: Iterable[object]) -> str:
     return f"[{','.join([json_text(item) for item in value])}]"
 
 
-_ENCODERS: dict[type, Callable[..., str]] = {
-    str: encode_basestring_ascii,
-    Exact: decimal_text,
-    FineNumber: str,
-    bool: {True: "true", False: "false"}.__getitem__,
-    type(None): lambda _: "null",
-    int: str,
-    dict: _object_text,
-    list: _array_text,
-    tuple: _array_text,
-}
+_Encoder = Callable[[object], str]
+
+_ENCODERS = cast(
+    "dict[type, _Encoder]",
+    {
+        str: encode_basestring_ascii,
+        Exact: decimal_text,
+        FineNumber: str,
+        bool: {True: "true", False: "false"}.__getitem__,
+        type(None): lambda _: "null",
+        int: str,
+        dict: _object_text,
+        list: _array_text,
+        tuple: _array_text,
+    },
+)
 """By the type itself: the simulator writes millions of values, and most of a test's time with it goes into that."""
 
 
-def _encoder_of(value: object) -> Callable[..., str]:
+def _encoder_of(value: object) -> _Encoder:
     """Return the encoder of a subclass of what can be written, such as a named tuple."""
     for kind in type(value).__mro__:
         if kind in _ENCODERS:
