@@ -1,7 +1,7 @@
 """How Hypothesis looks for examples.
 
-`short` tries the same few in every run, on a busy machine too, and does not shrink what fails for minutes; `shrink` looks
-at more of the same, and does. `long` draws new ones each time, and many: `pytest -m "long or hypothesis"
+`short` tries the same few in every run, on a busy machine too, and does not shrink what fails for minutes; `shrink`
+looks at more of the same, and does. `long` draws new ones each time, and many: `pytest -m "long or hypothesis"
 --hypothesis-profile long`.
 """
 
