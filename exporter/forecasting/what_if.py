@@ -27,6 +27,7 @@ WEEK = 7 * 24
 """Hours that other settings are tried on."""
 
 SECONDS = 3600
+_NEARLY = Fraction(1, 4)
 LEAST_KEEP_ALIVE = 10
 """Seconds below which no keep-alive is proposed."""
 
@@ -181,6 +182,7 @@ class AppWeek:
     Attributes:
         hours: complete hours that follow each other.
         cost: what they cost, in nano-USD.
+        gpu_seconds: what was billed of them, in nano-GPU-seconds.
     """
 
     account: str
@@ -189,6 +191,16 @@ class AppWeek:
     present: Setting
     hours: tuple[AppHour, ...]
     cost: int
+    gpu_seconds: int = 0
+
+    @property
+    def gpus(self) -> int:
+        """Number of GPUs of a runner: fal bills a second of several as so many; 1 where too little ran to tell.
+
+        Seconds that are billed late are missing, so that a runner has as many GPUs as are used nearly in whole.
+        """
+        alive = sum(hour.runners.total for hour in self.hours)
+        return max(1, int(Fraction(self.gpu_seconds, alive * SECONDS) + _NEARLY)) if alive >= NANO else 1
 
 
 def best_of(apps: Iterable[AppWeek]) -> tuple[WhatIf, ...]:

@@ -41,7 +41,7 @@ class MachineLedger:
         self._view = MachineView(hold)
         self._efficiency: tuple[Efficiency, ...] = ()
         self._what_ifs: tuple[WhatIf, ...] = ()
-        self._tried: frozenset[tuple[str, str, str]] = frozenset()
+        self._gpus: dict[tuple[str, str, str], int] = {}
         # What has been laid out, and of which state of it: views are made several times a second.
         self._laid_out: MachineBooks | None = None
         self._laid_out_key: object = None
@@ -186,7 +186,7 @@ class MachineLedger:
                 known = {name: books.accounts[name] for name in its}
                 weeks = tuple(read_app_weeks(connection, settings, known, accounts_of, week_before(now)))
                 self._what_ifs = best_of(weeks)
-                self._tried = frozenset((week.account, week.app, week.environment) for week in weeks)
+                self._gpus = {(week.account, week.app, week.environment): week.gpus for week in weeks}
             self._laid_out, self._laid_out_key = books, key
         counters, gauges = self._view.counters(), self._view.gauges(lacking)
         return MachineFigures(
@@ -195,10 +195,10 @@ class MachineLedger:
             spend_of={name: pages for (measure, name), pages in gauges.items() if measure == "cost"},
             gpu_time_of={name: pages for (measure, name), pages in gauges.items() if measure == "gpu_seconds"},
             settings=settings,
-            ceilings=ceilings_of(settings, contents.prices),
+            ceilings=ceilings_of(settings, contents.prices, self._gpus),
             efficiency=self._efficiency,
             what_ifs=self._what_ifs,
-            tried=self._tried,
+            tried=frozenset(self._gpus),
         )
 
     def _begin(self, connection: Connection, contents: Contents, account: str, now: datetime) -> None:

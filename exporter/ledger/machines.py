@@ -372,13 +372,15 @@ def release_due(connection: Connection, books: MachineBooks, holds: Holds, now: 
     holds.end(states)
 
 
-def ceilings_of(settings: Iterable[AppSettings], prices: Mapping[Item, PriceRecord]) -> tuple[Ceiling, ...]:
+def ceilings_of(
+    settings: Iterable[AppSettings], prices: Mapping[Item, PriceRecord], gpus: Mapping[tuple[str, str, str], int]
+) -> tuple[Ceiling, ...]:
     """Return what apps can burn in an hour: runners that they may have, times the newest price of their machine.
 
     Args:
         settings: of apps; one without a bound, or whose machine has no price yet, has no ceiling.
         prices: of seconds of machines, after any discount.
-        environments: those that charges have, by app.
+        gpus: number of GPUs of a runner by account, app and environment; where it is not known, that of the machine.
     """
     found = []
     for item in settings:
@@ -388,7 +390,8 @@ def ceilings_of(settings: Iterable[AppSettings], prices: Mapping[Item, PriceReco
         if record is None or not item.max_concurrency:
             continue
         price = record.newest.price * (_WHOLE - record.newest.discount) // _WHOLE
-        amount = price * _SECONDS_OF_HOUR * item.max_concurrency * max(machine.gpus, 1)
+        count = max(machine.gpus, gpus.get((item.account, item.app, item.environment), 1), 1)
+        amount = price * _SECONDS_OF_HOUR * item.max_concurrency * count
         found.append(Ceiling(item.account, item.app, item.environment, machine.gpu_class, amount))
     return tuple(found)
 

@@ -242,6 +242,28 @@ def test_ceilings_are_the_runners_that_an_app_may_have_at_their_price(bench: Ben
     assert bench.view().machines.ceilings == ()
 
 
+def test_a_ceiling_counts_the_gpus_of_a_runner_by_what_is_billed(bench: Bench) -> None:
+    price = UnitPrice("prod", "serverless", "", "shop", "H100", "second", LAST, 1_250_000, 0)
+    bench.ledger.record_prices([price])
+
+    def ceiling(gpu_seconds: int) -> int:
+        """Return what an app can burn of which so many GPU-seconds were billed in an hour in which one runner lived."""
+        bench.restate([Charge(LAST, SHOP, Amounts(gpu_seconds * NANO, gpu_seconds * NANO, NANO, 0, NANO))])
+        (found,) = bench.view().machines.ceilings
+        return found.amount
+
+    usual = 4 * 3600 * 1_250_000
+    assert ceiling(8 * 3600) == usual, "runners are not known yet"
+    bench.read(runners(LAST, NANO // 4, NANO * 3 // 4))
+    bench.ledger.machines.record_requests("prod", Window(LAST, HERE), [("serverless", "shop")], [])
+    assert ceiling(8 * 3600) == 8 * usual
+    assert ceiling(7 * 3600 + 3000) == 8 * usual, "a few seconds are billed late"
+    assert ceiling(5400) == usual
+    assert ceiling(0) == usual
+    bench.read(runners(LAST, NANO // 2))
+    assert ceiling(8 * 3600) == usual, "too little ran to tell"
+
+
 def test_requests_are_priced_over_the_last_day_that_is_known(bench: Bench) -> None:
     bench.restate([charge(LAST, 1000)])
     bench.restate([charge(LAST, 300, FLUX)], source="models")

@@ -35,7 +35,7 @@ def app_weeks(
         requests: returns those of an account.
         states: returns what apps cost in a window; asked once for each.
     """
-    sums: dict[Window, dict[tuple[str, str], int]] = {}
+    sums: dict[Window, dict[tuple[str, str], tuple[int, int]]] = {}
     listed = sorted(settings, key=lambda item: (item.account, app_name(item.app)))
     for account in sorted({item.account for item in listed} & through.keys()):
         known = _known_hours(runners(account), through[account])
@@ -46,14 +46,14 @@ def app_weeks(
                 continue
             span = Window(hour_start(hours[0].hour), hour_start(hours[-1].hour + 1))
             if span not in sums:
-                sums[span] = _cost_by_app(states(span))
+                sums[span] = _sums_by_app(states(span))
             yield AppWeek(
                 account,
                 its[0].app,
                 its[0].environment,
                 Setting(its[0].keep_alive, its[0].min_concurrency),
                 tuple(_tried(hour, asked.get((app, hour.hour))) for hour in hours),
-                sums[span].get((account, app), 0),
+                *sums[span].get((account, app), (0, 0)),
             )
 
 
@@ -65,11 +65,13 @@ def _known_hours(runners: Iterable[RunnerHour], through: int | None) -> dict[str
     return found
 
 
-def _cost_by_app(states: Iterable[StateSum]) -> dict[tuple[str, str], int]:
-    found: dict[tuple[str, str], int] = {}
+def _sums_by_app(states: Iterable[StateSum]) -> dict[tuple[str, str], tuple[int, int]]:
+    """Return cost and GPU time by account and app."""
+    found: dict[tuple[str, str], tuple[int, int]] = {}
     for item in states:
         key = (item.account, app_name(item.app))
-        found[key] = found.get(key, 0) + item.cost.total
+        cost, gpu_seconds = found.get(key, (0, 0))
+        found[key] = (cost + item.cost.total, gpu_seconds + item.gpu_seconds.total)
     return found
 
 

@@ -79,7 +79,8 @@ MACHINES: tuple[Family, ...] = (
         "fal_app_burn_ceiling_usd_per_hour",
         "gauge",
         "What an app can burn in an hour in US dollars with all the runners that its max_concurrency allows, at the "
-        "newest price of its machine after discount. Absent for apps that have not been charged for.",
+        "newest price of its machine after discount; GPUs of a runner are counted by what was billed in the last 7 "
+        "days. Absent for apps that have not been charged for.",
         ("account", "app", "environment", "gpu_class"),
         scale=NANO,
     ),
