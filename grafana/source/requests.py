@@ -24,7 +24,7 @@ def requests() -> Frame:
             Row(4, _figures()),
             Row(10, ((_by_model(), 24),)),
             Row(9, ((_dear(), 12), (_spend(), 12)), "Over time"),
-            Row(8, ((_differing(), 14), (_progress(), 10)), "Do they add up to the bill?"),
+            Row(8, ((_differing(), 12), (_progress(), 12)), "Do they add up to the bill?"),
         ),
     )
 
