@@ -14,8 +14,10 @@ from exporter.settings.fields import (
     Listen,
     Origins,
     check_ledger_url,
+    check_push_url,
     choose_endpoints,
     choose_labels,
+    choose_services,
     choose_sources,
     environment_name,
     file_name,
@@ -266,6 +268,27 @@ def test_sources_that_do_not_overlap_are_taken_in_a_fixed_order(names: list[str]
 def test_sources_that_would_count_a_charge_twice_or_do_not_exist_are_refused(names: list[str], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         choose_sources(names)
+
+
+def test_cost_services_are_taken_in_a_fixed_order() -> None:
+    assert choose_services([]) == ()
+    assert choose_services(["vantage", "datadog"]) == ("datadog", "vantage")
+    with pytest.raises(ValueError, match='unknown cost service "cloudzero"'):
+        choose_services(["cloudzero"])
+
+
+@pytest.mark.parametrize("url", ["file:///data/focus", "s3://finance/fal", "gs://finance", "az://finance/a/b"])
+def test_focus_files_go_to_a_folder_or_an_object_store(url: str) -> None:
+    assert check_push_url(f" {url} ") == url
+
+
+@pytest.mark.parametrize(
+    "url", ["/data/focus", "https://host/x", "s3://", "s3://key:secret@bucket", "s3://bucket?sig=secret"]
+)
+def test_a_destination_that_is_none_or_holds_a_secret_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(ValueError, match="give credentials in the environment") as told:
+        check_push_url(url)
+    assert "secret" not in str(told.value)
 
 
 def test_labels_are_taken_in_a_fixed_order() -> None:

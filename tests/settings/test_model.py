@@ -58,6 +58,11 @@ def test_windows_that_do_not_fit_into_one_another_are_refused(
     assert f"{{{longer}}}" in str(cause)
 
 
+def test_uploads_need_a_place_for_their_memory() -> None:
+    with pytest.raises(ValidationError, match=r"focus upload SERVICE --state FILE"):
+        Settings(key=KEY, focus_upload=("datadog",), ledger_url=SecretStr("postgresql://u:p@db/ledger"))
+
+
 def test_the_name_of_the_single_account_does_not_go_with_a_list_of_accounts() -> None:
     with pytest.raises(ValidationError, match="both set"):
         Settings.model_validate({"account": "one", "accounts": [{"name": "two", "key": KEY}]})
