@@ -151,8 +151,6 @@ def _dear() -> Built:
         ],
         DOLLARS_SHORT,
         fill=0,
-        legend=("max",),
-        at_right=True,
     )
     return panel.no_value(_NOT_READ)
 
@@ -163,6 +161,8 @@ def _spend() -> Built:
         "In the hour when their hour was read to its end, some ten minutes after it.",
         [Query(f"topk(10, {_grown('sum', 'model', '1h')}) > 0", "{{model}}", interval="1h")],
         DOLLARS_SHORT,
+        legend=(),
+        at_right=False,
     )
     return panel.no_value(_NOT_READ)
 
@@ -196,10 +196,10 @@ def _progress() -> Built:
         ],
         {
             "account": Column("Account"),
-            "Value #compared": Column("Hours compared", "locale", 120, 0),
-            "Value #differing": Column("Differ", "locale", 70, 0),
-            "Value #through": Column("Read through", "dateTimeFromNow", 120),
-            "Value #up": Column("Answers", "none", 80, 0),
+            "Value #compared": Column("Compared", "locale", 90, 0),
+            "Value #differing": Column("Differ", "locale", 64, 0),
+            "Value #through": Column("Read through", "dateTimeFromNow", 112),
+            "Value #up": Column("Answers", "none", 76, 0),
         },
         key="account",
         no_value=_NOT_READ,
