@@ -23,7 +23,7 @@ def exporter_health() -> Frame:
         rows=(
             Row(5, ((state(), 14), (_failing_now(), 10))),
             Row(4, _figures()),
-            Row(9, ((_sources(), 15), (_failures(), 9))),
+            Row(9, ((_sources(), 16), (_failures(), 8))),
             Row(8, ((_calls(), 8), (_latency(), 8), (_poll_duration(), 8)), "Calls to fal"),
             Row(8, ((_retries(), 8), (_rejected(), 8), (_missed(), 8))),
             Row(8, ((_series(), 8), (_scrapes(), 8), (_scrape_cost(), 8)), "Ledger and scrapes"),
@@ -206,9 +206,9 @@ def _sources() -> Built:
                 ),
             ),
             "Value #success": Column("Last success", "dateTimeFromNow", 142),
-            "Value #through": Column("Data through", "dateTimeFromNow", 124),
+            "Value #through": Column("Data through", "dateTimeFromNow", 142),
             "Value #polls": Column("Polls", "locale", 62, 0),
-            "Value #failures": Column("Failed", "locale", 62, 0, coloured_text((0.5, palette.WARNING))),
+            "Value #failures": Column("Failed", "locale", 76, 0, coloured_text((0.5, palette.WARNING))),
         },
         sort="Failed",
     )
