@@ -21,6 +21,7 @@ from exporter.publication import (
     RecentRequests,
     RequestsOfModel,
 )
+from exporter.tags import TAG
 from exporter.web.pages.alerts import alerts, banner, data_through
 from exporter.web.pages.chart import Band, band, chart, product_name
 from exporter.web.pages.formatting import Timestamp, dollars, percent, span, timestamp
@@ -374,7 +375,7 @@ def _ranking(ranking: Ranking, period: str, most: int) -> RankingView:
     rows = [_ranking_row(name, amount, ranking.total, most) for name, amount in ranking.top]
     if ranking.others:
         rows.append(_ranking_row(f"{ranking.others:,} more", ranking.other, ranking.total, most, is_rest=True))
-    return RankingView(_TITLES.get(ranking.label) or f"By {ranking.label}", period, tuple(rows))
+    return RankingView(_TITLES.get(ranking.label) or f"By {ranking.label.removeprefix(TAG)}", period, tuple(rows))
 
 
 def _ranking_row(name: str, amount: int, total: int, most: int, *, is_rest: bool = False) -> RankingRow:

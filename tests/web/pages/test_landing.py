@@ -360,3 +360,8 @@ def test_requests_are_told_by_model_with_the_dearest_of_them() -> None:
     )
     assert 'href="v1/billing/requests/id%201"' in html
     assert "dearest requests" not in outline(OVERVIEW).text
+
+
+def test_a_ranking_by_a_tag_is_called_by_its_key() -> None:
+    ranking = Ranking("tag:customer", (("acme", 60 * NANO),), 0, 0, 60 * NANO)
+    assert "By customer this month acme $60.00 100.0%" in outline(replace(OVERVIEW, rankings=(ranking,))).text
