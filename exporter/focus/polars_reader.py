@@ -105,7 +105,7 @@ class PolarsLines(Generic[RowT]):
         began.wait()
         if is_quoted and not self._well_quoted.fullmatch(block):
             return None
-        return Cut(self, block.count(b"\n"), frames)
+        return Cut(self, (len(text) - len(block)) // (len(self._separator) + len(_MARK)), frames)
 
     def rows(self, cut: Cut) -> list[RowT] | None:
         """Return the rows of lines that have been begun; None where one of them needs care."""
