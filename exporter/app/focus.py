@@ -22,7 +22,7 @@ from exporter.focus.checks import KEPT, Checker, Report
 from exporter.focus.dataset import UnreadableFileError, name_of, naming, parts
 from exporter.focus.expected import hold
 from exporter.focus.outputs import Format, encoded, format_of, place_parts, require
-from exporter.focus.reports import GroupRow, Groups, PartRead, SummaryRow, Totals, parse_filter
+from exporter.focus.reports import GroupRow, Groups, PartRead, SummaryRow, Totals, no_column, parse_filter, refuse_names
 from exporter.focus.rules.applicability import read_applicability
 from exporter.focus.rules.table import LATEST, Level, by_id, rules, rules_of
 from exporter.focus.summing import sum_up
@@ -156,8 +156,9 @@ def run_summary(paths: Sequence[str], *, output_format: str, by: Sequence[str] =
     """
     try:
         filters = [parse_filter(text) for text in where]
+        refuse_names([*by, *(condition.column for condition in filters)])
     except ValueError as error:
-        raise ConfigurationError(f"--where: {error}") from None
+        raise ConfigurationError(f"--by or --where: {error}") from None
     totals: Totals | Groups
     try:
         if by or filters:
@@ -189,7 +190,7 @@ def _summed(
     read, names = sum_up(paths, shape, add, leave_out, columns)
     lacking = {*columns} - names
     if lacking:
-        raise ConfigurationError(f"--by or --where: no file has a column {min(lacking)}")
+        raise ConfigurationError(no_column("--by or --where", min(lacking), names))
     return read
 
 

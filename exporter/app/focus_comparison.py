@@ -18,7 +18,7 @@ from exporter.focus.comparison import Source, compare
 from exporter.focus.comparison_report import comparison_csv, comparison_json, comparison_text
 from exporter.focus.dataset import STANDARD_INPUT
 from exporter.focus.findings import FocusError
-from exporter.focus.reports import parse_filter
+from exporter.focus.reports import parse_filter, refuse_names
 from exporter.focus.writer import write
 from exporter.ledger.export import open_statement
 from exporter.queries.focus_file import LackingError, file_contents
@@ -61,8 +61,9 @@ def run_diff(
     """
     try:
         filters = [parse_filter(text) for text in where]
+        refuse_names([*by, *(condition.column for condition in filters)])
     except ValueError as error:
-        raise ConfigurationError(f"--where: {error}") from None
+        raise ConfigurationError(f"--by or --where: {error}") from None
     if a == b == STANDARD_INPUT:
         raise ConfigurationError("A and B are both standard input, which can be read once; name a file for one of them")
     try:
@@ -99,12 +100,12 @@ def _source(given: str, folder: Path, ledger: Callable[[], str], clock: Clock) -
     if given.startswith(LEDGER):
         folder.mkdir()
         copy = folder / given
-        _export(given, copy, ledger(), clock)
+        _export(given, copy, ledger, clock)
         return Source(given, [str(copy)])
     return Source(given, [given])
 
 
-def _export(given: str, path: Path, address: str, clock: Clock) -> None:
+def _export(given: str, path: Path, ledger: Callable[[], str], clock: Clock) -> None:
     """Write what the ledger has of a month to a file, by the hour."""
     asked = _LEDGER.fullmatch(given)
     if asked is None:
@@ -116,7 +117,7 @@ def _export(given: str, path: Path, address: str, clock: Clock) -> None:
         request = ledger_request({"source": "invoice", "charge_month": asked["month"]}, None, clock=clock)
     else:
         request = ledger_request({"source": "estimate", "timeframe": "hour"}, asked["month"], clock=clock)
-    with open_statement(address) as statement:
+    with open_statement(ledger()) as statement:
         if not statement.accounts:
             raise ConfigurationError(f"{given}: the ledger does not contain any account yet")
         try:

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from exporter.errors import ConfigurationError
-from exporter.focus.reports import Filter, GroupRow, Groups, PartRead, Total
+from exporter.focus.reports import Filter, GroupRow, Groups, PartRead, Total, no_column
 from exporter.focus.row_schema import Texts
 from exporter.focus.summing import sum_up
 from exporter.focus.values import EXACTLY, Month, instant, instant_text, json_object
@@ -204,7 +204,7 @@ def compare(
     for name in dict.fromkeys((*before.groups.columns, *match)):
         lacking = [side for side in (before, after) if name not in side.columns]
         if len(lacking) > 1 and (by or where or match):
-            raise ConfigurationError(f"--by, --where or --match: no file has a column {name}")
+            raise ConfigurationError(no_column("--by, --where or --match", name, before.columns | after.columns))
         found.notes += [f"{side.name} has no column {name}; it is taken for null there" for side in lacking]
     differing = {key for key, pair in found.pairs().items() if found.difference(pair)}
     if most and differing:

@@ -121,6 +121,9 @@ def _files(arguments: Iterable[str]) -> Iterator[Path]:
     """Yield files, each once, however often it is named."""
     seen: set[Path] = set()
     for argument in arguments:
+        if not argument:
+            # It would be the current folder, and all that is in it.
+            raise UnreadableFileError("a name of a file is empty; is a variable of the shell not set?")
         path = Path(argument)
         found: Iterable[Path] = [path]
         if path.is_dir():

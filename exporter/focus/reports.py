@@ -3,9 +3,10 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
+from difflib import get_close_matches
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -240,6 +241,24 @@ def _column_of(name: str) -> str:
     return _TAGS if name.startswith(_TAG) else SHORT_NAMES.get(name, name)
 
 
+def no_column(option: str, name: str, names: Collection[str]) -> str:
+    """Return the sentence for a column that no file has, with the one that was probably meant."""
+    near = [*SHORT_NAMES, *names]
+    folded = {known.lower(): known for known in near}
+    meant = folded.get(name.lower()) or next(iter(get_close_matches(name, near, n=1)), "")
+    return f"{option}: no file has a column {name}{f'; did you mean {meant}?' if meant else ''}"
+
+
+def refuse_names(names: Iterable[str]) -> None:
+    """Refuse what cannot be a column or a tag.
+
+    Raises:
+        ValueError: a name is `tag:` without a key.
+    """
+    if any(name == _TAG for name in names):
+        raise ValueError("tag: has no key after it; write tag:KEY")
+
+
 def _tag(tags: str, key: str) -> str:
     """Return the value of a tag as text; empty where there is none."""
     try:
@@ -363,6 +382,8 @@ def summary_text(name: str, parts: Sequence[PartRead], totals: Totals | Groups) 
     files = f", {len(parts):,} files" if len(parts) > 1 else ""
     lines = [f"{name}: FOCUS {versions or '?'}{files}, {_counted(sum(part.rows for part in parts), 'row')}"]
     if isinstance(totals, Groups):
+        if not totals.sums() and any(part.rows for part in parts):
+            lines += ["", "no row meets the conditions of --where"]
         tables = [("in all", totals.by_currency())]
         if len(totals.names) > 1:
             tables.append(

@@ -204,7 +204,10 @@ def test_rows_are_chosen_and_added_up_by_columns(tmp_path: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"by": ["Nothing"]}, "no file has a column Nothing"),
+        ({"by": ["Nothing"]}, "no file has a column Nothing$"),
+        ({"by": ["skuid"]}, "no file has a column skuid; did you mean SkuId\\?"),
+        ({"by": ["servce"]}, "no file has a column servce; did you mean service\\?"),
+        ({"by": ["tag:"]}, "--by or --where: tag: has no key after it; write tag:KEY"),
         ({"where": ["SkuId"]}, "--where: 'SkuId' is not COLUMN=VALUE"),
     ],
 )
@@ -251,3 +254,26 @@ def test_parquet_reads_as_the_same_table_with_exact_decimals_and_tells_what_is_i
     exact.write_bytes(exact.read_bytes()[:-100])
     with pytest.raises(WrongContentError, match="Parquet file cannot be read"):
         summary(exact, capsys=capsys)
+
+
+def test_an_empty_name_is_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "report.csv").write_bytes(DATA)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnreadableFileError, match="a name of a file is empty"):
+        run_summary([""], output_format="table")
+
+
+def test_conditions_that_no_row_meets_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "report.csv"
+    path.write_bytes(DATA)
+    assert run_summary([str(path)], output_format="table", where=["sku=nothing"]) == 0
+    assert "no row meets the conditions of --where" in capsys.readouterr().out
+
+
+def test_sums_are_by_tags_and_short_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "report.csv"
+    path.write_bytes(DATA)
+    run_summary([str(path)], output_format="csv", by=["tag:app", "currency"])
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.startswith("BillingCurrency,tag:app,rows,")
+    assert lines[0].startswith("USD,shop,")
