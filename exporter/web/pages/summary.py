@@ -100,8 +100,13 @@ def tiles(publication: Publication, now: datetime) -> tuple[Tile, ...]:
 def _idle(of_month: IdleMonth | None) -> Iterator[Tile]:
     """Yield what idle runners cost, where runners are known."""
     if of_month is not None:
-        share = 100 * of_month.idle // of_month.cost
-        yield Tile("Idle this month", dollars(of_month.idle), f"{share}% of {dollars(of_month.cost)} for own apps")
+        share = _share(of_month.idle, of_month.cost)
+        yield Tile("Idle this month", dollars(of_month.idle), f"{share} for own apps")
+
+
+def _share(idle: int, cost: int) -> str:
+    """Return which part of a cost was idle, to the nearest percent, as the dashboards have it."""
+    return f"{(200 * idle + cost) // (2 * cost)}% of {dollars(cost)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +145,7 @@ def _idle_row(app: IdleApp, publication: Publication) -> IdleRow:
         account=app.account if len(publication.overview.accounts) > 1 else "",
         app=f"{app.app} ({app.environment})" if app.environment else app.app,
         idle=dollars(app.idle),
-        share=f"{100 * app.idle // app.cost}% of {dollars(app.cost)}" if app.cost > 0 else "",
+        share=_share(app.idle, app.cost) if app.cost > 0 else "",
         settings=", ".join(settings),
         what_if=_what_if(app.what_if) if app.what_if else _NO_SAVING if app.is_tried else _NOT_TRIED,
         is_saving=app.what_if is not None,

@@ -165,7 +165,7 @@ def test_apps_with_idle_runners_stand_with_what_a_lower_setting_would_have_saved
         IdleApp("a", "preview", "staging", 300 * NANO, 400 * NANO, 1, 600, lower),
         IdleApp("b", "relight", "", 12 * NANO, 100 * NANO, 0, 600, shorter),
         IdleApp("b", "unlisted", "", NANO, 9 * NANO),
-        IdleApp("b", "lean", "", NANO, 8 * NANO, 0, 10, is_tried=True),
+        IdleApp("b", "lean", "", 5 * NANO, 8 * NANO, 0, 10, is_tried=True),
     )
     seen = replace(OVERVIEW, observations=Observations(idle_month=IdleMonth(313 * NANO, 509 * NANO, apps)))
     for text in (
@@ -182,5 +182,8 @@ def test_apps_with_idle_runners_stand_with_what_a_lower_setting_would_have_saved
     assert "preview (staging) a" in text
     # Nothing is said of apps that lower settings could not be tried on.
     assert "unlisted b $1.00 11% of $9.00 not known not known" in text
-    assert "min_concurrency 0, keep_alive 10 s none that would likely have saved anything" in text
+    assert (
+        "lean b $5.00 63% of $8.00 min_concurrency 0, keep_alive 10 s none that would likely have saved anything"
+        in text
+    )
     assert "Idle runners" not in outline(OVERVIEW).text
