@@ -143,6 +143,34 @@ def test_memory_is_bounded_and_what_is_left_is_told(held: int, tmp_path: Path, m
     assert "--where narrows them" in comparison_text(found)
 
 
+def test_changes_that_add_up_to_nothing_are_found_too(tmp_path: Path) -> None:
+    rows = [base_rows()[0] | {"SkuId": "sku", "BilledCost": cost} for cost in ("1.0", "3.0")]
+    other = [row | {"BilledCost": "2.0"} for row in rows]
+    credit = rows[0] | {"ChargePeriodStart": "2025-10-02T00:00:00Z", "BilledCost": "-5.0"}
+    assert told(compared(tmp_path, rows, [*other, credit])) == [
+        Told("only in B", None, Decimal(-5), 1),
+        Told("changed", Decimal(1), Decimal(2), 1),
+        Told("changed", Decimal(3), Decimal(2), 1),
+    ]
+
+
+def test_no_row_is_named_that_does_not_differ_where_too_many_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MOST_HELD", 3)
+    rows = [base_rows()[0] | {"BilledCost": f"{place}.5"} for place in range(20)]
+    found = compared(tmp_path, rows, rows[:0:-1], match=["SkuId"])
+    assert (found.rows, found.are_all) == ([], False)
+    assert found.unexplained() == {"USD": Decimal("-0.5")}
+    assert "so many rows differ that none was matched; --where narrows them" in comparison_text(found)
+
+
+def test_groups_beyond_a_bound_are_the_same_on_both_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reports, "_MOST_SKUS", 5)
+    rows = [row | {"SkuId": f"sku-{place}"} for place, row in enumerate(base_rows())]
+    assert compared(tmp_path, rows, rows[::-1], by=["sku"]).is_equal
+
+
 _COSTS = st.sampled_from(["0.0", "-1.5", "1.5", "2.000000001", "1E3", "-0.0", "0.1"])
 _ROWS = st.lists(
     st.builds(
