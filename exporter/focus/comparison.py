@@ -197,8 +197,8 @@ def compare(
         ConfigurationError: neither has a column that is named.
         FocusError: a file cannot be read.
     """
-    before = _added_up(a, Groups(by or USUAL_GROUPS, where))
-    after = _added_up(b, Groups(by or USUAL_GROUPS, where, like=before.groups))
+    before = _added_up(a, Groups(by or USUAL_GROUPS, where), match or IDENTITY)
+    after = _added_up(b, Groups(by or USUAL_GROUPS, where, like=before.groups), match or IDENTITY)
     common = before.columns & after.columns
     found = Comparison(before, after, cost, match or [name for name in IDENTITY if name in common])
     for name in dict.fromkeys((*before.groups.columns, *match)):
@@ -212,14 +212,14 @@ def compare(
     return found
 
 
-def _added_up(source: Source, groups: Groups) -> Side:
+def _added_up(source: Source, groups: Groups, match: Sequence[str]) -> Side:
     side = Side(source.name, groups)
 
     def add(rows: list[GroupRow]) -> None:
         side.undated += sum(row.lines for row in rows if row.charge_period_start is None)
         groups.add(rows)
 
-    side.parts, side.columns = sum_up(source.paths, GroupRow, add, groups.leave_out, groups.columns)
+    side.parts, side.columns = sum_up(source.paths, GroupRow, add, groups.leave_out, groups.columns, also=match)
     return side
 
 

@@ -1,6 +1,6 @@
 """Reading of a whole data set for its sums: every part of it, and what is to be known of how each was read."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from exporter.focus.csv_parser import COMMA
@@ -18,6 +18,8 @@ def sum_up(
     add: Callable[[list[RowT]], None],
     leave_out: Callable[[Mapping[str, object]], None],
     columns: Sequence[str] = (),
+    *,
+    also: Collection[str] = (),
 ) -> tuple[list[PartRead], set[str]]:
     """Read all files of a data set; return what was read of each, and the columns that any of them has.
 
@@ -27,6 +29,7 @@ def sum_up(
         add: takes them.
         leave_out: takes what can be read of those that cannot be added up.
         columns: those of the shape's `Texts`.
+        also: columns of which it matters whether a file has them.
 
     Raises:
         FocusError: a file cannot be read; the message begins with its name.
@@ -36,7 +39,7 @@ def sum_up(
     for part in parts(paths):
         reader = Reader(shape, texts=columns, unreadable=leave_out)
         # Parquet is read column by column: those that nobody asks for cost nothing.
-        for piece in part.pieces({*SUMMARY_COLUMNS, *columns}):
+        for piece in part.pieces({*SUMMARY_COLUMNS, *columns, *also}):
             with naming(part.name):
                 add(reader.feed(piece))
         with naming(part.name):

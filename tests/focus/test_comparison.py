@@ -205,3 +205,16 @@ def test_shown_rows_add_up_to_the_difference(tmp_path: Path, a: list[FileRow], b
         shown = sum((row.difference for row in found.rows if row.group[0] == currency), Decimal(0))
         assert shown == expected[1] - expected[0]
     assert not found.unexplained()
+
+
+def test_parquet_is_compared_by_the_same_columns(tmp_path: Path) -> None:
+    polars = pytest.importorskip("polars")
+    rows = base_rows()[:6]
+    (tmp_path / "a.csv").write_bytes(to_csv(rows))
+    (tmp_path / "b.csv").write_bytes(to_csv([rows[0] | {"BilledCost": "77.5"}, *rows[1:]]))
+    polars.read_csv(tmp_path / "b.csv", infer_schema=False).write_parquet(tmp_path / "b.parquet")
+    a, b = Source("a.csv", [str(tmp_path / "a.csv")]), Source("b.parquet", [str(tmp_path / "b.parquet")])
+    found = compare(a, b)
+    assert [*found.match] == [*module.IDENTITY]
+    assert told(found) == [Told("changed", Decimal(rows[0]["BilledCost"]), Decimal("77.5"), 1)]
+    assert told(compare(a, b, match=["ResourceId", "ChargePeriodStart"])) == told(found)
