@@ -63,6 +63,11 @@ _TRIES = 4
 _ROW_GROUP = 16_384
 """Rows: looking a request up reads the ids of one group of each file, at 19 bytes an id."""
 
+_RUN = 100_000
+"""Rows that are sorted at once: what is more is written as sorted runs, one range of request ids after the other."""
+
+_SAMPLE = 4_096
+
 _WRITTEN_AS = (
     f"(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE {_ROW_GROUP}, PARQUET_VERSION V2)"
 )
@@ -242,7 +247,7 @@ class ParquetStore:
                 for number, name in enumerate(named)
             ]
             source = f"({' UNION ALL '.join(sources)})"
-            summary = self._write(self._once(source, "part DESC, row DESC"), piece, hour)
+            summary = self._write_sorted(source, self._once, piece, hour)
         if summary is None:
             raise EventsError(f"the hour {hour:%Y-%m-%dT%HZ} could not be summed up; report this")
         self._keep_summary(account, summary)
@@ -265,7 +270,11 @@ class ParquetStore:
         if files.hours or files.parts:
             latest = max(piece.read_at for piece in files.counted)
             relation = self._relation([files])
-            self._write(f"SELECT {_KEPT} FROM {relation} ORDER BY request_id", Piece("day", account, day, latest))
+            self._write_sorted(
+                relation,
+                lambda of: f"SELECT {_KEPT} FROM {of} ORDER BY request_id",
+                Piece("day", account, day, latest),
+            )
             files = self._day(account, day)
         self._objects.delete(piece.name for piece in files.stale)
         return True
@@ -416,8 +425,8 @@ class ParquetStore:
         """Return the SQL that takes every request of a source once: the first in an order."""
         return f"SELECT {_KEPT} FROM {source} QUALIFY row_number() OVER (PARTITION BY request_id ORDER BY {order}) = 1"
 
-    def _once(self, source: str, order: str) -> str:
-        """Return the SQL that takes every request of a source once, sorted; without a window where none is needed."""
+    def _once(self, source: str) -> str:
+        """Return the SQL that takes every request of a source once, sorted: as it was read last."""
         with self._cursor() as cursor:
             # Grouped, since DuckDB keeps the values of a bare count(DISTINCT) in memory.
             counted = cursor.execute(
@@ -425,7 +434,10 @@ class ParquetStore:
             ).fetchone()
         if counted is not None and counted[0] in {None, counted[1]}:
             return f"SELECT {_KEPT} FROM {source} ORDER BY request_id"
-        return f"{self._latest(source, order)} ORDER BY request_id"
+        # Not by a window, which holds all columns in memory.
+        place = f"part::BIGINT * {2**32} + row"
+        last = f"SELECT request_id, max({place}) FROM {source} GROUP BY request_id"
+        return f"SELECT {_KEPT} FROM {source} WHERE (request_id, {place}) IN ({last}) ORDER BY request_id"
 
     @contextmanager
     def _rows(self, requests: Iterable[BilledRequest]) -> Iterator[str]:
@@ -464,6 +476,43 @@ class ParquetStore:
             )
         finally:
             path.unlink(missing_ok=True)
+
+    def _write_sorted(
+        self, source: str, select: Callable[[str], str], piece: Piece, hour: datetime | None = None
+    ) -> HourSummary | None:
+        """Write what is selected of a source, by request id, in memory that does not grow with how much that is.
+
+        DuckDB's own way to sort more than its memory holds needs more of it the more it has put aside.
+        """
+        ranges = self._ranges(source)
+        if len(ranges) == 1:
+            return self._write(select(source), piece, hour)
+        runs = [Path(self._spill, f"run-{number}.parquet") for number in range(len(ranges))]
+        try:
+            for run, within in zip(runs, ranges, strict=True):
+                sql = select(f"(SELECT * FROM {source} WHERE {within})")
+                with self._cursor() as cursor:
+                    cursor.execute(f"COPY ({sql}) TO {_text(str(run))} {_WRITTEN_AS}")
+            # A single thread reads one file after the other.
+            named = ", ".join(_text(str(run)) for run in runs)
+            return self._write(f"SELECT {_KEPT} FROM read_parquet([{named}])", piece, hour)
+        finally:
+            for run in runs:
+                run.unlink(missing_ok=True)
+
+    def _ranges(self, source: str) -> list[str]:
+        """Return conditions that part a source by request id into ranges of about _RUN rows, in order."""
+        with self._cursor() as cursor:
+            counted = cursor.execute(f"SELECT count(*) FROM {source}").fetchone()
+            wanted = -(-(counted[0] if counted else 0) // _RUN)
+            if wanted <= 1:
+                return ["true"]
+            sample = f"(SELECT request_id FROM {source} USING SAMPLE reservoir({_SAMPLE} ROWS) REPEATABLE (1))"
+            ids = [row[0] for row in cursor.execute(f"SELECT request_id FROM {sample} ORDER BY request_id").fetchall()]
+        bounds = [_text(one) for one in sorted({ids[len(ids) * number // wanted] for number in range(1, wanted)})]
+        above = ["true", *(f"request_id >= {bound}" for bound in bounds)]
+        below = [*(f"request_id < {bound}" for bound in bounds), "true"]
+        return [f"{low} AND {high}" for low, high in zip(above, below, strict=True)]
 
     def _write(self, select: str, piece: Piece, hour: datetime | None = None) -> HourSummary | None:
         """Write a file whole and give it its name; return its sums where it is an hour's."""

@@ -31,7 +31,8 @@ LANDING = "/"
 
 ROUTES: Mapping[str, str] = MappingProxyType(
     {
-        METRICS: "the exposition: text 0.0.4 or OpenMetrics 1.0 by `Accept`, gzip by `Accept-Encoding`",
+        METRICS: "the exposition: text 0.0.4, OpenMetrics 1.0 or delimited protobuf by `Accept`, gzip by "
+        "`Accept-Encoding`",
         LANDING: "the landing page; `?refresh=5` reloads it every five seconds, `?account=text` shows those accounts; "
         "with `Accept: text/plain` its figures as text",
         "/-/healthy": "200 while the process works, even without its ledger; 503 once a restart would help",

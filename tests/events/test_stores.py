@@ -12,6 +12,7 @@ from programs import CLICKHOUSE, required_module
 
 from exporter.charges import HOUR, Window
 from exporter.errors import ConfigurationError, EventsError
+from exporter.events import parquet_store
 from exporter.events.clickhouse_store import ClickHouseStore
 from exporter.events.layout import DayFiles
 from exporter.events.objects import Bucket, Folder
@@ -242,3 +243,49 @@ def test_without_the_extra_one_sentence_says_what_to_install(monkeypatch: pytest
     monkeypatch.setitem(__import__("sys").modules, "duckdb", None)
     with pytest.raises(ConfigurationError, match=r"install fal-exporter\[events\]"):
         open_store(f"file://{tmp_path}/events")
+
+
+def test_an_hour_of_more_requests_than_are_sorted_at_once_is_written_in_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(parquet_store, "_RUN", 40)
+    store = ParquetStore(Folder(tmp_path / "events"))
+    # Shuffled by a step that has no divisor in common with their number; the second part has the first's ids again.
+    for part, cost in enumerate((10, 20)):
+        store.keep_part("default", HOUR_13, READ_AT, part, [request_of(number * 77 % 90, cost) for number in range(45)])
+    rest = [request_of(number * 77 % 90, 30) for number in range(45, 90)]
+    summary = store.keep_hour("default", HOUR_13, READ_AT, 2, [*rest, request_of(0, 40)])
+    store.drop_stale("default", DAY)
+    expected = {f"id-{number * 77 % 90}": 20 if number < 45 else 30 for number in range(90)} | {"id-0": 40}
+    assert costs(store.select(replace(EVERYTHING, limit=1000))) == expected
+    assert (summary.requests, sum(of.cost for of in summary.models.values())) == (90, sum(expected.values()))
+    (file,) = (tmp_path / "events").glob("account=default/*/*.parquet")
+    duckdb = pytest.importorskip("duckdb")
+    ids = [row[0] for row in duckdb.sql(f"SELECT request_id FROM '{file}'").fetchall()]
+    assert ids == sorted(expected)
+    later = HOUR_13 + HOUR
+    store.keep_hour(
+        "default", later, later + HOUR, 0, [request_of(number, 5, hour=later) for number in range(300, 330)]
+    )
+    assert store.compact("default", DAY)
+    (file,) = (tmp_path / "events").glob("account=default/*/*.parquet")
+    ids = [row[0] for row in duckdb.sql(f"SELECT request_id FROM '{file}'").fetchall()]
+    assert ids == sorted({*expected, *(f"id-{number}" for number in range(300, 330))})
+    assert not [*Path(store._spill).iterdir()]
+    store.close()
+
+
+@pytest.mark.long
+def test_an_hour_of_a_million_requests_with_duplicates_stays_within_the_writers_memory(tmp_path: Path) -> None:
+    store = open_store(f"file://{tmp_path}/events")
+    for part in range(20):
+        first = part * 50_000
+        numbers = [*range(first, first + 50_000), *range(max(0, first - 500), first)]
+        store.keep_part("default", HOUR_13, READ_AT, part, [request_of(number, 10, at=HOUR_13) for number in numbers])
+    assert store.keep_hour("default", HOUR_13, READ_AT, 20, []).requests == 1_000_000
+    store.drop_stale("default", DAY)
+    later = HOUR_13 + HOUR
+    store.keep_hour("default", later, later + HOUR, 0, [request_of(1_000_000, 5, at=later)])
+    assert store.compact("default", DAY)
+    assert costs(found for found in [store.find("id-999999")] if found) == {"id-999999": 10}
+    store.close()
