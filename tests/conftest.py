@@ -1,5 +1,6 @@
 """What all tests share: the programs they start, and the order they run in."""
 
+import gc
 import importlib.util
 import os
 import sys
@@ -17,6 +18,10 @@ sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 compiled_statements.share()
+
+# What is made until all tests are known is there to stay, some million objects: to look through them again and again
+# for garbage would take as long as to make them.
+gc.disable()
 
 if importlib.util.find_spec("sniffio") is None:
     # httpcore tries to import it at every step of every call, and each time Python looks through all folders in vain.
@@ -57,6 +62,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         row.extend(light[:room])
         del light[:room]
     items[:] = [item for row in [*rows, light] for item in row]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Leave all that there is so far out of the search for garbage."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
