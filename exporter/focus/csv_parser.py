@@ -43,7 +43,7 @@ LONGEST_RECORD = 1 << 20
 """Bytes of the longest record that is read; what is longer is taken for a quotation mark that never ends."""
 
 _MOST_BLANK = 20_000
-_BLANKS = ((b"\n" * 8, b"\n" * _MOST_BLANK), (b"\r\n" * 8, b"\r\n" * _MOST_BLANK))
+_BLANKS = ((b"\n" * 4, b"\n" * _MOST_BLANK), (b"\r\n" * 2, b"\r\n" * _MOST_BLANK))
 """Some blank lines, and so many that no file of charges has them; gigabytes of them would be read for hours."""
 
 PIECE = 1 << 16
@@ -100,7 +100,7 @@ class Lines:
         if fresh and self.received >= len(BYTE_ORDER_MARK):
             data = data.removeprefix(BYTE_ORDER_MARK)
         cut = data.rfind(b"\n") + 1
-        # To prepare the search for a long text takes longer than the search for a short one that begins it.
+        # Texts of less than six bytes are looked for without a preparation that takes longer than the search.
         if any(few in piece and blanks in piece for few, blanks in _BLANKS):
             raise WrongContentError(
                 f"{_MOST_BLANK:,} blank lines follow one another after line {self.number}; this is not a FOCUS CSV file"

@@ -1,13 +1,14 @@
 """How fast FOCUS files are read: `python tests/benchmarks/focus.py [rows] [gigabytes]`.
 
-A generated file of 45 columns is summed up by service, SKU, category and month, beside `csv.DictReader` with `Decimal`,
-and Polars and DuckDB where they are installed, in one run: all come to the same three costs of the same keys, exactly.
-The reader does it with and without Polars. Then it is
-checked against all rules of 1.2. The same rows then become charges, as the source `focus` makes them, and go
-into a ledger, a day at a time; of that the reading and the ledger are told apart. Beside it the same is done as plainly
-as can be, with `csv.DictReader`, a dict and an INSERT, which keeps no rule of the ledger. A generated stream of some
-gigabytes is read without ever being written down, with Polars and without by a process of its own, and the memory at
-its end is told. Only the ratios travel from machine to machine; contenders take turns, the best time of each counts.
+A generated file of 45 columns is summed up by service, SKU, category and month, beside `csv.DictReader` with
+`Decimal`, and Polars and DuckDB where they are installed, in one run: all come to the same three costs of the same
+keys, exactly. The reader does it with and without Polars, and of Parquet. Then both files are checked against all
+rules of 1.2. The same rows then become charges, as the source `focus` makes them, and go into a ledger, a day at a
+time; of that the reading and the ledger are told apart. Beside it the same is done as plainly as can be, with
+`csv.DictReader`, a dict and an INSERT, which keeps no rule of the ledger. A generated stream of some gigabytes is
+read without ever being written down, with Polars and without by a process of its own, and the memory at its end is
+told. Only the ratios travel from machine to machine, on a busy one those of processor seconds; contenders take turns,
+the best time of each counts.
 """
 
 import csv
@@ -35,8 +36,10 @@ from exporter.fal.focus.usage import Items, Usage, UsageRow
 from exporter.fal.rows import Rejections
 from exporter.focus.checks import Checker
 from exporter.focus.csv_parser import PIECE
+from exporter.focus.dataset import parts
 from exporter.focus.reader import POLARS_BLOCK, Memory, Reader
 from exporter.focus.reports import SummaryRow, Totals
+from exporter.focus.summing import sum_up
 from exporter.ledger import Ledger, Rules
 
 START = datetime(2026, 10, 1, tzinfo=UTC)
@@ -100,11 +103,26 @@ def reader_sums(path: Path, polars_block: int = 0) -> Sums:
     return together([(item.rows, (item.billed, item.listed, item.effective)) for item in totals.sums().values()])
 
 
+def parquet_sums(path: Path) -> Sums:
+    totals = Totals()
+    sum_up([str(path.with_suffix(".parquet"))], SummaryRow, totals.add, totals.leave_out)
+    return together([(item.rows, (item.billed, item.listed, item.effective)) for item in totals.sums().values()])
+
+
+def to_parquet(path: Path) -> None:
+    """Write the same rows as Parquet, costs as decimals, in the row groups that Polars makes by itself."""
+    import polars as pl  # noqa: PLC0415  optional
+
+    costs = [pl.col(name).str.to_decimal(scale=9) for name in COSTS]
+    pl.scan_csv(path, infer_schema=False).with_columns(costs).sink_parquet(path.with_suffix(".parquet"))
+
+
 def check(path: Path, polars_from: float = math.inf) -> int:
     """Check a file that breaks nothing; return how many rows it has."""
     checker = Checker("1.2", polars_from=polars_from)
-    for piece in pieces(path):
-        checker.feed(piece)
+    for part in parts([str(path)]):
+        for piece in part.pieces():
+            checker.feed(piece)
     report = checker.finish()
     if not report.is_clean:
         raise SystemExit(f"there are findings: {report.findings.counts}")
@@ -264,20 +282,44 @@ def ledger_load(path: Path) -> Load:
     return Load(reading, writing, inserting, plainly, charges)
 
 
-def compare_checks(path: Path, rows: int, base: float) -> None:
-    """Check a file with and without Polars; the base is the time of `csv.DictReader`."""
-    ways = {"check against all rules": math.inf}
+def tell(name: str, rows: int, times: tuple[float, float], base: tuple[float, float]) -> None:
+    """Print seconds and processor seconds of a contender, and how many times as fast as `csv.DictReader` it is."""
+    (seconds, used), (base_seconds, base_used) = times, base
+    print(
+        f"{name:<28}{seconds:>8.2f} s {used:>8.2f} s cpu {rows / seconds:>12,.0f} rows/s "
+        f"{rows / used:>12,.0f} a s of cpu {base_seconds / seconds:>6.2f} x DictReader, cpu {base_used / used:>5.2f}",
+        flush=True,
+    )
+
+
+def compare_checks(path: Path, rows: int, base: tuple[float, float]) -> None:
+    """Check a file with and without Polars, and Parquet; the base is the time of `csv.DictReader`."""
+    ways = {"check against all rules": (path, math.inf)}
     if importlib.util.find_spec("polars"):
-        ways["the same, Polars"] = 0
-    for name, polars_from in ways.items():
+        ways["the same, Polars"] = (path, 0)
+        ways["the same of Parquet"] = (path.with_suffix(".parquet"), 0)
+    for name, (file, polars_from) in ways.items():
         wall, cpu = time.perf_counter(), time.process_time()
-        if check(path, polars_from) != rows:
+        if check(file, polars_from) != rows:
             raise SystemExit("the check has not seen every row")
-        seconds, used = time.perf_counter() - wall, time.process_time() - cpu
-        print(
-            f"{name:<28}{seconds:>8.2f} s {used:>8.2f} s cpu {rows / seconds:>12,.0f} rows/s "
-            f"{base / seconds:>6.2f} x DictReader"
-        )
+        tell(name, rows, (time.perf_counter() - wall, time.process_time() - cpu), base)
+
+
+def tell_memory(path: Path) -> None:
+    """Sum and check files in a process of its own, and tell the most memory up to then."""
+    table = path.with_suffix(".parquet")
+    works: dict[str, Callable[[], object]] = {
+        "sums of CSV": partial(reader_sums, path, POLARS_BLOCK),
+        "sums and check of CSV": partial(check, path, 0),
+        "and sums of Parquet": partial(parquet_sums, path),
+        "and check of Parquet": partial(check, table, 0),
+    }
+    for name, work in works.items():
+        work()
+        # Of getrusage's maximum a part is the memory of the process that began this one.
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        most = int(status.partition("VmHWM:")[2].split()[0]) / 1024
+        print(f"{name:<28} at most {most:,.0f} MB resident", flush=True)
 
 
 def compare(rows: int, folder: Path) -> None:
@@ -292,6 +334,8 @@ def compare(rows: int, folder: Path) -> None:
     }
     if importlib.util.find_spec("polars"):
         contenders["reader + totals, Polars"] = partial(reader_sums, polars_block=POLARS_BLOCK)
+        to_parquet(path)
+        contenders["the same of Parquet"] = parquet_sums
         contenders["Polars, decimals"] = polars_sums
     if importlib.util.find_spec("duckdb"):
         contenders["DuckDB, decimals"] = duckdb_sums
@@ -305,24 +349,25 @@ def compare(rows: int, folder: Path) -> None:
             known = best.get(name, (seconds, used))
             best[name] = (min(known[0], seconds), min(known[1], used))
     base = best["csv.DictReader + Decimal"]
-    for name, (seconds, used) in best.items():
-        print(
-            f"{name:<28}{seconds:>8.2f} s {used:>8.2f} s cpu {rows / seconds:>12,.0f} rows/s "
-            f"{base[0] / seconds:>6.2f} x DictReader"
-        )
+    for name, times in best.items():
+        tell(name, rows, times, base)
     if len(set(sums.values())) > 1:
         raise SystemExit(f"they have come to different sums: {sums}")
     print(sums["reader + totals"])
-    compare_checks(path, rows, base[0])
+    compare_checks(path, rows, base)
+    if importlib.util.find_spec("polars"):
+        reading = get_context("spawn").Process(target=tell_memory, args=(path,))
+        reading.start()
+        reading.join()
     load = ledger_load(path)
-    parts = {
+    steps = {
         "rows to charges": load.reading,
         "charges into the ledger": load.writing,
         "rows into the ledger": load.reading + load.writing,
         "the same, plainly": load.plainly,
         "of it, INSERT alone": load.inserting,
     }
-    for name, seconds in parts.items():
+    for name, seconds in steps.items():
         speed = f"{rows / seconds:>12,.0f} rows/s {base[0] / seconds:>6.2f} x DictReader"
         print(f"{name:<28}{seconds:>8.2f} s {'':>14} {speed}")
     print(f"{load.charges:,} charges")
