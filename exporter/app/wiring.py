@@ -25,11 +25,13 @@ from exporter.forecasting.budgets import budget_of
 from exporter.inquiry import Responder
 from exporter.ledger import START_PATIENCE, Ledger, LedgerReader, take_collector_lock
 from exporter.ledger.store import Rules
+from exporter.metrics.booked import BookedMetrics
 from exporter.metrics.focus_push import FocusPushMetrics
 from exporter.metrics.health import Health
 from exporter.metrics.requests import RequestMetrics
 from exporter.polling.account import AccountPoller
 from exporter.polling.async_ledger import AsyncLedger
+from exporter.polling.booked import BookedComparer
 from exporter.polling.collector import Collector
 from exporter.polling.focus_push import LOOK, FocusPusher
 from exporter.polling.forecasts import ForecastMaker
@@ -40,9 +42,10 @@ from exporter.polling.poll_runner import OWN_REASONS, PollRunner
 from exporter.polling.publisher import Publisher
 from exporter.polling.recent_requests import RecentRequestsMaker
 from exporter.polling.requests import RequestRules, RequestsPoller, RequestStore
-from exporter.polling.scheduler import FOCUS_PUSH_JOB, JOBS, REQUESTS_JOB, Intervals, Reach, Scheduler
+from exporter.polling.scheduler import BOOKED_JOB, FOCUS_PUSH_JOB, JOBS, REQUESTS_JOB, Intervals, Reach, Scheduler
 from exporter.publication import Publication
 from exporter.queries import live
+from exporter.queries.booked_process import BookedOrder
 from exporter.queries.cost_services import service_from_environment
 from exporter.queries.focus import REPORT
 from exporter.queries.focus_push_process import STORE
@@ -165,7 +168,11 @@ def _requests_pollers(
 
 def _jobs(settings: Settings) -> tuple[str, ...]:
     """Return the names of all jobs that are wanted."""
-    wanted = ((settings.events, REQUESTS_JOB), (settings.focus_push_url or settings.focus_upload, FOCUS_PUSH_JOB))
+    wanted = (
+        (settings.events, REQUESTS_JOB),
+        (settings.focus_push_url or settings.focus_upload, FOCUS_PUSH_JOB),
+        (settings.booked_source, BOOKED_JOB),
+    )
     return (*JOBS, *(job for is_wanted, job in wanted if is_wanted))
 
 
@@ -191,6 +198,22 @@ def _pushers(
         )
         for destination in destinations
     )
+
+
+def _booked(
+    settings: Settings, registry: CollectorRegistry, publisher: Publisher, clock: Clock
+) -> BookedComparer | None:
+    """Return what compares bookings with requests; None where it is not wanted."""
+    if settings.booked_source is None:
+        return None
+    order = BookedOrder(
+        settings.booked_source.get_secret_value(),
+        settings.requests_url,
+        settings.booked_id,
+        settings.booked_amount,
+        settings.booked_time,
+    )
+    return BookedComparer(order=order.written, metrics=BookedMetrics(registry), changed=publisher.changed, clock=clock)
 
 
 async def open_left_half(
@@ -288,6 +311,7 @@ async def open_left_half(
             settings.invoice_interval,
             settings.names_interval,
             focus_push=min(LOOK, settings.focus_push_interval),
+            booked=settings.booked_interval,
         ),
         health=health,
     )
@@ -303,6 +327,7 @@ async def open_left_half(
         clock=clock,
         requests=tuple(requests),
         pushers=_pushers(settings, registry, health, publisher, clock),
+        booked=_booked(settings, registry, publisher, clock),
     )
     reports = FocusReports(
         {client.account: client for client in clients},

@@ -11,10 +11,11 @@ import structlog
 from exporter.charges import Clock
 from exporter.polling.account import AccountPoller
 from exporter.polling.async_ledger import AsyncLedger
+from exporter.polling.booked import BookedComparer
 from exporter.polling.focus_push import FocusPusher
 from exporter.polling.publisher import Publisher
 from exporter.polling.requests import RequestsPoller
-from exporter.polling.scheduler import FOCUS_PUSH_JOB, Run, Scheduler
+from exporter.polling.scheduler import BOOKED_JOB, FOCUS_PUSH_JOB, Run, Scheduler
 
 _log = structlog.get_logger(__name__)
 
@@ -28,6 +29,7 @@ class Collector:
         retention: the age at which hours are folded into totals.
         requests: reads single requests, where that is wanted.
         pushers: push FOCUS files, where that is wanted.
+        booked: compares bookings with requests, where that is wanted.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Collector:
         clock: Clock,
         requests: Sequence[RequestsPoller] = (),
         pushers: Sequence[FocusPusher] = (),
+        booked: BookedComparer | None = None,
     ) -> None:
         self._ledger = ledger
         self._accounts = accounts
@@ -50,6 +53,7 @@ class Collector:
         self._clock = clock
         self._requests = requests
         self._pushers = pushers
+        self._booked = booked
         self._loaded: set[str] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -70,6 +74,8 @@ class Collector:
             self._scheduler.every_while("requests", requests.name, requests.poll)
         for pusher in self._pushers:
             self._scheduler.every_while(FOCUS_PUSH_JOB, pusher.destination, pusher.push_if_due)
+        if self._booked is not None:
+            self._scheduler.every_while(BOOKED_JOB, _EVERY_ACCOUNT, self._booked.compare)
         self._scheduler.by_calendar("retention", _EVERY_ACCOUNT, self._fold)
         planning = self._scheduler.start()
         stopping = asyncio.create_task(stop.wait())

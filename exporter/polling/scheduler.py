@@ -126,6 +126,7 @@ _PROBE_AFTER_THE_START = timedelta(seconds=2)
 _TAGS_AFTER_THE_START = timedelta(seconds=5)
 _REQUESTS_AFTER_THE_START = timedelta(seconds=5)
 _FOCUS_PUSH_AFTER_THE_START = timedelta(minutes=3)
+_BOOKED_AFTER_THE_START = timedelta(minutes=5)
 
 JOBS = (
     "current",
@@ -151,6 +152,9 @@ REQUESTS_JOB = "requests"
 FOCUS_PUSH_JOB = "focus_push"
 """The job that pushes FOCUS files, where that is wanted."""
 
+BOOKED_JOB = "booked"
+"""The job that compares bookings with requests, where that is wanted."""
+
 Run = Callable[[], Awaitable[None]]
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -170,6 +174,7 @@ class Intervals:
     invoices: timedelta
     names: timedelta
     focus_push: timedelta = timedelta(minutes=15)
+    booked: timedelta = timedelta(hours=6)
 
 
 class _Planner(AsyncIOScheduler):  # type: ignore[misc]  # it has no types
@@ -256,6 +261,7 @@ class Scheduler:
             "queues": self._intervals.current,
             "requests": self._intervals.current,
             FOCUS_PUSH_JOB: self._intervals.focus_push,
+            BOOKED_JOB: self._intervals.booked,
         }
         firsts = {
             "reconciliation": spans["reconciliation"],
@@ -264,6 +270,7 @@ class Scheduler:
             "queues": spans["queues"],
             "requests": _REQUESTS_AFTER_THE_START,
             FOCUS_PUSH_JOB: _FOCUS_PUSH_AFTER_THE_START,
+            BOOKED_JOB: _BOOKED_AFTER_THE_START,
         }
         span = spans[job].total_seconds()
         trigger = IntervalTrigger(seconds=span, jitter=span / 20, timezone=UTC)

@@ -395,6 +395,12 @@ def _size(value: object) -> int:
     return size
 
 
+def _column(text: str) -> str:
+    if not re.fullmatch(r"[\w .$-]{1,100}", text):
+        raise ValueError("is not the name of a column; write it like request_id or metadata.fal_request_id")
+    return text
+
+
 def _zone(name: str) -> ZoneInfo:
     zones = available_timezones()
     if name in zones:
@@ -474,6 +480,8 @@ BaseUrl = Annotated[str, BeforeValidator(lambda value: parse_base_url(_text(valu
 LedgerUrl = Annotated[SecretStr, _read(SecretStr, lambda text: SecretStr(check_ledger_url(text)))]
 PushUrl = Annotated[str, BeforeValidator(lambda value: check_push_url(_text(value)))]
 EventsUrl = Annotated[SecretStr, _read(SecretStr, lambda text: SecretStr(check_events_url(text)))]
+BookedColumn = Annotated[str, AfterValidator(_column)]
+BookedSource = Annotated[SecretStr, _read(SecretStr, SecretStr)]
 Key = Annotated[SecretStr, _read(SecretStr, checked_key)]
 KeyPath = Annotated[Path, AfterValidator(_key_path)]
 TokensPath = Annotated[Path, AfterValidator(checked_tokens)]

@@ -19,6 +19,8 @@ from exporter.settings.fields import (
     DEFAULT_LABELS,
     PUSH_FORMATS,
     BaseUrl,
+    BookedColumn,
+    BookedSource,
     CostServices,
     Duration,
     Endpoints,
@@ -243,6 +245,20 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
     events_retention: Annotated[Hours, between("2d", "3650d")] = Field(
         default=timedelta(days=400), description="Age at which requests are deleted, by whole days."
     )
+    booked_source: BookedSource | None = Field(
+        default=None,
+        description="What you booked for requests, to be compared with what fal charged: a file (`.csv`, `.parquet`, "
+        "`.json`, `.jsonl`), LiteLLM's `https://` base (its key in `LITELLM_API_KEY`), or its database, "
+        "`postgresql://...`. Needs `FAL_EXPORTER_EVENTS`; see Reconcile.",
+    )
+    booked_id: BookedColumn | None = Field(
+        default=None, description="Column of the request id in what you booked; in JSON a path with dots."
+    )
+    booked_amount: BookedColumn | None = Field(default=None, description="Column of the amount in US dollars in it.")
+    booked_time: BookedColumn | None = Field(default=None, description="Column of the time in it.")
+    booked_interval: Annotated[Duration, between("15m", "7d")] = Field(
+        default=timedelta(hours=6), description="Interval between comparisons with what you booked."
+    )
     focus_push_url: PushUrl | None = Field(
         default=None,
         description="Where to write the current and the previous month as FOCUS files: `file:///folder`, "
@@ -396,6 +412,14 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
             raise Contradiction(
                 "{events} is true, and a ledger in PostgreSQL has no folder beside it; set {events_url}, for example "
                 "to file:///var/lib/fal-exporter/requests"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _bookings_have_requests(self) -> Self:
+        if self.booked_source is not None and not self.events:
+            raise Contradiction(
+                "{booked_source} is set, and there are no single requests to compare it with; set {events} to true"
             )
         return self
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import structlog
 from app.conftest import MakeSettings
+from pydantic import SecretStr, ValidationError
 
 from exporter.app.wiring import client_of, open_left_half
 from exporter.charges import utc_now
@@ -34,6 +35,18 @@ async def test_other_labels_than_before_are_told(settings: MakeSettings) -> None
     warned = [entry["event"] for entry in logs if entry["log_level"] == "warning"]
     assert len(warned) == 1
     assert "all counters start at 0 again" in warned[0]
+
+
+async def test_bookings_are_compared_where_a_source_is_set(settings: MakeSettings, tmp_path: Path) -> None:
+    source = SecretStr(str(tmp_path / "bookings.csv"))
+    with pytest.raises(ValidationError, match="there are no single requests to compare it with"):
+        settings(booked_source=source)
+    half = await open_left_half(settings(events=True, booked_source=source), emit=discard, clock=utc_now)
+    assert half.collector._booked is not None
+    await half.close()
+    half = await open_left_half(settings(events=True), emit=discard, clock=utc_now)
+    assert half.collector._booked is None
+    await half.close()
 
 
 async def test_each_destination_of_focus_files_has_its_pusher(

@@ -3,8 +3,8 @@
 The documentation's table is rendered from here; dashboards and alert rules are checked against it. Not listed are the
 process and Python families, whose names and HELP texts are prometheus_client's own.
 
-Lives here: the families by subject (`spend`, `tags`, `accounts`, `names`, `outlook`, `machines`, `focus`, `exporter`),
-each a `family.Family`. May import: `exporter.charges`. Begin reading at `family`, then `spend`.
+Lives here: the families by subject (`spend`, `tags`, `accounts`, `names`, `outlook`, `machines`, `focus`, `booked`,
+`exporter`), each a `family.Family`. May import: `exporter.charges`. Begin reading at `family`, then `spend`.
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from exporter.metrics.catalogue.accounts import ACCOUNTS
+from exporter.metrics.catalogue.booked import BOOKED
 from exporter.metrics.catalogue.exporter import EXPORTER
 from exporter.metrics.catalogue.family import Family, Kind
 from exporter.metrics.catalogue.focus import FOCUS
@@ -43,7 +44,7 @@ def _former(name: str, present: Family) -> Family:
 
 _PRESENT = {
     family.name: family
-    for family in CHARGES + PRICES + TAGS + ACCOUNTS + REQUESTS + NAMES + OUTLOOK + MACHINES + FOCUS + EXPORTER
+    for family in CHARGES + PRICES + TAGS + ACCOUNTS + REQUESTS + NAMES + OUTLOOK + MACHINES + FOCUS + BOOKED + EXPORTER
 }
 
 CATALOGUE: Mapping[str, Family] = MappingProxyType(

@@ -1,0 +1,121 @@
+"""The collector compares bookings with charged requests in a process of its own, and shows the outcome."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from booked.conftest import READ_AT
+from booked.conftest import events_url as events_url  # noqa: PLC0414  a fixture
+from prometheus_client import CollectorRegistry
+
+from exporter.booked.outcome import Outcome
+from exporter.charges import NANO
+from exporter.metrics import booked as shown
+from exporter.metrics.booked import BookedMetrics
+from exporter.polling import booked
+from exporter.polling.booked import BookedComparer, BookedError
+from exporter.queries import booked_process
+from exporter.queries.booked_process import BookedOrder
+
+BOOKINGS = "id,usd\nr-1,0.000001\nr-2,0.000003\nr-3,0.000003\nr-3,0.000003\nr-5,0.000005\nr-6,0.000006\nnone,0.000007\n"
+"""r-2 at a micro-dollar more than charged, r-3 twice, r-4 not, and one that was never charged."""
+
+
+class Bench:
+    """A comparer of a file with the store of a few requests."""
+
+    def __init__(self, folder: Path, events_url: str) -> None:
+        self.file = folder / "bookings.csv"
+        self.file.write_text(BOOKINGS)
+        self.registry = CollectorRegistry()
+        self.metrics = BookedMetrics(self.registry)
+        self.changes = 0
+        order = BookedOrder(str(self.file), events_url, "id", "usd")
+        self.comparer = BookedComparer(
+            order=order.written, metrics=self.metrics, changed=self._changed, clock=lambda: READ_AT
+        )
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(f"fal_booked_{name}", labels)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, events_url: str) -> Bench:
+    return Bench(tmp_path, events_url)
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do the work of the process in this one."""
+
+    class Done:
+        def __init__(self, order: bytes) -> None:
+            self._output = BytesIO()
+            booked_process.work(order, self._output)
+            self._output.seek(0)
+
+        async def head(self) -> bytes:
+            return self._output.readline()
+
+        async def body(self, most: int) -> bytes:
+            return self._output.read(most)
+
+    @asynccontextmanager
+    async def worker(module: str, order: bytes) -> AsyncIterator[Done]:
+        assert module == booked_process.__name__
+        yield Done(order)
+
+    monkeypatch.setattr(booked, "worker", worker)
+
+
+async def test_a_process_compares_and_the_outcome_is_shown(bench: Bench) -> None:
+    assert bench.value("up") is None
+    await bench.comparer.compare()
+    assert bench.value("up") == 1
+    assert bench.value("usd") == pytest.approx(28e-6)
+    assert bench.value("charged_usd") == pytest.approx(21e-6)
+    found = {
+        name: bench.value("finding_usd", finding=name)
+        for name in ("never_booked", "booked_twice", "never_charged", "differing")
+    }
+    assert found == {"never_booked": -4e-6, "booked_twice": 3e-6, "never_charged": 7e-6, "differing": 1e-6}
+    assert bench.value("finding_requests", finding="booked_twice") == 1
+    assert bench.value("difference_usd", model="not charged") == 7e-6
+    assert bench.value("window_end_timestamp_seconds") == READ_AT.timestamp()
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_a_comparison_that_fails_leaves_the_figures_and_says_why(bench: Bench) -> None:
+    await bench.comparer.compare()
+    bench.file.unlink()
+    with pytest.raises(BookedError, match=r"BOOKED_SOURCE: there is no file .*bookings\.csv"):
+        await bench.comparer.compare()
+    assert (bench.value("up"), bench.changes) == (0, 2)
+    assert bench.value("usd") == pytest.approx(28e-6)
+
+
+async def test_a_process_that_ends_without_a_word_is_a_failure(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(booked, "_MODULE", "exporter.no_such_module")
+    with pytest.raises(BookedError, match="the process that compares bookings has failed"):
+        await bench.comparer.compare()
+    assert bench.value("up") == 0
+
+
+def test_a_password_is_not_told(events_url: str) -> None:
+    output = BytesIO()
+    order = BookedOrder("ftp://reader:s3cret@db/bookings", events_url)
+    booked_process.work(order.written(READ_AT), output)
+    assert b"there is no file ftp://reader:***@db/bookings" in output.getvalue()
+
+
+def test_of_too_many_models_the_smallest_differences_are_folded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shown, "MOST_MODELS", 2)
+    differences = {"a": NANO, "b": -5 * NANO, "c": 2 * NANO, "d": -NANO // 2}
+    bench.metrics.succeeded(Outcome(READ_AT, 0, 0, differences))
+    values = {name: bench.value("difference_usd", model=name) for name in ("a", "b", "c", "__other__")}
+    assert values == {"a": None, "b": -5, "c": 2, "__other__": 0.5}
