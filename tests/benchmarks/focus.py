@@ -305,21 +305,29 @@ def compare_checks(path: Path, rows: int, base: tuple[float, float]) -> None:
         tell(name, rows, (time.perf_counter() - wall, time.process_time() - cpu), base)
 
 
-def tell_memory(path: Path) -> None:
-    """Sum and check files in a process of its own, and tell the most memory up to then."""
-    table = path.with_suffix(".parquet")
-    works: dict[str, Callable[[], object]] = {
-        "sums of CSV": partial(reader_sums, path, POLARS_BLOCK),
-        "sums and check of CSV": partial(check, path, 0),
-        "and sums of Parquet": partial(parquet_sums, path),
-        "and check of Parquet": partial(check, table, 0),
-    }
-    for name, work in works.items():
-        work()
-        # Of getrusage's maximum a part is the memory of the process that began this one.
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        most = int(status.partition("VmHWM:")[2].split()[0]) / 1024
-        print(f"{name:<28} at most {most:,.0f} MB resident", flush=True)
+WORKS: dict[str, Callable[[Path], object]] = {
+    "summary of CSV": partial(reader_sums, polars_block=POLARS_BLOCK),
+    "check of CSV": partial(check, polars_from=0),
+    "summary of Parquet": parquet_sums,
+    "check of Parquet": lambda path: check(path.with_suffix(".parquet"), 0),
+}
+
+
+def tell_memory(name: str, path: Path) -> None:
+    """Do one of the works, and tell the most memory of this process."""
+    WORKS[name](path)
+    # Of getrusage's maximum a part is the memory of the process that began this one.
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    most = int(status.partition("VmHWM:")[2].split()[0]) / 1024
+    print(f"{name:<28} at most {most:,.0f} MB resident", flush=True)
+
+
+def compare_memory(path: Path) -> None:
+    """Let each work be done by a process of its own."""
+    for name in WORKS:
+        work = get_context("spawn").Process(target=tell_memory, args=(name, path))
+        work.start()
+        work.join()
 
 
 def compare(rows: int, folder: Path) -> None:
@@ -356,9 +364,7 @@ def compare(rows: int, folder: Path) -> None:
     print(sums["reader + totals"])
     compare_checks(path, rows, base)
     if importlib.util.find_spec("polars"):
-        reading = get_context("spawn").Process(target=tell_memory, args=(path,))
-        reading.start()
-        reading.join()
+        compare_memory(path)
     load = ledger_load(path)
     steps = {
         "rows to charges": load.reading,
