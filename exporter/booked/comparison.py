@@ -114,7 +114,7 @@ def compare(
         tags: keys of tags to tell the sums by.
 
     Raises:
-        BookingsError: the bookings cannot be read.
+        BookingsError: the bookings cannot be read, or no requests have been.
         ConfigurationError: a library is missing.
         EventsError: the requests cannot be read.
     """
@@ -123,7 +123,13 @@ def compare(
     with tempfile.TemporaryDirectory(prefix="fal-exporter-reconcile-") as name:
         folder = Path(name)
         charged = folder / "charged.parquet"
-        wanted = frozenset(accounts) or frozenset(reader.accounts())
+        known = frozenset(reader.accounts())
+        if not known:
+            raise BookingsError(
+                "the store of requests (EVENTS_URL, --events-url) has none yet, so that every booking would look like "
+                "never charged; wait until serve has read some, or correct the address"
+            )
+        wanted = frozenset(accounts) or known
         around = RequestsQuestion(window.start - _MARGIN, window.end + _MARGIN, accounts=wanted, sort="time")
         reader.export(around, charged)
         with _connected(folder) as connection:

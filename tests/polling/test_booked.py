@@ -106,6 +106,15 @@ async def test_a_process_that_ends_without_a_word_is_a_failure(bench: Bench, mon
     assert bench.value("up") == 0
 
 
+def test_without_any_request_read_nothing_is_called_never_charged(bench: Bench, tmp_path: Path) -> None:
+    output = BytesIO()
+    booked_process.work(
+        BookedOrder(str(bench.file), f"file://{tmp_path / 'empty'}", "id", "usd").written(READ_AT), output
+    )
+    assert b"has none yet" in output.getvalue()
+    assert output.getvalue().count(b"\n") == 1, "there is no outcome"
+
+
 def test_a_password_is_not_told(events_url: str) -> None:
     output = BytesIO()
     order = BookedOrder("ftp://reader:s3cret@db/bookings", events_url)
