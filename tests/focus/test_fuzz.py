@@ -1,7 +1,8 @@
 """Damaged files: whatever the bytes are, they are rows, findings, or one clean error.
 
-The corpus, files in `corpus`, is read in every run. The long part damages files anew for FOCUS_FUZZ_SECONDS (`.ci/run`: four,
-before a release ten minutes). What fails is written to FOCUS_FUZZ_FAILED, if that names a folder; once mended, it belongs to the corpus.
+The corpus, files in `corpus`, is read in every run. The long part damages files anew for FOCUS_FUZZ_SECONDS: four
+minutes of `.ci/run`, ten before a release. What fails is written to FOCUS_FUZZ_FAILED, if that names a folder; once
+mended, it belongs to the corpus.
 """
 
 import gzip
