@@ -51,6 +51,7 @@ class TagLedger:
         self._spend: PagedTable[CounterKey] = PagedTable()
         self._pending: PagedTable[CounterKey] = PagedTable()
         self._month: PagedTable[CounterKey] = PagedTable()
+        self._by_key: PagedTable[tuple[str, ...]] = PagedTable()
         self._summed: tuple[object, ...] | None = None
         self._shown: set[CounterKey] = set()
         self._figures = NO_TAGS
@@ -219,8 +220,15 @@ class TagLedger:
                 key = self._place((account, *place), contents)
                 costs[key] = costs.get(key, 0) + cost
         self._month.replace_all({key: Sample(_labels(key), costs[key]) for key in sorted(costs)})
+        by_key: dict[tuple[str, ...], int] = {}
+        for key, cost in costs.items():
+            account, _, *values = _labels(key)
+            for name, value in zip(contents.tags.keys, values, strict=True):
+                by_key[account, name, value] = by_key.get((account, name, value), 0) + cost
+        self._by_key.replace_all({key: Sample(key, by_key[key]) for key in sorted(by_key)})
         self._figures = TagFigures(
             month=self._month.pages(),
+            by_key=self._by_key.pages(),
             through={account: hour_start(max(hours) + 1) for account, hours in read.items() if hours},
             difference=differences,
         )

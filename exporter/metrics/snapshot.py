@@ -249,6 +249,7 @@ def snapshot_of(
         "fal_unit_discount_previous_ratio": view.previous_discounts,
         "fal_unit_discount_changed_timestamp_seconds": view.discount_changes,
         "fal_model_first_seen_timestamp_seconds": view.first_seen,
+        "fal_tag_spend_month_to_date_usd": view.tags.by_key,
     }
     few: dict[str, Iterable[Sample]] = {
         "fal_data_through_timestamp_seconds": _stamps(view.scopes, [item.data_through for item in view.scopes]),

@@ -61,6 +61,7 @@ class Frame:
         constants: values that queries and links take from hidden variables, by name.
         asked: values that the reader may change, by name: title, first value and meaning.
         repeats: what `ranked` repeats panels over: PromQL whose series carry the label `ranked`; empty for none.
+        by_tag: whether panels are repeated over `tag`, the configured tags.
         stacked_by: whether the reader chooses the label by which graphs are stacked; what it is at first.
         annotations: what is marked on the graphs.
         start: of the time range.
@@ -74,6 +75,7 @@ class Frame:
     constants: Mapping[str, str] = field(default_factory=dict)
     asked: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
     repeats: str = ""
+    by_tag: bool = False
     stacked_by: str = ""
     annotations: Sequence[dashboard.AnnotationQuery] = ()
     start: str = "now/M"
@@ -140,6 +142,21 @@ class Frame:
                 .regex('/ranked="(?<value>[^"]+)".*title="(?<text>[^"]+)"/')
                 .multi(multi=True)
                 .include_all(include_all=True)
+                .current(models.VariableOption(selected=True, text=["All"], value=["$__all"]))
+                .refresh(models.VariableRefresh.ON_DASHBOARD_LOAD)
+            )
+        if self.by_tag:
+            found.append(
+                dashboard.QueryVariable("tag")
+                .label("Tags")
+                .hide(models.VariableHide.HIDE_VARIABLE)
+                .description("The tags that spend is read by.")
+                .datasource(DATA_SOURCE)
+                .query("label_values(fal_tag_spend_month_to_date_usd, key)")
+                .definition("label_values(fal_tag_spend_month_to_date_usd, key)")
+                .multi(multi=True)
+                .include_all(include_all=True)
+                .all_value(".*")
                 .current(models.VariableOption(selected=True, text=["All"], value=["$__all"]))
                 .refresh(models.VariableRefresh.ON_DASHBOARD_LOAD)
             )

@@ -114,6 +114,35 @@ def of_month() -> Built:
     return panel.repeat("ranked").repeat_direction("h").max_per_row(3)
 
 
+def by_tag() -> Built:
+    """Return the table of the values of a tag, repeated for each tag that spend is read by."""
+    series = 'fal_tag_spend_month_to_date_usd{account=~"$account",key=~"$tag"}'
+    spend = f"sum by (value) (max by (account, key, value) ({series}))"
+    return (
+        rows(
+            "By ${tag}",
+            "The ten values of a tag that cost most in the month to date, as far as callers have tagged their "
+            "requests; untagged is what no tag explains, so that the values add up to the month. There is a table for "
+            "each of FAL_EXPORTER_TAGS.",
+            [
+                Query(f"topk(10, {spend})", ref="month"),
+                Query(f"topk(10, ({spend})\n/ on () group_left () (sum({spend}) != 0))", ref="share"),
+            ],
+            {
+                "value": Column("Value"),
+                "Value #month": Column("This month", DOLLARS, 110, 2),
+                "Value #share": Column("Share", SHARE, 64, 1),
+            },
+            key="value",
+            sort="This month",
+            no_value="no spend by tags; set FAL_EXPORTER_TAGS",
+        )
+        .repeat("tag")
+        .repeat_direction("h")
+        .max_per_row(3)
+    )
+
+
 _NAME: dict[str, object] = products() | {
     "custom.minWidth": 120,
     "links": [link(title, uid, RANKED) for title, uid in _LINKS],

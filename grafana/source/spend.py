@@ -20,7 +20,7 @@ from source.panels import (
     properties,
 )
 from source.queries import STACKED_BY, by_day, by_hour, growth, of_accounts, total
-from source.rankings import GROWTH, by_label, present
+from source.rankings import GROWTH, by_label, by_tag, present
 
 
 def spend() -> Frame:
@@ -32,6 +32,7 @@ def spend() -> Frame:
         labels=("account", "product", "team"),
         stacked_by="product",
         repeats=present(),
+        by_tag=True,
         annotations=(
             happened(
                 "New models",
@@ -72,6 +73,7 @@ def spend() -> Frame:
             Row(10, ((_days(), 24),)),
             Row(9, ((_hours(), 24),)),
             Row(12, ((by_label(), 12),), "Who and what spends it"),
+            Row(10, ((by_tag(), 8),)),
         ),
     )
 

@@ -50,7 +50,7 @@ ALL = {
     "app": ".*",
     "gpu_class": ".*",
     "by": "product",
-} | {"ranked": "product"}
+} | {"ranked": "product", "tag": ".*"}
 
 NOTHING_WHEN_ALL_IS_WELL = {
     "fal-spend: Not included: recent": "sums by product are compared two minutes after the start",
@@ -88,6 +88,10 @@ NOTHING_WHEN_ALL_IS_WELL = {
             ),
         ),
         "requests are not read",
+    ),
+    **dict.fromkeys(
+        ("fal-spend: By ${tag}: month", "fal-spend: By ${tag}: share", "fal-spend: variable tag: tag"),
+        "spend is not read by tags",
     ),
     **dict.fromkeys(
         (
@@ -150,6 +154,7 @@ fal_events_compared{account="planted"} 9
 fal_events_differing{account="planted"} 1
 fal_events_through_timestamp_seconds{account="planted"} %(hour_ago)d
 fal_events_up{account="planted"} 1
+fal_tag_spend_month_to_date_usd{account="planted",key="customer",value="acme"} 7
 fal_serverless_what_if_saving_usd{%(lower)s,bound="least"} 1
 fal_serverless_what_if_saving_usd{%(lower)s,bound="likely"} 2
 fal_serverless_what_if_saving_usd{%(lower)s,bound="most"} 3

@@ -98,7 +98,7 @@ def parts_of(expression: promql_parser.Expr) -> Iterator[promql_parser.Expr]:
 def problems_of(expression: str) -> list[str]:
     """Return every metric and label of a query that no exporter publishes."""
     variables = dict.fromkeys(("account", "team", "product", "model", "app", "gpu_class"), ".*")
-    variables |= {"by": "product", "ranked": "model"}
+    variables |= {"by": "product", "ranked": "model", "tag": ".*"}
     query = resolved(expression, variables, start=1_795_000_000, end=1_795_300_000)
     query = query.removeprefix("query_result(").removesuffix(")") if query.startswith("query_result(") else query
     if query.startswith("label_values("):

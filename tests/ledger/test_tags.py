@@ -196,6 +196,8 @@ def test_the_month_is_told_once_it_has_been_read_and_adds_up_to_the_ledger(bench
     bench.tag({(month, ("acme", U)): 400, (HERE, ("acme", U)): 20}, start, untagged=1)
     assert bench.month() == {("flux", "acme", U): 420, ("flux", U, U): 610, ("", U, U): 5}
     figures = bench.ledger.view().tags
+    first, second = figures.keys
+    assert samples(figures.by_key) == {(first, "acme"): 420, (first, U): 615, (second, U): 1035}
     assert figures.through == {"prod": HERE - READ_AFTER * HOUR}
     # Of the hours that are read for good: 400 and 1 in each hour, less 1000.
     hours = (HERE - READ_AFTER * HOUR - month) // HOUR

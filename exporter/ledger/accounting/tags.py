@@ -88,6 +88,7 @@ class TagFigures:
         spend: counters.
         pending: by how much a counter is ahead of the truth.
         month: month to date, of accounts all of whose month has been read.
+        by_key: the same by account, key of a tag and its value, whatever the other tags are.
         through: end of the last hour that has been read by tags for good, by account.
         difference: what fal states by tags in the month so far, tagged or not, less what the ledger has of models in
             the same hours, by account.
@@ -97,6 +98,7 @@ class TagFigures:
     spend: Pages = ()
     pending: Pages = ()
     month: Pages = ()
+    by_key: Pages = ()
     through: Mapping[str, datetime] = field(default_factory=dict)
     difference: Mapping[str, int] = field(default_factory=dict)
 

@@ -36,6 +36,12 @@ TAGS: tuple[Family, ...] = (
         scale=NANO,
     ),
     dollars(
+        "fal_tag_spend_month_to_date_usd",
+        "fal_tagged_spend_month_to_date_usd by one tag alone: key is its name and value what it is set to, all models "
+        "and other tags together. The values of a key add up to the month in US dollars; never add up keys.",
+        ("account", "key", "value"),
+    ),
+    dollars(
         "fal_tagged_difference_usd",
         "US dollars that fal reports by tags (tagged or not) for models in the hours of this month that have been read "
         "by tags, minus what the ledger has of them; fal's two figures can differ.",
