@@ -12,6 +12,8 @@ import profiles  # noqa: F401  chooses how Hypothesis looks for examples
 import programs
 import pytest
 
+from exporter import logs
+
 # Every worker loads every test, and some hundred tests start an exporter: without compiled code beside the sources, a
 # third of the whole time would go into compiling. Whoever wants it elsewhere sets PYTHONPYCACHEPREFIX.
 sys.dont_write_bytecode = False
@@ -75,6 +77,12 @@ def pytest_collection_finish() -> None:
 def program() -> Callable[[str, str], str]:
     """Find a program of a package; skip where it is missing, fail where it must be there (CI)."""
     return programs.required
+
+
+@pytest.fixture(autouse=True)
+def hidden_secrets_of_one_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no test's secrets hidden in what the next one reads: a half of a key may be a word."""
+    monkeypatch.setattr(logs, "_hidden", ())
 
 
 @pytest.fixture(scope="session")

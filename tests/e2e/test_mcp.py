@@ -30,6 +30,14 @@ TOOLS: dict[str, dict[str, object]] = {
 }
 
 
+OF_REQUESTS: dict[str, dict[str, object]] = {
+    "fal-get-request-cost": {"request_id": "nobody"},
+    "fal-top-requests": {},
+    "fal-compare-requests": {},
+}
+"""Tools that this exporter has no answer for, as it does not read single requests."""
+
+
 class Serving(NamedTuple):
     """An exporter that answers agents, and where; it polls the last day of a simulated fal."""
 
@@ -87,7 +95,7 @@ def test_the_inspector_lists_and_calls_every_tool_over_http(
     running: Serving, inspect: Callable[..., dict[str, object]]
 ) -> None:
     server = [running.url, "--transport", "http"]
-    assert names(inspect(server, "tools/list")) == set(TOOLS)
+    assert names(inspect(server, "tools/list")) == {*TOOLS, *OF_REQUESTS}
     for tool in TOOLS:
         answer = inspect(server, "tools/call", *call(tool))
         assert not answer.get("isError"), answer
@@ -100,7 +108,7 @@ def test_the_inspector_lists_and_calls_tools_over_stdio(
     running: Serving, inspect: Callable[..., dict[str, object]]
 ) -> None:
     server = [sys.executable, "-m", "exporter", "mcp", "--url", running.url]
-    assert names(inspect(server, "tools/list")) == set(TOOLS)
+    assert names(inspect(server, "tools/list")) == {*TOOLS, *OF_REQUESTS}
     for tool in ("fal-get-usage", "fal-get-forecast"):
         answer = inspect(server, "tools/call", *call(tool))
         assert not answer.get("isError"), answer
@@ -109,7 +117,11 @@ def test_the_inspector_lists_and_calls_tools_over_stdio(
 
 async def test_serve_answers_agents_beside_its_scrapes(running: Serving) -> None:
     async with Client(running.url) as client:
-        assert {tool.name for tool in (await client.list_tools()).tools} == set(TOOLS)
+        assert {tool.name for tool in (await client.list_tools()).tools} == {*TOOLS, *OF_REQUESTS}
+        for tool, given in OF_REQUESTS.items():
+            refused = await client.call_tool(tool, given)
+            assert refused.is_error
+            assert "set FAL_EXPORTER_EVENTS=true" in refused.content[0].text
         for tool, given in TOOLS.items():
             result = await client.call_tool(tool, given)
             assert not result.is_error, result.content
