@@ -399,11 +399,13 @@ class IdleMonth:
 
     Attributes:
         apps: those with the most idle money, that first.
+        unknown: of hours for which fal has stated no runners, so that it is not known what of it was idle.
     """
 
     idle: int
     cost: int
     apps: tuple[IdleApp, ...] = ()
+    unknown: int = 0
 
 
 @dataclass(frozen=True, slots=True)

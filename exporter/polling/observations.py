@@ -250,8 +250,9 @@ def _idle_month(view: LedgerView) -> IdleMonth | None:
     samples = [sample for page in view.machines.spend_of.get("month", ()) for sample in page.samples]
     cost = sum(int(sample.value) for sample in samples)
     idle = sum(int(sample.value) for sample in samples if sample.labels[-1] == "idle")
+    unknown = sum(int(sample.value) for sample in samples if sample.labels[-1] == "unknown")
     apps = sorted(_idle_apps(view, "month"), key=lambda app: (-app.idle, app.account, app.app, app.environment))
-    return IdleMonth(idle, cost, tuple(apps[:_MOST_IDLE])) if cost > 0 else None
+    return IdleMonth(idle, cost, tuple(apps[:_MOST_IDLE]), unknown) if cost > 0 else None
 
 
 def _burn_ceilings(view: LedgerView, outlook: Outlook) -> Iterator[BurnCeiling]:

@@ -101,7 +101,8 @@ def _idle(of_month: IdleMonth | None) -> Iterator[Tile]:
     """Yield what idle runners cost, where runners are known."""
     if of_month is not None:
         share = _share(of_month.idle, of_month.cost)
-        yield Tile("Idle this month", dollars(of_month.idle), f"{share} for own apps")
+        lacking = f"; of {dollars(of_month.unknown)} it is not known" if of_month.unknown > 0 else ""
+        yield Tile("Idle this month", dollars(of_month.idle), f"{share} for own apps{lacking}")
 
 
 def _share(idle: int, cost: int) -> str:

@@ -156,6 +156,9 @@ def test_what_idle_runners_cost_this_month_is_shown_where_runners_are_known() ->
     text = outline(Overview("1", OVERVIEW.accounts, observations=idle)).text
     assert "Idle this month $412.00 38% of $1,084.00 for own apps" in text
     assert "Idle this month" not in outline(OVERVIEW).text
+    begun = Observations(idle_month=IdleMonth(0, 1084 * NANO, unknown=1000 * NANO))
+    text = outline(Overview("1", OVERVIEW.accounts, observations=begun)).text
+    assert "Idle this month $0.00 0% of $1,084.00 for own apps; of $1,000.00 it is not known" in text
 
 
 def test_apps_with_idle_runners_stand_with_what_a_lower_setting_would_have_saved() -> None:
