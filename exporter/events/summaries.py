@@ -60,7 +60,7 @@ class ModelCosts:
 
     @property
     def requests(self) -> int:
-        """How many."""
+        """Number of requests."""
         return sum(self.cells.values())
 
     @property

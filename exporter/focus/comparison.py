@@ -97,14 +97,14 @@ class RowDifference(NamedTuple):
 
     @property
     def change(self) -> str:
-        """What has become of them."""
+        """Outcome of them."""
         if self.before is None:
             return "only in B"
         return "only in A" if self.after is None else "changed"
 
     @property
     def difference(self) -> Decimal:
-        """What they add to B less A."""
+        """Part of them in B less A."""
         each = EXACTLY.subtract(self.after or Decimal(0), self.before or Decimal(0))
         return EXACTLY.multiply(each, Decimal(self.rows))
 
@@ -132,7 +132,7 @@ class Comparison:
 
     @property
     def names(self) -> Key:
-        """What rows are added up by."""
+        """Columns that rows are added up by."""
         return self.a.groups.names
 
     def pairs(self) -> dict[Key, tuple[Total, Total]]:

@@ -1,4 +1,4 @@
-"""What all dashboards have in common: variables, links, annotations, and the grid."""
+"""Frame that all dashboards have in common: variables, links, annotations, and the grid."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -26,7 +26,7 @@ from exporter.queries.live import LiveError, LivePart, ask_live
 from exporter.queries.models import exact_json, text_json
 from exporter.queries.parameters import UNREADABLE, Given, NoDataYetError, QuestionError
 from exporter.queries.requests import NoRequestsError
-from exporter.queries.usage import parse_usage_question
+from exporter.queries.usage import UsageQuestion, parse_usage_question
 from exporter.settings.credentials import TokenFile
 from exporter.web.auth import JSON, RETRY, Refusal, guarded
 from exporter.web.callers import caller_gone
@@ -220,13 +220,18 @@ class Rest:
         texts |= in_path
         now, publication = self._clock(), self._published()
         live: tuple[LivePart, ...] = ()
+        # Questions of a kind take about as long: those of one call with the same terms, and windows of about a size.
+        kind: Hashable = (call.path, *sorted(texts))
         if call.made_from == "requests":
             return await self._of_requests(call, texts, now, quoted=quoted)
         if call.made_from == "ledger":
             ledger = self._fresh() or await self._state()
             of: object = ledger
             state: object = ledger.revision
-            live = await self._live(texts, ledger, now) if call.is_usage else ()
+            if call.is_usage:
+                question = parse_usage_question(texts, now=now, zone=self._options.zone)
+                live = await self._live(question, ledger, now)
+                kind = call.path, question.group_by, *sorted(question.where), len(question.window).bit_length()
         else:
             of = publication
             state = publication and (publication.sequence, publication.at)
@@ -235,7 +240,7 @@ class Rest:
         key = (call.path, tuple(sorted(texts.items())), quoted, state, answered, hour_of(now))
         sources = Sources(self._ledger, publication, self._options.zone, now, live)
         make = partial(_made, call=call, sources=sources, texts=texts, quoted=quoted)
-        answer = await self._answers.answer(key, make, kind=self._kind(call, texts, now))
+        answer = await self._answers.answer(key, make, kind=kind)
         if not live:
             self._remember(call, request, _Asked(of, hour_of(now), key))
         return answer
@@ -246,15 +251,7 @@ class Rest:
         key = (call.path, tuple(sorted(texts.items())), quoted)
         return await self._request_answers.answer(key, make, kind=(call.path, *sorted(texts)))
 
-    def _kind(self, call: Call, texts: Mapping[str, str], now: datetime) -> Hashable:
-        """Return what questions have in common that take about as long: their call, terms, and size of the window."""
-        if not call.is_usage:
-            return call.path, *sorted(texts)
-        question = parse_usage_question(texts, now=now, zone=self._options.zone)
-        return call.path, question.group_by, *sorted(question.where), len(question.window).bit_length()
-
-    async def _live(self, texts: Mapping[str, str], ledger: "_LedgerState", now: datetime) -> tuple[LivePart, ...]:
-        question = parse_usage_question(texts, now=now, zone=self._options.zone)
+    async def _live(self, question: UsageQuestion, ledger: "_LedgerState", now: datetime) -> tuple[LivePart, ...]:
         asked = question.live_questions(ledger.scopes, ledger.kept_from, now)
         return await ask_live(self._options.inquirer, asked, must=question.live == "true")
 

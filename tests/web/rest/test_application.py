@@ -30,7 +30,7 @@ from exporter.web.application import Application
 from exporter.web.rest.answer_cache import Answer
 from exporter.web.rest.calls import CALLS
 from exporter.web.rest.focus import HEADERS, MOST_AT_ONCE
-from exporter.web.rest.question_queue import Question
+from exporter.web.rest.question_queue import Check, Question, QuestionQueue
 
 Serve = Callable[[Application], Awaitable[httpx.AsyncClient]]
 Make = Callable[..., Application]
@@ -320,6 +320,27 @@ async def test_a_question_whose_caller_has_left_is_not_answered(
     go.set()
     assert [(await answer).status_code for answer in (first, last)] == [200, 200]
     assert len(set(map(id, asked))) == 2
+
+
+async def test_questions_of_a_kind_are_known_to_take_about_as_long(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, kinds = QuestionQueue.ask, []
+
+    def note(queue: QuestionQueue[Answer], kind: object, make: Callable[[Check], Answer]) -> Question[Answer]:
+        kinds.append(kind)
+        return ask(queue, kind, make)
+
+    monkeypatch.setattr(QuestionQueue, "ask", note)
+    for start, by in (("11-01", "model"), ("11-02", "model"), ("11-02", "hour"), ("10-30", "model")):
+        (
+            await client.get(USAGE, params={"start": f"2026-{start}", "end": "2026-11-03", "group_by": by})
+        ).raise_for_status()
+    day, another, by_hour, days = kinds
+    assert by_hour not in {day, another}
+    assert days not in {day, another}
+    await client.get("/v1/billing/invoices")
+    assert kinds[-1] == ("/v1/billing/invoices",)
 
 
 async def test_a_window_that_follows_the_clock_moves_as_the_hour_turns(
