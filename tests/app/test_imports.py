@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-UNUSED_BY_BOTH = {"rich", "pygments", "exporter.simulator", "mcp", "httpx2", "polars", "jinja2"}
+UNUSED_BY_BOTH = {"rich", "pygments", "exporter.simulator", "mcp", "httpx2", "polars", "jinja2", "exporter.replicas"}
 UNUSED = {
     "exporter.app.serve": UNUSED_BY_BOTH
     | {

@@ -1,0 +1,489 @@
+"""Board of publications: tables in the ledger's database by which replicas serve the same bytes.
+
+The leader stores each publication as a row and its pieces, and announces it by NOTIFY. Followers read what they do not
+hold yet. Of an exposition with thousands of series a publication that changes a few moves a few kilobytes.
+
+The tables are coordination, not part of the ledger: each replica makes them where they are missing, and no migration
+knows them. Those of the publication are UNLOGGED: they cost no write-ahead log, and are empty after a crash of the
+server or a fail-over. The leader notices and writes them anew.
+
+A publication is stored as JSON and compressed text, never as a pickle: whoever can write to the database must not be
+able to run code in an exporter.
+"""
+
+import hashlib
+import json
+import time
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache, cached_property
+from typing import NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import TypeAdapter
+from pydantic_core import to_jsonable_python
+from sqlalchemy import Connection, Engine, NullPool, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from exporter import __version__
+from exporter.errors import ConfigurationError, LedgerError
+from exporter.forecasting.state import Outlook
+from exporter.ledger.tables.database import clear_errors, is_pooled, ledger_url, postgresql_engine, shown
+from exporter.publication import (
+    ExpositionDelta,
+    Overview,
+    Piece,
+    Publication,
+    PublicationDelta,
+    RenderingDelta,
+)
+
+_TABLES = {
+    "replica_publication": """
+        CREATE UNLOGGED TABLE IF NOT EXISTS replica_publication (
+            one boolean PRIMARY KEY DEFAULT true CHECK (one),
+            leader text NOT NULL,
+            replica text NOT NULL,
+            sequence bigint NOT NULL,
+            at timestamptz NOT NULL,
+            format text NOT NULL,
+            version text NOT NULL,
+            body bytea NOT NULL
+        )""",
+    "replica_piece": """
+        CREATE UNLOGGED TABLE IF NOT EXISTS replica_piece (
+            leader text,
+            number bigint,
+            deflated bytea NOT NULL,
+            PRIMARY KEY (leader, number)
+        )""",
+    "replica_member": """
+        CREATE TABLE IF NOT EXISTS replica_member (
+            replica text PRIMARY KEY,
+            seen_at timestamptz NOT NULL,
+            scraped_sequence bigint,
+            scraped_at timestamptz
+        )""",
+}
+"""Leader is the token of a lease: pieces with the same number are the same only where the token is."""
+
+_TABLES_LOCK = 0x66616C62
+"""Number of the advisory lock under which the tables are made."""
+
+_CHANNEL = "fal_exporter_publication"
+
+_LONGEST_WAIT = "5s"
+"""Time that a write waits for another replica's."""
+
+_NOTICES_A_CUT = {
+    "connect_timeout": "5",
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "8000",
+}
+"""Parameters of libpq by which a connection fails within seconds after the network was cut, not after minutes."""
+
+_NEWEST = text(
+    "SELECT leader, replica, sequence,"
+    " (SELECT count(*) FROM replica_piece WHERE replica_piece.leader = replica_publication.leader) AS pieces"
+    " FROM replica_publication FOR UPDATE"
+)
+_PUT = text(
+    "INSERT INTO replica_publication (leader, replica, sequence, at, format, version, body)"
+    " VALUES (:leader, :replica, :sequence, :at, :format, :version, :body)"
+    " ON CONFLICT (one) DO UPDATE SET leader = excluded.leader, replica = excluded.replica,"
+    " sequence = excluded.sequence, at = excluded.at, format = excluded.format, version = excluded.version,"
+    " body = excluded.body WHERE replica_publication.sequence <= excluded.sequence"
+)
+_PUT_PIECE = text("INSERT INTO replica_piece (leader, number, deflated) VALUES (:leader, :number, :deflated)")
+_REMOVE_PIECES = text("DELETE FROM replica_piece WHERE leader = :leader AND number = ANY(CAST(:numbers AS bigint[]))")
+_REMOVE_ALL_PIECES = text("DELETE FROM replica_piece")
+_ANNOUNCE = text(f"SELECT pg_notify('{_CHANNEL}', CAST(:sequence AS text))")
+_NEWER = text("SELECT leader, sequence, at, format, version, body FROM replica_publication WHERE sequence > :sequence")
+_PIECES = text(
+    "SELECT number, deflated FROM replica_piece WHERE leader = :leader AND number = ANY(CAST(:numbers AS bigint[]))"
+)
+_REPORT = text(
+    "INSERT INTO replica_member AS known (replica, seen_at, scraped_sequence, scraped_at)"
+    " VALUES (:replica, now(), :scraped, CASE WHEN CAST(:scraped AS bigint) IS NOT NULL THEN now() END)"
+    " ON CONFLICT (replica) DO UPDATE SET seen_at = excluded.seen_at,"
+    " scraped_at = CASE WHEN excluded.scraped_sequence IS DISTINCT FROM known.scraped_sequence"
+    " THEN coalesce(excluded.scraped_at, known.scraped_at) ELSE known.scraped_at END,"
+    " scraped_sequence = coalesce(excluded.scraped_sequence, known.scraped_sequence)"
+)
+_FORGET = text("DELETE FROM replica_member WHERE seen_at < now() - interval '1 hour'")
+_SCRAPED_BY_ALL = text(
+    "SELECT min(scraped_sequence) FROM replica_member"
+    " WHERE seen_at > now() - interval '15 seconds' AND scraped_at > now() - interval '5 minutes'"
+)
+_MEMBERS = text(
+    "SELECT replica, seen_at, coalesce(replica = (SELECT replica FROM replica_publication), false) AS leads"
+    " FROM replica_member ORDER BY replica"
+)
+
+
+class OvertakenError(LedgerError):
+    """Another replica has published what is newer: this one does not lead any more."""
+
+
+class UnreadablePublicationError(LedgerError):
+    """The leader's version writes publications that this one cannot read.
+
+    Attributes:
+        version: of the replica that leads.
+    """
+
+    def __init__(self, version: str) -> None:
+        super().__init__(
+            f"the replica that leads runs fal-exporter {version}, whose publications version {__version__} cannot "
+            "read; run one version on all replicas"
+        )
+        self.version = version
+
+
+class Member(NamedTuple):
+    """A replica: when it was last seen, by the database's clock, and whether the newest publication is its own."""
+
+    replica: str
+    seen_at: datetime
+    leads: bool
+
+
+class _Held(NamedTuple):
+    """Publication that a replica has: pieces with the same numbers are the same if the leader is, too."""
+
+    leader: str
+    sequence: int
+
+
+class Board:
+    """The board, as one replica sees it; not for several threads at once.
+
+    Args:
+        address: of the ledger, which is on PostgreSQL.
+        replica: name of this replica, which no other has.
+
+    Raises:
+        ConfigurationError: the ledger is not on PostgreSQL.
+    """
+
+    def __init__(self, address: str, *, replica: str) -> None:
+        self._url = ledger_url(address)
+        if self._url.get_backend_name() != "postgresql":
+            raise ConfigurationError(
+                "FAL_EXPORTER_REPLICATED needs a ledger on PostgreSQL; name it by FAL_EXPORTER_LEDGER_URL, or run one "
+                "exporter alone"
+            )
+        self._replica = replica
+        self._connection: Connection | None = None
+        self._pooled = False
+        self._listening = False
+        self._held: _Held | None = None
+        self._stored: frozenset[int] = frozenset()
+
+    def publish(self, publication: Publication, *, leader: str) -> None:
+        """Store a publication, of which only the pieces that are new are written, and announce it.
+
+        Args:
+            publication: to be served by all replicas.
+            leader: token of the lease.
+
+        Raises:
+            OvertakenError: another replica has published what is newer.
+            LedgerError: the database cannot be written; the publication before is still there.
+        """
+        pieces = publication.exposition.pieces()
+        row = {
+            "leader": leader,
+            "replica": self._replica,
+            "sequence": publication.sequence,
+            "at": publication.at,
+            "format": body_format(),
+            "version": __version__,
+            "body": _body(publication),
+        }
+        with self._transaction() as connection:
+            newest = connection.execute(_NEWEST).one_or_none()
+            if newest is not None and (newest.sequence, newest.leader != leader) > (publication.sequence, False):
+                raise self._overtaken(f"replica {newest.replica}")
+            stored: frozenset[int] = frozenset()
+            if newest is not None and (newest.leader, newest.sequence) == self._held:
+                # A table that was emptied, by whatever, is not taken for what was written to it.
+                stored = self._stored if newest.pieces == len(self._stored) else stored
+            if stored:
+                connection.execute(_REMOVE_PIECES, {"leader": leader, "numbers": sorted(stored - pieces.keys())})
+            else:
+                connection.execute(_REMOVE_ALL_PIECES)
+            new = [
+                {"leader": leader, "number": number, "deflated": piece.deflated}
+                for number, piece in pieces.items()
+                if number not in stored
+            ]
+            if new:
+                connection.execute(_PUT_PIECE, new)
+            if not connection.execute(_PUT, row).rowcount:
+                raise self._overtaken("another replica")
+            connection.execute(_ANNOUNCE, {"sequence": publication.sequence})
+        self._held, self._stored = _Held(leader, publication.sequence), frozenset(pieces)
+
+    def read(self, held: Publication | None) -> Publication | None:
+        """Return the newest publication; None where there is none that is newer than what is held.
+
+        Args:
+            held: what was read or published last; None for nothing.
+
+        Raises:
+            UnreadablePublicationError: it is another version's.
+            LedgerError: the database cannot be read.
+        """
+        with self._transaction(reads=True) as connection:
+            row = connection.execute(_NEWER, {"sequence": -1 if held is None else held.sequence}).one_or_none()
+            if row is None:
+                return None
+            if row.format != body_format():
+                raise UnreadablePublicationError(row.version)
+            body = self._parsed(row.body)
+            known: dict[int, Piece] = {}
+            if held is not None and self._held == (row.leader, held.sequence):
+                known = held.exposition.pieces()
+            lacking = body.numbers() - known.keys()
+            found = connection.execute(_PIECES, {"leader": row.leader, "numbers": sorted(lacking)}).all()
+        if len(found) < len(lacking):
+            raise LedgerError(
+                f"the ledger {shown(self._url)} has a publication without some of its pieces; the replica that leads "
+                "writes them anew with its next publication"
+            )
+        new = tuple(Piece(number, _inflated(deflated), bytes(deflated)) for number, deflated in found)
+        publication = body.delta(row.sequence, new).unpack(None if held is None or not known else held.exposition)
+        self._held, self._stored = _Held(row.leader, row.sequence), frozenset()
+        return publication
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for an announcement, at most so long; return whether there may be something new.
+
+        Where nothing can be announced, behind a pooler that lends its connections or without the database, the time
+        passes: the caller reads after it in any case.
+        """
+        until = time.monotonic() + seconds
+        with suppress(LedgerError), self._reconnecting():
+            connection = self._connected()
+            if not self._pooled:
+                if not self._listening:
+                    with connection.begin():
+                        connection.exec_driver_sql(f"LISTEN {_CHANNEL}")
+                    self._listening = True
+                    # Something may have been announced before.
+                    return True
+                return self._heard(connection, until)
+        time.sleep(max(0.0, until - time.monotonic()))
+        return False
+
+    def report(self, scraped: int | None) -> None:
+        """Report that this replica is alive.
+
+        Args:
+            scraped: sequence of the publication that it has been scraped from last; None if it has not been scraped.
+
+        Raises:
+            LedgerError: the database cannot be written.
+        """
+        with self._transaction() as connection:
+            connection.execute(_REPORT, {"replica": self._replica, "scraped": scraped})
+            connection.execute(_FORGET)
+
+    def scraped_by_all(self) -> int | None:
+        """Return the sequence up to which every replica has been scraped; None where none is.
+
+        Replicas that have not been seen for 15 seconds, or not scraped for 5 minutes, hold nobody back.
+
+        Raises:
+            LedgerError: the database cannot be read.
+        """
+        with self._transaction(reads=True) as connection:
+            sequence: int | None = connection.execute(_SCRAPED_BY_ALL).scalar_one()
+            return sequence
+
+    def members(self) -> tuple[Member, ...]:
+        """Return the replicas that were alive within the last hour, by name.
+
+        Raises:
+            LedgerError: the database cannot be read.
+        """
+        with self._transaction(reads=True) as connection:
+            return tuple(Member(*row) for row in connection.execute(_MEMBERS))
+
+    def close(self) -> None:
+        """End the connection; the next call opens another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(SQLAlchemyError):
+                connection.close()
+
+    def _overtaken(self, by: str) -> OvertakenError:
+        return OvertakenError(
+            f"the ledger {shown(self._url)} has a newer publication by {by}, which leads now; replica {self._replica} "
+            "publishes nothing more until it leads again"
+        )
+
+    def _parsed(self, body: bytes) -> "_Body":
+        try:
+            return _parsed(body)
+        except ValueError as error:
+            raise LedgerError(
+                f"the ledger {shown(self._url)} has a publication that is damaged; the replica that leads writes "
+                "another one soon"
+            ) from error
+
+    @cached_property
+    def _engine(self) -> Engine:
+        given = {name: value for name, value in _NOTICES_A_CUT.items() if name not in self._url.query}
+        return postgresql_engine(self._url, poolclass=NullPool, connect_args=given)
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            connection = self._engine.connect()
+            self._listening = False
+            try:
+                driver = connection.connection.dbapi_connection
+                self._pooled = driver is None or is_pooled(driver)
+                _make_tables(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+    @contextmanager
+    def _transaction(self, *, reads: bool = False) -> Iterator[Connection]:
+        """Begin a transaction; one that reads sees one instant."""
+        with self._reconnecting():
+            connection = self._connected()
+            with connection.begin():
+                connection.exec_driver_sql(
+                    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+                    if reads
+                    else f"SET LOCAL lock_timeout = '{_LONGEST_WAIT}'"
+                )
+                yield connection
+
+    @contextmanager
+    def _reconnecting(self) -> Iterator[None]:
+        """Give a connection up that has failed, so that the next call opens another."""
+        with clear_errors(self._url):
+            try:
+                yield
+            except DBAPIError:
+                self.close()
+                raise
+
+    def _heard(self, connection: Connection, until: float) -> bool:
+        driver = connection.connection.driver_connection
+        try:
+            heard = driver is not None and any(
+                True for _ in driver.notifies(timeout=max(0.0, until - time.monotonic()), stop_after=1)
+            )
+        except connection.dialect.loaded_dbapi.Error as error:
+            raise DBAPIError(None, None, error) from error
+        return heard
+
+
+def _make_tables(connection: Connection) -> None:
+    with connection.begin():
+        exist = text("SELECT " + " AND ".join(f"to_regclass('{name}') IS NOT NULL" for name in _TABLES))
+        if not connection.execute(exist).scalar_one():
+            # Two that make a table at once would collide in the catalogue, IF NOT EXISTS or not.
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_TABLES_LOCK})")
+            for statement in _TABLES.values():
+                connection.exec_driver_sql(statement)
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """All of a publication but its sequence and the pieces."""
+
+    at: datetime
+    text: RenderingDelta
+    openmetrics: RenderingDelta
+    protobuf: RenderingDelta
+    overview: Overview
+    ready: bool
+    outlook: Outlook
+
+    def numbers(self) -> set[int]:
+        """Return the numbers of all pieces."""
+        return {number for form in (self.text, self.openmetrics, self.protobuf) for number in form.numbers}
+
+    def delta(self, sequence: int, new: tuple[Piece, ...]) -> PublicationDelta:
+        """Return the publication with the pieces that its reader lacks."""
+        delta = ExpositionDelta(self.text, self.openmetrics, self.protobuf, new)
+        return PublicationDelta(sequence, self.at, delta, self.overview, self.ready, self.outlook)
+
+
+@cache
+def _adapter() -> TypeAdapter[_Body]:
+    return TypeAdapter(_Body)
+
+
+@cache
+def body_format() -> str:
+    """Return a short hash of the shape in which publications are stored; versions with the same read each other's."""
+    return hashlib.sha256(json.dumps(_shape(_adapter().json_schema()), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _shape(schema: object) -> object:
+    """Return a JSON schema without its words, so that a better docstring is not another format."""
+    if isinstance(schema, Mapping):
+        return {
+            name: _shape(part)
+            for name, part in schema.items()
+            if not (name in {"title", "description"} and isinstance(part, str))
+        }
+    return [*map(_shape, schema)] if isinstance(schema, list | tuple) else schema
+
+
+_AT, _ZONE, _UTC = "$at", "zone", "Z"
+"""Keys of an object that stands for an instant, as JSON's text has no place for the name of its zone."""
+
+
+def _body(publication: Publication) -> bytes:
+    # A holder of this very exposition lacks no piece: what is left is what names them.
+    delta = publication.pack(publication.exposition)
+    renderings = (delta.delta.text, delta.delta.openmetrics, delta.delta.protobuf)
+    body = _Body(delta.at, *renderings, delta.overview, delta.ready, delta.outlook)
+    return json.dumps(_adapter().dump_python(body), default=_plain, separators=(",", ":")).encode()
+
+
+def _parsed(body: bytes) -> _Body:
+    """Return what was stored.
+
+    Raises:
+        ValueError: it is of another shape.
+    """
+    return _adapter().validate_python(json.loads(body, object_hook=_instant))
+
+
+def _plain(value: object) -> object:
+    if not isinstance(value, datetime):
+        return to_jsonable_python(value)
+    zone = _UTC if value.tzinfo is UTC else getattr(value.tzinfo, "key", None)
+    return {_AT: value.isoformat(), _ZONE: zone}
+
+
+def _instant(found: dict[str, object]) -> object:
+    if found.keys() != {_AT, _ZONE}:
+        return found
+    at, zone = datetime.fromisoformat(str(found[_AT])), found[_ZONE]
+    if zone == _UTC:
+        return at.astimezone(UTC)
+    # A zone that this system does not know keeps its distance from UTC.
+    with suppress(ZoneInfoNotFoundError):
+        return at if zone is None else at.astimezone(ZoneInfo(str(zone)))
+    return at
+
+
+def _inflated(deflated: bytes) -> bytes:
+    return zlib.decompressobj(-zlib.MAX_WBITS).decompress(deflated)
