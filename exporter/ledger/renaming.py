@@ -28,7 +28,7 @@ from exporter.ledger.accounting.counters import Counter, CounterKey, LabelValues
 from exporter.ledger.accounting.machines import STATE_LABELS
 from exporter.ledger.collector_lock import take_collector_lock
 from exporter.ledger.store import Ledger
-from exporter.ledger.tables import machines, rows, schema
+from exporter.ledger.tables import machines, remote, rows, schema
 from exporter.ledger.tables.database import NoLedgerError, ledger_url, reading, shown
 from exporter.ledger.tables.prices import PriceRecord, read_prices, write_prices
 from exporter.ledger.tables.rows import Scope
@@ -262,6 +262,7 @@ def _rename(connection: Connection, labels: LabelValues, old: str, new: str) -> 
     }
     rows.rename_label_sets(connection, renamed)
     _rename_machines(connection, old, new)
+    remote.begin_labels_anew(connection)
     revision = str(int(schema.read(connection, schema.REVISION) or 0) + 1)
     schema.write(connection, schema.REVISION, revision)
     schema.write(connection, schema.CHARGES_REVISION, revision)

@@ -48,6 +48,7 @@ from exporter.ledger.directory import clamped, reached, settled, state_of
 from exporter.ledger.key_naming import Renames, note_uses, pending_renames, record_listed, rename_keys
 from exporter.ledger.loss import LedgerCondition
 from exporter.ledger.machine_ledger import MachineLedger
+from exporter.ledger.remote_ledger import RemoteLedger
 from exporter.ledger.session import Session
 from exporter.ledger.tables import hours, keys, machines, names, rows, schema, tags
 from exporter.ledger.tables import prices as price_rows
@@ -79,6 +80,7 @@ class Ledger:
     Attributes:
         machines: the same door for what concerns runners.
         tags: the same for spend by tags.
+        remote: the same for remote write.
 
     Raises:
         ConfigurationError: the address is not a database's.
@@ -98,6 +100,7 @@ class Ledger:
         self._published: defaultdict[str, PublishedPages] = defaultdict(lambda: PublishedPages(account_at))
         self.machines = MachineLedger(lambda: self._session, clock=clock, hold=rules.birth_hold)
         self.tags = TagLedger(lambda: self._session, clock=clock, hold=rules.birth_hold, max_series=rules.max_series)
+        self.remote = RemoteLedger(lambda: self._session, labels=self._labels, clock=clock)
         self._session = Session(
             address,
             labels=self._labels,

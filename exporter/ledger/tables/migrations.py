@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from sqlalchemy import Connection, MetaData, inspect, or_, select, text
 
 from exporter.errors import LedgerError
-from exporter.ledger.tables import changes, hours, machines, schema, span_totals, tags
+from exporter.ledger.tables import changes, hours, machines, remote, schema, span_totals, tags
 from exporter.ledger.tables.schema import SCHEMA_VERSION, facts, metadata, series
 
 
@@ -97,11 +97,18 @@ def _from_4_to_5(connection: Connection) -> None:
         table.create(connection)
 
 
+def _from_5_to_6(connection: Connection) -> None:
+    """Keep what has been told by remote write."""
+    for table in remote.TABLES:
+        table.create(connection)
+
+
 _MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {
     1: _from_1_to_2,
     2: _from_2_to_3,
     3: _from_3_to_4,
     4: _from_4_to_5,
+    5: _from_5_to_6,
 }
 """For each older version, the step to the next."""
 

@@ -339,7 +339,7 @@ teams = Table(
 )
 """Teams of an organization as fal listed them last. Since version 4."""
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 REVISION = "revision"
 CHARGES_REVISION = "charges_revision"

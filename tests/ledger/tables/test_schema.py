@@ -74,7 +74,7 @@ def test_a_migrated_ledger_has_the_tables_of_a_new_one(tmp_path: Path, open_sqli
     engine = create_engine("sqlite:///:memory:")
     metadata.create_all(engine)
     assert tables(create_engine(f"sqlite:///{tmp_path / 'ledger.sqlite'}")) == tables(engine)
-    assert SCHEMA_VERSION == 5
+    assert SCHEMA_VERSION == 6
 
 
 def test_a_migration_that_fails_leaves_the_older_ledger_as_it_was(tmp_path: Path, open_sqlite: OpenLedger) -> None:
