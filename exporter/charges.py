@@ -8,8 +8,8 @@ built and hashed in a fraction of its time.
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact
 from typing import NamedTuple
@@ -48,6 +48,11 @@ def label_text(name: str) -> str:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:_HASH_LENGTH]
     return f"{name[: LONGEST_LABEL - _HASH_LENGTH - 1]}~{digest}"
+
+
+def fits_a_label(text: str) -> bool:
+    """Return whether `label_text` replaces no character of a text."""
+    return not _UNFIT.search(text)
 
 
 def utc_now() -> datetime:
@@ -226,6 +231,54 @@ class BilledRequest(NamedTuple):
     discount: int
     cost: int
     tags: str = "{}"
+
+
+@dataclass(slots=True)
+class RequestColumns:
+    """Charged requests in the order in which they were read, column by column: quick to hand on, small to hold.
+
+    Every column has a value for each request, as in `BilledRequest`.
+
+    Attributes:
+        at: when each was charged for, as ISO 8601 text with its offset: it is read where it is needed.
+    """
+
+    request_id: list[str] = field(default_factory=list)
+    at: list[str] = field(default_factory=list)
+    model: list[str] = field(default_factory=list)
+    team: list[str] = field(default_factory=list)
+    api_key: list[str] = field(default_factory=list)
+    member: list[str] = field(default_factory=list)
+    quantity: list[int | None] = field(default_factory=list)
+    unit_price: list[int | None] = field(default_factory=list)
+    discount_percent: list[int | None] = field(default_factory=list)
+    list_cost: list[int] = field(default_factory=list)
+    discount: list[int] = field(default_factory=list)
+    cost: list[int] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, requests: "Requests") -> "RequestColumns":
+        """Return requests as columns."""
+        if isinstance(requests, RequestColumns):
+            return requests
+        if not requests:
+            return cls()
+        ids, instants, *others = map(list, zip(*requests, strict=True))
+        return cls(ids, [at.isoformat() for at in instants], *others)
+
+    def __len__(self) -> int:
+        """Return the number of requests."""
+        return len(self.request_id)
+
+    def extend(self, others: "RequestColumns") -> None:
+        """Add requests that were read after these."""
+        for column in fields(self):
+            getattr(self, column.name).extend(getattr(others, column.name))
+
+
+Requests = RequestColumns | Sequence[BilledRequest]
+"""Requests to be kept; as columns where there may be many."""
 
 
 class RejectedRow(NamedTuple):

@@ -6,15 +6,16 @@ that was read last. What a complete reading of an hour did not find any more is 
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import httpx
 
-from exporter.charges import NANO, BilledRequest, Window, hour_number, hour_start
+from exporter.charges import NANO, BilledRequest, RequestColumns, Requests, Window, hour_number, hour_start
 from exporter.errors import ConfigurationError, EventsError
 from exporter.events.questions import (
     CLICKHOUSE,
@@ -150,36 +151,21 @@ class ClickHouseStore:
         row = "\t".join((_tsv(name), _tsv(content.decode()), str(version)))
         self._run("INSERT INTO requests_documents (name, content, version) FORMAT TSV", f"{row}\n")
 
-    def keep_part(
-        self, account: str, hour: datetime, read_at: datetime, number: int, requests: Sequence[BilledRequest]
-    ) -> None:
+    def keep_part(self, account: str, hour: datetime, read_at: datetime, number: int, requests: Requests) -> None:
         """Insert a part of a reading; of a request that it holds twice, what came last."""
-        once = {request.request_id: request for request in requests}
-        if not once:
+        columns = RequestColumns.of(requests)
+        if not columns:
             return
-        stamp, version = _time(read_at), microseconds(read_at) * _PARTS + min(number, _PARTS - 1)
-        lines = (
-            "\t".join(
-                (
-                    _tsv(account),
-                    hour.date().isoformat(),
-                    _tsv(request.request_id),
-                    _time(request.at),
-                    *map(_tsv, request[2:6]),
-                    *(r"\N" if value is None else str(value) for value in request[6:9]),
-                    *map(str, request[9:12]),
-                    _tsv(request.tags),
-                    stamp,
-                    str(version),
-                )
-            )
-            for request in once.values()
-        )
-        self._run(f"INSERT INTO requests ({_COLUMNS}) FORMAT TSV", "\n".join(lines) + "\n")
+        last = {request_id: row for row, request_id in enumerate(columns.request_id)}
+        texts = [_tsv_column(getattr(columns, column.name)) for column in fields(columns)]
+        texts[1] = [_time(datetime.fromisoformat(at)) for at in columns.at]
+        begin = f"{_tsv(account)}\t{hour.date().isoformat()}\t"
+        end = f"\t{_time(read_at)}\t{microseconds(read_at) * _PARTS + min(number, _PARTS - 1)}\n"
+        rows = set(last.values())
+        lines = [line for row, line in enumerate(map("\t".join, zip(*texts, strict=True))) if row in rows]
+        self._run(f"INSERT INTO requests ({_COLUMNS}) FORMAT TSV", "".join([f"{begin}{line}{end}" for line in lines]))
 
-    def keep_hour(
-        self, account: str, hour: datetime, read_at: datetime, parts: int, requests: Sequence[BilledRequest]
-    ) -> HourSummary:
+    def keep_hour(self, account: str, hour: datetime, read_at: datetime, parts: int, requests: Requests) -> HourSummary:
         """Insert the rest of an hour, delete what this reading has not found, and return the hour's sums."""
         self.keep_part(account, hour, read_at, parts, requests)
         of_hour = f"account = {_literal(account)} AND day = '{hour.date()}' AND {_HOUR_NUMBER} = {hour_number(hour)}"
@@ -378,6 +364,10 @@ class ClickHouseStore:
 
 def _summaries_name(account: str, day: date) -> str:
     return f"summaries/{account}/{day.isoformat()}"
+
+
+def _tsv_column(values: list[str] | list[int] | list[int | None]) -> list[str]:
+    return [r"\N" if value is None else _tsv(value) if isinstance(value, str) else str(value) for value in values]
 
 
 def _tsv(value: str) -> str:

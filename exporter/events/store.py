@@ -1,12 +1,12 @@
 """Doors of the store: one for the process that reads fal and writes, one for everybody who asks about requests."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from datetime import date, datetime
 from pathlib import Path
 from threading import Lock
 from typing import Protocol
 
-from exporter.charges import BilledRequest, Window
+from exporter.charges import Requests, Window
 from exporter.events.questions import RequestsQuestion, StoredRequest
 from exporter.events.summaries import HourSummary
 
@@ -64,14 +64,10 @@ class EventStore(EventReader, Protocol):
     def keep_document(self, name: str, content: bytes) -> None:
         """Write a small document, whole."""
 
-    def keep_part(
-        self, account: str, hour: datetime, read_at: datetime, number: int, requests: Sequence[BilledRequest]
-    ) -> None:
+    def keep_part(self, account: str, hour: datetime, read_at: datetime, number: int, requests: Requests) -> None:
         """Keep a part of a reading that is under way; the same part may be kept again."""
 
-    def keep_hour(
-        self, account: str, hour: datetime, read_at: datetime, parts: int, requests: Sequence[BilledRequest]
-    ) -> HourSummary:
+    def keep_hour(self, account: str, hour: datetime, read_at: datetime, parts: int, requests: Requests) -> HourSummary:
         """Keep an hour that has been read to its end in place of what was known of it, and return its sums."""
 
     def drop_stale(self, account: str, day: date) -> int:

@@ -5,17 +5,16 @@ reading goes from page to page by fal's cursor; whoever keeps the cursor can go 
 Both calls are optional: nothing else depends on their answers.
 """
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
-from exporter.charges import BilledRequest, label_text
+from exporter.charges import BilledRequest, RequestColumns
 from exporter.fal.client import Client
 from exporter.fal.endpoints import Deadline, Endpoint, Host, Parameters
-from exporter.fal.platform_usage import caller
-from exporter.fal.rows import RejectedError, Rejection, Row, amount, instant, optional_text, row_of, text
+from exporter.fal.rows import RejectedError, row_of
 
 MODELS_EVENTS = Endpoint(Host.PLATFORM, "/models/billing-events")
 ORGANIZATION_EVENTS = Endpoint(Host.PLATFORM, "/organization/billing-events")
@@ -24,8 +23,6 @@ _PAGE_ROWS = {MODELS_EVENTS: 10_000, ORGANIZATION_EVENTS: 100}
 """The most that fal gives at once."""
 
 _TAGGED = "tagged-billed"
-_LONGEST_ID = 200
-_LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +35,7 @@ class EventPage:
         rejected: how many rows were not understood, by reason (one of `REJECTIONS`).
     """
 
-    requests: tuple[BilledRequest, ...]
+    requests: RequestColumns
     cursor: str | None
     rejected: Mapping[str, int]
 
@@ -65,10 +62,12 @@ async def read_event_page(
     Raises:
         ApiError: every kind of failure; see `exporter.fal.errors`.
     """
-    start, end = window
+    # msgspec comes with the extra `events`, without which no events are read.
+    from exporter.fal import event_rows  # noqa: PLC0415
+
     query: Parameters = {
-        "start": _stamp(start),
-        "end": _stamp(end),
+        "start": _stamp(window[0]),
+        "end": _stamp(window[1]),
         "limit": str(_PAGE_ROWS[call]),
         "expand": "auth_method_structured",
     }
@@ -76,84 +75,39 @@ async def read_event_page(
         query["source"] = _TAGGED
     if cursor is not None:
         query["cursor"] = cursor
-    rows, following = _page(client, call, await client.get(call, query, deadline, track_lock=False), cursor)
-    rejected: Counter[str] = Counter()
-    requests = []
-    for row in rows:
-        try:
-            requests.append(_request(row_of(row), start, end))
-        except RejectedError as error:
-            client.rejections.reject(rejected, "billing_events", error.reason, row)
-    return EventPage(tuple(requests), following, dict(rejected))
-
-
-def _page(client: Client, call: Endpoint, answer: object, cursor: str | None) -> tuple[list[object], str | None]:
-    """Return the rows of a page and the cursor of the next, or None after the last."""
+    parse = partial(event_rows.parsed, window=window, limit=client.limits.answer_bytes)
+    answer = await client.get(call, query, deadline, track_lock=False, parse=parse)
+    if isinstance(answer, event_rows.ColumnPage):
+        return EventPage(answer.requests, _following(client, call, answer.more, answer.following, cursor), {})
     if not isinstance(answer, dict):
         raise client.misshapen(call, "is not an object")
-    rows, more, following = answer.get("billing_events"), answer.get("has_more"), answer.get("next_cursor")
+    rows = answer.get("billing_events")
     # An answer without the list must not pass for an hour without requests.
     if not isinstance(rows, list):
         raise client.misshapen(call, "`billing_events` is not a list")
+    following = _following(client, call, answer.get("has_more"), answer.get("next_cursor"), cursor)
+    rejected: Counter[str] = Counter()
+    requests: list[BilledRequest] = []
+    for row in rows:
+        try:
+            requests.append(event_rows.request_of(row_of(row), window))
+        except RejectedError as error:
+            client.rejections.reject(rejected, "billing_events", error.reason, row)
+    return EventPage(RequestColumns.of(requests), following, dict(rejected))
+
+
+def _following(client: Client, call: Endpoint, more: object, following: object, cursor: str | None) -> str | None:
+    """Return the cursor of the next page, or None after the last."""
     if not isinstance(more, bool):
         raise client.misshapen(call, "`has_more` is neither true nor false")
     if not more:
-        return rows, None
+        return None
     if not isinstance(following, str) or not following:
         raise client.misshapen(call, "`has_more` is true but `next_cursor` is not text")
     if following == cursor:
         raise client.misshapen(call, "`next_cursor` is the cursor of the same page")
-    return rows, following
+    return following
 
 
 def _stamp(at: datetime) -> str:
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-def _request(row: Row, start: datetime, end: datetime) -> BilledRequest:
-    """Return a row as a request.
-
-    Raises:
-        RejectedError: a field that is needed is missing or is not what it should be, or the request is of another
-            window.
-    """
-    get = row.get
-    at = instant(get("timestamp"))
-    if not start <= at < end:
-        raise RejectedError(Rejection.OUTSIDE_WINDOW)
-    request_id = text(get("request_id"))
-    if not request_id or len(request_id) > _LONGEST_ID:
-        raise RejectedError(Rejection.OUT_OF_RANGE)
-    nanos, total = get("cost_estimate_nano_usd"), get("cost_total")
-    # fal counts in nano-USD itself; the integer needs no rounding.
-    cost = nanos if type(nanos) is int and 0 <= nanos <= _LARGEST else amount(total)
-    discount = _optional(get("cost_discount")) or 0
-    subtotal = _optional(get("cost_subtotal"))
-    api_key, member = caller(row)
-    return BilledRequest(
-        request_id=request_id,
-        at=at,
-        model=text(get("endpoint_id")),
-        team=optional_text(get("username")),
-        api_key=label_text(api_key),
-        member=label_text(member),
-        quantity=_optional(get("output_units")),
-        unit_price=_optional(get("unit_price")),
-        discount_percent=_optional(get("percent_discount")),
-        list_cost=cost + discount if subtotal is None else subtotal,
-        discount=discount,
-        cost=cost,
-        tags=_tags(get("tags")),
-    )
-
-
-def _optional(value: object) -> int | None:
-    return None if value is None else amount(value)
-
-
-def _tags(value: object) -> str:
-    """Return tags as canonical JSON; a tag whose value is no text is left out."""
-    if not isinstance(value, dict) or not value:
-        return "{}"
-    kept = {label_text(str(name)): label_text(tag) for name, tag in value.items() if isinstance(tag, str)}
-    return json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

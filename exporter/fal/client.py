@@ -19,7 +19,7 @@ from exporter.fal.answers import Locks
 from exporter.fal.endpoints import Deadline, Endpoint, Host, Limits, Observer, Parameters
 from exporter.fal.errors import ApiError, DeadlineError, LockedError, ShapeError
 from exporter.fal.rows import Rejections
-from exporter.fal.transport import Transport
+from exporter.fal.transport import Parse, Transport
 
 PLATFORM_URL = "https://api.fal.ai/v1"
 REPORTING_URL = "https://rest.alpha.fal.ai"
@@ -133,7 +133,13 @@ class Client:
         await self._sleep(span.total_seconds())
 
     async def get(
-        self, call: Endpoint, parameters: Parameters, deadline: Deadline, *, track_lock: bool = True
+        self,
+        call: Endpoint,
+        parameters: Parameters,
+        deadline: Deadline,
+        *,
+        track_lock: bool = True,
+        parse: Parse | None = None,
     ) -> object:
         """Make a call, again where that may help, and return the parsed answer.
 
@@ -143,6 +149,8 @@ class Client:
             deadline: ends all attempts.
             track_lock: whether a refusal for a lock counts for `locks`; not for calls that are made only once, or so
                 seldom that they would take it back hours after the others.
+            parse: parses a body whose JSON may be large, and bounds the memory that this takes; None for what any JSON
+                says.
 
         Raises:
             ApiError: every kind of failure; see `exporter.fal.errors`.
@@ -151,7 +159,7 @@ class Client:
 
         async def attempt() -> object:
             async with self._within(deadline, call), self._slots:
-                return await self._exchange.json(call, parameters)
+                return await self._exchange.json(call, parameters, parse)
 
         return await self._patiently(attempt, call, deadline, track_lock=track_lock)
 

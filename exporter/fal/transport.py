@@ -54,6 +54,14 @@ _TOLERANCE_SECONDS = 60
 _NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """Trusts no authority: for clients that make no TLS connection."""
 
+Parse = Callable[[bytearray], object]
+"""Parses the body of an answer.
+
+Raises:
+    OversizeError: what it says would take too much memory.
+    ValueError: it is not what was expected.
+"""
+
 Bounded = Callable[[], AbstractAsyncContextManager[None]]
 """Makes what ends the wait inside it when the time is over; entered anew for every wait."""
 
@@ -140,7 +148,7 @@ class Transport:
         """Return the base URL at which a host is asked now."""
         return self._bases[host]
 
-    async def json(self, call: Endpoint, parameters: Parameters) -> object:
+    async def json(self, call: Endpoint, parameters: Parameters, parse: Parse | None = None) -> object:
         """Make a request and return its answer, parsed.
 
         Where a host has two base URLs, the other is tried when the one in use cannot be reached or lacks the call. It
@@ -152,7 +160,7 @@ class Transport:
         """
         base = self._bases[call.host]
         try:
-            return await self._json(call, parameters, base)
+            return await self._json(call, parameters, base, parse)
         except (UnreachableError, RefusalError) as error:
             # Another call that was under way may have changed over already.
             current = self._bases[call.host]
@@ -160,7 +168,7 @@ class Transport:
             if other is None or not (isinstance(error, UnreachableError) or error.status in _MOVED):
                 raise
             try:
-                answer = await self._json(call, parameters, other)
+                answer = await self._json(call, parameters, other, parse)
             except ApiError:
                 raise error from None
         if self._bases[call.host] == base:
@@ -168,7 +176,7 @@ class Transport:
             _log.info("switching to fal's other address", account=self._account, url=other, instead_of=base)
         return answer
 
-    async def _json(self, call: Endpoint, parameters: Parameters, base: str) -> object:
+    async def _json(self, call: Endpoint, parameters: Parameters, base: str, parse: Parse | None) -> object:
         key = self._secret()
         scrub = scrubber(key)
         started = self._monotonic()
@@ -177,7 +185,7 @@ class Transport:
         try:
             response = await self._send(self._request(call, parameters, key, _JSON, base))
             try:
-                body = await self._body(response, call) if response.is_success else await beginning(response)
+                body = await self._body(response, call) if response.is_success else bytearray(await beginning(response))
             finally:
                 await response.aclose()
             code = str(response.status_code)
@@ -187,7 +195,7 @@ class Transport:
             self._observer.answered(self._account, call.path, code, self._monotonic() - started)
         if not response.is_success:
             raise self._refusal(response, body, call, scrub)
-        return self._parsed(call, body, scrub)
+        return self._parsed(call, body, scrub, parse)
 
     async def csv(self, call: Endpoint, parameters: Parameters, bounded: Bounded) -> AsyncGenerator[bytes, None]:
         """Make a request and yield the body of its answer, which is CSV, as it comes in.
@@ -267,14 +275,13 @@ class Transport:
         )
 
     async def _body(self, response: httpx.Response, call: Endpoint) -> bytearray:
-        """Read the body, and stop as soon as it is too large on the wire or unpacked, or would be once parsed."""
+        """Read the body, and stop as soon as it is too large on the wire or unpacked."""
         body = bytearray()
         try:
             with self._own_errors(call):
                 async with aclosing(unpacked(response, self._limits.answer_bytes)) as pieces:
                     async for piece in pieces:
                         body += piece
-                check_parsed_size(body, self._limits.answer_bytes)
         except BaseException:
             # The error's traceback holds it for longer than anybody needs it.
             body.clear()
@@ -302,9 +309,18 @@ class Transport:
             begins = scrub(first[:300].decode("utf-8", "replace"))[:60]
             raise self.failure(NotCsvError, call, f"fal's response is not CSV; it begins with {begins!r}")
 
-    def _parsed(self, call: Endpoint, body: bytes | bytearray, scrub: Scrub) -> object:
+    def _parsed(self, call: Endpoint, body: bytearray, scrub: Scrub, parse: Parse | None) -> object:
+        """Parse a body, unless its JSON would take too much memory."""
         try:
-            return decoded(body)
+            with self._own_errors(call):
+                if parse is not None:
+                    return parse(body)
+                check_parsed_size(body, self._limits.answer_bytes)
+                return decoded(body)
+        except TooLargeError:
+            # The error's traceback holds it for longer than anybody needs it.
+            body.clear()
+            raise
         except BrokenOffError as error:
             raise self.failure(TruncatedError, call, f"fal's response is not complete JSON: {error}") from None
         except ValueError as error:

@@ -6,7 +6,7 @@ that figures and alerts depend on. Everything else about it is optional, too: a 
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import structlog
 
-from exporter.charges import HOUR, BilledRequest, Clock, Window, hour_of
+from exporter.charges import HOUR, Clock, RequestColumns, Window, hour_of
 from exporter.errors import LedgerError
 from exporter.events import progress as progresses
 from exporter.events import summaries
@@ -205,7 +205,7 @@ class RequestsPoller:
     async def _read(self, progress: Progress, reading: Reading, rejected: Counter[str]) -> Progress:
         """Read a window to its end, page by page; where it stops, the next run goes on."""
         call = self._call()
-        held: list[BilledRequest] = []
+        held = RequestColumns()
         seen: set[str] = set()
         cursor = reading.cursor
         progress = progress.begin(reading)
@@ -220,7 +220,7 @@ class RequestsPoller:
                 await self._keep(progress.begin(reading.from_start()))
                 raise
             rejected.update(page.rejected)
-            held += page.requests
+            held.extend(page.requests)
             if page.cursor is None:
                 break
             if page.cursor in seen:
@@ -230,7 +230,7 @@ class RequestsPoller:
             if len(held) >= _PART:
                 reading = await self._keep_part(reading, held, cursor)
                 progress = await self._keep(progress.begin(reading))
-                held = []
+                held = RequestColumns()
         if reading.is_whole:
             await self._keep_hour(reading, held)
         elif held:
@@ -270,14 +270,14 @@ class RequestsPoller:
                 return
             await self._client.pause(_WAIT)
 
-    async def _keep_part(self, reading: Reading, held: Sequence[BilledRequest], cursor: str | None) -> Reading:
+    async def _keep_part(self, reading: Reading, held: RequestColumns, cursor: str | None) -> Reading:
         store, number = self._requests.store, reading.parts
         await self._requests.run(
             lambda: store.keep_part(self.name, reading.hour, reading.read_at, number, held),
         )
         return reading.after(cursor, number + 1)
 
-    async def _keep_hour(self, reading: Reading, held: Sequence[BilledRequest]) -> None:
+    async def _keep_hour(self, reading: Reading, held: RequestColumns) -> None:
         store = self._requests.store
         summary = await self._requests.run(
             lambda: store.keep_hour(self.name, reading.hour, reading.read_at, reading.parts, held)
