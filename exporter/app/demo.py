@@ -204,7 +204,7 @@ def demo_settings(
 
 def _has_store() -> bool:
     """Return whether the libraries of the extra `events` are there, so that single requests can be kept."""
-    return all(find_spec(name) is not None for name in ("duckdb", "fsspec", "obstore"))
+    return all(find_spec(name) is not None for name in ("duckdb", "fsspec", "msgspec", "obstore"))
 
 
 def _mcp_address(listen: Listen) -> Listen:

@@ -2,11 +2,14 @@
 
 from collections.abc import Collection
 from datetime import date, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import Protocol
 
 from exporter.charges import Requests, Window
+from exporter.errors import ConfigurationError
+from exporter.events.objects import MISSING_EXTRA
 from exporter.events.questions import RequestsQuestion, StoredRequest
 from exporter.events.summaries import HourSummary
 
@@ -129,6 +132,9 @@ def open_store(url: str) -> EventStore:
         ConfigurationError: as `open_reader`.
         EventsError: the store cannot be used.
     """
+    if find_spec("msgspec") is None:
+        # fal's pages could not be read; better said now than at the first poll.
+        raise ConfigurationError(MISSING_EXTRA)
     store = _opened(url, memory=_WRITERS_MEMORY, threads=1)
     store.clean()
     return store

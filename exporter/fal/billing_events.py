@@ -14,6 +14,8 @@ from functools import partial
 from exporter.charges import BilledRequest, RequestColumns
 from exporter.fal.client import Client
 from exporter.fal.endpoints import Deadline, Endpoint, Host, Parameters
+from exporter.fal.errors import PagingError
+from exporter.fal.platform_usage import EMPTY_PAGES
 from exporter.fal.rows import RejectedError, row_of
 
 MODELS_EVENTS = Endpoint(Host.PLATFORM, "/models/billing-events")
@@ -38,6 +40,48 @@ class EventPage:
     requests: RequestColumns
     cursor: str | None
     rejected: Mapping[str, int]
+
+
+class PageSequence:
+    """Pages of one reading of an hour, held to the bounds that the pages of usage have.
+
+    A page that comes twice is no error, as every request is kept once; pages that bring nothing new without end are.
+
+    Args:
+        client: asks.
+        call: which interface.
+        rows: of the pages that were read before.
+    """
+
+    def __init__(self, client: Client, call: Endpoint, rows: int = 0) -> None:
+        self._client = client
+        self._call = call
+        self._rows = rows
+        self._cursors: set[str] = set()
+        self._before: list[str] = []
+        self._idle = 0
+
+    def take(self, page: EventPage) -> None:
+        """Check that the sequence goes on, or ends, with a page.
+
+        Raises:
+            PagingError: it repeats itself, does not end, or has more rows than it may have.
+        """
+        failure, call = self._client.failure, self._call
+        rows, most = page.requests, self._client.limits.events_per_hour
+        count = len(rows) + sum(page.rejected.values())
+        self._rows += count
+        if self._rows > most:
+            raise failure(PagingError, call, f"fal sent more than {most} rows for one hour")
+        is_idle = count == 0 or (bool(rows) and rows.request_id == self._before)
+        self._idle = self._idle + 1 if is_idle else 0
+        self._before = rows.request_id
+        if self._idle >= EMPTY_PAGES:
+            raise failure(PagingError, call, f"fal sent {self._idle} pages without new rows, one after the other")
+        if page.cursor is not None:
+            if page.cursor in self._cursors:
+                raise failure(PagingError, call, "fal's pages form a loop")
+            self._cursors.add(page.cursor)
 
 
 async def read_event_page(

@@ -73,6 +73,7 @@ class Limits:
         pages: how many pages one answer may have beyond those that its rows would fill.
         rows: how many rows one answer may have over all its pages; for reports of usage, how many of them are kept.
         rows_per_hour: how many rows one hour of usage may have on average.
+        events_per_hour: how many billing events one hour may have.
         answer_bytes: how large a page may be, after decompression as well as before.
         report_bytes: how large a report may be, which is streamed and never held in memory.
         report_deadline: for a report and all attempts at it, where no poll sets a shorter one.
@@ -89,6 +90,7 @@ class Limits:
     pages: int = 250
     rows: int = 1_500_000
     rows_per_hour: int = 100_000
+    events_per_hour: int = 20_000_000
     answer_bytes: int = 32 * MEBIBYTE
     report_bytes: int = 64 * 1024 * MEBIBYTE
     report_deadline: timedelta = timedelta(hours=2)

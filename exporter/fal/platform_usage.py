@@ -56,7 +56,7 @@ Page = list[object]
 _SHORT_SEQUENCE = 20
 """Pages that are compared with the one before them alone."""
 
-_EMPTY_PAGES = 20
+EMPTY_PAGES = 20
 """Pages without rows, one after the other, that are taken for a sequence that does not end."""
 
 
@@ -110,7 +110,7 @@ async def pages(
         if count > most:
             raise client.failure(PagingError, call, f"fal sent more than {most} rows, in {number} pages")
         empty = 0 if page else empty + 1
-        if empty >= _EMPTY_PAGES:
+        if empty >= EMPTY_PAGES:
             raise client.failure(PagingError, call, f"fal sent {empty} pages without rows, one after the other")
         yield page
         if cursor is None:

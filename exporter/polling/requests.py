@@ -22,7 +22,7 @@ from exporter.events.progress import RETRY, Progress, Reading, first_progress, n
 from exporter.events.store import EventStore
 from exporter.events.summaries import HourSummary, ModelCosts, SummaryError
 from exporter.fal import ApiError, BadRequestError, Client, FeatureError, NotFoundError, ScopeError
-from exporter.fal.billing_events import MODELS_EVENTS, ORGANIZATION_EVENTS, EventPage, read_event_page
+from exporter.fal.billing_events import MODELS_EVENTS, ORGANIZATION_EVENTS, EventPage, PageSequence, read_event_page
 from exporter.fal.endpoints import Endpoint
 from exporter.fal.errors import KeyRejectedError, PagingError, ServerError
 from exporter.ledger import LedgerReader
@@ -206,27 +206,24 @@ class RequestsPoller:
         """Read a window to its end, page by page; where it stops, the next run goes on."""
         call = self._call()
         held = RequestColumns()
-        seen: set[str] = set()
-        cursor = reading.cursor
+        cursor = first = reading.cursor
+        sequence = PageSequence(self._client, call, reading.parts * _PART)
         progress = progress.begin(reading)
         while True:
-            await self._pace(is_first=not seen)
+            await self._pace(is_first=cursor == first)
             try:
                 page, progress = await self._page(progress, call, reading, cursor)
-            except BadRequestError:
-                if cursor is None:
-                    raise
-                # A cursor that fal no longer knows: the pages before it are read again.
-                await self._keep(progress.begin(reading.from_start()))
+                sequence.take(page)
+            except (BadRequestError, PagingError):
+                # A cursor that fal no longer knows, or that leads nowhere: the pages before it are read again.
+                if cursor is not None:
+                    await self._keep(progress.begin(reading.from_start()))
                 raise
             rejected.update(page.rejected)
             held.extend(page.requests)
             if page.cursor is None:
                 break
-            if page.cursor in seen:
-                raise self._client.failure(PagingError, call, "fal's pages form a loop")
             cursor = page.cursor
-            seen.add(cursor)
             if len(held) >= _PART:
                 reading = await self._keep_part(reading, held, cursor)
                 progress = await self._keep(progress.begin(reading))

@@ -13,6 +13,7 @@ from programs import CLICKHOUSE, required_module
 from exporter.charges import HOUR, Window
 from exporter.errors import ConfigurationError, EventsError
 from exporter.events import parquet_store
+from exporter.events import store as store_module
 from exporter.events.clickhouse_store import ClickHouseStore
 from exporter.events.layout import DayFiles
 from exporter.events.objects import Bucket, Folder
@@ -239,8 +240,12 @@ def test_clickhouse_that_is_not_there_is_an_error_of_the_store() -> None:
         open_store("clickhouse://user:secret@127.0.0.1:1/db")
 
 
-def test_without_the_extra_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "duckdb", None)
+@pytest.mark.parametrize("missing", ["duckdb", "msgspec"])
+def test_without_the_extra_one_sentence_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, missing: str
+) -> None:
+    monkeypatch.setattr(store_module, "find_spec", lambda name: None if name == missing else name)
+    monkeypatch.setitem(__import__("sys").modules, missing, None)
     with pytest.raises(ConfigurationError, match=r"install fal-exporter\[events\]"):
         open_store(f"file://{tmp_path}/events")
 

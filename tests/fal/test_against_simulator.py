@@ -9,10 +9,12 @@ import pytest
 from pydantic import SecretStr
 
 from exporter.charges import NANO, Amounts, Window
+from exporter.fal import event_rows
 from exporter.fal.account import read_balance, read_invoices
+from exporter.fal.billing_events import MODELS_EVENTS, ORGANIZATION_EVENTS, read_event_page
 from exporter.fal.buckets import Allowance, Buckets, TooMuchError
 from exporter.fal.client import Client
-from exporter.fal.endpoints import Limits, Silent
+from exporter.fal.endpoints import Endpoint, Limits, Silent
 from exporter.fal.errors import ApiError, PagingError
 from exporter.fal.platform_usage import organization_totals
 from exporter.fal.sources import DETAILED, SOURCES, automatic_sources, probe, usage_source
@@ -83,6 +85,22 @@ async def test_each_source_equals_the_simulators_statement_to_the_nano_dollar(
     hours = truth["charges"]
     assert isinstance(hours, list)
     assert {hour: cost for hour, cost in by_hour.items() if cost} == {row["hour"]: nano(row["cost"]) for row in hours}
+
+
+@pytest.mark.parametrize(
+    ("call", "tagged"), [(MODELS_EVENTS, False), (MODELS_EVENTS, True), (ORGANIZATION_EVENTS, False)]
+)
+async def test_its_billing_events_are_read_by_columns(
+    client: Client, monkeypatch: pytest.MonkeyPatch, call: Endpoint, *, tagged: bool
+) -> None:
+    def one_by_one(*_: object) -> None:
+        raise AssertionError("a row was read by itself")
+
+    monkeypatch.setattr(event_rows, "request_of", one_by_one)
+    window = WINDOWS[0]
+    page = await read_event_page(client, call, (window.start, window.end), client.deadline(), tagged=tagged)
+    assert len(page.requests) == len(set(page.requests.request_id)) > 50
+    assert (set(page.requests.tags) != {"{}"}) == tagged
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -240,6 +240,28 @@ async def test_a_reading_goes_on_from_its_cursor_in_another_process(
         assert reading.differences()[1] == 0
 
 
+async def test_pages_that_lead_nowhere_fail_the_poll_and_are_read_from_the_first_one_the_next_time(
+    reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PART", 5)
+    monkeypatch.setitem(billing_events._PAGE_ROWS, billing_events.MODELS_EVENTS, 6)
+    client = reading.bench.account._client
+    limits = client.limits
+    client.limits = replace(limits, events_per_hour=11)
+    await reading.bench.account.poll_recent()
+    await reading.poller.poll()
+    assert reading.poller.polled.state == "failing"
+    assert "more than 11 rows for one hour" in str(reading.poller.polled.problem)
+    progress = reading.poller._progress
+    assert progress is not None
+    assert progress.reading is not None
+    assert (progress.reading.cursor, progress.reading.parts) == (None, 0)
+    client.limits = limits
+    monkeypatch.undo()
+    await reading.poll()
+    assert reading.differences()[1] == 0
+
+
 async def test_requests_of_an_organization_are_those_of_all_teams(
     clock: Clock, tmp_path: Path, fal: RunningSimulator
 ) -> None:
