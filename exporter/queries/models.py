@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from json.encoder import encode_basestring
-from typing import Annotated, ClassVar, NotRequired
+from typing import Annotated, ClassVar
 
 from pydantic import (
     AliasPath,
@@ -28,21 +28,16 @@ from pydantic import (
     WithJsonSchema,
     model_serializer,
     model_validator,
-    with_config,
 )
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
-from typing_extensions import TypedDict  # that of `typing` is not enough for pydantic before Python 3.12
 
+from exporter.charges import NANO, decimal_of
 from exporter.charges import Invoice as StatedInvoice
-from exporter.charges import decimal_of
 from exporter.forecasting.budgets import percent, threshold_amount
 from exporter.forecasting.drivers import Driver
 from exporter.forecasting.state import BudgetOutlook
-from exporter.queries import usage
 from exporter.queries.invoices import stated
-from exporter.queries.live import LivePart as LiveAnswer
-from exporter.tags import TAG
 
 _WORDS = {None: "null", True: "true", False: "false"}
 Schema = Mapping[str, object]
@@ -53,6 +48,13 @@ def decimal_text(value: Decimal) -> str:
     """Return a decimal with every digit, without exponent and without trailing zeros."""
     text = f"{value:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def amount_text(nanos: int) -> str:
+    """Return the decimal that nano-units stand for, as `decimal_text` writes it."""
+    whole, rest = divmod(abs(nanos), NANO)
+    sign = "-" if nanos < 0 else ""
+    return f"{sign}{whole}.{rest:09}".rstrip("0") if rest else f"{sign}{whole}"
 
 
 def instant_text(instant: datetime | None) -> str | None:
@@ -108,8 +110,7 @@ def text_json(document: BaseModel) -> str:
 
 
 def _written(nanos: int, info: SerializationInfo) -> Decimal | str:
-    exact = decimal_of(nanos)
-    return exact if info.mode == "python" else decimal_text(exact)
+    return decimal_of(nanos) if info.mode == "python" else amount_text(nanos)
 
 
 Amount = Annotated[int, PlainSerializer(_written)]
@@ -193,7 +194,7 @@ def text_schema(model: type[BaseModel]) -> Schema:
     return model.model_json_schema(mode="serialization", schema_generator=_AmountsAsTexts)
 
 
-_EXACT = ConfigDict(extra="forbid", strict=True)
+EXACT = ConfigDict(extra="forbid", strict=True)
 """For rows, of which an answer may have ten thousand: as dicts they take half the time of models."""
 
 
@@ -201,140 +202,6 @@ class Document(BaseModel):
     """Base of all documents: made from attributes, with no conversion of one type to another, and no other field."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, from_attributes=True, strict=True)
-
-
-@with_config(_EXACT)
-class _Group(TypedDict):
-    """Fields that rows are grouped by; the first three are the reporting interface's own, and in every row."""
-
-    model: Annotated[str | None, Field(description="Model endpoint, like `fal-ai/flux/dev`.")]
-    app: Annotated[str | None, Field(description="Your own serverless app.")]
-    gpu_class: Annotated[str | None, Field(description="GPU class, like `H100`.")]
-    account: NotRequired[Annotated[str | None, Field(description="Configured account.")]]
-    team: NotRequired[Annotated[str | None, Field(description="Team.")]]
-    product: NotRequired[
-        Annotated[str | None, Field(description="Product line: `model_apis`, `serverless` or `compute`.")]
-    ]
-    api_key: NotRequired[
-        Annotated[str | None, Field(description="API key: its alias as in the label `api_key`, else its id.")]
-    ]
-    member: NotRequired[Annotated[str | None, Field(description="Login of the member of the organization.")]]
-    tags: NotRequired[
-        Annotated[
-            dict[str, str],
-            Field(description="Values of the tags that were grouped by, by key; `untagged` for what has none."),
-        ]
-    ]
-    hour: NotRequired[Annotated[str | None, Field(description="Start of the UTC hour.")]]
-    day: NotRequired[Annotated[str | None, Field(description="Day in `timezone`, like `2026-11-01`.")]]
-    month: NotRequired[Annotated[str | None, Field(description="Month in `timezone`, like `2026-11`.")]]
-
-
-@with_config(_EXACT)
-class UsageTotal(TypedDict):
-    """Totals of the whole window, independent of the page."""
-
-    requests: Annotated[
-        Amount | None,
-        Field(
-            description="Number of requests; null unless all charges are from a source that reports it, which only the "
-            "source `reporting` does."
-        ),
-    ]
-    gpu_seconds: Annotated[Amount, Field(description="GPU time in seconds: GPUs times duration.")]
-    spend: Annotated[Amount, Field(description="What fal charged in USD, after discount.")]
-    list_cost: Annotated[Amount, Field(description="Cost before discount.")]
-    discount: Annotated[Amount, Field(description="`list_cost` minus `spend`.")]
-    quantities: Annotated[
-        dict[str, Amount],
-        Field(
-            description="Quantity used, by fal's unit (image, second, megapixel, ...). Machine time is "
-            "`machine_second`, because it cannot be added to seconds of video."
-        ),
-    ]
-
-
-@with_config(_EXACT)
-class UsageRow(_Group, UsageTotal):
-    """One group of charges.
-
-    `model`, `app` and `gpu_class` are null where they are not grouped by, and where a charge has none (a model endpoint
-    has no app).
-    """
-
-
-def _sums(row: usage.UsageRow) -> dict[str, object]:
-    # Sums that hold another unit, too, lack the requests of what is counted in it.
-    requests = row.quantities["request"] if row.quantities.keys() == {"request"} else None
-    return {
-        "requests": requests,
-        "gpu_seconds": row.amounts.gpu_seconds,
-        "spend": row.amounts.cost,
-        "list_cost": row.amounts.list_cost,
-        "discount": row.amounts.discount,
-        "quantities": dict(row.quantities),
-    }
-
-
-def _cells_and_sums(row: usage.UsageRow) -> dict[str, object]:
-    cells: dict[str, object] = {name: value or None for name, value in row.group.items() if not name.startswith(TAG)}
-    tags = {name.removeprefix(TAG): value for name, value in row.group.items() if name.startswith(TAG)}
-    return {"model": None, "app": None, "gpu_class": None, **cells, **({"tags": tags} if tags else {}), **_sums(row)}
-
-
-class LivePart(Document):
-    """Part of the window that was read from fal, not from the ledger."""
-
-    account: str = Field(description="Configured account.")
-    start: AwareDatetime = Field(description="Start of the part: a whole UTC hour.")
-    end: AwareDatetime = Field(description="End of the part, exclusive.")
-    as_of: AwareDatetime = Field(description="When fal answered; an answer is reused for some minutes.")
-
-
-def _spans(parts: Sequence[LiveAnswer]) -> tuple[LivePart, ...]:
-    return tuple(LivePart.model_validate(part) for part in parts)
-
-
-class Usage(Document):
-    """Usage and spend of a window, in the shape of fal's reporting interface."""
-
-    start: AwareDatetime = Field(description="Start of the window: a whole UTC hour.")
-    end: AwareDatetime = Field(description="End of the window, exclusive: a whole UTC hour.")
-    group_by: tuple[str, ...] = Field(description="Dimensions that were grouped by.")
-    timezone: str = Field(description="Time zone of days and months.")
-    currency: str = Field(description="Always USD.")
-    usage: tuple[Annotated[UsageRow, BeforeValidator(_cells_and_sums)], ...] = Field(
-        validation_alias="rows", description="The groups, ordered by time, then by spend, highest first."
-    )
-    total: Annotated[UsageTotal, BeforeValidator(_sums)] = Field(
-        description="Totals of the whole window, independent of the page."
-    )
-    complete: bool = Field(
-        validation_alias=AliasPath("coverage", "complete"),
-        description="True if every hour of the window has been read from fal completely, with all its rows. Never "
-        "true for the current hour.",
-    )
-    data_through: AwareDatetime | None = Field(
-        validation_alias=AliasPath("coverage", "data_through"),
-        description="End of the last hour that has been read completely; null while a source has not been read at all.",
-    )
-    settled_through: AwareDatetime | None = Field(
-        validation_alias=AliasPath("coverage", "settled_through"),
-        description="End of the last settled hour. Later hours are provisional, because fal adds late charges and "
-        "corrections.",
-    )
-    available_from: AwareDatetime | None = Field(
-        validation_alias=AliasPath("coverage", "available_from"),
-        description="Start of the first hour from which on the ledger has every hour.",
-    )
-    notes: tuple[str, ...] = Field(
-        description="Remarks on the figures: a widened window, missing hours, rows that cannot be read."
-    )
-    live: Annotated[tuple[LivePart, ...], BeforeValidator(_spans)] = Field(
-        description="Parts of the window that were read from fal because the ledger does not have them; empty if all "
-        "is from the ledger."
-    )
-    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last page.")
 
 
 OWN_ACCOUNT = "x_fal_exporter_account"

@@ -4,19 +4,19 @@ from decimal import Context, Decimal
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from jsonschema import ValidationError as JsonSchemaError
 from pydantic import BaseModel, ValidationError
 from queries.conftest import NOW, UTC_ZONE
 
-from exporter.charges import NANO, decimal_of
+from exporter.charges import NANO, Amounts, decimal_of
 from exporter.forecasting.budgets import percent, threshold_amount
 from exporter.ledger.reader import LedgerReader
-from exporter.queries import models
+from exporter.queries import models, usage_documents
 from exporter.queries.models import decimal_text, exact_json, text_json, text_schema, texts, tree
-from exporter.queries.usage import answer_usage, parse_usage_question
+from exporter.queries.usage import UsageRow, answer_usage, parse_usage_question
 from exporter.web.rest import examples
 
 DECIMALS = st.integers(-(10**30), 10**30).map(lambda nanos: Decimal(nanos).scaleb(-9))
@@ -47,7 +47,7 @@ def test_what_is_no_json_is_refused() -> None:
 
 
 DOCUMENTS = [
-    models.Usage.model_validate(examples.USAGE),
+    usage_documents.Usage.model_validate(examples.USAGE),
     models.Invoices.model_validate(examples.INVOICES),
     models.Balances.model_validate(examples.ACCOUNTS),
     models.Budgets.model_validate(examples.BUDGETS),
@@ -124,14 +124,14 @@ def test_an_answer_of_a_ledger_is_of_the_schema(reader: LedgerReader, group_by: 
     given = {"group_by": group_by} if group_by else {}
     with reader.snapshot() as snapshot:
         found = answer_usage(snapshot, parse_usage_question(given, now=NOW, zone=UTC_ZONE))
-    document = models.Usage.model_validate(found)
-    Draft202012Validator(schema_of(models.Usage)).validate(json.loads(exact_json(document)))
+    document = usage_documents.Usage.model_validate(found)
+    Draft202012Validator(schema_of(usage_documents.Usage)).validate(json.loads(exact_json(document)))
 
 
 def test_usage_has_the_shape_of_the_reporting_interface(reader: LedgerReader) -> None:
     question = parse_usage_question({"group_by": "model,gpu_class"}, now=NOW, zone=UTC_ZONE)
     with reader.snapshot() as snapshot:
-        document = tree(models.Usage.model_validate(answer_usage(snapshot, question)))
+        document = tree(usage_documents.Usage.model_validate(answer_usage(snapshot, question)))
     assert isinstance(document, dict)
     assert document["group_by"] == ("model", "gpu_class")
     assert document["currency"] == "USD"
@@ -225,8 +225,45 @@ def test_a_budget_is_written_field_by_field_in_this_order() -> None:
     )
 
 
+AMOUNTS = st.builds(Amounts, *[st.integers(-(10**18), 10**18) | st.just(0)] * 5)
+NAMED = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+GROUPS = ("model", "app", "gpu_class", "account", "team", "product", "api_key", "member", "hour", "day", "month")
+
+
+@given(
+    st.data(),
+    st.lists(st.sampled_from((*GROUPS, "tag:customer", "tag:feature")), unique=True),
+    st.booleans(),
+    st.lists(NAMED, max_size=2),
+)
+@settings(max_examples=60)
+def test_rows_are_written_as_their_document_is(
+    data: st.DataObject,
+    group_by: list[str],
+    quoted: bool,  # noqa: FBT001  a case
+    notes: list[str],
+) -> None:
+    units = st.sampled_from(("request", "image", '"usage":[]')) | NAMED
+    row = st.builds(
+        UsageRow,
+        st.tuples(*[NAMED] * len(group_by)).map(lambda values: dict(zip(group_by, values, strict=True))),
+        AMOUNTS,
+        st.dictionaries(units, st.integers(-(10**20), 10**20), max_size=2),
+    )
+    answer = replace(
+        examples.USAGE,
+        group_by=tuple(group_by),
+        rows=tuple(data.draw(st.lists(row, max_size=3))),
+        total=data.draw(row),
+        notes=(*notes, '"usage":[]'),
+    )
+    document = usage_documents.Usage.model_validate(answer)
+    written = usage_documents.usage_json(answer, quoted=quoted)
+    assert written == (text_json(document) if quoted else exact_json(document))
+
+
 def test_a_row_of_usage_has_the_fields_that_it_is_grouped_by_and_always_three() -> None:
-    document = models.Usage.model_validate(examples.USAGE)
+    document = usage_documents.Usage.model_validate(examples.USAGE)
     rows, total = document.model_dump()["usage"], document.model_dump(mode="json")["total"]
     assert exact_json(rows[0]) == (
         '{"model":"fal-ai/veo3","app":null,"gpu_class":null,"requests":null,"gpu_seconds":0,"spend":370.8,'

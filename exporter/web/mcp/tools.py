@@ -20,13 +20,13 @@ from exporter.queries.models import (
     Forecasts,
     InvoicePage,
     Invoices,
-    Usage,
     instant_text,
     text_schema,
     texts,
 )
 from exporter.queries.parameters import Given, QuestionError
 from exporter.queries.usage import Cursor, fingerprint
+from exporter.queries.usage_documents import Usage
 from exporter.queries.worker import worker
 from exporter.web.mcp.focus_process import FINDINGS_KEPT
 from exporter.web.mcp.focus_report import report_tool

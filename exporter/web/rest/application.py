@@ -23,7 +23,7 @@ from exporter.publication import Publication
 from exporter.queries.focus import parse_focus_question
 from exporter.queries.focus_report import ReportSources
 from exporter.queries.live import LiveError, LivePart, ask_live
-from exporter.queries.models import exact_json, text_json
+from exporter.queries.models import exact_json
 from exporter.queries.parameters import UNREADABLE, Given, NoDataYetError, QuestionError
 from exporter.queries.requests import NoRequestsError
 from exporter.queries.usage import UsageQuestion, parse_usage_question
@@ -33,7 +33,7 @@ from exporter.web.callers import caller_gone
 from exporter.web.negotiation import accepts
 from exporter.web.pages.rendering import HEADERS
 from exporter.web.rest.answer_cache import Answer, AnswerCache, BusyError, answer_of
-from exporter.web.rest.calls import AMOUNTS, CALLS, Call, Request, Sources, read_request
+from exporter.web.rest.calls import AMOUNTS, CALLS, Call, Request, Sources, answer_text, read_request
 from exporter.web.rest.documentation import description, page
 from exporter.web.rest.focus import HEADERS as FOCUS_HEADERS
 from exporter.web.rest.focus import FocusFiles
@@ -298,7 +298,7 @@ def _made(check: Check, call: Call, sources: Sources, texts: Mapping[str, str], 
         raise TypeError(f"{call.path} has no document")
     found = call.answer(replace(sources, check=check), texts)
     check()
-    return answer_of(text_json(found) if quoted else exact_json(found), JSON)
+    return answer_of(answer_text(found, quoted=quoted), JSON)
 
 
 async def _while_waited_for(receive: Receive, answering: Coroutine[None, None, Answer]) -> Answer:

@@ -27,6 +27,7 @@ from exporter.queries import (
     request_documents,
     requests,
     usage,
+    usage_documents,
 )
 from exporter.queries.live import LivePart
 from exporter.queries.parameters import Given, Parameter, QuestionError
@@ -153,6 +154,17 @@ class Sources:
         return self.requests()
 
 
+Made = BaseModel | usage.UsageAnswer
+"""A document; usage without one, as it may have ten thousand rows."""
+
+
+def answer_text(made: Made, *, quoted: bool) -> str:
+    """Return an answer as JSON, its amounts as texts or as numbers."""
+    if isinstance(made, usage.UsageAnswer):
+        return usage_documents.usage_json(made, quoted=quoted)
+    return models.text_json(made) if quoted else models.exact_json(made)
+
+
 MadeFrom = Literal["ledger", "publication", "requests"]
 
 
@@ -166,7 +178,7 @@ class Call:
         meaning: the same in sentences.
         model: of the answer; None where it is a text.
         example: an answer, as a document or a text.
-        answer: makes the document; None where it is streamed.
+        answer: makes the document, or what `answer_text` makes one of; None where it is streamed.
         made_from: the ledger, the latest publication, or the store of single requests.
         is_usage: whether fal is asked for what the ledger does not have.
         path_parameters: those that stand in the path, in braces.
@@ -179,7 +191,7 @@ class Call:
     parameters: tuple[Parameter[object], ...]
     model: type[BaseModel] | None
     example: BaseModel | str
-    answer: Callable[[Sources, Mapping[str, str]], BaseModel] | None
+    answer: Callable[[Sources, Mapping[str, str]], Made] | None
     made_from: MadeFrom = "ledger"
     is_usage: bool = False
     media_type: str = JSON
@@ -209,10 +221,10 @@ class Call:
         return f"{self.title[0].lower()}{self.title[1:]}; {names}"
 
 
-def _usage(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
+def _usage(sources: Sources, texts: Mapping[str, str]) -> usage.UsageAnswer:
     question = usage.parse_usage_question(texts, now=sources.now, zone=sources.zone)
     with sources.ledger().snapshot() as ledger:
-        return models.Usage.model_validate(usage.answer_usage(ledger, question, sources.live, check=sources.check))
+        return usage.answer_usage(ledger, question, sources.live, check=sources.check)
 
 
 def _machines(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
@@ -277,8 +289,8 @@ CALLS = (
         "`/metrics`. An object in the format of fal's reporting API. Hours that the ledger does not have are read from "
         "fal if `live` allows it, and marked.",
         parameters=(*usage.PARAMETERS, AMOUNTS),
-        model=models.Usage,
-        example=models.Usage.model_validate(examples.USAGE),
+        model=usage_documents.Usage,
+        example=usage_documents.Usage.model_validate(examples.USAGE),
         answer=_usage,
         is_usage=True,
     ),
