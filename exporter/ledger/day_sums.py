@@ -10,10 +10,11 @@ from array import array
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby, pairwise
 from operator import add, itemgetter, sub
 from threading import Lock
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, Executable, bindparam, func, select
 
@@ -33,8 +34,11 @@ _Group = tuple[tuple[str, ...], str]
 _MOST_CELLS = 4_000_000
 """Sums that are kept of whole days; eight bytes each."""
 
-_MOST_HOUR_CELLS = 3_000_000
-"""Sums that are kept of hours within days."""
+_MOST_HOUR_CELLS = 4_000_000
+"""Sums that are kept of hours within days: every hour of a month with as many series as one may have."""
+
+_MOST_START_CELLS = 32_768
+"""Sums of groups that are kept for each grouping."""
 
 _MOST_GROUPINGS = 16
 
@@ -69,6 +73,11 @@ _SERIES = (
 )
 
 _Sum: TypeAlias = Callable[[int, int], int]
+_Sums: TypeAlias = "list[Sequence[int] | None]"
+"""Sums of the groups, by measure; None for zeros."""
+
+_Of = TypeVar("_Of")
+_Made = TypeVar("_Made")
 
 _first = itemgetter(0)
 
@@ -77,8 +86,23 @@ class _TooMuchError(Exception):
     """The sums do not fit into what they may take."""
 
 
+def _each(function: Callable[[_Of, _Of], _Made], ones: Sequence[_Of], others: Sequence[_Of]) -> list[_Made]:
+    """Return what becomes of every measure; once for two that are the same, as costs are without discount."""
+    made: dict[tuple[int, int], _Made] = {}
+    found = []
+    for one, other in zip(ones, others, strict=True):
+        key = id(one), id(other)
+        if key not in made:
+            made[key] = function(one, other)
+        found.append(made[key])
+    return found
+
+
 class _Piece(NamedTuple):
-    """Sums of some series: those at `places`, or all of them in order where that is None."""
+    """Sums of some series: those at `places`, or all of them in order where that is None.
+
+    Equal columns are one, such as list cost and cost where there is no discount.
+    """
 
     places: "array[int] | None"
     columns: tuple[Column, ...]
@@ -86,7 +110,8 @@ class _Piece(NamedTuple):
     @property
     def cells(self) -> int:
         """Numbers in it."""
-        return sum(len(column) for column in (self.places, *self.columns) if column is not None)
+        apart = {id(column): column for column in (self.places, *self.columns) if column is not None}
+        return sum(map(len, apart.values()))
 
 
 _NONE = _Piece(None, (None,) * len(MEASURES))
@@ -108,10 +133,25 @@ class _Grouping:
         self._slices = [slice(first, end) for first, end in pairwise(ends)]
         self._is_flat = len(self._slices) == len(self._places)
         self._pick = _picking(self._places)
+        self._starts: OrderedDict[int, tuple[_Piece, _Sums]] = OrderedDict()
 
-    def sums(self, piece: _Piece, size: int) -> list[Sequence[int] | None]:
+    def sums(self, piece: _Piece, size: int) -> _Sums:
         """Return the sums of the groups, by measure; None for zeros."""
-        return [None if column is None else self._sum(piece.places, column, size) for column in piece.columns]
+        apart = {id(column): column for column in piece.columns}
+        made = {key: None if column is None else self._sum(piece.places, column, size) for key, column in apart.items()}
+        return [made[id(column)] for column in piece.columns]
+
+    def starts(self, day: int, piece: _Piece, size: int) -> _Sums:
+        """Return the sums of the groups up to the start of a day, of a piece; made once for windows that share it."""
+        kept = self._starts.get(day)
+        if kept is not None and kept[0] is piece:
+            self._starts.move_to_end(day)
+            return kept[1]
+        made = self.sums(piece, size)
+        self._starts[day] = piece, made
+        if len(self._starts) * max(1, len(self.keys)) * len(MEASURES) > _MOST_START_CELLS:
+            self._starts.popitem(last=False)
+        return made
 
     def _sum(self, places: "array[int] | None", column: "array[int]", size: int) -> Sequence[int]:
         whole: Sequence[int] = column
@@ -236,8 +276,7 @@ class DaySums:
         self._read_days(connection, scope.id, its, within[0] // HOURS_OF_DAY, -(-within[-1] // HOURS_OF_DAY))
         grouping = _grouping(its, scope.account, by, where)
         size = len(its.series)
-        starts: dict[int, list[Sequence[int] | None]] = {}
-        before: list[Sequence[int] | None] | None = None
+        before: _Sums | None = None
         at = None
         for bucket, cut in enumerate(within):
             if cut == at:
@@ -248,16 +287,11 @@ class DaySums:
                 nearest = day + (cut % HOURS_OF_DAY > 0)
             elif cut % HOURS_OF_DAY:
                 within_day = self._within(connection, scope.id, its, cut)
-            if nearest not in starts:
-                starts[nearest] = grouping.sums(its.starts[nearest - its.first], size)
-            here = starts[nearest]
+            here = grouping.starts(nearest, its.starts[nearest - its.first], size)
             if within_day is not _NONE:
-                apart = grouping.sums(within_day, size)
-                here = [_combined(add, *both) for both in zip(here, apart, strict=True)]
+                here = _each(partial(_combined, add), here, grouping.sums(within_day, size))
             if before is not None:
-                _put(
-                    sums, bucket - 1, grouping.keys, [_combined(sub, *both) for both in zip(here, before, strict=True)]
-                )
+                _put(sums, bucket - 1, grouping.keys, _each(partial(_combined, sub), here, before))
             before, at = here, cut
 
     def _scope(self, connection: Connection, scope: Scope, revision: int) -> _ScopeSums:
@@ -442,10 +476,22 @@ def _piece(
 ) -> _Piece:
     """Return sums from rows of position, series and numbers, in the order of series."""
     _, series_ids, *parts = zip(*rows, strict=True)
-    columns = tuple(read(parts))
+    columns = _shared(read(parts))
     if len(series_ids) == len(places):
         return _Piece(None, columns)
     return _Piece(array("I", map(places.__getitem__, series_ids)), columns)
+
+
+def _shared(columns: Iterable[Column]) -> tuple[Column, ...]:
+    """Return columns with one in place of equal ones."""
+    apart: list[Column] = []
+    found: list[Column] = []
+    for column in columns:
+        equal = next((earlier for earlier in apart if earlier == column), None)
+        if equal is None:
+            apart.append(column)
+        found.append(column if equal is None else equal)
+    return tuple(found)
 
 
 def _added(one: _Piece, other: _Piece, size: int, function: _Sum = add) -> _Piece:
@@ -457,8 +503,13 @@ def _added(one: _Piece, other: _Piece, size: int, function: _Sum = add) -> _Piec
     return _Piece(
         None,
         tuple(
-            _added_column(_spread(one.places, column, size), other.places, more, size, function)
-            for column, more in zip(one.columns, other.columns, strict=True)
+            _each(
+                lambda column, more: _added_column(
+                    _spread(one.places, column, size), other.places, more, size, function
+                ),
+                one.columns,
+                other.columns,
+            )
         ),
     )
 

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from operator import itemgetter
@@ -37,7 +38,7 @@ from exporter.ledger.tables.database import (
 )
 from exporter.ledger.tables.machines import MachineAccount
 from exporter.ledger.tables.names import labels_of, read_keys, tells_callers
-from exporter.ledger.tables.rejected import read_rejected
+from exporter.ledger.tables.rejected import read_rejected, scopes_with_rejected
 from exporter.ledger.tables.rows import Scope, read_scopes
 from exporter.ledger.tables.span_totals import Bucket, UsageSum, cuts_of, joined, labelled, usage_sums
 from exporter.ledger.tables.tags import KEYS as TAG_KEYS
@@ -51,6 +52,15 @@ _TICK = 50_000_000
 """Nanoseconds by which a write must be past, to be told from the next by its time."""
 
 
+@dataclass(slots=True)
+class _Known:
+    """Small things that are read once of each revision; several threads may read them at once, and find the same."""
+
+    scopes: tuple[Scope, ...] | None = None
+    with_rejected: frozenset[int] | None = None
+    key_labels: KeyLabels | None = None
+
+
 class LedgerSnapshot:
     """A ledger as of one instant: everything asked of it is answered from the same state.
 
@@ -58,12 +68,20 @@ class LedgerSnapshot:
         connection: in a transaction that sees one state (SQLite in WAL mode; REPEATABLE READ in PostgreSQL).
         facts: single facts of the ledger, by name.
         sums: those in memory; None for none.
+        known: what has been read of the same revision.
     """
 
-    def __init__(self, connection: Connection, facts: Mapping[str, str], sums: DaySums | None = None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        facts: Mapping[str, str],
+        sums: DaySums | None = None,
+        known: _Known | None = None,
+    ) -> None:
         self._connection = connection
         self._facts = facts
         self._sums = sums
+        self._known = _Known() if known is None else known
 
     @property
     def revision(self) -> int:
@@ -158,9 +176,11 @@ class LedgerSnapshot:
         """The label of every API key that is known, by account and id."""
         return self._key_labels
 
-    @cached_property
+    @property
     def _key_labels(self) -> KeyLabels:
-        return labels_of(read_keys(self._connection))
+        if self._known.key_labels is None:
+            self._known.key_labels = labels_of(read_keys(self._connection))
+        return self._known.key_labels
 
     def scopes(self) -> tuple[ScopeState, ...]:
         """Return how far every active source is known."""
@@ -168,10 +188,12 @@ class LedgerSnapshot:
 
     def rejected_rows(self, window: Window) -> dict[tuple[str, str], RejectedRows]:
         """Return the rows that cannot be read and may be of a window, by account and source; none where all can."""
+        if self._known.with_rejected is None:
+            self._known.with_rejected = scopes_with_rejected(self._connection)
         found = {
             (scope.account, scope.source): read_rejected(self._connection, scope.id, window)
             for scope in self._scopes
-            if scope.active
+            if scope.active and scope.id in self._known.with_rejected
         }
         return {key: rejected for key, rejected in found.items() if rejected.by_reason}
 
@@ -219,13 +241,19 @@ class LedgerSnapshot:
         """Return the invoices of all accounts, newest first."""
         return tuple(rows.read_invoices(self._connection))
 
-    @cached_property
+    @property
     def _scopes(self) -> tuple[Scope, ...]:
-        return tuple(read_scopes(self._connection))
+        if self._known.scopes is None:
+            self._known.scopes = tuple(read_scopes(self._connection))
+        return self._known.scopes
 
     def _numbered(self, fact: str) -> int:
-        born = datetime.fromisoformat(self._facts[schema.BORN_AT])
-        return int(born.timestamp()) * _REVISIONS + int(self._facts.get(fact) or 0)
+        return _numbered(self._facts, fact)
+
+
+def _numbered(facts: Mapping[str, str], fact: str) -> int:
+    born = datetime.fromisoformat(facts[schema.BORN_AT])
+    return int(born.timestamp()) * _REVISIONS + int(facts.get(fact) or 0)
 
 
 class LedgerReader:
@@ -253,6 +281,7 @@ class LedgerReader:
         self._file: tuple[int, int] | None = None
         self._is_known = False
         self._sums = DaySums()
+        self._of_revision: tuple[int, _Known] = (-1, _Known())
 
     def close(self) -> None:
         """Let go of the database; a later call opens it again."""
@@ -297,10 +326,18 @@ class LedgerReader:
                 facts = schema.read_all(connection)
                 check_version(facts.get("schema"), self._url)
                 self._is_known = True
-                yield LedgerSnapshot(connection, facts, self._sums)
+                yield LedgerSnapshot(connection, facts, self._sums, self._known_of(facts))
         except BaseException:
             self._is_known = False
             raise
+
+    def _known_of(self, facts: Mapping[str, str]) -> _Known:
+        revision = _numbered(facts, schema.REVISION)
+        of, known = self._of_revision
+        if of != revision:
+            known = _Known()
+            self._of_revision = revision, known
+        return known
 
     def _opened(self) -> Engine:
         """Return the engine of the database that is there now; a file may have been put in another's place."""
@@ -311,6 +348,7 @@ class LedgerReader:
                     self._engine.dispose()
                 self._engine = reading_engine(self._url, poolclass=QueuePool)
                 self._file, self._is_known, self._sums = found, False, DaySums()
+                self._of_revision = -1, _Known()
             return self._engine
 
     def _identity(self) -> tuple[int, int] | None:

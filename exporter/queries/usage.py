@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain
+from operator import add
 from typing import TYPE_CHECKING, get_args
 from zoneinfo import ZoneInfo
 
@@ -395,7 +396,7 @@ def answer_usage(
         end=question.window.end,
         group_by=question.group_by,
         timezone=question.zone.key,
-        rows=tuple(_row(question, found) for found in rows),
+        rows=tuple(_rows(question, rows)),
         total=_total(whole),
         coverage=replace(known, complete=known.complete and charges.is_whole),
         next_cursor=None if cursor is None else str(cursor),
@@ -559,18 +560,26 @@ def _rank(found: "UsageSum") -> tuple[datetime, int, tuple[str, ...]]:
     return found.at or _EPOCH, -found.amounts.cost, found.group
 
 
-def _row(question: UsageQuestion, found: "UsageSum") -> UsageRow:
-    cells = dict(zip(question.dimensions, found.group, strict=True))
-    if found.at is not None:
-        local = found.at.astimezone(question.zone)
-        cells |= {"hour": f"{found.at:%Y-%m-%dT%H:%M:%SZ}", "day": f"{local:%Y-%m-%d}", "month": f"{local:%Y-%m}"}
-    return UsageRow({name: cells[name] for name in question.group_by}, found.amounts, found.quantities)
+def _rows(question: UsageQuestion, sums: Iterable["UsageSum"]) -> Iterator[UsageRow]:
+    names = question.dimensions
+    at: datetime | None = None
+    times: dict[str, str] = {}
+    for found in sums:
+        cells = dict(zip(names, found.group, strict=True))
+        if found.at is not None:
+            if found.at != at:
+                at, local = found.at, found.at.astimezone(question.zone)
+                times = {"hour": f"{at:%Y-%m-%dT%H:%M:%SZ}", "day": f"{local:%Y-%m-%d}", "month": f"{local:%Y-%m}"}
+            cells |= times
+            cells = {name: cells[name] for name in question.group_by}
+        yield UsageRow(cells, found.amounts, found.quantities)
 
 
 def _total(sums: Iterable["UsageSum"]) -> UsageRow:
-    amounts = NOTHING
-    quantities: Counter[str] = Counter()
+    amounts = [0] * len(NOTHING)
+    quantities: dict[str, int] = {}
     for found in sums:
-        amounts = amounts.plus(found.amounts)
-        quantities.update(found.quantities)
-    return UsageRow({}, amounts, dict(sorted(quantities.items())))
+        amounts = list(map(add, amounts, found.amounts))
+        for unit, quantity in found.quantities.items():
+            quantities[unit] = quantities.get(unit, 0) + quantity
+    return UsageRow({}, Amounts(*amounts), dict(sorted(quantities.items())))

@@ -141,6 +141,11 @@ def read_rejected(connection: Connection, scope: int, window: Window | None = No
     )
 
 
+def scopes_with_rejected(connection: Connection) -> frozenset[int]:
+    """Return the scopes of which some row cannot be read now."""
+    return frozenset(connection.scalars(select(rejected_rows.c.scope_id).distinct()))
+
+
 def first_rejected(connection: Connection, scope: int, since: int) -> int | None:
     """Return the first hour, from one on, that rejected rows may be of; None where there is none."""
     table = rejected_rows.c

@@ -77,9 +77,12 @@ class Scope:
         )
 
 
+_SCOPES = select(scopes).order_by(scopes.c.id)
+
+
 def read_scopes(connection: Connection) -> list[Scope]:
     """Return all scopes."""
-    return [Scope(**row) for row in connection.execute(select(scopes).order_by(scopes.c.id)).mappings()]
+    return [Scope(**row) for row in connection.execute(_SCOPES).mappings()]
 
 
 def add_scope(connection: Connection, account: str, source: str, at: datetime, counts_from: datetime) -> Scope:

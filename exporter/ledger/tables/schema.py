@@ -369,9 +369,12 @@ def read(connection: Connection, name: str) -> str | None:
     return connection.scalar(_VALUE, {"at": name})
 
 
+_FACTS = select(facts.c.name, facts.c.value)
+
+
 def read_all(connection: Connection) -> dict[str, str]:
     """Return all facts."""
-    return {row[0]: row[1] for row in connection.execute(select(facts.c.name, facts.c.value))}
+    return {row[0]: row[1] for row in connection.execute(_FACTS).all()}
 
 
 def write(connection: Connection, name: str, value: str) -> None:

@@ -327,14 +327,18 @@ def _read(
 def joined(sums: Mapping[SumKey, Amounts], cuts: Sequence[int], every: Bucket | None) -> tuple[UsageSum, ...]:
     """Put the units of each group together, in the order of buckets and groups; leave out what adds up to nothing."""
     starts: Sequence[datetime | None] = [None] if every is None else [hour_start(cut) for cut in cuts]
-    charged = sorted(pair for pair in sums.items() if pair[1] != NOTHING)
-    found = []
-    for (bucket, group), its in groupby(charged, key=lambda item: (item[0].bucket, item[0].group)):
-        amounts = NOTHING
-        quantities = {}
-        for key, summed in its:
-            amounts = amounts.plus(summed._replace(quantity=0))
-            if summed.quantity:
-                quantities[key.unit] = summed.quantity
+    charged = sorted([pair for pair in sums.items() if pair[1] != NOTHING])
+    found: list[UsageSum] = []
+    quantities: dict[str, int] = {}
+    last = None
+    # Written out, as it is done for every row of a large answer.
+    for (bucket, group, unit), (quantity, gpu_seconds, list_cost, discount, cost) in charged:
+        amounts = Amounts(0, gpu_seconds, list_cost, discount, cost)
+        if (bucket, group) == last:
+            amounts = found.pop().amounts.plus(amounts)
+        else:
+            last, quantities = (bucket, group), {}
+        if quantity:
+            quantities[unit] = quantity
         found.append(UsageSum(starts[bucket], group, amounts, quantities))
     return tuple(found)

@@ -21,26 +21,35 @@ _LEVEL = 5
 _DIGEST = 20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """A whole answer.
 
     Attributes:
-        packed: the body with gzip; None where that is not worth it.
         tag: tells this body from others.
         headers: beside those that follow from the body, in lower case.
+        packed: the body with gzip; None until a caller wants it, and where that is not worth it.
     """
 
     media_type: str
     body: bytes
-    packed: bytes | None
     tag: str
     headers: Mapping[str, str]
+    packed: bytes | None = None
 
     @property
     def size(self) -> int:
-        """Bytes that it takes in memory, more or less."""
-        return len(self.body) + len(self.packed or b"") + 1000
+        """Bytes that it takes in memory, more or less; a body that is packed later takes at most as much again."""
+        return len(self.body) + len(self.body if self._is_unpacked else self.packed or b"") + 1000
+
+    def pack(self) -> None:
+        """Have the body packed, where that is worth it."""
+        if self._is_unpacked:
+            self.packed = gzip.compress(self.body, _LEVEL, mtime=0)
+
+    @property
+    def _is_unpacked(self) -> bool:
+        return self.packed is None and len(self.body) > _WORTH_COMPRESSING
 
     async def send(self, send: Send, *, gzipped: bool, known: str) -> None:
         """Send it, or say that the caller has it already; to HEAD the server leaves out the body.
@@ -50,6 +59,8 @@ class Answer:
             gzipped: whether the caller takes gzip.
             known: the header `If-None-Match`.
         """
+        if gzipped and self._is_unpacked:
+            await asyncio.to_thread(self.pack)
         packed = self.packed if gzipped else None
         # Strong tags are of bytes, so that the packed body needs one of its own.
         tag = f'"{self.tag}"' if packed is None else f'"{self.tag}-gzip"'
@@ -76,9 +87,7 @@ class Answer:
 def answer_of(text: str, media_type: str, headers: Mapping[str, str] = NO_HEADERS) -> Answer:
     """Return the answer with a text as its body."""
     body = text.encode()
-    packed = gzip.compress(body, _LEVEL, mtime=0) if len(body) > _WORTH_COMPRESSING else None
-    tag = hashlib.sha256(body).hexdigest()[:_DIGEST]
-    return Answer(media_type, body, packed, tag, headers)
+    return Answer(media_type, body, hashlib.sha256(body).hexdigest()[:_DIGEST], headers)
 
 
 def is_known(if_none_match: str, tag: str) -> bool:
@@ -124,16 +133,17 @@ class AnswerCache:
         self._questions: QuestionQueue[Answer] = QuestionQueue(threads)
         self._most = most
         self._remembered = remembered
-        self._answers: OrderedDict[Hashable, Answer] = OrderedDict()
+        self._answers: OrderedDict[Hashable, tuple[Answer, int]] = OrderedDict()
         self._size = 0
         self._making: dict[Hashable, _Making] = {}
 
     def known(self, key: Hashable) -> Answer | None:
         """Return an answer that has been made before."""
         found = self._answers.get(key)
-        if found is not None:
-            self._answers.move_to_end(key)
-        return found
+        if found is None:
+            return None
+        self._answers.move_to_end(key)
+        return found[0]
 
     async def answer(self, key: Hashable, make: Callable[[Check], Answer], *, kind: Hashable = None) -> Answer:
         """Return the answer to a question, made now or before; who asks what is being made waits for that.
@@ -179,10 +189,12 @@ class AnswerCache:
         if made.exception() is not None:
             return
         answer = made.result()
-        if answer.size > self._remembered // 4:
+        # Kept beside the answer, which may be packed later and then is of another size.
+        size = answer.size
+        if size > self._remembered // 4:
             return
-        self._answers[key] = answer
-        self._size += answer.size
+        self._answers[key] = answer, size
+        self._size += size
         while self._size > self._remembered:
-            _, oldest = self._answers.popitem(last=False)
-            self._size -= oldest.size
+            _, (_, freed) = self._answers.popitem(last=False)
+            self._size -= freed

@@ -223,7 +223,7 @@ class Rest:
         # Questions of a kind take about as long: those of one call with the same terms, and windows of about a size.
         kind: Hashable = (call.path, *sorted(texts))
         if call.made_from == "requests":
-            return await self._of_requests(call, texts, now, quoted=quoted)
+            return await self._of_requests(call, request, texts, now, quoted=quoted)
         if call.made_from == "ledger":
             ledger = self._fresh() or await self._state()
             of: object = ledger
@@ -239,15 +239,17 @@ class Rest:
         # Windows without an edge follow the clock, by whole hours.
         key = (call.path, tuple(sorted(texts.items())), quoted, state, answered, hour_of(now))
         sources = Sources(self._ledger, publication, self._options.zone, now, live)
-        make = partial(_made, call=call, sources=sources, texts=texts, quoted=quoted)
+        make = partial(_made, call=call, sources=sources, texts=texts, quoted=quoted, gzipped=request.gzipped)
         answer = await self._answers.answer(key, make, kind=kind)
         if not live:
             self._remember(call, request, _Asked(of, hour_of(now), key))
         return answer
 
-    async def _of_requests(self, call: Call, texts: Mapping[str, str], now: datetime, *, quoted: bool) -> Answer:
+    async def _of_requests(
+        self, call: Call, request: Request, texts: Mapping[str, str], now: datetime, *, quoted: bool
+    ) -> Answer:
         sources = Sources(self._ledger, None, self._options.zone, now, requests=self._options.requests)
-        make = partial(_made, call=call, sources=sources, texts=texts, quoted=quoted)
+        make = partial(_made, call=call, sources=sources, texts=texts, quoted=quoted, gzipped=request.gzipped)
         key = (call.path, tuple(sorted(texts.items())), quoted)
         return await self._request_answers.answer(key, make, kind=(call.path, *sorted(texts)))
 
@@ -293,12 +295,17 @@ class _Asked(NamedTuple):
     key: Hashable
 
 
-def _made(check: Check, call: Call, sources: Sources, texts: Mapping[str, str], *, quoted: bool) -> Answer:
+def _made(
+    check: Check, call: Call, sources: Sources, texts: Mapping[str, str], *, quoted: bool, gzipped: bool
+) -> Answer:
     if call.answer is None:
         raise TypeError(f"{call.path} has no document")
     found = call.answer(replace(sources, check=check), texts)
     check()
-    return answer_of(answer_text(found, quoted=quoted), JSON)
+    answer = answer_of(answer_text(found, quoted=quoted), JSON)
+    if gzipped:
+        answer.pack()
+    return answer
 
 
 async def _while_waited_for(receive: Receive, answering: Coroutine[None, None, Answer]) -> Answer:

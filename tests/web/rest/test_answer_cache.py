@@ -67,7 +67,10 @@ async def test_more_questions_than_can_wait_are_refused_at_once() -> None:
 @pytest.mark.parametrize("text", ["short", "".join(map(str, range(3000)))])
 def test_an_answer_counts_with_its_packed_body_too(text: str) -> None:
     answer = made(text)
-    assert answer.size >= len(answer.body) + len(answer.packed or b"")
+    before = answer.size
+    answer.pack()
+    assert before >= answer.size == len(answer.body) + len(answer.packed or b"") + 1000
+    assert (answer.packed is None) is (len(text) < 1000)
 
 
 async def test_the_answers_that_are_kept_have_a_bound_and_the_oldest_goes_first() -> None:
