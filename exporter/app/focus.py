@@ -131,7 +131,7 @@ def _checked(checker: Checker, paths: Sequence[str]) -> Report:
             with naming(last):
                 checker.begin_part(part.name)
         last = part.name
-        for piece in part.pieces():
+        for piece in part.tables():
             with naming(last):
                 checker.feed(piece)
         notes += [f"{part.name}: {note}" for note in part.notes]

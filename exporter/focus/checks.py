@@ -28,7 +28,8 @@ from exporter.focus.values import EXACTLY, number
 
 if TYPE_CHECKING:
     from exporter.focus.expected import HeldInvoice
-    from exporter.focus.rules.polars_blocks import PolarsBlocks
+    from exporter.focus.polars_reader import Table
+    from exporter.focus.rules.polars_blocks import BlockFacts, PolarsBlocks
 
 DUPLICATE_REACH = 500_000
 """Number of rows within which a duplicate is certainly seen."""
@@ -213,12 +214,15 @@ class Checker:
         if self._awaits_header:
             raise nothing_at_all()
 
-    def feed(self, piece: bytes) -> None:
-        """Take a piece.
+    def feed(self, piece: "bytes | Table") -> None:
+        """Take a piece: bytes, or rows after a header that came as bytes.
 
         Raises:
             WrongContentError: this is no Cost and Usage file.
         """
+        if not isinstance(piece, bytes):
+            self._take_table(piece)
+            return
         if self._blocks is None:
             self._take_piece(piece)
             self._received += len(piece)
@@ -229,6 +233,19 @@ class Checker:
         self._held_size += len(piece)
         if self._held_size >= POLARS_BLOCK:
             self._take_held(self._blocks)
+
+    def _take_table(self, table: "Table") -> None:
+        """Take rows of a table, each of which is a line."""
+        after = self._records.number + table.frame.height
+        if self._blocks is None and self._rules is not None and self._duplicates is None:
+            self._blocks = self._polars_blocks(self._rules)
+        if self._blocks is None or not self._take_facts(self._blocks.facts_of(table.frame)):
+            self._take_pieces(table.csv())
+        self._records.number = after
+
+    def _take_pieces(self, data: bytes) -> None:
+        for start in range(0, len(data), PIECE):
+            self._take_piece(data[start : start + PIECE])
 
     def _take_piece(self, piece: bytes) -> None:
         records = self._records.feed(piece)
@@ -260,17 +277,14 @@ class Checker:
         if blocks is not None and begun is not None and end > begun:
             self._take_piece(data[:begun])
             block = data[begun:end]
-            if self._records.is_between and self._take_block(blocks, block):
-                self._records.skip(block.count(b"\n"))
+            if self._records.is_between and self._take_facts(blocks.facts(block)):
                 self._take_piece(data[end:])
                 return
             data = data[begun:]
-        for start in range(0, len(data), PIECE):
-            self._take_piece(data[start : start + PIECE])
+        self._take_pieces(data)
 
-    def _take_block(self, blocks: "PolarsBlocks", block: bytes) -> bool:
+    def _take_facts(self, facts: "BlockFacts | None") -> bool:
         """Take lines that break nothing; return whether they are such."""
-        facts = blocks.facts(block)
         fresh = None if facts is None else self._fresh(facts.pairs)
         if facts is None or fresh is None:
             return False
@@ -285,6 +299,7 @@ class Checker:
         for family, found in zip(self._families, fresh, strict=True):
             family.parents |= found
         self._report.rows += facts.rows
+        self._records.number += facts.rows
         return True
 
     def finish(self) -> Report:

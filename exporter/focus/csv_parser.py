@@ -43,8 +43,8 @@ LONGEST_RECORD = 1 << 20
 """Bytes of the longest record that is read; what is longer is taken for a quotation mark that never ends."""
 
 _MOST_BLANK = 20_000
-_BLANKS = ((b"\n" * 4, b"\n" * _MOST_BLANK), (b"\r\n" * 2, b"\r\n" * _MOST_BLANK))
-"""Some blank lines, and so many that no file of charges has them; gigabytes of them would be read for hours."""
+_BLANKS = b"\n" * _MOST_BLANK, b"\r\n" * _MOST_BLANK
+"""So many blank lines that no file of charges has them; gigabytes of them would be read for hours."""
 
 PIECE = 1 << 16
 """Bytes of a piece of work: what its rows take still fits the cache of a processor, which halves the time."""
@@ -70,6 +70,18 @@ def separator_of(line: bytes) -> bytes:
 
 class MalformedError(Exception):
     """A record breaks the rules of CSV; the message says how."""
+
+
+def refuse_blanks(lines: bytes, count: int, number: int) -> None:
+    """Refuse so many whole lines, the first of which has this number, if most of them are blank.
+
+    Raises:
+        WrongContentError: they are.
+    """
+    if count >= _MOST_BLANK and any(blanks in lines for blanks in _BLANKS):
+        raise WrongContentError(
+            f"{_MOST_BLANK:,} blank lines follow one another after line {number}; this is not a FOCUS CSV file"
+        )
 
 
 class Lines:
@@ -100,11 +112,6 @@ class Lines:
         if fresh and self.received >= len(BYTE_ORDER_MARK):
             data = data.removeprefix(BYTE_ORDER_MARK)
         cut = data.rfind(b"\n") + 1
-        # Texts of less than six bytes are looked for without a preparation that takes longer than the search.
-        if any(few in piece and blanks in piece for few, blanks in _BLANKS):
-            raise WrongContentError(
-                f"{_MOST_BLANK:,} blank lines follow one another after line {self.number}; this is not a FOCUS CSV file"
-            )
         if cut:
             self._held.append(data[:cut])
             self.size += cut
@@ -286,9 +293,14 @@ class Records:
         end = data.find(b"\n") + 1
         return end or None
 
-    def skip(self, lines: int) -> None:
-        """Take note of lines that somebody else has read."""
-        self._lines.number += lines
+    @property
+    def number(self) -> int:
+        """Number of the next line; whoever has read lines elsewhere sets it."""
+        return self._lines.number
+
+    @number.setter
+    def number(self, number: int) -> None:
+        self._lines.number = number
 
     def finish(self) -> list[Record]:
         """Return the last record where no line feed ends it.
@@ -302,6 +314,7 @@ class Records:
 
     def _records(self, lines: bytes) -> list[Record]:
         cut = lines.split(b"\n")[:-1]
+        refuse_blanks(lines, len(cut), self._lines.number)
         found = [self._assembler.take(number, line) for number, line in enumerate(cut, self._lines.number)]
         self._lines.number += len(cut)
         return [record for record in found if record is not None]

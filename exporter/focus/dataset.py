@@ -20,10 +20,13 @@ from contextlib import contextmanager
 from glob import glob, has_magic
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
 
 from exporter.focus.csv_parser import PIECE
 from exporter.focus.findings import FocusError, TruncatedFileError, WrongContentError
+
+if TYPE_CHECKING:
+    from exporter.focus.polars_reader import Table
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -61,8 +64,17 @@ class Part:
         self.notes: list[str] = []
         self._stream = stream
 
-    def pieces(self, columns: Collection[str] | None = None) -> Iterator[bytes]:
+    def pieces(self) -> Iterator[bytes]:
         """Yield the table as CSV, piece by piece.
+
+        Raises:
+            FocusError: it cannot be read to its end; the message begins with its name.
+        """
+        for piece in self.tables():
+            yield piece if isinstance(piece, bytes) else piece.csv()
+
+    def tables(self, columns: Collection[str] | None = None) -> "Iterator[bytes | Table]":
+        """Yield the table piece by piece: as CSV, or the header as CSV and what follows as it is stored.
 
         Args:
             columns: those that are needed, where leaving out others saves time; None for all.
@@ -79,17 +91,17 @@ class Part:
 class ParquetPart(Part):
     """A table in a Parquet file."""
 
-    def pieces(self, columns: Collection[str] | None = None) -> Iterator[bytes]:
-        """Yield the table as CSV, see `Part.pieces`; numbers that are not stored exactly are named in the notes."""
+    def tables(self, columns: Collection[str] | None = None) -> "Iterator[bytes | Table]":
+        """Yield the table, see `Part.tables`; numbers that are not stored exactly are named in the notes."""
         with naming(self.name):
             try:
-                from exporter.focus.parquet import csv_pieces  # noqa: PLC0415  an extra, and slow to import
+                from exporter.focus.parquet import tables  # noqa: PLC0415  an extra, and slow to import
             except ImportError:
                 raise WrongContentError(
                     "this is a Parquet file; install fal-exporter[polars] to read it, or save it as CSV"
                 ) from None
             with _as_file(self._stream) as path:
-                yield from csv_pieces(path, columns, self.notes)
+                yield from tables(path, columns, self.notes)
 
 
 def parts(arguments: Sequence[str]) -> Iterator[Part]:

@@ -1,11 +1,10 @@
-"""Parquet with Polars, an optional extra: tables as CSV, and CSV as a table.
+"""Parquet with Polars, an optional extra: its tables, and CSV as a table.
 
 Some thousand rows are held at a time. Decimals, dates and texts come through as they are; a DOUBLE is written as
 the shortest decimal that gives it back, and its column is named as inexact.
 """
 
 import csv
-import io
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -19,6 +18,7 @@ from polars.io.plugins import register_io_source
 
 from exporter.focus.columns import COLUMNS, Kind
 from exporter.focus.findings import WrongContentError
+from exporter.focus.polars_reader import Table
 from exporter.focus.values import NULLS, instant, number
 from exporter.focus.writer import CUSTOM_COLUMNS, decimal_places
 
@@ -26,8 +26,8 @@ _ROWS = 10_000
 _INSTANT = "%Y-%m-%dT%H:%M:%S%.f"
 
 
-def csv_pieces(path: Path, columns: Collection[str] | None, notes: list[str]) -> Iterator[bytes]:
-    """Yield a Parquet file as CSV, header first, some ten thousand rows at a time.
+def tables(path: Path, columns: Collection[str] | None, notes: list[str]) -> Iterator[bytes | Table]:
+    """Yield the header of a Parquet file as a line of CSV, then its rows, some thousand at a time.
 
     Args:
         path: of the file.
@@ -52,23 +52,18 @@ def csv_pieces(path: Path, columns: Collection[str] | None, notes: list[str]) ->
             _text(name, kind) if columns is None or name in columns else pl.lit(None, pl.String).alias(name)
             for name, kind in schema.items()
         ]
-        yield _csv(scan.select(texts).head(0).collect(), header=True)
+        yield scan.select(texts).head(0).collect().write_csv().encode()
         start = 0
         while True:
             frame = scan.slice(start, _ROWS).select(texts).collect()
             if not frame.height:
                 return
             start += frame.height
-            yield _csv(frame, header=False)
+            frame.columns = [str(place) for place in range(frame.width)]
+            yield Table(frame)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         what = str(error).strip().partition("\n")[0]
         raise WrongContentError(f"the Parquet file cannot be read: {what}") from None
-
-
-def _csv(frame: pl.DataFrame, *, header: bool) -> bytes:
-    file = io.BytesIO()
-    frame.write_csv(file, include_header=header)
-    return file.getvalue()
 
 
 def _text(name: str, kind: pl.DataType) -> pl.Expr:
@@ -83,9 +78,10 @@ def _text(name: str, kind: pl.DataType) -> pl.Expr:
         return column.dt.strftime("%Y-%m-%d")
     if kind.is_nested():
         return column.map_elements(_json, return_dtype=pl.String)
-    if kind == pl.Decimal:
+    if isinstance(kind, pl.Decimal) and kind.scale:
         # Without the zeros up to the scale of the column, of which a value need not make use.
-        return column.cast(pl.String).str.replace(r"(\.\d+?)0+$", "${1}")
+        short = column.cast(pl.String).str.strip_chars_end("0")
+        return pl.when(short.str.ends_with(".")).then(short + "0").otherwise(short)
     return column.cast(pl.String, strict=kind != pl.Binary)
 
 

@@ -1,78 +1,192 @@
-"""Summing of large blocks with Polars, an optional extra.
+"""Tables and sums of large blocks with Polars, an optional extra.
 
 Polars is made for tidy files and silently makes the best of others. So it has its say only where nothing can be read in
-two ways: every line is a whole record, every quotation mark encloses a field or is doubled within one, and a mark that
-is put at the end of each line comes out right after the last field, which proves that all have been found. Numbers are
-told by a pattern and added up as decimals, never as floats; those that are written in another way are read here, each
-text once. All else is left to `exporter.focus.reader`, which comes to the same sums.
+two ways: every line is a whole record, and every quotation mark encloses a field or is doubled within one. Both is
+proved with Polars too, byte by byte but many at once, so that no block is looked at twice. Numbers are told by a
+pattern and added up as decimals, never as floats; those that are written in another way are read here, each text once.
+All else is left to `exporter.focus.reader`, which comes to the same sums.
 """
 
-import re
+import io
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from itertools import repeat
 from operator import itemgetter
-from threading import Event
 from typing import Generic, NamedTuple, TypeVar
 
 import polars as pl
+import polars.selectors as cs
 
-from exporter.focus.csv_parser import BYTE_ORDER_MARK, Remembered, is_text
+from exporter.focus.csv_parser import BYTE_ORDER_MARK, COMMA, Remembered, is_text
 from exporter.focus.row_schema import Header, Instants, Part, ScaledNumbers, UnreadableError, Wanted
 from exporter.focus.values import EXACTLY, Value
 
 _MARK = b"\x01"
+_QUOTE, _LINE_FEED = b'"', b"\n"
+_IS_WHOLE = "is whole"
+_ASCII = 128
+_PROVED_TOGETHER = 1 << 20
+
+Work = Callable[[pl.LazyFrame], pl.LazyFrame]
 
 
-def _well_quoted(separator: bytes) -> re.Pattern[bytes]:
-    """Return the pattern of lines in which every quotation mark encloses a field, or is doubled within one.
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of a Parquet file, as the texts that a CSV file would have; columns are named by their places."""
 
-    Doubled quotes, which in JSON come in pairs, are taken in pairs: that is faster.
+    frame: pl.DataFrame
+
+    def csv(self) -> bytes:
+        """Return them as lines of CSV."""
+        file = io.BytesIO()
+        self.frame.write_csv(file, include_header=False)
+        return file.getvalue()
+
+
+class Cut(NamedTuple):
+    """Lines that Polars cuts into fields: how many they are, and what has been asked of them, once it is there.
+
+    Attributes:
+        frame: None where Polars finds that a line needs care.
     """
-    ends = re.escape(separator) + rb"\n"
-    return re.compile(
-        rb'[^"]*+(?:(?<![^' + ends + rb'])"[^"]*+(?:""[^"]*+""[^"]*+)*+(?:""[^"]*+)?+"[' + ends + rb'][^"]*+)*+'
-    )
+
+    lines: int
+    frame: Future[pl.DataFrame | None]
+
+    def whole(self) -> pl.DataFrame | None:
+        """Return the frame if it has all lines, else None."""
+        try:
+            frame = self.frame.result()
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+            return None
+        return None if frame is None or frame.height != self.lines else frame
 
 
-_WHOLE_PLACES = 12
-"""Digits that a number may have before its point: with 20 after it, a block of them adds up to 38, as Polars can."""
+class Cutter:
+    """Cuts blocks of lines of one width into fields.
+
+    Its columns are named by their places. A field without a text is null, one of two quotation marks an empty text.
+
+    Args:
+        width: number of fields.
+        separator: of the fields.
+
+    Attributes:
+        size: bytes of the lines that have been added.
+    """
+
+    def __init__(self, width: int, separator: bytes = COMMA) -> None:
+        self._separator = separator
+        self._end_of_line = separator + _MARK + _LINE_FEED
+        self._schema = {str(place): pl.String for place in range(width + 1)}
+        self._end = str(width)
+        self._closing = pl.Series([False, True])
+        self._worker = ThreadPoolExecutor(1)
+        self._clear()
+
+    def _clear(self) -> None:
+        self._added: list[bytes] = []
+        self._unproved: list[bytes] = []
+        self._unproved_size = 0
+        self._is_tidy = True
+        self._is_quoted = False
+        self._lines = 0
+        self.size = 0
+
+    def add(self, lines: bytes) -> int:
+        """Add whole lines, each with its line feed; return how many they are."""
+        self.size += len(lines)
+        # All is done while the lines are in the cache of the processor, so a mark is put at the end of each here.
+        marked = lines.replace(_LINE_FEED, self._end_of_line)
+        count = (len(marked) - len(lines)) // (len(self._end_of_line) - len(_LINE_FEED))
+        if b"\r" in marked:
+            marked = marked.replace(b"\r" + self._end_of_line, self._end_of_line)
+            self._is_tidy = self._is_tidy and b"\r" not in marked
+        self._is_tidy = self._is_tidy and not lines.startswith(BYTE_ORDER_MARK)
+        self._lines += count
+        self._added.append(marked)
+        self._unproved.append(marked)
+        self._unproved_size += len(marked)
+        if self._unproved_size >= _PROVED_TOGETHER:
+            self._prove()
+        return count
+
+    def _prove(self) -> None:
+        """Note whether lines are UTF-8, have no mark within, and every quotation mark where it belongs."""
+        texts, self._unproved, self._unproved_size = self._unproved, [], 0
+        if not self._is_tidy or not texts:
+            return
+        letters = pl.Series(texts, dtype=pl.Binary).cast(pl.List(pl.UInt8)).explode()
+        ends = letters == _LINE_FEED[0]
+        self._is_tidy = (letters == _MARK[0]).sum() == ends.sum() and (
+            (letters < _ASCII).all() or all(map(is_text, texts))
+        )
+        quotes = letters == _QUOTE[0]
+        if not self._is_tidy or not quotes.any():
+            return
+        self._is_quoted = True
+        edges = ends | (letters == self._separator[0]) | quotes
+        # The first mark opens, the second one closes, and so on. What opens begins a field or follows what closes, as
+        # in a doubled mark; what closes ends one or comes before what opens.
+        opens_well = edges.shift(1, fill_value=True).filter(quotes)
+        closes_well = edges.shift(-1, fill_value=True).filter(quotes)
+        while self._closing.len() < opens_well.len():
+            self._closing = pl.concat([self._closing, self._closing], rechunk=True)
+        closing = self._closing.head(opens_well.len())
+        self._is_tidy = closing.len() % 2 == 0 and (opens_well | closing).all() and (closes_well | ~closing).all()
+
+    def begin(self, work: Work) -> Cut | None:
+        """Begin to cut the lines that have been added, and to do some work on them; None where one of them needs care.
+
+        Args:
+            work: selects and calculates columns; the rows stay.
+        """
+        self._prove()
+        cut = None
+        if self._is_tidy and self._added:
+            added, is_quoted = self._added, self._is_quoted
+            frame = self._worker.submit(self._collected, added, work, is_quoted=is_quoted)
+            cut = Cut(self._lines, frame)
+        self._clear()
+        return cut
+
+    def _collected(self, added: Sequence[bytes], work: Work, *, is_quoted: bool) -> pl.DataFrame | None:
+        """Cut lines; None unless every one has as many fields as it must have: its mark comes right after the last."""
+        fields = pl.scan_csv(
+            b"".join(added),
+            has_header=False,
+            separator=self._separator.decode(),
+            schema=self._schema,
+            infer_schema=False,
+            quote_char='"' if is_quoted else None,
+        )
+        is_whole = pl.col(self._end).eq_missing(pl.lit(_MARK.decode()))
+        frame = work(fields.with_columns(is_whole.alias(_IS_WHOLE))).collect()
+        return frame.drop(_IS_WHOLE, self._end, strict=False) if frame[_IS_WHOLE].all() else None
+
+
+_NUMBER = r"^[-+]?[0-9]{1,12}(?:\.[0-9]{0,%d})?$"
+"""Numbers of which a block adds up to 38 digits, as Polars can, with as many as 20 of them after the point."""
 
 _PLACES = 20
 _UTC = "Z"
 _MONTH_LENGTH = len("2026-10")
 _LINES = "lines"
-_ARE_WHOLE = "are whole"
 
 RowT = TypeVar("RowT", bound=tuple[object, ...])
 
 
-class Cut(NamedTuple):
-    """Lines that Polars cuts into fields and adds up: how many they are, and the sums, once it has.
-
-    Attributes:
-        owner: what has begun with them.
-    """
-
-    owner: object
-    lines: int
-    frames: Future[list[pl.DataFrame] | None]
-
-
-class PolarsLines(Generic[RowT]):
-    """Makes rows of blocks of tidy lines, in two steps: while Polars works on one block, another can be begun.
+class Summer(Generic[RowT]):
+    """Adds up lines of blocks and tables: those that differ in nothing but their numbers become one row.
 
     The shape has to have a `Count`.
     """
 
     def __init__(self, header: Header, parts: Sequence[Part], shape: type[RowT]) -> None:
-        width = len(header.names)
-        self._separator = header.separator
-        self._well_quoted = _well_quoted(header.separator)
-        self._schema = {str(place): pl.String for place in range(width + 1)}
-        self._mark = str(width)
+        self._cutter = Cutter(len(header.names), header.separator)
         self._parts = parts
         self._shared = [part for part in parts if not part.varies and not part.is_count]
         self._texts = _Texts(self._shared)
@@ -80,80 +194,62 @@ class PolarsLines(Generic[RowT]):
         self._dates = {item.place: _Dates(item, item.fields) for item in varying if isinstance(item.fields, Instants)}
         self._amounts = {item.place: _Amounts(item) for item in varying if item.place not in self._dates}
         self._make: Callable[[Iterable[object]], RowT] = partial(tuple.__new__, shape)
-        self._worker = ThreadPoolExecutor(1)
 
-    def begin(self, block: bytes) -> Cut | None:
-        """Let Polars begin to cut whole lines into the fields that are wanted; None where one of them needs care."""
-        if b"\r" in block:
-            block = block.replace(b"\r\n", b"\n")
-        if b"\r" in block or not is_text(block) or block.startswith(BYTE_ORDER_MARK):
-            return None
-        is_quoted = b'"' in block
-        if _MARK in block:
-            return None
-        text = block.replace(b"\n", self._separator + _MARK + b"\n")
-        query = pl.scan_csv(
-            text,
-            has_header=False,
-            separator=self._separator.decode(),
-            schema=self._schema,
-            infer_schema=False,
-            quote_char='"' if is_quoted else None,
-        )
-        # While Polars works it does without Python, which looks at the quotation marks. So it gets all at once.
-        frames = self._worker.submit(self._collected, self._columns(query), began := Event())
-        began.wait()
-        if is_quoted and not self._well_quoted.fullmatch(block):
-            return None
-        return Cut(self, (len(text) - len(block)) // (len(self._separator) + len(_MARK)), frames)
+    @property
+    def size(self) -> int:
+        """Bytes of the lines that have been added."""
+        return self._cutter.size
+
+    def add(self, lines: bytes) -> int:
+        """Add whole lines, each with its line feed; return how many they are."""
+        return self._cutter.add(lines)
+
+    def begin(self) -> Cut | None:
+        """Let Polars begin to read the lines that have been added; None where one of them needs care."""
+        return self._cutter.begin(self._columns)
 
     def rows(self, cut: Cut) -> list[RowT] | None:
         """Return the rows of lines that have been begun; None where one of them needs care."""
+        columns = cut.whole()
+        return None if columns is None else self._added_up(columns)
+
+    def rows_of(self, table: Table) -> list[RowT] | None:
+        """Return the rows of a table; None where one of its lines needs care."""
+        return self._added_up(self._columns(table.frame.lazy()).collect())
+
+    def _added_up(self, columns: pl.DataFrame) -> list[RowT] | None:
         counted = [date.fields.naive for date in self._dates.values()]
         try:
-            frames = cut.frames.result()
-            if frames is None or frames[0][_LINES].sum() != cut.lines:
-                return None
-            groups, *dates = frames
-            for date, texts in zip(self._dates.values(), dates, strict=True):
-                date.read(texts)
-            return self._rows(groups)
+            for date in self._dates.values():
+                date.read(columns)
+            return self._rows(self._grouped(columns))
         except (UnreadableError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
             for date, naive in zip(self._dates.values(), counted, strict=True):
                 date.fields.naive = naive
             return None
 
     def _columns(self, fields: pl.LazyFrame) -> pl.LazyFrame:
-        """Return what lines are told apart and added up by."""
-        end = pl.col(self._mark).eq_missing(pl.lit(_MARK.decode()))
-        return fields.select(
-            end.alias(_ARE_WHOLE),
-            *(
-                pl.col(name).fill_null("")
-                for name in (*self._texts.names, *(date.name for date in self._dates.values()))
-            ),
-            *(date.key() for date in self._dates.values()),
-            *(column for amount in self._amounts.values() for column in amount.columns()),
-        )
-
-    def _grouped(self, columns: pl.DataFrame) -> list[pl.DataFrame]:
-        """Add up lines of which texts, dates and odd numbers are the same; and count those of each date."""
+        """Return what lines are told apart and added up by, and what else the frame says of them."""
         dates, amounts = self._dates.values(), self._amounts.values()
-        # Most blocks have no odd numbers.
-        others = [amount.others for amount in amounts if columns[amount.others].null_count() < columns.height]
-        keys = [*self._texts.names, *(date.key_name for date in dates), *others]
-        sums = [pl.col(amount.sums).sum() for amount in amounts]
-        rest = [pl.lit(None, pl.String).alias(amount.others) for amount in amounts if amount.others not in others]
-        lines = pl.len().alias(_LINES)
-        groups = (
-            columns.group_by(keys or pl.lit(0).alias("all"), maintain_order=True).agg(*sums, lines).with_columns(rest)
+        names = (*self._texts.names, *(date.name for date in dates), *(amount.name for amount in amounts))
+        return fields.select(
+            cs.by_name(_IS_WHOLE, require_all=False),
+            *dict.fromkeys(names),
+            *(column for amount in amounts for column in amount.columns()),
         )
-        return [groups, *(columns.group_by(date.name).agg(lines) for date in dates)]
 
-    def _collected(self, query: pl.LazyFrame, began: Event) -> list[pl.DataFrame] | None:
-        began.set()
-        columns = query.collect()
-        return self._grouped(columns) if columns[_ARE_WHOLE].all() else None
+    def _grouped(self, columns: pl.DataFrame) -> pl.DataFrame:
+        """Add up lines of which texts, dates and odd numbers are the same."""
+        columns = columns.with_columns(date.key() for date in self._dates.values())
+        keys = [*self._texts.names, *(date.key_name for date in self._dates.values())]
+        sums = []
+        for amount in self._amounts.values():
+            if not columns[amount.are_known].all():
+                columns = columns.with_columns(amount.told_apart())
+                keys.append(amount.others)
+            sums.append(pl.col(amount.sums).sum())
+        grouped = columns.group_by(keys or pl.lit(0).alias("all"), maintain_order=True)
+        return grouped.agg(*sums, pl.len().alias(_LINES))
 
     def _rows(self, groups: pl.DataFrame) -> list[RowT]:
         lines: list[int] = groups[_LINES].to_list()
@@ -180,29 +276,34 @@ class _Dates:
         self.fields = fields
         self.name = str(wanted.place)
         self.key_name = f"{wanted.place} key"
-        self._by_key: dict[str, Value] = {}
+        self._by_key: dict[str | None, Value] = {}
+        self._are_utc = False
 
     def key(self) -> pl.Expr:
-        """Return what lines are told apart by."""
-        text = pl.col(self.name).fill_null("")
+        """Return what lines are told apart by, once the texts have been read."""
+        text = pl.col(self.name)
         if self.fields.are_months:
-            text = pl.when(text.str.ends_with(_UTC)).then(text.str.head(_MONTH_LENGTH)).otherwise(text)
+            month = text.str.head(_MONTH_LENGTH)
+            text = month if self._are_utc else pl.when(text.str.ends_with(_UTC)).then(month).otherwise(text)
         return text.alias(self.key_name)
 
-    def read(self, texts: pl.DataFrame) -> None:
-        """Take the texts of a block, with how many lines have each.
+    def read(self, columns: pl.DataFrame) -> None:
+        """Read the different texts, and count how many lines have those without a time zone.
 
         Raises:
             UnreadableError: a text is no date, or looks like another one by its first letters.
         """
+        texts: list[str | None] = columns[self.name].unique().to_list()
+        self._are_utc = all(text is not None and text.endswith(_UTC) for text in texts)
+        counts = {} if self._are_utc else dict(columns.group_by(self.name).agg(pl.len()).iter_rows())
         self._by_key = {}
-        for text, lines in texts.iter_rows():
-            value = self.fields.of_lines(text, lines)
+        for text in texts:
+            value = self.fields.of_lines(text or "", counts.get(text, 0))
             if self._by_key.setdefault(self._key(text), value) != value:
                 raise UnreadableError("begins like a date that it is not")
 
-    def _key(self, text: str) -> str:
-        return text[:_MONTH_LENGTH] if self.fields.are_months and text.endswith(_UTC) else text
+    def _key(self, text: str | None) -> str | None:
+        return text[:_MONTH_LENGTH] if text is not None and self.fields.are_months and text.endswith(_UTC) else text
 
     def of(self, groups: pl.DataFrame) -> Iterable[Value]:
         """Return the dates of the groups."""
@@ -214,22 +315,31 @@ class _Amounts:
 
     Attributes:
         sums: the name under which those are added up that the pattern knows.
+        are_known: the name of what tells these.
         others: the name of the texts of the others; null for those that it knows.
+        name: of the texts.
     """
 
     def __init__(self, wanted: Wanted) -> None:
         self.sums = f"{wanted.place} sum"
+        self.are_known = f"{wanted.place} known"
         self.others = f"{wanted.place} other"
+        self.name = str(wanted.place)
         self._wanted = wanted
         self._scale = wanted.fields.places if isinstance(wanted.fields, ScaledNumbers) else None
 
     def columns(self) -> Iterable[pl.Expr]:
-        """Return the numbers, and the texts of the others."""
+        """Return the numbers, and which of them the pattern knows."""
         places = _PLACES if self._scale is None else self._scale
-        text = pl.col(str(self._wanted.place)).fill_null("")
-        is_plain = text.str.contains(rf"^[-+]?[0-9]{{1,{_WHOLE_PLACES}}}(?:\.[0-9]{{0,{places}}})?$")
-        yield pl.when(is_plain).then(text.cast(pl.Decimal(38, places), strict=False)).alias(self.sums)
-        yield pl.when(~is_plain).then(text).alias(self.others)
+        text = pl.col(self.name)
+        yield text.cast(pl.Decimal(38, places), strict=False).alias(self.sums)
+        yield text.str.contains(_NUMBER % places).fill_null(value=False).alias(self.are_known)
+
+    def told_apart(self) -> Iterable[pl.Expr]:
+        """Return the numbers that the pattern knows, and the texts of the others."""
+        is_known = pl.col(self.are_known)
+        yield pl.when(is_known).then(pl.col(self.sums)).alias(self.sums)
+        yield pl.when(~is_known).then(pl.col(self.name).fill_null("")).alias(self.others)
 
     def of(self, groups: pl.DataFrame, lines: Iterable[int]) -> Iterable[Value]:
         """Return the sums of groups of so many lines.
@@ -239,7 +349,7 @@ class _Amounts:
         """
         sums = groups[self.sums]
         amounts: list[Value] = (sums if self._scale is None else sums.to_physical()).to_list()
-        if groups[self.others].null_count() == groups.height:
+        if self.others not in groups.columns:
             return amounts
         others = zip(amounts, groups[self.others], lines, strict=True)
         return [amount if text is None else self._times(text, count) for amount, text, count in others]
@@ -282,5 +392,5 @@ class _Texts(Remembered[str]):
             UnreadableError: as for a single one.
         """
         # Without a column there would be no rows either.
-        keys = groups.select(self.names).iter_rows() if self.names else repeat((), groups.height)
+        keys = groups.select(pl.col(self.names).fill_null("")).iter_rows() if self.names else repeat((), groups.height)
         return list(map(self.__getitem__, keys))

@@ -21,7 +21,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, get_type_hints
 
 from exporter.focus.columns import COLUMNS, Kind
-from exporter.focus.csv_parser import PIECE, Assembler, Lines, Record, Remembered, is_text, unquoted
+from exporter.focus.csv_parser import PIECE, Assembler, Lines, Record, Remembered, is_text, refuse_blanks, unquoted
 from exporter.focus.findings import Problems, TruncatedFileError
 from exporter.focus.row_schema import (
     Header,
@@ -35,7 +35,7 @@ from exporter.focus.row_schema import (
 )
 
 if TYPE_CHECKING:
-    from exporter.focus.polars_reader import Cut, PolarsLines
+    from exporter.focus.polars_reader import Cut, Summer, Table
 
 
 def _bare_field(separator: bytes) -> bytes:
@@ -213,11 +213,11 @@ _PARTS = 8
 
 
 class _Begun(NamedTuple):
-    """Texts of whole lines, from the one with this number; `cut` is None where one of them needs care."""
+    """Whole lines that Polars has begun to read; `cut` is None where one of them needs care."""
 
     texts: Sequence[bytes]
-    number: int
     cut: "Cut | None"
+    polars: object
 
 
 def _blocks(text: bytes) -> Iterator[bytes]:
@@ -270,9 +270,11 @@ class Reader(Generic[RowT]):
         self._parts: list[Part] = []
         self._names: Sequence[str] = tuple(get_type_hints(shape))
         self._plain: PlainLines[RowT] | None = None
-        self._polars: PolarsLines[RowT] | None = None
+        self._polars: Summer[RowT] | None = None
         self._polars_block = polars_block
         self._begun: _Begun | None = None
+        self._held: list[bytes] = []
+        self._number = 1
 
     @property
     def received(self) -> int:
@@ -285,21 +287,22 @@ class Reader(Generic[RowT]):
         wanted = (item for part in self._parts for item in part.wanted)
         return self._naive_dates + sum(item.fields.naive for item in wanted if isinstance(item.fields, Instants))
 
-    def feed(self, piece: bytes) -> list[RowT]:
+    def feed(self, piece: "bytes | Table") -> list[RowT]:
         """Take a piece and return rows that are complete; with Polars, not before two blocks of them are.
+
+        Args:
+            piece: bytes of the file, or rows after a header that came as bytes.
 
         Raises:
             WrongContentError: this is no Cost and Usage file.
             MissingColumnError: a column that the shape needs is not there.
         """
         rows: list[RowT] = []
-        start = 0
-        while start < len(piece):
-            size = PIECE if self._polars is None else max(PIECE, self._polars_block)
-            self._lines.feed(piece[start : start + size])
-            start += size
-            if self._polars is None or self._lines.size >= self._polars_block:
-                rows += self._taken()
+        if not isinstance(piece, bytes):
+            return self._table(piece)
+        for start in range(0, len(piece), PIECE):
+            self._lines.feed(piece[start : start + PIECE])
+            rows += self._taken()
             if self._polars is None and self.header is not None and 0 < self._polars_block <= self.received:
                 self._begin_polars(self.header)
         return rows
@@ -314,7 +317,7 @@ class Reader(Generic[RowT]):
             TruncatedFileError: the file was cut off.
             WrongContentError: there was no header at all.
         """
-        left = [*self._taken(), *self._waited_for()]
+        left = [*self._turn(), *self._waited_for()]
         last = self._lines.finish()
         if last:
             found = self._read(last, self._lines.number, 1, is_last=True)
@@ -330,15 +333,37 @@ class Reader(Generic[RowT]):
         return left
 
     def _taken(self) -> list[RowT]:
-        """Read the lines that are complete; where Polars begins with them, those it began with before."""
-        texts, number, polars = self._lines.take(), self._lines.number, self._polars
-        cut = polars.begin(b"".join(texts)) if polars is not None and texts else None
-        self._lines.number += cut.lines if cut is not None else sum(text.count(b"\n") for text in texts)
-        rows = self._waited_for()
-        begun = _Begun(texts, number, cut)
+        """Read the lines that are complete; with Polars, once they are many."""
+        texts, polars = self._lines.take(), self._polars
         if polars is None:
-            return rows + self._read_all(begun)
-        self._begun = begun
+            rows = self._read_all(texts)
+            self._lines.number = self._number
+            return rows
+        self._held += texts
+        self._lines.number += sum(map(polars.add, texts))
+        return self._turn() if polars.size >= self._polars_block else []
+
+    def _table(self, table: "Table") -> list[RowT]:
+        """Read rows of a table; each is a line."""
+        before = [*self._turn(), *self._waited_for()]
+        after = self._number + table.frame.height
+        if self._polars is None and self.header is not None and self._polars_block:
+            self._begin_polars(self.header)
+        rows = None if self._polars is None else self._polars.rows_of(table)
+        if rows is None:
+            rows = self._read_all([table.csv()])
+        else:
+            self.rows += table.frame.height
+        self._number = self._lines.number = after
+        return before + rows
+
+    def _turn(self) -> list[RowT]:
+        """Let Polars begin with the lines that are held, and read those it began with before."""
+        texts, self._held = self._held, []
+        polars = self._polars
+        cut = polars.begin() if polars is not None else None
+        rows = self._waited_for()
+        self._begun = _Begun(texts, cut, polars)
         return rows
 
     def _waited_for(self) -> list[RowT]:
@@ -347,22 +372,23 @@ class Reader(Generic[RowT]):
         if begun is None:
             return []
         polars, cut = self._polars, begun.cut
-        if polars is not None and cut is not None and cut.owner is polars and not self._assembler.is_open:
+        if polars is not None and polars is begun.polars and cut is not None and not self._assembler.is_open:
             rows = polars.rows(cut)
             if rows is not None:
                 self.rows += cut.lines
+                self._number += cut.lines
                 return rows
-        return self._read_all(begun)
+        return self._read_all(begun.texts)
 
-    def _read_all(self, begun: _Begun) -> list[RowT]:
+    def _read_all(self, texts: Iterable[bytes]) -> list[RowT]:
         """Read whole lines without Polars."""
         rows: list[RowT] = []
-        number = begun.number
-        for text in begun.texts:
+        for text in texts:
             for block in _blocks(text):
                 count = block.count(b"\n")
-                rows += self._read(block, number, count)
-                number += count
+                refuse_blanks(block, count, self._number)
+                rows += self._read(block, self._number, count)
+                self._number += count
         self.rows += len(rows)
         return rows
 
@@ -457,8 +483,8 @@ class Reader(Generic[RowT]):
             self._polars_block = 0
             return
         try:
-            from exporter.focus.polars_reader import PolarsLines  # noqa: PLC0415  an extra, and slow to import
+            from exporter.focus.polars_reader import Summer  # noqa: PLC0415  an extra, and slow to import
         except ImportError:
             self._polars_block = 0
         else:
-            self._polars = PolarsLines(header, self._parts, self._shape)
+            self._polars = Summer(header, self._parts, self._shape)

@@ -39,7 +39,7 @@ def sum_up(
     for part in parts(paths):
         reader = Reader(shape, texts=columns, unreadable=leave_out)
         # Parquet is read column by column: those that nobody asks for cost nothing.
-        for piece in part.pieces({*SUMMARY_COLUMNS, *columns, *also}):
+        for piece in part.tables({*SUMMARY_COLUMNS, *columns, *also}):
             with naming(part.name):
                 add(reader.feed(piece))
         with naming(part.name):

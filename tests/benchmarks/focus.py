@@ -121,7 +121,7 @@ def check(path: Path, polars_from: float = math.inf) -> int:
     """Check a file that breaks nothing; return how many rows it has."""
     checker = Checker("1.2", polars_from=polars_from)
     for part in parts([str(path)]):
-        for piece in part.pieces():
+        for piece in part.tables():
             checker.feed(piece)
     report = checker.finish()
     if not report.is_clean:

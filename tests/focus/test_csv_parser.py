@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.focus import csv_parser
-from exporter.focus.csv_parser import Lines, Records, unquoted
+from exporter.focus.csv_parser import Records, unquoted
 from exporter.focus.findings import TruncatedFileError, WrongContentError
+from exporter.focus.reader import Reader
+from exporter.focus.reports import SummaryRow
 
 Rows = list[list[str]]
 
@@ -95,7 +97,8 @@ def test_a_line_that_never_ends_is_an_error(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 def test_blank_lines_without_end_are_no_file_of_charges(end: bytes) -> None:
-    lines = Lines()
-    lines.feed(b"a,b" + end * 19_999)
-    with pytest.raises(WrongContentError, match="20,000 blank lines follow one another"):
-        lines.feed(b"a,b\n" + end * 20_000)
+    header = b"BilledCost,BillingCurrency,ChargeCategory" + end
+    for feed in (Records().feed, Reader(SummaryRow).feed):
+        feed(header + end * 19_998)
+        with pytest.raises(WrongContentError, match="20,000 blank lines follow one another after line 20000;"):
+            feed(end * 20_000)

@@ -274,6 +274,58 @@ def test_a_short_file_does_not_wait_for_polars_to_be_imported(polars_block: int,
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+cells = st.none() | st.sampled_from(
+    ["", "a", '"', "a, b", "NULL", "a\nb", "é", "1.5", "-2", "1e3", "x", "0." + "1" * 25]
+)
+tables = st.lists(
+    st.fixed_dictionaries(
+        {
+            **dict.fromkeys(("Tags", "SkuId"), cells),
+            **dict.fromkeys(("BilledCost", "ListCost"), cells | st.sampled_from(["0.25", "7"])),
+            "ChargePeriodStart": st.sampled_from(["2026-10-01T05:00:00Z", "2026-11-02", "today", None]),
+            "BillingCurrency": st.sampled_from(["USD", "EUR", None]),
+            "ChargeCategory": st.just("Usage"),
+        }
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(tables, st.booleans())
+@settings(max_examples=examples(30, long=500))
+def test_a_table_comes_to_the_same_as_its_csv(rows: list[dict[str, str | None]], goes_on: bool) -> None:  # noqa: FBT001  a case
+    polars = pytest.importorskip("polars")
+    module = pytest.importorskip("exporter.focus.polars_reader")
+    frame = polars.DataFrame(rows, schema=dict.fromkeys(rows[0], polars.String))
+    header = frame.head(0).write_csv().encode()
+    frame.columns = [str(place) for place in range(frame.width)]
+    table = module.Table(frame)
+    found = []
+    for pieces in ([header, table], [header + table.csv()]):
+        reader, totals = Reader(SummaryRow, polars_block=1 if table in pieces else NEVER), Totals()
+        for piece in pieces * (1 + goes_on):
+            totals.add(reader.feed(piece))
+        totals.add(reader.finish())
+        lines = [(problem.column, problem.value) for problem in reader.problems.first]
+        found.append((list(totals.sums().items()), reader.rows, reader.naive_dates, reader.problems.rows, lines))
+    assert found[0] == found[1]
+
+
+def test_a_problem_of_a_table_is_in_the_line_of_its_row() -> None:
+    polars = pytest.importorskip("polars")
+    module = pytest.importorskip("exporter.focus.polars_reader")
+    reader = Reader(SummaryRow, polars_block=1)
+    reader.feed(START)
+    good = [*TIDY.values()]
+    for rows in ([good, good], [[b"a\nb", *good[1:]], good], [good, [good[0], b"x", *good[2:]]]):
+        texts = [[cell.decode() for cell in row] for row in rows]
+        reader.feed(module.Table(polars.DataFrame(texts, schema=[str(place) for place in range(8)], orient="row")))
+    reader.finish()
+    assert [(problem.line, problem.value) for problem in reader.problems.first] == [(7, "x")]
+    assert reader.rows == 5
+
+
 def test_without_polars_every_file_is_read_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "polars", None)
     monkeypatch.delitem(sys.modules, "exporter.focus.polars_reader", raising=False)

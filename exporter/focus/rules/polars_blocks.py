@@ -1,28 +1,22 @@
 """Blocks of lines that break nothing, proved together with Polars, where that is installed.
 
-First it is proved that a block consists of whole records as wide as the header, without anything that other readers of
-CSV take for something else: without its quoted fields it has no quotation mark, and as many commas as it must have.
+The blocks are cut into fields where nothing in them can be read in two ways, see `exporter.focus.polars_reader`.
 Polars then tells the different texts of each column, which are judged as everywhere, and the different rows of what a
 rule looks at. A block of which anything is in doubt is left to the careful way, which decides; so is one in which
 something is wrong. Where two numbers are multiplied, floats only tell what is beyond doubt; sums are of decimals.
 """
 
-import io
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
 import polars as pl
 
+from exporter.focus.polars_reader import Cutter
 from exporter.focus.rules.compiled import Compiled, FieldToken, NumberTokens, Signature
 from exporter.focus.rules.conditions import FILLED
 from exporter.focus.rules.measures import Check
 from exporter.focus.rules.table import Kind
-
-_CONTENT = rb'"(?!"[,\n])[^"\r\n]*+(?:""[^"\r\n]*+)*+"(?=[,\n])'
-_QUOTED, _QUOTED_FIRST = re.compile(b"," + _CONTENT), re.compile(b"\n" + _CONTENT)
-"""A field in quotes that is not empty, without a line end in it, and what is before it: each is found by two bytes."""
 
 _PLAIN = r"^\d{1,20}\.\d{1,11}$"
 _PLACES = 11
@@ -71,7 +65,7 @@ class PolarsBlocks:
     def __init__(self, rules: Compiled, places: Places) -> None:
         self._rules = rules
         self._places = places
-        self._names = [f"c{place}" for place in range(len(rules.columns))]
+        self._cutter = Cutter(len(rules.columns))
 
     def facts(self, block: bytes) -> BlockFacts | None:
         """Return what a block comes to; None if it breaks something, or may do so.
@@ -79,17 +73,18 @@ class PolarsBlocks:
         Args:
             block: whole lines, each with its line feed.
         """
-        lines = block.count(b"\n")
-        bare = _QUOTED.sub(b",", b"\n" + block)
-        if b'\n"' in bare:
-            bare = _QUOTED_FIRST.sub(b"\n", bare)
-        if b'"' in bare or b"\r" in bare or bare.count(b",") != lines * (len(self._names) - 1):
-            return None
+        self._cutter.add(block)
+        cut = self._cutter.begin(lambda fields: fields)
+        frame = None if cut is None else cut.whole()
+        return None if frame is None else self.facts_of(frame)
+
+    def facts_of(self, frame: pl.DataFrame) -> BlockFacts | None:
+        """Return what rows come to; None if they break something, or may do so.
+
+        Args:
+            frame: its columns have their places for names.
+        """
         try:
-            frame = pl.read_csv(io.BytesIO(block), has_header=False, new_columns=self._names, infer_schema=False)
-            # Polars refuses lines with more fields than the first one; so none has fewer.
-            if (frame.height, frame.width) != (lines, len(self._names)):
-                return None
             known = self._tokens(frame)
             holds = known is not None and all(self._hold(*each) for each in self._parts(frame, known))
             sums = self._sums(frame) if holds else None
@@ -109,7 +104,11 @@ class PolarsBlocks:
             if isinstance(tokens, NumberTokens) and filled.len() and filled.str.contains(_PLAIN).all():
                 kinds.add(FILLED)
             else:
-                kinds |= {tokens[_raw(text)] for text in filled.unique().to_list()}
+                texts = filled.unique().to_list()
+                # An empty text in quotes is not null.
+                if "" in texts:
+                    return None
+                kinds |= {tokens[_raw(text)] for text in texts}
             if not all(kind is None or kind is FILLED or isinstance(kind, str) for kind in kinds):
                 return None
             found.append(kinds)
@@ -126,7 +125,7 @@ class PolarsBlocks:
             return
         names = [f"s{place}" for place in varying]
         marks = [
-            (pl.col(f"c{place}").is_null() if known[place] == {None, FILLED} else pl.col(f"c{place}")).alias(name)
+            (pl.col(str(place)).is_null() if known[place] == {None, FILLED} else pl.col(str(place))).alias(name)
             for place, name in zip(varying, names, strict=True)
         ]
         marked = frame.with_columns(marks)
@@ -145,7 +144,7 @@ class PolarsBlocks:
         return not plan.breaks and all(self._holds(check, rows) for check in plan.checks)
 
     def _holds(self, check: Check, rows: pl.DataFrame) -> bool:
-        names = [f"c{place}" for place in check.places]
+        names = [*map(str, check.places)]
         doubtful = rows.select(names)
         if check.rule.kind is Kind.PRODUCT:
             cost, price, quantity = (pl.col(name).cast(pl.Float64, strict=False) for name in names)
@@ -159,7 +158,7 @@ class PolarsBlocks:
         return not any(check.measure(check.rule, places, [*map(_raw, row)]) for row in different)
 
     def _pairs(self, frame: pl.DataFrame, child: int, parent: int) -> set[Pair]:
-        rows = frame.select(f"c{child}", f"c{parent}").drop_nulls().unique().iter_rows()
+        rows = frame.select(str(child), str(parent)).drop_nulls().unique().iter_rows()
         return {(one.encode(), other.encode()) for one, other in rows}
 
     def _sums(self, frame: pl.DataFrame) -> Mapping[Pair, tuple[int, Decimal]] | None:
@@ -171,7 +170,7 @@ class PolarsBlocks:
         if billed.null_count() or not billed.str.contains(_PLAIN).all():
             return None
         keys = [
-            pl.lit("") if place is None else pl.col(f"c{place}").fill_null("")
+            pl.lit("") if place is None else pl.col(str(place)).fill_null("")
             for place in (places.invoice, places.currency)
         ]
         grouped = (
