@@ -460,6 +460,22 @@ class BurnCeiling:
 
 
 @dataclass(frozen=True, slots=True)
+class Bookings:
+    """Newest comparison of bookings with what fal charged for requests, in nano-USD.
+
+    Attributes:
+        off: what is booked too high and what is booked too low, added up.
+        through: the end of the hours that were compared; None before the first comparison.
+        problem: why there is no newer comparison; empty while the newest has succeeded.
+    """
+
+    off: int = 0
+    charged: int = 0
+    through: datetime | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Observations:
     """Recent events that the shipped alerts are about, besides what the other figures tell.
 
@@ -473,6 +489,7 @@ class Observations:
         burn_ceilings: of the budgets that cover apps and whose spend is known.
         idle_month: None where no runners have cost anything, or none are known.
         focus_push_problems: why FOCUS files cannot be pushed, by destination; empty while they can, or are not.
+        bookings: None where none are compared.
     """
 
     unusual_hours: tuple[UnusualHour, ...] = ()
@@ -491,6 +508,7 @@ class Observations:
     burn_ceilings: tuple[BurnCeiling, ...] = ()
     idle_month: IdleMonth | None = None
     focus_push_problems: Mapping[str, str] = field(default_factory=dict)
+    bookings: Bookings | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -201,7 +201,7 @@ def _pushers(
 
 
 def _booked(
-    settings: Settings, registry: CollectorRegistry, publisher: Publisher, clock: Clock
+    settings: Settings, registry: CollectorRegistry, health: Health, publisher: Publisher, clock: Clock
 ) -> BookedComparer | None:
     """Return what compares bookings with requests; None where it is not wanted."""
     if settings.booked_source is None:
@@ -213,7 +213,13 @@ def _booked(
         settings.booked_amount,
         settings.booked_time,
     )
-    return BookedComparer(order=order.written, metrics=BookedMetrics(registry), changed=publisher.changed, clock=clock)
+    return BookedComparer(
+        order=order.written,
+        metrics=BookedMetrics(registry),
+        health=health,
+        changed=publisher.changed,
+        clock=clock,
+    )
 
 
 async def open_left_half(
@@ -327,7 +333,7 @@ async def open_left_half(
         clock=clock,
         requests=tuple(requests),
         pushers=_pushers(settings, registry, health, publisher, clock),
-        booked=_booked(settings, registry, publisher, clock),
+        booked=_booked(settings, registry, health, publisher, clock),
     )
     reports = FocusReports(
         {client.account: client for client in clients},

@@ -23,6 +23,11 @@ class Outcome:
     findings: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
+    def off(self) -> int:
+        """What is booked too high and what is booked too low, added up; what is not compared yet is neither."""
+        return sum(abs(amount) for name, (_, amount) in self.findings.items() if name != "not_read")
+
+    @property
     def written(self) -> bytes:
         """The outcome as JSON."""
         document = {

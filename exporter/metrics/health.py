@@ -7,12 +7,16 @@ increase and an alert that ends has a series to end on.
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from exporter.charges import NANO
 from exporter.metrics.catalogue import CATALOGUE
 from exporter.metrics.encoding import Rendered, rendered
+
+if TYPE_CHECKING:
+    from exporter.publication import Bookings
 
 _POLL_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _CALL_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -33,6 +37,7 @@ class Health:
         clock_ahead: seconds by which the system clock is ahead of fal's; None before they have been compared.
         clock_steps: times that the system clock has been set.
         focus_push_problems: why FOCUS files cannot be pushed, by destination; empty while they can, or are not.
+        bookings: how the newest comparison of bookings with requests went; None before the first.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class Health:
         self.clock_ahead: float | None = None
         self.clock_steps = 0
         self.focus_push_problems: dict[str, str] = {}
+        self.bookings: Bookings | None = None
         self._locked = _gauge("fal_account_locked", registry)
         self._floors = _gauge("fal_credit_floor_usd", registry)
         self._provider_budgets = _gauge("fal_provider_budget_usd", registry)

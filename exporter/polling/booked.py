@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -11,6 +12,8 @@ from exporter.booked.outcome import Outcome
 from exporter.charges import Clock
 from exporter.errors import FalExporterError
 from exporter.metrics.booked import BookedMetrics
+from exporter.metrics.health import Health
+from exporter.publication import Bookings
 from exporter.queries.worker import WorkerError, worker
 
 _log = structlog.get_logger(__name__)
@@ -30,6 +33,7 @@ class BookedComparer:
     Args:
         order: makes the order of a comparison at an instant.
         metrics: shows the outcome.
+        health: keeps it for the landing page.
         changed: is told when there is something new to show.
         clock: the time.
     """
@@ -39,11 +43,13 @@ class BookedComparer:
         *,
         order: Callable[[datetime], bytes],
         metrics: BookedMetrics,
+        health: Health,
         changed: Callable[[], None],
         clock: Clock,
     ) -> None:
         self._order = order
         self._metrics = metrics
+        self._health = health
         self._changed = changed
         self._clock = clock
 
@@ -55,11 +61,13 @@ class BookedComparer:
         """
         try:
             outcome = await self._outcome()
-        except BookedError:
+        except BookedError as error:
             self._metrics.failed()
+            self._health.bookings = replace(self._health.bookings or Bookings(), problem=str(error))
             self._changed()
             raise
         self._metrics.succeeded(outcome)
+        self._health.bookings = Bookings(outcome.off, outcome.charged, outcome.end)
         self._changed()
         _log.debug("bookings have been compared", booked=outcome.booked, charged=outcome.charged)
 

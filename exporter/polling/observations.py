@@ -117,6 +117,7 @@ class Observer:
             burn_ceilings=tuple(_burn_ceilings(view, outlook)),
             idle_month=_idle_month(view),
             focus_push_problems=dict(health.focus_push_problems),
+            bookings=health.bookings,
         )
 
     def _unusual_hours(self, view: LedgerView, outlook: Outlook) -> Iterator[UnusualHour]:

@@ -42,6 +42,8 @@ WORDS = {
     "FalQueueGrowing": "requests wait for an app although its runners are idle",
     "FalAccessFileBroken": "the file that grants access cannot be read in full",
     "FalFocusPushFailing": "FOCUS files cannot be pushed to their destination",
+    "FalBookingsDiffer": "what was booked for requests differs from what fal charged",
+    "FalBookingsNotCompared": "bookings are not compared with what fal charged any more",
     "FalThresholdsMissing": "the alert rules lack their thresholds",
     "unknown": "nothing is known: no usage has been read yet",
     "well": "All is well: nothing is locked, late, missing, or about to run out",

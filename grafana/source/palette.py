@@ -13,10 +13,10 @@ PRODUCTS = {"model_apis": "blue", "serverless": "purple", "compute": "orange"}
 """fal's product lines, the same on every dashboard."""
 
 PRODUCT_NAMES = {"model_apis": "Model APIs", "serverless": "Serverless", "compute": "Compute machines"}
+"""How people call them."""
 
 NAME_TEXTS = PRODUCT_NAMES | {"without gpu_class": "without GPU class", "without api_key": "without key"}
 """Names that people write in another way than labels do."""
-"""How people call them."""
 
 GPU_CLASSES = {
     "H100": "green",

@@ -2,13 +2,33 @@
 
 from source import palette
 from source.frame import Frame, Row
-from source.panels import DOLLARS, DOLLARS_SHORT, Built, Query, at_least, bars, figure, lines
+from source.panels import (
+    DOLLARS,
+    DOLLARS_SHORT,
+    SIGNED,
+    Built,
+    Query,
+    at_least,
+    bars,
+    coloured,
+    figure,
+    lines,
+    properties,
+)
 from source.queries import of_accounts, selected
-from source.tables import Column, rows
+from source.tables import Column, rows, words
 
 _COST = "fal_request_cost_usd"
 _ACCOUNT = ("account",)
 _NOT_READ = "requests are not read; see docs/requests.md"
+_NOT_BOOKED = "bookings are not compared; see docs/reconcile.md"
+_FINDINGS = {
+    "never_booked": ("charged but never booked", palette.NEUTRAL),
+    "booked_twice": ("booked more than once", palette.NEUTRAL),
+    "never_charged": ("booked but never charged", palette.NEUTRAL),
+    "differing": ("booked at another amount than charged", palette.NEUTRAL),
+    "not_read": ("not compared yet: hours not read", palette.NEUTRAL),
+}
 _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
@@ -25,6 +45,7 @@ def requests() -> Frame:
             Row(10, ((_by_model(), 24),)),
             Row(9, ((_dear(), 12), (_spend(), 12)), "Over time"),
             Row(8, ((_differing(), 12), (_progress(), 12)), "Do they add up to the bill?"),
+            Row(8, ((_booked(), 6), (_findings(), 9), (_booked_models(), 9)), "Is what you booked what fal charged?"),
         ),
     )
 
@@ -203,4 +224,58 @@ def _progress() -> Built:
         },
         key="account",
         no_value=_NOT_READ,
+    )
+
+
+def _booked() -> Built:
+    return figure(
+        "Booked, this month and last",
+        "What your gateway or program booked for requests in this month and the last, what fal charged for them, and "
+        "how old the end of the compared hours is. Compared every six hours where FAL_EXPORTER_BOOKED_SOURCE says "
+        "where the bookings are.",
+        [
+            Query("max(fal_booked_usd)", "booked", "booked"),
+            Query("max(fal_booked_charged_usd)", "charged", "charged"),
+            Query("time() - max(fal_booked_window_end_timestamp_seconds)", "age", "age"),
+        ],
+        DOLLARS,
+        decimals=2,
+        color=palette.SPEND,
+        names=True,
+        no_value=_NOT_BOOKED,
+    ).override_by_query("age", properties({"unit": "s", "decimals": 0} | coloured(*_AGES, base=palette.GOOD)))
+
+
+_AGES = ((86_400, palette.WARNING), (129_600, palette.BAD))
+
+
+def _findings() -> Built:
+    return rows(
+        "Why bookings differ",
+        "US dollars booked less charged, and requests, by what explains the difference: above 0 too much is booked, "
+        "below 0 too little. They add up to the whole difference; hours that are not read yet are not in it. "
+        "fal-exporter reconcile lists the requests.",
+        [
+            Query("max by (finding) (fal_booked_finding_usd)", ref="amount"),
+            Query("max by (finding) (fal_booked_finding_requests)", ref="requests"),
+        ],
+        {
+            "finding": Column("Finding", properties=words(_FINDINGS)),
+            "Value #requests": Column("Requests", "locale", 84, 0),
+            "Value #amount": Column("Booked less charged, $", SIGNED, 160, 2),
+        },
+        key="finding",
+        no_value=_NOT_BOOKED,
+    )
+
+
+def _booked_models() -> Built:
+    difference = "max by (model) (fal_booked_difference_usd)"
+    return rows(
+        "Models whose bookings differ",
+        "US dollars booked less charged, of the twenty models that are furthest off: above 0 the gateway's price list "
+        "is too high, below 0 too low. Bookings that fal has not charged for have no model.",
+        [Query(f"{difference} != 0\nand topk(20, abs({difference}))")],
+        {"model": Column("Model"), "Value": Column("Booked less charged, $", SIGNED, 160, 2)},
+        no_value="none differs, or bookings are not compared",
     )

@@ -37,6 +37,8 @@ TOLD = {
     "FalUsageDataStale": "fal-slack",
     "FalAccessFileBroken": "fal-slack",
     "FalFocusPushFailing": "fal-slack",
+    "FalBookingsDiffer": "fal-slack",
+    "FalBookingsNotCompared": "fal-slack",
     "FalSeriesOverflow": "fal-slack",
     "HostOutOfMemory": "nobody",
 }

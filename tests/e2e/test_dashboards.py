@@ -90,6 +90,14 @@ NOTHING_WHEN_ALL_IS_WELL = {
         "requests are not read",
     ),
     **dict.fromkeys(
+        (
+            *(f"fal-requests: Booked, this month and last: {column}" for column in ("booked", "charged", "age")),
+            *(f"fal-requests: Why bookings differ: {column}" for column in ("amount", "requests")),
+            "fal-requests: Models whose bookings differ: A",
+        ),
+        "no bookings are compared",
+    ),
+    **dict.fromkeys(
         ("fal-spend: By ${tag}: month", "fal-spend: By ${tag}: share", "fal-spend: variable tag: tag"),
         "spend is not read by tags",
     ),
@@ -154,6 +162,12 @@ fal_events_compared{account="planted"} 9
 fal_events_differing{account="planted"} 1
 fal_events_through_timestamp_seconds{account="planted"} %(hour_ago)d
 fal_events_up{account="planted"} 1
+fal_booked_usd 12
+fal_booked_charged_usd 10
+fal_booked_difference_usd{model="new"} 2
+fal_booked_finding_usd{finding="differing"} 2
+fal_booked_finding_requests{finding="differing"} 1
+fal_booked_window_end_timestamp_seconds %(hour_ago)d
 fal_tag_spend_month_to_date_usd{account="planted",key="customer",value="acme"} 7
 fal_serverless_what_if_saving_usd{%(lower)s,bound="least"} 1
 fal_serverless_what_if_saving_usd{%(lower)s,bound="likely"} 2

@@ -14,8 +14,10 @@ from exporter.booked.outcome import Outcome
 from exporter.charges import NANO
 from exporter.metrics import booked as shown
 from exporter.metrics.booked import BookedMetrics
+from exporter.metrics.health import Health
 from exporter.polling import booked
 from exporter.polling.booked import BookedComparer, BookedError
+from exporter.publication import Bookings
 from exporter.queries import booked_process
 from exporter.queries.booked_process import BookedOrder
 
@@ -31,10 +33,15 @@ class Bench:
         self.file.write_text(BOOKINGS)
         self.registry = CollectorRegistry()
         self.metrics = BookedMetrics(self.registry)
+        self.health = Health(CollectorRegistry())
         self.changes = 0
         order = BookedOrder(str(self.file), events_url, "id", "usd")
         self.comparer = BookedComparer(
-            order=order.written, metrics=self.metrics, changed=self._changed, clock=lambda: READ_AT
+            order=order.written,
+            metrics=self.metrics,
+            health=self.health,
+            changed=self._changed,
+            clock=lambda: READ_AT,
         )
 
     def _changed(self) -> None:
@@ -87,6 +94,8 @@ async def test_a_process_compares_and_the_outcome_is_shown(bench: Bench) -> None
     assert bench.value("finding_requests", finding="booked_twice") == 1
     assert bench.value("difference_usd", model="not charged") == 7e-6
     assert bench.value("window_end_timestamp_seconds") == READ_AT.timestamp()
+    # Too little and too much are added up: 4 + 3 + 7 + 1.
+    assert bench.health.bookings == Bookings(15_000, 21_000, READ_AT)
 
 
 @pytest.mark.usefixtures("at_once")
@@ -96,6 +105,8 @@ async def test_a_comparison_that_fails_leaves_the_figures_and_says_why(bench: Be
     with pytest.raises(BookedError, match=r"BOOKED_SOURCE: there is no file .*bookings\.csv"):
         await bench.comparer.compare()
     assert (bench.value("up"), bench.changes) == (0, 2)
+    assert bench.health.bookings is not None
+    assert (bench.health.bookings.off, "there is no file" in bench.health.bookings.problem) == (15_000, True)
     assert bench.value("usd") == pytest.approx(28e-6)
 
 

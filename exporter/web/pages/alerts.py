@@ -15,7 +15,15 @@ from typing import Literal
 
 from exporter.charges import NANO, nano
 from exporter.forecasting.state import BudgetOutlook, Outlook
-from exporter.publication import AccountOverview, IdleApp, KeyOverview, LedgerOverview, Observations, Publication
+from exporter.publication import (
+    AccountOverview,
+    Bookings,
+    IdleApp,
+    KeyOverview,
+    LedgerOverview,
+    Observations,
+    Publication,
+)
 from exporter.web.pages.chart import product_name
 from exporter.web.pages.formatting import ago, dollars, instant, span
 
@@ -72,6 +80,8 @@ _BURNS_FAST, _BURNS_SLOWLY = _ratio("budget_burn_fast"), _ratio("budget_burn_slo
 _PRICE_CHANGE, _PROVIDER_BUDGET = _ratio("unit_price_change"), _ratio("provider_budget_used")
 _OVERDUE, _KEY_UNUSED = _seconds("invoice_overdue"), _seconds("api_key_unused")
 _IDLE, _IDLE_SHARE = _usd("app_idle"), _ratio("app_idle")
+_BOOKED_OFF, _BOOKED_SHARE = _usd("booked_difference"), _ratio("booked_difference")
+_BOOKED_AGE = _seconds("booked_age")
 _STALLED = timedelta(minutes=5)
 _DAY = timedelta(days=1)
 _CLOCK_SECONDS = 60
@@ -150,6 +160,7 @@ def alerts(publication: Publication, now: datetime, broken_files: Sequence[str] 
     found += _of_prices(overview.observations)
     found += _of_bills(overview.observations, overview.accounts, now)
     found += _of_machines(overview.observations)
+    found += _of_bookings(overview.observations.bookings, now)
     found += _of_keys(overview.observations, overview.accounts, now)
     return tuple(sorted(found, key=lambda alert: _ORDER.index(alert.severity)))
 
@@ -313,6 +324,22 @@ def _price(amount: int) -> str:
     """Write a price with all its digits, at least two places."""
     whole, part = divmod(amount, NANO)
     return f"${whole:,}.{f'{part:09d}'.rstrip('0'):0<2}"
+
+
+def _of_bookings(found: Bookings | None, now: datetime) -> Iterator[Alert]:
+    if found is None:
+        return
+    reach = f" The last comparison reaches to {instant(found.through)}." if found.through else ""
+    if found.off > _BOOKED_OFF and found.off > _BOOKED_SHARE * found.charged:
+        text = (
+            f"What was booked for requests differs by {dollars(found.off)} from the {dollars(found.charged)} that fal "
+            f"charged for them.{reach}"
+        )
+        yield _of("FalBookingsDiffer", "Bookings", text, "differ")
+    if found.problem:
+        yield _of("FalBookingsNotCompared", "Bookings", f"They are not compared: {found.problem}.{reach}", "compared")
+    elif found.through is not None and now - found.through > _BOOKED_AGE:
+        yield _of("FalBookingsNotCompared", "Bookings", f"They are not compared any more.{reach}", "compared")
 
 
 _AGAINST = {"focus_invoice": "fal's FOCUS invoice", "focus_estimate": "fal's FOCUS estimate"}

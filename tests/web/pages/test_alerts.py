@@ -13,6 +13,7 @@ from exporter.publication import (
     AccountOverview,
     BillDifference,
     Billed,
+    Bookings,
     BurnCeiling,
     DiscountChange,
     Exposition,
@@ -168,6 +169,8 @@ TELLING: dict[str, Overview | Outlook] = {
     "FalPublicationStalled": Overview("1"),
     "FalClockWrong": seen(clock_ahead=-61.0),
     "FalAccessFileBroken": Overview("1"),
+    "FalBookingsDiffer": seen(bookings=Bookings(2 * NANO, 100 * NANO, AT)),
+    "FalBookingsNotCompared": seen(bookings=Bookings(problem="BOOKED_SOURCE: there is no file")),
     "FalFocusPushFailing": seen(focus_push_problems={"store": "the disk is full"}),
     "FalUsageDataStale": account(sources=(replace(UP, data_through=AT - timedelta(hours=4)),)),
     "FalAccountLocked": account(locked="Exhausted balance."),
@@ -237,6 +240,9 @@ def test_an_account_where_all_is_well_has_no_alert() -> None:
         Observations(bills=(BillDifference("a", "focus_invoice", NANO),)),
         Observations(provider_budgets={"a": 1000 * NANO // 8}),
         Observations(clock_ahead=60.0),
+        Observations(bookings=Bookings(NANO, NANO, AT)),
+        Observations(bookings=Bookings(10 * NANO, 1000 * NANO, AT)),
+        Observations(bookings=Bookings(through=AT - timedelta(hours=36))),
     ],
 )
 def test_up_to_the_threshold_nothing_is_told(quiet: Observations) -> None:
@@ -265,6 +271,17 @@ def test_up_to_the_threshold_nothing_is_told(quiet: Observations) -> None:
         (
             Observations(bills=(BillDifference("a", "focus_estimate", 2 * NANO),)),
             "The ledger has $2.00 more for last month than fal's FOCUS estimate.",
+        ),
+        (
+            Observations(bookings=Bookings(11 * NANO, 1000 * NANO, AT)),
+            (
+                "What was booked for requests differs by $11.00 from the $1,000.00 that fal charged for them. The last "
+                "comparison reaches to 2026-11-21 22:00 UTC."
+            ),
+        ),
+        (
+            Observations(bookings=Bookings(through=AT - timedelta(hours=37))),
+            "They are not compared any more. The last comparison reaches to 2026-11-20 09:00 UTC.",
         ),
         (
             Observations(provider_budgets={"a": 100 * NANO}),
