@@ -250,7 +250,7 @@ class ParquetStore:
             parts: so many have been kept of it.
             requests: what was read after them.
         """
-        piece = hour_piece(account, hour, read_at)
+        piece, requests = hour_piece(account, hour, read_at), RequestColumns.of(requests)
         named = [part_piece(account, hour, read_at, number).name for number in range(parts)]
         with self._rows(requests) as rows:
             sources = [f"SELECT {_from_rows(read_at)}, {parts} AS part, row FROM {rows}"]
@@ -260,7 +260,11 @@ class ParquetStore:
                 for number, name in enumerate(named)
             ]
             source = f"({' UNION ALL '.join(sources)})"
-            summary = self._write_sorted(source, self._once, piece, hour)
+            if not parts and len(set(requests.request_id)) == len(requests) <= _RUN:
+                # As nearly always: nothing to be found out with the engine first.
+                summary = self._write(f"SELECT {_KEPT} FROM {source} ORDER BY request_id", piece, hour)
+            else:
+                summary = self._write_sorted(source, self._once, piece, hour)
         if summary is None:
             raise EventsError(f"the hour {hour:%Y-%m-%dT%HZ} could not be summed up; report this")
         self._keep_summary(account, summary)
