@@ -9,7 +9,7 @@ from grafana_foundation_sdk.models import dashboard as models
 
 from source import palette
 from source.panels import Built, Query, said
-from source.queries import covered, of_accounts
+from source.queries import covered, of_accounts, of_each
 from source.tables import Column, rows
 
 CRITICAL, WARNING, WELL = 3, 2, 0
@@ -145,7 +145,9 @@ def _found() -> tuple[str, ...]:
         _finding("FalBudgetForecastExceeded", WARNING, f"{least} > {limit} unless {spent} > {limit}", about="budget"),
         _finding("FalUsageDataStale", WARNING, f"max by (account) ({age}) > {_threshold('data_age_seconds', 10_800)}"),
         _finding("FalPollFailing", WARNING, f"min by (account) (fal_source_up{_ACCOUNT}) == 0"),
-        _finding("FalRowsRejected", WARNING, f"{_summed('fal_exporter_rejected_rows')} > 0"),
+        _finding(
+            "FalRowsRejected", WARNING, f"{_summed('fal_exporter_rejected_rows', 'account', 'source', 'reason')} > 0"
+        ),
         _finding("left out", WARNING, f"{of_accounts('fal_source_available')} > 0"),
         _finding("not loaded", WARNING, f"{partly} < 1"),
         _finding("unknown", WARNING, f"absent(fal_data_through_timestamp_seconds{_ACCOUNT})", about=""),
@@ -184,8 +186,8 @@ def _named(expression: str, name: str, runbook: str) -> str:
     return f'label_replace({labelled}, "runbook", "{runbook}", "", "")'
 
 
-def _summed(metric: str) -> str:
-    return f"max by (account) (sum by (account, job, instance) ({metric}{_ACCOUNT}))"
+def _summed(metric: str, *labels: str) -> str:
+    return of_each(f"{metric}{_ACCOUNT}", *([labels] if labels else []))
 
 
 def _stale() -> str:

@@ -1,10 +1,12 @@
 """fal / Exporter health: is the exporter polling, keeping and serving?"""
 
+from collections.abc import Sequence
+
 from source import palette
 from source.banner import state
 from source.frame import Frame, Row
 from source.panels import Built, Query, at_least, bars, figure, fixed, lines, properties, said
-from source.queries import of_accounts, selected
+from source.queries import of_accounts, of_ledgers, selected
 from source.tables import Column, coloured_text, rows, words
 
 _SOURCE = ("account", "source")
@@ -86,7 +88,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
             figure(
                 "Charges kept",
                 "Hourly charges that the ledger keeps; older ones are folded into totals.",
-                [Query("sum(fal_exporter_ledger_charges)")],
+                [Query(of_ledgers("fal_exporter_ledger_charges"))],
                 "locale",
                 decimals=0,
                 color=palette.SPEND,
@@ -108,7 +110,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 "Folded series",
                 "Label combinations that did not fit below the series limit; their totals are kept, under __other__. "
                 "Raise FAL_EXPORTER_MAX_SERIES or publish fewer labels.",
-                [Query("sum(fal_exporter_series_overflow_total)")],
+                [Query(of_ledgers("fal_exporter_series_overflow_total"))],
                 "none",
                 thresholds=at_least((1, palette.WARNING), base=palette.GOOD),
             ),
@@ -158,7 +160,7 @@ def _failing_now() -> Built:
         "What fails now, and what to do",
         "Sources whose last poll failed, with the reasons of the last hour and what to do about each. They are polled "
         "again and again, and what was missed is read later; the log and the landing page have the whole sentence.",
-        [Query(f"sum by (account, source, reason) ({failed}) and on (account, source) {down}")],
+        [Query(f"max by (account, source, reason) ({failed}) and on (account, source) {down}")],
         {
             "account": Column("Account", width=90),
             "source": Column("Source", width=100),
@@ -189,9 +191,10 @@ def _sources() -> Built:
             Query(f"{up} * on (account, source) (1 + {partial})\nor {up}", ref="up"),
             Query(f"1000 * {of_accounts('fal_exporter_last_poll_success_timestamp_seconds', _SOURCE)}", ref="success"),
             Query(f"1000 * {of_accounts('fal_data_through_timestamp_seconds', _SOURCE)}", ref="through"),
-            Query(f"sum by (account, source) (increase(fal_exporter_polls_total{_ACCOUNT}[$__range]))", ref="polls"),
+            Query(f"max by (account, source) (increase(fal_exporter_polls_total{_ACCOUNT}[$__range]))", ref="polls"),
             Query(
-                f"sum by (account, source) (increase(fal_exporter_poll_failures_total{_ACCOUNT}[$__range]))",
+                "sum by (account, source) (max by (account, source, reason) ("
+                f"increase(fal_exporter_poll_failures_total{_ACCOUNT}[$__range])))",
                 ref="failures",
             ),
         ],
@@ -218,16 +221,29 @@ def _failures() -> Built:
     return bars(
         "Failed polls by reason",
         "Polls that failed in each step of the graph, by reason; the log and the landing page have the whole sentence.",
-        [Query(_happened("fal_exporter_poll_failures_total", "reason"), "{{reason}}", interval="5m")],
+        [
+            Query(
+                _happened("fal_exporter_poll_failures_total", "reason", ("account", "source", "reason")),
+                "{{reason}}",
+                interval="5m",
+            )
+        ],
         "none",
         legend=("sum",),
         at_right=False,
     )
 
 
-def _happened(metric: str, by: str, selector: str = _ACCOUNT) -> str:
-    """Return what a counter counted in each step, of the groups that counted anything; 0 where none did."""
-    counted = f"sum by ({by}) (increase({metric}{selector}[$__interval])) > 0"
+def _happened(metric: str, by: str, labels: Sequence[str], selector: str = _ACCOUNT) -> str:
+    """Return what a counter counted in each step, of the groups that counted anything; 0 where none did.
+
+    Args:
+        metric: the counter.
+        by: the label to keep.
+        labels: all that the counter has: what replicas have in common counts once.
+        selector: of its series.
+    """
+    counted = f"sum by ({by}) (max by ({', '.join(labels)}) (increase({metric}{selector}[$__interval]))) > 0"
     return f'{counted}\nor on () label_replace(0 * sum(fal_exporter_ready), "{by}", "none", "", "")'
 
 
@@ -235,7 +251,13 @@ def _calls() -> Built:
     return lines(
         "Calls by status code",
         "Calls to fal per second, each attempt counted, by HTTP status code; error is where no answer came.",
-        [Query(f"sum by (code) (rate(fal_exporter_api_requests_total{_ACCOUNT}[$__rate_interval]))", "{{code}}")],
+        [
+            Query(
+                "sum by (code) (max by (account, call, code) ("
+                f"rate(fal_exporter_api_requests_total{_ACCOUNT}[$__rate_interval])))",
+                "{{code}}",
+            )
+        ],
         "reqps",
         overrides={
             "200": fixed(palette.GOOD),
@@ -276,7 +298,7 @@ def _retries() -> Built:
     return bars(
         "Calls tried again",
         "Calls to fal that were tried again in each step of the graph, by interface.",
-        [Query(_happened("fal_exporter_api_retries_total", "call"), "{{call}}", interval="5m")],
+        [Query(_happened("fal_exporter_api_retries_total", "call", ("account", "call")), "{{call}}", interval="5m")],
         "none",
         legend=(),
         at_right=False,
@@ -290,7 +312,7 @@ def _rejected() -> Built:
         "them before. None is good.",
         [
             Query(
-                f"sum by (reason) (fal_exporter_rejected_rows{_ACCOUNT}) > 0\n"
+                f"sum by (reason) (max by (account, source, reason) (fal_exporter_rejected_rows{_ACCOUNT})) > 0\n"
                 'or on () label_replace(0 * sum(fal_exporter_ready), "reason", "none", "", "")',
                 "{{reason}}",
             )
@@ -303,7 +325,13 @@ def _missed() -> Built:
     return bars(
         "Missed runs",
         "Scheduled runs that did not start because the one before was still going or the process was too busy.",
-        [Query(_happened("fal_exporter_missed_runs_total", "job", ""), "{{job}}", interval="5m")],
+        [
+            Query(
+                _happened("fal_exporter_missed_runs_total", "job", ("job", "exported_job"), ""),
+                "{{job}}",
+                interval="5m",
+            )
+        ],
         "none",
         legend=(),
         at_right=False,
@@ -326,7 +354,8 @@ def _scrapes() -> Built:
         "Scrapes answered per second, by format and encoding.",
         [
             Query(
-                "sum by (format, encoding) (rate(fal_exporter_scrapes_total[$__rate_interval])) > 0",
+                "sum by (format, encoding) (max by (format, encoding, job, instance) ("
+                "rate(fal_exporter_scrapes_total[$__rate_interval]))) > 0",
                 "{{format}} {{encoding}}",
             )
         ],

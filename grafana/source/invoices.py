@@ -30,7 +30,8 @@ def invoices() -> Frame:
             whenever(
                 "Restatements",
                 palette.FORECAST,
-                'sum by (account, direction) (increase(fal_restated_usd_total{account=~"$account"}[1h])) > 100',
+                "sum by (account, direction) (max by (account, source, direction) "
+                '(increase(fal_restated_usd_total{account=~"$account"}[1h]))) > 100',
                 title="fal restated complete hours",
                 text="{{account}}: more than $100 {{direction}} within an hour",
             ),
@@ -254,7 +255,7 @@ def _drift() -> Built:
 def _restatements() -> Built:
     def restated(direction: str) -> str:
         series = f'fal_restated_usd_total{{account=~"$account",direction="{direction}"}}'
-        return f"sum by (account) (increase({series}[$__interval]))"
+        return f"sum by (account) (max by (account, source) (increase({series}[$__interval])))"
 
     return bars(
         "Restated by fal",

@@ -1,14 +1,15 @@
 """The forms of PromQL that the dashboards ask.
 
-Four rules hold for all of them. Series are added up in each exporter first, and of two exporters that report one
-account the larger sum is taken: a second replica doubles nothing. A range is read as few instants, never as every
-sample of it, so that ten thousand series stay cheap. What is shown as of the end of the time range is asked with
+Four rules hold for all of them. A series counts once for each exporter, whatever labels its target has besides `job`
+and `instance`; series are then added up in each exporter, and of two exporters that report one account the larger sum
+is taken: neither a second replica nor a second Prometheus doubles anything. A range is read as few instants, never as
+every sample of it, so that ten thousand series stay cheap. What is shown as of the end of the time range is asked with
 `@ to`, which Prometheus works out once for a whole graph. A gauge of a window (today, the month) is absent for an
 account while hours of it are not covered; so a sum over accounts, and a bar, is absent while a selected account lacks
 hours.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from textwrap import indent
 
 DIMENSIONS = ("account", "team", "product", "model", "app", "gpu_class")
@@ -18,6 +19,9 @@ TO = "${__to:date:seconds}"
 FROM = "${__from:date:seconds}"
 STACKED_BY = "$by"
 """The label that the reader has chosen."""
+
+_OF_CHARGES = (*DIMENSIONS, "environment", "api_key", "member", "surge")
+"""All labels that a charge may have, whichever are published."""
 
 _TOP = 9
 """How many groups a graph tells apart; the others are one more."""
@@ -76,8 +80,8 @@ def total(metric: str, by: Sequence[str] = (), *also: str, at: str = "") -> str:
         at: an offset or `@` modifier.
     """
     series = f"{metric}{selected(DIMENSIONS, *also)}" + (f" {at}" if at else "")
-    kept = ", ".join(dict.fromkeys(("account", *by)))
-    each = f"max by ({kept}) (sum by ({kept}, job, instance) ({series}))"
+    labels = (*_OF_CHARGES, "unit") if "_quantity_" in metric else _OF_CHARGES
+    each = of_each(series, labels, dict.fromkeys(("account", *by)))
     if by:
         return f"sum by ({', '.join(by)}) ({each})"
     return f"({while_whole(f'sum({each})', metric, at)})" if metric in _WINDOWS else f"sum({each})"
@@ -111,6 +115,28 @@ def ranked(metric: str, label: str, ranked_by: str, count: int) -> str:
     )
 
 
+def of_each(expression: str, labels: Iterable[str] = _OF_CHARGES, by: Iterable[str] = ("account",)) -> str:
+    """Return sums over labels in each exporter; where several exporters tell of the same, the largest.
+
+    Args:
+        expression: one or several series of each exporter.
+        labels: all that its series have; further ones are of targets.
+        by: the labels to keep, the account among them.
+    """
+    kept = ", ".join(by)
+    return (
+        f"max by ({kept}) (sum by ({kept}, job, instance) (\n"
+        f"  max by ({', '.join(labels)}, job, instance) ({expression})\n))"
+    )
+
+
+def of_ledgers(metric: str) -> str:
+    """Return the sum of a family without labels over ledgers, which replicas share: each is known by when it began."""
+    began = 'count_values by (job, instance) ("began", fal_exporter_ledger_birth_timestamp_seconds)'
+    each = f"max by (job, instance) ({metric}) * on (job, instance) group_left (began) (0 * {began} + 1)"
+    return f"sum(max by (began) ({each}))"
+
+
 def of_accounts(metric: str, labels: Sequence[str] = ("account",), *also: str, at: str = "") -> str:
     """Return a family that tells of accounts, each series once however many exporters tell of it."""
     return f"max by ({', '.join(labels)}) ({metric}{selected(('account',), *also)}{' ' + at if at else ''})"
@@ -126,8 +152,8 @@ def of_runners(metric: str, by: Sequence[str] = (), *also: str, at: str = "") ->
         at: an offset or `@` modifier.
     """
     series = f"{metric}{selected(('account', 'app', 'gpu_class'), *also)}" + (f" {at}" if at else "")
-    kept = ", ".join(dict.fromkeys(("account", *by)))
-    each = f"max by ({kept}) (sum by ({kept}, job, instance) ({series}))"
+    labels = ("account", "app", "environment", "gpu_class", *(("state",) if "_by_state_" in metric else ()))
+    each = of_each(series, labels, dict.fromkeys(("account", *by)))
     return f"sum by ({', '.join(by)}) ({each})" if by else f"sum({each})"
 
 
@@ -138,7 +164,7 @@ def of_apps(metric: str, how: str, *also: str) -> str:
 
 def whole(metric: str) -> str:
     """Return the sum of a family of charges over whole accounts, where no other variable selects."""
-    sums = f"sum(max by (account) (sum by (account, job, instance) ({metric}{selected(('account',))})))"
+    sums = f"sum({of_each(metric + selected(('account',)))})"
     return while_whole(sums, metric) if metric in _WINDOWS else sums
 
 

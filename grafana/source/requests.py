@@ -56,7 +56,8 @@ def _grown(part: str, by: str, window: str = "$__range") -> str:
     The counts never fall and have no resets, so that a difference is exact, where `increase` would guess at its edges.
     """
     series = f"{_COST}_{part}{selected(('account', 'model'))}"
-    return f"sum by ({by}) ({series} - ({series} offset {window} or {series} * 0))"
+    kept = "account, model, le" if part == "bucket" else "account, model"
+    return f"sum by ({by}) (max by ({kept}) ({series} - ({series} offset {window} or {series} * 0)))"
 
 
 def _figures() -> tuple[tuple[Built, int], ...]:

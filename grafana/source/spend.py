@@ -53,7 +53,8 @@ def spend() -> Frame:
             whenever(
                 "Restatements",
                 palette.FORECAST,
-                'sum by (account, direction) (increase(fal_restated_usd_total{account=~"$account"}[1h])) > 100',
+                "sum by (account, direction) (max by (account, source, direction) "
+                '(increase(fal_restated_usd_total{account=~"$account"}[1h]))) > 100',
                 title="fal restated complete hours",
                 text="{{account}}: more than $100 {{direction}} within an hour",
             ),

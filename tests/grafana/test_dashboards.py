@@ -62,8 +62,20 @@ RECORDED = yaml.safe_load((REPOSITORY / "deploy" / "prometheus" / "thresholds.ya
 THRESHOLDS = {rule["record"] for group in RECORDED["groups"] for rule in group["rules"]}
 
 OF_EVERY_SERIES = {"job", "instance"}
-MADE_IN_QUERIES = {"name", "edge", "ranked", "title", "finding", "about", "runbook", "says", "lower"}
-"""Labels that label_replace and label_join make."""
+MADE_IN_QUERIES = {
+    "name",
+    "edge",
+    "ranked",
+    "title",
+    "finding",
+    "about",
+    "runbook",
+    "says",
+    "lower",
+    "began",
+    "exported_job",
+}
+"""Labels that label_replace, label_join and count_values make, and the name that Prometheus gives a label `job`."""
 
 
 def all_queries() -> list[Asked]:
@@ -95,11 +107,16 @@ def parts_of(expression: promql_parser.Expr) -> Iterator[promql_parser.Expr]:
         yield from parts_of(part)
 
 
+VARIABLES = dict.fromkeys(("account", "team", "product", "model", "app", "gpu_class"), ".*") | {
+    "by": "product",
+    "ranked": "model",
+    "tag": ".*",
+}
+
+
 def problems_of(expression: str) -> list[str]:
     """Return every metric and label of a query that no exporter publishes."""
-    variables = dict.fromkeys(("account", "team", "product", "model", "app", "gpu_class"), ".*")
-    variables |= {"by": "product", "ranked": "model", "tag": ".*"}
-    query = resolved(expression, variables, start=1_795_000_000, end=1_795_300_000)
+    query = resolved(expression, VARIABLES, start=1_795_000_000, end=1_795_300_000)
     query = query.removeprefix("query_result(").removesuffix(")") if query.startswith("query_result(") else query
     if query.startswith("label_values("):
         query, _, label = query.removeprefix("label_values(").removesuffix(")").rpartition(", ")
@@ -394,6 +411,38 @@ def test_what_may_be_below_zero_is_not_written_with_the_sign_behind_the_dollar()
 @pytest.mark.parametrize("asked", all_queries(), ids=str)
 def test_queries_ask_only_for_what_is_published(asked: Asked) -> None:
     assert problems_of(asked.expression) == []
+
+
+def merged(expression: str) -> set[str]:
+    """Return the labels over which a query takes the largest of what it then adds up: it would lose the others."""
+    query = resolved(expression, VARIABLES, start=1_795_000_000, end=1_795_300_000)
+    lost: set[str] = set()
+    for part in parts_of(promql_parser.parse(query)):
+        largest = getattr(part, "expr", None)
+        if isinstance(part, promql_parser.AggregateExpr) and isinstance(largest, promql_parser.AggregateExpr):
+            below = list(parts_of(largest.expr))
+            if (str(part.op), str(largest.op)) == ("sum", "max") and not any(
+                isinstance(item, promql_parser.AggregateExpr) for item in below
+            ):
+                selected = [item for item in below if isinstance(item, promql_parser.VectorSelector)]
+                kept = {*(largest.modifier.labels if largest.modifier else ()), *OF_EVERY_SERIES}
+                for item in selected:
+                    # A label with one value leaves nothing to merge.
+                    one = {
+                        matcher.name for matcher in item.matchers.matchers if matcher.op == promql_parser.MatchOp.Equal
+                    }
+                    lost |= labels_of(item.name or "") - kept - one
+    return lost
+
+
+def test_a_sum_over_exporters_loses_no_series_of_one() -> None:
+    queries = [asked for asked in all_queries() if asked.kind != "variable"]
+    assert {str(asked): lost for asked in queries if (lost := merged(asked.expression))} == {}
+
+
+def test_a_lost_label_is_found() -> None:
+    assert merged("sum(max by (account, product) (fal_spend_today_usd))") >= {"model", "app"}
+    assert merged("sum by (code) (max by (account, code) (rate(fal_exporter_api_requests_total[1m])))") == {"call"}
 
 
 @pytest.mark.parametrize(
