@@ -41,6 +41,7 @@ def run_push(
         clock(),
         tuple(asked_month(text) for text in months),
         dry=dry,
+        version=settings.focus_push_version,
     )
     outcome = push(order)
     if as_json:

@@ -190,6 +190,7 @@ def _pushers(
             address=settings.ledger_url.get_secret_value(),
             url=settings.focus_push_url or "",
             output_format=settings.focus_push_format,
+            version=settings.focus_push_version,
             interval=settings.focus_push_interval,
             metrics=metrics,
             health=health,

@@ -37,6 +37,7 @@ class FocusPusher:
         address: of the ledger.
         url: of the store.
         output_format: of the store's files.
+        version: of FOCUS, of the store's files.
         interval: between pushes that succeed.
         metrics: shows how they went.
         health: keeps what is wrong for the landing page.
@@ -51,6 +52,7 @@ class FocusPusher:
         address: str,
         url: str,
         output_format: str,
+        version: str,
         interval: timedelta,
         metrics: FocusPushMetrics,
         health: Health,
@@ -61,6 +63,7 @@ class FocusPusher:
         self._address = address
         self._url = url
         self._format = output_format
+        self._version = version
         self._interval = interval
         self._metrics = metrics
         self._health = health
@@ -107,7 +110,14 @@ class FocusPusher:
         )
 
     async def _outcome(self, at: datetime) -> Outcome:
-        order = order_text(self.destination, address=self._address, url=self._url, output_format=self._format, now=at)
+        order = order_text(
+            self.destination,
+            address=self._address,
+            url=self._url,
+            output_format=self._format,
+            version=self._version,
+            now=at,
+        )
         try:
             async with asyncio.timeout(_LONGEST.total_seconds()), worker(_MODULE, order) as running:
                 return Outcome.read(await running.head())

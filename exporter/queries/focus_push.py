@@ -27,8 +27,8 @@ from exporter.queries.focus_dataset import Dataset, facts_of, ledger_dataset
 from exporter.queries.focus_file import FileContents, LackingError, file_contents
 from exporter.queries.focus_rules import CHARGE_MONTH, ESTIMATE, INVOICE, EstimateRequest, InvoiceRequest
 
-VERSION = "1.2"
-"""Version of FOCUS that is pushed: the newest that the official validator can judge offline."""
+FIRST_VERSION = "1.2"
+"""Version of files whose manifest does not say it."""
 
 DESTINATION = Use(
     "the destination of FOCUS files",
@@ -92,6 +92,7 @@ class PushOrder:
         url: of the destination.
         months: those that are wanted; none for the current one and the one before.
         dry: whether nothing is written.
+        version: of FOCUS.
     """
 
     address: str
@@ -100,6 +101,7 @@ class PushOrder:
     now: datetime
     months: tuple[Window, ...] = ()
     dry: bool = False
+    version: str = FIRST_VERSION
 
 
 def push(order: PushOrder) -> Push:
@@ -197,10 +199,11 @@ def _make(statement: Statement, window: Window, *, work: Path, order: PushOrder,
         )
         return
     dataset = ledger_dataset(
-        statement, contents, work, output_format=order.output_format, version=VERSION, created=order.now
+        statement, contents, work, output_format=order.output_format, version=order.version, created=order.now
     )
     made.months.append(name)
-    made.files += [(part, _document(part, source, dataset)) for part in dataset.parts]
+    facts = {"source": source, "focus_version": order.version}
+    made.files += [(part, _document(part, facts, dataset)) for part in dataset.parts]
 
 
 def _placed(order: PushOrder, place: Objects, before: _Before, made: _Made) -> Push:
@@ -220,15 +223,24 @@ def _placed(order: PushOrder, place: Objects, before: _Before, made: _Made) -> P
         listed = [after[path] for path in sorted(after)]
         manifest = {
             **facts_of("the ledger", order.now),
-            "focus_version": VERSION,
+            "focus_version": order.version,
             **totals_of(listed),
-            "schema": [column_document(name) for name in layout(VERSION)],
+            "schema": [column_document(name) for name in layout(order.version)],
             "files": listed,
         }
         if not same_but_for_time(before.manifest, manifest):
             place.put(MANIFEST, manifest_text(manifest))
         place.delete(removed)
-    return Push(files, made.notes)
+    return Push(files, [*made.notes, *_other_versions(after.values(), order.version)])
+
+
+def _other_versions(documents: Iterable[Mapping[str, object]], version: str) -> Iterator[str]:
+    """Yield a note on each file that has stayed as it was and is of another version of FOCUS."""
+    for document in documents:
+        other = document.get("focus_version", FIRST_VERSION)
+        if other != version:
+            month = document.get("billing_period")
+            yield f"{month} is of FOCUS {other}, not {version}; write it again with focus push --month {month}"
 
 
 def _change(part: Part, known: Mapping[str, Mapping[str, object]], place: Objects) -> Change:
@@ -249,9 +261,9 @@ def month_contents(statement: Statement, window: Window, now: datetime) -> tuple
     return ESTIMATE, file_contents(statement, EstimateRequest(ESTIMATE, window.start, window.end), None, now)
 
 
-def _document(part: Part, source: str, made: Dataset) -> dict[str, object]:
+def _document(part: Part, facts: Mapping[str, object], made: Dataset) -> dict[str, object]:
     kept = ("format", "granularity", "accounts", "completeness")
-    return {**part.document, "source": source, **{name: made.manifest[name] for name in kept}}
+    return {**part.document, **facts, **{name: made.manifest[name] for name in kept}}
 
 
 def _documents(manifest: bytes | None, url: str) -> dict[str, Mapping[str, object]]:

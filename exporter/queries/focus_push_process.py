@@ -54,7 +54,7 @@ STORE = "store"
 _WRITTEN = {Change.NEW, Change.CHANGED}
 
 
-def order_text(destination: str, *, address: str, url: str, output_format: str, now: datetime) -> bytes:
+def order_text(destination: str, *, address: str, url: str, output_format: str, version: str, now: datetime) -> bytes:
     """Write an order for the default months.
 
     Args:
@@ -62,16 +62,18 @@ def order_text(destination: str, *, address: str, url: str, output_format: str, 
         address: of the ledger.
         url: of the store.
         output_format: of the store's files.
+        version: of FOCUS, of the store's files.
         now: the present.
     """
-    document = {"address": address, "url": url, "format": output_format, "now": now.isoformat()}
+    document = {"address": address, "url": url, "format": output_format, "version": version, "now": now.isoformat()}
     return json.dumps({"destination": destination, **document}).encode()
 
 
 def _done(given: Mapping[str, str]) -> Outcome:
     now = datetime.fromisoformat(given["now"])
     if given["destination"] == STORE:
-        pushed = push(PushOrder(given["address"], given["url"], Format(given["format"]), now))
+        order = PushOrder(given["address"], given["url"], Format(given["format"]), now, version=given["version"])
+        pushed = push(order)
         return Outcome(pushed.rows, sum(file.change in _WRITTEN for file in pushed.files), tuple(pushed.notes))
     uploaded = upload(
         given["address"], service_from_environment(given["destination"]), state_path(given["address"]), now

@@ -268,6 +268,7 @@ COST_SERVICES = ("datadog", "vantage")
 """Services that months are uploaded to."""
 
 PUSH_FORMATS = ("csv", "csv.gz", "csv.zst", "parquet")
+PUSH_VERSIONS = ("1.2", "1.3", "1.4")
 """Formats of FOCUS files that are pushed."""
 
 SOURCES = ("models", "serverless", "compute", "organization", "reporting", "focus")
@@ -443,8 +444,8 @@ def one_of(*choices: str) -> BeforeValidator:
     """Admit one of a few words, in any case."""
 
     def check(value: object) -> str:
-        # YAML reads true and false as booleans.
-        text = str(value) if isinstance(value, bool) else value
+        # YAML reads true and false as booleans, and 1.2 as a number.
+        text = str(value) if isinstance(value, bool | float) else value
         word = text.strip().lower() if isinstance(text, str) else ""
         if word not in choices:
             raise ValueError(f"is not one of {', '.join(choices)}")

@@ -18,6 +18,7 @@ from exporter.settings.entries import Account, AccountEntry, AccountName, Budget
 from exporter.settings.fields import (
     DEFAULT_LABELS,
     PUSH_FORMATS,
+    PUSH_VERSIONS,
     BaseUrl,
     BookedColumn,
     BookedSource,
@@ -54,6 +55,7 @@ from exporter.tags import TAG
 LogFormat = Literal["text", "json"]
 Machines = Literal["auto", "true", "false"]
 PushFormat = Literal["csv", "csv.gz", "csv.zst", "parquet"]
+PushVersion = Literal["1.2", "1.3", "1.4"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -268,6 +270,9 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
     focus_push_format: Annotated[PushFormat, one_of(*PUSH_FORMATS)] = Field(
         default="csv.gz",
         description="Format of these files: `csv`, `csv.gz`, `csv.zst` or `parquet` (extra `polars`).",
+    )
+    focus_push_version: Annotated[PushVersion, one_of(*PUSH_VERSIONS)] = Field(
+        default="1.2", description="Version of FOCUS of these files: `1.2`, `1.3` or `1.4`."
     )
     focus_upload: CostServices = Field(
         default=(),

@@ -50,6 +50,7 @@ class Bench:
             address=self.address,
             url=self.destination.as_uri(),
             output_format="csv.gz",
+            version="1.3",
             interval=timedelta(hours=6),
             metrics=self.metrics,
             health=self.health,

@@ -115,6 +115,27 @@ def test_what_has_not_changed_is_not_written_again_and_a_restated_month_is_writt
     assert changed == {MANIFEST, "BillingPeriod=2026-10/focus.csv"}
 
 
+def test_the_version_is_chosen_and_months_of_another_one_are_named(
+    pushed: Pushed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pushed.push("2026-10")
+    capsys.readouterr()
+    pushed.push("2026-11", focus_push_version="1.4")
+    assert "2026-10 is of FOCUS 1.2, not 1.4; write it again with focus push --month 2026-10" in capsys.readouterr().err
+    assert [file["focus_version"] for file in pushed.manifest["files"]] == ["1.2", "1.4"]
+    pushed.push("2026-10", focus_push_version="1.4")
+    assert "2026-10 is of" not in capsys.readouterr().err
+    names = {column["name"] for column in pushed.manifest["schema"]}
+    assert (pushed.manifest["focus_version"], "ServiceProviderName" in names, "ProviderName" in names) == (
+        "1.4",
+        True,
+        False,
+    )
+    assert run_check([str(pushed.folder)], version="1.4", output_format="text") == 0
+    as_yaml_has_it = Settings(key="id:secret", focus_push_version=1.3)  # type: ignore[arg-type]
+    assert as_yaml_has_it.focus_push_version == "1.3"
+
+
 def test_an_invoiced_month_takes_the_place_of_its_estimate(pushed: Pushed) -> None:
     pushed.push()
     pushed.ledger.record_invoices(
