@@ -8,6 +8,7 @@ built and hashed in a fraction of its time.
 
 import hashlib
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
@@ -58,6 +59,14 @@ def fits_a_label(text: str) -> bool:
 def utc_now() -> datetime:
     """Return the system clock's instant."""
     return datetime.now(UTC)
+
+
+_UPTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def uptime() -> float:
+    """Return the seconds on a clock that nobody sets; where the system has one, it goes on while the machine sleeps."""
+    return time.clock_gettime(_UPTIME)
 
 
 def nano(value: Decimal | int) -> int:

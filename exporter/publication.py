@@ -109,7 +109,8 @@ class Exposition:
     def delta_from(self, previous: "Exposition | None") -> ExpositionDelta:
         """Return what a holder of the previous exposition (None: of nothing) lacks."""
         known = {} if previous is None else previous.pieces()
-        new = tuple(piece for number, piece in self.pieces().items() if number not in known)
+        # By identity: where another replica has become the leader, its numbers are of other bytes.
+        new = tuple(piece for number, piece in self.pieces().items() if known.get(number) is not piece)
         return ExpositionDelta(_named(self.text), _named(self.openmetrics), _named(self.protobuf), new)
 
 
@@ -546,6 +547,9 @@ class Overview:
     requests: RecentRequests | None = None
 
 
+Role = Literal["alone", "leader", "follower"]
+
+
 @dataclass(frozen=True, slots=True)
 class PublicationDelta:
     """A publication on its way to a process that holds the one before."""
@@ -556,6 +560,7 @@ class PublicationDelta:
     overview: Overview
     ready: bool
     outlook: Outlook = NO_OUTLOOK
+    role: Role = "alone"
 
     def unpack(self, previous: Exposition | None) -> "Publication":
         """Return the publication.
@@ -563,7 +568,9 @@ class PublicationDelta:
         Raises:
             ValueError: the previous exposition is not the one the parcel was packed for.
         """
-        return Publication(self.sequence, self.at, self.delta.apply(previous), self.overview, self.ready, self.outlook)
+        return Publication(
+            self.sequence, self.at, self.delta.apply(previous), self.overview, self.ready, self.outlook, self.role
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -574,6 +581,7 @@ class Publication:
         sequence: the snapshot's number.
         at: the snapshot's instant, aware and in UTC.
         ready: whether the current month has been loaded once.
+        role: of the exporter that serves it, among the replicas of a ledger.
     """
 
     sequence: int
@@ -582,11 +590,18 @@ class Publication:
     overview: Overview
     ready: bool
     outlook: Outlook = NO_OUTLOOK
+    role: Role = "alone"
 
     def pack(self, previous: Exposition | None) -> PublicationDelta:
         """Return it without the pieces that a holder of the previous exposition (None: of nothing) has."""
         return PublicationDelta(
-            self.sequence, self.at, self.exposition.delta_from(previous), self.overview, self.ready, self.outlook
+            self.sequence,
+            self.at,
+            self.exposition.delta_from(previous),
+            self.overview,
+            self.ready,
+            self.outlook,
+            self.role,
         )
 
 

@@ -72,7 +72,8 @@ def main(descriptor: int, inquiries: int) -> int:
         secrets = [account.key() for account in settings.accounts]
         configure_logging(log_format=settings.log_format, level=settings.log_level, stream=sys.stderr, secrets=secrets)
         with socket.socket(fileno=inquiries) as control:
-            asyncio.run(_collect(settings, connection, Channel(control)))
+            collect = _replicate if settings.replicated else _collect
+            asyncio.run(collect(settings, connection, Channel(control)))
     except ConnectionError:
         return 1
     except FalExporterError as error:
@@ -92,6 +93,23 @@ def _give_up(connection: "Connection[FromCollector, ToCollector]", sentence: str
     with suppress(OSError):
         connection.send(GaveUp(sentence, exit_code))
     return exit_code
+
+
+async def _replicate(settings: Settings, connection: "Connection[FromCollector, ToCollector]", channel: Channel) -> None:
+    # What is for replicas alone is not loaded by an exporter that is none.
+    from exporter.app.replica import Replica  # noqa: PLC0415
+
+    stop = asyncio.Event()
+    replica = Replica(settings, send=Sending(connection), channel=channel)
+
+    async def scraped(sequence: int) -> None:
+        replica.scraped(sequence)
+
+    listening = asyncio.create_task(_listen(connection, scraped, replica.write_protobuf, stop))
+    try:
+        await replica.run(stop)
+    finally:
+        listening.cancel()
 
 
 async def _collect(settings: Settings, connection: "Connection[FromCollector, ToCollector]", channel: Channel) -> None:

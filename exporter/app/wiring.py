@@ -7,6 +7,7 @@ from functools import partial
 
 import structlog
 from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
 
 from exporter.charges import Clock, utc_now
 from exporter.errors import ConfigurationError, EventsError
@@ -49,6 +50,7 @@ from exporter.queries.booked_process import BookedOrder
 from exporter.queries.cost_services import service_from_environment
 from exporter.queries.focus import REPORT
 from exporter.queries.focus_push_process import STORE
+from exporter.replicas.lease import Lease
 from exporter.settings import Account, Settings
 
 _log = structlog.get_logger(__name__)
@@ -90,11 +92,22 @@ class LeftHalf:
         await self.ledger.close()
 
 
-def client_of(account: Account, settings: Settings, observer: Observer, clock: Clock = utc_now) -> Client:
-    """Return an account's client."""
+def client_of(
+    account: Account,
+    settings: Settings,
+    observer: Observer,
+    clock: Clock = utc_now,
+    permit: Callable[[], None] = lambda: None,
+) -> Client:
+    """Return an account's client; `permit` is called before every request, and may forbid it by an error."""
+
+    def key() -> SecretStr:
+        permit()
+        return account.key()
+
     return Client(
         account=account.name,
-        key=account.key,
+        key=key,
         observer=observer,
         now=clock,
         platform_url=settings.platform_url,
@@ -112,7 +125,9 @@ def client_of(account: Account, settings: Settings, observer: Observer, clock: C
     )
 
 
-def _open_ledger(address: str, rules: Rules, clock: Clock) -> Ledger:
+def _open_ledger(address: str, rules: Rules, clock: Clock, lease: Lease | None) -> Ledger:
+    if lease is not None:
+        return Ledger(address, rules=rules, clock=clock, lock=lease, first_number=lease.first_number)
     lock = take_collector_lock(address, patience=START_PATIENCE)
     return Ledger(address, rules=rules, clock=clock, lock=lock)
 
@@ -230,8 +245,17 @@ async def open_left_half(
     clock: Clock,
     notes: tuple[str, ...] = (),
     links: tuple[tuple[str, str], ...] = (),
+    lease: Lease | None = None,
 ) -> LeftHalf:
     """Open the ledger and build everything that polls and publishes.
+
+    Args:
+        settings: what it works by.
+        emit: takes each publication.
+        clock: the time.
+        notes: sentences for the top of the landing page.
+        links: further titles and addresses for its foot.
+        lease: the right to be the collector of a ledger that replicas share; released with the ledger.
 
     Raises:
         LedgerInUseError: another process is the ledger's collector.
@@ -248,7 +272,7 @@ async def open_left_half(
         tags=settings.tags,
     )
     ledger = AsyncLedger()
-    await ledger.open(partial(_open_ledger, settings.ledger_url.get_secret_value(), rules, clock))
+    await ledger.open(partial(_open_ledger, settings.ledger_url.get_secret_value(), rules, clock, lease))
     if await ledger.relabelled():
         _log.warning("the labels have changed: all counters start at 0 again; increase() and rate() are not affected")
     registry = CollectorRegistry()
@@ -279,7 +303,8 @@ async def open_left_half(
     )
     runner = PollRunner(health=health, clock=clock, changed=publisher.changed)
     try:
-        clients = tuple(client_of(account, settings, health, clock) for account in settings.accounts)
+        permit = (lambda: None) if lease is None else lease.permit
+        clients = tuple(client_of(account, settings, health, clock, permit) for account in settings.accounts)
         for name in settings.focus_upload:
             # A key that is missing is told at the start, not after the first hours.
             service_from_environment(name)

@@ -87,6 +87,13 @@ class CollectorLock(Protocol):
             LedgerError: it cannot be asked for.
         """
 
+    def fence(self, connection: Connection) -> None:
+        """Refuse a write that has taken the write lock, where another collector has come in between.
+
+        Raises:
+            LedgerInUseError: another process is the collector.
+        """
+
     def note(self, note: LedgerNote) -> None:
         """Keep what the ledger is now, where there is a place for it."""
 
@@ -112,7 +119,7 @@ def take_collector_lock(address: str, *, patience: float = 0.0) -> CollectorLock
             if url.get_backend_name() == "sqlite":
                 path = sqlite_path(url)
                 return _NoLock() if path is None else _FileLock(url, path)
-            return _AdvisoryLock(url)
+            return AdvisoryLock(url)
         except LedgerInUseError:
             if time.monotonic() >= end:
                 raise
@@ -200,6 +207,9 @@ class _NoLock:
     def check(self) -> None:
         pass
 
+    def fence(self, connection: Connection) -> None:
+        pass
+
     def note(self, note: LedgerNote) -> None:
         pass
 
@@ -228,6 +238,9 @@ class _FileLock:
         self._take()
         self._note = note
         self._write()
+
+    def fence(self, connection: Connection) -> None:
+        """Refuse nothing: the kernel keeps the lock as long as the process lives."""
 
     def note(self, note: LedgerNote) -> None:
         if note != self._note:
@@ -321,7 +334,7 @@ _HOLDER = text(
 )
 
 
-class _AdvisoryLock:
+class AdvisoryLock:
     """An advisory lock of PostgreSQL, and the connection that holds it: for the session, or for an open transaction."""
 
     before: LedgerNote | None = None
@@ -352,6 +365,9 @@ class _AdvisoryLock:
                         raise
             if self._connection is None:
                 self._connection = self._take()
+
+    def fence(self, connection: Connection) -> None:
+        """Refuse nothing: another collector is found at the next check, and by the revision that it has written."""
 
     def note(self, note: LedgerNote) -> None:
         """Keep nothing: a database that is lost takes its notes along."""

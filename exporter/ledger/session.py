@@ -173,7 +173,16 @@ class Session:
         with self._clear_errors():
             self._check_before_writing()
         with self._clear_errors(), self._engine.begin() as connection:
+            self._fence(connection)
             yield connection
+
+    def _fence(self, connection: Connection) -> None:
+        if self._lock is not None:
+            try:
+                self._lock.fence(connection)
+            except LedgerInUseError as error:
+                self._taken = error
+                raise
 
     @contextmanager
     def _clear_errors(self) -> Iterator[None]:
@@ -207,6 +216,7 @@ class Session:
         before = None if self._lock is None else self._lock.before
         found = first_look(self._engine.url, clock())
         with clear_errors(self._engine.url), changing_tables(self._engine) as connection:
+            self._fence(connection)
             is_new = bring_up_to_date(connection)
             self._settle_labels(connection, clock())
             known = schema.read_all(connection)

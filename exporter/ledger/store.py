@@ -76,6 +76,7 @@ class Ledger:
 
     Args:
         lock: the right to be the ledger's collector, released when the ledger is closed; without it others may write.
+        first_number: the number of the first view is the next; scrapes that report a lower one are of another's views.
 
     Attributes:
         machines: the same door for what concerns runners.
@@ -87,13 +88,15 @@ class Ledger:
         LedgerError: from every method: the database cannot be used; what was being written has not been written.
     """
 
-    def __init__(self, address: str, *, rules: Rules, clock: Clock, lock: CollectorLock | None = None) -> None:
+    def __init__(
+        self, address: str, *, rules: Rules, clock: Clock, lock: CollectorLock | None = None, first_number: int = 0
+    ) -> None:
         self._rules = rules
         self._labels = Labels(rules.labels)
         self._clock = clock
         self._holds = Holds(rules.birth_hold)
         self._accounts: Mapping[str, Collection[str]] = {}
-        self._sequence = 0
+        self._sequence = first_number
         self._renames: Renames | None = None
         self._rename_wanted_at: datetime | None = None
         account_at = self._labels.names.index("account")

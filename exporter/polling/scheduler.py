@@ -8,7 +8,6 @@ a clock that nobody can set, and everything planned moves along.
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,7 +20,7 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from exporter.calendar import periods_at
-from exporter.charges import HOUR, Window, hour_of
+from exporter.charges import HOUR, Window, hour_of, uptime
 from exporter.errors import FalExporterError
 from exporter.metrics.health import Health
 
@@ -156,13 +155,6 @@ BOOKED_JOB = "booked"
 """The job that compares bookings with requests, where that is wanted."""
 
 Run = Callable[[], Awaitable[None]]
-
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-def uptime() -> float:
-    """Return the seconds on a clock that nobody sets; where the system has one, it goes on while the machine sleeps."""
-    return time.clock_gettime(_CLOCK)
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,6 +188,11 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
         "`postgresql://user:password@host/database` and needs the extra `postgresql`; `postgres://` means the same, "
         "and `?host=/var/run/postgresql` connects through a Unix socket.",
     )
+    replicated: bool = Field(
+        default=False,
+        description="Share a ledger in PostgreSQL with other exporters of the same configuration: one of them collects, "
+        "all serve its figures, and another one takes its place within seconds when it ends; see Scale.",
+    )
     poll_interval: Annotated[Duration, between("10s", "1h")] = Field(
         default=_seconds(300), description="Interval between polls of the current hour and the previous one."
     )
@@ -425,6 +430,15 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
         if self.booked_source is not None and not self.events:
             raise Contradiction(
                 "{booked_source} is set, and there are no single requests to compare it with; set {events} to true"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _replicas_share_a_server(self) -> Self:
+        if self.replicated and self.ledger_url.get_secret_value().startswith("sqlite"):
+            raise Contradiction(
+                "{replicated} is true, and {ledger_url} is a SQLite file, which only one exporter can use; set "
+                "{ledger_url} to postgresql://..., or {replicated} to false"
             )
         return self
 

@@ -147,7 +147,7 @@ class Application:
         """
         self._published = publication
         self._ready = self._ready or publication.ready
-        self._tail.published(publication.at, ready=self._ready)
+        self._tail.published(publication.at, ready=self._ready, role=publication.role)
         self._metrics.publish(publication.sequence, publication.exposition)
 
     def collector_restarted(self) -> None:

@@ -14,7 +14,7 @@ from starlette.types import Message, Scope, Send
 
 from exporter.metrics.catalogue import CATALOGUE
 from exporter.metrics.encoding import END, Rendered, gzip_end, gzip_start, rendered
-from exporter.publication import Exposition, Rendering
+from exporter.publication import Exposition, Rendering, Role
 from exporter.web.negotiation import OPENMETRICS, PROTOBUF, TEXT, Format, Negotiation, Variant, wants_openmetrics
 
 _CONTENT_TYPES: Mapping[Format, str] = {"text": TEXT, "openmetrics": OPENMETRICS, "protobuf": PROTOBUF}
@@ -57,6 +57,7 @@ class Tail:
         self._is_access_file_good = _gauge("fal_exporter_access_file_last_reload_successful", self._registry)
         family = CATALOGUE["fal_exporter_collector_restarts_total"]
         self._restarts = Counter(family.name, family.help, registry=self._registry)
+        self._leader: Gauge | None = None
         self._reload: tuple[Gauge, Gauge] | None = None
         family = CATALOGUE["fal_exporter_scrapes_total"]
         scrapes = Counter(family.name, family.help, family.labels, registry=self._registry)
@@ -85,8 +86,12 @@ class Tail:
         if is_good:
             self._reload[1].set_to_current_time()
 
-    def published(self, at: datetime, *, ready: bool) -> None:
+    def published(self, at: datetime, *, ready: bool, role: Role = "alone") -> None:
         """Note the snapshot that is served from now on."""
+        if role != "alone":
+            if self._leader is None:
+                self._leader = _gauge("fal_exporter_leader", self._registry)
+            self._leader.set(role == "leader")
         if self._snapshot_at is None:
             self._snapshot_at = _gauge("fal_exporter_snapshot_timestamp_seconds", self._registry)
         self._snapshot_at.set(at.timestamp())

@@ -11,7 +11,7 @@ from polling.conftest import until
 from prometheus_client import CollectorRegistry
 from structlog.typing import EventDict
 
-from exporter.charges import HOUR, Window, hour_of
+from exporter.charges import HOUR, Window, hour_of, uptime
 from exporter.errors import LedgerError
 from exporter.metrics.health import Health
 from exporter.polling import scheduler as scheduler_module
@@ -28,7 +28,6 @@ from exporter.polling.scheduler import (
     month_start,
     months_window,
     trailing_window,
-    uptime,
 )
 
 SHORT = timedelta(milliseconds=20)

@@ -42,7 +42,7 @@ from exporter.ledger.tables.schema import scopes
 _BUSY_SECONDS = 5
 """Seconds that a write waits for another writer."""
 
-_POSTGRESQL_LOCK = 0x66616C
+WRITE_LOCK = 0x66616C
 """The number of the advisory lock that PostgreSQL's writers take."""
 
 _SQLITE_SENTENCES = {
@@ -169,7 +169,7 @@ def _open_postgresql(url: URL) -> Engine:
     def on_begin(connection: Connection) -> None:
         if not connection.get_execution_options().get(_READS):
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_BUSY_SECONDS}s'")
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_POSTGRESQL_LOCK})")
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
 
     return engine
 

@@ -106,6 +106,12 @@ EXPORTER: tuple[Family, ...] = (
         "publication is served meanwhile.",
     ),
     Family(
+        "fal_exporter_leader",
+        "gauge",
+        "1 if this exporter collects for all replicas of its ledger, 0 if it serves what another one has collected. "
+        "Absent without `REPLICATED`.",
+    ),
+    Family(
         "fal_exporter_config_last_reload_successful",
         "gauge",
         "1 if the last read of the configuration, at the start or after SIGHUP, succeeded; 0 if it failed and the "

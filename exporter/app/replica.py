@@ -1,0 +1,281 @@
+"""Replica: one of several exporters on a ledger, that follows until it holds the lease and leads until it has lost it.
+
+The leader polls, writes the ledger and publishes, for its own web process and for the board. A follower polls nothing
+and serves what lies on the board. While the database cannot be reached nobody leads, and every replica goes on serving
+what it had last, with the instant that is of.
+"""
+
+import asyncio
+import hashlib
+import os
+import socket
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from typing import Literal, TypeVar
+
+import structlog
+
+from exporter import __version__
+from exporter.app.wiring import LeftHalf, open_left_half
+from exporter.charges import utc_now
+from exporter.errors import LedgerError
+from exporter.inquiry import AnswerWriter, Channel, Inquiry, InquiryError, Responder
+from exporter.ledger import LedgerInUseError
+from exporter.publication import Publication
+from exporter.queries import live
+from exporter.queries.focus import REPORT, UNAVAILABLE
+from exporter.replicas.board import Board, UnreadablePublicationError
+from exporter.replicas.lease import Candidate, Leader, Lease, Leases, is_newer
+from exporter.settings import Settings
+
+_log = structlog.get_logger(__name__)
+
+_LOOK_SECONDS = 0.2
+"""Interval at which a leader looks whether it still leads."""
+
+_REPORT_SECONDS = 2.0
+"""Interval at which a replica reports that it lives, and what has been scraped of it."""
+
+_REPEAT_SECONDS = 60.0
+"""A follower sends what it has at least so often, so that its web process knows that it lives."""
+
+_AWAY_SECONDS = 15.0
+"""For so long a leader that has made place for another, or could not begin, does not ask for the lease."""
+
+_FIGURES_DEPEND_ON = (
+    "labels",
+    "timezone",
+    "tags",
+    "max_series",
+    "series_birth_hold",
+    "settle_delay",
+    "retention",
+    "openmetrics_created",
+)
+
+_Result = TypeVar("_Result")
+
+
+class Replica:
+    """Plays both roles. To be made and used on one event loop.
+
+    Args:
+        settings: what the leader works by.
+        send: takes each publication; may wait.
+        channel: hands over inquiries.
+    """
+
+    def __init__(self, settings: Settings, *, send: Callable[[Publication], None], channel: Channel) -> None:
+        self._settings = settings
+        self._send = send
+        self._channel = channel
+        self._name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        address = settings.ledger_url.get_secret_value()
+        self._candidate = Candidate(self._name, __version__, configuration_of(settings))
+        self._leases = Leases(address, self._candidate)
+        self._board = Board(address, replica=self._name)
+        # One thread for what is asked of the database beside the ledger: the board and the lease are for one at a time.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="replica")
+        self._half: LeftHalf | None = None
+        self._held: Publication | None = None
+        self._scraped: int | None = None
+        self._sent_at = float("-inf")
+        self._sentence = ""
+        self._not_before = 0.0
+        self._latest: Publication | None = None
+        self._loop = asyncio.get_running_loop()
+        self._has_news = asyncio.Event()
+
+    def scraped(self, sequence: int) -> None:
+        """Note that a scrape has been answered from the publication with this number."""
+        self._scraped = sequence
+
+    def write_protobuf(self) -> None:
+        """Have publications encoded as protobuf, too, while this replica leads."""
+        if self._half is not None:
+            self._half.publisher.write_protobuf()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Follow and lead by turns until `stop` is set.
+
+        Raises:
+            LedgerError: the database cannot be used at the start, when there is nothing to serve.
+            ConfigurationError: the settings cannot be used.
+        """
+        try:
+            while not stop.is_set():
+                lease = await self._follow(stop)
+                if lease is not None:
+                    await self._lead(lease, stop)
+        finally:
+            self._thread.shutdown(wait=True)
+            self._leases.close()
+            self._board.close()
+
+    async def _follow(self, stop: asyncio.Event) -> Lease | None:
+        """Serve what the leader publishes until this replica is the leader; None when it has been stopped."""
+        responder = Responder({name: _refuse for name in (REPORT, live.NAME)})
+        take_no_more = self._channel.accept(responder.serve)
+        reported_at = float("-inf")
+        loop = self._loop
+        try:
+            while not stop.is_set():
+                sentence = ""
+                try:
+                    if loop.time() >= self._not_before:
+                        found = await self._do(self._leases.ask)
+                        if isinstance(found, Lease):
+                            return found
+                        sentence = self._differs_from(found)
+                    if loop.time() - reported_at >= _REPORT_SECONDS:
+                        await self._do(lambda: self._board.report(self._scraped))
+                        reported_at = loop.time()
+                    publication = await self._do(lambda: self._board.read(self._held))
+                    self._held = publication or self._held
+                    await self._tell(sentence, is_new=publication is not None)
+                    await self._do(lambda: self._board.wait(1.0))
+                except UnreadablePublicationError as error:
+                    await self._ask_to_yield(error)
+                    await self._tell(str(error), is_new=False)
+                    await _pause(1.0, stop)
+                except LedgerError as error:
+                    if self._held is None:
+                        raise
+                    await self._tell(f"No newer figures can be had: {error}.", is_new=False)
+                    await _pause(1.0, stop)
+            return None
+        finally:
+            take_no_more()
+            await responder.close()
+
+    async def _lead(self, lease: Lease, stop: asyncio.Event) -> None:
+        """Collect until the lease is lost or the replica is stopped; the lease is released in the end."""
+        _log.info("this replica collects from now on", replica=self._name)
+        try:
+            half = await open_left_half(self._settings, emit=self._emit, clock=utc_now, lease=lease)
+        except LedgerError as error:
+            if self._held is None:
+                raise
+            _log.warning("this replica could not become the collector", problem=str(error))
+            self._stay_away()
+            return
+        self._half = half
+        take_no_more = self._channel.accept(half.responder.serve)
+        ended = asyncio.Event()
+        watching = asyncio.create_task(self._watch(lease, stop, ended))
+        announcing = asyncio.create_task(self._announce(lease, half))
+        try:
+            await half.collector.run(ended)
+        except LedgerInUseError as error:
+            _log.warning("this replica collects no more", problem=str(error))
+        finally:
+            take_no_more()
+            for task in (watching, announcing):
+                task.cancel()
+            await asyncio.gather(watching, announcing, return_exceptions=True)
+            self._half = None
+            await half.close()
+            self._sentence = ""
+
+    def _emit(self, publication: Publication) -> None:
+        """Serve a publication here, and have it announced to the others."""
+        mine = replace(publication, role="leader")
+        self._send(mine)
+        self._held = self._latest = mine
+        self._loop.call_soon_threadsafe(self._has_news.set)
+
+    async def _watch(self, lease: Lease, stop: asyncio.Event, ended: asyncio.Event) -> None:
+        """Say that the leader's time is over when it is."""
+        while not stop.is_set():
+            if not lease.is_held:
+                _log.warning("the lease of the ledger is lost; this replica follows from now on", replica=self._name)
+                break
+            if lease.successor and is_newer(lease.successor, than=__version__):
+                _log.info("this replica makes place for a newer version", version=lease.successor)
+                self._stay_away()
+                break
+            await _pause(_LOOK_SECONDS, stop)
+        ended.set()
+
+    async def _announce(self, lease: Lease, half: LeftHalf) -> None:
+        """Lay publications on the board, the newest where they come faster; note what all replicas have shown."""
+        problem = ""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_REPORT_SECONDS):
+                    await self._has_news.wait()
+            try:
+                if self._has_news.is_set() and self._latest is not None:
+                    self._has_news.clear()
+                    latest = self._latest
+                    await self._do(lambda: self._board.publish(latest, leader=lease.token))
+                await self._do(lambda: self._board.report(self._scraped))
+                scraped = await self._do(self._board.scraped_by_all)
+            except LedgerError as error:
+                if str(error) != problem:
+                    _log.warning("the other replicas could not be told of a publication", problem=str(error))
+                problem = str(error)
+                self._has_news.set()
+                await asyncio.sleep(1.0)
+                continue
+            problem = ""
+            if scraped is not None:
+                await half.ledger.scraped(scraped)
+
+    async def _tell(self, sentence: str, *, is_new: bool) -> None:
+        """Hand what is held to the web process, where it or what is to be said of it is new, or time has passed."""
+        now = self._loop.time()
+        if sentence and sentence != self._sentence:
+            _log.warning("this replica serves figures that are not its own", problem=sentence)
+        if self._held is None or not (is_new or sentence != self._sentence or now - self._sent_at >= _REPEAT_SECONDS):
+            return
+        self._sentence, self._sent_at = sentence, now
+        role: Literal["follower"] = "follower"
+        shown = replace(self._held, role=role)
+        if sentence:
+            shown = replace(shown, overview=replace(shown.overview, notes=(*shown.overview.notes, sentence)))
+        await asyncio.to_thread(self._send, shown)
+
+    async def _ask_to_yield(self, error: UnreadablePublicationError) -> None:
+        if is_newer(__version__, than=error.version):
+            with suppress(LedgerError):
+                await self._do(self._leases.ask_to_yield)
+
+    def _differs_from(self, leader: Leader) -> str:
+        if leader.configuration == self._candidate.configuration:
+            return ""
+        return (
+            f"This replica's configuration differs from that of {leader.replica}, which collects and whose figures are "
+            "shown; give all replicas the same configuration."
+        )
+
+    def _stay_away(self) -> None:
+        self._not_before = self._loop.time() + _AWAY_SECONDS
+
+    async def _do(self, call: Callable[[], _Result]) -> _Result:
+        return await self._loop.run_in_executor(self._thread, call)
+
+
+def configuration_of(settings: Settings) -> str:
+    """Return a digest of the settings that what is published depends on; no key is in it."""
+    accounts = [(account.name, account.sources, str(account.credit_floor)) for account in settings.accounts]
+    parts = [accounts, settings.budgets, *(getattr(settings, name) for name in _FIGURES_DEPEND_ON)]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+async def _refuse(inquiry: Inquiry, answer: AnswerWriter) -> None:
+    del answer
+    raise InquiryError(
+        UNAVAILABLE,
+        f"this replica follows another, which alone has fal asked ({inquiry.name}); repeat the request until it "
+        "reaches that one, or do without live figures",
+    )
+
+
+async def _pause(seconds: float, stop: asyncio.Event) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()
