@@ -95,7 +95,9 @@ def _give_up(connection: "Connection[FromCollector, ToCollector]", sentence: str
     return exit_code
 
 
-async def _replicate(settings: Settings, connection: "Connection[FromCollector, ToCollector]", channel: Channel) -> None:
+async def _replicate(
+    settings: Settings, connection: "Connection[FromCollector, ToCollector]", channel: Channel
+) -> None:
     # What is for replicas alone is not loaded by an exporter that is none.
     from exporter.app.replica import Replica  # noqa: PLC0415
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Literal, TypeVar
 
 import structlog
@@ -117,7 +118,7 @@ class Replica:
 
     async def _follow(self, stop: asyncio.Event) -> Lease | None:
         """Serve what the leader publishes until this replica is the leader; None when it has been stopped."""
-        responder = Responder({name: _refuse for name in (REPORT, live.NAME)})
+        responder = Responder(dict.fromkeys((REPORT, live.NAME), _refuse))
         take_no_more = self._channel.accept(responder.serve)
         reported_at = float("-inf")
         loop = self._loop
@@ -210,8 +211,7 @@ class Replica:
             try:
                 if self._has_news.is_set() and self._latest is not None:
                     self._has_news.clear()
-                    latest = self._latest
-                    await self._do(lambda: self._board.publish(latest, leader=lease.token))
+                    await self._do(partial(self._board.publish, self._latest, leader=lease.token))
                 await self._do(lambda: self._board.report(self._scraped))
                 scraped = await self._do(self._board.scraped_by_all)
             except LedgerError as error:

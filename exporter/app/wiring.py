@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -50,8 +51,10 @@ from exporter.queries.booked_process import BookedOrder
 from exporter.queries.cost_services import service_from_environment
 from exporter.queries.focus import REPORT
 from exporter.queries.focus_push_process import STORE
-from exporter.replicas.lease import Lease
 from exporter.settings import Account, Settings
+
+if TYPE_CHECKING:
+    from exporter.replicas.lease import Lease
 
 _log = structlog.get_logger(__name__)
 
@@ -125,7 +128,7 @@ def client_of(
     )
 
 
-def _open_ledger(address: str, rules: Rules, clock: Clock, lease: Lease | None) -> Ledger:
+def _open_ledger(address: str, rules: Rules, clock: Clock, lease: "Lease | None") -> Ledger:
     if lease is not None:
         return Ledger(address, rules=rules, clock=clock, lock=lease, first_number=lease.first_number)
     lock = take_collector_lock(address, patience=START_PATIENCE)
@@ -245,7 +248,7 @@ async def open_left_half(
     clock: Clock,
     notes: tuple[str, ...] = (),
     links: tuple[tuple[str, str], ...] = (),
-    lease: Lease | None = None,
+    lease: "Lease | None" = None,
 ) -> LeftHalf:
     """Open the ledger and build everything that polls and publishes.
 

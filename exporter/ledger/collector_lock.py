@@ -354,6 +354,12 @@ class AdvisoryLock:
             self._connection = self._take()
 
     def check(self) -> None:
+        """Make sure that the session still holds it; take it again where the session has ended and it is free.
+
+        Raises:
+            LedgerInUseError: another process has taken it meanwhile.
+            LedgerError: it cannot be asked for.
+        """
         with clear_errors(self._url):
             if self._connection is not None:
                 try:
@@ -373,6 +379,7 @@ class AdvisoryLock:
         """Keep nothing: a database that is lost takes its notes along."""
 
     def release(self) -> None:
+        """Let go of it, by ending the session."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

@@ -377,6 +377,9 @@ class Board:
             try:
                 yield
             except DBAPIError:
+                if self._connection is not None:
+                    # Not given back as if it worked: a rollback on what is lost would be logged with a traceback.
+                    self._connection.invalidate()
                 self.close()
                 raise
 

@@ -190,8 +190,8 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
     )
     replicated: bool = Field(
         default=False,
-        description="Share a ledger in PostgreSQL with other exporters of the same configuration: one of them collects, "
-        "all serve its figures, and another one takes its place within seconds when it ends; see Scale.",
+        description="Share a ledger in PostgreSQL with other exporters of the same configuration: one of them "
+        "collects, all serve its figures, and another takes its place within seconds when it ends; see Scale.",
     )
     poll_interval: Annotated[Duration, between("10s", "1h")] = Field(
         default=_seconds(300), description="Interval between polls of the current hour and the previous one."

@@ -19,7 +19,16 @@ UNUSED = {
         "exporter.polling",
     },
     "exporter.app.collector_process": UNUSED_BY_BOTH
-    | {"starlette", "uvicorn", "uvloop", "bcrypt", "exporter.web", "exporter.cli", "sqlalchemy.dialects.postgresql"},
+    | {
+        "starlette",
+        "uvicorn",
+        "uvloop",
+        "bcrypt",
+        "exporter.web",
+        "exporter.cli",
+        "exporter.replicas",
+        "sqlalchemy.dialects.postgresql",
+    },
 }
 
 

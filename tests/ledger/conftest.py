@@ -113,7 +113,7 @@ def postgresql_server() -> Iterator[str]:
     """A PostgreSQL server of its own that lives as long as the tests; yields the address of its database."""
     programs.required_module("psycopg", "pip:psycopg[binary]")
     initdb, pg_ctl = (programs.required(name, "postgresql") for name in ("initdb", "pg_ctl"))
-    as_user = _as_unprivileged_user()
+    as_user = as_unprivileged_user()
     folder = Path(tempfile.mkdtemp(prefix="ledger-postgresql-"))
     if as_user:
         shutil.chown(folder, "postgres", "postgres")
@@ -146,7 +146,7 @@ def pooler(postgresql_server: str) -> Iterator[str]:
         f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
         f"auth_type = trust\nauth_file = {folder / 'users'}\npool_mode = transaction\ndefault_pool_size = 5\n"
     )
-    as_user = _as_unprivileged_user()
+    as_user = as_unprivileged_user()
     if as_user:
         for path in (folder, *folder.iterdir()):
             shutil.chown(path, "postgres", "postgres")
@@ -167,7 +167,7 @@ def pooled_address(empty_postgresql: Callable[[], str], pooler: str) -> str:
     return pooler
 
 
-def _as_unprivileged_user() -> list[str]:
+def as_unprivileged_user() -> list[str]:
     """PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return []
