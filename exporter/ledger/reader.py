@@ -24,6 +24,7 @@ from exporter.ledger.accounting.reconciliation import Reconciliation
 from exporter.ledger.accounting.restatement import RejectedRows
 from exporter.ledger.day_sums import DaySums
 from exporter.ledger.directory import state_of
+from exporter.ledger.interruption import Check, ended_by
 from exporter.ledger.machines import as_charged, read_app_weeks, read_request_sums, read_state_sums
 from exporter.ledger.tables import machines, rows, schema
 from exporter.ledger.tables.database import (
@@ -316,11 +317,16 @@ class LedgerReader:
         return tuple(found)
 
     @contextmanager
-    def snapshot(self) -> Iterator[LedgerSnapshot]:
-        """Open the ledger as of one instant, for all the questions that one answer is made of."""
+    def snapshot(self, check: Check | None = None) -> Iterator[LedgerSnapshot]:
+        """Open the ledger as of one instant, for all the questions that one answer is made of.
+
+        Args:
+            check: raises once nobody waits for the answer any more; a statement under way then ends within the
+                database. None where all that is asked is to be answered.
+        """
         engine = self._opened()
         try:
-            with clear_errors(self._url), engine.connect() as connection:
+            with clear_errors(self._url), engine.connect() as connection, ended_by(connection, check):
                 if not self._is_known:
                     check_tables(connection, self._url)
                 facts = schema.read_all(connection)

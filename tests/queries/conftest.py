@@ -20,6 +20,12 @@ FLUX = Dimensions("studio", product="model_apis", model="fal-ai/flux", unit="ima
 VEO = Dimensions("studio", product="model_apis", model="fal-ai/veo3", unit="second")
 APP = Dimensions("research", team="lab", product="serverless", app="train", gpu_class="H100", unit="second")
 
+LONG_STATEMENTS = {
+    "sqlite": "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 50000000) SELECT max(x) FROM n",
+    "postgresql": "SELECT pg_sleep(60)",
+}
+"""Statements that take many seconds."""
+
 Restate = Callable[[str, str, list[Charge]], None]
 
 

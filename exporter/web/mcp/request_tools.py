@@ -33,7 +33,7 @@ def request_cost_tool(known: Known) -> Tool:
         if request_id is None:
             raise QuestionError("request_id", "is missing; it is in fal's response as x-fal-request-id")
         store = _store(known)
-        with known.reader.snapshot() as ledger:
+        with known.snapshot() as ledger:
             labels = ledger.key_labels
         document = BilledRequest.model_validate(requests.answer_request(store, request_id, labels))
         told = texts(document)
@@ -58,7 +58,7 @@ def top_requests_tool(known: Known) -> Tool:
     def answer(arguments: Arguments) -> Answer:
         given = {"limit": _FEW} | as_texts(arguments)
         store = _store(known)
-        with known.reader.snapshot() as ledger:
+        with known.snapshot() as ledger:
             labels = ledger.key_labels
         question = requests.parse_requests_question(given, now=known.clock(), zone=known.zone, key_labels=labels)
         document = Requests.model_validate(requests.answer_requests(store, question, labels))
@@ -92,7 +92,7 @@ def compare_requests_tool(known: Known) -> Tool:
 
     def answer(arguments: Arguments) -> Answer:
         store = _store(known)
-        with known.reader.snapshot() as ledger:
+        with known.snapshot() as ledger:
             found = requests.answer_differences(store, ledger, as_texts(arguments), now=known.clock())
         document = RequestDifferences.model_validate(found)
         return Answer(texts(document), _compared_text(document))

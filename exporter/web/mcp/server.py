@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
+from threading import Event
 
 import anyio
 import anyio.to_thread
@@ -37,7 +38,7 @@ from exporter import __version__
 from exporter.errors import FalExporterError, LedgerError
 from exporter.queries.parameters import UNREADABLE
 from exporter.web.mcp.resources import INSTRUCTIONS, RESOURCES, TITLE, explain_month
-from exporter.web.mcp.tool import Answer, Tool
+from exporter.web.mcp.tool import CHECK, Answer, Tool
 
 Context = ServerRequestContext[dict[str, object], object]
 
@@ -163,10 +164,28 @@ class Answering:
         )
 
     async def _answer(self, tool: Tool, arguments: Mapping[str, object]) -> Answer:
-        async with asyncio.timeout(self._longest):
-            return await anyio.to_thread.run_sync(
-                partial(tool.answer, arguments), abandon_on_cancel=True, limiter=self._turns
-            )
+        is_left = Event()
+        try:
+            async with asyncio.timeout(self._longest):
+                return await anyio.to_thread.run_sync(
+                    partial(_answered, tool, arguments, is_left), abandon_on_cancel=True, limiter=self._turns
+                )
+        finally:
+            is_left.set()
+
+
+class _LeftError(Exception):
+    """Nobody waits for the answer any more."""
+
+
+def _answered(tool: Tool, arguments: Mapping[str, object], is_left: Event) -> Answer:
+    def check() -> None:
+        if is_left.is_set():
+            raise _LeftError
+
+    # In the context of this call alone, which the thread has a copy of.
+    CHECK.set(check)
+    return tool.answer(arguments)
 
 
 def mcp_server(tools: Sequence[Tool], *, longest: float = LONGEST_ANSWER) -> Server[dict[str, object]]:

@@ -1,6 +1,7 @@
 """Tools: a question an agent may ask, its schema, and answers as Markdown."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -11,8 +12,10 @@ from exporter.publication import Publication
 from exporter.queries.parameters import Parameter, QuestionError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from exporter.events.store import EventReader
-    from exporter.ledger.reader import LedgerReader
+    from exporter.ledger.reader import LedgerReader, LedgerSnapshot
 
 _NOTHING = "-"
 
@@ -55,6 +58,9 @@ Schema = Mapping[str, object]
 
 _COMMA_LIST = ", comma-separated"
 
+CHECK: ContextVar[Callable[[], None] | None] = ContextVar("CHECK", default=None)
+"""Of the call that is being answered: raises once nobody waits for its answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -75,6 +81,10 @@ class Known:
     inquirer: Inquirer | None = None
     accounts: tuple[str, ...] = ()
     requests: "Callable[[], EventReader] | None" = None
+
+    def snapshot(self) -> "AbstractContextManager[LedgerSnapshot]":
+        """Open the ledger; what is read of it ends once nobody waits for the call's answer."""
+        return self.reader.snapshot(CHECK.get())
 
 
 @dataclass(frozen=True, slots=True)

@@ -234,10 +234,10 @@ def usage_tool(known: Known) -> Tool:
         given = as_texts(arguments)
         limit = Given(given, _USAGE).get(_LIMIT) or _ROWS
         question = usage.parse_usage_question(given | {"limit": str(limit)}, now=known.clock(), zone=known.zone)
-        with known.reader.snapshot() as ledger:
+        with known.snapshot() as ledger:
             asked = question.live_questions(ledger.scopes(), ledger.kept_from(), known.clock())
         live = asyncio.run(ask_live(known.inquirer, asked, must=question.live == "true")) if asked else ()
-        with known.reader.snapshot() as ledger:
+        with known.snapshot() as ledger:
             found = usage.answer_usage(ledger, question, live)
         document = Usage.model_validate(found)
         return Answer(texts(document), _usage_text(document))
@@ -264,7 +264,7 @@ def drivers_tool(known: Known) -> Tool:
 
     def answer(arguments: Arguments) -> Answer:
         question = drivers.parse_drivers_question(as_texts(arguments), now=known.clock(), zone=known.zone)
-        with known.reader.snapshot() as ledger:
+        with known.snapshot() as ledger:
             found = drivers.answer_drivers(ledger, question)
         document = Drivers.model_validate(found)
         return Answer(texts(document), _drivers_text(document))
@@ -311,7 +311,7 @@ def machines_tool(known: Known) -> Tool:
 
     def answer(arguments: Arguments) -> Answer:
         question = machines.parse_machines_question(as_texts(arguments), now=known.clock(), zone=known.zone)
-        with known.reader.snapshot() as ledger:
+        with known.snapshot() as ledger:
             document = Machines.model_validate(machines.answer_machines(ledger, question))
         return Answer(texts(document), _machines_text(document))
 
@@ -342,7 +342,7 @@ def invoices_tool(known: Known) -> Tool:
         if cursor is not None:
             cursor.check(asking)
         first = 0 if cursor is None else cursor.offset
-        with known.reader.snapshot() as ledger:
+        with known.snapshot() as ledger:
             found = invoices.answer_invoices(ledger, question)
         end = first + limit
         following = str(Cursor(0, asking, 0, end)) if end < len(found) else None

@@ -37,7 +37,7 @@ from exporter.web.rest.calls import AMOUNTS, CALLS, Call, Request, Sources, answ
 from exporter.web.rest.documentation import description, page
 from exporter.web.rest.focus import HEADERS as FOCUS_HEADERS
 from exporter.web.rest.focus import FocusFiles
-from exporter.web.rest.question_queue import Check
+from exporter.web.rest.question_queue import Check, OverdueError
 
 if TYPE_CHECKING:
     from exporter.events.store import EventReader
@@ -340,7 +340,7 @@ def _refusal(call: Call, error: Exception) -> Refusal:
             return Refusal(HTTPStatus.TOO_MANY_REQUESTS, message, headers=RETRY)
         case NoRequestsError():
             return Refusal(HTTPStatus.NOT_FOUND, str(error), f"{DOCS}#{call.name}")
-        case NoDataYetError() | LiveError() | EventsError() | ConfigurationError():
+        case NoDataYetError() | LiveError() | EventsError() | ConfigurationError() | OverdueError():
             return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers=RETRY)
         case LedgerError():
             _log.info("a request could not be answered", path=call.path, problem=str(error))

@@ -223,25 +223,25 @@ class Call:
 
 def _usage(sources: Sources, texts: Mapping[str, str]) -> usage.UsageAnswer:
     question = usage.parse_usage_question(texts, now=sources.now, zone=sources.zone)
-    with sources.ledger().snapshot() as ledger:
+    with sources.ledger().snapshot(sources.check) as ledger:
         return usage.answer_usage(ledger, question, sources.live, check=sources.check)
 
 
 def _machines(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
     question = machines.parse_machines_question(texts, now=sources.now, zone=sources.zone)
-    with sources.ledger().snapshot() as ledger:
+    with sources.ledger().snapshot(sources.check) as ledger:
         return machine_documents.Machines.model_validate(machines.answer_machines(ledger, question))
 
 
 def _invoices(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
     question = invoices.parse_invoices_question(texts)
-    with sources.ledger().snapshot() as ledger:
+    with sources.ledger().snapshot(sources.check) as ledger:
         return models.Invoices.model_validate(invoices.answer_invoices(ledger, question))
 
 
 def _drivers(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
     question = drivers.parse_drivers_question(texts, now=sources.now, zone=sources.zone)
-    with sources.ledger().snapshot() as ledger:
+    with sources.ledger().snapshot(sources.check) as ledger:
         return models.Drivers.model_validate(drivers.answer_drivers(ledger, question))
 
 
@@ -259,7 +259,7 @@ def _forecast(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
 
 def _requests(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
     store = sources.store()
-    with sources.ledger().snapshot() as ledger:
+    with sources.ledger().snapshot(sources.check) as ledger:
         labels = ledger.key_labels
     question = requests.parse_requests_question(texts, now=sources.now, zone=sources.zone, key_labels=labels)
     return request_documents.Requests.model_validate(requests.answer_requests(store, question, labels))
@@ -267,7 +267,7 @@ def _requests(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
 
 def _request(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
     store = sources.store()
-    with sources.ledger().snapshot() as ledger:
+    with sources.ledger().snapshot(sources.check) as ledger:
         labels = ledger.key_labels
     found = requests.answer_request(store, texts[requests.REQUEST_ID.name], labels)
     return request_documents.BilledRequest.model_validate(found)
@@ -275,7 +275,7 @@ def _request(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
 
 def _request_differences(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
     store = sources.store()
-    with sources.ledger().snapshot() as ledger:
+    with sources.ledger().snapshot(sources.check) as ledger:
         found = requests.answer_differences(store, ledger, texts, now=sources.now)
     return request_documents.RequestDifferences.model_validate(found)
 

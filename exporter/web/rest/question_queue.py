@@ -11,13 +11,15 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from heapq import heappop, heappush
 from itertools import count
+from math import inf
 from threading import Event, Lock
 from typing import Generic, TypeVar
 
 Made = TypeVar("Made")
 
 Check = Callable[[], None]
-"""Called now and then while a question is answered; raises `UnwantedError` once nobody waits for the answer."""
+"""Called now and then while a question is answered, in any thread; raises `UnwantedError` once nobody waits for the
+answer, and `OverdueError` once it has taken too long."""
 
 _PATIENCE = 10.0
 """Times what a question takes that it may be overtaken by cheaper ones."""
@@ -31,8 +33,16 @@ _WEIGHT = 0.3
 """Of the latest question of a kind in what one of them takes."""
 
 
+LONGEST_SECONDS = 60.0
+"""That making an answer may take: most callers have left by then."""
+
+
 class UnwantedError(Exception):
     """Nobody waits for the answer any more."""
+
+
+class OverdueError(Exception):
+    """The answer takes too long."""
 
 
 class Question(Generic[Made]):
@@ -43,10 +53,12 @@ class Question(Generic[Made]):
         future: gets the answer.
     """
 
-    def __init__(self, kind: Hashable, make: Callable[[Check], Made]) -> None:
+    def __init__(self, kind: Hashable, make: Callable[[Check], Made], clock: Callable[[], float]) -> None:
         self.kind = kind
         self.future: Future[Made] = Future()
         self._make = make
+        self._clock = clock
+        self._ends = inf
         self._is_unwanted = Event()
 
     def withdraw(self) -> None:
@@ -56,6 +68,7 @@ class Question(Generic[Made]):
 
     def run(self) -> None:
         """Make the answer in this thread."""
+        self._ends = self._clock() + LONGEST_SECONDS
         try:
             made = self._make(self._check)
         except BaseException as error:  # noqa: BLE001  whatever it is, it is for those who wait
@@ -66,6 +79,10 @@ class Question(Generic[Made]):
     def _check(self) -> None:
         if self._is_unwanted.is_set():
             raise UnwantedError
+        if self._clock() > self._ends:
+            raise OverdueError(
+                f"the answer took longer than {LONGEST_SECONDS:.0f} s; ask for a shorter window, or for fewer groups"
+            )
 
 
 class QuestionQueue(Generic[Made]):
@@ -91,7 +108,7 @@ class QuestionQueue(Generic[Made]):
             kind: what tells roughly how long it takes.
             make: makes the answer; called in a thread.
         """
-        question = Question(kind, make)
+        question = Question(kind, make, self._clock)
         with self._lock:
             due = self._clock() + _PATIENCE * max(0.0, self._seconds.get(kind, 0.0) - _CHEAP_SECONDS)
             heappush(self._waiting, (due, next(self._numbers), question))

@@ -6,6 +6,7 @@ import jsonschema
 import pytest
 from mcp import Client
 from mcp.shared.exceptions import MCPError
+from queries.conftest import LONG_STATEMENTS
 
 from exporter.metrics.catalogue import CATALOGUE
 from exporter.web.mcp.server import MOST_AT_ONCE, mcp_server
@@ -157,6 +158,28 @@ async def test_an_answer_that_takes_too_long_is_given_up() -> None:
     leave.set()
     assert result.is_error
     assert "took longer than" in result.content[0].text
+
+
+async def test_what_the_ledger_is_asked_for_an_answer_that_is_given_up_ends_within_the_database(known: Known) -> None:
+    ended: list[BaseException] = []
+    is_over = threading.Event()
+
+    def ask(_: Arguments) -> Answer:
+        try:
+            with known.snapshot() as ledger:
+                ledger._connection.exec_driver_sql(LONG_STATEMENTS["sqlite"]).scalar()
+        except BaseException as error:
+            ended.append(error)
+            raise
+        finally:
+            is_over.set()
+        return Answer({}, "late")
+
+    async with Client(mcp_server([tool(ask)], longest=0.05)) as client:
+        result = await client.call_tool("ask", {})
+    assert "took longer than" in result.content[0].text
+    assert await asyncio.to_thread(is_over.wait, 10)
+    assert [type(error).__name__ for error in ended] == ["_LeftError"]
 
 
 async def test_only_so_many_answers_are_made_at_once() -> None:

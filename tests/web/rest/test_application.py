@@ -17,7 +17,7 @@ from itertools import groupby
 
 import httpx
 import pytest
-from queries.conftest import APP, HISTORY, NOW, charges_of
+from queries.conftest import APP, HISTORY, LONG_STATEMENTS, NOW, charges_of
 from sqlalchemy import Engine, event
 
 from exporter.charges import NANO, Invoice, Window
@@ -27,6 +27,7 @@ from exporter.ledger import Ledger
 from exporter.ledger.reader import LedgerReader, LedgerSnapshot
 from exporter.publication import Publication
 from exporter.web.application import Application
+from exporter.web.rest import question_queue
 from exporter.web.rest.answer_cache import Answer
 from exporter.web.rest.calls import CALLS
 from exporter.web.rest.focus import HEADERS, MOST_AT_ONCE
@@ -320,6 +321,42 @@ async def test_a_question_whose_caller_has_left_is_not_answered(
     go.set()
     assert [(await answer).status_code for answer in (first, last)] == [200, 200]
     assert len(set(map(id, asked))) == 2
+
+
+async def test_what_the_ledger_is_asked_ends_within_the_database_when_the_caller_leaves(
+    serve: Serve, application: Make, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del ledger
+    usage, ended = LedgerSnapshot.usage, threading.Event()
+
+    def ask_long(snapshot: LedgerSnapshot, *_: object, **__: object) -> tuple[()]:
+        monkeypatch.setattr(LedgerSnapshot, "usage", usage)
+        try:
+            snapshot._connection.exec_driver_sql(LONG_STATEMENTS["sqlite"]).scalar()
+        except Exception:
+            ended.set()
+            raise
+        return ()
+
+    monkeypatch.setattr(LedgerSnapshot, "usage", ask_long)
+    client = await serve(application())
+    with pytest.raises(httpx.ReadTimeout):
+        await client.get(USAGE, params={**WINDOW, "group_by": "app"}, timeout=0.3)
+    assert await asyncio.to_thread(ended.wait, 10)
+    assert (await client.get(USAGE, params={**WINDOW, "group_by": "app"})).status_code == 200
+
+
+async def test_an_answer_that_takes_too_long_is_given_up_within_the_database(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask_long(snapshot: LedgerSnapshot, *_: object, **__: object) -> None:
+        snapshot._connection.exec_driver_sql(LONG_STATEMENTS["sqlite"]).scalar()
+
+    monkeypatch.setattr(LedgerSnapshot, "usage", ask_long)
+    monkeypatch.setattr(question_queue, "LONGEST_SECONDS", 0.05)
+    refused = await client.get(USAGE, params=WINDOW)
+    assert (refused.status_code, "retry-after" in refused.headers) == (503, True)
+    assert "ask for a shorter window" in error(refused)["message"]
 
 
 async def test_questions_of_a_kind_are_known_to_take_about_as_long(
