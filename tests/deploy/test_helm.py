@@ -183,6 +183,22 @@ def test_a_typo_is_refused(typo: Manifest) -> None:
         rendered(typo)
 
 
+@pytest.mark.parametrize(
+    ("values", "image"),
+    [
+        ({}, f"fal-exporter:{__version__}"),
+        ({"settings": {"events": False}}, f"fal-exporter:{__version__}"),
+        ({"settings": {"events": True}}, f"fal-exporter:{__version__}-events"),
+        ({"settings": {"events": "On"}}, f"fal-exporter:{__version__}-events"),
+        ({"settings": {"events": True}, "image": {"tag": "mine"}}, "fal-exporter:mine"),
+    ],
+    ids=json.dumps,
+)
+def test_where_requests_are_read_the_image_has_what_that_needs(values: Manifest, image: str) -> None:
+    (workload,) = named(manifests_of(values), "StatefulSet")
+    assert workload["spec"]["template"]["spec"]["containers"][0]["image"] == image
+
+
 def test_the_schema_knows_every_setting_threshold_and_alert() -> None:
     properties = json.loads((CHART / "values.schema.json").read_text())
     owned = {"key", "key_file", "accounts", "budgets", "config_file", "listen", "mcp_listen", "ledger_url"}

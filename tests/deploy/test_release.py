@@ -88,9 +88,13 @@ def test_workflows_test_the_pythons_that_the_package_claims() -> None:
 # --- Locked requirements ---------------------------------------------------------------------------------------------
 
 
-def test_the_image_installs_what_the_package_asks_for_each_with_its_hashes() -> None:
-    found = locked("requirements.txt")
-    asked = [Requirement(item) for item in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["postgresql"]]
+@pytest.mark.parametrize(
+    ("name", "extras"), [("requirements.txt", ["postgresql"]), ("requirements-events.txt", ["postgresql", "events"])]
+)
+def test_the_image_installs_what_the_package_asks_for_each_with_its_hashes(name: str, extras: list[str]) -> None:
+    found = locked(name)
+    optional = [item for extra in extras for item in PROJECT["optional-dependencies"][extra]]
+    asked = [Requirement(item) for item in PROJECT["dependencies"] + optional]
     wrong = {
         requirement.name: str(found.get(requirement.name.lower(), ("not locked",))[0])
         for requirement in asked
@@ -98,14 +102,25 @@ def test_the_image_installs_what_the_package_asks_for_each_with_its_hashes() -> 
     }
     assert wrong == {}, "run `tox -e lock`"
     assert "hatchling" in locked("build-requirements.txt")
-    for name in ("requirements.txt", "build-requirements.txt"):
+    for each in (name, "build-requirements.txt"):
         assert all(
             hashes and all(re.fullmatch("sha256:[0-9a-f]{64}", item) for item in hashes)
-            for _, hashes in locked(name).values()
+            for _, hashes in locked(each).values()
         )
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "build-requirements.txt"])
+def test_the_images_variant_for_requests_adds_to_the_image_and_changes_nothing_of_it() -> None:
+    image, variant = locked("requirements.txt"), locked("requirements-events.txt")
+    assert {name: variant.get(name) for name in image} == image
+    assert {"duckdb", "msgspec", "obstore"} <= variant.keys() - image.keys()
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert "*,events,*) locked=requirements-events.txt" in dockerfile
+    jobs = yaml.safe_load((ROOT / ".github/workflows/release.yaml").read_text(encoding="utf-8"))["jobs"]
+    built = {item["suffix"]: item["extras"] for item in jobs["image"]["strategy"]["matrix"]["include"]}
+    assert built == {"": "postgresql", "-events": "postgresql,events"}
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-events.txt", "build-requirements.txt"])
 def test_no_locked_requirement_names_an_index(name: str) -> None:
     text = (LOCKED / name).read_text(encoding="utf-8")
     assert re.findall(r"https?:|file:|--(?:extra-)?index|--find-links", text) == []

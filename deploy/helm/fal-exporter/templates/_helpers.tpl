@@ -34,7 +34,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if (.Values.image).digest -}}
 {{ (.Values.image).repository }}@{{ (.Values.image).digest }}
 {{- else -}}
-{{ (.Values.image).repository }}:{{ (.Values.image).tag | default .Chart.AppVersion }}
+{{- $reads := has (toString (.Values.settings).events | lower) (list "true" "1" "yes" "on" "y" "t") -}}
+{{- $version := $reads | ternary (printf "%s-events" .Chart.AppVersion) .Chart.AppVersion -}}
+{{ (.Values.image).repository }}:{{ (.Values.image).tag | default $version }}
 {{- end }}
 {{- end }}
 
