@@ -20,7 +20,8 @@ Manifest = dict[str, Any]
 OLDEST = "1.28"
 VERSIONS = [version for version in utils.all_versions() if utils.major_minor(version) >= utils.major_minor(OLDEST)]
 _OPERATOR = {"ServiceMonitor", "PrometheusRule"}
-_GATEWAY = {"HTTPRoute"}
+_OF_OTHERS = {"HTTPRoute", "Cluster"}
+"""Objects of the Gateway API and of CloudNativePG, whose schemas are not at hand."""
 _RESTRICTED_VOLUMES = {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret", "downwardAPI", "csi"}
 
 
@@ -61,7 +62,7 @@ def assert_valid(manifests: Iterable[Manifest]) -> None:
             )
             # The models ignore what they do not know; the operator's schema would refuse it.
             assert dumped == manifest
-        elif kind not in _GATEWAY:
+        elif kind not in _OF_OTHERS:
             _assert_valid(json.dumps(manifest, sort_keys=True))
 
 
@@ -136,10 +137,42 @@ def assert_joined(manifests: list[Manifest]) -> None:
         for budget in named(manifests, "PodDisruptionBudget"):
             assert budget["spec"]["selector"]["matchLabels"].items() <= labels.items()
     for workload in (*named(manifests, "StatefulSet"), *named(manifests, "Deployment")):
-        assert workload["spec"]["replicas"] == 1
+        assert (workload["spec"]["replicas"] > 1) is is_replicated(manifests)
         labels = workload["spec"]["template"]["metadata"]["labels"]
         assert workload["spec"]["selector"]["matchLabels"].items() <= labels.items()
     _traffic_arrives(manifests)
+
+
+def is_replicated(manifests: list[Manifest]) -> bool:
+    """Return whether the exporters are told that there are several on one ledger."""
+    told = [yaml.safe_load(item["data"].get("fal-exporter.yaml", "{}")) for item in named(manifests, "ConfigMap")]
+    variables = {entry["name"]: entry.get("value") for _, item in exporters(manifests) for entry in item["env"]}
+    return variables.get("FAL_EXPORTER_REPLICATED") == "true" or any(item.get("replicated") for item in told)
+
+
+def assert_replicated(manifests: list[Manifest]) -> None:
+    """Replicas share a database and nothing else, are kept apart, go one after the other, and are all scraped."""
+    assert is_replicated(manifests)
+    (deployment,) = named(manifests, "Deployment")
+    assert not named(manifests, "StatefulSet")
+    assert deployment["spec"]["strategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
+    }
+    ((pod, container),) = exporters(manifests)
+    (ledger,) = (entry for entry in container["env"] if entry["name"] == "FAL_EXPORTER_LEDGER_URL")
+    assert "secretKeyRef" in ledger["valueFrom"]
+    assert not any("persistentVolumeClaim" in volume for volume in pod["spec"]["volumes"])
+    spread = {item["topologyKey"]: item["labelSelector"] for item in pod["spec"]["topologySpreadConstraints"]}
+    assert spread.keys() == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
+    assert all(item["matchLabels"].items() <= pod["metadata"]["labels"].items() for item in spread.values())
+    (budget,) = named(manifests, "PodDisruptionBudget")
+    assert budget["spec"]["maxUnavailable"] == 1
+    (service,) = named(manifests, "Service")
+    assert not service["spec"].get("publishNotReadyAddresses")
+    (monitor,) = named(manifests, "ServiceMonitor")
+    relabelings = {item["targetLabel"]: item for item in monitor["spec"]["endpoints"][0]["relabelings"]}
+    assert "__meta_kubernetes_pod_name" in relabelings["instance"]["sourceLabels"]
 
 
 def _container_fits_the_code(pod: Manifest, container: Manifest) -> None:

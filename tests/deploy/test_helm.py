@@ -17,6 +17,7 @@ from deploy.manifests import (
     assert_hardened,
     assert_joined,
     assert_no_secret,
+    assert_replicated,
     assert_rules_pass,
     assert_valid,
     exporters,
@@ -78,6 +79,7 @@ def test_there_are_values_for_every_way_to_install_it() -> None:
         "ingress",
         "httproute",
         "persistence-off",
+        "replicated",
         "extra-labels",
     }
 
@@ -175,6 +177,7 @@ def test_the_notes_tell_the_next_step(way: str) -> None:
         {"key": {"value": "no-colon"}},
         {"accounts": [{"name": "studio"}]},
         {"image": {"digest": "latest"}},
+        {"replicated": {"enabled": True, "replicas": 1}},
     ],
     ids=json.dumps,
 )
@@ -203,7 +206,7 @@ def test_the_schema_knows_every_setting_threshold_and_alert() -> None:
     properties = json.loads((CHART / "values.schema.json").read_text())
     owned = {"key", "key_file", "accounts", "budgets", "config_file", "listen", "mcp_listen", "ledger_url"}
     names = {file_name(field) for field in Settings.model_fields}
-    owned.add("web_config_file")
+    owned |= {"web_config_file", "replicated"}
     tokens = {name for name in names if name.endswith("_tokens_file")}
     assert properties["properties"]["settings"]["properties"].keys() == names - owned - tokens
     assert {f"{view}_tokens_file" for view in properties["properties"]["auth"]["properties"]} == tokens
@@ -289,6 +292,7 @@ def test_the_chart_is_of_this_version() -> None:
         (values_of("ingress") | {"ingress": {"enabled": True}}, "ingress.host"),
         ({"listen": "0.0.0.0:9090", "mcp": {"enabled": True}}, "which MCP needs"),
         ({"key": {"value": "id:secret", "existingSecret": "fal"}}, "keep one of them"),
+        ({"replicated": {"enabled": True}}, "ledger.postgresql.existingSecret"),
     ],
 )
 def test_what_would_let_everybody_in_or_contradicts_itself_is_refused(values: Manifest, missing: str) -> None:
@@ -327,6 +331,22 @@ def test_a_release_may_be_called_like_a_number_or_a_truth_value(release: str) ->
         assert metadata["namespace"] == "7"
         assert metadata["labels"]["app.kubernetes.io/instance"] == release
     assert_valid(found)
+
+
+def test_replicas_share_a_database_alone() -> None:
+    manifests = manifests_of(values_of("replicated"))
+    assert_replicated(manifests)
+    (deployment,) = named(manifests, "Deployment")
+    assert deployment["spec"]["replicas"] == 3
+    (monitor,) = named(manifests_of(values_of("replicated") | OWN_INSTANCE), "ServiceMonitor")
+    (instance,) = (item for item in monitor["spec"]["endpoints"][0]["relabelings"] if item["targetLabel"] == "instance")
+    assert instance["replacement"] == "spend/$1"
+    spread = [{"maxSkew": 1, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule"}]
+    (pod,) = pods(manifests_of(values_of("replicated") | {"topologySpreadConstraints": spread}))
+    assert pod["spec"]["topologySpreadConstraints"] == spread
+
+
+OWN_INSTANCE = {"serviceMonitor": {"enabled": True, "instance": "spend"}}
 
 
 def test_names_that_yaml_would_misread_reach_the_exporter_as_they_are() -> None:

@@ -14,6 +14,7 @@ from deploy.manifests import (
     assert_hardened,
     assert_joined,
     assert_no_secret,
+    assert_replicated,
     assert_rules_pass,
     assert_valid,
     exporters,
@@ -32,6 +33,7 @@ ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "deploy/kubernetes"
 WAYS = [path.relative_to(KUBERNETES) for path in (*sorted(KUBERNETES.glob("overlays/*")), KUBERNETES / "sidecar")]
 EACH_WAY = pytest.mark.parametrize("way", WAYS, ids=str)
+ANNOTATIONS = Path("overlays/scrape-annotations")
 OPERATOR = Path("overlays/prometheus-operator")
 
 Program = Callable[[str, str], str]
@@ -54,7 +56,10 @@ def render(program: Program) -> Render:
 
 
 def test_there_is_a_way_for_annotations_the_operator_two_accounts_and_a_sidecar() -> None:
-    assert {way.name for way in WAYS} == {"scrape-annotations", "prometheus-operator", "two-accounts", "sidecar"}
+    assert {way.name for way in WAYS} == {
+        *("scrape-annotations", "prometheus-operator", "two-accounts", "sidecar"),
+        *("replicated", "cloudnativepg"),
+    }
 
 
 @EACH_WAY
@@ -86,7 +91,7 @@ def test_every_pod_is_restricted_and_may_write_to_its_ledger_alone(way: Path, re
     ids=str,
 )
 def test_a_pod_that_is_not_restricted_is_noticed(place: tuple[str | int, ...], value: object, render: Render) -> None:
-    (pod,) = pods(render(WAYS[0]))
+    (pod,) = pods(render(ANNOTATIONS))
     assert violations(pod) == []
     changed = pod
     for step in place[:-1]:
@@ -111,7 +116,7 @@ def test_the_image_is_that_of_this_version(way: Path, render: Render) -> None:
 
 
 def test_nothing_but_dns_and_https_leaves_the_pod(render: Render) -> None:
-    (policy,) = named(render(WAYS[0]), "NetworkPolicy")
+    (policy,) = named(render(ANNOTATIONS), "NetworkPolicy")
     ports = {(port["protocol"], port["port"]) for rule in policy["spec"]["egress"] for port in rule["ports"]}
     assert ports == {("UDP", 53), ("TCP", 53), ("TCP", 443)}
 
@@ -132,8 +137,23 @@ def test_the_operator_gets_every_rule_and_grafana_every_dashboard(
     assert len(boards) == 7
 
 
+@pytest.mark.parametrize("way", ["replicated", "cloudnativepg"])
+def test_replicas_share_a_database_alone(way: str, render: Render) -> None:
+    assert_replicated(render(Path("overlays") / way))
+
+
+def test_replicas_take_the_address_that_the_operator_of_their_database_writes(render: Render) -> None:
+    manifests = render(Path("overlays/cloudnativepg"))
+    (cluster,) = named(manifests, "Cluster")
+    ((_, container),) = exporters(manifests)
+    (ledger,) = (entry for entry in container["env"] if entry["name"] == "FAL_EXPORTER_LEDGER_URL")
+    assert ledger["valueFrom"]["secretKeyRef"] == {"name": f"{cluster['metadata']['name']}-app", "key": "uri"}
+    (policy,) = named(manifests, "NetworkPolicy")
+    assert {"ports": [{"protocol": "TCP", "port": 5432}]} in policy["spec"]["egress"]
+
+
 def test_one_account_is_polled_with_the_mounted_key(render: Render, run: Run) -> None:
-    url = run(render(WAYS[0]), {"fal-exporter": {"fal-key": ADMIN_KEY}})
+    url = run(render(ANNOTATIONS), {"fal-exporter": {"fal-key": ADMIN_KEY}})
     spend = parsed(HTTP.get(f"{url}/metrics").text)["fal_spend_last_hour_usd"]
     assert {dict(labels)["account"] for labels in spend} == {"default"}
 

@@ -63,7 +63,7 @@ def execute(engine: Engine, statement: str) -> None:
         connection.execute(text(statement))
 
 
-EMPTY = "TRUNCATE replica_publication, replica_piece, replica_member"
+EMPTY = "DELETE FROM replica_publication; DELETE FROM replica_piece; DELETE FROM replica_member"
 
 
 @pytest.fixture(autouse=True)

@@ -122,6 +122,7 @@ JSON list: those of accounts, and the files of tokens.
 {{- if $tokens.existingSecret }}{{ $_ := set $file (printf "%s_tokens_file" $view) (printf "%s/%s-tokens" $folder $view) }}{{ end }}
 {{- end }}
 {{- with .Values.budgets }}{{ $_ := set $file "budgets" . }}{{ end }}
+{{- if (.Values.replicated).enabled }}{{ $_ := set $file "replicated" true }}{{ end }}
 {{- toYaml $file }}
 {{- end }}
 
