@@ -17,6 +17,7 @@ CRITICAL, WARNING, WELL = 3, 2, 0
 WORDS = {
     "FalAccountLocked": "fal has locked the account: it serves nothing",
     "FalExporterDown": "no exporter answers: nobody watches what fal charges",
+    "FalReplicaDown": "an exporter is down or cut off; others monitor its accounts",
     "FalLedgerLost": "the exporter's ledger is lost or cannot be written",
     "FalCreditRunwayShort": "the credit runs out soon",
     "FalCreditBalanceLow": "the credit is low",

@@ -33,6 +33,7 @@ TOLD = {
     "FalAppIdle": "fal-slack",
     "FalBurnCeilingAboveBudget": "fal-slack",
     "FalQueueGrowing": "fal-slack",
+    "FalReplicaDown": "fal-slack",
     "FalSpendUnusual": "fal-slack",
     "FalUsageDataStale": "fal-slack",
     "FalAccessFileBroken": "fal-slack",

@@ -49,6 +49,7 @@ SEVERITIES: Mapping[str, Severity] = {
 NOT_SHOWN: Mapping[str, str] = MappingProxyType(
     {
         "FalExporterDown": "an exporter that is down has no page",
+        "FalReplicaDown": "an exporter that is down has no page, and one that is cut off does not know of the others",
         "FalQueueGrowing": "it compares a queue with what it was before, which the exporter does not keep",
         "FalThresholdsMissing": "it is about rules that Prometheus lacks, which the exporter cannot see",
     }
