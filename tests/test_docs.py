@@ -175,7 +175,7 @@ def test_every_example_of_data_parses(name: str) -> None:
 @EACH_OF_OURS
 def test_every_query_parses_and_asks_for_labels_that_are_published(name: str) -> None:
     labels = {"__name__", *LABELS} | {label for family in CATALOGUE.values() for label in family.labels_with(LABELS)}
-    labels |= {tag_label(key) for key in EXAMPLE_TAGS}
+    labels |= {tag_label(key) for key in EXAMPLE_TAGS} | {"job", "instance"}
     for block in blocks(OURS[name], "promql"):
         # A block is one query, whose further lines are indented, or several, each on a line.
         for query in re.sub(r"\n +", " ", block).splitlines():
