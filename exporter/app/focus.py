@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -12,15 +13,14 @@ import click
 
 from exporter import __version__
 from exporter.app.focus_datasets import making_in
-from exporter.app.focus_invoices import Invoices
 from exporter.atomic_file import written_whole
-from exporter.charges import Clock, utc_now
+from exporter.charges import Clock, decimal_of, utc_now
 from exporter.errors import ConfigurationError, FalExporterError
 from exporter.fal import FocusRequest, FocusRequestError
 from exporter.focus import check_report, reports
 from exporter.focus.checks import KEPT, Checker, Report
 from exporter.focus.dataset import UnreadableFileError, name_of, naming, parts
-from exporter.focus.expected import hold
+from exporter.focus.expected import ExpectedInvoice, hold, parse_expected, read_expected, refuse_twice
 from exporter.focus.outputs import Format, encoded, format_of, place_parts, require
 from exporter.focus.reports import GroupRow, Groups, PartRead, SummaryRow, Totals, no_column, parse_filter, refuse_names
 from exporter.focus.rules.applicability import read_applicability
@@ -51,6 +51,57 @@ _UNREADABLE = 2
 
 
 RowT = TypeVar("RowT", bound=tuple[object, ...])
+
+
+_ISSUED = ("paid", "open")
+"""States of an invoice that has been issued and bills something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Invoices:
+    """Amounts to be paid for invoices.
+
+    Attributes:
+        stated: each `INVOICE_ID=AMOUNT`.
+        file: of more of them; None for none.
+        ledger: its address; None where its invoices do not matter.
+    """
+
+    stated: tuple[str, ...] = ()
+    file: Path | None = None
+    ledger: str | None = None
+
+    def read(self) -> list[ExpectedInvoice]:
+        """Return all of them; those of the ledger that were stated as well are as they were stated.
+
+        Raises:
+            ConfigurationError: an option or the file is wrong.
+            UnreadableFileError: the file cannot be read.
+            LedgerError: there is no ledger, or it cannot be read.
+        """
+        try:
+            option = "--expect"
+            expected = [parse_expected(text) for text in self.stated]
+            if self.file is not None:
+                option = "--expect-file"
+                expected += read_expected(self.file)
+            refuse_twice(expected)
+        except ValueError as error:
+            raise ConfigurationError(f"{option}: {error}") from None
+        if self.ledger is not None:
+            stated = {item.invoice for item in expected}
+            expected += [item for item in _in_ledger(self.ledger) if stated.isdisjoint({item.invoice, item.number})]
+        return expected
+
+
+def _in_ledger(address: str) -> list[ExpectedInvoice]:
+    """Return the invoices of the ledger that have been issued; a file need not have all of them."""
+    with open_statement(address) as statement:
+        return [
+            ExpectedInvoice(item.id, decimal_of(item.total), item.currency.upper(), item.number, is_required=False)
+            for item in statement.invoices()
+            if item.status in _ISSUED
+        ]
 
 
 class CheckFaultError(FalExporterError):

@@ -98,8 +98,7 @@ def focus_check(
     stricter one, and 2 if a file cannot be read.
     """
     log_to_stderr("text", log_level)
-    from exporter.app.focus import run_check
-    from exporter.app.focus_invoices import Invoices
+    from exporter.app.focus import Invoices, run_check
     from exporter.focus.rules.table import Level
 
     return run_check(
@@ -430,7 +429,7 @@ def focus_push(*, months: tuple[str, ...], dry_run: bool, as_json: bool, **given
     month is a file, written whole; what has not changed is not written again. Prints a line for each file.
     """
     settings = settings_from(given)
-    from exporter.app.focus_push import run_push
+    from exporter.app.focus_delivery import run_push
 
     return run_push(settings, months, dry=dry_run, as_json=as_json)
 
@@ -476,7 +475,7 @@ def focus_upload(
     is not uploaded again. Prints a line for each month.
     """
     settings = settings_from(given)
-    from exporter.app.focus_upload import run_upload
+    from exporter.app.focus_delivery import run_upload
     from exporter.queries.cost_services import service_of
 
     chosen = service_of(service, integration=integration, site=site, url=service_url, dry=dry_run)

@@ -115,7 +115,8 @@ _END_STUCK_WRITER = text(
     "JOIN pg_stat_activity AS activity ON activity.pid = held.pid "
     "WHERE held.locktype = 'advisory' AND held.granted AND held.objsubid = 1 AND held.classid = 0 "
     "AND held.objid = :lock AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
-    "AND activity.state LIKE 'idle in transaction%'"
+    "AND activity.state LIKE 'idle in transaction%' "
+    "AND activity.state_change < clock_timestamp() - interval '1 second'"
 )
 _END_SESSIONS = text(
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -215,7 +216,7 @@ class Lease:
         self._thread.join()
         self._lock.release()
         # Where the database is away it runs out by itself.
-        with suppress(DBAPIError), self._engine.begin() as connection:
+        with suppress(DBAPIError), self._engine.connect() as connection:
             connection.execute(_END, {"token": self.token})
         self._engine.dispose()
 
@@ -224,7 +225,7 @@ class Lease:
         while not self._ended.wait(self._term / _RENEWALS_A_TERM):
             sent_at = self._monotonic()
             try:
-                with self._engine.begin() as connection:
+                with self._engine.connect() as connection:
                     renewed = connection.execute(_RENEW, {"token": self.token, "term": self._term}).first()
             except DBAPIError as error:
                 if not problem:
@@ -335,13 +336,19 @@ class Leases:
                 raise
             with connection.begin():
                 ended = connection.execute(_END_STUCK_WRITER, {"lock": WRITE_LOCK}).rowcount
-            _log.warning("the leader's lease has run out in the middle of a write; its session is ended", ended=ended)
+                ended += self._end_sessions(connection, before)
+            _log.warning("the leader's lease has run out in the middle of a write; its sessions are ended", ended=ended)
             return _leader(before)
-        if before is not None and before.session != self._session:
-            # A process that hangs keeps its sessions, and the collector's lock with one of them.
+        if before is not None:
             with connection.begin():
-                connection.execute(_END_SESSIONS, {"session": before.session})
+                self._end_sessions(connection, before)
         return self._begun(token, since, asked_at)
+
+    def _end_sessions(self, connection: Connection, holder: "Row[tuple[object, ...]]") -> int:
+        """End the sessions of a holder whose lease has run out: it may hang, and the collector's lock with it."""
+        if holder.session == self._session:
+            return 0
+        return connection.execute(_END_SESSIONS, {"session": holder.session}).rowcount
 
     def _begun(self, token: str, since: datetime, asked_at: float) -> Lease:
         try:
@@ -351,7 +358,8 @@ class Leases:
                 connection.execute(_END, {"token": token})
             raise
         return Lease(
-            self._connections(self._url),
+            # Without transactions: one that was begun when the process was stopped would hold the row.
+            self._connections(self._url).execution_options(isolation_level="AUTOCOMMIT"),
             token=token,
             since=since,
             good_until=asked_at + self._term,

@@ -16,7 +16,7 @@ import pytest
 from queries.test_focus_push import FLUX, NOW, OCTOBER, Pushed
 from queries.test_focus_push import pushed as pushed  # noqa: PLC0414  a fixture
 
-from exporter.app.focus_upload import run_upload
+from exporter.app.focus_delivery import run_upload
 from exporter.charges import HOUR, Amounts, Window
 from exporter.errors import ConfigurationError
 from exporter.focus.charge import FocusCharge
