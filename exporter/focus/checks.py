@@ -15,7 +15,7 @@ from decimal import Decimal, localcontext
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from exporter.focus.csv_parser import COMMA, PIECE, Record, Records, unquoted
+from exporter.focus.csv_parser import COMMA, Record, Records, unquoted
 from exporter.focus.findings import TruncatedFileError, WrongContentError
 from exporter.focus.row_schema import Header, is_header, nothing_at_all, parse_header, separator_note
 from exporter.focus.rules.applicability import Applicability
@@ -223,32 +223,31 @@ class Checker:
         if not isinstance(piece, bytes):
             self._take_table(piece)
             return
-        if self._blocks is None:
-            self._take_piece(piece)
-            self._received += len(piece)
+        for lines in self._records.lines(piece):
+            if self._blocks is not None:
+                self._held.append(lines)
+                self._held_size += len(lines)
+                if self._held_size >= POLARS_BLOCK:
+                    self._take_held(self._blocks)
+                continue
+            self._take_lines(lines)
+            self._received += len(lines)
             if self._received >= self._polars_from and self._rules is not None and self._duplicates is None:
                 self._blocks = self._polars_blocks(self._rules)
-            return
-        self._held.append(piece)
-        self._held_size += len(piece)
-        if self._held_size >= POLARS_BLOCK:
-            self._take_held(self._blocks)
 
     def _take_table(self, table: "Table") -> None:
         """Take rows of a table, each of which is a line."""
+        self._take_held(None)
         after = self._records.number + table.frame.height
         if self._blocks is None and self._rules is not None and self._duplicates is None:
             self._blocks = self._polars_blocks(self._rules)
         if self._blocks is None or not self._take_facts(self._blocks.facts_of(table.frame)):
-            self._take_pieces(table.csv())
+            for lines in self._records.lines(table.csv()):
+                self._take_lines(lines)
         self._records.number = after
 
-    def _take_pieces(self, data: bytes) -> None:
-        for start in range(0, len(data), PIECE):
-            self._take_piece(data[start : start + PIECE])
-
-    def _take_piece(self, piece: bytes) -> None:
-        records = self._records.feed(piece)
+    def _take_lines(self, lines: bytes) -> None:
+        records = self._records.read(lines)
         if self._awaits_header and records:
             self._take(records.pop(0), is_last=False)
         if self._doubted == 0 and self._take_together(records):
@@ -269,19 +268,13 @@ class Checker:
         return PolarsBlocks(rules, Places(families, self._billed, self._invoice, self._currency))
 
     def _take_held(self, blocks: "PolarsBlocks | None") -> None:
-        """Take what is held: whole lines together if they break nothing, else row by row."""
-        data = b"".join(self._held)
-        self._held, self._held_size = [], 0
-        begun = self._records.rest_of_line(data)
-        end = data.rfind(b"\n") + 1
-        if blocks is not None and begun is not None and end > begun:
-            self._take_piece(data[:begun])
-            block = data[begun:end]
-            if self._records.is_between and self._take_facts(blocks.facts(block)):
-                self._take_piece(data[end:])
-                return
-            data = data[begun:]
-        self._take_pieces(data)
+        """Take lines that are held: together if they break nothing, else row by row."""
+        held, self._held, self._held_size = self._held, [], 0
+        is_begun = self._records.is_between and not self._awaits_header
+        if blocks is not None and is_begun and self._take_facts(blocks.facts(held)):
+            return
+        for lines in held:
+            self._take_lines(lines)
 
     def _take_facts(self, facts: "BlockFacts | None") -> bool:
         """Take lines that break nothing; return whether they are such."""

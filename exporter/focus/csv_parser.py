@@ -122,11 +122,6 @@ class Lines:
                 f"line {number} goes on for more than {LONGEST_RECORD:,} bytes; this is not a FOCUS CSV file"
             )
 
-    @property
-    def is_between(self) -> bool:
-        """True if no line has begun that has not ended."""
-        return not self._rest
-
     def take(self) -> list[bytes]:
         """Return what is held, some lines together, each with its line feed; it is held no more."""
         held, self._held, self.size = self._held, [], 0
@@ -261,9 +256,14 @@ class Assembler:
 
 
 class Records:
-    """Pieces to records, for whoever wants every field as it stands."""
+    """Pieces to records, for whoever wants every field as it stands.
+
+    Attributes:
+        number: of the next line that is read; whoever has read lines elsewhere adds them.
+    """
 
     def __init__(self) -> None:
+        self.number = 1
         self._lines = Lines()
         self._assembler = Assembler()
 
@@ -278,29 +278,35 @@ class Records:
         Raises:
             WrongContentError: a line is too long to be one.
         """
+        return [record for lines in self.lines(piece) for record in self.read(lines)]
+
+    def lines(self, piece: bytes) -> list[bytes]:
+        """Take a piece and return the lines that are complete, some together; each is to be read, or counted as read.
+
+        Raises:
+            WrongContentError: a line is too long to be one.
+        """
         self._lines.feed(piece)
-        return [record for lines in self._lines.take() for record in self._records(lines)]
+        taken = self._lines.take()
+        self._lines.number += sum(lines.count(b"\n") for lines in taken)
+        return taken
+
+    def read(self, lines: bytes) -> list[Record]:
+        """Return the records that whole lines complete.
+
+        Raises:
+            WrongContentError: most of them are blank.
+        """
+        cut = lines.split(b"\n")[:-1]
+        refuse_blanks(lines, len(cut), self.number)
+        found = [self._assembler.take(number, line) for number, line in enumerate(cut, self.number)]
+        self.number += len(cut)
+        return [record for record in found if record is not None]
 
     @property
     def is_between(self) -> bool:
-        """True if all that was fed are whole records."""
-        return not self._assembler.is_open and self._lines.is_between
-
-    def rest_of_line(self, data: bytes) -> int | None:
-        """Return how many bytes of what comes next belong to a line that has begun; None if it does not end there."""
-        if self._lines.is_between:
-            return 0
-        end = data.find(b"\n") + 1
-        return end or None
-
-    @property
-    def number(self) -> int:
-        """Number of the next line; whoever has read lines elsewhere sets it."""
-        return self._lines.number
-
-    @number.setter
-    def number(self, number: int) -> None:
-        self._lines.number = number
+        """True if the lines that have been read are whole records."""
+        return not self._assembler.is_open
 
     def finish(self) -> list[Record]:
         """Return the last record where no line feed ends it.
@@ -308,16 +314,9 @@ class Records:
         Raises:
             TruncatedFileError: it is not complete.
         """
-        left = self._records(self._lines.finish())
+        left = self.read(self._lines.finish())
         self._assembler.finish()
         return left
-
-    def _records(self, lines: bytes) -> list[Record]:
-        cut = lines.split(b"\n")[:-1]
-        refuse_blanks(lines, len(cut), self._lines.number)
-        found = [self._assembler.take(number, line) for number, line in enumerate(cut, self._lines.number)]
-        self._lines.number += len(cut)
-        return [record for record in found if record is not None]
 
 
 def unquoted(raw: bytes) -> bytes:

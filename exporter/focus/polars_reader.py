@@ -183,10 +183,13 @@ class Summer(Generic[RowT]):
     """Adds up lines of blocks and tables: those that differ in nothing but their numbers become one row.
 
     The shape has to have a `Count`.
+
+    Attributes:
+        cutter: takes the lines.
     """
 
     def __init__(self, header: Header, parts: Sequence[Part], shape: type[RowT]) -> None:
-        self._cutter = Cutter(len(header.names), header.separator)
+        self.cutter = Cutter(len(header.names), header.separator)
         self._parts = parts
         self._shared = [part for part in parts if not part.varies and not part.is_count]
         self._texts = _Texts(self._shared)
@@ -195,18 +198,9 @@ class Summer(Generic[RowT]):
         self._amounts = {item.place: _Amounts(item) for item in varying if item.place not in self._dates}
         self._make: Callable[[Iterable[object]], RowT] = partial(tuple.__new__, shape)
 
-    @property
-    def size(self) -> int:
-        """Bytes of the lines that have been added."""
-        return self._cutter.size
-
-    def add(self, lines: bytes) -> int:
-        """Add whole lines, each with its line feed; return how many they are."""
-        return self._cutter.add(lines)
-
     def begin(self) -> Cut | None:
         """Let Polars begin to read the lines that have been added; None where one of them needs care."""
-        return self._cutter.begin(self._columns)
+        return self.cutter.begin(self._columns)
 
     def rows(self, cut: Cut) -> list[RowT] | None:
         """Return the rows of lines that have been begun; None where one of them needs care."""

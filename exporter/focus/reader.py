@@ -340,8 +340,8 @@ class Reader(Generic[RowT]):
             self._lines.number = self._number
             return rows
         self._held += texts
-        self._lines.number += sum(map(polars.add, texts))
-        return self._turn() if polars.size >= self._polars_block else []
+        self._lines.number += sum(map(polars.cutter.add, texts))
+        return self._turn() if polars.cutter.size >= self._polars_block else []
 
     def _table(self, table: "Table") -> list[RowT]:
         """Read rows of a table; each is a line."""

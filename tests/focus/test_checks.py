@@ -6,8 +6,9 @@ from decimal import Decimal
 
 import pytest
 from focus.conftest import FileRow, base_rows, header, to_csv
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from exporter.focus import checks
 from exporter.focus.check_report import check_json, check_junit, check_text
@@ -548,13 +549,57 @@ def test_parts_and_headers_in_between_are_taken_with_polars_as_without(
     assert (seen[0][0], seen[0][2]) == (10 * len(HARMLESS), {})
 
 
+ODD = [None, "", "a, b", 'a"b', "NULL", "-1.5", "1e3", "x", "2026-02-30", "0.1234567890123", "a\nb"]
+
+
+def same_as_csv(cells: list[list[str | None]], step: int) -> bool:
+    """Return whether tables of so many rows, twice, are judged as their rows in CSV are."""
+    polars = pytest.importorskip("polars")
+    module = pytest.importorskip("exporter.focus.polars_reader")
+    frame = polars.DataFrame(
+        cells, schema=[(str(place), polars.String) for place in range(len(cells[0]))], orient="row"
+    )
+    tables = [module.Table(frame[start : start + step]) for start in range(0, frame.height, step)]
+    seen = []
+    for pieces in (tables, [table.csv() for table in tables]):
+        checker = Checker("1.2")
+        for part in ("a.parquet", "b.parquet"):
+            checker.begin_part(part)
+            for piece in (to_csv([]), *pieces):
+                checker.feed(piece)
+        report = checker.finish()
+        found = [(finding.rule.id, finding.column, finding.value) for finding in report.findings.kept]
+        seen.append((report.rows, report.findings.counts, found, report.invoices))
+    return seen[0] == seen[1]
+
+
+def cells() -> list[list[str | None]]:
+    return [[row.get(name) or None for name in header()] for row in base_rows()[:12]]
+
+
+@given(st.data())
+@settings(max_examples=examples(10, long=200))
+def test_tables_are_judged_as_their_rows_in_csv(drawn: st.DataObject) -> None:
+    rows = cells()
+    for _ in range(drawn.draw(st.integers(0, 2))):
+        row = rows[drawn.draw(st.integers(0, len(rows) - 1))]
+        row[drawn.draw(st.integers(0, len(row) - 1))] = drawn.draw(st.sampled_from(ODD))
+    assert same_as_csv(rows, drawn.draw(st.sampled_from([1, 5, 100])))
+
+
+def test_an_empty_text_of_a_table_is_not_null() -> None:
+    rows = cells()
+    rows[3][header().index("ChargeDescription")] = ""
+    assert same_as_csv(rows, 100)
+
+
 def test_most_of_a_large_file_goes_through_polars(monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = pytest.importorskip("exporter.focus.rules.polars_blocks")
     monkeypatch.setattr(checks, "POLARS_BLOCK", 10_000)
     proved: list[int] = []
     facts = blocks.PolarsBlocks.facts
 
-    def counted(self: object, block: bytes) -> object:
+    def counted(self: object, block: list[bytes]) -> object:
         found = facts(self, block)
         proved.append(0 if found is None else found.rows)
         return found

@@ -6,12 +6,13 @@ rule looks at. A block of which anything is in doubt is left to the careful way,
 something is wrong. Where two numbers are multiplied, floats only tell what is beyond doubt; sums are of decimals.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
 import polars as pl
 
+from exporter.focus.columns import COLUMNS, is_custom
 from exporter.focus.polars_reader import Cutter
 from exporter.focus.rules.compiled import Compiled, FieldToken, NumberTokens, Signature
 from exporter.focus.rules.conditions import FILLED
@@ -67,13 +68,14 @@ class PolarsBlocks:
         self._places = places
         self._cutter = Cutter(len(rules.columns))
 
-    def facts(self, block: bytes) -> BlockFacts | None:
+    def facts(self, texts: Iterable[bytes]) -> BlockFacts | None:
         """Return what a block comes to; None if it breaks something, or may do so.
 
         Args:
-            block: whole lines, each with its line feed.
+            texts: whole lines, some together, each with its line feed.
         """
-        self._cutter.add(block)
+        for lines in texts:
+            self._cutter.add(lines)
         cut = self._cutter.begin(lambda fields: fields)
         frame = None if cut is None else cut.whole()
         return None if frame is None else self.facts_of(frame)
@@ -105,8 +107,8 @@ class PolarsBlocks:
                 kinds.add(FILLED)
             else:
                 texts = filled.unique().to_list()
-                # An empty text in quotes is not null.
-                if "" in texts:
+                # An empty text in quotes is not null, and a header may follow in mid-file.
+                if "" in texts or (not found and any(text in COLUMNS or is_custom(text) for text in texts)):
                     return None
                 kinds |= {tokens[_raw(text)] for text in texts}
             if not all(kind is None or kind is FILLED or isinstance(kind, str) for kind in kinds):
