@@ -491,6 +491,7 @@ class Observations:
         idle_month: None where no runners have cost anything, or none are known.
         focus_push_problems: why FOCUS files cannot be pushed, by destination; empty while they can, or are not.
         bookings: None where none are compared.
+        remote_write_problem: why hourly samples cannot be sent; empty while they can, or are not.
     """
 
     unusual_hours: tuple[UnusualHour, ...] = ()
@@ -510,6 +511,7 @@ class Observations:
     idle_month: IdleMonth | None = None
     focus_push_problems: Mapping[str, str] = field(default_factory=dict)
     bookings: Bookings | None = None
+    remote_write_problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

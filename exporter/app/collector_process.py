@@ -69,7 +69,7 @@ def main(descriptor: int, inquiries: int) -> int:
         raise TypeError(f"the first message must be {Begin.__name__}")
     settings = begin.settings
     try:
-        secrets = [account.key() for account in settings.accounts]
+        secrets = [*(account.key() for account in settings.accounts), *settings.remote_write_secrets]
         configure_logging(log_format=settings.log_format, level=settings.log_level, stream=sys.stderr, secrets=secrets)
         with socket.socket(fileno=inquiries) as control:
             collect = _replicate if settings.replicated else _collect

@@ -30,6 +30,7 @@ from exporter.ledger.store import Rules
 from exporter.metrics.booked import BookedMetrics
 from exporter.metrics.focus_push import FocusPushMetrics
 from exporter.metrics.health import Health
+from exporter.metrics.remote_write import RemoteWriteMetrics
 from exporter.metrics.requests import RequestMetrics
 from exporter.polling.account import AccountPoller
 from exporter.polling.async_ledger import AsyncLedger
@@ -43,8 +44,18 @@ from exporter.polling.key_owners import KeyOwners
 from exporter.polling.poll_runner import OWN_REASONS, PollRunner
 from exporter.polling.publisher import Publisher
 from exporter.polling.recent_requests import RecentRequestsMaker
+from exporter.polling.remote_write import RemoteWriter, Store
 from exporter.polling.requests import RequestRules, RequestsPoller, RequestStore
-from exporter.polling.scheduler import BOOKED_JOB, FOCUS_PUSH_JOB, JOBS, REQUESTS_JOB, Intervals, Reach, Scheduler
+from exporter.polling.scheduler import (
+    BOOKED_JOB,
+    FOCUS_PUSH_JOB,
+    JOBS,
+    REMOTE_WRITE_JOB,
+    REQUESTS_JOB,
+    Intervals,
+    Reach,
+    Scheduler,
+)
 from exporter.publication import Publication
 from exporter.queries import live
 from exporter.queries.booked_process import BookedOrder
@@ -52,6 +63,7 @@ from exporter.queries.cost_services import service_from_environment
 from exporter.queries.focus import REPORT
 from exporter.queries.focus_push_process import STORE
 from exporter.settings import Account, Settings
+from exporter.settings.fields import parse_headers
 
 if TYPE_CHECKING:
     from exporter.replicas.lease import Lease
@@ -83,10 +95,13 @@ class LeftHalf:
     responder: Responder
     reports: FocusReports
     requests: RequestStore | None = None
+    remote: RemoteWriter | None = None
 
     async def close(self) -> None:
-        """End inquiries, close the connections to fal, and the ledger once its work is done."""
+        """End inquiries, close the connections, and the ledger once its work is done."""
         await self.responder.close()
+        if self.remote is not None:
+            await self.remote.close()
         await self.reports.close()
         if self.requests is not None:
             await self.requests.close()
@@ -190,6 +205,7 @@ def _jobs(settings: Settings) -> tuple[str, ...]:
         (settings.events, REQUESTS_JOB),
         (settings.focus_push_url or settings.focus_upload, FOCUS_PUSH_JOB),
         (settings.booked_source, BOOKED_JOB),
+        (settings.remote_write_url, REMOTE_WRITE_JOB),
     )
     return (*JOBS, *(job for is_wanted, job in wanted if is_wanted))
 
@@ -235,6 +251,45 @@ def _booked(
     return BookedComparer(
         order=order.written,
         metrics=BookedMetrics(registry),
+        health=health,
+        changed=publisher.changed,
+        clock=clock,
+    )
+
+
+def _remote_writer(
+    settings: Settings,
+    ledger: AsyncLedger,
+    *,
+    registry: CollectorRegistry,
+    health: Health,
+    publisher: Publisher,
+    clock: Clock,
+) -> RemoteWriter | None:
+    """Return what sends hourly samples; None where that is not wanted.
+
+    Raises:
+        ConfigurationError: a library is missing, or a certificate cannot be used.
+    """
+    if settings.remote_write_url is None:
+        return None
+    headers = settings.remote_write_headers
+    store = Store(
+        settings.remote_write_url,
+        settings.remote_write_reach,
+        labels=dict(label.split("=", 1) for label in settings.remote_write_labels),
+        headers=parse_headers(headers.get_secret_value()) if headers is not None else {},
+        user=settings.remote_write_user,
+        password=settings.remote_write_password,
+        token=settings.remote_write_token,
+        ca_file=settings.remote_write_ca_file,
+        cert_file=settings.remote_write_cert_file,
+        key_file=settings.remote_write_key_file,
+    )
+    return RemoteWriter(
+        store,
+        ledger=ledger,
+        metrics=RemoteWriteMetrics(registry),
         health=health,
         changed=publisher.changed,
         clock=clock,
@@ -313,6 +368,7 @@ async def open_left_half(
             service_from_environment(name)
         owners = KeyOwners(clients, ledger, clock)
         await owners.recall()
+        remote = _remote_writer(settings, ledger, registry=registry, health=health, publisher=publisher, clock=clock)
         store = _open_requests(settings)
     except (ConfigurationError, EventsError):
         await ledger.close()
@@ -347,6 +403,7 @@ async def open_left_half(
             settings.names_interval,
             focus_push=min(LOOK, settings.focus_push_interval),
             booked=settings.booked_interval,
+            remote_write=settings.remote_write_interval,
         ),
         health=health,
     )
@@ -363,6 +420,7 @@ async def open_left_half(
         requests=tuple(requests),
         pushers=_pushers(settings, registry, health, publisher, clock),
         booked=_booked(settings, registry, health, publisher, clock),
+        remote=remote,
     )
     reports = FocusReports(
         {client.account: client for client in clients},
@@ -371,4 +429,4 @@ async def open_left_half(
         clock=clock,
     )
     responder = Responder({REPORT: reports.answer, live.NAME: LiveUsage(accounts, clock=clock)})
-    return LeftHalf(collector, publisher, tuple(accounts), ledger, clients, responder, reports, store)
+    return LeftHalf(collector, publisher, tuple(accounts), ledger, clients, responder, reports, store, remote)

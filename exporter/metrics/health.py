@@ -38,6 +38,7 @@ class Health:
         clock_steps: times that the system clock has been set.
         focus_push_problems: why FOCUS files cannot be pushed, by destination; empty while they can, or are not.
         bookings: how the newest comparison of bookings with requests went; None before the first.
+        remote_write_problem: why hourly samples cannot be sent; empty while they can, or are not.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Health:
         self.clock_steps = 0
         self.focus_push_problems: dict[str, str] = {}
         self.bookings: Bookings | None = None
+        self.remote_write_problem = ""
         self._locked = _gauge("fal_account_locked", registry)
         self._floors = _gauge("fal_credit_floor_usd", registry)
         self._provider_budgets = _gauge("fal_provider_budget_usd", registry)

@@ -2,7 +2,8 @@
 
 Lives here: one account's polls (`account`, `reconciler`), when they run (`scheduler`, `poll_runner`), the ledger on
 its own thread (`async_ledger`), the forecasts, the comparison with the last month and the publications made after
-every change (`forecasts`, `comparisons`, `publisher`), the push of FOCUS files (`focus_push`), and `collector`, which
+every change (`forecasts`, `comparisons`, `publisher`), the push of FOCUS files (`focus_push`), the remote write
+of hourly samples (`remote_write`), and `collector`, which
 runs them all. May import: `fal`, `ledger`, `metrics`, `publication`; never `web`. Begin reading at `collector`, then
 `account`.
 """

@@ -14,12 +14,16 @@ from exporter.polling.async_ledger import AsyncLedger
 from exporter.polling.booked import BookedComparer
 from exporter.polling.focus_push import FocusPusher
 from exporter.polling.publisher import Publisher
+from exporter.polling.remote_write import RemoteWriter
 from exporter.polling.requests import RequestsPoller
-from exporter.polling.scheduler import BOOKED_JOB, FOCUS_PUSH_JOB, Run, Scheduler
+from exporter.polling.scheduler import BOOKED_JOB, FOCUS_PUSH_JOB, REMOTE_WRITE_JOB, Run, Scheduler
 
 _log = structlog.get_logger(__name__)
 
 _EVERY_ACCOUNT = ""
+
+_HISTORY_PATIENCE = timedelta(hours=1)
+"""Longest time for which the first remote write waits for the history of all accounts."""
 
 
 class Collector:
@@ -30,6 +34,7 @@ class Collector:
         requests: reads single requests, where that is wanted.
         pushers: push FOCUS files, where that is wanted.
         booked: compares bookings with requests, where that is wanted.
+        remote: sends hourly samples, where that is wanted.
     """
 
     def __init__(
@@ -44,6 +49,7 @@ class Collector:
         requests: Sequence[RequestsPoller] = (),
         pushers: Sequence[FocusPusher] = (),
         booked: BookedComparer | None = None,
+        remote: RemoteWriter | None = None,
     ) -> None:
         self._ledger = ledger
         self._accounts = accounts
@@ -54,6 +60,8 @@ class Collector:
         self._requests = requests
         self._pushers = pushers
         self._booked = booked
+        self._remote = remote
+        self._began_at = clock()
         self._loaded: set[str] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -76,6 +84,8 @@ class Collector:
             self._scheduler.every_while(FOCUS_PUSH_JOB, pusher.destination, pusher.push_if_due)
         if self._booked is not None:
             self._scheduler.every_while(BOOKED_JOB, _EVERY_ACCOUNT, self._booked.compare)
+        if self._remote is not None:
+            self._scheduler.every_while(REMOTE_WRITE_JOB, _EVERY_ACCOUNT, partial(self._write_remotely, self._remote))
         self._scheduler.by_calendar("retention", _EVERY_ACCOUNT, self._fold)
         planning = self._scheduler.start()
         stopping = asyncio.create_task(stop.wait())
@@ -153,6 +163,12 @@ class Collector:
             self._loaded.add(account.name)
             self._scheduler.run_now("reconciliation", account.name)
             self._scheduler.run_now("names", account.name)
+
+    async def _write_remotely(self, remote: RemoteWriter) -> None:
+        """Send hourly samples; the first ones when the history is there, so that it is sent in its order."""
+        is_loaded = self._loaded >= {account.name for account in self._accounts}
+        if is_loaded or self._clock() >= self._began_at + _HISTORY_PATIENCE or await remote.has_begun():
+            await remote.write()
 
     async def _activate(self) -> None:
         accounts = {account.name: account.sources for account in self._accounts}

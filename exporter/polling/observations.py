@@ -118,6 +118,7 @@ class Observer:
             idle_month=_idle_month(view),
             focus_push_problems=dict(health.focus_push_problems),
             bookings=health.bookings,
+            remote_write_problem=health.remote_write_problem,
         )
 
     def _unusual_hours(self, view: LedgerView, outlook: Outlook) -> Iterator[UnusualHour]:

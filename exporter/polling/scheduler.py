@@ -126,6 +126,7 @@ _TAGS_AFTER_THE_START = timedelta(seconds=5)
 _REQUESTS_AFTER_THE_START = timedelta(seconds=5)
 _FOCUS_PUSH_AFTER_THE_START = timedelta(minutes=3)
 _BOOKED_AFTER_THE_START = timedelta(minutes=5)
+_REMOTE_WRITE_AFTER_THE_START = timedelta(seconds=10)
 
 JOBS = (
     "current",
@@ -151,6 +152,9 @@ REQUESTS_JOB = "requests"
 FOCUS_PUSH_JOB = "focus_push"
 """The job that pushes FOCUS files, where that is wanted."""
 
+REMOTE_WRITE_JOB = "remote_write"
+"""The job that sends hourly samples, where that is wanted."""
+
 BOOKED_JOB = "booked"
 """The job that compares bookings with requests, where that is wanted."""
 
@@ -167,6 +171,7 @@ class Intervals:
     names: timedelta
     focus_push: timedelta = timedelta(minutes=15)
     booked: timedelta = timedelta(hours=6)
+    remote_write: timedelta = timedelta(minutes=1)
 
 
 class _Planner(AsyncIOScheduler):  # type: ignore[misc]  # it has no types
@@ -254,6 +259,7 @@ class Scheduler:
             "requests": self._intervals.current,
             FOCUS_PUSH_JOB: self._intervals.focus_push,
             BOOKED_JOB: self._intervals.booked,
+            REMOTE_WRITE_JOB: self._intervals.remote_write,
         }
         firsts = {
             "reconciliation": spans["reconciliation"],
@@ -263,6 +269,7 @@ class Scheduler:
             "requests": _REQUESTS_AFTER_THE_START,
             FOCUS_PUSH_JOB: _FOCUS_PUSH_AFTER_THE_START,
             BOOKED_JOB: _BOOKED_AFTER_THE_START,
+            REMOTE_WRITE_JOB: _REMOTE_WRITE_AFTER_THE_START,
         }
         span = spans[job].total_seconds()
         trigger = IntervalTrigger(seconds=span, jitter=span / 20, timezone=UTC)
@@ -365,8 +372,8 @@ class Scheduler:
                 _log.warning("a job could not start in time and starts now", job=job.id, seconds=round(late))
 
     def _skipped(self, event: JobEvent) -> None:
-        # Loading the history takes as long as it takes; its runs only see to it that it goes on after a failure.
-        if _job(event) in {"history", "requests"}:
+        # Loading or sending the history takes as long as it takes; runs only see to it that it goes on after a failure.
+        if _job(event) in {"history", "requests", REMOTE_WRITE_JOB}:
             return
         self._health.run_missed(_job(event))
         if event.job_id not in self._late:

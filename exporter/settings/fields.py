@@ -29,7 +29,7 @@ _FAL_NAMES = {"key": "FAL_KEY", "key_file": "FAL_KEY_FILE"}
 FILE_ONLY = frozenset({"entries", "budgets"})
 """Settings with a structure that only a file can give."""
 
-NEVER_A_FLAG = frozenset({"key"}) | FILE_ONLY
+NEVER_A_FLAG = frozenset({"key", "remote_write_password", "remote_write_token", "remote_write_headers"}) | FILE_ONLY
 """A key on a command line would be visible to every user of the machine."""
 
 NEVER_IN_FILE = frozenset({"config_file"})
@@ -280,6 +280,46 @@ LABELS = ("account", "team", "product", "model", "app", "environment", "gpu_clas
 DEFAULT_LABELS = ("account", "team", "product", "model", "app", "gpu_class")
 
 
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE = re.compile(r"[\x21-\x7e]+(?: +[\x21-\x7e]+)*")
+_OUR_HEADERS = frozenset({"authorization", "content-type", "content-encoding", "content-length", "host", "user-agent"})
+_LABEL_NAME = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]*")
+
+
+def parse_headers(text: str) -> dict[str, str]:
+    """Read headers of requests, `Name=value` separated by commas.
+
+    Raises:
+        ValueError: one is not a header, or it is written by the exporter itself; no value is repeated.
+    """
+    found: dict[str, str] = {}
+    for part in filter(None, map(str.strip, text.split(","))):
+        name, _, value = part.partition("=")
+        if not (_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
+            raise ValueError("is not a list of headers; write them like X-Scope-OrgID=team,X-Other=value")
+        if name.lower() in _OUR_HEADERS or name.lower().startswith("x-prometheus-remote-write"):
+            raise ValueError(f"contains {name}, which is written by the exporter; leave it out")
+        found[name] = value
+    return found
+
+
+def parse_extra_labels(texts: Iterable[str]) -> tuple[str, ...]:
+    """Read labels, `name=value` each, other than those of charges.
+
+    Raises:
+        ValueError: one is not a label, or its name is one of a charge's labels.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if not (_LABEL_NAME.fullmatch(name) and value):
+            raise ValueError("is not a list of labels; write them like cluster=prod,region=eu")
+        if name in {*LABELS, "unit"}:
+            raise ValueError(f"contains {name}, which is a label of charges; choose another name")
+        found[name] = value
+    return tuple(f"{name}={value}" for name, value in found.items())
+
+
 _ENDPOINT = re.compile(r"[\w.-]+(?:/[\w.-]+)+")
 
 
@@ -481,6 +521,9 @@ BaseUrl = Annotated[str, BeforeValidator(lambda value: parse_base_url(_text(valu
 LedgerUrl = Annotated[SecretStr, _read(SecretStr, lambda text: SecretStr(check_ledger_url(text)))]
 PushUrl = Annotated[str, BeforeValidator(lambda value: check_push_url(_text(value)))]
 EventsUrl = Annotated[SecretStr, _read(SecretStr, lambda text: SecretStr(check_events_url(text)))]
+Secret = Annotated[SecretStr, _read(SecretStr, lambda text: SecretStr(text.strip()))]
+HeaderFields = Annotated[SecretStr, _read(SecretStr, lambda text: parse_headers(text) and SecretStr(text))]
+ExtraLabels = Annotated[tuple[str, ...], BeforeValidator(lambda value: parse_extra_labels(_names(value)))]
 BookedColumn = Annotated[str, AfterValidator(_column)]
 BookedSource = Annotated[SecretStr, _read(SecretStr, SecretStr)]
 Key = Annotated[SecretStr, _read(SecretStr, checked_key)]

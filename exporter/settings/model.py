@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from exporter.charges import nano
@@ -26,6 +26,8 @@ from exporter.settings.fields import (
     Duration,
     Endpoints,
     EventsUrl,
+    ExtraLabels,
+    HeaderFields,
     History,
     HostNames,
     Hours,
@@ -37,6 +39,7 @@ from exporter.settings.fields import (
     ListenAddress,
     ListenAddressOrOff,
     PushUrl,
+    Secret,
     Size,
     Sources,
     Tags,
@@ -287,6 +290,45 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
     focus_push_interval: Annotated[Duration, between("15m", "7d")] = Field(
         default=timedelta(hours=6), description="Interval between pushes of FOCUS files, and between uploads."
     )
+    remote_write_url: BaseUrl | None = Field(
+        default=None,
+        description="Prometheus remote write endpoint to send hourly samples to, each at its true hour, such as "
+        "`https://mimir.example.com/api/v1/push`. Needs the extra `remote-write`. If unset, nothing is sent.",
+    )
+    remote_write_interval: Annotated[Duration, between("10s", "1d")] = Field(
+        default=_seconds(60), description="Interval between remote writes; one that has nothing to send sends nothing."
+    )
+    remote_write_reach: Annotated[Hours, between("0s", "90d")] = Field(
+        default=timedelta(days=31),
+        description="How far back the endpoint takes samples (its `out_of_order_time_window`): how much history is "
+        "sent at first, and how old an hour may be that is corrected in place; older ones are with the next hour.",
+    )
+    remote_write_user: str | None = Field(
+        default=None, description="User name for basic authentication at the endpoint; needs `REMOTE_WRITE_PASSWORD`."
+    )
+    remote_write_password: Secret | None = Field(default=None, description="Password of that user.")
+    remote_write_token: Secret | None = Field(
+        default=None, description="Bearer token for the endpoint, instead of a user and a password."
+    )
+    remote_write_headers: HeaderFields | None = Field(
+        default=None,
+        description="Headers of these requests, `Name=value` separated by commas, such as `X-Scope-OrgID=team`.",
+    )
+    remote_write_labels: ExtraLabels = Field(
+        default=(),
+        description="Labels that every sample is given besides its own, `name=value` separated by commas, such as "
+        "`cluster=prod`.",
+    )
+    remote_write_ca_file: Path | None = Field(
+        default=None,
+        description="Certificate authorities in PEM that the endpoint is trusted by, instead of the system's.",
+    )
+    remote_write_cert_file: Path | None = Field(
+        default=None, description="Certificate in PEM that the exporter shows to the endpoint."
+    )
+    remote_write_key_file: Path | None = Field(
+        default=None, description="Key of that certificate, where it is not in the same file."
+    )
     balance_interval: Annotated[Duration, between("10s", "1d")] = Field(
         default=_seconds(60), description="Interval between polls of the credit balance and the lock state."
     )
@@ -452,6 +494,33 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
         return self
 
     @model_validator(mode="after")
+    def _remote_write_fits(self) -> Self:
+        given = [
+            name
+            for name in self.model_fields_set
+            if name.startswith("remote_write_") and name != "remote_write_url" and getattr(self, name)
+        ]
+        if given and self.remote_write_url is None:
+            raise Contradiction(
+                f"{{{min(given)}}} is set, and {{remote_write_url}} is not, so that nothing is sent; set it, or "
+                "remove the other"
+            )
+        if (self.remote_write_user is None) != (self.remote_write_password is None):
+            raise Contradiction("{remote_write_user} and {remote_write_password} go together; set both, or neither")
+        if self.remote_write_user is not None and self.remote_write_token is not None:
+            raise Contradiction("{remote_write_user} and {remote_write_token} are both set; keep only one of them")
+        if self.remote_write_key_file is not None and self.remote_write_cert_file is None:
+            raise Contradiction("{remote_write_key_file} is set without {remote_write_cert_file}; set both, or neither")
+        url = urlsplit(self.remote_write_url or "")
+        has_secrets = self.remote_write_token or self.remote_write_password
+        if has_secrets and url.scheme == "http" and not self.allow_http and not is_loopback(url.hostname or ""):
+            raise Contradiction(
+                "{remote_write_url} begins with http:// and leads to another machine, so that the credentials would "
+                "travel unencrypted; write https://, or set {allow_http} to true"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _durations_fit(self) -> Self:
         for shorter, longer in (
             ("recent_window", "deep_window"),
@@ -468,6 +537,12 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
                     "shorten the first or lengthen the second"
                 )
         return self
+
+    @property
+    def remote_write_secrets(self) -> tuple[SecretStr, ...]:
+        """Credentials for remote write, which are in no log."""
+        found = (self.remote_write_password, self.remote_write_token)
+        return tuple(secret for secret in found if secret is not None)
 
     @property
     def requests_url(self) -> str:

@@ -8,7 +8,12 @@ from pydantic_core import ErrorDetails
 from exporter.logs import redact, redact_loosely
 from exporter.settings.fields import Origins, nearest
 
-_SECRET = frozenset({"key", "ledger_url", "events_url", "booked_source"})
+_SECRET = frozenset(
+    {
+        *("key", "ledger_url", "events_url", "booked_source"),
+        *("remote_write_password", "remote_write_token", "remote_write_headers"),
+    }
+)
 _LONGEST = 60
 _ENTRIES = {
     "entries": ("an account", ("name", "key", "key_file", "key_env", "sources")),

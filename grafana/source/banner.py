@@ -45,6 +45,7 @@ WORDS = {
     "FalFocusPushFailing": "FOCUS files cannot be pushed to their destination",
     "FalBookingsDiffer": "what was booked for requests differs from what fal charged",
     "FalBookingsNotCompared": "bookings are not compared with what fal charged any more",
+    "FalRemoteWriteFailing": "Hourly samples cannot be sent by remote write",
     "FalThresholdsMissing": "the alert rules lack their thresholds",
     "unknown": "nothing is known: no usage has been read yet",
     "well": "All is well: nothing is locked, late, missing, or about to run out",

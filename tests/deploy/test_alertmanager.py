@@ -40,6 +40,7 @@ TOLD = {
     "FalFocusPushFailing": "fal-slack",
     "FalBookingsDiffer": "fal-slack",
     "FalBookingsNotCompared": "fal-slack",
+    "FalRemoteWriteFailing": "fal-slack",
     "FalSeriesOverflow": "fal-slack",
     "HostOutOfMemory": "nobody",
 }

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from exporter.metrics.catalogue.accounts import ACCOUNTS, NAMES
 from exporter.metrics.catalogue.exporter import EXPORTER
 from exporter.metrics.catalogue.family import Family, Kind
-from exporter.metrics.catalogue.focus import FOCUS
+from exporter.metrics.catalogue.focus import FOCUS, REMOTE
 from exporter.metrics.catalogue.machines import MACHINES
 from exporter.metrics.catalogue.outlook import OUTLOOK
 from exporter.metrics.catalogue.requests import BOOKED, REQUESTS
@@ -41,7 +41,21 @@ def _former(name: str, present: Family) -> Family:
 
 _PRESENT = {
     family.name: family
-    for family in CHARGES + PRICES + TAGS + ACCOUNTS + REQUESTS + NAMES + OUTLOOK + MACHINES + FOCUS + BOOKED + EXPORTER
+    for families in (
+        CHARGES,
+        PRICES,
+        TAGS,
+        ACCOUNTS,
+        REQUESTS,
+        NAMES,
+        OUTLOOK,
+        MACHINES,
+        FOCUS,
+        BOOKED,
+        REMOTE,
+        EXPORTER,
+    )
+    for family in families
 }
 
 CATALOGUE: Mapping[str, Family] = MappingProxyType(

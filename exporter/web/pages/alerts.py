@@ -221,6 +221,9 @@ def _of_exporter(publication: Publication, now: datetime, broken_files: Sequence
         yield _of("FalClockWrong", "Exporter", text, "clock")
     for destination, problem in sorted(seen.focus_push_problems.items()):
         yield _of("FalFocusPushFailing", f"FOCUS files ({destination})", f"They cannot be pushed: {problem}.", "push")
+    if seen.remote_write_problem:
+        text = f"Hourly samples cannot be sent: {seen.remote_write_problem}."
+        yield _of("FalRemoteWriteFailing", "Remote write", text, "push")
     if seen.folded_series:
         text = (
             f"{seen.folded_series:,} more combinations of labels are published as __other__ since a day ago: raise "

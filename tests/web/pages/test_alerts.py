@@ -172,6 +172,7 @@ TELLING: dict[str, Overview | Outlook] = {
     "FalBookingsDiffer": seen(bookings=Bookings(2 * NANO, 100 * NANO, AT)),
     "FalBookingsNotCompared": seen(bookings=Bookings(problem="BOOKED_SOURCE: there is no file")),
     "FalFocusPushFailing": seen(focus_push_problems={"store": "the disk is full"}),
+    "FalRemoteWriteFailing": seen(remote_write_problem="the store answered 401"),
     "FalUsageDataStale": account(sources=(replace(UP, data_through=AT - timedelta(hours=4)),)),
     "FalAccountLocked": account(locked="Exhausted balance."),
     "FalCreditBalanceLow": account(balance=149 * NANO, credit_floor=50 * NANO),
