@@ -108,15 +108,19 @@ class RemoteLedger:
             if parcel is None or position is None:
                 return 0
             remote.remove_parcel(connection, number)
-            born = _history_ends(contents, position)
+            lost = [parcel.samples[place] for place in sorted(refused)]
+            # History that a store does not take as it comes stays away, with what fal corrects of it.
+            away = [of.hour + 1 for of in lost if not of.is_correction and of.hour < position.born]
+            position.begun = max(position.begun, *away, 0)
+            told_from = _told_from(contents, position)
             carried = [
-                samples
-                for samples in (parcel.samples[place] for place in sorted(refused))
-                if samples.key.label_set in contents.directory.label_sets
-                and samples.hour >= born.get(self._account(contents, samples.key.label_set), 0)
+                of
+                for of in lost
+                if of.key.label_set in contents.directory.label_sets
+                and of.hour >= told_from.get(self._account(contents, of.key.label_set), position.begun)
             ]
-            if carried:
-                position.carry(carried)
+            position.carry(carried)
+            if lost:
                 remote.write_position(connection, position)
         return len(carried)
 
@@ -145,13 +149,16 @@ def _is_patient(now: datetime) -> bool:
     return now - hour_of(now) < _PATIENCE
 
 
-def _history_ends(contents: Contents, position: Position) -> dict[str, int]:
-    """Return the first hour of each account that is no history: of before the telling, or of before it was counted."""
-    first: dict[str, int] = {}
-    for scope in contents.active_scopes():
-        counted = hour_number(hour_of(scope.counts_from))
-        first[scope.account] = max(position.born, min(first.get(scope.account, counted), counted))
-    return first
+def _told_from(contents: Contents, position: Position) -> dict[str, int]:
+    """Return the first hour of each account whose changes are told by all means.
+
+    What an account that came later was charged before is told where the store takes it late, and in no other hour.
+    """
+    born: dict[str, int] = {}
+    for scope in contents.scopes.values():
+        hour = hour_number(hour_of(scope.born_at))
+        born[scope.account] = min(born.get(scope.account, hour), hour)
+    return {account: hour if hour > position.born else position.begun for account, hour in born.items()}
 
 
 class _Telling:
@@ -286,7 +293,7 @@ class _Telling:
         known = {
             account: [self._known(scope, start, end) for scope in scopes] for account, scopes in self._scopes.items()
         }
-        history = _history_ends(self._contents, self._position)
+        told_from = _told_from(self._contents, self._position)
         changed: dict[int, remote.Amounts] = {}
         for hour in range(start, end):
             before, now = told.get(hour, {}), amounts[hour]
@@ -300,8 +307,7 @@ class _Telling:
                 continue
             changed[hour] = {**before, **{key: now.get(key, 0) for key in deltas}}
             if hour < self._reach:
-                # The history of an account that is new is of before the telling, and is not told in another hour.
-                deltas = {key: by for key, by in deltas.items() if hour >= history[account_of(key.label_set)]}
+                deltas = {key: by for key, by in deltas.items() if hour >= told_from[account_of(key.label_set)]}
             made += self._position.corrections(hour, deltas, account_of=account_of, reach=self._reach)
         remote.write_told(self._connection, changed)
         return made

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from itertools import groupby
 from pathlib import Path
 
 import httpx
@@ -105,6 +106,9 @@ class Store:
         )
 
     def _verification(self) -> ssl.SSLContext:
+        if not self.url.startswith("https:"):
+            # The authorities of the whole world take time and memory to be read.
+            return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         try:
             if self.ca_file is not None:
                 context = ssl.create_default_context(cafile=self.ca_file)
@@ -254,9 +258,13 @@ class RemoteWriter:
             # First samples are later than all that has been sent of their series: what is out of order is there.
             is_there = _STORED.search(answer.reason) and not parcel.samples[places[0]].is_correction
             return [] if is_there else list(places)
-        if _TOO_OLD.search(answer.reason) and await self._send(parcel, places[-1:]):
-            # Samples are in the order of hours: where the newest is too old, all are.
-            return list(places)
+        if _TOO_OLD.search(answer.reason):
+            # All of an hour are of the same age. A newer one must not be tried before an older one, which a store
+            # without late samples would then refuse.
+            hours = [list(of) for _, of in groupby(places, key=lambda place: parcel.samples[place].hour)]
+            if len(hours) == 1:
+                return list(places)
+            return [place for of in hours for place in await self._send(parcel, of)]
         middle = len(places) // 2
         return [*await self._send(parcel, places[:middle]), *await self._send(parcel, places[middle:])]
 

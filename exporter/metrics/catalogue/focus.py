@@ -1,4 +1,4 @@
-"""Families of what is pushed: FOCUS files (only with FOCUS_PUSH_URL or FOCUS_UPLOAD), and remote write (REMOTE_WRITE_URL)."""
+"""Families of what is pushed: FOCUS files (FOCUS_PUSH_URL, FOCUS_UPLOAD) and hourly samples (REMOTE_WRITE_URL)."""
 
 from exporter.charges import NANO
 from exporter.metrics.catalogue.family import Family
