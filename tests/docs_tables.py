@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from exporter.focus.check_report import rules_text
 from exporter.focus.columns import VERSIONS
 from exporter.focus.rules.table import LATEST, Kind, rules, rules_of
 from exporter.metrics.catalogue import markdown_table
+from exporter.metrics.remote_write import HOURLY
 from exporter.queries.models import schemas
 from exporter.settings import settings_table
 from exporter.web.application import ROUTES
@@ -128,6 +130,7 @@ TABLES: Mapping[str, Table] = {
     "commands": Table("commands.md", commands_table),
     "settings": Table("configuration.md", settings_table),
     "metrics": Table("metrics.md", markdown_table),
+    "hourly samples": Table("remote-write.md", lambda: markdown_table(chain.from_iterable(HOURLY.values()))),
     "alerts": Table("alerts.md", alerts_table),
     "thresholds": Table("alerts.md", thresholds_table),
     "routes": Table("rest.md", routes_table),

@@ -26,10 +26,13 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 _GAUGE = "An hour's {0}, at the hour's last millisecond; corrections are further samples of the hour: sum_over_time."
-_COUNTER = "The same as a counter that begins at 0 in every hour: increase over whole hours."
+_COUNTER = "An hour's {0}, as a counter that begins at 0 in every hour: increase over whole hours."
 
 HOURLY: Mapping[str, tuple[Family, Family]] = {
-    measure: (charged(gauge, "gauge", _GAUGE.format(of), labels), charged(counter, "counter", _COUNTER, labels))
+    measure: (
+        charged(gauge, "gauge", _GAUGE.format(of), labels),
+        charged(counter, "counter", _COUNTER.format(of), labels),
+    )
     for measure, of, gauge, counter, labels in (
         ("cost", "spend in US dollars", "fal_hourly_spend_usd", "fal_spend_by_hour_usd_total", ()),
         ("discount", "discounts in US dollars", "fal_hourly_discount_usd", "fal_discount_by_hour_usd_total", ()),

@@ -498,9 +498,9 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
         given = [
             name
             for name in self.model_fields_set
-            if name.startswith("remote_write_") and name != "remote_write_url" and getattr(self, name)
+            if name.startswith("remote_write_") and getattr(self, name) != type(self).model_fields[name].default
         ]
-        if given and self.remote_write_url is None:
+        if self.remote_write_url is None and given:
             raise Contradiction(
                 f"{{{min(given)}}} is set, and {{remote_write_url}} is not, so that nothing is sent; set it, or "
                 "remove the other"
