@@ -175,6 +175,7 @@ def test_the_weeks_have_all_that_alerts_look_at(weeks: Samples) -> None:
         "fal_provider_budget_usd",
         "fal_credit_floor_usd",
         "fal_focus_push_up",
+        "fal_remote_write_up",
     }
     assert USED - seen <= rare | news
 
