@@ -515,6 +515,21 @@ class Observations:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicasOverview:
+    """Replicas of a ledger that are alive, by name, as one of them sees them.
+
+    Attributes:
+        name: of the one that sees them.
+        leader: the one that collects; empty while none does.
+        count: how many there are, with this one.
+    """
+
+    name: str
+    leader: str = ""
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """Data of the landing page.
 
@@ -531,6 +546,7 @@ class Overview:
         ledger: the state of the database that all figures are from.
         observations: recent events that alerts are about.
         requests: single requests of the last day; None where none are read.
+        replicas: None where the exporter is none of several.
     """
 
     version: str
@@ -547,6 +563,7 @@ class Overview:
     ledger: LedgerOverview = LedgerOverview()
     observations: Observations = field(default_factory=Observations)
     requests: RecentRequests | None = None
+    replicas: ReplicasOverview | None = None
 
 
 Role = Literal["alone", "leader", "follower"]

@@ -25,7 +25,7 @@ from exporter.charges import utc_now
 from exporter.errors import LedgerError
 from exporter.inquiry import AnswerWriter, Channel, Inquiry, InquiryError, Responder
 from exporter.ledger import LedgerInUseError
-from exporter.publication import Publication
+from exporter.publication import Publication, ReplicasOverview
 from exporter.queries import live
 from exporter.queries.focus import REPORT, UNAVAILABLE
 from exporter.replicas.board import Board, UnreadablePublicationError
@@ -85,6 +85,7 @@ class Replica:
         self._scraped: int | None = None
         self._sent_at = float("-inf")
         self._sentence = ""
+        self._replicas = ReplicasOverview(self._name)
         self._not_before = 0.0
         self._latest: Publication | None = None
         self._loop = asyncio.get_running_loop()
@@ -133,6 +134,7 @@ class Replica:
                         sentence = self._differs_from(found)
                     if loop.time() - reported_at >= _REPORT_SECONDS:
                         await self._do(lambda: self._board.report(self._scraped))
+                        self._replicas = await self._do(self._look_around)
                         reported_at = loop.time()
                     publication = await self._do(lambda: self._board.read(self._held))
                     self._held = publication or self._held
@@ -183,7 +185,8 @@ class Replica:
 
     def _emit(self, publication: Publication) -> None:
         """Serve a publication here, and have it announced to the others."""
-        mine = replace(publication, role="leader")
+        replicas = replace(self._replicas, leader=self._name)
+        mine = replace(publication, role="leader", overview=replace(publication.overview, replicas=replicas))
         self._send(mine)
         self._held = self._latest = mine
         self._loop.call_soon_threadsafe(self._has_news.set)
@@ -214,6 +217,7 @@ class Replica:
                     await self._do(partial(self._board.publish, self._latest, leader=lease.token))
                 await self._do(lambda: self._board.report(self._scraped))
                 scraped = await self._do(self._board.scraped_by_all)
+                self._replicas = await self._do(self._look_around)
             except LedgerError as error:
                 if str(error) != problem:
                     _log.warning("the other replicas could not be told of a publication", problem=str(error))
@@ -234,10 +238,16 @@ class Replica:
             return
         self._sentence, self._sent_at = sentence, now
         role: Literal["follower"] = "follower"
-        shown = replace(self._held, role=role)
+        overview = replace(self._held.overview, replicas=self._replicas)
         if sentence:
-            shown = replace(shown, overview=replace(shown.overview, notes=(*shown.overview.notes, sentence)))
+            overview = replace(overview, notes=(*overview.notes, sentence))
+        shown = replace(self._held, role=role, overview=overview)
         await asyncio.to_thread(self._send, shown)
+
+    def _look_around(self) -> ReplicasOverview:
+        alive = [member for member in self._board.members() if member.is_alive]
+        leader = next((member.replica for member in alive if member.leads), "")
+        return ReplicasOverview(self._name, leader, len(alive))
 
     async def _ask_to_yield(self, error: UnreadablePublicationError) -> None:
         if is_newer(__version__, than=error.version):

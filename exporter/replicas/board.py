@@ -121,7 +121,8 @@ _SCRAPED_BY_ALL = text(
     " WHERE seen_at > now() - interval '15 seconds' AND scraped_at > now() - interval '5 minutes'"
 )
 _MEMBERS = text(
-    "SELECT replica, seen_at, coalesce(replica = (SELECT replica FROM replica_publication), false) AS leads"
+    "SELECT replica, seen_at, seen_at > now() - interval '15 seconds' AS is_alive,"
+    " coalesce(replica = (SELECT replica FROM replica_publication), false) AS leads"
     " FROM replica_member ORDER BY replica"
 )
 
@@ -146,10 +147,17 @@ class UnreadablePublicationError(LedgerError):
 
 
 class Member(NamedTuple):
-    """A replica: when it was last seen, by the database's clock, and whether the newest publication is its own."""
+    """A replica of the last hour.
+
+    Attributes:
+        seen_at: by the database's clock.
+        is_alive: whether it was seen within the last 15 seconds.
+        leads: whether the newest publication is its own.
+    """
 
     replica: str
     seen_at: datetime
+    is_alive: bool
     leads: bool
 
 

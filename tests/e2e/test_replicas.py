@@ -73,6 +73,11 @@ class Replica:
             assert value >= self.highest.get(labels, 0.0), f"a counter fell: {labels}"
             self.highest[labels] = value
 
+    def says(self) -> str:
+        """Return the line of its page on which replica it is."""
+        page = HTTP.get(f"{self.exporter.url}/", headers={"accept": "text/plain"}, timeout=5).text
+        return next((line for line in page.splitlines() if line.startswith("Replica ")), "")
+
     def figures(self) -> dict[str, dict[Labels, float]]:
         """Return all that is not about its own processes."""
         return {name: found for name, found in (self.scrape() or {}).items() if not name.startswith(OWN)}
@@ -202,6 +207,9 @@ def test_replicas_serve_one_truth_whatever_happens_to_their_leader(cluster: Clus
     leaders = [cluster.leader()]
     cluster.charge(100)
     cluster.agree()
+    wait_until(lambda: all("3 alive" in replica.says() for replica in cluster.replicas), "each page counts them")
+    name = leaders[0].says().removesuffix(" collects; 3 alive.").removeprefix("Replica ")
+    assert sum(f" serves what {name} collects" in replica.says() for replica in cluster.replicas) == 2
 
     def after(fault: str, act: Callable[[Replica], object]) -> Replica:
         """Do something to the leader; another takes its place, and finds what fal states from then on."""

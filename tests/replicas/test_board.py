@@ -344,6 +344,10 @@ def test_members_are_those_of_the_last_hour(database: Engine) -> None:
         assert [member.leads for member in follower.members()] == [False, True]
         assert all(member.seen_at.tzinfo is not None for member in follower.members())
         execute(
+            database, "UPDATE replica_member SET seen_at = now() - interval '16 seconds' WHERE replica != 'follower'"
+        )
+        assert [member.is_alive for member in follower.members()] == [True, False]
+        execute(
             database, "UPDATE replica_member SET seen_at = now() - interval '61 minutes' WHERE replica != 'follower'"
         )
         follower.report(None)

@@ -19,6 +19,7 @@ from exporter.publication import (
     Publication,
     Ranking,
     RecentRequests,
+    ReplicasOverview,
     RequestsOfModel,
 )
 from exporter.tags import TAG
@@ -219,6 +220,7 @@ class LandingPage:
             search: part of the names of the accounts to show, in any case; empty for all.
         """
         now = self._clock()
+        replicas = None if publication is None else publication.overview.replicas
         return render(
             "landing.html",
             version=__version__ if publication is None else publication.overview.version,
@@ -229,6 +231,7 @@ class LandingPage:
             search=search[:_LONGEST_SEARCH],
             mcp_port=self._mcp_port,
             links=() if publication is None else publication.overview.links,
+            replicas="" if replicas is None else replicas_text(replicas),
             overview=None if publication is None else self._overview(publication, now, search[:_LONGEST_SEARCH]),
         )
 
@@ -243,6 +246,15 @@ class LandingPage:
                     publication, minute, _overview(publication, now, self._broken_files())
                 )
             return rendered.html
+
+
+def replicas_text(replicas: ReplicasOverview) -> str:
+    """Return which of several replicas this one is, and which collects."""
+    if replicas.leader == replicas.name:
+        return f"Replica {replicas.name} collects; {replicas.count} alive."
+    if not replicas.leader:
+        return f"Replica {replicas.name} serves what was collected last; none collects now."
+    return f"Replica {replicas.name} serves what {replicas.leader} collects; {replicas.count} alive."
 
 
 def _refresh_seconds(text: str) -> int:

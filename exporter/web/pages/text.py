@@ -5,7 +5,7 @@ from datetime import datetime
 
 from exporter.publication import Publication
 from exporter.web.pages.alerts import alerts, data_through
-from exporter.web.pages.landing import budget_view, ranking_views
+from exporter.web.pages.landing import budget_view, ranking_views, replicas_text
 from exporter.web.pages.summary import AccountRow, account_rows, idle_rows, month, tiles
 
 _BAR = 30
@@ -24,6 +24,7 @@ def page_text(publication: Publication | None, now: datetime, *, ready: bool, br
     overview = publication.overview
     state = "ready" if ready else "starting"
     lines = [f"fal-exporter {overview.version}: {state}, as of {publication.at:%Y-%m-%d %H:%M:%S} UTC"]
+    lines += [replicas_text(overview.replicas)] if overview.replicas else []
     lines += [*overview.notes, "", *_attention(publication, now, broken_files), ""]
     lines += [*_spend(publication, now), *_budgets(publication), *_top(publication)]
     lines += _idle(publication)

@@ -1,9 +1,9 @@
 from dataclasses import replace
 
 import pytest
-from web.pages.conftest import AT, OUTLOOK, OVERVIEW
+from web.pages.conftest import AT, OUTLOOK, OVERVIEW, outline
 
-from exporter.publication import AccountOverview, Exposition, Overview, Publication, SourceOverview
+from exporter.publication import AccountOverview, Exposition, Overview, Publication, ReplicasOverview, SourceOverview
 from exporter.web.pages.text import page_text
 
 
@@ -29,6 +29,22 @@ def text(overview: Overview = OVERVIEW) -> str:
 )
 def test_it_has_the_figures_of_the_page(line: str) -> None:
     assert line in text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("replicas", "line"),
+    [
+        (ReplicasOverview("a", "a", 3), "Replica a collects; 3 alive."),
+        (ReplicasOverview("a", "b", 2), "Replica a serves what b collects; 2 alive."),
+        (ReplicasOverview("a"), "Replica a serves what was collected last; none collects now."),
+    ],
+    ids=["leads", "follows", "is alone"],
+)
+def test_it_says_which_replica_collects(replicas: ReplicasOverview, line: str) -> None:
+    overview = replace(OVERVIEW, replicas=replicas)
+    assert text(overview).splitlines()[1] == line
+    assert line in outline(overview).text
+    assert "Replica" not in text()
 
 
 def test_a_budget_is_a_bar() -> None:
