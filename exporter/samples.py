@@ -32,9 +32,19 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Page:
-    """A run of samples of one family; compared by identity."""
+    """A run of samples of one family; compared by identity.
+
+    Attributes:
+        samples: of a histogram, each with the sum of what was observed.
+        bounds: upper bounds of a histogram's buckets, the last one infinite; none of other kinds.
+        counts: of a histogram, how many were observed up to each bound, by sample.
+        began: when counters and histograms began at 0 whose samples do not say; only protobuf tells it.
+    """
 
     samples: tuple[Sample, ...]
+    bounds: tuple[float, ...] = ()
+    counts: tuple[tuple[int, ...], ...] = ()
+    began: datetime | None = None
 
 
 Pages = tuple[Page, ...]
@@ -50,9 +60,14 @@ def paged(samples: Iterable[Sample]) -> Pages:
 
 
 class PagedTable(Generic[Key]):
-    """A table that changes in place and is handed out as pages; only the pages that changed are made anew."""
+    """A table that changes in place and is handed out as pages; only the pages that changed are made anew.
 
-    def __init__(self) -> None:
+    Args:
+        began: when counters began at 0 whose samples do not say.
+    """
+
+    def __init__(self, began: datetime | None = None) -> None:
+        self._began = began
         self._slots: dict[Key, int] = {}
         self._samples: list[Sample] = []
         self._pages: list[Page] = []
@@ -63,6 +78,24 @@ class PagedTable(Generic[Key]):
 
     def __len__(self) -> int:
         return len(self._samples)
+
+    def get(self, key: Key) -> Sample | None:
+        """Return the sample of a key; None where it has none."""
+        slot = self._slots.get(key)
+        return None if slot is None else self._samples[slot]
+
+    def remove(self, key: Key) -> None:
+        """Drop the sample of a key, if it has one; pages from there on are made anew."""
+        slot = self._slots.pop(key, None)
+        if slot is None:
+            return
+        del self._samples[slot]
+        for other, place in self._slots.items():
+            if place > slot:
+                self._slots[other] = place - 1
+        del self._pages[-(-len(self._samples) // PAGE_SIZE) :]
+        self._stale = {number for number in self._stale if number < slot // PAGE_SIZE}
+        self._stale.update(range(slot // PAGE_SIZE, -(-len(self._samples) // PAGE_SIZE)))
 
     def put(self, key: Key, sample: Sample) -> None:
         """Set the sample of a key; a new key comes last."""
@@ -89,7 +122,7 @@ class PagedTable(Generic[Key]):
     def pages(self) -> Pages:
         """Return the table as it is now."""
         for number in sorted(self._stale):
-            page = Page(tuple(self._samples[number * PAGE_SIZE : (number + 1) * PAGE_SIZE]))
+            page = Page(tuple(self._samples[number * PAGE_SIZE : (number + 1) * PAGE_SIZE]), began=self._began)
             if number < len(self._pages):
                 self._pages[number] = page
             else:

@@ -217,6 +217,11 @@ class Encoder:
             if opens:
                 text.append(_text_header(family))
                 openmetrics.append(openmetrics_header(family))
+            if page.bounds:
+                lines = _histogram_lines(family, labels, page)
+                text += lines
+                openmetrics += lines
+                continue
             series = series_of(labels, page)
             numbers = [number_text(value, family.scale) for _, value, _ in page.samples]
             lines = [f"{family.name}{where} {number}\n" for where, number in zip(series, numbers, strict=True)]
@@ -252,6 +257,18 @@ def _runs(tables: "tuple[Table, ...]") -> Iterator[tuple[_Passage, ...]]:
 def _text_header(family: Family) -> str:
     name = family.name
     return f"# HELP {name} {family.help.translate(_TEXT_HELP_ESCAPES)}\n# TYPE {name} {family.kind}\n"
+
+
+def _histogram_lines(family: Family, labels: tuple[str, ...], page: Page) -> list[str]:
+    """Write the buckets of each sample, how many there are in all, and their sum."""
+    bounds = [f'le="{number_text(bound, 1)}"}}' for bound in page.bounds]
+    lines = []
+    for series, sample, counts in zip(series_of(labels, page), page.samples, page.counts, strict=True):
+        opened = f"{family.name}_bucket{series[:-1]}," if series else f"{family.name}_bucket{{"
+        lines += [f"{opened}{bound} {count}.0\n" for bound, count in zip(bounds, counts, strict=True)]
+        lines.append(f"{family.name}_count{series} {counts[-1]}.0\n")
+        lines.append(f"{family.name}_sum{series} {number_text(sample.value, family.scale)}\n")
+    return lines
 
 
 def _with_created(lines: list[str], family: Family, series: list[str], page: Page) -> list[str]:

@@ -10,6 +10,7 @@ of samples is encoded once and kept, and only the head depends on how long the o
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from math import isnan
 
@@ -87,18 +88,29 @@ def metrics_of(family: Family, labels: tuple[str, ...], page: Page) -> bytes:
     pairs: dict[tuple[str, str], bytes] = {}
     counts = family.kind == "counter"
     written = bytearray()
-    for values, value, created in page.samples:
+    for place, (values, value, born_at) in enumerate(page.samples):
+        created = born_at or page.began
         metric = b""
         for pair in zip(labels, values, strict=True):
             if pair[1]:
                 metric += pairs.get(pair) or pairs.setdefault(pair, _pair(pair))
         number = _fixed(1, _number(value, family.scale))
-        if counts:
+        if page.bounds:
+            metric += _nested(7, _classic(page.bounds, page.counts[place], _number(value, family.scale), created))
+        elif counts:
             metric += _nested(3, number + (_instant(3, created.timestamp()) if created else b""))
         else:
             metric += _nested(2, number)
         written += _nested(4, metric)
     return bytes(written)
+
+
+def _classic(bounds: tuple[float, ...], counts: tuple[int, ...], total: float, created: datetime | None) -> bytes:
+    """Return a histogram of classic buckets."""
+    written = _varint_field(1, counts[-1]) + _fixed(2, total)
+    for bound, count in zip(bounds, counts, strict=True):
+        written += _nested(3, _varint_field(1, count) + _fixed(2, bound))
+    return written + (_instant(15, created.timestamp()) if created else b"")
 
 
 def families_of(families: Iterable[Metric]) -> bytes:

@@ -25,7 +25,7 @@ class Table:
         labels: the names that belong to the samples' label values, in their order.
 
     Raises:
-        ValueError: the family is a histogram; only prometheus_client's own metrics are.
+        ValueError: the family is a histogram, and a page has no buckets.
     """
 
     family: Family
@@ -33,8 +33,8 @@ class Table:
     pages: Pages
 
     def __post_init__(self) -> None:
-        if self.family.kind == "histogram":
-            raise ValueError(f"{self.family.name} is a histogram: a table holds counters or gauges")
+        if self.family.kind == "histogram" and not all(page.bounds for page in self.pages):
+            raise ValueError(f"{self.family.name} is a histogram: its pages need buckets")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ Each part is made by itself. One that fails keeps its last value, whose age is p
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Generic, TypeVar
@@ -25,7 +26,7 @@ from exporter.forecasting.state import Outlook
 from exporter.ledger import Ledger, LedgerInUseError, LedgerView, ScopeState, WindowCoverage
 from exporter.metrics.encoding import Encoder
 from exporter.metrics.health import Health
-from exporter.metrics.snapshot import WINDOWS, snapshot_of
+from exporter.metrics.snapshot import WINDOWS, Snapshot, snapshot_of
 from exporter.polling.account import AccountPoller, history_progress
 from exporter.polling.async_ledger import AsyncLedger
 from exporter.polling.comparisons import ComparisonMaker
@@ -490,9 +491,7 @@ class Publisher:
             self._comparison.made(lambda: self._comparisons.make(ledger, view))
         outlook, comparison = self._forecasts.value or NO_OUTLOOK, self._comparison.value or NO_COMPARISON
         progress = {(scope.account, scope.source): history_progress(scope, self._reach) for scope in view.scopes}
-        exposition = self._exposition.made(
-            lambda: self._encoder.encode(snapshot_of(view, progress, outlook, comparison), self._health.rendered())
-        )
+        exposition = self._exposition.made(lambda: self._encoded(snapshot_of(view, progress, outlook, comparison)))
         daily = self._daily.made(lambda: self._breakdown.daily(view, self._outlooks.hours))
         rankings = self._rankings.made(lambda: self._breakdown.rankings(view)) or ()
         notes = (*self._notes, *(part.note for part in self._parts if part.note))
@@ -514,6 +513,10 @@ class Publisher:
         if exposition is None:
             return None
         return Publication(view.sequence, view.at, exposition, overview, self._is_ready(view), outlook)
+
+    def _encoded(self, snapshot: Snapshot) -> Exposition:
+        whole = replace(snapshot, tables=(*snapshot.tables, *self._health.tables()))
+        return self._encoder.encode(whole, self._health.rendered())
 
     def _is_ready(self, view: LedgerView) -> bool:
         """Return whether the current month is loaded: of every source, or of some while the others cannot be read.

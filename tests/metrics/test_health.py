@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_fd_to_metric_families
+from published_health import exposition_of, value_of
 
 from exporter.metrics.catalogue import CATALOGUE
 from exporter.metrics.encoding import END
@@ -36,9 +37,9 @@ Value = Callable[..., float | None]
 
 
 @pytest.fixture
-def value(registry: CollectorRegistry) -> Value:
+def value(health: Health) -> Value:
     def read(name: str, **labels: str) -> float | None:
-        return registry.get_sample_value(name, labels)
+        return value_of(health, name, labels)
 
     return read
 
@@ -145,14 +146,15 @@ def test_what_is_rendered_is_in_the_catalogue_and_lacks_created(
     health.rows_rejected("a", "models", {}, cost=0)
     health.answered("a", "/models/usage", "200", 0.3)
     health.clock_compared(1)
-    lines = health.rendered()
+    lines = exposition_of(health)
+    text, in_openmetrics = (b"".join(piece.plain for piece in of.pieces) for of in (lines.text, lines.openmetrics))
     found = {
         metric.name: metric
-        for metric in text_fd_to_metric_families(io.StringIO((lines.openmetrics + END).decode(), newline="\n"))
+        for metric in text_fd_to_metric_families(io.StringIO((in_openmetrics + END).decode(), newline="\n"))
     }
     catalogue = {family.base_name: family for family in CATALOGUE.values()}
     assert len(found) == 17
     for name, metric in found.items():
         assert (metric.documentation, metric.type) == (catalogue[name].help, catalogue[name].kind)
-    assert b"_created" not in lines.text + lines.openmetrics
-    assert promtool_findings(lines.text) == set()
+    assert b"_created" not in text + in_openmetrics
+    assert promtool_findings(text) == set()

@@ -9,7 +9,7 @@ from exporter.forecasting.state import AccountOutlook, BudgetOutlook, ExpectedSp
 from exporter.ledger import KeyRecord, Reconciliation
 from exporter.metrics.catalogue import CATALOGUE
 from exporter.metrics.snapshot import CATEGORIES, Snapshot, Table, named, prospects, reconciled
-from exporter.samples import Sample
+from exporter.samples import Page, Sample
 
 
 def test_a_family_may_stand_in_one_table_only() -> None:
@@ -18,9 +18,10 @@ def test_a_family_may_stand_in_one_table_only() -> None:
         Snapshot(1, datetime(2026, 11, 1, tzinfo=UTC), (table, table))
 
 
-def test_a_table_holds_no_histogram() -> None:
+def test_pages_of_a_histogram_have_buckets() -> None:
+    labels = ("account", "source")
     with pytest.raises(ValueError, match="fal_exporter_poll_duration_seconds is a histogram"):
-        Table(CATALOGUE["fal_exporter_poll_duration_seconds"], ("account", "source"), ())
+        Table(CATALOGUE["fal_exporter_poll_duration_seconds"], labels, (Page((Sample(("a", "models"), 1),)),))
 
 
 MONTH = Window(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))

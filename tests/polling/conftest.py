@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import structlog
 from prometheus_client import CollectorRegistry
+from published_health import value_of
 from pydantic import SecretStr
 from structlog.typing import EventDict
 
@@ -76,7 +77,8 @@ class Bench:
         return scope.history_from, scope.data_through
 
     def number(self, name: str, **labels: str) -> float | None:
-        return self.registry.get_sample_value(name, labels)
+        found = self.registry.get_sample_value(name, labels)
+        return value_of(self.health, name, labels) if found is None else found
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import pytest
 import structlog
 from polling.conftest import Clock
 from prometheus_client import CollectorRegistry
+from published_health import value_of
 from structlog.typing import EventDict
 
 from exporter.errors import ConfigurationError, LedgerError, UpstreamError
@@ -18,9 +19,10 @@ HOUR = datetime(2026, 11, 20, 10, tzinfo=UTC)
 
 class Polls:
     def __init__(self, clock: Clock) -> None:
-        self.registry = CollectorRegistry()
         self.changes = 0
-        health = Health(self.registry, failure_reasons=(*OWN_REASONS, "upstream"), rejection_reasons=("missing",))
+        health = self.health = Health(
+            CollectorRegistry(), failure_reasons=(*OWN_REASONS, "upstream"), rejection_reasons=("missing",)
+        )
         self.runner = PollRunner(health=health, clock=clock, changed=self._count)
         self.models = self.runner.expect("main", "models")
 
@@ -28,7 +30,7 @@ class Polls:
         self.changes += 1
 
     def number(self, name: str, **labels: str) -> float | None:
-        return self.registry.get_sample_value(name, {"account": "main", "source": "models", **labels})
+        return value_of(self.health, name, {"account": "main", "source": "models", **labels})
 
     async def poll(self, result: Mapping[str, int] | Exception | None = None) -> bool:
         return await self.runner.poll(self.models, answering(result))

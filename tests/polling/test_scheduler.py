@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polling.conftest import until
 from prometheus_client import CollectorRegistry
+from published_health import value_of
 from structlog.typing import EventDict
 
 from exporter.charges import HOUR, Window, hour_of, uptime
@@ -56,20 +57,20 @@ class Times:
     """A scheduler with the count of missed runs."""
 
     def __init__(self, clocks: Clocks | None = None) -> None:
-        self.registry = CollectorRegistry()
+        self.health = Health(CollectorRegistry(), jobs=JOBS)
         short = SHORT if clocks is None else timedelta(minutes=5)
         self.scheduler = Scheduler(
             intervals=Intervals(short, short, timedelta(hours=1), timedelta(hours=1)),
-            health=Health(self.registry, jobs=JOBS),
+            health=self.health,
             monotonic=uptime if clocks is None else lambda: clocks.seconds,
         )
 
     def missed(self, job: str) -> float | None:
-        return self.registry.get_sample_value("fal_exporter_missed_runs_total", {"job": job})
+        return value_of(self.health, "fal_exporter_missed_runs_total", {"job": job})
 
     @property
     def steps(self) -> float | None:
-        return self.registry.get_sample_value("fal_exporter_clock_steps_total")
+        return value_of(self.health, "fal_exporter_clock_steps_total", {})
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from exporter.forecasting.state import Outlook
 from exporter.ledger import Ledger, LedgerView, Rules
 from exporter.metrics.encoding import Rendered
 from exporter.metrics.health import Health
+from exporter.metrics.snapshot import Table
 from exporter.polling.account import AccountPoller
 from exporter.polling.async_ledger import AsyncLedger
 from exporter.polling.forecasts import ForecastMaker
@@ -50,6 +51,9 @@ _SCRAPE = {
 
 class _UnpublishedHealth(Health):
     """Counts as it should, and is left out of publications: writing its families would take most of their time."""
+
+    def tables(self) -> tuple[Table, ...]:
+        return ()
 
     def rendered(self) -> Rendered:
         return Rendered()

@@ -1,0 +1,342 @@
+"""Many accounts on one exporter: what 1, 10, 50 and 200 of them take; run by hand:
+
+    python tests/benchmarks/scale.py [--accounts 1 10 50 200] [--series 470 1000] [--interval 60] [--seconds 120]
+        [--database postgresql://user@host/database] [--delay]
+
+Each account is a simulated fal of its own whose charges move all the time, so that every poll changes what is
+published. `fal-exporter serve` loads a day of history; then, for so many seconds, its two processes are watched. Shown
+are series an account (all that is scraped, the exporter's own included), polls a second, processor seconds a minute of
+both processes, their memory (RSS, which counts pages of shared libraries in both, and PSS, which counts them once), and
+writes a minute to the ledger; on PostgreSQL also the processor seconds of its server. A straight curve takes the same
+for each account, however many there are.
+
+With --delay a second exporter runs, its collector in a process of its own without a web process, and the time from the
+last byte of fal's answer to the publication with it is shown.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import uvicorn
+from memory import SERIES_OF_A_MODEL, collector_of, memory
+from scrape import fetch, free_port, running
+from sqlalchemy import create_engine, make_url, text
+from starlette.types import Message, Receive, Scope, Send
+
+from exporter.app.wiring import open_left_half
+from exporter.charges import utc_now
+from exporter.publication import Publication
+from exporter.settings import load_settings
+from exporter.simulator import Key, Simulator, World, simulator_app
+from exporter.simulator.world.lines import team_names
+
+TARGETS = {(200, 470, 60): (400, 15.0), (200, 1000, 300): (512, None)}
+"""MiB of both processes, and processor seconds a minute, by accounts, series of each, and seconds between polls."""
+
+USAGE = "/v1/models/usage"
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def key_of(account: int) -> str:
+    """Return the key of an account."""
+    return f"account-{account}:0123456789abcdef"
+
+
+@dataclass(frozen=True)
+class Tenant(World):
+    """World of one of many accounts: its owner has a name of its own."""
+
+    @cached_property
+    def teams(self) -> tuple[str, ...]:
+        """Team usernames, the root of the organization first."""
+        return (f"company-{self.seed}", *team_names(self.size)[1:])
+
+
+class Fal:
+    """Simulated fal of many accounts, told apart by their keys; `/answered` says when usage was answered last."""
+
+    def __init__(self, accounts: int, models: int) -> None:
+        self._applications = {
+            f"Key {key_of(number)}": simulator_app(
+                Simulator(Tenant.of_lines(number + 1, models), keys=[Key(key_of(number))])
+            )
+            for number in range(accounts)
+        }
+        self._answered: dict[str, float] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        key = dict(scope["headers"]).get(b"authorization", b"").decode()
+        if scope["path"] == "/answered":
+            body = json.dumps(self._answered).encode()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": body})
+            return
+
+        async def noting(message: Message) -> None:
+            await send(message)
+            if scope["path"] == USAGE and message["type"] == "http.response.body" and not message.get("more_body"):
+                self._answered[key.removeprefix("Key ").partition(":")[0]] = time.time()
+
+        await self._applications[key](scope, receive, noting)
+
+
+def configuration(folder: str, accounts: int) -> str:
+    """Write a configuration file of so many accounts; return its path."""
+    path = Path(folder) / "fal-exporter.yaml"
+    entries = [{"name": f"account-{number}", "key": key_of(number)} for number in range(accounts)]
+    path.write_text(json.dumps({"accounts": entries}), encoding="utf-8")
+    return str(path)
+
+
+def environment(upstream: int, folder: str, *, accounts: int, interval: int, database: str) -> dict[str, str]:
+    """Return the environment of an exporter."""
+    return os.environ | {
+        "FAL_EXPORTER_CONFIG_FILE": configuration(folder, accounts),
+        "FAL_EXPORTER_PLATFORM_URL": f"http://127.0.0.1:{upstream}/v1",
+        "FAL_EXPORTER_REPORTING_URL": f"http://127.0.0.1:{upstream}",
+        "FAL_EXPORTER_SOURCES": "models",
+        "FAL_EXPORTER_LEDGER_URL": database or f"sqlite:///{folder}/ledger.sqlite",
+        "FAL_EXPORTER_HISTORY": "24h",
+        "FAL_EXPORTER_MAX_SERIES": "1000000",
+        "FAL_EXPORTER_MCP_LISTEN": "off",
+        "FAL_EXPORTER_POLL_INTERVAL": f"{interval}s",
+        "FAL_EXPORTER_LOG_LEVEL": "error",
+        "PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir()) / "fal-exporter-bytecode"),
+        "PYTHONDONTWRITEBYTECODE": "",
+    }
+
+
+class Work(NamedTuple):
+    """Processor seconds so far, polls, and revision of the ledger."""
+
+    at: float
+    web: float
+    collector: float
+    database: float
+    polls: float
+    revision: int
+
+
+@dataclass
+class Watched:
+    """An exporter that runs."""
+
+    port: int
+    web: int
+    collector: int
+    database: str
+
+    def work(self) -> Work:
+        """Return what it has done so far."""
+        body = fetch(self.port, "identity").decode()
+        polls = sum(map(float, re.findall(r"^fal_exporter_polls_total\{.*\} (\S+)$", body, re.MULTILINE)))
+        revision, server = load_of(self.database)
+        return Work(time.monotonic(), processor(self.web), processor(self.collector), server, polls, revision)
+
+
+def processor(pid: int) -> float:
+    """Return the processor seconds of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def load_of(database: str) -> tuple[int, float]:
+    """Return how often a ledger has been written, and the processor seconds of its server; 0 for a file."""
+    engine = create_engine(make_url(database).set(drivername=_driver(database)))
+    with engine.connect() as connection:
+        revision = connection.scalar(text("SELECT value FROM fact WHERE name = 'revision'"))
+        pids = (
+            [
+                row[0]
+                for row in connection.execute(text("SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()"))
+            ]
+            if engine.dialect.name == "postgresql"
+            else []
+        )
+    engine.dispose()
+    return int(revision or 0), sum(processor(pid) for pid in pids)
+
+
+def _driver(database: str) -> str:
+    return "sqlite" if database.startswith("sqlite") else "postgresql+psycopg"
+
+
+@contextmanager
+def serving(upstream: int, folder: str, *, accounts: int, interval: int, database: str) -> Iterator[Watched]:
+    """Run the exporter, and wait until the history is loaded."""
+    port = free_port()
+    variables = environment(upstream, folder, accounts=accounts, interval=interval, database=database)
+    variables["FAL_EXPORTER_LISTEN"] = f"127.0.0.1:{port}"
+    subprocess.run([sys.executable, "-m", "compileall", "-q", "exporter"], env=variables, check=False)
+    process = subprocess.Popen([sys.executable, "-m", "exporter", "serve"], env=variables)
+    try:
+        until = time.monotonic() + 600
+        while loaded(port) < accounts:
+            if time.monotonic() > until or process.poll() is not None:
+                raise SystemExit("the history was not loaded")
+            time.sleep(2)
+        yield Watched(port, process.pid, collector_of(process.pid), variables["FAL_EXPORTER_LEDGER_URL"])
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def loaded(port: int) -> int:
+    """Return how many accounts have their whole history."""
+    try:
+        body = fetch(port, "identity").decode()
+    except OSError:
+        return -1
+    return len(re.findall(r"^fal_exporter_history_progress_ratio\{.*\} 1(?:\.0)?$", body, re.MULTILINE))
+
+
+def measured(accounts: int, series: int, interval: int, seconds: float, database: str) -> None:
+    """Print what so many accounts take."""
+    with upstream_of(accounts, series) as upstream, tempfile.TemporaryDirectory() as folder:
+        settings = {"accounts": accounts, "interval": interval, "database": database}
+        with serving(upstream, folder, **settings) as exporter:  # type: ignore[arg-type]
+            # Births are held for two minutes, jobs after the start run within the first; what follows is every day's.
+            time.sleep(min(30.0, seconds))
+            before = exporter.work()
+            time.sleep(seconds)
+            after = exporter.work()
+            body = fetch(exporter.port, "identity")
+            lines = sum(not line.startswith(b"#") for line in body.splitlines())
+            own = len(re.findall(rb"^(?:fal_exporter_|process_|python_)", body, re.MULTILINE))
+            used = {pid: memory(pid) for pid in (exporter.web, exporter.collector)}
+            peak = sum(high_water(pid) for pid in used)
+    minutes = (after.at - before.at) / 60
+    cpu_web, cpu_collector = (after.web - before.web) / minutes, (after.collector - before.collector) / minutes
+    rss, pss = sum(item.rss for item in used.values()), sum(item.pss for item in used.values())
+    limit, seconds_limit = TARGETS.get((accounts, series, interval), (None, None))
+    verdicts = [
+        f"{name} {value:.4g} of {target} {'met' if value <= target else 'MISSED'}"
+        for name, value, target in (("MiB", rss, limit), ("s a minute", cpu_web + cpu_collector, seconds_limit))
+        if target is not None
+    ]
+    print(
+        f"{accounts:4} accounts x {lines / accounts:5.0f} series ({own / accounts:.0f} own), every {interval} s: "
+        f"{(after.polls - before.polls) / minutes / 60:6.2f} polls/s   "
+        f"processor {cpu_web + cpu_collector:6.2f} s/min (web {cpu_web:.2f}, collector {cpu_collector:.2f}; "
+        f"{(cpu_web + cpu_collector) / accounts * 1000:.0f} ms an account)   "
+        f"memory {rss:6.1f} MiB RSS (web {used[exporter.web].rss:.0f}, collector {used[exporter.collector].rss:.0f}), "
+        f"{pss:.1f} PSS, peak {peak:.0f}   ledger {(after.revision - before.revision) / minutes:.0f} writes/min"
+        + (f", server {(after.database - before.database) / minutes:.2f} s/min" if database else "")
+        + ("   " + ", ".join(verdicts) if verdicts else ""),
+        flush=True,
+    )
+
+
+def high_water(pid: int) -> float:
+    """Return the most resident memory of a process, in MiB."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+    return int(found[1]) / 1024 if found else 0.0
+
+
+@contextmanager
+def upstream_of(accounts: int, series: int) -> Iterator[int]:
+    """Run the simulated fal; yield its port."""
+    port = free_port()
+    models = max(series // SERIES_OF_A_MODEL, 1)
+    stand_in = [sys.executable, __file__, "--serve", str(port), "--accounts", str(accounts), "--models", str(models)]
+    with running(stand_in, port):
+        yield port
+
+
+def delayed(accounts: int, series: int, interval: int, seconds: float, database: str) -> None:
+    """Print how long it takes from fal's answer to a publication with it."""
+    with upstream_of(accounts, series) as upstream, tempfile.TemporaryDirectory() as folder:
+        variables = environment(upstream, folder, accounts=accounts, interval=interval, database=database)
+        os.environ.update(variables)
+        delays, apart = asyncio.run(delays_of(upstream, seconds))
+    shares = statistics.quantiles(delays, n=100)
+    print(
+        f"{accounts:4} accounts x {series:5} series, every {interval} s: from fal's answer to the publication "
+        f"{shares[49]:.2f} s at the median, {shares[98]:.2f} s at p99, {max(delays):.2f} s at most, of {len(delays)}; "
+        f"publications {apart:.2f} s apart",
+        flush=True,
+    )
+
+
+async def delays_of(upstream: int, seconds: float) -> tuple[list[float], float]:
+    """Run a collector; return the delays in seconds, and the mean seconds between two publications."""
+    seen: dict[str, object] = {}
+    published: list[tuple[float, list[str]]] = []
+
+    def emit(publication: Publication) -> None:
+        fresh = []
+        for account in publication.overview.accounts:
+            at = account.sources[0].last_success_at if account.sources else None
+            if at is not None and seen.get(account.name) != at:
+                fresh.append(account.name)
+                seen[account.name] = at
+        published.append((time.time(), fresh))
+        if len(seen) == len(half.accounts):
+            loop.call_soon_threadsafe(all_seen.set)
+
+    loop, all_seen = asyncio.get_running_loop(), asyncio.Event()
+    half = await open_left_half(load_settings({}), emit=emit, clock=utc_now)
+    stop = asyncio.Event()
+    collecting = asyncio.create_task(half.collector.run(stop))
+    delays: list[float] = []
+    count = 0
+    try:
+        await all_seen.wait()
+        await asyncio.sleep(30)
+        published.clear()
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            await asyncio.sleep(0.05)
+            if published:
+                instants = json.loads(await asyncio.to_thread(fetch, upstream, "identity", "/answered"))
+                while published:
+                    at, names = published.pop()
+                    delays += [at - instants[name] for name in names if instants[name] <= at]
+                    count += 1
+        return delays, seconds / max(count, 1)
+    finally:
+        stop.set()
+        await collecting
+        await half.close()
+
+
+def main() -> None:
+    """Measure, or serve as the simulated fal."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--accounts", type=int, nargs="+", default=[1, 10, 50, 200])
+    parser.add_argument("--series", type=int, nargs="+", default=[470, 1000])
+    parser.add_argument("--interval", type=int, default=60, help="seconds between polls")
+    parser.add_argument("--seconds", type=float, default=120.0, help="how long each exporter is watched")
+    parser.add_argument("--database", default="", help="a ledger in PostgreSQL; it is emptied")
+    parser.add_argument("--delay", action="store_true", help="show the time from fal's answer to the publication, too")
+    parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--models", type=int, default=1, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        fal = Fal(options.accounts[0], options.models)
+        uvicorn.run(fal, host="127.0.0.1", port=options.serve, log_level="warning", lifespan="off", access_log=False)
+        return
+    for series in options.series:
+        for accounts in options.accounts:
+            measured(accounts, series, options.interval, options.seconds, options.database)
+            if options.delay:
+                delayed(accounts, series, options.interval, options.seconds, options.database)
+
+
+if __name__ == "__main__":
+    main()
