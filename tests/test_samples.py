@@ -42,6 +42,24 @@ def test_a_table_shows_what_was_put_last_and_keeps_every_page_on_which_nothing_c
         assert old is new or number in touched
 
 
+@given(st.lists(st.integers(0, 600), max_size=20), st.integers(0, 600))
+def test_what_is_removed_is_gone_and_pages_before_it_are_kept(removed: list[int], known: int) -> None:
+    table: PagedTable[int] = PagedTable()
+    state = {key: sample(key) for key in range(known)}
+    table.replace_all(state)
+    before = table.pages()
+    for key in removed:
+        table.remove(key)
+        state.pop(key, None)
+    after = table.pages()
+    assert listed(after) == list(state.values())
+    assert [table.get(key) for key in state] == list(state.values())
+    assert all(table.get(key) is None for key in removed)
+    first = min((key for key in removed if key < known), default=known) // PAGE_SIZE
+    assert after[:first] == before[:first]
+    assert all(page.samples for page in after)
+
+
 def test_putting_the_same_again_makes_no_new_page() -> None:
     table: PagedTable[int] = PagedTable()
     table.put(1, sample(1, 5))

@@ -1,12 +1,14 @@
 """HTTP transport: one request and its answer."""
 
 import hashlib
+import os
 import re
 import ssl
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, contextmanager
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from http import HTTPStatus
 
 import httpx
@@ -437,9 +439,16 @@ def _proxies(bases: Iterable[str]) -> dict[str, Proxy]:
 
 
 def _trusted(urls: Iterable[str]) -> ssl.SSLContext:
-    """Return whom to trust: the authorities of the environment, else httpx's own, which takes 50 ms to read."""
+    """Return whom to trust: the authorities of the environment, else httpx's own."""
     if not any(url.startswith("https:") for url in urls):
         return _NOBODY
+    return _authorities(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@lru_cache(maxsize=1)
+def _authorities(file: str | None, folders: str | None) -> ssl.SSLContext:
+    """Read the authorities once for all accounts: they take a megabyte or so, and 50 ms."""
+    del file, folders
     return named_authorities() or httpx.create_ssl_context(trust_env=False)
 
 

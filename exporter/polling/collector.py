@@ -76,6 +76,7 @@ class Collector:
             await account.recall_sources()
         await self._activate()
         publishing = asyncio.create_task(self._publisher.run())
+        self._scheduler.spread([account.name for account in self._accounts])
         for account in self._accounts:
             self._enter_jobs(account)
         for requests in self._requests:

@@ -13,13 +13,16 @@ from datetime import datetime, timedelta
 from itertools import combinations
 
 from exporter.charges import Clock
-from exporter.errors import ConfigurationError, UpstreamError
+from exporter.errors import ConfigurationError, LedgerError, UpstreamError
 from exporter.fal import Client, read_username
 from exporter.ledger import KeyOwner
 from exporter.polling.async_ledger import AsyncLedger
 
 _AGAIN_AFTER = timedelta(hours=1)
 """Age at which a key to which fal does not tell its username is asked again: its scope may have changed."""
+
+_PATIENCE = 5.0
+"""Seconds that an account's poll waits for what fal says of the accounts before it, all together."""
 
 
 class SharedAccountError(UpstreamError):
@@ -35,9 +38,13 @@ class KeyOwners:
         clients: one for each account, in the order of the configuration.
         ledger: where usernames are kept.
         clock: the time.
+        patience: seconds that a poll waits for what fal says of the accounts before its own.
     """
 
-    def __init__(self, clients: Sequence[Client], ledger: AsyncLedger, clock: Clock) -> None:
+    def __init__(
+        self, clients: Sequence[Client], ledger: AsyncLedger, clock: Clock, *, patience: float = _PATIENCE
+    ) -> None:
+        self._patience = patience
         self._clients = {client.account: client for client in clients}
         self._ledger = ledger
         self._clock = clock
@@ -45,6 +52,7 @@ class KeyOwners:
         self._owners: dict[str, KeyOwner] = {}
         self._asked_at: dict[str, datetime] = {}
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._asking: dict[str, asyncio.Task[None]] = {}
 
     async def recall(self) -> None:
         """Take up what the ledger knows.
@@ -67,7 +75,7 @@ class KeyOwners:
         """See to it that an account is not polled under another name already.
 
         Accounts that stand before it in the configuration are asked first, so that it is always the later one that
-        fails.
+        fails; but one that does not answer holds up no other for long.
 
         Raises:
             SharedAccountError: an earlier account is the same.
@@ -75,16 +83,31 @@ class KeyOwners:
             ConfigurationError: the key cannot be used.
             LedgerError: the answer cannot be kept.
         """
-        for other in self._earlier(account):
-            # Its own polls report what is wrong with it.
-            with suppress(UpstreamError, ConfigurationError):
-                await self._learn(other)
+        unknown = [other for other in self._earlier(account) if not self._is_known(other)]
+        if unknown:
+            await asyncio.wait([self._asked(other) for other in unknown], timeout=self._patience)
         if len(self._clients) > 1:
             await self._learn(account)
         for other in self._earlier(account):
             sentence = self._shared(other, account)
             if sentence:
                 raise SharedAccountError(sentence)
+
+    def _is_known(self, account: str) -> bool:
+        owner = self._owners.get(account)
+        return owner is not None and bool(owner.username)
+
+    def _asked(self, account: str) -> "asyncio.Task[None]":
+        """Have an account asked on behalf of others, once at a time; its own polls report what is wrong with it."""
+        asking = self._asking.get(account)
+        if asking is None:
+            asking = self._asking[account] = asyncio.create_task(self._learn_quietly(account))
+            asking.add_done_callback(lambda _: self._asking.pop(account, None))
+        return asking
+
+    async def _learn_quietly(self, account: str) -> None:
+        with suppress(UpstreamError, ConfigurationError, LedgerError):
+            await self._learn(account)
 
     def _earlier(self, account: str) -> Iterator[str]:
         for name in self._clients:

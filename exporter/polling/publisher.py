@@ -5,6 +5,7 @@ Each part is made by itself. One that fails keeps its last value, whose age is p
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -324,6 +325,9 @@ _AT_LEAST_EVERY = timedelta(seconds=5)
 _AT_MOST_EVERY = timedelta(milliseconds=250)
 """Time for which changes are gathered, so that a load of many pieces is not encoded piece by piece."""
 
+_SHARE = 20
+"""A publication is made at most one part in so many of the time: of many accounts, more changes are gathered."""
+
 
 Made = TypeVar("Made")
 
@@ -447,6 +451,7 @@ class Publisher:
             self._exposition,
         )
         self._changed = asyncio.Event()
+        self._took = timedelta(0)
 
     def changed(self) -> None:
         """Have the next publication made soon."""
@@ -461,7 +466,7 @@ class Publisher:
         """Publish until cancelled."""
         while True:
             await self.publish()
-            await asyncio.sleep(_AT_MOST_EVERY.total_seconds())
+            await asyncio.sleep(min(max(_AT_MOST_EVERY, _SHARE * self._took), _AT_LEAST_EVERY).total_seconds())
             # Not by wait_for: in Python 3.11 it goes on if it is cancelled just as what it waits for happens.
             with suppress(TimeoutError):
                 async with asyncio.timeout(_AT_LEAST_EVERY.total_seconds()):
@@ -481,6 +486,13 @@ class Publisher:
             await asyncio.to_thread(self._emit, publication)
 
     def _publication(self, ledger: Ledger) -> Publication | None:
+        began = time.thread_time()
+        try:
+            return self._made(ledger)
+        finally:
+            self._took = timedelta(seconds=time.thread_time() - began)
+
+    def _made(self, ledger: Ledger) -> Publication | None:
         view = self._figures.made(ledger.view)
         condition = LedgerOverview(*ledger.condition)
         self._health.ledger_seen(up=self._figures.is_current and not condition.problem)

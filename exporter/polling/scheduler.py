@@ -5,16 +5,21 @@ at growing distances: the last two every few minutes, two days every hour, eight
 
 Runs are planned by the system's clock, which tells what hour it is. Where it is set, that is noticed within seconds by
 a clock that nobody can set, and everything planned moves along.
+
+Each account has its own place within every interval, so that many accounts do not ask fal all at once, neither at the
+start nor on the hour, and each is read as often as any other.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+import random
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import structlog
 from apscheduler.events import EVENT_JOB_MAX_INSTANCES, JobEvent
+from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
@@ -121,6 +126,21 @@ _AFTER_THE_START = {
     "machines": timedelta(seconds=20),
 }
 
+_CALENDAR_SPREAD = {
+    "recent": timedelta(minutes=44),
+    "deep": timedelta(minutes=75),
+    "months": timedelta(minutes=65),
+    "machines": timedelta(minutes=44),
+    "retention": timedelta(0),
+}
+"""Time over which the runs of all accounts are spread at most."""
+
+_BETWEEN_ACCOUNTS = timedelta(seconds=20)
+"""Time between the runs of two accounts, where the spread has room for it."""
+
+_BETWEEN_STARTS = timedelta(milliseconds=50)
+"""Time between the first runs of two accounts."""
+
 _PROBE_AFTER_THE_START = timedelta(seconds=2)
 _TAGS_AFTER_THE_START = timedelta(seconds=5)
 _REQUESTS_AFTER_THE_START = timedelta(seconds=5)
@@ -185,6 +205,26 @@ class _Planner(AsyncIOScheduler):  # type: ignore[misc]  # it has no types
         super().wakeup()
 
 
+class _Evenly(IntervalTrigger):  # type: ignore[misc]  # it has no types
+    """Instants at an interval after an origin, each up to a twentieth of it late; they neither drift nor gather.
+
+    Args:
+        span: the interval.
+        origin: one of the instants.
+    """
+
+    def __init__(self, span: timedelta, origin: datetime) -> None:
+        super().__init__(seconds=span.total_seconds(), timezone=UTC)
+        self._span = span
+        self._origin = origin
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+        """Return the next instant that is at least half an interval after the previous run."""
+        after = (previous_fire_time or now) + self._span / 2
+        due = self._origin + -((self._origin - after) // self._span) * self._span
+        return due + self._span * random.uniform(0, 1) / 20  # noqa: S311  spreads load
+
+
 class Scheduler:
     """The jobs of all accounts, planned by APScheduler.
 
@@ -211,8 +251,12 @@ class Scheduler:
         self._watching: asyncio.Task[None] | None = None
         self._stopping = False
         self._between = self._between_clocks()
+        self._places: dict[str, int] = {}
+        self._planned = MemoryJobStore()
         self._scheduler = _Planner(
-            timezone=UTC, job_defaults={"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
+            timezone=UTC,
+            jobstores={"default": self._planned},
+            job_defaults={"max_instances": 1, "coalesce": True, "misfire_grace_time": None},
         )
         self._scheduler.before = self._count_overdue
         self._scheduler.add_listener(self._skipped, EVENT_JOB_MAX_INSTANCES)
@@ -238,6 +282,10 @@ class Scheduler:
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
             await _turn()
+
+    def spread(self, accounts: Sequence[str]) -> None:
+        """Give each of the accounts its place within every interval; for jobs that are planned from now on."""
+        self._places = {account: place for place, account in enumerate(accounts)}
 
     def every_while(self, job: str, account: str, run: Run) -> None:
         """Run a job now and at its interval: current, history, balance, invoices, prices, names, tags and so on.
@@ -271,9 +319,10 @@ class Scheduler:
             BOOKED_JOB: _BOOKED_AFTER_THE_START,
             REMOTE_WRITE_JOB: _REMOTE_WRITE_AFTER_THE_START,
         }
-        span = spans[job].total_seconds()
-        trigger = IntervalTrigger(seconds=span, jitter=span / 20, timezone=UTC)
-        self._add(job, account, run, trigger, span=span, first=firsts.get(job, timedelta(0)))
+        span, place = spans[job], self._places.get(account, 0)
+        first = datetime.now(UTC) + firsts.get(job, timedelta(0)) + place * _BETWEEN_STARTS
+        trigger = _Evenly(span, first + span * place / max(len(self._places), 1))
+        self._add(job, account, run, trigger, span=span.total_seconds(), first=first)
 
     def by_calendar(self, job: str, account: str, run: Run) -> None:
         """Run a job at its times: recent and machines every hour; deep, months and retention every day.
@@ -281,15 +330,26 @@ class Scheduler:
         None is on the hour itself, when everybody asks. Each also runs once a while after the start, for an exporter
         that is never up at those times.
         """
-        triggers = {
-            "recent": CronTrigger(minute=6, jitter=120, timezone=UTC),
-            "deep": CronTrigger(hour=2, minute=20, jitter=600, timezone=UTC),
-            "months": CronTrigger(hour=3, minute=40, jitter=600, timezone=UTC),
-            "machines": CronTrigger(minute=10, jitter=120, timezone=UTC),
-            "retention": CronTrigger(hour=4, minute=50, jitter=600, timezone=UTC),
+        times = {
+            "recent": timedelta(minutes=6),
+            "deep": timedelta(hours=2, minutes=20),
+            "months": timedelta(hours=3, minutes=40),
+            "machines": timedelta(minutes=10),
+            "retention": timedelta(hours=4, minutes=50),
         }
-        span = (HOUR if job in {"recent", "machines"} else 24 * HOUR).total_seconds()
-        self._add(job, account, run, triggers[job], span=span, first=_AFTER_THE_START[job])
+        is_hourly = job in {"recent", "machines"}
+        later = self._places.get(account, 0) * min(_BETWEEN_ACCOUNTS, _CALENDAR_SPREAD[job] / max(len(self._places), 1))
+        minutes, second = divmod(int((times[job] + later).total_seconds()), 60)
+        hour, minute = divmod(minutes, 60)
+        trigger = CronTrigger(
+            hour=None if is_hourly else hour,
+            minute=minute,
+            second=second,
+            jitter=120 if is_hourly else 600,
+            timezone=UTC,
+        )
+        span = (HOUR if is_hourly else 24 * HOUR).total_seconds()
+        self._add(job, account, run, trigger, span=span, first=datetime.now(UTC) + _AFTER_THE_START[job] + later)
 
     def run_now(self, job: str, account: str) -> None:
         """Run a job out of turn: at once, or once more when the run under way, which began before, has ended."""
@@ -318,7 +378,7 @@ class Scheduler:
             self.look()
 
     def _add(
-        self, job: str, account: str, run: Run, trigger: IntervalTrigger | CronTrigger, *, span: float, first: timedelta
+        self, job: str, account: str, run: Run, trigger: IntervalTrigger | CronTrigger, *, span: float, first: datetime
     ) -> None:
         identity = _identity(job, account)
         self._spans[identity] = span
@@ -344,7 +404,7 @@ class Scheduler:
                 self._running.discard(identity)
                 self._late.discard(identity)
 
-        self._scheduler.add_job(watched, trigger, id=identity, name=job, next_run_time=datetime.now(UTC) + first)
+        self._scheduler.add_job(watched, trigger, id=identity, name=job, next_run_time=first)
 
     async def _run(self, identity: str, run: Run) -> None:
         self._wanted.discard(identity)
@@ -365,7 +425,7 @@ class Scheduler:
 
     def _count_overdue(self) -> None:
         now = datetime.now(UTC)
-        for job in self._scheduler.get_jobs():
+        for job in self._planned.get_due_jobs(now):
             late, span = (now - job.next_run_time).total_seconds(), self._spans[job.id]
             if late >= _OVERDUE_INTERVALS * span and job.id not in self._running:
                 self._health.run_missed(job.name, runs=int(late // span))

@@ -3,13 +3,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
-from prometheus_client import CollectorRegistry
+from metrics.protobuf_reader import created_of, families
+from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.openmetrics.parser import text_fd_to_metric_families
 from published_health import exposition_of, value_of
 
 from exporter.metrics.catalogue import CATALOGUE
-from exporter.metrics.encoding import END
-from exporter.metrics.health import Health
+from exporter.metrics.encoding import END, rendered
+from exporter.metrics.health import _POLL_SECONDS, Health
 
 AT = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)
 
@@ -114,6 +115,40 @@ def test_an_account_is_locked_until_it_is_unlocked_whatever_the_reason(health: H
     health.unlocked("a")
     assert value("fal_account_locked", account="a", reason="exhausted_balance") == 0
     assert value("fal_account_locked", account="a", reason="a reason nobody knew") == 0
+
+
+def test_a_poll_of_one_account_of_many_has_only_its_own_pages_made_anew() -> None:
+    health = Health(CollectorRegistry(), failure_reasons=map(str, range(20)), jobs=("current",))
+    for number in range(200):
+        for source in ("models", "balance", "invoices"):
+            health.expect_source(f"account-{number}", source)
+    before = {id(page) for table in health.tables() for page in table.pages}
+    assert len(before) > 80
+    health.poll_began("account-7", "models", AT)
+    health.poll_failed("account-7", "models", reason="3", seconds=1)
+    after = [page for table in health.tables() for page in table.pages]
+    assert sum(id(page) not in before for page in after) <= 5
+
+
+def test_histograms_are_written_as_the_client_library_writes_them() -> None:
+    registry, ours = CollectorRegistry(), Health(CollectorRegistry())
+    family = CATALOGUE["fal_exporter_poll_duration_seconds"]
+    theirs = Histogram(family.name, family.help, family.labels, registry=registry, buckets=_POLL_SECONDS)
+    ours.expect_source("empty", "models")
+    theirs.labels("empty", "models")
+    for account, seconds in (('the "first"', 0.0), ("b", 0.1), ("b", 0.1000001), ("b", 3), ("c", 1e5)):
+        ours.poll_succeeded(account, "models", began_at=AT, seconds=seconds)
+        theirs.labels(account, "models").observe(seconds)
+    expected, found = rendered(registry), exposition_of(ours)
+    for theirs_whole, pieces in ((expected.text, found.text), (expected.openmetrics, found.openmetrics)):
+        assert theirs_whole in b"".join(piece.plain for piece in pieces.pieces)
+    ours_whole = b"".join(piece.plain for piece in found.protobuf.pieces)
+    (read,) = [item for item in families(ours_whole) if item.name == family.name]
+    (told,) = [item for item in families(expected.protobuf) if item.name == family.name]
+    for mine, its in zip(read.metric, told.metric, strict=True):
+        assert abs((created_of(mine.histogram) or 0) - (created_of(its.histogram) or 0)) < 60
+        mine.histogram.created_timestamp.CopyFrom(its.histogram.start_timestamp)
+        assert mine == its
 
 
 def test_a_missed_run_is_counted(health: Health, value: Value) -> None:

@@ -1,5 +1,6 @@
 """No fal account is polled under two names, however that comes to be known."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -33,7 +34,7 @@ def team(fal: RunningSimulator) -> Callable[[str], None]:
 
 @asynccontextmanager
 async def opened_owners(
-    fal: RunningSimulator, clock: Clock, folder: Path, **key_of: Callable[[], SecretStr]
+    fal: RunningSimulator, clock: Clock, folder: Path, *, patience: float = 60, **key_of: Callable[[], SecretStr]
 ) -> AsyncIterator[KeyOwners]:
     ledger = AsyncLedger()
     await ledger.open(lambda: Ledger(f"sqlite:///{folder / 'ledger.sqlite'}", rules=Rules(), clock=clock))
@@ -52,7 +53,7 @@ async def opened_owners(
             )
             stack.push_async_callback(client.aclose)
             clients.append(client)
-        owners = KeyOwners(clients, ledger, clock)
+        owners = KeyOwners(clients, ledger, clock, patience=patience)
         await owners.recall()
         yield owners
 
@@ -172,3 +173,15 @@ async def test_all_polls_of_the_second_account_fail_with_both_names(
         view = await bench.view()
         assert (view.charges, view.balances) == (0, ())
     assert fal.simulator.seen.keys() == {BILLING}
+
+
+async def test_an_account_of_which_fal_says_nothing_holds_up_no_other(
+    fal: RunningSimulator, clock: Clock, tmp_path: Path, team: Callable[[str], None]
+) -> None:
+    team("another")
+    fal.simulator.faults.add(Fault("hang", path=BILLING, key_id=API_KEY.partition(":")[0]))
+    keys = {"stuck": always(API_KEY), "ads": always(SECOND)}
+    async with opened_owners(fal, clock, tmp_path, patience=0.05, **keys) as owners, asyncio.timeout(10):
+        await owners.confirm("ads")
+        await owners.confirm("ads")
+    assert fal.simulator.seen[BILLING] == 2, "the one that hangs is asked once at a time"

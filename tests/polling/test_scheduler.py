@@ -1,4 +1,5 @@
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -154,6 +155,39 @@ async def test_a_run_that_is_wanted_while_one_is_under_way_takes_place_when_that
     assert (began, times.missed("invoices")) == (2, 0)
     times.scheduler.run_now("invoices", "main")
     await until(lambda: ended == 3)
+
+
+def test_every_account_has_its_own_place_in_an_interval_and_keeps_it() -> None:
+    span, start = timedelta(minutes=1), datetime(2026, 11, 20, 12, tzinfo=UTC)
+    triggers = [scheduler_module._Evenly(span, start + span * place / 200) for place in range(200)]
+    runs = [start] * 200
+    for turn in range(1, 100):
+        runs = [trigger.get_next_fire_time(at, at) for trigger, at in zip(triggers, runs, strict=True)]
+        if turn > 1:
+            # Nobody drifts: a run is at its place in the minute, or up to a twentieth later.
+            late = [(at - start - span * place / 200) % span for place, at in enumerate(runs)]
+            assert max(late) <= span / 20
+    gaps = Counter((at - start) % span // (span / 20) for at in runs)
+    assert max(gaps.values()) <= 25, "a twentieth of the time sees about a twentieth of the accounts"
+
+
+@pytest.mark.parametrize("job", ["recent", "machines", "deep", "months"])
+async def test_jobs_of_the_calendar_are_spread_over_many_accounts(times: Times, job: str) -> None:
+    names = [f"account-{number}" for number in range(200)]
+    times.scheduler.spread(names)
+
+    async def run() -> None:
+        raise AssertionError("nothing is due yet")
+
+    for name in names:
+        times.scheduler.by_calendar(job, name, run)
+    triggers = [times.scheduler._scheduler.get_job(f"{job}:{name}").trigger for name in names]
+    at = datetime(2026, 11, 20, tzinfo=UTC)
+    due = [trigger.get_next_fire_time(None, at) for trigger in triggers]
+    by_minute = Counter(instant.replace(second=0) for instant in due)
+    assert max(by_minute.values()) < 20
+    assert max(due) - min(due) < timedelta(hours=1, minutes=30)
+    assert sum(not instant.minute for instant in due) <= 3, "not on the hour, when everybody asks"
 
 
 async def test_a_job_that_is_dropped_runs_no_more_though_it_was_wanted(times: Times) -> None:
