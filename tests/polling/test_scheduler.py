@@ -187,7 +187,8 @@ async def test_jobs_of_the_calendar_are_spread_over_many_accounts(times: Times, 
     by_minute = Counter(instant.replace(second=0) for instant in due)
     assert max(by_minute.values()) < 20
     assert max(due) - min(due) < timedelta(hours=1, minutes=30)
-    assert sum(not instant.minute for instant in due) <= 3, "not on the hour, when everybody asks"
+    if job in {"recent", "machines"}:
+        assert all(instant.minute for instant in due), "not on the hour, when everybody asks"
 
 
 async def test_a_job_that_is_dropped_runs_no_more_though_it_was_wanted(times: Times) -> None:
