@@ -156,7 +156,7 @@ def test_histograms_are_written_as_the_client_library_writes_them() -> None:
     (told,) = [item for item in families(expected.protobuf) if item.name == family.name]
     for mine, its in zip(read.metric, told.metric, strict=True):
         assert abs((created_of(mine.histogram) or 0) - (created_of(its.histogram) or 0)) < 60
-        mine.histogram.created_timestamp.CopyFrom(its.histogram.start_timestamp)
+        mine.histogram.created_timestamp.CopyFrom(its.histogram.created_timestamp)
         assert mine == its
 
 
