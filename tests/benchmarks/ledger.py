@@ -1,15 +1,18 @@
-"""How fast the ledger is: `python tests/benchmarks/ledger.py [charges]`.
+"""How fast the ledger is: `python tests/benchmarks/ledger.py [charges] [--database postgresql://user@host/database]`.
 
 A restatement of the last 48 hours of a ledger of a million charges is timed beside a plain DELETE, INSERT and full SUM
 on a bare SQLite table of the same rows, in the same run; and the time from a restatement to the next view at one, ten
 and a hundred thousand label sets. Only the ratios travel from machine to machine.
+
+With --database the same restatements are made in a ledger in PostgreSQL beside it, which has to be empty: that takes
+the place of the views.
 """
 
+import argparse
 import gc
 import random
 import resource
 import sqlite3
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -68,9 +71,10 @@ def touched(charges: list[Charge], every: int) -> list[Charge]:
     ]
 
 
-def opened(path: Path) -> Ledger:
+def opened(place: Path | str) -> Ledger:
     rules = Rules(max_series=1_000_000, birth_hold=timedelta(0))
-    ledger = Ledger(f"sqlite:///{path}", rules=rules, clock=lambda: NOW)
+    address = place if isinstance(place, str) else f"sqlite:///{place}"
+    ledger = Ledger(address, rules=rules, clock=lambda: NOW)
     ledger.activate({"main": ("models",)})
     return ledger
 
@@ -186,9 +190,47 @@ def views(folder: Path, count: int) -> None:
     ledger.close()
 
 
+def beside(folder: Path, total: int, database: str) -> None:
+    """Restate the same on SQLite and on PostgreSQL, in turns: a load, all of it at once, two days, and a little."""
+    dimensions = kinds(SERIES)
+    whole = Window(END - (total // SERIES) * HOUR, END)
+    window = Window(END - HOURS * HOUR, END)
+    of_window = charges_of(window, dimensions, 99)
+    steps: list[tuple[str, Window, list[Charge]]] = [
+        ("load at once", whole, charges_of(whole, dimensions, 1)),
+        ("all at once, all changed", whole, charges_of(whole, dimensions, 2)),
+        (f"{HOURS} h, all changed", window, of_window),
+        (f"{HOURS} h, nothing changed", window, of_window),
+        (f"{HOURS} h, 1 % changed", window, touched(of_window, 100)),
+        ("one hour, all changed", Window(END - HOUR, END), charges_of(Window(END - HOUR, END), dimensions, 7)),
+        ("all gone", whole, []),
+    ]
+    ledgers = {"SQLite": opened(folder / "beside.sqlite"), "PostgreSQL": opened(database)}
+    for name, span, stated in steps:
+        took = {}
+        for place, ledger in ledgers.items():
+            began = time.process_time()
+            took[place], change = timed(
+                lambda ledger=ledger, span=span, stated=stated: ledger.restate("main", "models", span, stated, at=NOW)
+            )
+            rows = change.added + change.changed + change.removed
+            used = time.process_time() - began
+            line(f"{place}: {name}", took[place], f"{rows:,} rows written, {used:.2f} s of this process")
+        print(f"{'':<58}{took['PostgreSQL'] / took['SQLite']:>10.2f} x SQLite", flush=True)
+    for ledger in ledgers.values():
+        ledger.close()
+
+
 def main() -> None:
-    total = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("charges", type=int, nargs="?", default=1_000_000)
+    parser.add_argument("--database", default="", help="address of an empty database in PostgreSQL")
+    options = parser.parse_args()
+    total = options.charges
     with tempfile.TemporaryDirectory() as folder:
+        if options.database:
+            beside(Path(folder), total, options.database)
+            return
         restatements(Path(folder), total)
         for count in (1_000, 10_000, 100_000):
             views(Path(folder), count)

@@ -4,11 +4,11 @@
         [--database postgresql://user@host/database] [--delay]
 
 Each account is a simulated fal of its own whose charges move all the time, so that every poll changes what is
-published. `fal-exporter serve` loads a day of history; then, for so many seconds, its two processes are watched. Shown
-are series an account (all that is scraped, the exporter's own included), polls a second, processor seconds a minute of
-both processes, their memory (RSS, which counts pages of shared libraries in both, and PSS, which counts them once), and
-writes a minute to the ledger; on PostgreSQL also the processor seconds of its server. A straight curve takes the same
-for each account, however many there are.
+published. `fal-exporter serve` loads two hours of history; then, for so many seconds, its two processes are watched.
+Shown are series an account (all that is scraped, the exporter's own included), polls a second, processor seconds a
+minute of both processes, their memory (RSS, which counts pages of shared libraries in both, and PSS, which counts them
+once), and writes a minute to the ledger; on PostgreSQL also the processor seconds of its server. A straight curve takes
+the same for each account, however many there are.
 
 With --delay a second exporter runs, its collector in a process of its own without a web process, and the time from the
 last byte of fal's answer to the publication with it is shown.
@@ -110,7 +110,7 @@ def environment(upstream: int, folder: str, *, accounts: int, interval: int, dat
         "FAL_EXPORTER_REPORTING_URL": f"http://127.0.0.1:{upstream}",
         "FAL_EXPORTER_SOURCES": "models",
         "FAL_EXPORTER_LEDGER_URL": database or f"sqlite:///{folder}/ledger.sqlite",
-        "FAL_EXPORTER_HISTORY": "24h",
+        "FAL_EXPORTER_HISTORY": "2h",
         "FAL_EXPORTER_MAX_SERIES": "1000000",
         "FAL_EXPORTER_MCP_LISTEN": "off",
         "FAL_EXPORTER_POLL_INTERVAL": f"{interval}s",
@@ -184,7 +184,7 @@ def serving(upstream: int, folder: str, *, accounts: int, interval: int, databas
     subprocess.run([sys.executable, "-m", "compileall", "-q", "exporter"], env=variables, check=False)
     process = subprocess.Popen([sys.executable, "-m", "exporter", "serve"], env=variables)
     try:
-        until = time.monotonic() + 600
+        until = time.monotonic() + 1800
         while loaded(port) < accounts:
             if time.monotonic() > until or process.poll() is not None:
                 raise SystemExit("the history was not loaded")

@@ -34,7 +34,7 @@ def team(fal: RunningSimulator) -> Callable[[str], None]:
 
 @asynccontextmanager
 async def opened_owners(
-    fal: RunningSimulator, clock: Clock, folder: Path, *, patience: float = 60, **key_of: Callable[[], SecretStr]
+    fal: RunningSimulator, clock: Clock, folder: Path, patience: float = 60, /, **key_of: Callable[[], SecretStr]
 ) -> AsyncIterator[KeyOwners]:
     ledger = AsyncLedger()
     await ledger.open(lambda: Ledger(f"sqlite:///{folder / 'ledger.sqlite'}", rules=Rules(), clock=clock))
@@ -181,7 +181,7 @@ async def test_an_account_of_which_fal_says_nothing_holds_up_no_other(
     team("another")
     fal.simulator.faults.add(Fault("hang", path=BILLING, key_id=API_KEY.partition(":")[0]))
     keys = {"stuck": always(API_KEY), "ads": always(SECOND)}
-    async with opened_owners(fal, clock, tmp_path, patience=0.05, **keys) as owners, asyncio.timeout(10):
+    async with opened_owners(fal, clock, tmp_path, 0.05, **keys) as owners, asyncio.timeout(10):
         await owners.confirm("ads")
         await owners.confirm("ads")
     assert fal.simulator.seen[BILLING] == 2, "the one that hangs is asked once at a time"

@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+import structlog
 from sqlalchemy import (
     Connection,
     Delete,
@@ -39,8 +40,13 @@ from exporter.errors import ConfigurationError, LedgerError
 from exporter.ledger.tables import schema
 from exporter.ledger.tables.schema import scopes
 
+_log = structlog.get_logger(__name__)
+
 _BUSY_SECONDS = 5
 """Seconds that a write waits for another writer."""
+
+_CHANGE_SECONDS = 600
+"""Seconds that an exporter which opens a ledger waits for another one that migrates it."""
 
 WRITE_LOCK = 0x66616C
 """The number of the advisory lock that PostgreSQL's writers take."""
@@ -137,6 +143,7 @@ def for_reading(engine: Engine) -> Engine:
 
 
 _READS = "ledger_reads"
+_CHANGES_TABLES = "ledger_changes_tables"
 
 
 def _open_sqlite(url: URL) -> Engine:
@@ -168,10 +175,21 @@ def _open_postgresql(url: URL) -> Engine:
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:
         if not connection.get_execution_options().get(_READS):
+            if connection.get_execution_options().get(_CHANGES_TABLES):
+                _wait_for_migration(connection)
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_BUSY_SECONDS}s'")
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
 
     return engine
+
+
+def _wait_for_migration(connection: Connection) -> None:
+    """Take the write lock however long another exporter takes to migrate the ledger."""
+    if connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({WRITE_LOCK})").scalar():
+        return
+    _log.info("another exporter is writing or migrating the ledger; waiting for it")
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_CHANGE_SECONDS}s'")
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
 
 
 def postgresql_engine(url: URL, **options: object) -> Engine:
@@ -213,9 +231,9 @@ def changing_tables(engine: Engine) -> Iterator[Connection]:
     """Begin a transaction that may write tables anew that others refer to.
 
     SQLite checks each row of a table that is dropped against those that refer to it, unless it is told before the
-    transaction not to.
+    transaction not to. On PostgreSQL another exporter that does the same is waited for.
     """
-    with engine.connect() as connection:
+    with engine.execution_options(**{_CHANGES_TABLES: True}).connect() as connection:
         driver = connection.connection.cursor()
         is_file = engine.dialect.name == "sqlite"
         if is_file:

@@ -13,7 +13,7 @@ from exporter.ledger.accounting.counters import Counter, CounterKey, LabelValues
 from exporter.ledger.accounting.reconciliation import Reconciliation, Reconciliations
 from exporter.ledger.accounting.restatement import HOURS_OF_DAY, CellRow, Difference, HourKind, SumsBySeries
 from exporter.ledger.accounting.totals import Place, Spent
-from exporter.ledger.tables import changes, span_totals
+from exporter.ledger.tables import bulk, changes, span_totals
 from exporter.ledger.tables.database import write_many
 from exporter.ledger.tables.schema import (
     DIMENSIONS,
@@ -199,6 +199,7 @@ _CELL = and_(
     charges.c.hour == bindparam("at_hour"),
     charges.c.series_id == bindparam("at_series"),
 )
+_CHARGES = bulk.Target(charges.name, ("scope_id", "hour", "series_id", *MEASURES), ("scope_id", "hour", "series_id"))
 _INSERT = charges.insert()
 _UPDATE = charges.update().where(_CELL).values({name: bindparam(f"to_{name}") for name in MEASURES})
 _DELETE = charges.delete().where(_CELL)
@@ -217,9 +218,20 @@ def write_difference(
     connection: Connection, scope: int, difference: Difference, sums: Mapping[HourKind, SumsBySeries]
 ) -> None:
     """Bring a scope's charges, and their totals, to the state after a restatement whose changes add up to `sums`."""
-    write_many(connection, _INSERT, [(scope, *row) for row in difference.added])
-    write_many(connection, _UPDATE, [(*row[2:], scope, *row[:2]) for row in difference.changed])
-    write_many(connection, _DELETE, [(scope, *cell) for cell in difference.removed])
+    added = [(scope, *row) for row in difference.added]
+    removed = [(scope, *cell) for cell in difference.removed]
+    if bulk.is_worth_it(connection, added):
+        bulk.insert(connection, _CHARGES, added)
+    else:
+        write_many(connection, _INSERT, added)
+    if bulk.is_worth_it(connection, difference.changed):
+        bulk.merge(connection, _CHARGES, [(scope, *row) for row in difference.changed], then="replace")
+    else:
+        write_many(connection, _UPDATE, [(*row[2:], scope, *row[:2]) for row in difference.changed])
+    if bulk.is_worth_it(connection, removed):
+        bulk.delete(connection, _CHARGES, removed)
+    else:
+        write_many(connection, _DELETE, removed)
     span_totals.add(connection, scope, difference, sums)
     hours = {row[0] for row in chain(difference.added, difference.changed, difference.removed)}
     changes.mark_days(connection, scope, {hour // HOURS_OF_DAY for hour in hours})

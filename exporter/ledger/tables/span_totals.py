@@ -24,6 +24,7 @@ from sqlalchemy.dialects import sqlite
 from exporter.calendar import first_hour_of, month_after
 from exporter.charges import NANO, NOTHING, Amounts, Window, hour_number, hour_start
 from exporter.ledger.accounting.restatement import HOURS_OF_DAY, Difference, HourKind, SumsBySeries, merged
+from exporter.ledger.tables import bulk
 from exporter.ledger.tables.database import write_many
 from exporter.ledger.tables.schema import MEASURES, charges, series, span_totals
 
@@ -43,6 +44,8 @@ summed_unit = case(
 PARTS = tuple(span_totals.c[f"{name}_{part}"] for name in MEASURES for part in ("units", "nanos"))
 """The columns that make up the sums, in the order of MEASURES, units before nanos."""
 
+_SPAN_KEY = ("scope_id", "length", "span", "series_id")
+_TOTALS = bulk.Target(span_totals.name, (*_SPAN_KEY, "charges", *(part.name for part in PARTS)), _SPAN_KEY)
 _series = itemgetter(1)
 
 
@@ -80,7 +83,10 @@ def add(connection: Connection, scope: int, difference: Difference, sums: Mappin
             for span, by_series in sorted(spans.items())
             for series, amounts in sorted(by_series.items())
         ]
-        write_many(connection, _upsert(connection.dialect.name), rows)
+        if bulk.is_worth_it(connection, rows):
+            bulk.merge(connection, _TOTALS, rows, then="add")
+        else:
+            write_many(connection, _upsert(connection.dialect.name), rows)
         if difference.removed:
             connection.execute(
                 delete(span_totals).where(

@@ -1,5 +1,6 @@
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -7,13 +8,14 @@ from typing import Protocol
 
 import programs
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window, hour_of
 from exporter.errors import ConfigurationError, LedgerError
 from exporter.ledger import Ledger, Rules
 from exporter.ledger.reader import LedgerReader
-from exporter.ledger.tables.database import open_database, reading, recorded_sources, shown
+from exporter.ledger.tables.database import changing_tables, open_database, reading, recorded_sources, shown
+from exporter.ledger.tables.migrations import bring_up_to_date
 
 
 class Clock(Protocol):
@@ -205,6 +207,26 @@ def test_two_writers_on_postgresql_wait_for_each_other(
     filled(ledger, clock)
     engine.dispose()
     ledger.close()
+
+
+def test_an_exporter_that_starts_while_another_one_migrates_the_ledger_waits(
+    postgresql_address: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.ledger.tables.database._BUSY_SECONDS", 0.05)
+    engine = open_database(postgresql_address)
+    watching = create_engine(postgresql_address, isolation_level="AUTOCOMMIT")
+    with ThreadPoolExecutor(1) as pool:
+        with changing_tables(engine) as connection, watching.connect() as watcher:
+            assert bring_up_to_date(connection)
+            opening = pool.submit(opened, postgresql_address, clock)
+            waiting = text("SELECT extract(epoch FROM now() - waitstart) FROM pg_locks WHERE NOT granted")
+            while (watcher.scalar(waiting) or 0) < 4 * 0.05:
+                assert not opening.done(), opening.result()
+        ledger = opening.result(30)
+    filled(ledger, clock)
+    ledger.close()
+    for one in (engine, watching):
+        one.dispose()
 
 
 def test_a_read_only_postgresql_is_told(postgresql_address: str, clock: Clock) -> None:
