@@ -239,7 +239,7 @@ class Checker:
         """Take rows of a table, each of which is a line."""
         self._take_held(None)
         after = self._records.number + table.frame.height
-        if self._blocks is None and self._rules is not None and self._duplicates is None:
+        if self._polars_from < math.inf and self._rules is not None and self._duplicates is None:
             self._blocks = self._polars_blocks(self._rules)
         if self._blocks is None or not self._take_facts(self._blocks.facts_of(table.frame)):
             for lines in self._records.lines(table.csv()):
