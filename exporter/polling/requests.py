@@ -37,7 +37,9 @@ _log = structlog.get_logger(__name__)
 _PART = 50_000
 """Requests that are held in memory before they are kept as a part of a reading."""
 
-_PAUSE = timedelta(milliseconds=500)
+_PAUSES = {MODELS_EVENTS: timedelta(milliseconds=500), ORGANIZATION_EVENTS: timedelta(milliseconds=100)}
+"""After a page; those of an organization have 100 requests each."""
+
 _WAIT = timedelta(seconds=1)
 _LONGEST_WAIT = 60
 """Waits for usage polls, of _WAIT each, before a page is asked for all the same."""
@@ -210,7 +212,9 @@ class RequestsPoller:
         sequence = PageSequence(self._client, call, reading.parts * _PART)
         progress = progress.begin(reading)
         while True:
-            await self._pace(is_first=cursor == first)
+            if cursor != first:
+                await self._client.pause(_PAUSES[call])
+            await self._give_way()
             try:
                 page, progress = await self._page(progress, call, reading, cursor)
                 sequence.take(page)
@@ -259,9 +263,8 @@ class RequestsPoller:
         """Return the call that reports the requests of what the ledger counts."""
         return ORGANIZATION_EVENTS if "organization" in self._usage.sources else MODELS_EVENTS
 
-    async def _pace(self, *, is_first: bool) -> None:
-        if not is_first:
-            await self._client.pause(_PAUSE)
+    async def _give_way(self) -> None:
+        """Wait while usage is polled."""
         for _ in range(_LONGEST_WAIT):
             if not any(polled.turn.locked() for polled in self._usage.polled if polled.is_usage):
                 return

@@ -86,6 +86,8 @@ def run_requests_top(settings: Settings, texts: Mapping[str, str]) -> int:
         answer = answer_requests(store, question, labels)
     for row in answer.requests:
         click.echo(_line(row))
+    if not answer.requests:
+        click.echo("No such request has been read; serve reads requests once it has loaded the history", err=True)
     if answer.next_cursor:
         click.echo(f"There are more: raise --limit, or repeat with --cursor {answer.next_cursor}", err=True)
     return 0
