@@ -80,7 +80,7 @@ def state() -> Built:
                     "custom.minWidth": 220,
                 },
             ),
-            "about": Column("Account or budget", width=200),
+            "about": Column("Account or budget", width=150),
             "runbook": Column("runbook", properties={"custom.hidden": True}),
             "Value": Column("How bad", width=90, properties=_AS_BAD),
         },
@@ -92,7 +92,7 @@ def state() -> Built:
 
 _AS_BAD: dict[str, object] = {
     "mappings": [
-        said({"3": ("now", "dark-red"), "2": ("today", "dark-orange"), "0": ("well", palette.GOOD_TINT)}),
+        said({"3": ("act now", "dark-red"), "2": ("act today", "dark-orange"), "0": ("well", palette.GOOD_TINT)}),
     ],
     "color": {"mode": "thresholds"},
     "thresholds": {

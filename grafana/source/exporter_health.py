@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from grafana_foundation_sdk.builders import common
+
 from source import palette
 from source.banner import state
 from source.frame import Frame, Row
@@ -23,7 +25,7 @@ def exporter_health() -> Frame:
         labels=("account",),
         start="now-24h",
         rows=(
-            Row(5, ((state(), 14), (_failing_now(), 10))),
+            Row(5, ((state(), 13), (_failing_now(), 11))),
             Row(4, _figures()),
             Row(9, ((_sources(), 16), (_failures(), 8))),
             Row(8, ((_calls(), 8), (_latency(), 8), (_poll_duration(), 8)), "Calls to fal"),
@@ -162,8 +164,8 @@ def _failing_now() -> Built:
         "again and again, and what was missed is read later; the log and the landing page have the whole sentence.",
         [Query(f"max by (account, source, reason) ({failed}) and on (account, source) {down}")],
         {
-            "account": Column("Account", width=90),
-            "source": Column("Source", width=100),
+            "account": Column("Account", width=104),
+            "source": Column("Source", width=84),
             "reason": Column(
                 "What to do",
                 properties={
@@ -173,22 +175,22 @@ def _failing_now() -> Built:
                     ],
                 },
             ),
-            "Value": Column("Failed in 1 h", width=90, decimals=0),
+            "Value": Column("In 1 h", width=62, decimals=0),
         },
-        sort="Failed in 1 h",
+        sort="In 1 h",
         no_value="no source fails now",
     )
 
 
 def _sources() -> Built:
     up, partial = (of_accounts(family, _SOURCE) for family in ("fal_source_up", "fal_source_partial"))
-    return rows(
+    panel = rows(
         "Sources",
         "Each source by account: whether its last poll succeeded and all rows can be read, when the last successful "
         "one began, how far its data reach, and its polls and failures in the time range.",
         [
             # Of a source that has failed from the start it is not known whether it is partial.
-            Query(f"{up} * on (account, source) (1 + {partial})\nor {up}", ref="up"),
+            Query(f"{up} * on (account, source) (2 - {partial})\nor 2 * {up}", ref="up"),
             Query(f"1000 * {of_accounts('fal_exporter_last_poll_success_timestamp_seconds', _SOURCE)}", ref="success"),
             Query(f"1000 * {of_accounts('fal_data_through_timestamp_seconds', _SOURCE)}", ref="through"),
             Query(f"max by (account, source) (increase(fal_exporter_polls_total{_ACCOUNT}[$__range]))", ref="polls"),
@@ -199,13 +201,13 @@ def _sources() -> Built:
             ),
         ],
         {
-            "account": Column("Account", width=90),
-            "source": Column("Source"),
+            "account": Column("Account", properties={"custom.minWidth": 110}),
+            "source": Column("Source", width=96),
             "Value #up": Column(
                 "State",
                 width=64,
                 properties=words(
-                    {"1": ("up", palette.GOOD), "2": ("partial", palette.WARNING), "0": ("failing", palette.BAD)}
+                    {"2": ("up", palette.GOOD), "1": ("partial", palette.WARNING), "0": ("failing", palette.BAD)}
                 ),
             ),
             "Value #success": Column("Last success", "dateTimeFromNow", 142),
@@ -213,7 +215,12 @@ def _sources() -> Built:
             "Value #polls": Column("Polls", "locale", 62, 0),
             "Value #failures": Column("Failed", "locale", 76, 0, coloured_text((0.5, palette.WARNING))),
         },
-        sort="Failed",
+    )
+    return panel.sort_by(
+        [
+            common.TableSortByFieldState().display_name("State").desc(desc=False),
+            common.TableSortByFieldState().display_name("Failed").desc(desc=True),
+        ]
     )
 
 

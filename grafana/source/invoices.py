@@ -1,11 +1,26 @@
 """fal / Invoices and reconciliation: does the ledger agree with what fal bills?"""
 
+from grafana_foundation_sdk.builders import common
 from grafana_foundation_sdk.models.common import VisibilityMode
 
 from source import palette
 from source.frame import Frame, Row, whenever
-from source.panels import DOLLARS, DOLLARS_SHORT, NOT_LOADED, SIGNED, Built, Query, at_least, bars, figure, fixed, lines
-from source.queries import of_accounts, selected, whole
+from source.panels import (
+    DOLLARS,
+    DOLLARS_SHORT,
+    FINE,
+    NOT_LOADED,
+    RECORDED_SINCE,
+    SIGNED,
+    Built,
+    Query,
+    at_least,
+    bars,
+    figure,
+    fixed,
+    lines,
+)
+from source.queries import TO, of_accounts, selected, whole
 from source.tables import Column, coloured_text, rows, words
 
 _PERIODS = {"current_month": ("this month", palette.NEUTRAL), "last_month": ("last month", palette.NEUTRAL)}
@@ -127,7 +142,11 @@ def invoice_list(most: int = 12) -> Built:
     totals = of_accounts("fal_invoice_total_usd", _INVOICE)
     labels = "max by (account, invoice)"
     dated = f"{labels} (fal_invoice_due_timestamp_seconds{selected(('account',))})"
-    newest = f"topk({most}, {dated} or on (account, invoice) 0 * {labels} ({totals}))"
+    # Those to be paid come before any date.
+    to_be_paid = of_accounts("fal_invoice_total_usd", _INVOICE, 'status="open"')
+    first = f"1e12 + 0 * {labels} ({to_be_paid})"
+    others = f"{dated}\nor on (account, invoice) 0 * {labels} ({totals})"
+    newest = f"topk({most}, {first}\nor on (account, invoice) {others})"
     states = "\nor ".join(
         (
             f"1000 * {labels} ({due})",
@@ -137,10 +156,11 @@ def invoice_list(most: int = 12) -> Built:
             ),
         )
     )
-    return rows(
+    panel = rows(
         "Invoices",
-        "The newest invoices with their total as fal states it and their state: a draft is the running month's and "
-        "grows, an open one says when it is due, an overdue one for how long. Polled every six hours.",
+        "Those that are to be paid, and the newest others, with their total as fal states it and their state: a draft "
+        "is the running month's and grows, an open one says when it is due, an overdue one for how long. Polled every "
+        "six hours.",
         [
             Query(f"{labels} ({totals})\nand on (account, invoice) {newest}", ref="total"),
             Query(f"({states})\nand on (account, invoice) {newest}", ref="state"),
@@ -148,7 +168,7 @@ def invoice_list(most: int = 12) -> Built:
         ],
         {
             "invoice": Column("Invoice", properties={"custom.minWidth": 110}),
-            "account": Column("Account", width=130),
+            "account": Column("Account", width=150),
             "Value #total": Column("Total", DOLLARS, 104, 2),
             "Value #state": Column(
                 "State",
@@ -158,9 +178,10 @@ def invoice_list(most: int = 12) -> Built:
             ),
             "Value #overdue": Column("Overdue", "s", 70, 0, coloured_text((0, palette.BAD))),
         },
-        sort="Invoice",
         no_value="no invoices yet",
     )
+    by = (common.TableSortByFieldState().display_name(column).desc(desc=True) for column in ("State", "Invoice"))
+    return panel.sort_by(list(by))
 
 
 _STATES = {
@@ -195,7 +216,7 @@ def agreement() -> Built:
         "up. Compared every six hours.",
         [Query(f"topk(24, {said})")],
         {
-            "account": Column("Account", width=130),
+            "account": Column("Account", width=150),
             "period": Column("Month", width=84, properties=words(_PERIODS)),
             "against": Column("Compared with", width=134, properties=words(_AGAINST)),
             "Value": Column(
@@ -231,7 +252,7 @@ def billed() -> Built:
         "has besides. The sum of them is what is to be paid. Enterprise accounts only.",
         [Query(month("last_month"), ref="last"), Query(month("current_month"), ref="current")],
         {
-            "account": Column("Account", width=130),
+            "account": Column("Account", width=160),
             "charge_category": Column("Category"),
             "Value #last": Column("Last month, $", SIGNED, 110, 2),
             "Value #current": Column("This month, $", SIGNED, 110, 2),
@@ -240,16 +261,27 @@ def billed() -> Built:
     )
 
 
+_FURTHEST = 10
+
+
 def _drift() -> Built:
+    difference = of_accounts("fal_reconciliation_difference_usd", _COMPARED)
     panel = lines(
         "Difference over time",
-        "The ledger less what fal bills, as of each comparison. A line that leaves 0 and comes back was late data; "
-        "one that stays away is a difference to ask fal about.",
-        [Query(of_accounts("fal_reconciliation_difference_usd", _COMPARED), "{{account}}, {{period}}, {{against}}")],
+        f"The ledger less what fal bills, as of each comparison; of many, the {_FURTHEST} that are furthest off now. A "
+        "line that leaves 0 and comes back was late data; one that stays away is a difference to "
+        "ask fal about.",
+        [
+            Query(
+                f"{difference}\nand on (account, against, period)\n"
+                f"topk({_FURTHEST}, abs({of_accounts('fal_reconciliation_difference_usd', _COMPARED, at=f'@ {TO}')}))",
+                "{{account}}, {{period}}, {{against}}",
+            )
+        ],
         DOLLARS_SHORT,
         fill=0,
     )
-    return panel.show_points(VisibilityMode.AUTO)
+    return panel.show_points(VisibilityMode.AUTO).max_data_points(FINE).no_value(RECORDED_SINCE)
 
 
 def _restatements() -> Built:
@@ -257,7 +289,7 @@ def _restatements() -> Built:
         series = f'fal_restated_usd_total{{account=~"$account",direction="{direction}"}}'
         return f"sum by (account) (max by (account, source) (increase({series}[$__interval])))"
 
-    return bars(
+    panel = bars(
         "Restated by fal",
         "US dollars by which fal changed hours that had been published as complete, when the exporter learnt of it: "
         "added above the line, taken back below it. Late charges of the last hours are most of it and are normal.",
@@ -270,6 +302,7 @@ def _restatements() -> Built:
         legend=(),
         at_right=False,
     )
+    return panel.no_value("nothing changed, or not recorded yet")
 
 
 def _settled() -> Built:
@@ -285,9 +318,9 @@ def _settled() -> Built:
         ],
         {
             "account": Column("Account"),
-            "source": Column("Source"),
-            "Value #through": Column("Data through", "dateTimeFromNow", 150),
-            "Value #settled": Column("Settled through", "dateTimeFromNow", 150),
-            "Value #hours": Column("Hours changed", "locale", 130, 0),
+            "source": Column("Source", width=96),
+            "Value #through": Column("Data through", "dateTimeFromNow", 124),
+            "Value #settled": Column("Settled through", "dateTimeFromNow", 124),
+            "Value #hours": Column("Hours changed", "locale", 112, 0),
         },
     )

@@ -8,7 +8,9 @@ from source.frame import Frame, Row, happened
 from source.panels import (
     DOLLARS,
     DOLLARS_SHORT,
+    FINE,
     NOT_LOADED,
+    RECORDED_SINCE,
     SHARE,
     Built,
     Query,
@@ -54,8 +56,8 @@ def models_and_prices() -> Frame:
         rows=(
             Row(4, _figures()),
             Row(13, ((_prices(), 24),)),
-            Row(6, ((_changes("price"), 24),), "What changed"),
-            Row(6, ((_changes("discount"), 24),)),
+            Row(5, ((_changes("price"), 24),), "What changed"),
+            Row(5, ((_changes("discount"), 24),)),
             Row(11, ((_over_time(), 8), (_paid_by_day(), 8), (_by_unit(), 8)), "Prices and quantities over time"),
             Row(13, ((_bought(), 24),)),
         ),
@@ -217,6 +219,8 @@ def _over_time() -> Built:
         panel.line_interpolation(LineInterpolation.STEP_AFTER)
         .show_points(VisibilityMode.AUTO)
         .scale_distribution(_LOGARITHMIC)
+        .max_data_points(FINE)
+        .no_value(RECORDED_SINCE)
     )
 
 

@@ -9,6 +9,7 @@ from source.panels import (
     DOLLARS,
     LESS,
     MORE,
+    NO_FORECAST,
     NOT_LOADED,
     SHARE,
     SIGNED,
@@ -25,7 +26,7 @@ from source.tables import Column, coloured_text, products, rows
 
 _CHANGE = "fal_spend_month_change_usd"
 _ITEM = ("account", "product", "model", "app", "gpu_class", "cause")
-_MOVED = 6
+_MOVED = 5
 _CAUSES = {"volume": "Volume", "price": "Price", "new": "New", "gone": "Gone"}
 
 EXPORTER = ("Exporter", "http://localhost:8080", "Address of the exporter, for the links to its exports.")
@@ -42,12 +43,12 @@ def month() -> Frame:
         asked={"exporter": EXPORTER},
         repeats=present(REPORTED),
         rows=(
-            Row(5, ((state(), 16), (_exports(), 8))),
+            Row(4, ((state(), 16), (_exports(), 8))),
             Row(4, _figures()),
-            Row(10, ((course(), 12), (_moved(), 12))),
-            Row(7, ((budgets(), 13), (invoice_list(), 11))),
+            Row(9, ((course(), 12), (_moved(), 12))),
+            Row(6, ((budgets(), 13), (invoice_list(), 11))),
             Row(7, ((agreement(), 14), (billed(), 10))),
-            Row(9, ((of_month(), 8),)),
+            Row(8, ((of_month(), 12),)),
         ),
     )
 
@@ -82,7 +83,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 MORE,
                 decimals=2,
                 names=True,
-                no_value="last month is not all loaded",
+                no_value="nothing to compare, or not all loaded",
             )
             .override_by_query("less", properties({"unit": LESS}))
             .override_by_query("share", properties({"unit": SHARE, "decimals": 1} | coloured(*GROWTH))),
@@ -100,7 +101,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 decimals=0,
                 names=True,
                 color=palette.FORECAST,
-                no_value=NOT_LOADED,
+                no_value=NO_FORECAST,
             ),
             6,
         ),
@@ -173,7 +174,7 @@ def _moved() -> Built:
         },
         key="name",
         sort="Change, $",
-        no_value="last month is not all loaded",
+        no_value="nothing has moved, or last month is not all loaded",
     )
 
 

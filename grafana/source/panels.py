@@ -26,6 +26,14 @@ NO_DATA = "no data yet"
 NOT_LOADED = "not all loaded"
 """Of the sum of a window that an account lacks hours of."""
 
+RECORDED_SINCE = "nothing yet: recorded while Prometheus scrapes the exporter"
+"""Of what no history tells, on a graph that begins long before the exporter did."""
+
+NO_FORECAST = "no spend to forecast, or not all loaded"
+
+FINE = 2000
+"""Points of a graph that are asked for, so that a young ledger has some on one of a month."""
+
 DOLLARS = "currency:financial:$"
 """Written out in full, for figures that are read."""
 DOLLARS_SHORT = "currencyUSD"

@@ -84,7 +84,11 @@ def total(metric: str, by: Sequence[str] = (), *also: str, at: str = "") -> str:
     each = of_each(series, labels, dict.fromkeys(("account", *by)))
     if by:
         return f"sum by ({', '.join(by)}) ({each})"
-    return f"({while_whole(f'sum({each})', metric, at)})" if metric in _WINDOWS else f"sum({each})"
+    if metric not in _WINDOWS:
+        return f"sum({each})"
+    # Of a window that is covered, no charge is a sum of 0, and not one that is unknown.
+    nothing = f"0 * {covered(_WINDOWS[metric], at=at)}"
+    return f"({while_whole(f'(sum({each}) or on () {nothing})', metric, at)})"
 
 
 TOTAL, REST = "Total", "all others"
@@ -165,7 +169,9 @@ def of_apps(metric: str, how: str, *also: str) -> str:
 def whole(metric: str) -> str:
     """Return the sum of a family of charges over whole accounts, where no other variable selects."""
     sums = f"sum({of_each(metric + selected(('account',)))})"
-    return while_whole(sums, metric) if metric in _WINDOWS else sums
+    if metric not in _WINDOWS:
+        return sums
+    return while_whole(f"({sums} or on () 0 * {covered(_WINDOWS[metric])})", metric)
 
 
 def share(part: str, of: str) -> str:

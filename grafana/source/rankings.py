@@ -74,7 +74,7 @@ def by_label() -> Built:
         {
             "name": Column("Name", properties=_NAME),
             "Value #month": Column("This month", DOLLARS, 102, 2),
-            "Value #share": Column("Share", SHARE, 56, 1),
+            "Value #share": Column("Share", SHARE, 64, 1),
             "Value #today": Column("Today", DOLLARS, 82, 2),
             "Value #change": Column("± week", SHARE, 68, 0, coloured_text(*GROWTH)),
             "Trend": Column("24 hours", width=86, properties=sparkline()),
@@ -90,10 +90,10 @@ def by_label() -> Built:
 
 def of_month() -> Built:
     """Return the table of a label for a report, repeated likewise: this month, and the same part of the last one."""
-    month, before = (ranked(metric, RANKED, MONTH, 5) for metric in (MONTH, _TO_DATE))
+    month, before = (ranked(metric, RANKED, MONTH, 4) for metric in (MONTH, _TO_DATE))
     panel = rows(
         "By ${ranked:text}",
-        "The five of the largest month to date, what all others cost, and the total; beside it what the same part of "
+        "The four of the largest month to date, what all others cost, and the total; beside it what the same part of "
         "the last month cost: as many hours from its start as this month has had. There is a table for each label that "
         "any charge of the month has; add api_key to FAL_EXPORTER_LABELS to see keys.",
         [
@@ -104,14 +104,14 @@ def of_month() -> Built:
         {
             "name": Column("Name", properties=_NAME),
             "Value #month": Column("This month", DOLLARS, 108, 2),
-            "Value #before": Column("Last month", DOLLARS, 94, 2),
+            "Value #before": Column("Last, same day", DOLLARS, 112, 2),
             "Value #change": Column("±", SHARE, 54, 0, coloured_text(*GROWTH)),
         },
         key="name",
         sort="This month",
         no_value=f"no spend yet, or {NOT_LOADED}",
     )
-    return panel.repeat("ranked").repeat_direction("h").max_per_row(3)
+    return panel.repeat("ranked").repeat_direction("h").max_per_row(2)
 
 
 def by_tag() -> Built:
@@ -120,7 +120,7 @@ def by_tag() -> Built:
     spend = f"sum by (value) (max by (account, key, value) ({series}))"
     return (
         rows(
-            "By ${tag}",
+            "By tag ${tag}",
             "The ten values of a tag that cost most in the month to date, as far as callers have tagged their "
             "requests; untagged is what no tag explains, so that the values add up to the month. There is a table for "
             "each of FAL_EXPORTER_TAGS.",

@@ -29,6 +29,7 @@ _FINDINGS = {
     "differing": ("booked at another amount than charged", palette.NEUTRAL),
     "not_read": ("not compared yet: hours not read", palette.NEUTRAL),
 }
+_NOT_YET = "nothing yet: drawn by whole hours from the exporter's start on"
 _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
@@ -174,7 +175,7 @@ def _dear() -> Built:
         DOLLARS_SHORT,
         fill=0,
     )
-    return panel.no_value(_NOT_READ)
+    return panel.no_value(_NOT_YET)
 
 
 def _spend() -> Built:
@@ -186,7 +187,7 @@ def _spend() -> Built:
         legend=(),
         at_right=False,
     )
-    return panel.no_value(_NOT_READ)
+    return panel.no_value(_NOT_YET)
 
 
 def _differing() -> Built:
@@ -201,7 +202,7 @@ def _differing() -> Built:
             "model": Column("Model"),
             "Value": Column("Requests less ledger, $", "none", 190, 9),
         },
-        no_value="none differs",
+        no_value="none differs, or requests are not read",
     )
 
 

@@ -7,6 +7,7 @@ from source.outlook import MONTH, budgets, course
 from source.panels import (
     DOLLARS,
     DOLLARS_SHORT,
+    NO_FORECAST,
     NOT_LOADED,
     SHARE,
     Built,
@@ -137,7 +138,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 decimals=0,
                 names=True,
                 color=palette.FORECAST,
-                no_value=NOT_LOADED,
+                no_value=NO_FORECAST,
             ),
             6,
         ),
@@ -209,7 +210,7 @@ def _days() -> Built:
         [Query(by_day(STACKED_BY, MONTH), "{{name}}", interval="1d")],
         DOLLARS_SHORT,
         overrides=colours(palette.NAMES),
-    ).no_value(NOT_LOADED)
+    ).no_value(f"no spend yet, or {NOT_LOADED}")
 
 
 def _hours() -> Built:

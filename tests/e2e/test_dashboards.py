@@ -98,7 +98,7 @@ NOTHING_WHEN_ALL_IS_WELL = {
         "no bookings are compared",
     ),
     **dict.fromkeys(
-        ("fal-spend: By ${tag}: month", "fal-spend: By ${tag}: share", "fal-spend: variable tag: tag"),
+        ("fal-spend: By tag ${tag}: month", "fal-spend: By tag ${tag}: share", "fal-spend: variable tag: tag"),
         "spend is not read by tags",
     ),
     **dict.fromkeys(

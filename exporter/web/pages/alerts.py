@@ -424,6 +424,13 @@ _BURNS: tuple[tuple[str, float, tuple[str, str]], ...] = (
 """Times the pace that uses a budget up evenly, and the windows that must both be above."""
 
 
+def _likely(budget: BudgetOutlook) -> str:
+    """Say that a budget will probably be exceeded, while less than that is certain."""
+    if budget.forecast is None or budget.forecast.expected <= budget.limit:
+        return ""
+    return f" It will probably be exceeded: {dollars(budget.forecast.expected)} forecast."
+
+
 def _of_budget(budget: BudgetOutlook) -> Iterator[Alert]:
     about = f"Budget {budget.budget}"
     if budget.spend is None:
@@ -437,7 +444,7 @@ def _of_budget(budget: BudgetOutlook) -> Iterator[Alert]:
         text = f"Forecast to end at {dollars(budget.forecast.expected)}, above its limit of {limit}."
         yield _of("FalBudgetForecastExceeded", about, text, "forecast")
     elif any(budget.spend >= share * budget.limit for share in budget.thresholds):
-        text = f"{100 * budget.spend // budget.limit}% used: {spend} of {limit}."
+        text = f"{100 * budget.spend // budget.limit}% used: {spend} of {limit}.{_likely(budget)}"
         yield _of("FalBudgetThresholdReached", about, text, "threshold")
     for rule, pace, windows in _BURNS:
         burn = min((budget.burn or {}).get(window, 0.0) for window in windows)

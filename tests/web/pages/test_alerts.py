@@ -335,6 +335,13 @@ def test_an_overdue_invoice_is_told(late: timedelta, found: int) -> None:
     assert texts(seen) == ["The invoice FAL-1 of $9.00 was due 1 d ago."] * found
 
 
+@pytest.mark.parametrize(("expected", "found"), [(10, ""), (11, " It will probably be exceeded: $11.00 forecast.")])
+def test_a_budget_that_will_probably_be_exceeded_says_so_beside_what_is_used(expected: int, found: str) -> None:
+    forecast = Forecast(expected * NANO, 9 * NANO, 12 * NANO)
+    (text,) = told(AccountOverview("a", ()), budgets(spend=5 * NANO, forecast=forecast))
+    assert text == f"50% used: $5.00 of $10.00.{found}"
+
+
 @pytest.mark.parametrize(
     ("burn", "texts"),
     [
