@@ -34,9 +34,7 @@ from exporter.metrics.remote_write import RemoteWriteMetrics
 from exporter.metrics.requests import RequestMetrics
 from exporter.polling.account import AccountPoller
 from exporter.polling.async_ledger import AsyncLedger
-from exporter.polling.booked import BookedComparer
 from exporter.polling.collector import Collector
-from exporter.polling.focus_push import LOOK, FocusPusher
 from exporter.polling.forecasts import ForecastMaker
 from exporter.polling.inquiries.focus_reports import FocusReports
 from exporter.polling.inquiries.live_usage import LiveUsage
@@ -44,11 +42,11 @@ from exporter.polling.key_owners import KeyOwners
 from exporter.polling.poll_runner import OWN_REASONS, PollRunner
 from exporter.polling.publisher import Publisher
 from exporter.polling.recent_requests import RecentRequestsMaker
-from exporter.polling.remote_write import RemoteWriter, Store
 from exporter.polling.requests import RequestRules, RequestsPoller, RequestStore
 from exporter.polling.scheduler import (
     BOOKED_JOB,
     FOCUS_PUSH_JOB,
+    FOCUS_PUSH_LOOK,
     JOBS,
     REMOTE_WRITE_JOB,
     REQUESTS_JOB,
@@ -58,14 +56,14 @@ from exporter.polling.scheduler import (
 )
 from exporter.publication import Publication
 from exporter.queries import live
-from exporter.queries.booked_process import BookedOrder
-from exporter.queries.cost_services import service_from_environment
 from exporter.queries.focus import REPORT
-from exporter.queries.focus_push_process import STORE
 from exporter.settings import Account, Settings
 from exporter.settings.fields import parse_headers
 
 if TYPE_CHECKING:
+    from exporter.polling.booked import BookedComparer
+    from exporter.polling.focus_push import FocusPusher
+    from exporter.polling.remote_write import RemoteWriter
     from exporter.replicas.lease import Lease
 
 _log = structlog.get_logger(__name__)
@@ -95,7 +93,7 @@ class LeftHalf:
     responder: Responder
     reports: FocusReports
     requests: RequestStore | None = None
-    remote: RemoteWriter | None = None
+    remote: "RemoteWriter | None" = None
 
     async def close(self) -> None:
         """End inquiries, close the connections, and the ledger once its work is done."""
@@ -212,11 +210,15 @@ def _jobs(settings: Settings) -> tuple[str, ...]:
 
 def _pushers(
     settings: Settings, registry: CollectorRegistry, health: Health, publisher: Publisher, clock: Clock
-) -> tuple[FocusPusher, ...]:
+) -> "tuple[FocusPusher, ...]":
     """Return what pushes FOCUS files, one for each destination."""
-    destinations = (*((STORE,) if settings.focus_push_url else ()), *settings.focus_upload)
-    if not destinations:
+    if not settings.focus_push_url and not settings.focus_upload:
         return ()
+    # The libraries of what is not wanted are not loaded.
+    from exporter.polling.focus_push import FocusPusher  # noqa: PLC0415
+    from exporter.queries.focus_push_process import STORE  # noqa: PLC0415
+
+    destinations = (*((STORE,) if settings.focus_push_url else ()), *settings.focus_upload)
     metrics = FocusPushMetrics(registry)
     return tuple(
         FocusPusher(
@@ -235,12 +237,28 @@ def _pushers(
     )
 
 
+def _check_uploads(settings: Settings) -> None:
+    """Make sure that what FOCUS costs are uploaded with is there: it is told at the start, not after the first hours.
+
+    Raises:
+        ConfigurationError: a key is missing.
+    """
+    if settings.focus_upload:
+        from exporter.queries.cost_services import service_from_environment  # noqa: PLC0415  where it is wanted
+
+        for name in settings.focus_upload:
+            service_from_environment(name)
+
+
 def _booked(
     settings: Settings, registry: CollectorRegistry, health: Health, publisher: Publisher, clock: Clock
-) -> BookedComparer | None:
+) -> "BookedComparer | None":
     """Return what compares bookings with requests; None where it is not wanted."""
     if settings.booked_source is None:
         return None
+    from exporter.polling.booked import BookedComparer  # noqa: PLC0415  where it is wanted
+    from exporter.queries.booked_process import BookedOrder  # noqa: PLC0415
+
     order = BookedOrder(
         settings.booked_source.get_secret_value(),
         settings.requests_url,
@@ -265,7 +283,7 @@ def _remote_writer(
     health: Health,
     publisher: Publisher,
     clock: Clock,
-) -> RemoteWriter | None:
+) -> "RemoteWriter | None":
     """Return what sends hourly samples; None where that is not wanted.
 
     Raises:
@@ -273,6 +291,8 @@ def _remote_writer(
     """
     if settings.remote_write_url is None:
         return None
+    from exporter.polling.remote_write import RemoteWriter, Store  # noqa: PLC0415  where it is wanted
+
     headers = settings.remote_write_headers
     store = Store(
         settings.remote_write_url,
@@ -363,9 +383,7 @@ async def open_left_half(
     try:
         permit = (lambda: None) if lease is None else lease.permit
         clients = tuple(client_of(account, settings, health, clock, permit) for account in settings.accounts)
-        for name in settings.focus_upload:
-            # A key that is missing is told at the start, not after the first hours.
-            service_from_environment(name)
+        _check_uploads(settings)
         owners = KeyOwners(clients, ledger, clock)
         await owners.recall()
         remote = _remote_writer(settings, ledger, registry=registry, health=health, publisher=publisher, clock=clock)
@@ -401,7 +419,7 @@ async def open_left_half(
             settings.balance_interval,
             settings.invoice_interval,
             settings.names_interval,
-            focus_push=min(LOOK, settings.focus_push_interval),
+            focus_push=min(FOCUS_PUSH_LOOK, settings.focus_push_interval),
             booked=settings.booked_interval,
             remote_write=settings.remote_write_interval,
         ),

@@ -5,18 +5,21 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
 from exporter.charges import Clock
 from exporter.polling.account import AccountPoller
 from exporter.polling.async_ledger import AsyncLedger
-from exporter.polling.booked import BookedComparer
-from exporter.polling.focus_push import FocusPusher
 from exporter.polling.publisher import Publisher
-from exporter.polling.remote_write import RemoteWriter
 from exporter.polling.requests import RequestsPoller
 from exporter.polling.scheduler import BOOKED_JOB, FOCUS_PUSH_JOB, REMOTE_WRITE_JOB, Run, Scheduler
+
+if TYPE_CHECKING:
+    from exporter.polling.booked import BookedComparer
+    from exporter.polling.focus_push import FocusPusher
+    from exporter.polling.remote_write import RemoteWriter
 
 _log = structlog.get_logger(__name__)
 
@@ -47,9 +50,9 @@ class Collector:
         retention: timedelta,
         clock: Clock,
         requests: Sequence[RequestsPoller] = (),
-        pushers: Sequence[FocusPusher] = (),
-        booked: BookedComparer | None = None,
-        remote: RemoteWriter | None = None,
+        pushers: "Sequence[FocusPusher]" = (),
+        booked: "BookedComparer | None" = None,
+        remote: "RemoteWriter | None" = None,
     ) -> None:
         self._ledger = ledger
         self._accounts = accounts
@@ -165,7 +168,7 @@ class Collector:
             self._scheduler.run_now("reconciliation", account.name)
             self._scheduler.run_now("names", account.name)
 
-    async def _write_remotely(self, remote: RemoteWriter) -> None:
+    async def _write_remotely(self, remote: "RemoteWriter") -> None:
         """Send hourly samples; the first ones when the history is there, so that it is sent in its order."""
         is_loaded = self._loaded >= {account.name for account in self._accounts}
         if is_loaded or self._clock() >= self._began_at + _HISTORY_PATIENCE or await remote.has_begun():

@@ -18,9 +18,6 @@ _log = structlog.get_logger(__name__)
 _MODULE = "exporter.queries.focus_push_process"
 _LONGEST = timedelta(minutes=30)
 
-LOOK = timedelta(minutes=15)
-"""Interval at which it is looked whether a push is due; a failed one is tried again after it."""
-
 _EARLY = 0.9
 """Share of the interval after which a push is due: looks come a little early or late."""
 

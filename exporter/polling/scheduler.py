@@ -170,6 +170,9 @@ REQUESTS_JOB = "requests"
 """The job that reads single requests, where that is wanted."""
 
 FOCUS_PUSH_JOB = "focus_push"
+FOCUS_PUSH_LOOK = timedelta(minutes=15)
+"""Interval at which it is looked whether a push of FOCUS files is due; a failed one is tried again after it."""
+
 """The job that pushes FOCUS files, where that is wanted."""
 
 REMOTE_WRITE_JOB = "remote_write"

@@ -15,12 +15,15 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
-import yaml
 from pydantic import AfterValidator, SecretStr
 
 from exporter.settings.fields import parse_duration
+
+if TYPE_CHECKING:
+    import yaml
+    from typing_extensions import TypeIs
 
 LARGEST_FILE = 2**20
 """Bytes; a certificate chain and a thousand users fit well."""
@@ -173,13 +176,9 @@ def read_web_config(path: Path) -> WebConfig:
         raise ValueError("is not UTF-8 text") from None
     if len(text) > LARGEST_FILE:
         raise ValueError("is larger than 1 MiB")
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ValueError(f"is not valid YAML{line}") from None
-    except (yaml.YAMLError, RecursionError):
-        raise ValueError("is not valid YAML") from None
+    from exporter.settings.yaml_text import compose  # noqa: PLC0415  only where there is such a file
+
+    root = compose(text)
     if root is None or _is_null(root):
         return WebConfig()
     sections = _Section(root, "the file", path.parent)
@@ -241,20 +240,20 @@ WebConfigPath = Annotated[Path, AfterValidator(checked_web_config)]
 class _Section:
     """A mapping of the file, of which every key must be asked for."""
 
-    def __init__(self, node: yaml.Node, name: str, folder: Path) -> None:
-        if not isinstance(node, yaml.MappingNode):
+    def __init__(self, node: "yaml.Node", name: str, folder: Path) -> None:
+        if not _is_mapping(node):
             _fail(node, f"{name} is not a mapping of keys to values")
         self.node, self.name, self.folder = node, name, folder
         self._values: dict[str, tuple[yaml.Node, yaml.Node]] = {}
         self._known: list[str] = []
         for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
+            if not _is_scalar(key):
                 _fail(key, f"{name} has a key that is not a plain word")
             if key.value in self._values:
                 _fail(key, f"{key.value} is given twice")
             self._values[key.value] = (key, value)
 
-    def line(self, name: str) -> yaml.Node:
+    def line(self, name: str) -> "yaml.Node":
         """Return where a key stands, or the section where it does not."""
         return self._values[name][0] if name in self._values else self.node
 
@@ -273,7 +272,7 @@ class _Section:
         node = self._node(name)
         if node is None:
             return ""
-        if not isinstance(node, yaml.ScalarNode):
+        if not _is_scalar(node):
             _fail(node, f"{name} is not a text")
         return str(node.value)
 
@@ -282,7 +281,7 @@ class _Section:
         node = self._node(name)
         if node is None:
             return ()
-        if not isinstance(node, yaml.SequenceNode) or any(not isinstance(item, yaml.ScalarNode) for item in node.value):
+        if not _is_sequence(node) or any(not _is_scalar(item) for item in node.value):
             _fail(node, f"{name} is not a list of texts")
         return tuple(item.value for item in node.value)
 
@@ -311,7 +310,7 @@ class _Section:
             return Pem(path=self.folder / path)
         return Pem(text=SecretStr(text)) if text else None
 
-    def items(self) -> Iterator[tuple[str, yaml.Node, str]]:
+    def items(self) -> "Iterator[tuple[str, yaml.Node, str]]":
         """Yield every key, where it stands, and its text."""
         for name, (key, _) in self._values.items():
             yield name, key, self.text(name)
@@ -322,7 +321,7 @@ class _Section:
             if name not in self._known:
                 _fail(key, f"{name} is not a key of {self.name}, which has {', '.join(self._known)}")
 
-    def _node(self, name: str) -> yaml.Node | None:
+    def _node(self, name: str) -> "yaml.Node | None":
         if name not in self._known:
             self._known.append(name)
         found = self._values.get(name)
@@ -438,11 +437,23 @@ def _interval(text: str) -> timedelta:
     return timedelta(milliseconds=int(match["count"])) if match else parse_duration("0s" if text == "0" else text)
 
 
-def _is_null(node: yaml.Node) -> bool:
-    return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
+def _is_mapping(node: "yaml.Node") -> "TypeIs[yaml.MappingNode]":
+    return type(node).__name__ == "MappingNode"
 
 
-def _fail(node: yaml.Node, sentence: str) -> NoReturn:
+def _is_sequence(node: "yaml.Node") -> "TypeIs[yaml.SequenceNode]":
+    return type(node).__name__ == "SequenceNode"
+
+
+def _is_scalar(node: "yaml.Node") -> "TypeIs[yaml.ScalarNode]":
+    return type(node).__name__ == "ScalarNode"
+
+
+def _is_null(node: "yaml.Node") -> bool:
+    return _is_scalar(node) and node.tag == "tag:yaml.org,2002:null"
+
+
+def _fail(node: "yaml.Node", sentence: str) -> NoReturn:
     raise _LineError(f"has an error in line {node.start_mark.line + 1}: {sentence}")
 
 

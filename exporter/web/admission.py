@@ -19,7 +19,6 @@ from pathlib import Path
 from secrets import token_bytes
 from typing import cast
 
-import bcrypt
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -212,6 +211,8 @@ _LONGEST_PASSWORD = 72
 
 
 def _matches(password: bytes, hashed: bytes) -> bool:
+    import bcrypt  # noqa: PLC0415  only where there are users
+
     try:
         return bcrypt.checkpw(password[:_LONGEST_PASSWORD], hashed)
     except ValueError:
