@@ -30,8 +30,11 @@ if importlib.util.find_spec("sniffio") is None:
     sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 LONGEST = "tests/e2e/test_life.py"
-SHARING = ("tests/e2e/", "tests/deploy/test_kubernetes.py", "tests/deploy/test_skill.py")
-"""Tests that start processes, which those of a module share."""
+SHARING = ("tests/e2e/", "tests/deploy/test_helm.py", "tests/deploy/test_kubernetes.py", "tests/deploy/test_skill.py")
+"""Tests that start processes, which those of a module share, or read the schemas of Kubernetes."""
+
+SAME_ROW = {"tests/deploy/test_helm.py": "tests/deploy/test_kubernetes.py"}
+"""Modules that share with another one what takes seconds to read."""
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -52,7 +55,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     light: list[pytest.Item] = []
     for item in items:
         module = item.nodeid.partition("::")[0]
-        (modules.setdefault(module, []) if module.startswith(SHARING) else light).append(item)
+        together = modules.setdefault(SAME_ROW.get(module, module), []) if module.startswith(SHARING) else light
+        together.append(item)
     rows: list[list[pytest.Item]] = [[] for _ in range(workers)]
     for place, module in enumerate(sorted(modules, key=lambda module: (module != LONGEST, module))):
         rows[place % workers] += modules[module]
@@ -68,8 +72,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
-    """Leave all that there is so far out of the search for garbage."""
+    """Leave all that there is so far out of the search for garbage, and search seldom.
+
+    As often as Python does by itself, looking for cycles takes a fifth of the time: tests make and let go of many
+    objects, beside others that stay, such as hours of simulated worlds.
+    """
     gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
     gc.enable()
 
 

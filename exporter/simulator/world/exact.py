@@ -7,6 +7,7 @@ money and calendar code on purpose: a bug that both shared would hide from every
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from typing import cast
 
@@ -86,11 +87,16 @@ def json_text(value: object) -> str:
     return encode(value)
 
 
+@lru_cache(maxsize=1024)
+def _name_text(name: str) -> str:
+    return f"{encode_basestring_ascii(name)}:"
+
+
 def _object_text(value: dict[str, object]) -> str:
     texts = []
     for name, item in value.items():
         encode = _ENCODERS.get(type(item)) or _encoder_of(item)
-        texts.append(f"{encode_basestring_ascii(name)}:{encode(item)}")
+        texts.append(_name_text(name) + encode(item))
     return f"{{{','.join(texts)}}}"
 
 
@@ -104,7 +110,8 @@ _ENCODERS = cast(
     "dict[type, _Encoder]",
     {
         str: encode_basestring_ascii,
-        Exact: decimal_text,
+        # The same hours are told again and again, by every poll that reaches back to them.
+        Exact: lru_cache(maxsize=2**16)(decimal_text),
         FineNumber: str,
         bool: {True: "true", False: "false"}.__getitem__,
         type(None): lambda _: "null",

@@ -206,6 +206,8 @@ async def live(story: Story, folder: Path) -> Life:
                     gc.freeze()
         finally:
             gc.unfreeze()
+            gc.collect()
+            gc.freeze()
             gc.enable()
         await living.stop()
     clock.now = story.end
