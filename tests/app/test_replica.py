@@ -1,0 +1,150 @@
+"""The roles of a replica, on a real PostgreSQL; what happens to three of them is in `tests/e2e/test_replicas.py`."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from app.conftest import MakeSettings
+from ledger.conftest import empty_postgresql, postgresql_address, postgresql_server
+from pydantic import SecretStr
+from sqlalchemy import create_engine, text
+
+from exporter.app.replica import Replica, configuration_of
+from exporter.inquiry import Channel, Inquirer, Inquiry, InquiryError
+from exporter.metrics.encoding import deflated
+from exporter.publication import Exposition, Overview, Piece, Publication, rendering
+from exporter.queries import live
+from exporter.replicas.board import Board
+from exporter.replicas.lease import Candidate, Lease, Leases
+from exporter.settings import Settings
+
+__all__ = ["empty_postgresql", "postgresql_address", "postgresql_server"]
+
+LINE = b"fal_spend_usd_total 1\n"
+
+
+def published(sequence: int) -> Publication:
+    text_format = rendering([Piece(1, LINE, deflated(LINE))])
+    return Publication(
+        sequence, datetime(2026, 11, 21, 22, tzinfo=UTC), Exposition(text_format), Overview("0.3.0"), ready=True
+    )
+
+
+@dataclass
+class Running:
+    """A replica, and what it has handed to its web process."""
+
+    replica: Replica
+    inquirer: Inquirer
+    sent: list[Publication] = field(default_factory=list)
+
+    async def until(self, condition: Callable[[Publication], bool]) -> Publication:
+        await eventually(lambda: bool(self.sent) and condition(self.sent[-1]))
+        return self.sent[-1]
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110  what is waited for happens in a database
+            await asyncio.sleep(0.02)
+
+
+@contextmanager
+def leading(address: str, configuration: str) -> Iterator[tuple[Lease, Board, Publication]]:
+    """Be the leader, and have published once."""
+    with closing(Leases(address, Candidate("first", "0.3.0", configuration))) as leases:
+        lease = leases.ask()
+        assert isinstance(lease, Lease)
+        with closing(Board(address, replica="first")) as board:
+            first = published(lease.first_number + 1)
+            board.publish(first, leader=lease.token)
+            try:
+                yield lease, board, first
+            finally:
+                lease.release()
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Running]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        sent: list[Publication] = []
+        replica = Replica(settings, send=sent.append, channel=Channel(theirs))
+        stop = asyncio.Event()
+        task = asyncio.create_task(replica.run(stop))
+        try:
+            yield Running(replica, Inquirer(Channel(ours).connect), sent)
+        finally:
+            stop.set()
+            await task
+
+
+@pytest.fixture
+def replicated(settings: MakeSettings, postgresql_address: str) -> Settings:
+    return settings(ledger_url=SecretStr(postgresql_address), replicated=True)
+
+
+async def test_a_follower_serves_what_lies_on_the_board_and_leads_when_the_lease_is_free(replicated: Settings) -> None:
+    address = replicated.ledger_url.get_secret_value()
+    with leading(address, configuration_of(replicated)) as (lease, board, first):
+        async with running(replicated) as second:
+            shown = await second.until(lambda publication: publication.role == "follower")
+            assert shown == replace(first, role="follower")
+            second.replica.scraped(first.sequence)
+            await eventually(lambda: board.scraped_by_all() == first.sequence)
+            lease.release()
+            own = await second.until(lambda publication: publication.role == "leader")
+            assert own.sequence > first.sequence
+            assert b"fal_exporter_polls" in b"".join(piece.plain for piece in own.exposition.text.pieces)
+            read: list[Publication] = []
+
+            def has_read() -> bool:
+                read.extend(filter(None, [board.read(first)]))
+                return bool(read)
+
+            await eventually(has_read)
+            assert read[0].exposition.text.checksum in {item.exposition.text.checksum for item in second.sent}
+
+
+async def test_a_follower_with_another_configuration_says_so_and_has_fal_asked_by_nobody(replicated: Settings) -> None:
+    address = replicated.ledger_url.get_secret_value()
+    other = replicated.model_copy(update={"settle_delay": timedelta(hours=24)})
+    with leading(address, configuration_of(other)):
+        async with running(replicated) as second:
+            shown = await second.until(lambda publication: bool(publication.overview.notes))
+            (note,) = shown.overview.notes
+            assert note.startswith("This replica's configuration differs from that of first")
+            with pytest.raises(InquiryError, match="follows another"):
+                async with second.inquirer.ask(Inquiry(live.NAME, "main"), patience=10):
+                    pass
+
+
+async def test_a_follower_without_the_database_serves_what_it_had_and_says_why(replicated: Settings) -> None:
+    address = replicated.ledger_url.get_secret_value()
+    with leading(address, configuration_of(replicated)):
+        async with running(replicated) as second:
+            shown = await second.until(lambda publication: publication.role == "follower")
+            rename(address, "replica_publication", "away")
+            told = await second.until(lambda publication: bool(publication.overview.notes))
+            assert told.overview.notes[-1].startswith("No newer figures can be had: the ledger")
+            assert told.exposition == shown.exposition
+            rename(address, "away", "replica_publication")
+            await second.until(lambda publication: not publication.overview.notes)
+
+
+def rename(address: str, table: str, name: str) -> None:
+    engine = create_engine(address)
+    with engine.begin() as connection:
+        connection.execute(text(f"ALTER TABLE {table} RENAME TO {name}"))
+    engine.dispose()
+
+
+@pytest.mark.parametrize("name", ["labels", "timezone", "settle_delay"])
+def test_configurations_that_make_other_figures_have_other_digests(settings: MakeSettings, name: str) -> None:
+    changed = {"labels": ("account", "model"), "timezone": "Europe/Berlin", "settle_delay": timedelta(hours=1)}
+    assert configuration_of(settings()) == configuration_of(settings())
+    assert configuration_of(settings()) != configuration_of(settings(**{name: changed[name]}))
