@@ -131,7 +131,7 @@ def compare(
             )
         wanted = frozenset(accounts) or known
         around = RequestsQuestion(window.start - _MARGIN, window.end + _MARGIN, accounts=wanted, sort="time")
-        reader.export(around, charged)
+        reader.export(around, charged, in_order=False)
         with _connected(folder) as connection:
             try:
                 bookings = booked_relation(connection, source, columns, window, folder)

@@ -284,10 +284,11 @@ class ClickHouseStore:
             found.update({one.request.request_id: one for one in self._requests(Query(sql, tuple(some)))})
         return found
 
-    def export(self, question: RequestsQuestion, path: Path) -> int:
+    def export(self, question: RequestsQuestion, path: Path, *, in_order: bool = True) -> int:
         """Write all requests that a question asks for as a Parquet file."""
         query = query_of(question, _RELATION, CLICKHOUSE)
-        sql = _bound(query).replace(CLICKHOUSE.selected(), _COLUMNS.removesuffix(", version")).rpartition(" LIMIT ")[0]
+        sql = _bound(query).replace(CLICKHOUSE.selected(), _COLUMNS.removesuffix(", version"))
+        sql = sql.rpartition(" LIMIT " if in_order else " ORDER BY ")[0]
         count = _bound(query).replace(CLICKHOUSE.selected(), "count()").rpartition(" ORDER BY ")[0]
         with self._stream(f"{sql} FORMAT Parquet") as answer, path.open("wb") as file:
             for piece in answer.iter_bytes():

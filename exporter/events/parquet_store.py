@@ -373,11 +373,12 @@ class ParquetStore:
         """Return the SQL of a relation of all requests in the days of a span, for queries of one's own in DuckDB."""
         return self._relation(self._files(None, days_between(start, end)))
 
-    def export(self, question: RequestsQuestion, path: Path) -> int:
+    def export(self, question: RequestsQuestion, path: Path, *, in_order: bool = True) -> int:
         """Write the requests that a question asks for as a Parquet file, all of them; return how many there are."""
         columns = DUCKDB.selected()
         query = query_of(question, "{relation}", DUCKDB)
-        sql = query.sql.replace("{}", "?").replace(columns, f"account, {_KEPT}").rpartition(" LIMIT ")[0]
+        sql = query.sql.replace("{}", "?").replace(columns, f"account, {_KEPT}")
+        sql = sql.rpartition(" LIMIT " if in_order else " ORDER BY ")[0]
 
         def copy(relation: str) -> int:
             with self._cursor() as cursor:

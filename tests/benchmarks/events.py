@@ -192,7 +192,7 @@ def sqlite(folder: Path, wanted: list[str], total: int) -> Figures:
 def plain_duckdb(folder: Path, wanted: list[str], total: int) -> Figures:
     """Have DuckDB read the pages by itself, an hour at a time, into a table of its own."""
     path, clock = folder / "requests.duckdb", Clock()
-    database = duckdb.connect(str(path), config={"threads": "1"})
+    database = duckdb.connect(str(path), config={"threads": "1", "enable_progress_bar": "false"})
     fields = (
         "request_id VARCHAR, endpoint_id VARCHAR, timestamp TIMESTAMP, output_units DOUBLE, unit_price DOUBLE, "
         "percent_discount DOUBLE, cost_subtotal DOUBLE, cost_discount DOUBLE, cost_estimate_nano_usd BIGINT, "

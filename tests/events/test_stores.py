@@ -165,6 +165,7 @@ def test_an_export_has_every_column_that_others_read(store: EventStore, tmp_path
     duckdb = pytest.importorskip("duckdb")
     store.keep_hour("default", HOUR_13, READ_AT, 0, [request_of(1, 10), request_of(2, 20)])
     assert store.export(replace(EVERYTHING, cost_above=15, limit=1), tmp_path / "out.parquet") == 1
+    assert store.export(replace(EVERYTHING, limit=1), tmp_path / "all.parquet", in_order=False) == 2
     rows = duckdb.sql(f"SELECT account, request_id, cost_nano_usd FROM '{tmp_path}/out.parquet'").fetchall()
     assert [tuple(str(value) for value in row) for row in rows] in (
         [("default", "id-2", "20")],
