@@ -465,7 +465,9 @@ def _body(publication: Publication) -> bytes:
     delta = publication.pack(publication.exposition)
     renderings = (delta.delta.text, delta.delta.openmetrics, delta.delta.protobuf)
     body = _Body(delta.at, *renderings, delta.overview, delta.ready, delta.outlook)
-    return json.dumps(_adapter().dump_python(body), default=_plain, separators=(",", ":")).encode()
+    text = json.dumps(_adapter().dump_python(body), default=_plain, separators=(",", ":"))
+    # Of many accounts it is half a megabyte of much the same.
+    return zlib.compress(text.encode(), 1)
 
 
 def _parsed(body: bytes) -> _Body:
@@ -474,7 +476,11 @@ def _parsed(body: bytes) -> _Body:
     Raises:
         ValueError: it is of another shape.
     """
-    return _adapter().validate_python(json.loads(body, object_hook=_instant))
+    try:
+        text = zlib.decompress(body)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    return _adapter().validate_python(json.loads(text, object_hook=_instant))
 
 
 def _plain(value: object) -> object:

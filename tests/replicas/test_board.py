@@ -1,4 +1,6 @@
+import pickle
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -228,13 +230,20 @@ def test_a_publication_of_another_version_is_refused(database: Engine, monkeypat
         assert follower.read(None) == newest
 
 
-@pytest.mark.parametrize("body", ["", "{", "{}", "[]", '{"at": {"$at": "x", "zone": "Z"}}', "\\x80049500"])
-def test_a_damaged_publication_is_an_error_in_words(database: Engine, body: str) -> None:
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        pickle.dumps({}),
+        *map(zlib.compress, (b"{", b"{}", b"[]", b'{"at": {"$at": "x", "zone": "Z"}}', pickle.dumps({}))),
+    ],
+)
+def test_a_damaged_publication_is_an_error_in_words(database: Engine, body: bytes) -> None:
     leader = Leader(address(database), "token", 1)
     with closing(leader.board), closing(Board(address(database), replica="follower")) as follower:
         leader.publish()
         with database.begin() as connection:
-            connection.execute(text("UPDATE replica_publication SET body = :body"), {"body": body.encode()})
+            connection.execute(text("UPDATE replica_publication SET body = :body"), {"body": body})
         with pytest.raises(LedgerError, match="is damaged"):
             follower.read(None)
         newest = leader.publish()
