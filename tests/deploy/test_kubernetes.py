@@ -23,7 +23,7 @@ from deploy.manifests import (
     read,
     violations,
 )
-from e2e.processes import parsed
+from e2e.processes import parsed, wait_until
 from local_http import HTTP
 
 from exporter import __version__
@@ -165,6 +165,24 @@ def test_two_accounts_are_polled_with_a_mounted_key_and_one_of_the_environment(r
     samples = parsed(HTTP.get(f"{url}/metrics").text)
     assert {dict(labels)["account"] for labels in samples["fal_account_locked"]} == {"studio", "research"}
     assert {dict(labels)["budget"] for labels in samples["fal_budget_limit_usd"]} == {"research-month"}
+
+
+@pytest.mark.long
+def test_of_two_replicas_one_collects_and_both_are_ready(render: Render, run: Run, postgresql_address: str) -> None:
+    manifests = render(Path("overlays/replicated"))
+    address = postgresql_address.replace("+psycopg", "")
+    secrets = {"fal-exporter": {"fal-key": ADMIN_KEY}, "fal-ledger": {"uri": address}}
+    urls = [run(manifests, secrets) for _ in range(2)]
+
+    def leads(url: str) -> float | None:
+        told = parsed(HTTP.get(f"{url}/metrics").text).get("fal_exporter_leader", {})
+        return next(iter(told.values()), None)
+
+    wait_until(
+        lambda: [leads(url) for url in urls] == [1, 0], "one says that it collects, and the other that it does not"
+    )
+    first, second = (parsed(HTTP.get(f"{url}/metrics").text)["fal_spend_last_hour_usd"] for url in urls)
+    assert first == second != {}
 
 
 @pytest.mark.long
