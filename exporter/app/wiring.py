@@ -22,6 +22,8 @@ from exporter.fal import (
     Client,
     Limits,
     Observer,
+    Pacing,
+    Rates,
 )
 from exporter.forecasting.budgets import budget_of
 from exporter.inquiry import Responder
@@ -113,9 +115,20 @@ def client_of(
     settings: Settings,
     observer: Observer,
     clock: Clock = utc_now,
+    *,
     permit: Callable[[], None] = lambda: None,
+    pacing: Pacing | None = None,
 ) -> Client:
-    """Return an account's client; `permit` is called before every request, and may forbid it by an error."""
+    """Return an account's client.
+
+    Args:
+        account: whose it is.
+        settings: with its limits.
+        observer: hears of every request.
+        clock: the time.
+        permit: called before every request, and may forbid it by an error.
+        pacing: shared with the clients of other accounts; None for one of its own.
+    """
 
     def key() -> SecretStr:
         permit()
@@ -126,6 +139,7 @@ def client_of(
         key=key,
         observer=observer,
         now=clock,
+        pacing=pacing,
         platform_url=settings.platform_url,
         reporting_url=settings.reporting_url,
         reporting_fallback_url=REPORTING_FALLBACK_URL if settings.reporting_url == REPORTING_URL else None,
@@ -382,7 +396,16 @@ async def open_left_half(
     runner = PollRunner(health=health, clock=clock, changed=publisher.changed)
     try:
         permit = (lambda: None) if lease is None else lease.permit
-        clients = tuple(client_of(account, settings, health, clock, permit) for account in settings.accounts)
+        pacing = Pacing(
+            Rates(
+                at_once=settings.total_request_concurrency,
+                in_a_second=settings.total_request_rate,
+                of_account=settings.request_rate,
+            )
+        )
+        clients = tuple(
+            client_of(account, settings, health, clock, permit=permit, pacing=pacing) for account in settings.accounts
+        )
         _check_uploads(settings)
         owners = KeyOwners(clients, ledger, clock)
         await owners.recall()

@@ -18,6 +18,7 @@ from exporter.charges import Clock, utc_now
 from exporter.fal.answers import Locks
 from exporter.fal.endpoints import Deadline, Endpoint, Host, Limits, Observer, Parameters
 from exporter.fal.errors import ApiError, DeadlineError, LockedError, ShapeError
+from exporter.fal.pacing import Pacing
 from exporter.fal.rows import Rejections
 from exporter.fal.transport import Parse, Transport
 
@@ -57,6 +58,7 @@ class Client:
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
+        pacing: Pacing | None = None,
     ) -> None:
         """Prepare the connections; none is made yet.
 
@@ -74,6 +76,7 @@ class Client:
             monotonic: the clock of the deadlines, in seconds.
             sleep: waits for so many seconds.
             jitter: gives numbers from 0 to 1 that spread the waits.
+            pacing: shared with the clients of other accounts; None for one of its own.
 
         Raises:
             ConfigurationError: a URL is none.
@@ -89,6 +92,7 @@ class Client:
         self._sleep = sleep
         self._jitter = jitter
         self._slots = asyncio.Semaphore(self.limits.requests_at_once)
+        self._pacing = pacing or Pacing()
         self._exchange = Transport(
             account=account,
             key=key,
@@ -158,7 +162,7 @@ class Client:
         """
 
         async def attempt() -> object:
-            async with self._within(deadline, call), self._slots:
+            async with self._within(deadline, call), self._slots, self._pacing.turn(self.account):
                 return await self._exchange.json(call, parameters, parse)
 
         return await self._patiently(attempt, call, deadline, track_lock=track_lock)
@@ -206,6 +210,9 @@ class Client:
         async with within():
             await self._slots.acquire()
         try:
+            async with within():
+                # A report takes hours, and would keep the turn of another.
+                await self._pacing.begin(self.account)
             async with aclosing(self._exchange.csv(call, parameters, within)) as pieces:
                 async for piece in pieces:
                     yield piece

@@ -364,6 +364,23 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
     request_concurrency: int = Field(
         default=4, ge=1, le=64, description="Maximum number of concurrent requests per account."
     )
+    total_request_concurrency: int = Field(
+        default=32,
+        ge=1,
+        le=1024,
+        description="Maximum number of concurrent requests of all accounts together; those that wait take turns by "
+        "account.",
+    )
+    request_rate: int = Field(
+        default=50, ge=1, le=1000, description="Maximum number of requests a second per account, in the long run."
+    )
+    total_request_rate: int = Field(
+        default=100,
+        ge=1,
+        le=10_000,
+        description="Maximum number of requests a second of all accounts together, in the long run; five seconds' "
+        "worth may begin at once.",
+    )
     request_attempts: int = Field(
         default=5, ge=1, le=20, description="Maximum number of attempts at a request before its poll fails."
     )

@@ -39,6 +39,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from exporter.app.wiring import open_left_half
 from exporter.charges import utc_now
+from exporter.logs import configure_logging
 from exporter.publication import Publication
 from exporter.settings import load_settings
 from exporter.simulator import Key, Simulator, World, simulator_app
@@ -264,7 +265,7 @@ def delayed(accounts: int, series: int, interval: int, seconds: float, database:
         variables = environment(upstream, folder, accounts=accounts, interval=interval, database=database)
         os.environ.update(variables)
         delays, apart = asyncio.run(delays_of(upstream, seconds))
-    shares = statistics.quantiles(delays, n=100)
+    shares = statistics.quantiles(delays, n=100, method="inclusive") if len(delays) > 1 else delays * 100
     print(
         f"{accounts:4} accounts x {series:5} series, every {interval} s: from fal's answer to the publication "
         f"{shares[49]:.2f} s at the median, {shares[98]:.2f} s at p99, {max(delays):.2f} s at most, of {len(delays)}; "
@@ -290,6 +291,7 @@ async def delays_of(upstream: int, seconds: float) -> tuple[list[float], float]:
             loop.call_soon_threadsafe(all_seen.set)
 
     loop, all_seen = asyncio.get_running_loop(), asyncio.Event()
+    configure_logging(log_format="text", level="error", stream=sys.stderr)
     half = await open_left_half(load_settings({}), emit=emit, clock=utc_now)
     stop = asyncio.Event()
     collecting = asyncio.create_task(half.collector.run(stop))
