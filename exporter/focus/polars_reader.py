@@ -28,7 +28,7 @@ _MARK = b"\x01"
 _QUOTE, _LINE_FEED = b'"', b"\n"
 _IS_WHOLE = "is whole"
 _ASCII = 128
-_PROVED_TOGETHER = 1 << 20
+_PROVED_TOGETHER = 2 << 20
 
 Work = Callable[[pl.LazyFrame], pl.LazyFrame]
 
@@ -168,10 +168,11 @@ class Cutter:
         return frame.drop(_IS_WHOLE, self._end, strict=False) if frame[_IS_WHOLE].all() else None
 
 
-_NUMBER = r"^[-+]?[0-9]{1,12}(?:\.[0-9]{0,%d})?$"
-"""Numbers of which a block adds up to 38 digits, as Polars can, with as many as 20 of them after the point."""
+_WHOLE_PLACES, _PLACES = 12, 20
+"""Digits of numbers before and after the point, of which a block adds up to no more than the 38 that Polars has."""
 
-_PLACES = 20
+_NUMBER = rf"^[-+]?[0-9]{{1,{_WHOLE_PLACES}}}(?:\.[0-9]{{0,%d}})?$"
+_LARGEST = 10**_WHOLE_PLACES
 _UTC = "Z"
 _MONTH_LENGTH = len("2026-10")
 _LINES = "lines"
@@ -229,21 +230,25 @@ class Summer(Generic[RowT]):
         return fields.select(
             cs.by_name(_IS_WHOLE, require_all=False),
             *dict.fromkeys(names),
-            *(column for amount in amounts for column in amount.columns()),
+            *(amount.values() for amount in amounts),
         )
 
     def _grouped(self, columns: pl.DataFrame) -> pl.DataFrame:
         """Add up lines of which texts, dates and odd numbers are the same."""
         columns = columns.with_columns(date.key() for date in self._dates.values())
-        keys = [*self._texts.names, *(date.key_name for date in self._dates.values())]
-        sums = []
         for amount in self._amounts.values():
-            if not columns[amount.are_known].all():
-                columns = columns.with_columns(amount.told_apart())
-                keys.append(amount.others)
-            sums.append(pl.col(amount.sums).sum())
-        grouped = columns.group_by(keys or pl.lit(0).alias("all"), maintain_order=True)
-        return grouped.agg(*sums, pl.len().alias(_LINES))
+            columns = amount.told_apart(columns)
+        keys = [*self._texts.names, *(date.key_name for date in self._dates.values())]
+        keys += [amount.others for amount in self._amounts.values() if amount.others in columns.columns]
+        # What all lines have in common need not be compared line by line.
+        common = (
+            columns.select(pl.col(key).eq_missing(pl.col(key).first()).all() for key in keys).row(0) if keys else ()
+        )
+        varying = [key for key, is_common in zip(keys, common, strict=True) if not is_common]
+        grouped = columns.group_by(varying or pl.lit(0).alias("all"), maintain_order=True)
+        sums = [pl.col(amount.sums).sum() for amount in self._amounts.values()]
+        groups = grouped.agg(*sums, pl.len().alias(_LINES))
+        return groups.with_columns(pl.lit(columns[key][0], pl.String).alias(key) for key in keys if key not in varying)
 
     def _rows(self, groups: pl.DataFrame) -> list[RowT]:
         lines: list[int] = groups[_LINES].to_list()
@@ -309,31 +314,41 @@ class _Amounts:
 
     Attributes:
         sums: the name under which those are added up that the pattern knows.
-        are_known: the name of what tells these.
         others: the name of the texts of the others; null for those that it knows.
         name: of the texts.
     """
 
     def __init__(self, wanted: Wanted) -> None:
         self.sums = f"{wanted.place} sum"
-        self.are_known = f"{wanted.place} known"
         self.others = f"{wanted.place} other"
         self.name = str(wanted.place)
         self._wanted = wanted
-        self._scale = wanted.fields.places if isinstance(wanted.fields, ScaledNumbers) else None
+        self._is_scaled = isinstance(wanted.fields, ScaledNumbers)
+        self._places = wanted.fields.places if isinstance(wanted.fields, ScaledNumbers) else _PLACES
 
-    def columns(self) -> Iterable[pl.Expr]:
-        """Return the numbers, and which of them the pattern knows."""
-        places = _PLACES if self._scale is None else self._scale
-        text = pl.col(self.name)
-        yield text.cast(pl.Decimal(38, places), strict=False).alias(self.sums)
-        yield text.str.contains(_NUMBER % places).fill_null(value=False).alias(self.are_known)
+    def values(self) -> pl.Expr:
+        """Return what Polars takes the texts for; null for no number."""
+        return pl.col(self.name).cast(pl.Decimal(38, self._places), strict=False).alias(self.sums)
 
-    def told_apart(self) -> Iterable[pl.Expr]:
-        """Return the numbers that the pattern knows, and the texts of the others."""
-        is_known = pl.col(self.are_known)
-        yield pl.when(is_known).then(pl.col(self.sums)).alias(self.sums)
-        yield pl.when(~is_known).then(pl.col(self.name).fill_null("")).alias(self.others)
+    def told_apart(self, columns: pl.DataFrame) -> pl.DataFrame:
+        """Put the texts of numbers that the pattern does not know apart, if there are any."""
+        texts, values = columns[self.name], columns[self.sums]
+        if self._are_short(texts, values):
+            return columns
+        are_known = texts.str.contains(_NUMBER % self._places).fill_null(value=False)
+        if are_known.all():
+            return columns
+        return columns.with_columns(
+            pl.when(are_known).then(values).alias(self.sums),
+            pl.when(~are_known).then(texts.fill_null("")).alias(self.others),
+        )
+
+    def _are_short(self, texts: pl.Series, values: pl.Series) -> bool:
+        """Return whether all are numbers and so short that none can need the pattern, which takes longer."""
+        if values.null_count() or not (texts.str.len_bytes() <= self._places + len(".")).all():
+            return False
+        together: str = texts.str.join("").item()
+        return "e" not in together and "E" not in together and bool(values.is_between(-_LARGEST, _LARGEST).all())
 
     def of(self, groups: pl.DataFrame, lines: Iterable[int]) -> Iterable[Value]:
         """Return the sums of groups of so many lines.
@@ -342,7 +357,7 @@ class _Amounts:
             UnreadableError: a text is no number.
         """
         sums = groups[self.sums]
-        amounts: list[Value] = (sums if self._scale is None else sums.to_physical()).to_list()
+        amounts: list[Value] = (sums.to_physical() if self._is_scaled else sums).to_list()
         if self.others not in groups.columns:
             return amounts
         others = zip(amounts, groups[self.others], lines, strict=True)
