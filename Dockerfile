@@ -47,6 +47,8 @@ COPY --from=build --chown=65532:65532 /data /data
 ENV PATH=/opt/fal-exporter/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
+    MALLOC_ARENA_MAX=1 \
+    MALLOC_TRIM_THRESHOLD_=131072 \
     FAL_EXPORTER_LEDGER_URL=sqlite:////data/ledger.sqlite
 WORKDIR /data
 VOLUME /data

@@ -5,6 +5,7 @@ exporter: a collector that gives up before it has ever published, or because the
 """
 
 import asyncio
+import os
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import Pipe
+from types import MappingProxyType
 from typing import Protocol
 
 import structlog
@@ -66,6 +68,10 @@ class CollectorError(FalExporterError):
         self.gave_up = gave_up
 
 
+_FRUGAL = MappingProxyType({"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "131072"})
+"""Settings of glibc, where nobody has set others: memory that has been freed goes back to the system."""
+
+
 class CollectorProcess:
     """Starts the collector, passes on what it publishes, and ends it.
 
@@ -84,7 +90,9 @@ class CollectorProcess:
             # Signals to the whole process group are this process's to act on, also before the collector ignores them.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_THE_WEB_PROCESS)
             try:
-                self._process = subprocess.Popen(command, pass_fds=descriptors)  # noqa: S603  our own module
+                self._process = subprocess.Popen(  # noqa: S603  our own module
+                    command, pass_fds=descriptors, env={**_FRUGAL, **os.environ}
+                )
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._channel = Channel(self._control)

@@ -6,10 +6,12 @@ not have hours before its history, hours that it has folded, and those of an acc
 
 import asyncio
 import json
+import time
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Literal, NamedTuple, Self, get_args
 from zoneinfo import ZoneInfo
@@ -30,6 +32,9 @@ PATIENCE = 12.0
 """Seconds that an answer may take; callers of MCP wait for 20."""
 
 _LARGEST = 32 * 2**20
+_ROWS_AT_ONCE = 100
+"""Rows that are read at once: about half a millisecond, in which no other thread runs."""
+
 _NAMES = 6
 """Texts in a row, between its stamp and its amounts."""
 
@@ -233,15 +238,29 @@ def _part(question: LiveQuestion, head: Mapping[str, object], body: bytes) -> Li
     stamps: dict[str, datetime] = {}
     known: dict[tuple[str, ...], Dimensions] = {}
     read = []
-    for at, *row in json.loads(body):
-        names = tuple(row[:_NAMES])
-        if at not in stamps:
-            stamps[at] = datetime.fromisoformat(at)
-        if names not in known:
-            team, product, model, app, gpu_class, unit = names
-            known[names] = Dimensions(
-                question.account, team=team, product=product, model=model, app=app, gpu_class=gpu_class, unit=unit
-            )
-        read.append(LiveRow(stamps[at], known[names], Amounts._make(row[_NAMES:])))
+    for some in body.splitlines():
+        for at, *row in json.loads(some):
+            names = tuple(row[:_NAMES])
+            if at not in stamps:
+                stamps[at] = datetime.fromisoformat(at)
+            if names not in known:
+                team, product, model, app, gpu_class, unit = names
+                known[names] = Dimensions(
+                    question.account, team=team, product=product, model=model, app=app, gpu_class=gpu_class, unit=unit
+                )
+            read.append(LiveRow(stamps[at], known[names], Amounts._make(row[_NAMES:])))
+        # The thread that answers scrapes would have to ask for its turn first, and to wait for it.
+        time.sleep(0)
     as_of = datetime.fromisoformat(str(head["at"]))
     return LivePart(question.account, question.window, as_of, tuple(read), int(str(head["unreadable"])))
+
+
+def body_of(rows: Iterable[Sequence[object]]) -> bytes:
+    """Return rows as the body of an answer: lines with some rows each, so that whoever reads them can give way."""
+    return b"".join([json.dumps(some).encode() + b"\n" for some in _some_at_once(rows)])
+
+
+def _some_at_once(rows: Iterable[Sequence[object]]) -> Iterator[list[Sequence[object]]]:
+    remaining = iter(rows)
+    while some := list(islice(remaining, _ROWS_AT_ONCE)):
+        yield some

@@ -1,15 +1,18 @@
 """What of a window fal is asked for, and answers that are made of both fal's and the ledger's hours."""
 
+import json
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from queries.conftest import APP, BERLIN, FLUX, HISTORY, NOW, UTC_ZONE
 
-from exporter.charges import HOUR, NANO, Amounts, Dimensions, Window
+from exporter.charges import HOUR, NANO, Amounts, Dimensions, Window, hour_start
 from exporter.inquiry import Inquiry
 from exporter.ledger import Ledger, ScopeState
 from exporter.ledger.reader import LedgerReader
+from exporter.queries import live
 from exporter.queries.live import LivePart, LiveQuestion, LiveRow, live_questions
 from exporter.queries.usage import CHANGED, UsageAnswer, answer_usage, parse_usage_question
 
@@ -165,3 +168,21 @@ def test_before_anything_has_been_read_fal_alone_tells(ledger: Ledger, address: 
     assert found.total.amounts.cost == NANO
     assert found.coverage.complete
     assert found.coverage.data_through is None
+
+
+def test_an_answer_of_any_length_is_read_a_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        (hour_start(number).isoformat(), "red", "", "flux", "", "", "image", number, 0, 2, 1, 1)
+        for number in range(950)
+    ]
+    given_way: list[float] = []
+    monkeypatch.setattr(time, "sleep", given_way.append)
+    question = LiveQuestion("studio", BEFORE, "hour", UTC_ZONE)
+    body = live.body_of(rows)
+    found = live._part(question, {"at": NOW.isoformat(), "unreadable": 0}, body)
+    assert [(row.at, row.amounts.quantity) for row in found.rows] == [
+        (hour_start(number), number) for number in range(950)
+    ]
+    assert {row.dimensions for row in found.rows} == {Dimensions("studio", "red", model="flux", unit="image")}
+    assert max(len(json.loads(line)) for line in body.splitlines()) <= 100
+    assert given_way == [0] * len(body.splitlines())

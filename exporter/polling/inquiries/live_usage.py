@@ -6,7 +6,6 @@ the requests that an account may have under way is not a poll's. Answers are kep
 """
 
 import asyncio
-import json
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +19,7 @@ from exporter.fal import Allowance, ApiError, Buckets, Reading
 from exporter.inquiry import AnswerWriter, Inquiry, InquiryError
 from exporter.polling.account import AccountPoller
 from exporter.polling.usage_reader import MOST_UNREADABLE
-from exporter.queries.live import LiveQuestion
+from exporter.queries.live import LiveQuestion, body_of
 
 LONGEST = timedelta(seconds=10)
 """Time of a question with all its calls."""
@@ -170,7 +169,7 @@ def _body(readings: Iterable[Reading], buckets: Buckets) -> bytes:
             key = at, dimensions._replace(environment="", api_key="", member="", surge="")
             known = sums.get(key)
             sums[key] = amounts if known is None else known.plus(amounts)
-    return json.dumps(list(_rows(sums))).encode()
+    return body_of(_rows(sums))
 
 
 def _rows(sums: dict[tuple[datetime, Dimensions], Amounts]) -> Iterator[tuple[object, ...]]:
