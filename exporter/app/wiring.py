@@ -32,6 +32,7 @@ from exporter.ledger.store import Rules
 from exporter.metrics.booked import BookedMetrics
 from exporter.metrics.focus_push import FocusPushMetrics
 from exporter.metrics.health import Health
+from exporter.metrics.otlp import OtlpMetrics
 from exporter.metrics.remote_write import RemoteWriteMetrics
 from exporter.metrics.requests import RequestMetrics
 from exporter.polling.account import AccountPoller
@@ -50,6 +51,7 @@ from exporter.polling.scheduler import (
     FOCUS_PUSH_JOB,
     FOCUS_PUSH_LOOK,
     JOBS,
+    OTLP_JOB,
     REMOTE_WRITE_JOB,
     REQUESTS_JOB,
     Intervals,
@@ -65,6 +67,7 @@ from exporter.settings.fields import parse_headers
 if TYPE_CHECKING:
     from exporter.polling.booked import BookedComparer
     from exporter.polling.focus_push import FocusPusher
+    from exporter.polling.otlp import OtlpPusher
     from exporter.polling.remote_write import RemoteWriter
     from exporter.replicas.lease import Lease
 
@@ -96,12 +99,15 @@ class LeftHalf:
     reports: FocusReports
     requests: RequestStore | None = None
     remote: "RemoteWriter | None" = None
+    otlp: "OtlpPusher | None" = None
 
     async def close(self) -> None:
         """End inquiries, close the connections, and the ledger once its work is done."""
         await self.responder.close()
         if self.remote is not None:
             await self.remote.close()
+        if self.otlp is not None:
+            await self.otlp.close()
         await self.reports.close()
         if self.requests is not None:
             await self.requests.close()
@@ -218,6 +224,7 @@ def _jobs(settings: Settings) -> tuple[str, ...]:
         (settings.focus_push_url or settings.focus_upload, FOCUS_PUSH_JOB),
         (settings.booked_source, BOOKED_JOB),
         (settings.remote_write_url, REMOTE_WRITE_JOB),
+        (settings.otlp_url, OTLP_JOB),
     )
     return (*JOBS, *(job for is_wanted, job in wanted if is_wanted))
 
@@ -330,6 +337,28 @@ def _remote_writer(
     )
 
 
+def _otlp_pusher(
+    settings: Settings, registry: CollectorRegistry, publisher: Publisher, clock: Clock
+) -> "OtlpPusher | None":
+    """Return what sends metrics by OTLP; None where that is not wanted.
+
+    Raises:
+        ConfigurationError: the extra is not installed.
+    """
+    if settings.otlp_url is None:
+        return None
+    from exporter.polling.otlp import OtlpPusher  # noqa: PLC0415  where it is wanted
+
+    return OtlpPusher(
+        settings.otlp_url,
+        settings.otlp_protocol,
+        snapshot=lambda: publisher.snapshot,
+        metrics=OtlpMetrics(registry),
+        changed=publisher.changed,
+        clock=clock,
+    )
+
+
 async def open_left_half(
     settings: Settings,
     *,
@@ -410,6 +439,7 @@ async def open_left_half(
         owners = KeyOwners(clients, ledger, clock)
         await owners.recall()
         remote = _remote_writer(settings, ledger, registry=registry, health=health, publisher=publisher, clock=clock)
+        otlp = _otlp_pusher(settings, registry, publisher, clock)
         store = _open_requests(settings)
     except (ConfigurationError, EventsError):
         await ledger.close()
@@ -445,6 +475,7 @@ async def open_left_half(
             focus_push=min(FOCUS_PUSH_LOOK, settings.focus_push_interval),
             booked=settings.booked_interval,
             remote_write=settings.remote_write_interval,
+            otlp=settings.otlp_interval,
         ),
         health=health,
     )
@@ -462,6 +493,7 @@ async def open_left_half(
         pushers=_pushers(settings, registry, health, publisher, clock),
         booked=_booked(settings, registry, health, publisher, clock),
         remote=remote,
+        otlp=otlp,
     )
     reports = FocusReports(
         {client.account: client for client in clients},
@@ -470,4 +502,4 @@ async def open_left_half(
         clock=clock,
     )
     responder = Responder({REPORT: reports.answer, live.NAME: LiveUsage(accounts, clock=clock)})
-    return LeftHalf(collector, publisher, tuple(accounts), ledger, clients, responder, reports, store, remote)
+    return LeftHalf(collector, publisher, tuple(accounts), ledger, clients, responder, reports, store, remote, otlp)

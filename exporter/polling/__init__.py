@@ -2,8 +2,7 @@
 
 Lives here: one account's polls (`account`, `reconciler`), when they run (`scheduler`, `poll_runner`), the ledger on
 its own thread (`async_ledger`), the forecasts, the comparison with the last month and the publications made after
-every change (`forecasts`, `comparisons`, `publisher`), the push of FOCUS files (`focus_push`), the remote write
-of hourly samples (`remote_write`), and `collector`, which
-runs them all. May import: `fal`, `ledger`, `metrics`, `publication`; never `web`. Begin reading at `collector`, then
-`account`.
+every change (`forecasts`, `comparisons`, `publisher`), the push of FOCUS files (`focus_push`), hourly samples by remote
+write (`remote_write`), metrics by OTLP (`otlp`), and `collector`, which runs them all. May import: `fal`, `ledger`,
+`metrics`, `publication`; never `web`. Begin reading at `collector`, then `account`.
 """

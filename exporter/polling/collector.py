@@ -14,11 +14,12 @@ from exporter.polling.account import AccountPoller
 from exporter.polling.async_ledger import AsyncLedger
 from exporter.polling.publisher import Publisher
 from exporter.polling.requests import RequestsPoller
-from exporter.polling.scheduler import BOOKED_JOB, FOCUS_PUSH_JOB, REMOTE_WRITE_JOB, Run, Scheduler
+from exporter.polling.scheduler import BOOKED_JOB, FOCUS_PUSH_JOB, OTLP_JOB, REMOTE_WRITE_JOB, Run, Scheduler
 
 if TYPE_CHECKING:
     from exporter.polling.booked import BookedComparer
     from exporter.polling.focus_push import FocusPusher
+    from exporter.polling.otlp import OtlpPusher
     from exporter.polling.remote_write import RemoteWriter
 
 _log = structlog.get_logger(__name__)
@@ -38,6 +39,7 @@ class Collector:
         pushers: push FOCUS files, where that is wanted.
         booked: compares bookings with requests, where that is wanted.
         remote: sends hourly samples, where that is wanted.
+        otlp: sends metrics by OTLP, where that is wanted.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Collector:
         pushers: "Sequence[FocusPusher]" = (),
         booked: "BookedComparer | None" = None,
         remote: "RemoteWriter | None" = None,
+        otlp: "OtlpPusher | None" = None,
     ) -> None:
         self._ledger = ledger
         self._accounts = accounts
@@ -64,6 +67,7 @@ class Collector:
         self._pushers = pushers
         self._booked = booked
         self._remote = remote
+        self._otlp = otlp
         self._began_at = clock()
         self._loaded: set[str] = set()
 
@@ -90,6 +94,8 @@ class Collector:
             self._scheduler.every_while(BOOKED_JOB, _EVERY_ACCOUNT, self._booked.compare)
         if self._remote is not None:
             self._scheduler.every_while(REMOTE_WRITE_JOB, _EVERY_ACCOUNT, partial(self._write_remotely, self._remote))
+        if self._otlp is not None:
+            self._scheduler.every_while(OTLP_JOB, _EVERY_ACCOUNT, self._otlp.push)
         self._scheduler.by_calendar("retention", _EVERY_ACCOUNT, self._fold)
         planning = self._scheduler.start()
         stopping = asyncio.create_task(stop.wait())

@@ -435,6 +435,8 @@ class Publisher:
         self._notes = notes
         self._links = links
         self._encoder = Encoder(created=openmetrics_created)
+        self.snapshot: Snapshot | None = None
+        """The newest; None before the first."""
         self._figures = Part[LedgerView]("figures", health, clock)
         self._forecasts = Part[Outlook]("forecasts", health, clock)
         self._comparison = Part[MonthComparison]("comparisons", health, clock)
@@ -527,8 +529,8 @@ class Publisher:
         return Publication(view.sequence, view.at, exposition, overview, self._is_ready(view), outlook)
 
     def _encoded(self, snapshot: Snapshot) -> Exposition:
-        whole = replace(snapshot, tables=(*snapshot.tables, *self._health.tables()))
-        return self._encoder.encode(whole, self._health.rendered())
+        self.snapshot = replace(snapshot, tables=(*snapshot.tables, *self._health.tables()))
+        return self._encoder.encode(self.snapshot, self._health.rendered())
 
     def _is_ready(self, view: LedgerView) -> bool:
         """Return whether the current month is loaded: of every source, or of some while the others cannot be read.

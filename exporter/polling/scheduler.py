@@ -146,7 +146,7 @@ _TAGS_AFTER_THE_START = timedelta(seconds=5)
 _REQUESTS_AFTER_THE_START = timedelta(seconds=5)
 _FOCUS_PUSH_AFTER_THE_START = timedelta(minutes=3)
 _BOOKED_AFTER_THE_START = timedelta(minutes=5)
-_REMOTE_WRITE_AFTER_THE_START = timedelta(seconds=10)
+_SENT_AFTER_THE_START = timedelta(seconds=10)
 
 JOBS = (
     "current",
@@ -178,6 +178,9 @@ FOCUS_PUSH_LOOK = timedelta(minutes=15)
 REMOTE_WRITE_JOB = "remote_write"
 """The job that sends hourly samples, where that is wanted."""
 
+OTLP_JOB = "otlp"
+"""The job that sends metrics by OTLP, where that is wanted."""
+
 BOOKED_JOB = "booked"
 """The job that compares bookings with requests, where that is wanted."""
 
@@ -195,6 +198,7 @@ class Intervals:
     focus_push: timedelta = timedelta(minutes=15)
     booked: timedelta = timedelta(hours=6)
     remote_write: timedelta = timedelta(minutes=1)
+    otlp: timedelta = timedelta(minutes=1)
 
 
 class _Planner(AsyncIOScheduler):  # type: ignore[misc]  # it has no types
@@ -311,6 +315,7 @@ class Scheduler:
             FOCUS_PUSH_JOB: self._intervals.focus_push,
             BOOKED_JOB: self._intervals.booked,
             REMOTE_WRITE_JOB: self._intervals.remote_write,
+            OTLP_JOB: self._intervals.otlp,
         }
         firsts = {
             "reconciliation": spans["reconciliation"],
@@ -320,7 +325,8 @@ class Scheduler:
             "requests": _REQUESTS_AFTER_THE_START,
             FOCUS_PUSH_JOB: _FOCUS_PUSH_AFTER_THE_START,
             BOOKED_JOB: _BOOKED_AFTER_THE_START,
-            REMOTE_WRITE_JOB: _REMOTE_WRITE_AFTER_THE_START,
+            REMOTE_WRITE_JOB: _SENT_AFTER_THE_START,
+            OTLP_JOB: _SENT_AFTER_THE_START,
         }
         span, place = spans[job], self._places.get(account, 0)
         first = datetime.now(UTC) + firsts.get(job, timedelta(0)) + place * _BETWEEN_STARTS

@@ -59,6 +59,7 @@ LogFormat = Literal["text", "json"]
 Machines = Literal["auto", "true", "false"]
 PushFormat = Literal["csv", "csv.gz", "csv.zst", "parquet"]
 PushVersion = Literal["1.2", "1.3", "1.4"]
+OtlpProtocol = Literal["http", "grpc"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -328,6 +329,17 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
     )
     remote_write_key_file: Path | None = Field(
         default=None, description="Key of that certificate, where it is not in the same file."
+    )
+    otlp_url: BaseUrl | None = Field(
+        default=None,
+        description="OpenTelemetry receiver to send metrics to, with its path where the protocol is `http`, such as "
+        "`http://collector:4318/v1/metrics`. Needs the extra `otlp`. If unset, nothing is sent; see OTLP.",
+    )
+    otlp_protocol: Annotated[OtlpProtocol, one_of("http", "grpc")] = Field(
+        default="http", description="Protocol of that receiver: `http` (protobuf) or `grpc`."
+    )
+    otlp_interval: Annotated[Duration, between("10s", "1h")] = Field(
+        default=_seconds(60), description="Interval at which metrics are sent to it."
     )
     balance_interval: Annotated[Duration, between("10s", "1d")] = Field(
         default=_seconds(60), description="Interval between polls of the credit balance and the lock state."

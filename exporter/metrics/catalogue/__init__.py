@@ -14,7 +14,7 @@ from types import MappingProxyType
 from exporter.metrics.catalogue.accounts import ACCOUNTS, NAMES
 from exporter.metrics.catalogue.exporter import EXPORTER
 from exporter.metrics.catalogue.family import Family, Kind
-from exporter.metrics.catalogue.focus import FOCUS, REMOTE
+from exporter.metrics.catalogue.focus import FOCUS, OTLP, REMOTE
 from exporter.metrics.catalogue.machines import MACHINES
 from exporter.metrics.catalogue.outlook import OUTLOOK
 from exporter.metrics.catalogue.requests import BOOKED, REQUESTS
@@ -53,6 +53,7 @@ _PRESENT = {
         FOCUS,
         BOOKED,
         REMOTE,
+        OTLP,
         EXPORTER,
     )
     for family in families

@@ -1,4 +1,4 @@
-"""Families of what is pushed: FOCUS files (FOCUS_PUSH_URL, FOCUS_UPLOAD) and hourly samples (REMOTE_WRITE_URL)."""
+"""Families of what is pushed: FOCUS files, hourly samples by remote write, and metrics by OTLP."""
 
 from exporter.charges import NANO
 from exporter.metrics.catalogue.family import Family
@@ -73,4 +73,20 @@ REMOTE: tuple[Family, ...] = (
         "the next hour (next_hour), or left out because they are of before the first remote write (history).",
         ("outcome",),
     ),
+)
+
+OTLP: tuple[Family, ...] = (
+    Family(
+        "fal_otlp_up",
+        "gauge",
+        "1 if the newest metrics could be sent by OTLP, 0 if not; absent before the first. Only with OTLP_URL, as all "
+        "of these.",
+    ),
+    Family(
+        "fal_otlp_last_success_timestamp_seconds",
+        "gauge",
+        "When metrics were sent by OTLP last, in seconds since the epoch.",
+    ),
+    Family("fal_otlp_points_total", "counter", "Points of metrics that were sent by OTLP."),
+    Family("fal_otlp_failures_total", "counter", "Times that metrics could not be sent by OTLP."),
 )
