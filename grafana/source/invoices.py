@@ -253,7 +253,7 @@ def billed() -> Built:
         [Query(month("last_month"), ref="last"), Query(month("current_month"), ref="current")],
         {
             "account": Column("Account", width=160),
-            "charge_category": Column("Category"),
+            "charge_category": Column("Category", properties={"custom.minWidth": 90}),
             "Value #last": Column("Last month, $", SIGNED, 110, 2),
             "Value #current": Column("This month, $", SIGNED, 110, 2),
         },

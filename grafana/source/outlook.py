@@ -51,7 +51,7 @@ def course() -> Built:
         .hide_time_override(hide_time_override=True)
         .max_data_points(186)
         .min(0)
-        .no_value(NOT_LOADED)
+        .no_value(f"no spend yet, or {NOT_LOADED}")
     )
 
 

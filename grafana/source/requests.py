@@ -26,8 +26,8 @@ _FINDINGS = {
     "never_booked": ("charged but never booked", palette.NEUTRAL),
     "booked_twice": ("booked more than once", palette.NEUTRAL),
     "never_charged": ("booked but never charged", palette.NEUTRAL),
-    "differing": ("booked at another amount than charged", palette.NEUTRAL),
-    "not_read": ("not compared yet: hours not read", palette.NEUTRAL),
+    "differing": ("booked at another amount", palette.NEUTRAL),
+    "not_read": ("not compared: hours not read yet", palette.NEUTRAL),
 }
 _NOT_YET = "nothing yet: drawn by whole hours from the exporter's start on"
 _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
@@ -46,7 +46,8 @@ def requests() -> Frame:
             Row(10, ((_by_model(), 24),)),
             Row(9, ((_dear(), 12), (_spend(), 12)), "Over time"),
             Row(8, ((_differing(), 12), (_progress(), 12)), "Do they add up to the bill?"),
-            Row(8, ((_booked(), 6), (_findings(), 9), (_booked_models(), 9)), "Is what you booked what fal charged?"),
+            Row(4, ((_booked(), 24),), "Is what you booked what fal charged?"),
+            Row(7, ((_findings(), 12), (_booked_models(), 12))),
         ),
     )
 
@@ -264,7 +265,7 @@ def _findings() -> Built:
         {
             "finding": Column("Finding", properties=words(_FINDINGS)),
             "Value #requests": Column("Requests", "locale", 84, 0),
-            "Value #amount": Column("Booked less charged, $", SIGNED, 160, 2),
+            "Value #amount": Column("Booked less charged, $", SIGNED, 176, 2),
         },
         key="finding",
         no_value=_NOT_BOOKED,
@@ -278,6 +279,6 @@ def _booked_models() -> Built:
         "US dollars booked less charged, of the twenty models that are furthest off: above 0 the gateway's price list "
         "is too high, below 0 too low. Bookings that fal has not charged for have no model.",
         [Query(f"{difference} != 0\nand topk(20, abs({difference}))")],
-        {"model": Column("Model"), "Value": Column("Booked less charged, $", SIGNED, 160, 2)},
+        {"model": Column("Model"), "Value": Column("Booked less charged, $", SIGNED, 176, 2)},
         no_value="none differs, or bookings are not compared",
     )
