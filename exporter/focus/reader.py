@@ -336,7 +336,7 @@ class Reader(Generic[RowT]):
         """Read the lines that are complete; with Polars, once they are many."""
         texts, polars = self._lines.take(), self._polars
         if polars is None:
-            rows = self._read_all(texts)
+            rows = [*self._waited_for(), *self._read_all(texts)]
             self._lines.number = self._number
             return rows
         self._held += texts
