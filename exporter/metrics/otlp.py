@@ -119,7 +119,8 @@ def _point(names: list[str], sample: Sample, scale: int, at: int) -> "NumberData
     if "gen_ai.request.model" in attributes:
         attributes["gen_ai.provider.name"] = PROVIDER
     start = _nanoseconds(sample.created) if sample.created is not None else 0
-    return NumberDataPoint(attributes, start, at, sample.value if scale == 1 else sample.value / scale)
+    # A truth value is no integer to OTLP, and a sum may be larger than one can be.
+    return NumberDataPoint(attributes, start, at, sample.value / scale)
 
 
 def _nanoseconds(instant: datetime) -> int:

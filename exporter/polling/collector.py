@@ -173,11 +173,17 @@ class Collector:
             self._loaded.add(account.name)
             self._scheduler.run_now("reconciliation", account.name)
             self._scheduler.run_now("names", account.name)
+            if self._remote is not None and self._is_loaded:
+                self._scheduler.run_now(REMOTE_WRITE_JOB, _EVERY_ACCOUNT)
+
+    @property
+    def _is_loaded(self) -> bool:
+        """The history of all accounts is there."""
+        return self._loaded >= {account.name for account in self._accounts}
 
     async def _write_remotely(self, remote: "RemoteWriter") -> None:
         """Send hourly samples; the first ones when the history is there, so that it is sent in its order."""
-        is_loaded = self._loaded >= {account.name for account in self._accounts}
-        if is_loaded or self._clock() >= self._began_at + _HISTORY_PATIENCE or await remote.has_begun():
+        if self._is_loaded or self._clock() >= self._began_at + _HISTORY_PATIENCE or await remote.has_begun():
             await remote.write()
 
     async def _activate(self) -> None:

@@ -17,6 +17,7 @@ from exporter.metrics.snapshot import Snapshot
 
 _log = structlog.get_logger(__name__)
 
+_SHOWN = 300
 _LOGGER = "opentelemetry.exporter"
 
 
@@ -89,7 +90,8 @@ class OtlpPusher:
         if not taken:
             self._metrics.failed()
             self._changed()
-            reason = self._words.text or "no reason given"
+            # What could not be encoded is told whole by the exporter, the reason last.
+            reason = self._words.text[-_SHOWN:].rpartition("\n")[2] or "no reason given"
             raise OtlpError(
                 f"OTLP_URL: metrics cannot be sent to {self._url}: {reason}; check the address, OTLP_PROTOCOL, and the "
                 "variables OTEL_EXPORTER_OTLP_*"

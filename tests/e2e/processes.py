@@ -246,3 +246,23 @@ def exporter_of(fal: Fal, folder: Path, **settings: str) -> Iterator[Exporter]:
             made.kill()
     assert ADMIN_KEY.partition(":")[2] not in made.output
     assert "Traceback" not in made.output, made.output
+
+
+@contextmanager
+def running(command: list[str], url: str, ready: str, folder: Path) -> Iterator[None]:
+    """Run a server until the block ends; it is ready when a path answers well."""
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+
+    def is_ready() -> bool:
+        try:
+            return HTTP.get(f"{url}{ready}").is_success
+        except httpx.TransportError:
+            return False
+
+    try:
+        wait_until(is_ready, f"{command[0]} is ready")
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)

@@ -6,19 +6,18 @@ hour that it is of. Corrections go to the same instants in every store.
 
 import asyncio
 import random
-import signal
-import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import httpx
 import pytest
-from e2e.processes import free_port, wait_until
+from e2e.processes import Fal, exporter_of, free_port, running, wait_until
 from local_http import HTTP
+from polling.remote_store import remote_store
+from polling.test_otlp import Receiver as OtlpReceiver
+from polling.test_otlp import otlp_receiver as otlp_receiver  # noqa: PLC0414  a fixture
 from programs import NEWER_RULERS
 from prometheus_client import CollectorRegistry
 
@@ -51,25 +50,6 @@ class Receiver:
         days = [int(first.timestamp()) + 86_400 * day for day in range(DAYS)]
         found = {row["metric"]["model"]: {int(at): float(value) for at, value in row["values"]} for row in rows}
         return {model: [values.get(day, 0.0) for day in days] for model, values in found.items()}
-
-
-@contextmanager
-def running(command: list[str], url: str, ready: str, folder: Path) -> Iterator[None]:
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-
-    def is_ready() -> bool:
-        try:
-            return HTTP.get(f"{url}{ready}").is_success
-        except httpx.TransportError:
-            return False
-
-    try:
-        wait_until(is_ready, f"{command[0]} is ready")
-        yield
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(20)
 
 
 @pytest.fixture(params=["prometheus", "prometheus3", "victoria-metrics"])
@@ -177,3 +157,31 @@ def test_every_day_of_a_real_store_is_what_the_statement_says(receiver: Receiver
     assert counters == {model: pytest.approx(days, abs=1e-9) for model, days in statement.items()}
     assert refunded == pytest.approx([*[3.0] * 3, *[2.0] * (DAYS - 3)], abs=1e-9)
     assert waiting == 1
+
+
+@pytest.mark.long
+def test_serve_sends_what_it_publishes_by_remote_write_and_otlp(
+    fal: Fal, otlp_receiver: OtlpReceiver, tmp_path: Path
+) -> None:
+    with (
+        remote_store() as store,
+        exporter_of(fal, tmp_path, REMOTE_WRITE_URL=store.url, OTLP_URL=otlp_receiver.http) as exporter,
+    ):
+        exporter.start()
+        wait_until(lambda: exporter.get("/-/ready"), "history is loaded")
+        wait_until(lambda: otlp_receiver.requests, "metrics are sent by OTLP")
+        wait_until(lambda: store.series, "samples are sent by remote write")
+        shown = wait_until(lambda: (seen := exporter.scrape()).get("fal_remote_write_up") and seen, "it is shown")
+        told = {
+            name: shown[f"fal_{name}"][frozenset()] for name in ("remote_write_up", "remote_write_pending_requests")
+        }
+        assert told == {"remote_write_up": 1, "remote_write_pending_requests": 0}
+        assert shown["fal_otlp_up"][frozenset()] == 1
+        assert exporter.stop() == 0
+    assert sum(store.sums("fal_hourly_spend_usd").values()) > 0
+    names = {
+        metric.name
+        for request in otlp_receiver.requests
+        for metric in request.resource_metrics[0].scope_metrics[0].metrics
+    }
+    assert {"fal_spend_usd", "fal_data_through_timestamp_seconds", "fal_source_up"} <= names

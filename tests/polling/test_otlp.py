@@ -12,8 +12,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from e2e.processes import free_port
-from e2e.test_remote_write import running
+from e2e.processes import free_port, running
 from local_http import HTTP
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as messages
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2_grpc as services
@@ -42,6 +41,7 @@ def snapshot(at: datetime = AT, born: datetime = BORN, series: int = 1) -> Snaps
         Table(CATALOGUE["fal_spend_month_to_date_usd"], LABELS, paged([month])),
         Table(CATALOGUE["fal_counter_pending_usd"], LABELS, paged([month])),
         Table(CATALOGUE["fal_gpu_seconds_total"], LABELS, ()),
+        Table(CATALOGUE["fal_source_up"], ("account", "source"), paged([Sample(("studio", "models"), value=True)])),
     )
     return Snapshot(1, at, tables)
 
@@ -70,7 +70,7 @@ class Receiver:
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
+def otlp_receiver() -> Iterator[Receiver]:
     made = Receiver()
 
     class Handler(BaseHTTPRequestHandler):
@@ -123,13 +123,13 @@ def pusher_to(url: str, protocol: str, shown: Snapshot | None, registry: Collect
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 async def test_counters_have_the_start_of_the_ledger_and_attributes_their_conventional_names(
-    receiver: Receiver, protocol: str, monkeypatch: pytest.MonkeyPatch
+    otlp_receiver: Receiver, protocol: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=prod")
     registry = CollectorRegistry()
-    pusher = pusher_to(getattr(receiver, protocol), protocol, snapshot(), registry)
+    pusher = pusher_to(getattr(otlp_receiver, protocol), protocol, snapshot(), registry)
     await pusher.push()
-    points = receiver.points()
+    points = otlp_receiver.points()
     start, at = (int(instant.timestamp()) * 10**9 + instant.microsecond * 1000 for instant in (BORN, AT))
     model = {"gen_ai.request.model": "fal-ai/flux/0", "gen_ai.provider.name": "fal", "fal.account": "studio"}
     app = {"fal.account": "studio", "fal.app": "shop", "deployment.environment.name": "prod"}
@@ -137,8 +137,9 @@ async def test_counters_have_the_start_of_the_ledger_and_attributes_their_conven
         ("fal_spend_usd", "fal-ai/flux/0"): (start, at, 1.5, model),
         ("fal_spend_usd", ""): (start, at, 7e-9, app),
         ("fal_spend_month_to_date_usd", "fal-ai/flux/0"): (0, at, -1.0, model),
+        ("fal_source_up", ""): (0, at, 1.0, {"fal.account": "studio", "fal.source": "models"}),
     }
-    (request,) = receiver.requests
+    (request,) = otlp_receiver.requests
     resource = {item.key: item.value.string_value for item in request.resource_metrics[0].resource.attributes}
     assert resource["service.name"] == "fal-exporter"
     assert resource["deployment.environment.name"] == "prod"
@@ -146,37 +147,37 @@ async def test_counters_have_the_start_of_the_ledger_and_attributes_their_conven
     spend = request.resource_metrics[0].scope_metrics[0].metrics[0]
     assert (spend.unit, spend.sum.is_monotonic, spend.sum.aggregation_temporality) == ("{USD}", True, 2)
     assert registry.get_sample_value("fal_otlp_up") == 1
-    assert registry.get_sample_value("fal_otlp_points_total") == 3
+    assert registry.get_sample_value("fal_otlp_points_total") == 4
     await pusher.close()
 
 
-async def test_many_points_are_sent_in_several_requests(receiver: Receiver) -> None:
-    pusher = pusher_to(receiver.grpc, "grpc", snapshot(series=9000), CollectorRegistry())
+async def test_many_points_are_sent_in_several_requests(otlp_receiver: Receiver) -> None:
+    pusher = pusher_to(otlp_receiver.grpc, "grpc", snapshot(series=9000), CollectorRegistry())
     await pusher.push()
-    assert len(receiver.requests) == 3
-    assert len(receiver.points()) == 9002
+    assert len(otlp_receiver.requests) == 3
+    assert len(otlp_receiver.points()) == 9003
     await pusher.close()
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
-async def test_a_refusal_is_told_and_the_next_push_goes_on(receiver: Receiver, protocol: str) -> None:
+async def test_a_refusal_is_told_and_the_next_push_goes_on(otlp_receiver: Receiver, protocol: str) -> None:
     registry = CollectorRegistry()
-    pusher = pusher_to(getattr(receiver, protocol), protocol, snapshot(), registry)
-    receiver.refuses = True
+    pusher = pusher_to(getattr(otlp_receiver, protocol), protocol, snapshot(), registry)
+    otlp_receiver.refuses = True
     with pytest.raises(OtlpError, match=r"metrics cannot be sent to http://127.*: .*(400|not today|INVALID)"):
         await pusher.push()
     assert (registry.get_sample_value("fal_otlp_up"), registry.get_sample_value("fal_otlp_failures_total")) == (0, 1)
-    receiver.refuses = False
+    otlp_receiver.refuses = False
     await pusher.push()
     assert registry.get_sample_value("fal_otlp_up") == 1
     await pusher.close()
 
 
-async def test_nothing_is_sent_before_there_is_a_snapshot(receiver: Receiver) -> None:
+async def test_nothing_is_sent_before_there_is_a_snapshot(otlp_receiver: Receiver) -> None:
     registry = CollectorRegistry()
-    pusher = pusher_to(receiver.http, "http", None, registry)
+    pusher = pusher_to(otlp_receiver.http, "http", None, registry)
     await pusher.push()
-    assert (receiver.requests, registry.get_sample_value("fal_otlp_up")) == ([], None)
+    assert (otlp_receiver.requests, registry.get_sample_value("fal_otlp_up")) == ([], None)
     await pusher.close()
 
 
@@ -214,7 +215,11 @@ async def test_a_real_store_has_the_names_that_are_scraped(program: Callable[[st
         asked = {"query": '{__name__=~"fal_.*"}', "nocache": "1"}
         rows = HTTP.get(f"{url}/api/v1/query", params=asked).raise_for_status().json()["data"]["result"]
     found = {f"{row['metric'].pop('__name__')} {row['value'][1]}": row["metric"] for row in rows}
-    assert {*found} == {"fal_spend_usd_total 1.5", "fal_spend_usd_total 0.000000007", "fal_spend_month_to_date_usd -1"}
+    assert {*found} - {"fal_source_up 1"} == {
+        "fal_spend_usd_total 1.5",
+        "fal_spend_usd_total 0.000000007",
+        "fal_spend_month_to_date_usd -1",
+    }
     flux = found["fal_spend_month_to_date_usd -1"]
     assert (flux["gen_ai_request_model"], flux["fal_account"]) == ("fal-ai/flux/0", "studio")
     assert flux["gen_ai_provider_name"] == "fal"
