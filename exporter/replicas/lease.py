@@ -373,7 +373,7 @@ class Leases:
             url,
             pool_size=1,
             pool_pre_ping=True,
-            connect_args={"application_name": self._session, "connect_timeout": 3},
+            connect_args={"application_name": self._session, "connect_timeout": 3, "tcp_user_timeout": 8000},
         )
 
 

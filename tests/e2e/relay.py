@@ -10,13 +10,18 @@ from contextlib import contextmanager, suppress
 class Relay:
     """Passes connections on to another address while it is not cut.
 
+    Args:
+        host, port: what it passes connections on to.
+        listens_on: an IP address of this machine.
+
     Attributes:
-        port: where it listens on 127.0.0.1.
+        port: where it listens.
         sent_at: when clients have sent something, in monotonic seconds.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, listens_on: str = "127.0.0.1") -> None:
         self.port = 0
+        self._listens_on = listens_on
         self.sent_at: list[float] = []
         self._to = (host, port)
         self._works = asyncio.Event()
@@ -37,7 +42,7 @@ class Relay:
     async def serve(self, listening: threading.Event) -> None:
         """Listen until ended."""
         self._loop = asyncio.get_running_loop()
-        server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._connected, self._listens_on, 0)
         self.port = server.sockets[0].getsockname()[1]
         listening.set()
         async with server:
@@ -84,9 +89,9 @@ class Relay:
 
 
 @contextmanager
-def relay(host: str, port: int) -> Iterator[Relay]:
+def relay(host: str, port: int, listens_on: str = "127.0.0.1") -> Iterator[Relay]:
     """Run a relay in a thread of its own until the block is left."""
-    made, listening = Relay(host, port), threading.Event()
+    made, listening = Relay(host, port, listens_on), threading.Event()
     thread = threading.Thread(target=lambda: asyncio.run(made.serve(listening)), daemon=True)
     thread.start()
     assert listening.wait(10)
