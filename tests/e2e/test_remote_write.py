@@ -171,12 +171,13 @@ def test_serve_sends_what_it_publishes_by_remote_write_and_otlp(
         wait_until(lambda: exporter.get("/-/ready"), "history is loaded")
         wait_until(lambda: otlp_receiver.requests, "metrics are sent by OTLP")
         wait_until(lambda: store.series, "samples are sent by remote write")
-        shown = wait_until(lambda: (seen := exporter.scrape()).get("fal_remote_write_up") and seen, "it is shown")
-        told = {
-            name: shown[f"fal_{name}"][frozenset()] for name in ("remote_write_up", "remote_write_pending_requests")
-        }
-        assert told == {"remote_write_up": 1, "remote_write_pending_requests": 0}
-        assert shown["fal_otlp_up"][frozenset()] == 1
+        expected = {"fal_remote_write_up": 1, "fal_remote_write_pending_requests": 0, "fal_otlp_up": 1}
+
+        def is_shown() -> bool:
+            seen = exporter.scrape()
+            return {name: seen.get(name, {}).get(frozenset()) for name in expected} == expected
+
+        wait_until(is_shown, "it is shown that all has arrived")
         assert exporter.stop() == 0
     assert sum(store.sums("fal_hourly_spend_usd").values()) > 0
     names = {
