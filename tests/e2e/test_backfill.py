@@ -4,6 +4,7 @@ The ledger is born at 12:30 in the middle of six days of history; then it lives 
 earlier hours come late. Every minute of that life is scraped.
 """
 
+import json
 import math
 import os
 import random
@@ -19,8 +20,9 @@ from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
-from e2e.processes import free_port, wait_until
+from e2e.processes import free_port, running, wait_until
 from local_http import HTTP
+from programs import NEWER_RULERS
 from prometheus_client.openmetrics.parser import text_fd_to_metric_families
 
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window, hour_of
@@ -269,3 +271,59 @@ def test_the_month_to_date_begins_with_the_local_month_and_never_with_part_of_on
     found = prometheus.query("fal_spend_month_to_date_usd", at)
     assert found == pytest.approx(total(life.truth, lambda hour: first <= hour < hour_of(at)))
     assert not any(map(math.isnan, found.values()))
+
+
+@pytest.mark.long
+def test_victoriametrics_takes_the_file_as_it_is(
+    life: Life, program: Callable[[str, str], str], tmp_path: Path
+) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    command = [
+        program("victoria-metrics", NEWER_RULERS),
+        f"-storageDataPath={tmp_path / 'data'}",
+        f"-httpListenAddr={url.removeprefix('http://')}",
+        "-retentionPeriod=100y",
+    ]
+    with running(command, url, "/health", tmp_path):
+        for file in (life.history, life.live):
+            HTTP.post(f"{url}/api/v1/import/prometheus", content=file.read_bytes(), timeout=60).raise_for_status()
+        HTTP.get(f"{url}/internal/force_flush", timeout=20)
+        store = Prometheus(url)
+        assert store.query("increase(fal_spend_usd_total[8d])", life.end) == pytest.approx(
+            total(life.truth, lambda _: True), rel=1e-9
+        )
+        for day in (1, 2, 3):
+            end = START + timedelta(days=day, hours=4)
+            found = store.query("increase(fal_spend_usd_total[1d])", end)
+            known = total(life.truth, lambda hour, end=end: end - timedelta(days=1) <= hour < end)
+            assert found == pytest.approx(known, rel=1e-9)
+        at = datetime(2026, 11, 3, 9, 17, tzinfo=UTC)
+        last_hour = total(life.truth, lambda hour: hour == hour_of(at) - HOUR)
+        found = store.query("fal_spend_last_hour_usd", at)
+        assert {model: value for model, value in found.items() if value} == pytest.approx(last_hour)
+
+
+@pytest.mark.long
+def test_blocks_of_six_hours_are_such_as_mimir_takes(
+    life: Life, program: Callable[[str, str], str], tmp_path: Path
+) -> None:
+    """Mimir itself was not at hand: these are the checks of its block upload that can be made of a block alone.
+
+    promtool makes blocks of 2, 6, 18 or 54 hours, whatever it is asked for: of 24 it makes 18, which cross midnight.
+    """
+    day = 86_400_000
+    create = ("tsdb", "create-blocks-from", "--max-block-duration=6h", "openmetrics", "--quiet")
+    subprocess.run(
+        [program("promtool", "prometheus"), *create, str(life.history), str(tmp_path)],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    blocks = [json.loads(file.read_text()) for file in tmp_path.glob("*/meta.json")]
+    assert len(blocks) == 24, "of each UTC day up to four"
+    for block in blocks:
+        assert block["version"] == 1
+        assert 0 <= block["minTime"] < block["maxTime"] <= BIRTH.timestamp() * 1000
+        assert block["minTime"] // day == (block["maxTime"] - 1) // day, "it does not cross midnight"
+        assert "thanos" not in block, "there are no external labels"
+    assert f"{sum(block['stats']['numSamples'] for block in blocks):,} samples" in life.output
