@@ -6,7 +6,7 @@ Each alert of the page names the rule that says the same in Prometheus, and is a
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from importlib.resources import files
@@ -130,7 +130,8 @@ class Banner:
     Attributes:
         severity: the worst.
         title: how many alerts there are of each severity.
-        folded: alerts that are shown when asked for.
+        shown: what is said of several, once.
+        folded: what is shown when asked for.
     """
 
     severity: Severity
@@ -193,7 +194,21 @@ def banner(found: tuple[Alert, ...]) -> Banner | None:
         parts.append("1 item needs attention" if rest == 1 else f"{rest} items need attention")
     if noted:
         parts.append(f"{noted} worth knowing")
-    return Banner(found[0].severity, " · ".join(parts), found[:_SHOWN], found[_SHOWN:])
+    items = _together(found)
+    return Banner(found[0].severity, " · ".join(parts), items[:_SHOWN], items[_SHOWN:])
+
+
+def _together(found: tuple[Alert, ...]) -> tuple[Alert, ...]:
+    """Put what is said of several in one item, where the first stood: a fault at fal is said of every account."""
+    groups: dict[tuple[str, str, str], list[Alert]] = {}
+    for alert in found:
+        groups.setdefault((alert.severity, alert.rule, alert.text), []).append(alert)
+    return tuple(replace(group[0], about=_list_of(sorted({item.about for item in group}))) for group in groups.values())
+
+
+def _list_of(names: Sequence[str]) -> str:
+    rest = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + rest
 
 
 def data_through(accounts: tuple[AccountOverview, ...]) -> str:
@@ -412,9 +427,7 @@ def _of_keys(seen: Observations, accounts: Sequence[AccountOverview], now: datet
 
 
 def _named(keys: Sequence[KeyOverview]) -> str:
-    names = ", ".join(key.label for key in keys[:_NAMED])
-    rest = f" and {len(keys) - _NAMED:,} more" if len(keys) > _NAMED else ""
-    return f"API key{'s' if len(keys) > 1 else ''} {names}{rest}:"
+    return f"API key{'s' if len(keys) > 1 else ''} {_list_of([key.label for key in keys])}:"
 
 
 _BURNS: tuple[tuple[str, float, tuple[str, str]], ...] = (

@@ -122,6 +122,16 @@ def test_five_are_shown_and_the_rest_can_be_unfolded() -> None:
     assert "a problem 4 2 more a problem 5 a problem 6 Month" in told(7)
 
 
+def test_what_is_said_of_many_accounts_is_said_once_and_counted_for_each() -> None:
+    said = "fal answers no calls."
+    accounts = tuple(AccountOverview(f"team-{number:03}", (), problems=(said,)) for number in range(200))
+    odd = AccountOverview("odd", (), problems=("Its key is revoked.",))
+    text = outline(Overview("1", (*accounts, odd)), outlook=Outlook()).text.partition("Month to date")[0]
+    assert "201 items need attention" in text
+    assert f"team-000, team-001, team-002 and 197 more {said} odd Its key is revoked." in text
+    assert text.count(said) == 1
+
+
 def told(account: AccountOverview, outlook: Outlook | None = None, now: datetime = AT) -> list[str]:
     overview = Overview("1", (account,))
     return [alert.text for alert in alerts(Publication(1, AT, Exposition(), overview, True, outlook or Outlook()), now)]  # noqa: FBT003
