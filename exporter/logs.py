@@ -16,6 +16,9 @@ _HEADER = re.compile(r"(?P<scheme>Key|Bearer)(?P<blank>\s+)[^\s:\"',;]+:[^\s\"',
 _FAL_KEY = re.compile(r"[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}:[0-9A-Za-z_-]{8,}")
 _TOKEN = re.compile(r"falx_[0-9A-Za-z_-]{20,}")
 _KEY_SHAPE = re.compile(r"[^\s\"',;:()]{4,}:[^\s\"',;/()][^\s\"',;()]{5,}")
+_PASSWORD = re.compile(r"(?P<user>\w://[^\s/:@]*):(?!\*+@)[^\s/@]+@")
+"""Password in a URL; what has been made unreadable already stays."""
+
 _CHATTY = MappingProxyType(
     dict.fromkeys(("httpx", "asyncio", "uvicorn.error"), logging.WARNING) | {"apscheduler": logging.ERROR}
 )
@@ -61,8 +64,10 @@ def _standing_alone(secret: str) -> re.Pattern[str]:
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """Return a text without the secrets, without anything sent as a key, and without fal's keys and our own tokens."""
+    """Return a text without the secrets, anything sent as a key, fal's keys, our own tokens, and passwords in URLs."""
     text = without_secrets(text, secrets)
+    if "://" in text:
+        text = _PASSWORD.sub(rf"\g<user>:{_REDACTED}@", text)
     text = _HEADER.sub(rf"\g<scheme>\g<blank>{_REDACTED}", text)
     return _TOKEN.sub(_REDACTED, _FAL_KEY.sub(_REDACTED, text))
 

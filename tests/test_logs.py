@@ -151,10 +151,24 @@ def test_a_sent_key_never_survives(key: str, end: str) -> None:
         "sqlite:////data/ledger.sqlite is locked",
         "[::1]:8080 and 127.0.0.1:8080",
         "fal-ai/flux/dev costs 0.025: an image",
+        "postgresql://ledger:***@db/billing and s3://bucket/a:b@c",
+        "http://127.0.0.1:8080/a@b and mailto: ada@example.com",
     ],
 )
 def test_ordinary_text_is_left_as_it_is(text: str) -> None:
     assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("https://a:b@example.com/v1", "https://a:[redacted]@example.com/v1"),
+        ("postgresql+psycopg://ledger:p%40ss:w@[::1]:5432/db", "postgresql+psycopg://ledger:[redacted]@[::1]:5432/db"),
+        ("http://:only@host", "http://:[redacted]@host"),
+    ],
+)
+def test_the_password_in_an_address_is_taken_out(address: str, told: str) -> None:
+    assert redact(f"GET {address}, refused: {address}") == f"GET {told}, refused: {told}"
 
 
 def test_a_short_secret_eats_no_letters_of_other_words() -> None:

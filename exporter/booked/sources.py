@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from exporter.charges import Window
 from exporter.errors import ConfigurationError, FalExporterError
+from exporter.logs import redact
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -172,7 +173,9 @@ def _asking(base: str) -> Ask:
     if not key:
         raise ConfigurationError(f"{KEY_VARIABLE} is not set; LiteLLM's spend logs need an admin key of LiteLLM")
     if urlsplit(base).scheme == "http" and urlsplit(base).hostname not in {"localhost", "127.0.0.1", "::1"}:
-        raise ConfigurationError(f"{base} begins with http://, so that the key would travel unencrypted; use https://")
+        raise ConfigurationError(
+            f"{redact(base)} begins with http://, so that the key would travel unencrypted; use https://"
+        )
 
     def ask(path: str, query: dict[str, str]) -> object:
         try:
@@ -182,8 +185,8 @@ def _asking(base: str) -> Ask:
             answer.raise_for_status()
             return json.loads(answer.text, parse_float=Decimal)
         except (httpx.HTTPError, ValueError) as error:
-            said = str(error).replace(key, "***").splitlines()[0]
-            raise BookingsError(f"LiteLLM at {base} did not answer with spend logs: {said}") from None
+            said = redact(str(error).splitlines()[0], [key])
+            raise BookingsError(f"LiteLLM at {redact(base)} did not answer with spend logs: {said}") from None
 
     return ask
 

@@ -38,6 +38,7 @@ from exporter.events.summaries import (
     read,
     written,
 )
+from exporter.logs import redact
 
 _TIMEOUT = 60.0
 _IDS_A_QUERY = 10_000
@@ -119,6 +120,8 @@ class ClickHouseStore:
         if parts.username:
             headers["X-ClickHouse-User"] = unquote(parts.username)
             headers["X-ClickHouse-Key"] = unquote(parts.password or "")
+        # What answers may repeat it, as a proxy does that shows a request.
+        self._secrets = [secret for secret in (parts.password, unquote(parts.password or "")) if secret]
         self._client = httpx.Client(
             base_url=f"{'https' if secure else 'http'}://{self._place}",
             headers=headers,
@@ -359,7 +362,7 @@ class ClickHouseStore:
     def _problem(self, said: str) -> EventsError:
         return EventsError(
             f"the store of requests in ClickHouse at {self._place} cannot be read or written: "
-            f"{' '.join(said.split())[:300]}; check that it is up, and the user's rights"
+            f"{' '.join(redact(said, self._secrets).split())[:300]}; check that it is up, and the user's rights"
         )
 
 

@@ -10,13 +10,13 @@ import ssl
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Protocol
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 from pydantic import SecretStr
 
 from exporter.errors import ConfigurationError, FalExporterError
-from exporter.logs import hidden_secrets, hide, without_secrets
+from exporter.logs import hidden_secrets, hide, redact
 from exporter.network import is_loopback, named_authorities, proxy_for
 from exporter.queries.cost_lines import Costs, datadog_files, vantage_files
 
@@ -179,8 +179,10 @@ def checked_url(url: str) -> str:
         ConfigurationError: keys would travel unencrypted.
     """
     parts = urlsplit(url)
+    if parts.password:
+        hide([SecretStr(parts.password), SecretStr(unquote(parts.password))])
     if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
-        raise ConfigurationError(f"{url} does not begin with https://, so that keys would travel unencrypted")
+        raise ConfigurationError(f"{redact(url)} does not begin with https://, so that keys would travel unencrypted")
     return url.rstrip("/")
 
 
@@ -199,13 +201,15 @@ def _call(
             answer = client.request(method, url, headers=headers, content=content, files=files)
     except httpx.HTTPError as error:
         what = _said(str(error)) or type(error).__name__
-        raise CostServiceError(f"{service} cannot be reached ({method} {url}): {what}; try again later") from None
+        raise CostServiceError(
+            f"{service} cannot be reached ({method} {redact(url)}): {what}; try again later"
+        ) from None
     if answer.is_success or (gone and answer.status_code == HTTPStatus.NOT_FOUND):
         return answer
     said = _said(answer.text)
     raise CostServiceError(
-        f"{service} refused {method} {url} with {answer.status_code}: {said or 'no reason'}; check the keys, and what "
-        "they may do"
+        f"{service} refused {method} {redact(url)} with {answer.status_code}: {said or 'no reason'}; check the keys, "
+        "and what they may do"
     )
 
 
@@ -229,7 +233,7 @@ def _client(url: str) -> httpx.Client:
 
 def _said(text: str) -> str:
     """Return the beginning of what a service says, in one line and without the keys, which it may repeat."""
-    return without_secrets(" ".join(text.split()), hidden_secrets())[:300]
+    return redact(" ".join(text.split()), hidden_secrets())[:300]
 
 
 def _text(answer: httpx.Response, service: str, *path: str) -> str:

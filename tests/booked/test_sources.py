@@ -82,6 +82,17 @@ def test_an_answer_that_is_no_spend_log_is_a_sentence_without_the_key(
     assert "sk-secret" not in str(caught.value)
 
 
+@respx.mock
+def test_a_password_in_litellms_address_is_in_no_sentence(reader: EventReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, "sk-secret")
+    respx.route().respond(403)
+    for address, problem in (("https", BookingsError), ("http", ConfigurationError)):
+        with pytest.raises(problem) as caught:
+            compare(f"{address}://admin:swordfish@litellm.example.com", reader, WINDOW, columns=Columns())
+        assert "admin:[redacted]@litellm.example.com" in str(caught.value)
+        assert "swordfish" not in str(caught.value)
+
+
 def test_without_a_key_or_encryption_litellm_is_not_asked(reader: EventReader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(KEY_VARIABLE, raising=False)
     with pytest.raises(ConfigurationError, match=f"{KEY_VARIABLE} is not set"):

@@ -1,8 +1,16 @@
 """Secrets are planted wherever one can be given; then everything is read that the exporter writes, at debug level."""
 
 import base64
+import json
+import os
+import re
+import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote
 
@@ -11,11 +19,13 @@ import pytest
 from e2e.processes import Exporter, Fal, exporter_of, free_port, wait_until
 from local_http import HTTP
 
+from exporter.charges import utc_now
 from exporter.settings.credentials import new_token, token_line
-from exporter.simulator import Fault
+from exporter.simulator import ADMIN_KEY, Fault
 from exporter.simulator.faults.faults import PARAMETERS
 from exporter.simulator.interfaces.calls import Key, by_text
 
+UNIT = Path(__file__).parents[2] / "deploy/systemd/fal-exporter.service"
 KEY, ROTATED = "planted-1:first-planted-secret", "planted-2:second-planted-secret"
 PROXY, PASSWORD = "planted-proxy-password", "planted-user-password"
 CALLS = {
@@ -104,6 +114,150 @@ def everything(exporter: Exporter, plants: Plants) -> dict[str, bytes]:
     return read
 
 
+class Echo(BaseHTTPRequestHandler):
+    """Refuses whatever it is asked, and repeats it."""
+
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("content-length") or 0))
+        sent = [part for name, value in self.headers.items() for part in (name, value, *_decoded(value))]
+        body = json.dumps({"error": {"type": "refused", "message": " ".join((self.path, *sent))}}).encode()
+        self.send_response(403, "Forbidden")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_PUT = do_HEAD = do_DELETE = do_GET  # noqa: N815  the names of the library
+
+    def log_message(self, *_: object) -> None:
+        """Be silent."""
+
+
+def _decoded(value: str) -> list[str]:
+    scheme, _, encoded = value.partition(" ")
+    return [base64.b64decode(encoded).decode()] if scheme == "Basic" else []
+
+
+@pytest.fixture
+def echo() -> Iterator[int]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+
+
+ELSEWHERE = {
+    name: f"planted-secret-of-{name.lower().replace('_', '-')}"
+    for name in ("DD_API_KEY", "DD_APP_KEY", "VANTAGE_API_TOKEN", "AWS_SECRET_ACCESS_KEY")
+}
+"""Keys of other services, by the variables that they are given in."""
+
+IN_ADDRESS = "planted-secret-of-an-address"
+
+
+def commands_to(port: int) -> dict[str, tuple[list[str], dict[str, str]]]:
+    """Return commands that talk to others, with their settings; each fails, as all of these refuse or are not there."""
+    echo, nobody = f"http://127.0.0.1:{port}", f"postgresql://planted:{IN_ADDRESS}@127.0.0.1:9/billing"
+    named = f"http://planted:{IN_ADDRESS}@127.0.0.1:{port}"
+    click = {"EVENTS": "true", "EVENTS_URL": f"clickhouse://planted:{IN_ADDRESS}@127.0.0.1:{port}/billing"}
+    bucket = {"EVENTS": "true", "EVENTS_URL": "s3://bucket/requests", "FOCUS_PUSH_URL": "s3://bucket/focus"}
+    return {
+        "serve from nobody": (["serve"], {"LEDGER_URL": nobody}),
+        "check of nobody": (["check"], {"LEDGER_URL": nobody}),
+        "migrate to nobody": (["ledger", "migrate", "sqlite:///ledger.sqlite", nobody], {}),
+        "migrate from nobody": (["ledger", "migrate", nobody, "sqlite:///other.sqlite"], {}),
+        "requests of ClickHouse": (["requests", "top"], click),
+        "requests of a bucket": (["requests", "top"], bucket),
+        "push": (["focus", "push"], bucket),
+        "Datadog": (["focus", "upload", "datadog", "--service-url", echo, "--month", MONTH], {}),
+        "Datadog by name": (["focus", "upload", "datadog", "--service-url", named, "--month", MONTH], {}),
+        "Datadog unencrypted": (
+            ["focus", "upload", "datadog", "--service-url", f"http://a:{IN_ADDRESS}@example.invalid"],
+            {},
+        ),
+        "Vantage": (["focus", "upload", "vantage", "--integration", "x", "--service-url", echo, "--month", MONTH], {}),
+        "remote write": (
+            ["serve"],
+            {
+                "REMOTE_WRITE_URL": f"{echo}/api/v1/push",
+                "REMOTE_WRITE_TOKEN": IN_ADDRESS,
+                "REMOTE_WRITE_HEADERS": f"X-Planted={IN_ADDRESS}",
+                "LISTEN": f"127.0.0.1:{free_port()}",
+            },
+        ),
+    }
+
+
+MONTH = f"{utc_now():%Y-%m}"
+
+
+@pytest.mark.long
+def test_no_secret_of_other_services_and_addresses_is_written_when_they_refuse(
+    fal: Fal, tmp_path: Path, echo: int
+) -> None:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("FAL_", "FAL"))}
+    common = {
+        "FAL_KEY": ADMIN_KEY,
+        "FAL_EXPORTER_PLATFORM_URL": fal.running.platform_url,
+        "FAL_EXPORTER_REPORTING_URL": fal.running.reporting_url,
+        "FAL_EXPORTER_MCP_LISTEN": "off",
+        "FAL_EXPORTER_LEDGER_URL": "sqlite:///ledger.sqlite",
+        "FAL_EXPORTER_LOG_LEVEL": "debug",
+        "FAL_EXPORTER_HISTORY": "1d",
+        "FAL_EXPORTER_POLL_INTERVAL": "10s",
+        "AWS_ACCESS_KEY_ID": "planted",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{echo}",
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_REGION": "eu-west-1",
+        "NO_PROXY": "*",
+        **ELSEWHERE,
+    }
+    with exporter_of(fal, tmp_path) as exporter:
+        # There is something to upload.
+        exporter.start()
+        wait_until(exporter.is_ready, "the ledger has been filled")
+        assert exporter.stop() == 0
+    commands = commands_to(echo)
+
+    def start(name: str) -> subprocess.Popen[bytes]:
+        command, settings = commands[name]
+        folder = tmp_path / name
+        folder.mkdir()
+        shutil.copy(tmp_path / "ledger.sqlite", folder)
+        given = {f"FAL_EXPORTER_{setting}": value for setting, value in settings.items()}
+        with (folder / "output").open("wb") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", "exporter", *command],
+                cwd=folder,
+                env=inherited | common | given,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def output_of(name: str) -> bytes:
+        return (tmp_path / name / "output").read_bytes()
+
+    serving = start("remote write")
+    try:
+        wait_until(lambda: b"403" in output_of("remote write"), "the store of time series has refused")
+    finally:
+        serving.terminate()
+        assert serving.wait(30) == 0
+    with ThreadPoolExecutor(4) as some_at_once:
+        once = [name for name in commands if name != "remote write"]
+        codes = some_at_once.map(lambda name: start(name).wait(120), once)
+    for name, code in zip(once, codes, strict=True):
+        assert code != 0, f"{name}: {output_of(name).decode()}"
+        assert b"Missing option" not in output_of(name)
+    read = {
+        str(file): file.read_bytes() for name in commands for file in (tmp_path / name).rglob("*") if file.is_file()
+    }
+    planted = {*ELSEWHERE.values(), IN_ADDRESS, ADMIN_KEY}
+    secrets = {form for secret in planted for form in forms(secret)}
+    found = {(where, secret) for where, text in read.items() for secret in secrets if secret.encode() in text}
+    assert not found
+
+
 @pytest.mark.long
 def test_no_secret_is_in_anything_that_is_ever_written(fal: Fal, tmp_path: Path) -> None:
     plants = Plants(tmp_path)
@@ -140,6 +294,32 @@ def test_no_secret_is_in_anything_that_is_ever_written(fal: Fal, tmp_path: Path)
     assert (tmp_path / "copy.sqlite").stat().st_size > 4096
     found = {(where, secret) for where, text in read.items() for secret in plants.secrets if secret.encode() in text}
     assert not found
+
+
+@pytest.mark.long
+def test_a_credential_of_systemd_is_the_key_and_stays_in_its_folder(fal: Fal, tmp_path: Path) -> None:
+    """As systemd does: a folder that only the service may read, named by the variable and in place of `%d`."""
+    credentials = tmp_path / "credentials"
+    credentials.mkdir(mode=0o700)
+    key = credentials / "fal-key"
+    key.write_text(f"{KEY}\n")
+    key.chmod(0o400)
+    credentials.chmod(0o500)
+    given = dict(re.findall(r"^Environment=(FAL_\w+)=(.*)$", UNIT.read_text(), re.MULTILINE))
+    assert re.search(r"^LoadCredential=fal-key:", UNIT.read_text(), re.MULTILINE)
+    assert given["FAL_KEY_FILE"] == "%d/fal-key"
+    fal.simulator.keys = by_text([Key(KEY)])
+    with exporter_of(fal, tmp_path, LOG_LEVEL="debug") as exporter:
+        del exporter.environment["FAL_KEY"]
+        exporter.environment |= {
+            "CREDENTIALS_DIRECTORY": str(credentials),
+            "FAL_KEY_FILE": given["FAL_KEY_FILE"].replace("%d", str(credentials)),
+        }
+        exporter.start()
+        wait_until(exporter.is_ready, "it polls with the key")
+        assert exporter.stop() == 0
+        files = [file for file in tmp_path.rglob("*") if file.is_file() and file != key]
+        assert not [file for file in files for form in forms(KEY) if form.encode() in file.read_bytes()]
 
 
 def _bearer(plants: Plants) -> dict[str, str]:

@@ -4,6 +4,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 from events.in_process_clickhouse import InProcessClickHouse
 from events.requests_of import HOUR_13, costs
@@ -239,6 +240,16 @@ def test_an_address_that_is_none_of_clickhouse_is_refused(url: str) -> None:
 def test_clickhouse_that_is_not_there_is_an_error_of_the_store() -> None:
     with pytest.raises(EventsError, match=r"ClickHouse at 127\.0\.0\.1:1 cannot be read or written: ConnectError"):
         open_store("clickhouse://user:secret@127.0.0.1:1/db")
+
+
+def test_a_clickhouse_that_repeats_its_password_does_not_make_it_known() -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(403, text=f"no such user: {request.headers}")
+
+    with pytest.raises(EventsError, match="no such user") as caught:
+        ClickHouseStore("clickhouse://user:sword%2Dfish@host/db", transport=httpx.MockTransport(refuse)).clean()
+    assert "'user'" in str(caught.value)
+    assert "sword-fish" not in str(caught.value)
 
 
 @pytest.mark.parametrize("missing", ["duckdb", "msgspec"])
