@@ -1,4 +1,4 @@
-"""What all tests share: the programs they start, and the order they run in."""
+"""Set-up of all tests: the programs they start, and the order they run in."""
 
 import gc
 import importlib.util

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 BOUND = 90.0
 EXPLAINED: dict[str, str] = {}
-"""Why a room may be below the bound, by its name."""
+"""Reason for which a room may be below the bound, by its name."""
 
 
 class Numbers(NamedTuple):

@@ -40,7 +40,7 @@ def test_a_name_that_cannot_stand_in_a_file_is_a_wrong_configuration() -> None:
 
 
 class Heard:
-    """What a collector process says."""
+    """Messages of a collector process."""
 
     def __init__(self) -> None:
         self.published: queue.SimpleQueue[Publication] = queue.SimpleQueue()

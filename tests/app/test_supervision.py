@@ -1,4 +1,4 @@
-"""What becomes of a collector that ends, hangs, or is to work by other settings; the collectors are stand-ins."""
+"""Supervision of collectors that end, hang, or are to work by other settings; the collectors are stand-ins."""
 
 import asyncio
 import errno

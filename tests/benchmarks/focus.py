@@ -1,4 +1,4 @@
-"""How fast FOCUS files are read: `python tests/benchmarks/focus.py [rows] [gigabytes]`.
+"""Benchmark of reading FOCUS files: `python tests/benchmarks/focus.py [rows] [gigabytes]`.
 
 A generated file of 45 columns is summed up by service, SKU, category and month, beside `csv.DictReader` with
 `Decimal`, and Polars and DuckDB where they are installed, in one run: all come to the same three costs of the same
@@ -83,7 +83,7 @@ def pieces(path: Path) -> Iterator[bytes]:
 
 
 class Sums(NamedTuple):
-    """What every contender has to come to: how many different keys there are, how many rows, and what they cost."""
+    """Result that every contender must reach: the number of different keys and of rows, and their cost."""
 
     keys: int
     rows: int

@@ -1,4 +1,4 @@
-"""How much a scrape suffers while a FOCUS report of some gigabytes comes in, and how much memory that takes:
+"""Benchmark of scrapes while a FOCUS report of some gigabytes comes in, and of the memory that it takes:
 
     python tests/benchmarks/focus_during_scrape.py [--gigabytes 3] [--seconds 15]
 

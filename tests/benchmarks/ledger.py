@@ -1,4 +1,4 @@
-"""How fast the ledger is: `python tests/benchmarks/ledger.py [charges] [--database postgresql://user@host/database]`.
+"""Benchmark of the ledger: `python tests/benchmarks/ledger.py [charges] [--database postgresql://user@host/database]`.
 
 A restatement of the last 48 hours of a ledger of a million charges is timed beside a plain DELETE, INSERT and full SUM
 on a bare SQLite table of the same rows, in the same run; and the time from a restatement to the next view at one, ten

@@ -1,4 +1,4 @@
-"""How fast REST answers from a ledger of a million charges, and what scrapes suffer meanwhile; run by hand:
+"""Benchmark of REST on a ledger of a million charges, and of scrapes meanwhile; run by hand:
 
     python tests/benchmarks/rest.py [--charges 1000000] [--seconds 8]
 

@@ -1,4 +1,4 @@
-"""How fast a scrape is answered, beside its peers, each server in a process of its own; run by hand:
+"""Benchmark of scrapes beside its peers, each server in a process of its own; run by hand:
 
     python tests/benchmarks/scrape.py [--series 1000 10000 100000] [--seconds 2]
 

@@ -1,4 +1,4 @@
-"""How much a scrape suffers while a poll of a million rows is being worked in; run by hand:
+"""Benchmark of scrapes while a poll of a million rows is being worked in; run by hand:
 
     python tests/benchmarks/scrape_during_poll.py [--rows 1000000] [--seconds 20]
 

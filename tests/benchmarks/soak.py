@@ -76,7 +76,7 @@ def fast_clock(speed: float, began: float | None = None) -> Callable[[], datetim
 
 @dataclass
 class Notes:
-    """What was noted of a process: seconds, and figures by name."""
+    """Notes of a process: seconds, and figures by name."""
 
     pid: int
     wal: Path

@@ -1,4 +1,4 @@
-"""What the tests of every way to deploy share: a fal to poll, and containers that are started as processes."""
+"""Fixtures of the tests of every way to deploy: a fal to poll, and containers that are started as processes."""
 
 import os
 import sys

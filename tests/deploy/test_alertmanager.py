@@ -109,7 +109,7 @@ SILENCED = (
     (labels("FalBudgetExceeded", budget="b"), labels("FalBudgetThresholdReached", budget="b", threshold="80%")),
     (labels("FalBudgetExceeded", budget="b"), labels("FalBudgetForecastExceeded", budget="b")),
 )
-"""What raises an alert, and what it silences."""
+"""Alerts, and those that each silences."""
 
 
 def test_what_follows_from_another_alert_is_kept_quiet_and_nothing_else(program: Program, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from deploy.conftest import Run
 from deploy.manifests import (
+    EACH_SET_OF_VERSIONS,
     Manifest,
     assert_hardened,
     assert_joined,
@@ -91,9 +92,10 @@ def test_helm_lint_strict_finds_nothing(way: str) -> None:
     assert report["errors"] == []
 
 
+@EACH_SET_OF_VERSIONS
 @EACH_WAY
-def test_every_object_is_valid_in_every_version_of_kubernetes(way: str) -> None:
-    assert_valid(manifests_of(values_of(way)))
+def test_every_object_is_valid_in_versions_of_kubernetes(way: str, versions: tuple[str, ...]) -> None:
+    assert_valid(manifests_of(values_of(way)), versions)
 
 
 @EACH_WAY

@@ -18,7 +18,7 @@ SMOKE = ("tests/test_charges.py", "tests/test_calendar.py", "tests/test_cli.py",
 """Tests that need no other program: of the domain, the commands, the settings and the format of the metrics."""
 PYTHONS = ("3.11", "3.12", "3.13")
 TOOLS = ("pytest>=8.3", "pytest-asyncio>=1.0", "pytest-xdist>=3.6", "hypothesis>=6.130", "protobuf>=6")
-"""What those tests need beside the package."""
+"""Requirements of those tests beside the package."""
 
 pytestmark = pytest.mark.long
 

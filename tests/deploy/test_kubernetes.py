@@ -10,6 +10,7 @@ import pytest
 import yaml
 from deploy.conftest import Run
 from deploy.manifests import (
+    EACH_SET_OF_VERSIONS,
     Manifest,
     assert_hardened,
     assert_joined,
@@ -62,9 +63,10 @@ def test_there_is_a_way_for_annotations_the_operator_two_accounts_and_a_sidecar(
     }
 
 
+@EACH_SET_OF_VERSIONS
 @EACH_WAY
-def test_every_object_is_valid_in_every_version_of_kubernetes(way: Path, render: Render) -> None:
-    assert_valid(render(way))
+def test_every_object_is_valid_in_versions_of_kubernetes(way: Path, versions: tuple[str, ...], render: Render) -> None:
+    assert_valid(render(way), versions)
 
 
 @EACH_WAY

@@ -1,4 +1,4 @@
-"""What a release publishes: workflows, locked requirements, notes, and dashboards in the form of grafana.com."""
+"""The parts of a release: workflows, locked requirements, notes, and dashboards in the form of grafana.com."""
 
 import json
 import re

@@ -20,7 +20,7 @@ Labels = frozenset[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Post:
-    """What was sent to a path; `at` is by the monotonic clock."""
+    """Body sent to a path; `at` is by the monotonic clock."""
 
     path: str
     authorization: str

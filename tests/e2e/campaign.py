@@ -44,7 +44,7 @@ _ONLY_GROW = frozenset({"fal_spend_usd_total", "fal_discount_usd_total", "fal_gp
 
 @dataclass
 class Surroundings:
-    """What surrounds the exporter, and what can be wrong with it.
+    """Surroundings of the exporter, and what can be wrong with them.
 
     Attributes:
         now: fal's clock, which is right.
@@ -169,12 +169,12 @@ FAULTS: Mapping[str, Wrong] = {
 HARMLESS = ("PRAGMA max_page_count = 1073741823", "PRAGMA query_only = OFF")
 
 ALONE = {"ledger_deleted": {"killed", "restarted", "disk_full", "ledger_read_only", "ledger_locked"}}
-"""What is lost for good together: a ledger that was deleted, and then the only process that still held it."""
+"""Losses that together are for good: a ledger that was deleted, and then the only process that still held it."""
 
 
 @dataclass
 class Day:
-    """What a day was like.
+    """Events and figures of a day.
 
     Attributes:
         failures: polls that failed, by reason.

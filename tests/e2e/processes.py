@@ -140,7 +140,7 @@ class Exporter:
 
     @property
     def handles_sigterm(self) -> bool:
-        """Whether the process is far enough to act on being told to end."""
+        """True once the process is far enough to act on being told to end."""
         assert self.process is not None
         status = _content(Path(f"/proc/{self.process.pid}/status"))
         (caught,) = [line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")]

@@ -119,7 +119,7 @@ async def focus_file(client: httpx.AsyncClient, span: Span) -> list[dict[str, st
 
 
 async def by_statement(compared: Compared, span: Span, group_by: Group) -> Spend:
-    """What fal itself charges, apart from all that the exporter does."""
+    """Return what fal itself charges, apart from all that the exporter does."""
     stated = compared.stated[span]
     return added((cells(group_by, row, row["hour"]), Decimal(row["cost"])) for row in stated)
 

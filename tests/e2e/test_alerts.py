@@ -56,7 +56,7 @@ alerting:
 
 @dataclass
 class Story:
-    """What happened, told by those to whom Alertmanager has told it.
+    """Events as Alertmanager has told them to others.
 
     Attributes:
         polls: how often the usage of models was asked for between the charge and the message about it.

@@ -9,7 +9,7 @@ from exporter.simulator import Fault
 
 MEGABYTE = 2**20
 GROWTH = 120 * MEGABYTE
-"""What one answer may take, once unpacked and parsed, above what a quiet collector takes; each here is a gigabyte."""
+"""Memory that one answer may take, once unpacked and parsed, above a quiet collector's; each here is a gigabyte."""
 
 
 def highest_memory(exporter: Exporter) -> int:

@@ -37,7 +37,7 @@ started = threading.Event()
 threading.Thread(target=follow, daemon=True).start()
 started.wait()
 """
-"""What Python imports first in the exporter's processes: it shifts the clock by the seconds that a file says."""
+"""Module that Python imports first in the exporter's processes: it shifts the clock by the seconds that a file says."""
 
 
 class WrongClock:

@@ -44,7 +44,7 @@ LONG = "fal-ai/" + "a-very-long-name-without-an-end-" * 4
 
 
 class Seen(NamedTuple):
-    """What a browser made of a page: its document, and what it complained of."""
+    """Result of a browser for a page: its document, and its complaints."""
 
     document: str
     complaints: str

@@ -1,4 +1,4 @@
-"""What a real Prometheus makes of `fal-exporter serve`: its PromQL equals the simulator's statement."""
+"""A real Prometheus scrapes `fal-exporter serve`: its PromQL equals the simulator's statement."""
 
 import re
 import shutil

@@ -65,7 +65,7 @@ class Request:
 
 @dataclass
 class Fal:
-    """What the stand-in answers, path by path: the scripted answers one after the other, the last one for ever."""
+    """Answers of the stand-in, path by path: the scripted ones one after the other, the last one for ever."""
 
     url: str = ""
     scripts: dict[str, deque[Answer]] = field(default_factory=lambda: defaultdict(deque))

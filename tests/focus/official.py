@@ -53,7 +53,7 @@ _MODEL = "model-1.2.0.1.json"
 
 
 class Line(NamedTuple):
-    """What is charged every hour, in nano-units.
+    """Charge of every hour, in nano-units.
 
     Attributes:
         price: that is charged.

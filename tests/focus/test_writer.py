@@ -58,7 +58,7 @@ def test_a_file_for_a_spreadsheet_has_no_field_that_it_would_run() -> None:
 
 
 class Back(NamedTuple):
-    """What a charge can be told from."""
+    """Fields that identify a charge."""
 
     charge_period_start: datetime
     charge_period_end: datetime

@@ -53,7 +53,7 @@ OF_THE_PROCESSES = {
 """prometheus_client's own families, which the catalogue does not list."""
 
 OF_PROMETHEUS = {"scrape_duration_seconds", "scrape_samples_scraped"}
-"""What Prometheus itself adds to every scrape."""
+"""Metrics that Prometheus itself adds to every scrape."""
 
 OF_ALERTS = {"alertname", "alertstate", "severity", "account", "budget"}
 """Labels of the series ALERTS that a firing alert of the shipped rules has."""

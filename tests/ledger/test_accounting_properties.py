@@ -107,7 +107,7 @@ class ModelScope:
 
 
 class Model:
-    """What the ledger ought to be."""
+    """Expected state of the ledger."""
 
     def __init__(self, zone: ZoneInfo, labels: tuple[str, ...]) -> None:
         self.zone = zone
@@ -435,7 +435,7 @@ class Followed:
 
 
 class InjectedError(Exception):
-    """What fails when a test wants something to fail."""
+    """Failure that a test has caused."""
 
 
 @contextmanager
@@ -840,7 +840,7 @@ class Accounting(RuleBasedStateMachine):
         )
 
     def check_hours(self) -> None:
-        """What a follower has after reading only what was touched is what it would read anew."""
+        """Compare what a follower has after reading only what was touched with what it would read anew."""
         since = Window(hour_of(self.now) - 48 * HOUR, hour_of(self.now) + HOUR)
         touched = self.ledger.touched_since(self.followed.revision)
         hours = {} if touched is None else self.followed.hours

@@ -35,7 +35,7 @@ WINDOW = Window(HOUR_START - HOUR, HOUR_START + 2 * HOUR)
 
 
 def charges(step: int) -> list[Charge]:
-    """What fal states at a step: grows for the most part, is taken back now and then, and gets new models."""
+    """Return what fal states at a step: it grows for the most part, is taken back now and then, and gets new models."""
     cost = step * 10 - (7 if step % 3 == 0 else 0)
     return [
         Charge(hour, Dimensions("main", model=f"m{n}"), Amounts(cost=cost + n))

@@ -1,4 +1,4 @@
-"""What the tests of the metrics room share."""
+"""Fixtures of the tests of the metrics room."""
 
 import subprocess
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What lies ahead, from a simulated fal through a real ledger, by a clock that is moved by hand."""
+"""Forecasts, from a simulated fal through a real ledger, by a clock that is moved by hand."""
 
 import shutil
 from collections.abc import AsyncIterator, Mapping
@@ -59,7 +59,7 @@ async def opened(fal: RunningSimulator, clock: Clock, folder: Path) -> AsyncIter
 
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the loaded ledger is kept: equal worlds tell equal stories, so that loading it once is enough."""
+    """Return the folder of the loaded ledger: equal worlds tell equal stories, so that loading it once is enough."""
     return tmp_path_factory.mktemp("loaded")
 
 

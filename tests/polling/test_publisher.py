@@ -1,4 +1,4 @@
-"""What the landing page breaks down is what fal states of the same days and months."""
+"""The landing page breaks down what fal states of the same days and months."""
 
 import asyncio
 from dataclasses import replace

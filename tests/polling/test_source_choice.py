@@ -1,4 +1,4 @@
-"""What a key can read is asked again, told, and never changes by itself what is counted."""
+"""The sources that a key can read are asked for again and reported, and never change by themselves what is counted."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""What of a window fal is asked for, and answers that are made of both fal's and the ledger's hours."""
+"""The part of a window that fal is asked for, and answers made of both fal's and the ledger's hours."""
 
 import json
 import time

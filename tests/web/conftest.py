@@ -1,4 +1,4 @@
-"""What the tests of the web room share: publications, and the application served over real HTTP."""
+"""Fixtures of the tests of the web room: publications, and the application served over real HTTP."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

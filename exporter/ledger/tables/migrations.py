@@ -121,8 +121,10 @@ def bring_up_to_date(connection: Connection) -> bool:
     Raises:
         LedgerError: the ledger is of a newer version than this exporter knows, or the database holds other tables.
     """
-    if not inspect(connection).has_table(facts.name):
-        metadata.create_all(connection)
+    found_tables = inspect(connection)
+    if not found_tables.has_table(facts.name):
+        # To ask of each table whether it is there takes as long as to make it.
+        metadata.create_all(connection, checkfirst=bool(found_tables.get_table_names()))
         connection.execute(facts.insert(), {"name": "schema", "value": str(SCHEMA_VERSION)})
         return True
     found = connection.scalar(select(facts.c.value).where(facts.c.name == "schema"))

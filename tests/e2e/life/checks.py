@@ -1,4 +1,4 @@
-"""What must hold of a life, asked of Prometheus; each check returns what it has to complain of.
+"""Checks of a life, asked of Prometheus; each returns its complaints.
 
 On `increase()`: Prometheus extrapolates the difference of the last and the first sample in the range to the range's
 ends: at each by the distance to the nearest sample if that is below 1.1 of the samples' mean distance, else by half of
@@ -19,7 +19,7 @@ from e2e.life.truth import Amounts
 from e2e.processes import Labels
 
 Expected = dict[str, dict[datetime, Amounts]]
-"""What gauges must tell at instants, by family."""
+"""Values that gauges must have at instants, by family."""
 
 _HOUR_SECONDS = 3600
 

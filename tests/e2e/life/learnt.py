@@ -1,4 +1,4 @@
-"""What an exporter can know: what its polls have brought so far, by nothing but addition."""
+"""The knowledge that an exporter can have: what its polls have brought so far, by nothing but addition."""
 
 from datetime import datetime
 

@@ -171,7 +171,7 @@ class LeftHalf:
 
     @property
     def is_up_to_date(self) -> bool:
-        """Whether the last poll of every source has succeeded."""
+        """True if the last poll of every source has succeeded."""
         return all(polled.state == "up" for polled in self.account.polled if polled.name in SOURCES)
 
     async def publish(self) -> None:

@@ -27,7 +27,7 @@ _HOLDS_LAST = 4 * MINUTE
 
 @dataclass
 class Life:
-    """What is left of a life.
+    """Records of a life.
 
     Attributes:
         recorded: every scrape of the exporter and of the naive one.

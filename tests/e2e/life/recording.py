@@ -1,4 +1,4 @@
-"""What a Prometheus would have scraped, as a file for `promtool tsdb create-blocks-from openmetrics`."""
+"""Scrapes as a Prometheus would have made them, as a file for `promtool tsdb create-blocks-from openmetrics`."""
 
 import shutil
 from collections.abc import Iterable

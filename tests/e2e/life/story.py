@@ -28,7 +28,7 @@ POLLED_BALANCE, POLLED_RECENT, POLLED_INVOICES = 4, 6, 34
 
 @dataclass(frozen=True)
 class Story:
-    """What happens, and when.
+    """Events of a life, and their instants.
 
     Attributes:
         birth: the first start of the exporter.

@@ -1,4 +1,4 @@
-"""What a store that only appends adds up to, whatever is corrected: tried on lives that are drawn at random."""
+"""Sums of a store that only appends, whatever is corrected: tried on lives that are drawn at random."""
 
 from collections import defaultdict
 from itertools import pairwise

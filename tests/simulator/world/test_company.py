@@ -88,7 +88,13 @@ def test_minutes_after_the_start_charges_arrive_late_and_others_are_corrected() 
     assert costs[0] < max(costs) > costs[-1]
 
 
-@pytest.mark.parametrize("now", [datetime(2026, 11, 1, 23, 59, tzinfo=UTC), datetime(2026, 11, 1, 0, 5, tzinfo=UTC)])
+@pytest.mark.parametrize(
+    "now",
+    [
+        datetime(2026, 11, 1, 23, 59, tzinfo=UTC),
+        pytest.param(datetime(2026, 11, 1, 0, 5, tzinfo=UTC), marks=pytest.mark.long),
+    ],
+)
 async def test_the_events_leave_a_month_alone_that_has_been_invoiced(now: datetime) -> None:
     simulator = Simulator(company(1, now), lambda: now + timedelta(days=2), faults=company_events(now))
     october = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)

@@ -113,7 +113,7 @@ def known(ledger: str, store_of_requests: str) -> Iterator[Known]:
 
 @pytest.fixture
 def nothing_known(tmp_path: Path) -> Iterator[Known]:
-    """What is known before the first poll: there is not even a ledger."""
+    """Yield what is known before the first poll: there is not even a ledger."""
     reader = LedgerReader(f"sqlite:///{tmp_path / 'none.sqlite'}")
     yield Known(reader, lambda: None, ZoneInfo("UTC"), lambda: NOW)
     reader.close()

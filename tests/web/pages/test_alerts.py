@@ -208,7 +208,7 @@ TELLING: dict[str, Overview | Outlook] = {
     "FalBurnCeilingAboveBudget": seen(burn_ceilings=(BurnCeiling("gpus", 90 * NANO, 80 * NANO),)),
     "FalSeriesOverflow": seen(folded_series=3),
 }
-"""What the page tells each rule of."""
+"""Accounts of which the page reports something, by the rule that reports it, too."""
 
 
 def test_the_page_evaluates_every_rule_or_says_why_it_cannot(repository: Path) -> None:

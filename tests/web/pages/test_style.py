@@ -25,7 +25,7 @@ TEXTS = (
     ("wait", "wait-back"),
     ("bad", "bad-back"),
 )
-"""What is written with on what, on either page."""
+"""Colours of text and of the ground under it, on either page."""
 
 SHAPES = ("p0", "p1", "p2", "p3", "p4", "p5", "p6", "brand", "bad", "ink")
 """The bars and marks of the pictures, which all stand on cards."""
