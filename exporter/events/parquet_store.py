@@ -8,7 +8,6 @@ import csv
 import shutil
 import tempfile
 import threading
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -134,21 +133,22 @@ _BUCKET = " + ".join(f"(cost_nano_usd > {round(bound * NANO)})::INT" for bound i
 _NATIVE = f"CASE WHEN cost_nano_usd > 0 THEN ceil(log2(cost_nano_usd / {NANO}.0) * {2**SCHEMA})::INT END"
 
 
-def _summed(cursor: "DuckDBPyConnection", file: Path, hour: datetime, read_at: datetime) -> HourSummary:
-    """Return the sums of a file that holds an hour."""
-    source = f"read_parquet({_text(str(file))})"
+def _summed(cursor: "DuckDBPyConnection", source: str, hour: datetime, read_at: datetime) -> HourSummary:
+    """Return the sums of a relation that holds the requests of an hour, each once."""
     models: dict[str, ModelCosts] = {}
     groups = cursor.execute(
         f"SELECT model, {_BUCKET}, {_NATIVE}, count(*), sum(cost_nano_usd)::BIGINT, max(cost_nano_usd), "
-        'arg_max(request_id, cost_nano_usd), arg_max(epoch_us("timestamp"), cost_nano_usd) '
+        'arg_max(request_id, cost_nano_usd), epoch_us(arg_max("timestamp", cost_nano_usd)) '
         f"FROM {source} GROUP BY ALL"
     ).fetchall()
     samples: dict[tuple[str, int], DearRequest] = {}
     for model, bucket, native, requests, cost, most, request_id, at in groups:
         sample = DearRequest(most, request_id, model, instant(at))
         samples[model, bucket] = max(sample, samples.get((model, bucket), sample))
-        part = ModelCosts(cost, Counter({(bucket, native): requests}))
-        models.setdefault(model, ModelCosts()).add(part)
+        if model not in models:
+            models[model] = ModelCosts()
+        models[model].cost += cost
+        models[model].cells[bucket, native] = requests
     dear = cursor.execute(
         'SELECT cost_nano_usd, request_id, model, epoch_us("timestamp") '
         f"FROM {source} ORDER BY cost_nano_usd DESC, request_id LIMIT {DEAREST}"
@@ -162,15 +162,18 @@ def _summed(cursor: "DuckDBPyConnection", file: Path, hour: datetime, read_at: d
     )
 
 
+def _texts(column: list[int | None]) -> list[str]:
+    """Return integers as text; most of them occur many times."""
+    texts = {value: "" if value is None else str(value) for value in set(column)}
+    return list(map(texts.__getitem__, column))
+
+
 def _lines(requests: RequestColumns) -> Iterator[str]:
     """Yield requests as lines of their values behind their number, some thousands at a time."""
     every = [getattr(requests, column.name) for column in fields(requests)]
     for first in range(0, len(requests), _LINES):
         columns = [column[first : first + _LINES] for column in every]
-        texts = [
-            column if isinstance(column[0], str) else ["" if value is None else str(value) for value in column]
-            for column in columns
-        ]
+        texts = [column if isinstance(column[0], str) else _texts(column) for column in columns]
         numbers = map(str, range(first, first + len(columns[0])))
         yield "\n".join(map("\t".join, zip(numbers, *texts, strict=True))) + "\n"
 
@@ -262,7 +265,7 @@ class ParquetStore:
             source = f"({' UNION ALL '.join(sources)})"
             if not parts and len(set(requests.request_id)) == len(requests) <= _RUN:
                 # As nearly always: nothing to be found out with the engine first.
-                summary = self._write(f"SELECT {_KEPT} FROM {source} ORDER BY request_id", piece, hour)
+                summary = self._write(f"SELECT {_KEPT} FROM {source} ORDER BY request_id", piece, hour, rows)
             else:
                 summary = self._write_sorted(source, self._once, piece, hour)
         if summary is None:
@@ -534,8 +537,17 @@ class ParquetStore:
         below = [*(f"request_id < {bound}" for bound in bounds), "true"]
         return [f"{low} AND {high}" for low, high in zip(above, below, strict=True)]
 
-    def _write(self, select: str, piece: Piece, hour: datetime | None = None) -> HourSummary | None:
-        """Write a file whole and give it its name; return its sums where it is an hour's."""
+    def _write(
+        self, select: str, piece: Piece, hour: datetime | None = None, rows: str | None = None
+    ) -> HourSummary | None:
+        """Write a file whole and give it its name; return its sums where it is an hour's.
+
+        Args:
+            select: what is written.
+            piece: the file.
+            hour: whose requests it holds; None where no sums are wanted.
+            rows: a table of the same requests, which is quicker to sum up than the file; None where there is none.
+        """
         import duckdb
 
         made = self._objects.unfinished()
@@ -543,7 +555,8 @@ class ParquetStore:
             with self._cursor() as cursor:
                 try:
                     cursor.execute(f"COPY ({select}) TO {_text(str(made))} {_WRITTEN_AS}")
-                    summary = None if hour is None else _summed(cursor, made, hour, piece.read_at)
+                    source = rows or f"read_parquet({_text(str(made))})"
+                    summary = None if hour is None else _summed(cursor, source, hour, piece.read_at)
                 except duckdb.IOException as error:
                     raise self._problem(error) from None
             self._objects.take(made, piece.name)

@@ -9,7 +9,7 @@ shown one by one, as everywhere.
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, TypeVar
@@ -34,11 +34,11 @@ _NULL = Raw(b"null")
 
 
 class _Event(msgspec.Struct, gc=False):
-    """A row, its fields as they were sent; one that is missing is null."""
+    """A row; amounts, callers and tags as they were sent, null where they are missing."""
 
     request_id: str
     timestamp: str
-    endpoint_id: Raw = _NULL
+    endpoint_id: str
     output_units: Raw = _NULL
     unit_price: Raw = _NULL
     percent_discount: Raw = _NULL
@@ -48,7 +48,7 @@ class _Event(msgspec.Struct, gc=False):
     cost_estimate_nano_usd: Raw = _NULL
     auth_method_structured: Raw = _NULL
     auth_method: Raw = _NULL
-    username: Raw = _NULL
+    username: str | None = None
     tags: Raw = _NULL
 
 
@@ -58,6 +58,7 @@ class _Page(msgspec.Struct, gc=False):
     next_cursor: Raw = _NULL
 
 
+Sent = TypeVar("Sent", bound=Hashable)
 Value = TypeVar("Value")
 
 _PAGES = msgspec.json.Decoder(_Page)
@@ -73,6 +74,7 @@ _AMOUNTS = (
 
 
 _CALLER = ("auth_method_structured", "auth_method")
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +118,8 @@ def _columns(body: bytes | bytearray, window: tuple[datetime, datetime]) -> Colu
         if not (_are_plain_ids(ids) and _are_plain_stamps(stamps, window)):
             return None
         following = decoded(bytes(page.next_cursor))
-        models = _read_once([bytes(event.endpoint_id) for event in events], lambda sent: text(decoded(sent)))
-        teams = _read_once([bytes(event.username) for event in events], lambda sent: optional_text(decoded(sent)))
+        models = _read_once([event.endpoint_id for event in events], text)
+        teams = _read_once([event.username for event in events], optional_text)
         callers = _read_once(
             [b",".join((event.auth_method_structured, event.auth_method)) for event in events],
             lambda sent: _caller(_row(_CALLER, sent)),
@@ -160,8 +162,8 @@ def _columns(body: bytes | bytearray, window: tuple[datetime, datetime]) -> Colu
     return ColumnPage(columns, page.has_more, following)
 
 
-def _read_once(column: list[bytes], read: Callable[[bytes], Value]) -> list[Value]:
-    """Return what is read of JSON texts, each distinct one of which is read once."""
+def _read_once(column: list[Sent], read: Callable[[Sent], Value]) -> list[Value]:
+    """Return what is read of a column, each distinct value of which is read once."""
     values = {sent: read(sent) for sent in set(column)}
     return list(map(values.__getitem__, column))
 
@@ -255,4 +257,4 @@ def _tags(value: object) -> str:
     if not isinstance(value, dict) or not value:
         return "{}"
     kept = {label_text(str(name)): label_text(tag) for name, tag in value.items() if isinstance(tag, str)}
-    return json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _canonical(kept)

@@ -1,8 +1,8 @@
 """Store of requests, from fal's pages to files: rows a second, bytes a row, questions; beside SQLite and DuckDB.
 
-    python tests/benchmarks/events.py [--requests 10000000] [--folder /somewhere/with/room]
+    python tests/benchmarks/events.py [--requests 10000000] [--days 30] [--folder /somewhere/with/room]
 
-Pages of a month, 10,000 billing events each, are made beforehand (4.5 GB for ten million). The same pages are then
+Pages of some days, 10,000 billing events each, are made beforehand (4.5 GB for ten million). The same pages are then
 taken in by the exporter's store, by a table in SQLite with the request id as its key, and by a table of DuckDB's own
 that reads the JSON by itself; each in a process of its own, whose memory is its own. Seconds are those of processors,
 as the machine may have other work; `written a second` is by the clock. SQLite is given rows that are parsed already.
@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -30,7 +30,6 @@ from exporter.events.store import open_reader, open_store
 from exporter.fal import event_rows
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
-DAYS = 30
 PAGE = 10_000
 MODEL = "fal-ai/model-1"
 LIMIT = 32 * 2**20
@@ -59,27 +58,42 @@ def events_of(hour: datetime, count: int, chance: random.Random) -> Iterator[str
         )
 
 
-def hours() -> list[datetime]:
-    return [START + number * HOUR for number in range(24 * DAYS)]
+@dataclass(frozen=True)
+class Rows:
+    """Rows that all of them take in.
+
+    Attributes:
+        folder: holds the pages, and what is made of them.
+        wanted: ids to look for, of the last day.
+    """
+
+    folder: Path
+    days: int
+    total: int
+    wanted: tuple[str, ...] = ()
+
+    @property
+    def hours(self) -> list[datetime]:
+        return [START + number * HOUR for number in range(24 * self.days)]
+
+    def pages(self, hour: datetime) -> list[Path]:
+        return sorted((self.folder / "pages").glob(f"{hour:%d-%H}-*.json"))
 
 
-def pages_of(folder: Path, hour: datetime) -> list[Path]:
-    return sorted(folder.glob(f"{hour:%d-%H}-*.json"))
-
-
-def prepare(folder: Path, total: int) -> list[str]:
-    """Write the pages of a month; return some of their request ids, those of the last day at the end."""
+def prepared(rows_: Rows) -> Rows:
+    """Write the pages, and return with them some of their request ids."""
     chance, wanted = random.Random(1), []  # noqa: S311  reproducible
+    folder = rows_.folder / "pages"
     folder.mkdir()
-    for hour in hours():
-        rows = list(events_of(hour, total // (24 * DAYS), chance))
+    for hour in rows_.hours:
+        rows = list(events_of(hour, rows_.total // (24 * rows_.days), chance))
         for first in range(0, len(rows), PAGE):
             more = "true" if first + PAGE < len(rows) else "false"
             page = ",".join(rows[first : first + PAGE])
             body = f'{{"next_cursor":"c{first}","has_more":{more},"billing_events":[{page}]}}'
             (folder / f"{hour:%d-%H}-{first:08d}.json").write_text(body)
         wanted.append(json.loads(rows[len(rows) // 2])["request_id"])
-    return wanted
+    return replace(rows_, wanted=tuple(wanted[-11:]))
 
 
 @dataclass
@@ -102,10 +116,10 @@ def parsed(path: Path, hour: datetime) -> RequestColumns:
     return page.requests
 
 
-def timed(work: Callable[[str], object], wanted: list[str]) -> float:
+def timed(work: Callable[[str], object], wanted: tuple[str, ...]) -> float:
     """Return the median of the milliseconds that some work takes, each time for another request."""
     seconds = []
-    for one in wanted[-11:]:
+    for one in wanted:
         began = time.perf_counter()
         if not work(one):
             raise SystemExit(f"{one} was not found")
@@ -121,14 +135,15 @@ def size_of(*paths: Path) -> int:
     return sum(path.stat().st_size for path in paths)
 
 
-def exporter(folder: Path, wanted: list[str], total: int) -> Figures:
+def exporter(rows: Rows) -> Figures:
     """Keep every hour as the exporter does: by pages, then whole, and each day compacted."""
+    folder, wanted, total = rows.folder, rows.wanted, rows.total
     url, clock = f"file://{folder}/requests", Clock()
     store = open_store(url)
     before, began = peak_mib(), time.perf_counter()
-    for number, hour in enumerate(hours()):
+    for number, hour in enumerate(rows.hours):
         columns = RequestColumns()
-        for path in pages_of(folder / "pages", hour):
+        for path in rows.pages(hour):
             with clock.of("pages"):
                 columns.extend(parsed(path, hour))
         with clock.of("hours"):
@@ -139,8 +154,8 @@ def exporter(folder: Path, wanted: list[str], total: int) -> Figures:
     took, peak = time.perf_counter() - began, peak_mib()
     store.close()
     reader, files = open_reader(url), [*(folder / "requests").glob("account=*/*/*.parquet")]
-    question = RequestsQuestion(START, START + DAYS * 24 * HOUR, where={"model": frozenset({MODEL})}, limit=10)
-    last = [(START + timedelta(days=DAYS - 1)).date()]
+    question = RequestsQuestion(START, START + rows.days * 24 * HOUR, where={"model": frozenset({MODEL})}, limit=10)
+    last = [(START + timedelta(days=rows.days - 1)).date()]
     found: Figures = {
         "written a second": round(total / took),
         "written a processor second": round(total / sum(clock.seconds.values())),
@@ -149,7 +164,7 @@ def exporter(folder: Path, wanted: list[str], total: int) -> Figures:
         "files": len(files),
         "one by id, ms": timed(reader.find, wanted),
         "one by id and day, ms": timed(lambda one: reader.find(one, days=last), wanted),
-        "top 10 of a month by model, ms": timed(lambda _: reader.select(question), wanted),
+        "top 10 by model, ms": timed(lambda _: reader.select(question), wanted),
         "peak MiB while writing": peak,
         "MiB before": before,
     }
@@ -157,9 +172,9 @@ def exporter(folder: Path, wanted: list[str], total: int) -> Figures:
     return found
 
 
-def sqlite(folder: Path, wanted: list[str], total: int) -> Figures:
+def sqlite(rows: Rows) -> Figures:
     """Insert rows that are parsed already, an hour in a transaction, without waiting for the disk."""
-    path, clock = folder / "requests.sqlite", Clock()
+    wanted, total, path, clock = rows.wanted, rows.total, rows.folder / "requests.sqlite", Clock()
     database = sqlite3.connect(path)
     database.executescript("PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF; PRAGMA cache_size = -262144;")
     database.execute(
@@ -167,12 +182,13 @@ def sqlite(folder: Path, wanted: list[str], total: int) -> Figures:
         "unit_price INTEGER, discount_percent INTEGER, list_cost INTEGER, discount INTEGER, cost INTEGER, tags TEXT) "
         "WITHOUT ROWID"
     )
-    for hour in hours():
-        for page in pages_of(folder / "pages", hour):
-            rows = parsed(page, hour)
+    for hour in rows.hours:
+        for page in rows.pages(hour):
+            columns = parsed(page, hour)
             values = zip(
-                *(rows.request_id, rows.at, rows.model, rows.api_key, rows.quantity, rows.unit_price),
-                *(rows.discount_percent, rows.list_cost, rows.discount, rows.cost, rows.tags),
+                *(columns.request_id, columns.at, columns.model, columns.api_key, columns.quantity),
+                *(columns.unit_price, columns.discount_percent, columns.list_cost, columns.discount, columns.cost),
+                columns.tags,
                 strict=True,
             )
             with clock.of("insert"):
@@ -185,14 +201,15 @@ def sqlite(folder: Path, wanted: list[str], total: int) -> Figures:
         "written a processor second": round(total / clock.seconds["insert"]),
         "bytes a request": round(size_of(path) / total, 1),
         "one by id, ms": timed(lambda one: database.execute(by_id, (one,)).fetchall(), wanted),
-        "top 10 of a month by model, ms": timed(lambda _: database.execute(top, (MODEL,)).fetchall(), wanted[:3]),
+        "top 10 by model, ms": timed(lambda _: database.execute(top, (MODEL,)).fetchall(), wanted[:3]),
     }
 
 
-def plain_duckdb(folder: Path, wanted: list[str], total: int) -> Figures:
+def plain_duckdb(rows: Rows) -> Figures:
     """Have DuckDB read the pages by itself, an hour at a time, into a table of its own."""
-    path, clock = folder / "requests.duckdb", Clock()
-    database = duckdb.connect(str(path), config={"threads": "1", "enable_progress_bar": "false"})
+    wanted, total, path, clock = rows.wanted, rows.total, rows.folder / "requests.duckdb", Clock()
+    database = duckdb.connect(str(path), config={"threads": "1"})
+    database.execute("SET enable_progress_bar = false")
     fields = (
         "request_id VARCHAR, endpoint_id VARCHAR, timestamp TIMESTAMP, output_units DOUBLE, unit_price DOUBLE, "
         "percent_discount DOUBLE, cost_subtotal DOUBLE, cost_discount DOUBLE, cost_estimate_nano_usd BIGINT, "
@@ -200,8 +217,8 @@ def plain_duckdb(folder: Path, wanted: list[str], total: int) -> Figures:
     )
     columns = ", ".join(f"event.{name.split()[0]}" for name in fields.split(", "))
     database.execute(f"CREATE TABLE requests ({fields})")
-    for hour in hours():
-        pages = [str(page) for page in pages_of(folder / "pages", hour)]
+    for hour in rows.hours:
+        pages = [str(page) for page in rows.pages(hour)]
         with clock.of("insert"):
             database.execute(
                 f"INSERT INTO requests SELECT {columns} FROM (SELECT unnest(billing_events) AS event FROM read_json(?, "  # noqa: S608
@@ -217,32 +234,31 @@ def plain_duckdb(folder: Path, wanted: list[str], total: int) -> Figures:
         "written a processor second": round(total / clock.seconds["insert"]),
         "bytes a request": round(size_of(path) / total, 1),
         "one by id, ms": timed(lambda one: database.execute(by_id, [one]).fetchall(), wanted),
-        "top 10 of a month by model, ms": timed(lambda _: database.execute(top, [MODEL]).fetchall(), wanted[:3]),
+        "top 10 by model, ms": timed(lambda _: database.execute(top, [MODEL]).fetchall(), wanted[:3]),
     }
 
 
-def alone(work: Callable[[Path, list[str], int], Figures], folder: Path, wanted: list[str], total: int) -> Figures:
+def alone(work: Callable[[Rows], Figures], rows: Rows) -> Figures:
     """Do some work in a process of its own."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(work, (folder, wanted, total))
+        return pool.apply(work, (rows,))
 
 
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=1_000_000)
+    parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--folder", type=Path, help="where there is room for 700 bytes a request")
     options = parser.parse_args()
-    total = options.requests // (24 * DAYS) * 24 * DAYS
+    total = options.requests // (24 * options.days) * 24 * options.days
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
-        folder = Path(name)
-        wanted = prepare(folder / "pages", total)
-        print(
-            f"{total:,} requests, {size_of(*(folder / 'pages').iterdir()) / total:.0f} bytes of JSON each", flush=True
-        )
+        rows = prepared(Rows(Path(name), options.days, total))
+        size = size_of(*(rows.folder / "pages").iterdir()) / total
+        print(f"{total:,} requests of {rows.days} days, {size:.0f} bytes of JSON each", flush=True)
         for work in (exporter, plain_duckdb, sqlite):
             print(f"\n{work.__name__}:", flush=True)
-            for what, value in alone(work, folder, wanted, total).items():
+            for what, value in alone(work, rows).items():
                 print(f"    {what:48}{value:>14,}", flush=True)
 
 

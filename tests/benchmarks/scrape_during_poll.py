@@ -48,16 +48,16 @@ class Upstream:
         del receive
         query = {name: values[0] for name, values in parse_qs(bytes(scope["query_string"]).decode()).items()}  # type: ignore[arg-type]
         path = str(scope["path"])
-        if path == "/rows":
-            self.rows = int(query.get("set", self.rows))
-            body = str(self.pages_sent).encode()
-        elif path == "/v1/models/usage":
-            body = self._page(query)
-        else:
-            body = b"12.5"
+        body = self.answer(path, query)
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    def answer(self, path: str, query: dict[str, str]) -> bytes:
+        if path == "/rows":
+            self.rows = int(query.get("set", self.rows))
+            return str(self.pages_sent).encode()
+        return self._page(query) if path == "/v1/models/usage" else b"12.5"
 
     def _page(self, query: dict[str, str]) -> bytes:
         number = int(query.get("cursor", "0"))
