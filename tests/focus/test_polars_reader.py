@@ -225,7 +225,10 @@ def test_a_row_is_in_the_place_of_the_first_of_its_lines() -> None:
     "bad",
     [
         *(b"", b"1,2", LINE + b",", LINE + b",\x01", LINE[:-5], b"\xef\xbb\xbf" + LINE, LINE + b"\r", b",,,,,,,"),
-        *(line(tags=text) for text in (b'"a\nb"', b'"a"b', b'"a"b"c"', b'""a', b'"a,"b"', b' "a"', b'"', b"\xff")),
+        *(
+            line(tags=text)
+            for text in (b'x"y,z"', b'"a\nb"', b'"a"b', b'"a"b"c"', b'""a', b'"a,"b"', b' "a"', b'"', b"\xff")
+        ),
         *(
             line(billed=text)
             for text in (
