@@ -81,7 +81,7 @@ def total(metric: str, by: Sequence[str] = (), *also: str, at: str = "") -> str:
     """
     series = f"{metric}{selected(DIMENSIONS, *also)}" + (f" {at}" if at else "")
     labels = (*_OF_CHARGES, "unit") if "_quantity_" in metric else _OF_CHARGES
-    each = of_each(series, labels, dict.fromkeys(("account", *by)))
+    each = of_each(series, labels, dict.fromkeys(("account", *by)), at=at)
     if by:
         return f"sum by ({', '.join(by)}) ({each})"
     if metric not in _WINDOWS:
@@ -119,18 +119,25 @@ def ranked(metric: str, label: str, ranked_by: str, count: int) -> str:
     )
 
 
-def of_each(expression: str, labels: Iterable[str] = _OF_CHARGES, by: Iterable[str] = ("account",)) -> str:
+def of_each(
+    expression: str, labels: Iterable[str] = _OF_CHARGES, by: Iterable[str] = ("account",), *, at: str = ""
+) -> str:
     """Return sums over labels in each exporter; where several exporters tell of the same, the largest.
+
+    One whose figures are old while others are current does not count, where the recording rules are loaded.
 
     Args:
         expression: one or several series of each exporter.
         labels: all that its series have; further ones are of targets.
         by: the labels to keep, the account among them.
+        at: the expression's offset or `@` modifier.
     """
     kept = ", ".join(by)
+    outdated = f"fal:exporter_outdated{' ' + at if at else ''}"
     return (
         f"max by ({kept}) (sum by ({kept}, job, instance) (\n"
-        f"  max by ({', '.join(labels)}, job, instance) ({expression})\n))"
+        f"  max by ({', '.join(labels)}, job, instance) ({expression})\n"
+        f") unless on (job, instance) {outdated})"
     )
 
 
@@ -157,7 +164,7 @@ def of_runners(metric: str, by: Sequence[str] = (), *also: str, at: str = "") ->
     """
     series = f"{metric}{selected(('account', 'app', 'gpu_class'), *also)}" + (f" {at}" if at else "")
     labels = ("account", "app", "environment", "gpu_class", *(("state",) if "_by_state_" in metric else ()))
-    each = of_each(series, labels, dict.fromkeys(("account", *by)))
+    each = of_each(series, labels, dict.fromkeys(("account", *by)), at=at)
     return f"sum by ({', '.join(by)}) ({each})" if by else f"sum({each})"
 
 

@@ -37,6 +37,7 @@ INSTANTS = sorted(
 
 LOOKBACK = "25h"
 
+OUTDATED = "c:8080"
 ONE = ({"instance": "a:8080", "pod": "a-x1", "replica": "1"},)
 SEVERAL = (
     *ONE,
@@ -45,6 +46,8 @@ SEVERAL = (
     {"instance": "a:8080", "pod": "a-x1", "replica": "2"},
     # Two pods that are given one name.
     {"instance": "a:8080", "pod": "b-x2", "replica": "1"},
+    # One that was cut off, and whose figures are of an hour and a day that were dearer.
+    {"instance": OUTDATED, "pod": "c-x3", "replica": "1"},
 )
 OF_TARGETS = {"instance", "pod", "replica", "job"}
 
@@ -151,9 +154,14 @@ def written(targets: Sequence[Mapping[str, str]]) -> Iterator[str]:
     for name, found in groupby(series(), key=itemgetter(0)):
         yield f"# TYPE {name} unknown\n"
         for _, labels in found:
-            for shown in dict.fromkeys(shown_labels(name, labels, target) for target in targets):
+            is_charged = name in CATALOGUE and CATALOGUE[name].charge_labels
+            for shown, instance in {shown_labels(name, labels, of): of["instance"] for of in reversed(targets)}.items():
+                times = 3 if is_charged and instance == OUTDATED else 1
                 for at in INSTANTS:
-                    yield f"{name}{{{shown}}} {value(name, labels, at)} {at}\n"
+                    yield f"{name}{{{shown}}} {times * value(name, labels, at)} {at}\n"
+    if any(target["instance"] == OUTDATED for target in targets):
+        yield "# TYPE fal:exporter_outdated unknown\n"
+        yield from (f'fal:exporter_outdated{{job="fal",instance="{OUTDATED}"}} 1 {at}\n' for at in INSTANTS)
     yield "# EOF\n"
 
 

@@ -89,6 +89,8 @@ def labels_of(metric: str) -> set[str]:
         return OF_ALERTS
     if metric in THRESHOLDS:
         return {"account"}
+    if metric == "fal:exporter_outdated":
+        return set(OF_EVERY_SERIES)
     assert metric not in RENAMED, f"{metric} ends with the next version: use {RENAMED[metric]}"
     histogram = re.sub("_(bucket|sum|count)$", "", metric)
     histogram = histogram if CATALOGUE.get(histogram) and CATALOGUE[histogram].kind == "histogram" else metric
