@@ -51,6 +51,25 @@ class Receiver:
         found = {row["metric"]["model"]: {int(at): float(value) for at, value in row["values"]} for row in rows}
         return {model: [values.get(day, 0.0) for day in days] for model, values in found.items()}
 
+    def at(self, instant: datetime, expression: str) -> dict[str, float]:
+        """Return the values at an instant, by model."""
+        asked = {"query": expression, "time": str(instant.timestamp())}
+        answer = HTTP.get(f"{self.url}/api/v1/query", params=asked, timeout=20)
+        return {
+            row["metric"]["model"]: float(row["value"][1]) for row in answer.raise_for_status().json()["data"]["result"]
+        }
+
+
+def prometheus(name: str, folder: Path, port: int) -> list[str]:
+    return [
+        name,
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        "--storage.tsdb.retention.time=100y",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--web.enable-remote-write-receiver",
+    ]
+
 
 @pytest.fixture(params=["prometheus", "prometheus3", "victoria-metrics"])
 def receiver(request: pytest.FixtureRequest, program: Callable[[str, str], str], tmp_path: Path) -> Iterator[Receiver]:
@@ -70,14 +89,7 @@ def receiver(request: pytest.FixtureRequest, program: Callable[[str, str], str],
         return
     name = request.param
     (tmp_path / "prometheus.yml").write_text("storage:\n  tsdb:\n    out_of_order_time_window: 62d\n")
-    command = [
-        program(name, "prometheus" if name == "prometheus" else NEWER_RULERS),
-        f"--config.file={tmp_path / 'prometheus.yml'}",
-        f"--storage.tsdb.path={tmp_path / 'data'}",
-        "--storage.tsdb.retention.time=100y",
-        f"--web.listen-address=127.0.0.1:{port}",
-        "--web.enable-remote-write-receiver",
-    ]
+    command = prometheus(program(name, "prometheus" if name == "prometheus" else NEWER_RULERS), tmp_path, port)
     with running(command, url, "/-/ready", tmp_path):
         yield Receiver(url, "/api/v1/write")
 
@@ -90,7 +102,7 @@ def charges(truth: Truth, account: str, window: Window) -> list[Charge]:
     ]
 
 
-async def live(receiver: Receiver, address: str) -> tuple[Truth, float]:
+async def live(receiver: Receiver, address: str, days: int = DAYS) -> tuple[Truth, float]:
     """Live through the days, and send what there is every day; the exporter is started anew every ten days."""
     choose = random.Random(7)  # noqa: S311  no secret
     truth: Truth = Counter()
@@ -108,14 +120,14 @@ async def live(receiver: Receiver, address: str) -> tuple[Truth, float]:
         )
 
     writer = await begun()
-    for turn in range(1, DAYS + 3):
+    for turn in range(1, days + 3):
         now = START + turn * 24 * HOUR + timedelta(minutes=5)
         for model, of in MODELS.items():
             for hour in Window(now - timedelta(minutes=5) - 24 * HOUR, hour_of(now)).hours():
-                if (model != "new" or hour >= START + timedelta(days=20)) and choose.random() < 0.6:
+                if (model != "new" or hour >= START + timedelta(days=10)) and choose.random() < 0.6:
                     truth[hour, of] += choose.randrange(1, 5 * NANO)
             late = hour_of(now) - choose.randrange(1, 40) * HOUR
-            if START <= late < START + timedelta(days=DAYS) and (model != "new" or turn > 30):
+            if START <= late < START + timedelta(days=days) and (model != "new" or turn > 20):
                 truth[late, of] += choose.randrange(1, NANO)
         truth[hour_of(now) - 6 * HOUR, REFUNDED] += 3 * NANO
         truth[hour_of(now) - 30 * HOUR, REFUNDED] -= NANO if turn > 2 else 0
@@ -157,6 +169,22 @@ def test_every_day_of_a_real_store_is_what_the_statement_says(receiver: Receiver
     assert counters == {model: pytest.approx(days, abs=1e-9) for model, days in statement.items()}
     assert refunded == pytest.approx([*[3.0] * 3, *[2.0] * (DAYS - 3)], abs=1e-9)
     assert waiting == 1
+
+
+@pytest.mark.long
+def test_a_real_store_without_late_samples_has_every_total(program: Callable[[str, str], str], tmp_path: Path) -> None:
+    """Prometheus takes nothing late unless it is told to: what it refuses is in later hours, and all of it is there."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    (tmp_path / "prometheus.yml").write_text("scrape_configs: []\n")
+    with running(prometheus(program("prometheus3", NEWER_RULERS), tmp_path, port), url, "/-/ready", tmp_path):
+        store = Receiver(url, "/api/v1/write")
+        truth, _ = asyncio.run(live(store, f"sqlite:///{tmp_path / 'ledger.sqlite'}", days=25))
+        for expression in ("sum_over_time(fal_hourly_spend_usd[70d])", "increase(fal_spend_by_hour_usd_total[70d])"):
+            found = store.at(START + timedelta(days=27), expression)
+            for model, of in MODELS.items():
+                whole = sum(cost for (_, charged), cost in truth.items() if charged == of) / NANO
+                assert found[model] == pytest.approx(whole, abs=1e-9)
 
 
 @pytest.mark.long
