@@ -193,10 +193,16 @@ def _sources() -> Built:
             Query(f"{up} * on (account, source) (2 - {partial})\nor 2 * {up}", ref="up"),
             Query(f"1000 * {of_accounts('fal_exporter_last_poll_success_timestamp_seconds', _SOURCE)}", ref="success"),
             Query(f"1000 * {of_accounts('fal_data_through_timestamp_seconds', _SOURCE)}", ref="through"),
-            Query(f"max by (account, source) (increase(fal_exporter_polls_total{_ACCOUNT}[$__range]))", ref="polls"),
+            # One that has never been polled has no state.
+            Query(
+                f"max by (account, source) (increase(fal_exporter_polls_total{_ACCOUNT}[$__range]))\n"
+                f"and on (account, source) {up}",
+                ref="polls",
+            ),
             Query(
                 "sum by (account, source) (max by (account, source, reason) ("
-                f"increase(fal_exporter_poll_failures_total{_ACCOUNT}[$__range])))",
+                f"increase(fal_exporter_poll_failures_total{_ACCOUNT}[$__range])))\n"
+                f"and on (account, source) {up}",
                 ref="failures",
             ),
         ],

@@ -245,6 +245,7 @@ def _booked() -> Built:
         decimals=2,
         color=palette.SPEND,
         names=True,
+        size=28,
         no_value=_NOT_BOOKED,
     ).override_by_query("age", properties({"unit": "s", "decimals": 0} | coloured(*_AGES, base=palette.GOOD)))
 
