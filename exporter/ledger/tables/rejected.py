@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
-from sqlalchemy import Connection, and_, delete, func, inspect, select
+from sqlalchemy import Connection, and_, bindparam, delete, func, inspect, select
 
 from exporter.charges import Dimensions, RejectedRow, Window, hour_number, hour_start
 from exporter.ledger.accounting.restatement import NO_REJECTED_ROWS, CellRow, RejectedRows
@@ -90,6 +90,13 @@ class _Key(NamedTuple):
     reason: str
 
 
+_FORGET = delete(rejected_rows).where(
+    rejected_rows.c.scope_id == bindparam("scope"),
+    rejected_rows.c.hour >= bindparam("first"),
+    rejected_rows.c.end_hour <= bindparam("end"),
+)
+
+
 def write_rejected(connection: Connection, scope: int, first: int, end: int, rejected: Iterable[RejectedRow]) -> None:
     """Keep the rows of the hours in [first, end) that could not be read, in place of what was kept of these hours.
 
@@ -105,7 +112,7 @@ def write_rejected(connection: Connection, scope: int, first: int, end: int, rej
         if first <= hour < end:
             rows[key] += 1
             costs[key] += row.cost
-    connection.execute(delete(rejected_rows).where(table.scope_id == scope, table.hour >= first, table.end_hour <= end))
+    connection.execute(_FORGET, {"scope": scope, "first": first, "end": end})
     for key in rows:
         if key.end_hour > key.hour + 1:
             connection.execute(
@@ -121,13 +128,17 @@ def write_rejected(connection: Connection, scope: int, first: int, end: int, rej
         )
 
 
+_OF_SCOPE = select(rejected_rows).where(rejected_rows.c.scope_id == bindparam("scope"))
+_IN_SPAN = _OF_SCOPE.where(rejected_rows.c.hour < bindparam("end"), rejected_rows.c.end_hour > bindparam("first"))
+
+
 def read_rejected(connection: Connection, scope: int, window: Window | None = None) -> RejectedRows:
     """Return the rows of a scope that cannot be read now; with a window those that may be of its hours."""
-    table = rejected_rows.c
-    statement = select(rejected_rows).where(table.scope_id == scope)
-    if window is not None:
-        statement = statement.where(table.hour < hour_number(window.end), table.end_hour > hour_number(window.start))
-    found = connection.execute(statement).all()
+    if window is None:
+        found = connection.execute(_OF_SCOPE, {"scope": scope}).all()
+    else:
+        span = {"first": hour_number(window.start), "end": hour_number(window.end)}
+        found = connection.execute(_IN_SPAN, {"scope": scope, **span}).all()
     if not found:
         return NO_REJECTED_ROWS
     by_reason: Counter[str] = Counter()
@@ -146,10 +157,14 @@ def scopes_with_rejected(connection: Connection) -> frozenset[int]:
     return frozenset(connection.scalars(select(rejected_rows.c.scope_id).distinct()))
 
 
+_FIRST = select(func.min(rejected_rows.c.hour)).where(
+    rejected_rows.c.scope_id == bindparam("scope"), rejected_rows.c.end_hour > bindparam("since")
+)
+
+
 def first_rejected(connection: Connection, scope: int, since: int) -> int | None:
     """Return the first hour, from one on, that rejected rows may be of; None where there is none."""
-    table = rejected_rows.c
-    hour = connection.scalar(select(func.min(table.hour)).where(table.scope_id == scope, table.end_hour > since))
+    hour = connection.scalar(_FIRST, {"scope": scope, "since": since})
     return None if hour is None else max(hour, since)
 
 

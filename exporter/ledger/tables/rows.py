@@ -4,9 +4,10 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cache
 from itertools import chain
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, delete, func, select
 
 from exporter.charges import NANO, Balance, Dimensions, Invoice
 from exporter.ledger.accounting.counters import Counter, CounterKey, LabelValues
@@ -252,12 +253,24 @@ def sum_by_series(
         end: number of the hour after the last.
         measures: the leading fields of `Spent` that are wanted; the others are 0.
     """
-    rows = connection.execute(
+    # The statement is made once: after every poll it is asked for several periods, and to make it takes longer than to
+    # execute it on a small ledger.
+    statement = _sums_by_series(tuple(measures))
+    rows = connection.execute(statement, {"scopes": list(scopes), "first": first, "end": end})
+    return {row[0]: Spent(*_whole(row[1:])) for row in rows.all()}
+
+
+@cache
+def _sums_by_series(measures: tuple[str, ...]) -> "Select[*tuple[int, ...]]":
+    return (
         select(charges.c.series_id, *(half for name in measures for half in _halves(charges.c[name])))
-        .where(charges.c.scope_id.in_(scopes), charges.c.hour >= first, charges.c.hour < end)
+        .where(
+            charges.c.scope_id.in_(bindparam("scopes", expanding=True)),
+            charges.c.hour >= bindparam("first"),
+            charges.c.hour < bindparam("end"),
+        )
         .group_by(charges.c.series_id)
     )
-    return {row[0]: Spent(*_whole(row[1:])) for row in rows.all()}
 
 
 def count(connection: Connection) -> int:
