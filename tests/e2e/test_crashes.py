@@ -16,6 +16,8 @@ from exporter.simulator import GlitchedJob, PlantedSpend
 
 COUNTERS = ("fal_spend_usd_total", "fal_discount_usd_total", "fal_gpu_seconds_total", "fal_usage_quantity_total")
 KILLS = 12
+QUICK_KILLS, LONGEST_START = 3, 0.8
+"""Kills of what has just been started, after each of these, and the longest time that it is given until then."""
 
 
 class Bill:
@@ -101,6 +103,10 @@ def test_kills_at_random_moments_lose_and_double_nothing(fal: Fal, tmp_path: Pat
         for kill in range(KILLS):
             bill.change()
             kill_one_of(exporter, ("group", "collector", "web")[kill % 3])
+            for _ in range(QUICK_KILLS):
+                # Most of a start is over within a second: its kills cost no more than it does.
+                time.sleep(chance.uniform(0, LONGEST_START))
+                kill_one_of(exporter, chance.choice(("group", "web")))
             if kill % 2:
                 wait_until(watch.look, "it has started again")
             moment = time.monotonic() + chance.uniform(0, 1.5)
