@@ -104,10 +104,11 @@ class RemoteLedger:
             How many of those refused are told with the next hour.
         """
         with self._session().writing() as (connection, contents):
-            parcel, position = remote.read_parcel(connection, number), remote.read_position(connection)
+            parcel = remote.read_parcel(connection, number) if refused else None
+            remote.remove_parcel(connection, number)
+            position = None if parcel is None else remote.read_position(connection)
             if parcel is None or position is None:
                 return 0
-            remote.remove_parcel(connection, number)
             lost = [parcel.samples[place] for place in sorted(refused)]
             # History that a store does not take as it comes stays away, with what fal corrects of it.
             away = [of.hour + 1 for of in lost if not of.is_correction and of.hour < position.born]
@@ -120,8 +121,7 @@ class RemoteLedger:
                 and of.hour >= told_from.get(self._account(contents, of.key.label_set), position.begun)
             ]
             position.carry(carried)
-            if lost:
-                remote.write_position(connection, position)
+            remote.write_position(connection, position)
         return len(carried)
 
     def standing(self) -> Standing:

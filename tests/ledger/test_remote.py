@@ -1,11 +1,13 @@
 """Parcels of hourly samples stay until they have arrived, whatever happens to the ledger meanwhile."""
 
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from ledger.conftest import NOON, Clock, OpenLedger
 
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window, hour_number, hour_of
-from exporter.ledger import Ledger
+from exporter.ledger import Ledger, Rules
+from exporter.ledger.moving import move_ledger
 from exporter.ledger.tables.remote import Parcel
 
 FLUX = Dimensions("prod", product="model_apis", model="flux", unit="image")
@@ -108,3 +110,22 @@ def test_history_of_before_what_the_store_takes_is_not_told(open_ledger: OpenLed
     ledger = open_ledger()
     poll(ledger, clock)
     assert amounts(sent(ledger, timedelta(hours=2))) == {4: NANO, 5: NANO}
+
+
+def test_what_is_on_its_way_moves_along_to_another_database(
+    open_ledger: OpenLedger, clock: Clock, address: str, tmp_path: Path
+) -> None:
+    ledger = open_ledger()
+    poll(ledger, clock)
+    sent(ledger)
+    poll(ledger, clock, 3 * NANO)
+    waiting = ledger.remote.parcels(REACH)
+    ledger.close()
+    target = f"sqlite:///{tmp_path / 'moved.sqlite'}"
+    move_ledger(address, target, on_progress=lambda _: None)
+    moved = Ledger(target, rules=Rules(), clock=clock)
+    moved.activate({"prod": ["models"]})
+    assert moved.remote.parcels(REACH) == waiting
+    assert amounts(sent(moved)) == dict.fromkeys(range(6), 2 * NANO)
+    assert sent(moved) == []
+    moved.close()
