@@ -143,6 +143,15 @@ def test_memory_is_bounded_and_what_is_left_is_told(held: int, tmp_path: Path, m
     assert "--where narrows them" in comparison_text(found)
 
 
+def test_changes_that_add_up_to_nothing_are_found_whatever_the_hashes_are(tmp_path: Path) -> None:
+    starts = [f"2025-10-02T{hour:02}:00:00Z" for hour in range(20)]
+    base = base_rows()[0] | {"SkuId": "sku"}
+    rows = [base | {"ChargePeriodStart": start, "BilledCost": cost} for start in starts for cost in ("1.0", "3.0")]
+    other = [row | {"BilledCost": "2.0"} for row in rows]
+    found = told(compared(tmp_path, rows, [*other, base | {"BilledCost": "-5.0"}]))
+    assert [row.change for row in found] == ["only in B"] + ["changed"] * 40
+
+
 def test_changes_that_add_up_to_nothing_are_found_too(tmp_path: Path) -> None:
     rows = [base_rows()[0] | {"SkuId": "sku", "BilledCost": cost} for cost in ("1.0", "3.0")]
     other = [row | {"BilledCost": "2.0"} for row in rows]
