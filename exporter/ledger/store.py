@@ -289,7 +289,7 @@ class Ledger:
             found = price_rows.news(contents.prices, seen)
             price_rows.write_prices(connection, contents.prices, found.values())
             contents.prices.update(found)
-            contents.price_tables.show(contents.prices, self._accounts)
+            contents.price_tables.note(found, self._accounts)
 
     def record_balance(self, balance: Balance) -> None:
         """Keep an account's balance."""

@@ -90,6 +90,15 @@ class PriceTables:
             figures = {item: _figure(record, name) for item, record in shown.items()}
             table.replace_all({item: Sample(item, figure) for item, figure in figures.items() if figure is not None})
 
+    def note(self, records: Mapping[Item, PriceRecord], accounts: Collection[str]) -> None:
+        """Show records that are new or have changed, where they are of these accounts; the others stay."""
+        for item, record in records.items():
+            if record.newest.account in accounts:
+                for name, table in self._tables.items():
+                    figure = _figure(record, name)
+                    if figure is not None:
+                        table.put(item, Sample(item, figure))
+
     def pages(self, name: str) -> Pages:
         """Return the table of `price`, `discount` or a field of `PriceRecord`."""
         return self._tables[name].pages()

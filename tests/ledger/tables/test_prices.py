@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 from exporter.charges import HOUR, NANO, UnitPrice
 from exporter.ledger import Ledger, LedgerView
-from exporter.ledger.tables.prices import PriceRecord, news
+from exporter.ledger.tables.prices import PriceRecord, PriceTables, news
 
 OpenLedger = Callable[..., Ledger]
 TEN = datetime(2026, 11, 20, 10, tzinfo=UTC)
@@ -45,6 +45,25 @@ def test_a_price_and_a_discount_remember_their_last_change_each(open_ledger: Ope
     again = open_ledger()
     again.activate({"prod": ["models"]})
     assert list(shown(again.view())) == expected
+
+
+def test_new_prices_of_one_account_of_many_leave_the_pages_of_others_and_accounts_not_shown_stay_hidden() -> None:
+    tables, records = PriceTables(), {}
+    for number in range(200):
+        new = news(records, [price(TEN, 5)._replace(account=f"account-{number}", model=f"m{m}") for m in range(20)])
+        records.update(new)
+        tables.note(new, [f"account-{number}" for number in range(1, 200)])
+    before = tables.pages("price")
+    assert sum(len(page.samples) for page in before) == 199 * 20, "account-0 is not configured"
+    changed = news(records, [price(TEN + HOUR, 6)._replace(account="account-7", model=f"m{m}") for m in range(20)])
+    records.update(changed)
+    tables.note(changed, [f"account-{number}" for number in range(1, 200)])
+    assert sum(old is not new for old, new in zip(before, tables.pages("price"), strict=True)) <= 2
+    whole = PriceTables()
+    whole.show(records, [f"account-{number}" for number in range(1, 200)])
+    for name in ("price", "previous_price", "price_changed", "discount"):
+        noted, shown_anew = ({sample for page in of.pages(name) for sample in page.samples} for of in (tables, whole))
+        assert noted == shown_anew
 
 
 def test_a_price_of_an_earlier_hour_tells_nothing_new() -> None:
