@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 from exporter.charges import HOUR, NANO, UnitPrice
 from exporter.ledger import Ledger, LedgerView
-from exporter.ledger.tables.prices import PriceRecord, PriceTables, news
+from exporter.ledger.tables.prices import Item, PriceRecord, PriceTables, news
 
 OpenLedger = Callable[..., Ledger]
 TEN = datetime(2026, 11, 20, 10, tzinfo=UTC)
@@ -48,7 +48,8 @@ def test_a_price_and_a_discount_remember_their_last_change_each(open_ledger: Ope
 
 
 def test_new_prices_of_one_account_of_many_leave_the_pages_of_others_and_accounts_not_shown_stay_hidden() -> None:
-    tables, records = PriceTables(), {}
+    tables = PriceTables()
+    records: dict[Item, PriceRecord] = {}
     for number in range(200):
         new = news(records, [price(TEN, 5)._replace(account=f"account-{number}", model=f"m{m}") for m in range(20)])
         records.update(new)
