@@ -16,7 +16,15 @@ from exporter.web.pages.rendering import STYLESHEET, render
 
 WEB = Path(web.__file__).parent
 TEMPLATES = WEB / "pages" / "templates"
-FRAME = {"ready": True, "refresh_seconds": 0, "uptime": "1 s", "links": (), "mcp_port": None, "overview": None}
+FRAME = {
+    "ready": True,
+    "refresh_seconds": 0,
+    "uptime": "1 s",
+    "links": (),
+    "mcp_port": None,
+    "overview": None,
+    "replicas": "",
+}
 
 
 @given(st.text())
