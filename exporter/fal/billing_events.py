@@ -16,7 +16,7 @@ from exporter.fal.client import Client
 from exporter.fal.endpoints import Deadline, Endpoint, Host, Parameters
 from exporter.fal.errors import PagingError
 from exporter.fal.platform_usage import EMPTY_PAGES
-from exporter.fal.rows import RejectedError, row_of
+from exporter.fal.rows import RejectedError, is_sendable, row_of
 
 MODELS_EVENTS = Endpoint(Host.PLATFORM, "/models/billing-events")
 ORGANIZATION_EVENTS = Endpoint(Host.PLATFORM, "/organization/billing-events")
@@ -146,7 +146,7 @@ def _following(client: Client, call: Endpoint, more: object, following: object, 
         raise client.misshapen(call, "`has_more` is neither true nor false")
     if not more:
         return None
-    if not isinstance(following, str) or not following:
+    if not is_sendable(following):
         raise client.misshapen(call, "`has_more` is true but `next_cursor` is not text")
     if following == cursor:
         raise client.misshapen(call, "`next_cursor` is the cursor of the same page")

@@ -43,6 +43,7 @@ from exporter.fal.rows import (
     gpu_time,
     gpu_time_of_unit,
     in_dollars,
+    is_sendable,
     optional_text,
     row_of,
     text,
@@ -157,7 +158,7 @@ def _page(client: Client, call: Endpoint, answer: object, rows: str) -> tuple[Pa
     if not more:
         return page, None
     cursor = answer.get("next_cursor")
-    if not isinstance(cursor, str) or not cursor:
+    if not is_sendable(cursor):
         raise client.misshapen(call, "`has_more` is true but `next_cursor` is not text")
     return page, cursor
 

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 import structlog
+from typing_extensions import TypeIs  # in `typing` from Python 3.13 on
 
 from exporter.charges import NO_GPU, GpuMachine, atto, gpu_machine, label_text, nano
 from exporter.fal.answers import Scrub
@@ -173,6 +174,16 @@ def text(value: object) -> str:
     if not isinstance(value, str):
         raise RejectedError(Rejection.MISSING_FIELD if value is None else Rejection.WRONG_TYPE)
     return label_text(value)
+
+
+def is_sendable(value: object) -> TypeIs[str]:
+    """Return whether a JSON value is a text that can be part of a request: not empty, and no half of a character."""
+    if not isinstance(value, str):
+        return False
+    try:
+        return bool(value.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def optional_text(value: object) -> str:

@@ -221,7 +221,11 @@ def test_a_list_cost_that_no_ledger_holds_is_rejected() -> None:
 @pytest.mark.parametrize("odd", [(), (5,)])
 @pytest.mark.parametrize(
     ("fields", "problem"),
-    [({"has_more": True}, "`next_cursor` is not text"), ({"has_more": True, "next_cursor": "c"}, "of the same page")],
+    [
+        ({"has_more": True}, "`next_cursor` is not text"),
+        ({"has_more": True, "next_cursor": "\ud800"}, "`next_cursor` is not text"),
+        ({"has_more": True, "next_cursor": "c"}, "of the same page"),
+    ],
 )
 async def test_a_cursor_that_cannot_be_followed_is_an_error_however_the_page_was_read(
     fal: Fal, bench: Bench, odd: tuple[object, ...], fields: dict[str, object], problem: str

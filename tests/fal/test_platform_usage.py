@@ -118,6 +118,7 @@ async def test_pages_that_come_round_under_other_cursors_are_an_error(fal: Fal, 
         {"time_series": [], "has_more": True, "next_cursor": None},
         {"time_series": [], "has_more": True, "next_cursor": ""},
         {"time_series": [], "has_more": True, "next_cursor": 5},
+        {"time_series": [], "has_more": True, "next_cursor": "\ud800"},
     ],
 )
 async def test_what_is_no_page_is_an_error_and_never_an_empty_one(fal: Fal, bench: Bench, answer: object) -> None:
