@@ -314,7 +314,7 @@ class RemoteWriter:
     async def _post(self, body: bytes) -> httpx.Response:
         try:
             return await self._client.post(self._store.url, content=body, headers=self._protocol.headers)
-        except httpx.TransportError as error:
+        except (httpx.TransportError, OSError) as error:  # a certificate that is refused late is no error of httpx
             reason = redact(str(error), self._store.secrets()) or type(error).__name__
             raise _TryAgainError(
                 f"REMOTE_WRITE_URL: {self._store.url} cannot be reached: {reason}; check the address and the network"

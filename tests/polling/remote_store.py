@@ -1,5 +1,6 @@
 """A store that takes remote write: decodes each request byte by byte, and keeps samples as Prometheus does."""
 
+import ssl
 import struct
 import threading
 from collections import defaultdict
@@ -142,8 +143,8 @@ class RemoteStore:
 
 
 @contextmanager
-def remote_store() -> Iterator[RemoteStore]:
-    """Run a store on a free port."""
+def remote_store(tls: ssl.SSLContext | None = None) -> Iterator[RemoteStore]:
+    """Run a store on a free port, with TLS where there is a context."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -179,7 +180,10 @@ def remote_store() -> Iterator[RemoteStore]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    store = RemoteStore(f"http://127.0.0.1:{server.server_port}/api/v1/write")
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    scheme = "http" if tls is None else "https"
+    store = RemoteStore(f"{scheme}://127.0.0.1:{server.server_port}/api/v1/write")
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:

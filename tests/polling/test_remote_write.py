@@ -1,6 +1,7 @@
 """Remote write into a store that decodes: nothing twice, nothing left out, whatever the store and the network do."""
 
 import re
+import ssl
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -276,6 +277,27 @@ async def test_what_is_older_than_the_reach_is_told_with_the_next_hour(bench: Be
     bench.now += HOUR
     await bench.write()
     assert bench.store.sums(SPEND)["flux"] == told["flux"] + 11
+
+
+async def test_a_store_with_tls_asks_for_the_certificate_of_the_exporter(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    authority.issue_cert("exporter.example.com").private_key_and_cert_chain_pem.write_to_path(tmp_path / "own.pem")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    with remote_store(context) as store:
+        bench = Bench(store, tmp_path)
+        await bench.open()
+        for ca_file in (None, tmp_path / "ca.pem"):
+            bench.target = Store(store.url, timedelta(days=31), ca_file=ca_file)
+            with pytest.raises(RemoteWriteError, match="cannot be reached"):
+                await bench.write()
+        bench.target = replace(bench.target, cert_file=tmp_path / "own.pem")
+        await bench.write()
+        assert store.sums(SPEND) == bench.truth_by_model()
+        await bench.ledger.close()
 
 
 def test_libraries_and_certificates_that_are_missing_are_told_in_a_sentence(
