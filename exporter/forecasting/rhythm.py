@@ -37,6 +37,10 @@ _UNSEEN_WEEKDAYS = (0.2**2, 0.15**2)
 _COMMON_WEEKS = 0.2
 """Weeks that the shares of the hours in all days count for beside those of a weekday."""
 
+_LAST_WEEK, _ALIKE = 0.4, 1.2
+"""Weight of each day of the last week in the same day to come, and up to which factor it may differ from what the level
+makes of it: what is further away is a change, which the level judges, or a surprise."""
+
 _FRIDAY = 4
 _RECENT_DAYS = 28
 """Over which the hours of the day, and what is unusual, are learnt."""
@@ -128,6 +132,7 @@ def learn(hours: Sequence[int], edge: datetime) -> Rhythm | None:
     shares = _shares(blocks[-_RECENT_DAYS:])
     level = level_of(stretches)
     expected = [item * weekdays[place % WEEK] for place, item in enumerate(levels, -days)]
+    weekdays = _with_last_week(weekdays, grown(sums, level.growth), level.amount)
     return Rhythm(
         days=days,
         level=level,
@@ -147,6 +152,24 @@ def _fitted(
     weekdays = _weekdays(flat, assumed)
     even = [amount / weekdays[place % WEEK] for place, amount in enumerate(flat, -len(flat))]
     return weekdays, stretches_of(even, growth, noise_of(flat, even) if noise is None else noise)
+
+
+def _with_last_week(weekdays: Sequence[float], flat: Sequence[float], amount: float) -> tuple[float, ...]:
+    """Return factors of the weekdays that follow the last week in part.
+
+    The level averages weeks, so that a slow change reaches it late; the last week alone is noisy. The two together err
+    less than either.
+
+    Args:
+        weekdays: the factor of each of the 7 days after the edge.
+        flat: days without growth, in nano-USD.
+        amount: what an average day costs.
+    """
+    if len(flat) < WEEK or amount <= 0:
+        return tuple(weekdays)
+    ratios = (day / (amount * factor) for day, factor in zip(flat[-WEEK:], weekdays, strict=True))
+    moved = [1 + _LAST_WEEK * (max(1 / _ALIKE, min(_ALIKE, ratio)) - 1) for ratio in ratios]
+    return tuple(factor * by for factor, by in zip(weekdays, moved, strict=True))
 
 
 def _assumed(edge: datetime) -> tuple[float, ...]:

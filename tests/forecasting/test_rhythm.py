@@ -122,3 +122,24 @@ def test_a_glitch_makes_the_next_one_no_less_unusual() -> None:
     calm = learnt(hours).high(0)
     hours[-100] += 40_500 * NANO
     assert learnt(hours).high(0) < 1.3 * calm
+
+
+def scaled(hours: list[int], day: int, factor: float) -> list[int]:
+    """Return hours of which a day, counted from the end, cost so many times as much."""
+    place = len(hours) - day * DAY
+    return [round(hour * factor) if place <= at < place + DAY else hour for at, hour in enumerate(hours)]
+
+
+def test_a_day_of_the_last_week_counts_for_a_part_in_the_same_day_to_come() -> None:
+    hours = life(28, noise=0.05)
+    before, after = learnt(hours), learnt(scaled(hours, 7, 1.1))
+    same = after.expected(0, DAY) / before.expected(0, DAY)
+    others = after.expected(DAY, 7 * DAY) / before.expected(DAY, 7 * DAY)
+    assert 1.03 < same < 1.07
+    assert 0.99 < others < 1.02
+
+
+def test_a_day_that_is_half_as_much_again_is_a_surprise_and_counts_for_less_of_it() -> None:
+    hours = life(28, noise=0.05)
+    before, after = learnt(hours), learnt(scaled(hours, 7, 1.5))
+    assert 1.06 < after.expected(0, DAY) / before.expected(0, DAY) < 1.13
