@@ -157,6 +157,8 @@ class Replica:
     async def _lead(self, lease: Lease, stop: asyncio.Event) -> None:
         """Collect until the lease is lost or the replica is stopped; the lease is released in the end."""
         _log.info("this replica collects from now on", replica=self._name)
+        if self._held is not None:
+            lease.go_on_from(self._held.sequence)
         try:
             half = await open_left_half(self._settings, emit=self._emit, clock=utc_now, lease=lease)
         except LedgerError as error:

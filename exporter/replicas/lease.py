@@ -161,6 +161,7 @@ class Lease:
         self._lock = lock
         self._monotonic = monotonic
         self._is_taken = False
+        self._last_number = 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._thread.start()
@@ -173,7 +174,11 @@ class Lease:
     @property
     def first_number(self) -> int:
         """Number from which the leader numbers what it publishes; above all those of the leaders before."""
-        return round(self._since.timestamp() * 1000) << _FIRST_NUMBER_SHIFT
+        return max(round(self._since.timestamp() * 1000) << _FIRST_NUMBER_SHIFT, self._last_number)
+
+    def go_on_from(self, number: int) -> None:
+        """Number what is published above this, too: the database's clock may have been another server's before."""
+        self._last_number = number
 
     def permit(self) -> None:
         """Allow a call to fal.

@@ -78,6 +78,8 @@ def test_a_lease_that_is_released_is_free_at_once_and_numbers_go_on(asks: Asks) 
     second = granted(asks("b"))
     assert second.token != first.token
     assert second.first_number > first.first_number
+    second.go_on_from(before := second.first_number + 10)
+    assert second.first_number == before
     second.release()
 
 
