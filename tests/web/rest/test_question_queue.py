@@ -100,6 +100,15 @@ def test_cheap_questions_do_not_overtake_each_other(held: Held) -> None:
     assert held.release(*asked) == ["month", "day"]
 
 
+def test_where_all_take_long_none_overtakes_another_by_chance(held: Held) -> None:
+    held.takes("month", 0.09)
+    held.takes("day", 0.05)
+    held.takes("year by hour", 2.0)
+    held.hold()
+    asked = [held.ask(kind) for kind in ("year by hour", "month", "day")]
+    assert held.release(*asked) == ["month", "day", "year by hour"]
+
+
 def test_what_a_kind_takes_follows_its_latest_questions(held: Held) -> None:
     held.takes("once slow", 5.0)
     for _ in range(20):
