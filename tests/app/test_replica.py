@@ -93,7 +93,9 @@ async def test_a_follower_serves_what_lies_on_the_board_and_leads_when_the_lease
     with leading(address, configuration_of(replicated)) as (lease, board, first):
         async with running(replicated) as second:
             shown = await second.until(lambda publication: publication.role == "follower")
-            assert shown == replace(first, role="follower")
+            assert shown.overview.replicas is not None
+            overview = replace(first.overview, replicas=shown.overview.replicas)
+            assert shown == replace(first, role="follower", overview=overview)
             second.replica.scraped(first.sequence)
             await eventually(lambda: board.scraped_by_all() == first.sequence)
             lease.release()
