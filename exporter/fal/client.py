@@ -162,8 +162,17 @@ class Client:
         """
 
         async def attempt() -> object:
-            async with self._within(deadline, call), self._slots, self._pacing.turn(self.account):
-                return await self._exchange.json(call, parameters, parse)
+            async with self._within(deadline, call):
+                await self._slots.acquire()
+            try:
+                asked_at = self._monotonic()
+                async with self._pacing.turn(self.account):
+                    # That other accounts ask fal, too, is no reason for a poll to fail.
+                    deadline.extend(self._monotonic() - asked_at)
+                    async with self._within(deadline, call):
+                        return await self._exchange.json(call, parameters, parse)
+            finally:
+                self._slots.release()
 
         return await self._patiently(attempt, call, deadline, track_lock=track_lock)
 
@@ -210,9 +219,10 @@ class Client:
         async with within():
             await self._slots.acquire()
         try:
-            async with within():
-                # A report takes hours, and would keep the turn of another.
-                await self._pacing.begin(self.account)
+            asked_at = self._monotonic()
+            # A report takes hours, and would keep the turn of another.
+            await self._pacing.begin(self.account)
+            deadline.extend(self._monotonic() - asked_at)
             async with aclosing(self._exchange.csv(call, parameters, within)) as pieces:
                 async for piece in pieces:
                     yield piece

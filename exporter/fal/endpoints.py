@@ -104,6 +104,10 @@ class Deadline:
         self._monotonic = monotonic
         self._at = monotonic() + span.total_seconds()
 
+    def extend(self, seconds: float) -> None:
+        """Move the instant: so long nothing could be done towards it."""
+        self._at += seconds
+
     @property
     def remaining(self) -> float:
         """The seconds left; negative once it has passed."""

@@ -1,11 +1,17 @@
 """Many accounts share one way to fal, and none starves."""
 
 import asyncio
+import ssl
 from collections import Counter
 from contextlib import suppress
+from datetime import timedelta
 
+import httpx
 import pytest
+from pydantic import SecretStr
 
+from exporter.fal import Client, Silent
+from exporter.fal.endpoints import Endpoint, Host
 from exporter.fal.pacing import BURST_SECONDS, Pacing, Rates
 
 
@@ -13,6 +19,9 @@ async def turns() -> None:
     """Let all tasks do what they can."""
     for _ in range(2000):
         await asyncio.sleep(0)
+
+
+_CALL = Endpoint(Host.PLATFORM, "/anything")
 
 
 class Road:
@@ -115,3 +124,24 @@ async def test_a_wait_for_the_rate_ends_by_itself() -> None:
     async with asyncio.timeout(10):
         for _ in range(1000 * BURST_SECONDS + 20):
             await pacing.begin("account")
+
+
+async def test_waiting_for_a_turn_takes_nothing_of_the_time_of_a_poll() -> None:
+    pacing, now = Pacing(Rates(at_once=1, in_a_second=10**6, of_account=10**6)), 0.0
+    client = Client(
+        account="main",
+        key=lambda: SecretStr("id:secret"),
+        observer=Silent(),
+        pacing=pacing,
+        monotonic=lambda: now,
+        transport=httpx.MockTransport(lambda _: httpx.Response(200, json={"is": "there"})),
+        tls=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+    )
+    deadline = client.deadline(timedelta(seconds=10))
+    async with pacing.turn("another"):
+        asking = asyncio.create_task(client.get(_CALL, {}, deadline))
+        await turns()
+        now = 100.0
+    assert await asking == {"is": "there"}
+    assert deadline.remaining == pytest.approx(10)
+    await client.aclose()
