@@ -21,11 +21,6 @@ from exporter.focus.values import EXACTLY
 
 START = b"Tags,BilledCost,ListCost,EffectiveCost,ChargePeriodStart,ChargeCategory,BillingCurrency,SkuId\n"
 NEVER = 0
-WHERE_REGULAR_EXPRESSIONS_ARE_SOUND = pytest.mark.skipif(
-    sys.version_info < (3, 11, 5),
-    reason="possessive quantifiers match too little before Python 3.11.5 (gh-106052): blocks are read without Polars; "
-    "install Python 3.11.5 or later",
-)
 RowT = TypeVar("RowT", bound=tuple[object, ...])
 
 
@@ -182,7 +177,6 @@ def test_a_file_with_wrong_bytes_comes_to_the_same(damages: list[tuple[int, int]
     assert nanos_of(bytes(data), polars_block, 200) == nanos_of(bytes(data), NEVER, 200)
 
 
-@WHERE_REGULAR_EXPRESSIONS_ARE_SOUND
 @pytest.mark.parametrize(
     "body",
     [
@@ -209,7 +203,6 @@ def test_polars_reads_the_files_that_are_met_and_makes_one_row_of_many(
     assert (len(rows) <= 3, reader.rows) == (True, 9)
 
 
-@WHERE_REGULAR_EXPRESSIONS_ARE_SOUND
 def test_a_row_is_in_the_place_of_the_first_of_its_lines() -> None:
     names = [b"sku-%d" % (number * 79 % 200) for number in range(200)]
     reader = Reader(SummaryRow, polars_block=len(START))
@@ -255,7 +248,6 @@ def test_a_line_that_is_not_tidy_tells_the_same_wherever_it_is(bad: bytes) -> No
         assert nanos_of(data, 1, len(before)) == nanos_of(data, NEVER, len(before))
 
 
-@WHERE_REGULAR_EXPRESSIONS_ARE_SOUND
 def test_short_numbers_too_large_for_polars_add_up_all_the_same() -> None:
     # Of several groups Polars adds up two of them to something else without a word.
     large = b"".join(line(billed=b"999999999999999999", sku=sku) + b"\n" for sku in (b"a", b"b")) * 2
@@ -264,7 +256,6 @@ def test_short_numbers_too_large_for_polars_add_up_all_the_same() -> None:
     assert "19999999999999999980" in str(found)
 
 
-@WHERE_REGULAR_EXPRESSIONS_ARE_SOUND
 def test_numbers_at_the_limits_add_up_to_the_last_digit() -> None:
     largest = b"999999999999.99999999999999999999"
     body = (line(billed=largest) + b"\n") * 2_000 + (line(billed=b"-" + largest) + b"\n") * 1_999
