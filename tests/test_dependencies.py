@@ -21,7 +21,8 @@ def name_of(requirement: str) -> str:
 def licence_of(package: str) -> str:
     found = metadata(package)
     classified = [text.rpartition(" :: ")[2] for text in found.get_all("Classifier", []) if "License" in text]
-    return str(found["License-Expression"] or ", ".join(classified) or found["License"] or "")
+    stated = [*found.get_all("License-Expression", []), ", ".join(classified), *found.get_all("License", [])]
+    return str(next(filter(None, stated), ""))
 
 
 def table() -> dict[str, list[str]]:
