@@ -29,7 +29,9 @@ if importlib.util.find_spec("sniffio") is None:
     # httpcore tries to import it at every step of every call, and each time Python looks through all folders in vain.
     sys.modules["sniffio"] = None  # type: ignore[assignment]
 
-LONGEST = "tests/e2e/test_life.py"
+LONGEST = ("tests/e2e/test_kills.py", "tests/e2e/test_life.py")
+"""Modules that a run begins with: whoever came to them last would keep all others waiting for minutes."""
+
 SHARING = ("tests/e2e/", "tests/deploy/test_helm.py", "tests/deploy/test_kubernetes.py", "tests/deploy/test_skill.py")
 """Tests that start processes, which those of a module share, or read the schemas of Kubernetes."""
 
@@ -58,7 +60,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         together = modules.setdefault(SAME_ROW.get(module, module), []) if module.startswith(SHARING) else light
         together.append(item)
     rows: list[list[pytest.Item]] = [[] for _ in range(workers)]
-    for place, module in enumerate(sorted(modules, key=lambda module: (module != LONGEST, module))):
+    others = sorted(modules.keys() - set(LONGEST))
+    for place, module in enumerate((*(module for module in LONGEST if module in modules), *others)):
         rows[place % workers] += modules[module]
     left = len(items)
     for place, row in enumerate(rows):
