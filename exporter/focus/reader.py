@@ -60,6 +60,12 @@ Shared = Sequence[tuple[object, ...]]
 """Bytes that are read together, row by row."""
 
 
+def _instants_of(parts: Sequence[Part]) -> list[Instants]:
+    """Return all columns of dates, which count those without a time zone."""
+    wanted = (item.fields for part in parts for item in part.wanted)
+    return list({id(fields): fields for fields in wanted if isinstance(fields, Instants)}.values())
+
+
 class PlainLines(Generic[RowT]):
     """Makes rows of blocks of plain lines.
 
@@ -87,7 +93,7 @@ class PlainLines(Generic[RowT]):
             _shared_column(shared.index(part)) if part in shared else _own_column(part, group) for part in parts
         ]
         self._needed = [place for place, part in enumerate(parts) if part not in shared and part.wanted[0].is_needed]
-        self._instants = [item.fields for item in own if isinstance(item.fields, Instants)]
+        self._instants = _instants_of(parts)
         self._make: Callable[[Iterable[object]], RowT] = partial(tuple.__new__, shape)
 
     def rows(self, block: bytes, lines: int) -> list[RowT] | None:
@@ -268,6 +274,7 @@ class Reader(Generic[RowT]):
         self._lines = Lines()
         self._assembler = Assembler()
         self._parts: list[Part] = []
+        self._instants: list[Instants] = []
         self._names: Sequence[str] = tuple(get_type_hints(shape))
         self._plain: PlainLines[RowT] | None = None
         self._polars: Summer[RowT] | None = None
@@ -435,6 +442,7 @@ class Reader(Generic[RowT]):
             return None
         raws = dict(enumerate(record.fields))
         values: dict[str, object] = {}
+        counted = [instant.naive for instant in self._instants]
         failed = not is_text(b"".join(record.fields))
         if failed:
             self._add_bad_text(record, header)
@@ -445,6 +453,8 @@ class Reader(Generic[RowT]):
                 self._add_unreadable(part, record)
                 failed = True
         if failed:
+            for instant, naive in zip(self._instants, counted, strict=True):
+                instant.naive = naive
             self._leave_out(values)
             return None
         return tuple.__new__(self._shape, values.values())
@@ -474,6 +484,7 @@ class Reader(Generic[RowT]):
         self._polars = None
         self._naive_dates = self.naive_dates
         self._parts = parts_of(self._shape, header, self._texts)
+        self._instants = _instants_of(self._parts)
         self.header = header
         self._plain = PlainLines(header, self._parts, self._shape, self._memory)
 

@@ -593,6 +593,15 @@ def test_an_empty_text_of_a_table_is_not_null() -> None:
     assert same_as_csv(rows, 100)
 
 
+def test_digits_of_other_scripts_are_no_number_with_polars_either() -> None:
+    pytest.importorskip("polars")
+    data = to_csv([row | {"ListCost": "1\u0663\u06643.32"} for row in base_rows()[:12]] * 60)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checks, "POLARS_BLOCK", 3000)
+        assert told(data, "1.2", 900, polars_from=0) == told(data, "1.2", 300)
+    assert any(rule.startswith("ListCost-") for rule in found(data, "1.2"))
+
+
 def test_most_of_a_large_file_goes_through_polars(monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = pytest.importorskip("exporter.focus.rules.polars_blocks")
     monkeypatch.setattr(checks, "POLARS_BLOCK", 10_000)

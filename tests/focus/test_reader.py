@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from exporter.focus import csv_parser, row_schema
 from exporter.focus.findings import FocusError, MissingColumnError, Problem, TruncatedFileError, WrongContentError
 from exporter.focus.reader import Memory, PlainLines, Reader
+from exporter.focus.reports import SummaryRow
 from exporter.focus.row_schema import Header
 
 
@@ -431,3 +432,14 @@ def test_memory_does_not_grow_with_the_file(monkeypatch: pytest.MonkeyPatch) -> 
     finally:
         tracemalloc.stop()
     assert reader.rows == 160 * 32
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 3])
+def test_dates_without_a_zone_are_counted_once_each_and_only_of_rows_that_are_read(pieces: int) -> None:
+    header = b"BilledCost,BillingCurrency,ChargeCategory,ChargePeriodStart,SkuId,Tags\n"
+    good, bad = b"1.5,USD,Usage,2026-11-02,,\n", b",USD,Usage,2026-11-02,,\n"
+    data = header + good + bad + good + bad + bad
+    reader, size = Reader(SummaryRow, polars_block=0), -(-len(data) // pieces)
+    rows = [row for start in range(0, len(data), size) for row in reader.feed(data[start : start + size])]
+    rows += reader.finish()
+    assert (len(rows), reader.problems.rows, reader.naive_dates) == (2, 3, 2)

@@ -19,7 +19,7 @@ from exporter.focus.rules.conditions import FILLED
 from exporter.focus.rules.measures import Check
 from exporter.focus.rules.table import Kind
 
-_PLAIN = r"^\d{1,20}\.\d{1,11}$"
+_PLAIN = r"^[0-9]{1,20}\.[0-9]{1,11}$"
 _PLACES = 11
 _MOST_SIGNATURES = 200
 _BEYOND_DOUBT = 0.5e-9
