@@ -211,8 +211,9 @@ class Client:
         return self._exchange.failure(kind, call, what, advice)
 
     def misshapen(self, call: Endpoint, what: str) -> ApiError:
-        """Return the error for an answer that is JSON but not the promised one."""
-        return self.failure(ShapeError, call, f"in fal's answer {what}")
+        """Return the error for JSON that was not promised, which "is not ...", or of which "`part` is not ..."."""
+        is_whole = what.startswith("is ")
+        return self.failure(ShapeError, call, f"{'' if is_whole else 'in '}fal's answer {what}")
 
     async def _pieces(self, call: Endpoint, parameters: Parameters, deadline: Deadline) -> AsyncGenerator[bytes, None]:
         within = partial(self._within, deadline, call)

@@ -196,5 +196,5 @@ async def test_no_invoices_are_no_error_but_no_list_is(fal: Fal, bench: Bench) -
     fal.plays(PATH, as_json([]))
     assert await read_invoices(bench.client()) == ()
     fal.plays(PATH, as_json({"invoices": []}))
-    with pytest.raises(ShapeError):
+    with pytest.raises(ShapeError, match=r"failed: fal's answer is not a list of invoices"):
         await read_invoices(bench.client())
