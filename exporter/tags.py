@@ -22,7 +22,7 @@ _KEY = re.compile(r"[a-z0-9._-]{1,64}")
 _OWN = "fal."
 
 TAG = "tag:"
-"""What a tag's key stands behind where it is named among dimensions, such as `tag:customer`."""
+"""Prefix of a tag's key where it is named among dimensions, such as `tag:customer`."""
 
 BESIDE_TAGS = frozenset({"account", "model"})
 """Dimensions that spend by tags is known by."""

@@ -24,7 +24,7 @@ class Outcome:
 
     @property
     def off(self) -> int:
-        """What is booked too high and what is booked too low, added up; what is not compared yet is neither."""
+        """Sum of what is booked too high and of what is booked too low; what is not compared yet is neither."""
         return sum(abs(amount) for name, (_, amount) in self.findings.items() if name != "not_read")
 
     @property

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 BURST_SECONDS = 5
-"""What begins after a rest may begin at once, as much as in so many seconds."""
+"""Seconds whose requests may begin at once after a rest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class Rates:
 
 
 class _Allowance:
-    """What may begin now: it grows by a rate up to a burst, and each request takes one."""
+    """Count of requests that may begin now: it grows by a rate up to a burst, and each request takes one."""
 
     def __init__(self, rate: int, now: float) -> None:
         self._rate = rate

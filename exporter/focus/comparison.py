@@ -24,7 +24,7 @@ IDENTITY = (
     *("BillingCurrency", "ChargePeriodStart", "ChargePeriodEnd", "BillingAccountId", "SubAccountId", "ChargeCategory"),
     *("ChargeClass", "ServiceName", "SkuId", "SkuPriceId", "RegionId", "ResourceId", "CommitmentDiscountId", "Tags"),
 )
-"""What identifies a charge: not its invoice, which an estimate does not have, nor words that describe it."""
+"""Columns that identify a charge: not its invoice, which an estimate does not have, nor words that describe it."""
 
 COSTS: Mapping[str, Callable[[Total], Decimal]] = {
     "billed": lambda total: total.billed,

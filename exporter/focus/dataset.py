@@ -38,7 +38,7 @@ MANIFEST = "manifest.json"
 """Name of the file in a folder that lists the files of its data set."""
 
 ENDINGS = (".csv", ".tsv", ".txt", ".gz", ".zst", ".zstd", ".zip", ".parquet")
-"""How names of tables end; others in a folder are not read."""
+"""Endings of the names of tables; others in a folder are not read."""
 
 _GZIP, _ZSTD, _ZIP, _PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"PAR1"
 _EXCEL = "[Content_Types].xml"

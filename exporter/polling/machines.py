@@ -36,7 +36,7 @@ from exporter.polling.scheduler import Reach, history_start
 _log = structlog.get_logger(__name__)
 
 Mode = Literal["auto", "true", "false"]
-"""Whether machines are polled: where the key may read them, in any case, or not at all."""
+"""Choice of when machines are polled: where the key may read them, in any case, or not at all."""
 
 TELL_APPS = frozenset({"serverless", "organization", "reporting", "focus"})
 """The sources that report charges of apps."""

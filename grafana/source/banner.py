@@ -50,7 +50,7 @@ WORDS = {
     "unknown": "nothing is known: no usage has been read yet",
     "well": "All is well: nothing is locked, late, missing, or about to run out",
 }
-"""What each finding says: the names of alerts, and what no alert says."""
+"""Sentence of each finding: the names of alerts, and what no alert says."""
 
 _RUNBOOKS = {
     "left out": "../configuration.md#what-the-figures-do-not-include",

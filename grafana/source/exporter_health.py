@@ -152,7 +152,7 @@ ADVICE = {
     "unreadable": "no row can be read: look for a newer exporter",
     "unexpected": "nobody has foreseen this: report it with the log",
 }
-"""What to do, by the reason of a failure."""
+"""Advice by the reason of a failure."""
 
 
 def _failing_now() -> Built:

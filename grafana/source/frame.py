@@ -37,7 +37,7 @@ _RANGES = (
     ("Last 30 days", "now-30d", "now"),
     ("Last 90 days", "now-90d", "now"),
 )
-"""What the time picker offers; none ends in the future, where no figure can be asked for."""
+"""Choices of the time picker; none ends in the future, where no figure can be asked for."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ PRODUCTS = {"model_apis": "blue", "serverless": "purple", "compute": "orange"}
 """fal's product lines, the same on every dashboard."""
 
 PRODUCT_NAMES = {"model_apis": "Model APIs", "serverless": "Serverless", "compute": "Compute machines"}
-"""How people call them."""
+"""Names that people use."""
 
 NAME_TEXTS = PRODUCT_NAMES | {"without gpu_class": "without GPU class", "without api_key": "without key"}
 """Names that people write in another way than labels do."""
@@ -29,7 +29,7 @@ GPU_CLASSES = {
 """The GPU classes of fal's price list; others take the next colour of the palette."""
 
 STATES = {"running": "green", "idle": "orange", "pending": "blue", "draining": "purple", "unknown": "#8E9AAB"}
-"""What runners of apps do."""
+"""States of the runners of apps."""
 
 NAMES = (
     PRODUCTS

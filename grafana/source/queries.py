@@ -24,7 +24,7 @@ _OF_CHARGES = (*DIMENSIONS, "environment", "api_key", "member", "surge")
 """All labels that a charge may have, whichever are published."""
 
 _TOP = 9
-"""How many groups a graph tells apart; the others are one more."""
+"""Number of groups that a graph tells apart; the others are one more."""
 
 
 def selected(labels: Sequence[str] = DIMENSIONS, *also: str) -> str:

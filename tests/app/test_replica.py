@@ -9,17 +9,21 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from app.conftest import MakeSettings
+from e2e.processes import Fal
 from ledger.conftest import empty_postgresql, postgresql_address, postgresql_server
 from pydantic import SecretStr
 from sqlalchemy import create_engine, text
 
 from exporter.app.replica import Replica, configuration_of
+from exporter.app.wiring import client_of
+from exporter.fal import Silent
+from exporter.fal.account import read_balance
 from exporter.inquiry import Channel, Inquirer, Inquiry, InquiryError
 from exporter.metrics.encoding import deflated
 from exporter.publication import Exposition, Overview, Piece, Publication, rendering
 from exporter.queries import live
 from exporter.replicas.board import Board
-from exporter.replicas.lease import Candidate, Lease, Leases
+from exporter.replicas.lease import Candidate, Lease, Leases, LostLeaseError
 from exporter.settings import Settings
 
 __all__ = ["empty_postgresql", "postgresql_address", "postgresql_server"]
@@ -60,7 +64,8 @@ def leading(address: str, configuration: str) -> Iterator[tuple[Lease, Board, Pu
         lease = leases.ask()
         assert isinstance(lease, Lease)
         with closing(Board(address, replica="first")) as board:
-            first = published(lease.first_number + 1)
+            # Far above, as where the clock of a server that was the primary before is ahead.
+            first = published(lease.first_number + (1 << 50))
             board.publish(first, leader=lease.token)
             try:
                 yield lease, board, first
@@ -136,6 +141,19 @@ async def test_a_follower_without_the_database_serves_what_it_had_and_says_why(r
             assert told.exposition == shown.exposition
             rename(address, "away", "replica_publication")
             await second.until(lambda publication: not publication.overview.notes)
+
+
+async def test_a_call_to_fal_is_not_made_without_the_lease(settings: MakeSettings, fal: Fal) -> None:
+    def permit() -> None:
+        raise LostLeaseError("it is another's by now")
+
+    made = settings()
+    client = client_of(made.accounts[0], made, Silent(), permit=permit)
+    before = fal.simulator.seen.total()
+    with pytest.raises(LostLeaseError):
+        await read_balance(client)
+    await client.aclose()
+    assert fal.simulator.seen.total() == before
 
 
 def rename(address: str, table: str, name: str) -> None:

@@ -1,4 +1,4 @@
-"""How much scrapes and polls suffer while requests are read as fast as they ever are, and how much memory that takes:
+"""Benchmark of scrapes and polls while requests are read as fast as they ever are, and of the memory that takes.
 
     python tests/benchmarks/events_during_scrape.py [--pages 40] [--seconds 30]
 

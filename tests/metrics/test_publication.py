@@ -17,3 +17,12 @@ def test_a_publication_survives_its_way_through_a_pipe() -> None:
     parcel = pickle.loads(pickle.dumps(second.pack(first.exposition)))  # noqa: S301  our own bytes
     assert parcel.delta.new == ()
     assert parcel.unpack(there.exposition) == second
+
+
+def test_pieces_of_another_encoder_are_sent_though_their_numbers_are_known() -> None:
+    other = Piece(1, b"a 2\n", deflated(b"a 2\n"))
+    first = Publication(1, AT, Exposition(rendering([PIECE])), OVERVIEW, ready=True)
+    second = Publication(2, AT, Exposition(rendering([other])), OVERVIEW, ready=True, role="follower")
+    parcel = second.pack(first.exposition)
+    assert parcel.delta.new == (other,)
+    assert parcel.unpack(first.exposition) == second

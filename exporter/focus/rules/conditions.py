@@ -31,7 +31,7 @@ FILLED, WRONG, ABSENT = Mark("filled"), Mark("wrong"), Mark("absent")
 """Tokens of a field that is not null, of one that is flagged itself, and of a column that the file lacks."""
 
 Token = str | Mark | None
-"""What conditions see of a field: None for null, its text where a condition compares it, else a mark."""
+"""A field as conditions see it: None for null, its text where a condition compares it, else a mark."""
 
 
 @dataclass(frozen=True, slots=True)

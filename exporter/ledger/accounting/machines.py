@@ -15,7 +15,7 @@ from exporter.ledger.accounting.counters import Labels
 from exporter.machines import Parts, Runners
 
 STATE_LABELS = Labels(("account", "app", "environment", "gpu_class"))
-"""What figures by state are told for; the state comes last."""
+"""Dimensions of figures by state; the state comes last."""
 
 UNKNOWN_AFTER = 24
 """Hours after its end for which an hour's history is waited for, before its charge counts as `unknown`."""

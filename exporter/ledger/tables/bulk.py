@@ -22,7 +22,7 @@ _BLOCK = 8192
 
 Row = tuple[int, ...]
 Then = Literal["replace", "add"]
-"""What becomes of a row that exists: all but its key takes the new values, or grows by them."""
+"""Treatment of a row that exists: all but its key takes the new values, or grows by them."""
 
 
 @dataclass(frozen=True, slots=True)

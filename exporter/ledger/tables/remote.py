@@ -31,7 +31,7 @@ told_hours = Table(
     Column("content", LargeBinary, nullable=False),
     sqlite_with_rowid=False,
 )
-"""What has been told of each hour, by series."""
+"""Amounts that have been told of each hour, by series."""
 
 parcels = Table(
     "remote_parcel",

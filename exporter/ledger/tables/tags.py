@@ -46,7 +46,7 @@ tag_items = Table(
     Column("tags", Text, nullable=False),
     UniqueConstraint("model", "unit", "tags"),
 )
-"""What is tagged: a model with the tags of its requests, and the unit of its quantity; empty for a counter."""
+"""Tagged series: a model with the tags of its requests, and the unit of its quantity; empty for a counter."""
 
 tagged_hours = Table(
     "tagged_hour",
@@ -70,7 +70,7 @@ tagged_charges = Table(
     *(Column(name, BigInteger, nullable=False) for name in _MEASURES),
     sqlite_with_rowid=False,
 )
-"""What of an hour had tags, as fal states it."""
+"""Amounts of an hour that had tags, as fal states them."""
 
 tagged_bookings = Table(
     "tagged_booking",
@@ -81,7 +81,7 @@ tagged_bookings = Table(
     Column("cost", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
-"""What counters have taken up of an hour, what is untagged included."""
+"""Amounts that counters have taken up of an hour, those without tags included."""
 
 tagged_counters = Table(
     "tagged_counter",
