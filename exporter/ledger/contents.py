@@ -1,24 +1,58 @@
 """Contents of a ledger in memory, all but the charges: read from the database, or written anew to a lost one."""
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
 from exporter.calendar import Periods
-from exporter.charges import Balance, Invoice, Team, hour_number
-from exporter.ledger.accounting.counters import Labels
+from exporter.charges import Balance, Invoice, Team, first_hour_from, hour_number
+from exporter.ledger.accounting.counters import Counter, Labels
 from exporter.ledger.accounting.reconciliation import Reconciliations
 from exporter.ledger.accounting.totals import Books, Spent
 from exporter.ledger.directory import Directory
 from exporter.ledger.machines import MachineBooks
 from exporter.ledger.tables import hours, names, rows, schema
+from exporter.ledger.tables import tags as tag_tables
 from exporter.ledger.tables.hours import FirstSeen, TouchedHours
 from exporter.ledger.tables.names import Keys
 from exporter.ledger.tables.prices import Item, PriceRecord, PriceTables, read_prices, write_prices
 from exporter.ledger.tables.rows import Scope, read_reconciliations, write_reconciliation
-from exporter.ledger.tag_books import TagBooks
+
+if TYPE_CHECKING:
+    from exporter.ledger.tables.tags import CounterKey
+    from exporter.tags import TagValues
+
+
+class TagBooks:
+    """Spend by tags: the configured keys, where counting began, and the counters.
+
+    Args:
+        connection: in a transaction.
+
+    Attributes:
+        keys: those that counters are published under.
+        accounts: the first hour that counts of each account, by its number.
+        counters: by account, model and tags.
+        revision: grows with everything that fal states anew.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.keys: TagValues = tuple(json.loads(schema.read(connection, tag_tables.KEYS) or "[]"))
+        self.accounts = tag_tables.read_accounts(connection)
+        self.counters: dict[CounterKey, Counter] = tag_tables.read_counters(connection, self.keys)
+        self.revision = 0
+
+    def write(self, connection: Connection, at: datetime) -> None:
+        """Write the books into a ledger whose database is lost; what is read again is history then."""
+        schema.write(connection, tag_tables.KEYS, json.dumps(self.keys))
+        for account in self.accounts:
+            self.accounts[account] = first_hour_from(at)
+            tag_tables.write_account(connection, account, self.accounts[account])
+        tag_tables.write_counters(connection, self.keys, self.counters)
 
 
 @dataclass(slots=True)

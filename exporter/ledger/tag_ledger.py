@@ -15,12 +15,11 @@ from exporter.charges import Clock, Window, first_hour_from, hour_number, hour_o
 from exporter.ledger.accounting.counters import Counter, Holds, advanced, released
 from exporter.ledger.accounting.restatement import CellRow
 from exporter.ledger.accounting.tags import NO_TAGS, READ_AFTER, Place, TagFigures, admitted, allocated
-from exporter.ledger.contents import Contents
+from exporter.ledger.contents import Contents, TagBooks
 from exporter.ledger.session import Session
 from exporter.ledger.tables import schema, span_totals
 from exporter.ledger.tables import tags as tables
 from exporter.ledger.tables.tags import COUNTER_UNIT, CounterKey, Items, TaggedHour
-from exporter.ledger.tag_books import TagBooks
 from exporter.samples import PagedTable, Sample
 from exporter.tags import TaggedReading, TagValues, tag_values, tags_text
 
