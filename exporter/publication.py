@@ -441,6 +441,7 @@ class RecentRequests:
         models: those whose requests cost most, that first.
         others: how many further models there are; `rest` is all of them together.
         dearest: the dearest first.
+        notes: what is missing of these hours, in sentences.
     """
 
     since: datetime
@@ -449,6 +450,7 @@ class RecentRequests:
     others: int = 0
     rest: RequestsOfModel | None = None
     dearest: tuple[DearestRequest, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

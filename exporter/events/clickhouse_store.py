@@ -7,9 +7,9 @@ that was read last. What a complete reading of an hour did not find any more is 
 import json
 from collections import Counter
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import fields
-from datetime import UTC, date, datetime, timedelta
+from contextlib import contextmanager, suppress
+from dataclasses import fields, replace
+from datetime import UTC, date, datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -17,6 +17,7 @@ import httpx
 
 from exporter.charges import NANO, BilledRequest, RequestColumns, Requests, Window, hour_number, hour_start
 from exporter.errors import ConfigurationError, EventsError
+from exporter.events.layout import days_between
 from exporter.events.questions import (
     CLICKHOUSE,
     Query,
@@ -36,6 +37,7 @@ from exporter.events.summaries import (
     ModelCosts,
     SummaryError,
     read,
+    read_hours,
     written,
 )
 from exporter.logs import redact
@@ -168,14 +170,23 @@ class ClickHouseStore:
         lines = [line for row, line in enumerate(map("\t".join, zip(*texts, strict=True))) if row in rows]
         self._run(f"INSERT INTO requests ({_COLUMNS}) FORMAT TSV", "".join([f"{begin}{line}{end}" for line in lines]))
 
-    def keep_hour(self, account: str, hour: datetime, read_at: datetime, parts: int, requests: Requests) -> HourSummary:
+    def keep_hour(
+        self,
+        account: str,
+        hour: datetime,
+        read_at: datetime,
+        parts: int,
+        requests: Requests,
+        *,
+        rejected: int = 0,
+    ) -> HourSummary:
         """Insert the rest of an hour, delete what this reading has not found, and return the hour's sums."""
         self.keep_part(account, hour, read_at, parts, requests)
         of_hour = f"account = {_literal(account)} AND day = '{hour.date()}' AND {_HOUR_NUMBER} = {hour_number(hour)}"
         before = f"{of_hour} AND read_at < {_instant(read_at)}"
         if self._rows(Query(f"SELECT count() FROM {_RELATION} WHERE {before}", ()))[0][0] != "0":
             self._run(f"ALTER TABLE requests DELETE WHERE {before} SETTINGS mutations_sync = 1")
-        summary = self._summed(hour, read_at, of_hour)
+        summary = replace(self._summed(hour, read_at, of_hour), rejected=rejected)
         name = _summaries_name(account, hour.date())
         others = [other for other in self._day_summaries(account, hour.date()) if other.hour != hour]
         self.keep_document(name, written(sorted([*others, summary], key=lambda one: one.hour)))
@@ -245,10 +256,19 @@ class ClickHouseStore:
 
     def summaries(self, account: str, window: Window) -> tuple[HourSummary, ...]:
         """Return the sums of the hours of a window that have been read to their end, oldest first."""
-        last = (window.end - timedelta(microseconds=1)).date()
-        days = [window.start.date() + timedelta(days=number) for number in range((last - window.start.date()).days + 1)]
+        days = days_between(window.start, window.end)
         found = [one for day in days for one in self._day_summaries(account, day) if one.hour in window]
         return tuple(sorted(found, key=lambda one: one.hour))
+
+    def read_hours(self, account: str, window: Window) -> dict[datetime, int]:
+        """Return the hours of a window that have been read to their end, with how many rows of each were rejected."""
+        between = tuple(_summaries_name(account, day) for day in (window.start.date(), window.end.date()))
+        query = Query("SELECT content FROM requests_documents FINAL WHERE name >= {} AND name <= {}", between)
+        found: dict[datetime, int] = {}
+        for (content,) in self._rows(query):
+            with suppress(SummaryError):
+                found |= read_hours(str(content).encode())
+        return {hour: rejected for hour, rejected in found.items() if hour in window}
 
     def find(self, request_id: str, *, days: Collection[date] | None = None) -> StoredRequest | None:
         """Return the request with an id; None where there is none."""

@@ -9,8 +9,8 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import fields
+from contextlib import contextmanager, suppress
+from dataclasses import fields, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -50,6 +50,7 @@ from exporter.events.summaries import (
     ModelCosts,
     SummaryError,
     read,
+    read_hours,
     written,
 )
 
@@ -62,6 +63,9 @@ _TRIES = 4
 
 _ROW_GROUP = 16_384
 """Rows: looking a request up reads the ids of one group of each file, at 19 bytes an id."""
+
+_DAYS_BY_DAY = 3
+"""Days that are listed one by one; for more, all files of an account are listed, which is fewer calls."""
 
 _RUN = 100_000
 """Rows that are sorted at once: what is more is written as sorted runs, one range of request ids after the other."""
@@ -243,16 +247,17 @@ class ParquetStore:
         with self._rows(requests) as rows:
             self._write(f"SELECT {_from_rows(read_at)} FROM {rows} ORDER BY row", piece)
 
-    def keep_hour(self, account: str, hour: datetime, read_at: datetime, parts: int, requests: Requests) -> HourSummary:
-        """Keep an hour that has been read to its end, in place of what was known of it, and return its sums.
-
-        Args:
-            account: whose.
-            hour: read.
-            read_at: when the reading began.
-            parts: so many have been kept of it.
-            requests: what was read after them.
-        """
+    def keep_hour(
+        self,
+        account: str,
+        hour: datetime,
+        read_at: datetime,
+        parts: int,
+        requests: Requests,
+        *,
+        rejected: int = 0,
+    ) -> HourSummary:
+        """Keep an hour that has been read to its end, in place of what was known of it, and return its sums."""
         piece, requests = hour_piece(account, hour, read_at), RequestColumns.of(requests)
         named = [part_piece(account, hour, read_at, number).name for number in range(parts)]
         with self._rows(requests) as rows:
@@ -270,6 +275,7 @@ class ParquetStore:
                 summary = self._write_sorted(source, self._once, piece, hour)
         if summary is None:
             raise EventsError(f"the hour {hour:%Y-%m-%dT%HZ} could not be summed up; report this")
+        summary = replace(summary, rejected=rejected)
         self._keep_summary(account, summary)
         return summary
 
@@ -330,6 +336,17 @@ class ParquetStore:
             if summary.hour in window
         ]
         return tuple(sorted(found, key=lambda summary: summary.hour))
+
+    def read_hours(self, account: str, window: Window) -> dict[datetime, int]:
+        """Return the hours of a window that have been read to their end, with how many rows of each were rejected."""
+        found: dict[datetime, int] = {}
+        first, last = (self._summary_name(account, day) for day in (window.start.date(), window.end.date()))
+        for name in self._objects.names(f"{_SUMMARIES}{folder_of(account)}"):
+            document = self._objects.get(name) if first <= name <= last else None
+            if document is not None:
+                with suppress(SummaryError):
+                    found |= read_hours(document)
+        return {hour: rejected for hour, rejected in found.items() if hour in window}
 
     def find(self, request_id: str, *, days: Collection[date] | None = None) -> StoredRequest | None:
         """Return the request with an id; None where there is none.
@@ -394,10 +411,13 @@ class ParquetStore:
 
     def _files(self, accounts: Collection[str] | None, days: Collection[date] | None) -> list[DayFiles]:
         """Return the files of all days that are asked for, of every account in turn."""
-        if accounts is not None and days is not None:
+        wanted = None if days is None else frozenset(days)
+        if accounts is not None and days is not None and len(days) <= _DAYS_BY_DAY:
             names = [
                 name for account in accounts for day in days for name in self._objects.names(folder_of(account, day))
             ]
+        elif accounts is not None:
+            names = [name for account in accounts for name in self._objects.names(folder_of(account))]
         else:
             names = self._objects.names("")
         pieces: dict[tuple[str, date], list[Piece]] = {}
@@ -405,7 +425,7 @@ class ParquetStore:
             if (
                 piece is not None
                 and (accounts is None or piece.account in accounts)
-                and (days is None or piece.day in days)
+                and (wanted is None or piece.day in wanted)
             ):
                 pieces.setdefault((piece.account, piece.day), []).append(piece)
         return [sort_out(of_day) for _, of_day in sorted(pieces.items())]

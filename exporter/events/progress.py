@@ -37,6 +37,7 @@ class Reading:
         read_at: when it began; the pages of a reading that was resumed belong to the same.
         cursor: fal's, of the page to ask for next; None before the first page.
         parts: files that hold the pages before it.
+        rejected: rows of the pages before it that could not be read.
         is_whole: whether the hour is replaced at its end.
     """
 
@@ -47,14 +48,15 @@ class Reading:
     cursor: str | None = None
     parts: int = 0
     is_whole: bool = True
+    rejected: int = 0
 
-    def after(self, cursor: str | None, parts: int) -> "Reading":
-        """Return the reading after some pages have been kept."""
-        return replace(self, cursor=cursor, parts=parts)
+    def after(self, cursor: str | None, parts: int, rejected: int = 0) -> "Reading":
+        """Return the reading after some pages have been kept, with this many rejected rows in all of them."""
+        return replace(self, cursor=cursor, parts=parts, rejected=rejected)
 
     def from_start(self) -> "Reading":
         """Return the reading from its first page, for a cursor that fal no longer knows."""
-        return replace(self, cursor=None, parts=0)
+        return replace(self, cursor=None, parts=0, rejected=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,7 @@ def read_progress(document: bytes) -> Progress:
                 cursor=reading["cursor"],
                 parts=int(reading["parts"]),
                 is_whole=bool(reading["is_whole"]),
+                rejected=int(reading.get("rejected", 0)),
             ),
             off_until=None if fields["off_until"] is None else _instant(fields["off_until"]),
             off_reason=str(fields["off_reason"]),

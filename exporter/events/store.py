@@ -44,6 +44,12 @@ class EventReader(Protocol):
     def summaries(self, account: str, window: Window) -> tuple[HourSummary, ...]:
         """Return the sums of the hours of a window that have been read to their end, oldest first."""
 
+    def read_hours(self, account: str, window: Window) -> dict[datetime, int]:
+        """Return the hours of a window that have been read to their end, with how many rows of each were rejected."""
+
+    def document(self, name: str) -> bytes | None:
+        """Return a small document that is kept beside the requests; None where there is none."""
+
     def accounts(self) -> tuple[str, ...]:
         """Return the accounts of which there are requests."""
 
@@ -67,17 +73,32 @@ class EventStore(EventReader, Protocol):
     def clean(self) -> None:
         """Delete what an earlier process has left unfinished."""
 
-    def document(self, name: str) -> bytes | None:
-        """Return a small document that is kept beside the requests; None where there is none."""
-
     def keep_document(self, name: str, content: bytes) -> None:
         """Write a small document, whole."""
 
     def keep_part(self, account: str, hour: datetime, read_at: datetime, number: int, requests: Requests) -> None:
         """Keep a part of a reading that is under way; the same part may be kept again."""
 
-    def keep_hour(self, account: str, hour: datetime, read_at: datetime, parts: int, requests: Requests) -> HourSummary:
-        """Keep an hour that has been read to its end in place of what was known of it, and return its sums."""
+    def keep_hour(
+        self,
+        account: str,
+        hour: datetime,
+        read_at: datetime,
+        parts: int,
+        requests: Requests,
+        *,
+        rejected: int = 0,
+    ) -> HourSummary:
+        """Keep an hour that has been read to its end in place of what was known of it, and return its sums.
+
+        Args:
+            account: whose.
+            hour: read.
+            read_at: when the reading began.
+            parts: so many have been kept of it.
+            requests: what was read after them.
+            rejected: rows of the reading that could not be read.
+        """
 
     def drop_stale(self, account: str, day: date) -> int:
         """Delete what no longer counts of a day; return how much that was."""

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import NamedTuple, NotRequired, TypedDict
 
 from exporter.charges import HOUR, NANO, Window
 
@@ -128,6 +128,7 @@ class HourSummary:
         models: by endpoint.
         dearest: at most DEAREST, the dearest first.
         samples: the dearest of each model and bucket; not kept with the summary.
+        rejected: rows of the reading that could not be read, so that their requests are missing.
     """
 
     hour: datetime
@@ -135,11 +136,19 @@ class HourSummary:
     models: Mapping[str, ModelCosts]
     dearest: tuple[DearRequest, ...] = ()
     samples: tuple[DearRequest, ...] = field(default=(), compare=False)
+    rejected: int = 0
 
     @property
     def requests(self) -> int:
         """Number of requests."""
         return sum(costs.requests for costs in self.models.values())
+
+
+class _Hour(TypedDict):
+    """What is read of an hour to know that it has been read."""
+
+    hour: str
+    rejected: NotRequired[int]
 
 
 class SummaryError(ValueError):
@@ -158,6 +167,7 @@ def written(summaries: Iterable[HourSummary]) -> bytes:
                     for model, costs in summary.models.items()
                 },
                 "dearest": [[dear.cost, dear.request_id, dear.model, dear.at.isoformat()] for dear in summary.dearest],
+                "rejected": summary.rejected,
             }
             for summary in summaries
         ],
@@ -186,10 +196,29 @@ def read(document: bytes) -> tuple[HourSummary, ...]:
                     DearRequest(cost, request_id, model, _instant(at))
                     for cost, request_id, model, at in entry["dearest"]
                 ),
+                rejected=int(entry.get("rejected", 0)),
             )
             for entry in entries
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise SummaryError(str(error)) from None
+
+
+def read_hours(document: bytes) -> dict[datetime, int]:
+    """Return the hours of a document that `written` has made, each with the number of its rejected rows.
+
+    Nothing else of the document is made objects, so that a question about a month can look into its 30 documents.
+
+    Raises:
+        SummaryError: it is none.
+    """
+    # It comes with the extra `events`, without which there is no store.
+    import msgspec
+
+    try:
+        found = msgspec.json.decode(document, type=list[_Hour])
+        return {_instant(one["hour"]): one.get("rejected", 0) for one in found}
+    except (msgspec.MsgspecError, ValueError) as error:
         raise SummaryError(str(error)) from None
 
 

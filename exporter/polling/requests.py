@@ -25,6 +25,7 @@ from exporter.fal import ApiError, BadRequestError, Client, FeatureError, NotFou
 from exporter.fal.billing_events import MODELS_EVENTS, ORGANIZATION_EVENTS, EventPage, PageSequence, read_event_page
 from exporter.fal.endpoints import Endpoint
 from exporter.fal.errors import KeyRejectedError, PagingError, ServerError
+from exporter.fal.rows import OUTSIDE_WINDOW
 from exporter.ledger import LedgerReader
 from exporter.metrics.requests import RequestMetrics
 from exporter.polling.account import AccountPoller
@@ -207,7 +208,7 @@ class RequestsPoller:
     async def _read(self, progress: Progress, reading: Reading, rejected: Counter[str]) -> Progress:
         """Read a window to its end, page by page; where it stops, the next run goes on."""
         call = self._call()
-        held = RequestColumns()
+        held, odd = RequestColumns(), reading.rejected
         cursor = first = reading.cursor
         sequence = PageSequence(self._client, call, reading.parts * _PART)
         progress = progress.begin(reading)
@@ -224,18 +225,20 @@ class RequestsPoller:
                     await self._keep(progress.begin(reading.from_start()))
                 raise
             rejected.update(page.rejected)
+            # A row of another window is no request of this hour.
+            odd += sum(count for reason, count in page.rejected.items() if reason != OUTSIDE_WINDOW)
             held.extend(page.requests)
             if page.cursor is None:
                 break
             cursor = page.cursor
             if len(held) >= _PART:
-                reading = await self._keep_part(reading, held, cursor)
+                reading = await self._keep_part(reading, held, cursor, odd)
                 progress = await self._keep(progress.begin(reading))
                 held = RequestColumns()
         if reading.is_whole:
-            await self._keep_hour(reading, held)
+            await self._keep_hour(reading, held, odd)
         elif held:
-            await self._keep_part(reading, held, cursor)
+            await self._keep_part(reading, held, cursor, odd)
         progress = await self._keep(progress.done(reading))
         store, day = self._requests.store, reading.hour.date()
         await self._requests.run(lambda: store.drop_stale(self.name, day))
@@ -270,17 +273,17 @@ class RequestsPoller:
                 return
             await self._client.pause(_WAIT)
 
-    async def _keep_part(self, reading: Reading, held: RequestColumns, cursor: str | None) -> Reading:
+    async def _keep_part(self, reading: Reading, held: RequestColumns, cursor: str | None, rejected: int) -> Reading:
         store, number = self._requests.store, reading.parts
         await self._requests.run(
             lambda: store.keep_part(self.name, reading.hour, reading.read_at, number, held),
         )
-        return reading.after(cursor, number + 1)
+        return reading.after(cursor, number + 1, rejected)
 
-    async def _keep_hour(self, reading: Reading, held: RequestColumns) -> None:
+    async def _keep_hour(self, reading: Reading, held: RequestColumns, rejected: int) -> None:
         store = self._requests.store
         summary = await self._requests.run(
-            lambda: store.keep_hour(self.name, reading.hour, reading.read_at, reading.parts, held)
+            lambda: store.keep_hour(self.name, reading.hour, reading.read_at, reading.parts, held, rejected=rejected)
         )
         start = trailing_window(self._clock(), self._rules.reach.deep).start
         self._hours[summary.hour] = summary

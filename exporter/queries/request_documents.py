@@ -57,6 +57,10 @@ class Requests(Document):
     currency: str = Field(default="USD", description="Always USD.")
     requests: tuple[BilledRequest, ...] = Field(description="The requests, in the order asked for.")
     next_cursor: str | None = Field(description="`cursor` of the next page; null on the last.")
+    complete: bool = Field(
+        description="Whether every hour of the window has been read to its end, and every request of it."
+    )
+    notes: tuple[str, ...] = Field(description="What is missing, in sentences.")
 
 
 class DifferentHour(Document):
@@ -81,6 +85,9 @@ class AccountRequests(Document):
 
     account: str = Field(description="Configured account.")
     hours: int = Field(description="Number of hours that were compared.")
+    not_read: int = Field(
+        description="Number of settled hours of the window that the ledger has and whose requests have not been read."
+    )
     events: Amount = Field(description="What the requests of these hours cost, in USD.")
     ledger: Amount = Field(description="What the ledger charges in these hours, in USD.")
     difference: Amount = Field(description="`events` minus `ledger`.")
@@ -93,6 +100,7 @@ class AccountRequests(Document):
         return {
             "account": found.account,
             "hours": found.hours,
+            "not_read": found.not_read,
             "events": found.events,
             "ledger": found.ledger,
             "difference": found.events - found.ledger,

@@ -1,7 +1,7 @@
 """Single requests: the dearest or the newest of a window, one by its id, and where they differ from the ledger."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -10,9 +10,11 @@ from zoneinfo import ZoneInfo
 
 from exporter.charges import HOUR, BilledRequest, Window, hour_of, nano
 from exporter.errors import FalExporterError
+from exporter.events.progress import read_progress
 from exporter.events.questions import Place, RequestsQuestion, StoredRequest
 from exporter.events.summaries import Compared, Difference, HourSummary, compare
 from exporter.queries import parameters
+from exporter.queries.coverage import check_accounts
 from exporter.queries.parameters import Given, Parameter, QuestionError
 from exporter.queries.usage import fingerprint
 
@@ -26,6 +28,10 @@ _REQUESTS = 100
 _DAY = timedelta(hours=24)
 _UTC = ZoneInfo("UTC")
 _LONGEST_ID = 200
+_LEAST = timedelta(microseconds=1)
+_NAMED = 3
+"""Spans of missing hours that a sentence names."""
+
 _PRODUCT = "model_apis"
 _SOURCES = frozenset({"models", "organization", "reporting", "focus"})
 """Usage sources that report what models are charged for."""
@@ -156,12 +162,19 @@ class RequestRow:
 
 @dataclass(frozen=True, slots=True)
 class RequestsAnswer:
-    """A page of requests."""
+    """A page of requests.
+
+    Attributes:
+        complete: whether every hour of the window has been read to its end, and every request of it.
+        notes: what is missing, in sentences.
+    """
 
     start: datetime
     end: datetime
     requests: tuple[RequestRow, ...]
     next_cursor: str | None
+    complete: bool
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +183,14 @@ class AccountDifferences:
 
     Attributes:
         hours: how many have been compared.
-        events, ledger: what they cost in nano-USD, by requests and by the ledger.
+        not_read: settled hours of the window that the ledger has, whose requests have not been read to their end.
+        events, ledger: what the compared hours cost in nano-USD, by requests and by the ledger.
         differences: of each hour and model that differs.
     """
 
     account: str
     hours: int
+    not_read: int
     events: int
     ledger: int
     differences: tuple[Difference, ...]
@@ -244,12 +259,18 @@ def _fingerprint(question: RequestsQuestion) -> str:
     return fingerprint(question.start, question.end, accounts, filters, question.cost_above, question.sort)
 
 
-def answer_requests(store: "EventReader", question: RequestsQuestion, key_labels: "KeyLabels") -> RequestsAnswer:
+def answer_requests(
+    store: "EventReader", question: RequestsQuestion, ledger: "LedgerSnapshot", *, now: datetime
+) -> RequestsAnswer:
     """Return a page of requests.
 
     Raises:
-        EventsError: the store cannot be read.
+        QuestionError: there is no such account.
+        EventsError, LedgerError: the store or the ledger cannot be read.
     """
+    # Before the requests: what is read meanwhile may be among them, and must not be said to be there if it is not.
+    notes = missing_requests(store, question, ledger, now=now)
+    key_labels = ledger.key_labels
     found = store.select(replace(question, limit=question.limit + 1))
     page = found[: question.limit]
     cursor = None
@@ -257,7 +278,75 @@ def answer_requests(store: "EventReader", question: RequestsQuestion, key_labels
         place = question.place_of(page[-1])
         cursor = f"{_fingerprint(question)}.{place.value}.{place.request_id}"
     rows = tuple(_row(one, key_labels) for one in page)
-    return RequestsAnswer(question.start, question.end, rows, cursor)
+    return RequestsAnswer(question.start, question.end, rows, cursor, not notes, notes)
+
+
+def _accounts(store: "EventReader", ledger: "LedgerSnapshot", wanted: Collection[str] | None) -> tuple[str, ...]:
+    """Return the accounts that are asked for: all that are polled have their requests read.
+
+    Raises:
+        QuestionError: one is not polled, and there are no requests of it.
+    """
+    polled = {scope.account for scope in ledger.scopes()}
+    if wanted is None:
+        return tuple(sorted(polled or store.accounts()))
+    if not polled.issuperset(wanted):
+        check_accounts({*polled, *store.accounts()} or wanted, wanted)
+    return tuple(sorted(wanted))
+
+
+def missing_requests(
+    store: "EventReader", question: RequestsQuestion, ledger: "LedgerSnapshot", *, now: datetime
+) -> tuple[str, ...]:
+    """Return what the store lacks of the requests that a question asks for, in sentences.
+
+    Raises:
+        QuestionError: there is no such account.
+        EventsError, LedgerError: the store or the ledger cannot be read.
+    """
+    accounts, notes = _accounts(store, ledger, question.accounts), []
+    start, end = hour_of(question.start), min(question.end, now)
+    if question.start >= end:
+        return ("The window has not begun yet.",)
+    window = Window(start, hour_of(end - _LEAST) + HOUR)
+    for account in accounts:
+        read = store.read_hours(account, window)
+        if len(read) < len(window):
+            notes.append(_not_read(read, window, account) + _refusal(store, account, now))
+        rejected = sum(read.values())
+        if rejected:
+            rows = "1 row that fal reported for" if rejected == 1 else f"{rejected} rows that fal reported for"
+            notes.append(f"{rows} account {account} cannot be read; the requests are missing.")
+    return tuple(notes)
+
+
+def _not_read(read: Collection[datetime], window: Window, account: str) -> str:
+    spans: list[tuple[datetime, datetime]] = []
+    after = window.start
+    for hour in (*sorted(read), window.end):
+        if after < hour:
+            spans.append((after, hour))
+        after = hour + HOUR
+    missing = len(window) - len(read)
+    named = ", ".join(f"{first:%Y-%m-%dT%H:%MZ} to {last:%Y-%m-%dT%H:%MZ}" for first, last in spans[:_NAMED])
+    more = f", and {len(spans) - _NAMED} later spans" if len(spans) > _NAMED else ""
+    hours = f"{missing:,} of {len(window):,} {'hour' if len(window) == 1 else 'hours'}"
+    return (
+        f"{hours} of account {account} {'has' if missing == 1 else 'have'} not been read to the end ({named}{more}); "
+        "requests of that time can be missing."
+    )
+
+
+def _refusal(store: "EventReader", account: str, now: datetime) -> str:
+    """Return why fal is not asked for requests now, as a sentence after another; empty while it is asked."""
+    document = store.document(f"progress/{account}")
+    try:
+        progress = None if document is None else read_progress(document)
+    except ValueError:
+        return ""
+    if progress is None or progress.off_until is None or progress.off_until <= now:
+        return ""
+    return f" fal refuses: {progress.off_reason}"
 
 
 def answer_request(store: "EventReader", request_id: str, key_labels: "KeyLabels") -> RequestRow:
@@ -302,15 +391,17 @@ def answer_differences(
         raise QuestionError("start", "is not at least an hour before end")
     window, wanted = Window(start, end), given.get(ACCOUNT)
     accounts = []
-    for account in store.accounts():
-        if wanted is not None and account not in wanted:
-            continue
+    models = {scope.account for scope in ledger.scopes() if scope.source in _SOURCES}
+    for account in _accounts(store, ledger, wanted):
+        if wanted is None and account not in models:
+            continue  # the ledger has no charges that requests could be compared with
         charged = charged_by_hour(ledger, account, window)
         compared = charged.compare(store.summaries(account, window), charged.settled)
         accounts.append(
             AccountDifferences(
                 account,
                 compared.hours,
+                charged.hours_of(window, charged.settled) - compared.hours,
                 compared.events,
                 compared.events - sum(compared.by_model.values()),
                 compared.differences,
@@ -340,6 +431,12 @@ class ChargedHours:
             return compare((), {})
         since = self.since
         return compare((one for one in summaries if since <= one.hour and one.hour + HOUR <= until), self.costs)
+
+    def hours_of(self, window: Window, until: datetime | None) -> int:
+        """Return how many hours of a window the ledger has, up to an instant."""
+        if self.since is None or until is None:
+            return 0
+        return max(0, (min(window.end, until) - max(window.start, self.since)) // HOUR)
 
 
 def charged_by_hour(ledger: "LedgerSnapshot", account: str, window: Window) -> ChargedHours:

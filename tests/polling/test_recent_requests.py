@@ -1,7 +1,7 @@
 """The requests of the last day, from the sums of hours."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from math import ceil, log2
 
@@ -94,3 +94,20 @@ def test_it_is_made_anew_only_where_an_hour_has_been_read_again(
     after = recent()
     assert after is not None
     assert after.models[0].requests == 2
+
+
+def test_hours_and_rows_that_are_missing_of_an_account_are_said(
+    pollers: list[Poller], recent: RecentRequestsMaker
+) -> None:
+    first, second = pollers
+    first.read(0, NANO)
+    first.read(1, NANO)
+    whole = recent()
+    assert whole is not None
+    assert whole.notes == ("2 hours of account b not read yet, and not in these figures.",)
+    second.read(0)
+    second.read(1, NANO)
+    second.hours = [replace(summary, rejected=1) for summary in second.hours]
+    partly = recent()
+    assert partly is not None
+    assert partly.notes == ("2 rows of account b cannot be read, and not in these figures.",)

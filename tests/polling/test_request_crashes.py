@@ -45,14 +45,14 @@ class Crashing:
         return self._step(name, method) if name in _STEPS else method
 
     def _step(self, name: str, method: Callable[..., object]) -> Callable[..., object]:
-        def step(*arguments: object) -> object:
+        def step(*arguments: object, **named: object) -> object:
             if self._left is None:
-                return method(*arguments)
+                return method(*arguments, **named)
             self._left -= 1
             if self._left > 0:
-                return method(*arguments)
+                return method(*arguments, **named)
             if self._left == 0 and self._is_after:
-                method(*arguments)
+                method(*arguments, **named)
             # Whoever has died does nothing any more.
             self.crashes.append(name)
             raise EventsError("the process has died")

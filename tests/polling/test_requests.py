@@ -275,7 +275,7 @@ async def test_requests_of_an_organization_are_those_of_all_teams(
 async def test_a_store_that_cannot_be_written_fails_the_poll_and_no_other(
     reading: Reading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise EventsError("the store of requests at /x cannot be read or written: No space left on device; check")
 
     monkeypatch.setattr(reading.requests.store, "keep_hour", full)
@@ -284,3 +284,30 @@ async def test_a_store_that_cannot_be_written_fails_the_poll_and_no_other(
     assert (reading.poller.polled.state, reading.poller.polled.cause) == ("failing", "requests")
     monkeypatch.undo()
     await reading.poll()
+
+
+async def test_rows_that_cannot_be_read_are_counted_with_their_hour_until_they_can(
+    reading: Reading, fal: RunningSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PART", 100)
+    monkeypatch.setitem(billing_events._PAGE_ROWS, billing_events.MODELS_EVENTS, 100)
+    fal.simulator.faults.add(
+        Fault(
+            "missing_fields",
+            path="/v1/models/billing-events",
+            fields=("cost_total", "cost_estimate_nano_usd"),
+            every_row=3,
+        )
+    )
+    await reading.bench.account.poll_recent()
+    await reading.poller.poll()
+    assert reading.poller.polled.state == "partial"
+    hour, window = reading.poller.hours[-1], Window(reading.poller.hours[0].hour, reading.poller.hours[-1].hour + HOUR)
+    rejected = reading.requests.store.read_hours("main", window)
+    assert rejected == {one.hour: one.rejected for one in reading.poller.hours}
+    assert hour.rejected > 0
+    assert reading.differences()[1] > 0
+    fal.simulator.faults.clear()
+    reading.clock.forward(hours=2)
+    await reading.poll()
+    assert reading.requests.store.read_hours("main", window)[hour.hour] == 0

@@ -1,6 +1,6 @@
 """Questions about requests, answered from a store of files."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -9,9 +9,12 @@ import pytest
 from events.requests_of import HOUR_13
 from events.requests_of import request as request_of
 
-from exporter.charges import HOUR
+from exporter.charges import HOUR, ApiKey
+from exporter.events.progress import first_progress, written
 from exporter.events.questions import RequestsQuestion
 from exporter.events.store import EventStore, open_store
+from exporter.ledger import Ledger, LedgerReader, Rules
+from exporter.ledger.reader import LedgerSnapshot
 from exporter.queries.parameters import QuestionError
 from exporter.queries.requests import (
     NoRequestsError,
@@ -23,6 +26,25 @@ from exporter.queries.requests import (
 
 NOW = HOUR_13 + 2 * HOUR
 LABELS = {("default", "key-1"): "checkout"}
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    """A ledger that counts two accounts, of one of which there are requests."""
+    url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    ledger = Ledger(url, rules=Rules(settle_delay=2 * HOUR), clock=lambda: NOW)
+    ledger.activate({"default": ("models",), "second": ("models", "serverless")})
+    ledger.record_api_keys("default", [ApiKey("default", "key-1", "checkout")])
+    yield url
+    ledger.close()
+
+
+@pytest.fixture
+def ledger(address: str) -> Iterator[LedgerSnapshot]:
+    reader = LedgerReader(address)
+    with reader.snapshot() as snapshot:
+        yield snapshot
+    reader.close()
 
 
 @pytest.fixture
@@ -38,33 +60,86 @@ def parsed(**texts: str) -> RequestsQuestion:
     return parse_requests_question(texts, now=NOW, zone=ZoneInfo("UTC"), key_labels=LABELS)
 
 
-def asked(store: EventStore, **texts: str) -> RequestsAnswer:
-    return answer_requests(store, parsed(**texts), LABELS)
+Ask = Callable[..., RequestsAnswer]
+
+
+@pytest.fixture
+def asked(store: EventStore, ledger: LedgerSnapshot) -> Ask:
+    def ask(**texts: str) -> RequestsAnswer:
+        return answer_requests(store, parsed(**texts), ledger, now=NOW)
+
+    return ask
 
 
 def ids(answer: RequestsAnswer) -> list[str]:
     return [row.request.request_id for row in answer.requests]
 
 
-def test_the_dearest_come_first_under_the_label_of_their_key(store: EventStore) -> None:
-    answer = asked(store)
+def test_the_dearest_come_first_under_the_label_of_their_key(asked: Ask) -> None:
+    answer = asked()
     assert ids(answer) == ["id-5", "id-4", "id-3", "id-2", "id-1"]
     assert {row.api_key for row in answer.requests} == {"checkout"}
     assert (answer.start, answer.end, answer.next_cursor) == (NOW - timedelta(hours=24), NOW, None)
 
 
-def test_filters_take_labels_tags_and_amounts(store: EventStore) -> None:
-    assert ids(asked(store, api_key="checkout", tag="customer=c0")) == ["id-4", "id-2"]
-    assert ids(asked(store, cost_above="0.00000003", sort="time")) == ["id-5", "id-4"]
-    assert ids(asked(store, model="other")) == []
-    assert ids(asked(store, end="2026-11-27T13:00:03Z")) == ["id-2", "id-1"]
+def test_filters_take_labels_tags_and_amounts(asked: Ask) -> None:
+    assert ids(asked(api_key="checkout", tag="customer=c0")) == ["id-4", "id-2"]
+    assert ids(asked(cost_above="0.00000003", sort="time")) == ["id-5", "id-4"]
+    assert ids(asked(model="other")) == []
+    assert ids(asked(end="2026-11-27T13:00:03Z")) == ["id-2", "id-1"]
 
 
-def test_pages_hold_every_request_once(store: EventStore) -> None:
+def test_an_answer_is_complete_only_where_every_hour_and_row_was_read(asked: Ask, store: EventStore) -> None:
+    hour = {"start": "2026-11-27T13:00Z", "end": "2026-11-27T14:00Z"}
+    alone = asked(**hour, account="default")
+    assert (alone.complete, alone.notes) == (True, ())
+    both = asked(**hour)
+    assert not both.complete
+    assert both.notes == (
+        (
+            "1 of 1 hour of account second has not been read to the end (2026-11-27T13:00Z to 2026-11-27T14:00Z); "
+            "requests of that time can be missing."
+        ),
+    )
+    store.keep_hour("default", HOUR_13, NOW + HOUR, 0, [request_of(1)], rejected=2)
+    assert asked(**hour, account="default").notes == (
+        "2 rows that fal reported for account default cannot be read; the requests are missing.",
+    )
+
+
+def test_hours_around_those_that_were_read_are_named(asked: Ask, store: EventStore) -> None:
+    for past in (0, 2, 4, 6, 8):
+        store.keep_hour("default", HOUR_13 - past * HOUR, NOW, 0, [])
+    (note,) = asked(account="default").notes
+    assert note.startswith(
+        "19 of 24 hours of account default have not been read to the end (2026-11-26T15:00Z to 2026-11-27T05:00Z, "
+        "2026-11-27T06:00Z to 2026-11-27T07:00Z, 2026-11-27T08:00Z to 2026-11-27T09:00Z, and 3 later spans)"
+    ), note
+
+
+def test_a_refusal_of_fal_is_named_where_hours_are_missing(asked: Ask, store: EventStore) -> None:
+    refused = first_progress(NOW).switched_off("GET /models/billing-events answered 403", NOW + HOUR)
+    store.keep_document("progress/default", written(refused))
+    (note,) = asked(account="default").notes
+    assert note.endswith("can be missing. fal refuses: GET /models/billing-events answered 403")
+    assert asked(account="default", start="2026-11-27T13:00Z", end="2026-11-27T14:00Z").complete
+
+
+def test_a_window_of_the_future_and_one_of_all_time_are_not_complete(asked: Ask) -> None:
+    assert asked(start="2026-11-28", end="2026-11-29").notes == ("The window has not begun yet.",)
+    assert asked(start="2000-01-01", account="default").notes[0].startswith("235,862 of 235,863 hours of")
+
+
+def test_an_account_that_is_not_polled_is_refused(asked: Ask) -> None:
+    with pytest.raises(QuestionError, match=r"^account is not .* polled; accepted are default, second$"):
+        asked(account="nobody")
+
+
+def test_pages_hold_every_request_once(asked: Ask) -> None:
     window = {"start": "2026-11-27", "end": "2026-11-28"}
-    first = asked(store, **window, limit="3")
+    first = asked(**window, limit="3")
     assert first.next_cursor is not None
-    second = asked(store, **window, limit="3", cursor=first.next_cursor)
+    second = asked(**window, limit="3", cursor=first.next_cursor)
     assert (ids(first) + ids(second), second.next_cursor) == (["id-5", "id-4", "id-3", "id-2", "id-1"], None)
     with pytest.raises(QuestionError, match="belongs to another question"):
         parsed(**window, sort="time", cursor=first.next_cursor)

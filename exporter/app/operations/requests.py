@@ -18,6 +18,7 @@ from exporter.queries.requests import (
     answer_differences,
     answer_request,
     answer_requests,
+    missing_requests,
     parse_requests_question,
 )
 from exporter.settings import Settings
@@ -81,13 +82,15 @@ def run_requests_top(settings: Settings, texts: Mapping[str, str]) -> int:
         EventsError, LedgerError: the store or the ledger cannot be read.
     """
     with _opened(settings) as (store, ledger):
-        labels = ledger.key_labels
-        question = parse_requests_question(texts, now=datetime.now(UTC), zone=settings.timezone, key_labels=labels)
-        answer = answer_requests(store, question, labels)
+        now, labels = datetime.now(UTC), ledger.key_labels
+        question = parse_requests_question(texts, now=now, zone=settings.timezone, key_labels=labels)
+        answer = answer_requests(store, question, ledger, now=now)
     for row in answer.requests:
         click.echo(_line(row))
     if not answer.requests:
         click.echo("No such request has been read; serve reads requests once it has loaded the history", err=True)
+    for note in answer.notes:
+        click.echo(note, err=True)
     if answer.next_cursor:
         click.echo(f"There are more: raise --limit, or repeat with --cursor {answer.next_cursor}", err=True)
     return 0
@@ -107,16 +110,20 @@ def run_requests_export(settings: Settings, texts: Mapping[str, str], file: Path
         EventsError, LedgerError: the store or the ledger cannot be read.
     """
     with _opened(settings) as (store, ledger):
-        question = parse_requests_question(
-            texts, now=datetime.now(UTC), zone=settings.timezone, key_labels=ledger.key_labels
-        )
+        now = datetime.now(UTC)
+        question = parse_requests_question(texts, now=now, zone=settings.timezone, key_labels=ledger.key_labels)
+        notes = missing_requests(store, question, ledger, now=now)
         count = store.export(question, file)
+    for note in notes:
+        click.echo(note, err=True)
     click.echo(f"{count} requests written to {file}", err=True)
     return 0
 
 
 def run_requests_differences(settings: Settings, texts: Mapping[str, str]) -> int:
-    """Print the settled hours and models whose requests differ from the ledger; return 1 if there are some, else 0.
+    """Print the settled hours and models whose requests differ from the ledger.
+
+    Return 1 if there are some, or if nothing could be compared, else 0.
 
     Raises:
         ConfigurationError: requests are not read.
@@ -125,12 +132,14 @@ def run_requests_differences(settings: Settings, texts: Mapping[str, str]) -> in
     """
     with _opened(settings) as (store, ledger):
         answer = answer_differences(store, ledger, texts, now=datetime.now(UTC))
-    differs = False
+    differs = not answer.accounts
     for account in answer.accounts:
+        not_read = f", {account.not_read} settled hours not read" if account.not_read else ""
         click.echo(
-            f"{account.account}: {account.hours} settled hours compared; requests {_amount(account.events)}, ledger "
-            f"{_amount(account.ledger)}, {len(account.differences)} hours and models differ"
+            f"{account.account}: {account.hours} settled hours compared{not_read}; requests {_amount(account.events)}, "
+            f"ledger {_amount(account.ledger)}, {len(account.differences)} hours and models differ"
         )
+        differs = differs or not account.hours
         for one in account.differences:
             differs = True
             click.echo(

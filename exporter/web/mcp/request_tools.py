@@ -58,10 +58,10 @@ def top_requests_tool(known: Known) -> Tool:
     def answer(arguments: Arguments) -> Answer:
         given = {"limit": _FEW} | as_texts(arguments)
         store = _store(known)
+        now = known.clock()
         with known.snapshot() as ledger:
-            labels = ledger.key_labels
-        question = requests.parse_requests_question(given, now=known.clock(), zone=known.zone, key_labels=labels)
-        document = Requests.model_validate(requests.answer_requests(store, question, labels))
+            question = requests.parse_requests_question(given, now=now, zone=known.zone, key_labels=ledger.key_labels)
+            document = Requests.model_validate(requests.answer_requests(store, question, ledger, now=now))
         return Answer(texts(document), _top_text(document))
 
     return Tool(
@@ -80,10 +80,12 @@ def _top_text(document: Requests) -> str:
     rows = [texts(request) for request in document.requests]
     window = f"from {instant_text(document.start)} to {instant_text(document.end)}"
     if not rows:
-        return f"No request {window} matches."
+        return " ".join([f"No request {window} matches.", *document.notes])
     lines = [f"Requests {window}, in USD.", "", table(columns_of(rows), rows)]
     if document.next_cursor:
         lines += ["", f"There are more: repeat the call with cursor {document.next_cursor}."]
+    if document.notes:
+        lines += ["", *(f"- {note}" for note in document.notes)]
     return "\n".join(lines)
 
 
@@ -113,10 +115,14 @@ def _compared_text(document: RequestDifferences) -> str:
     lines = []
     for account in document.accounts:
         told = texts(account)
+        not_read = f" {account.not_read:,} settled hours have not been read." if account.not_read else ""
+        if not account.hours:
+            lines.append(f"{account.account}: no settled hour has been compared.{not_read}")
+            continue
         verdict = "they agree" if not account.differences else f"{len(account.differences)} hours and models differ"
         lines.append(
             f"{account.account}: {account.hours} settled hours compared; requests {told['events']} USD, ledger "
-            f"{told['ledger']} USD; {verdict}."
+            f"{told['ledger']} USD; {verdict}.{not_read}"
         )
         if account.differences:
             rows = [texts(hour) for hour in account.differences]

@@ -149,6 +149,7 @@ class RequestsView:
     through: str
     models: tuple[RequestsRow, ...]
     dearest: tuple[DearRow, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +306,7 @@ def _requests_view(recent: RecentRequests, now: datetime) -> RequestsView:
     return RequestsView(
         since=f"{recent.since:%d %b %H:%M}",
         through=f"{recent.through:%d %b %H:%M} UTC",
+        notes=recent.notes,
         models=tuple(rows),
         dearest=tuple(
             DearRow(

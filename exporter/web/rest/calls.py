@@ -260,9 +260,11 @@ def _forecast(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
 def _requests(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
     store = sources.store()
     with sources.ledger().snapshot(sources.check) as ledger:
-        labels = ledger.key_labels
-    question = requests.parse_requests_question(texts, now=sources.now, zone=sources.zone, key_labels=labels)
-    return request_documents.Requests.model_validate(requests.answer_requests(store, question, labels))
+        question = requests.parse_requests_question(
+            texts, now=sources.now, zone=sources.zone, key_labels=ledger.key_labels
+        )
+        found = requests.answer_requests(store, question, ledger, now=sources.now)
+    return request_documents.Requests.model_validate(found)
 
 
 def _request(sources: Sources, texts: Mapping[str, str]) -> BaseModel:

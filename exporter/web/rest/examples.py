@@ -205,6 +205,13 @@ REQUESTS = RequestsAnswer(
     _NOW,
     (REQUEST,),
     f"0123456789abcdef.2880000000.{REQUEST.request.request_id}",
+    complete=False,
+    notes=(
+        (
+            "1 of 25 hours of account default has not been read to the end (2026-11-21T14:00Z to 2026-11-21T15:00Z); "
+            "requests of that time can be missing."
+        ),
+    ),
 )
 
 DIFFERENCES = DifferencesAnswer(
@@ -214,6 +221,7 @@ DIFFERENCES = DifferencesAnswer(
         AccountDifferences(
             account="default",
             hours=143,
+            not_read=0,
             events=1_204_310_000_000,
             ledger=1_204_385_000_000,
             differences=(
