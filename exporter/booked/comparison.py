@@ -13,15 +13,25 @@ from exporter.charges import HOUR, Window
 from exporter.errors import ConfigurationError
 from exporter.events.questions import RequestsQuestion
 from exporter.events.store import EventReader
+from exporter.logs import redact
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 _MARGIN = timedelta(days=1)
-"""Time around the window in which a booked request is looked for: a gateway's clock is not fal's."""
+"""Time around the window in which the charge of a booking is looked for: a gateway's clock is not fal's."""
+
+_AROUND = HOUR
+"""Time around the window in which the booking of a charge is looked for."""
+
+_SKEW = timedelta(minutes=5)
+"""Time by which a booking may lie beside its charge, so that both hours must have been read to miss the charge."""
 
 _MEMORY = "224MiB"
 _THREADS = 2
+_LOOKED_UP = 50_000
+"""Request ids that are looked up in the whole store at once."""
+
 EXAMPLES = 20
 """Requests that are named of each kind of finding, those of the largest amounts."""
 
@@ -74,10 +84,11 @@ class Comparison:
         booked_twice: charged, and booked more than once.
         never_charged: booked, and not charged in hours that have been read.
         differing: booked once and charged, by another amount.
-        not_read: booked for hours that have not been read to their end, so that nothing can be said of them; not among
-            the sums.
+        not_read: booked for hours that have not been read whole, so that nothing can be said of them; not among the
+            sums. Bookings without a time are for any hour of the window.
         unreadable: rows of the bookings without a request id or amount.
-        unread_hours: hours of the window that the store of requests has not read to their end, of all accounts.
+        unread_hours: hours of the window that the store of requests does not have whole, of all accounts: they have not
+            been read to their end, or some of their rows cannot be read.
     """
 
     window: Window
@@ -129,19 +140,29 @@ def compare(
                 "the store of requests (EVENTS_URL, --events-url) has none yet, so that every booking would look like "
                 "never charged; wait until serve has read some, or correct the address"
             )
+        unknown = sorted(set(accounts) - known)
+        if unknown:
+            raise BookingsError(
+                f"--account {unknown[0]} has no requests in the store (--events-url); it has those of "
+                f"{', '.join(sorted(known))}"
+            )
         wanted = frozenset(accounts) or known
         around = RequestsQuestion(window.start - _MARGIN, window.end + _MARGIN, accounts=wanted, sort="time")
         reader.export(around, charged, in_order=False)
         with _connected(folder) as connection:
             try:
-                bookings = booked_relation(connection, source, columns, window, folder)
-                read = _read_hours(reader, wanted, window)
-                _prepare(connection, bookings, charged, window, read)
-                return _compared(
-                    connection, window, tags, unread=len(window) * len(wanted) - sum(map(len, read.values()))
+                bookings = booked_relation(
+                    connection, source, columns, Window(window.start - _AROUND, window.end + _AROUND), folder
                 )
+                read = _read_hours(reader, wanted, Window(window.start - HOUR, window.end + HOUR))
+                unread = sum(hour not in its for its in read.values() for hour in window.hours())
+                _join(connection, bookings, charged, window)
+                _forget_others(connection, reader)
+                _part(connection, charged, read, is_whole=not unread)
+                return _compared(connection, window, tags, unread=unread)
             except duckdb.Error as error:
-                raise BookingsError(f"{source} cannot be read: {' '.join(str(error).splitlines()[:1])[:300]}") from None
+                said = redact(" ".join(" ".join(str(error).splitlines()[:2]).split())[:300])
+                raise BookingsError(f"{redact(source)} cannot be read: {said}") from None
 
 
 @contextmanager
@@ -170,45 +191,78 @@ def _connected(folder: Path) -> Iterator["DuckDBPyConnection"]:
 
 
 def _read_hours(reader: EventReader, accounts: Collection[str], window: Window) -> dict[str, frozenset[datetime]]:
-    return {account: frozenset(summary.hour for summary in reader.summaries(account, window)) for account in accounts}
+    """Return the hours that the store has whole, by account."""
+    return {
+        account: frozenset(hour for hour, rejected in reader.read_hours(account, window).items() if not rejected)
+        for account in accounts
+    }
 
 
-def _prepare(
-    connection: "DuckDBPyConnection",
-    bookings: str,
-    charged: Path,
-    window: Window,
-    read: Mapping[str, frozenset[datetime]],
-) -> None:
-    """Join bookings and requests by id in the table `joined`."""
-    of_all = set.intersection(*map(set, read.values())) if read else set()
-    hours = ", ".join(f"({_stamp(hour)})" for hour in sorted(of_all))
-    connection.execute(f"CREATE TABLE read_hours AS SELECT * FROM (VALUES {hours or '(NULL::TIMESTAMPTZ)'}) AS t(hour)")
+def _join(connection: "DuckDBPyConnection", bookings: str, charged: Path, window: Window) -> None:
+    """Join bookings and requests by id in the table `joined`: those of which either lies in the window."""
     # An amount is text here, so that no float stands between what was written and the nano-dollar.
     connection.execute(
-        "CREATE TABLE bookings AS SELECT request_id, "
-        "CAST(CAST(round(TRY_CAST(amount AS DECIMAL(38, 18)), 9) AS DECIMAL(28, 9)) * 1000000000 AS BIGINT) AS amount, "
-        f"TRY_CAST(booked_at AS TIMESTAMPTZ) AS booked_at FROM {bookings}"
+        "CREATE TABLE bookings AS SELECT trim(request_id) AS request_id, "
+        "TRY_CAST(TRY_CAST(round(TRY_CAST(amount AS DECIMAL(38, 18)), 9) AS DECIMAL(28, 9)) * 1000000000 AS BIGINT) "
+        f"AS amount, {_TIME} AS booked_at FROM {bookings}"
     )
-    connection.execute(
-        "DELETE FROM bookings WHERE booked_at IS NOT NULL "
-        f"AND (booked_at < {_stamp(window.start)} OR booked_at >= {_stamp(window.end)})"
-    )
+    around = Window(window.start - _AROUND, window.end + _AROUND)
+    connection.execute(f"DELETE FROM bookings WHERE NOT {_within('booked_at', around)}")
     connection.execute(
         "CREATE TABLE joined AS WITH booked AS ("
-        "SELECT request_id, sum(amount)::BIGINT AS amount, count(*) AS rows, min(booked_at) AS booked_at FROM bookings "
-        "WHERE coalesce(request_id, '') <> '' AND amount IS NOT NULL GROUP BY request_id), "
-        "charged AS (SELECT request_id, sum(cost_nano_usd)::BIGINT AS cost, any_value(model) AS model, "
+        "SELECT request_id, sum(amount)::HUGEINT AS amount, count(*) AS rows, min(booked_at) AS booked_at "
+        "FROM bookings WHERE coalesce(request_id, '') <> '' AND amount IS NOT NULL GROUP BY request_id), "
+        "charged AS (SELECT request_id, sum(cost_nano_usd)::HUGEINT AS cost, any_value(model) AS model, "
         f'any_value(api_key) AS api_key, min("timestamp") AS charged_at FROM read_parquet({quoted(str(charged))}) '
         "GROUP BY request_id) "
         "SELECT request_id, amount, rows, booked_at, cost, model, api_key "
         "FROM booked FULL JOIN charged USING (request_id) "
-        f"WHERE amount IS NOT NULL OR (charged_at >= {_stamp(window.start)} AND charged_at < {_stamp(window.end)})"
+        f"WHERE {_within('charged_at', window)} OR (amount IS NOT NULL AND "
+        f"(booked_at IS NULL OR {_within('booked_at', window)}))"
     )
-    is_not_read = (
-        "(cost IS NULL AND booked_at IS NOT NULL AND time_bucket(INTERVAL '1 hour', booked_at) NOT IN "
-        "(SELECT hour FROM read_hours WHERE hour IS NOT NULL))"
+
+
+_EPOCH = r"^\d{10}(\d{3})?(\.\d+)?$"
+_TIME = (
+    f"CASE WHEN regexp_matches(trim(booked_at), '{_EPOCH}') "
+    "THEN to_timestamp(TRY_CAST(booked_at AS DOUBLE) / if(TRY_CAST(booked_at AS DOUBLE) < 1e11, 1, 1000)) "
+    "ELSE TRY_CAST(booked_at AS TIMESTAMPTZ) END"
+)
+"""When something was booked: ISO 8601, or seconds or milliseconds since 1970."""
+
+
+def _within(column: str, window: Window) -> str:
+    return f"({column} >= {_stamp(window.start)} AND {column} < {_stamp(window.end)})"
+
+
+def _forget_others(connection: "DuckDBPyConnection", reader: EventReader) -> None:
+    """Leave out bookings without a time that fal charged for at another time: they belong to another window."""
+    condition = "cost IS NULL AND booked_at IS NULL"
+    cursor = connection.execute(f"SELECT request_id FROM joined WHERE {condition} ORDER BY request_id")
+    others: list[tuple[str]] = []
+    while found := cursor.fetchmany(_LOOKED_UP):
+        others += [(one,) for one in reader.costs_of([row[0] for row in found])]
+    if others:
+        connection.execute("CREATE TEMP TABLE others(request_id VARCHAR)")
+        connection.executemany("INSERT INTO others VALUES (?)", others)
+        connection.execute(f"DELETE FROM joined WHERE {condition} AND request_id IN (SELECT request_id FROM others)")
+
+
+def _part(
+    connection: "DuckDBPyConnection", charged: Path, read: Mapping[str, frozenset[datetime]], *, is_whole: bool
+) -> None:
+    """Part what can be compared from what cannot, as hours have not been read."""
+    of_all = set.intersection(*map(set, read.values())) if read else set()
+    hours = ", ".join(f"({_stamp(hour)})" for hour in sorted(of_all))
+    connection.execute(f"CREATE TABLE read_hours AS SELECT * FROM (VALUES {hours or '(NULL::TIMESTAMPTZ)'}) AS t(hour)")
+    minutes = f"INTERVAL '{_SKEW // timedelta(minutes=1)} minutes'"
+    unread = " OR ".join(
+        f"time_bucket(INTERVAL '1 hour', booked_at {sign} {minutes}) NOT IN "
+        "(SELECT hour FROM read_hours WHERE hour IS NOT NULL)"
+        for sign in "-+"
     )
+    timeless = "false" if is_whole else "true"
+    is_not_read = f"(cost IS NULL AND CASE WHEN booked_at IS NULL THEN {timeless} ELSE {unread} END)"
     connection.execute(f"CREATE VIEW not_read AS SELECT * FROM joined WHERE {is_not_read}")
     connection.execute(f"CREATE VIEW compared AS SELECT * FROM joined WHERE NOT {is_not_read}")
     connection.execute(f"CREATE VIEW charged AS SELECT * FROM read_parquet({quoted(str(charged))})")
@@ -218,7 +272,7 @@ def _stamp(instant: datetime) -> str:
     return f"TIMESTAMPTZ '{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S}+00:00'"
 
 
-_SUMS = "coalesce(sum(amount), 0)::BIGINT, coalesce(sum(cost), 0)::BIGINT, count(amount)::BIGINT, count(cost)::BIGINT"
+_SUMS = "coalesce(sum(amount), 0)::HUGEINT, coalesce(sum(cost), 0)::HUGEINT, count(amount)::BIGINT, count(cost)::BIGINT"
 
 
 def _compared(connection: "DuckDBPyConnection", window: Window, tags: Collection[str], *, unread: int) -> Comparison:
@@ -228,7 +282,7 @@ def _compared(connection: "DuckDBPyConnection", window: Window, tags: Collection
 
     def finding(condition: str, amount: str, relation: str = "compared") -> Finding:
         where = f"FROM {relation} WHERE {condition}"
-        (count, total) = connection.execute(f"SELECT count(*), coalesce(sum({amount}), 0)::BIGINT {where}").fetchall()[
+        (count, total) = connection.execute(f"SELECT count(*), coalesce(sum({amount}), 0)::HUGEINT {where}").fetchall()[
             0
         ]
         rows = connection.execute(

@@ -100,8 +100,8 @@ def quoted(text: str) -> str:
 
 
 def _of_csv(connection: "DuckDBPyConnection", path: Path, columns: Columns) -> str:
-    # As text, so that no amount passes through a float.
-    options = "all_varchar = true, header = true, null_padding = true, max_line_size = 4194304"
+    # As text, so that no amount passes through a float; by one thread, as several cannot read quoted ends of lines.
+    options = "all_varchar = true, header = true, null_padding = true, max_line_size = 4194304, parallel = false"
     table = f"read_csv({quoted(str(path))}, {options})"
     return _of_table(connection, table, str(path), columns)
 
@@ -125,11 +125,16 @@ def _column(
         if wanted in names:
             return wanted
         raise BookingsError(f"{source} has no column {wanted}; it has {', '.join(names)}")
-    lower = {name.lower(): name for name in reversed(names)}
-    found = next((lower[name.lower()] for name in usual if name.lower() in lower), None)
+    plain = {_plain(name): name for name in reversed(names)}
+    found = next((plain[_plain(name)] for name in usual if _plain(name) in plain), None)
     if found is None and needed:
         raise BookingsError(f"{source} has no column that holds {needed}: {', '.join(names)}")
     return found
+
+
+def _plain(name: str) -> str:
+    """Return a column's name without what programs write differently: `Cost (USD)`, `cost-usd` and `costUsd` alike."""
+    return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
 def _of_json(connection: "DuckDBPyConnection", path: Path, columns: Columns) -> str:

@@ -9,10 +9,11 @@ from exporter.cli.commands import settings_from
 from exporter.cli.help import SettingsCommand
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
-_WANTED = ("start", "end", "model", "api_key", "member", "team", "tag", "cost_above")
+_WANTED = ("start", "end", "account", "model", "api_key", "member", "team", "tag", "cost_above")
 _MEANINGS = {
     "start": "Start, ISO 8601. Default: 24 hours before the end.",
     "end": "End, exclusive. Default: now.",
+    "account": "Only these accounts, comma-separated.",
     "model": "Only these models, comma-separated.",
     "api_key": "Only these API keys, by alias or id.",
     "member": "Only these members of the organization.",
@@ -82,12 +83,12 @@ def export(*, file: Path, **given: object) -> int:
     return run_requests_export(settings, texts, file)
 
 
-@_asking("start", "end")
+@_asking("start", "end", "account")
 @requests.command(cls=SettingsCommand)
 def differences(**given: object) -> int:
     """Print settled hours whose requests differ from the ledger.
 
-    The exit code is 0, or 1 if any hour differs. Takes the flags of serve.
+    The exit code is 0, or 1 if any hour differs or none could be compared. Takes the flags of serve.
     """
     texts, flags = _split(given)
     settings = settings_from(flags)

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Collection
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -18,7 +19,7 @@ from exporter.booked.report import METRICS, metrics_text
 from exporter.booked.sources import BookingsError, Columns
 from exporter.charges import HOUR, NANO, Window
 from exporter.cli import commands
-from exporter.events.store import EventReader
+from exporter.events.store import EventReader, open_store
 
 BOOKINGS = """\
 request_id,amount,timestamp
@@ -179,7 +180,8 @@ def test_the_causes_add_up_to_booked_less_charged(
     booked: list[tuple[int, int]], reader: EventReader, tmp_path: Path
 ) -> None:
     lines = [f"r-{number},{Decimal(amount) / NANO:f}" for number, amount in booked]
-    found = compared(kept(tmp_path, "\n".join(["request_id,amount", *lines])), reader)
+    source = kept(tmp_path, "\n".join(["request_id,amount", *lines]))
+    found = compare(source, reader, Window(HERE, HERE + HOUR), columns=Columns())
     charged = {one.request_id: one.cost for one in REQUESTS}
     assert found.total.booked == sum(amount for _, amount in booked)
     assert found.total.charged == sum(charged.values())
@@ -193,6 +195,76 @@ def test_the_causes_add_up_to_booked_less_charged(
     )
     causes = (found.never_booked, found.booked_twice, found.never_charged, found.differing)
     assert sum(cause.amount for cause in causes) == found.total.difference
+
+
+def test_of_bookings_without_a_time_nothing_is_said_while_an_hour_of_the_window_is_missing(
+    reader: EventReader, tmp_path: Path
+) -> None:
+    source = kept(tmp_path, "request_id,amount\nr-1,0.000001\nghost,3\n")
+    found = compare(source, reader, WINDOW, columns=Columns())
+    assert [one.request_id for one in found.not_read.examples] == ["ghost"]
+    assert (found.never_charged.requests, found.total.booked, found.unread_hours) == (0, 1000, 1)
+    found = compare(source, reader, Window(HERE, HERE + HOUR), columns=Columns())
+    assert [one.request_id for one in found.never_charged.examples] == ["ghost"]
+
+
+def test_an_hour_with_rows_that_cannot_be_read_shows_no_booking_to_be_without_charge(tmp_path: Path) -> None:
+    url = f"file://{tmp_path / 'requests'}"
+    with closing(open_store(url)) as store:
+        store.keep_hour("main", HERE, HERE + 3 * HOUR, 0, REQUESTS, rejected=1)
+        source = kept(tmp_path, "request_id,amount,time\nghost,3,2026-11-27T13:30:00Z\n")
+        found = compare(source, store, Window(HERE, HERE + HOUR), columns=Columns())
+        assert (found.never_charged.requests, found.not_read.requests, found.unread_hours) == (0, 1, 1)
+
+
+def test_a_booking_and_its_charge_on_both_sides_of_an_edge_belong_together(reader: EventReader, tmp_path: Path) -> None:
+    text = "request_id,amount,time\nr-1,0.000001,2026-11-27T12:59:58Z\nghost,1,2026-11-27T12:59:58Z\n"
+    found = compare(kept(tmp_path, text), reader, Window(HERE, HERE + HOUR), columns=Columns())
+    assert (found.total, found.never_booked.requests) == (Sums(1000, 21_000, 1, 6), 5)
+    # Charged perhaps in the next hour, which has not been read.
+    text = "request_id,amount,time\nlate,1,2026-11-27T13:57:00Z\nghost,1,2026-11-27T13:50:00Z\n"
+    found = compare(kept(tmp_path, text), reader, Window(HERE, HERE + HOUR), columns=Columns())
+    assert [one.request_id for one in found.not_read.examples] == ["late"]
+    assert [one.request_id for one in found.never_charged.examples] == ["ghost"]
+
+
+def test_bookings_without_a_time_that_were_charged_long_ago_are_of_another_window(tmp_path: Path) -> None:
+    with closing(open_store(f"file://{tmp_path / 'requests'}")) as store:
+        for hour in (HERE, HERE - 48 * HOUR):
+            old = [one._replace(request_id=f"{one.request_id}-{hour:%d}", at=hour) for one in REQUESTS]
+            store.keep_hour("main", hour, HERE + 3 * HOUR, 0, old)
+        source = kept(tmp_path, "request_id,amount\nr-1-27,0.000001\nr-1-25,0.000001\nghost,1\n")
+        found = compare(source, store, Window(HERE, HERE + HOUR), columns=Columns())
+        assert [one.request_id for one in found.never_charged.examples] == ["ghost"]
+        assert found.total.booked == 1000 + NANO
+
+
+def test_odd_files_are_read_as_they_are_meant(reader: EventReader, tmp_path: Path) -> None:
+    at = int(HERE.timestamp()) + 60
+    text = (
+        "\ufeffRequest-ID,Prompt,Cost (USD),Start Time\r\n"
+        f'r-1 ,"a ""quoted""\nprompt",1e-6,{at}\r\n'
+        f'r-2,"second\r\nline",+0.000002,{at}000\r\n'
+        "r-3,,0.000003,2026-11-27 14:03:00+01:00\r\n"
+        "r-4,,99999999999,\r\nr-5,,1e400,\r\nr-6,,NaN\r\n"
+        "r-7,,5,2026-11-26T00:00:00Z\r\n"
+    )
+    found = compare(kept(tmp_path, text), reader, Window(HERE, HERE + HOUR), columns=Columns())
+    assert found.total == Sums(6000, 21_000, 3, 6)
+    assert (found.unreadable, found.never_booked.requests, found.never_charged.requests) == (3, 3, 0)
+
+
+def test_sums_beyond_64_bits_are_exact(reader: EventReader, tmp_path: Path) -> None:
+    rows = [f"ghost-{number},9000000000" for number in range(3)]
+    source = kept(tmp_path, "\n".join(["request_id,amount", *rows]))
+    found = compare(source, reader, Window(HERE, HERE + HOUR), columns=Columns())
+    assert found.never_charged.amount == 27 * 10**18
+
+
+def test_an_account_without_requests_is_refused(reader: EventReader, tmp_path: Path) -> None:
+    source = kept(tmp_path, BOOKINGS)
+    with pytest.raises(BookingsError, match=r"^--account nobody has no requests in the store .* those of main$"):
+        compare(source, reader, WINDOW, columns=Columns(), accounts=["nobody"])
 
 
 def test_requests_a_day_around_the_window_are_known_but_not_missed(

@@ -46,7 +46,7 @@ def test_spend_logs_are_read_page_by_page_with_the_key_and_every_digit(
     assert found.total == Sums(6000, 21_000, 3, 6)
     first, second = (call.request for call in route.calls)
     assert first.headers["authorization"] == "Bearer sk-secret"
-    assert (first.url.params["start_date"], first.url.params["page"]) == ("2026-11-27 13:00:00", "1")
+    assert (first.url.params["start_date"], first.url.params["page"]) == ("2026-11-27 12:00:00", "1")
     assert second.url.params["page"] == "2"
 
 

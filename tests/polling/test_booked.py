@@ -21,7 +21,16 @@ from exporter.publication import Bookings
 from exporter.queries import booked_process
 from exporter.queries.booked_process import BookedOrder
 
-BOOKINGS = "id,usd\nr-1,0.000001\nr-2,0.000003\nr-3,0.000003\nr-3,0.000003\nr-5,0.000005\nr-6,0.000006\nnone,0.000007\n"
+BOOKINGS = """\
+id,usd,time
+r-1,0.000001
+r-2,0.000003
+r-3,0.000003
+r-3,0.000003
+r-5,0.000005
+r-6,0.000006
+none,0.000007,2026-11-27T13:30:00Z
+"""
 """r-2 at a micro-dollar more than charged, r-3 twice, r-4 not, and one that was never charged."""
 
 
