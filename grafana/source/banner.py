@@ -12,7 +12,8 @@ from source.panels import Built, Query, said
 from source.queries import covered, of_accounts, of_each
 from source.tables import Column, rows
 
-CRITICAL, WARNING, WELL = 3, 2, 0
+CRITICAL, WARNING, WELL, LIKELY, NOTED = 3, 2, 1, 0, -1
+"""In the order of the banner: that nothing needs attention stands before what is only worth knowing."""
 
 WORDS = {
     "FalAccountLocked": "fal has locked the account: it serves nothing",
@@ -45,10 +46,18 @@ WORDS = {
     "FalFocusPushFailing": "FOCUS files cannot be pushed to their destination",
     "FalBookingsDiffer": "what was booked for requests differs from what fal charged",
     "FalBookingsNotCompared": "bookings are not compared with what fal charged any more",
-    "FalRemoteWriteFailing": "Hourly samples cannot be sent by remote write",
+    "FalRemoteWriteFailing": "hourly samples cannot be sent by remote write",
     "FalThresholdsMissing": "the alert rules lack their thresholds",
+    "FalBudgetThresholdReached": "a budget has reached a threshold",
+    "budget likely": "a budget will probably be exceeded",
+    "FalNewModelSpending": "a new model or app costs a lot in its first day",
+    "FalUnitPriceChanged": "a price has changed",
+    "FalApiKeyCreated": "an API key is new",
+    "FalApiKeyUnused": "an API key has not been used for long",
+    "FalBurnCeilingAboveBudget": "the apps of a budget can burn in an hour what is left of it",
+    "FalSeriesOverflow": "there are more combinations of labels than are published",
     "unknown": "nothing is known: no usage has been read yet",
-    "well": "All is well: nothing is locked, late, missing, or about to run out",
+    "well": "Nothing needs attention: nothing is locked, late, missing, or about to run out",
 }
 """Sentence of each finding: the names of alerts, and what no alert says."""
 
@@ -56,20 +65,19 @@ _RUNBOOKS = {
     "left out": "../configuration.md#what-the-figures-do-not-include",
     "not loaded": "../numbers.md#whole-absent-or-marked",
     "unknown": "../troubleshooting.md",
+    "budget likely": "FalBudgetForecastExceeded.md",
     "well": "../alerts.md",
 }
 """Pages about what no alert says, seen from the runbooks."""
-
-_BUDGET = "max by (budget)"
-
 
 def state() -> Built:
     """Return the banner."""
     panel = rows(
         "State",
         "Everything that is wrong, worst first, by the firing alerts and by the metrics themselves: red needs action "
-        "now, orange today. Each line leads to its runbook. Green only while no alert of fal-exporter fires, nothing "
-        "is locked, late, rejected, left out or not loaded, and no budget or credit is about to be used up.",
+        "now, orange today, blue is worth knowing. Each line leads to its runbook. Green only while no alert of "
+        "fal-exporter fires that needs anybody, nothing is locked, late, rejected, left out or not loaded, and no budget "
+        "or credit is about to be used up.",
         [Query(_findings())],
         {
             "finding": Column(
@@ -80,9 +88,9 @@ def state() -> Built:
                     "custom.minWidth": 220,
                 },
             ),
-            "about": Column("Account or budget", width=150),
+            "about": Column("Account or budget", width=130),
             "runbook": Column("runbook", properties={"custom.hidden": True}),
-            "Value": Column("How bad", width=90, properties=_AS_BAD),
+            "Value": Column("How bad", width=84, properties=_AS_BAD),
         },
         sort="How bad",
         no_value="nothing is known: no Prometheus answers",
@@ -92,13 +100,22 @@ def state() -> Built:
 
 _AS_BAD: dict[str, object] = {
     "mappings": [
-        said({"3": ("act now", "dark-red"), "2": ("act today", "dark-orange"), "0": ("well", palette.GOOD_TINT)}),
+        said(
+            {
+                "3": ("act now", "dark-red"),
+                "2": ("act today", "dark-orange"),
+                "1": ("well", palette.GOOD_TINT),
+                "0": ("noted", palette.NOTED_TINT),
+                "-1": ("noted", palette.NOTED_TINT),
+            }
+        ),
     ],
     "color": {"mode": "thresholds"},
     "thresholds": {
         "mode": models.ThresholdsMode.ABSOLUTE,
         "steps": [
-            {"value": None, "color": palette.GOOD_TINT},
+            {"value": None, "color": palette.NOTED_TINT},
+            {"value": WELL, "color": palette.GOOD_TINT},
             {"value": WARNING, "color": "dark-orange"},
             {"value": CRITICAL, "color": "dark-red"},
         ],
@@ -112,20 +129,23 @@ _MOST = 30
 
 def _findings() -> str:
     """Return the worst findings: series with the labels finding, about and runbook, whose value is how bad they are."""
-    found = "\nor\n".join(_found())
-    everything = f"max by (finding, about, runbook) (\n{found}\n)"
+    wrong, noted = _each(_found()), _each(_noted())
     well = _named(f"vector({WELL})", "well", _RUNBOOKS["well"])
-    return f"topk({_MOST},\n{everything}\nor on ()\n{well}\n)"
+    return f"topk({_MOST},\n{wrong}\nor\n{noted}\nor\n(\n{well}\nunless on ()\n{wrong}\n)\n)"
+
+
+def _each(found: tuple[str, ...]) -> str:
+    return "max by (finding, about, runbook) (\n" + "\nor\n".join(found) + "\n)"
 
 
 def _found() -> tuple[str, ...]:
     age = f"time() - {of_accounts('fal_data_through_timestamp_seconds', ('account', 'source'))}"
     runway, balance = of_accounts("fal_credit_runway_seconds"), of_accounts("fal_credit_balance_usd")
-    spent, limit, least = (f"{_BUDGET} (fal_budget_{name}_usd)" for name in ("spend", "limit", "forecast_low"))
     hours = (_summed(f"fal_spend_{hour}_hour_usd") for hour in ("last", "current"))
     partly = covered("today", "month_to_date", "last_month", by=("account",))
     return (
-        *_firing(),
+        *_firing("critical", CRITICAL),
+        *_firing("warning", WARNING),
         _finding("FalAccountLocked", CRITICAL, f"{of_accounts('fal_account_locked')} > 0"),
         _finding("FalExporterDown", CRITICAL, f"absent(fal_exporter_build_info)\nor {_stale()}", about=""),
         _finding("FalLedgerLost", CRITICAL, "min(fal_exporter_ledger_up) == 0", about=""),
@@ -143,8 +163,8 @@ def _found() -> tuple[str, ...]:
             _finding("FalSpendAboveHourlyLimit", CRITICAL, f"{hour} > {_threshold('spend_hourly_usd', 500)}")
             for hour in hours
         ),
-        _finding("FalBudgetExceeded", WARNING, f"{spent} > {limit}", about="budget"),
-        _finding("FalBudgetForecastExceeded", WARNING, f"{least} > {limit} unless {spent} > {limit}", about="budget"),
+        _of_budgets("FalBudgetExceeded", WARNING, _EXCEEDED),
+        _of_budgets("FalBudgetForecastExceeded", WARNING, f"{_FORECAST_EXCEEDED} unless {_EXCEEDED}"),
         _finding("FalUsageDataStale", WARNING, f"max by (account) ({age}) > {_threshold('data_age_seconds', 10_800)}"),
         _finding("FalPollFailing", WARNING, f"min by (account) (fal_source_up{_ACCOUNT}) == 0"),
         _finding(
@@ -156,25 +176,32 @@ def _found() -> tuple[str, ...]:
     )
 
 
+def _noted() -> tuple[str, ...]:
+    likely = f"fal_budget_forecast_usd > fal_budget_limit_usd unless {_FORECAST_EXCEEDED} unless {_EXCEEDED}"
+    return (*_firing("info", NOTED), _of_budgets("budget likely", LIKELY, likely))
+
+
 _ACCOUNT = '{account=~"$account"}'
+_EXCEEDED = "fal_budget_spend_usd > fal_budget_limit_usd"
+_FORECAST_EXCEEDED = "fal_budget_forecast_low_usd > fal_budget_limit_usd"
+"""Both compare within each exporter: budgets of two exporters may have the same name, and other limits."""
 
 
-def _firing() -> tuple[str, ...]:
-    """Return what fires, by severity; alerts about no account, such as a missing exporter, concern all of them."""
-    found = []
-    for severity, value in (("critical", CRITICAL), ("warning", WARNING)):
-        alerts = (
-            f'ALERTS{{alertname=~"Fal.+",alertstate="firing",account=~"$account|",severity="{severity}"}} * {value}'
-        )
-        for target, replacement, label in (
-            ("about", "$1", "account"),
-            ("about", "$1", "budget"),
-            ("finding", "$1", "alertname"),
-            ("runbook", "$1.md", "alertname"),
-        ):
-            alerts = f'label_replace({alerts}, "{target}", "{replacement}", "{label}", "(.+)")'
-        found.append(alerts)
-    return tuple(found)
+def _of_budgets(name: str, value: int, comparison: str) -> str:
+    return _finding(name, value, f"max by (budget) ({comparison})", about="budget")
+
+
+def _firing(severity: str, value: int) -> tuple[str]:
+    """Return what fires of a severity; alerts about no account, such as a missing exporter, concern all of them."""
+    alerts = f'ALERTS{{alertname=~"Fal.+",alertstate="firing",account=~"$account|",severity="{severity}"}} * {value}'
+    for target, replacement, label in (
+        ("about", "$1", "account"),
+        ("about", "$1", "budget"),
+        ("finding", "$1", "alertname"),
+        ("runbook", "$1.md", "alertname"),
+    ):
+        alerts = f'label_replace({alerts}, "{target}", "{replacement}", "{label}", "(.+)")'
+    return (alerts,)
 
 
 def _finding(name: str, value: int, expression: str, about: str = "account") -> str:

@@ -158,7 +158,7 @@ def _moved() -> Built:
     change = coloured_text((0, palette.NEUTRAL))
     return rows(
         "What moved since last month, and why",
-        "The complete hours of this month against as many of the last: the six models and apps that changed most, "
+        "The complete hours of this month against as many of the last: the five models and apps that changed most, "
         "all others, and the total. Volume is the difference in quantity at last month's price of each, price what "
         "remains of it; new and gone were sold in one of the two only. The causes add up to the change. The page and "
         "/v1/billing/drivers divide the same change further: volume into volume and mix of models, price into price, "

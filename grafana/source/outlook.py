@@ -157,7 +157,10 @@ def budgets() -> Built:
     def budget(metric: str, *matchers: str) -> str:
         return f"max by (budget) ({metric}{{{','.join(matchers)}}})"
 
-    spent, limit = budget("fal_budget_spend_usd"), budget("fal_budget_limit_usd")
+    def of_limit(metric: str) -> str:
+        # Within each exporter: budgets of two of them may have the same name.
+        return f"max by (budget) ({share(metric, 'fal_budget_limit_usd')})"
+
     start, end = (budget(f"fal_budget_period_{edge}_timestamp_seconds") for edge in ("start", "end"))
     return rows(
         "Budgets, each in its running period",
@@ -166,11 +169,11 @@ def budgets() -> Built:
         "fast the last day burned: at 1 the budget is used up exactly by the end of its period. Orange from 80 %, red "
         "from 100 %. What a budget matches is in the exporter's configuration; no variable changes it.",
         [
-            Query(f"topk(20, {share(spent, limit)})", ref="used"),
+            Query(f"topk(20, {of_limit('fal_budget_spend_usd')})", ref="used"),
             Query(f"{end} - {start}", ref="period"),
-            Query(spent, ref="spent"),
-            Query(limit, ref="limit"),
-            Query(share(budget("fal_budget_forecast_usd"), limit), ref="forecast"),
+            Query(budget("fal_budget_spend_usd"), ref="spent"),
+            Query(budget("fal_budget_limit_usd"), ref="limit"),
+            Query(of_limit("fal_budget_forecast_usd"), ref="forecast"),
             Query(budget("fal_budget_burn_ratio", 'window="1d"'), ref="burn"),
         ],
         {

@@ -5,6 +5,9 @@ GOOD, WARNING, BAD, NEUTRAL = "green", "orange", "red", "text"
 GOOD_TINT, NO_DATA_TINT = "rgba(86, 166, 75, 0.16)", "rgba(140, 150, 165, 0.16)"
 """Of a whole tile that needs no attention."""
 
+NOTED_TINT = "rgba(87, 148, 242, 0.2)"
+"""Of what is worth knowing, and needs nobody."""
+
 SPEND = "blue"
 FORECAST = "purple"
 LIMIT = "red"

@@ -145,6 +145,8 @@ def by_tag() -> Built:
 
 _NAME: dict[str, object] = products() | {
     "custom.minWidth": 120,
+    "custom.wrapText": True,
+    "custom.cellOptions": {"type": "auto", "wrapText": True},
     "links": [link(title, uid, RANKED) for title, uid in _LINKS],
 }
 

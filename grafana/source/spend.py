@@ -62,7 +62,7 @@ def spend() -> Frame:
         ),
         rows=(
             Row(
-                5,
+                6,
                 (
                     (state(), 11),
                     (_not_included(), 5),
@@ -74,7 +74,7 @@ def spend() -> Frame:
             Row(9, ((course(), 12), (budgets(), 12))),
             Row(10, ((_days(), 24),)),
             Row(9, ((_hours(), 24),)),
-            Row(12, ((by_label(), 12),), "Who and what spends it"),
+            Row(13, ((by_label(), 12),), "Who and what spends it"),
             Row(10, ((by_tag(), 8),)),
         ),
     )

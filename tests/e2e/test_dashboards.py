@@ -136,6 +136,10 @@ ALERTS{alertname="FalBudgetBurnSlow",alertstate="pending",severity="warning",bud
 ALERTS{alertname="FalUnitPriceChanged",alertstate="firing",severity="info",account="planted"} 1
 ALERTS{alertname="FalDiscountLost",alertstate="firing",severity="warning",account="another"} 1
 fal_account_locked{account="planted",reason="admin_lock"} 1
+fal_budget_spend_usd{budget="video"} 9
+fal_budget_limit_usd{budget="video"} 10
+fal_budget_forecast_low_usd{budget="video"} 9
+fal_budget_forecast_usd{budget="video"} 11
 fal_source_up{account="planted",source="models"} 0
 fal_exporter_poll_failures_total{account="planted",source="models",reason="server_error"} %(rising)d
 fal_source_available{account="planted",source="compute"} 1
@@ -604,7 +608,7 @@ def findings(prometheus: Prometheus, queries: list[Asked], account: str) -> dict
 
 
 def test_the_banner_says_one_thing_with_data_and_another_without(prometheus: Prometheus, queries: list[Asked]) -> None:
-    assert findings(prometheus, queries, ".*") == {("well", ""): 0}
+    assert findings(prometheus, queries, ".*") == {("well", ""): 1}
     assert findings(prometheus, queries, "nobody") == {("unknown", ""): 2}
 
 
@@ -627,6 +631,8 @@ def test_the_banner_knows_what_fires_and_what_the_metrics_say(prometheus: Promet
         ("FalPollFailing", "planted"): 2,
         ("left out", "planted"): 2,
         ("not loaded", "planted"): 2,
+        ("budget likely", "video"): 0,
+        ("FalUnitPriceChanged", "planted"): -1,
     }
 
 
