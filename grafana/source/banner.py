@@ -2,8 +2,11 @@
 
 A finding is a series with the name of the alert that reports it, the account or budget it is about, and how bad it is.
 It is found twice: as a firing alert, where Prometheus has the shipped rules, and by the metrics themselves, where it
-has not. Thresholds are those of the rules where they are recorded, else their defaults.
+has not. Thresholds are those of the rules where they are recorded, else the shipped ones.
 """
+
+import re
+from pathlib import Path
 
 from grafana_foundation_sdk.models import dashboard as models
 
@@ -70,14 +73,15 @@ _RUNBOOKS = {
 }
 """Pages about what no alert says, seen from the runbooks."""
 
+
 def state() -> Built:
     """Return the banner."""
     panel = rows(
         "State",
         "Everything that is wrong, worst first, by the firing alerts and by the metrics themselves: red needs action "
         "now, orange today, blue is worth knowing. Each line leads to its runbook. Green only while no alert of "
-        "fal-exporter fires that needs anybody, nothing is locked, late, rejected, left out or not loaded, and no budget "
-        "or credit is about to be used up.",
+        "fal-exporter fires that needs anybody, nothing is locked, late, rejected, left out or not loaded, and no "
+        "budget or credit is about to be used up.",
         [Query(_findings())],
         {
             "finding": Column(
@@ -149,23 +153,21 @@ def _found() -> tuple[str, ...]:
         _finding("FalAccountLocked", CRITICAL, f"{of_accounts('fal_account_locked')} > 0"),
         _finding("FalExporterDown", CRITICAL, f"absent(fal_exporter_build_info)\nor {_stale()}", about=""),
         _finding("FalLedgerLost", CRITICAL, "min(fal_exporter_ledger_up) == 0", about=""),
-        _finding(
-            "FalCreditRunwayShort", CRITICAL, f"{runway} < {_threshold('credit_runway_critical_seconds', 21_600)}"
-        ),
-        _finding("FalCreditRunwayShort", WARNING, f"{runway} < {_threshold('credit_runway_warning_seconds', 259_200)}"),
+        _finding("FalCreditRunwayShort", CRITICAL, f"{runway} < {_threshold('credit_runway_critical_seconds')}"),
+        _finding("FalCreditRunwayShort", WARNING, f"{runway} < {_threshold('credit_runway_warning_seconds')}"),
         _finding(
             "FalCreditBalanceLow",
             WARNING,
             # An account that pays by invoice has no credit, and no runway.
-            f"{balance} < {_threshold('credit_balance_usd', 100)} and on (account) {runway}",
+            f"{balance} < {_threshold('credit_balance_usd')} and on (account) {runway}",
         ),
         *(
-            _finding("FalSpendAboveHourlyLimit", CRITICAL, f"{hour} > {_threshold('spend_hourly_usd', 500)}")
+            _finding("FalSpendAboveHourlyLimit", CRITICAL, f"{hour} > {_threshold('spend_hourly_usd')}")
             for hour in hours
         ),
         _of_budgets("FalBudgetExceeded", WARNING, _EXCEEDED),
         _of_budgets("FalBudgetForecastExceeded", WARNING, f"{_FORECAST_EXCEEDED} unless {_EXCEEDED}"),
-        _finding("FalUsageDataStale", WARNING, f"max by (account) ({age}) > {_threshold('data_age_seconds', 10_800)}"),
+        _finding("FalUsageDataStale", WARNING, f"max by (account) ({age}) > {_threshold('data_age_seconds')}"),
         _finding("FalPollFailing", WARNING, f"min by (account) (fal_source_up{_ACCOUNT}) == 0"),
         _finding(
             "FalRowsRejected", WARNING, f"{_summed('fal_exporter_rejected_rows', 'account', 'source', 'reason')} > 0"
@@ -223,6 +225,16 @@ def _stale() -> str:
     return "(time() - max(fal_exporter_snapshot_timestamp_seconds) > 300)"
 
 
-def _threshold(name: str, default: float) -> str:
-    """Return the threshold of the rules as a number, or its default where no rule has recorded it."""
-    return f"scalar(max(fal:threshold_{name}) or vector({default:g}))"
+SHIPPED = {
+    name: float(value)
+    for name, value in re.findall(
+        r"record: fal:threshold_(\w+)\n\s+expr: vector\(([\d.]+)\)",
+        (Path(__file__).parents[2] / "deploy" / "prometheus" / "thresholds.yaml").read_text(encoding="utf-8"),
+    )
+}
+"""The thresholds of the shipped rules."""
+
+
+def _threshold(name: str) -> str:
+    """Return the threshold of the rules as a number, or the shipped one where no rule has recorded it."""
+    return f"scalar(max(fal:threshold_{name}) or vector({SHIPPED[name]:g}))"

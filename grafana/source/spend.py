@@ -1,7 +1,7 @@
 """fal / Spend: the front page."""
 
 from source import palette
-from source.banner import state
+from source.banner import SHIPPED, state
 from source.frame import Frame, Row, happened, whenever
 from source.outlook import MONTH, budgets, course
 from source.panels import (
@@ -188,7 +188,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 ],
                 DOLLARS_SHORT,
                 names=True,
-                thresholds=at_least((100, palette.GOOD), base=palette.BAD),
+                thresholds=at_least((SHIPPED["credit_balance_usd"], palette.GOOD), base=palette.BAD),
             ).override_by_query(
                 "runway", properties({"unit": "s", "decimals": 1} | coloured(*_RUNWAY, base=palette.BAD))
             ),
@@ -197,7 +197,10 @@ def _figures() -> tuple[tuple[Built, int], ...]:
     )
 
 
-_RUNWAY = ((21_600, palette.WARNING), (259_200, palette.GOOD))
+_RUNWAY = (
+    (SHIPPED["credit_runway_critical_seconds"], palette.WARNING),
+    (SHIPPED["credit_runway_warning_seconds"], palette.GOOD),
+)
 """Seconds that credit should last, as in the alert FalCreditRunwayShort."""
 
 

@@ -7,7 +7,7 @@ Each alert of the page names the rule that says the same in Prometheus, and is a
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from importlib.resources import files
 from types import MappingProxyType
@@ -270,6 +270,7 @@ def _of_account(account: AccountOverview, now: datetime) -> Iterator[Alert]:
         text = f"An hour has cost {dollars(most)}, more than {dollars(_HOURLY_LIMIT)}."
         yield _of("FalSpendAboveHourlyLimit", name, text, "hourly limit")
     yield from _of_bill(account, now)
+    yield from _of_gaps(account)
     for problem in account.problems:
         yield Alert("waiting", name, problem)
     for source in account.sources:
@@ -282,6 +283,22 @@ def _of_account(account: AccountOverview, now: datetime) -> Iterator[Alert]:
         elif source.data_through is not None and now - source.data_through > _LATE:
             age = span((now - source.data_through).total_seconds())
             yield _of("FalUsageDataStale", name, f"The source {source.name} is {age} behind.", "source")
+
+
+_MONTHS = {"month_to_date": "this month", "last_month": "last month"}
+
+
+def _of_gaps(account: AccountOverview) -> Iterator[Alert]:
+    """Yield that the loaded history is too short for a month, which no later poll will mend."""
+    short = {name: account.gaps[name] for name in _MONTHS if name in account.gaps}
+    starts = [gap.known_from for gap in short.values() if gap.reason == "short" and gap.known_from is not None]
+    if starts:
+        months = " and ".join(_MONTHS[name] for name, gap in short.items() if gap.reason == "short")
+        text = (
+            f"Nothing before {instant(min(starts).astimezone(UTC))} is loaded, so that {months} cannot be shown. "
+            "FAL_EXPORTER_HISTORY says how far back to load."
+        )
+        yield Alert("waiting", account.name, text, "history")
 
 
 def _of_balance(account: AccountOverview) -> Iterator[Alert]:

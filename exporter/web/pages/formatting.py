@@ -1,10 +1,11 @@
 """Amounts, shares and instants in words for people."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 
-from exporter.charges import decimal_of
+from exporter.charges import NANO, decimal_of
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _SMALLER = {"h": _HOUR, "min": _MINUTE}
@@ -20,10 +21,18 @@ def dollars(amount: int | None) -> str:
     """Write nano-USD as dollars and cents; what is below a dollar with four places."""
     if amount is None:
         return "unknown"
-    exact = decimal_of(abs(amount))
-    places = _SMALL if 0 < exact < 1 else _CENT
+    return _written(amount, _SMALL if 0 < abs(amount) < NANO else _CENT)
+
+
+def changes(amounts: Sequence[int]) -> tuple[str, ...]:
+    """Write changes in nano-USD beside each other, with their signs: all with cents where one is a dollar or more."""
+    places = _CENT if max(map(abs, amounts), default=0) >= NANO else _SMALL
+    return tuple(f"{'+' if amount > 0 else ''}{_written(amount, places)}" for amount in amounts)
+
+
+def _written(amount: int, places: Decimal) -> str:
     sign = "-" if amount < 0 else ""
-    return f"{sign}${exact.quantize(places, context=_ANY_SIZE):,f}"
+    return f"{sign}${decimal_of(abs(amount)).quantize(places, context=_ANY_SIZE):,f}"
 
 
 def round_dollars(amount: int) -> str:

@@ -25,7 +25,7 @@ from exporter.publication import (
 from exporter.tags import TAG
 from exporter.web.pages.alerts import alerts, banner, data_through
 from exporter.web.pages.chart import Band, band, chart, product_name
-from exporter.web.pages.formatting import Timestamp, dollars, percent, span, timestamp
+from exporter.web.pages.formatting import Timestamp, changes, dollars, percent, span, timestamp
 from exporter.web.pages.rendering import HEADERS, render
 from exporter.web.pages.summary import account_rows, gap_text, idle_rows, month, tiles
 
@@ -283,7 +283,7 @@ def _overview(publication: Publication, now: datetime, broken_files: Sequence[st
         rankings=(rankings := ranking_views(overview)),
         ranking_scale=_scale(overview.rankings) if len(rankings) > 1 else "",
         causes=_causes(overview.causes),
-        movers=tuple(_mover(mover, with_account=len(overview.accounts) > 1) for mover in overview.movers),
+        movers=_movers(overview.movers, with_account=len(overview.accounts) > 1),
         idle_apps=idle_rows(publication),
         requests=None if overview.requests is None else _requests_view(overview.requests, now),
         accounts=tuple(row for row in rows if row.name in names),
@@ -403,25 +403,26 @@ def _ranking_row(name: str, amount: int, total: int, most: int, *, is_rest: bool
     )
 
 
-def _mover(mover: Mover, *, with_account: bool) -> MoverRow:
-    return MoverRow(
-        account=mover.account if with_account else "",
-        product=product_name(mover.product),
-        name=mover.name or product_name(mover.product),
-        change=f"{'+' if mover.change > 0 else ''}{dollars(mover.change)}",
-        cause=_CAUSES.get(mover.cause, ""),
-        is_more=mover.change > 0,
+def _movers(movers: Sequence[Mover], *, with_account: bool) -> tuple[MoverRow, ...]:
+    return tuple(
+        MoverRow(
+            account=mover.account if with_account else "",
+            product=product_name(mover.product),
+            name=mover.name or product_name(mover.product),
+            change=change,
+            cause=_CAUSES.get(mover.cause, ""),
+            is_more=mover.change > 0,
+        )
+        for mover, change in zip(movers, changes([mover.change for mover in movers]), strict=True)
     )
 
 
 def _causes(parts: Parts) -> tuple[tuple[str, str], ...]:
     """Return the causes of all that has changed and their amounts, the largest first; the first is the sum."""
-    amounts = sorted(parts._asdict().items(), key=lambda cause: -abs(cause[1]))
-    return tuple(
-        (_PARTS[name], f"{'+' if amount > 0 else ''}{dollars(amount)}")
-        for name, amount in (("all", sum(parts)), *amounts)
-        if amount
-    )
+    largest_first = sorted(parts._asdict().items(), key=lambda cause: -abs(cause[1]))
+    shown = [(name, amount) for name, amount in (("all", sum(parts)), *largest_first) if amount]
+    texts = changes([amount for _, amount in shown])
+    return tuple((_PARTS[name], text) for (name, _), text in zip(shown, texts, strict=True))
 
 
 def _loading(accounts: Sequence[AccountOverview]) -> Loading | None:

@@ -1,7 +1,9 @@
+import re
 from dataclasses import replace
 from datetime import datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import yaml
@@ -17,6 +19,7 @@ from exporter.publication import (
     BurnCeiling,
     DiscountChange,
     Exposition,
+    Gap,
     IdleApp,
     KeyOverview,
     LedgerOverview,
@@ -30,7 +33,15 @@ from exporter.publication import (
     SourceOverview,
     UnusualHour,
 )
-from exporter.web.pages.alerts import NOT_SHOWN, THRESHOLDS, alerts
+from exporter.web.pages.alerts import (
+    _CLOCK_SECONDS,
+    _DAY,
+    _FIRST_DAYS,
+    _STALLED,
+    NOT_SHOWN,
+    THRESHOLDS,
+    alerts,
+)
 
 SECOND = timedelta(seconds=1)
 
@@ -66,9 +77,18 @@ def test_trouble_with_the_ledger_is_urgent_and_what_happened_to_it_is_to_be_look
     ledger = LedgerOverview("the ledger is lost", events=("it had been deleted; nothing is lost",))
     text = outline(Overview("1", ledger=ledger), outlook=Outlook()).text
     assert (
-        "1 urgent · 1 item needs attention Ledger The ledger is lost. Ledger It had been deleted; nothing is lost."
-        in text
+        "1 urgent · 1 item needs attention urgent: Ledger The ledger is lost. "
+        "needs attention: Ledger It had been deleted; nothing is lost." in text
     )
+
+
+def test_a_history_that_is_too_short_for_a_month_needs_attention_and_one_that_is_being_loaded_does_not() -> None:
+    def text(reason: Literal["short", "loading"]) -> str:
+        gap = Gap(reason, 0.43, AT - timedelta(days=9), AT)
+        return outline(Overview("1", accounts=(AccountOverview("a", (UP,), gaps={"month_to_date": gap}),))).text
+
+    assert "a Nothing before 2026-11-12 22:00 UTC is loaded, so that this month cannot be shown." in text("short")
+    assert "is loaded, so that" not in text("loading")
 
 
 @pytest.mark.parametrize(("age", "found"), [(timedelta(hours=3), []), (timedelta(hours=3) + SECOND, ["waiting"])])
@@ -209,6 +229,21 @@ TELLING: dict[str, Overview | Outlook] = {
     "FalSeriesOverflow": seen(folded_series=3),
 }
 """Accounts of which the page reports something, by the rule that reports it, too."""
+
+
+@pytest.mark.parametrize(
+    ("comparison", "here"),
+    [
+        (r"fal_exporter_snapshot_timestamp_seconds > (\d+)", _STALLED.total_seconds()),
+        (r"abs\(fal_exporter_clock_skew_seconds\) > (\d+)", _CLOCK_SECONDS),
+        (r"day_of_month\(\) > (\d+)", _FIRST_DAYS),
+        (r"fal_api_key_created_timestamp_seconds < (\d+)", _DAY.total_seconds()),
+    ],
+)
+def test_what_no_threshold_is_recorded_of_is_the_same_in_the_rules(
+    repository: Path, comparison: str, here: float
+) -> None:
+    assert set(re.findall(comparison, (repository / RULES).read_text(encoding="utf-8"))) == {f"{here:.0f}"}
 
 
 def test_the_page_evaluates_every_rule_or_says_why_it_cannot(repository: Path) -> None:

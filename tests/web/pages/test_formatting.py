@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from exporter.web.pages.formatting import ago, dollars, instant, percent, round_dollars, runway, span
+from exporter.web.pages.formatting import ago, changes, dollars, instant, percent, round_dollars, runway, span
 
 AT = datetime(2026, 11, 21, 22, 5, 59, tzinfo=UTC)
 
@@ -73,3 +73,9 @@ def test_a_runway_beyond_a_year_has_no_number() -> None:
 )
 def test_a_share_is_what_a_bar_can_show(part: int, whole: int, shown: float) -> None:
     assert percent(part, whole) == shown
+
+
+def test_changes_beside_each_other_have_the_same_places() -> None:
+    assert changes([202_550_000_000, -795_500_000, 0]) == ("+$202.55", "-$0.80", "$0.00")
+    assert changes([700_000, -400_000]) == ("+$0.0007", "-$0.0004")
+    assert changes([]) == ()

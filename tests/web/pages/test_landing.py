@@ -84,13 +84,9 @@ def test_it_shows_of_budgets(words: str) -> None:
 
 
 def test_a_budget_near_or_over_its_limit_stands_out() -> None:
-    assert [element["class"] for tag, element in outline(OVERVIEW).elements if tag == "li" and "class" in element][
-        :3
-    ] == [
-        "near",
-        "over",
-        "",
-    ]
+    items = [element["class"] for tag, element in outline(OVERVIEW).elements if tag == "li" and "class" in element]
+    of_alerts = ("bad", "waiting", "noted")
+    assert [item for item in items if item not in of_alerts][:3] == ["near", "over", ""]
 
 
 @pytest.mark.parametrize(
