@@ -226,6 +226,11 @@ class ClickHouseStore:
             tuple(samples.values()),
         )
 
+    def check(self, account: str) -> tuple[str, ...]:
+        """Do nothing: ClickHouse checks its parts by itself."""
+        del account
+        return ()
+
     def drop_stale(self, account: str, day: date) -> int:
         """Do nothing: ClickHouse merges by itself."""
         del account, day
@@ -270,8 +275,11 @@ class ClickHouseStore:
                 found |= read_hours(str(content).encode())
         return {hour: rejected for hour, rejected in found.items() if hour in window}
 
-    def find(self, request_id: str, *, days: Collection[date] | None = None) -> StoredRequest | None:
-        """Return the request with an id; None where there is none."""
+    def find(
+        self, request_id: str, *, days: Collection[date] | None = None, damaged: list[str] | None = None
+    ) -> StoredRequest | None:
+        """Return the request with an id; None where there is none. ClickHouse itself refuses to read damaged parts."""
+        del damaged
         query = query_of_id(request_id, _RELATION, CLICKHOUSE)
         sql = query.sql
         if days is not None:
@@ -279,8 +287,9 @@ class ClickHouseStore:
         found = self._requests(Query(sql, query.values))
         return max(found, key=lambda one: one.request.at, default=None)
 
-    def select(self, question: RequestsQuestion) -> list[StoredRequest]:
+    def select(self, question: RequestsQuestion, *, damaged: list[str] | None = None) -> list[StoredRequest]:
         """Return the requests that a question asks for."""
+        del damaged
         return self._requests(query_of(question, _RELATION, CLICKHOUSE))
 
     def sums(self, window: Window) -> dict[tuple[str, datetime, str], int]:

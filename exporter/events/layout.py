@@ -14,8 +14,8 @@ process ends between two steps, the same requests count.
 """
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal
 from urllib.parse import quote, unquote
@@ -113,6 +113,17 @@ class DayFiles:
     def counted(self) -> tuple[Piece, ...]:
         """All files that count."""
         return (*((self.whole,) if self.whole else ()), *self.hours, *self.parts)
+
+    def without(self, lost: Collection[Piece]) -> "DayFiles":
+        """Return the same without some files that cannot be read."""
+        if not lost:
+            return self
+        return replace(
+            self,
+            whole=None if self.whole in lost else self.whole,
+            hours=tuple(piece for piece in self.hours if piece not in lost),
+            parts=tuple(piece for piece in self.parts if piece not in lost),
+        )
 
     @property
     def is_compact(self) -> bool:

@@ -23,6 +23,19 @@ MISSING_EXTRA = (
 )
 
 
+class DamagedFileError(EventsError):
+    """A file is not as it was written.
+
+    Args:
+        message: a sentence.
+        said: by what reads it, with the file's name.
+    """
+
+    def __init__(self, message: str, said: str) -> None:
+        super().__init__(message)
+        self.said = said
+
+
 class Use(NamedTuple):
     """Use of a place, as sentences about it name it.
 

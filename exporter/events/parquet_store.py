@@ -5,6 +5,7 @@ request is found by the statistics of row groups, and a group is read, not a day
 """
 
 import csv
+import re
 import shutil
 import tempfile
 import threading
@@ -27,7 +28,7 @@ from exporter.events.layout import (
     piece_of,
     sort_out,
 )
-from exporter.events.objects import MISSING_EXTRA, Folder, Objects
+from exporter.events.objects import MISSING_EXTRA, DamagedFileError, Folder, Objects
 from exporter.events.questions import (
     COLUMNS,
     DUCKDB,
@@ -98,6 +99,9 @@ _HOUR_NUMBER = f'epoch_us("timestamp") // {HOUR // timedelta(microseconds=1)}'
 """As `exporter.charges.hour_number`; nothing here depends on the time zone of a session."""
 
 _KEPT = ", ".join(f'"{name}"' for name in COLUMNS)
+_EVERYTHING = f"max(hash({_KEPT}))"
+"""What cannot be found out about a file without reading all of it."""
+
 _SUMMARIES = "_summaries/"
 _NOTHING = (
     "(SELECT '' AS account, '' AS request_id, now() AS \"timestamp\", '' AS model, '' AS team, '' AS api_key, "
@@ -107,6 +111,9 @@ _NOTHING = (
 )
 
 Answer = TypeVar("Answer")
+
+_SHOWN = re.compile(r": value \".*")
+"""Content of a damaged file that DuckDB shows."""
 
 
 def _connected(memory: int, threads: int, spill: str) -> "DuckDBPyConnection":
@@ -279,6 +286,62 @@ class ParquetStore:
         self._keep_summary(account, summary)
         return summary
 
+    def check(self, account: str) -> tuple[str, ...]:
+        """Set damaged files aside, and forget the sums of hours whose files are gone."""
+        found: list[str] = []
+        covered: dict[date, set[int]] = {}
+        for piece in map(piece_of, self._objects.names(folder_of(account))):
+            if piece is None:
+                continue
+            if self._is_damaged(piece) and self._set_aside(piece):
+                found.append(self._damage(piece).partition(", so that")[0])
+            elif piece.kind != "part":
+                covered.setdefault(piece.day, set()).update(range(24) if piece.hour is None else {piece.hour})
+        for name in self._objects.names(f"{_SUMMARIES}{folder_of(account)}"):
+            day = date.fromisoformat(name.rpartition("/")[2][:10])
+            summaries = self._day_summaries(account, day)
+            kept = [one for one in summaries if one.hour.hour in covered.get(day, ())]
+            if len(kept) < len(summaries):
+                self._objects.put(name, written(kept))
+        return tuple(found)
+
+    def _is_damaged(self, piece: Piece, what: str = "count(*)") -> bool:
+        """Return whether a file that is there cannot be read; only its end is looked at, which says what is where."""
+        try:
+            self._probe(self._objects.address(piece.name), what)
+        except EventsError:
+            return piece.name in self._objects.names(folder_of(piece.account, piece.day))
+        return False
+
+    def _probe(self, address: str, what: str) -> None:
+        import duckdb
+
+        try:
+            with self._cursor() as cursor:
+                cursor.execute(f"SELECT {what} FROM read_parquet({_text(address)})").fetchall()
+        except duckdb.IOException as error:
+            raise self._problem(error) from None
+
+    def _set_aside(self, piece: Piece) -> bool:
+        """Give a damaged file another name, under which it does not count; return whether it was damaged.
+
+        It is looked at once more as a local copy, so that a network that fails does not make a file look damaged.
+        """
+        content = self._objects.get(piece.name)
+        if content is None:
+            return False
+        copy = Path(self._spill, "damaged.parquet")
+        try:
+            copy.write_bytes(content)
+            self._probe(str(copy), _EVERYTHING)
+        except EventsError:
+            self._objects.put(f"_damaged/{piece.name}", content)
+            self._objects.delete([piece.name])
+            return True
+        finally:
+            copy.unlink(missing_ok=True)
+        return False
+
     def drop_stale(self, account: str, day: date) -> int:
         """Delete files of a day that no longer count; return how many there were."""
         stale = self._day(account, day).stale
@@ -296,11 +359,17 @@ class ParquetStore:
         if files.hours or files.parts:
             latest = max(piece.read_at for piece in files.counted)
             relation = self._relation([files])
-            self._write_sorted(
-                relation,
-                lambda of: f"SELECT {_KEPT} FROM {of} ORDER BY request_id",
-                Piece("day", account, day, latest),
-            )
+            try:
+                self._write_sorted(
+                    relation,
+                    lambda of: f"SELECT {_KEPT} FROM {of} ORDER BY request_id",
+                    Piece("day", account, day, latest),
+                )
+            except EventsError as error:
+                piece = self._meant(error, [files])
+                if piece is not None:
+                    self._set_aside(piece)  # the day is compacted the next time, with what is read again
+                raise
             files = self._day(account, day)
         self._objects.delete(piece.name for piece in files.stale)
         return True
@@ -348,21 +417,20 @@ class ParquetStore:
                     found |= read_hours(document)
         return {hour: rejected for hour, rejected in found.items() if hour in window}
 
-    def find(self, request_id: str, *, days: Collection[date] | None = None) -> StoredRequest | None:
-        """Return the request with an id; None where there is none.
-
-        Args:
-            request_id: fal's.
-            days: of UTC, in which to look; None for all.
-        """
-        found = self._asked(lambda: self._files(None, days), lambda relation: query_of_id(request_id, relation, DUCKDB))
+    def find(
+        self, request_id: str, *, days: Collection[date] | None = None, damaged: list[str] | None = None
+    ) -> StoredRequest | None:
+        """Return the request with an id; None where there is none."""
+        found = self._asked(
+            lambda: self._files(None, days), lambda relation: query_of_id(request_id, relation, DUCKDB), damaged
+        )
         return max(found, key=lambda one: one.request.at, default=None)
 
-    def select(self, question: RequestsQuestion) -> list[StoredRequest]:
+    def select(self, question: RequestsQuestion, *, damaged: list[str] | None = None) -> list[StoredRequest]:
         """Return the requests that a question asks for."""
         days = days_between(question.start, question.end)
         return self._asked(
-            lambda: self._files(question.accounts, days), lambda relation: query_of(question, relation, DUCKDB)
+            lambda: self._files(question.accounts, days), lambda relation: query_of(question, relation, DUCKDB), damaged
         )
 
     def sums(self, window: Window) -> dict[tuple[str, datetime, str], int]:
@@ -601,28 +669,55 @@ class ParquetStore:
             self._summary_name(account, day), written(sorted([*others, summary], key=lambda one: one.hour))
         )
 
-    def _asked(self, files: Callable[[], list[DayFiles]], query: Callable[[str], Query]) -> list[StoredRequest]:
-        return stored(self._rows_of(files, query))
-
-    def _rows_of(self, files: Callable[[], list[DayFiles]], query: Callable[[str], Query]) -> list[Row]:
+    def _asked(
+        self, files: Callable[[], list[DayFiles]], query: Callable[[str], Query], damaged: list[str] | None
+    ) -> list[StoredRequest]:
         def ask(relation: str) -> list[Row]:
             with self._cursor() as cursor:
                 sql, values = query(relation)
                 return cursor.execute(sql.replace("{}", "?"), list(values)).fetchall()
 
-        return self._read(files, ask)
+        return stored(self._read(files, ask, damaged))
 
-    def _read(self, files: Callable[[], list[DayFiles]], ask: Callable[[str], Answer]) -> Answer:
-        """Ask of the files that count, again where some were replaced meanwhile."""
+    def _read(
+        self, files: Callable[[], list[DayFiles]], ask: Callable[[str], Answer], damaged: list[str] | None = None
+    ) -> Answer:
+        """Ask of the files that count, again where some were replaced meanwhile, and without those that are damaged.
+
+        Args:
+            files: lists them.
+            ask: of a relation.
+            damaged: takes a sentence about each damaged file; None if one is an error.
+        """
         import duckdb
 
-        for attempt in range(_TRIES):
+        lost: set[Piece] = set()
+        tries = 0
+        while True:
+            known = [day.without(lost) for day in files()]
             try:
-                return ask(self._relation(files()))
+                return ask(self._relation(known))
             except (duckdb.IOException, FileNotFoundError) as error:
-                if attempt == _TRIES - 1:
-                    raise self._problem(error) from None
-        raise AssertionError("unreachable")
+                tries += 1
+                if tries < _TRIES:
+                    continue
+                problem: EventsError = self._problem(error)
+            except EventsError as error:
+                problem = error
+            piece = None if damaged is None else self._meant(problem, known)
+            if piece is None or damaged is None:
+                raise problem from None
+            lost.add(piece)
+            damaged.append(self._damage(piece))
+
+    def _meant(self, error: EventsError, files: Iterable[DayFiles]) -> Piece | None:
+        """Return the file that an error is about: the one it names, or the first that cannot be read as a whole."""
+        pieces = [piece for day in files for piece in day.counted]
+        if isinstance(error, DamagedFileError):
+            named = next((piece for piece in pieces if piece.name in error.said), None)
+            if named is not None:
+                return named
+        return next((piece for piece in pieces if self._is_damaged(piece, _EVERYTHING)), None)
 
     @contextmanager
     def _cursor(self) -> Iterator["DuckDBPyConnection"]:
@@ -634,13 +729,22 @@ class ParquetStore:
             yield cursor
         except duckdb.IOException:
             raise
+        except duckdb.InvalidInputException as error:
+            raise DamagedFileError(str(self._problem(error)), str(error)) from None
         except duckdb.Error as error:
             raise self._problem(error) from None
         finally:
             cursor.close()
 
+    def _damage(self, piece: Piece) -> str:
+        hours = f"the day {piece.day}" if piece.hour is None else f"the hour {piece.day}T{piece.hour:02d}:00Z"
+        return (
+            f"The file {self._objects.address(piece.name)} is damaged, so that requests of {hours} of account "
+            f"{piece.account} are missing; delete it, and serve reads them from fal again within a day."
+        )
+
     def _problem(self, error: Exception) -> EventsError:
-        first = " ".join(str(error).splitlines()[:1])[:300]
+        first = _SHOWN.sub("", " ".join(str(error).splitlines()[:1]))[:300]
         return EventsError(
             f"the store of requests at {self._objects} cannot be read or written: {first}; check that it is there, has "
             "room, and that its files are whole"

@@ -123,6 +123,7 @@ def next_reading(
     settle: timedelta,
     read: Mapping[datetime, datetime],
     differing: Collection[datetime],
+    missing: Collection[datetime] = (),
 ) -> Reading | None:
     """Return what is to be read now; None where nothing is.
 
@@ -134,6 +135,7 @@ def next_reading(
         settle: age from which an hour is not expected to change.
         read: when the hours that are compared with the ledger were read last.
         differing: the hours among them whose sums differ.
+        missing: hours in [since, through) whose requests have been lost.
     """
     if progress.reading is not None:
         return progress.reading
@@ -147,9 +149,8 @@ def next_reading(
     for again in sorted(read, reverse=True):
         if is_due_again(again, read[again], now, settle, differs=again in differing):
             return _whole(again, now)
-    if progress.since - HOUR >= history_from:
-        return _whole(progress.since - HOUR, now)
-    return None
+    history = [progress.since - HOUR] if progress.since - HOUR >= history_from else []
+    return _whole(max(missing or history), now) if missing or history else None
 
 
 def _whole(hour: datetime, now: datetime) -> Reading:

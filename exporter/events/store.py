@@ -29,11 +29,24 @@ class EventReader(Protocol):
     def close(self) -> None:
         """Let go of the store."""
 
-    def find(self, request_id: str, *, days: Collection[date] | None = None) -> StoredRequest | None:
-        """Return the request with an id, looked for in these days of UTC or in all; None where there is none."""
+    def find(
+        self, request_id: str, *, days: Collection[date] | None = None, damaged: list[str] | None = None
+    ) -> StoredRequest | None:
+        """Return the request with an id; None where there is none.
 
-    def select(self, question: RequestsQuestion) -> list[StoredRequest]:
-        """Return the requests that a question asks for, at most as many as its limit."""
+        Args:
+            request_id: fal's.
+            days: of UTC, in which to look; None for all.
+            damaged: takes a sentence about each damaged file, which is then left out; None if one is an error.
+        """
+
+    def select(self, question: RequestsQuestion, *, damaged: list[str] | None = None) -> list[StoredRequest]:
+        """Return the requests that a question asks for, at most as many as its limit.
+
+        Args:
+            question: what is asked.
+            damaged: takes a sentence about each damaged file, which is then left out; None if one is an error.
+        """
 
     def costs_of(self, request_ids: Collection[str]) -> dict[str, StoredRequest]:
         """Return the requests with these ids, by id."""
@@ -98,6 +111,12 @@ class EventStore(EventReader, Protocol):
             parts: so many have been kept of it.
             requests: what was read after them.
             rejected: rows of the reading that could not be read.
+        """
+
+    def check(self, account: str) -> tuple[str, ...]:
+        """Set damaged files aside, and forget the sums of hours whose files are gone: they are to be read again.
+
+        Return a sentence about each damaged file.
         """
 
     def drop_stale(self, account: str, day: date) -> int:

@@ -18,6 +18,7 @@ from exporter.charges import HOUR, Clock, RequestColumns, Window, hour_of
 from exporter.errors import LedgerError
 from exporter.events import progress as progresses
 from exporter.events import summaries
+from exporter.events.objects import DamagedFileError
 from exporter.events.progress import RETRY, Progress, Reading, first_progress, next_reading
 from exporter.events.store import EventStore
 from exporter.events.summaries import HourSummary, ModelCosts, SummaryError
@@ -134,6 +135,7 @@ class RequestsPoller:
         self._hours: dict[datetime, HourSummary] = {}
         self._counts = _Counts(None)
         self._differing: frozenset[datetime] = frozenset()
+        self._missing: set[datetime] = set()
         self._tidied: date | None = None
         self.polled: Polled = runner.expect(self.name, "requests")
         metrics.expect(self.name)
@@ -151,6 +153,7 @@ class RequestsPoller:
         rejected: Counter[str] = Counter()
         await self._confirm(self.name)
         progress = await self._recall(at)
+        await self._check(progress)
         deadline = self._client.deadline(_LONGEST_RUN)
         while (progress.off_until is None or at >= progress.off_until) and deadline.remaining > 0:
             await self._compare()
@@ -176,6 +179,7 @@ class RequestsPoller:
             settle=rules.settle,
             read={hour: summary.read_at for hour, summary in self._hours.items()},
             differing=self._differing,
+            missing=self._missing,
         )
 
     async def _recall(self, now: datetime) -> Progress:
@@ -236,7 +240,11 @@ class RequestsPoller:
                 progress = await self._keep(progress.begin(reading))
                 held = RequestColumns()
         if reading.is_whole:
-            await self._keep_hour(reading, held, odd)
+            try:
+                await self._keep_hour(reading, held, odd)
+            except DamagedFileError:
+                await self._keep(progress.begin(reading.from_start()))
+                raise
         elif held:
             await self._keep_part(reading, held, cursor, odd)
         progress = await self._keep(progress.done(reading))
@@ -286,6 +294,7 @@ class RequestsPoller:
             lambda: store.keep_hour(self.name, reading.hour, reading.read_at, reading.parts, held, rejected=rejected)
         )
         start = trailing_window(self._clock(), self._rules.reach.deep).start
+        self._missing.discard(summary.hour)
         self._hours[summary.hour] = summary
         self._hours = {hour: known for hour, known in self._hours.items() if hour >= start}
         is_counted = self._counts.count(summary, start)
@@ -324,6 +333,26 @@ class RequestsPoller:
     def _charged(self, window: Window) -> ChargedHours:
         with self._requests.ledger.snapshot() as ledger:
             return charged_by_hour(ledger, self.name, window)
+
+    async def _check(self, progress: Progress) -> None:
+        """Find hours whose requests have been lost since they were read, at the start and once a day."""
+        today = self._clock().astimezone(UTC).date()
+        if self._tidied == today:
+            return
+        store = self._requests.store
+        for damage in await self._requests.run(lambda: store.check(self.name)):
+            _log.warning("a file of requests was set aside", account=self.name, problem=damage)
+        start = max(progress.since, hour_of(self._clock() - self._rules.retention) + HOUR)
+        if start >= progress.through:
+            return
+        window = Window(start, progress.through)
+        read = await self._requests.run(lambda: store.read_hours(self.name, window))
+        self._missing = {hour for hour in window.hours() if hour not in read}
+        self._hours = {hour: one for hour, one in self._hours.items() if hour not in self._missing}
+        if self._missing:
+            _log.warning(
+                "requests of some hours are missing, and are read again", account=self.name, hours=len(self._missing)
+            )
 
     async def _tidy(self, progress: Progress) -> None:
         """Compact the days that are over, and delete those that are too old, once a day."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from exporter.charges import HOUR, BilledRequest, Window, hour_of, nano
-from exporter.errors import FalExporterError
+from exporter.errors import EventsError, FalExporterError
 from exporter.events.progress import read_progress
 from exporter.events.questions import Place, RequestsQuestion, StoredRequest
 from exporter.events.summaries import Compared, Difference, HourSummary, compare
@@ -270,8 +270,9 @@ def answer_requests(
     """
     # Before the requests: what is read meanwhile may be among them, and must not be said to be there if it is not.
     notes = missing_requests(store, question, ledger, now=now)
-    key_labels = ledger.key_labels
-    found = store.select(replace(question, limit=question.limit + 1))
+    key_labels, damaged = ledger.key_labels, list[str]()
+    found = store.select(replace(question, limit=question.limit + 1), damaged=damaged)
+    notes = (*notes, *damaged)
     page = found[: question.limit]
     cursor = None
     if len(found) > len(page):
@@ -359,7 +360,10 @@ def answer_request(store: "EventReader", request_id: str, key_labels: "KeyLabels
     """
     if not 0 < len(request_id) <= _LONGEST_ID:
         raise QuestionError("request_id", f"is not an id of 1 to {_LONGEST_ID} characters")
-    found = store.find(request_id)
+    damaged: list[str] = []
+    found = store.find(request_id, damaged=damaged)
+    if found is None and damaged:
+        raise EventsError(f"no request with this id is known. {damaged[0]}")
     if found is None:
         raise NoRequestsError(
             "no request with this id is known; requests are known minutes after fal charges them, and requests of "

@@ -1,4 +1,5 @@
 from collections.abc import Collection, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -221,6 +222,60 @@ def test_a_damaged_file_is_told_of_and_not_passed_over(tmp_path: Path) -> None:
     with pytest.raises(EventsError, match="files are whole"):
         store.find("id-1")
     store.close()
+
+
+def broken(path: Path) -> None:
+    """Lose the end of a file, as a disk that was full or a machine that went down leaves it."""
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def test_what_a_damaged_file_lacks_is_said_and_the_rest_is_answered(tmp_path: Path) -> None:
+    with closing(open_store(f"file://{tmp_path}")) as store:
+        store.keep_hour("studio", HOUR_13, READ_AT, 0, [request_of(1, 10)])
+        store.keep_hour("studio", HOUR_13 + HOUR, READ_AT, 0, [request_of(2, 20, hour=HOUR_13 + HOUR)])
+        broken(next(tmp_path.glob("account=*/*/hour-13-*")))
+        damaged: list[str] = []
+        question = RequestsQuestion(HOUR_13, HOUR_13 + 2 * HOUR)
+        assert costs(store.select(question, damaged=damaged)) == {"id-2": 20}
+        (sentence,) = damaged
+        assert "is damaged, so that requests of the hour 2026-11-27T13:00Z of account studio are missing" in sentence
+        assert (store.find("id-1", damaged=damaged), len(damaged)) == (None, 2)
+        with pytest.raises(EventsError, match="hour-13-"):
+            store.select(question)
+
+
+@pytest.mark.parametrize("is_joined", [False, True])
+def test_damaged_files_are_set_aside_and_their_hours_forgotten(tmp_path: Path, is_joined: bool) -> None:  # noqa: FBT001
+    window = Window(HOUR_13, HOUR_13 + 2 * HOUR)
+    with closing(open_store(f"file://{tmp_path}")) as store:
+        for hour in window.hours():
+            store.keep_hour("studio", hour, READ_AT, 0, [request_of(1, 10, hour=hour)])
+        assert store.check("studio") == ()
+        assert set(store.read_hours("studio", window)) == set(window.hours())
+        if is_joined:
+            store.compact("studio", HOUR_13.date())
+        path = next(tmp_path.glob("account=*/*/day-*" if is_joined else "account=*/*/hour-13-*"))
+        content = path.read_bytes()[:-20]
+        broken(path)
+        (sentence,) = store.check("studio")
+        assert sentence == f"The file {path} is damaged"
+        assert (tmp_path / "_damaged" / path.relative_to(tmp_path)).read_bytes() == content
+        assert set(store.read_hours("studio", window)) == (set() if is_joined else {HOUR_13 + HOUR})
+        assert len(store.select(RequestsQuestion(window.start, window.end))) == (0 if is_joined else 1)
+        assert store.check("studio") == ()
+
+
+def test_a_file_that_is_damaged_within_is_set_aside_when_its_day_is_joined(tmp_path: Path) -> None:
+    with closing(open_store(f"file://{tmp_path}")) as store:
+        store.keep_hour("studio", HOUR_13, READ_AT, 0, [request_of(number) for number in range(500)])
+        path = next(tmp_path.glob("account=*/*/hour-13-*"))
+        content = path.read_bytes()
+        path.write_bytes(b"PAR1" + b"\xff" * 900 + content[904:])
+        assert store.check("studio") == (), "its end is whole"
+        with pytest.raises(EventsError):
+            store.compact("studio", HOUR_13.date())
+        assert not path.exists()
+        assert not store.compact("studio", HOUR_13.date())
 
 
 def test_unfinished_files_of_an_earlier_process_are_removed(tmp_path: Path) -> None:

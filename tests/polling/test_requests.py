@@ -286,6 +286,27 @@ async def test_a_store_that_cannot_be_written_fails_the_poll_and_no_other(
     await reading.poll()
 
 
+def lose_and_damage(folder: Path) -> None:
+    lost, damaged = sorted(folder.glob("requests/account=*/day=*/hour-*.parquet"))[:2]
+    lost.unlink()
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+
+
+async def test_hours_whose_files_are_gone_or_damaged_are_read_again(reading: Reading, tmp_path: Path) -> None:
+    await reading.poll()
+    window = Window(reading.poller.hours[0].hour, reading.poller.hours[-1].hour + HOUR)
+    oldest = Window(window.start, window.start + 2 * HOUR)
+    before = reading.stored(oldest)
+    assert before
+    lose_and_damage(tmp_path)
+    assert len(reading.requests.store.read_hours("main", window)) == len(window)
+    reading.clock.forward(hours=24)
+    await reading.poll()
+    assert len(reading.requests.store.read_hours("main", window)) == len(window)
+    assert reading.stored(oldest) == before
+    assert reading.differences()[1] == 0
+
+
 async def test_rows_that_cannot_be_read_are_counted_with_their_hour_until_they_can(
     reading: Reading, fal: RunningSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
