@@ -112,6 +112,9 @@ _NOTHING = (
 
 Answer = TypeVar("Answer")
 
+_INNER = re.compile(r'"exception_message":"((?:[^"\\]|\\.)*)"')
+"""What went wrong, in an error that DuckDB shows as JSON within another one."""
+
 _SHOWN = re.compile(r": value \".*")
 """Content of a damaged file that DuckDB shows."""
 
@@ -744,7 +747,9 @@ class ParquetStore:
         )
 
     def _problem(self, error: Exception) -> EventsError:
-        first = _SHOWN.sub("", " ".join(str(error).splitlines()[:1]))[:300]
+        first = " ".join(str(error).splitlines()[:1])
+        inner = _INNER.search(first)
+        first = _SHOWN.sub("", inner[1].replace('\\"', '"') if inner else first)[:300]
         return EventsError(
             f"the store of requests at {self._objects} cannot be read or written: {first}; check that it is there, has "
             "room, and that its files are whole"

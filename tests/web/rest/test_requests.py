@@ -1,5 +1,6 @@
 """Questions about single requests, over HTTP, beside a store that is filled."""
 
+import asyncio
 import json
 from datetime import timedelta
 from decimal import Decimal
@@ -7,14 +8,18 @@ from pathlib import Path
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from events.requests_of import request as request_of
-from queries.conftest import HISTORY, NOW
+from queries.conftest import HISTORY, NOW, UTC_ZONE
 from web.rest.conftest import Make, Serve
 
 from exporter.charges import HOUR, NANO, ApiKey
+from exporter.cli import commands
 from exporter.errors import ConfigurationError, EventsError
 from exporter.events.store import EventReader, SharedReader, open_store
-from exporter.ledger import Ledger
+from exporter.ledger import Ledger, LedgerReader
+from exporter.web.mcp.request_tools import top_requests_tool
+from exporter.web.mcp.tool import Known
 from exporter.web.rest.calls import CALLS
 
 REQUESTS = "/v1/billing/requests"
@@ -149,3 +154,41 @@ async def test_what_has_come_since_is_told_at_once(client: httpx.AsyncClient, ur
     store.keep_hour("studio", HOUR_OF_ALL - HOUR, NOW, 0, [request_of(9, 7 * NANO, hour=HOUR_OF_ALL - HOUR)])
     store.close()
     assert ids(await read(client))[0] == "id-9"
+
+
+FILTERS: tuple[dict[str, str], ...] = (
+    {},
+    {"tag": "customer=c1"},
+    {"cost_above": "0.2", "sort": "time"},
+    {"api_key": "checkout", "model": "fal-ai/flux", "account": "studio"},
+    {"member": "nobody"},
+    {"limit": "2"},
+)
+
+
+@pytest.mark.parametrize("query", FILTERS, ids=str)
+async def test_rest_mcp_and_the_command_agree_on_the_same_window(
+    client: httpx.AsyncClient, url: str, address: str, query: dict[str, str]
+) -> None:
+    window = {"start": (HOUR_OF_ALL - HOUR).isoformat(), "end": (HOUR_OF_ALL + HOUR).isoformat(), **query}
+    found = await read(client, **window, amounts="string")
+    known = Known(LedgerReader(address), lambda: None, UTC_ZONE, lambda: NOW, requests=SharedReader(url))
+    arguments = {name: int(text) if name == "limit" else text for name, text in window.items()}
+    assert top_requests_tool(known).answer({"limit": 100} | arguments).document == found
+    known.reader.close()
+    flags = [text for name, value in window.items() for text in (f"--{name.replace('_', '-')}", value)]
+    store = ["--ledger-url", address, "--events", "--events-url", url]
+    runner = CliRunner(env={"FAL_KEY": "a:b"})
+    done = await asyncio.to_thread(runner.invoke, commands, ["requests", "top", *store, *flags])
+    assert done.exit_code == 0, done.output
+    rows = [line.split() for line in done.stdout.splitlines()]
+    requests = found["requests"]
+    assert isinstance(requests, list)
+    assert [(row["cost"], row["request_id"], row["model"]) for row in requests] == [
+        (cost, request_id, model) for cost, _, request_id, model in rows
+    ]
+    notes = found["notes"]
+    assert isinstance(notes, list)
+    assert len(notes) == (1 if "account" in query else 2)
+    assert all(note in done.stderr for note in notes)
+    assert (found["next_cursor"] is None) == ("--cursor" not in done.stderr)
