@@ -6,17 +6,19 @@ day at which a window begins or ends those within that day. Days whose marks hav
 many would take too much memory, the answer is left to the totals in the database (`tables.span_totals`).
 """
 
+import json
 from array import array
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import groupby, pairwise
-from operator import add, itemgetter, sub
+from itertools import pairwise
+from operator import add, eq, itemgetter, sub
 from threading import Lock
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from sqlalchemy import Connection, Executable, bindparam, func, select
+from sqlalchemy import ColumnElement, Connection, Executable, Text, bindparam, cast, func, select
+from sqlalchemy.sql.functions import aggregate_strings
 
 from exporter.charges import NANO, Amounts
 from exporter.ledger.accounting.restatement import HOURS_OF_DAY
@@ -24,6 +26,9 @@ from exporter.ledger.tables.changes import MARKS, Marks, marks_of
 from exporter.ledger.tables.rows import Scope
 from exporter.ledger.tables.schema import DIMENSIONS, MEASURES, charges, series, span_totals
 from exporter.ledger.tables.span_totals import PARTS, SumKey, Sums, summed_unit
+
+Places: TypeAlias = "array[int] | range"
+"""Places of series among all of a scope, to which new ones are added at the end."""
 
 Column: TypeAlias = "array[int] | None"
 """64-bit sums of one measure, by series; None for zeros."""
@@ -42,24 +47,34 @@ _MOST_START_CELLS = 32_768
 
 _MOST_GROUPINGS = 16
 
+
+def _listed(*columns: ColumnElement[int]) -> list[ColumnElement[str]]:
+    """Return columns as lists of numbers as text.
+
+    The database makes them without holding up the other threads of this process, which it does with every row that it
+    hands over. All of a row are in the same order, whatever that is.
+    """
+    return [aggregate_strings(cast(column, Text), ",") for column in columns]
+
+
 _DAYS = (
-    select(span_totals.c.span, span_totals.c.series_id, *PARTS)
+    select(span_totals.c.span, *_listed(span_totals.c.series_id, *PARTS))
     .where(
         span_totals.c.scope_id == bindparam("scope"),
         span_totals.c.length == HOURS_OF_DAY,
         span_totals.c.span >= bindparam("first"),
         span_totals.c.span < bindparam("end"),
     )
-    .order_by(span_totals.c.span, span_totals.c.series_id)
+    .group_by(span_totals.c.span)
 )
 _HOURS = (
-    select(charges.c.hour, charges.c.series_id, *(charges.c[name] for name in MEASURES))
+    select(charges.c.hour, *_listed(charges.c.series_id, *(charges.c[name] for name in MEASURES)))
     .where(
         charges.c.scope_id == bindparam("scope"),
         charges.c.hour >= bindparam("first"),
         charges.c.hour < bindparam("end"),
     )
-    .order_by(charges.c.hour, charges.c.series_id)
+    .group_by(charges.c.hour)
 )
 _of_scope = charges.c.scope_id == bindparam("scope")
 _EXTENT = select(
@@ -75,6 +90,11 @@ _SERIES = (
 _Sum: TypeAlias = Callable[[int, int], int]
 _Sums: TypeAlias = "list[Sequence[int] | None]"
 """Sums of the groups, by measure; None for zeros."""
+
+_Lists: TypeAlias = "tuple[int, *tuple[str, ...]]"
+"""Number of a day or an hour, series, and sums of these: lists of numbers as text."""
+
+_ZEROS = "0,"
 
 _Of = TypeVar("_Of")
 _Made = TypeVar("_Made")
@@ -99,22 +119,19 @@ def _each(function: Callable[[_Of, _Of], _Made], ones: Sequence[_Of], others: Se
 
 
 class _Piece(NamedTuple):
-    """Sums of some series: those at `places`, or all of them in order where that is None.
+    """Sums of some series; equal columns are one, such as list cost and cost where there is no discount."""
 
-    Equal columns are one, such as list cost and cost where there is no discount.
-    """
-
-    places: "array[int] | None"
+    places: Places
     columns: tuple[Column, ...]
 
     @property
     def cells(self) -> int:
         """Numbers in it."""
-        apart = {id(column): column for column in (self.places, *self.columns) if column is not None}
+        apart = {id(column): column for column in (self.places, *self.columns) if isinstance(column, array)}
         return sum(map(len, apart.values()))
 
 
-_NONE = _Piece(None, (None,) * len(MEASURES))
+_NONE = _Piece(range(0), (None,) * len(MEASURES))
 
 
 class _Grouping:
@@ -153,13 +170,8 @@ class _Grouping:
             self._starts.popitem(last=False)
         return made
 
-    def _sum(self, places: "array[int] | None", column: "array[int]", size: int) -> Sequence[int]:
-        whole: Sequence[int] = column
-        if places is not None:
-            whole = [0] * size
-            for place, value in zip(places, column, strict=True):
-                whole[place] = value
-        picked = self._pick(whole)
+    def _sum(self, places: Places, column: "array[int]", size: int) -> Sequence[int]:
+        picked = self._pick(_spread(places, column, size))
         return picked if self._is_flat else [sum(picked[of_group]) for of_group in self._slices]
 
 
@@ -189,6 +201,7 @@ class _ScopeSums:
         starts: sums up to the start of each day, and to the end of the last.
         extent: the first and the last hour with charges; None for none.
         groupings: by dimensions to group by and to filter by, those that were asked for last.
+        known_places: a list of series as text, and the places of these.
     """
 
     identity: tuple[object, ...]
@@ -202,6 +215,22 @@ class _ScopeSums:
     starts: list[_Piece] = field(default_factory=lambda: [_NONE])
     extent: tuple[int, int] | None = None
     groupings: "OrderedDict[object, _Grouping]" = field(default_factory=OrderedDict)
+    known_places: tuple[str, Places] = ("", range(0))
+
+    def piece(self, lists: Sequence[str], *, in_halves: bool = False) -> _Piece:
+        """Return sums from lists of numbers as text; what stays the same from row to row is read once.
+
+        Args:
+            lists: series, and what they have of each measure.
+            in_halves: whether each measure is two lists, of units and of nano-units.
+        """
+        series_ids, *columns = lists
+        if series_ids != self.known_places[0]:
+            self.known_places = series_ids, _places(self.places, _numbers(series_ids))
+        units = columns[::2] if in_halves else [""] * len(columns)
+        halves = tuple(zip(units, columns[1::2] if in_halves else columns, strict=True))
+        read = {pair: _column(*pair) for pair in {*halves}}
+        return _Piece(self.known_places[1], tuple([read[pair] for pair in halves]))
 
     @property
     def end(self) -> int:
@@ -312,9 +341,6 @@ class DaySums:
             its.places.update((row[0], place) for place, row in enumerate(found, len(its.series)))
             its.series += [(row[0], row[1], tuple(row[2:])) for row in found]
             its.groupings.clear()
-            # Sums of all series in order are of as many as there were.
-            its.days, its.marks, its.starts = [], [], [_NONE]
-            self._forget_hours(scope.id)
         return its
 
     def _read_days(self, connection: Connection, scope: int, its: _ScopeSums, first: int, end: int) -> None:
@@ -336,10 +362,7 @@ class DaySums:
             return
         for first_lacking, end_lacking in _runs(lacking):
             parameters = {"scope": scope, "first": first_lacking, "end": end_lacking}
-            found = {
-                day: _piece(its.places, list(rows), _whole)
-                for day, rows in groupby(_read(connection, _DAYS, parameters), key=_first)
-            }
+            found = {row[0]: its.piece(row[1:], in_halves=True) for row in _read(connection, _DAYS, parameters)}
             for day in range(first_lacking, end_lacking):
                 days[day - low] = found.get(day, _NONE)
         self._keep_days(its, low, [_NONE if day is None else day for day in days], lacking)
@@ -380,8 +403,8 @@ class DaySums:
         after = next(later for later in range(hour + 1, HOURS_OF_DAY + 1) if known(later) is not None)
         is_upwards = hour - before <= after - hour
         first, end = (before, hour) if is_upwards else (hour, after)
-        rows = _read(connection, _HOURS, {"scope": scope, "first": start + first, "end": start + end})
-        hours = {at - start: _piece(its.places, list(found), _as_it_is) for at, found in groupby(rows, key=_first)}
+        bounds = {"scope": scope, "first": start + first, "end": start + end}
+        hours = {row[0] - start: its.piece(row[1:]) for row in _read(connection, _HOURS, bounds)}
         running = known(before if is_upwards else after) or _NONE
         for at in range(first, end) if is_upwards else range(end - 1, first - 1, -1):
             running = _added(running, hours.get(at, _NONE), size, add if is_upwards else sub)
@@ -400,8 +423,8 @@ class DaySums:
             self._hour_cells -= self._hours.pop(key).cells
 
 
-def _read(connection: Connection, statement: Executable, parameters: Mapping[str, int]) -> Sequence[Sequence[int]]:
-    """Return rows as the driver makes them, which takes a third of the time."""
+def _read(connection: Connection, statement: Executable, parameters: Mapping[str, int]) -> Iterable[_Lists]:
+    """Return rows as the driver makes them."""
     return connection.execute(statement, parameters).cursor.fetchall()
 
 
@@ -425,12 +448,16 @@ def _grouping(its: _ScopeSums, account: str, by: Sequence[str], where: Mapping[s
     return grouping
 
 
+_as_amounts = partial(tuple.__new__, Amounts)
+"""`Amounts._make` in half the time."""
+
+
 def _put(sums: Sums, bucket: int, keys: Sequence[_Group], columns: Sequence[Sequence[int] | None]) -> None:
     zeros = [0] * len(keys)
     for (group, unit), *amounts in zip(keys, *(zeros if column is None else column for column in columns), strict=True):
         if any(amounts):
             key = SumKey(bucket, group, unit)
-            found = Amounts._make(amounts)
+            found = _as_amounts(amounts)
             before = sums.get(key)
             sums[key] = found if before is None else before.plus(found)
 
@@ -456,81 +483,56 @@ def _runs(days: Iterable[int]) -> Iterator[tuple[int, int]]:
         yield first, end
 
 
-def _whole(parts: Sequence[Sequence[int]]) -> Iterator[Column]:
-    for units, nanos in zip(parts[::2], parts[1::2], strict=True):
-        if any(units) or any(nanos):
-            yield array("q", [int(high) * NANO + int(low) for high, low in zip(units, nanos, strict=True)])
-        else:
-            yield None
+def _column(units: str, nanos: str) -> Column:
+    has_units, has_nanos = (text.strip(_ZEROS) for text in (units, nanos))
+    if not has_units:
+        return array("q", _numbers(nanos)) if has_nanos else None
+    return array("q", map(add, map(NANO.__mul__, _numbers(units)), _numbers(nanos)))
 
 
-def _as_it_is(parts: Sequence[Sequence[int]]) -> Iterator[Column]:
-    for values in parts:
-        yield array("q", values) if any(values) else None
+def _numbers(text: str) -> list[int]:
+    numbers: list[int] = json.loads(f"[{text}]")
+    return numbers
 
 
-def _piece(
-    places: Mapping[int, int],
-    rows: Sequence[Sequence[int]],
-    read: Callable[[Sequence[Sequence[int]]], Iterator[Column]],
-) -> _Piece:
-    """Return sums from rows of position, series and numbers, in the order of series."""
-    _, series_ids, *parts = zip(*rows, strict=True)
-    columns = _shared(read(parts))
-    if len(series_ids) == len(places):
-        return _Piece(None, columns)
-    return _Piece(array("I", map(places.__getitem__, series_ids)), columns)
-
-
-def _shared(columns: Iterable[Column]) -> tuple[Column, ...]:
-    """Return columns with one in place of equal ones."""
-    apart: list[Column] = []
-    found: list[Column] = []
-    for column in columns:
-        equal = next((earlier for earlier in apart if earlier == column), None)
-        if equal is None:
-            apart.append(column)
-        found.append(column if equal is None else equal)
-    return tuple(found)
+def _places(places: Mapping[int, int], series_ids: Sequence[int]) -> Places:
+    found = array("I", map(places.__getitem__, series_ids))
+    run = range(found[0], found[0] + len(found))
+    return run if all(map(eq, found, run)) else found
 
 
 def _added(one: _Piece, other: _Piece, size: int, function: _Sum = add) -> _Piece:
-    """Add sums to others, or take them away; what comes out is of all series, or the one that has something."""
+    """Add sums to others, or take them away; what comes out is of all series, or of those that both are of."""
     if other is _NONE:
         return one
-    if one is _NONE and other.places is None and function is add:
+    if one is _NONE and function is add:
         return other
-    return _Piece(
-        None,
-        tuple(
-            _each(
-                lambda column, more: _added_column(
-                    _spread(one.places, column, size), other.places, more, size, function
-                ),
-                one.columns,
-                other.columns,
-            )
-        ),
-    )
+    if one is _NONE or one.places == other.places:
+        places, columns, others = other.places, one.columns, other.columns
+    else:
+        places = range(size)
+        columns, others = (_spread_all(piece, size) for piece in (one, other))
+    return _Piece(places, tuple(_each(partial(_combined_columns, function), columns, others)))
 
 
-def _spread(places: "array[int] | None", column: Column, size: int) -> Column:
-    if column is None or places is None:
+def _spread_all(piece: _Piece, size: int) -> tuple[Column, ...]:
+    spread = {id(column): None if column is None else _spread(piece.places, column, size) for column in piece.columns}
+    return tuple([spread[id(column)] for column in piece.columns])
+
+
+def _spread(places: Places, column: "array[int]", size: int) -> "array[int]":
+    """Return a column of all series in order."""
+    if places == range(size):
         return column
     whole = array("q", bytes(8 * size))
+    if isinstance(places, range):
+        whole[places.start : places.stop] = column
+        return whole
     for place, value in zip(places, column, strict=True):
         whole[place] = value
     return whole
 
 
-def _added_column(column: Column, places: "array[int] | None", more: Column, size: int, function: _Sum) -> Column:
-    if more is None:
-        return column
-    if column is None:
-        column = array("q", bytes(8 * size))
-    if places is None:
-        return array("q", map(function, column, more))
-    whole = column[:]
-    for place, value in zip(places, more, strict=True):
-        whole[place] = function(whole[place], value)
-    return whole
+def _combined_columns(function: _Sum, one: Column, other: Column) -> Column:
+    combined = _combined(function, one, other)
+    return combined if combined is None or isinstance(combined, array) else array("q", combined)

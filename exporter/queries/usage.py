@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain
-from operator import add
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args
 from zoneinfo import ZoneInfo
 
 from exporter.calendar import Every, bucket_start, first_hour_of, month_after
@@ -225,8 +224,7 @@ class UsageQuestion:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class UsageRow:
+class UsageRow(NamedTuple):
     """Sums of one group of charges.
 
     Attributes:
@@ -576,10 +574,10 @@ def _rows(question: UsageQuestion, sums: Iterable["UsageSum"]) -> Iterator[Usage
 
 
 def _total(sums: Iterable["UsageSum"]) -> UsageRow:
-    amounts = [0] * len(NOTHING)
+    known = tuple(sums)
+    amounts = map(sum, zip(NOTHING, *[found.amounts for found in known], strict=True))
     quantities: dict[str, int] = {}
-    for found in sums:
-        amounts = list(map(add, amounts, found.amounts))
+    for found in known:
         for unit, quantity in found.quantities.items():
             quantities[unit] = quantities.get(unit, 0) + quantity
     return UsageRow({}, Amounts(*amounts), dict(sorted(quantities.items())))

@@ -1,6 +1,6 @@
 """Documents of `exporter.queries.usage`, for programs, and the text of an answer without a document of every row."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from json.encoder import encode_basestring
 from typing import Annotated, NotRequired
@@ -174,33 +174,48 @@ def usage_json(answer: usage.UsageAnswer, *, quoted: bool) -> str:
 def _row_writer(group_by: Sequence[str], quote: str) -> Callable[[usage.UsageRow], str]:
     """Return a function that writes a row; what all rows have in common is worked out once."""
     tags = [(f"{encode_basestring(name.removeprefix(TAG))}:", name) for name in group_by if name.startswith(TAG)]
-    wanted = {*group_by, *_ALWAYS, *(["tags"] if tags else [])}
-    cells = [(f'"{name}":', name) for name in _CELLS if name in wanted]
+    cells, constant = _cells_and_end({*group_by, *(["tags"] if tags else [])})
 
     def write(row: usage.UsageRow) -> str:
         group, quantities = row.group, row.quantities
-        written = [
-            label + (_tags_text(tags, group) if name == "tags" else _text_or_null(group.get(name)))
-            for label, name in cells
-        ]
+        written = "".join(
+            [
+                before + (_tags_text(tags, group) if name == "tags" else _text_or_null(group[name]))
+                for before, name in cells
+            ]
+        )
         _, gpu_seconds, list_cost, discount, cost = row.amounts
+        spend = amount_text(cost)
         amounts = ",".join(
             [f"{encode_basestring(unit)}:{quote}{amount_text(found)}{quote}" for unit, found in quantities.items()]
         )
         requests = _requests(quantities)
         return (
-            f'{{{",".join(written)},"requests":{"null" if requests is None else quote + amount_text(requests) + quote},'
-            f'"gpu_seconds":{quote}{amount_text(gpu_seconds)}{quote},"spend":{quote}{amount_text(cost)}{quote},'
-            f'"list_cost":{quote}{amount_text(list_cost)}{quote},"discount":{quote}{amount_text(discount)}{quote},'
-            f'"quantities":{{{amounts}}}}}'
+            f'{written}{constant}"requests":{"null" if requests is None else quote + amount_text(requests) + quote},'
+            f'"gpu_seconds":{quote}{amount_text(gpu_seconds)}{quote},"spend":{quote}{spend}{quote},'
+            f'"list_cost":{quote}{spend if list_cost == cost else amount_text(list_cost)}{quote},'
+            f'"discount":{quote}{amount_text(discount)}{quote},"quantities":{{{amounts}}}}}'
         )
 
     return write
+
+
+def _cells_and_end(grouped_by: Collection[str]) -> tuple[list[tuple[str, str]], str]:
+    """Return the cells that differ from row to row, each with the text before it, and the text after the last."""
+    cells = []
+    text = "{"
+    for name in _CELLS:
+        if name in grouped_by:
+            cells.append((f'{text}"{name}":', name))
+            text = ","
+        elif name in _ALWAYS:
+            text += f'"{name}":null,'
+    return cells, text
 
 
 def _tags_text(tags: Sequence[tuple[str, str]], group: Mapping[str, str]) -> str:
     return "{" + ",".join([label + encode_basestring(group[name]) for label, name in tags]) + "}"
 
 
-def _text_or_null(text: str | None) -> str:
+def _text_or_null(text: str) -> str:
     return encode_basestring(text) if text else "null"

@@ -10,6 +10,7 @@ a user's browser; the name in `Host` gives it away.
 
 import ipaddress
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -118,6 +119,7 @@ def _name_of(host: str) -> str:
         return ""
 
 
+@lru_cache(maxsize=64)
 def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         return ipaddress.ip_address(name)

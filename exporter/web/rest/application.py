@@ -220,6 +220,7 @@ class Rest:
         texts |= in_path
         now, publication = self._clock(), self._published()
         live: tuple[LivePart, ...] = ()
+        question: UsageQuestion | None = None
         # Questions of a kind take about as long: those of one call with the same terms, and windows of about a size.
         kind: Hashable = (call.path, *sorted(texts))
         if call.made_from == "requests":
@@ -238,7 +239,7 @@ class Rest:
         answered = tuple((part.account, part.window, part.as_of, part.problem) for part in live)
         # Windows without an edge follow the clock, by whole hours.
         key = (call.path, tuple(sorted(texts.items())), quoted, state, answered, hour_of(now))
-        sources = Sources(self._ledger, publication, self._options.zone, now, live)
+        sources = Sources(self._ledger, publication, self._options.zone, now, live, usage_question=question)
         make = partial(_made, call=call, sources=sources, texts=texts, quoted=quoted, gzipped=request.gzipped)
         answer = await self._answers.answer(key, make, kind=kind)
         if not live:

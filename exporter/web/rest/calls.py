@@ -76,11 +76,10 @@ class Request:
         except ValueError:
             raise QuestionError("query", f"has more than {_MOST_PARAMETERS} parameters") from None
         known = tuple(known)
-        lists = {parameter.name for parameter in known if parameter.is_list}
         texts: dict[str, str] = {}
         Given(dict(pairs), known)
         for name, text in pairs:
-            if name in texts and name not in lists:
+            if name in texts and not any(parameter.is_list for parameter in known if parameter.name == name):
                 raise QuestionError(name, "is given more than once; it takes one value")
             texts[name] = f"{texts[name]},{text}" if name in texts else text
         return texts
@@ -132,6 +131,7 @@ class Sources:
         live: what fal has answered of the window that is asked for.
         check: called now and then while an answer is made; raises where nobody waits for it any more.
         requests: returns the store of single requests; to be called in a thread. None where they are not read.
+        usage_question: what is asked about usage; None where that is still to be read from the parameters.
     """
 
     ledger: Callable[[], "LedgerReader"]
@@ -141,6 +141,7 @@ class Sources:
     live: tuple[LivePart, ...] = ()
     check: Callable[[], None] = usage.unchecked
     requests: "Callable[[], EventReader] | None" = None
+    usage_question: usage.UsageQuestion | None = None
 
     def store(self) -> "EventReader":
         """Return the store of single requests.
@@ -222,7 +223,7 @@ class Call:
 
 
 def _usage(sources: Sources, texts: Mapping[str, str]) -> usage.UsageAnswer:
-    question = usage.parse_usage_question(texts, now=sources.now, zone=sources.zone)
+    question = sources.usage_question or usage.parse_usage_question(texts, now=sources.now, zone=sources.zone)
     with sources.ledger().snapshot(sources.check) as ledger:
         return usage.answer_usage(ledger, question, sources.live, check=sources.check)
 

@@ -103,7 +103,8 @@ class QuestionQueue(Generic[Made]):
         self._lock = Lock()
         self._numbers = count()
         self._waiting: list[tuple[float, int, Question[Made]]] = []
-        self._seconds: OrderedDict[Hashable, float] = OrderedDict()
+        self._seconds: dict[Hashable, float] = {}
+        self._latest: OrderedDict[Hashable, float] = OrderedDict()
 
     def ask(self, kind: Hashable, make: Callable[[Check], Made]) -> Question[Made]:
         """Have a question answered.
@@ -140,8 +141,16 @@ class QuestionQueue(Generic[Made]):
         self._learn(question.kind, self._clock() - began)
 
     def _learn(self, kind: Hashable, seconds: float) -> None:
+        """Note how long a question has taken; a kind is slow only where two in a row were.
+
+        One alone may have opened the ledger, read anew what a poll has changed, or waited for a busy machine.
+        """
         with self._lock:
-            before = self._seconds.pop(kind, seconds)
-            self._seconds[kind] = before + _WEIGHT * (seconds - before)
-            if len(self._seconds) > _MOST_KINDS:
-                self._seconds.popitem(last=False)
+            latest = self._latest.pop(kind, None)
+            self._latest[kind] = seconds
+            if latest is not None:
+                lesser = min(seconds, latest)
+                before = self._seconds.get(kind, lesser)
+                self._seconds[kind] = before + _WEIGHT * (lesser - before)
+            if len(self._latest) > _MOST_KINDS:
+                self._seconds.pop(self._latest.popitem(last=False)[0], None)
