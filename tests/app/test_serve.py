@@ -1,3 +1,4 @@
+import gc
 import os
 import queue
 import re
@@ -12,6 +13,7 @@ from e2e.processes import PATIENCE, Fal, wait_until
 from pydantic import SecretStr
 
 from exporter.app.operations.administration import run_token
+from exporter.app.serve import _ledger_reader
 from exporter.app.supervision import PATIENCE as PRODUCT_PATIENCE
 from exporter.app.supervision import CollectorError, CollectorProcess
 from exporter.errors import ConfigurationError
@@ -97,3 +99,12 @@ def test_a_sudden_end_is_told(settings: MakeSettings) -> None:
     error = heard.ended.get(timeout=40)
     process.stop()
     assert str(error) == "the collector process ended unexpectedly with code -9"
+
+
+def test_garbage_is_not_looked_for_among_the_libraries_of_the_ledger() -> None:
+    gc.unfreeze()
+    try:
+        _ledger_reader("sqlite:///ledger.sqlite")
+        assert gc.get_freeze_count() > len(gc.get_objects())
+    finally:
+        gc.unfreeze()

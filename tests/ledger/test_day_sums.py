@@ -3,7 +3,6 @@
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from profiles import examples
+from sqlalchemy import Connection, Executable
 
 from exporter.charges import HOUR, Amounts, Charge, Dimensions, Window
 from exporter.ledger import Ledger, Rules, day_sums
@@ -44,7 +44,8 @@ class Question(NamedTuple):
 
 
 hours = st.integers(0, DAYS * 24)
-amounts = st.builds(Amounts, *(st.one_of(st.just(0), st.integers(-50, 50)) for _ in range(5)))
+amount = st.one_of(st.just(0), st.integers(-50, 50), st.integers(-(10**12), 10**12))
+amounts = st.builds(Amounts, *(amount for _ in range(5)))
 stated = st.dictionaries(st.tuples(hours, st.sampled_from(KINDS)), amounts, max_size=40)
 changes = st.tuples(st.sampled_from(["a", "b"]), hours, st.integers(1, 60), stated)
 questions = st.builds(
@@ -104,16 +105,16 @@ def test_sums_follow_every_change(tmp_path_factory: pytest.TempPathFactory, acti
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    found = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite", rules=Rules(), clock=lambda: NOW)
+def ledger(address: str) -> Ledger:
+    found = Ledger(address, rules=Rules(), clock=lambda: NOW)
     found.activate({"a": ("models",)})
     change(found, "a", 0, 240, {(at, kind): Amounts(1, 0, 2, 0, 2) for at in range(240) for kind in KINDS})
     return found
 
 
-def test_a_day_that_has_changed_is_read_again(tmp_path: Path, ledger: Ledger) -> None:
+def test_a_day_that_has_changed_is_read_again(address: str, ledger: Ledger) -> None:
     asked = [Question(first, 170, ("model",), every) for first in (0, 10, 24) for every in EVERY]
-    with closing(ledger), closing(LedgerReader(f"sqlite:///{tmp_path}/ledger.sqlite")) as reader:
+    with closing(ledger), closing(LedgerReader(address)) as reader:
         told = []
         for at in (None, 30, 100, 14, 239):
             if at is not None:
@@ -135,9 +136,9 @@ class Refusing:
         raise AssertionError("the database is read")
 
 
-def test_a_window_never_asked_before_is_answered_without_the_database(tmp_path: Path, ledger: Ledger) -> None:
+def test_a_window_never_asked_before_is_answered_without_the_database(address: str, ledger: Ledger) -> None:
     month = Question(0, 240, ("model",))
-    with closing(ledger), closing(LedgerReader(f"sqlite:///{tmp_path}/ledger.sqlite")) as reader:
+    with closing(ledger), closing(LedgerReader(address)) as reader:
         assert both(reader, month)[0] == both(reader, month)[1]
         both(reader, Question(12, 24 * 5, ("model",)))
         with reader.snapshot() as snapshot:
@@ -151,19 +152,45 @@ def test_a_window_never_asked_before_is_answered_without_the_database(tmp_path: 
         )
 
 
+def test_a_series_that_comes_later_has_only_its_day_read(
+    address: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [Question(first, 230, ("model", "unit")) for first in (0, 6)]
+    with closing(ledger), closing(LedgerReader(address)) as reader:
+        for question in asked:
+            both(reader, question)
+        new = Dimensions("a", "green", "model_apis", "a newcomer", unit="image")
+        change(ledger, "a", 125, 1, {(125, kind): Amounts(quantity=7 * 10**9, cost=5) for kind in (*KINDS, new)})
+        read: list[tuple[Executable, Mapping[str, int]]] = []
+        original = day_sums._read
+
+        def noted(connection: Connection, statement: Executable, bounds: Mapping[str, int]) -> object:
+            read.append((statement, bounds))
+            return original(connection, statement, bounds)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(day_sums, "_read", noted)
+            answers = [both(reader, question) for question in asked]
+        assert all(fast == slow for fast, slow in answers)
+        assert "a newcomer" in str(answers[0][0])
+        ((statement, bounds),) = read
+        assert statement is day_sums._DAYS
+        assert bounds["end"] - bounds["first"] == 1
+
+
 def test_what_would_take_too_much_memory_is_left_to_the_database(
-    tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    address: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(day_sums, "_MOST_CELLS", len(KINDS) * 4)
-    with closing(ledger), closing(LedgerReader(f"sqlite:///{tmp_path}/ledger.sqlite")) as reader:
+    with closing(ledger), closing(LedgerReader(address)) as reader:
         for question in (Question(0, 240, (), "day"), Question(30, 50, ("team",)), Question(100, 40, ())):
             fast, slow = both(reader, question)
             assert fast == slow != ()
 
 
-def test_the_hours_that_are_kept_are_bounded(tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hours_that_are_kept_are_bounded(address: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(day_sums, "_MOST_HOUR_CELLS", 500)
-    with closing(ledger), closing(LedgerReader(f"sqlite:///{tmp_path}/ledger.sqlite")) as reader:
+    with closing(ledger), closing(LedgerReader(address)) as reader:
         for start in range(0, 200, 7):
             fast, slow = both(reader, Question(start, 31, ("model",)))
             assert fast == slow
