@@ -282,11 +282,15 @@ class LedgerOverview:
         problem: what keeps the ledger from being read or written, as a sentence; empty while it works.
         restart_helps: whether the problem ends when the exporter is started again.
         events: what has happened to the database since it was opened, and what was odd then; sentences.
+        born_at: when the ledger began to count.
+        revision: number of the state that the figures are of.
     """
 
     problem: str = ""
     restart_helps: bool = False
     events: tuple[str, ...] = ()
+    born_at: datetime | None = None
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)

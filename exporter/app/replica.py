@@ -160,7 +160,7 @@ class Replica:
         if self._held is not None:
             lease.go_on_from(self._held.sequence)
         try:
-            half = await open_left_half(self._settings, emit=self._emit, clock=utc_now, lease=lease)
+            half = await open_left_half(self._settings, emit=self._emit, clock=utc_now, lease=lease, shown=self._held)
         except LedgerError as error:
             if self._held is None:
                 raise

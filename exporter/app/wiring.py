@@ -161,9 +161,12 @@ def client_of(
     )
 
 
-def _open_ledger(address: str, rules: Rules, clock: Clock, lease: "Lease | None") -> Ledger:
+def _open_ledger(address: str, rules: Rules, clock: Clock, lease: "Lease | None", shown: Publication | None) -> Ledger:
     if lease is not None:
-        return Ledger(address, rules=rules, clock=clock, lock=lease, first_number=lease.first_number)
+        from exporter.replicas.shown import heights_shown  # noqa: PLC0415  where replicas are
+
+        heights = None if shown is None else heights_shown(shown, rules.labels, rules.tags or ())
+        return Ledger(address, rules=rules, clock=clock, lock=lease, first_number=lease.first_number, heights=heights)
     lock = take_collector_lock(address, patience=START_PATIENCE)
     return Ledger(address, rules=rules, clock=clock, lock=lock)
 
@@ -367,6 +370,7 @@ async def open_left_half(
     notes: tuple[str, ...] = (),
     links: tuple[tuple[str, str], ...] = (),
     lease: "Lease | None" = None,
+    shown: Publication | None = None,
 ) -> LeftHalf:
     """Open the ledger and build everything that polls and publishes.
 
@@ -377,6 +381,7 @@ async def open_left_half(
         notes: sentences for the top of the landing page.
         links: further titles and addresses for its foot.
         lease: the right to be the collector of a ledger that replicas share; released with the ledger.
+        shown: what this replica has served last; no counter falls below it where the database has lost something.
 
     Raises:
         LedgerInUseError: another process is the ledger's collector.
@@ -393,7 +398,7 @@ async def open_left_half(
         tags=settings.tags,
     )
     ledger = AsyncLedger()
-    await ledger.open(partial(_open_ledger, settings.ledger_url.get_secret_value(), rules, clock, lease))
+    await ledger.open(partial(_open_ledger, settings.ledger_url.get_secret_value(), rules, clock, lease, shown))
     if await ledger.relabelled():
         _log.warning("the labels have changed: all counters start at 0 again; increase() and rate() are not affected")
     registry = CollectorRegistry()

@@ -193,6 +193,16 @@ class Directory:
         self.label_sets.update(new)
         return new
 
+    def readmit(self, connection: Connection, wanted: Iterable[LabelValues]) -> dict[int, LabelValues]:
+        """Admit label sets that had been admitted before, in their order; return those that had been forgotten."""
+        new: dict[int, LabelValues] = {}
+        for values in wanted:
+            self._admission.readmit(values)
+            self._number_of(values, new)
+        ledger_rows.add_label_sets(connection, new)
+        self.label_sets.update(new)
+        return new
+
     def _number_of(self, values: LabelValues, new: dict[int, LabelValues]) -> int:
         number = self._label_set_ids.get(values)
         if number is None:

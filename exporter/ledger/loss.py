@@ -325,6 +325,7 @@ class LossGuard:
         self._set_aside: tuple[int, int] | None = None
         self._retry_at: datetime | None = None
         self._must_rebuild = False
+        self._timeline: str | None = None
 
     @property
     def is_lost(self) -> bool:
@@ -340,6 +341,9 @@ class LossGuard:
         """Begin to watch."""
         if self._path is not None:
             self._file = LedgerFile(self._path)
+        else:
+            with clear_errors(self._engine.url), for_reading(self._engine).begin() as connection:
+                self._timeline = _timeline(connection)
 
     def written(self) -> None:
         """Note that this process has written to the database."""
@@ -377,8 +381,18 @@ class LossGuard:
         else:
             self._write_anew(file, from_memory=sight == "changed" or not self._has_open_file())
 
-    def check_tables(self) -> None:
+    def notice_loss_of(self, writes: int) -> None:
+        """Note that the server has lost so many of the newest writes."""
+        self.notice(
+            f"{self._now()}: {self._name} lacks the newest {writes} writes, as after a fail-over to a standby that was "
+            "behind; what they held is read from fal again, and counters keep their values until it is"
+        )
+
+    def check_tables(self) -> bool:
         """Compare the facts of a ledger on a server with memory; write the tables anew where all are gone.
+
+        Returns:
+            True if the server has failed over to one that lacks the newest writes.
 
         Raises:
             LostLedgerError: they hold another state.
@@ -386,17 +400,23 @@ class LossGuard:
         """
         last = self._last()
         if self._path is not None or last is None:
-            return
+            return False
+        timeline = None
         try:
             with for_reading(self._engine).begin() as connection:
                 known = schema.read_all(connection)
+                timeline = _timeline(connection)
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", "") != _UNDEFINED_TABLE:
-                return  # the write that follows says what is wrong
+                return False  # the write that follows says what is wrong
             known = {}
-        if _is_same(known, last):
+        # A dump that is being restored is an earlier state as well, and must not be written to: it has no new timeline.
+        has_failed_over = timeline is not None and self._timeline is not None and timeline != self._timeline
+        is_same = _is_same(known, last)
+        if is_same or (has_failed_over and known.get(schema.BORN_AT) == last.born_at.isoformat()):
+            self._timeline = timeline
             self._found_again()
-            return
+            return not is_same
         with clear_errors(self._engine.url), self._engine.begin() as connection:
             if _holds_rows(connection):
                 self._fail_as_other(is_ledger=schema.BORN_AT in known)
@@ -404,6 +424,7 @@ class LossGuard:
         self._found_again()
         self._rebuilt()
         self.notice(f"{self._now()}: the tables of {self._name} were gone; {_FROM_MEMORY}")
+        return False
 
     def recognise(self, contents: Contents) -> None:
         """Compare contents that were read anew with those that memory had.
@@ -541,6 +562,18 @@ class LossGuard:
 
 
 _UNDEFINED_TABLE = "42P01"
+
+_TIMELINE = "SELECT CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END"
+"""PostgreSQL counts in it how often a standby, or a copy, has gone its own way."""
+
+
+def _timeline(connection: Connection) -> str | None:
+    """Return the timeline of a PostgreSQL server; None where it does not say."""
+    try:
+        found: str | None = connection.exec_driver_sql(_TIMELINE).scalar()
+    except DBAPIError:
+        return None
+    return found
 
 
 def _is_same(known: Mapping[str, str], last: Contents) -> bool:

@@ -21,6 +21,7 @@ from exporter.ledger.accounting.counters import (
     Counter,
     CounterKey,
     Holds,
+    LabelValues,
     advanced,
     released,
 )
@@ -194,7 +195,10 @@ class MachineBooks:
         self._forget_sums()
 
     def _place(self, connection: Connection, dimensions: Dimensions) -> int:
-        values = self._admission.place(STATE_LABELS.of(dimensions))
+        return self.admit(connection, self._admission.place(STATE_LABELS.of(dimensions)))
+
+    def admit(self, connection: Connection, values: LabelValues) -> int:
+        """Return the number of label values; new ones get the next."""
         number = self._numbers.get(values)
         if number is None:
             number = max(self.series, default=0) + 1

@@ -21,6 +21,7 @@ from exporter.ledger.accounting.counters import Labels
 from exporter.ledger.collector_lock import CollectorLock, LedgerInUseError, LedgerNote
 from exporter.ledger.contents import Contents, read_contents
 from exporter.ledger.directory import relabel, reorder
+from exporter.ledger.heights import Heights, heights_of, keep_heights
 from exporter.ledger.loss import LedgerCondition, LossGuard, LostLedgerError, first_look
 from exporter.ledger.tables import names, rows, schema
 from exporter.ledger.tables.database import changing_tables, clear_errors, for_reading, open_database, shown
@@ -39,6 +40,7 @@ class Session:
         clock: the time.
         on_loaded: called with contents that have just been read, to complete them.
         lock: the right to be the ledger's collector, released with the session; None for one beside the collector.
+        heights: what this process has shown of the ledger, which another collector has written; None for nothing.
 
     Raises:
         ConfigurationError: the address is not a database's.
@@ -54,6 +56,7 @@ class Session:
         clock: Clock,
         on_loaded: Callable[[Connection, Contents], None],
         lock: CollectorLock | None = None,
+        heights: Heights | None = None,
     ) -> None:
         self._labels = labels
         self._max_series = max_series
@@ -64,6 +67,10 @@ class Session:
         self._outer: Connection | None = None
         self._taken: LedgerInUseError | None = None
         self._is_open = False
+        self._heights = heights
+        self._lost_writes = 0
+        self.fail_overs = 0
+        """Number of times that the server has lost its newest writes."""
         self.relabelled = False
         """True if other labels were found at opening, so that all counters have started at 0 again."""
         with _released_on_failure(lock):
@@ -108,6 +115,13 @@ class Session:
 
     def contents(self) -> Contents:
         """Return the contents as they were written last by this process, read anew if that failed."""
+        if self._contents is None and self._is_open:
+            self._look_at_server()
+        if self._contents is None and self._heights is not None:
+            # Nothing is shown of an earlier state before counters have their heights again.
+            with self.writing() as (_, contents):
+                pass
+            return contents
         if self._contents is None:
             with self.reading() as connection:
                 self._contents = self._last = self._read(connection)
@@ -129,12 +143,16 @@ class Session:
             revision = int(schema.read(connection, schema.REVISION) or 0)
             contents = self._contents
             if contents is None or contents.revision != revision:
-                contents = self._contents = self._read(connection)
-            contents.revision = revision + 1
+                contents = self._contents = self._read(connection, changes=True)
+            contents.revision += 1
             schema.write(connection, schema.REVISION, str(contents.revision))
             yield connection, contents
         contents.committed = contents.revision
-        self._last = contents
+        self._last, self._heights = contents, None
+        if self._lost_writes:
+            self._guard.notice_loss_of(self._lost_writes)
+            self._lost_writes = 0
+            self.fail_overs += 1
         self._guard.written()
 
     @contextmanager
@@ -203,7 +221,14 @@ class Session:
                 self._taken = error
         if self._is_open:
             self.check()
-            self._guard.check_tables()
+            self._look_at_server()
+
+    def _look_at_server(self) -> None:
+        """Notice that a server has lost its newest writes; its contents are read anew, and counters keep heights."""
+        if self._guard.check_tables() and self._last is not None:
+            self._heights = heights_of(self._last, self._labels.names)
+            self._last = None
+            self._forget()
 
     def read_anew(self) -> None:
         """Have the contents read from the database before they are used again."""
@@ -250,7 +275,7 @@ class Session:
                 log=f"{self._engine.url.database}-wal",
             )
 
-    def _read(self, connection: Connection) -> Contents:
+    def _read(self, connection: Connection, *, changes: bool = False) -> Contents:
         if schema.read(connection, schema.LABELS) != _text(self._labels.names):
             raise LedgerError(
                 f"the ledger {shown(self._engine.url)} is in use by an exporter with other FAL_EXPORTER_LABELS, which "
@@ -264,6 +289,9 @@ class Session:
                 "or move it away and let the exporter start a new one"
             ) from error
         self._guard.recognise(contents)
+        if changes and self._heights is not None and self._heights.are_ahead_of(contents):
+            self._lost_writes = self._heights.revision - contents.revision
+            keep_heights(connection, contents, self._heights, self._labels.names)
         self._on_loaded(connection, contents)
         return contents
 

@@ -45,6 +45,7 @@ from exporter.ledger.accounting.totals import Books, LedgerView, SeriesSpend, Sp
 from exporter.ledger.collector_lock import CollectorLock
 from exporter.ledger.contents import Contents
 from exporter.ledger.directory import clamped, reached, settled, state_of
+from exporter.ledger.heights import Heights
 from exporter.ledger.key_naming import Renames, note_uses, pending_renames, record_listed, rename_keys
 from exporter.ledger.loss import LedgerCondition
 from exporter.ledger.machine_ledger import MachineLedger
@@ -77,6 +78,7 @@ class Ledger:
     Args:
         lock: the right to be the ledger's collector, released when the ledger is closed; without it others may write.
         first_number: the number of the first view is the next; scrapes that report a lower one are of another's views.
+        heights: what this process has shown of the ledger before, which another collector has written meanwhile.
 
     Attributes:
         machines: the same door for what concerns runners.
@@ -89,7 +91,14 @@ class Ledger:
     """
 
     def __init__(
-        self, address: str, *, rules: Rules, clock: Clock, lock: CollectorLock | None = None, first_number: int = 0
+        self,
+        address: str,
+        *,
+        rules: Rules,
+        clock: Clock,
+        lock: CollectorLock | None = None,
+        first_number: int = 0,
+        heights: Heights | None = None,
     ) -> None:
         self._rules = rules
         self._labels = Labels(rules.labels)
@@ -111,6 +120,7 @@ class Ledger:
             clock=clock,
             on_loaded=self._take_up,
             lock=lock,
+            heights=heights,
         )
         if rules.tags is not None:
             self.tags.settle(rules.tags)
@@ -119,6 +129,11 @@ class Ledger:
     def relabelled(self) -> bool:
         """True if other labels were found at opening, so that all counters have started at 0 again."""
         return self._session.relabelled
+
+    @property
+    def fail_overs(self) -> int:
+        """Number of times that the ledger's server has lost its newest writes."""
+        return self._session.fail_overs
 
     @property
     def condition(self) -> LedgerCondition:
@@ -581,6 +596,7 @@ class Ledger:
             label_sets=len(books.label_values),
             overflowed_series=contents.overflowed,
             born_at=contents.born_at,
+            revision=contents.committed,
             keys=tuple(record for record in contents.keys.values() if record.key.account in self._accounts),
             keys_told_from=contents.first_uses,
             teams=tuple(team for account in self._accounts for team in contents.teams.get(account, ())),

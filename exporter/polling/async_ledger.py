@@ -60,6 +60,10 @@ class AsyncLedger:
         """Return whether other labels were found at opening, so that all counters have started at 0 again."""
         return await self.run(lambda ledger: ledger.relabelled)
 
+    async def fail_overs(self) -> int:
+        """Return how often the ledger's server has lost its newest writes."""
+        return await self.run(lambda ledger: ledger.fail_overs)
+
     async def accounts(self) -> frozenset[str]:
         """Return the accounts that the ledger counts for, configured or not."""
         return await self.run(Ledger.accounts)

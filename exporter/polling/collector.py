@@ -70,6 +70,7 @@ class Collector:
         self._otlp = otlp
         self._began_at = clock()
         self._loaded: set[str] = set()
+        self._fail_overs = 0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Poll and publish until `stop` is set; polls under way are then given up, their transactions finished.
@@ -159,6 +160,16 @@ class Collector:
         if account.name in self._loaded and not await account.has_history():
             # A ledger that was lost and written anew has its charges to read again.
             self._load_history_again(account)
+        fail_overs = await self._ledger.fail_overs()
+        if fail_overs != self._fail_overs:
+            self._fail_overs = fail_overs
+            self._read_again()
+
+    def _read_again(self) -> None:
+        """Read again from fal whatever polls may have found that the ledger's server has lost."""
+        for account in self._accounts:
+            for job in ("recent", "deep", "months", "machines", *(("tags",) if account.tags is not None else ())):
+                self._scheduler.run_now(job, account.name)
 
     def _load_history_again(self, account: AccountPoller) -> None:
         if account.name in self._loaded:

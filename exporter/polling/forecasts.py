@@ -72,6 +72,9 @@ class Spending:
             self._topics.clear()
             self._revision = None
         touched = None if self._revision is None else ledger.touched_since(self._revision)
+        if touched is None:
+            # A ledger that has lost its newest writes gives the numbers of its newest series anew.
+            self._topics.clear()
         for span in (window,) if touched is None else touched:
             self._unread.update(span.hours())
         self._revision = ledger.revision

@@ -500,6 +500,7 @@ class Publisher:
         self._health.ledger_seen(up=self._figures.is_current and not condition.problem)
         if view is None:
             return None
+        condition = replace(condition, born_at=view.born_at, revision=view.revision)
         if self._figures.is_current:
             self._forecasts.made(lambda: self._outlooks.make(ledger, view, self._accounts))
             self._comparison.made(lambda: self._comparisons.make(ledger, view))

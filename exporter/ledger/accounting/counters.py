@@ -100,6 +100,10 @@ class Admission:
         self._reserve = max(16, limit // 10)
         self._admitted = set(admitted)
 
+    def readmit(self, values: LabelValues) -> None:
+        """Admit a label set as it is, as it had been admitted before."""
+        self._admitted.add(values)
+
     def place(self, values: LabelValues) -> LabelValues:
         """Return the label set to publish under: the values themselves, or a folded form of them."""
         if values in self._admitted:

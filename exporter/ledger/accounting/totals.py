@@ -51,6 +51,7 @@ class LedgerView:
         price_changes: when: the start of the hour of the charge that showed it, in seconds since 1970 (not nano).
         discounts: the share taken off each unit price, in units of 10**-11 (100 * NANO of them are everything).
         previous_discounts, discount_changes: as for prices, of the discounts.
+        revision: number of the ledger's state that the figures are of.
         keys: the API keys that fal has listed.
         keys_told_from: start of the first hour that was charged for with any key, by account.
         teams: as fal listed them last.
@@ -98,6 +99,7 @@ class LedgerView:
     label_sets: int
     overflowed_series: int
     born_at: datetime
+    revision: int = 0
     keys: tuple[KeyRecord, ...] = ()
     keys_told_from: Mapping[str, datetime] = field(default_factory=dict)
     teams: tuple[Team, ...] = ()

@@ -8,6 +8,7 @@ That one process alone is a ledger's collector is another matter: see `collector
 """
 
 import errno
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -83,13 +84,16 @@ def shown(url: URL) -> str:
 def ledger_url(address: str) -> URL:
     """Return the parsed address of a ledger: `sqlite:///path` or `postgresql://user@host/database`.
 
+    Several servers, of which libpq takes the one that it is to, are `postgresql://user@host1,host2:5433/database`.
+
     Raises:
         ConfigurationError: the address is not a database's, or the database is not supported.
     """
     try:
-        url = _postgresql_url(make_url(address))
+        url = _postgresql_url(make_url(_one_host_at_most(address)))
         backend = url.get_backend_name()
-    except (ArgumentError, SQLAlchemyError):
+    # One that is no number where a port is to be.
+    except (ArgumentError, SQLAlchemyError, ValueError):
         raise ConfigurationError(
             "FAL_EXPORTER_LEDGER_URL is not a database address; an example is sqlite:///fal-exporter.sqlite"
         ) from None
@@ -98,6 +102,27 @@ def ledger_url(address: str) -> URL:
             f"FAL_EXPORTER_LEDGER_URL names a {backend} database; use sqlite:/// or postgresql+psycopg://"
         )
     return url
+
+
+_SEVERAL_HOSTS = re.compile(r"(postgres(?:ql)?(?:\+\w+)?://)([^/?#]*@)?([^/?#@]*,[^/?#@]*)(/[^?#]*)?(?:\?(.*))?")
+
+_HOST_AND_PORT = re.compile(r"(?:\[(.+)\]|([^:]*))(?::(.*))?")
+_PORT = "5432"
+
+
+def _one_host_at_most(address: str) -> str:
+    """Return an address of several servers as SQLAlchemy takes it, from the form that libpq takes."""
+    found = _SEVERAL_HOSTS.fullmatch(address)
+    if found is None:
+        return address
+    scheme, user, hosts, name, parameters = found.groups(default="")
+    split = [_HOST_AND_PORT.fullmatch(host) for host in hosts.split(",")]
+    named = ",".join(quote((host[1] or host[2] or "") if host else "", safe="") for host in split)
+    ports = [(host[3] if host else None) or _PORT for host in split]
+    if "port=" in parameters or not all(map(str.isdecimal, ports)):
+        raise ValueError("ports are numbers, each after its host")
+    parameters = "&".join(filter(None, (f"host={named}", f"port={','.join(ports)}", parameters)))
+    return f"{scheme}{user}{name or '/'}?{parameters}"
 
 
 def _postgresql_url(url: URL) -> URL:
