@@ -117,7 +117,7 @@ def postgresql_server() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="ledger-postgresql-"))
     if as_user:
         shutil.chown(folder, "postgres", "postgres")
-    data, port = folder / "data", _free_port()
+    data, port = folder / "data", free_port()
 
     def run(*command: str) -> None:
         subprocess.run(
@@ -139,7 +139,7 @@ def pooler(postgresql_server: str) -> Iterator[str]:
     """PgBouncer in transaction mode before the test's PostgreSQL server; yields the address of its database."""
     pgbouncer = programs.required("pgbouncer", "pgbouncer")
     server = make_url(postgresql_server)
-    folder, port = Path(tempfile.mkdtemp(prefix="ledger-pgbouncer-")), _free_port()
+    folder, port = Path(tempfile.mkdtemp(prefix="ledger-pgbouncer-")), free_port()
     (folder / "users").write_text('"ledger" ""\n')
     (folder / "pgbouncer.ini").write_text(
         f"[databases]\npostgres = host=127.0.0.1 port={server.port}\n"
@@ -175,7 +175,7 @@ def as_unprivileged_user() -> list[str]:
     return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--init-groups"]
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

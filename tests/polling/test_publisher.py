@@ -332,7 +332,9 @@ async def test_a_ledger_that_is_lost_is_told_in_metrics_and_page_until_it_is_bac
     publish = Published(bench, clock)
     before = await publish()
     assert sample(before, "fal_exporter_ledger_up") == 1
-    assert before.overview.ledger == LedgerOverview()
+    assert before.overview.ledger == LedgerOverview(
+        born_at=before.overview.ledger.born_at, revision=before.overview.ledger.revision
+    )
     file = tmp_path / "ledger.sqlite"
     (tmp_path / "notes").write_bytes(b"these are my holiday notes\n" * 100)
     (tmp_path / "notes").replace(file)

@@ -148,6 +148,9 @@ def test_what_is_published_has_reached_the_disk(file: Path) -> None:
         ("nonsense", "is not a database address"),
         ("mysql://user:secret@host/x", "names a mysql database"),
         ("", "is not a database address"),
+        ("postgresql://user:secret@host:54a/x", "is not a database address"),
+        ("postgresql://user:secret@host:5432,other:54a/x", "is not a database address"),
+        ("postgresql://user:secret@host,other/x?port=5433", "is not a database address"),
     ],
 )
 def test_an_address_that_is_no_ledger_s_is_refused_without_its_password(address: str, sentence: str) -> None:
@@ -170,6 +173,17 @@ def test_a_password_is_never_shown() -> None:
         ("postgresql://fal@/x?host=/run/pg", {"host": "/run/pg", "user": "fal"}),
         ("postgres://fal@%2Frun%2Fpg/x", {"host": "/run/pg", "user": "fal"}),
         ("postgresql+psycopg://db/x", {"host": "db"}),
+        ("postgresql://fal:a,b@db/x", {"host": "db", "user": "fal", "password": "a,b"}),
+        (
+            "postgresql://fal:se%40ret@a,b:5433,[::1]/x?target_session_attrs=read-write",
+            {
+                "host": "a,b,::1",
+                "port": "5432,5433,5432",
+                "user": "fal",
+                "password": "se@ret",
+                "target_session_attrs": "read-write",
+            },
+        ),
     ],
 )
 def test_a_postgresql_address_may_be_written_as_libpq_takes_it(address: str, expected: dict[str, object]) -> None:
