@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from typing import TextIO
-from urllib.parse import urlsplit
 
 import structlog
 
@@ -110,8 +109,8 @@ class Narrator:
 
 def place_of(ledger_url: str) -> str:
     """Return where a ledger is, without user and password."""
-    parts = urlsplit(ledger_url)
-    if parts.scheme == "sqlite":
+    scheme, _, rest = ledger_url.partition("://")
+    if scheme == "sqlite":
         return ledger_url.removeprefix("sqlite:///")
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
+    servers, slash, name = rest.partition("?")[0].partition("/")
+    return f"{scheme}://{servers.rpartition('@')[2]}{slash}{name}"

@@ -178,6 +178,4 @@ def _raised(counter: Counter | None, height: Counter) -> Counter | None:
         return Counter(0, height.shown, height.created_at, height.released)
     if counter.shown >= height.shown:
         return None
-    return counter._replace(
-        published=counter.base + height.shown, created_at=min(counter.created_at, height.created_at), released=True
-    )
+    return counter._replace(published=counter.base + height.shown, released=True)

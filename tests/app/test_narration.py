@@ -96,6 +96,8 @@ def test_what_is_wrong_with_a_source_is_left_to_the_collectors_own_lines() -> No
     [
         ("sqlite:////data/ledger.sqlite", "/data/ledger.sqlite"),
         ("postgresql://me:secret@db.example:5433/fal?sslmode=require", "postgresql://db.example:5433/fal"),
+        ("postgresql://me:secret@a:5432,b:5433/fal?target_session_attrs=read-write", "postgresql://a:5432,b:5433/fal"),
+        ("postgresql://[::1", "postgresql://[::1"),
         ("postgresql:///fal?host=/run/postgresql", "postgresql:///fal"),
     ],
 )

@@ -74,10 +74,13 @@ class Replica:
             assert value >= self.highest.get(labels, 0.0), f"a counter fell: {labels}"
             self.highest[labels] = value
 
+    def page(self) -> str:
+        """Return its page as text."""
+        return HTTP.get(f"{self.exporter.url}/", headers={"accept": "text/plain"}, timeout=5).text
+
     def says(self) -> str:
         """Return the line of its page on which replica it is."""
-        page = HTTP.get(f"{self.exporter.url}/", headers={"accept": "text/plain"}, timeout=5).text
-        return next((line for line in page.splitlines() if line.startswith("Replica ")), "")
+        return next((line for line in self.page().splitlines() if line.startswith("Replica ")), "")
 
     def figures(self) -> dict[str, dict[Labels, float]]:
         """Return all that is not about its own processes."""

@@ -132,7 +132,9 @@ def behind(sqlite_address: str, clock: Clock, fal: Fal, tmp_path: Path) -> tuple
         fal.charge(0.5, Dimensions("prod", product="serverless", app="other", unit="GPU second"))
         clock.forward(minutes=1)
         fal.poll(ledger)
-        view = scraped(ledger)
+        ledger.scraped(ledger.view().sequence)
+        clock.forward(minutes=1)
+        view = ledger.view()
     return f"sqlite:///{earlier}", view
 
 
