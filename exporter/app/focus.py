@@ -1,6 +1,7 @@
 """`fal-exporter focus`: check, sum up and export FOCUS files."""
 
 import json
+import logging
 import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -22,7 +23,17 @@ from exporter.focus.checks import KEPT, Checker, Report
 from exporter.focus.dataset import UnreadableFileError, name_of, naming, parts
 from exporter.focus.expected import ExpectedInvoice, hold, parse_expected, read_expected, refuse_twice
 from exporter.focus.outputs import Format, encoded, format_of, place_parts, require
-from exporter.focus.reports import GroupRow, Groups, PartRead, SummaryRow, Totals, no_column, parse_filter, refuse_names
+from exporter.focus.reports import (
+    Filter,
+    GroupRow,
+    Groups,
+    PartRead,
+    SummaryRow,
+    Totals,
+    no_column,
+    parse_filter,
+    refuse_names,
+)
 from exporter.focus.rules.applicability import read_applicability
 from exporter.focus.rules.table import LATEST, Level, by_id, rules, rules_of
 from exporter.focus.summing import sum_up
@@ -48,6 +59,7 @@ _CHECK_FORMATS = {
     "junit": (check_report.check_junit, check_report.failure_junit),
 }
 _UNREADABLE = 2
+_logger = logging.getLogger(__name__)
 
 
 RowT = TypeVar("RowT", bound=tuple[object, ...])
@@ -104,10 +116,38 @@ def _in_ledger(address: str) -> list[ExpectedInvoice]:
         ]
 
 
-class CheckFaultError(FalExporterError):
-    """A check came to an end that it should not; the mistake is ours."""
+class FaultError(FalExporterError):
+    """A command came to an end that it should not; the mistake is ours."""
 
     exit_code = _UNREADABLE
+
+
+@contextmanager
+def failing(name: str, document: Callable[[str], str]) -> Iterator[None]:
+    """Print a complete document of what keeps a command from its answer, whatever that is.
+
+    Args:
+        name: of what is read.
+        document: returns it for a sentence; an empty one is not printed.
+
+    Raises:
+        FaultError: the mistake is ours.
+    """
+    try:
+        yield
+    except Exception as error:
+        sentence = str(error)
+        if not isinstance(error, FalExporterError):
+            sentence = (
+                f"{name}: the command failed with {type(error).__name__}; this is a fault of fal-exporter; run it "
+                "again with --log-level debug to see where"
+            )
+            _logger.debug("the command failed", exc_info=True)
+        if text := document(sentence):
+            click.echo(text)
+        if isinstance(error, FalExporterError):
+            raise
+        raise FaultError(sentence) from error
 
 
 def run_check(
@@ -137,34 +177,22 @@ def run_check(
 
     Raises:
         ConfigurationError: an option is wrong.
-        FocusError, UnreadableFileError, CheckFaultError: the file cannot be checked, exit code 2.
+        FocusError, UnreadableFileError, FaultError: the file cannot be checked, exit code 2.
     """
-    unknown = next((name for name in ignored if name not in by_id()), None)
-    if unknown is not None:
-        raise ConfigurationError(f"--ignore: there is no rule {unknown!r}; `fal-exporter focus rules` lists all")
-    supported = None if applicability is None else read_applicability(applicability)
     keep = KEPT if most is None else max(KEPT, most)
     shown, failed = _CHECK_FORMATS[output_format]
-    try:
+    with failing(name_of(paths), lambda sentence: failed(name_of(paths), sentence)):
+        unknown = next((name for name in ignored if name not in by_id()), None)
+        if unknown is not None:
+            raise ConfigurationError(f"--ignore: there is no rule {unknown!r}; `fal-exporter focus rules` lists all")
+        supported = None if applicability is None else read_applicability(applicability)
         expected = None if invoices is None else invoices.read()
         checker = Checker(version, applicability=supported, ignored=ignored, keep=keep, most=most)
         found = _checked(checker, paths)
         if expected is not None:
             hold(found, expected)
-    except FalExporterError as error:
-        _print_failure(failed(name_of(paths), str(error)))
-        raise
-    except Exception as error:
-        sentence = f"{name_of(paths)}: the check failed with {type(error).__name__}; this is a fault of fal-exporter"
-        _print_failure(failed(name_of(paths), sentence))
-        raise CheckFaultError(sentence) from error
     click.echo(shown(name_of(paths), found))
     return 1 if fail_on is not None and found.fails(fail_on) else 0
-
-
-def _print_failure(document: str) -> None:
-    if document:
-        click.echo(document)
 
 
 def run_rules(version: str | None) -> int:
@@ -205,29 +233,45 @@ def run_summary(paths: Sequence[str], *, output_format: str, by: Sequence[str] =
         ConfigurationError: a condition cannot be read, or a column of it is in no file.
         FocusError: a file cannot be read, exit code 2.
     """
-    try:
-        filters = [parse_filter(text) for text in where]
-        refuse_names([*by, *(condition.column for condition in filters)])
-    except ValueError as error:
-        raise ConfigurationError(f"--by or --where: {error}") from None
     totals: Totals | Groups
-    try:
+    failed = {"file": name_of(paths)}
+    with failing(name_of(paths), lambda sentence: error_json(failed, sentence) if output_format == "json" else ""):
+        filters = filters_of(by, where)
         if by or filters:
             totals = groups = Groups(by, filters)
             read = _summed(paths, GroupRow, groups.add, groups.leave_out, groups.columns)
         else:
             totals = usual = Totals()
             read = _summed(paths, SummaryRow, usual.add, usual.leave_out)
-    except FalExporterError as error:
-        if output_format == "json":
-            click.echo(json.dumps({"file": name_of(paths), "error": str(error)}, indent=2, ensure_ascii=False))
-        raise
     if output_format == "csv":
         click.echo(reports.summary_csv(totals))
     else:
         shown = reports.summary_json if output_format == "json" else reports.summary_text
         click.echo(shown(name_of(paths), read, totals))
     return 1 if any(part.problems.rows for part in read) else 0
+
+
+def filters_of(by: Sequence[str], where: Sequence[str]) -> list[Filter]:
+    """Return the conditions of a command line.
+
+    Args:
+        by: what it adds up by.
+        where: each `COLUMN=VALUE` or `COLUMN!=VALUE`.
+
+    Raises:
+        ConfigurationError: one of them cannot be read.
+    """
+    try:
+        filters = [parse_filter(text) for text in where]
+        refuse_names([*by, *(condition.column for condition in filters)])
+    except ValueError as error:
+        raise ConfigurationError(f"--by or --where: {error}") from None
+    return filters
+
+
+def error_json(names: Mapping[str, str], sentence: str) -> str:
+    """Return the document of a command that cannot give its answer."""
+    return json.dumps({**names, "error": sentence}, indent=2, ensure_ascii=False)
 
 
 def _summed(

@@ -1,6 +1,5 @@
 """`fal-exporter focus diff`: two data sets, or one and the ledger, compared."""
 
-import json
 import re
 import shutil
 import sys
@@ -11,14 +10,13 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from exporter.app.focus import ledger_request
+from exporter.app.focus import error_json, failing, filters_of, ledger_request
 from exporter.charges import Clock, utc_now
-from exporter.errors import ConfigurationError, FalExporterError
+from exporter.errors import ConfigurationError
 from exporter.focus.comparison import Source, compare
 from exporter.focus.comparison_report import comparison_csv, comparison_json, comparison_text
 from exporter.focus.dataset import STANDARD_INPUT
 from exporter.focus.findings import FocusError
-from exporter.focus.reports import parse_filter, refuse_names
 from exporter.focus.writer import write
 from exporter.ledger.export import open_statement
 from exporter.queries.focus_file import LackingError, file_contents
@@ -59,23 +57,18 @@ def run_diff(
         ConfigurationError: an argument is wrong.
         FocusError, LedgerError, LackingError: one of them cannot be read, exit code 2.
     """
-    try:
-        filters = [parse_filter(text) for text in where]
-        refuse_names([*by, *(condition.column for condition in filters)])
-    except ValueError as error:
-        raise ConfigurationError(f"--by or --where: {error}") from None
-    if a == b == STANDARD_INPUT:
-        raise ConfigurationError("A and B are both standard input, which can be read once; name a file for one of them")
-    try:
+    failed = {"a": a, "b": b}
+    with failing(f"{a} and {b}", lambda sentence: error_json(failed, sentence) if output_format == "json" else ""):
+        filters = filters_of(by, where)
+        if a == b == STANDARD_INPUT:
+            raise ConfigurationError(
+                "A and B are both standard input, which can be read once; name a file for one of them"
+            )
         with TemporaryDirectory(prefix="fal-exporter-") as folder, _named_as_given(folder):
             sources = [_source(name, Path(folder) / letter, ledger, clock) for letter, name in (("A", a), ("B", b))]
             found = compare(*sources, by=by, where=filters, cost=cost, match=match, most=most)
             # A copy of ours is of no interest to anybody.
             text = _SHOWN[output_format](found).replace(f"{folder}/A/", "").replace(f"{folder}/B/", "")
-    except FalExporterError as error:
-        if output_format == "json":
-            click.echo(json.dumps({"a": a, "b": b, "error": str(error)}, indent=2, ensure_ascii=False))
-        raise
     click.echo(text)
     return 0 if found.is_equal else 1
 

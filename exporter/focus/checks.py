@@ -7,7 +7,6 @@ goes beyond that, the report says so.
 
 import importlib.util
 import math
-import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from exporter.focus.rules.conditions import WRONG
 from exporter.focus.rules.findings import Finding, Findings
 from exporter.focus.rules.measures import Break
 from exporter.focus.rules.table import Kind, Level, Rule, by_id, parts
-from exporter.focus.values import EXACTLY, number
+from exporter.focus.values import EXACTLY, told_amount
 
 if TYPE_CHECKING:
     from exporter.focus.expected import HeldInvoice
@@ -511,7 +510,7 @@ class Checker:
         billed = self._rules.measures.numbers[raw] if raw else None
         if billed is None:
             total.left_out += 1
-            total.known = EXACTLY.add(total.known, _told(_shown(raw)))
+            total.known = EXACTLY.add(total.known, told_amount(_shown(raw)) or Decimal(0))
         else:
             total.rows += 1
             total.billed = EXACTLY.add(total.billed, billed)
@@ -579,15 +578,3 @@ def _shown(raw: bytes) -> str:
 
 def _text(content: bytes) -> str:
     return content.decode("utf-8", "backslashreplace")
-
-
-_AMOUNT = re.compile(r"[^\d.,()+-]{0,4}(-?\d{1,3}(?:,\d{3})+(?:\.\d+)?|-?\d+(?:\.\d+)?)[^\d.,()]{0,4}", re.ASCII)
-
-
-def _told(text: str) -> Decimal:
-    """Return the amount that a text tells a person though it is no number of the format; 0 for none."""
-    found = _AMOUNT.fullmatch(text.strip())
-    try:
-        return number(found[1].replace(",", "")) if found else Decimal(0)
-    except ValueError:
-        return Decimal(0)

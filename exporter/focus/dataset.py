@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from glob import glob, has_magic
+from os.path import realpath
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, cast
@@ -131,22 +132,25 @@ def name_of(arguments: Sequence[str]) -> str:
 
 def _files(arguments: Iterable[str]) -> Iterator[Path]:
     """Yield files, each once, however often it is named."""
-    seen: set[Path] = set()
+    seen: set[str] = set()
     for argument in arguments:
         if not argument:
             # It would be the current folder, and all that is in it.
             raise UnreadableFileError("a name of a file is empty; is a variable of the shell not set?")
         path = Path(argument)
         found: Iterable[Path] = [path]
-        if path.is_dir():
+        with naming(argument):
+            is_folder, is_there = path.is_dir(), path.exists()
+        if is_folder:
             found = _files_in(path)
-        elif not path.exists() and has_magic(argument):
+        elif not is_there and has_magic(argument):
             matches = [Path(match) for match in sorted(glob(argument, recursive=True))]  # noqa: PTH207  it may be absolute
             if not matches:
                 raise UnreadableFileError(f"{argument}: no file has a name like this")
             found = (file for match in matches for file in (_files_in(match) if match.is_dir() else [match]))
         for file in found:
-            if (whole := file.resolve()) not in seen:
+            # Other than `Path.resolve`, it leaves a link to itself to whoever opens it.
+            if (whole := realpath(file)) not in seen:
                 seen.add(whole)
                 yield file
 

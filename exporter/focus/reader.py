@@ -244,7 +244,8 @@ class Reader(Generic[RowT]):
         polars_block: so many bytes are given to Polars at once, where it is installed and the shape has a `Count`; the
             first so many are read without it. 0: it is never used.
         memory: of the files before this one, where several are read one after the other.
-        unreadable: takes, of every row that is left out, the fields of the shape that can be read; by their names.
+        unreadable: takes, of every row that is left out, the fields of the shape that can be read, by their names; an
+            amount that only a person can read, such as `$4.20`, too.
         texts: columns of the shape's `Texts`.
 
     Attributes:
@@ -452,6 +453,8 @@ class Reader(Generic[RowT]):
             except UnreadableError:
                 self._add_unreadable(part, record)
                 failed = True
+                if (amount := part.told(raws)) is not None:
+                    values[name] = amount
         if failed:
             for instant, naive in zip(self._instants, counted, strict=True):
                 instant.naive = naive

@@ -31,7 +31,7 @@ from typing import NamedTuple, NewType, get_args, get_type_hints
 from exporter.focus.columns import COLUMNS, is_custom, other_data_set, version_of
 from exporter.focus.csv_parser import COMMA, Record, is_text, unquoted
 from exporter.focus.findings import MissingColumnError, WrongContentError
-from exporter.focus.values import NULLS, Month, Value, instant, number, scaled_number
+from exporter.focus.values import NULLS, Month, Value, instant, number, scaled_number, told_amount
 
 _LONGEST_QUOTE = 200
 _BINARY = re.compile(rb"[\x00-\x08\x0e-\x1f]")
@@ -79,6 +79,8 @@ def parse_header(record: Record, separator: bytes = COMMA) -> Header:
     """
     names = _names(record)
     _refuse_other_kinds(separator.join(record.fields))
+    if b"\r" in separator.join(raw for raw in record.fields if raw[:1] != b'"').strip():
+        raise WrongContentError("its lines end in carriage returns alone; save it with line feeds first")
     if record.malformed:
         raise WrongContentError(f"line 1 is not a CSV header: {record.malformed}")
     other = other_data_set(names)
@@ -389,6 +391,11 @@ class Part(NamedTuple):
             UnreadableError: a field is null though it must not be, or no value of its column.
         """
         return self._made([item.value(b"" if item.place is None else raws[item.place]) for item in self.wanted])
+
+    def told(self, raws: Mapping[int, bytes]) -> Value:
+        """Return the amount that a text tells a person where it is no number; None for anything else."""
+        place = self.wanted[0].place if self.wanted and isinstance(self.wanted[0].fields, Numbers) else None
+        return None if place is None else told_amount(unquoted(raws[place]).decode("utf-8", "replace"))
 
     def of_texts(self, texts: Mapping[int, str]) -> object:
         """Read it from what the fields stand for, by their place.

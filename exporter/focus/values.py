@@ -65,6 +65,18 @@ def scaled_number(text: str, *, places: int) -> int:
     return round(EXACTLY.scaleb(number(text), places))
 
 
+_AMOUNT = re.compile(r"[^\d.,()+-]{0,4}(-?\d{1,3}(?:,\d{3})+(?:\.\d+)?|-?\d+(?:\.\d+)?)[^\d.,()]{0,4}", re.ASCII)
+
+
+def told_amount(text: str) -> Decimal | None:
+    """Return the amount that a text tells a person though it is no number of the format, such as `$4.20`."""
+    found = _AMOUNT.fullmatch(text.strip())
+    try:
+        return number(found[1].replace(",", "")) if found else None
+    except ValueError:
+        return None
+
+
 def number_text(value: Decimal) -> str:
     """Write a decimal as FOCUS wants it and as no type inference mistakes it: `-12.0`, no exponent, no `-0.0`."""
     text = f"{value:f}"

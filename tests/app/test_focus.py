@@ -19,13 +19,14 @@ from e2e.processes import Fal
 from focus.conftest import base_rows, header, to_csv
 
 from exporter.app.focus import (
-    CheckFaultError,
+    FaultError,
     ledger_request,
     run_check,
     run_export,
     run_rules,
     run_summary,
 )
+from exporter.app.focus_comparison import run_diff
 from exporter.app.focus_fetch import Meter
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Invoice, UnitPrice, Window, decimal_of
 from exporter.cli import main
@@ -384,10 +385,28 @@ def test_a_file_that_cannot_be_checked_has_a_whole_report_and_exit_code_2(
         run_check([str(path)], version=None, output_format=output_format)
     assert "this is an HTML" in _sentence(capsys.readouterr().out, output_format)
     monkeypatch.setattr(Checker, "feed", _fault)
-    with pytest.raises(CheckFaultError, match="the check failed with ZeroDivisionError; this is a fault") as caught:
+    with pytest.raises(FaultError, match="failed with ZeroDivisionError; this is a fault of fal-exporter") as caught:
         run_check([str(path)], version=None, output_format=output_format)
     assert caught.value.exit_code == 2
     assert "ZeroDivisionError" in _sentence(capsys.readouterr().out, output_format)
+    with pytest.raises(ConfigurationError):
+        run_check([str(path)], version=None, output_format=output_format, ignored=["X-None"])
+    assert "there is no rule 'X-None'" in _sentence(capsys.readouterr().out, output_format)
+
+
+@pytest.mark.parametrize("run", [run_summary, partial(run_diff, b="b.csv", ledger=str)])
+def test_a_sum_or_a_comparison_that_cannot_be_made_has_a_whole_report_and_exit_code_2(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = {"paths": ["a.csv"]} if run is run_summary else {"a": "a.csv"}
+    with pytest.raises(ConfigurationError):
+        run(**first, output_format="json", where=["month"])
+    assert "'month' is not COLUMN=VALUE" in _sentence(capsys.readouterr().out, "json")
+    monkeypatch.setattr("exporter.focus.summing.parts", _fault)
+    with pytest.raises(FaultError) as caught:
+        run(**first, output_format="json")
+    assert caught.value.exit_code == 2
+    assert "ZeroDivisionError" in _sentence(capsys.readouterr().out, "json")
 
 
 def _fault(*_: object) -> None:

@@ -122,6 +122,22 @@ def test_any_bytes_are_pieces_or_a_clean_error(
     assert str(path) in told if told else found == magic + data or magic
 
 
+@pytest.mark.parametrize(("name", "reason"), [("loop.csv", "symbolic links"), ("x" * 300, "too long")])
+def test_what_the_system_refuses_to_look_at_is_a_clean_error(name: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "loop.csv").symlink_to("loop.csv")
+    with pytest.raises(UnreadableFileError, match=rf"{name} cannot be read: .*{reason}"):
+        read(tmp_path / name)
+
+
+def test_line_ends_of_old_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "mac.csv"
+    path.write_bytes(DATA.replace(b"\n", b"\r"))
+    with pytest.raises(WrongContentError, match="end in carriage returns alone"):
+        run_summary([str(path)], output_format="table")
+    path.write_bytes(DATA.replace(b"\n", b"\r\n"))
+    assert run_summary([str(path)], output_format="table") == 0
+
+
 def test_binary_files_are_told_without_being_printed(tmp_path: Path) -> None:
     path = tmp_path / "image.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\n")
@@ -178,11 +194,15 @@ def test_a_row_that_is_not_included_is_beside_its_total_and_one_without_a_date_i
 ) -> None:
     row = base_rows()[0]
     path = tmp_path / "report.csv"
-    changes = ({"BilledCost": "1E70", "EffectiveCost": "4.25"}, {"ChargePeriodStart": "yesterday"}, {"BilledCost": "2"})
+    changes = (
+        *({"BilledCost": "1E70", "EffectiveCost": "4.25"}, {"ChargePeriodStart": "yesterday"}, {"BilledCost": "2"}),
+        {"BilledCost": "$40.198572", "EffectiveCost": "4.25"},
+    )
     path.write_bytes(to_csv([row | change for change in changes]))
     found = summary(path, capsys=capsys, by=["month"])
     total = found["grand_totals"][0]
-    assert (total["rows"], total["rows_not_included"], total["known_cost_not_included"]) == (2, 1, "4.25")
+    # The amount that stands for no number goes before another cost of the row, as in a check.
+    assert (total["rows"], total["rows_not_included"], total["known_cost_not_included"]) == (2, 2, "44.448572")
     assert {item["month"]: item["rows"] for item in found["totals"]} == {"undated": 1, row["ChargePeriodStart"][:7]: 1}
 
 

@@ -55,8 +55,10 @@ def read_applicability(path: Path) -> Applicability:
     """
     try:
         found: object = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"--applicability: {path} cannot be read: {error}") from None
+    except OSError as error:
+        raise ConfigurationError(f"--applicability: {path} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"--applicability: {path} is not UTF-8; {_example()}") from None
     except yaml.YAMLError:
         raise ConfigurationError(f"--applicability: {path} is not YAML; {_example()}") from None
     if not isinstance(found, dict):
