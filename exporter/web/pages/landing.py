@@ -274,7 +274,7 @@ def _overview(publication: Publication, now: datetime, broken_files: Sequence[st
         "overview.html",
         notes=overview.notes,
         banner=banner(found),
-        loading=_loading(overview.accounts),
+        loading=loading(overview.accounts),
         data_through=data_through(overview.accounts),
         month=month(publication),
         tiles=tiles(publication, now),
@@ -425,7 +425,7 @@ def _causes(parts: Parts) -> tuple[tuple[str, str], ...]:
     return tuple((_PARTS[name], text) for (name, _), text in zip(shown, texts, strict=True))
 
 
-def _loading(accounts: Sequence[AccountOverview]) -> Loading | None:
+def loading(accounts: Sequence[AccountOverview]) -> Loading | None:
     """Return how far the history has been loaded; None once it has been."""
     sources = [source for account in accounts for source in account.sources if source.state != "failing"]
     waiting = [0.0 for source in sources if source.history_progress is None and source.state == "waiting"]

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from exporter.publication import Publication
 from exporter.web.pages.alerts import alerts, data_through
-from exporter.web.pages.landing import budget_view, ranking_views, replicas_text
+from exporter.web.pages.landing import budget_view, loading, ranking_views, replicas_text
 from exporter.web.pages.summary import AccountRow, account_rows, idle_rows, month, tiles
 
 _BAR = 30
@@ -37,7 +37,10 @@ def _attention(publication: Publication, now: datetime, broken_files: Sequence[s
     found = alerts(publication, now, broken_files)
     for alert in found:
         yield f"{_MARKS[alert.severity]} {alert.about}: {alert.text}"
-    if all(alert.severity == "noted" for alert in found):
+    if under_way := loading(publication.overview.accounts):
+        known = f" Everything since {under_way.known_from} is known." if under_way.known_from else ""
+        yield f"Loading the history: {under_way.percent}%.{known}"
+    elif all(alert.severity == "noted" for alert in found):
         through = data_through(publication.overview.accounts)
         yield f"Nothing needs attention. Data through {through}." if through else "The first data are being loaded."
 

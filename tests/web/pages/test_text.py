@@ -1,9 +1,22 @@
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from web.pages.conftest import AT, OUTLOOK, OVERVIEW, outline
 
-from exporter.publication import AccountOverview, Exposition, Overview, Publication, ReplicasOverview, SourceOverview
+from exporter.charges import NANO
+from exporter.forecasting.state import Outlook
+from exporter.publication import (
+    AccountOverview,
+    Exposition,
+    Gap,
+    NewName,
+    Observations,
+    Overview,
+    Publication,
+    ReplicasOverview,
+    SourceOverview,
+)
 from exporter.web.pages.text import page_text
 
 
@@ -55,6 +68,21 @@ def test_a_budget_is_a_bar() -> None:
 def test_accounts_are_a_table_with_the_one_in_trouble_first() -> None:
     table = text().partition("Account    State")[2].splitlines()[1:]
     assert [line.split()[:2] for line in table] == [["research", "Locked"], ["production", "Failing"]]
+
+
+def test_nothing_is_said_to_be_well_while_the_history_is_loaded() -> None:
+    source = SourceOverview("models", "", "up", AT, AT, history_progress=0.14)
+    gaps = {"month_to_date": Gap("loading", 0.14, AT - timedelta(days=4), AT)}
+    account = AccountOverview("a", (source,), gaps=gaps)
+    new = Observations(new_names=(NewName("a", "a-model", 60 * NANO, AT),))
+    for overview in (Overview("1", accounts=(account,)), Overview("1", accounts=(account,), observations=new)):
+        told = page_text(Publication(1, AT, Exposition(), overview, outlook=Outlook()), AT, ready=True)
+        assert "\nLoading the history: 14%. Everything since Tue 17 Nov is known.\n" in told
+        assert "Nothing needs attention" not in told
+        assert "Nothing needs attention" not in outline(overview, outlook=Outlook()).text
+    loaded = replace(account, sources=(replace(source, history_progress=1.0),), gaps={})
+    told = page_text(Publication(1, AT, Exposition(), Overview("1", accounts=(loaded,))), AT, ready=True)
+    assert "Nothing needs attention" in told
 
 
 def test_when_all_is_well_it_says_so_and_before_the_first_figures_too() -> None:
