@@ -24,8 +24,8 @@ _LEAST_GROWTH_DAYS, _MOST_GROWTH, _UNKNOWN_GROWTH = 21, 0.04, 0.002**2
 _SLOPE_VARIANCE = 48.0
 """Of a robust slope, in variances of the noise over the cube of the days."""
 
-_CUT = 14.0
-"""Squared standard deviations that one more stretch must explain."""
+SEEN = 14.0
+"""Squared standard deviations that one more stretch must explain: the square of a change that a single day shows."""
 
 _RISE_DAYS, _FALL_DAYS = 7.0, 1.5
 """Days after which a rise or a fall is taken to last."""
@@ -47,7 +47,8 @@ class Level:
         noise: variance of a day's logarithm around its level.
         doubt: variance of the level's logarithm: of the average, and of whether a change will last.
         growth_doubt: variance of the growth.
-        moved: sum of the squared changes of level, in logarithms, as far as they seem to last.
+        moves: changes of level, each as far as it seems to last.
+        moved: sum of their squares, in logarithms.
     """
 
     amount: float
@@ -55,6 +56,7 @@ class Level:
     noise: float
     doubt: float
     growth_doubt: float
+    moves: float
     moved: float
 
 
@@ -106,8 +108,8 @@ def noise_of(days: Sequence[float], even: Sequence[float]) -> float:
 def stretches_of(days: Sequence[float], growth: float, noise: float) -> Stretches:
     """Cut days into stretches of one level, at a given noise."""
     logs = _logs(days)
-    cuts, cost = _cuts(logs, _CUT * noise**2)
-    return Stretches(days, growth, noise, cuts, cost / noise**2 + (_CUT if growth else 0.0))
+    cuts, cost = _cuts(logs, SEEN * noise**2)
+    return Stretches(days, growth, noise, cuts, cost / noise**2 + (SEEN if growth else 0.0))
 
 
 def level_of(stretches: Stretches) -> Level:
@@ -118,7 +120,7 @@ def level_of(stretches: Stretches) -> Level:
     growth = stretches.growth
     growth_doubt = min(_UNKNOWN_GROWTH, variance if count >= _LEAST_GROWTH_DAYS else _UNKNOWN_GROWTH)
     levels: list[tuple[float, int]] = []  # of each stretch its amount and days
-    doubt = moved = 0.0
+    doubt = moves = moved = 0.0
     amount, weight = 0.0, 0.0
     for start, end in pairwise(stretches.cuts):
         of_stretch, stretch_weight = _average(flat[start:end], count - end)
@@ -133,9 +135,10 @@ def level_of(stretches: Stretches) -> Level:
         doubt = lasts * (1 - lasts) * step**2
         amount = lasts * of_stretch + (1 - lasts) * amount
         weight = stretch_weight
+        moves += lasts
         moved += (lasts * step) ** 2
         levels.append((of_stretch, end - start))
-    return Level(amount, growth, noise**2, doubt + noise**2 / max(weight, 1.0), growth_doubt, moved)
+    return Level(amount, growth, noise**2, doubt + noise**2 / max(weight, 1.0), growth_doubt, moves, moved)
 
 
 def _step(before: float, after: float) -> float:

@@ -9,11 +9,11 @@ below were chosen on other worlds than it uses.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from math import exp, sqrt
+from math import erf, exp, sqrt
 from operator import sub
 from statistics import fmean, median
 
-from exporter.forecasting.levels import WEEK, Level, Stretches, grown, growth_of, level_of, noise_of, stretches_of
+from exporter.forecasting.levels import SEEN, WEEK, Level, Stretches, grown, growth_of, level_of, noise_of, stretches_of
 
 DAY = 24
 LONGEST = 56 * DAY
@@ -48,8 +48,8 @@ _RECENT_DAYS = 28
 _PRIOR_DRIFT, _PRIOR_DRIFT_DAYS = 0.0001, 30
 """Drift that is assumed before any is seen, and how many days it is worth."""
 
-_MOVES_TO_COME = 3.0
-"""Changes to come for each that has been seen: small and recent ones have not."""
+_UNSEEN_MOVES = 3.0
+"""Changes to come for each that has been seen that are too small, or too short, to be seen."""
 
 _USUAL_FACTOR, _USUAL_SURPRISES = 1.5, 1.5
 
@@ -63,11 +63,13 @@ class Rhythm:
         level: what an average day costs, and its growth.
         weekdays: factor on the level of each of the 7 days after the edge.
         shares: of each of these days, the share of its cost in each of its 24 hours; they sum up to 1.
-        drift: variance of the changes of level to come, of the logarithm of a day, a day.
+        drift: variance of the small changes of level to come, of the logarithm of a day, a day.
+        moves: changes to come, a day, of the size of those that have been seen.
+        move: mean square of such a change, in logarithms.
         surprise: by how much an hour has been above what was expected on the second most surprising day.
         cap: what an hour counts for at most.
-        scale: factor on the doubt about level, growth and drift, by the errors of the past (`calibration`); the noise
-            of single days is measured.
+        scale: factor on the doubt about level, growth and changes, by the errors of the past (`calibration`), and on
+            the noise of single days where it is above 1: that is measured, and too small where days are not alone.
     """
 
     days: int
@@ -75,6 +77,8 @@ class Rhythm:
     weekdays: tuple[float, ...]
     shares: tuple[tuple[float, ...], ...]
     drift: float
+    moves: float
+    move: float
     surprise: float
     cap: int
     scale: float = 1.0
@@ -93,11 +97,46 @@ class Rhythm:
         return _USUAL_FACTOR * self.expected(place, place + 1) + _USUAL_SURPRISES * self.surprise
 
     def spread(self, hours: int) -> float:
-        """Return the standard deviation of the logarithm of what so many hours will cost."""
+        """Return the standard deviation of the logarithm of what so many hours will cost.
+
+        Of a normal distribution with the same band of 80%, that is: a change of the size of earlier ones may come, or
+        none. One that is unlikely in that time does not widen the band, and one that is likely widens it.
+        """
         days, level, weeks = max(hours, 1) / DAY, self.level, self.days // WEEK
         of_day = level.noise + (_UNSEEN_WEEKDAYS[weeks] if weeks < len(_UNSEEN_WEEKDAYS) else level.noise / weeks)
         doubt = level.doubt + level.growth_doubt * (days / 2) ** 2 + self.drift * days / 3
-        return sqrt(of_day / days + self.scale**2 * doubt)
+        calm = max(self.scale, 1.0) ** 2 * of_day / days + self.scale**2 * doubt
+        chance = 1 - exp(-self.moves * days)
+        if not chance:
+            return sqrt(calm)
+        moved = calm + self.scale**2 * self.move * self.moves * days / chance / 3
+        return _mixed(sqrt(calm), sqrt(moved), chance)
+
+
+_BAND, _EDGE = 0.8, 1.2816
+"""Share of a normal distribution within a band, and the band's edge in standard deviations."""
+
+_HALVINGS = 20
+
+
+def _mixed(narrow: float, wide: float, chance: float) -> float:
+    """Return the standard deviation of a normal distribution with the band of a mixture of two.
+
+    Args:
+        narrow: standard deviation of the one.
+        wide: that of the other.
+        chance: of the other.
+    """
+    low, high = narrow, wide
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        inside = (1 - chance) * _within(_EDGE * middle / narrow) + chance * _within(_EDGE * middle / wide)
+        low, high = (middle, high) if inside < _BAND else (low, middle)
+    return high
+
+
+def _within(edge: float) -> float:
+    return erf(edge / sqrt(2))
 
 
 def learn(hours: Sequence[int], edge: datetime) -> Rhythm | None:
@@ -131,6 +170,9 @@ def learn(hours: Sequence[int], edge: datetime) -> Rhythm | None:
     levels = list(_levels(even))[:-1]
     shares = _shares(blocks[-_RECENT_DAYS:])
     level = level_of(stretches)
+    weight = _PRIOR_DRIFT_DAYS + days
+    move = level.moved / level.moves if level.moves else 0.0
+    unseen = _UNSEEN_MOVES * level.moves * min(move, SEEN * level.noise)
     expected = [item * weekdays[place % WEEK] for place, item in enumerate(levels, -days)]
     weekdays = _with_last_week(weekdays, grown(sums, level.growth), level.amount)
     return Rhythm(
@@ -138,7 +180,9 @@ def learn(hours: Sequence[int], edge: datetime) -> Rhythm | None:
         level=level,
         weekdays=weekdays,
         shares=shares,
-        drift=(_PRIOR_DRIFT * _PRIOR_DRIFT_DAYS + _MOVES_TO_COME * level.moved) / (_PRIOR_DRIFT_DAYS + days),
+        drift=(_PRIOR_DRIFT * _PRIOR_DRIFT_DAYS + unseen) / weight,
+        moves=level.moves / weight,
+        move=move,
         surprise=_surprise(blocks[-_RECENT_DAYS:], expected[-_RECENT_DAYS:], shares),
         cap=cap,
     )

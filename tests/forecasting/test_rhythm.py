@@ -1,12 +1,14 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
+from math import erf, sqrt
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.forecasting.rhythm import DAY, LONGEST, Rhythm, learn
+from exporter.forecasting.rhythm import _EDGE, DAY, LONGEST, Rhythm, _mixed, learn
 
 NANO = 10**9
 MONDAY = datetime(2026, 11, 23, tzinfo=UTC)
@@ -143,3 +145,20 @@ def test_a_day_that_is_half_as_much_again_is_a_surprise_and_counts_for_less_of_i
     hours = life(28, noise=0.05)
     before, after = learnt(hours), learnt(scaled(hours, 7, 1.5))
     assert 1.06 < after.expected(0, DAY) / before.expected(0, DAY) < 1.13
+
+
+def test_a_change_that_is_unlikely_to_come_again_in_time_does_not_widen_the_band() -> None:
+    calm = learnt(life(56, noise=0.05))
+    changed = replace(calm, moves=1 / 100, move=0.5)
+    assert changed.spread(DAY) < 1.05 * calm.spread(DAY)
+    assert changed.spread(10 * DAY) < 2 * calm.spread(10 * DAY)
+    # As one variance, the same change would count for ten times as much.
+    assert replace(calm, drift=calm.drift + 0.5 / 100).spread(10 * DAY) > 5 * calm.spread(10 * DAY)
+
+
+@given(chance=st.floats(0, 1), wide=st.floats(1, 50))
+def test_a_mixture_has_eighty_percent_within_its_band(chance: float, wide: float) -> None:
+    found = _mixed(1.0, wide, chance)
+    assert 1 <= found <= wide
+    edge = _EDGE * found / sqrt(2)
+    assert (1 - chance) * erf(edge) + chance * erf(edge / wide) == pytest.approx(0.8, abs=1e-4)

@@ -76,12 +76,12 @@ def test_nothing_is_said_to_be_well_while_the_history_is_loaded() -> None:
     account = AccountOverview("a", (source,), gaps=gaps)
     new = Observations(new_names=(NewName("a", "a-model", 60 * NANO, AT),))
     for overview in (Overview("1", accounts=(account,)), Overview("1", accounts=(account,), observations=new)):
-        told = page_text(Publication(1, AT, Exposition(), overview, outlook=Outlook()), AT, ready=True)
+        told = page_text(Publication(1, AT, Exposition(), overview, ready=True, outlook=Outlook()), AT, ready=True)
         assert "\nLoading the history: 14%. Everything since Tue 17 Nov is known.\n" in told
         assert "Nothing needs attention" not in told
         assert "Nothing needs attention" not in outline(overview, outlook=Outlook()).text
     loaded = replace(account, sources=(replace(source, history_progress=1.0),), gaps={})
-    told = page_text(Publication(1, AT, Exposition(), Overview("1", accounts=(loaded,))), AT, ready=True)
+    told = page_text(Publication(1, AT, Exposition(), Overview("1", accounts=(loaded,)), ready=True), AT, ready=True)
     assert "Nothing needs attention" in told
 
 
