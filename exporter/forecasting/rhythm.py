@@ -68,8 +68,8 @@ class Rhythm:
         move: mean square of such a change, in logarithms.
         surprise: by how much an hour has been above what was expected on the second most surprising day.
         cap: what an hour counts for at most.
-        scale: factor on the doubt about level, growth and changes, by the errors of the past (`calibration`), and on
-            the noise of single days where it is above 1: that is measured, and too small where days are not alone.
+        scale: factor on the doubt about level, growth and changes, by the errors of the past (`calibration`); the noise
+            of single days is measured.
     """
 
     days: int
@@ -105,7 +105,7 @@ class Rhythm:
         days, level, weeks = max(hours, 1) / DAY, self.level, self.days // WEEK
         of_day = level.noise + (_UNSEEN_WEEKDAYS[weeks] if weeks < len(_UNSEEN_WEEKDAYS) else level.noise / weeks)
         doubt = level.doubt + level.growth_doubt * (days / 2) ** 2 + self.drift * days / 3
-        calm = max(self.scale, 1.0) ** 2 * of_day / days + self.scale**2 * doubt
+        calm = of_day / days + self.scale**2 * doubt
         chance = 1 - exp(-self.moves * days)
         if not chance:
             return sqrt(calm)

@@ -123,7 +123,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 "s",
                 decimals=0,
                 thresholds=at_least((3 * 3600, palette.WARNING), (24 * 3600, palette.BAD), base=palette.GOOD),
-                no_value=_NOT_READ,
+                no_value="not known yet",
             ),
             4,
         ),

@@ -48,17 +48,10 @@ def test_errors_are_of_forecasts_that_knew_nothing_of_what_came_after() -> None:
     assert scale_of([0] * WEEK + calm) == pytest.approx(scale_of(calm), rel=0.5)
 
 
-def test_small_errors_narrow_what_is_in_doubt_and_never_the_noise_of_days_which_is_measured() -> None:
-    rhythm = learnt(life(56, noise=0.4))
-    narrow = replace(rhythm, scale=0.25)
-    assert 1 > narrow.spread(DAY) / rhythm.spread(DAY) > narrow.spread(28 * DAY) / rhythm.spread(28 * DAY) > 0.25
-
-
-def test_large_errors_widen_the_noise_of_days_too() -> None:
+def test_only_what_is_in_doubt_is_scaled_the_noise_of_days_is_measured() -> None:
     rhythm = learnt(life(56, noise=0.4))
     wide = replace(rhythm, scale=4.0)
-    assert wide.spread(DAY) == pytest.approx(4 * rhythm.spread(DAY))
-    assert wide.spread(28 * DAY) == pytest.approx(4 * rhythm.spread(28 * DAY))
+    assert 1 < wide.spread(DAY) / rhythm.spread(DAY) < wide.spread(28 * DAY) / rhythm.spread(28 * DAY) < 4
 
 
 def test_an_account_that_costs_nothing_can_be_calibrated() -> None:
