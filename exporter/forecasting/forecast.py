@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from exporter.charges import HOUR, Balance, Window
 from exporter.forecasting.levels import WEEK
-from exporter.forecasting.rhythm import DAY, Rhythm
+from exporter.forecasting.rhythm import DAY, EDGE, Rhythm
 from exporter.forecasting.state import Forecast, Path
 
 Key = TypeVar("Key", bound=Hashable)
@@ -70,10 +70,6 @@ class HourlySpend(Generic[Key]):
         return sum(self.of(key)[max(0, start) : max(0, end)])
 
 
-_EDGE_OF_80_PERCENT = 1.2816
-"""In standard deviations of a normal distribution."""
-
-
 def forecast(
     rhythm: Rhythm,
     *,
@@ -107,7 +103,7 @@ def forecast(
     for place in range(first, (now - edge) // HOUR + 1):
         hour = edge + place * HOUR
         seen += min(spent(Window(hour, hour + HOUR)), rhythm.expected(place, place + 1))
-    rest, spread = max(expected - seen, 0.0), exp(_EDGE_OF_80_PERCENT * rhythm.spread(end - first))
+    rest, spread = max(expected - seen, 0.0), exp(EDGE * rhythm.spread(end - first))
     return Forecast(total + round(rest), total + round(rest / spread), total + round(rest * spread))
 
 
@@ -129,7 +125,7 @@ def path_of(rhythm: Rhythm, edge: datetime, now: datetime) -> Path:
         start = midnight + timedelta(days=day)
         place = (start - edge) // HOUR
         weekdays[start.isoweekday() % WEEK] = round(rhythm.expected(place, place + DAY))
-    return Path(tuple(weekdays), {days: exp(_EDGE_OF_80_PERCENT * rhythm.spread(days * DAY)) for days in HORIZONS})
+    return Path(tuple(weekdays), {days: exp(EDGE * rhythm.spread(days * DAY)) for days in HORIZONS})
 
 
 _LONGEST = timedelta(days=3650)

@@ -113,7 +113,7 @@ class Rhythm:
         return _mixed(sqrt(calm), sqrt(moved), chance)
 
 
-_BAND, _EDGE = 0.8, 1.2816
+_BAND, EDGE = 0.8, 1.2816
 """Share of a normal distribution within a band, and the band's edge in standard deviations."""
 
 _HALVINGS = 20
@@ -130,7 +130,7 @@ def _mixed(narrow: float, wide: float, chance: float) -> float:
     low, high = narrow, wide
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        inside = (1 - chance) * _within(_EDGE * middle / narrow) + chance * _within(_EDGE * middle / wide)
+        inside = (1 - chance) * _within(EDGE * middle / narrow) + chance * _within(EDGE * middle / wide)
         low, high = (middle, high) if inside < _BAND else (low, middle)
     return high
 

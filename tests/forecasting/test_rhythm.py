@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.forecasting.rhythm import _EDGE, DAY, LONGEST, Rhythm, _mixed, learn
+from exporter.forecasting.rhythm import DAY, EDGE, LONGEST, Rhythm, _mixed, learn
 
 NANO = 10**9
 MONDAY = datetime(2026, 11, 23, tzinfo=UTC)
@@ -160,5 +160,5 @@ def test_a_change_that_is_unlikely_to_come_again_in_time_does_not_widen_the_band
 def test_a_mixture_has_eighty_percent_within_its_band(chance: float, wide: float) -> None:
     found = _mixed(1.0, wide, chance)
     assert 1 <= found <= wide
-    edge = _EDGE * found / sqrt(2)
+    edge = EDGE * found / sqrt(2)
     assert (1 - chance) * erf(edge) + chance * erf(edge / wide) == pytest.approx(0.8, abs=1e-4)
