@@ -38,7 +38,7 @@ from exporter.events.summaries import (
     SummaryError,
     read,
     read_hours,
-    written,
+    with_summary,
 )
 from exporter.logs import redact
 
@@ -188,8 +188,7 @@ class ClickHouseStore:
             self._run(f"ALTER TABLE requests DELETE WHERE {before} SETTINGS mutations_sync = 1")
         summary = replace(self._summed(hour, read_at, of_hour), rejected=rejected)
         name = _summaries_name(account, hour.date())
-        others = [other for other in self._day_summaries(account, hour.date()) if other.hour != hour]
-        self.keep_document(name, written(sorted([*others, summary], key=lambda one: one.hour)))
+        self.keep_document(name, with_summary(self.document(name), summary))
         return summary
 
     def _summed(self, hour: datetime, read_at: datetime, of_hour: str) -> HourSummary:

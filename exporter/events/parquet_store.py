@@ -52,6 +52,7 @@ from exporter.events.summaries import (
     SummaryError,
     read,
     read_hours,
+    with_summary,
     written,
 )
 
@@ -143,7 +144,10 @@ def _from_rows(read_at: datetime) -> str:
     return f"{names}, make_timestamptz({microseconds(read_at)}) AS read_at"
 
 
-_BUCKET = " + ".join(f"(cost_nano_usd > {round(bound * NANO)})::INT" for bound in BUCKETS)
+_BUCKET = (
+    f"CASE {' '.join(f'WHEN cost_nano_usd <= {round(bound * NANO)} THEN {n}' for n, bound in enumerate(BUCKETS))} "
+    f"ELSE {len(BUCKETS)} END"
+)
 _NATIVE = f"CASE WHEN cost_nano_usd > 0 THEN ceil(log2(cost_nano_usd / {NANO}.0) * {2**SCHEMA})::INT END"
 
 
@@ -666,11 +670,8 @@ class ParquetStore:
             return ()
 
     def _keep_summary(self, account: str, summary: HourSummary) -> None:
-        day = summary.hour.date()
-        others = [other for other in self._day_summaries(account, day) if other.hour != summary.hour]
-        self._objects.put(
-            self._summary_name(account, day), written(sorted([*others, summary], key=lambda one: one.hour))
-        )
+        name = self._summary_name(account, summary.hour.date())
+        self._objects.put(name, with_summary(self._objects.get(name), summary))
 
     def _asked(
         self, files: Callable[[], list[DayFiles]], query: Callable[[str], Query], damaged: list[str] | None

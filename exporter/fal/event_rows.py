@@ -12,12 +12,13 @@ import re
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Raw
 
-from exporter.charges import BilledRequest, RequestColumns, fits_a_label, label_text
+from exporter.charges import HOUR, BilledRequest, RequestColumns, fits_a_label, label_text
 from exporter.fal.answers import decoded
 from exporter.fal.bodies import check_parsed_size
 from exporter.fal.platform_usage import caller
@@ -26,9 +27,16 @@ from exporter.fal.rows import RejectedError, Rejection, Row, amount, instant, op
 _LONGEST_ID = 200
 _LARGEST = 2**63 - 1
 
-_PLAIN_STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z"
+_PLAIN_STAMP = r"\d{4}-\d\d-\d\dT\d\d:[0-5]\d:[0-5]\d(?:\.\d{1,6})?Z"
+_TO_THE_HOUR = len("2026-11-27T13")
 _PLAIN_STAMPS = re.compile(rf"(?:{_PLAIN_STAMP}\n)*", re.ASCII)
 """Of all ways to write an instant the one that fal uses, and that a store can take over as it is."""
+
+_REMEMBERED = 4_096
+"""Distinct values that are remembered from page to page; most occur on all of them."""
+
+_LONGEST_REMEMBERED = 1_024
+"""Bytes."""
 
 _NULL = Raw(b"null")
 
@@ -122,7 +130,7 @@ def _columns(body: bytes | bytearray, window: tuple[datetime, datetime]) -> Colu
         teams = _read_once([event.username for event in events], optional_text)
         callers = _read_once(
             [b",".join((event.auth_method_structured, event.auth_method)) for event in events],
-            lambda sent: _caller(_row(_CALLER, sent)),
+            _caller_sent,
         )
         amounts = _read_once(
             [
@@ -139,9 +147,9 @@ def _columns(body: bytes | bytearray, window: tuple[datetime, datetime]) -> Colu
                 )
                 for event in events
             ],
-            lambda sent: _amounts(_row(_AMOUNTS, sent)),
+            _amounts_sent,
         )
-        tags = _read_once([bytes(event.tags) for event in events], lambda sent: _tags(decoded(sent)))
+        tags = _read_once([bytes(event.tags) for event in events], _tags_sent)
     except (msgspec.MsgspecError, RecursionError, RejectedError, ValueError):
         return None
     columns = RequestColumns(
@@ -168,6 +176,27 @@ def _read_once(column: list[Sent], read: Callable[[Sent], Value]) -> list[Value]
     return list(map(values.__getitem__, column))
 
 
+def _remembered(read: Callable[[bytes], Value]) -> Callable[[bytes], Value]:
+    """Return a function that remembers what it has read of short texts."""
+    remembering = lru_cache(_REMEMBERED)(read)
+    return lambda sent: remembering(sent) if len(sent) <= _LONGEST_REMEMBERED else read(sent)
+
+
+@_remembered
+def _caller_sent(sent: bytes) -> tuple[str, str]:
+    return _caller(_row(_CALLER, sent))
+
+
+@_remembered
+def _amounts_sent(sent: bytes) -> "_Amounts":
+    return _amounts(_row(_AMOUNTS, sent))
+
+
+@_remembered
+def _tags_sent(sent: bytes) -> str:
+    return _tags(decoded(sent))
+
+
 def _row(names: tuple[str, ...], sent: bytes) -> Row:
     """Return JSON texts with commas between them as a row."""
     values = decoded(b"[" + sent + b"]")
@@ -187,9 +216,12 @@ def _are_plain_stamps(stamps: list[str], window: tuple[datetime, datetime]) -> b
     """
     if not _PLAIN_STAMPS.fullmatch("\n".join([*stamps, ""])):
         return False
-    instants = list(map(datetime.fromisoformat, stamps))
     start, end = window
-    return not instants or (start <= min(instants) and max(instants) < end)
+    hours = [datetime.fromisoformat(f"{hour}:00Z") for hour in {stamp[:_TO_THE_HOUR] for stamp in stamps}]
+    if all(start <= hour and hour + HOUR <= end for hour in hours):
+        return True  # as nearly always: of hours that lie in the window as a whole
+    instants = list(map(datetime.fromisoformat, stamps))
+    return start <= min(instants) and max(instants) < end
 
 
 def request_of(row: Row, window: tuple[datetime, datetime]) -> BilledRequest:

@@ -1,5 +1,6 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -19,7 +20,9 @@ from exporter.events.summaries import (
     dearest,
     quantile,
     read,
+    read_hours,
     totals,
+    with_summary,
     written,
 )
 
@@ -42,10 +45,28 @@ def test_a_document_of_summaries_reads_as_it_was_written() -> None:
     assert read(written(found)) == found
 
 
-@pytest.mark.parametrize("document", [b"", b"{}", b"[1]", b'[{"hour":"x"}]', b"null"])
+_NO_DOCUMENTS = [b"", b"{}", b"[1]", b'[{"hour":"x"}]', b"null"]
+
+
+@pytest.mark.parametrize("document", _NO_DOCUMENTS)
 def test_what_is_no_document_of_summaries_is_refused(document: bytes) -> None:
     with pytest.raises(SummaryError):
         read(document)
+    with pytest.raises(SummaryError):
+        read_hours(document)
+
+
+def test_an_hour_takes_the_place_of_what_was_written_of_it() -> None:
+    first, second = summary(models={"a": costs(2, 7)}), summary(NOON + HOUR, models={"b": costs(1, 3)})
+    again = replace(first, rejected=3)
+    document = with_summary(with_summary(with_summary(None, second), first), again)
+    assert read(document) == (again, second)
+    assert read_hours(document) == {NOON: 3, NOON + HOUR: 0}
+
+
+@pytest.mark.parametrize("document", _NO_DOCUMENTS)
+def test_a_document_that_is_none_is_begun_anew(document: bytes) -> None:
+    assert read(with_summary(document, summary())) == (summary(),)
 
 
 def test_requests_that_add_up_to_the_ledger_differ_nowhere() -> None:
