@@ -220,8 +220,8 @@ EXAMPLE = DOCS / "examples" / "fal-exporter.yaml"
 ONE_ACCOUNT = {"key", "key_file", "account"}
 """Settings that cannot stand beside a list of accounts."""
 
-INSTEAD = {"remote_write_token"}
-"""Settings in place of others."""
+INSTEAD = {"remote_write_token", "ledger_read_url"}
+"""Settings in place of others, or that go with others than the example has."""
 
 
 def test_the_example_file_loads_and_has_every_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,7 +119,10 @@ def _application(  # noqa: PLR0917  called in one place
     from exporter.web.mcp.tool import Known  # noqa: PLC0415  as above
     from exporter.web.mcp.tools import tools  # noqa: PLC0415  as above
 
-    reader = LedgerReader(settings.ledger_url.get_secret_value())
+    standby = settings.ledger_read_url
+    reader = LedgerReader(
+        settings.ledger_url.get_secret_value(), standby=None if standby is None else standby.get_secret_value()
+    )
     accounts = tuple(account.name for account in settings.accounts)
     application = endpoint(
         tools(Known(reader, latest, settings.timezone, clock, inquirer, accounts, requests)),

@@ -30,6 +30,7 @@ FIXED = frozenset(
         "open",
         "allowed_hosts",
         "ledger_url",
+        "ledger_read_url",
         "timezone",
         "access_log",
     }

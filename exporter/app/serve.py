@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,8 @@ from exporter.web.rest.application import RestOptions
 from exporter.web.server import listen, scheme_of, serve_web
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from exporter.ledger.reader import LedgerReader
 
 _log = structlog.get_logger(__name__)
@@ -70,7 +73,7 @@ def web_application(
         clock=clock,
         rest=RestOptions(
             ledger_url=settings.ledger_url,
-            reader=_ledger_reader,
+            reader=partial(_ledger_reader, standby=settings.ledger_read_url),
             zone=settings.timezone,
             tokens=access.rest,
             cors_origins=settings.rest_cors_origins,
@@ -86,12 +89,12 @@ def web_application(
     )
 
 
-def _ledger_reader(address: str) -> "LedgerReader":
-    """Return a reader of the ledger at an address; its libraries are imported when the first question comes."""
+def _ledger_reader(address: str, *, standby: "SecretStr | None") -> "LedgerReader":
+    """Return a reader of the ledger or its standby; its libraries are imported when the first question comes."""
     from exporter.ledger.reader import LedgerReader  # noqa: PLC0415  scrapes are answered before that
 
     gc.freeze()
-    return LedgerReader(address)
+    return LedgerReader(address, standby=None if standby is None else standby.get_secret_value())
 
 
 _SWITCH_SECONDS = 0.0005

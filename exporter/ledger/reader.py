@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -13,9 +13,11 @@ from threading import Lock
 from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
+import structlog
 from sqlalchemy import Connection, Engine, QueuePool, inspect
 
 from exporter.charges import Invoice, Window, hour_number, hour_start
+from exporter.errors import LedgerError
 from exporter.forecasting.what_if import AppWeek
 from exporter.ledger.accounting.coverage import ScopeState
 from exporter.ledger.accounting.efficiency import efficiency
@@ -46,11 +48,26 @@ from exporter.ledger.tables.tags import KEYS as TAG_KEYS
 from exporter.ledger.tag_reader import hours_read, tagged_sums
 from exporter.machines import AppSettings, Efficiency, StateSum
 
+_log = structlog.get_logger(__name__)
+
 _EVERYTHING: Mapping[str, Collection[str]] = MappingProxyType({})
 _REVISIONS = 10**9
 
 _TICK = 50_000_000
 """Nanoseconds by which a write must be past, to be told from the next by its time."""
+
+_MOST_BEHIND = 60.0
+"""Seconds by which a standby may be behind that answers."""
+
+_STANDBY_REST = 15.0
+"""Seconds for which a standby that could not answer is not asked."""
+
+_BEHIND = (
+    "SELECT CASE WHEN NOT pg_is_in_recovery() THEN 0 "
+    # Where nothing is written nothing is to be copied, as long as there is a connection to copy it by.
+    "WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() AND EXISTS (SELECT FROM pg_stat_wal_receiver) THEN 0 "
+    "ELSE coalesce(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 'infinity') END"
+)
 
 
 @dataclass(slots=True)
@@ -238,6 +255,10 @@ class LedgerSnapshot:
         horizon = int(self._facts.get(schema.HORIZON) or 0)
         return hour_start(horizon) if horizon else None
 
+    def seconds_behind(self) -> float:
+        """Return by how much a server that is a standby is behind its primary; 0 for all others."""
+        return float(self._connection.exec_driver_sql(_BEHIND).scalar() or 0)
+
     def invoices(self) -> tuple[Invoice, ...]:
         """Return the invoices of all accounts, newest first."""
         return tuple(rows.read_invoices(self._connection))
@@ -264,17 +285,21 @@ class LedgerReader:
 
     Args:
         address: `sqlite:///path` or `postgresql://user@host/database`.
+        standby: address of a copy that is asked in its place, as long as it can be and is not far behind.
 
     Attributes:
-        address: the same, for processes that read the ledger by themselves; it may hold a password.
+        address: the first, for processes that read the ledger by themselves; it may hold a password.
 
     Raises:
         NoLedgerError: from every other method: there is no ledger yet.
         LedgerError: from every other method: it is of another version, or it cannot be read.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, standby: str | None = None) -> None:
         self.address = address
+        self._standby = None if standby is None else LedgerReader(standby)
+        self._standby_from = 0.0
+        self._standby_problem = ""
         self._url = ledger_url(address)
         self._path = Path(self._url.database or "") if self._url.get_backend_name() == "sqlite" else None
         self._lock = Lock()
@@ -286,6 +311,8 @@ class LedgerReader:
 
     def close(self) -> None:
         """Let go of the database; a later call opens it again."""
+        if self._standby is not None:
+            self._standby.close()
         with self._lock:
             if self._engine is not None:
                 self._engine.dispose()
@@ -324,6 +351,39 @@ class LedgerReader:
             check: raises once nobody waits for the answer any more; a statement under way then ends within the
                 database. None where all that is asked is to be answered.
         """
+        with ExitStack() as opened:
+            yield self._of_standby(opened, check) or opened.enter_context(self._snapshot(check))
+
+    def _of_standby(self, opened: ExitStack, check: Check | None) -> LedgerSnapshot | None:
+        """Open the standby; return None where it cannot be asked."""
+        if self._standby is None or time.monotonic() < self._standby_from:
+            return None
+        with ExitStack() as tried:
+            try:
+                snapshot = tried.enter_context(self._standby.snapshot(check))
+                behind = snapshot.seconds_behind()
+            except LedgerError as error:
+                problem = str(error)
+            else:
+                if behind <= _MOST_BEHIND:
+                    opened.push(tried.pop_all())
+                    self._standby_works("")
+                    return snapshot
+                problem = f"it is more than {_MOST_BEHIND:.0f} s behind its primary"
+        self._standby_from = time.monotonic() + _STANDBY_REST
+        self._standby_works(problem)
+        return None
+
+    def _standby_works(self, problem: str) -> None:
+        if bool(problem) != bool(self._standby_problem):
+            if problem:
+                _log.warning("the standby cannot answer questions; the primary does", problem=problem)
+            else:
+                _log.info("the standby answers questions")
+        self._standby_problem = problem
+
+    @contextmanager
+    def _snapshot(self, check: Check | None) -> Iterator[LedgerSnapshot]:
         engine = self._opened()
         try:
             with clear_errors(self._url), engine.connect() as connection, ended_by(connection, check):

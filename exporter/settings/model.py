@@ -190,7 +190,14 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
         description="Database of the ledger. For a SQLite file, three slashes precede a path relative to the working "
         "directory, four an absolute one; the container image sets `sqlite:////data/ledger.sqlite`. PostgreSQL is "
         "`postgresql://user:password@host/database` and needs the extra `postgresql`; `postgres://` means the same, "
-        "and `?host=/var/run/postgresql` connects through a Unix socket.",
+        "and `?host=/var/run/postgresql` connects through a Unix socket. Several servers, of which the one that takes "
+        "writes is used, are `postgresql://user:password@a,b:5433/database?target_session_attrs=read-write`.",
+    )
+    ledger_read_url: LedgerUrl | None = Field(
+        default=None,
+        description="Standby of the ledger's PostgreSQL that answers the questions of REST and MCP in its place, such "
+        "as `postgresql://user:password@standby/database`. While it is gone, or more than a minute behind, the ledger "
+        "itself answers.",
     )
     replicated: bool = Field(
         default=False,
@@ -511,6 +518,17 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
                 "{replicated} is true, and {ledger_url} is a SQLite file, which only one exporter can use; set "
                 "{ledger_url} to postgresql://..., or {replicated} to false"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _standby_is_of_a_server(self) -> Self:
+        if self.ledger_read_url is not None:
+            addresses = (self.ledger_url, self.ledger_read_url)
+            if any(address.get_secret_value().startswith("sqlite") for address in addresses):
+                raise Contradiction(
+                    "{ledger_read_url} names a standby of a ledger in PostgreSQL, and a SQLite file has none; set both "
+                    "{ledger_url} and {ledger_read_url} to postgresql://..., or leave {ledger_read_url} out"
+                )
         return self
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from exporter.settings.fields import Origins, nearest
 
 _SECRET = frozenset(
     {
-        *("key", "ledger_url", "events_url", "booked_source"),
+        *("key", "ledger_url", "ledger_read_url", "events_url", "booked_source"),
         *("remote_write_password", "remote_write_token", "remote_write_headers"),
     }
 )

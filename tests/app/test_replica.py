@@ -7,24 +7,30 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 from app.conftest import MakeSettings
 from e2e.processes import Fal
 from ledger.conftest import empty_postgresql, postgresql_address, postgresql_server
+from local_http import NO_TLS
+from mcp import Client
 from pydantic import SecretStr
 from sqlalchemy import create_engine, text
 
 from exporter.app.replica import Replica, configuration_of
+from exporter.app.single_process import joined
 from exporter.app.wiring import client_of
+from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window, hour_of, utc_now
 from exporter.fal import Silent
 from exporter.fal.account import read_balance
 from exporter.inquiry import Channel, Inquirer, Inquiry, InquiryError
+from exporter.ledger import Ledger, Rules
 from exporter.metrics.encoding import deflated
 from exporter.publication import Exposition, Overview, Piece, Publication, rendering
 from exporter.queries import live
 from exporter.replicas.board import Board
 from exporter.replicas.lease import Candidate, Lease, Leases, LostLeaseError
-from exporter.settings import Settings
+from exporter.settings import Listen, Settings
 
 __all__ = ["empty_postgresql", "postgresql_address", "postgresql_server"]
 
@@ -168,3 +174,41 @@ def test_configurations_that_make_other_figures_have_other_digests(settings: Mak
     changed = {"labels": ("account", "model"), "timezone": "Europe/Berlin", "settle_delay": timedelta(hours=1)}
     assert configuration_of(settings()) == configuration_of(settings())
     assert configuration_of(settings()) != configuration_of(settings(**{name: changed[name]}))
+
+
+@pytest.mark.long
+async def test_a_standby_answers_rest_and_agents(settings: MakeSettings, postgresql_address: str) -> None:
+    engine = create_engine(postgresql_address)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE SCHEMA standby"))
+    engine.dispose()
+    now = utc_now()
+    hour = hour_of(now)
+    standby = f"{postgresql_address}?options=-csearch_path%3Dstandby"
+    with closing(Ledger(standby, rules=Rules(), clock=utc_now)) as ledger:
+        ledger.activate({"of the standby": ("models",)})
+        charge = Charge(hour, Dimensions("of the standby", model="flux"), Amounts(cost=7 * NANO))
+        ledger.restate("of the standby", "models", Window(hour, hour + HOUR), [charge], at=now)
+    served = settings(
+        ledger_url=SecretStr(postgresql_address),
+        ledger_read_url=SecretStr(standby),
+        mcp_listen=Listen("127.0.0.1", 0),
+        tags=(),
+    )
+    question = {"start": hour.isoformat(), "end": (hour + HOUR).isoformat(), "group_by": "account", "live": "false"}
+    try:
+        async with (
+            asyncio.timeout(60),
+            joined(served) as running,
+            Client(running.mcp_url) as agent,
+            httpx.AsyncClient(verify=NO_TLS, trust_env=False, base_url=running.url) as client,
+        ):
+            answer = (await client.get("/v1/billing/usage", params=question)).json()
+            assert "of the standby" in str(answer)
+            told = await agent.call_tool("fal-get-usage", {"group_by": ["account"]})
+            assert "of the standby" in str(told.structured_content)
+    finally:
+        engine = create_engine(postgresql_address)
+        with engine.begin() as connection:
+            connection.execute(text("DROP SCHEMA standby CASCADE"))
+        engine.dispose()

@@ -34,6 +34,16 @@ class ServerPair:
         )
 
     @property
+    def options_of_standby(self) -> str:
+        """Options that the standby's server is started with."""
+        return f"{self.options} -p {self.standby}"
+
+    @property
+    def options(self) -> str:
+        """Options of both servers."""
+        return f"-c listen_addresses=127.0.0.1 -k {self.folder} -c fsync=off"
+
+    @property
     def address_for_reading(self) -> str:
         """The database on the standby."""
         return f"postgresql://ledger@127.0.0.1:{self.standby}/postgres"
@@ -93,12 +103,11 @@ def server_pair() -> Iterator[ServerPair]:
     pair = ServerPair(folder, free_port(), free_port())
     data, copy = str(folder / "primary"), str(folder / "standby")
     pair.run("initdb", "-D", data, "-A", "trust", "-U", "ledger", "--no-sync", "-E", "UTF8", "--locale=C")
-    options = f"-c listen_addresses=127.0.0.1 -k {folder} -c fsync=off"
-    pair.control("primary", "-o", f"{options} -p {pair.primary}", "start")
+    pair.control("primary", "-o", f"{pair.options} -p {pair.primary}", "start")
     try:
         source = f"host=127.0.0.1 port={pair.primary} user=ledger"
         pair.run("pg_basebackup", "-D", copy, "-d", source, "-R", "-X", "stream", "-c", "fast", "--no-sync")
-        pair.control("standby", "-o", f"{options} -p {pair.standby}", "start")
+        pair.control("standby", "-o", pair.options_of_standby, "start")
         yield pair
     finally:
         for server in ("standby", "primary"):

@@ -11,11 +11,13 @@ from ledger.conftest import Clock
 from ledger.standby import ServerPair, server_pair
 from ledger.test_machines import SHOP, SHOP_SETTINGS, runners
 from sqlalchemy import create_engine, text
+from structlog.testing import capture_logs
 
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window, hour_of
 from exporter.errors import LedgerError
 from exporter.forecasting.state import Outlook
 from exporter.ledger import Ledger, LedgerReader, LedgerView, Rules, take_collector_lock
+from exporter.ledger import reader as reader_module
 from exporter.ledger.heights import Heights
 from exporter.ledger.loss import LostLedgerError
 from exporter.metrics.encoding import Encoder
@@ -235,3 +237,46 @@ def test_a_fail_over_to_a_standby_that_is_behind_takes_nothing_back(pair: Server
         engine.dispose()
         with pytest.raises(LostLedgerError, match="contains a different state"):
             fal.poll(ledger)
+
+
+def behind_and_ahead(reader: LedgerReader, primary: LedgerReader) -> bool:
+    """Return whether a reader answers from an earlier state than the primary's."""
+    return reader.revision() < primary.revision()
+
+
+@pytest.mark.long
+def test_a_standby_answers_questions_while_it_is_there_and_not_far_behind(
+    pair: ServerPair, clock: Clock, fal: Fal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader_module, "_STANDBY_REST", 0.0)
+    with (
+        closing(opened(pair.address, clock)) as ledger,
+        closing(LedgerReader(pair.address)) as primary,
+        closing(LedgerReader(pair.address, standby=pair.address_for_reading)) as reader,
+        capture_logs() as logs,
+    ):
+        fal.charge(3, SHOP)
+        fal.poll(ledger)
+        pair.catch_up()
+        with reader.snapshot() as snapshot:
+            assert snapshot.seconds_behind() == 0
+        assert reader.revision() == primary.revision()
+        pair.fall_behind()
+        fal.charge(2, SHOP)
+        fal.poll(ledger)
+        with reader.snapshot() as snapshot:
+            assert 0 < snapshot.seconds_behind() < 60
+            (spent,) = snapshot.usage(Window(fal.hour, fal.hour + HOUR), ["app"])
+            assert spent.amounts.cost == 3 * NANO, "an answer of one state"
+        assert behind_and_ahead(reader, primary)
+        monkeypatch.setattr(reader_module, "_MOST_BEHIND", 0.0)
+        assert not behind_and_ahead(reader, primary)
+        monkeypatch.setattr(reader_module, "_MOST_BEHIND", 600.0)
+        assert behind_and_ahead(reader, primary)
+        pair.control("standby", "-m", "immediate", "stop")
+        for _ in range(2):
+            assert not behind_and_ahead(reader, primary)
+        pair.control("standby", "-o", pair.options_of_standby, "start")
+        assert behind_and_ahead(reader, primary)
+    told = [entry["event"] for entry in logs if "standby" in entry["event"]]
+    assert told == ["the standby cannot answer questions; the primary does", "the standby answers questions"] * 2

@@ -58,6 +58,19 @@ def test_windows_that_do_not_fit_into_one_another_are_refused(
     assert f"{{{longer}}}" in str(cause)
 
 
+@pytest.mark.parametrize(
+    ("ledger", "standby"),
+    [
+        ("sqlite:////data/ledger.sqlite", "postgresql://u:p@standby/ledger"),
+        ("postgresql://u:p@db/ledger", "sqlite:///a"),
+    ],
+)
+def test_a_standby_is_of_a_ledger_on_a_server(ledger: str, standby: str) -> None:
+    with pytest.raises(ValidationError, match="set both {ledger_url} and {ledger_read_url} to postgresql") as caught:
+        Settings(key=KEY, ledger_url=SecretStr(ledger), ledger_read_url=SecretStr(standby))
+    assert "u:p" not in str(caught.value.errors()[0]["ctx"]["error"])
+
+
 def test_uploads_need_a_place_for_their_memory() -> None:
     with pytest.raises(ValidationError, match=r"focus upload SERVICE --state FILE"):
         Settings(key=KEY, focus_upload=("datadog",), ledger_url=SecretStr("postgresql://u:p@db/ledger"))

@@ -66,6 +66,8 @@ _SQLITE_SENTENCES = {
 
 _POSTGRESQL_SENTENCES = {
     "55P03": "is locked by another process; one exporter at a time can write a ledger",
+    "40001": "is a standby that had to end the question to take over what is newer; repeat it, or set its "
+    "hot_standby_feedback to on",
     "25006": "is read-only; name the primary server, or end its read-only mode",
     "42501": "refuses the user; give it the right to create and write tables",
     "53100": "cannot grow, the server's disk is full; free some space (nothing was written partly)",
