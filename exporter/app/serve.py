@@ -89,7 +89,7 @@ def web_application(
     )
 
 
-def _ledger_reader(address: str, *, standby: "SecretStr | None") -> "LedgerReader":
+def _ledger_reader(address: str, *, standby: "SecretStr | None" = None) -> "LedgerReader":
     """Return a reader of the ledger or its standby; its libraries are imported when the first question comes."""
     from exporter.ledger.reader import LedgerReader  # noqa: PLC0415  scrapes are answered before that
 
