@@ -66,7 +66,7 @@ def test_windows_that_do_not_fit_into_one_another_are_refused(
     ],
 )
 def test_a_standby_is_of_a_ledger_on_a_server(ledger: str, standby: str) -> None:
-    with pytest.raises(ValidationError, match="set both {ledger_url} and {ledger_read_url} to postgresql") as caught:
+    with pytest.raises(ValidationError, match="a SQLite file has none") as caught:
         Settings(key=KEY, ledger_url=SecretStr(ledger), ledger_read_url=SecretStr(standby))
     assert "u:p" not in str(caught.value.errors()[0]["ctx"]["error"])
 
