@@ -73,10 +73,11 @@ def _plain(summary: str) -> str:
         (r"\{\{ with printf .*?\{\{ end \}\}", "*percent*"),
         (r"\{\{ with \.Labels\.\w+ \}\}.*?\{\{ end \}\}|\{\{ of_account \}\}", ""),
         (r"\{\{ or \.Labels\.model \.Labels\.app \}\}", "*model*"),
-        (r"\{\{ \.Labels\.(\w+) \}\}", r"*\1*"),
+        (r"\{\{ \.Labels\.(\w+)(?: \| bill)? \}\}", r"*\1*"),
+        (r"\{\{ if lt \$value 0\.0 \}\}(\w+)\{\{ else \}\}(\w+)\{\{ end \}\}", r"\2 or \1"),
         (r"\{\{ \$value \| humanizeDuration \}\}", "*duration*"),
         (r"\{\{ \$value \| humanizePercentage \}\}", "*percent*"),
-        (r"\{\{ \$value \| usd \}\}", "*amount*"),
+        (r"\{\{ \$value \| usd(?:_unsigned)? \}\}", "*amount*"),
         (r"\{\{ \$value \| price \}\}", "*price*"),
         (r"\{\{ \$value \| printf[^}]*\}\}", "*N*"),
     ):

@@ -4,8 +4,11 @@ source/alerts.yaml is written in the templates of Prometheus with a few function
 Prometheus, Mimir, Thanos and vmalert all know:
 
     | usd                  an amount as people write it: -$18,249.89
+    | usd_unsigned         the same without its sign, where words say it
     | price                the price of a unit, with as many digits as it has: $0.00125
     | utc                  a timestamp: 2026-11-30 21:58 UTC
+    | product_name         a product as people call it: Model APIs
+    | bill                 a bill as people call it: fal's FOCUS invoice
     {{ since a b }}        since when the alert is active, which its labels a and b identify; nothing at its first sight
     {{ of_account }}       the account of a budget, where it has one
     {{ spent_of_limit }}   what is spent of a budget, and its limit
@@ -29,11 +32,24 @@ RUNBOOKS = "https://git.example.com/fal-exporter/docs/alerts"
 DASHBOARDS = "https://grafana.example.com"
 
 _SECONDS = {"h": 3600, "d": 86400}
+_CENTS = r'printf "%.2f" | reReplaceAll `(\d)(\d{3}\.)` "$1,$2" | reReplaceAll `(\d)(\d{3},)` "$1,$2" '
 _FUNCTIONS = {
-    "usd": r'printf "%.2f" | reReplaceAll `(\d)(\d{3}\.)` "$1,$2" | reReplaceAll `(\d)(\d{3},)` "$1,$2" '
-    "| reReplaceAll `^-?` `$0$$`",
+    "usd": _CENTS + "| reReplaceAll `^-?` `$0$$`",
+    "usd_unsigned": _CENTS + "| reReplaceAll `^-?` `$$`",
     "price": r'printf "%.9f" | reReplaceAll `(\.\d\d)(\d*?)0*$` "$1$2" | reReplaceAll `^-?` `$0$$`',
     "utc": r"humanizeTimestamp | reReplaceAll `:\d\d(\.\d+)? \+0000 UTC$` ` UTC`",
+}
+_NAMES = {
+    "product_name": {"model_apis": "Model APIs", "serverless": "Serverless", "compute": "Compute machines"},
+    "bill": {
+        "invoice": "the invoice",
+        "focus_invoice": "fal's FOCUS invoice",
+        "focus_estimate": "fal's FOCUS estimate",
+    },
+}
+_FUNCTIONS |= {
+    function: " | ".join(f"reReplaceAll `^{value}$` `{name}`" for value, name in names.items())
+    for function, names in _NAMES.items()
 }
 _BLOCKS = {
     "of_account": "{{ with .Labels.account }} of the fal account {{ . }}{{ end }}",
@@ -48,7 +64,7 @@ _BLOCKS = {
         "sum without (team, environment, gpu_class, api_key, member, surge) ("
         "fal_spend_current_hour_usd{account=%q} + fal_spend_last_hour_usd{account=%q})))` "
         ".Labels.account .Labels.account | query }}Most of this hour and the last went to "
-        "{{ or .Labels.model .Labels.app .Labels.product }}: {{ . | value | usd }}. {{ end }}"
+        "{{ or .Labels.model .Labels.app .Labels.product | product_name }}: {{ . | value | usd }}. {{ end }}"
     ),
 }
 _TOP_UP = "top up the balance at fal.ai/dashboard/billing; if the account stays locked, contact fal's support"
