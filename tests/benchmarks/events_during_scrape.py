@@ -1,31 +1,33 @@
 """Benchmark of scrapes and polls while requests are read as fast as they ever are, and of the memory that takes.
 
-    python tests/benchmarks/events_during_scrape.py [--pages 40] [--seconds 30]
+    python tests/benchmarks/events_during_scrape.py [--pages 10] [--seconds 15] [--rounds 5]
 
-`fal-exporter serve` reads requests from a stand-in for fal whose hours have no requests at first, then many pages of
-10,000 each, then none again. The percentiles of a scrape with gzip at a gentle rate and the mean duration of a poll of
-usage during the many come from the same run as those before and after; their ratio counts. Memory is the most that the
-exporter's two processes have had resident.
+`fal-exporter serve` reads requests from a stand-in for fal that lets it wait, and has many pages of 10,000 requests for
+each hour, in turns, so that other work of the machine falls on both. The percentiles are those of all scrapes of a
+kind, with gzip at a gentle rate; beside them are the median and the longest mean duration of a round's polls of usage.
+Their ratio counts. Memory is the most that the exporter's two processes have had resident. It takes about four minutes.
 """
 
 import argparse
+import asyncio
 import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from random import Random
-from typing import NamedTuple
+from statistics import median
 
 import uvicorn
 from events import PAGE, START, events_of
 from focus_during_scrape import peaks
-from scrape import fetch, free_port, running
-from scrape_during_poll import RATE, SHARES, Upstream, is_published, percentiles, wait_until
+from scrape import fetch, free_port, percentiles_of, running, scrapes_at_rate
+from scrape_during_poll import RATE, SHARES, Message, Upstream, is_published, wait_until
 
 MODELS = 1_300
 _POLLS = re.compile(
@@ -46,6 +48,16 @@ class Busy(Upstream):
         events = events_of(START, PAGE, Random(1))  # noqa: S311  reproducible
         rows = (re.sub('"request_id":"....', f'"request_id":"{_PLACE}', event) for event in events)
         self._template = ",".join(rows).replace(hour, "%HOUR%")
+
+    async def __call__(
+        self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
+    ) -> None:
+        """Answer, but let who asks for requests wait while there are none, so that no hour is read meanwhile."""
+        for _ in range(200):
+            if self.pages or scope["path"] != "/v1/models/billing-events":
+                break
+            await asyncio.sleep(0.1)
+        await super().__call__(scope, receive, send)
 
     def answer(self, path: str, query: dict[str, str]) -> bytes:
         if path == "/pages":
@@ -77,7 +89,7 @@ def exporter(upstream: int, folder: str) -> Iterator[tuple[int, int]]:
         "FAL_EXPORTER_LEDGER_URL": f"sqlite:///{folder}/ledger.sqlite",
         "FAL_EXPORTER_POLL_INTERVAL": "10s",
         "FAL_EXPORTER_SOURCES": "models",
-        "FAL_EXPORTER_HISTORY": "2d",
+        "FAL_EXPORTER_HISTORY": "20d",
         "FAL_EXPORTER_EVENTS": "true",
         "FAL_EXPORTER_LOG_LEVEL": "warning",
     }
@@ -90,13 +102,25 @@ def exporter(upstream: int, folder: str) -> Iterator[tuple[int, int]]:
         process.wait(20)
 
 
-class Phase(NamedTuple):
-    scrapes: list[float]
-    poll: float
+@dataclass
+class Phase:
+    """Seconds of scrapes and mean seconds of polls, of all rounds."""
+
+    scrapes: list[float] = field(default_factory=list)
+    polls: list[float] = field(default_factory=list)
+
+    def measure(self, port: int, seconds: float) -> None:
+        before = polls(port)
+        self.scrapes += scrapes_at_rate(port, rate=RATE, seconds=seconds)
+        wait_until(lambda: polls(port)[1] > before[1], "usage has been polled")
+        after = polls(port)
+        self.polls.append((after[0] - before[0]) / (after[1] - before[1]))
 
     @property
-    def all(self) -> tuple[float, ...]:
-        return *self.scrapes, self.poll
+    def figures(self) -> list[float]:
+        """Milliseconds: the percentiles of scrapes, the median poll and the longest."""
+        seconds = [*percentiles_of(self.scrapes, SHARES), median(self.polls), max(self.polls)]
+        return [1000 * value for value in seconds]
 
 
 def sent(upstream: int, pages: int | None = None) -> int:
@@ -108,18 +132,19 @@ def polls(port: int) -> tuple[float, float]:
     return found[b"sum"], found[b"count"]
 
 
-def measured(port: int, seconds: float) -> Phase:
-    before, scrapes = polls(port), percentiles(port, seconds)
-    wait_until(lambda: polls(port)[1] > before[1], "usage has been polled")
-    after = polls(port)
-    return Phase(scrapes, 1000 * (after[0] - before[0]) / (after[1] - before[1]))
+def is_quiet(upstream: int) -> bool:
+    """Return whether no page has been sent for some seconds."""
+    before = sent(upstream)
+    time.sleep(4)
+    return sent(upstream) == before
 
 
 def main() -> None:
     """Measure, or serve as the stand-in."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pages", type=int, default=40, help="of 10,000 requests in each hour")
-    parser.add_argument("--seconds", type=float, default=30.0, help="how long each measurement takes")
+    parser.add_argument("--pages", type=int, default=10, help="of 10,000 requests in each hour")
+    parser.add_argument("--seconds", type=float, default=15.0, help="how long each measurement takes")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
@@ -134,21 +159,24 @@ def main() -> None:
     ):
         series = sum(not line.startswith(b"#") for line in fetch(port, "identity").splitlines())
         print(f"{series:,} series, {RATE:.0f} scrapes a second with gzip for {options.seconds:.0f} s each", flush=True)
-        idle, memory = measured(port, options.seconds), peaks(first)
-        before = sent(upstream, options.pages)
-        wait_until(lambda: sent(upstream) > before + 2, "requests are read")
-        began, before = time.perf_counter(), sent(upstream)
-        busy = measured(port, options.seconds)
-        rows, seconds = (sent(upstream) - before) * PAGE, time.perf_counter() - began
+        none, many, memory, rows, seconds = Phase(), Phase(), peaks(first), 0, 0.0
+        for _ in range(options.rounds):
+            none.measure(port, options.seconds)
+            before = sent(upstream, options.pages)
+            wait_until(lambda before=before: sent(upstream) > before + 2, "requests are read")
+            began, before = time.perf_counter(), sent(upstream)
+            many.measure(port, options.seconds)
+            rows, seconds = rows + (sent(upstream) - before) * PAGE, seconds + time.perf_counter() - began
+            sent(upstream, 0)
+            wait_until(lambda: is_quiet(upstream), "no requests are read")
         at_most = peaks(first)
-        sent(upstream, 0)
-        again = measured(port, options.seconds)
-    print(f"{'':22}" + "".join(f"{f'p{share * 100:.0f}':>12}" for share in SHARES) + f"{'a poll':>12}")
-    for name, phase in (("no requests", idle), ("many requests", busy), ("no requests again", again)):
-        print(f"{name:22}" + "".join(f"{value:9.2f} ms" for value in phase.all))
-    usual = [(one + other) / 2 for one, other in zip(idle.all, again.all, strict=True)]
-    print(f"{'many / none':22}" + "".join(f"{b / u:12.2f}" for b, u in zip(busy.all, usual, strict=True)))
-    print(f"{rows:,} requests read meanwhile, {rows / seconds:,.0f} a second")
+    print(f"{'':22}" + "".join(f"{f'p{share * 100:.0f}':>12}" for share in SHARES) + f"{'a poll':>12}{'at most':>12}")
+    for name, phase in (("no requests", none), ("many requests", many)):
+        print(f"{name:22}" + "".join(f"{value:9.2f} ms" for value in phase.figures))
+    print(f"{'many / none':22}" + "".join(f"{b / u:12.2f}" for b, u in zip(many.figures, none.figures, strict=True)))
+    print(
+        f"{rows:,} requests read meanwhile, {rows / seconds:,.0f} a second; {len(many.scrapes):,} scrapes of each kind"
+    )
     for name, found in (("before", memory), ("at most", at_most)):
         print(f"resident {name}: " + ", ".join(f"{value:.0f}" for value in found.values()) + " MiB (web, collector)")
 

@@ -235,7 +235,17 @@ def one_after_another(port: int, encoding: str, seconds: float) -> float:
 
 
 def percentiles_at_rate(port: int, *, rate: float, seconds: float, shares: tuple[float, ...]) -> list[float]:
-    """Return percentiles of whole scrapes, in seconds, asked for at a gentle fixed rate on one kept connection.
+    """Return percentiles of whole scrapes, in seconds; see `scrapes_at_rate`."""
+    return percentiles_of(scrapes_at_rate(port, rate=rate, seconds=seconds), shares)
+
+
+def percentiles_of(took: list[float], shares: tuple[float, ...]) -> list[float]:
+    steps = statistics.quantiles(took, n=1000, method="inclusive")
+    return [steps[int(share * 1000) - 1] for share in shares]
+
+
+def scrapes_at_rate(port: int, *, rate: float, seconds: float) -> list[float]:
+    """Return the seconds of whole scrapes, asked for at a gentle fixed rate on one kept connection.
 
     A scrape that is late does not delay the ones after it on paper: each is timed from when it was due.
     """
@@ -249,8 +259,7 @@ def percentiles_at_rate(port: int, *, rate: float, seconds: float, shares: tuple
         connection.getresponse().read()
         took.append(time.perf_counter() - due)
     connection.close()
-    steps = statistics.quantiles(took, n=1000, method="inclusive")
-    return [steps[int(share * 1000) - 1] for share in shares]
+    return took
 
 
 def typical_first_byte(port: int, encoding: str) -> float:
