@@ -1,8 +1,14 @@
-"""Reports of a comparison: a table to read, JSON and CSV for programs, gauges for Prometheus."""
+"""Reports of a comparison: a table to read, JSON and CSV for programs, gauges for Prometheus.
+
+Its numbers alone are what crosses from the process that compares to the collector.
+"""
 
 import csv
 import io
+import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from exporter.booked.comparison import Comparison, Finding, Sums
 from exporter.charges import decimal_of
@@ -129,8 +135,8 @@ def table_text(comparison: Comparison) -> str:
         lines.append(f"{comparison.unreadable:,} rows have no request id or no readable amount and are left out.")
     if comparison.unread_hours:
         lines.append(
-            f"{comparison.unread_hours:,} hours of the window have not been read from fal to their end; bookings "
-            "without a time may wait for them."
+            f"{comparison.unread_hours:,} hours of the window have not been read from fal to their end, or not every "
+            "row of them could be: what fal charged in them is not all known."
         )
     return "\n".join(lines) + "\n"
 
@@ -141,6 +147,7 @@ METRICS: Mapping[str, str] = {
     "fal_booked_difference_usd": "US dollars booked minus charged in the window, by model.",
     "fal_booked_finding_usd": "US dollars booked minus charged of the requests of a finding.",
     "fal_booked_finding_requests": "Requests of a finding.",
+    "fal_booked_unread": "Hours of the window, of all accounts, whose requests are not all known.",
     "fal_booked_window_end_timestamp_seconds": "End of the window that was compared, in seconds since the epoch.",
 }
 """Gauges of a comparison by name, with their help."""
@@ -157,6 +164,7 @@ def metrics_text(comparison: Comparison) -> str:
         ],
         "fal_booked_finding_usd": [(_label("finding", name), dollars(item.amount)) for name, item in found.items()],
         "fal_booked_finding_requests": [(_label("finding", name), str(item.requests)) for name, item in found.items()],
+        "fal_booked_unread": [("", str(comparison.unread_hours))],
         "fal_booked_window_end_timestamp_seconds": [("", str(int(comparison.window.end.timestamp())))],
     }
     lines = []
@@ -169,3 +177,65 @@ def metrics_text(comparison: Comparison) -> str:
 def _label(name: str, value: str) -> str:
     escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'{{{name}="{escaped}"}}'
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Sums of a comparison, in nano-USD.
+
+    Attributes:
+        end: of the window.
+        differences: booked less charged, by model.
+        findings: requests, and booked less charged, by the name of the finding.
+        unread_hours: hours of the window that the store does not have whole, of all accounts.
+    """
+
+    end: datetime
+    booked: int
+    charged: int
+    differences: Mapping[str, int] = field(default_factory=dict)
+    findings: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    unread_hours: int = 0
+
+    @classmethod
+    def of(cls, comparison: Comparison) -> "Outcome":
+        """Return the numbers of a comparison."""
+        return cls(
+            comparison.window.end,
+            comparison.total.booked,
+            comparison.total.charged,
+            {model: sums.difference for model, sums in comparison.by_model.items()},
+            {name: (item.requests, item.amount) for name, item in findings(comparison).items()},
+            comparison.unread_hours,
+        )
+
+    @property
+    def off(self) -> int:
+        """Sum of what is booked too high and of what is booked too low; what is not compared yet is neither."""
+        return sum(abs(amount) for name, (_, amount) in self.findings.items() if name != "not_read")
+
+    @property
+    def written(self) -> bytes:
+        """The outcome as JSON."""
+        document = {
+            "end": self.end.isoformat(),
+            "booked": self.booked,
+            "charged": self.charged,
+            "differences": dict(self.differences),
+            "findings": dict(self.findings),
+            "unread_hours": self.unread_hours,
+        }
+        return json.dumps(document).encode()
+
+    @classmethod
+    def read(cls, text: bytes) -> "Outcome":
+        """Read what `written` has."""
+        found = json.loads(text)
+        return cls(
+            datetime.fromisoformat(found["end"]),
+            found["booked"],
+            found["charged"],
+            found["differences"],
+            {name: (number, amount) for name, (number, amount) in found["findings"].items()},
+            found["unread_hours"],
+        )

@@ -2,14 +2,17 @@
 
 from collections.abc import Iterable, Iterator
 from threading import Lock
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from exporter.booked.outcome import Outcome
 from exporter.charges import NANO
 from exporter.metrics.catalogue import CATALOGUE
+
+if TYPE_CHECKING:
+    from exporter.booked.report import Outcome
 
 MOST_MODELS = 200
 """Models of their own; of more, those with the smallest differences are folded."""
@@ -32,7 +35,7 @@ class BookedMetrics(Collector):
         self._lock = Lock()
         registry.register(self)
 
-    def succeeded(self, outcome: Outcome) -> None:
+    def succeeded(self, outcome: "Outcome") -> None:
         """Show a comparison in place of the one before."""
         with self._lock:
             self._outcome, self._is_up = outcome, True
@@ -57,12 +60,13 @@ class BookedMetrics(Collector):
             findings = sorted(outcome.findings.items())
             yield _gauge("fal_booked_finding_usd", [((name,), amount / NANO) for name, (_, amount) in findings])
             yield _gauge("fal_booked_finding_requests", [((name,), number) for name, (number, _) in findings])
+            yield _gauge("fal_booked_unread", [((), outcome.unread_hours)])
             yield _gauge("fal_booked_window_end_timestamp_seconds", [((), outcome.end.timestamp())])
         if is_up is not None:
             yield _gauge("fal_booked_up", [((), is_up)])
 
 
-def _by_model(outcome: Outcome) -> Samples:
+def _by_model(outcome: "Outcome") -> Samples:
     ordered = sorted(outcome.differences.items(), key=lambda item: (-abs(item[1]), item[0]))
     yield from (((model,), amount / NANO) for model, amount in sorted(ordered[:MOST_MODELS]))
     if len(ordered) > MOST_MODELS:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from exporter.booked.outcome import Outcome
+from exporter.booked.report import Outcome
 from exporter.charges import Clock
 from exporter.errors import FalExporterError
 from exporter.metrics.booked import BookedMetrics

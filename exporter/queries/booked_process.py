@@ -13,8 +13,7 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from exporter.booked.comparison import compare, default_window
-from exporter.booked.outcome import Outcome
-from exporter.booked.report import findings
+from exporter.booked.report import Outcome
 from exporter.booked.sources import Columns
 from exporter.errors import FalExporterError
 from exporter.events.store import open_reader
@@ -59,14 +58,7 @@ def work(order: bytes, output: IO[bytes]) -> None:
         _tell(_without_password(str(error), asked.source), output)
         return
     _tell("", output)
-    outcome = Outcome(
-        found.window.end,
-        found.total.booked,
-        found.total.charged,
-        {model: sums.difference for model, sums in found.by_model.items()},
-        {name: (item.requests, item.amount) for name, item in findings(found).items()},
-    )
-    output.write(outcome.written)
+    output.write(Outcome.of(found).written)
 
 
 def _without_password(sentence: str, source: str) -> str:

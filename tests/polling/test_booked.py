@@ -10,7 +10,8 @@ from booked.conftest import READ_AT
 from booked.conftest import events_url as events_url  # noqa: PLC0414  a fixture
 from prometheus_client import CollectorRegistry
 
-from exporter.booked.outcome import Outcome
+from exporter.booked.comparison import default_window
+from exporter.booked.report import Outcome
 from exporter.charges import NANO
 from exporter.metrics import booked as shown
 from exporter.metrics.booked import BookedMetrics
@@ -102,6 +103,7 @@ async def test_a_process_compares_and_the_outcome_is_shown(bench: Bench) -> None
     assert found == {"never_booked": -4e-6, "booked_twice": 3e-6, "never_charged": 7e-6, "differing": 1e-6}
     assert bench.value("finding_requests", finding="booked_twice") == 1
     assert bench.value("difference_usd", model="not charged") == 7e-6
+    assert bench.value("unread") == len(default_window(READ_AT)) - 1
     assert bench.value("window_end_timestamp_seconds") == READ_AT.timestamp()
     # Too little and too much are added up: 4 + 3 + 7 + 1.
     assert bench.health.bookings == Bookings(15_000, 21_000, READ_AT)

@@ -75,6 +75,12 @@ BOOKED: tuple[Family, ...] = (
     ),
     Family("fal_booked_finding_requests", "gauge", "Requests of a finding in the same window.", ("finding",)),
     Family(
+        "fal_booked_unread",
+        "gauge",
+        "Hours of the same window, of all accounts, whose requests are not all known: what fal charged in them is "
+        "missing in the other figures.",
+    ),
+    Family(
         "fal_booked_window_end_timestamp_seconds",
         "gauge",
         "End of the window that was compared last, in seconds since the epoch.",
