@@ -11,22 +11,24 @@ FROM ${BASE_IMAGE}${BASE_DIGEST:+@${BASE_DIGEST}} AS build
 ARG PIP_INDEX_URL
 ARG PIP_FIND_LINKS
 ARG PIP_NO_INDEX
-# The optional parts of the package to install; the database driver is in, so that one image serves both ledgers.
-# postgresql,events is for single requests, and pinned as well. What another part needs is installed as the index has it.
+# The optional parts of the package to install, of which each is pinned; the database driver is in, so that one image serves
+# both ledgers.
 ARG EXTRAS=postgresql
 WORKDIR /src
 RUN python3 -m venv /opt/build && python3 -m venv --without-pip /opt/fal-exporter && mkdir /data
 # Versions and hashes of everything that is installed: the same files at every build. `tox -e lock` renews them.
 COPY deploy/image deploy/image
-RUN case ",${EXTRAS}," in *,events,*) locked=requirements-events.txt ;; *) locked=requirements.txt ;; esac \
-    && /opt/build/bin/pip install --no-cache-dir --only-binary=:all: --require-hashes -r deploy/image/build-requirements.txt \
-    && /opt/build/bin/pip --python /opt/fal-exporter/bin/python install --no-cache-dir --only-binary=:all: \
-        --require-hashes -r "deploy/image/${locked}"
+RUN /opt/build/bin/pip install --no-cache-dir --only-binary=:all: --require-hashes -r deploy/image/build-requirements.txt \
+    && for extra in postgresql $(echo "${EXTRAS}" | tr , " "); do \
+        case "${extra}" in postgresql) locked=requirements.txt ;; *) locked="requirements-${extra}.txt" ;; esac; \
+        /opt/build/bin/pip --python /opt/fal-exporter/bin/python install --no-cache-dir --only-binary=:all: \
+            --require-hashes -r "deploy/image/${locked}" || exit 1; \
+    done
 COPY pyproject.toml README.md LICENSE ./
 COPY deploy deploy
 COPY exporter exporter
 RUN /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /dist . \
-    && /opt/build/bin/pip --python /opt/fal-exporter/bin/python install --no-cache-dir --only-binary=:all: \
+    && /opt/build/bin/pip --python /opt/fal-exporter/bin/python install --no-cache-dir --no-index \
         "fal-exporter[${EXTRAS}] @ file://$(echo /dist/*.whl)"
 
 FROM ${BASE_IMAGE}${BASE_DIGEST:+@${BASE_DIGEST}}

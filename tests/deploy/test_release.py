@@ -88,9 +88,13 @@ def test_workflows_test_the_pythons_that_the_package_claims() -> None:
 # --- Locked requirements ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("name", "extras"), [("requirements.txt", ["postgresql"]), ("requirements-events.txt", ["postgresql", "events"])]
-)
+EXTRAS = ("events", "otlp", "polars", "remote-write", "socks")
+"""What the image can have beside the database driver."""
+
+VARIANTS = {f"requirements-{extra}.txt": ["postgresql", extra] for extra in EXTRAS}
+
+
+@pytest.mark.parametrize(("name", "extras"), [("requirements.txt", ["postgresql"]), *VARIANTS.items()])
 def test_the_image_installs_what_the_package_asks_for_each_with_its_hashes(name: str, extras: list[str]) -> None:
     found = locked(name)
     optional = [item for extra in extras for item in PROJECT["optional-dependencies"][extra]]
@@ -109,18 +113,34 @@ def test_the_image_installs_what_the_package_asks_for_each_with_its_hashes(name:
         )
 
 
-def test_the_images_variant_for_requests_adds_to_the_image_and_changes_nothing_of_it() -> None:
-    image, variant = locked("requirements.txt"), locked("requirements-events.txt")
-    assert {name: variant.get(name) for name in image} == image
-    assert {"duckdb", "msgspec", "obstore"} <= variant.keys() - image.keys()
-    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-    assert "*,events,*) locked=requirements-events.txt" in dockerfile
+def test_what_an_image_has_more_changes_nothing_of_it_nor_of_what_else_it_may_have() -> None:
+    image = locked("requirements.txt")
+    variants = {name: locked(name) for name in VARIANTS}
+    assert [name for name, found in variants.items() if not image.items() <= found.items()] == []
+    for found in variants.values():
+        clashes = [
+            package
+            for other in variants.values()
+            for package in found.keys() & other.keys()
+            if found[package] != other[package]
+        ]
+        assert clashes == [], "two extras of one image would undo each other"
+    assert {"duckdb", "msgspec", "obstore"} <= variants["requirements-events.txt"].keys() - image.keys()
     jobs = yaml.safe_load((ROOT / ".github/workflows/release.yaml").read_text(encoding="utf-8"))["jobs"]
     built = {item["suffix"]: item["extras"] for item in jobs["image"]["strategy"]["matrix"]["include"]}
     assert built == {"": "postgresql", "-events": "postgresql,events"}
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-events.txt", "build-requirements.txt"])
+def test_every_extra_of_a_running_exporter_is_locked_and_the_image_installs_nothing_else() -> None:
+    assert PROJECT["optional-dependencies"].keys() - {"postgresql", "helm", "stores", "test", "lint"} == set(EXTRAS)
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert 'locked="requirements-${extra}.txt"' in dockerfile
+    installs = re.findall(r"pip (?:--python \S+ )?install[^&;]*", dockerfile.replace("\\\n", " "))
+    assert len(installs) == 3
+    assert all("--require-hashes" in found or "--no-index" in found for found in installs)
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", *VARIANTS, "build-requirements.txt"])
 def test_no_locked_requirement_names_an_index(name: str) -> None:
     text = (LOCKED / name).read_text(encoding="utf-8")
     assert re.findall(r"https?:|file:|--(?:extra-)?index|--find-links", text) == []
