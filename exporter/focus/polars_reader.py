@@ -27,7 +27,6 @@ from exporter.focus.values import EXACTLY, Value
 _MARK = b"\x01"
 _QUOTE, _LINE_FEED = b'"', b"\n"
 _IS_WHOLE = "is whole"
-_ASCII = 128
 _PROVED_TOGETHER = 2 << 20
 
 Work = Callable[[pl.LazyFrame], pl.LazyFrame]
@@ -105,37 +104,36 @@ class Cutter:
         if b"\r" in marked:
             marked = marked.replace(b"\r" + self._end_of_line, self._end_of_line)
             self._is_tidy = self._is_tidy and b"\r" not in marked
-        self._is_tidy = self._is_tidy and not lines.startswith(BYTE_ORDER_MARK)
+        self._is_tidy = (
+            self._is_tidy and _MARK not in lines and not lines.startswith(BYTE_ORDER_MARK) and is_text(lines)
+        )
         self._lines += count
         self._added.append(marked)
-        self._unproved.append(marked)
-        self._unproved_size += len(marked)
-        if self._unproved_size >= _PROVED_TOGETHER:
-            self._prove()
+        if _QUOTE in lines:
+            self._unproved.append(marked)
+            self._unproved_size += len(marked)
+            if self._unproved_size >= _PROVED_TOGETHER:
+                self._prove()
         return count
 
     def _prove(self) -> None:
-        """Note whether lines are UTF-8, have no mark within, and every quotation mark where it belongs."""
+        """Note whether every quotation mark is where it belongs."""
         texts, self._unproved, self._unproved_size = self._unproved, [], 0
         if not self._is_tidy or not texts:
             return
-        letters = pl.Series(texts, dtype=pl.Binary).cast(pl.List(pl.UInt8)).explode()
-        ends = letters == _LINE_FEED[0]
-        self._is_tidy = (letters == _MARK[0]).sum() == ends.sum() and (
-            (letters < _ASCII).all() or all(map(is_text, texts))
-        )
-        quotes = letters == _QUOTE[0]
-        if not self._is_tidy or not quotes.any():
-            return
         self._is_quoted = True
-        edges = ends | (letters == self._separator[0]) | quotes
+        letters = pl.Series(texts, dtype=pl.Binary).cast(pl.List(pl.UInt8)).explode()
+        quotes = letters == _QUOTE[0]
         # The first mark opens, the second one closes, and so on. What opens begins a field or follows what closes, as
         # in a doubled mark; what closes ends one or comes before what opens.
-        opens_well = edges.shift(1, fill_value=True).filter(quotes)
-        closes_well = edges.shift(-1, fill_value=True).filter(quotes)
-        while self._closing.len() < opens_well.len():
+        before, after = (letters.shift(by, fill_value=_LINE_FEED[0]).filter(quotes) for by in (1, -1))
+        opens_well, closes_well = (
+            (beside == self._separator[0]) | (beside == _QUOTE[0]) | (beside == _LINE_FEED[0])
+            for beside in (before, after)
+        )
+        while self._closing.len() < before.len():
             self._closing = pl.concat([self._closing, self._closing], rechunk=True)
-        closing = self._closing.head(opens_well.len())
+        closing = self._closing.head(before.len())
         self._is_tidy = closing.len() % 2 == 0 and (opens_well | closing).all() and (closes_well | ~closing).all()
 
     def begin(self, work: Work) -> Cut | None:
