@@ -26,6 +26,31 @@ class Price(NamedTuple):
     discount: int
 
 
+class PriceHistory(NamedTuple):
+    """Newest price of an item, and how it changed last.
+
+    Attributes:
+        former_price: before the hour `price_since`; None if no other one has been seen. Likewise the discount.
+    """
+
+    newest: Price
+    former_price: int | None = None
+    price_since: datetime | None = None
+    former_discount: int | None = None
+    discount_since: datetime | None = None
+
+    def until(self, end: datetime) -> Price:
+        """Return the price of a period that is over at an instant; one in which it changed has the newer one."""
+
+        def then(newest: int, former: int | None, since: datetime | None) -> int:
+            return newest if former is None or since is None or end > since else former
+
+        return Price(
+            then(self.newest.unit_price, self.former_price, self.price_since),
+            then(self.newest.discount, self.former_discount, self.discount_since),
+        )
+
+
 class Settlement(NamedTuple):
     """Charge of an invoice that is not usage.
 
@@ -39,7 +64,7 @@ class Settlement(NamedTuple):
 class FocusCharge(NamedTuple):
     """Cost of one combination of dimensions and tags from `start` to `end`, both aware and in UTC, in one UTC month.
 
-    `price` is the newest price that fal has stated for it, None where none is known. `invoice_id` is empty before there
+    `price` is the price that fal has stated for it, None where none is known. `invoice_id` is empty before there
     is an invoice. A `settlement` has a cost alone. `tags` are those of the requests, a JSON object; empty without.
     """
 
@@ -104,7 +129,7 @@ def focus_charges(
     charges: Iterable[Charge],
     window: Window,
     granularity: Granularity,
-    prices: Mapping[PriceKey, Price],
+    prices: Mapping[PriceKey, PriceHistory],
     zone: ZoneInfo = _UTC,
     *,
     divide: Divide | None = None,
@@ -129,7 +154,9 @@ def focus_charges(
         if current is not None:
             start, end = max(current[0], window.start), min(current[1], window.end)
             for (dimensions, tags), amounts in sums.items():
-                yield FocusCharge(start, end, dimensions, amounts, prices.get(_price_key(dimensions)), tags=tags)
+                price = prices.get(_price_key(dimensions))
+                stated = None if price is None else price.until(end)
+                yield FocusCharge(start, end, dimensions, amounts, stated, tags=tags)
 
     for charge in charges:
         hour, dimensions, _ = charge

@@ -22,7 +22,6 @@ from exporter.charges import (
     Charge,
     Dimensions,
     Invoice,
-    UnitPrice,
     Window,
     first_hour_from,
     hour_number,
@@ -36,7 +35,7 @@ from exporter.ledger.tables import machines, schema, tags
 from exporter.ledger.tables import rows as ledger_rows
 from exporter.ledger.tables.database import reading
 from exporter.ledger.tables.names import labels_of, read_keys
-from exporter.ledger.tables.prices import read_prices
+from exporter.ledger.tables.prices import PriceRecord, read_prices
 from exporter.ledger.tables.rows import Scope
 from exporter.ledger.tables.schema import (
     DIMENSIONS,
@@ -140,9 +139,9 @@ class Statement:
         )
         return found.first() is not None
 
-    def prices(self) -> Mapping[tuple[str, ...], UnitPrice]:
-        """Return the newest unit prices."""
-        return {item: record.newest for item, record in read_prices(self._connection).items()}
+    def prices(self) -> Mapping[tuple[str, ...], PriceRecord]:
+        """Return the newest unit prices, and how they changed last."""
+        return read_prices(self._connection)
 
     def invoices(self) -> tuple[Invoice, ...]:
         """Return the invoices of the accounts, newest first."""

@@ -12,7 +12,16 @@ from zoneinfo import ZoneInfo
 
 from exporter.charges import HOUR, Amounts, Dimensions, Invoice, Window, hour_of
 from exporter.errors import FalExporterError
-from exporter.focus.charge import FocusCharge, Granularity, Price, PriceKey, Settlement, focus_charges, next_month
+from exporter.focus.charge import (
+    FocusCharge,
+    Granularity,
+    Price,
+    PriceHistory,
+    PriceKey,
+    Settlement,
+    focus_charges,
+    next_month,
+)
 from exporter.focus.timeframes import bucket_start
 from exporter.focus.values import instant_text
 from exporter.ledger.export import Statement
@@ -141,8 +150,17 @@ def _missing(statement: Statement, window: Window, now: datetime) -> int:
     return coverage.missing
 
 
-def _prices(statement: Statement) -> Mapping[PriceKey, Price]:
-    return {item[:6]: Price(item.price, item.discount) for item in statement.prices().values()}
+def _prices(statement: Statement) -> Mapping[PriceKey, PriceHistory]:
+    return {
+        record.newest[:6]: PriceHistory(
+            Price(record.newest.price, record.newest.discount),
+            record.previous_price,
+            record.price_changed,
+            record.previous_discount,
+            record.discount_changed,
+        )
+        for record in statement.prices().values()
+    }
 
 
 def _invoiced(statement: Statement, request: InvoiceRequest, now: datetime) -> FileContents:

@@ -660,3 +660,26 @@ def test_progress_is_shown_to_a_person_who_watches(fal: Fal, tmp_path: Path) -> 
     os.close(watched)
     assert "file 2 of 2: focus-account-estimate-day-" in shown
     assert len(done.stdout.split()) == 2
+
+
+def test_a_month_that_is_over_is_the_same_file_after_a_price_has_changed(
+    ledger: tuple[str, int], tmp_path: Path
+) -> None:
+    address, _ = ledger
+    path = tmp_path / "october.csv"
+    exported(address, path)
+    before = path.read_bytes()
+    changed = UnitPrice("main", "model_apis", "fal-ai/flux", "", "", "image", OCTOBER.end, 30_000_000, 10 * NANO)
+    store = Ledger(address, rules=Rules(), clock=lambda: NOW)
+    store.activate({"main": ("models", "serverless")})
+    store.record_prices([changed])
+    exported(address, path)
+    assert path.read_bytes() == before
+    store.record_prices([changed._replace(hour=OCTOBER.end + HOUR, price=25_000_000, discount=0)])
+    store.restate(
+        "main", "models", Window(OCTOBER.end, OCTOBER.end + HOUR), [Charge(OCTOBER.end, FLUX, Amounts(NANO))], at=NOW
+    )
+    store.close()
+    exported(address, path, asked(OCTOBER.end, OCTOBER.end + HOUR))
+    (row,) = csv.DictReader(path.read_text().splitlines())
+    assert (row["x_FalUnitPrice"], row["x_FalDiscountPercent"]) == ("0.03", "10.0")

@@ -197,9 +197,11 @@ def test_a_refusal_is_told_without_the_key(pushed: Pushed, stand_in: StandIn, mo
         upload(pushed, stand_in, "vantage")
     assert "a-wrong-secret" not in str(told.value)
     with pytest.raises(ConfigurationError, match="VANTAGE_INTEGRATION_TOKEN"):
-        service_of("vantage", integration=None, site="", url=None, dry=True)
+        service_of("vantage", integration=None, site="", url=None, dry=False)
     with pytest.raises(ConfigurationError, match="unencrypted"):
         service_of("datadog", integration=None, site="", url="http://dd.example.com", dry=True)
+    # Nothing is sent, so nothing is needed.
+    assert "INTEGRATION" in service_of("vantage", integration=None, site="", url=None, dry=True).target
 
 
 def test_the_address_of_datadog_is_that_of_the_site() -> None:

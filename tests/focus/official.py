@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from exporter.charges import NANO, SURGE, Amounts, Charge, Dimensions, Window
-from exporter.focus.charge import FocusCharge, Granularity, Price, focus_charges
+from exporter.focus.charge import FocusCharge, Granularity, Price, PriceHistory, focus_charges
 from exporter.focus.rules.applicability import criteria
 from exporter.focus.rules.table import Kind, Rule, by_id, rules
 from exporter.focus.writer import write
@@ -96,7 +96,7 @@ FEE = Charge(WINDOW.start, Dimensions("main", "", "model_apis", "fal-ai/fee", un
 def every_kind(granularity: Granularity) -> Iterator[FocusCharge]:
     """Yield charges of every kind that a ledger can hold, as they are written."""
     prices = {(*line.dimensions[:1], *line.dimensions[2:5], *line.dimensions[6:8]): line.stated for line in LINES}
-    stated = {key: price for key, price in prices.items() if price is not None}
+    stated = {key: PriceHistory(price) for key, price in prices.items() if price is not None}
     return focus_charges([FEE, *_charges()], WINDOW, granularity, stated)
 
 

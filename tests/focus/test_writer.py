@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.charges import HOUR, NANO, SURGE, Amounts, Charge, Dimensions, Window, decimal_of
-from exporter.focus.charge import FocusCharge, Granularity, Price, focus_charges
+from exporter.focus.charge import FocusCharge, Granularity, Price, PriceHistory, focus_charges
 from exporter.focus.columns import columns_of
 from exporter.focus.reader import Reader
 from exporter.focus.writer import CUSTOM_COLUMNS, Written, decimal_text, harmless, layout, metadata, write
@@ -201,7 +201,7 @@ def test_prices_are_found_by_what_they_are_for_whoever_caused_the_charge() -> No
     lines = [APP, APP._replace(team="blue", environment="test", api_key="k", surge=SURGE), APP._replace(app="other")]
     hours = [Charge(START, line, Amounts(1)) for line in lines]
     key = ("main", "serverless", "", "shop, é", "H100", "second")
-    assert [item.price for item in focus_charges(hours, window, Granularity.HOUR, {key: stated})] == [
+    assert [item.price for item in focus_charges(hours, window, Granularity.HOUR, {key: PriceHistory(stated)})] == [
         stated,
         stated,
         None,

@@ -104,7 +104,7 @@ def test_prices_are_the_newest(address: str, open_ledger: OpenLedger) -> None:
     price = UnitPrice("main", "model_apis", "fal-ai/flux", "", "", "image", NOON, 25_000_000, 10 * NANO)
     ledger.record_prices([price])
     with open_statement(address) as statement:
-        assert list(statement.prices().values()) == [price]
+        assert [record.newest for record in statement.prices().values()] == [price]
 
 
 def test_invoices_are_those_of_the_accounts_and_an_empty_window_is_known_for_one(
