@@ -19,7 +19,7 @@ RUN python3 -m venv /opt/build && python3 -m venv --without-pip /opt/fal-exporte
 # Versions and hashes of everything that is installed: the same files at every build. `tox -e lock` renews them.
 COPY deploy/image deploy/image
 RUN /opt/build/bin/pip install --no-cache-dir --only-binary=:all: --require-hashes -r deploy/image/build-requirements.txt \
-    && for extra in postgresql $(echo "${EXTRAS}" | tr , " "); do \
+    && IFS=, && for extra in postgresql ${EXTRAS}; do \
         case "${extra}" in postgresql) locked=requirements.txt ;; *) locked="requirements-${extra}.txt" ;; esac; \
         /opt/build/bin/pip --python /opt/fal-exporter/bin/python install --no-cache-dir --only-binary=:all: \
             --require-hashes -r "deploy/image/${locked}" || exit 1; \
