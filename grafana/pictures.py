@@ -31,10 +31,10 @@ It is to draw the whole dashboard with the data of that Prometheus and to end wi
 pictures of the documentation stay, and every dashboard is drawn in both themes, 1280 and 1920 pixels wide.
 """
 
-_LIVE = 600
+_LIVE = 1800
 """Seconds of scrapes that the dashboard of the exporter's health shows something of."""
 
-_PATIENCE = 1800.0
+_PATIENCE = 3600.0
 """Seconds the demo may take to load its history, bring it to Prometheus and be scraped for a while."""
 
 _KNOWN = (

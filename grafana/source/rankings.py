@@ -74,10 +74,10 @@ def by_label() -> Built:
         {
             "name": Column("Name", properties=_NAME),
             "Value #month": Column("This month", DOLLARS, 102, 2),
-            "Value #share": Column("Share", SHARE, 64, 1),
+            "Value #share": Column("Share", SHARE, 60, 1),
             "Value #today": Column("Today", DOLLARS, 82, 2),
-            "Value #change": Column("± week", SHARE, 68, 0, coloured_text(*GROWTH)),
-            "Trend": Column("24 hours", width=86, properties=sparkline()),
+            "Value #change": Column("± week", SHARE, 62, 0, coloured_text(*GROWTH)),
+            "Trend": Column("24 hours", width=68, properties=sparkline()),
         },
         key="name",
         trend="trend",

@@ -140,7 +140,9 @@ def _by_model() -> Built:
     return rows(
         "Cost of a request, by model",
         "The twenty models whose requests cost most in the selected time: how many, what they cost together, on "
-        "average, and what half, 95% and 99% of them cost at most (within a bucket of the histogram).",
+        "average, and roughly what half, 95% and 99% of them cost at most. These three are guessed within the buckets "
+        "of a classic histogram, whose upper end is up to five times the lower; the exporter's page knows those of the "
+        "last day within 5%.",
         [
             Query(largest, ref="cost"),
             Query(f"{_grown('count', 'model')}\nand on (model)\n{largest}", ref="count"),
@@ -152,7 +154,7 @@ def _by_model() -> Built:
             "Value #cost": Column("Cost", DOLLARS, 120, 2),
             "Value #count": Column("Requests", "locale", 110, 0),
             "Value #mean": Column("Mean", DOLLARS_SHORT, 110, 4),
-            **{f"Value #{name}": Column(name, DOLLARS_SHORT, 110, 4) for name in _QUANTILES},
+            **{f"Value #{name}": Column(f"{name}, roughly", DOLLARS_SHORT, 110, 4) for name in _QUANTILES},
         },
         key="model",
         sort="Cost",
