@@ -5,12 +5,15 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import compiled_statements
 import profiles  # noqa: F401  chooses how Hypothesis looks for examples
 import programs
 import pytest
+import structlog
+import yaml
 
 from exporter import logs
 
@@ -29,7 +32,13 @@ if importlib.util.find_spec("sniffio") is None:
     # httpcore tries to import it at every step of every call, and each time Python looks through all folders in vain.
     sys.modules["sniffio"] = None  # type: ignore[assignment]
 
-LONGEST = ("tests/e2e/test_kills.py", "tests/e2e/test_life.py")
+# By itself structlog draws each traceback with all variables of all frames, in colours: some hundred milliseconds each.
+structlog.get_config()["processors"][-1].exception_formatter = structlog.dev.plain_traceback
+
+# Tests read what the project itself has written; PyYAML's own scanner takes ten times as long.
+yaml.safe_load = partial(yaml.load, Loader=yaml.CSafeLoader)
+
+LONGEST = ("tests/e2e/test_kills.py", "tests/e2e/test_alerts.py", "tests/e2e/test_life.py")
 """Modules that a run begins with: whoever came to them last would keep all others waiting for minutes."""
 
 SHARING = ("tests/e2e/", "tests/deploy/test_helm.py", "tests/deploy/test_kubernetes.py", "tests/deploy/test_skill.py")

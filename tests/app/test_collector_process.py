@@ -68,17 +68,13 @@ def test_ctrl_c_is_left_to_the_web_process_and_its_word_is_obeyed(
     assert ADMIN_KEY.partition(":")[2] not in told
 
 
-def test_it_leaves_the_processor_to_the_web_process_first(start: Callable[[], Started], settings: MakeSettings) -> None:
+def test_it_leaves_the_processor_to_the_web_process_first_and_ends_with_it(
+    start: Callable[[], Started], settings: MakeSettings
+) -> None:
     process, ours = start()
     ours.send(Begin(settings()))
     assert isinstance(Receiving(ours)(), Publication)
     assert os.getpriority(os.PRIO_PROCESS, process.pid) > os.getpriority(os.PRIO_PROCESS, os.getpid())
-
-
-def test_it_ends_with_the_web_process(start: Callable[[], Started], settings: MakeSettings) -> None:
-    process, ours = start()
-    ours.send(Begin(settings()))
-    assert isinstance(Receiving(ours)(), Publication)
     ours.close()
     told = process.communicate(timeout=40)[1]
     assert process.returncode in {0, 1}

@@ -39,7 +39,7 @@ def wait_until(condition: Callable[[], Result | None], what: str) -> Result:
         result = condition()
         if result:
             return result
-        time.sleep(0.05)
+        time.sleep(0.1)
     return pytest.fail(f"waited {PATIENCE:.0f} s in vain until {what}")
 
 

@@ -273,7 +273,14 @@ def test_it_is_deployed_as_a_skill_too() -> None:
 # The second document: the FOCUS report.
 
 
-@pytest.mark.parametrize("query", [{"source": "estimate"}, {"source": "invoice", "charge_month": "2026-10"}, LEDGERS])
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"source": "estimate"},
+        pytest.param({"source": "invoice", "charge_month": "2026-10"}, marks=pytest.mark.long),
+        LEDGERS,
+    ],
+)
 def test_the_report_is_a_csv_download_that_follows_focus(running: Running, query: Row) -> None:
     answer = running.file(**query)
     assert answer.headers["content-type"].startswith("text/csv")
@@ -354,7 +361,10 @@ def test_the_time_zone_decides_the_buckets_and_all_stamps_are_utc(running: Runni
 
 @pytest.mark.parametrize(
     ("end", "length"),
-    [("2026-10-05T05:00Z", timedelta(hours=1)), ("2026-10-07", timedelta(days=1))],
+    [
+        ("2026-10-05T05:00Z", timedelta(hours=1)),
+        pytest.param("2026-10-07", timedelta(days=1), marks=pytest.mark.long),
+    ],
 )
 def test_the_timeframe_is_detected_from_the_window(running: Running, end: str, length: timedelta) -> None:
     rows, _ = running.report(source="estimate", start="2026-10-05", end=end)
@@ -362,7 +372,7 @@ def test_the_timeframe_is_detected_from_the_window(running: Running, end: str, l
     assert {datetime.fromisoformat(end) - datetime.fromisoformat(start) for start, end in periods} == {length}
 
 
-@pytest.mark.parametrize("timeframe", ["week", "month"])
+@pytest.mark.parametrize("timeframe", [pytest.param("week", marks=pytest.mark.long), "month"])
 def test_the_timeframe_can_be_chosen(running: Running, timeframe: str) -> None:
     rows, _ = running.report(source="estimate", start="2026-10-05", end="2026-10-12", timeframe=timeframe)
     expected = running.truth(**OCTOBER) if timeframe == "month" else running.truth("2026-10-05", "2026-10-12")

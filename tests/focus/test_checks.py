@@ -424,6 +424,7 @@ def test_rows_that_are_taken_together_may_be_twice_or_without_a_cost() -> None:
 
 
 @given(st.lists(st.sampled_from(range(12)), min_size=20, max_size=60), st.integers(1000, 9000))
+@settings(max_examples=examples(6, long=100))
 def test_rows_of_any_order_are_judged_together_as_one_by_one(places: list[int], piece: int) -> None:
     rows = [
         *base_rows()[-8:],
@@ -463,6 +464,7 @@ HARMFUL = [
     st.lists(st.sampled_from([None, None, *range(len(HARMFUL))]), min_size=4, max_size=4),
     st.integers(100, 9000),
 )
+@settings(max_examples=examples(6, long=100))
 def test_blocks_that_go_through_polars_are_judged_as_row_by_row(
     blocks: list[list[int]], harmful: list[int | None], piece: int
 ) -> None:
@@ -578,7 +580,7 @@ def cells() -> list[list[str | None]]:
 
 
 @given(st.data())
-@settings(max_examples=examples(10, long=200))
+@settings(max_examples=examples(5, long=200))
 def test_tables_are_judged_as_their_rows_in_csv(drawn: st.DataObject) -> None:
     rows = cells()
     for _ in range(drawn.draw(st.integers(0, 2))):

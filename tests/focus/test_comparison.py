@@ -12,6 +12,7 @@ import pytest
 from focus.conftest import FileRow, base_rows, header, to_csv
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from exporter.errors import ConfigurationError
 from exporter.focus import comparison as module
@@ -201,7 +202,9 @@ _ROWS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(10, long=100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(_ROWS, _ROWS)
 def test_shown_rows_add_up_to_the_difference(tmp_path: Path, a: list[FileRow], b: list[FileRow]) -> None:
     found = compared(tmp_path, a, b, most=100)

@@ -160,7 +160,7 @@ files = st.builds(
 
 
 @given(files, st.integers(1, 2_000), st.integers(1, 2_000))
-@settings(max_examples=examples(20, long=500))
+@settings(max_examples=examples(10, long=500))
 def test_any_file_comes_to_the_same_with_polars_and_without(data: bytes, polars_block: int, piece: int) -> None:
     assert totals_of(data, polars_block, piece) == totals_of(data, NEVER, piece)
     assert nanos_of(data, polars_block, piece) == nanos_of(data, NEVER, piece)
@@ -168,7 +168,7 @@ def test_any_file_comes_to_the_same_with_polars_and_without(data: bytes, polars_
 
 @given(st.lists(st.tuples(st.integers(0, 2_000), st.integers(0, 255)), max_size=3), st.integers(1, 1_500))
 @example([(124, 0)], 1)
-@settings(max_examples=examples(20, long=500))
+@settings(max_examples=examples(10, long=500))
 def test_a_file_with_wrong_bytes_comes_to_the_same(damages: list[tuple[int, int]], polars_block: int) -> None:
     data = bytearray(START + b"".join(line(sku=b"sku-%d" % (number % 3)) + b"\n" for number in range(20)))
     for place, byte in damages:
@@ -308,7 +308,7 @@ tables = st.lists(
 
 
 @given(tables, st.booleans())
-@settings(max_examples=examples(30, long=500))
+@settings(max_examples=examples(15, long=500))
 def test_a_table_comes_to_the_same_as_its_csv(rows: list[dict[str, str | None]], goes_on: bool) -> None:  # noqa: FBT001  a case
     polars = pytest.importorskip("polars")
     module = pytest.importorskip("exporter.focus.polars_reader")

@@ -9,6 +9,7 @@ import pytest
 from focus.conftest import FileRow, base_rows, header, to_csv
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from exporter.focus import csv_parser, row_schema
 from exporter.focus.findings import FocusError, MissingColumnError, Problem, TruncatedFileError, WrongContentError
@@ -80,7 +81,7 @@ damages: list[Callable[[list[bytes]], list[bytes]]] = [
     st.booleans(),
     st.integers(1, 3_000),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(40, long=300), deadline=None)
 def test_the_fast_way_and_the_careful_way_read_any_file_the_same(
     rows: list[dict[str, str]],
     damage: Callable[[list[bytes]], list[bytes]],
@@ -349,7 +350,7 @@ odd = st.text(st.sampled_from('ab,"\n é'), max_size=8)
 @given(
     st.lists(st.fixed_dictionaries({"ChargeDescription": odd, "SkuId": odd, "Tags": odd, "x_FalUnit": odd}), max_size=8)
 )
-@settings(max_examples=60)
+@settings(max_examples=examples(20, long=100))
 def test_quotes_commas_and_line_ends_come_through_wherever_they_are(changes: list[dict[str, str]]) -> None:
     rows = [base | change for base, change in zip(base_rows(), changes, strict=False)]
     found, _ = read_of_reader(to_csv(rows), 200)
@@ -388,7 +389,7 @@ lines = st.lists(
 
 
 @given(lines | st.binary(max_size=80), st.integers(1, 50))
-@settings(max_examples=300)
+@settings(max_examples=examples(80, long=500))
 def test_the_fast_way_and_the_careful_way_read_the_same(body: bytes, piece: int) -> None:
     def outcome(size: int) -> object:
         try:

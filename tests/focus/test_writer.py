@@ -10,6 +10,7 @@ from focus.official import every_kind
 from focus.test_checks import check, found
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from exporter.charges import HOUR, NANO, SURGE, Amounts, Charge, Dimensions, Window, decimal_of
 from exporter.focus.charge import FocusCharge, Granularity, Price, PriceHistory, focus_charges
@@ -152,7 +153,7 @@ def charges(draw: st.DrawFn) -> FocusCharge:
 
 
 @given(st.lists(charges(), max_size=6))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(30, long=300), deadline=None)
 def test_what_is_written_is_read_back_equal_and_passes_the_check(stated: list[FocusCharge]) -> None:
     data, result = written(stated)
     assert read_back(data) == stated
@@ -401,7 +402,7 @@ def test_the_metadata_describe_every_column_and_the_content() -> None:
 
 
 @given(st.lists(charges(), min_size=1, max_size=4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(20, long=100), deadline=None)
 def test_no_number_has_more_places_than_the_metadata_say(stated: list[FocusCharge]) -> None:
     data, result = written(stated)
     window = Window(START, START + HOUR)

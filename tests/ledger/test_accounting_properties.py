@@ -893,7 +893,7 @@ def test_an_hour_that_is_charged_before_it_begins_is_seen_when_it_has_begun() ->
 
 @pytest.mark.hypothesis
 def test_the_ledger_on_sqlite_shows_what_the_model_shows() -> None:
-    run_state_machine_as_test(OnSqlite, settings=lives(examples(4, long=80), steps=40))
+    run_state_machine_as_test(OnSqlite, settings=lives(examples(3, long=80), steps=40))
 
 
 @pytest.mark.hypothesis

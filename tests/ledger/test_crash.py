@@ -55,7 +55,7 @@ def published(ledger: Ledger) -> dict[str, int]:
     return {sample.labels[1]: int(sample.value) for page in ledger.view().spend for sample in page.samples}
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.long)])
 def test_a_ledger_whose_process_is_killed_again_and_again_goes_on_where_it_was(tmp_path: Path, kills: int) -> None:
     address = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
     rng = random.Random(5)  # noqa: S311  moments, not secrets

@@ -89,7 +89,7 @@ def both(reader: LedgerReader, question: Question) -> tuple[tuple[UsageSum, ...]
 
 
 @given(actions=steps)
-@settings(max_examples=examples(15, long=200), suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(8, long=200), suppress_health_check=list(HealthCheck))
 def test_sums_follow_every_change(tmp_path_factory: pytest.TempPathFactory, actions: list[object]) -> None:
     address = f"sqlite:///{tmp_path_factory.mktemp('sums') / 'ledger.sqlite'}"
     with closing(Ledger(address, rules=Rules(), clock=lambda: NOW)) as ledger, closing(LedgerReader(address)) as reader:

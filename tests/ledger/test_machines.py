@@ -424,7 +424,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=examples(12, long=300))
+@settings(max_examples=examples(8, long=300))
 @given(st.lists(STEPS, min_size=1, max_size=8))
 def test_states_add_up_to_the_spend_whatever_is_corrected(steps: list[tuple[object, ...]]) -> None:
     """The sum over states is the spend of the app in every window, and no counter ever falls."""

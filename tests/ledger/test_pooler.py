@@ -32,6 +32,7 @@ def test_a_ledger_is_opened_again_and_again(pooled_address: str, clock: Now) -> 
     assert len(born) == 1
 
 
+@pytest.mark.long
 def test_a_second_collector_is_told_who_the_first_is(pooled_address: str) -> None:
     with holder(pooled_address) as first:
         for _ in range(3):  # a session that is lent would give its lock to whoever gets it next

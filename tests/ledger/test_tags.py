@@ -258,7 +258,7 @@ _STEP: st.SearchStrategy[tuple[str, list[int]]] = st.one_of(
 )
 
 
-@settings(max_examples=examples(6, long=60), deadline=None)
+@settings(max_examples=examples(4, long=60), deadline=None)
 @given(steps=st.lists(_STEP, max_size=12))
 def test_whatever_happens_hours_add_up_and_counters_never_fall(
     steps: list[tuple[str, list[int]]], tmp_path_factory: pytest.TempPathFactory

@@ -233,7 +233,8 @@ class Published:
 
 def sample(publication: Publication, name: str, **labels: str) -> float | None:
     text = b"".join(piece.plain for piece in publication.exposition.text.pieces).decode()
-    for family in text_string_to_metric_families(text):
+    lines = (line for line in text.splitlines() if line.startswith(name))
+    for family in text_string_to_metric_families("\n".join([*lines, ""])):
         for found in family.samples:
             if found.name == name and labels.items() <= found.labels.items():
                 return found.value

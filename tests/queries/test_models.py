@@ -3,6 +3,7 @@ from dataclasses import replace
 from decimal import Context, Decimal
 from fractions import Fraction
 
+import profiles
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -236,7 +237,7 @@ GROUPS = ("model", "app", "gpu_class", "account", "team", "product", "api_key", 
     st.booleans(),
     st.lists(NAMED, max_size=2),
 )
-@settings(max_examples=60)
+@settings(max_examples=profiles.examples(20, long=100))
 def test_rows_are_written_as_their_document_is(
     data: st.DataObject,
     group_by: list[str],

@@ -111,7 +111,7 @@ STEPS = st.lists(
 
 
 @given(steps=STEPS)
-@settings(max_examples=profiles.examples(20, long=500))
+@settings(max_examples=profiles.examples(10, long=500))
 def test_whoever_reads_at_any_time_has_what_was_published(database: Engine, steps: list[tuple[str, int, int]]) -> None:
     execute(database, EMPTY)
     boards = [Board(address(database), replica=f"follower-{number}") for number in range(3)]
@@ -140,7 +140,7 @@ def test_whoever_reads_at_any_time_has_what_was_published(database: Engine, step
 
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @given(at=st.from_type(datetime), overview=st.from_type(Overview), outlook=st.from_type(Outlook), ready=st.booleans())
-@settings(max_examples=profiles.examples(20, long=300))
+@settings(max_examples=profiles.examples(8, long=300))
 def test_all_that_a_publication_says_arrives(
     database: Engine, at: datetime, overview: Overview, outlook: Outlook, *, ready: bool
 ) -> None:

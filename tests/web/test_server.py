@@ -129,7 +129,11 @@ def bound_to_few_ports() -> None:
 
 @pytest.mark.skipif(not FIRST_FREE.exists() or int(FIRST_FREE.read_text()) < 81, reason="port 80 is open to everybody")
 @pytest.mark.parametrize(
-    ("command", "setting"), [(("simulate", "--listen"), "--listen"), (("serve", "--listen"), "FAL_EXPORTER_LISTEN")]
+    ("command", "setting"),
+    [
+        pytest.param(("simulate", "--listen"), "--listen", marks=pytest.mark.long),
+        (("serve", "--listen"), "FAL_EXPORTER_LISTEN"),
+    ],
 )
 def test_a_port_for_privileged_processes_is_said_to_be_one(
     command: tuple[str, ...], setting: str, tmp_path: Path

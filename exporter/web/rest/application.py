@@ -125,7 +125,7 @@ class Rest:
         # Apart from the others, which are quick, and never kept: the store has no revision.
         self._request_answers = AnswerCache(threads=1, most=_MOST_REQUEST_QUESTIONS, remembered=0)
         self._calls = {call.path: call for call in CALLS}
-        self._description = answer_of(exact_json(description(guarded=needs_token)), JSON)
+        self._description = cache(lambda: answer_of(exact_json(description(guarded=needs_token)), JSON))
         self._page = cache(lambda: answer_of(page(guarded=needs_token), HTML, HEADERS))
 
     def is_asked(self, path: str) -> bool:
@@ -160,8 +160,8 @@ class Rest:
             )
         answer: Answer | Refusal | None
         if call is None:
-            # The page is made when somebody reads the documentation first, off the loop that serves scrapes.
-            answer = self._description if path == OPENAPI else await asyncio.to_thread(self._page)
+            # Both are made when somebody reads the documentation first, off the loop that serves scrapes.
+            answer = await asyncio.to_thread(self._description if path == OPENAPI else self._page)
         elif call.answer is None:
             answer = await _heeding(call, self._file(call, request, receive, send))
         else:

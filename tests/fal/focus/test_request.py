@@ -4,6 +4,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from exporter.fal.focus.request import FocusRequest, FocusRequestError
 from exporter.focus.timeframes import LONGEST
@@ -153,7 +154,7 @@ def test_an_invoice_is_one_piece() -> None:
     assert list(request.pieces()) == [request]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(20, long=100))
 @given(
     first=st.integers(0, 20_000),
     hours=st.integers(1, 4_000),

@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from exporter.simulator import Pace, Simulator, World, WorldSize
 from exporter.simulator.world.exact import FOREVER, HOUR, microseconds
@@ -82,7 +83,7 @@ def test_requests_are_spread_over_their_hour_and_counted_without_gap() -> None:
 
 
 @given(st.integers(0, 2**32), st.lists(st.integers(0, HOUR), max_size=6))
-@settings(max_examples=60)
+@settings(max_examples=examples(20, long=100))
 def test_pieces_of_an_hour_add_up_to_the_nano_dollar(seed: int, cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), HOUR]
     for record in World(seed % 5).records(SATURDAY)[:: 1 + seed % 7]:

@@ -62,7 +62,7 @@ async def test_every_tool_is_told_to_read_only_and_described_in_valid_schemas(kn
         assert all("description" in parameter for parameter in item.input_schema["properties"].values())
 
 
-@pytest.mark.parametrize("mode", ["auto", "legacy"])
+@pytest.mark.parametrize("mode", ["auto", pytest.param("legacy", marks=pytest.mark.long)])
 async def test_every_tool_answers_as_its_schema_says(mode: str, known: Known) -> None:
     async with Client(mcp_server(tools(known)), mode=mode) as client:
         for listed in (await client.list_tools()).tools:
