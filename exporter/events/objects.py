@@ -3,18 +3,15 @@
 import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
-from urllib.parse import unquote, urlsplit
 
-from exporter.errors import ConfigurationError, EventsError
+from exporter.errors import EventsError
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
-    from obstore.store import ObjectStore
 
 _UNFINISHED = ".unfinished"
 
@@ -85,6 +82,12 @@ class Objects(Protocol):
         """Let a connection of DuckDB read these addresses."""
 
 
+class Placed(Protocol):
+    """A place with a use; its text is its address."""
+
+    use: Use
+
+
 class Folder:
     """A folder on this machine.
 
@@ -102,7 +105,7 @@ class Folder:
 
     def names(self, folder: str) -> list[str]:
         """Return the names of all files below a folder."""
-        with _clear(self):
+        with one_sentence(self):
             start = self._root / folder
             return sorted(
                 str(Path(path, name).relative_to(self._root))
@@ -113,7 +116,7 @@ class Folder:
 
     def get(self, name: str) -> bytes | None:
         """Return a file's content."""
-        with _clear(self):
+        with one_sentence(self):
             try:
                 return (self._root / name).read_bytes()
             except FileNotFoundError:
@@ -122,20 +125,20 @@ class Folder:
     def put(self, name: str, content: bytes) -> None:
         """Write a file."""
         made = self.unfinished()
-        with _clear(self):
+        with one_sentence(self):
             made.write_bytes(content)
         self.take(made, name)
 
     def unfinished(self) -> Path:
         """Return a path beside the store's files, so that giving a file its name is one step."""
-        with _clear(self):
+        with one_sentence(self):
             place = self._root / _UNFINISHED
             place.mkdir(parents=True, exist_ok=True)
             return place / secrets.token_hex(8)
 
     def take(self, made: Path, name: str) -> None:
         """Give a file its name once the disk has its content."""
-        with _clear(self):
+        with one_sentence(self):
             with made.open("rb") as file:
                 os.fsync(file.fileno())
             place = self._root / name
@@ -144,7 +147,7 @@ class Folder:
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete files, and folders that are empty then."""
-        with _clear(self):
+        with one_sentence(self):
             for name in names:
                 place = self._root / name
                 place.unlink(missing_ok=True)
@@ -163,114 +166,8 @@ class Folder:
         shutil.rmtree(self._root / _UNFINISHED, ignore_errors=True)
 
 
-class Bucket:
-    """An object store: a bucket or container, and a prefix in it.
-
-    Args:
-        url: `s3://bucket/prefix`, `gs://...` or `az://...`; credentials come from the environment, as with the
-            providers' own tools.
-        use: what it is for.
-
-    Raises:
-        ConfigurationError: the libraries are missing, or the address or the credentials cannot be used.
-    """
-
-    def __init__(self, url: str, use: Use = REQUESTS) -> None:
-        try:
-            from obstore.exceptions import BaseError
-            from obstore.store import from_url
-        except ImportError:
-            raise ConfigurationError(use.missing) from None
-        self._url = url
-        self.use = use
-        self._made: Path | None = None
-        try:
-            self._store: ObjectStore = from_url(
-                url, client_options={"allow_http": os.environ.get("AWS_ALLOW_HTTP", "").lower() == "true"}
-            )
-        except (BaseError, ValueError) as error:
-            raise ConfigurationError(
-                f"{use.setting} ({url}) cannot be used: {_first_line(error)}; check the address and the "
-                "credentials in the environment"
-            ) from None
-
-    def __str__(self) -> str:
-        return self._url
-
-    def names(self, folder: str) -> list[str]:
-        """Return the names of all objects below a folder."""
-        import obstore
-
-        with _clear(self):
-            # A prefix without its slash: stores treat it as a whole path segment.
-            pages = obstore.list(self._store, prefix=folder.rstrip("/") or None)
-            return sorted(str(entry["path"]) for page in pages for entry in page)
-
-    def get(self, name: str) -> bytes | None:
-        """Return an object's content."""
-        import obstore
-
-        with _clear(self):
-            try:
-                return bytes(obstore.get(self._store, name).bytes())
-            except FileNotFoundError:
-                return None
-
-    def put(self, name: str, content: bytes) -> None:
-        """Write an object, in one request."""
-        import obstore
-
-        with _clear(self):
-            obstore.put(self._store, name, content, use_multipart=False)
-
-    def unfinished(self) -> Path:
-        """Return a path in a folder of this process."""
-        if self._made is None or not self._made.is_dir():
-            self._made = Path(tempfile.mkdtemp(prefix="fal-exporter-"))
-        return self._made / secrets.token_hex(8)
-
-    def take(self, made: Path, name: str) -> None:
-        """Write a file as an object: it is there once the last byte has come."""
-        import obstore
-
-        with _clear(self):
-            obstore.put(self._store, name, made)
-            made.unlink()
-
-    def delete(self, names: Iterable[str]) -> None:
-        """Delete objects."""
-        import obstore
-
-        with _clear(self):
-            for name in names:
-                try:
-                    obstore.delete(self._store, name)
-                except FileNotFoundError:
-                    continue
-
-    def address(self, name: str) -> str:
-        """Return an address of the file system that `attach` has made known."""
-        return f"requests://{name}"
-
-    def attach(self, connection: "DuckDBPyConnection") -> None:
-        """Make the store known to DuckDB, which reads the parts of files that it needs."""
-        from exporter.events.remote_files import remote_files
-
-        connection.register_filesystem(remote_files(self._store))
-
-
-def open_objects(url: str, use: Use = REQUESTS) -> Folder | Bucket:
-    """Open the place with an address.
-
-    Raises:
-        ConfigurationError: it is none, or its libraries are missing.
-    """
-    parts = urlsplit(url)
-    return Folder(Path(unquote(parts.path)), use) if parts.scheme == "file" else Bucket(url, use)
-
-
 @contextmanager
-def _clear(place: Folder | Bucket) -> Iterator[None]:
+def one_sentence(place: Placed) -> Iterator[None]:
     """Turn what goes wrong with files into one sentence."""
     try:
         yield
@@ -282,13 +179,14 @@ def _clear(place: Folder | Bucket) -> Iterator[None]:
         raise EventsError(_sentence(place, error)) from None
 
 
-def _sentence(place: Folder | Bucket, error: Exception) -> str:
+def _sentence(place: Placed, error: Exception) -> str:
     return (
-        f"{place.use.what} at {place} cannot be read or written: {_first_line(error)}; check that it is there, "
+        f"{place.use.what} at {place} cannot be read or written: {first_line(error)}; check that it is there, "
         "has room, and may be read and written by the exporter"
     )
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return what went wrong, in one line."""
     shown = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(shown.splitlines()[:1])[:300]

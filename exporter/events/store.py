@@ -6,10 +6,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import Protocol
+from urllib.parse import unquote, urlsplit
 
 from exporter.charges import Requests, Window
 from exporter.errors import ConfigurationError
-from exporter.events.objects import MISSING_EXTRA
+from exporter.events.objects import MISSING_EXTRA, REQUESTS, Folder, Objects, Use
 from exporter.events.questions import RequestsQuestion, StoredRequest
 from exporter.events.summaries import HourSummary
 
@@ -191,7 +192,22 @@ def _opened(url: str, *, memory: int, threads: int) -> EventStore:
         from exporter.events.clickhouse_store import ClickHouseStore
 
         return ClickHouseStore(url)
-    from exporter.events.objects import open_objects
     from exporter.events.parquet_store import ParquetStore
 
     return ParquetStore(open_objects(url), memory=memory, threads=threads)
+
+
+def open_objects(url: str, use: Use = REQUESTS) -> Objects:
+    """Open the place with an address.
+
+    Raises:
+        ConfigurationError: it is none, or its libraries are missing.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return Folder(Path(unquote(parts.path)), use)
+    try:
+        from exporter.events.bucket import Bucket
+    except ImportError:
+        raise ConfigurationError(use.missing) from None
+    return Bucket(url, use)

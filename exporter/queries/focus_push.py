@@ -17,7 +17,8 @@ from pathlib import Path
 
 from exporter.charges import Window
 from exporter.errors import ConfigurationError
-from exporter.events.objects import Objects, Use, open_objects
+from exporter.events.objects import Objects, Use
+from exporter.events.store import open_objects
 from exporter.focus.charge import month_start, next_month
 from exporter.focus.dataset import MANIFEST
 from exporter.focus.outputs import Format, Part, column_document, manifest_text, require, same_but_for_time, totals_of

@@ -14,11 +14,12 @@ from programs import CLICKHOUSE, required_module
 
 from exporter.charges import HOUR, Window
 from exporter.errors import ConfigurationError, EventsError
-from exporter.events import parquet_store
+from exporter.events import parquet_files
 from exporter.events import store as store_module
+from exporter.events.bucket import Bucket
 from exporter.events.clickhouse_store import ClickHouseStore
 from exporter.events.layout import DayFiles
-from exporter.events.objects import Bucket, Folder
+from exporter.events.objects import Folder
 from exporter.events.parquet_store import ParquetStore
 from exporter.events.questions import RequestsQuestion, Sort
 from exporter.events.store import EventStore, open_reader, open_store
@@ -190,7 +191,7 @@ def test_folders_are_hive_partitions_that_other_engines_read_without_us(tmp_path
 def test_a_reader_sees_what_a_writer_has_replaced_meanwhile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     writer, reader = open_store(f"file://{tmp_path}/events"), ParquetStore(Folder(tmp_path / "events"))
     writer.keep_hour("default", HOUR_13, READ_AT, 0, [request_of(1, 10)])
-    listed = reader._files
+    listed = reader._days_of
     replaced: list[HourSummary] = []
 
     def replacing(accounts: Collection[str] | None, days: Collection[date] | None) -> list[DayFiles]:
@@ -200,7 +201,7 @@ def test_a_reader_sees_what_a_writer_has_replaced_meanwhile(monkeypatch: pytest.
             writer.drop_stale("default", DAY)
         return files
 
-    monkeypatch.setattr(reader, "_files", replacing)
+    monkeypatch.setattr(reader, "_days_of", replacing)
     assert costs(reader.select(EVERYTHING)) == {"id-1": 20}
     reader.close()
     writer.close()
@@ -320,7 +321,7 @@ def test_without_the_extra_one_sentence_says_what_to_install(
 def test_an_hour_of_more_requests_than_are_sorted_at_once_is_written_in_runs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(parquet_store, "_RUN", 40)
+    monkeypatch.setattr(parquet_files, "_RUN", 40)
     store = ParquetStore(Folder(tmp_path / "events"))
     # Shuffled by a step that has no divisor in common with their number; the second part has the first's ids again.
     for part, cost in enumerate((10, 20)):
@@ -343,7 +344,7 @@ def test_an_hour_of_more_requests_than_are_sorted_at_once_is_written_in_runs(
     (file,) = (tmp_path / "events").glob("account=default/*/*.parquet")
     ids = [row[0] for row in duckdb.sql(f"SELECT request_id FROM '{file}'").fetchall()]
     assert ids == sorted({*expected, *(f"id-{number}" for number in range(300, 330))})
-    assert not [*Path(store._spill).iterdir()]
+    assert not [*Path(store._parquet._spill).iterdir()]
     store.close()
 
 
