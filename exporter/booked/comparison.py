@@ -24,8 +24,8 @@ _MARGIN = timedelta(days=1)
 _AROUND = HOUR
 """Time around the window in which the booking of a charge is looked for."""
 
-_SKEW = timedelta(minutes=5)
-"""Time by which a booking may lie beside its charge, so that both hours must have been read to miss the charge."""
+_EARLIER, _LATER = timedelta(minutes=1), timedelta(minutes=5)
+"""Time by which a charge may lie before and after its booking; all hours between must have been read to miss it."""
 
 _MEMORY = "224MiB"
 _THREADS = 2
@@ -255,11 +255,10 @@ def _part(
     of_all = set.intersection(*map(set, read.values())) if read else set()
     hours = ", ".join(f"({_stamp(hour)})" for hour in sorted(of_all))
     connection.execute(f"CREATE TABLE read_hours AS SELECT * FROM (VALUES {hours or '(NULL::TIMESTAMPTZ)'}) AS t(hour)")
-    minutes = f"INTERVAL '{_SKEW // timedelta(minutes=1)} minutes'"
     unread = " OR ".join(
-        f"time_bucket(INTERVAL '1 hour', booked_at {sign} {minutes}) NOT IN "
+        f"time_bucket(INTERVAL '1 hour', booked_at + INTERVAL '{offset // timedelta(seconds=1)} seconds') NOT IN "
         "(SELECT hour FROM read_hours WHERE hour IS NOT NULL)"
-        for sign in "-+"
+        for offset in (-_EARLIER, _LATER)
     )
     timeless = "false" if is_whole else "true"
     is_not_read = f"(cost IS NULL AND CASE WHEN booked_at IS NULL THEN {timeless} ELSE {unread} END)"
