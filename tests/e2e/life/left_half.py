@@ -79,6 +79,7 @@ class LeftHalf:
         health: is published if it is given.
         budgets: of an outlook; None for no outlook at all.
         retention: how long the job "retention" keeps hours.
+        recent: how far back the job "recent" reads.
         machines: whether runners of own apps are polled.
         limits: of the traffic with fal; None for those of every user.
     """
@@ -94,6 +95,7 @@ class LeftHalf:
         health: Health | None = None,
         budgets: Sequence[Budget] | None = None,
         retention: timedelta = timedelta(days=400),
+        recent: timedelta = timedelta(hours=48),
         machines: Mode = "false",
         limits: Limits | None = None,
     ) -> None:
@@ -105,7 +107,7 @@ class LeftHalf:
         self._ledger = AsyncLedger()
         self._witnessed: WitnessedLedger | None = None
         health = health or _UnpublishedHealth(CollectorRegistry())
-        reach = Reach(timedelta(hours=48), timedelta(days=8), None, zone)
+        reach = Reach(recent, timedelta(days=8), None, zone)
         outlook_maker = _NoOutlook if budgets is None else ForecastMaker
         self._accounts: list[AccountPoller] = []
         self._publisher = Publisher(

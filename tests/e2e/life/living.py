@@ -98,6 +98,7 @@ class _Living:
             clock=self.clock,
             witness=self.committed,
             retention=self.story.retention,
+            recent=self.story.recent,
         )
         await exporter.start()
         self.hold_until = self.clock.now + _HOLDS_LAST

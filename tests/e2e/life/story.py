@@ -5,7 +5,7 @@ end of the month. The short one is lived in New York, where summer time ends hou
 everything that the thirty have. Both are told to the minute. All instants are in UTC.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -45,7 +45,9 @@ class Story:
         killed_in_a_transaction: the power fails in the middle of a poll's transaction; the last time as clocks go back.
         killed_before_publishing: the power fails when a poll that brought a new model has been committed, and before a
             scrape could see it.
-        polled_current: the minutes at which the current hour and the one before are polled.
+        polled_current: the minutes at which the current hour and the one before are polled, and of every how many
+            hours.
+        recent: how far back the hourly poll reads.
         retention: far shorter than any user would have it: the hours before last month are folded during the life. At
             home in New York months begin later than in UTC, so that those hours must be kept until `zone_change`.
         hours: the least number of polled hours whose gauges are to be judged.
@@ -64,7 +66,8 @@ class Story:
     zone_change: datetime
     killed_in_a_transaction: tuple[datetime, ...]
     killed_before_publishing: tuple[datetime, ...]
-    polled_current: tuple[int, ...]
+    polled_current: Mapping[int, int]
+    recent: timedelta
     retention: timedelta
     hours: int
     months: int
@@ -76,7 +79,7 @@ class Story:
 
     def jobs_due(self, now: datetime) -> Iterator[str]:
         """Yield what the schedule runs at a minute, by the names of its jobs."""
-        if now.minute in self.polled_current:
+        if now.minute in self.polled_current and now.hour % self.polled_current[now.minute] == 0:
             yield "current"
         if now.minute == POLLED_RECENT:
             yield "recent"
@@ -157,7 +160,8 @@ THIRTY_DAYS = Story(
     zone_change=_november(5, 12, 2),
     killed_in_a_transaction=(_october(20, 3, 40), _october(22, 16, 6), _october(25, 1, 4)),
     killed_before_publishing=(_november(9, 8, 19),),
-    polled_current=(4, 19, 34, 49),
+    polled_current={4: 1, 19: 1, 34: 1, 49: 1},
+    recent=timedelta(hours=48),
     retention=timedelta(days=14),
     hours=700,
     months=28,
@@ -196,7 +200,8 @@ SIX_DAYS = Story(
     zone_change=_november(2, 12, 2),
     killed_in_a_transaction=(_october(30, 3, 40), _october(31, 16, 6), _november(1, 6, 4)),
     killed_before_publishing=(_november(3, 18, 19),),
-    polled_current=(4, 19),
+    polled_current={4: 1, 19: 3},
+    recent=timedelta(hours=24),
     retention=timedelta(days=34),
     hours=120,
     months=4,
