@@ -18,6 +18,7 @@ _MOST = 16 << 20
 _LONGEST = 4_000
 
 TextT = TypeVar("TextT", bytes, str)
+ValueT = TypeVar("ValueT")
 
 
 class Remembered(dict[tuple[TextT, ...], tuple[object, ...]]):
@@ -37,6 +38,29 @@ class Remembered(dict[tuple[TextT, ...], tuple[object, ...]]):
             self.clear()
             self._size = size
         self[texts] = reading
+
+
+MOST_FIELDS = 20_000
+"""Fields of a column of which the values are remembered."""
+
+_LONGEST_FIELD = 500
+
+
+class FieldValues(dict[bytes, ValueT]):
+    """Values of a column by raw field, each read once as long as it is remembered."""
+
+    def __missing__(self, raw: bytes) -> ValueT:
+        """Read a field that is not remembered."""
+        value = self.value(raw)
+        if len(raw) <= _LONGEST_FIELD:
+            if len(self) >= MOST_FIELDS:
+                self.clear()
+            self[raw] = value
+        return value
+
+    def value(self, raw: bytes) -> ValueT:
+        """Read a field."""
+        raise NotImplementedError
 
 
 LONGEST_RECORD = 1 << 20
@@ -322,6 +346,12 @@ class Records:
 def unquoted(raw: bytes) -> bytes:
     """Return what a raw field stands for."""
     return raw[1:-1].replace(b'""', b'"') if raw[:1] == b'"' else raw
+
+
+def quoted(text: str) -> bytes:
+    """Return a raw field that stands for a text."""
+    raw = text.encode()
+    return b'"' + raw.replace(b'"', b'""') + b'"' if raw[:1] == b'"' else raw
 
 
 def is_text(raw: bytes) -> bool:

@@ -20,7 +20,7 @@ from typing import Generic, NamedTuple, TypeVar
 import polars as pl
 import polars.selectors as cs
 
-from exporter.focus.csv_parser import BYTE_ORDER_MARK, COMMA, Remembered, is_text
+from exporter.focus.csv_parser import BYTE_ORDER_MARK, COMMA, Remembered, is_text, quoted
 from exporter.focus.row_schema import Header, Instants, Part, ScaledNumbers, UnreadableError, Wanted
 from exporter.focus.values import EXACTLY, Value
 
@@ -295,7 +295,7 @@ class _Dates:
         counts = {} if self._are_utc else dict(columns.group_by(self.name).agg(pl.len()).iter_rows())
         self._by_key = {}
         for text in texts:
-            value = self.fields.of_lines(text or "", counts.get(text, 0))
+            value = self.fields.of_lines(quoted(text or ""), counts.get(text, 0))
             if self._by_key.setdefault(self._key(text), value) != value:
                 raise UnreadableError("begins like a date that it is not")
 
@@ -362,7 +362,7 @@ class _Amounts:
         return [amount if text is None else self._times(text, count) for amount, text, count in others]
 
     def _times(self, text: str, lines: int) -> Value:
-        value = self._wanted.of_text(text)
+        value = self._wanted.value(quoted(text))
         if isinstance(value, Decimal):
             return EXACTLY.multiply(value, lines)
         return value * lines if isinstance(value, int) else None
@@ -387,8 +387,8 @@ class _Texts(Remembered[str]):
         Raises:
             UnreadableError: a text is null and must not be, or no value of its column.
         """
-        by_place = dict(zip(self._places, texts, strict=True))
-        reading = tuple(part.of_texts(by_place) for part in self._parts)
+        raws = dict(zip(self._places, map(quoted, texts), strict=True))
+        reading = tuple(part.value(raws) for part in self._parts)
         self.remember(texts, reading)
         return reading
 

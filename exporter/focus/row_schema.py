@@ -29,7 +29,7 @@ from types import MappingProxyType
 from typing import NamedTuple, NewType, get_args, get_type_hints
 
 from exporter.focus.columns import COLUMNS, is_custom, other_data_set, version_of
-from exporter.focus.csv_parser import COMMA, Record, is_text, unquoted
+from exporter.focus.csv_parser import COMMA, MOST_FIELDS, FieldValues, Record, is_text, unquoted
 from exporter.focus.findings import MissingColumnError, WrongContentError
 from exporter.focus.values import NULLS, Month, Value, instant, number, scaled_number, told_amount
 
@@ -153,8 +153,6 @@ def _no_column_sentence(names: Sequence[str]) -> str:
 
 _LONGEST_PLAIN = 36
 _NANO_PLACES, _ATTO_PLACES = 9, 18
-_MOST_CACHED = 20_000
-_LONGEST_CACHED = 2_000
 IS_NULL = "is empty, and must not be"
 _STAND_INS: Mapping[str, str] = MappingProxyType(
     {
@@ -189,22 +187,13 @@ class UnreadableError(Exception):
     """A field does not hold what its column is for; the message is to be read after the value."""
 
 
-class Fields(dict[bytes, Value]):
-    """Values by raw field: each text is read once as long as it is remembered."""
+class Fields(FieldValues[Value]):
+    """Values by raw field."""
 
     def __init__(self, read: Callable[[str], Value], *, nullable: bool) -> None:
         super().__init__()
         self._read = read
         self._nullable = nullable
-
-    def __missing__(self, raw: bytes) -> Value:
-        """Read a field that is not remembered."""
-        value = self.value(raw)
-        if len(raw) <= _LONGEST_CACHED:
-            if len(self) >= _MOST_CACHED:
-                self.clear()
-            self[raw] = value
-        return value
 
     def value(self, raw: bytes) -> Value:
         """Read a field.
@@ -216,14 +205,6 @@ class Fields(dict[bytes, Value]):
             text = unquoted(raw).decode()
         except UnicodeDecodeError:
             raise UnreadableError("is not UTF-8") from None
-        return self.of_text(text)
-
-    def of_text(self, text: str) -> Value:
-        """Read what a field stands for.
-
-        Raises:
-            UnreadableError: as for `value`.
-        """
         if text in NULLS:
             if self._nullable:
                 return None
@@ -240,15 +221,12 @@ class Numbers(Fields):
     def __init__(self) -> None:
         super().__init__(number, nullable=True)
 
-    def __missing__(self, raw: bytes) -> Value:
-        """Read a field that is not remembered; what is plainly a number needs no further looks."""
+    def value(self, raw: bytes) -> Value:
+        """Read a field; what is plainly a number needs no further looks."""
         whole, _, part = raw.partition(b".")
-        if not (whole.isdigit() and part.isdigit() and len(raw) <= _LONGEST_PLAIN):
-            return super().__missing__(raw)
-        if len(self) >= _MOST_CACHED:
-            self.clear()
-        value = self[raw] = Decimal(raw.decode())
-        return value
+        if whole.isdigit() and part.isdigit() and len(raw) <= _LONGEST_PLAIN:
+            return Decimal(raw.decode())
+        return super().value(raw)
 
 
 class ScaledNumbers(Fields):
@@ -258,15 +236,12 @@ class ScaledNumbers(Fields):
         super().__init__(partial(scaled_number, places=places), nullable=True)
         self.places = places
 
-    def __missing__(self, raw: bytes) -> Value:
-        """Read a field that is not remembered; what is plainly a number needs no further looks."""
+    def value(self, raw: bytes) -> Value:
+        """Read a field; what is plainly a number needs no further looks."""
         whole, _, part = raw.partition(b".")
-        if not (whole.isdigit() and part.isdigit() and len(part) <= self.places and len(whole) <= _LONGEST_PLAIN):
-            return super().__missing__(raw)
-        if len(self) >= _MOST_CACHED:
-            self.clear()
-        value = self[raw] = int(whole + part.ljust(self.places, b"0"))
-        return value
+        if whole.isdigit() and part.isdigit() and len(part) <= self.places and len(whole) <= _LONGEST_PLAIN:
+            return int(whole + part.ljust(self.places, b"0"))
+        return super().value(raw)
 
 
 class Instants(Fields):
@@ -292,20 +267,20 @@ class Instants(Fields):
             if self._zoned:
                 return known
             self.pop(raw, None)
-            if len(self._naive) >= _MOST_CACHED:
+            if len(self._naive) >= MOST_FIELDS:
                 self._naive.clear()
             self._naive[raw] = known
         self.naive += 1
         return known
 
-    def of_lines(self, text: str, lines: int) -> Value:
-        """Read what the fields of so many lines stand for, and count them.
+    def of_lines(self, raw: bytes, lines: int) -> Value:
+        """Read the same field of so many lines, and count them.
 
         Raises:
             UnreadableError: as for `value`.
         """
         self._zoned = True
-        value = self.of_text(text)
+        value = self.value(raw)
         if not self._zoned:
             self.naive += lines
         return value
@@ -344,17 +319,7 @@ class Wanted(NamedTuple):
         Raises:
             UnreadableError: it is null though it must not be, or no value of its column.
         """
-        return self._checked(self.fields[raw])
-
-    def of_text(self, text: str) -> Value:
-        """Read what a field stands for.
-
-        Raises:
-            UnreadableError: as for `value`.
-        """
-        return self._checked(self.fields.of_text(text))
-
-    def _checked(self, value: Value) -> Value:
+        value = self.fields[raw]
         if value is None and self.is_needed:
             raise UnreadableError(IS_NULL)
         return value
@@ -390,25 +355,15 @@ class Part(NamedTuple):
         Raises:
             UnreadableError: a field is null though it must not be, or no value of its column.
         """
-        return self._made([item.value(b"" if item.place is None else raws[item.place]) for item in self.wanted])
+        if self.is_count:
+            return Count(1)
+        values = [item.value(b"" if item.place is None else raws[item.place]) for item in self.wanted]
+        return values[0] if self.made is None else self.made(values)
 
     def told(self, raws: Mapping[int, bytes]) -> Value:
         """Return the amount that a text tells a person where it is no number; None for anything else."""
         place = self.wanted[0].place if self.wanted and isinstance(self.wanted[0].fields, Numbers) else None
         return None if place is None else told_amount(unquoted(raws[place]).decode("utf-8", "replace"))
-
-    def of_texts(self, texts: Mapping[int, str]) -> object:
-        """Read it from what the fields stand for, by their place.
-
-        Raises:
-            UnreadableError: as for `value`.
-        """
-        return self._made([item.of_text("" if item.place is None else texts[item.place]) for item in self.wanted])
-
-    def _made(self, values: list[Value]) -> object:
-        if self.is_count:
-            return Count(1)
-        return values[0] if self.made is None else self.made(values)
 
 
 def parts_of(shape: type[tuple[object, ...]], header: Header, texts: Sequence[str] = ()) -> list[Part]:

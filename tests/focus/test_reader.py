@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from profiles import examples
 
-from exporter.focus import csv_parser, row_schema
+from exporter.focus import csv_parser
 from exporter.focus.findings import FocusError, MissingColumnError, Problem, TruncatedFileError, WrongContentError
 from exporter.focus.reader import Memory, PlainLines, Reader
 from exporter.focus.reports import SummaryRow
@@ -416,7 +416,7 @@ def test_any_bytes_give_rows_or_a_clean_error(data: bytes) -> None:
 
 def test_memory_does_not_grow_with_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csv_parser, "_MOST", 100_000)
-    monkeypatch.setattr(row_schema, "_MOST_CACHED", 500)
+    monkeypatch.setattr(csv_parser, "MOST_FIELDS", 500)
     start, _, body = to_csv(base_rows()).partition(b"\n")
     reader = Reader(Wanted)
     reader.feed(start + b"\n")

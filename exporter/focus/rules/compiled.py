@@ -13,7 +13,7 @@ from operator import getitem
 from typing import NamedTuple
 
 from exporter.focus.columns import COLUMNS, SUBCATEGORIES, Column
-from exporter.focus.csv_parser import unquoted
+from exporter.focus.csv_parser import FieldValues, unquoted
 from exporter.focus.rules.applicability import Applicability, unsaid
 from exporter.focus.rules.conditions import ABSENT, FILLED, WRONG, Mark, Token
 from exporter.focus.rules.fields import Flaw, Flaws, judge_of, stand_in
@@ -21,8 +21,7 @@ from exporter.focus.rules.header import HeaderFlaw, header_flaws
 from exporter.focus.rules.measures import Break, Check, Measures
 from exporter.focus.rules.table import REASONS, Kind, Rule, by_id, parts, rules_of
 
-_MOST_REMEMBERED = 20_000
-_LONGEST_REMEMBERED = 500
+_MOST_PLANS = 20_000
 
 
 class FieldBreak(NamedTuple):
@@ -63,21 +62,16 @@ class Plan(NamedTuple):
     checks: tuple[Check, ...]
 
 
-class Tokens(dict[bytes, FieldToken]):
+class Tokens(FieldValues[FieldToken]):
     """Tokens of one column by raw field."""
 
     def __init__(self, read: Callable[[bytes], FieldToken]) -> None:
         super().__init__()
         self._read = read
 
-    def __missing__(self, raw: bytes) -> FieldToken:
-        """Judge a field that is not remembered."""
-        found = self._read(raw)
-        if len(raw) <= _LONGEST_REMEMBERED:
-            if len(self) >= _MOST_REMEMBERED:
-                self.clear()
-            self[raw] = found
-        return found
+    def value(self, raw: bytes) -> FieldToken:
+        """Judge a field."""
+        return self._read(raw)
 
     def of(self, column: Sequence[bytes]) -> Sequence[FieldToken]:
         """Return the tokens of fields one below the other."""
@@ -94,16 +88,11 @@ _PLAIN_NUMBERS = re.compile(rb"(?:\d{1,20}\.\d{1,11}(?:,|\Z))*+", re.ASCII)
 class NumberTokens(Tokens):
     """Tokens of a column of numbers: most texts are new, and what is plainly a number needs no further looks."""
 
-    def __missing__(self, raw: bytes) -> FieldToken:
-        """Judge a field that is not remembered."""
+    def value(self, raw: bytes) -> FieldToken:
+        """Judge a field."""
         whole, _, part = raw.partition(b".")
         is_plain = whole.isdigit() and part.isdigit() and len(part) <= _MOST_PLAIN_PLACES and len(raw) <= _LONGEST_PLAIN
-        if not is_plain:
-            return super().__missing__(raw)
-        if len(self) >= _MOST_REMEMBERED:
-            self.clear()
-        self[raw] = FILLED
-        return FILLED
+        return FILLED if is_plain else super().value(raw)
 
     def of(self, column: Sequence[bytes]) -> Sequence[FieldToken]:
         """Return the tokens of fields one below the other."""
@@ -262,7 +251,7 @@ class Compiled:
         plan = self._plans.get(clean)
         if plan is None:
             plan = self._followed(clean)
-            if len(self._plans) >= _MOST_REMEMBERED:
+            if len(self._plans) >= _MOST_PLANS:
                 self._plans.clear()
             self._plans[clean] = plan
         return plan._replace(fields=flawed) if flawed else plan

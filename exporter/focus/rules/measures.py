@@ -7,13 +7,12 @@ from typing import NamedTuple
 
 from exporter.focus.charge import agrees
 from exporter.focus.columns import COLUMNS
-from exporter.focus.csv_parser import unquoted
+from exporter.focus.csv_parser import FieldValues, unquoted
 from exporter.focus.rules.conditions import ABSENT, WRONG, Token
 from exporter.focus.rules.fields import read_instant
 from exporter.focus.rules.table import Kind, Rule
 from exporter.focus.values import EXACTLY, number, number_text
 
-_MOST_REMEMBERED = 20_000
 _LONGEST_PLAIN = 36
 
 
@@ -59,36 +58,26 @@ _NOTHING: tuple[Break, ...] = ()
 _NO_VALUE = {None, WRONG, ABSENT}
 
 
-class Numbers(dict[bytes, Decimal | None]):
-    """Numbers by raw field, None for what is none; each text is read once as long as it is remembered."""
+class Numbers(FieldValues[Decimal | None]):
+    """Numbers by raw field, None for what is none."""
 
-    def __missing__(self, raw: bytes) -> Decimal | None:
-        """Read a field that is not remembered."""
+    def value(self, raw: bytes) -> Decimal | None:
+        """Read a field."""
         whole, _, part = raw.partition(b".")
-        is_plain = whole.isdigit() and part.isdigit() and len(raw) <= _LONGEST_PLAIN
-        found = Decimal(raw.decode()) if is_plain else self._read(raw)
-        if len(self) >= _MOST_REMEMBERED:
-            self.clear()
-        self[raw] = found
-        return found
-
-    def _read(self, raw: bytes) -> Decimal | None:
+        if whole.isdigit() and part.isdigit() and len(raw) <= _LONGEST_PLAIN:
+            return Decimal(raw.decode())
         try:
             return number(unquoted(raw).decode())
         except ValueError:
             return None
 
 
-class Instants(dict[bytes, datetime | None]):
+class Instants(FieldValues[datetime | None]):
     """Instants by raw field, None for what is none."""
 
-    def __missing__(self, raw: bytes) -> datetime | None:
-        """Read a field that is not remembered."""
-        found = read_instant(unquoted(raw).decode("utf-8", "replace"))
-        if len(self) >= _MOST_REMEMBERED:
-            self.clear()
-        self[raw] = found
-        return found
+    def value(self, raw: bytes) -> datetime | None:
+        """Read a field."""
+        return read_instant(unquoted(raw).decode("utf-8", "replace"))
 
 
 class Measures:

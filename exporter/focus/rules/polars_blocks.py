@@ -13,6 +13,7 @@ from typing import NamedTuple
 import polars as pl
 
 from exporter.focus.columns import COLUMNS, is_custom
+from exporter.focus.csv_parser import quoted
 from exporter.focus.polars_reader import Cutter
 from exporter.focus.rules.compiled import Compiled, FieldToken, NumberTokens, Signature
 from exporter.focus.rules.conditions import FILLED
@@ -110,7 +111,7 @@ class PolarsBlocks:
                 # An empty text in quotes is not null, and a header may follow in mid-file.
                 if "" in texts or (not found and any(text in COLUMNS or is_custom(text) for text in texts)):
                     return None
-                kinds |= {tokens[_raw(text)] for text in texts}
+                kinds |= {tokens[quoted(text)] for text in texts}
             if not all(kind is None or kind is FILLED or isinstance(kind, str) for kind in kinds):
                 return None
             found.append(kinds)
@@ -157,7 +158,7 @@ class PolarsBlocks:
             doubtful = doubtful.filter(pl.col(names[0]) != pl.col(names[1]))
         places = range(len(names))
         different = doubtful.unique().iter_rows() if doubtful.height else ()
-        return not any(check.measure(check.rule, places, [*map(_raw, row)]) for row in different)
+        return not any(check.measure(check.rule, places, [*map(quoted, row)]) for row in different)
 
     def _pairs(self, frame: pl.DataFrame, child: int, parent: int) -> set[Pair]:
         rows = frame.select(str(child), str(parent)).drop_nulls().unique().iter_rows()
@@ -184,10 +185,6 @@ class PolarsBlocks:
             .group_by("invoice", "currency")
             .agg(pl.len().alias("rows"), pl.col("billed").sum())
         )
-        return {(_raw(invoice), _raw(currency)): (rows, cost) for invoice, currency, rows, cost in grouped.iter_rows()}
-
-
-def _raw(text: str) -> bytes:
-    """Return a raw field that stands for a text."""
-    raw = text.encode()
-    return b'"' + raw.replace(b'"', b'""') + b'"' if raw[:1] == b'"' else raw
+        return {
+            (quoted(invoice), quoted(currency)): (rows, cost) for invoice, currency, rows, cost in grouped.iter_rows()
+        }

@@ -3,6 +3,7 @@
 import pytest
 from focus.conftest import base_rows, header, to_csv
 
+from exporter.focus import csv_parser
 from exporter.focus.checks import Checker, Outcome
 from exporter.focus.rules import compiled
 from exporter.focus.rules.applicability import Applicability
@@ -26,7 +27,7 @@ def test_what_differs_in_every_row_needs_no_plan_of_its_own() -> None:
 
 
 def test_tokens_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "_MOST_REMEMBERED", 3)
+    monkeypatch.setattr(csv_parser, "MOST_FIELDS", 3)
     tokens = Compiled(["BilledCost", "ServiceName"], "1.2", Applicability()).columns[0]
     for text in (b"1.5", b"-2.5", b"x", b"9" * 501):
         assert tokens[text] is not None
@@ -38,7 +39,7 @@ def test_tokens_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_plans_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "_MOST_REMEMBERED", 2)
+    monkeypatch.setattr(compiled, "_MOST_PLANS", 2)
     rules = Compiled(header(), "1.2", Applicability())
     first = rules.plan(fields())[1]
     assert rules.plan(fields())[1] is first
