@@ -21,14 +21,14 @@ from exporter.focus.rules.applicability import Applicability
 from exporter.focus.rules.compiled import Broken, Compiled, FieldBreak, FieldToken, Plan, Scope, Signature
 from exporter.focus.rules.conditions import WRONG
 from exporter.focus.rules.findings import Finding, Findings
-from exporter.focus.rules.measures import Break
+from exporter.focus.rules.measures import BlockFacts, Break
 from exporter.focus.rules.table import Kind, Level, Rule, by_id, parts
 from exporter.focus.values import EXACTLY, told_amount
 
 if TYPE_CHECKING:
     from exporter.focus.expected import HeldInvoice
     from exporter.focus.polars_reader import Table
-    from exporter.focus.rules.polars_blocks import BlockFacts, PolarsBlocks
+    from exporter.focus.rules.polars_blocks import PolarsBlocks
 
 DUPLICATE_REACH = 500_000
 """Number of rows within which a duplicate is certainly seen."""
@@ -240,7 +240,8 @@ class Checker:
         after = self._records.number + table.frame.height
         if self._polars_from < math.inf and self._rules is not None and self._duplicates is None:
             self._blocks = self._polars_blocks(self._rules)
-        if self._blocks is None or not self._take_facts(self._blocks.facts_of(table.frame)):
+        facts = None if self._blocks is None else self._blocks.facts_of(table.frame)
+        if facts is None or not self._take_facts(facts):
             for lines in self._records.lines(table.csv()):
                 self._take_lines(lines)
         self._records.number = after
@@ -270,15 +271,17 @@ class Checker:
         """Take lines that are held: together if they break nothing, else row by row."""
         held, self._held, self._held_size = self._held, [], 0
         is_begun = self._records.is_between and not self._awaits_header
-        if blocks is not None and is_begun and self._take_facts(blocks.facts(held)):
+        facts = blocks.facts(held) if blocks is not None and is_begun else None
+        if facts is not None and self._take_facts(facts):
+            self._records.number += facts.rows
             return
         for lines in held:
             self._take_lines(lines)
 
-    def _take_facts(self, facts: "BlockFacts | None") -> bool:
-        """Take lines that break nothing; return whether they are such."""
-        fresh = None if facts is None else self._fresh(facts.pairs)
-        if facts is None or fresh is None:
+    def _take_facts(self, facts: BlockFacts) -> bool:
+        """Take rows that break nothing by themselves; return False, having done nothing, if they do with others."""
+        fresh = self._fresh(facts.pairs)
+        if fresh is None:
             return False
         totals = {key: self._sums.get(key) or self._sum_of(*key, is_named=key[0] != b"") for key in facts.sums}
         if None in totals.values():
@@ -291,7 +294,6 @@ class Checker:
         for family, found in zip(self._families, fresh, strict=True):
             family.parents |= found
         self._report.rows += facts.rows
-        self._records.number += facts.rows
         return True
 
     def finish(self) -> Report:
@@ -390,13 +392,6 @@ class Checker:
 
     def _count_together(self, rows: Sequence[list[bytes]], columns: Sequence[Sequence[bytes]]) -> bool:
         """Count rows that break no rule by themselves; return False, having done nothing, if some do together."""
-        pairs = [
-            {(unquoted(child), unquoted(parent)) for child, parent in {*zip(*family.of(columns), strict=True)}}
-            for family in self._families
-        ]
-        fresh = self._fresh(pairs)
-        if fresh is None:
-            return False
         digests: set[int] = set()
         if self._duplicates is not None:
             recent, earlier = self._seen
@@ -404,12 +399,14 @@ class Checker:
             beyond = len(recent) + len(rows) >= DUPLICATE_REACH
             if beyond or len(digests) != len(rows) or not digests.isdisjoint(recent) or not digests.isdisjoint(earlier):
                 return False
-        if not self._sum_together(columns, len(rows)):
+        pairs = [
+            {(unquoted(child), unquoted(parent)) for child, parent in {*zip(*family.of(columns), strict=True)}}
+            for family in self._families
+        ]
+        sums = self._sums_of(columns, len(rows))
+        if sums is None or not self._take_facts(BlockFacts(len(rows), pairs, sums)):
             return False
-        for family, found in zip(self._families, fresh, strict=True):
-            family.parents |= found
         self._seen[0].update(digests)
-        self._report.rows += len(rows)
         return True
 
     def _fresh(self, pairs: Sequence[set[tuple[bytes, bytes]]]) -> list[dict[bytes, bytes]] | None:
@@ -425,27 +422,25 @@ class Checker:
             fresh.append(found)
         return fresh
 
-    def _sum_together(self, columns: Sequence[Sequence[bytes]], count: int) -> bool:
-        """Add up rows of invoices that are known; return False, having done nothing, for any others."""
+    def _sums_of(
+        self, columns: Sequence[Sequence[bytes]], count: int
+    ) -> Mapping[tuple[bytes, bytes], tuple[int, Decimal]] | None:
+        """Return what rows add up to by invoice and currency; None if a cost is no number."""
         if self._billed is None or self._rules is None:
-            return True
+            return {}
         nothing = (b"",) * count
         invoices = nothing if self._invoice is None else columns[self._invoice]
         currencies = nothing if self._currency is None else columns[self._currency]
         keys = [*zip(invoices, currencies, strict=True)]
-        costs = [*map(self._rules.measures.numbers.__getitem__, columns[self._billed])]
-        if None in costs:
-            return False
-        sums = {key: self._sums.get(key) or self._sum_of(*key, is_named=key[0] != b"") for key in {*keys}}
-        if None in sums.values():
-            return False
+        sums = dict.fromkeys(keys, Decimal(0))
         with localcontext(EXACTLY):
-            for key, cost in zip(keys, costs, strict=True):
-                total = sums[key]
-                if total is not None and cost is not None:
-                    total.billed += cost
-                    total.rows += 1
-        return True
+            for key, cost in zip(
+                keys, map(self._rules.measures.numbers.__getitem__, columns[self._billed]), strict=True
+            ):
+                if cost is None:
+                    return None
+                sums[key] += cost
+        return {key: (rows, sums[key]) for key, rows in Counter(keys).items()}
 
     def _tell(self, record: Record, flawed: Sequence[tuple[int, FieldBreak]], breaks: Sequence[Break]) -> None:
         header = self._header

@@ -54,6 +54,22 @@ class Check(NamedTuple):
         return not any(measure(rule, places, row) for row in rows)
 
 
+Pair = tuple[bytes, bytes]
+
+
+class BlockFacts(NamedTuple):
+    """Memory of rows that break nothing by themselves.
+
+    Attributes:
+        pairs: different children and parents, by family.
+        sums: rows and billed cost by invoice and currency.
+    """
+
+    rows: int
+    pairs: Sequence[set[Pair]]
+    sums: Mapping[Pair, tuple[int, Decimal]]
+
+
 _NOTHING: tuple[Break, ...] = ()
 _NO_VALUE = {None, WRONG, ABSENT}
 

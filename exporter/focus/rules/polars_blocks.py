@@ -17,7 +17,7 @@ from exporter.focus.csv_parser import quoted
 from exporter.focus.polars_reader import Cutter
 from exporter.focus.rules.compiled import Compiled, FieldToken, NumberTokens, Signature
 from exporter.focus.rules.conditions import FILLED
-from exporter.focus.rules.measures import Check
+from exporter.focus.rules.measures import BlockFacts, Check, Pair
 from exporter.focus.rules.table import Kind
 
 _PLAIN = r"^[0-9]{1,20}\.[0-9]{1,11}$"
@@ -25,8 +25,6 @@ _PLACES = 11
 _MOST_SIGNATURES = 200
 _BEYOND_DOUBT = 0.5e-9
 """Half of the tolerance of products; what floats lose is a millionth of it."""
-
-Pair = tuple[bytes, bytes]
 
 
 class Places(NamedTuple):
@@ -41,19 +39,6 @@ class Places(NamedTuple):
     billed: int | None
     invoice: int | None
     currency: int | None
-
-
-class BlockFacts(NamedTuple):
-    """Memory of a block that breaks nothing by itself.
-
-    Attributes:
-        pairs: different children and parents, by family.
-        sums: rows and billed cost by invoice and currency.
-    """
-
-    rows: int
-    pairs: Sequence[set[Pair]]
-    sums: Mapping[Pair, tuple[int, Decimal]]
 
 
 class PolarsBlocks:
