@@ -7,17 +7,16 @@ are the few checks that look at numbers, periods and parents, and only those who
 """
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import getitem
 from typing import NamedTuple
 
-from exporter.focus.columns import COLUMNS, SUBCATEGORIES, Column
+from exporter.focus.columns import COLUMNS, SUBCATEGORIES, Column, is_custom
 from exporter.focus.csv_parser import FieldValues, unquoted
 from exporter.focus.rules.applicability import Applicability, unsaid
 from exporter.focus.rules.conditions import ABSENT, FILLED, WRONG, Mark, Token
 from exporter.focus.rules.fields import Flaw, Flaws, judge_of, stand_in
-from exporter.focus.rules.header import HeaderFlaw, header_flaws
 from exporter.focus.rules.measures import Break, Check, Measures
 from exporter.focus.rules.table import REASONS, Kind, Rule, by_id, parts, rules_of
 
@@ -220,7 +219,7 @@ class Compiled:
         self.scope = scope_of(names, version, applicability, ignored)
         active = self.scope.active
         self._active = frozenset(active)
-        self.header: tuple[HeaderFlaw, ...] = tuple(header_flaws(names, version, active))
+        self.header: tuple[Break, ...] = tuple(_header_breaks(names, version, active))
         self._compared = {name for rule in active for name in _compared(rule)}
         self._of_version: dict[tuple[str, Kind], list[Rule]] = {}
         for rule in rules_of(version):
@@ -380,3 +379,69 @@ def _shown(token: Token) -> str:
     if token is None:
         return "null"
     return token.word if isinstance(token, Mark) else token
+
+
+_LONGEST_NAME = 50
+_PASCAL = re.compile(r"[A-Z][A-Za-z0-9]*")
+_FOLDED = {name.lower(): name for name in COLUMNS}
+_SUCCESSORS = {"ProviderName": "ServiceProviderName", "PublisherName": "ServiceProviderName"}
+"""Deprecated columns, which may be left out in their last version where a file has the successor."""
+
+COLUMN_VERSION = "X-ColumnVersion"
+
+
+def _header_breaks(names: Sequence[str], version: str, active: Sequence[Rule]) -> Iterator[Break]:
+    """Yield what is wrong with a header.
+
+    Args:
+        names: of the columns.
+        version: of FOCUS.
+        active: the rules that apply.
+    """
+    shapes = {rule.value: rule for rule in active if rule.kind is Kind.HEADER}
+    for rule in active:
+        if rule.kind is Kind.PRESENCE and rule.column not in names and not _is_replaced(rule, names, version):
+            yield Break(rule, rule.column)
+    for name in names:
+        for shape, note in _name_flaws(name):
+            if shape in shapes:
+                yield Break(shapes[shape], name, note)
+        known = COLUMNS.get(name)
+        if known is not None and not known.is_in(version):
+            found = next((rule for rule in active if rule.id == COLUMN_VERSION), None)
+            if found is not None:
+                yield Break(found, name, f"FOCUS {version} does not have it")
+    disorder = _disorder(names)
+    if disorder is not None and disorder[0] in shapes:
+        yield Break(shapes[disorder[0]], disorder[1])
+
+
+def _is_replaced(rule: Rule, names: Sequence[str], version: str) -> bool:
+    return rule.until == version and _SUCCESSORS.get(rule.column) in names
+
+
+def _name_flaws(name: str) -> Iterator[tuple[str, str]]:
+    if name in COLUMNS:
+        return
+    if len(name) > _LONGEST_NAME:
+        yield "length", f"has {len(name)} characters"
+    if is_custom(name):
+        if not _PASCAL.fullmatch(name[2:]):
+            yield "custom-pascal", ""
+        return
+    meant = _FOLDED.get(re.sub(r"[\W_]", "", name).lower())
+    if meant is None:
+        yield "prefix", ""
+    else:
+        yield "pascal" if name.isalnum() else "letters", f"write it {meant}"
+
+
+def _disorder(names: Sequence[str]) -> tuple[str, str] | None:
+    """Return the rule on the order of columns that is broken, and a column in the wrong place."""
+    is_ours = [name in COLUMNS for name in names]
+    if True not in is_ours or False not in is_ours:
+        return None
+    first, last = is_ours.index(False), len(names) - 1 - is_ours[::-1].index(True)
+    if first > last:
+        return None
+    return ("custom-last" if is_ours[0] else "focus-first"), names[first]
