@@ -22,6 +22,7 @@ from exporter.events.layout import DayFiles, Piece, folder_of
 from exporter.events.objects import MISSING_EXTRA, DamagedFileError, Objects
 from exporter.events.questions import COLUMNS, instant, microseconds
 from exporter.events.summaries import BUCKETS, DEAREST, SCHEMA, DearRequest, HourSummary, ModelCosts
+from exporter.interruption import stopped_by
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -444,7 +445,8 @@ class ParquetFiles:
         with self._lock:
             cursor = self._connection.cursor()
         try:
-            yield cursor
+            with stopped_by(cursor.interrupt):
+                yield cursor
         except duckdb.IOException:
             raise
         except duckdb.InvalidInputException as error:

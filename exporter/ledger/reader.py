@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Engine, QueuePool, inspect
 from exporter.charges import Invoice, Window, hour_number, hour_start
 from exporter.errors import LedgerError
 from exporter.forecasting.what_if import AppWeek
+from exporter.interruption import Check, ended_by
 from exporter.ledger.accounting.coverage import ScopeState
 from exporter.ledger.accounting.efficiency import efficiency
 from exporter.ledger.accounting.key_labels import KeyLabels, values_of
@@ -26,7 +27,6 @@ from exporter.ledger.accounting.reconciliation import Reconciliation
 from exporter.ledger.accounting.restatement import RejectedRows
 from exporter.ledger.day_sums import DaySums
 from exporter.ledger.directory import state_of
-from exporter.ledger.interruption import Check, ended_by
 from exporter.ledger.machines import as_charged, read_app_weeks, read_request_sums, read_state_sums
 from exporter.ledger.tables import machines, rows, schema
 from exporter.ledger.tables.database import (

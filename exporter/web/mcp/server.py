@@ -36,9 +36,10 @@ from mcp_types import Tool as ListedTool
 
 from exporter import __version__
 from exporter.errors import FalExporterError, LedgerError
+from exporter.interruption import wanted_until
 from exporter.queries.parameters import UNREADABLE
 from exporter.web.mcp.resources import INSTRUCTIONS, RESOURCES, TITLE, explain_month
-from exporter.web.mcp.tool import CHECK, Answer, Tool
+from exporter.web.mcp.tool import Answer, Tool
 
 Context = ServerRequestContext[dict[str, object], object]
 
@@ -183,9 +184,8 @@ def _answered(tool: Tool, arguments: Mapping[str, object], is_left: Event) -> An
         if is_left.is_set():
             raise _LeftError
 
-    # In the context of this call alone, which the thread has a copy of.
-    CHECK.set(check)
-    return tool.answer(arguments)
+    with wanted_until(check):
+        return tool.answer(arguments)
 
 
 def mcp_server(tools: Sequence[Tool], *, longest: float = LONGEST_ANSWER) -> Server[dict[str, object]]:

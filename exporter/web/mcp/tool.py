@@ -1,13 +1,13 @@
 """Tools: a question an agent may ask, its schema, and answers as Markdown."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from exporter.charges import Clock
 from exporter.inquiry import Inquirer
+from exporter.interruption import current_check
 from exporter.publication import Publication
 from exporter.queries.parameters import Parameter, QuestionError
 
@@ -58,9 +58,6 @@ Schema = Mapping[str, object]
 
 _COMMA_LIST = ", comma-separated"
 
-CHECK: ContextVar[Callable[[], None] | None] = ContextVar("CHECK", default=None)
-"""Of the call that is being answered: raises once nobody waits for its answer."""
-
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -84,7 +81,7 @@ class Known:
 
     def snapshot(self) -> "AbstractContextManager[LedgerSnapshot]":
         """Open the ledger; what is read of it ends once nobody waits for the call's answer."""
-        return self.reader.snapshot(CHECK.get())
+        return self.reader.snapshot(current_check())
 
 
 @dataclass(frozen=True, slots=True)

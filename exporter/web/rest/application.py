@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from exporter.charges import Clock, hour_of
 from exporter.errors import ConfigurationError, EventsError, LedgerError
 from exporter.inquiry import Inquirer
+from exporter.interruption import wanted_until
 from exporter.publication import Publication
 from exporter.queries.focus import parse_focus_question
 from exporter.queries.focus_report import ReportSources
@@ -301,7 +302,8 @@ def _made(
 ) -> Answer:
     if call.answer is None:
         raise TypeError(f"{call.path} has no document")
-    found = call.answer(replace(sources, check=check), texts)
+    with wanted_until(check):
+        found = call.answer(replace(sources, check=check), texts)
     check()
     answer = answer_of(answer_text(found, quoted=quoted), JSON)
     if gzipped:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -16,10 +17,12 @@ from web.rest.conftest import Make, Serve
 from exporter.charges import HOUR, NANO, ApiKey
 from exporter.cli import commands
 from exporter.errors import ConfigurationError, EventsError
+from exporter.events.parquet_store import ParquetStore
 from exporter.events.store import EventReader, SharedReader, open_store
 from exporter.ledger import Ledger, LedgerReader
 from exporter.web.mcp.request_tools import top_requests_tool
 from exporter.web.mcp.tool import Known
+from exporter.web.rest import question_queue
 from exporter.web.rest.calls import CALLS
 
 REQUESTS = "/v1/billing/requests"
@@ -96,6 +99,36 @@ async def test_requests_stand_beside_the_ledger(client: httpx.AsyncClient) -> No
     assert isinstance(accounts, list)
     assert [account["account"] for account in accounts] == ["studio"]
     assert accounts[0]["hours"] == 0, "the hour is not settled yet"
+
+
+def ask_long(store: ParquetStore, ended: threading.Event) -> None:
+    try:
+        with store._parquet.cursor() as cursor:
+            cursor.execute("SELECT sum(hash(a.range, b.range)) FROM range(10000000) a, range(100000) b").fetchall()
+    finally:
+        ended.set()
+
+
+async def test_the_store_ends_a_statement_when_the_caller_leaves_and_answers_the_next(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+    with monkeypatch.context() as patched:
+        patched.setattr(ParquetStore, "select", lambda store, *_, **__: ask_long(store, ended))
+        with pytest.raises(httpx.ReadTimeout):
+            await client.get(REQUESTS, timeout=0.3)
+        assert await asyncio.to_thread(ended.wait, 10)
+    assert len(ids(await read(client))) == 5
+
+
+async def test_the_store_is_given_up_when_an_answer_takes_too_long(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ParquetStore, "select", lambda store, *_, **__: ask_long(store, threading.Event()))
+    monkeypatch.setattr(question_queue, "LONGEST_SECONDS", 0.05)
+    answer = await client.get(REQUESTS)
+    assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
+    assert "ask for a shorter window" in answer.text
 
 
 @pytest.mark.parametrize(

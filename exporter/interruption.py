@@ -1,18 +1,22 @@
-"""Interruption of reading: a statement under way in the database ends once nobody waits for what it finds.
+"""Interruption of reading: a statement under way in a database ends once nobody waits for what it finds.
 
-SQLite asks every few thousand instructions whether to go on. A server is told by a thread of its own, which looks after
-all statements that are under way and is there only as long as one of them is.
+SQLite asks every few thousand instructions whether to go on. A server, and DuckDB, are told by a thread of its own,
+which looks after all statements that are under way and is there only as long as one of them is.
 """
 
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Protocol, cast
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, cast
 
-from sqlalchemy import Connection
+if TYPE_CHECKING:
+    import sqlite3
+
+    from sqlalchemy import Connection
 
 Check = Callable[[], None]
 """Raises once nobody waits any more, and from then on every time."""
@@ -21,7 +25,7 @@ _INSTRUCTIONS = 20_000
 """Of SQLite's, between two looks: about a millisecond."""
 
 _EVERY = 0.2
-"""Seconds between two looks at the statements on servers."""
+"""Seconds between two looks at the statements that have to be told."""
 
 _CANCEL_SECONDS = 5.0
 """Seconds that a server may take to be told."""
@@ -35,7 +39,7 @@ class _Cancellable(Protocol):
 
 
 @contextmanager
-def ended_by(connection: Connection, check: Check | None) -> Iterator[None]:
+def ended_by(connection: "Connection", check: Check | None) -> Iterator[None]:
     """End the statements of a block once a check raises; what the check raises then takes the place of their errors.
 
     Args:
@@ -45,6 +49,8 @@ def ended_by(connection: Connection, check: Check | None) -> Iterator[None]:
     if check is None:
         yield
         return
+    import sqlite3  # noqa: PLC0415  with the ledger, not before
+
     driver = connection.connection.driver_connection
     guarded = _of_sqlite(driver, check) if isinstance(driver, sqlite3.Connection) else _of_server(connection, check)
     with guarded:
@@ -56,7 +62,7 @@ def ended_by(connection: Connection, check: Check | None) -> Iterator[None]:
 
 
 @contextmanager
-def _of_sqlite(driver: sqlite3.Connection, check: Check) -> Iterator[None]:
+def _of_sqlite(driver: "sqlite3.Connection", check: Check) -> Iterator[None]:
     driver.set_progress_handler(lambda: _is_over(check), _INSTRUCTIONS)
     try:
         yield
@@ -65,9 +71,10 @@ def _of_sqlite(driver: sqlite3.Connection, check: Check) -> Iterator[None]:
 
 
 @contextmanager
-def _of_server(connection: Connection, check: Check) -> Iterator[None]:
+def _of_server(connection: "Connection", check: Check) -> Iterator[None]:
     # The only driver of servers is psycopg's, of which SQLAlchemy's types know nothing.
-    watched = _Watched(cast("_Cancellable", connection.connection.driver_connection), check)
+    driver = cast("_Cancellable", connection.connection.driver_connection)
+    watched = _Watched(partial(driver.cancel_safe, timeout=_CANCEL_SECONDS), check)
     _watch.add(watched)
     try:
         yield
@@ -75,6 +82,47 @@ def _of_server(connection: Connection, check: Check) -> Iterator[None]:
         if _watch.remove(watched):
             # The server may hear of it late, when the connection would be in use for another question.
             connection.invalidate()
+
+
+_wanted: ContextVar[Check | None] = ContextVar("wanted", default=None)
+
+
+@contextmanager
+def wanted_until(check: Check) -> Iterator[None]:
+    """Have what is asked of databases in this block, in its context, end once a check raises."""
+    before = _wanted.set(check)
+    try:
+        yield
+    finally:
+        _wanted.reset(before)
+
+
+def current_check() -> Check | None:
+    """Return the check of the innermost `wanted_until`; None outside of all."""
+    return _wanted.get()
+
+
+@contextmanager
+def stopped_by(stop: Callable[[], None]) -> Iterator[None]:
+    """End the statements of a block once the check of `wanted_until` raises; that then takes the place of their errors.
+
+    Args:
+        stop: ends the statement that is under way, if any; called in another thread, perhaps just after the block.
+    """
+    check = _wanted.get()
+    if check is None:
+        yield
+        return
+    check()
+    watched = _Watched(stop, check)
+    _watch.add(watched)
+    try:
+        yield
+    except Exception:
+        check()
+        raise
+    finally:
+        _watch.remove(watched)
 
 
 def _is_over(check: Check) -> bool:
@@ -87,15 +135,15 @@ def _is_over(check: Check) -> bool:
 
 @dataclass(eq=False, slots=True)
 class _Watched:
-    """A connection to a server, and whether its statement has been cancelled."""
+    """A statement: the way to stop it, and whether that was done."""
 
-    driver: _Cancellable
+    stop: Callable[[], None]
     check: Check
     is_cancelled: bool = False
 
 
 class _Watch:
-    """Looks after the statements on servers."""
+    """Looks after the statements that have to be told."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -128,9 +176,9 @@ class _Watch:
                     self._looking = None
                     return
             for watched in over:
-                # Where the server cannot be told, the statement runs to its end, as it would have.
+                # Where a server cannot be told, the statement runs to its end, as it would have.
                 with suppress(Exception):
-                    watched.driver.cancel_safe(timeout=_CANCEL_SECONDS)
+                    watched.stop()
 
 
 _watch = _Watch()
