@@ -42,11 +42,16 @@ _RANGES = (
 
 @dataclass(frozen=True)
 class Row:
-    """Panels side by side, with their widths, which make up 24; below a heading where there is one."""
+    """Panels side by side, with their widths, which make up 24; below a heading where there is one.
+
+    Attributes:
+        is_folded: whether what is below the heading is shown only when it is asked for: what few people use.
+    """
 
     height: int
     panels: Sequence[tuple[Builder[models.Panel], int]]
     heading: str = ""
+    is_folded: bool = False
 
 
 @dataclass(frozen=True)
@@ -198,24 +203,33 @@ class Frame:
 
     def _panels(self) -> list[models.Panel | models.RowPanel]:
         placed: list[models.Panel | models.RowPanel] = []
-        top = 0
+        folded: list[models.Panel] | None = None
+        top = count = 0
         for row in self.rows:
             if row.heading:
-                heading = dashboard.Row(row.heading).id(len(placed) + 1).build()
+                count += 1
+                heading = dashboard.Row(row.heading).id(count).collapsed(collapsed=row.is_folded).build()
                 heading.grid_pos = models.GridPos(h=1, w=_WIDTH, x=0, y=top)
                 placed.append(heading)
+                folded = heading.panels if row.is_folded else None
                 top += 1
             left = 0
             for builder, width in row.panels:
+                count += 1
                 panel = builder.build()
-                panel.id_val = len(placed) + 1
+                panel.id_val = count
                 panel.grid_pos = models.GridPos(h=row.height, w=width, x=left, y=top)
-                placed.append(panel)
+                if folded is None:
+                    placed.append(panel)
+                else:
+                    folded.append(panel)
                 left += width
             repeated = len(row.panels) == 1 and bool(panel.repeat)
             if left != _WIDTH and not repeated:
                 raise ValueError(f"{self.uid}: the panels of a row are {left} wide, not {_WIDTH}")
             top += row.height
+        if folded is None and any(row.is_folded for row in self.rows):
+            raise ValueError(f"{self.uid}: only the last heading can be folded; what follows would have to move up")
         return placed
 
 

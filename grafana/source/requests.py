@@ -46,7 +46,7 @@ def requests() -> Frame:
             Row(10, ((_by_model(), 24),)),
             Row(9, ((_dear(), 12), (_spend(), 12)), "Over time"),
             Row(8, ((_differing(), 12), (_progress(), 12)), "Do they add up to the bill?"),
-            Row(4, ((_booked(), 24),), "Is what you booked what fal charged?"),
+            Row(4, ((_booked(), 24),), "Is what you booked what fal charged?", is_folded=True),
             Row(7, ((_findings(), 12), (_booked_models(), 12))),
         ),
     )

@@ -20,7 +20,7 @@ def resource(classic: Json) -> Json:
 
 def spec(classic: Json) -> Json:
     """Return a classic dashboard in schema v2."""
-    placed = _objects(classic["panels"])
+    placed = [item for panel in _objects(classic["panels"]) for item in (panel, *_objects(panel.get("panels", [])))]
     time = _object(classic["time"])
     return {
         "title": classic["title"],
@@ -135,6 +135,7 @@ def _data_query(spec: Json, source: object) -> Json:
 def _layout(placed: list[Json]) -> Json:
     """Return the rows with a heading as rows of their own, and what stands above them as one without."""
     rows: list[tuple[str, int, list[Json]]] = []
+    folded = {panel["title"] for panel in placed if panel.get("collapsed")}
     for panel in placed:
         place = _object(panel["gridPos"])
         if panel["type"] == "row":
@@ -152,7 +153,12 @@ def _layout(placed: list[Json]) -> Json:
             "rows": [
                 {
                     "kind": "RowsLayoutRow",
-                    "spec": {"title": title, "collapse": False, "hideHeader": not title, "layout": grid},
+                    "spec": {
+                        "title": title,
+                        "collapse": title in folded,
+                        "hideHeader": not title,
+                        "layout": grid,
+                    },
                 }
                 for (title, _, _), grid in zip(rows, grids, strict=True)
             ]

@@ -40,7 +40,10 @@ class Dashboard:
 
     @property
     def placed(self) -> list[Json]:
-        return objects(self.document["panels"])
+        """All panels, those of a folded row after its heading."""
+        return [
+            item for panel in objects(self.document["panels"]) for item in (panel, *objects(panel.get("panels", [])))
+        ]
 
     @property
     def variables(self) -> list[Json]:
