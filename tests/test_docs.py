@@ -42,8 +42,6 @@ PAGES = {
     )
 }
 OURS = {name: text for name, text in PAGES.items() if name == "README.md" or name.startswith("docs/")}
-EACH_PAGE = pytest.mark.parametrize("name", PAGES)
-EACH_OF_OURS = pytest.mark.parametrize("name", OURS)
 FENCE = re.compile(r"^(?P<indent> *)```(?P<kind>\w*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
 ALERTS = {rule.name: rule for rule in rules("alerts")}
 EXAMPLE_TAGS = ("customer", "feature")
@@ -79,18 +77,18 @@ def test_each_table_is_as_the_code_has_it(name: str) -> None:
     assert with_table(page, name) == page, f"docs/{TABLES[name].page} is out of date: run python tests/docs_tables.py"
 
 
-@EACH_PAGE
-def test_every_link_anchor_and_image_leads_somewhere(name: str) -> None:
-    for target in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", PAGES[name])):
-        if re.match(r"[a-z]+:", target):
-            assert target.startswith("https://"), target
-            continue
-        path, _, anchor = unquote(target).partition("#")
-        file = ((REPOSITORY / name).parent / path).resolve() if path else REPOSITORY / name
-        assert file.exists(), target
-        assert file.is_relative_to(REPOSITORY), target
-        if anchor:
-            assert anchor in anchors(file.read_text(encoding="utf-8")), target
+def test_every_link_anchor_and_image_leads_somewhere() -> None:
+    for name, page in PAGES.items():
+        for target in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", page)):
+            if re.match(r"[a-z]+:", target):
+                assert target.startswith("https://"), f"{name}: {target}"
+                continue
+            path, _, anchor = unquote(target).partition("#")
+            file = ((REPOSITORY / name).parent / path).resolve() if path else REPOSITORY / name
+            assert file.exists(), f"{name}: {target}"
+            assert file.is_relative_to(REPOSITORY), f"{name}: {target}"
+            if anchor:
+                assert anchor in anchors(file.read_text(encoding="utf-8")), f"{name}: {target}"
 
 
 def test_every_page_is_reached_from_the_index() -> None:
@@ -114,28 +112,28 @@ def test_the_two_commands_that_do_all_the_set_up_are_there() -> None:
     assert "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/pytest" in PAGES["README.md"]
 
 
-@EACH_OF_OURS
-def test_every_metric_and_setting_the_text_speaks_of_exists(name: str) -> None:
+def test_every_metric_and_setting_the_text_speaks_of_exists() -> None:
     metrics, settings = TABLES["metrics"].made() + TABLES["hourly samples"].made(), TABLES["settings"].made()
-    for metric in sorted(
-        set(re.findall(r"\bfal_[a-z_]+[a-z]\b", OURS[name]))
-        - {"fal_exporter_collector_process", "fal_client", "fal_request_id", "fal_booked", *METRICS}
-    ):
-        assert f"`{metric}`" in metrics, metric
-    for setting in sorted(set(re.findall(r"\bFAL_EXPORTER_[A-Z_]+[A-Z]\b", OURS[name])) - {"FAL_EXPORTER_COMPLETE"}):
-        assert f"`{setting}`" in settings, setting
-
-
-@EACH_PAGE
-def test_every_command_block_parses_and_names_files_that_exist(name: str) -> None:
-    for block in blocks(PAGES[name], "sh"):
-        parsed = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True, check=False)
-        assert parsed.returncode == 0, parsed.stderr + block
-        # grafana/grafana is an image.
-        for path in re.findall(
-            r"(?<![\w./-])(?!grafana/grafana)(?:deploy|docs|exporter|grafana|tests|\.ci|\.github)/[\w./-]+", block
+    for name, page in OURS.items():
+        for metric in sorted(
+            set(re.findall(r"\bfal_[a-z_]+[a-z]\b", page))
+            - {"fal_exporter_collector_process", "fal_client", "fal_request_id", "fal_booked", *METRICS}
         ):
-            assert (REPOSITORY / path).exists(), path
+            assert f"`{metric}`" in metrics, f"{name}: {metric}"
+        for setting in sorted(set(re.findall(r"\bFAL_EXPORTER_[A-Z_]+[A-Z]\b", page)) - {"FAL_EXPORTER_COMPLETE"}):
+            assert f"`{setting}`" in settings, f"{name}: {setting}"
+
+
+def test_every_command_block_parses_and_names_files_that_exist() -> None:
+    for name, page in PAGES.items():
+        for block in blocks(page, "sh"):
+            parsed = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True, check=False)
+            assert parsed.returncode == 0, parsed.stderr + block
+            # grafana/grafana is an image.
+            for path in re.findall(
+                r"(?<![\w./-])(?!grafana/grafana)(?:deploy|docs|exporter|grafana|tests|\.ci|\.github)/[\w./-]+", block
+            ):
+                assert (REPOSITORY / path).exists(), f"{name}: {path}"
 
 
 def invocations() -> Iterator[tuple[str, str]]:
@@ -164,25 +162,27 @@ def test_every_command_and_option_in_a_block_exists() -> None:
                 assert word.partition("=")[0] in options, f"{page}: fal-exporter {text}"
 
 
-@EACH_PAGE
-def test_every_example_of_data_parses(name: str) -> None:
-    for block in blocks(PAGES[name], "yaml"):
-        yaml.safe_load(block)
-    for block in blocks(PAGES[name], "json"):
-        json.loads(block)
+def test_every_example_of_data_parses() -> None:
+    for page in PAGES.values():
+        for block in blocks(page, "yaml"):
+            yaml.safe_load(block)
+        for block in blocks(page, "json"):
+            json.loads(block)
 
 
-@EACH_OF_OURS
-def test_every_query_parses_and_asks_for_labels_that_are_published(name: str) -> None:
+def test_every_query_parses_and_asks_for_labels_that_are_published() -> None:
     labels = {"__name__", *LABELS} | {label for family in CATALOGUE.values() for label in family.labels_with(LABELS)}
     labels |= {tag_label(key) for key in EXAMPLE_TAGS} | {"job", "instance"}
-    for block in blocks(OURS[name], "promql"):
-        # A block is one query, whose further lines are indented, or several, each on a line.
-        for query in re.sub(r"\n +", " ", block).splitlines():
-            promql_parser.parse(query)
-            grouped = re.findall(r"\b(?:by|on|ignoring|without) \(([^)]*)\)", query)
-            matched = re.findall(r"(\w+)[!=]~?\"", query)
-            assert {label.strip() for group in grouped for label in group.split(",")} | set(matched) <= labels, query
+    for name, page in OURS.items():
+        for block in blocks(page, "promql"):
+            # A block is one query, whose further lines are indented, or several, each on a line.
+            for query in re.sub(r"\n +", " ", block).splitlines():
+                promql_parser.parse(query)
+                grouped = re.findall(r"\b(?:by|on|ignoring|without) \(([^)]*)\)", query)
+                matched = re.findall(r"(\w+)[!=]~?\"", query)
+                assert {label.strip() for group in grouped for label in group.split(",")} | set(matched) <= labels, (
+                    f"{name}: {query}"
+                )
 
 
 def test_every_alert_has_a_page_that_says_what_to_do_and_no_page_is_left_over() -> None:

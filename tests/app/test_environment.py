@@ -71,6 +71,7 @@ async def test_check_passes_through_a_proxy_beside_an_ipv6_network_and_a_bracket
     assert all("fal.invalid" in line for line in proxy.asked)
 
 
+@pytest.mark.long
 async def test_check_says_that_the_proxy_wants_a_password(proxy: LocalProxy, tmp_path: Path) -> None:
     proxy.wants = "somebody:hidden"
     async with running(proxy):

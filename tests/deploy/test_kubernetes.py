@@ -154,6 +154,7 @@ def test_replicas_take_the_address_that_the_operator_of_their_database_writes(re
     assert {"ports": [{"protocol": "TCP", "port": 5432}]} in policy["spec"]["egress"]
 
 
+@pytest.mark.long
 def test_one_account_is_polled_with_the_mounted_key(render: Render, run: Run) -> None:
     url = run(render(ANNOTATIONS), {"fal-exporter": {"fal-key": ADMIN_KEY}})
     spend = parsed(HTTP.get(f"{url}/metrics").text)["fal_spend_last_hour_usd"]

@@ -13,7 +13,9 @@ from exporter.simulator import Fault
 @pytest.mark.parametrize(
     ("sentence", "reason", "advice"),
     [
-        ("Admin lock. Write to support.", "admin_lock", "a top-up does not unlock it"),
+        pytest.param(
+            *("Admin lock. Write to support.", "admin_lock", "a top-up does not unlock it"), marks=pytest.mark.long
+        ),
         pytest.param(
             *("User budget is exceeded. Raise it.", "budget_exceeded", "raise the account's monthly budget"),
             marks=pytest.mark.long,

@@ -137,7 +137,9 @@ async def test_nothing_reaches_beyond_the_edge_of_a_phone(browse: Browse, tmp_pa
         assert 'data-beyond="0"' in measured.document, measured.document[-500:]
 
 
-@pytest.mark.parametrize(("scheme", "paper"), [(1, "rgb(246, 247, 251)"), (0, "rgb(14, 16, 24)")])
+@pytest.mark.parametrize(
+    ("scheme", "paper"), [pytest.param(1, "rgb(246, 247, 251)", marks=pytest.mark.long), (0, "rgb(14, 16, 24)")]
+)
 async def test_it_follows_the_light(browse: Browse, tmp_path: Path, scheme: int, paper: str) -> None:
     html = LandingPage(lambda: AT).html(publication(1), ready=True)
     measured = await browse(framed(tmp_path, html), f"--blink-settings=preferredColorScheme={scheme}")

@@ -131,6 +131,7 @@ def by_alias(told: Told, stated: Mapping[str, Decimal], **renamed: str) -> dict[
     return {aliases.get(key_id, key_id): spend for key_id, spend in stated.items()}
 
 
+@pytest.mark.long
 async def test_every_view_calls_keys_by_their_aliases_also_after_they_have_changed(told: Told) -> None:
     stated = told.stated("api_key")
     first, second, *_ = (key for key in told.simulator.account.world.keys if key.id in stated)

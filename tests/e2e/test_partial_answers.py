@@ -273,6 +273,7 @@ async def agree(scene: Scene, exporter: Exporter, hours: Mapping[str, tuple[int,
                 assert Decimal(of_both["total"]["spend"]) == scene.truth(**asked), window
 
 
+@pytest.mark.long
 async def test_windows_are_absent_until_their_history_is_loaded_and_every_view_says_so(scene: Scene) -> None:
     fault = Fault("server_error", path="/v1/models/usage", query="start=2026-10-1*")
     scene.simulator.faults.add(fault)

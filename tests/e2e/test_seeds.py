@@ -345,12 +345,14 @@ def test_the_billing_month_is_the_month_after_the_charges(running: Running) -> N
     assert running.refusal(charge_month="2026-1")[0] == 400
 
 
+@pytest.mark.long
 def test_the_end_is_exclusive_and_dates_and_times_are_taken(running: Running) -> None:
     rows, _ = running.report(source="estimate", start="2026-10-30", end="2026-10-31T02:00:00+02:00", timeframe="hour")
     assert max(row["ChargePeriodEnd"] for row in rows) == "2026-10-31T00:00:00Z"
     assert billed(rows) == running.truth("2026-10-30", "2026-10-31")
 
 
+@pytest.mark.long
 def test_the_time_zone_decides_the_buckets_and_all_stamps_are_utc(running: Running) -> None:
     rows, _ = running.report(
         source="estimate", start="2026-10-20", end="2026-10-22", timezone="Europe/Berlin", timeframe="day"
@@ -390,6 +392,7 @@ def test_minutes_are_fals_alone(running: Running) -> None:
     assert rows == rows_of(running.fals_own(**query))
 
 
+@pytest.mark.long
 def test_a_window_is_widened_to_whole_buckets_unless_it_is_not_to_be(running: Running) -> None:
     query = {"source": "estimate", "start": "2026-10-05T06:00Z", "end": "2026-10-06T18:00Z", "timeframe": "day"}
     assert billed(running.report(**query)[0]) == running.truth("2026-10-05", "2026-10-07")

@@ -101,7 +101,8 @@ def test_a_collector_without_its_web_process_ends_within_four_seconds(exporter: 
     assert time.monotonic() - killed_at < 4
 
 
-@pytest.mark.parametrize("after", [0.6, *(pytest.param(after, marks=pytest.mark.long) for after in (0, 1.5))])
+@pytest.mark.long
+@pytest.mark.parametrize("after", [0.6, 0, 1.5])
 def test_it_ends_well_and_soon_when_told_to_at_any_moment_of_its_start(exporter: Exporter, after: float) -> None:
     _told_to_end_after(exporter, after, os.kill)
 
@@ -125,7 +126,6 @@ def test_it_ends_well_and_soon_though_its_collector_hangs(exporter: Exporter) ->
     _told_to_end(exporter)
 
 
-@pytest.mark.long
 @pytest.mark.long
 def test_it_ends_well_when_it_is_told_again_and_again(exporter: Exporter) -> None:
     exporter.start()

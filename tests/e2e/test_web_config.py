@@ -7,6 +7,7 @@ from pathlib import Path
 
 import bcrypt
 import httpx
+import pytest
 import trustme
 import yaml
 from e2e.processes import exporter_of, fal_in_a_thread, free_port, wait_until
@@ -15,6 +16,7 @@ from local_http import HTTP
 PASSWORD = "a scrape a second"  # noqa: S105  of a test
 
 
+@pytest.mark.long
 def test_prometheus_scrapes_by_mutual_tls_as_a_user(tmp_path: Path, program: Callable[[str, str], str]) -> None:
     authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
     server = authority.issue_cert("127.0.0.1", key_type=trustme.KeyType.ECDSA)
