@@ -265,7 +265,7 @@ class ParquetFiles:
                 if tries < _TRIES:
                     continue
                 problem: EventsError = self._problem(error)
-            except EventsError as error:
+            except DamagedFileError as error:
                 problem = error
             piece = None if damaged is None else self.meant(problem, known)
             if piece is None or damaged is None:
@@ -449,10 +449,11 @@ class ParquetFiles:
                 yield cursor
         except duckdb.IOException:
             raise
-        except duckdb.InvalidInputException as error:
-            raise DamagedFileError(str(self._problem(error)), str(error)) from None
-        except duckdb.Error as error:
+        except (duckdb.OutOfMemoryException, duckdb.InterruptException) as error:
             raise self._problem(error) from None
+        except duckdb.Error as error:
+            # What is damaged within makes errors of many kinds.
+            raise DamagedFileError(str(self._problem(error)), str(error)) from None
         finally:
             cursor.close()
 
