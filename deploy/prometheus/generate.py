@@ -16,6 +16,7 @@ Prometheus, Mimir, Thanos and vmalert all know:
     {{ lock_advice }}      what to do about a lock, by the label reason
     {{ mostly account }}   the model or app that this hour and the last were mostly spent on
     dashboard: UID 6h a    runbook_url and dashboard_url, the latter with the last 6 hours and the variable a filled in
+    current(metric)        without exporters whose figures are old while others watch each of their accounts
     growth(counter[1d])    by how much a counter of the exporter's process has grown
 
 Give --runbooks and --dashboards to have the links lead to your own repository and Grafana.
@@ -142,6 +143,7 @@ def _expanded(rule: str, runbooks: str, dashboards: str) -> str:
             f"{match[1]}dashboard_url: >-\n{match[1]}  {dashboards}/d/{board}?{times}{chosen}\n"
         )
 
+    rule = re.sub(r"\bcurrent\(([^()]+)\)", r"(\1 unless on (job, instance) fal:exporter_outdated)", rule)
     rule = re.sub(r"\bgrowth\(([^()]+)\)", _GROWTH, rule)
     rule = re.sub(r"\{\{ since((?: \w+)*) \}\}", since, rule)
     for block, text in _BLOCKS.items():
