@@ -51,9 +51,11 @@ class WebConfigFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._config = read_web_config(path)
-        self._watched = _files(self._config)
+        # Looked at before it is read: what is written meanwhile is another stamp, not one that is known already.
+        self._watched: tuple[Path, ...] = ()
         self._stamp = self._look()
+        self._config = read_web_config(path)
+        self._watch(self._config)
         self._context = None if self._config.tls is None else tls_context(self._config.tls)
         self.problem = ""
         """Why the file as it is now cannot be used; empty while it can."""
@@ -69,8 +71,7 @@ class WebConfigFile:
     def asks_for_credentials(self) -> bool:
         """True if all callers have a user or a verified certificate, or none is admitted."""
         config = self.config
-        is_mutual = config.tls is not None and config.tls.client_authentication == ssl.CERT_REQUIRED
-        return self.is_broken or bool(config.users) or is_mutual
+        return self.is_broken or _asks_for_credentials(config)
 
     @property
     def config(self) -> WebConfig:
@@ -95,18 +96,24 @@ class WebConfigFile:
             self.is_broken = True
             self._fail(error)
             return
-        self.is_broken = False
-        self._watched = _files(config)
-        self._stamp = self._look()
-        if (config.tls is None) is self.has_tls:
+        self._watch(config)
+        has_turned = (config.tls is None) is self.has_tls
+        with_tls_as_it_is = WebConfig(self._config.tls, config.users, config.headers, config.rate_limit)
+        found = with_tls_as_it_is if has_turned else config
+        self.is_broken = _asks_for_credentials(self._config) and not _asks_for_credentials(found)
+        if self.is_broken:
+            # As a file is that has been written by half.
+            self._fail("asks nobody for credentials any more, so nobody is admitted until it does or after a restart")
+            return
+        if has_turned:
             self._fail("has turned TLS on or off, which takes effect after a restart; connections stay as they are")
-            self._config = WebConfig(self._config.tls, config.users, config.headers, config.rate_limit)
+            self._config = with_tls_as_it_is
             return
         try:
             context = None if config.tls is None else tls_context(config.tls)
         except ValueError as error:
             self._fail(f"{error}; the last good certificates stay in use")
-            self._config = WebConfig(self._config.tls, config.users, config.headers, config.rate_limit)
+            self._config = with_tls_as_it_is
             return
         self._config, self._context, self.problem = config, context, ""
         _log.info("the web configuration was reloaded", file=str(self.path))
@@ -115,8 +122,17 @@ class WebConfigFile:
         self.problem = str(problem)
         _log.error("the web configuration cannot be used", file=str(self.path), problem=self.problem)
 
+    def _watch(self, config: WebConfig) -> None:
+        self._watched = _files(config)
+        self._stamp = (self._stamp[0], *self._look()[1:])
+
     def _look(self) -> _Stamp:
         return tuple(stamp_of(path) for path in (self.path, *self._watched))
+
+
+def _asks_for_credentials(config: WebConfig) -> bool:
+    is_mutual = config.tls is not None and config.tls.client_authentication == ssl.CERT_REQUIRED
+    return bool(config.users) or is_mutual
 
 
 def _files(config: WebConfig) -> tuple[Path, ...]:

@@ -18,6 +18,8 @@ from web.conftest import Publish, served_on
 
 from exporter.cli import main
 from exporter.settings.credentials import TokenFile, new_token, token_line
+from exporter.settings.web_config import WebConfig, read_web_config
+from exporter.web import admission
 from exporter.web.admission import Admission, Bucket, Users, WebConfigFile
 from exporter.web.application import Application
 from exporter.web.mcp.endpoint import PATH, endpoint
@@ -242,6 +244,34 @@ async def test_a_file_that_cannot_be_used_admits_nobody_until_it_can(folder: Pat
         assert (await client.get("/metrics", auth=BASIC)).status_code == 200
         (folder / "web.yaml").unlink()
         assert (await client.get("/metrics", auth=BASIC)).status_code == 500
+
+
+@pytest.mark.parametrize("text", ["", "basic_auth_users:\n", f"{TLS}  client_auth_type: RequireAndVerifyClientCert\n"])
+async def test_a_file_that_asks_nobody_for_credentials_any_more_admits_nobody(folder: Path, text: str) -> None:
+    """It may be half written; and what it asks for by TLS, it does not before a restart."""
+    if text.startswith(TLS):
+        text += "  client_ca_file: clients.pem\n"
+    file = config(folder, USERS)
+    async with client_of(file) as client:
+        rewrite(folder, text)
+        assert [(await client.get("/metrics", auth=auth)).status_code for auth in (None, BASIC)] == [500, 500]
+        assert "asks nobody for credentials any more" in file.problem
+        rewrite(folder, USERS)
+        assert [(await client.get("/metrics", auth=auth)).status_code for auth in (None, BASIC)] == [401, 200]
+
+
+def test_what_is_written_while_the_file_is_read_is_read_next(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_and_rewrite(path: Path) -> WebConfig:
+        found = read_web_config(path)
+        rewrite(folder, USERS.replace("prometheus", next(names)))
+        return found
+
+    names = iter(("first", "second"))
+    with monkeypatch.context() as patched:
+        patched.setattr(admission, "read_web_config", read_and_rewrite)
+        file = config(folder, USERS)
+        assert [*file.config.users] == ["first"]
+    assert [*file.config.users] == ["second"]
 
 
 async def test_tls_can_neither_begin_nor_cease_while_running_and_users_change_all_the_same(folder: Path) -> None:
