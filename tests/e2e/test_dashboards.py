@@ -136,6 +136,8 @@ ALERTS{alertname="FalBudgetBurnSlow",alertstate="pending",severity="warning",bud
 ALERTS{alertname="FalUnitPriceChanged",alertstate="firing",severity="info",account="planted"} 1
 ALERTS{alertname="FalDiscountLost",alertstate="firing",severity="warning",account="another"} 1
 fal_account_locked{account="planted",reason="admin_lock"} 1
+fal_budget_spend_usd{budget="everything"} 9
+fal_budget_limit_usd{budget="everything"} 5
 fal_budget_spend_usd{budget="video"} 9
 fal_budget_limit_usd{budget="video"} 10
 fal_budget_forecast_low_usd{budget="video"} 9
@@ -631,6 +633,8 @@ def test_the_banner_knows_what_fires_and_what_the_metrics_say(prometheus: Promet
         ("FalPollFailing", "planted"): 2,
         ("left out", "planted"): 2,
         ("not loaded", "planted"): 2,
+        # The other exporter has a budget of this name, too, with a limit that it is far below.
+        ("FalBudgetExceeded", "everything"): 2,
         ("budget likely", "video"): 0,
         ("FalUnitPriceChanged", "planted"): -1,
     }

@@ -1,7 +1,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
-from math import erf, sqrt
+from math import erf, log, sqrt
 from random import Random
 
 import pytest
@@ -145,6 +145,13 @@ def test_a_day_that_is_half_as_much_again_is_a_surprise_and_counts_for_less_of_i
     hours = life(28, noise=0.05)
     before, after = learnt(hours), learnt(scaled(hours, 7, 1.5))
     assert 1.06 < after.expected(0, DAY) / before.expected(0, DAY) < 1.13
+
+
+def test_a_contract_is_one_change_of_its_size() -> None:
+    rhythm = learnt([*life(36, noise=0.05), *(hour // 2 for hour in life(20, noise=0.05))])
+    assert rhythm.moves == pytest.approx(1 / (30 + 56))
+    assert rhythm.move == pytest.approx(log(2) ** 2, rel=0.2)
+    assert rhythm.spread(3 * DAY) < 2 * learnt(life(56, noise=0.05)).spread(3 * DAY)
 
 
 def test_a_change_that_is_unlikely_to_come_again_in_time_does_not_widen_the_band() -> None:
