@@ -133,7 +133,8 @@ _ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?"
 _HOST_NAME = re.compile(r"\*|(?:\*\.)?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _LARGEST_PORT = 65_535
 _SQLITE_FILE = re.compile(r"sqlite(?:\+pysqlite)?:///(?!:memory:)[^?#]+")
-_POSTGRESQL = re.compile(r"postgres(?:ql)?(?:\+psycopg)?://[^/\s?]*/[^/\s?]+(?:\?\S*)?")
+_SERVER = r"(?:\[[^\]\s]+\]|[^/\s?:,@\[\]]*)(?::\d{1,5})?"
+_POSTGRESQL = re.compile(rf"postgres(?:ql)?(?:\+psycopg)?://(?:[^/\s?]*@)?{_SERVER}(?:,{_SERVER})*/[^/\s?]+(?:\?\S*)?")
 
 
 class Listen(NamedTuple):

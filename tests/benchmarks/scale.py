@@ -1,14 +1,17 @@
 """Many accounts on one exporter: what 1, 10, 50 and 200 of them take; run by hand:
 
-    python tests/benchmarks/scale.py [--accounts 1 10 50 200] [--series 470 1000] [--interval 60] [--seconds 120]
-        [--database postgresql://user@host/database] [--delay]
+    python tests/benchmarks/scale.py [--accounts 1 10 50 200] [--series 470 1000] [--interval 60] [--seconds 30]
+        [--database postgresql://user@host/database] [--delay] [--targets]
 
 Each account is a simulated fal of its own whose charges move all the time, so that every poll changes what is
-published. `fal-exporter serve` loads two hours of history; then, for so many seconds, its two processes are watched.
+published. `fal-exporter serve` loads two hours of history; once its work has stopped to fall, two minutes later at the
+latest, its two processes are watched for so many seconds. With --targets the runs of the table are made that have
+targets: 200 accounts with 470 series each every minute, after 1, 10 and 50 of them, and with 1,000 each every five
+minutes; some seven minutes in all.
 Shown are series an account (all that is scraped, the exporter's own included), polls a second, processor seconds a
 minute of both processes, their memory (RSS, which counts pages of shared libraries in both, and PSS, which counts them
-once), and writes a minute to the ledger; on PostgreSQL also the processor seconds of its server. A straight curve takes
-the same for each account, however many there are.
+once), and writes a minute to the ledger; on PostgreSQL also the processor seconds of its server. In the end stands what
+each further account takes between two sizes: of a straight curve it is the same everywhere.
 
 With --delay a second exporter runs, its collector in a process of its own without a web process, and the time from the
 last byte of fal's answer to the publication with it is shown.
@@ -28,6 +31,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -205,15 +209,54 @@ def loaded(port: int) -> int:
     return len(re.findall(r"^fal_exporter_history_progress_ratio\{.*\} 1(?:\.0)?$", body, re.MULTILINE))
 
 
-def measured(accounts: int, series: int, interval: int, seconds: float, database: str) -> None:
-    """Print what so many accounts take."""
+class Taken(NamedTuple):
+    """Processor seconds a minute, and MiB, of so many accounts."""
+
+    accounts: int
+    processor: float
+    memory: float
+
+
+_LOOK_SECONDS = 10.0
+_LONGEST_SETTLING = 120.0
+
+
+def settled(exporter: Watched) -> float:
+    """Wait until an exporter's work falls no more, which what follows a start makes it do; return the seconds."""
+    began = time.monotonic()
+    before = None
+    while time.monotonic() < began + _LONGEST_SETTLING:
+        first = exporter.work()
+        time.sleep(_LOOK_SECONDS)
+        last = exporter.work()
+        took = (last.web + last.collector - first.web - first.collector) / (last.at - first.at)
+        if before is not None and took >= 0.9 * before:
+            break
+        before = took
+    return time.monotonic() - began
+
+
+def print_curve(taken: list[Taken]) -> None:
+    """Print what each further account takes."""
+    for fewer, more in pairwise(sorted(taken)):
+        step = more.accounts - fewer.accounts
+        print(
+            f"     from {fewer.accounts:3} to {more.accounts:3} accounts each further one takes "
+            f"{(more.processor - fewer.processor) / step * 1000:4.0f} ms of processor a minute, "
+            f"{(more.memory - fewer.memory) / step:5.2f} MiB",
+            flush=True,
+        )
+
+
+def measured(accounts: int, series: int, interval: int, seconds: float, database: str) -> Taken:
+    """Print what so many accounts take, and return it."""
     with upstream_of(accounts, series) as upstream, tempfile.TemporaryDirectory() as folder:
         settings = {"accounts": accounts, "interval": interval, "database": database}
         with serving(upstream, folder, **settings) as exporter:  # type: ignore[arg-type]
-            # Births are held for two minutes, jobs after the start run within the first; what follows is every day's.
-            time.sleep(min(30.0, seconds))
+            after_start = settled(exporter)
             before = exporter.work()
-            time.sleep(seconds)
+            # One account is polled once in each interval.
+            time.sleep(max(seconds, interval) if accounts == 1 else seconds)
             after = exporter.work()
             body = fetch(exporter.port, "identity")
             lines = sum(not line.startswith(b"#") for line in body.splitlines())
@@ -237,9 +280,11 @@ def measured(accounts: int, series: int, interval: int, seconds: float, database
         f"memory {rss:6.1f} MiB RSS (web {used[exporter.web].rss:.0f}, collector {used[exporter.collector].rss:.0f}), "
         f"{pss:.1f} PSS, peak {peak:.0f}   ledger {(after.revision - before.revision) / minutes:.0f} writes/min"
         + (f", server {(after.database - before.database) / minutes:.2f} s/min" if database else "")
+        + f"   settled after {after_start:.0f} s"
         + ("   " + ", ".join(verdicts) if verdicts else ""),
         flush=True,
     )
+    return Taken(accounts, cpu_web + cpu_collector, rss)
 
 
 def high_water(pid: int) -> float:
@@ -323,9 +368,10 @@ def main() -> None:
     parser.add_argument("--accounts", type=int, nargs="+", default=[1, 10, 50, 200])
     parser.add_argument("--series", type=int, nargs="+", default=[470, 1000])
     parser.add_argument("--interval", type=int, default=60, help="seconds between polls")
-    parser.add_argument("--seconds", type=float, default=120.0, help="how long each exporter is watched")
+    parser.add_argument("--seconds", type=float, default=30.0, help="how long each exporter is watched")
     parser.add_argument("--database", default="", help="a ledger in PostgreSQL; it is emptied")
     parser.add_argument("--delay", action="store_true", help="show the time from fal's answer to the publication, too")
+    parser.add_argument("--targets", action="store_true", help="make the runs that have targets")
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--models", type=int, default=1, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -333,11 +379,16 @@ def main() -> None:
         fal = Fal(options.accounts[0], options.models)
         uvicorn.run(fal, host="127.0.0.1", port=options.serve, log_level="warning", lifespan="off", access_log=False)
         return
-    for series in options.series:
-        for accounts in options.accounts:
-            measured(accounts, series, options.interval, options.seconds, options.database)
+    runs = {(series, options.interval): options.accounts for series in options.series}
+    if options.targets:
+        runs = {(470, 60): [1, 10, 50, 200], (1000, 300): [200]}
+    for (series, interval), sizes in runs.items():
+        taken = []
+        for accounts in sizes:
+            taken.append(measured(accounts, series, interval, options.seconds, options.database))
             if options.delay:
-                delayed(accounts, series, options.interval, options.seconds, options.database)
+                delayed(accounts, series, interval, options.seconds, options.database)
+        print_curve(taken)
 
 
 if __name__ == "__main__":

@@ -202,6 +202,8 @@ def test_anything_else_is_no_base_url(text: str, problem: str) -> None:
         "postgres://fal:p%40ss@db.internal/ledger",
         "postgresql:///ledger?host=/var/run/postgresql",
         "postgresql://%2Fvar%2Frun%2Fpostgresql/ledger",
+        "postgresql://fal:a,b:c@[::1]:5432/ledger",
+        "postgresql://fal:secret@a,b:5433,[::1]:5434/ledger?target_session_attrs=read-write",
     ],
 )
 def test_a_ledger_is_an_sqlite_file_or_a_postgresql_database(url: str) -> None:
@@ -217,6 +219,9 @@ def test_a_ledger_is_an_sqlite_file_or_a_postgresql_database(url: str) -> None:
         "sqlite:///:memory:",
         "sqlite:///a?mode=memory",
         "postgresql://db",
+        "postgresql://fal:secret@db:54a/ledger",
+        "postgresql://fal:secret@a:5432,b:54a/ledger",
+        "postgresql://fal:secret@[::1/ledger",
         "mysql://user:secret@db/ledger",
     ],
 )
