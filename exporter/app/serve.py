@@ -118,6 +118,7 @@ def run_serve(settings: Settings, reread: Reread) -> int:
     # Libraries stay: looking for garbage among them, too, would hold up scrapes for 50 ms every few dozen questions.
     gc.set_threshold(_ALLOCATIONS)
     gc.freeze()
+    gc.enable()
     requests = SharedReader(settings.requests_url) if settings.requests_url else None
     try:
         uvloop.run(_serve(settings, reread, requests))

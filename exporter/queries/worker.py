@@ -5,6 +5,7 @@ it the body. It ends with exit code 0 when the body is whole. A refusal is a hea
 """
 
 import asyncio
+import gc
 import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
@@ -86,7 +87,11 @@ async def worker(module: str, order: bytes) -> AsyncIterator[Worker]:
     # The order may hold a password, so it is no argument; a traceback could, so nothing is taken from standard error.
     # Ctrl-C is for the caller, which ends this process.
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", module, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True
+        *(sys.executable, "-m", "exporter", "worker", module),
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=DEVNULL,
+        start_new_session=True,
     )
     ending = asyncio.ensure_future(process.wait())
     try:
@@ -107,6 +112,9 @@ def serve(work: Callable[[bytes, IO[bytes]], None]) -> int:
     Args:
         work: takes the order, and where to write head and body.
     """
+    # What has been imported stays: `__main__` has not looked for garbage in it.
+    gc.freeze()
+    gc.enable()
     # Scrapes go first where processors are few.
     os.nice(_NICENESS)
     try:
