@@ -76,7 +76,7 @@ def test_every_alert_that_the_configuration_names_exists() -> None:
     for rule in configuration["inhibit_rules"]:
         for matcher in (*rule["source_matchers"], *rule["target_matchers"]):
             label, _, value = matcher.replace("=~", "=").partition("=")
-            assert label == "severity" or set(value.strip('"').split("|")) <= ALERTS.keys()
+            assert label in {"severity", "threshold"} or set(value.strip('"').split("|")) <= ALERTS.keys()
 
 
 def test_no_secret_stands_in_the_configuration() -> None:
@@ -108,6 +108,13 @@ SILENCED = (
     (labels("FalBudgetBurnFast", budget="b", account="a"), labels("FalBudgetBurnSlow", budget="b", account="a")),
     (labels("FalBudgetExceeded", budget="b"), labels("FalBudgetThresholdReached", budget="b", threshold="80%")),
     (labels("FalBudgetExceeded", budget="b"), labels("FalBudgetForecastExceeded", budget="b")),
+    *(
+        (
+            labels("FalBudgetThresholdReached", budget="b", threshold=higher),
+            labels("FalBudgetThresholdReached", budget="b", threshold=lower),
+        )
+        for higher, lower in (("80%", "50%"), ("100%", "50%"), ("100%", "80%"))
+    ),
 )
 """Alerts, and those that each silences."""
 
