@@ -9,7 +9,7 @@ a user's browser; the name in `Host` gives it away.
 """
 
 import ipaddress
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
 from http import HTTPStatus
 from urllib.parse import urlsplit
@@ -54,6 +54,10 @@ class Hosts:
         return self._any or name in self._names or name.endswith(self._suffixes)
 
 
+_OF_PROXIES = frozenset({b"forwarded", b"via", b"x-real-ip", b"true-client-ip", b"cf-connecting-ip"})
+"""Headers by which a proxy says that it asks for others; those that begin with `x-forwarded-` as well."""
+
+
 class Callers:
     """Refuses callers whom nobody has said to be welcome.
 
@@ -84,14 +88,14 @@ class Callers:
         """Return why a request is refused, or None where it is answered."""
         if self._has_credentials():
             return None
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        if not self._is_open and not _is_of_this_machine(scope, headers):
+        names = {name for name, _ in scope["headers"]}
+        if not self._is_open and not _is_of_this_machine(scope, names):
             return Refusal(
                 HTTPStatus.FORBIDDEN,
                 f"{self._what}: only requests from this machine are answered; to allow others, set "
                 f"{self._credentials}, or set FAL_EXPORTER_OPEN=true to answer anyone who can reach this port",
             )
-        host = headers.get(b"host", "")
+        host = host_of(scope)
         if self._hosts is not None and not self._hosts.knows_host(host):
             return Refusal(
                 HTTPStatus.MISDIRECTED_REQUEST,
@@ -100,7 +104,13 @@ class Callers:
         return None
 
 
-def _is_of_this_machine(scope: Scope, headers: dict[bytes, str]) -> bool:
+def host_of(scope: Scope) -> str:
+    """Return the host that a request is for; empty for several, as nobody knows which of them is meant."""
+    hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+    return hosts[0] if len(hosts) == 1 else ""
+
+
+def _is_of_this_machine(scope: Scope, headers: Collection[bytes]) -> bool:
     """Return whether a program on this machine asks for itself; a proxy that says so asks for others."""
     client = scope.get("client")
     address = _address(client[0]) if client else None
@@ -108,7 +118,7 @@ def _is_of_this_machine(scope: Scope, headers: dict[bytes, str]) -> bool:
         address = address.ipv4_mapped
     if address is None or not address.is_loopback:
         return False
-    return not {b"forwarded", b"x-forwarded-for", b"x-real-ip"} & headers.keys()
+    return not any(name in _OF_PROXIES or name.startswith(b"x-forwarded-") for name in headers)
 
 
 def _name_of(host: str) -> str:

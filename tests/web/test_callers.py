@@ -63,7 +63,7 @@ async def test_others_scrape_and_probe_and_are_told_what_to_set_for_more(tmp_pat
         assert {(await client.get(path)).status_code for path in ALWAYS_OPEN} <= {200, 503}
 
 
-@pytest.mark.parametrize("header", ["Forwarded", "X-Forwarded-For", "X-Real-IP"])
+@pytest.mark.parametrize("header", ["Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP"])
 async def test_a_proxy_on_this_machine_asks_for_others(tmp_path: Path, header: str) -> None:
     async with asking(application(tmp_path, callers()), "127.0.0.1") as client:
         assert (await client.get("/", headers={header: "192.0.2.7"})).status_code == 403
@@ -93,7 +93,16 @@ async def test_a_name_that_was_rebound_to_this_machine_gives_nothing_away(tmp_pa
             assert (await client.get("/metrics")).status_code == 200
 
 
+@pytest.mark.parametrize("hosts", [("localhost", "evil.example"), ("evil.example", "localhost"), ("localhost",) * 2])
+async def test_of_several_names_none_is_known(tmp_path: Path, hosts: tuple[str, ...]) -> None:
+    async with asking(application(tmp_path, callers()), "127.0.0.1") as client:
+        assert (await client.get("/", headers=[("Host", host) for host in hosts])).status_code == 421
+
+
 async def test_mcp_answers_this_machine_alone_as_well() -> None:
     app = endpoint((), callers=callers())
+    async with asking(app, "127.0.0.1") as client:
+        several = [("Host", "evil.example"), ("Host", "localhost")]
+        assert (await client.post(PATH, json={}, headers=several)).status_code == 421
     async with asking(app, "192.0.2.7") as client:
         assert (await client.post(PATH, json={})).status_code == 403

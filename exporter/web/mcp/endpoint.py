@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from exporter.settings.credentials import TokenFile
 from exporter.web.admission import Admission, WebConfigFile
 from exporter.web.auth import Guard, Refusal
-from exporter.web.callers import Callers, Hosts
+from exporter.web.callers import Callers, Hosts, host_of
 from exporter.web.mcp.server import mcp_server
 from exporter.web.mcp.tool import Tool
 from exporter.web.server import AccessLog
@@ -122,7 +122,7 @@ class Gate:
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        host = headers.get(b"host", "")
+        host = host_of(scope)
         origin = headers.get(b"origin")
         if not self._hosts.knows_host(host):
             return Refusal(
