@@ -39,8 +39,16 @@ UNUSED = {
 
 
 def imported(statements: str) -> set[str]:
-    """Return the modules that a fresh process has imported, with those that it pretends not to have left out."""
-    program = f"{statements}; import sys; print(*(name for name, module in sys.modules.items() if module))"
+    """Return the modules that a fresh process imports, without those that it pretends not to have.
+
+    Libraries that `coverage` has imported before do not count.
+    """
+    program = f"""
+import sys
+before = set(sys.modules)
+{statements}
+print(*(name for name, module in sys.modules.items() if module and name not in before))
+"""
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     return set(done.stdout.split())
 
