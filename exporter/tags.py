@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 from exporter.charges import Amounts, Window, label_text
 
+MODEL_SOURCES = frozenset({"models", "organization", "reporting", "focus"})
+"""Usage sources that report what models are charged for, which tags divide and single requests add up to."""
+
 UNTAGGED = "untagged"
 """Value of a tag for all that it does not explain; a request that is tagged with this word counts as not tagged."""
 

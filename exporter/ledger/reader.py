@@ -47,6 +47,7 @@ from exporter.ledger.tables.span_totals import Bucket, UsageSum, cuts_of, joined
 from exporter.ledger.tables.tags import KEYS as TAG_KEYS
 from exporter.ledger.tag_reader import hours_read, tagged_sums
 from exporter.machines import AppSettings, Efficiency, StateSum
+from exporter.tags import MODEL_SOURCES
 
 _log = structlog.get_logger(__name__)
 
@@ -178,7 +179,11 @@ class LedgerSnapshot:
         """Add up charges as `usage` does, but by account, model and tags; see `tag_reader.tagged_sums`."""
         accounts = {scope.id: scope.account for scope in self._scopes if scope.active}
         zone = zone or ZoneInfo("UTC")
-        return tagged_sums(self._connection, accounts, window, by, every, zone, where, self.tag_keys)
+        known_from: dict[str, datetime] = {}
+        for scope in self._scopes:
+            if scope.active and scope.source in MODEL_SOURCES and scope.history_from is not None:
+                known_from[scope.account] = max(scope.history_from, known_from.get(scope.account, scope.history_from))
+        return tagged_sums(self._connection, accounts, window, by, every, zone, where, self.tag_keys, known_from)
 
     def hours_read_by_tags(self, account: str, window: Window) -> int:
         """Return how many hours of a window have been read by tags for good."""

@@ -21,7 +21,7 @@ from exporter.ledger.tables import schema, span_totals
 from exporter.ledger.tables import tags as tables
 from exporter.ledger.tables.tags import COUNTER_UNIT, CounterKey, Items, TaggedHour
 from exporter.samples import PagedTable, Sample
-from exporter.tags import TaggedReading, TagValues, tag_values, tags_text
+from exporter.tags import MODEL_SOURCES, TaggedReading, TagValues, tag_values, tags_text
 
 _UTC = ZoneInfo("UTC")
 
@@ -190,7 +190,8 @@ class TagLedger:
         """Sum the month up anew where charges, tags or the month have changed."""
         before = self._summed
         hour = hour_of(self._clock())
-        state = (contents.tags, contents.tags.revision, month, tuple(accounts), lacking, hour)
+        covered = {account: _covered(contents, account) for account in accounts}
+        state = (contents.tags, contents.tags.revision, month, tuple(accounts), lacking, hour, covered)
         if before is not None and before[1:] == state and not _has_changed(contents, before[0]):
             return
         first, end = hour_number(month.start), hour_number(month.end)
@@ -199,8 +200,12 @@ class TagLedger:
             stated = tables.sums(connection, accounts, first, end)
             has = span_totals.usage_sums(connection, scopes, month, ("account", "model"), None, _UTC, {})
             read = {account: _read_run(tables.read_hours(connection, account, first, end)) for account in accounts}
+            both = {
+                account: {hour: state for hour, state in hours.items() if hour in covered[account]}
+                for account, hours in read.items()
+            }
             differences = {
-                account: _difference(connection, scopes, account, hours) for account, hours in read.items() if hours
+                account: _difference(connection, scopes, account, hours) for account, hours in both.items() if hours
             }
         keys = contents.tags.keys
         is_young = hour_number(hour) < first + READ_AFTER + 2
@@ -294,6 +299,16 @@ def _has_changed(contents: Contents, revision: object) -> bool:
 
 def _scopes_of(contents: Contents, account: str) -> list[int]:
     return [scope.id for scope in contents.active_scopes() if scope.account == account]
+
+
+def _covered(contents: Contents, account: str) -> range:
+    """Return the numbers of the hours of which the ledger has everything that tags divide."""
+    scopes = [scope for scope in contents.active_scopes() if scope.account == account and scope.source in MODEL_SOURCES]
+    since = [hour_number(scope.history_from) for scope in scopes if scope.history_from is not None]
+    through = [hour_number(scope.data_through) for scope in scopes if scope.data_through is not None]
+    if not scopes or len(since) < len(scopes) or len(through) < len(scopes):
+        return range(0)
+    return range(max(since), min(through))
 
 
 def _allocated(

@@ -28,6 +28,7 @@ def tagged_sums(  # noqa: PLR0917  the terms of one question
     zone: ZoneInfo,
     where: Mapping[str, Collection[str]],
     keys: TagValues,
+    known_from: Mapping[str, datetime],
 ) -> tuple[UsageSum, ...]:
     """Add up charges by tags; what no tag explains has the value `untagged`, and is below zero where fal tags more.
 
@@ -40,12 +41,16 @@ def tagged_sums(  # noqa: PLR0917  the terms of one question
         zone: whose days and months the buckets are.
         where: the values that count, by the same names.
         keys: those of the tags that the ledger reads.
+        known_from: the first hour from which on the ledger has what tags divide, by account; of earlier ones nothing
+            is told by tags, as it would be taken from what the ledger does not have.
     """
     charged = {name: values for name, values in where.items() if not name.startswith(TAG)}
     wanted = {name: values for name, values in where.items() if name.startswith(TAG)}
     sums: defaultdict[tuple[datetime | None, tuple[str, ...]], Amounts] = defaultdict(Amounts)
     quantities: defaultdict[tuple[datetime | None, tuple[str, ...]], Counter[str]] = defaultdict(Counter)
-    for (at, account, model), values, amounts, units in _rows(connection, accounts, window, every, zone, charged, keys):
+    for (at, account, model), values, amounts, units in _rows(
+        connection, accounts, window, every, zone, charged, keys, known_from
+    ):
         named = {"account": account, "model": model} | {
             f"{TAG}{key}": value for key, value in zip(keys, values, strict=True)
         }
@@ -68,6 +73,7 @@ def _rows(  # noqa: PLR0917  as above
     zone: ZoneInfo,
     where: Mapping[str, Collection[str]],
     keys: TagValues,
+    known_from: Mapping[str, datetime],
 ) -> Iterator[tuple[_Cell, TagValues, Amounts, Mapping[str, int]]]:
     """Yield what is tagged, and then what is left of each model."""
     rest: dict[_Cell, Amounts] = {}
@@ -77,10 +83,19 @@ def _rows(  # noqa: PLR0917  as above
         rest[cell] = found.amounts
         rest_units[cell].update(found.quantities)
     names = {account for account in accounts.values() if account in where.get("account", {account})}
-    first, end = hour_number(window.start), hour_number(window.end)
-    for hour, account, model, unit, text, amounts in tables.sums(
-        connection, names, first, end, by_hour=every is not None
-    ):
+    end = hour_number(window.end)
+    found_by_tags = (
+        row
+        for account in sorted(names & known_from.keys())
+        for row in tables.sums(
+            connection,
+            {account},
+            hour_number(max(window.start, known_from[account])),
+            end,
+            by_hour=every is not None,
+        )
+    )
+    for hour, account, model, unit, text, amounts in found_by_tags:
         values = tag_values(json.loads(text), keys)
         if model not in where.get("model", {model}) or all(value == UNTAGGED for value in values):
             continue

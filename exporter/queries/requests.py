@@ -17,6 +17,7 @@ from exporter.queries import parameters
 from exporter.queries.coverage import check_accounts
 from exporter.queries.parameters import Given, Parameter, QuestionError
 from exporter.queries.usage import fingerprint
+from exporter.tags import MODEL_SOURCES
 
 if TYPE_CHECKING:
     from exporter.events.store import EventReader
@@ -33,9 +34,6 @@ _NAMED = 3
 """Spans of missing hours that a sentence names."""
 
 _PRODUCT = "model_apis"
-_SOURCES = frozenset({"models", "organization", "reporting", "focus"})
-"""Usage sources that report what models are charged for."""
-
 NOT_READ = (
     "single requests are not read here; set FAL_EXPORTER_EVENTS=true, with the extra installed "
     "(fal-exporter[events]), and restart"
@@ -395,7 +393,7 @@ def answer_differences(
         raise QuestionError("start", "is not at least an hour before end")
     window, wanted = Window(start, end), given.get(ACCOUNT)
     accounts = []
-    models = {scope.account for scope in ledger.scopes() if scope.source in _SOURCES}
+    models = {scope.account for scope in ledger.scopes() if scope.source in MODEL_SOURCES}
     for account in _accounts(store, ledger, wanted):
         if wanted is None and account not in models:
             continue  # the ledger has no charges that requests could be compared with
@@ -449,7 +447,7 @@ def charged_by_hour(ledger: "LedgerSnapshot", account: str, window: Window) -> C
     Raises:
         LedgerError: the ledger cannot be read.
     """
-    scopes = [scope for scope in ledger.scopes() if scope.account == account and scope.source in _SOURCES]
+    scopes = [scope for scope in ledger.scopes() if scope.account == account and scope.source in MODEL_SOURCES]
     sums = ledger.usage(window, ("model",), "hour", where={"account": {account}, "product": {_PRODUCT}})
     costs = {(one.at.astimezone(UTC), one.group[0]): one.amounts.cost for one in sums if one.at is not None}
     throughs = [scope.data_through for scope in scopes if scope.data_through is not None]

@@ -13,6 +13,7 @@ from profiles import examples
 from exporter.charges import HOUR, Amounts, Charge, Dimensions, Window, hour_of
 from exporter.ledger import Ledger, Rules
 from exporter.ledger.accounting.tags import READ_AFTER
+from exporter.ledger.reader import LedgerReader
 from exporter.ledger.renaming import rename_account
 from exporter.samples import Pages
 from exporter.tags import TaggedCharge, TaggedReading
@@ -205,6 +206,21 @@ def test_the_month_is_told_once_it_has_been_read_and_adds_up_to_the_ledger(bench
     assert sum(bench.month().values()) == sum(
         sample.value for page in bench.ledger.view().known_of_month for sample in page.samples
     )
+
+
+def test_hours_that_the_ledger_does_not_have_are_in_no_figure_by_tags(bench: Bench, address: str) -> None:
+    hours = Window(HERE - 30 * HOUR, HERE + HOUR)
+    old, new = HERE - 20 * HOUR, HERE - 8 * HOUR
+    bench.tag({(old, ("acme", U)): 5000, (new, ("acme", U)): 400}, hours, untagged=1)
+    assert bench.ledger.view().tags.difference == {}, "nothing has been charged that is known"
+    bench.restate(charge(new, 1000), start=HERE - 10 * HOUR)
+    both = (HERE - READ_AFTER * HOUR) - (HERE - 10 * HOUR)
+    assert bench.ledger.view().tags.difference == {"prod": 400 + both // HOUR - 1000}
+    reader = LedgerReader(address)
+    with reader.snapshot() as snapshot:
+        found = snapshot.tagged_usage(hours, ("tag:customer",))
+    reader.close()
+    assert {item.group: item.amounts.cost for item in found} == {("acme",): 400, (U,): 600}
 
 
 def test_more_combinations_than_are_admitted_are_folded_with_their_sum(open_ledger: OpenLedger, clock: Clock) -> None:
