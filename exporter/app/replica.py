@@ -113,6 +113,8 @@ class Replica:
                 if lease is not None:
                     await self._lead(lease, stop)
         finally:
+            with suppress(LedgerError):
+                await self._do(self._board.leave)
             self._thread.shutdown(wait=True)
             self._leases.close()
             self._board.close()

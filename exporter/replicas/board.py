@@ -109,6 +109,7 @@ _REPORT = text(
     " THEN coalesce(excluded.scraped_at, known.scraped_at) ELSE known.scraped_at END,"
     " scraped_sequence = coalesce(excluded.scraped_sequence, known.scraped_sequence)"
 )
+_LEAVE = text("DELETE FROM replica_member WHERE replica = :replica")
 _FORGET = text("DELETE FROM replica_member WHERE seen_at < now() - interval '1 hour'")
 _SCRAPED_BY_ALL = text(
     "SELECT min(scraped_sequence) FROM replica_member"
@@ -317,6 +318,16 @@ class Board:
         """
         with self._transaction(reads=True) as connection:
             return tuple(Member(*row) for row in connection.execute(_MEMBERS))
+
+    def leave(self) -> None:
+        """Count among the living no more; does nothing where the database is away, as it is noticed by itself.
+
+        Raises:
+            LedgerError: the database has just gone.
+        """
+        if self._connection is not None:
+            with self._transaction() as connection:
+                connection.execute(_LEAVE, {"replica": self._replica})
 
     def close(self) -> None:
         """End the connection; the next call opens another."""

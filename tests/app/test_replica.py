@@ -121,6 +121,8 @@ async def test_a_follower_serves_what_lies_on_the_board_and_leads_when_the_lease
 
             await eventually(has_read)
             assert read[0].exposition.text.checksum in {item.exposition.text.checksum for item in second.sent}
+            assert board.members()
+        assert not board.members(), "a replica that has ended is not counted among the living"
 
 
 async def test_a_follower_with_another_configuration_says_so_and_has_fal_asked_by_nobody(replicated: Settings) -> None:
