@@ -8,6 +8,7 @@ from pydantic import SecretStr
 
 from exporter.app.operations.administration import (
     run_ledger_backup,
+    run_ledger_migrate,
     run_ledger_restore,
     run_ledger_verify,
     run_rename_account,
@@ -55,6 +56,32 @@ def test_a_name_that_was_polled_meanwhile_is_joined_and_told(
     told = capsys.readouterr().out
     assert 'polled under "atelier" since 2026-11-21 01:00 UTC was merged' in told
     assert "in the configuration" not in told
+
+
+def test_a_move_says_where_the_ledger_is_now_and_what_is_left_to_do(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = settings.ledger_url.get_secret_value(), f"sqlite:///{tmp_path / 'moved.sqlite'}"
+    assert run_ledger_migrate(settings, source=source, target=target) == 0
+    told = capsys.readouterr().out
+    assert f"The ledger is in {target} now, complete and intact: 0 hourly charges, 0 counters" in told
+    assert f"Set FAL_EXPORTER_LEDGER_URL to {target} before starting the exporter." in told
+    assert f"{source} was not changed; remove it once the exporter runs on the new one." in told
+    with pytest.raises(LedgerError, match="its accounts are: studio"):
+        run_rename_account(settings.model_copy(update={"ledger_url": SecretStr(target)}), old="nobody", new="somebody")
+    with pytest.raises(LedgerError, match=r"moved\.sqlite"):
+        run_ledger_migrate(settings, source=source, target=target)
+
+
+def test_a_move_to_the_ledger_of_the_settings_needs_no_other_setting(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = SecretStr(f"sqlite:///{tmp_path / 'moved.sqlite'}")
+    source = settings.ledger_url.get_secret_value()
+    assert run_ledger_migrate(settings.model_copy(update={"ledger_url": place}), source=source, target=None) == 0
+    told = capsys.readouterr().out
+    assert f"The ledger is in {place.get_secret_value()} now" in told
+    assert "FAL_EXPORTER_LEDGER_URL" not in told
 
 
 def test_backup_restore_and_verify_say_what_they_found_and_did(
