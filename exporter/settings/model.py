@@ -164,7 +164,7 @@ class Settings(BaseSettings):  # type: ignore[explicit-any]  # in the initialise
         default=None,
         description="File of hashed tokens that give access to MCP, as for REST. If unset, see `OPEN`.",
     )
-    web_config_file: WebConfigPath | None = Field(
+    web_config_file: WebConfigPath = Field(
         default=None,
         description="Web configuration in the format of Prometheus exporters: TLS, users with bcrypt hashes, headers "
         "and a rate limit for all that is served. Also `--web.config.file`. Reloaded when it changes.",

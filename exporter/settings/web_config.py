@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
-from pydantic import AfterValidator, SecretStr
+from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from exporter.settings.fields import parse_duration
 
@@ -234,7 +234,10 @@ def checked_web_config(path: Path) -> Path:
     return path
 
 
-WebConfigPath = Annotated[Path, AfterValidator(checked_web_config)]
+WebConfigPath = Annotated[
+    Annotated[Path, AfterValidator(checked_web_config)] | None, BeforeValidator(lambda given: given or None)
+]
+"""An empty flag is no file, as in every Prometheus exporter."""
 
 
 class _Section:

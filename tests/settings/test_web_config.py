@@ -235,6 +235,11 @@ def test_certificates_can_stand_in_the_file(folder: Path, tmp_path: Path) -> Non
     assert "PRIVATE" not in repr(tls)
 
 
+def test_an_empty_flag_is_no_file_as_in_every_exporter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAL_KEY", "key_id:key_secret")
+    assert load_settings({"web_config_file": ""}).web_config_file is None
+
+
 def test_hashes_are_not_shown(folder: Path) -> None:
     config = read_web_config(folder / "good" / "users.yaml")
     assert list(config.users) == ["prometheus", "finops"]
