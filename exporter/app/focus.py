@@ -20,7 +20,7 @@ from exporter.errors import ConfigurationError, FalExporterError
 from exporter.fal import FocusRequest, FocusRequestError
 from exporter.focus import check_report, reports
 from exporter.focus.checks import KEPT, Checker, Report
-from exporter.focus.dataset import UnreadableFileError, name_of, naming, parts
+from exporter.focus.dataset import UnreadableFileError, name_of, naming, parts, sum_up
 from exporter.focus.expected import ExpectedInvoice, hold, parse_expected, read_expected, refuse_twice
 from exporter.focus.outputs import Format, encoded, format_of, place_parts, require
 from exporter.focus.reports import (
@@ -36,7 +36,6 @@ from exporter.focus.reports import (
 )
 from exporter.focus.rules.applicability import read_applicability
 from exporter.focus.rules.table import LATEST, Level, by_id, rules, rules_of
-from exporter.focus.summing import sum_up
 from exporter.focus.values import instant_text
 from exporter.focus.writer import metadata, write
 from exporter.ledger.export import open_statement

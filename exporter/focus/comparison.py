@@ -13,9 +13,9 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from exporter.errors import ConfigurationError
+from exporter.focus.dataset import sum_up
 from exporter.focus.reports import Filter, GroupRow, Groups, PartRead, Total, no_column
 from exporter.focus.row_schema import Texts
-from exporter.focus.summing import sum_up
 from exporter.focus.values import EXACTLY, Month, instant, instant_text, json_object
 
 USUAL_GROUPS = ("category", "service", "sku")

@@ -1,4 +1,4 @@
-"""Data sets: the files that people have, as one sequence of tables.
+"""Data sets: the files that people have, as one sequence of tables, and their rows to be added up.
 
 Any number of files, folders and globs, and `-` for standard input, are one data set. Each file is recognised by its
 first bytes, not by its name: CSV, gzip, zstd and ZIP around it (in each other, too), and Parquet, which the optional
@@ -15,16 +15,19 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from glob import glob, has_magic
 from os.path import realpath
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, TypeVar, cast
 
-from exporter.focus.csv_parser import PIECE
+from exporter.focus.csv_parser import COMMA, PIECE
 from exporter.focus.findings import FocusError, TruncatedFileError, WrongContentError
+from exporter.focus.reader import Reader
+from exporter.focus.reports import SUMMARY_COLUMNS, PartRead
+from exporter.focus.row_schema import separator_note
 
 if TYPE_CHECKING:
     from exporter.focus.polars_reader import Table
@@ -272,3 +275,49 @@ def naming(name: str) -> Iterator[None]:
         raise WrongContentError(f"{name}: the archive is encrypted; unpack it first") from None
     except OSError as error:
         raise UnreadableFileError(f"{name} cannot be read: {error.strerror or error}") from None
+
+
+RowT = TypeVar("RowT", bound=tuple[object, ...])
+
+
+def sum_up(
+    paths: Sequence[str],
+    shape: type[RowT],
+    add: Callable[[list[RowT]], None],
+    leave_out: Callable[[Mapping[str, object]], None],
+    columns: Sequence[str] = (),
+    *,
+    also: Collection[str] = (),
+) -> tuple[list[PartRead], set[str]]:
+    """Read all files of a data set; return what was read of each, and the columns that any of them has.
+
+    Args:
+        paths: files, folders and globs; `-` for standard input.
+        shape: of the rows.
+        add: takes them.
+        leave_out: takes what can be read of those that cannot be added up.
+        columns: those of the shape's `Texts`.
+        also: columns of which it matters whether a file has them.
+
+    Raises:
+        FocusError: a file cannot be read; the message begins with its name.
+    """
+    read: list[PartRead] = []
+    names: set[str] = set()
+    for part in parts(paths):
+        reader = Reader(shape, texts=columns, unreadable=leave_out)
+        # Parquet is read column by column: those that nobody asks for cost nothing.
+        for piece in part.tables({*SUMMARY_COLUMNS, *columns, *also}):
+            with naming(part.name):
+                add(reader.feed(piece))
+        with naming(part.name):
+            add(reader.finish())
+        header = reader.header
+        notes = list(part.notes)
+        if header is not None:
+            names |= {*header.names}
+            if header.separator != COMMA:
+                notes.append(separator_note(header.separator))
+        version = "" if header is None else header.version
+        read.append(PartRead(part.name, version, reader.rows, reader.naive_dates, reader.problems, notes))
+    return read, names

@@ -402,7 +402,7 @@ def test_a_sum_or_a_comparison_that_cannot_be_made_has_a_whole_report_and_exit_c
     with pytest.raises(ConfigurationError):
         run(**first, output_format="json", where=["month"])
     assert "'month' is not COLUMN=VALUE" in _sentence(capsys.readouterr().out, "json")
-    monkeypatch.setattr("exporter.focus.summing.parts", _fault)
+    monkeypatch.setattr("exporter.focus.dataset.parts", _fault)
     with pytest.raises(FaultError) as caught:
         run(**first, output_format="json")
     assert caught.value.exit_code == 2

@@ -36,10 +36,9 @@ from exporter.fal.focus.usage import Items, Usage, UsageRow
 from exporter.fal.rows import Rejections
 from exporter.focus.checks import Checker
 from exporter.focus.csv_parser import PIECE
-from exporter.focus.dataset import parts
+from exporter.focus.dataset import parts, sum_up
 from exporter.focus.reader import POLARS_BLOCK, Memory, Reader
 from exporter.focus.reports import SummaryRow, Totals
-from exporter.focus.summing import sum_up
 from exporter.ledger import Ledger, Rules
 
 START = datetime(2026, 10, 1, tzinfo=UTC)

@@ -167,7 +167,7 @@ def output(run: Callable[[list[str]], int], path: Path, *, with_polars: bool) ->
     """Return what a command prints, and its exit code or the sentence that it ends with."""
     out = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out):
-        patch.setattr("exporter.focus.summing.Reader", partial(Reader, polars_block=200 if with_polars else 0))
+        patch.setattr("exporter.focus.dataset.Reader", partial(Reader, polars_block=200 if with_polars else 0))
         patch.setattr("exporter.app.focus.Checker", partial(Checker, polars_from=0 if with_polars else math.inf))
         try:
             end: object = run([str(path)])
