@@ -571,7 +571,9 @@ def _timeline(connection: Connection) -> str | None:
     """Return the timeline of a PostgreSQL server; None where it does not say."""
     try:
         found: str | None = connection.exec_driver_sql(_TIMELINE).scalar()
-    except DBAPIError:
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise
         return None
     return found
 
