@@ -63,6 +63,9 @@ _MOST_BEHIND = 60.0
 _STANDBY_REST = 15.0
 """Seconds for which a standby that could not answer is not asked."""
 
+_STANDBY_CONNECTS = 3
+"""Seconds for which a standby is waited for, a question with it."""
+
 _BEHIND = (
     "SELECT CASE WHEN NOT pg_is_in_recovery() THEN 0 "
     # Where nothing is written nothing is to be copied, as long as there is a connection to copy it by.
@@ -291,6 +294,7 @@ class LedgerReader:
     Args:
         address: `sqlite:///path` or `postgresql://user@host/database`.
         standby: address of a copy that is asked in its place, as long as it can be and is not far behind.
+        connects: seconds for which a server is waited for, where its address does not say.
 
     Attributes:
         address: the first, for processes that read the ledger by themselves; it may hold a password.
@@ -300,12 +304,14 @@ class LedgerReader:
         LedgerError: from every other method: it is of another version, or it cannot be read.
     """
 
-    def __init__(self, address: str, *, standby: str | None = None) -> None:
+    def __init__(self, address: str, *, standby: str | None = None, connects: int | None = None) -> None:
         self.address = address
-        self._standby = None if standby is None else LedgerReader(standby)
+        self._standby = None if standby is None else LedgerReader(standby, connects=_STANDBY_CONNECTS)
         self._standby_from = 0.0
         self._standby_problem = ""
         self._url = ledger_url(address)
+        if connects is not None and "connect_timeout" not in self._url.query:
+            self._url = self._url.update_query_dict({"connect_timeout": str(connects)})
         self._path = Path(self._url.database or "") if self._url.get_backend_name() == "sqlite" else None
         self._lock = Lock()
         self._engine: Engine | None = None

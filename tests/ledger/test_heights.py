@@ -1,6 +1,8 @@
 """Counters of a ledger whose server has lost its newest writes: none falls, nothing is lost or counted twice."""
 
 import shutil
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -280,3 +282,24 @@ def test_a_standby_answers_questions_while_it_is_there_and_not_far_behind(
         assert behind_and_ahead(reader, primary)
     told = [entry["event"] for entry in logs if "standby" in entry["event"]]
     assert told == ["the standby cannot answer questions; the primary does", "the standby answers questions"] * 2
+
+
+def silent_address(server: socket.socket) -> str:
+    return f"postgresql://u:secret@127.0.0.1:{server.getsockname()[1]}/x"
+
+
+@pytest.mark.long
+def test_a_standby_that_says_nothing_is_not_waited_for(sqlite_address: str, clock: Clock) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        closing(opened(sqlite_address, clock)),
+        closing(LedgerReader(sqlite_address, standby=silent_address(silent))) as reader,
+        capture_logs() as logs,
+    ):
+        began = time.monotonic()
+        for _ in range(3):
+            assert reader.revision()
+        assert time.monotonic() - began < 8
+    (warning,) = [entry for entry in logs if "standby" in entry["event"]]
+    assert "cannot be used" in warning["problem"]
+    assert "secret" not in str(warning)
