@@ -134,7 +134,10 @@ class TagLedger:
             self._rebook(connection, contents, account, {row[0] for row in deltas}, now)
 
     def hourly(self, window: Window) -> HourlyTags:
-        """Return what every hour of a window cost by account, model and tags; what no tag explains is among it."""
+        """Return what every hour of a window cost by account, model and tags; what no tag explains is among it.
+
+        Of hours before those that the ledger has nothing is tagged, whatever fal states of them.
+        """
         contents = self._session().contents()
         numbers = range(hour_number(window.start), hour_number(window.end))
         found: HourlyTags = {hour: {} for hour in window.hours()}
@@ -315,9 +318,13 @@ def _allocated(
     connection: Connection, contents: Contents, account: str, hours: Collection[int], keys: TagValues
 ) -> dict[int, dict[Place, int]]:
     """Return what some hours cost by model and tags."""
-    costs = tables.costs_by_model(connection, _scopes_of(contents, account), hours)
-    tagged = tables.costs_by_place(connection, account, hours, keys)
-    return {hour: allocated(costs[hour], tagged[hour], len(keys)) for hour in costs}
+    costs, covered = (
+        tables.costs_by_model(connection, _scopes_of(contents, account), hours),
+        _covered(contents, account),
+    )
+    known = [hour for hour in hours if covered and hour >= covered.start]
+    tagged = tables.costs_by_place(connection, account, known, keys)
+    return {hour: allocated(costs[hour], tagged.get(hour, {}), len(keys)) for hour in costs}
 
 
 def _read_run(hours: Mapping[int, TaggedHour]) -> dict[int, TaggedHour]:

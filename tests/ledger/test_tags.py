@@ -216,6 +216,7 @@ def test_hours_that_the_ledger_does_not_have_are_in_no_figure_by_tags(bench: Ben
     bench.restate(charge(new, 1000), start=HERE - 10 * HOUR)
     both = (HERE - READ_AFTER * HOUR) - (HERE - 10 * HOUR)
     assert bench.ledger.view().tags.difference == {"prod": 400 + both // HOUR - 1000}
+    assert bench.ledger.tags.hourly(Window(old, old + HOUR)) == {old: {}}
     reader = LedgerReader(address)
     with reader.snapshot() as snapshot:
         found = snapshot.tagged_usage(hours, ("tag:customer",))
