@@ -144,7 +144,10 @@ class TagLedger:
         keys = contents.tags.keys
         with self._session().reading() as connection:
             for account in contents.tags.accounts:
-                for hour, costs in _allocated(connection, contents, account, numbers, keys).items():
+                covered = _covered(contents, account)
+                known_from = covered.start if covered else numbers.stop
+                found_of = _allocated(connection, contents, account, numbers, keys, known_from=known_from)
+                for hour, costs in found_of.items():
                     found[hour_start(hour)].update({(account, *place): cost for place, cost in costs.items()})
         return found
 
@@ -315,16 +318,21 @@ def _covered(contents: Contents, account: str) -> range:
 
 
 def _allocated(
-    connection: Connection, contents: Contents, account: str, hours: Collection[int], keys: TagValues
+    connection: Connection,
+    contents: Contents,
+    account: str,
+    hours: Collection[int],
+    keys: TagValues,
+    *,
+    known_from: int = 0,
 ) -> dict[int, dict[Place, int]]:
-    """Return what some hours cost by model and tags."""
-    costs, covered = (
-        tables.costs_by_model(connection, _scopes_of(contents, account), hours),
-        _covered(contents, account),
-    )
-    known = [hour for hour in hours if covered and hour >= covered.start]
-    tagged = tables.costs_by_place(connection, account, known, keys)
-    return {hour: allocated(costs[hour], tagged.get(hour, {}), len(keys)) for hour in costs}
+    """Return what some hours cost by model and tags; nothing is tagged of those before `known_from`."""
+    costs = tables.costs_by_model(connection, _scopes_of(contents, account), hours)
+    tagged = tables.costs_by_place(connection, account, hours, keys)
+    return {
+        hour: allocated(of_model, tagged[hour] if hour >= known_from else {}, len(keys))
+        for hour, of_model in costs.items()
+    }
 
 
 def _read_run(hours: Mapping[int, TaggedHour]) -> dict[int, TaggedHour]:
