@@ -79,6 +79,7 @@ def test_the_demo_runs_prometheus_on_the_history_and_with_the_rules_and_ends_it_
             client.get(url)
 
 
+@pytest.mark.long
 def test_a_missing_program_is_named_with_how_to_get_it(tmp_path: Path) -> None:
     (tmp_path / "prometheus").symlink_to("/bin/true")
     done = subprocess.run(

@@ -639,6 +639,7 @@ def test_progress_is_told_once_a_mebibyte_and_at_the_end_of_a_piece(
     assert [word.rpartition(", ")[2] for word in told.split("\r")[1:]] == ["0.0 MiB", "1.0 MiB", "1.0 MiB", "0.0 MiB\n"]
 
 
+@pytest.mark.long
 def test_progress_is_shown_to_a_person_who_watches(fal: Fal, tmp_path: Path) -> None:
     watched, terminal = pty.openpty()
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("FAL_")}

@@ -27,10 +27,8 @@ ALERTS = tuple(rules("alerts"))
 RECORDED = {rule.name: rule.expression for file in ("thresholds", "recording") for rule in rules(file)}
 CASES = sorted((RULES / "tests").glob("*.yaml"))
 EACH_CASE = pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
-QUICK = {"budgets", "restart", "rulers", "thresholds_missing"}
-"""Cases that promtool plays within a second or two; the others play days by the minute."""
-QUICK_ON_EACH = {"rulers", "thresholds_missing"}
-"""Those of them that are played on the newer Prometheus, too, in every run."""
+QUICK = {"rulers", "thresholds_missing"}
+"""Cases that promtool plays within half a second; the others play hours and days by the minute."""
 TARGET = {"job", "instance"}
 SETS = {"and", "or", "unless"}
 RUNBOOKS, DASHBOARDS = "https://git.example.com/fal-exporter/docs/alerts", "https://grafana.example.com"
@@ -66,7 +64,7 @@ def test_promtool_finds_nothing_wrong(promtool: str, program: Program) -> None:
         pytest.param(case, promtool, id=f"{case.stem}-{promtool}", marks=() if quick else pytest.mark.long)
         for promtool in PROMTOOLS
         for case in CASES
-        for quick in [case.stem in (QUICK if promtool == "promtool" else QUICK_ON_EACH)]
+        for quick in [case.stem in QUICK]
     ],
 )
 def test_prometheus_does_in_each_case_what_was_written_down_by_hand(

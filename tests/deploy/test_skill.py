@@ -101,6 +101,7 @@ CHECKS: dict[str, Callable[[Document], bool]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("heading", "command"), list(commands()))
 def test_every_command_works(heading: str, command: str, running: Demo) -> None:
     done = run(command, FAL_BILLING_URL=running.url)
@@ -120,6 +121,7 @@ def test_every_worked_question_has_a_command_and_a_tool() -> None:
     assert set(questions) == {heading for heading, _, _ in tool_calls()}
 
 
+@pytest.mark.long
 async def test_every_call_of_a_tool_works(running: Demo) -> None:
     async with Client(running.mcp_url) as client:
         for heading, tool, arguments in tool_calls():
@@ -128,6 +130,7 @@ async def test_every_call_of_a_tool_works(running: Demo) -> None:
             assert answer.structured_content
 
 
+@pytest.mark.long
 def test_a_wrong_parameter_is_told_and_fails(running: Demo) -> None:
     done = run("sh scripts/ask usage group_by=modell", FAL_BILLING_URL=running.url)
     assert done.returncode != 0

@@ -25,9 +25,10 @@ def test_there_is_a_ledger_of_every_older_version() -> None:
     assert versions == list(range(1, SCHEMA_VERSION))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "older",
-    [*(pytest.param(path, marks=pytest.mark.long) for path in OLDER[:-1]), *OLDER[-1:]],
+    OLDER,
     ids=[path.stem for path in OLDER],
 )
 def test_serve_migrates_it_and_counters_and_their_birth_go_on(older: Path, fal: Fal, tmp_path: Path) -> None:

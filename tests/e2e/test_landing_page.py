@@ -130,6 +130,7 @@ async def test_the_page_is_dressed_within_its_policy(browse: Browse) -> None:
     assert seen.complaints == ""
 
 
+@pytest.mark.long
 async def test_nothing_reaches_beyond_the_edge_of_a_phone(browse: Browse, tmp_path: Path) -> None:
     for accounts in (0, 1, 20):
         html = LandingPage(lambda: AT).html(publication(accounts) if accounts else None, ready=True)

@@ -338,6 +338,7 @@ def test_an_estimate_is_of_90_days_at_most(running: Running) -> None:
     assert (status, "more than 90 days" in sentence) == (400, True)
 
 
+@pytest.mark.long
 def test_the_billing_month_is_the_month_after_the_charges(running: Running) -> None:
     by_billing, _ = running.report(source="invoice", billing_month="2026-11", live="false")
     assert by_billing == running.report(**LEDGERS)[0]
@@ -400,6 +401,7 @@ def test_a_window_is_widened_to_whole_buckets_unless_it_is_not_to_be(running: Ru
     assert billed(exactly) == running.truth("2026-10-05T06:00:00Z", "2026-10-06T18:00:00Z")
 
 
+@pytest.mark.long
 def test_what_there_is_not_is_refused_with_a_sentence_and_never_a_header_alone(running: Running) -> None:
     for query, sentence in (
         ({"source": "invoice", "charge_month": "2026-12"}, "no invoice has been issued for 2026-12"),

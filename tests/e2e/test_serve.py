@@ -70,6 +70,7 @@ def test_a_ledger_that_cannot_be_opened_ends_it_with_one_sentence(exporter: Expo
     assert "directory must exist" in last
 
 
+@pytest.mark.long
 def test_a_collector_that_is_killed_is_started_again_while_the_last_publication_is_served(exporter: Exporter) -> None:
     exporter.start()
     wait_until(exporter.is_ready, "the exporter is ready")
