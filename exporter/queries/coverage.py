@@ -11,6 +11,7 @@ from exporter.queries.parameters import NoDataYetError, QuestionError
 if TYPE_CHECKING:
     from exporter.ledger import RejectedRows
     from exporter.ledger.accounting.coverage import ScopeState
+    from exporter.publication import Publication
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,21 @@ class Coverage:
     available_from: datetime | None
     complete: bool
     notes: tuple[str, ...]
+
+
+def why_nothing(error: NoDataYetError, publication: "Publication | None") -> NoDataYetError:
+    """Return an error with what keeps accounts from being read, in the sentences of the landing page.
+
+    Args:
+        error: nothing has been read.
+        publication: the latest; None before the first.
+    """
+    causes = (
+        f"account {account.name}: {problem}"
+        for account in (publication.overview.accounts if publication is not None else ())
+        for problem in (*account.problems, *(source.problem for source in account.sources if source.problem))
+    )
+    return NoDataYetError("; ".join((str(error), *causes)))
 
 
 def wanted_sources(

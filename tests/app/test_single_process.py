@@ -6,12 +6,14 @@ import httpx
 import pytest
 from app.conftest import MakeSettings
 from local_http import NO_TLS
+from mcp import Client
 from pydantic import SecretStr
 
 from exporter.app.single_process import joined
 from exporter.errors import ConfigurationError, LedgerError
 from exporter.ledger import Ledger
 from exporter.settings import Listen
+from exporter.simulator import API_KEY
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -30,6 +32,22 @@ async def test_what_is_polled_is_served(settings: MakeSettings) -> None:
     async with httpx.AsyncClient(verify=NO_TLS, base_url=running.url, trust_env=False) as client:
         with pytest.raises(httpx.ConnectError):
             await client.get("/metrics")
+
+
+async def test_whoever_asks_for_usage_that_a_key_cannot_read_is_told_so(settings: MakeSettings) -> None:
+    served = settings(key=SecretStr(API_KEY), mcp_listen=Listen("127.0.0.1", 0))
+    async with (
+        asyncio.timeout(30),
+        joined(served) as running,
+        Client(running.mcp_url) as agent,
+        httpx.AsyncClient(verify=NO_TLS, trust_env=False, base_url=running.url) as client,
+    ):
+        await until(lambda: running.latest is not None and bool(running.latest.overview.accounts[0].problems))
+        answer = await client.get("/v1/billing/usage")
+        assert answer.status_code == 503
+        told = await agent.call_tool("fal-get-usage", {})
+        for text in (answer.json()["error"]["message"], told.content[0].text):
+            assert text.startswith("nothing has been read from fal yet; account default: this key cannot read usage")
 
 
 async def test_an_address_in_use_is_a_configuration_error(settings: MakeSettings) -> None:

@@ -1,6 +1,7 @@
 """Tools: a question an agent may ask, its schema, and answers as Markdown."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -9,11 +10,10 @@ from exporter.charges import Clock
 from exporter.inquiry import Inquirer
 from exporter.interruption import current_check
 from exporter.publication import Publication
-from exporter.queries.parameters import Parameter, QuestionError
+from exporter.queries.coverage import why_nothing
+from exporter.queries.parameters import NoDataYetError, Parameter, QuestionError
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from exporter.events.store import EventReader
     from exporter.ledger.reader import LedgerReader, LedgerSnapshot
 
@@ -79,9 +79,14 @@ class Known:
     accounts: tuple[str, ...] = ()
     requests: "Callable[[], EventReader] | None" = None
 
-    def snapshot(self) -> "AbstractContextManager[LedgerSnapshot]":
+    @contextmanager
+    def snapshot(self) -> "Iterator[LedgerSnapshot]":
         """Open the ledger; what is read of it ends once nobody waits for the call's answer."""
-        return self.reader.snapshot(current_check())
+        with self.reader.snapshot(current_check()) as snapshot:
+            try:
+                yield snapshot
+            except NoDataYetError as error:
+                raise why_nothing(error, self.latest()) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from exporter.errors import ConfigurationError, EventsError, LedgerError
 from exporter.inquiry import Inquirer
 from exporter.interruption import wanted_until
 from exporter.publication import Publication
+from exporter.queries.coverage import why_nothing
 from exporter.queries.focus import parse_focus_question
 from exporter.queries.focus_report import ReportSources
 from exporter.queries.live import LiveError, LivePart, ask_live
@@ -242,7 +243,10 @@ class Rest:
         key = (call.path, tuple(sorted(texts.items())), quoted, state, answered, hour_of(now))
         sources = Sources(self._ledger, publication, self._options.zone, now, live, usage_question=question)
         make = partial(_made, call=call, sources=sources, texts=texts, quoted=quoted, gzipped=request.gzipped)
-        answer = await self._answers.answer(key, make, kind=kind)
+        try:
+            answer = await self._answers.answer(key, make, kind=kind)
+        except NoDataYetError as error:
+            raise why_nothing(error, publication) from None
         if not live:
             self._remember(call, request, _Asked(of, hour_of(now), key))
         return answer
