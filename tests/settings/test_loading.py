@@ -70,7 +70,7 @@ def test_plain_numbers_are_read_as_they_look(text: str, number: float, tmp_path:
     assert read_file(path) == {"value": number}
 
 
-@pytest.mark.parametrize("text", ["!!python/object/apply:os.getcwd []", "? {a: 1}\n: b", "a: *id:secret", "[" * 5000])
+@pytest.mark.parametrize("text", ["!!python/object/apply:os.getcwd []", "? {a: 1}\n: b", "a: *id:secret", "[" * 1500])
 def test_yaml_that_is_more_than_data_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "odd.yaml"
     path.write_text(text)

@@ -3,7 +3,10 @@ from decimal import Decimal
 from itertools import pairwise
 from time import process_time
 
+import pytest
+
 from exporter.simulator import PlantedLateness, Simulator, World, WorldSize
+from exporter.simulator.world import account as module
 from exporter.simulator.world.account import Account, balance, invoices, last_invoiced
 from exporter.simulator.world.company import company
 from exporter.simulator.world.exact import FOREVER, HOUR, NANO, SECOND, microseconds, nanos_of
@@ -63,8 +66,9 @@ def test_teams_share_the_whole() -> None:
     assert all(by_team)
 
 
-def test_hours_are_cheap_and_those_kept_are_bounded() -> None:
-    account = Account(World.of_lines(1, 5_700))
+def test_hours_are_cheap_and_those_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_KEPT_RECORDS", 26 * 150)
+    account = Account(World.of_lines(1, 150))
     first = account.records(START // HOUR)
     for hour in range(START // HOUR, START // HOUR + 26):
         account.records(hour)
