@@ -15,6 +15,9 @@ _UNUSED_BY_COLLECTOR = ("click", "zstandard")
 _UNUSED_BY_WEB = ("python_multipart", "multipart")
 """Of starlette, for forms."""
 
+_WORKER_WORDS, _COLLECTOR_WORDS = 3, 4
+"""Words of these two command lines; with fewer, somebody has tried a command that is none."""
+
 
 def run() -> int:
     """Carry out the command line of this process and return its exit code.
@@ -22,13 +25,13 @@ def run() -> int:
     `serve` ends well when it is told to stop, also while its libraries are still being imported; the rest of it takes
     over what signals do as soon as it has something to end.
     """
-    if sys.argv[1:2] == ["worker"]:
+    if sys.argv[1:2] == ["worker"] and len(sys.argv) == _WORKER_WORDS:
         # No command for people either: `queries.worker` starts processes so, and looks for garbage again.
         gc.disable()
         _import_less()
         runpy.run_module(sys.argv[2], run_name="__main__", alter_sys=True)
         return 0
-    if sys.argv[1:2] == ["collector"]:
+    if sys.argv[1:2] == ["collector"] and len(sys.argv) >= _COLLECTOR_WORDS:
         # No command for people: `serve` starts its other process so. To look for garbage in what is imported and stays
         # takes a sixth of the time.
         gc.disable()

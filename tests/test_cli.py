@@ -16,6 +16,7 @@ import pytest
 import structlog
 
 import exporter
+from exporter import __main__
 from exporter.cli import commands, main
 from exporter.cli.help import Program, SettingsCommand
 from exporter.errors import ConfigurationError, FalExporterError
@@ -411,6 +412,15 @@ def test_the_module_is_the_command() -> None:
     assert finished.stderr == (
         'fal-exporter: --poll-interval: "never" is not a duration; write it like 90s, 5m, 1h30m or 30d\n'
     )
+
+
+@pytest.mark.parametrize("word", ["collector", "worker"])
+def test_what_starts_processes_is_no_command(
+    word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["fal-exporter", word])
+    assert __main__.run() == 2
+    assert f"No such command '{word}'" in capsys.readouterr().err
 
 
 def test_a_reader_that_went_away_is_no_traceback() -> None:
