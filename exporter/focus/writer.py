@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from io import BufferedIOBase
 from itertools import compress, islice
+from math import isfinite
 from types import MappingProxyType
 from typing import IO
 
@@ -299,7 +300,8 @@ class _Tally:
             yield rows
 
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""The last are the wide forms of the first, which some spreadsheets take for them."""
 
 
 def harmless(text: str) -> str:
@@ -310,10 +312,10 @@ def harmless(text: str) -> str:
     if not text.startswith(_FORMULA):
         return text
     try:
-        float(text)
+        is_number = text.isascii() and isfinite(float(text))
     except ValueError:
-        return f"'{text}"
-    return text
+        is_number = False
+    return text if is_number else f"'{text}"
 
 
 def _csv(rows: Iterable[Iterable[str]]) -> bytes:

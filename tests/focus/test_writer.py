@@ -56,6 +56,8 @@ def test_a_file_for_a_spreadsheet_has_no_field_that_it_would_run() -> None:
     assert parsed(written([charge(evil, FLUX_CHARGE.amounts, DISCOUNTED), FLUX_CHARGE])[0])[0]["SkuId"] == "+1+2"
     assert second == parsed(written([FLUX_CHARGE])[0])[0]
     assert [harmless(text) for text in ("-1.5", "+2", "-x", "", "a=b")] == ["-1.5", "+2", "'-x", "", "a=b"]
+    for text in ("\n=1", "\t-1", "\uff1d1", "\uff0d1", "\uff20x", "-inf", "+nan"):
+        assert harmless(text) == f"'{text}"
 
 
 class Back(NamedTuple):
