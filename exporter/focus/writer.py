@@ -312,7 +312,7 @@ def harmless(text: str) -> str:
     if not text.startswith(_FORMULA):
         return text
     try:
-        is_number = text.isascii() and isfinite(float(text))
+        is_number = text.isascii() and not text[0].isspace() and isfinite(float(text))
     except ValueError:
         is_number = False
     return text if is_number else f"'{text}"
