@@ -176,6 +176,15 @@ def load_of(database: str) -> tuple[int, float]:
     return int(revision or 0), sum(processor(pid) for pid in pids)
 
 
+def empty(database: str) -> None:
+    """Remove all that a PostgreSQL database holds, so that every run begins with the same."""
+    engine = create_engine(make_url(database).set(drivername=_driver(database)))
+    with engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    engine.dispose()
+
+
 def _driver(database: str) -> str:
     return "sqlite" if database.startswith("sqlite") else "postgresql+psycopg"
 
@@ -184,6 +193,8 @@ def _driver(database: str) -> str:
 def serving(upstream: int, folder: str, *, accounts: int, interval: int, database: str) -> Iterator[Watched]:
     """Run the exporter, and wait until the history is loaded."""
     port = free_port()
+    if database:
+        empty(database)
     variables = environment(upstream, folder, accounts=accounts, interval=interval, database=database)
     variables["FAL_EXPORTER_LISTEN"] = f"127.0.0.1:{port}"
     subprocess.run([sys.executable, "-m", "compileall", "-q", "exporter"], env=variables, check=False)
