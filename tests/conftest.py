@@ -50,8 +50,8 @@ SAME_ROW = {"tests/deploy/test_helm.py": "tests/deploy/test_kubernetes.py"}
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int | None:
-    """Have one worker more than cores: much of the time tests wait, for other programs and for scrapes."""
-    return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else len(os.sched_getaffinity(0)) + 1
+    """Have two workers more than cores: a quarter of the time tests wait, for other programs and for scrapes."""
+    return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else len(os.sched_getaffinity(0)) + 2
 
 
 @pytest.hookimpl(trylast=True)
