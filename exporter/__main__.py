@@ -25,7 +25,7 @@ def run() -> int:
     `serve` ends well when it is told to stop, also while its libraries are still being imported; the rest of it takes
     over what signals do as soon as it has something to end.
     """
-    if sys.argv[1:2] == ["worker"] and len(sys.argv) == _WORKER_WORDS and sys.argv[2].startswith("exporter."):
+    if sys.argv[1:2] == ["worker"] and len(sys.argv) == _WORKER_WORDS:
         # No command for people either: `queries.worker` starts processes so, and looks for garbage again.
         gc.disable()
         _import_less()
