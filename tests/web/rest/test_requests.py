@@ -3,13 +3,14 @@
 import asyncio
 import json
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import duckdb
 import httpx
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from events.requests_of import request as request_of
 from queries.conftest import HISTORY, NOW, UTC_ZONE
 from web.rest.conftest import Make, Serve
@@ -20,6 +21,7 @@ from exporter.errors import ConfigurationError, EventsError
 from exporter.events.parquet_store import ParquetStore
 from exporter.events.store import EventReader, SharedReader, open_store
 from exporter.ledger import Ledger, LedgerReader
+from exporter.queries.requests import NoRequestsError
 from exporter.web.mcp.request_tools import top_requests_tool
 from exporter.web.mcp.tool import Known
 from exporter.web.rest import question_queue
@@ -225,3 +227,69 @@ async def test_rest_mcp_and_the_command_agree_on_the_same_window(
     assert len(notes) == (1 if "account" in query else 2)
     assert all(note in done.stderr for note in notes)
     assert (found["next_cursor"] is None) == ("--cursor" not in done.stderr)
+
+
+def command(url: str, address: str, *words: str) -> Result:
+    runner = CliRunner(env={"FAL_KEY": "a:b"})
+    store = ["--ledger-url", address, "--events", "--events-url", url]
+    return runner.invoke(commands, ["requests", *words, *store], standalone_mode=False)
+
+
+def test_the_command_tells_all_of_one_request(ledger: Ledger, url: str, address: str) -> None:
+    ledger.record_api_keys("studio", [ApiKey("studio", "key-1", "checkout")])
+    told = dict(line.split(maxsplit=1) for line in command(url, address, "get", "id-3").stdout.splitlines())
+    assert told["cost"] == "0.3"
+    assert told["api_key"] == "checkout"
+    assert told["tags"] == '{"customer": "c1"}'
+    assert told["time"] == (HOUR_OF_ALL + timedelta(seconds=3)).isoformat()
+    unknown = command(url, address, "get", "id-99")
+    assert isinstance(unknown.exception, NoRequestsError)
+
+
+def test_the_command_writes_the_requests_of_a_window_as_parquet(
+    ledger: Ledger, url: str, address: str, tmp_path: Path
+) -> None:
+    del ledger
+    file = tmp_path / "requests.parquet"
+    window = ("--start", HOUR_OF_ALL.isoformat(), "--end", (HOUR_OF_ALL + HOUR).isoformat())
+    done = command(url, address, "export", str(file), *window, "--cost-above", "0.2")
+    assert done.return_value == 0, done.output
+    assert f"3 requests written to {file}" in done.stderr
+    found = duckdb.read_parquet(str(file)).aggregate("count(*), sum(cost_nano_usd)::BIGINT").fetchall()
+    assert found == [(3, 12 * NANO // 10)]
+
+
+def test_the_command_ends_with_1_where_requests_differ_from_the_ledger_or_nothing_was_compared(
+    ledger: Ledger, url: str, address: str
+) -> None:
+    del ledger
+    first = datetime(2026, 11, 1, 5, tzinfo=UTC)
+    store = open_store(url)
+    for hour, flux in ((first, 45), (first + HOUR, 40)):
+        costs = [(1, "fal-ai/flux", flux), (2, "fal-ai/veo3", 90)]
+        requests = [request_of(number, cents * NANO // 100, hour=hour, model=model) for number, model, cents in costs]
+        store.keep_hour("studio", hour, NOW, 0, requests)
+    store.close()
+
+    def differences(start: datetime, end: datetime) -> Result:
+        return command(url, address, "differences", "--start", start.isoformat(), "--end", end.isoformat())
+
+    same = differences(first, first + HOUR)
+    assert (same.return_value, same.stdout) == (
+        0,
+        "studio: 1 settled hours compared; requests 1.35, ledger 1.35, 0 hours and models differ\n",
+    )
+    different = differences(first - HOUR, first + 2 * HOUR)
+    assert (different.return_value, different.stdout.splitlines()) == (
+        1,
+        [
+            (
+                "studio: 2 settled hours compared, 1 settled hours not read; requests 2.65, ledger 2.7, 1 hours and "
+                "models differ"
+            ),
+            "2026-11-01T06:00Z  fal-ai/flux  requests 0.4  ledger 0.45  difference -0.05",
+        ],
+    )
+    nothing = differences(first + 2 * HOUR, first + 3 * HOUR)
+    assert nothing.return_value == 1
+    assert nothing.stdout.startswith("studio: 0 settled hours compared, 1 settled hours not read;")
