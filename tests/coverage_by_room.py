@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 BOUND = 90.0
 EXPLAINED = {
-    "app": "long tests alone reach the demo with Prometheus, replicas that fail and the skill's commands; 93 % with them"
+    "app": "long tests alone reach the demo with Prometheus, failing replicas and the skill's commands; 93 % with them"
 }
 """Reason for which a room may be below the bound, by its name."""
 
