@@ -20,7 +20,7 @@ from pydantic import SecretStr
 
 from exporter.app.local_prometheus import DemoLedger, Programs, find_programs, local_prometheus
 from exporter.app.single_process import SingleProcess, joined
-from exporter.charges import decimal_of, dollar_text, utc_now
+from exporter.charges import decimal_of, utc_now
 from exporter.errors import ConfigurationError
 from exporter.publication import Publication
 from exporter.settings import Listen, Settings
@@ -298,7 +298,7 @@ def live_line(publication: Publication) -> str:
     parts += [
         f"month {figure(accounts, 'month_to_date')}",
         f"today {figure(accounts, 'today')}",
-        f"balance {dollar_text(sum(item.balance or 0 for item in accounts))}",
+        f"balance {figure(accounts, 'balance')}",
         f"{overview.charges:,} charges in {overview.series:,} series",
     ]
     failing = [source.name for source in sources if source.state == "failing"]

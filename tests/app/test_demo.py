@@ -144,5 +144,12 @@ def test_the_live_line_says_what_is_known_and_what_fails() -> None:
     assert line_of(models, serverless).endswith("failing: serverless")
 
 
+def test_a_balance_that_has_not_been_read_is_no_balance_of_nothing() -> None:
+    account = AccountOverview("demo", (), balance=None, month_to_date=None, today=None)
+    overview = Overview("1.2.3", (account,))
+    line = live_line(Publication(1, datetime(2026, 11, 21, 22, 0, tzinfo=UTC), Exposition(), overview, ready=False))
+    assert "balance unknown" in line
+
+
 def test_the_live_line_is_there_before_anything_is_known(publication: Publications) -> None:
     assert "loading history   0%" in live_line(publication())
