@@ -65,7 +65,7 @@ HOUR_NUMBER = f'epoch_us("timestamp") // {HOUR // timedelta(microseconds=1)}'
 
 KEPT = ", ".join(f'"{name}"' for name in COLUMNS)
 _EVERYTHING = f"max(hash({KEPT}))"
-"""What cannot be found out about a file without reading all of it."""
+"""An expression that nothing answers without reading all of a file."""
 
 _NOTHING = (
     "(SELECT '' AS account, '' AS request_id, now() AS \"timestamp\", '' AS model, '' AS team, '' AS api_key, "
@@ -77,7 +77,7 @@ _NOTHING = (
 Answer = TypeVar("Answer")
 
 _INNER = re.compile(r'"exception_message":"((?:[^"\\]|\\.)*)"')
-"""What went wrong, in an error that DuckDB shows as JSON within another one."""
+"""Message of an error that DuckDB shows as JSON within another one."""
 
 _SHOWN = re.compile(r": value \".*")
 """Content of a damaged file that DuckDB shows."""

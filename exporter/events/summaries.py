@@ -145,7 +145,7 @@ class HourSummary:
 
 
 class _Hour(TypedDict):
-    """What is read of an hour to know that it has been read."""
+    """Part of an hour's sums that says that it has been read."""
 
     hour: str
     rejected: NotRequired[int]

@@ -7,6 +7,7 @@ semicolons, tabs or vertical bars where the first line names columns of FOCUS th
 """
 
 import re
+from abc import ABC, abstractmethod
 from typing import TypeVar
 
 from exporter.focus.columns import COLUMNS
@@ -46,7 +47,7 @@ MOST_FIELDS = 20_000
 _LONGEST_FIELD = 500
 
 
-class FieldValues(dict[bytes, ValueT]):
+class FieldValues(dict[bytes, ValueT], ABC):
     """Values of a column by raw field, each read once as long as it is remembered."""
 
     def __missing__(self, raw: bytes) -> ValueT:
@@ -58,9 +59,9 @@ class FieldValues(dict[bytes, ValueT]):
             self[raw] = value
         return value
 
+    @abstractmethod
     def value(self, raw: bytes) -> ValueT:
         """Read a field."""
-        raise NotImplementedError
 
 
 LONGEST_RECORD = 1 << 20

@@ -89,7 +89,7 @@ def test_workflows_test_the_pythons_that_the_package_claims() -> None:
 
 
 EXTRAS = ("events", "otlp", "polars", "remote-write", "socks")
-"""What the image can have beside the database driver."""
+"""Extras that the image can have beside the database driver."""
 
 VARIANTS = {f"requirements-{extra}.txt": ["postgresql", extra] for extra in EXTRAS}
 

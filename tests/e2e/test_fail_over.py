@@ -1,6 +1,5 @@
 """Exporters on a PostgreSQL that fails over to a standby that lacks the newest writes."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -46,16 +45,7 @@ def watched(fal: Fal, pair: ServerPair, folder: Path, exporters: int, **settings
             )
             exporter.start()
             replicas.append(Replica(exporter, to_fal, to_fal))
-        cluster = Cluster(fal, replicas)
-        for replica in replicas:
-            wait_until(replica.exporter.is_ready, "an exporter is ready")
-        watching = threading.Thread(target=cluster.watch, daemon=True)
-        watching.start()
-        try:
-            yield cluster
-        finally:
-            cluster.ended.set()
-            watching.join(10)
+        yield opened.enter_context(Cluster(fal, replicas).watched())
 
 
 def lag(cluster: Cluster, pair: ServerPair) -> None:

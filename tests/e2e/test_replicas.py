@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -107,6 +107,19 @@ class Cluster:
                     except AssertionError as error:
                         self.problems.append(str(error))
 
+    @contextmanager
+    def watched(self) -> Iterator["Cluster"]:
+        """Scrape all replicas from when they are ready until the end."""
+        for replica in self.replicas:
+            wait_until(replica.exporter.is_ready, "a replica is ready")
+        watching = threading.Thread(target=self.watch, daemon=True)
+        watching.start()
+        try:
+            yield self
+        finally:
+            self.ended.set()
+            watching.join(10)
+
     def leader(self) -> Replica:
         """Return the replica that leads, once one does and no other says that it does."""
 
@@ -166,16 +179,7 @@ def cluster(fal: Fal, postgresql_server: str, empty_postgresql: Callable[[], str
             )
             replicas.append(Replica(exporter, to_fal, to_database))
             exporter.start()
-        cluster = Cluster(fal, replicas)
-        for replica in replicas:
-            wait_until(replica.exporter.is_ready, "a replica is ready")
-        watching = threading.Thread(target=cluster.watch, daemon=True)
-        watching.start()
-        try:
-            yield cluster
-        finally:
-            cluster.ended.set()
-            watching.join(10)
+        yield opened.enter_context(Cluster(fal, replicas).watched())
 
 
 def crash_postgresql(address: str) -> None:
