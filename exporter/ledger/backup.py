@@ -22,7 +22,7 @@ from exporter.ledger.accounting.key_labels import KeyLabels
 from exporter.ledger.collector_lock import LedgerNote, as_collector, give_to_owner_of
 from exporter.ledger.key_naming import renamed_key
 from exporter.ledger.loss import copy_database, free_name, sync_folder
-from exporter.ledger.tables import names, rows, schema
+from exporter.ledger.tables import rows, schema
 from exporter.ledger.tables.database import (
     changing_tables,
     clear_errors,
@@ -33,6 +33,7 @@ from exporter.ledger.tables.database import (
     shown,
     sqlite_path,
 )
+from exporter.ledger.tables.keys import labels_of, read_keys, write_keys
 from exporter.ledger.tables.migrations import bring_up_to_date
 from exporter.ledger.verification import Verified, verify
 
@@ -207,14 +208,14 @@ def _published(address: str) -> _Published | None:
             ((label_names, *labels[key.label_set]), key.measure, key.unit): counter
             for key, counter in rows.read_counters(connection).items()
         }
-        return _Published(counters, names.labels_of(names.read_keys(connection)))
+        return _Published(counters, labels_of(read_keys(connection)))
     return None
 
 
 def _name_keys(connection: Connection, seen: KeyLabels) -> None:
     """Publish API keys under the labels that scrapes have seen last; that of the backup may be an earlier one."""
     labels = Labels(tuple(json.loads(schema.read(connection, schema.LABELS) or "[]")))
-    keys = names.read_keys(connection)
+    keys = read_keys(connection)
     new = {name: seen[name] for name, record in keys.items() if seen.get(name, record.label) != record.label}
     new_labels = {(name[0], keys[name].label): label for name, label in new.items()}
     before = rows.read_label_sets(connection)
@@ -223,7 +224,7 @@ def _name_keys(connection: Connection, seen: KeyLabels) -> None:
         rows.rename_label_sets(
             connection, {number: values for number, values in after.items() if values != before[number]}
         )
-        names.write_keys(connection, [replace(keys[name], label=label) for name, label in new.items()])
+        write_keys(connection, [replace(keys[name], label=label) for name, label in new.items()])
 
 
 def _raise_counters(connection: Connection, seen: _Published) -> int:

@@ -15,10 +15,10 @@ from exporter.ledger.accounting.reconciliation import Reconciliations
 from exporter.ledger.accounting.totals import Books, Spent
 from exporter.ledger.directory import Directory
 from exporter.ledger.machines import MachineBooks
-from exporter.ledger.tables import hours, names, rows, schema
+from exporter.ledger.tables import hours, rows, schema
 from exporter.ledger.tables import tags as tag_tables
 from exporter.ledger.tables.hours import FirstSeen, TouchedHours
-from exporter.ledger.tables.names import Keys
+from exporter.ledger.tables.keys import Keys, first_uses, labels_of, read_keys, read_teams, write_keys, write_teams
 from exporter.ledger.tables.prices import Item, PriceRecord, PriceTables, read_prices, write_prices
 from exporter.ledger.tables.rows import Scope, read_reconciliations, write_reconciliation
 
@@ -130,9 +130,9 @@ class Contents:
 def read_contents(connection: Connection, labels: Labels, max_series: int) -> Contents:
     """Build the contents from the database; no account is active yet."""
     scopes = {scope.id: scope for scope in rows.read_scopes(connection)}
-    keys = names.read_keys(connection)
+    keys = read_keys(connection)
     accounts = {scope.id: scope.account for scope in scopes.values()}
-    directory = Directory(connection, labels, max_series, accounts, names.labels_of(keys))
+    directory = Directory(connection, labels, max_series, accounts, labels_of(keys))
     books = Books(labels)
     books.add_label_sets(directory.label_sets)
     books.add_series(directory.places)
@@ -159,8 +159,8 @@ def read_contents(connection: Connection, labels: Labels, max_series: int) -> Co
         touched=TouchedHours(revision),
         first_seen=FirstSeen(hours.read(connection)),
         keys=keys,
-        first_uses=names.first_uses(connection),
-        teams=names.read_teams(connection),
+        first_uses=first_uses(connection),
+        teams=read_teams(connection),
         machines=MachineBooks(connection),
         tags=TagBooks(connection),
     )
@@ -209,8 +209,8 @@ def write_contents(connection: Connection, contents: Contents, *, labels: str, a
         rows.write_invoices(connection, account, [item for item in contents.invoices if item.account == account])
     for reconciliation in contents.reconciliations.values():
         write_reconciliation(connection, reconciliation)
-    names.write_keys(connection, contents.keys.values())
+    write_keys(connection, contents.keys.values())
     for account, listed in contents.teams.items():
-        names.write_teams(connection, account, listed)
+        write_teams(connection, account, listed)
     contents.machines.write(connection, at)
     contents.tags.write(connection, at)

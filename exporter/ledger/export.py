@@ -34,7 +34,7 @@ from exporter.ledger.accounting.tags import divided
 from exporter.ledger.tables import machines, schema, tags
 from exporter.ledger.tables import rows as ledger_rows
 from exporter.ledger.tables.database import reading
-from exporter.ledger.tables.names import labels_of, read_keys
+from exporter.ledger.tables.keys import labels_of, read_keys
 from exporter.ledger.tables.prices import PriceRecord, read_prices
 from exporter.ledger.tables.rows import Scope
 from exporter.ledger.tables.schema import (

@@ -16,7 +16,8 @@ from exporter.ledger.accounting.counters import Labels, LabelValues, renamed
 from exporter.ledger.accounting.key_labels import KeyRecord, wanted_labels
 from exporter.ledger.accounting.restatement import CellRow
 from exporter.ledger.contents import Contents
-from exporter.ledger.tables import names, rows
+from exporter.ledger.tables import rows
+from exporter.ledger.tables.keys import labels_of, last_uses, write_keys
 
 Renames = Mapping[tuple[str, str], str]
 """New labels by account and id of the key."""
@@ -28,7 +29,7 @@ def record_listed(
     """Keep the keys of an account as fal lists them; those that no label set shows yet get their labels at once."""
     before = {record.key.id: record for record in contents.keys.values() if record.key.account == account}
     new = [key.id for key in listed if key.id not in before]
-    uses = names.last_uses(connection, account, new)
+    uses = last_uses(connection, account, new)
     after = {key_id: replace(record, is_listed=False) for key_id, record in before.items()}
     for key in listed:
         record = before.get(key.id)
@@ -116,9 +117,9 @@ def _keep(connection: Connection, contents: Contents, records: Iterable[KeyRecor
     records = list(records)
     if not records:
         return
-    names.write_keys(connection, records)
+    write_keys(connection, records)
     contents.keys.update({(record.key.account, record.key.id): record for record in records})
-    key_labels = names.labels_of(contents.keys)
+    key_labels = labels_of(contents.keys)
     if key_labels != contents.directory.key_labels:
         contents.directory.key_labels = key_labels
 

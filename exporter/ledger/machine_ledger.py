@@ -8,9 +8,8 @@ from sqlalchemy import Connection
 from exporter.calendar import Periods
 from exporter.charges import Clock, Window, hour_number, hour_of
 from exporter.forecasting.what_if import WhatIf, best_of
-from exporter.ledger.accounting.app_weeks import week_before
 from exporter.ledger.accounting.coverage import ScopeState
-from exporter.ledger.accounting.efficiency import NO_MACHINES, MachineFigures
+from exporter.ledger.accounting.machines import NO_MACHINES, MachineFigures, week_before
 from exporter.ledger.accounting.restatement import CellRow
 from exporter.ledger.contents import Contents
 from exporter.ledger.machines import MachineBooks, MachineView, as_charged, ceilings_of, read_app_weeks, release_due

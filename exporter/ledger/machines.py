@@ -15,7 +15,6 @@ from sqlalchemy import Connection
 from exporter.calendar import Periods
 from exporter.charges import HOUR, Dimensions, Window, first_hour_from, gpu_machine, hour_number, hour_of, hour_start
 from exporter.forecasting.what_if import AppWeek
-from exporter.ledger.accounting.app_weeks import app_weeks
 from exporter.ledger.accounting.counters import (
     Admission,
     Counter,
@@ -26,8 +25,16 @@ from exporter.ledger.accounting.counters import (
     released,
 )
 from exporter.ledger.accounting.coverage import PublishedPages
-from exporter.ledger.accounting.efficiency import efficiency
-from exporter.ledger.accounting.machines import MEASURES, STATE_LABELS, StateSplit, counted_change, is_ripe, split
+from exporter.ledger.accounting.machines import (
+    MEASURES,
+    STATE_LABELS,
+    StateSplit,
+    app_weeks,
+    counted_change,
+    efficiency,
+    is_ripe,
+    split,
+)
 from exporter.ledger.tables import machines as tables
 from exporter.ledger.tables.machines import MachineAccount
 from exporter.ledger.tables.prices import Item, PriceRecord

@@ -21,8 +21,8 @@ from exporter.errors import LedgerError
 from exporter.forecasting.what_if import AppWeek
 from exporter.interruption import Check, ended_by
 from exporter.ledger.accounting.coverage import ScopeState
-from exporter.ledger.accounting.efficiency import efficiency
 from exporter.ledger.accounting.key_labels import KeyLabels, values_of
+from exporter.ledger.accounting.machines import efficiency
 from exporter.ledger.accounting.reconciliation import Reconciliation
 from exporter.ledger.accounting.restatement import RejectedRows
 from exporter.ledger.day_sums import DaySums
@@ -39,13 +39,13 @@ from exporter.ledger.tables.database import (
     reading,
     reading_engine,
 )
+from exporter.ledger.tables.keys import labels_of, read_keys, tells_callers
 from exporter.ledger.tables.machines import MachineAccount
-from exporter.ledger.tables.names import labels_of, read_keys, tells_callers
 from exporter.ledger.tables.rejected import read_rejected, scopes_with_rejected
 from exporter.ledger.tables.rows import Scope, read_scopes
 from exporter.ledger.tables.span_totals import Bucket, UsageSum, cuts_of, joined, labelled, usage_sums
 from exporter.ledger.tables.tags import KEYS as TAG_KEYS
-from exporter.ledger.tag_reader import hours_read, tagged_sums
+from exporter.ledger.tables.tags import hours_read, tagged_sums
 from exporter.machines import AppSettings, Efficiency, StateSum
 from exporter.tags import MODEL_SOURCES
 

@@ -23,8 +23,9 @@ from exporter.ledger.contents import Contents, read_contents
 from exporter.ledger.directory import relabel, reorder
 from exporter.ledger.heights import Heights, heights_of, keep_heights
 from exporter.ledger.loss import LedgerCondition, LossGuard, LostLedgerError, first_look
-from exporter.ledger.tables import names, rows, schema
+from exporter.ledger.tables import rows, schema
 from exporter.ledger.tables.database import changing_tables, clear_errors, for_reading, open_database, shown
+from exporter.ledger.tables.keys import labels_of, read_keys
 from exporter.ledger.tables.migrations import bring_up_to_date
 
 _log = structlog.get_logger(__name__)
@@ -308,7 +309,7 @@ class Session:
             reorder(connection, self._labels, found)
             return
         accounts = {scope.id: scope.account for scope in rows.read_scopes(connection)}
-        key_labels = names.labels_of(names.read_keys(connection))
+        key_labels = labels_of(read_keys(connection))
         relabel(connection, self._labels, self._max_series, accounts, key_labels, now)
         self.relabelled = True
 

@@ -51,7 +51,7 @@ from exporter.ledger.loss import LedgerCondition
 from exporter.ledger.machine_ledger import MachineLedger
 from exporter.ledger.remote_ledger import RemoteLedger
 from exporter.ledger.session import Session
-from exporter.ledger.tables import hours, keys, machines, names, rows, schema, tags
+from exporter.ledger.tables import hours, keys, machines, rows, schema, tags
 from exporter.ledger.tables import prices as price_rows
 from exporter.ledger.tables.hours import HourlyCosts, TouchedHours, read_hourly
 from exporter.ledger.tables.keys import KeyOwner, SourceProbe
@@ -388,7 +388,7 @@ class Ledger:
         """
         now = self._clock()
         with self._session.writing() as (connection, contents):
-            names.write_teams(connection, account, teams)
+            keys.write_teams(connection, account, teams)
             contents.teams[account] = tuple(sorted(teams, key=lambda team: team.username))
             books = contents.books
             place = self._labels.names.index("team") if "team" in self._labels.names else None

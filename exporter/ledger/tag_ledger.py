@@ -203,7 +203,7 @@ class TagLedger:
         first, end = hour_number(month.start), hour_number(month.end)
         scopes = {scope.id: scope.account for scope in contents.active_scopes() if scope.account in accounts}
         with self._session().reading() as connection:
-            stated = tables.sums(connection, accounts, first, end)
+            stated = tables.stated_sums(connection, accounts, first, end)
             has = span_totals.usage_sums(connection, scopes, month, ("account", "model"), None, _UTC, {})
             read = {account: _read_run(tables.read_hours(connection, account, first, end)) for account in accounts}
             both = {

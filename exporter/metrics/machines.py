@@ -6,7 +6,7 @@ from exporter.charges import Dimensions
 from exporter.forecasting.budgets import is_about
 from exporter.forecasting.state import BudgetOutlook
 from exporter.forecasting.what_if import WhatIf
-from exporter.ledger.accounting.efficiency import MachineFigures
+from exporter.ledger.accounting.machines import MachineFigures
 from exporter.machines import SERVERLESS, AppSettings, Ceiling, Efficiency
 from exporter.samples import Pages, Sample, paged
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from exporter.charges import NANO, Window
 from exporter.forecasting.state import BudgetOutlook
 from exporter.forecasting.what_if import Setting, WhatIf
-from exporter.ledger.accounting.efficiency import MachineFigures
+from exporter.ledger.accounting.machines import MachineFigures
 from exporter.machines import AppSettings, Ceiling, Efficiency
 from exporter.metrics.machines import machine_tables
 from exporter.samples import Pages, Sample, paged

@@ -13,8 +13,8 @@ from exporter.calendar import PERIODS, Periods
 from exporter.charges import Balance, Dimensions, Invoice, Team, Window, hour_number
 from exporter.ledger.accounting.counters import COUNTED, Counter, CounterKey, Labels, LabelValues
 from exporter.ledger.accounting.coverage import AccountCoverage, ScopeState
-from exporter.ledger.accounting.efficiency import NO_MACHINES, MachineFigures
 from exporter.ledger.accounting.key_labels import KeyRecord
+from exporter.ledger.accounting.machines import NO_MACHINES, MachineFigures
 from exporter.ledger.accounting.reconciliation import Reconciliation
 from exporter.ledger.accounting.restatement import HourKind, SumsBySeries, merged
 from exporter.ledger.accounting.tags import NO_TAGS, TagFigures

@@ -1,12 +1,16 @@
 """Tags in the database: spend by tags as fal states it, what counters have taken up of it, and the counters.
 
 All of it since version 5. Tags stand as JSON objects, so that a change of the configured keys leaves what is stored as
-it is.
+it is. Questions about usage by tags are answered here too: the sums of the ledger, divided as fal allocates them.
 """
 
+import collections
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import (
     BigInteger,
@@ -22,12 +26,14 @@ from sqlalchemy import (
     select,
 )
 
-from exporter.charges import NANO, Amounts
+from exporter.calendar import bucket_start
+from exporter.charges import NANO, NOTHING, Amounts, Window, hour_number, hour_start
 from exporter.ledger.accounting.counters import Counter
-from exporter.ledger.accounting.tags import Place
+from exporter.ledger.accounting.tags import Place, untagged
 from exporter.ledger.tables.database import write_many
 from exporter.ledger.tables.schema import ExactSum, Instant, charges, metadata, microseconds, series
-from exporter.tags import TagValues, tag_values, tags_text
+from exporter.ledger.tables.span_totals import Bucket, UsageSum, usage_sums
+from exporter.tags import TAG, UNTAGGED, TagValues, tag_values, tags_text
 
 tag_accounts = Table(
     "tag_account",
@@ -326,7 +332,7 @@ TaggedSum = tuple[int, str, str, str, str, Amounts]
 """Hour, or -1 where hours are not told apart; account, model, unit, tags as JSON, and what was stated."""
 
 
-def sums(
+def stated_sums(
     connection: Connection, accounts: Collection[str], first: int, end: int, *, by_hour: bool = False
 ) -> list[TaggedSum]:
     """Add up what was stated of the hours in [first, end)."""
@@ -377,10 +383,114 @@ def tagged_cells(
         cell = accounts[scope], hour, model, unit
         count[cell] = count.get(cell, 0) + 1
     found: dict[TaggedCell, dict[str, Amounts]] = {}
-    for hour, account, model, unit, text, amounts in sums(connection, {*accounts.values()}, first, end, by_hour=True):
+    for hour, account, model, unit, text, amounts in stated_sums(
+        connection, {*accounts.values()}, first, end, by_hour=True
+    ):
         cell = account, hour, model, unit
         shown = tags_text(keys, tag_values(json.loads(text), keys))
         if count.get(cell) == 1 and shown != "{}":
             parts = found.setdefault(cell, {})
             parts[shown] = parts.get(shown, Amounts()).plus(amounts)
     return found
+
+
+_UsageCell = tuple[datetime | None, str, str]
+"""Start of a bucket, account and model."""
+
+
+def tagged_sums(  # noqa: PLR0917  the terms of one question
+    connection: Connection,
+    accounts: Mapping[int, str],
+    window: Window,
+    by: Sequence[str],
+    every: Bucket | None,
+    zone: ZoneInfo,
+    where: Mapping[str, Collection[str]],
+    keys: TagValues,
+    known_from: Mapping[str, datetime],
+) -> tuple[UsageSum, ...]:
+    """Add up charges by tags; what no tag explains has the value `untagged`, and is below zero where fal tags more.
+
+    Args:
+        connection: in a transaction, so that all is of one instant.
+        accounts: of the scopes that count.
+        window: the hours that count.
+        by: account, model, and keys of tags behind `tag:`.
+        every: the length of a bucket; None for one that is the whole window.
+        zone: whose days and months the buckets are.
+        where: the values that count, by the same names.
+        keys: those of the tags that the ledger reads.
+        known_from: the first hour from which on the ledger has what tags divide, by account; of earlier ones nothing
+            is told by tags, as it would be taken from what the ledger does not have.
+    """
+    charged = {name: values for name, values in where.items() if not name.startswith(TAG)}
+    wanted = {name: values for name, values in where.items() if name.startswith(TAG)}
+    sums: defaultdict[tuple[datetime | None, tuple[str, ...]], Amounts] = defaultdict(Amounts)
+    quantities: defaultdict[tuple[datetime | None, tuple[str, ...]], collections.Counter[str]] = defaultdict(
+        collections.Counter
+    )
+    for (at, account, model), values, amounts, units in _tagged_rows(
+        connection, accounts, window, every, zone, charged, keys, known_from
+    ):
+        named = {"account": account, "model": model} | {
+            f"{TAG}{key}": value for key, value in zip(keys, values, strict=True)
+        }
+        if all(named[name] in found for name, found in wanted.items()):
+            place = at, tuple(named[name] for name in by)
+            sums[place] = sums[place].plus(amounts)
+            quantities[place].update(units)
+    return tuple(
+        UsageSum(at, group, sums[at, group], {unit: amount for unit, amount in sorted(units.items()) if amount})
+        for (at, group), units in sorted(quantities.items(), key=lambda item: (item[0][0] or hour_start(0), item[0][1]))
+        if sums[at, group] != NOTHING or any(units.values())
+    )
+
+
+def _tagged_rows(  # noqa: PLR0917  as above
+    connection: Connection,
+    accounts: Mapping[int, str],
+    window: Window,
+    every: Bucket | None,
+    zone: ZoneInfo,
+    where: Mapping[str, Collection[str]],
+    keys: TagValues,
+    known_from: Mapping[str, datetime],
+) -> Iterator[tuple[_UsageCell, TagValues, Amounts, Mapping[str, int]]]:
+    """Yield what is tagged, and then what is left of each model."""
+    rest: dict[_UsageCell, Amounts] = {}
+    rest_units: defaultdict[_UsageCell, collections.Counter[str]] = defaultdict(collections.Counter)
+    for found in usage_sums(connection, accounts, window, ("account", "model"), every, zone, where):
+        cell = found.at, found.group[0], found.group[1]
+        rest[cell] = found.amounts
+        rest_units[cell].update(found.quantities)
+    names = {account for account in accounts.values() if account in where.get("account", {account})}
+    end = hour_number(window.end)
+    found_by_tags = (
+        row
+        for account in sorted(names & known_from.keys())
+        for row in stated_sums(
+            connection,
+            {account},
+            hour_number(max(window.start, known_from[account])),
+            end,
+            by_hour=every is not None,
+        )
+    )
+    for hour, account, model, unit, text, amounts in found_by_tags:
+        values = tag_values(json.loads(text), keys)
+        if model not in where.get("model", {model}) or all(value == UNTAGGED for value in values):
+            continue
+        start = None if every is None else max(bucket_start(hour_start(hour), every, zone), window.start)
+        cell = start, account, model
+        plain = amounts._replace(quantity=0)
+        yield cell, values, plain, {unit: amounts.quantity}
+        rest[cell] = rest.get(cell, NOTHING).plus(plain.negated())
+        rest_units[cell].subtract({unit: amounts.quantity})
+    for cell, amounts in rest.items():
+        yield cell, untagged(len(keys)), amounts, rest_units[cell]
+
+
+def hours_read(connection: Connection, account: str, window: Window) -> int:
+    """Return how many hours of a window have been read by tags for good."""
+    hours = read_hours(connection, account, hour_number(window.start), hour_number(window.end))
+    return sum(state.complete for state in hours.values())
