@@ -26,7 +26,7 @@ def run() -> int:
     over what signals do as soon as it has something to end.
     """
     if sys.argv[1:2] == ["worker"] and len(sys.argv) == _WORKER_WORDS:
-        # No command for people either: `queries.worker` starts processes so, and looks for garbage again.
+        # No command for people either: `worker` starts processes so, and looks for garbage again.
         gc.disable()
         _import_less()
         runpy.run_module(sys.argv[2], run_name="__main__", alter_sys=True)

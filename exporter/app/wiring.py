@@ -280,8 +280,8 @@ def _booked(
     """Return what compares bookings with requests; None where it is not wanted."""
     if settings.booked_source is None:
         return None
+    from exporter.booked.process import BookedOrder  # noqa: PLC0415
     from exporter.polling.booked import BookedComparer  # noqa: PLC0415  where it is wanted
-    from exporter.queries.booked_process import BookedOrder  # noqa: PLC0415
 
     order = BookedOrder(
         settings.booked_source.get_secret_value(),

@@ -1,14 +1,8 @@
-"""Reports of a comparison: a table to read, JSON and CSV for programs, gauges for Prometheus.
-
-Its numbers alone are what crosses from the process that compares to the collector.
-"""
+"""Reports of a comparison: a table to read, JSON and CSV for programs, gauges for Prometheus."""
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
 
 from exporter.booked.comparison import Comparison, Finding, Sums
 from exporter.charges import decimal_of
@@ -177,65 +171,3 @@ def metrics_text(comparison: Comparison) -> str:
 def _label(name: str, value: str) -> str:
     escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'{{{name}="{escaped}"}}'
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """Sums of a comparison, in nano-USD.
-
-    Attributes:
-        end: of the window.
-        differences: booked less charged, by model.
-        findings: requests, and booked less charged, by the name of the finding.
-        unread_hours: hours of the window that the store does not have whole, of all accounts.
-    """
-
-    end: datetime
-    booked: int
-    charged: int
-    differences: Mapping[str, int] = field(default_factory=dict)
-    findings: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    unread_hours: int = 0
-
-    @classmethod
-    def of(cls, comparison: Comparison) -> "Outcome":
-        """Return the numbers of a comparison."""
-        return cls(
-            comparison.window.end,
-            comparison.total.booked,
-            comparison.total.charged,
-            {model: sums.difference for model, sums in comparison.by_model.items()},
-            {name: (item.requests, item.amount) for name, item in findings(comparison).items()},
-            comparison.unread_hours,
-        )
-
-    @property
-    def off(self) -> int:
-        """Sum of what is booked too high and of what is booked too low; what is not compared yet is neither."""
-        return sum(abs(amount) for name, (_, amount) in self.findings.items() if name != "not_read")
-
-    @property
-    def written(self) -> bytes:
-        """The outcome as JSON."""
-        document = {
-            "end": self.end.isoformat(),
-            "booked": self.booked,
-            "charged": self.charged,
-            "differences": dict(self.differences),
-            "findings": dict(self.findings),
-            "unread_hours": self.unread_hours,
-        }
-        return json.dumps(document).encode()
-
-    @classmethod
-    def read(cls, text: bytes) -> "Outcome":
-        """Read what `written` has."""
-        found = json.loads(text)
-        return cls(
-            datetime.fromisoformat(found["end"]),
-            found["booked"],
-            found["charged"],
-            found["differences"],
-            {name: (number, amount) for name, (number, amount) in found["findings"].items()},
-            found["unread_hours"],
-        )

@@ -12,7 +12,7 @@ from exporter.charges import NANO
 from exporter.metrics.catalogue import CATALOGUE
 
 if TYPE_CHECKING:
-    from exporter.booked.report import Outcome
+    from exporter.booked.process import Outcome
 
 MOST_MODELS = 200
 """Models of their own; of more, those with the smallest differences are folded."""

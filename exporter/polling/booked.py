@@ -8,17 +8,17 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from exporter.booked.report import Outcome
+from exporter.booked.process import Outcome
 from exporter.charges import Clock
 from exporter.errors import FalExporterError
 from exporter.metrics.booked import BookedMetrics
 from exporter.metrics.health import Health
 from exporter.publication import Bookings
-from exporter.queries.worker import WorkerError, worker
+from exporter.worker import WorkerError, worker
 
 _log = structlog.get_logger(__name__)
 
-_MODULE = "exporter.queries.booked_process"
+_MODULE = "exporter.booked.process"
 _LONGEST = timedelta(minutes=30)
 _LARGEST = 2**24
 

@@ -11,7 +11,7 @@ from exporter.errors import FalExporterError
 from exporter.metrics.focus_push import FocusPushMetrics
 from exporter.metrics.health import Health
 from exporter.queries.focus_push_process import Outcome, order_text
-from exporter.queries.worker import WorkerError, worker
+from exporter.worker import WorkerError, worker
 
 _log = structlog.get_logger(__name__)
 

@@ -141,7 +141,7 @@ def check_ledger_timeframe(request: FocusRequest) -> None:
 
 
 WRITER = "exporter.queries.focus_process"
-"""The module whose process writes the file; see `exporter.queries.worker`."""
+"""The module whose process writes the file; see `exporter.worker`."""
 
 
 @dataclass(frozen=True, slots=True)

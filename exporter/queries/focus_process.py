@@ -18,7 +18,7 @@ from exporter.ledger.tables.database import NoLedgerError
 from exporter.queries.focus import Head, Order
 from exporter.queries.focus_file import LackingError, file_contents
 from exporter.queries.parameters import UNREADABLE, NoDataYetError, QuestionError
-from exporter.queries.worker import serve
+from exporter.worker import serve
 
 _LEVEL = 5
 

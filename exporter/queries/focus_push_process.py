@@ -16,7 +16,7 @@ from exporter.focus.outputs import Format
 from exporter.queries.cost_services import service_from_environment
 from exporter.queries.focus_push import Change, PushOrder, push
 from exporter.queries.focus_upload import state_path, upload
-from exporter.queries.worker import serve
+from exporter.worker import serve
 
 
 @dataclass(frozen=True, slots=True)

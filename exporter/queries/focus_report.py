@@ -10,7 +10,7 @@ from exporter.errors import FalExporterError
 from exporter.inquiry import Answer, Inquirer, InquiryError
 from exporter.queries.focus import LACKING, UNAVAILABLE, WRITER, FocusQuestion, Head, Order
 from exporter.queries.focus_rules import TAGGED_ESTIMATE
-from exporter.queries.worker import Worker, WorkerError, worker
+from exporter.worker import Worker, WorkerError, worker
 
 PATIENCE = 60.0
 """Seconds until a report begins, and that a piece of it may take."""

@@ -7,7 +7,7 @@ import pytest
 
 UNUSED_BY_BOTH = {
     *("rich", "pygments", "exporter.simulator", "mcp", "httpx2", "polars", "jinja2", "yaml", "bcrypt", "zstandard"),
-    *("backports.zstd", "exporter.replicas", "exporter.booked.report"),
+    *("backports.zstd", "exporter.replicas", "exporter.booked.comparison"),
 }
 UNUSED = {
     "exporter.app.serve": UNUSED_BY_BOTH

@@ -10,8 +10,9 @@ from booked.conftest import READ_AT
 from booked.conftest import events_url as events_url  # noqa: PLC0414  a fixture
 from prometheus_client import CollectorRegistry
 
+from exporter.booked import process as booked_process
 from exporter.booked.comparison import default_window
-from exporter.booked.report import Outcome
+from exporter.booked.process import BookedOrder, Outcome
 from exporter.charges import NANO
 from exporter.metrics import booked as shown
 from exporter.metrics.booked import BookedMetrics
@@ -19,8 +20,6 @@ from exporter.metrics.health import Health
 from exporter.polling import booked
 from exporter.polling.booked import BookedComparer, BookedError
 from exporter.publication import Bookings
-from exporter.queries import booked_process
-from exporter.queries.booked_process import BookedOrder
 
 BOOKINGS = """\
 id,usd,time

@@ -12,7 +12,7 @@ from typing import IO
 from exporter.focus import check_report
 from exporter.focus.checks import Checker
 from exporter.focus.findings import FocusError
-from exporter.queries.worker import serve
+from exporter.worker import serve
 
 FINDINGS_KEPT = 5
 """Of each rule; all are counted."""

@@ -12,8 +12,8 @@ from exporter.queries.focus import FocusQuestion, parse_focus_question
 from exporter.queries.focus_report import BrokenOffError, Report, ReportSources, opened_report
 from exporter.queries.models import text_schema, texts
 from exporter.queries.parameters import Given
-from exporter.queries.worker import worker
 from exporter.web.mcp.tool import Answer, Arguments, Known, Tool, as_texts, input_schema, table
+from exporter.worker import worker
 
 LARGEST_REPORT = 16 * 2**20
 """Bytes of a report that is summed up: some 40,000 rows."""

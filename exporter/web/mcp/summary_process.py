@@ -16,7 +16,7 @@ from exporter.focus.findings import FocusError
 from exporter.focus.reader import Reader
 from exporter.focus.reports import SummaryRow, Totals
 from exporter.focus.values import number_text
-from exporter.queries.worker import serve
+from exporter.worker import serve
 
 _PIECE = 2**20
 

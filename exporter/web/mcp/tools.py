@@ -27,7 +27,6 @@ from exporter.queries.models import (
 from exporter.queries.parameters import Given, QuestionError
 from exporter.queries.usage import Cursor, fingerprint
 from exporter.queries.usage_documents import Usage
-from exporter.queries.worker import worker
 from exporter.web.mcp.focus_process import FINDINGS_KEPT
 from exporter.web.mcp.focus_report import report_tool
 from exporter.web.mcp.request_tools import request_tools
@@ -42,6 +41,7 @@ from exporter.web.mcp.tool import (
     table,
 )
 from exporter.web.pages.formatting import span
+from exporter.worker import worker
 
 LONGEST_FILE = 1_000_000
 """Characters: one or two thousand rows of all columns."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.queries.worker import WorkerError, worker
+from exporter.worker import WorkerError, worker
 
 Module = Callable[[str], str]
 
@@ -18,7 +18,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Module:
     def make(lines: str) -> str:
         work = "\n    ".join(lines.splitlines())
         (tmp_path / "made_for_a_test.py").write_text(
-            "import sys, time\nfrom exporter.queries.worker import serve\n\n\n"
+            "import sys, time\nfrom exporter.worker import serve\n\n\n"
             f"def work(order, output):\n    {work}\n\n\nsys.exit(serve(work))\n"
         )
         return "made_for_a_test"
