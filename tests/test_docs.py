@@ -20,7 +20,7 @@ from exporter.booked.report import METRICS
 from exporter.cli import commands
 from exporter.metrics.catalogue import CATALOGUE
 from exporter.polling.poll_runner import OWN_REASONS
-from exporter.queries import focus_rules
+from exporter.queries import focus
 from exporter.settings import load_settings
 from exporter.settings.fields import LABELS, NEVER_IN_FILE, file_name
 from exporter.settings.model import Settings
@@ -320,7 +320,7 @@ def test_the_architecture_explains_every_dependency() -> None:
 @pytest.mark.parametrize(
     ("page", "first", "parameters"),
     [
-        ("docs/focus.md", "Authorization", [parameter.name for parameter in focus_rules.PARAMETERS]),
+        ("docs/focus.md", "Authorization", [parameter.name for parameter in focus.OF_REPORT]),
         ("docs/rest.md", "FAL_KEY", ["start", "end", "group_by"]),
     ],
 )

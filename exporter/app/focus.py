@@ -39,17 +39,16 @@ from exporter.focus.rules.table import LATEST, Level, by_id, rules, rules_of
 from exporter.focus.values import instant_text
 from exporter.focus.writer import metadata, write
 from exporter.ledger.export import open_statement
-from exporter.queries.focus_dataset import ledger_dataset
-from exporter.queries.focus_file import FileContents, LackingError, file_contents
-from exporter.queries.focus_rules import (
+from exporter.queries.focus import (
     CHARGE_MONTH,
     INVOICE,
-    PARAMETERS,
+    OF_REPORT,
     TAGGED_ESTIMATE,
     InvoiceRequest,
     parse_request,
 )
-from exporter.queries.focus_rules import FocusRequest as ReportRequest
+from exporter.queries.focus import FocusRequest as ReportRequest
+from exporter.queries.focus_file import FileContents, LackingError, file_contents, ledger_dataset
 from exporter.queries.parameters import QuestionError
 
 _CHECK_FORMATS = {
@@ -509,7 +508,7 @@ def _flag(name: str) -> str:
 def _with_flags(sentence: str) -> str:
     """Put the options of the command in place of the parameters that they stand for."""
     sentence = re.sub(r"\b(source|account)=", lambda found: f"{_flag(found[1])} ", sentence)
-    names = "|".join([*(parameter.name for parameter in PARAMETERS), "team_username", "expand"])
+    names = "|".join([*(parameter.name for parameter in OF_REPORT), "team_username", "expand"])
     return re.sub(rf"(?<![-\w/])(?:{names})\b", lambda found: _flag(found[0]), sentence)
 
 

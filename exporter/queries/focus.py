@@ -1,20 +1,181 @@
-"""Question for a FOCUS report: who answers it, and the messages to whoever does.
+"""Question for a FOCUS report: the request and its rules, who answers it, and the messages to whoever does.
 
-fal's own report is asked of the collector, in an inquiry; a report from the ledger is ordered of a process, see
-`exporter.queries.focus_process`. The rules of the request itself are in `exporter.queries.focus_rules`.
+Names, defaults and rules of a request are those that fal documents for its own report, except that the command line,
+which fetches a report in pieces, may ask for a window in the past of any length. fal's own report is asked of the
+collector, in an inquiry; a report from the ledger is ordered of a process, see `exporter.queries.focus_process`.
 """
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Self
+from zoneinfo import ZoneInfo
 
+from exporter.charges import Window
+from exporter.focus.charge import month_start
+from exporter.focus.timeframes import LONGEST, TIMEFRAMES, bucket_start, detected_timeframe, widened
 from exporter.inquiry import Inquiry
-from exporter.queries import focus_rules, parameters
-from exporter.queries.focus_rules import INVOICE, TAGGED_ESTIMATE, FocusRequest, InvoiceRequest, parse_request
+from exporter.queries import parameters
 from exporter.queries.parameters import Parameter, QuestionError
+
+INVOICE, ESTIMATE, TAGGED_ESTIMATE = SOURCES = ("invoice", "estimate", "tagged-estimate")
+
+SOURCE = parameters.choice(
+    "source",
+    "`invoice` is finalized: usage, credits and taxes of a month. `estimate` is usage so far, which may change. "
+    "`tagged-estimate` is fal's estimate with the tags of requests. Default: `estimate` where `start`, `end`, "
+    "`timezone`, `timeframe` or `bound_to_timeframe` is given, else `invoice`.",
+    SOURCES,
+)
+BILLING_MONTH = parameters.month(
+    "billing_month", "Month in which the invoice was issued, with `invoice`. Default: the latest invoice."
+)
+CHARGE_MONTH = parameters.month(
+    "charge_month",
+    "UTC month in which the charges were incurred, with `invoice`; instead of `billing_month`, which is the month "
+    "after it.",
+)
+START = parameters.instant(
+    "start",
+    "Start of an estimate, ISO 8601; in `timezone` if it is a date or has no offset. Default: 24 hours before `end`.",
+    "2026-11-01",
+)
+END = parameters.instant("end", "End of an estimate, exclusive. Default: now.", "2026-12-01")
+TIMEZONE = parameters.time_zone(
+    "timezone", "IANA time zone of an estimate's buckets; timestamps in the file are in UTC. Default: UTC."
+)
+_TIMEFRAME = parameters.choice(
+    "timeframe",
+    "Buckets of an estimate. Default: by the length of the window, minute (below 2 hours), hour (below 2 days), day "
+    "(below 64 days), week (below 183 days) or month. The ledger has no minutes: it answers with hours where minute "
+    "is detected.",
+    TIMEFRAMES,
+)
+TIMEFRAME = replace(_TIMEFRAME, example="day")
+BOUND = parameters.choice(
+    "bound_to_timeframe",
+    "Widen `start` and `end` to whole buckets. Default: true.",
+    ("true", "false"),
+)
+OF_INVOICE: tuple[Parameter[object], ...] = (BILLING_MONTH, CHARGE_MONTH)
+OF_ESTIMATE: tuple[Parameter[object], ...] = (START, END, TIMEZONE, TIMEFRAME, BOUND)
+OF_REPORT: tuple[Parameter[object], ...] = (SOURCE, *OF_INVOICE, *OF_ESTIMATE)
+"""The parameters of fal's report, under its names."""
+
+DEFAULT_SPAN = timedelta(hours=24)
+_UTC = ZoneInfo("UTC")
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceRequest:
+    """Request for the invoiced charges of a month of UTC; of the latest one where neither month is given."""
+
+    billing_month: Window | None = None
+    charge_month: Window | None = None
+
+    @property
+    def charges(self) -> Window | None:
+        """The month of the charges: fal bills in arrears. None for that of the latest invoice."""
+        if self.billing_month is None:
+            return self.charge_month
+        return Window(month_start(self.billing_month.start - timedelta(days=1)), self.billing_month.start)
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The months as they are written in a query."""
+        months = {"billing_month": self.billing_month, "charge_month": self.charge_month}
+        return {name: f"{month.start:%Y-%m}" for name, month in months.items() if month is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class EstimateRequest:
+    """Request for the charges of a window.
+
+    Attributes:
+        source: `estimate` or `tagged-estimate`.
+        start, end: aware and in UTC; widened already where they were to be.
+        zone: of the buckets.
+        timeframe: one of `TIMEFRAMES`.
+        is_detected: whether the timeframe follows from the length of the window.
+    """
+
+    source: str
+    start: datetime
+    end: datetime
+    zone: ZoneInfo = _UTC
+    timeframe: str = "hour"
+    is_detected: bool = False
+
+
+FocusRequest = InvoiceRequest | EstimateRequest
+
+
+def parse_request(given: Mapping[str, str], *, now: datetime, longest: timedelta | None = LONGEST) -> FocusRequest:
+    """Read a request from the texts of its parameters.
+
+    Args:
+        given: the parameters; none but `OF_REPORT`.
+        now: the present.
+        longest: of an estimate, before it is widened; None for any length.
+
+    Raises:
+        QuestionError: a parameter is not known, cannot be read, or does not go with another.
+    """
+    texts = parameters.Given(given, OF_REPORT)
+    source = texts.get(SOURCE)
+    months = [parameter.name for parameter in OF_INVOICE if parameter.name in given]
+    windows = [parameter.name for parameter in OF_ESTIMATE if parameter.name in given]
+    if source is None:
+        if months and windows:
+            raise QuestionError(
+                months[0], f"belongs to source=invoice, and {windows[0]} to source=estimate; keep one of them"
+            )
+        source = ESTIMATE if windows else INVOICE
+    if source == INVOICE and windows:
+        raise QuestionError(
+            windows[0],
+            "belongs to source=estimate; the month of an invoice is billing_month or charge_month, its charges are by "
+            "the hour of UTC",
+        )
+    if source != INVOICE and months:
+        raise QuestionError(months[0], f"belongs to source=invoice; the window of source={source} is start and end")
+    if source == INVOICE:
+        if len(months) > 1:
+            raise QuestionError("billing_month", "is given together with charge_month; keep only one of them")
+        return InvoiceRequest(texts.get(BILLING_MONTH), texts.get(CHARGE_MONTH))
+    return _estimate(source, texts, now=now, longest=longest)
+
+
+def _estimate(source: str, texts: parameters.Given, *, now: datetime, longest: timedelta | None) -> EstimateRequest:
+    zone = texts.get(TIMEZONE) or _UTC
+    start, end = _edge(texts, START, zone), _edge(texts, END, zone)
+    end = now.replace(microsecond=0) if end is None else end
+    start = end - DEFAULT_SPAN if start is None else start
+    if start >= end:
+        raise QuestionError("start", "is not before end, which is exclusive and defaults to now")
+    if longest is not None and end - start > longest:
+        raise QuestionError(
+            "start", f"is more than {longest.days} days before end; request {longest.days} days at a time"
+        )
+    named = texts.get(TIMEFRAME)
+    timeframe = named or detected_timeframe(start, end)
+    if texts.get(BOUND) != "false":
+        start, end = widened(start, end, timeframe, zone)
+    return EstimateRequest(source, start, end, zone, timeframe, is_detected=named is None)
+
+
+def _edge(texts: parameters.Given, parameter: Parameter[parameters.LocalTime], zone: ZoneInfo) -> datetime | None:
+    written = texts.get(parameter)
+    if written is None:
+        return None
+    if isinstance(written, datetime):
+        return parameters.aware(written, zone).replace(microsecond=0)
+    # A date is its midnight in the zone, also where that is no whole hour of UTC.
+    midnight = datetime(written.year, written.month, written.day, tzinfo=zone)
+    return bucket_start(midnight, "day", zone)
+
 
 VERSION = parameters.choice(
     "focus_version", "FOCUS version of a file from the ledger. Default: 1.2.", ("1.2", "1.3", "1.4")
@@ -33,7 +194,7 @@ LIVE = parameters.choice(
     "from fal. The header `fal-exporter-answered-by` says who answered.",
     ("auto", "true", "false"),
 )
-PARAMETERS: tuple[Parameter[object], ...] = (*focus_rules.PARAMETERS, VERSION, ACCOUNT, LIVE)
+PARAMETERS: tuple[Parameter[object], ...] = (*OF_REPORT, VERSION, ACCOUNT, LIVE)
 
 REPORT = "focus-report"
 """Name of the inquiry for a report of fal's own. Its fields are fal's parameters; instants are widened already."""
@@ -109,7 +270,7 @@ def parse_focus_question(given: Mapping[str, str], *, now: datetime) -> FocusQue
         QuestionError: a parameter is not known, cannot be read, or does not go with another.
     """
     texts = parameters.Given(given, PARAMETERS)
-    of_fal = {parameter.name for parameter in focus_rules.PARAMETERS}
+    of_fal = {parameter.name for parameter in OF_REPORT}
     question = FocusQuestion(
         request=parse_request({name: text for name, text in given.items() if name in of_fal}, now=now),
         version=texts.get(VERSION) or "1.2",

@@ -1,4 +1,4 @@
-"""Contents of a FOCUS file from the ledger: usage of a window, or a month as it was invoiced.
+"""FOCUS files from the ledger: usage of a window, or a month as it was invoiced, and data sets with manifests.
 
 An invoiced month has the ledger's charges with the number of the invoice, and what makes them add up to its total:
 credits, taxes, and an adjustment where fal has billed other usage than the ledger has.
@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from exporter import __version__
 from exporter.charges import HOUR, Amounts, Dimensions, Invoice, Window, hour_of
 from exporter.errors import FalExporterError
 from exporter.focus.charge import (
@@ -20,12 +22,15 @@ from exporter.focus.charge import (
     PriceKey,
     Settlement,
     focus_charges,
+    month_start,
     next_month,
 )
+from exporter.focus.outputs import Format, Part, manifest_of, write_parts
 from exporter.focus.timeframes import bucket_start
 from exporter.focus.values import instant_text
+from exporter.focus.writer import layout, rows_of
 from exporter.ledger.export import Statement
-from exporter.queries.focus_rules import EstimateRequest, FocusRequest, InvoiceRequest
+from exporter.queries.focus import EstimateRequest, FocusRequest, InvoiceRequest
 from exporter.queries.parameters import NoDataYetError, QuestionError
 
 _UTC = ZoneInfo("UTC")
@@ -234,3 +239,88 @@ def _settlements(invoice: Invoice, usage: int) -> Iterator[FocusCharge]:
                 invoice_id=invoice.id,
                 settlement=Settlement(category, description),
             )
+
+
+FILE_NAME = "focus"
+"""Name of the files of a data set from the ledger, without an ending."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A data set whose files are made and have not taken their names.
+
+    Attributes:
+        complete: whether all of its window is over and has been read.
+    """
+
+    parts: Sequence[Part]
+    manifest: Mapping[str, object]
+    complete: bool
+
+
+def ledger_dataset(
+    statement: Statement,
+    contents: FileContents,
+    place: Path,
+    *,
+    output_format: Format,
+    version: str,
+    created: datetime,
+    for_spreadsheet: bool = False,
+    name: str = FILE_NAME,
+) -> Dataset:
+    """Write charges of the ledger into files of a folder, one a billing period.
+
+    Args:
+        statement: from which the contents are.
+        contents: the charges; read once.
+        place: the folder; see `making_in`.
+        output_format: of the files.
+        version: of FOCUS.
+        created: the present.
+        for_spreadsheet: see `exporter.focus.writer.write`.
+        name: of each file, without an ending.
+    """
+    columns = layout(version)
+    rows = rows_of(contents.charges, version=version, for_spreadsheet=for_spreadsheet)
+    written = write_parts(columns, rows, place, output_format, name=name, by_period=True)
+    window = contents.window
+    missing = _missing_by_month(statement, window, created)
+    complete = not missing and window.end <= created
+    facts = facts_of("the ledger", created) | {
+        "focus_version": version,
+        "format": output_format.value,
+        "granularity": contents.granularity.value,
+        "accounts": list(statement.accounts),
+        "completeness": {
+            "start": instant_text(window.start),
+            "end": instant_text(window.end),
+            "complete": complete,
+            "missing_hours": sum(missing.values()),
+            "missing_hours_by_billing_period": missing,
+            "open": window.end > created,
+        },
+    }
+    return Dataset(written, manifest_of(written, columns, facts), complete)
+
+
+def facts_of(origin: str, created: datetime) -> dict[str, object]:
+    """Return what every manifest begins with."""
+    return {
+        "manifest_version": 1,
+        "generator": f"fal-exporter {__version__}",
+        "origin": origin,
+        "created": instant_text(created),
+    }
+
+
+def _missing_by_month(statement: Statement, window: Window, now: datetime) -> dict[str, int]:
+    """Return the hours that have begun and are not read to their end, by month; months that lack none are left out."""
+    end = min(window.end, hour_of(now) + HOUR)
+    start, found = window.start, {}
+    while start < end:
+        following = min(next_month(month_start(start)), end)
+        if lacking := statement.coverage(Window(start, following)).missing:
+            found[f"{start:%Y-%m}"] = lacking
+        start = following
+    return found

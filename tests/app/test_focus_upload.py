@@ -20,8 +20,16 @@ from exporter.app.focus_delivery import run_upload
 from exporter.charges import HOUR, Amounts, Window
 from exporter.errors import ConfigurationError
 from exporter.focus.charge import FocusCharge
-from exporter.queries.cost_lines import MOST_BYTES, MOST_ROWS, cost_lines, datadog_files, vantage_files
-from exporter.queries.cost_services import CostServiceError, Datadog, service_of
+from exporter.queries.cost_services import (
+    MOST_BYTES,
+    MOST_ROWS,
+    CostServiceError,
+    Datadog,
+    cost_lines,
+    datadog_files,
+    service_of,
+    vantage_files,
+)
 from exporter.queries.focus_upload import UploadState
 
 DAY = re.compile(r"\d{4}-\d\d-\d\d")

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from exporter.charges import Window
 from exporter.focus.timeframes import TIMEFRAMES, bucket_end, bucket_start, detected_timeframe, widened
-from exporter.queries.focus_rules import (
-    PARAMETERS,
+from exporter.queries.focus import (
+    OF_REPORT,
     EstimateRequest,
     InvoiceRequest,
     parse_request,
@@ -38,7 +38,7 @@ def month(year: int, number: int) -> Window:
 
 
 def test_they_are_those_of_fals_report_and_no_more() -> None:
-    assert [parameter.name for parameter in PARAMETERS] == [
+    assert [parameter.name for parameter in OF_REPORT] == [
         *("source", "billing_month", "charge_month", "start", "end", "timezone", "timeframe", "bound_to_timeframe"),
     ]
 
@@ -116,7 +116,7 @@ def test_an_invoice_is_of_the_month_after_its_charges_or_the_latest() -> None:
 
 @pytest.mark.parametrize("name", ["start", "end", "timezone", "timeframe", "bound_to_timeframe"])
 def test_a_source_that_is_not_named_follows_from_what_is(name: str) -> None:
-    (example,) = (parameter.example for parameter in PARAMETERS if parameter.name == name)
+    (example,) = (parameter.example for parameter in OF_REPORT if parameter.name == name)
     # 2026-12-01, the example of an end, is after the present.
     assert asked(**{name: "2026-11-20" if name == "end" else example}).source == "estimate"
 
