@@ -16,7 +16,7 @@ from exporter.focus.columns import VERSIONS
 from exporter.focus.rules.table import LATEST, Kind, rules, rules_of
 from exporter.metrics.catalogue import markdown_table
 from exporter.metrics.remote_write import HOURLY
-from exporter.queries.models import schemas
+from exporter.queries.exact_json import schemas
 from exporter.settings import settings_table
 from exporter.web.application import ROUTES
 from exporter.web.rest.calls import CALLS

@@ -1,231 +1,43 @@
-"""Answers as documents for programs, declared once: their fields, exact JSON and JSON Schema.
+"""Answers as documents for programs, declared once: their fields, and what is said of each.
 
 REST, its description at `/openapi.json`, the output schemas of MCP and the tables of fields in `docs/rest.md` all come
-from the pydantic models here. A model is made from what a question is answered with, by `model_validate`.
-
-Amounts are integers of nano-units in a model. They become decimals only where a document is written, so that none of
-them is ever a float.
+from the pydantic models here. A model is made from what a question is answered with, by `model_validate`. Usage, whose
+answers have thousands of rows, has its own in `usage_documents`.
 """
 
+import json
 import math
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
-from decimal import Decimal
-from json.encoder import encode_basestring
-from typing import Annotated, ClassVar
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated
 
 from pydantic import (
     AliasPath,
     AwareDatetime,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    PlainSerializer,
     RootModel,
-    SerializationInfo,
-    SerializerFunctionWrapHandler,
-    WithJsonSchema,
-    model_serializer,
     model_validator,
 )
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue, models_json_schema
-from pydantic_core import core_schema
 
-from exporter.charges import NANO, decimal_of
 from exporter.charges import Invoice as StatedInvoice
+from exporter.events.summaries import Difference
 from exporter.forecasting.budgets import percent, threshold_amount
 from exporter.forecasting.drivers import Driver
 from exporter.forecasting.state import BudgetOutlook
+from exporter.forecasting.what_if import Setting, WhatIf
+from exporter.machines import Efficiency, Parts
+from exporter.queries.exact_json import Amount, Document, SentAmount, SentDocument, SentText
 from exporter.queries.invoices import stated
-
-_WORDS = {None: "null", True: "true", False: "false"}
-Schema = Mapping[str, object]
-"""A JSON Schema, draft 2020-12."""
-
-
-def decimal_text(value: Decimal) -> str:
-    """Return a decimal with every digit, without exponent and without trailing zeros."""
-    text = f"{value:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def amount_text(nanos: int) -> str:
-    """Return the decimal that nano-units stand for, as `decimal_text` writes it."""
-    # Written out, as it is done five times for every row of a large answer.
-    if not nanos:
-        return "0"
-    if nanos < 0:
-        return f"-{amount_text(-nanos)}"
-    whole, rest = divmod(nanos, NANO)
-    return f"{whole}.{rest:09}".rstrip("0") if rest else str(whole)
-
-
-def instant_text(instant: datetime | None) -> str | None:
-    """Return an aware instant of UTC as ISO 8601."""
-    return None if instant is None else instant.isoformat().replace("+00:00", "Z")
-
-
-def exact_json(value: object) -> str:
-    """Return JSON whose numbers keep every digit.
-
-    Args:
-        value: a document, or a tree of dicts, lists, tuples, texts, numbers, decimals, instants, booleans and None.
-
-    Raises:
-        TypeError: the tree holds something else.
-    """
-    if isinstance(value, str):
-        return encode_basestring(value)
-    if isinstance(value, Decimal):
-        return decimal_text(value)
-    if isinstance(value, dict):
-        return "{" + ",".join([f"{encode_basestring(name)}:{exact_json(part)}" for name, part in value.items()]) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join([exact_json(part) for part in value]) + "]"
-    if isinstance(value, BaseModel):
-        return exact_json(tree(value))
-    return _leaf_json(value)
-
-
-def _leaf_json(value: object) -> str:
-    if value is None or isinstance(value, bool):
-        return _WORDS[value]
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, datetime):
-        return f'"{instant_text(value)}"'
-    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
-
-
-def tree(document: BaseModel) -> object:
-    """Return a document as dicts, lists and tuples; amounts are decimals."""
-    return document.model_dump()
-
-
-def texts(document: BaseModel) -> dict[str, object]:
-    """Return a document for an encoder that does not know decimals; amounts are texts with every digit."""
-    return document.model_dump(mode="json")
-
-
-def text_json(document: BaseModel) -> str:
-    """Return a document as JSON with amounts in quotes, for readers that make floats of numbers."""
-    return document.model_dump_json()
-
-
-def _written(nanos: int, info: SerializationInfo) -> Decimal | str:
-    return decimal_of(nanos) if info.mode == "python" else amount_text(nanos)
-
-
-Amount = Annotated[int, PlainSerializer(_written)]
-"""Nano-units; written as the decimal they stand for."""
-
-
-class _AmountsAsNumbers(GenerateJsonSchema):
-    """JSON Schema of documents whose amounts are numbers or texts."""
-
-    amount: ClassVar[Sequence[str]] = ("number", "string")
-
-    def ser_schema(
-        self, schema: "core_schema.SerSchema | core_schema.IncExSeqSerSchema | core_schema.IncExDictSerSchema"
-    ) -> JsonSchemaValue | None:
-        """Return the schema of what is written in place of a field's value."""
-        if schema.get("function") is _written:
-            return _typed(self.amount)
-        if schema.get("function") is vars(Invoice)["_as_sent"]:
-            return None  # the fields are those of the model
-        return super().ser_schema(schema)
-
-    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
-        """Add null to the types where the schema names types."""
-        inner = self.generate_inner(schema["schema"])
-        if "type" not in inner:
-            return {"anyOf": [inner, {"type": "null"}]}
-        types = inner["type"] if isinstance(inner["type"], list) else [inner["type"]]
-        return {**inner, "type": [*types, "null"]}
-
-    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
-        """Leave out defaults: a field that may be missing stands for nothing where it is."""
-        return self.generate_inner(schema["schema"])
-
-    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
-        """Describe a model by its docstring in one line; its name is that of the definition."""
-        return _described(super().model_schema(schema))
-
-    def typed_dict_schema(self, schema: core_schema.TypedDictSchema) -> JsonSchemaValue:
-        """Describe a row as a model is."""
-        return _described(super().typed_dict_schema(schema))
-
-    def field_title_should_be_set(self, schema: object) -> bool:
-        """Leave out titles, which would repeat the names of the fields."""
-        del schema
-        return False
-
-
-class _AmountsAsTexts(_AmountsAsNumbers):
-    """JSON Schema of documents whose amounts are texts.
-
-    A JSON number becomes a float in most clients of MCP, and a float is no amount of money.
-    """
-
-    amount = ("string",)
-
-
-def _described(schema: JsonSchemaValue) -> JsonSchemaValue:
-    schema.pop("title", None)
-    return {**schema, "description": " ".join(str(schema["description"]).split())}
-
-
-def _typed(types: Sequence[str]) -> JsonSchemaValue:
-    return {"type": list(types) if len(types) > 1 else types[0]}
-
-
-def schemas(models: Sequence[type[BaseModel]], reference: str) -> Mapping[str, Schema]:
-    """Return the schemas of models and of the models in them, by name.
-
-    Args:
-        models: those to describe.
-        reference: how they name each other, such as `#/components/schemas/{model}`.
-    """
-    written: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "serialization") for model in models]
-    _, described = models_json_schema(written, ref_template=reference, schema_generator=_AmountsAsNumbers)
-    definitions: Mapping[str, Schema] = described["$defs"]
-    return definitions
-
-
-def text_schema(model: type[BaseModel]) -> Schema:
-    """Return the schema of a model's documents whose amounts are texts; the models in it stand in `$defs`."""
-    return model.model_json_schema(mode="serialization", schema_generator=_AmountsAsTexts)
-
-
-EXACT = ConfigDict(extra="forbid", strict=True)
-"""For rows, of which an answer may have ten thousand: as dicts they take half the time of models."""
-
-
-class Document(BaseModel):
-    """Base of all documents: made from attributes, with no conversion of one type to another, and no other field."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, from_attributes=True, strict=True)
-
+from exporter.queries.machines import AppMachines, share
+from exporter.queries.requests import AccountDifferences, RequestRow
 
 OWN_ACCOUNT = "x_fal_exporter_account"
 """Field of an invoice that is ours, not fal's; fal has no reason to send one of this name."""
 
 
-def _sent(value: object, info: SerializationInfo) -> object:
-    """Return an amount as fal sent it; as text where amounts are texts."""
-    if info.mode == "python" or isinstance(value, bool) or not isinstance(value, int | Decimal):
-        return value
-    return decimal_text(Decimal(value))
-
-
-SentAmount = Annotated[
-    object, PlainSerializer(_sent), WithJsonSchema({"type": ["number", "string", "null"]}, mode="serialization")
-]
-SentText = Annotated[object, WithJsonSchema({"type": ["string", "null"]}, mode="serialization")]
-
-
-class Invoice(Document):
+class Invoice(SentDocument):
     """One invoice as fal sent it: every field it has, under its name and with its value; those below are known.
 
     Amounts are in USD. fal does not document the fields. One that fal did not send is missing.
@@ -251,12 +63,6 @@ class Invoice(Document):
     credits: SentAmount = Field(None, description="Credits.")
     tax: SentAmount = Field(None, description="Tax.")
     total: SentAmount = Field(None, description="Amount to be paid.")
-
-    @model_serializer(mode="wrap")
-    def _as_sent(self, handler: SerializerFunctionWrapHandler) -> Mapping[str, object]:
-        """Leave out fields that fal has not sent."""
-        written: Mapping[str, object] = handler(self)
-        return {name: value for name, value in written.items() if name in self.model_fields_set}
 
     @model_validator(mode="before")
     @classmethod
@@ -494,3 +300,277 @@ class Drivers(Document):
     notes: tuple[str, ...] = Field(
         description="Remarks on the figures: a widened window, missing hours, rows that cannot be read."
     )
+
+
+class ByState(Document):
+    """An amount divided by the states of runners; the parts add up to it exactly."""
+
+    running: Amount = Field(description="Runners that worked on requests.")
+    idle: Amount = Field(description="Runners that were warm, billed and without requests.")
+    pending: Amount = Field(description="Runners that were starting.")
+    draining: Amount = Field(description="Runners that were ending.")
+    unknown: Amount = Field(description="Hours for which fal has stated no runners.")
+    total: Amount = Field(description="The amount.")
+
+
+def _by_state(parts: Parts) -> ByState:
+    return ByState(**parts._asdict(), total=parts.total)
+
+
+States = Annotated[ByState, BeforeValidator(_by_state)]
+
+
+class AppSetting(Document):
+    """Settings of an app as fal lists them now."""
+
+    machine_type: str = Field(validation_alias="machine", description="Machine type, in fal's words.")
+    keep_alive: int | None = Field(description="Seconds for which a runner without requests stays warm.")
+    min_concurrency: int | None = Field(description="Fewest runners.")
+    max_concurrency: int | None = Field(description="Most runners.")
+    updated_at: AwareDatetime | None = Field(description="When the settings were changed last.")
+
+
+class MachinesOfApp(Document):
+    """Runners of an app in an environment on machines of one GPU class."""
+
+    account: str = Field(description="Configured account.")
+    app: str | None = Field(description="Your own serverless app; null for charges that fal states for none.")
+    environment: str | None = Field(description="Environment; null for the main one where fal does not name it.")
+    gpu_class: str | None = Field(description="GPU class, like `H100`; null for machines without a GPU.")
+    spend: States = Field(description="What fal charged in USD, by the state of the runners.")
+    gpu_seconds: States = Field(description="GPU time in seconds, by the state of the runners.")
+    idle_share: float | None = Field(description="Share of the spend that was idle, 0 to 1; null if nothing was spent.")
+    settings: AppSetting | None = Field(description="Present settings; null if fal lists no such app.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_app(cls, app: AppMachines) -> Mapping[str, object]:
+        """Return the fields; what an app lacks is null."""
+        return {
+            "account": app.account,
+            "app": app.app or None,
+            "environment": app.environment or None,
+            "gpu_class": app.gpu_class or None,
+            "spend": app.spend,
+            "gpu_seconds": app.gpu_seconds,
+            "idle_share": share(app.spend.idle, app.spend.total),
+            "settings": app.settings,
+        }
+
+
+class RequestCosts(Document):
+    """Requests of an app or a model beside what they cost."""
+
+    account: str = Field(description="Configured account.")
+    product: str = Field(description="`serverless` for an app, `model_apis` for a model.")
+    name: str = Field(description="The app or model.")
+    requests: int = Field(description="Number of requests.")
+    succeeded: int = Field(description="Requests that succeeded.")
+    failed: int = Field(description="Requests that failed.")
+    cold_starts: int = Field(description="Requests that waited for a runner to start.")
+    spend: Amount = Field(description="What fal charged in USD, idle time included.")
+    cost_per_success: Amount | None = Field(description="Spend by successful request; null if none succeeded.")
+    failed_spend: Amount = Field(
+        description="Spend on requests that failed. Of apps an estimate: the share of failed requests in what running "
+        "runners cost. Of models an upper bound: as if every request that failed for what was asked were charged, of "
+        "which fal charges some."
+    )
+    failed_share: float | None = Field(description="`failed_spend` as a share of `spend`, 0 to 1.")
+    start_spend: Amount = Field(description="What runners cost while they started; 0 for models.")
+    start_seconds: Amount = Field(description="GPU time of starting runners in seconds; 0 for models.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_efficiency(cls, item: Efficiency) -> Mapping[str, object]:
+        """Return the fields under the names that documents have."""
+        return {
+            "account": item.account,
+            "product": item.product,
+            "name": item.name,
+            "requests": item.requests,
+            "succeeded": item.succeeded,
+            "failed": item.failed,
+            "cold_starts": item.cold_starts,
+            "spend": item.cost,
+            "cost_per_success": item.cost_per_success,
+            "failed_spend": item.failed_cost,
+            "failed_share": item.failed_share,
+            "start_spend": item.start_cost,
+            "start_seconds": item.start_seconds,
+        }
+
+
+class LowerSetting(Document):
+    """Effect that a lower setting of an app would have had: an estimate within bounds, and no promise.
+
+    The bounds hold for every order of requests; the likely value takes requests to come at random.
+    """
+
+    account: str = Field(description="Configured account.")
+    app: str = Field(description="Your own serverless app.")
+    environment: str | None = Field(description="Environment; null for the main one where fal does not name it.")
+    setting: str = Field(description="`keep_alive` (seconds) or `min_concurrency` (runners).")
+    present: int = Field(description="Present value, taken as that of all the hours.")
+    proposed: int = Field(description="Lower value.")
+    hours: int = Field(description="Number of hours tried, at most the last 168 of the window.")
+    saved_least: Amount = Field(
+        description="Least saving in USD; below zero where more cold starts may cost more than is saved."
+    )
+    saved_likely: Amount = Field(description="Likely saving in USD, less what more cold starts cost.")
+    saved_most: Amount = Field(description="Most that could have been saved, in USD.")
+    cold_starts_likely: int = Field(description="Likely number of cold starts more.")
+    cold_starts_most: int = Field(description="Most cold starts more.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_what_if(cls, item: WhatIf) -> Mapping[str, object]:
+        """Return the fields; one of the settings differs."""
+        setting = next(name for name in Setting._fields if getattr(item.present, name) != getattr(item.proposed, name))
+        return {
+            "account": item.account,
+            "app": item.app,
+            "environment": item.environment or None,
+            "setting": setting,
+            "present": getattr(item.present, setting),
+            "proposed": getattr(item.proposed, setting),
+            "hours": item.hours,
+            "saved_least": item.least,
+            "saved_likely": item.likely,
+            "saved_most": item.most,
+            "cold_starts_likely": item.likely_starts,
+            "cold_starts_most": item.most_starts,
+        }
+
+
+class Machines(Document):
+    """Runners of apps in a window by state, and what requests cost."""
+
+    start: AwareDatetime = Field(description="Start of the window: a whole UTC hour.")
+    end: AwareDatetime = Field(description="End of the window, exclusive: a whole UTC hour.")
+    timezone: str = Field(description="Time zone of times without an offset.")
+    currency: str = Field(description="Always USD.")
+    apps: tuple[MachinesOfApp, ...] = Field(description="By app, environment and GPU class; most idle money first.")
+    spend: States = Field(description="Spend of all of them by state, in USD.")
+    gpu_seconds: States = Field(description="GPU time of all of them by state, in seconds.")
+    idle_share: float | None = Field(description="Share of the spend that was idle, 0 to 1; null if nothing was spent.")
+    requests: tuple[RequestCosts, ...] = Field(description="Requests of apps and models in the same window.")
+    what_if: tuple[LowerSetting, ...] = Field(
+        description="Lower settings of apps and what they would have saved in the last week of the window: an estimate "
+        "within bounds, and no promise; the likeliest savings first."
+    )
+    complete: bool = Field(
+        validation_alias=AliasPath("coverage", "complete"),
+        description="True if every hour of the window has been read from fal completely, with all its charges.",
+    )
+    data_through: AwareDatetime | None = Field(
+        validation_alias=AliasPath("coverage", "data_through"),
+        description="End of the last hour of charges that has been read completely.",
+    )
+    notes: tuple[str, ...] = Field(description="Remarks on the figures: missing hours, accounts that are not included.")
+
+
+class BilledRequest(Document):
+    """One charged request of a model endpoint, as fal reports it; null where fal states nothing."""
+
+    request_id: str = Field(description="fal's id of the request, as its response says (`x-fal-request-id`).")
+    time: AwareDatetime = Field(description="When it was charged for.")
+    account: str = Field(description="Configured account.")
+    model: str = Field(description="Model endpoint, like `fal-ai/flux/dev`.")
+    team: str | None = Field(description="Team of an organization.")
+    api_key: str | None = Field(description="API key, by its alias where one is known, else by id.")
+    member: str | None = Field(description="Member of the organization, by login.")
+    tags: dict[str, str] = Field(description="Tags that the caller sent with the request.")
+    quantity: Amount | None = Field(description="Units that were charged.")
+    unit_price: Amount | None = Field(description="Price of a unit in USD, before discount.")
+    list_cost: Amount = Field(description="Cost in USD before discount.")
+    discount: Amount = Field(description="Discount in USD.")
+    cost: Amount = Field(description="What was charged, in USD.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_row(cls, row: RequestRow) -> Mapping[str, object]:
+        """Return the fields; what fal does not state is null."""
+        request = row.request
+        return {
+            "request_id": request.request_id,
+            "time": request.at,
+            "account": row.account,
+            "model": request.model,
+            "team": request.team or None,
+            "api_key": row.api_key or None,
+            "member": request.member or None,
+            "tags": {name: str(value) for name, value in json.loads(request.tags).items()},
+            "quantity": request.quantity,
+            "unit_price": request.unit_price,
+            "list_cost": request.list_cost,
+            "discount": request.discount,
+            "cost": request.cost,
+        }
+
+
+class Requests(Document):
+    """A page of requests."""
+
+    start: AwareDatetime = Field(description="Start of the window.")
+    end: AwareDatetime = Field(description="End of the window, exclusive.")
+    currency: str = Field(default="USD", description="Always USD.")
+    requests: tuple[BilledRequest, ...] = Field(description="The requests, in the order asked for.")
+    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last.")
+    complete: bool = Field(
+        description="Whether every hour of the window has been read to its end, and every request of it."
+    )
+    notes: tuple[str, ...] = Field(description="What is missing, in sentences.")
+
+
+class DifferentHour(Document):
+    """An hour and model whose requests do not add up to what the ledger charges."""
+
+    hour: AwareDatetime = Field(description="Start of the UTC hour.")
+    model: str = Field(description="Model endpoint.")
+    requests: int = Field(description="Number of requests.")
+    events: Amount = Field(description="What the requests cost, in USD.")
+    ledger: Amount = Field(description="What the ledger charges, in USD.")
+    difference: Amount = Field(description="`events` minus `ledger`.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_difference(cls, found: Difference) -> Mapping[str, object]:
+        """Return the fields."""
+        return {**found._asdict(), "difference": found.amount}
+
+
+class AccountRequests(Document):
+    """An account's requests beside the ledger, over the settled hours that both have."""
+
+    account: str = Field(description="Configured account.")
+    hours: int = Field(description="Number of hours that were compared.")
+    not_read: int = Field(
+        description="Number of settled hours of the window that the ledger has and whose requests have not been read."
+    )
+    events: Amount = Field(description="What the requests of these hours cost, in USD.")
+    ledger: Amount = Field(description="What the ledger charges in these hours, in USD.")
+    difference: Amount = Field(description="`events` minus `ledger`.")
+    differences: tuple[DifferentHour, ...] = Field(description="The hours and models that differ.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_account(cls, found: AccountDifferences) -> Mapping[str, object]:
+        """Return the fields."""
+        return {
+            "account": found.account,
+            "hours": found.hours,
+            "not_read": found.not_read,
+            "events": found.events,
+            "ledger": found.ledger,
+            "difference": found.events - found.ledger,
+            "differences": found.differences,
+        }
+
+
+class RequestDifferences(Document):
+    """Requests beside the ledger: two interfaces of fal that agree, or where they do not."""
+
+    start: AwareDatetime = Field(description="Start of the window: a whole UTC hour.")
+    end: AwareDatetime = Field(description="End of the window, exclusive: a whole UTC hour.")
+    currency: str = Field(default="USD", description="Always USD.")
+    accounts: tuple[AccountRequests, ...] = Field(description="The accounts whose requests are read.")

@@ -9,8 +9,8 @@ from pydantic import AliasPath, AwareDatetime, BeforeValidator, Field, with_conf
 from typing_extensions import TypedDict  # that of `typing` is not enough for pydantic before Python 3.12
 
 from exporter.queries import usage
+from exporter.queries.exact_json import EXACT, Amount, Document, amount_text, exact_json, text_json
 from exporter.queries.live import LivePart as LiveAnswer
-from exporter.queries.models import EXACT, Amount, Document, amount_text, exact_json, text_json
 from exporter.tags import TAG
 
 

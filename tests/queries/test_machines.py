@@ -9,9 +9,9 @@ from exporter.charges import HOUR, NANO, Window, hour_number
 from exporter.ledger import Ledger
 from exporter.ledger.reader import LedgerReader
 from exporter.machines import AppSettings, RequestHour, RunnerHour, Runners
-from exporter.queries.machine_documents import Machines
+from exporter.queries.exact_json import texts
 from exporter.queries.machines import MachinesAnswer, answer_machines, parse_machines_question
-from exporter.queries.models import texts
+from exporter.queries.models import Machines
 from exporter.queries.parameters import QuestionError
 
 TRAIN = AppSettings("research", "lab", "train", "main", "GPU-H100", 300, 1, 6)

@@ -16,7 +16,15 @@ from exporter.charges import NANO, Amounts, decimal_of
 from exporter.forecasting.budgets import percent, threshold_amount
 from exporter.ledger.reader import LedgerReader
 from exporter.queries import models, usage_documents
-from exporter.queries.models import decimal_text, exact_json, text_json, text_schema, texts, tree
+from exporter.queries.exact_json import (
+    decimal_text,
+    exact_json,
+    schemas,
+    text_json,
+    text_schema,
+    texts,
+    tree,
+)
 from exporter.queries.usage import UsageRow, answer_usage, parse_usage_question
 from exporter.web.rest import examples
 
@@ -58,7 +66,7 @@ DOCUMENTS = [
 
 def schema_of(model: type[BaseModel]) -> dict[str, object]:
     """Return a model's schema with its amounts as numbers or texts."""
-    return {"$ref": f"#/$defs/{model.__name__}", "$defs": models.schemas([model], "#/$defs/{model}")}
+    return {"$ref": f"#/$defs/{model.__name__}", "$defs": schemas([model], "#/$defs/{model}")}
 
 
 def named(document: BaseModel) -> str:
@@ -177,13 +185,13 @@ def test_fields_of_an_invoice_that_fal_has_not_sent_are_missing_and_an_account_o
 
 
 def test_amounts_of_an_invoice_are_texts_where_amounts_are_texts_and_fractions_are_never_floats() -> None:
-    (written,) = json.loads(models.text_json(invoices_of(SENT)))
+    (written,) = json.loads(text_json(invoices_of(SENT)))
     assert (written["total"], written["tax"], written["credits"]) == ("563.822000000000000001", "90", "-5.0")
     assert written["lines"] == [{"amount": "1.25", "count": 3, "none": None}]
     assert written["_private"] == "0.5"
     page = models.InvoicePage(invoices=invoices_of(SENT).root, next_cursor=None)
-    assert models.texts(page)["invoices"] == [written]
-    Draft202012Validator(models.text_schema(models.InvoicePage)).validate(models.texts(page))
+    assert texts(page)["invoices"] == [written]
+    Draft202012Validator(text_schema(models.InvoicePage)).validate(texts(page))
 
 
 def test_an_invoice_of_a_ledger_that_has_kept_less_is_told_by_what_it_has() -> None:

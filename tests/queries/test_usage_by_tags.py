@@ -15,7 +15,7 @@ from exporter.focus.writer import values
 from exporter.ledger import Ledger, Rules
 from exporter.ledger.export import open_statement
 from exporter.ledger.reader import LedgerReader
-from exporter.queries.models import tree
+from exporter.queries.exact_json import tree
 from exporter.queries.parameters import QuestionError
 from exporter.queries.usage import UsageAnswer, answer_usage, parse_usage_question
 from exporter.queries.usage_documents import Usage

@@ -13,7 +13,7 @@ from exporter.booked.report import csv_text, json_document, metrics_text, table_
 from exporter.booked.sources import BookingsError, Columns
 from exporter.charges import HOUR, Window, hour_of
 from exporter.events.store import open_reader
-from exporter.queries.models import exact_json
+from exporter.queries.exact_json import exact_json
 
 
 def run_reconcile(

@@ -11,7 +11,7 @@ from exporter.charges import decimal_of
 from exporter.errors import ConfigurationError
 from exporter.events.store import EventReader, open_reader
 from exporter.ledger.reader import LedgerReader, LedgerSnapshot
-from exporter.queries.models import decimal_text
+from exporter.queries.exact_json import decimal_text
 from exporter.queries.requests import (
     NOT_READ,
     RequestRow,

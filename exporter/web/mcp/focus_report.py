@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 from pydantic import BaseModel, Field
 
 from exporter.queries import focus, parameters
+from exporter.queries.exact_json import text_schema, texts
 from exporter.queries.focus import FocusQuestion, parse_focus_question
 from exporter.queries.focus_report import BrokenOffError, Report, ReportSources, opened_report
-from exporter.queries.models import text_schema, texts
 from exporter.queries.parameters import Given
 from exporter.web.mcp.tool import Answer, Arguments, Known, Tool, as_texts, input_schema, table
 from exporter.worker import worker

@@ -2,9 +2,9 @@
 
 from exporter.events.store import EventReader
 from exporter.queries import parameters, requests
-from exporter.queries.models import instant_text, text_schema, texts
+from exporter.queries.exact_json import instant_text, text_schema, texts
+from exporter.queries.models import BilledRequest, DifferentHour, RequestDifferences, Requests
 from exporter.queries.parameters import Given, QuestionError
-from exporter.queries.request_documents import BilledRequest, DifferentHour, RequestDifferences, Requests
 from exporter.queries.requests import NOT_READ, NoRequestsError
 from exporter.web.mcp.tool import Answer, Arguments, Known, Tool, as_texts, columns_of, input_schema, table
 

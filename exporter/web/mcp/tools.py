@@ -9,8 +9,8 @@ from pydantic import BaseModel, Field
 
 from exporter.focus.findings import FocusError
 from exporter.queries import drivers, forecasts, invoices, machines, parameters, usage
+from exporter.queries.exact_json import instant_text, text_schema, texts
 from exporter.queries.live import ask_live
-from exporter.queries.machine_documents import LowerSetting, Machines, RequestCosts
 from exporter.queries.models import (
     OWN_ACCOUNT,
     Balances,
@@ -20,9 +20,9 @@ from exporter.queries.models import (
     Forecasts,
     InvoicePage,
     Invoices,
-    instant_text,
-    text_schema,
-    texts,
+    LowerSetting,
+    Machines,
+    RequestCosts,
 )
 from exporter.queries.parameters import Given, QuestionError
 from exporter.queries.usage import Cursor, fingerprint

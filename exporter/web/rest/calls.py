@@ -20,15 +20,14 @@ from exporter.queries import (
     focus,
     forecasts,
     invoices,
-    machine_documents,
     machines,
     models,
     parameters,
-    request_documents,
     requests,
     usage,
     usage_documents,
 )
+from exporter.queries.exact_json import exact_json, text_json
 from exporter.queries.live import LivePart
 from exporter.queries.parameters import Given, Parameter, QuestionError
 from exporter.queries.requests import NOT_READ, NoRequestsError
@@ -163,7 +162,7 @@ def answer_text(made: Made, *, quoted: bool) -> str:
     """Return an answer as JSON, its amounts as texts or as numbers."""
     if isinstance(made, usage.UsageAnswer):
         return usage_documents.usage_json(made, quoted=quoted)
-    return models.text_json(made) if quoted else models.exact_json(made)
+    return text_json(made) if quoted else exact_json(made)
 
 
 MadeFrom = Literal["ledger", "publication", "requests"]
@@ -231,7 +230,7 @@ def _usage(sources: Sources, texts: Mapping[str, str]) -> usage.UsageAnswer:
 def _machines(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
     question = machines.parse_machines_question(texts, now=sources.now, zone=sources.zone)
     with sources.ledger().snapshot(sources.check) as ledger:
-        return machine_documents.Machines.model_validate(machines.answer_machines(ledger, question))
+        return models.Machines.model_validate(machines.answer_machines(ledger, question))
 
 
 def _invoices(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
@@ -265,7 +264,7 @@ def _requests(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
             texts, now=sources.now, zone=sources.zone, key_labels=ledger.key_labels
         )
         found = requests.answer_requests(store, question, ledger, now=sources.now)
-    return request_documents.Requests.model_validate(found)
+    return models.Requests.model_validate(found)
 
 
 def _request(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
@@ -273,14 +272,14 @@ def _request(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
     with sources.ledger().snapshot(sources.check) as ledger:
         labels = ledger.key_labels
     found = requests.answer_request(store, texts[requests.REQUEST_ID.name], labels)
-    return request_documents.BilledRequest.model_validate(found)
+    return models.BilledRequest.model_validate(found)
 
 
 def _request_differences(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
     store = sources.store()
     with sources.ledger().snapshot(sources.check) as ledger:
         found = requests.answer_differences(store, ledger, texts, now=sources.now)
-    return request_documents.RequestDifferences.model_validate(found)
+    return models.RequestDifferences.model_validate(found)
 
 
 CALLS = (
@@ -317,8 +316,8 @@ CALLS = (
         "each app's settings; the states add up to the spend to the nano-dollar. And what requests of apps and models "
         "cost: by success, on failures, on cold starts. From the ledger alone.",
         parameters=(*machines.PARAMETERS, AMOUNTS),
-        model=machine_documents.Machines,
-        example=machine_documents.Machines.model_validate(examples.MACHINES),
+        model=models.Machines,
+        example=models.Machines.model_validate(examples.MACHINES),
         answer=_machines,
     ),
     Call(
@@ -329,8 +328,8 @@ CALLS = (
         "the exact cost of each. From the store that `EVENTS` fills, minutes after fal charges; 404 where requests are "
         "not read. Requests of your own apps are not among them: fal charges those by the second.",
         parameters=(*requests.PARAMETERS, AMOUNTS),
-        model=request_documents.Requests,
-        example=request_documents.Requests.model_validate(examples.REQUESTS),
+        model=models.Requests,
+        example=models.Requests.model_validate(examples.REQUESTS),
         answer=_requests,
         made_from="requests",
     ),
@@ -341,8 +340,8 @@ CALLS = (
         meaning="For each settled hour and model, whether the requests add up to what the ledger charges: two "
         "interfaces of fal that agree to the nano-dollar, or the hours and models in which they do not.",
         parameters=(*requests.DIFFERENCES_PARAMETERS, AMOUNTS),
-        model=request_documents.RequestDifferences,
-        example=request_documents.RequestDifferences.model_validate(examples.DIFFERENCES),
+        model=models.RequestDifferences,
+        example=models.RequestDifferences.model_validate(examples.DIFFERENCES),
         answer=_request_differences,
         made_from="requests",
     ),
@@ -352,8 +351,8 @@ CALLS = (
         title="One request by its id",
         meaning="What one request cost. 404 if no request with this id is known, or requests are not read.",
         parameters=(AMOUNTS,),
-        model=request_documents.BilledRequest,
-        example=request_documents.BilledRequest.model_validate(examples.REQUEST),
+        model=models.BilledRequest,
+        example=models.BilledRequest.model_validate(examples.REQUEST),
         answer=_request,
         made_from="requests",
         path_parameters=(requests.REQUEST_ID,),

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from exporter import __version__
-from exporter.queries.models import exact_json, schemas
+from exporter.queries.exact_json import exact_json, schemas
 from exporter.queries.parameters import Parameter
 from exporter.web.auth import JSON, TYPES, Error
 from exporter.web.pages.rendering import render

@@ -3,7 +3,7 @@ import json
 import pytest
 from jsonschema import Draft202012Validator
 
-from exporter.queries.models import exact_json
+from exporter.queries.exact_json import exact_json
 from exporter.queries.parameters import Given, QuestionError
 from exporter.web.rest.calls import CALLS, Call
 from exporter.web.rest.documentation import description, page
