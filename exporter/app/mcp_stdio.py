@@ -42,8 +42,7 @@ from exporter.ledger.tables.database import reading
 from exporter.ledger.tables.rows import read_balances
 from exporter.network import Proxy, named_authorities, proxy_for
 from exporter.publication import Exposition, Overview, Publication
-from exporter.web.mcp.resources import INSTRUCTIONS, TITLE
-from exporter.web.mcp.server import mcp_server
+from exporter.web.mcp.server import INSTRUCTIONS, TITLE, mcp_server
 from exporter.web.mcp.tool import Known
 from exporter.web.mcp.tools import ledger_tools
 

@@ -1,13 +1,8 @@
 """The tools, in the order in which they are listed."""
 
 import asyncio
-import json
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from pydantic import BaseModel, Field
-
-from exporter.focus.findings import FocusError
 from exporter.queries import drivers, forecasts, invoices, machines, parameters, usage
 from exporter.queries.exact_json import instant_text, text_schema, texts
 from exporter.queries.live import ask_live
@@ -24,11 +19,10 @@ from exporter.queries.models import (
     Machines,
     RequestCosts,
 )
-from exporter.queries.parameters import Given, QuestionError
+from exporter.queries.parameters import Given
 from exporter.queries.usage import Cursor, fingerprint
 from exporter.queries.usage_documents import Usage
-from exporter.web.mcp.focus_process import FINDINGS_KEPT
-from exporter.web.mcp.focus_report import report_tool
+from exporter.web.mcp.focus_tools import check_tool, report_tool
 from exporter.web.mcp.request_tools import request_tools
 from exporter.web.mcp.tool import (
     Answer,
@@ -41,96 +35,6 @@ from exporter.web.mcp.tool import (
     table,
 )
 from exporter.web.pages.formatting import span
-from exporter.worker import worker
-
-LONGEST_FILE = 1_000_000
-"""Characters: one or two thousand rows of all columns."""
-
-LONGEST_CHECK = 15.0
-"""Seconds."""
-
-_LARGEST_REPORT = 2**24
-"""Bytes."""
-
-_VERSIONS = ("1.0", "1.1", "1.2", "1.3", "1.4")
-_TEXT = {"type": "string"}
-
-
-class FocusCheck(BaseModel):  # type: ignore[explicit-any]  # in the initialiser mypy derives from pydantic's base
-    """Report on a Cost and Usage file."""
-
-    focus_version: str = Field(description="Version that the file was checked against.")
-    columns: int
-    rows: int
-    clean: bool = Field(description="True if no rule is broken.")
-    counts: dict[str, int] = Field(description="Number of violations of each broken rule, by its identifier.")
-    findings: list[dict[str, object]] = Field(
-        description=f"The first {FINDINGS_KEPT} of each rule: rule, attributes of the specification that are broken "
-        "with it, level, line (0: the file as a whole), column, value, message."
-    )
-    outcomes: dict[str, int] = Field(
-        description="Number of rules by outcome: holds, broken, not_applicable, not_decidable, permission."
-    )
-    invoices: list[dict[str, object]] = Field(
-        description="BilledCost by invoice and currency, as decimal text, and the rows that are not in it."
-    )
-    notes: list[str]
-
-
-def focus_tool() -> Tool:
-    """Return the tool."""
-    return Tool(
-        "fal-check-focus",
-        "Check a FOCUS file",
-        "Checks a Cost and Usage file against the FinOps Open Cost and Usage Specification (FOCUS 1.0 to 1.4): every "
-        "broken rule with its level, how often, and the first lines. Takes the text of the CSV file, header "
-        f"included, up to {LONGEST_FILE:,} characters; for larger files run `fal-exporter focus check FILE`.",
-        {
-            "type": "object",
-            "properties": {
-                "csv": {**_TEXT, "maxLength": LONGEST_FILE, "description": "The file's text, header included."},
-                "focus_version": {
-                    **_TEXT,
-                    "enum": list(_VERSIONS),
-                    "description": "Version to check against. Default: the one whose columns the file fits best.",
-                },
-            },
-            "required": ["csv"],
-            "additionalProperties": False,
-        },
-        text_schema(FocusCheck),
-        check,
-    )
-
-
-def check(arguments: Arguments) -> Answer:
-    """Check a file.
-
-    Raises:
-        QuestionError: an argument is missing or is not what it should be.
-        FocusError: this is no Cost and Usage file, it is cut off, or takes too long.
-    """
-    text, version = arguments.get("csv"), arguments.get("focus_version")
-    for name in arguments.keys() - {"csv", "focus_version"}:
-        raise QuestionError(name, "is not a parameter; there are csv and focus_version")
-    if not isinstance(text, str) or not text or len(text) > LONGEST_FILE:
-        raise QuestionError("csv", f"is not the text of a CSV file of up to {LONGEST_FILE:,} characters")
-    if version is not None and version not in _VERSIONS:
-        raise QuestionError("focus_version", f"is not one of {', '.join(_VERSIONS)}")
-    found = asyncio.run(_checked(json.dumps({"csv": text, "focus_version": version}).encode()))
-    return Answer(texts(FocusCheck.model_validate(found["document"])), str(found["text"]))
-
-
-async def _checked(order: bytes) -> Mapping[str, object]:
-    try:
-        async with asyncio.timeout(LONGEST_CHECK), worker("exporter.web.mcp.focus_process", order) as process:
-            problem = json.loads(await process.head())["problem"]
-            if problem is not None:
-                raise FocusError(problem)
-            found: dict[str, object] = json.loads(await process.body(_LARGEST_REPORT))
-            return found
-    except TimeoutError:
-        raise FocusError(f"the check takes longer than {LONGEST_CHECK:.0f} s; run fal-exporter focus check") from None
 
 
 def balance_tool(known: Known) -> Tool:
@@ -446,5 +350,5 @@ def ledger_tools(known: Known) -> tuple[Tool, ...]:
         invoices_tool(known),
         balance_tool(known),
         report_tool(known),
-        focus_tool(),
+        check_tool(),
     )

@@ -1,4 +1,4 @@
-"""The tool that sums up a FOCUS report: of the ledger, and of fal through an inquiry."""
+"""The tools about FOCUS files: one sums up a report, of the ledger or of fal through an inquiry; one checks a file."""
 
 import json
 from dataclasses import replace
@@ -8,10 +8,12 @@ import pytest
 from web.mcp.conftest import COST
 
 from exporter.errors import FalExporterError
+from exporter.focus.columns import columns_of
+from exporter.focus.findings import FocusError
 from exporter.inquiry import AnswerWriter, Inquirer, Inquiry, InquiryError, Responder
 from exporter.queries.focus import REPORT, UNAVAILABLE
-from exporter.web.mcp import focus_report
-from exporter.web.mcp.focus_report import report_tool
+from exporter.web.mcp import focus_tools
+from exporter.web.mcp.focus_tools import check, report_tool
 from exporter.web.mcp.server import mcp_server
 from exporter.web.mcp.tool import Known
 
@@ -44,7 +46,7 @@ def test_what_the_ledger_has_not_read_is_said(known: Known) -> None:
 
 
 def test_a_report_that_is_too_large_names_the_way_to_the_whole(known: Known, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(focus_report, "LARGEST_REPORT", 1000)
+    monkeypatch.setattr(focus_tools, "LARGEST_REPORT", 1000)
     with pytest.raises(FalExporterError, match=r"too large to be summarized here.* GET /v1/billing/focus\?source="):
         report_tool(known).answer(DAY)
 
@@ -79,3 +81,34 @@ async def test_fals_own_report_answers_and_is_said_to(known: Known) -> None:
     assert of_ledger.is_error, "the ledger lacks October"
     assert "the ledger has nothing of 2026-10-01" in of_ledger.content[0].text
     assert none.content[0].text == "FOCUS reports are not enabled for this account; live=false answers from the ledger"
+
+
+def test_a_file_is_checked_against_the_version_that_is_named() -> None:
+    header = ",".join(f'"{column.name}"' for column in columns_of("1.2"))
+    answer = check({"csv": f"{header}\n", "focus_version": "1.2"})
+    assert answer.document["focus_version"] == "1.2"
+    assert answer.document["counts"] == {"X-NoRows": 1}
+    assert answer.document["clean"] is False
+    assert "X-NoRows" in answer.text
+
+
+def test_findings_are_counted_in_full_and_told_in_part() -> None:
+    answer = check({"csv": "BilledCost,BillingCurrency\n" + "x,USD\n" * 50})
+    counts, findings = answer.document["counts"], answer.document["findings"]
+    assert isinstance(counts, dict)
+    assert isinstance(findings, list)
+    (rule,) = {name for name in counts if counts[name] >= 50}
+    assert sum(finding["rule"] == rule for finding in findings) == 5
+    assert json.dumps(answer.document)
+
+
+def test_a_check_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(focus_tools, "LONGEST_CHECK", 0.01)
+    with pytest.raises(FocusError, match="takes longer than"):
+        check({"csv": "BilledCost\n1\n"})
+
+
+def test_text_that_no_file_can_hold_is_found_out() -> None:
+    counts = check({"csv": "BilledCost,ServiceName\n1,\ud800\n"}).document["counts"]
+    assert isinstance(counts, dict)
+    assert counts["ServiceName-C-001-M"] == 1

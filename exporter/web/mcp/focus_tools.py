@@ -1,4 +1,4 @@
-"""The tool that asks for a FOCUS report: sums and first rows of it, and how to get the whole."""
+"""The tools about FOCUS files: a report summed up, with the way to the whole, and a file checked."""
 
 import asyncio
 import json
@@ -7,11 +7,12 @@ from urllib.parse import urlencode
 
 from pydantic import BaseModel, Field
 
+from exporter.focus.findings import FocusError
 from exporter.queries import focus, parameters
 from exporter.queries.exact_json import text_schema, texts
 from exporter.queries.focus import FocusQuestion, parse_focus_question
 from exporter.queries.focus_report import BrokenOffError, Report, ReportSources, opened_report
-from exporter.queries.parameters import Given
+from exporter.queries.parameters import Given, QuestionError
 from exporter.web.mcp.tool import Answer, Arguments, Known, Tool, as_texts, input_schema, table
 from exporter.worker import worker
 
@@ -23,9 +24,11 @@ _LONGEST = 18.0
 
 _ROWS = 10
 _MOST_ROWS = 100
-_LARGEST_SUMMARY = 2**24
+_LARGEST_ANSWER = 2**24
+"""Bytes that a process may answer with."""
+
 _PATH = "/v1/billing/focus"
-_SUMMARY = "exporter.web.mcp.summary_process"
+_PROCESS = "exporter.web.mcp.focus_process"
 _LIMIT = parameters.whole_number("limit", f"Maximum number of rows in the answer. Default: {_ROWS}.", 1, _MOST_ROWS)
 _PARAMETERS = (*focus.PARAMETERS, _LIMIT)
 _SHOWN = ("month", "category", "service", "invoice", "rows", "billed_cost", "currency")
@@ -53,7 +56,7 @@ class FocusSummary(BaseModel):  # type: ignore[explicit-any]  # in the initialis
 
 
 def report_tool(known: Known) -> Tool:
-    """Return the tool."""
+    """Return the tool that sums up a report."""
 
     def answer(arguments: Arguments) -> Answer:
         given = as_texts(arguments)
@@ -89,25 +92,20 @@ async def _answered(known: Known, question: FocusQuestion, asked: Mapping[str, s
         async with asyncio.timeout(_LONGEST):
             async with opened_report(question, sources, patience=_LONGEST) as report:
                 body = await _body(report, whole)
-            order = json.dumps({"rows": limit}).encode() + b"\n" + body
-            async with worker(_SUMMARY, order) as process:
-                problem = json.loads(await process.head())["problem"]
-                if problem is not None:
-                    raise BrokenOffError(f"the report cannot be summarized: {problem}")
-                found = json.loads(await process.body(_LARGEST_SUMMARY))
+            found = await _worked({"work": "summarize", "rows": limit}, body)
+    except FocusError as error:
+        raise BrokenOffError(f"the report cannot be summarized: {error}") from None
     except TimeoutError:
         raise BrokenOffError(f"the report takes longer than {_LONGEST:.0f} s; get it by {whole}") from None
-    return FocusSummary(
-        answered_by=report.answered_by,
-        read_at=report.read_at,
-        missing_hours=report.missing,
-        note=report.note,
-        focus_version=found["focus_version"],
-        rows=found["rows"],
-        unreadable_rows=found["unreadable_rows"],
-        totals=found["totals"],
-        first_rows=found["first_rows"],
-        whole=whole,
+    return FocusSummary.model_validate(
+        {
+            "answered_by": report.answered_by,
+            "read_at": report.read_at,
+            "missing_hours": report.missing,
+            "note": report.note,
+            "whole": whole,
+            **found,
+        }
     )
 
 
@@ -135,3 +133,105 @@ def _text(document: FocusSummary) -> str:
     if document.note:
         lines.append(document.note)
     return "\n".join([*lines, f"The whole report as CSV: {document.whole}"])
+
+
+LONGEST_FILE = 1_000_000
+"""Characters: one or two thousand rows of all columns."""
+
+LONGEST_CHECK = 15.0
+"""Seconds."""
+
+_VERSIONS = ("1.0", "1.1", "1.2", "1.3", "1.4")
+_TEXT = {"type": "string"}
+
+_FINDINGS_KEPT = 5
+"""Of each rule; all are counted."""
+
+
+class FocusCheck(BaseModel):  # type: ignore[explicit-any]  # in the initialiser mypy derives from pydantic's base
+    """Report on a Cost and Usage file."""
+
+    focus_version: str = Field(description="Version that the file was checked against.")
+    columns: int
+    rows: int
+    clean: bool = Field(description="True if no rule is broken.")
+    counts: dict[str, int] = Field(description="Number of violations of each broken rule, by its identifier.")
+    findings: list[dict[str, object]] = Field(
+        description=f"The first {_FINDINGS_KEPT} of each rule: rule, attributes of the specification that are broken "
+        "with it, level, line (0: the file as a whole), column, value, message."
+    )
+    outcomes: dict[str, int] = Field(
+        description="Number of rules by outcome: holds, broken, not_applicable, not_decidable, permission."
+    )
+    invoices: list[dict[str, object]] = Field(
+        description="BilledCost by invoice and currency, as decimal text, and the rows that are not in it."
+    )
+    notes: list[str]
+
+
+def check_tool() -> Tool:
+    """Return the tool that checks a file."""
+    return Tool(
+        "fal-check-focus",
+        "Check a FOCUS file",
+        "Checks a Cost and Usage file against the FinOps Open Cost and Usage Specification (FOCUS 1.0 to 1.4): every "
+        "broken rule with its level, how often, and the first lines. Takes the text of the CSV file, header "
+        f"included, up to {LONGEST_FILE:,} characters; for larger files run `fal-exporter focus check FILE`.",
+        {
+            "type": "object",
+            "properties": {
+                "csv": {**_TEXT, "maxLength": LONGEST_FILE, "description": "The file's text, header included."},
+                "focus_version": {
+                    **_TEXT,
+                    "enum": list(_VERSIONS),
+                    "description": "Version to check against. Default: the one whose columns the file fits best.",
+                },
+            },
+            "required": ["csv"],
+            "additionalProperties": False,
+        },
+        text_schema(FocusCheck),
+        check,
+    )
+
+
+def check(arguments: Arguments) -> Answer:
+    """Check a file.
+
+    Raises:
+        QuestionError: an argument is missing or is not what it should be.
+        FocusError: this is no Cost and Usage file, it is cut off, or takes too long.
+    """
+    text, version = arguments.get("csv"), arguments.get("focus_version")
+    for name in arguments.keys() - {"csv", "focus_version"}:
+        raise QuestionError(name, "is not a parameter; there are csv and focus_version")
+    if not isinstance(text, str) or not text or len(text) > LONGEST_FILE:
+        raise QuestionError("csv", f"is not the text of a CSV file of up to {LONGEST_FILE:,} characters")
+    if version is not None and version not in _VERSIONS:
+        raise QuestionError("focus_version", f"is not one of {', '.join(_VERSIONS)}")
+    found = asyncio.run(_checked(text, version))
+    return Answer(texts(FocusCheck.model_validate(found["document"])), str(found["text"]))
+
+
+async def _checked(text: str, version: str | None) -> Mapping[str, object]:
+    # A lone surrogate, which JSON can hold, is handed on to be found.
+    file = text.encode(errors="surrogatepass")
+    try:
+        async with asyncio.timeout(LONGEST_CHECK):
+            return await _worked({"work": "check", "focus_version": version, "findings_kept": _FINDINGS_KEPT}, file)
+    except TimeoutError:
+        raise FocusError(f"the check takes longer than {LONGEST_CHECK:.0f} s; run fal-exporter focus check") from None
+
+
+async def _worked(asked: Mapping[str, object], file: bytes) -> Mapping[str, object]:
+    """Have a file read in a process.
+
+    Raises:
+        FocusError: this is no Cost and Usage file, or it is cut off.
+    """
+    async with worker(_PROCESS, json.dumps(asked).encode() + b"\n" + file) as process:
+        problem = json.loads(await process.head())["problem"]
+        if problem is not None:
+            raise FocusError(problem)
+        found: dict[str, object] = json.loads(await process.body(_LARGEST_ANSWER))
+        return found
