@@ -29,11 +29,8 @@ from exporter.forecasting.budgets import budget_of
 from exporter.inquiry import Responder
 from exporter.ledger import START_PATIENCE, Ledger, LedgerReader, take_collector_lock
 from exporter.ledger.store import Rules
-from exporter.metrics.booked import BookedMetrics
-from exporter.metrics.focus_push import FocusPushMetrics
 from exporter.metrics.health import Health
-from exporter.metrics.otlp import OtlpMetrics
-from exporter.metrics.remote_write import RemoteWriteMetrics
+from exporter.metrics.jobs import BookedMetrics, FocusPushMetrics, OtlpMetrics, RemoteWriteMetrics
 from exporter.metrics.requests import RequestMetrics
 from exporter.polling.account import AccountPoller
 from exporter.polling.async_ledger import AsyncLedger

@@ -1,7 +1,7 @@
 """Numbers to exposition: encoded once per change, then served as bytes.
 
 Lives here: every family (`catalogue`), the numbers of one instant (`snapshot`), their text and gzip (`encoding`), the
-exporter's own counters (`health`), samples with time stamps (`backfill`), hourly samples as they are sent
-(`remote_write`), and metrics as OTLP has them (`otlp`). May import: `ledger` and `forecasting` for their values,
-`publication`. Begin reading at `catalogue`, then `snapshot`.
+exporter's own counters (`health`), those of single requests and of optional jobs (`requests`, `jobs`), samples with
+time stamps (`backfill`), hourly samples as they are sent (`remote_write`), and metrics as OTLP has them (`otlp`). May
+import: `ledger` and `forecasting` for their values, `publication`. Begin reading at `catalogue`, then `snapshot`.
 """

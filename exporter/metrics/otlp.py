@@ -1,4 +1,4 @@
-"""OTLP: a snapshot as OpenTelemetry has metrics, with the start times of the ledger's counters, and how sending goes.
+"""OTLP: a snapshot as OpenTelemetry has metrics, with the start times of the ledger's counters.
 
 Metrics keep the names that are scraped, without `_total`: Prometheus, and the collector's exporters for it, add that
 again. Attributes are named by OpenTelemetry's conventions for generative AI where these have a name, and `fal.NAME`
@@ -9,17 +9,13 @@ anew with each process, and keep no more than some thousand series. The librarie
 are imported when the exporter is made.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
-
 from exporter import __version__
 from exporter.errors import ConfigurationError
-from exporter.metrics.catalogue import CATALOGUE, RENAMED
+from exporter.metrics.catalogue import RENAMED
 from exporter.metrics.snapshot import Snapshot, Table
 from exporter.samples import Sample
 from exporter.tags import tag_label
@@ -126,39 +122,3 @@ def _point(names: list[str], sample: Sample, scale: int, at: int) -> "NumberData
 def _nanoseconds(instant: datetime) -> int:
     seconds = int(instant.timestamp())
     return seconds * 10**9 + instant.microsecond * 1000
-
-
-class OtlpMetrics(Collector):
-    """Shows how sending by OTLP goes; what is not known yet is absent.
-
-    Args:
-        registry: shows them.
-    """
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._gauges: dict[str, float] = {}
-        self._counters = {"points": 0, "failures": 0}
-        registry.register(self)
-
-    def succeeded(self, at: datetime, points: int) -> None:
-        """Count a request that has been taken."""
-        self._gauges |= {"up": 1, "last_success_timestamp_seconds": at.timestamp()}
-        self._counters["points"] += points
-
-    def failed(self) -> None:
-        """Count one that has not."""
-        self._gauges["up"] = 0
-        self._counters["failures"] += 1
-
-    def describe(self) -> Iterator[Metric]:
-        """Return nothing: names are checked against the catalogue by tests."""
-        return iter(())
-
-    def collect(self) -> Iterator[Metric]:
-        """Return the families as they stand."""
-        for name, value in self._gauges.items():
-            family = CATALOGUE[f"fal_otlp_{name}"]
-            yield GaugeMetricFamily(family.name, family.help, value=value)
-        for name, count in self._counters.items():
-            family = CATALOGUE[f"fal_otlp_{name}_total"]
-            yield CounterMetricFamily(family.name, family.help, value=count)

@@ -1,25 +1,18 @@
-"""Remote write: hourly samples as Prometheus's protocol has them, 1.0 and 2.0, and metrics of how it goes.
+"""Remote write: hourly samples as Prometheus's protocol has them, 1.0 and 2.0.
 
 The wire format is written by the libraries of the extra `remote-write`: protobuf, whose messages are declared here, and
 Snappy from cramjam. They are imported when the first request is made.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING
-
-from prometheus_client import CollectorRegistry
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from exporter.charges import NANO
 from exporter.errors import ConfigurationError
 from exporter.ledger.accounting.remote import HourSamples, Sample
-from exporter.ledger.remote_ledger import Standing
 from exporter.ledger.tables.remote import Parcel
-from exporter.metrics.catalogue import CATALOGUE
 from exporter.metrics.catalogue.family import Family, charged
 
 if TYPE_CHECKING:
@@ -215,56 +208,3 @@ def _messages() -> Mapping[str, "type[Message]"]:
                 pool.FindMessageTypeByName(f"{package}.{name}")
             )
     return found
-
-
-class RemoteWriteMetrics(Collector):
-    """Shows how remote write goes; what is not known yet is absent.
-
-    Args:
-        registry: shows them.
-    """
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._gauges: dict[str, float] = {}
-        self._counters: dict[tuple[str, ...], int] = dict.fromkeys(
-            (("samples",), ("failures",), ("refused", "next_hour"), ("refused", "history")), 0
-        )
-        registry.register(self)
-
-    def sent(self, samples: int) -> None:
-        """Count samples that the store has acknowledged."""
-        self._counters["samples",] += samples
-
-    def refused(self, *, carried: int, dropped: int) -> None:
-        """Count series and hours that the store does not take."""
-        self._counters["refused", "next_hour"] += carried
-        self._counters["refused", "history"] += dropped
-
-    def ended(self, at: datetime, *, is_success: bool, standing: Standing) -> None:
-        """Show where a run has ended."""
-        self._gauges["up"] = is_success
-        if is_success:
-            self._gauges["last_success_timestamp_seconds"] = at.timestamp()
-        else:
-            self._counters["failures",] += 1
-        self._gauges["pending_requests"] = standing.parcels
-        self._gauges["counters_waiting_usd"] = standing.waiting / NANO
-        if standing.through is not None and not standing.parcels:
-            self._gauges["told_through_timestamp_seconds"] = standing.through.timestamp()
-
-    def describe(self) -> Iterator[Metric]:
-        """Return nothing: names are checked against the catalogue by tests."""
-        return iter(())
-
-    def collect(self) -> Iterator[Metric]:
-        """Return the families as they stand."""
-        for name, value in self._gauges.items():
-            family = CATALOGUE[f"fal_remote_write_{name}"]
-            yield GaugeMetricFamily(family.name, family.help, value=value)
-        for name in ("samples", "failures", "refused"):
-            family = CATALOGUE[f"fal_remote_write_{name}_total"]
-            found = CounterMetricFamily(family.name, family.help, labels=family.labels)
-            for key, count in self._counters.items():
-                if key[0] == name:
-                    found.add_metric(key[1:], count)
-            yield found

@@ -11,8 +11,8 @@ import structlog
 from exporter.booked.process import Outcome
 from exporter.charges import Clock
 from exporter.errors import FalExporterError
-from exporter.metrics.booked import BookedMetrics
 from exporter.metrics.health import Health
+from exporter.metrics.jobs import BookedMetrics
 from exporter.publication import Bookings
 from exporter.worker import WorkerError, worker
 

@@ -8,8 +8,8 @@ import structlog
 
 from exporter.charges import Clock
 from exporter.errors import FalExporterError
-from exporter.metrics.focus_push import FocusPushMetrics
 from exporter.metrics.health import Health
+from exporter.metrics.jobs import FocusPushMetrics
 from exporter.queries.focus_push_process import Outcome, order_text
 from exporter.worker import WorkerError, worker
 

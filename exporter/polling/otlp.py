@@ -12,7 +12,8 @@ import structlog
 
 from exporter.charges import Clock
 from exporter.errors import FalExporterError
-from exporter.metrics.otlp import OtlpMetrics, exporter_for, metrics_data
+from exporter.metrics.jobs import OtlpMetrics
+from exporter.metrics.otlp import exporter_for, metrics_data
 from exporter.metrics.snapshot import Snapshot
 
 _log = structlog.get_logger(__name__)

@@ -27,7 +27,8 @@ from exporter.errors import ConfigurationError, FalExporterError
 from exporter.ledger.tables.remote import Parcel
 from exporter.logs import redact
 from exporter.metrics.health import Health
-from exporter.metrics.remote_write import V1, V2, Protocol, RemoteWriteMetrics, check_libraries, encoded
+from exporter.metrics.jobs import RemoteWriteMetrics
+from exporter.metrics.remote_write import V1, V2, Protocol, check_libraries, encoded
 from exporter.network import named_authorities, proxy_for
 from exporter.polling.async_ledger import AsyncLedger
 

@@ -24,7 +24,7 @@ from prometheus_client import CollectorRegistry
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window, hour_of
 from exporter.ledger import Ledger, Rules
 from exporter.metrics.health import Health
-from exporter.metrics.remote_write import RemoteWriteMetrics
+from exporter.metrics.jobs import RemoteWriteMetrics
 from exporter.polling.async_ledger import AsyncLedger
 from exporter.polling.remote_write import RemoteWriter, Store
 

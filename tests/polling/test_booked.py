@@ -14,9 +14,9 @@ from exporter.booked import process as booked_process
 from exporter.booked.comparison import default_window
 from exporter.booked.process import BookedOrder, Outcome
 from exporter.charges import NANO
-from exporter.metrics import booked as shown
-from exporter.metrics.booked import BookedMetrics
+from exporter.metrics import jobs as shown
 from exporter.metrics.health import Health
+from exporter.metrics.jobs import BookedMetrics
 from exporter.polling import booked
 from exporter.polling.booked import BookedComparer, BookedError
 from exporter.publication import Bookings

@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry
 
 from exporter.charges import NANO, Amounts, Charge, Dimensions, Window
 from exporter.ledger import Ledger, Rules
-from exporter.metrics.focus_push import FocusPushMetrics
 from exporter.metrics.health import Health
+from exporter.metrics.jobs import FocusPushMetrics
 from exporter.polling import focus_push
 from exporter.polling.focus_push import FocusPusher, PushError
 from exporter.queries import cost_services, focus_push_process

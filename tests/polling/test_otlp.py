@@ -22,7 +22,8 @@ from prometheus_client import CollectorRegistry
 from exporter.charges import NANO
 from exporter.errors import ConfigurationError
 from exporter.metrics.catalogue import CATALOGUE
-from exporter.metrics.otlp import OtlpMetrics, attribute_name, exporter_for
+from exporter.metrics.jobs import OtlpMetrics
+from exporter.metrics.otlp import attribute_name, exporter_for
 from exporter.metrics.snapshot import Snapshot, Table
 from exporter.polling.otlp import OtlpError, OtlpPusher
 from exporter.samples import Sample, paged

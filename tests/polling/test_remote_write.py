@@ -21,7 +21,7 @@ from exporter.errors import ConfigurationError
 from exporter.ledger import Ledger, Rules
 from exporter.metrics import remote_write as wire
 from exporter.metrics.health import Health
-from exporter.metrics.remote_write import RemoteWriteMetrics
+from exporter.metrics.jobs import RemoteWriteMetrics
 from exporter.polling.async_ledger import AsyncLedger
 from exporter.polling.remote_write import RemoteWriteError, RemoteWriter, Store
 

@@ -3,8 +3,8 @@
 The documentation's table is rendered from here; dashboards and alert rules are checked against it. Not listed are the
 process and Python families, whose names and HELP texts are prometheus_client's own.
 
-Lives here: the families by subject (`spend`, `accounts`, `requests`, `outlook`, `machines`, `focus`, `exporter`), each
-a `family.Family`. May import: `exporter.charges`. Begin reading at `family`, then `spend`.
+Lives here: the families by subject (`spend`, `accounts`, `outlook`, `machines`, `exporter`), each a `family.Family`.
+May import: `exporter.charges`. Begin reading at `family`, then `spend`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,13 +12,11 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from exporter.metrics.catalogue.accounts import ACCOUNTS, NAMES
-from exporter.metrics.catalogue.exporter import EXPORTER
+from exporter.metrics.catalogue.exporter import EXPORTER, FOCUS, OTLP, REMOTE
 from exporter.metrics.catalogue.family import Family, Kind
-from exporter.metrics.catalogue.focus import FOCUS, OTLP, REMOTE
 from exporter.metrics.catalogue.machines import MACHINES
 from exporter.metrics.catalogue.outlook import OUTLOOK
-from exporter.metrics.catalogue.requests import BOOKED, REQUESTS
-from exporter.metrics.catalogue.spend import CHARGES, PRICES, TAGS
+from exporter.metrics.catalogue.spend import BOOKED, CHARGES, PRICES, REQUESTS, TAGS
 
 __all__ = ["CATALOGUE", "CHARGES", "DEFAULT_CHARGE_LABELS", "RENAMED", "Family", "Kind", "markdown_table"]
 
