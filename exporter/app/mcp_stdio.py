@@ -235,7 +235,7 @@ def _balances(address: str, reader: LedgerReader, zone: ZoneInfo, clock: Clock) 
     with reading(address) as connection:
         balances = read_balances(connection)
     with reader.snapshot() as snapshot:
-        names = sorted(balances.keys() | {scope.account for scope in snapshot.scopes()})
+        names = sorted({scope.account for scope in snapshot.scopes()})
     accounts = tuple(
         AccountOutlook(name, month, balance=found.amount, balance_at=found.at)
         if (found := balances.get(name))

@@ -63,6 +63,7 @@ class Contents:
         committed: the last revision that has been written; below `revision` after a write that failed.
         keys: the API keys that fal has listed.
         first_uses: the first hour that was charged for with any key, by account.
+        accounts: those that are configured, in the words of the fact ACCOUNTS; None where it is absent.
         teams: as fal listed them last, by account.
         machines: charges divided by the states of runners.
         tags: spend by tags.
@@ -91,6 +92,7 @@ class Contents:
     teams: dict[str, tuple[Team, ...]]
     machines: MachineBooks
     tags: TagBooks
+    accounts: str | None = None
 
     def active_scopes(self) -> list[Scope]:
         """Return the scopes whose charges are published."""
@@ -163,6 +165,7 @@ def read_contents(connection: Connection, labels: Labels, max_series: int) -> Co
         teams=read_teams(connection),
         machines=MachineBooks(connection),
         tags=TagBooks(connection),
+        accounts=schema.read(connection, schema.ACCOUNTS),
     )
 
 
@@ -189,6 +192,8 @@ def write_contents(connection: Connection, contents: Contents, *, labels: str, a
         schema.OVERFLOWED: str(contents.overflowed),
         schema.REBUILT_AT: at.isoformat(),
     }
+    if contents.accounts is not None:
+        facts[schema.ACCOUNTS] = contents.accounts
     for name, value in facts.items():
         schema.write(connection, name, value)
     for scope in contents.scopes.values():

@@ -36,6 +36,7 @@ from exporter.ledger.tables import rows as ledger_rows
 from exporter.ledger.tables.database import reading
 from exporter.ledger.tables.keys import labels_of, read_keys
 from exporter.ledger.tables.prices import PriceRecord, read_prices
+from exporter.ledger.tables.rejected import rejected_hours
 from exporter.ledger.tables.rows import Scope
 from exporter.ledger.tables.schema import (
     DIMENSIONS,
@@ -58,7 +59,8 @@ class Coverage:
 
     Attributes:
         kept_from: the first hour whose charges are kept one by one, None where all are.
-        missing: hours of the window that have not been covered to their end by every source.
+        missing: hours of the window that have not been covered to their end by every source, or of which rows cannot
+            be read; all of it where an account has not been read at all.
     """
 
     kept_from: datetime | None
@@ -71,7 +73,15 @@ class Statement:
     def __init__(self, connection: Connection, account: str | None) -> None:
         self._connection = connection
         found = connection.execute(select(scopes.c.id, scopes.c.account).where(scopes.c.active)).all()
-        self._accounts = {row[0]: str(row[1]) for row in found if account in {None, row[1]}}
+        configured = schema.accounts_of(schema.read(connection, schema.ACCOUNTS))
+        self._accounts = {
+            row[0]: str(row[1])
+            for row in found
+            if account in {None, row[1]} and (configured is None or row[1] in configured)
+        }
+        self._is_unread = not {*self._accounts.values()}.issuperset(
+            name for name in configured or () if account in {None, name}
+        )
         self._tag_keys: tuple[str, ...] = tuple(json.loads(schema.read(connection, tags.KEYS) or "[]"))
         self._tagged: tuple[int, Mapping[tags.TaggedCell, Mapping[str, Amounts]]] | None = None
 
@@ -150,20 +160,23 @@ class Statement:
     def coverage(self, window: Window) -> Coverage:
         """Return what the ledger may lack of a window."""
         horizon = int(schema.read(self._connection, schema.HORIZON) or 0)
-        covered = (
+        kept_from = hour_start(horizon) if horizon else None
+        if self._is_unread:
+            return Coverage(kept_from, len(window))
+        first, end = hour_number(window.start), hour_number(window.end)
+        covered = self._connection.scalars(
             select(observed_hours.c.hour)
             .where(
                 observed_hours.c.scope_id.in_(self._accounts),
-                observed_hours.c.hour >= hour_number(window.start),
-                observed_hours.c.hour < hour_number(window.end),
+                observed_hours.c.hour >= first,
+                observed_hours.c.hour < end,
                 observed_hours.c.complete,
             )
             .group_by(observed_hours.c.hour)
             .having(func.count() == len(self._accounts))
         )
-        seen = self._connection.scalar(select(func.count()).select_from(covered.subquery()))
-        missing = len(window) - (seen or 0)
-        return Coverage(hour_start(horizon) if horizon else None, missing)
+        whole = {*covered} - rejected_hours(self._connection, self._accounts, first, end)
+        return Coverage(kept_from, len(window) - len(whole))
 
 
 @contextmanager

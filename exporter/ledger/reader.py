@@ -5,7 +5,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
@@ -209,8 +209,10 @@ class LedgerSnapshot:
         return self._known.key_labels
 
     def scopes(self) -> tuple[ScopeState, ...]:
-        """Return how far every active source is known."""
-        return tuple(state_of(scope) for scope in self._scopes if scope.active)
+        """Return how far every active source is known; of an account without sources yet, that nothing is."""
+        known = tuple(state_of(scope) for scope in self._scopes if scope.active)
+        counted = {scope.account for scope in known}
+        return (*known, *(_unread(account) for account in self._configured or () if account not in counted))
 
     def rejected_rows(self, window: Window) -> dict[tuple[str, str], RejectedRows]:
         """Return the rows that cannot be read and may be of a window, by account and source; none where all can."""
@@ -269,16 +271,32 @@ class LedgerSnapshot:
 
     def invoices(self) -> tuple[Invoice, ...]:
         """Return the invoices of all accounts, newest first."""
-        return tuple(rows.read_invoices(self._connection))
+        configured = self._configured
+        found = rows.read_invoices(self._connection)
+        return tuple(item for item in found if configured is None or item.account in configured)
 
     @property
     def _scopes(self) -> tuple[Scope, ...]:
+        """Those of the accounts that are configured; what is known of others waits until they come back."""
         if self._known.scopes is None:
-            self._known.scopes = tuple(read_scopes(self._connection))
+            configured = self._configured
+            found = read_scopes(self._connection)
+            self._known.scopes = tuple(scope for scope in found if configured is None or scope.account in configured)
         return self._known.scopes
+
+    @cached_property
+    def _configured(self) -> tuple[str, ...] | None:
+        """The accounts that are configured; None where the ledger is too old to know."""
+        return schema.accounts_of(self._facts.get(schema.ACCOUNTS))
 
     def _numbered(self, fact: str) -> int:
         return _numbered(self._facts, fact)
+
+
+def _unread(account: str) -> ScopeState:
+    """Return the state of an account whose sources have not been chosen, as its key can read none so far."""
+    never = datetime.max.replace(tzinfo=UTC)
+    return ScopeState(account, "usage", never, None, None, None, None, 0, 0, 0)
 
 
 def _numbered(facts: Mapping[str, str], fact: str) -> int:

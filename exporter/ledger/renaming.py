@@ -85,6 +85,9 @@ def rename_account(address: str, old: str, new: str, *, now: datetime, max_serie
         ledger.in_one_transaction() as connection,
     ):
         scopes = rows.read_scopes(connection)
+        configured = schema.accounts_of(schema.read(connection, schema.ACCOUNTS))
+        if configured is None:
+            configured = tuple(scope.account for scope in scopes if scope.active)
         olds = [scope for scope in scopes if scope.account == old]
         news = [scope for scope in scopes if scope.account == new]
         if not olds:
@@ -99,6 +102,9 @@ def rename_account(address: str, old: str, new: str, *, now: datetime, max_serie
             shared = _join_counters(connection, labels, old, new, before)
             renaming = Renaming(min(scope.born_at for scope in news), shared)
         _rename(connection, labels, old, new)
+        # The new name is configured from the next start on; questions that are asked before then find the account.
+        names = dict.fromkeys(new if account == old else account for account in (*configured, new))
+        schema.write(connection, schema.ACCOUNTS, json.dumps([*names], ensure_ascii=False))
     return renaming
 
 

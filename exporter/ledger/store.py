@@ -1,5 +1,6 @@
 """The door of the ledger room: everything that is written or asked goes through `Ledger`."""
 
+import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -175,8 +176,14 @@ class Ledger:
                         scope = replace(scope.reborn(counts_from), detail="", detail_asked_at=None, detail_version="")
                         rows.write_scope(connection, scope)
                     contents.scopes[scope.id] = scope
-            if counted != {number for number, scope in contents.scopes.items() if scope.active}:
+            configured = json.dumps([*accounts], ensure_ascii=False)
+            if contents.accounts != configured:
+                # Readers count these accounts and no others, as the gauges do.
+                schema.write(connection, schema.ACCOUNTS, configured)
+            is_counted = {number for number, scope in contents.scopes.items() if scope.active}
+            if counted != is_counted or contents.accounts != configured:
                 schema.write(connection, schema.CHARGES_REVISION, str(contents.revision))
+            contents.accounts = configured
             contents.activate(accounts)
             contents.touched = TouchedHours(contents.revision)
             contents.sum_periods(connection, periods_at(now, self._rules.zone), everything=True)

@@ -88,7 +88,7 @@ def coverage(
     notes: list[str] = []
     for part, its in parts.items():
         of_these = {scope.account for scope in its}
-        notes += _missing(its, part, _available_from(its, kept_from), _first(scope.data_through for scope in its))
+        notes += _missing(its, part, kept_from)
         notes += _unreadable({key: rows for key, rows in rejected[part].items() if key[0] in of_these})
     return Coverage(
         data_through=_first(scope.data_through for scope in wanted),
@@ -138,12 +138,14 @@ def check_accounts(known: Iterable[str], wanted: Collection[str]) -> None:
         raise QuestionError("account", f"is not an account that is polled; accepted are {', '.join(names)}")
 
 
-def _missing(
-    scopes: Iterable["ScopeState"], window: Window, available_from: datetime | None, data_through: datetime | None
-) -> Iterable[str]:
+def _missing(scopes: "Collection[ScopeState]", window: Window, kept_from: datetime | None) -> Iterable[str]:
     unread = sorted(f"{scope.source} of {scope.account}" for scope in scopes if scope.data_through is None)
     if unread:
         yield f"Not read yet: {', '.join(unread)}."
+    read = [scope for scope in scopes if scope.data_through is not None]
+    if not read:
+        return
+    available_from, data_through = _available_from(read, kept_from), _first(scope.data_through for scope in read)
     if available_from is not None and window.start < available_from:
         yield f"The ledger has every hour from {_written(available_from)} on; earlier hours are not all included."
     if data_through is not None and data_through < window.end:

@@ -218,10 +218,12 @@ def invoice() -> Invoice:
 def test_sources_that_are_no_longer_polled_do_not_count(address: str, reader: LedgerReader) -> None:
     write(address, {(5, KINDS[0]): Amounts(1, 0, 9, 0, 9), (5, KINDS[5]): Amounts(1, 0, 1, 0, 1)})
     ledger = Ledger(address, rules=Rules(), clock=lambda: NOW)
-    ledger.activate({"a": ("organization",)})
-    ledger.close()
+    ledger.activate({"a": ("organization",), "b": SOURCES["b"]})
     told = usage(reader, Window(START, START + 24 * HOUR), ["account"])
     assert [(item.group, item.amounts.cost) for item in told] == [(("b",), 1)]
+    ledger.activate({"a": ("organization",)})
+    ledger.close()
+    assert usage(reader, Window(START, START + 24 * HOUR), ["account"]) == ()
 
 
 def test_several_threads_ask_at_once_while_the_ledger_is_written(address: str, reader: LedgerReader) -> None:

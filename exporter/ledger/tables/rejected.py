@@ -157,6 +157,16 @@ def scopes_with_rejected(connection: Connection) -> frozenset[int]:
     return frozenset(connection.scalars(select(rejected_rows.c.scope_id).distinct()))
 
 
+def rejected_hours(connection: Connection, scopes: Collection[int], first: int, end: int) -> set[int]:
+    """Return the hours in [first, end) that rejected rows of some scopes may be of."""
+    found = connection.execute(
+        select(rejected_rows.c.hour, rejected_rows.c.end_hour).where(
+            rejected_rows.c.scope_id.in_(scopes), rejected_rows.c.hour < end, rejected_rows.c.end_hour > first
+        )
+    )
+    return {hour for row in found for hour in range(max(row.hour, first), min(row.end_hour, end))}
+
+
 _FIRST = select(func.min(rejected_rows.c.hour)).where(
     rejected_rows.c.scope_id == bindparam("scope"), rejected_rows.c.end_hour > bindparam("since")
 )

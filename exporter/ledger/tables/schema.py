@@ -4,6 +4,7 @@ Instants are microseconds and hours are hours since 1970 in UTC, both integers. 
 nano-units; sums over time have no such bound and are decimal text.
 """
 
+import json
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import (
@@ -359,6 +360,9 @@ UNFINISHED_MOVE = "is being moved here and is not complete; run `fal-exporter le
 REBUILT_AT = "rebuilt_at"
 """When the ledger was written anew from memory, without its charges of before; absent where it never was."""
 
+ACCOUNTS = "accounts"
+"""The configured accounts, as JSON: those that are published, with sources or without. Absent before version 6."""
+
 
 _VALUE = select(facts.c.value).where(facts.c.name == bindparam("at"))
 _UPDATE = facts.update().where(facts.c.name == bindparam("at"))
@@ -375,6 +379,11 @@ _FACTS = select(facts.c.name, facts.c.value)
 def read_all(connection: Connection) -> dict[str, str]:
     """Return all facts."""
     return {row[0]: row[1] for row in connection.execute(_FACTS).all()}
+
+
+def accounts_of(text: str | None) -> tuple[str, ...] | None:
+    """Return the accounts that the fact ACCOUNTS names; None where it is absent, and all that are known count."""
+    return None if text is None else tuple(json.loads(text))
 
 
 def write(connection: Connection, name: str, value: str) -> None:

@@ -1,0 +1,341 @@
+"""Every room of one ledger says the same: gauges, questions, and the rows that files are made of.
+
+Rooms that are right by themselves have been wrong together: an account that was no longer configured had left the
+gauges and was still in the answers of REST and in FOCUS files.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from profiles import examples
+
+from exporter.charges import HOUR, SURGE, Amounts, ApiKey, Charge, Dimensions, Invoice, RejectedRow, Window
+from exporter.ledger import Ledger, Rules
+from exporter.ledger.accounting.counters import Labels
+from exporter.ledger.export import open_statement
+from exporter.ledger.reader import LedgerReader
+from exporter.ledger.renaming import rename_account
+from exporter.ledger.tables.span_totals import Bucket
+from exporter.queries.drivers import answer_drivers, parse_drivers_question
+from exporter.queries.focus_file import file_contents
+from exporter.queries.focus_rules import parse_request
+from exporter.queries.invoices import InvoicesQuestion, answer_invoices
+from exporter.queries.machines import answer_machines, parse_machines_question
+from exporter.queries.parameters import NoDataYetError
+from exporter.queries.usage import answer_usage, parse_usage_question
+
+NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
+START = datetime(2026, 9, 20, tzinfo=UTC)
+MONTH = Window(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 20, 13, tzinfo=UTC))
+HOURS = int((MONTH.end - START) / HOUR)
+FOLDED = 11 * 24
+"""Hours before the last month, beyond which nothing is folded."""
+
+SOURCE = "models"
+LABELS = Labels(("account", "model", "api_key"))
+KINDS = [
+    Dimensions("", "red", "model_apis", model, unit=unit, api_key=key, surge=surge)
+    for model, unit, surge in (("flux", "image", ""), ("veo", "second", ""), ("veo", "second", SURGE))
+    for key in ("k1", "k2", "")
+]
+NAMES = ("one", "two", "three")
+
+Stated = Mapping[tuple[int, int], int]
+
+
+class Restated(NamedTuple):
+    """Hours of an account, and what fal now charges in them: cents by hour and place in KINDS."""
+
+    account: str
+    first: int
+    length: int
+    cents: Stated
+    is_partial: bool = False
+
+
+class Renamed(NamedTuple):
+    """An account that gets another name."""
+
+    old: str
+    new: str
+
+
+class Aliased(NamedTuple):
+    """New aliases of the keys of an account."""
+
+    account: str
+    aliases: Mapping[str, str]
+
+
+class Configured(NamedTuple):
+    """The accounts that are configured from now on."""
+
+    accounts: Sequence[str]
+
+
+class Asked(NamedTuple):
+    """A question that is put to all rooms."""
+
+    first: int
+    length: int
+    by: Sequence[str]
+    every: Bucket | None
+    zone: str
+
+
+hours = st.integers(0, HOURS - 1)
+names = st.sampled_from(NAMES)
+restatements = st.builds(
+    Restated,
+    names,
+    hours,
+    st.integers(1, 80),
+    st.dictionaries(st.tuples(hours, st.integers(0, len(KINDS) - 1)), st.integers(-300, 10**6), max_size=40),
+    st.booleans(),
+)
+aliases = st.builds(
+    Aliased, names, st.dictionaries(st.sampled_from(["k1", "k2"]), st.sampled_from(["shop", "ads", ""]))
+)
+configurations = st.builds(Configured, st.lists(names, min_size=1, unique=True))
+questions = st.builds(
+    Asked,
+    hours,
+    st.integers(1, HOURS),
+    st.lists(st.sampled_from(["account", "model", "unit", "api_key", "surge"]), unique=True, max_size=3),
+    st.sampled_from([None, "day", "month", "hour"]),
+    st.sampled_from(["UTC", "Europe/Berlin", "America/New_York"]),
+)
+steps = st.lists(
+    st.one_of(
+        restatements, restatements, aliases, configurations, questions, questions,
+        st.builds(Renamed, names, st.sampled_from([*NAMES, "four"])),
+        st.sampled_from(["restart", "fold"]),
+    ),
+    min_size=6,
+    max_size=24,
+)  # fmt: skip
+
+
+class Rooms:
+    """A ledger at work, what has been stated to it, and the rooms that tell of it."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.charged: dict[str, dict[tuple[int, Dimensions], int]] = {}
+        self.kept_from = 0
+        self.configured: tuple[str, ...] = NAMES
+        self.reader = LedgerReader(address)
+        self.open()
+
+    def open(self) -> None:
+        self.ledger = Ledger(self.address, rules=Rules(labels=LABELS.names), clock=lambda: NOW)
+        self.ledger.activate(dict.fromkeys(self.configured, (SOURCE,)))
+
+    def close(self) -> None:
+        self.reader.close()
+        self.ledger.close()
+
+    def take(self, step: object) -> None:
+        match step:
+            case Restated() if step.account in self.configured:
+                self.restate(step)
+            case Aliased() if step.account in self.configured:
+                keys = [ApiKey(step.account, key, alias) for key, alias in step.aliases.items()]
+                self.ledger.record_api_keys(step.account, keys)
+            case Configured():
+                self.configured = tuple(step.accounts)
+                self.ledger.activate(dict.fromkeys(step.accounts, (SOURCE,)))
+            case Renamed() if step.old in self.charged and step.new not in {*self.charged, *self.configured}:
+                self.rename(step)
+            case "restart":
+                self.ledger.close()
+                self.open()
+            case "fold":
+                self.kept_from = FOLDED
+                self.ledger.fold_before(START + self.kept_from * HOUR)
+            case Asked():
+                self.ask(step)
+
+    def restate(self, step: Restated) -> None:
+        window = Window(START + step.first * HOUR, START + min(step.first + step.length, HOURS) * HOUR)
+        stated = {
+            (hour, KINDS[kind]._replace(account=step.account)): cents * 10**7
+            for (hour, kind), cents in step.cents.items()
+            if START + hour * HOUR in window and hour >= self.kept_from
+        }
+        charges = [
+            Charge(START + hour * HOUR, kind, Amounts(cost, 0, cost, 0, cost)) for (hour, kind), cost in stated.items()
+        ]
+        odd = RejectedRow("wrong_type", window.start) if step.is_partial else None
+        self.ledger.restate(step.account, SOURCE, window, charges, at=NOW, rejected=[odd] if odd else [])
+        before = self.charged.setdefault(step.account, {})
+        for cell in [*before]:
+            if START + cell[0] * HOUR in window:
+                lost = before.pop(cell)
+                if odd is not None and START + cell[0] * HOUR == window.start:
+                    # What a row that cannot be read may be of is not lowered.
+                    stated[cell] = max(stated.get(cell, lost), lost) if cell in stated else lost
+        before |= {cell: cost for cell, cost in stated.items() if cost}
+
+    def rename(self, step: Renamed) -> None:
+        self.ledger.close()
+        rename_account(self.address, step.old, step.new, now=NOW)
+        moved = self.charged.pop(step.old)
+        self.charged[step.new] = {(hour, kind._replace(account=step.new)): cost for (hour, kind), cost in moved.items()}
+        if step.old in self.configured:
+            self.configured = tuple(step.new if name == step.old else name for name in self.configured)
+            with self.reader.snapshot() as ledger:  # before the next start
+                assert {scope.account for scope in ledger.scopes()} == {*self.configured}
+        self.open()
+
+    def truth(self, window: Window) -> Iterator[tuple[datetime, Dimensions, int]]:
+        """Yield what counts of what has been stated, each key under its label."""
+        labels = self.ledger.key_labels()
+        for account in self.configured:
+            for (hour, kind), cost in self.charged.get(account, {}).items():
+                at = START + hour * HOUR
+                if at in window and hour >= self.kept_from:
+                    yield at, kind._replace(api_key=labels.get((account, kind.api_key), kind.api_key)), cost
+
+    def ask(self, question: Asked) -> None:
+        """Compare what all rooms say with what has been stated."""
+        first, length, by, every, zone = question
+        window = Window(START + first * HOUR, START + min(first + length, HOURS) * HOUR)
+        place = ZoneInfo(zone)
+        stated = grouped(self.truth(window), by)
+        with self.reader.snapshot() as ledger:
+            told = ledger.usage(window, by, every, zone=place)
+        sums: defaultdict[tuple[str, ...], int] = defaultdict(int)
+        for found in told:
+            sums[found.group] += found.amounts.cost
+            if every is not None:
+                assert found.at is not None
+                assert window.start <= found.at < window.end
+        assert without_zeros(sums) == stated
+        with open_statement(self.address) as statement:
+            rows = ((charge.hour, charge.dimensions, charge.amounts.cost) for charge in statement.charges(window))
+            assert grouped(rows, by) == stated
+        self.ask_gauges()
+
+    def ask_gauges(self) -> None:
+        view = self.ledger.view()
+        gauge = {sample.labels: sample.value for page in view.known_of_month for sample in page.samples if sample.value}
+        assert gauge == grouped(self.truth(MONTH), LABELS.names)
+        accounts = {sample.labels[0] for page in view.spend for sample in page.samples}
+        assert accounts <= {*self.configured}
+
+
+def grouped(rows: Iterable[tuple[datetime, Dimensions, int]], by: Sequence[str]) -> dict[tuple[str, ...], int]:
+    sums: defaultdict[tuple[str, ...], int] = defaultdict(int)
+    for _, kind, cost in rows:
+        sums[tuple(getattr(kind, name) for name in by)] += cost
+    return without_zeros(sums)
+
+
+def without_zeros(sums: Mapping[tuple[str, ...], int]) -> dict[tuple[str, ...], int]:
+    return {group: cost for group, cost in sums.items() if cost}
+
+
+@given(actions=steps)
+@settings(max_examples=examples(6, long=300), suppress_health_check=list(HealthCheck))
+def test_all_rooms_say_what_has_been_stated(tmp_path_factory: pytest.TempPathFactory, actions: list[object]) -> None:
+    with closing(Rooms(f"sqlite:///{tmp_path_factory.mktemp('rooms') / 'ledger.sqlite'}")) as rooms:
+        for action in actions:
+            rooms.take(action)
+        everything = Asked(0, HOURS, ("account", "model", "api_key"), "month", "UTC")
+        rooms.take(Configured(NAMES))
+        for account in NAMES:
+            rooms.take(Restated(account, 1100, 10, {(1105, 0): 100, (1106, 4): 250}))
+        rooms.take(everything)
+        rooms.take(Configured(NAMES[:2]))
+        rooms.take(everything)
+        rooms.take(Renamed(NAMES[0], "five"))
+        rooms.take(everything)
+        assert {"five", NAMES[1]} <= {kind.account for _, kind, _ in rooms.truth(MONTH)} <= {"five", NAMES[1], "four"}
+
+
+def accounts_told(address: str, window: Window) -> dict[str, object]:
+    """Return of which accounts each room tells in a window, and whether it says that something is missing."""
+    given = {"start": f"{window.start:%Y-%m-%dT%H:%MZ}", "end": f"{window.end:%Y-%m-%dT%H:%MZ}"}
+    span = {"window": f"{given['start']}/{given['end']}"}
+    with closing(LedgerReader(address)) as reader, reader.snapshot() as ledger:
+        usage = answer_usage(
+            ledger, parse_usage_question(given | {"group_by": "account"}, now=NOW, zone=ZoneInfo("UTC"))
+        )
+        drivers = answer_drivers(ledger, parse_drivers_question(span, now=NOW, zone=ZoneInfo("UTC")))
+        machines = answer_machines(ledger, parse_machines_question(given, now=NOW, zone=ZoneInfo("UTC")))
+        invoices = answer_invoices(ledger, InvoicesQuestion())
+    with open_statement(address) as statement:
+        contents = file_contents(statement, parse_request(given | {"timeframe": "hour"}, now=NOW), None, NOW)
+        rows = {charge.dimensions.account for charge in contents.charges}
+    return {
+        "usage": ({row.group["account"] for row in usage.rows}, usage.coverage.complete),
+        "drivers": ({item.item.account for item in drivers.items}, drivers.window.complete),
+        "machines": (None, machines.coverage.complete),
+        "FOCUS": (rows, contents.missing == 0),
+        "invoices": ({invoice.account for invoice in invoices}, None),
+    }
+
+
+DAY = Window(datetime(2026, 11, 19, tzinfo=UTC), datetime(2026, 11, 20, tzinfo=UTC))
+ALL, SOME = {"one", "two", "three"}, {"one", "two"}
+
+
+@pytest.fixture
+def rooms(tmp_path: Path) -> Iterator[Rooms]:
+    """Rooms of three accounts, each with charges and an invoice of a day that has been read."""
+    with closing(Rooms(f"sqlite:///{tmp_path / 'ledger.sqlite'}")) as made:
+        hour = (DAY.start - START) // HOUR
+        for name in NAMES:
+            made.take(Restated(name, hour, 24, {(hour + 3, 0): 500}))
+            invoice = Invoice(name, f"in_{name}", "", "paid", DAY.start, DAY.end, DAY.end, None, "USD", 5, 0, 0, 5)
+            made.ledger.record_invoices(name, [invoice])
+        yield made
+
+
+def everywhere(accounts: set[str], *, complete: bool) -> dict[str, object]:
+    told = dict.fromkeys(("usage", "drivers", "FOCUS"), (accounts, complete))
+    return {**told, "machines": (None, complete), "invoices": (accounts, None)}
+
+
+def test_an_account_that_is_configured_no_more_is_in_no_room_until_it_comes_back(rooms: Rooms) -> None:
+    assert accounts_told(rooms.address, DAY) == everywhere(ALL, complete=True)
+    rooms.take(Configured(("one", "two")))
+    assert accounts_told(rooms.address, DAY) == everywhere(SOME, complete=True)
+    rooms.take("restart")
+    assert accounts_told(rooms.address, DAY) == everywhere(SOME, complete=True)
+    rooms.take(Configured(NAMES))
+    assert accounts_told(rooms.address, DAY) == everywhere(ALL, complete=True)
+
+
+def test_an_account_whose_key_can_read_nothing_is_named_as_missing_in_every_room(rooms: Rooms) -> None:
+    rooms.ledger.activate({"one": (SOURCE,), "two": (SOURCE,), "new": ()})
+    assert accounts_told(rooms.address, DAY) == everywhere(SOME, complete=False)
+    given = {"start": "2026-11-19", "end": "2026-11-20", "account": "new"}
+    with closing(LedgerReader(rooms.address)) as reader, reader.snapshot() as ledger:
+        question = parse_usage_question(given | {"account": "one,new"}, now=NOW, zone=ZoneInfo("UTC"))
+        assert answer_usage(ledger, question).notes == ("Not read yet: usage of new.",)
+        with pytest.raises(NoDataYetError):
+            answer_usage(ledger, parse_usage_question(given, now=NOW, zone=ZoneInfo("UTC")))
+        question = parse_usage_question(given | {"account": "one"}, now=NOW, zone=ZoneInfo("UTC"))
+        assert answer_usage(ledger, question).coverage.complete
+    with open_statement(rooms.address, "one") as statement:
+        assert statement.coverage(DAY).missing == 0
+
+
+def test_an_hour_with_a_row_that_cannot_be_read_is_missing_in_every_room(rooms: Rooms) -> None:
+    hour = (DAY.start - START) // HOUR + 5
+    rooms.take(Restated("two", hour, 1, {}, is_partial=True))
+    assert accounts_told(rooms.address, DAY) == everywhere(ALL, complete=False)
+    with open_statement(rooms.address) as statement:
+        assert statement.coverage(DAY).missing == 1
+    rooms.take(Restated("two", hour, 1, {}))
+    assert accounts_told(rooms.address, DAY) == everywhere(ALL, complete=True)
