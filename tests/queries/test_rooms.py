@@ -25,8 +25,8 @@ from exporter.ledger.reader import LedgerReader
 from exporter.ledger.renaming import rename_account
 from exporter.ledger.tables.span_totals import Bucket
 from exporter.queries.drivers import answer_drivers, parse_drivers_question
+from exporter.queries.focus import parse_request
 from exporter.queries.focus_file import file_contents
-from exporter.queries.focus_rules import parse_request
 from exporter.queries.invoices import InvoicesQuestion, answer_invoices
 from exporter.queries.machines import answer_machines, parse_machines_question
 from exporter.queries.parameters import NoDataYetError
