@@ -41,8 +41,7 @@ from exporter.polling.inquiries.live_usage import LiveUsage
 from exporter.polling.key_owners import KeyOwners
 from exporter.polling.poll_runner import OWN_REASONS, PollRunner
 from exporter.polling.publisher import Publisher
-from exporter.polling.recent_requests import RecentRequestsMaker
-from exporter.polling.requests import RequestRules, RequestsPoller, RequestStore
+from exporter.polling.requests import RecentRequestsMaker, RequestRules, RequestsPoller, RequestStore
 from exporter.polling.scheduler import (
     BOOKED_JOB,
     FOCUS_PUSH_JOB,

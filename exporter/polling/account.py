@@ -30,9 +30,9 @@ from exporter.forecasting.state import Lock
 from exporter.ledger import Reconciliation, ScopeState
 from exporter.metrics.health import Health
 from exporter.polling.async_ledger import AsyncLedger
+from exporter.polling.extras import AccountNames, TagPoller
 from exporter.polling.key_owners import KeyOwners
 from exporter.polling.machines import MachinePolls, Mode
-from exporter.polling.names import AccountNames
 from exporter.polling.poll_runner import Polled, PollRunner, Work
 from exporter.polling.reconciler import ProductComparison, Reconciler, months
 from exporter.polling.scheduler import (
@@ -45,7 +45,6 @@ from exporter.polling.scheduler import (
     trailing_window,
 )
 from exporter.polling.source_choice import SourceChoice, limits_of, shortfalls_of
-from exporter.polling.tags import TagPoller
 from exporter.polling.usage_reader import UsageReader
 from exporter.tags import TagValues
 
