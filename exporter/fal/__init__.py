@@ -1,7 +1,7 @@
 """The only package that knows fal: its calls, its words, its ways to fail.
 
 Lives here: one exchange (`endpoints`, `transport`, `answers`, `client`, `pacing`, `errors`), reading of rows (`rows`,
-`aggregation`, `prices`), the usage sources (`platform_usage`, `reporting`, `focus.usage`), and what else an account has
+`aggregation`), the usage sources (`platform_usage`, `reporting`, `focus.usage`), and what else an account has
 (`account`, `listings`, `machines`, `focus.bill`). May import: `charges`, `machines`, `focus`, `settings`; never the
 ledger. Begin reading at `client`, then `platform_usage` and `aggregation`; `sources` lists the sources by name.
 """
@@ -17,11 +17,10 @@ from exporter.fal.focus.bill import CORRECTION, FocusBills
 from exporter.fal.focus.report import Progress, download, fetch
 from exporter.fal.focus.report import file_name as report_file_name
 from exporter.fal.focus.request import FocusRequest, FocusRequestError
-from exporter.fal.listings import read_api_keys, read_teams
+from exporter.fal.listings import read_api_keys, read_list_prices, read_teams
 from exporter.fal.machines import ListedApp, read_apps, read_idle_runners, read_queue, read_requests, read_runners
 from exporter.fal.pacing import Pacing, Rates
-from exporter.fal.platform_usage import organization_totals, source_of_product
-from exporter.fal.prices import read_list_prices
+from exporter.fal.platform_usage import organization_totals, read_tagged, source_of_product
 from exporter.fal.rows import OUTSIDE_WINDOW, REJECTIONS
 from exporter.fal.sources import (
     DETAILED,
@@ -34,7 +33,6 @@ from exporter.fal.sources import (
     unpolled_sources,
     usage_source,
 )
-from exporter.fal.tags import read_tagged
 
 __all__ = [
     "CORRECTION",

@@ -6,17 +6,22 @@ poll.
 
 Rows may be finer than a nano-unit. They are added up in atto-units; the sums of an hour are rounded together, so that
 the hour is right to the nano-unit.
+
+One product, model, app, GPU class and unit may have been sold at several prices. The one that counts is that of the
+newest hour; in it a regular price before one for surge, and the highest where several are left.
 """
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from exporter.charges import (
     ATTO_PER_NANO,
+    NANO,
     Amounts,
     Charge,
     Dimensions,
@@ -28,7 +33,7 @@ from exporter.charges import (
 )
 from exporter.fal.buckets import Allowance, Buckets
 from exporter.fal.endpoints import Deadline
-from exporter.fal.rows import RejectedError, Rejection, Rejections, instant
+from exporter.fal.rows import RejectedError, Rejection, Rejections, Row, amount, instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,3 +270,66 @@ def rounded(sums: Mapping[_Key, Amounts]) -> Iterator[tuple[_Key, Amounts]]:
         )
         carried = Amounts(*(value - whole * ATTO_PER_NANO for value, whole in zip(wanted, amounts, strict=True)))
         yield dimensions, amounts
+
+
+_EVERYTHING = 100 * NANO
+
+
+class Offer(NamedTuple):
+    """One row's price; the first three fields rank it."""
+
+    hour: datetime
+    regular: bool
+    price: Decimal | int
+    percent: object
+
+    def beats(self, other: "Offer | None") -> bool:
+        """Return whether this price counts rather than another for the same thing."""
+        return other is None or self.hour > other.hour or (self.hour == other.hour and self[1:3] > other[1:3])
+
+
+def offer(hour: datetime, row: Row) -> Offer | None:
+    """Return the price a row states, or None; a price that is none is no reason to lose the charge."""
+    price = row.get("unit_price")
+    if (type(price) is not Decimal and type(price) is not int) or price < 0:
+        return None
+    return Offer(hour, row.get("is_surge") is not True, price, row.get("percent_discount"))
+
+
+def unit_prices(offers: Iterable[tuple[Dimensions, Offer]]) -> tuple[UnitPrice, ...]:
+    """Return the prices that count, each once."""
+    best: dict[tuple[str, ...], Offer] = {}
+    for dimensions, candidate in offers:
+        key = _price_key(dimensions)
+        if candidate.beats(best.get(key)):
+            best[key] = candidate
+    found = []
+    for (account, product, model, app, gpu_class, unit), chosen in best.items():
+        try:
+            price = amount(chosen.price)
+        except RejectedError:
+            continue
+        found.append(
+            UnitPrice(account, product, model, app, gpu_class, unit, chosen.hour, price, _discount(chosen.percent))
+        )
+    return tuple(found)
+
+
+def _price_key(dimensions: Dimensions) -> tuple[str, str, str, str, str, str]:
+    return (
+        dimensions.account,
+        dimensions.product,
+        dimensions.model,
+        dimensions.app,
+        dimensions.gpu_class,
+        dimensions.unit,
+    )
+
+
+def _discount(percent: object) -> int:
+    """Return a discount in nano-percent; 0 without one, or for what is none."""
+    try:
+        share = amount(percent)
+    except RejectedError:
+        return 0
+    return share if share <= _EVERYTHING else 0

@@ -1,17 +1,17 @@
-"""Listings: the API keys of an account and the teams of its organization, by the names that people know them by."""
+"""Listings: the API keys of an account and the teams of its organization by their names, and the prices of models."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Generic, Self, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Generic, NamedTuple, Self, TypeVar
 
-from exporter.charges import ApiKey, Team
-from exporter.fal.client import Client
-from exporter.fal.endpoints import Deadline, Endpoint, Host
-from exporter.fal.platform_usage import pages
-from exporter.fal.rows import RejectedError, Row, instant, optional_text, row_of, text
+from exporter.charges import ApiKey, Team, UnitPrice, hour_of
+from exporter.fal.client import Client, pages
+from exporter.fal.endpoints import Deadline, Endpoint, Host, Parameters, Scope
+from exporter.fal.rows import RejectedError, Row, amount, in_dollars, instant, optional_text, row_of, text
 
 KEYS = Endpoint(Host.PLATFORM, "/keys")
 TEAMS = Endpoint(Host.PLATFORM, "/organization/teams")
+PRICES = Endpoint(Host.PLATFORM, "/models/pricing", Scope.API)
 
 _MOST_KEYS = 100_000
 
@@ -96,3 +96,42 @@ async def read_teams(client: Client, deadline: Deadline | None = None) -> Listin
     if not found:
         raise client.misshapen(TEAMS, "`teams` names no team")
     return Listing(found.values(), dict(rejected))
+
+
+_PRODUCT = "model_apis"
+_ENDPOINTS_PER_CALL = 50
+
+
+class ListPrices(NamedTuple):
+    """The prices, and how many were not understood, by reason."""
+
+    prices: tuple[UnitPrice, ...]
+    rejected: Mapping[str, int]
+
+
+async def read_list_prices(client: Client, endpoints: Sequence[str]) -> ListPrices:
+    """Read what endpoints cost now, before any discount; one that is not understood is left out and counted.
+
+    Raises:
+        ApiError: every kind of failure; see `exporter.fal.errors`. That fal does not know an endpoint is one.
+    """
+    deadline = client.deadline()
+    hour = hour_of(client.now())
+    prices: list[UnitPrice] = []
+    rejected: Counter[str] = Counter()
+    for first in range(0, len(endpoints), _ENDPOINTS_PER_CALL):
+        query: Parameters = {"endpoint_id": list(endpoints[first : first + _ENDPOINTS_PER_CALL])}
+        answer = await client.get(PRICES, query, deadline, track_lock=False)
+        rows = answer.get("prices") if isinstance(answer, dict) else None
+        if not isinstance(rows, list):
+            raise client.misshapen(PRICES, "`prices` is not a list")
+        for item in rows:
+            try:
+                row = row_of(item)
+                in_dollars(row.get("currency"))
+                model, unit, price = text(row.get("endpoint_id")), text(row.get("unit")), amount(row.get("unit_price"))
+            except RejectedError as error:
+                client.rejections.reject(rejected, "prices", error.reason, item)
+            else:
+                prices.append(UnitPrice(client.account, _PRODUCT, model, "", "", unit, hour, price, 0))
+    return ListPrices(tuple(prices), dict(rejected))

@@ -12,25 +12,24 @@ fields that decide a row's dimensions, and the rows that a source leaves to othe
 - `compute` (`/organization/usage`): the rows of products that neither `models` nor `serverless` reports, to be polled
   beside these two.
 
-A sequence of pages that repeats a cursor or a page, that promises more without a cursor, or that exceeds the limit is
-an error: half of it would lose charges, and twice the same page would double them.
+With `source=tagged-estimate`, `/models/usage` reports by the tags that callers sent. That allocates and does not bill:
+recent usage comes later than without it, and its sums can differ.
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
 from zoneinfo import ZoneInfo
 
-from exporter.charges import SURGE, Amounts, Dimensions, UnitPrice, Window, gpu_machine, nano_of_atto
-from exporter.fal.aggregation import Detail, Reading, Tally, joined
+from exporter.charges import SURGE, Amounts, Dimensions, UnitPrice, Window, gpu_machine, hour_of, nano_of_atto
+from exporter.fal.aggregation import Detail, Offer, Reading, Tally, joined, offer, rounded, unit_prices
 from exporter.fal.buckets import Allowance, Buckets
-from exporter.fal.client import Client
+from exporter.fal.client import Client, pages
 from exporter.fal.endpoints import Deadline, Endpoint, Host, Parameters
-from exporter.fal.errors import PagingError
-from exporter.fal.prices import Offer, offer, unit_prices
+from exporter.fal.errors import FeatureError
 from exporter.fal.rows import (
     NO_GPU_TIME,
     GpuTime,
@@ -43,124 +42,14 @@ from exporter.fal.rows import (
     gpu_time,
     gpu_time_of_unit,
     in_dollars,
-    is_sendable,
+    instant,
     optional_text,
     row_of,
     text,
 )
+from exporter.tags import UNTAGGED, TaggedCharge, TaggedReading, TagValues, tag_values
 
 _UTC = ZoneInfo("UTC")
-
-Page = list[object]
-"""The `time_series` of one page."""
-
-_SHORT_SEQUENCE = 20
-"""Pages that are compared with the one before them alone."""
-
-EMPTY_PAGES = 20
-"""Pages without rows, one after the other, that are taken for a sequence that does not end."""
-
-
-async def pages(
-    client: Client,
-    call: Endpoint,
-    parameters: Parameters,
-    deadline: Deadline,
-    *,
-    rows: str = "time_series",
-    limited: bool = True,
-    track_lock: bool = True,
-    allowance: Allowance | None = None,
-    most_rows: int | None = None,
-) -> AsyncIterator[Page]:
-    """Yield the rows of every page, to the end.
-
-    Args:
-        client: asks.
-        call: which interface.
-        parameters: its query, without those of paging.
-        deadline: ends all requests.
-        rows: the field that holds the rows of a page.
-        limited: whether to ask for so many rows at once as the client is set to; else fal decides.
-        track_lock: as for `Client.get`.
-        allowance: the calls that may be made; None for any number.
-        most_rows: how many rows all pages together may have; None for as many as the client's limits allow.
-
-    Raises:
-        TooMuchError: there are more pages than calls are allowed.
-        PagingError: the sequence repeats itself, does not end, or has more rows than it may have.
-        ShapeError: a page is not one.
-        ApiError: a page could not be had.
-    """
-    seen: set[str] = set()
-    before: Page = []
-    most = client.limits.rows if most_rows is None else most_rows
-    most_pages = client.limits.pages + most // client.limits.page_rows
-    count = empty = 0
-    pages_seen: set[int] = set()
-    query = {**parameters, "limit": str(client.limits.page_rows)} if limited else dict(parameters)
-    for number in range(1, most_pages + 1):
-        if allowance is not None:
-            allowance.take()
-        answer = await client.get(call, query, deadline, track_lock=track_lock)
-        page, cursor = _page(client, call, answer, rows)
-        if page and (page == before or _is_repeated(page, number, pages_seen)):
-            raise client.failure(PagingError, call, f"fal sent the same page twice, page {number} the second time")
-        # Refused as it comes in: thousands of pages that end nowhere are as many calls, and as much memory.
-        count += _row_count(page)
-        if count > most:
-            raise client.failure(PagingError, call, f"fal sent more than {most} rows, in {number} pages")
-        empty = 0 if page else empty + 1
-        if empty >= EMPTY_PAGES:
-            raise client.failure(PagingError, call, f"fal sent {empty} pages without rows, one after the other")
-        yield page
-        if cursor is None:
-            return
-        if cursor in seen:
-            raise client.failure(PagingError, call, "fal's pages form a loop")
-        seen.add(cursor)
-        before = page
-        query["cursor"] = cursor
-    raise client.failure(PagingError, call, f"fal's response has more than {most_pages} pages")
-
-
-def _is_repeated(page: Page, number: int, seen: set[int]) -> bool:
-    """Return whether a page has come before, under another cursor; asked of long sequences, as it takes some time."""
-    if number <= _SHORT_SEQUENCE:
-        return False
-    digest = hash(repr(page))
-    if digest in seen:
-        return True
-    seen.add(digest)
-    return False
-
-
-def _row_count(page: Page) -> int:
-    """Return the number of rows of a page, those in buckets counted one by one."""
-    count = 0
-    for item in page:
-        results = item.get("results") if isinstance(item, dict) else None
-        count += len(results) + 1 if isinstance(results, list) else 1
-    return count
-
-
-def _page(client: Client, call: Endpoint, answer: object, rows: str) -> tuple[Page, str | None]:
-    """Return a page and the cursor of the next, or None after the last."""
-    if not isinstance(answer, dict):
-        raise client.misshapen(call, "is not an object")
-    page = answer.get(rows)
-    # An answer without the list must not pass for an empty one: it would take back every charge of the window.
-    if not isinstance(page, list):
-        raise client.misshapen(call, f"`{rows}` is not a list")
-    more = answer.get("has_more")
-    if not isinstance(more, bool):
-        raise client.misshapen(call, "`has_more` is neither true nor false")
-    if not more:
-        return page, None
-    cursor = answer.get("next_cursor")
-    if not is_sendable(cursor):
-        raise client.misshapen(call, "`has_more` is true but `next_cursor` is not text")
-    return page, cursor
 
 
 @dataclass(slots=True)
@@ -581,3 +470,75 @@ async def organization_totals(
                 teams.add(team)
     nanos = {product: nano_of_atto(cost) for product, cost in by_product.items()}
     return OrganizationTotals(nanos, frozenset(teams), rejected)
+
+
+_TAGGED = "tagged-estimate"
+
+_TaggedKey = tuple[str, str, TagValues]
+"""Model, unit and values of the tags."""
+
+
+async def read_tagged(
+    client: Client, window: Window, keys: TagValues, deadline: Deadline | None = None
+) -> TaggedReading:
+    """Read a window by tags through all its pages.
+
+    Args:
+        client: the account's own.
+        window: whole UTC hours.
+        keys: of the tags that are wanted; values of others are added up.
+        deadline: the client's own unless given.
+
+    Raises:
+        FeatureError: fal answers, but not by tags: reporting is not switched on for the account.
+        ApiError: every other kind of failure; see `exporter.fal.errors`.
+    """
+    call, deadline = MODELS.call, deadline or client.deadline()
+    hours: dict[datetime, dict[_TaggedKey, Amounts]] = {}
+    rejected: Counter[str] = Counter()
+    query = {**window_parameters(window, by_key=False), "source": _TAGGED}
+    async for page in pages(client, call, query, deadline, track_lock=False):
+        for bucket in page:
+            rows = bucket.get("results") if isinstance(bucket, dict) else None
+            if not isinstance(bucket, dict) or not isinstance(rows, list):
+                raise client.misshapen(call, "`time_series` contains something that is not a bucket with `results`")
+            for row in rows:
+                if isinstance(row, dict) and "tags" not in row:
+                    raise client.failure(FeatureError, call, "fal's answer has no tags: reporting by tags is not on")
+                try:
+                    hour = _tagged_hour(bucket.get("bucket"), window)
+                    key, amounts = _tagged_row(row, keys)
+                except RejectedError as error:
+                    client.rejections.reject(rejected, "tags", error.reason, row)
+                    continue
+                sums = hours.setdefault(hour, {})
+                known = sums.get(key)
+                sums[key] = amounts if known is None else known.plus(amounts)
+    charges, stated = [], {}
+    for hour, sums in hours.items():
+        stated[hour] = 0
+        for (model, unit, tags), amounts in rounded(sums):
+            stated[hour] += amounts.cost
+            if any(value != UNTAGGED for value in tags):
+                charges.append(TaggedCharge(hour, model, unit, tags, amounts))
+    return TaggedReading(client.account, window, keys, tuple(charges), stated, dict(rejected))
+
+
+def _tagged_hour(stamp: object, window: Window) -> datetime:
+    hour = instant(stamp)
+    if hour != hour_of(hour):
+        raise RejectedError(Rejection.BUCKET)
+    if hour not in window:
+        raise RejectedError(Rejection.OUTSIDE_WINDOW)
+    return hour
+
+
+def _tagged_row(value: object, keys: TagValues) -> tuple[_TaggedKey, Amounts]:
+    row = row_of(value)
+    in_dollars(row.get("currency"))
+    tags = row.get("tags")
+    if tags is not None and not isinstance(tags, dict):
+        raise RejectedError(Rejection.WRONG_TYPE)
+    unit = optional_text(row.get("unit"))
+    amounts = amounts_of(row, fine_amount(row.get("quantity")), 0)
+    return (text(row.get("endpoint_id")), unit, tag_values(tags or {}, keys)), amounts

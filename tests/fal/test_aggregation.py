@@ -1,11 +1,22 @@
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from fractions import Fraction
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.charges import ATTO_PER_NANO, Amounts, Charge, Dimensions, RejectedRow, Window, nano_of_atto
-from exporter.fal.aggregation import Tally, rounded
+from exporter.charges import (
+    ATTO_PER_NANO,
+    NANO,
+    Amounts,
+    Charge,
+    Dimensions,
+    RejectedRow,
+    Window,
+    nano_of_atto,
+)
+from exporter.fal.aggregation import Offer, Tally, offer, rounded, unit_prices
 from exporter.fal.rows import Rejection, Rejections
 
 START = datetime(2026, 11, 21, 10, tzinfo=UTC)
@@ -87,3 +98,45 @@ def test_stamps_name_hours_within_the_window_or_say_why_not() -> None:
     assert sums.hour("2026-11-21T12:00:01Z") is Rejection.BUCKET
     assert sums.hour("20261121") is Rejection.BUCKET
     assert sums.hour([]) is Rejection.BUCKET
+
+
+PRICE_HOUR = datetime(2026, 11, 21, 10, tzinfo=UTC)
+THING = Dimensions("prod", product="models", model="m", unit="image")
+
+
+def priced(*offers: tuple[Dimensions, Offer | None]) -> list[tuple[str, int, int]]:
+    return [
+        (price.model, price.price, price.discount)
+        for price in unit_prices((dimensions, made) for dimensions, made in offers if made)
+    ]
+
+
+def test_the_newest_hour_wins_then_the_regular_price_then_the_highest() -> None:
+    old = offer(PRICE_HOUR - timedelta(hours=1), {"unit_price": 9})
+    surge = offer(PRICE_HOUR, {"unit_price": 8, "is_surge": True})
+    low = offer(PRICE_HOUR, {"unit_price": Decimal("0.5"), "is_surge": False})
+    high = offer(PRICE_HOUR, {"unit_price": Decimal("0.6"), "percent_discount": Decimal("12.5")})
+    for order in ([old, surge, low, high], [high, low, surge, old]):
+        assert priced(*((THING, made) for made in order)) == [("m", 600_000_000, 12_500_000_000)]
+    assert priced((THING, old), (THING, surge)) == [("m", 8 * NANO, 0)]
+
+
+def test_team_environment_and_key_share_a_price() -> None:
+    low, high = offer(PRICE_HOUR, {"unit_price": 1}), offer(PRICE_HOUR, {"unit_price": 2})
+    variants = [THING._replace(team="t"), THING._replace(environment="e"), THING._replace(api_key="k")]
+    assert priced(*((variant, low) for variant in variants), (THING, high)) == [("m", 2 * NANO, 0)]
+    assert len(priced((THING, low), (THING._replace(unit="second"), low))) == 2
+
+
+@pytest.mark.parametrize("price", [None, "0.1", True, -1, Decimal("-0.1"), [], {}])
+def test_a_price_that_is_none_is_left_out(price: object) -> None:
+    assert offer(PRICE_HOUR, {"unit_price": price}) is None
+
+
+def test_a_price_too_large_for_a_ledger_is_left_out() -> None:
+    assert priced((THING, offer(PRICE_HOUR, {"unit_price": Decimal("Infinity")}))) == []
+
+
+@pytest.mark.parametrize("percent", [None, -5, 101, "10 %", Decimal("Infinity")])
+def test_a_discount_that_is_none_is_zero(percent: object) -> None:
+    assert priced((THING, offer(PRICE_HOUR, {"unit_price": 1, "percent_discount": percent}))) == [("m", NANO, 0)]

@@ -15,10 +15,9 @@ from exporter.fal.account import read_balance, read_invoices, read_standing, rea
 from exporter.fal.billing_events import MODELS_EVENTS, ORGANIZATION_EVENTS, read_event_page
 from exporter.fal.client import Client
 from exporter.fal.errors import ApiError
-from exporter.fal.listings import read_api_keys, read_teams
+from exporter.fal.listings import read_api_keys, read_list_prices, read_teams
 from exporter.fal.machines import APP, MODEL, read_apps, read_idle_runners, read_queue, read_requests, read_runners
 from exporter.fal.platform_usage import organization_totals
-from exporter.fal.prices import read_list_prices
 from exporter.fal.sources import SOURCES, probe, usage_source
 from exporter.simulator import Simulator, World, WorldSize, serving
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from exporter.charges import NANO, SURGE, Amounts, Dimensions, RejectedRow, Window
 from exporter.fal.aggregation import Tally, rounded
 from exporter.fal.answers import decoded
-from exporter.fal.client import Client
+from exporter.fal.client import Client, pages
 from exporter.fal.endpoints import Endpoint, Host
 from exporter.fal.errors import PagingError, ServerError, ShapeError
 from exporter.fal.platform_usage import (
@@ -28,7 +28,6 @@ from exporter.fal.platform_usage import (
     models,
     organization,
     organization_totals,
-    pages,
     serverless,
 )
 from exporter.fal.rows import IN_PART, REJECTIONS, Rejections

@@ -5,7 +5,7 @@ from fal.conftest import Bench, Fal, as_json, refused
 
 from exporter.charges import NANO, Amounts, Window
 from exporter.fal.errors import FeatureError, ScopeError, ShapeError
-from exporter.fal.tags import read_tagged
+from exporter.fal.platform_usage import read_tagged
 from exporter.tags import TaggedCharge
 
 USAGE = "/v1/models/usage"

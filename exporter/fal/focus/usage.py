@@ -35,7 +35,7 @@ from exporter.charges import (
     hour_of,
     nano_of_atto,
 )
-from exporter.fal.aggregation import Detail, Reading, joined, rounded
+from exporter.fal.aggregation import Detail, Offer, Reading, joined, rounded, unit_prices
 from exporter.fal.buckets import Allowance, Buckets
 from exporter.fal.client import Client
 from exporter.fal.endpoints import Deadline
@@ -43,7 +43,6 @@ from exporter.fal.errors import TooLargeError
 from exporter.fal.focus.report import FocusReports
 from exporter.fal.focus.request import FocusRequest, Report
 from exporter.fal.platform_usage import Item
-from exporter.fal.prices import Offer, unit_prices
 from exporter.fal.rows import (
     BillingLine,
     RejectedError,
