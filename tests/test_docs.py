@@ -21,9 +21,8 @@ from exporter.cli import commands
 from exporter.metrics.catalogue import CATALOGUE
 from exporter.polling.poll_runner import OWN_REASONS
 from exporter.queries import focus
-from exporter.settings import load_settings
+from exporter.settings import Settings, load_settings
 from exporter.settings.fields import LABELS, NEVER_IN_FILE, file_name
-from exporter.settings.model import Settings
 from exporter.settings.table import default_text
 from exporter.tags import tag_label
 from exporter.web.mcp.tools import tools

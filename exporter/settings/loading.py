@@ -12,6 +12,7 @@ from pydantic_settings import EnvSettingsSource
 
 from exporter.errors import ConfigurationError
 from exporter.logs import redact_loosely
+from exporter.settings.contradictions import Settings
 from exporter.settings.fields import (
     ENVIRONMENT_PREFIX,
     FILE_ONLY,
@@ -24,7 +25,6 @@ from exporter.settings.fields import (
     nearest,
     parse_listen,
 )
-from exporter.settings.model import Settings
 from exporter.settings.problems import sentences
 
 

@@ -20,13 +20,13 @@ from exporter.settings.fields import (
     format_duration,
     format_size,
 )
-from exporter.settings.model import Settings
+from exporter.settings.model import SettingFields
 
 
 def settings_table() -> str:
     """Return a Markdown table of every setting: its names, its default, what it means."""
     lines = ["| Environment | Flag | File | Default | Meaning |", "|---|---|---|---|---|"]
-    for field, info in Settings.model_fields.items():
+    for field, info in SettingFields.model_fields.items():
         cells = (
             "" if field in FILE_ONLY else f"`{environment_name(field)}`",
             "" if field in NEVER_A_FLAG else f"`{flag_name(field)}`",
@@ -40,7 +40,7 @@ def settings_table() -> str:
 
 def default_text(field: str) -> str:
     """Return a setting's default as a user would write it, or the empty string where it has none."""
-    match Settings.model_fields[field].default:
+    match SettingFields.model_fields[field].default:
         case None | ():
             return "auto" if field in {"sources", "history"} else ""
         case timedelta() as duration:
@@ -60,7 +60,7 @@ class Flag:
     """One setting as a flag.
 
     Attributes:
-        field: the setting's name in `Settings`.
+        field: the setting's name in `SettingFields`.
         name: the flag, `--poll-interval`.
         also: further names of the flag.
         placeholder: what stands for the value in the help; None for a switch, which takes none.
@@ -80,7 +80,7 @@ _ALSO: Mapping[str, tuple[str, ...]] = MappingProxyType({"web_config_file": ("--
 
 def flags() -> Iterator[Flag]:
     """Yield a flag for every setting but keys and accounts."""
-    for field, info in Settings.model_fields.items():
+    for field, info in SettingFields.model_fields.items():
         if field in NEVER_A_FLAG:
             continue
         default = default_text(field)

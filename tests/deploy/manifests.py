@@ -13,7 +13,7 @@ import pytest
 import yaml
 from kubernetes_validate import utils
 
-from exporter.settings.model import Settings
+from exporter.settings import Settings
 from exporter.web.application import ROUTES
 
 Manifest = dict[str, Any]

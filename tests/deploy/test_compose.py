@@ -17,7 +17,7 @@ from e2e.processes import free_port, wait_until
 from local_http import HTTP
 
 from exporter import __version__
-from exporter.settings.model import Settings
+from exporter.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "deploy/compose"

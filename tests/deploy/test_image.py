@@ -22,7 +22,7 @@ from e2e.processes import Fal, free_port, wait_until
 from local_http import HTTP
 
 from deploy import pod
-from exporter.settings.model import Settings
+from exporter.settings import Settings
 from exporter.simulator import ADMIN_KEY
 
 ROOT = Path(__file__).parents[2]

@@ -31,7 +31,7 @@ from exporter.cli import main
 from exporter.fal import REPORTING_URL
 from exporter.focus.checks import Checker
 from exporter.settings import Listen, Settings
-from exporter.settings.model import Settings as Model
+from exporter.settings import Settings as Model
 from exporter.simulator import ADMIN_KEY, API_KEY, Fault, RunningSimulator, Simulator, World, WorldSize, serving
 
 NOW = datetime(2026, 11, 2, 3, 20, tzinfo=UTC)
