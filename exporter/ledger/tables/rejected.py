@@ -101,7 +101,7 @@ def write_rejected(connection: Connection, scope: int, first: int, end: int, rej
     """Keep the rows of the hours in [first, end) that could not be read, in place of what was kept of these hours.
 
     Of a row whose hour cannot be read it is not known whether another answer had it, too: rows of overlapping answers
-    and the same reason are taken for the same.
+    and the same reason are taken for the same. In hours that have been read without it, it is not.
     """
     table = rejected_rows.c
     rows: Counter[_Key] = Counter()
@@ -121,10 +121,42 @@ def write_rejected(connection: Connection, scope: int, first: int, end: int, rej
                     and_(table.hour < key.end_hour, table.end_hour > key.hour),
                 )
             )
+    _narrow(connection, scope, first, end)
     if rows:
         connection.execute(
             rejected_rows.insert(),
             [{"scope_id": scope, **key._asdict(), "rows": rows[key], "cost": costs[key]} for key in rows],
+        )
+
+
+_OVERLAPPING = select(rejected_rows).where(
+    rejected_rows.c.scope_id == bindparam("scope"),
+    rejected_rows.c.hour < bindparam("end"),
+    rejected_rows.c.end_hour > bindparam("first"),
+)
+
+
+def _narrow(connection: Connection, scope: int, first: int, end: int) -> None:
+    """Take the hours in [first, end) from those that a row of an unknown hour may be of, where others are left.
+
+    Hours in the midst of its hours stay: what is left of them is no span.
+    """
+    table = rejected_rows.c
+    for row in connection.execute(_OVERLAPPING, {"scope": scope, "first": first, "end": end}).all():
+        hour, end_hour = (end, row.end_hour) if first <= row.hour else (row.hour, first)
+        if row.hour < first and end < row.end_hour:
+            continue
+        same = and_(table.scope_id == scope, table.reason == row.reason)
+        connection.execute(delete(rejected_rows).where(same, table.hour == row.hour, table.end_hour == row.end_hour))
+        # Of a single hour there may be others already.
+        known = connection.execute(
+            select(table.rows, table.cost).where(same, table.hour == hour, table.end_hour == end_hour)
+        ).one_or_none()
+        connection.execute(delete(rejected_rows).where(same, table.hour == hour, table.end_hour == end_hour))
+        rows, cost = (row.rows, row.cost) if known is None else (row.rows + known.rows, row.cost + known.cost)
+        connection.execute(
+            rejected_rows.insert(),
+            {"scope_id": scope, "hour": hour, "end_hour": end_hour, "reason": row.reason, "rows": rows, "cost": cost},
         )
 
 

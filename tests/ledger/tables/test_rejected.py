@@ -148,6 +148,24 @@ def test_a_row_of_an_unknown_hour_that_overlapping_answers_have_is_one_row(ledge
     assert state(ledger, {}, [], Window(PAST, PAST + 3 * HOUR), at=PAST + 3 * HOUR) == NO_REJECTED_ROWS
 
 
+def test_a_row_of_an_unknown_hour_is_gone_once_every_hour_has_been_read_without_it_in_whatever_pieces(
+    ledger: Ledger,
+) -> None:
+    def hours(first: int, end: int) -> Window:
+        return Window(PAST + first * HOUR, PAST + end * HOUR)
+
+    def read(first: int, end: int, *rejected: RejectedRow) -> RejectedRows:
+        return state(ledger, {}, rejected, hours(first, end), at=PAST + 9 * HOUR)
+
+    assert read(0, 6, RejectedRow("bucket", cost=3)) == RejectedRows({"bucket": 1}, 3, PAST, PAST + 6 * HOUR)
+    assert read(4, 9) == RejectedRows({"bucket": 1}, 3, PAST, PAST + 4 * HOUR)
+    known = RejectedRow("bucket", PAST + HOUR, cost=1)
+    assert read(1, 2, known) == RejectedRows({"bucket": 2}, 4, PAST, PAST + 4 * HOUR), "or of the hours around"
+    assert read(2, 4) == RejectedRows({"bucket": 2}, 4, PAST, PAST + 2 * HOUR)
+    assert read(0, 1) == RejectedRows({"bucket": 2}, 4, PAST + HOUR, PAST + 2 * HOUR), "both of one hour"
+    assert read(1, 2) == NO_REJECTED_ROWS
+
+
 def test_hours_with_rejected_rows_do_not_settle_until_they_are_read_without(
     open_ledger: OpenLedger, clock: Clock
 ) -> None:
