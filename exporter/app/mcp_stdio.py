@@ -41,7 +41,8 @@ from exporter.ledger.reader import LedgerReader
 from exporter.ledger.tables.database import reading
 from exporter.ledger.tables.rows import read_balances
 from exporter.network import Proxy, named_authorities, proxy_for
-from exporter.publication import Exposition, Overview, Publication
+from exporter.overview import Overview
+from exporter.publication import Exposition, Publication
 from exporter.web.mcp.server import INSTRUCTIONS, TITLE, mcp_server
 from exporter.web.mcp.tool import Known
 from exporter.web.mcp.tools import ledger_tools

@@ -6,7 +6,8 @@ from typing import TextIO
 
 import structlog
 
-from exporter.publication import AccountOverview, Publication
+from exporter.overview import AccountOverview
+from exporter.publication import Publication
 from exporter.web.pages.alerts import alerts
 from exporter.web.pages.summary import figure
 

@@ -25,7 +25,8 @@ from exporter.charges import utc_now
 from exporter.errors import LedgerError
 from exporter.inquiry import AnswerWriter, Channel, Inquiry, InquiryError, Responder
 from exporter.ledger import LedgerInUseError
-from exporter.publication import Publication, ReplicasOverview
+from exporter.overview import ReplicasOverview
+from exporter.publication import Publication
 from exporter.queries import live
 from exporter.queries.focus import REPORT, UNAVAILABLE
 from exporter.replicas.board import Board, UnreadablePublicationError

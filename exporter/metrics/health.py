@@ -24,7 +24,7 @@ from exporter.metrics.snapshot import Table
 from exporter.samples import Page, PagedTable, Pages, Sample
 
 if TYPE_CHECKING:
-    from exporter.publication import Bookings
+    from exporter.overview import Bookings
 
 _POLL_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _CALL_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)

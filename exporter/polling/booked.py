@@ -13,7 +13,7 @@ from exporter.charges import Clock
 from exporter.errors import FalExporterError
 from exporter.metrics.health import Health
 from exporter.metrics.jobs import BookedMetrics
-from exporter.publication import Bookings
+from exporter.overview import Bookings
 from exporter.worker import WorkerError, worker
 
 _log = structlog.get_logger(__name__)

@@ -17,7 +17,7 @@ from exporter.forecasting.state import Outlook
 from exporter.ledger import LedgerView
 from exporter.metrics.health import Health
 from exporter.metrics.machines import budget_ceilings
-from exporter.publication import (
+from exporter.overview import (
     BillDifference,
     BurnCeiling,
     DiscountChange,

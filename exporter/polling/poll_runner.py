@@ -13,7 +13,7 @@ from exporter.errors import ConfigurationError, EventsError, LedgerError, Upstre
 from exporter.fal import OUTSIDE_WINDOW
 from exporter.ledger import NO_REJECTED_ROWS, RejectedRows
 from exporter.metrics.health import Health
-from exporter.publication import State
+from exporter.overview import State
 
 _log = structlog.get_logger(__name__)
 

@@ -28,6 +28,20 @@ from exporter.ledger import Ledger, LedgerInUseError, LedgerView, ScopeState, Wi
 from exporter.metrics.encoding import Encoder
 from exporter.metrics.health import Health
 from exporter.metrics.snapshot import WINDOWS, Snapshot, snapshot_of
+from exporter.overview import (
+    OTHER,
+    AccountOverview,
+    Billed,
+    DailySpend,
+    Gap,
+    LedgerOverview,
+    Mover,
+    Observations,
+    Overview,
+    Ranking,
+    RecentRequests,
+    SourceOverview,
+)
 from exporter.polling.account import AccountPoller, history_progress
 from exporter.polling.async_ledger import AsyncLedger
 from exporter.polling.comparisons import ComparisonMaker
@@ -35,23 +49,7 @@ from exporter.polling.forecasts import ForecastMaker, Topic
 from exporter.polling.observations import Observer
 from exporter.polling.poll_runner import Polled
 from exporter.polling.scheduler import Reach, history_start, month_start
-from exporter.publication import (
-    NO_OUTLOOK,
-    OTHER,
-    AccountOverview,
-    Billed,
-    DailySpend,
-    Exposition,
-    Gap,
-    LedgerOverview,
-    Mover,
-    Observations,
-    Overview,
-    Publication,
-    Ranking,
-    RecentRequests,
-    SourceOverview,
-)
+from exporter.publication import NO_OUTLOOK, Exposition, Publication
 from exporter.samples import Pages
 from exporter.tags import TAG
 

@@ -29,10 +29,10 @@ from exporter.fal.errors import KeyRejectedError, PagingError, ServerError
 from exporter.fal.rows import OUTSIDE_WINDOW
 from exporter.ledger import LedgerReader
 from exporter.metrics.requests import RequestMetrics
+from exporter.overview import DearestRequest, RecentRequests, RequestsOfModel
 from exporter.polling.account import AccountPoller
 from exporter.polling.poll_runner import Polled, PollRunner
 from exporter.polling.scheduler import Reach, history_start, trailing_window
-from exporter.publication import DearestRequest, RecentRequests, RequestsOfModel
 from exporter.queries.requests import ChargedHours, charged_by_hour
 
 _log = structlog.get_logger(__name__)

@@ -32,14 +32,8 @@ from exporter import __version__
 from exporter.errors import ConfigurationError, LedgerError
 from exporter.forecasting.state import Outlook
 from exporter.ledger.tables.database import clear_errors, is_pooled, ledger_url, postgresql_engine, shown
-from exporter.publication import (
-    ExpositionDelta,
-    Overview,
-    Piece,
-    Publication,
-    PublicationDelta,
-    RenderingDelta,
-)
+from exporter.overview import Overview
+from exporter.publication import ExpositionDelta, Piece, Publication, PublicationDelta, RenderingDelta
 
 _TABLES = {
     "replica_publication": """

@@ -14,7 +14,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from exporter import __version__
 from exporter.charges import Clock, utc_now
-from exporter.publication import LedgerOverview, Publication
+from exporter.overview import LedgerOverview
+from exporter.publication import Publication
 from exporter.settings.credentials import TokenFile
 from exporter.web.admission import Admission, WebConfigFile
 from exporter.web.auth import guarded

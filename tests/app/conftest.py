@@ -14,7 +14,8 @@ from pydantic import SecretStr
 from exporter.metrics.catalogue import CATALOGUE
 from exporter.metrics.encoding import Encoder
 from exporter.metrics.snapshot import Snapshot, Table
-from exporter.publication import Overview, Publication
+from exporter.overview import Overview
+from exporter.publication import Publication
 from exporter.samples import PAGE_SIZE, PagedTable, Sample
 from exporter.settings import Listen, Settings
 from exporter.simulator import ADMIN_KEY

@@ -16,7 +16,8 @@ from local_http import HTTP
 
 from exporter.app.demo import demo_budgets, live_line, run_demo, run_simulate
 from exporter.errors import ConfigurationError
-from exporter.publication import AccountOverview, Exposition, Overview, Publication, SourceOverview
+from exporter.overview import AccountOverview, Overview, SourceOverview
+from exporter.publication import Exposition, Publication
 from exporter.settings import Listen
 from exporter.simulator import ADMIN_KEY, company, running_simulator
 from exporter.simulator.world.account import month_cost

@@ -7,7 +7,8 @@ from structlog.testing import capture_logs
 
 from exporter.app.narration import Narrator, place_of
 from exporter.charges import NANO
-from exporter.publication import AccountOverview, Exposition, Gap, Overview, Publication, SourceOverview
+from exporter.overview import AccountOverview, Gap, Overview, SourceOverview
+from exporter.publication import Exposition, Publication
 
 AT = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)
 UP = SourceOverview("models", "", "up", AT, AT, history_progress=1.0)

@@ -26,7 +26,8 @@ from exporter.fal.account import read_balance
 from exporter.inquiry import Channel, Inquirer, Inquiry, InquiryError
 from exporter.ledger import Ledger, Rules
 from exporter.metrics.encoding import deflated
-from exporter.publication import Exposition, Overview, Piece, Publication, rendering
+from exporter.overview import Overview
+from exporter.publication import Exposition, Piece, Publication, rendering
 from exporter.queries import live
 from exporter.replicas.board import Board
 from exporter.replicas.lease import Candidate, Lease, Leases, LostLeaseError

@@ -33,7 +33,8 @@ from exporter.charges import NANO
 from exporter.metrics.catalogue import CHARGES, DEFAULT_CHARGE_LABELS
 from exporter.metrics.encoding import Encoder
 from exporter.metrics.snapshot import Snapshot, Table
-from exporter.publication import Overview, Publication
+from exporter.overview import Overview
+from exporter.publication import Publication
 from exporter.samples import Sample, paged
 from exporter.web.application import Application
 from exporter.web.server import listen, serve_web

@@ -19,20 +19,19 @@ from web.conftest import served
 
 from exporter.charges import NANO, Window
 from exporter.forecasting.state import AccountOutlook, BudgetOutlook, Forecast, Outlook
-from exporter.publication import (
+from exporter.overview import (
     AccountOverview,
     Billed,
     DailySpend,
-    Exposition,
     Gap,
     Mover,
     NewName,
     Observations,
     Overview,
-    Publication,
     Ranking,
     SourceOverview,
 )
+from exporter.publication import Exposition, Publication
 from exporter.web.application import Application
 from exporter.web.pages import LandingPage
 

@@ -37,7 +37,8 @@ from exporter.charges import NANO, utc_now
 from exporter.cli import main
 from exporter.errors import ConfigurationError
 from exporter.ledger import Ledger, Rules
-from exporter.publication import Publication, SourceOverview
+from exporter.overview import SourceOverview
+from exporter.publication import Publication
 from exporter.settings import Listen, Settings
 from exporter.simulator import (
     ADMIN_KEY,

@@ -24,7 +24,8 @@ from exporter.ledger.heights import Heights
 from exporter.ledger.loss import LostLedgerError
 from exporter.metrics.encoding import Encoder
 from exporter.metrics.snapshot import snapshot_of
-from exporter.publication import LedgerOverview, Overview, Publication
+from exporter.overview import LedgerOverview, Overview
+from exporter.publication import Publication
 from exporter.replicas.shown import heights_shown
 from exporter.samples import Pages
 from exporter.tags import TaggedCharge, TaggedReading

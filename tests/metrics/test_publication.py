@@ -2,7 +2,8 @@ import pickle
 from datetime import UTC, datetime
 
 from exporter.metrics.encoding import deflated
-from exporter.publication import AccountOverview, Exposition, Overview, Piece, Publication, SourceOverview, rendering
+from exporter.overview import AccountOverview, Overview, SourceOverview
+from exporter.publication import Exposition, Piece, Publication, rendering
 
 AT = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)
 PIECE = Piece(1, b"a 1\n", deflated(b"a 1\n"))

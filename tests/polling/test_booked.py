@@ -17,9 +17,9 @@ from exporter.charges import NANO
 from exporter.metrics import jobs as shown
 from exporter.metrics.health import Health
 from exporter.metrics.jobs import BookedMetrics
+from exporter.overview import Bookings
 from exporter.polling import booked
 from exporter.polling.booked import BookedComparer, BookedError
-from exporter.publication import Bookings
 
 BOOKINGS = """\
 id,usd,time

@@ -9,9 +9,9 @@ from polling.conftest import REACH, Bench, Clock, opened_bench, truth
 
 from exporter.charges import HOUR, Window, hour_of
 from exporter.forecasting.changes import MonthComparison
+from exporter.overview import Overview
 from exporter.polling.comparisons import ComparisonMaker
 from exporter.polling.publisher import overview_of
-from exporter.publication import Overview
 from exporter.samples import Pages
 from exporter.simulator import RunningSimulator
 

@@ -11,8 +11,8 @@ from exporter.charges import FOCUS_INVOICE, NANO, ApiKey, Invoice
 from exporter.forecasting.state import ExpectedSpend, Outlook
 from exporter.ledger import KeyRecord, LedgerView, Reconciliation
 from exporter.metrics.health import Health
+from exporter.overview import KeyOverview, NewName, PriceChange, Restated, UnusualHour
 from exporter.polling.observations import Growth, Observer
-from exporter.publication import KeyOverview, NewName, PriceChange, Restated, UnusualHour
 from exporter.samples import Pages, Sample, paged
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

@@ -19,10 +19,11 @@ from exporter.errors import LedgerError
 from exporter.forecasting.forecast import HourlySpend
 from exporter.ledger import Ledger, LedgerInUseError, LedgerView
 from exporter.metrics.encoding import Encoder
+from exporter.overview import AccountOverview, DailySpend, LedgerOverview, Overview
 from exporter.polling.forecasts import ForecastMaker, Topic
 from exporter.polling.publisher import Breakdown, Publisher, overview_of
 from exporter.polling.source_choice import NO_USAGE
-from exporter.publication import AccountOverview, DailySpend, LedgerOverview, Overview, Publication
+from exporter.publication import Publication
 from exporter.samples import Sample, paged
 from exporter.simulator import API_KEY, Fault, RunningSimulator
 

@@ -4,7 +4,8 @@ import pytest
 
 from exporter.charges import NANO, Window
 from exporter.forecasting.state import AccountOutlook, BudgetOutlook, Outlook
-from exporter.publication import Exposition, Overview, Publication
+from exporter.overview import Overview
+from exporter.publication import Exposition, Publication
 from exporter.queries.forecasts import answer_accounts, answer_budgets
 from exporter.queries.parameters import NoDataYetError, QuestionError
 

@@ -19,7 +19,8 @@ from exporter.charges import Window
 from exporter.errors import ConfigurationError, LedgerError
 from exporter.forecasting.state import Outlook
 from exporter.metrics.encoding import deflated
-from exporter.publication import Exposition, Overview, Piece, Publication, rendering
+from exporter.overview import Overview
+from exporter.publication import Exposition, Piece, Publication, rendering
 from exporter.replicas import board as board_module
 from exporter.replicas.board import Board, OvertakenError, UnreadablePublicationError
 

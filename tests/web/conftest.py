@@ -13,7 +13,8 @@ from starlette.types import ASGIApp
 from exporter.metrics.catalogue import CATALOGUE
 from exporter.metrics.encoding import Encoder
 from exporter.metrics.snapshot import Snapshot, Table
-from exporter.publication import Overview, Publication
+from exporter.overview import Overview
+from exporter.publication import Publication
 from exporter.samples import Sample, paged
 from exporter.web.admission import WebConfigFile
 from exporter.web.application import Application

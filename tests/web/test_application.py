@@ -8,7 +8,8 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 import pytest
 
-from exporter.publication import AccountOverview, LedgerOverview, Overview, Publication
+from exporter.overview import AccountOverview, LedgerOverview, Overview
+from exporter.publication import Publication
 from exporter.web.application import HEALTHY_WITHOUT_LEDGER, NOT_READY, UNHEALTHY, Application
 
 Publish = Callable[..., Publication]

@@ -15,15 +15,8 @@ from typing import Literal
 
 from exporter.charges import NANO, nano
 from exporter.forecasting.state import BudgetOutlook, Outlook
-from exporter.publication import (
-    AccountOverview,
-    Bookings,
-    IdleApp,
-    KeyOverview,
-    LedgerOverview,
-    Observations,
-    Publication,
-)
+from exporter.overview import AccountOverview, Bookings, IdleApp, KeyOverview, LedgerOverview, Observations
+from exporter.publication import Publication
 from exporter.web.pages.chart import product_name
 from exporter.web.pages.formatting import ago, dollars, instant, span
 

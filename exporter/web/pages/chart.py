@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from exporter.forecasting.state import Forecast
-from exporter.publication import OTHER, DailySpend
+from exporter.overview import OTHER, DailySpend
 from exporter.web.pages.formatting import dollars, percent, round_dollars
 
 _PRODUCTS = ("model_apis", "serverless", "compute")

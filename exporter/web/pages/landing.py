@@ -12,16 +12,16 @@ from exporter import __version__
 from exporter.charges import NANO, Clock
 from exporter.forecasting.drivers import Parts
 from exporter.forecasting.state import BudgetOutlook, Forecast
-from exporter.publication import (
+from exporter.overview import (
     AccountOverview,
     Mover,
     Overview,
-    Publication,
     Ranking,
     RecentRequests,
     ReplicasOverview,
     RequestsOfModel,
 )
+from exporter.publication import Publication
 from exporter.tags import TAG
 from exporter.web.pages.alerts import alerts, banner, data_through
 from exporter.web.pages.chart import Band, band, chart, product_name

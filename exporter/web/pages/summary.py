@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from exporter.charges import NANO
 from exporter.forecasting.state import AccountOutlook, Forecast
 from exporter.forecasting.what_if import WhatIf
-from exporter.publication import AccountOverview, Gap, IdleApp, IdleMonth, Publication
+from exporter.overview import AccountOverview, Gap, IdleApp, IdleMonth
+from exporter.publication import Publication
 from exporter.web.pages.alerts import Alert
 from exporter.web.pages.chart import Band, band
 from exporter.web.pages.formatting import ago, dollars, instant, percent, runway

@@ -8,7 +8,8 @@ from web.conftest import AT, served
 
 from exporter.app.operations.status import StatusError, page_of, run_status
 from exporter.cli import main
-from exporter.publication import AccountOverview, Exposition, Overview, Publication
+from exporter.overview import AccountOverview, Overview
+from exporter.publication import Exposition, Publication
 from exporter.web.application import Application
 
 

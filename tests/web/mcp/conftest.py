@@ -14,7 +14,8 @@ from exporter.events.store import SharedReader, open_store
 from exporter.forecasting.state import AccountOutlook, BudgetOutlook, Forecast, Lock, Outlook
 from exporter.ledger import Ledger, Rules
 from exporter.ledger.reader import LedgerReader
-from exporter.publication import Exposition, Overview, Publication
+from exporter.overview import Overview
+from exporter.publication import Exposition, Publication
 from exporter.web.mcp.tool import Known
 
 NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)

@@ -6,7 +6,8 @@ from web.mcp.conftest import COST, MONTH, NOW
 
 from exporter.charges import NANO
 from exporter.forecasting.state import AccountOutlook, Outlook
-from exporter.publication import Exposition, Overview, Publication
+from exporter.overview import Overview
+from exporter.publication import Exposition, Publication
 from exporter.queries.parameters import QuestionError
 from exporter.web.mcp.tool import Known
 from exporter.web.mcp.tools import balance_tool, budgets_tool, forecast_tool, invoices_tool, usage_tool

@@ -6,7 +6,8 @@ from html.parser import HTMLParser
 
 from exporter.charges import NANO, Window
 from exporter.forecasting.state import AccountOutlook, BudgetOutlook, Forecast, Outlook
-from exporter.publication import AccountOverview, DailySpend, Exposition, Overview, Publication, Ranking, SourceOverview
+from exporter.overview import AccountOverview, DailySpend, Overview, Ranking, SourceOverview
+from exporter.publication import Exposition, Publication
 from exporter.web.pages import LandingPage
 
 AT = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)

@@ -11,14 +11,13 @@ from web.pages.conftest import AT, MONTH, OVERVIEW, outline
 
 from exporter.charges import NANO
 from exporter.forecasting.state import AccountOutlook, BudgetOutlook, Forecast, Outlook
-from exporter.publication import (
+from exporter.overview import (
     AccountOverview,
     BillDifference,
     Billed,
     Bookings,
     BurnCeiling,
     DiscountChange,
-    Exposition,
     Gap,
     IdleApp,
     KeyOverview,
@@ -28,11 +27,11 @@ from exporter.publication import (
     OpenInvoice,
     Overview,
     PriceChange,
-    Publication,
     Restated,
     SourceOverview,
     UnusualHour,
 )
+from exporter.publication import Exposition, Publication
 from exporter.web.pages.alerts import (
     _CLOCK_SECONDS,
     _DAY,

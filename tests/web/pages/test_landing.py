@@ -13,21 +13,20 @@ from web.pages.conftest import AT, DAYS, MONTH, OUTLOOK, OVERVIEW, Outline, outl
 from exporter.charges import NANO
 from exporter.forecasting.drivers import Parts
 from exporter.forecasting.state import AccountOutlook, BudgetOutlook, Forecast, Outlook
-from exporter.publication import (
+from exporter.overview import (
     AccountOverview,
     Billed,
     DailySpend,
     DearestRequest,
-    Exposition,
     Gap,
     Mover,
     Overview,
-    Publication,
     Ranking,
     RecentRequests,
     RequestsOfModel,
     SourceOverview,
 )
+from exporter.publication import Exposition, Publication
 from exporter.web.pages import LandingPage, landing
 
 

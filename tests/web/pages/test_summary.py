@@ -7,17 +7,8 @@ from web.pages.conftest import AT, MONTH, OUTLOOK, OVERVIEW, outline
 from exporter.charges import NANO
 from exporter.forecasting.state import AccountOutlook, Outlook
 from exporter.forecasting.what_if import Setting, WhatIf
-from exporter.publication import (
-    AccountOverview,
-    Exposition,
-    Gap,
-    IdleApp,
-    IdleMonth,
-    Observations,
-    Overview,
-    Publication,
-    SourceOverview,
-)
+from exporter.overview import AccountOverview, Gap, IdleApp, IdleMonth, Observations, Overview, SourceOverview
+from exporter.publication import Exposition, Publication
 from exporter.web.pages.chart import colours
 from exporter.web.pages.text import page_text
 

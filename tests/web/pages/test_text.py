@@ -6,17 +6,8 @@ from web.pages.conftest import AT, OUTLOOK, OVERVIEW, outline
 
 from exporter.charges import NANO
 from exporter.forecasting.state import Outlook
-from exporter.publication import (
-    AccountOverview,
-    Exposition,
-    Gap,
-    NewName,
-    Observations,
-    Overview,
-    Publication,
-    ReplicasOverview,
-    SourceOverview,
-)
+from exporter.overview import AccountOverview, Gap, NewName, Observations, Overview, ReplicasOverview, SourceOverview
+from exporter.publication import Exposition, Publication
 from exporter.web.pages.text import page_text
 
 
