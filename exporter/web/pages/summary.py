@@ -86,6 +86,7 @@ def tiles(publication: Publication, now: datetime) -> tuple[Tile, ...]:
     ]
     runways = [account.runway for account in publication.outlook.accounts if account.runway is not None]
     balance = _total(account.balance for account in accounts)
+    left_out = _without([account for account in accounts if account.balance is None]) if balance is not None else ""
     note = f"read {ago(min(balances), now)}" if balances else "not known yet"
     if runways:
         note = f"lasts {runway(min(runways))}" + (" (shortest account)" if len(accounts) > 1 else "")
@@ -93,7 +94,7 @@ def tiles(publication: Publication, now: datetime) -> tuple[Tile, ...]:
         Tile("Today", figure(accounts, "today"), f"since midnight, {publication.overview.time_zone}"),
         Tile("This hour", figure(accounts, "current_hour"), "so far; charges often arrive late"),
         Tile("Last hour", figure(accounts, "last_hour"), "last complete hour"),
-        Tile("Credit balance", dollars(balance), note, is_low=balance is not None and balance <= 0),
+        Tile("Credit balance", dollars(balance) + left_out, note, is_low=balance is not None and balance <= 0),
         *_idle(publication.overview.observations.idle_month),
     )
 
@@ -273,11 +274,24 @@ def _state(account: AccountOverview) -> tuple[str, str]:
 def figure(accounts: Sequence[AccountOverview], name: str) -> str:
     """Return the sum of a figure over accounts, or what the account that lacks most of it waits for.
 
+    An account whose key can read no usage keeps no sum waiting, as it may never be read; the sum names it.
+
     Args:
         accounts: those that are added up.
         name: of an amount of AccountOverview.
     """
-    return gap_text(accounts, name) or dollars(_whole(accounts, name))
+    gap, amount = gap_text(accounts, name), _whole(accounts, name)
+    if gap or amount is None:
+        return gap or dollars(amount)
+    unread = [account for account in accounts if not account.sources and getattr(account, name) is None]
+    return dollars(amount) + _without(unread)
+
+
+def _without(accounts: Sequence[AccountOverview]) -> str:
+    """Return what a sum leaves out, in words; empty for nothing."""
+    if not accounts:
+        return ""
+    return f" without {accounts[0].name if len(accounts) == 1 else f'{len(accounts)} accounts'}"
 
 
 def gap_text(accounts: Sequence[AccountOverview], name: str) -> str:

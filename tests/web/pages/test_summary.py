@@ -84,6 +84,20 @@ def test_a_sum_over_accounts_lacks_what_the_account_lacks_that_is_furthest_behin
     assert "Month to date $5.00" in outline(replace(overview, accounts=(first,)), outlook=Outlook()).text
 
 
+def test_a_sum_names_the_accounts_of_which_nothing_can_be_read() -> None:
+    up = SourceOverview("models", "", "up", AT, AT)
+    known = AccountOverview("a", (up,), month_to_date=5 * NANO, today=NANO, balance=7 * NANO, balance_at=AT)
+    unread = AccountOverview("b", (), problems=("this key cannot read usage",))
+    text = outline(Overview("1", (known, unread)), outlook=Outlook()).text
+    for words in ("Month to date $5.00 without b", "Today $1.00 without b", "Credit balance $7.00 without b"):
+        assert words in text
+    more = replace(unread, name="c", balance=NANO)
+    text = page_text(Publication(1, AT, Exposition(), Overview("1", (known, unread, more)), ready=True), AT)
+    assert "$5.00 without 2 accounts" in text
+    assert "$8.00 without b" in text
+    assert "without" not in outline(Overview("1", (known, replace(known, name="b"))), outlook=Outlook()).text
+
+
 def test_without_the_forecast_of_an_account_there_is_none_of_them_together() -> None:
     known, _ = OUTLOOK.accounts
     text = outline(OVERVIEW, outlook=replace(OUTLOOK, accounts=(known, AccountOutlook("research", MONTH)))).text
