@@ -92,7 +92,7 @@ def test_a_sum_names_the_accounts_of_which_nothing_can_be_read() -> None:
     for words in ("Month to date $5.00 without b", "Today $1.00 without b", "Credit balance $7.00 without b"):
         assert words in text
     more = replace(unread, name="c", balance=NANO)
-    text = page_text(Publication(1, AT, Exposition(), Overview("1", (known, unread, more)), ready=True), AT)
+    text = page_text(Publication(1, AT, Exposition(), Overview("1", (known, unread, more)), ready=True), AT, ready=True)
     assert "$5.00 without 2 accounts" in text
     assert "$8.00 without b" in text
     assert "without" not in outline(Overview("1", (known, replace(known, name="b"))), outlook=Outlook()).text
