@@ -1,6 +1,6 @@
 """Wiring of the left half from the settings."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -10,6 +10,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
+from exporter.app.deliveries import Deliveries, deliveries_of, jobs_of
 from exporter.charges import Clock, utc_now
 from exporter.errors import ConfigurationError, EventsError
 from exporter.events.store import open_store
@@ -25,12 +26,11 @@ from exporter.fal import (
     Pacing,
     Rates,
 )
-from exporter.forecasting.budgets import budget_of
+from exporter.forecasting.budgets import Budget, budget_of
 from exporter.inquiry import Responder
 from exporter.ledger import START_PATIENCE, Ledger, LedgerReader, take_collector_lock
 from exporter.ledger.store import Rules
 from exporter.metrics.health import Health
-from exporter.metrics.jobs import BookedMetrics, FocusPushMetrics, OtlpMetrics, RemoteWriteMetrics
 from exporter.metrics.requests import RequestMetrics
 from exporter.polling.account import AccountPoller
 from exporter.polling.async_ledger import AsyncLedger
@@ -43,13 +43,7 @@ from exporter.polling.poll_runner import OWN_REASONS, PollRunner
 from exporter.polling.publisher import Publisher
 from exporter.polling.requests import RecentRequestsMaker, RequestRules, RequestsPoller, RequestStore
 from exporter.polling.scheduler import (
-    BOOKED_JOB,
-    FOCUS_PUSH_JOB,
     FOCUS_PUSH_LOOK,
-    JOBS,
-    OTLP_JOB,
-    REMOTE_WRITE_JOB,
-    REQUESTS_JOB,
     Intervals,
     Reach,
     Scheduler,
@@ -58,13 +52,8 @@ from exporter.publication import Publication
 from exporter.queries import live
 from exporter.queries.focus import REPORT
 from exporter.settings import Account, Settings
-from exporter.settings.fields import parse_headers
 
 if TYPE_CHECKING:
-    from exporter.polling.booked import BookedComparer
-    from exporter.polling.focus_push import FocusPusher
-    from exporter.polling.otlp import OtlpPusher
-    from exporter.polling.remote_write import RemoteWriter
     from exporter.replicas.lease import Lease
 
 _log = structlog.get_logger(__name__)
@@ -93,17 +82,13 @@ class LeftHalf:
     clients: tuple[Client, ...]
     responder: Responder
     reports: FocusReports
+    deliveries: Deliveries
     requests: RequestStore | None = None
-    remote: "RemoteWriter | None" = None
-    otlp: "OtlpPusher | None" = None
 
     async def close(self) -> None:
         """End inquiries, close the connections, and the ledger once its work is done."""
         await self.responder.close()
-        if self.remote is not None:
-            await self.remote.close()
-        if self.otlp is not None:
-            await self.otlp.close()
+        await self.deliveries.close()
         await self.reports.close()
         if self.requests is not None:
             await self.requests.close()
@@ -216,146 +201,82 @@ def _requests_pollers(
     )
 
 
-def _jobs(settings: Settings) -> tuple[str, ...]:
-    """Return the names of all jobs that are wanted."""
-    wanted = (
-        (settings.events, REQUESTS_JOB),
-        (settings.focus_push_url or settings.focus_upload, FOCUS_PUSH_JOB),
-        (settings.booked_source, BOOKED_JOB),
-        (settings.remote_write_url, REMOTE_WRITE_JOB),
-        (settings.otlp_url, OTLP_JOB),
+def _rules_of(settings: Settings) -> Rules:
+    return Rules(
+        labels=settings.labels,
+        max_series=settings.max_series,
+        birth_hold=settings.series_birth_hold,
+        settle_delay=settings.settle_delay,
+        poll_grace=max(_POLLS_OF_GRACE * settings.poll_interval, _LEAST_GRACE),
+        zone=settings.timezone,
+        tags=settings.tags,
     )
-    return (*JOBS, *(job for is_wanted, job in wanted if is_wanted))
 
 
-def _pushers(
-    settings: Settings, registry: CollectorRegistry, health: Health, publisher: Publisher, clock: Clock
-) -> "tuple[FocusPusher, ...]":
-    """Return what pushes FOCUS files, one for each destination."""
-    if not settings.focus_push_url and not settings.focus_upload:
-        return ()
-    # The libraries of what is not wanted are not loaded.
-    from exporter.polling.focus_push import FocusPusher  # noqa: PLC0415
-    from exporter.queries.focus_push_process import STORE  # noqa: PLC0415
+def _intervals_of(settings: Settings) -> Intervals:
+    return Intervals(
+        settings.poll_interval,
+        settings.balance_interval,
+        settings.invoice_interval,
+        settings.names_interval,
+        focus_push=min(FOCUS_PUSH_LOOK, settings.focus_push_interval),
+        booked=settings.booked_interval,
+        remote_write=settings.remote_write_interval,
+        otlp=settings.otlp_interval,
+    )
 
-    destinations = (*((STORE,) if settings.focus_push_url else ()), *settings.focus_upload)
-    metrics = FocusPushMetrics(registry)
-    return tuple(
-        FocusPusher(
-            destination,
-            address=settings.ledger_url.get_secret_value(),
-            url=settings.focus_push_url or "",
-            output_format=settings.focus_push_format,
-            version=settings.focus_push_version,
-            interval=settings.focus_push_interval,
-            metrics=metrics,
-            health=health,
-            changed=publisher.changed,
-            clock=clock,
+
+def _clients_of(
+    settings: Settings, observer: Observer, clock: Clock, *, permit: Callable[[], None]
+) -> tuple[Client, ...]:
+    """Return the client of each account; they share one pacing."""
+    pacing = Pacing(
+        Rates(
+            at_once=settings.total_request_concurrency,
+            in_a_second=settings.total_request_rate,
+            of_account=settings.request_rate,
         )
-        for destination in destinations
+    )
+    return tuple(
+        client_of(account, settings, observer, clock, permit=permit, pacing=pacing) for account in settings.accounts
     )
 
 
-def _check_uploads(settings: Settings) -> None:
-    """Make sure that what FOCUS costs are uploaded with is there: it is told at the start, not after the first hours.
-
-    Raises:
-        ConfigurationError: a key is missing.
-    """
-    if settings.focus_upload:
-        from exporter.queries.cost_services import service_from_environment  # noqa: PLC0415  where it is wanted
-
-        for name in settings.focus_upload:
-            service_from_environment(name)
-
-
-def _booked(
-    settings: Settings, registry: CollectorRegistry, health: Health, publisher: Publisher, clock: Clock
-) -> "BookedComparer | None":
-    """Return what compares bookings with requests; None where it is not wanted."""
-    if settings.booked_source is None:
-        return None
-    from exporter.booked.process import BookedOrder  # noqa: PLC0415
-    from exporter.polling.booked import BookedComparer  # noqa: PLC0415  where it is wanted
-
-    order = BookedOrder(
-        settings.booked_source.get_secret_value(),
-        settings.requests_url,
-        settings.booked_id,
-        settings.booked_amount,
-        settings.booked_time,
-    )
-    return BookedComparer(
-        order=order.written,
-        metrics=BookedMetrics(registry),
-        health=health,
-        changed=publisher.changed,
-        clock=clock,
-    )
-
-
-def _remote_writer(
+def _account_pollers(
     settings: Settings,
-    ledger: AsyncLedger,
+    clients: Sequence[Client],
+    budgets: Sequence[Budget],
     *,
-    registry: CollectorRegistry,
+    ledger: AsyncLedger,
+    runner: PollRunner,
     health: Health,
-    publisher: Publisher,
+    owners: KeyOwners,
+    reach: Reach,
     clock: Clock,
-) -> "RemoteWriter | None":
-    """Return what sends hourly samples; None where that is not wanted.
-
-    Raises:
-        ConfigurationError: a library is missing, or a certificate cannot be used.
-    """
-    if settings.remote_write_url is None:
-        return None
-    from exporter.polling.remote_write import RemoteWriter, Store  # noqa: PLC0415  where it is wanted
-
-    headers = settings.remote_write_headers
-    store = Store(
-        settings.remote_write_url,
-        settings.remote_write_reach,
-        labels=dict(label.split("=", 1) for label in settings.remote_write_labels),
-        headers=parse_headers(headers.get_secret_value()) if headers is not None else {},
-        user=settings.remote_write_user,
-        password=settings.remote_write_password,
-        token=settings.remote_write_token,
-        ca_file=settings.remote_write_ca_file,
-        cert_file=settings.remote_write_cert_file,
-        key_file=settings.remote_write_key_file,
+) -> Iterator[AccountPoller]:
+    """Yield what polls each account; the metrics of the account are there from now on."""
+    # Budgets may match what no label shows.
+    with_api_key = any(
+        not _CALLER.isdisjoint(names) for names in (settings.labels, *(budget.match for budget in budgets))
     )
-    return RemoteWriter(
-        store,
-        ledger=ledger,
-        metrics=RemoteWriteMetrics(registry),
-        health=health,
-        changed=publisher.changed,
-        clock=clock,
-    )
-
-
-def _otlp_pusher(
-    settings: Settings, registry: CollectorRegistry, publisher: Publisher, clock: Clock
-) -> "OtlpPusher | None":
-    """Return what sends metrics by OTLP; None where that is not wanted.
-
-    Raises:
-        ConfigurationError: the extra is not installed.
-    """
-    if settings.otlp_url is None:
-        return None
-    from exporter.polling.otlp import OtlpPusher  # noqa: PLC0415  where it is wanted
-
-    return OtlpPusher(
-        settings.otlp_url,
-        settings.otlp_protocol,
-        snapshot=lambda: publisher.snapshot,
-        metrics=OtlpMetrics(registry),
-        changed=publisher.changed,
-        clock=clock,
-    )
+    for account, client in zip(settings.accounts, clients, strict=True):
+        health.expect_account(account.name)
+        health.credit_floor(account.name, account.credit_floor)
+        yield AccountPoller(
+            client=client,
+            sources=account.sources,
+            ledger=ledger,
+            runner=runner,
+            health=health,
+            reach=reach,
+            with_api_key=with_api_key,
+            clock=clock,
+            price_models=settings.price_models,
+            owners=owners,
+            credit_floor=account.credit_floor,
+            tags=settings.tags,
+            machines=settings.machines,
+        )
 
 
 async def open_left_half(
@@ -384,15 +305,7 @@ async def open_left_half(
         ConfigurationError, LedgerError, EventsError: the ledger or the store of requests cannot be opened, or two
             accounts are the same fal account.
     """
-    rules = Rules(
-        labels=settings.labels,
-        max_series=settings.max_series,
-        birth_hold=settings.series_birth_hold,
-        settle_delay=settings.settle_delay,
-        poll_grace=max(_POLLS_OF_GRACE * settings.poll_interval, _LEAST_GRACE),
-        zone=settings.timezone,
-        tags=settings.tags,
-    )
+    rules = _rules_of(settings)
     ledger = AsyncLedger()
     await ledger.open(partial(_open_ledger, settings.ledger_url.get_secret_value(), rules, clock, lease, shown))
     if await ledger.relabelled():
@@ -403,20 +316,20 @@ async def open_left_half(
         failure_reasons=(*REASONS, *OWN_REASONS),
         rejection_reasons=REJECTIONS,
         lock_reasons=LOCK_REASONS,
-        jobs=_jobs(settings),
+        jobs=jobs_of(settings),
     )
     reach = Reach(settings.recent_window, settings.deep_window, settings.history, settings.timezone)
+    # The publisher is asked for a publication by what is made after it, and shows what is put into these two.
     accounts: list[AccountPoller] = []
-    budgets = tuple(budget_of(budget, settings.timezone) for budget in settings.budgets)
-    outlooks = ForecastMaker(budgets=budgets, reach=reach, by_product="product" in settings.labels)
     requests: list[RequestsPoller] = []
+    budgets = tuple(budget_of(budget, settings.timezone) for budget in settings.budgets)
     publisher = Publisher(
         ledger=ledger,
         accounts=accounts,
         health=health,
         reach=reach,
         emit=emit,
-        outlooks=outlooks,
+        outlooks=ForecastMaker(budgets=budgets, reach=reach, by_product="product" in settings.labels),
         notes=notes,
         links=links,
         requests=RecentRequestsMaker(requests),
@@ -425,60 +338,16 @@ async def open_left_half(
     )
     runner = PollRunner(health=health, clock=clock, changed=publisher.changed)
     try:
-        permit = (lambda: None) if lease is None else lease.permit
-        pacing = Pacing(
-            Rates(
-                at_once=settings.total_request_concurrency,
-                in_a_second=settings.total_request_rate,
-                of_account=settings.request_rate,
-            )
-        )
-        clients = tuple(
-            client_of(account, settings, health, clock, permit=permit, pacing=pacing) for account in settings.accounts
-        )
-        _check_uploads(settings)
+        clients = _clients_of(settings, health, clock, permit=(lambda: None) if lease is None else lease.permit)
         owners = KeyOwners(clients, ledger, clock)
         await owners.recall()
-        remote = _remote_writer(settings, ledger, registry=registry, health=health, publisher=publisher, clock=clock)
-        otlp = _otlp_pusher(settings, registry, publisher, clock)
+        deliveries = deliveries_of(settings, ledger, registry=registry, health=health, publisher=publisher, clock=clock)
         store = _open_requests(settings)
     except (ConfigurationError, EventsError):
         await ledger.close()
         raise
-    for account, client in zip(settings.accounts, clients, strict=True):
-        health.expect_account(account.name)
-        health.credit_floor(account.name, account.credit_floor)
-        accounts.append(
-            AccountPoller(
-                client=client,
-                sources=account.sources,
-                ledger=ledger,
-                runner=runner,
-                health=health,
-                reach=reach,
-                with_api_key=any(
-                    not _CALLER.isdisjoint(names) for names in (settings.labels, *(budget.match for budget in budgets))
-                ),
-                clock=clock,
-                price_models=settings.price_models,
-                owners=owners,
-                credit_floor=account.credit_floor,
-                tags=settings.tags,
-                machines=settings.machines,
-            )
-        )
-    scheduler = Scheduler(
-        intervals=Intervals(
-            settings.poll_interval,
-            settings.balance_interval,
-            settings.invoice_interval,
-            settings.names_interval,
-            focus_push=min(FOCUS_PUSH_LOOK, settings.focus_push_interval),
-            booked=settings.booked_interval,
-            remote_write=settings.remote_write_interval,
-            otlp=settings.otlp_interval,
-        ),
-        health=health,
+    accounts += _account_pollers(
+        settings, clients, budgets, ledger=ledger, runner=runner, health=health, owners=owners, reach=reach, clock=clock
     )
     requests += _requests_pollers(
         settings, store, accounts, clients, runner=runner, owners=owners, registry=registry, reach=reach, clock=clock
@@ -487,14 +356,14 @@ async def open_left_half(
         ledger=ledger,
         accounts=accounts,
         publisher=publisher,
-        scheduler=scheduler,
+        scheduler=Scheduler(intervals=_intervals_of(settings), health=health),
         retention=settings.retention,
         clock=clock,
         requests=tuple(requests),
-        pushers=_pushers(settings, registry, health, publisher, clock),
-        booked=_booked(settings, registry, health, publisher, clock),
-        remote=remote,
-        otlp=otlp,
+        pushers=deliveries.pushers,
+        booked=deliveries.booked,
+        remote=deliveries.remote,
+        otlp=deliveries.otlp,
     )
     reports = FocusReports(
         {client.account: client for client in clients},
@@ -503,4 +372,4 @@ async def open_left_half(
         clock=clock,
     )
     responder = Responder({REPORT: reports.answer, live.NAME: LiveUsage(accounts, clock=clock)})
-    return LeftHalf(collector, publisher, tuple(accounts), ledger, clients, responder, reports, store, remote, otlp)
+    return LeftHalf(collector, publisher, tuple(accounts), ledger, clients, responder, reports, deliveries, store)
