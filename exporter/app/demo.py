@@ -7,7 +7,7 @@ import signal
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fnmatch import fnmatchcase
@@ -20,8 +20,11 @@ from pydantic import SecretStr
 
 from exporter.app.local_prometheus import DemoLedger, Programs, find_programs, local_prometheus
 from exporter.app.single_process import SingleProcess, joined
+from exporter.booked.comparison import default_window
 from exporter.charges import decimal_of, utc_now
-from exporter.errors import ConfigurationError
+from exporter.errors import ConfigurationError, EventsError
+from exporter.events.questions import RequestsQuestion
+from exporter.events.store import open_reader
 from exporter.publication import Publication
 from exporter.settings import Listen, Settings
 from exporter.settings.entries import BudgetEntry
@@ -35,6 +38,7 @@ from exporter.simulator import (
     running_simulator,
     serve_simulator,
 )
+from exporter.simulator.world.company import DEARER_MODEL, OLD_PRICE, Company
 from exporter.simulator.world.exact import microseconds
 from exporter.web.pages.summary import figure
 from exporter.web.server import listen as listening
@@ -91,6 +95,23 @@ _FIRST_DAYS = 10
 _NEARLY = Decimal("0.93")
 """Part of the video budget that is spent when the demo starts after the first days of a month."""
 
+_BOOKED, _BOOKING_MEMORY = "bookings.parquet", "256MiB"
+_BOOKED_AFTER = 275.0
+"""Seconds after which the company's gateway has booked: just before bookings are compared for the first time."""
+
+_BOOKINGS = """
+WITH charged AS (
+    SELECT request_id, "timestamp", api_key, model,
+        CASE WHEN model = ? THEN least(cost_nano_usd, cost_nano_usd * ? // unit_price_nano_usd) ELSE cost_nano_usd END
+            * 0.000000001::DECIMAL(10, 9) AS amount
+    FROM read_parquet(?)
+)
+SELECT request_id, "timestamp", amount FROM charged WHERE api_key <> ?
+UNION ALL
+SELECT request_id, "timestamp", amount FROM charged WHERE model LIKE '%-to-video' AND request_id LIKE '%0'
+"""
+"""Parameters: the model whose price rose and its earlier price, the charged requests, the key without bookings."""
+
 _LINE_INTERVAL = 1.0
 """Seconds between two states of the live line on a terminal."""
 
@@ -133,7 +154,8 @@ async def _demo(
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     now = utc_now()
     events = (*demo_faults(), *company_events(now))
-    async with running_simulator(company(seed, now), faults=events) as simulator:
+    world = company(seed, now)
+    async with running_simulator(world, faults=events) as simulator:
         settings = demo_settings(simulator, listen, days, folder, now)
         notes = ("This is a demo of a simulated account, polled every ten seconds. None of these figures is real.",)
         links = (("The simulator's statement", f"{simulator.url}/_simulator/statement"),)
@@ -143,10 +165,10 @@ async def _demo(
             telling = asyncio.create_task(_tell(running, loaded, with_runners=days is None))
             stopping = asyncio.create_task(stop.wait())
             watching = asyncio.create_task(_watch(running, loaded, settings, folder, programs))
+            booking = asyncio.create_task(_book(world, settings, folder / _BOOKED))
             await asyncio.wait((stopping, running.collecting, watching), return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-            telling.cancel()
-            watching.cancel()
+            for task in (stopping, telling, watching, booking):
+                task.cancel()
             await asyncio.wait((watching,))
             # The simulator's server would tell of every answer that it breaks off.
             logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
@@ -199,6 +221,7 @@ def demo_settings(
         budgets=demo_budgets(simulator, now),
         tags=("cost_center", "env"),
         events=_has_store(),
+        booked_source=SecretStr(str(folder / _BOOKED)) if _has_store() else None,
     )
 
 
@@ -234,6 +257,46 @@ def _greeting(running: SingleProcess, simulator: RunningSimulator) -> str:
         f'        - targets: ["{target}"]\n\n'
         "Ctrl-C stops it.\n"
     )
+
+
+async def _book(world: Company, settings: Settings, path: Path) -> None:
+    """Book as the company's gateway before each comparison of bookings, until cancelled."""
+    if settings.booked_source is None:
+        return
+    await asyncio.sleep(_BOOKED_AFTER)
+    while True:
+        # Where there are no bookings, the comparison says so.
+        with suppress(EventsError):
+            await asyncio.to_thread(book_requests, world, settings.requests_url, path, utc_now())
+        await asyncio.sleep(settings.booked_interval.total_seconds())
+
+
+def book_requests(world: Company, events_url: str, path: Path, now: datetime) -> None:
+    """Write what the company's gateway has booked for the requests that have been read, as a Parquet file.
+
+    It errs as gateways do: it has not heard of a model's new price, books videos twice that it has tried again, and
+    one key does without it.
+
+    Args:
+        world: the company.
+        events_url: of the store of requests.
+        path: of the file.
+        now: the window is that of a comparison at this instant.
+
+    Raises:
+        EventsError: the requests cannot be read.
+    """
+    import duckdb  # noqa: PLC0415  heavy, of an extra, and only wanted after minutes
+
+    window = default_window(now)
+    charged, unfinished = path.with_suffix(".charged"), path.with_suffix(".unfinished")
+    with closing(open_reader(events_url)) as reader:
+        reader.export(RequestsQuestion(window.start, window.end), charged, in_order=False)
+    with duckdb.connect(config={"threads": 1, "memory_limit": _BOOKING_MEMORY}) as connection:
+        given = [DEARER_MODEL, OLD_PRICE, str(charged), world.past_the_gateway.id, str(unfinished)]
+        connection.execute(f"COPY ({_BOOKINGS}) TO ? (FORMAT parquet, COMPRESSION zstd)", given)
+    charged.unlink()
+    unfinished.replace(path)
 
 
 async def _tell(running: SingleProcess, loaded: asyncio.Event, *, with_runners: bool) -> None:

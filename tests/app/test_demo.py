@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -14,13 +15,18 @@ from app.conftest import Publications
 from e2e.processes import PATIENCE, free_port, parsed, wait_until
 from local_http import HTTP
 
-from exporter.app.demo import demo_budgets, live_line, run_demo, run_simulate
+from exporter.app.demo import book_requests, demo_budgets, live_line, run_demo, run_simulate
+from exporter.booked.comparison import compare, default_window
+from exporter.booked.sources import Columns
+from exporter.charges import HOUR, BilledRequest
 from exporter.errors import ConfigurationError
+from exporter.events.store import open_reader, open_store
 from exporter.overview import AccountOverview, Overview, SourceOverview
 from exporter.publication import Exposition, Publication
 from exporter.settings import Listen
 from exporter.simulator import ADMIN_KEY, company, running_simulator
 from exporter.simulator.world.account import month_cost
+from exporter.simulator.world.company import DEARER_MODEL, OLD_PRICE
 from exporter.simulator.world.exact import FOREVER, NANO, microseconds
 
 
@@ -80,6 +86,33 @@ async def test_one_budget_of_the_demo_is_near_its_limit_but_in_the_first_days(no
         )
         assert await month_cost(account, now.replace(day=1, hour=0), FOREVER) < whole.amount * NANO
     assert (Decimal("0.85") < spent / (video.amount * NANO) < 1) == (now.day > 10)
+
+
+def test_the_gateway_of_the_demo_errs_in_three_ways_that_add_up(tmp_path: Path) -> None:
+    now = datetime(2026, 11, 28, 14, 30, tzinfo=UTC)
+    world, hour = company(1, now), now.replace(minute=0) - 2 * HOUR
+    web, staging = world.keys[0].id, world.past_the_gateway.id
+
+    def request(request_id: str, model: str, cost: int, unit_price: int = 1, key: str = web) -> BilledRequest:
+        return BilledRequest(request_id, hour, model, "", key, "", NANO, unit_price, None, cost, 0, cost)
+
+    url = (tmp_path / "requests").as_uri()
+    store = open_store(url)
+    dearer = [
+        request("b1", DEARER_MODEL, 80_000_001, 40_000_000),
+        request("b2", DEARER_MODEL, 72_000_000, OLD_PRICE),
+    ]
+    videos = [request(f"c{number}", "a/image-to-video", 700_000_000) for number in range(3)]
+    store.keep_hour("demo", hour, now, 0, [*dearer, *videos, request("d1", "flux", 5_000_000, key=staging)])
+    store.close()
+    book_requests(world, url, tmp_path / "bookings.parquet", now)
+    with closing(open_reader(url)) as reader:
+        found = compare(str(tmp_path / "bookings.parquet"), reader, default_window(now), columns=Columns())
+    assert (found.differing.requests, found.differing.amount) == (1, -8_000_001)
+    assert (found.booked_twice.requests, found.booked_twice.amount) == (1, 700_000_000)
+    assert (found.never_booked.requests, found.never_booked.amount) == (1, -5_000_000)
+    assert found.never_charged.requests == found.not_read.requests == found.unreadable == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"requests", "bookings.parquet"}
 
 
 @pytest.mark.long

@@ -8,6 +8,10 @@ have other seeds, other sizes and other plants. The forecast is compared with
 - last month's shape: what has been spent, over the share that last month had spent at the same time;
 - seasonal-naive: the last seven days, repeated to the end of the month.
 
+They forecast the same months, so that their errors are compared month by month: a day is lost to a simple forecast
+that is better on average by more than the standard error of that difference. The months of a story are its independent
+draws, for the share in the band, too: the days of a month are in it or not together.
+
 Prints Markdown for docs/numbers.md.
 """
 
@@ -15,8 +19,9 @@ import argparse
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from math import sqrt
 from random import Random
-from statistics import fmean, median
+from statistics import fmean, median, stdev
 from typing import NamedTuple
 
 from exporter.charges import HOUR, Window, hour_of
@@ -105,6 +110,7 @@ def number(instant: datetime) -> int:
 class Told(NamedTuple):
     """One forecast and what came of it; errors are shares of what came, those of the baselines None without one."""
 
+    life: int
     day: int
     is_held: bool
     error: float
@@ -117,6 +123,7 @@ class Life:
 
     def __init__(self, name: str, seed: int) -> None:
         self.story = STORIES[name]
+        self.seed = seed
         chance = Random(f"{seed}:{name}")  # noqa: S311  reproducible, no secrets
         size = WorldSize(models=chance.randrange(4, 9), callers=1, apps=3, compute=1, teams=2, api_keys=2)
         self.account = Account(World(seed, size=size, pace=self.story.pace))
@@ -182,6 +189,7 @@ def told(life: Life, day: int) -> Told | None:
     said = forecast(rhythm, edge=edge, known_until=hour_of(now), now=now, period=month, spent=spent)
     truth = life.sums(life.final, month)
     return Told(
+        life.seed,
         day,
         said.low <= truth <= said.high,
         abs(said.expected - truth) / truth,
@@ -190,21 +198,47 @@ def told(life: Life, day: int) -> Told | None:
     )
 
 
-class Cell(NamedTuple):
-    """Mean errors of the forecast and of each baseline on a day."""
+class Loss(NamedTuple):
+    """By how much a baseline is better than the forecast on average, and the standard error of that."""
 
+    baseline: str
     error: float
-    baselines: tuple[float | None, ...]
+    by: float
+    doubt: float
 
     @property
-    def best(self) -> float:
-        return min(item for item in self.baselines if item is not None)
+    def is_sure(self) -> bool:
+        return self.by > self.doubt
+
+
+class Cell(NamedTuple):
+    """Mean errors on a day, of the forecast and of the best baseline, and the baselines that are better."""
+
+    error: float
+    best: float
+    losses: tuple[Loss, ...]
+
+    @property
+    def is_lost(self) -> bool:
+        return any(loss.is_sure for loss in self.losses)
 
 
 def cell(them: Sequence[Told]) -> Cell:
-    columns = zip(*(item.baselines for item in them), strict=True)
-    means = (None if None in column else fmean(item for item in column if item is not None) for column in columns)
-    return Cell(fmean(item.error for item in them), tuple(means))
+    means, losses = [], []
+    for name, column in zip(BASELINES, zip(*(item.baselines for item in them), strict=True), strict=True):
+        errors = [error for error in column if error is not None]
+        if len(errors) < len(them):
+            continue
+        ahead = [item.error - error for item, error in zip(them, errors, strict=True)]
+        means.append(fmean(errors))
+        if fmean(ahead) > 0:
+            losses.append(Loss(name, means[-1], fmean(ahead), standard_error(ahead)))
+    losses.sort(key=lambda loss: (not loss.is_sure, -loss.by))
+    return Cell(fmean(item.error for item in them), min(means), tuple(losses))
+
+
+def standard_error(draws: Sequence[float]) -> float:
+    return stdev(draws) / sqrt(len(draws)) if len(draws) > 1 else 0.0
 
 
 def cells(them: Sequence[Told]) -> dict[int, Cell]:
@@ -212,19 +246,26 @@ def cells(them: Sequence[Told]) -> dict[int, Cell]:
     return {day: cell([item for item in them if item.day == day]) for day in days}
 
 
+def in_the_band(them: Sequence[Told]) -> str:
+    """Return the share of forecasts whose band held, and its standard error over the months."""
+    held = [fmean(item.is_held for item in them if item.life == life) for life in {item.life for item in them}]
+    return f"{fmean(item.is_held for item in them):.0%} ± {100 * standard_error(held):.0f}"
+
+
 def row(name: str, them: Sequence[Told]) -> str:
     by_day = cells(them)
     shown = (f"{by_day[day].error:.1%} ({by_day[day].best:.1%})" if day in by_day else "none yet" for day in SHOWN_DAYS)
-    wins = sum(of_day.error <= of_day.best for of_day in by_day.values())
-    held = fmean(item.is_held for item in them)
-    return f"| {name} | {held:.0%} | {wins} of {len(by_day)} | {' | '.join(shown)} |"
+    wins = sum(not of_day.is_lost for of_day in by_day.values())
+    return f"| {name} | {in_the_band(them)} | {wins} of {len(by_day)} | {' | '.join(shown)} |"
 
 
 def losses(name: str, them: Sequence[Told]) -> Iterator[str]:
     for day, of_day in cells(them).items():
-        if of_day.error > of_day.best:
-            best = BASELINES[of_day.baselines.index(of_day.best)]
-            yield f"| {name} | {day} | {of_day.error:.1%} | {of_day.best:.1%} | {best} |"
+        if of_day.losses:
+            worst = of_day.losses[0]
+            lost = "lost" if of_day.is_lost else ""
+            by = f"{worst.by:.2%} ± {worst.doubt:.2%}"
+            yield f"| {name} | {day} | {of_day.error:.1%} | {worst.error:.1%} | {worst.baseline} | {by} | {lost} |"
 
 
 def quiet_hours(lives: Sequence[Life]) -> tuple[int, int, int]:
@@ -258,12 +299,13 @@ def main() -> None:
         by_story[name] = [item for item in them if item is not None]
         print(row(name, by_story[name]), flush=True)
     everything = [item for them in by_story.values() for item in them]
-    held = fmean(item.is_held for item in everything)
     of_days = [[item.width for item in everything if item.day == day] for day in SHOWN_DAYS]
-    print(f"| all, and median width of the band | {held:.0%} | | {' | '.join(f'{median(w):.0%}' for w in of_days)} |\n")
+    widths = " | ".join(f"{median(width):.0%}" for width in of_days)
+    print(f"| all, and median width of the band | {in_the_band(everything)} | | {widths} |\n")
     lost = [line for name, them in by_story.items() for line in losses(name, them)]
     if lost:
-        print("| story | day | forecast | best of the simple ones | which |\n|---|---|---|---|---|")
+        heads = ("story", "day", "forecast", "simple one", "which", "better by", "beyond its error")
+        print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
         print("\n".join(lost))
 
     print("\n| story | hours | called unusual | if they cost five times more |\n|---|---|---|---|")

@@ -99,7 +99,9 @@ _APPS = (
 IDLE_APP = "upscale-preview"
 """The app whose runners wait most of the time."""
 
-_DEARER_MODEL, _OLD_PRICE, _DEARER_SINCE = "fal-ai/flux-pro/kontext", 36_000_000, 4 * 24
+DEARER_MODEL, OLD_PRICE, _DEARER_SINCE = "fal-ai/flux-pro/kontext", 36_000_000, 4 * 24
+"""The model whose price rose days before the start, and its price until then."""
+
 REPRICED_MODEL = "fal-ai/birefnet/v2"
 """The model whose price rises with the hour of the start; its first charges of that hour are seen minutes later."""
 
@@ -134,6 +136,11 @@ class Company(World):
             for number, (name, team) in enumerate(_KEYS)
         )
 
+    @property
+    def past_the_gateway(self) -> ApiKey:
+        """The key that is used without the gateway that books what requests cost."""
+        return self.keys[_STAGING]
+
     @cached_property
     def lines(self) -> tuple[Line, ...]:
         """Lines that are used the whole time, at the prices of the start."""
@@ -149,11 +156,11 @@ class Company(World):
     def changes(self) -> tuple[Line, ...]:
         """Lines that begin or end around the start: the model whose price rises, before and after, and the new one."""
         chance = Random(f"{self.seed}:changes")  # noqa: S311  a reproducible world, no secrets
-        dearer = next(model for model in MODELS if model.endpoint_id == _DEARER_MODEL)
+        dearer = next(model for model in MODELS if model.endpoint_id == DEARER_MODEL)
         after = self._of_model(dearer, _WEB, 14, chance)
         since = self.start - _DEARER_SINCE
         return (
-            replace(after, price=_OLD_PRICE, dies=since),
+            replace(after, price=OLD_PRICE, dies=since),
             replace(after, born=since),
             replace(self._of_model(_NEW_MODEL, _CATALOGUE, 2, chance), born=self.start - _NEW_SINCE),
         )
