@@ -389,6 +389,7 @@ def answer_usage(
         whole = charges.usage(question.window, (), "month")
         pieces = ((piece, partial(charges.sums, piece)) for piece in _pieces(question, whole))
         rows, cursor = _page(question, charges.revision, pieces)
+    untagged = tuple(_unread_by_tags(ledger, question, sources)) if question.tags else ()
     return UsageAnswer(
         start=question.window.start,
         end=question.window.end,
@@ -396,14 +397,14 @@ def answer_usage(
         timezone=question.zone.key,
         rows=tuple(_rows(question, rows)),
         total=_total(whole),
-        coverage=replace(known, complete=known.complete and charges.is_whole),
+        coverage=replace(known, complete=known.complete and charges.is_whole and not untagged),
         next_cursor=None if cursor is None else str(cursor),
         notes=(
             *notes,
             *(note for part in charges.parts for note in part.notes),
             *known.notes,
             *((NO_CALLERS,) if question.is_about_callers and not ledger.tells_callers else ()),
-            *(_unread_by_tags(ledger, question, sources) if question.tags else ()),
+            *untagged,
         ),
         live=tuple(part for part in charges.parts if not part.problem),
     )

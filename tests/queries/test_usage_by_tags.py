@@ -110,6 +110,10 @@ def test_hours_that_have_not_been_read_for_good_are_said(reader: LedgerReader) -
     assert second.startswith("studio: 3 of")
     early = {"start": "2026-10-30", "end": "2026-10-31", "account": "studio"}
     assert not asked(reader, **early, group_by="tag:customer").notes
+    assert asked(reader, **early, group_by="tag:customer").coverage.complete
+    late = early | {"account": "research"}
+    assert not asked(reader, **late, group_by="tag:customer").coverage.complete
+    assert asked(reader, **late, group_by="model").coverage.complete, "what a model cost is known without tags"
 
 
 def test_a_document_has_the_tags_as_an_object(reader: LedgerReader) -> None:
