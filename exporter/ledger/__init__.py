@@ -1,6 +1,7 @@
 """The ledger: the only durable package. It keeps every charge exactly and does the accounting on them.
 
-`store.Ledger` is the door for the one process that writes; `reader.LedgerReader` opens snapshots beside it.
+`store.Ledger` is the door for the one process that writes, with a door each for names, runners, tags and remote write
+(`name_ledger`, `machine_ledger`, `tag_ledger`, `remote_ledger`); `reader.LedgerReader` opens snapshots beside it.
 `accounting` holds the pure rules, `tables` the database. What is in memory (`contents`, `directory`) is joined with the
 database by `session`. `collector_lock` allows one writer, `loss` notices that a ledger is gone; `backup`,
 `verification`, `renaming` and `export` are what a person does with a ledger by hand. May import: `charges`, `calendar`,

@@ -20,8 +20,8 @@ from exporter.errors import ConfigurationError, LedgerError
 from exporter.ledger.accounting.counters import Counter, CounterKey, Labels, LabelValues
 from exporter.ledger.accounting.key_labels import KeyLabels
 from exporter.ledger.collector_lock import LedgerNote, as_collector, give_to_owner_of
-from exporter.ledger.key_naming import renamed_key
 from exporter.ledger.loss import copy_database, free_name, sync_folder
+from exporter.ledger.name_ledger import renamed_key
 from exporter.ledger.tables import rows, schema
 from exporter.ledger.tables.database import (
     changing_tables,

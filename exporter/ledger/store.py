@@ -5,13 +5,12 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import Connection
 
 from exporter.calendar import periods_at
 from exporter.charges import (
-    ApiKey,
     Balance,
     Bill,
     Charge,
@@ -19,7 +18,6 @@ from exporter.charges import (
     Dimensions,
     Invoice,
     RejectedRow,
-    Team,
     UnitPrice,
     Window,
     first_hour_from,
@@ -30,7 +28,6 @@ from exporter.charges import (
 from exporter.errors import LedgerError
 from exporter.ledger.accounting.counters import Counter, CounterKey, Holds, Labels, Rules, advanced, measured, released
 from exporter.ledger.accounting.coverage import PublishedPages, ScopeState, coverage
-from exporter.ledger.accounting.key_labels import KeyLabels
 from exporter.ledger.accounting.reconciliation import Reconciliation, reconciliation
 from exporter.ledger.accounting.relabelling import Move, moves
 from exporter.ledger.accounting.restatement import (
@@ -47,15 +44,14 @@ from exporter.ledger.collector_lock import CollectorLock
 from exporter.ledger.contents import Contents
 from exporter.ledger.directory import clamped, reached, settled, state_of
 from exporter.ledger.heights import Heights
-from exporter.ledger.key_naming import Renames, note_uses, pending_renames, record_listed, rename_keys
 from exporter.ledger.loss import LedgerCondition
 from exporter.ledger.machine_ledger import MachineLedger
+from exporter.ledger.name_ledger import NameLedger
 from exporter.ledger.remote_ledger import RemoteLedger
 from exporter.ledger.session import Session
-from exporter.ledger.tables import hours, keys, machines, rows, schema, tags
+from exporter.ledger.tables import hours, machines, rows, schema, tags
 from exporter.ledger.tables import prices as price_rows
 from exporter.ledger.tables.hours import HourlyCosts, TouchedHours, read_hourly
-from exporter.ledger.tables.keys import KeyOwner, SourceProbe
 from exporter.ledger.tables.rejected import (
     first_rejected,
     forget_rejected,
@@ -69,9 +65,6 @@ from exporter.samples import Pages
 
 __all__ = ["Ledger", "Restatement", "Rules"]
 
-_RENAME_PATIENCE = timedelta(minutes=10)
-"""Longest time for which a key keeps its old name because its counters have not been scraped."""
-
 
 class Ledger:
     """The ledger, open. Not for use from several threads at once.
@@ -82,7 +75,8 @@ class Ledger:
         heights: what this process has shown of the ledger before, which another collector has written meanwhile.
 
     Attributes:
-        machines: the same door for what concerns runners.
+        names: the same door for what concerns keys and teams.
+        machines: the same for runners.
         tags: the same for spend by tags.
         remote: the same for remote write.
 
@@ -107,12 +101,11 @@ class Ledger:
         self._holds = Holds(rules.birth_hold)
         self._accounts: Mapping[str, Collection[str]] = {}
         self._sequence = first_number
-        self._renames: Renames | None = None
-        self._rename_wanted_at: datetime | None = None
         account_at = self._labels.names.index("account")
         self._published: defaultdict[str, PublishedPages] = defaultdict(lambda: PublishedPages(account_at))
         self.machines = MachineLedger(lambda: self._session, clock=clock, hold=rules.birth_hold)
         self.tags = TagLedger(lambda: self._session, clock=clock, hold=rules.birth_hold, max_series=rules.max_series)
+        self.names = NameLedger(lambda: self._session, labels=self._labels, clock=clock, holds=self._holds)
         self.remote = RemoteLedger(lambda: self._session, labels=self._labels, clock=clock)
         self._session = Session(
             address,
@@ -248,7 +241,7 @@ class Ledger:
                 moved={(move.hour, move.key.label_set): move.amount for move in moved if move.key.measure == "cost"},
             )
             counters = _moved_counters(books, booking, moved, now)
-            note_uses(connection, contents, account, change.added)
+            self.names.restated(connection, contents, account, change.added)
             rows.write_difference(connection, scope.id, change, sums)
             first_hours = hours.update(connection, scope.id, contents.first_seen.first_hours, change)
             complete = hour_number(hour_of(at))
@@ -285,7 +278,7 @@ class Ledger:
             if counters:
                 self._holds.grew()
             if entry.places:
-                self._renames = None
+                self.names.look_again()
             books.set_counters(counters)
             books.apply(sums)
             self.machines.restated(connection, contents, account, change.deltas, now)
@@ -355,72 +348,6 @@ class Ledger:
             write_reconciliation(connection, compared)
             contents.reconciliations[compared.key] = compared
         return compared
-
-    def probes(self, account: str) -> tuple[SourceProbe, ...]:
-        """Return how the sources answered an account's key when they were asked last."""
-        with self._session.reading() as connection:
-            return keys.read_probes(connection, account)
-
-    def record_probes(self, probes: Iterable[SourceProbe]) -> None:
-        """Keep how sources answered."""
-        with self._session.writing() as (connection, _):
-            keys.write_probes(connection, probes)
-
-    def key_owners(self) -> tuple[KeyOwner, ...]:
-        """Return who the keys of all accounts belong to, as far as that is known."""
-        with self._session.reading() as connection:
-            return keys.read_owners(connection)
-
-    def record_key_owner(self, owner: KeyOwner) -> None:
-        """Keep who an account's key belongs to."""
-        with self._session.writing() as (connection, _):
-            keys.write_owner(connection, owner)
-
-    def record_api_keys(self, account: str, keys: Collection[ApiKey]) -> None:
-        """Keep an account's API keys as fal lists them now.
-
-        A key whose charges are published already takes its new name with one of the next views.
-        """
-        with self._session.writing() as (connection, contents):
-            record_listed(connection, contents, self._labels, account, keys)
-            self._renames = None
-
-    def record_teams(self, account: str, teams: Collection[Team], *, show_idle: bool = True) -> None:
-        """Keep the teams of an account's organization as fal lists them now.
-
-        Args:
-            account: a configured account.
-            teams: all of them.
-            show_idle: whether those without charges in the periods that are published are shown at 0 from now on.
-        """
-        now = self._clock()
-        with self._session.writing() as (connection, contents):
-            keys.write_teams(connection, account, teams)
-            contents.teams[account] = tuple(sorted(teams, key=lambda team: team.username))
-            books = contents.books
-            place = self._labels.names.index("team") if "team" in self._labels.names else None
-            charged = set() if place is None else {values[place] for values in books.charged(account)}
-            idle = [
-                self._labels.of_team(account, team.username)
-                for team in teams
-                if show_idle and team.username not in charged
-            ]
-            new = contents.directory.admit(connection, [values for values in idle if values is not None])
-            counters = {CounterKey(number, "cost", ""): Counter(0, 0, now, released=False) for number in new}
-            rows.write_counters(connection, {}, counters)
-            for key in counters:
-                self._holds.begin(key)
-            books.add_label_sets(new)
-            books.set_counters(counters)
-            books.show_at_zero(new)
-
-    def api_keys(self, account: str) -> tuple[ApiKey, ...]:
-        """Return the API keys of an account that are known, those that fal lists no more among them."""
-        return tuple(record.key for record in self._session.contents().keys.values() if record.key.account == account)
-
-    def key_labels(self) -> KeyLabels:
-        """Return what API keys are published under, by account and id; another mapping whenever that changes."""
-        return self._session.contents().directory.key_labels
 
     def cost_by_product(self, account: str, window: Window) -> Mapping[str, int]:
         """Return what a window cost an account by product, in nano-USD, of its active sources."""
@@ -534,7 +461,7 @@ class Ledger:
         self._session.check()
         now = self._clock()
         periods = periods_at(now, self._rules.zone)
-        self._rename_keys(now)
+        self.names.rename_due(now)
         contents = self._session.contents()
         if self._holds.due(contents.books.counters, now) or contents.books.moved_periods(periods):
             with self._session.writing() as (connection, contents):
@@ -611,25 +538,6 @@ class Ledger:
             tags=self.tags.figures(self._accounts, periods.month, lacking["month"], self._sequence),
         )
 
-    def _rename_keys(self, now: datetime) -> None:
-        """Publish keys under the names that fal gives them now.
-
-        What has been counted under the old name is to have been scraped before, or it would be lost to `increase()`;
-        where nobody scrapes, nobody waits for it for long.
-        """
-        if self._renames is None:
-            self._renames = pending_renames(self._session.contents(), self._labels)
-        if not self._renames:
-            self._rename_wanted_at = None
-            return
-        if self._rename_wanted_at is None:
-            self._rename_wanted_at = now
-        if not self._holds.is_all_scraped and now - self._rename_wanted_at < _RENAME_PATIENCE:
-            return
-        with self._session.writing() as (connection, contents):
-            rename_keys(connection, contents, self._labels, self._renames, now)
-        self._session.read_anew()
-
     def _corrected(self, connection: Connection, scope: Scope, now: datetime) -> Scope:
         """Return a scope without instants of the future, and no hour that is covered before it is over."""
         past = clamped(scope, now, self._rules.settle_delay)
@@ -638,7 +546,7 @@ class Ledger:
         return past
 
     def _take_up(self, connection: Connection, contents: Contents) -> None:
-        self._renames = None
+        self.names.look_again()
         self._holds.keep(contents.books.counters)
         self.machines.take_up(contents)
         self.tags.take_up(contents)

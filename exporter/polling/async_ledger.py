@@ -74,27 +74,27 @@ class AsyncLedger:
 
     async def probes(self, account: str) -> tuple[SourceProbe, ...]:
         """Return how the sources answered an account's key when they were asked last."""
-        return await self.run(lambda ledger: ledger.probes(account))
+        return await self.run(lambda ledger: ledger.names.probes(account))
 
     async def record_probes(self, probes: Collection[SourceProbe]) -> None:
         """Keep how sources answered."""
-        await self.run(lambda ledger: ledger.record_probes(probes))
+        await self.run(lambda ledger: ledger.names.record_probes(probes))
 
     async def key_owners(self) -> tuple[KeyOwner, ...]:
         """Return who the keys of all accounts belong to, as far as that is known."""
-        return await self.run(Ledger.key_owners)
+        return await self.run(lambda ledger: ledger.names.key_owners())
 
     async def record_key_owner(self, owner: KeyOwner) -> None:
         """Keep who an account's key belongs to."""
-        await self.run(lambda ledger: ledger.record_key_owner(owner))
+        await self.run(lambda ledger: ledger.names.record_key_owner(owner))
 
     async def record_api_keys(self, account: str, keys: Collection[ApiKey]) -> None:
         """Keep an account's API keys as fal lists them now."""
-        await self.run(lambda ledger: ledger.record_api_keys(account, keys))
+        await self.run(lambda ledger: ledger.names.record_api_keys(account, keys))
 
     async def record_teams(self, account: str, teams: Collection[Team], *, show_idle: bool) -> None:
         """Keep the teams of an account's organization as fal lists them now."""
-        await self.run(lambda ledger: ledger.record_teams(account, teams, show_idle=show_idle))
+        await self.run(lambda ledger: ledger.names.record_teams(account, teams, show_idle=show_idle))
 
     async def cost_by_product(self, account: str, window: Window) -> Mapping[str, int]:
         """Return what a window cost an account by product, in nano-USD."""

@@ -65,7 +65,7 @@ class Spending:
         elif window != hours.window:
             self._unread.update(Window(hours.window.end, window.end).hours())
             hours.move_to(window)
-        labels = ledger.key_labels()
+        labels = ledger.names.key_labels()
         if labels is not self._key_labels:
             # What a budget is about may be told by the labels of keys.
             self._key_labels = labels

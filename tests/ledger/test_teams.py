@@ -37,7 +37,7 @@ def test_a_team_without_spend_is_at_zero_and_stays_when_it_spends(open_ledger: O
     ledger = opened(open_ledger)
     clock.forward(hours=1)
     spend(ledger, clock, acme=5)
-    ledger.record_teams("prod", TEAMS)
+    ledger.names.record_teams("prod", TEAMS)
     idle = {("acme-ml", "", ""): 0, ("acme-ops", "", ""): 0}
     charged = {("acme", "model_apis", "fal-ai/flux"): 5}
     assert shown(ledger.view().known_of_month) == charged | idle
@@ -47,7 +47,7 @@ def test_a_team_without_spend_is_at_zero_and_stays_when_it_spends(open_ledger: O
     charged["acme-ml", "model_apis", "fal-ai/flux"] = 3
     assert shown(ledger.view().known_of_month) == charged | idle
     assert shown(ledger.view().spend) == charged | idle
-    ledger.record_teams("prod", TEAMS)
+    ledger.names.record_teams("prod", TEAMS)
     assert shown(ledger.view().known_of_month) == charged | idle
     ledger.close()
 
@@ -67,7 +67,7 @@ def test_a_team_that_spent_long_ago_is_at_zero_too(open_ledger: OpenLedger, cloc
     clock.forward(days=70)
     spend(ledger, clock, acme=7)
     ledger.view()
-    ledger.record_teams("prod", TEAMS)
+    ledger.names.record_teams("prod", TEAMS)
     present = shown(ledger.view().known_of_month)
     assert present == {("acme", "model_apis", "fal-ai/flux"): 7, ("acme-ml", "", ""): 0, ("acme-ops", "", ""): 0}
 
@@ -76,12 +76,12 @@ def test_teams_have_no_series_where_they_are_no_label_or_the_history_is_not_load
     open_ledger: OpenLedger, clock: Clock
 ) -> None:
     ledger = opened(open_ledger, labels=("account", "model"))
-    ledger.record_teams("prod", TEAMS)
+    ledger.names.record_teams("prod", TEAMS)
     assert shown(ledger.view().spend) == {}
     assert len(ledger.view().teams) == 3
     ledger.close()
     again = opened(open_ledger)
-    again.record_teams("prod", TEAMS[:2], show_idle=False)
+    again.names.record_teams("prod", TEAMS[:2], show_idle=False)
     assert shown(again.view().known_of_month) == {}
     assert len(again.view().teams) == 2
     again.activate({"other": ("organization",)})
@@ -91,6 +91,6 @@ def test_teams_have_no_series_where_they_are_no_label_or_the_history_is_not_load
 
 def test_teams_beyond_the_limit_of_series_and_its_reserve_are_left_out(open_ledger: OpenLedger) -> None:
     ledger = opened(open_ledger, max_series=1)
-    ledger.record_teams("prod", [Team("prod", f"team-{number:02}", "") for number in range(30)])
+    ledger.names.record_teams("prod", [Team("prod", f"team-{number:02}", "") for number in range(30)])
     present = shown(ledger.view().known_of_month)
     assert sorted(present) == [(f"team-{number:02}", "", "") for number in range(1 + 16)]

@@ -10,7 +10,6 @@ from polling.conftest import REACH, Bench, Clock, opened_bench, truth, until
 from structlog.typing import EventDict
 
 from exporter.charges import HOUR, NANO, hour_number, hour_of
-from exporter.ledger import Ledger
 from exporter.simulator import (
     DEFAULT_KEYS,
     Fault,
@@ -209,5 +208,5 @@ async def test_names_of_a_ledger_are_there_after_a_restart(fal: RunningSimulator
     async with opened_bench(fal, clock, tmp_path, sources=("organization",), reach=SHORT, labels=LABELS) as bench:
         after = await bench.view()
         assert (set(after.keys), after.teams) == (set(before.keys), before.teams)
-        assert len(await bench.ledger.run(Ledger.key_labels)) == len(after.keys)
+        assert len(await bench.ledger.run(lambda ledger: ledger.names.key_labels())) == len(after.keys)
         assert await bench.known_of_month() > NANO / 1000

@@ -34,7 +34,7 @@ def address(tmp_path: Path) -> Iterator[str]:
     url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
     ledger = Ledger(url, rules=Rules(settle_delay=2 * HOUR), clock=lambda: NOW)
     ledger.activate({"default": ("models",), "second": ("models", "serverless")})
-    ledger.record_api_keys("default", [ApiKey("default", "key-1", "checkout")])
+    ledger.names.record_api_keys("default", [ApiKey("default", "key-1", "checkout")])
     yield url
     ledger.close()
 

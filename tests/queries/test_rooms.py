@@ -149,7 +149,7 @@ class Rooms:
                 self.restate(step)
             case Aliased() if step.account in self.configured:
                 keys = [ApiKey(step.account, key, alias) for key, alias in step.aliases.items()]
-                self.ledger.record_api_keys(step.account, keys)
+                self.ledger.names.record_api_keys(step.account, keys)
             case Configured():
                 self.configured = tuple(step.accounts)
                 self.ledger.activate(dict.fromkeys(step.accounts, (SOURCE,)))
@@ -198,7 +198,7 @@ class Rooms:
 
     def truth(self, window: Window) -> Iterator[tuple[datetime, Dimensions, int]]:
         """Yield what counts of what has been stated, each key under its label."""
-        labels = self.ledger.key_labels()
+        labels = self.ledger.names.key_labels()
         for account in self.configured:
             for (hour, kind), cost in self.charged.get(account, {}).items():
                 at = START + hour * HOUR

@@ -14,22 +14,22 @@ READABLE = SourceProbe("prod", "models", AT, "1.2.0", teams=3)
 
 def test_the_last_probe_of_every_source_outlives_the_process(open_ledger: OpenLedger) -> None:
     ledger = open_ledger()
-    ledger.record_probes([REFUSED, READABLE, SourceProbe("other", "models", AT, "1.2.0")])
+    ledger.names.record_probes([REFUSED, READABLE, SourceProbe("other", "models", AT, "1.2.0")])
     later = SourceProbe("prod", "compute", AT + timedelta(days=1), "1.3.0", reason_at_choice="not_found")
-    ledger.record_probes([later])
+    ledger.names.record_probes([later])
     ledger.close()
     again = open_ledger()
-    assert again.probes("prod") == (later, READABLE)
-    assert again.probes("nobody") == ()
+    assert again.names.probes("prod") == (later, READABLE)
+    assert again.names.probes("nobody") == ()
 
 
 def test_whom_a_key_belongs_to_outlives_the_process(open_ledger: OpenLedger) -> None:
     ledger = open_ledger()
-    ledger.record_key_owner(KeyOwner("prod", "aa", "acme"))
-    ledger.record_key_owner(KeyOwner("other", "bb", ""))
-    ledger.record_key_owner(KeyOwner("prod", "cc", "research"))
+    ledger.names.record_key_owner(KeyOwner("prod", "aa", "acme"))
+    ledger.names.record_key_owner(KeyOwner("other", "bb", ""))
+    ledger.names.record_key_owner(KeyOwner("prod", "cc", "research"))
     ledger.close()
-    assert set(open_ledger().key_owners()) == {KeyOwner("prod", "cc", "research"), KeyOwner("other", "bb", "")}
+    assert set(open_ledger().names.key_owners()) == {KeyOwner("prod", "cc", "research"), KeyOwner("other", "bb", "")}
 
 
 def test_a_renamed_account_keeps_both_in_place_of_what_was_asked_under_the_new_name(
@@ -37,15 +37,17 @@ def test_a_renamed_account_keeps_both_in_place_of_what_was_asked_under_the_new_n
 ) -> None:
     ledger = open_ledger()
     ledger.activate({"prod": ["models"]})
-    ledger.record_probes([REFUSED, SourceProbe("studio", "compute", AT, "1.2.0")])
-    ledger.record_key_owner(KeyOwner("prod", "aa", "acme"))
-    ledger.record_key_owner(KeyOwner("studio", "aa", "acme"))
+    ledger.names.record_probes([REFUSED, SourceProbe("studio", "compute", AT, "1.2.0")])
+    ledger.names.record_key_owner(KeyOwner("prod", "aa", "acme"))
+    ledger.names.record_key_owner(KeyOwner("studio", "aa", "acme"))
     ledger.close()
     rename_account(address, "prod", "studio", now=AT)
     again = open_ledger()
-    assert [(probe.account, probe.reason_at_choice) for probe in again.probes("studio")] == [("studio", "not_found")]
-    assert again.probes("prod") == ()
-    assert again.key_owners() == (KeyOwner("studio", "aa", "acme"),)
+    assert [(probe.account, probe.reason_at_choice) for probe in again.names.probes("studio")] == [
+        ("studio", "not_found")
+    ]
+    assert again.names.probes("prod") == ()
+    assert again.names.key_owners() == (KeyOwner("studio", "aa", "acme"),)
 
 
 def test_costs_by_product_are_those_of_the_active_sources_in_the_window(open_ledger: OpenLedger) -> None:

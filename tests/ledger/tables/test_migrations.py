@@ -121,8 +121,8 @@ def test_counters_and_gauges_of_version_3_go_on_where_they_were(address: str, op
     assert values(view.spend) == {"fal-ai/flux/dev": 2**62 + 480_000_000, "shop": 2_500_000_016, "fal-ai/kling": 7}
     assert (view.charges, view.born_at) == (6, at(20, 12) + timedelta(minutes=30))
     assert ledger.counted_sources("prod") == ("models", "serverless")
-    assert ledger.probes("prod") == ()
-    assert ledger.key_owners() == ()
+    assert ledger.names.probes("prod") == ()
+    assert ledger.names.key_owners() == ()
     assert ledger.cost_by_product("prod", NOVEMBER) == {
         "model_apis": 2**62 + 160_000_007,
         "serverless": 1_500_000_016,
@@ -374,8 +374,8 @@ def advised(open_ledger: OpenLedgerOfRenaming, clock: Clock) -> None:
     ledger.record_balance(Balance("studio", 3 * NANO, clock.now))
     invoice = Invoice("studio", "inv_1", "1", "open", hour, hour + HOUR, None, None, "USD", 1, 0, 0, 1)
     ledger.record_invoices("studio", [invoice, replace(invoice, id="inv_0")])
-    ledger.record_probes([SourceProbe("studio", "models", clock.now, "1", reason_at_choice="")])
-    ledger.record_key_owner(KeyOwner("studio", "hash", "artist"))
+    ledger.names.record_probes([SourceProbe("studio", "models", clock.now, "1", reason_at_choice="")])
+    ledger.names.record_key_owner(KeyOwner("studio", "hash", "artist"))
     clock.forward(minutes=10)
     ledger.activate({"atelier": ("models",)})
     clock.forward(hours=1)
@@ -383,7 +383,7 @@ def advised(open_ledger: OpenLedgerOfRenaming, clock: Clock) -> None:
     ledger.record_prices([UnitPrice("atelier", *item, hour_of(clock.now), 35, 0)])
     ledger.record_balance(Balance("atelier", 1 * NANO, clock.now))
     ledger.record_invoices("atelier", [replace(invoice, account="atelier", status="paid")])
-    ledger.record_probes([SourceProbe("atelier", "models", clock.now, "1")])
+    ledger.names.record_probes([SourceProbe("atelier", "models", clock.now, "1")])
     ledger.close()
 
 
@@ -405,9 +405,9 @@ def test_the_newer_record_of_a_thing_stays_and_both_histories_are_one(
         for pages in (view.unit_prices, view.previous_prices)
     )
     assert (price, previous) == (35, 30)
-    (probe,) = again.probes("atelier")
+    (probe,) = again.names.probes("atelier")
     assert probe.reason_at_choice == "", "what the sources were chosen by is kept"
-    assert again.key_owners() == (KeyOwner("atelier", "hash", "artist"),)
+    assert again.names.key_owners() == (KeyOwner("atelier", "hash", "artist"),)
     assert again.accounts() == {"atelier"}
     assert sum(by_hour(again, Window(hour_of(clock.now) - 24 * HOUR, hour_of(clock.now) + HOUR)).values()) == 7 * NANO
 

@@ -52,7 +52,7 @@ def url(tmp_path: Path) -> str:
 
 @pytest.fixture
 async def client(serve: Serve, application: Make, ledger: Ledger, url: str) -> httpx.AsyncClient:
-    ledger.record_api_keys("studio", [ApiKey("studio", "key-1", "checkout")])
+    ledger.names.record_api_keys("studio", [ApiKey("studio", "key-1", "checkout")])
     return await serve(application(requests=SharedReader(url)))
 
 
@@ -236,7 +236,7 @@ def command(url: str, address: str, *words: str) -> Result:
 
 
 def test_the_command_tells_all_of_one_request(ledger: Ledger, url: str, address: str) -> None:
-    ledger.record_api_keys("studio", [ApiKey("studio", "key-1", "checkout")])
+    ledger.names.record_api_keys("studio", [ApiKey("studio", "key-1", "checkout")])
     told = dict(line.split(maxsplit=1) for line in command(url, address, "get", "id-3").stdout.splitlines())
     assert told["cost"] == "0.3"
     assert told["api_key"] == "checkout"

@@ -104,7 +104,7 @@ def scraper(ledger: Ledger, clock: Clock) -> Scraper:
 def test_a_key_that_is_listed_before_it_is_charged_for_has_its_alias_from_the_first_series_on(
     ledger: Ledger, scraper: Scraper, clock: Clock
 ) -> None:
-    ledger.record_api_keys("prod", [key("k1", "checkout")])
+    ledger.names.record_api_keys("prod", [key("k1", "checkout")])
     spend(ledger, clock, {"k1": 5})
     assert shown(scraper.scrape()) == {"checkout": 0}
     assert shown(scraper.settle()) == {"checkout": 5}
@@ -112,12 +112,12 @@ def test_a_key_that_is_listed_before_it_is_charged_for_has_its_alias_from_the_fi
 
 
 def test_a_new_alias_counts_nothing_twice_and_loses_nothing(ledger: Ledger, scraper: Scraper, clock: Clock) -> None:
-    ledger.record_api_keys("prod", [key("k1", "checkout")])
+    ledger.names.record_api_keys("prod", [key("k1", "checkout")])
     spend(ledger, clock, {"k1": 5})
     scraper.settle()
     # Not scraped yet when the new alias comes: it must not be lost with the old name.
     spend(ledger, clock, {"k1": 7})
-    ledger.record_api_keys("prod", [key("k1", "web shop")])
+    ledger.names.record_api_keys("prod", [key("k1", "web shop")])
     assert shown(scraper.scrape()) == {"checkout": 7}
     assert shown(scraper.scrape()) == {"web shop": 0}
     spend(ledger, clock, {"k1": 11})
@@ -129,10 +129,10 @@ def test_a_new_alias_counts_nothing_twice_and_loses_nothing(ledger: Ledger, scra
 
 
 def test_keys_that_swap_their_aliases_count_nothing_twice(ledger: Ledger, scraper: Scraper, clock: Clock) -> None:
-    ledger.record_api_keys("prod", [key("k1", "a"), key("k2", "b")])
+    ledger.names.record_api_keys("prod", [key("k1", "a"), key("k2", "b")])
     spend(ledger, clock, {"k1": 5, "k2": 500})
     scraper.settle()
-    ledger.record_api_keys("prod", [key("k1", "b"), key("k2", "a")])
+    ledger.names.record_api_keys("prod", [key("k1", "b"), key("k2", "a")])
     assert shown(scraper.settle()) == {"a": 0, "b": 0}
     spend(ledger, clock, {"k1": 6, "k2": 520})
     assert shown(scraper.settle()) == {"a": 20, "b": 1}
@@ -141,7 +141,7 @@ def test_keys_that_swap_their_aliases_count_nothing_twice(ledger: Ledger, scrape
 
 def test_an_alias_that_comes_back_counts_nothing_twice(ledger: Ledger, scraper: Scraper, clock: Clock) -> None:
     for number, alias in enumerate(("one", "two", "one"), start=1):
-        ledger.record_api_keys("prod", [key("k1", alias)])
+        ledger.names.record_api_keys("prod", [key("k1", alias)])
         scraper.settle()
         spend(ledger, clock, {"k1": 10 * number})
         scraper.settle()
@@ -150,10 +150,10 @@ def test_an_alias_that_comes_back_counts_nothing_twice(ledger: Ledger, scraper: 
 
 
 def test_two_keys_with_one_alias_are_two_series(ledger: Ledger, scraper: Scraper, clock: Clock) -> None:
-    ledger.record_api_keys("prod", [key("k1", "prod"), key("k2", "")])
+    ledger.names.record_api_keys("prod", [key("k1", "prod"), key("k2", "")])
     spend(ledger, clock, {"k1": 1, "k2": 2, "k3": 3})
     assert shown(scraper.settle()) == {"prod": 1, "k2": 2, "k3": 3}
-    ledger.record_api_keys("prod", [key("k1", "prod"), key("k2", "prod"), key("k3", "__other__")])
+    ledger.names.record_api_keys("prod", [key("k1", "prod"), key("k2", "prod"), key("k3", "__other__")])
     scraper.settle()
     spend(ledger, clock, {"k1": 11, "k2": 12, "k3": 13})
     assert shown(scraper.settle()) == {"prod (k1)": 10, "prod (k2)": 10, "__other__ (k3)": 10}
@@ -161,10 +161,10 @@ def test_two_keys_with_one_alias_are_two_series(ledger: Ledger, scraper: Scraper
 
 
 def test_a_key_that_is_deleted_keeps_its_name(ledger: Ledger, scraper: Scraper, clock: Clock) -> None:
-    ledger.record_api_keys("prod", [key("k1", "old"), key("k2", "new")])
+    ledger.names.record_api_keys("prod", [key("k1", "old"), key("k2", "new")])
     spend(ledger, clock, {"k1": 1})
     scraper.settle()
-    ledger.record_api_keys("prod", [key("k2", "new")])
+    ledger.names.record_api_keys("prod", [key("k2", "new")])
     assert shown(scraper.settle()) == {"old": 1}
     assert [(record.label, record.is_listed) for record in ledger.view().keys] == [("old", False), ("new", True)]
 
@@ -174,7 +174,7 @@ def test_names_survive_a_restart_and_without_scrapes_a_name_waits_ten_minutes(
 ) -> None:
     spend(ledger, clock, {"k1": 5})
     ledger.view()
-    ledger.record_api_keys("prod", [key("k1", "checkout")])
+    ledger.names.record_api_keys("prod", [key("k1", "checkout")])
 
     def names(of: Ledger) -> set[str]:
         return {sample.labels[-1] for page in of.view().spend for sample in page.samples}
@@ -193,7 +193,7 @@ def test_a_label_that_is_added_later_shows_aliases_at_once(address: str, open_le
     ledger = open_ledger(labels=("account", "model"))
     ledger.activate({"prod": ("models",)})
     spend(ledger, clock, {"k1": 5})
-    ledger.record_api_keys("prod", [key("k1", "checkout")])
+    ledger.names.record_api_keys("prod", [key("k1", "checkout")])
     ledger.close()
     again = open_ledger(labels=LABELS)
     again.activate({"prod": ("models",)})
@@ -227,7 +227,7 @@ def test_members_that_stood_in_the_label_of_keys_are_not_counted_again(open_ledg
 def test_the_use_of_keys_is_known(ledger: Ledger, open_ledger: OpenLedger, clock: Clock) -> None:
     hour = hour_of(clock.now)
     spend(ledger, clock, {"k1": 1, "": 3})
-    ledger.record_api_keys("prod", [key("k1", "a"), key("k2", "b")])
+    ledger.names.record_api_keys("prod", [key("k1", "a"), key("k2", "b")])
     clock.forward(hours=2)
     spend(ledger, clock, {"k2": 2})
     ledger.close()
@@ -260,8 +260,8 @@ def test_readers_tell_keys_by_their_labels_and_find_them_by_label_or_id(
             for key_id, cost in costs.items()
         ]
         ledger.restate(account, "models", Window(hour, hour + HOUR), charges, at=clock.now)
-    ledger.record_api_keys("prod", [key("k1", "shop"), key("k2", "k9")])
-    ledger.record_api_keys("test", [key("k3", "shop", account="test")])
+    ledger.names.record_api_keys("prod", [key("k1", "shop"), key("k2", "k9")])
+    ledger.names.record_api_keys("test", [key("k3", "shop", account="test")])
     ledger.scraped(ledger.view().sequence)
     ledger.view()
     reader = LedgerReader(address)
@@ -287,10 +287,10 @@ def test_readers_tell_keys_by_their_labels_and_find_them_by_label_or_id(
 def test_names_go_on_when_the_account_is_renamed(
     address: str, ledger: Ledger, scraper: Scraper, open_ledger: OpenLedger, clock: Clock
 ) -> None:
-    ledger.record_api_keys("prod", [key("k1", "one")])
+    ledger.names.record_api_keys("prod", [key("k1", "one")])
     spend(ledger, clock, {"k1": 5})
     scraper.settle()
-    ledger.record_api_keys("prod", [key("k1", "two")])
+    ledger.names.record_api_keys("prod", [key("k1", "two")])
     scraper.settle()
     spend(ledger, clock, {"k1": 8})
     assert shown(scraper.settle()) == {"two": 3}
@@ -313,12 +313,12 @@ def test_a_backup_from_before_a_new_alias_goes_on_without_counting_twice(
     ledger.activate({"prod": ("models",)})
     clock.forward(hours=1)
     scraper = Scraper(ledger, clock)
-    ledger.record_api_keys("prod", [key("k1", "one")])
+    ledger.names.record_api_keys("prod", [key("k1", "one")])
     spend(ledger, clock, {"k1": 5})
     scraper.settle()
     copy = tmp_path / "copy.sqlite"
     back_up(sqlite_address, copy)
-    ledger.record_api_keys("prod", [key("k1", "two")])
+    ledger.names.record_api_keys("prod", [key("k1", "two")])
     scraper.settle()
     spend(ledger, clock, {"k1": 9})
     assert shown(scraper.settle()) == {"two": 4}
@@ -327,7 +327,7 @@ def test_a_backup_from_before_a_new_alias_goes_on_without_counting_twice(
     scraper.ledger = open_sqlite(labels=LABELS, birth_hold=HOLD)
     scraper.ledger.activate({"prod": ("models",)})
     spend(scraper.ledger, clock, {"k1": 9})
-    scraper.ledger.record_api_keys("prod", [key("k1", "two")])
+    scraper.ledger.names.record_api_keys("prod", [key("k1", "two")])
     scraper.settle()
     spend(scraper.ledger, clock, {"k1": 11})
     scraper.settle()
@@ -354,7 +354,7 @@ def test_whatever_names_keys_get_the_increases_add_up_to_what_was_spent(
                 spend(scraper.ledger, clock, costs)
             case "name":
                 listed = [key(key_id, chance.choice(("a", "b", "k2", ""))) for key_id in costs if chance.random() < 0.9]
-                scraper.ledger.record_api_keys("prod", listed)
+                scraper.ledger.names.record_api_keys("prod", listed)
             case "scrape":
                 labels = list(scraper.scrape())
                 assert len(labels) == len(set(labels))
@@ -380,11 +380,11 @@ def test_a_ledger_that_is_lost_is_written_again_with_its_names(
     ledger.activate({"prod": ("models",)})
     clock.forward(hours=1)
     scraper = Scraper(ledger, clock)
-    ledger.record_api_keys("prod", [key("k1", "one")])
-    ledger.record_teams("prod", [Team("prod", "acme", "Acme")])
+    ledger.names.record_api_keys("prod", [key("k1", "one")])
+    ledger.names.record_teams("prod", [Team("prod", "acme", "Acme")])
     spend(ledger, clock, {"k1": 5})
     scraper.settle()
-    ledger.record_api_keys("prod", [key("k1", "two")])
+    ledger.names.record_api_keys("prod", [key("k1", "two")])
     scraper.settle()
     before = ledger.view()
     # What is left of the file is no database: the ledger is written from memory.
