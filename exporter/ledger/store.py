@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from exporter.calendar import periods_at
+from exporter.calendar import Periods, periods_at
 from exporter.charges import (
     Balance,
     Bill,
@@ -26,20 +26,16 @@ from exporter.charges import (
     hour_start,
 )
 from exporter.errors import LedgerError
-from exporter.ledger.accounting.counters import Counter, CounterKey, Holds, Labels, Rules, advanced, measured, released
+from exporter.ledger.accounting.counters import Holds, Labels, Rules, released
 from exporter.ledger.accounting.coverage import PublishedPages, ScopeState, coverage
+from exporter.ledger.accounting.effects import Effects, effects_of
 from exporter.ledger.accounting.reconciliation import Reconciliation, reconciliation
-from exporter.ledger.accounting.relabelling import Move, moves
 from exporter.ledger.accounting.restatement import (
     Booking,
     RejectedRows,
     Restatement,
-    book,
-    difference,
-    hour_kinds,
-    summed,
 )
-from exporter.ledger.accounting.totals import Books, LedgerView, SeriesSpend, Spent
+from exporter.ledger.accounting.totals import LedgerView, SeriesSpend, Spent
 from exporter.ledger.collector_lock import CollectorLock
 from exporter.ledger.contents import Contents
 from exporter.ledger.directory import clamped, reached, settled, state_of
@@ -208,42 +204,20 @@ class Ledger:
         with self._session.writing() as (connection, contents):
             now = self._clock()
             scope = self._corrected(connection, _active_scope(contents, account, source), max(now, at))
-            first = max(hour_number(window.start), contents.horizon)
-            end = hour_number(window.end)
+            first, end = max(hour_number(window.start), contents.horizon), hour_number(window.end)
             entry = contents.directory.enter(connection, scope, window, charges, contents.horizon)
+            contents.books.add_label_sets(entry.label_sets)
+            contents.books.add_series(entry.places)
             observed = rows.read_observed(connection, scope.id, first, end)
             cells = rows.read_cells(connection, scope.id, first, end)
             rejected = tuple(rejected)
             after = guarded(cells, entry.cells, rejected, contents.directory.series_of(scope.id))
-            change = difference(cells, after)
-            books = contents.books
-            books.add_label_sets(entry.label_sets)
-            books.add_series(entry.places)
-            kinds = hour_kinds(
-                change.deltas,
-                observed=observed,
-                first_counted=first_hour_from(scope.counts_from),
-                periods_of=books.periods_of,
+            effects = effects_of(
+                contents.books, cells, after, observed=observed, counts_from=scope.counts_from, now=now
             )
-            sums = summed(change.deltas, kinds)
-            moved = moves(
-                change.deltas,
-                cells,
-                after,
-                is_counted=lambda hour: not kinds[hour].is_history,
-                place_of=books.place_of,
-            )
-            booking = book(
-                change.deltas,
-                sums,
-                observed=observed,
-                label_set_of=lambda number: books.place_of(number).label_set,
-                moved={(move.hour, move.key.label_set): move.amount for move in moved if move.key.measure == "cost"},
-            )
-            counters = _moved_counters(books, booking, moved, now)
-            self.names.restated(connection, contents, account, change.added)
-            rows.write_difference(connection, scope.id, change, sums)
-            first_hours = hours.update(connection, scope.id, contents.first_seen.first_hours, change)
+
+            self.names.restated(connection, contents, account, effects.change.added)
+            first_hours = _write_effects(connection, contents, scope, effects)
             complete = hour_number(hour_of(at))
             rows.write_observed(
                 connection,
@@ -251,38 +225,23 @@ class Ledger:
                 before=observed,
                 after={hour: observed.get(hour, False) or hour < complete for hour in range(first, end)},
             )
-            rows.write_counters(connection, books.counters, counters)
             write_rejected(connection, scope.id, first, end, rejected)
             unreadable = read_rejected(connection, scope.id)
-            scope = replace(
-                _with_stamps(connection, scope, window, at, self._rules),
-                restated_up=scope.restated_up + booking.restated_up,
-                restated_down=scope.restated_down + booking.restated_down,
-                restated_hours=scope.restated_hours + len(booking.restated_hours),
-                relabelled=scope.relabelled + booking.relabelled,
-            )
+            scope = _with_stamps(connection, scope, window, at, self._rules)
+            scope = _with_booking(scope, effects.booking)
             rows.write_scope(connection, scope)
             if entry.overflowed:
                 contents.overflowed += entry.overflowed
                 schema.write(connection, schema.OVERFLOWED, str(contents.overflowed))
 
-            if change.added or change.changed or change.removed:
-                schema.write(connection, schema.CHARGES_REVISION, str(contents.revision))
             contents.scopes[scope.id] = scope
-            contents.charges += len(change.added) - len(change.removed)
             contents.first_seen.move(first_hours)
-            contents.touched.note(contents.revision, kinds)
-            for key in counters:
-                if key not in books.counters:
-                    self._holds.begin(key)
-            if counters:
-                self._holds.grew()
+            self._take_up_effects(contents, effects)
             if entry.places:
                 self.names.look_again()
-            books.set_counters(counters)
-            books.apply(sums)
-            self.machines.restated(connection, contents, account, change.deltas, now)
-            self.tags.restated(connection, contents, account, change.deltas, now)
+            self.machines.restated(connection, contents, account, effects.change.deltas, now)
+            self.tags.restated(connection, contents, account, effects.change.deltas, now)
+        change, booking = effects.change, effects.booking
         return Restatement(
             window,
             len(change.added),
@@ -294,6 +253,19 @@ class Ledger:
             booking.relabelled,
             unreadable,
         )
+
+    def _take_up_effects(self, contents: Contents, effects: Effects) -> None:
+        """Show in memory what a restatement has written."""
+        books, counters = contents.books, effects.counters
+        contents.charges += len(effects.change.added) - len(effects.change.removed)
+        contents.touched.note(contents.revision, effects.kinds)
+        for key in counters:
+            if key not in books.counters:
+                self._holds.begin(key)
+        if counters:
+            self._holds.grew()
+        books.set_counters(counters)
+        books.apply(effects.sums)
 
     def record_prices(self, prices: Iterable[UnitPrice]) -> None:
         """Keep the newest price of everything that is charged, and how it changed last."""
@@ -462,17 +434,8 @@ class Ledger:
         now = self._clock()
         periods = periods_at(now, self._rules.zone)
         self.names.rename_due(now)
+        self._move_on(now, periods)
         contents = self._session.contents()
-        if self._holds.due(contents.books.counters, now) or contents.books.moved_periods(periods):
-            with self._session.writing() as (connection, contents):
-                contents.sum_periods(connection, periods, everything=False)
-                counters = contents.books.counters
-                states = {key: released(counters[key]) for key in self._holds.due(counters, now)}
-                rows.write_counters(connection, counters, states)
-                contents.books.set_counters(states)
-            self._holds.end(states)
-            if states:
-                self._holds.grew()
         self._sequence += 1
         self._holds.shown(self._sequence)
         books, prices, scopes = contents.books, contents.price_tables, self.scopes()
@@ -538,6 +501,21 @@ class Ledger:
             tags=self.tags.figures(self._accounts, periods.month, lacking["month"], self._sequence),
         )
 
+    def _move_on(self, now: datetime, periods: Periods) -> None:
+        """Release the counters whose hold is over, and go over to the periods of this instant."""
+        contents = self._session.contents()
+        if not self._holds.due(contents.books.counters, now) and not contents.books.moved_periods(periods):
+            return
+        with self._session.writing() as (connection, contents):
+            contents.sum_periods(connection, periods, everything=False)
+            counters = contents.books.counters
+            states = {key: released(counters[key]) for key in self._holds.due(counters, now)}
+            rows.write_counters(connection, counters, states)
+            contents.books.set_counters(states)
+        self._holds.end(states)
+        if states:
+            self._holds.grew()
+
     def _corrected(self, connection: Connection, scope: Scope, now: datetime) -> Scope:
         """Return a scope without instants of the future, and no hour that is covered before it is over."""
         past = clamped(scope, now, self._rules.settle_delay)
@@ -575,21 +553,24 @@ def _with_stamps(connection: Connection, scope: Scope, window: Window, at: datet
     return settled(scope, window, at, rules.settle_delay, unsettled_from=unsettled)
 
 
-def _moved_counters(books: Books, booking: Booking, moved: Iterable[Move], now: datetime) -> dict[CounterKey, Counter]:
-    """Return the counters that a booking moves or brings to life.
+def _write_effects(
+    connection: Connection, contents: Contents, scope: Scope, effects: Effects
+) -> Mapping[int, int | None]:
+    """Write cells, totals and counters; return the first hours of series that have moved."""
+    change = effects.change
+    rows.write_difference(connection, scope.id, change, effects.sums)
+    first_hours = hours.update(connection, scope.id, contents.first_seen.first_hours, change)
+    rows.write_counters(connection, contents.books.counters, effects.counters)
+    if change.added or change.changed or change.removed:
+        schema.write(connection, schema.CHARGES_REVISION, str(contents.revision))
+    return first_hours
 
-    Each moves once, by the sum of what its series did: between them fal may have moved an amount from one to another,
-    and a counter that followed them one by one would keep the height it passed through. What fal moves to other label
-    sets within an hour moves no counter.
-    """
-    growth: dict[CounterKey, int] = {}
-    for amounts_by_series, counts in ((booking.base, 0), (booking.grown, 1)):
-        for series, amounts in amounts_by_series.items():
-            place = books.place_of(series)
-            for measure, unit, amount in measured(amounts, place.unit):
-                key = CounterKey(place.label_set, measure, unit)
-                growth[key] = growth.get(key, 0) + amount * counts
-    for move in moved:
-        growth[move.key] = growth.get(move.key, 0) - move.amount
-    new = Counter(0, 0, now, released=False)
-    return {key: advanced(books.counters.get(key, new), by) for key, by in growth.items()}
+
+def _with_booking(scope: Scope, booking: Booking) -> Scope:
+    return replace(
+        scope,
+        restated_up=scope.restated_up + booking.restated_up,
+        restated_down=scope.restated_down + booking.restated_down,
+        restated_hours=scope.restated_hours + len(booking.restated_hours),
+        relabelled=scope.relabelled + booking.relabelled,
+    )

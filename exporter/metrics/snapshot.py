@@ -222,7 +222,34 @@ def snapshot_of(
         outlook: what lies ahead by these figures.
         comparison: this month beside the last.
     """
-    charged: dict[str, Pages] = {
+    tag_labels = [tag_label(key) for key in view.tags.keys]
+    by_tags = {
+        "fal_tagged_spend_usd_total": view.tags.spend,
+        "fal_tagged_spend_pending_usd": view.tags.pending,
+        "fal_tagged_spend_month_to_date_usd": view.tags.month,
+    }
+    tables = (
+        _charged(view, comparison)
+        | machine_tables(view.machines, outlook.budgets)
+        | {name: paged(samples) for name, samples in _few(view, history_progress, outlook).items()}
+    )
+    tables |= {name: tables[present] for name, present in RENAMED.items()}
+    return Snapshot(
+        view.sequence,
+        view.at,
+        (
+            *(
+                Table(CATALOGUE[name], CATALOGUE[name].labels_with(view.labels), pages)
+                for name, pages in tables.items()
+            ),
+            *(Table(CATALOGUE[name], (*CATALOGUE[name].labels, *tag_labels), pages) for name, pages in by_tags.items()),
+        ),
+    )
+
+
+def _charged(view: LedgerView, comparison: MonthComparison) -> dict[str, Pages]:
+    """Return the families of charges, which the ledger keeps laid out on pages."""
+    return {
         "fal_spend_usd_total": view.spend,
         "fal_discount_usd_total": view.discount,
         "fal_gpu_seconds_total": view.gpu_seconds,
@@ -251,7 +278,13 @@ def snapshot_of(
         "fal_model_first_seen_timestamp_seconds": view.first_seen,
         "fal_tag_spend_month_to_date_usd": view.tags.by_key,
     }
-    few: dict[str, Iterable[Sample]] = {
+
+
+def _few(
+    view: LedgerView, history_progress: Mapping[tuple[str, str], float], outlook: Outlook
+) -> dict[str, Iterable[Sample]]:
+    """Return the families of which an account has few samples."""
+    return {
         "fal_data_through_timestamp_seconds": _stamps(view.scopes, [item.data_through for item in view.scopes]),
         "fal_settled_through_timestamp_seconds": _stamps(view.scopes, [item.settled_through for item in view.scopes]),
         "fal_window_coverage_ratio": [
@@ -295,29 +328,6 @@ def snapshot_of(
         "fal_exporter_ledger_charges": [Sample((), view.charges)],
         "fal_exporter_ledger_birth_timestamp_seconds": [Sample((), view.born_at.timestamp())],
     }
-    tag_labels = [tag_label(key) for key in view.tags.keys]
-    by_tags = {
-        "fal_tagged_spend_usd_total": view.tags.spend,
-        "fal_tagged_spend_pending_usd": view.tags.pending,
-        "fal_tagged_spend_month_to_date_usd": view.tags.month,
-    }
-    tables = (
-        charged
-        | machine_tables(view.machines, outlook.budgets)
-        | {name: paged(samples) for name, samples in few.items()}
-    )
-    tables |= {name: tables[present] for name, present in RENAMED.items()}
-    return Snapshot(
-        view.sequence,
-        view.at,
-        (
-            *(
-                Table(CATALOGUE[name], CATALOGUE[name].labels_with(view.labels), pages)
-                for name, pages in tables.items()
-            ),
-            *(Table(CATALOGUE[name], (*CATALOGUE[name].labels, *tag_labels), pages) for name, pages in by_tags.items()),
-        ),
-    )
 
 
 def _stamps(scopes: Iterable[ScopeState], instants: Iterable[datetime | None]) -> list[Sample]:

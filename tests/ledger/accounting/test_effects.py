@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window
 from exporter.ledger import Ledger, LedgerView
-from exporter.ledger.accounting.relabelling import moves
+from exporter.ledger.accounting.effects import moves
 from exporter.ledger.accounting.restatement import CellRow, difference
 from exporter.ledger.accounting.totals import Place
 from exporter.samples import Pages

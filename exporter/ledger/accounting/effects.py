@@ -1,4 +1,4 @@
-"""Relabelling: amounts that a restatement moves within an hour from label sets to others.
+"""Effects of a restatement: what becomes of totals and counters when the cells of a window are replaced.
 
 fal may report what it reported before under other labels: with fewer dimensions, or under another name. Counters cannot
 follow that one by one, as none of them can fall: the new label sets would grow by everything, the old ones would stay,
@@ -11,12 +11,24 @@ All of this is pure arithmetic on the cells of `exporter.ledger.accounting.resta
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple
 
-from exporter.charges import Amounts
-from exporter.ledger.accounting.counters import CounterKey, measured
-from exporter.ledger.accounting.restatement import CellRow
-from exporter.ledger.accounting.totals import Place
+from exporter.charges import Amounts, first_hour_from
+from exporter.ledger.accounting.counters import Counter, CounterKey, advanced, measured
+from exporter.ledger.accounting.restatement import (
+    Booking,
+    CellRow,
+    Difference,
+    HourKind,
+    SumsBySeries,
+    book,
+    difference,
+    hour_kinds,
+    summed,
+)
+from exporter.ledger.accounting.totals import Books, Place
 
 
 class Move(NamedTuple):
@@ -29,6 +41,87 @@ class Move(NamedTuple):
     hour: int
     key: CounterKey
     amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """Effects of a restatement: the cells that change, and what totals and counters make of it.
+
+    Attributes:
+        kinds: how each hour counts in which there are changes.
+        sums: the changes, added up by kind and series.
+        counters: as they are afterwards, those that move or are born.
+    """
+
+    change: Difference
+    kinds: Mapping[int, HourKind]
+    sums: Mapping[HourKind, SumsBySeries]
+    booking: Booking
+    counters: Mapping[CounterKey, Counter]
+
+
+def effects_of(
+    books: Books,
+    before: AbstractSet[CellRow],
+    after: Sequence[CellRow],
+    *,
+    observed: Mapping[int, bool],
+    counts_from: datetime,
+    now: datetime,
+) -> Effects:
+    """Return what becomes of the ledger when the cells of a window are replaced; nothing is changed yet.
+
+    Args:
+        books: know where each series is published.
+        before: the cells of the window as they were.
+        after: the cells of the window as they are.
+        observed: hours of the window that have been polled before; True for those that were complete.
+        counts_from: what was spent before is history, which counters leave out.
+        now: the birth of new counters.
+    """
+    change = difference(before, after)
+    kinds = hour_kinds(
+        change.deltas,
+        observed=observed,
+        first_counted=first_hour_from(counts_from),
+        periods_of=books.periods_of,
+    )
+    sums = summed(change.deltas, kinds)
+    moved = moves(
+        change.deltas,
+        before,
+        after,
+        is_counted=lambda hour: not kinds[hour].is_history,
+        place_of=books.place_of,
+    )
+    booking = book(
+        change.deltas,
+        sums,
+        observed=observed,
+        label_set_of=lambda number: books.place_of(number).label_set,
+        moved={(move.hour, move.key.label_set): move.amount for move in moved if move.key.measure == "cost"},
+    )
+    return Effects(change, kinds, sums, booking, _moved_counters(books, booking, moved, now))
+
+
+def _moved_counters(books: Books, booking: Booking, moved: Iterable[Move], now: datetime) -> dict[CounterKey, Counter]:
+    """Return the counters that a booking moves or brings to life.
+
+    Each moves once, by the sum of what its series did: between them fal may have moved an amount from one to another,
+    and a counter that followed them one by one would keep the height it passed through. What fal moves to other label
+    sets within an hour moves no counter.
+    """
+    growth: dict[CounterKey, int] = {}
+    for amounts_by_series, counts in ((booking.base, 0), (booking.grown, 1)):
+        for series, amounts in amounts_by_series.items():
+            place = books.place_of(series)
+            for measure, unit, amount in measured(amounts, place.unit):
+                key = CounterKey(place.label_set, measure, unit)
+                growth[key] = growth.get(key, 0) + amount * counts
+    for move in moved:
+        growth[move.key] = growth.get(move.key, 0) - move.amount
+    new = Counter(0, 0, now, released=False)
+    return {key: advanced(books.counters.get(key, new), by) for key, by in growth.items()}
 
 
 def moves(
