@@ -43,7 +43,7 @@ from exporter.ledger.tables.keys import labels_of, read_keys, tells_callers
 from exporter.ledger.tables.machines import MachineAccount
 from exporter.ledger.tables.rejected import read_rejected, scopes_with_rejected
 from exporter.ledger.tables.rows import Scope, read_scopes
-from exporter.ledger.tables.span_totals import Bucket, UsageSum, cuts_of, joined, labelled, usage_sums
+from exporter.ledger.tables.span_totals import Bucket, UsageSum, UsageTerms, cuts_of, joined, labelled, usage_sums
 from exporter.ledger.tables.tags import KEYS as TAG_KEYS
 from exporter.ledger.tables.tags import hours_read, tagged_sums
 from exporter.machines import AppSettings, Efficiency, StateSum
@@ -51,6 +51,7 @@ from exporter.tags import MODEL_SOURCES
 
 _log = structlog.get_logger(__name__)
 
+_UTC = ZoneInfo("UTC")
 _EVERYTHING: Mapping[str, Collection[str]] = MappingProxyType({})
 _REVISIONS = 10**9
 
@@ -137,33 +138,26 @@ class LedgerSnapshot:
             where: the values that count, by the name of a dimension; "" is the value of what lacks it. Of an API key
                 both its label and its id are values.
         """
-        zone = zone or ZoneInfo("UTC")
         if "api_key" in where:
             where = {**where, "api_key": values_of(where["api_key"], self._key_labels)}
+        terms = UsageTerms(window, by, every, zone or _UTC, where)
         if "api_key" not in by:
-            return self._usage(window, by, every, zone, where)
+            return self._usage(terms)
         # Keys are known by their ids, and a label is that of a key of an account.
         asked = by if "account" in by else (*by, "account")
-        sums = self._usage(window, asked, every, zone, where)
+        sums = self._usage(terms._replace(by=asked))
         return labelled(sums, asked, len(by), self._key_labels)
 
-    def _usage(
-        self,
-        window: Window,
-        by: Sequence[str],
-        every: Bucket | None,
-        zone: ZoneInfo,
-        where: Mapping[str, Collection[str]],
-    ) -> tuple[UsageSum, ...]:
+    def _usage(self, terms: UsageTerms) -> tuple[UsageSum, ...]:
         scopes = [scope for scope in self._scopes if scope.active]
         # Hour by hour, all charges of the window have to be read.
-        if self._sums is not None and every != "hour":
-            cuts = cuts_of(window, every, zone)
-            sums = self._sums.sums(self._connection, self.charges_revision, scopes, cuts, by, where)
+        if self._sums is not None and terms.every != "hour":
+            cuts = cuts_of(terms.window, terms.every, terms.zone)
+            sums = self._sums.sums(self._connection, self.charges_revision, scopes, cuts, terms.by, terms.where)
             if sums is not None:
-                return joined(sums, cuts, every)
+                return joined(sums, cuts, terms.every)
         accounts = {scope.id: scope.account for scope in scopes}
-        return usage_sums(self._connection, accounts, window, by, every, zone, where)
+        return usage_sums(self._connection, accounts, terms)
 
     @cached_property
     def tag_keys(self) -> tuple[str, ...]:
@@ -179,14 +173,14 @@ class LedgerSnapshot:
         zone: ZoneInfo | None = None,
         where: Mapping[str, Collection[str]] = _EVERYTHING,
     ) -> tuple[UsageSum, ...]:
-        """Add up charges as `usage` does, but by account, model and tags; see `tag_reader.tagged_sums`."""
+        """Add up charges as `usage` does, but by account, model and tags; see `tables.tags.tagged_sums`."""
         accounts = {scope.id: scope.account for scope in self._scopes if scope.active}
-        zone = zone or ZoneInfo("UTC")
+        terms = UsageTerms(window, by, every, zone or _UTC, where)
         known_from: dict[str, datetime] = {}
         for scope in self._scopes:
             if scope.active and scope.source in MODEL_SOURCES and scope.history_from is not None:
                 known_from[scope.account] = max(scope.history_from, known_from.get(scope.account, scope.history_from))
-        return tagged_sums(self._connection, accounts, window, by, every, zone, where, self.tag_keys, known_from)
+        return tagged_sums(self._connection, accounts, terms, self.tag_keys, known_from)
 
     def hours_read_by_tags(self, account: str, window: Window) -> int:
         """Return how many hours of a window have been read by tags for good."""

@@ -7,7 +7,6 @@ been read some time after its end (`READ_AFTER`), and follow every later change 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
@@ -17,13 +16,12 @@ from exporter.ledger.accounting.restatement import CellRow
 from exporter.ledger.accounting.tags import NO_TAGS, READ_AFTER, Place, TagFigures, admitted, allocated
 from exporter.ledger.contents import Contents, TagBooks
 from exporter.ledger.session import Session
-from exporter.ledger.tables import schema, span_totals
+from exporter.ledger.tables import schema
 from exporter.ledger.tables import tags as tables
+from exporter.ledger.tables.span_totals import UsageTerms, usage_sums
 from exporter.ledger.tables.tags import COUNTER_UNIT, CounterKey, Items, TaggedHour
 from exporter.samples import PagedTable, Sample
 from exporter.tags import MODEL_SOURCES, TaggedReading, TagValues, tag_values, tags_text
-
-_UTC = ZoneInfo("UTC")
 
 HourlyTags = dict[datetime, dict[CounterKey, int]]
 """Nano-USD by account, model and tags, for every hour of a window."""
@@ -204,7 +202,7 @@ class TagLedger:
         scopes = {scope.id: scope.account for scope in contents.active_scopes() if scope.account in accounts}
         with self._session().reading() as connection:
             stated = tables.stated_sums(connection, accounts, first, end)
-            has = span_totals.usage_sums(connection, scopes, month, ("account", "model"), None, _UTC, {})
+            has = usage_sums(connection, scopes, UsageTerms(month, ("account", "model")))
             read = {account: _read_run(tables.read_hours(connection, account, first, end)) for account in accounts}
             both = {
                 account: {hour: state for hour, state in hours.items() if hour in covered[account]}
@@ -352,6 +350,6 @@ def _difference(
     """Return what fal states of some consecutive hours by tags, tagged or not, less what the ledger has of models."""
     window = Window(hour_start(min(hours)), hour_start(max(hours) + 1))
     its = {scope: name for scope, name in scopes.items() if name == account}
-    found = span_totals.usage_sums(connection, its, window, ("model",), None, _UTC, {})
+    found = usage_sums(connection, its, UsageTerms(window, ("model",)))
     has = sum(item.amounts.cost for item in found if item.group[0])
     return sum(state.stated for state in hours.values()) - has

@@ -127,10 +127,30 @@ def rebuild(connection: Connection, until: int | None = None) -> None:
 
 Bucket = Literal["hour", "day", "month"]
 
+_UTC = ZoneInfo("UTC")
+
 _LENGTHS: Mapping[Bucket | None, int | None] = MappingProxyType({"hour": 1, "day": 24, "month": 28 * 24, None: None})
 """Length of buckets in hours, or a lower bound of it."""
 
 _HALVES = tuple(half for name in MEASURES for half in (charges.c[name] // NANO, charges.c[name] % NANO))
+
+
+class UsageTerms(NamedTuple):
+    """Terms of a question for charges added up.
+
+    Attributes:
+        window: the hours that count.
+        by: the dimensions to group by.
+        every: the length of a bucket; None for one that is the whole window.
+        zone: whose days and months the buckets are.
+        where: the values that count, by dimension.
+    """
+
+    window: Window
+    by: Sequence[str]
+    every: Bucket | None = None
+    zone: ZoneInfo = _UTC
+    where: Mapping[str, Collection[str]] = MappingProxyType({})
 
 
 class UsageSum(NamedTuple):
@@ -176,40 +196,28 @@ class _Stretch(NamedTuple):
     apart: bool = False
 
 
-def usage_sums(  # noqa: PLR0917  the terms of one question
-    connection: Connection,
-    accounts: Mapping[int, str],
-    window: Window,
-    by: Sequence[str],
-    every: Bucket | None,
-    zone: ZoneInfo,
-    where: Mapping[str, Collection[str]],
-) -> tuple[UsageSum, ...]:
+def usage_sums(connection: Connection, accounts: Mapping[int, str], terms: UsageTerms) -> tuple[UsageSum, ...]:
     """Add up the charges of some scopes; a group that was charged nothing in a bucket is left out.
 
     Args:
         connection: in a transaction, so that all is of one instant.
         accounts: of the scopes that count.
-        window: the hours that count.
-        by: the dimensions to group by.
-        every: the length of a bucket; None for one that is the whole window.
-        zone: whose days and months the buckets are.
-        where: the values that count, by dimension.
+        terms: of the question.
     """
-    cuts = cuts_of(window, every, zone)
-    wanted = where.get("account")
+    cuts = cuts_of(terms.window, terms.every, terms.zone)
+    wanted = terms.where.get("account")
     accounts = {scope: account for scope, account in accounts.items() if wanted is None or account in wanted}
     buckets = range(len(cuts) - 1)
     sums: Sums = {}
-    for stretch in _stretches(cuts, _LENGTHS[every]):
-        for span, group, unit, amounts in _read(connection, accounts, stretch, by, where):
+    for stretch in _stretches(cuts, _LENGTHS[terms.every]):
+        for span, group, unit, amounts in _read(connection, accounts, stretch, terms.by, terms.where):
             if stretch.plus + span in buckets:
                 key = SumKey(stretch.plus + span, group, unit)
                 sums[key] = sums.get(key, NOTHING).plus(amounts)
             if stretch.minus in buckets:
                 key = SumKey(stretch.minus, group, unit)
                 sums[key] = sums.get(key, NOTHING).plus(amounts.negated())
-    return joined(sums, cuts, every)
+    return joined(sums, cuts, terms.every)
 
 
 def labelled(

@@ -7,10 +7,9 @@ it is. Questions about usage by tags are answered here too: the sums of the ledg
 import collections
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import (
     BigInteger,
@@ -32,7 +31,7 @@ from exporter.ledger.accounting.counters import Counter
 from exporter.ledger.accounting.tags import Place, untagged
 from exporter.ledger.tables.database import write_many
 from exporter.ledger.tables.schema import ExactSum, Instant, charges, metadata, microseconds, series
-from exporter.ledger.tables.span_totals import Bucket, UsageSum, usage_sums
+from exporter.ledger.tables.span_totals import UsageSum, UsageTerms, usage_sums
 from exporter.tags import TAG, UNTAGGED, TagValues, tag_values, tags_text
 
 tag_accounts = Table(
@@ -398,14 +397,10 @@ _UsageCell = tuple[datetime | None, str, str]
 """Start of a bucket, account and model."""
 
 
-def tagged_sums(  # noqa: PLR0917  the terms of one question
+def tagged_sums(
     connection: Connection,
     accounts: Mapping[int, str],
-    window: Window,
-    by: Sequence[str],
-    every: Bucket | None,
-    zone: ZoneInfo,
-    where: Mapping[str, Collection[str]],
+    terms: UsageTerms,
     keys: TagValues,
     known_from: Mapping[str, datetime],
 ) -> tuple[UsageSum, ...]:
@@ -414,29 +409,25 @@ def tagged_sums(  # noqa: PLR0917  the terms of one question
     Args:
         connection: in a transaction, so that all is of one instant.
         accounts: of the scopes that count.
-        window: the hours that count.
-        by: account, model, and keys of tags behind `tag:`.
-        every: the length of a bucket; None for one that is the whole window.
-        zone: whose days and months the buckets are.
-        where: the values that count, by the same names.
+        terms: of the question, by account, model, and keys of tags behind `tag:`.
         keys: those of the tags that the ledger reads.
         known_from: the first hour from which on the ledger has what tags divide, by account; of earlier ones nothing
             is told by tags, as it would be taken from what the ledger does not have.
     """
-    charged = {name: values for name, values in where.items() if not name.startswith(TAG)}
-    wanted = {name: values for name, values in where.items() if name.startswith(TAG)}
+    charged = {name: values for name, values in terms.where.items() if not name.startswith(TAG)}
+    wanted = {name: values for name, values in terms.where.items() if name.startswith(TAG)}
     sums: defaultdict[tuple[datetime | None, tuple[str, ...]], Amounts] = defaultdict(Amounts)
     quantities: defaultdict[tuple[datetime | None, tuple[str, ...]], collections.Counter[str]] = defaultdict(
         collections.Counter
     )
     for (at, account, model), values, amounts, units in _tagged_rows(
-        connection, accounts, window, every, zone, charged, keys, known_from
+        connection, accounts, terms._replace(by=("account", "model"), where=charged), keys, known_from
     ):
         named = {"account": account, "model": model} | {
             f"{TAG}{key}": value for key, value in zip(keys, values, strict=True)
         }
         if all(named[name] in found for name, found in wanted.items()):
-            place = at, tuple(named[name] for name in by)
+            place = at, tuple(named[name] for name in terms.by)
             sums[place] = sums[place].plus(amounts)
             quantities[place].update(units)
     return tuple(
@@ -446,41 +437,40 @@ def tagged_sums(  # noqa: PLR0917  the terms of one question
     )
 
 
-def _tagged_rows(  # noqa: PLR0917  as above
+def _tagged_rows(
     connection: Connection,
     accounts: Mapping[int, str],
-    window: Window,
-    every: Bucket | None,
-    zone: ZoneInfo,
-    where: Mapping[str, Collection[str]],
+    terms: UsageTerms,
     keys: TagValues,
     known_from: Mapping[str, datetime],
 ) -> Iterator[tuple[_UsageCell, TagValues, Amounts, Mapping[str, int]]]:
     """Yield what is tagged, and then what is left of each model."""
     rest: dict[_UsageCell, Amounts] = {}
     rest_units: defaultdict[_UsageCell, collections.Counter[str]] = defaultdict(collections.Counter)
-    for found in usage_sums(connection, accounts, window, ("account", "model"), every, zone, where):
+    for found in usage_sums(connection, accounts, terms):
         cell = found.at, found.group[0], found.group[1]
         rest[cell] = found.amounts
         rest_units[cell].update(found.quantities)
-    names = {account for account in accounts.values() if account in where.get("account", {account})}
-    end = hour_number(window.end)
+    names = {account for account in accounts.values() if account in terms.where.get("account", {account})}
+    end = hour_number(terms.window.end)
     found_by_tags = (
         row
         for account in sorted(names & known_from.keys())
         for row in stated_sums(
             connection,
             {account},
-            hour_number(max(window.start, known_from[account])),
+            hour_number(max(terms.window.start, known_from[account])),
             end,
-            by_hour=every is not None,
+            by_hour=terms.every is not None,
         )
     )
     for hour, account, model, unit, text, amounts in found_by_tags:
         values = tag_values(json.loads(text), keys)
-        if model not in where.get("model", {model}) or all(value == UNTAGGED for value in values):
+        if model not in terms.where.get("model", {model}) or all(value == UNTAGGED for value in values):
             continue
-        start = None if every is None else max(bucket_start(hour_start(hour), every, zone), window.start)
+        start = None
+        if terms.every is not None:
+            start = max(bucket_start(hour_start(hour), terms.every, terms.zone), terms.window.start)
         cell = start, account, model
         plain = amounts._replace(quantity=0)
         yield cell, values, plain, {unit: amounts.quantity}
