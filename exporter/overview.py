@@ -412,11 +412,17 @@ class ReplicasOverview:
         name: of the one that sees them.
         leader: the one that collects; empty while none does.
         count: how many there are, with this one.
+        problems: why this one would not do as the one that collects, by the reasons of `REPLICA_PROBLEMS`.
     """
 
     name: str
     leader: str = ""
     count: int = 1
+    problems: tuple[str, ...] = ()
+
+
+REPLICA_PROBLEMS = ("configuration", "fal")
+"""A replica's configuration differs from that of the one that collects; it does not reach fal."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 The leader polls, writes the ledger and publishes, for its own web process and for the board. A follower polls nothing
 and serves what lies on the board. While the database cannot be reached nobody leads, and every replica goes on serving
-what it had last, with the instant that is of.
+what it had last, with the instant that is of. A leader that does not reach fal makes place for one that does.
 """
 
 import asyncio
@@ -23,13 +23,15 @@ from exporter import __version__
 from exporter.app.wiring import LeftHalf, open_left_half
 from exporter.charges import utc_now
 from exporter.errors import LedgerError
+from exporter.fal.transport import reach
 from exporter.inquiry import AnswerWriter, Channel, Inquiry, InquiryError, Responder
 from exporter.ledger import LedgerInUseError
-from exporter.overview import ReplicasOverview
+from exporter.overview import REPLICA_PROBLEMS, ReplicasOverview
 from exporter.publication import Publication
 from exporter.queries import live
 from exporter.queries.focus import REPORT, UNAVAILABLE
 from exporter.replicas.board import Board, UnreadablePublicationError
+from exporter.replicas.contact import Contact
 from exporter.replicas.lease import Candidate, Leader, Lease, Leases, is_newer
 from exporter.settings import Settings
 
@@ -45,7 +47,13 @@ _REPEAT_SECONDS = 60.0
 """A follower sends what it has at least so often, so that its web process knows that it lives."""
 
 _AWAY_SECONDS = 15.0
-"""For so long a leader that has made place for another, or could not begin, does not ask for the lease."""
+"""For so long a leader that has made place for another, or could not begin, does not ask for the lease.
+
+So long, too, a replica that does not reach fal leaves a lease to others that is free.
+"""
+
+_FAL_SECONDS = 0.5
+"""Interval at which a leader looks whether fal answers."""
 
 _FIGURES_DEPEND_ON = (
     "labels",
@@ -78,6 +86,7 @@ class Replica:
         address = settings.ledger_url.get_secret_value()
         self._candidate = Candidate(self._name, __version__, configuration_of(settings))
         self._leases = Leases(address, self._candidate)
+        self._contact = Contact(settings.platform_url, interval=settings.poll_interval, reach=reach)
         self._board = Board(address, replica=self._name)
         # One thread for what is asked of the database beside the ledger: the board and the lease are for one at a time.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="replica")
@@ -87,7 +96,9 @@ class Replica:
         self._sent_at = float("-inf")
         self._sentence = ""
         self._replicas = ReplicasOverview(self._name)
-        self._not_before = 0.0
+        self._difference = ""
+        self._not_before = self._led_at = 0.0
+        self._others_reach_fal = False
         self._latest: Publication | None = None
         self._loop = asyncio.get_running_loop()
         self._has_news = asyncio.Event()
@@ -114,6 +125,7 @@ class Replica:
                 if lease is not None:
                     await self._lead(lease, stop)
         finally:
+            await self._contact.close()
             with suppress(LedgerError):
                 await self._do(self._board.leave)
             self._thread.shutdown(wait=True)
@@ -126,22 +138,21 @@ class Replica:
         take_no_more = self._channel.accept(responder.serve)
         reported_at = float("-inf")
         loop = self._loop
+        self._led_at = loop.time()
         try:
             while not stop.is_set():
-                sentence = ""
                 try:
-                    if loop.time() >= self._not_before:
+                    if self._may_lead():
                         found = await self._do(self._leases.ask)
                         if isinstance(found, Lease):
                             return found
-                        sentence = self._differs_from(found)
+                        self._difference = self._differs_from(found)
                     if loop.time() - reported_at >= _REPORT_SECONDS:
-                        await self._do(lambda: self._board.report(self._scraped))
-                        self._replicas = await self._do(self._look_around)
+                        await self._report()
                         reported_at = loop.time()
                     publication = await self._do(lambda: self._board.read(self._held))
                     self._held = publication or self._held
-                    await self._tell(sentence, is_new=publication is not None)
+                    await self._tell(self._own_sentences(), is_new=publication is not None)
                     await self._do(lambda: self._board.wait(1.0))
                 except UnreadablePublicationError as error:
                     await self._ask_to_yield(error)
@@ -173,24 +184,27 @@ class Replica:
         self._half = half
         take_no_more = self._channel.accept(half.responder.serve)
         ended = asyncio.Event()
-        watching = asyncio.create_task(self._watch(lease, stop, ended))
-        announcing = asyncio.create_task(self._announce(lease, half))
+        tasks = (
+            asyncio.create_task(self._watch(lease, stop, ended)),
+            asyncio.create_task(self._watch_fal(half, ended)),
+            asyncio.create_task(self._announce(lease, half)),
+        )
         try:
             await half.collector.run(ended)
         except LedgerInUseError as error:
             _log.warning("this replica collects no more", problem=str(error))
         finally:
             take_no_more()
-            for task in (watching, announcing):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(watching, announcing, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             self._half = None
             await half.close()
             self._sentence = ""
 
     def _emit(self, publication: Publication) -> None:
         """Serve a publication here, and have it announced to the others."""
-        replicas = replace(self._replicas, leader=self._name)
+        replicas = replace(self._replicas, leader=self._name, problems=self._problems())
         mine = replace(publication, role="leader", overview=replace(publication.overview, replicas=replicas))
         self._send(mine)
         self._held = self._latest = mine
@@ -209,6 +223,24 @@ class Replica:
             await _pause(_LOOK_SECONDS, stop)
         ended.set()
 
+    async def _watch_fal(self, half: LeftHalf, ended: asyncio.Event) -> None:
+        """Say that the leader's time is over when fal answers another replica, and not this one."""
+        self._difference = ""
+        while True:
+            await asyncio.sleep(_FAL_SECONDS)
+            since = half.health.unanswered_since
+            if since is None and half.health.answered_at is not None:
+                self._contact.answered()
+            elif self._contact.is_to_be_tried(since):
+                self._contact.try_again()
+            if self._contact.is_lost(since) and self._others_reach_fal:
+                _log.warning(
+                    "fal answers another replica, and not this one, which makes place", problem=self._contact.problem
+                )
+                self._contact.hand_over()
+                ended.set()
+                return
+
     async def _announce(self, lease: Lease, half: LeftHalf) -> None:
         """Lay publications on the board, the newest where they come faster; note what all replicas have shown."""
         problem = ""
@@ -220,9 +252,8 @@ class Replica:
                 if self._has_news.is_set() and self._latest is not None:
                     self._has_news.clear()
                     await self._do(partial(self._board.publish, self._latest, leader=lease.token))
-                await self._do(lambda: self._board.report(self._scraped))
+                await self._report()
                 scraped = await self._do(self._board.scraped_by_all)
-                self._replicas = await self._do(self._look_around)
             except LedgerError as error:
                 if str(error) != problem:
                     _log.warning("the other replicas could not be told of a publication", problem=str(error))
@@ -243,16 +274,45 @@ class Replica:
             return
         self._sentence, self._sent_at = sentence, now
         role: Literal["follower"] = "follower"
-        overview = replace(self._held.overview, replicas=self._replicas)
+        overview = replace(self._held.overview, replicas=replace(self._replicas, problems=self._problems()))
         if sentence:
             overview = replace(overview, notes=(*overview.notes, sentence))
         shown = replace(self._held, role=role, overview=overview)
         await asyncio.to_thread(self._send, shown)
 
-    def _look_around(self) -> ReplicasOverview:
-        alive = [member for member in self._board.members() if member.is_alive]
-        leader = next((member.replica for member in alive if member.leads), "")
-        return ReplicasOverview(self._name, leader, len(alive))
+    async def _report(self) -> None:
+        """Report what this replica is, and look what the others are."""
+        reaches = self._contact.reaches
+        await self._do(lambda: self._board.report(self._scraped, reaches_fal=reaches))
+        members = await self._do(self._board.members)
+        alive = [member for member in members if member.is_alive]
+        others = [member for member in alive if member.replica != self._name]
+        leader = next((member for member in alive if member.leads), None)
+        self._replicas = ReplicasOverview(self._name, "" if leader is None else leader.replica, len(alive))
+        self._others_reach_fal = any(member.reaches_fal for member in others)
+        if self._half is not None:
+            return
+        if leader in others:
+            self._led_at = self._loop.time()
+        if reaches is False or any(member.leads and member.reaches_fal is False for member in others):
+            self._contact.try_again()
+        else:
+            self._contact.forget()
+
+    def _may_lead(self) -> bool:
+        """Return whether to ask for the lease: not where another has just been preferred, or reaches fal."""
+        now = self._loop.time()
+        return now >= self._not_before and (self._contact.reaches is not False or now - self._led_at >= _AWAY_SECONDS)
+
+    def _problems(self) -> tuple[str, ...]:
+        found = {"configuration": bool(self._difference), "fal": self._contact.reaches is False}
+        return tuple(reason for reason in REPLICA_PROBLEMS if found[reason])
+
+    def _own_sentences(self) -> str:
+        """Return what is to be said of this follower; empty where all is well."""
+        lost = self._contact.problem
+        beyond = f"This replica does not reach fal ({lost}) and leaves collecting to others." if lost else ""
+        return " ".join(filter(None, (self._difference, beyond)))
 
     async def _ask_to_yield(self, error: UnreadablePublicationError) -> None:
         if is_newer(__version__, than=error.version):

@@ -72,6 +72,7 @@ class LeftHalf:
     """The collector, the accounts that it polls, and what has to be closed after it.
 
     Attributes:
+        health: knows whether fal answers.
         responder: answers what the web process asks of fal.
     """
 
@@ -83,6 +84,7 @@ class LeftHalf:
     responder: Responder
     reports: FocusReports
     deliveries: Deliveries
+    health: Health
     requests: RequestStore | None = None
 
     async def close(self) -> None:
@@ -372,4 +374,6 @@ async def open_left_half(
         clock=clock,
     )
     responder = Responder({REPORT: reports.answer, live.NAME: LiveUsage(accounts, clock=clock)})
-    return LeftHalf(collector, publisher, tuple(accounts), ledger, clients, responder, reports, deliveries, store)
+    return LeftHalf(
+        collector, publisher, tuple(accounts), ledger, clients, responder, reports, deliveries, health, store
+    )

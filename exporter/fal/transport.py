@@ -1,5 +1,6 @@
 """HTTP transport: one request and its answer."""
 
+import asyncio
 import hashlib
 import os
 import re
@@ -397,6 +398,39 @@ class Transport:
             hide([given])
             self._hidden_key = key
         return key
+
+
+async def reach(url: str, seconds: float) -> str:
+    """Ask fal without a key; return why it cannot be reached, or nothing where it answers.
+
+    A refusal is an answer. What a proxy says in fal's place is none, and no server error is.
+
+    Args:
+        url: base of its calls.
+        seconds: how long to wait for the answer.
+    """
+    proxy = proxy_for(url)
+    trusted = _trusted([url, *([proxy.url] if proxy else [])])
+    try:
+        async with (
+            asyncio.timeout(seconds),
+            httpx.AsyncClient(
+                verify=trusted,
+                trust_env=False,
+                proxy=httpx.Proxy(proxy.url, ssl_context=trusted if proxy.is_tls else None) if proxy else None,
+                headers={"User-Agent": f"fal-exporter/{__version__}"},
+                timeout=seconds,
+            ) as client,
+            client.stream("GET", url) as response,
+        ):
+            status = response.status_code
+    except TimeoutError:
+        return f"no response within {seconds:g} s"
+    except httpx.HTTPError as error:
+        return f"{proxy} refuses the connection: {error}" if proxy else str(error) or type(error).__name__
+    if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return f"the response is {status} {response.reason_phrase}"
+    return ""
 
 
 def _date(response: httpx.Response) -> datetime | None:

@@ -10,6 +10,7 @@ kept as the ledger's figures are, in tables of pages: a page that nothing has mo
 
 import math
 import threading
+import time
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 _POLL_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _CALL_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
+_NO_ANSWER = frozenset({"error", "407"})
+"""Codes of requests that fal has not answered: none came, or it is the proxy's, which asks for a password."""
+
 
 class Health:
     """Counts on a registry of its own; may be told from any thread.
@@ -47,6 +51,9 @@ class Health:
         focus_push_problems: why FOCUS files cannot be pushed, by destination; empty while they can, or are not.
         bookings: how the newest comparison of bookings with requests went; None before the first.
         remote_write_problem: why hourly samples cannot be sent; empty while they can, or are not.
+        unanswered_since: when the first of the requests began that have had no answer of fal's since its last one, in
+            monotonic seconds; None while it answers. What a proxy says in its place, or that fal fails, is none.
+        answered_at: when fal answered last; None before it has.
     """
 
     def __init__(
@@ -89,6 +96,8 @@ class Health:
         self.focus_push_problems: dict[str, str] = {}
         self.bookings: Bookings | None = None
         self.remote_write_problem = ""
+        self.unanswered_since: float | None = None
+        self.answered_at: float | None = None
         self._locked = _Numbers("fal_account_locked", began, turn)
         self._floors = _Numbers("fal_credit_floor_usd", began, turn)
         self._provider_budgets = _Numbers("fal_provider_budget_usd", began, turn)
@@ -213,6 +222,12 @@ class Health:
 
     def answered(self, account: str, call: str, code: str, seconds: float) -> None:
         """Note fal's answer to one attempt of a call; `code` is "error" when none came."""
+        now = time.monotonic()
+        if code in _NO_ANSWER or code.startswith("5"):
+            if self.unanswered_since is None:
+                self.unanswered_since = max(now - seconds, self.answered_at or 0.0)
+        else:
+            self.unanswered_since, self.answered_at = None, now
         self._requests.add((account, call, code), 1)
         self._request_durations.observe((account, call), seconds)
         self._retries.add((account, call), 0)

@@ -61,6 +61,12 @@ _TABLES = {
             scraped_sequence bigint,
             scraped_at timestamptz
         )""",
+    "replica_reach": """
+        CREATE TABLE IF NOT EXISTS replica_reach (
+            replica text PRIMARY KEY,
+            reaches_fal boolean NOT NULL,
+            tried_at timestamptz NOT NULL
+        )""",
 }
 """Leader is the token of a lease: pieces with the same number are the same only where the token is."""
 
@@ -103,15 +109,25 @@ _REPORT = text(
     " THEN coalesce(excluded.scraped_at, known.scraped_at) ELSE known.scraped_at END,"
     " scraped_sequence = coalesce(excluded.scraped_sequence, known.scraped_sequence)"
 )
+_REACH = text(
+    "INSERT INTO replica_reach (replica, reaches_fal, tried_at) VALUES (:replica, :reaches, now())"
+    " ON CONFLICT (replica) DO UPDATE SET reaches_fal = excluded.reaches_fal, tried_at = excluded.tried_at"
+)
+_REACH_NO_MORE = text("DELETE FROM replica_reach WHERE replica = :replica")
 _LEAVE = text("DELETE FROM replica_member WHERE replica = :replica")
-_FORGET = text("DELETE FROM replica_member WHERE seen_at < now() - interval '1 hour'")
+_FORGET = text(
+    "WITH forgotten AS (DELETE FROM replica_member WHERE seen_at < now() - interval '1 hour' RETURNING replica)"
+    " DELETE FROM replica_reach WHERE replica IN (SELECT replica FROM forgotten)"
+)
 _SCRAPED_BY_ALL = text(
     "SELECT min(scraped_sequence) FROM replica_member"
     " WHERE seen_at > now() - interval '15 seconds' AND scraped_at > now() - interval '5 minutes'"
 )
 _MEMBERS = text(
     "SELECT replica, seen_at, seen_at > now() - interval '15 seconds' AS is_alive,"
-    " coalesce(replica = (SELECT replica FROM replica_publication), false) AS leads"
+    " coalesce(replica = (SELECT replica FROM replica_publication), false) AS leads,"
+    " (SELECT reaches_fal FROM replica_reach AS reach WHERE reach.replica = replica_member.replica"
+    " AND tried_at > now() - interval '15 seconds') AS reaches_fal"
     " FROM replica_member ORDER BY replica"
 )
 
@@ -142,12 +158,14 @@ class Member(NamedTuple):
         seen_at: by the database's clock.
         is_alive: whether it was seen within the last 15 seconds.
         leads: whether the newest publication is its own.
+        reaches_fal: what came of its newest try; None where it has not tried within the last 15 seconds.
     """
 
     replica: str
     seen_at: datetime
     is_alive: bool
     leads: bool
+    reaches_fal: bool | None
 
 
 class _Held(NamedTuple):
@@ -181,6 +199,7 @@ class Board:
         self._listening = False
         self._held: _Held | None = None
         self._stored: frozenset[int] = frozenset()
+        self._told_of_fal = False
 
     def publish(self, publication: Publication, *, leader: str) -> None:
         """Store a publication, of which only the pieces that are new are written, and announce it.
@@ -279,18 +298,24 @@ class Board:
         time.sleep(max(0.0, until - time.monotonic()))
         return False
 
-    def report(self, scraped: int | None) -> None:
+    def report(self, scraped: int | None, *, reaches_fal: bool | None = None) -> None:
         """Report that this replica is alive.
 
         Args:
             scraped: sequence of the publication that it has been scraped from last; None if it has not been scraped.
+            reaches_fal: whether fal has answered it just now; None where it has not tried.
 
         Raises:
             LedgerError: the database cannot be written.
         """
         with self._transaction() as connection:
             connection.execute(_REPORT, {"replica": self._replica, "scraped": scraped})
+            if reaches_fal is not None:
+                connection.execute(_REACH, {"replica": self._replica, "reaches": reaches_fal})
+            elif self._told_of_fal:
+                connection.execute(_REACH_NO_MORE, {"replica": self._replica})
             connection.execute(_FORGET)
+        self._told_of_fal = reaches_fal is not None
 
     def scraped_by_all(self) -> int | None:
         """Return the sequence up to which every replica has been scraped; None where none is.
@@ -322,6 +347,7 @@ class Board:
         if self._connection is not None:
             with self._transaction() as connection:
                 connection.execute(_LEAVE, {"replica": self._replica})
+                connection.execute(_REACH_NO_MORE, {"replica": self._replica})
 
     def close(self) -> None:
         """End the connection; the next call opens another."""

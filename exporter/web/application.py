@@ -148,7 +148,13 @@ class Application:
         """
         self._published = publication
         self._ready = self._ready or publication.ready
-        self._tail.published(publication.at, ready=self._ready, role=publication.role)
+        replicas = publication.overview.replicas
+        self._tail.published(
+            publication.at,
+            ready=self._ready,
+            role=publication.role,
+            problems=() if replicas is None else replicas.problems,
+        )
         self._metrics.publish(publication.sequence, publication.exposition)
 
     def collector_restarted(self) -> None:

@@ -3,7 +3,7 @@
 `/metrics`: raw ASGI, because a scrape is nothing but copying bytes that were made before.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from http import HTTPStatus
 from types import MappingProxyType
@@ -14,6 +14,7 @@ from starlette.types import Message, Scope, Send
 
 from exporter.metrics.catalogue import CATALOGUE
 from exporter.metrics.encoding import END, Rendered, gzip_end, gzip_start, rendered
+from exporter.overview import REPLICA_PROBLEMS
 from exporter.publication import Exposition, Rendering, Role
 from exporter.web.negotiation import OPENMETRICS, PROTOBUF, TEXT, Format, Negotiation, Variant, wants_openmetrics
 
@@ -57,7 +58,7 @@ class Tail:
         self._is_access_file_good = _gauge("fal_exporter_access_file_last_reload_successful", self._registry)
         family = CATALOGUE["fal_exporter_collector_restarts_total"]
         self._restarts = Counter(family.name, family.help, registry=self._registry)
-        self._leader: Gauge | None = None
+        self._replica: tuple[Gauge, Gauge] | None = None
         self._reload: tuple[Gauge, Gauge] | None = None
         family = CATALOGUE["fal_exporter_scrapes_total"]
         scrapes = Counter(family.name, family.help, family.labels, registry=self._registry)
@@ -86,12 +87,18 @@ class Tail:
         if is_good:
             self._reload[1].set_to_current_time()
 
-    def published(self, at: datetime, *, ready: bool, role: Role = "alone") -> None:
-        """Note the snapshot that is served from now on."""
+    def published(self, at: datetime, *, ready: bool, role: Role = "alone", problems: Collection[str] = ()) -> None:
+        """Note the snapshot that is served from now on, and what is wrong with the replica that serves it."""
         if role != "alone":
-            if self._leader is None:
-                self._leader = _gauge("fal_exporter_leader", self._registry)
-            self._leader.set(role == "leader")
+            if self._replica is None:
+                self._replica = (
+                    _gauge("fal_exporter_leader", self._registry),
+                    _gauge("fal_exporter_replica_problem", self._registry),
+                )
+            leader, problem = self._replica
+            leader.set(role == "leader")
+            for reason in REPLICA_PROBLEMS:
+                problem.labels(reason).set(reason in problems)
         if self._snapshot_at is None:
             self._snapshot_at = _gauge("fal_exporter_snapshot_timestamp_seconds", self._registry)
         self._snapshot_at.set(at.timestamp())

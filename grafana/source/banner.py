@@ -22,6 +22,7 @@ WORDS = {
     "FalAccountLocked": "fal has locked the account: it serves nothing",
     "FalExporterDown": "no exporter answers: nobody watches what fal charges",
     "FalReplicaDown": "an exporter is down or cut off; others monitor its accounts",
+    "FalReplicaImpaired": "a replica should not collect: it does not reach fal, or has another configuration",
     "FalLedgerLost": "the exporter's ledger is lost or cannot be written",
     "FalCreditRunwayShort": "the credit runs out soon",
     "FalCreditBalanceLow": "the credit is low",

@@ -134,6 +134,8 @@ async def test_a_follower_with_another_configuration_says_so_and_has_fal_asked_b
             shown = await second.until(lambda publication: bool(publication.overview.notes))
             (note,) = shown.overview.notes
             assert note.startswith("This replica's configuration differs from that of first")
+            assert shown.overview.replicas is not None
+            assert shown.overview.replicas.problems == ("configuration",)
             with pytest.raises(InquiryError, match="follows another"):
                 async with second.inquirer.ask(Inquiry(live.NAME, "main"), patience=10):
                     pass
@@ -150,6 +152,68 @@ async def test_a_follower_without_the_database_serves_what_it_had_and_says_why(r
             assert told.exposition == shown.exposition
             rename(address, "away", "replica_publication")
             await second.until(lambda publication: not publication.overview.notes)
+
+
+async def test_a_leader_that_fal_does_not_answer_makes_place_for_a_replica_that_it_answers(
+    settings: MakeSettings, postgresql_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.app.replica._REPORT_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        nowhere = f"http://127.0.0.1:{gone.getsockname()[1]}/v1"
+    cut_off = settings(
+        ledger_url=SecretStr(postgresql_address),
+        replicated=True,
+        platform_url=nowhere,
+        reporting_url=nowhere,
+    ).model_copy(update={"poll_interval": timedelta(seconds=1)})
+    async with running(cut_off) as first:
+        with (
+            closing(Board(postgresql_address, replica="second")) as board,
+            closing(Leases(postgresql_address, Candidate("second", "0.3.0", configuration_of(cut_off)))) as leases,
+        ):
+            shown = await first.until(
+                lambda publication: publication.overview.replicas is not None and has_lost_fal(publication)
+            )
+            assert shown.role == "leader", "nobody else reaches fal: the lease stays"
+            assert [member.reaches_fal for member in board.members()] in ([False], [None])
+            board.report(None, reaches_fal=True)
+            lease = None
+
+            def is_free() -> bool:
+                nonlocal lease
+                board.report(None, reaches_fal=True)
+                lease = leases.ask()
+                return isinstance(lease, Lease)
+
+            await eventually(is_free)
+            assert isinstance(lease, Lease)
+            board.publish(published(lease.first_number + (1 << 50)), leader=lease.token)
+            told = await first.until(lambda publication: publication.role == "follower" and has_lost_fal(publication))
+            assert "does not reach fal" in told.overview.notes[-1]
+            lease.release()
+
+
+def has_lost_fal(publication: Publication) -> bool:
+    return publication.overview.replicas is not None and publication.overview.replicas.problems == ("fal",)
+
+
+async def test_a_follower_tries_fal_while_the_leader_does_not_reach_it(
+    replicated: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.app.replica._REPORT_SECONDS", 0.2)
+    address = replicated.ledger_url.get_secret_value()
+    with leading(address, configuration_of(replicated)) as (_, board, _):
+        async with running(replicated):
+
+            def tries() -> list[bool | None]:
+                return [member.reaches_fal for member in board.members() if member.replica != "first"]
+
+            board.report(None)
+            await eventually(lambda: tries() == [None])
+            board.report(None, reaches_fal=False)
+            await eventually(lambda: tries() == [True])
+            board.report(None)
+            await eventually(lambda: tries() == [None])
 
 
 async def test_a_call_to_fal_is_not_made_without_the_lease(settings: MakeSettings, fal: Fal) -> None:

@@ -10,11 +10,13 @@ targets: 200 accounts with 470 series each every minute, after 1, 10 and 50 of t
 minutes; some seven minutes in all.
 Shown are series an account (all that is scraped, the exporter's own included), polls a second, processor seconds a
 minute of both processes, their memory (RSS, which counts pages of shared libraries in both, and PSS, which counts them
-once), and writes a minute to the ledger; on PostgreSQL also the processor seconds of its server. In the end stands what
-each further account takes between two sizes: of a straight curve it is the same everywhere.
+once), and writes a minute to the ledger; on PostgreSQL also what its server does: transactions, statements
+(where `shared_preload_libraries` has `pg_stat_statements`), bytes of write-ahead log, and processor seconds. In the end
+stands what each further account takes between two sizes: of a straight curve it is the same everywhere.
 
 With --delay a second exporter runs, its collector in a process of its own without a web process, and the time from the
-last byte of fal's answer to the publication with it is shown.
+last byte of fal's answer to the publication with it is shown. With --database that exporter is a replica, and the time
+is that to the publication of another replica, which follows it.
 """
 
 import argparse
@@ -120,20 +122,30 @@ def environment(upstream: int, folder: str, *, accounts: int, interval: int, dat
         "FAL_EXPORTER_MCP_LISTEN": "off",
         "FAL_EXPORTER_POLL_INTERVAL": f"{interval}s",
         "FAL_EXPORTER_LOG_LEVEL": "error",
+        "FAL_EXPORTER_REPLICATED": str(bool(database)).lower(),
         "PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir()) / "fal-exporter-bytecode"),
         "PYTHONDONTWRITEBYTECODE": "",
     }
 
 
+class Load(NamedTuple):
+    """What a ledger's server has done so far; all 0 but the revision for a file."""
+
+    revision: int = 0
+    processor: float = 0.0
+    transactions: int = 0
+    statements: int = 0
+    logged: int = 0
+
+
 class Work(NamedTuple):
-    """Processor seconds so far, polls, and revision of the ledger."""
+    """Processor seconds so far, polls, and what has been done for the ledger."""
 
     at: float
     web: float
     collector: float
-    database: float
     polls: float
-    revision: int
+    ledger: Load
 
 
 @dataclass
@@ -149,8 +161,7 @@ class Watched:
         """Return what it has done so far."""
         body = fetch(self.port, "identity").decode()
         polls = sum(map(float, re.findall(r"^fal_exporter_polls_total\{.*\} (\S+)$", body, re.MULTILINE)))
-        revision, server = load_of(self.database)
-        return Work(time.monotonic(), processor(self.web), processor(self.collector), server, polls, revision)
+        return Work(time.monotonic(), processor(self.web), processor(self.collector), polls, load_of(self.database))
 
 
 def processor(pid: int) -> float:
@@ -159,21 +170,26 @@ def processor(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
-def load_of(database: str) -> tuple[int, float]:
-    """Return how often a ledger has been written, and the processor seconds of its server; 0 for a file."""
+def load_of(database: str) -> Load:
+    """Return what has been done for a ledger."""
     engine = create_engine(make_url(database).set(drivername=_driver(database)))
     with engine.connect() as connection:
-        revision = connection.scalar(text("SELECT value FROM fact WHERE name = 'revision'"))
-        pids = (
-            [
-                row[0]
-                for row in connection.execute(text("SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()"))
-            ]
-            if engine.dialect.name == "postgresql"
-            else []
-        )
+        revision = int(connection.scalar(text("SELECT value FROM fact WHERE name = 'revision'")) or 0)
+        load = Load(revision)
+        if engine.dialect.name == "postgresql":
+            pids = connection.scalars(text("SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()")).all()
+            done = connection.execute(text(_DONE)).one()
+            counted = connection.scalar(text("SELECT to_regclass('pg_stat_statements') IS NOT NULL"))
+            statements = connection.scalar(text("SELECT sum(calls) FROM pg_stat_statements")) if counted else 0
+            load = Load(revision, sum(map(processor, pids)), done.transactions, int(statements), int(done.logged))
     engine.dispose()
-    return int(revision or 0), sum(processor(pid) for pid in pids)
+    return load
+
+
+_DONE = (
+    "SELECT xact_commit AS transactions, pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0') AS logged"
+    " FROM pg_stat_database WHERE datname = current_database()"
+)
 
 
 def empty(database: str) -> None:
@@ -182,6 +198,8 @@ def empty(database: str) -> None:
     with engine.begin() as connection:
         connection.execute(text("DROP SCHEMA public CASCADE"))
         connection.execute(text("CREATE SCHEMA public"))
+        if "pg_stat_statements" in connection.scalar(text("SHOW shared_preload_libraries")):
+            connection.execute(text("CREATE EXTENSION pg_stat_statements"))
     engine.dispose()
 
 
@@ -218,6 +236,19 @@ def loaded(port: int) -> int:
     except OSError:
         return -1
     return len(re.findall(r"^fal_exporter_history_progress_ratio\{.*\} 1(?:\.0)?$", body, re.MULTILINE))
+
+
+def load_text(before: Load, after: Load, minutes: float, *, with_server: bool) -> str:
+    """Return what has been done for a ledger between two instants, by the minute."""
+    revision, seconds, transactions, statements, logged = (
+        (end - start) / minutes for start, end in zip(before, after, strict=True)
+    )
+    if not with_server:
+        return f"{revision:.0f} writes/min"
+    return (
+        f"{revision:.0f} writes/min, server {seconds:.2f} s/min, {transactions:.0f} transactions/min, "
+        f"{statements:.0f} statements/min, {logged / 1024:.0f} KiB of log/min"
+    )
 
 
 class Taken(NamedTuple):
@@ -289,8 +320,8 @@ def measured(accounts: int, series: int, interval: int, seconds: float, database
         f"processor {cpu_web + cpu_collector:6.2f} s/min (web {cpu_web:.2f}, collector {cpu_collector:.2f}; "
         f"{(cpu_web + cpu_collector) / accounts * 1000:.0f} ms an account)   "
         f"memory {rss:6.1f} MiB RSS (web {used[exporter.web].rss:.0f}, collector {used[exporter.collector].rss:.0f}), "
-        f"{pss:.1f} PSS, peak {peak:.0f}   ledger {(after.revision - before.revision) / minutes:.0f} writes/min"
-        + (f", server {(after.database - before.database) / minutes:.2f} s/min" if database else "")
+        f"{pss:.1f} PSS, peak {peak:.0f}   ledger "
+        + load_text(before.ledger, after.ledger, minutes, with_server=bool(database))
         + f"   settled after {after_start:.0f} s"
         + ("   " + ", ".join(verdicts) if verdicts else ""),
         flush=True,

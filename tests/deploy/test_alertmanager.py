@@ -34,6 +34,7 @@ TOLD = {
     "FalBurnCeilingAboveBudget": "fal-slack",
     "FalQueueGrowing": "fal-slack",
     "FalReplicaDown": "fal-slack",
+    "FalReplicaImpaired": "fal-slack",
     "FalSpendUnusual": "fal-slack",
     "FalUsageDataStale": "fal-slack",
     "FalAccessFileBroken": "fal-slack",

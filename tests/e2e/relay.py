@@ -16,7 +16,7 @@ class Relay:
 
     Attributes:
         port: where it listens.
-        sent_at: when clients have sent something, in monotonic seconds.
+        sent_at: when clients have sent a key, in monotonic seconds: polls are so told from tries.
     """
 
     def __init__(self, host: str, port: int, listens_on: str = "127.0.0.1") -> None:
@@ -36,8 +36,7 @@ class Relay:
 
     def heal(self) -> None:
         """Work again; what was open is closed."""
-        self._do(self._works.set)
-        self._do(self._close)
+        self._do(self._open_again)
 
     async def serve(self, listening: threading.Event) -> None:
         """Listen until ended."""
@@ -56,6 +55,11 @@ class Relay:
     def _do(self, call: Callable[[], None]) -> None:
         assert self._loop is not None
         self._loop.call_soon_threadsafe(call)
+
+    def _open_again(self) -> None:
+        # First closed: what was sent by who has long given up must not arrive.
+        self._close()
+        self._works.set()
 
     def _close(self) -> None:
         for task in self._tasks:
@@ -79,7 +83,7 @@ class Relay:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_client: bool = False
     ) -> None:
         while piece := await reader.read(65536):
-            if is_client:
+            if is_client and b"authorization:" in piece.lower():
                 self.sent_at.append(time.monotonic())
             await self._works.wait()
             writer.write(piece)

@@ -31,7 +31,7 @@ OWN = (
     "python_",
     *(
         f"fal_exporter_{name}"
-        for name in ("scrapes", "leader", "collector", "config", "ready", "access_file", "build", "snapshot")
+        for name in ("scrapes", "leader", "replica", "collector", "config", "ready", "access_file", "build", "snapshot")
     ),
 )
 """Families of the process that answers; all others are of the publication."""
@@ -81,6 +81,11 @@ class Replica:
     def says(self) -> str:
         """Return the line of its page on which replica it is."""
         return next((line for line in self.page().splitlines() if line.startswith("Replica ")), "")
+
+    def problems(self) -> dict[str, float]:
+        """Return what it says is wrong with it."""
+        found = (self.scrape() or {}).get("fal_exporter_replica_problem", {})
+        return {dict(labels)["reason"]: value for labels, value in found.items()}
 
     def figures(self) -> dict[str, dict[Labels, float]]:
         """Return all that is not about its own processes."""
@@ -175,6 +180,7 @@ def cluster(fal: Fal, postgresql_server: str, empty_postgresql: Callable[[], str
                     REPORTING_URL=through(fal.running.reporting_url, to_fal.port),
                     LEDGER_URL=through(postgresql_server, to_database.port),
                     REPLICATED="true",
+                    REQUEST_TIMEOUT="5s",
                 )
             )
             replicas.append(Replica(exporter, to_fal, to_database))
@@ -240,6 +246,13 @@ def test_replicas_serve_one_truth_whatever_happens_to_their_leader(cluster: Clus
     former = after("network to the database cut", lambda leader: leader.to_database.cut())
     assert former.figures(), "it serves what it had"
     former.to_database.heal()
+    back(former)
+
+    former = after("its network to fal cut", lambda leader: leader.to_fal.cut())
+    wait_until(lambda: "does not reach fal" in former.page(), "its page says why it does not collect")
+    assert former.problems() == {"fal": 1.0, "configuration": 0.0}
+    former.to_fal.heal()
+    wait_until(lambda: not any(former.problems().values()), "it reaches fal again")
     back(former)
 
     former = after("killed (SIGKILL)", lambda leader: leader.exporter.kill())

@@ -113,6 +113,13 @@ EXPORTER: tuple[Family, ...] = (
         "Absent without `REPLICATED`.",
     ),
     Family(
+        "fal_exporter_replica_problem",
+        "gauge",
+        "1 if this replica should not collect, else 0, by reason: its configuration differs from that of the replica "
+        "that collects (configuration), or it does not reach fal (fal). Absent without `REPLICATED`.",
+        ("reason",),
+    ),
+    Family(
         "fal_exporter_config_last_reload_successful",
         "gauge",
         "1 if the last read of the configuration, at the start or after SIGHUP, succeeded; 0 if it failed and the "

@@ -43,6 +43,7 @@ NOT_SHOWN: Mapping[str, str] = MappingProxyType(
     {
         "FalExporterDown": "an exporter that is down has no page",
         "FalReplicaDown": "an exporter that is down has no page, and one that is cut off does not know of the others",
+        "FalReplicaImpaired": "the page of a replica says so in a sentence at its top",
         "FalQueueGrowing": "it compares a queue with what it was before, which the exporter does not keep",
         "FalThresholdsMissing": "it is about rules that Prometheus lacks, which the exporter cannot see",
     }
