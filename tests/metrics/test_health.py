@@ -202,3 +202,22 @@ def test_what_is_rendered_is_in_the_catalogue_and_lacks_created(
         assert (metric.documentation, metric.type) == (catalogue[name].help, catalogue[name].kind)
     assert b"_created" not in text + in_openmetrics
     assert promtool_findings(text) == set()
+
+
+def test_requests_that_fal_itself_does_not_answer_are_known_since_the_first(
+    health: Health, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("exporter.metrics.health.time.monotonic", lambda: now)
+    assert (health.unanswered_since, health.answered_at) == (None, None)
+    health.answered("a", "/models/usage", "error", 30)
+    assert health.unanswered_since == 970, "when it began, not when it was given up"
+    now = 1100.0
+    for code in ("407", "503", "error"):
+        health.answered("a", "/models/usage", code, 1)
+        assert health.unanswered_since == 970, code
+    health.answered("b", "/account/billing", "401", 1)
+    assert (health.unanswered_since, health.answered_at) == (None, 1100), "a refusal is an answer"
+    now = 1105.0
+    health.answered("a", "/models/usage", "error", 30)
+    assert health.unanswered_since == 1100, "fal answered another one while it was under way"
