@@ -1,9 +1,9 @@
 """Every setting, in one place: its name, its meaning, what is accepted, and where it was given.
 
 Lives here: the settings (`model`), what of them does not go together (`contradictions`), their types (`fields`,
-`entries`, `credentials`), their reading (`loading`), what is said of wrong ones (`problems`), and the table and flags
-made from them (`table`). May import: `charges`, `errors`, `logs`. Begin reading at `model`. Only `app` and `cli` read
-settings; other packages are handed plain values.
+`entries`, `credentials`), their reading and what is said of wrong ones (`loading`), and the table and flags made from
+them (`table`). May import: `charges`, `errors`, `logs`. Begin reading at `model`. Only `app` and `cli` read settings;
+other packages are handed plain values.
 """
 
 from exporter.settings.contradictions import Settings

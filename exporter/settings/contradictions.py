@@ -9,8 +9,11 @@ from pydantic import model_validator
 
 from exporter.settings.fields import format_duration, is_loopback
 from exporter.settings.model import SettingFields
-from exporter.settings.problems import Contradiction
 from exporter.tags import TAG
+
+
+class Contradiction(ValueError):  # noqa: N818  it reads as what it is
+    """Settings that do not go together: a whole sentence, with `{field}` where a setting is to be named."""
 
 
 class Settings(SettingFields):  # type: ignore[explicit-any]  # in the initialiser mypy derives from pydantic's base

@@ -1,6 +1,6 @@
 """Types of settings: each reads what a user writes and says in a predicate what is wrong with it.
 
-The predicates ("is not a duration; write it like ...") are completed by `exporter.settings.problems` with the name of
+The predicates ("is not a duration; write it like ...") are completed by `exporter.settings.loading` with the name of
 the setting and the value.
 """
 

@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from exporter.settings import Listen, Settings
-from exporter.settings.problems import Contradiction
+from exporter.settings.contradictions import Contradiction
 
 KEY = SecretStr("key-id:key-secret-value")
 
