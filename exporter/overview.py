@@ -95,6 +95,8 @@ class AccountOverview:
         bill: what fal bills for the last month; None before it has been compared.
         problems: sentences that concern the account as a whole, for example a balance that cannot be read.
         remarks: sentences on what the figures lack, for example charges that the key cannot read.
+        lacks: sentences on charges that are in no figure, whatever hours have been read: those that the key cannot
+            read, or could and that are not polled.
     """
 
     name: str
@@ -114,6 +116,7 @@ class AccountOverview:
     gaps: Mapping[str, Gap] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -378,13 +378,17 @@ class AccountPoller:
             ]
         )
 
+    def gaps(self) -> tuple[str, ...]:
+        """Return a sentence for every kind of charge that the key cannot read."""
+        return self._choice.gaps(self.sources)
+
     def remarks(self, reconciliations: Collection[Reconciliation]) -> tuple[str, ...]:
         """Return a sentence for everything that the figures lack.
 
         Args:
             reconciliations: the account's.
         """
-        gaps = tuple(filter(None, (self.offer(), *self._choice.gaps(self.sources))))
+        gaps = tuple(filter(None, (self.offer(), *self.gaps())))
         shortfalls = shortfalls_of(reconciliations, [month.start for month in months(self._clock())])
         unnamed = filter(None, (self._names.remark(), self._machines.remark()))
         untagged = filter(None, (self.tags.remark(),)) if self.tags is not None else ()

@@ -278,6 +278,7 @@ def _account(account: AccountPoller, view: LedgerView, reach: Reach, last_month_
             )
         ),
         remarks=tuple(remark for remark in account.remarks(reconciled) if remark != urgent),
+        lacks=tuple(filter(None, (urgent, *account.gaps()))),
     )
 
 

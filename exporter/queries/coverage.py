@@ -11,6 +11,7 @@ from exporter.queries.parameters import NoDataYetError, QuestionError
 if TYPE_CHECKING:
     from exporter.ledger import RejectedRows
     from exporter.ledger.accounting.coverage import ScopeState
+    from exporter.overview import AccountOverview
     from exporter.publication import Publication
 
 
@@ -46,6 +47,42 @@ def why_nothing(error: NoDataYetError, publication: "Publication | None") -> NoD
         for problem in (*account.problems, *(source.problem for source in account.sources if source.problem))
     )
     return NoDataYetError("; ".join((str(error), *causes)))
+
+
+def lacking(publication: "Publication | None", accounts: Collection[str] = ()) -> tuple[str, ...]:
+    """Return what is in no figure of some accounts, or of all, whatever hours the ledger has; see `AccountOverview`.
+
+    Args:
+        publication: the latest; None before the first.
+        accounts: those that are wanted; none for all.
+    """
+    return tuple(
+        f"{account.name}: {sentence}"
+        for account in (publication.overview.accounts if publication is not None else ())
+        for sentence in account.lacks
+        if not accounts or account.name in accounts
+    )
+
+
+def left_out(publication: "Publication", accounts: Collection[str] = ()) -> tuple[str, ...]:
+    """Return what forecasts and budgets are made without: sources that have not been read, and charges that cannot be.
+
+    Args:
+        publication: the latest.
+        accounts: those that are wanted; none for all.
+    """
+    unread = sorted(
+        f"{source} of {account.name}"
+        for account in publication.overview.accounts
+        for source in [item.name for item in account.sources if item.data_through is None] or _none_of(account)
+        if not accounts or account.name in accounts
+    )
+    notes = (f"Not read yet: {', '.join(unread)}.",) if unread else ()
+    return (*notes, *lacking(publication, accounts))
+
+
+def _none_of(account: "AccountOverview") -> tuple[str, ...]:
+    return () if account.sources else ("usage",)
 
 
 def wanted_sources(

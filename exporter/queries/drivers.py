@@ -66,6 +66,11 @@ class DriversQuestion:
     zone: ZoneInfo
     limit: int = _ITEMS
 
+    @property
+    def accounts(self) -> frozenset[str]:
+        """The accounts that are asked for; none for all."""
+        return self.where.get("account", frozenset())
+
 
 @dataclass(frozen=True, slots=True)
 class Side:

@@ -7,7 +7,7 @@ from datetime import datetime
 from exporter.forecasting.state import AccountOutlook, BudgetOutlook
 from exporter.publication import Publication
 from exporter.queries import parameters
-from exporter.queries.coverage import check_accounts
+from exporter.queries.coverage import check_accounts, left_out
 from exporter.queries.parameters import NoDataYetError, Parameter, QuestionError
 
 ACCOUNT = parameters.values("account", "Only these accounts, comma-separated. Default: all.", "default")
@@ -18,20 +18,30 @@ BUDGET_PARAMETERS: tuple[Parameter[object], ...] = (BUDGET,)
 
 @dataclass(frozen=True, slots=True)
 class AccountsAnswer:
-    """Balance, runway and forecast of accounts, as known at an instant."""
+    """Balance, runway and forecast of accounts, as known at an instant.
+
+    Attributes:
+        notes: what forecasts are made without.
+    """
 
     as_of: datetime
     accounts: tuple[AccountOutlook, ...]
     currency: str = "USD"
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetsAnswer:
-    """Budgets in their current periods, as known at an instant; none where none is configured."""
+    """Budgets in their current periods, as known at an instant; none where none is configured.
+
+    Attributes:
+        notes: what the spend of budgets lacks.
+    """
 
     as_of: datetime
     budgets: tuple[BudgetOutlook, ...]
     currency: str = "USD"
+    notes: tuple[str, ...] = ()
 
 
 def answer_accounts(publication: Publication | None, given: Mapping[str, str]) -> AccountsAnswer:
@@ -51,7 +61,9 @@ def answer_accounts(publication: Publication | None, given: Mapping[str, str]) -
     accounts = publication.outlook.accounts
     check_accounts((account.account for account in accounts), wanted or ())
     return AccountsAnswer(
-        publication.at, tuple(account for account in accounts if wanted is None or account.account in wanted)
+        publication.at,
+        tuple(account for account in accounts if wanted is None or account.account in wanted),
+        notes=left_out(publication, wanted or ()),
     )
 
 
@@ -70,5 +82,7 @@ def answer_budgets(publication: Publication | None, given: Mapping[str, str]) ->
     if not set(wanted or ()) <= set(names):
         raise QuestionError("budget", f"is not a budget that is configured; accepted are {', '.join(names) or 'none'}")
     return BudgetsAnswer(
-        publication.at, tuple(budget for budget in budgets if wanted is None or budget.budget in wanted)
+        publication.at,
+        tuple(budget for budget in budgets if wanted is None or budget.budget in wanted),
+        notes=left_out(publication) if budgets else (),
     )

@@ -192,6 +192,7 @@ class Budgets(_Published):
     """The configured budgets; none where none is configured."""
 
     budgets: tuple[Budget, ...] = Field(description="By budget.")
+    notes: tuple[str, ...] = Field(description="What the spend of budgets lacks: accounts or charges not read.")
 
 
 class MonthForecast(Document):
@@ -212,6 +213,7 @@ class Forecasts(_Published):
     """Forecast spend of the current month, by account."""
 
     accounts: tuple[MonthForecast, ...] = Field(description="By account.")
+    notes: tuple[str, ...] = Field(description="What spend and forecasts lack: accounts or charges not read.")
 
 
 class DriverWindow(Document):

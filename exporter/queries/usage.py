@@ -179,6 +179,11 @@ class UsageQuestion:
     live: str = "auto"
 
     @property
+    def accounts(self) -> frozenset[str]:
+        """The accounts that are asked for; none for all."""
+        return self.where.get("account", frozenset())
+
+    @property
     def dimensions(self) -> tuple[str, ...]:
         """Dimensions to group by beside time."""
         return tuple(name for name in self.group_by if name not in TIMES)

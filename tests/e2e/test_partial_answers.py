@@ -448,6 +448,12 @@ async def test_what_the_key_cannot_read_is_said_in_words_and_dollars_and_offered
         page = await exporter.page()
         assert words in page
         assert dollars in page
+        async with Client(exporter.running.mcp_url) as agent:
+            for path, tool in (("usage", "fal-get-usage"), ("drivers", "fal-explain-spend")):
+                noted = (await exporter.client.get(f"/v1/billing/{path}")).json()["notes"]
+                told = await agent.call_tool(tool, {})
+                for notes in (noted, (told.structured_content or {})["notes"]):
+                    assert any(words in note for note in notes), path
         assert [entry["source"] for entry in exporter.told("charges are missing that this key cannot read")] == [
             "compute"
         ]
@@ -482,6 +488,8 @@ async def test_what_the_key_cannot_read_is_said_in_words_and_dollars_and_offered
         assert await exporter.month() == dict.fromkeys(("metrics", "REST", "MCP", "page"), scene.truth())
         assert await counted(exporter) == pytest.approx(before, abs=1e-9)
         assert offer not in await exporter.page()
+        noted = (await exporter.client.get("/v1/billing/usage", params=OCTOBER)).json()["notes"]
+        assert noted == []
 
 
 # --- A choice that one refusal would have made for good --------------------------------------------------------------

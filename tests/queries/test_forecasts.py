@@ -1,10 +1,11 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from exporter.charges import NANO, Window
 from exporter.forecasting.state import AccountOutlook, BudgetOutlook, Outlook
-from exporter.overview import Overview
+from exporter.overview import AccountOverview, Overview, SourceOverview
 from exporter.publication import Exposition, Publication
 from exporter.queries.forecasts import answer_accounts, answer_budgets
 from exporter.queries.parameters import NoDataYetError, QuestionError
@@ -34,6 +35,17 @@ def test_accounts_are_told_as_published_and_filtered() -> None:
 def test_budgets_are_told_and_there_need_be_none() -> None:
     assert [budget.budget for budget in answer_budgets(ACCOUNTS, {"budget": "video"}).budgets] == ["video"]
     assert answer_budgets(published(Outlook()), {}).budgets == ()
+
+
+def test_sources_and_accounts_that_were_never_read_are_named_beside_forecasts_and_budgets() -> None:
+    read, unread = SourceOverview("models", "", "up", AT, AT), SourceOverview("serverless", "", "failing")
+    overview = Overview("1", (AccountOverview("studio", (read, unread)), AccountOverview("research", ())))
+    publication = replace(ACCOUNTS, overview=overview)
+    both = ("Not read yet: serverless of studio, usage of research.",)
+    assert answer_budgets(publication, {}).notes == answer_accounts(publication, {}).notes == both
+    assert answer_accounts(publication, {"account": "studio"}).notes == ("Not read yet: serverless of studio.",)
+    assert answer_budgets(replace(publication, outlook=Outlook()), {}).notes == (), "there is nothing to lack it"
+    assert answer_accounts(ACCOUNTS, {}).notes == ()
 
 
 def test_what_is_not_known_is_told_with_what_is() -> None:

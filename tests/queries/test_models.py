@@ -230,7 +230,7 @@ def test_a_budget_is_written_field_by_field_in_this_order() -> None:
         '"start":"2026-11-01T00:00:00Z","end":"2026-12-01T00:00:00Z","match":{"team":["studio-*"]},"limit":400,'
         '"spend":318.25,"remaining":81.75,"forecast":{"expected":455,"low":441.5,"high":472.25},"thresholds":['
         '{"threshold":"50%","amount":200,"reached":true},{"threshold":"80%","amount":320,"reached":false},'
-        '{"threshold":"100%","amount":400,"reached":false}],"burn":{"1h":1.4,"6h":1.25,"1d":1.1,"3d":1.05}}]}'
+        '{"threshold":"100%","amount":400,"reached":false}],"burn":{"1h":1.4,"6h":1.25,"1d":1.1,"3d":1.05}}],"notes":[]}'
     )
 
 

@@ -1,9 +1,12 @@
 """The tools, in the order in which they are listed."""
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from exporter.queries import drivers, forecasts, invoices, machines, parameters, usage
+from exporter.queries.coverage import lacking
 from exporter.queries.exact_json import instant_text, text_schema, texts
 from exporter.queries.live import ask_live
 from exporter.queries.models import (
@@ -80,7 +83,9 @@ def budgets_tool(known: Known) -> Tool:
             )
         rows = [{**texts(budget), "reached": _reached(budget)} for budget in document.budgets]
         columns = ("budget", "period", "start", "end", "limit", "spend", "remaining", "forecast", "reached", "burn")
-        return Answer(texts(document), f"Budgets in USD, as of {instant_text(found.as_of)}.\n\n{table(columns, rows)}")
+        shown = table(columns, rows)
+        text = f"Budgets in USD, as of {instant_text(found.as_of)}.\n\n{shown}{_notes(document.notes)}"
+        return Answer(texts(document), text)
 
     return Tool(
         "fal-get-budgets",
@@ -103,7 +108,8 @@ def forecast_tool(known: Known) -> Tool:
         document = Forecasts.model_validate(found)
         rows = map(texts, document.accounts)
         shown = table(("account", "start", "end", "spend", "forecast"), rows)
-        return Answer(texts(document), f"The current month in USD, as of {instant_text(found.as_of)}.\n\n{shown}")
+        text = f"The current month in USD, as of {instant_text(found.as_of)}.\n\n{shown}{_notes(document.notes)}"
+        return Answer(texts(document), text)
 
     return Tool(
         "fal-get-forecast",
@@ -114,6 +120,10 @@ def forecast_tool(known: Known) -> Tool:
         text_schema(Forecasts),
         answer,
     )
+
+
+def _notes(notes: Sequence[str]) -> str:
+    return "".join(f"\n\nNote: {note}" for note in notes)
 
 
 def _reached(budget: Budget) -> list[str]:
@@ -143,7 +153,8 @@ def usage_tool(known: Known) -> Tool:
         live = asyncio.run(ask_live(known.inquirer, asked, must=question.live == "true")) if asked else ()
         with known.snapshot() as ledger:
             found = usage.answer_usage(ledger, question, live)
-        document = Usage.model_validate(found)
+        lacks = lacking(known.latest(), question.accounts)
+        document = Usage.model_validate(replace(found, notes=(*found.notes, *lacks)))
         return Answer(texts(document), _usage_text(document))
 
     return Tool(
@@ -170,7 +181,8 @@ def drivers_tool(known: Known) -> Tool:
         question = drivers.parse_drivers_question(as_texts(arguments), now=known.clock(), zone=known.zone)
         with known.snapshot() as ledger:
             found = drivers.answer_drivers(ledger, question)
-        document = Drivers.model_validate(found)
+        lacks = lacking(known.latest(), question.accounts)
+        document = Drivers.model_validate(replace(found, notes=(*found.notes, *lacks)))
         return Answer(texts(document), _drivers_text(document))
 
     return Tool(

@@ -21,7 +21,7 @@ from exporter.errors import ConfigurationError, EventsError, LedgerError
 from exporter.inquiry import Inquirer
 from exporter.interruption import wanted_until
 from exporter.publication import Publication
-from exporter.queries.coverage import why_nothing
+from exporter.queries.coverage import lacking, why_nothing
 from exporter.queries.exact_json import exact_json
 from exporter.queries.focus import parse_focus_question
 from exporter.queries.focus_report import ReportSources
@@ -118,6 +118,7 @@ class Rest:
         self._reading: asyncio.Future[_LedgerState] | None = None
         self._read: tuple[object, _LedgerState] | None = None
         self._asked: OrderedDict[tuple[str, str], _Asked] = OrderedDict()
+        self._lacks: tuple[Publication | None, tuple[str, ...]] = (None, ())
         self._focus = FocusFiles(
             ReportSources(options.ledger_url.get_secret_value(), options.inquirer, options.accounts)
         )
@@ -193,8 +194,20 @@ class Rest:
         asked = self._asked.get((call.path, request.query))
         if asked is None or asked.hour != hour_of(self._clock()):
             return None
-        state = self._fresh() if call.made_from == "ledger" else self._published()
-        return self._answers.known(asked.key) if state is not None and state is asked.state else None
+        is_of_ledger = call.made_from == "ledger"
+        state = self._fresh() if is_of_ledger else self._published()
+        if state is None or state is not asked.state or (is_of_ledger and asked.lacks != self._lacking()):
+            return None
+        return self._answers.known(asked.key)
+
+    def _lacking(self) -> tuple[str, ...]:
+        """Return what the figures of the ledger lack; worked out once for each publication."""
+        publication = self._published()
+        of, lacks = self._lacks
+        if of is not publication:
+            lacks = lacking(publication)
+            self._lacks = publication, lacks
+        return lacks
 
     def _remember(self, call: Call, request: Request, asked: "_Asked") -> None:
         self._asked[call.path, request.query] = asked
@@ -221,6 +234,7 @@ class Rest:
         texts.pop(AMOUNTS.name, None)
         texts |= in_path
         now, publication = self._clock(), self._published()
+        lacks: tuple[str, ...] = ()
         live: tuple[LivePart, ...] = ()
         question: UsageQuestion | None = None
         # Questions of a kind take about as long: those of one call with the same terms, and windows of about a size.
@@ -230,7 +244,8 @@ class Rest:
         if call.made_from == "ledger":
             ledger = self._fresh() or await self._state()
             of: object = ledger
-            state: object = ledger.revision
+            lacks = self._lacking()
+            state: object = (ledger.revision, lacks)
             if call.is_usage:
                 question = parse_usage_question(texts, now=now, zone=self._options.zone)
                 live = await self._live(question, ledger, now)
@@ -248,7 +263,7 @@ class Rest:
         except NoDataYetError as error:
             raise why_nothing(error, publication) from None
         if not live:
-            self._remember(call, request, _Asked(of, hour_of(now), key))
+            self._remember(call, request, _Asked(of, hour_of(now), key, lacks))
         return answer
 
     async def _of_requests(
@@ -294,11 +309,16 @@ class _LedgerState(NamedTuple):
 
 
 class _Asked(NamedTuple):
-    """A query that has been answered: from which state, in which hour, and under which key the answer is kept."""
+    """A query that has been answered: from which state, in which hour, and under which key the answer is kept.
+
+    Attributes:
+        lacks: what the figures of the ledger lacked.
+    """
 
     state: object
     hour: datetime
     key: Hashable
+    lacks: tuple[str, ...] = ()
 
 
 def _made(

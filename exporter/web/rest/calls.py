@@ -4,7 +4,7 @@ The calls, declared once: read by their declaration, and described by it at `/op
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Literal
@@ -27,6 +27,7 @@ from exporter.queries import (
     usage,
     usage_documents,
 )
+from exporter.queries.coverage import lacking
 from exporter.queries.exact_json import exact_json, text_json
 from exporter.queries.live import LivePart
 from exporter.queries.parameters import Given, Parameter, QuestionError
@@ -224,7 +225,8 @@ class Call:
 def _usage(sources: Sources, texts: Mapping[str, str]) -> usage.UsageAnswer:
     question = sources.usage_question or usage.parse_usage_question(texts, now=sources.now, zone=sources.zone)
     with sources.ledger().snapshot(sources.check) as ledger:
-        return usage.answer_usage(ledger, question, sources.live, check=sources.check)
+        found = usage.answer_usage(ledger, question, sources.live, check=sources.check)
+    return replace(found, notes=(*found.notes, *lacking(sources.publication, question.accounts)))
 
 
 def _machines(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
@@ -242,7 +244,10 @@ def _invoices(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
 def _drivers(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
     question = drivers.parse_drivers_question(texts, now=sources.now, zone=sources.zone)
     with sources.ledger().snapshot(sources.check) as ledger:
-        return models.Drivers.model_validate(drivers.answer_drivers(ledger, question))
+        found = drivers.answer_drivers(ledger, question)
+    return models.Drivers.model_validate(
+        replace(found, notes=(*found.notes, *lacking(sources.publication, question.accounts)))
+    )
 
 
 def _balance(sources: Sources, texts: Mapping[str, str]) -> BaseModel:

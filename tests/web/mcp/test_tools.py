@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -6,11 +7,11 @@ from web.mcp.conftest import COST, MONTH, NOW
 
 from exporter.charges import NANO
 from exporter.forecasting.state import AccountOutlook, Outlook
-from exporter.overview import Overview
+from exporter.overview import AccountOverview, Overview, SourceOverview
 from exporter.publication import Exposition, Publication
 from exporter.queries.parameters import QuestionError
 from exporter.web.mcp.tool import Known
-from exporter.web.mcp.tools import balance_tool, budgets_tool, forecast_tool, invoices_tool, usage_tool
+from exporter.web.mcp.tools import balance_tool, budgets_tool, drivers_tool, forecast_tool, invoices_tool, usage_tool
 
 
 def cells(text: str, row: int = 0) -> dict[str, str]:
@@ -114,6 +115,21 @@ def test_missing_hours_are_told(known: Known) -> None:
     assert answer.document["complete"] is False
     assert "NOT complete" in answer.text
     assert "Note: The ledger has every hour from 2026-11-19T00:00Z on" in answer.text
+
+
+def test_what_no_figure_has_is_said_with_every_figure(known: Known) -> None:
+    published = known.latest()
+    assert published is not None
+    words = "The charges of compute machines are not in these figures: this key cannot read compute."
+    account = AccountOverview("default", (SourceOverview("models", "", "up", NOW, NOW),), lacks=(words,))
+    lacking = replace(known, latest=lambda: replace(published, overview=Overview("1", (account,))))
+    for tool in (usage_tool, drivers_tool, forecast_tool, budgets_tool):
+        answer = tool(lacking).answer({})
+        notes = answer.document["notes"]
+        assert isinstance(notes, list)
+        assert f"default: {words}" in notes
+        assert f"default: {words}" in answer.text
+        assert words not in tool(known).answer({}).text
 
 
 def test_a_list_may_be_written_as_text_and_null_is_nothing(known: Known) -> None:

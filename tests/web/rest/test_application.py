@@ -21,10 +21,11 @@ from queries.conftest import APP, HISTORY, LONG_STATEMENTS, NOW, charges_of
 from sqlalchemy import Engine, event
 
 from exporter.charges import NANO, Invoice, Window
-from exporter.forecasting.state import AccountOutlook, Outlook
+from exporter.forecasting.state import AccountOutlook, BudgetOutlook, Outlook
 from exporter.inquiry import AnswerWriter, Inquirer, Inquiry, InquiryError, Responder
 from exporter.ledger import Ledger
 from exporter.ledger.reader import LedgerReader, LedgerSnapshot
+from exporter.overview import AccountOverview, Overview, SourceOverview
 from exporter.publication import Publication
 from exporter.web.application import Application
 from exporter.web.rest import question_queue
@@ -194,6 +195,32 @@ async def test_a_balance_is_that_of_the_latest_publication(
         served.publish(replace(publication(number), outlook=Outlook(accounts)))
         answer = await client.get("/v1/billing/balance")
         assert answer.json()["accounts"][0]["balance"] == number
+
+
+async def test_what_no_figure_has_is_said_beside_figures_and_only_as_long_as_it_is_so(
+    serve: Serve, application: Make, publication: Callable[..., Publication], ledger: Ledger
+) -> None:
+    del ledger
+    served = application()
+    client = await serve(served)
+    words = "The charges of compute machines are not in these figures: this key cannot read compute."
+    read = SourceOverview("models", "", "up", NOW, NOW)
+    month = Window(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
+    ahead = Outlook(
+        (AccountOutlook("studio", month), AccountOutlook("research", month)),
+        (BudgetOutlook("all", "month", month, NANO, {}),),
+    )
+    paths = ("usage", "drivers", "forecast", "budgets")
+    for number, lacks in enumerate(((), (words,), ()), 1):
+        accounts = (AccountOverview("studio", (read,), lacks=lacks), AccountOverview("research", (read,)))
+        served.publish(replace(publication(number, overview=Overview("1", accounts)), outlook=ahead))
+        for path in paths:
+            for account, told in (("", True), ("studio", True), ("research", False)):
+                if account and path == "budgets":
+                    continue
+                query = {"account": account} if account else {}
+                notes = (await client.get(f"/v1/billing/{path}", params=query)).raise_for_status().json()["notes"]
+                assert (f"studio: {words}" in notes) == bool(lacks and told), (path, account)
 
 
 async def test_the_ledger_is_opened_once(serve: Serve, application: Make, ledger: Ledger) -> None:
