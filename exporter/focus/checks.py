@@ -14,7 +14,7 @@ from decimal import Decimal, localcontext
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from exporter.focus.csv_parser import COMMA, Record, Records, unquoted
+from exporter.focus.csv_parser import COMMA, PIECE, READ, Record, Records, pieces, unquoted
 from exporter.focus.findings import TruncatedFileError, WrongContentError
 from exporter.focus.row_schema import Header, is_header, nothing_at_all, parse_header, separator_note
 from exporter.focus.rules.applicability import Applicability
@@ -187,8 +187,6 @@ class Checker:
         self._polars_from: float = polars_from
         self._received = 0
         self._blocks: PolarsBlocks | None = None
-        self._held: list[bytes] = []
-        self._held_size = 0
         self._duplicates: Rule | None = None
         self._billed: int | None = None
         self._invoice: int | None = None
@@ -207,7 +205,7 @@ class Checker:
         self._records, self._awaits_header = Records(), True
 
     def _end_part(self) -> None:
-        self._take_held(self._blocks if self._held_size >= POLARS_BLOCK else None)
+        self._take_held(self._records.held(), self._blocks)
         for record in self._records.finish():
             self._take(record, is_last=True)
         if self._awaits_header:
@@ -222,28 +220,29 @@ class Checker:
         if not isinstance(piece, bytes):
             self._take_table(piece)
             return
-        for lines in self._records.lines(piece):
-            if self._blocks is not None:
-                self._held.append(lines)
-                self._held_size += len(lines)
-                if self._held_size >= POLARS_BLOCK:
-                    self._take_held(self._blocks)
-                continue
-            self._take_lines(lines)
-            self._received += len(lines)
-            if self._received >= self._polars_from and self._rules is not None and self._duplicates is None:
-                self._blocks = self._polars_blocks(self._rules)
+        step = PIECE if self._blocks is None else READ
+        for start in range(0, len(piece), step):
+            self._take_bytes(piece[start : start + step])
+
+    def _take_bytes(self, piece: bytes) -> None:
+        if self._blocks is not None:
+            self._take_held(self._records.lines(piece, POLARS_BLOCK), self._blocks)
+            return
+        lines = self._records.lines(piece)
+        self._take_lines(lines)
+        self._received += len(lines)
+        if self._received >= self._polars_from and self._rules is not None and self._duplicates is None:
+            self._blocks = self._polars_blocks(self._rules)
 
     def _take_table(self, table: "Table") -> None:
         """Take rows of a table, each of which is a line."""
-        self._take_held(None)
+        self._take_held(self._records.held(), self._blocks)
         after = self._records.number + table.frame.height
         if self._polars_from < math.inf and self._rules is not None and self._duplicates is None:
             self._blocks = self._polars_blocks(self._rules)
         facts = None if self._blocks is None else self._blocks.facts_of(table.frame)
         if facts is None or not self._take_facts(facts):
-            for lines in self._records.lines(table.csv()):
-                self._take_lines(lines)
+            self._take_lines(self._records.lines(table.csv()))
         self._records.number = after
 
     def _take_lines(self, lines: bytes) -> None:
@@ -267,16 +266,15 @@ class Checker:
         families = [(family.child, family.parent) for family in self._families]
         return PolarsBlocks(rules, Places(families, self._billed, self._invoice, self._currency))
 
-    def _take_held(self, blocks: "PolarsBlocks | None") -> None:
-        """Take lines that are held: together if they break nothing, else row by row."""
-        held, self._held, self._held_size = self._held, [], 0
+    def _take_held(self, lines: bytes, blocks: "PolarsBlocks | None") -> None:
+        """Take whole lines: together if they break nothing, else row by row."""
         is_begun = self._records.is_between and not self._awaits_header
-        facts = blocks.facts(held) if blocks is not None and is_begun else None
+        facts = blocks.facts(lines) if lines and blocks is not None and is_begun else None
         if facts is not None and self._take_facts(facts):
             self._records.number += facts.rows
             return
-        for lines in held:
-            self._take_lines(lines)
+        for block in pieces(lines):
+            self._take_lines(block)
 
     def _take_facts(self, facts: BlockFacts) -> bool:
         """Take rows that break nothing by themselves; return False, having done nothing, if they do with others."""

@@ -8,6 +8,7 @@ semicolons, tabs or vertical bars where the first line names columns of FOCUS th
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import TypeVar
 
 from exporter.focus.columns import COLUMNS
@@ -74,6 +75,9 @@ _BLANKS = b"\n" * _MOST_BLANK, b"\r\n" * _MOST_BLANK
 PIECE = 1 << 16
 """Bytes of a piece of work: what its rows take still fits the cache of a processor, which halves the time."""
 
+READ = 1 << 20
+"""Bytes that are read from a file together."""
+
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _QUOTED = re.compile(rb'"[^"]*+(?:""[^"]*+)*+"')
 _QUOTE = ord('"')
@@ -109,6 +113,15 @@ def refuse_blanks(lines: bytes, count: int, number: int) -> None:
         )
 
 
+def pieces(lines: bytes) -> Iterator[bytes]:
+    """Cut whole lines into blocks of a piece's length; a longer line is a block of its own."""
+    start = 0
+    while start < len(lines):
+        end = lines.rfind(b"\n", start, start + PIECE) + 1 or lines.find(b"\n", start) + 1
+        yield lines[start:end]
+        start = end
+
+
 class Lines:
     """Cuts pieces at line feeds, and holds the lines until they are taken.
 
@@ -122,7 +135,7 @@ class Lines:
         self.number = 1
         self.size = 0
         self.received = 0
-        self._held: list[bytes] = []
+        self._held: list[bytes | memoryview] = []
         self._rest = b""
 
     def feed(self, piece: bytes) -> None:
@@ -131,26 +144,30 @@ class Lines:
         Raises:
             WrongContentError: a line is too long to be one.
         """
-        fresh = self.received < len(BYTE_ORDER_MARK)
+        is_start = self.received < len(BYTE_ORDER_MARK)
         self.received += len(piece)
-        data = self._rest + piece if self._rest else piece
-        if fresh and self.received >= len(BYTE_ORDER_MARK):
-            data = data.removeprefix(BYTE_ORDER_MARK)
-        cut = data.rfind(b"\n") + 1
+        if is_start:
+            piece, self._rest = self._rest + piece, b""
+            if self.received >= len(BYTE_ORDER_MARK):
+                piece = piece.removeprefix(BYTE_ORDER_MARK)
+        cut = piece.rfind(b"\n") + 1
         if cut:
-            self._held.append(data[:cut])
-            self.size += cut
-        self._rest = data[cut:]
+            # Views: what is held is copied once, when it is taken.
+            self._held += (self._rest, memoryview(piece)[:cut])
+            self.size += len(self._rest) + cut
+            self._rest = piece[cut:]
+        else:
+            self._rest += piece
         if len(self._rest) > LONGEST_RECORD:
-            number = self.number + sum(lines.count(b"\n") for lines in self._held)
+            number = self.number + b"".join(self._held).count(b"\n")
             raise WrongContentError(
                 f"line {number} goes on for more than {LONGEST_RECORD:,} bytes; this is not a FOCUS CSV file"
             )
 
-    def take(self) -> list[bytes]:
-        """Return what is held, some lines together, each with its line feed; it is held no more."""
+    def take(self) -> bytes:
+        """Return the lines that are held, each with its line feed; they are held no more."""
         held, self._held, self.size = self._held, [], 0
-        return held
+        return b"".join(held)
 
     def finish(self) -> bytes:
         """Return the last line, as if a line feed ended it; nothing where one does."""
@@ -303,17 +320,25 @@ class Records:
         Raises:
             WrongContentError: a line is too long to be one.
         """
-        return [record for lines in self.lines(piece) for record in self.read(lines)]
+        return self.read(self.lines(piece))
 
-    def lines(self, piece: bytes) -> list[bytes]:
-        """Take a piece and return the lines that are complete, some together; each is to be read, or counted as read.
+    def lines(self, piece: bytes, least: int = 0) -> bytes:
+        """Take a piece and return the lines that are complete, each of which is to be read, or counted as read.
+
+        Args:
+            piece: of the file.
+            least: bytes of lines below which they are held, and none returned.
 
         Raises:
             WrongContentError: a line is too long to be one.
         """
         self._lines.feed(piece)
+        return b"" if self._lines.size < least else self.held()
+
+    def held(self) -> bytes:
+        """Return the complete lines that are held; each is to be read, or counted as read."""
         taken = self._lines.take()
-        self._lines.number += sum(lines.count(b"\n") for lines in taken)
+        self._lines.number += taken.count(b"\n")
         return taken
 
     def read(self, lines: bytes) -> list[Record]:

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, TypeVar, cast
 
-from exporter.focus.csv_parser import COMMA, PIECE
+from exporter.focus.csv_parser import COMMA, READ
 from exporter.focus.findings import FocusError, TruncatedFileError, WrongContentError
 from exporter.focus.reader import Reader
 from exporter.focus.reports import SUMMARY_COLUMNS, PartRead
@@ -88,7 +88,7 @@ class Part:
         """
         del columns
         with naming(self.name):
-            while piece := self._stream.read(PIECE):
+            while piece := self._stream.read(READ):
                 yield piece
 
 

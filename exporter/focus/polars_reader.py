@@ -2,9 +2,9 @@
 
 Polars is made for tidy files and silently makes the best of others. So it has its say only where nothing can be read in
 two ways: every line is a whole record, and every quotation mark encloses a field or is doubled within one. Both is
-proved with Polars too, byte by byte but many at once, so that no block is looked at twice. Numbers are told by a
-pattern and added up as decimals, never as floats; those that are written in another way are read here, each text once.
-All else is left to `exporter.focus.reader`, which comes to the same sums.
+proved with Polars too, byte by byte but many at once. The lines of a block are cut, proved and added up in one query.
+Numbers and dates are told by a pattern; numbers are added up as decimals, never as floats. Those that are written in
+another way are read here, each text once. All else is left to `exporter.focus.reader`, which comes to the same sums.
 """
 
 import io
@@ -18,18 +18,16 @@ from operator import itemgetter
 from typing import Generic, NamedTuple, TypeVar
 
 import polars as pl
-import polars.selectors as cs
 
 from exporter.focus.csv_parser import BYTE_ORDER_MARK, COMMA, Remembered, is_text, quoted
 from exporter.focus.row_schema import Header, Instants, Part, ScaledNumbers, UnreadableError, Wanted
-from exporter.focus.values import EXACTLY, Value
+from exporter.focus.values import EXACTLY, Month, Value
 
 _MARK = b"\x01"
-_QUOTE, _LINE_FEED = b'"', b"\n"
-_IS_WHOLE = "is whole"
-_PROVED_TOGETHER = 2 << 20
+_QUOTE, _LINE_FEED, _CARRIAGE_RETURN = b'"', b"\n", b"\r"
 
-Work = Callable[[pl.LazyFrame], pl.LazyFrame]
+DOUBTS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
+"""Errors by which Polars says that lines are not what they should be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,23 +43,15 @@ class Table:
         return file.getvalue()
 
 
-class Cut(NamedTuple):
-    """Lines that Polars cuts into fields: how many they are, and what has been asked of them, once it is there.
+class Marked(NamedTuple):
+    """Lines each of which ends with a field more, a mark, by which Polars shows that it has found all before it.
 
     Attributes:
-        frame: None where Polars finds that a line needs care.
+        count: of the lines.
     """
 
-    lines: int
-    frame: Future[pl.DataFrame | None]
-
-    def whole(self) -> pl.DataFrame | None:
-        """Return the frame if it has all lines, else None."""
-        try:
-            frame = self.frame.result()
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
-            return None
-        return None if frame is None or frame.height != self.lines else frame
+    text: bytes
+    count: int
 
 
 class Cutter:
@@ -74,55 +64,35 @@ class Cutter:
         separator: of the fields.
 
     Attributes:
-        size: bytes of the lines that have been added.
+        is_whole: true in a row that is one whole line.
     """
 
     def __init__(self, width: int, separator: bytes = COMMA) -> None:
         self._separator = separator
-        self._end_of_line = separator + _MARK + _LINE_FEED
         self._schema = {str(place): pl.String for place in range(width + 1)}
         self._end = str(width)
+        self.is_whole = pl.col(self._end).eq_missing(pl.lit(_MARK.decode()))
         self._closing = pl.Series([False, True])
-        self._worker = ThreadPoolExecutor(1)
-        self._clear()
 
-    def _clear(self) -> None:
-        self._added: list[bytes] = []
-        self._unproved: list[bytes] = []
-        self._unproved_size = 0
-        self._is_tidy = True
-        self._is_quoted = False
-        self._lines = 0
-        self.size = 0
+    def marked(self, lines: bytes) -> Marked | None:
+        """Put a mark at the end of whole lines, each with its line feed; None where one of them needs care."""
+        end = _CARRIAGE_RETURN if lines.endswith(_CARRIAGE_RETURN + _LINE_FEED) else _LINE_FEED
+        if (
+            _MARK in lines
+            or lines.startswith(BYTE_ORDER_MARK)
+            or (end is _LINE_FEED and _CARRIAGE_RETURN in lines)
+            or not is_text(lines)
+        ):
+            return None
+        mark = self._separator + _MARK
+        text = lines.replace(end, mark + end)
+        return Marked(text, (len(text) - len(lines)) // len(mark)) if self._is_tidy(text) else None
 
-    def add(self, lines: bytes) -> int:
-        """Add whole lines, each with its line feed; return how many they are."""
-        self.size += len(lines)
-        # All is done while the lines are in the cache of the processor, so a mark is put at the end of each here.
-        marked = lines.replace(_LINE_FEED, self._end_of_line)
-        count = (len(marked) - len(lines)) // (len(self._end_of_line) - len(_LINE_FEED))
-        if b"\r" in marked:
-            marked = marked.replace(b"\r" + self._end_of_line, self._end_of_line)
-            self._is_tidy = self._is_tidy and b"\r" not in marked
-        self._is_tidy = (
-            self._is_tidy and _MARK not in lines and not lines.startswith(BYTE_ORDER_MARK) and is_text(lines)
-        )
-        self._lines += count
-        self._added.append(marked)
-        if _QUOTE in lines:
-            self._unproved.append(marked)
-            self._unproved_size += len(marked)
-            if self._unproved_size >= _PROVED_TOGETHER:
-                self._prove()
-        return count
-
-    def _prove(self) -> None:
-        """Note whether every quotation mark is where it belongs."""
-        texts, self._unproved, self._unproved_size = self._unproved, [], 0
-        if not self._is_tidy or not texts:
-            return
-        self._is_quoted = True
-        letters = pl.Series(texts, dtype=pl.Binary).cast(pl.List(pl.UInt8)).explode()
+    def _is_tidy(self, text: bytes) -> bool:
+        """Return whether every quotation mark is where it belongs."""
+        if _QUOTE not in text:
+            return True
+        letters = pl.Series([text], dtype=pl.Binary).cast(pl.List(pl.UInt8)).explode()
         quotes = letters == _QUOTE[0]
         # The first mark opens, the second one closes, and so on. What opens begins a field or follows what closes, as
         # in a doubled mark; what closes ends one or comes before what opens.
@@ -134,61 +104,68 @@ class Cutter:
         while self._closing.len() < before.len():
             self._closing = pl.concat([self._closing, self._closing], rechunk=True)
         closing = self._closing.head(before.len())
-        self._is_tidy = closing.len() % 2 == 0 and (opens_well | closing).all() and (closes_well | ~closing).all()
+        return closing.len() % 2 == 0 and (opens_well | closing).all() and (closes_well | ~closing).all()
 
-    def begin(self, work: Work) -> Cut | None:
-        """Begin to cut the lines that have been added, and to do some work on them; None where one of them needs care.
-
-        Args:
-            work: selects and calculates columns; the rows stay.
-        """
-        self._prove()
-        cut = None
-        if self._is_tidy and self._added:
-            added, is_quoted = self._added, self._is_quoted
-            frame = self._worker.submit(self._collected, added, work, is_quoted=is_quoted)
-            cut = Cut(self._lines, frame)
-        self._clear()
-        return cut
-
-    def _collected(self, added: Sequence[bytes], work: Work, *, is_quoted: bool) -> pl.DataFrame | None:
-        """Cut lines; None unless every one has as many fields as it must have: its mark comes right after the last."""
-        fields = pl.scan_csv(
-            b"".join(added),
+    def fields(self, marked: Marked) -> pl.LazyFrame:
+        """Return the fields of lines, and as many rows as they are; each is whole if `is_whole` says so of all."""
+        return pl.scan_csv(
+            marked.text,
             has_header=False,
             separator=self._separator.decode(),
             schema=self._schema,
             infer_schema=False,
-            quote_char='"' if is_quoted else None,
+            quote_char='"' if _QUOTE in marked.text else None,
         )
-        is_whole = pl.col(self._end).eq_missing(pl.lit(_MARK.decode()))
-        frame = work(fields.with_columns(is_whole.alias(_IS_WHOLE))).collect()
-        return frame.drop(_IS_WHOLE, self._end, strict=False) if frame[_IS_WHOLE].all() else None
+
+    def table(self, lines: bytes) -> pl.DataFrame | None:
+        """Return all fields of whole lines; None where one of them needs care."""
+        marked = self.marked(lines)
+        if marked is None:
+            return None
+        try:
+            frame = self.fields(marked).with_columns(self.is_whole.alias(self._end)).collect()
+        except DOUBTS:
+            return None
+        return frame.drop(self._end) if frame.height == marked.count and frame[self._end].all() else None
 
 
 _WHOLE_PLACES, _PLACES = 12, 20
 """Digits of numbers before and after the point, of which a block adds up to no more than the 38 that Polars has."""
 
 _NUMBER = rf"^[-+]?[0-9]{{1,{_WHOLE_PLACES}}}(?:\.[0-9]{{0,%d}})?$"
-_LARGEST = 10**_WHOLE_PLACES
-_UTC = "Z"
+_DATE = (
+    "^[1-9][0-9]{3}-"
+    "(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
+    "T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$"
+)
+"""Dates that are in the calendar and in UTC for certain, so that their first letters are their month."""
+
 _MONTH_LENGTH = len("2026-10")
-_LINES = "lines"
+_LINES, _ARE_WHOLE = "lines", "are whole"
 
 RowT = TypeVar("RowT", bound=tuple[object, ...])
+
+
+class Cut(NamedTuple):
+    """Lines that Polars has begun to add up: how many they are, and their groups, once they are there.
+
+    Attributes:
+        groups: None where Polars finds that a line needs care.
+    """
+
+    lines: int
+    groups: Future[pl.DataFrame | None]
 
 
 class Summer(Generic[RowT]):
     """Adds up lines of blocks and tables: those that differ in nothing but their numbers become one row.
 
     The shape has to have a `Count`.
-
-    Attributes:
-        cutter: takes the lines.
     """
 
     def __init__(self, header: Header, parts: Sequence[Part], shape: type[RowT]) -> None:
-        self.cutter = Cutter(len(header.names), header.separator)
+        self._cutter = Cutter(len(header.names), header.separator)
+        self._worker = ThreadPoolExecutor(1)
         self._parts = parts
         self._shared = [part for part in parts if not part.varies and not part.is_count]
         self._texts = _Texts(self._shared)
@@ -197,56 +174,50 @@ class Summer(Generic[RowT]):
         self._amounts = {item.place: _Amounts(item) for item in varying if item.place not in self._dates}
         self._make: Callable[[Iterable[object]], RowT] = partial(tuple.__new__, shape)
 
-    def begin(self) -> Cut | None:
-        """Let Polars begin to read the lines that have been added; None where one of them needs care."""
-        return self.cutter.begin(self._columns)
+    def begin(self, lines: bytes) -> Cut | None:
+        """Let Polars begin to add up whole lines; None where one of them needs care."""
+        marked = self._cutter.marked(lines)
+        return None if marked is None else Cut(marked.count, self._worker.submit(self._groups_of, marked))
+
+    def _groups_of(self, marked: Marked) -> pl.DataFrame | None:
+        groups = self._grouped(self._cutter.fields(marked), self._cutter.is_whole)
+        return groups if groups[_ARE_WHOLE].all() and groups[_LINES].sum() == marked.count else None
 
     def rows(self, cut: Cut) -> list[RowT] | None:
         """Return the rows of lines that have been begun; None where one of them needs care."""
-        columns = cut.whole()
-        return None if columns is None else self._added_up(columns)
+        return self._made(cut.groups.result)
 
     def rows_of(self, table: Table) -> list[RowT] | None:
         """Return the rows of a table; None where one of its lines needs care."""
-        return self._added_up(self._columns(table.frame.lazy()).collect())
+        return self._made(lambda: self._grouped(table.frame.lazy(), pl.lit(value=True)))
 
-    def _added_up(self, columns: pl.DataFrame) -> list[RowT] | None:
+    def _made(self, groups_of: Callable[[], pl.DataFrame | None]) -> list[RowT] | None:
         counted = [date.fields.naive for date in self._dates.values()]
         try:
-            for date in self._dates.values():
-                date.read(columns)
-            return self._rows(self._grouped(columns))
-        except (UnreadableError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
+            groups = groups_of()
+            return None if groups is None else self._rows(groups)
+        except (UnreadableError, *DOUBTS):
             for date, naive in zip(self._dates.values(), counted, strict=True):
                 date.fields.naive = naive
             return None
 
-    def _columns(self, fields: pl.LazyFrame) -> pl.LazyFrame:
-        """Return what lines are told apart and added up by, and what else the frame says of them."""
-        dates, amounts = self._dates.values(), self._amounts.values()
-        names = (*self._texts.names, *(date.name for date in dates), *(amount.name for amount in amounts))
-        return fields.select(
-            cs.by_name(_IS_WHOLE, require_all=False),
-            *dict.fromkeys(names),
-            *(amount.values() for amount in amounts),
-        )
-
-    def _grouped(self, columns: pl.DataFrame) -> pl.DataFrame:
+    def _grouped(self, fields: pl.LazyFrame, is_whole: pl.Expr) -> pl.DataFrame:
         """Add up lines of which texts, dates and odd numbers are the same."""
-        columns = columns.with_columns(date.key() for date in self._dates.values())
-        for amount in self._amounts.values():
-            columns = amount.told_apart(columns)
-        keys = [*self._texts.names, *(date.key_name for date in self._dates.values())]
-        keys += [amount.others for amount in self._amounts.values() if amount.others in columns.columns]
-        # What all lines have in common need not be compared line by line.
-        common = (
-            columns.select(pl.col(key).eq_missing(pl.col(key).first()).all() for key in keys).row(0) if keys else ()
-        )
-        varying = [key for key, is_common in zip(keys, common, strict=True) if not is_common]
-        grouped = columns.group_by(varying or pl.lit(0).alias("all"), maintain_order=True)
-        sums = [pl.col(amount.sums).sum() for amount in self._amounts.values()]
-        groups = grouped.agg(*sums, pl.len().alias(_LINES))
-        return groups.with_columns(pl.lit(columns[key][0], pl.String).alias(key) for key in keys if key not in varying)
+        dates, amounts = self._dates.values(), self._amounts.values()
+        while True:
+            keys = [pl.col(name) for name in self._texts.names]
+            keys += [date.key() for date in dates]
+            keys += [amount.other() for amount in amounts if amount.has_others]
+            sums = [expression for amount in amounts for expression in amount.sums()]
+            grouped = fields.group_by(keys or pl.lit(0).alias("all"), maintain_order=True)
+            aggregated = grouped.agg(pl.len().alias(_LINES), is_whole.all().alias(_ARE_WHOLE), *sums)
+            groups = aggregated.collect(engine="streaming")
+            # Where numbers are odd, those of later blocks will be as well.
+            odd = [amount for amount in amounts if not amount.has_others and not groups[amount.are_known].all()]
+            if not odd:
+                return groups
+            for amount in odd:
+                amount.has_others = True
 
     def _rows(self, groups: pl.DataFrame) -> list[RowT]:
         lines: list[int] = groups[_LINES].to_list()
@@ -263,90 +234,69 @@ class Summer(Generic[RowT]):
             return map(itemgetter(self._shared.index(part)), shared)
         place = part.wanted[0].place
         date = self._dates.get(place)
-        return self._amounts[place].of(groups, lines) if date is None else date.of(groups)
+        return self._amounts[place].of(groups, lines) if date is None else date.of(groups, lines)
 
 
 class _Dates:
-    """A column of dates. Where only their months are wanted, Polars takes those in UTC for their first letters."""
+    """A column of dates. Where only their months are wanted, Polars takes those that it knows for these."""
 
     def __init__(self, wanted: Wanted, fields: Instants) -> None:
         self.fields = fields
-        self.name = str(wanted.place)
-        self.key_name = f"{wanted.place} key"
-        self._by_key: dict[str | None, Value] = {}
-        self._are_utc = False
+        self._name = str(wanted.place)
+        self._key = f"{wanted.place} key"
 
     def key(self) -> pl.Expr:
-        """Return what lines are told apart by, once the texts have been read."""
-        text = pl.col(self.name)
+        """Return what lines are told apart by."""
+        text = pl.col(self._name)
         if self.fields.are_months:
-            month = text.str.head(_MONTH_LENGTH)
-            text = month if self._are_utc else pl.when(text.str.ends_with(_UTC)).then(month).otherwise(text)
-        return text.alias(self.key_name)
+            # What is as short as a month is no date, and as good as none.
+            other = pl.when(text.str.len_bytes() != _MONTH_LENGTH).then(text)
+            text = pl.when(text.str.contains(_DATE)).then(text.str.head(_MONTH_LENGTH)).otherwise(other)
+        return text.alias(self._key)
 
-    def read(self, columns: pl.DataFrame) -> None:
-        """Read the different texts, and count how many lines have those without a time zone.
+    def of(self, groups: pl.DataFrame, lines: Sequence[int]) -> list[Value]:
+        """Return the dates of groups of so many lines, and count the lines of those without a time zone.
 
         Raises:
-            UnreadableError: a text is no date, or looks like another one by its first letters.
+            UnreadableError: a text is no date.
         """
-        texts: list[str | None] = columns[self.name].unique().to_list()
-        self._are_utc = all(text is not None and text.endswith(_UTC) for text in texts)
-        counts = {} if self._are_utc else dict(columns.group_by(self.name).agg(pl.len()).iter_rows())
-        self._by_key = {}
-        for text in texts:
-            value = self.fields.of_lines(quoted(text or ""), counts.get(text, 0))
-            if self._by_key.setdefault(self._key(text), value) != value:
-                raise UnreadableError("begins like a date that it is not")
+        return [self._value(text, count) for text, count in zip(groups[self._key], lines, strict=True)]
 
-    def _key(self, text: str | None) -> str | None:
-        return text[:_MONTH_LENGTH] if text is not None and self.fields.are_months and text.endswith(_UTC) else text
-
-    def of(self, groups: pl.DataFrame) -> Iterable[Value]:
-        """Return the dates of the groups."""
-        return map(self._by_key.__getitem__, groups[self.key_name])
+    def _value(self, text: str | None, lines: int) -> Value:
+        if self.fields.are_months and text is not None and len(text) == _MONTH_LENGTH:
+            year, _, month = text.partition("-")
+            return Month(int(year), int(month))
+        return self.fields.of_lines(quoted(text or ""), lines)
 
 
 class _Amounts:
     """A column of numbers.
 
     Attributes:
-        sums: the name under which those are added up that the pattern knows.
-        others: the name of the texts of the others; null for those that it knows.
-        name: of the texts.
+        has_others: true once there has been a text that the pattern does not know.
+        are_known: the name under which it is told whether it knows all of a group.
     """
 
     def __init__(self, wanted: Wanted) -> None:
-        self.sums = f"{wanted.place} sum"
-        self.others = f"{wanted.place} other"
-        self.name = str(wanted.place)
+        self.has_others = False
+        self.are_known = f"{wanted.place} known"
+        self._sums = f"{wanted.place} sum"
+        self._others = f"{wanted.place} other"
+        self._text = pl.col(str(wanted.place))
         self._wanted = wanted
         self._is_scaled = isinstance(wanted.fields, ScaledNumbers)
         self._places = wanted.fields.places if isinstance(wanted.fields, ScaledNumbers) else _PLACES
+        self._is_known = self._text.str.contains(_NUMBER % self._places).fill_null(value=False)
 
-    def values(self) -> pl.Expr:
-        """Return what Polars takes the texts for; null for no number."""
-        return pl.col(self.name).cast(pl.Decimal(38, self._places), strict=False).alias(self.sums)
+    def other(self) -> pl.Expr:
+        """Return the texts of numbers that the pattern does not know; null for those that it knows."""
+        return pl.when(~self._is_known).then(self._text.fill_null("")).alias(self._others)
 
-    def told_apart(self, columns: pl.DataFrame) -> pl.DataFrame:
-        """Put the texts of numbers that the pattern does not know apart, if there are any."""
-        texts, values = columns[self.name], columns[self.sums]
-        if self._are_short(texts, values):
-            return columns
-        are_known = texts.str.contains(_NUMBER % self._places).fill_null(value=False)
-        if are_known.all():
-            return columns
-        return columns.with_columns(
-            pl.when(are_known).then(values).alias(self.sums),
-            pl.when(~are_known).then(texts.fill_null("")).alias(self.others),
-        )
-
-    def _are_short(self, texts: pl.Series, values: pl.Series) -> bool:
-        """Return whether all are numbers and so short that none can need the pattern, which takes longer."""
-        if values.null_count() or not (texts.str.len_bytes() <= self._places + len(".")).all():
-            return False
-        together: str = texts.str.join("").item()
-        return "e" not in together and "E" not in together and bool(values.is_between(-_LARGEST, _LARGEST).all())
+    def sums(self) -> tuple[pl.Expr, pl.Expr]:
+        """Return the sums of a group, and whether the pattern knows all of them: if not, they mean nothing."""
+        values = self._text.cast(pl.Decimal(38, self._places), strict=False)
+        known = pl.when(self._is_known).then(values) if self.has_others else values
+        return known.sum().alias(self._sums), self._is_known.all().alias(self.are_known)
 
     def of(self, groups: pl.DataFrame, lines: Iterable[int]) -> Iterable[Value]:
         """Return the sums of groups of so many lines.
@@ -354,11 +304,11 @@ class _Amounts:
         Raises:
             UnreadableError: a text is no number.
         """
-        sums = groups[self.sums]
+        sums = groups[self._sums]
         amounts: list[Value] = (sums.to_physical() if self._is_scaled else sums).to_list()
-        if self.others not in groups.columns:
+        if self._others not in groups.columns:
             return amounts
-        others = zip(amounts, groups[self.others], lines, strict=True)
+        others = zip(amounts, groups[self._others], lines, strict=True)
         return [amount if text is None else self._times(text, count) for amount, text, count in others]
 
     def _times(self, text: str, lines: int) -> Value:

@@ -21,7 +21,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, get_type_hints
 
 from exporter.focus.columns import COLUMNS, Kind
-from exporter.focus.csv_parser import PIECE, Assembler, Lines, Record, Remembered, is_text, refuse_blanks, unquoted
+from exporter.focus.csv_parser import PIECE, READ, Assembler, Lines, Record, Remembered, is_text, pieces, refuse_blanks, unquoted
 from exporter.focus.findings import Problems, TruncatedFileError
 from exporter.focus.row_schema import (
     Header,
@@ -221,18 +221,9 @@ _PARTS = 8
 class _Begun(NamedTuple):
     """Whole lines that Polars has begun to read; `cut` is None where one of them needs care."""
 
-    texts: Sequence[bytes]
+    lines: bytes
     cut: "Cut | None"
     polars: object
-
-
-def _blocks(text: bytes) -> Iterator[bytes]:
-    """Cut whole lines into blocks of a piece's length; a longer line is a block of its own."""
-    start = 0
-    while start < len(text):
-        end = text.rfind(b"\n", start, start + PIECE) + 1 or text.find(b"\n", start) + 1
-        yield text[start:end]
-        start = end
 
 
 class Reader(Generic[RowT]):
@@ -281,7 +272,6 @@ class Reader(Generic[RowT]):
         self._polars: Summer[RowT] | None = None
         self._polars_block = polars_block
         self._begun: _Begun | None = None
-        self._held: list[bytes] = []
         self._number = 1
 
     @property
@@ -308,8 +298,9 @@ class Reader(Generic[RowT]):
         rows: list[RowT] = []
         if not isinstance(piece, bytes):
             return self._table(piece)
-        for start in range(0, len(piece), PIECE):
-            self._lines.feed(piece[start : start + PIECE])
+        step = PIECE if self._polars is None else READ
+        for start in range(0, len(piece), step):
+            self._lines.feed(piece[start : start + step])
             rows += self._taken()
             if self._polars is None and self.header is not None and 0 < self._polars_block <= self.received:
                 self._begin_polars(self.header)
@@ -342,14 +333,11 @@ class Reader(Generic[RowT]):
 
     def _taken(self) -> list[RowT]:
         """Read the lines that are complete; with Polars, once they are many."""
-        texts, polars = self._lines.take(), self._polars
-        if polars is None:
-            rows = [*self._waited_for(), *self._read_all(texts)]
-            self._lines.number = self._number
-            return rows
-        self._held += texts
-        self._lines.number += sum(map(polars.cutter.add, texts))
-        return self._turn() if polars.cutter.size >= self._polars_block else []
+        if self._polars is not None:
+            return self._turn() if self._lines.size >= self._polars_block else []
+        rows = [*self._waited_for(), *self._read_all(self._lines.take())]
+        self._lines.number = self._number
+        return rows
 
     def _table(self, table: "Table") -> list[RowT]:
         """Read rows of a table; each is a line."""
@@ -359,7 +347,7 @@ class Reader(Generic[RowT]):
             self._begin_polars(self.header)
         rows = None if self._polars is None else self._polars.rows_of(table)
         if rows is None:
-            rows = self._read_all([table.csv()])
+            rows = self._read_all(table.csv())
         else:
             self.rows += table.frame.height
         self._number = self._lines.number = after
@@ -367,11 +355,11 @@ class Reader(Generic[RowT]):
 
     def _turn(self) -> list[RowT]:
         """Let Polars begin with the lines that are held, and read those it began with before."""
-        texts, self._held = self._held, []
-        polars = self._polars
-        cut = polars.begin() if polars is not None else None
+        lines, polars = self._lines.take(), self._polars
+        cut = polars.begin(lines) if polars is not None and lines else None
+        self._lines.number += lines.count(b"\n") if cut is None else cut.lines
         rows = self._waited_for()
-        self._begun = _Begun(texts, cut, polars)
+        self._begun = _Begun(lines, cut, polars)
         return rows
 
     def _waited_for(self) -> list[RowT]:
@@ -386,17 +374,16 @@ class Reader(Generic[RowT]):
                 self.rows += cut.lines
                 self._number += cut.lines
                 return rows
-        return self._read_all(begun.texts)
+        return self._read_all(begun.lines)
 
-    def _read_all(self, texts: Iterable[bytes]) -> list[RowT]:
+    def _read_all(self, lines: bytes) -> list[RowT]:
         """Read whole lines without Polars."""
         rows: list[RowT] = []
-        for text in texts:
-            for block in _blocks(text):
-                count = block.count(b"\n")
-                refuse_blanks(block, count, self._number)
-                rows += self._read(block, self._number, count)
-                self._number += count
+        for block in pieces(lines):
+            count = block.count(b"\n")
+            refuse_blanks(block, count, self._number)
+            rows += self._read(block, self._number, count)
+            self._number += count
         self.rows += len(rows)
         return rows
 

@@ -94,17 +94,19 @@ def together(groups: Collection[tuple[int, tuple[Decimal, ...]]]) -> Sums:
     return Sums(len(groups), sum(rows), tuple(sum(column, Decimal(0)) for column in zip(*costs, strict=True)))
 
 
-def reader_sums(path: Path, polars_block: int = 0) -> Sums:
-    reader, totals = Reader(SummaryRow, polars_block=polars_block), Totals()
+def reader_sums(path: Path) -> Sums:
+    """Sum a file up without Polars."""
+    reader, totals = Reader(SummaryRow, polars_block=0), Totals()
     for piece in pieces(path):
         totals.add(reader.feed(piece))
     totals.add(reader.finish())
     return together([(item.rows, (item.billed, item.listed, item.effective)) for item in totals.sums().values()])
 
 
-def parquet_sums(path: Path) -> Sums:
+def file_sums(path: Path) -> Sums:
+    """Sum a file up as the command does."""
     totals = Totals()
-    sum_up([str(path.with_suffix(".parquet"))], SummaryRow, totals.add, totals.leave_out)
+    sum_up([str(path)], SummaryRow, totals.add, totals.leave_out)
     return together([(item.rows, (item.billed, item.listed, item.effective)) for item in totals.sums().values()])
 
 
@@ -305,9 +307,9 @@ def compare_checks(path: Path, rows: int, base: tuple[float, float]) -> None:
 
 
 WORKS: dict[str, Callable[[Path], object]] = {
-    "summary of CSV": partial(reader_sums, polars_block=POLARS_BLOCK),
+    "summary of CSV": file_sums,
     "check of CSV": partial(check, polars_from=0),
-    "summary of Parquet": parquet_sums,
+    "summary of Parquet": lambda path: file_sums(path.with_suffix(".parquet")),
     "check of Parquet": lambda path: check(path.with_suffix(".parquet"), 0),
 }
 
@@ -337,12 +339,12 @@ def compare(rows: int, folder: Path) -> None:
     print(f"{rows:,} rows, {len(HEADER)} columns, {path.stat().st_size / 1e6:,.0f} MB")
     contenders: dict[str, Callable[[Path], Sums]] = {
         "csv.DictReader + Decimal": dict_reader_sums,
-        "reader + totals": reader_sums,
+        "summary": reader_sums,
     }
     if importlib.util.find_spec("polars"):
-        contenders["reader + totals, Polars"] = partial(reader_sums, polars_block=POLARS_BLOCK)
+        contenders["summary, Polars"] = file_sums
         to_parquet(path)
-        contenders["the same of Parquet"] = parquet_sums
+        contenders["the same of Parquet"] = lambda path: file_sums(path.with_suffix(".parquet"))
         contenders["Polars, decimals"] = polars_sums
     if importlib.util.find_spec("duckdb"):
         contenders["DuckDB, decimals"] = duckdb_sums
@@ -360,7 +362,7 @@ def compare(rows: int, folder: Path) -> None:
         tell(name, rows, times, base)
     if len(set(sums.values())) > 1:
         raise SystemExit(f"they have come to different sums: {sums}")
-    print(sums["reader + totals"])
+    print(sums["summary"])
     compare_checks(path, rows, base)
     if importlib.util.find_spec("polars"):
         compare_memory(path)

@@ -160,7 +160,7 @@ def one_of(rng: random.Random) -> bytes:
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Polars have its say on small files, too."""
     monkeypatch.setattr("exporter.focus.checks.POLARS_BLOCK", 2_000)
-    monkeypatch.setattr("exporter.focus.dataset.PIECE", 2_000)
+    monkeypatch.setattr("exporter.focus.dataset.READ", 2_000)
 
 
 def output(run: Callable[[list[str]], int], path: Path, *, with_polars: bool) -> tuple[str, object]:

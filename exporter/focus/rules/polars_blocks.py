@@ -6,7 +6,7 @@ rule looks at. A block of which anything is in doubt is left to the careful way,
 something is wrong. Where two numbers are multiplied, floats only tell what is beyond doubt; sums are of decimals.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -54,16 +54,9 @@ class PolarsBlocks:
         self._places = places
         self._cutter = Cutter(len(rules.columns))
 
-    def facts(self, texts: Iterable[bytes]) -> BlockFacts | None:
-        """Return what a block comes to; None if it breaks something, or may do so.
-
-        Args:
-            texts: whole lines, some together, each with its line feed.
-        """
-        for lines in texts:
-            self._cutter.add(lines)
-        cut = self._cutter.begin(lambda fields: fields)
-        frame = None if cut is None else cut.whole()
+    def facts(self, lines: bytes) -> BlockFacts | None:
+        """Return what whole lines come to; None if they break something, or may do so."""
+        frame = self._cutter.table(lines)
         return None if frame is None else self.facts_of(frame)
 
     def facts_of(self, frame: pl.DataFrame) -> BlockFacts | None:
