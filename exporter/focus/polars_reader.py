@@ -44,14 +44,10 @@ class Table:
 
 
 class Marked(NamedTuple):
-    """Lines each of which ends with a field more, a mark, by which Polars shows that it has found all before it.
-
-    Attributes:
-        count: of the lines.
-    """
+    """Lines each of which ends with a field more, a mark, by which Polars shows that it has found all before it."""
 
     text: bytes
-    count: int
+    lines: int
 
 
 class Cutter:
@@ -126,7 +122,7 @@ class Cutter:
             frame = self.fields(marked).with_columns(self.is_whole.alias(self._end)).collect()
         except DOUBTS:
             return None
-        return frame.drop(self._end) if frame.height == marked.count and frame[self._end].all() else None
+        return frame.drop(self._end) if frame.height == marked.lines and frame[self._end].all() else None
 
 
 _WHOLE_PLACES, _PLACES = 12, 20
@@ -174,14 +170,21 @@ class Summer(Generic[RowT]):
         self._amounts = {item.place: _Amounts(item) for item in varying if item.place not in self._dates}
         self._make: Callable[[Iterable[object]], RowT] = partial(tuple.__new__, shape)
 
-    def begin(self, lines: bytes) -> Cut | None:
-        """Let Polars begin to add up whole lines; None where one of them needs care."""
-        marked = self._cutter.marked(lines)
-        return None if marked is None else Cut(marked.count, self._worker.submit(self._groups_of, marked))
+    def marked(self, lines: bytes) -> Marked | None:
+        """Mark whole lines; None where one of them needs care."""
+        return self._cutter.marked(lines)
+
+    def begin(self, marked: Sequence[Marked | None]) -> Cut | None:
+        """Let Polars begin to add up lines, of which some are marked together; None where one of them needs care."""
+        known = [some for some in marked if some is not None]
+        if len(known) < len(marked) or not known:
+            return None
+        together = Marked(b"".join(some.text for some in known), sum(some.lines for some in known))
+        return Cut(together.lines, self._worker.submit(self._groups_of, together))
 
     def _groups_of(self, marked: Marked) -> pl.DataFrame | None:
         groups = self._grouped(self._cutter.fields(marked), self._cutter.is_whole)
-        return groups if groups[_ARE_WHOLE].all() and groups[_LINES].sum() == marked.count else None
+        return groups if groups[_ARE_WHOLE].all() and groups[_LINES].sum() == marked.lines else None
 
     def rows(self, cut: Cut) -> list[RowT] | None:
         """Return the rows of lines that have been begun; None where one of them needs care."""

@@ -14,14 +14,25 @@ up take the faster way of `exporter.focus.polars_reader` through large files, wh
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
 from types import NoneType
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, get_type_hints
 
 from exporter.focus.columns import COLUMNS, Kind
-from exporter.focus.csv_parser import PIECE, READ, Assembler, Lines, Record, Remembered, is_text, pieces, refuse_blanks, unquoted
+from exporter.focus.csv_parser import (
+    PIECE,
+    READ,
+    Assembler,
+    Lines,
+    Record,
+    Remembered,
+    is_text,
+    pieces,
+    refuse_blanks,
+    unquoted,
+)
 from exporter.focus.findings import Problems, TruncatedFileError
 from exporter.focus.row_schema import (
     Header,
@@ -35,7 +46,7 @@ from exporter.focus.row_schema import (
 )
 
 if TYPE_CHECKING:
-    from exporter.focus.polars_reader import Cut, Summer, Table
+    from exporter.focus.polars_reader import Cut, Marked, Summer, Table
 
 
 def _bare_field(separator: bytes) -> bytes:
@@ -212,6 +223,9 @@ def _varies(name: str) -> bool:
 POLARS_BLOCK = 8 << 20
 """Bytes that Polars is given at once; a shorter file is read before Polars could be imported."""
 
+MARKED = 2 << 20
+"""Bytes of lines that are marked together, while they are in the cache of a processor."""
+
 _KEPT_PROBLEMS = 100
 
 _PARTS = 8
@@ -221,7 +235,7 @@ _PARTS = 8
 class _Begun(NamedTuple):
     """Whole lines that Polars has begun to read; `cut` is None where one of them needs care."""
 
-    lines: bytes
+    texts: Sequence[bytes]
     cut: "Cut | None"
     polars: object
 
@@ -272,6 +286,8 @@ class Reader(Generic[RowT]):
         self._polars: Summer[RowT] | None = None
         self._polars_block = polars_block
         self._begun: _Begun | None = None
+        self._marked: list[tuple[bytes, Marked | None]] = []
+        self._marked_size = 0
         self._number = 1
 
     @property
@@ -334,7 +350,9 @@ class Reader(Generic[RowT]):
     def _taken(self) -> list[RowT]:
         """Read the lines that are complete; with Polars, once they are many."""
         if self._polars is not None:
-            return self._turn() if self._lines.size >= self._polars_block else []
+            if self._lines.size >= min(MARKED, self._polars_block):
+                self._mark(self._polars)
+            return self._turn() if self._marked_size >= self._polars_block else []
         rows = [*self._waited_for(), *self._read_all(self._lines.take())]
         self._lines.number = self._number
         return rows
@@ -353,13 +371,23 @@ class Reader(Generic[RowT]):
         self._number = self._lines.number = after
         return before + rows
 
+    def _mark(self, polars: "Summer[RowT]") -> None:
+        """Mark the lines that are held for Polars."""
+        lines = self._lines.take()
+        marked = polars.marked(lines)
+        self._lines.number += lines.count(b"\n") if marked is None else marked.lines
+        self._marked.append((lines, marked))
+        self._marked_size += len(lines)
+
     def _turn(self) -> list[RowT]:
-        """Let Polars begin with the lines that are held, and read those it began with before."""
-        lines, polars = self._lines.take(), self._polars
-        cut = polars.begin(lines) if polars is not None and lines else None
-        self._lines.number += lines.count(b"\n") if cut is None else cut.lines
+        """Let Polars begin with the lines that are marked, and read those it began with before."""
+        polars = self._polars
+        if polars is not None:
+            self._mark(polars)
+        marked, self._marked, self._marked_size = self._marked, [], 0
+        cut = polars.begin([mark for _, mark in marked]) if polars is not None else None
         rows = self._waited_for()
-        self._begun = _Begun(lines, cut, polars)
+        self._begun = _Begun([lines for lines, _ in marked], cut, polars)
         return rows
 
     def _waited_for(self) -> list[RowT]:
@@ -374,7 +402,7 @@ class Reader(Generic[RowT]):
                 self.rows += cut.lines
                 self._number += cut.lines
                 return rows
-        return self._read_all(begun.lines)
+        return [row for lines in begun.texts for row in self._read_all(lines)]
 
     def _read_all(self, lines: bytes) -> list[RowT]:
         """Read whole lines without Polars."""
