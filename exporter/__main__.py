@@ -16,7 +16,7 @@ _UNUSED_BY_WEB = ("python_multipart", "multipart")
 """Of starlette, for forms."""
 
 _WORKER_WORDS, _COLLECTOR_WORDS = 3, 4
-"""Words of these two command lines; with fewer, somebody has tried a command that is none."""
+"""Words of these two command lines; with fewer, somebody has typed an unknown command."""
 
 
 def run() -> int:

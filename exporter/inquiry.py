@@ -75,7 +75,7 @@ class Answer:
     """An answer whose body is under way.
 
     Attributes:
-        head: what the handler tells before the body.
+        head: what the handler says before the body.
     """
 
     def __init__(self, head: Mapping[str, object], reader: asyncio.StreamReader) -> None:

@@ -154,7 +154,7 @@ def _is_excepted(target: SplitResult, host: str, port: int | None) -> bool:
     """Return whether `NO_PROXY` lists a host: by name, by the domain above it, by address or by network.
 
     Raises:
-        ConfigurationError: an entry is none of them.
+        ConfigurationError: an entry is neither.
     """
     variable, value = _variable("no_proxy")
     # Every entry is read, so that a wrong one is reported whatever stands before it.

@@ -328,7 +328,7 @@ class RecentRequests:
     """Single requests of the last day of which hours have been read to their end.
 
     Attributes:
-        since, through: the hours that are told of lie in [since, through).
+        since, through: the hours that are covered lie in [since, through).
         models: those whose requests cost most, that first.
         others: how many further models there are; `rest` is all of them together.
         dearest: the dearest first.

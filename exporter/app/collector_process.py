@@ -98,7 +98,7 @@ def _give_up(connection: "Connection[FromCollector, ToCollector]", sentence: str
 async def _replicate(
     settings: Settings, connection: "Connection[FromCollector, ToCollector]", channel: Channel
 ) -> None:
-    # What is for replicas alone is not loaded by an exporter that is none.
+    # What is for replicas alone is not loaded by an exporter without replicas.
     from exporter.app.replica import Replica  # noqa: PLC0415
 
     stop = asyncio.Event()

@@ -303,7 +303,7 @@ async def _tell(running: SingleProcess, loaded: asyncio.Event, *, with_runners: 
     """Keep the user informed: one line that moves on a terminal, else a line now and then.
 
     Args:
-        running: what is told of.
+        running: the demo that is described.
         loaded: set once the whole history has been loaded.
         with_runners: whether that of runners, which is read after the charges, is waited for, too.
     """

@@ -316,7 +316,7 @@ def run_export(
         account: the one account wanted; None for all that the ledger counts.
         output_format: of the file; None for what the name of the output says.
         by_period: whether the output is a folder that gets a file for each billing period, and a manifest.
-        clock: tells when it is written.
+        clock: returns the instant at which it is written.
 
     Raises:
         LedgerError: there is no ledger, or it cannot be read.
@@ -389,7 +389,7 @@ def _require_folder(output: Path | None, metadata_output: Path | None, *, omit_e
 
 
 def _tell(contents: FileContents, rows: int) -> None:
-    """Tell what a file from the ledger lacks."""
+    """Print what a file from the ledger lacks."""
     if contents.note:
         click.echo(f"note: {contents.note}", err=True)
     if not rows:
@@ -407,7 +407,7 @@ def ledger_request(given: Mapping[str, str], month: str | None, *, clock: Clock 
     Args:
         given: parameters of a report, under fal's names.
         month: a UTC month in place of a window; None for none.
-        clock: tells the present, which defaults refer to.
+        clock: returns the present, which defaults refer to.
 
     Raises:
         ConfigurationError: a parameter cannot be read, does not go with another, or is not the ledger's.
@@ -456,7 +456,7 @@ def fal_request(
         organization: whether all teams are asked for.
         by_team: whether a root account's teams are reported.
         team: the only team; None for all.
-        clock: tells the present, which defaults refer to.
+        clock: returns the present, which defaults refer to.
 
     Raises:
         ConfigurationError: a parameter cannot be read, or does not go with another.

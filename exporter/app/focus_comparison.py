@@ -51,7 +51,7 @@ def run_diff(
         cost: `billed`, `list` or `effective`.
         match: columns that identify a charge; none for the usual.
         most: rows to show that explain the difference.
-        clock: tells the present.
+        clock: returns the present.
 
     Raises:
         ConfigurationError: an argument is wrong.

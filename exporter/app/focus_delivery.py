@@ -26,10 +26,10 @@ def run_push(
         months: UTC months, `YYYY-MM`; none for the current one and the one before.
         dry: whether nothing is written.
         as_json: whether the outcome is printed as JSON.
-        clock: tells the present.
+        clock: returns the present.
 
     Raises:
-        ConfigurationError: there is no destination, it cannot be used, or a month is none.
+        ConfigurationError: there is no destination, it cannot be used, or a month is not YYYY-MM.
         EventsError: the destination cannot be read or written.
         LedgerError, LackingError: the ledger cannot be read, or has nothing of the months.
     """
@@ -97,10 +97,10 @@ def run_upload(
         months: UTC months, `YYYY-MM`; none for the current one and the one before.
         state: file that remembers uploads; None for the one beside the ledger.
         dry: whether nothing is sent.
-        clock: tells the present.
+        clock: returns the present.
 
     Raises:
-        ConfigurationError: a month is none, or the state cannot be used.
+        ConfigurationError: a month is not YYYY-MM, or the state cannot be used.
         CostServiceError: the service cannot be reached, or refuses; what is remembered is true all the same.
         LedgerError, LackingError: the ledger cannot be read, or has nothing of the months.
     """

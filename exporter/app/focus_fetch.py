@@ -52,7 +52,7 @@ def run_fetch(
         resume: whether pieces that are in the folder already are kept.
         output_format: of the files.
         by_period: whether each billing period has a file of its own.
-        clock: tells the present.
+        clock: returns the present.
 
     Raises:
         ConfigurationError: there is no such account, or several to choose from.
@@ -100,7 +100,7 @@ async def _fetched(
 ) -> tuple[Path, ...]:
     client = client_of(account, settings, Silent())
     try:
-        return await fetch(client, request, folder, longest=longest, resume=resume, told=meter)
+        return await fetch(client, request, folder, longest=longest, resume=resume, on_progress=meter)
     finally:
         await client.aclose()
 

@@ -66,7 +66,7 @@ async def serve_mcp(
         latest: returns what has been published last; None before the first.
         stop: says when to end.
         inquirer: asks the collector; None where there is none.
-        clock: tells the present, which questions refer to.
+        clock: returns the present, which questions refer to.
         access: who may ask; read from the settings unless given.
         requests: returns the store of single requests; None where they are not read.
     """

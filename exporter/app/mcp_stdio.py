@@ -190,7 +190,7 @@ def run_over_ledger(address: str, zone: ZoneInfo, *, clock: Clock = utc_now) -> 
     Args:
         address: of the ledger.
         zone: of days and months where a question names none.
-        clock: tells the present.
+        clock: returns the present.
 
     Raises:
         LedgerError: there is no ledger, or it cannot be read.

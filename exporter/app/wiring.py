@@ -62,7 +62,7 @@ _POLLS_OF_GRACE = 4
 """Poll intervals; two polls in a row may fail, and the third take its time, before a window counts as not covered."""
 
 _CALLER = frozenset({"api_key", "member"})
-"""Dimensions that fal tells only when it is asked for them."""
+"""Dimensions that fal reports only when it is asked for them."""
 
 _LEAST_GRACE = timedelta(minutes=5)
 

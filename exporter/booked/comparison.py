@@ -122,7 +122,7 @@ def compare(
         window: whole hours; bookings with a time outside it are left out.
         columns: names in the bookings.
         accounts: whose requests; none for all.
-        tags: keys of tags to tell the sums by.
+        tags: keys of tags to group the sums by.
 
     Raises:
         BookingsError: the bookings cannot be read, or no requests have been.

@@ -104,7 +104,7 @@ class ClickHouseStore:
         transport: carries the requests; httpx's own by default.
 
     Raises:
-        ConfigurationError: the address is none.
+        ConfigurationError: the address is not valid.
         EventsError: from every method, and at the start: ClickHouse cannot be reached, or refuses.
     """
 

@@ -77,7 +77,7 @@ def part_piece(account: str, hour: datetime, read_at: datetime, number: int) -> 
 
 
 def piece_of(name: str) -> Piece | None:
-    """Return the file with this name below the root; None where it is none of requests."""
+    """Return the file with this name below the root; None where it is not a file of requests."""
     found = _NAME.fullmatch(name)
     if found is None:
         return None

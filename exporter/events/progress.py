@@ -166,7 +166,7 @@ def read_progress(document: bytes) -> Progress:
     """Read a document that `written` has made.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the document is not valid.
     """
     try:
         fields = json.loads(document)

@@ -201,7 +201,7 @@ def open_objects(url: str, use: Use = REQUESTS) -> Objects:
     """Open the place with an address.
 
     Raises:
-        ConfigurationError: it is none, or its libraries are missing.
+        ConfigurationError: the address is not valid, or its libraries are missing.
     """
     parts = urlsplit(url)
     if parts.scheme == "file":

@@ -179,7 +179,7 @@ def read(document: bytes) -> tuple[HourSummary, ...]:
     """Read a document that `written` has made.
 
     Raises:
-        SummaryError: it is none.
+        SummaryError: the document is not valid.
     """
     try:
         entries = json.loads(document)
@@ -205,7 +205,7 @@ def read(document: bytes) -> tuple[HourSummary, ...]:
 
 
 def with_summary(document: bytes | None, summary: HourSummary) -> bytes:
-    """Return a document with a summary in place of what it has of the hour; one that is none is begun anew.
+    """Return a document with a summary in place of what it has of the hour; an invalid one is begun anew.
 
     The other hours stay as they are written: a day's document is added to 24 times, and read whole it takes longer
     than keeping a thousand requests.
@@ -232,7 +232,7 @@ def read_hours(document: bytes) -> dict[datetime, int]:
     Nothing else of the document is made objects, so that a question about a month can look into its 30 documents.
 
     Raises:
-        SummaryError: it is none.
+        SummaryError: the document is not valid.
     """
     # It comes with the extra `events`, without which there is no store.
     import msgspec

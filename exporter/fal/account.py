@@ -149,7 +149,7 @@ def _budgets(details: Row) -> Mapping[str, int]:
 
 
 async def read_username(client: Client) -> str:
-    """Return the username of the fal account that the key belongs to; empty where fal does not tell this key.
+    """Return the username of the fal account that the key belongs to; empty where fal does not say it to this key.
 
     Raises:
         ApiError: there was no answer, or none that can be read.
@@ -163,7 +163,7 @@ async def read_username(client: Client) -> str:
 
 
 def _use(client: Client, call: Endpoint, *, instead_of: Endpoint) -> None:
-    """Make this call from now on; the other can take a lock back no more that it has told of."""
+    """Make this call from now on; the other can no longer take back a lock that it has reported."""
     client.balance_call = call
     client.locks.succeeded(instead_of.path)
 

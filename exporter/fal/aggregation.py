@@ -79,7 +79,7 @@ class UsageSource(Protocol):
 
     Attributes:
         detail: to be set before the first reading where it is known; unknown, the first reading chooses it. None where
-            the interface tells everybody the same.
+            the interface reports the same to every key.
     """
 
     name: str
@@ -90,7 +90,7 @@ class UsageSource(Protocol):
 
         Args:
             window: whole UTC hours; the last may still be running.
-            with_api_key: whether to ask for charges by key, where the interface can tell.
+            with_api_key: whether to ask for charges by key, where the interface reports them.
 
         Raises:
             DetailRefusedError: fal refuses a detail that it has reported before.
@@ -289,7 +289,7 @@ class Offer(NamedTuple):
 
 
 def offer(hour: datetime, row: Row) -> Offer | None:
-    """Return the price a row states, or None; a price that is none is no reason to lose the charge."""
+    """Return the price a row states, or None; an invalid price is no reason to lose the charge."""
     price = row.get("unit_price")
     if (type(price) is not Decimal and type(price) is not int) or price < 0:
         return None
@@ -327,7 +327,7 @@ def _price_key(dimensions: Dimensions) -> tuple[str, str, str, str, str, str]:
 
 
 def _discount(percent: object) -> int:
-    """Return a discount in nano-percent; 0 without one, or for what is none."""
+    """Return a discount in nano-percent; 0 without one, or if it is invalid."""
     try:
         share = amount(percent)
     except RejectedError:

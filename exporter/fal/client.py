@@ -84,7 +84,7 @@ class Client:
             pacing: shared with the clients of other accounts; None for one of its own.
 
         Raises:
-            ConfigurationError: a URL is none.
+            ConfigurationError: a URL is not valid.
         """
         self.account = account
         self.limits = limits or Limits()
@@ -122,7 +122,7 @@ class Client:
         return self._exchange.base_url(Host.REPORTING)
 
     def deadline(self, span: timedelta | None = None) -> Deadline:
-        """Start the time that all requests of one poll share: the limits' own, unless told otherwise."""
+        """Start the time that all requests of one poll share: the limits' own, unless given."""
         return Deadline(self.limits.deadline if span is None else span, self._monotonic)
 
     def scrub(self, text: str) -> str:
@@ -130,7 +130,7 @@ class Client:
         return self._exchange.scrub(text)
 
     def key_hash(self) -> str:
-        """Return a hash of the key as it is now, from which the key cannot be told.
+        """Return a hash of the key as it is now, from which the key cannot be recovered.
 
         Raises:
             ConfigurationError: the key cannot be one.

@@ -55,7 +55,7 @@ class Pacing:
 
     Args:
         rates: the bounds.
-        monotonic: tells seconds.
+        monotonic: returns seconds.
     """
 
     def __init__(self, rates: Rates | None = None, *, monotonic: Callable[[], float] = time.monotonic) -> None:

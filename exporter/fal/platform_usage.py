@@ -148,7 +148,7 @@ class PlatformUsage:
         return tally.reading(rows.prices())
 
     async def ask_for_detail(self, window: Window) -> None:
-        """Do nothing: the call tells everybody the same."""
+        """Do nothing: the call reports the same to every key."""
 
 
 def window_parameters(window: Window, *, by_key: bool, timeframe: str = "hour", zone: ZoneInfo = _UTC) -> Parameters:
@@ -378,7 +378,7 @@ ORGANIZATION = Interface(
     nullable=frozenset(),
     describe=describe_team_row,
     tells_key=True,
-    # Its rows tell no discount: teams with different discounts would make one price jump to and fro.
+    # Its rows state no discount: teams with different discounts would make one price jump to and fro.
     tells_list_price=False,
 )
 

@@ -48,7 +48,7 @@ class ReportingUsage:
         self.detail: Detail | None = Detail.UNKNOWN
         self._client = client
 
-    async def read(self, window: Window, *, with_api_key: bool) -> Reading:  # noqa: ARG002  it tells no key
+    async def read(self, window: Window, *, with_api_key: bool) -> Reading:  # noqa: ARG002  it reports no key
         """Read a window hour by hour; see `UsageSource`."""
         client = self._client
         deadline = client.deadline()

@@ -53,14 +53,14 @@ SOURCES: Mapping[str, Callable[[Client], UsageSource]] = MappingProxyType(
 )
 
 TELL_LIST_PRICES = frozenset({"models", "serverless", "focus"})
-"""The sources that tell prices before discount."""
+"""The sources that report prices before discount."""
 
 
 def usage_source(name: str, client: Client) -> UsageSource:
     """Return the source of a name, to be kept as long as the client.
 
     Raises:
-        ConfigurationError: there is none of this name.
+        ConfigurationError: no source has this name.
     """
     make = SOURCES.get(name)
     if make is None:

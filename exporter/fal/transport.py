@@ -70,7 +70,7 @@ Bounded = Callable[[], AbstractAsyncContextManager[None]]
 
 
 class Transport:
-    """Makes single requests with an account's key, and tells the observer of each."""
+    """Makes single requests with an account's key, and notifies the observer of each."""
 
     def __init__(
         self,
@@ -251,8 +251,8 @@ class Transport:
         sent_at = self._now()
         response = await self._http.send(request, stream=True)
         # An answer that a cache has kept is dated when it was made.
-        if (told := _date(response)) is not None and "age" not in response.headers:
-            self._compare_clocks(clock_ahead(told, sent_at=sent_at, received_at=self._now()))
+        if (stated := _date(response)) is not None and "age" not in response.headers:
+            self._compare_clocks(clock_ahead(stated, sent_at=sent_at, received_at=self._now()))
         return response
 
     def _compare_clocks(self, ahead: float) -> None:
@@ -403,7 +403,7 @@ class Transport:
 async def reach(url: str, seconds: float) -> str:
     """Ask fal without a key; return why it cannot be reached, or nothing where it answers.
 
-    A refusal is an answer. What a proxy says in fal's place is none, and no server error is.
+    A refusal is an answer. What a proxy says in fal's place is not one, and neither is a server error.
 
     Args:
         url: base of its calls.
@@ -434,25 +434,25 @@ async def reach(url: str, seconds: float) -> str:
 
 
 def _date(response: httpx.Response) -> datetime | None:
-    """Return the instant at which an answer was made, as its maker's clock told it; None where it does not say."""
+    """Return the instant at which an answer was made, as its maker's clock stated it; None where it does not say."""
     try:
-        told = parsedate_to_datetime(response.headers.get("date", ""))
+        stated = parsedate_to_datetime(response.headers.get("date", ""))
     except ValueError:
         return None
-    return told if told.tzinfo else None
+    return stated if stated.tzinfo else None
 
 
-def clock_ahead(told: datetime, *, sent_at: datetime, received_at: datetime) -> float:
+def clock_ahead(stated: datetime, *, sent_at: datetime, received_at: datetime) -> float:
     """Return the seconds by which our clock is ahead of another's at least; 0 where they may agree.
 
     Args:
-        told: the other's, in whole seconds, at an unknown instant between the other two.
+        stated: the other's, in whole seconds, at an unknown instant between the other two.
         sent_at: ours when the question was sent.
         received_at: ours when the answer came.
     """
-    if told > received_at:
-        return (received_at - told).total_seconds()
-    return max((sent_at - told).total_seconds() - 1, 0.0)
+    if stated > received_at:
+        return (received_at - stated).total_seconds()
+    return max((sent_at - stated).total_seconds() - 1, 0.0)
 
 
 def _base(account: str, host: Host, url: str) -> str:

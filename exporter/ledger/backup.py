@@ -99,7 +99,7 @@ def restore(address: str, backup: Path, *, now: datetime) -> Restored:
     Raises:
         ConfigurationError: the ledger is not a SQLite file.
         LedgerInUseError: an exporter is running on the ledger.
-        LedgerError: the backup is none, or is not sound, or the ledger cannot be written; nothing was changed.
+        LedgerError: the file is not a backup, or not sound, or the ledger cannot be written; nothing was changed.
     """
     url = ledger_url(address)
     path = _file(url, f"pg_restore --clean --if-exists {backup}")

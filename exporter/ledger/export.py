@@ -228,7 +228,7 @@ class _Origin:
 
 
 class History:
-    """The history of some accounts, told by their active sources, as the gauges are.
+    """The history of some accounts, as reported by their active sources, as the gauges are.
 
     Raises:
         LedgerError: the ledger holds nothing of the accounts.

@@ -113,7 +113,7 @@ def keep_heights(connection: Connection, contents: Contents, heights: Heights, l
         heights: of the same ledger.
         labels: names of the labels of charges.
     """
-    # Readers tell states by their numbers, and know those that are lost.
+    # Readers distinguish states by their numbers, and know those that are lost.
     contents.revision = heights.revision
     contents.touched = TouchedHours(contents.revision + 1)
     schema.write(connection, schema.CHARGES_REVISION, str(contents.revision + 1))

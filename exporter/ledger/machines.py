@@ -56,7 +56,7 @@ WINDOWS = ("today", "last_day", "month", "last_month")
 """The periods for which gauges by state are made."""
 
 _MOST_SERIES = 2_000
-"""Apps, environments and GPU classes that are told apart; what exceeds them is folded into `__other__`."""
+"""Apps, environments and GPU classes with series of their own; what exceeds them is folded into `__other__`."""
 
 _OLDEST = 90 * 24
 """Hours for which fal has runners."""

@@ -109,7 +109,7 @@ def rename_account(address: str, old: str, new: str, *, now: datetime, max_serie
 
 
 def _check_joinable(connection: Connection, url: URL, olds: Iterable[Scope], news: Iterable[Scope]) -> None:
-    """Raise LedgerError where the two names may be two accounts, or what was polled cannot be told any more."""
+    """Raise LedgerError where the two names may be two accounts, or what was polled is not known any more."""
     old, new = next(iter(olds)).account, next(iter(news)).account
     since = min(scope.born_at for scope in news)
     last = max((scope.last_success_at for scope in olds if scope.last_success_at is not None), default=None)

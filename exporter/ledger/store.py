@@ -161,7 +161,7 @@ class Ledger:
                     if not scope.active:
                         rows.forget_observed(connection, scope.id)
                         forget_rejected(connection, [scope.id])
-                        # How much the source tells is found out anew: the account may have lost or won something.
+                        # How much the source reports is found out anew: the account may have lost or won something.
                         scope = replace(scope.reborn(counts_from), detail="", detail_asked_at=None, detail_version="")
                         rows.write_scope(connection, scope)
                     contents.scopes[scope.id] = scope
@@ -355,7 +355,7 @@ class Ledger:
             return {scope.source: read_rejected(connection, scope.id) for scope in scopes}
 
     def record_detail(self, account: str, source: str, detail: str, *, at: datetime, version: str) -> None:
-        """Keep how much a source tells of a charge, and when and by which version of the exporter it was asked."""
+        """Keep how much a source reports of a charge, and when and by which version of the exporter it was asked."""
         with self._session.writing() as (connection, contents):
             scope = _active_scope(contents, account, source)
             scope = replace(scope, detail=detail, detail_asked_at=at, detail_version=version)

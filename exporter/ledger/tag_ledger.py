@@ -1,6 +1,6 @@
 """Door of the ledger for spend by tags: an allocation of what the ledger has, which adds nothing to it.
 
-Figures of windows are told of every hour: what fal has not tagged yet is untagged. Counters take an hour up once it has
+Figures of windows cover every hour: what fal has not tagged yet is untagged. Counters take an hour up once it has
 been read some time after its end (`READ_AFTER`), and follow every later change of its charges and of its tags.
 """
 

@@ -77,7 +77,7 @@ class Rendered:
 
 
 def rendered(registry: Collector | CollectorRegistry) -> Rendered:
-    """Encode the families of a registry that have samples; only protobuf tells when they began."""
+    """Encode the families of a registry that have samples; only protobuf says when they began."""
     collected = tuple(registry.collect())
     families = _Counted(collected)
     in_openmetrics: bytes = openmetrics.generate_latest(families)  # type: ignore[no-untyped-call]  # the library's
@@ -156,7 +156,7 @@ class Encoder:
     Use one encoder for all snapshots of a process and from one thread at a time.
 
     Args:
-        created: whether OpenMetrics has `_created` lines; protobuf tells when counters began in any case.
+        created: whether OpenMetrics has `_created` lines; protobuf says when counters began in any case.
 
     Attributes:
         writes_protobuf: whether to encode as protobuf, too; switched on once somebody asks for it.

@@ -1,4 +1,4 @@
-"""The exporter's own counters: what it tells about its polls and its calls to fal.
+"""The exporter's own counters: what is published about its polls and its calls to fal.
 
 `Health` is an observer of the fal room (by its shape: `answered`, `retried`, `locked`, `unlocked`) and is told of polls
 by whoever schedules them. Whatever is known at start exists at zero from then on, so that the first failure is an
@@ -35,7 +35,7 @@ _NO_ANSWER = frozenset({"error", "407"})
 
 
 class Health:
-    """Counts on a registry of its own; may be told from any thread.
+    """Counts on a registry of its own; may be called from any thread.
 
     Args:
         registry: where further metrics live that are rendered beside these; private to this object's owner.

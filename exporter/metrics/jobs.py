@@ -149,7 +149,7 @@ class OtlpMetrics(Collector):
 
 
 class BookedMetrics(Collector):
-    """Shows the newest comparison; may be told from any thread.
+    """Shows the newest comparison; may be called from any thread.
 
     Args:
         registry: shows it.

@@ -181,7 +181,7 @@ def _native(native: NativeHistogram) -> bytes:
         length, end = length + 1, index + 1
         deltas += _varint(_zigzag(native.buckets[index] - before))
         before = native.buckets[index]
-    # Without any bucket a span of no length is what tells that the histogram is a native one.
+    # Without any bucket a span of no length is what marks the histogram as a native one.
     spans += _nested(12, _varint_field(1, _zigzag(offset)) + _varint_field(2, length))
     return (
         _varint_field(5, _zigzag(native.schema))

@@ -33,7 +33,7 @@ class _Account:
 
 
 class RequestMetrics(Collector):
-    """Shows what is known of the requests of all accounts; may be told from any thread.
+    """Shows what is known of the requests of all accounts; may be called from any thread.
 
     Args:
         registry: shows them.

@@ -43,7 +43,7 @@ class Snapshot:
 
     Attributes:
         sequence: grows by one with every snapshot.
-        at: the instant it tells about, aware and in UTC.
+        at: the instant that its numbers are of, aware and in UTC.
 
     Raises:
         ValueError: two tables are of the same family, which no exposition may hold twice.
@@ -177,7 +177,7 @@ CATEGORIES = ("Usage", "Purchase", "Credit", "Tax", "Adjustment", "Correction")
 def reconciled(compared: Collection[Reconciliation], at: datetime) -> Mapping[str, list[Sample]]:
     """Return the samples by family; months older than the last are not published.
 
-    Invoice and estimate of one month tell of the same usage, so that only one of them is shown as billed.
+    Invoice and estimate of one month report the same usage, so that only one of them is shown as billed.
     """
     periods = _periods(at)
     recent = [(item, periods[item.month]) for item in compared if item.month in periods]

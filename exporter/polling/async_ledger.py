@@ -128,7 +128,7 @@ class AsyncLedger:
         return await self.run(work)
 
     async def record_detail(self, account: str, source: str, detail: str, *, at: datetime, version: str) -> None:
-        """Keep how much a source tells of a charge, and when and by which version of the exporter it was asked."""
+        """Keep how much a source reports of a charge, and when and by which version of the exporter it was asked."""
         await self.run(lambda ledger: ledger.record_detail(account, source, detail, at=at, version=version))
 
     async def record_prices(self, prices: Iterable[UnitPrice]) -> None:

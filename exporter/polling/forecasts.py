@@ -32,7 +32,7 @@ class Spending:
 
     Args:
         budgets: as configured.
-        by_product: whether products are told apart.
+        by_product: whether forecasts are made by product.
     """
 
     def __init__(self, budgets: Sequence[Budget], *, by_product: bool) -> None:

@@ -228,7 +228,7 @@ def _bills(view: LedgerView) -> Iterator[BillDifference]:
 
 
 _MOST_IDLE = 5
-"""Apps that are told of a month."""
+"""Apps that are shown of a month."""
 
 
 def _idle_apps(view: LedgerView, period: str) -> Iterator[IdleApp]:

@@ -48,7 +48,7 @@ class UsageReader:
         ledger: where readings are kept.
         with_api_key: whether charges are wanted by API key.
         clock: the time.
-        meet_keys: told of the keys of a reading before the ledger is, so that they have their names.
+        meet_keys: called with the keys of a reading before the ledger has it, so that they have their names.
 
     Attributes:
         upstream: the source.

@@ -121,7 +121,7 @@ def asked_month(text: str) -> Window:
     """Read a month that was asked for.
 
     Raises:
-        ConfigurationError: it is none.
+        ConfigurationError: the text is not a month.
     """
     try:
         return CHARGE_MONTH.read(text)

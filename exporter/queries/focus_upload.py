@@ -43,7 +43,7 @@ class UploadState:
         service: name of the service.
 
     Raises:
-        ConfigurationError: the file is none of ours.
+        ConfigurationError: the file is not a state of uploads.
     """
 
     def __init__(self, path: Path, service: str) -> None:

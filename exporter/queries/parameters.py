@@ -1,6 +1,6 @@
 """Parameters of questions: declared once, read by the declaration and documented by it.
 
-Parameters of questions: declared once, read by the declaration, and told of by it (OpenAPI, MCP, documentation).
+Parameters of questions: declared once, and read and described by the declaration (OpenAPI, MCP, documentation).
 """
 
 import re

@@ -64,7 +64,7 @@ def parse_cursor(text: str) -> Cursor:
     """Read a cursor as it was written.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not a cursor.
     """
     if not (text.isascii() and re.fullmatch(PATTERN[1:-1], text)):
         raise ValueError("is not a cursor; pass the next_cursor of an answer unchanged")

@@ -152,7 +152,7 @@ def read_tokens(path: Path) -> Mapping[str, bytes]:
     """Return the hashes in a file by name.
 
     Raises:
-        ValueError: it is no such file, or one of its lines is none; the predicate says why, without a part of any
+        ValueError: it is no such file, or one of its lines is not valid; the predicate says why, without a part of any
             token.
     """
 

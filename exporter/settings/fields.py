@@ -78,7 +78,7 @@ def parse_duration(text: str) -> timedelta:
     """Read a duration: whole numbers with a unit (w, d, h, m, s), each unit at most once, largest first.
 
     Raises:
-        ValueError: the text is none, for instance a number without a unit.
+        ValueError: the text is not a duration, for instance a number without a unit.
     """
     match = _DURATION.fullmatch(text.strip())
     if not text.strip() or match is None:
@@ -114,7 +114,7 @@ def parse_size(text: str) -> int:
     """Read a size as a number of bytes; a number without a unit is bytes.
 
     Raises:
-        ValueError: the text is none.
+        ValueError: the text is not a size.
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None:
@@ -161,7 +161,7 @@ def parse_listen(text: str) -> Listen:
     """Read `host:port`, `[::1]:8080`, or `:8080` for all IPv4 addresses.
 
     Raises:
-        ValueError: the text is none of them.
+        ValueError: the text is not one of them.
     """
     match = _LISTEN.fullmatch(text.strip())
     if match is None or int(match["port"]) > _LARGEST_PORT:

@@ -1,4 +1,4 @@
-"""`fal-exporter check`: tries every account's key on every interface once, and tells what will work.
+"""`fal-exporter check`: tries every account's key on every interface once, and reports what will work.
 
 First it looks at what this machine has to do with it: the ledger, the addresses to listen on, and the clock.
 """
@@ -77,7 +77,7 @@ class _Heard(Silent):
     """Findings about an account, as its calls have shown them.
 
     Attributes:
-        ahead: seconds by which this system's clock is ahead of fal's; None where no answer has told.
+        ahead: seconds by which this system's clock is ahead of fal's; None where no answer has a date.
     """
 
     ahead: float | None = None
@@ -363,7 +363,7 @@ def this_machine(settings: Settings, ledger: Inspection, skews: Sequence[float])
     Args:
         settings: those of serve.
         ledger: what was found of it.
-        skews: seconds by which the clock is ahead of fal's, as the accounts' answers tell.
+        skews: seconds by which the clock is ahead of fal's, by the dates of the accounts' answers.
     """
     facts = {"ledger": f"{ledger.name}: {_ledger_fact(ledger)}"}
     problems = [ledger.problem] if ledger.problem else []

@@ -51,7 +51,7 @@ def run_requests_get(settings: Settings, request_id: str) -> int:
 
     Raises:
         ConfigurationError: requests are not read.
-        NoRequestsError: there is none with this id.
+        NoRequestsError: no request has this id.
         EventsError, LedgerError: the store or the ledger cannot be read.
     """
     with _opened(settings) as (store, ledger):

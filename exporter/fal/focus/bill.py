@@ -1,6 +1,6 @@
 """Monthly bills read from FOCUS reports: the invoice once issued, the estimate until then.
 
-Both tell of the same usage, so that they are two bills, never one sum.
+Both report the same usage, so that they are two bills, never one sum.
 """
 
 from collections import Counter

@@ -54,7 +54,7 @@ class Progress:
     Attributes:
         number, pieces: the piece that is coming in, from 1 on, and how many there are.
         size: the bytes of it that are there.
-        done: whether it is complete; also told of a piece that an earlier fetch has left.
+        done: whether it is complete; also reported of a piece that an earlier fetch has left.
     """
 
     number: int
@@ -64,7 +64,7 @@ class Progress:
     done: bool
 
 
-def _untold(progress: Progress) -> None:
+def _ignored(progress: Progress) -> None:
     del progress
 
 
@@ -75,7 +75,7 @@ async def fetch(
     *,
     longest: timedelta = LONGEST,
     resume: bool = True,
-    told: Callable[[Progress], None] = _untold,
+    on_progress: Callable[[Progress], None] = _ignored,
 ) -> tuple[Path, ...]:
     """Fetch a report of any length into files, one a piece, in order of time; return them all.
 
@@ -87,7 +87,7 @@ async def fetch(
         resume: whether pieces that are there already are kept. Estimates change, so that an old piece may not be what
             fal would say now. What cannot have been whole when it was fetched is always fetched again: the latest
             invoice, which will be another one, and an estimate of a time that was not over.
-        told: hears of every part that comes in.
+        on_progress: called with every part that comes in.
 
     Raises:
         ApiError: a piece could not be had; those before it are kept.
@@ -97,15 +97,15 @@ async def fetch(
     paths = tuple(folder / file_name(piece) for piece in pieces)
     for number, (piece, path) in enumerate(zip(pieces, paths, strict=True), 1):
         if resume and path.exists() and _was_over(piece, path):
-            told(Progress(number, len(pieces), path, path.stat().st_size, done=True))
+            on_progress(Progress(number, len(pieces), path, path.stat().st_size, done=True))
             continue
         size = 0
         with written_whole(path) as file:
             async with aclosing(download(client, piece)) as body:
                 async for data in body:
                     size += file.write(data)
-                    told(Progress(number, len(pieces), path, size, done=False))
-        told(Progress(number, len(pieces), path, size, done=True))
+                    on_progress(Progress(number, len(pieces), path, size, done=False))
+        on_progress(Progress(number, len(pieces), path, size, done=True))
     return paths
 
 

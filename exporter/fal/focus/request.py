@@ -37,7 +37,7 @@ class FocusRequest:
 
     Attributes:
         source: one of `Report`.
-        organization: asks `/organization/focus`, which tells of all teams, instead of `/account/focus`.
+        organization: asks `/organization/focus`, which reports all teams, instead of `/account/focus`.
         billing_month: `YYYY-MM`, the month in which the invoice was issued; only with invoice.
         charge_month: `YYYY-MM`, the month in which the charges were incurred; only with invoice.
         start, end: aware instants, `end` exclusive; only with estimates, which need both.
@@ -45,8 +45,8 @@ class FocusRequest:
         timeframe: one of `TIMEFRAMES`, `hour` where left out; never fal's own choice, which varies with the length.
         bound_to_timeframe: False for a window that begins or ends within a bucket, and gets a part of it; else both
             edges must be those of buckets.
-        expand: `organization`, to have `/account/focus` of an organization's root tell the teams apart.
-        team_username: the only team that `/organization/focus` is to tell of.
+        expand: `organization`, to have `/account/focus` of an organization's root separate the teams.
+        team_username: the only team that `/organization/focus` is to report.
 
     Raises:
         FocusRequestError: fal would reject it, or ignore a part of it.

@@ -236,7 +236,7 @@ class FocusUsage:
         """Ask for the teams again; see `UsageSource`."""
         await self._reports.ask_for_teams(estimate(window), self._client.deadline())
 
-    async def read(self, window: Window, *, with_api_key: bool) -> Reading:  # noqa: ARG002  it tells no key
+    async def read(self, window: Window, *, with_api_key: bool) -> Reading:  # noqa: ARG002  it reports no key
         """Read the rows of a window's hours; see `UsageSource`."""
         return await self._read(window, self._client.deadline())
 
@@ -404,7 +404,7 @@ class Usage:
             self._rejected_rows.append(self._left_out(Rejection.UNREADABLE, fields))
 
     def _left_out(self, reason: Rejection, fields: Mapping[str, object]) -> RejectedRow:
-        """Return what a row that is not counted was for and costs, as far as its fields tell."""
+        """Return what a row that is not counted was for and costs, as far as its fields can be read."""
         start, end, line = (fields.get(name) for name in ("charge_period_start", "charge_period_end", "line"))
         hour = start if isinstance(start, datetime) and isinstance(end, datetime) else None
         if hour is not None and (not isinstance(end, datetime) or self._refusal(hour, end) is not None):

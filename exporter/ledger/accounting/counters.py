@@ -68,7 +68,7 @@ class Labels:
         return values[self.names.index("account")]
 
     def of_team(self, account: str, team: str) -> LabelValues | None:
-        """Return the label values of a team without charges; None where teams are not told apart."""
+        """Return the label values of a team without charges; None where no label has the team."""
         if "team" not in self.names:
             return None
         known = {"account": account, "team": team}

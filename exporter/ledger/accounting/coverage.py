@@ -34,7 +34,7 @@ class ScopeState:
         restated_up, restated_down: nano-USD by which complete hours have been changed, each positive.
         restated_hours: how many times a complete hour has been changed.
         relabelled: nano-USD that moved to other label sets within their hours.
-        detail: how much the source tells of a charge, one of `exporter.fal.Detail`; empty before that is known.
+        detail: how much the source reports of a charge, one of `exporter.fal.Detail`; empty before that is known.
         detail_asked_at, detail_version: when, and by which version of the exporter, it was asked for more last.
         running_hour_read_at: start of the last successful poll that read the hour running then.
     """

@@ -141,7 +141,7 @@ NO_MACHINES = MachineFigures()
 def efficiency(
     states: Iterable[StateSum], requests: Iterable[RequestSum], models: Mapping[tuple[str, str], int]
 ) -> tuple[Efficiency, ...]:
-    """Return what the requests of apps and models cost; only what has requests is told of.
+    """Return what the requests of apps and models cost; what has no requests is left out.
 
     Args:
         states: cost of apps by state, all environments and GPU classes.

@@ -1,7 +1,7 @@
 """Restatement: what replacing the charges of a window changes, as pure arithmetic.
 
 A restatement is booked, added to totals of days and shown in periods; each wants other hours together. So its rows,
-which come by the hundred thousand, are added up once, over hours that nobody tells apart, and everybody adds up those
+which come by the hundred thousand, are added up once, over hours of the same kind, and everybody adds up those
 sums.
 
 A cell is one series in one hour. Cells come by the hundred thousand, most of them unchanged, so they are plain tuples
@@ -231,7 +231,7 @@ def book(
         sums: what they add up to; history goes to the base, so that loading it is no spike in any counter.
         observed: the window's hours that a poll had covered before, and whether one had after the hour's end.
         label_set_of: under what a series is published. Amounts that move between series of the same label set within
-            an hour change nothing that was published, as when surge came to be told apart.
+            an hour change nothing that was published, as when surge became a dimension.
         moved: nano-USD by hour and label set that moved there from others, below zero where they moved away.
     """
     booked = merged(sums, lambda kind: kind.is_history)

@@ -267,7 +267,7 @@ def postgresql_engine(
 
 
 def is_pooled(connection: DBAPIConnection) -> bool:
-    """Tell whether somebody answers for the server: a pooler makes up the process id that a client is greeted with."""
+    """Return whether a pooler answers for the server: it makes up the process id that a client is greeted with."""
     cursor = connection.cursor()
     cursor.execute("SELECT pg_backend_pid()")
     (answering,) = cursor.fetchone() or (None,)

@@ -144,7 +144,7 @@ def first_uses(connection: Connection) -> dict[str, datetime]:
 
 
 def tells_callers(connection: Connection) -> bool:
-    """Tell whether charges are known by API key or member."""
+    """Return whether charges are known by API key or member."""
     known = select(series.c.id).where(or_(series.c.api_key != "", series.c.member != "")).limit(1)
     return connection.scalar(known) is not None
 

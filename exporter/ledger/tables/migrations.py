@@ -10,7 +10,7 @@ from exporter.ledger.tables.schema import SCHEMA_VERSION, facts, metadata, serie
 
 
 def _from_1_to_2(connection: Connection) -> None:
-    """Keep reconciliations; no longer keep the choice of sources, which the active scopes tell."""
+    """Keep reconciliations; no longer keep the choice of sources, which the active scopes show."""
     schema.reconciliations.create(connection)
     connection.execute(text("DROP TABLE IF EXISTS source_choice"))
 

@@ -30,7 +30,7 @@ class PriceRecord(NamedTuple):
     discount_changed: datetime | None = None
 
     def after(self, seen: UnitPrice) -> "PriceRecord":
-        """Return the record after a price has been seen; one of an earlier hour tells nothing new."""
+        """Return the record after a price has been seen; one of an earlier hour changes nothing."""
         if seen.hour < self.newest.hour:
             return self
         changed = self._replace(newest=seen)

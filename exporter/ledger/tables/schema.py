@@ -126,9 +126,9 @@ scopes = Table(
 )
 """One source of one account: what a restatement replaces. Hours that began before `counts_from` are history.
 
-`detail` is how much the source tells of a charge, one of `ledger.detail`, and when and by which version of the exporter
-it was asked for more; empty before it has been chosen. `running_hour_read_at` is the start of the last poll that read
-the hour running then. `relabelled`, `detail*` and `running_hour_read_at` since version 4.
+`detail` is how much the source reports of a charge, one of `exporter.fal.Detail`, and when and by which version of the
+exporter it was asked for more; empty before it has been chosen. `running_hour_read_at` is the start of the last poll
+that read the hour running then. `relabelled`, `detail*` and `running_hour_read_at` since version 4.
 """
 
 series = Table(

@@ -328,7 +328,7 @@ def forget_before(connection: Connection, horizon: int) -> None:
 
 
 TaggedSum = tuple[int, str, str, str, str, Amounts]
-"""Hour, or -1 where hours are not told apart; account, model, unit, tags as JSON, and what was stated."""
+"""Hour, or -1 where all hours are one sum; account, model, unit, tags as JSON, and what was stated."""
 
 
 def stated_sums(

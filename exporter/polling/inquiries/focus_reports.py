@@ -113,7 +113,7 @@ class FocusReports:
         clients: of the accounts, by their names.
         ledger_address: of the ledger. The files are kept beside a SQLite ledger, else in a temporary folder.
         invoice_fresh_for: age up to which a downloaded invoice answers; an invoiced month may get a correction.
-        clock: tells the present.
+        clock: returns the present.
     """
 
     def __init__(

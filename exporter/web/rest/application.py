@@ -107,7 +107,7 @@ class Rest:
     Args:
         options: what it is made of.
         published: returns the latest publication; None before the first.
-        clock: tells the present.
+        clock: returns the present.
     """
 
     def __init__(self, options: RestOptions, *, published: Callable[[], Publication | None], clock: Clock) -> None:

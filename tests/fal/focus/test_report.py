@@ -155,12 +155,12 @@ async def test_a_fetch_goes_on_with_the_first_piece_that_is_missing(fal: Fal, be
     told: list[Progress] = []
     fal.plays(PATH, csv(b"first\n"), csv(b"second", promised=100))
     with pytest.raises(TruncatedError):
-        await fetch(bench.client(attempts=1), DAYS, tmp_path, longest=timedelta(days=1), told=told.append)
+        await fetch(bench.client(attempts=1), DAYS, tmp_path, longest=timedelta(days=1), on_progress=told.append)
     assert contents(tmp_path) == [b"first\n"]
     assert (told[0].number, told[0].pieces, told[-1].number, told[-1].done) == (1, 3, 2, False)
 
     fal.plays(PATH, csv(b"second\n"), csv(b"third\n"))
-    paths = await fetch(bench.client(), DAYS, tmp_path, longest=timedelta(days=1), told=told.append)
+    paths = await fetch(bench.client(), DAYS, tmp_path, longest=timedelta(days=1), on_progress=told.append)
     assert [path.read_bytes() for path in paths] == contents(tmp_path) == [b"first\n", b"second\n", b"third\n"]
     assert [request.query["start"] for request in fal.requests] == [
         ["2025-10-01T00:00:00Z"],
