@@ -5,6 +5,7 @@ import os
 import runpy
 import signal
 import sys
+from importlib.util import find_spec
 
 _UNUSED = ("rich", "pygments", "better_exceptions")
 """Libraries for terminals that structlog and httpx import wherever they are installed, and `serve` never uses."""
@@ -27,6 +28,11 @@ def run() -> int:
     """
     if sys.argv[1:2] == ["worker"] and len(sys.argv) == _WORKER_WORDS:
         # No command for people either: `worker` starts processes so, and looks for garbage again.
+        if not _is_module(sys.argv[2]):
+            sys.stderr.write(
+                f"fal-exporter: worker: there is no module {sys.argv[2]!r} to run; see fal-exporter --help\n"
+            )
+            return 2
         gc.disable()
         _import_less()
         runpy.run_module(sys.argv[2], run_name="__main__", alter_sys=True)
@@ -56,6 +62,15 @@ def run() -> int:
             # What ends well is not to be killed by being told once more; handlers are gone while Python finishes.
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)
+
+
+def _is_module(name: str) -> bool:
+    """Return whether a module of this name can be run."""
+    try:
+        spec = find_spec(name)
+    except (ImportError, ValueError):
+        return False
+    return spec is not None and spec.submodule_search_locations is None
 
 
 def _import_less(further: tuple[str, ...] = ()) -> None:

@@ -423,6 +423,17 @@ def test_what_starts_processes_is_no_command(
     assert f"No such command '{word}'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("module", ["nonsense", "exporter.nonsense", "a.b", ".", "", "exporter"])
+def test_a_worker_that_is_no_module_is_one_sentence(
+    module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["fal-exporter", "worker", module])
+    assert __main__.run() == 2
+    assert capsys.readouterr().err == (
+        f"fal-exporter: worker: there is no module {module!r} to run; see fal-exporter --help\n"
+    )
+
+
 def test_a_reader_that_went_away_is_no_traceback() -> None:
     command = f"'{sys.executable}' -m exporter serve --help | true"
     finished = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=30)

@@ -7,6 +7,7 @@ and a probe are over within milliseconds, and so are never the oldest.
 """
 
 import asyncio
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import structlog
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _log = structlog.get_logger(__name__)
@@ -136,18 +138,40 @@ class _State:
     is_idle: bool
 
 
+class _Flow(FlowControl):
+    """Takes nothing more from a connection while something waits to be read that it has sent before."""
+
+    def __init__(self, transport: asyncio.Transport, has_unread: Callable[[], bool]) -> None:
+        super().__init__(transport)
+        self._has_unread = has_unread
+
+    def resume_reading(self) -> None:
+        """Take more, unless something waits."""
+        if not self._has_unread():
+            super().resume_reading()
+
+
 class Connection(HttpToolsProtocol):
-    """One connection, whose requests must arrive within bounds; made by `protocol_of`."""
+    """One connection, whose requests must arrive within bounds; made by `protocol_of`.
+
+    A client may send the next requests without waiting for answers. Each is read when the one before is answered: what
+    has arrived at once could hold thousands, which take a hundred times their size in memory, and the time of others.
+    """
 
     all: Connections
     address = ""
     _head = 0
     _stage: Stage = "head"
     _is_refused = False
+    _has_begun = False
+    _unread = b""
+    _last = b""
+    _missing = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin."""
         super().connection_made(transport)
+        self.flow = _Flow(transport, lambda: bool(self._unread))
         self.address = self.client[0] if self.client else ""
         self.all.opened(self)
 
@@ -157,9 +181,51 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take the next bytes; refuse a head that grows too large before its end."""
-        if self._is_refused:
-            return
+        """Take the next bytes; those behind a request that is not answered yet wait."""
+        if self._unread:
+            self._unread += data
+            self.flow.pause_reading()
+        else:
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
+        start = 0
+        while start < len(data) and not self._is_refused and not self.transport.is_closing():
+            if self._is_answering:
+                self._unread = data[start:]
+                self.flow.pause_reading()
+                return
+            part = self._first_part(data, start)
+            self._read_part(part)
+            start += len(part)
+
+    def _first_part(self, data: bytes, start: int) -> bytes:
+        """Return the bytes from there on that belong to one request."""
+        if self._stage == "body":
+            part = data[start : start + (self._missing or _PART)]
+            self._missing = max(self._missing - len(part), 0)
+            return part
+        part = data[start : start + _PART]
+        # The end of a head may have come in two pieces.
+        end = (self._last + part).find(_END_OF_HEAD)
+        if end >= 0:
+            part = part[: end + len(_END_OF_HEAD) - len(self._last)]
+        self._last = (self._last + part)[-len(_END_OF_HEAD) + 1 :] if end < 0 else b""
+        return part
+
+    def _read_on(self) -> None:
+        if not self._is_answering:
+            unread, self._unread = self._unread, b""
+            self._read(unread)
+            self.flow.resume_reading()
+
+    @property
+    def _is_answering(self) -> bool:
+        """True if a request has arrived as a whole whose answer is not complete."""
+        return self._has_begun and self._stage == "head" and not self.cycle.response_complete
+
+    def _read_part(self, data: bytes) -> None:
+        """Read some bytes; refuse a head that grows too large before its end."""
         if self._stage == "head":
             if not self._head:
                 self.all.waits_for(self, "head")
@@ -174,7 +240,11 @@ class Connection(HttpToolsProtocol):
         if size > self.all.limits.head_size or len(self.headers) > self.all.limits.headers:
             self._refuse()
             return
-        self._stage, self._head = "body", 0
+        self._take_host()
+        self._has_begun = True
+        self._stage, self._head, self._last = "body", 0, b""
+        length = next((value for name, value in self.headers if name == b"content-length"), b"0")
+        self._missing = int(length)
         self.all.waits_for(self, "body")
         super().on_headers_complete()
 
@@ -196,8 +266,27 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Begin to wait for the next request."""
-        self.all.waits_for(self, self._stage, is_idle=self._stage == "head" and not self._head)
+        is_idle = self._stage == "head" and not self._head and not self._unread
+        self.all.waits_for(self, self._stage, is_idle=is_idle)
         super().on_response_complete()
+        if self._unread:
+            # In the loop's next turn: others come first.
+            self.loop.call_soon(self._read_on)
+
+    def _take_host(self) -> None:
+        """Put the host of a URL that is asked for as a whole, as proxies are asked, in the place of `Host`.
+
+        So RFC 9112 says it in section 3.2.2; whoever looks at the name would be deceived otherwise.
+        """
+        scheme, separator, rest = self.url.partition(b"://")
+        if not separator or b"/" in scheme or b"?" in scheme:
+            return
+        authority = re.split(rb"[/?#]", rest, maxsplit=1)[0]
+        path = rest[len(authority) :]
+        self.url = path if path.startswith(b"/") else b"/" + path
+        host = authority.rpartition(b"@")[2]
+        # Several remain several, which are none.
+        self.headers[:] = [(name, host if name == b"host" else value) for name, value in self.headers]
 
     def _refuse(self) -> None:
         self._is_refused = True
@@ -213,6 +302,11 @@ def protocol_of(connections: Connections) -> type[Connection]:
     """Return the HTTP protocol of a server."""
     return type("ServerConnection", (Connection,), {"all": connections})
 
+
+_PART = 4096
+"""Bytes that are read at once of a head, and of a body whose length is not announced."""
+
+_END_OF_HEAD = b"\r\n\r\n"
 
 _SWEEP = 1.0
 

@@ -1,6 +1,7 @@
 """Connections by the hundred, half-sent requests and huge headers: scrapes and probes get through all the same."""
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -8,7 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 import httpx
 import pytest
 from local_http import NO_TLS
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from web.conftest import Publish
 
 from exporter.web.application import Application
@@ -197,3 +199,100 @@ async def test_a_body_that_is_too_large_is_refused_while_it_comes_in() -> None:
         raw = await server.connect(head + b"x" * 3_000_000)
         answer = await raw.rest()
         assert answer == b"" or answer.startswith(b"HTTP/1.1 413 ")
+
+
+async def told(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the path, the host and the size of the body."""
+    size = 0
+    while True:
+        message = await receive()
+        size += len(message.get("body", b""))
+        if not message.get("more_body"):
+            break
+    hosts = b",".join(value for name, value in scope["headers"] if name == b"host")
+    body = b"%b %b %d\n" % (scope["path"].encode(), hosts, size)
+    headers = [(b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def with_lifespan(app: ASGIApp) -> ASGIApp:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await Application()(scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return answer
+
+
+MIXED = b"".join(
+    [
+        b"GET /%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % number
+        + b"POST /%d HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6000\r\n\r\n" % number
+        + b"\r\n\r\nGET /no HTTP/1.1\r\n\r\n".ljust(6000, b"x")
+        + b"POST /%d HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" % number
+        + b"5\r\nGET /\r\n4\r\n\r\n\r\n\r\n0\r\n\r\n"
+        for number in range(20)
+    ]
+)
+
+
+@pytest.mark.parametrize("size", [1, 7, 41, 4096, len(MIXED)])
+async def test_requests_that_come_at_once_or_in_pieces_are_answered_one_after_the_other(size: int) -> None:
+    async with served(with_lifespan(told), Connections()) as server:
+        raw = await server.connect()
+        for start in range(0, len(MIXED), size):
+            await raw.send(MIXED[start : start + size])
+        await raw.send(b"GET /last HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        bodies = [line for line in (await raw.rest()).splitlines() if line.startswith(b"/")]
+    assert bodies == [
+        *(b"/%d localhost %d" % (number, size) for number in range(20) for size in (0, 6000, 9)),
+        b"/last localhost 0",
+    ]
+
+
+async def test_of_requests_that_come_at_once_only_the_one_that_is_answered_is_in_memory() -> None:
+    begun, go = 0, asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal begun
+        begun += 1
+        await go.wait()
+        await told(scope, receive, send)
+
+    def cycles() -> int:
+        return sum(isinstance(found, RequestResponseCycle) for found in gc.get_objects())
+
+    async with served(with_lifespan(slow), Connections()) as server:
+        before = cycles()
+        flood = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 300
+        clients = [await server.connect(flood) for _ in range(5)]
+        await server.until(lambda _: begun == 5)
+        assert cycles() - before <= 5
+        go.set()
+        for client in clients:
+            await client.send(b"GET /last HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            assert (await client.rest()).count(b"HTTP/1.1 200") == 301
+
+
+@pytest.mark.parametrize(
+    ("asked", "hosts", "heard"),
+    [
+        (b"http://evil.example/a", [b"localhost"], b"/a evil.example 0"),
+        (b"http://user@localhost:8080/a?http://b", [b"evil.example"], b"/a localhost:8080 0"),
+        (b"http://localhost", [b"evil.example"], b"/ localhost 0"),
+        (b"http://localhost?a=/b", [b"evil.example"], b"/ localhost 0"),
+        (b"HTTP://[::1]/a", [b"evil.example"], b"/a [::1] 0"),
+        (b"http://localhost/a", [b"evil.example", b"localhost"], b"/a localhost,localhost 0"),
+        (b"/http://evil.example/a", [b"localhost"], b"/http://evil.example/a localhost 0"),
+        (b"/a?b=http://evil.example/a", [b"localhost"], b"/a localhost 0"),
+    ],
+)
+async def test_the_host_of_a_url_that_is_asked_for_as_a_whole_counts(
+    asked: bytes, hosts: list[bytes], heard: bytes
+) -> None:
+    async with served(with_lifespan(told), Connections()) as server:
+        lines = b"".join(b"Host: %b\r\n" % host for host in hosts)
+        raw = await server.connect(b"GET %b HTTP/1.1\r\n%bConnection: close\r\n\r\n" % (asked, lines))
+        assert (await raw.rest()).splitlines()[-1] == heard
