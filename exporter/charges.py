@@ -383,7 +383,7 @@ class Invoice:
     """One invoice as fal states it, amounts in nano-USD, `period_end` exclusive.
 
     Attributes:
-        status: paid, open, draft or void.
+        status: paid, open, draft or void; one that fal introduces later bills as an open one does.
         due_at: None where fal states no due date.
         stated: the JSON object that fal sent, all of it, numbers with every digit; empty where it has not been kept.
     """
@@ -402,6 +402,11 @@ class Invoice:
     tax: int
     total: int
     stated: str = ""
+
+    @property
+    def is_issued(self) -> bool:
+        """True if it bills what it states: a draft does not yet, and a void one does not any more."""
+        return self.status not in {"draft", "void"}
 
 
 @dataclass(frozen=True, slots=True)

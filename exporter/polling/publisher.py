@@ -214,15 +214,11 @@ def _movers(comparison: MonthComparison) -> tuple[Mover, ...]:
     return tuple(sorted((mover for mover in movers if mover.change), key=lambda mover: -abs(mover.change))[:_MOVERS])
 
 
-def _billed(account: str, view: LedgerView) -> Billed | None:
+def billed_last_month(account: str, view: LedgerView) -> Billed | None:
     """Return the last month's invoice with its comparison; None where fal shows none that counts."""
     month = periods_at(view.at, ZoneInfo("UTC")).last_month.start
     invoice = next(
-        (
-            item
-            for item in view.invoices
-            if item.account == account and item.period_start == month and item.status not in {"void", "draft"}
-        ),
+        (item for item in view.invoices if item.account == account and item.period_start == month and item.is_issued),
         None,
     )
     if invoice is None:
@@ -264,7 +260,7 @@ def _account(account: AccountPoller, view: LedgerView, reach: Reach, last_month_
         month_to_date=totals.month_to_date if totals else None,
         last_month=totals.last_month if totals else None,
         last_month_to_date=last_month_to_date,
-        bill=_billed(account.name, view),
+        bill=billed_last_month(account.name, view),
         gaps=_gaps(account, view, list(scopes.values()), reach),
         problems=tuple(
             filter(

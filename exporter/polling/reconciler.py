@@ -224,7 +224,7 @@ def invoiced(account: str, invoices: Iterable[Invoice], month: Window) -> Bill |
         for invoice in invoices
         if invoice.status != "void" and invoice.period_start in month and invoice.period_end <= month.end
     ]
-    counting = [item for item in of_month if item.status != "draft"] or of_month
+    counting = [item for item in of_month if item.is_issued] or of_month
     if not counting:
         return None
     usage = sum(item.subtotal for item in counting)

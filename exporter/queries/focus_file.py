@@ -34,8 +34,6 @@ from exporter.queries.focus import EstimateRequest, FocusRequest, InvoiceRequest
 from exporter.queries.parameters import NoDataYetError, QuestionError
 
 _UTC = ZoneInfo("UTC")
-_FINAL = ("paid", "open")
-"""States of an invoice that has been issued and bills something."""
 
 
 class LackingError(FalExporterError):
@@ -169,7 +167,7 @@ def _prices(statement: Statement) -> Mapping[PriceKey, PriceHistory]:
 
 
 def _invoiced(statement: Statement, request: InvoiceRequest, now: datetime) -> FileContents:
-    issued = [item for item in statement.invoices() if item.status in _FINAL and item.currency.upper() == "USD"]
+    issued = [item for item in statement.invoices() if item.is_issued and item.currency.upper() == "USD"]
     month = request.charges or _latest_month(issued)
     if month is None:
         raise LackingError("the ledger knows of no invoice; source=estimate answers with usage so far")

@@ -24,9 +24,11 @@ from exporter.ledger.export import open_statement
 from exporter.ledger.reader import LedgerReader
 from exporter.ledger.renaming import rename_account
 from exporter.ledger.tables.span_totals import Bucket
+from exporter.polling.publisher import billed_last_month
+from exporter.polling.reconciler import invoiced
 from exporter.queries.drivers import answer_drivers, parse_drivers_question
 from exporter.queries.focus import parse_request
-from exporter.queries.focus_file import file_contents
+from exporter.queries.focus_file import LackingError, file_contents
 from exporter.queries.invoices import InvoicesQuestion, answer_invoices
 from exporter.queries.machines import answer_machines, parse_machines_question
 from exporter.queries.parameters import NoDataYetError
@@ -339,3 +341,29 @@ def test_an_hour_with_a_row_that_cannot_be_read_is_missing_in_every_room(rooms: 
         assert statement.coverage(DAY).missing == 1
     rooms.take(Restated("two", hour, 1, {}))
     assert accounts_told(rooms.address, DAY) == everywhere(ALL, complete=True)
+
+
+@pytest.mark.parametrize(
+    ("status", "bills"),
+    [("paid", True), ("open", True), ("uncollectible", True), ("draft", False), ("void", False)],
+)
+def test_an_invoice_bills_in_every_room_or_in_none(rooms: Rooms, status: str, *, bills: bool) -> None:
+    october = Window(datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC))
+    invoice = Invoice("one", "in_9", "", status, october.start, october.end, NOW, None, "USD", 7, 0, 0, 7)
+    rooms.ledger.record_invoices("one", [invoice])
+    rooms.take(Restated("one", 300, 24, {(305, 0): 100}))
+    request = parse_request({"source": "invoice", "charge_month": "2026-10"}, now=NOW)
+    with open_statement(rooms.address, "one") as statement:
+        if bills:
+            charges = [*file_contents(statement, request, "one", NOW).charges]
+            assert {charge.invoice_id for charge in charges} == {"in_9"}
+            assert sum(charge.amounts.cost for charge in charges) == 7
+        else:
+            with pytest.raises(LackingError):
+                file_contents(statement, request, "one", NOW)
+    draft = Invoice("one", "in_8", "", "draft", october.start, october.end, NOW, None, "USD", 5, 0, 0, 5)
+    bill = invoiced("one", [invoice, draft], october)
+    assert bill is not None
+    # A draft stands in only for an invoice that is not there.
+    assert bill.usage == (7 if bills else 12 if status == "draft" else 5)
+    assert (billed_last_month("one", rooms.ledger.view()) is not None) == bills
