@@ -96,8 +96,9 @@ _NEARLY = Decimal("0.93")
 """Part of the video budget that is spent when the demo starts after the first days of a month."""
 
 _BOOKED, _BOOKING_MEMORY = "bookings.parquet", "256MiB"
-_BOOKED_AFTER = 275.0
-"""Seconds after which the company's gateway has booked: just before bookings are compared for the first time."""
+_BOOKED_AFTER, _BOOKED_EVERY = 283.0, timedelta(minutes=15)
+"""Seconds after which the company's gateway has booked: just before bookings are compared for the first time. What has
+been read since, as on a slow machine, is booked before the next comparison."""
 
 _BOOKINGS = """
 WITH charged AS (
@@ -222,6 +223,7 @@ def demo_settings(
         tags=("cost_center", "env"),
         events=_has_store(),
         booked_source=SecretStr(str(folder / _BOOKED)) if _has_store() else None,
+        booked_interval=_BOOKED_EVERY,
     )
 
 

@@ -61,7 +61,7 @@ WORDS = {
     "FalBurnCeilingAboveBudget": "the apps of a budget can burn in an hour what is left of it",
     "FalSeriesOverflow": "there are more combinations of labels than are published",
     "unknown": "nothing is known: no usage has been read yet",
-    "well": "Nothing needs attention: nothing is locked, late, missing, or about to run out",
+    "well": "Nothing needs attention",
 }
 """Sentence of each finding: the names of alerts, and what no alert says."""
 

@@ -9,7 +9,7 @@ from source.banner import state
 from source.frame import Frame, Row
 from source.panels import Built, Query, at_least, bars, figure, fixed, lines, properties, said
 from source.queries import of_accounts, of_ledgers, selected
-from source.tables import Column, coloured_text, rows, words
+from source.tables import WRAPPED, Column, coloured_text, rows, words
 
 _SOURCE = ("account", "source")
 _ACCOUNT = selected(("account",))
@@ -50,7 +50,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
         (ready, 3),
         (
             figure(
-                "Age",
+                "Updated",
                 "How long ago the served figures were made, of the exporter that is furthest behind. They are made "
                 "anew every few seconds; if this grows, the exporter has stopped polling.",
                 [Query("time() - min(fal_exporter_snapshot_timestamp_seconds)")],
@@ -155,6 +155,10 @@ ADVICE = {
 """Advice by the reason of a failure."""
 
 
+_UNKNOWN = "unknown"
+_NO_REASON = {_UNKNOWN: "see the landing page or the log"}
+
+
 def _failing_now() -> Built:
     failed = f"increase(fal_exporter_poll_failures_total{_ACCOUNT}[1h]) > 0"
     down = f"max by (account, source) (fal_source_up{_ACCOUNT}) == 0"
@@ -162,14 +166,21 @@ def _failing_now() -> Built:
         "What fails now, and what to do",
         "Sources whose last poll failed, with the reasons of the last hour and what to do about each. They are polled "
         "again and again, and what was missed is read later; the log and the landing page have the whole sentence.",
-        [Query(f"max by (account, source, reason) ({failed}) and on (account, source) {down}")],
+        # Of one that fails since before Prometheus scraped its failures no reason is known here.
+        [
+            Query(
+                f"max by (account, source, reason) ({failed}) and on (account, source) {down}\n"
+                f'or label_replace({down}, "reason", "{_UNKNOWN}", "", "")\n'
+                f"unless on (account, source) max by (account, source) ({failed})"
+            )
+        ],
         {
-            "account": Column("Account", width=104),
+            "account": Column("Account", width=104, properties=WRAPPED),
             "source": Column("Source", width=84),
             "reason": Column(
                 "What to do",
                 properties={
-                    "mappings": [said({name: (text, "") for name, text in ADVICE.items()})],
+                    "mappings": [said({name: (text, "") for name, text in (ADVICE | _NO_REASON).items()})],
                     "links": [
                         {"title": "Runbook", "url": "${runbooks}/FalPollFailing.md", "targetBlank": True},
                     ],
@@ -207,7 +218,7 @@ def _sources() -> Built:
             ),
         ],
         {
-            "account": Column("Account", properties={"custom.minWidth": 110}),
+            "account": Column("Account", properties={"custom.minWidth": 110} | WRAPPED),
             "source": Column("Source", width=96),
             "Value #up": Column(
                 "State",

@@ -22,7 +22,7 @@ from source.panels import (
     stripes,
 )
 from source.queries import STACKED_BY, TO, by_day, by_hour, of_apps, of_runners, selected, share, total
-from source.tables import Column, bar_cell, rows
+from source.tables import WRAPPED, Column, bar_cell, rows
 
 TIME = "fal_gpu_time_month_to_date_seconds"
 _LAST_HOUR = "fal_gpu_time_last_hour_seconds"
@@ -351,7 +351,7 @@ def _lower_settings() -> Built:
             Query(of_largest(starts, "most"), ref="more"),
         ],
         {
-            "account": Column("Account", width=130),
+            "account": Column("Account", width=130, properties=WRAPPED),
             "app": Column("App"),
             "environment": Column("Environment", width=110),
             "lower": Column("Lower setting", width=160),

@@ -21,7 +21,7 @@ from source.panels import (
     lines,
 )
 from source.queries import TO, of_accounts, selected, whole
-from source.tables import Column, coloured_text, rows, words
+from source.tables import WRAPPED, Column, coloured_text, rows, words
 
 _PERIODS = {"current_month": ("this month", palette.NEUTRAL), "last_month": ("last month", palette.NEUTRAL)}
 _AGAINST = {
@@ -168,7 +168,7 @@ def invoice_list(most: int = 12) -> Built:
         ],
         {
             "invoice": Column("Invoice", properties={"custom.minWidth": 110}),
-            "account": Column("Account", width=150),
+            "account": Column("Account", width=150, properties=WRAPPED),
             "Value #total": Column("Total", DOLLARS, 104, 2),
             "Value #state": Column(
                 "State",
@@ -216,7 +216,7 @@ def agreement() -> Built:
         "up. Compared every six hours.",
         [Query(f"topk(24, {said})")],
         {
-            "account": Column("Account", width=150),
+            "account": Column("Account", width=150, properties=WRAPPED),
             "period": Column("Month", width=84, properties=words(_PERIODS)),
             "against": Column("Compared with", width=134, properties=words(_AGAINST)),
             "Value": Column(
@@ -252,7 +252,7 @@ def billed() -> Built:
         "has besides. The sum of them is what is to be paid. Enterprise accounts only.",
         [Query(month("last_month"), ref="last"), Query(month("current_month"), ref="current")],
         {
-            "account": Column("Account", width=160),
+            "account": Column("Account", width=160, properties=WRAPPED),
             "charge_category": Column("Category", properties={"custom.minWidth": 90}),
             "Value #last": Column("Last month, $", SIGNED, 110, 2),
             "Value #current": Column("This month, $", SIGNED, 110, 2),
@@ -317,7 +317,7 @@ def _settled() -> Built:
             Query(of_accounts("fal_restatements_total", _SOURCE), ref="hours"),
         ],
         {
-            "account": Column("Account"),
+            "account": Column("Account", properties=WRAPPED),
             "source": Column("Source", width=96),
             "Value #through": Column("Data through", "dateTimeFromNow", 124),
             "Value #settled": Column("Settled through", "dateTimeFromNow", 124),

@@ -79,7 +79,7 @@ def _since_start(metric: str) -> str:
 def _figures() -> tuple[tuple[Built, int], ...]:
     paid = total("fal_spend_last_day_usd")
     discount = f"({total('fal_discount_last_day_usd')} or 0 * {paid})"
-    models = f"count(sum by (model, app) ({total(_MONTH, ['model', 'app'])}) > 0)"
+    models = f"count(sum by (model, app) ({total(_MONTH, ['model', 'app'])}) > 0) or vector(0)"
     return (
         (
             figure(
@@ -111,6 +111,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 "How many list prices changed within the time range, as the exporter saw it in the charges.",
                 [Query(_since_start("fal_unit_price_changed_timestamp_seconds"))],
                 "none",
+                no_value="no prices yet",
                 thresholds=at_least((1, palette.WARNING), base=palette.GOOD),
             ),
             5,
@@ -121,6 +122,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 "How many discounts changed within the time range, as the exporter saw it in the charges.",
                 [Query(_since_start("fal_unit_discount_changed_timestamp_seconds"))],
                 "none",
+                no_value="no prices yet",
                 thresholds=at_least((1, palette.WARNING), base=palette.GOOD),
             ),
             5,

@@ -6,7 +6,7 @@ from source import palette
 from source.outlook import MONTH
 from source.panels import DOLLARS, NOT_LOADED, SHARE, Built, Query
 from source.queries import TO, growth, ranked, total
-from source.tables import Column, coloured_text, link, products, rows, sparkline
+from source.tables import WRAPPED, Column, coloured_text, link, products, rows, sparkline
 
 GROWTH = ((0.25, palette.WARNING), (1, palette.BAD))
 """Growth in a week, as a share, from which it is worth a look."""
@@ -145,8 +145,7 @@ def by_tag() -> Built:
 
 _NAME: dict[str, object] = products() | {
     "custom.minWidth": 120,
-    "custom.wrapText": True,
-    "custom.cellOptions": {"type": "auto", "wrapText": True},
+    **WRAPPED,
     "links": [link(title, uid, RANKED) for title, uid in _LINKS],
 }
 

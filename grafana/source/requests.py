@@ -16,7 +16,7 @@ from source.panels import (
     properties,
 )
 from source.queries import of_accounts, selected
-from source.tables import Column, rows, words
+from source.tables import WRAPPED, Column, rows, words
 
 _COST = "fal_request_cost_usd"
 _ACCOUNT = ("account",)
@@ -80,7 +80,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
         ),
         (
             figure(
-                "Their cost",
+                "Cost of these requests",
                 "What these requests cost, as fal charged them.",
                 [Query(whole)],
                 DOLLARS,
@@ -116,7 +116,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
         ),
         (
             figure(
-                "Behind",
+                "Behind by",
                 "How long ago the last hour ended whose requests have been read to its end. The running hour and ten "
                 "minutes are normal.",
                 [Query(f"time() - min({of_accounts('fal_events_through_timestamp_seconds', _ACCOUNT)})")],
@@ -201,7 +201,7 @@ def _differing() -> Built:
         "/v1/billing/requests/differences, and fal-exporter requests differences lists them.",
         [Query(f"{differences} != 0")],
         {
-            "account": Column("Account", width=150),
+            "account": Column("Account", width=150, properties=WRAPPED),
             "model": Column("Model"),
             "Value": Column("Requests less ledger, $", "none", 190, 9),
         },
@@ -281,7 +281,16 @@ def _booked_models() -> Built:
         "Models whose bookings differ",
         "US dollars booked less charged, of the twenty models that are furthest off: above 0 the gateway's price list "
         "is too high, below 0 too low. Bookings that fal has not charged for have no model.",
-        [Query(f"{difference} != 0\nand topk(20, abs({difference}))")],
-        {"model": Column("Model"), "Value": Column("Booked less charged, $", SIGNED, 176, 2)},
+        [
+            Query(f"topk(20, abs({difference}) > 0)", ref="off"),
+            Query(f"{difference} != 0\nand topk(20, abs({difference}))", ref="difference"),
+        ],
+        {
+            "model": Column("Model"),
+            "Value #off": Column("Off by", DOLLARS, 84, 2),
+            "Value #difference": Column("Booked less charged, $", SIGNED, 176, 2),
+        },
+        key="model",
+        sort="Off by",
         no_value="none differs, or bookings are not compared",
     )

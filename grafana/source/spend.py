@@ -75,7 +75,7 @@ def spend() -> Frame:
             Row(10, ((_days(), 24),)),
             Row(9, ((_hours(), 24),)),
             Row(13, ((by_label(), 12),), "Who and what spends it"),
-            Row(10, ((by_tag(), 8),)),
+            Row(10, ((by_tag(), 8),), "By tag of the requests (FAL_EXPORTER_TAGS)", is_folded=True),
         ),
     )
 
@@ -184,7 +184,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 "nothing while nothing burns.",
                 [
                     Query(f"sum({of_accounts('fal_credit_balance_usd')})", "now", "balance"),
-                    Query(f"min({of_accounts('fal_credit_runway_seconds')})", "lasts", "runway"),
+                    Query(f"min({of_accounts('fal_credit_runway_seconds')})", "lasts at least", "runway"),
                 ],
                 DOLLARS_SHORT,
                 names=True,
@@ -213,7 +213,7 @@ def _days() -> Built:
         [Query(by_day(STACKED_BY, MONTH), "{{name}}", interval="1d")],
         DOLLARS_SHORT,
         overrides=colours(palette.NAMES),
-    ).no_value(f"no spend yet, or {NOT_LOADED}")
+    ).no_value(f"nothing yet: drawn from the day on that Prometheus scrapes the exporter, or {NOT_LOADED}")
 
 
 def _hours() -> Built:

@@ -31,6 +31,10 @@ class Column:
     properties: Mapping[str, object] = field(default_factory=dict)
 
 
+WRAPPED: Mapping[str, object] = {"custom.wrapText": True, "custom.cellOptions": {"type": "auto", "wrapText": True}}
+"""Of a column of names, so that a long one takes two lines and is not cut."""
+
+
 def rows(
     title: str,
     description: str,

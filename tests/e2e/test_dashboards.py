@@ -73,7 +73,10 @@ NOTHING_WHEN_ALL_IS_WELL = {
     "fal-month: Invoices: overdue": "as above",
     **dict.fromkeys(
         (
-            *(f"fal-requests: {title}: A" for title in ("Requests", "Their cost", "Cost of a request", "Behind")),
+            *(
+                f"fal-requests: {title}: A"
+                for title in ("Requests", "Cost of these requests", "Cost of a request", "Behind by")
+            ),
             "fal-requests: Requests less ledger: A",
             *(
                 f"fal-requests: Cost of a request, by model: {column}"
@@ -93,7 +96,8 @@ NOTHING_WHEN_ALL_IS_WELL = {
         (
             *(f"fal-requests: Booked, this month and last: {column}" for column in ("booked", "charged", "age")),
             *(f"fal-requests: Why bookings differ: {column}" for column in ("amount", "requests")),
-            "fal-requests: Models whose bookings differ: A",
+            "fal-requests: Models whose bookings differ: off",
+            "fal-requests: Models whose bookings differ: difference",
         ),
         "no bookings are compared",
     ),
