@@ -79,7 +79,7 @@ def _since_start(metric: str) -> str:
 def _figures() -> tuple[tuple[Built, int], ...]:
     paid = total("fal_spend_last_day_usd")
     discount = f"({total('fal_discount_last_day_usd')} or 0 * {paid})"
-    models = f"count(sum by (model, app) ({total(_MONTH, ['model', 'app'])}) > 0) or vector(0)"
+    models = f"(count(sum by (model, app) ({total(_MONTH, ['model', 'app'])}) > 0) or vector(0))"
     return (
         (
             figure(

@@ -69,8 +69,9 @@ def _figures() -> tuple[tuple[Built, int], ...]:
     return (
         (
             figure(
-                "Requests",
-                "Requests of model endpoints whose hours have been read to their end in the selected time.",
+                "Requests newly read",
+                "Requests of model endpoints whose hours have been read to their end in the selected time. What was "
+                "read before Prometheus scraped the exporter is not among them; the landing page and REST know it.",
                 [Query(count)],
                 "locale",
                 decimals=0,

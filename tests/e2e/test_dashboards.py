@@ -75,7 +75,7 @@ NOTHING_WHEN_ALL_IS_WELL = {
         (
             *(
                 f"fal-requests: {title}: A"
-                for title in ("Requests", "Cost of these requests", "Cost of a request", "Behind by")
+                for title in ("Requests newly read", "Cost of these requests", "Cost of a request", "Behind by")
             ),
             "fal-requests: Requests less ledger: A",
             *(
