@@ -20,7 +20,7 @@ from exporter.booked.report import METRICS
 from exporter.cli import commands
 from exporter.metrics.catalogue import CATALOGUE
 from exporter.polling.poll_runner import OWN_REASONS
-from exporter.queries import focus
+from exporter.queries.focus import question as focus_question
 from exporter.settings import Settings, load_settings
 from exporter.settings.fields import LABELS, NEVER_IN_FILE, file_name
 from exporter.settings.table import default_text
@@ -319,7 +319,7 @@ def test_the_architecture_explains_every_dependency() -> None:
 @pytest.mark.parametrize(
     ("page", "first", "parameters"),
     [
-        ("docs/focus.md", "Authorization", [parameter.name for parameter in focus.OF_REPORT]),
+        ("docs/focus.md", "Authorization", [parameter.name for parameter in focus_question.OF_REPORT]),
         ("docs/rest.md", "FAL_KEY", ["start", "end", "group_by"]),
     ],
 )

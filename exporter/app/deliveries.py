@@ -89,7 +89,7 @@ def _pushers(
     if not settings.focus_push_url and not settings.focus_upload:
         return ()
     from exporter.polling.focus_push import FocusPusher  # noqa: PLC0415
-    from exporter.queries.focus_push_process import STORE  # noqa: PLC0415
+    from exporter.queries.focus.push_process import STORE  # noqa: PLC0415
 
     destinations = (*((STORE,) if settings.focus_push_url else ()), *settings.focus_upload)
     metrics = FocusPushMetrics(registry)
@@ -117,7 +117,7 @@ def _check_uploads(settings: Settings) -> None:
         ConfigurationError: a key is missing.
     """
     if settings.focus_upload:
-        from exporter.queries.cost_services import service_from_environment  # noqa: PLC0415  where it is wanted
+        from exporter.queries.focus.cost_services import service_from_environment  # noqa: PLC0415  where it is wanted
 
         for name in settings.focus_upload:
             service_from_environment(name)

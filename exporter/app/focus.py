@@ -39,7 +39,8 @@ from exporter.focus.rules.table import LATEST, Level, by_id, rules, rules_of
 from exporter.focus.values import instant_text
 from exporter.focus.writer import metadata, write
 from exporter.ledger.export import open_statement
-from exporter.queries.focus import (
+from exporter.queries.focus.files import FileContents, LackingError, file_contents, ledger_dataset
+from exporter.queries.focus.question import (
     CHARGE_MONTH,
     INVOICE,
     OF_REPORT,
@@ -47,8 +48,7 @@ from exporter.queries.focus import (
     InvoiceRequest,
     parse_request,
 )
-from exporter.queries.focus import FocusRequest as ReportRequest
-from exporter.queries.focus_file import FileContents, LackingError, file_contents, ledger_dataset
+from exporter.queries.focus.question import FocusRequest as ReportRequest
 from exporter.queries.parameters import QuestionError
 
 _CHECK_FORMATS = {

@@ -19,7 +19,7 @@ from exporter.focus.dataset import STANDARD_INPUT
 from exporter.focus.findings import FocusError
 from exporter.focus.writer import write
 from exporter.ledger.export import open_statement
-from exporter.queries.focus_file import LackingError, file_contents
+from exporter.queries.focus.files import LackingError, file_contents
 
 LEDGER = "ledger:"
 _LEDGER = re.compile(r"ledger:(?:(?P<source>estimate|invoice):)?(?P<month>\d{4}-\d\d)")

@@ -12,7 +12,7 @@ from exporter.focus.dataset import naming, parts
 from exporter.focus.findings import WrongContentError
 from exporter.focus.outputs import Format, Part, Sums, digest_of, manifest_of, place_parts, write_manifest, write_parts
 from exporter.focus.values import instant_text
-from exporter.queries.focus_file import facts_of
+from exporter.queries.focus.files import facts_of
 
 
 @contextmanager

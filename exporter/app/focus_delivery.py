@@ -10,9 +10,9 @@ from exporter.charges import Clock, utc_now
 from exporter.errors import ConfigurationError
 from exporter.focus.outputs import Format
 from exporter.focus.writer import decimal_text
-from exporter.queries.cost_services import CostService
-from exporter.queries.focus_push import Change, Push, PushedFile, PushOrder, asked_month, push
-from exporter.queries.focus_upload import UploadedMonth, state_path, upload
+from exporter.queries.focus.cost_services import CostService
+from exporter.queries.focus.push import Change, Push, PushedFile, PushOrder, asked_month, push
+from exporter.queries.focus.upload import UploadedMonth, state_path, upload
 from exporter.settings import Settings
 
 

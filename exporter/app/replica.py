@@ -29,7 +29,7 @@ from exporter.ledger import LedgerInUseError
 from exporter.overview import REPLICA_PROBLEMS, ReplicasOverview
 from exporter.publication import Publication
 from exporter.queries import live
-from exporter.queries.focus import REPORT, UNAVAILABLE
+from exporter.queries.focus.question import REPORT, UNAVAILABLE
 from exporter.replicas.board import Board, UnreadablePublicationError
 from exporter.replicas.contact import Contact
 from exporter.replicas.lease import Candidate, Leader, Lease, Leases, is_newer

@@ -50,7 +50,7 @@ from exporter.polling.scheduler import (
 )
 from exporter.publication import Publication
 from exporter.queries import live
-from exporter.queries.focus import REPORT
+from exporter.queries.focus.question import REPORT
 from exporter.settings import Account, Settings
 
 if TYPE_CHECKING:

@@ -476,7 +476,7 @@ def focus_upload(
     """
     settings = settings_from(given)
     from exporter.app.focus_delivery import run_upload
-    from exporter.queries.cost_services import service_of
+    from exporter.queries.focus.cost_services import service_of
 
     chosen = service_of(service, integration=integration, site=site, url=service_url, dry=dry_run)
     return run_upload(settings, chosen, months, state=state, dry=dry_run)

@@ -10,12 +10,12 @@ from exporter.charges import Clock
 from exporter.errors import FalExporterError
 from exporter.metrics.health import Health
 from exporter.metrics.jobs import FocusPushMetrics
-from exporter.queries.focus_push_process import Outcome, order_text
+from exporter.queries.focus.push_process import Outcome, order_text
 from exporter.worker import WorkerError, worker
 
 _log = structlog.get_logger(__name__)
 
-_MODULE = "exporter.queries.focus_push_process"
+_MODULE = "exporter.queries.focus.push_process"
 _LONGEST = timedelta(minutes=30)
 
 _EARLY = 0.9

@@ -40,8 +40,8 @@ from exporter.focus.reports import SummaryRow
 from exporter.focus.rules.table import Level
 from exporter.focus.values import instant_text
 from exporter.ledger import Ledger, Rules
-from exporter.queries.focus import EstimateRequest, FocusRequest, InvoiceRequest
-from exporter.queries.focus_file import LackingError
+from exporter.queries.focus.files import LackingError
+from exporter.queries.focus.question import EstimateRequest, FocusRequest, InvoiceRequest
 from exporter.simulator import ADMIN_KEY, API_KEY, Fault
 
 NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)

@@ -13,14 +13,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from queries.test_focus_push import FLUX, NOW, OCTOBER, Pushed
-from queries.test_focus_push import pushed as pushed  # noqa: PLC0414  a fixture
+from queries.focus.test_push import FLUX, NOW, OCTOBER, Pushed
+from queries.focus.test_push import pushed as pushed  # noqa: PLC0414  a fixture
 
 from exporter.app.focus_delivery import run_upload
 from exporter.charges import HOUR, Amounts, Window
 from exporter.errors import ConfigurationError
 from exporter.focus.charge import FocusCharge
-from exporter.queries.cost_services import (
+from exporter.queries.focus.cost_services import (
     MOST_BYTES,
     MOST_ROWS,
     CostServiceError,
@@ -30,7 +30,7 @@ from exporter.queries.cost_services import (
     service_of,
     vantage_files,
 )
-from exporter.queries.focus_upload import UploadState
+from exporter.queries.focus.upload import UploadState
 
 DAY = re.compile(r"\d{4}-\d\d-\d\d")
 CATEGORIES = {"Credit", "Refund", "Discount", "Tax", "Usage"}

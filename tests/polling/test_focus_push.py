@@ -17,8 +17,8 @@ from exporter.metrics.health import Health
 from exporter.metrics.jobs import FocusPushMetrics
 from exporter.polling import focus_push
 from exporter.polling.focus_push import FocusPusher, PushError
-from exporter.queries import cost_services, focus_push_process
-from exporter.queries.focus_push_process import STORE
+from exporter.queries.focus import cost_services, push_process
+from exporter.queries.focus.push_process import STORE
 
 NOW = datetime(2026, 11, 3, 12, 30, tzinfo=UTC)
 FLUX = Dimensions("main", product="model_apis", model="fal-ai/flux", unit="image")
@@ -80,12 +80,12 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
         async def head(self) -> bytes:
             output = BytesIO()
-            focus_push_process._work(self._order, output)
+            push_process._work(self._order, output)
             return output.getvalue()
 
     @asynccontextmanager
     async def worker(module: str, order: bytes) -> AsyncIterator[Done]:
-        assert module == focus_push_process.__name__
+        assert module == push_process.__name__
         yield Done(order)
 
     monkeypatch.setattr(focus_push, "worker", worker)

@@ -27,8 +27,8 @@ from exporter.ledger.tables.span_totals import Bucket
 from exporter.polling.publisher import billed_last_month
 from exporter.polling.reconciler import invoiced
 from exporter.queries.drivers import answer_drivers, parse_drivers_question
-from exporter.queries.focus import parse_request
-from exporter.queries.focus_file import LackingError, file_contents
+from exporter.queries.focus.files import LackingError, file_contents
+from exporter.queries.focus.question import parse_request
 from exporter.queries.invoices import InvoicesQuestion, answer_invoices
 from exporter.queries.machines import answer_machines, parse_machines_question
 from exporter.queries.parameters import NoDataYetError

@@ -1,8 +1,8 @@
 """fal's own FOCUS reports on demand: each downloaded once, at a measured pace, into a file that everybody reads.
 
-The handler of the inquiries of `exporter.queries.focus`. The web process gets the file's bytes while it grows; they
-are fal's, untouched. A report that has been downloaded answers until it is too old, and also later while fal does not
-answer.
+The handler of the inquiries of `exporter.queries.focus.question`. The web process gets the file's bytes while it grows;
+they are fal's, untouched. A report that has been downloaded answers until it is too old, and also later while fal does
+not answer.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from exporter.fal import (
 )
 from exporter.inquiry import AnswerWriter, Inquiry, InquiryError
 from exporter.ledger.tables.database import ledger_url
-from exporter.queries.focus import FAILED, LACKING, UNAVAILABLE
+from exporter.queries.focus.question import FAILED, LACKING, UNAVAILABLE
 
 _ESTIMATE_FRESH_FOR = timedelta(minutes=15)
 """Age up to which a downloaded estimate answers: fal refreshes tagged ones on a schedule of its own."""

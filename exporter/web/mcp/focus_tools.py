@@ -8,10 +8,10 @@ from urllib.parse import urlencode
 from pydantic import BaseModel, Field
 
 from exporter.focus.findings import FocusError
-from exporter.queries import focus, parameters
+from exporter.queries import parameters
 from exporter.queries.exact_json import text_schema, texts
-from exporter.queries.focus import FocusQuestion, parse_focus_question
-from exporter.queries.focus_report import BrokenOffError, Report, ReportSources, opened_report
+from exporter.queries.focus.question import PARAMETERS, FocusQuestion, parse_focus_question
+from exporter.queries.focus.report import BrokenOffError, Report, ReportSources, opened_report
 from exporter.queries.parameters import Given, QuestionError
 from exporter.web.mcp.tool import Answer, Arguments, Known, Tool, as_texts, input_schema, table
 from exporter.worker import worker
@@ -30,7 +30,7 @@ _LARGEST_ANSWER = 2**24
 _PATH = "/v1/billing/focus"
 _PROCESS = "exporter.web.mcp.focus_process"
 _LIMIT = parameters.whole_number("limit", f"Maximum number of rows in the answer. Default: {_ROWS}.", 1, _MOST_ROWS)
-_PARAMETERS = (*focus.PARAMETERS, _LIMIT)
+_PARAMETERS = (*PARAMETERS, _LIMIT)
 _SHOWN = ("month", "category", "service", "invoice", "rows", "billed_cost", "currency")
 
 

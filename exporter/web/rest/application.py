@@ -23,8 +23,8 @@ from exporter.interruption import wanted_until
 from exporter.publication import Publication
 from exporter.queries.coverage import lacking, why_nothing
 from exporter.queries.exact_json import exact_json
-from exporter.queries.focus import parse_focus_question
-from exporter.queries.focus_report import ReportSources
+from exporter.queries.focus.question import parse_focus_question
+from exporter.queries.focus.report import ReportSources
 from exporter.queries.live import LiveError, LivePart, ask_live
 from exporter.queries.parameters import UNREADABLE, Given, NoDataYetError, QuestionError
 from exporter.queries.requests import NoRequestsError

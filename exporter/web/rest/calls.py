@@ -17,7 +17,6 @@ from starlette.types import Scope
 from exporter.publication import Publication
 from exporter.queries import (
     drivers,
-    focus,
     forecasts,
     invoices,
     machines,
@@ -29,6 +28,7 @@ from exporter.queries import (
 )
 from exporter.queries.coverage import lacking
 from exporter.queries.exact_json import exact_json, text_json
+from exporter.queries.focus.question import PARAMETERS as FOCUS_PARAMETERS
 from exporter.queries.live import LivePart
 from exporter.queries.parameters import Given, Parameter, QuestionError
 from exporter.queries.requests import NOT_READ, NoRequestsError
@@ -417,7 +417,7 @@ CALLS = (
         "`fal-exporter-answered-by` says who answered (`fal` or `ledger`), `fal-exporter-missing-hours` counts the "
         "hours of the window that the ledger has not read completely, `fal-exporter-read-at` says when fal's report "
         "was read, and `fal-exporter-note` has further remarks. 404 or 409 if there is nothing to answer with.",
-        parameters=focus.PARAMETERS,
+        parameters=FOCUS_PARAMETERS,
         model=None,
         example=examples.FOCUS,
         answer=None,

@@ -6,8 +6,8 @@ from http import HTTPStatus
 import structlog
 from starlette.types import Receive, Send
 
-from exporter.queries.focus import FocusQuestion
-from exporter.queries.focus_report import PATIENCE, BrokenOffError, NoReportError, Report, ReportSources, opened_report
+from exporter.queries.focus.question import FocusQuestion
+from exporter.queries.focus.report import PATIENCE, BrokenOffError, NoReportError, Report, ReportSources, opened_report
 from exporter.web.auth import RETRY, Refusal
 from exporter.web.callers import caller_gone
 from exporter.web.rest.calls import Request

@@ -11,7 +11,7 @@ from fal.conftest import Answer, Bench, Fal, bench, fal, refused, stage, tls
 from exporter.inquiry import Inquirer, Inquiry, InquiryError, Responder
 from exporter.polling.inquiries import focus_reports
 from exporter.polling.inquiries.focus_reports import FocusReports
-from exporter.queries.focus import REPORT
+from exporter.queries.focus.question import REPORT
 
 __all__ = ["bench", "fal", "stage", "tls"]
 

@@ -11,7 +11,7 @@ from exporter.errors import FalExporterError
 from exporter.focus.columns import columns_of
 from exporter.focus.findings import FocusError
 from exporter.inquiry import AnswerWriter, Inquirer, Inquiry, InquiryError, Responder
-from exporter.queries.focus import REPORT, UNAVAILABLE
+from exporter.queries.focus.question import REPORT, UNAVAILABLE
 from exporter.web.mcp import focus_tools
 from exporter.web.mcp.focus_tools import check, report_tool
 from exporter.web.mcp.server import mcp_server

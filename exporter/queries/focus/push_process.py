@@ -1,4 +1,4 @@
-"""Process that pushes FOCUS files: `python -m exporter.queries.focus_push_process`.
+"""Process that pushes FOCUS files: `python -m exporter.queries.focus.push_process`.
 
 It brings the libraries of object stores and of Parquet with it, which the collector then need not hold, and takes a
 month's rows off the collector's interpreter. Its output is one line: what was done, or why it was not.
@@ -13,9 +13,9 @@ from typing import IO
 
 from exporter.errors import FalExporterError
 from exporter.focus.outputs import Format
-from exporter.queries.cost_services import service_from_environment
-from exporter.queries.focus_push import Change, PushOrder, push
-from exporter.queries.focus_upload import state_path, upload
+from exporter.queries.focus.cost_services import service_from_environment
+from exporter.queries.focus.push import Change, PushOrder, push
+from exporter.queries.focus.upload import state_path, upload
 from exporter.worker import serve
 
 

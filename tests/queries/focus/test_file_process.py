@@ -13,8 +13,8 @@ from queries.conftest import HISTORY, NOW
 from exporter.charges import NANO, Invoice, Window
 from exporter.focus.checks import Checker
 from exporter.ledger import Ledger, Rules
-from exporter.queries.focus import Head, Order, parse_focus_question
-from exporter.queries.focus_process import run
+from exporter.queries.focus.file_process import run
+from exporter.queries.focus.question import Head, Order, parse_focus_question
 
 HISTORY_TEXTS = {"source": "estimate", "start": "2026-10-30", "end": "2026-11-03T11:00Z"}
 OCTOBER = Window(datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC))

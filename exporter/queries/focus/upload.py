@@ -15,9 +15,9 @@ from exporter.atomic_file import written_whole
 from exporter.charges import Window
 from exporter.errors import ConfigurationError
 from exporter.ledger.export import open_statement
-from exporter.queries.cost_services import Costs, CostService, cost_lines
-from exporter.queries.focus_file import LackingError
-from exporter.queries.focus_push import Change, default_months, month_contents
+from exporter.queries.focus.cost_services import Costs, CostService, cost_lines
+from exporter.queries.focus.files import LackingError
+from exporter.queries.focus.push import Change, default_months, month_contents
 
 
 @dataclass(slots=True)

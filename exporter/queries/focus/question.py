@@ -2,7 +2,7 @@
 
 Names, defaults and rules of a request are those that fal documents for its own report, except that the command line,
 which fetches a report in pieces, may ask for a window in the past of any length. fal's own report is asked of the
-collector, in an inquiry; a report from the ledger is ordered of a process, see `exporter.queries.focus_process`.
+collector, in an inquiry; a report from the ledger is ordered of a process, see `exporter.queries.focus.file_process`.
 """
 
 import json
@@ -301,7 +301,7 @@ def check_ledger_timeframe(request: FocusRequest) -> None:
         raise QuestionError("timeframe", "minute is finer than the ledger's hours; add live=true to get it from fal")
 
 
-WRITER = "exporter.queries.focus_process"
+WRITER = "exporter.queries.focus.file_process"
 """The module whose process writes the file; see `exporter.worker`."""
 
 

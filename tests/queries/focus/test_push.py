@@ -18,7 +18,7 @@ from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Invoice, W
 from exporter.errors import ConfigurationError, EventsError
 from exporter.focus.dataset import MANIFEST
 from exporter.ledger import Ledger, Rules
-from exporter.queries.focus_file import LackingError
+from exporter.queries.focus.files import LackingError
 from exporter.settings import Settings
 
 OCTOBER = Window(datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC))

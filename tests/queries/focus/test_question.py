@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from exporter.charges import Window
 from exporter.focus.timeframes import TIMEFRAMES, bucket_end, bucket_start, detected_timeframe, widened
-from exporter.queries.focus import (
+from exporter.queries.focus.question import (
     OF_REPORT,
     EstimateRequest,
     InvoiceRequest,

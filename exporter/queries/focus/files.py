@@ -30,7 +30,7 @@ from exporter.focus.timeframes import bucket_start
 from exporter.focus.values import instant_text
 from exporter.focus.writer import layout, rows_of
 from exporter.ledger.export import Statement
-from exporter.queries.focus import EstimateRequest, FocusRequest, InvoiceRequest
+from exporter.queries.focus.question import EstimateRequest, FocusRequest, InvoiceRequest
 from exporter.queries.parameters import NoDataYetError, QuestionError
 
 _UTC = ZoneInfo("UTC")

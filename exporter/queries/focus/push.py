@@ -24,8 +24,8 @@ from exporter.focus.dataset import MANIFEST
 from exporter.focus.outputs import Format, Part, column_document, manifest_text, require, same_but_for_time, totals_of
 from exporter.focus.writer import layout
 from exporter.ledger.export import Statement, open_statement
-from exporter.queries.focus import CHARGE_MONTH, ESTIMATE, INVOICE, EstimateRequest, InvoiceRequest
-from exporter.queries.focus_file import Dataset, FileContents, LackingError, facts_of, file_contents, ledger_dataset
+from exporter.queries.focus.files import Dataset, FileContents, LackingError, facts_of, file_contents, ledger_dataset
+from exporter.queries.focus.question import CHARGE_MONTH, ESTIMATE, INVOICE, EstimateRequest, InvoiceRequest
 
 FIRST_VERSION = "1.2"
 """Version of files whose manifest does not say it."""

@@ -1,4 +1,4 @@
-"""Process that writes a FOCUS file: `python -m exporter.queries.focus_process`.
+"""Process that writes a FOCUS file: `python -m exporter.queries.focus.file_process`.
 
 A month of a large account is hundreds of thousands of rows, each written by Python, which in a thread of the web
 process would hold up scrapes. The body is the file.
@@ -15,8 +15,8 @@ from exporter.focus.values import instant_text
 from exporter.focus.writer import write
 from exporter.ledger.export import open_statement
 from exporter.ledger.tables.database import NoLedgerError
-from exporter.queries.focus import Head, Order
-from exporter.queries.focus_file import LackingError, file_contents
+from exporter.queries.focus.files import LackingError, file_contents
+from exporter.queries.focus.question import Head, Order
 from exporter.queries.parameters import UNREADABLE, NoDataYetError, QuestionError
 from exporter.worker import serve
 

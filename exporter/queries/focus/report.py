@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from exporter.errors import FalExporterError
 from exporter.inquiry import Answer, Inquirer, InquiryError
-from exporter.queries.focus import LACKING, TAGGED_ESTIMATE, UNAVAILABLE, WRITER, FocusQuestion, Head, Order
+from exporter.queries.focus.question import LACKING, TAGGED_ESTIMATE, UNAVAILABLE, WRITER, FocusQuestion, Head, Order
 from exporter.worker import Worker, WorkerError, worker
 
 PATIENCE = 60.0
