@@ -52,6 +52,12 @@ _AWAY_SECONDS = 15.0
 So long, too, a replica that does not reach fal leaves a lease to others that is free.
 """
 
+_HEARING_SECONDS = 3.0
+"""For so long who is about to lead waits for the others after the database was lost, to go on from what they show."""
+
+_LOSS_SECONDS = 60.0
+"""After so long a loss of the database has been seen by all."""
+
 _FAL_SECONDS = 0.5
 """Interval at which a leader looks whether fal answers."""
 
@@ -99,6 +105,9 @@ class Replica:
         self._difference = ""
         self._not_before = self._led_at = 0.0
         self._others_reach_fal = False
+        self._others: frozenset[str] = frozenset()
+        self._has_connected = False
+        self._reconnected_at = float("-inf")
         self._latest: Publication | None = None
         self._loop = asyncio.get_running_loop()
         self._has_news = asyncio.Event()
@@ -142,6 +151,7 @@ class Replica:
         try:
             while not stop.is_set():
                 try:
+                    await self._restore()
                     if self._may_lead():
                         found = await self._do(self._leases.ask)
                         if isinstance(found, Lease):
@@ -171,6 +181,8 @@ class Replica:
     async def _lead(self, lease: Lease, stop: asyncio.Event) -> None:
         """Collect until the lease is lost or the replica is stopped; the lease is released in the end."""
         _log.info("this replica collects from now on", replica=self._name)
+        if self._held is None or self._loop.time() - self._reconnected_at < _LOSS_SECONDS:
+            await self._hear_others(lease)
         if self._held is not None:
             lease.go_on_from(self._held.sequence)
         try:
@@ -201,6 +213,30 @@ class Replica:
             self._half = None
             await half.close()
             self._sentence = ""
+
+    async def _restore(self) -> None:
+        """Lay on the board what this replica has shown, if that was lost with the database."""
+        held = self._held
+        if held is not None and await self._do(lambda: self._board.restore(held)):
+            # The first connection is no loss.
+            self._reconnected_at = self._loop.time() if self._has_connected else self._reconnected_at
+            self._has_connected = True
+
+    async def _hear_others(self, lease: Lease) -> None:
+        """Hold the newest publication that any replica has shown: each lays its own on the board before it reports."""
+        until = self._loop.time() + _HEARING_SECONDS
+        try:
+            while lease.is_held:
+                members = await self._do(self._board.members)
+                heard = {member.replica for member in members if member.seen_at > lease.since}
+                known = self._others | {member.replica for member in members if member.is_alive}
+                await self._restore()
+                self._held = await self._do(lambda: self._board.read(self._held)) or self._held
+                if not known - heard - {self._name} or self._loop.time() >= until:
+                    return
+                await self._do(lambda: self._board.wait(0.2))
+        except LedgerError as error:
+            _log.warning("the other replicas could not be asked what they have shown", problem=str(error))
 
     def _emit(self, publication: Publication) -> None:
         """Serve a publication here, and have it announced to the others."""
@@ -289,6 +325,7 @@ class Replica:
         others = [member for member in alive if member.replica != self._name]
         leader = next((member for member in alive if member.leads), None)
         self._replicas = ReplicasOverview(self._name, "" if leader is None else leader.replica, len(alive))
+        self._others = frozenset(member.replica for member in others)
         self._others_reach_fal = any(member.reaches_fal for member in others)
         if self._half is not None:
             return

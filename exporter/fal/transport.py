@@ -2,9 +2,11 @@
 
 import asyncio
 import hashlib
+import importlib.util
 import os
 import re
 import ssl
+import sys
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, contextmanager
 from datetime import datetime
@@ -44,6 +46,10 @@ from exporter.fal.errors import (
 )
 from exporter.logs import hide
 from exporter.network import Proxy, named_authorities, proxy_for
+
+if importlib.util.find_spec("sniffio") is None:
+    # httpcore looks for it several times a request, and would search all folders each time.
+    sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 _JSON = "application/json"
 _CSV = "text/csv"

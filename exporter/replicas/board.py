@@ -5,7 +5,8 @@ hold yet. Of an exposition with thousands of series a publication that changes a
 
 The tables are coordination, not part of the ledger: each replica makes them where they are missing, and no migration
 knows them. Those of the publication are UNLOGGED: they cost no write-ahead log, and are empty after a crash of the
-server or a fail-over. The leader notices and writes them anew.
+server or a fail-over. The leader notices and writes them anew; until there is one, each replica lays there what it has
+shown last, if it is the newest, so that whoever leads next goes on from that.
 
 A publication is stored as JSON and compressed text, never as a pickle: whoever can write to the database must not be
 able to run code in an exporter.
@@ -14,6 +15,7 @@ able to run code in an exporter.
 import hashlib
 import json
 import time
+import uuid
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -72,6 +74,9 @@ _TABLES = {
 
 _TABLES_LOCK = 0x66616C62
 """Number of the advisory lock under which the tables are made."""
+
+_PUBLICATION_LOCK = text(f"SELECT pg_advisory_xact_lock({0x66616C64})")
+"""Taken by writers of a publication: of two that find the tables empty, one waits."""
 
 _CHANNEL = "fal_exporter_publication"
 
@@ -200,6 +205,7 @@ class Board:
         self._held: _Held | None = None
         self._stored: frozenset[int] = frozenset()
         self._told_of_fal = False
+        self._is_restored = False
 
     def publish(self, publication: Publication, *, leader: str) -> None:
         """Store a publication, of which only the pieces that are new are written, and announce it.
@@ -213,16 +219,9 @@ class Board:
             LedgerError: the database cannot be written; the publication before is still there.
         """
         pieces = publication.exposition.pieces()
-        row = {
-            "leader": leader,
-            "replica": self._replica,
-            "sequence": publication.sequence,
-            "at": publication.at,
-            "format": body_format(),
-            "version": __version__,
-            "body": _body(publication),
-        }
+        row = _row(publication, leader, self._replica)
         with self._transaction() as connection:
+            connection.execute(_PUBLICATION_LOCK)
             newest = connection.execute(_NEWEST).one_or_none()
             if newest is not None and (newest.sequence, newest.leader != leader) > (publication.sequence, False):
                 raise self._overtaken(f"replica {newest.replica}")
@@ -234,17 +233,35 @@ class Board:
                 connection.execute(_REMOVE_PIECES, {"leader": leader, "numbers": sorted(stored - pieces.keys())})
             else:
                 connection.execute(_REMOVE_ALL_PIECES)
-            new = [
-                {"leader": leader, "number": number, "deflated": piece.deflated}
-                for number, piece in pieces.items()
-                if number not in stored
-            ]
-            if new:
-                connection.execute(_PUT_PIECE, new)
+            _put_pieces(connection, leader, {number: pieces[number] for number in pieces.keys() - stored})
             if not connection.execute(_PUT, row).rowcount:
                 raise self._overtaken("another replica")
             connection.execute(_ANNOUNCE, {"sequence": publication.sequence})
         self._held, self._stored = _Held(leader, publication.sequence), frozenset(pieces)
+
+    def restore(self, held: Publication) -> bool:
+        """Lay on the board what this replica has shown last, if the board has lost it; return whether it looked.
+
+        It looks once on each connection: a server that has crashed or failed over has ended those before.
+
+        Raises:
+            LedgerError: the database cannot be written.
+        """
+        if self._connection is not None and self._is_restored:
+            return False
+        leader = self._held.leader if self._held and self._held.sequence == held.sequence else str(uuid.uuid4())
+        with self._transaction() as connection:
+            connection.execute(_PUBLICATION_LOCK)
+            newest = connection.execute(_NEWEST).one_or_none()
+            if newest is None or newest.sequence < held.sequence:
+                connection.execute(_REMOVE_ALL_PIECES)
+                _put_pieces(connection, leader, held.exposition.pieces())
+                replicas = held.overview.replicas
+                connection.execute(_PUT, _row(held, leader, "" if replicas is None else replicas.leader))
+                connection.execute(_ANNOUNCE, {"sequence": held.sequence})
+                self._held, self._stored = _Held(leader, held.sequence), frozenset()
+        self._is_restored = True
+        return True
 
     def read(self, held: Publication | None) -> Publication | None:
         """Return the newest publication; None where there is none that is newer than what is held.
@@ -378,7 +395,7 @@ class Board:
     def _connected(self) -> Connection:
         if self._connection is None:
             connection = self._engine.connect()
-            self._listening = False
+            self._listening = self._is_restored = False
             try:
                 driver = connection.connection.dbapi_connection
                 self._pooled = driver is None or is_pooled(driver)
@@ -424,6 +441,26 @@ class Board:
         except connection.dialect.loaded_dbapi.Error as error:
             raise DBAPIError(None, None, error) from error
         return heard
+
+
+def _row(publication: Publication, leader: str, replica: str) -> dict[str, object]:
+    return {
+        "leader": leader,
+        "replica": replica,
+        "sequence": publication.sequence,
+        "at": publication.at,
+        "format": body_format(),
+        "version": __version__,
+        "body": _body(publication),
+    }
+
+
+def _put_pieces(connection: Connection, leader: str, pieces: Mapping[int, Piece]) -> None:
+    if pieces:
+        connection.execute(
+            _PUT_PIECE,
+            [{"leader": leader, "number": number, "deflated": piece.deflated} for number, piece in pieces.items()],
+        )
 
 
 def _make_tables(connection: Connection) -> None:

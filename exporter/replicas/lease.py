@@ -130,7 +130,7 @@ class Lease:
     Args:
         engine: makes connections for renewing; disposed of in the end.
         token: distinguishes it from all other leases.
-        since: when it was taken, by the database's clock.
+        since: when it was taken, by the database's clock; an attribute, too.
         good_until: when it runs out by `monotonic`, unless it is renewed.
         lock: the advisory lock of the ledger's collector.
         monotonic: seconds on a clock that nobody sets, and that goes on while a machine sleeps.
@@ -154,7 +154,7 @@ class Lease:
     ) -> None:
         self.token = token
         self.successor = ""
-        self._since = since
+        self.since = since
         self._engine = engine
         self._good_until = good_until
         self._term = term
@@ -174,7 +174,7 @@ class Lease:
     @property
     def first_number(self) -> int:
         """Number from which the leader numbers what it publishes; above all those of the leaders before."""
-        return max(round(self._since.timestamp() * 1000) << _FIRST_NUMBER_SHIFT, self._last_number)
+        return max(round(self.since.timestamp() * 1000) << _FIRST_NUMBER_SHIFT, self._last_number)
 
     def go_on_from(self, number: int) -> None:
         """Number what is published above this, too: the database's clock may have been another server's before."""

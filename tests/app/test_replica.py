@@ -197,6 +197,53 @@ def has_lost_fal(publication: Publication) -> bool:
     return publication.overview.replicas is not None and publication.overview.replicas.problems == ("fal",)
 
 
+async def test_who_leads_after_the_database_was_lost_goes_on_from_the_newest_that_any_has_shown(
+    replicated: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.app.replica._REPORT_SECONDS", 0.2)
+    address = replicated.ledger_url.get_secret_value()
+    with leading(address, configuration_of(replicated)) as (lease, _, first):
+        async with running(replicated) as second:
+            await second.until(lambda publication: publication.role == "follower")
+            with closing(Board(address, replica="third")) as third:
+                # The third has shown what the second has not; then all that is on the board is lost.
+                third.report(None)
+                assert third.read(None)
+                ahead = replace(first, sequence=first.sequence + (1 << 40))
+                await eventually(lambda: "third" in second.replica._others)
+                lose_board(address)
+                third.close()
+                lease.release()
+                await eventually(lambda: holder(address) != "first")
+                assert third.restore(ahead)
+                third.report(None)
+                own = await second.until(lambda publication: publication.role == "leader")
+                assert own.sequence > ahead.sequence
+
+
+def holder(address: str) -> object:
+    """Return who has taken the lease last."""
+    engine = create_engine(address)
+    with engine.connect() as connection:
+        name = connection.scalar(text("SELECT replica FROM replica_lease"))
+    engine.dispose()
+    return name
+
+
+def lose_board(address: str) -> None:
+    """Empty the tables that are not logged, and end all sessions, as a crash of the server does."""
+    engine = create_engine(address)
+    with engine.begin() as connection:
+        connection.execute(text("TRUNCATE replica_publication, replica_piece"))
+        connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE pid != pg_backend_pid() AND backend_type = 'client backend'"
+            )
+        )
+    engine.dispose()
+
+
 async def test_a_follower_tries_fal_while_the_leader_does_not_reach_it(
     replicated: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

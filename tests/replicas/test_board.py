@@ -103,7 +103,7 @@ class Leader:
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["publish", "read", "lead", "publish", "read", "empty", "reconnect"]),
+        st.sampled_from(["publish", "read", "lead", "publish", "read", "empty", "reconnect", "restore"]),
         st.integers(0, 2),
         st.integers(0, 3),
     ),
@@ -127,9 +127,15 @@ def test_whoever_reads_at_any_time_has_what_was_published(database: Engine, step
         elif step == "reconnect":
             for board in (*boards, leaders[-1].board):
                 board.close()
+        elif step == "restore":
+            # Whatever is on the board, nothing older takes its place.
+            of_replica = held[first]
+            if of_replica is not None and boards[first].restore(of_replica):
+                on_board = max(filter(None, (of_replica, on_board)), key=lambda publication: publication.sequence)
         elif step == "read":
-            read = boards[first].read(held[first])
-            assert read == (None if on_board == held[first] else on_board)
+            read, of_replica = boards[first].read(held[first]), held[first]
+            is_newer = on_board is not None and (of_replica is None or on_board.sequence > of_replica.sequence)
+            assert read == (on_board if is_newer else None)
             held[first] = read or held[first]
         else:
             execute(database, EMPTY)
@@ -193,6 +199,35 @@ def test_pieces_that_were_lost_are_written_anew(database: Engine) -> None:
             follower.read(None)
         newest = leader.publish()
         assert follower.read(None) == newest
+
+
+def test_what_a_board_has_lost_is_restored_by_whoever_has_shown_the_newest(database: Engine) -> None:
+    leader = Leader(address(database), "token", 1)
+    with (
+        closing(leader.board),
+        closing(Board(address(database), replica="behind")) as behind,
+        closing(Board(address(database), replica="ahead")) as ahead,
+    ):
+        older = leader.publish(added=3)
+        assert behind.read(None) == older
+        newest = leader.publish(removed=1, added=2)
+        assert ahead.read(None) == newest
+        assert behind.restore(older)
+        assert ahead.restore(newest)
+        execute(database, EMPTY)
+        assert not ahead.restore(newest), "it has looked on this connection, and its server has not been away"
+        for board in (ahead, behind):
+            board.close()
+        assert behind.restore(older)
+        assert ahead.read(None) == older
+        assert ahead.restore(newest)
+        assert behind.read(older) == newest
+        behind.close()
+        assert behind.restore(older)
+        assert ahead.read(None) == newest, "nothing older takes its place"
+        with closing(Board(address(database), replica="new")) as board:
+            assert board.read(None) == newest
+        assert leader.publish(added=1), "the leader goes on, if there still is one"
 
 
 def test_a_replica_that_has_been_overtaken_publishes_nothing(database: Engine) -> None:
