@@ -227,7 +227,8 @@ def test_what_a_board_has_lost_is_restored_by_whoever_has_shown_the_newest(datab
         assert ahead.read(None) == newest, "nothing older takes its place"
         with closing(Board(address(database), replica="new")) as board:
             assert board.read(None) == newest
-        assert leader.publish(added=1), "the leader goes on, if there still is one"
+        last = leader.publish(added=1)
+        assert ahead.read(newest) == last, "the leader goes on, if there still is one"
 
 
 def test_a_replica_that_has_been_overtaken_publishes_nothing(database: Engine) -> None:
