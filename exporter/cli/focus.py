@@ -98,7 +98,7 @@ def focus_check(
     stricter one, and 2 if a file cannot be read.
     """
     log_to_stderr("text", log_level)
-    from exporter.app.focus import Invoices, run_check
+    from exporter.app.focus.files import Invoices, run_check
     from exporter.focus.rules.table import Level
 
     return run_check(
@@ -123,7 +123,7 @@ def focus_check(
 )
 def focus_rules(version: str | None) -> int:
     """Print the rules that files are checked against, and those that no file can decide."""
-    from exporter.app.focus import run_rules
+    from exporter.app.focus.files import run_rules
 
     return run_rules(version)
 
@@ -153,7 +153,7 @@ def focus_summary(
     Several are added up as one. The exit code is 1 if rows could not be read, and 2 if a file cannot be read.
     """
     log_to_stderr("text", log_level)
-    from exporter.app.focus import run_summary
+    from exporter.app.focus.files import run_summary
 
     return run_summary(paths, output_format=output_format, by=_names(by), where=where)
 
@@ -205,7 +205,7 @@ def focus_diff(
     they are equal, 1 if they differ or rows are in no sum, and 2 if one cannot be read.
     """
     log_to_stderr("text", log_level)
-    from exporter.app.focus_comparison import run_diff
+    from exporter.app.focus.comparison import run_diff
 
     return run_diff(
         a,
@@ -336,7 +336,7 @@ def focus_export(
     """
     report = _report_of(given)
     settings = settings_from(given)
-    from exporter.app.focus import ledger_request, run_export
+    from exporter.app.focus.files import ledger_request, run_export
     from exporter.focus.outputs import Format
 
     return run_export(
@@ -396,8 +396,8 @@ def focus_fetch(
     """
     report = _report_of(given)
     settings = settings_from(given)
-    from exporter.app.focus import fal_request
-    from exporter.app.focus_fetch import run_fetch
+    from exporter.app.focus.fetch import run_fetch
+    from exporter.app.focus.files import fal_request
     from exporter.focus.outputs import Format
 
     return run_fetch(
@@ -429,7 +429,7 @@ def focus_push(*, months: tuple[str, ...], dry_run: bool, as_json: bool, **given
     month is a file, written whole; what has not changed is not written again. Prints a line for each file.
     """
     settings = settings_from(given)
-    from exporter.app.focus_delivery import run_push
+    from exporter.app.focus.delivery import run_push
 
     return run_push(settings, months, dry=dry_run, as_json=as_json)
 
@@ -475,7 +475,7 @@ def focus_upload(
     is not uploaded again. Prints a line for each month.
     """
     settings = settings_from(given)
-    from exporter.app.focus_delivery import run_upload
+    from exporter.app.focus.delivery import run_upload
     from exporter.queries.focus.cost_services import service_of
 
     chosen = service_of(service, integration=integration, site=site, url=service_url, dry=dry_run)

@@ -13,7 +13,7 @@ from e2e.processes import Labels, parsed
 from local_http import NO_TLS
 from pydantic import SecretStr
 
-from exporter.app.focus import ledger_request, run_check, run_export
+from exporter.app.focus.files import ledger_request, run_check, run_export
 from exporter.app.single_process import joined
 from exporter.charges import NANO, SURGE
 from exporter.settings import Listen, Settings

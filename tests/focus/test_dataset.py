@@ -15,7 +15,7 @@ from focus.conftest import base_rows, to_csv
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.app.focus import run_check, run_summary
+from exporter.app.focus.files import run_check, run_summary
 from exporter.errors import ConfigurationError, FalExporterError
 from exporter.focus.dataset import MANIFEST, UnreadableFileError, parts
 from exporter.focus.findings import FocusError, TruncatedFileError, WrongContentError

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 from focus.conftest import base_rows, header, to_csv
 
-from exporter.app.focus import run_check, run_summary
+from exporter.app.focus.files import run_check, run_summary
 from exporter.focus.checks import Checker
 from exporter.focus.findings import FocusError
 from exporter.focus.reader import Reader
@@ -168,7 +168,7 @@ def output(run: Callable[[list[str]], int], path: Path, *, with_polars: bool) ->
     out = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out):
         patch.setattr("exporter.focus.dataset.Reader", partial(Reader, polars_block=200 if with_polars else 0))
-        patch.setattr("exporter.app.focus.Checker", partial(Checker, polars_from=0 if with_polars else math.inf))
+        patch.setattr("exporter.app.focus.files.Checker", partial(Checker, polars_from=0 if with_polars else math.inf))
         try:
             end: object = run([str(path)])
         except FocusError as error:

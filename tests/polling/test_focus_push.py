@@ -7,8 +7,8 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from app.test_focus_upload import StandIn
-from app.test_focus_upload import stand_in as stand_in  # noqa: PLC0414  a fixture
+from app.focus.test_upload import StandIn
+from app.focus.test_upload import stand_in as stand_in  # noqa: PLC0414  a fixture
 from prometheus_client import CollectorRegistry
 
 from exporter.charges import NANO, Amounts, Charge, Dimensions, Window

@@ -12,8 +12,8 @@ import pytest
 from events.test_s3 import s3 as s3  # noqa: PLC0414  a fixture
 from obstore.store import S3Store
 
-from exporter.app.focus import run_check, run_summary
-from exporter.app.focus_delivery import run_push
+from exporter.app.focus.delivery import run_push
+from exporter.app.focus.files import run_check, run_summary
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Invoice, Window
 from exporter.errors import ConfigurationError, EventsError
 from exporter.focus.dataset import MANIFEST

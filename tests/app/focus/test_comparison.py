@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from focus.conftest import base_rows, to_csv
 
-from exporter.app.focus_comparison import run_diff
+from exporter.app.focus.comparison import run_diff
 from exporter.charges import NANO, Amounts, Charge, Dimensions, Invoice, Window
 from exporter.cli import main
 from exporter.errors import ConfigurationError

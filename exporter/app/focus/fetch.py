@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from exporter.app.focus_datasets import fetched_dataset, keep_pieces
+from exporter.app.focus.datasets import fetched_dataset, keep_pieces
 from exporter.app.wiring import client_of
 from exporter.charges import Clock, utc_now
 from exporter.errors import ConfigurationError, FalExporterError

@@ -18,7 +18,9 @@ import pytest
 from e2e.processes import Fal
 from focus.conftest import base_rows, header, to_csv
 
-from exporter.app.focus import (
+from exporter.app.focus.comparison import run_diff
+from exporter.app.focus.fetch import Meter
+from exporter.app.focus.files import (
     FaultError,
     ledger_request,
     run_check,
@@ -26,8 +28,6 @@ from exporter.app.focus import (
     run_rules,
     run_summary,
 )
-from exporter.app.focus_comparison import run_diff
-from exporter.app.focus_fetch import Meter
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Invoice, UnitPrice, Window, decimal_of
 from exporter.cli import main
 from exporter.errors import ConfigurationError, LedgerError

@@ -10,11 +10,11 @@ from typing import Any
 
 import polars as pl
 import pytest
-from app.test_focus import NOW, OCTOBER, asked, environment, exported
-from app.test_focus import ledger as ledger  # noqa: PLC0414  a fixture
+from app.focus.test_files import NOW, OCTOBER, asked, environment, exported
+from app.focus.test_files import ledger as ledger  # noqa: PLC0414  a fixture
 from e2e.processes import Fal
 
-from exporter.app.focus import run_check, run_summary
+from exporter.app.focus.files import run_check, run_summary
 from exporter.charges import HOUR, decimal_of
 from exporter.cli import main
 from exporter.errors import ConfigurationError

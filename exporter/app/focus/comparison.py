@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from exporter.app.focus import error_json, failing, filters_of, ledger_request
+from exporter.app.focus.files import error_json, failing, filters_of, ledger_request
 from exporter.charges import Clock, utc_now
 from exporter.errors import ConfigurationError
 from exporter.focus.comparison import Source, compare

@@ -16,7 +16,7 @@ import pytest
 from queries.focus.test_push import FLUX, NOW, OCTOBER, Pushed
 from queries.focus.test_push import pushed as pushed  # noqa: PLC0414  a fixture
 
-from exporter.app.focus_delivery import run_upload
+from exporter.app.focus.delivery import run_upload
 from exporter.charges import HOUR, Amounts, Window
 from exporter.errors import ConfigurationError
 from exporter.focus.charge import FocusCharge

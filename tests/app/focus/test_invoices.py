@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from focus.conftest import base_rows, to_csv
 
-from exporter.app.focus import Invoices
+from exporter.app.focus.files import Invoices
 from exporter.charges import NANO, Invoice
 from exporter.cli import main
 from exporter.errors import ConfigurationError

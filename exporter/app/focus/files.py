@@ -13,7 +13,7 @@ from typing import IO, TypeVar
 import click
 
 from exporter import __version__
-from exporter.app.focus_datasets import making_in
+from exporter.app.focus.datasets import making_in
 from exporter.atomic_file import written_whole
 from exporter.charges import Clock, decimal_of, utc_now
 from exporter.errors import ConfigurationError, FalExporterError
