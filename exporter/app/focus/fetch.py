@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
@@ -14,6 +14,7 @@ from exporter.charges import Clock, utc_now
 from exporter.errors import ConfigurationError, FalExporterError
 from exporter.fal import FocusRequest, Progress, Silent, fetch, report_file_name
 from exporter.focus.outputs import Format, require
+from exporter.focus.values import instant_text
 from exporter.settings import Account, Settings
 
 _MEBIBYTE = 2**20
@@ -55,12 +56,13 @@ def run_fetch(
         clock: returns the present.
 
     Raises:
-        ConfigurationError: there is no such account, or several to choose from.
+        ConfigurationError: there is no such account, or several to choose from; or what is asked for is in the future.
         ApiError: fal did not answer as its interface promises; finished pieces are kept.
         UnwritableFolderError: a file cannot be written.
     """
     chosen = _chosen(settings.accounts, account)
     require(output_format)
+    _refuse_future(request, clock())
     meter = Meter(shown=sys.stderr.isatty())
     as_given = output_format is Format.CSV and not by_period
     place = folder if as_given else folder / _PIECES
@@ -86,6 +88,16 @@ def run_fetch(
 
 
 _PIECES = ".pieces"
+
+
+def _refuse_future(request: FocusRequest, now: datetime) -> None:
+    """Refuse what has not begun yet: fal answers with a file without a row, which looks like a month without charges."""
+    month = request.charge_month or request.billing_month
+    begins = f"{month} begins" if f"{now.astimezone(UTC):%Y-%m}" < month else ""
+    if request.start is not None and request.start > now:
+        begins = f"{instant_text(request.start)} is"
+    if begins:
+        raise ConfigurationError(f"{begins} in the future; nothing has been charged after it yet")
 
 
 async def _fetched(

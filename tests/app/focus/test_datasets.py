@@ -182,6 +182,30 @@ def test_a_fetched_month_is_one_data_set_that_summary_and_check_read(
     assert main(["focus", "check", "--fail-on", "never", str(folder)]) == 0
 
 
+@pytest.mark.parametrize(
+    "asked_for",
+    [
+        ("--month", "YEAR-01"),
+        ("--source", "estimate", "--start", "YEAR-01-01", "--end", "YEAR-01-02"),
+        ("--source", "invoice", "--charge-month", "YEAR-01"),
+        ("--source", "invoice", "--billing-month", "YEAR-01"),
+    ],
+)
+def test_nothing_is_fetched_of_the_future(
+    asked_for: tuple[str, ...],
+    fal: Fal,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in environment(fal).items():
+        monkeypatch.setenv(name, value)
+    options = [option.replace("YEAR", str(fal.now.year + 1)) for option in asked_for]
+    assert main(["focus", "fetch", *options, "--folder", str(tmp_path / "month")]) == 2
+    assert "in the future; nothing has been charged after it yet" in capsys.readouterr().err
+    assert not (tmp_path / "month").exists()
+
+
 @pytest.mark.long
 def test_parquet_of_any_size_takes_little_memory(tmp_path: Path) -> None:
     table = tmp_path / "in.csv"
