@@ -91,7 +91,7 @@ _PIECES = ".pieces"
 
 
 def _refuse_future(request: FocusRequest, now: datetime) -> None:
-    """Refuse what has not begun yet: fal answers with a file without a row, which looks like a month without charges."""
+    """Refuse what has not begun yet: of it fal gives a file without a row, which looks like a month without charges."""
     month = request.charge_month or request.billing_month
     begins = f"{month} begins" if f"{now.astimezone(UTC):%Y-%m}" < month else ""
     if request.start is not None and request.start > now:
