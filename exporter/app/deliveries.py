@@ -20,9 +20,9 @@ from exporter.settings.fields import parse_headers
 
 if TYPE_CHECKING:
     from exporter.polling.booked import BookedComparer
-    from exporter.polling.focus_push import FocusPusher
-    from exporter.polling.otlp import OtlpPusher
-    from exporter.polling.remote_write import RemoteWriter
+    from exporter.polling.deliveries.focus_push import FocusPusher
+    from exporter.polling.deliveries.otlp import OtlpPusher
+    from exporter.polling.deliveries.remote_write import RemoteWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def _pushers(
     """Return what pushes FOCUS files, one for each destination."""
     if not settings.focus_push_url and not settings.focus_upload:
         return ()
-    from exporter.polling.focus_push import FocusPusher  # noqa: PLC0415
+    from exporter.polling.deliveries.focus_push import FocusPusher  # noqa: PLC0415
     from exporter.queries.focus.push_process import STORE  # noqa: PLC0415
 
     destinations = (*((STORE,) if settings.focus_push_url else ()), *settings.focus_upload)
@@ -164,7 +164,7 @@ def _remote_writer(
     """
     if settings.remote_write_url is None:
         return None
-    from exporter.polling.remote_write import RemoteWriter, Store  # noqa: PLC0415  where it is wanted
+    from exporter.polling.deliveries.remote_write import RemoteWriter, Store  # noqa: PLC0415  where it is wanted
 
     headers = settings.remote_write_headers
     store = Store(
@@ -199,7 +199,7 @@ def _otlp_pusher(
     """
     if settings.otlp_url is None:
         return None
-    from exporter.polling.otlp import OtlpPusher  # noqa: PLC0415  where it is wanted
+    from exporter.polling.deliveries.otlp import OtlpPusher  # noqa: PLC0415  where it is wanted
 
     return OtlpPusher(
         settings.otlp_url,

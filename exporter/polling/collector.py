@@ -18,9 +18,9 @@ from exporter.polling.scheduler import BOOKED_JOB, FOCUS_PUSH_JOB, OTLP_JOB, REM
 
 if TYPE_CHECKING:
     from exporter.polling.booked import BookedComparer
-    from exporter.polling.focus_push import FocusPusher
-    from exporter.polling.otlp import OtlpPusher
-    from exporter.polling.remote_write import RemoteWriter
+    from exporter.polling.deliveries.focus_push import FocusPusher
+    from exporter.polling.deliveries.otlp import OtlpPusher
+    from exporter.polling.deliveries.remote_write import RemoteWriter
 
 _log = structlog.get_logger(__name__)
 

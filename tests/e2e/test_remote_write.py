@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from e2e.processes import Fal, exporter_of, free_port, running, wait_until
 from local_http import HTTP
+from polling.deliveries.test_otlp import Receiver as OtlpReceiver
+from polling.deliveries.test_otlp import otlp_receiver as otlp_receiver  # noqa: PLC0414  a fixture
 from polling.remote_store import remote_store
-from polling.test_otlp import Receiver as OtlpReceiver
-from polling.test_otlp import otlp_receiver as otlp_receiver  # noqa: PLC0414  a fixture
 from programs import NEWER_RULERS
 from prometheus_client import CollectorRegistry
 
@@ -26,7 +26,7 @@ from exporter.ledger import Ledger, Rules
 from exporter.metrics.health import Health
 from exporter.metrics.jobs import RemoteWriteMetrics
 from exporter.polling.async_ledger import AsyncLedger
-from exporter.polling.remote_write import RemoteWriter, Store
+from exporter.polling.deliveries.remote_write import RemoteWriter, Store
 
 START = datetime(2026, 9, 1, tzinfo=UTC)
 DAYS = 60

@@ -23,7 +23,7 @@ from exporter.metrics import remote_write as wire
 from exporter.metrics.health import Health
 from exporter.metrics.jobs import RemoteWriteMetrics
 from exporter.polling.async_ledger import AsyncLedger
-from exporter.polling.remote_write import RemoteWriteError, RemoteWriter, Store
+from exporter.polling.deliveries.remote_write import RemoteWriteError, RemoteWriter, Store
 
 NOON = datetime(2026, 11, 20, 12, 5, tzinfo=UTC)
 START = datetime(2026, 11, 19, tzinfo=UTC)

@@ -24,7 +24,7 @@ from exporter.errors import ConfigurationError
 from exporter.metrics.catalogue import CATALOGUE
 from exporter.metrics.jobs import OtlpMetrics
 from exporter.metrics.snapshot import Snapshot, Table
-from exporter.polling.otlp import OtlpError, OtlpPusher, attribute_name, exporter_for
+from exporter.polling.deliveries.otlp import OtlpError, OtlpPusher, attribute_name, exporter_for
 from exporter.samples import Sample, paged
 
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)

@@ -15,8 +15,8 @@ from exporter.charges import NANO, Amounts, Charge, Dimensions, Window
 from exporter.ledger import Ledger, Rules
 from exporter.metrics.health import Health
 from exporter.metrics.jobs import FocusPushMetrics
-from exporter.polling import focus_push
-from exporter.polling.focus_push import FocusPusher, PushError
+from exporter.polling.deliveries import focus_push
+from exporter.polling.deliveries.focus_push import FocusPusher, PushError
 from exporter.queries.focus import cost_services, push_process
 from exporter.queries.focus.push_process import STORE
 
