@@ -3,8 +3,8 @@
 `store.Ledger` is the door for the one process that writes, with a door each for names, runners, tags and remote write
 (`name_ledger`, `machine_ledger`, `tag_ledger`, `remote_ledger`); `reader.LedgerReader` opens snapshots beside it.
 `accounting` holds the pure rules, `tables` the database. What is in memory (`contents`, `directory`) is joined with the
-database by `session`. `collector_lock` allows one writer, `loss` notices that a ledger is gone; `backup`,
-`verification`, `renaming` and `export` are what a person does with a ledger by hand. May import: `charges`, `calendar`,
+database by `session`. `collector_lock` allows one writer, `loss` notices that a ledger is gone; `export` reads what a
+FOCUS file has, and `maintenance` has what a person does with a ledger by hand. May import: `charges`, `calendar`,
 `samples`, `errors`; never `fal`. Begin reading at `store`.
 """
 
@@ -15,7 +15,6 @@ from exporter.ledger.accounting.reconciliation import Reconciliation
 from exporter.ledger.accounting.restatement import NO_REJECTED_ROWS, RejectedRows, Restatement
 from exporter.ledger.accounting.totals import LedgerView, SeriesSpend
 from exporter.ledger.collector_lock import START_PATIENCE, LedgerInUseError, take_collector_lock
-from exporter.ledger.inspection import Inspection, inspect_ledger
 from exporter.ledger.loss import LedgerCondition
 from exporter.ledger.reader import LedgerReader, LedgerSnapshot, recorded_reconciliations
 from exporter.ledger.store import Ledger
@@ -26,7 +25,6 @@ __all__ = [
     "NO_REJECTED_ROWS",
     "START_PATIENCE",
     "AccountCoverage",
-    "Inspection",
     "KeyLabels",
     "KeyOwner",
     "KeyRecord",
@@ -44,7 +42,6 @@ __all__ = [
     "SeriesSpend",
     "SourceProbe",
     "WindowCoverage",
-    "inspect_ledger",
     "labelled",
     "recorded_reconciliations",
     "recorded_rejected_rows",

@@ -16,9 +16,9 @@ from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, UnitPrice,
 from exporter.ledger import Ledger, LedgerReader, LedgerView, Rules
 from exporter.ledger.accounting.machines import UNKNOWN_AFTER
 from exporter.ledger.export import History
-from exporter.ledger.renaming import rename_account
+from exporter.ledger.maintenance.renaming import rename_account
+from exporter.ledger.maintenance.verification import verify
 from exporter.ledger.tables.database import reading
-from exporter.ledger.verification import verify
 from exporter.machines import STATES, AppSettings, RequestHour, RunnerHour, Runners
 from exporter.samples import Pages
 

@@ -9,11 +9,11 @@ from ledger.conftest import Clock, OpenLedger
 from exporter.charges import HOUR, NANO, Amounts, ApiKey, Charge, Dimensions, Team, Window, hour_of
 from exporter.ledger import Ledger, LedgerReader
 from exporter.ledger.accounting.key_labels import wanted_labels
-from exporter.ledger.backup import back_up, restore
 from exporter.ledger.export import open_statement
-from exporter.ledger.renaming import rename_account
+from exporter.ledger.maintenance.backup import back_up, restore
+from exporter.ledger.maintenance.renaming import rename_account
+from exporter.ledger.maintenance.verification import verify
 from exporter.ledger.tables.database import reading
-from exporter.ledger.verification import verify
 
 LABELS = ("account", "model", "api_key")
 HOLD = timedelta(minutes=2)

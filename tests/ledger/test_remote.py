@@ -7,7 +7,7 @@ from ledger.conftest import NOON, Clock, OpenLedger
 
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window, hour_number, hour_of
 from exporter.ledger import Ledger, Rules
-from exporter.ledger.moving import move_ledger
+from exporter.ledger.maintenance.moving import move_ledger
 from exporter.ledger.tables.remote import Parcel
 
 FLUX = Dimensions("prod", product="model_apis", model="flux", unit="image")

@@ -13,8 +13,8 @@ from profiles import examples
 from exporter.charges import HOUR, Amounts, Charge, Dimensions, Window, hour_of
 from exporter.ledger import Ledger, Rules
 from exporter.ledger.accounting.tags import READ_AFTER
+from exporter.ledger.maintenance.renaming import rename_account
 from exporter.ledger.reader import LedgerReader
-from exporter.ledger.renaming import rename_account
 from exporter.samples import Pages
 from exporter.tags import TaggedCharge, TaggedReading
 

@@ -21,8 +21,8 @@ from exporter.charges import HOUR, SURGE, Amounts, ApiKey, Charge, Dimensions, I
 from exporter.ledger import Ledger, Rules
 from exporter.ledger.accounting.counters import Labels
 from exporter.ledger.export import open_statement
+from exporter.ledger.maintenance.renaming import rename_account
 from exporter.ledger.reader import LedgerReader
-from exporter.ledger.renaming import rename_account
 from exporter.ledger.tables.span_totals import Bucket
 from exporter.polling.publisher import billed_last_month
 from exporter.polling.reconciler import invoiced

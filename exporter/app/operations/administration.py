@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 
 from exporter.errors import ConfigurationError
-from exporter.ledger.backup import back_up, restore, verify_ledger
-from exporter.ledger.moving import Progress, move_ledger
-from exporter.ledger.renaming import rename_account
+from exporter.ledger.maintenance.backup import back_up, restore, verify_ledger
+from exporter.ledger.maintenance.moving import Progress, move_ledger
+from exporter.ledger.maintenance.renaming import rename_account
+from exporter.ledger.maintenance.verification import Verified
 from exporter.ledger.tables.database import ledger_url, shown
-from exporter.ledger.verification import Verified
 from exporter.settings import Settings
 from exporter.settings.credentials import new_token, token_line
 

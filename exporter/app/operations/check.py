@@ -27,13 +27,12 @@ from exporter.fal import (
     usage_source,
 )
 from exporter.ledger import (
-    Inspection,
     Reconciliation,
     RejectedRows,
-    inspect_ledger,
     recorded_reconciliations,
     recorded_rejected_rows,
 )
+from exporter.ledger.maintenance.inspection import Inspection, inspect_ledger
 from exporter.ledger.tables.database import recorded_sources
 from exporter.ledger.tables.schema import SCHEMA_VERSION
 from exporter.polling.key_owners import shared_username

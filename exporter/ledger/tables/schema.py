@@ -353,7 +353,7 @@ HORIZON = "horizon"
 
 OVERFLOWED = "overflowed"
 MOVED_FROM = "moved_from"
-"""The ledger that a database is being filled from by `ledger.moving`; absent once that is done."""
+"""The ledger that a database is being filled from by `ledger.maintenance.moving`; absent once that is done."""
 
 UNFINISHED_MOVE = "is being moved here and is not complete; run `fal-exporter ledger migrate` again to its end"
 

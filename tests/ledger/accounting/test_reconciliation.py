@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 from exporter.charges import NANO, Amounts, Bill, Charge, Dimensions, Window
 from exporter.ledger import Ledger, Reconciliation
-from exporter.ledger.renaming import rename_account
+from exporter.ledger.maintenance.renaming import rename_account
 
 OpenLedger = Callable[..., Ledger]
 

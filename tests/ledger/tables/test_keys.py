@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window
 from exporter.ledger import KeyOwner, Ledger, SourceProbe
-from exporter.ledger.renaming import rename_account
+from exporter.ledger.maintenance.renaming import rename_account
 
 OpenLedger = Callable[..., Ledger]
 

@@ -33,9 +33,9 @@ from exporter.ledger import (
     SourceProbe,
     take_collector_lock,
 )
-from exporter.ledger import renaming as renaming_module
+from exporter.ledger.maintenance import renaming as renaming_module
+from exporter.ledger.maintenance.renaming import rename_account
 from exporter.ledger.reader import LedgerReader
-from exporter.ledger.renaming import rename_account
 from exporter.ledger.store import Ledger as LedgerOfRenaming
 from exporter.ledger.tables import schema
 from exporter.samples import Pages

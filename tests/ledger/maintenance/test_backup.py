@@ -14,10 +14,10 @@ from ledger.conftest import Clock, OpenLedger
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window, hour_of
 from exporter.errors import ConfigurationError, LedgerError
 from exporter.ledger import LedgerInUseError, Rules, take_collector_lock
-from exporter.ledger.backup import back_up, restore, verify_ledger
+from exporter.ledger.maintenance.backup import back_up, restore, verify_ledger
 from exporter.ledger.store import Ledger
 
-VERSIONS = Path(__file__).parent / "tables"
+VERSIONS = Path(__file__).parents[1] / "tables"
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from exporter.ledger.accounting.counters import Counter, CounterKey, Labels, Lab
 from exporter.ledger.accounting.key_labels import KeyLabels
 from exporter.ledger.collector_lock import LedgerNote, as_collector, give_to_owner_of
 from exporter.ledger.loss import copy_database, free_name, sync_folder
+from exporter.ledger.maintenance.verification import Verified, verify
 from exporter.ledger.name_ledger import renamed_key
 from exporter.ledger.tables import rows, schema
 from exporter.ledger.tables.database import (
@@ -35,7 +36,6 @@ from exporter.ledger.tables.database import (
 )
 from exporter.ledger.tables.keys import labels_of, read_keys, write_keys
 from exporter.ledger.tables.migrations import bring_up_to_date
-from exporter.ledger.verification import Verified, verify
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,15 +13,16 @@ from sqlalchemy import select
 
 from exporter.charges import HOUR, NANO, Amounts, Balance, Charge, Dimensions, Window, hour_of
 from exporter.errors import ConfigurationError, LedgerError
-from exporter.ledger import LedgerInUseError, Rules, moving, take_collector_lock
-from exporter.ledger.backup import verify_ledger
-from exporter.ledger.moving import Moved, Progress, move_ledger
+from exporter.ledger import LedgerInUseError, Rules, take_collector_lock
+from exporter.ledger.maintenance import moving
+from exporter.ledger.maintenance.backup import verify_ledger
+from exporter.ledger.maintenance.moving import Moved, Progress, move_ledger
 from exporter.ledger.reader import LedgerReader
 from exporter.ledger.store import Ledger
 from exporter.ledger.tables.database import reading
 from exporter.ledger.tables.schema import facts, metadata
 
-OLD = Path(__file__).parent / "tables" / "version-4.sql"
+OLD = Path(__file__).parents[1] / "tables" / "version-4.sql"
 """A ledger with rows in every table of its version."""
 
 

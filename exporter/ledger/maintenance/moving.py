@@ -15,6 +15,7 @@ from sqlalchemy import Boolean, Connection, Engine, text
 
 from exporter.errors import ConfigurationError, LedgerError
 from exporter.ledger.collector_lock import CollectorLock, LedgerNote, as_collector
+from exporter.ledger.maintenance.verification import Verified, verify
 from exporter.ledger.tables import schema
 from exporter.ledger.tables.database import (
     changing_tables,
@@ -25,7 +26,6 @@ from exporter.ledger.tables.database import (
     shown,
 )
 from exporter.ledger.tables.schema import MOVED_FROM, metadata
-from exporter.ledger.verification import Verified, verify
 
 _ROWS = 20_000
 """Rows of a transaction: enough to be quick, few enough to be no loss when a move is interrupted."""

@@ -7,8 +7,9 @@ import pytest
 from ledger.conftest import OpenLedger
 from sqlalchemy import create_engine, text
 
-from exporter.ledger import LedgerInUseError, Rules, inspect_ledger, take_collector_lock
+from exporter.ledger import LedgerInUseError, Rules, take_collector_lock
 from exporter.ledger.collector_lock import as_collector
+from exporter.ledger.maintenance.inspection import inspect_ledger
 from exporter.ledger.store import Ledger
 from exporter.ledger.tables.schema import SCHEMA_VERSION
 
