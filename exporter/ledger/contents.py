@@ -12,9 +12,9 @@ from exporter.calendar import Periods
 from exporter.charges import Balance, Invoice, Team, first_hour_from, hour_number
 from exporter.ledger.accounting.counters import Counter, Labels
 from exporter.ledger.accounting.reconciliation import Reconciliations
-from exporter.ledger.accounting.totals import Books, Spent
+from exporter.ledger.accounting.totals import Spent, Totals
 from exporter.ledger.directory import Directory
-from exporter.ledger.machines import MachineBooks
+from exporter.ledger.machines import MachineTotals
 from exporter.ledger.tables import hours, rows, schema
 from exporter.ledger.tables import tags as tag_tables
 from exporter.ledger.tables.hours import FirstSeen, TouchedHours
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from exporter.tags import TagValues
 
 
-class TagBooks:
+class TagTotals:
     """Spend by tags: the configured keys, where counting began, and the counters.
 
     Args:
@@ -47,7 +47,7 @@ class TagBooks:
         self.revision = 0
 
     def write(self, connection: Connection, at: datetime) -> None:
-        """Write the books into a ledger whose database is lost; what is read again is history then."""
+        """Write the totals into a ledger whose database is lost; what is read again is history then."""
         schema.write(connection, tag_tables.KEYS, json.dumps(self.keys))
         for account in self.accounts:
             self.accounts[account] = first_hour_from(at)
@@ -78,7 +78,7 @@ class Contents:
     scopes: dict[int, Scope]
     active: frozenset[int]
     directory: Directory
-    books: Books
+    totals: Totals
     prices: dict[Item, PriceRecord]
     price_tables: PriceTables
     balances: dict[str, Balance]
@@ -90,8 +90,8 @@ class Contents:
     keys: Keys
     first_uses: dict[str, datetime]
     teams: dict[str, tuple[Team, ...]]
-    machines: MachineBooks
-    tags: TagBooks
+    machines: MachineTotals
+    tags: TagTotals
     accounts: str | None = None
 
     def active_scopes(self) -> list[Scope]:
@@ -105,14 +105,14 @@ class Contents:
             for scope in self.scopes.values()
             if scope.active and scope.source in accounts.get(scope.account, ())
         )
-        self.books.show_accounts(accounts.keys())
+        self.totals.show_accounts(accounts.keys())
         self.machines.changed()
         self.price_tables.show(self.prices, accounts)
 
     def sum_periods(self, connection: Connection, periods: Periods, *, everything: bool) -> None:
         """Sum up the periods whose hours have changed, or all of them."""
-        windows = periods.windows() if everything else self.books.moved_periods(periods)
-        self.books.set_periods(
+        windows = periods.windows() if everything else self.totals.moved_periods(periods)
+        self.totals.set_periods(
             {
                 name: (
                     window,
@@ -135,10 +135,10 @@ def read_contents(connection: Connection, labels: Labels, max_series: int) -> Co
     keys = read_keys(connection)
     accounts = {scope.id: scope.account for scope in scopes.values()}
     directory = Directory(connection, labels, max_series, accounts, labels_of(keys))
-    books = Books(labels)
-    books.add_label_sets(directory.label_sets)
-    books.add_series(directory.places)
-    books.set_counters(rows.read_counters(connection))
+    totals = Totals(labels)
+    totals.add_label_sets(directory.label_sets)
+    totals.add_series(directory.places)
+    totals.set_counters(rows.read_counters(connection))
     balances = rows.read_balances(connection)
     revision = int(schema.read(connection, schema.REVISION) or 0)
     return Contents(
@@ -151,7 +151,7 @@ def read_contents(connection: Connection, labels: Labels, max_series: int) -> Co
         scopes=scopes,
         active=frozenset(),
         directory=directory,
-        books=books,
+        totals=totals,
         prices=read_prices(connection),
         price_tables=PriceTables(),
         balances=dict(balances),
@@ -163,8 +163,8 @@ def read_contents(connection: Connection, labels: Labels, max_series: int) -> Co
         keys=keys,
         first_uses=first_uses(connection),
         teams=read_teams(connection),
-        machines=MachineBooks(connection),
-        tags=TagBooks(connection),
+        machines=MachineTotals(connection),
+        tags=TagTotals(connection),
         accounts=schema.read(connection, schema.ACCOUNTS),
     )
 
@@ -206,7 +206,7 @@ def write_contents(connection: Connection, contents: Contents, *, labels: str, a
             places = {number: (dimensions, directory.places[number]) for dimensions, number in series.items()}
             rows.add_series(connection, scope_id, places)
     hours.write(connection, contents.first_seen.first_hours)
-    rows.write_counters(connection, {}, contents.books.counters)
+    rows.write_counters(connection, {}, contents.totals.counters)
     write_prices(connection, {}, contents.prices.values())
     for balance in contents.balances.values():
         rows.write_balance(connection, None, balance)

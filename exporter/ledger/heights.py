@@ -86,7 +86,7 @@ def heights_of(contents: Contents, labels: tuple[str, ...]) -> Heights:
         # In order of admission: label sets that the database has lost get the numbers that they had.
         spend={
             (values[key.label_set], key.measure, key.unit): counter
-            for key, counter in sorted(contents.books.counters.items())
+            for key, counter in sorted(contents.totals.counters.items())
         },
         states={
             (series[key.label_set], key.measure, key.unit): counter
@@ -143,15 +143,15 @@ def keep_heights(connection: Connection, contents: Contents, heights: Heights, l
 
 def _keep_spend(connection: Connection, contents: Contents, heights: Mapping[Named, Counter]) -> None:
     directory = contents.directory
-    contents.books.add_label_sets(directory.readmit(connection, (values for values, _, _ in heights)))
+    contents.totals.add_label_sets(directory.readmit(connection, (values for values, _, _ in heights)))
     numbers = {values: number for number, values in directory.label_sets.items()}
-    known = contents.books.counters
+    known = contents.totals.counters
     states = _all_raised(
         known,
         {CounterKey(numbers[values], measure, unit): counter for (values, measure, unit), counter in heights.items()},
     )
     rows.write_counters(connection, known, states)
-    contents.books.set_counters(states)
+    contents.totals.set_counters(states)
 
 
 def _keep_restated(connection: Connection, contents: Contents, scope: Scope, restated: Restated) -> None:

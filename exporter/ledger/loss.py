@@ -470,7 +470,7 @@ class LossGuard:
                     return found == ["ok"] and last is None
                 if last.revision != last.committed:
                     return True
-                return rows.read_counters(connection) == last.books.counters and rows.count(connection) == last.charges
+                return rows.read_counters(connection) == last.totals.counters and rows.count(connection) == last.charges
         except (LedgerError, ValueError):
             return False
 

@@ -12,7 +12,7 @@ from exporter.ledger.accounting.coverage import ScopeState
 from exporter.ledger.accounting.machines import NO_MACHINES, MachineFigures, week_before
 from exporter.ledger.accounting.restatement import CellRow
 from exporter.ledger.contents import Contents
-from exporter.ledger.machines import MachineBooks, MachineView, as_charged, ceilings_of, read_app_weeks, release_due
+from exporter.ledger.machines import MachineTotals, MachineView, as_charged, ceilings_of, read_app_weeks, release_due
 from exporter.ledger.session import Session
 from exporter.ledger.tables import machines as tables
 from exporter.ledger.tables.machines import MachineAccount
@@ -42,7 +42,7 @@ class MachineLedger:
         self._what_ifs: tuple[WhatIf, ...] = ()
         self._gpus: dict[tuple[str, str, str], int] = {}
         # What has been laid out, and of which state of it: views are made several times a second.
-        self._laid_out: MachineBooks | None = None
+        self._laid_out: MachineTotals | None = None
         self._laid_out_key: object = None
 
     def account(self, account: str) -> MachineAccount | None:
@@ -65,10 +65,10 @@ class MachineLedger:
         """Keep the settings of an account's apps as fal lists them now."""
         now = self._clock()
         with self._session().writing() as (connection, contents):
-            books = contents.machines
+            totals = contents.machines
             tables.write_settings(connection, account, listed)
-            books.settings = tables.read_settings(connection)
-            if books.start(connection, account, now):
+            totals.settings = tables.read_settings(connection)
+            if totals.start(connection, account, now):
                 self._begin(connection, contents, account, now)
 
     def record_runners(
@@ -164,29 +164,29 @@ class MachineLedger:
                 release_due(connection, contents.machines, holds, now)
         holds.shown(sequence)
         contents = self._session().contents()
-        books = contents.machines
+        totals = contents.machines
         windows = {
-            name: books.last_day(name, [scope.data_through for scope in scopes if scope.account == name])
+            name: totals.last_day(name, [scope.data_through for scope in scopes if scope.account == name])
             for name in its
         }
         ids = frozenset(scope.id for found in its.values() for scope in found)
         settings = as_charged(
-            [item for item in books.settings if item.account in its],
-            {(values[0], values[1], values[2]) for values in books.series.values()},
+            [item for item in totals.settings if item.account in its],
+            {(values[0], values[1], values[2]) for values in totals.series.values()},
         )
-        key = (books.version, ids, tuple(sorted(its)), tuple(periods.windows().values()), windows, settings)
-        if self._laid_out is not books or self._laid_out_key != key:
+        key = (totals.version, ids, tuple(sorted(its)), tuple(periods.windows().values()), windows, settings)
+        if self._laid_out is not totals or self._laid_out_key != key:
             with self._session().reading() as connection:
-                self._view.lay_out(books, books.sums(connection, ids, periods), its)
-                self._efficiency = books.efficiency(
+                self._view.lay_out(totals, totals.sums(connection, ids, periods), its)
+                self._efficiency = totals.efficiency(
                     connection, its, {name: window for name, window in windows.items() if window is not None}
                 )
                 accounts_of = {scope.id: name for name, found in its.items() for scope in found}
-                known = {name: books.accounts[name] for name in its}
+                known = {name: totals.accounts[name] for name in its}
                 weeks = tuple(read_app_weeks(connection, settings, known, accounts_of, week_before(now)))
                 self._what_ifs = best_of(weeks)
                 self._gpus = {(week.account, week.app, week.environment): week.gpus for week in weeks}
-            self._laid_out, self._laid_out_key = books, key
+            self._laid_out, self._laid_out_key = totals, key
         counters, gauges = self._view.counters(), self._view.gauges(lacking)
         return MachineFigures(
             spend=counters["cost"],
@@ -222,12 +222,12 @@ class MachineLedger:
         self, connection: Connection, contents: Contents, account: str, hours: Collection[int], now: datetime
     ) -> None:
         kept = {hour for hour in hours if hour >= contents.horizon}
-        books = contents.machines
-        moved = books.rebook(connection, _scopes_of(contents, account), contents.directory.dimensions, kept, now)
+        totals = contents.machines
+        moved = totals.rebook(connection, _scopes_of(contents, account), contents.directory.dimensions, kept, now)
         for key in moved:
-            if key not in books.counters:
+            if key not in totals.counters:
                 self._view.holds.begin(key)
-        books.set_counters(moved)
+        totals.set_counters(moved)
 
 
 def _scopes_of(contents: Contents, account: str) -> list[Scope]:

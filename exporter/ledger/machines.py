@@ -66,7 +66,7 @@ _SECONDS_OF_HOUR = 3600
 _WHOLE = 100 * 10**9
 
 
-class MachineBooks:
+class MachineTotals:
     """Accounts whose charges are divided by state, with their counters and sums, as in the database.
 
     Args:
@@ -320,13 +320,13 @@ class MachineView:
 
     def lay_out(
         self,
-        books: MachineBooks,
+        totals: MachineTotals,
         sums: Mapping[str, Mapping[int, tuple[Parts, Parts]]],
         accounts: Collection[str],
     ) -> None:
         """Lay out the counters of some accounts, and the gauges."""
-        self._lay_out_counters(books, accounts)
-        self._lay_out_gauges(books, sums)
+        self._lay_out_counters(totals, accounts)
+        self._lay_out_gauges(totals, sums)
 
     def counters(self) -> dict[str, Pages]:
         """Return the counters by measure."""
@@ -339,17 +339,17 @@ class MachineView:
             for (measure, name), table in self._gauges.items()
         }
 
-    def _lay_out_counters(self, books: MachineBooks, accounts: Collection[str]) -> None:
+    def _lay_out_counters(self, totals: MachineTotals, accounts: Collection[str]) -> None:
         for measure, table in self._counters.items():
             table.replace_all(
                 {
-                    key: Sample((*books.series[key.label_set], key.unit), counter.shown, counter.created_at)
-                    for key, counter in sorted(books.counters.items())
-                    if key.measure == measure and books.series[key.label_set][0] in accounts
+                    key: Sample((*totals.series[key.label_set], key.unit), counter.shown, counter.created_at)
+                    for key, counter in sorted(totals.counters.items())
+                    if key.measure == measure and totals.series[key.label_set][0] in accounts
                 }
             )
 
-    def _lay_out_gauges(self, books: MachineBooks, sums: Mapping[str, Mapping[int, tuple[Parts, Parts]]]) -> None:
+    def _lay_out_gauges(self, totals: MachineTotals, sums: Mapping[str, Mapping[int, tuple[Parts, Parts]]]) -> None:
         """Lay out gauges; what has an amount in one period is shown in all."""
         for at, measure in enumerate(MEASURES):
             shown = sorted(
@@ -366,7 +366,7 @@ class MachineView:
                 table.replace_all(
                     {
                         (number, state): Sample(
-                            (*books.series[number], state),
+                            (*totals.series[number], state),
                             getattr(sums[name][number][at], state) if number in sums[name] else 0,
                         )
                         for number, state in shown
@@ -374,12 +374,12 @@ class MachineView:
                 )
 
 
-def release_due(connection: Connection, books: MachineBooks, holds: Holds, now: datetime) -> None:
+def release_due(connection: Connection, totals: MachineTotals, holds: Holds, now: datetime) -> None:
     """Release the counters whose hold is over."""
-    due = holds.due(books.counters, now)
-    states = {key: released(books.counters[key]) for key in due}
-    tables.write_counters(connection, books.counters, states)
-    books.set_counters(states)
+    due = holds.due(totals.counters, now)
+    states = {key: released(totals.counters[key]) for key in due}
+    tables.write_counters(connection, totals.counters, states)
+    totals.set_counters(states)
     holds.end(states)
 
 

@@ -92,9 +92,9 @@ class NameLedger:
         with self._session().writing() as (connection, contents):
             tables.write_teams(connection, account, teams)
             contents.teams[account] = tuple(sorted(teams, key=lambda team: team.username))
-            books = contents.books
+            totals = contents.totals
             place = self._labels.names.index("team") if "team" in self._labels.names else None
-            charged = set() if place is None else {values[place] for values in books.charged(account)}
+            charged = set() if place is None else {values[place] for values in totals.charged(account)}
             idle = [
                 self._labels.of_team(account, team.username)
                 for team in teams
@@ -105,9 +105,9 @@ class NameLedger:
             rows.write_counters(connection, {}, counters)
             for key in counters:
                 self._holds.begin(key)
-            books.add_label_sets(new)
-            books.set_counters(counters)
-            books.show_at_zero(new)
+            totals.add_label_sets(new)
+            totals.set_counters(counters)
+            totals.show_at_zero(new)
 
     def key_labels(self) -> KeyLabels:
         """Return what API keys are published under, by account and id; another mapping whenever that changes."""
@@ -190,7 +190,7 @@ def _rename_keys(connection: Connection, contents: Contents, labels: Labels, ren
         if (values := renamed_key(before, labels, new_labels)) != before
     }
     rows.rename_label_sets(connection, values_of)
-    counters = contents.books.counters
+    counters = contents.totals.counters
     rows.write_counters(
         connection,
         counters,

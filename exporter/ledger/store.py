@@ -206,14 +206,14 @@ class Ledger:
             scope = self._corrected(connection, _active_scope(contents, account, source), max(now, at))
             first, end = max(hour_number(window.start), contents.horizon), hour_number(window.end)
             entry = contents.directory.enter(connection, scope, window, charges, contents.horizon)
-            contents.books.add_label_sets(entry.label_sets)
-            contents.books.add_series(entry.places)
+            contents.totals.add_label_sets(entry.label_sets)
+            contents.totals.add_series(entry.places)
             observed = rows.read_observed(connection, scope.id, first, end)
             cells = rows.read_cells(connection, scope.id, first, end)
             rejected = tuple(rejected)
             after = guarded(cells, entry.cells, rejected, contents.directory.series_of(scope.id))
             effects = effects_of(
-                contents.books, cells, after, observed=observed, counts_from=scope.counts_from, now=now
+                contents.totals, cells, after, observed=observed, counts_from=scope.counts_from, now=now
             )
 
             self.names.restated(connection, contents, account, effects.change.added)
@@ -256,16 +256,16 @@ class Ledger:
 
     def _take_up_effects(self, contents: Contents, effects: Effects) -> None:
         """Show in memory what a restatement has written."""
-        books, counters = contents.books, effects.counters
+        totals, counters = contents.totals, effects.counters
         contents.charges += len(effects.change.added) - len(effects.change.removed)
         contents.touched.note(contents.revision, effects.kinds)
         for key in counters:
-            if key not in books.counters:
+            if key not in totals.counters:
                 self._holds.begin(key)
         if counters:
             self._holds.grew()
-        books.set_counters(counters)
-        books.apply(effects.sums)
+        totals.set_counters(counters)
+        totals.apply(effects.sums)
 
     def record_prices(self, prices: Iterable[UnitPrice]) -> None:
         """Keep the newest price of everything that is charged, and how it changed last."""
@@ -336,11 +336,11 @@ class Ledger:
         first, end = hour_number(window.start), hour_number(window.end)
         with self._session.reading() as connection:
             spent = rows.sum_by_series(connection, scopes, first, end, Spent._fields)
-        label_values = contents.books.label_values
+        label_values = contents.totals.label_values
         return tuple(
             SeriesSpend(
                 contents.directory.dimensions[number],
-                label_values[contents.books.place_of(number).label_set],
+                label_values[contents.totals.place_of(number).label_set],
                 sums.cost,
                 sums.quantity,
                 sums.discount,
@@ -438,7 +438,7 @@ class Ledger:
         contents = self._session.contents()
         self._sequence += 1
         self._holds.shown(self._sequence)
-        books, prices, scopes = contents.books, contents.price_tables, self.scopes()
+        totals, prices, scopes = contents.totals, contents.price_tables, self.scopes()
         known = coverage(self._accounts, scopes, periods, now=now, grace=self._rules.poll_grace)
         lacking = {
             name: frozenset(account for account, windows in known.items() if not windows[name].is_whole)
@@ -454,24 +454,24 @@ class Ledger:
             sequence=self._sequence,
             at=now,
             labels=self._labels.names,
-            spend=books.counter_pages("cost"),
-            discount=books.counter_pages("discount"),
-            gpu_seconds=books.counter_pages("gpu_seconds"),
-            quantity=books.counter_pages("quantity"),
-            pending=books.pending_pages(),
-            current_hour=published("cost current_hour", "current_hour", books.cost_pages("current_hour")),
-            last_hour=published("cost last_hour", "last_hour", books.cost_pages("last_hour")),
-            today=published("cost today", "today", books.cost_pages("today")),
-            last_day=published("cost last_day", "last_day", books.cost_pages("last_day")),
-            discount_last_day=published("discount last_day", "last_day", books.day_pages("discount")),
-            quantity_last_day=published("quantity last_day", "last_day", books.day_pages("quantity")),
-            month_to_date=published("cost month", "month", books.cost_pages("month")),
-            known_of_month=books.cost_pages("month"),
-            last_month=published("cost last_month", "last_month", books.cost_pages("last_month")),
-            gpu_time_last_hour=published("gpu last_hour", "last_hour", books.gpu_pages("last_hour")),
-            gpu_time_month_to_date=published("gpu month", "month", books.gpu_pages("month")),
-            surge_month_to_date=published("surge cost", "month", books.surge_pages("cost")),
-            gpu_time_surge_month_to_date=published("surge gpu", "month", books.surge_pages("gpu_seconds")),
+            spend=totals.counter_pages("cost"),
+            discount=totals.counter_pages("discount"),
+            gpu_seconds=totals.counter_pages("gpu_seconds"),
+            quantity=totals.counter_pages("quantity"),
+            pending=totals.pending_pages(),
+            current_hour=published("cost current_hour", "current_hour", totals.cost_pages("current_hour")),
+            last_hour=published("cost last_hour", "last_hour", totals.cost_pages("last_hour")),
+            today=published("cost today", "today", totals.cost_pages("today")),
+            last_day=published("cost last_day", "last_day", totals.cost_pages("last_day")),
+            discount_last_day=published("discount last_day", "last_day", totals.day_pages("discount")),
+            quantity_last_day=published("quantity last_day", "last_day", totals.day_pages("quantity")),
+            month_to_date=published("cost month", "month", totals.cost_pages("month")),
+            known_of_month=totals.cost_pages("month"),
+            last_month=published("cost last_month", "last_month", totals.cost_pages("last_month")),
+            gpu_time_last_hour=published("gpu last_hour", "last_hour", totals.gpu_pages("last_hour")),
+            gpu_time_month_to_date=published("gpu month", "month", totals.gpu_pages("month")),
+            surge_month_to_date=published("surge cost", "month", totals.surge_pages("cost")),
+            gpu_time_surge_month_to_date=published("surge gpu", "month", totals.surge_pages("gpu_seconds")),
             unit_prices=prices.pages("price"),
             previous_prices=prices.pages("previous_price"),
             price_changes=prices.pages("price_changed"),
@@ -481,7 +481,7 @@ class Ledger:
             first_seen=contents.first_seen.pages(contents.active_scopes(), contents.directory.series_of),
             scopes=scopes,
             coverage=known,
-            totals=books.totals(known),
+            totals=totals.by_account(known),
             balances=tuple(
                 replace(balance, at=min(balance.at, now))
                 for account, balance in contents.balances.items()
@@ -490,7 +490,7 @@ class Ledger:
             invoices=tuple(invoice for invoice in contents.invoices if invoice.account in self._accounts),
             reconciliations=tuple(item for item in contents.reconciliations.values() if item.account in self._accounts),
             charges=contents.charges,
-            label_sets=len(books.label_values),
+            label_sets=len(totals.label_values),
             overflowed_series=contents.overflowed,
             born_at=contents.born_at,
             revision=contents.committed,
@@ -504,14 +504,14 @@ class Ledger:
     def _move_on(self, now: datetime, periods: Periods) -> None:
         """Release the counters whose hold is over, and go over to the periods of this instant."""
         contents = self._session.contents()
-        if not self._holds.due(contents.books.counters, now) and not contents.books.moved_periods(periods):
+        if not self._holds.due(contents.totals.counters, now) and not contents.totals.moved_periods(periods):
             return
         with self._session.writing() as (connection, contents):
             contents.sum_periods(connection, periods, everything=False)
-            counters = contents.books.counters
+            counters = contents.totals.counters
             states = {key: released(counters[key]) for key in self._holds.due(counters, now)}
             rows.write_counters(connection, counters, states)
-            contents.books.set_counters(states)
+            contents.totals.set_counters(states)
         self._holds.end(states)
         if states:
             self._holds.grew()
@@ -525,7 +525,7 @@ class Ledger:
 
     def _take_up(self, connection: Connection, contents: Contents) -> None:
         self.names.look_again()
-        self._holds.keep(contents.books.counters)
+        self._holds.keep(contents.totals.counters)
         self.machines.take_up(contents)
         self.tags.take_up(contents)
         contents.activate(self._accounts)
@@ -560,7 +560,7 @@ def _write_effects(
     change = effects.change
     rows.write_difference(connection, scope.id, change, effects.sums)
     first_hours = hours.update(connection, scope.id, contents.first_seen.first_hours, change)
-    rows.write_counters(connection, contents.books.counters, effects.counters)
+    rows.write_counters(connection, contents.totals.counters, effects.counters)
     if change.added or change.changed or change.removed:
         schema.write(connection, schema.CHARGES_REVISION, str(contents.revision))
     return first_hours

@@ -14,7 +14,7 @@ from exporter.charges import Clock, Window, first_hour_from, hour_number, hour_o
 from exporter.ledger.accounting.counters import Counter, Holds, advanced, released
 from exporter.ledger.accounting.restatement import CellRow
 from exporter.ledger.accounting.tags import NO_TAGS, READ_AFTER, Place, TagFigures, admitted, allocated
-from exporter.ledger.contents import Contents, TagBooks
+from exporter.ledger.contents import Contents, TagTotals
 from exporter.ledger.session import Session
 from exporter.ledger.tables import schema
 from exporter.ledger.tables import tags as tables
@@ -65,7 +65,7 @@ class TagLedger:
         with self._session().writing() as (connection, contents):
             tables.forget_counted(connection)
             schema.write(connection, tables.KEYS, json.dumps(keys))
-            contents.tags = TagBooks(connection)
+            contents.tags = TagTotals(connection)
             self._holds.keep({})
             self._shown.clear()
 
@@ -85,10 +85,10 @@ class TagLedger:
         account, first, end = reading.account, hour_number(reading.window.start), hour_number(reading.window.end)
         now = self._clock()
         with self._session().writing() as (connection, contents):
-            books = contents.tags
-            if account not in books.accounts:
-                books.accounts[account] = first_hour_from(now)
-                tables.write_account(connection, account, books.accounts[account])
+            totals = contents.tags
+            if account not in totals.accounts:
+                totals.accounts[account] = first_hour_from(now)
+                tables.write_account(connection, account, totals.accounts[account])
             first = max(first, contents.horizon)
             items = {
                 charge: (charge.model, charge.unit, tags_text(reading.keys, charge.tags)) for charge in reading.charges
@@ -118,7 +118,7 @@ class TagLedger:
                 for hour, state in hours.items()
                 if state.complete and (hour not in known or not known[hour].complete)
             }
-            books.revision += 1
+            totals.revision += 1
             contents.touched.note(contents.revision, changed)
             if changed or ripe:
                 schema.write(connection, schema.CHARGES_REVISION, str(contents.revision))
@@ -251,8 +251,8 @@ class TagLedger:
         self, connection: Connection, contents: Contents, account: str, hours: Collection[int], now: datetime
     ) -> None:
         """Have counters take up some hours as they are now; those that do not count are left out."""
-        books = contents.tags
-        first = max(books.accounts[account], contents.horizon)
+        totals = contents.tags
+        first = max(totals.accounts[account], contents.horizon)
         wanted = {hour for hour in hours if hour >= first}
         if not wanted:
             return
@@ -260,7 +260,7 @@ class TagLedger:
         wanted = {hour for hour in wanted if hour in state and state[hour].complete}
         if not wanted:
             return
-        keys = books.keys
+        keys = totals.keys
         costs: dict[tuple[int, CounterKey], int] = {}
         for hour, places in _allocated(connection, contents, account, wanted, keys).items():
             for place, cost in places.items():
@@ -280,15 +280,16 @@ class TagLedger:
             for (_, item), cost in cells.items():
                 growth[key_of[item]] = growth.get(key_of[item], 0) + sign * cost
         states = {
-            key: advanced(books.counters.get(key, Counter(0, 0, now, released=False)), by) for key, by in growth.items()
+            key: advanced(totals.counters.get(key, Counter(0, 0, now, released=False)), by)
+            for key, by in growth.items()
         }
         tables.write_counters(connection, keys, states)
         for key in states:
-            if key not in books.counters:
+            if key not in totals.counters:
                 self._holds.begin(key)
         if states:
             self._holds.grew()
-        books.counters.update(states)
+        totals.counters.update(states)
 
 
 def _labels(key: CounterKey) -> tuple[str, ...]:

@@ -324,8 +324,8 @@ def test_whatever_fal_states_when_history_and_live_counters_add_up_to_the_truth(
     with reading(sqlite_address) as connection:
         told = {past.labels[3]: past.total for past in History(connection, ["studio"]).pasts("cost")}
     contents = ledger._session.contents()
-    for key, counter in contents.books.counters.items():
+    for key, counter in contents.totals.counters.items():
         if key.measure == "cost":
-            model = contents.books.label_values[key.label_set][3]
+            model = contents.totals.label_values[key.label_set][3]
             truth = sum(dollars for (_, item), dollars in stated.items() if item == model)
             assert told.get(model, 0) + counter.grown == truth * NANO

@@ -28,7 +28,7 @@ from exporter.ledger.accounting.restatement import (
     hour_kinds,
     summed,
 )
-from exporter.ledger.accounting.totals import Books, Place
+from exporter.ledger.accounting.totals import Place, Totals
 
 
 class Move(NamedTuple):
@@ -61,7 +61,7 @@ class Effects:
 
 
 def effects_of(
-    books: Books,
+    totals: Totals,
     before: AbstractSet[CellRow],
     after: Sequence[CellRow],
     *,
@@ -72,7 +72,7 @@ def effects_of(
     """Return what becomes of the ledger when the cells of a window are replaced; nothing is changed yet.
 
     Args:
-        books: know where each series is published.
+        totals: know where each series is published.
         before: the cells of the window as they were.
         after: the cells of the window as they are.
         observed: hours of the window that have been polled before; True for those that were complete.
@@ -84,7 +84,7 @@ def effects_of(
         change.deltas,
         observed=observed,
         first_counted=first_hour_from(counts_from),
-        periods_of=books.periods_of,
+        periods_of=totals.periods_of,
     )
     sums = summed(change.deltas, kinds)
     moved = moves(
@@ -92,19 +92,21 @@ def effects_of(
         before,
         after,
         is_counted=lambda hour: not kinds[hour].is_history,
-        place_of=books.place_of,
+        place_of=totals.place_of,
     )
     booking = book(
         change.deltas,
         sums,
         observed=observed,
-        label_set_of=lambda number: books.place_of(number).label_set,
+        label_set_of=lambda number: totals.place_of(number).label_set,
         moved={(move.hour, move.key.label_set): move.amount for move in moved if move.key.measure == "cost"},
     )
-    return Effects(change, kinds, sums, booking, _moved_counters(books, booking, moved, now))
+    return Effects(change, kinds, sums, booking, _moved_counters(totals, booking, moved, now))
 
 
-def _moved_counters(books: Books, booking: Booking, moved: Iterable[Move], now: datetime) -> dict[CounterKey, Counter]:
+def _moved_counters(
+    totals: Totals, booking: Booking, moved: Iterable[Move], now: datetime
+) -> dict[CounterKey, Counter]:
     """Return the counters that a booking moves or brings to life.
 
     Each moves once, by the sum of what its series did: between them fal may have moved an amount from one to another,
@@ -114,14 +116,14 @@ def _moved_counters(books: Books, booking: Booking, moved: Iterable[Move], now: 
     growth: dict[CounterKey, int] = {}
     for amounts_by_series, counts in ((booking.base, 0), (booking.grown, 1)):
         for series, amounts in amounts_by_series.items():
-            place = books.place_of(series)
+            place = totals.place_of(series)
             for measure, unit, amount in measured(amounts, place.unit):
                 key = CounterKey(place.label_set, measure, unit)
                 growth[key] = growth.get(key, 0) + amount * counts
     for move in moved:
         growth[move.key] = growth.get(move.key, 0) - move.amount
     new = Counter(0, 0, now, released=False)
-    return {key: advanced(books.counters.get(key, new), by) for key, by in growth.items()}
+    return {key: advanced(totals.counters.get(key, new), by) for key, by in growth.items()}
 
 
 def moves(

@@ -1,6 +1,6 @@
 """Running totals over the ledger, kept in memory, and the immutable view made of them.
 
-The books hold one number per label set and period, and one per counter; they are built from the database once, and a
+The totals hold one number per label set and period, and one per counter; they are built from the database once, and a
 restatement adds its deltas. What is laid out on pages here is what the exposition shows.
 """
 
@@ -166,7 +166,7 @@ class _Period:
     day: dict[str, dict[UnitKey, int]] = field(default_factory=lambda: {measure: {} for measure in DAY_MEASURES})
 
 
-class Books:
+class Totals:
     """Sums per label set, and the tables made of them."""
 
     def __init__(self, labels: Labels) -> None:
@@ -242,7 +242,7 @@ class Books:
                     self._pending.put(key, self._wait(key, counter))
 
     def moved_periods(self, periods: Periods) -> dict[str, Window]:
-        """Return the periods whose hours are not the ones that the books have summed up."""
+        """Return the periods whose hours are not the ones that the totals have summed up."""
         return {
             name: window
             for name, window in periods.windows().items()
@@ -323,7 +323,7 @@ class Books:
         """Return one of DAY_MEASURES of the last 24 hours."""
         return self._day_tables[measure].pages()
 
-    def totals(self, coverage: Mapping[str, AccountCoverage]) -> dict[str, PeriodTotals]:
+    def by_account(self, coverage: Mapping[str, AccountCoverage]) -> dict[str, PeriodTotals]:
         """Return the spend of every account in the windows that are covered, in nano-USD."""
         return {
             account: PeriodTotals(
