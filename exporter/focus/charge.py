@@ -5,7 +5,7 @@ where the product agrees with the cost, else the average price of what was charg
 shown beside it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from enum import Enum
@@ -27,27 +27,22 @@ class Price(NamedTuple):
 
 
 class PriceHistory(NamedTuple):
-    """Newest price of an item, and how it changed last.
+    """Newest price of an item, and those before it.
 
     Attributes:
-        former_price: before the hour `price_since`; None if no other one has been seen. Likewise the discount.
+        former: instants, the earliest first, with the price and the discount that held until then; None for what did
+            not change there.
     """
 
     newest: Price
-    former_price: int | None = None
-    price_since: datetime | None = None
-    former_discount: int | None = None
-    discount_since: datetime | None = None
+    former: Sequence[tuple[datetime, int | None, int | None]] = ()
 
     def until(self, end: datetime) -> Price:
         """Return the price of a period that is over at an instant; one in which it changed has the newer one."""
-
-        def then(newest: int, former: int | None, since: datetime | None) -> int:
-            return newest if former is None or since is None or end > since else former
-
+        later = [(price, discount) for until, price, discount in self.former if end <= until]
         return Price(
-            then(self.newest.unit_price, self.former_price, self.price_since),
-            then(self.newest.discount, self.former_discount, self.discount_since),
+            next((price for price, _ in later if price is not None), self.newest.unit_price),
+            next((discount for _, discount in later if discount is not None), self.newest.discount),
         )
 
 

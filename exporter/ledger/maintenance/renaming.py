@@ -30,7 +30,7 @@ from exporter.ledger.collector_lock import take_collector_lock
 from exporter.ledger.store import Ledger
 from exporter.ledger.tables import machines, remote, rows, schema
 from exporter.ledger.tables.database import NoLedgerError, ledger_url, reading, shown
-from exporter.ledger.tables.prices import PriceRecord, read_prices, write_prices
+from exporter.ledger.tables.prices import Former, PriceRecord, read_prices, write_prices
 from exporter.ledger.tables.rows import Scope
 
 _PIECE_HOURS = 24
@@ -308,7 +308,22 @@ def _joined_prices(known: PriceRecord, later: PriceRecord) -> PriceRecord:
         joined = joined._replace(previous_price=later.previous_price, price_changed=later.price_changed)
     if later.discount_changed is not None and later.discount_changed > known.newest.hour:
         joined = joined._replace(previous_discount=later.previous_discount, discount_changed=later.discount_changed)
-    return joined
+    return joined._replace(former=_joined_former(known, later))
+
+
+def _joined_former(known: PriceRecord, later: PriceRecord) -> tuple[Former, ...]:
+    """Return what held before the newest price of both: what the later record began with comes after the other's."""
+    end = known.newest.hour
+    if later.newest.hour <= end:
+        return known.former
+    after = tuple(one for one in later.former if one.until > end)
+    first = later.newest
+    for one in reversed(after):
+        first = first._replace(
+            price=first.price if one.price is None else one.price,
+            discount=first.discount if one.discount is None else one.discount,
+        )
+    return known.after(first._replace(hour=end + HOUR)).former + after
 
 
 def _renamed(values: LabelValues, labels: LabelValues, old: str, new: str) -> LabelValues:

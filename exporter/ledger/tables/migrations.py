@@ -98,9 +98,10 @@ def _from_4_to_5(connection: Connection) -> None:
 
 
 def _from_5_to_6(connection: Connection) -> None:
-    """Keep what has been told by remote write."""
+    """Keep what has been told by remote write, and all prices that held before."""
     for table in remote.TABLES:
         table.create(connection)
+    connection.execute(text("ALTER TABLE unit_price ADD COLUMN former TEXT NOT NULL DEFAULT ''"))
 
 
 _MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {

@@ -1,12 +1,13 @@
-"""Unit prices in the database and as published: the newest price and discount, and their last change."""
+"""Unit prices in the database and as published: the newest price and discount, their last change, and those before."""
 
+import json
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import Connection, and_, select
 
-from exporter.charges import UnitPrice
+from exporter.charges import UnitPrice, hour_number, hour_start
 from exporter.ledger.tables.schema import unit_prices
 from exporter.samples import PagedTable, Pages, Sample
 
@@ -16,11 +17,24 @@ Item = tuple[str, ...]
 _ITEM = UnitPrice._fields[:6]
 
 
+_MOST_FORMER = 100
+"""Changes of an item that are remembered; one whose price changes more often has no price worth stating."""
+
+
+class Former(NamedTuple):
+    """What held before an hour: a price, a discount, or both; None for what did not change then."""
+
+    until: datetime
+    price: int | None
+    discount: int | None
+
+
 class PriceRecord(NamedTuple):
-    """The newest price of an item, and how it and its discount changed last, if they have been seen to.
+    """The newest price of an item, and how it and its discount changed, if they have been seen to.
 
     Attributes:
         price_changed: the hour of the charge that showed another price than before; likewise the discount.
+        former: all that held before, the oldest first.
     """
 
     newest: UnitPrice
@@ -28,17 +42,46 @@ class PriceRecord(NamedTuple):
     price_changed: datetime | None = None
     previous_discount: int | None = None
     discount_changed: datetime | None = None
+    former: tuple[Former, ...] = ()
 
     def after(self, seen: UnitPrice) -> "PriceRecord":
         """Return the record after a price has been seen; one of an earlier hour changes nothing."""
         if seen.hour < self.newest.hour:
             return self
-        changed = self._replace(newest=seen)
-        if seen.price != self.newest.price:
-            changed = changed._replace(previous_price=self.newest.price, price_changed=seen.hour)
-        if seen.discount != self.newest.discount:
-            changed = changed._replace(previous_discount=self.newest.discount, discount_changed=seen.hour)
+        changed, newest = self._replace(newest=seen), self.newest
+        price = newest.price if seen.price != newest.price else None
+        discount = newest.discount if seen.discount != newest.discount else None
+        if price is not None:
+            changed = changed._replace(previous_price=price, price_changed=seen.hour)
+        if discount is not None:
+            changed = changed._replace(previous_discount=discount, discount_changed=seen.hour)
+        if price is not None or discount is not None:
+            former = (*self.former, Former(seen.hour, price, discount))
+            changed = changed._replace(former=former[-_MOST_FORMER:])
         return changed
+
+    @property
+    def former_text(self) -> str:
+        """What held before, as the database keeps it."""
+        return json.dumps([(hour_number(one.until), one.price, one.discount) for one in self.former])
+
+    def with_former(self, text: str) -> "PriceRecord":
+        """Return the record with what held before; of a ledger that was migrated, no more than the last changes."""
+        if text:
+            found = [Former(hour_start(hour), price, discount) for hour, price, discount in json.loads(text)]
+        else:
+            price, discount = self.price_changed, self.discount_changed
+            found = [Former(price, self.previous_price, None)] if price is not None else []
+            found += [Former(discount, None, self.previous_discount)] if discount is not None else []
+            found.sort(key=_until)
+        return self._replace(former=tuple(found))
+
+
+def _until(former: Former) -> datetime:
+    return former.until
+
+
+_SHOWN = ("previous_price", "price_changed", "previous_discount", "discount_changed")
 
 
 def news(known: Mapping[Item, PriceRecord], seen: Iterable[UnitPrice]) -> dict[Item, PriceRecord]:
@@ -57,8 +100,7 @@ def write_prices(connection: Connection, known: Mapping[Item, PriceRecord], reco
     """Save records."""
     for record in records:
         newest = record.newest
-        row = newest._asdict() | record._asdict()
-        del row["newest"]
+        row = newest._asdict() | {name: getattr(record, name) for name in _SHOWN} | {"former": record.former_text}
         if newest[:6] in known:
             at = and_(*(unit_prices.c[name] == getattr(newest, name) for name in _ITEM))
             connection.execute(unit_prices.update().where(at), row)
@@ -71,7 +113,8 @@ def read_prices(connection: Connection) -> dict[Item, PriceRecord]:
     found: dict[Item, PriceRecord] = {}
     for row in connection.execute(select(unit_prices)).mappings():
         newest = UnitPrice(*(row[name] for name in UnitPrice._fields))
-        found[newest[:6]] = PriceRecord(newest, *(row[name] for name in PriceRecord._fields[1:]))
+        record = PriceRecord(newest, *(row[name] for name in _SHOWN))
+        found[newest[:6]] = record.with_former(row["former"])
     return found
 
 
@@ -79,9 +122,7 @@ class PriceTables:
     """The records laid out on pages; instants in seconds since 1970."""
 
     def __init__(self) -> None:
-        self._tables: dict[str, PagedTable[Item]] = {
-            name: PagedTable() for name in ("price", "discount", *PriceRecord._fields[1:])
-        }
+        self._tables: dict[str, PagedTable[Item]] = {name: PagedTable() for name in ("price", "discount", *_SHOWN)}
 
     def show(self, records: Mapping[Item, PriceRecord], accounts: Collection[str]) -> None:
         """Show the records of these accounts and no others."""

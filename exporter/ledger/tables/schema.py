@@ -239,8 +239,11 @@ unit_prices = Table(
     Column("price_changed", Hour),
     Column("previous_discount", BigInteger),
     Column("discount_changed", Hour),
+    # Empty in a ledger that has been migrated, until the next change.
+    Column("former", Text, nullable=False),
 )
-"""Price of a unit in the newest charge, the price before its last change, and the hour that showed the change."""
+"""Price of a unit in the newest charge, the price before its last change, the hour that showed the change, and all that
+held before, as JSON."""
 
 balances = Table(
     "balance",

@@ -155,13 +155,7 @@ def _missing(statement: Statement, window: Window, now: datetime) -> int:
 
 def _prices(statement: Statement) -> Mapping[PriceKey, PriceHistory]:
     return {
-        record.newest[:6]: PriceHistory(
-            Price(record.newest.price, record.newest.discount),
-            record.previous_price,
-            record.price_changed,
-            record.previous_discount,
-            record.discount_changed,
-        )
+        record.newest[:6]: PriceHistory(Price(record.newest.price, record.newest.discount), record.former)
         for record in statement.prices().values()
     }
 

@@ -684,3 +684,6 @@ def test_a_month_that_is_over_is_the_same_file_after_a_price_has_changed(
     exported(address, path, asked(OCTOBER.end, OCTOBER.end + HOUR))
     (row,) = csv.DictReader(path.read_text().splitlines())
     assert (row["x_FalUnitPrice"], row["x_FalDiscountPercent"]) == ("0.03", "10.0")
+    # It had another price than either, and stays as it was.
+    exported(address, path)
+    assert path.read_bytes() == before

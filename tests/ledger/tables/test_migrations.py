@@ -33,11 +33,13 @@ from exporter.ledger import (
     SourceProbe,
     take_collector_lock,
 )
+from exporter.ledger.export import open_statement
 from exporter.ledger.maintenance import renaming as renaming_module
 from exporter.ledger.maintenance.renaming import rename_account
 from exporter.ledger.reader import LedgerReader
 from exporter.ledger.store import Ledger as LedgerOfRenaming
 from exporter.ledger.tables import schema
+from exporter.ledger.tables.prices import Former
 from exporter.samples import Pages
 
 OpenLedger = Callable[..., Ledger]
@@ -212,13 +214,17 @@ def test_what_was_folded_is_older_than_the_horizon(migrated: Ledger) -> None:
     }
 
 
-def test_a_price_goes_on_with_its_changes(migrated: Ledger) -> None:
+def test_a_price_goes_on_with_its_changes(migrated: Ledger, address: str) -> None:
     assert values(migrated.view().discounts) == {"": 20 * NANO}
     seen = UnitPrice("prod", "model_apis", "fal-ai/flux/dev", "", "", "image", at(20, 12), 30_000_000, 20 * NANO)
     migrated.record_prices([seen])
     view = migrated.view()
     assert [sample.value for page in view.previous_prices for sample in page.samples] == [25_000_000]
     assert [sample.value for page in view.price_changes for sample in page.samples] == [at(20, 12).timestamp()]
+    migrated.close()
+    with open_statement(address) as statement:
+        (record,) = statement.prices().values()
+    assert record.former == (Former(at(20, 12), 25_000_000, None),)
 
 
 def test_rows_still_refer_to_each_other(migrated: Ledger, address: str) -> None:
@@ -405,6 +411,9 @@ def test_the_newer_record_of_a_thing_stays_and_both_histories_are_one(
         for pages in (view.unit_prices, view.previous_prices)
     )
     assert (price, previous) == (35, 30)
+    with open_statement(address) as statement:
+        (record,) = statement.prices().values()
+    assert [(item.price, item.discount) for item in record.former] == [(25, None), (30, None)]
     (probe,) = again.names.probes("atelier")
     assert probe.reason_at_choice == "", "what the sources were chosen by is kept"
     assert again.names.key_owners() == (KeyOwner("atelier", "hash", "artist"),)

@@ -3,7 +3,8 @@ from datetime import UTC, datetime, timedelta
 
 from exporter.charges import HOUR, NANO, UnitPrice
 from exporter.ledger import Ledger, LedgerView
-from exporter.ledger.tables.prices import Item, PriceRecord, PriceTables, news
+from exporter.ledger.export import open_statement
+from exporter.ledger.tables.prices import Former, Item, PriceRecord, PriceTables, news
 
 OpenLedger = Callable[..., Ledger]
 TEN = datetime(2026, 11, 20, 10, tzinfo=UTC)
@@ -75,4 +76,19 @@ def test_a_price_of_an_earlier_hour_tells_nothing_new() -> None:
 
 def test_several_prices_of_one_reading_are_taken_in_their_order() -> None:
     found = news({}, [price(TEN, 5), price(TEN + HOUR, 6)])
-    assert list(found.values()) == [PriceRecord(price(TEN + HOUR, 6), previous_price=5, price_changed=TEN + HOUR)]
+    former = (Former(TEN + HOUR, 5, None),)
+    expected = PriceRecord(price(TEN + HOUR, 6), previous_price=5, price_changed=TEN + HOUR, former=former)
+    assert list(found.values()) == [expected]
+
+
+def test_all_that_held_before_is_kept_but_no_more_than_a_hundred_changes(address: str, open_ledger: OpenLedger) -> None:
+    ledger = open_ledger()
+    ledger.activate({"prod": ["models"]})
+    for number in range(150):
+        ledger.record_prices([price(TEN + number * HOUR, number, (number // 2) * NANO)])
+    ledger.close()
+    with open_statement(address) as statement:
+        (record,) = statement.prices().values()
+    assert len(record.former) == 100
+    assert record.former[0] == Former(TEN + 50 * HOUR, 49, 24 * NANO)
+    assert record.former[-1] == Former(TEN + 149 * HOUR, 148, None)
