@@ -146,7 +146,7 @@ class PublicationDelta:
         """Return the publication.
 
         Raises:
-            ValueError: the previous exposition is not the one the parcel was packed for.
+            ValueError: the previous exposition is not the one this was packed for.
         """
         return Publication(
             self.sequence, self.at, self.delta.apply(previous), self.overview, self.ready, self.outlook, self.role
@@ -234,8 +234,8 @@ class Sending:
 
     def __call__(self, publication: Publication) -> None:
         """Send a publication; waits until the web process has taken it."""
-        parcel = publication.pack(self._sent)
-        self._connection.send(parcel)
+        delta = publication.pack(self._sent)
+        self._connection.send(delta)
         self._sent = publication.exposition
 
 

@@ -19,7 +19,7 @@ import uvloop
 from pydantic import SecretStr
 
 from exporter.app.local_prometheus import DemoLedger, Programs, find_programs, local_prometheus
-from exporter.app.single_process import SingleProcess, joined
+from exporter.app.single_process import SingleProcess, in_one_process
 from exporter.booked.comparison import default_window
 from exporter.charges import decimal_of, utc_now
 from exporter.errors import ConfigurationError, EventsError
@@ -160,7 +160,7 @@ async def _demo(
         settings = demo_settings(simulator, listen, days, folder, now)
         notes = ("This is a demo of a simulated account, polled every ten seconds. None of these figures is real.",)
         links = (("The simulator's statement", f"{simulator.url}/_simulator/statement"),)
-        async with joined(settings, notes=notes, links=links, listen_setting=listen_setting) as running:
+        async with in_one_process(settings, notes=notes, links=links, listen_setting=listen_setting) as running:
             click.echo(_greeting(running, simulator))
             loaded = asyncio.Event()
             telling = asyncio.create_task(_tell(running, loaded, with_runners=days is None))

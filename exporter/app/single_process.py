@@ -39,7 +39,7 @@ class SingleProcess:
 
 
 @asynccontextmanager
-async def joined(
+async def in_one_process(
     settings: Settings,
     *,
     clock: Clock = utc_now,

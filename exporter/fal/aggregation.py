@@ -218,7 +218,7 @@ class Tally:
         )
 
 
-def joined(window: Window, readings: Iterable[Reading]) -> Reading:
+def one_reading(window: Window, readings: Iterable[Reading]) -> Reading:
     """Return readings of parts of a window, of one source, as one."""
     first, *others = readings
     rejected = Counter(first.rejected)

@@ -25,7 +25,7 @@ from operator import itemgetter
 from zoneinfo import ZoneInfo
 
 from exporter.charges import SURGE, Amounts, Dimensions, UnitPrice, Window, gpu_machine, hour_of, nano_of_atto
-from exporter.fal.aggregation import Detail, Offer, Reading, Tally, joined, offer, rounded, unit_prices
+from exporter.fal.aggregation import Detail, Offer, Reading, Tally, offer, one_reading, rounded, unit_prices
 from exporter.fal.buckets import Allowance, Buckets
 from exporter.fal.client import Client, pages
 from exporter.fal.endpoints import Deadline, Endpoint, Host, Parameters
@@ -125,7 +125,7 @@ class PlatformUsage:
             tally = Tally(client.account, self.name, piece.window, client.rejections, edges=piece.edges)
             query = window_parameters(piece.window, by_key=False, timeframe=piece.timeframe, zone=piece.zone)
             readings.append(await self._read(tally, query, deadline, by_key=False, allowance=allowance))
-        return joined(buckets.window, readings)
+        return one_reading(buckets.window, readings)
 
     async def _read(
         self,

@@ -43,7 +43,15 @@ from exporter.ledger.tables.keys import labels_of, read_keys, tells_callers
 from exporter.ledger.tables.machines import MachineAccount
 from exporter.ledger.tables.rejected import read_rejected, scopes_with_rejected
 from exporter.ledger.tables.rows import Scope, read_scopes
-from exporter.ledger.tables.span_totals import Bucket, UsageSum, UsageTerms, cuts_of, joined, labelled, usage_sums
+from exporter.ledger.tables.span_totals import (
+    Bucket,
+    UsageSum,
+    UsageTerms,
+    cuts_of,
+    labelled,
+    usage_sums,
+    usage_sums_of,
+)
 from exporter.ledger.tables.tags import KEYS as TAG_KEYS
 from exporter.ledger.tables.tags import hours_read, tagged_sums
 from exporter.machines import AppSettings, Efficiency, StateSum
@@ -155,7 +163,7 @@ class LedgerSnapshot:
             cuts = cuts_of(terms.window, terms.every, terms.zone)
             sums = self._sums.sums(self._connection, self.charges_revision, scopes, cuts, terms.by, terms.where)
             if sums is not None:
-                return joined(sums, cuts, terms.every)
+                return usage_sums_of(sums, cuts, terms.every)
         accounts = {scope.id: scope.account for scope in scopes}
         return usage_sums(self._connection, accounts, terms)
 

@@ -59,7 +59,7 @@ class Snapshot:
             raise ValueError("a snapshot holds one table of each family")
 
 
-def prospects(outlook: Outlook) -> Mapping[str, list[Sample]]:
+def forecast_samples(outlook: Outlook) -> Mapping[str, list[Sample]]:
     """Return the samples by family."""
     budgets = outlook.budgets
     return {
@@ -134,7 +134,7 @@ def _thresholds(budget: BudgetOutlook) -> Iterable[Sample]:
     )
 
 
-def named(
+def name_samples(
     keys: Iterable[KeyRecord], told_from: Mapping[str, datetime], teams: Iterable[Team]
 ) -> Mapping[str, list[Sample]]:
     """Return the samples by family.
@@ -174,7 +174,7 @@ CATEGORIES = ("Usage", "Purchase", "Credit", "Tax", "Adjustment", "Correction")
 """The charge categories of FOCUS, and corrections apart: shown at 0 where nothing is billed."""
 
 
-def reconciled(compared: Collection[Reconciliation], at: datetime) -> Mapping[str, list[Sample]]:
+def reconciliation_samples(compared: Collection[Reconciliation], at: datetime) -> Mapping[str, list[Sample]]:
     """Return the samples by family; months older than the last are not published.
 
     Invoice and estimate of one month report the same usage, so that only one of them is shown as billed.
@@ -313,9 +313,9 @@ def _few(
             for invoice in view.invoices
             if invoice.due_at is not None
         ],
-        **reconciled(view.reconciliations, view.at),
-        **prospects(outlook),
-        **named(view.keys, view.keys_told_from, view.teams),
+        **reconciliation_samples(view.reconciliations, view.at),
+        **forecast_samples(outlook),
+        **name_samples(view.keys, view.keys_told_from, view.teams),
         "fal_exporter_history_progress_ratio": [
             Sample(scope, progress) for scope, progress in history_progress.items()
         ],

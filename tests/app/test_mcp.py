@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 from exporter.app.access import Access
 from exporter.app.mcp import listen_for_mcp
-from exporter.app.single_process import SingleProcess, joined
+from exporter.app.single_process import SingleProcess, in_one_process
 from exporter.charges import HOUR, NANO, Amounts, Balance, Charge, Dimensions, Window, hour_of, utc_now
 from exporter.cli import main
 from exporter.errors import ConfigurationError
@@ -38,7 +38,7 @@ def with_default_address(settings: Settings, address: Listen) -> Settings:
 async def test_agents_are_answered_beside_the_scrapes(settings: MakeSettings) -> None:
     async with (
         asyncio.timeout(60),
-        joined(settings(mcp_listen=Listen("127.0.0.1", 0))) as running,
+        in_one_process(settings(mcp_listen=Listen("127.0.0.1", 0))) as running,
         Client(running.mcp_url) as client,
     ):
         while running.latest is None or not running.latest.ready:
@@ -53,7 +53,7 @@ async def test_agents_are_answered_beside_the_scrapes(settings: MakeSettings) ->
 
 
 async def test_switched_off_there_is_no_address(settings: MakeSettings) -> None:
-    async with joined(settings(mcp_listen=None)) as running:
+    async with in_one_process(settings(mcp_listen=None)) as running:
         assert not running.mcp_url
 
 
@@ -139,7 +139,7 @@ def run(*arguments: str, said: str = "") -> subprocess.CompletedProcess[str]:
 
 @asynccontextmanager
 async def loaded(settings: MakeSettings, **changed: object) -> AsyncIterator[SingleProcess]:
-    async with joined(settings(**({"mcp_listen": Listen("127.0.0.1", 0)} | changed))) as running:
+    async with in_one_process(settings(**({"mcp_listen": Listen("127.0.0.1", 0)} | changed))) as running:
         while running.latest is None or not running.latest.ready:
             running.published.clear()
             await running.published.wait()

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from sqlalchemy import create_engine, text
 
 from exporter.app.replica import Replica, configuration_of
-from exporter.app.single_process import joined
+from exporter.app.single_process import in_one_process
 from exporter.app.wiring import client_of
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window, hour_of, utc_now
 from exporter.fal import Silent
@@ -313,7 +313,7 @@ async def test_a_standby_answers_rest_and_agents(settings: MakeSettings, postgre
     try:
         async with (
             asyncio.timeout(60),
-            joined(served) as running,
+            in_one_process(served) as running,
             Client(running.mcp_url) as agent,
             httpx.AsyncClient(verify=NO_TLS, trust_env=False, base_url=running.url) as client,
         ):

@@ -9,7 +9,7 @@ from local_http import NO_TLS
 from mcp import Client
 from pydantic import SecretStr
 
-from exporter.app.single_process import joined
+from exporter.app.single_process import in_one_process
 from exporter.errors import ConfigurationError, LedgerError
 from exporter.ledger import Ledger
 from exporter.settings import Listen
@@ -23,7 +23,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def test_what_is_polled_is_served(settings: MakeSettings) -> None:
-    async with joined(settings(), notes=("A note.",)) as running:
+    async with in_one_process(settings(), notes=("A note.",)) as running:
         await until(lambda: running.latest is not None and running.latest.ready)
         async with httpx.AsyncClient(verify=NO_TLS, base_url=running.url, trust_env=False) as client:
             assert (await client.get("/-/ready")).status_code == 200
@@ -38,7 +38,7 @@ async def test_whoever_asks_for_usage_that_a_key_cannot_read_is_told_so(settings
     served = settings(key=SecretStr(API_KEY), mcp_listen=Listen("127.0.0.1", 0))
     async with (
         asyncio.timeout(30),
-        joined(served) as running,
+        in_one_process(served) as running,
         Client(running.mcp_url) as agent,
         httpx.AsyncClient(verify=NO_TLS, trust_env=False, base_url=running.url) as client,
     ):
@@ -54,7 +54,7 @@ async def test_an_address_in_use_is_a_configuration_error(settings: MakeSettings
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = Listen("127.0.0.1", taken.getsockname()[1])
         with pytest.raises(ConfigurationError, match="cannot listen on"):
-            async with joined(settings(listen=listen)):
+            async with in_one_process(settings(listen=listen)):
                 pass
 
 
@@ -62,7 +62,7 @@ async def test_a_ledger_that_cannot_be_opened_leaves_the_address_free(settings: 
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with pytest.raises(LedgerError, match="directory must exist"):
-        async with joined(
+        async with in_one_process(
             settings(listen=Listen("127.0.0.1", port), ledger_url=SecretStr("sqlite:////nowhere/at/all/ledger.sqlite"))
         ):
             pass
@@ -78,7 +78,7 @@ async def test_a_collector_that_ends_by_itself_is_seen_and_its_error_told(
     monkeypatch.setattr(Ledger, "activate", broken)
 
     async def run() -> None:
-        async with joined(settings()) as running:
+        async with in_one_process(settings()) as running:
             await until(running.collecting.done)
 
     with pytest.raises(LedgerError, match="the disk is full"):

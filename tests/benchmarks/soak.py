@@ -26,7 +26,7 @@ from pathlib import Path
 import httpx
 from pydantic import SecretStr
 
-from exporter.app.single_process import joined
+from exporter.app.single_process import in_one_process
 from exporter.settings import Listen, Settings
 from exporter.simulator import ADMIN_KEY, Simulator, World, WorldSize, serving
 
@@ -64,7 +64,7 @@ async def exporter(url: str, began: float, speed: float, ledger: Path) -> None:
         poll_interval=timedelta(seconds=10),
         balance_interval=timedelta(seconds=10),
     )
-    async with joined(settings, clock=fast_clock(speed, began)) as running:
+    async with in_one_process(settings, clock=fast_clock(speed, began)) as running:
         print(json.dumps({"url": running.url, "mcp": running.mcp_url}), flush=True)
         await running.collecting
 

@@ -22,7 +22,7 @@ from local_http import NO_TLS
 from mcp import Client
 from pydantic import SecretStr
 
-from exporter.app.single_process import SingleProcess, joined
+from exporter.app.single_process import SingleProcess, in_one_process
 from exporter.settings import Listen, Settings
 from exporter.simulator import ADMIN_KEY, Simulator, World, WorldSize, serving
 
@@ -230,7 +230,7 @@ async def test_every_view_tells_what_fal_charges(tmp_path: Path, questions: Sequ
             ledger_url=SecretStr(f"sqlite:///{tmp_path / 'ledger.sqlite'}"),
         )
         async with (
-            joined(settings, clock=lambda: NOW) as running,
+            in_one_process(settings, clock=lambda: NOW) as running,
             httpx.AsyncClient(verify=NO_TLS, base_url=running.url, trust_env=False, timeout=60) as client,
             Client(running.mcp_url) as agent,
             asyncio.timeout(120),

@@ -14,7 +14,7 @@ from local_http import NO_TLS
 from pydantic import SecretStr
 
 from exporter.app.focus.files import ledger_request, run_check, run_export
-from exporter.app.single_process import joined
+from exporter.app.single_process import in_one_process
 from exporter.charges import NANO, SURGE
 from exporter.settings import Listen, Settings
 from exporter.settings.fields import DEFAULT_LABELS
@@ -62,7 +62,7 @@ async def scraped(
             request_attempts=1,
         )
         async with (
-            joined(settings, clock=lambda: NOW) as running,
+            in_one_process(settings, clock=lambda: NOW) as running,
             httpx.AsyncClient(verify=NO_TLS, trust_env=False) as client,
             asyncio.timeout(90),
         ):

@@ -17,7 +17,7 @@ from local_http import NO_TLS
 from mcp import Client
 from pydantic import SecretStr
 
-from exporter.app.single_process import joined
+from exporter.app.single_process import in_one_process
 from exporter.settings import Listen, Settings
 from exporter.simulator import ADMIN_KEY, Fault, Simulator, World, WorldSize, serving
 
@@ -72,7 +72,7 @@ async def asking(folder: Path, sources: tuple[str, ...] = SOURCES) -> AsyncItera
             request_attempts=1,
         )
         async with (
-            joined(settings, clock=lambda: NOW) as running,
+            in_one_process(settings, clock=lambda: NOW) as running,
             httpx.AsyncClient(verify=NO_TLS, base_url=running.url, trust_env=False, timeout=60) as client,
             Client(running.mcp_url) as agent,
             asyncio.timeout(120),

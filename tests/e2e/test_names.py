@@ -18,7 +18,7 @@ from e2e.processes import parsed
 from local_http import NO_TLS
 from pydantic import SecretStr
 
-from exporter.app.single_process import SingleProcess, joined
+from exporter.app.single_process import SingleProcess, in_one_process
 from exporter.settings import Listen, Settings
 from exporter.settings.entries import BudgetEntry
 from exporter.simulator import ADMIN_KEY, DEFAULT_KEYS, Fault, Simulator, World, WorldSize, serving
@@ -115,7 +115,7 @@ async def told(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[
             budgets=(BudgetEntry(name="shop", amount=Decimal(1000), period="day", match={"api_key": ("web shop",)}),),
         )
         async with (
-            joined(settings, clock=lambda: NOW) as running,
+            in_one_process(settings, clock=lambda: NOW) as running,
             httpx.AsyncClient(verify=NO_TLS, base_url=running.url, trust_env=False, timeout=60) as client,
             asyncio.timeout(60),
         ):

@@ -32,7 +32,7 @@ from mcp import Client
 from pydantic import SecretStr
 from structlog.typing import EventDict
 
-from exporter.app.single_process import SingleProcess, joined
+from exporter.app.single_process import SingleProcess, in_one_process
 from exporter.charges import NANO, utc_now
 from exporter.cli import main
 from exporter.errors import ConfigurationError
@@ -167,7 +167,7 @@ class Scene:
         made = Settings.model_validate(chosen | self.settings | settings)
         with structlog.testing.capture_logs() as logs:
             async with (
-                joined(made, clock=lambda: self.at[-1]) as running,
+                in_one_process(made, clock=lambda: self.at[-1]) as running,
                 httpx.AsyncClient(verify=NO_TLS, base_url=running.url, trust_env=False, timeout=60) as client,
                 asyncio.timeout(120),
             ):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 from pydantic import SecretStr
 
-from exporter.app.single_process import joined
+from exporter.app.single_process import in_one_process
 from exporter.settings import Listen, Settings
 from exporter.settings.credentials import new_token, token_line
 from exporter.simulator import ADMIN_KEY, Simulator, World, WorldSize, serving
@@ -60,7 +60,7 @@ async def exporter(tmp_path: Path) -> AsyncIterator[Guarded]:
             history=timedelta(hours=50),
             rest_tokens_file=tokens,
         )
-        async with joined(settings, clock=lambda: NOW) as running, asyncio.timeout(120):
+        async with in_one_process(settings, clock=lambda: NOW) as running, asyncio.timeout(120):
             while running.latest is None or not running.latest.ready:
                 running.published.clear()
                 await running.published.wait()

@@ -25,7 +25,7 @@ from mcp import Client
 from mcp_types import CallToolResult, Tool
 from pydantic import SecretStr
 
-from exporter.app.single_process import SingleProcess, joined
+from exporter.app.single_process import SingleProcess, in_one_process
 from exporter.charges import utc_now
 from exporter.cli import main
 from exporter.fal import REPORTING_URL
@@ -126,7 +126,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
                 ledger_url=SecretStr(f"sqlite:///{ledger}"),
                 request_attempts=1,
             )
-            async with joined(settings, clock=lambda: NOW) as exporter:
+            async with in_one_process(settings, clock=lambda: NOW) as exporter:
                 while not is_loaded(exporter):
                     exporter.published.clear()
                     await exporter.published.wait()

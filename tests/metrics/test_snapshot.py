@@ -8,7 +8,14 @@ from exporter.charges import NANO, ApiKey, Team, Window
 from exporter.forecasting.state import AccountOutlook, BudgetOutlook, ExpectedSpend, Forecast, Outlook, Path
 from exporter.ledger import KeyRecord, Reconciliation
 from exporter.metrics.catalogue import CATALOGUE
-from exporter.metrics.snapshot import CATEGORIES, Snapshot, Table, named, prospects, reconciled
+from exporter.metrics.snapshot import (
+    CATEGORIES,
+    Snapshot,
+    Table,
+    forecast_samples,
+    name_samples,
+    reconciliation_samples,
+)
 from exporter.samples import Page, Sample
 
 
@@ -51,7 +58,7 @@ WHOLE = Outlook((ACCOUNT,), (BUDGET,), (ExpectedSpend("main", "serverless", 1, 2
 
 
 def test_everything_that_is_known_is_told() -> None:
-    told = prospects(WHOLE)
+    told = forecast_samples(WHOLE)
     assert {name: len(samples) for name, samples in told.items() if len(samples) != 1} == {
         "fal_budget_threshold_usd": 2,
         "fal_budget_burn_ratio": 2,
@@ -78,7 +85,7 @@ def test_everything_that_is_known_is_told() -> None:
 def test_what_is_not_known_has_no_sample() -> None:
     account = replace(ACCOUNT, balance=None, runway=None, spend=None, forecast=None, path=None)
     budget = replace(BUDGET, spend=None, forecast=None, burn=None, thresholds=())
-    told = prospects(Outlook((account,), (budget,)))
+    told = forecast_samples(Outlook((account,), (budget,)))
     assert {name for name, samples in told.items() if samples} == {
         "fal_budget_limit_usd",
         "fal_budget_period_start_timestamp_seconds",
@@ -88,7 +95,7 @@ def test_what_is_not_known_has_no_sample() -> None:
 
 
 def test_a_used_up_runway_is_told_as_none_left() -> None:
-    told = prospects(Outlook((replace(ACCOUNT, runway=timedelta(0)),)))
+    told = forecast_samples(Outlook((replace(ACCOUNT, runway=timedelta(0)),)))
     assert told["fal_credit_runway_seconds"] == [Sample(("main",), 0.0)]
 
 
@@ -101,7 +108,7 @@ def compared(against: str, month: datetime, usage: int, **categories: int) -> Re
 
 
 def shown(*them: Reconciliation, at: datetime = NOW) -> dict[str, dict[tuple[str, ...], int | float]]:
-    found = reconciled(them, at)
+    found = reconciliation_samples(them, at)
     assert all(len(sample.labels) == len(CATALOGUE[name].labels) for name, them in found.items() for sample in them)
     return {name: {sample.labels: sample.value for sample in samples} for name, samples in found.items()}
 
@@ -160,7 +167,7 @@ def test_keys_and_teams_are_told_by_their_names() -> None:
         KeyRecord(ApiKey("main", "k3", "gone", "ada", created), "gone", is_listed=False),
         KeyRecord(ApiKey("other", "k4", "c", "ada", created), "c"),
     ]
-    samples = named(keys, {"main": told_from}, [Team("main", "acme-ml", "Acme ML")])
+    samples = name_samples(keys, {"main": told_from}, [Team("main", "acme-ml", "Acme ML")])
     assert {name: [(*sample.labels, sample.value) for sample in found] for name, found in samples.items()} == {
         "fal_api_key_info": [
             ("main", "k1", "a", "ada", "2026-01-15T09:30:00Z", 1),

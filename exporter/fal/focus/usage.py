@@ -35,7 +35,7 @@ from exporter.charges import (
     hour_of,
     nano_of_atto,
 )
-from exporter.fal.aggregation import Detail, Offer, Reading, joined, rounded, unit_prices
+from exporter.fal.aggregation import Detail, Offer, Reading, one_reading, rounded, unit_prices
 from exporter.fal.buckets import Allowance, Buckets
 from exporter.fal.client import Client
 from exporter.fal.endpoints import Deadline
@@ -246,7 +246,7 @@ class FocusUsage:
         for window in buckets.window.pieces(_HOURS_OF_A_CALL):
             allowance.take()
             readings.append(await self._read(window, deadline))
-        return joined(buckets.window, readings)
+        return one_reading(buckets.window, readings)
 
     async def _read(self, window: Window, deadline: Deadline) -> Reading:
         client = self._client

@@ -217,7 +217,7 @@ def usage_sums(connection: Connection, accounts: Mapping[int, str], terms: Usage
             if stretch.minus in buckets:
                 key = SumKey(stretch.minus, group, unit)
                 sums[key] = sums.get(key, NOTHING).plus(amounts.negated())
-    return joined(sums, cuts, terms.every)
+    return usage_sums_of(sums, cuts, terms.every)
 
 
 def labelled(
@@ -338,7 +338,7 @@ def _read(
         )
 
 
-def joined(sums: Mapping[SumKey, Amounts], cuts: Sequence[int], every: Bucket | None) -> tuple[UsageSum, ...]:
+def usage_sums_of(sums: Mapping[SumKey, Amounts], cuts: Sequence[int], every: Bucket | None) -> tuple[UsageSum, ...]:
     """Put the units of each group together, in the order of buckets and groups; leave out what adds up to nothing."""
     starts: Sequence[datetime | None] = [None] if every is None else [hour_start(cut) for cut in cuts]
     charged = sorted([pair for pair in sums.items() if pair[1] != NOTHING])
