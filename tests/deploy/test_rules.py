@@ -4,7 +4,7 @@ import json
 import re
 import runpy
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ CASES = sorted((RULES / "tests").glob("*.yaml"))
 EACH_CASE = pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
 QUICK = {"rulers", "thresholds_missing"}
 """Cases that promtool plays within half a second; the others play hours and days by the minute."""
+SHORT = QUICK | {"bookings", "budgets", "credit", "restart"}
+"""Cases that take less than ten seconds with every series twice; the others hold as well, and take a minute more."""
 TARGET = {"job", "instance"}
 SETS = {"and", "or", "unless"}
 RUNBOOKS, DASHBOARDS = "https://git.example.com/fal-exporter/docs/alerts", "https://grafana.example.com"
@@ -85,6 +87,35 @@ def test_vmalert_does_the_same(case: Path, program: Program, tmp_path: Path) -> 
     (tmp_path / "tests.yaml").write_text(json.dumps(tests))
     vmalert = program("vmalert-tool", NEWER_RULERS)
     run(vmalert, "unittest", "--disableAlertgroupLabel", f"--files={tmp_path}/tests.yaml")
+
+
+SCRAPED = re.compile(r"^(?P<name>\w+)(?:\{(?P<labels>.*)\})?$")
+"""A series as a case writes it that comes from a target, and not from a recording rule, whose names have colons."""
+
+
+def twice(series: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return a scraped series as two Prometheus keep it that watch the same targets, each in a cluster of its own."""
+    found = SCRAPED.match(series["series"])
+    if found is None:
+        return [dict(series)]
+    labels = f"{found['labels']}, " if found["labels"] else ""
+    added = [f'cluster="eu-{number}", prometheus_replica="{number}", namespace="monitoring"' for number in (1, 2)]
+    return [{**series, "series": f"{found['name']}{{{labels}{further}}}"} for further in added]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("case", [case for case in CASES if case.stem in SHORT], ids=lambda case: case.stem)
+def test_two_prometheus_with_labels_of_their_own_change_nothing_in_any_case(
+    case: Path, program: Program, tmp_path: Path
+) -> None:
+    tests = yaml.safe_load(case.read_text(encoding="utf-8"))
+    tests["rule_files"] = [str((case.parent / file).resolve()) for file in tests["rule_files"]]
+    for test in tests["tests"]:
+        test["input_series"] = [copy for series in test["input_series"] for copy in twice(series)]
+        # What is recorded may carry the labels; what is alerted may not.
+        test.pop("promql_expr_test", None)
+    (tmp_path / "tests.yaml").write_text(json.dumps(tests))
+    run(program("promtool", PROMTOOLS["promtool"]), "test", "rules", tmp_path / "tests.yaml")
 
 
 @EACH_ALERT
