@@ -82,7 +82,10 @@ class Cutter:
             return None
         mark = self._separator + _MARK
         text = lines.replace(end, mark + end)
-        return Marked(text, (len(text) - len(lines)) // len(mark)) if self._is_tidy(text) else None
+        count = (len(text) - len(lines)) // len(mark)
+        if end is _CARRIAGE_RETURN and count != lines.count(_LINE_FEED):
+            return None
+        return Marked(text, count) if self._is_tidy(text) else None
 
     def _is_tidy(self, text: bytes) -> bool:
         """Return whether every quotation mark is where it belongs."""
