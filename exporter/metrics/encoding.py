@@ -7,14 +7,14 @@ length make them one ordinary gzip member (RFC 1952) that every decoder reads.
 They are few and change all the time; the large tables have an encoder of their own.
 
 The formats are read as prometheus_client's parsers read them; tests hold this encoder to that. It is ours because it
-keeps what it has encoded: a piece whose pages are all the same objects as before is not encoded or compressed again.
+keeps what it has encoded: a piece whose pages all say the same as before is not encoded or compressed again.
 """
 
 import struct
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, count
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -169,6 +169,7 @@ class Encoder:
         self._metrics: dict[_Passage, bytes] = {}
         self._kept_protobuf: dict[tuple[tuple[_Passage, ...], tuple[bytes, ...]], Piece] = {}
         self._numbers = count()
+        self._pages: dict[tuple[str, int], Page] = {}
 
     def encode(self, snapshot: "Snapshot", own: Rendered = _NOTHING) -> Exposition:
         """Encode and compress a snapshot.
@@ -177,7 +178,7 @@ class Encoder:
             snapshot: the tables; those without samples leave no trace.
             own: further families, already encoded, to be put after them.
         """
-        runs = tuple(_runs(snapshot.tables))
+        runs = tuple(_runs(self._settled(snapshot.tables)))
         kept = {passages: self._kept.get(passages) or self._encoded(passages) for passages in runs}
         self._kept = kept
         texts = [text for text, _ in kept.values()]
@@ -190,6 +191,18 @@ class Encoder:
             rendering(openmetrics),
             self._protobuf(runs, own.protobuf) if self.writes_protobuf else Rendering(),
         )
+
+    def _settled(self, tables: "tuple[Table, ...]") -> "Iterator[Table]":
+        """Put the page before in the place of one that says the same: a small family is laid out anew each time."""
+        before, self._pages = self._pages, {}
+        for table in tables:
+            pages = []
+            for number, page in enumerate(table.pages):
+                known = before.get((table.family.name, number))
+                kept = known if known is not None and _are_same(known, page) else page
+                self._pages[table.family.name, number] = kept
+                pages.append(kept)
+            yield replace(table, pages=tuple(pages))
 
     def _protobuf(self, runs: tuple[tuple[_Passage, ...], ...], own: bytes) -> Rendering:
         """Encode as protobuf, where a family begins with its length: a piece is made anew if that has changed."""
@@ -236,7 +249,14 @@ class Encoder:
         return Piece(next(self._numbers), plain, deflated(plain))
 
 
-def _runs(tables: "tuple[Table, ...]") -> Iterator[tuple[_Passage, ...]]:
+def _are_same(one: Page, other: Page) -> bool:
+    return one is other or (
+        one.samples == other.samples
+        and (one.bounds, one.counts, one.began) == (other.bounds, other.counts, other.began)
+    )
+
+
+def _runs(tables: "Iterable[Table]") -> Iterator[tuple[_Passage, ...]]:
     """Group pages into pieces so that a page that comes or goes disturbs few: a large table begins its own."""
     run: list[_Passage] = []
     for table in tables:

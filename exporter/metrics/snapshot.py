@@ -1,6 +1,6 @@
 """Snapshot: the numbers of one instant, made from the ledger's view and the forecasts."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -165,6 +165,24 @@ def name_samples(
     }
 
 
+class NameSamples:
+    """Makes the samples of keys and teams, and gives them again while none of those has changed."""
+
+    def __init__(self) -> None:
+        self._of: tuple[object, ...] = ()
+        self._made: Mapping[str, list[Sample]] = {}
+
+    def __call__(
+        self, keys: Iterable[KeyRecord], told_from: Mapping[str, datetime], teams: Iterable[Team]
+    ) -> Mapping[str, list[Sample]]:
+        """Return the samples by family."""
+        keys, teams = tuple(keys), tuple(teams)
+        of = keys, dict(told_from), teams
+        if of != self._of:
+            self._of, self._made = of, name_samples(keys, told_from, teams)
+        return self._made
+
+
 def _key_info(key: ApiKey) -> tuple[str, ...]:
     created = "" if key.created_at is None else f"{key.created_at:%Y-%m-%dT%H:%M:%SZ}"
     return key.account, key.id, key.alias, key.creator, created
@@ -213,6 +231,10 @@ def snapshot_of(
     history_progress: Mapping[tuple[str, str], float],
     outlook: Outlook,
     comparison: MonthComparison = NO_COMPARISON,
+    *,
+    make_names: Callable[
+        [Iterable[KeyRecord], Mapping[str, datetime], Iterable[Team]], Mapping[str, list[Sample]]
+    ] = name_samples,
 ) -> Snapshot:
     """Lay out everything that is published of the ledger.
 
@@ -221,6 +243,7 @@ def snapshot_of(
         history_progress: share of the configured history that is loaded, 0 to 1, by account and source.
         outlook: what lies ahead by these figures.
         comparison: this month beside the last.
+        make_names: makes the samples of keys and teams.
     """
     tag_labels = [tag_label(key) for key in view.tags.keys]
     by_tags = {
@@ -232,6 +255,7 @@ def snapshot_of(
         _charged(view, comparison)
         | machine_tables(view.machines, outlook.budgets)
         | {name: paged(samples) for name, samples in _few(view, history_progress, outlook).items()}
+        | {name: paged(samples) for name, samples in make_names(view.keys, view.keys_told_from, view.teams).items()}
     )
     tables |= {name: tables[present] for name, present in RENAMED.items()}
     return Snapshot(
@@ -315,7 +339,6 @@ def _few(
         ],
         **reconciliation_samples(view.reconciliations, view.at),
         **forecast_samples(outlook),
-        **name_samples(view.keys, view.keys_told_from, view.teams),
         "fal_exporter_history_progress_ratio": [
             Sample(scope, progress) for scope, progress in history_progress.items()
         ],

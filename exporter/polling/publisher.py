@@ -27,7 +27,7 @@ from exporter.forecasting.state import Outlook
 from exporter.ledger import Ledger, LedgerInUseError, LedgerView, ScopeState, WindowCoverage
 from exporter.metrics.encoding import Encoder
 from exporter.metrics.health import Health
-from exporter.metrics.snapshot import WINDOWS, Snapshot, snapshot_of
+from exporter.metrics.snapshot import WINDOWS, NameSamples, Snapshot, snapshot_of
 from exporter.overview import (
     OTHER,
     AccountOverview,
@@ -429,6 +429,7 @@ class Publisher:
         self._observer = Observer(health)
         self._notes = notes
         self._links = links
+        self._named = NameSamples()
         self._encoder = Encoder(created=openmetrics_created)
         self.snapshot: Snapshot | None = None
         """The newest; None before the first."""
@@ -501,7 +502,9 @@ class Publisher:
             self._comparison.made(lambda: self._comparisons.make(ledger, view))
         outlook, comparison = self._forecasts.value or NO_OUTLOOK, self._comparison.value or NO_COMPARISON
         progress = {(scope.account, scope.source): history_progress(scope, self._reach) for scope in view.scopes}
-        exposition = self._exposition.made(lambda: self._encoded(snapshot_of(view, progress, outlook, comparison)))
+        exposition = self._exposition.made(
+            lambda: self._encoded(snapshot_of(view, progress, outlook, comparison, make_names=self._named))
+        )
         daily = self._daily.made(lambda: self._breakdown.daily(view, self._outlooks.hours))
         rankings = self._rankings.made(lambda: self._breakdown.rankings(view)) or ()
         notes = (*self._notes, *(part.note for part in self._parts if part.note))

@@ -24,13 +24,14 @@ import asyncio
 import json
 import os
 import re
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -43,8 +44,10 @@ from scrape import fetch, free_port, running
 from sqlalchemy import create_engine, make_url, text
 from starlette.types import Message, Receive, Scope, Send
 
+from exporter.app.replica import Replica
 from exporter.app.wiring import open_left_half
 from exporter.charges import utc_now
+from exporter.inquiry import Channel
 from exporter.logs import configure_logging
 from exporter.publication import Publication
 from exporter.settings import load_settings
@@ -349,20 +352,51 @@ def upstream_of(accounts: int, series: int) -> Iterator[int]:
 def delayed(accounts: int, series: int, interval: int, seconds: float, database: str) -> None:
     """Print how long it takes from fal's answer to a publication with it."""
     with upstream_of(accounts, series) as upstream, tempfile.TemporaryDirectory() as folder:
-        variables = environment(upstream, folder, accounts=accounts, interval=interval, database=database)
-        os.environ.update(variables)
-        delays, apart = asyncio.run(delays_of(upstream, seconds))
+        if database:
+            with serving(upstream, folder, accounts=accounts, interval=interval, database=database):
+                os.environ.update(
+                    environment(upstream, folder, accounts=accounts, interval=interval, database=database)
+                )
+                delays, apart = asyncio.run(delays_of(upstream, seconds, accounts, follows=True))
+        else:
+            os.environ.update(environment(upstream, folder, accounts=accounts, interval=interval, database=database))
+            delays, apart = asyncio.run(delays_of(upstream, seconds, accounts, follows=False))
     shares = statistics.quantiles(delays, n=100, method="inclusive") if len(delays) > 1 else delays * 100
     print(
-        f"{accounts:4} accounts x {series:5} series, every {interval} s: from fal's answer to the publication "
+        f"{accounts:4} accounts x {series:5} series, every {interval} s: from fal's answer to the publication"
+        f"{' of another replica' if database else ''} "
         f"{shares[49]:.2f} s at the median, {shares[98]:.2f} s at p99, {max(delays):.2f} s at most, of {len(delays)}; "
         f"publications {apart:.2f} s apart",
         flush=True,
     )
 
 
-async def delays_of(upstream: int, seconds: float) -> tuple[list[float], float]:
-    """Run a collector; return the delays in seconds, and the mean seconds between two publications."""
+@asynccontextmanager
+async def publishing(emit: Callable[[Publication], None], *, follows: bool) -> AsyncIterator[None]:
+    """Run a collector, or a replica that follows one."""
+    settings, stop = load_settings({}), asyncio.Event()
+    if follows:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            running_one = asyncio.create_task(Replica(settings, send=emit, channel=Channel(theirs)).run(stop))
+            try:
+                yield
+            finally:
+                stop.set()
+                await running_one
+        return
+    half = await open_left_half(settings, emit=emit, clock=utc_now)
+    running_one = asyncio.create_task(half.collector.run(stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await running_one
+        await half.close()
+
+
+async def delays_of(upstream: int, seconds: float, accounts: int, *, follows: bool) -> tuple[list[float], float]:
+    """Take publications; return the delays in seconds, and the mean seconds between two publications."""
     seen: dict[str, object] = {}
     published: list[tuple[float, list[str]]] = []
 
@@ -374,17 +408,14 @@ async def delays_of(upstream: int, seconds: float) -> tuple[list[float], float]:
                 fresh.append(account.name)
                 seen[account.name] = at
         published.append((time.time(), fresh))
-        if len(seen) == len(half.accounts):
+        if len(seen) == accounts:
             loop.call_soon_threadsafe(all_seen.set)
 
     loop, all_seen = asyncio.get_running_loop(), asyncio.Event()
     configure_logging(log_format="text", level="error", stream=sys.stderr)
-    half = await open_left_half(load_settings({}), emit=emit, clock=utc_now)
-    stop = asyncio.Event()
-    collecting = asyncio.create_task(half.collector.run(stop))
     delays: list[float] = []
     count = 0
-    try:
+    async with publishing(emit, follows=follows):
         await all_seen.wait()
         await asyncio.sleep(30)
         published.clear()
@@ -398,10 +429,6 @@ async def delays_of(upstream: int, seconds: float) -> tuple[list[float], float]:
                     delays += [at - instants[name] for name in names if instants[name] <= at]
                     count += 1
         return delays, seconds / max(count, 1)
-    finally:
-        stop.set()
-        await collecting
-        await half.close()
 
 
 def main() -> None:

@@ -231,6 +231,19 @@ def test_a_changed_page_replaces_its_piece_and_no_other() -> None:
     assert [old is new for old, new in zip(before, after, strict=True)] == [True, False, True, True, True]
 
 
+def test_what_is_laid_out_anew_and_says_the_same_is_not_encoded_again() -> None:
+    def laid_out(value: int) -> Exposition:
+        samples = [Sample((str(number),), number) for number in range(300)]
+        return encoder.encode(spend(paged([*samples, Sample(("last",), value)])))
+
+    encoder = Encoder()
+    first = laid_out(1)
+    assert laid_out(1).text.pieces == first.text.pieces
+    changed = laid_out(2)
+    assert changed.text.pieces != first.text.pieces
+    assert b'"last"} 2.0' in b"".join(piece.plain for piece in changed.text.pieces)
+
+
 def test_a_small_table_that_grows_leaves_the_pieces_of_a_large_one_alone() -> None:
     large = Table(Family("large", "gauge", "L."), ("label",), tuple(Page((Sample((str(n),), n),)) for n in range(20)))
     encoder = Encoder()

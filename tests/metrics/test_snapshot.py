@@ -10,6 +10,7 @@ from exporter.ledger import KeyRecord, Reconciliation
 from exporter.metrics.catalogue import CATALOGUE
 from exporter.metrics.snapshot import (
     CATEGORIES,
+    NameSamples,
     Snapshot,
     Table,
     forecast_samples,
@@ -187,3 +188,21 @@ def test_keys_and_teams_are_told_by_their_names() -> None:
         "fal_team_info": [("main", "acme-ml", "Acme ML", 1)],
     }
     assert all(len(sample.labels) == len(CATALOGUE[name].labels) for name, found in samples.items() for sample in found)
+
+
+def test_samples_of_keys_are_made_anew_when_one_of_them_is_used_or_a_team_comes() -> None:
+    hour = datetime(2026, 11, 20, 12, tzinfo=UTC)
+    record = KeyRecord(ApiKey("main", "k1", "a", "ada", None), "a", last_used=hour)
+    make, told_from = NameSamples(), {"main": hour}
+    first = make((record,), told_from, ())
+    assert first == name_samples((record,), told_from, ())
+    assert make((replace(record),), dict(told_from), ()) is first
+    used = record.used(hour + timedelta(hours=1))
+    team = Team("main", "acme", "Acme")
+    for now in (((used,), told_from, ()), ((used,), told_from, (team,))):
+        assert make(*now) == name_samples(*now) != first
+    told_from["main"] -= timedelta(hours=1)
+    unused = KeyRecord(ApiKey("main", "k2", "b", "", None), "b")
+    before = make((unused,), told_from, ())
+    told_from["main"] += timedelta(hours=1)
+    assert make((unused,), told_from, ()) != before, "the ledger changes the mapping in place"
