@@ -1,4 +1,4 @@
-"""Commands and shared options, from a command line to an exit code."""
+"""The program: commands that belong to no group, shared options, and the way from a command line to an exit code."""
 
 import http.client
 import logging
@@ -14,14 +14,19 @@ import click
 
 from exporter import __version__
 from exporter.cli.help import ExplainedSettingsCommand, Program, SettingsCommand
-from exporter.errors import FalExporterError
+from exporter.errors import ConfigurationError, FalExporterError
 
 if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
     from pydantic import SecretStr
 
     from exporter.settings import Listen, Settings
 
 PROGRAM = "fal-exporter"
+
+_MCP_TOKEN = "FAL_MCP_TOKEN"  # noqa: S105  a variable's name
+_REST_TOKEN = "FAL_REST_TOKEN"  # noqa: S105  likewise
 
 
 def listen_address(context: click.Context, parameter: click.Parameter, text: str) -> "Listen":
@@ -314,6 +319,132 @@ def _health_by_tls(host: str, port: int) -> int:
     except (ConnectionError, ssl.SSLError):
         # It has shaken hands, so it lives, and has then missed a certificate that only its clients have.
         return http.HTTPStatus.OK
+
+
+@commands.command()
+@click.argument("url", default="http://localhost:8080")
+@click.option("--watch", is_flag=True, help="Follow until Ctrl-C.")
+@click.option(
+    "--interval", type=click.FloatRange(1, 3600), default=5.0, metavar="SECONDS", help="Time between looks of --watch."
+)
+@click.option(
+    "--token-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help=f"File that contains a token for REST. [default: the variable {_REST_TOKEN}, if set]",
+)
+def status(*, url: str, watch: bool, interval: float, token_file: Path | None) -> int:
+    """Show the figures of a running exporter's page.
+
+    URL is the address of the page. What needs attention comes first.
+    """
+    from exporter.app.operations.status import run_status
+
+    return run_status(url, watch=interval if watch else None, token=token_from(token_file, _REST_TOKEN))
+
+
+@commands.command()
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("fal-exporter.yaml"),
+    metavar="FILE",
+    help="File to write.",
+)
+@click.option("--account", metavar="NAME", help="Name of the account: the value of the label account.")
+@click.option("--key-file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="File with the key.")
+@click.option("--key-env", metavar="NAME", help="Environment variable with the key, instead of a file.")
+@click.option("--budget", metavar="USD", help="Monthly budget in US dollars; 0 for none.")
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@click.option("--no-check", is_flag=True, help="Do not try the key afterwards.")
+def init(
+    *,
+    output: Path,
+    account: str | None,
+    key_file: Path | None,
+    key_env: str | None,
+    budget: str | None,
+    force: bool,
+    no_check: bool,
+) -> int:
+    """Write a commented configuration file and try it.
+
+    Asks for what no option says: the account's name, where its key is, and a monthly budget. The key itself is not
+    written. Then runs "fal-exporter check" with the new file.
+    """
+    if key_file is not None and key_env is not None:
+        raise click.UsageError("--key-file and --key-env are both given; keep one of them.")
+    if output.exists() and not force:
+        sentence = f"{output} exists; choose another name or replace it with --force."
+        raise click.BadParameter(sentence, param_hint="'--output'")
+    from exporter.app.operations.init import Answers, run_init
+
+    name = account if account is not None else click.prompt("Name of the fal account", default="default")
+    if key_file is None and key_env is None:
+        place = click.prompt("Key: name of an environment variable, or path of a file", default="FAL_KEY")
+        key_file, key_env = (Path(place), None) if _is_path(place) else (None, place)
+    amount = budget if budget is not None else click.prompt("Monthly budget in US dollars, 0 for none", default="0")
+    return run_init(Answers(output, name, key_file, key_env, amount), check=not no_check)
+
+
+def _is_path(text: str) -> bool:
+    return "/" in text or "." in text or Path(text).is_file()
+
+
+def _ledger_url(_: click.Context, __: click.Parameter, text: str) -> str:
+    from exporter.settings.fields import check_ledger_url
+
+    try:
+        return check_ledger_url(text)
+    except ValueError as error:
+        raise ConfigurationError(f"--ledger-url {error}") from None
+
+
+def _zone(context: click.Context, parameter: click.Parameter, text: str) -> "ZoneInfo":
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    try:
+        return ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise click.BadParameter(f'"{text}" is not an IANA time zone.', context, parameter) from None
+
+
+@commands.command()
+@click.option("--url", metavar="URL", help="MCP endpoint of a running exporter, such as http://localhost:9090/mcp.")
+@click.option(
+    "--token-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help=f"File that contains the token for --url. [default: the variable {_MCP_TOKEN}, if set]",
+)
+@click.option(
+    "--ledger-url",
+    envvar="FAL_EXPORTER_LEDGER_URL",
+    callback=_ledger_url,
+    default="sqlite:///fal-exporter.sqlite",
+    metavar="TEXT",
+    help="Ledger to read if --url is not given. [FAL_EXPORTER_LEDGER_URL]",
+)
+@click.option(
+    "--timezone",
+    envvar="FAL_EXPORTER_TIMEZONE",
+    callback=_zone,
+    default="UTC",
+    metavar="NAME",
+    help="IANA time zone of days and months if --url is not given. [FAL_EXPORTER_TIMEZONE]",
+)
+def mcp(*, url: str | None, token_file: Path | None, ledger_url: str, timezone: "ZoneInfo") -> int:
+    """Serve MCP over standard input and output, for an assistant.
+
+    Desktop assistants start this command themselves. With --url, a running exporter answers. Otherwise the ledger is
+    read, also while the exporter runs, but runway, budgets and forecasts are not available. Needs no key; read-only.
+    """
+    log_to_stderr("text", "warning")
+    from exporter.app.mcp_stdio import run_over_http, run_over_ledger
+
+    if url is None:
+        return run_over_ledger(ledger_url, timezone)
+    return run_over_http(url, token_from(token_file, _MCP_TOKEN))
 
 
 _INTERRUPTED = 130
