@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Literal
 
 from exporter.forecasting.state import Outlook
 from exporter.overview import Overview
-from exporter.settings import Settings
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
+
+    from exporter.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +194,7 @@ LEFT_TO_THE_WEB_PROCESS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Begin:
     """The web process's first message."""
 
-    settings: Settings
+    settings: "Settings"
 
 
 @dataclass(frozen=True, slots=True)

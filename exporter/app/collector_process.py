@@ -16,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -34,7 +35,9 @@ from exporter.publication import (
     ToCollector,
     WriteProtobuf,
 )
-from exporter.settings import Settings
+
+if TYPE_CHECKING:
+    from exporter.settings import Settings
 
 _log = structlog.get_logger(__name__)
 
@@ -96,7 +99,7 @@ def _give_up(connection: "Connection[FromCollector, ToCollector]", sentence: str
 
 
 async def _replicate(
-    settings: Settings, connection: "Connection[FromCollector, ToCollector]", channel: Channel
+    settings: "Settings", connection: "Connection[FromCollector, ToCollector]", channel: Channel
 ) -> None:
     # What is for replicas alone is not loaded by an exporter without replicas.
     from exporter.app.replica import Replica  # noqa: PLC0415
@@ -114,7 +117,9 @@ async def _replicate(
         listening.cancel()
 
 
-async def _collect(settings: Settings, connection: "Connection[FromCollector, ToCollector]", channel: Channel) -> None:
+async def _collect(
+    settings: "Settings", connection: "Connection[FromCollector, ToCollector]", channel: Channel
+) -> None:
     stop = asyncio.Event()
 
     async def scraped(sequence: int) -> None:

@@ -15,14 +15,13 @@ from exporter.metrics.jobs import BookedMetrics, FocusPushMetrics, OtlpMetrics, 
 from exporter.polling.async_ledger import AsyncLedger
 from exporter.polling.publisher import Publisher
 from exporter.polling.scheduler import BOOKED_JOB, FOCUS_PUSH_JOB, JOBS, OTLP_JOB, REMOTE_WRITE_JOB, REQUESTS_JOB
-from exporter.settings import Settings
-from exporter.settings.fields import parse_headers
 
 if TYPE_CHECKING:
     from exporter.polling.booked import BookedComparer
     from exporter.polling.deliveries.focus_push import FocusPusher
     from exporter.polling.deliveries.otlp import OtlpPusher
     from exporter.polling.deliveries.remote_write import RemoteWriter
+    from exporter.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ class Deliveries:
             await self.otlp.close()
 
 
-def jobs_of(settings: Settings) -> tuple[str, ...]:
+def jobs_of(settings: "Settings") -> tuple[str, ...]:
     """Return the names of all jobs that are wanted, those of polls first."""
     wanted = (
         (settings.events, REQUESTS_JOB),
@@ -59,7 +58,7 @@ def jobs_of(settings: Settings) -> tuple[str, ...]:
 
 
 def deliveries_of(
-    settings: Settings,
+    settings: "Settings",
     ledger: AsyncLedger,
     *,
     registry: CollectorRegistry,
@@ -83,7 +82,7 @@ def deliveries_of(
 
 
 def _pushers(
-    settings: Settings, registry: CollectorRegistry, health: Health, publisher: Publisher, clock: Clock
+    settings: "Settings", registry: CollectorRegistry, health: Health, publisher: Publisher, clock: Clock
 ) -> "tuple[FocusPusher, ...]":
     """Return what pushes FOCUS files, one for each destination."""
     if not settings.focus_push_url and not settings.focus_upload:
@@ -110,7 +109,7 @@ def _pushers(
     )
 
 
-def _check_uploads(settings: Settings) -> None:
+def _check_uploads(settings: "Settings") -> None:
     """Make sure that what FOCUS costs are uploaded with is there.
 
     Raises:
@@ -124,7 +123,7 @@ def _check_uploads(settings: Settings) -> None:
 
 
 def _booked(
-    settings: Settings, registry: CollectorRegistry, health: Health, publisher: Publisher, clock: Clock
+    settings: "Settings", registry: CollectorRegistry, health: Health, publisher: Publisher, clock: Clock
 ) -> "BookedComparer | None":
     """Return what compares bookings with requests; None where it is not wanted."""
     if settings.booked_source is None:
@@ -149,7 +148,7 @@ def _booked(
 
 
 def _remote_writer(
-    settings: Settings,
+    settings: "Settings",
     ledger: AsyncLedger,
     *,
     registry: CollectorRegistry,
@@ -165,6 +164,9 @@ def _remote_writer(
     if settings.remote_write_url is None:
         return None
     from exporter.polling.deliveries.remote_write import RemoteWriter, Store  # noqa: PLC0415  where it is wanted
+
+    # The types of settings are loaded where they are needed: a collector seldom does.
+    from exporter.settings.fields import parse_headers  # noqa: PLC0415
 
     headers = settings.remote_write_headers
     store = Store(
@@ -190,7 +192,7 @@ def _remote_writer(
 
 
 def _otlp_pusher(
-    settings: Settings, registry: CollectorRegistry, publisher: Publisher, clock: Clock
+    settings: "Settings", registry: CollectorRegistry, publisher: Publisher, clock: Clock
 ) -> "OtlpPusher | None":
     """Return what sends metrics by OTLP; None where that is not wanted.
 

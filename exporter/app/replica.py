@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import structlog
 
@@ -33,7 +33,9 @@ from exporter.queries.focus.question import REPORT, UNAVAILABLE
 from exporter.replicas.board import Board, UnreadablePublicationError
 from exporter.replicas.contact import Contact
 from exporter.replicas.lease import Candidate, Leader, Lease, Leases, is_newer
-from exporter.settings import Settings
+
+if TYPE_CHECKING:
+    from exporter.settings import Settings
 
 _log = structlog.get_logger(__name__)
 
@@ -84,7 +86,7 @@ class Replica:
         channel: hands over inquiries.
     """
 
-    def __init__(self, settings: Settings, *, send: Callable[[Publication], None], channel: Channel) -> None:
+    def __init__(self, settings: "Settings", *, send: Callable[[Publication], None], channel: Channel) -> None:
         self._settings = settings
         self._send = send
         self._channel = channel
@@ -371,7 +373,7 @@ class Replica:
         return await self._loop.run_in_executor(self._thread, call)
 
 
-def configuration_of(settings: Settings) -> str:
+def configuration_of(settings: "Settings") -> str:
     """Return a digest of the settings that what is published depends on; no key is in it."""
     accounts = [(account.name, account.sources, str(account.credit_floor)) for account in settings.accounts]
     parts = [accounts, settings.budgets, *(getattr(settings, name) for name in _FIGURES_DEPEND_ON)]

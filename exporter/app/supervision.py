@@ -35,6 +35,7 @@ from exporter.publication import (
     WriteProtobuf,
 )
 from exporter.settings import Settings
+from exporter.settings.plain import plain
 
 _log = structlog.get_logger(__name__)
 
@@ -117,7 +118,7 @@ class CollectorProcess:
             publish: takes each publication, in a thread.
             ended: told, in that thread, why the collector has ended before it was stopped.
         """
-        self._say(Begin(settings))
+        self._say(Begin(plain(settings)))
         self._follower = threading.Thread(target=self._follow, args=(publish, ended), name="collector", daemon=True)
         self._follower.start()
 

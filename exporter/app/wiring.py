@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client import CollectorRegistry
-from pydantic import SecretStr
 
 from exporter.app.deliveries import Deliveries, deliveries_of, jobs_of
 from exporter.charges import Clock, utc_now
@@ -51,10 +50,13 @@ from exporter.polling.scheduler import (
 from exporter.publication import Publication
 from exporter.queries import live
 from exporter.queries.focus.question import REPORT
-from exporter.settings import Account, Settings
+from exporter.settings.credentials import Account
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from exporter.replicas.lease import Lease
+    from exporter.settings import Settings
 
 _log = structlog.get_logger(__name__)
 
@@ -101,7 +103,7 @@ class LeftHalf:
 
 def client_of(
     account: Account,
-    settings: Settings,
+    settings: "Settings",
     observer: Observer,
     clock: Clock = utc_now,
     *,
@@ -119,7 +121,7 @@ def client_of(
         pacing: shared with the clients of other accounts; None for one of its own.
     """
 
-    def key() -> SecretStr:
+    def key() -> "SecretStr":
         permit()
         return account.key()
 
@@ -154,7 +156,7 @@ def _open_ledger(address: str, rules: Rules, clock: Clock, lease: "Lease | None"
     return Ledger(address, rules=rules, clock=clock, lock=lock)
 
 
-def _open_requests(settings: Settings) -> RequestStore | None:
+def _open_requests(settings: "Settings") -> RequestStore | None:
     """Open the store of requests, where they are wanted.
 
     Raises:
@@ -167,7 +169,7 @@ def _open_requests(settings: Settings) -> RequestStore | None:
 
 
 def _requests_pollers(
-    settings: Settings,
+    settings: "Settings",
     store: RequestStore | None,
     accounts: Sequence[AccountPoller],
     clients: Sequence[Client],
@@ -203,7 +205,7 @@ def _requests_pollers(
     )
 
 
-def _rules_of(settings: Settings) -> Rules:
+def _rules_of(settings: "Settings") -> Rules:
     return Rules(
         labels=settings.labels,
         max_series=settings.max_series,
@@ -215,7 +217,7 @@ def _rules_of(settings: Settings) -> Rules:
     )
 
 
-def _intervals_of(settings: Settings) -> Intervals:
+def _intervals_of(settings: "Settings") -> Intervals:
     return Intervals(
         settings.poll_interval,
         settings.balance_interval,
@@ -229,7 +231,7 @@ def _intervals_of(settings: Settings) -> Intervals:
 
 
 def _clients_of(
-    settings: Settings, observer: Observer, clock: Clock, *, permit: Callable[[], None]
+    settings: "Settings", observer: Observer, clock: Clock, *, permit: Callable[[], None]
 ) -> tuple[Client, ...]:
     """Return the client of each account; they share one pacing."""
     pacing = Pacing(
@@ -245,7 +247,7 @@ def _clients_of(
 
 
 def _account_pollers(
-    settings: Settings,
+    settings: "Settings",
     clients: Sequence[Client],
     budgets: Sequence[Budget],
     *,
@@ -282,7 +284,7 @@ def _account_pollers(
 
 
 async def open_left_half(
-    settings: Settings,
+    settings: "Settings",
     *,
     emit: Callable[[Publication], None],
     clock: Clock,

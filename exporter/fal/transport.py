@@ -13,10 +13,10 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import httpx
 import structlog
-from pydantic import SecretStr
 
 from exporter import __version__
 from exporter.charges import Clock
@@ -46,6 +46,9 @@ from exporter.fal.errors import (
 )
 from exporter.logs import hide
 from exporter.network import Proxy, named_authorities, proxy_for
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
 
 if importlib.util.find_spec("sniffio") is None:
     # httpcore looks for it several times a request, and would search all folders each time.
@@ -82,7 +85,7 @@ class Transport:
         self,
         *,
         account: str,
-        key: Callable[[], SecretStr],
+        key: "Callable[[], SecretStr]",
         observer: Observer,
         platform_url: str,
         reporting_url: str,

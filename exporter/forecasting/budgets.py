@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from fractions import Fraction
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 from zoneinfo import ZoneInfo
 
 from exporter.calendar import first_hour_of, month_after
 from exporter.charges import HOUR, Dimensions, Window, hour_of, nano
-from exporter.settings.entries import BudgetEntry
 from exporter.tags import TAG, UNTAGGED
+
+if TYPE_CHECKING:
+    from exporter.settings.entries import BudgetEntry
 
 Period = Literal["day", "week", "month"]
 PERIODS: tuple[Period, ...] = get_args(Period)
@@ -94,7 +96,7 @@ class Budget:
         return spend / (self.limit * (elapsed / (period.end - period.start)))
 
 
-def budget_of(entry: BudgetEntry, zone: ZoneInfo) -> Budget:
+def budget_of(entry: "BudgetEntry", zone: ZoneInfo) -> Budget:
     """Return a configured budget; `zone` is that of the exporter, for budgets without their own."""
     return Budget(entry.name, nano(entry.amount), entry.period, entry.zone(zone), entry.match, entry.thresholds)
 

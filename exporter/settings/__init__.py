@@ -1,17 +1,21 @@
 """Every setting, in one place: its name, its meaning, what is accepted, and where it was given.
 
 Lives here: the settings (`model`), what of them does not go together (`contradictions`), their types (`fields`,
-`entries`, `credentials`), their reading and what is said of wrong ones (`loading`), and the table and flags made from
-them (`table`). May import: `charges`, `errors`, `logs`. Begin reading at `model`. Only `app` and `cli` read settings;
-other packages are handed plain values.
+`entries`, `credentials`), what of them the collector is handed (`plain`), their reading and what is said of wrong ones
+(`loading`), and the table and flags made from them (`table`). May import: `charges`, `errors`, `logs`. Begin reading at
+`model`. Only `app` and `cli` read settings; other packages are handed plain values. A name of this package is imported
+when it is first used: the collector needs neither the types of settings nor pydantic.
 """
 
-from exporter.settings.contradictions import Settings
-from exporter.settings.credentials import KeyFile, KeySource
-from exporter.settings.entries import Account
-from exporter.settings.fields import Listen, parse_listen
-from exporter.settings.loading import listening_address, load_settings
-from exporter.settings.table import settings_table
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from exporter.settings.contradictions import Settings
+    from exporter.settings.credentials import Account, KeyFile, KeySource
+    from exporter.settings.fields import Listen, parse_listen
+    from exporter.settings.loading import listening_address, load_settings
+    from exporter.settings.table import settings_table
 
 __all__ = [
     "Account",
@@ -24,3 +28,23 @@ __all__ = [
     "parse_listen",
     "settings_table",
 ]
+
+_MODULES = {
+    "Account": "credentials",
+    "KeyFile": "credentials",
+    "KeySource": "credentials",
+    "Listen": "fields",
+    "Settings": "contradictions",
+    "listening_address": "loading",
+    "load_settings": "loading",
+    "parse_listen": "fields",
+    "settings_table": "table",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value

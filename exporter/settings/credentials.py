@@ -14,19 +14,52 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import structlog
-from pydantic import SecretStr
 
 from exporter.errors import ConfigurationError
 
-KeySource = Callable[[], SecretStr]
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+KeySource = Callable[[], "SecretStr"]
 """Returns the key to use now."""
 
 _LARGEST_KEY_FILE = 4096
 
 
-def checked_key(text: str) -> SecretStr:
+class HiddenText:
+    """A text that is not shown unasked: `SecretStr` for a process that does not load pydantic."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def get_secret_value(self) -> str:
+        """Return the text."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}('**********')"
+
+    def __str__(self) -> str:
+        return "**********"
+
+    def __eq__(self, other: object) -> bool:
+        return hasattr(other, "get_secret_value") and other.get_secret_value() == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+def hidden(text: str) -> "SecretStr":
+    """Return a secret."""
+    return cast("SecretStr", HiddenText(text))
+
+
+def checked_key(text: str) -> "SecretStr":
     """Return a key whose shape is plausible: `key_id:key_secret`, surrounding blanks and newlines taken off.
 
     Raises:
@@ -44,21 +77,21 @@ def checked_key(text: str) -> SecretStr:
     identity, colon, secret = key.partition(":")
     if not (identity and colon and secret and key.isascii() and key.isprintable()):
         raise ValueError("is not a fal key; it looks like key_id:key_secret")
-    return SecretStr(key)
+    return hidden(key)
 
 
 @dataclass(frozen=True, slots=True)
 class FixedKey:
     """A key that was given as a value and stays the same."""
 
-    key: SecretStr
+    key: "SecretStr"
 
-    def __call__(self) -> SecretStr:
+    def __call__(self) -> "SecretStr":
         """Return the key."""
         return self.key
 
 
-def read_key(path: Path) -> SecretStr:
+def read_key(path: Path) -> "SecretStr":
     """Return the key in a file.
 
     Raises:
@@ -101,7 +134,7 @@ class KeyFile:
         self._key: SecretStr | None = None
         self._seen: FileStamp | None = None
 
-    def __call__(self) -> SecretStr:
+    def __call__(self) -> "SecretStr":
         """Return the file's key as it is now, else the last good one.
 
         Raises:
@@ -122,6 +155,23 @@ class KeyFile:
         return self._key
 
 
+@dataclass(frozen=True)
+class Account:
+    """One fal account.
+
+    Attributes:
+        name: the value of the `account` label; unique.
+        sources: the primary sources to poll, or None where they are chosen by what the key can read.
+        key: returns the key to use now.
+        credit_floor: the balance at which fal locks the account, in nano-USD.
+    """
+
+    name: str
+    sources: tuple[str, ...] | None
+    key: KeySource
+    credit_floor: int = 0
+
+
 _PREFIX = "falx_"
 _BYTES = 32
 _LARGEST_TOKEN_FILE = 2**20
@@ -129,12 +179,12 @@ _NAME = r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}"
 _LINE = re.compile(rf"(?P<name>{_NAME})\s*:\s*sha256:(?P<digest>[0-9a-fA-F]{{64}})")
 
 
-def new_token() -> SecretStr:
+def new_token() -> "SecretStr":
     """Return a new token."""
-    return SecretStr(_PREFIX + secrets.token_urlsafe(_BYTES))
+    return hidden(_PREFIX + secrets.token_urlsafe(_BYTES))
 
 
-def token_line(name: str, token: SecretStr) -> str:
+def token_line(name: str, token: "SecretStr") -> str:
     """Return the line of a file that admits a token.
 
     Raises:

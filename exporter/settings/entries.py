@@ -2,39 +2,21 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Annotated, Literal, Self, get_args
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, model_validator
 
 from exporter.charges import label_text, nano
 from exporter.logs import redact_loosely
-from exporter.settings.credentials import FixedKey, KeyFile, KeySource, checked_key
+from exporter.settings.credentials import FixedKey, KeyFile, KeySource, checked_key, hidden
 from exporter.settings.fields import LABELS, Key, KeyPath, Sources, Text, Zone, nearest, one_of
 from exporter.tags import BESIDE_TAGS, TAG, check_keys
 
 _LONGEST_NAME = 100
 _PLACES = -9
-
-
-@dataclass(frozen=True)
-class Account:
-    """One fal account.
-
-    Attributes:
-        name: the value of the `account` label; unique.
-        sources: the primary sources to poll, or None where they are chosen by what the key can read.
-        key: returns the key to use now.
-        credit_floor: the balance at which fal locks the account, in nano-USD.
-    """
-
-    name: str
-    sources: tuple[str, ...] | None
-    key: KeySource
-    credit_floor: int = 0
 
 
 def _account_name(name: str) -> str:
@@ -109,7 +91,7 @@ class AccountEntry(BaseModel):  # type: ignore[explicit-any]  # in the initialis
             return KeyFile(self.key_file)
         if self.key_env is not None:
             return FixedKey(checked_key(os.environ[self.key_env]))
-        return FixedKey(self.key or SecretStr(""))
+        return FixedKey(self.key or hidden(""))
 
 
 BudgetPeriod = Literal["day", "week", "month"]

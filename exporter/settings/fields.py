@@ -527,7 +527,13 @@ HeaderFields = Annotated[SecretStr, _read(SecretStr, lambda text: parse_headers(
 ExtraLabels = Annotated[tuple[str, ...], BeforeValidator(lambda value: parse_extra_labels(_names(value)))]
 BookedColumn = Annotated[str, AfterValidator(_column)]
 BookedSource = Annotated[SecretStr, _read(SecretStr, SecretStr)]
-Key = Annotated[SecretStr, _read(SecretStr, checked_key)]
+
+
+def _key(text: str) -> SecretStr:
+    return SecretStr(checked_key(text).get_secret_value())
+
+
+Key = Annotated[SecretStr, _read(SecretStr, _key)]
 KeyPath = Annotated[Path, AfterValidator(_key_path)]
 TokensPath = Annotated[Path, AfterValidator(checked_tokens)]
 WebOrigins = Annotated[tuple[str, ...], BeforeValidator(lambda value: check_origins(_names(value)))]

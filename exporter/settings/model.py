@@ -11,7 +11,8 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from exporter.charges import nano
-from exporter.settings.entries import Account, AccountEntry, AccountName, BudgetEntry, CreditFloor
+from exporter.settings.credentials import Account
+from exporter.settings.entries import AccountEntry, AccountName, BudgetEntry, CreditFloor
 from exporter.settings.fields import (
     DEFAULT_LABELS,
     PUSH_FORMATS,

@@ -24,6 +24,9 @@ UNUSED = {
     },
     "exporter.app.collector_process": UNUSED_BY_BOTH
     | {
+        "pydantic",
+        "pydantic_core",
+        "pydantic_settings",
         "starlette",
         "uvicorn",
         "uvloop",

@@ -16,10 +16,10 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import structlog
-from pydantic import SecretStr
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 
 from exporter.charges import Clock
@@ -31,6 +31,9 @@ from exporter.metrics.jobs import RemoteWriteMetrics
 from exporter.metrics.remote_write import V1, V2, Protocol, check_libraries, encoded
 from exporter.network import named_authorities, proxy_for
 from exporter.polling.async_ledger import AsyncLedger
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
 
 _log = structlog.get_logger(__name__)
 
@@ -72,8 +75,8 @@ class Store:
     labels: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     user: str | None = None
-    password: SecretStr | None = None
-    token: SecretStr | None = None
+    password: "SecretStr | None" = None
+    token: "SecretStr | None" = None
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None

@@ -1,0 +1,76 @@
+"""The settings as the collector is handed them: the same names and values, without the library that has checked them.
+
+pydantic and the settings' types take 10 MB, and the collector reads values alone. So the web process, which has read
+and checked them, sends these.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from fractions import Fraction
+from functools import cached_property
+from typing import TYPE_CHECKING, cast
+from zoneinfo import ZoneInfo
+
+from exporter.settings.credentials import Account, FixedKey, HiddenText, hidden
+
+if TYPE_CHECKING:
+    from exporter.settings.contradictions import Settings
+    from exporter.settings.entries import BudgetEntry
+
+_FOR_OTHERS = frozenset({"entries", "listen", "mcp_listen"})
+"""Settings that are not the collector's; of `entries` it has `accounts`."""
+
+
+class PlainSettings:
+    """Settings by name; made by `plain`."""
+
+    def __init__(self, values: Mapping[str, object]) -> None:
+        self.__dict__.update(values)
+
+
+@dataclass(frozen=True, slots=True)
+class PlainBudget:
+    """A budget as `BudgetEntry` is one."""
+
+    name: str
+    amount: Decimal
+    period: str
+    timezone: ZoneInfo | None
+    match: Mapping[str, tuple[str, ...]]
+    thresholds: tuple[Fraction, ...]
+
+    def zone(self, default: ZoneInfo) -> ZoneInfo:
+        """Return the budget's time zone."""
+        return self.timezone or default
+
+
+def plain(settings: "Settings") -> "Settings":
+    """Return settings that can be read, and sent to a process that has none of their types."""
+    computed = [
+        name
+        for kind in type(settings).__mro__
+        if kind.__module__.startswith(__package__)
+        for name, value in vars(kind).items()
+        if isinstance(value, property | cached_property) and not name.startswith("_")
+    ]
+    names = (set(type(settings).model_fields) | set(computed)) - _FOR_OTHERS
+    values = {name: _plain(getattr(settings, name)) for name in names}
+    values["budgets"] = tuple(_plain_budget(budget) for budget in settings.budgets)
+    return cast("Settings", PlainSettings(values))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple) and type(value) is tuple:
+        return tuple(_plain(item) for item in value)
+    if isinstance(value, Account) and isinstance(value.key, FixedKey):
+        return replace(value, key=FixedKey(hidden(value.key().get_secret_value())))
+    if hasattr(value, "get_secret_value") and not isinstance(value, HiddenText):
+        return hidden(value.get_secret_value())
+    return value
+
+
+def _plain_budget(budget: "BudgetEntry") -> PlainBudget:
+    return PlainBudget(
+        budget.name, budget.amount, budget.period, budget.timezone, dict(budget.match), budget.thresholds
+    )
