@@ -1,8 +1,12 @@
-"""Owners of the accounts' keys: no fal account is polled under two names.
+"""Owners of the accounts' keys: no fal account is polled under two names, and no two under one.
 
 Two names for one fal account would publish its spend twice in every sum over accounts. That two accounts have the same
 key is seen at once. That two keys belong to the same fal account is known once fal has told the username of both; the
 ledger keeps it, so that the next start is refused.
+
+A name whose key is exchanged for one of another fal account would mix the charges of both: hours that are read again
+would be of the other account, earlier ones of the first, and the difference would be counted as new spend. So a new key
+is polled with once fal has told whose it is; where fal does not tell it to such a key, it is taken for the same.
 """
 
 import asyncio
@@ -27,6 +31,12 @@ _PATIENCE = 5.0
 
 class SharedAccountError(UpstreamError):
     """Two configured accounts are the same fal account."""
+
+    reason = "configuration"
+
+
+class OtherAccountError(UpstreamError):
+    """An account's key belongs to another fal account than what the ledger has of it."""
 
     reason = "configuration"
 
@@ -72,13 +82,14 @@ class KeyOwners:
                 raise ConfigurationError(sentence)
 
     async def confirm(self, account: str) -> None:
-        """See to it that an account is not polled under another name already.
+        """See to it that an account is not polled under another name already, and that its name is not another's.
 
         Accounts that stand before it in the configuration are asked first, so that it is always the later one that
         fails; but one that does not answer holds up no other for long.
 
         Raises:
             SharedAccountError: an earlier account is the same.
+            OtherAccountError: the ledger has charges of another fal account under its name.
             ApiError: who the key belongs to could not be asked.
             ConfigurationError: the key cannot be used.
             LedgerError: the answer cannot be kept.
@@ -86,12 +97,39 @@ class KeyOwners:
         unknown = [other for other in self._earlier(account) if not self._is_known(other)]
         if unknown:
             await asyncio.wait([self._asked(other) for other in unknown], timeout=self._patience)
-        if len(self._clients) > 1:
+        if len(self._clients) > 1 or self._is_exchanged(account):
             await self._learn(account)
+        else:
+            await self._learn_if_told(account)
         for other in self._earlier(account):
             sentence = self._shared(other, account)
             if sentence:
                 raise SharedAccountError(sentence)
+        if sentence := self._other(account):
+            raise OtherAccountError(sentence)
+
+    def _is_exchanged(self, account: str) -> bool:
+        """Return whether the ledger knows whose another key of the account was."""
+        kept = self._kept.get(account)
+        return kept is not None and bool(kept.username) and kept.key_hash != self._recall(account).key_hash
+
+    def _other(self, account: str) -> str:
+        """Return a sentence if the ledger has the charges of another fal account under this name, else nothing."""
+        owner, kept = self._owners.get(account), self._kept.get(account)
+        if owner is None or kept is None or not owner.username or kept.username in {"", owner.username}:
+            return ""
+        # With a key of an account that has another name nothing had been read.
+        others = (self._kept.get(other) for other in self._clients if other != account)
+        if any(other is not None and other.username == kept.username for other in others):
+            return ""
+        return other_account(account, owner.username, kept.username)
+
+    async def _learn_if_told(self, account: str) -> None:
+        """Learn whose key it is, so that another one is noticed; nothing waits for a call that fails."""
+        try:
+            await self._learn(account)
+        except (UpstreamError, ConfigurationError):
+            self._asked_at[account] = self._clock()
 
     def _is_known(self, account: str) -> bool:
         owner = self._owners.get(account)
@@ -137,7 +175,9 @@ class KeyOwners:
             self._asked_at[account] = now
             if username:
                 self._owners[account] = KeyOwner(account, owner.key_hash, username)
-                await self._ledger.record_key_owner(self._owners[account])
+                if not self._other(account):
+                    await self._ledger.record_key_owner(self._owners[account])
+                    self._kept[account] = self._owners[account]
 
     def _shared(self, first: str, second: str) -> str:
         """Return a sentence if two accounts are known to be the same fal account, else nothing."""
@@ -154,6 +194,16 @@ def shared_key(first: str, second: str) -> str:
     return (
         f'the accounts "{first}" and "{second}" have the same key, so everything would be counted twice; remove one '
         "of them, or give it its own key"
+    )
+
+
+def other_account(account: str, username: str, kept: str) -> str:
+    """Return the sentence on a key of another fal account than the one that has been polled under a name."""
+    return (
+        f'the key of the account "{account}" belongs to the fal account "{username}", but the ledger has the charges '
+        f'of the fal account "{kept}" under this name, and would mix them; give it a key of "{kept}", or give '
+        f'"{username}" a name of its own. If fal has renamed the account, stop the exporter, run '
+        f"`fal-exporter ledger rename-account {account} NEW`, and configure the account under the new name"
     )
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,9 @@ from exporter.errors import ConfigurationError
 from exporter.fal import Client, Limits, Silent
 from exporter.fal.errors import ServerError
 from exporter.ledger import Ledger, Rules
+from exporter.ledger.maintenance.renaming import rename_account
 from exporter.polling.async_ledger import AsyncLedger
-from exporter.polling.key_owners import KeyOwners, SharedAccountError
+from exporter.polling.key_owners import KeyOwners, OtherAccountError, SharedAccountError
 from exporter.simulator import ADMIN_KEY, API_KEY, Fault, Key, RunningSimulator
 
 SECOND = "second-id:00000000000000000000000000000004"
@@ -144,10 +145,67 @@ async def test_while_it_cannot_be_asked_whose_key_it_is_its_account_is_not_polle
         await owners.confirm("ads")
 
 
-async def test_a_single_account_is_never_asked_for(fal: RunningSimulator, clock: Clock, tmp_path: Path) -> None:
+async def test_a_single_account_is_asked_for_once_and_polled_whatever_fal_says(
+    fal: RunningSimulator, clock: Clock, tmp_path: Path
+) -> None:
+    fal.simulator.faults.add(Fault("server_error", path=BILLING, times=1))
+    async with opened_owners(fal, clock, tmp_path, studio=always(ADMIN_KEY)) as owners:
+        for minutes in (0, 30, 30, 60, 600):
+            clock.forward(minutes=minutes)
+            await owners.confirm("studio")
+        assert fal.simulator.seen[BILLING] == 2, "an hour after it could not be asked"
     async with opened_owners(fal, clock, tmp_path, studio=always(ADMIN_KEY)) as owners:
         await owners.confirm("studio")
-    assert fal.simulator.seen.total() == 0
+    assert fal.simulator.seen[BILLING] == 2, "the ledger keeps the answer"
+
+
+async def test_a_key_of_another_fal_account_is_refused_under_a_name_that_has_been_polled(
+    fal: RunningSimulator, clock: Clock, tmp_path: Path, team: Callable[[str], None]
+) -> None:
+    team("another")
+    first = fal.simulator.account.world.teams[0]
+    sentence = (
+        f'the key of the account "studio" belongs to the fal account "another", but the ledger has the charges of the '
+        f'fal account "{first}" under this name'
+    )
+    async with opened_owners(fal, clock, tmp_path, studio=always(ADMIN_KEY)) as owners:
+        await owners.confirm("studio")
+    for _ in range(2):  # what was refused is not kept
+        async with opened_owners(fal, clock, tmp_path, studio=always(SECOND)) as owners:
+            fal.simulator.faults.add(Fault("server_error", path=BILLING, times=1))
+            with pytest.raises(ServerError):
+                await owners.confirm("studio")
+            for _ in range(2):
+                with pytest.raises(OtherAccountError, match=sentence):
+                    await owners.confirm("studio")
+    # The account's own key, another one of the same account, and one that fal tells nothing.
+    team(first)
+    for key in (ADMIN_KEY, SECOND, API_KEY):
+        async with opened_owners(fal, clock, tmp_path, studio=always(key)) as owners:
+            await owners.confirm("studio")
+    address = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    with closing(Ledger(address, rules=Rules(), clock=clock)) as ledger:
+        ledger.activate({"studio": ("models",)})
+    rename_account(address, "studio", "main", now=clock())
+    team("another")
+    async with opened_owners(fal, clock, tmp_path, main=always(SECOND)) as owners:
+        await owners.confirm("main")
+
+
+async def test_keys_that_have_been_exchanged_between_two_accounts_are_refused_in_both(
+    fal: RunningSimulator, clock: Clock, tmp_path: Path, team: Callable[[str], None]
+) -> None:
+    team("another")
+    async with opened_owners(fal, clock, tmp_path, studio=always(ADMIN_KEY), ads=always(SECOND)) as owners:
+        await owners.confirm("studio")
+        await owners.confirm("ads")
+    async with opened_owners(fal, clock, tmp_path, studio=always(SECOND), ads=always(ADMIN_KEY)) as owners:
+        for account in ("studio", "ads"):
+            with pytest.raises(OtherAccountError, match=f'the key of the account "{account}" belongs to'):
+                await owners.confirm(account)
+    # A name that was given a key of another one by mistake has had nothing read, and takes the right key.
+    async with opened_owners(fal, clock, tmp_path, studio=always(ADMIN_KEY), ads=always(SECOND)) as owners:
+        await owners.confirm("ads")
 
 
 async def test_all_polls_of_the_second_account_fail_with_both_names(

@@ -250,7 +250,10 @@ def _rename(connection: Connection, labels: LabelValues, old: str, new: str) -> 
     for table in schema.metadata.sorted_tables:
         if "account" not in table.columns or table in {schema.scopes, schema.unit_prices}:
             continue
-        if table in {schema.source_probes, schema.key_owners}:
+        if table is schema.key_owners:
+            # Whose the key is, is asked anew: fal, too, may have renamed the account.
+            connection.execute(table.delete().where(table.c.account.in_((old, new))))
+        elif table is schema.source_probes:
             # What the sources were chosen by was asked under the old name.
             asked = table.alias()
             is_known = exists(select(asked).where(asked.c.account == old))
