@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -38,7 +39,7 @@ from exporter.focus.rules.applicability import read_applicability
 from exporter.focus.rules.table import LATEST, Level, by_id, rules, rules_of
 from exporter.focus.values import instant_text
 from exporter.focus.writer import metadata, write
-from exporter.ledger.export import open_statement
+from exporter.ledger.export import Statement, open_statement
 from exporter.queries.focus.files import FileContents, LackingError, file_contents, ledger_dataset
 from exporter.queries.focus.question import (
     CHARGE_MONTH,
@@ -332,13 +333,7 @@ def run_export(
     require(chosen)
     created = clock()
     with open_statement(address, account) as statement:
-        if not statement.accounts:
-            wanted = f"the account {account!r}" if account else "any account yet"
-            raise ConfigurationError(f"--from-account: the ledger does not contain {wanted}")
-        try:
-            contents = file_contents(statement, request, account, created)
-        except LackingError as error:
-            raise LackingError(_with_flags(str(error)), error.status) from None
+        contents = _wanted_contents(statement, request, account, created)
         if by_period and output is not None:
             with _writing(output, "--output"), making_in(output) as place:
                 made = ledger_dataset(
@@ -375,6 +370,19 @@ def run_export(
                     described.write(f"{text}\n".encode())
     _tell(contents, written.rows)
     return 0
+
+
+def _wanted_contents(
+    statement: Statement, request: ReportRequest, account: str | None, created: datetime
+) -> FileContents:
+    """Return what the ledger has; what it lacks is said in the names of the command's flags."""
+    if not statement.accounts:
+        wanted = f"the account {account!r}" if account else "any account yet"
+        raise ConfigurationError(f"--from-account: the ledger does not contain {wanted}")
+    try:
+        return file_contents(statement, request, account, created)
+    except LackingError as error:
+        raise LackingError(_with_flags(str(error)), error.status) from None
 
 
 def _require_folder(output: Path | None, metadata_output: Path | None, *, omit_empty_columns: bool) -> None:
