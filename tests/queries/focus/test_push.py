@@ -9,6 +9,7 @@ from typing import Any
 
 import obstore
 import pytest
+from events import object_stores
 from events.test_s3 import s3 as s3  # noqa: PLC0414  a fixture
 from obstore.store import S3Store
 
@@ -216,6 +217,41 @@ def test_what_cannot_be_pushed_is_told(pushed: Pushed, tmp_path: Path) -> None:
     (pushed.folder / MANIFEST).write_text('{"files": [{"path": "a.csv"}]}')
     with pytest.raises(ConfigurationError, match=r"has a manifest.json that is not of a push"):
         pushed.push()
+
+
+@pytest.mark.parametrize("url", ["gs://costs/fal", "az://costs/fal"])
+def test_the_stores_of_google_and_azure_get_what_a_folder_gets(
+    url: str, pushed: Pushed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with object_stores.serving() as stand_in:
+        for name, value in stand_in.environment().items():
+            monkeypatch.setenv(name, value)
+        for changed in (False, True):
+            if changed:
+                pushed.charge(Window(OCTOBER.start, OCTOBER.start + HOUR), 2_000_000)
+            pushed.push()
+            capsys.readouterr()
+            pushed.push(focus_push_url=url)
+            expected = ["changed", "unchanged"] if changed else ["new", "new"]
+            assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == expected
+            local = {f"costs/fal/{path}": (pushed.folder / path).read_bytes() for path in pushed.stamps()}
+            assert stand_in.objects == local
+        pushed.push(focus_push_url=url, focus_push_format="csv.gz")
+        assert {name.rpartition("/")[2] for name in stand_in.objects} == {MANIFEST, "focus.csv.gz"}
+        assert stand_in.broken == []
+
+
+@pytest.mark.parametrize("url", ["gs://costs/fal", "az://costs/fal"])
+def test_a_store_that_refuses_is_told_without_its_key(
+    url: str, pushed: Pushed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with object_stores.serving() as stand_in:
+        stand_in.refuses = True
+        for name, value in stand_in.environment().items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(EventsError, match=f"the destination of FOCUS files at {url} cannot be read") as refused:
+            pushed.push(focus_push_url=url)
+    assert object_stores.KEY not in str(refused.value)
 
 
 @pytest.mark.long
