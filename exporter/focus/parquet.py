@@ -61,7 +61,10 @@ def tables(path: Path, columns: Collection[str] | None, notes: list[str]) -> Ite
             start += frame.height
             frame.columns = [str(place) for place in range(frame.width)]
             yield Table(frame)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+    except pl.exceptions.PanicException:
+        # Its words are those of a programmer, and have a number that is another one each time.
+        raise WrongContentError("the Parquet file cannot be read: it is damaged; get it again") from None
+    except pl.exceptions.PolarsError as error:
         what = str(error).strip().partition("\n")[0]
         raise WrongContentError(f"the Parquet file cannot be read: {what}") from None
 
