@@ -7,12 +7,18 @@ from typing import NamedTuple
 
 import click
 import yaml
+from pydantic import ValidationError
 
 from exporter.atomic_file import written_whole
 from exporter.errors import ConfigurationError
 from exporter.settings import load_settings
+from exporter.settings.entries import AccountEntry, BudgetEntry
+from exporter.settings.fields import Origins
+from exporter.settings.loading import sentences
 
 _CONFIG_VARIABLE = "FAL_EXPORTER_CONFIG_FILE"
+_BUDGET = "everything"
+_OPTIONS = Origins(name="--account", key_file="--key-file", key_env="--key-env", amount="--budget")
 
 
 class Answers(NamedTuple):
@@ -74,9 +80,15 @@ def configuration(answers: Answers) -> str:
         raise ConfigurationError(f"--key-file: {answers.key_file} is not a file; write the key into it, on one line")
     else:
         account = _IN_FILE
+    try:
+        AccountEntry(name=answers.account, key_file=answers.key_file, key_env=answers.key_env)
+        if budget:
+            BudgetEntry(name=_BUDGET, amount=budget)
+    except ValidationError as error:
+        raise ConfigurationError(next(sentences(error, _OPTIONS))) from None
     account = account.format(name=name, variable=_quoted(answers.key_env or ""), file=_quoted(str(answers.key_file)))
     budgets = (
-        f"\nbudgets:\n  - name: everything\n    # US dollars a month.\n    amount: {budget:f}\n"
+        f"\nbudgets:\n  - name: {_BUDGET}\n    # US dollars a month.\n    amount: {budget:f}\n"
         if budget
         else "\n# budgets:\n#   - name: everything\n#     # US dollars a month.\n#     amount: 1500\n"
     )
