@@ -12,6 +12,7 @@ from dataclasses import fields, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+from uuid import uuid4
 
 import httpx
 
@@ -40,6 +41,7 @@ from exporter.events.summaries import (
     read_hours,
     with_summary,
 )
+from exporter.interruption import stopped_by
 from exporter.logs import redact
 
 _TIMEOUT = 60.0
@@ -351,9 +353,15 @@ class ClickHouseStore:
 
     def _rows(self, query: Query) -> list[list[object]]:
         # Quoted, since a number of JSON may be read as a float on the way.
-        text = self._run(
-            f"{_bound(query)} FORMAT JSONCompactEachRow SETTINGS output_format_json_quote_64bit_integers = 1"
-        )
+        sql = f"{_bound(query)} FORMAT JSONCompactEachRow SETTINGS output_format_json_quote_64bit_integers = 1"
+        # Left alone, ClickHouse works on for somebody who has gone; a user may end what is its own.
+        query_id = uuid4().hex
+
+        def stop() -> None:
+            self._run(f"KILL QUERY WHERE query_id = {_literal(query_id)}")
+
+        with stopped_by(stop):
+            text = self._run(sql, query_id=query_id)
         return [json.loads(line) for line in text.splitlines() if line]
 
     def _day_summaries(self, account: str, day: date) -> tuple[HourSummary, ...]:
@@ -374,11 +382,12 @@ class ClickHouseStore:
         except httpx.HTTPError as error:
             raise self._problem(type(error).__name__) from None
 
-    def _run(self, sql: str, body: str | None = None) -> str:
+    def _run(self, sql: str, body: str | None = None, *, query_id: str | None = None) -> str:
         """Run a statement; with a body it is the insert that the body follows."""
         try:
             if body is None:
-                answer = self._client.post("/", content=sql.encode())
+                parameters = {} if query_id is None else {"query_id": query_id}
+                answer = self._client.post("/", params=parameters, content=sql.encode())
             else:
                 answer = self._client.post("/", params={"query": sql}, content=body.encode())
         except httpx.HTTPError as error:

@@ -3,6 +3,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 import httpx
@@ -23,6 +24,7 @@ from exporter.events.objects import Folder
 from exporter.events.parquet_store import ParquetStore
 from exporter.events.questions import RequestsQuestion, Sort
 from exporter.events.store import EventStore, open_reader, open_store
+from exporter.interruption import wanted_until
 
 if TYPE_CHECKING:
     from exporter.events.summaries import HourSummary
@@ -362,3 +364,53 @@ def test_an_hour_of_a_million_requests_with_duplicates_stays_within_the_writers_
     assert store.compact("default", DAY)
     assert costs(found for found in [store.find("id-999999")] if found) == {"id-999999": 10}
     store.close()
+
+
+class _GoneError(Exception):
+    """Nobody waits any more."""
+
+
+def test_a_statement_of_clickhouse_is_ended_when_nobody_waits_any_more() -> None:
+    asked: list[tuple[str, str]] = []
+    begun, killed = Event(), Event()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sql, query_id = request.read().decode(), request.url.params.get("query_id", "")
+        asked.append((sql, query_id))
+        if sql.startswith("KILL"):
+            killed.set()
+            return httpx.Response(200)
+        begun.set()
+        assert killed.wait(10)
+        return httpx.Response(500, text="Code: 394. DB::Exception: Query was cancelled. (QUERY_WAS_CANCELLED)")
+
+    def check() -> None:
+        if begun.is_set():
+            raise _GoneError
+
+    store = ClickHouseStore("clickhouse://user:secret@host/db", transport=httpx.MockTransport(answer))
+    with pytest.raises(_GoneError), wanted_until(check):
+        store.accounts()
+    (_, query_id), (kill, _) = asked
+    assert len(query_id) == 32
+    assert kill == f"KILL QUERY WHERE query_id = '{query_id}'"
+
+
+def test_a_statement_of_clickhouse_that_cannot_be_ended_runs_to_its_end() -> None:
+    begun, refused = Event(), Event()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.read().startswith(b"KILL"):
+            refused.set()
+            return httpx.Response(500, text="Code: 497. DB::Exception: Not enough privileges. (ACCESS_DENIED)")
+        begun.set()
+        assert refused.wait(10)
+        return httpx.Response(200, text='["one"]')
+
+    def check() -> None:
+        if begun.is_set():
+            raise _GoneError
+
+    store = ClickHouseStore("clickhouse://user:secret@host/db", transport=httpx.MockTransport(answer))
+    with wanted_until(check):
+        assert store.accounts() == ("one",)
