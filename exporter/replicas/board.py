@@ -91,6 +91,7 @@ _NEWEST = text(
     " (SELECT count(*) FROM replica_piece WHERE replica_piece.leader = replica_publication.leader) AS pieces"
     " FROM replica_publication FOR UPDATE"
 )
+_HAS = text("SELECT EXISTS (SELECT FROM replica_publication WHERE sequence >= :sequence)")
 _PUT = text(
     "INSERT INTO replica_publication (leader, replica, sequence, at, format, version, body)"
     " VALUES (:leader, :replica, :sequence, :at, :format, :version, :body)"
@@ -240,20 +241,24 @@ class Board:
         self._held, self._stored = _Held(leader, publication.sequence), frozenset(pieces)
 
     def restore(self, held: Publication) -> bool:
-        """Lay on the board what this replica has shown last, if the board has lost it; return whether it looked.
+        """Lay on the board what this replica has shown last, if the board has lost it; return whether it may have.
 
-        It looks once on each connection: a server that has crashed or failed over has ended those before.
+        It looks once on each connection, as a server that has crashed or failed over has ended those before. Those of a
+        pooler outlive that: there it looks each time.
 
         Raises:
             LedgerError: the database cannot be written.
         """
-        if self._connection is not None and self._is_restored:
+        is_known = self._connection is not None and self._is_restored
+        if is_known and not self._pooled:
             return False
+        is_lost = False
         leader = self._held.leader if self._held and self._held.sequence == held.sequence else str(uuid.uuid4())
         with self._transaction() as connection:
-            connection.execute(_PUBLICATION_LOCK)
-            newest = connection.execute(_NEWEST).one_or_none()
-            if newest is None or newest.sequence < held.sequence:
+            if not connection.scalar(_HAS, {"sequence": held.sequence}):
+                connection.execute(_PUBLICATION_LOCK)
+                is_lost = not connection.scalar(_HAS, {"sequence": held.sequence})
+            if is_lost:
                 connection.execute(_REMOVE_ALL_PIECES)
                 _put_pieces(connection, leader, held.exposition.pieces())
                 replicas = held.overview.replicas
@@ -261,7 +266,7 @@ class Board:
                 connection.execute(_ANNOUNCE, {"sequence": held.sequence})
                 self._held, self._stored = _Held(leader, held.sequence), frozenset()
         self._is_restored = True
-        return True
+        return is_lost or not is_known
 
     def read(self, held: Publication | None) -> Publication | None:
         """Return the newest publication; None where there is none that is newer than what is held.

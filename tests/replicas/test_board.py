@@ -231,6 +231,20 @@ def test_what_a_board_has_lost_is_restored_by_whoever_has_shown_the_newest(datab
         assert ahead.read(newest) == last, "the leader goes on, if there still is one"
 
 
+def test_what_a_board_has_lost_behind_a_pooler_is_restored_on_the_same_connection(
+    pooled_address: str,
+) -> None:
+    leader = Leader(pooled_address, "token", 1)
+    with closing(leader.board), closing(Board(pooled_address, replica="follower")) as follower:
+        newest = leader.publish(added=3)
+        assert follower.read(None) == newest
+        assert follower.restore(newest)
+        assert not follower.restore(newest)
+        execute(create_engine(pooled_address, poolclass=NullPool), EMPTY)
+        assert follower.restore(newest), "sessions of a pooler outlive those of the server"
+        assert leader.board.read(None) == newest
+
+
 def test_a_replica_that_has_been_overtaken_publishes_nothing(database: Engine) -> None:
     old, new = Leader(address(database), "old", 1), Leader(address(database), "new", 1 << 20)
     with closing(old.board), closing(new.board), closing(Board(address(database), replica="follower")) as follower:
