@@ -268,15 +268,8 @@ class MachineTotals:
     ) -> tuple[Efficiency, ...]:
         """Return what requests cost in a window of each account."""
         if self._efficiency is None or self._efficiency[0] != windows:
-            found: list[Efficiency] = []
-            for account, window in windows.items():
-                ids = {scope.id: account for scope in scopes[account]}
-                found += efficiency(
-                    read_state_sums(connection, ids, window),
-                    read_request_sums(connection, [account], window),
-                    tables.model_costs(connection, ids, hour_number(window.start), hour_number(window.end)),
-                )
-            self._efficiency = (windows, tuple(found))
+            accounts_of = {scope.id: account for account in windows for scope in scopes[account]}
+            self._efficiency = (windows, read_efficiency(connection, accounts_of, windows))
         return self._efficiency[1]
 
     def _forget_sums(self) -> None:
@@ -477,6 +470,42 @@ def read_app_weeks(
             states=lambda span: read_state_sums(connection, scopes, span),
         )
     )
+
+
+def read_efficiency(
+    connection: Connection, scopes: Mapping[int, str], windows: Mapping[str, Window]
+) -> tuple[Efficiency, ...]:
+    """Return what requests cost in a window of each account.
+
+    Args:
+        connection: in a transaction.
+        scopes: the account of each active scope.
+        windows: by account; charges and requests of all their hours are known.
+    """
+    found: list[Efficiency] = []
+    for account, window in windows.items():
+        ids = {number: name for number, name in scopes.items() if name == account}
+        found += efficiency(
+            read_state_sums(connection, ids, window),
+            read_request_sums(connection, [account], window),
+            tables.model_costs(connection, ids, hour_number(window.start), hour_number(window.end)),
+        )
+    return tuple(found)
+
+
+def known_requests(connection: Connection, account: MachineAccount, charges: Window | None) -> Window | None:
+    """Return the hours of which an account's charges and requests are both known; None for none.
+
+    Args:
+        connection: in a transaction.
+        account: its state.
+        charges: the hours that are known of each of its sources; None for none.
+    """
+    first = tables.first_request_hour(connection, account.account)
+    if charges is None or first is None or account.requests_through is None:
+        return None
+    start, end = max(charges.start, hour_start(first)), min(charges.end, hour_start(account.requests_through))
+    return Window(start, end) if start < end else None
 
 
 def read_request_sums(connection: Connection, accounts: Collection[str], window: Window) -> tuple[RequestSum, ...]:

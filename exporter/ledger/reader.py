@@ -16,18 +16,17 @@ from zoneinfo import ZoneInfo
 import structlog
 from sqlalchemy import Connection, Engine, QueuePool, inspect
 
-from exporter.charges import Invoice, Window, hour_number, hour_start
+from exporter.charges import Invoice, Window, hour_start
 from exporter.errors import LedgerError
 from exporter.forecasting.what_if import AppWeek
 from exporter.interruption import Check, ended_by
 from exporter.ledger.accounting.coverage import ScopeState
 from exporter.ledger.accounting.key_labels import KeyLabels, values_of
-from exporter.ledger.accounting.machines import efficiency
 from exporter.ledger.accounting.reconciliation import Reconciliation
 from exporter.ledger.accounting.restatement import RejectedRows
 from exporter.ledger.day_sums import DaySums
 from exporter.ledger.directory import state_of
-from exporter.ledger.machines import as_charged, read_app_weeks, read_request_sums, read_state_sums
+from exporter.ledger.machines import as_charged, known_requests, read_app_weeks, read_efficiency, read_state_sums
 from exporter.ledger.tables import machines, rows, schema
 from exporter.ledger.tables.database import (
     NoLedgerError,
@@ -232,13 +231,28 @@ class LedgerSnapshot:
         return read_state_sums(self._connection, self._machine_scopes, window)
 
     def efficiency(self, window: Window) -> tuple[Efficiency, ...]:
-        """Return what the requests of apps and models cost in a window, of the same accounts."""
-        first, end = hour_number(window.start), hour_number(window.end)
-        return efficiency(
-            self.state_sums(window),
-            read_request_sums(self._connection, [*self.machine_accounts], window),
-            machines.model_costs(self._connection, self._machine_scopes, first, end),
-        )
+        """Return what the requests of apps and models cost in a window, of the same accounts.
+
+        Hours of which charges or requests are not known count for neither; see `hours_with_requests`.
+        """
+        windows = {
+            account: Window(max(window.start, known.start), min(window.end, known.end))
+            for account, known in self.hours_with_requests.items()
+            if known is not None and known.start < window.end and window.start < known.end
+        }
+        return read_efficiency(self._connection, self._machine_scopes, windows)
+
+    @cached_property
+    def hours_with_requests(self) -> Mapping[str, Window | None]:
+        """By account, the hours of which charges and requests are both known, of the accounts divided by state."""
+        charges: dict[str, list[ScopeState]] = {account: [] for account in self._machine_scopes.values()}
+        for scope in self.scopes():
+            if scope.account in charges:
+                charges[scope.account].append(scope)
+        return {
+            account: known_requests(self._connection, self.machine_accounts[account], _known_hours(its))
+            for account, its in sorted(charges.items())
+        }
 
     def app_settings(self) -> tuple[AppSettings, ...]:
         """Return the settings of apps as fal listed them last, with the environments that charges have."""
@@ -293,6 +307,14 @@ class LedgerSnapshot:
 
     def _numbered(self, fact: str) -> int:
         return _numbered(self._facts, fact)
+
+
+def _known_hours(sources: Sequence[ScopeState]) -> Window | None:
+    starts = [scope.history_from for scope in sources if scope.history_from is not None]
+    ends = [scope.data_through for scope in sources if scope.data_through is not None]
+    if not sources or len(starts) < len(sources) or len(ends) < len(sources) or max(starts) >= min(ends):
+        return None
+    return Window(max(starts), min(ends))
 
 
 def _unread(account: str) -> ScopeState:

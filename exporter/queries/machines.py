@@ -17,6 +17,7 @@ from exporter.queries.parameters import Parameter
 from exporter.queries.usage import TIMEZONE, whole_hours
 
 if TYPE_CHECKING:
+    from exporter.ledger.accounting.coverage import ScopeState
     from exporter.ledger.reader import LedgerSnapshot
 
 START = parameters.instant(
@@ -156,7 +157,13 @@ def answer_machines(ledger: "LedgerSnapshot", question: MachinesQuestion) -> Mac
         requests=tuple(item for item in found if not question.apps or item.name in question.apps),
         coverage=known,
         what_if=what_if(_weeks(ledger, question, names)),
-        notes=(*question.notes, *known.notes, *_undivided(ledger, names), *_unknown(apps)),
+        notes=(
+            *question.notes,
+            *known.notes,
+            *_undivided(ledger, names),
+            *_unknown(apps),
+            *_unasked(ledger, sources, window),
+        ),
     )
 
 
@@ -183,6 +190,24 @@ def _undivided(ledger: "LedgerSnapshot", accounts: Iterable[str]) -> Iterator[st
             f"Not included, because the apps of the account have not been listed: {', '.join(lacking)}. That takes a "
             "key that may read them, and the setting FAL_EXPORTER_MACHINES."
         )
+
+
+def _unasked(ledger: "LedgerSnapshot", sources: "Iterable[ScopeState]", window: Window) -> Iterator[str]:
+    """Yield a sentence for each account of which requests are known of fewer hours than charges."""
+    through: dict[str, list[datetime]] = {}
+    for scope in sources:
+        if scope.data_through is not None:
+            through.setdefault(scope.account, []).append(scope.data_through)
+    known = ledger.hours_with_requests
+    for account, ends in sorted(through.items()):
+        span, end = known.get(account), min(window.end, *ends)
+        if account not in known or window.start >= end:
+            continue
+        if span is None or span.end <= window.start or end <= span.start:
+            yield f"The requests of {account} are not known in this window, and so neither is what they cost."
+        elif window.start < span.start or span.end < end:
+            part = Window(max(window.start, span.start), min(end, span.end))
+            yield f"What the requests of {account} cost is of {part} only: their number is not known beyond it."
 
 
 def _unknown(apps: Iterable[AppMachines]) -> Iterator[str]:

@@ -76,6 +76,35 @@ def test_requests_stand_beside_what_they_cost(divided: LedgerReader) -> None:
     assert (found.failed, found.failed_cost, found.failed_share) == (2, round(0.2 * 9 * CENTS), pytest.approx(0.2))
 
 
+def test_what_requests_cost_is_of_the_hours_in_which_they_are_known_and_a_note_says_so(
+    reader: LedgerReader, ledger: Ledger
+) -> None:
+    ledger.machines.record_settings("research", [TRAIN])
+    known = Window(NIGHT.start, NIGHT.start + 3 * HOUR)
+    asked = [
+        RequestHour("research", "serverless", "train", hour_number(hour), 10, 10, 0, 0, 0, 0) for hour in known.hours()
+    ]
+    ledger.machines.record_requests("research", known, [("serverless", "train")], asked)
+
+    def told(start: datetime, end: datetime) -> tuple[list[tuple[int, int, int | None]], list[str]]:
+        found = answered(reader, {"start": start.isoformat(), "end": end.isoformat(), "account": "research"})
+        requests = [(item.requests, item.cost, item.cost_per_success) for item in found.requests]
+        return requests, [note for note in found.notes if "requests of research" in note]
+
+    an_hour, night = 9 * CENTS, (30, 3 * 9 * CENTS, round(0.9 * CENTS))
+    before, after = known.start - 5 * HOUR, known.end + 2 * HOUR
+    assert told(known.start, known.end) == ([night], [])
+    assert told(known.start + HOUR, known.end) == ([(20, 2 * an_hour, round(0.9 * CENTS))], [])
+    only = (
+        "What the requests of research cost is of 2026-11-02T22Z/2026-11-03T01Z only: their number is not known beyond "
+        "it."
+    )
+    for start, end in ((before, after), (before, known.end), (known.start, after)):
+        assert told(start, end) == ([night], [only])
+    nothing = "The requests of research are not known in this window, and so neither is what they cost."
+    assert told(known.end, after) == told(before, known.start) == ([], [nothing])
+
+
 def test_a_window_is_of_the_zone_that_is_named(divided: LedgerReader) -> None:
     given = {"start": "2026-11-02T23:00", "end": "2026-11-03T07:00", "timezone": BERLIN.key}
     found = answered(divided, given)

@@ -235,6 +235,14 @@ def read_requests(connection: Connection, account: str, first: int, end: int) ->
     return tuple(RequestHour(*row) for row in found)
 
 
+def first_request_hour(connection: Connection, account: str) -> int | None:
+    """Return the first hour of which requests of an account are known; None without any."""
+    first: int | None = connection.scalar(
+        select(func.min(request_hours.c.hour)).where(request_hours.c.account == account)
+    )
+    return first
+
+
 def read_series(connection: Connection) -> dict[int, LabelValues]:
     """Return the label values of figures by state, in order of admission."""
     found = connection.execute(select(state_series).order_by(state_series.c.id))
