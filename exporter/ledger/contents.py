@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from exporter.calendar import Periods
 from exporter.charges import Balance, Invoice, Team, first_hour_from, hour_number
 from exporter.ledger.accounting.counters import Counter, Labels
+from exporter.ledger.accounting.coverage import Scope
 from exporter.ledger.accounting.reconciliation import Reconciliations
 from exporter.ledger.accounting.totals import Spent, Totals
 from exporter.ledger.directory import Directory
@@ -20,7 +21,7 @@ from exporter.ledger.tables import tags as tag_tables
 from exporter.ledger.tables.hours import FirstSeen, TouchedHours
 from exporter.ledger.tables.keys import Keys, first_uses, labels_of, read_keys, read_teams, write_keys, write_teams
 from exporter.ledger.tables.prices import Item, PriceRecord, PriceTables, read_prices, write_prices
-from exporter.ledger.tables.rows import Scope, read_reconciliations, write_reconciliation
+from exporter.ledger.tables.rows import read_reconciliations, write_reconciliation
 
 if TYPE_CHECKING:
     from exporter.ledger.tables.tags import CounterKey

@@ -21,9 +21,9 @@ from sqlalchemy import ColumnElement, Connection, Executable, Text, bindparam, c
 from sqlalchemy.sql.functions import aggregate_strings
 
 from exporter.charges import NANO, Amounts
+from exporter.ledger.accounting.coverage import Scope
 from exporter.ledger.accounting.restatement import HOURS_OF_DAY
 from exporter.ledger.tables.changes import MARKS, Marks, marks_of
-from exporter.ledger.tables.rows import Scope
 from exporter.ledger.tables.schema import DIMENSIONS, MEASURES, charges, series, span_totals
 from exporter.ledger.tables.span_totals import PARTS, SumKey, Sums, summed_unit
 

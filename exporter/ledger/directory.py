@@ -1,105 +1,19 @@
-"""Directory of series and sources: their numbers, label sets, and how far a source is known."""
+"""Directory of series: their numbers, and the label sets under which they are published."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from operator import itemgetter
 
 from sqlalchemy import Connection
 
-from exporter.charges import NOTHING, Charge, Dimensions, Window, hour_number, hour_of
+from exporter.charges import NOTHING, Charge, Dimensions, Window, hour_number
 from exporter.ledger.accounting.counters import COUNTED, Admission, Counter, CounterKey, Labels, LabelValues
-from exporter.ledger.accounting.coverage import ScopeState
+from exporter.ledger.accounting.coverage import Scope
 from exporter.ledger.accounting.key_labels import KeyLabels
 from exporter.ledger.accounting.restatement import CellRow, summed
 from exporter.ledger.accounting.totals import Place
 from exporter.ledger.tables import rows as ledger_rows
-from exporter.ledger.tables.rows import Scope
-
-
-def reached(scope: Scope, window: Window, at: datetime) -> Scope:
-    """Return the scope after a successful poll of a window that began at an instant, whatever the poll found.
-
-    The hours that are covered are always one span, from `history_from` to `data_through`; a window that does not touch
-    it (there is a gap that some other poll has to fill) does not move its ends.
-    """
-    end = min(window.end, hour_of(at))
-    if scope.history_from is None or scope.data_through is None:
-        history_from, data_through = window.start, max(end, window.start)
-    elif window.start <= scope.data_through and end >= scope.history_from:
-        history_from, data_through = min(scope.history_from, window.start), max(scope.data_through, end)
-    else:
-        history_from, data_through = scope.history_from, scope.data_through
-    running = scope.running_hour_read_at
-    if window.start <= hour_of(at) < window.end:
-        running = at if running is None else max(at, running)
-    return replace(
-        scope,
-        data_through=data_through,
-        history_from=history_from,
-        running_hour_read_at=running,
-        last_success_at=at if scope.last_success_at is None else max(at, scope.last_success_at),
-    )
-
-
-def clamped(scope: Scope, now: datetime, settle_delay: timedelta) -> Scope:
-    """Return the scope without instants that are still to come, which a clock that was wrong has left in it."""
-    newest = scope.counts_from if scope.last_success_at is None else max(scope.counts_from, scope.last_success_at)
-    if newest <= now:
-        return scope
-    hour = hour_of(now)
-    return replace(
-        scope,
-        counts_from=min(scope.counts_from, now),
-        history_from=_by(hour, scope.history_from),
-        data_through=_by(hour, scope.data_through),
-        settled_through=_by(hour_of(now - settle_delay), scope.settled_through),
-        last_success_at=_by(now, scope.last_success_at),
-        running_hour_read_at=_by(now, scope.running_hour_read_at),
-        detail_asked_at=_by(now, scope.detail_asked_at),
-    )
-
-
-def _by(latest: datetime, instant: datetime | None) -> datetime | None:
-    return None if instant is None else min(instant, latest)
-
-
-def settled(
-    scope: Scope, window: Window, at: datetime, settle_delay: timedelta, *, unsettled_from: datetime | None = None
-) -> Scope:
-    """Return the scope after the same poll, with what has now settled; nothing does from an hour with rejected rows on.
-
-    An hour is settled when a poll that began a settle delay after the hour's end has covered what followed it.
-    """
-    if scope.history_from is None or scope.data_through is None:
-        return scope
-    edge = min(hour_of(at - settle_delay), scope.data_through)
-    if unsettled_from is not None:
-        edge = min(edge, unsettled_from)
-    if not window.start <= edge <= window.end or edge < scope.history_from:
-        return scope
-    return replace(scope, settled_through=edge if scope.settled_through is None else max(scope.settled_through, edge))
-
-
-def state_of(scope: Scope) -> ScopeState:
-    """Return what a scope shows of itself."""
-    return ScopeState(
-        account=scope.account,
-        source=scope.source,
-        born_at=scope.born_at,
-        data_through=scope.data_through,
-        settled_through=scope.settled_through,
-        history_from=scope.history_from,
-        last_success_at=scope.last_success_at,
-        restated_up=scope.restated_up,
-        restated_down=scope.restated_down,
-        restated_hours=scope.restated_hours,
-        relabelled=scope.relabelled,
-        detail=scope.detail,
-        detail_asked_at=scope.detail_asked_at,
-        detail_version=scope.detail_version,
-        running_hour_read_at=scope.running_hour_read_at,
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from exporter.charges import (
 )
 from exporter.errors import LedgerError
 from exporter.ledger.accounting.counters import LabelValues
+from exporter.ledger.accounting.coverage import Scope
 from exporter.ledger.accounting.key_labels import labelled
 from exporter.ledger.accounting.tags import divided
 from exporter.ledger.tables import machines, schema, tags
@@ -37,7 +38,6 @@ from exporter.ledger.tables.database import reading
 from exporter.ledger.tables.keys import labels_of, read_keys
 from exporter.ledger.tables.prices import PriceRecord, read_prices
 from exporter.ledger.tables.rejected import rejected_hours
-from exporter.ledger.tables.rows import Scope
 from exporter.ledger.tables.schema import (
     DIMENSIONS,
     MEASURES,

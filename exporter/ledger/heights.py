@@ -14,12 +14,12 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from exporter.ledger.accounting.counters import Counter, CounterKey, LabelValues
+from exporter.ledger.accounting.coverage import Scope
 from exporter.ledger.contents import Contents
 from exporter.ledger.tables import machines as machine_tables
 from exporter.ledger.tables import rows, schema
 from exporter.ledger.tables import tags as tag_tables
 from exporter.ledger.tables.hours import TouchedHours
-from exporter.ledger.tables.rows import Scope
 
 Named = tuple[LabelValues, str, str]
 """Name of a counter that does not depend on the numbers of one database: label values, measure, unit or state."""

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from exporter.calendar import Periods
 from exporter.charges import Clock, Window, hour_number, hour_of
 from exporter.forecasting.what_if import WhatIf, best_of
-from exporter.ledger.accounting.coverage import ScopeState
+from exporter.ledger.accounting.coverage import Scope, ScopeState
 from exporter.ledger.accounting.machines import NO_MACHINES, MachineFigures, week_before
 from exporter.ledger.accounting.restatement import CellRow
 from exporter.ledger.contents import Contents
@@ -16,7 +16,6 @@ from exporter.ledger.machines import MachineTotals, MachineView, as_charged, cei
 from exporter.ledger.session import Session
 from exporter.ledger.tables import machines as tables
 from exporter.ledger.tables.machines import MachineAccount
-from exporter.ledger.tables.rows import Scope
 from exporter.machines import SERVERLESS, AppSettings, Efficiency, RequestHour, RunnerHour
 
 

@@ -24,7 +24,7 @@ from exporter.ledger.accounting.counters import (
     advanced,
     released,
 )
-from exporter.ledger.accounting.coverage import PublishedPages
+from exporter.ledger.accounting.coverage import PublishedPages, Scope
 from exporter.ledger.accounting.machines import (
     MEASURES,
     STATE_LABELS,
@@ -38,7 +38,6 @@ from exporter.ledger.accounting.machines import (
 from exporter.ledger.tables import machines as tables
 from exporter.ledger.tables.machines import MachineAccount
 from exporter.ledger.tables.prices import Item, PriceRecord
-from exporter.ledger.tables.rows import Scope
 from exporter.machines import (
     STATES,
     AppSettings,

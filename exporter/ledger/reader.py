@@ -20,12 +20,11 @@ from exporter.charges import Invoice, Window, hour_start
 from exporter.errors import LedgerError
 from exporter.forecasting.what_if import AppWeek
 from exporter.interruption import Check, ended_by
-from exporter.ledger.accounting.coverage import ScopeState
+from exporter.ledger.accounting.coverage import Scope, ScopeState, state_of
 from exporter.ledger.accounting.key_labels import KeyLabels, values_of
 from exporter.ledger.accounting.reconciliation import Reconciliation
 from exporter.ledger.accounting.restatement import RejectedRows
 from exporter.ledger.day_sums import DaySums
-from exporter.ledger.directory import state_of
 from exporter.ledger.machines import as_charged, known_requests, read_app_weeks, read_efficiency, read_state_sums
 from exporter.ledger.tables import machines, rows, schema
 from exporter.ledger.tables.database import (
@@ -41,7 +40,7 @@ from exporter.ledger.tables.database import (
 from exporter.ledger.tables.keys import labels_of, read_keys, tells_callers
 from exporter.ledger.tables.machines import MachineAccount
 from exporter.ledger.tables.rejected import read_rejected, scopes_with_rejected
-from exporter.ledger.tables.rows import Scope, read_scopes
+from exporter.ledger.tables.rows import read_scopes
 from exporter.ledger.tables.span_totals import (
     Bucket,
     UsageSum,

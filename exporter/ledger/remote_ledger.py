@@ -14,12 +14,12 @@ from sqlalchemy import Connection
 
 from exporter.charges import Clock, hour_number, hour_of, hour_start
 from exporter.ledger.accounting.counters import Labels
+from exporter.ledger.accounting.coverage import Scope
 from exporter.ledger.accounting.remote import HourSamples, Position
 from exporter.ledger.contents import Contents
 from exporter.ledger.session import Session
 from exporter.ledger.tables import changes, remote, schema
 from exporter.ledger.tables.remote import Parcel
-from exporter.ledger.tables.rows import Scope
 
 SAMPLES_OF_A_PARCEL = 2000
 """Samples in one request, as Prometheus itself sends at once."""

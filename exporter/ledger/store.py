@@ -27,7 +27,16 @@ from exporter.charges import (
 )
 from exporter.errors import LedgerError
 from exporter.ledger.accounting.counters import Holds, Labels, Rules, released
-from exporter.ledger.accounting.coverage import PublishedPages, ScopeState, coverage
+from exporter.ledger.accounting.coverage import (
+    PublishedPages,
+    Scope,
+    ScopeState,
+    clamped,
+    coverage,
+    reached,
+    settled,
+    state_of,
+)
 from exporter.ledger.accounting.effects import Effects, effects_of
 from exporter.ledger.accounting.reconciliation import Reconciliation, reconciliation
 from exporter.ledger.accounting.restatement import (
@@ -38,7 +47,6 @@ from exporter.ledger.accounting.restatement import (
 from exporter.ledger.accounting.totals import LedgerView, SeriesSpend, Spent
 from exporter.ledger.collector_lock import CollectorLock
 from exporter.ledger.contents import Contents
-from exporter.ledger.directory import clamped, reached, settled, state_of
 from exporter.ledger.heights import Heights
 from exporter.ledger.loss import LedgerCondition
 from exporter.ledger.machine_ledger import MachineLedger
@@ -55,7 +63,7 @@ from exporter.ledger.tables.rejected import (
     read_rejected,
     write_rejected,
 )
-from exporter.ledger.tables.rows import Scope, write_reconciliation
+from exporter.ledger.tables.rows import write_reconciliation
 from exporter.ledger.tag_ledger import TagLedger
 from exporter.samples import Pages
 

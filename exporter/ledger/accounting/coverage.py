@@ -1,4 +1,6 @@
-"""Coverage of windows: how much of today, the month and the like is known of an account, and what may be published.
+"""Coverage: how far each source of an account is known, and which windows may be published of it.
+
+The hours that are covered of a source are one span; polls extend it, and what lies in it settles after a delay.
 
 A figure of a window is published for an account only while every hour of the window that is over is covered by every
 active source of the account. An hour counts as covered
@@ -12,7 +14,7 @@ the current hour within that grace.
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
@@ -54,6 +56,127 @@ class ScopeState:
     detail_asked_at: datetime | None = None
     detail_version: str = ""
     running_hour_read_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One source of one account as the database has it; hours are instants on the hour."""
+
+    id: int
+    account: str
+    source: str
+    active: bool
+    born_at: datetime
+    counts_from: datetime
+    data_through: datetime | None
+    settled_through: datetime | None
+    last_success_at: datetime | None
+    history_from: datetime | None
+    restated_up: int
+    restated_down: int
+    restated_hours: int
+    relabelled: int = 0
+    detail: str = ""
+    detail_asked_at: datetime | None = None
+    detail_version: str = ""
+    running_hour_read_at: datetime | None = None
+
+    def reborn(self, counts_from: datetime) -> "Scope":
+        """Return the scope as it starts over: all that it will read of hours before an instant is history."""
+        return replace(
+            self,
+            active=True,
+            counts_from=counts_from,
+            data_through=None,
+            settled_through=None,
+            history_from=None,
+            running_hour_read_at=None,
+        )
+
+
+def reached(scope: Scope, window: Window, at: datetime) -> Scope:
+    """Return the scope after a successful poll of a window that began at an instant, whatever the poll found.
+
+    The hours that are covered are always one span, from `history_from` to `data_through`; a window that does not touch
+    it (there is a gap that some other poll has to fill) does not move its ends.
+    """
+    end = min(window.end, hour_of(at))
+    if scope.history_from is None or scope.data_through is None:
+        history_from, data_through = window.start, max(end, window.start)
+    elif window.start <= scope.data_through and end >= scope.history_from:
+        history_from, data_through = min(scope.history_from, window.start), max(scope.data_through, end)
+    else:
+        history_from, data_through = scope.history_from, scope.data_through
+    running = scope.running_hour_read_at
+    if window.start <= hour_of(at) < window.end:
+        running = at if running is None else max(at, running)
+    return replace(
+        scope,
+        data_through=data_through,
+        history_from=history_from,
+        running_hour_read_at=running,
+        last_success_at=at if scope.last_success_at is None else max(at, scope.last_success_at),
+    )
+
+
+def clamped(scope: Scope, now: datetime, settle_delay: timedelta) -> Scope:
+    """Return the scope without instants that are still to come, which a clock that was wrong has left in it."""
+    newest = scope.counts_from if scope.last_success_at is None else max(scope.counts_from, scope.last_success_at)
+    if newest <= now:
+        return scope
+    hour = hour_of(now)
+    return replace(
+        scope,
+        counts_from=min(scope.counts_from, now),
+        history_from=_by(hour, scope.history_from),
+        data_through=_by(hour, scope.data_through),
+        settled_through=_by(hour_of(now - settle_delay), scope.settled_through),
+        last_success_at=_by(now, scope.last_success_at),
+        running_hour_read_at=_by(now, scope.running_hour_read_at),
+        detail_asked_at=_by(now, scope.detail_asked_at),
+    )
+
+
+def _by(latest: datetime, instant: datetime | None) -> datetime | None:
+    return None if instant is None else min(instant, latest)
+
+
+def settled(
+    scope: Scope, window: Window, at: datetime, settle_delay: timedelta, *, unsettled_from: datetime | None = None
+) -> Scope:
+    """Return the scope after the same poll, with what has now settled; nothing does from an hour with rejected rows on.
+
+    An hour is settled when a poll that began a settle delay after the hour's end has covered what followed it.
+    """
+    if scope.history_from is None or scope.data_through is None:
+        return scope
+    edge = min(hour_of(at - settle_delay), scope.data_through)
+    if unsettled_from is not None:
+        edge = min(edge, unsettled_from)
+    if not window.start <= edge <= window.end or edge < scope.history_from:
+        return scope
+    return replace(scope, settled_through=edge if scope.settled_through is None else max(scope.settled_through, edge))
+
+
+def state_of(scope: Scope) -> ScopeState:
+    """Return what a scope shows of itself."""
+    return ScopeState(
+        account=scope.account,
+        source=scope.source,
+        born_at=scope.born_at,
+        data_through=scope.data_through,
+        settled_through=scope.settled_through,
+        history_from=scope.history_from,
+        last_success_at=scope.last_success_at,
+        restated_up=scope.restated_up,
+        restated_down=scope.restated_down,
+        restated_hours=scope.restated_hours,
+        relabelled=scope.relabelled,
+        detail=scope.detail,
+        detail_asked_at=scope.detail_asked_at,
+        detail_version=scope.detail_version,
+        running_hour_read_at=scope.running_hour_read_at,
+    )
 
 
 @dataclass(frozen=True, slots=True)

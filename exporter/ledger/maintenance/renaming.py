@@ -25,13 +25,13 @@ from sqlalchemy.engine import URL
 from exporter.charges import HOUR, Amounts, Charge, Window, hour_number, hour_of, hour_start
 from exporter.errors import LedgerError
 from exporter.ledger.accounting.counters import Counter, CounterKey, LabelValues, Rules
+from exporter.ledger.accounting.coverage import Scope
 from exporter.ledger.accounting.machines import STATE_LABELS
 from exporter.ledger.collector_lock import take_collector_lock
 from exporter.ledger.store import Ledger
 from exporter.ledger.tables import machines, remote, rows, schema
 from exporter.ledger.tables.database import NoLedgerError, ledger_url, reading, shown
 from exporter.ledger.tables.prices import Former, PriceRecord, read_prices, write_prices
-from exporter.ledger.tables.rows import Scope
 
 _PIECE_HOURS = 24
 _NO_END = 2**31 - 1

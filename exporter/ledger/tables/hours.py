@@ -11,9 +11,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, bindparam, func, or_, select
 
 from exporter.charges import HOUR, Dimensions, Window, hour_number, hour_start
+from exporter.ledger.accounting.coverage import Scope
 from exporter.ledger.accounting.restatement import Difference
 from exporter.ledger.tables import schema
-from exporter.ledger.tables.rows import Scope
 from exporter.ledger.tables.schema import MEASURES, charges, series, span_totals
 from exporter.ledger.tables.span_totals import SPANS
 from exporter.samples import PagedTable, Pages, Sample

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 from itertools import chain
@@ -11,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, delet
 
 from exporter.charges import NANO, Balance, Dimensions, Invoice
 from exporter.ledger.accounting.counters import Counter, CounterKey, LabelValues
+from exporter.ledger.accounting.coverage import Scope
 from exporter.ledger.accounting.reconciliation import Reconciliation, Reconciliations
 from exporter.ledger.accounting.restatement import HOURS_OF_DAY, CellRow, Difference, HourKind, SumsBySeries
 from exporter.ledger.accounting.totals import Place, Spent
@@ -40,42 +40,6 @@ _UPDATE_COUNTER = (
     .values({column.name: bindparam(f"to_{column.name}") for column in _STATE})
 )
 _UPDATE_SCOPE = scopes.update().where(scopes.c.id == bindparam("at"))
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """One source of one account as the database has it; hours are instants on the hour."""
-
-    id: int
-    account: str
-    source: str
-    active: bool
-    born_at: datetime
-    counts_from: datetime
-    data_through: datetime | None
-    settled_through: datetime | None
-    last_success_at: datetime | None
-    history_from: datetime | None
-    restated_up: int
-    restated_down: int
-    restated_hours: int
-    relabelled: int = 0
-    detail: str = ""
-    detail_asked_at: datetime | None = None
-    detail_version: str = ""
-    running_hour_read_at: datetime | None = None
-
-    def reborn(self, counts_from: datetime) -> "Scope":
-        """Return the scope as it starts over: all that it will read of hours before an instant is history."""
-        return replace(
-            self,
-            active=True,
-            counts_from=counts_from,
-            data_through=None,
-            settled_through=None,
-            history_from=None,
-            running_hour_read_at=None,
-        )
 
 
 _SCOPES = select(scopes).order_by(scopes.c.id)
