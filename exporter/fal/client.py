@@ -8,7 +8,7 @@ import asyncio
 import random
 import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -287,9 +287,6 @@ class Client:
 Page = list[object]
 """The `time_series` of one page."""
 
-_SHORT_SEQUENCE = 20
-"""Pages that are compared with the one before them alone."""
-
 EMPTY_PAGES = 20
 """Pages without rows, one after the other, that are taken for a sequence that does not end."""
 
@@ -337,7 +334,7 @@ async def pages(
             allowance.take()
         answer = await client.get(call, query, deadline, track_lock=track_lock)
         page, cursor = _page(client, call, answer, rows)
-        if page and (page == before or _is_repeated(page, number, pages_seen)):
+        if page and (page == before or _is_repeated(page, pages_seen)):
             raise client.failure(PagingError, call, f"fal sent the same page twice, page {number} the second time")
         # Refused as it comes in: thousands of pages that end nowhere are as many calls, and as much memory.
         count += _row_count(page)
@@ -357,15 +354,30 @@ async def pages(
     raise client.failure(PagingError, call, f"fal's response has more than {most_pages} pages")
 
 
-def _is_repeated(page: Page, number: int, seen: set[int]) -> bool:
-    """Return whether a page has come before, under another cursor; asked of long sequences, as it takes some time."""
-    if number <= _SHORT_SEQUENCE:
+def _is_repeated(page: Page, seen: set[int]) -> bool:
+    """Return whether a page with rows has come before, under another cursor and however long ago.
+
+    No row comes twice, so that pages differ in the first or the last row of one of their lists.
+    """
+    marks = tuple(_marks(page))
+    if not marks:
         return False
-    digest = hash(repr(page))
+    digest = hash(marks)
     if digest in seen:
         return True
     seen.add(digest)
     return False
+
+
+def _marks(page: Page) -> Iterator[tuple[str, int, str, str]]:
+    """Yield stamp, length, first and last row of each list of a page that is not empty."""
+    buckets = [item for item in page if isinstance(item, dict) and isinstance(item.get("results"), list)]
+    if len(buckets) < len(page):
+        yield "", len(page), repr(page[0]), repr(page[-1])
+        return
+    for bucket in buckets:
+        if results := bucket["results"]:
+            yield repr(bucket.get("bucket")), len(results), repr(results[0]), repr(results[-1])
 
 
 def _row_count(page: Page) -> int:

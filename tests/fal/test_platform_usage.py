@@ -97,9 +97,9 @@ async def test_one_page_without_rows_after_the_other_is_an_error(fal: Fal, bench
 
 async def test_pages_that_come_round_under_other_cursors_are_an_error(fal: Fal, bench: Bench) -> None:
     fal.plays(PATH, *(numbered(number % 7, f"c{number}") for number in range(99)))
-    with pytest.raises(PagingError, match="page 28 the second time"):
+    with pytest.raises(PagingError, match="page 8 the second time"):
         await read(bench.client())
-    assert len(fal.requests) == 28
+    assert len(fal.requests) == 8
 
 
 @pytest.mark.parametrize(
