@@ -5,12 +5,9 @@ import re
 from collections.abc import Callable, Iterable
 from functools import cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TextIO
+from typing import Protocol, TextIO
 
 import structlog
-
-if TYPE_CHECKING:
-    from pydantic import SecretStr
 
 _REDACTED = "[redacted]"
 # No pattern asks for a word's edge: on a terminal the letter that ends a colour code stands before a value.
@@ -35,7 +32,14 @@ _SHORT = 12
 _hidden: tuple[str, ...] = ()
 
 
-def hide(secrets: "Iterable[SecretStr]") -> None:
+class Secret(Protocol):
+    """Text that is not shown unasked: pydantic's `SecretStr`, or `HiddenText` where pydantic is not loaded."""
+
+    def get_secret_value(self) -> str:
+        """Return the text."""
+
+
+def hide(secrets: Iterable[Secret]) -> None:
     """Keep more secrets out of every line that is logged from now on, such as a key that has been rotated."""
     global _hidden  # noqa: PLW0603  the logging of a process is one
     parts = {part for secret in secrets for part in _parts(secret.get_secret_value())}
@@ -79,7 +83,7 @@ def redact_loosely(text: str) -> str:
     return _KEY_SHAPE.sub(_REDACTED, text)
 
 
-def configure_logging(*, log_format: str, level: str, stream: TextIO, secrets: "Iterable[SecretStr]" = ()) -> None:
+def configure_logging(*, log_format: str, level: str, stream: TextIO, secrets: Iterable[Secret] = ()) -> None:
     """Send every log of this process, ours and the libraries', to a stream.
 
     Args:

@@ -29,6 +29,7 @@ from exporter.forecasting.budgets import Budget, budget_of
 from exporter.inquiry import Responder
 from exporter.ledger import START_PATIENCE, Ledger, LedgerReader, take_collector_lock
 from exporter.ledger.store import Rules
+from exporter.logs import Secret
 from exporter.metrics.health import Health
 from exporter.metrics.requests import RequestMetrics
 from exporter.polling.account import AccountPoller
@@ -53,8 +54,6 @@ from exporter.queries.focus.question import REPORT
 from exporter.settings.credentials import Account
 
 if TYPE_CHECKING:
-    from pydantic import SecretStr
-
     from exporter.replicas.lease import Lease
     from exporter.settings import Settings
 
@@ -121,7 +120,7 @@ def client_of(
         pacing: shared with the clients of other accounts; None for one of its own.
     """
 
-    def key() -> "SecretStr":
+    def key() -> Secret:
         permit()
         return account.key()
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from pydantic import SecretStr
 
+    from exporter.logs import Secret
     from exporter.settings import Listen, Settings
 
 PROGRAM = "fal-exporter"
@@ -72,7 +73,7 @@ def settings_from(given: dict[str, object]) -> "Settings":
     return settings
 
 
-def log_to_stderr(log_format: str, level: str, secrets: "Sequence[SecretStr]" = ()) -> None:
+def log_to_stderr(log_format: str, level: str, secrets: "Sequence[Secret]" = ()) -> None:
     """Send the logs of this process to stderr."""
     from exporter.logs import configure_logging
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
@@ -25,9 +25,7 @@ from exporter.fal.errors import ApiError, DeadlineError, LockedError, PagingErro
 from exporter.fal.pacing import Pacing
 from exporter.fal.rows import Rejections, is_sendable
 from exporter.fal.transport import Parse, Transport
-
-if TYPE_CHECKING:
-    from pydantic import SecretStr
+from exporter.logs import Secret
 
 PLATFORM_URL = "https://api.fal.ai/v1"
 REPORTING_URL = "https://rest.alpha.fal.ai"
@@ -53,7 +51,7 @@ class Client:
         self,
         *,
         account: str,
-        key: "Callable[[], SecretStr]",
+        key: Callable[[], Secret],
         observer: Observer,
         platform_url: str = PLATFORM_URL,
         reporting_url: str = REPORTING_URL,

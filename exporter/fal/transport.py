@@ -13,7 +13,6 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 import httpx
 import structlog
@@ -44,11 +43,8 @@ from exporter.fal.errors import (
     TruncatedError,
     UnreachableError,
 )
-from exporter.logs import hide
+from exporter.logs import Secret, hide
 from exporter.network import Proxy, named_authorities, proxy_for
-
-if TYPE_CHECKING:
-    from pydantic import SecretStr
 
 if importlib.util.find_spec("sniffio") is None:
     # httpcore looks for it several times a request, and would search all folders each time.
@@ -85,7 +81,7 @@ class Transport:
         self,
         *,
         account: str,
-        key: "Callable[[], SecretStr]",
+        key: Callable[[], Secret],
         observer: Observer,
         platform_url: str,
         reporting_url: str,

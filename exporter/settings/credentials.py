@@ -14,23 +14,20 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 import structlog
 
 from exporter.errors import ConfigurationError
+from exporter.logs import Secret
 
-if TYPE_CHECKING:
-    from pydantic import SecretStr
-
-KeySource = Callable[[], "SecretStr"]
+KeySource = Callable[[], Secret]
 """Returns the key to use now."""
 
 _LARGEST_KEY_FILE = 4096
 
 
 class HiddenText:
-    """A text that is not shown unasked: `SecretStr` for a process that does not load pydantic."""
+    """Text that is not shown unasked; for the collector, which does not load pydantic and its `SecretStr`."""
 
     __slots__ = ("_text",)
 
@@ -54,12 +51,7 @@ class HiddenText:
         return hash(self._text)
 
 
-def hidden(text: str) -> "SecretStr":
-    """Return a secret."""
-    return cast("SecretStr", HiddenText(text))
-
-
-def checked_key(text: str) -> "SecretStr":
+def checked_key(text: str) -> Secret:
     """Return a key whose shape is plausible: `key_id:key_secret`, surrounding blanks and newlines taken off.
 
     Raises:
@@ -77,21 +69,21 @@ def checked_key(text: str) -> "SecretStr":
     identity, colon, secret = key.partition(":")
     if not (identity and colon and secret and key.isascii() and key.isprintable()):
         raise ValueError("is not a fal key; it looks like key_id:key_secret")
-    return hidden(key)
+    return HiddenText(key)
 
 
 @dataclass(frozen=True, slots=True)
 class FixedKey:
     """A key that was given as a value and stays the same."""
 
-    key: "SecretStr"
+    key: Secret
 
-    def __call__(self) -> "SecretStr":
+    def __call__(self) -> Secret:
         """Return the key."""
         return self.key
 
 
-def read_key(path: Path) -> "SecretStr":
+def read_key(path: Path) -> Secret:
     """Return the key in a file.
 
     Raises:
@@ -131,10 +123,10 @@ class KeyFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._key: SecretStr | None = None
+        self._key: Secret | None = None
         self._seen: FileStamp | None = None
 
-    def __call__(self) -> "SecretStr":
+    def __call__(self) -> Secret:
         """Return the file's key as it is now, else the last good one.
 
         Raises:
@@ -179,12 +171,12 @@ _NAME = r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}"
 _LINE = re.compile(rf"(?P<name>{_NAME})\s*:\s*sha256:(?P<digest>[0-9a-fA-F]{{64}})")
 
 
-def new_token() -> "SecretStr":
+def new_token() -> Secret:
     """Return a new token."""
-    return hidden(_PREFIX + secrets.token_urlsafe(_BYTES))
+    return HiddenText(_PREFIX + secrets.token_urlsafe(_BYTES))
 
 
-def token_line(name: str, token: "SecretStr") -> str:
+def token_line(name: str, token: Secret) -> str:
     """Return the line of a file that admits a token.
 
     Raises:

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, mod
 
 from exporter.charges import label_text, nano
 from exporter.logs import redact_loosely
-from exporter.settings.credentials import FixedKey, KeyFile, KeySource, checked_key, hidden
+from exporter.settings.credentials import FixedKey, HiddenText, KeyFile, KeySource, checked_key
 from exporter.settings.fields import LABELS, Key, KeyPath, Sources, Text, Zone, nearest, one_of
 from exporter.tags import BESIDE_TAGS, TAG, check_keys
 
@@ -91,7 +91,7 @@ class AccountEntry(BaseModel):  # type: ignore[explicit-any]  # in the initialis
             return KeyFile(self.key_file)
         if self.key_env is not None:
             return FixedKey(checked_key(os.environ[self.key_env]))
-        return FixedKey(self.key or hidden(""))
+        return FixedKey(self.key or HiddenText(""))
 
 
 BudgetPeriod = Literal["day", "week", "month"]

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, cast
 from zoneinfo import ZoneInfo
 
-from exporter.settings.credentials import Account, FixedKey, HiddenText, hidden
+from exporter.settings.credentials import Account, FixedKey, HiddenText
 
 if TYPE_CHECKING:
     from exporter.settings.contradictions import Settings
@@ -64,9 +64,9 @@ def _plain(value: object) -> object:
     if isinstance(value, tuple) and type(value) is tuple:
         return tuple(_plain(item) for item in value)
     if isinstance(value, Account) and isinstance(value.key, FixedKey):
-        return replace(value, key=FixedKey(hidden(value.key().get_secret_value())))
+        return replace(value, key=FixedKey(HiddenText(value.key().get_secret_value())))
     if hasattr(value, "get_secret_value") and not isinstance(value, HiddenText):
-        return hidden(value.get_secret_value())
+        return HiddenText(value.get_secret_value())
     return value
 
 

@@ -16,7 +16,6 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
 import structlog
@@ -25,15 +24,12 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 from exporter.charges import Clock
 from exporter.errors import ConfigurationError, FalExporterError
 from exporter.ledger.tables.remote import Parcel
-from exporter.logs import redact
+from exporter.logs import Secret, redact
 from exporter.metrics.health import Health
 from exporter.metrics.jobs import RemoteWriteMetrics
 from exporter.metrics.remote_write import V1, V2, Protocol, check_libraries, encoded
 from exporter.network import named_authorities, proxy_for
 from exporter.polling.async_ledger import AsyncLedger
-
-if TYPE_CHECKING:
-    from pydantic import SecretStr
 
 _log = structlog.get_logger(__name__)
 
@@ -75,8 +71,8 @@ class Store:
     labels: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     user: str | None = None
-    password: "SecretStr | None" = None
-    token: "SecretStr | None" = None
+    password: Secret | None = None
+    token: Secret | None = None
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
