@@ -1,6 +1,6 @@
 """Parquet with Polars, an optional extra: its tables, and CSV as a table.
 
-Some thousand rows are held at a time. Decimals, dates and texts come through as they are; a DOUBLE is written as
+Some megabytes of rows are held at a time. Decimals, dates and texts come through as they are; a DOUBLE is written as
 the shortest decimal that gives it back, and its column is named as inexact.
 """
 
@@ -23,11 +23,16 @@ from exporter.focus.values import NULLS, instant, number
 from exporter.focus.writer import CUSTOM_COLUMNS, decimal_places
 
 _ROWS = 10_000
+"""Rows that are written together."""
+
+_TABLE, _FEWEST_ROWS, _MOST_ROWS = 8 << 20, 1_000, 100_000
+"""Bytes of rows that are read together, as texts, and how many rows these may be; the first are the fewest."""
+
 _INSTANT = "%Y-%m-%dT%H:%M:%S%.f"
 
 
 def tables(path: Path, columns: Collection[str] | None, notes: list[str]) -> Iterator[bytes | Table]:
-    """Yield the header of a Parquet file as a line of CSV, then its rows, some thousand at a time.
+    """Yield the header of a Parquet file as a line of CSV, then its rows, some megabytes at a time.
 
     Args:
         path: of the file.
@@ -53,12 +58,14 @@ def tables(path: Path, columns: Collection[str] | None, notes: list[str]) -> Ite
             for name, kind in schema.items()
         ]
         yield scan.select(texts).head(0).collect().write_csv().encode()
-        start = 0
+        start, rows = 0, _FEWEST_ROWS
         while True:
-            frame = scan.slice(start, _ROWS).select(texts).collect()
+            frame = scan.slice(start, rows).select(texts).collect()
             if not frame.height:
                 return
             start += frame.height
+            rows = rows * _TABLE // max(int(frame.estimated_size()), 1)
+            rows = max(_FEWEST_ROWS, min(rows, _MOST_ROWS))
             frame.columns = [str(place) for place in range(frame.width)]
             yield Table(frame)
     except pl.exceptions.PanicException:

@@ -297,3 +297,20 @@ def test_sums_are_by_tags_and_short_names(tmp_path: Path, capsys: pytest.Capture
     head, *lines = capsys.readouterr().out.splitlines()
     assert head.startswith("BillingCurrency,tag:app,rows,")
     assert lines[0].startswith("USD,shop,")
+
+
+def test_rows_of_parquet_are_read_some_megabytes_at_a_time_however_long_their_texts_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    polars, module = pytest.importorskip("polars"), pytest.importorskip("exporter.focus.parquet")
+    monkeypatch.setattr(module, "_TABLE", 100_000)
+    monkeypatch.setattr(module, "_FEWEST_ROWS", 10)
+    for length, most in ((1, 1_000), (1_000, 100), (200_000, 10)):
+        path = tmp_path / f"{length}.parquet"
+        rows = [{"BilledCost": "1.5", "Tags": "x" * length}] * min(2_500, 5_000_000 // length)
+        polars.DataFrame(rows).write_parquet(path)
+        monkeypatch.setattr(module, "_MOST_ROWS", 1_000)
+        header, *tables = module.tables(path, None, [])
+        sizes = [table.frame.height for table in tables]
+        assert (header, sum(sizes)) == (b"BilledCost,Tags\n", len(rows))
+        assert most / 2 < max(sizes) <= most
