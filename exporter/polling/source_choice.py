@@ -216,7 +216,7 @@ class SourceChoice:
         for sentence in limits_of(polled):
             if not self._reported.get(sentence):
                 self._reported[sentence] = True
-                _log.info("the source has limitations", account=account, problem=sentence)
+                _log.debug("the source has limitations", account=account, problem=sentence)
 
 
 def offer_of(unpolled: Sequence[str], polled: Sequence[str], *, teams: int, missing: str = "") -> str:
