@@ -66,10 +66,15 @@ class Month:
 
 @dataclass(frozen=True, slots=True)
 class AccountRow:
-    """An account in the table of accounts; its state is up, waiting, partial or failing."""
+    """An account in the table of accounts; its state is up, waiting, partial or failing.
+
+    Attributes:
+        moved: by how much the month differs from the same part of the last one.
+    """
 
     name: str
     month: str
+    moved: str
     forecast: str
     today: str
     balance: str
@@ -189,6 +194,15 @@ def _same_part(accounts: Sequence[AccountOverview]) -> int | None:
     return _total(parts) if None not in parts else None
 
 
+def _moved(spent: int | None, before: int | None) -> str:
+    if spent is None or before is None:
+        return "unknown"
+    if before <= 0:
+        return "new" if spent > 0 else "none"
+    share = (spent - before) / before
+    return f"{spent / before:.1f} times" if share >= _MANY_TIMES else f"{share:+.0%}"
+
+
 def _compared(spent: int | None, before: int | None) -> str:
     if spent is None or not before or before < 0:
         return ""
@@ -239,18 +253,22 @@ def account_rows(publication: Publication, found: Iterable[Alert]) -> tuple[Acco
         if alert.about in trouble:
             trouble[alert.about] = max(trouble[alert.about], _TROUBLE[alert.severity])
     return tuple(
-        _account_row(account, ahead.get(account.name))
+        _account_row(account, ahead.get(account.name), trouble[account.name])
         for account in sorted(
             accounts, key=lambda account: (-trouble[account.name], -(account.month_to_date or 0), account.name)
         )
     )
 
 
-def _account_row(account: AccountOverview, ahead: AccountOutlook | None) -> AccountRow:
+def _account_row(account: AccountOverview, ahead: AccountOutlook | None, trouble: int) -> AccountRow:
     state, state_text = _state(account)
+    if state == "up" and trouble >= _TROUBLE["waiting"]:
+        # Its sources work, and something else is wrong: nothing is green beside an alert.
+        state, state_text = ("failing" if trouble == _TROUBLE["bad"] else "partial"), "Attention"
     return AccountRow(
         name=account.name,
         month=figure((account,), "month_to_date"),
+        moved=_moved(account.month_to_date, account.last_month_to_date),
         forecast=dollars(ahead.forecast.expected) if ahead is not None and ahead.forecast is not None else "none",
         today=figure((account,), "today"),
         balance=dollars(account.balance),

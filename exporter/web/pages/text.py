@@ -90,7 +90,7 @@ def _idle(publication: Publication) -> Iterator[str]:
 
 def _accounts(rows: Sequence[AccountRow]) -> Iterator[str]:
     width = max(len("Account"), *(len(row.name) for row in rows))
-    yield f"{'Account':<{width}} {'State':<8} {'Month':>14} {'Forecast':>14} {'Balance':>14}  Runway"
+    yield f"{'Account':<{width}} {'State':<9} {'Month':>14} {'±':>10} {'Forecast':>14} {'Balance':>14}  Runway"
     for row in rows:
-        figures = f"{row.month:>14} {row.forecast:>14} {row.balance:>14}  {row.runway}"
-        yield f"{row.name:<{width}} {row.state_text:<8} {figures}"
+        figures = f"{row.month:>14} {row.moved:>10} {row.forecast:>14} {row.balance:>14}  {row.runway}"
+        yield f"{row.name:<{width}} {row.state_text:<9} {figures}"

@@ -128,6 +128,37 @@ def test_an_account_has_the_state_of_its_worst_source() -> None:
     assert states[:5] == ["Locked", "Failing", "Up", "Waiting", "Waiting"]
 
 
+def row_of(account: AccountOverview) -> str:
+    """Return the row of an account in the table of two."""
+    text = outline(Overview("1", (account, AccountOverview("zz", ()))), outlook=Outlook()).text
+    return text.partition("Runway State")[2].partition(" zz")[0]
+
+
+def test_an_account_in_trouble_is_not_up() -> None:
+    well = AccountOverview("a", (SourceOverview("models", "", "up", AT, AT),), balance=900 * NANO, balance_at=AT)
+    assert row_of(well).endswith("Up")
+    assert row_of(replace(well, balance=5 * NANO)).endswith("Attention")
+
+
+@pytest.mark.parametrize(
+    ("spent", "before", "moved"),
+    [
+        (125, 100, "+25%"),
+        (80, 100, "-20%"),
+        (320, 100, "3.2 times"),
+        (5, 0, "new"),
+        (0, 0, "none"),
+        (5, None, "unknown"),
+        (None, 5, "unknown"),
+    ],
+)
+def test_an_account_tells_by_how_much_it_moved(spent: int | None, before: int | None, moved: str) -> None:
+    month, last = (None if amount is None else amount * NANO for amount in (spent, before))
+    account = AccountOverview("a", (), month_to_date=month, last_month_to_date=last)
+    shown = f"${spent}.00" if spent is not None else "unknown"
+    assert f"a {shown} {moved} none" in row_of(account)
+
+
 def test_fifty_accounts_are_a_table_and_their_sources_are_folded_up() -> None:
     many = tuple(AccountOverview(f"team-{index}", (SourceOverview("models", "", "up", AT, AT),)) for index in range(50))
     document = outline(Overview("1", many), outlook=Outlook())
