@@ -6,7 +6,10 @@ the shortest decimal that gives it back, and its column is named as inexact.
 
 import csv
 import json
+import os
+import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -28,6 +31,7 @@ _ROWS = 10_000
 _TABLE, _FEWEST_ROWS, _MOST_ROWS = 8 << 20, 1_000, 100_000
 """Bytes of rows that are read together, as texts, and how many rows these may be; the first are the fewest."""
 
+_STANDARD_ERROR = 2
 _INSTANT = "%Y-%m-%dT%H:%M:%S%.f"
 
 
@@ -60,7 +64,8 @@ def tables(path: Path, columns: Collection[str] | None, notes: list[str]) -> Ite
         yield scan.select(texts).head(0).collect().write_csv().encode()
         start, rows = 0, _FEWEST_ROWS
         while True:
-            frame = scan.slice(start, rows).select(texts).collect()
+            with _without_words_of_panic():
+                frame = scan.slice(start, rows).select(texts).collect()
             if not frame.height:
                 return
             start += frame.height
@@ -74,6 +79,31 @@ def tables(path: Path, columns: Collection[str] | None, notes: list[str]) -> Ite
     except pl.exceptions.PolarsError as error:
         what = str(error).strip().partition("\n")[0]
         raise WrongContentError(f"the Parquet file cannot be read: {what}") from None
+
+
+@contextmanager
+def _without_words_of_panic() -> Iterator[None]:
+    """Hold back what Rust writes to standard error when it panics; all else that is written there comes afterwards."""
+    try:
+        standard_error = os.dup(_STANDARD_ERROR)
+    except OSError:
+        # It is closed.
+        yield
+        return
+    with tempfile.TemporaryFile() as written:
+        os.dup2(written.fileno(), _STANDARD_ERROR)
+        has_panicked = False
+        try:
+            yield
+        except pl.exceptions.PanicException:
+            has_panicked = True
+            raise
+        finally:
+            os.dup2(standard_error, _STANDARD_ERROR)
+            os.close(standard_error)
+            written.seek(0)
+            if not has_panicked and (text := written.read()):
+                os.write(_STANDARD_ERROR, text)
 
 
 def _text(name: str, kind: pl.DataType) -> pl.Expr:

@@ -196,6 +196,14 @@ def test_files_of_the_corpus_are_rows_findings_or_a_clean_error(path: Path) -> N
     judge(path)
 
 
+def test_nothing_but_a_sentence_is_said_of_a_file_at_which_polars_panics(capfd: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("polars")
+    path = next(path for path in CORPUS if path.name == "parquet-page.parquet")
+    with pytest.raises(FocusError, match="the Parquet file cannot be read: it is damaged; get it again"):
+        run_check([str(path)], version="1.2", output_format="text")
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.long
 def test_damaged_files_are_rows_findings_or_a_clean_error(tmp_path: Path) -> None:
     end, number = time.monotonic() + SECONDS, 0
