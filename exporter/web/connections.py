@@ -59,7 +59,7 @@ class Connections:
         self.ended = 0
         """Connections that were ended to make room, or for taking too long."""
         self._clock = clock
-        self._open: dict[Connection, _State] = {}
+        self._open: dict[Connection | Handshake, _State] = {}
         self._of_address: Counter[str] = Counter()
         self._told_at: float | None = None
 
@@ -67,7 +67,7 @@ class Connections:
         """Return how many are open."""
         return len(self._open)
 
-    def opened(self, connection: "Connection") -> None:
+    def opened(self, connection: "Connection | Handshake") -> None:
         """Take in a new connection, in the place of another one where there is no room."""
         address = connection.address
         if self._of_address[address] >= self.limits.most_of_address:
@@ -79,7 +79,7 @@ class Connections:
         if len(self._open) > self.limits.most + _RESERVE:
             self._end([connection], "there are too many connections with answers under way; a new one was ended")
 
-    def closed(self, connection: "Connection") -> None:
+    def closed(self, connection: "Connection | Handshake") -> None:
         """Forget a connection."""
         if self._open.pop(connection, None) is not None:
             self._of_address[connection.address] -= 1
@@ -102,7 +102,7 @@ class Connections:
         ]
         self._end(late, "connections were ended because a request took too long to arrive")
 
-    def _make_room(self, is_candidate: Callable[["Connection"], bool]) -> None:
+    def _make_room(self, is_candidate: Callable[["Connection | Handshake"], bool]) -> None:
         now = self._clock()
         waiting = [
             (state.stage == "answer", state.since, number, connection)
@@ -113,7 +113,7 @@ class Connections:
             *_, oldest = min(waiting)
             self._end([oldest], "there are too many connections; the one that waited longest was ended for a new one")
 
-    def _end(self, connections: list["Connection"], why: str) -> None:
+    def _end(self, connections: list["Connection | Handshake"], why: str) -> None:
         for connection in connections:
             self.closed(connection)
             connection.transport.abort()
@@ -138,6 +138,28 @@ class _State:
     is_idle: bool
 
 
+class Handshake:
+    """A connection whose encryption is being agreed upon; it has a place, and is bounded in time, as any other.
+
+    Args:
+        address: of the client.
+        abort: ends it.
+    """
+
+    def __init__(self, address: str, abort: Callable[[], object]) -> None:
+        self.address = address
+        self._abort = abort
+
+    @property
+    def transport(self) -> "Handshake":
+        """What ends it."""
+        return self
+
+    def abort(self) -> None:
+        """End it at once."""
+        self._abort()
+
+
 class _Flow(FlowControl):
     """Takes nothing more from a connection while something waits to be read that it has sent before."""
 
@@ -159,6 +181,8 @@ class Connection(HttpToolsProtocol):
     """
 
     all: Connections
+    handshake: Handshake | None = None
+    """Where there was one; its place is this connection's."""
     address = ""
     _head = 0
     _stage: Stage = "head"
@@ -173,6 +197,8 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         self.flow = _Flow(transport, lambda: bool(self._unread))
         self.address = self.client[0] if self.client else ""
+        if self.handshake is not None:
+            self.all.closed(self.handshake)
         self.all.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -4,10 +4,12 @@ import asyncio
 import errno
 import logging
 import socket
+import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
+from typing import cast
 
 import structlog
 import uvicorn
@@ -15,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from exporter.errors import ConfigurationError
 from exporter.web.admission import FollowingContext, WebConfigFile, checked_by_name
-from exporter.web.connections import Connections, end_late_ones, protocol_of
+from exporter.web.connections import Connection, Connections, Handshake, end_late_ones, protocol_of
 
 _LONGEST_PATH = 200
 _LOGGER = "exporter.web.server"
@@ -80,8 +82,103 @@ _BACKLOG = 128
 _FIRST_FREE_FOR_ALL = 1024
 
 
+_PAUSE = 0.1
+"""Seconds to the next try where no connection can be taken, because the process has too many files open."""
+
+
+class _TlsListener:
+    """Takes connections and agrees on their encryption, so that those that never do have a place and an end, too.
+
+    asyncio's own servers hand over a connection only once that is done, and keep others for a minute, in any number.
+
+    Args:
+        listener: listens.
+        context: of TLS.
+        connections: those of the server.
+        make: makes the protocol of a connection.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        context: ssl.SSLContext,
+        connections: Connections,
+        make: Callable[[], Connection],
+    ) -> None:
+        self._listener = listener
+        self._context = context
+        self._connections = connections
+        self._make = make
+        self._loop = asyncio.get_running_loop()
+        self._shaking: set[asyncio.Task[None]] = set()
+        listener.settimeout(0)
+        self._taking = self._loop.create_task(self._take())
+
+    def close(self) -> None:
+        """Take no more connections, and end those that are not encrypted yet."""
+        for task in (self._taking, *self._shaking):
+            task.cancel()
+
+    async def wait_closed(self) -> None:
+        """Wait until all have ended."""
+        await asyncio.gather(self._taking, *self._shaking, return_exceptions=True)
+
+    async def _take(self) -> None:
+        while True:
+            try:
+                client, address = await self._loop.sock_accept(self._listener)
+            except OSError:
+                await asyncio.sleep(_PAUSE)
+                continue
+            task = self._loop.create_task(self._shake(client, address[0]))
+            self._shaking.add(task)
+            task.add_done_callback(self._shaking.discard)
+
+    async def _shake(self, client: socket.socket, address: str) -> None:
+        me = cast("asyncio.Task[None]", asyncio.current_task())
+        protocol = self._make()
+        handshake = protocol.handshake = Handshake(address, me.cancel)
+        self._connections.opened(handshake)
+        try:
+            await self._loop.connect_accepted_socket(lambda: protocol, client, ssl=self._context)
+        except OSError:
+            # It has gone, or does not speak TLS as it should.
+            client.close()
+        except asyncio.CancelledError:
+            client.close()
+            raise
+        finally:
+            self._connections.closed(handshake)
+
+
 class _Server(uvicorn.Server):
-    """Leaves signals to the application, which has more to end than this server."""
+    """Leaves signals to the application, which has more to end than this server.
+
+    Args:
+        config: without TLS.
+        connections: those of the server.
+        context: of TLS, where connections are encrypted.
+    """
+
+    def __init__(self, config: uvicorn.Config, connections: Connections, context: ssl.SSLContext | None) -> None:
+        super().__init__(config)
+        self._connections = connections
+        self._context = context
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
+        if self._context is None or not sockets:
+            await super().startup(sockets)
+            return
+        await super().startup([])
+
+        def make() -> Connection:
+            kind = cast("type[Connection]", self.config.http_protocol_class)
+            return kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+        for listener in sockets:
+            taking = _TlsListener(listener, self._context, self._connections, make)
+            self.servers.append(cast("asyncio.Server", taking))
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -160,10 +257,8 @@ async def serve_web(
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=grace,
     )
-    if web_config is not None and web_config.has_tls:
-        config.load()
-        config.ssl = FollowingContext.of(web_config)
-    server = _Server(config)
+    context = None if web_config is None or not web_config.has_tls else FollowingContext.of(web_config)
+    server = _Server(config, connections, context)
     serving = asyncio.create_task(server.serve([listener]))
     sweeping = asyncio.create_task(end_late_ones(connections))
     stopping = asyncio.create_task(stop.wait())

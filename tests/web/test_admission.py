@@ -5,7 +5,7 @@ import os
 import ssl
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import bcrypt
@@ -22,6 +22,7 @@ from exporter.settings.web_config import WebConfig, read_web_config
 from exporter.web import admission
 from exporter.web.admission import Admission, Bucket, Users, WebConfigFile
 from exporter.web.application import Application
+from exporter.web.connections import Connections, Limits
 from exporter.web.mcp.endpoint import PATH, endpoint
 
 PASSWORD = "a scrape a minute"  # noqa: S105  of a test
@@ -96,6 +97,50 @@ async def test_everything_is_served_by_tls(folder: Path, authority: trustme.CA) 
         assert (await client.get("/healthz")).status_code == 200
         with pytest.raises(httpx.RemoteProtocolError):
             await client.get(f"http://127.0.0.1:{client.base_url.port}/metrics")
+
+
+HALF_A_HANDSHAKE = b"\x16\x03\x01\x02\x00\x01\x00"
+
+
+@pytest.mark.parametrize("sent", [HALF_A_HANDSHAKE, b"GET / HTTP/1.1\r\n\r\n"], ids=["half", "no TLS"])
+async def test_connections_that_are_never_encrypted_make_room_and_are_ended(
+    folder: Path, authority: trustme.CA, sent: bytes
+) -> None:
+    connections = Connections(Limits(most=20, most_of_address=20))
+    async with (
+        served_on(Application(), config(folder, TLS), connections) as port,
+        httpx.AsyncClient(
+            verify=trusting(authority),
+            base_url=f"https://127.0.0.1:{port}",
+            trust_env=False,
+            limits=httpx.Limits(max_keepalive_connections=0),
+        ) as client,
+        AsyncExitStack() as stack,
+    ):
+        for _ in range(30):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            stack.callback(writer.close)
+            writer.write(sent)
+            assert (await client.get("/healthz")).status_code == 200
+            assert len(connections) <= 20
+        # The server ends while some still wait.
+
+
+async def test_a_connection_that_is_not_encrypted_in_time_is_ended(folder: Path) -> None:
+    now = 1000.0
+    connections = Connections(clock=lambda: now)
+    async with served_on(Application(), config(folder, TLS), connections) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(HALF_A_HANDSHAKE)
+        async with asyncio.timeout(10):
+            while not len(connections):  # noqa: ASYNC110  what is waited for has no event
+                await asyncio.sleep(0.005)
+            now += 11
+            connections.end_late()
+            assert len(connections) == 0
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
+        writer.close()
 
 
 async def test_a_version_below_the_least_is_refused(folder: Path, authority: trustme.CA) -> None:
