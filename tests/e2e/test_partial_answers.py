@@ -5,6 +5,8 @@ Each test puts an exporter, all of it in this process, beside a simulated fal th
 """
 
 import asyncio
+import csv
+import io
 import json
 import re
 import shlex
@@ -571,6 +573,74 @@ async def test_one_fal_account_under_two_names_is_counted_once_and_then_refused(
     with pytest.raises(ConfigurationError, match=sentence):
         async with scene.exporter(history="1d", **accounts):
             pass
+
+
+async def views_of_accounts(exporter: Exporter, window: Mapping[str, str]) -> Mapping[str, Mapping[str, float]]:
+    """Return what a window, today as a whole, has cost each account by each of the exporter's views."""
+    await exporter.republished()
+    shown: dict[str, dict[str, float]] = {"metrics": {}, "REST": {}, "MCP": {}, "page": {}, "FOCUS": {}}
+    for labels, value in (await exporter.metrics())["fal_spend_today_usd"].items():
+        account = dict(labels)["account"]
+        shown["metrics"][account] = shown["metrics"].get(account, 0) + value
+    asked = {**window, "group_by": "account", "live": "false"}
+    answer = (await exporter.client.get("/v1/billing/usage", params=asked)).raise_for_status().json()
+    shown["REST"] = {row["account"]: row["spend"] for row in answer["usage"]}
+    async with Client(exporter.running.mcp_url) as agent:
+        told = await agent.call_tool("fal-get-usage", asked)
+    shown["MCP"] = {row["account"]: float(row["spend"]) for row in (told.structured_content or {})["usage"]}
+    overview = (await exporter.until(lambda _: True)).overview
+    shown["page"] = {account.name: (account.today or 0) / NANO for account in overview.accounts}
+    text = (await exporter.client.get("/v1/billing/focus", params={**window, "timeframe": "hour"})).raise_for_status()
+    for row in csv.DictReader(io.StringIO(text.text)):
+        account = row["BillingAccountId"]
+        shown["FOCUS"][account] = shown["FOCUS"].get(account, 0) + float(row["BilledCost"])
+    return {view: {name: round(spend, 6) for name, spend in found.items()} for view, found in shown.items()}
+
+
+@pytest.mark.long
+async def test_accounts_that_go_and_keys_that_are_swapped_mix_nothing_in_any_view(tmp_path: Path) -> None:
+    async with scene_of(tmp_path, teams=2) as scene:
+        studio, ads = scene.simulator.account.world.teams[:2]
+        scene.sees(Key(ADMIN_KEY, team=studio), Key(SECOND_KEY, team=ads))
+        today = {"start": "2026-11-02T00:00Z", "end": "2026-11-02T04:00Z"}
+
+        def told(**teams: str) -> dict[str, dict[str, float]]:
+            spend = {
+                name: round(
+                    sum(float(scene.truth(source, **today, team=team)) for source in ("models", "serverless")), 6
+                )
+                for name, team in teams.items()
+            }
+            return dict.fromkeys(("metrics", "REST", "MCP", "page", "FOCUS"), spend)
+
+        def entries(**keys: str) -> dict[str, object]:
+            accounts = [{"name": name, "key": key} for name, key in keys.items()]
+            return {"entries": accounts, "sources": "models,serverless", "history": "1d"}
+
+        sources = ("models", "serverless")
+        both = told(studio=studio, ads=ads)
+        async with scene.exporter(**entries(studio=ADMIN_KEY, ads=SECOND_KEY)) as exporter:
+            await exporter.loaded(*sources, *sources)
+            assert await views_of_accounts(exporter, today) == both
+        async with scene.exporter(**entries(studio=ADMIN_KEY)) as exporter:
+            await exporter.loaded(*sources)
+            assert await views_of_accounts(exporter, today) == told(studio=studio)
+        async with scene.exporter(**entries(studio=SECOND_KEY, ads=ADMIN_KEY)) as exporter:
+            await exporter.until(lambda item: all(account.problems for account in item.overview.accounts))
+            for account in exporter.running.half.accounts:
+                await account.poll_recent()
+            assert await views_of_accounts(exporter, today) == both
+            page = html_unescape(await exporter.page())
+            for account, owner, kept in (("studio", ads, studio), ("ads", studio, ads)):
+                sentence = (
+                    f'the key of the account "{account}" belongs to the fal account "{owner}", but the ledger has'
+                )
+                assert sentence in page
+                assert f'the charges of the fal account "{kept}" under this name' in page
+            assert set((await exporter.metrics())["fal_spend_usd_total"].values()) == {0}
+        async with scene.exporter(**entries(studio=ADMIN_KEY, ads=SECOND_KEY)) as exporter:
+            await exporter.loaded(*sources, *sources)
+            assert await views_of_accounts(exporter, today) == both
 
 
 # --- Details refused, labels changed, rows that cannot be read --------------------------------------------------------
