@@ -627,8 +627,8 @@ async def test_accounts_that_go_and_keys_that_are_swapped_mix_nothing_in_any_vie
             assert await views_of_accounts(exporter, today) == told(studio=studio)
         async with scene.exporter(**entries(studio=SECOND_KEY, ads=ADMIN_KEY)) as exporter:
             await exporter.until(lambda item: all(account.problems for account in item.overview.accounts))
-            for account in exporter.running.half.accounts:
-                await account.poll_recent()
+            for poller in exporter.running.half.accounts:
+                await poller.poll_recent()
             assert await views_of_accounts(exporter, today) == both
             page = html_unescape(await exporter.page())
             for account, owner, kept in (("studio", ads, studio), ("ads", studio, ads)):
