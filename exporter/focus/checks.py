@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING
 from exporter.focus.csv_parser import COMMA, PIECE, READ, Record, Records, pieces, unquoted
 from exporter.focus.findings import TruncatedFileError, WrongContentError
 from exporter.focus.row_schema import Header, is_header, nothing_at_all, parse_header, separator_note
-from exporter.focus.rules.applicability import Applicability
 from exporter.focus.rules.compiled import Broken, Compiled, FieldBreak, FieldToken, Plan, Scope, Signature
 from exporter.focus.rules.conditions import WRONG
 from exporter.focus.rules.findings import Finding, Findings
 from exporter.focus.rules.measures import BlockFacts, Break
-from exporter.focus.rules.table import Kind, Level, Rule, by_id, parts
+from exporter.focus.rules.table import Applicability, Kind, Level, Rule, by_id, parts
 from exporter.focus.values import EXACTLY, told_amount
 
 if TYPE_CHECKING:

@@ -34,8 +34,7 @@ from typing import NamedTuple
 
 from exporter.charges import NANO, SURGE, Amounts, Charge, Dimensions, Window
 from exporter.focus.charge import FocusCharge, Granularity, Price, PriceHistory, focus_charges
-from exporter.focus.rules.applicability import criteria
-from exporter.focus.rules.table import Kind, Rule, by_id, rules
+from exporter.focus.rules.table import Kind, Rule, by_id, criteria, rules
 from exporter.focus.writer import write
 
 # As a program it begins with its own folder, beside which the mutations are.

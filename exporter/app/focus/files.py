@@ -35,8 +35,7 @@ from exporter.focus.reports import (
     parse_filter,
     refuse_names,
 )
-from exporter.focus.rules.applicability import read_applicability
-from exporter.focus.rules.table import LATEST, Level, by_id, rules, rules_of
+from exporter.focus.rules.table import LATEST, Level, by_id, read_applicability, rules, rules_of
 from exporter.focus.values import instant_text
 from exporter.focus.writer import metadata, write
 from exporter.ledger.export import Statement, open_statement

@@ -14,11 +14,10 @@ from typing import NamedTuple
 
 from exporter.focus.columns import COLUMNS, SUBCATEGORIES, Column, is_custom
 from exporter.focus.csv_parser import FieldValues, unquoted
-from exporter.focus.rules.applicability import Applicability, unsaid
 from exporter.focus.rules.conditions import ABSENT, FILLED, WRONG, Mark, Token
 from exporter.focus.rules.fields import Flaw, Flaws, judge_of, stand_in
 from exporter.focus.rules.measures import Break, Check, Measures
-from exporter.focus.rules.table import REASONS, Kind, Rule, by_id, parts, rules_of
+from exporter.focus.rules.table import REASONS, Applicability, Kind, Rule, by_id, parts, rules_of, unsaid
 
 _MOST_PLANS = 20_000
 

@@ -1,18 +1,25 @@
-"""The table of rules.
+"""The table of rules, and what a provider supports, which decides whether some of them apply.
 
 `table.csv` beside this module has a line for every rule of the requirements model of FOCUS 1.2, for those that 1.3 and
 1.4 have added as far as a file can break them, and for ours (`X-`). Facts only: level, kind, columns, values,
 condition, versions, and what a provider has to support for it to apply. `wording` makes sentences of them.
+
+What it may have to support has the names of the requirements model, such as `REGION_SUPPORTED`. Where nothing is said,
+columns that are in the file are checked, and columns that only some providers must have are not missed.
 """
 
 import csv
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from types import MappingProxyType
 
+import yaml
+
+from exporter.errors import ConfigurationError
 from exporter.focus.columns import COLUMNS, VERSIONS
 from exporter.focus.rules.conditions import Condition, parse_condition
 
@@ -180,3 +187,73 @@ def parts(rule: Rule) -> list[Rule]:
         return [rule]
     known = by_id()
     return [part for name in rule.values for part in parts(known[name])]
+
+
+_WORDS: Mapping[str, bool] = {"supported": True, "unsupported": False}
+
+
+def criteria() -> list[str]:
+    """Return every name, in alphabetical order."""
+    return sorted({name for rule in rules() for name in rule.needs})
+
+
+@dataclass(frozen=True, slots=True)
+class Applicability:
+    """Knowledge of a provider.
+
+    Attributes:
+        stated: by name, whether it is supported; what is not there is not known.
+    """
+
+    stated: Mapping[str, bool] = field(default_factory=dict)
+
+    def lacking(self, rule: Rule) -> str | None:
+        """Return what a rule needs and the provider does not support; None for nothing."""
+        return next((name for name in rule.needs if self.stated.get(name) is False), None)
+
+    def unknown(self, rule: Rule) -> str | None:
+        """Return what a rule needs and nothing is said of; None for nothing."""
+        return next((name for name in rule.needs if name not in self.stated), None)
+
+
+def unsaid(rule: Rule, applicability: Applicability) -> str:
+    """Return why a rule that needs something does not apply as long as nothing is said of it; nothing where it does."""
+    unknown = applicability.unknown(rule)
+    return f"it is not said whether {unknown}; see --applicability" if unknown else ""
+
+
+def read_applicability(path: Path) -> Applicability:
+    """Read a YAML file of lines like `REGION_SUPPORTED: unsupported`.
+
+    Raises:
+        ConfigurationError: it cannot be read, or holds something else.
+    """
+    try:
+        found: object = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"--applicability: {path} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"--applicability: {path} is not UTF-8; {_example()}") from None
+    except yaml.YAMLError:
+        raise ConfigurationError(f"--applicability: {path} is not YAML; {_example()}") from None
+    if not isinstance(found, dict):
+        raise ConfigurationError(f"--applicability: {path} is not a list of names; {_example()}")
+    return Applicability({_name(key, criteria()): _supported(key, value) for key, value in found.items()})
+
+
+def _name(key: object, known: Collection[str]) -> str:
+    if not isinstance(key, str) or key not in known:
+        raise ConfigurationError(f"--applicability: {key!r} is not known; known are {', '.join(known)}")
+    return key
+
+
+def _supported(key: object, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str) or value not in _WORDS:
+        raise ConfigurationError(f"--applicability: {key}: {value!r} is neither `supported` nor `unsupported`")
+    return _WORDS[value]
+
+
+def _example() -> str:
+    return "write lines like `REGION_SUPPORTED: unsupported`"

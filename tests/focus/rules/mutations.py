@@ -16,9 +16,8 @@ from exporter.focus.checks import Checker, Report
 from exporter.focus.columns import COLUMNS, Column, columns_of
 from exporter.focus.columns import Kind as ColumnKind
 from exporter.focus.expected import hold, parse_expected
-from exporter.focus.rules.applicability import Applicability
 from exporter.focus.rules.conditions import Atom, Token
-from exporter.focus.rules.table import Kind, Rule, by_id
+from exporter.focus.rules.table import Applicability, Kind, Rule, by_id
 
 FileRow = dict[str, str]
 _MOST_REPAIRS = 8

@@ -6,10 +6,9 @@ from focus.conftest import base_rows, header, to_csv
 from exporter.focus import csv_parser
 from exporter.focus.checks import Checker, Outcome
 from exporter.focus.rules import compiled
-from exporter.focus.rules.applicability import Applicability
 from exporter.focus.rules.compiled import Broken, Compiled
 from exporter.focus.rules.conditions import FILLED
-from exporter.focus.rules.table import by_id, rules_of
+from exporter.focus.rules.table import Applicability, by_id, rules_of
 
 
 def fields(**changes: str) -> list[bytes]:
