@@ -20,7 +20,7 @@ from source.panels import (
     lines,
 )
 from source.queries import FROM, TO, counted, total, while_whole
-from source.tables import Column, coloured_text, rows
+from source.tables import WRAPPED, Column, coloured_text, rows
 
 _MONTH = "fal_spend_month_to_date_usd"
 _PRICED = ("account", "product", "model", "app", "gpu_class")
@@ -150,7 +150,7 @@ def _prices() -> Built:
             Query(ranked, ref="month"),
         ],
         {
-            "model": Column("Model"),
+            "model": Column("Model", properties=WRAPPED),
             "app": Column("App", width=150),
             "gpu_class": Column("GPU class", width=95),
             "unit": Column("Unit", width=140),
@@ -188,7 +188,7 @@ def _changes(what: str) -> Built:
         ],
         {
             "Value #when": Column("Since", "dateTimeAsLocal", 200),
-            "model": Column("Model"),
+            "model": Column("Model", properties=WRAPPED),
             "app": Column("App", width=200),
             "unit": Column("Unit", width=160),
             "Value #before": Column("Before", unit, 130),
@@ -281,7 +281,7 @@ def _bought() -> Built:
             Query(_paid_for_a_unit(ranked, quantity), ref="each"),
         ],
         {
-            "model": Column("Model"),
+            "model": Column("Model", properties=WRAPPED),
             "app": Column("App", width=220),
             "unit": Column("Unit", width=180),
             "Value #quantity": Column("Quantity", "locale", 160, 0),

@@ -151,7 +151,7 @@ def _by_model() -> Built:
             *quantiles,
         ],
         {
-            "model": Column("Model"),
+            "model": Column("Model", properties=WRAPPED),
             "Value #cost": Column("Cost", DOLLARS, 120, 2),
             "Value #count": Column("Requests", "locale", 110, 0),
             "Value #mean": Column("Mean", DOLLARS_SHORT, 110, 4),
@@ -203,7 +203,7 @@ def _differing() -> Built:
         [Query(f"{differences} != 0")],
         {
             "account": Column("Account", width=150, properties=WRAPPED),
-            "model": Column("Model"),
+            "model": Column("Model", properties=WRAPPED),
             "Value": Column("Requests less ledger, $", "none", 190, 9),
         },
         no_value="none differs, or requests are not read",
@@ -287,7 +287,7 @@ def _booked_models() -> Built:
             Query(f"{difference} != 0\nand topk(20, abs({difference}))", ref="difference"),
         ],
         {
-            "model": Column("Model"),
+            "model": Column("Model", properties=WRAPPED),
             "Value #off": Column("Off by", DOLLARS, 84, 2),
             "Value #difference": Column("Booked less charged, $", SIGNED, 176, 2),
         },
