@@ -320,7 +320,7 @@ _AT_LEAST_EVERY = timedelta(seconds=5)
 _AT_MOST_EVERY = timedelta(milliseconds=250)
 """Time for which changes are gathered, so that a load of many pieces is not encoded piece by piece."""
 
-_SHARE = 20
+_SHARE = 40
 """A publication is made at most one part in so many of the time: of many accounts, more changes are gathered."""
 
 
