@@ -314,6 +314,13 @@ class Connection(HttpToolsProtocol):
         # Several remain several, which are none.
         self.headers[:] = [(name, host if name == b"host" else value) for name, value in self.headers]
 
+    def _should_upgrade(self) -> bool:
+        """Return False: no other protocol is spoken, and HTTP lets a server go on as if nobody had asked."""
+        return False
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Do not advise to install a library for it."""
+
     def _refuse(self) -> None:
         self._is_refused = True
         sentence = b"the request has too many or too large headers\n"

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import logging
+import math
 import socket
 import ssl
 import time
@@ -54,6 +55,35 @@ class AccessLog:
             seconds=round(seconds, 6),
             client=client[0] if client else "",
         )
+
+
+class Seldom(logging.Filter):
+    """Lets a warning of the HTTP server through once a minute: whoever reaches the port can cause it at will.
+
+    Args:
+        clock: seconds that never go back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._told: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a line is written; errors always are."""
+        if record.levelno != logging.WARNING:
+            return True
+        now, message = self._clock(), str(record.msg)
+        if now - self._told.get(message, -math.inf) < _QUIET:
+            return False
+        self._told[message] = now
+        return True
+
+
+_QUIET = 60.0
+"""Seconds between two lines of one warning."""
+
+_SELDOM = Seldom()
 
 
 class _Watched:
@@ -242,6 +272,7 @@ async def serve_web(
     Fast on uvloop's event loop; runs on any. The socket is closed at the end. With a web configuration that has TLS,
     connections are encrypted.
     """
+    logging.getLogger("uvicorn.error").addFilter(_SELDOM)
     connections = Connections() if connections is None else connections
     protocol = protocol_of(connections)
     config = uvicorn.Config(

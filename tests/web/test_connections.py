@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
@@ -16,7 +17,7 @@ from web.conftest import Publish
 from exporter.web.application import Application
 from exporter.web.connections import Connections, Limits
 from exporter.web.mcp.endpoint import MOST_EXCHANGES, PATH, endpoint
-from exporter.web.server import listen, serve_web
+from exporter.web.server import Seldom, listen, serve_web
 
 
 class Clock:
@@ -296,3 +297,27 @@ async def test_the_host_of_a_url_that_is_asked_for_as_a_whole_counts(
         lines = b"".join(b"Host: %b\r\n" % host for host in hosts)
         raw = await server.connect(b"GET %b HTTP/1.1\r\n%bConnection: close\r\n\r\n" % (asked, lines))
         assert (await raw.rest()).splitlines()[-1] == heard
+
+
+async def test_whoever_reaches_the_port_cannot_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    upgrade = b"GET /healthz HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+    async with served(Application(), Connections()) as server:
+        for _ in range(5):
+            garbage = await server.connect(b"\x16\x03\x01\r\n\r\n")
+            assert (await garbage.rest()).startswith(b"HTTP/1.1 400 ")
+            asks_for_more = await server.connect(upgrade)
+            async with asyncio.timeout(10):
+                assert (await asks_for_more.reader.readuntil(b"healthy\n")).startswith(b"HTTP/1.1 200")
+    assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) <= 1
+
+
+def test_a_warning_is_written_once_a_minute_and_an_error_always(clock: Clock) -> None:
+    seldom = Seldom(clock)
+
+    def passes(message: str, level: int = logging.WARNING) -> bool:
+        return bool(seldom.filter(logging.LogRecord("uvicorn.error", level, __file__, 1, message, None, None)))
+
+    assert [passes("one"), passes("one"), passes("two"), passes("two")] == [True, False, True, False]
+    assert [passes("one", logging.ERROR), passes("one", logging.ERROR)] == [True, True]
+    clock.now += 61
+    assert [passes("one"), passes("one")] == [True, False]
