@@ -267,7 +267,9 @@ def _happened(metric: str, by: str, labels: Sequence[str], selector: str = _ACCO
         labels: all that the counter has: what replicas have in common counts once.
         selector: of its series.
     """
-    counted = f"sum by ({by}) (max by ({', '.join(labels)}) (increase({metric}{selector}[$__interval]))) > 0"
+    # Rounded, as an increase is extrapolated to the edges of the step: 2 failures are not 2.03.
+    grown = f"max by ({', '.join(labels)}) (increase({metric}{selector}[$__interval]))"
+    counted = f"round(sum by ({by}) ({grown})) > 0"
     return f'{counted}\nor on () label_replace(0 * sum(fal_exporter_ready), "{by}", "none", "", "")'
 
 
