@@ -18,10 +18,10 @@ _ANY_SIZE = Context(prec=60, rounding=ROUND_HALF_EVEN)
 
 
 def dollars(amount: int | None) -> str:
-    """Write nano-USD as dollars and cents; what is below a dollar with four places."""
+    """Write nano-USD as dollars and cents; what is below ten cents with four places."""
     if amount is None:
         return "unknown"
-    return _written(amount, _SMALL if 0 < abs(amount) < NANO else _CENT)
+    return _written(amount, _SMALL if 0 < abs(amount) < NANO // 10 else _CENT)
 
 
 def changes(amounts: Sequence[int]) -> tuple[str, ...]:

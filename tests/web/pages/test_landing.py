@@ -345,9 +345,9 @@ def test_requests_are_told_by_model_with_the_dearest_of_them() -> None:
     recent = RecentRequests(AT - timedelta(hours=24), AT, models, 3, rest, dearest)
     page = outline(replace(OVERVIEW, requests=recent))
     assert "Requests 20 Nov 22:00 to 21 Nov 22:00 UTC" in page.text
-    assert "fal-ai/veo3 12,345 $120.00 $0.4000 $3.20 $6.40" in page.text
+    assert "fal-ai/veo3 12,345 $120.00 $0.40 $3.20 $6.40" in page.text
     assert "fal-ai/whisper 9 $0.0010 <$0.0001 $0.0003 $0.0003" in page.text
-    assert "3 more 7 $1.00 $0.1000 $0.2000 $0.3000" in page.text
+    assert "3 more 7 $1.00 $0.10 $0.20 $0.30" in page.text
     assert "The 2 dearest requests" in page.text
     assert "id 1 a $6.40 fal-ai/veo3" in page.text
     html = LandingPage(lambda: AT).html(
