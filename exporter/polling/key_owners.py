@@ -11,7 +11,7 @@ is polled with once fal has told whose it is; where fal does not tell it to such
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import combinations
@@ -115,14 +115,9 @@ class KeyOwners:
 
     def _other(self, account: str) -> str:
         """Return a sentence if the ledger has the charges of another fal account under this name, else nothing."""
-        owner, kept = self._owners.get(account), self._kept.get(account)
-        if owner is None or kept is None or not owner.username or kept.username in {"", owner.username}:
-            return ""
-        # With a key of an account that has another name nothing had been read.
-        others = (self._kept.get(other) for other in self._clients if other != account)
-        if any(other is not None and other.username == kept.username for other in others):
-            return ""
-        return other_account(account, owner.username, kept.username)
+        owner = self._owners.get(account)
+        kept = {name: self._kept[name].username for name in self._clients if name in self._kept}
+        return "" if owner is None else other_account(account, owner.username, kept)
 
     async def _learn_if_told(self, account: str) -> None:
         """Learn whose key it is, so that another one is noticed; nothing waits for a call that fails."""
@@ -197,11 +192,23 @@ def shared_key(first: str, second: str) -> str:
     )
 
 
-def other_account(account: str, username: str, kept: str) -> str:
-    """Return the sentence on a key of another fal account than the one that has been polled under a name."""
+def other_account(account: str, username: str, kept: Mapping[str, str]) -> str:
+    """Return a sentence if a key is of another fal account than what has been polled under a name, else nothing.
+
+    Args:
+        account: the name.
+        username: of the fal account that its key belongs to; empty where that is not known.
+        kept: the usernames that the ledger knows, by configured account.
+    """
+    before = kept.get(account, "")
+    if not username or before in {"", username}:
+        return ""
+    # With a key of an account that has another name, too, nothing had been read.
+    if any(other == before for name, other in kept.items() if name != account):
+        return ""
     return (
         f'the key of the account "{account}" belongs to the fal account "{username}", but the ledger has the charges '
-        f'of the fal account "{kept}" under this name, and would mix them; give it a key of "{kept}", or give '
+        f'of the fal account "{before}" under this name, and would mix them; give it a key of "{before}", or give '
         f'"{username}" a name of its own. If fal has renamed the account, stop the exporter, run '
         f"`fal-exporter ledger rename-account {account} NEW`, and configure the account under the new name"
     )

@@ -33,9 +33,9 @@ from exporter.ledger import (
     recorded_rejected_rows,
 )
 from exporter.ledger.maintenance.inspection import Inspection, inspect_ledger
-from exporter.ledger.tables.database import recorded_sources
+from exporter.ledger.tables.database import recorded_owners, recorded_sources
 from exporter.ledger.tables.schema import SCHEMA_VERSION
-from exporter.polling.key_owners import shared_username
+from exporter.polling.key_owners import other_account, shared_username
 from exporter.polling.poll_runner import unreadable_sentence
 from exporter.polling.reconciler import months
 from exporter.polling.source_choice import gaps_of, limits_of, offer_of, shortfalls_of
@@ -115,12 +115,14 @@ def run_check(settings: Settings) -> int:
     ledger = inspect_ledger(address)
     recorded: Mapping[str, tuple[str, ...]] = {}
     unreadable: Mapping[tuple[str, str], RejectedRows] = {}
+    owners: Mapping[str, str] = {}
     reconciled: dict[str, tuple[Reconciliation, ...]] = {account.name: () for account in settings.accounts}
     if ledger.version is not None and not ledger.problem:
         recorded = recorded_sources(address)
         unreadable = recorded_rejected_rows(address)
         reconciled |= {name: recorded_reconciliations(address, name) for name in reconciled if name in recorded}
-    found, verdicts = asyncio.run(_verdicts(settings, recorded, reconciled, unreadable))
+        owners = recorded_owners(address)
+    found, verdicts = asyncio.run(_verdicts(settings, recorded, reconciled, unreadable, owners))
     machine = this_machine(settings, ledger, [account.ahead for account in found if account.ahead is not None])
     click.echo(machine.text)
     for verdict in verdicts:
@@ -134,11 +136,13 @@ async def _verdicts(
     recorded: Mapping[str, tuple[str, ...]],
     reconciled: Mapping[str, tuple[Reconciliation, ...]],
     unreadable: Mapping[tuple[str, str], RejectedRows],
+    owners: Mapping[str, str],
 ) -> tuple[list[_Found], list[Verdict]]:
     found = await asyncio.gather(
         *(_asked(account, settings, recorded.get(account.name, ())) for account in settings.accounts)
     )
     names: dict[str, str] = {}
+    kept = {account.name: owners[account.name] for account in settings.accounts if account.name in owners}
     verdicts = []
     for account, one in zip(settings.accounts, found, strict=True):
         shared_with = names.setdefault(one.username, account.name) if one.username else account.name
@@ -150,7 +154,9 @@ async def _verdicts(
             reconciled=reconciled[account.name],
             reporting_url=one.reporting_url,
             unreadable={source: rows for (name, source), rows in unreadable.items() if name == account.name},
-            shared="" if shared_with == account.name else shared_username(shared_with, account.name, one.username),
+            owner=other_account(account.name, one.username, kept)
+            if shared_with == account.name
+            else shared_username(shared_with, account.name, one.username),
         )
         verdicts.append(replace(verdict, problems=(*verdict.problems, *one.unreadable), rows=one.rows))
     return found, verdicts
@@ -163,7 +169,7 @@ async def _asked(account: Account, settings: Settings, recorded: tuple[str, ...]
     try:
         probes = await probe(client)
         try:
-            username = await read_username(client) if len(settings.accounts) > 1 else ""
+            username = await read_username(client)
         except ApiError:
             username = ""
         rows, unreadable = await _parsed(client, settings, _polled(account.sources, recorded, probes))
@@ -215,7 +221,7 @@ def verdict_on(
     *,
     reconciled: tuple[Reconciliation, ...] = (),
     unreadable: Mapping[str, RejectedRows] = _NO_ROWS,
-    shared: str = "",
+    owner: str = "",
     reporting_url: str = "",
 ) -> Verdict:
     """Judge what an account's key can do against what is to be polled.
@@ -228,10 +234,11 @@ def verdict_on(
         reconciled: how the ledger compared with what fal bills.
         reporting_url: where the reporting interface was asked last.
         unreadable: the rows that the exporter could not read last, by source.
-        shared: a sentence if another account is the same fal account; empty otherwise.
+        owner: a sentence if another account is the same fal account, or the ledger has another fal account under this
+            name; empty otherwise.
     """
     answers = {item.name: item for item in probes}
-    problems = [shared] if shared else []
+    problems = [owner] if owner else []
     if wanted is not None:
         sources, origin = wanted, "set by SOURCES"
     elif recorded:

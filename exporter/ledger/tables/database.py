@@ -40,7 +40,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from exporter.errors import ConfigurationError, LedgerError
 from exporter.ledger.tables import schema
-from exporter.ledger.tables.schema import scopes
+from exporter.ledger.tables.schema import key_owners, scopes
 
 _log = structlog.get_logger(__name__)
 
@@ -437,6 +437,23 @@ def check_version(version: str | None, url: URL, *, of_any_version: bool = False
             f"the ledger {shown(url)} has schema {version}, this exporter reads schema {schema.SCHEMA_VERSION}; "
             "use the version of the exporter that writes the ledger"
         )
+
+
+def recorded_owners(address: str) -> dict[str, str]:
+    """Return the username of the fal account that was polled as each account, as far as that is known.
+
+    There are none where there is no ledger yet, or one of an older version.
+
+    Raises:
+        LedgerError: the database cannot be read.
+    """
+    try:
+        with reading(address, of_any_version=True) as connection:
+            if not inspect(connection).has_table(key_owners.name):
+                return {}
+            return {row.account: row.username for row in connection.execute(select(key_owners))}
+    except NoLedgerError:
+        return {}
 
 
 def recorded_sources(address: str) -> dict[str, tuple[str, ...]]:

@@ -12,7 +12,7 @@ from e2e.processes import Fal, free_port
 
 from exporter.charges import Bill, utc_now
 from exporter.cli import main
-from exporter.ledger import Ledger, LedgerInUseError, Rules, take_collector_lock
+from exporter.ledger import KeyOwner, Ledger, LedgerInUseError, Rules, take_collector_lock
 from exporter.ledger.collector_lock import as_collector
 from exporter.ledger.tables.schema import SCHEMA_VERSION
 from exporter.polling.reconciler import months
@@ -216,6 +216,22 @@ def test_two_accounts_that_are_one_fal_account_are_found(
     studio, ads = output.split("account ads: ")
     assert problems(studio) == []
     assert 'the keys of the accounts "studio" and "ads" both belong to the fal account' in problems(ads)[0]
+
+
+def test_a_key_of_another_fal_account_than_the_ledger_has_is_found(check: Check, fal: Fal) -> None:
+    own = fal.simulator.account.world.teams[0]
+    for username, code in ((own, 0), ("acme-before", 1)):
+        with closing(Ledger(f"sqlite:///{check.ledger}", rules=Rules(), clock=utc_now)) as ledger:
+            ledger.activate({"default": ("models",)})
+            ledger.names.record_key_owner(KeyOwner("default", "of another key", username))
+        exit_code, output = check(ADMIN_KEY)
+        assert exit_code == code
+        sentence = (
+            f'the key of the account "default" belongs to the fal account "{own}", but the ledger has the charges of the '
+            'fal account "acme-before" under this name'
+        )
+        assert [found for found in problems(output) if sentence in found] == problems(output)
+        assert bool(problems(output)) == bool(code)
 
 
 def test_the_machine_is_looked_at_first(check: Check) -> None:
