@@ -227,8 +227,8 @@ def test_a_key_of_another_fal_account_than_the_ledger_has_is_found(check: Check,
         exit_code, output = check(ADMIN_KEY)
         assert exit_code == code
         sentence = (
-            f'the key of the account "default" belongs to the fal account "{own}", but the ledger has the charges of the '
-            'fal account "acme-before" under this name'
+            f'the key of the account "default" belongs to the fal account "{own}", but the ledger has the charges of '
+            'the fal account "acme-before" under this name'
         )
         assert [found for found in problems(output) if sentence in found] == problems(output)
         assert bool(problems(output)) == bool(code)
