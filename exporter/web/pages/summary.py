@@ -51,7 +51,8 @@ class Month:
     """Spend of the month.
 
     Attributes:
-        forecast: None where one of the accounts has none.
+        forecast: None where one of the accounts has none, or nothing is spent.
+        no_forecast: why there is none.
         compared: how much more or less it is than the same part of the last month; empty where that is not known.
         last_month: empty where nothing is known of it and nothing will be.
         billed: how the last month compares with its invoices; empty where nothing has been compared.
@@ -59,6 +60,7 @@ class Month:
 
     amount: str
     forecast: MonthForecast | None
+    no_forecast: str
     compared: str
     last_month: str
     billed: str
@@ -176,16 +178,25 @@ def month(publication: Publication) -> Month:
     accounts = publication.overview.accounts
     spent, last = _whole(accounts, "month_to_date"), _whole(accounts, "last_month")
     is_last_awaited = last is not None or bool(gap_text(accounts, "last_month"))
+    spending = [account for account in accounts if not _spends_nothing(account)]
     forecasts = [account.forecast for account in publication.outlook.accounts if account.forecast is not None]
     return Month(
         amount=figure(accounts, "month_to_date"),
         forecast=None
-        if spent is None or not forecasts or len(forecasts) < len(accounts)
+        if spent is None or not forecasts or len(forecasts) < len(spending)
         else _month_forecast(spent, forecasts, last or 0),
+        no_forecast="No forecast yet: it needs the month to date and a few days before it."
+        if spending or not accounts
+        else "No forecast: nothing has been spent since the start of last month.",
         compared=_compared(spent, _same_part(accounts)),
         last_month=figure(accounts, "last_month") if is_last_awaited else "",
         billed=_billed(accounts),
     )
+
+
+def _spends_nothing(account: AccountOverview) -> bool:
+    """Return whether nothing has been spent in this month and the last; such an account is not forecast."""
+    return account.month_to_date == 0 and account.last_month == 0
 
 
 def _same_part(accounts: Sequence[AccountOverview]) -> int | None:

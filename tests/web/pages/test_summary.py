@@ -105,6 +105,18 @@ def test_without_the_forecast_of_an_account_there_is_none_of_them_together() -> 
     assert "forecast for the month" not in text
 
 
+def test_an_account_that_spends_nothing_keeps_nobody_waiting_for_a_forecast() -> None:
+    idle = AccountOverview("idle", (SourceOverview("models", "", "up", AT, AT),), month_to_date=0, last_month=0)
+    known, _ = OUTLOOK.accounts
+    ahead = replace(OUTLOOK, accounts=(known, AccountOutlook("idle", MONTH)))
+    overview = Overview("1", (OVERVIEW.accounts[0], idle))
+    assert "$12.00 forecast for the month" in outline(overview, outlook=ahead).text
+    unknown = replace(idle, last_month=None)
+    assert "No forecast yet" in outline(replace(overview, accounts=(OVERVIEW.accounts[0], unknown)), outlook=ahead).text
+    alone = outline(Overview("1", (idle,)), outlook=Outlook((AccountOutlook("idle", MONTH),))).text
+    assert "No forecast: nothing has been spent since the start of last month." in alone
+
+
 @pytest.mark.parametrize(
     ("balance", "mark"), [(0, "figure low"), (-NANO, "figure low"), (1, "figure"), (None, "figure")]
 )
