@@ -4,7 +4,7 @@ from source import palette
 from source.banner import state
 from source.frame import Frame, Row
 from source.invoices import agreement, billed, invoice_list
-from source.outlook import MONTH, budgets, course
+from source.outlook import MONTH, budgets, course, month_ends
 from source.panels import (
     DOLLARS,
     LESS,
@@ -93,10 +93,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
             figure(
                 "At the end of the month",
                 "What the month will have cost at its end: the median, and the band in which it ends in 8 of 10 cases.",
-                [
-                    Query(f"sum({of_accounts(f'fal_spend_month_forecast{edge}_usd')})", name, ref)
-                    for edge, name, ref in (("_low", "low", "low"), ("", "likely", "likely"), ("_high", "high", "high"))
-                ],
+                month_ends(),
                 DOLLARS,
                 decimals=0,
                 names=True,

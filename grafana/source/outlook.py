@@ -4,13 +4,21 @@ from itertools import pairwise
 
 from source import palette
 from source.panels import DOLLARS, DOLLARS_SHORT, NOT_LOADED, SHARE, Built, Query, at_least, fixed, lines, properties
-from source.queries import share, total
+from source.queries import of_accounts, share, total, while_whole
 from source.tables import Column, bar_cell, coloured_text, rows
 
 MONTH = "fal_spend_month_to_date_usd"
 
 _SEEN = "[32d:5m] @ end()"
 """The newest value in the range of a graph that reaches into the future, read every five minutes of it."""
+
+
+def month_ends() -> list[Query]:
+    """Return what the month comes to at its end: low, likely and high; nothing while an account lacks hours of it."""
+    return [
+        Query(while_whole(f"sum({of_accounts(f'fal_spend_month_forecast{edge}_usd')})", MONTH), name, name)
+        for edge, name in (("_low", "low"), ("", "likely"), ("_high", "high"))
+    ]
 
 
 def course() -> Built:

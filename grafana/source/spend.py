@@ -3,7 +3,7 @@
 from source import palette
 from source.banner import SHIPPED, state
 from source.frame import Frame, Row, happened, whenever
-from source.outlook import MONTH, budgets, course
+from source.outlook import MONTH, budgets, course, month_ends
 from source.panels import (
     DOLLARS,
     DOLLARS_SHORT,
@@ -130,10 +130,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 "Month at its end",
                 "What the month will have cost at its end: the median, and the band in which it ends in 8 of 10 cases. "
                 "Of whole accounts; the other variables do not change it. Needs a day of history.",
-                [
-                    Query(f"sum({of_accounts(f'fal_spend_month_forecast{edge}_usd')})", name, ref)
-                    for edge, name, ref in (("_low", "low", "low"), ("", "likely", "likely"), ("_high", "high", "high"))
-                ],
+                month_ends(),
                 DOLLARS,
                 decimals=0,
                 names=True,

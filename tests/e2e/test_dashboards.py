@@ -118,7 +118,14 @@ NOTHING_WHEN_ALL_IS_WELL = {
 MORE_OR_LESS = {f"fal-month: ± last month, same day: {which}" for which in ("more", "less")}
 """A change is the one or the other."""
 
+MONTH_ENDS = {
+    f"{panel}: {edge}"
+    for panel in ("fal-spend: Month at its end", "fal-month: At the end of the month")
+    for edge in ("low", "likely", "high")
+}
+
 NOTHING_WHEN_NOT_WELL = {
+    *MONTH_ENDS,
     # An account lacks some of the month, and of the time before the exporter nobody knows what was surge.
     "fal-gpu-time: Surge, this month: time",
     "fal-gpu-time: Surge, this month: cost",
@@ -659,6 +666,7 @@ def test_the_month_is_not_shown_while_an_account_that_is_selected_lacks_some_of_
         "fal-spend: Month to date: A",
         "fal-gpu-time: Cost, this month: A",
         "fal-models-and-prices: Models and apps, month: A",
+        *MONTH_ENDS,
     }
     found = [asked for asked in queries if str(asked) in month]
     assert len(found) == len(month)
