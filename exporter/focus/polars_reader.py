@@ -105,15 +105,16 @@ class Cutter:
         closing = self._closing.head(before.len())
         return closing.len() % 2 == 0 and (opens_well | closing).all() and (closes_well | ~closing).all()
 
-    def fields(self, marked: Marked) -> pl.LazyFrame:
+    def fields(self, marked: Sequence[Marked]) -> pl.LazyFrame:
         """Return the fields of lines, and as many rows as they are; each is whole if `is_whole` says so of all."""
+        texts = [some.text for some in marked]
         return pl.scan_csv(
-            marked.text,
+            texts,
             has_header=False,
             separator=self._separator.decode(),
             schema=self._schema,
             infer_schema=False,
-            quote_char='"' if _QUOTE in marked.text else None,
+            quote_char='"' if any(_QUOTE in text for text in texts) else None,
         )
 
     def table(self, lines: bytes) -> pl.DataFrame | None:
@@ -122,7 +123,7 @@ class Cutter:
         if marked is None:
             return None
         try:
-            frame = self.fields(marked).with_columns(self.is_whole.alias(self._end)).collect()
+            frame = self.fields([marked]).with_columns(self.is_whole.alias(self._end)).collect()
         except DOUBTS:
             return None
         return frame.drop(self._end) if frame.height == marked.lines and frame[self._end].all() else None
@@ -182,12 +183,12 @@ class Summer(Generic[RowT]):
         known = [some for some in marked if some is not None]
         if len(known) < len(marked) or not known:
             return None
-        together = Marked(b"".join(some.text for some in known), sum(some.lines for some in known))
-        return Cut(together.lines, self._worker.submit(self._groups_of, together))
+        return Cut(sum(some.lines for some in known), self._worker.submit(self._groups_of, known))
 
-    def _groups_of(self, marked: Marked) -> pl.DataFrame | None:
+    def _groups_of(self, marked: Sequence[Marked]) -> pl.DataFrame | None:
         groups = self._grouped(self._cutter.fields(marked), self._cutter.is_whole)
-        return groups if groups[_ARE_WHOLE].all() and groups[_LINES].sum() == marked.lines else None
+        lines = sum(some.lines for some in marked)
+        return groups if groups[_ARE_WHOLE].all() and groups[_LINES].sum() == lines else None
 
     def rows(self, cut: Cut) -> list[RowT] | None:
         """Return the rows of lines that have been begun; None where one of them needs care."""

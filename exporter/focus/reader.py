@@ -374,6 +374,8 @@ class Reader(Generic[RowT]):
     def _mark(self, polars: "Summer[RowT]") -> None:
         """Mark the lines that are held for Polars."""
         lines = self._lines.take()
+        if not lines:
+            return
         marked = polars.marked(lines)
         self._lines.number += lines.count(b"\n") if marked is None else marked.lines
         self._marked.append((lines, marked))

@@ -24,6 +24,14 @@ NEVER = 0
 RowT = TypeVar("RowT", bound=tuple[object, ...])
 
 
+@pytest.fixture(autouse=True, scope="module")
+def small_marks() -> Iterator[None]:
+    """Let blocks be several sources for Polars, as they are in large files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("exporter.focus.reader.MARKED", 300)
+        yield
+
+
 class Nanos(NamedTuple):
     charge_period_start: datetime
     tags: str | None
