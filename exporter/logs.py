@@ -111,9 +111,9 @@ def configure_logging(*, log_format: str, level: str, stream: TextIO, secrets: I
     root.setLevel(level.upper())
     logging.captureWarnings(capture=True)
     for name, least in _CHATTY.items():
-        logging.getLogger(name).setLevel(logging.DEBUG if level == "debug" else least)
+        logging.getLogger(name).setLevel(logging.DEBUG if level == "debug" else max(least, root.level))
     for name in _VERY_CHATTY:
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)
         logger.handlers.clear()

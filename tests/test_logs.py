@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from exporter.logs import configure_logging, hide, redact, redact_loosely
+from exporter.logs import _CHATTY, _VERY_CHATTY, configure_logging, hide, redact, redact_loosely
 
 SECRET = SecretStr("rotated-id:rotated-secret-value")
 FAL_KEY = "1b2c3d4e-aaaa-bbbb-cccc-1234567890ab:0123456789abcdef0123456789abcdef"
@@ -21,7 +21,11 @@ FAL_KEY = "1b2c3d4e-aaaa-bbbb-cccc-1234567890ab:0123456789abcdef0123456789abcdef
 def _logging_as_before() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    libraries = [logging.getLogger(name) for name in (*_CHATTY, *_VERY_CHATTY)]
+    levels = [library.level for library in libraries]
     yield
+    for library, its_level in zip(libraries, levels, strict=True):
+        library.setLevel(its_level)
     root.handlers[:] = handlers
     root.setLevel(level)
     logging.captureWarnings(capture=False)
@@ -95,6 +99,15 @@ def test_chatter_of_libraries_is_kept_for_debug(logger: str) -> None:
     stream = configured(level="debug")
     logging.getLogger(logger).info("HTTP Request: GET https://api.fal.ai")
     assert "HTTP Request" in stream.getvalue()
+
+
+@pytest.mark.parametrize("logger", ["httpx", "asyncio", "uvicorn.error", "httpcore"])
+def test_warnings_of_libraries_are_not_written_where_errors_alone_are(logger: str) -> None:
+    stream = configured(level="error")
+    logging.getLogger(logger).warning("something is odd")
+    assert stream.getvalue() == ""
+    logging.getLogger(logger).error("something is wrong")
+    assert "something is wrong" in stream.getvalue()
 
 
 def test_a_warning_of_python_is_logged() -> None:

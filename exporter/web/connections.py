@@ -199,6 +199,8 @@ class Connection(HttpToolsProtocol):
         self.address = self.client[0] if self.client else ""
         if self.handshake is not None:
             self.all.closed(self.handshake)
+            # As without TLS, where it is eight times as much.
+            transport.set_write_buffer_limits(_UNFETCHED)
         self.all.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -335,6 +337,9 @@ def protocol_of(connections: Connections) -> type[Connection]:
     """Return the HTTP protocol of a server."""
     return type("ServerConnection", (Connection,), {"all": connections})
 
+
+_UNFETCHED = 2**16
+"""Bytes of answers that are made ahead of being fetched; an answer that has been begun is made to its end."""
 
 _PART = 4096
 """Bytes that are read at once of a head, and of a body whose length is not announced."""

@@ -58,7 +58,7 @@ class AccessLog:
 
 
 class Seldom(logging.Filter):
-    """Lets a warning of the HTTP server through once a minute: whoever reaches the port can cause it at will.
+    """Lets a warning of the libraries that serve through once a minute: whoever reaches the port can cause it at will.
 
     Args:
         clock: seconds that never go back.
@@ -109,6 +109,10 @@ GRACE = 2
 LISTEN_SETTING = "FAL_EXPORTER_LISTEN"
 
 _BACKLOG = 128
+
+_SENT_AHEAD = 2**15
+"""Bytes that a client may send before they are read: they, and copies of them, are multiplied by all connections."""
+
 _FIRST_FREE_FOR_ALL = 1024
 
 
@@ -230,6 +234,8 @@ def listen(host: str, port: int, *, setting: str = LISTEN_SETTING) -> socket.soc
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
+            # Connections have it from here.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SENT_AHEAD)
             listener.bind(address)
             listener.listen(_BACKLOG)
         except OSError:
@@ -272,7 +278,8 @@ async def serve_web(
     Fast on uvloop's event loop; runs on any. The socket is closed at the end. With a web configuration that has TLS,
     connections are encrypted.
     """
-    logging.getLogger("uvicorn.error").addFilter(_SELDOM)
+    for name in ("uvicorn.error", "asyncio"):
+        logging.getLogger(name).addFilter(_SELDOM)
     connections = Connections() if connections is None else connections
     protocol = protocol_of(connections)
     config = uvicorn.Config(
