@@ -274,7 +274,7 @@ def _account(account: AccountPoller, view: LedgerView, reach: Reach, last_month_
             )
         ),
         remarks=tuple(remark for remark in account.remarks(reconciled) if remark != urgent),
-        lacks=tuple(filter(None, (urgent, *account.gaps()))),
+        lacks=tuple(filter(None, (urgent, *account.gaps()))) if account.is_automatic else (),
     )
 
 

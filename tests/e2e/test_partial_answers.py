@@ -622,6 +622,8 @@ async def test_accounts_that_go_and_keys_that_are_swapped_mix_nothing_in_any_vie
         async with scene.exporter(**entries(studio=ADMIN_KEY, ads=SECOND_KEY)) as exporter:
             await exporter.loaded(*sources, *sources)
             assert await views_of_accounts(exporter, today) == both
+            noted = (await exporter.client.get("/v1/billing/usage", params=today)).json()["notes"]
+            assert not any("compute" in note for note in noted), "what sources that are set leave out is meant to be"
         async with scene.exporter(**entries(studio=ADMIN_KEY)) as exporter:
             await exporter.loaded(*sources)
             assert await views_of_accounts(exporter, today) == told(studio=studio)
