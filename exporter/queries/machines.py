@@ -97,13 +97,16 @@ class MachinesAnswer:
 
     @property
     def idle_share(self) -> float | None:
-        """Share of the spend that was idle, 0 to 1; None where nothing was spent."""
-        return share(self.spend.idle, self.spend.total)
+        """Share of the spend that was idle, 0 to 1; see `idle_share`."""
+        return idle_share(self.spend)
 
 
-def share(part: int, whole: int) -> float | None:
-    """Return a part as a share of a whole, 0 to 1; None where there is no whole."""
-    return part / whole if whole > 0 else None
+def idle_share(spend: Parts) -> float | None:
+    """Return the share of a spend that is known to have been idle, 0 to 1.
+
+    None where nothing was spent, and where it is not known of any of it.
+    """
+    return spend.idle / spend.total if spend.total > max(spend.unknown, 0) else None
 
 
 def parse_machines_question(given: Mapping[str, str], *, now: datetime, zone: ZoneInfo) -> MachinesQuestion:

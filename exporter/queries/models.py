@@ -30,7 +30,7 @@ from exporter.forecasting.what_if import Setting, WhatIf
 from exporter.machines import Efficiency, Parts
 from exporter.queries.exact_json import Amount, Document, SentAmount, SentDocument, SentText
 from exporter.queries.invoices import stated
-from exporter.queries.machines import AppMachines, share
+from exporter.queries.machines import AppMachines, idle_share
 from exporter.queries.requests import AccountDifferences, RequestRow
 
 OWN_ACCOUNT = "x_fal_exporter_account"
@@ -341,7 +341,10 @@ class MachinesOfApp(Document):
     gpu_class: str | None = Field(description="GPU class, like `H100`; null for machines without a GPU.")
     spend: States = Field(description="What fal charged in USD, by the state of the runners.")
     gpu_seconds: States = Field(description="GPU time in seconds, by the state of the runners.")
-    idle_share: float | None = Field(description="Share of the spend that was idle, 0 to 1; null if nothing was spent.")
+    idle_share: float | None = Field(
+        description="Share of the spend that is known to have been idle, 0 to 1; null if nothing was spent, or nothing "
+        "of it is known by state."
+    )
     settings: AppSetting | None = Field(description="Present settings; null if fal lists no such app.")
 
     @model_validator(mode="before")
@@ -355,7 +358,7 @@ class MachinesOfApp(Document):
             "gpu_class": app.gpu_class or None,
             "spend": app.spend,
             "gpu_seconds": app.gpu_seconds,
-            "idle_share": share(app.spend.idle, app.spend.total),
+            "idle_share": idle_share(app.spend),
             "settings": app.settings,
         }
 
@@ -454,7 +457,10 @@ class Machines(Document):
     apps: tuple[MachinesOfApp, ...] = Field(description="By app, environment and GPU class; most idle money first.")
     spend: States = Field(description="Spend of all of them by state, in USD.")
     gpu_seconds: States = Field(description="GPU time of all of them by state, in seconds.")
-    idle_share: float | None = Field(description="Share of the spend that was idle, 0 to 1; null if nothing was spent.")
+    idle_share: float | None = Field(
+        description="Share of the spend that is known to have been idle, 0 to 1; null if nothing was spent, or nothing "
+        "of it is known by state."
+    )
     requests: tuple[RequestCosts, ...] = Field(description="Requests of apps and models in the same window.")
     what_if: tuple[LowerSetting, ...] = Field(
         description="Lower settings of apps and what they would have saved in the last week of the window: an estimate "

@@ -70,6 +70,15 @@ def test_an_account_whose_apps_are_not_listed_is_named_and_left_out(divided: Led
     assert not any("not been listed" in note for note in answered(divided, {"account": "research"}).notes)
 
 
+def test_where_nothing_is_known_by_state_there_is_no_idle_share(divided: LedgerReader) -> None:
+    last = answered(
+        divided, {"start": f"{HISTORY.end - HOUR:%Y-%m-%dT%H:%MZ}", "end": f"{HISTORY.end:%Y-%m-%dT%H:%MZ}"}
+    )
+    assert (last.spend.unknown, last.spend.total, last.idle_share) == (9 * CENTS, 9 * CENTS, None)
+    assert [app.idle_share for app in Machines.model_validate(last).apps] == [None]
+    assert answered(divided, {"start": "2026-11-03T06:00Z", "end": "2026-11-03T07:00Z"}).idle_share == 0
+
+
 def test_requests_stand_beside_what_they_cost(divided: LedgerReader) -> None:
     (found,) = answered(divided, {"start": "2026-11-03T06:00Z", "end": "2026-11-03T07:00Z"}).requests
     assert (found.cost, found.cost_per_success) == (9 * CENTS, round(9 * CENTS / 8))
