@@ -44,7 +44,7 @@ WORDS = {
     "FalLargeRestatement": "fal has changed hours that were complete",
     "FalDiscountLost": "a discount is lost",
     "FalInvoiceOverdue": "an invoice is overdue",
-    "FalAppIdle": "an app was idle all day and is billed for it",
+    "FalAppIdle": "idle runners of an app cost money",
     "FalQueueGrowing": "requests wait for an app although its runners are idle",
     "FalAccessFileBroken": "the file that grants access cannot be read in full",
     "FalFocusPushFailing": "FOCUS files cannot be pushed to their destination",

@@ -102,7 +102,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
         ),
         (
             figure(
-                "GPU-hour, month",
+                "Serverless GPU-hour",
                 "What an hour of a GPU on serverless has cost on average since the start of the month, discounts and "
                 "surge prices included, and what the same hours cost at list prices. Compute machines have no list "
                 "price that fal states; they are in the tables.",

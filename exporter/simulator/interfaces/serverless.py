@@ -22,6 +22,8 @@ from exporter.simulator.world.world import World, visible_requests
 _LONGEST = timedelta(days=90)
 _STATES = ("running", "idle", "pending", "draining")
 _PER_MILLE = 1000
+_AT_PEAK = 4
+"""Times the usual number of runners that an app may have: its busiest hours, and surge, take less."""
 _FINE_PLACES = 15
 _MAIN = "main"
 _REGIONS = ("us-west", "us-central", "us-east", "eu-north", "eu-west")
@@ -43,6 +45,12 @@ class _App:
     @property
     def endpoint_id(self) -> str:
         return f"{self.owner}/{self.name}"
+
+    @property
+    def usual_runners(self) -> int:
+        """Runners that its usual requests take, at least one."""
+        nanoseconds = sum(line.rate * line.size for line in self.lines)
+        return -(-nanoseconds // (3600 * NANO))
 
 
 class Shares(NamedTuple):
@@ -98,7 +106,7 @@ async def apps(call: Call) -> Answer:
             "auth_mode": ("private", "public", "shared")[drawn % 3],
             "keep_alive": (10, 60, 300, 600)[drawn % 4],
             "min_concurrency": drawn % 5 % 2,
-            "max_concurrency": 2 + drawn % 9,
+            "max_concurrency": max(2 + drawn % 9, _AT_PEAK * app.usual_runners),
             "request_timeout": 600,
             "startup_timeout": 300,
             "valid_regions": [_REGIONS[drawn % len(_REGIONS)]],

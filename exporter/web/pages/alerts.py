@@ -379,7 +379,10 @@ def _of_machines(seen: Observations) -> Iterator[Alert]:
     for app in seen.idle_apps:
         if app.idle > _IDLE and app.idle / app.cost > _IDLE_SHARE:
             where = f" ({app.environment})" if app.environment else ""
-            text = f"The app {app.app}{where} was idle all day for {dollars(app.idle)}.{_what_to_change(app)}"
+            text = (
+                f"Idle runners of the app {app.app}{where} cost {dollars(app.idle)} in 24 hours, "
+                f"{app.idle / app.cost:.0%} of its cost.{_what_to_change(app)}"
+            )
             yield _of("FalAppIdle", app.account, text, f"idle {app.app} {app.environment}")
     for ceiling in seen.burn_ceilings:
         if ceiling.amount > ceiling.left >= 0:

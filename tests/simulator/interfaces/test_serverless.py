@@ -1,11 +1,11 @@
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import httpx
 import pytest
 
-from exporter.simulator import GlitchedJob, IdleSpan, Key, PlantedSpend, Simulator, World
+from exporter.simulator import GlitchedJob, IdleSpan, Key, PlantedSpend, Simulator, World, company
 from exporter.simulator.interfaces.serverless import shares_of
 from exporter.simulator.world.exact import HOUR, NANO, microseconds
 
@@ -31,6 +31,14 @@ async def test_apps_are_those_of_the_usage(ask: Ask, simulator: Simulator) -> No
             *("min_concurrency", "max_concurrency", "request_timeout", "startup_timeout", "valid_regions"),
             "updated_at",
         }
+
+
+@pytest.mark.parametrize("world", [company(7, datetime(2026, 11, 21, 14, tzinfo=UTC))], ids=["demo"])
+async def test_no_app_has_more_runners_than_its_settings_allow(ask: Ask) -> None:
+    for app in (await ask(APPS))["apps"]:
+        answer = await ask(f"{APPS}/{app['endpoint_id']}/runners/history", **SPAN, aggregation="avg", timeframe="hour")
+        busiest = max(sum(Decimal(str(row[state])) for state in STATES) for row in answer["history"])
+        assert busiest <= app["max_concurrency"], app["endpoint_id"]
 
 
 async def test_apps_are_found_by_environment_and_name(ask: Ask) -> None:

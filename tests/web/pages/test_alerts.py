@@ -418,18 +418,20 @@ def test_an_idle_app_is_told_of_with_what_to_change() -> None:
     kept = IdleApp("a", "preview", "staging", 9 * NANO, 10 * NANO, 1, 600)
     (text,) = texts(Observations(idle_apps=(kept,)))
     assert text == (
-        "The app preview (staging) was idle all day for $9.00. "
+        "Idle runners of the app preview (staging) cost $9.00 in 24 hours, 90% of its cost. "
         "Its min_concurrency is 1, so that it never stops entirely; "
         "what a lower one would have saved is at /v1/billing/machines."
     )
     lingering = replace(kept, environment="", min_concurrency=0)
     (text,) = texts(Observations(idle_apps=(lingering,)))
     assert text == (
-        "The app preview was idle all day for $9.00. Its keep_alive is 600 seconds; "
+        "Idle runners of the app preview cost $9.00 in 24 hours, 90% of its cost. Its keep_alive is 600 seconds; "
         "what a lower one would have saved is at /v1/billing/machines."
     )
     unlisted = replace(lingering, min_concurrency=None, keep_alive=None)
-    assert texts(Observations(idle_apps=(unlisted,))) == ["The app preview was idle all day for $9.00."]
+    assert texts(Observations(idle_apps=(unlisted,))) == [
+        "Idle runners of the app preview cost $9.00 in 24 hours, 90% of its cost."
+    ]
 
 
 @pytest.mark.parametrize(("idle", "cost"), [(8, 10), (1, 1), (0, 5)])
