@@ -361,12 +361,14 @@ class Bookings:
         off: what is booked too high and what is booked too low, added up.
         through: the end of the hours that were compared; None before the first comparison.
         problem: why there is no newer comparison; empty while the newest has succeeded.
+        too_high: what of `off` is booked too high.
     """
 
     off: int = 0
     charged: int = 0
     through: datetime | None = None
     problem: str = ""
+    too_high: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,11 @@ class Outcome:
         return sum(abs(amount) for name, (_, amount) in self.findings.items() if name != "not_read")
 
     @property
+    def too_high(self) -> int:
+        """Sum of what is booked too high, a part of `off`."""
+        return sum(max(amount, 0) for name, (_, amount) in self.findings.items() if name != "not_read")
+
+    @property
     def written(self) -> bytes:
         """The outcome as JSON."""
         document = {

@@ -67,7 +67,7 @@ class BookedComparer:
             self._changed()
             raise
         self._metrics.succeeded(outcome)
-        self._health.bookings = Bookings(outcome.off, outcome.charged, outcome.end)
+        self._health.bookings = Bookings(outcome.off, outcome.charged, outcome.end, too_high=outcome.too_high)
         self._changed()
         _log.debug("bookings have been compared", booked=outcome.booked, charged=outcome.charged)
 

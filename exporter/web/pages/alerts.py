@@ -98,6 +98,9 @@ class Alert:
         about: the account, the budget or the part that it concerns.
         kind: what is wrong, while the amounts in the text change; empty where the text does not change.
         rule: the shipped alert that says the same; empty where none does.
+        action: a sentence with what to do; empty where the text says it.
+        link: title and address of the place to look at, on this page or at fal; None for none.
+        is_ahead: stands before others that are as urgent.
     """
 
     severity: Severity
@@ -105,6 +108,9 @@ class Alert:
     text: str
     kind: str = ""
     rule: str = ""
+    action: str = ""
+    link: tuple[str, str] | None = None
+    is_ahead: bool = False
 
     @property
     def key(self) -> tuple[str, str]:
@@ -149,7 +155,7 @@ def alerts(publication: Publication, now: datetime, broken_files: Sequence[str] 
     found = [*_of_exporter(publication, now, broken_files), *_of_ledger(overview.ledger)]
     for account in overview.accounts:
         found += _of_account(account, now)
-    found += _of_credit(overview.accounts, publication.outlook)
+    found += _of_credit(overview.accounts, publication.outlook, now)
     for budget in publication.outlook.budgets:
         found += _of_budget(budget)
     found += _of_spend(overview.observations)
@@ -158,10 +164,10 @@ def alerts(publication: Publication, now: datetime, broken_files: Sequence[str] 
     found += _of_machines(overview.observations)
     found += _of_bookings(overview.observations.bookings, now)
     found += _of_keys(overview.observations, overview.accounts, now)
-    return tuple(sorted(found, key=lambda alert: _ORDER.index(alert.severity)))
+    return tuple(sorted(found, key=lambda alert: (_ORDER.index(alert.severity), not alert.is_ahead)))
 
 
-def _of_credit(accounts: Sequence[AccountOverview], outlook: Outlook) -> Iterator[Alert]:
+def _of_credit(accounts: Sequence[AccountOverview], outlook: Outlook, now: datetime) -> Iterator[Alert]:
     """Yield one alert about credit for each account: of the time that is left, else of the amount."""
     left = {account.name: account for account in accounts}
     for ahead in outlook.accounts:
@@ -172,8 +178,9 @@ def _of_credit(accounts: Sequence[AccountOverview], outlook: Outlook) -> Iterato
             if (balance or 0) > account.credit_floor:
                 rule = "FalCreditRunwayShort"
                 severity: Severity = SEVERITIES[rule] if ahead.runway < _RUNWAY_CRITICAL else "waiting"
-                text = f"Credit runs out in about {span(ahead.runway.total_seconds())}."
-                yield Alert(severity, ahead.account, text, "runway", rule)
+                text = f"Credit runs out in about {span(ahead.runway.total_seconds())}; then fal serves nothing."
+                action = f"Top up before {(now + ahead.runway).astimezone(UTC):%Y-%m-%d %H}:00 UTC."
+                yield Alert(severity, ahead.account, text, "runway", rule, action, _BILLING)
     for account in left.values():
         yield from _of_balance(account)
 
@@ -258,7 +265,7 @@ def _of_account(account: AccountOverview, now: datetime) -> Iterator[Alert]:
         yield _of("FalAccountLocked", name, f"Locked by fal: {account.locked}")
     elif account.balance is not None and account.balance <= account.credit_floor and not account.pays_by_invoice:
         text = f"The credit balance is {dollars(account.balance)}: fal refuses further calls."
-        yield _of("FalCreditRunwayShort", name, text, "balance")
+        yield replace(_of("FalCreditRunwayShort", name, text, "balance"), action="Top up now.", link=_BILLING)
     most = max(account.last_hour or 0, account.current_hour or 0)
     if most > _HOURLY_LIMIT:
         text = f"An hour has cost {dollars(most)}, more than {dollars(_HOURLY_LIMIT)}."
@@ -306,7 +313,8 @@ def _of_balance(account: AccountOverview) -> Iterator[Alert]:
         if account.credit_floor:
             floor = dollars(account.credit_floor)
             text = f"Credit of {left} is left above the floor of {floor}, below {dollars(_LOW_BALANCE)}."
-        yield _of("FalCreditBalanceLow", account.name, text, "balance")
+        action = "Top up: at its end fal serves nothing."
+        yield replace(_of("FalCreditBalanceLow", account.name, text, "balance"), action=action, link=_BILLING)
 
 
 def _of_bill(account: AccountOverview, now: datetime) -> Iterator[Alert]:
@@ -362,10 +370,11 @@ def _of_bookings(found: Bookings | None, now: datetime) -> Iterator[Alert]:
     reach = f" The last comparison reaches to {instant(found.through)}." if found.through else ""
     if found.off > _BOOKED_OFF and found.off > _BOOKED_SHARE * found.charged:
         text = (
-            f"What was booked for requests differs by {dollars(found.off)} from the {dollars(found.charged)} that fal "
-            f"charged for them.{reach}"
+            f"Booked for requests are {dollars(found.too_high)} too much and {dollars(found.off - found.too_high)} too "
+            f"little, of {dollars(found.charged)} that fal charged for them.{reach}"
         )
-        yield _of("FalBookingsDiffer", "Bookings", text, "differ")
+        action = "fal-exporter reconcile lists the requests; the dashboard fal / Requests has the models."
+        yield replace(_of("FalBookingsDiffer", "Bookings", text, "differ"), action=action)
     if found.problem:
         yield _of("FalBookingsNotCompared", "Bookings", f"They are not compared: {found.problem}.{reach}", "compared")
     elif found.through is not None and now - found.through > _BOOKED_AGE:
@@ -381,9 +390,11 @@ def _of_machines(seen: Observations) -> Iterator[Alert]:
             where = f" ({app.environment})" if app.environment else ""
             text = (
                 f"Idle runners of the app {app.app}{where} cost {dollars(app.idle)} in 24 hours, "
-                f"{app.idle / app.cost:.0%} of its cost.{_what_to_change(app)}"
+                f"{app.idle / app.cost:.0%} of its cost."
             )
-            yield _of("FalAppIdle", app.account, text, f"idle {app.app} {app.environment}")
+            alert = _of("FalAppIdle", app.account, text, f"idle {app.app} {app.environment}")
+            shown = seen.idle_month is not None and seen.idle_month.apps
+            yield replace(alert, action=_what_to_change(app), link=("Idle runners", "#idle") if shown else None)
     for ceiling in seen.burn_ceilings:
         if ceiling.amount > ceiling.left >= 0:
             text = (
@@ -395,10 +406,9 @@ def _of_machines(seen: Observations) -> Iterator[Alert]:
 
 def _what_to_change(app: IdleApp) -> str:
     # More cold starts can cost more than is saved, so that the page does not say which value is right.
-    told = "what a lower one would have saved is at /v1/billing/machines."
     if app.min_concurrency:
-        return f" Its min_concurrency is {app.min_concurrency}, so that it never stops entirely; {told}"
-    return f" Its keep_alive is {app.keep_alive} seconds; {told}" if app.keep_alive else ""
+        return f"Consider a lower min_concurrency: with {app.min_concurrency} it never stops entirely."
+    return f"Consider a keep_alive below its {app.keep_alive} seconds." if app.keep_alive else ""
 
 
 def _of_bills(seen: Observations, accounts: Sequence[AccountOverview], now: datetime) -> Iterator[Alert]:
@@ -444,6 +454,10 @@ def _named(keys: Sequence[KeyOverview]) -> str:
     return f"API key{'s' if len(keys) > 1 else ''} {_list_of([key.label for key in keys])}:"
 
 
+_BILLING = ("fal.ai/dashboard/billing", "https://fal.ai/dashboard/billing")
+_BUDGETS = ("Budgets", "#budgets")
+_SPEND_LESS = "Spend less, or raise the limit."
+
 _BURNS: tuple[tuple[str, float, tuple[str, str]], ...] = (
     ("FalBudgetBurnFast", _BURNS_FAST, ("6h", "1h")),
     ("FalBudgetBurnSlow", _BURNS_SLOWLY, ("3d", "1d")),
@@ -455,7 +469,8 @@ def _likely(budget: BudgetOutlook) -> str:
     """Say that a budget will probably be exceeded, while less than that is certain."""
     if budget.forecast is None or budget.forecast.expected <= budget.limit:
         return ""
-    return f" It will probably be exceeded: {dollars(budget.forecast.expected)} forecast."
+    above = dollars(budget.forecast.expected - budget.limit)
+    return f" It will probably be exceeded by {above}: {dollars(budget.forecast.expected)} forecast."
 
 
 def _of_budget(budget: BudgetOutlook) -> Iterator[Alert]:
@@ -465,14 +480,18 @@ def _of_budget(budget: BudgetOutlook) -> Iterator[Alert]:
     spend, limit = dollars(budget.spend), dollars(budget.limit)
     if budget.spend > budget.limit:
         text = f"Exceeded by {dollars(budget.spend - budget.limit)}: {spend} of {limit}."
-        yield _of("FalBudgetExceeded", about, text, "exceeded")
+        alert = _of("FalBudgetExceeded", about, text, "exceeded")
+        yield replace(alert, action="Stop what can wait, or raise the limit.", link=_BUDGETS)
         return
     if budget.forecast is not None and budget.forecast.low > budget.limit:
-        text = f"Forecast to end at {dollars(budget.forecast.expected)}, above its limit of {limit}."
-        yield _of("FalBudgetForecastExceeded", about, text, "forecast")
+        above = dollars(budget.forecast.expected - budget.limit)
+        text = f"Forecast to end at {dollars(budget.forecast.expected)}, {above} above its limit of {limit}."
+        yield replace(_of("FalBudgetForecastExceeded", about, text, "forecast"), action=_SPEND_LESS, link=_BUDGETS)
     elif any(budget.spend >= share * budget.limit for share in budget.thresholds):
-        text = f"{100 * budget.spend // budget.limit}% used: {spend} of {limit}.{_likely(budget)}"
-        yield _of("FalBudgetThresholdReached", about, text, "threshold")
+        likely = _likely(budget)
+        text = f"{100 * budget.spend // budget.limit}% used: {spend} of {limit}.{likely}"
+        alert = _of("FalBudgetThresholdReached", about, text, "threshold")
+        yield replace(alert, action=_SPEND_LESS if likely else "", link=_BUDGETS, is_ahead=bool(likely))
     for rule, pace, windows in _BURNS:
         burn = min((budget.burn or {}).get(window, 0.0) for window in windows)
         if burn > pace:

@@ -355,9 +355,9 @@ def budget_view(budget: BudgetOutlook, now: datetime) -> BudgetView:
 def _forecast_in_words(forecast: Forecast, limit: int) -> str:
     amounts = f"forecast {dollars(forecast.expected)} ({dollars(forecast.low)} to {dollars(forecast.high)})"
     if forecast.low > limit:
-        return f"{amounts}, will exceed the limit"
+        return f"{amounts}, will exceed the limit by {dollars(forecast.expected - limit)}"
     if forecast.expected > limit:
-        return f"{amounts}, will probably exceed the limit"
+        return f"{amounts}, will probably exceed the limit by {dollars(forecast.expected - limit)}"
     return f"{amounts}, {'may exceed' if forecast.high > limit else 'stays within'} the limit"
 
 

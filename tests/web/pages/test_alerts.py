@@ -20,6 +20,7 @@ from exporter.overview import (
     DiscountChange,
     Gap,
     IdleApp,
+    IdleMonth,
     KeyOverview,
     LedgerOverview,
     NewName,
@@ -58,7 +59,7 @@ def severities(account: AccountOverview, outlook: Outlook | None = None) -> list
         "production The source serverless is failing: GET /serverless/usage answered 500.",
         "research Locked by fal: Exhausted balance.",
         "Budget burst Exceeded by $2.00: $12.00 of $10.00.",
-        "Budget everything Forecast to end at $120.00, above its limit of $100.00.",
+        "Budget everything Forecast to end at $120.00, $20.00 above its limit of $100.00. Spend less, or raise the limit.",
     ],
 )
 def test_what_is_wrong_is_told(words: str) -> None:
@@ -318,10 +319,10 @@ def test_up_to_the_threshold_nothing_is_told(quiet: Observations) -> None:
             "The ledger has $2.00 more for last month than fal's FOCUS estimate.",
         ),
         (
-            Observations(bookings=Bookings(11 * NANO, 1000 * NANO, AT)),
+            Observations(bookings=Bookings(11 * NANO, 1000 * NANO, AT, too_high=4 * NANO)),
             (
-                "What was booked for requests differs by $11.00 from the $1,000.00 that fal charged for them. The last "
-                "comparison reaches to 2026-11-21 22:00 UTC."
+                "Booked for requests are $4.00 too much and $7.00 too little, of $1,000.00 that fal charged for them. "
+                "The last comparison reaches to 2026-11-21 22:00 UTC."
             ),
         ),
         (
@@ -379,7 +380,9 @@ def test_an_overdue_invoice_is_told(late: timedelta, found: int) -> None:
     assert texts(seen) == ["The invoice FAL-1 of $9.00 was due 1 d ago."] * found
 
 
-@pytest.mark.parametrize(("expected", "found"), [(10, ""), (11, " It will probably be exceeded: $11.00 forecast.")])
+@pytest.mark.parametrize(
+    ("expected", "found"), [(10, ""), (11, " It will probably be exceeded by $1.00: $11.00 forecast.")]
+)
 def test_a_budget_that_will_probably_be_exceeded_says_so_beside_what_is_used(expected: int, found: str) -> None:
     forecast = Forecast(expected * NANO, 9 * NANO, 12 * NANO)
     (text,) = told(AccountOverview("a", ()), budgets(spend=5 * NANO, forecast=forecast))
@@ -416,22 +419,47 @@ def test_a_budget_whose_forecast_may_still_hold_is_no_alert() -> None:
 
 def test_an_idle_app_is_told_of_with_what_to_change() -> None:
     kept = IdleApp("a", "preview", "staging", 9 * NANO, 10 * NANO, 1, 600)
-    (text,) = texts(Observations(idle_apps=(kept,)))
-    assert text == (
+    text = outline(seen(idle_apps=(kept,)), outlook=Outlook()).text
+    assert (
         "Idle runners of the app preview (staging) cost $9.00 in 24 hours, 90% of its cost. "
-        "Its min_concurrency is 1, so that it never stops entirely; "
-        "what a lower one would have saved is at /v1/billing/machines."
+        "Consider a lower min_concurrency: with 1 it never stops entirely. Month" in text
     )
     lingering = replace(kept, environment="", min_concurrency=0)
-    (text,) = texts(Observations(idle_apps=(lingering,)))
-    assert text == (
-        "Idle runners of the app preview cost $9.00 in 24 hours, 90% of its cost. Its keep_alive is 600 seconds; "
-        "what a lower one would have saved is at /v1/billing/machines."
+    page = outline(seen(idle_apps=(lingering,), idle_month=IdleMonth(9 * NANO, 10 * NANO, (lingering,))))
+    assert (
+        "Idle runners of the app preview cost $9.00 in 24 hours, 90% of its cost. "
+        "Consider a keep_alive below its 600 seconds. Idle runners" in page.text
     )
+    assert {("a", "#idle"), ("section", "idle")} <= {
+        (tag, attributes.get("href") or attributes.get("id")) for tag, attributes in page.elements
+    }
     unlisted = replace(lingering, min_concurrency=None, keep_alive=None)
     assert texts(Observations(idle_apps=(unlisted,))) == [
         "Idle runners of the app preview cost $9.00 in 24 hours, 90% of its cost."
     ]
+
+
+def test_credit_that_runs_out_is_told_with_what_then_and_until_when_to_top_up() -> None:
+    ahead = Outlook((replace(AHEAD, runway=timedelta(hours=5, minutes=20)),))
+    page = outline(Overview("1", (ACCOUNT,)), outlook=ahead)
+    assert (
+        "Credit runs out in about 5 h 20 min; then fal serves nothing. Top up before 2026-11-22 03:00 UTC. "
+        "fal.ai/dashboard/billing" in page.text
+    )
+    assert ("a", {"href": "https://fal.ai/dashboard/billing"}) in page.elements
+
+
+def test_a_budget_that_will_probably_be_exceeded_stands_before_those_that_have_reached_a_threshold() -> None:
+    near = BudgetOutlook("near", "month", MONTH, 10 * NANO, {}, (Fraction(1, 2),), 9 * NANO)
+    likely = replace(near, budget="likely", spend=6 * NANO, forecast=Forecast(11 * NANO, 9 * NANO, 12 * NANO))
+    found = alerts(
+        Publication(
+            1, AT, Exposition(), Overview("1", (ACCOUNT,)), ready=True, outlook=Outlook(budgets=(near, likely))
+        ),
+        AT,
+    )
+    assert [alert.about for alert in found] == ["Budget likely", "Budget near"]
+    assert [alert.action for alert in found] == ["Spend less, or raise the limit.", ""]
 
 
 @pytest.mark.parametrize(("idle", "cost"), [(8, 10), (1, 1), (0, 5)])

@@ -320,8 +320,8 @@ def test_while_the_history_is_loaded_the_page_says_how_far_and_what_is_known() -
 @pytest.mark.parametrize(
     ("low", "expected", "high", "verdict"),
     [
-        (11, 12, 13, "will exceed the limit"),
-        (9, 11, 12, "will probably exceed the limit"),
+        (11, 12, 13, "will exceed the limit by $2.00"),
+        (9, 11, 12, "will probably exceed the limit by $1.00"),
         (8, 10, 11, "may exceed the limit"),
         (8, 9, 10, "stays within the limit"),
     ],

@@ -21,7 +21,7 @@ def text(overview: Overview = OVERVIEW) -> str:
         "fal-exporter 1.2.3: ready, as of 2026-11-21 22:00:00 UTC",
         "This is a demo.",
         "! research: Locked by fal: Exhausted balance.",
-        "* Budget burst: Exceeded by $2.00: $12.00 of $10.00.",
+        "* Budget burst: Exceeded by $2.00: $12.00 of $10.00. Stop what can wait, or raise the limit.",
         "Month to date        $8,913.45",
         "Forecast                $15.00  $12.00 to $19.00, sum of the accounts' 80% bands",
         "Last month          $11,205.00",
