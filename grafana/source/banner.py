@@ -173,16 +173,37 @@ def _found() -> tuple[str, ...]:
         _finding(
             "FalRowsRejected", WARNING, f"{_summed('fal_exporter_rejected_rows', 'account', 'source', 'reason')} > 0"
         ),
+        _finding("FalBookingsDiffer", WARNING, _bookings_differ(), about=""),
+        _finding(
+            "FalBookingsNotCompared",
+            WARNING,
+            "max(fal_booked_up) == 0\n"
+            f"or time() - max(fal_booked_window_end_timestamp_seconds) > {_threshold('booked_age_seconds')}",
+            about="",
+        ),
         _finding("left out", WARNING, f"{of_accounts('fal_source_available')} > 0"),
         _finding("not loaded", WARNING, f"{partly} < 1"),
         _finding("unknown", WARNING, f"absent(fal_data_through_timestamp_seconds{_ACCOUNT})", about=""),
     )
 
 
+def _bookings_differ() -> str:
+    ratio, amount = _threshold("booked_difference_ratio"), _threshold("booked_difference_usd")
+    return f"max({OFF_BOOKINGS} > {ratio} * fal_booked_charged_usd) > {amount}"
+
+
+def bookings_of_rule(part: str, *, reported: bool) -> str:
+    """Return a figure of bookings, while they are off by as much as FalBookingsDiffer reports, or while not."""
+    return f"{part}\n{'and' if reported else 'unless'} on () ({_bookings_differ()})"
+
+
 def _noted() -> tuple[str, ...]:
     likely = f"fal_budget_forecast_usd > fal_budget_limit_usd unless {_FORECAST_EXCEEDED} unless {_EXCEEDED}"
     return (*_firing("info", NOTED), _of_budgets("budget likely", LIKELY, likely))
 
+
+OFF_BOOKINGS = 'sum without (finding) (abs(fal_booked_finding_usd{finding!="not_read"}))'
+"""What is booked too high and too low, added up."""
 
 _ACCOUNT = '{account=~"$account"}'
 _EXCEEDED = "fal_budget_spend_usd > fal_budget_limit_usd"

@@ -27,7 +27,10 @@ from source.tables import Column, coloured_text, products, rows
 _CHANGE = "fal_spend_month_change_usd"
 _ITEM = ("account", "product", "model", "app", "gpu_class", "cause")
 _MOVED = 5
-_CAUSES = {"volume": "Volume", "price": "Price", "new": "New", "gone": "Gone"}
+_WIDTHS = {"volume": 112, "price": 132, "new": 72, "gone": 72}
+_CAUSES = {"volume": "Volume, mix, $", "price": "Price, discount, $", "new": "New, $", "gone": "Gone, $"}
+"""Volume has the mix of models in it, and price the discounts and surge, which the page and REST divide."""
+
 
 EXPORTER = ("Exporter", "http://localhost:8080", "Address of the exporter, for the links to its exports.")
 """The variable that the export links take their address from."""
@@ -156,10 +159,10 @@ def _moved() -> Built:
     return rows(
         "What moved since last month, and why",
         "The complete hours of this month against as many of the last: the five models and apps that changed most, "
-        "all others, and the total. Volume is the difference in quantity at last month's price of each, price what "
-        "remains of it; new and gone were sold in one of the two only. The causes add up to the change. The page and "
-        "/v1/billing/drivers divide the same change further: volume into volume and mix of models, price into price, "
-        "discount and surge.",
+        "all others, and the total. Volume and mix is the difference in quantity at last month's price of each, price "
+        "what remains of it, with discounts and surge; new and gone were sold in one of the two only. The causes add "
+        "up to the change. The page and /v1/billing/drivers divide the same change further: into volume and mix of "
+        "models, and into price, discount and surge.",
         [
             Query(shown(), ref="change"),
             *(Query(shown(f'cause="{cause}"'), ref=cause) for cause in _CAUSES),
@@ -167,7 +170,7 @@ def _moved() -> Built:
         {
             "name": Column("What", properties=products() | {"custom.minWidth": 110}),
             "Value #change": Column("Change, $", SIGNED, 98, 2, change),
-            **{f"Value #{cause}": Column(title, SIGNED, 80, 2, change) for cause, title in _CAUSES.items()},
+            **{f"Value #{cause}": Column(title, SIGNED, _WIDTHS[cause], 2, change) for cause, title in _CAUSES.items()},
         },
         key="name",
         sort="Change, $",

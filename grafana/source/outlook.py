@@ -3,7 +3,19 @@
 from itertools import pairwise
 
 from source import palette
-from source.panels import DOLLARS, DOLLARS_SHORT, NOT_LOADED, SHARE, Built, Query, at_least, fixed, lines, properties
+from source.panels import (
+    DOLLARS,
+    DOLLARS_SHORT,
+    NOT_LOADED,
+    SHARE,
+    SIGNED,
+    Built,
+    Query,
+    at_least,
+    fixed,
+    lines,
+    properties,
+)
 from source.queries import of_accounts, share, total, while_whole
 from source.tables import Column, bar_cell, coloured_text, rows
 
@@ -173,27 +185,30 @@ def budgets() -> Built:
     return rows(
         "Budgets, each in its running period",
         "Each configured budget: its period, what has been spent in it, exactly and with all corrections, the share of "
-        "its limit as a bar that is full at the limit, where the period will probably end against the limit, and how "
-        "fast the last day burned: at 1 the budget is used up exactly by the end of its period. Orange from 80 %, red "
-        "from 100 %. What a budget matches is in the exporter's configuration; no variable changes it.",
+        "its limit as a bar that is full at the limit, the share of the limit at which the period will probably end, "
+        "what is then left of the limit, below 0 what is spent beyond it, and how fast the last day burned (pace): at "
+        "1 the budget is used up exactly by the end of its period. Orange from 80 %, red from 100 %. What a budget "
+        "matches is in the exporter's configuration; no variable changes it.",
         [
             Query(f"topk(20, {of_limit('fal_budget_spend_usd')})", ref="used"),
             Query(f"{end} - {start}", ref="period"),
             Query(budget("fal_budget_spend_usd"), ref="spent"),
             Query(budget("fal_budget_limit_usd"), ref="limit"),
             Query(of_limit("fal_budget_forecast_usd"), ref="forecast"),
+            Query("min by (budget) (fal_budget_limit_usd - fal_budget_forecast_usd)", ref="left"),
             Query(budget("fal_budget_burn_ratio", 'window="1d"'), ref="burn"),
         ],
         {
             "budget": Column("Budget", properties={"custom.minWidth": 90}),
             "Value #period": Column("Period", width=60, properties=_PERIOD),
-            "Value #used": Column("Used", SHARE, 120, 0, bar_cell() | _AGAINST_LIMIT),
-            "Value #spent": Column("Spent", DOLLARS, 88, 2),
-            "Value #limit": Column("Limit", DOLLARS, 88, 2),
+            "Value #used": Column("Used", SHARE, 104, 0, bar_cell() | _AGAINST_LIMIT),
+            "Value #spent": Column("Spent", DOLLARS, 84, 2),
+            "Value #limit": Column("Limit", DOLLARS, 84, 2),
             "Value #forecast": Column(
-                "At its end", SHARE, 76, 0, coloured_text((0.9, palette.WARNING), (1, palette.BAD))
+                "At its end", SHARE, 76, 1, coloured_text((0.9, palette.WARNING), (1, palette.BAD))
             ),
-            "Value #burn": Column("Burn", "none", 52, 2, coloured_text((1.2, palette.WARNING), (2, palette.BAD))),
+            "Value #left": Column("Left then, $", SIGNED, 88, 2, coloured_text((0, palette.NEUTRAL), base=palette.BAD)),
+            "Value #burn": Column("Pace", "none", 52, 2, coloured_text((1.2, palette.WARNING), (2, palette.BAD))),
         },
         key="budget",
         sort="Used",

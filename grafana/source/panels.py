@@ -43,6 +43,8 @@ SIGNED = "currency:financial: "
 MORE, LESS = "currency:financial:+$", "currency:financial:-$"
 """+$18,249.89 and -$18,249.89, each for a query of its own whose values have no sign."""
 SHARE = "percentunit"
+LASTING = "dtdurations"
+"""Seconds as 1 hour, or 2 days, 3 hours: as many smaller units as decimals."""
 
 _LEAST = -1e12
 """Below every value that is shown."""

@@ -1,10 +1,14 @@
 """fal / Requests: what does a request cost, which models make the dear ones, and do the requests add up to the bill?"""
 
+from grafana_foundation_sdk.models import common as common_models
+
 from source import palette
+from source.banner import bookings_of_rule
 from source.frame import Frame, Row
 from source.panels import (
     DOLLARS,
     DOLLARS_SHORT,
+    LASTING,
     SIGNED,
     Built,
     Query,
@@ -12,6 +16,7 @@ from source.panels import (
     bars,
     coloured,
     figure,
+    fixed,
     lines,
     properties,
 )
@@ -46,8 +51,12 @@ def requests() -> Frame:
             Row(10, ((_by_model(), 24),)),
             Row(9, ((_dear(), 12), (_spend(), 12)), "Over time"),
             Row(8, ((_differing(), 12), (_progress(), 12)), "Do they add up to the bill?"),
-            Row(4, ((_booked(), 24),), "Is what you booked what fal charged?", is_folded=True),
-            Row(7, ((_findings(), 12), (_booked_models(), 12))),
+            Row(
+                8,
+                ((_booked(), 6), (_findings(), 9), (_booked_models(), 9)),
+                "Is what you booked what fal charged?",
+                is_folded=True,
+            ),
         ),
     )
 
@@ -234,23 +243,39 @@ def _progress() -> Built:
 
 
 def _booked() -> Built:
-    return figure(
+    halves = {"high": ("booked too high", "> 0"), "low": ("booked too low", "< 0")}
+    queries = [
+        Query("max(fal_booked_usd)", "booked", "booked"),
+        Query("max(fal_booked_charged_usd)", "charged", "charged"),
+    ]
+    for half, (name, sign) in halves.items():
+        findings = 'max by (finding) (fal_booked_finding_usd{finding!="not_read"})'
+        amount = f"(abs(sum({findings} {sign})) or on () 0 * max(fal_booked_usd))"
+        queries += [
+            Query(bookings_of_rule(amount, reported=reported), name, f"{half}_{'reported' if reported else 'little'}")
+            for reported in (True, False)
+        ]
+    queries.append(Query("time() - max(fal_booked_window_end_timestamp_seconds)", "compared up to, ago", "age"))
+    panel = figure(
         "Booked, this month and last",
-        "What your gateway or program booked for requests in this month and the last, what fal charged for them, and "
-        "how old the end of the compared hours is. Compared every six hours where FAL_EXPORTER_BOOKED_SOURCE says "
-        "where the bookings are.",
-        [
-            Query("max(fal_booked_usd)", "booked", "booked"),
-            Query("max(fal_booked_charged_usd)", "charged", "charged"),
-            Query("time() - max(fal_booked_window_end_timestamp_seconds)", "age", "age"),
-        ],
+        "What your gateway or program booked for requests in this month and the last, what fal charged for them, what "
+        "of it is booked too high and what too low (orange from where FalBookingsDiffer reports it: both may nearly "
+        "cancel out in the sums), and how long ago the compared hours end. Compared every six hours where "
+        "FAL_EXPORTER_BOOKED_SOURCE says where the bookings are.",
+        queries,
         DOLLARS,
         decimals=2,
         color=palette.SPEND,
         names=True,
-        size=28,
+        size=20,
         no_value=_NOT_BOOKED,
-    ).override_by_query("age", properties({"unit": "s", "decimals": 0} | coloured(*_AGES, base=palette.GOOD)))
+    )
+    for half in halves:
+        panel.override_by_query(f"{half}_reported", properties(fixed(palette.WARNING)))
+        panel.override_by_query(f"{half}_little", properties(fixed(palette.GOOD)))
+    panel.override_by_query("age", properties({"unit": LASTING, "decimals": 0} | coloured(*_AGES, base=palette.GOOD)))
+    # A line for each, so that a label stands beside its value.
+    return panel.orientation(common_models.VizOrientation.HORIZONTAL)
 
 
 _AGES = ((86_400, palette.WARNING), (129_600, palette.BAD))

@@ -94,7 +94,10 @@ NOTHING_WHEN_ALL_IS_WELL = {
     ),
     **dict.fromkeys(
         (
-            *(f"fal-requests: Booked, this month and last: {column}" for column in ("booked", "charged", "age")),
+            *(
+                f"fal-requests: Booked, this month and last: {column}"
+                for column in ("booked", "charged", "high_reported", "high_little", "low_reported", "low_little", "age")
+            ),
             *(f"fal-requests: Why bookings differ: {column}" for column in ("amount", "requests")),
             "fal-requests: Models whose bookings differ: off",
             "fal-requests: Models whose bookings differ: difference",
@@ -126,6 +129,9 @@ MONTH_ENDS = {
 
 NOTHING_WHEN_NOT_WELL = {
     *MONTH_ENDS,
+    # Bookings are off by more than little.
+    "fal-requests: Booked, this month and last: high_little",
+    "fal-requests: Booked, this month and last: low_little",
     # An account lacks some of the month, and of the time before the exporter nobody knows what was surge.
     "fal-gpu-time: Surge, this month: time",
     "fal-gpu-time: Surge, this month: cost",
@@ -644,6 +650,7 @@ def test_the_banner_knows_what_fires_and_what_the_metrics_say(prometheus: Promet
         ("FalPollFailing", "planted"): 2,
         ("left out", "planted"): 2,
         ("not loaded", "planted"): 2,
+        ("FalBookingsDiffer", ""): 2,
         # The other exporter has a budget of this name, too, with a limit that it is far below.
         ("FalBudgetExceeded", "everything"): 2,
         ("budget likely", "video"): 0,

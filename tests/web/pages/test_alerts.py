@@ -59,7 +59,7 @@ def severities(account: AccountOverview, outlook: Outlook | None = None) -> list
         "production The source serverless is failing: GET /serverless/usage answered 500.",
         "research Locked by fal: Exhausted balance.",
         "Budget burst Exceeded by $2.00: $12.00 of $10.00.",
-        "Budget everything Forecast to end at $120.00, $20.00 above its limit of $100.00. Spend less, or raise the limit.",
+        "Budget everything Forecast to end at $120.00, $20.00 above its limit of $100.00. Spend less,",
     ],
 )
 def test_what_is_wrong_is_told(words: str) -> None:
