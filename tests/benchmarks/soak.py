@@ -179,13 +179,14 @@ def soak(minutes: float, speed: float) -> None:
         while (elapsed := time.monotonic() - began) < minutes * 60:
             notes.take(elapsed)
             time.sleep(2)
-        text = http.get(ours["url"] + "/metrics").text
         stop.set()
         for thread in threads:
             thread.join()
         print(f"{minutes:g} minutes at {speed:g} times the speed of time, {minutes * speed / 60:.1f} hours of fal's")
         print(notes.report())
-        print("answers: " + ", ".join(f"{count} {what}" for what, count in sorted(counts.items())))
+        print("answers: " + ", ".join(f"{count} {what}" for what, count in sorted(counts.items())), flush=True)
+        # Last, so that nothing that was measured is lost if it fails.
+        text = http.get(ours["url"] + "/metrics").text
         polls = (line for line in text.splitlines() if line.startswith("fal_exporter_polls_total"))
         print("\n".join(polls))
 
