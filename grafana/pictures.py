@@ -94,7 +94,7 @@ def draw(renderer: str, dashboard: Path, prometheus: str, picture: Path, width: 
     theme = ["--light"] if light else []
     # A month of the exporter's own health is not in a history that was loaded just now.
     if dashboard.stem == "fal-exporter-health":
-        theme += ["--from", f"now-{_LIVE}s"]
+        theme += ["--from", f"now-{_LIVE // 60}m"]
     command = [renderer, str(dashboard), *options, "--allow-empty", *theme]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=300)  # noqa: S603  what the user names
     if pngquant := shutil.which("pngquant"):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from grafana_foundation_sdk.builders import common
+from grafana_foundation_sdk.builders import common, timeseries
 
 from source import palette
 from source.banner import state
@@ -25,9 +25,9 @@ def exporter_health() -> Frame:
         labels=("account",),
         start="now-24h",
         rows=(
-            Row(5, ((state(), 13), (_failing_now(), 11))),
+            Row(7, ((state(), 13), (_failing_now(), 11))),
             Row(4, _figures()),
-            Row(9, ((_sources(), 16), (_failures(), 8))),
+            Row(14, ((_sources(), 16), (_failures(), 8))),
             Row(8, ((_calls(), 8), (_latency(), 8), (_poll_duration(), 8)), "Calls to fal"),
             Row(8, ((_retries(), 8), (_rejected(), 8), (_missed(), 8))),
             Row(8, ((_series(), 8), (_scrapes(), 8), (_scrape_cost(), 8)), "Ledger and scrapes"),
@@ -109,8 +109,9 @@ def _figures() -> tuple[tuple[Built, int], ...]:
         ),
         (
             figure(
-                "Folded series",
-                "Label combinations that did not fit below the series limit; their totals are kept, under __other__. "
+                "Over the series limit",
+                "Combinations of labels that did not fit below the limit of series and are folded into one, __other__, "
+                "which keeps their totals. "
                 "Raise FAL_EXPORTER_MAX_SERIES or publish fewer labels.",
                 [Query(of_ledgers("fal_exporter_series_overflow_total"))],
                 "none",
@@ -242,20 +243,29 @@ def _sources() -> Built:
 
 
 def _failures() -> Built:
-    return bars(
-        "Failed polls by reason",
-        "Polls that failed in each step of the graph, by reason; the log and the landing page have the whole sentence.",
-        [
-            Query(
-                _happened("fal_exporter_poll_failures_total", "reason", ("account", "source", "reason")),
-                "{{reason}}",
-                interval="5m",
-            )
-        ],
-        "none",
-        legend=("sum",),
-        at_right=False,
+    return _rare(
+        bars(
+            "Failed polls by reason",
+            "Polls that failed in each step of the graph, by reason; the log and the landing page have the whole "
+            "sentence.",
+            [
+                Query(
+                    _happened("fal_exporter_poll_failures_total", "reason", ("account", "source", "reason")),
+                    "{{reason}}",
+                    interval="5m",
+                )
+            ],
+            "none",
+            legend=("sum",),
+            at_right=False,
+        )
     )
+
+
+def _rare(panel: timeseries.Panel) -> Built:
+    """Return a graph of what seldom happens: whole numbers, from 0 to 1 at least, and no legend of nothing."""
+    unseen = {"custom.hideFrom": {"legend": True, "tooltip": True, "viz": False}}
+    return panel.axis_soft_max(1).decimals(0).override_by_name("none", properties(unseen))
 
 
 def _happened(metric: str, by: str, labels: Sequence[str], selector: str = _ACCOUNT) -> str:
@@ -315,60 +325,70 @@ def _poll_duration() -> Built:
         "How long a poll takes with all its calls and the ledger's work, by source; 95 of 100 polls are faster. While "
         "history is loaded, polls are long.",
         [Query(_quantile("fal_exporter_poll_duration_seconds", "source", 0.95), "{{source}}", interval="5m")],
-        "s",
+        "suffix: s",
         fill=0,
     )
 
 
 def _retries() -> Built:
-    return bars(
-        "Calls tried again",
-        "Calls to fal that were tried again in each step of the graph, by interface.",
-        [Query(_happened("fal_exporter_api_retries_total", "call", ("account", "call")), "{{call}}", interval="5m")],
-        "none",
-        legend=(),
-        at_right=False,
+    return _rare(
+        bars(
+            "Calls tried again",
+            "Calls to fal that were tried again in each step of the graph, by interface.",
+            [
+                Query(
+                    _happened("fal_exporter_api_retries_total", "call", ("account", "call")), "{{call}}", interval="5m"
+                )
+            ],
+            "none",
+            legend=(),
+            at_right=False,
+        )
     )
 
 
 def _rejected() -> Built:
-    return lines(
-        "Rows that cannot be read",
-        "Rows of fal's answers that cannot be read now, or only in part, by reason: their hours keep what was known of "
-        "them before. None is good.",
-        [
-            Query(
-                f"sum by (reason) (max by (account, source, reason) (fal_exporter_rejected_rows{_ACCOUNT})) > 0\n"
-                'or on () label_replace(0 * sum(fal_exporter_ready), "reason", "none", "", "")',
-                "{{reason}}",
-            )
-        ],
-        "none",
+    return _rare(
+        lines(
+            "Rows that cannot be read",
+            "Rows of fal's answers that cannot be read now, or only in part, by reason: their hours keep what was "
+            "known of them before. None is good.",
+            [
+                Query(
+                    f"sum by (reason) (max by (account, source, reason) (fal_exporter_rejected_rows{_ACCOUNT})) > 0\n"
+                    'or on () label_replace(0 * sum(fal_exporter_ready), "reason", "none", "", "")',
+                    "{{reason}}",
+                )
+            ],
+            "none",
+        )
     )
 
 
 def _missed() -> Built:
-    return bars(
-        "Missed runs",
-        "Scheduled runs that did not start because the one before was still going or the process was too busy.",
-        [
-            Query(
-                _happened("fal_exporter_missed_runs_total", "job", ("job", "exported_job"), ""),
-                "{{job}}",
-                interval="5m",
-            )
-        ],
-        "none",
-        legend=(),
-        at_right=False,
+    return _rare(
+        bars(
+            "Missed runs",
+            "Scheduled runs that did not start because the one before was still going or the process was too busy.",
+            [
+                Query(
+                    _happened("fal_exporter_missed_runs_total", "job", ("job", "exported_job"), ""),
+                    "{{job}}",
+                    interval="5m",
+                )
+            ],
+            "none",
+            legend=(),
+            at_right=False,
+        )
     )
 
 
 def _series() -> Built:
     return lines(
-        "Label combinations",
-        "Combinations of charge labels that have been admitted; each is a series of every charge family. The limit is "
-        "FAL_EXPORTER_MAX_SERIES.",
+        "Combinations of labels",
+        "How many combinations of account, product, model, app and further labels charges have; each is a series of "
+        "every family of charges. The limit is FAL_EXPORTER_MAX_SERIES.",
         [Query("max by (job, instance) (fal_exporter_series)", "{{instance}}")],
         "locale",
     )

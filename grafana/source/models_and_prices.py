@@ -274,7 +274,7 @@ def _bought() -> Built:
         "Bought in the last 24 hours, and what a unit came to",
         "Units and spend of the last 24 UTC hours, the running one among them, for the twenty of the most spend, and "
         "what was paid for a unit on average, discounts and surge prices included; not told where something is sold by "
-        "several units. An account is left out while not all of these hours have been loaded: see Covered.",
+        "several units. An account is left out while not all of these hours have been loaded: see Hours read.",
         [
             Query(f"({quantity})\nand on (model, app)\n{ranked}", ref="quantity"),
             Query(ranked, ref="paid"),

@@ -46,8 +46,8 @@ def month() -> Frame:
         asked={"exporter": EXPORTER},
         repeats=present(REPORTED),
         rows=(
-            Row(4, ((state(), 16), (_exports(), 8))),
-            Row(4, _figures()),
+            Row(5, ((state(), 18), (_exports(), 6))),
+            Row(3, _figures()),
             Row(9, ((course(), 12), (_moved(), 12))),
             Row(6, ((budgets(), 13), (invoice_list(), 11))),
             Row(7, ((agreement(), 14), (billed(), 10))),

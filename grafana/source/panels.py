@@ -43,6 +43,8 @@ SIGNED = "currency:financial: "
 MORE, LESS = "currency:financial:+$", "currency:financial:-$"
 """+$18,249.89 and -$18,249.89, each for a query of its own whose values have no sign."""
 SHARE = "percentunit"
+INSTANT = "time:D MMM HH:mm"
+"""Milliseconds since the epoch as a day and minute."""
 LASTING = "dtdurations"
 """Seconds as 1 hour, or 2 days, 3 hours: as many smaller units as decimals."""
 
@@ -155,7 +157,7 @@ def coverage(*windows: tuple[str, str]) -> stat.Panel:
         windows: values of the label `window`, and their names.
     """
     panel = figure(
-        "Covered",
+        "Hours read",
         "The share of the hours that are over and read from every source, of the selected account that lacks most of "
         "them. Below 100 % the sums of the window are absent: its history is being loaded, begins later than the "
         "window, or a source fails. The exporter's landing page says which.",

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from source import palette
 from source.outlook import MONTH
 from source.panels import DOLLARS, NOT_LOADED, SHARE, Built, Query
-from source.queries import TO, growth, ranked, total
+from source.queries import TO, TOTAL, growth, ranked, total
 from source.tables import WRAPPED, Column, coloured_text, link, products, rows, sparkline
 
 GROWTH = ((0.25, palette.WARNING), (1, palette.BAD))
@@ -32,7 +32,7 @@ Accounts have one where there are two of them.
 REPORTED = ("account", "product", "team", "model", "app", "api_key")
 """The labels of a month's report, which with all of them fits one printed page."""
 
-_TO_DATE = "fal_spend_last_month_to_date_usd"
+BEFORE = "fal_spend_last_month_to_date_usd"
 _LINKS = (
     ("Only this, in Spend", "fal-spend"),
     ("Its GPU time", "fal-gpu-time"),
@@ -58,6 +58,7 @@ def by_label() -> Built:
     month = ranked(MONTH, label, MONTH, 8)
     largest = f"topk(8, {total(MONTH, [label], at=f'@ {TO}')})"
     grown = growth("fal_spend_today_usd", "1w", [label], f'{label}!=""')
+    of_all = f'label_replace({growth("fal_spend_today_usd", "1w")}, "{label}", "{TOTAL}", "", "")'
     last_hour = total("fal_spend_last_hour_usd", [label], f'{label}!=""', at="offset 5m")
     panel = rows(
         "By ${ranked:text}",
@@ -68,7 +69,7 @@ def by_label() -> Built:
             Query(_named(month), ref="month"),
             Query(_named(_share(month)), ref="share"),
             Query(_named(ranked("fal_spend_today_usd", label, MONTH, 8)), ref="today"),
-            Query(_named(f"({grown})\nand on ({label})\n{largest}"), ref="change"),
+            Query(_named(f"({grown})\nand on ({label})\n{largest}\nor {of_all}"), ref="change"),
             Query(_named(f"({last_hour})\nand on ({label})\n{largest}"), ref="trend", interval="1h"),
         ],
         {
@@ -76,7 +77,7 @@ def by_label() -> Built:
             "Value #month": Column("This month", DOLLARS, 102, 2),
             "Value #share": Column("Share", SHARE, 60, 1),
             "Value #today": Column("Today", DOLLARS, 82, 2),
-            "Value #change": Column("± week", SHARE, 62, 0, coloured_text(*GROWTH)),
+            "Value #change": Column("± a week ago", SHARE, 92, 0, coloured_text(*GROWTH)),
             "Trend": Column("24 hours", width=68, properties=sparkline()),
         },
         key="name",
@@ -90,7 +91,7 @@ def by_label() -> Built:
 
 def of_month() -> Built:
     """Return the table of a label for a report, repeated likewise: this month, and the same part of the last one."""
-    month, before = (ranked(metric, RANKED, MONTH, 4) for metric in (MONTH, _TO_DATE))
+    month, before = (ranked(metric, RANKED, MONTH, 4) for metric in (MONTH, BEFORE))
     panel = rows(
         "By ${ranked:text}",
         "The four of the largest month to date, what all others cost, and the total; beside it what the same part of "

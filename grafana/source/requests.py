@@ -8,6 +8,7 @@ from source.frame import Frame, Row
 from source.panels import (
     DOLLARS,
     DOLLARS_SHORT,
+    INSTANT,
     LASTING,
     SIGNED,
     Built,
@@ -34,6 +35,9 @@ _FINDINGS = {
     "differing": ("booked at another amount", palette.NEUTRAL),
     "not_read": ("not compared: hours not read yet", palette.NEUTRAL),
 }
+_FIRST = f"min(min_over_time(timestamp(fal_events_through_timestamp_seconds{selected(_ACCOUNT)})[$__range:5m]))"
+"""The first instant of the time range at which Prometheus knows of requests."""
+
 _NOT_YET = "nothing yet: drawn by whole hours from the exporter's start on"
 _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
@@ -79,13 +83,15 @@ def _figures() -> tuple[tuple[Built, int], ...]:
         (
             figure(
                 "Requests newly read",
-                "Requests of model endpoints whose hours have been read to their end in the selected time. What was "
-                "read before Prometheus scraped the exporter is not among them; the landing page and REST know it.",
-                [Query(count)],
+                "Requests of model endpoints whose hours have been read to their end in the selected time, or since "
+                "Prometheus scrapes an exporter that reads requests, where that is later. What was read before is not "
+                "among them; the landing page and REST know it.",
+                [Query(count), Query(f"1000 * {_FIRST}", "known here since", "since")],
                 "locale",
                 decimals=0,
+                names=True,
                 no_value=_NOT_READ,
-            ),
+            ).override_by_query("since", properties({"unit": INSTANT})),
             5,
         ),
         (
@@ -130,7 +136,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 "How long ago the last hour ended whose requests have been read to its end. The running hour and ten "
                 "minutes are normal.",
                 [Query(f"time() - min({of_accounts('fal_events_through_timestamp_seconds', _ACCOUNT)})")],
-                "s",
+                LASTING,
                 decimals=0,
                 thresholds=at_least((3 * 3600, palette.WARNING), (24 * 3600, palette.BAD), base=palette.GOOD),
                 no_value="not known yet",
@@ -142,17 +148,14 @@ def _figures() -> tuple[tuple[Built, int], ...]:
 
 def _by_model() -> Built:
     largest = f"topk(20, {_grown('sum', 'model')})"
-    quantiles = [
-        Query(f"histogram_quantile({share}, {_grown('bucket', 'model, le')})\nand on (model)\n{largest}", ref=name)
-        for name, share in _QUANTILES.items()
-    ]
+    quantiles = [Query(_rough(share, f"({largest} > 0)"), ref=name) for name, share in _QUANTILES.items()]
     mean = f"{_grown('sum', 'model')} / ({_grown('count', 'model')} > 0)"
     return rows(
         "Cost of a request, by model",
         "The twenty models whose requests cost most in the selected time: how many, what they cost together, on "
         "average, and roughly what half, 95% and 99% of them cost at most. These three are guessed within the buckets "
-        "of a classic histogram, whose upper end is up to five times the lower; the exporter's page knows those of the "
-        "last day within 5%.",
+        "of a classic histogram, whose upper end is up to five times the lower, so that two digits are said of them, "
+        "and never more than all requests together cost; the exporter's page knows those of the last day within 5%.",
         [
             Query(largest, ref="cost"),
             Query(f"{_grown('count', 'model')}\nand on (model)\n{largest}", ref="count"),
@@ -164,12 +167,20 @@ def _by_model() -> Built:
             "Value #cost": Column("Cost", DOLLARS, 120, 2),
             "Value #count": Column("Requests", "locale", 110, 0),
             "Value #mean": Column("Mean", DOLLARS_SHORT, 110, 4),
-            **{f"Value #{name}": Column(f"{name}, roughly", DOLLARS_SHORT, 110, 4) for name in _QUANTILES},
+            **{f"Value #{name}": Column(f"{name}, roughly", DOLLARS_SHORT, 110) for name in _QUANTILES},
         },
         key="model",
         sort="Cost",
         no_value=_NOT_READ,
     )
+
+
+def _rough(share: float, costs: str) -> str:
+    """Return a quantile by model with two significant digits, at most what all requests of the model cost together."""
+    guess = f"histogram_quantile({share}, {_grown('bucket', 'model, le')})"
+    atmost = f"((({guess}) < on (model) {costs}) or on (model) {costs})"
+    # To a power of ten that leaves two digits before the point.
+    return f"round({atmost} / 10 ^ (floor(log10({atmost})) - 1)) * 10 ^ (floor(log10({atmost})) - 1)"
 
 
 def _dear() -> Built:
@@ -188,7 +199,9 @@ def _dear() -> Built:
         DOLLARS_SHORT,
         fill=0,
     )
-    return panel.no_value(_NOT_YET)
+    # A young exporter has one point, which no line shows.
+    panel.show_points(common_models.VisibilityMode.AUTO)
+    return panel.no_value(_NOT_YET).time_from("48h")
 
 
 def _spend() -> Built:
@@ -200,7 +213,7 @@ def _spend() -> Built:
         legend=(),
         at_right=False,
     )
-    return panel.no_value(_NOT_YET)
+    return panel.no_value(_NOT_YET).time_from("48h")
 
 
 def _differing() -> Built:

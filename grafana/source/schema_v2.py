@@ -81,7 +81,10 @@ def _panel(panel: Json) -> Json:
             "id": panel["id"],
             "title": panel["title"],
             "description": panel["description"],
-            "links": [],
+            "links": [
+                {"title": link["title"], "url": link["url"], "targetBlank": link.get("targetBlank", False)}
+                for link in _objects(panel.get("links"))
+            ],
             "data": {
                 "kind": "QueryGroup",
                 "spec": {

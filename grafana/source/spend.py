@@ -1,5 +1,8 @@
 """fal / Spend: the front page."""
 
+from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.models import dashboard as models
+
 from source import palette
 from source.banner import SHIPPED, state
 from source.frame import Frame, Row, happened, whenever
@@ -7,6 +10,8 @@ from source.outlook import MONTH, budgets, course, month_ends
 from source.panels import (
     DOLLARS,
     DOLLARS_SHORT,
+    INSTANT,
+    LASTING,
     NO_FORECAST,
     NOT_LOADED,
     SHARE,
@@ -21,7 +26,7 @@ from source.panels import (
     properties,
 )
 from source.queries import STACKED_BY, by_day, by_hour, growth, of_accounts, total
-from source.rankings import GROWTH, by_label, by_tag, present
+from source.rankings import BEFORE, GROWTH, by_label, by_tag, present
 
 
 def spend() -> Frame:
@@ -84,7 +89,7 @@ def _not_included() -> Built:
     by_product = of_accounts("fal_source_difference_usd", ("account", "product"))
     billed = of_accounts("fal_reconciliation_difference_usd", ("account",), 'period="last_month"')
     return figure(
-        "Not included",
+        "Charged, not counted here",
         "What fal charges beyond the figures below, because it is not polled or the key cannot read it. Last 48 hours: "
         "by the sums by product of /organization/usage, where the key can read that. Last month: by fal's bill. The "
         "exporter's landing page and fal-exporter check say what it is.",
@@ -101,13 +106,15 @@ def _not_included() -> Built:
 
 
 def _data_through() -> Built:
+    through = f"min({of_accounts('fal_data_through_timestamp_seconds', ('account', 'source'))})"
     return figure(
         "Data through",
         "The end of the newest hour that is known of all selected accounts. fal bills by the hour and is some minutes "
         "late, so this lies one to two hours back; corrections may come for days.",
-        [Query(f"1000 * min({of_accounts('fal_data_through_timestamp_seconds', ('account', 'source'))})")],
-        "dateTimeAsIsoNoDateIfToday",
-    )
+        [Query(f"1000 * {through}", "until", "until"), Query(f"time() - {through}", "ago", "age")],
+        INSTANT,
+        names=True,
+    ).override_by_query("age", properties({"unit": LASTING, "decimals": 1}))
 
 
 def _figures() -> tuple[tuple[Built, int], ...]:
@@ -125,6 +132,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
             ),
             4,
         ),
+        (_last_month(), 5),
         (
             figure(
                 "Month at its end",
@@ -137,7 +145,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 color=palette.FORECAST,
                 no_value=NO_FORECAST,
             ),
-            6,
+            5,
         ),
         (
             figure(
@@ -155,7 +163,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 color=palette.SPEND,
                 no_value=NOT_LOADED,
             ).override_by_query("growth", properties({"unit": SHARE, "decimals": 1} | coloured(*GROWTH))),
-            5,
+            4,
         ),
         (
             figure(
@@ -171,7 +179,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 color=palette.SPEND,
                 no_value=NOT_LOADED,
             ),
-            4,
+            3,
         ),
         (
             figure(
@@ -189,8 +197,31 @@ def _figures() -> tuple[tuple[Built, int], ...]:
             ).override_by_query(
                 "runway", properties({"unit": "s", "decimals": 1} | coloured(*_RUNWAY, base=palette.BAD))
             ),
-            5,
+            3,
         ),
+    )
+
+
+def _last_month() -> Built:
+    month = "/d/fal-month?${datasource:queryparam}&${account:queryparam}&${__url_time_range}"
+    link = dashboard.DashboardLink("fal / Month: what has moved, and why")
+    return (
+        figure(
+            "Last month",
+            "What the whole last month has cost, by the ledger, and by which share this month costs more (below 0: "
+            "less) than the same part of the last. fal / Month, which the link leads to, says what has moved and why.",
+            [
+                Query(total("fal_spend_last_month_usd"), "all of it", "whole"),
+                Query(f"{total(MONTH)}\n/ ({total(BEFORE)} > 0)\n- 1", "this month, same day", "growth"),
+            ],
+            DOLLARS,
+            decimals=2,
+            names=True,
+            color=palette.SPEND,
+            no_value=NOT_LOADED,
+        )
+        .override_by_query("growth", properties({"unit": SHARE, "decimals": 1} | coloured(*GROWTH)))
+        .links([link.type(models.DashboardLinkType.LINK).url(month)])
     )
 
 

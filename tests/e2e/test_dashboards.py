@@ -53,7 +53,7 @@ ALL = {
 } | {"ranked": "product", "tag": ".*"}
 
 NOTHING_WHEN_ALL_IS_WELL = {
-    "fal-spend: Not included: recent": "sums by product are compared two minutes after the start",
+    "fal-spend: Charged, not counted here: recent": "sums by product are compared two minutes after the start",
     "fal-spend: marks: New models: ": "no model is new to a ledger that was born just now",
     "fal-spend: marks: Price changes: ": "the simulator's prices stand still",
     "fal-spend: marks: Restatements: ": "nothing has been restated since the birth of the ledger",
@@ -77,6 +77,7 @@ NOTHING_WHEN_ALL_IS_WELL = {
                 f"fal-requests: {title}: A"
                 for title in ("Requests newly read", "Cost of these requests", "Cost of a request", "Behind by")
             ),
+            "fal-requests: Requests newly read: since",
             "fal-requests: Requests less ledger: A",
             *(
                 f"fal-requests: Cost of a request, by model: {column}"
@@ -680,5 +681,5 @@ def test_the_month_is_not_shown_while_an_account_that_is_selected_lacks_some_of_
     for asked in found:
         assert prometheus.ask_at(asked, ALL, time.time()) == 0, asked
         assert prometheus.ask_at(asked, ALL | {"account": "studio"}, time.time()) == 1, asked
-    (covered,) = (asked for asked in queries if str(asked) == "fal-spend: Covered: month_to_date")
+    (covered,) = (asked for asked in queries if str(asked) == "fal-spend: Hours read: month_to_date")
     assert prometheus.value(resolved(covered.expression, ALL, start=0, end=time.time())) == pytest.approx(0.43)

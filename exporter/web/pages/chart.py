@@ -174,7 +174,8 @@ def _bars(daily: DailySpend, index: int, top: int, colour_of: dict[str, int]) ->
     slot = _WIDTH / len(daily.days)
     x, width = round(_LEFT + slot * (index + 0.14), 3), round(slot * 0.72, 3)
     base = 0
-    for name, amounts in daily.products:
+    # From below by name, as the dashboards stack them.
+    for name, amounts in sorted(daily.products):
         amount = amounts[index]
         if amount <= 0:
             continue
