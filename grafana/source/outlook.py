@@ -199,16 +199,16 @@ def budgets() -> Built:
             Query(budget("fal_budget_burn_ratio", 'window="1d"'), ref="burn"),
         ],
         {
-            "budget": Column("Budget", properties={"custom.minWidth": 90}),
-            "Value #period": Column("Period", width=60, properties=_PERIOD),
-            "Value #used": Column("Used", SHARE, 104, 0, bar_cell() | _AGAINST_LIMIT),
-            "Value #spent": Column("Spent", DOLLARS, 84, 2),
+            "budget": Column("Budget", properties={"custom.minWidth": 76}),
+            "Value #period": Column("Period", width=56, properties=_PERIOD),
+            "Value #used": Column("Used", SHARE, 84, 0, bar_cell() | _AGAINST_LIMIT),
+            "Value #spent": Column("Spent", DOLLARS, 80, 2),
             "Value #limit": Column("Limit", DOLLARS, 84, 2),
             "Value #forecast": Column(
-                "At its end", SHARE, 76, 1, coloured_text((0.9, palette.WARNING), (1, palette.BAD))
+                "At its end", SHARE, 74, 1, coloured_text((0.9, palette.WARNING), (1, palette.BAD))
             ),
             "Value #left": Column("Left then, $", SIGNED, 88, 2, coloured_text((0, palette.NEUTRAL), base=palette.BAD)),
-            "Value #burn": Column("Pace", "none", 52, 2, coloured_text((1.2, palette.WARNING), (2, palette.BAD))),
+            "Value #burn": Column("Pace", "none", 48, 2, coloured_text((1.2, palette.WARNING), (2, palette.BAD))),
         },
         key="budget",
         sort="Used",

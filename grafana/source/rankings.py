@@ -77,7 +77,7 @@ def by_label() -> Built:
             "Value #month": Column("This month", DOLLARS, 102, 2),
             "Value #share": Column("Share", SHARE, 60, 1),
             "Value #today": Column("Today", DOLLARS, 82, 2),
-            "Value #change": Column("± a week ago", SHARE, 92, 0, coloured_text(*GROWTH)),
+            "Value #change": Column("± a week ago", SHARE, 104, 0, coloured_text(*GROWTH)),
             "Trend": Column("24 hours", width=68, properties=sparkline()),
         },
         key="name",

@@ -6,6 +6,7 @@ from source import palette
 from source.banner import bookings_of_rule
 from source.frame import Frame, Row
 from source.panels import (
+    AS_WRITTEN,
     DOLLARS,
     DOLLARS_SHORT,
     INSTANT,
@@ -86,7 +87,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 "Requests of model endpoints whose hours have been read to their end in the selected time, or since "
                 "Prometheus scrapes an exporter that reads requests, where that is later. What was read before is not "
                 "among them; the landing page and REST know it.",
-                [Query(count), Query(f"1000 * {_FIRST}", "known here since", "since")],
+                [Query(count, "requests"), Query(f"1000 * {_FIRST}", "known here since", "since")],
                 "locale",
                 decimals=0,
                 names=True,
@@ -167,7 +168,7 @@ def _by_model() -> Built:
             "Value #cost": Column("Cost", DOLLARS, 120, 2),
             "Value #count": Column("Requests", "locale", 110, 0),
             "Value #mean": Column("Mean", DOLLARS_SHORT, 110, 4),
-            **{f"Value #{name}": Column(f"{name}, roughly", DOLLARS_SHORT, 110) for name in _QUANTILES},
+            **{f"Value #{name}": Column(f"{name}, roughly, $", AS_WRITTEN, 124) for name in _QUANTILES},
         },
         key="model",
         sort="Cost",
@@ -179,8 +180,9 @@ def _rough(share: float, costs: str) -> str:
     """Return a quantile by model with two significant digits, at most what all requests of the model cost together."""
     guess = f"histogram_quantile({share}, {_grown('bucket', 'model, le')})"
     atmost = f"((({guess}) < on (model) {costs}) or on (model) {costs})"
-    # To a power of ten that leaves two digits before the point.
-    return f"round({atmost} / 10 ^ (floor(log10({atmost})) - 1)) * 10 ^ (floor(log10({atmost})) - 1)"
+    # By a power of ten that leaves two digits before the point; a quotient has no digits beyond them.
+    scale = f"10 ^ (1 - floor(log10({atmost})))"
+    return f"round({atmost} * {scale}) / {scale}"
 
 
 def _dear() -> Built:

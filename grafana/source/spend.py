@@ -1,6 +1,7 @@
 """fal / Spend: the front page."""
 
 from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models import dashboard as models
 
 from source import palette
@@ -107,14 +108,16 @@ def _not_included() -> Built:
 
 def _data_through() -> Built:
     through = f"min({of_accounts('fal_data_through_timestamp_seconds', ('account', 'source'))})"
-    return figure(
+    panel = figure(
         "Data through",
-        "The end of the newest hour that is known of all selected accounts. fal bills by the hour and is some minutes "
-        "late, so this lies one to two hours back; corrections may come for days.",
+        "The end of the newest hour that is known of all selected accounts, and how long ago that is. fal bills by the "
+        "hour and is some minutes late, so this lies one to two hours back; corrections may come for days.",
         [Query(f"1000 * {through}", "until", "until"), Query(f"time() - {through}", "ago", "age")],
         INSTANT,
         names=True,
-    ).override_by_query("age", properties({"unit": LASTING, "decimals": 1}))
+    )
+    panel.override_by_query("age", properties({"unit": LASTING, "decimals": 0}))
+    return panel.orientation(common.VizOrientation.HORIZONTAL)
 
 
 def _figures() -> tuple[tuple[Built, int], ...]:
@@ -132,7 +135,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
             ),
             4,
         ),
-        (_last_month(), 5),
+        (_last_month(), 4),
         (
             figure(
                 "Month at its end",
@@ -189,7 +192,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 "nothing while nothing burns.",
                 [
                     Query(f"sum({of_accounts('fal_credit_balance_usd')})", "now", "balance"),
-                    Query(f"min({of_accounts('fal_credit_runway_seconds')})", "lasts at least", "runway"),
+                    Query(f"min({of_accounts('fal_credit_runway_seconds')})", "lasts", "runway"),
                 ],
                 DOLLARS_SHORT,
                 names=True,
@@ -197,7 +200,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
             ).override_by_query(
                 "runway", properties({"unit": "s", "decimals": 1} | coloured(*_RUNWAY, base=palette.BAD))
             ),
-            3,
+            4,
         ),
     )
 
@@ -212,7 +215,7 @@ def _last_month() -> Built:
             "less) than the same part of the last. fal / Month, which the link leads to, says what has moved and why.",
             [
                 Query(total("fal_spend_last_month_usd"), "all of it", "whole"),
-                Query(f"{total(MONTH)}\n/ ({total(BEFORE)} > 0)\n- 1", "this month, same day", "growth"),
+                Query(f"{total(MONTH)}\n/ ({total(BEFORE)} > 0)\n- 1", "± this month", "growth"),
             ],
             DOLLARS,
             decimals=2,
