@@ -36,7 +36,8 @@ _FINDINGS = {
     "differing": ("booked at another amount", palette.NEUTRAL),
     "not_read": ("not compared: hours not read yet", palette.NEUTRAL),
 }
-_FIRST = f"min(min_over_time(timestamp(fal_events_through_timestamp_seconds{selected(_ACCOUNT)})[$__range:5m]))"
+_KNOWN = f"timestamp(fal_events_through_timestamp_seconds{selected(_ACCOUNT)})"
+_FIRST = f"min(min_over_time({_KNOWN}[$__range:5m]) or {_KNOWN})"
 """The first instant of the time range at which Prometheus knows of requests."""
 
 _NOT_YET = "nothing yet: drawn by whole hours from the exporter's start on"

@@ -136,6 +136,7 @@ NOTHING_WHEN_NOT_WELL = {
     # An account lacks some of the month, and of the time before the exporter nobody knows what was surge.
     "fal-gpu-time: Surge, this month: time",
     "fal-gpu-time: Surge, this month: cost",
+    "fal-spend: Last month: growth",
 }
 
 NEW = 'account="planted",product="model_apis",model="new"'
