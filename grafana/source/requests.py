@@ -308,9 +308,12 @@ def _findings() -> Built:
             Query("max by (finding) (fal_booked_finding_requests)", ref="requests"),
         ],
         {
-            "finding": Column("Finding", properties=words(_FINDINGS)),
+            "finding": Column(
+                "Finding",
+                properties=words(_FINDINGS) | {"custom.cellOptions": {"type": "color-text", "wrapText": True}},
+            ),
             "Value #requests": Column("Requests", "locale", 84, 0),
-            "Value #amount": Column("Booked less charged, $", SIGNED, 176, 2),
+            "Value #amount": Column("Booked less charged, $", SIGNED, 160, 2),
         },
         key="finding",
         no_value=_NOT_BOOKED,
@@ -330,7 +333,7 @@ def _booked_models() -> Built:
         {
             "model": Column("Model", properties=WRAPPED),
             "Value #off": Column("Off by", DOLLARS, 84, 2),
-            "Value #difference": Column("Booked less charged, $", SIGNED, 176, 2),
+            "Value #difference": Column("Booked less charged, $", SIGNED, 160, 2),
         },
         key="model",
         sort="Off by",
