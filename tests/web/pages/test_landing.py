@@ -93,6 +93,7 @@ def test_a_budget_near_or_over_its_limit_stands_out() -> None:
     [
         "Ready version 1.2.3 up 0 s",
         "This is a demo.",
+        "as of 2026-11-21 22:00 UTC Today",
         "2 accounts · 1,389 series · 1,204,331 hourly charges in the ledger · as of 2026-11-21 22:00 UTC",
         "/metrics REST MCP: port 9090, /mcp /-/healthy /-/ready Documentation",
     ],
@@ -273,8 +274,23 @@ def test_every_address_is_relative_so_that_a_proxy_may_serve_the_page_under_a_pr
 
 def test_bars_of_all_rankings_have_the_same_scale_which_is_told() -> None:
     document = outline(OVERVIEW)
-    assert "a full bar is $60.00 in every list" in document.text
+    assert "bars can be compared across the lists, a full one is $60.00" in document.text
     assert document.text.count("H100 $0.0100 <0.1%") == 1
+
+
+@pytest.mark.parametrize(("low", "high", "named"), [(11, 19, True), (14, 16, False)])
+def test_a_band_that_is_too_narrow_to_be_seen_is_not_in_the_key(low: int, high: int, *, named: bool) -> None:
+    limit = 100 * NANO
+    forecast = Forecast(15 * NANO, low * NANO, high * NANO)
+    budget = BudgetOutlook("b", "month", MONTH, limit, {}, spend=NANO, forecast=forecast)
+    account = AccountOverview("a", (), month_to_date=NANO, last_month=limit)
+    ahead = Outlook((AccountOutlook("a", MONTH, forecast=forecast),), (budget,))
+    bands = [
+        attributes
+        for tag, attributes in outline(Overview("1", (account,)), outlook=ahead).elements
+        if tag == "span" and attributes.get("class") == "of band"
+    ]
+    assert len(bands) == (2 if named else 0)
 
 
 def test_a_month_is_compared_with_the_same_part_of_the_last_and_with_its_invoice() -> None:
@@ -287,7 +303,7 @@ def test_a_month_is_compared_with_the_same_part_of_the_last_and_with_its_invoice
     )
     text = outline(Overview("1", (account,)), outlook=Outlook()).text
     assert "25% more than the same part of last month, $120.00" in text
-    assert "Last month: $200.00, equal to invoice FAL-1, open" in text
+    assert "Last month: $200.00 equal to invoice FAL-1, open" in text
     bill = Billed("FAL-1", "open", 200 * NANO, AT, -5 * NANO)
     less = replace(account, month_to_date=60 * NANO, bill=bill)
     text = outline(Overview("1", (less,)), outlook=Outlook()).text
