@@ -95,7 +95,7 @@ class Narrator:
         for key in sorted(found.keys() - self._alerts):
             alert = found[key]
             event = "worth knowing" if alert.severity == "noted" else "needs attention"
-            self._say(event, is_urgent=alert.severity == "bad", about=alert.about, what=alert.text)
+            self._say(event, is_urgent=alert.severity == "bad", about=alert.about, what=alert.told)
         for about, what in sorted(self._alerts - found.keys()):
             self._say("no longer needs attention", about=about, what=what)
         self._alerts = frozenset(found)

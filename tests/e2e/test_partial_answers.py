@@ -294,7 +294,7 @@ async def test_windows_are_absent_until_their_history_is_loaded_and_every_view_s
         await exporter.republished()
         await agree(scene, exporter, hours)
         page = await exporter.page()
-        assert "Last month: <strong>loading, 38%" in page
+        assert "Last month <strong>loading, 38%" in page
         assert 'Month to date</h2><p class="amount">$' in page
 
         scene.simulator.faults.clear()
@@ -324,7 +324,7 @@ async def test_a_history_that_is_shorter_than_a_window_never_fills_it_and_says_s
         await agree(scene, exporter, hours)
         page = await exporter.page()
         assert 'Month to date</h2><p class="amount">known since 10 Nov' in page
-        assert "Last month: <strong>known since 10 Nov" in page
+        assert "Last month <strong>known since 10 Nov" in page
         assert "<small>this month, known since 10 Nov</small>" in page
         assert "4 of 14 days not fully loaded" in page
 

@@ -117,6 +117,11 @@ class Alert:
         """The same for as long as the same is wrong."""
         return self.about, self.kind or self.text
 
+    @property
+    def told(self) -> str:
+        """The text, with what to do."""
+        return f"{self.text} {self.action}".rstrip()
+
 
 def _of(rule: str, about: str, text: str, kind: str = "") -> Alert:
     """Return the alert that says what a shipped rule does, as urgent as that."""

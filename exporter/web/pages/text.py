@@ -36,7 +36,7 @@ def page_text(publication: Publication | None, now: datetime, *, ready: bool, br
 def _attention(publication: Publication, now: datetime, broken_files: Sequence[str]) -> Iterator[str]:
     found = alerts(publication, now, broken_files)
     for alert in found:
-        yield f"{_MARKS[alert.severity]} {alert.about}: {alert.text} {alert.action}".rstrip()
+        yield f"{_MARKS[alert.severity]} {alert.about}: {alert.told}"
     if under_way := loading(publication.overview.accounts):
         known = f" Everything since {under_way.known_from} is known." if under_way.known_from else ""
         yield f"Loading the history: {under_way.percent}%.{known}"

@@ -303,7 +303,7 @@ def test_a_month_is_compared_with_the_same_part_of_the_last_and_with_its_invoice
     )
     text = outline(Overview("1", (account,)), outlook=Outlook()).text
     assert "25% more than the same part of last month, $120.00" in text
-    assert "Last month: $200.00 equal to invoice FAL-1, open" in text
+    assert "Last month $200.00 equal to invoice FAL-1, open" in text
     bill = Billed("FAL-1", "open", 200 * NANO, AT, -5 * NANO)
     less = replace(account, month_to_date=60 * NANO, bill=bill)
     text = outline(Overview("1", (less,)), outlook=Outlook()).text

@@ -18,7 +18,7 @@ from exporter.web.pages.text import page_text
     [
         "Month to date $8,913.45",
         "$15.00 forecast for the month $12.00 to $19.00, sum of the accounts' 80% bands",
-        "Last month: $11,205.00",
+        "Last month $11,205.00",
         "Today $402.12 since midnight, Europe/Berlin",
         "This hour $7.01 so far; charges often arrive late Last hour $12.48 last complete hour",
         "Credit balance $24,512.15 lasts 40 d (shortest account)",
@@ -38,7 +38,7 @@ GAPS = {
 }
 FIGURES = {
     "month_to_date": "Month to date {}",
-    "last_month": "Last month: {}",
+    "last_month": "Last month {}",
     "today": "Today {} since",
     "current_hour": "This hour {} so far",
     "last_hour": "Last hour {} last complete",
