@@ -81,10 +81,8 @@ def test_what_needs_attention_is_told_when_it_begins_and_when_it_ends() -> None:
     story = Story()
     story.tell(ACCOUNT)
     low = replace(ACCOUNT, balance=90 * NANO)
-    assert story.tell(low) == [
-        "needs attention about=studio what=The credit balance is $90.00, below $100.00. "
-        "Top up: at its end fal serves nothing."
-    ]
+    what = "The credit balance is $90.00, below $100.00. Top up: at its end fal serves nothing."
+    assert story.tell(low) == [f"needs attention about=studio what={what}"]
     assert story.tell(replace(low, balance=80 * NANO)) == [], "the same is wrong, with another amount"
     assert story.tell(ACCOUNT) == ["no longer needs attention about=studio what=balance"]
 
