@@ -117,10 +117,10 @@ def _figures() -> tuple[tuple[Built, int], ...]:
         ),
         (
             figure(
-                "Surge, this month",
-                "The share of this month's GPU time, and of its cost, that was charged at surge prices. Only sources "
-                "that tell surge apart are in it.",
-                [Query(surge, "of time", "time"), Query(surge_cost, "of cost", "cost")],
+                "At surge prices, this month",
+                "The share of this month's GPU time, and of its cost, that fal charged at surge prices, which are "
+                "above its ordinary ones. Only sources that report surge separately are in it.",
+                [Query(surge, "share of time", "time"), Query(surge_cost, "share of cost", "cost")],
                 SHARE,
                 decimals=1,
                 names=True,

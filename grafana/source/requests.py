@@ -93,7 +93,9 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 decimals=0,
                 names=True,
                 no_value=_NOT_READ,
-            ).override_by_query("since", properties({"unit": INSTANT})),
+            )
+            .override_by_query("since", properties({"unit": INSTANT}))
+            .orientation(common_models.VizOrientation.HORIZONTAL),
             5,
         ),
         (
@@ -121,7 +123,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
         ),
         (
             figure(
-                "Requests less ledger",
+                "Requests off the ledger by",
                 "What the requests of settled hours cost less what the ledger charges for them, all differences "
                 "added up without their sign. 0: two interfaces of fal agree.",
                 [Query(f"sum(abs({differences}))")],
@@ -313,7 +315,7 @@ def _findings() -> Built:
                 properties=words(_FINDINGS) | {"custom.cellOptions": {"type": "color-text", "wrapText": True}},
             ),
             "Value #requests": Column("Requests", "locale", 84, 0),
-            "Value #amount": Column("Booked less charged, $", SIGNED, 160, 2),
+            "Value #amount": Column("Too much booked, $", SIGNED, 140, 2),
         },
         key="finding",
         no_value=_NOT_BOOKED,
@@ -333,7 +335,7 @@ def _booked_models() -> Built:
         {
             "model": Column("Model", properties=WRAPPED),
             "Value #off": Column("Off by", DOLLARS, 84, 2),
-            "Value #difference": Column("Booked less charged, $", SIGNED, 160, 2),
+            "Value #difference": Column("Too much booked, $", SIGNED, 140, 2),
         },
         key="model",
         sort="Off by",

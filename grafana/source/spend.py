@@ -224,6 +224,7 @@ def _last_month() -> Built:
             no_value=NOT_LOADED,
         )
         .override_by_query("growth", properties({"unit": SHARE, "decimals": 1} | coloured(*GROWTH)))
+        .orientation(common.VizOrientation.HORIZONTAL)
         .links([link.type(models.DashboardLinkType.LINK).url(month)])
     )
 

@@ -78,7 +78,7 @@ NOTHING_WHEN_ALL_IS_WELL = {
                 for title in ("Requests newly read", "Cost of these requests", "Cost of a request", "Behind by")
             ),
             "fal-requests: Requests newly read: since",
-            "fal-requests: Requests less ledger: A",
+            "fal-requests: Requests off the ledger by: A",
             *(
                 f"fal-requests: Cost of a request, by model: {column}"
                 for column in ("cost", "count", "mean", "p50", "p95", "p99")
@@ -134,8 +134,8 @@ NOTHING_WHEN_NOT_WELL = {
     "fal-requests: Booked, this month and last: high_little",
     "fal-requests: Booked, this month and last: low_little",
     # An account lacks some of the month, and of the time before the exporter nobody knows what was surge.
-    "fal-gpu-time: Surge, this month: time",
-    "fal-gpu-time: Surge, this month: cost",
+    "fal-gpu-time: At surge prices, this month: time",
+    "fal-gpu-time: At surge prices, this month: cost",
     "fal-spend: Last month: growth",
 }
 
