@@ -92,6 +92,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 "locale",
                 decimals=0,
                 names=True,
+                size=20,
                 no_value=_NOT_READ,
             )
             .override_by_query("since", properties({"unit": INSTANT}))
@@ -315,7 +316,7 @@ def _findings() -> Built:
                 properties=words(_FINDINGS) | {"custom.cellOptions": {"type": "color-text", "wrapText": True}},
             ),
             "Value #requests": Column("Requests", "locale", 84, 0),
-            "Value #amount": Column("Too much booked, $", SIGNED, 140, 2),
+            "Value #amount": Column("Too much booked, $", SIGNED, 152, 2),
         },
         key="finding",
         no_value=_NOT_BOOKED,
@@ -335,7 +336,7 @@ def _booked_models() -> Built:
         {
             "model": Column("Model", properties=WRAPPED),
             "Value #off": Column("Off by", DOLLARS, 84, 2),
-            "Value #difference": Column("Too much booked, $", SIGNED, 140, 2),
+            "Value #difference": Column("Too much booked, $", SIGNED, 152, 2),
         },
         key="model",
         sort="Off by",

@@ -220,6 +220,7 @@ def _last_month() -> Built:
             DOLLARS,
             decimals=2,
             names=True,
+            size=22,
             color=palette.SPEND,
             no_value=NOT_LOADED,
         )
