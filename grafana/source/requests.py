@@ -88,7 +88,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 "Requests of model endpoints whose hours have been read to their end in the selected time, or since "
                 "Prometheus scrapes an exporter that reads requests, where that is later. What was read before is not "
                 "among them; the landing page and REST know it.",
-                [Query(count, "requests"), Query(f"1000 * {_FIRST}", "known here since", "since")],
+                [Query(count, "requests"), Query(f"1000 * {_FIRST}", "since", "since")],
                 "locale",
                 decimals=0,
                 names=True,
