@@ -117,7 +117,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
         ),
         (
             figure(
-                "At surge prices, this month",
+                "At surge prices",
                 "The share of this month's GPU time, and of its cost, that fal charged at surge prices, which are "
                 "above its ordinary ones. Only sources that report surge separately are in it.",
                 [Query(surge, "share of time", "time"), Query(surge_cost, "share of cost", "cost")],

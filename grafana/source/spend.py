@@ -80,7 +80,7 @@ def spend() -> Frame:
             Row(9, ((course(), 12), (budgets(), 12))),
             Row(10, ((_days(), 24),)),
             Row(9, ((_hours(), 24),)),
-            Row(13, ((by_label(), 12),), "Who and what spends it"),
+            Row(15, ((by_label(), 12),), "Who and what spends it"),
             Row(10, ((by_tag(), 8),), "By tag of the requests (FAL_EXPORTER_TAGS)", is_folded=True),
         ),
     )

@@ -134,8 +134,8 @@ NOTHING_WHEN_NOT_WELL = {
     "fal-requests: Booked, this month and last: high_little",
     "fal-requests: Booked, this month and last: low_little",
     # An account lacks some of the month, and of the time before the exporter nobody knows what was surge.
-    "fal-gpu-time: At surge prices, this month: time",
-    "fal-gpu-time: At surge prices, this month: cost",
+    "fal-gpu-time: At surge prices: time",
+    "fal-gpu-time: At surge prices: cost",
     "fal-spend: Last month: growth",
 }
 
