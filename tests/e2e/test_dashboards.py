@@ -178,10 +178,14 @@ fal_unit_price_changed_timestamp_seconds{%(new)s,unit="image"} %(hour_ago)d
 fal_unit_discount_ratio{%(new)s,unit="image"} 0.1
 fal_unit_discount_previous_ratio{%(new)s,unit="image"} 0.2
 fal_unit_discount_changed_timestamp_seconds{%(new)s,unit="image"} %(hour_ago)d
-fal_request_cost_usd_bucket{account="planted",model="new",le="0.1"} %(rising)d
+fal_request_cost_usd_bucket{account="planted",model="new",le="0.123"} %(rising)d
 fal_request_cost_usd_bucket{account="planted",model="new",le="+Inf"} %(rising)d
 fal_request_cost_usd_sum{account="planted",model="new"} %(rising)d
 fal_request_cost_usd_count{account="planted",model="new"} %(rising)d
+fal_request_cost_usd_bucket{account="planted",model="cheap",le="0.123"} 9
+fal_request_cost_usd_bucket{account="planted",model="cheap",le="+Inf"} 9
+fal_request_cost_usd_sum{account="planted",model="cheap"} 0.05
+fal_request_cost_usd_count{account="planted",model="cheap"} 9
 fal_events_difference_usd{account="planted",model="new"} 2
 fal_events_compared{account="planted"} 9
 fal_events_differing{account="planted"} 1
@@ -665,6 +669,19 @@ def test_what_is_empty_when_all_is_well_shows_what_is_not(prometheus: Prometheus
     silent = {str(asked) for asked in queries if not prometheus.ask(asked, ALL)}
     assert silent - MORE_OR_LESS == NOTHING_WHEN_NOT_WELL
     assert NOTHING_WHEN_ALL_IS_WELL.keys() <= {str(asked) for asked in queries}
+
+
+@pytest.mark.usefixtures("not_well")
+@pytest.mark.parametrize(("quantile", "new"), [("p50", 0.062), ("p95", 0.12), ("p99", 0.12)])
+def test_a_rough_quantile_has_two_digits_and_is_at_most_what_all_requests_cost(
+    prometheus: Prometheus, queries: list[Asked], quantile: str, new: float
+) -> None:
+    (asked,) = (asked for asked in queries if str(asked) == f"fal-requests: Cost of a request, by model: {quantile}")
+    query = resolved(asked.expression, ALL, start=time.time() - 3600, end=time.time())
+    assert [
+        prometheus.value(f'({query}) and on (model) label_replace(vector(0), "model", "{model}", "", "")')
+        for model in ("new", "cheap")
+    ] == [new, 0.05]
 
 
 @pytest.mark.usefixtures("not_well")
