@@ -375,8 +375,8 @@ def _of_bookings(found: Bookings | None, now: datetime) -> Iterator[Alert]:
     reach = f" The last comparison reaches to {instant(found.through)}." if found.through else ""
     if found.off > _BOOKED_OFF and found.off > _BOOKED_SHARE * found.charged:
         text = (
-            f"Booked for requests are {dollars(found.too_high)} too much and {dollars(found.off - found.too_high)} too "
-            f"little, of {dollars(found.charged)} that fal charged for them.{reach}"
+            f"{dollars(found.too_high)} too much and {dollars(found.off - found.too_high)} too little is booked for "
+            f"requests, for which fal charged {dollars(found.charged)}.{reach}"
         )
         action = "fal-exporter reconcile lists the requests; the dashboard fal / Requests has the models."
         yield replace(_of("FalBookingsDiffer", "Bookings", text, "differ"), action=action)

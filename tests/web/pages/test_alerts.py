@@ -321,7 +321,7 @@ def test_up_to_the_threshold_nothing_is_told(quiet: Observations) -> None:
         (
             Observations(bookings=Bookings(11 * NANO, 1000 * NANO, AT, too_high=4 * NANO)),
             (
-                "Booked for requests are $4.00 too much and $7.00 too little, of $1,000.00 that fal charged for them. "
+                "$4.00 too much and $7.00 too little is booked for requests, for which fal charged $1,000.00. "
                 "The last comparison reaches to 2026-11-21 22:00 UTC."
             ),
         ),
