@@ -27,7 +27,7 @@ def exporter_health() -> Frame:
         rows=(
             Row(7, ((state(), 13), (_failing_now(), 11))),
             Row(4, _figures()),
-            Row(14, ((_sources(), 16), (_failures(), 8))),
+            Row(15, ((_sources(), 16), (_failures(), 8))),
             Row(8, ((_calls(), 8), (_latency(), 8), (_poll_duration(), 8)), "Calls to fal"),
             Row(8, ((_retries(), 8), (_rejected(), 8), (_missed(), 8))),
             Row(8, ((_series(), 8), (_scrapes(), 8), (_scrape_cost(), 8)), "Ledger and scrapes"),
