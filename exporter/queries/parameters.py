@@ -48,6 +48,7 @@ LocalTime = date | datetime
 
 _MOST_VALUES = 50
 _LONGEST_VALUE = 1000
+_SEPARATOR = re.compile(r"(?<!\\),")
 _MONTH = r"^20[0-9]{2}-(0[1-9]|1[0-2])$"
 _DATE = r"20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
 _TIME = r"T([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,6})?)?"
@@ -204,18 +205,19 @@ def choices(
 
 
 def values(name: str, meaning: str, example: str) -> Parameter[frozenset[str]]:
-    """Declare a list of any values, of which one has to match."""
+    """Declare a list of any values, of which one has to match; a comma within a value has a backslash before it."""
 
     def read(text: str) -> frozenset[str]:
-        found = frozenset(map(label_text, text.split(",")))
-        if "" in found or len(found) > _MOST_VALUES or any(len(word) > _LONGEST_VALUE for word in text.split(",")):
+        words = [word.replace(r"\,", ",") for word in _SEPARATOR.split(text)]
+        found = frozenset(map(label_text, words))
+        if "" in found or len(found) > _MOST_VALUES or any(len(word) > _LONGEST_VALUE for word in words):
             raise ValueError(
                 f"is not a comma-separated list of up to {_MOST_VALUES} values of up to {_LONGEST_VALUE} characters; "
                 "leave it out to ask for all"
             )
         return found
 
-    items = {"type": "string", "pattern": r"^[^,]+$", "maxLength": _LONGEST_VALUE}
+    items = {"type": "string", "pattern": r"^(?:[^,]|\\,)+$", "maxLength": _LONGEST_VALUE}
     return Parameter(
         name, meaning, {"type": "array", "items": items, "minItems": 1, "maxItems": _MOST_VALUES}, example, read
     )

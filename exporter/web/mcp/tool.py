@@ -1,5 +1,6 @@
 """Tools: a question an agent may ask, its schema, and answers as Markdown."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,6 +58,8 @@ Schema = Mapping[str, object]
 """A JSON Schema, draft 2020-12, of an object."""
 
 _COMMA_LIST = ", comma-separated"
+_COMMA = re.compile(r"(?<!\\),")
+"""A comma of a value, which does not separate it from others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,6 @@ def _text(name: str, value: object) -> str:
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    if isinstance(value, list) and all(isinstance(item, str) and "," not in item for item in value):
-        return ",".join(value)
-    raise QuestionError(name, "is not text, a whole number or a list of texts without commas")
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ",".join(_COMMA.sub(r"\,", item) for item in value)
+    raise QuestionError(name, "is not text, a whole number or a list of texts")

@@ -94,7 +94,7 @@ async def test_before_the_first_poll_every_question_is_told_so(nothing_known: Kn
         ("fal-get-usage", {"group_by": ["modell"]}, "group_by is not a comma-separated list of model, app"),
         ("fal-get-usage", {"start": "yesterday"}, "start is not a date or a time; write it like"),
         ("fal-get-usage", {"start": True}, "start is not text"),
-        ("fal-get-usage", {"model": ["a,b"]}, "model is not text"),
+        ("fal-get-usage", {"model": ["a", 1]}, "model is not text"),
         ("fal-get-usage", {"limit": 1001}, "limit is not a whole number from 1 to 1000"),
         ("fal-get-usage", {"account": ["other"]}, "accepted are default"),
         ("fal-get-usage", {"cursor": "x"}, "cursor is not a cursor"),

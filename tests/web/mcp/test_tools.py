@@ -10,7 +10,8 @@ from exporter.forecasting.state import AccountOutlook, Outlook
 from exporter.overview import AccountOverview, Overview, SourceOverview
 from exporter.publication import Exposition, Publication
 from exporter.queries.parameters import QuestionError
-from exporter.web.mcp.tool import Known
+from exporter.queries.usage import parse_usage_question
+from exporter.web.mcp.tool import Known, as_texts
 from exporter.web.mcp.tools import balance_tool, budgets_tool, drivers_tool, forecast_tool, invoices_tool, usage_tool
 
 
@@ -136,6 +137,16 @@ def test_a_list_may_be_written_as_text_and_null_is_nothing(known: Known) -> None
     tool = usage_tool(known)
     as_list = tool.answer({**YESTERDAY, "group_by": ["model", "hour"], "gpu_class": ["H100"]})
     assert tool.answer({**YESTERDAY, "group_by": "model,hour", "gpu_class": "h100", "team": None}) == as_list
+
+
+@pytest.mark.parametrize(
+    "given",
+    [["Bob, laptop", "ci"], [r"Bob\, laptop", "ci"], r"Bob\, laptop,ci"],
+    ids=["list", "list as written", "text"],
+)
+def test_a_value_with_a_comma_is_one_value(known: Known, given: object) -> None:
+    texts = as_texts({**YESTERDAY, "api_key": given})
+    assert parse_usage_question(texts, now=NOW, zone=known.zone).where["api_key"] == {"Bob, laptop", "ci"}
 
 
 def test_pages_add_up_to_the_whole(known: Known) -> None:
