@@ -217,7 +217,7 @@ def values(name: str, meaning: str, example: str) -> Parameter[frozenset[str]]:
             )
         return found
 
-    items = {"type": "string", "pattern": r"^(?:[^,]|\\,)+$", "maxLength": _LONGEST_VALUE}
+    items = {"type": "string", "pattern": r"^[^,]+$", "maxLength": _LONGEST_VALUE}
     return Parameter(
         name, meaning, {"type": "array", "items": items, "minItems": 1, "maxItems": _MOST_VALUES}, example, read
     )
