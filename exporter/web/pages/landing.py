@@ -68,7 +68,7 @@ class BudgetView:
 
     Attributes:
         period: the kind of period, and what is left of it.
-        state: near once a threshold is reached, over above the limit, else empty.
+        state: near once the last threshold below the limit is reached, over above the limit, else empty.
         track: where the limit is.
     """
 
