@@ -185,9 +185,10 @@ class SourceChoice:
                 teams=found.teams,
                 reason_at_choice=reason if is_choice else before.reason_at_choice if before else None,
             )
-        # Replaced as a whole: publications read it on another thread.
-        self._probes = known
         await self._ledger.record_probes(tuple(known.values()))
+        # Replaced as a whole: publications read it on another thread. And last, so that the page does not know what the
+        # key can read before the metrics do.
+        self._probes = known
 
     def _report(self, polled: Collection[str]) -> None:
         """Show which sources could be polled, and log what is new in that."""

@@ -27,6 +27,7 @@ import httpx
 from pydantic import SecretStr
 
 from exporter.app.single_process import in_one_process
+from exporter.logs import configure_logging
 from exporter.settings import Listen, Settings
 from exporter.simulator import ADMIN_KEY, Simulator, World, WorldSize, serving
 
@@ -53,6 +54,8 @@ async def fal(speed: float) -> None:
 
 async def exporter(url: str, began: float, speed: float, ledger: Path) -> None:
     """Serve an exporter with the same clock; print where."""
+    # Nobody reads more of stdout than where it is: a pipe that is full would stop the exporter.
+    configure_logging(log_format="text", level="warning", stream=sys.stderr)
     settings = Settings(
         key=SecretStr(ADMIN_KEY),
         platform_url=f"{url}/v1",

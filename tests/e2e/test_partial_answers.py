@@ -530,6 +530,7 @@ async def test_a_refusal_that_lasts_is_asked_again_and_its_source_can_be_added(s
         await exporter.until(
             lambda item: any("can also read serverless" in text for text in item.overview.accounts[0].problems)
         )
+        await exporter.republished()
         metrics = await exporter.metrics()
         assert only(metrics["fal_source_available"], "source") == {"models": 0, "serverless": 1, "compute": 0}
         (entry,) = exporter.told("the key can read a source that is not polled")

@@ -165,13 +165,14 @@ def test_the_weeks_have_all_that_alerts_look_at(weeks: Samples) -> None:
     seen = {series.partition("{")[0] for series in weeks}
     news = {name for name in USED if "_previous_" in name or "_changed_" in name or "_first_seen_" in name}
     # The web process stamps its snapshots in a task of its own, which this exporter does without; no file says who may
-    # ask it; the account has neither budgets of its own at fal nor a floor of its credit; nothing is pushed; and its
-    # keys, which a job of their own lists, were made in these weeks, which is news and told as such. No bookings are
-    # compared with charges.
+    # ask it; it is no replica; the account has neither budgets of its own at fal nor a floor of its credit; nothing is
+    # pushed; and its keys, which a job of their own lists, were made in these weeks, which is news and told as such. No
+    # bookings are compared with charges.
     rare = {
         "fal_api_key_created_timestamp_seconds",
         "fal_api_key_unused_since_timestamp_seconds",
         "fal_exporter_access_file_last_reload_successful",
+        "fal_exporter_replica_problem",
         "fal_exporter_snapshot_timestamp_seconds",
         "fal_provider_budget_usd",
         "fal_credit_floor_usd",
