@@ -92,6 +92,8 @@ class AccountOverview:
         gaps: by the name of the figure, `current_hour` to `last_month`, what a figure waits for that is None.
         locked: why fal has locked the account, in words; empty if it has not.
         last_month_to_date: the same part of the last month as is known of this one; None where it is not whole.
+        month_compared: cost of this month in the hours that are compared with it: without those after the last that all
+            sources have been read to the end of, which `month_to_date` contains.
         bill: what fal bills for the last month; None before it has been compared.
         problems: sentences that concern the account as a whole, for example a balance that cannot be read.
         remarks: sentences on what the figures lack, for example charges that the key cannot read.
@@ -112,6 +114,7 @@ class AccountOverview:
     month_to_date: int | None = None
     last_month: int | None = None
     last_month_to_date: int | None = None
+    month_compared: int | None = None
     bill: "Billed | None" = None
     gaps: Mapping[str, Gap] = field(default_factory=dict)
     problems: tuple[str, ...] = ()

@@ -171,14 +171,14 @@ def overview_of(
     requests: RecentRequests | None = None,
 ) -> Overview:
     """Gather what the landing page shows."""
-    before: dict[str, int] = {}
-    for page in comparison.last_month:
-        for labels, cost, _ in page.samples:
-            account = labels[view.labels.index("account")]
-            before[account] = before.get(account, 0) + int(cost)
+    before = _by_account(comparison.last_month, view.labels.index("account"))
+    change = _by_account(comparison.changes, 0)
     return Overview(
         version=__version__,
-        accounts=tuple(_account(account, view, reach, before.get(account.name)) for account in accounts),
+        accounts=tuple(
+            _account(account, view, reach, before.get(account.name), change.get(account.name, 0))
+            for account in accounts
+        ),
         time_zone=reach.zone.key,
         series=view.label_sets,
         charges=view.charges,
@@ -192,6 +192,15 @@ def overview_of(
         observations=observations or Observations(),
         requests=requests,
     )
+
+
+def _by_account(pages: Pages, place: int) -> dict[str, int]:
+    """Return the sums of accounts, whose name is the label at a place."""
+    sums: dict[str, int] = {}
+    for page in pages:
+        for labels, amount, _ in page.samples:
+            sums[labels[place]] = sums.get(labels[place], 0) + int(amount)
+    return sums
 
 
 def _movers(comparison: MonthComparison) -> tuple[Mover, ...]:
@@ -235,7 +244,9 @@ def billed_last_month(account: str, view: LedgerView) -> Billed | None:
     return Billed(invoice.number, invoice.status, invoice.total, invoice.due_at, difference)
 
 
-def _account(account: AccountPoller, view: LedgerView, reach: Reach, last_month_to_date: int | None) -> AccountOverview:
+def _account(
+    account: AccountPoller, view: LedgerView, reach: Reach, last_month_to_date: int | None, change: int
+) -> AccountOverview:
     scopes = {scope.source: scope for scope in view.scopes if scope.account == account.name}
     balance = next((item for item in view.balances if item.account == account.name), None)
     totals = view.totals.get(account.name) if account.sources else None
@@ -260,6 +271,7 @@ def _account(account: AccountPoller, view: LedgerView, reach: Reach, last_month_
         month_to_date=totals.month_to_date if totals else None,
         last_month=totals.last_month if totals else None,
         last_month_to_date=last_month_to_date,
+        month_compared=None if last_month_to_date is None else last_month_to_date + change,
         bill=billed_last_month(account.name, view),
         gaps=_gaps(account, view, list(scopes.values()), reach),
         problems=tuple(

@@ -155,6 +155,7 @@ WELL = AccountOverview(
     month_to_date=800 * NANO,
     last_month=900 * NANO,
     last_month_to_date=640 * NANO,
+    month_compared=800 * NANO,
     bill=Billed("FAL-202610-0001", "paid", 900 * NANO, AT, 0),
 )
 STATES: dict[str, Overview] = {

@@ -66,6 +66,10 @@ async def test_the_page_shows_the_same_part_of_the_last_month_what_changed_and_t
         told, comparison = await shown(bench, maker), await compared(bench, maker)
     (account,) = told.accounts
     assert account.last_month_to_date == total(comparison.last_month) > 0
+    assert account.month_compared == account.last_month_to_date + sum(told.causes)
+    # The hour that runs is in the month to date, and in nothing that is compared.
+    assert account.month_to_date is not None
+    assert account.month_compared == account.month_to_date - (account.current_hour or 0)
     assert account.bill is not None
     assert (account.bill.status, account.bill.difference) == ("open", 0)
     assert account.bill.total == truth(fal, OCTOBER, NOVEMBER)

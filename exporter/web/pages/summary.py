@@ -188,7 +188,7 @@ def month(publication: Publication) -> Month:
         no_forecast="No forecast yet: it needs the month to date and a few days before it."
         if spending or not accounts
         else "No forecast: nothing has been spent since the start of last month.",
-        compared=_compared(spent, _same_part(accounts)),
+        compared="" if spent is None else _compared(accounts),
         last_month=figure(accounts, "last_month") if is_last_awaited else "",
         billed=_billed(accounts),
     )
@@ -197,12 +197,6 @@ def month(publication: Publication) -> Month:
 def _spends_nothing(account: AccountOverview) -> bool:
     """Return whether nothing has been spent in this month and the last; such an account is not forecast."""
     return account.month_to_date == 0 and account.last_month == 0
-
-
-def _same_part(accounts: Sequence[AccountOverview]) -> int | None:
-    """Return what the same part of the last month has cost; None where that of an account with spend is not known."""
-    parts = [account.last_month_to_date for account in accounts if account.sources]
-    return _total(parts) if None not in parts else None
 
 
 def _moved(spent: int | None, before: int | None) -> str:
@@ -214,7 +208,13 @@ def _moved(spent: int | None, before: int | None) -> str:
     return f"{spent / before:.1f} times" if share >= _MANY_TIMES else f"{share:+.0%}"
 
 
-def _compared(spent: int | None, before: int | None) -> str:
+def _compared(accounts: Sequence[AccountOverview]) -> str:
+    """Return how the month has moved; empty where the last month of an account with spend is not known."""
+    with_spend = [account for account in accounts if account.sources]
+    if any(account.last_month_to_date is None for account in with_spend):
+        return ""
+    before = _total(account.last_month_to_date for account in with_spend)
+    spent = _total(account.month_compared for account in with_spend)
     if spent is None or not before or before < 0:
         return ""
     change = spent - before
@@ -279,7 +279,9 @@ def _account_row(account: AccountOverview, ahead: AccountOutlook | None, trouble
     return AccountRow(
         name=account.name,
         month=figure((account,), "month_to_date"),
-        moved=_moved(account.month_to_date, account.last_month_to_date),
+        moved="unknown"
+        if account.month_to_date is None
+        else _moved(account.month_compared, account.last_month_to_date),
         forecast=dollars(ahead.forecast.expected) if ahead is not None and ahead.forecast is not None else "none",
         today=figure((account,), "today"),
         balance=dollars(account.balance),

@@ -166,7 +166,7 @@ def test_an_account_in_trouble_is_not_up() -> None:
 )
 def test_an_account_tells_by_how_much_it_moved(spent: int | None, before: int | None, moved: str) -> None:
     month, last = (None if amount is None else amount * NANO for amount in (spent, before))
-    account = AccountOverview("a", (), month_to_date=month, last_month_to_date=last)
+    account = AccountOverview("a", (), month_to_date=month, last_month_to_date=last, month_compared=month)
     shown = f"${spent}.00" if spent is not None else "unknown"
     assert f"a {shown} {moved} none" in row_of(account)
 
