@@ -58,7 +58,7 @@ class Contact:
 
     @property
     def reaches(self) -> bool | None:
-        """What came of the last try; None where none is made."""
+        """True if fal answered the last try; None where none is made."""
         return self._reaches
 
     def is_to_be_tried(self, unanswered_since: float | None) -> bool:

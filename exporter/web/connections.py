@@ -152,7 +152,7 @@ class Handshake:
 
     @property
     def transport(self) -> "Handshake":
-        """What ends it."""
+        """The handshake itself: it is ended as a connection's transport is."""
         return self
 
     def abort(self) -> None:

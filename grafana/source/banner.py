@@ -203,7 +203,7 @@ def _noted() -> tuple[str, ...]:
 
 
 OFF_BOOKINGS = 'sum without (finding) (abs(fal_booked_finding_usd{finding!="not_read"}))'
-"""What is booked too high and too low, added up."""
+"""Amounts that are booked too high and too low, added up."""
 
 _ACCOUNT = '{account=~"$account"}'
 _EXCEEDED = "fal_budget_spend_usd > fal_budget_limit_usd"

@@ -132,7 +132,7 @@ def environment(upstream: int, folder: str, *, accounts: int, interval: int, dat
 
 
 class Load(NamedTuple):
-    """What a ledger's server has done so far; all 0 but the revision for a file."""
+    """Work of a ledger's server so far; all 0 but the revision for a file."""
 
     revision: int = 0
     processor: float = 0.0

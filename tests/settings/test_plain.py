@@ -1,4 +1,4 @@
-"""What the collector is handed has every value of the settings, and loads nothing of what has checked them."""
+"""The settings that the collector is handed: every value is there, and nothing is loaded of what has checked them."""
 
 import pickle
 import subprocess

@@ -22,7 +22,7 @@ _MOST_FORMER = 100
 
 
 class Former(NamedTuple):
-    """What held before an hour: a price, a discount, or both; None for what did not change then."""
+    """Price and discount of an item before an hour; None for the one that did not change then."""
 
     until: datetime
     price: int | None
@@ -62,7 +62,7 @@ class PriceRecord(NamedTuple):
 
     @property
     def former_text(self) -> str:
-        """What held before, as the database keeps it."""
+        """Former prices and discounts, as the database keeps them."""
         return json.dumps([(hour_number(one.until), one.price, one.discount) for one in self.former])
 
     def with_former(self, text: str) -> "PriceRecord":
