@@ -408,14 +408,18 @@ class Transport:
 async def reach(url: str, seconds: float) -> str:
     """Ask fal without a key; return why it cannot be reached, or nothing where it answers.
 
-    A refusal is an answer. What a proxy says in fal's place is not one, and neither is a server error.
+    A refusal is an answer. What a proxy says in fal's place is not one, and neither is a server error. Where a variable
+    for proxies or authorities is wrong, polls would fail on it as well.
 
     Args:
         url: base of its calls.
         seconds: how long to wait for the answer.
     """
-    proxy = proxy_for(url)
-    trusted = _trusted([url, *([proxy.url] if proxy else [])])
+    try:
+        proxy = proxy_for(url)
+        trusted = _trusted([url, *([proxy.url] if proxy else [])])
+    except ConfigurationError as error:
+        return str(error)
     try:
         async with (
             asyncio.timeout(seconds),

@@ -4,9 +4,9 @@ A node may lose fal and keep the database: its egress, DNS or proxy is broken. A
 lease for ever, while every poll fails and others could poll. The leader therefore says on the board that it does not
 reach fal, the followers then try, and it makes place once fal answers one of them.
 
-A try is a request without a key to the base URL, through the same proxy and with the same authorities as polls. Its
-answer is no matter: that there is one shows that polls would get one, too. A leader whose polls fail, but whom fal
-answers such a request, keeps the lease: what is wrong is fal's, and is the same for all.
+A try is a request without a key to the base URL, through the same proxy and with the same authorities as polls. A
+refusal is an answer, too: it shows that polls would get one. A leader whose polls fail, but whom fal answers such a
+request, keeps the lease: what is wrong is fal's, and is the same for all.
 """
 
 import asyncio

@@ -124,3 +124,14 @@ async def test_a_port_that_nobody_listens_on_is_not_reached() -> None:
     server.close()
     await server.wait_closed()
     assert "failed" in await reach(f"http://127.0.0.1:{port}/v1", 5)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("HTTPS_PROXY", "socks9://proxy:1"), ("SSL_CERT_FILE", "/no/such/file")]
+)
+async def test_a_wrong_variable_is_why_fal_is_not_reached(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("https_proxy", raising=False)
+    monkeypatch.setenv(variable, value)
+    assert (await reach("https://fal.example/v1", 5)).startswith(f"{variable}: ")
