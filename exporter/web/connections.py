@@ -191,6 +191,7 @@ class Connection(HttpToolsProtocol):
     _unread = b""
     _last = b""
     _missing = 0
+    _is_unparsed = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin."""
@@ -254,25 +255,35 @@ class Connection(HttpToolsProtocol):
 
     def _read_part(self, data: bytes) -> None:
         """Read some bytes; refuse a head that grows too large before its end."""
+        if self._is_unparsed:
+            self._unset_keepalive_if_required()
+            self.on_body(data)
+            self.on_message_complete()
+            return
         if self._stage == "head":
             if not self._head:
                 self.all.waits_for(self, "head")
             self._head += len(data)
         super().data_received(data)
         if self._stage == "head" and self._head > self.all.limits.head_size:
-            self._refuse()
+            self._refuse(_TOO_LARGE)
 
     def on_headers_complete(self) -> None:
         """Begin a request; one with too many or too large headers is refused."""
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if size > self.all.limits.head_size or len(self.headers) > self.all.limits.headers:
-            self._refuse()
+            self._refuse(_TOO_LARGE)
+            return
+        if self.parser.should_upgrade() and any(name == b"transfer-encoding" for name, _ in self.headers):
+            self._refuse(_UNREADABLE)
             return
         self._take_host()
         self._has_begun = True
         self._stage, self._head, self._last = "body", 0, b""
         length = next((value for name, value in self.headers if name == b"content-length"), b"0")
         self._missing = int(length)
+        # The parser takes a request that asks for another protocol to end with its head, and its body for the next.
+        self._is_unparsed = self.parser.should_upgrade() and self._missing > 0
         self.all.waits_for(self, "body")
         super().on_headers_complete()
 
@@ -283,9 +294,9 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Begin to wait for the answer to be made and fetched."""
-        if self._is_refused:
+        if self._is_refused or (self._is_unparsed and self._missing):
             return
-        self._stage = "head"
+        self._stage, self._is_unparsed = "head", False
         if self.cycle.response_complete:
             self.all.waits_for(self, "head", is_idle=True)
         else:
@@ -323,12 +334,12 @@ class Connection(HttpToolsProtocol):
     def _unsupported_upgrade_warning(self) -> None:
         """Do not advise to install a library for it."""
 
-    def _refuse(self) -> None:
+    def _refuse(self, why: tuple[bytes, bytes]) -> None:
         self._is_refused = True
-        sentence = b"the request has too many or too large headers\n"
+        status, sentence = why
         self.transport.write(
-            b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
-            b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(sentence), sentence)
+            b"HTTP/1.1 %b\r\ncontent-type: text/plain; charset=utf-8\r\n"
+            b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (status, len(sentence), sentence)
         )
         self.transport.close()
 
@@ -337,6 +348,13 @@ def protocol_of(connections: Connections) -> type[Connection]:
     """Return the HTTP protocol of a server."""
     return type("ServerConnection", (Connection,), {"all": connections})
 
+
+_TOO_LARGE = (b"431 Request Header Fields Too Large", b"the request has too many or too large headers\n")
+_UNREADABLE = (
+    b"501 Not Implemented",
+    b"the body of a request with the header Upgrade can be read only with Content-Length; leave Upgrade out\n",
+)
+"""Refusals: status and sentence."""
 
 _UNFETCHED = 2**16
 """Bytes of answers that are made ahead of being fetched; an answer that has been begun is made to its end."""

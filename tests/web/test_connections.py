@@ -253,6 +253,36 @@ async def test_requests_that_come_at_once_or_in_pieces_are_answered_one_after_th
     ]
 
 
+ASKS_FOR_HTTP_2 = (
+    b"POST /a HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+    b"HTTP2-Settings: AAEAAEAA\r\n"
+)
+"""As Java's client sends its first request on a connection."""
+
+LAST = b"GET /last HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize("size", [1, 150, 10_000])
+async def test_a_request_that_asks_for_another_protocol_is_answered_with_its_body(size: int) -> None:
+    body = b"GET /no HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    sent = (ASKS_FOR_HTTP_2 + b"Content-Length: %d\r\n\r\n" % len(body) + body) * 2 + LAST
+    async with served(with_lifespan(told), Connections()) as server:
+        raw = await server.connect()
+        for start in range(0, len(sent), size):
+            await raw.send(sent[start : start + size])
+        bodies = [line for line in (await raw.rest()).splitlines() if line.startswith(b"/")]
+    assert bodies == [b"/a localhost %d" % len(body)] * 2 + [b"/last localhost 0"]
+
+
+async def test_of_a_request_that_asks_for_another_protocol_a_body_without_a_length_is_refused() -> None:
+    async with served(with_lifespan(told), Connections()) as server:
+        raw = await server.connect(ASKS_FOR_HTTP_2 + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n" + LAST)
+        answer = await raw.rest()
+    assert answer.startswith(b"HTTP/1.1 501 ")
+    assert answer.count(b"HTTP/1.1") == 1
+    assert b"leave Upgrade out" in answer
+
+
 async def test_of_requests_that_come_at_once_only_the_one_that_is_answered_is_in_memory() -> None:
     begun, go = 0, asyncio.Event()
 
