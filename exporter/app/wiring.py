@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from exporter.app.deliveries import Deliveries, deliveries_of, jobs_of
 from exporter.charges import Clock, utc_now
-from exporter.errors import ConfigurationError, EventsError
+from exporter.errors import FalExporterError
 from exporter.events.store import open_store
 from exporter.fal import (
     LOCK_REASONS,
@@ -346,7 +346,8 @@ async def open_left_half(
         await owners.recall()
         deliveries = deliveries_of(settings, ledger, registry=registry, health=health, publisher=publisher, clock=clock)
         store = _open_requests(settings)
-    except (ConfigurationError, EventsError):
+    except FalExporterError:
+        # Nobody else could collect while the lock, or the lease, is held by one that does not.
         await ledger.close()
         raise
     accounts += _account_pollers(

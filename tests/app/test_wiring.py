@@ -8,8 +8,10 @@ from pydantic import SecretStr, ValidationError
 
 from exporter.app.wiring import client_of, open_left_half
 from exporter.charges import utc_now
-from exporter.errors import ConfigurationError
+from exporter.errors import ConfigurationError, LedgerError
 from exporter.fal import Silent
+from exporter.ledger import take_collector_lock
+from exporter.polling.key_owners import KeyOwners
 from exporter.publication import Publication
 
 
@@ -47,6 +49,20 @@ async def test_bookings_are_compared_where_a_source_is_set(settings: MakeSetting
     half = await open_left_half(settings(events=True), emit=discard, clock=utc_now)
     assert half.collector._booked is None
     await half.close()
+
+
+async def test_a_ledger_that_cannot_be_read_at_the_start_is_given_back(
+    settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_: KeyOwners) -> None:
+        raise LedgerError("the ledger is busy")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(KeyOwners, "recall", fail)
+        with pytest.raises(LedgerError, match="the ledger is busy"):
+            await open_left_half(settings(), emit=discard, clock=utc_now)
+    lock = take_collector_lock(settings().ledger_url.get_secret_value(), patience=0)
+    lock.release()
 
 
 async def test_each_destination_of_focus_files_has_its_pusher(
