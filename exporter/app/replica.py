@@ -134,7 +134,11 @@ class Replica:
             while not stop.is_set():
                 lease = await self._follow(stop)
                 if lease is not None:
-                    await self._lead(lease, stop)
+                    try:
+                        await self._lead(lease, stop)
+                    finally:
+                        # It goes with the ledger, unless that could not be opened.
+                        await self._do(lease.release)
         finally:
             await self._contact.close()
             with suppress(LedgerError):
@@ -181,7 +185,7 @@ class Replica:
             await responder.close()
 
     async def _lead(self, lease: Lease, stop: asyncio.Event) -> None:
-        """Collect until the lease is lost or the replica is stopped; the lease is released in the end."""
+        """Collect until the lease is lost or the replica is stopped."""
         _log.info("this replica collects from now on", replica=self._name)
         if self._held is None or self._loop.time() - self._reconnected_at < _LOSS_SECONDS:
             await self._hear_others(lease)

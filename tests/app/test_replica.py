@@ -21,6 +21,7 @@ from exporter.app.replica import Replica, configuration_of
 from exporter.app.single_process import in_one_process
 from exporter.app.wiring import client_of
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window, hour_of, utc_now
+from exporter.errors import LedgerError
 from exporter.fal import Silent
 from exporter.fal.account import read_balance
 from exporter.inquiry import Channel, Inquirer, Inquiry, InquiryError
@@ -124,6 +125,36 @@ async def test_a_follower_serves_what_lies_on_the_board_and_leads_when_the_lease
             assert read[0].exposition.text.checksum in {item.exposition.text.checksum for item in second.sent}
             assert board.members()
         assert not board.members(), "a replica that has ended is not counted among the living"
+
+
+async def test_a_replica_that_cannot_open_the_ledger_leaves_the_lease_to_others(
+    replicated: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = asyncio.Event()
+
+    async def fail(*_: object, **__: object) -> None:
+        tried.set()
+        raise LedgerError("the ledger is busy")
+
+    monkeypatch.setattr("exporter.app.replica.open_left_half", fail)
+    address = replicated.ledger_url.get_secret_value()
+    with leading(address, configuration_of(replicated)) as (lease, _, _):
+        async with running(replicated) as second:
+            await second.until(lambda publication: publication.role == "follower")
+            lease.release()
+            async with asyncio.timeout(20):
+                await tried.wait()
+            with closing(Leases(address, Candidate("third", "0.3.0", ""))) as leases:
+                found: list[Lease | Leader] = []
+
+                def has_lease() -> bool:
+                    found.append(leases.ask())
+                    return isinstance(found[-1], Lease)
+
+                await eventually(has_lease)
+                third = found[-1]
+                assert isinstance(third, Lease)
+                third.release()
 
 
 async def test_a_follower_with_another_configuration_says_so_and_has_fal_asked_by_nobody(replicated: Settings) -> None:
