@@ -85,6 +85,9 @@ _QUIET = 60.0
 
 _SELDOM = Seldom()
 
+_SERVING = "uvicorn.error"
+"""Logger of what goes wrong in serving."""
+
 
 class _Watched:
     """Passes messages on and remembers the status of the answer."""
@@ -161,7 +164,8 @@ class _TlsListener:
         while True:
             try:
                 client, address = await self._loop.sock_accept(self._listener)
-            except OSError:
+            except OSError as error:
+                logging.getLogger(_SERVING).warning("No connection can be taken: %s.", error.strerror)
                 await asyncio.sleep(_PAUSE)
                 continue
             task = self._loop.create_task(self._shake(client, address[0]))
@@ -278,7 +282,7 @@ async def serve_web(
     Fast on uvloop's event loop; runs on any. The socket is closed at the end. With a web configuration that has TLS,
     connections are encrypted.
     """
-    for name in ("uvicorn.error", "asyncio"):
+    for name in (_SERVING, "asyncio"):
         logging.getLogger(name).addFilter(_SELDOM)
     connections = Connections() if connections is None else connections
     protocol = protocol_of(connections)

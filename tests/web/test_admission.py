@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from errno import EMFILE
 from pathlib import Path
 
 import bcrypt
@@ -141,6 +143,26 @@ async def test_a_connection_that_is_not_encrypted_in_time_is_ended(folder: Path)
             with suppress(ConnectionError):
                 assert await reader.read() == b""
         writer.close()
+
+
+async def test_connections_that_cannot_be_taken_for_a_while_are_reported_and_taken_after_it(
+    folder: Path, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = asyncio.get_running_loop()
+    take, failures = loop.sock_accept, iter([EMFILE, EMFILE])
+
+    async def failing(listener: socket.socket) -> tuple[socket.socket, object]:
+        for code in failures:
+            raise OSError(code, os.strerror(code))
+        return await take(listener)
+
+    monkeypatch.setattr(loop, "sock_accept", failing)
+    monkeypatch.setattr("exporter.web.server._PAUSE", 0.0)
+    monkeypatch.setattr("exporter.web.server._SELDOM._told", {})
+    async with client_of(config(folder, TLS), trust=trusting(authority)) as client:
+        assert (await client.get("/healthz")).status_code == 200
+    told = [record.getMessage() for record in caplog.records if record.name == "uvicorn.error"]
+    assert told.count("No connection can be taken: Too many open files.") == 1
 
 
 async def test_a_version_below_the_least_is_refused(folder: Path, authority: trustme.CA) -> None:
