@@ -234,7 +234,8 @@ class Rest:
         texts.pop(AMOUNTS.name, None)
         texts |= in_path
         now, publication = self._clock(), self._published()
-        lacks: tuple[str, ...] = ()
+        # Of the same publication as the answer, which may not be the latest any more once the ledger has been asked.
+        lacks = self._lacking() if call.made_from == "ledger" else ()
         live: tuple[LivePart, ...] = ()
         question: UsageQuestion | None = None
         # Questions of a kind take about as long: those of one call with the same terms, and windows of about a size.
@@ -244,7 +245,6 @@ class Rest:
         if call.made_from == "ledger":
             ledger = self._fresh() or await self._state()
             of: object = ledger
-            lacks = self._lacking()
             state: object = (ledger.revision, lacks)
             if call.is_usage:
                 question = parse_usage_question(texts, now=now, zone=self._options.zone)

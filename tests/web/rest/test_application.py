@@ -223,6 +223,28 @@ async def test_what_no_figure_has_is_said_beside_figures_and_only_as_long_as_it_
                 assert (f"studio: {words}" in notes) == bool(lacks and told), (path, account)
 
 
+async def test_what_no_figure_has_is_said_when_it_was_published_while_the_ledger_was_read(
+    serve: Serve, application: Make, publication: Callable[..., Publication], ledger: Ledger
+) -> None:
+    del ledger
+    words = "The charges of compute machines are not in these figures: this key cannot read compute."
+    read = SourceOverview("models", "", "up", NOW, NOW)
+
+    def publish(number: int, *lacks: str) -> None:
+        accounts = (AccountOverview("studio", (read,), lacks=lacks),)
+        served.publish(publication(number, overview=Overview("1", accounts)))
+
+    def reader(address: str) -> LedgerReader:
+        publish(2, words)
+        return LedgerReader(address)
+
+    served = application(reader=reader)
+    client = await serve(served)
+    publish(1)
+    assert (await client.get(USAGE)).raise_for_status().json()["total"]["spend"] > 0
+    assert f"studio: {words}" in (await client.get(USAGE)).json()["notes"]
+
+
 async def test_the_ledger_is_opened_once(serve: Serve, application: Make, ledger: Ledger) -> None:
     del ledger
     opened: list[str] = []
