@@ -149,5 +149,8 @@ def _text(name: str, value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        if any(item.endswith("\\") for item in value[:-1]):
+            # The comma behind it would be taken for one of the value.
+            raise QuestionError(name, "has a value that ends with a backslash; give it last")
         return ",".join(_COMMA.sub(r"\,", item) for item in value)
     raise QuestionError(name, "is not text, a whole number or a list of texts")

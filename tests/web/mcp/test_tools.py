@@ -149,6 +149,13 @@ def test_a_value_with_a_comma_is_one_value(known: Known, given: object) -> None:
     assert parse_usage_question(texts, now=NOW, zone=known.zone).where["api_key"] == {"Bob, laptop", "ci"}
 
 
+def test_a_value_that_ends_with_a_backslash_is_not_joined_with_the_next(known: Known) -> None:
+    with pytest.raises(QuestionError, match="api_key has a value that ends with a backslash; give it last"):
+        as_texts({**YESTERDAY, "api_key": ["C:\\", "ci"]})
+    texts = as_texts({**YESTERDAY, "api_key": ["ci", "C:\\"]})
+    assert parse_usage_question(texts, now=NOW, zone=known.zone).where["api_key"] == {"ci", "C:\\"}
+
+
 def test_pages_add_up_to_the_whole(known: Known) -> None:
     tool = usage_tool(known)
     question: dict[str, object] = {**YESTERDAY, "group_by": ["model", "hour"], "limit": 50}
