@@ -14,7 +14,7 @@ the current hour within that grace.
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
@@ -58,28 +58,19 @@ class ScopeState:
     running_hour_read_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """One source of one account as the database has it; hours are instants on the hour."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope(ScopeState):
+    """One source of one account as the database has it: its state, and what is not shown.
+
+    Attributes:
+        id: number of the scope in the database.
+        active: whether its charges count.
+        counts_from: what was spent before is history, which counters leave out.
+    """
 
     id: int
-    account: str
-    source: str
     active: bool
-    born_at: datetime
     counts_from: datetime
-    data_through: datetime | None
-    settled_through: datetime | None
-    last_success_at: datetime | None
-    history_from: datetime | None
-    restated_up: int
-    restated_down: int
-    restated_hours: int
-    relabelled: int = 0
-    detail: str = ""
-    detail_asked_at: datetime | None = None
-    detail_version: str = ""
-    running_hour_read_at: datetime | None = None
 
     def reborn(self, counts_from: datetime) -> "Scope":
         """Return the scope as it starts over: all that it will read of hours before an instant is history."""
@@ -160,23 +151,7 @@ def settled(
 
 def state_of(scope: Scope) -> ScopeState:
     """Return what a scope shows of itself."""
-    return ScopeState(
-        account=scope.account,
-        source=scope.source,
-        born_at=scope.born_at,
-        data_through=scope.data_through,
-        settled_through=scope.settled_through,
-        history_from=scope.history_from,
-        last_success_at=scope.last_success_at,
-        restated_up=scope.restated_up,
-        restated_down=scope.restated_down,
-        restated_hours=scope.restated_hours,
-        relabelled=scope.relabelled,
-        detail=scope.detail,
-        detail_asked_at=scope.detail_asked_at,
-        detail_version=scope.detail_version,
-        running_hour_read_at=scope.running_hour_read_at,
-    )
+    return ScopeState(**{shown.name: getattr(scope, shown.name) for shown in fields(ScopeState)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,21 @@ def read_scopes(connection: Connection) -> list[Scope]:
 def add_scope(connection: Connection, account: str, source: str, at: datetime, counts_from: datetime) -> Scope:
     """Begin a scope."""
     number = (connection.scalar(select(func.max(scopes.c.id))) or 0) + 1
-    scope = Scope(number, account, source, True, at, counts_from, None, None, None, None, 0, 0, 0)  # noqa: FBT003  a row
+    scope = Scope(
+        id=number,
+        account=account,
+        source=source,
+        active=True,
+        born_at=at,
+        counts_from=counts_from,
+        data_through=None,
+        settled_through=None,
+        history_from=None,
+        last_success_at=None,
+        restated_up=0,
+        restated_down=0,
+        restated_hours=0,
+    )
     insert_scope(connection, scope)
     return scope
 

@@ -305,7 +305,7 @@ def test_the_least_of_the_sources_counts() -> None:
 
 DAY = datetime(2026, 11, 20, tzinfo=UTC)
 DELAY = timedelta(hours=48)
-NEW = Scope(1, "main", "models", True, DAY, DAY, None, None, None, None, 0, 0, 0)  # noqa: FBT003  a row
+NEW = Scope("main", "models", DAY, None, None, None, None, 0, 0, 0, id=1, active=True, counts_from=DAY)
 
 
 def hours(start: int, end: int) -> Window:
