@@ -14,6 +14,7 @@ import programs
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
+from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window, hour_of
 from exporter.ledger import Ledger, Rules
 
 NOON = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
@@ -40,9 +41,43 @@ def clock() -> Clock:
     return Clock()
 
 
+def opened(address: str, clock: Clock) -> Ledger:
+    """Open the ledger at an address, which the caller closes; its counters are shown at once."""
+    ledger = Ledger(address, rules=Rules(birth_hold=timedelta(0)), clock=clock)
+    ledger.activate({"main": ("models",)})
+    return ledger
+
+
+def polled(ledger: Ledger, clock: Clock, **dollars: int) -> None:
+    """Have fal state what the current hour has cost by model."""
+    hour = hour_of(clock.now)
+    charges = [
+        Charge(hour, Dimensions("main", model=name), Amounts(cost=cost * NANO)) for name, cost in dollars.items()
+    ]
+    ledger.restate("main", "models", Window(hour, hour + HOUR), charges, at=clock.now)
+
+
+def published(ledger: Ledger, clock: Clock, **dollars: int) -> None:
+    """Have fal state what the current hour has cost by model, and a scrape see it."""
+    polled(ledger, clock, **dollars)
+    ledger.scraped(ledger.view().sequence)
+
+
+def counted(ledger: Ledger) -> dict[str, int]:
+    """Return the counters of spend by model, in dollars."""
+    pages = ledger.view().spend
+    return {sample.labels[3]: int(sample.value) // NANO for page in pages for sample in page.samples}
+
+
 @pytest.fixture
-def sqlite_address(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+def file(tmp_path: Path) -> Path:
+    """The file of the test's SQLite ledger."""
+    return tmp_path / "ledger.sqlite"
+
+
+@pytest.fixture
+def sqlite_address(file: Path) -> str:
+    return f"sqlite:///{file}"
 
 
 @pytest.fixture

@@ -8,33 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ledger.conftest import Clock, OpenLedger
+from ledger.conftest import Clock, OpenLedger, counted, polled
 from sqlalchemy import Connection, create_engine, text
 
-from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window, hour_of
+from exporter.charges import HOUR, NANO, Window, hour_of
 from exporter.errors import LedgerError
 from exporter.ledger import LedgerReader, Rules, take_collector_lock
 from exporter.ledger.loss import LostLedgerError
 from exporter.ledger.store import Ledger
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.sqlite"
-
-
-def polled(ledger: Ledger, clock: Clock, **dollars: int) -> None:
-    """Have fal state what the current hour has cost by model."""
-    hour = hour_of(clock.now)
-    charges = [
-        Charge(hour, Dimensions("main", model=name), Amounts(cost=cost * NANO)) for name, cost in dollars.items()
-    ]
-    ledger.restate("main", "models", Window(hour, hour + HOUR), charges, at=clock.now)
-
-
-def counted(ledger: Ledger) -> dict[str, int]:
-    pages = ledger.view().spend
-    return {sample.labels[3]: int(sample.value) // NANO for page in pages for sample in page.samples}
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from ledger.conftest import Clock, OpenLedger
+from ledger.conftest import Clock, OpenLedger, counted, opened, published
 
-from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window, hour_of
+from exporter.charges import HOUR, NANO, Window, hour_of
 from exporter.errors import ConfigurationError, LedgerError
 from exporter.ledger import LedgerInUseError, Rules, take_collector_lock
 from exporter.ledger.maintenance.backup import back_up, restore, verify_ledger
@@ -21,40 +21,14 @@ VERSIONS = Path(__file__).parents[1] / "tables"
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.sqlite"
-
-
-def polled(ledger: Ledger, clock: Clock, **dollars: int) -> None:
-    """Have fal state what the current hour has cost by model, and publish it."""
-    hour = hour_of(clock.now)
-    charges = [
-        Charge(hour, Dimensions("main", model=name), Amounts(cost=cost * NANO)) for name, cost in dollars.items()
-    ]
-    ledger.restate("main", "models", Window(hour, hour + HOUR), charges, at=clock.now)
-    ledger.scraped(ledger.view().sequence)
-
-
-def counted(ledger: Ledger) -> dict[str, int]:
-    pages = ledger.view().spend
-    return {sample.labels[3]: int(sample.value) // NANO for page in pages for sample in page.samples}
-
-
-@pytest.fixture
 def ledger(open_sqlite: OpenLedger, clock: Clock) -> Ledger:
     """A ledger that has read $4 of history, and has counted $5 of one model since."""
     ledger = open_sqlite(birth_hold=timedelta(0))
     ledger.activate({"main": ("models",)})
-    polled(ledger, clock, flux=4)
+    published(ledger, clock, flux=4)
     clock.forward(hours=1)
-    polled(ledger, clock, flux=5)
+    published(ledger, clock, flux=5)
     assert counted(ledger) == {"flux": 5}
-    return ledger
-
-
-def opened(address: str, clock: Clock) -> Ledger:
-    ledger = Ledger(address, rules=Rules(birth_hold=timedelta(0)), clock=clock)
-    ledger.activate({"main": ("models",)})
     return ledger
 
 
@@ -67,7 +41,7 @@ def test_a_backup_of_a_ledger_in_use_is_one_whole_sound_file(
     assert (verified.charges, verified.counters, verified.problems) == (2, 1, ())
     assert verified.born_at == ledger.view().born_at
     assert [path.name for path in target.parent.iterdir()] == ["backup.sqlite"]
-    polled(ledger, clock, flux=6)
+    published(ledger, clock, flux=6)
     with closing(opened(f"sqlite:///{target}", clock)) as copy:
         assert counted(copy) == {"flux": 5}
         assert copy.condition.events == ()
@@ -95,7 +69,7 @@ def test_a_backup_made_while_polls_are_worked_in_is_of_one_instant(
     step = 0
     while copying.is_alive():
         step += 1
-        polled(ledger, clock, flux=step, veo=step)
+        published(ledger, clock, flux=step, veo=step)
     copying.join()
     assert not failed
     for path in made:
@@ -141,7 +115,7 @@ def test_a_restored_ledger_goes_on_and_the_one_before_is_kept(
 ) -> None:
     back_up(sqlite_address, tmp_path / "backup")
     clock.forward(hours=1)
-    polled(ledger, clock, flux=7, veo=2)
+    published(ledger, clock, flux=7, veo=2)
     assert counted(ledger) == {"flux": 12, "veo": 2}
     ledger.close()
     restored = restore(sqlite_address, tmp_path / "backup", now=clock.now)
@@ -155,9 +129,9 @@ def test_a_restored_ledger_goes_on_and_the_one_before_is_kept(
         again.activate({"main": ("models",)})
         assert again.condition.events == (), "it is no surprise that another ledger is there"
         assert counted(again) == {"flux": 12, "veo": 2}, "what scrapes have seen"
-        polled(again, clock, flux=7, veo=2)
+        published(again, clock, flux=7, veo=2)
         assert counted(again) == {"flux": 12, "veo": 2}, "read again, and counted once"
-        polled(again, clock, flux=8, veo=2)
+        published(again, clock, flux=8, veo=2)
         assert counted(again) == {"flux": 13, "veo": 2}
         hours = again.hourly(Window(hour_of(clock.now) - 24 * HOUR, hour_of(clock.now) + HOUR)).values()
         assert sum(sum(costs.values()) for costs in hours) == 19 * NANO
@@ -170,7 +144,7 @@ def test_after_a_crash_the_log_of_the_ledger_before_is_not_played_into_the_resto
     ledger: Ledger, sqlite_address: str, file: Path, tmp_path: Path, clock: Clock
 ) -> None:
     back_up(sqlite_address, tmp_path / "backup")
-    polled(ledger, clock, flux=9)
+    published(ledger, clock, flux=9)
     # As a killed exporter leaves it: the file and its log.
     crashed = tmp_path / "crashed" / "ledger.sqlite"
     crashed.parent.mkdir()
@@ -258,7 +232,7 @@ def test_a_ledger_that_was_used_is_sound(open_ledger: OpenLedger, address: str, 
     ledger.activate({"main": ("models",), "other": ("models", "serverless")})
     for step in range(30):
         clock.forward(hours=5)
-        polled(ledger, clock, flux=step % 7, veo=step)
+        published(ledger, clock, flux=step % 7, veo=step)
     ledger.activate({"main": ("organization",)})
     clock.forward(days=90)
     ledger.fold_before(clock.now - timedelta(days=80))
@@ -300,7 +274,7 @@ def test_verification_finds(ledger: Ledger, sqlite_address: str, file: Path, har
 
 def test_verification_finds_damage_of_the_file(ledger: Ledger, sqlite_address: str, file: Path, clock: Clock) -> None:
     clock.forward(hours=1)
-    polled(ledger, clock, **{f"m{number}": 1 for number in range(500)})
+    published(ledger, clock, **{f"m{number}": 1 for number in range(500)})
     ledger.close()
     damaged = bytearray(file.read_bytes())
     damaged[8192 : len(damaged) - 8192] = b"\xff" * (len(damaged) - 16384)
@@ -313,7 +287,7 @@ def test_verification_finds_damage_of_the_file(ledger: Ledger, sqlite_address: s
 
 
 def test_many_problems_of_one_kind_are_counted(ledger: Ledger, sqlite_address: str, file: Path, clock: Clock) -> None:
-    polled(ledger, clock, **{f"m{number}": 1 for number in range(30)})
+    published(ledger, clock, **{f"m{number}": 1 for number in range(30)})
     ledger.close()
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("DELETE FROM span_total")

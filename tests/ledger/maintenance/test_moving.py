@@ -8,17 +8,16 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from ledger.conftest import Clock, OpenLedger
+from ledger.conftest import Clock, OpenLedger, counted, opened, published
 from sqlalchemy import select
 
-from exporter.charges import HOUR, NANO, Amounts, Balance, Charge, Dimensions, Window, hour_of
+from exporter.charges import NANO, Balance
 from exporter.errors import ConfigurationError, LedgerError
-from exporter.ledger import LedgerInUseError, Rules, take_collector_lock
+from exporter.ledger import LedgerInUseError, take_collector_lock
 from exporter.ledger.maintenance import moving
 from exporter.ledger.maintenance.backup import verify_ledger
 from exporter.ledger.maintenance.moving import Moved, Progress, move_ledger
 from exporter.ledger.reader import LedgerReader
-from exporter.ledger.store import Ledger
 from exporter.ledger.tables.database import reading
 from exporter.ledger.tables.schema import facts, metadata
 
@@ -56,25 +55,6 @@ def target(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'target.sqlite'}"
 
 
-def opened(address: str, clock: Clock) -> Ledger:
-    ledger = Ledger(address, rules=Rules(birth_hold=timedelta(0)), clock=clock)
-    ledger.activate({"main": ("models",)})
-    return ledger
-
-
-def polled(ledger: Ledger, clock: Clock, **dollars: int) -> None:
-    """Have fal state what the current hour has cost by model, and publish it."""
-    hour = hour_of(clock.now)
-    charges = [Charge(hour, Dimensions("main", model=name), Amounts(cost=its * NANO)) for name, its in dollars.items()]
-    ledger.restate("main", "models", Window(hour, hour + HOUR), charges, at=clock.now)
-    ledger.scraped(ledger.view().sequence)
-
-
-def counted(ledger: Ledger) -> dict[str, int]:
-    pages = ledger.view().spend
-    return {sample.labels[3]: int(sample.value) // NANO for page in pages for sample in page.samples}
-
-
 def test_every_row_arrives(source: str, target: str) -> None:
     found, told = moved(source, target)
     assert contents(target) == contents(source)
@@ -99,9 +79,9 @@ def test_counters_go_on_where_they_were(
 ) -> None:
     ledger = open_sqlite(birth_hold=timedelta(0))
     ledger.activate({"main": ("models",)})
-    polled(ledger, clock, flux=4)
+    published(ledger, clock, flux=4)
     clock.forward(hours=1)
-    polled(ledger, clock, flux=5)
+    published(ledger, clock, flux=5)
     ledger.record_balance(Balance("main", 70 * NANO, clock.now))
     ledger.close()
     target: str = request.getfixturevalue("target" if to == "sqlite" else "postgresql_address")
@@ -109,7 +89,7 @@ def test_counters_go_on_where_they_were(
     with closing(opened(target, clock)) as new:
         assert counted(new) == {"flux": 5}
         clock.forward(hours=1)
-        polled(new, clock, flux=2, kling=3)  # rows of every kind get numbers that are free
+        published(new, clock, flux=2, kling=3)  # rows of every kind get numbers that are free
         assert counted(new) == {"flux": 7, "kling": 3}
         assert new.balance_history("main", clock.now - timedelta(days=1)) == (
             Balance("main", 70 * NANO, clock.now - timedelta(hours=1)),
@@ -160,7 +140,7 @@ def test_a_move_of_a_ledger_that_was_written_since_begins_anew(
 ) -> None:
     del half
     with closing(opened(source, clock)) as ledger:
-        polled(ledger, clock, sora=6)
+        published(ledger, clock, sora=6)
     found, _ = moved(source, target)
     assert found.continued == 0
     assert contents(target) == contents(source)
@@ -177,7 +157,7 @@ def test_rows_that_somebody_else_has_written_are_noticed(source: str, target: st
 
 def test_a_place_that_is_taken_is_refused_and_left_alone(source: str, target: str, clock: Clock) -> None:
     with closing(opened(target, clock)) as ledger:
-        polled(ledger, clock, flux=1)
+        published(ledger, clock, flux=1)
     before = contents(target)
     with pytest.raises(LedgerError, match=r"there is a ledger in .*target.sqlite already"):
         moved(source, target)

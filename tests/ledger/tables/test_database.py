@@ -36,11 +36,6 @@ def filled(ledger: Ledger, clock: Clock, series: int = 1) -> None:
     ledger.restate("main", "models", Window(hour, hour + HOUR), charges, at=clock.now)
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.sqlite"
-
-
 def refused(error: LedgerError) -> str:
     """A sentence for a user: one line, without a stack or a statement of SQL."""
     sentence = str(error)
