@@ -16,10 +16,13 @@ class Network:
         self.problem = "no route to host"
         self.now = 1000.0
         self.tries = 0
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def reach(self, url: str, seconds: float) -> str:
         assert (url, seconds) == ("https://fal.example/v1", TRY_SECONDS)
         self.tries += 1
+        await self.answers.wait()
         return self.problem
 
     def contact(self, seconds: float = 10) -> Contact:
@@ -78,6 +81,14 @@ async def test_tries_follow_one_another_and_are_few() -> None:
     assert network.tries == 1, "made just now"
     await tried(contact, network)
     assert network.tries == 2
+    network.answers.clear()
+    await tried(contact, network)
+    await tried(contact, network)
+    assert network.tries == 3, "one is under way"
+    network.answers.set()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert contact.reaches is False
     contact.forget()
     assert (contact.reaches, contact.problem) == (None, "")
     await contact.close()
