@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from web.conftest import Publish
 
 from exporter.web.application import Application
-from exporter.web.connections import Connections, Limits
+from exporter.web.connections import Connection, Connections, Limits
 from exporter.web.mcp.endpoint import MOST_EXCHANGES, PATH, endpoint
 from exporter.web.server import Seldom, listen, serve_web
 
@@ -283,7 +283,18 @@ async def test_of_a_request_that_asks_for_another_protocol_a_body_without_a_leng
     assert b"leave Upgrade out" in answer
 
 
-async def test_of_requests_that_come_at_once_only_the_one_that_is_answered_is_in_memory() -> None:
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        (b"", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r", b"\n"),
+        (b"", b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6000\r\n\r\n" + b"x" * 6000),
+    ],
+    ids=["at once", "a head in two pieces", "a body"],
+)
+async def test_of_requests_that_come_at_once_only_the_one_that_is_answered_is_in_memory(
+    start: bytes, end: bytes
+) -> None:
     begun, go = 0, asyncio.Event()
 
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
@@ -295,10 +306,16 @@ async def test_of_requests_that_come_at_once_only_the_one_that_is_answered_is_in
     def cycles() -> int:
         return sum(isinstance(found, RequestResponseCycle) for found in gc.get_objects())
 
+    def have_read(connections: Connections, size: int) -> int:
+        return sum(isinstance(found, Connection) and found._head == size for found in connections._open)
+
     async with served(with_lifespan(slow), Connections()) as server:
         before = cycles()
-        flood = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 300
-        clients = [await server.connect(flood) for _ in range(5)]
+        flood = end + b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 299
+        clients = [await server.connect(start) for _ in range(5)]
+        await server.until(lambda connections: have_read(connections, len(start)) == 5)
+        for client in clients:
+            await client.send(flood)
         await server.until(lambda _: begun == 5)
         assert cycles() - before <= 5
         go.set()
