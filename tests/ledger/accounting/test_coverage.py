@@ -369,6 +369,8 @@ def test_an_hour_is_settled_when_a_poll_after_the_settle_delay_has_covered_what_
 
 def test_a_poll_of_the_last_hours_alone_settles_nothing() -> None:
     assert polled(hours(10, 13), 12.5).settled_through is None
+    before = polled(hours(-96, 13), 12.5)
+    assert settled(reached(before, hours(10, 40), at(39.5)), hours(10, 40), at(39.5), DELAY).settled_through == at(-36)
 
 
 def test_the_settled_hours_never_reach_beyond_the_covered_ones() -> None:
