@@ -386,6 +386,7 @@ def advised(open_ledger: OpenLedgerOfRenaming, clock: Clock) -> None:
     ledger.activate({"atelier": ("models",)})
     clock.forward(hours=1)
     polled(ledger, clock, "atelier", 2 * NANO)
+    ledger.record_prices([UnitPrice("atelier", *item, hour_of(clock.now) - HOUR, 33, 5)])
     ledger.record_prices([UnitPrice("atelier", *item, hour_of(clock.now), 35, 0)])
     ledger.record_balance(Balance("atelier", 1 * NANO, clock.now))
     ledger.record_invoices("atelier", [replace(invoice, account="atelier", status="paid")])
@@ -410,10 +411,10 @@ def test_the_newer_record_of_a_thing_stays_and_both_histories_are_one(
         [sample.value for page in pages for sample in page.samples]
         for pages in (view.unit_prices, view.previous_prices)
     )
-    assert (price, previous) == (35, 30)
+    assert (price, previous) == (35, 33)
     with open_statement(address) as statement:
         (record,) = statement.prices().values()
-    assert [(item.price, item.discount) for item in record.former] == [(25, None), (30, None)]
+    assert [(item.price, item.discount) for item in record.former] == [(25, None), (30, 0), (33, 5)]
     (probe,) = again.names.probes("atelier")
     assert probe.reason_at_choice == "", "what the sources were chosen by is kept"
     assert again.names.key_owners() == (), "whose the key is, is asked anew"

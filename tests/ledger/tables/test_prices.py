@@ -81,6 +81,15 @@ def test_several_prices_of_one_reading_are_taken_in_their_order() -> None:
     assert list(found.values()) == [expected]
 
 
+def test_of_a_ledger_that_has_kept_no_more_the_last_changes_are_all_that_held_before() -> None:
+    newest = price(TEN + 2 * HOUR, 6)
+    record = PriceRecord(newest, 5, price_changed=TEN + 2 * HOUR, previous_discount=NANO, discount_changed=TEN + HOUR)
+    known = record.with_former("")
+    assert known.former == (Former(TEN + HOUR, None, NANO), Former(TEN + 2 * HOUR, 5, None))
+    assert record.with_former(known.former_text) == known
+    assert PriceRecord(newest).with_former("").former == ()
+
+
 def test_all_that_held_before_is_kept_but_no_more_than_a_hundred_changes(address: str, open_ledger: OpenLedger) -> None:
     ledger = open_ledger()
     ledger.activate({"prod": ["models"]})
