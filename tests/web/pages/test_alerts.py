@@ -434,9 +434,8 @@ def test_an_idle_app_is_told_of_with_what_to_change() -> None:
         (tag, attributes.get("href") or attributes.get("id")) for tag, attributes in page.elements
     }
     unlisted = replace(lingering, min_concurrency=None, keep_alive=None)
-    assert texts(Observations(idle_apps=(unlisted,))) == [
-        "Idle runners of the app preview cost $9.00 in 24 hours, 90% of its cost."
-    ]
+    (told,) = alerts(Publication(1, AT, Exposition(), seen(idle_apps=(unlisted,)), ready=True), AT)
+    assert (told.text, told.action) == ("Idle runners of the app preview cost $9.00 in 24 hours, 90% of its cost.", "")
 
 
 def test_credit_that_runs_out_is_told_with_what_then_and_until_when_to_top_up() -> None:

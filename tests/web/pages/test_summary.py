@@ -95,6 +95,10 @@ def test_a_sum_names_the_accounts_of_which_nothing_can_be_read() -> None:
     text = page_text(Publication(1, AT, Exposition(), Overview("1", (known, unread, more)), ready=True), AT, ready=True)
     assert "$5.00 without 2 accounts" in text
     assert "$8.00 without b" in text
+    once_read = replace(more, month_to_date=2 * NANO)
+    text = outline(Overview("1", (known, unread, once_read)), outlook=Outlook()).text
+    assert "Month to date $7.00 without b" in text
+    assert "Today $1.00 without 2 accounts" in text
     assert "without" not in outline(Overview("1", (known, replace(known, name="b"))), outlook=Outlook()).text
 
 
