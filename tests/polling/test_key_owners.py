@@ -209,8 +209,9 @@ async def test_keys_that_have_been_exchanged_between_two_accounts_are_refused_in
         await owners.confirm("ads")
 
 
+@pytest.mark.usefixtures("team")
 async def test_a_name_that_was_given_a_key_of_another_by_mistake_takes_the_right_one(
-    fal: RunningSimulator, clock: Clock, tmp_path: Path, team: Callable[[str], None]
+    fal: RunningSimulator, clock: Clock, tmp_path: Path
 ) -> None:
     async with opened_owners(fal, clock, tmp_path, studio=always(ADMIN_KEY), ads=always(SECOND)) as owners:
         await owners.confirm("studio")
