@@ -19,7 +19,7 @@ from exporter.samples import Sample, paged
 from exporter.web.admission import WebConfigFile
 from exporter.web.application import Application
 from exporter.web.connections import Connections
-from exporter.web.server import listen, serve_web
+from exporter.web.server import GRACE, listen, serve_web
 
 AT = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)
 
@@ -50,12 +50,18 @@ def publication() -> Publish:
 
 @asynccontextmanager
 async def served_on(
-    app: ASGIApp, web_config: WebConfigFile | None = None, connections: Connections | None = None
+    app: ASGIApp,
+    web_config: WebConfigFile | None = None,
+    connections: Connections | None = None,
+    *,
+    grace: int = GRACE,
 ) -> AsyncIterator[int]:
     """Serve an application until the block is left; yields the port."""
     stop = asyncio.Event()
     listener = listen("127.0.0.1", 0)
-    serving = asyncio.create_task(serve_web(app, listener, stop, web_config=web_config, connections=connections))
+    serving = asyncio.create_task(
+        serve_web(app, listener, stop, grace=grace, web_config=web_config, connections=connections)
+    )
     try:
         yield listener.getsockname()[1]
     finally:

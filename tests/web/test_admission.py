@@ -109,23 +109,28 @@ async def test_connections_that_are_never_encrypted_make_room_and_are_ended(
     folder: Path, authority: trustme.CA, sent: bytes
 ) -> None:
     connections = Connections(Limits(most=20, most_of_address=20))
-    async with (
-        served_on(Application(), config(folder, TLS), connections) as port,
-        httpx.AsyncClient(
-            verify=trusting(authority),
-            base_url=f"https://127.0.0.1:{port}",
-            trust_env=False,
-            limits=httpx.Limits(max_keepalive_connections=0),
-        ) as client,
-        AsyncExitStack() as stack,
-    ):
-        for _ in range(30):
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-            stack.callback(writer.close)
-            writer.write(sent)
-            assert (await client.get("/healthz")).status_code == 200
-            assert len(connections) <= 20
-        # The server ends while some still wait.
+    async with asyncio.timeout(30), AsyncExitStack() as stack:
+        async with (
+            served_on(Application(), config(folder, TLS), connections, grace=60) as port,
+            httpx.AsyncClient(
+                verify=trusting(authority),
+                base_url=f"https://127.0.0.1:{port}",
+                trust_env=False,
+                limits=httpx.Limits(max_keepalive_connections=0),
+            ) as client,
+        ):
+            for _ in range(30):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                stack.callback(writer.close)
+                writer.write(sent)
+                assert (await client.get("/healthz")).status_code == 200
+                assert len(connections) <= 20
+            if sent != HALF_A_HANDSHAKE:
+                async with asyncio.timeout(10):
+                    while len(connections):  # noqa: ASYNC110  what is waited for has no event
+                        await asyncio.sleep(0.005)
+        # The server has ended those that still waited, without any grace.
+        assert len(connections) == 0
 
 
 async def test_a_connection_that_is_not_encrypted_in_time_is_ended(folder: Path) -> None:
