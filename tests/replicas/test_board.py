@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import profiles
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, NullPool, create_engine, text
 
@@ -112,6 +112,13 @@ STEPS = st.lists(
 
 
 @given(steps=STEPS)
+@example(steps=[("publish", 0, 3), ("read", 0, 0), ("empty", 0, 0), ("restore", 0, 0), ("read", 1, 0)])
+@example(
+    steps=[
+        *(("publish", 0, 3), ("read", 0, 0), ("publish", 1, 2), ("read", 1, 0)),
+        *(("reconnect", 0, 0), ("restore", 0, 0), ("read", 2, 0)),
+    ]
+)
 @settings(max_examples=profiles.examples(10, long=500))
 def test_whoever_reads_at_any_time_has_what_was_published(database: Engine, steps: list[tuple[str, int, int]]) -> None:
     execute(database, EMPTY)
