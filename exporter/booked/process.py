@@ -11,13 +11,14 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import IO
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from exporter.booked.comparison import Comparison, compare, default_window
 from exporter.booked.report import findings
 from exporter.booked.sources import Columns
 from exporter.errors import FalExporterError
 from exporter.events.store import open_reader
+from exporter.logs import redact
 from exporter.worker import serve
 
 
@@ -130,8 +131,9 @@ def work(order: bytes, output: IO[bytes]) -> None:
 
 
 def _without_password(sentence: str, source: str) -> str:
-    password = urlsplit(source).password
-    return sentence.replace(password, "***") if password else sentence
+    password = urlsplit(source).password or ""
+    # A library may show it as it is, or as it stands in the address.
+    return redact(sentence, [text for text in (password, unquote(password)) if text])
 
 
 def _tell(problem: str, output: IO[bytes]) -> None:

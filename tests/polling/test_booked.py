@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from exporter.booked import process as booked_process
 from exporter.booked.comparison import default_window
 from exporter.booked.process import BookedOrder, Outcome
+from exporter.booked.sources import BookingsError
 from exporter.charges import NANO
 from exporter.metrics import jobs as shown
 from exporter.metrics.health import Health
@@ -136,11 +137,22 @@ def test_without_any_request_read_nothing_is_called_never_charged(bench: Bench, 
     assert output.getvalue().count(b"\n") == 1, "there is no outcome"
 
 
-def test_a_password_is_not_told(events_url: str) -> None:
+@pytest.mark.parametrize("password", ["s3cret", "e", "p%40ss%2Fword"])
+def test_a_password_is_not_told(events_url: str, password: str) -> None:
     output = BytesIO()
-    order = BookedOrder("ftp://reader:s3cret@db/bookings", events_url)
+    order = BookedOrder(f"ftp://reader:{password}@db/bookings", events_url)
     booked_process.work(order.written(READ_AT), output)
-    assert b"there is no file ftp://reader:***@db/bookings" in output.getvalue()
+    assert b"there is no file ftp://reader:[redacted]@db/bookings" in output.getvalue()
+
+
+def test_a_password_that_a_library_shows_as_it_is_is_not_told(events_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise BookingsError("reader cannot log in with p@ss/word")
+
+    monkeypatch.setattr(booked_process, "compare", refuse)
+    output = BytesIO()
+    booked_process.work(BookedOrder("postgresql://reader:p%40ss%2Fword@db/spend", events_url).written(READ_AT), output)
+    assert b"reader cannot log in with [redacted]" in output.getvalue()
 
 
 def test_of_too_many_models_the_smallest_differences_are_folded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
