@@ -11,8 +11,10 @@ from json.encoder import encode_basestring
 from typing import Annotated, ClassVar
 
 from pydantic import (
+    AwareDatetime,
     BaseModel,
     ConfigDict,
+    Field,
     PlainSerializer,
     SerializationInfo,
     SerializerFunctionWrapHandler,
@@ -191,6 +193,13 @@ class Document(BaseModel):
     """Base of all documents: made from attributes, with no conversion of one type to another, and no other field."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, from_attributes=True, strict=True)
+
+
+class HourWindow(Document):
+    """Base of documents about the hours of a window."""
+
+    start: AwareDatetime = Field(description="Start of the window: a whole UTC hour.")
+    end: AwareDatetime = Field(description="End of the window, exclusive: a whole UTC hour.")
 
 
 class SentDocument(Document):

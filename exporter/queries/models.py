@@ -28,7 +28,7 @@ from exporter.forecasting.drivers import Driver
 from exporter.forecasting.state import BudgetOutlook
 from exporter.forecasting.what_if import Setting, WhatIf
 from exporter.machines import Efficiency, Parts
-from exporter.queries.exact_json import Amount, Document, SentAmount, SentDocument, SentText
+from exporter.queries.exact_json import Amount, Document, HourWindow, SentAmount, SentDocument, SentText
 from exporter.queries.invoices import stated
 from exporter.queries.machines import AppMachines, idle_share
 from exporter.queries.requests import AccountDifferences, RequestRow
@@ -216,11 +216,9 @@ class Forecasts(_Published):
     notes: tuple[str, ...] = Field(description="What spend and forecasts lack: accounts or charges not read.")
 
 
-class DriverWindow(Document):
+class DriverWindow(HourWindow):
     """One of two windows that are compared."""
 
-    start: AwareDatetime = Field(description="Start of the window: a whole UTC hour.")
-    end: AwareDatetime = Field(description="End of the window, exclusive: a whole UTC hour.")
     spend: Amount = Field(description="What fal charged in USD, after discount.")
     complete: bool = Field(
         description="True if every hour of the window has been read from fal completely, with all its rows."
@@ -447,11 +445,9 @@ class LowerSetting(Document):
         }
 
 
-class Machines(Document):
+class Machines(HourWindow):
     """Runners of apps in a window by state, and what requests cost."""
 
-    start: AwareDatetime = Field(description="Start of the window: a whole UTC hour.")
-    end: AwareDatetime = Field(description="End of the window, exclusive: a whole UTC hour.")
     timezone: str = Field(description="Time zone of times without an offset.")
     currency: str = Field(description="Always USD.")
     apps: tuple[MachinesOfApp, ...] = Field(description="By app, environment and GPU class; most idle money first.")
@@ -575,10 +571,8 @@ class AccountRequests(Document):
         }
 
 
-class RequestDifferences(Document):
+class RequestDifferences(HourWindow):
     """Requests beside the ledger: two interfaces of fal that agree, or where they do not."""
 
-    start: AwareDatetime = Field(description="Start of the window: a whole UTC hour.")
-    end: AwareDatetime = Field(description="End of the window, exclusive: a whole UTC hour.")
     currency: str = Field(default="USD", description="Always USD.")
     accounts: tuple[AccountRequests, ...] = Field(description="The accounts whose requests are read.")

@@ -9,7 +9,7 @@ from pydantic import AliasPath, AwareDatetime, BeforeValidator, Field, with_conf
 from typing_extensions import TypedDict  # that of `typing` is not enough for pydantic before Python 3.12
 
 from exporter.queries import usage
-from exporter.queries.exact_json import EXACT, Amount, Document, amount_text, exact_json, text_json
+from exporter.queries.exact_json import EXACT, Amount, Document, HourWindow, amount_text, exact_json, text_json
 from exporter.queries.live import LivePart as LiveAnswer
 from exporter.tags import TAG
 
@@ -109,11 +109,9 @@ def _spans(parts: Sequence[LiveAnswer]) -> tuple[LivePart, ...]:
     return tuple(LivePart.model_validate(part) for part in parts)
 
 
-class Usage(Document):
+class Usage(HourWindow):
     """Usage and spend of a window, in the shape of fal's reporting interface."""
 
-    start: AwareDatetime = Field(description="Start of the window: a whole UTC hour.")
-    end: AwareDatetime = Field(description="End of the window, exclusive: a whole UTC hour.")
     group_by: tuple[str, ...] = Field(description="Dimensions that were grouped by.")
     timezone: str = Field(description="Time zone of days and months.")
     currency: str = Field(description="Always USD.")
