@@ -1,7 +1,4 @@
-"""Parameters of questions: declared once, read by the declaration and documented by it.
-
-Parameters of questions: declared once, and read and described by the declaration (OpenAPI, MCP, documentation).
-"""
+"""Parameters of questions: declared once, and read and described by the declaration (OpenAPI, MCP, documentation)."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping

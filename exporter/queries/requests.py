@@ -45,7 +45,7 @@ _AMOUNT = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
 class NoRequestsError(FalExporterError):
-    """Single requests are not read, or no request has an id."""
+    """Single requests are not read, or none has the id that is asked for."""
 
 
 def _read_cursor(text: str) -> tuple[str, Place]:
