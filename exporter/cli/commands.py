@@ -64,12 +64,29 @@ def fail(message: str, code: int) -> int:
     return code
 
 
-def settings_from(given: dict[str, object]) -> "Settings":
-    """Return the settings of a command that takes their flags, and log as they say."""
+def settings_from(given: dict[str, object], *, needs_keys: bool = True) -> "Settings":
+    """Return the settings of a command that takes their flags, and log as they say.
+
+    Args:
+        given: the flags by field; None where a flag was not given.
+        needs_keys: whether the command calls fal, so that every account's key has to be there.
+
+    Raises:
+        ConfigurationError: they cannot be used.
+    """
     from exporter.settings import load_settings
 
-    settings = load_settings({field: value for field, value in given.items() if value is not None})
-    log_to_stderr(settings.log_format, settings.log_level, [account.key() for account in settings.accounts])
+    settings = load_settings(
+        {field: value for field, value in given.items() if value is not None}, needs_keys=needs_keys
+    )
+    keys = []
+    for account in settings.accounts:
+        try:
+            keys.append(account.key())
+        except ConfigurationError:
+            if needs_keys:
+                raise
+    log_to_stderr(settings.log_format, settings.log_level, keys)
     return settings
 
 
@@ -189,7 +206,7 @@ def backfill(
     """
     if start and end and start >= end:
         raise click.BadParameter("is not before --end.", param_hint="'--start'")
-    settings = settings_from(given)
+    settings = settings_from(given, needs_keys=False)
     from exporter.app.operations.backfill import run_backfill
     from exporter.settings.fields import parse_duration
 

@@ -30,7 +30,7 @@ def _ledger_address(given: str | None) -> str:
         return given
     from exporter.settings import load_settings
 
-    return load_settings({}).ledger_url.get_secret_value()
+    return load_settings({}, needs_keys=False).ledger_url.get_secret_value()
 
 
 @focus.command("check")
@@ -335,7 +335,7 @@ def focus_export(
     settings. The sum of BilledCost equals the ledger's exactly; of an invoiced month, that of the invoice.
     """
     report = _report_of(given)
-    settings = settings_from(given)
+    settings = settings_from(given, needs_keys=False)
     from exporter.app.focus.files import ledger_request, run_export
     from exporter.focus.outputs import Format
 
@@ -428,7 +428,7 @@ def focus_push(*, months: tuple[str, ...], dry_run: bool, as_json: bool, **given
     The destination is that of the settings (--focus-push-url); serve writes to it every --focus-push-interval. Each
     month is a file, written whole; what has not changed is not written again. Prints a line for each file.
     """
-    settings = settings_from(given)
+    settings = settings_from(given, needs_keys=False)
     from exporter.app.focus.delivery import run_push
 
     return run_push(settings, months, dry=dry_run, as_json=as_json)
@@ -474,7 +474,7 @@ def focus_upload(
     The keys come from the environment: VANTAGE_API_TOKEN, or DD_API_KEY and DD_APP_KEY. A month that has not changed
     is not uploaded again. Prints a line for each month.
     """
-    settings = settings_from(given)
+    settings = settings_from(given, needs_keys=False)
     from exporter.app.focus.delivery import run_upload
     from exporter.queries.focus.cost_services import service_of
 

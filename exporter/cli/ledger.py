@@ -27,7 +27,7 @@ def backup(*, file: Path, **given: object) -> int:
     The copy is a single self-contained file, consistent as of one instant, and verified before it gets its name. For a
     ledger in PostgreSQL use pg_dump. Takes the flags of serve.
     """
-    settings = settings_from(given)
+    settings = settings_from(given, needs_keys=False)
     from exporter.app.operations.administration import run_ledger_backup
 
     return run_ledger_backup(settings, file=file)
@@ -41,7 +41,7 @@ def restore(*, file: Path, **given: object) -> int:
     The present ledger is kept under another name, and counters continue from the values that were last scraped. For a
     ledger in PostgreSQL use pg_restore. Takes the flags of serve.
     """
-    settings = settings_from(given)
+    settings = settings_from(given, needs_keys=False)
     from exporter.app.operations.administration import run_ledger_restore
 
     return run_ledger_restore(settings, file=file)
@@ -55,7 +55,7 @@ def verify(*, file: Path | None, **given: object) -> int:
     Checks that the file is intact, that stored sums agree with the charges, and that counters agree with what was
     charged. The exit code is 0, or 1 if anything is wrong. Takes the flags of serve.
     """
-    settings = settings_from(given)
+    settings = settings_from(given, needs_keys=False)
     from exporter.app.operations.administration import run_ledger_verify
 
     return run_ledger_verify(settings, file=file)
@@ -71,7 +71,7 @@ def migrate(*, source: str, target: str | None, **given: object) -> int:
     ledger if it is left out, and must have no ledger yet. If the move is interrupted, run it again: it continues. FROM
     is not changed. Takes the flags of serve.
     """
-    settings = settings_from(given)
+    settings = settings_from(given, needs_keys=False)
     from exporter.app.operations.administration import run_ledger_migrate
 
     return run_ledger_migrate(settings, source=source, target=target)
@@ -86,7 +86,7 @@ def rename_account(*, old: str, new: str, **given: object) -> int:
     Stop the exporter, rename the account here and in the configuration, and start it again. If the exporter has already
     run under the new name, what it polled since is merged. Takes the flags of serve.
     """
-    settings = settings_from(given)
+    settings = settings_from(given, needs_keys=False)
     from exporter.app.operations.administration import run_rename_account
 
     return run_rename_account(settings, old=old, new=new)

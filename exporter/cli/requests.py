@@ -55,7 +55,7 @@ def requests() -> None:
 @click.argument("request_id")
 def get(*, request_id: str, **given: object) -> int:
     """Print what one request cost, by fal's id. Takes the flags of serve."""
-    settings = settings_from(given)
+    settings = settings_from(given, needs_keys=False)
     from exporter.app.operations.requests import run_requests_get
 
     return run_requests_get(settings, request_id)
@@ -66,7 +66,7 @@ def get(*, request_id: str, **given: object) -> int:
 def top(**given: object) -> int:
     """Print the dearest requests of a window, or the newest. Takes the flags of serve."""
     texts, flags = _split(given)
-    settings = settings_from(flags)
+    settings = settings_from(flags, needs_keys=False)
     from exporter.app.operations.requests import run_requests_top
 
     return run_requests_top(settings, texts)
@@ -78,7 +78,7 @@ def top(**given: object) -> int:
 def export(*, file: Path, **given: object) -> int:
     """Write the requests of a window to a Parquet file. Takes the flags of serve."""
     texts, flags = _split(given)
-    settings = settings_from(flags)
+    settings = settings_from(flags, needs_keys=False)
     from exporter.app.operations.requests import run_requests_export
 
     return run_requests_export(settings, texts, file)
@@ -92,7 +92,7 @@ def differences(**given: object) -> int:
     The exit code is 0, or 1 if any hour differs or none could be compared. Takes the flags of serve.
     """
     texts, flags = _split(given)
-    settings = settings_from(flags)
+    settings = settings_from(flags, needs_keys=False)
     from exporter.app.operations.requests import run_requests_differences
 
     return run_requests_differences(settings, texts)

@@ -2,11 +2,13 @@
 
 from collections import Counter
 from fnmatch import fnmatchcase
-from typing import Self
+from pathlib import Path
+from typing import ClassVar, Self
 from urllib.parse import urlsplit
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
+from exporter.settings.entries import AccountEntry, KeylessEntry
 from exporter.settings.fields import format_duration, is_loopback
 from exporter.settings.model import SettingFields
 from exporter.tags import TAG
@@ -18,6 +20,8 @@ class Contradiction(ValueError):  # noqa: N818  it reads as what it is
 
 class Settings(SettingFields):  # type: ignore[explicit-any]  # in the initialiser mypy derives from pydantic's base
     """The settings of the exporter, which go together."""
+
+    needs_keys: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _one_way_to_keys(self) -> Self:
@@ -31,10 +35,11 @@ class Settings(SettingFields):  # type: ignore[explicit-any]  # in the initialis
                         f'{{entries}}: the name "{_shown(name)}" is given to {count} accounts; give each account its '
                         "own name"
                     )
-            self._one_account_a_key()
+            if self.needs_keys:
+                self._one_account_a_key()
         elif self.key is not None and self.key_file is not None:
             raise Contradiction("{key} and {key_file} are both set; keep only one of them")
-        elif self.key is None and self.key_file is None:
+        elif self.needs_keys and self.key is None and self.key_file is None:
             raise Contradiction(
                 "no key is set; set FAL_KEY or FAL_KEY_FILE, or list accounts in the file that "
                 "FAL_EXPORTER_CONFIG_FILE names"
@@ -175,6 +180,16 @@ class Settings(SettingFields):  # type: ignore[explicit-any]  # in the initialis
                     "shorten the first or lengthen the second"
                 )
         return self
+
+
+class KeylessSettings(Settings):  # type: ignore[explicit-any]  # as above
+    """The settings of a command that asks nobody anything: no key need be set, and none is read."""
+
+    needs_keys: ClassVar[bool] = False
+    entry_type: ClassVar[type[AccountEntry]] = KeylessEntry
+
+    key_file: Path | None = None
+    entries: tuple[KeylessEntry, ...] = Field(default=(), validation_alias="accounts")
 
 
 def _shown(text: str) -> str:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
+from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 from zoneinfo import ZoneInfo
 
@@ -92,6 +93,23 @@ class AccountEntry(BaseModel):  # type: ignore[explicit-any]  # in the initialis
         if self.key_env is not None:
             return FixedKey(checked_key(os.environ[self.key_env]))
         return FixedKey(self.key or HiddenText(""))
+
+
+class KeylessEntry(AccountEntry):  # type: ignore[explicit-any]  # as above
+    """An account for a command that calls nobody: where its key is need not be there, such as in a job for backups."""
+
+    key_file: Path | None = None
+    key_env: Text | None = None
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Self:
+        return self
+
+    def key_source(self) -> KeySource:
+        """Return how the account's key is had, which may be in no way."""
+        if self.key_env is not None:
+            return FixedKey(HiddenText(os.environ.get(self.key_env, "").strip()))
+        return super().key_source()
 
 
 BudgetPeriod = Literal["day", "week", "month"]

@@ -16,7 +16,7 @@ from pydantic_settings import EnvSettingsSource
 
 from exporter.errors import ConfigurationError
 from exporter.logs import redact, redact_loosely
-from exporter.settings.contradictions import Contradiction, Settings
+from exporter.settings.contradictions import Contradiction, KeylessSettings, Settings
 from exporter.settings.fields import (
     ENVIRONMENT_PREFIX,
     FILE_ONLY,
@@ -80,18 +80,19 @@ _KEY_HALVES = ("FAL_KEY_ID", "FAL_KEY_SECRET")
 """Variables that hold a key in two halves, as fal's own clients take it, where FAL_KEY does not."""
 
 
-def load_settings(flags: Mapping[str, object]) -> Settings:
+def load_settings(flags: Mapping[str, object], *, needs_keys: bool = True) -> Settings:
     """Return the settings.
 
     Args:
         flags: what was given on the command line, by field.
+        needs_keys: whether the accounts' keys have to be there.
 
     Raises:
         ConfigurationError: one line for each problem, each naming its setting as the user wrote it.
     """
     values, origins, problems = _join(flags)
     try:
-        settings = Settings.model_validate(values)
+        settings = (Settings if needs_keys else KeylessSettings).model_validate(values)
     except ValidationError as error:
         problems += sentences(error, origins)
     if problems:

@@ -4,7 +4,7 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr
@@ -77,6 +77,8 @@ class SettingFields(BaseSettings):  # type: ignore[explicit-any]  # in the initi
         frozen=True,
         hide_input_in_errors=True,
     )
+
+    entry_type: ClassVar[type[AccountEntry]] = AccountEntry
 
     key: Key | None = Field(default=None, description="API key of the fal account to poll, `key_id:key_secret`.")
     key_file: KeyPath | None = Field(
@@ -439,7 +441,7 @@ class SettingFields(BaseSettings):  # type: ignore[explicit-any]  # in the initi
     @cached_property
     def accounts(self) -> tuple[Account, ...]:
         """The accounts to poll: those of the file, or the one of `key` or `key_file`; at least one."""
-        entries = self.entries or (AccountEntry(name=self.account, key=self.key, key_file=self.key_file),)
+        entries = self.entries or (self.entry_type(name=self.account, key=self.key, key_file=self.key_file),)
         return tuple(
             Account(
                 name=entry.name,

@@ -255,6 +255,22 @@ def test_accounts_of_a_file_have_their_own_keys_and_sources(monkeypatch: pytest.
     ]
 
 
+def test_a_command_without_keys_needs_none_of_what_a_file_names(tmp_path: Path) -> None:
+    file = tmp_path / "good-accounts.yaml"
+    file.write_text((TESTDATA / file.name).read_text(encoding="utf-8"), encoding="utf-8")
+    accounts = load_settings({"config_file": file}, needs_keys=False).accounts
+    assert [(account.name, account.sources) for account in accounts] == [
+        ("studio", ("organization",)),
+        ("research", ("models", "serverless")),
+        ("legacy", None),
+    ]
+
+
+def test_a_command_without_keys_has_the_account_that_serve_would_poll() -> None:
+    (account,) = load_settings({"account": "studio"}, needs_keys=False).accounts
+    assert account.name == "studio"
+
+
 @pytest.mark.usefixtures("in_testdata")
 def test_an_empty_file_leaves_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAL_KEY", KEY)

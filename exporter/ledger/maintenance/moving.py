@@ -77,6 +77,9 @@ def move_ledger(source: str, target: str, *, on_progress: Callable[[Progress], N
     source_url, target_url = ledger_url(source), ledger_url(target)
     if source_url == target_url:
         raise ConfigurationError(f"the ledger {shown(source_url)} cannot be moved to itself; name another database")
+    # Before anything is locked: a lock makes a file, also beside a ledger that is not there.
+    with reading(source):
+        pass
     with as_collector(source), reading(source) as from_, as_collector(target) as lock:
         before = _sound(from_, f"the ledger {shown(source_url)}")
         engine = open_database(target)

@@ -196,3 +196,4 @@ def test_a_damaged_ledger_is_not_moved(source: str, target: str, tmp_path: Path)
 def test_a_ledger_that_is_not_there_cannot_be_moved(tmp_path: Path, target: str) -> None:
     with pytest.raises(LedgerError, match="there is no ledger"):
         moved(f"sqlite:///{tmp_path / 'missing.sqlite'}", target)
+    assert not [*tmp_path.glob("missing*")]
