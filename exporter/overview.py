@@ -58,9 +58,10 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Billed:
-    """Invoice of the last month, in nano-USD.
+    """Invoice of the last month, or all where there are several, in nano-USD.
 
     Attributes:
+        number, status: of each, separated by commas.
         difference: what the ledger has beyond what fal bills as usage; None before they have been compared.
     """
 

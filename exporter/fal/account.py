@@ -195,19 +195,27 @@ def _credit(answer: object) -> object:
 CALL = Endpoint(Host.REPORTING, "/billing/invoices")
 
 
+Period = tuple[datetime, datetime]
+
+
 class Invoices(tuple[Invoice, ...]):  # noqa: SLOT001  a tuple's subclass can have no slots of its own
     """The invoices of one answer.
 
     Attributes:
         rejected: how many were not understood, by reason (one of `REJECTIONS`).
+        unread: the period of each of these, half-open; None where that cannot be read either.
     """
 
     rejected: Mapping[str, int]
+    unread: tuple[Period | None, ...]
 
-    def __new__(cls, invoices: Iterable[Invoice], rejected: Mapping[str, int]) -> Self:
-        """Keep both."""
+    def __new__(
+        cls, invoices: Iterable[Invoice], rejected: Mapping[str, int], unread: Iterable[Period | None] = ()
+    ) -> Self:
+        """Keep all."""
         made = super().__new__(cls, invoices)
         made.rejected = rejected
+        made.unread = tuple(unread)
         return made
 
 
@@ -222,12 +230,23 @@ async def read_invoices(client: Client) -> Invoices:
         raise client.misshapen(CALL, "is not a list of invoices")
     invoices = []
     rejected: Counter[str] = Counter()
+    unread: list[Period | None] = []
     for row in answer:
         try:
             invoices.append(invoice(client.account, row_of(row)))
         except RejectedError as error:
             client.rejections.reject(rejected, "invoices", error.reason, row)
-    return Invoices(invoices, dict(rejected))
+            unread.append(_period(row))
+    return Invoices(invoices, dict(rejected), unread)
+
+
+def _period(row: object) -> Period | None:
+    """Return the period of an invoice of which something else cannot be read; None where it cannot be read either."""
+    try:
+        found = row_of(row)
+        return instant(found.get("period_start")), instant(found.get("period_end"))
+    except RejectedError:
+        return None
 
 
 def invoice(account: str, row: Row) -> Invoice:

@@ -329,6 +329,14 @@ class Ledger:
             contents.reconciliations[compared.key] = compared
         return compared
 
+    def withdraw(self, account: str, against: str, month: datetime) -> None:
+        """Keep the comparison of a month with a bill no longer; nothing happens where there is none."""
+        key = account, against, month
+        if key in self._session.contents().reconciliations:
+            with self._session.writing() as (connection, contents):
+                rows.delete_reconciliation(connection, key)
+                del contents.reconciliations[key]
+
     def cost_by_product(self, account: str, window: Window) -> Mapping[str, int]:
         """Return what a window cost an account by product, in nano-USD, of its active sources."""
         costs: dict[str, int] = {}

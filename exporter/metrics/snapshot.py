@@ -11,6 +11,7 @@ from exporter.forecasting.budgets import percent, threshold_amount
 from exporter.forecasting.changes import NO_COMPARISON, MonthComparison
 from exporter.forecasting.state import BudgetOutlook, Forecast, Outlook
 from exporter.ledger import KeyRecord, LedgerView, Reconciliation, ScopeState
+from exporter.ledger.accounting.invoices import invoice_names
 from exporter.metrics.catalogue import CATALOGUE, RENAMED, Family
 from exporter.metrics.machines import machine_tables
 from exporter.samples import Pages, Sample, paged
@@ -308,6 +309,7 @@ def _few(
     view: LedgerView, history_progress: Mapping[tuple[str, str], float], outlook: Outlook
 ) -> dict[str, Iterable[Sample]]:
     """Return the families of which an account has few samples."""
+    names = invoice_names(view.invoices)
     return {
         "fal_data_through_timestamp_seconds": _stamps(view.scopes, [item.data_through for item in view.scopes]),
         "fal_settled_through_timestamp_seconds": _stamps(view.scopes, [item.settled_through for item in view.scopes]),
@@ -329,11 +331,11 @@ def _few(
         ],
         "fal_credit_balance_usd": [Sample((balance.account,), balance.amount) for balance in view.balances],
         "fal_invoice_total_usd": [
-            Sample((invoice.account, invoice.number or invoice.id, invoice.status), invoice.total)
+            Sample((invoice.account, names[invoice.account, invoice.id], invoice.status), invoice.total)
             for invoice in view.invoices
         ],
         "fal_invoice_due_timestamp_seconds": [
-            Sample((invoice.account, invoice.number or invoice.id, invoice.status), invoice.due_at.timestamp())
+            Sample((invoice.account, names[invoice.account, invoice.id], invoice.status), invoice.due_at.timestamp())
             for invoice in view.invoices
             if invoice.due_at is not None
         ],

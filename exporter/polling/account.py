@@ -392,7 +392,8 @@ class AccountPoller:
         shortfalls = shortfalls_of(reconciliations, [month.start for month in months(self._clock())])
         unnamed = filter(None, (self._names.remark(), self._machines.remark()))
         untagged = filter(None, (self.tags.remark(),)) if self.tags is not None else ()
-        return (*gaps, *(shortfalls if gaps else ()), *limits_of(self.sources), *unnamed, *untagged)
+        shortfalls = shortfalls if gaps else ()
+        return (*gaps, *shortfalls, *self._reconciler.remarks, *limits_of(self.sources), *unnamed, *untagged)
 
     async def _ask_standing(self) -> None:
         """Ask whether the account is locked; what cannot be asked now is asked again with the next balance."""
@@ -522,6 +523,7 @@ class AccountPoller:
                 _log.info("the account's invoices cannot be read", account=self.name, problem=str(error))
             return {}
         await self._ledger.record_invoices(self.name, invoices)
+        self._reconciler.unread = invoices.unread
         await self._reconciler.compare_invoices(at)
         return invoices.rejected
 

@@ -151,6 +151,10 @@ class AsyncLedger:
         """Compare a bill with the charges of the same hours, and keep the outcome."""
         return await self.run(lambda ledger: ledger.reconcile(bill, at=at))
 
+    async def withdraw(self, account: str, against: str, month: datetime) -> None:
+        """Keep the comparison of a month no longer, as fal bills nothing of it any more."""
+        await self.run(lambda ledger: ledger.withdraw(account, against, month))
+
     async def fold_before(self, horizon: datetime) -> int:
         """Fold the hours before the horizon into per-series totals; return how many charges there were."""
         return await self.run(lambda ledger: ledger.fold_before(horizon))

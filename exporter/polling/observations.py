@@ -15,6 +15,7 @@ from exporter.calendar import periods_at
 from exporter.charges import HOUR, INVOICE
 from exporter.forecasting.state import Outlook
 from exporter.ledger import LedgerView
+from exporter.ledger.accounting.invoices import invoice_names
 from exporter.metrics.health import Health
 from exporter.metrics.machines import budget_ceilings
 from exporter.overview import (
@@ -84,6 +85,7 @@ class Observer:
         """Return the observations at the view's instant."""
         now = view.at
         health = self._health
+        names = invoice_names(view.invoices)
         return Observations(
             unusual_hours=tuple(self._unusual_hours(view, outlook)),
             new_names=tuple(self._new_names(view)),
@@ -104,7 +106,7 @@ class Observer:
             restated=tuple(self._restatements(view)),
             keys=tuple(_keys(view)),
             open_invoices=tuple(
-                OpenInvoice(invoice.account, invoice.number or invoice.id, invoice.total, invoice.due_at)
+                OpenInvoice(invoice.account, names[invoice.account, invoice.id], invoice.total, invoice.due_at)
                 for invoice in view.invoices
                 if invoice.status == "open" and invoice.due_at is not None
             ),

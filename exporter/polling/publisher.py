@@ -18,13 +18,14 @@ import structlog
 
 from exporter import __version__
 from exporter.calendar import first_hour_of, periods_at
-from exporter.charges import Clock, Window, hour_of, utc_now
+from exporter.charges import INVOICE, Clock, Window, hour_of, utc_now
 from exporter.errors import LedgerError
 from exporter.forecasting.changes import NO_COMPARISON, MonthComparison
 from exporter.forecasting.changes import OTHER as CHANGES_OTHER
 from exporter.forecasting.forecast import HourlySpend
 from exporter.forecasting.state import Outlook
 from exporter.ledger import Ledger, LedgerInUseError, LedgerView, ScopeState, WindowCoverage
+from exporter.ledger.accounting.invoices import billed_part, invoice_names
 from exporter.metrics.encoding import Encoder
 from exporter.metrics.health import Health
 from exporter.metrics.snapshot import WINDOWS, NameSamples, Snapshot, snapshot_of
@@ -224,24 +225,28 @@ def _movers(comparison: MonthComparison) -> tuple[Mover, ...]:
 
 
 def billed_last_month(account: str, view: LedgerView) -> Billed | None:
-    """Return the last month's invoice with its comparison; None where fal shows none that counts."""
-    month = periods_at(view.at, ZoneInfo("UTC")).last_month.start
-    invoice = next(
-        (item for item in view.invoices if item.account == account and item.period_start == month and item.is_issued),
-        None,
-    )
-    if invoice is None:
+    """Return the last month's invoices with their comparison; None where they do not bill all of it."""
+    month = periods_at(view.at, ZoneInfo("UTC")).last_month
+    part = billed_part((item for item in view.invoices if item.account == account and item.is_issued), month)
+    if part is None or part.window != month:
         return None
     compared = next(
         (
             item
             for item in view.reconciliations
-            if (item.account, item.against, item.month) == (account, "invoice", month)
+            if (item.account, item.against, item.month, item.through) == (account, INVOICE, month.start, month.end)
         ),
         None,
     )
-    difference = None if compared is None else compared.ledger - compared.usage
-    return Billed(invoice.number, invoice.status, invoice.total, invoice.due_at, difference)
+    names = invoice_names(view.invoices)
+    due = [item.due_at for item in part.invoices if item.due_at is not None]
+    return Billed(
+        ", ".join(names[account, item.id] for item in part.invoices),
+        ", ".join(dict.fromkeys(item.status for item in part.invoices)),
+        sum(item.total for item in part.invoices),
+        min(due, default=None),
+        None if compared is None else compared.difference,
+    )
 
 
 def _account(

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from exporter.calendar import periods_at
-from exporter.charges import HOUR, INVOICE, NANO, Bill, Invoice, Window, dollar_text
+from exporter.charges import HOUR, INVOICE, NANO, Bill, Invoice, Window, dollar_text, hour_of
 from exporter.fal import (
     ApiError,
     BadRequestError,
@@ -24,12 +24,16 @@ from exporter.fal import (
     ScopeError,
     organization_totals,
 )
+from exporter.fal.account import Period
 from exporter.ledger import ScopeState
+from exporter.ledger.accounting.invoices import billed_part
 from exporter.polling.async_ledger import AsyncLedger
 
 _log = structlog.get_logger(__name__)
 
 _OF_ALL_TEAMS = frozenset({"organization", "focus"})
+_BEHIND = HOUR
+"""How far the ledger may be behind a bill of the running month: the hour that is just over may not have been read."""
 
 
 class Reconciler:
@@ -38,9 +42,15 @@ class Reconciler:
     Args:
         client: the account's own.
         ledger: where bills are compared.
+
+    Attributes:
+        unread: the periods of the invoices that could not be read, None where that is not known either.
+        remarks: a sentence for every month that is not compared with its invoices.
     """
 
     def __init__(self, client: Client, ledger: AsyncLedger) -> None:
+        self.unread: Collection[Period | None] = ()
+        self.remarks: tuple[str, ...] = ()
         self._client = client
         self._ledger = ledger
         self._bills: dict[bool, FocusBills] = {}
@@ -74,14 +84,27 @@ class Reconciler:
     async def compare_invoices(self, at: datetime) -> None:
         """Compare the current month and the last with the invoices that the ledger keeps.
 
+        The ledger has to know every hour that they bill and that is over. Where they bill nothing any more, or one that
+        may be of the month cannot be read, an earlier comparison is no longer kept.
+
         Raises:
             LedgerError: the ledger could not be read or written.
         """
         scopes = await self._scopes()
         invoices = await self._ledger.invoices(self._client.account)
-        for month in months(at):
-            if covered_part(month, scopes) is not None:
-                await self._keep(invoiced(self._client.account, invoices, month), at)
+        compared = months(at)
+        unread = [month for month in compared if any(_may_be_of(period, month) for period in self.unread)]
+        self.remarks = tuple(
+            f"{month.start:%Y-%m} is not compared with its invoices: one that may be of it cannot be read."
+            for month in unread
+        )
+        for month in compared:
+            bill = None if month in unread else invoiced(self._client.account, invoices, month)
+            covered = covered_part(month, scopes)
+            if bill is None:
+                await self._ledger.withdraw(self._client.account, INVOICE, month.start)
+            elif covered is not None and covered.end >= min(bill.window.end, hour_of(at) - _BEHIND):
+                await self._keep(bill, at)
 
     async def _invoice(self, bills: FocusBills, month: Window, rejected: Counter[str]) -> Bill | None:
         try:
@@ -214,19 +237,15 @@ def covered_part(month: Window, scopes: Collection[ScopeState]) -> Window | None
     return Window(month.start, end) if end > month.start else None
 
 
-def invoiced(account: str, invoices: Iterable[Invoice], month: Window) -> Bill | None:
-    """Return what the invoices of a month bill, None where there is none.
+def _may_be_of(period: Period | None, month: Window) -> bool:
+    return period is None or (period[0] < month.end and period[1] > month.start)
 
-    Void ones bill nothing; a draft stands for the invoice that is not yet there.
-    """
-    of_month = [
-        invoice
-        for invoice in invoices
-        if invoice.status != "void" and invoice.period_start in month and invoice.period_end <= month.end
-    ]
-    counting = [item for item in of_month if item.is_issued] or of_month
-    if not counting:
+
+def invoiced(account: str, invoices: Iterable[Invoice], month: Window) -> Bill | None:
+    """Return what the invoices of an account bill of a month, from its start as far as they go; None for nothing."""
+    part = billed_part(invoices, month)
+    if part is None:
         return None
-    usage = sum(item.subtotal for item in counting)
-    others = {"Credit": -sum(item.credits for item in counting), "Tax": sum(item.tax for item in counting)}
-    return Bill(account, INVOICE, month, usage, {"Usage": usage, **others})
+    usage = sum(item.subtotal for item in part.invoices)
+    others = {"Credit": -sum(item.credits for item in part.invoices), "Tax": sum(item.tax for item in part.invoices)}
+    return Bill(account, INVOICE, part.window, usage, {"Usage": usage, **others})

@@ -190,6 +190,9 @@ async def test_a_malformed_invoice_is_left_out_and_counted(fal: Fal, bench: Benc
     invoices = await read_invoices(bench.client())
     assert [invoice.id for invoice in invoices] == ["inv_1"]
     assert invoices.rejected == {reason: 1}
+    (period,) = invoices.unread
+    assert (period is None) == (reason in {"not_an_object", "bucket"})
+    assert period in {None, (invoices[0].period_start, invoices[0].period_end)}
 
 
 async def test_no_invoices_are_no_error_but_no_list_is(fal: Fal, bench: Bench) -> None:

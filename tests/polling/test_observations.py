@@ -117,7 +117,11 @@ async def test_keys_bills_and_invoices_are_the_ledgers(observer: Observer, view:
         view,
         keys=(listed, gone),
         keys_told_from={"main": view.at - 9 * DAY},
-        invoices=(invoice, replace(invoice, id="i2", status="paid"), replace(invoice, id="i3", due_at=None)),
+        invoices=(
+            invoice,
+            replace(invoice, id="i2", number="F-2", status="paid"),
+            replace(invoice, id="i3", number="F-3", due_at=None),
+        ),
         reconciliations=(
             Reconciliation("main", FOCUS_INVOICE, month.replace(microsecond=0), month, view.at, 9, 7, {}),
             Reconciliation("main", "invoice", month.replace(microsecond=0), month, view.at, 9, 8, {}),

@@ -105,6 +105,60 @@ async def test_only_months_that_the_ledger_has_covered_are_compared(loaded: Benc
     assert loaded.number("fal_source_up", account="main", source="reconciliation") == 1
 
 
+async def test_a_comparison_goes_with_the_invoice_that_it_was_made_of(loaded: Bench) -> None:
+    await loaded.account.poll_invoices()
+    assert set(await compared(loaded)) == {("invoice", NOVEMBER.start)}
+    of_ledger = await loaded.ledger.invoices("main")
+    await loaded.ledger.record_invoices("main", [replace(item, status="void") for item in of_ledger])
+    await loaded.account.poll_reconciliation()
+    assert set(await compared(loaded)) == {("focus_estimate", NOVEMBER.start)}
+
+
+async def test_a_month_of_which_an_invoice_cannot_be_read_is_not_compared_and_that_is_said(
+    loaded: Bench, fal: RunningSimulator
+) -> None:
+    await loaded.account.poll_invoices()
+    assert set(await compared(loaded)) == {("invoice", NOVEMBER.start)}
+    assert not any("invoices" in remark for remark in loaded.account.remarks(()))
+    for fields in (("total",), ("total", "period_end")):
+        fal.simulator.faults.clear()
+        fal.simulator.faults.add(Fault("missing_fields", path="/billing/invoices", fields=fields))
+        await loaded.account.poll_invoices()
+        assert set(await compared(loaded)) == set()
+        assert "2026-11 is not compared with its invoices: one that may be of it cannot be read." in (
+            loaded.account.remarks(())
+        )
+    fal.simulator.faults.clear()
+    await loaded.account.poll_invoices()
+    assert set(await compared(loaded)) == {("invoice", NOVEMBER.start)}
+    assert not any("invoices" in remark for remark in loaded.account.remarks(()))
+
+
+async def test_a_month_that_is_over_is_compared_with_its_invoice_once_all_of_it_has_been_read(
+    fal: RunningSimulator, clock: Clock, tmp_path: Path, stack: AsyncExitStack
+) -> None:
+    """After days without fal the invoices are there before the hours that they bill."""
+    bench = await stack.enter_async_context(opened_bench(fal, clock, tmp_path, sources=("focus",)))
+    read, missed = (
+        Window(OCTOBER.start, OCTOBER.end - timedelta(days=2)),
+        Window(OCTOBER.end - timedelta(days=2), NOW.replace(minute=0)),
+    )
+    await bench.ledger.run(lambda ledger: ledger.restate("main", "focus", read, [], at=read.end))
+    part = invoice(1, 10, period_end=OCTOBER.start + timedelta(days=9))
+    await bench.ledger.record_invoices("main", [invoice(1, 10)])
+    clock.now = NOW
+    await bench.account.poll_reconciliation()
+    assert set(await compared(bench)) == {("focus_estimate", OCTOBER.start)}
+    await bench.ledger.record_invoices("main", [part])
+    await bench.account.poll_reconciliation()
+    assert (await compared(bench))["invoice", OCTOBER.start].through == part.period_end
+    await bench.ledger.record_invoices("main", [invoice(1, 10)])
+    await bench.ledger.run(lambda ledger: ledger.restate("main", "focus", missed, [], at=NOW))
+    await bench.account.poll_reconciliation()
+    found = (await compared(bench))["invoice", OCTOBER.start]
+    assert (found.through, found.difference) == (OCTOBER.end, -10)
+
+
 async def test_invoices_are_compared_as_soon_as_they_are_polled(loaded: Bench) -> None:
     await loaded.account.poll_invoices()
     assert set(await compared(loaded)) == {("invoice", NOVEMBER.start)}

@@ -7,7 +7,8 @@ gauges and was still in the answers of REST and in FOCUS files.
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -17,17 +18,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from profiles import examples
 
-from exporter.charges import HOUR, SURGE, Amounts, ApiKey, Charge, Dimensions, Invoice, RejectedRow, Window
+from exporter.charges import HOUR, NANO, SURGE, Amounts, ApiKey, Charge, Dimensions, Invoice, RejectedRow, Window
 from exporter.ledger import Ledger, Rules
 from exporter.ledger.accounting.counters import Labels
 from exporter.ledger.export import open_statement
 from exporter.ledger.maintenance.renaming import rename_account
 from exporter.ledger.reader import LedgerReader
 from exporter.ledger.tables.span_totals import Bucket
+from exporter.metrics.snapshot import snapshot_of
 from exporter.polling.publisher import billed_last_month
 from exporter.polling.reconciler import invoiced
+from exporter.publication import NO_OUTLOOK
 from exporter.queries.drivers import answer_drivers, parse_drivers_question
 from exporter.queries.focus.files import LackingError, file_contents
+from exporter.queries.focus.push import month_contents
 from exporter.queries.focus.question import parse_request
 from exporter.queries.invoices import InvoicesQuestion, answer_invoices
 from exporter.queries.machines import answer_machines, parse_machines_question
@@ -294,6 +298,7 @@ def accounts_told(address: str, window: Window) -> dict[str, object]:
 
 
 DAY = Window(datetime(2026, 11, 19, tzinfo=UTC), datetime(2026, 11, 20, tzinfo=UTC))
+OCTOBER = Window(datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC))
 ALL, SOME = {"one", "two", "three"}, {"one", "two"}
 
 
@@ -363,8 +368,7 @@ def test_an_hour_with_a_row_that_cannot_be_read_is_missing_in_every_room(rooms: 
     [("paid", True), ("open", True), ("uncollectible", True), ("draft", False), ("void", False)],
 )
 def test_an_invoice_bills_in_every_room_or_in_none(rooms: Rooms, status: str, *, bills: bool) -> None:
-    october = Window(datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC))
-    invoice = Invoice("one", "in_9", "", status, october.start, october.end, NOW, None, "USD", 7, 0, 0, 7)
+    invoice = Invoice("one", "in_9", "", status, OCTOBER.start, OCTOBER.end, NOW, None, "USD", 7, 0, 0, 7)
     rooms.ledger.record_invoices("one", [invoice])
     rooms.take(Restated("one", 300, 24, {(305, 0): 100}))
     request = parse_request({"source": "invoice", "charge_month": "2026-10"}, now=NOW)
@@ -376,9 +380,70 @@ def test_an_invoice_bills_in_every_room_or_in_none(rooms: Rooms, status: str, *,
         else:
             with pytest.raises(LackingError):
                 file_contents(statement, request, "one", NOW)
-    draft = Invoice("one", "in_8", "", "draft", october.start, october.end, NOW, None, "USD", 5, 0, 0, 5)
-    bill = invoiced("one", [invoice, draft], october)
+    draft = Invoice("one", "in_8", "", "draft", OCTOBER.start, OCTOBER.end, NOW, None, "USD", 5, 0, 0, 5)
+    bill = invoiced("one", [invoice, draft], OCTOBER)
     assert bill is not None
     # A draft stands in only for an invoice that is not there.
     assert bill.usage == (7 if bills else 12 if status == "draft" else 5)
     assert (billed_last_month("one", rooms.ledger.view()) is not None) == bills
+
+
+def billed_to(name: str, start: datetime, end: datetime, subtotal: int, status: str = "paid") -> Invoice:
+    return Invoice("one", name, name.upper(), status, start, end, NOW, end, "USD", subtotal, 2, 1, subtotal - 1)
+
+
+def test_invoices_of_a_part_of_a_month_stand_for_no_more_than_it_in_any_room(rooms: Rooms) -> None:
+    """fal may bill whenever a threshold is reached: the rest of the month is then on no invoice yet, and not saved."""
+    middle = OCTOBER.start + timedelta(days=14)
+    first = billed_to("in_1", OCTOBER.start, middle - timedelta(seconds=1), 10 * NANO)
+    second = billed_to("in_2", middle, OCTOBER.end, 30 * NANO, "open")
+    note = billed_to("in_3", OCTOBER.start, middle, -4 * NANO)
+    whole = Restated("one", (OCTOBER.start - START) // HOUR, len(OCTOBER), {((middle - START) // HOUR + 5, 0): 100})
+    rooms.take(whole)
+    request = parse_request({"source": "invoice", "charge_month": "2026-10"}, now=NOW)
+
+    rooms.ledger.record_invoices("one", [first])
+    part = invoiced("one", rooms.ledger.invoices("one"), OCTOBER)
+    assert part is not None
+    assert (part.window, part.usage) == (Window(OCTOBER.start, middle), 10 * NANO)
+    assert rooms.ledger.reconcile(part, at=NOW).difference == -10 * NANO
+    assert billed_last_month("one", rooms.ledger.view()) is None
+    with open_statement(rooms.address, "one") as statement:
+        with pytest.raises(LackingError, match="for the charges of 2026-10 up to 2026-10-15T00:00Z only"):
+            file_contents(statement, request, "one", NOW)
+        source, contents = month_contents(statement, OCTOBER, NOW)
+        assert (source, sum(charge.amounts.cost for charge in contents.charges)) == ("estimate", NANO)
+
+    rooms.ledger.record_invoices("one", [second])
+    assert invoiced("one", [second], OCTOBER) is None, "the first half is on none"
+    both = invoiced("one", rooms.ledger.invoices("one"), OCTOBER)
+    assert both is not None
+    assert (both.window, both.usage) == (OCTOBER, 40 * NANO)
+
+    rooms.ledger.record_invoices("one", [note])
+    all_three = invoiced("one", rooms.ledger.invoices("one"), OCTOBER)
+    assert all_three is not None
+    assert (all_three.usage, all_three.by_category) == (36 * NANO, {"Usage": 36 * NANO, "Credit": -6, "Tax": 3})
+    rooms.ledger.reconcile(all_three, at=NOW)
+    billed = billed_last_month("one", rooms.ledger.view())
+    assert billed is not None
+    assert (billed.number, billed.status, billed.total) == ("IN_2, IN_1, IN_3", "open, paid", 36 * NANO - 3)
+    assert billed.difference == NANO - 36 * NANO
+    with open_statement(rooms.address, "one") as statement:
+        source, contents = month_contents(statement, OCTOBER, NOW)
+        sums: dict[str, int] = {}
+        for charge in contents.charges:
+            sums[charge.invoice_id] = sums.get(charge.invoice_id, 0) + charge.amounts.cost
+    assert (source, sums) == ("invoice", {item.id: item.total for item in (first, second, note)})
+
+
+def test_invoices_of_one_number_have_names_of_their_own_in_metrics(rooms: Rooms) -> None:
+    invoice = billed_to("in_1", OCTOBER.start, OCTOBER.end, 10)
+    note = replace(invoice, id="in_2", subtotal=-10, total=-11)
+    rooms.ledger.record_invoices("one", [invoice, note, replace(invoice, id="in_3", number="IN_3")])
+    snapshot = snapshot_of(rooms.ledger.view(), {}, NO_OUTLOOK)
+    for family in ("fal_invoice_total_usd", "fal_invoice_due_timestamp_seconds"):
+        (table,) = [item for item in snapshot.tables if item.family.name == family]
+        samples = {sample.labels for page in table.pages for sample in page.samples}
+        assert samples >= {("one", name, "paid") for name in ("IN_3", "in_1", "in_2")}
+        assert ("one", "IN_1", "paid") not in samples

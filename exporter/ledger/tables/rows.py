@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, delet
 from exporter.charges import NANO, Balance, Dimensions, Invoice
 from exporter.ledger.accounting.counters import Counter, CounterKey, LabelValues
 from exporter.ledger.accounting.coverage import Scope
-from exporter.ledger.accounting.reconciliation import Reconciliation, Reconciliations
+from exporter.ledger.accounting.reconciliation import Key, Reconciliation, Reconciliations
 from exporter.ledger.accounting.restatement import HOURS_OF_DAY, CellRow, Difference, HourKind, SumsBySeries
 from exporter.ledger.accounting.totals import Place, Spent
 from exporter.ledger.tables import bulk, changes, span_totals
@@ -442,14 +442,18 @@ def read_invoices(connection: Connection) -> list[Invoice]:
 
 def write_reconciliation(connection: Connection, compared: Reconciliation) -> None:
     """Save a comparison in place of an earlier one."""
-    table = reconciliations.c
-    connection.execute(
-        reconciliations.delete().where(
-            table.account == compared.account, table.against == compared.against, table.month == compared.month
-        )
-    )
+    delete_reconciliation(connection, compared.key)
     values: dict[str, object] = {column.name: getattr(compared, column.name) for column in reconciliations.columns}
     connection.execute(reconciliations.insert(), values | {"by_category": json.dumps(compared.by_category)})
+
+
+def delete_reconciliation(connection: Connection, key: Key) -> None:
+    """Delete a comparison, if there is one."""
+    account, against, month = key
+    table = reconciliations.c
+    connection.execute(
+        reconciliations.delete().where(table.account == account, table.against == against, table.month == month)
+    )
 
 
 def read_reconciliations(connection: Connection) -> Reconciliations:

@@ -29,6 +29,7 @@ from exporter.focus.outputs import Format, Part, manifest_of, write_parts
 from exporter.focus.timeframes import bucket_start
 from exporter.focus.values import instant_text
 from exporter.focus.writer import layout, rows_of
+from exporter.ledger.accounting.invoices import billed_part
 from exporter.ledger.export import Statement
 from exporter.queries.focus.question import EstimateRequest, FocusRequest, InvoiceRequest
 from exporter.queries.parameters import NoDataYetError, QuestionError
@@ -161,18 +162,29 @@ def _prices(statement: Statement) -> Mapping[PriceKey, PriceHistory]:
 
 
 def _invoiced(statement: Statement, request: InvoiceRequest, now: datetime) -> FileContents:
-    issued = [item for item in statement.invoices() if item.is_issued and item.currency.upper() == "USD"]
+    issued: dict[str, list[Invoice]] = {}
+    for item in statement.invoices():
+        if item.is_issued and item.currency.upper() == "USD":
+            issued.setdefault(item.account, []).append(item)
     month = request.charges or _latest_month(issued)
     if month is None:
         raise LackingError("the ledger knows of no invoice; source=estimate answers with usage so far")
-    of_month = [item for item in issued if item.period_start in month and item.period_end <= month.end]
+    parts = {account: billed_part(invoices, month) for account, invoices in issued.items()}
+    billed = {account: part for account, part in parts.items() if part is not None}
+    of_month = [item for part in billed.values() for item in part.invoices]
     name = f"{month.start:%Y-%m}"
     if not of_month:
         raise LackingError(
             f"the ledger knows of no invoice for charges of {name}; source=estimate answers with usage so far"
         )
+    for account, part in billed.items():
+        if part.window != month:
+            raise LackingError(
+                f"account {account!r} has invoices for the charges of {name} up to {part.window.end:%Y-%m-%dT%H:%MZ} "
+                "only; source=estimate answers with the usage of all of it"
+            )
     missing = _missing(statement, month, now)
-    unbilled = {*statement.accounts} - {item.account for item in of_month}
+    unbilled = {*statement.accounts} - {*billed}
     for charge in statement.charges(month) if unbilled else ():
         if charge.dimensions.account in unbilled:
             raise LackingError(
@@ -186,12 +198,15 @@ def _invoiced(statement: Statement, request: InvoiceRequest, now: datetime) -> F
     return FileContents(month, Granularity.HOUR, missing, note, _with_invoices(statement, month, of_month))
 
 
-def _latest_month(invoices: Sequence[Invoice]) -> Window | None:
-    starts = [item.period_start for item in invoices]
-    if not starts:
-        return None
-    first = max(starts).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    return Window(first, next_month(first))
+def _latest_month(issued: Mapping[str, Sequence[Invoice]]) -> Window | None:
+    """Return the latest month that invoices bill whole; where there is none, the latest of which they bill a part."""
+    starts = {month_start(item.period_start) for invoices in issued.values() for item in invoices}
+    months = [Window(start, next_month(start)) for start in sorted(starts, reverse=True)]
+    for month in months:
+        parts = [billed_part(invoices, month) for invoices in issued.values()]
+        if any(part is not None and part.window == month for part in parts):
+            return month
+    return months[0] if months else None
 
 
 def _with_invoices(statement: Statement, month: Window, invoices: Sequence[Invoice]) -> Iterator[FocusCharge]:

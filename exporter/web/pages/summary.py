@@ -226,6 +226,9 @@ def _compared(accounts: Sequence[AccountOverview]) -> str:
 
 
 def _billed(accounts: Sequence[AccountOverview]) -> str:
+    # The last month that stands beside it is that of all accounts: what only some are billed is not to be compared.
+    if any(account.bill is None and account.sources and account.last_month != 0 for account in accounts):
+        return ""
     bills = [account.bill for account in accounts if account.bill is not None]
     if not bills or any(bill.difference is None for bill in bills):
         return ""

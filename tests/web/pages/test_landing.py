@@ -311,6 +311,11 @@ def test_a_month_is_compared_with_the_same_part_of_the_last_and_with_its_invoice
     text = outline(Overview("1", (less,)), outlook=Outlook()).text
     assert "50% less than the same part of last month" in text
     assert "$5.00 less than invoice FAL-1" in text
+    unbilled = replace(less, name="b", bill=None)
+    assert "than invoice" not in outline(Overview("1", (less, unbilled)), outlook=Outlook()).text
+    assert (
+        "than invoice FAL-1" in outline(Overview("1", (less, replace(unbilled, last_month=0))), outlook=Outlook()).text
+    )
 
 
 def test_what_has_changed_is_listed_with_its_cause() -> None:

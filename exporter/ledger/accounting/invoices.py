@@ -1,0 +1,67 @@
+"""Invoices of a month: which of them bill, and how many of its hours.
+
+fal may send one invoice for a month, or several: one each time a threshold is reached, a credit note, a correction.
+What they bill is compared with the ledger, and put in place of an estimate, only for the hours that they cover.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from exporter.charges import Invoice, Window, first_hour_from, hour_of, hour_start
+
+
+@dataclass(frozen=True, slots=True)
+class BilledPart:
+    """What invoices bill of a UTC month.
+
+    Attributes:
+        window: the hours that they cover, from the start of the month on and without a gap.
+        invoices: those that bill these hours, and nothing beyond them.
+    """
+
+    window: Window
+    invoices: tuple[Invoice, ...]
+
+
+def billed_part(invoices: Iterable[Invoice], month: Window) -> BilledPart | None:
+    """Return what the invoices of one account bill of a month; None where none bills its first hour.
+
+    Void ones bill nothing; a draft stands for the invoice that is not yet there, and so not beside one that is. A
+    period that ends at 23:59:59 ends with its hour.
+    """
+    of_month = [
+        invoice
+        for invoice in invoices
+        if invoice.status != "void" and invoice.period_start in month and invoice.period_end <= month.end
+    ]
+    issued = [invoice for invoice in of_month if invoice.is_issued]
+    counting = issued + [
+        draft for draft in of_month if not draft.is_issued and not any(_overlap(draft, other) for other in issued)
+    ]
+    end = month.start
+    for invoice in sorted(counting, key=lambda item: item.period_start):
+        if hour_of(invoice.period_start) <= end:
+            end = max(end, _end(invoice))
+    if end == month.start:
+        return None
+    return BilledPart(Window(month.start, end), tuple(invoice for invoice in counting if _end(invoice) <= end))
+
+
+def invoice_names(invoices: Collection[Invoice]) -> Mapping[tuple[str, str], str]:
+    """Return the name of each invoice, by account and id: its number, or its id where that is none of its alone."""
+    shared = Counter((item.account, name) for item in invoices for name in {item.number, item.id})
+    return {
+        (item.account, item.id): item.number if item.number and shared[item.account, item.number] == 1 else item.id
+        for item in invoices
+    }
+
+
+def _end(invoice: Invoice) -> datetime:
+    """Return the end of the hours that an invoice covers."""
+    return hour_start(first_hour_from(invoice.period_end))
+
+
+def _overlap(first: Invoice, second: Invoice) -> bool:
+    return first.period_start < second.period_end and second.period_start < first.period_end
