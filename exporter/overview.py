@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Literal
 
+from exporter.forecasting.changes import Moves
 from exporter.forecasting.drivers import NO_PARTS, Parts
 from exporter.forecasting.what_if import WhatIf
 
@@ -163,6 +164,24 @@ class Ranking:
     others: int
     other: int
     total: int
+
+
+@dataclass(frozen=True, slots=True)
+class MovedBy:
+    """Comparison of this month with the same part of the last one by one label, all accounts together.
+
+    Attributes:
+        label: account, team, api_key or member, or a tag by its key behind `tag:`; `tag:` alone where no tag can be
+            compared.
+        moves: the values that moved most, and all others; in nano-USD.
+        through: end of the hours that are compared where it is another than that of other comparisons: of tags.
+        lacking: sentences on accounts that are not among them.
+    """
+
+    label: str
+    moves: Moves
+    through: datetime | None = None
+    lacking: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -448,6 +467,7 @@ class Overview:
         rankings: what has cost most this month, by each label that is published.
         movers: what has changed most against the same part of the last month, the largest change first.
         causes: of all that has changed since, together.
+        moved: the same change by team, key, member and each tag, of those that have several values.
         ledger: the state of the database that all figures are from.
         observations: recent events that alerts are about.
         requests: single requests of the last day; None where none are read.
@@ -465,6 +485,7 @@ class Overview:
     rankings: tuple[Ranking, ...] = ()
     movers: tuple[Mover, ...] = ()
     causes: Parts = NO_PARTS
+    moved: tuple[MovedBy, ...] = ()
     ledger: LedgerOverview = LedgerOverview()
     observations: Observations = field(default_factory=Observations)
     requests: RecentRequests | None = None

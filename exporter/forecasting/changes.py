@@ -1,12 +1,12 @@
-"""Changes of a month against the same part of the month before, and their causes.
+"""Changes of a month against the same part of the month before, and their causes; and who moved: by a label or a tag.
 
 A change of an amount bought at a price is split into volume (the difference in quantity at the earlier price) and
 price (what remains: the later quantity at the difference in price). What is new or gone has neither. Parts add up to
 the change to the nano-dollar.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple
 
@@ -44,19 +44,87 @@ Changes = Mapping[Item, Mapping[Cause, int]]
 """Nano-USD by item and cause; causes that changed nothing are left out."""
 
 
+class Move(NamedTuple):
+    """Cost of one value of a label or a tag in two windows of as many hours, in nano-USD."""
+
+    name: str
+    before: int
+    after: int
+
+    @property
+    def change(self) -> int:
+        """The later cost less the earlier."""
+        return self.after - self.before
+
+
+_NO_OTHERS = Move(OTHER, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """Values of a label or a tag that moved, the largest change first, and all others: together they are everything.
+
+    Attributes:
+        count: how many values are in `rest`.
+    """
+
+    top: tuple[Move, ...] = ()
+    count: int = 0
+    rest: Move = _NO_OTHERS
+
+    @property
+    def total(self) -> Move:
+        """All values together."""
+        return _together("", (*self.top, self.rest))
+
+
+def moves(before: Mapping[str, int], after: Mapping[str, int], most: int) -> Moves:
+    """Return who moved between two windows, at most so many by name; what cost nothing in both is left out."""
+    found = [Move(name, before.get(name, 0), after.get(name, 0)) for name in sorted({*before, *after})]
+    ranked = sorted((move for move in found if move.before or move.after), key=lambda move: -abs(move.change))
+    others = ranked[most:]
+    return Moves(tuple(ranked[:most]), len(others), _together(OTHER, others))
+
+
+def _together(name: str, found: Sequence[Move]) -> Move:
+    return Move(name, sum(move.before for move in found), sum(move.after for move in found))
+
+
+@dataclass(frozen=True, slots=True)
+class TagComparison:
+    """Comparison of one account's months by tags; in the same hours of both, all of which have been read by tags.
+
+    Attributes:
+        through: end of the hours of this month that are compared; None where none can be.
+        before, after: nano-USD by tag and value; what a tag does not explain is `untagged`.
+        lacking: why nothing is compared, as the end of a sentence about the account; empty where something is.
+    """
+
+    through: datetime | None = None
+    before: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    after: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    lacking: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class MonthComparison:
     """Published comparison of the current months of all accounts with the months before.
 
     Attributes:
         last_month: cost of the same part of the last month, by the configured charge labels.
+        this_month: cost of this month in the hours that are compared, by the same labels.
         changes: changes of the cost since, by item and cause.
         parts: the same changes of all accounts together, by the causes of `exporter.forecasting.drivers`.
+        tags: by account, of those whose spend is read by tags.
+        tag_changes: changes of the cost since by account, tag and value.
     """
 
     last_month: Pages = ()
+    this_month: Pages = ()
     changes: Pages = ()
     parts: Parts = NO_PARTS
+    tags: Mapping[str, TagComparison] = field(default_factory=dict)
+    tag_changes: Pages = ()
 
 
 NO_COMPARISON = MonthComparison()

@@ -51,7 +51,7 @@ from exporter.ledger.tables.span_totals import (
     usage_sums_of,
 )
 from exporter.ledger.tables.tags import KEYS as TAG_KEYS
-from exporter.ledger.tables.tags import hours_read, tagged_sums
+from exporter.ledger.tables.tags import hours_read, read_until, tagged_sums
 from exporter.machines import AppSettings, Efficiency, StateSum
 from exporter.tags import MODEL_SOURCES
 
@@ -191,6 +191,10 @@ class LedgerSnapshot:
     def hours_read_by_tags(self, account: str, window: Window) -> int:
         """Return how many hours of a window have been read by tags for good."""
         return hours_read(self._connection, account, window)
+
+    def read_by_tags_until(self, account: str, window: Window) -> datetime:
+        """Return up to where all hours of a window have been read by tags for good."""
+        return read_until(self._connection, account, window)
 
     @cached_property
     def tells_callers(self) -> bool:

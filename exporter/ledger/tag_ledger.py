@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from exporter.charges import Clock, Window, first_hour_from, hour_number, hour_of, hour_start
+from exporter.forecasting.changes import TagComparison, same_part
 from exporter.ledger.accounting.counters import Counter, Holds, advanced, released
 from exporter.ledger.accounting.restatement import CellRow
 from exporter.ledger.accounting.tags import NO_TAGS, READ_AFTER, Place, TagFigures, admitted, allocated
@@ -18,10 +19,10 @@ from exporter.ledger.contents import Contents, TagTotals
 from exporter.ledger.session import Session
 from exporter.ledger.tables import schema
 from exporter.ledger.tables import tags as tables
-from exporter.ledger.tables.span_totals import UsageTerms, usage_sums
+from exporter.ledger.tables.span_totals import UsageSum, UsageTerms, usage_sums
 from exporter.ledger.tables.tags import COUNTER_UNIT, CounterKey, Items, TaggedHour
 from exporter.samples import PagedTable, Sample
-from exporter.tags import MODEL_SOURCES, TaggedReading, TagValues, tag_values, tags_text
+from exporter.tags import MODEL_SOURCES, TAG, TaggedReading, TagValues, tag_values, tags_text
 
 HourlyTags = dict[datetime, dict[CounterKey, int]]
 """Nano-USD by account, model and tags, for every hour of a window."""
@@ -148,6 +149,40 @@ class TagLedger:
                 for hour, costs in found_of.items():
                     found[hour_start(hour)].update({(account, *place): cost for place, cost in costs.items()})
         return found
+
+    def compared(self, account: str, month: Window, last_month: Window, until: datetime) -> TagComparison | None:
+        """Compare a month with as many hours of the one before by each tag; None where spend is not read by tags.
+
+        Both windows are those of `same_part`, up to the last hour from the start of the month on that has been read by
+        tags for good: later ones are still called untagged.
+
+        Args:
+            account: all of whose last month is in the ledger.
+            month: the running month.
+            last_month: the month before.
+            until: up to where the charges of the account are known.
+        """
+        contents = self._session().contents()
+        keys = contents.tags.keys
+        if not keys or account not in contents.tags.accounts:
+            return None
+        scopes = {scope.id: account for scope in contents.active_scopes() if scope.account == account}
+        known_from = {account: hour_start(_covered(contents, account).start)}
+        with self._session().reading() as connection:
+            through = month.start
+            if until > month.start:
+                through = tables.read_until(connection, account, Window(month.start, until))
+            windows = same_part(month, last_month, through)
+            if windows is None:
+                return TagComparison(lacking="the first hours of this month have not been read by tags yet")
+            hours, missing = len(windows[0]), len(windows[0]) - tables.hours_read(connection, account, windows[0])
+            if missing:
+                return TagComparison(lacking=f"{missing:,} of {hours:,} hours of last month have not been read by tags")
+            before, after = (
+                _by_key(tables.tagged_sums(connection, scopes, _by_tags(window, keys), keys, known_from), keys)
+                for window in windows
+            )
+        return TagComparison(windows[1].end, before, after)
 
     def take_up(self, contents: Contents) -> None:
         """Hold the counters of contents that have just been read."""
@@ -290,6 +325,19 @@ class TagLedger:
         if states:
             self._holds.grew()
         totals.counters.update(states)
+
+
+def _by_tags(window: Window, keys: TagValues) -> UsageTerms:
+    return UsageTerms(window, tuple(f"{TAG}{key}" for key in keys))
+
+
+def _by_key(found: Iterable[UsageSum], keys: TagValues) -> dict[str, dict[str, int]]:
+    """Return costs by one tag alone, from sums by all of them."""
+    costs: dict[str, dict[str, int]] = {key: {} for key in keys}
+    for summed in found:
+        for key, value in zip(keys, summed.group, strict=True):
+            costs[key][value] = costs[key].get(value, 0) + summed.amounts.cost
+    return costs
 
 
 def _labels(key: CounterKey) -> tuple[str, ...]:

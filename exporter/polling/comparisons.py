@@ -1,18 +1,37 @@
-"""Comparison maker: this month so far against the same part of the last one, by account."""
+"""Comparison maker: this month so far against the same part of the last one, by account; and who moved, of all."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from exporter.charges import SURGE, Clock, Window, utc_now
-from exporter.forecasting.changes import Bought, Changes, Item, MonthComparison, changes, largest, same_part
+from exporter.forecasting.changes import (
+    Bought,
+    Changes,
+    Item,
+    MonthComparison,
+    Moves,
+    TagComparison,
+    changes,
+    largest,
+    moves,
+    same_part,
+)
 from exporter.forecasting.drivers import NO_PARTS, Parts, Purchase, drivers, total
 from exporter.forecasting.drivers import Item as Sold
 from exporter.ledger import AccountCoverage, Ledger, LedgerView, ScopeState, SeriesSpend
-from exporter.samples import Sample, paged
+from exporter.overview import MovedBy
+from exporter.samples import Pages, Sample, paged
+from exporter.tags import TAG
 
 _MOST_ITEMS = 50
-"""Items of an account that are published by themselves."""
+"""Items of an account that are published by themselves, and values of each of its tags."""
+
+_MOVED = 5
+"""Values of a label or a tag that the page names."""
+
+_LABELS = ("account", "team", "api_key", "member")
+"""Labels of who spends, by which the page says who moved; what they bought is its list of models and apps."""
 
 _REST = timedelta(minutes=5)
 """Time between two comparisons of an account within an hour: a comparison reads two months."""
@@ -25,8 +44,10 @@ class _Compared(NamedTuple):
     revision: int
     made_at: datetime
     last_month: dict[tuple[str, ...], int]
+    this_month: dict[tuple[str, ...], int]
     changes: Changes
     parts: Parts
+    tags: TagComparison | None
 
 
 class ComparisonMaker:
@@ -51,16 +72,18 @@ class ComparisonMaker:
             LedgerError: the ledger cannot be read.
         """
         compared = {
-            account: self._account(ledger, account, windows)
+            account: self._account(ledger, account, known, windows)
             for account, known in view.coverage.items()
             if (windows := _windows(known, [item for item in view.scopes if item.account == account])) is not None
         }
         if _figures(compared) != _figures(self._accounts):
-            self._latest = _published(compared.values())
+            self._latest = _published(compared)
         self._accounts = compared
         return self._latest
 
-    def _account(self, ledger: Ledger, account: str, windows: tuple[Window, Window]) -> _Compared:
+    def _account(
+        self, ledger: Ledger, account: str, known: AccountCoverage, windows: tuple[Window, Window]
+    ) -> _Compared:
         kept, now = self._accounts.get(account), self._clock()
         if (
             kept is not None
@@ -69,12 +92,11 @@ class ComparisonMaker:
         ):
             return kept
         before, after = (ledger.spend_by_series(account, window) for window in windows)
-        last_month: dict[tuple[str, ...], int] = {}
-        for series in before:
-            last_month[series.labels] = last_month.get(series.labels, 0) + series.cost
         found = largest(changes(_purchases(before), _purchases(after)), _MOST_ITEMS)
         parts = total(drivers(_sales(before), _sales(after)))
-        return _Compared(windows, ledger.revision, now, last_month, found, parts)
+        months = known["month"].window, known["last_month"].window
+        tags = ledger.tags.compared(account, *months, until=windows[1].end)
+        return _Compared(windows, ledger.revision, now, _by_labels(before), _by_labels(after), found, parts, tags)
 
 
 def _windows(known: AccountCoverage, scopes: Iterable[ScopeState]) -> tuple[Window, Window] | None:
@@ -84,8 +106,15 @@ def _windows(known: AccountCoverage, scopes: Iterable[ScopeState]) -> tuple[Wind
     return same_part(known["month"].window, known["last_month"].window, min(through))
 
 
-def _figures(compared: Mapping[str, _Compared]) -> list[tuple[str, dict[tuple[str, ...], int], Changes, Parts]]:
-    return [(account, of.last_month, of.changes, of.parts) for account, of in compared.items()]
+def _figures(compared: Mapping[str, _Compared]) -> list[tuple[object, ...]]:
+    return [(account, of.last_month, of.this_month, of.changes, of.parts, of.tags) for account, of in compared.items()]
+
+
+def _by_labels(spent: Iterable[SeriesSpend]) -> dict[tuple[str, ...], int]:
+    sums: dict[tuple[str, ...], int] = {}
+    for series in spent:
+        sums[series.labels] = sums.get(series.labels, 0) + series.cost
+    return sums
 
 
 def _purchases(spent: Iterable[SeriesSpend]) -> dict[tuple[Item, str], Bought]:
@@ -108,18 +137,95 @@ def _sales(spent: Iterable[SeriesSpend]) -> dict[Sold, Purchase]:
     return sums
 
 
-def _published(compared: Iterable[_Compared]) -> MonthComparison:
-    accounts = tuple(compared)
+def _published(compared: Mapping[str, _Compared]) -> MonthComparison:
     parts = NO_PARTS
-    for of in accounts:
+    for of in compared.values():
         parts = parts.plus(of.parts)
+    tags = {account: of.tags for account, of in compared.items() if of.tags is not None}
     return MonthComparison(
-        paged(Sample(labels, cost) for of in accounts for labels, cost in sorted(of.last_month.items())),
-        paged(
+        last_month=paged(
+            Sample(labels, cost) for of in compared.values() for labels, cost in sorted(of.last_month.items())
+        ),
+        this_month=paged(
+            Sample(labels, cost) for of in compared.values() for labels, cost in sorted(of.this_month.items())
+        ),
+        changes=paged(
             Sample((*item, cause), amount)
-            for of in accounts
+            for of in compared.values()
             for item, causes in sorted(of.changes.items())
             for cause, amount in sorted(causes.items())
         ),
-        parts,
+        parts=parts,
+        tags=tags,
+        tag_changes=paged(
+            Sample((account, key, value), change)
+            for account, of_account in tags.items()
+            for key in of_account.after
+            for value, change in _tag_changes(of_account, key)
+        ),
     )
+
+
+def _tag_changes(compared: TagComparison, key: str) -> Iterable[tuple[str, int]]:
+    """Return the changes of the values of a tag that moved most, in their order, and of all others together."""
+    found = moves(compared.before[key], compared.after[key], _MOST_ITEMS)
+    changed = {move.name: move.change for move in found.top}
+    if found.count:
+        changed[found.rest.name] = changed.get(found.rest.name, 0) + found.rest.change
+    return sorted(changed.items())
+
+
+def moved_by(comparison: MonthComparison, labels: Sequence[str]) -> tuple[MovedBy, ...]:
+    """Return who moved by each label and tag that has several values; or why that is not known of a tag.
+
+    Args:
+        comparison: of all accounts.
+        labels: the configured charge labels.
+    """
+    found = [
+        MovedBy(
+            label,
+            moves(
+                _by_value(comparison.last_month, labels.index(label)),
+                _by_value(comparison.this_month, labels.index(label)),
+                _MOVED,
+            ),
+        )
+        for label in _LABELS
+        if label in labels
+    ]
+    keys = dict.fromkeys(key for of in comparison.tags.values() for key in of.after)
+    if comparison.tags:
+        place = labels.index("account")
+        accounts = sorted({*_by_value(comparison.last_month, place), *_by_value(comparison.this_month, place)})
+        lacking = {
+            account: of.lacking if (of := comparison.tags.get(account)) else "its spend is not read by tags"
+            for account in accounts
+        }
+        sentences = tuple(f"{account}: {text}." for account, text in lacking.items() if text)
+        through = [of.through for of in comparison.tags.values() if of.through is not None]
+        for key in keys:
+            before, after = (
+                _added(of.before.get(key, {}) for of in comparison.tags.values()),
+                _added(of.after.get(key, {}) for of in comparison.tags.values()),
+            )
+            found.append(MovedBy(f"{TAG}{key}", moves(before, after, _MOVED), min(through), sentences))
+        if not keys:
+            found.append(MovedBy(TAG, Moves(), None, sentences))
+    return tuple(item for item in found if len(item.moves.top) > 1 or (item.lacking and not item.moves.top))
+
+
+def _by_value(pages: Pages, place: int) -> dict[str, int]:
+    sums: dict[str, int] = {}
+    for page in pages:
+        for labels, amount, _ in page.samples:
+            sums[labels[place]] = sums.get(labels[place], 0) + int(amount)
+    return sums
+
+
+def _added(of_accounts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    sums: dict[str, int] = {}
+    for costs in of_accounts:
+        for value, cost in costs.items():
+            sums[value] = sums.get(value, 0) + cost
+    return sums

@@ -45,7 +45,7 @@ from exporter.overview import (
 )
 from exporter.polling.account import AccountPoller, history_progress
 from exporter.polling.async_ledger import AsyncLedger
-from exporter.polling.comparisons import ComparisonMaker
+from exporter.polling.comparisons import ComparisonMaker, moved_by
 from exporter.polling.forecasts import ForecastMaker, Topic
 from exporter.polling.observations import Observer
 from exporter.polling.poll_runner import Polled
@@ -189,6 +189,7 @@ def overview_of(
         rankings=rankings,
         movers=_movers(comparison),
         causes=comparison.parts,
+        moved=moved_by(comparison, view.labels),
         ledger=ledger,
         observations=observations or Observations(),
         requests=requests,

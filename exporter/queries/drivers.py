@@ -1,20 +1,33 @@
 """Drivers of spend: why one window cost more or less than another, from the ledger."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from exporter.calendar import first_hour_of, periods_at
 from exporter.charges import HOUR, SURGE, Window, hour_of
+from exporter.forecasting.changes import Moves, moves
 from exporter.forecasting.drivers import NO_PARTS, Driver, Item, Parts, Purchase, drivers, ranked, total
 from exporter.queries import parameters
 from exporter.queries.coverage import coverage, parts_of, wanted_sources
 from exporter.queries.parameters import QuestionError
-from exporter.queries.usage import FILTERS, TIMEZONE, read_filters, whole_hours
+from exporter.queries.usage import (
+    DIMENSIONS,
+    FILTERS,
+    NO_CALLERS,
+    TAG_KEY,
+    TIMEZONE,
+    check_keys,
+    read_filters,
+    unread_by_tags,
+    whole_hours,
+)
+from exporter.tags import BESIDE_TAGS, TAG
 
 if TYPE_CHECKING:
+    from exporter.ledger.accounting.coverage import ScopeState
     from exporter.ledger.reader import LedgerSnapshot
 
 MOST_ITEMS = 1000
@@ -46,7 +59,16 @@ LIMIT = parameters.whole_number(
     1,
     MOST_ITEMS,
 )
-PARAMETERS: tuple[parameters.Parameter[object], ...] = (WINDOW, COMPARE, TIMEZONE, *FILTERS, LIMIT)
+GROUP_BY = parameters.choice(
+    "group_by",
+    "A dimension to tell who moved by: the answer then has `groups`, with what each value cost in both windows. "
+    "`tag:KEY` is a configured tag, such as `tag:customer`; it goes with the filters `account` and `model`, and a "
+    "window that is named and compared with `previous` ends with the last hour that has been read by tags for good. "
+    "Default: none.",
+    DIMENSIONS,
+    further=TAG_KEY,
+)
+PARAMETERS: tuple[parameters.Parameter[object], ...] = (WINDOW, COMPARE, GROUP_BY, TIMEZONE, *FILTERS, LIMIT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +79,8 @@ class DriversQuestion:
         window, compare: whole UTC hours; the later one is explained by what the other cost.
         notes: how a window came to be another than was asked for.
         where: the values wanted of a dimension; a dimension that is not named is not filtered by.
+        group_by: the dimension, or the tag behind `tag:`, to tell who moved by; empty for none.
+        is_named: whether both windows are named, so that they end with the last hours that are known.
     """
 
     window: Window
@@ -65,6 +89,13 @@ class DriversQuestion:
     where: Mapping[str, frozenset[str]]
     zone: ZoneInfo
     limit: int = _ITEMS
+    group_by: str = ""
+    is_named: bool = False
+
+    @property
+    def by_tag(self) -> bool:
+        """True where it is a tag to tell who moved by."""
+        return self.group_by.startswith(TAG)
 
     @property
     def accounts(self) -> frozenset[str]:
@@ -92,11 +123,20 @@ class Others:
 
 
 @dataclass(frozen=True, slots=True)
+class Groups:
+    """Who moved, by a dimension or by a tag behind `tag:`."""
+
+    group_by: str
+    moves: Moves
+
+
+@dataclass(frozen=True, slots=True)
 class DriversAnswer:
     """The difference between two windows; the parts of all items and of the others add up to it.
 
     Attributes:
         items: those that moved most first.
+        groups: who moved, by the dimension or tag that was asked for; None where none was.
         notes: sentences that a reader of the figures has to know.
     """
 
@@ -108,6 +148,7 @@ class DriversAnswer:
     items: tuple[Driver, ...]
     others: Others
     notes: tuple[str, ...]
+    groups: "Groups | None" = None
     currency: str = "USD"
 
 
@@ -136,7 +177,20 @@ def parse_drivers_question(given: Mapping[str, str], *, now: datetime, zone: Zon
     else:
         compare, more = _written("compare", against, now, zone)
         notes = (*notes, *more)
-    return DriversQuestion(window, compare, notes, read_filters(texts), zone, texts.get(LIMIT) or _ITEMS)
+    question = DriversQuestion(
+        window,
+        compare,
+        notes,
+        read_filters(texts),
+        zone,
+        texts.get(LIMIT) or _ITEMS,
+        texts.get(GROUP_BY) or "",
+        is_named=isinstance(asked, str) and isinstance(against, str),
+    )
+    for name in question.where if question.by_tag else ():
+        if name not in BESIDE_TAGS:
+            raise QuestionError(name, "cannot be combined with a tag, which is known by account and model")
+    return question
 
 
 def _written(
@@ -186,15 +240,21 @@ def answer_drivers(ledger: "LedgerSnapshot", question: DriversQuestion) -> Drive
         LedgerError: the ledger cannot be read.
     """
     sources = wanted_sources(ledger.scopes(), question.where.get("account", ()))
+    if question.by_tag:
+        check_keys(ledger, [question.group_by.removeprefix(TAG)])
+        question = _read_by_tags(ledger, question, sources)
     notes, sides, bought = list(question.notes), [], []
     for window in (question.compare, question.window):
         parts = parts_of(window, sources, {})
         known = coverage(sources, parts, {part: ledger.rejected_rows(part) for part in parts}, ledger.kept_from())
-        notes += [f"{window}: {note}" for note in known.notes]
+        unread = tuple(unread_by_tags(ledger, window, sources)) if question.by_tag else ()
+        notes += [f"{window}: {note}" for note in (*known.notes, *unread)]
         purchases = _purchases(ledger, window, question.where)
         spend = sum(purchase.cost for purchase in purchases.values())
-        sides.append(Side(window.start, window.end, spend, known.complete))
+        sides.append(Side(window.start, window.end, spend, known.complete and not unread))
         bought.append(purchases)
+    if question.group_by in {"api_key", "member"} and not ledger.tells_callers:
+        notes.append(NO_CALLERS)
     found = ranked(drivers(*bought))
     listed, rest = found[: question.limit], found[question.limit :]
     return DriversAnswer(
@@ -206,7 +266,45 @@ def answer_drivers(ledger: "LedgerSnapshot", question: DriversQuestion) -> Drive
         items=tuple(listed),
         others=Others(len(rest), sum(driver.difference for driver in rest), total(rest) if rest else NO_PARTS),
         notes=tuple(notes),
+        groups=Groups(
+            question.group_by,
+            moves(
+                _costs(ledger, question.compare, question), _costs(ledger, question.window, question), question.limit
+            ),
+        )
+        if question.group_by
+        else None,
     )
+
+
+def _read_by_tags(
+    ledger: "LedgerSnapshot", question: DriversQuestion, sources: "Iterable[ScopeState]"
+) -> DriversQuestion:
+    """Return a question whose named windows end where the later one has been read by tags for good.
+
+    Later hours are still called untagged. Accounts that are not read by tags at all do not count; a note names them.
+    """
+    window, compare = question.window, question.compare
+    ends = [ledger.read_by_tags_until(account, window) for account in {scope.account for scope in sources}]
+    read = [end for end in ends if end > window.start]
+    if not question.is_named or not read or min(read) == window.end:
+        return question
+    hours = (min(read) - window.start) // HOUR
+    narrowed = Window(window.start, min(read))
+    note = f"The window ends at {narrowed.end:%Y-%m-%dT%H:%MZ}: later hours have not been read by tags for good yet."
+    return replace(
+        question,
+        window=narrowed,
+        compare=Window(compare.start, min(compare.start + hours * HOUR, compare.end)),
+        notes=(*question.notes, note),
+    )
+
+
+def _costs(ledger: "LedgerSnapshot", window: Window, question: DriversQuestion) -> Mapping[str, int]:
+    usage = ledger.tagged_usage if question.by_tag else ledger.usage
+    return {
+        found.group[0]: found.amounts.cost for found in usage(window, (question.group_by,), None, where=question.where)
+    }
 
 
 def _purchases(

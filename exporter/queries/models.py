@@ -283,6 +283,36 @@ class DriverOthers(Document):
     parts: DriverParts = Field(description="Causes of the difference.")
 
 
+class DriverGroup(Document):
+    """One value of what was grouped by, or all others together."""
+
+    spend: Amount = Field(validation_alias="after", description="Cost in the window.")
+    compare_spend: Amount = Field(validation_alias="before", description="Cost in the earlier window.")
+    difference: Amount = Field(validation_alias="change", description="`spend` minus `compare_spend`.")
+
+
+class DriverValue(DriverGroup):
+    """One value of what was grouped by."""
+
+    value: str = Field(
+        validation_alias="name",
+        description="Value; empty for charges without one, `untagged` for what has no such tag.",
+    )
+
+
+class DriverGroups(Document):
+    """Who moved; the differences of `values` and `others` add up to that of the windows."""
+
+    group_by: str = Field(description="The dimension, or the tag behind `tag:`.")
+    values: tuple[DriverValue, ...] = Field(
+        validation_alias=AliasPath("moves", "top"), description="Its values, those that moved most first."
+    )
+    others_count: int = Field(
+        validation_alias=AliasPath("moves", "count"), description="How many values are beyond `limit`."
+    )
+    others: DriverGroup = Field(validation_alias=AliasPath("moves", "rest"), description="Those, together.")
+
+
 class Drivers(Document):
     """Why a window cost more or less than an earlier one.
 
@@ -297,6 +327,7 @@ class Drivers(Document):
     parts: DriverParts = Field(description="Causes of the difference, all items together.")
     items: tuple[DriverItem, ...] = Field(description="The items, those that moved most first.")
     others: DriverOthers = Field(description="The items beyond `limit`, together.")
+    groups: DriverGroups | None = Field(description="Who moved, by `group_by`; null without it.")
     notes: tuple[str, ...] = Field(
         description="Remarks on the figures: a widened window, missing hours, rows that cannot be read."
     )

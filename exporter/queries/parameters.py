@@ -169,15 +169,19 @@ def month(name: str, meaning: str) -> Parameter[Window]:
     return Parameter(name, meaning, {"type": "string", "pattern": _MONTH}, "2026-11", read)
 
 
-def choice(name: str, meaning: str, choices: tuple[str, ...]) -> Parameter[str]:
-    """Declare one of a few words."""
+def choice(name: str, meaning: str, choices: tuple[str, ...], *, further: Further | None = None) -> Parameter[str]:
+    """Declare one of a few words; `further` are words of a form beside them."""
 
     def read(text: str) -> str:
-        if text not in choices:
-            raise ValueError(f"is not one of {_all(choices)}")
+        if text not in choices and (further is None or not further.fits(text)):
+            also = () if further is None else (further.shown,)
+            raise ValueError(f"is not one of {_all((*choices, *also))}")
         return text
 
-    return Parameter(name, meaning, {"type": "string", "enum": list(choices)}, choices[0], read)
+    schema: Schema = {"type": "string", "enum": list(choices)}
+    if further is not None:
+        schema = {"type": "string", "anyOf": [{"enum": list(choices)}, {"pattern": further.pattern}]}
+    return Parameter(name, meaning, schema, choices[0], read)
 
 
 def choices(

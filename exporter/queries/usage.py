@@ -107,13 +107,16 @@ START = parameters.instant(
 END = parameters.instant(
     "end", "End, exclusive, in the format of `start`. Rounded up to the whole UTC hour. Default: now.", "2026-11-01"
 )
+TAG_KEY = parameters.Further(r"^tag:[a-z0-9._-]{1,64}$", "tag:KEY")
+"""A configured tag, as a dimension."""
+
 GROUP_BY = parameters.choices(
     "group_by",
     "Dimensions to group by, comma-separated. Days and months are in `timezone`. `tag:KEY` is a configured tag, such "
     "as `tag:customer`; it goes with `account`, `model`, `hour`, `day` and `month`. Default: one row for everything.",
     (*DIMENSIONS, *TIMES),
     "model,gpu_class",
-    further=parameters.Further(r"^tag:[a-z0-9._-]{1,64}$", "tag:KEY"),
+    further=TAG_KEY,
 )
 TIMEZONE = parameters.time_zone(
     "timezone",
@@ -381,9 +384,7 @@ def answer_usage(
         question.cursor.check(question.fingerprint)
         if question.cursor.revision != charges.revision:
             notes = (*notes, CHANGED)
-    if not {*question.tags} <= {*ledger.tag_keys}:
-        known_keys = f"accepted are {', '.join(ledger.tag_keys)}" if ledger.tag_keys else "FAL_EXPORTER_TAGS is not set"
-        raise QuestionError("tag", f"is not one of those that spend is read by; {known_keys}")
+    check_keys(ledger, question.tags)
     sources = wanted_sources(ledger.scopes(), question.where.get("account", ()), told=charges.told)
     parts = parts_of(question.window, sources, charges.told)
     known = coverage(sources, parts, {part: ledger.rejected_rows(part) for part in parts}, ledger.kept_from())
@@ -394,7 +395,7 @@ def answer_usage(
         whole = charges.usage(question.window, (), "month")
         pieces = ((piece, partial(charges.sums, piece)) for piece in _pieces(question, whole))
         rows, cursor = _page(question, charges.revision, pieces)
-    untagged = tuple(_unread_by_tags(ledger, question, sources)) if question.tags else ()
+    untagged = tuple(unread_by_tags(ledger, question.window, sources)) if question.tags else ()
     return UsageAnswer(
         start=question.window.start,
         end=question.window.end,
@@ -415,15 +416,24 @@ def answer_usage(
     )
 
 
-def _unread_by_tags(
-    ledger: "LedgerSnapshot", question: UsageQuestion, sources: "Iterable[ScopeState]"
-) -> Iterator[str]:
-    """Yield a sentence for each account of which hours have not been read by tags for good."""
+def check_keys(ledger: "LedgerSnapshot", keys: Iterable[str]) -> None:
+    """Make sure that spend is read by tags of these keys.
+
+    Raises:
+        QuestionError: it is not.
+    """
+    if not {*keys} <= {*ledger.tag_keys}:
+        known_keys = f"accepted are {', '.join(ledger.tag_keys)}" if ledger.tag_keys else "FAL_EXPORTER_TAGS is not set"
+        raise QuestionError("tag", f"is not one of those that spend is read by; {known_keys}")
+
+
+def unread_by_tags(ledger: "LedgerSnapshot", window: Window, sources: "Iterable[ScopeState]") -> Iterator[str]:
+    """Yield a sentence for each account of which hours of a window have not been read by tags for good."""
     for account in sorted({scope.account for scope in sources}):
-        missing = len(question.window) - ledger.hours_read_by_tags(account, question.window)
+        missing = len(window) - ledger.hours_read_by_tags(account, window)
         if missing:
             yield (
-                f"{account}: {missing} of {len(question.window)} hours have not been read by tags for good yet; what "
+                f"{account}: {missing} of {len(window)} hours have not been read by tags for good yet; what "
                 "fal tags in them later is untagged so far."
             )
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.charges import HOUR, NANO, Window
-from exporter.forecasting.changes import OTHER, Bought, Changes, Item, changes, largest, same_part
+from exporter.forecasting.changes import OTHER, Bought, Changes, Item, Move, changes, largest, moves, same_part
 
 FLUX = Item("main", "model_apis", "flux", "", "")
 KLING = Item("main", "model_apis", "kling", "", "")
@@ -85,3 +85,23 @@ def test_a_month_without_a_complete_hour_is_not_compared() -> None:
     november = month(2026, 11)
     assert same_part(november, month(2026, 10), november.start) is None
     assert same_part(november, month(2026, 10), november.start - HOUR) is None
+
+
+COSTS = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(-(10**12), 10**15))
+
+
+@given(COSTS, COSTS, st.integers(0, 9))
+def test_who_moved_and_all_others_are_everything(before: dict[str, int], after: dict[str, int], most: int) -> None:
+    found = moves(before, after, most)
+    assert (found.total.before, found.total.after) == (sum(before.values()), sum(after.values()))
+    sizes = [abs(move.change) for move in found.top]
+    assert sizes == sorted(sizes, reverse=True)
+    named = {name for name in {*before, *after} if before.get(name) or after.get(name)}
+    assert len(found.top) == min(most, len(named))
+    assert found.count == len(named) - len(found.top)
+
+
+def test_who_moved_most_is_first_whatever_the_direction() -> None:
+    found = moves({"acme": 100, "bolt": 50, "same": 7, "none": 0}, {"bolt": 52, "new": 30, "same": 7}, 2)
+    assert found.top == (Move("acme", 100, 0), Move("new", 0, 30))
+    assert (found.count, found.rest) == (2, Move(OTHER, 57, 59))

@@ -9,11 +9,14 @@ from polling.conftest import REACH, Bench, Clock, opened_bench, truth
 
 from exporter.charges import HOUR, Window, hour_of
 from exporter.forecasting.changes import MonthComparison
+from exporter.ledger.reader import LedgerReader
 from exporter.overview import Overview
-from exporter.polling.comparisons import ComparisonMaker
+from exporter.polling.comparisons import ComparisonMaker, moved_by
 from exporter.polling.publisher import overview_of
+from exporter.queries.drivers import answer_drivers, parse_drivers_question
 from exporter.samples import Pages
 from exporter.simulator import RunningSimulator
+from exporter.tags import TaggedReading
 
 OCTOBER, NOVEMBER = (datetime(2026, month, 1, tzinfo=UTC) for month in (10, 11))
 
@@ -111,3 +114,56 @@ async def test_without_all_of_the_last_month_there_is_no_comparison(bench: Bench
     maker = ComparisonMaker(clock)
     await bench.account.load_history()
     assert await compared(bench, maker) == MonthComparison()
+
+
+TAGS = ("cost_center", "feature")
+
+
+async def test_who_moved_by_a_tag_is_what_rest_answers_of_the_same_hours(
+    fal: RunningSimulator, clock: Clock, tmp_path: Path
+) -> None:
+    maker = ComparisonMaker(clock)
+    reach = replace(REACH, history=timedelta(days=34))
+    async with opened_bench(fal, clock, tmp_path, reach=reach, tags=TAGS) as bench:
+        await bench.account.load_history()
+        view = await bench.view()
+        assert not moved_by(await compared(bench, maker), view.labels)[1:], "no hour has been read by tags"
+        assert bench.account.tags is not None
+        await bench.account.tags.poll()
+        clock.forward(minutes=5)
+        comparison = await compared(bench, maker)
+        (of_account,) = comparison.tags.values()
+        through = hour_of(clock.now) - 2 * HOUR
+        assert (of_account.through, of_account.lacking) == (through, "")
+        told = {by.label: by for by in moved_by(comparison, view.labels)}
+        reader = LedgerReader(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+        for key in TAGS:
+            with reader.snapshot() as snapshot:
+                given = {"group_by": f"tag:{key}", "limit": "5"}
+                answer = answer_drivers(snapshot, parse_drivers_question(given, now=clock.now, zone=bench.reach.zone))
+            assert answer.groups is not None
+            assert told[f"tag:{key}"].moves == answer.groups.moves
+            assert told[f"tag:{key}"].through == answer.window.end == through
+            changes = [
+                sample.value for page in comparison.tag_changes for sample in page.samples if sample.labels[1] == key
+            ]
+            assert sum(changes) == answer.difference != 0
+        reader.close()
+
+
+async def test_hours_of_last_month_that_have_not_been_read_by_tags_are_said(
+    fal: RunningSimulator, clock: Clock, tmp_path: Path
+) -> None:
+    maker = ComparisonMaker(clock)
+    reach = replace(REACH, history=timedelta(days=34))
+    async with opened_bench(fal, clock, tmp_path, reach=reach, tags=TAGS) as bench:
+        await bench.account.load_history()
+        view = await bench.view()
+        this_month = Window(NOVEMBER, hour_of(clock.now))
+        reading = TaggedReading("main", this_month, TAGS, (), {}, {})
+        await bench.ledger.run(lambda ledger: ledger.tags.record(reading, at=clock.now))
+        comparison = await compared(bench, maker)
+        by = moved_by(comparison, view.labels)[-1]
+        assert by.lacking == ("main: 55 of 55 hours of last month have not been read by tags.",)
+        assert not by.moves.top
+        assert not comparison.tag_changes

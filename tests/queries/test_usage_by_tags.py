@@ -15,6 +15,7 @@ from exporter.focus.writer import values
 from exporter.ledger import Ledger, Rules
 from exporter.ledger.export import open_statement
 from exporter.ledger.reader import LedgerReader
+from exporter.queries.drivers import DriversAnswer, answer_drivers, parse_drivers_question
 from exporter.queries.exact_json import tree
 from exporter.queries.parameters import QuestionError
 from exporter.queries.usage import UsageAnswer, answer_usage, parse_usage_question
@@ -166,3 +167,63 @@ def test_a_focus_file_has_the_tags_of_a_charge_where_they_are_certain(reader: Le
     assert sum(charge.amounts.cost for charge in charges) == 2 * 2 * 144 * NANO // 100
     (row,) = {values(charge)["Tags"] for charge in search}
     assert row == '{"customer": "acme", "feature": "search"}'
+
+
+def moved(reader: LedgerReader, **given: str) -> DriversAnswer:
+    with reader.snapshot() as snapshot:
+        return answer_drivers(snapshot, parse_drivers_question(given, now=NOW, zone=UTC_ZONE))
+
+
+EARLY = {"window": "2026-10-31/2026-11-01", "compare": "2026-10-30/2026-10-31", "account": "studio"}
+
+
+def test_who_moved_by_a_tag_adds_up_to_the_difference_of_the_windows(reader: LedgerReader) -> None:
+    answer = moved(reader, **EARLY, group_by="tag:customer")
+    assert answer.groups is not None
+    # The first hour of the earlier day has a dollar of bolt, which is taken from what no tag explains.
+    assert [(move.name, move.change) for move in answer.groups.moves.top] == [("bolt", -NANO), (U, NANO), ("acme", 0)]
+    assert answer.groups.moves.total.before == answer.compare.spend
+    assert answer.groups.moves.total.after == answer.window.spend
+    assert (answer.window.complete, answer.compare.complete, answer.notes) == (True, True, ())
+    first = moved(reader, **EARLY, group_by="tag:customer", limit="1").groups
+    assert first is not None
+    assert (len(first.moves.top), first.moves.count, first.moves.rest.change) == (1, 2, NANO)
+    assert first.moves.total == answer.groups.moves.total
+
+
+def test_a_named_window_ends_where_it_has_been_read_by_tags(reader: LedgerReader) -> None:
+    today = {"window": "today", "account": "studio"}
+    plain, tagged = moved(reader, **today), moved(reader, **today, group_by="tag:customer")
+    read_until = NOW.replace(minute=0, second=0, microsecond=0) - 2 * HOUR
+    assert plain.window.end > tagged.window.end == read_until
+    assert tagged.window.end - tagged.window.start == tagged.compare.end - tagged.compare.start
+    assert tagged.window.complete
+    assert tagged.notes == (
+        f"The window ends at {read_until:%Y-%m-%dT%H:%MZ}: later hours have not been read by tags for good yet.",
+    )
+    written = moved(reader, window="2026-11-03/2026-11-03T11:00Z", account="studio", group_by="tag:customer")
+    assert not written.window.complete
+    assert any("hours have not been read by tags for good yet" in note for note in written.notes)
+
+
+def test_accounts_that_are_not_read_by_tags_are_said_where_customers_are_compared(reader: LedgerReader) -> None:
+    answer = moved(reader, **EARLY | {"account": "studio,research"}, group_by="tag:customer")
+    assert not answer.window.complete
+    assert any("research: 24 of 24 hours have not been read by tags" in note for note in answer.notes)
+    by_account = moved(reader, **EARLY | {"account": "studio,research"}, group_by="account")
+    assert by_account.groups is not None
+    assert {move.name for move in by_account.groups.moves.top} == {"studio", "research"}
+    assert by_account.window.complete
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"group_by": "tag:plan"}, "tag is not one of those that spend is read by; accepted are customer, feature"),
+        ({"group_by": "hour"}, "group_by is not one of model, app"),
+        ({"group_by": "tag:customer", "app": "a"}, "app cannot be combined with a tag"),
+    ],
+)
+def test_a_wrong_question_about_who_moved(reader: LedgerReader, given: dict[str, str], sentence: str) -> None:
+    with pytest.raises(QuestionError, match=sentence):
+        moved(reader, **given)

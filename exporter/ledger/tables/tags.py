@@ -484,3 +484,11 @@ def hours_read(connection: Connection, account: str, window: Window) -> int:
     """Return how many hours of a window have been read by tags for good."""
     hours = read_hours(connection, account, hour_number(window.start), hour_number(window.end))
     return sum(state.complete for state in hours.values())
+
+
+def read_until(connection: Connection, account: str, window: Window) -> datetime:
+    """Return up to where all hours of a window have been read by tags for good; its start where the first has not."""
+    first, end = hour_number(window.start), hour_number(window.end)
+    hours = read_hours(connection, account, first, end)
+    unread = (hour for hour in range(first, end) if hour not in hours or not hours[hour].complete)
+    return hour_start(next(unread, end))

@@ -92,8 +92,15 @@ CHARGES: tuple[Family, ...] = (
         "fal_spend_last_month_to_date_usd",
         "gauge",
         "Spend in US dollars in the first hours of the previous month, as many as are complete in this month, "
-        "including all corrections; compare it with fal_spend_month_to_date_usd. Only what was charged in them has a "
+        "including all corrections; compare it with fal_spend_month_compared_usd. Only what was charged in them has a "
         "series. Absent for an account while the previous month is not covered.",
+    ),
+    charged(
+        "fal_spend_month_compared_usd",
+        "gauge",
+        "Spend in US dollars in the hours of this month that fal_spend_last_month_to_date_usd is compared with, "
+        "including all corrections: fal_spend_month_to_date_usd without the hours that are not complete. Absent for an "
+        "account when fal_spend_last_month_to_date_usd is.",
     ),
     charged(
         "fal_gpu_time_last_hour_seconds",
@@ -215,6 +222,15 @@ TAGS: tuple[Family, ...] = (
         "fal_tag_spend_month_to_date_usd",
         "fal_tagged_spend_month_to_date_usd by one tag alone: key is its name and value what it is set to, all models "
         "and other tags together. The values of a key add up to the month in US dollars; never add up keys.",
+        ("account", "key", "value"),
+    ),
+    dollars(
+        "fal_tag_spend_month_change_usd",
+        "US dollars by which the values of one tag cost more (below 0: less) in this month than in as many hours of "
+        "the previous month, up to the last hour that has been read by tags for good. The 50 values of an account and "
+        "key that changed most have their own series, the others are __other__; the values of a key add up to the "
+        "change of all spend in these hours; never add up keys. Absent for an account while an hour of either part has "
+        "not been read by tags.",
         ("account", "key", "value"),
     ),
     dollars(

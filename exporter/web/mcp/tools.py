@@ -190,8 +190,9 @@ def drivers_tool(known: Known) -> Tool:
         "Why spend went up or down",
         "Why a window cost more or less than an earlier one: the difference split exactly into price, volume, mix "
         "(cheap to dear models, other machines), new and vanished models, discount and surge, in total and for each "
-        "model or app. Without arguments: this month to date against as many hours of the last. Exact, from the "
-        "ledger; the parts add up to the difference. If a window is not `complete`, tell the user. Amounts are US "
+        "model or app; with `group_by` also which customer (a tag, such as tag:customer), team or API key moved. "
+        "Without arguments: this month to date against as many hours of the last. Exact, from the ledger; the parts "
+        "add up to the difference. If a window is not `complete`, tell the user. Amounts are US "
         'dollars as decimal text. Example: {"window": "last_7_days"}.',
         input_schema(drivers.PARAMETERS),
         text_schema(Drivers),
@@ -217,6 +218,20 @@ def _drivers_text(document: Drivers) -> str:
         "",
         table(("item", "unit", "account", "difference", *told["parts"]), items),
     ]
+    if document.groups is not None:
+        groups = document.groups
+        columns = ("spend", "compare_spend", "difference")
+        lines += [
+            "",
+            table(
+                (groups.group_by, *columns),
+                [{groups.group_by: row["value"], **row} for row in told["groups"]["values"]],
+            ),
+        ]
+        if groups.others_count:
+            lines.append(
+                f"{groups.others_count} more are not listed: {told['groups']['others']['difference']} together."
+            )
     if document.others.count:
         lines.append(f"{document.others.count} more items are not listed.")
     return "\n".join([*lines, *(f"Note: {note}" for note in document.notes)])

@@ -14,7 +14,7 @@ from exporter.forecasting.drivers import Parts
 from exporter.forecasting.state import BudgetOutlook, Forecast
 from exporter.overview import (
     AccountOverview,
-    Mover,
+    MovedBy,
     Overview,
     Ranking,
     RecentRequests,
@@ -25,7 +25,7 @@ from exporter.publication import Publication
 from exporter.tags import TAG
 from exporter.web.pages.alerts import alerts, banner, data_through
 from exporter.web.pages.chart import Band, band, chart, product_name
-from exporter.web.pages.formatting import Timestamp, changes, dollars, percent, span, timestamp
+from exporter.web.pages.formatting import Timestamp, changes, dollars, instant, percent, span, timestamp
 from exporter.web.pages.rendering import HEADERS, render
 from exporter.web.pages.summary import account_rows, gap_text, idle_rows, month, tiles
 
@@ -54,6 +54,9 @@ _TITLES = {
     "api_key": "API keys",
     "member": "Members",
 }
+_MOVED = {"account": "By account", "team": "By team", "api_key": "By API key", "member": "By member", TAG: "By tags"}
+_WITHOUT = {"team": "without team", "api_key": "without key", "member": "without member"}
+
 _STATES = {"waiting": "Waiting", "up": "Up", "partial": "Partial", "failing": "Failing"}
 _LEAST_SHOWN = 0.0001
 """US dollars below which an amount would be shown as nothing."""
@@ -117,6 +120,32 @@ class MoverRow:
     change: str
     cause: str
     is_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MoveRow:
+    """A customer, team, key or account, or all others: by how much its cost changed, and from what to what."""
+
+    name: str
+    change: str
+    amounts: str
+    is_more: bool
+    is_rest: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MovedView:
+    """Who moved by one label or tag.
+
+    Attributes:
+        through: up to where the months are compared, where that is not where they are compared otherwise.
+        notes: what is not among the rows, and why.
+    """
+
+    title: str
+    through: str
+    rows: tuple[MoveRow, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +312,9 @@ def _overview(publication: Publication, now: datetime, broken_files: Sequence[st
         rankings=(rankings := ranking_views(overview)),
         ranking_scale=_scale(overview.rankings) if len(rankings) > 1 else "",
         causes=_causes(overview.causes),
-        movers=_movers(overview.movers, with_account=len(overview.accounts) > 1),
+        movers=mover_rows(overview),
+        moved=moved_views(overview),
+        not_compared=not_compared(overview),
         idle_apps=idle_rows(publication),
         requests=None if overview.requests is None else _requests_view(overview.requests, now),
         accounts=tuple(row for row in rows if row.name in names),
@@ -403,7 +434,9 @@ def _ranking_row(name: str, amount: int, total: int, most: int, *, is_rest: bool
     )
 
 
-def _movers(movers: Sequence[Mover], *, with_account: bool) -> tuple[MoverRow, ...]:
+def mover_rows(overview: Overview) -> tuple[MoverRow, ...]:
+    """Return the models and apps that moved most against the same part of the last month."""
+    movers, with_account = overview.movers, len(overview.accounts) > 1
     return tuple(
         MoverRow(
             account=mover.account if with_account else "",
@@ -415,6 +448,44 @@ def _movers(movers: Sequence[Mover], *, with_account: bool) -> tuple[MoverRow, .
         )
         for mover, change in zip(movers, changes([mover.change for mover in movers]), strict=True)
     )
+
+
+def moved_views(overview: Overview) -> tuple[MovedView, ...]:
+    """Return who moved against the same part of the last month, by each label and tag."""
+    return tuple(
+        MovedView(
+            _MOVED.get(by.label) or f"By {by.label.removeprefix(TAG)}",
+            instant(by.through) if by.through is not None else "",
+            _move_rows(by),
+            by.lacking,
+        )
+        for by in overview.moved
+    )
+
+
+def _move_rows(by: MovedBy) -> tuple[MoveRow, ...]:
+    moves = [*by.moves.top, *([by.moves.rest] if by.moves.count else [])]
+    names = [move.name or _WITHOUT.get(by.label, "unnamed") for move in by.moves.top] + [f"{by.moves.count:,} more"]
+    return tuple(
+        MoveRow(
+            name,
+            change,
+            f"{dollars(move.before)} to {dollars(move.after)}",
+            move.change > 0,
+            place == len(by.moves.top),
+        )
+        for place, (move, name, change) in enumerate(
+            zip(moves, names, changes([move.change for move in moves]), strict=False)
+        )
+    )
+
+
+def not_compared(overview: Overview) -> str:
+    """Return why this month is not compared with the last; empty where it is, or nothing is known of either."""
+    if any(account.last_month_to_date is not None for account in overview.accounts):
+        return ""
+    gap = gap_text(overview.accounts, "last_month")
+    return f"Not compared: last month is {gap}." if gap and gap != "not yet" else ""
 
 
 def _causes(parts: Parts) -> tuple[tuple[str, str], ...]:

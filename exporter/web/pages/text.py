@@ -5,7 +5,15 @@ from datetime import datetime
 
 from exporter.publication import Publication
 from exporter.web.pages.alerts import alerts, data_through
-from exporter.web.pages.landing import budget_view, loading, ranking_views, replicas_text
+from exporter.web.pages.landing import (
+    budget_view,
+    loading,
+    moved_views,
+    mover_rows,
+    not_compared,
+    ranking_views,
+    replicas_text,
+)
 from exporter.web.pages.summary import AccountRow, account_rows, idle_rows, month, tiles
 
 _BAR = 30
@@ -26,7 +34,7 @@ def page_text(publication: Publication | None, now: datetime, *, ready: bool, br
     lines = [f"fal-exporter {overview.version}: {state}, as of {publication.at:%Y-%m-%d %H:%M:%S} UTC"]
     lines += [replicas_text(overview.replicas)] if overview.replicas else []
     lines += [*overview.notes, "", *_attention(publication, now, broken_files), ""]
-    lines += [*_spend(publication, now), *_budgets(publication), *_top(publication)]
+    lines += [*_spend(publication, now), *_budgets(publication), *_changed(publication), *_top(publication)]
     lines += _idle(publication)
     if rows := account_rows(publication, alerts(publication, now)):
         lines += ["", *_accounts(rows)]
@@ -66,6 +74,25 @@ def _budgets(publication: Publication) -> Iterator[str]:
         full = 0 if budget.spend is None else min(_BAR, max(0, budget.spend) * _BAR // budget.limit)
         bar = "#" * full + "-" * (_BAR - full)
         yield f"Budget {view.name:<{width}}  [{bar}] {view.spend}; {view.forecast}"
+
+
+def _changed(publication: Publication) -> Iterator[str]:
+    overview = publication.overview
+    if said := not_compared(overview):
+        yield ""
+        yield said
+    if movers := mover_rows(overview):
+        yield ""
+        yield "What changed, this month against the same part of last month"
+        for mover in movers:
+            where = ", ".join(filter(None, (mover.product, mover.account, mover.cause)))
+            yield f"  {mover.change:>14}  {mover.name}  {where}"
+    for by in moved_views(overview):
+        yield ""
+        yield f"What changed, {by.title[:1].lower()}{by.title[1:]}" + (f", through {by.through}" if by.through else "")
+        for row in by.rows:
+            yield f"  {row.change:>14}  {row.name}  {row.amounts}"
+        yield from by.notes
 
 
 def _top(publication: Publication) -> Iterator[str]:

@@ -5,8 +5,18 @@ import pytest
 from web.pages.conftest import AT, OUTLOOK, OVERVIEW, outline
 
 from exporter.charges import NANO
+from exporter.forecasting.changes import Move, Moves
 from exporter.forecasting.state import Outlook
-from exporter.overview import AccountOverview, Gap, NewName, Observations, Overview, ReplicasOverview, SourceOverview
+from exporter.overview import (
+    AccountOverview,
+    Gap,
+    MovedBy,
+    NewName,
+    Observations,
+    Overview,
+    ReplicasOverview,
+    SourceOverview,
+)
 from exporter.publication import Exposition, Publication
 from exporter.web.pages.text import page_text
 
@@ -84,3 +94,36 @@ def test_when_all_is_well_it_says_so_and_before_the_first_figures_too() -> None:
     told = page_text(Publication(1, AT, Exposition(), Overview("1", (waiting,)), ready=False), AT, ready=False)
     assert "The first data are being loaded." in told
     assert page_text(None, AT, ready=False) == "fal-exporter: starting; figures appear here in a moment.\n"
+
+
+def test_who_moved_is_told_with_what_is_not_compared() -> None:
+    moves = Moves(
+        (Move("acme", 2 * NANO, 40 * NANO), Move("untagged", 9 * NANO, 4 * NANO)), 3, Move("", NANO, 2 * NANO)
+    )
+    by_tag = MovedBy("tag:customer", moves, AT, ("b: its spend is not read by tags.",))
+    by_key = MovedBy("api_key", Moves((Move("", 0, NANO), Move("ci", 3 * NANO, NANO))))
+    overview = replace(OVERVIEW, moved=(by_tag, by_key))
+    told = text(overview)
+    assert "What changed, by customer, through 2026-11-21 22:00 UTC\n" in told
+    for line in (
+        "         +$38.00  acme  $2.00 to $40.00",
+        "          -$5.00  untagged  $9.00 to $4.00",
+        "          +$1.00  3 more  $1.00 to $2.00",
+        "b: its spend is not read by tags.",
+        "          +$1.00  without key  $0.00 to $1.00",
+    ):
+        assert line in told.splitlines()
+    page = outline(overview).text
+    assert "By customer through 2026-11-21 22:00 UTC acme $2.00 to $40.00 +$38.00 untagged" in page
+    assert "3 more $1.00 to $2.00 +$1.00 b: its spend is not read by tags." in page
+    assert "By API key without key $0.00 to $1.00 +$1.00 ci" in page
+    none = replace(overview, moved=(MovedBy("tag:", Moves(), None, ("a: 3 of 9 hours are missing.",)),))
+    assert "By tags a: 3 of 9 hours are missing." in outline(none).text
+
+
+def test_where_the_last_month_is_not_whole_it_is_said_that_nothing_is_compared() -> None:
+    account = AccountOverview("a", (), gaps={"last_month": Gap("short", 0.5, AT - timedelta(days=40), AT)})
+    overview = Overview("1", accounts=(account,))
+    sentence = "Not compared: last month is known since 12 Oct."
+    assert sentence in text(overview).splitlines()
+    assert sentence in outline(overview).text
