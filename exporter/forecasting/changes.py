@@ -116,7 +116,8 @@ class MonthComparison:
         changes: changes of the cost since, by item and cause.
         parts: the same changes of all accounts together, by the causes of `exporter.forecasting.drivers`.
         tags: by account, of those whose spend is read by tags.
-        tag_changes: changes of the cost since by account, tag and value.
+        movers: who moved: cost of this month in the hours that are compared, by account, label or tag, and its value.
+        movers_before: the same of the last month; the same series.
     """
 
     last_month: Pages = ()
@@ -124,7 +125,8 @@ class MonthComparison:
     changes: Pages = ()
     parts: Parts = NO_PARTS
     tags: Mapping[str, TagComparison] = field(default_factory=dict)
-    tag_changes: Pages = ()
+    movers: Pages = ()
+    movers_before: Pages = ()
 
 
 NO_COMPARISON = MonthComparison()

@@ -1,6 +1,6 @@
 """Comparison maker: this month so far against the same part of the last one, by account; and who moved, of all."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ from exporter.forecasting.changes import (
     Changes,
     Item,
     MonthComparison,
+    Move,
     Moves,
     TagComparison,
     changes,
@@ -77,7 +78,7 @@ class ComparisonMaker:
             if (windows := _windows(known, [item for item in view.scopes if item.account == account])) is not None
         }
         if _figures(compared) != _figures(self._accounts):
-            self._latest = _published(compared)
+            self._latest = _published(compared, view.labels)
         self._accounts = compared
         return self._latest
 
@@ -137,7 +138,8 @@ def _sales(spent: Iterable[SeriesSpend]) -> dict[Sold, Purchase]:
     return sums
 
 
-def _published(compared: Mapping[str, _Compared]) -> MonthComparison:
+def _published(compared: Mapping[str, _Compared], labels: Sequence[str]) -> MonthComparison:
+    movers = tuple(_movers(compared, labels))
     parts = NO_PARTS
     for of in compared.values():
         parts = parts.plus(of.parts)
@@ -157,22 +159,47 @@ def _published(compared: Mapping[str, _Compared]) -> MonthComparison:
         ),
         parts=parts,
         tags=tags,
-        tag_changes=paged(
-            Sample((account, key, value), change)
-            for account, of_account in tags.items()
-            for key in of_account.after
-            for value, change in _tag_changes(of_account, key)
-        ),
+        movers=paged(Sample(labels, move.after) for labels, move in movers),
+        movers_before=paged(Sample(labels, move.before) for labels, move in movers),
     )
 
 
-def _tag_changes(compared: TagComparison, key: str) -> Iterable[tuple[str, int]]:
-    """Return the changes of the values of a tag that moved most, in their order, and of all others together."""
-    found = moves(compared.before[key], compared.after[key], _MOST_ITEMS)
-    changed = {move.name: move.change for move in found.top}
-    if found.count:
-        changed[found.rest.name] = changed.get(found.rest.name, 0) + found.rest.change
-    return sorted(changed.items())
+_BY = ("account", "product", "team", "api_key", "member")
+
+
+def _movers(compared: Mapping[str, _Compared], labels: Sequence[str]) -> Iterator[tuple[tuple[str, str, str], Move]]:
+    """Yield who moved by each label and tag in each account, and all others of it; the product always is one of them.
+
+    Whatever an account lacks, what it has by one label adds up to what it has by another: to all its spend.
+    """
+    places = {label: labels.index(label) for label in _BY if label in labels}
+    sides = [(of.last_month, of.this_month) for of in compared.values()]
+    told = {
+        label
+        for label, place in places.items()
+        if label == "product"
+        or (label == "account" and len(compared) > 1)
+        or (label != "account" and any(key[place] for pair in sides for side in pair for key in side))
+    }
+    for account, of in compared.items():
+        groups: dict[str, tuple[Mapping[str, int], Mapping[str, int]]] = {
+            label: (_by_label(of.last_month, places[label]), _by_label(of.this_month, places[label]))
+            for label in places
+            if label in told
+        }
+        if of.tags is not None:
+            groups |= {f"{TAG}{key}": (of.tags.before[key], of.tags.after[key]) for key in of.tags.after}
+        for by, (before, after) in groups.items():
+            found = moves(before, after, _MOST_ITEMS)
+            rows = {move.name: move for move in found.top}
+            if found.count:
+                rest, other = found.rest, rows.get(found.rest.name, Move("", 0, 0))
+                rows[rest.name] = Move(rest.name, rest.before + other.before, rest.after + other.after)
+            yield from (((account, by, name), rows[name]) for name in sorted(rows))
+
+
+def _by_label(costs: Mapping[tuple[str, ...], int], place: int) -> dict[str, int]:
+    return _added({labels[place]: cost} for labels, cost in costs.items())
 
 
 def moved_by(comparison: MonthComparison, labels: Sequence[str]) -> tuple[MovedBy, ...]:

@@ -4,6 +4,7 @@ from exporter.metrics.catalogue.family import Family, dollars
 
 _BUDGET = ("budget",)
 _ITEM = ("account", "product", "model", "app", "gpu_class")
+_MOVED = ("account", "by", "value")
 _EXPECTED = ("account", "product")
 
 OUTLOOK: tuple[Family, ...] = (
@@ -21,6 +22,21 @@ OUTLOOK: tuple[Family, ...] = (
         "a quantity is unknown). All causes add up to the change. The 50 items of an account that changed most have "
         "their own series, the others are __other__. Absent when fal_spend_last_month_to_date_usd is.",
         (*_ITEM, "cause"),
+    ),
+    dollars(
+        "fal_spend_movers_this_month_usd",
+        "Who moved: spend in US dollars in the complete hours of this month, by one label alone; by is its name "
+        "(product, account, team, api_key, member, tag:KEY) and value what it is set to. The 50 values of an account "
+        "that changed most have their own series, the others are __other__; those of one by add up to all spend in "
+        "these hours; never add up several. By a tag the hours end with the last that has been read by tags for good, "
+        "and there is nothing while one of them has not been read. Absent when fal_spend_month_compared_usd is.",
+        _MOVED,
+    ),
+    dollars(
+        "fal_spend_movers_last_month_usd",
+        "The same values' spend in US dollars in as many hours from the start of the previous month; the difference is "
+        "by how much each moved.",
+        _MOVED,
     ),
     dollars(
         "fal_account_spend_month_to_date_usd",

@@ -225,15 +225,6 @@ TAGS: tuple[Family, ...] = (
         ("account", "key", "value"),
     ),
     dollars(
-        "fal_tag_spend_month_change_usd",
-        "US dollars by which the values of one tag cost more (below 0: less) in this month than in as many hours of "
-        "the previous month, up to the last hour that has been read by tags for good. The 50 values of an account and "
-        "key that changed most have their own series, the others are __other__; the values of a key add up to the "
-        "change of all spend in these hours; never add up keys. Absent for an account while an hour of either part has "
-        "not been read by tags.",
-        ("account", "key", "value"),
-    ),
-    dollars(
         "fal_tagged_difference_usd",
         "US dollars that fal reports by tags (tagged or not) for models in the hours of this month that have been read "
         "by tags, minus what the ledger has of them; fal's two figures can differ.",
