@@ -117,7 +117,8 @@ def configure_logging(*, log_format: str, level: str, stream: TextIO, secrets: I
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)
         logger.handlers.clear()
-        logger.propagate = True
+        # Requests are logged by the application, if at all; uvicorn looks at each connection whether anybody listens.
+        logger.propagate = name != "uvicorn.access"
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+import uvicorn
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
@@ -89,6 +90,16 @@ def test_what_is_below_the_level_is_not_written() -> None:
     logging.getLogger("uvicorn").info("quiet")
     structlog.get_logger("exporter").warning("loud")
     assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["loud"]
+
+
+def test_requests_are_not_logged_by_uvicorn_though_logging_is_configured_while_it_serves() -> None:
+    configured(level="info")
+    uvicorn.Config("exporter", log_config=None, access_log=False)
+    stream = configured(level="info")
+    # uvicorn asks this of every connection.
+    assert not logging.getLogger("uvicorn.access").hasHandlers()
+    logging.getLogger("uvicorn.access").info("GET /metrics")
+    assert not stream.getvalue()
 
 
 @pytest.mark.parametrize("logger", ["httpx", "asyncio", "apscheduler.executors.default"])

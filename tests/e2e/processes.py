@@ -32,15 +32,15 @@ PATIENCE = 45.0
 Labels = frozenset[tuple[str, str]]
 
 
-def wait_until(condition: Callable[[], Result | None], what: str) -> Result:
+def wait_until(condition: Callable[[], Result | None], what: str, patience: float = PATIENCE) -> Result:
     """Return the condition's first true result."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + patience
     while time.monotonic() < end:
         result = condition()
         if result:
             return result
         time.sleep(0.1)
-    return pytest.fail(f"waited {PATIENCE:.0f} s in vain until {what}")
+    return pytest.fail(f"waited {patience:.0f} s in vain until {what}")
 
 
 def free_port() -> int:

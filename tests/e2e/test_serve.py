@@ -162,6 +162,7 @@ def test_a_configuration_is_read_again_at_sighup(exporter: Exporter) -> None:
     wait_until(lambda: _value(exporter, "fal_exporter_config_last_reload_successful") == 1, "the reload has succeeded")
     assert _value(exporter, "fal_exporter_config_last_reload_success_timestamp_seconds") > loaded_at
     assert _value(exporter, "fal_exporter_collector_restarts_total") == 0
+    assert "GET /metrics" not in exporter.output, "requests are logged where ACCESS_LOG says so"
     assert exporter.is_ready()
     assert exporter.stop() == 0
 
