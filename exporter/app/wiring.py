@@ -332,7 +332,12 @@ async def open_left_half(
         health=health,
         reach=reach,
         emit=emit,
-        outlooks=ForecastMaker(budgets=budgets, reach=reach, by_product="product" in settings.labels),
+        outlooks=ForecastMaker(
+            budgets=budgets,
+            reach=reach,
+            by_product="product" in settings.labels,
+            grace=_rules_of(settings).poll_grace,
+        ),
         notes=notes,
         links=links,
         requests=RecentRequestsMaker(requests),

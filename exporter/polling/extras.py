@@ -195,6 +195,7 @@ class TagPoller:
         self.polled: Polled = runner.expect(client.account, "tags")
         self._refused: tuple[datetime, str] | None = None
         self._months_at: datetime | None = None
+        self._is_answered = False
 
     def remark(self) -> str:
         """Return a sentence where fal does not report by tags; empty where there is nothing to say."""
@@ -211,6 +212,7 @@ class TagPoller:
         if self._refused is not None and now - self._refused[0] < _REFUSED_FOR:
             return
         with_months = self._months_at is None or now - self._months_at >= _MONTHS_EVERY
+        self._is_answered = False
         for window in self._windows(now, with_months=with_months):
             work = partial(self._confirmed, partial(self._unless_refused, window))
             if not await self._runner.poll(self.polled, work) or self._refused is not None:
@@ -224,14 +226,20 @@ class TagPoller:
         yield from history_pieces(start if with_months else recent.start, recent.end)
 
     async def _unless_refused(self, window: Window, at: datetime) -> Mapping[str, int]:
-        """Read a window; that fal does not report by tags is no failure, as an alert on it would never be quiet."""
+        """Read a window; that fal does not report by tags is no failure, as an alert on it would never be quiet.
+
+        That it refuses one window after it has answered for another is one: tags are on, and hours are missing.
+        """
         try:
             reading = await read_tagged(self._client, window, self._keys)
         except (BadRequestError, FeatureError, NotFoundError, ScopeError) as error:
+            if self._is_answered:
+                raise
             if self._refused is None:
                 _log.info("fal does not report by tags", account=self._client.account, problem=str(error))
             self._refused = (self._clock(), str(error))
             return {}
+        self._is_answered = True
         if self._refused is not None:
             _log.info("fal reports by tags", account=self._client.account)
             self._refused = None

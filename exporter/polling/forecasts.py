@@ -1,7 +1,7 @@
 """Forecast maker: hourly spend kept as the ledger has it, and the forecasts made from it."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from exporter.calendar import periods_at
@@ -11,10 +11,12 @@ from exporter.forecasting.calibration import calibrated
 from exporter.forecasting.forecast import BalanceFall, HourlySpend, burn_of_usage, forecast, path_of, runway
 from exporter.forecasting.rhythm import DAY, LONGEST, Rhythm, learn
 from exporter.forecasting.state import AccountOutlook, BudgetOutlook, ExpectedSpend, Forecast, Outlook, Path
-from exporter.ledger import KeyLabels, Ledger, LedgerView, ScopeState, labelled
+from exporter.ledger import KeyLabels, Ledger, LedgerView, Rules, ScopeState, labelled
+from exporter.ledger.accounting.tags import READ_AFTER
 from exporter.polling.account import AccountPoller, history_progress
 from exporter.polling.scheduler import Reach
 
+_GRACE = Rules().poll_grace
 _HOURS_AT_ONCE = 168
 """Hours read for one publication: catching up with a large ledger never holds the others up for long."""
 
@@ -136,16 +138,25 @@ def _runs(hours: Sequence[datetime]) -> Iterator[Window]:
 _LEAST_DAYS = 7
 """Of history, before an hour can be called unusual: a Monday is not, after a weekend."""
 
+_TAGS_LATE = (READ_AFTER + 4) * HOUR
+"""Age from which on hours count as not read by tags: fal tells them late, and a poll or two may fail."""
+
 _USAGE_IS_OLD = 6 * HOUR
 """Usage that ends so long ago says less of the burn than the balance."""
 
 
 class Known(NamedTuple):
-    """The hours that are known as a whole, and whether all of the history that is to be loaded is among them."""
+    """The hours that are known as a whole.
+
+    Attributes:
+        whole: whether all of the history that is to be loaded is among them.
+        is_current: whether every source was read a short while ago, with all that there is to read of the hours before.
+    """
 
     start: datetime
     end: datetime
     whole: bool
+    is_current: bool
 
 
 class FittedRhythm(NamedTuple):
@@ -166,11 +177,21 @@ class ForecastMaker:
         budgets: as configured.
         reach: how much history is loaded, and whose months the accounts' forecasts are for.
         by_product: whether what is published tells products apart.
+        grace: how long a poll that read the current hour stands for that hour, as of `Rules.poll_grace`.
     """
 
-    def __init__(self, *, budgets: Sequence[Budget], reach: Reach, by_product: bool) -> None:
+    def __init__(
+        self,
+        *,
+        budgets: Sequence[Budget],
+        reach: Reach,
+        by_product: bool,
+        grace: timedelta = _GRACE,
+    ) -> None:
         self._budgets = budgets
         self._reach = reach
+        self._grace = grace
+        self._tags_read: dict[str, tuple[object, datetime | None]] = {}
         self._hourly_spend = Spending(budgets, by_product=by_product)
         self._latest: Outlook | None = None
         self._lessons: dict[Topic, FittedRhythm] = {}
@@ -199,14 +220,20 @@ class ForecastMaker:
         known = (
             {}
             if self.is_behind
-            else {account.name: self._known(account, view.scopes, hours.window) for account in accounts}
+            else {account.name: self._known(account, view.scopes, hours.window, now) for account in accounts}
         )
         self._latest = Outlook(
             accounts=tuple(
                 self._account(ledger, view, account, hours, known.get(account.name)) for account in accounts
             ),
             budgets=tuple(
-                self._budget(budget, now, hours, self._known_of(budget, accounts, known)) for budget in self._budgets
+                self._budget(
+                    budget,
+                    now,
+                    hours,
+                    self._by_tags(ledger, budget, now, accounts, self._known_of(budget, accounts, known)),
+                )
+                for budget in self._budgets
             ),
             expected=tuple(self._expected(now, hours, known)),
         )
@@ -273,9 +300,42 @@ class ForecastMaker:
             burn={
                 name: budget.burn(hours.total(topic, span), BURN_WINDOWS[name], now)
                 for name, span in spans.items()
-                if known is not None and known.start <= span.start
+                if known is not None
+                and known.start <= span.start
+                and known.is_current
+                # fal tells tags some hours late: what is spent in a few hours is mostly not tagged yet.
+                and (not budget.has_tags or BURN_WINDOWS[name] >= DAY)
             },
         )
+
+    def _by_tags(
+        self, ledger: Ledger, budget: Budget, now: datetime, accounts: Sequence[AccountPoller], known: Known | None
+    ) -> Known | None:
+        """Return what is known of a budget by tags, too: hours that have been read by them, up to the newest.
+
+        Accounts whose spend fal does not report by tags have none, and are not waited for.
+        """
+        if known is None or not budget.has_tags:
+            return known
+        names = budget.accounts_of([item.name for item in accounts if item.tags is not None and not item.tags.remark()])
+        starts = [self._tagged_from(ledger, name, now) for name in names]
+        told = [start for start in starts if start is not None]
+        if not told or len(told) < len(starts):
+            return None
+        return known._replace(start=max(known.start, *told))
+
+    def _tagged_from(self, ledger: Ledger, account: str, now: datetime) -> datetime | None:
+        """Return the first hour from which on an account has been read by tags; None where it is not of late."""
+        start, hour = hour_of(now) - LONGEST * HOUR, hour_of(now)
+        state = (ledger.revision, hour)
+        kept = self._tags_read.get(account)
+        if kept is None or kept[0] != state:
+            read = ledger.tags.read_through(account, Window(start, hour))
+            first = hour - _TAGS_LATE
+            while first > start and first - HOUR in read:
+                first -= HOUR
+            kept = self._tags_read[account] = (state, first if first < hour - _TAGS_LATE else None)
+        return kept[1]
 
     def _expected(
         self, now: datetime, hours: HourlySpend[Topic], known: dict[str, Known | None]
@@ -358,7 +418,9 @@ class ForecastMaker:
             lesson = self._lessons[topic] = FittedRhythm(edge, start, version, rhythm)
         return edge, lesson.rhythm
 
-    def _known(self, account: AccountPoller, scopes: Iterable[ScopeState], window: Window) -> Known | None:
+    def _known(
+        self, account: AccountPoller, scopes: Iterable[ScopeState], window: Window, now: datetime
+    ) -> Known | None:
         """Return the hours that every source of an account has covered.
 
         A source that fails and has never been read does not keep the others from being told of.
@@ -376,7 +438,14 @@ class ForecastMaker:
             return None
         start = max(starts)
         loaded = all(history_progress(item, self._reach) >= 1 for item in needed)
-        return Known(start, min(ends), loaded or start <= window.start)
+        is_current = all(
+            item.running_hour_read_at is not None
+            and now - item.running_hour_read_at <= self._grace
+            and item.data_through is not None
+            and hour_of(item.running_hour_read_at) <= item.data_through
+            for item in needed
+        )
+        return Known(start, min(ends), loaded or start <= window.start, is_current)
 
     def _known_of(
         self, budget: Budget, accounts: Sequence[AccountPoller], known: dict[str, Known | None]
@@ -387,4 +456,9 @@ class ForecastMaker:
         told = [span for span in spans if span is not None]
         if not told or len(told) < len(spans):
             return None
-        return Known(max(item.start for item in told), min(item.end for item in told), all(item.whole for item in told))
+        return Known(
+            max(item.start for item in told),
+            min(item.end for item in told),
+            all(item.whole for item in told),
+            all(item.is_current for item in told),
+        )

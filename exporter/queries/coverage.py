@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from exporter.charges import Window, dollar_text
@@ -65,7 +65,9 @@ def lacking(publication: "Publication | None", accounts: Collection[str] = ()) -
 
 
 def left_out(publication: "Publication", accounts: Collection[str] = ()) -> tuple[str, ...]:
-    """Return what forecasts and budgets are made without: sources that have not been read, and charges that cannot be.
+    """Return what forecasts and budgets are made without.
+
+    That is: sources that have not been read, or not of late, rows that cannot be read, and charges that the key cannot.
 
     Args:
         publication: the latest.
@@ -77,7 +79,21 @@ def left_out(publication: "Publication", accounts: Collection[str] = ()) -> tupl
         for source in [item.name for item in account.sources if item.data_through is None] or _none_of(account)
         if not accounts or account.name in accounts
     )
-    notes = (f"Not read yet: {', '.join(unread)}.",) if unread else ()
+    notes = [f"Not read yet: {', '.join(unread)}."] if unread else []
+    for account in publication.overview.accounts:
+        if accounts and account.name not in accounts:
+            continue
+        gap = account.gaps.get("current_hour")
+        if gap is not None and gap.reason == "behind" and gap.known_until is not None:
+            notes.append(
+                f"{account.name} has been read until {_written(gap.known_until.astimezone(UTC))}; "
+                "what was charged later is missing."
+            )
+        notes += [
+            f"{source.name} of {account.name}: {source.problem}"
+            for source in account.sources
+            if source.state == "partial"
+        ]
     return (*notes, *lacking(publication, accounts))
 
 

@@ -12,7 +12,7 @@ import pytest
 from polling.conftest import REACH, Bench, Clock, opened_bench, truth
 
 from exporter.charges import HOUR, NANO, Balance, hour_of
-from exporter.forecasting.budgets import Budget, Period
+from exporter.forecasting.budgets import BURN_WINDOWS, Budget, Period
 from exporter.forecasting.state import BudgetOutlook, Outlook
 from exporter.ledger import Ledger
 from exporter.polling.forecasts import ForecastMaker
@@ -117,11 +117,26 @@ async def test_what_is_not_loaded_is_not_told_and_nothing_ramps_up(
     assert last.expected
 
 
+async def test_a_burn_is_absent_while_hours_of_it_have_not_been_read(loaded: Bench, clock: Clock) -> None:
+    """It would be that of a quiet hour, and the alert on it would end, while fal cannot be reached."""
+    ahead = Ahead(loaded)
+    await loaded.account.poll_current()
+    before = (await ahead.budgets())["day"]
+    assert set(before.burn or {}) == {*BURN_WINDOWS}
+    clock.forward(minutes=19)
+    assert set((await ahead.budgets())["day"].burn or {}) == {*BURN_WINDOWS}, "a poll or two may fail"
+    clock.forward(hours=5)
+    behind = (await ahead.budgets())["day"]
+    assert (behind.burn, behind.spend) == ({}, before.spend)
+    await loaded.account.poll_recent()
+    assert set((await ahead.budgets())["day"].burn or {}) == {*BURN_WINDOWS}
+
+
 async def test_at_midnight_a_day_begins_anew_and_the_burn_goes_on(
     loaded: Bench, fal: RunningSimulator, clock: Clock
 ) -> None:
     clock.now = datetime(2026, 11, 23, 23, 58, tzinfo=UTC)  # a Monday, so that the days are alike
-    await loaded.account.poll_recent()
+    await loaded.account.poll_deep()
     ahead = Ahead(loaded)
     before = (await ahead.budgets())["day"]
     clock.now = datetime(2026, 11, 24, 0, 10, tzinfo=UTC)

@@ -13,6 +13,7 @@ from structlog.typing import EventDict
 
 from exporter.charges import HOUR, Window, hour_of
 from exporter.forecasting.budgets import Budget
+from exporter.forecasting.state import BudgetOutlook
 from exporter.ledger import Ledger
 from exporter.ledger.accounting.tags import READ_AFTER, TagFigures
 from exporter.polling.forecasts import ForecastMaker, Topic
@@ -38,6 +39,14 @@ async def fal(clock: Clock) -> AsyncIterator[RunningSimulator]:
 @pytest.fixture
 async def tagged(fal: RunningSimulator, clock: Clock, tmp_path: Path, stack: AsyncExitStack) -> Bench:
     return await stack.enter_async_context(opened_bench(fal, clock, tmp_path, reach=SHORT, tags=KEYS))
+
+
+@pytest.fixture
+async def tagged_for_days(fal: RunningSimulator, clock: Clock, tmp_path: Path, stack: AsyncExitStack) -> Bench:
+    """An exporter whose history is three days, of which the last six hours are read at every poll."""
+    clock.now = clock.now.replace(hour=20)
+    reach = replace(SHORT, history=timedelta(days=3))
+    return await stack.enter_async_context(opened_bench(fal, clock, tmp_path, reach=reach, tags=KEYS))
 
 
 async def poll(bench: Bench) -> None:
@@ -149,6 +158,59 @@ async def test_a_budget_that_matches_a_tag_has_what_is_tagged_so_and_one_of_unta
     await poll(tagged)
     later = await tagged.ledger.run(burnt)
     assert later["search"] + later["rest"] == later["all"]
+
+
+async def test_a_budget_by_tags_is_absent_until_its_period_has_been_read_by_tags(
+    fal: RunningSimulator, tagged_for_days: Bench, clock: Clock
+) -> None:
+    """As the month's gauge is: what is not read by tags is no part of any tag yet, and the sum too small."""
+    bench = tagged_for_days
+    by_tag = Budget("search", 10**12, "day", ZoneInfo("UTC"), {"tag:feature": ("search",)})
+    maker = ForecastMaker(budgets=(by_tag, replace(by_tag, name="all", match={})), reach=bench.reach, by_product=True)
+
+    async def outlooks() -> dict[str, BudgetOutlook]:
+        made = await bench.ledger.run(lambda ledger: maker.make(ledger, ledger.view(), [bench.account]))
+        while maker.is_behind:
+            made = await bench.ledger.run(lambda ledger: maker.make(ledger, ledger.view(), [bench.account]))
+        return {item.budget: item for item in made.budgets}
+
+    await bench.account.load_history()
+    await bench.account.poll_current()
+    assert {name: item.spend is not None for name, item in (await outlooks()).items()} == {"search": False, "all": True}
+    fal.simulator.faults.add(Fault("server_error", path=USAGE, query=TAGGED, after=1))
+    await poll(bench)
+    behind = (await outlooks())["search"]
+    assert behind.spend is not None
+    assert set(behind.burn or {}) == set(), "of the hours before today's none has been read by tags"
+    fal.simulator.faults.clear()
+    await poll(bench)
+    found = await outlooks()
+    assert 0 < (found["search"].spend or 0) < (found["all"].spend or 0)
+    assert found["search"].burn is not None
+    assert set(found["search"].burn) == {"1d", "3d"}, "what a few hours cost is mostly not tagged yet"
+    clock.forward(hours=9)
+    await bench.account.poll_recent()
+    await bench.account.poll_current()
+    assert (await outlooks())["search"].burn == {}, "tags are not read any more"
+    assert {"1h", "6h", "1d"} <= (found["all"].burn or {}).keys()
+
+
+async def test_one_window_that_fal_refuses_by_tags_keeps_no_other_from_being_read(
+    fal: RunningSimulator, tagged_for_days: Bench, clock: Clock
+) -> None:
+    """It was taken for reporting that is off, so that nothing was read by tags for a day."""
+    bench = tagged_for_days
+    await bench.account.load_history()
+    fal.simulator.faults.add(Fault("refused", path=USAGE, query=TAGGED, status=403, after=1, times=1))
+    await poll(bench)
+    assert bench.account.tags is not None
+    assert not bench.account.tags.remark()
+    assert bench.account.tags.polled.state == "failing"
+    clock.forward(hours=1)
+    await poll(bench)
+    assert bench.account.tags.polled.state == "up"
+    view = await bench.view()
+    assert view.tags.through == {"main": hour_of(clock.now) - READ_AFTER * HOUR}
 
 
 async def test_the_page_ranks_the_month_by_each_tag_and_untagged_is_one_of_them(tagged: Bench) -> None:

@@ -1,11 +1,12 @@
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from exporter.charges import NANO, Window
 from exporter.forecasting.state import AccountOutlook, BudgetOutlook, Outlook
-from exporter.overview import AccountOverview, Overview, SourceOverview
+from exporter.overview import AccountOverview, Gap, Overview, SourceOverview
 from exporter.publication import Exposition, Publication
 from exporter.queries.forecasts import answer_accounts, answer_budgets
 from exporter.queries.parameters import NoDataYetError, QuestionError
@@ -46,6 +47,21 @@ def test_sources_and_accounts_that_were_never_read_are_named_beside_forecasts_an
     assert answer_accounts(publication, {"account": "studio"}).notes == ("Not read yet: serverless of studio.",)
     assert answer_budgets(replace(publication, outlook=Outlook()), {}).notes == (), "there is nothing to lack it"
     assert answer_accounts(ACCOUNTS, {}).notes == ()
+
+
+def test_hours_and_rows_that_are_missing_are_named_beside_forecasts_and_budgets() -> None:
+    """A budget goes on telling its spend while fal is away, so that the answer has to say what that lacks."""
+    gap = Gap("behind", 0, NOVEMBER.start, (AT - timedelta(hours=5)).astimezone(ZoneInfo("Europe/Berlin")))
+    behind = AccountOverview("studio", (SourceOverview("models", "", "failing", AT, AT),), gaps={"current_hour": gap})
+    odd = SourceOverview("models", "", "partial", AT, AT, problem="2 rows cannot be read.")
+    loading = AccountOverview("new", (SourceOverview("models", "", "up", AT, AT),), gaps={"last_month": Gap("loading")})
+    publication = replace(ACCOUNTS, overview=Overview("1", (behind, AccountOverview("research", (odd,)), loading)))
+    sentences = (
+        "studio has been read until 2026-11-21T09:00Z; what was charged later is missing.",
+        "models of research: 2 rows cannot be read.",
+    )
+    assert answer_budgets(publication, {}).notes == answer_accounts(publication, {}).notes == sentences
+    assert answer_accounts(publication, {"account": "research"}).notes == sentences[1:]
 
 
 def test_what_is_not_known_is_told_with_what_is() -> None:
