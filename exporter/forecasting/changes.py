@@ -116,6 +116,7 @@ class MonthComparison:
         changes: changes of the cost since, by item and cause.
         parts: the same changes of all accounts together, by the causes of `exporter.forecasting.drivers`.
         tags: by account, of those whose spend is read by tags.
+        accounts: those that are compared, also where they have spent nothing.
         movers: who moved: cost of this month in the hours that are compared, by account, label or tag, and its value.
         movers_before: the same of the last month; the same series.
     """
@@ -125,6 +126,7 @@ class MonthComparison:
     changes: Pages = ()
     parts: Parts = NO_PARTS
     tags: Mapping[str, TagComparison] = field(default_factory=dict)
+    accounts: frozenset[str] = frozenset()
     movers: Pages = ()
     movers_before: Pages = ()
 

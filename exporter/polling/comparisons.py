@@ -159,6 +159,7 @@ def _published(compared: Mapping[str, _Compared], labels: Sequence[str]) -> Mont
         ),
         parts=parts,
         tags=tags,
+        accounts=frozenset(compared),
         movers=paged(Sample(labels, move.after) for labels, move in movers),
         movers_before=paged(Sample(labels, move.before) for labels, move in movers),
     )

@@ -172,7 +172,8 @@ def overview_of(
     requests: RecentRequests | None = None,
 ) -> Overview:
     """Gather what the landing page shows."""
-    before = _by_account(comparison.last_month, view.labels.index("account"))
+    before = dict.fromkeys(comparison.accounts, 0)
+    before |= _by_account(comparison.last_month, view.labels.index("account"))
     change = _by_account(comparison.changes, 0)
     return Overview(
         version=__version__,

@@ -15,7 +15,7 @@ from exporter.polling.comparisons import ComparisonMaker, moved_by
 from exporter.polling.publisher import overview_of
 from exporter.queries.drivers import answer_drivers, parse_drivers_question
 from exporter.samples import Pages
-from exporter.simulator import RunningSimulator
+from exporter.simulator import Fault, RunningSimulator
 from exporter.tags import TaggedReading
 
 OCTOBER, NOVEMBER = (datetime(2026, month, 1, tzinfo=UTC) for month in (10, 11))
@@ -35,6 +35,19 @@ async def compared(bench: Bench, maker: ComparisonMaker) -> MonthComparison:
 
 def total(pages: Pages) -> int:
     return int(sum(sample.value for page in pages for sample in page.samples))
+
+
+async def test_an_account_that_has_spent_nothing_is_compared(
+    fal: RunningSimulator, clock: Clock, tmp_path: Path
+) -> None:
+    """It would keep the page from comparing the others."""
+    async with opened_bench(fal, clock, tmp_path, reach=replace(REACH, history=timedelta(days=34))) as bench:
+        fal.simulator.faults.add(Fault("empty_answer"))
+        await bench.account.load_history()
+        comparison = await compared(bench, ComparisonMaker(clock))
+        view = await bench.view()
+        (account,) = overview_of(view, [bench.account], bench.reach, notes=(), links=(), comparison=comparison).accounts
+        assert (account.last_month_to_date, account.month_compared) == (0, 0)
 
 
 async def test_the_comparison_is_what_fal_states_of_as_many_hours(

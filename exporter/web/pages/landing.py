@@ -61,6 +61,9 @@ _STATES = {"waiting": "Waiting", "up": "Up", "partial": "Partial", "failing": "F
 _LEAST_SHOWN = 0.0001
 """US dollars below which an amount would be shown as nothing."""
 
+_NAMED = 3
+"""Accounts that a sentence names."""
+
 _FEW = 4
 """Accounts whose sources are shown without being asked for."""
 
@@ -481,11 +484,16 @@ def _move_rows(by: MovedBy) -> tuple[MoveRow, ...]:
 
 
 def not_compared(overview: Overview) -> str:
-    """Return why this month is not compared with the last; empty where it is, or nothing is known of either."""
-    if any(account.last_month_to_date is not None for account in overview.accounts):
-        return ""
-    gap = gap_text(overview.accounts, "last_month")
-    return f"Not compared: last month is {gap}." if gap and gap != "not yet" else ""
+    """Return of which accounts this month is not compared with the last, and why; empty where it is of all."""
+    lacking = [
+        account for account in overview.accounts if account.last_month_to_date is None and "last_month" in account.gaps
+    ]
+    gap = gap_text(lacking, "last_month")
+    if len(lacking) == len(overview.accounts) or not lacking:
+        return f"Not compared: last month is {gap}." if gap and not gap.startswith("not yet") else ""
+    names = ", ".join(account.name for account in lacking[:_NAMED])
+    names += f" and {len(lacking) - _NAMED} more" if lacking[_NAMED:] else ""
+    return f"Without {names}: last month {'has not been read yet' if gap.startswith('not yet') else f'is {gap}'}."
 
 
 def _causes(parts: Parts) -> tuple[tuple[str, str], ...]:

@@ -127,3 +127,18 @@ def test_where_the_last_month_is_not_whole_it_is_said_that_nothing_is_compared()
     sentence = "Not compared: last month is known since 12 Oct."
     assert sentence in text(overview).splitlines()
     assert sentence in outline(overview).text
+
+
+def test_of_which_accounts_the_last_month_is_not_compared_is_said_beside_what_moved_of_the_others() -> None:
+    """The sum of what changed is that of the others alone."""
+    known = AccountOverview("a", (), last_month_to_date=5 * NANO)
+    gaps = (Gap("loading", 0.5, AT - timedelta(days=9), AT), Gap("unread"))
+    lacking = [AccountOverview(name, (), gaps={"last_month": gap}) for name, gap in zip("bc", gaps, strict=True)]
+    for overview, sentence in (
+        (Overview("1", (known, lacking[0])), "Without b: last month is loading, 50%."),
+        (Overview("1", (known, *lacking)), "Without b, c: last month has not been read yet."),
+        (Overview("1", (known,)), ""),
+    ):
+        assert (sentence in text(overview).splitlines()) == bool(sentence)
+        assert ("Without" in outline(overview).text) == bool(sentence)
+        assert sentence in outline(overview).text
