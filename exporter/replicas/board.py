@@ -7,35 +7,24 @@ The tables are coordination, not part of the ledger: each replica makes them whe
 knows them. Those of the publication are UNLOGGED: they cost no write-ahead log, and are empty after a crash of the
 server or a fail-over. The leader notices and writes them anew; until there is one, each replica lays there what it has
 shown last, if it is the newest, so that whoever leads next goes on from that.
-
-A publication is stored as JSON and compressed text, never as a pickle: whoever can write to the database must not be
-able to run code in an exporter.
 """
 
-import hashlib
-import json
 import time
 import uuid
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cache, cached_property
+from datetime import datetime
+from functools import cached_property
 from typing import NamedTuple
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import TypeAdapter
-from pydantic_core import to_jsonable_python
 from sqlalchemy import Connection, Engine, NullPool, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from exporter import __version__
 from exporter.errors import ConfigurationError, LedgerError
-from exporter.forecasting.state import Outlook
 from exporter.ledger.tables.database import clear_errors, is_pooled, ledger_url, postgresql_engine, shown
-from exporter.overview import Overview
-from exporter.publication import ExpositionDelta, Piece, Publication, PublicationDelta, RenderingDelta
+from exporter.publication import Piece, Publication
+from exporter.replicas.stored_form import StoredBody, body_format, inflated, parsed_body, stored_body
 
 _TABLES = {
     "replica_publication": """
@@ -56,6 +45,11 @@ _TABLES = {
             deflated bytea NOT NULL,
             PRIMARY KEY (leader, number)
         )""",
+    "replica_epoch": """
+        CREATE UNLOGGED TABLE IF NOT EXISTS replica_epoch (
+            one boolean PRIMARY KEY DEFAULT true CHECK (one),
+            epoch text NOT NULL
+        )""",
     "replica_member": """
         CREATE TABLE IF NOT EXISTS replica_member (
             replica text PRIMARY KEY,
@@ -70,7 +64,10 @@ _TABLES = {
             tried_at timestamptz NOT NULL
         )""",
 }
-"""Leader is the token of a lease: pieces with the same number are the same only where the token is."""
+"""Leader is the token of a lease: pieces with the same number are the same only where the token is.
+
+An epoch is a random name that whoever finds none writes: another one says that the tables have been emptied since.
+"""
 
 _TABLES_LOCK = 0x66616C62
 """Number of the advisory lock under which the tables are made."""
@@ -91,6 +88,8 @@ _NEWEST = text(
     " (SELECT count(*) FROM replica_piece WHERE replica_piece.leader = replica_publication.leader) AS pieces"
     " FROM replica_publication FOR UPDATE"
 )
+_EPOCH = text("SELECT epoch FROM replica_epoch")
+_BEGIN_EPOCH = text("INSERT INTO replica_epoch (epoch) VALUES (:epoch) ON CONFLICT (one) DO NOTHING")
 _HAS = text("SELECT EXISTS (SELECT FROM replica_publication WHERE sequence >= :sequence)")
 _PUT = text(
     "INSERT INTO replica_publication (leader, replica, sequence, at, format, version, body)"
@@ -207,6 +206,7 @@ class Board:
         self._stored: frozenset[int] = frozenset()
         self._told_of_fal = False
         self._is_restored = False
+        self._epoch = ""
 
     def publish(self, publication: Publication, *, leader: str) -> None:
         """Store a publication, of which only the pieces that are new are written, and announce it.
@@ -244,7 +244,7 @@ class Board:
         """Lay on the board what this replica has shown last, if the board has lost it; return whether it may have.
 
         It looks once on each connection, as a server that has crashed or failed over has ended those before. Those of a
-        pooler outlive that: there it looks each time.
+        pooler outlive that: there it looks each time, and tells by the epoch what another replica has restored before.
 
         Raises:
             LedgerError: the database cannot be written.
@@ -255,6 +255,10 @@ class Board:
         is_lost = False
         leader = self._held.leader if self._held and self._held.sequence == held.sequence else str(uuid.uuid4())
         with self._transaction() as connection:
+            epoch = connection.scalar(_EPOCH)
+            if epoch is None:
+                connection.execute(_BEGIN_EPOCH, {"epoch": str(uuid.uuid4())})
+                epoch = connection.scalar(_EPOCH)
             if not connection.scalar(_HAS, {"sequence": held.sequence}):
                 connection.execute(_PUBLICATION_LOCK)
                 is_lost = not connection.scalar(_HAS, {"sequence": held.sequence})
@@ -265,7 +269,8 @@ class Board:
                 connection.execute(_PUT, _row(held, leader, "" if replicas is None else replicas.leader))
                 connection.execute(_ANNOUNCE, {"sequence": held.sequence})
                 self._held, self._stored = _Held(leader, held.sequence), frozenset()
-        self._is_restored = True
+        is_known = is_known and epoch == self._epoch
+        self._is_restored, self._epoch = True, str(epoch)
         return is_lost or not is_known
 
     def read(self, held: Publication | None) -> Publication | None:
@@ -295,7 +300,7 @@ class Board:
                 f"the ledger {shown(self._url)} has a publication without some of its pieces; the replica that leads "
                 "writes them anew with its next publication"
             )
-        new = tuple(Piece(number, _inflated(deflated), bytes(deflated)) for number, deflated in found)
+        new = tuple(Piece(number, inflated(deflated), bytes(deflated)) for number, deflated in found)
         publication = body.delta(row.sequence, new).unpack(None if held is None or not known else held.exposition)
         self._held, self._stored = _Held(row.leader, row.sequence), frozenset()
         return publication
@@ -384,9 +389,9 @@ class Board:
             "publishes nothing more until it leads again"
         )
 
-    def _parsed(self, body: bytes) -> "_Body":
+    def _parsed(self, body: bytes) -> StoredBody:
         try:
-            return _parsed(body)
+            return parsed_body(body)
         except ValueError as error:
             raise LedgerError(
                 f"the ledger {shown(self._url)} has a publication that is damaged; the replica that leads writes "
@@ -456,7 +461,7 @@ def _row(publication: Publication, leader: str, replica: str) -> dict[str, objec
         "at": publication.at,
         "format": body_format(),
         "version": __version__,
-        "body": _body(publication),
+        "body": stored_body(publication),
     }
 
 
@@ -476,97 +481,3 @@ def _make_tables(connection: Connection) -> None:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_TABLES_LOCK})")
             for statement in _TABLES.values():
                 connection.exec_driver_sql(statement)
-
-
-@dataclass(frozen=True, slots=True)
-class _Body:
-    """All of a publication but its sequence and the pieces."""
-
-    at: datetime
-    text: RenderingDelta
-    openmetrics: RenderingDelta
-    protobuf: RenderingDelta
-    overview: Overview
-    ready: bool
-    outlook: Outlook
-
-    def numbers(self) -> set[int]:
-        """Return the numbers of all pieces."""
-        return {number for form in (self.text, self.openmetrics, self.protobuf) for number in form.numbers}
-
-    def delta(self, sequence: int, new: tuple[Piece, ...]) -> PublicationDelta:
-        """Return the publication with the pieces that its reader lacks."""
-        delta = ExpositionDelta(self.text, self.openmetrics, self.protobuf, new)
-        return PublicationDelta(sequence, self.at, delta, self.overview, self.ready, self.outlook)
-
-
-@cache
-def _adapter() -> TypeAdapter[_Body]:
-    return TypeAdapter(_Body)
-
-
-@cache
-def body_format() -> str:
-    """Return a short hash of the shape in which publications are stored; versions with the same read each other's."""
-    return hashlib.sha256(json.dumps(_shape(_adapter().json_schema()), sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _shape(schema: object) -> object:
-    """Return a JSON schema without its words, so that a better docstring is not another format."""
-    if isinstance(schema, Mapping):
-        return {
-            name: _shape(part)
-            for name, part in schema.items()
-            if not (name in {"title", "description"} and isinstance(part, str))
-        }
-    return [*map(_shape, schema)] if isinstance(schema, list | tuple) else schema
-
-
-_AT, _ZONE, _UTC = "$at", "zone", "Z"
-"""Keys of an object that stands for an instant, as JSON's text has no place for the name of its zone."""
-
-
-def _body(publication: Publication) -> bytes:
-    # A holder of this very exposition lacks no piece: what is left is what names them.
-    delta = publication.pack(publication.exposition)
-    renderings = (delta.delta.text, delta.delta.openmetrics, delta.delta.protobuf)
-    body = _Body(delta.at, *renderings, delta.overview, delta.ready, delta.outlook)
-    text = json.dumps(_adapter().dump_python(body), default=_plain, separators=(",", ":"))
-    # Of many accounts it is half a megabyte of much the same.
-    return zlib.compress(text.encode(), 1)
-
-
-def _parsed(body: bytes) -> _Body:
-    """Return what was stored.
-
-    Raises:
-        ValueError: it is of another shape.
-    """
-    try:
-        text = zlib.decompress(body)
-    except zlib.error as error:
-        raise ValueError(str(error)) from error
-    return _adapter().validate_python(json.loads(text, object_hook=_instant))
-
-
-def _plain(value: object) -> object:
-    if not isinstance(value, datetime):
-        return to_jsonable_python(value)
-    zone = _UTC if value.tzinfo is UTC else getattr(value.tzinfo, "key", None)
-    return {_AT: value.isoformat(), _ZONE: zone}
-
-
-def _instant(found: dict[str, object]) -> object:
-    if found.keys() != {_AT, _ZONE}:
-        return found
-    at, zone = datetime.fromisoformat(str(found[_AT])), found[_ZONE]
-    if zone == _UTC:
-        return at.astimezone(UTC)
-    # A zone that this system does not know keeps its distance from UTC.
-    with suppress(ZoneInfoNotFoundError):
-        return at if zone is None else at.astimezone(ZoneInfo(str(zone)))
-    return at
-
-
-def _inflated(deflated: bytes) -> bytes:
-    return zlib.decompressobj(-zlib.MAX_WBITS).decompress(deflated)

@@ -277,7 +277,7 @@ def lose_board(address: str) -> None:
     """Empty the tables that are not logged, and end all sessions, as a crash of the server does."""
     engine = create_engine(address)
     with engine.begin() as connection:
-        connection.execute(text("TRUNCATE replica_publication, replica_piece"))
+        connection.execute(text("TRUNCATE replica_publication, replica_piece, replica_epoch"))
         connection.execute(
             text(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

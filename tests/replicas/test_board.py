@@ -66,7 +66,9 @@ def execute(engine: Engine, statement: str) -> None:
         connection.execute(text(statement))
 
 
-EMPTY = "DELETE FROM replica_publication; DELETE FROM replica_piece; DELETE FROM replica_member"
+EMPTY = (
+    "DELETE FROM replica_publication; DELETE FROM replica_piece; DELETE FROM replica_epoch; DELETE FROM replica_member"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -250,6 +252,23 @@ def test_what_a_board_has_lost_behind_a_pooler_is_restored_on_the_same_connectio
         execute(create_engine(pooled_address, poolclass=NullPool), EMPTY)
         assert follower.restore(newest), "sessions of a pooler outlive those of the server"
         assert leader.board.read(None) == newest
+
+
+def test_a_replica_behind_a_pooler_is_told_of_a_loss_that_another_has_mended(pooled_address: str) -> None:
+    leader = Leader(pooled_address, "token", 1)
+    with (
+        closing(leader.board),
+        closing(Board(pooled_address, replica="first")) as first,
+        closing(Board(pooled_address, replica="second")) as second,
+    ):
+        newest = leader.publish(added=3)
+        for board in (first, second):
+            assert board.read(None) == newest
+            assert board.restore(newest)
+        execute(create_engine(pooled_address, poolclass=NullPool), EMPTY)
+        assert first.restore(newest)
+        assert second.restore(newest), "a third may have shown what is newer, and is to be waited for"
+        assert not any(board.restore(newest) for board in (first, second))
 
 
 def test_a_replica_that_has_been_overtaken_publishes_nothing(database: Engine) -> None:
