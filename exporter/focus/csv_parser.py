@@ -114,9 +114,13 @@ def refuse_blanks(lines: bytes, count: int, number: int) -> None:
 
 
 def pieces(lines: bytes) -> Iterator[bytes]:
-    """Cut whole lines into blocks of a piece's length; a longer line is a block of its own."""
+    """Cut whole lines into blocks of about a piece's length; a longer line is a block of its own."""
     start = 0
     while start < len(lines):
+        if len(lines) - start < PIECE + PIECE // 2:
+            # No block of next to nothing is left at the end.
+            yield lines[start:]
+            return
         end = lines.rfind(b"\n", start, start + PIECE) + 1 or lines.find(b"\n", start) + 1
         yield lines[start:end]
         start = end

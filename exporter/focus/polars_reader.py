@@ -47,7 +47,12 @@ class Marked(NamedTuple):
     """Lines each of which ends with a field more, a mark, by which Polars shows that it has found all before it."""
 
     text: bytes
-    lines: int
+    count: int
+
+    def lines(self) -> bytes:
+        """Return them as they were, without the marks."""
+        *marked, rest = self.text.split(_MARK)
+        return b"".join([piece[:-1] for piece in marked]) + rest
 
 
 class Cutter:
@@ -91,15 +96,19 @@ class Cutter:
         """Return whether every quotation mark is where it belongs."""
         if _QUOTE not in text:
             return True
+        # So that a letter is before each mark; one that is after it is there anyway.
+        text = _LINE_FEED + text if text.startswith(_QUOTE) else text
         letters = pl.Series([text], dtype=pl.Binary).cast(pl.List(pl.UInt8)).explode()
         quotes = letters == _QUOTE[0]
-        # The first mark opens, the second one closes, and so on. What opens begins a field or follows what closes, as
-        # in a doubled mark; what closes ends one or comes before what opens.
-        before, after = (letters.shift(by, fill_value=_LINE_FEED[0]).filter(quotes) for by in (1, -1))
+        # Slices, which are views: shifting would copy, and be in two parts, over which Polars loses most of the time.
+        before = letters.slice(0, letters.len() - 1).filter(quotes.slice(1))
+        after = letters.slice(1).filter(quotes.slice(0, letters.len() - 1))
         opens_well, closes_well = (
             (beside == self._separator[0]) | (beside == _QUOTE[0]) | (beside == _LINE_FEED[0])
             for beside in (before, after)
         )
+        # The first mark opens, the second one closes, and so on. What opens begins a field or follows what closes, as
+        # in a doubled mark; what closes ends one or comes before what opens.
         while self._closing.len() < before.len():
             self._closing = pl.concat([self._closing, self._closing], rechunk=True)
         closing = self._closing.head(before.len())
@@ -126,7 +135,7 @@ class Cutter:
             frame = self.fields([marked]).with_columns(self.is_whole.alias(self._end)).collect()
         except DOUBTS:
             return None
-        return frame.drop(self._end) if frame.height == marked.lines and frame[self._end].all() else None
+        return frame.drop(self._end) if frame.height == marked.count and frame[self._end].all() else None
 
 
 _WHOLE_PLACES, _PLACES = 12, 20
@@ -141,7 +150,7 @@ _DATE = (
 """Dates that are in the calendar and in UTC for certain, so that their first letters are their month."""
 
 _MONTH_LENGTH = len("2026-10")
-_LINES, _ARE_WHOLE = "lines", "are whole"
+_LINES, _ARE_WHOLE, _ARE_TIDY = "lines", "are whole", "are tidy"
 
 RowT = TypeVar("RowT", bound=tuple[object, ...])
 
@@ -160,12 +169,16 @@ class Cut(NamedTuple):
 class Summer(Generic[RowT]):
     """Adds up lines of blocks and tables: those that differ in nothing but their numbers become one row.
 
-    The shape has to have a `Count`.
+    Args:
+        header: of the file.
+        parts: what the shape asks for.
+        shape: what rows become; it has to have a `Count`.
+        at_once: blocks that are worked on at a time.
     """
 
-    def __init__(self, header: Header, parts: Sequence[Part], shape: type[RowT]) -> None:
+    def __init__(self, header: Header, parts: Sequence[Part], shape: type[RowT], at_once: int) -> None:
         self._cutter = Cutter(len(header.names), header.separator)
-        self._worker = ThreadPoolExecutor(1)
+        self._workers = ThreadPoolExecutor(at_once)
         self._parts = parts
         self._shared = [part for part in parts if not part.varies and not part.is_count]
         self._texts = _Texts(self._shared)
@@ -178,17 +191,17 @@ class Summer(Generic[RowT]):
         """Mark whole lines; None where one of them needs care."""
         return self._cutter.marked(lines)
 
-    def begin(self, marked: Sequence[Marked | None]) -> Cut | None:
+    def begin(self, marked: Sequence[Marked | bytes]) -> Cut | None:
         """Let Polars begin to add up lines, of which some are marked together; None where one of them needs care."""
-        known = [some for some in marked if some is not None]
-        if len(known) < len(marked) or not known:
+        known = [some for some in marked if isinstance(some, Marked)]
+        if len(known) < len(marked):
             return None
-        return Cut(sum(some.lines for some in known), self._worker.submit(self._groups_of, known))
+        return Cut(sum(some.count for some in known), self._workers.submit(self._groups_of, known))
 
     def _groups_of(self, marked: Sequence[Marked]) -> pl.DataFrame | None:
         groups = self._grouped(self._cutter.fields(marked), self._cutter.is_whole)
-        lines = sum(some.lines for some in marked)
-        return groups if groups[_ARE_WHOLE].all() and groups[_LINES].sum() == lines else None
+        lines = sum(some.count for some in marked)
+        return groups if groups is not None and groups[_LINES].sum() == lines else None
 
     def rows(self, cut: Cut) -> list[RowT] | None:
         """Return the rows of lines that have been begun; None where one of them needs care."""
@@ -208,22 +221,31 @@ class Summer(Generic[RowT]):
                 date.fields.naive = naive
             return None
 
-    def _grouped(self, fields: pl.LazyFrame, is_whole: pl.Expr) -> pl.DataFrame:
-        """Add up lines of which texts, dates and odd numbers are the same."""
+    def _grouped(self, fields: pl.LazyFrame, is_whole: pl.Expr) -> pl.DataFrame | None:
+        """Add up lines of which texts, dates and odd numbers are the same; None where one of them is not whole."""
         dates, amounts = self._dates.values(), self._amounts.values()
         while True:
+            # Blocks are worked on at the same time, so that another one may find odd numbers meanwhile.
+            odd = [amount for amount in amounts if amount.has_others]
+            tidy = [amount for amount in amounts if amount not in odd]
             keys = [pl.col(name) for name in self._texts.names]
             keys += [date.key() for date in dates]
-            keys += [amount.other() for amount in amounts if amount.has_others]
-            sums = [expression for amount in amounts for expression in amount.sums()]
+            keys += [amount.other() for amount in odd]
+            sums = [*(amount.sum() for amount in tidy), *(amount.sum_of_known() for amount in odd)]
+            are_tidy = pl.all_horizontal(is_whole, *(amount.is_known for amount in tidy))
             grouped = fields.group_by(keys or pl.lit(0).alias("all"), maintain_order=True)
-            aggregated = grouped.agg(pl.len().alias(_LINES), is_whole.all().alias(_ARE_WHOLE), *sums)
+            aggregated = grouped.agg(pl.len().alias(_LINES), are_tidy.all().alias(_ARE_TIDY), *sums)
             groups = aggregated.collect(engine="streaming")
-            # Where numbers are odd, those of later blocks will be as well.
-            odd = [amount for amount in amounts if not amount.has_others and not groups[amount.are_known].all()]
-            if not odd:
+            if groups[_ARE_TIDY].all():
                 return groups
-            for amount in odd:
+            found = fields.select(
+                is_whole.all().alias(_ARE_WHOLE), *(amount.is_known.all().alias(amount.name) for amount in tidy)
+            ).collect(engine="streaming")
+            new = [amount for amount in tidy if not found[amount.name].item()]
+            if not new or not found[_ARE_WHOLE].item():
+                return None
+            # Where numbers are odd, those of later blocks will be as well.
+            for amount in new:
                 amount.has_others = True
 
     def _rows(self, groups: pl.DataFrame) -> list[RowT]:
@@ -280,30 +302,34 @@ class _Amounts:
     """A column of numbers.
 
     Attributes:
-        has_others: true once there has been a text that the pattern does not know.
-        are_known: the name under which it is told whether it knows all of a group.
+        name: of the column.
+        is_known: true in a row of which the pattern knows the number.
+        has_others: true once there has been a text that it does not know.
     """
 
     def __init__(self, wanted: Wanted) -> None:
+        self.name = str(wanted.place)
         self.has_others = False
-        self.are_known = f"{wanted.place} known"
         self._sums = f"{wanted.place} sum"
         self._others = f"{wanted.place} other"
-        self._text = pl.col(str(wanted.place))
+        self._text = pl.col(self.name)
         self._wanted = wanted
         self._is_scaled = isinstance(wanted.fields, ScaledNumbers)
-        self._places = wanted.fields.places if isinstance(wanted.fields, ScaledNumbers) else _PLACES
-        self._is_known = self._text.str.contains(_NUMBER % self._places).fill_null(value=False)
+        places = wanted.fields.places if isinstance(wanted.fields, ScaledNumbers) else _PLACES
+        self._values = self._text.cast(pl.Decimal(38, places), strict=False)
+        self.is_known = self._text.str.contains(_NUMBER % places).fill_null(value=False)
 
     def other(self) -> pl.Expr:
         """Return the texts of numbers that the pattern does not know; null for those that it knows."""
-        return pl.when(~self._is_known).then(self._text.fill_null("")).alias(self._others)
+        return pl.when(~self.is_known).then(self._text.fill_null("")).alias(self._others)
 
-    def sums(self) -> tuple[pl.Expr, pl.Expr]:
-        """Return the sums of a group, and whether the pattern knows all of them: if not, they mean nothing."""
-        values = self._text.cast(pl.Decimal(38, self._places), strict=False)
-        known = pl.when(self._is_known).then(values) if self.has_others else values
-        return known.sum().alias(self._sums), self._is_known.all().alias(self.are_known)
+    def sum(self) -> pl.Expr:
+        """Return the sum of a group all of whose numbers the pattern knows."""
+        return self._values.sum().alias(self._sums)
+
+    def sum_of_known(self) -> pl.Expr:
+        """Return the sum of those numbers of a group that the pattern knows."""
+        return pl.when(self.is_known).then(self._values).sum().alias(self._sums)
 
     def of(self, groups: pl.DataFrame, lines: Iterable[int]) -> Iterable[Value]:
         """Return the sums of groups of so many lines.

@@ -14,6 +14,8 @@ up take the faster way of `exporter.focus.polars_reader` through large files, wh
 """
 
 import re
+import sys
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
@@ -220,11 +222,18 @@ def _varies(name: str) -> bool:
     return column is not None and (column.kind.is_number or column.kind is Kind.INSTANT)
 
 
-POLARS_BLOCK = 8 << 20
-"""Bytes that Polars is given at once; a shorter file is read before Polars could be imported."""
+POLARS_BLOCK = 12 << 20
+"""Bytes that Polars is given at once."""
+
+POLARS_FROM = 8 << 20
+"""Bytes after which Polars is used; a shorter file is read before Polars could be imported."""
 
 MARKED = 2 << 20
-"""Bytes of lines that are marked together, while they are in the cache of a processor."""
+"""Bytes of lines that are marked together, while they are in the cache of a processor; and after which Polars is used
+where it has been imported already."""
+
+AT_ONCE = 3
+"""Blocks that Polars works on at a time: of a single one it keeps little more than a core busy."""
 
 _KEPT_PROBLEMS = 100
 
@@ -235,7 +244,7 @@ _PARTS = 8
 class _Begun(NamedTuple):
     """Whole lines that Polars has begun to read; `cut` is None where one of them needs care."""
 
-    texts: Sequence[bytes]
+    marked: "Sequence[Marked | bytes]"
     cut: "Cut | None"
     polars: object
 
@@ -247,7 +256,7 @@ class Reader(Generic[RowT]):
         shape: a named tuple that states which columns are wanted, see `exporter.focus.row_schema`.
         keep: how many problems are kept word by word; all are counted.
         polars_block: so many bytes are given to Polars at once, where it is installed and the shape has a `Count`; the
-            first so many are read without it. 0: it is never used.
+            first so many, or `POLARS_FROM`, are read without it. 0: it is never used.
         memory: of the files before this one, where several are read one after the other.
         unreadable: takes, of every row that is left out, the fields of the shape that can be read, by their names; an
             amount that only a person can read, such as `$4.20`, too.
@@ -285,8 +294,8 @@ class Reader(Generic[RowT]):
         self._plain: PlainLines[RowT] | None = None
         self._polars: Summer[RowT] | None = None
         self._polars_block = polars_block
-        self._begun: _Begun | None = None
-        self._marked: list[tuple[bytes, Marked | None]] = []
+        self._begun: deque[_Begun] = deque()
+        self._marked: list[Marked | bytes] = []
         self._marked_size = 0
         self._number = 1
 
@@ -302,7 +311,7 @@ class Reader(Generic[RowT]):
         return self._naive_dates + sum(item.fields.naive for item in wanted if isinstance(item.fields, Instants))
 
     def feed(self, piece: "bytes | Table") -> list[RowT]:
-        """Take a piece and return rows that are complete; with Polars, not before two blocks of them are.
+        """Take a piece and return rows that are complete; with Polars, not before some blocks of them are.
 
         Args:
             piece: bytes of the file, or rows after a header that came as bytes.
@@ -318,9 +327,14 @@ class Reader(Generic[RowT]):
         for start in range(0, len(piece), step):
             self._lines.feed(piece[start : start + step])
             rows += self._taken()
-            if self._polars is None and self.header is not None and 0 < self._polars_block <= self.received:
+            if self._polars is None and self.header is not None and self._is_worth_polars:
                 self._begin_polars(self.header)
         return rows
+
+    @property
+    def _is_worth_polars(self) -> bool:
+        least = MARKED if "polars" in sys.modules else POLARS_FROM
+        return 0 < min(self._polars_block, least) <= self.received
 
     def finish(self, promised: int | None = None) -> list[RowT]:
         """Take note that all bytes are there, and return what is left.
@@ -332,7 +346,7 @@ class Reader(Generic[RowT]):
             TruncatedFileError: the file was cut off.
             WrongContentError: there was no header at all.
         """
-        left = [*self._turn(), *self._waited_for()]
+        left = self._all_begun()
         last = self._lines.finish()
         if last:
             found = self._read(last, self._lines.number, 1, is_last=True)
@@ -353,13 +367,13 @@ class Reader(Generic[RowT]):
             if self._lines.size >= min(MARKED, self._polars_block):
                 self._mark(self._polars)
             return self._turn() if self._marked_size >= self._polars_block else []
-        rows = [*self._waited_for(), *self._read_all(self._lines.take())]
+        rows = [*self._all_begun(), *self._read_all(self._lines.take())]
         self._lines.number = self._number
         return rows
 
     def _table(self, table: "Table") -> list[RowT]:
         """Read rows of a table; each is a line."""
-        before = [*self._turn(), *self._waited_for()]
+        before = self._all_begun()
         after = self._number + table.frame.height
         if self._polars is None and self.header is not None and self._polars_block:
             self._begin_polars(self.header)
@@ -377,26 +391,32 @@ class Reader(Generic[RowT]):
         if not lines:
             return
         marked = polars.marked(lines)
-        self._lines.number += lines.count(b"\n") if marked is None else marked.lines
-        self._marked.append((lines, marked))
+        self._lines.number += lines.count(b"\n") if marked is None else marked.count
+        self._marked.append(lines if marked is None else marked)
         self._marked_size += len(lines)
 
     def _turn(self) -> list[RowT]:
-        """Let Polars begin with the lines that are marked, and read those it began with before."""
+        """Let Polars begin with the lines that are marked, and read those of earlier blocks, lest it has too many."""
         polars = self._polars
-        if polars is not None:
-            self._mark(polars)
+        if polars is None:
+            return []
+        self._mark(polars)
         marked, self._marked, self._marked_size = self._marked, [], 0
-        cut = polars.begin([mark for _, mark in marked]) if polars is not None else None
-        rows = self._waited_for()
-        self._begun = _Begun([lines for lines, _ in marked], cut, polars)
+        rows = self._oldest() if len(self._begun) >= AT_ONCE else []
+        if marked:
+            self._begun.append(_Begun(marked, polars.begin(marked), polars))
         return rows
 
-    def _waited_for(self) -> list[RowT]:
-        """Read the lines that Polars has begun with."""
-        begun, self._begun = self._begun, None
-        if begun is None:
-            return []
+    def _all_begun(self) -> list[RowT]:
+        """Read all lines that are marked or that Polars has begun with."""
+        rows = self._turn()
+        while self._begun:
+            rows += self._oldest()
+        return rows
+
+    def _oldest(self) -> list[RowT]:
+        """Read the lines that Polars began with first."""
+        begun = self._begun.popleft()
         polars, cut = self._polars, begun.cut
         if polars is not None and polars is begun.polars and cut is not None and not self._assembler.is_open:
             rows = polars.rows(cut)
@@ -404,7 +424,8 @@ class Reader(Generic[RowT]):
                 self.rows += cut.lines
                 self._number += cut.lines
                 return rows
-        return [row for lines in begun.texts for row in self._read_all(lines)]
+        texts = (some if isinstance(some, bytes) else some.lines() for some in begun.marked)
+        return [row for lines in texts for row in self._read_all(lines)]
 
     def _read_all(self, lines: bytes) -> list[RowT]:
         """Read whole lines without Polars."""
@@ -518,4 +539,4 @@ class Reader(Generic[RowT]):
         except ImportError:
             self._polars_block = 0
         else:
-            self._polars = Summer(header, self._parts, self._shape)
+            self._polars = Summer(header, self._parts, self._shape, AT_ONCE)
