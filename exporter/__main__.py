@@ -53,15 +53,27 @@ def run() -> int:
         _import_less(_UNUSED_BY_WEB)
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    from exporter.cli import main  # noqa: PLC0415  not before the signals are taken
-
     try:
-        return main()
+        return _serve_or_do() if serves else _do()
     finally:
         if serves:
             # What ends well is not to be killed by being told once more; handlers are gone while Python finishes.
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)
+
+
+def _do() -> int:
+    """Carry out a command line as people write it."""
+    from exporter.cli import main  # noqa: PLC0415  not before the signals are taken
+
+    return main()
+
+
+def _serve_or_do() -> int:
+    """Serve by settings that this process has read and checked before it was executed anew; or begin by that."""
+    from exporter.app.handover import is_handed, serve_as_handed  # noqa: PLC0415  not before the signals are taken
+
+    return serve_as_handed() if is_handed() else _do()
 
 
 def _is_module(name: str) -> bool:

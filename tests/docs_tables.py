@@ -18,8 +18,8 @@ from exporter.metrics.catalogue import markdown_table
 from exporter.metrics.remote_write import HOURLY
 from exporter.queries.exact_json import schemas
 from exporter.settings import settings_table
-from exporter.web.application import ROUTES
 from exporter.web.rest.calls import CALLS
+from exporter.web.routes import ROUTES
 
 REPOSITORY = Path(__file__).parent.parent
 DOCS = REPOSITORY / "docs"

@@ -30,7 +30,7 @@ COMMANDS = (
     "demo",
     "focus",
     "mcp_stdio",
-    "serve",
+    "handover",
 )
 
 
@@ -49,9 +49,8 @@ class StandIn(ModuleType):
             raise self.answer
         return self.answer
 
-    def run_serve(self, settings: Settings, reread: Callable[[], Settings]) -> int:
-        assert reread() == settings
-        return self._called("serve", settings)
+    def serve_by(self, read: Callable[[], Settings]) -> int:
+        return self._called("serve", read())
 
     def run_check(self, settings: Settings) -> int:
         return self._called("check", settings)

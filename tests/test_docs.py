@@ -22,7 +22,7 @@ from exporter.metrics.catalogue import CATALOGUE
 from exporter.polling.poll_runner import OWN_REASONS
 from exporter.queries.focus import question as focus_question
 from exporter.settings import Settings, load_settings
-from exporter.settings.fields import LABELS, NEVER_IN_FILE, file_name
+from exporter.settings.parsing import LABELS, NEVER_IN_FILE, file_name
 from exporter.settings.table import default_text
 from exporter.tags import tag_label
 from exporter.web.mcp.tools import tools

@@ -3,15 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
 from exporter.errors import ConfigurationError
-from exporter.settings import Settings
 from exporter.settings.credentials import TokenFile
-from exporter.settings.fields import environment_name, is_loopback
+from exporter.settings.parsing import environment_name, is_loopback
 from exporter.web.admission import WebConfigFile
 from exporter.web.callers import Callers, Hosts
+
+if TYPE_CHECKING:
+    from exporter.settings import Settings
 
 _log = structlog.get_logger(__name__)
 
@@ -36,7 +39,7 @@ class Access:
     is_open: bool
 
     @classmethod
-    def of(cls, settings: Settings) -> "Access":
+    def of(cls, settings: "Settings") -> "Access":
         """Read the files that the settings name.
 
         Raises:

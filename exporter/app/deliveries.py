@@ -166,7 +166,7 @@ def _remote_writer(
     from exporter.polling.deliveries.remote_write import RemoteWriter, Store  # noqa: PLC0415  where it is wanted
 
     # The types of settings are loaded where they are needed: a collector seldom does.
-    from exporter.settings.fields import parse_headers  # noqa: PLC0415
+    from exporter.settings.parsing import parse_headers  # noqa: PLC0415
 
     headers = settings.remote_write_headers
     store = Store(

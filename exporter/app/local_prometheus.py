@@ -18,7 +18,7 @@ import httpx
 import yaml
 
 from exporter.errors import FalExporterError
-from exporter.settings.fields import environment_name
+from exporter.settings.parsing import environment_name
 
 MONITORING = Path(str(files("exporter.app").joinpath("monitoring")))
 """The rules and the example of Alertmanager's configuration: links to where they are kept, files once installed."""

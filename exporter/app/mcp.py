@@ -17,20 +17,20 @@ from exporter.errors import ConfigurationError
 from exporter.events.store import EventReader
 from exporter.inquiry import Inquirer
 from exporter.publication import Publication
-from exporter.settings import Listen, Settings
-from exporter.settings.fields import environment_name
+from exporter.settings.parsing import Listen, environment_name
 from exporter.web.server import AccessLog, listen, scheme_of, serve_web
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from exporter.ledger.reader import LedgerReader
+    from exporter.settings import Settings
 
 _SETTING = environment_name("mcp_listen")
 _log = structlog.get_logger(__name__)
 
 
-def listen_for_mcp(settings: Settings) -> socket.socket | None:
+def listen_for_mcp(settings: "Settings") -> socket.socket | None:
     """Open the socket for MCP; None where it is switched off, or where the default address is taken.
 
     Raises:
@@ -48,7 +48,7 @@ def listen_for_mcp(settings: Settings) -> socket.socket | None:
 
 
 async def serve_mcp(
-    settings: Settings,
+    settings: "Settings",
     listener: socket.socket | None,
     latest: Callable[[], Publication | None],
     stop: asyncio.Event,
@@ -106,7 +106,7 @@ async def _is_wanted(listener: socket.socket, stop: asyncio.Event) -> bool:
 
 
 def _application(  # noqa: PLR0917  called in one place
-    settings: Settings,
+    settings: "Settings",
     latest: Callable[[], Publication | None],
     inquirer: Inquirer | None,
     clock: Clock,

@@ -7,13 +7,15 @@ cannot begin, the former configuration stays in use; the log and a metric say so
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from exporter.errors import FalExporterError
-from exporter.settings import Settings
-from exporter.settings.fields import environment_name
+from exporter.settings.parsing import environment_name
+
+if TYPE_CHECKING:
+    from exporter.settings import Settings
 
 _log = structlog.get_logger(__name__)
 
@@ -37,7 +39,7 @@ FIXED = frozenset(
 )
 """Settings of this process, which only a restart changes. What is in the files they name is read again by itself."""
 
-Reread = Callable[[], Settings]
+Reread = Callable[[], "Settings"]
 """Reads the configuration again and logs by it.
 
 Raises:
@@ -64,9 +66,9 @@ class Reloader:
         reloaded: told of every read, that of the start included.
     """
 
-    settings: Settings
+    settings: "Settings"
     reread: Reread
-    change: Callable[[Settings], Awaitable[FalExporterError | None]]
+    change: Callable[["Settings"], Awaitable[FalExporterError | None]]
     accounts: list[str]
     reloaded: Reloaded
 
@@ -95,7 +97,7 @@ class Reloader:
         return None
 
 
-def _keep_fixed(settings: Settings, wanted: Settings) -> Settings:
+def _keep_fixed(settings: "Settings", wanted: "Settings") -> "Settings":
     """Return other settings with those of this process as they are, and log which of them have changed."""
     changed = sorted(field for field in FIXED if getattr(settings, field) != getattr(wanted, field))
     if changed:

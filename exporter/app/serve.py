@@ -30,22 +30,21 @@ from exporter.app.supervision import Supervisor
 from exporter.charges import Clock, utc_now
 from exporter.events.store import EventReader, SharedReader
 from exporter.inquiry import Inquirer
+from exporter.logs import Secret
 from exporter.publication import Publication
-from exporter.settings import Settings
 from exporter.web.application import Application
-from exporter.web.rest.application import RestOptions
+from exporter.web.rest.entrance import RestOptions
 from exporter.web.server import listen, scheme_of, serve_web
 
 if TYPE_CHECKING:
-    from pydantic import SecretStr
-
     from exporter.ledger.reader import LedgerReader
+    from exporter.settings import Settings
 
 _log = structlog.get_logger(__name__)
 
 
 def web_application(
-    settings: Settings,
+    settings: "Settings",
     *,
     on_scrape: Callable[[int], None],
     on_protobuf: Callable[[], None],
@@ -89,7 +88,7 @@ def web_application(
     )
 
 
-def _ledger_reader(address: str, *, standby: "SecretStr | None" = None) -> "LedgerReader":
+def _ledger_reader(address: str, *, standby: Secret | None = None) -> "LedgerReader":
     """Return a reader of the ledger or its standby; its libraries are imported when the first question comes."""
     from exporter.ledger.reader import LedgerReader  # noqa: PLC0415  scrapes are answered before that
 
@@ -107,7 +106,7 @@ _LONGEST_END = 4.6
 """Seconds after a signal to stop at which the process ends, whatever it is still doing."""
 
 
-def run_serve(settings: Settings, reread: Reread) -> int:
+def run_serve(settings: "Settings", reread: Reread) -> int:
     """Serve until SIGTERM or SIGINT, and read the configuration again at SIGHUP; return the exit code.
 
     Raises:
@@ -128,7 +127,7 @@ def run_serve(settings: Settings, reread: Reread) -> int:
     return 0
 
 
-async def _serve(settings: Settings, reread: Reread, requests: SharedReader | None) -> None:
+async def _serve(settings: "Settings", reread: Reread, requests: SharedReader | None) -> None:
     loop = asyncio.get_running_loop()
     stop, hung_up = asyncio.Event(), asyncio.Event()
 

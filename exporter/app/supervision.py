@@ -16,11 +16,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import Pipe
-from types import MappingProxyType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from exporter.app.handover import FRUGAL
 from exporter.errors import FalExporterError
 from exporter.inquiry import Channel, Inquirer
 from exporter.publication import (
@@ -34,8 +34,10 @@ from exporter.publication import (
     ToCollector,
     WriteProtobuf,
 )
-from exporter.settings import Settings
 from exporter.settings.plain import plain
+
+if TYPE_CHECKING:
+    from exporter.settings import Settings
 
 _log = structlog.get_logger(__name__)
 
@@ -69,10 +71,6 @@ class CollectorError(FalExporterError):
         self.gave_up = gave_up
 
 
-_FRUGAL = MappingProxyType({"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "131072"})
-"""Settings of glibc, where nobody has set others: memory that has been freed goes back to the system."""
-
-
 class CollectorProcess:
     """Starts the collector, passes on what it publishes, and ends it.
 
@@ -92,7 +90,7 @@ class CollectorProcess:
             before = signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_THE_WEB_PROCESS)
             try:
                 self._process = subprocess.Popen(  # noqa: S603  our own module
-                    command, pass_fds=descriptors, env={**_FRUGAL, **os.environ}
+                    command, pass_fds=descriptors, env={**FRUGAL, **os.environ}
                 )
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -106,7 +104,7 @@ class CollectorProcess:
 
     def start(
         self,
-        settings: Settings,
+        settings: "Settings",
         *,
         publish: Callable[[Publication], None],
         ended: Callable[[CollectorError], None],
@@ -190,7 +188,7 @@ class Process(Protocol):
         """Its process id."""
 
     def start(
-        self, settings: Settings, *, publish: Callable[[Publication], None], ended: Callable[[CollectorError], None]
+        self, settings: "Settings", *, publish: Callable[[Publication], None], ended: Callable[[CollectorError], None]
     ) -> None:
         """Have it begin."""
 
@@ -214,7 +212,7 @@ class Process(Protocol):
 class _Change:
     """Settings that are wanted, and what became of them."""
 
-    settings: Settings
+    settings: "Settings"
     answer: "asyncio.Future[CollectorError | None]"
 
 
@@ -232,7 +230,7 @@ class Supervisor:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: "Settings",
         *,
         publish: Callable[[Publication], None],
         restarted: Callable[[], None],
@@ -325,7 +323,7 @@ class Supervisor:
                     await self._changed.wait()
             self._restarted()
 
-    async def change(self, settings: Settings) -> CollectorError | None:
+    async def change(self, settings: "Settings") -> CollectorError | None:
         """Have a collector with other settings take the place of the one that runs.
 
         Returns:

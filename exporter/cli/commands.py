@@ -1,10 +1,8 @@
 """The program: commands that belong to no group, shared options, and the way from a command line to an exit code."""
 
 import http.client
-import logging
 import os
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +13,7 @@ import click
 from exporter import __version__
 from exporter.cli.help import ExplainedSettingsCommand, Program, SettingsCommand
 from exporter.errors import ConfigurationError, FalExporterError
+from exporter.failure import INTERRUPTED, PROGRAM, fail, fail_unexpectedly
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
     from exporter.logs import Secret
     from exporter.settings import Listen, Settings
-
-PROGRAM = "fal-exporter"
 
 _MCP_TOKEN = "FAL_MCP_TOKEN"  # noqa: S105  a variable's name
 _REST_TOKEN = "FAL_REST_TOKEN"  # noqa: S105  likewise
@@ -53,15 +50,6 @@ def instant(context: click.Context, parameter: click.Parameter, text: str | None
             f'"{text}" is not a date or a time; write it like 2026-11-01 or 2026-11-01T06:00Z.', context, parameter
         ) from None
     return read if read.tzinfo else read.replace(tzinfo=UTC)
-
-
-def fail(message: str, code: int) -> int:
-    """Print a problem on stderr, a line each, and return the exit code."""
-    from exporter.logs import redact
-
-    for line in redact(message).splitlines():
-        click.echo(f"{PROGRAM}: {line}", err=True)
-    return code
 
 
 def settings_from(given: dict[str, object], *, needs_keys: bool = True) -> "Settings":
@@ -147,10 +135,9 @@ def serve(**given: object) -> int:
     precedence over the environment, and the environment over the file. Keys have no flag, because other users can see
     a command line: set FAL_KEY or FAL_KEY_FILE, or list accounts in the file.
     """
-    settings = settings_from(given)
-    from exporter.app.serve import run_serve
+    from exporter.app.handover import serve_by
 
-    return run_serve(settings, lambda: settings_from(given))
+    return serve_by(lambda: settings_from(given))
 
 
 @commands.command(cls=SettingsCommand)
@@ -208,7 +195,7 @@ def backfill(
         raise click.BadParameter("is not before --end.", param_hint="'--start'")
     settings = settings_from(given, needs_keys=False)
     from exporter.app.operations.backfill import run_backfill
-    from exporter.settings.fields import parse_duration
+    from exporter.settings.parsing import parse_duration
 
     return run_backfill(
         settings,
@@ -410,7 +397,7 @@ def _is_path(text: str) -> bool:
 
 
 def _ledger_url(_: click.Context, __: click.Parameter, text: str) -> str:
-    from exporter.settings.fields import check_ledger_url
+    from exporter.settings.parsing import check_ledger_url
 
     try:
         return check_ledger_url(text)
@@ -465,10 +452,6 @@ def mcp(*, url: str | None, token_file: Path | None, ledger_url: str, timezone: 
     return run_over_http(url, token_from(token_file, _MCP_TOKEN))
 
 
-_INTERRUPTED = 130
-"""Exit code of a program that was stopped by Ctrl-C, by the shells' convention."""
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out a command line and return its exit code; whatever goes wrong is told in plain sentences on stderr."""
     try:
@@ -480,9 +463,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FalExporterError as error:
         return fail(str(error), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        return _INTERRUPTED
+        return INTERRUPTED
     except Exception as error:  # noqa: BLE001  the last resort: a user is never shown a traceback unasked
-        return _unexpected(error)
+        return fail_unexpectedly(error)
     return code if isinstance(code, int) else 0
 
 
@@ -494,17 +477,3 @@ def _misused(error: click.UsageError) -> int:
 
     path = error.ctx.command_path if error.ctx else PROGRAM
     return fail(f"{redact_loosely(error.format_message())} (see {path} --help)", error.exit_code)
-
-
-def _unexpected(error: Exception) -> int:
-    from exporter.logs import redact
-
-    if logging.getLogger().isEnabledFor(logging.DEBUG):
-        click.echo(redact("".join(traceback.format_exception(error))), err=True, nl=False)
-        hint = "the traceback above says where"
-    else:
-        hint = "run it again with --log-level debug to see where"
-    text = " ".join(str(error).split())
-    return fail(
-        f"an unexpected error, {type(error).__name__}{f' ({text})' if text else ''}, ended the command; {hint}", 1
-    )

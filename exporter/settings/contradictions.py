@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from exporter.settings.entries import AccountEntry, KeylessEntry
-from exporter.settings.fields import format_duration, is_loopback
 from exporter.settings.model import SettingFields
+from exporter.settings.parsing import format_duration, is_loopback
 from exporter.tags import TAG
 
 

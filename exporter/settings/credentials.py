@@ -27,7 +27,7 @@ _LARGEST_KEY_FILE = 4096
 
 
 class HiddenText:
-    """Text that is not shown unasked; for the collector, which does not load pydantic and its `SecretStr`."""
+    """Text that is not shown unasked; for processes that do not load pydantic and its `SecretStr`."""
 
     __slots__ = ("_text",)
 
@@ -125,6 +125,13 @@ class KeyFile:
         self._path = path
         self._key: Secret | None = None
         self._seen: FileStamp | None = None
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether it is the same file, whatever is in it now."""
+        return isinstance(other, KeyFile) and self._path == other._path
+
+    def __hash__(self) -> int:
+        return hash(self._path)
 
     def __call__(self) -> Secret:
         """Return the file's key as it is now, else the last good one.

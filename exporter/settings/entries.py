@@ -13,7 +13,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, mod
 from exporter.charges import label_text, nano
 from exporter.logs import redact_loosely
 from exporter.settings.credentials import FixedKey, HiddenText, KeyFile, KeySource, checked_key
-from exporter.settings.fields import LABELS, Key, KeyPath, Sources, Text, Zone, nearest, one_of
+from exporter.settings.fields import Key, KeyPath, Sources, Text, Zone, one_of
+from exporter.settings.parsing import LABELS, nearest
 from exporter.tags import BESIDE_TAGS, TAG, check_keys
 
 _LONGEST_NAME = 100

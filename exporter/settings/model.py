@@ -14,9 +14,6 @@ from exporter.charges import nano
 from exporter.settings.credentials import Account
 from exporter.settings.entries import AccountEntry, AccountName, BudgetEntry, CreditFloor
 from exporter.settings.fields import (
-    DEFAULT_LABELS,
-    PUSH_FORMATS,
-    PUSH_VERSIONS,
     BaseUrl,
     BookedColumn,
     BookedSource,
@@ -33,7 +30,6 @@ from exporter.settings.fields import (
     KeyPath,
     Labels,
     LedgerUrl,
-    Listen,
     ListenAddress,
     ListenAddressOrOff,
     PushUrl,
@@ -42,12 +38,13 @@ from exporter.settings.fields import (
     Sources,
     Tags,
     TokensPath,
+    WebConfigPath,
     WebOrigins,
     Zone,
     between,
     one_of,
 )
-from exporter.settings.web_config import WebConfigPath
+from exporter.settings.parsing import DEFAULT_LABELS, PUSH_FORMATS, PUSH_VERSIONS, Listen
 
 LogFormat = Literal["text", "json"]
 Machines = Literal["auto", "true", "false"]

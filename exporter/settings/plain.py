@@ -1,7 +1,7 @@
-"""The settings as the collector is handed them: the same names and values, without the library that has checked them.
+"""The settings as processes are handed them: the same names and values, without the library that has checked them.
 
-pydantic and the settings' types take 10 MB, and the collector reads values alone. So the web process, which has read
-and checked them, sends these.
+pydantic and the settings' types take 13 MiB, and a process that serves or collects reads values alone. So the process
+that has read and checked the settings hands over these.
 """
 
 from collections.abc import Mapping
@@ -18,15 +18,34 @@ if TYPE_CHECKING:
     from exporter.settings.contradictions import Settings
     from exporter.settings.entries import BudgetEntry
 
-_FOR_OTHERS = frozenset({"entries", "listen", "mcp_listen"})
-"""Settings that are not the collector's; of `entries` it has `accounts`."""
+_UNUSED = frozenset({"entries"})
+"""What nobody reads; `accounts` is made of it."""
 
 
 class PlainSettings:
-    """Settings by name; made by `plain`."""
+    """Settings by name; made by `plain`.
+
+    Attributes:
+        model_fields_set: names of those that were given, as pydantic calls them.
+    """
+
+    model_fields_set: frozenset[str]
 
     def __init__(self, values: Mapping[str, object]) -> None:
         self.__dict__.update(values)
+
+    def model_copy(self, *, update: Mapping[str, object]) -> "PlainSettings":
+        """Return other settings, some of them changed, by the name that pydantic has for it."""
+        return PlainSettings({**self.__dict__, **update})
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether all values are the same; which of them were given makes no difference."""
+        return isinstance(other, PlainSettings) and self._values() == other._values()
+
+    __hash__ = None  # type: ignore[assignment]  # as of any mapping
+
+    def _values(self) -> Mapping[str, object]:
+        return {name: value for name, value in self.__dict__.items() if name != "model_fields_set"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +65,10 @@ class PlainBudget:
 
 
 def plain(settings: "Settings") -> "Settings":
-    """Return settings that can be read, and sent to a process that has none of their types."""
+    """Return settings that can be read, and sent to a process that has none of their types; plain ones as they are."""
+    given: object = settings
+    if isinstance(given, PlainSettings):
+        return settings
     computed = [
         name
         for kind in type(settings).__mro__
@@ -54,8 +76,9 @@ def plain(settings: "Settings") -> "Settings":
         for name, value in vars(kind).items()
         if isinstance(value, property | cached_property) and not name.startswith("_")
     ]
-    names = (set(type(settings).model_fields) | set(computed)) - _FOR_OTHERS
+    names = (set(type(settings).model_fields) | set(computed)) - _UNUSED
     values = {name: _plain(getattr(settings, name)) for name in names}
+    values["model_fields_set"] = frozenset(settings.model_fields_set)
     values["budgets"] = tuple(_plain_budget(budget) for budget in settings.budgets)
     return cast("Settings", PlainSettings(values))
 

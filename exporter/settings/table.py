@@ -9,7 +9,8 @@ from datetime import timedelta
 from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
-from exporter.settings.fields import (
+from exporter.settings.model import SettingFields
+from exporter.settings.parsing import (
     FILE_ONLY,
     NEVER_A_FLAG,
     NEVER_IN_FILE,
@@ -20,7 +21,6 @@ from exporter.settings.fields import (
     format_duration,
     format_size,
 )
-from exporter.settings.model import SettingFields
 
 
 def settings_table() -> str:

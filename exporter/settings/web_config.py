@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, SecretStr
-
-from exporter.settings.fields import parse_duration
+from exporter.logs import Secret
+from exporter.settings.credentials import HiddenText
+from exporter.settings.parsing import parse_duration
 
 if TYPE_CHECKING:
     import yaml
@@ -106,7 +106,7 @@ class Pem:
     """A certificate or key: the file that holds it, or the text itself."""
 
     path: Path | None = None
-    text: SecretStr | None = None
+    text: Secret | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ class WebConfig:
     """
 
     tls: TlsConfig | None = None
-    users: Mapping[str, SecretStr] = field(default_factory=dict)
+    users: Mapping[str, Secret] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     rate_limit: RateLimit | None = None
 
@@ -234,12 +234,6 @@ def checked_web_config(path: Path) -> Path:
     return path
 
 
-WebConfigPath = Annotated[
-    Annotated[Path, AfterValidator(checked_web_config)] | None, BeforeValidator(lambda given: given or None)
-]
-"""An empty flag is no file, as in every Prometheus exporter."""
-
-
 class _Section:
     """A mapping of the file, of which every key must be asked for."""
 
@@ -311,7 +305,7 @@ class _Section:
             _fail(self.line(name), f"{name} and {name}_file are both set; keep only one of them")
         if path:
             return Pem(path=self.folder / path)
-        return Pem(text=SecretStr(text)) if text else None
+        return Pem(text=HiddenText(text)) if text else None
 
     def items(self) -> "Iterator[tuple[str, yaml.Node, str]]":
         """Yield every key, where it stands, and its text."""
@@ -386,15 +380,15 @@ _BCRYPT = re.compile(r"\$2[abxy]?\$(?P<cost>[0-9]{2})\$[./A-Za-z0-9]{53}")
 _COSTS = range(4, 32)
 
 
-def _users(section: _Section) -> Mapping[str, SecretStr]:
-    found: dict[str, SecretStr] = {}
+def _users(section: _Section) -> Mapping[str, Secret]:
+    found: dict[str, Secret] = {}
     for name, where, text in section.items():
         match = _BCRYPT.fullmatch(text)
         if not name or ":" in name:
             _fail(where, "a user name is empty or has a colon, which no client can send")
         if match is None or int(match["cost"]) not in _COSTS:
             _fail(where, f"the password of {name!r} is not a bcrypt hash; create one with `htpasswd -nBC 10 {name}`")
-        found[name] = SecretStr(text)
+        found[name] = HiddenText(text)
     return found
 
 

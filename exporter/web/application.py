@@ -23,29 +23,11 @@ from exporter.web.callers import Callers
 from exporter.web.metrics import AccessFile, Metrics, Tail
 from exporter.web.pages import LandingPage
 from exporter.web.pages.text import page_text
-from exporter.web.rest.application import DOCS, OPENAPI, Rest, RestOptions
-from exporter.web.rest.calls import CALLS
+from exporter.web.rest.entrance import RestOnDemand, RestOptions, is_of_rest
 from exporter.web.server import AccessLog
 
 METRICS = "/metrics"
 LANDING = "/"
-
-ROUTES: Mapping[str, str] = MappingProxyType(
-    {
-        METRICS: "the exposition: text 0.0.4, OpenMetrics 1.0 or delimited protobuf by `Accept`, gzip by "
-        "`Accept-Encoding`",
-        LANDING: "the landing page; `?refresh=5` reloads it every five seconds, `?account=text` shows those accounts; "
-        "with `Accept: text/plain` its figures as text",
-        "/-/healthy": "200 while the process works, even without its ledger; 503 once a restart would help",
-        "/healthz": "the same",
-        "/-/ready": "503 until the current month has been loaded, then 200, even while fal is unavailable",
-        "/readyz": "the same",
-        **{call.path: call.told for call in CALLS},
-        OPENAPI: "the calls above under `/v1`, described in OpenAPI 3.1",
-        DOCS: "the same as a web page",
-    }
-)
-"""Every route and what it answers; the documentation's table."""
 
 NOT_READY = "not ready: the current month has not been loaded yet; the landing page shows the progress\n"
 
@@ -123,7 +105,7 @@ class Application:
         self._pages = Starlette(
             routes=[Route(path, endpoint) for path, endpoint in endpoints.items()], lifespan=self._lifespan
         )
-        self._rest = None if rest is None else Rest(rest, published=lambda: self._published, clock=clock)
+        self._rest = None if rest is None else RestOnDemand(rest, published=lambda: self._published, clock=clock)
         self._scraping = guarded(self._scrape, metrics_tokens)
         self._callers = callers
         self._guards_metrics = metrics_tokens is not None
@@ -176,7 +158,7 @@ class Application:
         path = scope["path"]
         if path == METRICS:
             await self._scraping(scope, receive, send)
-        elif path == LANDING or (self._rest is not None and self._rest.is_asked(path)):
+        elif path == LANDING or (self._rest is not None and is_of_rest(path)):
             await self._figures(scope, receive, send)
         else:
             await self._pages(scope, receive, send)
@@ -184,7 +166,7 @@ class Application:
     def _has_tokens(self, path: str) -> bool:
         if path == METRICS:
             return self._guards_metrics
-        return self._guards_figures and (path == LANDING or (self._rest is not None and self._rest.is_asked(path)))
+        return self._guards_figures and (path == LANDING or (self._rest is not None and is_of_rest(path)))
 
     async def _scrape(self, scope: Scope, _: Receive, send: Send) -> None:
         await self._metrics(scope, send)

@@ -12,7 +12,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from exporter.settings.credentials import TokenFile
@@ -41,24 +40,6 @@ TYPES: Mapping[int, str] = {
 """The `type` of each status that is answered."""
 
 
-class ErrorDetail(BaseModel):  # type: ignore[explicit-any]  # in the initialiser mypy derives from pydantic's base
-    """Error of a request."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    type: str = Field(description="The kind of error.", json_schema_extra={"enum": [*sorted(set(TYPES.values()))]})
-    message: str = Field(description="Description of the error in a sentence.")
-    docs_url: str = Field("", description="Where the call is documented.")
-
-
-class Error(BaseModel):  # type: ignore[explicit-any]  # as above
-    """Why there is no answer, in the shape of fal's own errors."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    error: ErrorDetail
-
-
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a request is not answered.
@@ -77,8 +58,10 @@ class Refusal:
     @property
     def body(self) -> bytes:
         """The JSON document."""
-        detail = ErrorDetail(type=TYPES.get(self.status, "server_error"), message=self.message, docs_url=self.docs_url)
-        return json.dumps(Error(error=detail).model_dump(exclude_defaults=True)).encode()
+        detail = {"type": TYPES.get(self.status, "server_error"), "message": self.message}
+        if self.docs_url:
+            detail["docs_url"] = self.docs_url
+        return json.dumps({"error": detail}).encode()
 
     async def send(self, send: Send) -> None:
         """Answer with it; where only the headers are wanted, the server leaves out the body."""

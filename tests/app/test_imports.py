@@ -21,6 +21,12 @@ UNUSED = {
         "exporter.ledger",
         "exporter.fal",
         "exporter.polling",
+        "exporter.cli",
+        "exporter.queries",
+        "exporter.web.rest.application",
+        "exporter.web.rest.calls",
+        "exporter.web.mcp",
+        *("pydantic", "pydantic_core", "pydantic_settings", "typing_inspection"),
     },
     "exporter.app.collector_process": UNUSED_BY_BOTH
     | {

@@ -14,7 +14,7 @@ import yaml
 from kubernetes_validate import utils
 
 from exporter.settings import Settings
-from exporter.web.application import ROUTES
+from exporter.web.routes import ROUTES
 
 Manifest = dict[str, Any]
 

@@ -32,7 +32,7 @@ from exporter import __version__
 from exporter.charges import nano
 from exporter.settings import Settings, load_settings
 from exporter.settings.credentials import new_token, token_line
-from exporter.settings.fields import file_name
+from exporter.settings.parsing import file_name
 from exporter.simulator import ADMIN_KEY, API_KEY
 
 programs.required_module("helm_python", programs.HELM)

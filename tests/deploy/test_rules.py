@@ -19,7 +19,7 @@ from programs import NEWER_RULERS
 
 from exporter.fal import LOCK_ADVICE
 from exporter.metrics.catalogue import CATALOGUE, DEFAULT_CHARGE_LABELS
-from exporter.settings.fields import LABELS
+from exporter.settings.parsing import LABELS
 
 Program = Callable[[str, str], str]
 

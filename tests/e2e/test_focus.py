@@ -17,7 +17,7 @@ from exporter.app.focus.files import ledger_request, run_check, run_export
 from exporter.app.single_process import in_one_process
 from exporter.charges import NANO, SURGE
 from exporter.settings import Listen, Settings
-from exporter.settings.fields import DEFAULT_LABELS
+from exporter.settings.parsing import DEFAULT_LABELS
 from exporter.simulator import ADMIN_KEY, Fault, GlitchedJob, PlantedSpend, Simulator, World, WorldSize, serving
 
 OCTOBER = datetime(2026, 10, 1, tzinfo=UTC)

@@ -32,7 +32,7 @@ from grafana_foundation_sdk.models.dashboardv2beta1 import Dashboard as SchemaV2
 from exporter.fal import REASONS
 from exporter.metrics.catalogue import CATALOGUE, RENAMED
 from exporter.polling.poll_runner import OWN_REASONS
-from exporter.settings.fields import LABELS
+from exporter.settings.parsing import LABELS
 
 UIDS = [
     "fal-exporter-health",

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from exporter.charges import Dimensions
 from exporter.settings import Settings
-from exporter.settings.fields import (
+from exporter.settings.parsing import (
     DEFAULT_LABELS,
     FILE_ONLY,
     LABELS,

@@ -1,4 +1,4 @@
-"""The settings that the collector is handed: every value is there, and nothing is loaded of what has checked them."""
+"""The settings that processes are handed: every value is there, and nothing is loaded of what has checked them."""
 
 import pickle
 import subprocess
@@ -40,7 +40,7 @@ def text(value: object) -> object:
 
 def test_every_value_arrives_as_it_is(settings: Settings) -> None:
     found = pickle.loads(pickle.dumps(plain(settings)))  # noqa: S301  our own
-    names = set(Settings.model_fields) - {"entries", "listen", "mcp_listen", "budgets"} | {"requests_url"}
+    names = set(Settings.model_fields) - {"entries", "budgets"} | {"requests_url"}
     assert {name: text(getattr(found, name)) for name in names} == {
         name: text(getattr(settings, name)) for name in names
     }
@@ -66,8 +66,24 @@ def test_it_loads_neither_pydantic_nor_the_types_of_settings(settings: Settings)
     assert done.stdout.decode().split() == [
         "exporter.settings",
         "exporter.settings.credentials",
+        "exporter.settings.parsing",
         "exporter.settings.plain",
     ]
+
+
+def test_settings_that_are_read_again_are_the_same_unless_a_value_differs(settings: Settings, tmp_path: Path) -> None:
+    found = plain(settings)
+    again = pickle.loads(pickle.dumps(plain(load_settings({"config_file": "config.yaml"}))))  # noqa: S301  our own
+    assert again == found
+    assert plain(found) is found
+    assert found.model_fields_set == settings.model_fields_set
+    assert plain(load_settings({"config_file": "config.yaml", "mcp_listen": "127.0.0.1:9090"})) != found
+    changed = found.model_copy(update={"access_log": True})
+    assert changed != found
+    assert changed.access_log
+    (tmp_path / "another").write_text("two:0123456789abcdef")
+    (tmp_path / "config.yaml").write_text(ACCOUNTS.replace("key_file: key", "key_file: another"))
+    assert plain(load_settings({"config_file": "config.yaml"})) != found
 
 
 def test_a_secret_is_shown_to_nobody(settings: Settings) -> None:

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from exporter.settings import Settings
-from exporter.settings.fields import parse_extra_labels, parse_headers
+from exporter.settings.parsing import parse_extra_labels, parse_headers
 
 URL = "https://mimir.example.com/api/v1/push"
 

@@ -1,7 +1,7 @@
 import re
 
 from exporter.settings import Settings, settings_table
-from exporter.settings.fields import NEVER_A_FLAG
+from exporter.settings.parsing import NEVER_A_FLAG
 from exporter.settings.table import flags
 
 

@@ -13,8 +13,8 @@ from exporter.publication import Publication
 from exporter.settings.credentials import TokenFile, token_line
 from exporter.web.application import Application
 from exporter.web.auth import refusal
-from exporter.web.rest.application import RestOptions
 from exporter.web.rest.calls import CALLS
+from exporter.web.rest.entrance import RestOptions
 
 Publish = Callable[..., Publication]
 Serve = Callable[[Application], Awaitable[httpx.AsyncClient]]

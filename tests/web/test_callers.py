@@ -14,7 +14,7 @@ from exporter.ledger.reader import LedgerReader
 from exporter.web.application import Application
 from exporter.web.callers import Callers, Hosts
 from exporter.web.mcp.endpoint import PATH, endpoint
-from exporter.web.rest.application import RestOptions
+from exporter.web.rest.entrance import RestOptions
 
 FIGURES = ("/", "/docs", "/openapi.json", "/v1/billing/balance", "/v1/nothing")
 ALWAYS_OPEN = ("/metrics", "/-/healthy", "/healthz", "/-/ready", "/readyz")

@@ -40,7 +40,7 @@ from exporter.polling.poll_runner import unreadable_sentence
 from exporter.polling.reconciler import months
 from exporter.polling.source_choice import gaps_of, limits_of, offer_of, shortfalls_of
 from exporter.settings import Account, Listen, Settings
-from exporter.settings.fields import environment_name
+from exporter.settings.parsing import environment_name
 from exporter.web.server import listen
 
 _NO_ROWS: Mapping[str, RejectedRows] = MappingProxyType({})

@@ -13,8 +13,8 @@ from exporter.atomic_file import written_whole
 from exporter.errors import ConfigurationError
 from exporter.settings import load_settings
 from exporter.settings.entries import AccountEntry, BudgetEntry
-from exporter.settings.fields import Origins
 from exporter.settings.loading import sentences
+from exporter.settings.parsing import Origins
 
 _CONFIG_VARIABLE = "FAL_EXPORTER_CONFIG_FILE"
 _BUDGET = "everything"

@@ -2,23 +2,19 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from functools import cache, partial
 from http import HTTPStatus
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
-from zoneinfo import ZoneInfo
 
 import structlog
-from pydantic import SecretStr
-from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from exporter.charges import Clock, hour_of
 from exporter.errors import ConfigurationError, EventsError, LedgerError
-from exporter.inquiry import Inquirer
 from exporter.interruption import wanted_until
 from exporter.publication import Publication
 from exporter.queries.coverage import lacking, why_nothing
@@ -29,25 +25,21 @@ from exporter.queries.live import LiveError, LivePart, ask_live
 from exporter.queries.parameters import UNREADABLE, Given, NoDataYetError, QuestionError
 from exporter.queries.requests import NoRequestsError
 from exporter.queries.usage import UsageQuestion, parse_usage_question
-from exporter.settings.credentials import TokenFile
-from exporter.web.auth import JSON, RETRY, Refusal, guarded
+from exporter.web.auth import JSON, RETRY, Refusal
 from exporter.web.callers import caller_gone
 from exporter.web.negotiation import accepts
 from exporter.web.pages.rendering import HEADERS
 from exporter.web.rest.answer_cache import Answer, AnswerCache, BusyError, answer_of
 from exporter.web.rest.calls import AMOUNTS, CALLS, Call, Request, Sources, answer_text, read_request
 from exporter.web.rest.documentation import description, page
-from exporter.web.rest.focus import HEADERS as FOCUS_HEADERS
+from exporter.web.rest.entrance import DOCS, OPENAPI, RestOptions
 from exporter.web.rest.focus import FocusFiles
 from exporter.web.rest.question_queue import Check, OverdueError
 
 if TYPE_CHECKING:
-    from exporter.events.store import EventReader
     from exporter.ledger.accounting.coverage import ScopeState
     from exporter.ledger.reader import LedgerReader
 
-OPENAPI = "/openapi.json"
-DOCS = "/docs"
 HTML = "text/html"
 
 _DOCUMENTATION: Mapping[str, str] = {OPENAPI: JSON, DOCS: HTML}
@@ -60,45 +52,6 @@ _MOST_REQUEST_QUESTIONS = 16
 """Questions about single requests that are answered or wait."""
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class RestOptions:
-    """Options of the REST application.
-
-    Attributes:
-        ledger_url: of the ledger.
-        reader: opens the ledger; called in a thread when the first question comes, and once.
-        zone: the configured time zone.
-        tokens: who may ask; None for everybody.
-        cors_origins: web pages that may ask from a browser; `*` is any.
-        inquirer: asks the collector; None where there is none.
-        accounts: those that are polled.
-        requests: returns the store of single requests; called in a thread. None where they are not read.
-    """
-
-    ledger_url: SecretStr
-    reader: Callable[[str], "LedgerReader"]
-    zone: ZoneInfo
-    tokens: TokenFile | None = None
-    cors_origins: tuple[str, ...] = ()
-    inquirer: Inquirer | None = None
-    accounts: Collection[str] = ()
-    requests: "Callable[[], EventReader] | None" = None
-
-    def wrap(self, app: ASGIApp) -> ASGIApp:
-        """Return an application that answers those who may ask."""
-        app = guarded(app, self.tokens)
-        if not self.cors_origins:
-            return app
-        # Outermost, as a browser asks for leave without a token.
-        return CORSMiddleware(
-            app,
-            allow_origins=self.cors_origins,
-            allow_methods=("GET", "HEAD"),
-            allow_headers=("Authorization", "If-None-Match"),
-            expose_headers=("ETag", "Retry-After", "WWW-Authenticate", *FOCUS_HEADERS),
-        )
 
 
 class Rest:
@@ -130,10 +83,6 @@ class Rest:
         self._calls = {call.path: call for call in CALLS}
         self._description = cache(lambda: answer_of(exact_json(description(guarded=needs_token)), JSON))
         self._page = cache(lambda: answer_of(page(guarded=needs_token), HTML, HEADERS))
-
-    def is_asked(self, path: str) -> bool:
-        """Return whether a path is one of this application's."""
-        return path in _DOCUMENTATION or path == "/v1" or path.startswith(("/v1/", f"{DOCS}/"))
 
     def close(self) -> None:
         """Take no more questions and let go of the ledger."""

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from exporter import __version__
 from exporter.queries.exact_json import exact_json, schemas
 from exporter.queries.parameters import Parameter
-from exporter.web.auth import JSON, TYPES, Error
+from exporter.web.auth import JSON, TYPES
 from exporter.web.pages.rendering import render
 from exporter.web.rest.calls import CALLS, Call
 
@@ -36,6 +36,24 @@ _FILE_ERRORS: dict[int, str] = {
 """Further errors of the calls that are answered by a file."""
 
 _SCHEMAS = "#/components/schemas/"
+
+
+class ErrorDetail(BaseModel):  # type: ignore[explicit-any]  # in the initialiser mypy derives from pydantic's base
+    """Error of a request."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: str = Field(description="The kind of error.", json_schema_extra={"enum": [*sorted(set(TYPES.values()))]})
+    message: str = Field(description="Description of the error in a sentence.")
+    docs_url: str = Field("", description="Where the call is documented.")
+
+
+class Error(BaseModel):  # type: ignore[explicit-any]  # as above
+    """Why there is no answer, in the shape of fal's own errors."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    error: ErrorDetail
 
 
 def description(*, guarded: bool) -> Mapping[str, object]:

@@ -11,20 +11,7 @@ from exporter.queries.focus.report import PATIENCE, BrokenOffError, NoReportErro
 from exporter.web.auth import RETRY, Refusal
 from exporter.web.callers import caller_gone
 from exporter.web.rest.calls import Request
-
-MISSING_HOURS = "fal-exporter-missing-hours"
-"""Header that counts hours of the window that have not been read to their end of every source."""
-
-ANSWERED_BY = "fal-exporter-answered-by"
-"""Header that names who has made the file: `ledger`, or `fal`."""
-
-READ_AT = "fal-exporter-read-at"
-"""Header that says when a report of fal's own was read from fal."""
-
-NOTE = "fal-exporter-note"
-"""Header with a sentence on what the file is made of, where that does not go without saying."""
-
-HEADERS = (MISSING_HOURS, ANSWERED_BY, READ_AT, NOTE)
+from exporter.web.rest.entrance import ANSWERED_BY, MISSING_HOURS, NOTE, READ_AT
 
 MOST_AT_ONCE = 2
 """Files that are written at a time."""

@@ -11,7 +11,7 @@ from exporter.charges import Clock
 from exporter.ledger import Ledger
 from exporter.ledger.reader import LedgerReader
 from exporter.web.application import Application
-from exporter.web.rest.application import RestOptions
+from exporter.web.rest.entrance import RestOptions
 
 __all__ = ["address", "ledger"]
 

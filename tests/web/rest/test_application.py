@@ -31,7 +31,8 @@ from exporter.web.application import Application
 from exporter.web.rest import question_queue
 from exporter.web.rest.answer_cache import Answer
 from exporter.web.rest.calls import CALLS
-from exporter.web.rest.focus import HEADERS, MOST_AT_ONCE
+from exporter.web.rest.entrance import FOCUS_HEADERS
+from exporter.web.rest.focus import MOST_AT_ONCE
 from exporter.web.rest.question_queue import Check, Question, QuestionQueue
 
 Serve = Callable[[Application], Awaitable[httpx.AsyncClient]]
@@ -491,7 +492,7 @@ async def test_web_pages_of_other_origins_may_ask_only_if_configured(
     answer = await open_one.get(USAGE, headers=origin)
     assert answer.headers["access-control-allow-origin"] == "https://finops.example.com"
     readable = answer.headers["access-control-expose-headers"].lower()
-    assert set(readable.split(", ")) == {"etag", "retry-after", "www-authenticate", *HEADERS}
+    assert set(readable.split(", ")) == {"etag", "retry-after", "www-authenticate", *FOCUS_HEADERS}
     leave = {**origin, "access-control-request-method": "GET", "access-control-request-headers": "authorization"}
     assert (await open_one.options(USAGE, headers=leave)).status_code == 200
     stranger = await open_one.get(USAGE, headers={"origin": "https://evil.example"})

@@ -1,0 +1,175 @@
+"""Handover of the settings: the process that has read and checked them becomes the one that serves by them.
+
+pydantic, the types of settings and the command line take 13 MiB, and serving needs values alone. So the process that
+reads them writes the values to memory that has no name, and then executes this program anew: its process id, its
+command line, its place under a supervisor and what it was told by signals stay. No setting stands in the environment or
+on the command line that did not stand there before.
+
+To read the settings again, the same command line is started as a process that answers with the values and ends.
+"""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from exporter.errors import ConfigurationError, FalExporterError
+from exporter.failure import INTERRUPTED, fail, fail_unexpectedly
+from exporter.settings.plain import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from exporter.settings import Settings
+
+_HANDED = "_FAL_EXPORTER_SETTINGS"
+"""Variable with the descriptor that the settings are read from; only between the two programs of the process."""
+
+_ASKED = "_FAL_EXPORTER_SETTINGS_WANTED"
+"""Variable of a process that is to write the settings to standard output."""
+
+_HELD_BACK = (signal.SIGINT, signal.SIGTERM)
+"""Signals that wait while one program becomes the other, which would otherwise end by them at once, and not well."""
+
+_NAME = Path("/proc/self/comm")
+"""The process's short name, as `ps` and `pgrep` show it."""
+
+FRUGAL = MappingProxyType({"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "131072"})
+"""Settings of glibc, where nobody has set others: memory that has been freed goes back to the system."""
+
+_PATIENCE = 60.0
+"""Seconds that reading the settings again may take."""
+
+
+def serve_by(read: "Callable[[], Settings]") -> int:
+    """Read the settings and serve by them, as another program of this process where the system can do that.
+
+    Args:
+        read: reads the settings, and logs by them.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ConfigurationError: the settings cannot be used, or the address cannot be listened on.
+        CollectorError: see `exporter.app.serve.run_serve`.
+    """
+    if os.environ.get(_ASKED):
+        return _answer(read)
+    settings = plain(read())
+    with suppress(OSError):  # memory or the system lacks something: this program serves as well
+        _become(settings)
+    from exporter.app.serve import run_serve  # noqa: PLC0415  not in vain
+
+    return run_serve(settings, lambda: plain(read()))
+
+
+def _become(settings: "Settings") -> None:
+    """Execute this program anew, with the settings; return only where that cannot be done.
+
+    Raises:
+        OSError: it cannot be done now.
+    """
+    if not (hasattr(os, "memfd_create") and sys.executable):
+        return
+    descriptor = os.memfd_create("settings", 0)
+    name = ""
+    with suppress(OSError):
+        name = _NAME.read_text(encoding="utf-8").strip()
+    with os.fdopen(descriptor, "wb") as file:
+        pickle.dump((name, settings), file)
+        file.flush()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
+        try:
+            os.execve(  # noqa: S606  our own program
+                sys.executable,
+                [sys.executable, *sys.orig_argv[1:]],
+                {**FRUGAL, **os.environ, _HANDED: str(descriptor)},
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def is_handed() -> bool:
+    """Return whether this program has been handed settings, by itself before it was executed anew."""
+    return _HANDED in os.environ
+
+
+def serve_as_handed() -> int:
+    """Serve by the settings that this program has been handed; return the exit code. What fails is told on stderr."""
+    descriptor = int(os.environ.pop(_HANDED))
+    try:
+        # What came meanwhile is acted on now.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_BACK)
+        with os.fdopen(descriptor, "rb") as file:
+            file.seek(0)
+            name, settings = pickle.load(file)  # noqa: S301  our own
+        with suppress(OSError):
+            _NAME.write_text(name, encoding="utf-8")
+        _log_by(settings)
+        from exporter.app.serve import run_serve  # noqa: PLC0415  not before signals are acted on
+
+        return run_serve(settings, read_again)
+    except FalExporterError as error:
+        return fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001  the last resort: a user is never shown a traceback unasked
+        return fail_unexpectedly(error)
+
+
+def read_again() -> "Settings":
+    """Return the settings as another process of this command line reads them now, and log by them.
+
+    Raises:
+        ConfigurationError: they cannot be used.
+    """
+    try:
+        done = subprocess.run(  # noqa: S603  our own program
+            [sys.executable, *sys.orig_argv[1:]],
+            env={**os.environ, _ASKED: "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            timeout=_PATIENCE,
+            check=False,
+        )
+        answer = pickle.loads(done.stdout) if done.returncode == 0 else None  # noqa: S301  our own
+    except (OSError, EOFError, pickle.UnpicklingError, subprocess.TimeoutExpired):
+        answer = None
+    if answer is None:
+        raise ConfigurationError("the process that reads the configuration has failed; the log says why")
+    if isinstance(answer, str):
+        raise ConfigurationError(answer)
+    settings: Settings = answer
+    _log_by(settings)
+    return settings
+
+
+def _answer(read: "Callable[[], Settings]") -> int:
+    """Write the settings, or a sentence that says why they cannot be used, to standard output."""
+    answer: object
+    try:
+        answer = plain(read())
+    except FalExporterError as error:
+        answer = str(error)
+    sys.stdout.buffer.write(pickle.dumps(answer))
+    sys.stdout.flush()
+    return 0
+
+
+def _log_by(settings: "Settings") -> None:
+    from exporter.logs import configure_logging  # noqa: PLC0415  not before signals are acted on
+
+    configure_logging(
+        log_format=settings.log_format,
+        level=settings.log_level,
+        stream=sys.stderr,
+        secrets=[*(account.key() for account in settings.accounts), *settings.remote_write_secrets],
+    )

@@ -1,0 +1,186 @@
+"""The process that reads the settings becomes the one that serves by them."""
+
+import http.client
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from app.conftest import MakeSettings
+from structlog.testing import capture_logs
+
+from exporter.app import handover, serve
+from exporter.errors import ConfigurationError
+from exporter.settings import Settings
+from exporter.settings.plain import PlainSettings, plain
+
+PATIENCE = 30.0
+KEY = "identity:secret-0123456789"
+CONFIGURATION = """
+accounts: [{{name: main, key: "{key}", credit_floor: {floor}}}]
+platform_url: http://127.0.0.1:9/v1
+reporting_url: http://127.0.0.1:9
+listen: 127.0.0.1:{port}
+mcp_listen: off
+"""
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, f"waited in vain until {what}"
+        time.sleep(0.01)
+
+
+@dataclass
+class Running:
+    """`fal-exporter serve` with a configuration file."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    folder: Path
+
+    def configure(self, floor: int | str) -> None:
+        text = CONFIGURATION.format(key=KEY, floor=floor, port=self.port)
+        (self.folder / "fal-exporter.yaml").write_text(text)
+
+    @property
+    def output(self) -> str:
+        return (self.folder / "output").read_text()
+
+    def of_process(self, name: str) -> str:
+        return Path(f"/proc/{self.process.pid}/{name}").read_text()
+
+    def holds_back(self, number: signal.Signals) -> bool:
+        (mask,) = [line.split()[1] for line in self.of_process("status").splitlines() if line.startswith("SigBlk")]
+        return bool(int(mask, 16) >> (number - 1) & 1)
+
+    def asked(self, path: str) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status
+        except OSError:
+            return 0
+        finally:
+            connection.close()
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FAL_")}
+    made = Running(subprocess.Popen(["true"]), port, tmp_path)
+    made.configure(5)
+    made.process.wait()
+    with (tmp_path / "output").open("wb") as output:
+        made.process = subprocess.Popen(
+            [sys.executable, "-m", "exporter", "serve", "--ledger-url", "sqlite:///ledger.sqlite"],
+            env=environment | {"FAL_EXPORTER_CONFIG_FILE": "fal-exporter.yaml", "PYTHONPATH": str(Path.cwd())},
+            cwd=tmp_path,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    yield made
+    if made.process.poll() is None:
+        os.killpg(made.process.pid, signal.SIGKILL)
+        made.process.wait()
+
+
+def test_it_serves_under_its_name_with_nothing_of_what_has_read_the_settings(running: Running) -> None:
+    before = running.of_process("cmdline").split("\0")[1:]
+    wait_until(lambda: running.asked("/-/healthy") == 200, "it serves")
+    assert running.of_process("cmdline").split("\0")[1:] == before
+    assert "secret-0123456789" not in running.of_process("cmdline") + running.of_process("environ")
+    assert not [file for file in Path(f"/proc/{running.process.pid}/fd").iterdir() if "memfd" in str(file.readlink())]
+    assert "pydantic_core" not in running.of_process("maps")
+
+    assert running.asked("/v1/billing/budgets") == 503, "nothing has been read from fal yet"
+    assert "pydantic_core" in running.of_process("maps"), "REST has been asked"
+
+    running.configure("a lot")
+    os.kill(running.process.pid, signal.SIGHUP)
+    wait_until(lambda: "the former one stays in use" in running.output, "the configuration is refused")
+    assert "credit_floor" in running.output
+    running.configure(7)
+    os.kill(running.process.pid, signal.SIGHUP)
+    wait_until(lambda: "reloading] has_changed=True" in running.output, "it takes effect")
+    os.kill(running.process.pid, signal.SIGHUP)
+    wait_until(lambda: "reloading] has_changed=False" in running.output, "nothing has changed")
+    os.kill(running.process.pid, signal.SIGTERM)
+    assert running.process.wait(PATIENCE) == 0
+    assert "Traceback" not in running.output
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_what_comes_while_one_program_becomes_the_other_is_acted_on(
+    running: Running, number: signal.Signals, code: int
+) -> None:
+    end = time.monotonic() + PATIENCE
+    while not running.holds_back(number):
+        assert time.monotonic() < end
+    os.kill(running.process.pid, number)
+    # Ctrl-C is what it always was: the convention of shells while it starts, and the end of a server afterwards.
+    assert running.process.wait(PATIENCE) in {code, 0}
+    assert "Traceback" not in running.output
+
+
+def test_where_it_cannot_be_executed_anew_it_serves_as_it_is(
+    settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[tuple[Settings, Settings]] = []
+
+    def run_serve(given: Settings, reread: Callable[[], Settings]) -> int:
+        served.append((given, reread()))
+        return 7
+
+    def fail(path: str, arguments: list[str], environment: dict[str, str]) -> None:
+        assert path == sys.executable
+        assert arguments[1:] == sys.orig_argv[1:]
+        assert int(environment["_FAL_EXPORTER_SETTINGS"]) > 2
+        assert signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        raise OSError("no memory")
+
+    monkeypatch.setattr(serve, "run_serve", run_serve)
+    monkeypatch.setattr(os, "execve", fail)
+    assert handover.serve_by(settings) == 7
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    monkeypatch.delattr(os, "memfd_create")
+    assert handover.serve_by(settings) == 7
+    for given, reread in served:
+        assert isinstance(given, PlainSettings)
+        assert given == reread
+
+
+@pytest.mark.parametrize(
+    "program", ["import sys; sys.exit(1)", "", "print('nonsense')", "import os, signal; os.kill(os.getpid(), 9)"]
+)
+def test_a_process_that_fails_to_read_the_settings_changes_nothing(
+    program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-c", program])
+    with capture_logs() as logs, pytest.raises(ConfigurationError, match="has failed"):
+        handover.read_again()
+    assert not logs
+
+
+def test_who_is_asked_for_the_settings_answers_with_them_or_a_sentence(
+    settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    def refuse() -> Settings:
+        raise ConfigurationError("poll_interval is not a duration")
+
+    monkeypatch.setenv("_FAL_EXPORTER_SETTINGS_WANTED", "1")
+    assert handover.serve_by(settings) == 0
+    assert pickle.loads(capfdbinary.readouterr().out) == plain(settings())  # noqa: S301  our own
+    assert handover.serve_by(refuse) == 0
+    assert pickle.loads(capfdbinary.readouterr().out) == "poll_interval is not a duration"  # noqa: S301  our own
