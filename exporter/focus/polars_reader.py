@@ -43,7 +43,8 @@ class Table:
         return file.getvalue()
 
 
-class Marked(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Marked:
     """Lines each of which ends with a field more, a mark, by which Polars shows that it has found all before it."""
 
     text: bytes
