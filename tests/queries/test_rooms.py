@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from profiles import examples
 
+from exporter.app.focus.files import Invoices
 from exporter.charges import HOUR, NANO, SURGE, Amounts, ApiKey, Charge, Dimensions, Invoice, RejectedRow, Window
 from exporter.ledger import Ledger, Rules
 from exporter.ledger.accounting.counters import Labels
@@ -386,6 +387,7 @@ def test_an_invoice_bills_in_every_room_or_in_none(rooms: Rooms, status: str, *,
     # A draft stands in only for an invoice that is not there.
     assert bill.usage == (7 if bills else 12 if status == "draft" else 5)
     assert (billed_last_month("one", rooms.ledger.view()) is not None) == bills
+    assert ("in_9" in {item.invoice for item in Invoices(ledger=rooms.address).read()}) == bills
 
 
 def billed_to(name: str, start: datetime, end: datetime, subtotal: int, status: str = "paid") -> Invoice:

@@ -63,10 +63,6 @@ _logger = logging.getLogger(__name__)
 RowT = TypeVar("RowT", bound=tuple[object, ...])
 
 
-_ISSUED = ("paid", "open")
-"""States of an invoice that has been issued and bills something."""
-
-
 @dataclass(frozen=True, slots=True)
 class Invoices:
     """Amounts to be paid for invoices.
@@ -110,7 +106,7 @@ def _in_ledger(address: str) -> list[ExpectedInvoice]:
         return [
             ExpectedInvoice(item.id, decimal_of(item.total), item.currency.upper(), item.number, is_required=False)
             for item in statement.invoices()
-            if item.status in _ISSUED
+            if item.is_issued
         ]
 
 

@@ -41,7 +41,8 @@ OUTLOOK: tuple[Family, ...] = (
     dollars(
         "fal_account_spend_month_to_date_usd",
         "Spend in US dollars of a whole account since the start of the month in the configured time zone: the "
-        "starting point of its forecast. It is the sum of fal_spend_month_to_date_usd, in one series for long ranges.",
+        "starting point of its forecast. It is the sum of fal_spend_month_to_date_usd, in one series for long ranges; "
+        "where that is absent because a source fails, it stays at what has been read.",
         ("account",),
     ),
     Family(
