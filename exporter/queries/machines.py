@@ -1,7 +1,7 @@
 """Machines: what the runners of apps cost by state in a window, idle money first, and what their requests cost."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from exporter.calendar import periods_at
 from exporter.charges import HOUR, Window, dollar_text, hour_of
 from exporter.forecasting.what_if import WEEK, AppWeek, WhatIf, what_if
-from exporter.machines import AppSettings, Efficiency, Parts, StateSum
+from exporter.machines import SERVERLESS, AppSettings, Efficiency, Parts, StateSum
 from exporter.queries import parameters
 from exporter.queries.coverage import Coverage, coverage, parts_of, wanted_sources
 from exporter.queries.parameters import Parameter
@@ -150,6 +150,7 @@ def answer_machines(ledger: "LedgerSnapshot", question: MachinesQuestion) -> Mac
     wanted = [item for item in states if not question.apps or item.app in question.apps]
     apps = tuple(_app(item, settings) for item in wanted if item.cost.total or item.gpu_seconds.total)
     found = [item for item in ledger.efficiency(window) if item.account in names]
+    undivided = _undivided(ledger, question, names)
     return MachinesAnswer(
         start=window.start,
         end=window.end,
@@ -158,12 +159,12 @@ def answer_machines(ledger: "LedgerSnapshot", question: MachinesQuestion) -> Mac
         spend=_sum(app.spend for app in apps),
         gpu_seconds=_sum(app.gpu_seconds for app in apps),
         requests=tuple(item for item in found if not question.apps or item.name in question.apps),
-        coverage=known,
+        coverage=replace(known, complete=known.complete and not any(undivided.values())),
         what_if=what_if(_weeks(ledger, question, names)),
         notes=(
             *question.notes,
             *known.notes,
-            *_undivided(ledger, names),
+            *_not_included(undivided),
             *_unknown(apps),
             *_unasked(ledger, sources, window),
         ),
@@ -186,11 +187,21 @@ def _sum(amounts: Iterable[Parts]) -> Parts:
     return reduce(Parts.plus, amounts, Parts())
 
 
-def _undivided(ledger: "LedgerSnapshot", accounts: Iterable[str]) -> Iterator[str]:
-    lacking = sorted({*accounts} - ledger.machine_accounts.keys())
-    if lacking:
+def _undivided(ledger: "LedgerSnapshot", question: MachinesQuestion, accounts: Iterable[str]) -> Mapping[str, int]:
+    """Return what apps cost in nano-USD that are in no figure, by account: its apps have not been listed."""
+    lacking = {*accounts} - ledger.machine_accounts.keys()
+    where: dict[str, Collection[str]] = {"account": lacking, "product": {SERVERLESS}}
+    where |= {"app": question.apps} if question.apps else {}
+    sums = ledger.usage(question.window, ("account",), where=where) if lacking else ()
+    costs = {found.group[0]: found.amounts.cost for found in sums}
+    return {account: costs.get(account, 0) for account in sorted(lacking)}
+
+
+def _not_included(undivided: Mapping[str, int]) -> Iterator[str]:
+    if undivided:
+        named = (f"{account}{f' ({dollar_text(cost)})' if cost else ''}" for account, cost in undivided.items())
         yield (
-            f"Not included, because the apps of the account have not been listed: {', '.join(lacking)}. That takes a "
+            f"Not included, because the apps of the account have not been listed: {', '.join(named)}. That takes a "
             "key that may read them, and the setting FAL_EXPORTER_MACHINES."
         )
 

@@ -182,3 +182,19 @@ def test_settings_are_tried_on_a_week_and_not_where_requests_are_not_known(
     assert ledger.view().machines.tried == set(), "so that the page says that nothing is known"
     ledger.machines.record_settings("research", [replace(TRAIN, keep_alive=None)])
     assert answered(divided, {}).what_if == ()
+
+
+def test_an_account_whose_apps_have_not_been_listed_is_not_included_and_the_answer_not_complete(
+    reader: LedgerReader, ledger: Ledger
+) -> None:
+    given = {"start": "2026-11-02", "end": "2026-11-03"}
+    ledger.machines.record_settings("studio", [])
+    left = "research ($2.16). That takes a key"
+    found = answered(reader, given)
+    assert (found.spend.total, found.coverage.complete) == (0, False)
+    assert any(left in note for note in found.notes)
+    of_app = answered(reader, given | {"app": "another"})
+    assert of_app.coverage.complete, "nothing is missing of this app"
+    assert answered(reader, given | {"account": "studio"}).coverage.complete
+    ledger.machines.record_settings("research", [TRAIN])
+    assert answered(reader, given).coverage.complete

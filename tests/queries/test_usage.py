@@ -68,6 +68,7 @@ def test_groups_stand_in_the_order_in_which_they_were_asked_for(reader: LedgerRe
         ({"model": "fal-ai/veo3"}, 90),
         ({"model": "fal-ai/veo3,fal-ai/flux"}, 135),
         ({"account": "research"}, 9),
+        ({"account": "studio,research"}, 144),
         ({"gpu_class": "h100"}, 9),
         ({"product": "serverless", "team": "lab", "app": "train"}, 9),
         ({"model": "fal-ai/veo3", "account": "research"}, 0),
