@@ -7,6 +7,8 @@ import signal
 import sys
 from importlib.util import find_spec
 
+from exporter.outlet import without_waiting
+
 _UNUSED = ("rich", "pygments", "better_exceptions")
 """Libraries for terminals that structlog and httpx import wherever they are installed, and `serve` never uses."""
 
@@ -41,6 +43,7 @@ def run() -> int:
         # No command for people: `serve` starts its other process so. To look for garbage in what is imported and stays
         # takes a sixth of the time.
         gc.disable()
+        sys.stderr = without_waiting(sys.stderr)
         _import_less(_UNUSED_BY_COLLECTOR)
         from exporter.app import collector_process  # noqa: PLC0415  not before it is known what is left out
 
@@ -49,6 +52,7 @@ def run() -> int:
         return collector_process.main(*map(int, sys.argv[2:]))
     serves = sys.argv[1:2] == ["serve"]
     if serves:
+        sys.stderr = without_waiting(sys.stderr)
         gc.disable()  # until `run_serve` has imported everything
         _import_less(_UNUSED_BY_WEB)
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))

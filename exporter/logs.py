@@ -9,6 +9,8 @@ from typing import Protocol, TextIO
 
 import structlog
 
+from exporter.outlet import DroppingText
+
 _REDACTED = "[redacted]"
 # No pattern asks for a word's edge: on a terminal the letter that ends a colour code stands before a value.
 _HEADER = re.compile(r"(?P<scheme>Key|Bearer)(?P<blank>\s+)[^\s:\"',;]+:[^\s\"',;]+")
@@ -104,7 +106,7 @@ def configure_logging(*, log_format: str, level: str, stream: TextIO, secrets: I
         foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), _without_colours],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(log_format, stream)],
     )
-    handler = logging.StreamHandler(stream)
+    handler = _Telling(stream)
     handler.setFormatter(_Redacting(formatter, lambda line: redact(line, _hidden)))
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -135,6 +137,19 @@ def _without_colours(_logger: object, _method: str, event: structlog.typing.Even
     """Drop uvicorn's second wording of a message, which holds escape codes for terminals."""
     event.pop("color_message", None)
     return event
+
+
+class _Telling(logging.StreamHandler[TextIO]):
+    """Writes lines, and says how many before them were dropped because nobody read them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        if isinstance(self.stream, DroppingText) and (lost := self.stream.take_lost()):
+            message = "log lines were dropped, as nobody read them: %d"
+            super().emit(logging.LogRecord(__name__, logging.WARNING, __file__, 0, message, (lost,), None))
+            if self.stream.take_lost():
+                self.stream.give_back(lost)
+        super().emit(record)
 
 
 class _Redacting(logging.Formatter):
