@@ -6,7 +6,6 @@ what it had last, with the instant that is of. A leader that does not reach fal 
 """
 
 import asyncio
-import hashlib
 import os
 import socket
 import uuid
@@ -63,17 +62,6 @@ _LOSS_SECONDS = 60.0
 _FAL_SECONDS = 0.5
 """Interval at which a leader looks whether fal answers."""
 
-_FIGURES_DEPEND_ON = (
-    "labels",
-    "timezone",
-    "tags",
-    "max_series",
-    "series_birth_hold",
-    "settle_delay",
-    "retention",
-    "openmetrics_created",
-)
-
 _Result = TypeVar("_Result")
 
 
@@ -92,7 +80,7 @@ class Replica:
         self._channel = channel
         self._name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         address = settings.ledger_url.get_secret_value()
-        self._candidate = Candidate(self._name, __version__, configuration_of(settings))
+        self._candidate = Candidate(self._name, __version__, settings.replica_digest)
         self._leases = Leases(address, self._candidate)
         self._contact = Contact(settings.platform_url, interval=settings.poll_interval, reach=reach)
         self._board = Board(address, replica=self._name)
@@ -375,13 +363,6 @@ class Replica:
 
     async def _do(self, call: Callable[[], _Result]) -> _Result:
         return await self._loop.run_in_executor(self._thread, call)
-
-
-def configuration_of(settings: "Settings") -> str:
-    """Return a digest of the settings that what is published depends on; no key is in it."""
-    accounts = [(account.name, account.sources, str(account.credit_floor)) for account in settings.accounts]
-    parts = [accounts, settings.budgets, *(getattr(settings, name) for name in _FIGURES_DEPEND_ON)]
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 async def _refuse(inquiry: Inquiry, answer: AnswerWriter) -> None:

@@ -1,10 +1,12 @@
 """The settings, each with its default and what it means; the documentation's table and the flags are made from here."""
 
+import hashlib
 from datetime import timedelta
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr
@@ -52,6 +54,20 @@ PushFormat = Literal["csv", "csv.gz", "csv.zst", "parquet"]
 PushVersion = Literal["1.2", "1.3", "1.4"]
 OtlpProtocol = Literal["http", "grpc"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+OF_ONE_REPLICA = frozenset(
+    {
+        *("listen", "open", "allowed_hosts", "web_config_file", "metrics_tokens_file", "access_log"),
+        *("rest_tokens_file", "rest_cors_origins", "mcp_listen", "mcp_allowed_hosts", "mcp_tokens_file"),
+        *("log_format", "log_level", "config_file", "replicated"),
+        *("platform_url", "reporting_url", "allow_http", "ledger_url", "ledger_read_url"),
+        *("remote_write_ca_file", "remote_write_cert_file", "remote_write_key_file"),
+    }
+)
+"""Settings that replicas need not have in common: of their own servers and logs, files, and ways to others."""
+
+_OF_ACCOUNTS = frozenset({"key", "key_file", "account", "entries", "sources", "credit_floor"})
 
 
 def _seconds(count: int) -> timedelta:
@@ -448,3 +464,24 @@ class SettingFields(BaseSettings):  # type: ignore[explicit-any]  # in the initi
             )
             for entry in entries
         )
+
+    @property
+    def replica_digest(self) -> str:
+        """A digest of what replicas must have in common, whichever of them collects; no secret is in it.
+
+        Only what is not at its default counts, so that versions with more settings agree where nobody has set these.
+        """
+        found: dict[str, object] = {
+            "accounts": [(account.name, account.sources, account.credit_floor) for account in self.accounts]
+        }
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if name not in OF_ONE_REPLICA | _OF_ACCOUNTS and value != field.default:
+                # A secret is shown as one. Where a store of requests is must be the same, not how one gets in.
+                found[name] = _place(value) if name == "events_url" else repr(value)
+        return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()[:16]
+
+
+def _place(address: SecretStr) -> str:
+    parts = urlsplit(address.get_secret_value())
+    return f"{parts.scheme}://{parts.hostname}{parts.path}"

@@ -17,7 +17,7 @@ from mcp import Client
 from pydantic import SecretStr
 from sqlalchemy import create_engine, text
 
-from exporter.app.replica import Replica, configuration_of
+from exporter.app.replica import Replica
 from exporter.app.single_process import in_one_process
 from exporter.app.wiring import client_of
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window, hour_of, utc_now
@@ -103,7 +103,7 @@ def replicated(settings: MakeSettings, postgresql_address: str) -> Settings:
 
 async def test_a_follower_serves_what_lies_on_the_board_and_leads_when_the_lease_is_free(replicated: Settings) -> None:
     address = replicated.ledger_url.get_secret_value()
-    with leading(address, configuration_of(replicated)) as (lease, board, first):
+    with leading(address, replicated.replica_digest) as (lease, board, first):
         async with running(replicated) as second:
             shown = await second.until(lambda publication: publication.role == "follower")
             assert shown.overview.replicas is not None
@@ -138,7 +138,7 @@ async def test_a_replica_that_cannot_open_the_ledger_leaves_the_lease_to_others(
 
     monkeypatch.setattr("exporter.app.replica.open_left_half", fail)
     address = replicated.ledger_url.get_secret_value()
-    with leading(address, configuration_of(replicated)) as (lease, _, _):
+    with leading(address, replicated.replica_digest) as (lease, _, _):
         async with running(replicated) as second:
             await second.until(lambda publication: publication.role == "follower")
             lease.release()
@@ -160,7 +160,7 @@ async def test_a_replica_that_cannot_open_the_ledger_leaves_the_lease_to_others(
 async def test_a_follower_with_another_configuration_says_so_and_has_fal_asked_by_nobody(replicated: Settings) -> None:
     address = replicated.ledger_url.get_secret_value()
     other = replicated.model_copy(update={"settle_delay": timedelta(hours=24)})
-    with leading(address, configuration_of(other)):
+    with leading(address, other.replica_digest):
         async with running(replicated) as second:
             shown = await second.until(lambda publication: bool(publication.overview.notes))
             (note,) = shown.overview.notes
@@ -174,7 +174,7 @@ async def test_a_follower_with_another_configuration_says_so_and_has_fal_asked_b
 
 async def test_a_follower_without_the_database_serves_what_it_had_and_says_why(replicated: Settings) -> None:
     address = replicated.ledger_url.get_secret_value()
-    with leading(address, configuration_of(replicated)):
+    with leading(address, replicated.replica_digest):
         async with running(replicated) as second:
             shown = await second.until(lambda publication: publication.role == "follower")
             rename(address, "replica_publication", "away")
@@ -201,7 +201,7 @@ async def test_a_leader_that_fal_does_not_answer_makes_place_for_a_replica_that_
     async with running(cut_off) as first:
         with (
             closing(Board(postgresql_address, replica="second")) as board,
-            closing(Leases(postgresql_address, Candidate("second", "0.3.0", configuration_of(cut_off)))) as leases,
+            closing(Leases(postgresql_address, Candidate("second", "0.3.0", cut_off.replica_digest))) as leases,
         ):
             shown = await first.until(
                 lambda publication: publication.overview.replicas is not None and has_lost_fal(publication)
@@ -245,7 +245,7 @@ async def test_who_leads_after_the_database_was_lost_goes_on_from_the_newest_tha
 ) -> None:
     monkeypatch.setattr("exporter.app.replica._REPORT_SECONDS", 0.2)
     address = replicated.ledger_url.get_secret_value()
-    with leading(address, configuration_of(replicated)) as (lease, _, first):
+    with leading(address, replicated.replica_digest) as (lease, _, first):
         async with running(replicated) as second:
             await second.until(lambda publication: publication.role == "follower")
             with closing(Board(address, replica="third")) as third:
@@ -293,7 +293,7 @@ async def test_a_follower_tries_fal_while_the_leader_does_not_reach_it(
 ) -> None:
     monkeypatch.setattr("exporter.app.replica._REPORT_SECONDS", 0.2)
     address = replicated.ledger_url.get_secret_value()
-    with leading(address, configuration_of(replicated)) as (_, board, _):
+    with leading(address, replicated.replica_digest) as (_, board, _):
         async with running(replicated):
 
             def tries() -> list[bool | None]:
@@ -325,13 +325,6 @@ def rename(address: str, table: str, name: str) -> None:
     with engine.begin() as connection:
         connection.execute(text(f"ALTER TABLE {table} RENAME TO {name}"))
     engine.dispose()
-
-
-@pytest.mark.parametrize("name", ["labels", "timezone", "settle_delay"])
-def test_configurations_that_make_other_figures_have_other_digests(settings: MakeSettings, name: str) -> None:
-    changed = {"labels": ("account", "model"), "timezone": "Europe/Berlin", "settle_delay": timedelta(hours=1)}
-    assert configuration_of(settings()) == configuration_of(settings())
-    assert configuration_of(settings()) != configuration_of(settings(**{name: changed[name]}))
 
 
 @pytest.mark.long

@@ -7,6 +7,7 @@ from pydantic import SecretStr, ValidationError
 
 from exporter.settings import Listen, Settings
 from exporter.settings.contradictions import Contradiction
+from exporter.settings.model import OF_ONE_REPLICA
 
 KEY = SecretStr("key-id:key-secret-value")
 
@@ -113,3 +114,31 @@ def test_two_accounts_with_one_key_are_refused_with_both_names(
     assert 'the accounts "studio" and "lab" have the same key' in cause
     assert "the-secret" not in cause
     assert Settings.model_validate({"entries": entries[:2]}).accounts[1].name == "ads"
+
+
+OF_ACCOUNTS = {"entries", "account", "sources", "credit_floor", "key", "key_file"}
+
+
+@pytest.mark.parametrize("name", sorted({*Settings.model_fields} - OF_ACCOUNTS))
+def test_replicas_have_all_in_common_but_what_is_named(name: str) -> None:
+    settings = Settings(key=KEY)
+    other = SecretStr("s3://elsewhere/requests") if name == "events_url" else "another"
+    changed = settings.model_copy(update={name: other})
+    assert (changed.replica_digest == settings.replica_digest) == (name in OF_ONE_REPLICA)
+
+
+def test_replicas_have_accounts_in_common_and_not_their_keys(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("other-id:other-secret")
+    one = Settings(key=KEY)
+    assert Settings(key_file=file).replica_digest == one.replica_digest
+    for other in ({"account": "studio"}, {"sources": ("models",)}, {"credit_floor": 5}):
+        assert Settings.model_validate({"key": KEY} | other).replica_digest != one.replica_digest
+
+
+def test_replicas_have_a_store_of_requests_in_common_and_not_its_credentials() -> None:
+    def digest(url: str) -> str:
+        return Settings(key=KEY, events=True, events_url=SecretStr(url)).replica_digest
+
+    assert digest("clickhouse://fal:one@db.example/fal") == digest("clickhouse://fal:other@db.example/fal")
+    assert digest("clickhouse://fal:one@db.example/fal") != digest("clickhouse://fal:one@other.example/fal")
