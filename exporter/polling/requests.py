@@ -327,7 +327,7 @@ class RequestsPoller:
             return
         if charged.through is None:
             return
-        every = charged.compare(self.hours, charged.through)
+        every = charged.compare(self.hours, charged.through, with_rejected=True)
         self._differing = frozenset(difference.hour for difference in every.differences)
         self._metrics.compared(self.name, charged.compare(self.hours, charged.settled))
 

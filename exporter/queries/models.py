@@ -580,7 +580,8 @@ class AccountRequests(Document):
     account: str = Field(description="Configured account.")
     hours: int = Field(description="Number of hours that were compared.")
     not_read: int = Field(
-        description="Number of settled hours of the window that the ledger has and whose requests have not been read."
+        description="Number of settled hours of the window that the ledger has and whose requests have not all been "
+        "read: not to their end, or some of their rows cannot be read."
     )
     events: Amount = Field(description="What the requests of these hours cost, in USD.")
     ledger: Amount = Field(description="What the ledger charges in these hours, in USD.")

@@ -181,7 +181,8 @@ class AccountDifferences:
 
     Attributes:
         hours: how many have been compared.
-        not_read: settled hours of the window that the ledger has, whose requests have not been read to their end.
+        not_read: settled hours of the window that the ledger has, whose requests have not been read to their end, or
+            not all, as some of their rows cannot be read.
         events, ledger: what the compared hours cost in nano-USD, by requests and by the ledger.
         differences: of each hour and model that differs.
     """
@@ -427,12 +428,27 @@ class ChargedHours:
     through: datetime | None
     settled: datetime | None
 
-    def compare(self, summaries: Iterable[HourSummary], until: datetime | None) -> Compared:
-        """Compare requests with the charges of the hours that the ledger has, up to an instant; None is before all."""
+    def compare(
+        self, summaries: Iterable[HourSummary], until: datetime | None, *, with_rejected: bool = False
+    ) -> Compared:
+        """Compare requests with the charges of the hours that the ledger has.
+
+        Args:
+            summaries: of hours that have been read to their end.
+            until: up to an instant; None is before all.
+            with_rejected: whether hours count of which requests are missing, because their rows cannot be read.
+        """
         if self.since is None or until is None:
             return compare((), {})
         since = self.since
-        return compare((one for one in summaries if since <= one.hour and one.hour + HOUR <= until), self.costs)
+        return compare(
+            (
+                one
+                for one in summaries
+                if since <= one.hour and one.hour + HOUR <= until and (with_rejected or not one.rejected)
+            ),
+            self.costs,
+        )
 
     def hours_of(self, window: Window, until: datetime | None) -> int:
         """Return how many hours of a window the ledger has, up to an instant."""

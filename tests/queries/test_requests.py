@@ -1,6 +1,7 @@
 """Questions about requests, answered from a store of files."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -9,7 +10,7 @@ import pytest
 from events.requests_of import HOUR_13
 from events.requests_of import request as request_of
 
-from exporter.charges import HOUR, ApiKey
+from exporter.charges import HOUR, Amounts, ApiKey, Charge, Dimensions, Window
 from exporter.events.progress import first_progress, written
 from exporter.events.questions import RequestsQuestion
 from exporter.events.store import EventStore, open_store
@@ -19,8 +20,10 @@ from exporter.queries.parameters import QuestionError
 from exporter.queries.requests import (
     NoRequestsError,
     RequestsAnswer,
+    answer_differences,
     answer_request,
     answer_requests,
+    charged_by_hour,
     parse_requests_question,
 )
 
@@ -133,6 +136,33 @@ def test_a_window_of_the_future_and_one_of_all_time_are_not_complete(asked: Ask)
 def test_an_account_that_is_not_polled_is_refused(asked: Ask) -> None:
     with pytest.raises(QuestionError, match=r"^account is not .* polled; accepted are default, second$"):
         asked(account="nobody")
+
+
+def test_hours_with_rows_that_cannot_be_read_are_compared_in_no_room(store: EventStore, tmp_path: Path) -> None:
+    """They would differ from the ledger by what cannot be read, as if two interfaces of fal disagreed."""
+    url = f"sqlite:///{tmp_path / 'compared.sqlite'}"
+    summaries = [store.keep_hour("default", HOUR_13 + step * HOUR, NOW, 0, [request_of(1)]) for step in (0, 1)]
+    window = Window(HOUR_13, HOUR_13 + 2 * HOUR)
+    cost = summaries[0].models["fal-ai/flux/dev"].cost
+    dimensions = Dimensions("default", product="model_apis", model="fal-ai/flux/dev", unit="image")
+    charges = [Charge(hour, dimensions, Amounts(0, 0, cost, 0, cost)) for hour in window.hours()]
+    late = window.end + 9 * HOUR
+    with closing(Ledger(url, rules=Rules(settle_delay=2 * HOUR), clock=lambda: late)) as ledger:
+        ledger.activate({"default": ("models",)})
+        ledger.restate("default", "models", window, charges, at=late)
+
+    def told() -> tuple[int, int, int, int]:
+        with closing(LedgerReader(url)) as reader, reader.snapshot() as snapshot:
+            texts = {"start": f"{window.start:%Y-%m-%dT%H:%MZ}", "end": f"{window.end:%Y-%m-%dT%H:%MZ}"}
+            (account,) = answer_differences(store, snapshot, texts, now=late).accounts
+            charged = charged_by_hour(snapshot, "default", window)
+            summaries = store.summaries("default", window)
+            again = charged.compare(summaries, charged.through, with_rejected=True).differences
+        return account.hours, account.not_read, len(account.differences), len(again)
+
+    assert told() == (2, 0, 0, 0)
+    store.keep_hour("default", HOUR_13, late, 0, [], rejected=1)
+    assert told() == (1, 1, 0, 1), "the hour is read again for its difference, and not shown with it"
 
 
 def test_pages_hold_every_request_once(asked: Ask) -> None:

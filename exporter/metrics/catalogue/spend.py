@@ -254,7 +254,8 @@ REQUESTS: tuple[Family, ...] = (
         "fal_events_difference_usd",
         "gauge",
         "US dollars that the requests of a model cost minus what the ledger charges for it, over the settled hours of "
-        "the deep window that both have. Not 0 means that two interfaces of fal disagree. Only with EVENTS.",
+        "the deep window that both have; without hours of which requests cannot be read. Not 0 means that two "
+        "interfaces of fal disagree. Only with EVENTS.",
         ("account", "model"),
         scale=NANO,
     ),
