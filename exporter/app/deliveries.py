@@ -137,6 +137,7 @@ def _booked(
         settings.booked_id,
         settings.booked_amount,
         settings.booked_time,
+        [account.name for account in settings.accounts],
     )
     return BookedComparer(
         order=order.written,

@@ -112,6 +112,7 @@ def compare(
     *,
     columns: Columns,
     accounts: Collection[str] = (),
+    configured: Collection[str] = (),
     tags: Collection[str] = (),
 ) -> Comparison:
     """Compare bookings with the requests that fal charged for in a window.
@@ -121,7 +122,9 @@ def compare(
         reader: of the requests.
         window: whole hours; bookings with a time outside it are left out.
         columns: names in the bookings.
-        accounts: whose requests; none for all.
+        accounts: whose requests; none for all. The store has some of each.
+        configured: those whose requests are meant to be read, where no accounts are named; none for all of the store.
+            Of one of which there are none yet nothing has been read.
         tags: keys of tags to group the sums by.
 
     Raises:
@@ -146,7 +149,7 @@ def compare(
                 f"--account {unknown[0]} has no requests in the store (--events-url); it has those of "
                 f"{', '.join(sorted(known))}"
             )
-        wanted = frozenset(accounts) or known
+        wanted = frozenset(accounts) or frozenset(configured) or known
         around = RequestsQuestion(window.start - _MARGIN, window.end + _MARGIN, accounts=wanted, sort="time")
         reader.export(around, charged, in_order=False)
         with _connected(folder) as connection:
@@ -157,7 +160,7 @@ def compare(
                 read = _read_hours(reader, wanted, Window(window.start - HOUR, window.end + HOUR))
                 unread = sum(hour not in its for its in read.values() for hour in window.hours())
                 _join(connection, bookings, charged, window)
-                _forget_others(connection, reader)
+                _forget_others(connection, reader, with_time=not known <= wanted)
                 _part(connection, charged, read, is_whole=not unread)
                 return _compared(connection, window, tags, unread=unread)
             except duckdb.Error as error:
@@ -235,9 +238,17 @@ def _within(column: str, window: Window) -> str:
     return f"({column} >= {_stamp(window.start)} AND {column} < {_stamp(window.end)})"
 
 
-def _forget_others(connection: "DuckDBPyConnection", reader: EventReader) -> None:
-    """Leave out bookings without a time that fal charged for at another time: they belong to another window."""
-    condition = "cost IS NULL AND booked_at IS NULL"
+def _forget_others(connection: "DuckDBPyConnection", reader: EventReader, *, with_time: bool) -> None:
+    """Leave out bookings that fal charged another account for, or without a time and at another time.
+
+    They belong to another comparison.
+
+    Args:
+        connection: with the table `joined`.
+        reader: of the requests.
+        with_time: whether the store has other accounts, so that bookings with a time may be theirs.
+    """
+    condition = "cost IS NULL" if with_time else "cost IS NULL AND booked_at IS NULL"
     cursor = connection.execute(f"SELECT request_id FROM joined WHERE {condition} ORDER BY request_id")
     others: list[tuple[str]] = []
     while found := cursor.fetchmany(_LOOKED_UP):

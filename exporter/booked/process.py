@@ -6,7 +6,7 @@ outcome, and the body is the outcome: of a comparison its numbers alone, which i
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -30,6 +30,7 @@ class BookedOrder:
         source: of the bookings, as `exporter.booked.sources.booked_relation` takes it.
         events_url: of the store of requests.
         request_id, amount, time: columns of the bookings; None for the usual ones.
+        accounts: those that are configured; none for all of the store.
     """
 
     source: str
@@ -37,6 +38,7 @@ class BookedOrder:
     request_id: str | None = None
     amount: str | None = None
     time: str | None = None
+    accounts: Sequence[str] = ()
 
     def written(self, now: datetime) -> bytes:
         """Return the order as JSON."""
@@ -122,6 +124,7 @@ def work(order: bytes, output: IO[bytes]) -> None:
                 reader,
                 default_window(now),
                 columns=Columns(asked.request_id, asked.amount, asked.time),
+                configured=asked.accounts,
             )
     except FalExporterError as error:
         _tell(_without_password(str(error), asked.source), output)

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter.booked.comparison import NOT_CHARGED, Comparison, Sums, compare, default_window
 from exporter.booked.report import METRICS, metrics_text
 from exporter.booked.sources import BookingsError, Columns
-from exporter.charges import HOUR, NANO, Window
+from exporter.charges import HOUR, NANO, BilledRequest, Window
 from exporter.cli import commands
 from exporter.events.store import EventReader, open_store
 
@@ -71,6 +71,35 @@ def test_every_kind_of_difference_is_found_once_and_nothing_is_lost(reader: Even
     assert sum(sums.difference for sums in found.by_key.values()) == found.total.difference == -2500
     causes = (found.never_booked, found.booked_twice, found.never_charged, found.differing)
     assert sum(cause.amount for cause in causes) == found.total.difference
+
+
+def test_accounts_count_as_they_are_configured_whatever_the_store_has_of_them(
+    events_url: str, reader: EventReader, tmp_path: Path
+) -> None:
+    """One that fal refuses requests of has none in the store, and one that is gone has no new ones."""
+    source = kept(tmp_path, BOOKINGS)
+
+    def of(*configured: str, accounts: Collection[str] = ()) -> Comparison:
+        return compare(source, reader, WINDOW, columns=Columns(), configured=configured, accounts=accounts)
+
+    assert of("main") == compared(source, reader)
+    # The booking that was never charged may be one of the account of which nothing has been read.
+    both = of("main", "unread")
+    assert (both.never_charged.requests, both.unread_hours) == (0, 1 + 2)
+    assert [example.request_id for example in both.not_read.examples] == ["r-20", "r-9"]
+    assert both.differing == of("main").differing
+    with closing(open_store(events_url)) as store:
+        gone = [replace_id(REQUESTS[0], "r-9", 9000), replace_id(REQUESTS[0], "r-10", 9000)]
+        store.keep_hour("gone", HERE, HERE + 3 * HOUR, 0, gone)
+    # What was charged to an account that is gone is not never charged, nor never booked; its later hours are no gap.
+    remaining = of("main")
+    assert (remaining.never_charged.requests, remaining.unread_hours) == (0, 1)
+    assert remaining.never_booked == of("main", accounts=["main"]).never_booked == both.never_booked
+    assert of().unread_hours == 2
+
+
+def replace_id(request: BilledRequest, request_id: str, cost: int) -> BilledRequest:
+    return request._replace(request_id=request_id, cost=cost, list_cost=cost)
 
 
 def test_bookings_as_charged_have_no_difference(reader: EventReader, tmp_path: Path) -> None:
