@@ -4,9 +4,10 @@ Only months that the ledger has covered from their start are compared: what it h
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -25,6 +26,7 @@ from exporter.fal import (
     organization_totals,
 )
 from exporter.fal.account import Period
+from exporter.fal.rows import OUTSIDE_WINDOW
 from exporter.ledger import ScopeState
 from exporter.ledger.accounting.invoices import billed_part
 from exporter.polling.async_ledger import AsyncLedger
@@ -74,9 +76,9 @@ class Reconciler:
             for month in months(at):
                 covered = covered_part(month, scopes)
                 if covered is not None:
-                    await self._keep(await bills.estimate(covered, rejected), at)
+                    await self._keep_whole(partial(bills.estimate, covered), rejected, at)
                 if covered == month:
-                    await self._keep(await self._invoice(bills, month, rejected), at)
+                    await self._keep_whole(partial(self._invoice, bills, month), rejected, at)
         except (FeatureError, ScopeError, NotFoundError) as error:
             self._tell_once("FOCUS reports are not available; the ledger is reconciled with the invoices only", error)
         return rejected
@@ -113,6 +115,16 @@ class Reconciler:
             # The estimate has been had, so that it is the month that fal does not accept: it has no invoice yet.
             self._tell_once(f"there is no FOCUS invoice for {month.start:%Y-%m} yet", error)
             return None
+
+    async def _keep_whole(
+        self, read: Callable[[Counter[str]], Awaitable[Bill | None]], rejected: Counter[str], at: datetime
+    ) -> None:
+        """Compare a bill, unless rows of it cannot be read: what these bill is no difference."""
+        odd: Counter[str] = Counter()
+        bill = await read(odd)
+        rejected.update(odd)
+        if not odd.keys() - {OUTSIDE_WINDOW}:
+            await self._keep(bill, at)
 
     async def _keep(self, bill: Bill | None, at: datetime) -> None:
         if bill is not None:

@@ -177,6 +177,42 @@ async def test_an_account_without_reports_is_told_once_and_stays_up(
     assert [entry["log_level"] for entry in told] == ["info"]
 
 
+async def test_a_report_of_which_rows_cannot_be_read_is_not_compared(loaded: Bench, fal: RunningSimulator) -> None:
+    """What they bill would be a difference, as if fal billed less than it reports."""
+    fal.simulator.faults.add(Fault("odd_rows", path="/v1/account/focus", oddity="text", every_row=5))
+    await loaded.account.poll_reconciliation()
+    assert set(await compared(loaded)) == set()
+    assert loaded.number("fal_source_partial", account="main", source="reconciliation") == 1
+    fal.simulator.faults.clear()
+    await loaded.account.poll_reconciliation()
+    assert [item.difference for item in (await compared(loaded)).values()] == [0]
+
+
+async def test_another_account_keeps_no_bill_from_being_compared(loaded: Bench) -> None:
+    accounts = {"main": ("models", "serverless"), "other": ("models",)}
+    await loaded.ledger.run(lambda ledger: ledger.activate(accounts))
+    await loaded.account.poll_reconciliation()
+    assert set(await compared(loaded)) == {("focus_estimate", NOVEMBER.start)}
+
+
+@pytest.mark.parametrize(("sources", "by_team"), [(("focus",), True), (("models", "serverless"), False)])
+async def test_a_bill_is_that_of_all_teams_where_the_sources_are(
+    fal: RunningSimulator,
+    clock: Clock,
+    tmp_path: Path,
+    stack: AsyncExitStack,
+    sources: tuple[str, ...],
+    *,
+    by_team: bool,
+) -> None:
+    reach = replace(REACH, history=NOW - NOVEMBER.start + timedelta(hours=2))
+    bench = await stack.enter_async_context(opened_bench(fal, clock, tmp_path, reach=reach, sources=sources))
+    assert await bench.account.load_history()
+    fal.simulator.faults.add(Fault("server_error", path="/v1/account/focus", query="expand=organization"))
+    await bench.account.poll_reconciliation()
+    assert (("focus_estimate", NOVEMBER.start) not in await compared(bench)) == by_team
+
+
 async def test_a_report_that_fails_fails_the_poll_and_leaves_what_was_compared(
     loaded: Bench, fal: RunningSimulator, clock: Clock
 ) -> None:
