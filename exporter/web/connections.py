@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, cast
 
 import structlog
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -160,6 +160,13 @@ class Handshake:
         self._abort()
 
 
+class _TlsTransport(Protocol):
+    """A transport that encrypts, as asyncio and uvloop have it."""
+
+    def set_read_buffer_limits(self, high: int) -> None:
+        """Take no more from the client once so many bytes have not been decrypted."""
+
+
 class _Flow(FlowControl):
     """Takes nothing more from a connection while something waits to be read that it has sent before."""
 
@@ -200,8 +207,9 @@ class Connection(HttpToolsProtocol):
         self.address = self.client[0] if self.client else ""
         if self.handshake is not None:
             self.all.closed(self.handshake)
-            # As without TLS, where it is eight times as much.
+            # As without TLS, where it is eight times as much, and four times as much that is read ahead.
             transport.set_write_buffer_limits(_UNFETCHED)
+            cast("_TlsTransport", transport).set_read_buffer_limits(_UNFETCHED)
         self.all.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 import structlog
 from e2e.processes import PATIENCE
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from exporter.errors import ConfigurationError
@@ -21,7 +21,7 @@ from exporter.publication import Publication
 from exporter.web.application import Application
 from exporter.web.callers import Hosts
 from exporter.web.mcp.endpoint import Gate
-from exporter.web.server import AccessLog, listen, serve_web
+from exporter.web.server import AccessLog, TakingTurns, listen, serve_web
 
 Serve = Callable[[ASGIApp], Awaitable[httpx.AsyncClient]]
 KEY = "3f1c:planted-secret"
@@ -217,3 +217,44 @@ async def test_a_client_that_never_reads_holds_up_neither_others_nor_the_end(pub
 def test_small_answers_are_sent_at_once_on_every_event_loop() -> None:
     with listen("127.0.0.1", 0) as listener:
         assert listener.proto == socket.IPPROTO_TCP, "asyncio turns Nagle's algorithm off for sockets that say so only"
+
+
+@pytest.mark.parametrize("pieces", [1, 8, 4096])
+async def test_long_answers_that_are_asked_for_at_once_hold_up_no_other(pieces: int) -> None:
+    """Each part is written at once, as where the system takes all that it is given."""
+    whole = os.urandom(2**20)
+    size = len(whole) // pieces
+    sent: list[int] = []
+
+    async def long(_: Scope, __: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for start in range(0, len(whole), size):
+            is_last = start + size >= len(whole)
+            await send({"type": "http.response.body", "body": whole[start : start + size], "more_body": not is_last})
+
+    async def ask(number: int) -> bytes:
+        messages: list[Message] = []
+
+        async def send(message: Message) -> None:
+            messages.append(message)
+            sent.append(number)
+
+        await TakingTurns(long, part=2**16)({"type": "http"}, nothing_more, send)
+        assert messages[0] == {"type": "http.response.start", "status": 200, "headers": []}
+        assert [message.get("more_body", False) for message in messages[1:]] == [*[True] * (len(messages) - 2), False]
+        assert max(len(message["body"]) for message in messages[1:]) <= 2**16
+        return b"".join(message["body"] for message in messages[1:])
+
+    async def probe() -> int:
+        await asyncio.sleep(0)
+        return len(sent)
+
+    asking = [asyncio.create_task(ask(number)) for number in range(20)]
+    waited = await asyncio.create_task(probe())
+    assert await asyncio.gather(*asking) == [whole] * 20
+    # Of 16 parts of each answer two are written before it is the probe's second turn.
+    assert waited <= len(sent) / 5
+
+
+async def nothing_more() -> Message:
+    raise AssertionError
