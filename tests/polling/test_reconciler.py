@@ -134,6 +134,20 @@ async def test_a_month_of_which_an_invoice_cannot_be_read_is_not_compared_and_th
     assert not any("invoices" in remark for remark in loaded.account.remarks(()))
 
 
+@pytest.mark.parametrize(
+    ("first", "end", "blocks"),
+    [(OCTOBER.start, OCTOBER.end, False), (NOVEMBER.end, NOVEMBER.end + timedelta(days=9), False)]
+    + [(OCTOBER.start, NOVEMBER.end, True), (NOVEMBER.end - timedelta(days=1), NOVEMBER.end, True)],
+)
+async def test_an_invoice_that_cannot_be_read_keeps_no_other_month_from_being_compared(
+    loaded: Bench, first: datetime, end: datetime, *, blocks: bool
+) -> None:
+    await loaded.account.poll_invoices()
+    loaded.account._reconciler.unread = [(first, end)]
+    await loaded.account.poll_reconciliation()
+    assert (("invoice", NOVEMBER.start) not in await compared(loaded)) == blocks
+
+
 async def test_a_month_that_is_over_is_compared_with_its_invoice_once_all_of_it_has_been_read(
     fal: RunningSimulator, clock: Clock, tmp_path: Path, stack: AsyncExitStack
 ) -> None:
