@@ -136,8 +136,12 @@ async def test_a_month_of_which_an_invoice_cannot_be_read_is_not_compared_and_th
 
 @pytest.mark.parametrize(
     ("first", "end", "blocks"),
-    [(OCTOBER.start, OCTOBER.end, False), (NOVEMBER.end, NOVEMBER.end + timedelta(days=9), False)]
-    + [(OCTOBER.start, NOVEMBER.end, True), (NOVEMBER.end - timedelta(days=1), NOVEMBER.end, True)],
+    [
+        (OCTOBER.start, OCTOBER.end, False),
+        (NOVEMBER.end, NOVEMBER.end + timedelta(days=9), False),
+        (OCTOBER.start, NOVEMBER.end, True),
+        (NOVEMBER.end - timedelta(days=1), NOVEMBER.end, True),
+    ],
 )
 async def test_an_invoice_that_cannot_be_read_keeps_no_other_month_from_being_compared(
     loaded: Bench, first: datetime, end: datetime, *, blocks: bool
