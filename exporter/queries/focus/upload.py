@@ -7,12 +7,13 @@ that has changed is uploaded anew, then what it replaces is deleted; what an int
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from exporter.atomic_file import written_whole
-from exporter.charges import Window
+from exporter.charges import HOUR, Window, hour_of
 from exporter.errors import ConfigurationError
 from exporter.ledger.export import open_statement
 from exporter.queries.focus.cost_services import Costs, CostService, cost_lines
@@ -28,11 +29,15 @@ class _Month:
         digest: of the files that are there.
         files: their ids.
         stale: ids of files to delete: replaced, or of a run that was interrupted.
+        whole: whether the month was over, and all of it had been read.
+        begun: whether its first hour had been read.
     """
 
     digest: str = ""
     files: list[str] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
+    whole: bool = False
+    begun: bool = False
 
 
 class UploadState:
@@ -52,7 +57,13 @@ class UploadState:
         try:
             self._all: dict[str, dict[str, dict[str, object]]] = json.loads(path.read_bytes()) if path.exists() else {}
             self.months = {
-                month: _Month(str(known["digest"]), _texts(known["files"]), _texts(known["stale"]))
+                month: _Month(
+                    str(known["digest"]),
+                    _texts(known["files"]),
+                    _texts(known["stale"]),
+                    known.get("whole") is True,
+                    known.get("begun") is True,
+                )
                 for month, known in self._all.get(service, {}).items()
             }
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -67,10 +78,7 @@ class UploadState:
         Raises:
             ConfigurationError: it cannot be written.
         """
-        self._all[self._service] = {
-            month: {"digest": known.digest, "files": known.files, "stale": known.stale}
-            for month, known in sorted(self.months.items())
-        }
+        self._all[self._service] = {month: asdict(known) for month, known in sorted(self.months.items())}
         try:
             with written_whole(self._path) as file:
                 file.write(f"{json.dumps(self._all, indent=2)}\n".encode())
@@ -151,9 +159,12 @@ def upload(
     if not found:
         raise LackingError("; ".join(notes))
     done = []
-    for name, costs in found.items():
+    for name, (costs, is_whole, is_begun) in found.items():
         files = service.files(costs)
         month = known.months.setdefault(name, _Month())
+        if (month.whole and not is_whole) or (month.begun and not is_begun):
+            notes.append(f"{name} is left as it was uploaded: the ledger has less of it than it had then")
+            continue
         digest = hashlib.sha256(b"\0".join(files)).hexdigest() if files else ""
         change, replaced = Change.NEW, [*month.stale, *month.files]
         if month.digest == digest and not month.stale:
@@ -161,14 +172,27 @@ def upload(
         elif month.files:
             change = Change.CHANGED
         done.append(UploadedMonth(name, change, costs, files, replaced))
-        if not dry and change is not Change.UNCHANGED:
+        if dry:
+            continue
+        if change is not Change.UNCHANGED:
             _replace(service, known, name, files, digest)
+        if (month.whole, month.begun) != (is_whole, is_begun):
+            month.whole, month.begun = is_whole, is_begun
+            known.save()
     return Upload(done, notes)
 
 
-def _costs(address: str, windows: Iterable[Window], now: datetime) -> tuple[Mapping[str, Costs], list[str]]:
+class _Found(NamedTuple):
+    """A month that the ledger has; see `_Month` for what else is said of it."""
+
+    costs: Costs
+    whole: bool
+    begun: bool
+
+
+def _costs(address: str, windows: Iterable[Window], now: datetime) -> tuple[Mapping[str, _Found], list[str]]:
     """Return the costs of each month that the ledger has, and why others are left out."""
-    found: dict[str, Costs] = {}
+    found: dict[str, _Found] = {}
     notes = []
     with open_statement(address) as statement:
         if not statement.accounts:
@@ -180,9 +204,14 @@ def _costs(address: str, windows: Iterable[Window], now: datetime) -> tuple[Mapp
             except LackingError as error:
                 notes.append(f"{name} is left out: {error}")
                 continue
-            found[name] = cost_lines(contents.charges)
-            if contents.missing and window.end <= now:
-                notes.append(f"{name} lacks {contents.missing:,} hours that have not been read from fal")
+            first = Window(window.start, window.start + HOUR)
+            over = Window(window.start, max(min(window.end, hour_of(now)), first.end))
+            missing = statement.coverage(over).missing
+            is_over, is_begun = window.end <= now, not statement.coverage(first).missing
+            found[name] = _Found(cost_lines(contents.charges), is_over and not missing, is_begun)
+            # The hour that is just over may be read with the next poll.
+            if missing > (0 if is_over else 1):
+                notes.append(f"{name} lacks {missing:,} hours that have not been read from fal")
     return found, notes
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
@@ -172,6 +173,36 @@ def test_months_are_at_the_service_once_whatever_happens(
     upload(pushed, stand_in, service)
     assert sorted(stand_in.files.values()) == [Decimal("0.18"), Decimal("0.745")]
     assert stand_in.calls == ["upload", "upload", "upload", "delete"]
+
+
+@pytest.mark.parametrize("service", ["vantage", "datadog"])
+def test_what_was_uploaded_is_not_replaced_by_less(
+    service: str, pushed: Pushed, stand_in: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A ledger that has been lost is read anew, the newest hours first."""
+    upload(pushed, stand_in, service)
+    assert capsys.readouterr().err == ""
+    (tmp_path / "new").mkdir()
+    anew = Pushed(tmp_path / "new")
+    state = Path(f"{pushed.address.removeprefix('sqlite:///')}-uploads.json")
+    shutil.copy(state, f"{anew.address.removeprefix('sqlite:///')}-uploads.json")
+    hour = NOW.replace(minute=0)
+    told = []
+    for start, november in (
+        (hour - 5 * HOUR, "0.18"),
+        (OCTOBER.end - 5 * HOUR, "0.06"),
+        (OCTOBER.start, "0.06"),
+    ):
+        anew.charge(Window(start, hour), 1_000_000)
+        upload(anew, stand_in, service)
+        assert sorted(stand_in.files.values()) == [Decimal(november), Decimal("0.744")]
+        told.append(capsys.readouterr().err)
+    assert "2026-10 is left out: the ledger has nothing of" in told[0]
+    assert "2026-11 is left as it was uploaded: the ledger has less of it than it had then" in told[0]
+    assert "2026-10 is left as it was uploaded" in told[1]
+    assert "2026-11" not in told[1]
+    assert told[2] == ""
+    anew.ledger.close()
 
 
 def test_what_an_interrupted_run_has_left_is_deleted_by_the_next(pushed: Pushed, stand_in: StandIn) -> None:
