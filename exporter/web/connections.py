@@ -160,6 +160,43 @@ class Handshake:
         self._abort()
 
 
+class _Chunks:
+    """The end of a body that comes in chunks (RFC 9112, section 7.1), of which a part has been seen.
+
+    The parser finds it too, and takes what follows for the next request at once; here it is found beforehand.
+    """
+
+    def __init__(self) -> None:
+        self.is_over = False
+        self._left = 0
+        self._line = b""
+        self._is_trailer = False
+
+    def end(self, data: bytes, start: int, stop: int) -> int:
+        """Return up to where bytes between two places belong to the body."""
+        while start < stop and not self.is_over:
+            if self._left:
+                skipped = min(self._left, stop - start)
+                start, self._left = start + skipped, self._left - skipped
+                continue
+            end = data.find(b"\n", start, stop) + 1 or stop
+            self._line, start = self._line + data[start:end], end
+            if self._line.endswith(b"\n") or len(self._line) > _PART:
+                self._take(self._line.rstrip(b"\r\n"))
+                self._line = b""
+        return start
+
+    def _take(self, line: bytes) -> None:
+        if self._is_trailer:
+            self.is_over = not line
+            return
+        size = _CHUNK_SIZE.match(line)
+        # Of anything else the parser says that it is wrong.
+        length = int(size[0], 16) if size else 0
+        self._is_trailer = not length
+        self._left = length + len(b"\r\n") if length else 0
+
+
 class _TlsTransport(Protocol):
     """A transport that encrypts, as asyncio and uvloop have it."""
 
@@ -198,7 +235,9 @@ class Connection(HttpToolsProtocol):
     _unread = b""
     _last = b""
     _missing = 0
+    _chunks: _Chunks | None = None
     _is_unparsed = False
+    _has_ended = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin."""
@@ -235,9 +274,14 @@ class Connection(HttpToolsProtocol):
             part = self._first_part(data, start)
             self._read_part(part)
             start += len(part)
+            if self._chunks is not None and self._chunks.is_over is (self._stage == "body"):
+                # The parser has it that the body ends elsewhere: what follows could be taken for anything.
+                self._refuse(_MALFORMED)
 
     def _first_part(self, data: bytes, start: int) -> bytes:
         """Return the bytes from there on that belong to one request."""
+        if self._chunks is not None:
+            return data[start : self._chunks.end(data, start, min(start + _PART, len(data)))]
         if self._stage == "body":
             part = data[start : start + (self._missing or _PART)]
             self._missing = max(self._missing - len(part), 0)
@@ -254,7 +298,10 @@ class Connection(HttpToolsProtocol):
         if not self._is_answering:
             unread, self._unread = self._unread, b""
             self._read(unread)
-            self.flow.resume_reading()
+            if self._has_ended:
+                self._end_if_answered()
+            else:
+                self.flow.resume_reading()
 
     @property
     def _is_answering(self) -> bool:
@@ -290,6 +337,7 @@ class Connection(HttpToolsProtocol):
         self._stage, self._head, self._last = "body", 0, b""
         length = next((value for name, value in self.headers if name == b"content-length"), b"0")
         self._missing = int(length)
+        self._chunks = _Chunks() if any(name == b"transfer-encoding" for name, _ in self.headers) else None
         # The parser takes a request that asks for another protocol to end with its head, and its body for the next.
         self._is_unparsed = self.parser.should_upgrade() and self._missing > 0
         self.all.waits_for(self, "body")
@@ -305,6 +353,8 @@ class Connection(HttpToolsProtocol):
         if self._is_refused or (self._is_unparsed and self._missing):
             return
         self._stage, self._is_unparsed = "head", False
+        if self._chunks is not None and self._chunks.is_over:
+            self._chunks = None
         if self.cycle.response_complete:
             self.all.waits_for(self, "head", is_idle=True)
         else:
@@ -319,6 +369,29 @@ class Connection(HttpToolsProtocol):
         if self._unread:
             # In the loop's next turn: others come first.
             self.loop.call_soon(self._read_on)
+        elif self._has_ended:
+            self._end_if_answered()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # None is False
+        """Have a client that sends nothing more get the answers to what it has sent as a whole; return whether it may.
+
+        Who has closed the connection altogether looks the same. So a question that takes long is given up after a
+        while, as nobody may wait for it. By TLS nothing can be sent to a client that has ended its side.
+        """
+        if self.transport.get_extra_info("ssl_object") is not None or not (self._is_answering or self._unread):
+            return False
+        if not self._has_ended:
+            self._has_ended = True
+            self.loop.call_later(_LINGER, self._give_up)
+        return True
+
+    def _give_up(self) -> None:
+        if not (self._is_answering and self.cycle.response_started):
+            self.transport.close()
+
+    def _end_if_answered(self) -> None:
+        if not (self._is_answering or self._unread):
+            self.transport.close()
 
     def _take_host(self) -> None:
         """Put the host of a URL that is asked for as a whole, as proxies are asked, in the place of `Host`.
@@ -366,6 +439,13 @@ _UNREADABLE = (
 
 _UNFETCHED = 2**16
 """Bytes of answers that are made ahead of being fetched; an answer that has been begun is made to its end."""
+
+_MALFORMED = (b"400 Bad Request", b"the chunks of the body are malformed\n")
+
+_LINGER = 2.0
+"""Seconds after which an answer that has not begun is not made any more for a client that has ended its side."""
+
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
 
 _PART = 4096
 """Bytes that are read at once of a head, and of a body whose length is not announced."""

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import logging
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from web.conftest import Publish
 
+from exporter.web import connections
 from exporter.web.application import Application
 from exporter.web.connections import Connection, Connections, Limits
 from exporter.web.mcp.endpoint import MOST_EXCHANGES, PATH, endpoint
@@ -281,6 +283,88 @@ async def test_of_a_request_that_asks_for_another_protocol_a_body_without_a_leng
     assert answer.startswith(b"HTTP/1.1 501 ")
     assert answer.count(b"HTTP/1.1") == 1
     assert b"leave Upgrade out" in answer
+
+
+ASKS_WITHOUT_A_BODY = b"GET /b HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+CHUNKED = (
+    b"POST /c HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n"
+    b"5;signed=yes\r\nGET /\r\n1388\r\n" + b"\r\n0\r\n\r\n".ljust(5000, b"x") + b"\r\n000\r\nX-Sum: 1\r\n\r\n"
+)
+LONG = b"POST /d HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n\r\n" + b"y" * 5000
+WITH_A_BODY = ASKS_FOR_HTTP_2 + b"Content-Length: 5\r\n\r\nhello"
+ALL_KINDS = (CHUNKED, WITH_A_BODY, CHUNKED, ASKS_WITHOUT_A_BODY, LONG, ASKS_WITHOUT_A_BODY, WITH_A_BODY, CHUNKED, LONG)
+ANSWERS_TO_ALL = [
+    b"/%b localhost %d" % (path, size)
+    for path, size in zip(b"c a c b d b a c d".split(), (5005, 5, 5005, 0, 5000, 0, 5, 5005, 5000), strict=True)
+]
+
+
+@pytest.mark.parametrize("size", [1, 3, 150, 4096, 100_000])
+async def test_whatever_a_request_is_like_the_ones_behind_it_are_answered(size: int) -> None:
+    sent = b"".join((*ALL_KINDS, LAST))
+    async with served(with_lifespan(told), Connections()) as server:
+        raw = await server.connect()
+        for start in range(0, len(sent), size):
+            await raw.send(sent[start : start + size])
+        bodies = [line for line in (await raw.rest()).splitlines() if line.startswith(b"/")]
+    assert bodies == [*ANSWERS_TO_ALL, b"/last localhost 0"]
+
+
+@pytest.mark.parametrize("sent", [ALL_KINDS, ALL_KINDS[:1], ALL_KINDS[:2], ALL_KINDS[:4], (*ALL_KINDS, LAST[:-3])])
+async def test_who_has_sent_all_and_says_so_gets_all_answers(sent: tuple[bytes, ...]) -> None:
+    async with served(with_lifespan(told), Connections()) as server:
+        raw = await server.connect(b"".join(sent))
+        raw.writer.write_eof()
+        bodies = [line for line in (await raw.rest()).splitlines() if line.startswith(b"/")]
+        await server.until(lambda connections: not len(connections))
+    assert bodies == ANSWERS_TO_ALL[: len(sent)]
+
+
+async def test_who_ends_a_connection_without_a_whole_request_is_not_waited_for() -> None:
+    async with served(with_lifespan(told), Connections()) as server:
+        for half in (b"", HALF, HALF_A_BODY, CHUNKED[:-4]):
+            raw = await server.connect(half)
+            raw.writer.write_eof()
+            assert await raw.rest() == b""
+        await server.until(lambda connections: not len(connections))
+
+
+async def test_a_question_that_takes_long_is_given_up_once_nobody_may_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "_LINGER", 0.05)
+    is_given_up = asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/begun":
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"3")]})
+            await is_given_up.wait()
+            await send({"type": "http.response.body", "body": b"end"})
+            return
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        is_given_up.set()
+
+    async with served(with_lifespan(slow), Connections()) as server:
+        begun = await server.connect(b"GET /begun HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        begun.writer.write_eof()
+        gone = await server.connect(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        gone.writer.close()
+        async with asyncio.timeout(10):
+            await is_given_up.wait()
+        # What has been begun is not cut off.
+        assert (await begun.rest()).endswith(b"end")
+        await server.until(lambda connections: not len(connections))
+
+
+async def test_where_the_parser_ends_a_body_elsewhere_nothing_behind_it_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a request could be smuggled in by that."""
+    monkeypatch.setattr(connections, "_CHUNK_SIZE", re.compile(b"never"))
+    async with served(with_lifespan(told), Connections()) as server:
+        raw = await server.connect(CHUNKED + LAST)
+        answer = await raw.rest()
+    assert b"HTTP/1.1 400 " in answer
+    assert b"/last" not in answer
 
 
 @pytest.mark.parametrize(
