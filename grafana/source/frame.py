@@ -28,6 +28,12 @@ _TITLES = {
     "gpu_class": "GPU class",
 }
 
+_REPEATED = {
+    "ranked": ("Rankings", "The labels that any charge of the month has."),
+    "moved": ("Movers", "The labels and tags that the months are compared by."),
+}
+"""Titles and descriptions of the variables that panels are repeated over."""
+
 _RANGES = (
     ("Month to date", "now/M", "now"),
     ("Last month", "now-1M/M", "now-1M/M"),
@@ -65,7 +71,8 @@ class Frame:
         labels: which of DIMENSIONS can be selected.
         constants: values that queries and links take from hidden variables, by name.
         asked: values that the reader may change, by name: title, first value and meaning.
-        repeats: what `ranked` repeats panels over: PromQL whose series carry the label `ranked`; empty for none.
+        repeats: what variables repeat panels over: by the variable's name PromQL whose series carry a label of that
+            name, with the value, and the label `title`.
         by_tag: whether panels are repeated over `tag`, the configured tags.
         stacked_by: whether the reader chooses the label by which graphs are stacked; what it is at first.
         annotations: what is marked on the graphs.
@@ -79,7 +86,7 @@ class Frame:
     labels: Sequence[str] = DIMENSIONS
     constants: Mapping[str, str] = field(default_factory=dict)
     asked: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
-    repeats: str = ""
+    repeats: Mapping[str, str] = field(default_factory=dict)
     by_tag: bool = False
     stacked_by: str = ""
     annotations: Sequence[dashboard.AnnotationQuery] = ()
@@ -135,21 +142,21 @@ class Frame:
         ]
         for name, (title, value, meaning) in self.asked.items():
             found.append(dashboard.TextBoxVariable(name).label(title).default_value(value).description(meaning))
-        if self.repeats:
-            found.append(
-                dashboard.QueryVariable("ranked")
-                .label("Rankings")
-                .hide(models.VariableHide.HIDE_VARIABLE)
-                .description("The labels that any charge of the month has.")
-                .datasource(DATA_SOURCE)
-                .query(f"query_result({self.repeats})")
-                .definition(f"query_result({self.repeats})")
-                .regex('/ranked="(?<value>[^"]+)".*title="(?<text>[^"]+)"/')
-                .multi(multi=True)
-                .include_all(include_all=True)
-                .current(models.VariableOption(selected=True, text=["All"], value=["$__all"]))
-                .refresh(models.VariableRefresh.ON_DASHBOARD_LOAD)
-            )
+        found += [
+            dashboard.QueryVariable(name)
+            .label(_REPEATED[name][0])
+            .hide(models.VariableHide.HIDE_VARIABLE)
+            .description(_REPEATED[name][1])
+            .datasource(DATA_SOURCE)
+            .query(f"query_result({query})")
+            .definition(f"query_result({query})")
+            .regex(f'/{name}="(?<value>[^"]+)".*title="(?<text>[^"]+)"/')
+            .multi(multi=True)
+            .include_all(include_all=True)
+            .current(models.VariableOption(selected=True, text=["All"], value=["$__all"]))
+            .refresh(models.VariableRefresh.ON_DASHBOARD_LOAD)
+            for name, query in self.repeats.items()
+        ]
         if self.by_tag:
             found.append(
                 dashboard.QueryVariable("tag")

@@ -1,9 +1,10 @@
-"""fal / Month: the month for a finance department, on one page that prints: A4 upright, at half the size."""
+"""fal / Month: the month for a finance department, on one page that prints: A4 upright, at 46 % of its size."""
 
 from source import palette
 from source.banner import state
 from source.frame import Frame, Row
 from source.invoices import agreement, billed, invoice_list
+from source.movers import changes, compared, moved, who_moved
 from source.outlook import MONTH, budgets, course, month_ends
 from source.panels import (
     DOLLARS,
@@ -12,7 +13,6 @@ from source.panels import (
     NO_FORECAST,
     NOT_LOADED,
     SHARE,
-    SIGNED,
     Built,
     Query,
     coloured,
@@ -20,17 +20,8 @@ from source.panels import (
     properties,
     words_in_markdown,
 )
-from source.queries import of_accounts, total
-from source.rankings import GROWTH, REPORTED, of_month, present
-from source.tables import Column, coloured_text, products, rows
-
-_CHANGE = "fal_spend_month_change_usd"
-_ITEM = ("account", "product", "model", "app", "gpu_class", "cause")
-_MOVED = 5
-_WIDTHS = {"volume": 112, "price": 132, "new": 72, "gone": 72}
-_CAUSES = {"volume": "Volume, mix, $", "price": "Price, discount, $", "new": "New, $", "gone": "Gone, $"}
-"""Volume has the mix of models in it, and price the discounts and surge, which the page and REST divide."""
-
+from source.queries import of_accounts, total, while_whole
+from source.rankings import BEFORE, GROWTH, REPORTED, of_month, present
 
 EXPORTER = ("Exporter", "http://localhost:8080", "Address of the exporter, for the links to its exports.")
 """The variable that the export links take their address from."""
@@ -44,20 +35,21 @@ def month() -> Frame:
         description="The month for finance: what it costs and will cost, what moved and why, budgets and invoices.",
         labels=("account",),
         asked={"exporter": EXPORTER},
-        repeats=present(REPORTED),
+        repeats={"moved": compared(), "ranked": present(REPORTED)},
         rows=(
             Row(5, ((state(), 18), (_exports(), 6))),
             Row(3, _figures()),
-            Row(9, ((course(), 12), (_moved(), 12))),
+            Row(9, ((course(), 12), (moved(), 12))),
             Row(6, ((budgets(), 13), (invoice_list(), 11))),
             Row(7, ((agreement(), 14), (billed(), 10))),
-            Row(8, ((of_month(), 12),)),
+            Row(7, ((who_moved(), 8),)),
+            Row(7, ((of_month(), 12),)),
         ),
     )
 
 
 def _figures() -> tuple[tuple[Built, int], ...]:
-    changed, before = f"sum({_changes()})", total("fal_spend_last_month_to_date_usd")
+    changed, before = while_whole(f"sum({changes()})", BEFORE), total(BEFORE)
     due = of_accounts("fal_invoice_total_usd", ("account", "invoice"), 'status="open"')
     return (
         (
@@ -79,9 +71,9 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 "By how much the complete hours of this month cost more, or less, than as many hours of the last "
                 "month, by the ledger. The running hour is not compared.",
                 [
-                    Query(f"{changed} >= 0", "more", "more"),
-                    Query(f"abs({changed} < 0)", "less", "less"),
-                    Query(f"{changed}\n/ ({before} > 0)", "in percent", "share"),
+                    Query(f"({changed}) >= 0", "more", "more"),
+                    Query(f"abs(({changed}) < 0)", "less", "less"),
+                    Query(f"({changed})\n/ ({before} > 0)", "in percent", "share"),
                 ],
                 MORE,
                 decimals=2,
@@ -130,51 +122,6 @@ def _figures() -> tuple[tuple[Built, int], ...]:
             ),
             4,
         ),
-    )
-
-
-def _changes(*also: str) -> str:
-    return of_accounts(_CHANGE, _ITEM, *also)
-
-
-def _moved() -> Built:
-    def items(*also: str) -> str:
-        """Return the changes by the most telling name of an item: its model, app or product."""
-        named = _changes(*also)
-        for label in ("product", "app", "model"):
-            named = f'label_replace({named}, "name", "$1", "{label}", "(.+)")'
-        return f"sum by (name) ({named})"
-
-    largest = f"topk({_MOVED}, abs({items()}))"
-
-    def shown(*also: str) -> str:
-        of_all = items(*also)
-        return (
-            f"({of_all} and on (name) {largest})\n"
-            f'or label_replace(sum({of_all} unless on (name) {largest}), "name", "all others", "", "")\n'
-            f'or label_replace(sum({of_all}), "name", "Total", "", "")'
-        )
-
-    change = coloured_text((0, palette.NEUTRAL))
-    return rows(
-        "What moved since last month, and why",
-        "The complete hours of this month against as many of the last: the five models and apps that changed most, "
-        "all others, and the total. Volume and mix is the difference in quantity at last month's price of each, price "
-        "what remains of it, with discounts and surge; new and gone were sold in one of the two only. The causes add "
-        "up to the change. The page and /v1/billing/drivers divide the same change further: into volume and mix of "
-        "models, and into price, discount and surge.",
-        [
-            Query(shown(), ref="change"),
-            *(Query(shown(f'cause="{cause}"'), ref=cause) for cause in _CAUSES),
-        ],
-        {
-            "name": Column("What", properties=products() | {"custom.minWidth": 110}),
-            "Value #change": Column("Change, $", SIGNED, 98, 2, change),
-            **{f"Value #{cause}": Column(title, SIGNED, _WIDTHS[cause], 2, change) for cause, title in _CAUSES.items()},
-        },
-        key="name",
-        sort="Change, $",
-        no_value="nothing has moved, or last month is not all loaded",
     )
 
 

@@ -18,7 +18,11 @@ PRODUCTS = {"model_apis": "blue", "serverless": "purple", "compute": "orange"}
 PRODUCT_NAMES = {"model_apis": "Model APIs", "serverless": "Serverless", "compute": "Compute machines"}
 """Names that people use."""
 
-NAME_TEXTS = PRODUCT_NAMES | {"without gpu_class": "without GPU class", "without api_key": "without key"}
+NAME_TEXTS = PRODUCT_NAMES | {
+    "without gpu_class": "without GPU class",
+    "without api_key": "without key",
+    "api_key": "key",
+}
 """Names that people write in another way than labels do."""
 
 GPU_CLASSES = {

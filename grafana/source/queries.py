@@ -51,6 +51,7 @@ _WINDOWS = {
     "fal_gpu_time_surge_month_to_date_seconds": "month_to_date",
     "fal_spend_last_month_usd": "last_month",
     "fal_spend_last_month_to_date_usd": "last_month",
+    "fal_spend_month_compared_usd": "last_month",
 }
 """The gauges of windows, and the label `window` of their coverage."""
 

@@ -33,6 +33,9 @@ REPORTED = ("account", "product", "team", "model", "app", "api_key")
 """The labels of a month's report, which with all of them fits one printed page."""
 
 BEFORE = "fal_spend_last_month_to_date_usd"
+COMPARED = "fal_spend_month_compared_usd"
+"""The same hours of the last month and of this one: what is compared, and never the month to date, is compared."""
+
 _LINKS = (
     ("Only this, in Spend", "fal-spend"),
     ("Its GPU time", "fal-gpu-time"),
@@ -91,16 +94,17 @@ def by_label() -> Built:
 
 def of_month() -> Built:
     """Return the table of a label for a report, repeated likewise: this month, and the same part of the last one."""
-    month, before = (ranked(metric, RANKED, MONTH, 4) for metric in (MONTH, BEFORE))
+    month, before, now = (ranked(metric, RANKED, MONTH, 3) for metric in (MONTH, BEFORE, COMPARED))
     panel = rows(
         "By ${ranked:text}",
-        "The four of the largest month to date, what all others cost, and the total; beside it what the same part of "
-        "the last month cost: as many hours from its start as this month has had. There is a table for each label that "
+        "The three of the largest month to date, what all others cost, and the total; beside it what the same part of "
+        "the last month cost: as many hours from its start as are complete in this month, and by which share those of "
+        "this month cost more. The running hour is in the month to date alone. There is a table for each label that "
         "any charge of the month has; add api_key to FAL_EXPORTER_LABELS to see keys.",
         [
             Query(_named(month), ref="month"),
             Query(_named(before), ref="before"),
-            Query(f"{_named(month)}\n/ on (name) ({_named(before)} > 0)\n- 1", ref="change"),
+            Query(f"{_named(now)}\n/ on (name) ({_named(before)} > 0)\n- 1", ref="change"),
         ],
         {
             "name": Column("Name", properties=_NAME),

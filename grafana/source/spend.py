@@ -27,7 +27,7 @@ from source.panels import (
     properties,
 )
 from source.queries import STACKED_BY, by_day, by_hour, growth, of_accounts, total
-from source.rankings import BEFORE, GROWTH, by_label, by_tag, present
+from source.rankings import BEFORE, COMPARED, GROWTH, by_label, by_tag, present
 
 
 def spend() -> Frame:
@@ -38,7 +38,7 @@ def spend() -> Frame:
         description="What fal costs: this month against budget and forecast, today, and who and what spends it.",
         labels=("account", "product", "team"),
         stacked_by="product",
-        repeats=present(),
+        repeats={"ranked": present()},
         by_tag=True,
         annotations=(
             happened(
@@ -211,11 +211,12 @@ def _last_month() -> Built:
     return (
         figure(
             "Last month",
-            "What the whole last month has cost, by the ledger, and by which share this month costs more (below 0: "
-            "less) than the same part of the last. fal / Month, which the link leads to, says what has moved and why.",
+            "What the whole last month has cost, by the ledger, and by which share the complete hours of this month "
+            "cost more (below 0: less) than as many of the last. fal / Month, which the link leads to, says what has "
+            "moved and why.",
             [
                 Query(total("fal_spend_last_month_usd"), "all of it", "whole"),
-                Query(f"{total(MONTH)}\n/ ({total(BEFORE)} > 0)\n- 1", "± this month", "growth"),
+                Query(f"{total(COMPARED)}\n/ ({total(BEFORE)} > 0)\n- 1", "± this month", "growth"),
             ],
             DOLLARS,
             decimals=2,

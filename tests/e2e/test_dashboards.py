@@ -50,7 +50,7 @@ ALL = {
     "app": ".*",
     "gpu_class": ".*",
     "by": "product",
-} | {"ranked": "product", "tag": ".*"}
+} | {"ranked": "product", "tag": ".*", "moved": "account"}
 
 NOTHING_WHEN_ALL_IS_WELL = {
     "fal-spend: Charged, not counted here: recent": "sums by product are compared two minutes after the start",

@@ -1,0 +1,137 @@
+"""This month against the same hours of the last: what moved and why, and who: by team, key and tag."""
+
+from source import palette
+from source.panels import SHARE, SIGNED, Built, Query
+from source.queries import REST, TOTAL, of_accounts, while_whole
+from source.rankings import BEFORE, GROWTH
+from source.tables import WRAPPED, Column, coloured_text, products, rows
+
+_CHANGE = "fal_spend_month_change_usd"
+_ITEM = ("account", "product", "model", "app", "gpu_class", "cause")
+_MOVED = 5
+_WIDTHS = {"volume": 112, "price": 132, "new": 72, "gone": 72}
+_CAUSES = {"volume": "Volume, mix, $", "price": "Price, discount, $", "new": "New, $", "gone": "Gone, $"}
+"""Volume has the mix of models in it, and price the discounts and surge, which the page and REST divide."""
+
+_WHO = 3
+_NOW, _THEN = "fal_spend_movers_this_month_usd", "fal_spend_movers_last_month_usd"
+_BY = "$moved"
+"""The label or tag that a repeated table is of, in the words of the label `by`."""
+
+_SIGNED = coloured_text((0, palette.NEUTRAL))
+
+
+def changes(*also: str) -> str:
+    """Return the changes of the items of the selected accounts, by cause."""
+    return of_accounts(_CHANGE, _ITEM, *also)
+
+
+def moved() -> Built:
+    """Return the table of what moved, and why."""
+
+    def items(*also: str) -> str:
+        """Return the changes by the most telling name of an item: its model, app or product."""
+        named = changes(*also)
+        for label in ("product", "app", "model"):
+            named = f'label_replace({named}, "name", "$1", "{label}", "(.+)")'
+        return f"sum by (name) ({named})"
+
+    largest = f"topk({_MOVED}, abs({items()}))"
+
+    def shown(*also: str) -> str:
+        of_all = items(*also)
+        return _while_whole(_rows(of_all, largest))
+
+    return rows(
+        "What moved since last month, and why",
+        "The complete hours of this month against as many of the last: the five models and apps that changed most, "
+        "all others, and the total. Volume and mix is the difference in quantity at last month's price of each, price "
+        "what remains of it, with discounts and surge; new and gone were sold in one of the two only. The causes add "
+        "up to the change. The page and /v1/billing/drivers divide the same change further: into volume and mix of "
+        "models, and into price, discount and surge.",
+        [
+            Query(shown(), ref="change"),
+            *(Query(shown(f'cause="{cause}"'), ref=cause) for cause in _CAUSES),
+        ],
+        {
+            "name": Column("What", properties=products() | {"custom.minWidth": 110, **WRAPPED}),
+            "Value #change": Column("Change, $", SIGNED, 98, 2, _SIGNED),
+            **{
+                f"Value #{cause}": Column(title, SIGNED, _WIDTHS[cause], 2, _SIGNED) for cause, title in _CAUSES.items()
+            },
+        },
+        key="name",
+        sort="Change, $",
+        no_value="nothing has moved, or last month is not all loaded",
+    )
+
+
+def who_moved() -> Built:
+    """Return the table of who moved, repeated for each label and tag that months are compared by."""
+    now, then = (_by_name(metric) for metric in (_NOW, _THEN))
+    largest = f"topk({_WHO}, abs({_by_name(_NOW, _NAMED)} - on (name) {_by_name(_THEN, _NAMED)}))"
+    panel = rows(
+        "Who moved: by ${moved:text}",
+        "The complete hours of this month against as many of the last: the three that changed most, all others, and "
+        "the total. By a tag the hours end with the last that has been read by tags for good, and untagged is what no "
+        "tag explains. There is a table for each team, key, member and tag that months can be compared by; where there "
+        "is none, by product. The page and /v1/billing/drivers?group_by= have the same figures.",
+        [
+            Query(_whole(_rows(f"({now} - on (name) {then})", largest)), ref="change"),
+            Query(_whole(_rows(now, largest)), ref="now"),
+            Query(f"{_whole(_rows(now, largest))}\n/ on (name) (({_rows(then, largest)}) > 0)\n- 1", ref="share"),
+        ],
+        {
+            "name": Column("Who", properties=products() | {"custom.minWidth": 90, **WRAPPED}),
+            "Value #change": Column("Change, $", SIGNED, 88, 2, _SIGNED),
+            "Value #share": Column("±", SHARE, 60, 0, coloured_text(*GROWTH)),
+            "Value #now": Column("This month, $", SIGNED, 102, 2),
+        },
+        key="name",
+        sort="Change, $",
+        no_value="not compared: hours of last month are not loaded, or not read by tags",
+    )
+    return panel.repeat("moved").repeat_direction("h").max_per_row(3)
+
+
+def compared() -> str:
+    """Return a series for each label and tag that who moved is shown by, named by the label `moved`."""
+    several = f'count by (by) (count by (by, value) ({_NOW}{{by!="product"}})) > 1'
+    titles = f'label_replace({several}, "title", "$1", "by", "(?:tag:)?(.+)")'
+    named = f'label_replace({titles}, "title", "key", "by", "api_key")'
+    product = f"vector(1) unless on () ({several})"
+    for label in ("by", "title"):
+        product = f'label_replace({product}, "{label}", "product", "", "")'
+    return f'label_replace({named} or {product}, "moved", "$1", "by", "(.+)")'
+
+
+_NAMED = 'value!="__other__"'
+_SAME = f'by="{_BY}"'
+_OF_TAG = 'by=~"tag:.+"'
+
+
+def _by_name(metric: str, *also: str) -> str:
+    each = of_accounts(metric, ("account", "value"), _SAME, *also)
+    for target, pattern in (("$1", "(.+)"), (f"without {_BY}", "^$"), (REST, "__other__")):
+        each = f'label_replace({each}, "name", "{target}", "value", "{pattern}")'
+    return f"sum by (name) ({each})"
+
+
+def _rows(values: str, largest: str) -> str:
+    """Return the rows of a table by the label `name`: the largest, all others and the total."""
+    return (
+        f"({values} and on (name) {largest})\n"
+        f'or label_replace(sum({values} unless on (name) {largest}), "name", "{REST}", "", "")\n'
+        f'or label_replace(sum({values}), "name", "{TOTAL}", "", "")'
+    )
+
+
+def _while_whole(table: str) -> str:
+    return while_whole(f"({table})", BEFORE)
+
+
+def _whole(table: str) -> str:
+    """Return a table by a label or tag; nothing while an account that is read by tags lacks the comparison by a tag."""
+    read = f"count({of_accounts('fal_tagged_through_timestamp_seconds')})"
+    has = f"count({of_accounts(_NOW, ('account',), _SAME, _OF_TAG)})"
+    return f"({_while_whole(table)}\nunless on () {read} > {has})"
