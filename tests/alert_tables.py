@@ -75,7 +75,7 @@ def _plain(summary: str) -> str:
         (r"\{\{ or \.Labels\.model \.Labels\.app \}\}", "*model*"),
         (r"\{\{ \.Labels\.(\w+)(?: \| bill)? \}\}", r"*\1*"),
         (r"\{\{ if lt \$value 0\.0 \}\}(\w+)\{\{ else \}\}(\w+)\{\{ end \}\}", r"\2 or \1"),
-        (r"\{\{ \$value \| humanizeDuration \}\}", "*duration*"),
+        (r"\{\{ \$value \| duration \}\}", "*duration*"),
         (r"\{\{ \$value \| humanizePercentage \}\}", "*percent*"),
         (r"\{\{ \$value \| usd(?:_unsigned)? \}\}", "*amount*"),
         (r"\{\{ \$value \| price \}\}", "*price*"),

@@ -7,6 +7,7 @@ Prometheus, Mimir, Thanos and vmalert all know:
     | usd_unsigned         the same without its sign, where words say it
     | price                the price of a unit, with as many digits as it has: $0.00125
     | utc                  a timestamp: 2026-11-30 21:58 UTC
+    | duration             a duration as people say it, in its two largest units: 2 days 20 hours
     | product_name         a product as people call it: Model APIs
     | bill                 a bill as people call it: fal's FOCUS invoice
     {{ since a b }}        since when the alert is active, which its labels a and b identify; nothing at its first sight
@@ -40,6 +41,17 @@ _FUNCTIONS = {
     "price": r'printf "%.9f" | reReplaceAll `(\.\d\d)(\d*?)0*$` "$1$2" | reReplaceAll `^-?` `$0$$`',
     "utc": r"humanizeTimestamp | reReplaceAll `:\d\d(\.\d+)? \+0000 UTC$` ` UTC`",
 }
+_DURATION = (
+    (r"^(-?\d+d \d+h) .*", "$1"),
+    (r"^(-?\d+h \d+m) .*", "$1"),
+    (r"^(-?\d+m) .*", "$1"),
+    *((rf"(\d){unit[0]}\b", f"$1 {unit}s") for unit in ("day", "hour", "minute", "second")),
+    (r"\b1 (\w+)s\b", "1 $1"),
+    (r"^(.+) 0 \w+$", "$1"),
+)
+_FUNCTIONS["duration"] = "humanizeDuration " + " ".join(
+    f'| reReplaceAll `{pattern}` "{replacement}"' for pattern, replacement in _DURATION
+)
 _NAMES = {
     "product_name": {"model_apis": "Model APIs", "serverless": "Serverless", "compute": "Compute machines"},
     "bill": {

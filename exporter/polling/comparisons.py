@@ -38,6 +38,10 @@ _REST = timedelta(minutes=5)
 """Time between two comparisons of an account within an hour: a comparison reads two months."""
 
 
+_SOON = timedelta(seconds=30)
+"""The same while hours have not been read by tags: the first readings come after the charges."""
+
+
 class _Compared(NamedTuple):
     """Comparison of one account, and the state of the ledger that it was made of."""
 
@@ -55,7 +59,7 @@ class ComparisonMaker:
     """Makes one comparison after another, in the ledger's thread.
 
     An account is compared while all of its last month is in the ledger. A comparison is made anew when another hour is
-    known, and after five minutes when anything has changed.
+    known, and after five minutes when anything has changed; sooner while it lacks tags.
 
     Args:
         clock: the time.
@@ -89,7 +93,7 @@ class ComparisonMaker:
         if (
             kept is not None
             and kept.windows == windows
-            and (kept.revision == ledger.revision or now - kept.made_at < _REST)
+            and (kept.revision == ledger.revision or now - kept.made_at < _rest(ledger, kept))
         ):
             return kept
         before, after = (ledger.spend_by_series(account, window) for window in windows)
@@ -98,6 +102,11 @@ class ComparisonMaker:
         months = known["month"].window, known["last_month"].window
         tags = ledger.tags.compared(account, *months, until=windows[1].end)
         return _Compared(windows, ledger.revision, now, _by_labels(before), _by_labels(after), found, parts, tags)
+
+
+def _rest(ledger: Ledger, kept: _Compared) -> timedelta:
+    lacks_tags = bool(ledger.tags.keys) and (kept.tags is None or bool(kept.tags.lacking))
+    return _SOON if lacks_tags else _REST
 
 
 def _windows(known: AccountCoverage, scopes: Iterable[ScopeState]) -> tuple[Window, Window] | None:

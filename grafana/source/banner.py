@@ -1,6 +1,7 @@
 """The banner of a dashboard: all that is wrong, worst first, and nothing is well while an alert fires.
 
-A finding is a series with the name of the alert that reports it, the account or budget it is about, and how bad it is.
+A finding is a series with the name of the alert that reports it, the account or budget it is about, the amounts that
+it is about in words (`amounts`), and how bad it is; what is further beyond its limit stands before others as bad.
 It is found twice: as a firing alert, where Prometheus has the shipped rules, and by the metrics themselves, where it
 has not. Thresholds are those of the rules where they are recorded, else the shipped ones.
 """
@@ -11,40 +12,41 @@ from pathlib import Path
 from grafana_foundation_sdk.models import dashboard as models
 
 from source import palette
+from source.amounts import BETWEEN, FIRST, SECOND, both, dollars, lasting, written
 from source.panels import Built, Query, said
 from source.queries import covered, of_accounts, of_each
-from source.tables import Column, rows
+from source.tables import WRAPPED, Column, rows
 
 CRITICAL, WARNING, WELL, LIKELY, NOTED = 3, 2, 1, 0, -1
 """In the order of the banner: that nothing needs attention stands before what is only worth knowing."""
 
 WORDS = {
-    "FalAccountLocked": "fal has locked the account: it serves nothing",
-    "FalExporterDown": "no exporter answers: nobody watches what fal charges",
-    "FalReplicaDown": "an exporter is down or cut off; others monitor its accounts",
+    "FalAccountLocked": "fal has locked the account and serves nothing: the runbook says how to unlock it",
+    "FalExporterDown": "no exporter answers, nobody watches what fal charges: start it",
+    "FalReplicaDown": "an exporter is down or cut off, others monitor its accounts: bring it back",
     "FalReplicaImpaired": "a replica should not collect: it does not reach fal, or has another configuration",
-    "FalLedgerLost": "the exporter's ledger is lost or cannot be written",
-    "FalCreditRunwayShort": "the credit runs out soon",
-    "FalCreditBalanceLow": "the credit is low",
-    "FalSpendAboveHourlyLimit": "an hour costs more than the hourly limit",
-    "FalSpendUnusual": "an hour costs unusually much",
-    "FalBudgetExceeded": "a budget is exceeded",
-    "FalBudgetForecastExceeded": "a budget will be exceeded, by the forecast",
-    "FalBudgetBurnFast": "a budget burns far too fast",
-    "FalBudgetBurnSlow": "a budget burns too fast",
-    "FalProviderBudgetNear": "fal will lock the account at its own hard budget",
-    "FalUsageDataStale": "the data are late",
-    "FalClockWrong": "the exporter's clock is wrong",
-    "FalPublicationStalled": "the exporter publishes no new figures",
-    "FalPollFailing": "a source cannot be polled",
+    "FalLedgerLost": "the exporter's ledger is lost or cannot be written: do not stop the exporter",
+    "FalCreditRunwayShort": "the credit runs out soon: top up",
+    "FalCreditBalanceLow": "the credit is low: top up",
+    "FalSpendAboveHourlyLimit": "an hour costs more than the hourly limit: find out what spends it",
+    "FalSpendUnusual": "an hour costs unusually much: find out what spends it",
+    "FalBudgetExceeded": "a budget is exceeded: stop what can wait, or raise the limit",
+    "FalBudgetForecastExceeded": "a budget will be exceeded, by the forecast: spend less, or raise the limit",
+    "FalBudgetBurnFast": "a budget burns far too fast: find out what spends it",
+    "FalBudgetBurnSlow": "a budget burns too fast: find out what spends it",
+    "FalProviderBudgetNear": "fal will lock the account at its own hard budget: raise it at fal",
+    "FalUsageDataStale": "the data are late: see whether polls fail",
+    "FalClockWrong": "the exporter's clock is wrong: synchronize it",
+    "FalPublicationStalled": "the exporter publishes no new figures: restart it",
+    "FalPollFailing": "a source cannot be polled: see fal / Exporter health",
     "FalRowsRejected": "rows of fal's answers cannot be read and are not counted",
     "left out": "charges that the key can read are not polled",
     "not loaded": "hours of this month or the last are not loaded",
     "FalReconciliationDrift": "the ledger and fal's bill of the last month differ",
     "FalLargeRestatement": "fal has changed hours that were complete",
     "FalDiscountLost": "a discount is lost",
-    "FalInvoiceOverdue": "an invoice is overdue",
-    "FalAppIdle": "idle runners of an app cost money",
+    "FalInvoiceOverdue": "an invoice is overdue: pay it",
+    "FalAppIdle": "idle runners of an app cost money: see fal / GPU time",
     "FalQueueGrowing": "requests wait for an app although its runners are idle",
     "FalAccessFileBroken": "the file that grants access cannot be read in full",
     "FalFocusPushFailing": "FOCUS files cannot be pushed to their destination",
@@ -80,7 +82,8 @@ def state() -> Built:
     panel = rows(
         "State",
         "Everything that is wrong, worst first, by the firing alerts and by the metrics themselves: red needs action "
-        "now, orange today, blue is worth knowing. Each line leads to its runbook. Green only while no alert of "
+        "now, orange today, blue is worth knowing; of two that are as bad, what is further beyond its limit stands "
+        "first. Each line names amount and limit, and leads to its runbook. Green only while no alert of "
         "fal-exporter fires that needs anybody, nothing is locked, late, rejected, left out or not loaded, and no "
         "budget or credit is about to be used up.",
         [Query(_findings())],
@@ -90,10 +93,12 @@ def state() -> Built:
                 properties={
                     "mappings": [said({name: (text, "") for name, text in WORDS.items()})],
                     "links": [{"title": "Runbook", "url": "${runbooks}/${__data.fields.runbook}", "targetBlank": True}],
-                    "custom.minWidth": 220,
+                    "custom.minWidth": 180,
+                    **WRAPPED,
                 },
             ),
-            "about": Column("Account or budget", width=130),
+            "about": Column("Account or budget", width=104, properties=WRAPPED),
+            "amounts": Column("Amounts", width=226, properties=WRAPPED),
             "runbook": Column("runbook", properties={"custom.hidden": True}),
             "Value": Column("How bad", width=84, properties=_AS_BAD),
         },
@@ -105,15 +110,18 @@ def state() -> Built:
 
 _AS_BAD: dict[str, object] = {
     "mappings": [
-        said(
-            {
-                "3": ("act now", "dark-red"),
-                "2": ("act today", "dark-orange"),
-                "1": ("well", palette.GOOD_TINT),
-                "0": ("noted", palette.NOTED_TINT),
-                "-1": ("noted", palette.NOTED_TINT),
-            }
-        ),
+        {
+            "type": "range",
+            "options": {"from": start, "to": end, "result": {"text": text, "color": color, "index": place}},
+        }
+        for place, (start, end, text, color) in enumerate(
+            (
+                (CRITICAL, CRITICAL + 0.99, "act now", "dark-red"),
+                (WARNING, WARNING + 0.99, "act today", "dark-orange"),
+                (WELL, WELL, "well", palette.GOOD_TINT),
+                (NOTED, LIKELY + 0.99, "noted", palette.NOTED_TINT),
+            )
+        )
     ],
     "color": {"mode": "thresholds"},
     "thresholds": {
@@ -133,20 +141,23 @@ _MOST = 30
 
 
 def _findings() -> str:
-    """Return the worst findings: series with the labels finding, about and runbook, whose value is how bad they are."""
-    wrong, noted = _each(_found()), _each(_noted())
+    """Return the worst findings: series with finding, about, amounts and runbook, whose value is how bad they are."""
+    wrong, noted = _each(_found(), _counted()), _each(_noted(), _noted_in_dollars())
     well = _named(f"vector({WELL})", "well", _RUNBOOKS["well"])
     return f"topk({_MOST},\n{wrong}\nor\n{noted}\nor\n(\n{well}\nunless on ()\n{wrong}\n)\n)"
 
 
-def _each(found: tuple[str, ...]) -> str:
-    return "max by (finding, about, runbook) (\n" + "\nor\n".join(found) + "\n)"
+def _each(found: tuple[str, ...], with_amounts: tuple[str, ...]) -> str:
+    """Return each finding once: with its amounts where they are known."""
+    told = written("(\n" + "\nor\n".join(with_amounts) + "\n)")
+    others = "\nor\n".join(found)
+    return (
+        f"(\nmax by (finding, about, runbook, {FIRST}) (\n{told}\n)\nor on (finding, about)\n"
+        f"max by (finding, about, runbook) (\n{others}\n)\n)"
+    )
 
 
 def _found() -> tuple[str, ...]:
-    age = f"time() - {of_accounts('fal_data_through_timestamp_seconds', ('account', 'source'))}"
-    runway, balance = of_accounts("fal_credit_runway_seconds"), of_accounts("fal_credit_balance_usd")
-    hours = (_summed(f"fal_spend_{hour}_hour_usd") for hour in ("last", "current"))
     partly = covered("today", "month_to_date", "last_month", by=("account",))
     return (
         *_firing("critical", CRITICAL),
@@ -154,26 +165,10 @@ def _found() -> tuple[str, ...]:
         _finding("FalAccountLocked", CRITICAL, f"{of_accounts('fal_account_locked')} > 0"),
         _finding("FalExporterDown", CRITICAL, f"absent(fal_exporter_build_info)\nor {_stale()}", about=""),
         _finding("FalLedgerLost", CRITICAL, "min(fal_exporter_ledger_up) == 0", about=""),
-        _finding("FalCreditRunwayShort", CRITICAL, f"{runway} < {_threshold('credit_runway_critical_seconds')}"),
-        _finding("FalCreditRunwayShort", WARNING, f"{runway} < {_threshold('credit_runway_warning_seconds')}"),
-        _finding(
-            "FalCreditBalanceLow",
-            WARNING,
-            # An account that pays by invoice has no credit, and no runway.
-            f"{balance} < {_threshold('credit_balance_usd')} and on (account) {runway}",
-        ),
-        *(
-            _finding("FalSpendAboveHourlyLimit", CRITICAL, f"{hour} > {_threshold('spend_hourly_usd')}")
-            for hour in hours
-        ),
-        _of_budgets("FalBudgetExceeded", WARNING, _EXCEEDED),
-        _of_budgets("FalBudgetForecastExceeded", WARNING, f"{_FORECAST_EXCEEDED} unless {_EXCEEDED}"),
-        _finding("FalUsageDataStale", WARNING, f"max by (account) ({age}) > {_threshold('data_age_seconds')}"),
         _finding("FalPollFailing", WARNING, f"min by (account) (fal_source_up{_ACCOUNT}) == 0"),
         _finding(
             "FalRowsRejected", WARNING, f"{_summed('fal_exporter_rejected_rows', 'account', 'source', 'reason')} > 0"
         ),
-        _finding("FalBookingsDiffer", WARNING, _bookings_differ(), about=""),
         _finding(
             "FalBookingsNotCompared",
             WARNING,
@@ -187,6 +182,54 @@ def _found() -> tuple[str, ...]:
     )
 
 
+def _counted() -> tuple[str, ...]:
+    """Return the findings whose amounts are known, with them."""
+    age = f"max by (account) (time() - {of_accounts('fal_data_through_timestamp_seconds', ('account', 'source'))})"
+    runway, balance = of_accounts("fal_credit_runway_seconds"), of_accounts("fal_credit_balance_usd")
+    soon, urgent = (_threshold(f"credit_runway_{how}_seconds") for how in ("warning", "critical"))
+    low, most, late = (_threshold(name) for name in ("credit_balance_usd", "spend_hourly_usd", "data_age_seconds"))
+    hour = " or ".join(
+        f'label_replace({_summed(f"fal_spend_{which}_hour_usd")}, "edge", "{which}", "", "")'
+        for which in ("last", "current")
+    )
+    hour = f"max by (account) ({hour})"
+    # An account that pays by invoice has no credit, and no runway.
+    credit = f"{balance} and on (account) {runway}"
+    left = both(lasting(runway, "account"), dollars(balance, "account", SECOND), "account")
+    return (
+        _told("FalCreditRunwayShort", CRITICAL, f"{runway} < {urgent}", f"{urgent} / ({runway})", (left, " left, ")),
+        _told(
+            "FalCreditRunwayShort",
+            WARNING,
+            f"{runway} < {soon} unless {runway} < {urgent}",
+            f"{soon} / ({runway})",
+            (left, " left, "),
+        ),
+        _told("FalCreditBalanceLow", WARNING, f"({credit}) < {low}", f"{low} / ({balance} > 0)", _beside(balance, low)),
+        _told("FalSpendAboveHourlyLimit", CRITICAL, f"{hour} > {most}", f"{hour} / {most}", _beside(hour, most)),
+        _told("FalUsageDataStale", WARNING, f"{age} > {late}", f"{age} / {late}", (lasting(age, "account"), "")),
+        _of_budgets("FalBudgetExceeded", WARNING, _EXCEEDED, _SPENT),
+        _of_budgets("FalBudgetForecastExceeded", WARNING, f"{_FORECAST_EXCEEDED} unless {_EXCEEDED}", _FORECAST),
+        _told(
+            "FalBookingsDiffer",
+            WARNING,
+            _bookings_differ(),
+            "vector(1)",
+            (
+                both(dollars(f"max({OFF_BOOKINGS})", ""), dollars("max(fal_booked_charged_usd)", "", SECOND), ""),
+                " off, of ",
+            ),
+            about="",
+        ),
+        _firing_of_budgets(("critical", CRITICAL), ("warning", WARNING)),
+    )
+
+
+def _noted_in_dollars() -> tuple[str, ...]:
+    likely = f"fal_budget_forecast_usd > fal_budget_limit_usd unless {_FORECAST_EXCEEDED} unless {_EXCEEDED}"
+    return _of_budgets("budget likely", LIKELY, likely, _FORECAST), _firing_of_budgets(("info", NOTED))
+
+
 def _bookings_differ() -> str:
     ratio, amount = _threshold("booked_difference_ratio"), _threshold("booked_difference_usd")
     return f"max({OFF_BOOKINGS} > {ratio} * fal_booked_charged_usd) > {amount}"
@@ -198,8 +241,7 @@ def bookings_of_rule(part: str, *, reported: bool) -> str:
 
 
 def _noted() -> tuple[str, ...]:
-    likely = f"fal_budget_forecast_usd > fal_budget_limit_usd unless {_FORECAST_EXCEEDED} unless {_EXCEEDED}"
-    return (*_firing("info", NOTED), _of_budgets("budget likely", LIKELY, likely))
+    return _firing("info", NOTED)
 
 
 OFF_BOOKINGS = 'sum without (finding) (abs(fal_booked_finding_usd{finding!="not_read"}))'
@@ -211,13 +253,61 @@ _FORECAST_EXCEEDED = "fal_budget_forecast_low_usd > fal_budget_limit_usd"
 """Both compare within each exporter: budgets of two exporters may have the same name, and other limits."""
 
 
-def _of_budgets(name: str, value: int, comparison: str) -> str:
-    return _finding(name, value, f"max by (budget) ({comparison})", about="budget")
+_SPENT, _FORECAST = "fal_budget_spend_usd", "fal_budget_forecast_usd"
 
 
-def _firing(severity: str, value: int) -> tuple[str]:
+def _of_budgets(name: str, value: int, comparison: str, amount: str) -> str:
+    """Return a finding about budgets, with an amount of them and their limits."""
+    found = f"max by (budget) ({comparison})"
+    return _told(name, value, found, _beyond(amount), _of_limit(amount), about="budget")
+
+
+def _firing_of_budgets(*severities: tuple[str, int]) -> str:
+    """Return what fires about budgets; forecasts are left to what metrics find of them."""
+    also = 'budget!="",alertname!="FalBudgetForecastExceeded"'
+    firing = " or ".join(found for severity, value in severities for found in _firing(severity, value, also))
+    return _with_amounts(f"({firing})", _beyond(_SPENT), _of_limit(_SPENT), "budget")
+
+
+def _beyond(amount: str) -> str:
+    return f"max by (budget) ({amount} / (fal_budget_limit_usd > 0))"
+
+
+def _of_limit(amount: str) -> tuple[str, str]:
+    """Return amount and limit of each budget; of the exporter in which the budget is furthest beyond it."""
+    furthest = f"topk by (budget) (1, {amount} / (fal_budget_limit_usd > 0))"
+    spent, limit = (f"max by (budget) ({metric} and {furthest})" for metric in (amount, "fal_budget_limit_usd"))
+    found = both(dollars(spent, "budget"), dollars(limit, "budget", SECOND), "budget")
+    return found, " of " if amount == _SPENT else " forecast, limit "
+
+
+def _beside(amount: str, threshold: str) -> tuple[str, str]:
+    limit = dollars(f"0 * ({amount}) + {threshold}", "account", SECOND)
+    return both(dollars(amount, "account"), limit, "account"), ", limit "
+
+
+def _told(
+    name: str, value: int, expression: str, beyond: str, amounts: tuple[str, str], *, about: str = "account"
+) -> str:
+    """Return a finding with its amounts and the words between them.
+
+    `beyond` is how many times the limit it is, by which it is ranked.
+    """
+    found = _with_amounts(f"(0 * ({expression}) + {value})", beyond, amounts, about)
+    labelled = f'label_replace({found}, "about", "$1", "{about}", "(.+)")' if about else found
+    return _named(labelled, name, _RUNBOOKS.get(name, f"{name}.md"))
+
+
+def _with_amounts(found: str, beyond: str, amounts: tuple[str, str], about: str) -> str:
+    ranked = f"({found} + on ({about}) group_left () 0.1 * clamp_max({beyond}, 9))"
+    told = f"{ranked} * on ({about}) group_left ({FIRST}, {SECOND}) ({amounts[0]})"
+    return f'label_replace({told}, "{BETWEEN}", "{amounts[1]}", "", "")' if amounts[1] else told
+
+
+def _firing(severity: str, value: int, also: str = "") -> tuple[str]:
     """Return what fires of a severity; alerts about no account, such as a missing exporter, concern all of them."""
-    alerts = f'ALERTS{{alertname=~"Fal.+",alertstate="firing",account=~"$account|",severity="{severity}"}} * {value}'
+    which = ",".join(filter(None, ('alertname=~"Fal.+",alertstate="firing",account=~"$account|"', also)))
+    alerts = f'ALERTS{{{which},severity="{severity}"}} * {value}'
     for target, replacement, label in (
         ("about", "$1", "account"),
         ("about", "$1", "budget"),

@@ -25,7 +25,8 @@ def exporter_health() -> Frame:
         labels=("account",),
         start="now-24h",
         rows=(
-            Row(7, ((state(), 13), (_failing_now(), 11))),
+            Row(5, ((state(), 24),)),
+            Row(5, ((_failing_now(), 24),)),
             Row(4, _figures()),
             Row(15, ((_sources(), 16), (_failures(), 8))),
             Row(8, ((_calls(), 8), (_latency(), 8), (_poll_duration(), 8)), "Calls to fal"),

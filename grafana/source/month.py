@@ -1,4 +1,4 @@
-"""fal / Month: the month for a finance department, on one page that prints: A4 upright, at 46 % of its size."""
+"""fal / Month: the month for a finance department, on one page that prints: A4 upright, at 45 % of its size."""
 
 from source import palette
 from source.banner import state
@@ -39,7 +39,7 @@ def month() -> Frame:
         rows=(
             Row(5, ((state(), 18), (_exports(), 6))),
             Row(3, _figures()),
-            Row(9, ((course(), 12), (moved(), 12))),
+            Row(10, ((course(), 12), (moved(), 12))),
             Row(6, ((budgets(), 13), (invoice_list(), 11))),
             Row(7, ((agreement(), 14), (billed(), 10))),
             Row(7, ((who_moved(), 8),)),

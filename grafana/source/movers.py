@@ -9,7 +9,7 @@ from source.tables import WRAPPED, Column, coloured_text, products, rows
 _CHANGE = "fal_spend_month_change_usd"
 _ITEM = ("account", "product", "model", "app", "gpu_class", "cause")
 _MOVED = 5
-_WIDTHS = {"volume": 112, "price": 132, "new": 72, "gone": 72}
+_WIDTHS = {"volume": 110, "price": 130, "new": 68, "gone": 68}
 _CAUSES = {"volume": "Volume, mix, $", "price": "Price, discount, $", "new": "New, $", "gone": "Gone, $"}
 """Volume has the mix of models in it, and price the discounts and surge, which the page and REST divide."""
 
@@ -83,9 +83,9 @@ def who_moved() -> Built:
         ],
         {
             "name": Column("Who", properties=products() | {"custom.minWidth": 90, **WRAPPED}),
-            "Value #change": Column("Change, $", SIGNED, 88, 2, _SIGNED),
+            "Value #change": Column("Change, $", SIGNED, 100, 2, _SIGNED),
             "Value #share": Column("±", SHARE, 60, 0, coloured_text(*GROWTH)),
-            "Value #now": Column("This month, $", SIGNED, 102, 2),
+            "Value #now": Column("This month, $", SIGNED, 106, 2),
         },
         key="name",
         sort="Change, $",

@@ -67,16 +67,16 @@ def spend() -> Frame:
             ),
         ),
         rows=(
+            Row(5, ((state(), 24),)),
+            Row(4, (*_figures(),)),
             Row(
-                6,
+                4,
                 (
-                    (state(), 11),
-                    (_not_included(), 5),
-                    (coverage(("month_to_date", "this month"), ("last_month", "last month")), 4),
-                    (_data_through(), 4),
+                    (_not_included(), 8),
+                    (coverage(("month_to_date", "this month"), ("last_month", "last month")), 8),
+                    (_data_through(), 8),
                 ),
             ),
-            Row(4, (*_figures(),)),
             Row(9, ((course(), 12), (budgets(), 12))),
             Row(10, ((_days(), 24),)),
             Row(9, ((_hours(), 24),)),

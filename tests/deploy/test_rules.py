@@ -245,6 +245,13 @@ def test_every_amount_reads_as_people_write_it(alert: Rule) -> None:
 
 
 @EACH_ALERT
+def test_every_duration_reads_as_people_say_it(alert: Rule) -> None:
+    text = f"{alert.annotations['summary']} {alert.annotations['description']}"
+    # Prometheus writes 2d 20h 46m 57s: what follows makes 2 days 20 hours of it.
+    assert all("second" in said for said in re.findall(r"humanizeDuration(.*?)\}\}", text))
+
+
+@EACH_ALERT
 def test_every_alert_leads_to_its_page_and_to_a_dashboard_with_its_account_and_time(
     alert: Rule, repository: Path
 ) -> None:

@@ -143,7 +143,7 @@ async def test_who_moved_by_a_tag_is_what_rest_answers_of_the_same_hours(
         assert not moved_by(await compared(bench, maker), view.labels)[1:], "no hour has been read by tags"
         assert bench.account.tags is not None
         await bench.account.tags.poll()
-        clock.forward(minutes=5)
+        clock.forward(seconds=30)
         comparison = await compared(bench, maker)
         (of_account,) = comparison.tags.values()
         through = hour_of(clock.now) - 2 * HOUR

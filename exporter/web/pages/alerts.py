@@ -161,7 +161,7 @@ def alerts(publication: Publication, now: datetime, broken_files: Sequence[str] 
     for account in overview.accounts:
         found += _of_account(account, now)
     found += _of_credit(overview.accounts, publication.outlook, now)
-    for budget in publication.outlook.budgets:
+    for budget in furthest_first(publication.outlook.budgets):
         found += _of_budget(budget)
     found += _of_spend(overview.observations)
     found += _of_prices(overview.observations)
@@ -170,6 +170,24 @@ def alerts(publication: Publication, now: datetime, broken_files: Sequence[str] 
     found += _of_bookings(overview.observations.bookings, now)
     found += _of_keys(overview.observations, overview.accounts, now)
     return tuple(sorted(found, key=lambda alert: (_ORDER.index(alert.severity), not alert.is_ahead)))
+
+
+def furthest_first(budgets: Sequence[BudgetOutlook]) -> list[BudgetOutlook]:
+    """Return budgets in the order in which they need somebody.
+
+    Those that are exceeded first, then those that will be and those that probably will be, each by the share of the
+    limit that is spent.
+    """
+
+    def rank(budget: BudgetOutlook) -> tuple[bool, bool, bool, float]:
+        spend, limit, forecast = budget.spend or 0, budget.limit, budget.forecast
+        will, likely = (
+            forecast is not None and forecast.low > limit,
+            forecast is not None and forecast.expected > limit,
+        )
+        return spend > limit, will, likely, spend / limit if limit > 0 else float(spend)
+
+    return sorted(budgets, key=rank, reverse=True)
 
 
 def _of_credit(accounts: Sequence[AccountOverview], outlook: Outlook, now: datetime) -> Iterator[Alert]:

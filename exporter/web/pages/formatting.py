@@ -8,7 +8,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 from exporter.charges import NANO, decimal_of
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
-_SMALLER = {"h": _HOUR, "min": _MINUTE}
+_UNITS = ((_DAY, "day"), (_HOUR, "hour"), (_MINUTE, "minute"), (1, "second"))
 _YEAR = 365
 """Days: further ahead nobody needs the number."""
 
@@ -51,13 +51,16 @@ def runway(lasting: timedelta) -> str:
 
 
 def span(seconds: float) -> str:
-    """Write a duration in its two largest units."""
+    """Write a duration in its two largest units, as people say it: 2 days 21 hours; minutes and less in one."""
     whole = max(int(seconds), 0)
-    for size, larger, smaller in ((_DAY, "d", "h"), (_HOUR, "h", "min")):
-        if whole >= size:
-            rest = whole % size // _SMALLER[smaller]
-            return f"{whole // size} {larger}" + (f" {rest} {smaller}" if rest else "")
-    return f"{whole // _MINUTE} min" if whole >= _MINUTE else f"{whole} s"
+    largest = next((place for place, (size, _) in enumerate(_UNITS) if whole >= size), len(_UNITS) - 1)
+    shown = _UNITS[largest : largest + (2 if _UNITS[largest][0] > _MINUTE else 1)]
+    counts: list[str] = []
+    for size, unit in shown:
+        count, whole = divmod(whole, size)
+        if count or not counts:
+            counts.append(f"{count} {unit}{'' if count == 1 else 's'}")
+    return " ".join(counts)
 
 
 def instant(at: datetime) -> str:

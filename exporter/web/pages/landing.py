@@ -23,7 +23,7 @@ from exporter.overview import (
 )
 from exporter.publication import Publication
 from exporter.tags import TAG
-from exporter.web.pages.alerts import alerts, banner, data_through
+from exporter.web.pages.alerts import alerts, banner, data_through, furthest_first
 from exporter.web.pages.chart import Band, band, chart, product_name
 from exporter.web.pages.formatting import Timestamp, changes, dollars, instant, percent, span, timestamp
 from exporter.web.pages.rendering import HEADERS, render
@@ -310,7 +310,7 @@ def _overview(publication: Publication, now: datetime, broken_files: Sequence[st
         data_through=data_through(overview.accounts),
         month=month(publication),
         tiles=tiles(publication, now),
-        budgets=tuple(budget_view(budget, now) for budget in publication.outlook.budgets),
+        budgets=tuple(budget_view(budget, now) for budget in furthest_first(publication.outlook.budgets)),
         chart=chart(overview.daily),
         rankings=(rankings := ranking_views(overview)),
         ranking_scale=_scale(overview.rankings) if len(rankings) > 1 else "",

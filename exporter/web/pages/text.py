@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from exporter.publication import Publication
-from exporter.web.pages.alerts import alerts, data_through
+from exporter.web.pages.alerts import alerts, data_through, furthest_first
 from exporter.web.pages.landing import (
     budget_view,
     loading,
@@ -65,7 +65,7 @@ def _spend(publication: Publication, now: datetime) -> Iterator[str]:
 
 
 def _budgets(publication: Publication) -> Iterator[str]:
-    budgets = publication.outlook.budgets
+    budgets = furthest_first(publication.outlook.budgets)
     width = max((len(budget.budget) for budget in budgets), default=0)
     if budgets:
         yield ""

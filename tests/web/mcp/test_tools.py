@@ -36,7 +36,7 @@ def test_the_balance_tells_runway_and_locks(known: Known) -> None:
         ("balance", "-5"),
         ("balance_at", "2026-11-20T12:30:00Z"),
         ("credit_floor", "-20"),
-        ("runway", "2 d 2 h"),
+        ("runway", "2 days 2 hours"),
         ("locked", "exhausted_balance"),
     ]
     assert set(cells(answer.text, 1).values()) == {"unknown", "-"}
@@ -46,7 +46,7 @@ def test_a_credit_that_has_run_out_has_a_runway_of_nothing(known: Known) -> None
     empty = Outlook((AccountOutlook("default", MONTH, 0, NOW, timedelta(0)),))
     published = Publication(1, NOW, Exposition(), Overview("1.2.3"), ready=True, outlook=empty)
     answer = balance_tool(Known(known.reader, lambda: published, known.zone, known.clock)).answer({})
-    assert cells(answer.text)["runway"] == "0 s"
+    assert cells(answer.text)["runway"] == "0 seconds"
 
 
 def test_a_budget_tells_forecast_burn_and_what_is_reached(known: Known) -> None:

@@ -42,6 +42,7 @@ from exporter.web.pages.alerts import (
     THRESHOLDS,
     alerts,
 )
+from exporter.web.pages.text import page_text
 
 SECOND = timedelta(seconds=1)
 
@@ -70,7 +71,7 @@ def test_figures_that_have_not_moved_for_long_are_an_alert() -> None:
     well = Overview("1", (AccountOverview("a", (SourceOverview("models", "", "up", AT, AT),)),))
     five, six = (outline(well, outlook=Outlook(), now=AT + timedelta(minutes=item)).text for item in (5, 6))
     assert "Nothing needs attention. Data through 2026-11-21 22:00 UTC." in five
-    assert "1 urgent Exporter These figures are 6 min old" in six
+    assert "1 urgent Exporter These figures are 6 minutes old" in six
 
 
 def test_trouble_with_the_ledger_is_urgent_and_what_happened_to_it_is_to_be_looked_at() -> None:
@@ -377,7 +378,7 @@ def test_a_month_that_differs_from_its_invoice_is_told(difference: int | None, f
 @pytest.mark.parametrize(("late", "found"), [(timedelta(days=1), 0), (timedelta(days=1, seconds=1), 1)])
 def test_an_overdue_invoice_is_told(late: timedelta, found: int) -> None:
     seen = Observations(open_invoices=(OpenInvoice("a", "FAL-1", 9 * NANO, AT - late),))
-    assert texts(seen) == ["The invoice FAL-1 of $9.00 was due 1 d ago."] * found
+    assert texts(seen) == ["The invoice FAL-1 of $9.00 was due 1 day ago."] * found
 
 
 @pytest.mark.parametrize(
@@ -417,6 +418,31 @@ def test_a_budget_whose_forecast_may_still_hold_is_no_alert() -> None:
     assert told(AccountOverview("a", ()), Outlook(budgets=(budget,))) == []
 
 
+def test_budgets_stand_in_the_order_in_which_they_need_somebody_everywhere() -> None:
+    def budget(name: str, spend: int | None, forecast: int = 0) -> BudgetOutlook:
+        ahead = Forecast(forecast * NANO, forecast * NANO, forecast * NANO) if forecast else None
+        amount = None if spend is None else spend * NANO
+        return BudgetOutlook(name, "month", MONTH, 100 * NANO, {}, (Fraction(1, 2),), amount, ahead)
+
+    shuffled = (
+        budget("everything", 73, 80),
+        budget("unknown", None),
+        budget("video", 93, 99),
+        budget("over", 101, 120),
+        budget("will", 60, 130),
+        budget("far over", 300, 400),
+    )
+    found = ["far over", "over", "will", "video", "everything"]
+    ahead = Outlook(budgets=shuffled)
+    publication = Publication(1, AT, Exposition(), Overview("1"), ready=True, outlook=ahead)
+    assert [alert.about.removeprefix("Budget ") for alert in alerts(publication, AT)] == found
+    bars = page_text(publication, AT, ready=True)
+    assert re.findall(r"(?m)^Budget (.+?) +\[", bars) == [*found, "unknown"]
+    page = outline(Overview("1"), outlook=ahead).elements
+    labels = [element.get("aria-label") or "" for _, element in page if element.get("class") == "meter"]
+    assert [label.partition(":")[0] for label in labels] == [*found, "unknown"]
+
+
 def test_an_idle_app_is_told_of_with_what_to_change() -> None:
     kept = IdleApp("a", "preview", "staging", 9 * NANO, 10 * NANO, 1, 600)
     text = outline(seen(idle_apps=(kept,)), outlook=Outlook()).text
@@ -442,7 +468,7 @@ def test_credit_that_runs_out_is_told_with_what_then_and_until_when_to_top_up() 
     ahead = Outlook((replace(AHEAD, runway=timedelta(hours=5, minutes=20)),))
     page = outline(Overview("1", (ACCOUNT,)), outlook=ahead)
     assert (
-        "Credit runs out in about 5 h 20 min; then fal serves nothing. Top up before 2026-11-22 03:00 UTC. "
+        "Credit runs out in about 5 hours 20 minutes; then fal serves nothing. Top up before 2026-11-22 03:00 UTC. "
         "fal.ai/dashboard/billing" in page.text
     )
     assert ("a", {"href": "https://fal.ai/dashboard/billing"}) in page.elements

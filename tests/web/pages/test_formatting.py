@@ -32,14 +32,14 @@ def test_dollars(amount: int | None, text: str) -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (-5, "0 s"),
-        (59.9, "59 s"),
-        (60, "1 min"),
-        (3599, "59 min"),
-        (3600, "1 h"),
-        (5000, "1 h 23 min"),
-        (2 * 86400, "2 d"),
-        (2 * 86400 + 3700, "2 d 1 h"),
+        (-5, "0 seconds"),
+        (59.9, "59 seconds"),
+        (60, "1 minute"),
+        (3599, "59 minutes"),
+        (3600, "1 hour"),
+        (5000, "1 hour 23 minutes"),
+        (2 * 86400, "2 days"),
+        (2 * 86400 + 3700, "2 days 1 hour"),
     ],
 )
 def test_span(seconds: float, text: str) -> None:
@@ -49,7 +49,7 @@ def test_span(seconds: float, text: str) -> None:
 def test_an_instant_is_told_to_the_minute_and_relative_to_now() -> None:
     assert instant(AT) == "2026-11-21 22:05 UTC"
     assert ago(AT, AT + timedelta(seconds=59)) == "just now"
-    assert ago(AT, AT + timedelta(minutes=3)) == "3 min ago"
+    assert ago(AT, AT + timedelta(minutes=3)) == "3 minutes ago"
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_round_dollars(amount: int, text: str) -> None:
 
 
 def test_a_runway_beyond_a_year_has_no_number() -> None:
-    assert runway(timedelta(hours=30)) == "1 d 6 h"
+    assert runway(timedelta(hours=30)) == "1 day 6 hours"
     assert runway(timedelta(days=400)) == "over a year"
 
 

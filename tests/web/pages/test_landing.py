@@ -85,7 +85,7 @@ def test_it_shows_of_budgets(words: str) -> None:
 def test_a_budget_near_or_over_its_limit_stands_out() -> None:
     items = [element["class"] for tag, element in outline(OVERVIEW).elements if tag == "li" and "class" in element]
     of_alerts = ("bad", "waiting", "noted")
-    assert [item for item in items if item not in of_alerts][:3] == ["near", "over", ""]
+    assert [item for item in items if item not in of_alerts][:3] == ["over", "near", ""]
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_an_overview_is_rendered_once_for_a_publication_and_minute() -> None:
     page.html(publication, ready=True, refresh="5")
     assert page._rendered is first
     now += timedelta(minutes=1)
-    assert "1 min ago" in page.html(publication, ready=True)
+    assert "1 minute ago" in page.html(publication, ready=True)
 
 
 def search(text: str, accounts: int = 12) -> Outline:

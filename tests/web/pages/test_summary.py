@@ -21,7 +21,7 @@ from exporter.web.pages.text import page_text
         "Last month $11,205.00",
         "Today $402.12 since midnight, Europe/Berlin",
         "This hour $7.01 so far; charges often arrive late Last hour $12.48 last complete hour",
-        "Credit balance $24,512.15 lasts 40 d (shortest account)",
+        "Credit balance $24,512.15 lasts 40 days (shortest account)",
     ],
 )
 def test_it_shows(words: str) -> None:
