@@ -439,6 +439,26 @@ def test_invoices_of_a_part_of_a_month_stand_for_no_more_than_it_in_any_room(roo
     assert (source, sums) == ("invoice", {item.id: item.total for item in (first, second, note)})
 
 
+def test_each_account_has_its_own_invoices_of_the_latest_month_that_is_billed_whole(rooms: Rooms) -> None:
+    """Of November some days are billed, of October all."""
+    hour = (OCTOBER.start - START) // HOUR
+    for name in ("one", "two"):
+        rooms.take(Restated(name, hour, len(OCTOBER), {(hour + 5, 0): 100}))
+        invoice = replace(billed_to(f"in_{name}_10", OCTOBER.start, OCTOBER.end, 7 * NANO), account=name)
+        part = replace(invoice, id=f"in_{name}_11", period_start=OCTOBER.end, period_end=OCTOBER.end + 9 * 24 * HOUR)
+        rooms.ledger.record_invoices(name, [invoice, part])
+    rooms.take(Restated("three", hour, len(OCTOBER), {}))
+    with open_statement(rooms.address) as statement:
+        contents = file_contents(statement, parse_request({"source": "invoice"}, now=NOW), None, NOW)
+        assert contents.window == OCTOBER
+        sums: dict[tuple[str, str], int] = {}
+        for charge in contents.charges:
+            key = charge.dimensions.account, charge.invoice_id
+            sums[key] = sums.get(key, 0) + charge.amounts.cost
+    total = 7 * NANO - 1
+    assert sums == {("one", "in_one_10"): total, ("two", "in_two_10"): total}
+
+
 def test_invoices_of_one_number_have_names_of_their_own_in_metrics(rooms: Rooms) -> None:
     invoice = billed_to("in_1", OCTOBER.start, OCTOBER.end, 10)
     note = replace(invoice, id="in_2", subtotal=-10, total=-11)
