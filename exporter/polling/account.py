@@ -517,6 +517,9 @@ class AccountPoller:
         try:
             invoices = await read_invoices(self._client)
         except (FeatureError, ScopeError) as error:
+            if await self._ledger.invoices(self.name):
+                # Those that have been read are shown, and get old: one that is paid meanwhile looks overdue.
+                raise
             # Not a failure that could end: an alert on it would never be quiet.
             if not self._told_no_invoices:
                 self._told_no_invoices = True

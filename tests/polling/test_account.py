@@ -406,6 +406,18 @@ async def test_an_answer_of_which_no_row_can_be_read_takes_nothing_back(bench: B
     assert (await bench.view()).totals["main"] == before
 
 
+async def test_invoices_that_the_key_may_not_read_any_more_are_a_failure(bench: Bench, fal: RunningSimulator) -> None:
+    """Those that were read are still shown, and get old."""
+    (invoices,) = [polled for polled in bench.account.polled if polled.name == "invoices"]
+    await bench.account.poll_invoices()
+    fal.simulator.faults.add(Fault("scope_removed"))
+    await bench.account.poll_invoices()
+    assert (invoices.state, bench.number("fal_source_up", account="main", source="invoices")) == ("failing", 0)
+    fal.simulator.faults.clear()
+    await bench.account.poll_invoices()
+    assert invoices.state == "up"
+
+
 async def test_invoices_that_the_key_may_not_read_are_told_once_and_are_no_failure(
     fal: RunningSimulator, clock: Clock, tmp_path: Path, logs: list[EventDict]
 ) -> None:
