@@ -38,6 +38,7 @@ from exporter.ledger.accounting.coverage import (
     state_of,
 )
 from exporter.ledger.accounting.effects import Effects, effects_of
+from exporter.ledger.accounting.invoices import withdrawn
 from exporter.ledger.accounting.reconciliation import Reconciliation, reconciliation
 from exporter.ledger.accounting.restatement import (
     Booking,
@@ -299,10 +300,17 @@ class Ledger:
             if newest is None or newest.at <= balance.at:
                 contents.balances[balance.account] = balance
 
-    def record_invoices(self, account: str, invoices: Collection[Invoice]) -> None:
-        """Keep an account's invoices as fal states them now."""
+    def record_invoices(self, account: str, invoices: Collection[Invoice], *, is_whole: bool = False) -> None:
+        """Keep an account's invoices as fal states them now.
+
+        Args:
+            account: whose they are.
+            invoices: those that could be read.
+            is_whole: whether these are all that fal lists, so that others are withdrawn; see `withdrawn`.
+        """
         with self._session.writing() as (connection, contents):
-            rows.write_invoices(connection, account, invoices)
+            gone = withdrawn(self.invoices(account), invoices) if is_whole else ()
+            rows.write_invoices(connection, account, invoices, gone)
             contents.invoices = rows.read_invoices(connection)
 
     def balance_history(self, account: str, since: datetime) -> tuple[Balance, ...]:

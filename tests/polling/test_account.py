@@ -406,6 +406,21 @@ async def test_an_answer_of_which_no_row_can_be_read_takes_nothing_back(bench: B
     assert (await bench.view()).totals["main"] == before
 
 
+async def test_an_invoice_that_fal_has_withdrawn_is_not_shown_any_more(bench: Bench, fal: RunningSimulator) -> None:
+    """A draft gets another id when it is issued; one that is open would be overdue for ever."""
+    await bench.account.poll_invoices()
+    stated = await bench.ledger.invoices("main")
+    draft = replace(stated[0], id="draft_1", number="", status="draft")
+    await bench.ledger.record_invoices("main", [draft, replace(draft, id="paid_1", status="paid")])
+    fal.simulator.faults.add(Fault("missing_fields", path="/billing/invoices", fields=("total",), every_row=2))
+    await bench.account.poll_invoices()
+    assert "draft_1" in {item.id for item in await bench.ledger.invoices("main")}, "it may be the one that is odd"
+    fal.simulator.faults.clear()
+    await bench.account.poll_invoices()
+    found = {item.id for item in (await bench.view()).invoices}
+    assert found == {item.id for item in stated} | {"paid_1"}
+
+
 async def test_invoices_that_the_key_may_not_read_any_more_are_a_failure(bench: Bench, fal: RunningSimulator) -> None:
     """Those that were read are still shown, and get old."""
     (invoices,) = [polled for polled in bench.account.polled if polled.name == "invoices"]

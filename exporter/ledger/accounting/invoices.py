@@ -58,6 +58,26 @@ def invoice_names(invoices: Collection[Invoice]) -> Mapping[tuple[str, str], str
     }
 
 
+def withdrawn(known: Iterable[Invoice], stated: Collection[Invoice]) -> frozenset[str]:
+    """Return the ids of the invoices of an account that fal does not list any more, although it lists older ones.
+
+    What is paid or void is history, and kept: fal may list the newest only.
+
+    Args:
+        known: those that are kept.
+        stated: all that fal lists now.
+    """
+    listed, since = {item.id for item in stated}, min((item.period_start for item in stated), default=None)
+    return frozenset(
+        item.id
+        for item in known
+        if since is not None
+        and item.period_start >= since
+        and item.id not in listed
+        and item.status not in {"paid", "void"}
+    )
+
+
 def _end(invoice: Invoice) -> datetime:
     """Return the end of the hours that an invoice covers."""
     return hour_start(first_hour_from(invoice.period_end))

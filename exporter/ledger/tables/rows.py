@@ -423,10 +423,11 @@ def read_balance_history(connection: Connection, account: str, since: datetime) 
     return [Balance(row.account, row.amount, row.at) for row in rows]
 
 
-def write_invoices(connection: Connection, account: str, stated: Collection[Invoice]) -> None:
-    """Save invoices as fal states them now; those it no longer lists are kept."""
+def write_invoices(connection: Connection, account: str, stated: Collection[Invoice], gone: Iterable[str] = ()) -> None:
+    """Save invoices as fal states them now, and delete those that are gone, by id; others are kept."""
     by_id = {item.id: item for item in stated}
-    connection.execute(invoices.delete().where(invoices.c.account == account, invoices.c.id.in_(by_id)))
+    replaced = {*by_id, *gone}
+    connection.execute(invoices.delete().where(invoices.c.account == account, invoices.c.id.in_(replaced)))
     if by_id:
         connection.execute(
             invoices.insert(),

@@ -1,7 +1,7 @@
 from datetime import UTC, datetime, timedelta
 
 from exporter.charges import Invoice, Window
-from exporter.ledger.accounting.invoices import billed_part, invoice_names
+from exporter.ledger.accounting.invoices import billed_part, invoice_names, withdrawn
 
 OCTOBER = Window(datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC))
 
@@ -64,3 +64,13 @@ def test_the_name_of_an_invoice_is_its_own() -> None:
         ("a", "5"): "5",
         ("a", "6"): "6",
     }
+
+
+def test_what_fal_lists_no_more_among_what_it_lists_is_withdrawn_unless_it_is_history() -> None:
+    states = ("draft", "open", "uncollectible", "paid", "void")
+    known = [invoice(status, 5, 9, status) for status in states]
+    old = invoice("old", 1, 5, "open")
+    assert withdrawn([*known, old], [invoice("new", 5, 9)]) == {"draft", "open", "uncollectible"}
+    assert withdrawn([*known, old], [invoice("new", 6, 9)]) == set(), "it may list the newest only"
+    assert withdrawn([*known, old], []) == set()
+    assert withdrawn(known, [invoice("open", 1, 3)]) == {"draft", "uncollectible"}
