@@ -123,6 +123,31 @@ async def test_a_change_within_the_hour_shows_five_minutes_later(
         assert lost > 0
 
 
+async def test_hours_are_compared_that_every_source_of_the_account_has_read(
+    fal: RunningSimulator, clock: Clock, tmp_path: Path
+) -> None:
+    maker = ComparisonMaker(clock)
+    async with opened_bench(fal, clock, tmp_path, reach=replace(REACH, history=timedelta(days=34))) as bench:
+        await bench.account.load_history()
+        until = hour_of(clock.now)
+        accounts = {"main": ("models", "serverless"), "other": ("models",)}
+        await bench.ledger.run(lambda ledger: ledger.activate(accounts))
+        read = Window(NOVEMBER, NOVEMBER + 5 * HOUR)
+        await bench.ledger.run(lambda ledger: ledger.restate("other", "models", read, (), at=clock.now))
+        fal.simulator.faults.add(Fault("server_error", path="/v1/serverless/usage"))
+        clock.forward(hours=3)
+        await bench.account.poll_recent()
+        told = await compared(bench, maker)
+        assert total(told.last_month) == truth(fal, OCTOBER, OCTOBER + (until - NOVEMBER))
+        fal.simulator.faults.clear()
+        await bench.account.poll_recent()
+        until = hour_of(clock.now)
+        clock.forward(minutes=6)
+        told = await compared(bench, maker)
+        assert total(told.last_month) == truth(fal, OCTOBER, OCTOBER + (until - NOVEMBER))
+        assert told.accounts == {"main"}
+
+
 async def test_without_all_of_the_last_month_there_is_no_comparison(bench: Bench, clock: Clock) -> None:
     maker = ComparisonMaker(clock)
     await bench.account.load_history()
