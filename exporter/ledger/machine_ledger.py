@@ -60,11 +60,23 @@ class MachineLedger:
             costs = tables.model_costs(connection, scopes, hour_number(window.start), hour_number(window.end))
         return tuple(sorted(model for _, model in costs if model))
 
-    def record_settings(self, account: str, listed: Collection[AppSettings]) -> None:
-        """Keep the settings of an account's apps as fal lists them now."""
+    def record_settings(self, account: str, listed: Collection[AppSettings], *, is_whole: bool = True) -> None:
+        """Keep the settings of an account's apps as fal lists them now.
+
+        Args:
+            account: whose apps they are.
+            listed: those that could be read.
+            is_whole: whether these are all that fal lists; otherwise those of no other app are forgotten.
+        """
         now = self._clock()
         with self._session().writing() as (connection, contents):
             totals = contents.machines
+            if not is_whole:
+                read = {(item.endpoint, item.environment) for item in listed}
+                listed = [
+                    *listed,
+                    *(item for item in self.settings(account) if (item.endpoint, item.environment) not in read),
+                ]
             tables.write_settings(connection, account, listed)
             totals.settings = tables.read_settings(connection)
             if totals.start(connection, account, now):

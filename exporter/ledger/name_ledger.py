@@ -71,25 +71,36 @@ class NameLedger:
         with self._session().writing() as (connection, _):
             tables.write_owner(connection, owner)
 
-    def record_api_keys(self, account: str, keys: Collection[ApiKey]) -> None:
+    def record_api_keys(self, account: str, keys: Collection[ApiKey], *, is_whole: bool = True) -> None:
         """Keep an account's API keys as fal lists them now.
 
         A key whose charges are published already takes its new name with one of the next views.
+
+        Args:
+            account: a configured account.
+            keys: those that could be read.
+            is_whole: whether these are all that fal lists; otherwise no other key is taken off the list.
         """
         with self._session().writing() as (connection, contents):
-            _record_listed(connection, contents, self._labels, account, keys)
+            _record_listed(connection, contents, self._labels, account, keys, is_whole=is_whole)
             self._renames = None
 
-    def record_teams(self, account: str, teams: Collection[Team], *, show_idle: bool = True) -> None:
+    def record_teams(
+        self, account: str, teams: Collection[Team], *, show_idle: bool = True, is_whole: bool = True
+    ) -> None:
         """Keep the teams of an account's organization as fal lists them now.
 
         Args:
             account: a configured account.
-            teams: all of them.
+            teams: those that could be read.
             show_idle: whether those without charges in the periods that are published are shown at 0 from now on.
+            is_whole: whether these are all of them; otherwise no other is forgotten.
         """
         now = self._clock()
         with self._session().writing() as (connection, contents):
+            if not is_whole:
+                read = {team.username for team in teams}
+                teams = [*teams, *(team for team in contents.teams.get(account, ()) if team.username not in read)]
             tables.write_teams(connection, account, teams)
             contents.teams[account] = tuple(sorted(teams, key=lambda team: team.username))
             totals = contents.totals
@@ -142,13 +153,19 @@ class NameLedger:
 
 
 def _record_listed(
-    connection: Connection, contents: Contents, labels: Labels, account: str, listed: Collection[ApiKey]
+    connection: Connection,
+    contents: Contents,
+    labels: Labels,
+    account: str,
+    listed: Collection[ApiKey],
+    *,
+    is_whole: bool,
 ) -> None:
     """Keep the keys of an account as fal lists them; those that no label set shows yet get their labels at once."""
     before = {record.key.id: record for record in contents.keys.values() if record.key.account == account}
     new = [key.id for key in listed if key.id not in before]
     uses = tables.last_uses(connection, account, new)
-    after = {key_id: replace(record, is_listed=False) for key_id, record in before.items()}
+    after = {key_id: replace(record, is_listed=record.is_listed and not is_whole) for key_id, record in before.items()}
     for key in listed:
         record = before.get(key.id)
         after[key.id] = (

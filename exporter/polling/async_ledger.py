@@ -88,13 +88,15 @@ class AsyncLedger:
         """Keep who an account's key belongs to."""
         await self.run(lambda ledger: ledger.names.record_key_owner(owner))
 
-    async def record_api_keys(self, account: str, keys: Collection[ApiKey]) -> None:
+    async def record_api_keys(self, account: str, keys: Collection[ApiKey], *, is_whole: bool = True) -> None:
         """Keep an account's API keys as fal lists them now."""
-        await self.run(lambda ledger: ledger.names.record_api_keys(account, keys))
+        await self.run(lambda ledger: ledger.names.record_api_keys(account, keys, is_whole=is_whole))
 
-    async def record_teams(self, account: str, teams: Collection[Team], *, show_idle: bool) -> None:
+    async def record_teams(
+        self, account: str, teams: Collection[Team], *, show_idle: bool, is_whole: bool = True
+    ) -> None:
         """Keep the teams of an account's organization as fal lists them now."""
-        await self.run(lambda ledger: ledger.names.record_teams(account, teams, show_idle=show_idle))
+        await self.run(lambda ledger: ledger.names.record_teams(account, teams, show_idle=show_idle, is_whole=is_whole))
 
     async def cost_by_product(self, account: str, window: Window) -> Mapping[str, int]:
         """Return what a window cost an account by product, in nano-USD."""

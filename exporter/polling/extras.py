@@ -146,14 +146,14 @@ class AccountNames:
     async def _read_keys(self, at: datetime) -> Mapping[str, int]:
         del at
         listed = await read_api_keys(self._client, self._client.deadline(_PATIENCE))
-        await self._ledger.record_api_keys(self._client.account, listed)
+        await self._ledger.record_api_keys(self._client.account, listed, is_whole=not listed.rejected)
         self._known = frozenset(key.id for key in listed)
         return listed.rejected
 
     async def _read_teams(self, at: datetime, *, show_idle: bool) -> Mapping[str, int]:
         del at
         listed = await read_teams(self._client)
-        await self._ledger.record_teams(self._client.account, listed, show_idle=show_idle)
+        await self._ledger.record_teams(self._client.account, listed, show_idle=show_idle, is_whole=not listed.rejected)
         return listed.rejected
 
 

@@ -161,9 +161,14 @@ class MachinePolls:
     async def _read_apps(self, at: datetime) -> Mapping[str, int]:
         del at
         listed = await read_apps(self._client)
-        settings = [app.settings for app in listed]
-        await self._ledger.run(lambda ledger: ledger.machines.record_settings(self._client.account, settings))
-        self._listed = tuple(listed)
+        settings, is_whole = [app.settings for app in listed], not listed.rejected
+        await self._ledger.run(
+            lambda ledger: ledger.machines.record_settings(self._client.account, settings, is_whole=is_whole)
+        )
+        read = {_place(app) for app in listed}
+        # What cannot be read may be any app that has been listed before: it is asked for as before.
+        others = () if is_whole else [app for app in self._listed if _place(app) not in read]
+        self._listed = (*listed, *others)
         return listed.rejected
 
     async def _read_runners(self, at: datetime) -> Mapping[str, int]:
@@ -274,6 +279,10 @@ class MachinePolls:
 
 def _models(account: str, window: Window, ledger: Ledger) -> tuple[str, ...]:
     return ledger.machines.models(account, window)
+
+
+def _place(app: ListedApp) -> tuple[str, str]:
+    return app.settings.endpoint, app.settings.environment
 
 
 def _joined(known: Sequence[RunnerHour], more: Iterable[RunnerHour]) -> Sequence[RunnerHour]:

@@ -16,7 +16,7 @@ from exporter.charges import HOUR, Window, hour_number, hour_of, nano
 from exporter.forecasting.state import Outlook
 from exporter.ledger.reader import LedgerReader
 from exporter.ledger.tables.machines import MachineAccount
-from exporter.machines import StateSum
+from exporter.machines import AppSettings, StateSum
 from exporter.polling.machines import Mode
 from exporter.polling.observations import Observer
 from exporter.samples import Pages
@@ -214,6 +214,26 @@ async def test_nothing_is_asked_where_machines_are_not_wanted(fal: RunningSimula
     await bench.account.poll_queues()
     assert fal.simulator.seen[APPS] == 0
     assert bench.number("fal_exporter_polls_total", account="main", source="apps") is None
+
+
+async def test_a_list_of_which_apps_cannot_be_read_forgets_no_other(fal: RunningSimulator, opened: Opener) -> None:
+    """What apps can burn would be too little, and their runners would not be asked for."""
+    bench = await opened()
+    await bench.account.poll_machines()
+    before = {(item.app, item.environment) for item in await settings_of(bench)}
+    fal.simulator.faults.add(Fault("missing_fields", path=APPS, fields=("endpoint_id",), every_row=2))
+    asked = calls(fal, HISTORY)
+    await bench.account.poll_machines()
+    assert {(item.app, item.environment) for item in await settings_of(bench)} == before
+    assert calls(fal, HISTORY) - asked >= len({app for app, _ in before})
+    fal.simulator.faults.clear()
+    fal.simulator.faults.add(Fault("empty_answer", path=APPS))
+    await bench.account.poll_machines()
+    assert await settings_of(bench) == (), "a list that is read whole does"
+
+
+async def settings_of(bench: Bench) -> tuple[AppSettings, ...]:
+    return await bench.ledger.run(lambda ledger: ledger.machines.settings("main"))
 
 
 async def test_runners_of_one_app_that_fail_hold_back_no_others(

@@ -150,6 +150,29 @@ async def test_rows_that_name_no_key_are_counted_and_the_others_are_taken(fal: R
     assert named.number("fal_source_partial", account="main", source="keys") == 1
 
 
+async def test_a_list_of_which_rows_cannot_be_read_takes_no_other_name_off(fal: RunningSimulator, named: Bench) -> None:
+    """The row may be any of them: a key would be gone and come back as a new one."""
+    await named.account.load_history()
+    await named.account.poll_names()
+
+    async def listed() -> tuple[set[str], set[str]]:
+        view = await named.view()
+        return {item.key.id for item in view.keys if item.is_listed}, {team.username for team in view.teams}
+
+    before = await listed()
+    faults = (("key_id",), KEYS), (("username",), TEAMS)
+    fal.simulator.faults.add(*(Fault("missing_fields", path=path, fields=names, every_row=2) for names, path in faults))
+    await named.account.poll_names()
+    assert (await named.view()).keys
+    assert named.number("fal_source_partial", account="main", source="keys") == 1
+    assert await listed() == before
+    assert all(before)
+    fal.simulator.faults.clear()
+    fal.simulator.faults.add(Fault("empty_answer", path=KEYS))
+    await named.account.poll_names()
+    assert await listed() == (set(), before[1]), "a list that is read whole does"
+
+
 async def test_a_key_that_is_used_before_it_is_listed_is_asked_for_once(
     fal: RunningSimulator, named: Bench, clock: Clock
 ) -> None:
