@@ -52,6 +52,7 @@ def run() -> int:
         return collector_process.main(*map(int, sys.argv[2:]))
     serves = sys.argv[1:2] == ["serve"]
     if serves:
+        _open_what_is_closed()
         sys.stderr = without_waiting(sys.stderr)
         gc.disable()  # until `run_serve` has imported everything
         _import_less(_UNUSED_BY_WEB)
@@ -64,6 +65,21 @@ def run() -> int:
             # What ends well is not to be killed by being told once more; handlers are gone while Python finishes.
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)
+
+
+def _open_what_is_closed() -> None:
+    """Have standard input, output and error lead nowhere where the process was started without them.
+
+    Else the next file that is opened takes their place, and is written to, or closed, for what it is not.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest that is free; for processes that are started from here, too.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003  the library's signature
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115  as long as the process lives
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115  likewise
 
 
 def _do() -> int:

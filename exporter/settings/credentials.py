@@ -19,6 +19,7 @@ import structlog
 
 from exporter.errors import ConfigurationError
 from exporter.logs import Secret
+from exporter.settings.files import open_regular
 
 KeySource = Callable[[], Secret]
 """Returns the key to use now."""
@@ -90,7 +91,7 @@ def read_key(path: Path) -> Secret:
         ValueError: there is none; the sentence says why, without a part of the key.
     """
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with open_regular(path) as file:
             text = file.read(_LARGEST_KEY_FILE)
     except OSError as error:
         raise ValueError(f"cannot be read: {(error.strerror or 'input/output error').lower()}") from None
@@ -213,7 +214,7 @@ def read_tokens(path: Path) -> Mapping[str, bytes]:
 
 def _tokens_in(path: Path, refuse: Callable[[str], None]) -> Mapping[str, bytes]:
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with open_regular(path) as file:
             text = file.read(_LARGEST_TOKEN_FILE + 1)
     except OSError as error:
         raise ValueError(f"cannot be read: {(error.strerror or 'input/output error').lower()}") from None

@@ -17,6 +17,7 @@ from pydantic_settings import EnvSettingsSource
 from exporter.errors import ConfigurationError
 from exporter.logs import redact, redact_loosely
 from exporter.settings.contradictions import Contradiction, KeylessSettings, Settings
+from exporter.settings.files import open_regular
 from exporter.settings.parsing import (
     ENVIRONMENT_PREFIX,
     FILE_ONLY,
@@ -42,7 +43,8 @@ def read_file(path: Path) -> Mapping[str, object]:
     if parse is None:
         raise ValueError("has an unknown file name extension; use .yaml, .yml or .toml")
     try:
-        content = parse(path.read_text(encoding="utf-8-sig"))
+        with open_regular(path) as file:
+            content = parse(file.read())
     except OSError as error:
         raise ValueError(f"cannot be read: {(error.strerror or 'input/output error').lower()}") from None
     except UnicodeDecodeError:

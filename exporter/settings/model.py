@@ -454,7 +454,9 @@ class SettingFields(BaseSettings):  # type: ignore[explicit-any]  # in the initi
     @cached_property
     def accounts(self) -> tuple[Account, ...]:
         """The accounts to poll: those of the file, or the one of `key` or `key_file`; at least one."""
-        entries = self.entries or (self.entry_type(name=self.account, key=self.key, key_file=self.key_file),)
+        # Both have been checked; a key that is being rotated in this moment is a matter for its source.
+        alone = self.entry_type.model_construct(name=self.account, key=self.key, key_file=self.key_file)
+        entries = self.entries or (alone,)
         return tuple(
             Account(
                 name=entry.name,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from exporter.logs import Secret
 from exporter.settings.credentials import HiddenText
+from exporter.settings.files import open_regular
 from exporter.settings.parsing import parse_duration
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def read_web_config(path: Path) -> WebConfig:
             fault, and quotes no hash and no key.
     """
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with open_regular(path) as file:
             text = file.read(LARGEST_FILE + 1)
     except OSError as error:
         raise ValueError(f"cannot be read: {(error.strerror or 'input/output error').lower()}") from None
@@ -209,6 +210,7 @@ def tls_context(config: TlsConfig) -> ssl.SSLContext:
     if config.client_ca is not None:
         with _as_file(config.client_ca) as authority:
             try:
+                open_regular(authority).close()
                 context.load_verify_locations(authority)
             except (OSError, ssl.SSLError) as error:
                 raise ValueError(f"names the client CA {_named(config.client_ca)}, {_why(error)}") from None
@@ -457,7 +459,7 @@ def _fail(node: "yaml.Node", sentence: str) -> NoReturn:
 def _load(context: ssl.SSLContext, certificate: Path, key: Path, config: TlsConfig) -> None:
     for pem, path, kind in ((config.certificate, certificate, "certificate"), (config.key, key, "key")):
         try:
-            path.read_bytes()
+            open_regular(path).close()
         except OSError as error:
             raise ValueError(f"names the {kind} {_named(pem)}, {_why(error)}") from None
     try:

@@ -184,3 +184,26 @@ def test_who_is_asked_for_the_settings_answers_with_them_or_a_sentence(
     assert pickle.loads(capfdbinary.readouterr().out) == plain(settings())  # noqa: S301  our own
     assert handover.serve_by(refuse) == 0
     assert pickle.loads(capfdbinary.readouterr().out) == "poll_interval is not a duration"  # noqa: S301  our own
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_it_serves_though_it_was_started_without_standard_files(closed: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    running = Running(subprocess.Popen(["true"]), port, tmp_path)
+    running.process.wait()
+    running.configure(5)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FAL_")}
+    command = f"exec '{sys.executable}' -m exporter serve --config-file fal-exporter.yaml {closed}"
+    running.process = subprocess.Popen(
+        ["sh", "-c", command], env=environment | {"PYTHONPATH": str(Path.cwd())}, cwd=tmp_path, start_new_session=True
+    )
+    try:
+        wait_until(lambda: running.asked("/-/ready") == 503, "it serves")
+        wait_until((tmp_path / "fal-exporter.sqlite").exists, "its collector works")
+        os.kill(running.process.pid, signal.SIGTERM)
+        assert running.process.wait(PATIENCE) == 0
+    finally:
+        if running.process.poll() is None:
+            os.killpg(running.process.pid, signal.SIGKILL)
+            running.process.wait()

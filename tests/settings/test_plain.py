@@ -66,6 +66,7 @@ def test_it_loads_neither_pydantic_nor_the_types_of_settings(settings: Settings)
     assert done.stdout.decode().split() == [
         "exporter.settings",
         "exporter.settings.credentials",
+        "exporter.settings.files",
         "exporter.settings.parsing",
         "exporter.settings.plain",
     ]
