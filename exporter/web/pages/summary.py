@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
+from exporter.calendar import periods_at
 from exporter.charges import NANO
 from exporter.forecasting.state import AccountOutlook, Forecast
 from exporter.forecasting.what_if import WhatIf
@@ -190,7 +192,7 @@ def month(publication: Publication) -> Month:
         else "No forecast: nothing has been spent since the start of last month.",
         compared="" if spent is None else _compared(accounts),
         last_month=figure(accounts, "last_month") if is_last_awaited else "",
-        billed=_billed(accounts),
+        billed=_billed(accounts, publication),
     )
 
 
@@ -225,18 +227,24 @@ def _compared(accounts: Sequence[AccountOverview]) -> str:
     return f"{share:.0%} {words} than the same part of last month, {dollars(before)}"
 
 
-def _billed(accounts: Sequence[AccountOverview]) -> str:
+def _billed(accounts: Sequence[AccountOverview], publication: Publication) -> str:
+    """Return how the last month compares with what is billed of it, which is a month of UTC."""
     # The last month that stands beside it is that of all accounts: what only some are billed is not to be compared.
     if any(account.bill is None and account.sources and account.last_month != 0 for account in accounts):
         return ""
     bills = [account.bill for account in accounts if account.bill is not None]
     if not bills or any(bill.difference is None for bill in bills):
         return ""
+    zone = ZoneInfo(publication.overview.time_zone)
+    shown, billed = (periods_at(publication.at, of).last_month for of in (zone, ZoneInfo("UTC")))
+    if f"{shown.start.astimezone(zone):%Y-%m}" != f"{billed.start:%Y-%m}":
+        return ""  # in the hours in which the month has turned in one of them only
     difference = sum(bill.difference or 0 for bill in bills)
     which = f"invoice {bills[0].number}, {bills[0].status}" if len(bills) == 1 else f"{len(bills)} invoices"
+    where = "" if shown == billed else "in UTC "
     if abs(difference) < NANO // 200:
-        return f"equal to {which}"
-    return f"{dollars(abs(difference))} {'more' if difference > 0 else 'less'} than {which}"
+        return f"{where}equal to {which}"
+    return f"{where}{dollars(abs(difference))} {'more' if difference > 0 else 'less'} than {which}"
 
 
 def _month_forecast(spent: int, forecasts: list[Forecast], last: int) -> MonthForecast:

@@ -1,7 +1,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from threading import Event
 
@@ -28,6 +28,7 @@ from exporter.overview import (
 )
 from exporter.publication import Exposition, Publication
 from exporter.web.pages import LandingPage, landing
+from exporter.web.pages.summary import month
 
 
 @pytest.mark.parametrize(
@@ -316,6 +317,24 @@ def test_a_month_is_compared_with_the_same_part_of_the_last_and_with_its_invoice
     assert (
         "than invoice FAL-1" in outline(Overview("1", (less, replace(unbilled, last_month=0))), outlook=Outlook()).text
     )
+
+
+@pytest.mark.parametrize(
+    ("zone", "at", "billed"),
+    [
+        ("UTC", datetime(2026, 11, 1, 1, tzinfo=UTC), "equal to invoice FAL-1, open"),
+        ("Europe/Berlin", datetime(2026, 11, 1, 1, tzinfo=UTC), "in UTC equal to invoice FAL-1, open"),
+        # September has been invoiced, and October is the last month here.
+        ("Asia/Tokyo", datetime(2026, 10, 31, 18, tzinfo=UTC), ""),
+        # September is the last month here, and October has been invoiced.
+        ("America/New_York", datetime(2026, 11, 1, 1, tzinfo=UTC), ""),
+    ],
+)
+def test_an_invoice_is_of_a_month_of_utc_and_stands_beside_no_other(zone: str, at: datetime, billed: str) -> None:
+    bill = Billed("FAL-1", "open", 200 * NANO, at, 0)
+    account = replace(OVERVIEW.accounts[0], last_month=200 * NANO, bill=bill)
+    overview = Overview("1", (account,), time_zone=zone)
+    assert month(Publication(1, at, Exposition(), overview, ready=True)).billed == billed
 
 
 def test_what_has_changed_is_listed_with_its_cause() -> None:
