@@ -77,7 +77,7 @@ def deliveries_of(
         _pushers(settings, registry, health, publisher, clock),
         _booked(settings, registry, health, publisher, clock),
         _remote_writer(settings, ledger, registry=registry, health=health, publisher=publisher, clock=clock),
-        _otlp_pusher(settings, registry, publisher, clock),
+        _otlp_pusher(settings, ledger, registry, publisher, clock),
     )
 
 
@@ -193,7 +193,7 @@ def _remote_writer(
 
 
 def _otlp_pusher(
-    settings: "Settings", registry: CollectorRegistry, publisher: Publisher, clock: Clock
+    settings: "Settings", ledger: AsyncLedger, registry: CollectorRegistry, publisher: Publisher, clock: Clock
 ) -> "OtlpPusher | None":
     """Return what sends metrics by OTLP; None where that is not wanted.
 
@@ -208,6 +208,7 @@ def _otlp_pusher(
         settings.otlp_url,
         settings.otlp_protocol,
         snapshot=lambda: publisher.snapshot,
+        pushed=ledger.pushed,
         metrics=OtlpMetrics(registry),
         changed=publisher.changed,
         clock=clock,

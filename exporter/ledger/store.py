@@ -103,6 +103,7 @@ class Ledger:
         self._rules = rules
         self._labels = Labels(rules.labels)
         self._clock = clock
+        self._scraped_at = clock()
         self._holds = Holds(rules.birth_hold)
         self._accounts: Mapping[str, Collection[str]] = {}
         self._sequence = first_number
@@ -446,8 +447,12 @@ class Ledger:
         contents, now = self._session.contents(), self._clock()
         return tuple(state_of(clamped(scope, now, self._rules.settle_delay)) for scope in contents.active_scopes())
 
-    def scraped(self, sequence: int) -> None:
-        """Note that a scrape has seen the view with this number."""
+    def scraped(self, sequence: int, *, is_push: bool = False) -> None:
+        """Note that a scrape has seen the view with this number; a push counts where there has been none for a hold."""
+        now = self._clock()
+        if is_push and now - self._scraped_at < self._rules.birth_hold:
+            return
+        self._scraped_at = self._scraped_at if is_push else now
         self._holds.scraped(sequence)
         self.machines.scraped(sequence)
         self.tags.scraped(sequence)

@@ -164,3 +164,7 @@ class AsyncLedger:
     async def scraped(self, sequence: int) -> None:
         """Note that a scrape has seen the view with this number."""
         await self.run(lambda ledger: ledger.scraped(sequence))
+
+    async def pushed(self, sequence: int) -> None:
+        """Note that a store has been sent the view with this number, which counts where nobody scrapes."""
+        await self.run(lambda ledger: ledger.scraped(sequence, is_push=True))

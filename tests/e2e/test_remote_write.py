@@ -6,11 +6,14 @@ hour that it is of. Corrections go to the same instants in every store.
 
 import asyncio
 import random
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from e2e.processes import Fal, exporter_of, free_port, running, wait_until
@@ -25,8 +28,10 @@ from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window, ho
 from exporter.ledger import Ledger, Rules
 from exporter.metrics.health import Health
 from exporter.metrics.jobs import RemoteWriteMetrics
+from exporter.metrics.remote_write import V1, V2, Protocol
 from exporter.polling.async_ledger import AsyncLedger
 from exporter.polling.deliveries.remote_write import RemoteWriter, Store
+from exporter.simulator import GlitchedJob, PlantedSpend
 
 START = datetime(2026, 9, 1, tzinfo=UTC)
 DAYS = 60
@@ -38,8 +43,11 @@ Truth = Counter[tuple[datetime, Dimensions]]
 
 @dataclass(frozen=True)
 class Receiver:
+    """A store, and the version of the protocol that it is found to take."""
+
     url: str
     path: str
+    protocol: Protocol = V2
 
     def daily(self, expression: str) -> dict[str, list[float]]:
         """Return the values at the end of each day, by model."""
@@ -85,13 +93,13 @@ def receiver(request: pytest.FixtureRequest, program: Callable[[str, str], str],
             "-search.latencyOffset=0s",
         ]
         with running(command, url, "/health", tmp_path):
-            yield Receiver(url, "/api/v1/write")
+            yield Receiver(url, "/api/v1/write", V1)
         return
     name = request.param
     (tmp_path / "prometheus.yml").write_text("storage:\n  tsdb:\n    out_of_order_time_window: 62d\n")
     command = prometheus(program(name, "prometheus" if name == "prometheus" else NEWER_RULERS), tmp_path, port)
     with running(command, url, "/-/ready", tmp_path):
-        yield Receiver(url, "/api/v1/write")
+        yield Receiver(url, "/api/v1/write", V1 if name == "prometheus" else V2)
 
 
 def charges(truth: Truth, account: str, window: Window) -> list[Charge]:
@@ -145,6 +153,7 @@ async def live(receiver: Receiver, address: str, days: int = DAYS) -> tuple[Trut
             await ledger.close()
             ledger = AsyncLedger()
             writer = await begun()
+    assert writer._protocol is receiver.protocol
     await writer.close()
     standing = await ledger.run(lambda ledger: ledger.remote.standing())
     await ledger.close()
@@ -214,3 +223,82 @@ def test_serve_sends_what_it_publishes_by_remote_write_and_otlp(
         for metric in request.resource_metrics[0].scope_metrics[0].metrics
     }
     assert {"fal_spend_usd", "fal_data_through_timestamp_seconds", "fal_source_up"} <= names
+
+
+@pytest.fixture(params=["prometheus3", "victoria-metrics"])
+def otlp_store(
+    request: pytest.FixtureRequest, program: Callable[[str, str], str], tmp_path: Path
+) -> Iterator[Receiver]:
+    """A store that takes OTLP; `path` is where."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    name = program(request.param, NEWER_RULERS)
+    folder = tmp_path / "store"
+    folder.mkdir()
+    if request.param == "victoria-metrics":
+        command = [
+            name,
+            f"-storageDataPath={folder / 'data'}",
+            f"-httpListenAddr=127.0.0.1:{port}",
+            "-opentelemetry.usePrometheusNaming",
+            "-search.latencyOffset=0s",
+        ]
+        with running(command, url, "/health", folder):
+            yield Receiver(url, "/opentelemetry/v1/metrics")
+        return
+    if (
+        "web.enable-otlp-receiver"
+        not in subprocess.run([name, "--help"], check=True, capture_output=True, text=True).stdout
+    ):
+        pytest.skip("this Prometheus is built without its receiver of OTLP, as Debian's is")
+    (folder / "prometheus.yml").write_text("scrape_configs: []\n")
+    command = [*prometheus(name, folder, port), "--web.enable-otlp-receiver"]
+    with running(command, url, "/-/ready", folder):
+        yield Receiver(url, "/api/v1/otlp/v1/metrics")
+
+
+def values(rows: list[dict[str, Any]], labels: tuple[str, str]) -> Counter[tuple[str, str]]:
+    """Return nano-dollars by two labels."""
+    found: Counter[tuple[str, str]] = Counter()
+    for row in rows:
+        one, other = (row["metric"].get(label, "") for label in labels)
+        found[one, other] += round(float(row["value"][1]) * NANO)
+    return found
+
+
+@pytest.mark.long
+def test_a_real_store_has_by_otlp_what_the_statement_says(fal: Fal, otlp_store: Receiver, tmp_path: Path) -> None:
+    """Charges that fal states late are in the counters that a store has, and in its gauges, to the nano-dollar."""
+
+    def asked(query: str) -> list[dict[str, Any]]:
+        HTTP.get(f"{otlp_store.url}/internal/force_flush", timeout=20)
+        answer = HTTP.get(f"{otlp_store.url}/api/v1/query", params={"query": query, "nocache": "1"}, timeout=20)
+        rows: list[dict[str, Any]] = answer.raise_for_status().json()["data"]["result"]
+        return rows
+
+    def in_store(name: str) -> Counter[tuple[str, str]]:
+        return values(asked(name), ("gen_ai_request_model", "fal_app"))
+
+    hour = hour_of(fal.now)
+    with exporter_of(
+        fal, tmp_path, OTLP_URL=otlp_store.url + otlp_store.path, OTLP_INTERVAL="10s", SOURCES="models,serverless"
+    ) as exporter:
+        exporter.start()
+        wait_until(exporter.is_ready, "history is loaded")
+        wait_until(lambda: in_store("fal_spend_usd_total"), "the store has counters")
+        now = int(hour.timestamp()) // 3600
+        line = GlitchedJob(model="fal-ai/planted").line
+        fal.simulator.account.plant([PlantedSpend(now, line(7 * NANO)), PlantedSpend(now - 1, line(12 * NANO))])
+        wait_until(
+            lambda: in_store("fal_spend_usd_total")["fal-ai/planted", ""] == 19 * NANO, "both charges are in the store"
+        )
+
+        def is_as_stated() -> bool:
+            now = hour_of(datetime.now(UTC))
+            stated: Counter[tuple[str, str]] = Counter()
+            for row in fal.truth(now - HOUR, now, "model", "app"):
+                stated[row["model"], row["app"]] += round(Decimal(row["cost"]) * NANO)
+            return bool(stated) and +in_store("fal_spend_last_hour_usd") == +stated
+
+        wait_until(is_as_stated, "the last hour is that of the statement")
+        assert exporter.stop() == 0

@@ -98,6 +98,30 @@ def test_a_counter_made_by_history_that_grows_before_its_first_scrape_is_held_at
     assert spend(release(ledger, clock)) == {"flux": 4}
 
 
+def test_where_nobody_scrapes_a_push_shows_the_zero_of_a_new_series(ledger: Ledger, clock: Clock) -> None:
+    restate(ledger, clock, [charge(hours_ago(clock, 0), 5)])
+    restate(ledger, clock, [charge(hours_ago(clock, 0), 9)])
+    clock.forward(minutes=2)
+    pushed = ledger.view().sequence
+    assert spend(ledger.view()) == {"flux": 0}
+    ledger.scraped(pushed, is_push=True)
+    assert spend(ledger.view()) == {"flux": 4}
+
+
+def test_where_somebody_scrapes_no_push_shows_the_zero_of_a_new_series(ledger: Ledger, clock: Clock) -> None:
+    clock.forward(minutes=30)
+    ledger.scraped(ledger.view().sequence)
+    restate(ledger, clock, [charge(hours_ago(clock, 0), 5)])
+    clock.forward(minutes=1)
+    ledger.scraped(ledger.view().sequence, is_push=True)
+    clock.forward(seconds=59)
+    assert not any(spend(ledger.view()).values())
+    clock.forward(minutes=1)
+    assert not any(spend(ledger.view()).values()), "a scrape is due, and the push was before it"
+    ledger.scraped(ledger.view().sequence)
+    assert spend(ledger.view()) == {"flux": 5}
+
+
 def test_a_new_series_is_held_again_after_a_restart_inside_its_hold(open_ledger: OpenLedger, clock: Clock) -> None:
     ledger = activated(open_ledger(labels=("account", "model")))
     clock.forward(hours=2)

@@ -13,7 +13,7 @@ imported when the pusher is made.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -55,6 +55,7 @@ class OtlpPusher:
         url: of the receiver.
         protocol: `http` or `grpc`.
         snapshot: returns the newest; None before the first.
+        pushed: is told which snapshot a receiver has taken: a new counter shows its value once its 0 has been seen.
         metrics: shows how it goes.
         changed: is told when there is something new to show.
         clock: the time.
@@ -69,6 +70,7 @@ class OtlpPusher:
         protocol: str,
         *,
         snapshot: Callable[[], Snapshot | None],
+        pushed: Callable[[int], Awaitable[None]],
         metrics: OtlpMetrics,
         changed: Callable[[], None],
         clock: Clock,
@@ -76,6 +78,7 @@ class OtlpPusher:
         self._url = url
         self._exporter = exporter_for(url, protocol)
         self._snapshot = snapshot
+        self._pushed = pushed
         self._metrics = metrics
         self._changed = changed
         self._clock = clock
@@ -109,6 +112,7 @@ class OtlpPusher:
                 f"OTLP_URL: metrics cannot be sent to {self._url}: {reason}; check the address, OTLP_PROTOCOL, and the "
                 "variables OTEL_EXPORTER_OTLP_*"
             )
+        await self._pushed(snapshot.sequence)
         self._metrics.succeeded(self._clock(), points)
         self._changed()
         _log.debug("metrics have been sent by OTLP", points=points)

@@ -110,11 +110,18 @@ def otlp_receiver() -> Iterator[Receiver]:
     http.server_close()
 
 
-def pusher_to(url: str, protocol: str, shown: Snapshot | None, registry: CollectorRegistry) -> OtlpPusher:
+def pusher_to(
+    url: str, protocol: str, shown: Snapshot | None, registry: CollectorRegistry, taken: list[int] | None = None
+) -> OtlpPusher:
+    async def pushed(sequence: int) -> None:
+        if taken is not None:
+            taken.append(sequence)
+
     return OtlpPusher(
         url,
         protocol,
         snapshot=lambda: shown,
+        pushed=pushed,
         metrics=OtlpMetrics(registry),
         changed=lambda: None,
         clock=lambda: AT,
@@ -162,13 +169,16 @@ async def test_many_points_are_sent_in_several_requests(otlp_receiver: Receiver)
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 async def test_a_refusal_is_told_and_the_next_push_goes_on(otlp_receiver: Receiver, protocol: str) -> None:
     registry = CollectorRegistry()
-    pusher = pusher_to(getattr(otlp_receiver, protocol), protocol, snapshot(), registry)
+    taken: list[int] = []
+    pusher = pusher_to(getattr(otlp_receiver, protocol), protocol, snapshot(), registry, taken)
     otlp_receiver.refuses = True
     with pytest.raises(OtlpError, match=r"metrics cannot be sent to http://127.*: .*(400|not today|INVALID)"):
         await pusher.push()
     assert (registry.get_sample_value("fal_otlp_up"), registry.get_sample_value("fal_otlp_failures_total")) == (0, 1)
+    assert not taken, "a new counter must not show its value before a receiver has its 0"
     otlp_receiver.refuses = False
     await pusher.push()
+    assert taken == [1]
     assert registry.get_sample_value("fal_otlp_up") == 1
     await pusher.close()
 

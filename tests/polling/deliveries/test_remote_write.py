@@ -234,6 +234,39 @@ async def test_a_busy_store_is_left_alone_as_long_as_it_asks(bench: Bench) -> No
     assert bench.store.sums(SPEND) == bench.truth_by_model()
 
 
+@pytest.mark.parametrize("window", [None, 0])
+async def test_a_day_without_the_store_is_told_when_it_is_back(bench: Bench, window: int | None) -> None:
+    """Some requests are refused, some taken without an answer; fal corrects meanwhile, and the exporter restarts."""
+    bench.store.window = window
+    await bench.write()
+    for turn in range(26):
+        bench.truth[hour_of(bench.now), FLUX] += 3 * NANO
+        bench.truth[hour_of(bench.now) - 3 * HOUR, VEO] += NANO // 4
+        bench.now += HOUR
+        bench.store.answers = [(500, {}, "disk full")] * 5
+        bench.store.loses = 5 if turn % 4 == 0 else 0
+        if turn % 4 == 0:
+            bench.store.answers = []
+        await bench.poll()
+        async with bench.writer() as writer:
+            with pytest.raises(RemoteWriteError, match=r"answered 500: disk full|cannot be reached"):
+                await writer.write()
+        assert bench.value("up") == 0
+        if turn % 5 == 0:
+            await bench.restart()
+    assert bench.value("pending_requests")
+    bench.store.answers, bench.store.loses = [], 0
+    # What a store without late samples has refused is told with the next hour.
+    for _ in range(2):
+        await bench.write()
+        bench.now += HOUR
+        bench.truth[hour_of(bench.now) - HOUR, FLUX] += NANO
+    await bench.write()
+    assert bench.store.sums(SPEND) == pytest.approx(bench.truth_by_model(), abs=1e-9)
+    assert bench.value("up") == 1
+    assert bench.value("pending_requests") == 0
+
+
 async def test_a_wrong_token_holds_the_position_and_is_in_no_message(bench: Bench) -> None:
     bench.store.wants = "Bearer right-token-of-the-store"
     bench.target = replace(bench.target, token=SecretStr("wrong-token-of-nobody"))
