@@ -221,7 +221,35 @@ def _counted() -> tuple[str, ...]:
             ),
             about="",
         ),
+        _told(
+            "FalAppIdle",
+            WARNING,
+            _idle_apps(),
+            f"0 * {_idle_apps()}",
+            (dollars(_idle_apps(), "account"), " in 24 hours"),
+        ),
+        _with_amounts(
+            *_firing("warning", WARNING, 'alertname="FalReconciliationDrift"'),
+            f"0 * {_differs()}",
+            (dollars(_differs(), "account"), ""),
+            "account",
+        ),
         _firing_of_budgets(("critical", CRITICAL), ("warning", WARNING)),
+    )
+
+
+def _idle_apps() -> str:
+    """Return what idle runners cost in 24 hours, of the app of an account that burns most on them, where it is much."""
+    all_states = f"sum without (gpu_class, state) (fal_gpu_spend_by_state_last_day_usd{_ACCOUNT})"
+    idle = all_states.replace(_ACCOUNT, '{account=~"$account",state="idle"}')
+    much = f"({idle} and {idle} / {all_states} > {_threshold('app_idle_ratio')}) > {_threshold('app_idle_usd')}"
+    return f"max by (account) ({much})"
+
+
+def _differs() -> str:
+    matcher = 'period="last_month"'
+    return (
+        f"max by (account) (abs({of_accounts('fal_reconciliation_difference_usd', ('account', 'against'), matcher)}))"
     )
 
 

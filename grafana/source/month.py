@@ -42,7 +42,7 @@ def month() -> Frame:
             Row(10, ((course(), 12), (moved(), 12))),
             Row(6, ((budgets(), 13), (invoice_list(), 11))),
             Row(7, ((agreement(), 14), (billed(), 10))),
-            Row(7, ((who_moved(), 8),)),
+            Row(8, ((who_moved(), 8),)),
             Row(7, ((of_month(), 12),)),
         ),
     )
@@ -78,6 +78,7 @@ def _figures() -> tuple[tuple[Built, int], ...]:
                 MORE,
                 decimals=2,
                 names=True,
+                size=20,
                 no_value="nothing to compare, or not all loaded",
             )
             .override_by_query("less", properties({"unit": LESS}))

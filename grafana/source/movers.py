@@ -69,23 +69,33 @@ def moved() -> Built:
 def who_moved() -> Built:
     """Return the table of who moved, repeated for each label and tag that months are compared by."""
     now, then = (_by_name(metric) for metric in (_NOW, _THEN))
+    changed = f"({now} - on (name) {then})"
     largest = f"topk({_WHO}, abs({_by_name(_NOW, _NAMED)} - on (name) {_by_name(_THEN, _NAMED)}))"
+    all_now, all_then = (f"sum({of_accounts(metric, ('account', 'value'), _OF_ALL)})" for metric in (_NOW, _THEN))
+
+    def table(values: str, of_all: str) -> str:
+        return f"{_rows(values, largest, of_all)}\n{_unread(values, of_all)}"
+
     panel = rows(
         "Who moved: by ${moved:text}",
         "The complete hours of this month against as many of the last: the three that changed most, all others, and "
-        "the total. By a tag the hours end with the last that has been read by tags for good, and untagged is what no "
-        "tag explains. There is a table for each team, key, member and tag that months can be compared by; where there "
-        "is none, by product. The page and /v1/billing/drivers?group_by= have the same figures.",
+        "the total. Untagged is what no tag explains; not read by tags are hours whose tags are not final yet, in "
+        "both months, and accounts without tags. There is a table for each team, key, member and tag that months can "
+        "be compared by; where there is none, by product. The page and /v1/billing/drivers?group_by= have the same "
+        "figures.",
         [
-            Query(_whole(_rows(f"({now} - on (name) {then})", largest)), ref="change"),
-            Query(_whole(_rows(now, largest)), ref="now"),
-            Query(f"{_whole(_rows(now, largest))}\n/ on (name) (({_rows(then, largest)}) > 0)\n- 1", ref="share"),
+            Query(_whole(table(changed, f"({all_now} - {all_then})")), ref="change"),
+            Query(_whole(table(now, all_now)), ref="now"),
+            Query(
+                f"{_whole(_rows(now, largest, all_now))}\n/ on (name) (({_rows(then, largest, all_then)}) > 0)\n- 1",
+                ref="share",
+            ),
         ],
         {
             "name": Column("Who", properties=products() | {"custom.minWidth": 90, **WRAPPED}),
             "Value #change": Column("Change, $", SIGNED, 100, 2, _SIGNED),
             "Value #share": Column("±", SHARE, 60, 0, coloured_text(*GROWTH)),
-            "Value #now": Column("This month, $", SIGNED, 106, 2),
+            "Value #now": Column("Compared, $", SIGNED, 104, 2),
         },
         key="name",
         sort="Change, $",
@@ -107,6 +117,7 @@ def compared() -> str:
 
 _NAMED = 'value!="__other__"'
 _SAME = f'by="{_BY}"'
+_OF_ALL = 'by="product"'
 _OF_TAG = 'by=~"tag:.+"'
 
 
@@ -117,13 +128,22 @@ def _by_name(metric: str, *also: str) -> str:
     return f"sum by (name) ({each})"
 
 
-def _rows(values: str, largest: str) -> str:
+def _rows(values: str, largest: str, of_all: str = "") -> str:
     """Return the rows of a table by the label `name`: the largest, all others and the total."""
     return (
         f"({values} and on (name) {largest})\n"
         f'or label_replace(sum({values} unless on (name) {largest}), "name", "{REST}", "", "")\n'
-        f'or label_replace(sum({values}), "name", "{TOTAL}", "", "")'
+        f'or label_replace({of_all or f"sum({values})"}, "name", "{TOTAL}", "", "")'
     )
+
+
+def _unread(values: str, of_all: str) -> str:
+    """Return the row of what has no value of the tag at all, so that the table adds up to what every other does."""
+    rest = f"({of_all} - sum({values}))"
+    return f'or label_replace({rest} > {_CENT} or {rest} < -{_CENT}, "name", "not read by tags", "", "")'
+
+
+_CENT = 0.005
 
 
 def _while_whole(table: str) -> str:

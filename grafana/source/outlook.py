@@ -201,7 +201,7 @@ def budgets() -> Built:
         {
             "budget": Column("Budget", properties={"custom.minWidth": 76}),
             "Value #period": Column("Period", width=56, properties=_PERIOD),
-            "Value #used": Column("Used", SHARE, 84, 0, bar_cell() | _AGAINST_LIMIT),
+            "Value #used": Column("Used", SHARE, 92, 1, bar_cell() | _AGAINST_LIMIT),
             "Value #spent": Column("Spent", DOLLARS, 80, 2),
             "Value #limit": Column("Limit", DOLLARS, 84, 2),
             "Value #forecast": Column(

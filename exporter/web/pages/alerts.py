@@ -18,7 +18,7 @@ from exporter.forecasting.state import BudgetOutlook, Outlook
 from exporter.overview import AccountOverview, Bookings, IdleApp, KeyOverview, LedgerOverview, Observations
 from exporter.publication import Publication
 from exporter.web.pages.chart import product_name
-from exporter.web.pages.formatting import ago, dollars, instant, span
+from exporter.web.pages.formatting import ago, dollars, instant, share_of_limit, span
 
 _RULES = files("exporter").joinpath("app/monitoring")
 _THRESHOLD = re.compile(r"record: fal:threshold_(\w+)\n\s+expr: vector\(([\d.]+)\)")
@@ -450,7 +450,7 @@ def _of_bills(seen: Observations, accounts: Sequence[AccountOverview], now: date
         of_month = spent.get(name)
         if of_month is not None and budget > 0 and of_month / budget > _PROVIDER_BUDGET:
             text = (
-                f"{100 * of_month // budget}% of the hard budget set at fal is used: {dollars(of_month)} of "
+                f"{share_of_limit(of_month, budget)} of the hard budget set at fal is used: {dollars(of_month)} of "
                 f"{dollars(budget)} a month. Above it fal locks the account."
             )
             yield _of("FalProviderBudgetNear", name, text, "provider budget")
@@ -512,7 +512,7 @@ def _of_budget(budget: BudgetOutlook) -> Iterator[Alert]:
         yield replace(_of("FalBudgetForecastExceeded", about, text, "forecast"), action=_SPEND_LESS, link=_BUDGETS)
     elif any(budget.spend >= share * budget.limit for share in budget.thresholds):
         likely = _likely(budget)
-        text = f"{100 * budget.spend // budget.limit}% used: {spend} of {limit}.{likely}"
+        text = f"{share_of_limit(budget.spend, budget.limit)} used: {spend} of {limit}.{likely}"
         alert = _of("FalBudgetThresholdReached", about, text, "threshold")
         yield replace(alert, action=_SPEND_LESS if likely else "", link=_BUDGETS, is_ahead=bool(likely))
     for rule, pace, windows in _BURNS:

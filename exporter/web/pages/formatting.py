@@ -94,6 +94,14 @@ def timestamp(at: datetime | None, now: datetime) -> Timestamp | None:
     return None if at is None else Timestamp(at.isoformat(), instant(at), ago(at, now))
 
 
+def share_of_limit(spend: int, limit: int) -> str:
+    """Write a share to a tenth of a percent, as the dashboards do; it is 100% only once the limit is reached."""
+    tenths = (2000 * spend + limit) // (2 * limit)
+    if spend < limit:
+        tenths = min(tenths, 999)
+    return f"{tenths / 10:,.1f}".removesuffix(".0") + "%"
+
+
 def percent(part: int, whole: int) -> float:
     """Return a share in percent, limited to what a bar can show, 0 to 100."""
     return round(min(max(100 * part / whole, 0.0), 100.0), 2) if whole > 0 else 0.0

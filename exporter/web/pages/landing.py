@@ -25,7 +25,7 @@ from exporter.publication import Publication
 from exporter.tags import TAG
 from exporter.web.pages.alerts import alerts, banner, data_through, furthest_first
 from exporter.web.pages.chart import Band, band, chart, product_name
-from exporter.web.pages.formatting import Timestamp, changes, dollars, instant, percent, span, timestamp
+from exporter.web.pages.formatting import Timestamp, changes, dollars, instant, percent, share_of_limit, span, timestamp
 from exporter.web.pages.rendering import HEADERS, render
 from exporter.web.pages.summary import account_rows, gap_text, idle_rows, month, tiles
 
@@ -396,7 +396,7 @@ def _forecast_in_words(forecast: Forecast, limit: int) -> str:
 
 
 def _share_of_limit(spend: int, limit: int) -> str:
-    return f"{100 * spend // limit}%" if limit > 0 else "no limit"
+    return share_of_limit(spend, limit) if limit > 0 else "no limit"
 
 
 def ranking_views(overview: Overview) -> tuple[RankingView, ...]:
@@ -438,9 +438,12 @@ def _ranking_row(name: str, amount: int, total: int, most: int, *, is_rest: bool
 
 
 def mover_rows(overview: Overview) -> tuple[MoverRow, ...]:
-    """Return the models and apps that moved most against the same part of the last month."""
+    """Return the models and apps that moved most against the same part of the last month, and all others together."""
     movers, with_account = overview.movers, len(overview.accounts) > 1
-    return tuple(
+    rest = sum(overview.causes) - sum(mover.change for mover in movers)
+    of_rest = [rest] if movers and any(overview.causes) and rest else []
+    texts = changes([*(mover.change for mover in movers), *of_rest])
+    rows = tuple(
         MoverRow(
             account=mover.account if with_account else "",
             product=product_name(mover.product),
@@ -449,8 +452,9 @@ def mover_rows(overview: Overview) -> tuple[MoverRow, ...]:
             cause=_CAUSES.get(mover.cause, ""),
             is_more=mover.change > 0,
         )
-        for mover, change in zip(movers, changes([mover.change for mover in movers]), strict=True)
+        for mover, change in zip(movers, texts, strict=False)
     )
+    return rows + tuple(MoverRow("", "", "all others", text, "", rest > 0) for text in texts[len(rows) :])
 
 
 def moved_views(overview: Overview) -> tuple[MovedView, ...]:

@@ -2,7 +2,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from exporter.web.pages.formatting import ago, changes, dollars, instant, percent, round_dollars, runway, span
+from exporter.web.pages.formatting import (
+    ago,
+    changes,
+    dollars,
+    instant,
+    percent,
+    round_dollars,
+    runway,
+    share_of_limit,
+    span,
+)
 
 AT = datetime(2026, 11, 21, 22, 5, 59, tzinfo=UTC)
 
@@ -82,3 +92,19 @@ def test_changes_beside_each_other_have_the_same_places() -> None:
     assert changes([202_550_000_000, -795_500_000, 0]) == ("+$202.55", "-$0.80", "$0.00")
     assert changes([700_000, -400_000]) == ("+$0.0007", "-$0.0004")
     assert changes([]) == ()
+
+
+@pytest.mark.parametrize(
+    ("spend", "text"),
+    [
+        (0, "0%"),
+        (9277, "92.8%"),
+        (9949, "99.5%"),
+        (9999, "99.9%"),
+        (10_000, "100%"),
+        (10_004, "100%"),
+        (123_456, "1,234.6%"),
+    ],
+)
+def test_a_share_of_a_limit_is_all_of_it_only_once_it_is_reached(spend: int, text: str) -> None:
+    assert share_of_limit(spend, 10_000) == text

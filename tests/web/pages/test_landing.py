@@ -75,7 +75,7 @@ def test_what_the_figures_lack_is_said_below_them_by_account() -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        "$100.00 of $100.00, 99% forecast $120.00 ($110.00 to $130.00)",
+        "$100.00 of $100.00, 99.9% forecast $120.00 ($110.00 to $130.00)",
         "not known yet, of $10.00 no forecast yet",
     ],
 )
@@ -347,6 +347,9 @@ def test_what_has_changed_is_listed_with_its_cause() -> None:
     assert "all together +$37.00 volume +$30.00 mix of models +$10.00 no longer used -$3.00" in text
     assert "fal-ai/flux Model APIs, a +$40.00 volume" in text
     assert "relight Serverless, a -$3.00 no longer used" in text
+    assert "all others +" not in text, "nothing else has moved"
+    more = replace(OVERVIEW, movers=movers, causes=causes._replace(new=2 * NANO))
+    assert "relight Serverless, a -$3.00 no longer used all others +$2.00" in outline(more).text
 
 
 def test_while_the_history_is_loaded_the_page_says_how_far_and_what_is_known() -> None:
