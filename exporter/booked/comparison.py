@@ -215,9 +215,12 @@ def _join(connection: "DuckDBPyConnection", bookings: str, charged: Path, window
         "CREATE TABLE joined AS WITH booked AS ("
         "SELECT request_id, sum(amount)::HUGEINT AS amount, count(*) AS rows, min(booked_at) AS booked_at "
         "FROM bookings WHERE coalesce(request_id, '') <> '' AND amount IS NOT NULL GROUP BY request_id), "
-        "charged AS (SELECT request_id, sum(cost_nano_usd)::HUGEINT AS cost, any_value(model) AS model, "
-        f'any_value(api_key) AS api_key, min("timestamp") AS charged_at FROM read_parquet({quoted(str(charged))}) '
-        "GROUP BY request_id) "
+        # After an account has got another name, its requests are in the store under both.
+        "of_account AS (SELECT request_id, sum(cost_nano_usd)::HUGEINT AS cost, any_value(model) AS model, "
+        'any_value(api_key) AS api_key, min("timestamp") AS charged_at '
+        f"FROM read_parquet({quoted(str(charged))}) GROUP BY account, request_id), "
+        "charged AS (SELECT request_id, max(cost) AS cost, any_value(model) AS model, any_value(api_key) AS api_key, "
+        "min(charged_at) AS charged_at FROM of_account GROUP BY request_id) "
         "SELECT request_id, amount, rows, booked_at, cost, model, api_key "
         "FROM booked FULL JOIN charged USING (request_id) "
         f"WHERE {_within('charged_at', window)} OR (amount IS NOT NULL AND "

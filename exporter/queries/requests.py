@@ -270,7 +270,8 @@ def answer_requests(
     # Before the requests: what is read meanwhile may be among them, and must not be said to be there if it is not.
     notes = missing_requests(store, question, ledger, now=now)
     key_labels, damaged = ledger.key_labels, list[str]()
-    found = store.select(replace(question, limit=question.limit + 1), damaged=damaged)
+    wanted = of_polled(store, question, ledger)
+    found = store.select(replace(wanted, limit=question.limit + 1), damaged=damaged)
     notes = (*notes, *damaged)
     page = found[: question.limit]
     cursor = None
@@ -279,6 +280,18 @@ def answer_requests(
         cursor = f"{_fingerprint(question)}.{place.value}.{place.request_id}"
     rows = tuple(_row(one, key_labels) for one in page)
     return RequestsAnswer(question.start, question.end, rows, cursor, not notes, notes)
+
+
+def of_polled(store: "EventReader", question: RequestsQuestion, ledger: "LedgerSnapshot") -> RequestsQuestion:
+    """Return a question about the accounts that are polled, where it names none.
+
+    The store keeps the requests of accounts that are configured no more, or under another name by now.
+
+    Raises:
+        QuestionError: there is no such account.
+        EventsError, LedgerError: the store or the ledger cannot be read.
+    """
+    return replace(question, accounts=frozenset(_accounts(store, ledger, question.accounts)))
 
 
 def _accounts(store: "EventReader", ledger: "LedgerSnapshot", wanted: Collection[str] | None) -> tuple[str, ...]:

@@ -98,6 +98,18 @@ def test_accounts_count_as_they_are_configured_whatever_the_store_has_of_them(
     assert of().unread_hours == 2
 
 
+def test_requests_of_an_account_that_has_got_another_name_are_charged_once(
+    events_url: str, reader: EventReader, tmp_path: Path
+) -> None:
+    source = kept(tmp_path, BOOKINGS)
+    before = compared(source, reader)
+    with closing(open_store(events_url)) as store:
+        for hour in WINDOW.hours():
+            store.keep_hour("old", hour, HERE + 3 * HOUR, 0, REQUESTS if hour == HERE else [])
+    again = compared(source, reader)
+    assert (again.total, again.by_model, again.differing) == (before.total, before.by_model, before.differing)
+
+
 def replace_id(request: BilledRequest, request_id: str, cost: int) -> BilledRequest:
     return request._replace(request_id=request_id, cost=cost, list_cost=cost)
 

@@ -165,6 +165,17 @@ def test_hours_with_rows_that_cannot_be_read_are_compared_in_no_room(store: Even
     assert told() == (1, 1, 0, 1), "the hour is read again for its difference, and not shown with it"
 
 
+def test_requests_of_accounts_that_are_polled_no_more_are_told_where_they_are_named(
+    asked: Ask, store: EventStore
+) -> None:
+    """After an account has got another name, its requests are read again under it."""
+    store.keep_hour("old", HOUR_13, NOW, 0, [request_of(number) for number in range(1, 4)])
+    assert ids(asked()) == ["id-5", "id-4", "id-3", "id-2", "id-1"]
+    assert {row.account for row in asked().requests} == {"default"}
+    assert {row.account for row in asked(account="old").requests} == {"old"}
+    assert len(asked(account="old,default").requests) == 8
+
+
 def test_pages_hold_every_request_once(asked: Ask) -> None:
     window = {"start": "2026-11-27", "end": "2026-11-28"}
     first = asked(**window, limit="3")

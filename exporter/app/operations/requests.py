@@ -23,6 +23,7 @@ from exporter.queries.requests import (
     answer_request,
     answer_requests,
     missing_requests,
+    of_polled,
     parse_requests_question,
 )
 from exporter.settings import Settings
@@ -117,7 +118,7 @@ def run_requests_export(settings: Settings, texts: Mapping[str, str], file: Path
         now = datetime.now(UTC)
         question = parse_requests_question(texts, now=now, zone=settings.timezone, key_labels=ledger.key_labels)
         notes = missing_requests(store, question, ledger, now=now)
-        count = store.export(question, file)
+        count = store.export(of_polled(store, question, ledger), file)
     for note in notes:
         click.echo(note, err=True)
     click.echo(f"{count} requests written to {file}", err=True)
