@@ -160,7 +160,6 @@ def _open_requests(settings: "Settings") -> RequestStore | None:
 
     Raises:
         ConfigurationError: its libraries are missing, or its address cannot be used.
-        EventsError: it cannot be used.
     """
     if not settings.events:
         return None
@@ -305,8 +304,8 @@ async def open_left_half(
 
     Raises:
         LedgerInUseError: another process is the ledger's collector.
-        ConfigurationError, LedgerError, EventsError: the ledger or the store of requests cannot be opened, or two
-            accounts are the same fal account.
+        ConfigurationError, LedgerError: the ledger cannot be opened, the store of requests has no such address, or
+            two accounts are the same fal account.
     """
     rules = _rules_of(settings)
     ledger = AsyncLedger()

@@ -175,16 +175,15 @@ class SharedReader:
 def open_store(url: str) -> EventStore:
     """Open a store for the process that writes; its memory is small, as polls and scrapes go first.
 
+    Nothing is asked of it yet: what is not there now may be there when the first requests are read.
+
     Raises:
         ConfigurationError: as `open_reader`.
-        EventsError: the store cannot be used.
     """
     if find_spec("msgspec") is None:
         # fal's pages could not be read; better said now than at the first poll.
         raise ConfigurationError(MISSING_EXTRA)
-    store = _opened(url, memory=_WRITERS_MEMORY, threads=1)
-    store.clean()
-    return store
+    return _opened(url, memory=_WRITERS_MEMORY, threads=1)
 
 
 def _opened(url: str, *, memory: int, threads: int) -> EventStore:

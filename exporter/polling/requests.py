@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Protocol, TypeVar
 
 import structlog
@@ -85,15 +86,29 @@ class RequestStore:
         self.store = store
         self.ledger = ledger
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="requests")
+        self._is_clean = False
 
     async def run(self, work: Callable[[], Result]) -> Result:
-        """Do work on the store's thread."""
+        """Do work on the store's thread, once it has been cleaned there: a store that is away is tried again.
+
+        Raises:
+            EventsError: the store cannot be used now.
+        """
+        return await self._do(partial(self._clean_and, work))
+
+    def _clean_and(self, work: Callable[[], Result]) -> Result:
+        if not self._is_clean:
+            self.store.clean()
+            self._is_clean = True
+        return work()
+
+    async def _do(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def close(self) -> None:
         """Finish what was begun, and let go of the store."""
-        await self.run(self.store.close)
-        await self.run(self.ledger.close)
+        await self._do(self.store.close)
+        await self._do(self.ledger.close)
         self._thread.shutdown(wait=True)
 
 

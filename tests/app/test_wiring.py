@@ -8,7 +8,7 @@ from pydantic import SecretStr, ValidationError
 
 from exporter.app.wiring import client_of, open_left_half
 from exporter.charges import utc_now
-from exporter.errors import ConfigurationError, LedgerError
+from exporter.errors import ConfigurationError, EventsError, LedgerError
 from exporter.fal import Silent
 from exporter.ledger import take_collector_lock
 from exporter.polling.key_owners import KeyOwners
@@ -48,6 +48,15 @@ async def test_bookings_are_compared_where_a_source_is_set(settings: MakeSetting
     await half.close()
     half = await open_left_half(settings(events=True), emit=discard, clock=utc_now)
     assert half.collector._booked is None
+    await half.close()
+
+
+async def test_a_store_of_requests_that_is_away_at_the_start_is_no_reason_not_to_start(settings: MakeSettings) -> None:
+    away = SecretStr("clickhouse://127.0.0.1:1/requests")
+    half = await open_left_half(settings(events=True, events_url=away), emit=discard, clock=utc_now)
+    assert half.requests is not None
+    with pytest.raises(EventsError, match=r"ClickHouse at 127\.0\.0\.1:1"):
+        await half.requests.run(lambda: None)
     await half.close()
 
 

@@ -285,7 +285,10 @@ def test_unfinished_files_of_an_earlier_process_are_removed(tmp_path: Path) -> N
     left = tmp_path / "events" / ".unfinished" / "abc"
     left.parent.mkdir(parents=True)
     left.write_text("half")
-    open_store(f"file://{tmp_path}/events").close()
+    store = open_store(f"file://{tmp_path}/events")
+    assert left.exists(), "nothing is asked of a store while it is opened"
+    store.clean()
+    store.close()
     assert not left.exists()
 
 
@@ -296,8 +299,10 @@ def test_an_address_that_is_none_of_clickhouse_is_refused(url: str) -> None:
 
 
 def test_clickhouse_that_is_not_there_is_an_error_of_the_store() -> None:
+    store = open_store("clickhouse://user:secret@127.0.0.1:1/db")
     with pytest.raises(EventsError, match=r"ClickHouse at 127\.0\.0\.1:1 cannot be read or written: ConnectError"):
-        open_store("clickhouse://user:secret@127.0.0.1:1/db")
+        store.clean()
+    store.close()
 
 
 def test_a_clickhouse_that_repeats_its_password_does_not_make_it_known() -> None:

@@ -290,6 +290,31 @@ async def test_a_store_that_cannot_be_written_fails_the_poll_and_no_other(
     await reading.poll()
 
 
+async def test_a_store_that_is_away_at_the_start_is_used_once_it_is_there(
+    fal: RunningSimulator, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ClickHouse may be while the exporter is started again; spend is read and shown meanwhile."""
+    cleaned = 0
+
+    def away() -> None:
+        raise EventsError("the store of requests in ClickHouse at db:8123 cannot be read or written: ConnectError")
+
+    def clean() -> None:
+        nonlocal cleaned
+        cleaned += 1
+
+    async with opened(fal, clock, tmp_path) as reading:
+        monkeypatch.setattr(reading.requests.store, "clean", away)
+        await reading.bench.account.poll_recent()
+        await reading.poller.poll()
+        assert (reading.poller.polled.state, reading.poller.polled.cause) == ("failing", "requests")
+        monkeypatch.setattr(reading.requests.store, "clean", clean)
+        await reading.poll()
+        await reading.poll()
+        assert reading.poller.polled.state == "up"
+        assert cleaned == 1
+
+
 def lose_and_damage(folder: Path) -> None:
     lost, damaged = sorted(folder.glob("requests/account=*/day=*/hour-*.parquet"))[:2]
     lost.unlink()
