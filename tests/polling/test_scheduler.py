@@ -372,7 +372,8 @@ async def test_a_job_that_fails_runs_again_and_is_logged_once_a_cause_without_a_
     times.scheduler.every_while("current", "main", run)
     times.scheduler.start()
     await until(lambda: runs >= 8)
-    problems = [str(entry["problem"]) for entry in logs if entry["log_level"] == "warning"]
+    # On a busy machine a job may be late, which is another warning.
+    problems = [str(entry["problem"]) for entry in logs if entry["log_level"] == "warning" and "problem" in entry]
     assert problems[0] == "the disk is full"
     assert "ZeroDivisionError" in problems[1]
     assert "secret" not in problems[1]
