@@ -1,13 +1,15 @@
 """This month beside the same part of the last one is what fal states of both."""
 
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from polling.conftest import REACH, Bench, Clock, opened_bench, truth
 
-from exporter.charges import HOUR, Window, hour_of
+from exporter.charges import HOUR, NANO, SURGE, Amounts, Charge, Dimensions, Window, hour_of
 from exporter.forecasting.changes import MonthComparison
 from exporter.ledger.reader import LedgerReader
 from exporter.overview import Overview
@@ -102,6 +104,43 @@ async def test_the_page_shows_the_same_part_of_the_last_month_what_changed_and_t
 async def shown(bench: Bench, maker: ComparisonMaker) -> Overview:
     view, comparison = await bench.view(), await compared(bench, maker)
     return overview_of(view, [bench.account], bench.reach, notes=(), links=(), comparison=comparison)
+
+
+async def test_the_causes_are_those_that_rest_tells_of_the_same_hours(
+    fal: RunningSimulator, clock: Clock, tmp_path: Path
+) -> None:
+    maker = ComparisonMaker(clock)
+    async with opened_bench(fal, clock, tmp_path, reach=replace(REACH, history=timedelta(days=34))) as bench:
+        await bench.account.load_history()
+        hour = hour_of(clock.now) - HOUR
+        listed, at_surge = (
+            Dimensions("main", product="serverless", app="avatar", unit="second", gpu_class="H100", surge=surge)
+            for surge in ("", SURGE)
+        )
+        charges = [
+            Charge(
+                at, of, Amounts(quantity * NANO, 0, list_cost * NANO, discount * NANO, (list_cost - discount) * NANO)
+            )
+            for at, of, quantity, list_cost, discount in (
+                (OCTOBER, listed, 10, 20, 5),
+                (hour, listed, 12, 24, 3),
+                (hour, at_surge, 4, 16, 0),
+            )
+        ]
+        for at in (OCTOBER, hour):
+            of_hour = [charge for charge in charges if charge.hour == at]
+            window = Window(at, at + HOUR)
+            await bench.ledger.run(
+                lambda ledger, window=window, of_hour=of_hour: ledger.restate(
+                    "main", "serverless", window, of_hour, at=clock.now
+                )
+            )
+        told = await compared(bench, maker)
+        with closing(LedgerReader(f"sqlite:///{tmp_path / 'ledger.sqlite'}")) as reader, reader.snapshot() as ledger:
+            answer = answer_drivers(ledger, parse_drivers_question({}, now=clock.now, zone=ZoneInfo("UTC")))
+        assert told.parts == answer.parts
+        assert answer.parts.discount
+        assert answer.parts.surge
 
 
 async def test_a_change_within_the_hour_shows_five_minutes_later(
