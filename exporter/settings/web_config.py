@@ -6,6 +6,7 @@ that cannot work are each told with the line. Two things differ, as Python's TLS
 are verified or not asked for, and only Python 3.15 and later can offer more than one curve.
 """
 
+import os
 import re
 import ssl
 import tempfile
@@ -96,6 +97,9 @@ HEADERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """Headers that can be set, and the values that are allowed; any where none is named."""
+
+
+_DESCRIPTORS = Path("/proc/self/fd")
 
 
 class _LineError(ValueError):
@@ -489,9 +493,16 @@ def _why(error: OSError) -> str:
 
 @contextmanager
 def _as_file(pem: Pem) -> Iterator[Path]:
-    """Lend a PEM as a file, as the TLS library takes no other key; one that only its owner can read."""
+    """Lend a PEM as a file, as the TLS library takes no other key: in memory, or one that only its owner can read."""
     if pem.path is not None:
         yield pem.path
+        return
+    if hasattr(os, "memfd_create") and _DESCRIPTORS.is_dir():
+        # A container may have no folder that can be written to; and a key on a disk may stay there.
+        with os.fdopen(os.memfd_create("pem"), "w", encoding="ascii", errors="replace") as file:
+            file.write("" if pem.text is None else pem.text.get_secret_value())
+            file.flush()
+            yield _DESCRIPTORS / str(file.fileno())
         return
     with tempfile.NamedTemporaryFile("w", suffix=".pem", encoding="ascii", errors="replace") as file:
         file.write("" if pem.text is None else pem.text.get_secret_value())

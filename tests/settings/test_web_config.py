@@ -4,10 +4,12 @@ The files are in the folder beside; the certificates that they name are made for
 """
 
 # ruff: noqa: E501  sentences stand whole in the table
+import os
 import re
 import shutil
 import ssl
 import subprocess
+import tempfile
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -223,7 +225,20 @@ def test_ciphers_of_the_file_are_those_that_are_offered(folder: Path) -> None:
     assert offered == {"ECDHE-ECDSA-AES128-GCM-SHA256"}
 
 
-def test_certificates_can_stand_in_the_file(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["memory", "disk"])
+def test_certificates_can_stand_in_the_file(
+    place: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_folder(*_: object, **__: object) -> None:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    if place == "memory":
+        # As in a container whose disks cannot be written to.
+        monkeypatch.setattr(tempfile, "NamedTemporaryFile", no_folder)
+    else:
+        monkeypatch.delattr(os, "memfd_create")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+
     def indented(name: str) -> str:
         return "".join(f"    {line}\n" for line in (folder / "good" / name).read_text().splitlines())
 
@@ -233,6 +248,7 @@ def test_certificates_can_stand_in_the_file(folder: Path, tmp_path: Path) -> Non
     tls = read_web_config(path).tls
     assert tls is not None
     assert "PRIVATE" not in repr(tls)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_an_empty_flag_is_no_file_as_in_every_exporter(monkeypatch: pytest.MonkeyPatch) -> None:
