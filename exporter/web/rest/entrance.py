@@ -8,10 +8,12 @@ never has it.
 import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from http import HTTPStatus
 from importlib import import_module
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from exporter.charges import Clock
@@ -19,12 +21,14 @@ from exporter.inquiry import Inquirer
 from exporter.logs import Secret
 from exporter.publication import Publication
 from exporter.settings.credentials import TokenFile
-from exporter.web.auth import guarded
+from exporter.web.auth import RETRY, Refusal, guarded
 
 if TYPE_CHECKING:
     from exporter.events.store import EventReader
     from exporter.ledger.reader import LedgerReader
     from exporter.web.rest.application import Rest
+
+_log = structlog.get_logger(__name__)
 
 OPENAPI = "/openapi.json"
 DOCS = "/docs"
@@ -111,7 +115,14 @@ class RestOnDemand:
         # One that ceases to wait does not end the import for the others; a failed one is tried again.
         if self._importing is None or (self._importing.done() and self._importing.exception() is not None):
             self._importing = asyncio.ensure_future(self._imported())
-        application = await asyncio.shield(self._importing)
+        try:
+            application = await asyncio.shield(self._importing)
+        except (ImportError, MemoryError, OSError) as error:
+            # As where too many files are open, or a disk cannot be read.
+            _log.error("REST cannot be loaded; the next question tries again", error=f"{type(error).__name__}: {error}")
+            refused = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "REST cannot be loaded now; see the log", headers=RETRY)
+            await refused.send(send)
+            return
         await application(scope, receive, send)
 
     async def _imported(self) -> "Rest":
