@@ -97,7 +97,7 @@ def state() -> Built:
                     **WRAPPED,
                 },
             ),
-            "about": Column("Account or budget", width=104, properties=WRAPPED),
+            "about": Column("Account or budget", width=170, properties=WRAPPED),
             "amounts": Column("Amounts", width=226, properties=WRAPPED),
             "runbook": Column("runbook", properties={"custom.hidden": True}),
             "Value": Column("How bad", width=84, properties=_AS_BAD),

@@ -9,6 +9,7 @@ from source.panels import (
     DOLLARS,
     DOLLARS_SHORT,
     FINE,
+    INSTANT_OF_YEAR,
     NOT_LOADED,
     RECORDED_SINCE,
     SHARE,
@@ -187,7 +188,7 @@ def _changes(what: str) -> Built:
             ),
         ],
         {
-            "Value #when": Column("Since", "dateTimeAsLocal", 200),
+            "Value #when": Column("Since", INSTANT_OF_YEAR, 150),
             "model": Column("Model", properties=WRAPPED),
             "app": Column("App", width=200),
             "unit": Column("Unit", width=160),

@@ -47,6 +47,8 @@ AS_WRITTEN = "string"
 """With the digits that it has, neither more nor fewer."""
 INSTANT = "time:D MMM HH:mm"
 """Milliseconds since the epoch as a day and minute."""
+INSTANT_OF_YEAR = "time:D MMM YYYY HH:mm"
+"""The same with its year, for what may lie long ago."""
 LASTING = "dtdurations"
 """Seconds as 1 hour, or 2 days, 3 hours: as many smaller units as decimals."""
 
