@@ -16,8 +16,9 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from exporter import __version__
 from exporter.errors import ConfigurationError, FalExporterError
 from exporter.failure import INTERRUPTED, fail, fail_unexpectedly
 from exporter.settings.plain import plain
@@ -140,14 +141,18 @@ def read_again() -> "Settings":
             timeout=_PATIENCE,
             check=False,
         )
-        answer = pickle.loads(done.stdout) if done.returncode == 0 else None  # noqa: S301  our own
-    except (OSError, EOFError, pickle.UnpicklingError, subprocess.TimeoutExpired):
-        answer = None
-    if answer is None:
+        version, separator, content = done.stdout.partition(b"\n")
+    except (OSError, subprocess.TimeoutExpired):
+        separator = b""
+    if not separator or done.returncode:
         raise ConfigurationError("the process that reads the configuration has failed; the log says why")
+    if version.decode("ascii", "replace") != __version__:
+        # What it has written may be of types that are not known here.
+        raise ConfigurationError("another version has been installed meanwhile; start serve again to use it")
+    answer: object = pickle.loads(content)  # noqa: S301  our own
     if isinstance(answer, str):
         raise ConfigurationError(answer)
-    settings: Settings = answer
+    settings = cast("Settings", answer)
     _log_by(settings)
     return settings
 
@@ -159,7 +164,7 @@ def _answer(read: "Callable[[], Settings]") -> int:
         answer = plain(read())
     except FalExporterError as error:
         answer = str(error)
-    sys.stdout.buffer.write(pickle.dumps(answer))
+    sys.stdout.buffer.write(__version__.encode() + b"\n" + pickle.dumps(answer))
     sys.stdout.flush()
     return 0
 

@@ -16,6 +16,7 @@ import pytest
 from app.conftest import MakeSettings
 from structlog.testing import capture_logs
 
+from exporter import __version__
 from exporter.app import handover, serve
 from exporter.errors import ConfigurationError
 from exporter.settings import Settings
@@ -162,7 +163,7 @@ def test_where_it_cannot_be_executed_anew_it_serves_as_it_is(
 
 
 @pytest.mark.parametrize(
-    "program", ["import sys; sys.exit(1)", "", "print('nonsense')", "import os, signal; os.kill(os.getpid(), 9)"]
+    "program", ["import sys; sys.exit(1)", "", "print(end='nonsense')", "import os, signal; os.kill(os.getpid(), 9)"]
 )
 def test_a_process_that_fails_to_read_the_settings_changes_nothing(
     program: str, monkeypatch: pytest.MonkeyPatch
@@ -181,9 +182,20 @@ def test_who_is_asked_for_the_settings_answers_with_them_or_a_sentence(
 
     monkeypatch.setenv("_FAL_EXPORTER_SETTINGS_WANTED", "1")
     assert handover.serve_by(settings) == 0
-    assert pickle.loads(capfdbinary.readouterr().out) == plain(settings())  # noqa: S301  our own
+    version, _, answer = capfdbinary.readouterr().out.partition(b"\n")
+    assert version.decode() == __version__
+    assert pickle.loads(answer) == plain(settings())  # noqa: S301  our own
     assert handover.serve_by(refuse) == 0
-    assert pickle.loads(capfdbinary.readouterr().out) == "poll_interval is not a duration"  # noqa: S301  our own
+    _, _, answer = capfdbinary.readouterr().out.partition(b"\n")
+    assert pickle.loads(answer) == "poll_interval is not a duration"  # noqa: S301  our own
+
+
+def test_a_version_that_has_been_installed_meanwhile_is_not_mixed_with_this_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-c", "print('99.0.0\\n' + 'of another kind')"])
+    with pytest.raises(ConfigurationError, match="another version has been installed meanwhile; start serve again"):
+        handover.read_again()
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
