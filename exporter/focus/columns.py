@@ -127,6 +127,10 @@ _UNIT = re.compile(
 _SINGULAR = re.compile(rf"(?:[1-9]\d* )?(?:{_TIME}|Count|Unit|Request|Token|Connection|Certificate|Domain|Core)")
 
 
+CORRECTION = "Correction"
+"""The class of charges that correct an earlier invoice."""
+
+
 def focus_unit(fal_unit: str) -> str:
     """Return fal's unit in the FOCUS format; one that is not known is capitalised and put in the plural.
 
@@ -231,7 +235,7 @@ def _columns() -> Iterable[Column]:  # noqa: PLR0915  a table, one statement a c
     yield Column("CapacityReservationStatus", since="1.1", allowed=frozenset({"Used", "Unused"}))
     categories = frozenset({"Usage", "Purchase", "Tax", "Credit", "Adjustment"})
     yield _required("ChargeCategory", allowed=categories)
-    yield Column("ChargeClass", mandatory=True, allowed=frozenset({"Correction"}))
+    yield Column("ChargeClass", mandatory=True, allowed=frozenset({CORRECTION}))
     yield Column("ChargeDescription", mandatory=True)
     frequencies = frozenset({"One-Time", "Recurring", "Usage-Based"})
     yield Column("ChargeFrequency", nullable=False, allowed=frequencies)

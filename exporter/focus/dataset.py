@@ -3,7 +3,7 @@
 Any number of files, folders and globs, and `-` for standard input, are one data set. Each file is recognised by its
 first bytes, not by its name: CSV, gzip, zstd and ZIP around it (in each other, too), and Parquet, which the optional
 extra `polars` turns into CSV. A folder is all files in it whose names end like those of tables; where it has a
-manifest (see `outputs`), the files that this lists, each of which must have the digest that it says.
+manifest of ours (see `outputs`), the files that this lists, each of which must have the digest that it says.
 """
 
 import gzip
@@ -160,8 +160,9 @@ def _files(arguments: Iterable[str]) -> Iterator[Path]:
 
 def _files_in(folder: Path) -> Iterable[Path]:
     manifest = folder / MANIFEST
-    if manifest.is_file():
-        return _listed(manifest)
+    listed = _entries(manifest) if manifest.is_file() else None
+    if listed is not None:
+        return _listed(manifest, listed)
     found = sorted(
         path
         for path in folder.rglob("*")
@@ -174,13 +175,22 @@ def _files_in(folder: Path) -> Iterable[Path]:
     return found
 
 
-def _listed(manifest: Path) -> Iterator[Path]:
-    """Yield the files of a manifest, which all lie in its folder or below, and hold what it says."""
+def _entries(manifest: Path) -> Mapping[Path, object] | None:
+    """Return the files that a manifest of ours lists, with their digests; None for one of another program.
+
+    Providers call the list of their export's files by the same name.
+    """
     try:
-        files = json.loads(manifest.read_bytes())["files"]
-        listed = {manifest.parent / str(file["path"]): file.get("sha256") for file in files}
+        found = json.loads(manifest.read_bytes())
+        if isinstance(found, dict) and not {"files", "manifest_version"} & found.keys():
+            return None
+        return {manifest.parent / str(file["path"]): file.get("sha256") for file in found["files"]}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         raise WrongContentError(f"{manifest}: this is no manifest of a data set; name the files themselves") from None
+
+
+def _listed(manifest: Path, listed: Mapping[Path, object]) -> Iterator[Path]:
+    """Yield the files of a manifest, which all lie in its folder or below, and hold what it says."""
     folder = manifest.parent.resolve()
     strays = [path for path in listed if not path.resolve().is_relative_to(folder)]
     if strays:

@@ -32,7 +32,7 @@ _TABLE, _FEWEST_ROWS, _MOST_ROWS = 8 << 20, 1_000, 100_000
 """Bytes of rows that are read together, as texts, and how many rows these may be; the first are the fewest."""
 
 _STANDARD_ERROR = 2
-_INSTANT = "%Y-%m-%dT%H:%M:%S%.f"
+_INSTANT = "%Y-%m-%dT%H:%M:%S%.fZ"
 
 
 def tables(path: Path, columns: Collection[str] | None, notes: list[str]) -> Iterator[bytes | Table]:
@@ -41,7 +41,7 @@ def tables(path: Path, columns: Collection[str] | None, notes: list[str]) -> Ite
     Args:
         path: of the file.
         columns: those that are needed, others come out empty; None for all.
-        notes: takes the sentence that names the inexact columns.
+        notes: takes the sentences that name inexact columns, and those of timestamps without a time zone.
 
     Raises:
         WrongContentError: it is damaged.
@@ -57,6 +57,9 @@ def tables(path: Path, columns: Collection[str] | None, notes: list[str]) -> Ite
         ]
         if inexact:
             notes.append(f"stored as binary floating point, so not exact: {', '.join(inexact)}")
+        zoneless = [name for name, kind in schema.items() if isinstance(kind, pl.Datetime) and kind.time_zone is None]
+        if zoneless:
+            notes.append(f"stored as timestamps without a time zone, so read as UTC: {', '.join(zoneless)}")
         texts = [
             _text(name, kind) if columns is None or name in columns else pl.lit(None, pl.String).alias(name)
             for name, kind in schema.items()
@@ -109,11 +112,9 @@ def _without_words_of_panic() -> Iterator[None]:
 def _text(name: str, kind: pl.DataType) -> pl.Expr:
     """Return a column as CSV has it."""
     column = pl.col(name)
-    if kind == pl.Datetime:
-        zone = getattr(kind, "time_zone", None)
-        if zone is None:
-            return column.dt.strftime(_INSTANT)
-        return column.dt.convert_time_zone("UTC").dt.strftime(f"{_INSTANT}Z")
+    if isinstance(kind, pl.Datetime):
+        # Older types of timestamps, such as INT96, cannot say a time zone: no rule on how a date is written is broken.
+        return (column.dt.convert_time_zone("UTC") if kind.time_zone else column).dt.strftime(_INSTANT)
     if kind == pl.Date:
         return column.dt.strftime("%Y-%m-%d")
     if kind.is_nested():

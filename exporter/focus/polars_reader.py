@@ -142,7 +142,11 @@ class Cutter:
 _WHOLE_PLACES, _PLACES = 12, 20
 """Digits of numbers before and after the point, of which a block adds up to no more than the 38 that Polars has."""
 
-_NUMBER = rf"^[-+]?[0-9]{{1,{_WHOLE_PLACES}}}(?:\.[0-9]{{0,%d}})?$"
+_MANTISSA = rf"[-+]?[0-9]{{1,{_WHOLE_PLACES}}}(?:\.[0-9]{{0,%d}})?"
+_NUMBER = f"^{_MANTISSA}$"
+_SCIENTIFIC = f"^{_MANTISSA}[eE][-+]?[012]?[0-9]$"
+"""Numbers with an exponent that leaves them within the places of `number` for certain."""
+
 _DATE = (
     "^[1-9][0-9]{3}-"
     "(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
@@ -231,8 +235,8 @@ class Summer(Generic[RowT]):
             tidy = [amount for amount in amounts if amount not in odd]
             keys = [pl.col(name) for name in self._texts.names]
             keys += [date.key() for date in dates]
-            keys += [amount.other() for amount in odd]
-            sums = [*(amount.sum() for amount in tidy), *(amount.sum_of_known() for amount in odd)]
+            keys += [key for amount in odd for key in amount.others()]
+            sums = [*(amount.sum() for amount in tidy), *(amount.sum_beside_others() for amount in odd)]
             are_tidy = pl.all_horizontal(is_whole, *(amount.is_known for amount in tidy))
             grouped = fields.group_by(keys or pl.lit(0).alias("all"), maintain_order=True)
             aggregated = grouped.agg(pl.len().alias(_LINES), are_tidy.all().alias(_ARE_TIDY), *sums)
@@ -313,24 +317,33 @@ class _Amounts:
         self.has_others = False
         self._sums = f"{wanted.place} sum"
         self._others = f"{wanted.place} other"
+        self._exponents = f"{wanted.place} exponent"
         self._text = pl.col(self.name)
         self._wanted = wanted
         self._is_scaled = isinstance(wanted.fields, ScaledNumbers)
         places = wanted.fields.places if isinstance(wanted.fields, ScaledNumbers) else _PLACES
-        self._values = self._text.cast(pl.Decimal(38, places), strict=False)
+        decimal = pl.Decimal(38, places)
+        self._values = self._text.cast(decimal, strict=False)
+        self._mantissas = self._text.str.extract("^([^eE]+)").cast(decimal, strict=False)
         self.is_known = self._text.str.contains(_NUMBER % places).fill_null(value=False)
+        # Those that are rounded are rounded one by one.
+        is_scientific = self._text.str.contains(_SCIENTIFIC % places).fill_null(value=False)
+        self._is_scientific = pl.lit(value=False) if self._is_scaled else is_scientific
 
-    def other(self) -> pl.Expr:
-        """Return the texts of numbers that the pattern does not know; null for those that it knows."""
-        return pl.when(~self.is_known).then(self._text.fill_null("")).alias(self._others)
+    def others(self) -> tuple[pl.Expr, pl.Expr]:
+        """Return what tells numbers apart that the pattern does not know: their exponents, or else their texts."""
+        exponents = pl.when(self._is_scientific).then(self._text.str.extract("[eE](.+)$"))
+        texts = pl.when(~self.is_known & ~self._is_scientific).then(self._text.fill_null(""))
+        return exponents.alias(self._exponents), texts.alias(self._others)
 
     def sum(self) -> pl.Expr:
         """Return the sum of a group all of whose numbers the pattern knows."""
         return self._values.sum().alias(self._sums)
 
-    def sum_of_known(self) -> pl.Expr:
-        """Return the sum of those numbers of a group that the pattern knows."""
-        return pl.when(self.is_known).then(self._values).sum().alias(self._sums)
+    def sum_beside_others(self) -> pl.Expr:
+        """Return the sum of the numbers of a group that the pattern knows, or of the mantissas of one exponent."""
+        known = pl.when(self.is_known).then(self._values).when(self._is_scientific).then(self._mantissas)
+        return known.sum().alias(self._sums)
 
     def of(self, groups: pl.DataFrame, lines: Iterable[int]) -> Iterable[Value]:
         """Return the sums of groups of so many lines.
@@ -342,8 +355,15 @@ class _Amounts:
         amounts: list[Value] = (sums.to_physical() if self._is_scaled else sums).to_list()
         if self._others not in groups.columns:
             return amounts
-        others = zip(amounts, groups[self._others], lines, strict=True)
-        return [amount if text is None else self._times(text, count) for amount, text, count in others]
+        others = zip(amounts, groups[self._exponents], groups[self._others], lines, strict=True)
+        return [
+            self._times(text, count)
+            if text is not None
+            else amount
+            if exponent is None or not isinstance(amount, Decimal)
+            else EXACTLY.scaleb(amount, int(exponent))
+            for amount, exponent, text, count in others
+        ]
 
     def _times(self, text: str, lines: int) -> Value:
         value = self._wanted.value(quoted(text))

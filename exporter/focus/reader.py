@@ -235,6 +235,10 @@ where it has been imported already."""
 AT_ONCE = 3
 """Blocks that Polars works on at a time: of a single one it keeps little more than a core busy."""
 
+_MANY_LINES, _MOST_ROWS = 1_000, 0.5
+"""Of so many lines Polars has to make fewer rows than this part of them: where each line is a row of its own, as with
+numbers of more than 20 places, it takes twice as long as without it, and is not used for the rest of the file."""
+
 _KEPT_PROBLEMS = 100
 
 _PARTS = 8
@@ -423,6 +427,8 @@ class Reader(Generic[RowT]):
             if rows is not None:
                 self.rows += cut.lines
                 self._number += cut.lines
+                if cut.lines >= _MANY_LINES and len(rows) > cut.lines * _MOST_ROWS:
+                    self._polars, self._polars_block = None, 0
                 return rows
         texts = (some if isinstance(some, bytes) else some.lines() for some in begun.marked)
         return [row for lines in texts for row in self._read_all(lines)]

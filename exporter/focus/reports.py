@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import NamedTuple
 
+from exporter.focus.columns import CORRECTION
 from exporter.focus.findings import Problems
 from exporter.focus.row_schema import Count, Texts
 from exporter.focus.values import EXACTLY, Month, json_object, number_text
@@ -146,7 +147,7 @@ class Totals:
             texts.billing_currency,
             month_text(month),
             texts.charge_category,
-            texts.charge_class is not None,
+            texts.charge_class == CORRECTION,
             texts.service_name or "",
             texts.sku_id or "",
             texts.invoice_id or "",

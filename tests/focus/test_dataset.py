@@ -6,6 +6,7 @@ import json
 import sys
 import zipfile
 from collections.abc import Callable
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,17 @@ def test_of_a_folder_with_a_manifest_the_files_that_it_lists_are_read(tmp_path: 
     (tmp_path / MANIFEST).write_text('{"files": [{"path": "../elsewhere.csv"}]}')
     with pytest.raises(WrongContentError, match="not in its folder"):
         read(tmp_path)
+    (tmp_path / MANIFEST).write_text('{"manifest_version": 1}')
+    with pytest.raises(WrongContentError, match="no manifest of a data set"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("text", ['{"manifestVersion": "2024-04-01", "blobs": []}', '{"dataFiles": ["s3://a/b"]}'])
+def test_a_manifest_of_another_program_does_not_keep_a_folder_from_being_read(text: str, tmp_path: Path) -> None:
+    for name in ("1.csv", "2.csv"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / MANIFEST).write_text(text)
+    assert read(tmp_path) == b"1.csv2.csv"
 
 
 @pytest.mark.parametrize(
@@ -297,6 +309,18 @@ def test_sums_are_by_tags_and_short_names(tmp_path: Path, capsys: pytest.Capture
     head, *lines = capsys.readouterr().out.splitlines()
     assert head.startswith("BillingCurrency,tag:app,rows,")
     assert lines[0].startswith("USD,shop,")
+
+
+def test_timestamps_of_parquet_without_a_time_zone_are_utc_and_told_once(tmp_path: Path) -> None:
+    polars = pytest.importorskip("polars")
+    path = tmp_path / "naive.parquet"
+    instant = datetime(2026, 10, 1, 5)  # noqa: DTZ001  the case
+    for unit in ("ms", "ns"):
+        frame = polars.DataFrame({"ChargePeriodStart": [instant, None]})
+        frame.cast(polars.Datetime(unit)).write_parquet(path)
+        (part,) = parts([str(path)])
+        assert b"".join(part.pieces()) == b"ChargePeriodStart\n2026-10-01T05:00:00Z\n\n"
+        assert part.notes == ["stored as timestamps without a time zone, so read as UTC: ChargePeriodStart"]
 
 
 def test_rows_of_parquet_are_read_some_megabytes_at_a_time_however_long_their_texts_are(

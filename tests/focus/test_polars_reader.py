@@ -107,6 +107,12 @@ odd_numbers = st.sampled_from(
     [
         *(
             b"4.2E-7",
+            b"-1.5e-29",
+            b"1.25e+05",
+            b"7E30",
+            b"1.e1",
+            b"2e",
+            b"e-05",
             b"1e3",
             b"+3",
             b".5",
@@ -272,6 +278,43 @@ def test_numbers_at_the_limits_add_up_to_the_last_digit() -> None:
     rows = reader.feed(body) + reader.finish()
     assert reduce(EXACTLY.add, (row.billed_cost for row in rows)) == Decimal(largest.decode())
     assert (len(rows) < 20, sum(row.lines for row in rows)) == (True, 3_999)
+
+
+def test_numbers_with_exponents_become_a_row_for_each_exponent() -> None:
+    # Some providers write all costs below a thousandth so.
+    texts = [b"%d.%09dE-%d" % (number % 9 + 1, number * 7919, number % 3 + 5) for number in range(90)]
+    body = b"".join(line(billed=text) + b"\n" for text in [*texts, b"0.25"])
+    reader = Reader(Amount, polars_block=len(START))
+    reader.feed(START)
+    rows = reader.feed(body) + reader.finish()
+    expected = reduce(EXACTLY.add, (Decimal(text.decode()) for text in [*texts, b"0.25"]))
+    assert reduce(EXACTLY.add, (row.billed_cost for row in rows)) == expected
+    assert sorted(row.lines for row in rows) == [1, 30, 30, 30]
+
+
+@pytest.mark.parametrize(("places", "is_used"), [(18, True), (21, False)])
+def test_polars_is_given_up_where_it_makes_a_row_of_each_line(
+    places: int,
+    is_used: bool,  # noqa: FBT001  a case
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    body = b"".join(line(billed=b"0.%0*d" % (places, number)) + b"\n" for number in range(1_500))
+    reader, totals = Reader(SummaryRow, polars_block=len(START)), Totals()
+    totals.add(reader.feed(START) + reader.feed(body))
+    # Some blocks are begun before it is known of the first whether that was worth it.
+    for _ in range(4):
+        totals.add(reader.feed(body))
+    expected = totals_of(START + body * 6, NEVER, 5_000)
+    without, read = [], PlainLines.rows
+
+    def rows(lines: PlainLines[SummaryRow], block: bytes, count: int) -> list[SummaryRow] | None:
+        without.append(count)
+        return read(lines, block, count)
+
+    monkeypatch.setattr(PlainLines, "rows", rows)
+    totals.add([*reader.feed(body), *reader.finish()])
+    assert (list(totals.sums().items()), told(reader)) == expected
+    assert (not without) is is_used
 
 
 def test_lines_are_added_up_only_if_their_shape_tells_how_many_they_are() -> None:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -47,6 +48,13 @@ def test_currencies_and_months_are_kept_apart() -> None:
         ("USD", "2025-11"): Decimal(2),
         ("EUR", "2025-10"): Decimal(4),
     }
+
+
+@pytest.mark.parametrize(("charge_class", "is_correction"), [("Correction", True), ("None", False), (None, False)])
+def test_only_the_class_that_focus_has_makes_a_correction(charge_class: str | None, is_correction: bool) -> None:  # noqa: FBT001  a case
+    totals, first = Totals(), row(Decimal(1))
+    totals.add([first._replace(texts=replace(first.texts, charge_class=charge_class))])
+    assert [key.correction for key in totals.sums()] == [is_correction]
 
 
 def test_a_cost_that_the_file_lacks_counts_as_nothing() -> None:
