@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from exporter.app.wiring import open_left_half
+from exporter.app.wiring import LeftHalf, open_left_half
 from exporter.charges import utc_now
 from exporter.errors import FalExporterError
 from exporter.inquiry import Channel
@@ -121,14 +121,18 @@ async def _collect(
     settings: "Settings", connection: "Connection[FromCollector, ToCollector]", channel: Channel
 ) -> None:
     stop = asyncio.Event()
+    half: LeftHalf | None = None
 
     async def scraped(sequence: int) -> None:
-        await half.ledger.scraped(sequence)
+        # Before there is a ledger, what is scraped is what another collector has published.
+        if half is not None:
+            await half.ledger.scraped(sequence)
 
     def write_protobuf() -> None:
-        half.publisher.write_protobuf()
+        if half is not None:
+            half.publisher.write_protobuf()
 
-    # From the start on: opening a ledger may take long. Nothing is scraped before there is one.
+    # From the start on: opening a ledger may take long.
     listening = asyncio.create_task(_listen(connection, scraped, write_protobuf, stop))
     half = await open_left_half(settings, emit=Sending(connection), clock=utc_now)
     take_no_more = channel.accept(half.responder.serve)
@@ -168,6 +172,8 @@ async def _listen(
                     return
     except (EOFError, OSError):
         _log.warning("the web process has ended; stopping the collector")
+    except FalExporterError as error:
+        _log.error("what the web process says cannot be heeded; stopping the collector", problem=str(error))
     finally:
         # The system's timer is for a thread that comes to nothing, because another does not let Python go on.
         signal.setitimer(signal.ITIMER_REAL, _LONGEST_END + 0.5)

@@ -286,13 +286,13 @@ class Supervisor:
         return self._process.connect()
 
     def scraped(self, sequence: int) -> None:
-        """Tell the collector that a publication has been scraped."""
-        if self._process is not None:
+        """Tell the collector that a publication has been scraped, unless it is one of the collector before."""
+        if self._process is not None and self._has_begun:
             self._process.scraped(sequence)
 
     def write_protobuf(self) -> None:
         """Have the collector encode publications as protobuf, too; a new one is told when it is asked for again."""
-        if self._process is not None:
+        if self._process is not None and self._has_begun:
             self._process.write_protobuf()
 
     async def run(self) -> CollectorError:

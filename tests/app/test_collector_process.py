@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from app.conftest import MakeSettings
 
-from exporter.publication import Begin, Publication, Receiving, Stop
+from exporter.publication import Begin, Publication, Receiving, Scraped, Stop, WriteProtobuf
 from exporter.simulator import ADMIN_KEY
 
 if TYPE_CHECKING:
@@ -79,6 +79,19 @@ def test_it_leaves_the_processor_to_the_web_process_first_and_ends_with_it(
     told = process.communicate(timeout=40)[1]
     assert process.returncode in {0, 1}
     assert "Traceback" not in told
+
+
+def test_what_it_is_told_while_it_opens_the_ledger_does_not_end_it(
+    start: Callable[[], Started], settings: MakeSettings
+) -> None:
+    process, ours = start()
+    # The web process goes on serving what another collector has published.
+    for message in (Begin(settings()), Scraped(5000), WriteProtobuf()):
+        ours.send(message)
+    assert isinstance(Receiving(ours)(), Publication)
+    ours.send(Stop())
+    assert "never retrieved" not in process.communicate(timeout=40)[1]
+    assert process.returncode == 0
 
 
 def test_an_unforeseen_error_is_a_sentence(start: Callable[[], Started], settings: MakeSettings) -> None:

@@ -117,8 +117,11 @@ async def test_a_collector_that_dies_is_started_again_counted_and_logged(stage: 
     assert told["problem"] == str(KILLED)
     assert first.is_stopped
     assert second.settings == first.settings
+    stage.supervisor.scraped(6)
+    stage.supervisor.write_protobuf()
+    await second.publish()
     stage.supervisor.scraped(7)
-    assert (first.scrapes, second.scrapes) == ([], [7])
+    assert (first.scrapes, second.scrapes) == ([], [7]), "what is served before is the first one's"
 
 
 async def test_a_collector_that_dies_before_it_has_published_is_started_again(stage: Stage) -> None:
