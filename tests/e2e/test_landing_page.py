@@ -199,7 +199,7 @@ SAYS = {
     "worth knowing": "fal-ai/veo3 is new since 2026-11-21 19:00 UTC and has cost $60.00 in a day.",
     "loading": "Loading the history: 43%.",
     "partial": "The source models is partial: 3 rows are odd.",
-    "stale": "The source models is 9 h behind.",
+    "stale": "The source models is 9 hours behind.",
     "locked": "Locked by fal: the balance is exhausted; buy credit.",
     "no permission": "Create a key of admin scope in fal's dashboard.",
     "many accounts": "team-39",
