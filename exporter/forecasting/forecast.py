@@ -103,7 +103,7 @@ def forecast(
     for place in range(first, (now - edge) // HOUR + 1):
         hour = edge + place * HOUR
         seen += min(spent(Window(hour, hour + HOUR)), rhythm.expected(place, place + 1))
-    rest, spread = max(expected - seen, 0.0), exp(EDGE * rhythm.spread(end - first))
+    rest, spread = max(expected - seen, 0.0), exp(EDGE * rhythm.spread(first, end))
     return Forecast(total + round(rest), total + round(rest / spread), total + round(rest * spread))
 
 
@@ -120,12 +120,12 @@ def path_of(rhythm: Rhythm, edge: datetime, now: datetime) -> Path:
         now: an aware instant.
     """
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    ahead = (midnight - edge) // HOUR
     weekdays = [0] * WEEK
     for day in range(WEEK):
-        start = midnight + timedelta(days=day)
-        place = (start - edge) // HOUR
-        weekdays[start.isoweekday() % WEEK] = round(rhythm.expected(place, place + DAY))
-    return Path(tuple(weekdays), {days: exp(EDGE * rhythm.spread(days * DAY)) for days in HORIZONS})
+        place = ahead + day * DAY
+        weekdays[(midnight.isoweekday() + day) % WEEK] = round(rhythm.expected(place, place + DAY))
+    return Path(tuple(weekdays), {days: exp(EDGE * rhythm.spread(ahead, ahead + days * DAY)) for days in HORIZONS})
 
 
 _LONGEST = timedelta(days=3650)

@@ -24,6 +24,9 @@ _LEAST_GROWTH_DAYS, _MOST_GROWTH, _UNKNOWN_GROWTH = 21, 0.04, 0.002**2
 _SLOPE_VARIANCE = 48.0
 """Of a robust slope, in variances of the noise over the cube of the days."""
 
+_MAY_END = 3.0
+"""Variance of a growth that has been found, in that of its slope: it may also end, or become more."""
+
 SEEN = 14.0
 """Squared standard deviations that one more stretch must explain: the square of a change that a single day shows."""
 
@@ -45,7 +48,8 @@ class Level:
         amount: what an average day costs after the last, in nano-USD.
         growth: of the logarithm of a day's cost, a day.
         noise: variance of a day's logarithm around its level.
-        doubt: variance of the level's logarithm: of the average, and of whether a change will last.
+        doubt: variance of the level's logarithm, as an average of noisy days.
+        passing: variance of the level's logarithm by whether the last change will last.
         growth_doubt: variance of the growth.
         moves: changes of level, each as far as it seems to last.
         moved: sum of their squares, in logarithms.
@@ -55,6 +59,7 @@ class Level:
     growth: float
     noise: float
     doubt: float
+    passing: float
     growth_doubt: float
     moves: float
     moved: float
@@ -119,8 +124,9 @@ def level_of(stretches: Stretches) -> Level:
     variance = _SLOPE_VARIANCE * noise**2 / count**3
     growth = stretches.growth
     growth_doubt = min(_UNKNOWN_GROWTH, variance if count >= _LEAST_GROWTH_DAYS else _UNKNOWN_GROWTH)
+    growth_doubt *= _MAY_END if growth else 1.0
     levels: list[tuple[float, int]] = []  # of each stretch its amount and days
-    doubt = moves = moved = 0.0
+    passing = moves = moved = 0.0
     amount, weight = 0.0, 0.0
     for start, end in pairwise(stretches.cuts):
         of_stretch, stretch_weight = _average(flat[start:end], count - end)
@@ -132,13 +138,13 @@ def level_of(stretches: Stretches) -> Level:
         step = _step(amount, of_stretch)
         usual = _RISE_DAYS if step > 0 else _FALL_DAYS
         lasts = 1.0 if returned else min(1.0, (end - start) / usual)
-        doubt = lasts * (1 - lasts) * step**2
+        passing = lasts * (1 - lasts) * step**2
         amount = lasts * of_stretch + (1 - lasts) * amount
         weight = stretch_weight
         moves += lasts
         moved += (lasts * step) ** 2
         levels.append((of_stretch, end - start))
-    return Level(amount, growth, noise**2, doubt + noise**2 / max(weight, 1.0), growth_doubt, moves, moved)
+    return Level(amount, growth, noise**2, noise**2 / max(weight, 1.0), passing, growth_doubt, moves, moved)
 
 
 def _step(before: float, after: float) -> float:

@@ -31,8 +31,12 @@ _QUIETER_WEEKEND = 0.8
 _ASSUMED_WEEKS, _LEAST_FACTOR = 0.5, 0.02
 """Weeks that this assumption counts for beside those that have been seen."""
 
-_UNSEEN_WEEKDAYS = (0.2**2, 0.15**2)
-"""Variance of a day's logarithm by its weekday, with no week seen and with one."""
+_UNSEEN_WEEKDAYS = 0.2**2
+"""Variance of a day's logarithm by its weekday, before a week has been seen."""
+
+_ROUGHER, _OF_ONE_WEEK = 1.2, 0.6
+"""Variance of days to come, in that of the days that were learnt from; and its part that is noise where only one week
+has been seen: the rest is the difference of the weekdays, which is in the factors by then."""
 
 _COMMON_WEEKS = 0.2
 """Weeks that the shares of the hours in all days count for beside those of a weekday."""
@@ -45,11 +49,18 @@ _FRIDAY = 4
 _RECENT_DAYS = 28
 """Over which the hours of the day, and what is unusual, are learnt."""
 
-_PRIOR_DRIFT, _PRIOR_DRIFT_DAYS = 0.0001, 30
+_PRIOR_DRIFT, _PRIOR_DRIFT_DAYS = 0.00004, 30
 """Drift that is assumed before any is seen, and how many days it is worth."""
 
-_UNSEEN_MOVES = 3.0
-"""Changes to come for each that has been seen that are too small, or too short, to be seen."""
+_UNSEEN_MOVES = 8.0
+"""Changes to come for each that has been seen that are too small, or too short, to be seen; the further it was above
+what can be seen, the fewer."""
+
+_HABIT_MOVES = 2.0
+"""Changes after the first that make a habit of them: one contract does not say that there will be another."""
+
+_PASSING = 1.6
+"""Variance by whether a change will last to that of its two outcomes alone: it may also go on to a third level."""
 
 _USUAL_FACTOR, _USUAL_SURPRISES = 1.5, 1.5
 
@@ -63,13 +74,14 @@ class Rhythm:
         level: what an average day costs, and its growth.
         weekdays: factor on the level of each of the 7 days after the edge.
         shares: of each of these days, the share of its cost in each of its 24 hours; they sum up to 1.
-        drift: variance of the small changes of level to come, of the logarithm of a day, a day.
-        moves: changes to come, a day, of the size of those that have been seen.
+        drift: variance of the small changes of level that any account may have, of the logarithm of a day, a day.
+        unseen: likewise of those that come with the changes that have been seen.
+        moves: changes to come, a day, of the size of those that have been seen; 0 where only one has been.
         move: mean square of such a change, in logarithms.
         surprise: by how much an hour has been above what was expected on the second most surprising day.
         cap: what an hour counts for at most.
-        scale: factor on the doubt about level, growth and changes, by the errors of the past (`calibration`); the noise
-            of single days is measured.
+        scale: factor on the doubt about level, growth and changes, by the errors of the past (`calibration`). What
+            changes have been seen is not made smaller by it, and the noise of single days is measured.
     """
 
     days: int
@@ -77,6 +89,7 @@ class Rhythm:
     weekdays: tuple[float, ...]
     shares: tuple[tuple[float, ...], ...]
     drift: float
+    unseen: float
     moves: float
     move: float
     surprise: float
@@ -96,21 +109,35 @@ class Rhythm:
         """Return what the hour so many hours after the edge may cost without being unusual."""
         return _USUAL_FACTOR * self.expected(place, place + 1) + _USUAL_SURPRISES * self.surprise
 
-    def spread(self, hours: int) -> float:
-        """Return the standard deviation of the logarithm of what so many hours will cost.
+    def spread(self, first: int, end: int) -> float:
+        """Return the standard deviation of the logarithm of what some hours will cost; see `expected`.
 
         Of a normal distribution with the same band of 80%, that is: a change of the size of earlier ones may come, or
         none. One that is unlikely in that time does not widen the band, and one that is likely widens it.
         """
-        days, level, weeks = max(hours, 1) / DAY, self.level, self.days // WEEK
-        of_day = level.noise + (_UNSEEN_WEEKDAYS[weeks] if weeks < len(_UNSEEN_WEEKDAYS) else level.noise / weeks)
-        doubt = level.doubt + level.growth_doubt * (days / 2) ** 2 + self.drift * days / 3
-        calm = of_day / days + self.scale**2 * doubt
+        days, level, weeks = max(end - first, 1) / DAY, self.level, self.days // WEEK
+        known = _OF_ONE_WEEK if weeks == 1 else 1.0
+        noise = _ROUGHER * known * level.noise
+        of_day = noise + (noise / weeks if weeks else _UNSEEN_WEEKDAYS)
+        doubt = known * level.doubt + level.growth_doubt * (days / 2) ** 2 + self.drift * days / 3
+        changes = max(self.scale, 1.0) ** 2
+        calm = of_day / self._equal_days(first, end) + self.scale**2 * doubt + _PASSING * level.passing
+        calm += changes * self.unseen * days / 3
         chance = 1 - exp(-self.moves * days)
         if not chance:
             return sqrt(calm)
-        moved = calm + self.scale**2 * self.move * self.moves * days / chance / 3
+        moved = calm + changes * self.move * self.moves * days / chance / 3
         return _mixed(sqrt(calm), sqrt(moved), chance)
+
+    def _equal_days(self, first: int, end: int) -> float:
+        """Return how many days of equal cost err by as much as some hours do: two dear days err by more than seven."""
+        whole = squares = 0.0
+        for day in range(first // DAY, -(-end // DAY)):
+            start = max(first, day * DAY)
+            share = self.expected(start, min(end, (day + 1) * DAY))
+            whole += share
+            squares += share**2 * DAY / (min(end, (day + 1) * DAY) - start)
+        return whole**2 / squares if squares else max(end - first, 1) / DAY
 
 
 _BAND, EDGE = 0.8, 1.2816
@@ -172,7 +199,9 @@ def learn(hours: Sequence[int], edge: datetime) -> Rhythm | None:
     level = level_of(stretches)
     weight = _PRIOR_DRIFT_DAYS + days
     move = level.moved / level.moves if level.moves else 0.0
-    unseen = _UNSEEN_MOVES * level.moves * min(move, SEEN * level.noise)
+    habit = max(0.0, min(1.0, (level.moves - 1) / _HABIT_MOVES))
+    seen = SEEN * level.noise
+    unseen = _UNSEEN_MOVES * level.moves * min(move, seen, seen**3 / move**2 if move else 0.0)
     expected = [item * weekdays[place % WEEK] for place, item in enumerate(levels, -days)]
     weekdays = _with_last_week(weekdays, grown(sums, level.growth), level.amount)
     return Rhythm(
@@ -180,8 +209,9 @@ def learn(hours: Sequence[int], edge: datetime) -> Rhythm | None:
         level=level,
         weekdays=weekdays,
         shares=shares,
-        drift=(_PRIOR_DRIFT * _PRIOR_DRIFT_DAYS + unseen) / weight,
-        moves=level.moves / weight,
+        drift=_PRIOR_DRIFT * _PRIOR_DRIFT_DAYS / weight,
+        unseen=unseen / weight,
+        moves=habit * level.moves / weight,
         move=move,
         surprise=_surprise(blocks[-_RECENT_DAYS:], expected[-_RECENT_DAYS:], shares),
         cap=cap,

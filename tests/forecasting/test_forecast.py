@@ -1,12 +1,15 @@
+from dataclasses import astuple
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from forecasting.test_rhythm import NANO, WHOLE_DAY, learnt, life
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.charges import HOUR, Balance, Window, hour_of
+from exporter.forecasting.calibration import calibrated
 from exporter.forecasting.forecast import BalanceFall, HourlySpend, burn_of_usage, forecast, path_of, runway
+from exporter.forecasting.rhythm import LONGEST
 from exporter.forecasting.state import Forecast
 
 START = datetime(2026, 11, 21, tzinfo=UTC)
@@ -142,6 +145,39 @@ def test_it_is_whole_in_order_and_never_below_what_has_been_spent(
     spent = sum(item for hour, item in extra.items() if hour < hour_of(now) - timedelta(hours=lag))
     assert all(isinstance(item, int) for item in (told.low, told.expected, told.high))
     assert spent <= told.low <= told.expected <= told.high
+
+
+def noisy_forecast(seed: int, now: datetime, times: int) -> Forecast:
+    """Forecast the month at an instant of a life of noisy days, each hour so many times as dear."""
+    hours = [times * hour for hour in life(HISTORY + 31, noise=0.4, weekend=0.5, seed=seed)]
+    known = (hour_of(now) - BEGIN) // HOUR
+    edge = hour_of(now) - HOUR
+    past = hours[max(0, known - 1 - LONGEST) : known - 1]
+
+    def spent(window: Window) -> int:
+        start, end = ((at - BEGIN) // HOUR for at in (window.start, window.end))
+        return sum(hours[start : min(end, known)])
+
+    rhythm = calibrated(learnt(past, edge), past, edge)
+    return forecast(rhythm, edge=edge, known_until=hour_of(now), now=now, period=MONTH, spent=spent)
+
+
+@given(seed=st.integers(0, 20), place=st.integers(2, 30 * 24 - 1), times=st.integers(2, 1000))
+@settings(max_examples=30, deadline=None)
+def test_a_band_scales_with_the_amounts_and_is_the_same_each_time(seed: int, place: int, times: int) -> None:
+    now = MONTH.start + place * HOUR
+    told, dearer = noisy_forecast(seed, now, 1), noisy_forecast(seed, now, times)
+    assert told == noisy_forecast(seed, now, 1)
+    for one, many in zip(astuple(told), astuple(dearer), strict=True):
+        assert many == pytest.approx(times * one, rel=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_band_is_narrower_week_by_week_and_at_the_end_none(seed: int) -> None:
+    ends = [MONTH.start + timedelta(days=day) for day in (2, 9, 16, 23, 27, 29)] + [MONTH.end - HOUR / 60]
+    widths = [(told := noisy_forecast(seed, now, 1)).high - told.low for now in ends]
+    assert widths == sorted(widths, reverse=True)
+    assert widths[-1] < widths[0] / 20
 
 
 NOW = datetime(2026, 11, 22, 14, 30, tzinfo=UTC)

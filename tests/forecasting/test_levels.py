@@ -37,6 +37,11 @@ def test_growth_explains_growing_days_and_steps_explain_a_step() -> None:
         assert (steep.cost < flat.cost) == is_growth
 
 
+def test_a_growth_that_was_found_is_in_more_doubt_than_that_there_is_none() -> None:
+    growing, steady = days(56, growth=0.007), days(56)
+    assert level(growing, growth_of(growing)).growth_doubt > 2 * level(steady).growth_doubt
+
+
 def test_a_level_is_that_of_the_days_since_it_changed() -> None:
     halved = level(days(28) + [day / 2 for day in days(28, seed=2)])
     assert halved.amount == pytest.approx(DOLLARS / 2, rel=0.03)
@@ -58,7 +63,9 @@ def test_a_campaign_that_is_over_leaves_the_level_as_it_was() -> None:
 
 
 def test_a_recent_change_is_in_doubt() -> None:
-    assert level(days(40) + [2 * day for day in days(2, seed=3)]).doubt > 20 * level(days(42)).doubt
+    changed, steady = level(days(40) + [2 * day for day in days(2, seed=3)]), level(days(42))
+    assert changed.passing > 20 * steady.doubt
+    assert steady.passing == 0
 
 
 @given(st.lists(st.integers(0, 10**15), min_size=1, max_size=56))
@@ -67,4 +74,5 @@ def test_a_level_is_never_below_zero_nor_above_every_day(them: list[int]) -> Non
     assert 0 <= found.amount <= max(them) * 1.001
     assert found.noise > 0
     assert found.doubt >= 0
+    assert found.passing >= 0
     assert found.growth_doubt > 0

@@ -85,15 +85,15 @@ def test_only_the_last_eight_weeks_are_learnt_from() -> None:
 
 
 def test_the_less_is_known_and_the_longer_the_time_the_wider_the_spread() -> None:
-    by_history = [learnt(life(days, noise=0.2)).spread(20 * DAY) for days in (2, 10, 30, 56)]
+    by_history = [learnt(life(days, noise=0.2)).spread(0, 20 * DAY) for days in (2, 10, 30, 56)]
     assert all(less > more for less, more in pairwise(by_history))
     rhythm = learnt(life(56, noise=0.2))
-    assert rhythm.spread(30 * DAY) > rhythm.spread(10 * DAY)
+    assert rhythm.spread(0, 30 * DAY) > rhythm.spread(0, 10 * DAY)
 
 
 def test_a_restless_account_has_a_wider_spread_than_a_calm_one() -> None:
     restless = [hour * (1, 5, 2, 6, 1, 1)[day * day % 6] for day in range(56) for hour in life(1)]
-    assert learnt(restless).spread(7 * DAY) > 2 * learnt(life(56, noise=0.1)).spread(7 * DAY)
+    assert learnt(restless).spread(0, 7 * DAY) > 2 * learnt(life(56, noise=0.1)).spread(0, 7 * DAY)
 
 
 def test_an_account_that_costs_nothing_is_expected_to_go_on_so() -> None:
@@ -147,20 +147,72 @@ def test_a_day_that_is_half_as_much_again_is_a_surprise_and_counts_for_less_of_i
     assert 1.06 < after.expected(0, DAY) / before.expected(0, DAY) < 1.13
 
 
-def test_a_contract_is_one_change_of_its_size() -> None:
-    rhythm = learnt([*life(36, noise=0.05), *(hour // 2 for hour in life(20, noise=0.05))])
-    assert rhythm.moves == pytest.approx(1 / (30 + 56))
+def leaps(*factors: float) -> list[int]:
+    """Return two weeks of noisy days at each of some levels."""
+    return [round(factor * hour) for seed, factor in enumerate(factors) for hour in life(14, noise=0.05, seed=seed)]
+
+
+def test_a_contract_is_no_habit_and_does_not_say_that_another_comes() -> None:
+    rhythm, calm = learnt(leaps(2, 2, 2, 1)), learnt(leaps(2, 2, 2, 2))
     assert rhythm.move == pytest.approx(log(2) ** 2, rel=0.2)
-    assert rhythm.spread(3 * DAY) < 2 * learnt(life(56, noise=0.05)).spread(3 * DAY)
+    assert rhythm.moves == 0
+    assert rhythm.spread(0, 3 * DAY) < 2 * calm.spread(0, 3 * DAY)
+    assert rhythm.spread(0, 28 * DAY) < 4 * calm.spread(0, 28 * DAY)
+
+
+def test_several_changes_are_a_habit_and_widen_the_band() -> None:
+    by_changes = [learnt(leaps(*factors)) for factors in ((2, 2, 2, 1), (2, 2, 1, 3), (4, 2, 1, 3))]
+    rates = [rhythm.moves for rhythm in by_changes]
+    for rhythm in by_changes:
+        # A past that was forecast well by chance does not make less of the changes in it.
+        level = replace(rhythm.level, doubt=0.0, growth_doubt=0.0)
+        changes = replace(rhythm, level=level, drift=0.0)
+        assert replace(changes, scale=0.2).spread(0, 20 * DAY) == changes.spread(0, 20 * DAY)
+        assert replace(changes, scale=2.0).spread(0, 20 * DAY) > changes.spread(0, 20 * DAY)
+    assert rates == pytest.approx([0, 1 / (30 + 56), 3 / (30 + 56)], rel=0.05)
+    spreads = [rhythm.spread(0, 20 * DAY) for rhythm in by_changes]
+    assert spreads == sorted(spreads)
+    assert spreads[2] > 3 * spreads[0]
+
+
+def test_a_change_far_above_the_noise_says_less_of_those_that_cannot_be_seen() -> None:
+    small, large = learnt(leaps(1, 1, 1, 1.3)), learnt(leaps(1, 1, 1, 5))
+    assert small.move < large.move / 10
+    assert large.unseen < small.unseen
+
+
+def test_two_dear_days_are_as_much_in_doubt_as_few_days_are() -> None:
+    even, dear = (learnt(life(56, weekend=weekend, noise=0.3)) for weekend in (1.0, 20.0))
+    assert dear.level.noise == pytest.approx(even.level.noise, rel=0.5)
+    assert dear.spread(0, 7 * DAY) ** 2 / dear.level.noise > 2 * even.spread(0, 7 * DAY) ** 2 / even.level.noise
+    assert dear.spread(5 * DAY, 7 * DAY) < 1.1 * dear.spread(0, 7 * DAY) * sqrt(7 / 2)
+
+
+def test_whether_a_change_lasts_is_in_doubt_whatever_the_errors_of_the_past() -> None:
+    usual = life(42, noise=0.05)
+    rhythm = learnt([*usual[2 * DAY :], *(3 * hour for hour in life(2, noise=0.05))])
+    assert rhythm.level.passing > 0.1
+    assert replace(rhythm, scale=0.1).spread(0, 20 * DAY) > 0.9 * replace(rhythm, scale=1.0).spread(0, 20 * DAY)
+
+
+@given(days=st.integers(1, 56), noise=st.floats(0, 0.9), weekend=st.floats(0, 5), first=st.integers(0, 60))
+def test_a_spread_is_never_of_nothing_and_does_not_depend_on_the_amounts(
+    days: int, noise: float, weekend: float, first: int
+) -> None:
+    hours = life(days, noise=noise, weekend=weekend)
+    rhythm, dearer = learnt(hours), learnt([1000 * hour for hour in hours])
+    for end in (first + 1, first + DAY, first + 20 * DAY):
+        assert 0 < rhythm.spread(first, end) < 10
+        assert dearer.spread(first, end) == pytest.approx(rhythm.spread(first, end), rel=1e-3)
 
 
 def test_a_change_that_is_unlikely_to_come_again_in_time_does_not_widen_the_band() -> None:
     calm = learnt(life(56, noise=0.05))
     changed = replace(calm, moves=1 / 100, move=0.5)
-    assert changed.spread(DAY) < 1.05 * calm.spread(DAY)
-    assert changed.spread(10 * DAY) < 2 * calm.spread(10 * DAY)
+    assert changed.spread(0, DAY) < 1.05 * calm.spread(0, DAY)
+    assert changed.spread(0, 10 * DAY) < 2 * calm.spread(0, 10 * DAY)
     # As one variance, the same change would count for ten times as much.
-    assert replace(calm, drift=calm.drift + 0.5 / 100).spread(10 * DAY) > 5 * calm.spread(10 * DAY)
+    assert replace(calm, drift=calm.drift + 0.5 / 100).spread(0, 10 * DAY) > 5 * calm.spread(0, 10 * DAY)
 
 
 @given(chance=st.floats(0, 1), wide=st.floats(1, 50))
@@ -169,3 +221,11 @@ def test_a_mixture_has_eighty_percent_within_its_band(chance: float, wide: float
     assert 1 <= found <= wide
     edge = EDGE * found / sqrt(2)
     assert (1 - chance) * erf(edge) + chance * erf(edge / wide) == pytest.approx(0.8, abs=1e-4)
+
+
+def test_the_difference_of_the_weekdays_is_no_noise_once_a_week_has_been_seen() -> None:
+    before, after = (learnt(life(days, weekend=0.5, noise=0.05)) for days in (6, 7))
+    assert after.spread(0, 14 * DAY) < 0.7 * before.spread(0, 14 * DAY)
+    level = replace(after.level, growth_doubt=0.0, passing=0.0)
+    noise_alone = replace(after, level=level, drift=0.0, unseen=0.0, moves=0.0).spread(0, 14 * DAY)
+    assert noise_alone**2 < 0.8 * (level.noise * 2 / 14 + level.doubt)
