@@ -218,7 +218,7 @@ def _are_plain_stamps(stamps: list[str], window: tuple[datetime, datetime]) -> b
         return False
     start, end = window
     hours = [datetime.fromisoformat(f"{hour}:00Z") for hour in {stamp[:_TO_THE_HOUR] for stamp in stamps}]
-    if all(start <= hour and hour + HOUR <= end for hour in hours):
+    if all(start <= hour <= end - HOUR for hour in hours):
         return True  # as nearly always: of hours that lie in the window as a whole
     instants = list(map(datetime.fromisoformat, stamps))
     return start <= min(instants) and max(instants) < end

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 SMOKE = ("tests/test_charges.py", "tests/test_calendar.py", "tests/test_cli.py", "tests/settings", "tests/metrics")
 """Tests that need no other program: of the domain, the commands, the settings and the format of the metrics."""
 PYTHONS = ("3.11", "3.12", "3.13")
-TOOLS = ("pytest>=8.3", "pytest-asyncio>=1.0", "pytest-xdist>=3.6", "hypothesis>=6.130", "protobuf>=6")
+TOOLS = ("pytest>=8.3", "pytest-asyncio>=1.0", "pytest-xdist>=3.6", "hypothesis>=6.130", "protobuf>=6", "trustme>=1.2")
 """Requirements of those tests beside the package."""
 
 pytestmark = pytest.mark.long

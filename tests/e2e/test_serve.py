@@ -147,6 +147,10 @@ def test_a_configuration_is_read_again_at_sighup(exporter: Exporter) -> None:
     wait_until(exporter.is_ready, "the exporter is ready")
     assert exporter.process is not None
     assert _value(exporter, "fal_credit_floor_usd") == 5
+    # The web process renders its own families a moment after the first publication.
+    wait_until(
+        lambda: "fal_exporter_config_last_reload_successful" in exporter.scrape(), "it says how the start was read"
+    )
     assert _value(exporter, "fal_exporter_config_last_reload_successful") == 1
     loaded_at = _value(exporter, "fal_exporter_config_last_reload_success_timestamp_seconds")
 
