@@ -178,6 +178,12 @@ class AnswerCache:
                 making.future.cancel()
                 self._making.pop(key, None)
 
+    def forget(self, key: Hashable) -> None:
+        """Keep an answer no longer, as it is of a state that is over; nothing happens where there is none."""
+        found = self._answers.pop(key, None)
+        if found is not None:
+            self._size -= found[1]
+
     def close(self) -> None:
         """Begin nothing more; what is under way ends by itself."""
         self._questions.close()

@@ -159,6 +159,10 @@ class Rest:
         return lacks
 
     def _remember(self, call: Call, request: Request, asked: "_Asked") -> None:
+        before = self._asked.get((call.path, request.query))
+        if before is not None and before.key != asked.key:
+            # A dashboard asks the same for weeks: what it was answered before would fill all that may be kept.
+            self._answers.forget(before.key)
         self._asked[call.path, request.query] = asked
         self._asked.move_to_end((call.path, request.query))
         if len(self._asked) > _MOST_ASKED:

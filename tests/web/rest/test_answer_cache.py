@@ -86,6 +86,17 @@ async def test_the_answers_that_are_kept_have_a_bound_and_the_oldest_goes_first(
     assert answers.known(0) is not None, "what is too large to be kept drives out nothing"
 
 
+async def test_an_answer_that_is_forgotten_leaves_its_room_to_others() -> None:
+    answers = AnswerCache(remembered=10_000)
+    await answers.answer("first", lambda _: made("x" * 900))
+    for number in range(40):
+        await answers.answer(number, lambda _: made("x" * 900))
+        answers.forget(number)
+        answers.forget("never asked")
+    assert answers.known("first") is not None
+    assert answers.known(39) is None
+
+
 @pytest.mark.parametrize(
     ("header", "known"),
     [("", False), ('"abc"', True), ('W/"abc"', True), ('"abc-gzip"', True), ('"ab", "abc"', True), ('"abcd"', False)],

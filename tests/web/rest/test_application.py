@@ -1,5 +1,6 @@
 import asyncio
 import csv
+import gc
 import gzip
 import io
 import json
@@ -183,6 +184,20 @@ async def test_balances_budgets_and_forecasts_are_those_that_were_published(
     served.publish(publication(1))
     assert (await client.get("/v1/billing/budgets")).json()["budgets"] == []
     assert (await client.get("/v1/billing/balance")).status_code == 503  # no account is known yet
+
+
+async def test_of_a_question_that_is_asked_for_weeks_the_latest_answer_is_kept(
+    serve: Serve, application: Make, publication: Callable[..., Publication]
+) -> None:
+    served = application()
+    client = await serve(served)
+    month = Window(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
+    for number in range(1, 21):
+        accounts = (AccountOutlook("studio", month, number * NANO, NOW),)
+        served.publish(replace(publication(number), outlook=Outlook(accounts)))
+        await client.get("/v1/billing/balance")
+    gc.collect()
+    assert sum(isinstance(item, Answer) for item in gc.get_objects()) < 10
 
 
 async def test_a_balance_is_that_of_the_latest_publication(
