@@ -35,7 +35,7 @@ _log = structlog.get_logger(__name__)
 
 _OF_ALL_TEAMS = frozenset({"organization", "focus"})
 _BEHIND = HOUR
-"""How far the ledger may be behind a bill of the running month: the hour that is just over may not have been read."""
+"""Longest delay of the ledger behind a bill of the running month: the hour that is just over may not have been read."""
 
 
 class Reconciler:

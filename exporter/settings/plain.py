@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from exporter.settings.entries import BudgetEntry
 
 _UNUSED = frozenset({"entries"})
-"""What nobody reads; `accounts` is made of it."""
+"""Settings that nobody reads; `accounts` is made of them."""
 
 
 class PlainSettings:

@@ -217,7 +217,7 @@ async def test_nothing_is_asked_where_machines_are_not_wanted(fal: RunningSimula
 
 
 async def test_a_list_of_which_apps_cannot_be_read_forgets_no_other(fal: RunningSimulator, opened: Opener) -> None:
-    """What apps can burn would be too little, and their runners would not be asked for."""
+    """The burn of which apps are capable would be too little, and their runners would not be asked for."""
     bench = await opened()
     await bench.account.poll_machines()
     before = {(item.app, item.environment) for item in await settings_of(bench)}

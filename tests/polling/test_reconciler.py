@@ -196,7 +196,7 @@ async def test_an_account_without_reports_is_told_once_and_stays_up(
 
 
 async def test_a_report_of_which_rows_cannot_be_read_is_not_compared(loaded: Bench, fal: RunningSimulator) -> None:
-    """What they bill would be a difference, as if fal billed less than it reports."""
+    """Their amounts would be a difference, as if fal billed less than it reports."""
     fal.simulator.faults.add(Fault("odd_rows", path="/v1/account/focus", oddity="text", every_row=5))
     await loaded.account.poll_reconciliation()
     assert set(await compared(loaded)) == set()

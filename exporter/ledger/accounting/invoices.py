@@ -14,7 +14,7 @@ from exporter.charges import Invoice, Window, first_hour_from, hour_of, hour_sta
 
 @dataclass(frozen=True, slots=True)
 class BilledPart:
-    """What invoices bill of a UTC month.
+    """The hours of a UTC month that invoices bill, and those invoices.
 
     Attributes:
         window: the hours that they cover, from the start of the month on and without a gap.
