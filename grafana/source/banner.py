@@ -7,6 +7,7 @@ has not. Thresholds are those of the rules where they are recorded, else the shi
 """
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from grafana_foundation_sdk.models import dashboard as models
@@ -14,7 +15,7 @@ from grafana_foundation_sdk.models import dashboard as models
 from source import palette
 from source.amounts import BETWEEN, FIRST, SECOND, both, dollars, lasting, written
 from source.panels import Built, Query, said
-from source.queries import covered, of_accounts, of_each
+from source.queries import OF_CHARGES, covered, of_accounts, of_each
 from source.tables import WRAPPED, Column, rows
 
 CRITICAL, WARNING, WELL, LIKELY, NOTED = 3, 2, 1, 0, -1
@@ -29,39 +30,39 @@ WORDS = {
     "FalCreditRunwayShort": "the credit runs out soon: top up",
     "FalCreditBalanceLow": "the credit is low: top up",
     "FalSpendAboveHourlyLimit": "an hour costs more than the hourly limit: find out what spends it",
-    "FalSpendUnusual": "an hour costs unusually much: find out what spends it",
+    "FalSpendUnusual": "an hour costs unusually much: if the job is not planned, stop it",
     "FalBudgetExceeded": "a budget is exceeded: stop what can wait, or raise the limit",
     "FalBudgetForecastExceeded": "a budget will be exceeded, by the forecast: spend less, or raise the limit",
     "FalBudgetBurnFast": "a budget burns far too fast: find out what spends it",
     "FalBudgetBurnSlow": "a budget burns too fast: find out what spends it",
-    "FalProviderBudgetNear": "fal will lock the account at its own hard budget: raise it at fal",
+    "FalProviderBudgetNear": "the hard budget set at fal is nearly used, then fal locks the account: raise it there",
     "FalUsageDataStale": "the data are late: see whether polls fail",
     "FalClockWrong": "the exporter's clock is wrong: synchronize it",
     "FalPublicationStalled": "the exporter publishes no new figures: restart it",
     "FalPollFailing": "a source cannot be polled: see fal / Exporter health",
-    "FalRowsRejected": "rows of fal's answers cannot be read and are not counted",
+    "FalRowsRejected": "rows of fal's answers cannot be read and are not counted: look for a newer version",
     "left out": "charges that the key can read are not polled",
     "not loaded": "hours of this month or the last are not loaded",
-    "FalReconciliationDrift": "the ledger and fal's bill of the last month differ",
-    "FalLargeRestatement": "fal has changed hours that were complete",
-    "FalDiscountLost": "a discount is lost",
-    "FalInvoiceOverdue": "an invoice is overdue: pay it",
+    "FalReconciliationDrift": "the ledger and fal's bill of the last month differ: compare the month with the invoice",
+    "FalLargeRestatement": "fal has changed past hours: if it surprises you, see which model it is and ask fal",
+    "FalDiscountLost": "a discount is lost: check whether an agreement with fal has ended",
+    "FalInvoiceOverdue": "an invoice is overdue: pay it, or check whether the payment has arrived",
     "FalAppIdle": "idle runners of an app cost money: see fal / GPU time",
-    "FalQueueGrowing": "requests wait for an app although its runners are idle",
+    "FalQueueGrowing": "requests wait for an app although its runners are idle: check its log and its runners",
     "FalAccessFileBroken": "the file that grants access cannot be read in full",
     "FalFocusPushFailing": "FOCUS files cannot be pushed to their destination",
     "FalBookingsDiffer": "bookings differ from what fal charged",
     "FalBookingsNotCompared": "bookings are no longer compared",
     "FalRemoteWriteFailing": "hourly samples cannot be sent by remote write",
     "FalThresholdsMissing": "the alert rules lack their thresholds",
-    "FalBudgetThresholdReached": "a budget has reached a threshold",
-    "budget likely": "a budget will probably be exceeded",
-    "FalNewModelSpending": "a new model or app costs a lot in its first day",
-    "FalUnitPriceChanged": "a price has changed",
-    "FalApiKeyCreated": "an API key is new",
-    "FalApiKeyUnused": "an API key has not been used for long",
-    "FalBurnCeilingAboveBudget": "the apps of a budget can burn in an hour what is left of it",
-    "FalSeriesOverflow": "there are more combinations of labels than are published",
+    "FalBudgetThresholdReached": "a budget has reached a threshold: check whether the forecast stays within the limit",
+    "budget likely": "a budget will probably be exceeded: spend less, or plan for more",
+    "FalNewModelSpending": "a new model or app costs a lot in its first day: if unexpected, ask the holders of keys",
+    "FalUnitPriceChanged": "a price has changed: compare with fal's price list",
+    "FalApiKeyCreated": "an API key is new: if nobody knows it, delete it",
+    "FalApiKeyUnused": "an API key has not been used for long: delete it if nobody needs it",
+    "FalBurnCeilingAboveBudget": "the apps of a budget can burn in an hour what is left of it: lower max_concurrency",
+    "FalSeriesOverflow": "more combinations of labels than are published: raise the limit, or remove a label",
     "unknown": "nothing is known: no usage has been read yet",
     "well": "Nothing needs attention",
 }
@@ -140,16 +141,31 @@ _AS_BAD: dict[str, object] = {
 _MOST = 30
 
 
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """A finding whose amounts are known.
+
+    Attributes:
+        found: series while it is true, whatever their labels and values.
+        told: the same, with all that the rows of the table say.
+    """
+
+    found: str
+    told: str
+
+
 def _findings() -> str:
     """Return the worst findings: series with finding, about, amounts and runbook, whose value is how bad they are."""
-    wrong, noted = _each(_found(), _counted()), _each(_noted(), _noted_in_dollars())
+    wrong, noted = _each(_found(), _counted()), _each(_noted(), _noted_counted())
     well = _named(f"vector({WELL})", "well", _RUNBOOKS["well"])
-    return f"topk({_MOST},\n{wrong}\nor\n{noted}\nor\n(\n{well}\nunless on ()\n{wrong}\n)\n)"
+    # Amounts, which make most of the query, do not matter to whether anything is wrong.
+    anything = "\nor\n".join((*_found(), *(counted.found for counted in _counted())))
+    return f"topk({_MOST},\n{wrong}\nor\n{noted}\nor\n(\n{well}\nunless on () (\n{anything}\n)\n)\n)"
 
 
-def _each(found: tuple[str, ...], with_amounts: tuple[str, ...]) -> str:
+def _each(found: tuple[str, ...], with_amounts: tuple[_Counted, ...]) -> str:
     """Return each finding once: with its amounts where they are known."""
-    told = written("(\n" + "\nor\n".join(with_amounts) + "\n)")
+    told = written("(\n" + "\nor\n".join(counted.told for counted in with_amounts) + "\n)")
     others = "\nor\n".join(found)
     return (
         f"(\nmax by (finding, about, runbook, {FIRST}) (\n{told}\n)\nor on (finding, about)\n"
@@ -182,7 +198,7 @@ def _found() -> tuple[str, ...]:
     )
 
 
-def _counted() -> tuple[str, ...]:
+def _counted() -> tuple[_Counted, ...]:
     """Return the findings whose amounts are known, with them."""
     age = f"max by (account) (time() - {of_accounts('fal_data_through_timestamp_seconds', ('account', 'source'))})"
     runway, balance = of_accounts("fal_credit_runway_seconds"), of_accounts("fal_credit_balance_usd")
@@ -235,7 +251,71 @@ def _counted() -> tuple[str, ...]:
             "account",
         ),
         _firing_of_budgets(("critical", CRITICAL), ("warning", WARNING)),
+        _unusual(),
+        _restated(),
+        _overdue(),
+        _near_the_hard_budget(),
     )
+
+
+def _unusual() -> _Counted:
+    """Return by how much hours of products cost more than the most that is usual of them."""
+    of_product = "account, product, job, instance"
+    beyond = " or ".join(
+        f"label_replace(sum by ({of_product}) (max by ({', '.join(OF_CHARGES)}, job, instance) "
+        f"(fal_spend_{hour}_hour_usd{_ACCOUNT})) - max by ({of_product}) "
+        f'(fal_spend_expected_{hour}_hour_high_usd{_ACCOUNT}), "edge", "{hour}", "", "")'
+        for hour in ("last", "current")
+    )
+    limit = _threshold("spend_unusual_usd")
+    found = f"max by (account, product) (({beyond}) unless on (job, instance) fal:exporter_outdated) > {limit}"
+    of_products = [("product", re.escape(name), f" on {text}") for name, text in palette.PRODUCT_NAMES.items()]
+    names, words = (("product", "(.+)", " on $1"), *of_products), " an hour beyond what is usual"
+    by = ("account", "product")
+    return _each_told("FalSpendUnusual", WARNING, found, f"({found}) / {limit}", *names, by=by, between=words)
+
+
+def _restated() -> _Counted:
+    """Return by how much fal has changed past hours within an hour, up and down."""
+    counter = f"fal_restated_usd_total{_ACCOUNT}"
+    # A new ledger counts from 0, and what it has counted is what came since.
+    grown = (
+        f"max_over_time({counter}[1h]) - min_over_time({counter}[1h]) and resets({counter}[1h]) == 0"
+        f" or {counter} and resets({counter}[1h]) > 0"
+    )
+    by, limit = ("account", "direction"), _threshold("restatement_usd")
+    found = f"{of_each(grown, ('account', 'source', 'direction'), by)} > {limit}"
+    name, words = ("direction", "(.+)", ", $1"), " within an hour"
+    return _each_told("FalLargeRestatement", WARNING, found, f"({found}) / {limit}", name, by=by, between=words)
+
+
+def _overdue() -> _Counted:
+    """Return the totals of the open invoices that should have been paid."""
+    by, limit = ("account", "invoice"), _threshold("invoice_overdue_seconds")
+    total, due = (
+        of_accounts(f"fal_invoice_{what}", by, 'status="open"') for what in ("total_usd", "due_timestamp_seconds")
+    )
+    found = f"({total} and time() - {due} > {limit})"
+    name = ("invoice", "(.+)", ", invoice $1")
+    return _each_told("FalInvoiceOverdue", WARNING, found, f"(time() - {due}) / {limit}", name, by=by)
+
+
+def _near_the_hard_budget() -> _Counted:
+    """Return the accounts that fal is about to lock, as they use up the budget that they have set at fal."""
+    spent = of_each(f"fal_spend_month_to_date_usd{_ACCOUNT}")
+    budget = f"({of_accounts('fal_provider_budget_usd', ('account',), _HARD)} > 0)"
+    limit, used = _threshold("provider_budget_used_ratio"), f"{spent} / {budget}"
+    amounts = both(dollars(f"({spent} and {budget})", "account"), dollars(budget, "account", SECOND), "account")
+    return _told("FalProviderBudgetNear", WARNING, f"{used} > {limit}", f"{used} / {limit}", (amounts, " of "))
+
+
+def _new() -> _Counted:
+    """Return what models and apps have cost that were charged for the first time within a day."""
+    by, limit = ("account", "product", "model", "app"), _threshold("new_model_usd")
+    cost = of_each(f"fal_spend_last_day_usd{_ACCOUNT}", by=by)
+    found = f"({cost} and time() - {of_accounts('fal_model_first_seen_timestamp_seconds', by)} < 86400) > {limit}"
+    names, words = (("app", "(.+)", ", $1"), ("model", "(.+)", ", $1")), " in a day"
+    return _each_told("FalNewModelSpending", NOTED, found, f"({found}) / {limit}", *names, by=by, between=words)
 
 
 def _idle_apps() -> str:
@@ -253,9 +333,9 @@ def _differs() -> str:
     )
 
 
-def _noted_in_dollars() -> tuple[str, ...]:
+def _noted_counted() -> tuple[_Counted, ...]:
     likely = f"fal_budget_forecast_usd > fal_budget_limit_usd unless {_FORECAST_EXCEEDED} unless {_EXCEEDED}"
-    return _of_budgets("budget likely", LIKELY, likely, _FORECAST), _firing_of_budgets(("info", NOTED))
+    return _of_budgets("budget likely", LIKELY, likely, _FORECAST), _firing_of_budgets(("info", NOTED)), _new()
 
 
 def _bookings_differ() -> str:
@@ -276,6 +356,7 @@ OFF_BOOKINGS = 'sum without (finding) (abs(fal_booked_finding_usd{finding!="not_
 """Amounts that are booked too high and too low, added up."""
 
 _ACCOUNT = '{account=~"$account"}'
+_HARD = 'kind="hard"'
 _EXCEEDED = "fal_budget_spend_usd > fal_budget_limit_usd"
 _FORECAST_EXCEEDED = "fal_budget_forecast_low_usd > fal_budget_limit_usd"
 """Both compare within each exporter: budgets of two exporters may have the same name, and other limits."""
@@ -284,13 +365,13 @@ _FORECAST_EXCEEDED = "fal_budget_forecast_low_usd > fal_budget_limit_usd"
 _SPENT, _FORECAST = "fal_budget_spend_usd", "fal_budget_forecast_usd"
 
 
-def _of_budgets(name: str, value: int, comparison: str, amount: str) -> str:
+def _of_budgets(name: str, value: int, comparison: str, amount: str) -> _Counted:
     """Return a finding about budgets, with an amount of them and their limits."""
     found = f"max by (budget) ({comparison})"
     return _told(name, value, found, _beyond(amount), _of_limit(amount), about="budget")
 
 
-def _firing_of_budgets(*severities: tuple[str, int]) -> str:
+def _firing_of_budgets(*severities: tuple[str, int]) -> _Counted:
     """Return what fires about budgets; forecasts are left to what metrics find of them."""
     also = 'budget!="",alertname!="FalBudgetForecastExceeded"'
     firing = " or ".join(found for severity, value in severities for found in _firing(severity, value, also))
@@ -316,20 +397,49 @@ def _beside(amount: str, threshold: str) -> tuple[str, str]:
 
 def _told(
     name: str, value: int, expression: str, beyond: str, amounts: tuple[str, str], *, about: str = "account"
-) -> str:
+) -> _Counted:
     """Return a finding with its amounts and the words between them.
 
     `beyond` is how many times the limit it is, by which it is ranked.
     """
-    found = _with_amounts(f"(0 * ({expression}) + {value})", beyond, amounts, about)
-    labelled = f'label_replace({found}, "about", "$1", "{about}", "(.+)")' if about else found
-    return _named(labelled, name, _RUNBOOKS.get(name, f"{name}.md"))
+    found = _with_amounts(f"(0 * ({expression}) + {value})", beyond, amounts, about).told
+    return _Counted(f"({expression})", _about(found, name, about))
 
 
-def _with_amounts(found: str, beyond: str, amounts: tuple[str, str], about: str) -> str:
+def _each_told(
+    name: str,
+    value: int,
+    found: str,
+    beyond: str,
+    *names: tuple[str, str, str],
+    by: tuple[str, ...],
+    between: str = "",
+) -> _Counted:
+    """Return findings of which an account may have several, with the amount of each and what it is of.
+
+    Args:
+        name: the alert that says the same.
+        value: how bad it is.
+        found: the amounts in US dollars, of what is to be reported.
+        beyond: how many times the limit they are, by which they are ranked.
+        names: a label, a pattern of its values and the words for those, the last that fits counts.
+        by: the labels of both, the account among them.
+        between: the words after the amount.
+    """
+    labels = ", ".join(by)
+    ranked = f"({value} + 0.1 * clamp_max({beyond}, 9))"
+    told = f"{dollars(f'({found})', labels)} * on ({labels}) group_left () {ranked}"
+    for label, pattern, text in names:
+        told = f'label_replace({told}, "{SECOND}", "{text}", "{label}", "{pattern}")'
+    if between:
+        told = f'label_replace({told}, "{BETWEEN}", "{between}", "", "")'
+    return _Counted(f"({found})", _about(told, name, "account"))
+
+
+def _with_amounts(found: str, beyond: str, amounts: tuple[str, str], about: str) -> _Counted:
     ranked = f"({found} + on ({about}) group_left () 0.1 * clamp_max({beyond}, 9))"
     told = f"{ranked} * on ({about}) group_left ({FIRST}, {SECOND}) ({amounts[0]})"
-    return f'label_replace({told}, "{BETWEEN}", "{amounts[1]}", "", "")' if amounts[1] else told
+    return _Counted(found, f'label_replace({told}, "{BETWEEN}", "{amounts[1]}", "", "")' if amounts[1] else told)
 
 
 def _firing(severity: str, value: int, also: str = "") -> tuple[str]:
@@ -347,7 +457,11 @@ def _firing(severity: str, value: int, also: str = "") -> tuple[str]:
 
 
 def _finding(name: str, value: int, expression: str, about: str = "account") -> str:
-    found = f"0 * ({expression}) + {value}"
+    return _about(f"0 * ({expression}) + {value}", name, about)
+
+
+def _about(found: str, name: str, about: str) -> str:
+    """Return a finding with its name, its runbook and what it is about, which one of its labels says."""
     labelled = f'label_replace({found}, "about", "$1", "{about}", "(.+)")' if about else found
     return _named(labelled, name, _RUNBOOKS.get(name, f"{name}.md"))
 

@@ -20,7 +20,7 @@ FROM = "${__from:date:seconds}"
 STACKED_BY = "$by"
 """The label that the reader has chosen."""
 
-_OF_CHARGES = (*DIMENSIONS, "environment", "api_key", "member", "surge")
+OF_CHARGES = (*DIMENSIONS, "environment", "api_key", "member", "surge")
 """All labels that a charge may have, whichever are published."""
 
 _TOP = 9
@@ -81,7 +81,7 @@ def total(metric: str, by: Sequence[str] = (), *also: str, at: str = "") -> str:
         at: an offset or `@` modifier.
     """
     series = f"{metric}{selected(DIMENSIONS, *also)}" + (f" {at}" if at else "")
-    labels = (*_OF_CHARGES, "unit") if "_quantity_" in metric else _OF_CHARGES
+    labels = (*OF_CHARGES, "unit") if "_quantity_" in metric else OF_CHARGES
     each = of_each(series, labels, dict.fromkeys(("account", *by)), at=at)
     if by:
         return f"sum by ({', '.join(by)}) ({each})"
@@ -121,7 +121,7 @@ def ranked(metric: str, label: str, ranked_by: str, count: int) -> str:
 
 
 def of_each(
-    expression: str, labels: Iterable[str] = _OF_CHARGES, by: Iterable[str] = ("account",), *, at: str = ""
+    expression: str, labels: Iterable[str] = OF_CHARGES, by: Iterable[str] = ("account",), *, at: str = ""
 ) -> str:
     """Return sums over labels in each exporter; where several exporters tell of the same, the largest.
 

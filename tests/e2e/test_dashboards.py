@@ -170,8 +170,34 @@ fal_data_through_timestamp_seconds{account="planted",source="models"} %(day_ago)
 fal_restated_usd_total{account="planted",source="models",direction="up"} %(rising)d
 fal_window_coverage_ratio{account="planted",window="month_to_date"} 0.43
 fal_spend_month_to_date_usd{%(new)s} 1
+fal_spend_current_hour_usd{account="odd",product="model_apis",model="a"} 400
+fal_spend_current_hour_usd{account="odd",product="model_apis",model="b"} 12.5
+fal_spend_expected_current_hour_high_usd{account="odd",product="model_apis"} 100
+fal_spend_last_hour_usd{account="odd",product="serverless",app="b"} 80
+fal_spend_expected_last_hour_high_usd{account="odd",product="serverless"} 40
+fal_restated_usd_total{account="odd",source="models",direction="down"} %(rising)d
+fal_restated_usd_total{account="odd",source="models",direction="up"} 99
+fal_spend_last_day_usd{account="odd",product="model_apis",model="veo",team="x"} 60
+fal_spend_last_day_usd{account="odd",product="model_apis",model="veo",team="y"} 6
+fal_spend_last_day_usd{account="odd",product="model_apis",model="old"} 90
+fal_spend_last_day_usd{account="odd",product="model_apis",model="small"} 9
+fal_spend_last_day_usd{account="odd",product="serverless",app="tagger"} 55
+fal_model_first_seen_timestamp_seconds{account="odd",product="model_apis",model="veo"} %(hour_ago)d
+fal_model_first_seen_timestamp_seconds{account="odd",product="model_apis",model="old"} %(week_ago)d
+fal_model_first_seen_timestamp_seconds{account="odd",product="model_apis",model="small"} %(hour_ago)d
+fal_model_first_seen_timestamp_seconds{account="odd",product="serverless",app="tagger"} %(hour_ago)d
+fal_invoice_total_usd{account="odd",invoice="FAL-1",status="open"} 1200
+fal_invoice_due_timestamp_seconds{account="odd",invoice="FAL-1",status="open"} %(week_ago)d
+fal_invoice_total_usd{account="odd",invoice="FAL-2",status="open"} 7
+fal_invoice_due_timestamp_seconds{account="odd",invoice="FAL-2",status="open"} %(hour_ago)d
+fal_invoice_total_usd{account="odd",invoice="FAL-3",status="paid"} 8
+fal_invoice_due_timestamp_seconds{account="odd",invoice="FAL-3",status="paid"} %(week_ago)d
+fal_spend_month_to_date_usd{account="odd",product="model_apis",model="a"} 900
+fal_spend_month_to_date_usd{account="odd",product="model_apis",model="b"} 50
+fal_provider_budget_usd{account="odd",kind="hard"} 1000
+fal_provider_budget_usd{account="odd",kind="soft"} 10
 fal_invoice_total_usd{account="planted",invoice="late",status="open"} 9
-fal_invoice_due_timestamp_seconds{account="planted",invoice="late",status="open"} %(day_ago)d
+fal_invoice_due_timestamp_seconds{account="planted",invoice="late",status="open"} %(week_ago)d
 fal_model_first_seen_timestamp_seconds{%(new)s} %(hour_ago)d
 fal_unit_price_usd{%(new)s,unit="image"} 3
 fal_unit_price_previous_usd{%(new)s,unit="image"} 2
@@ -216,7 +242,12 @@ class Story:
 
     def text(self) -> str:
         now = int(time.time())
-        instants = {"day_ago": now - 86_400, "hour_ago": now - 3_600, "rising": now % 100_000 * 1_000}
+        instants = {
+            "day_ago": now - 86_400,
+            "hour_ago": now - 3_600,
+            "week_ago": now - 604_800,
+            "rising": now % 100_000 * 1_000,
+        }
         return QUIET + (PLANTED % (instants | {"new": NEW, "lower": LOWER}) if self.told else "")
 
 
@@ -419,6 +450,11 @@ def has_everything(exporter: Exporter) -> bool:
             "fal_reconciliation_difference_usd",
             "fal_focus_billed_usd",
             "fal_spend_month_change_usd",
+            "fal_gpu_spend_by_state_month_to_date_usd",
+            "fal_serverless_keep_alive_seconds",
+            "fal_app_burn_ceiling_usd_per_hour",
+            "fal_cost_per_success_usd",
+            "fal_failed_requests_spend_ratio",
         }
         <= scrape.keys()
     )
@@ -689,6 +725,8 @@ def test_the_banner_knows_what_fires_and_what_the_metrics_say(prometheus: Promet
         ("FalBudgetBurnFast", "studio"): 3,
         ("FalSpendUnusual", "planted"): 2,
         ("FalUsageDataStale", "planted"): 2,
+        ("FalLargeRestatement", "planted"): 2,
+        ("FalInvoiceOverdue", "planted"): 2,
         ("FalPollFailing", "planted"): 2,
         ("left out", "planted"): 2,
         ("not loaded", "planted"): 2,
@@ -718,6 +756,32 @@ def test_the_banner_says_how_much_worst_first(prometheus: Prometheus, queries: l
     # Both are for today, and data that are eight times as late as they may be stand before a budget exceeded by half.
     assert said.index(("FalUsageDataStale", "1 day")) < said.index(("FalBudgetExceeded", "$9.00 of $5.00"))
     assert said[-1][0] == "FalUnitPriceChanged"
+
+
+@pytest.mark.usefixtures("not_well")
+def test_the_banner_says_how_much_of_what_is_odd_and_of_which(prometheus: Prometheus, queries: list[Asked]) -> None:
+    (banner,) = (asked for asked in queries if str(asked) == "fal-spend: State: A")
+    query = resolved(banner.expression, ALL | {"account": "odd"}, start=0, end=time.time())
+    rows = []
+    for series in prometheus.get("query", query=query):
+        metric, value = series["metric"], series["value"]
+        assert isinstance(metric, dict)
+        assert isinstance(value, list)
+        # All data of this account are missing.
+        if metric.get("about") == "odd" and metric["finding"] != "unknown":
+            rows.append((-float(value[1]), str(metric["finding"]), str(metric.get("amounts", ""))))
+    said = [(finding, amounts) for _, finding, amounts in sorted(rows)]
+    (restated,) = (amounts for finding, amounts in said if finding == "FalLargeRestatement")
+    assert re.fullmatch(r"\$[\d,]+\.00 within an hour, down", restated)
+    # Of those that are as bad, what is further beyond its limit stands first.
+    assert said == [
+        ("FalLargeRestatement", restated),
+        ("FalInvoiceOverdue", "$1,200.00, invoice FAL-1"),
+        ("FalSpendUnusual", "$312.50 an hour beyond what is usual on Model APIs"),
+        ("FalProviderBudgetNear", "$950.00 of $1,000.00"),
+        ("FalNewModelSpending", "$66.00 in a day, veo"),
+        ("FalNewModelSpending", "$55.00 in a day, tagger"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -292,7 +292,8 @@ def _of_account(account: AccountOverview, now: datetime) -> Iterator[Alert]:
     most = max(account.last_hour or 0, account.current_hour or 0)
     if most > _HOURLY_LIMIT:
         text = f"An hour has cost {dollars(most)}, more than {dollars(_HOURLY_LIMIT)}."
-        yield _of("FalSpendAboveHourlyLimit", name, text, "hourly limit")
+        alert = _of("FalSpendAboveHourlyLimit", name, text, "hourly limit")
+        yield replace(alert, action="If it is not intended, stop the job or revoke its key.")
     yield from _of_bill(account, now)
     yield from _of_gaps(account)
     for problem in account.problems:
@@ -356,15 +357,18 @@ def _of_spend(seen: Observations) -> Iterator[Alert]:
         if beyond > _UNUSUAL:
             on = f" on {product_name(hour.product)}" if hour.product else ""
             text = f"An hour has cost {dollars(hour.cost)}{on}, {dollars(beyond)} beyond what is usual."
-            yield _of("FalSpendUnusual", hour.account, text, f"unusual {hour.product}")
+            alert = _of("FalSpendUnusual", hour.account, text, f"unusual {hour.product}")
+            yield replace(alert, action="If the job is not planned, stop it.")
     for new in seen.new_names:
         if new.cost > _NEW:
             text = f"{new.name} is new since {instant(new.first_seen)} and has cost {dollars(new.cost)} in a day."
-            yield _of("FalNewModelSpending", new.account, text, f"new {new.name}")
+            alert = _of("FalNewModelSpending", new.account, text, f"new {new.name}")
+            yield replace(alert, action="If its use is unexpected, ask the holders of the account's keys.")
     for change in seen.restated:
         if change.amount > _RESTATED:
             text = f"fal has changed past hours {change.direction} by {dollars(change.amount)} within an hour."
-            yield _of("FalLargeRestatement", change.account, text, f"restated {change.direction}")
+            alert = _of("FalLargeRestatement", change.account, text, f"restated {change.direction}")
+            yield replace(alert, action="If it surprises you, see which model it is and ask fal's support.")
 
 
 def _of_prices(seen: Observations) -> Iterator[Alert]:
@@ -374,7 +378,8 @@ def _of_prices(seen: Observations) -> Iterator[Alert]:
                 f"{lost.name} has lost {100 * (lost.previous - lost.discount):.3g}% of discount for each {lost.unit} "
                 "within the last day."
             )
-            yield _of("FalDiscountLost", lost.account, text, f"discount {lost.name} {lost.unit}")
+            alert = _of("FalDiscountLost", lost.account, text, f"discount {lost.name} {lost.unit}")
+            yield replace(alert, action="Check whether an agreement with fal has ended.")
     for price in seen.prices:
         if price.previous and abs(price.price / price.previous - 1) >= _PRICE_CHANGE:
             text = f"{price.name} costs {_price(price.price)} per {price.unit} now, before {_price(price.previous)}."
@@ -438,7 +443,8 @@ def _of_bills(seen: Observations, accounts: Sequence[AccountOverview], now: date
     for invoice in seen.open_invoices:
         if now - invoice.due_at > _OVERDUE:
             text = f"The invoice {invoice.number} of {dollars(invoice.total)} was due {ago(invoice.due_at, now)}."
-            yield _of("FalInvoiceOverdue", invoice.account, text, f"overdue {invoice.number}")
+            alert = _of("FalInvoiceOverdue", invoice.account, text, f"overdue {invoice.number}")
+            yield replace(alert, action="Pay it, or check whether the payment has arrived.")
     for bill in seen.bills:
         if abs(bill.amount) > _DIFFERENCE and now.day > _FIRST_DAYS:
             more = "more" if bill.amount > 0 else "less"
@@ -453,7 +459,8 @@ def _of_bills(seen: Observations, accounts: Sequence[AccountOverview], now: date
                 f"{share_of_limit(of_month, budget)} of the hard budget set at fal is used: {dollars(of_month)} of "
                 f"{dollars(budget)} a month. Above it fal locks the account."
             )
-            yield _of("FalProviderBudgetNear", name, text, "provider budget")
+            alert = _of("FalProviderBudgetNear", name, text, "provider budget")
+            yield replace(alert, action="Raise it in fal's dashboard, or find out what spends it and stop that.")
 
 
 def _of_keys(seen: Observations, accounts: Sequence[AccountOverview], now: datetime) -> Iterator[Alert]:
@@ -519,5 +526,7 @@ def _of_budget(budget: BudgetOutlook) -> Iterator[Alert]:
         burn = min((budget.burn or {}).get(window, 0.0) for window in windows)
         if burn > pace:
             text = f"Spent {burn:.1f} times faster than lasts to the end of the period."
-            yield _of(rule, about, text, "pace")
+            yield replace(
+                _of(rule, about, text, "pace"), action="Find out what is spending and stop it, or raise the budget."
+            )
             break

@@ -256,6 +256,21 @@ def test_the_page_evaluates_every_rule_or_says_why_it_cannot(repository: Path) -
     assert all(NOT_SHOWN.values())
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        *("FalSpendUnusual", "FalLargeRestatement", "FalNewModelSpending", "FalInvoiceOverdue"),
+        *("FalProviderBudgetNear", "FalDiscountLost", "FalSpendAboveHourlyLimit", "FalBudgetBurnFast"),
+    ],
+)
+def test_what_money_is_about_says_what_to_do(rule: str) -> None:
+    told = TELLING[rule]
+    overview, outlook = (told, Outlook()) if isinstance(told, Overview) else (Overview("1", (ACCOUNT,)), told)
+    (alert,) = alerts(Publication(1, AT, Exposition(), overview, ready=True, outlook=outlook), AT)
+    assert alert.action.endswith(".")
+    assert alert.told == f"{alert.text} {alert.action}"
+
+
 @pytest.mark.parametrize("rule", TELLING)
 def test_the_page_tells_what_a_rule_reports_as_urgently(repository: Path, rule: str) -> None:
     groups = yaml.safe_load((repository / RULES).read_text())["groups"]
