@@ -5,7 +5,6 @@ import logging
 import math
 import signal
 import sys
-import tempfile
 import time
 from contextlib import closing, suppress
 from datetime import datetime, timedelta
@@ -40,6 +39,7 @@ from exporter.simulator import (
 )
 from exporter.simulator.world.company import DEARER_MODEL, OLD_PRICE, Company
 from exporter.simulator.world.exact import microseconds
+from exporter.unfinished import ScratchFolder
 from exporter.web.pages.summary import figure
 from exporter.web.server import listen as listening
 from exporter.web.server import listening_advice
@@ -141,8 +141,8 @@ def run_demo(
         LocalPrometheusError: Prometheus or Alertmanager is missing or does not work.
     """
     programs = find_programs() if with_prometheus else None
-    with tempfile.TemporaryDirectory(prefix="fal-exporter-demo-") as folder:
-        uvloop.run(_demo((listen, listen_setting), seed, days, Path(folder), programs))
+    with ScratchFolder() as folder:
+        uvloop.run(_demo((listen, listen_setting), seed, days, folder, programs))
     return 0
 
 

@@ -105,13 +105,10 @@ def is_handed() -> bool:
 
 def serve_as_handed() -> int:
     """Serve by the settings that this program has been handed; return the exit code. What fails is told on stderr."""
-    descriptor = int(os.environ.pop(_HANDED))
     try:
         # What came meanwhile is acted on now.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_BACK)
-        with os.fdopen(descriptor, "rb") as file:
-            file.seek(0)
-            name, settings = pickle.load(file)  # noqa: S301  our own
+        name, settings = _handed(os.environ.pop(_HANDED))
         with suppress(OSError):
             _NAME.write_text(name, encoding="utf-8")
         _log_by(settings)
@@ -124,6 +121,22 @@ def serve_as_handed() -> int:
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001  the last resort: a user is never shown a traceback unasked
         return fail_unexpectedly(error)
+
+
+def _handed(descriptor: str) -> "tuple[str, Settings]":
+    """Return the name of the process and the settings that a descriptor holds.
+
+    Raises:
+        ConfigurationError: it holds none; somebody else has set the variable.
+    """
+    try:
+        with os.fdopen(int(descriptor), "rb") as file:
+            file.seek(0)
+            return cast("tuple[str, Settings]", pickle.load(file))  # noqa: S301  our own
+    except (OSError, ValueError, EOFError, pickle.UnpicklingError):
+        raise ConfigurationError(
+            f"the environment variable {_HANDED} is set to what serve has not written; unset it, it is for serve alone"
+        ) from None
 
 
 def read_again() -> "Settings":

@@ -1,6 +1,5 @@
 """Comparison of what was booked with what fal charged, request by request, in DuckDB with bounded memory."""
 
-import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from exporter.errors import ConfigurationError
 from exporter.events.questions import RequestsQuestion
 from exporter.events.store import EventReader
 from exporter.logs import redact
+from exporter.unfinished import ScratchFolder
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -134,8 +134,7 @@ def compare(
     """
     import duckdb
 
-    with tempfile.TemporaryDirectory(prefix="fal-exporter-reconcile-") as name:
-        folder = Path(name)
+    with ScratchFolder() as folder:
         charged = folder / "charged.parquet"
         known = frozenset(reader.accounts())
         if not known:

@@ -5,7 +5,6 @@ Its libraries come with the extra `events`; `exporter.events.objects` opens it, 
 
 import os
 import secrets
-import tempfile
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +18,7 @@ from obstore.store import from_url
 
 from exporter.errors import ConfigurationError
 from exporter.events.objects import REQUESTS, Use, first_line, one_sentence
+from exporter.unfinished import ScratchFolder
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -40,7 +40,7 @@ class Bucket:
     def __init__(self, url: str, use: Use = REQUESTS) -> None:
         self._url = url
         self.use = use
-        self._made: Path | None = None
+        self._made: ScratchFolder | None = None
         try:
             self._store: ObjectStore = from_url(
                 url, client_options={"allow_http": os.environ.get("AWS_ALLOW_HTTP", "").lower() == "true"}
@@ -76,9 +76,9 @@ class Bucket:
 
     def unfinished(self) -> Path:
         """Return a path in a folder of this process."""
-        if self._made is None or not self._made.is_dir():
-            self._made = Path(tempfile.mkdtemp(prefix="fal-exporter-"))
-        return self._made / secrets.token_hex(8)
+        if self._made is None or not self._made.path.is_dir():
+            self._made = ScratchFolder()
+        return self._made.path / secrets.token_hex(8)
 
     def take(self, made: Path, name: str) -> None:
         """Write a file as an object: it is there once the last byte has come."""

@@ -6,14 +6,11 @@ request is found by the statistics of row groups, and a group is read, not a day
 
 import csv
 import re
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from exporter.charges import HOUR, NANO, RequestColumns, Requests
@@ -23,6 +20,7 @@ from exporter.events.objects import MISSING_EXTRA, DamagedFileError, Objects
 from exporter.events.questions import COLUMNS, instant, microseconds
 from exporter.events.summaries import BUCKETS, DEAREST, SCHEMA, DearRequest, HourSummary, ModelCosts
 from exporter.interruption import stopped_by
+from exporter.unfinished import ScratchFolder
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -179,22 +177,19 @@ class ParquetFiles:
 
     def __init__(self, objects: Objects, *, memory: int, threads: int) -> None:
         self._objects = objects
-        self._spill = tempfile.mkdtemp(prefix="fal-exporter-duckdb-")
+        self._spill = ScratchFolder()
         try:
-            self._connection = _connected(memory, threads, self._spill)
+            self._connection = _connected(memory, threads, str(self._spill.path))
             objects.attach(self._connection)
         except ConfigurationError:
-            self._forget()
+            self._spill.close()
             raise
         self._lock = threading.Lock()
 
     def close(self) -> None:
         """Let go of DuckDB and its temporary files."""
         self._connection.close()
-        self._forget()
-
-    def _forget(self) -> None:
-        shutil.rmtree(self._spill, ignore_errors=True)
+        self._spill.close()
 
     def relation(self, files: Iterable[DayFiles]) -> str:
         """Return the SQL of everything that counts in some days: every request once."""
@@ -307,7 +302,7 @@ class ParquetFiles:
         content = self._objects.get(piece.name)
         if content is None:
             return False
-        copy = Path(self._spill, "damaged.parquet")
+        copy = self._spill.path / "damaged.parquet"
         try:
             copy.write_bytes(content)
             self._probe(str(copy), _EVERYTHING)
@@ -338,7 +333,7 @@ class ParquetFiles:
 
         No text of a request holds a tab or the end of a line, so that nothing is quoted.
         """
-        path = Path(self._spill, f"rows-{threading.get_ident()}.tsv")
+        path = self._spill.path / f"rows-{threading.get_ident()}.tsv"
         with path.open("w", newline="", encoding="utf-8") as file:
             for lines in _lines(RequestColumns.of(requests)):
                 file.write(lines)
@@ -362,7 +357,7 @@ class ParquetFiles:
     @contextmanager
     def listed(self, ids: Iterable[str]) -> Iterator[str]:
         """Hand ids to DuckDB, as a relation with the column `id`."""
-        path = Path(self._spill, f"ids-{threading.get_ident()}.csv")
+        path = self._spill.path / f"ids-{threading.get_ident()}.csv"
         with path.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file, quoting=csv.QUOTE_ALL).writerows((one,) for one in ids)
         try:
@@ -383,7 +378,7 @@ class ParquetFiles:
         ranges = self._ranges(source)
         if len(ranges) == 1:
             return self.write(select(source), piece, hour)
-        runs = [Path(self._spill, f"run-{number}.parquet") for number in range(len(ranges))]
+        runs = [self._spill.path / f"run-{number}.parquet" for number in range(len(ranges))]
         try:
             for run, within in zip(runs, ranges, strict=True):
                 sql = select(f"(SELECT * FROM {source} WHERE {within})")

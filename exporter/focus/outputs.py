@@ -13,7 +13,6 @@ import json
 import secrets
 import shutil
 import sys
-import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,12 +21,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import IO, cast
 
-from exporter.atomic_file import written_whole
 from exporter.errors import ConfigurationError
 from exporter.focus.columns import COLUMNS, Kind
 from exporter.focus.dataset import MANIFEST
 from exporter.focus.values import EXACTLY, NULLS, instant, number, number_text
 from exporter.focus.writer import CUSTOM_COLUMNS, decimal_places
+from exporter.unfinished import ScratchFolder, written_whole
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -90,8 +89,8 @@ def encoded(output_format: Format, file: IO[bytes]) -> Iterator[IO[bytes]]:
         from exporter.focus.parquet import write_parquet  # noqa: PLC0415  an extra, and slow to import
 
         # Its schema stands before its rows, and needs the places of all numbers.
-        with tempfile.TemporaryDirectory(prefix="fal-exporter-") as place:
-            table, made = Path(place, "table.csv"), Path(place, "table.parquet")
+        with ScratchFolder() as place:
+            table, made = place / "table.csv", place / "table.parquet"
             with table.open("wb") as text:
                 yield text
             write_parquet(table, made)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pytest
 from app.conftest import MakeSettings
@@ -51,6 +52,11 @@ class Running:
     def configure(self, floor: int | str) -> None:
         text = CONFIGURATION.format(key=KEY, floor=floor, port=self.port)
         (self.folder / "fal-exporter.yaml").write_text(text)
+
+    @property
+    def command(self) -> list[str]:
+        """The words behind the name of the program."""
+        return cast("list[str]", self.process.args)[1:]
 
     @property
     def output(self) -> str:
@@ -98,9 +104,9 @@ def running(tmp_path: Path) -> Iterator[Running]:
 
 
 def test_it_serves_under_its_name_with_nothing_of_what_has_read_the_settings(running: Running) -> None:
-    before = running.of_process("cmdline").split("\0")[1:]
+    before = running.command
     wait_until(lambda: running.asked("/-/healthy") == 200, "it serves")
-    assert running.of_process("cmdline").split("\0")[1:] == before
+    assert running.of_process("cmdline").split("\0")[1:-1] == before
     assert "secret-0123456789" not in running.of_process("cmdline") + running.of_process("environ")
     assert not [file for file in Path(f"/proc/{running.process.pid}/fd").iterdir() if "memfd" in str(file.readlink())]
     assert "pydantic_core" not in running.of_process("maps")
@@ -219,3 +225,21 @@ def test_it_serves_though_it_was_started_without_standard_files(closed: str, tmp
         if running.process.poll() is None:
             os.killpg(running.process.pid, signal.SIGKILL)
             running.process.wait()
+
+
+@pytest.mark.parametrize("value", ["", "abc", "0", "987654"])
+def test_a_variable_that_somebody_else_has_set_is_one_sentence(value: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "exporter", "serve"],
+        env=os.environ | {"PYTHONPATH": str(Path.cwd()), "_FAL_EXPORTER_SETTINGS": value},
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "unset it" in line
+    assert "_FAL_EXPORTER_SETTINGS" in line

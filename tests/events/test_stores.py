@@ -351,7 +351,7 @@ def test_an_hour_of_more_requests_than_are_sorted_at_once_is_written_in_runs(
     (file,) = (tmp_path / "events").glob("account=default/*/*.parquet")
     ids = [row[0] for row in duckdb.sql(f"SELECT request_id FROM '{file}'").fetchall()]
     assert ids == sorted({*expected, *(f"id-{number}" for number in range(300, 330))})
-    assert not [*Path(store._parquet._spill).iterdir()]
+    assert not [*store._parquet._spill.path.iterdir()]
     store.close()
 
 

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import click
 
@@ -20,6 +19,7 @@ from exporter.focus.findings import FocusError
 from exporter.focus.writer import write
 from exporter.ledger.export import open_statement
 from exporter.queries.focus.files import LackingError, file_contents
+from exporter.unfinished import ScratchFolder
 
 LEDGER = "ledger:"
 _LEDGER = re.compile(r"ledger:(?:(?P<source>estimate|invoice):)?(?P<month>\d{4}-\d\d)")
@@ -64,8 +64,8 @@ def run_diff(
             raise ConfigurationError(
                 "A and B are both standard input, which can be read once; name a file for one of them"
             )
-        with TemporaryDirectory(prefix="fal-exporter-") as folder, _named_as_given(folder):
-            sources = [_source(name, Path(folder) / letter, ledger, clock) for letter, name in (("A", a), ("B", b))]
+        with ScratchFolder() as folder, _named_as_given(folder):
+            sources = [_source(name, folder / letter, ledger, clock) for letter, name in (("A", a), ("B", b))]
             found = compare(*sources, by=by, where=filters, cost=cost, match=match, most=most)
             # A copy of ours is of no interest to anybody.
             text = _SHOWN[output_format](found).replace(f"{folder}/A/", "").replace(f"{folder}/B/", "")
@@ -74,7 +74,7 @@ def run_diff(
 
 
 @contextmanager
-def _named_as_given(folder: str) -> Iterator[None]:
+def _named_as_given(folder: Path) -> Iterator[None]:
     """Take the folder of our own copies out of what is wrong with them."""
     try:
         yield

@@ -1,6 +1,5 @@
 """Data sets in folders: fal's own report, in pieces or as one, with its manifest; and where files are made."""
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -13,6 +12,7 @@ from exporter.focus.findings import WrongContentError
 from exporter.focus.outputs import Format, Part, Sums, digest_of, manifest_of, place_parts, write_manifest, write_parts
 from exporter.focus.values import instant_text
 from exporter.queries.focus.files import facts_of
+from exporter.unfinished import ScratchFolder
 
 
 @contextmanager
@@ -23,8 +23,8 @@ def making_in(folder: Path) -> Iterator[Path]:
         OSError: it cannot be made.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder) as place:
-        yield Path(place)
+    with ScratchFolder(folder) as place:
+        yield place
 
 
 def keep_pieces(folder: Path, paths: Sequence[Path], request: FocusRequest, now: datetime) -> None:

@@ -15,7 +15,6 @@ import click
 
 from exporter import __version__
 from exporter.app.focus.datasets import making_in
-from exporter.atomic_file import written_whole
 from exporter.charges import Clock, decimal_of, utc_now
 from exporter.errors import ConfigurationError, FalExporterError
 from exporter.fal import FocusRequest, FocusRequestError
@@ -50,6 +49,7 @@ from exporter.queries.focus.question import (
 )
 from exporter.queries.focus.question import FocusRequest as ReportRequest
 from exporter.queries.parameters import QuestionError
+from exporter.unfinished import written_whole
 
 _CHECK_FORMATS = {
     "text": (check_report.check_text, check_report.failure_text),

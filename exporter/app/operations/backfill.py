@@ -14,7 +14,6 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from exporter.atomic_file import written_whole
 from exporter.calendar import first_hour_of, month_after
 from exporter.charges import HOUR, hour_number, hour_start
 from exporter.errors import FalExporterError
@@ -25,6 +24,7 @@ from exporter.metrics.backfill import Grid, TimedFamily
 from exporter.metrics.catalogue import CATALOGUE
 from exporter.metrics.encoding import END
 from exporter.settings import Settings
+from exporter.unfinished import written_whole
 
 _Timeline = Callable[[Past], list[timelines.Step]]
 

@@ -9,12 +9,12 @@ import click
 import yaml
 from pydantic import ValidationError
 
-from exporter.atomic_file import written_whole
 from exporter.errors import ConfigurationError
 from exporter.settings import load_settings
 from exporter.settings.entries import AccountEntry, BudgetEntry
 from exporter.settings.loading import sentences
 from exporter.settings.parsing import Origins
+from exporter.unfinished import written_whole
 
 _CONFIG_VARIABLE = "FAL_EXPORTER_CONFIG_FILE"
 _BUDGET = "everything"

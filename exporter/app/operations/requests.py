@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from exporter.atomic_file import written_whole
 from exporter.booked.comparison import Comparison, compare, default_window
 from exporter.booked.report import csv_text, json_document, metrics_text, table_text
 from exporter.booked.sources import BookingsError, Columns
@@ -27,6 +26,7 @@ from exporter.queries.requests import (
     parse_requests_question,
 )
 from exporter.settings import Settings
+from exporter.unfinished import written_whole
 
 
 @contextmanager

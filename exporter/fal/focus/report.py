@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from exporter.atomic_file import written_whole
 from exporter.fal.aggregation import SECOND_LOOK, Detail
 from exporter.fal.client import Client
 from exporter.fal.endpoints import Deadline
@@ -32,6 +31,7 @@ from exporter.fal.rows import Rejection
 from exporter.focus.findings import FocusError, MissingColumnError, TruncatedFileError
 from exporter.focus.reader import Memory, Reader
 from exporter.focus.timeframes import LONGEST
+from exporter.unfinished import written_whole
 
 
 def download(

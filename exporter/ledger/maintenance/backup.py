@@ -11,7 +11,6 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from tempfile import mkdtemp
 
 from sqlalchemy import Connection
 from sqlalchemy.engine import URL
@@ -36,6 +35,7 @@ from exporter.ledger.tables.database import (
 )
 from exporter.ledger.tables.keys import labels_of, read_keys, write_keys
 from exporter.ledger.tables.migrations import bring_up_to_date
+from exporter.unfinished import ScratchFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,17 +158,15 @@ def _refuse(verified: Verified, name: str) -> None:
 def _unfinished(target: Path) -> Iterator[Path]:
     """Yield a name in a folder of its own beside a file; whatever is left there is removed."""
     try:
-        folder = Path(mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        folder = ScratchFolder(target.parent)
     except OSError as error:
         raise LedgerError(f"{target.parent} cannot be written: {error.strerror}") from None
     try:
-        yield folder / target.name
+        yield folder.path / target.name
     except OSError as error:
         raise LedgerError(f"{target} cannot be written: {error.strerror}") from None
     finally:
-        for left in folder.iterdir():
-            left.unlink()
-        folder.rmdir()
+        folder.close()
 
 
 def _copy(source: Path, target: Path, url: URL) -> None:

@@ -9,7 +9,6 @@ import asyncio
 import errno
 import os
 import shutil
-import tempfile
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -19,7 +18,6 @@ from typing import BinaryIO
 
 import structlog
 
-from exporter.atomic_file import written_whole
 from exporter.charges import Clock
 from exporter.fal import (
     ApiError,
@@ -35,6 +33,7 @@ from exporter.fal import (
 from exporter.inquiry import AnswerWriter, Inquiry, InquiryError
 from exporter.ledger.tables.database import ledger_url
 from exporter.queries.focus.question import FAILED, LACKING, UNAVAILABLE
+from exporter.unfinished import ScratchFolder, written_whole
 
 _ESTIMATE_FRESH_FOR = timedelta(minutes=15)
 """Age up to which a downloaded estimate answers: fal refreshes tagged ones on a schedule of its own."""
@@ -124,7 +123,7 @@ class FocusReports:
         self._invoice_fresh_for = invoice_fresh_for
         self._clock = clock
         self._folder: Path | None = None
-        self._temporary: Path | None = None
+        self._temporary: ScratchFolder | None = None
         self._under_way: dict[Path, _Download] = {}
         self._pace = {account: asyncio.Lock() for account in clients}
         self._refused: dict[tuple[str, str], tuple[datetime, str]] = {}
@@ -173,7 +172,7 @@ class FocusReports:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._temporary is not None:
-            shutil.rmtree(self._temporary, ignore_errors=True)
+            self._temporary.close()
 
     def _path(self, account: str, request: FocusRequest) -> Path:
         if self._folder is None or not self._folder.is_dir():
@@ -199,8 +198,8 @@ class FocusReports:
                 )
             else:
                 return folder
-        self._temporary = Path(tempfile.mkdtemp(prefix="fal-exporter-reports-"))
-        return self._temporary
+        self._temporary = ScratchFolder()
+        return self._temporary.path
 
     def _kept(self, path: Path) -> _Part | None:
         try:

@@ -6,8 +6,6 @@ manifest is written after the files, and files that it no longer lists are delet
 """
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,6 +24,7 @@ from exporter.focus.writer import layout
 from exporter.ledger.export import Statement, open_statement
 from exporter.queries.focus.files import Dataset, FileContents, LackingError, facts_of, file_contents, ledger_dataset
 from exporter.queries.focus.question import CHARGE_MONTH, ESTIMATE, INVOICE, EstimateRequest, InvoiceRequest
+from exporter.unfinished import ScratchFolder
 
 FIRST_VERSION = "1.2"
 """Version of files whose manifest does not say it."""
@@ -171,17 +170,17 @@ def _push(order: PushOrder, place: Objects) -> Push:
 def _working(order: PushOrder, place: Objects) -> Iterator[Path]:
     """Give a folder for files that are being made, from which the destination takes them."""
     if order.dry:
-        with tempfile.TemporaryDirectory(prefix="fal-exporter-") as scratch:
-            yield Path(scratch)
+        with ScratchFolder() as scratch:
+            yield scratch
         return
-    work = place.unfinished()
-    work.mkdir(parents=True)
+    beside = place.unfinished().parent
+    beside.mkdir(parents=True, exist_ok=True)
     try:
-        yield work
+        with ScratchFolder(beside) as work:
+            yield work
     finally:
-        shutil.rmtree(work, ignore_errors=True)
         with suppress(OSError):
-            work.parent.rmdir()
+            beside.rmdir()
 
 
 def _make(statement: Statement, window: Window, *, work: Path, order: PushOrder, before: _Before, made: _Made) -> None:

@@ -12,13 +12,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from exporter.atomic_file import written_whole
 from exporter.charges import HOUR, Window, hour_of
 from exporter.errors import ConfigurationError
 from exporter.ledger.export import open_statement
 from exporter.queries.focus.cost_services import Costs, CostService, cost_lines
 from exporter.queries.focus.files import LackingError
 from exporter.queries.focus.push import Change, default_months, month_contents
+from exporter.unfinished import written_whole
 
 
 @dataclass(slots=True)
