@@ -157,6 +157,8 @@ class Ranking:
         others: how many more there are.
         other: what those cost.
         total: what the month has cost, also of what has no such label.
+        unread: of a tag, what accounts have cost that are not read by tags.
+        through: of a tag, end of the hours that have been read by tags for good: later ones are untagged so far.
     """
 
     label: str
@@ -164,6 +166,8 @@ class Ranking:
     others: int
     other: int
     total: int
+    unread: int = 0
+    through: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Each part is made by itself. One that fails keeps its last value, whose age is p
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -74,6 +74,7 @@ class Breakdown:
         self._zone = zone
         self._month: Pages | None = None
         self._tagged: Pages = ()
+        self._through: Mapping[str, datetime] = {}
         self._rankings: tuple[Ranking, ...] = ()
 
     def rankings(self, view: LedgerView) -> tuple[Ranking, ...]:
@@ -83,15 +84,15 @@ class Breakdown:
             self._month is None
             or [*map(id, self._month)] != [*map(id, view.known_of_month)]
             or [*map(id, self._tagged)] != [*map(id, view.tags.month)]
+            or self._through != view.tags.through
         ):
-            self._month, self._tagged = view.known_of_month, view.tags.month
+            self._month, self._tagged, self._through = view.known_of_month, view.tags.month, view.tags.through
             self._rankings = tuple(
                 _ranking(label, view.labels.index(label), view.known_of_month)
                 for label in _LABELS
                 if label in view.labels
             ) + tuple(
-                _ranking(f"{TAG}{key}", _TAG_LABELS + place, view.tags.month)
-                for place, key in enumerate(view.tags.keys)
+                _ranking_by_tag(f"{TAG}{key}", _TAG_LABELS + place, view) for place, key in enumerate(view.tags.keys)
             )
         return self._rankings
 
@@ -148,6 +149,14 @@ def _ranking(label: str, place: int, pages: Pages) -> Ranking:
         sum(amount for _, (amount,) in rest),
         sum(sums.values()),
     )
+
+
+def _ranking_by_tag(label: str, place: int, view: LedgerView) -> Ranking:
+    """Return the ranking of a tag beside what the whole month has cost, whichever accounts are read by tags."""
+    ranking, tagged = _ranking(label, place, view.tags.month), view.tags
+    total = sum(int(value) for page in view.known_of_month for _, value, _ in page.samples)
+    through = min(tagged.through.values(), default=None)
+    return replace(ranking, total=total, unread=total - ranking.total, through=through)
 
 
 def _by_amount(named: tuple[str, Iterable[int]]) -> tuple[int, str]:

@@ -178,7 +178,7 @@ def _failing_now() -> Built:
         ],
         {
             "account": Column("Account", width=104, properties=WRAPPED),
-            "source": Column("Source", width=84),
+            "source": Column("Source", width=112),
             "reason": Column(
                 "What to do",
                 properties={
@@ -221,7 +221,7 @@ def _sources() -> Built:
         ],
         {
             "account": Column("Account", properties={"custom.minWidth": 110} | WRAPPED),
-            "source": Column("Source", width=96),
+            "source": Column("Source", width=112),
             "Value #up": Column(
                 "State",
                 width=64,
@@ -264,9 +264,8 @@ def _failures() -> Built:
 
 
 def _rare(panel: timeseries.Panel) -> Built:
-    """Return a graph of what seldom happens: whole numbers, from 0 to 1 at least, and no legend of nothing."""
-    unseen = {"custom.hideFrom": {"legend": True, "tooltip": True, "viz": False}}
-    return panel.axis_soft_max(1).decimals(0).override_by_name("none", properties(unseen))
+    """Return a graph of what seldom happens: whole numbers, from 0 to 1 at least, and a legend that says "none"."""
+    return panel.axis_soft_max(1).decimals(0).override_by_name("none", properties(fixed(palette.NEUTRAL)))
 
 
 def _happened(metric: str, by: str, labels: Sequence[str], selector: str = _ACCOUNT) -> str:

@@ -266,6 +266,11 @@ _FURTHEST = 10
 
 def _drift() -> Built:
     difference = of_accounts("fal_reconciliation_difference_usd", _COMPARED)
+    now = of_accounts("fal_reconciliation_difference_usd", _COMPARED, at=f"@ {TO}")
+    shown = f"{difference}\nand on (account, against, period)\ntopk({_FURTHEST}, abs({now}))\n"
+    for label, texts in (("period", _PERIODS), ("against", _AGAINST)):
+        for name, (text, _) in texts.items():
+            shown = f'label_replace({shown}, "{label}", "{text}", "{label}", "{name}")'
     panel = lines(
         "Difference over time",
         f"The ledger less what fal bills, as of each comparison; of many, the {_FURTHEST} that are furthest off now. A "
@@ -273,14 +278,15 @@ def _drift() -> Built:
         "ask fal about.",
         [
             Query(
-                f"{difference}\nand on (account, against, period)\n"
-                f"topk({_FURTHEST}, abs({of_accounts('fal_reconciliation_difference_usd', _COMPARED, at=f'@ {TO}')}))",
-                "{{account}}, {{period}}, {{against}}",
+                shown,
+                "{{account}}: {{period}}, {{against}}",
             )
         ],
         DOLLARS_SHORT,
         fill=0,
     )
+    # Around 0, which most differences are, an axis of itself would show tenths of cents.
+    panel.axis_soft_min(-1).axis_soft_max(1)
     return panel.show_points(VisibilityMode.AUTO).max_data_points(FINE).no_value(RECORDED_SINCE)
 
 

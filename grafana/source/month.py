@@ -1,4 +1,4 @@
-"""fal / Month: the month for a finance department, on one page that prints: A4 upright, at 45 % of its size."""
+"""fal / Month: the month for a finance department, on one page that prints: A4 upright, at 50 % of its size."""
 
 from source import palette
 from source.banner import state
@@ -43,7 +43,7 @@ def month() -> Frame:
             Row(6, ((budgets(), 13), (invoice_list(), 11))),
             Row(7, ((agreement(), 14), (billed(), 10))),
             Row(8, ((who_moved(), 8),)),
-            Row(7, ((of_month(), 12),)),
+            Row(7, ((of_month(), 8),)),
         ),
     )
 

@@ -1,5 +1,7 @@
 """This month against the same hours of the last: what moved and why, and who: by team, key and tag."""
 
+from grafana_foundation_sdk.builders import common
+
 from source import palette
 from source.panels import SHARE, SIGNED, Built, Query
 from source.queries import REST, TOTAL, of_accounts, while_whole
@@ -52,6 +54,7 @@ def moved() -> Built:
         [
             Query(shown(), ref="change"),
             *(Query(shown(f'cause="{cause}"'), ref=cause) for cause in _CAUSES),
+            Query(_while_whole(_places(items(), largest)), ref="place"),
         ],
         {
             "name": Column("What", properties=products() | {"custom.minWidth": 110, **WRAPPED}),
@@ -59,11 +62,11 @@ def moved() -> Built:
             **{
                 f"Value #{cause}": Column(title, SIGNED, _WIDTHS[cause], 2, _SIGNED) for cause, title in _CAUSES.items()
             },
+            **_PLACE,
         },
         key="name",
-        sort="Change, $",
         no_value="nothing has moved, or last month is not all loaded",
-    )
+    ).sort_by(_in_order())
 
 
 def who_moved() -> Built:
@@ -90,18 +93,19 @@ def who_moved() -> Built:
                 f"{_whole(_rows(now, largest, all_now))}\n/ on (name) (({_rows(then, largest, all_then)}) > 0)\n- 1",
                 ref="share",
             ),
+            Query(_whole(_places(now, largest, all_now)), ref="place"),
         ],
         {
             "name": Column("Who", properties=products() | {"custom.minWidth": 90, **WRAPPED}),
             "Value #change": Column("Change, $", SIGNED, 100, 2, _SIGNED),
             "Value #share": Column("±", SHARE, 60, 0, coloured_text(*GROWTH)),
             "Value #now": Column("Compared, $", SIGNED, 104, 2),
+            **_PLACE,
         },
         key="name",
-        sort="Change, $",
         no_value="not compared: hours of last month are not loaded, or not read by tags",
     )
-    return panel.repeat("moved").repeat_direction("h").max_per_row(3)
+    return panel.sort_by(_in_order()).repeat("moved").repeat_direction("h").max_per_row(3)
 
 
 def compared() -> str:
@@ -135,6 +139,22 @@ def _rows(values: str, largest: str, of_all: str = "") -> str:
         f'or label_replace(sum({values} unless on (name) {largest}), "name", "{REST}", "", "")\n'
         f'or label_replace({of_all or f"sum({values})"}, "name", "{TOTAL}", "", "")'
     )
+
+
+def _places(values: str, largest: str, of_all: str = "") -> str:
+    """Return the places of the rows of `_rows`, by which the total stands first and all others last."""
+    return (
+        f'label_replace(0 * {of_all or f"sum({values})"} + 2, "name", "{TOTAL}", "", "")\n'
+        f'or label_replace(0 * sum({values} unless on (name) {largest}), "name", "{REST}", "", "")\n'
+        f"or 0 * ({values} and on (name) {largest}) + 1"
+    )
+
+
+_PLACE = {"Value #place": Column("Place", properties={"custom.hidden": True})}
+
+
+def _in_order() -> list[common.TableSortByFieldState]:
+    return [common.TableSortByFieldState().display_name(column).desc(desc=True) for column in ("Place", "Change, $")]
 
 
 def _unread(values: str, of_all: str) -> str:

@@ -4,8 +4,8 @@ from collections.abc import Collection
 
 from source import palette
 from source.outlook import MONTH
-from source.panels import DOLLARS, NOT_LOADED, SHARE, Built, Query
-from source.queries import TO, TOTAL, growth, ranked, total
+from source.panels import DOLLARS, NOT_LOADED, SHARE, Built, Query, said
+from source.queries import REST, TO, TOTAL, growth, of_each, ranked, selected, total, while_whole
 from source.tables import WRAPPED, Column, coloured_text, link, products, rows, sparkline
 
 GROWTH = ((0.25, palette.WARNING), (1, palette.BAD))
@@ -116,25 +116,34 @@ def of_month() -> Built:
         sort="This month",
         no_value=f"no spend yet, or {NOT_LOADED}",
     )
-    return panel.repeat("ranked").repeat_direction("h").max_per_row(2)
+    return panel.repeat("ranked").repeat_direction("h").max_per_row(3)
 
 
 def by_tag() -> Built:
     """Return the table of the values of a tag, repeated for each tag that spend is read by."""
     series = 'fal_tag_spend_month_to_date_usd{account=~"$account",key=~"$tag"}'
     spend = f"sum by (value) (max by (account, key, value) ({series}))"
+    whole = f"({while_whole('sum(' + of_each(MONTH + selected(('account',))) + ')', MONTH)} and on () {spend})"
+    unread = f"({whole} - sum({spend}))"
+    table = (
+        f"topk({_TAGS}, {spend})\n"
+        f'or label_replace(sum({spend} unless topk({_TAGS}, {spend})), "value", "{REST}", "", "")\n'
+        f'or label_replace({unread} >= {_CENT} or {unread} <= -{_CENT}, "value", "not read by tags", "", "")\n'
+        f'or label_replace({whole}, "value", "{TOTAL}", "", "")'
+    )
     return (
         rows(
             "By tag ${tag}",
             "The ten values of a tag that cost most in the month to date, as far as callers have tagged their "
-            "requests; untagged is what no tag explains, so that the values add up to the month. There is a table for "
-            "each of FAL_EXPORTER_TAGS.",
+            "requests, and their shares of the whole month. Untagged is what no tag explains, and hours whose tags fal "
+            "has not reported for good yet; not read by tags are accounts that fal does not report by tags. There is a "
+            "table for each of FAL_EXPORTER_TAGS.",
             [
-                Query(f"topk(10, {spend})", ref="month"),
-                Query(f"topk(10, ({spend})\n/ on () group_left () (sum({spend}) != 0))", ref="share"),
+                Query(table, ref="month"),
+                Query(f"({table})\n/ on () group_left () ({whole} != 0)", ref="share"),
             ],
             {
-                "value": Column("Value"),
+                "value": Column("Value", properties={"mappings": [said({"untagged": (_UNTAGGED, "")})]}),
                 "Value #month": Column("This month", DOLLARS, 110, 2),
                 "Value #share": Column("Share", SHARE, 64, 1),
             },
@@ -147,6 +156,10 @@ def by_tag() -> Built:
         .max_per_row(3)
     )
 
+
+_TAGS = 10
+_CENT = 0.005
+_UNTAGGED = "untagged, or not read yet"
 
 _NAME: dict[str, object] = products() | {
     "custom.minWidth": 120,

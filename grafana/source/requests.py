@@ -242,7 +242,7 @@ def _progress() -> Built:
     return rows(
         "How far requests have been read and compared",
         "Hours that are settled and have been compared with the ledger, how many of them differ, and the end of the "
-        "last hour that has been read to its end. Answers is 0 if fal has refused; it is asked again every day.",
+        "last hour that has been read to its end. Where fal refuses it is asked again every day.",
         [
             Query(of_accounts("fal_events_compared", _ACCOUNT), ref="compared"),
             Query(of_accounts("fal_events_differing", _ACCOUNT), ref="differing"),
@@ -254,7 +254,11 @@ def _progress() -> Built:
             "Value #compared": Column("Compared", "locale", 90, 0),
             "Value #differing": Column("Differ", "locale", 64, 0),
             "Value #through": Column("Read through", "dateTimeFromNow", 112),
-            "Value #up": Column("Answers", "none", 76, 0),
+            "Value #up": Column(
+                "fal",
+                width=80,
+                properties=words({"0": ("refuses", palette.WARNING), "1": ("answers", palette.GOOD)}),
+            ),
         },
         key="account",
         no_value=_NOT_READ,

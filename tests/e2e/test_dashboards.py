@@ -132,6 +132,8 @@ MONTH_ENDS = {
 
 NOTHING_WHEN_NOT_WELL = {
     *MONTH_ENDS,
+    # Nobody knows of what a tag is a share.
+    "fal-spend: By tag ${tag}: share",
     # Bookings are off by more than little.
     "fal-requests: Booked, this month and last: high_little",
     "fal-requests: Booked, this month and last: low_little",
@@ -196,6 +198,8 @@ fal_spend_month_to_date_usd{account="odd",product="model_apis",model="a"} 900
 fal_spend_month_to_date_usd{account="odd",product="model_apis",model="b"} 50
 fal_provider_budget_usd{account="odd",kind="hard"} 1000
 fal_provider_budget_usd{account="odd",kind="soft"} 10
+fal_reconciliation_difference_usd{account="odd",against="invoice",period="last_month"} -12
+fal_reconciliation_difference_usd{account="odd",against="invoice",period="current_month"} 99
 fal_invoice_total_usd{account="planted",invoice="late",status="open"} 9
 fal_invoice_due_timestamp_seconds{account="planted",invoice="late",status="open"} %(week_ago)d
 fal_model_first_seen_timestamp_seconds{%(new)s} %(hour_ago)d
@@ -779,6 +783,8 @@ def test_the_banner_says_how_much_of_what_is_odd_and_of_which(prometheus: Promet
         ("FalInvoiceOverdue", "$1,200.00, invoice FAL-1"),
         ("FalSpendUnusual", "$312.50 an hour beyond what is usual on Model APIs"),
         ("FalProviderBudgetNear", "$950.00 of $1,000.00"),
+        # Not in the first days of a month, when the last hours of the one before still change.
+        *([("FalReconciliationDrift", "$12.00")] * (datetime.now(UTC).day > 3)),
         ("FalNewModelSpending", "$66.00 in a day, veo"),
         ("FalNewModelSpending", "$55.00 in a day, tagger"),
     ]

@@ -3,9 +3,12 @@
 import subprocess
 import sys
 from pathlib import Path
+from runpy import run_path
 
 import pytest
 from grafana.shipped import DOCUMENTS, REPOSITORY
+
+from exporter.simulator.faults.fault_requests import faults_of
 
 RENDERER = """\
 #!/bin/sh
@@ -60,3 +63,15 @@ def test_a_program_that_fails_ends_the_script(tmp_path: Path) -> None:
 def test_the_documentation_has_a_picture_of_each(document: Path) -> None:
     page = (REPOSITORY / "docs" / "dashboards.md").read_text(encoding="utf-8")
     assert f"](images/dashboards/{document.stem.removeprefix('fal-')}.png)" in page
+
+
+def test_every_state_is_one_that_fal_can_be_brought_into_and_the_help_names_it() -> None:
+    states = run_path(str(REPOSITORY / "grafana" / "states.py"))
+    script = [sys.executable, str(REPOSITORY / "grafana" / "pictures.py"), "--help"]
+    shown = subprocess.run(script, capture_output=True, text=True, check=True, timeout=60).stdout
+    for state, words in states["STATES"].items():
+        assert f"  {state:9}{words}" in shown
+    assert states["FAULTS"].keys() == states["BROKEN"].keys()
+    assert states["FAULTS"].keys() < states["STATES"].keys()
+    for faults in states["FAULTS"].values():
+        assert len(faults_of(list(faults))) == len(faults) >= 1

@@ -224,6 +224,10 @@ async def test_the_page_ranks_the_month_by_each_tag_and_untagged_is_one_of_them(
     )
     rankings = Breakdown(ZoneInfo("UTC")).rankings(replace(view, tags=TagFigures(KEYS, month=month)))
     by_tag = {ranking.label: ranking.top for ranking in rankings if ranking.label.startswith("tag:")}
+    whole = sum(int(value) for page in view.known_of_month for _, value, _ in page.samples)
+    # What accounts have cost that fal does not report by tags, so that no share is one of less than the month.
+    assert {ranking.total for ranking in rankings} == {whole}
+    assert {ranking.unread for ranking in rankings if ranking.label in by_tag} == {whole - 105}
     assert by_tag == {
         "tag:cost_center": (("acme", 75), (UNTAGGED, 30)),
         "tag:feature": (("search", 60), (UNTAGGED, 45)),

@@ -411,7 +411,12 @@ def ranking_views(overview: Overview) -> tuple[RankingView, ...]:
 def _most(rankings: Iterable[Ranking]) -> int:
     """Return the largest amount of all rankings, by which their bars can be compared with each other."""
     return max(
-        (amount for ranking in rankings for amount in (ranking.other, *(cost for _, cost in ranking.top))), default=0
+        (
+            amount
+            for ranking in rankings
+            for amount in (ranking.other, ranking.unread, *(cost for _, cost in ranking.top))
+        ),
+        default=0,
     )
 
 
@@ -423,6 +428,10 @@ def _ranking(ranking: Ranking, period: str, most: int) -> RankingView:
     rows = [_ranking_row(name, amount, ranking.total, most) for name, amount in ranking.top]
     if ranking.others:
         rows.append(_ranking_row(f"{ranking.others:,} more", ranking.other, ranking.total, most, is_rest=True))
+    if abs(ranking.unread) >= NANO // 200:
+        rows.append(_ranking_row("not read by tags", ranking.unread, ranking.total, most, is_rest=True))
+    if ranking.through is not None:
+        period = f"{period}; after {instant(ranking.through)} untagged so far"
     return RankingView(_TITLES.get(ranking.label) or f"By {ranking.label.removeprefix(TAG)}", period, tuple(rows))
 
 

@@ -405,3 +405,12 @@ def test_requests_are_told_by_model_with_the_dearest_of_them() -> None:
 def test_a_ranking_by_a_tag_is_called_by_its_key() -> None:
     ranking = Ranking("tag:customer", (("acme", 60 * NANO),), 0, 0, 60 * NANO)
     assert "By customer this month acme $60.00 100.0%" in outline(replace(OVERVIEW, rankings=(ranking,))).text
+
+
+def test_a_ranking_by_a_tag_says_what_is_not_read_by_tags() -> None:
+    ranking = Ranking("tag:customer", (("acme", 60 * NANO),), 0, 0, 80 * NANO, 20 * NANO, AT)
+    text = outline(replace(OVERVIEW, rankings=(ranking,))).text
+    assert (
+        "By customer this month; after 2026-11-21 22:00 UTC untagged so far acme $60.00 75.0% "
+        "not read by tags $20.00 25.0%"
+    ) in text
