@@ -59,6 +59,12 @@ _HEARING_SECONDS = 3.0
 _LOSS_SECONDS = 60.0
 """After so long a loss of the database has been seen by all."""
 
+_SETTLED_SECONDS = 15.0
+"""For so long another state of the ledger than the leader's has to stand before it is gone on from.
+
+It is a dump that somebody restores, and may be in the middle of that.
+"""
+
 _FAL_SECONDS = 0.5
 """Interval at which a leader looks whether fal answers."""
 
@@ -187,7 +193,7 @@ class Replica:
             _log.warning("this replica could not become the collector", problem=str(error))
             self._stay_away()
             return
-        self._half = half
+        self._half, self._latest = half, None
         take_no_more = self._channel.accept(half.responder.serve)
         ended = asyncio.Event()
         tasks = (
@@ -242,7 +248,17 @@ class Replica:
 
     async def _watch(self, lease: Lease, stop: asyncio.Event, ended: asyncio.Event) -> None:
         """Say that the leader's time is over when it is."""
+        same_at = self._loop.time()
         while not stop.is_set():
+            if self._latest is None or not self._latest.overview.ledger.restart_helps:
+                same_at = self._loop.time()
+            if self._loop.time() - same_at >= _SETTLED_SECONDS:
+                _log.warning(
+                    "the ledger contains a different state than before; whichever replica leads next opens it anew and "
+                    "continues from there",
+                    replica=self._name,
+                )
+                break
             if not lease.is_held:
                 _log.warning("the lease of the ledger is lost; this replica follows from now on", replica=self._name)
                 break

@@ -2,12 +2,15 @@
 
 import asyncio
 import socket
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx
+import programs
 import pytest
 from app.conftest import MakeSettings
 from e2e.processes import Fal
@@ -16,6 +19,7 @@ from local_http import NO_TLS
 from mcp import Client
 from pydantic import SecretStr
 from sqlalchemy import create_engine, text
+from structlog.testing import capture_logs
 
 from exporter.app.replica import Replica
 from exporter.app.single_process import in_one_process
@@ -262,6 +266,65 @@ async def test_who_leads_after_the_database_was_lost_goes_on_from_the_newest_tha
                 third.report(None)
                 own = await second.until(lambda publication: publication.role == "leader")
                 assert own.sequence > ahead.sequence
+
+
+@pytest.mark.long
+async def test_a_leader_under_which_an_older_dump_was_restored_goes_on_from_it(
+    settings: MakeSettings, postgresql_address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("exporter.app.replica._SETTLED_SECONDS", 1.0)
+    pg_dump, psql = (programs.required(name, "postgresql") for name in ("pg_dump", "psql"))
+    server, dump = postgresql_address.replace("+psycopg", ""), tmp_path / "dump.sql"
+    made = settings(
+        ledger_url=SecretStr(postgresql_address),
+        replicated=True,
+        balance_interval=timedelta(seconds=10),
+        series_birth_hold=timedelta(0),
+    )
+    async with running(made) as alone:
+        await alone.until(lambda publication: publication.ready)
+        await asyncio.to_thread(call, pg_dump, "--clean", "--if-exists", "-f", str(dump), server)
+        dumped = alone.sent[-1]
+        before = await alone.until(
+            lambda publication: bool(spend(publication)) and revision(publication) > revision(dumped)
+        )
+        token = holding(postgresql_address)
+        restore = (psql, "-q", "--single-transaction", "-v", "ON_ERROR_STOP=1", "-f", str(dump), server)
+        await asyncio.to_thread(call, *restore)
+        with capture_logs() as logs:
+            await alone.until(lambda publication: publication.overview.ledger.restart_helps)
+            after = await alone.until(
+                lambda publication: (
+                    not publication.overview.ledger.problem
+                    and holding(postgresql_address) != token
+                    and revision(publication) > revision(dumped)
+                )
+            )
+        assert "opens it anew" in str(logs)
+        assert spend(after) == spend(before)
+        assert after.sequence > before.sequence
+
+
+def call(*command: str) -> None:
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def revision(publication: Publication) -> int:
+    return publication.overview.ledger.revision
+
+
+def spend(publication: Publication) -> list[str]:
+    text_ = b"".join(piece.plain for piece in publication.exposition.text.pieces).decode()
+    return sorted(line for line in text_.splitlines() if line.startswith("fal_spend_usd_total{"))
+
+
+def holding(address: str) -> object:
+    """Return the token under which the leader writes."""
+    engine = create_engine(address)
+    with engine.connect() as connection:
+        token = connection.scalar(text("SELECT token FROM replica_lease"))
+    engine.dispose()
+    return token
 
 
 def holder(address: str) -> object:
