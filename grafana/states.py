@@ -228,6 +228,7 @@ def _with_history(folder: Path, environment: dict[str, str], target: str) -> Non
         subprocess.run(  # noqa: S603  its own
             (_program("promtool"), *blocks, str(history), str(folder / "prometheus")), check=True, capture_output=True
         )
+        history.unlink()
 
 
 @contextmanager

@@ -285,7 +285,7 @@ def _restated() -> _Counted:
     counter = f"fal_restated_usd_total{_ACCOUNT}"
     # A new ledger counts from 0, and what it has counted is what came since.
     grown = (
-        f"max_over_time({counter}[1h]) - min_over_time({counter}[1h]) and resets({counter}[1h]) == 0"
+        f"max_over_time({counter}[1h]) - min_over_time({counter}[1h]) and resets({counter}[1h]) == 0 and {counter}"
         f" or {counter} and resets({counter}[1h]) > 0"
     )
     by, limit = ("account", "direction"), _threshold("restatement_usd")

@@ -28,6 +28,7 @@ TIME = "fal_gpu_time_month_to_date_seconds"
 _LAST_HOUR = "fal_gpu_time_last_hour_seconds"
 _SPEND = "fal_spend_month_to_date_usd"
 _ON_GPUS = 'gpu_class!=""'
+_NO_CLASS = "no GPU time yet, or FAL_EXPORTER_LABELS lacks gpu_class"
 _HOURS = "gpu-hours"
 
 
@@ -78,12 +79,19 @@ def _figures() -> tuple[tuple[Built, int], ...]:
         (
             figure(
                 "Cost, this month",
-                "Spend on machines with a GPU since the start of the month, after discounts.",
-                [Query(total(_SPEND, (), _ON_GPUS))],
+                "Spend on machines with a GPU since the start of the month, after discounts. Known where gpu_class is "
+                "one of FAL_EXPORTER_LABELS.",
+                # Without that label no charge is known to be of a GPU, which is not the same as a cost of 0.
+                [
+                    Query(
+                        f"{total(_SPEND, (), _ON_GPUS)}\n"
+                        f"unless on () (({total(TIME)} > 0) unless on () count({_SPEND}{{{_ON_GPUS}}}))"
+                    )
+                ],
                 DOLLARS,
                 decimals=2,
                 color=palette.SPEND,
-                no_value=NOT_LOADED,
+                no_value=f"no GPU class, or {NOT_LOADED}",
             ),
             4,
         ),
@@ -170,7 +178,7 @@ def _cost_by_day() -> Built:
         overrides=colours(palette.NAMES),
         legend=(),
         at_right=False,
-    )
+    ).no_value(_NO_CLASS)
 
 
 def _list_price(by: list[str]) -> str:
@@ -218,7 +226,7 @@ def _classes() -> Built:
         {"gpu_class": Column("GPU class"), **_COLUMNS},
         key="gpu_class",
         sort="Cost",
-        no_value="no GPU time yet",
+        no_value=_NO_CLASS,
     )
 
 
@@ -260,7 +268,7 @@ def _apps() -> Built:
         },
         key="app",
         sort="Cost",
-        no_value="no GPU time of an app yet",
+        no_value=_NO_CLASS,
     )
 
 

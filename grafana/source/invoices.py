@@ -185,12 +185,15 @@ def invoice_list(most: int = 12) -> Built:
 
 
 _STATES = {
-    "paid": (1, "paid", palette.GOOD),
-    "draft": (2, "draft", palette.NEUTRAL),
-    "void": (3, "void", palette.NEUTRAL),
+    "void": (1, "void", palette.NEUTRAL),
+    "paid": (2, "paid", palette.GOOD),
+    "draft": (3, "draft", palette.NEUTRAL),
     "open": (4, "open", palette.WARNING),
 }
-"""By status as fal states it: a number that is no date, and what it says; an open one with a due date has the date."""
+"""By status as fal states it: a number that is no date, and what it says; an open one with a due date has the date.
+
+What somebody has to do something about has the largest, by which the table is sorted.
+"""
 
 
 def _selected(status: str) -> str:
