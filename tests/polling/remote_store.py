@@ -5,7 +5,7 @@ import struct
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -84,6 +84,7 @@ class RemoteStore:
         window: how many hours late a sample may be; None for any.
         answers: statuses of the next requests, each with headers, that are not taken.
         loses: requests that are taken, and whose answer is lost.
+        trickles: its answer comes in byte by byte, and never ends.
         wants: the header Authorization without which it refuses.
     """
 
@@ -94,6 +95,7 @@ class RemoteStore:
         self.window: int | None = None
         self.answers: list[tuple[int, dict[str, str], str]] = []
         self.loses = 0
+        self.trickles = False
         self.wants = ""
         self.series: defaultdict[Labels, dict[int, float]] = defaultdict(dict)
         self.metadata: dict[str, tuple[int, str, str]] = {}
@@ -142,6 +144,27 @@ class RemoteStore:
         return {value: round(total, 9) for value, total in found.items()}
 
 
+def _trickle(handler: BaseHTTPRequestHandler, ended: threading.Event) -> None:
+    """Answer byte by byte until whoever asks has gone away."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000000")
+    handler.end_headers()
+    with suppress(OSError):
+        while not ended.wait(0.01):
+            handler.wfile.write(b".")
+
+
+def _answer(handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str], text: str) -> None:
+    handler.send_response(status)
+    for name, value in headers.items():
+        handler.send_header(name, value)
+    if status != 204:
+        handler.send_header("Content-Length", str(len(text)))
+    handler.end_headers()
+    if status != 204:
+        handler.wfile.write(text.encode())
+
+
 @contextmanager
 def remote_store(tls: ssl.SSLContext | None = None) -> Iterator[RemoteStore]:
     """Run a store on a free port, with TLS where there is a context."""
@@ -166,18 +189,16 @@ def remote_store(tls: ssl.SSLContext | None = None) -> Iterator[RemoteStore]:
                     store.loses -= 1
                     self.close_connection = True
                     return
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            if status != 204:
-                self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            if status != 204:
-                self.wfile.write(text.encode())
+            if store.trickles:
+                self.close_connection = True
+                _trickle(self, ended)
+                return
+            _answer(self, status, headers, text)
 
         def log_message(self, *_: object) -> None:
             pass
 
+    ended = threading.Event()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     if tls is not None:
@@ -189,6 +210,7 @@ def remote_store(tls: ssl.SSLContext | None = None) -> Iterator[RemoteStore]:
     try:
         yield store
     finally:
+        ended.set()
         server.shutdown()
         thread.join()
         server.server_close()

@@ -12,7 +12,6 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from itertools import groupby
 from pathlib import Path
@@ -23,6 +22,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 
 from exporter.charges import Clock
 from exporter.errors import ConfigurationError, FalExporterError
+from exporter.fal.answers import retry_after
 from exporter.ledger.tables.remote import Parcel
 from exporter.logs import Secret, redact
 from exporter.metrics.health import Health
@@ -34,6 +34,14 @@ from exporter.polling.async_ledger import AsyncLedger
 _log = structlog.get_logger(__name__)
 
 _TIMEOUT = 30.0
+"""Seconds for which a store may say nothing."""
+
+_LONGEST_EXCHANGE = 60.0
+"""Seconds after which a request is given up whose answer comes in byte by byte."""
+
+_LONGEST_REST = 3600.0
+"""Seconds for which a store is left alone at most, whatever it asks: one that is well again is written to again."""
+
 _ATTEMPTS = 5
 _LONGEST_PAUSE = 30.0
 _SHOWN = 200
@@ -284,7 +292,7 @@ class RemoteWriter:
     async def _agreed_exchange(self, parcel: Parcel, places: Sequence[int]) -> _Answer:
         """Send in the version that the store takes: 2.0 until it is seen not to know that."""
         body, samples = encoded(self._protocol, parcel, places, self._store.labels)
-        response = await self._post(body)
+        response, said = await self._post(body)
         status = response.status_code
         written = response.headers.get(_WRITTEN, "")
         is_read = self._protocol is V1 or self._is_agreed or written.isdecimal()
@@ -302,37 +310,55 @@ class RemoteWriter:
                 return _Answer(f"only {written} of {samples} samples were written")
             self._metrics.sent(samples)
             return _Answer()
-        sentence = self._sentence(response)
+        sentence = self._sentence(status, said)
         if status == HTTPStatus.TOO_MANY_REQUESTS or response.is_server_error:
-            raise _TryAgainError(sentence, self._retry_after(response))
+            asked = retry_after(response.headers, self._clock)
+            raise _TryAgainError(sentence, None if asked is None else min(asked, _LONGEST_REST))
         if status in {HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY}:
             return _Answer(sentence)
         if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             return _Answer(sentence, is_too_large=True)
         raise RemoteWriteError(f"{sentence}; check the URL, the credentials and their rights")
 
-    async def _post(self, body: bytes) -> httpx.Response:
+    async def _post(self, body: bytes) -> tuple[httpx.Response, str]:
+        """Return an answer and the beginning of what it says, which counts where samples are refused."""
         try:
-            return await self._client.post(self._store.url, content=body, headers=self._protocol.headers)
-        except (httpx.TransportError, OSError) as error:  # a certificate that is refused late is no error of httpx
+            async with (
+                asyncio.timeout(_LONGEST_EXCHANGE),
+                self._client.stream("POST", self._store.url, content=body, headers=self._protocol.headers) as response,
+            ):
+                try:
+                    return response, await _beginning(response)
+                except httpx.HTTPError:
+                    if response.is_success:
+                        return response, ""
+                    raise
+        except TimeoutError:
+            reason = f"its answer did not end within {_LONGEST_EXCHANGE:.0f} s"
+        except (httpx.HTTPError, OSError) as error:  # a certificate that is refused late is no error of httpx
             reason = redact(str(error), self._store.secrets()) or type(error).__name__
-            raise _TryAgainError(
-                f"REMOTE_WRITE_URL: {self._store.url} cannot be reached: {reason}; check the address and the network"
-            ) from None
+        raise _TryAgainError(
+            f"REMOTE_WRITE_URL: {self._store.url} cannot be reached: {reason}; check the address and the network"
+        )
 
-    def _sentence(self, response: httpx.Response) -> str:
-        said = " ".join(redact(response.text[: 4 * _SHOWN], self._store.secrets()).split())[:_SHOWN]
-        answered = f"REMOTE_WRITE_URL: {self._store.url} answered {response.status_code}"
+    def _sentence(self, status: int, text: str) -> str:
+        said = " ".join(redact(text, self._store.secrets()).split())[:_SHOWN]
+        answered = f"REMOTE_WRITE_URL: {self._store.url} answered {status}"
         return f"{answered}: {said}" if said else answered
 
-    def _retry_after(self, response: httpx.Response) -> float | None:
-        stated = response.headers.get("Retry-After", "").strip()
-        if stated.isdecimal():
-            return float(stated)
-        try:
-            return max((parsedate_to_datetime(stated) - self._clock()).total_seconds(), 0.0)
-        except (ValueError, TypeError):
-            return None
+
+async def _beginning(response: httpx.Response) -> str:
+    """Return the beginning of what an answer says.
+
+    Raises:
+        httpx.HTTPError: it breaks off, or is not what its content coding promises.
+    """
+    found = b""
+    async for piece in response.aiter_bytes():
+        found += piece
+        if len(found) >= 4 * _SHOWN:
+            break
+    return found[: 4 * _SHOWN].decode(errors="replace")
 
 
 def _pause(state: RetryCallState) -> float:

@@ -23,6 +23,7 @@ from exporter.metrics import remote_write as wire
 from exporter.metrics.health import Health
 from exporter.metrics.jobs import RemoteWriteMetrics
 from exporter.polling.async_ledger import AsyncLedger
+from exporter.polling.deliveries import remote_write
 from exporter.polling.deliveries.remote_write import RemoteWriteError, RemoteWriter, Store
 
 NOON = datetime(2026, 11, 20, 12, 5, tzinfo=UTC)
@@ -231,6 +232,44 @@ async def test_a_busy_store_is_left_alone_as_long_as_it_asks(bench: Bench) -> No
         assert len(bench.store.requests) == sent, "it is not the time yet"
         bench.now += timedelta(minutes=2)
         await writer.write()
+    assert bench.store.sums(SPEND) == bench.truth_by_model()
+
+
+@pytest.mark.parametrize("asked", ["999999999", "9" * 30, "Fri, 31 Dec 9999 23:59:59 GMT"])
+async def test_a_store_that_asks_for_years_is_written_to_again_within_an_hour(bench: Bench, asked: str) -> None:
+    bench.store.answers = [(429, {"Retry-After": asked}, "slow down")] * 5
+    await bench.poll()
+    async with bench.writer() as writer:
+        with pytest.raises(RemoteWriteError, match="answered 429: slow down"):
+            await writer.write()
+        bench.store.answers = []
+        bench.now += timedelta(hours=1)
+        await writer.write()
+    assert bench.store.sums(SPEND) == bench.truth_by_model()
+
+
+async def test_an_answer_that_cannot_be_unpacked_is_no_refusal(bench: Bench) -> None:
+    """What a store says of samples decides whether they are told with the next hour: unread, they would be twice."""
+    broken = {"Content-Encoding": "gzip"}
+    bench.store.answers = [(204, {}, ""), (400, broken, "no gzip"), (500, broken, "no gzip"), (200, broken, "no gzip")]
+    bench.store.knows_2 = False
+    bench.store.loses = 1
+    await bench.write()
+    assert bench.value("refused_total", outcome="next_hour") == 0
+    assert bench.slept == [pytest.approx(1, rel=0.3), pytest.approx(2, rel=0.3)]
+    assert bench.health.remote_write_problem == ""
+
+
+async def test_an_answer_that_never_ends_is_given_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_write, "_LONGEST_EXCHANGE", 0.05)
+    bench.store.trickles = True
+    await bench.poll()
+    async with bench.writer() as writer:
+        with pytest.raises(RemoteWriteError, match="its answer did not end within"):
+            await writer.write()
+    bench.store.trickles = False
+    monkeypatch.undo()
+    await bench.write()
     assert bench.store.sums(SPEND) == bench.truth_by_model()
 
 
