@@ -383,7 +383,7 @@ class Invoice:
     """One invoice as fal states it, amounts in nano-USD, `period_end` exclusive.
 
     Attributes:
-        status: paid, open, draft or void; one that fal introduces later bills as an open one does.
+        status: paid, open, draft or void; one that fal introduces later counts as open.
         due_at: None where fal states no due date.
         stated: the JSON object that fal sent, all of it, numbers with every digit; empty where it has not been kept.
     """
@@ -407,6 +407,11 @@ class Invoice:
     def is_issued(self) -> bool:
         """True if it bills what it states: a draft does not yet, and a void one does not any more."""
         return self.status not in {"draft", "void"}
+
+    @property
+    def is_to_be_paid(self) -> bool:
+        """True if it is issued and not paid, as far as its status says."""
+        return self.is_issued and self.status != "paid"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,10 @@ STATUSES = ("paid", "open", "draft", "void")
 
 ACCOUNT = parameters.values("account", "Only these accounts, comma-separated. Default: all.", "default")
 STATUS = parameters.choices(
-    "status", "Only invoices of these states, comma-separated. Default: all.", STATUSES, "open,paid"
+    "status",
+    "Only invoices of these states, comma-separated. A state that fal introduces later counts as open. Default: all.",
+    STATUSES,
+    "open,paid",
 )
 START = parameters.instant(
     "start",
@@ -107,10 +110,14 @@ def _instant(written: parameters.LocalTime | None, otherwise: datetime | None) -
     return otherwise if written is None else parameters.aware(written, _UTC)
 
 
+def _states(invoice: Invoice) -> frozenset[str]:
+    return frozenset({invoice.status, *(("open",) if invoice.is_to_be_paid else ())})
+
+
 def _is_wanted(invoice: Invoice, question: InvoicesQuestion) -> bool:
     return (
         (question.accounts is None or invoice.account in question.accounts)
-        and (question.statuses is None or invoice.status in question.statuses)
+        and (question.statuses is None or bool(question.statuses & _states(invoice)))
         and (question.start is None or invoice.period_end > question.start)
         and (question.end is None or invoice.period_start < question.end)
     )

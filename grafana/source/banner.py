@@ -15,7 +15,7 @@ from grafana_foundation_sdk.models import dashboard as models
 from source import palette
 from source.amounts import BETWEEN, FIRST, SECOND, both, dollars, lasting, written
 from source.panels import Built, Query, said
-from source.queries import OF_CHARGES, covered, of_accounts, of_each
+from source.queries import NOT_PAID, OF_CHARGES, covered, of_accounts, of_each
 from source.tables import WRAPPED, Column, rows
 
 CRITICAL, WARNING, WELL, LIKELY, NOTED = 3, 2, 1, 0, -1
@@ -297,9 +297,7 @@ def _restated() -> _Counted:
 def _overdue() -> _Counted:
     """Return the totals of the open invoices that should have been paid."""
     by, limit = ("account", "invoice"), _threshold("invoice_overdue_seconds")
-    total, due = (
-        of_accounts(f"fal_invoice_{what}", by, 'status="open"') for what in ("total_usd", "due_timestamp_seconds")
-    )
+    total, due = (of_accounts(f"fal_invoice_{what}", by, NOT_PAID) for what in ("total_usd", "due_timestamp_seconds"))
     found = f"({total} and time() - {due} > {limit})"
     name = ("invoice", "(.+)", ", invoice $1")
     return _each_told("FalInvoiceOverdue", WARNING, found, f"(time() - {due}) / {limit}", name, by=by)

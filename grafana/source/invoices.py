@@ -20,7 +20,7 @@ from source.panels import (
     fixed,
     lines,
 )
-from source.queries import TO, of_accounts, selected, whole
+from source.queries import NOT_PAID, TO, of_accounts, selected, whole
 from source.tables import WRAPPED, Column, coloured_text, rows, words
 
 _PERIODS = {"current_month": ("this month", palette.NEUTRAL), "last_month": ("last month", palette.NEUTRAL)}
@@ -61,7 +61,7 @@ def invoices() -> Frame:
 
 
 def _figures() -> tuple[tuple[Built, int], ...]:
-    open_ones = of_accounts("fal_invoice_total_usd", _INVOICE, 'status="open"')
+    open_ones = of_accounts("fal_invoice_total_usd", _INVOICE, NOT_PAID)
     overdue = f"{open_ones}\nand ({of_accounts('fal_invoice_due_timestamp_seconds', _INVOICE)} < time())"
     there_are_invoices = f"and on () count({of_accounts('fal_invoice_total_usd', _INVOICE)})"
     return (
@@ -138,12 +138,12 @@ def _figures() -> tuple[tuple[Built, int], ...]:
 
 def invoice_list(most: int = 12) -> Built:
     """Return the table of the newest invoices with their state in words."""
-    due = of_accounts("fal_invoice_due_timestamp_seconds", _INVOICE, 'status="open"')
+    due = of_accounts("fal_invoice_due_timestamp_seconds", _INVOICE, NOT_PAID)
     totals = of_accounts("fal_invoice_total_usd", _INVOICE)
     labels = "max by (account, invoice)"
     dated = f"{labels} (fal_invoice_due_timestamp_seconds{selected(('account',))})"
     # Those to be paid come before any date.
-    to_be_paid = of_accounts("fal_invoice_total_usd", _INVOICE, 'status="open"')
+    to_be_paid = of_accounts("fal_invoice_total_usd", _INVOICE, NOT_PAID)
     first = f"1e12 + 0 * {labels} ({to_be_paid})"
     others = f"{dated}\nor on (account, invoice) 0 * {labels} ({totals})"
     newest = f"topk({most}, {first}\nor on (account, invoice) {others})"
@@ -151,8 +151,8 @@ def invoice_list(most: int = 12) -> Built:
         (
             f"1000 * {labels} ({due})",
             *(
-                f"0 * {labels} (fal_invoice_total_usd{_selected(status)}) + {code}"
-                for status, (code, _, _) in _STATES.items()
+                f"0 * {labels} (fal_invoice_total_usd{selected(('account',), states)}) + {code}"
+                for states, (code, _, _) in _STATES.items()
             ),
         )
     )
@@ -185,19 +185,15 @@ def invoice_list(most: int = 12) -> Built:
 
 
 _STATES = {
-    "void": (1, "void", palette.NEUTRAL),
-    "paid": (2, "paid", palette.GOOD),
-    "draft": (3, "draft", palette.NEUTRAL),
-    "open": (4, "open", palette.WARNING),
+    'status="void"': (1, "void", palette.NEUTRAL),
+    'status="paid"': (2, "paid", palette.GOOD),
+    'status="draft"': (3, "draft", palette.NEUTRAL),
+    NOT_PAID: (4, "open", palette.WARNING),
 }
 """By status as fal states it: a number that is no date, and what it says; an open one with a due date has the date.
 
 What somebody has to do something about has the largest, by which the table is sorted.
 """
-
-
-def _selected(status: str) -> str:
-    return selected(("account",), f'status="{status}"')
 
 
 def agreement() -> Built:

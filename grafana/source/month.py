@@ -20,7 +20,7 @@ from source.panels import (
     properties,
     words_in_markdown,
 )
-from source.queries import of_accounts, total, while_whole
+from source.queries import NOT_PAID, of_accounts, total, while_whole
 from source.rankings import BEFORE, GROWTH, REPORTED, of_month, present
 
 EXPORTER = ("Exporter", "http://localhost:8080", "Address of the exporter, for the links to its exports.")
@@ -50,7 +50,7 @@ def month() -> Frame:
 
 def _figures() -> tuple[tuple[Built, int], ...]:
     changed, before = while_whole(f"sum({changes()})", BEFORE), total(BEFORE)
-    due = of_accounts("fal_invoice_total_usd", ("account", "invoice"), 'status="open"')
+    due = of_accounts("fal_invoice_total_usd", ("account", "invoice"), NOT_PAID)
     return (
         (
             figure(

@@ -149,6 +149,10 @@ def of_ledgers(metric: str) -> str:
     return f"sum(max by (began) ({each}))"
 
 
+NOT_PAID = 'status!~"draft|paid|void"'
+"""Matches invoices that are to be paid: open ones, and those in a state that fal introduces later, as they may be."""
+
+
 def of_accounts(metric: str, labels: Sequence[str] = ("account",), *also: str, at: str = "") -> str:
     """Return a family that tells of accounts, each series once however many exporters tell of it."""
     return f"max by ({', '.join(labels)}) ({metric}{selected(('account',), *also)}{' ' + at if at else ''})"

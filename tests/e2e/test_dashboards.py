@@ -188,8 +188,8 @@ fal_model_first_seen_timestamp_seconds{account="odd",product="model_apis",model=
 fal_model_first_seen_timestamp_seconds{account="odd",product="model_apis",model="old"} %(week_ago)d
 fal_model_first_seen_timestamp_seconds{account="odd",product="model_apis",model="small"} %(hour_ago)d
 fal_model_first_seen_timestamp_seconds{account="odd",product="serverless",app="tagger"} %(hour_ago)d
-fal_invoice_total_usd{account="odd",invoice="FAL-1",status="open"} 1200
-fal_invoice_due_timestamp_seconds{account="odd",invoice="FAL-1",status="open"} %(week_ago)d
+fal_invoice_total_usd{account="odd",invoice="FAL-1",status="past_due"} 1200
+fal_invoice_due_timestamp_seconds{account="odd",invoice="FAL-1",status="past_due"} %(week_ago)d
 fal_invoice_total_usd{account="odd",invoice="FAL-2",status="open"} 7
 fal_invoice_due_timestamp_seconds{account="odd",invoice="FAL-2",status="open"} %(hour_ago)d
 fal_invoice_total_usd{account="odd",invoice="FAL-3",status="paid"} 8

@@ -432,6 +432,8 @@ def merged(expression: str) -> set[str]:
             ):
                 selected = [item for item in below if isinstance(item, promql_parser.VectorSelector)]
                 kept = {*(largest.modifier.labels if largest.modifier else ()), *OF_EVERY_SERIES}
+                if "invoice" in kept:
+                    kept.add("status")  # an invoice has one at a time
                 for item in selected:
                     # A label with one value leaves nothing to merge.
                     one = {

@@ -121,6 +121,8 @@ async def test_keys_bills_and_invoices_are_the_ledgers(observer: Observer, view:
             invoice,
             replace(invoice, id="i2", number="F-2", status="paid"),
             replace(invoice, id="i3", number="F-3", due_at=None),
+            replace(invoice, id="i4", number="F-4", status="past_due"),
+            replace(invoice, id="i5", number="F-5", status="void"),
         ),
         reconciliations=(
             Reconciliation("main", FOCUS_INVOICE, month.replace(microsecond=0), month, view.at, 9, 7, {}),
@@ -129,7 +131,7 @@ async def test_keys_bills_and_invoices_are_the_ledgers(observer: Observer, view:
     )
     seen = observer.observe(told, Outlook())
     assert seen.keys == (KeyOverview("main", "ci", created, created),)
-    assert [(item.number, item.total) for item in seen.open_invoices] == [("F-1", 9)]
+    assert [(item.number, item.total) for item in seen.open_invoices] == [("F-1", 9), ("F-4", 9)]
     assert [(item.against, item.amount) for item in seen.bills] == [(FOCUS_INVOICE, 2)]
 
 

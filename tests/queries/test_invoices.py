@@ -20,22 +20,23 @@ def billed(reader: LedgerReader, ledger: Ledger) -> LedgerReader:
     ledger.record_invoices(
         "studio", [invoice(1, "studio", 8, "paid"), invoice(2, "studio", 9, "open"), invoice(4, "studio", 10, "draft")]
     )
-    ledger.record_invoices("research", [invoice(3, "research", 9, "paid")])
+    ledger.record_invoices("research", [invoice(3, "research", 9, "paid"), invoice(5, "research", 7, "past_due")])
     return reader
 
 
 @pytest.mark.parametrize(
     ("given", "numbers"),
     [
-        ({}, ["4", "2", "3", "1"]),
+        ({}, ["4", "2", "3", "1", "5"]),
         ({"account": "studio"}, ["4", "2", "1"]),
         ({"status": "paid"}, ["3", "1"]),
-        ({"status": "open,draft"}, ["4", "2"]),
+        ({"status": "open,draft"}, ["4", "2", "5"]),
         ({"period": "2026-09"}, ["2", "3"]),
         ({"start": "2026-09-01"}, ["4", "2", "3"]),
-        ({"end": "2026-09-01"}, ["1"]),
+        ({"end": "2026-09-01"}, ["1", "5"]),
         ({"start": "2026-08-31T23:00Z", "end": "2026-10-01"}, ["2", "3", "1"]),
-        ({"account": "research", "status": "open"}, []),
+        ({"account": "research", "status": "open"}, ["5"]),
+        ({"account": "research", "status": "void"}, []),
     ],
 )
 def test_invoices_are_the_newest_first_and_filtered(

@@ -130,8 +130,9 @@ ACCOUNTS: tuple[Family, ...] = (
     Family(
         "fal_invoice_due_timestamp_seconds",
         "gauge",
-        "When an invoice is due, in seconds since the epoch; absent if fal states no due date. An open invoice with a "
-        "due date in the past is overdue. fal does not document its invoices; their format is assumed.",
+        "When an invoice is due, in seconds since the epoch; absent if fal states no due date. One with a due "
+        "date in the past is overdue unless its status is draft, paid or void. fal does not document its invoices; "
+        "their format is assumed.",
         ("account", "invoice", "status"),
     ),
     Family(
