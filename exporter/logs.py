@@ -21,7 +21,9 @@ _PASSWORD = re.compile(r"(?P<user>\w://[^\s/:@]*):(?!\*+@)[^\s/@]+@")
 """Password in a URL; what has been made unreadable already stays."""
 
 _CHATTY = MappingProxyType(
-    dict.fromkeys(("httpx", "asyncio", "uvicorn.error"), logging.WARNING) | {"apscheduler": logging.ERROR}
+    dict.fromkeys(("httpx", "asyncio", "uvicorn.error"), logging.WARNING)
+    # A failed statement is said in a sentence; the driver says what it does not raise beside it.
+    | dict.fromkeys(("apscheduler", "psycopg"), logging.ERROR)
 )
 """The least level of libraries' logs below `debug`."""
 

@@ -320,9 +320,11 @@ def _noted(content: dict[str, object]) -> LedgerNote | None:
 _LOCK_SESSION = text("SELECT pg_try_advisory_lock(:key, :schema)")
 _LOCK_TRANSACTION = text("SELECT pg_try_advisory_xact_lock(:key, :schema)")
 _NO_TIMEOUT = text(
-    "SELECT set_config(name, '0', true) FROM pg_settings "
-    "WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')"
+    "SELECT set_config(name, '0', :is_pooled) FROM pg_settings "
+    "WHERE name IN ('idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout')"
 )
+"""A lock that the server's limits let go would be another's, unnoticed until the next write."""
+
 _HOLDER = text(
     "SELECT activity.application_name, activity.client_addr, "
     # The session of a pooler is older than what it is lent for.
@@ -391,11 +393,11 @@ class AdvisoryLock:
             if pooled := _is_behind_pooler(connection):
                 # Pinned to one session of the server until the transaction ends, which is when the connection does.
                 connection.exec_driver_sql("BEGIN")
-                connection.execute(_NO_TIMEOUT)
             else:
                 # The server ends the session within a minute when the machine of its client is gone without a word.
                 for setting in ("tcp_keepalives_idle = 30", "tcp_keepalives_interval = 10", "tcp_keepalives_count = 3"):
                     connection.exec_driver_sql(f"SET {setting}")
+            connection.execute(_NO_TIMEOUT, {"is_pooled": pooled})
             key = _advisory_key(connection)
             is_ours = connection.scalar(_LOCK_TRANSACTION if pooled else _LOCK_SESSION, key)
             holder = None if is_ours else connection.execute(_HOLDER, key).first()

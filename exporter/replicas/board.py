@@ -385,7 +385,7 @@ class Board:
 
     def _overtaken(self, by: str) -> OvertakenError:
         return OvertakenError(
-            f"the ledger {shown(self._url)} has a newer publication by {by}, which leads now; replica {self._replica} "
+            f"the ledger {shown(self._url)} has a newer publication, made by {by}; replica {self._replica} "
             "publishes nothing more until it leads again"
         )
 

@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime
@@ -141,6 +142,26 @@ def test_a_session_that_was_lost_is_taken_up_again_unless_another_collector_came
         lock.check()
     lock.check()
     lock.release()
+
+
+def test_a_lock_outlives_the_limit_of_sessions_that_do_nothing(postgresql_address: str) -> None:
+    """Another collector could take one that the server has ended, and the first would notice when it writes next."""
+    address = postgresql_address + "?options=-c%20idle_session_timeout%3D50ms"
+    lock = take_collector_lock(address)
+    idle = create_engine(address, isolation_level="AUTOCOMMIT")
+    with idle.connect() as connection:
+        pid = connection.scalar(text("SELECT pg_backend_pid()"))
+        watching = create_engine(postgresql_address, isolation_level="AUTOCOMMIT")
+        with watching.connect() as watcher:
+            alive = text("SELECT count(*) FROM pg_stat_activity WHERE pid = :pid")
+            end = time.monotonic() + 20
+            while watcher.scalar(alive, {"pid": pid}):
+                assert time.monotonic() < end, "the server ends sessions that do nothing"
+    with pytest.raises(LedgerInUseError, match="already has a collector"):
+        take_collector_lock(address)
+    lock.release()
+    for engine in (idle, watching):
+        engine.dispose()
 
 
 def _end_sessions(address: str) -> None:

@@ -276,7 +276,7 @@ def test_a_replica_that_has_been_overtaken_publishes_nothing(database: Engine) -
     with closing(old.board), closing(new.board), closing(Board(address(database), replica="follower")) as follower:
         old.publish(added=2)
         newest = new.publish(added=2)
-        with pytest.raises(OvertakenError, match="newer publication by replica replica-new, which leads now"):
+        with pytest.raises(OvertakenError, match="newer publication, made by replica replica-new"):
             old.publish()
         assert follower.read(None) == newest
         with pytest.raises(OvertakenError):

@@ -77,6 +77,22 @@ _POSTGRESQL_SENTENCES = {
 }
 """By SQLSTATE."""
 
+_NO_CONNECTION_LEFT = (
+    "has no connection left; raise max_connections of the server, or the limit of the role, the database or the "
+    "pooler, or end other clients; it is retried at the next poll"
+)
+_POSTGRESQL_REASONS = {
+    "unsupported startup parameter: options": "is behind a pooler that refuses the options in its address; set the "
+    "search path by ALTER ROLE ... SET search_path instead",
+    "connection slots are reserved": _NO_CONNECTION_LEFT,
+    "too many clients already": _NO_CONNECTION_LEFT,
+    "too many connections for": _NO_CONNECTION_LEFT,
+    "no more connections allowed": _NO_CONNECTION_LEFT,
+    "due to statement timeout": "ended a question that took longer than its statement_timeout; raise that for the "
+    "exporter's user (ALTER ROLE ... SET statement_timeout)",
+}
+"""By what is said: a connection that is refused has no SQLSTATE, and one stands for several reasons."""
+
 
 def shown(url: URL) -> str:
     """Return the database's name for a sentence, without a password."""
@@ -203,9 +219,9 @@ def _open_postgresql(url: URL) -> Engine:
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:
         if not connection.get_execution_options().get(_READS):
+            connection.exec_driver_sql(_limits_of_a_write(connection.dialect))
             if connection.get_execution_options().get(_CHANGES_TABLES):
                 _wait_for_migration(connection)
-            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_BUSY_SECONDS}s'")
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
 
     return engine
@@ -218,6 +234,27 @@ def _wait_for_migration(connection: Connection) -> None:
     _log.info("another exporter is writing or migrating the ledger; waiting for it")
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_CHANGE_SECONDS}s'")
     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_BUSY_SECONDS}s'")
+
+
+_HAS_TRANSACTION_TIMEOUT = (17,)
+
+
+def _limits_of_a_write(dialect: Dialect) -> str:
+    """Return the statement that sets the time limits of a transaction which writes.
+
+    A write that a limit for questions ends is made again from its beginning and ended again: a migration, or a month
+    read for the first time, would never be written. One whose machine is gone without a word has the write lock for ten
+    minutes at most.
+    """
+    limits = {
+        "lock_timeout": f"{_BUSY_SECONDS}s",
+        "statement_timeout": "0",
+        "idle_in_transaction_session_timeout": f"{_CHANGE_SECONDS}s",
+    }
+    if (getattr(dialect, "server_version_info", None) or ()) >= _HAS_TRANSACTION_TIMEOUT:
+        limits["transaction_timeout"] = "0"
+    return "SELECT " + ", ".join(f"set_config('{name}', '{limit}', true)" for name, limit in limits.items())
 
 
 _NOTICES_A_CUT: Mapping[str, object] = MappingProxyType(
@@ -338,13 +375,11 @@ def _sentence(error: DBAPIError) -> str:
     if isinstance(error.orig, sqlite3.Error):
         code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
         return _SQLITE_SENTENCES.get(code, f"cannot be used: {error.orig}")
-    known = _POSTGRESQL_SENTENCES.get(getattr(error.orig, "sqlstate", None) or "")
     lines = str(error.orig).strip().splitlines()
-    if lines and lines[0].endswith("unsupported startup parameter: options"):
-        return (
-            "is behind a pooler that refuses the options in its address; set the search path by ALTER ROLE ... SET "
-            "search_path instead"
-        )
+    for reason, sentence in _POSTGRESQL_REASONS.items():
+        if any(reason in line for line in lines):
+            return sentence
+    known = _POSTGRESQL_SENTENCES.get(getattr(error.orig, "sqlstate", None) or "")
     return known or f"cannot be used: {lines[0] if lines else 'no reason given'}"
 
 

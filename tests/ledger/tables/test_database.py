@@ -8,13 +8,21 @@ from typing import Protocol
 
 import programs
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, make_url, text
 
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window, hour_of
 from exporter.errors import ConfigurationError, LedgerError
 from exporter.ledger import Ledger, Rules
 from exporter.ledger.reader import LedgerReader
-from exporter.ledger.tables.database import changing_tables, open_database, reading, recorded_sources, shown
+from exporter.ledger.tables.database import (
+    changing_tables,
+    clear_errors,
+    for_reading,
+    open_database,
+    reading,
+    recorded_sources,
+    shown,
+)
 from exporter.ledger.tables.migrations import bring_up_to_date
 
 
@@ -216,6 +224,39 @@ def test_two_writers_on_postgresql_wait_for_each_other(
     filled(ledger, clock)
     engine.dispose()
     ledger.close()
+
+
+_LIMITS = "?options=-c%20statement_timeout%3D50ms%20-c%20idle_in_transaction_session_timeout%3D50ms"
+
+
+def test_a_limit_of_the_server_for_questions_ends_no_write(postgresql_address: str) -> None:
+    engine = open_database(postgresql_address + _LIMITS)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE written AS SELECT 1 FROM pg_sleep(0.1)")
+        found = connection.exec_driver_sql(
+            "SELECT current_setting('idle_in_transaction_session_timeout'), current_setting('lock_timeout')"
+        )
+        assert tuple(found.one()) == ("10min", "5s")
+    with (
+        pytest.raises(LedgerError, match="took longer than its statement_timeout; raise that"),
+        clear_errors(engine.url),
+        for_reading(engine).begin() as connection,
+    ):
+        connection.exec_driver_sql("SELECT pg_sleep(5)")
+    engine.dispose()
+
+
+def test_a_server_without_a_connection_left_is_told_with_what_to_raise(postgresql_address: str, clock: Clock) -> None:
+    server = create_engine(postgresql_address, isolation_level="AUTOCOMMIT")
+    narrow = make_url(postgresql_address).set(username="narrow").render_as_string()
+    with server.connect() as connection:
+        connection.exec_driver_sql("DROP ROLE IF EXISTS narrow")
+        connection.exec_driver_sql("CREATE ROLE narrow LOGIN CONNECTION LIMIT 1")
+        only = create_engine(narrow)
+        with only.connect(), pytest.raises(LedgerError, match="has no connection left; raise max_connections"):
+            opened(narrow, clock)
+        only.dispose()
+    server.dispose()
 
 
 def test_an_exporter_that_starts_while_another_one_migrates_the_ledger_waits(
