@@ -2,6 +2,7 @@
 
 import argparse
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -97,6 +98,8 @@ def main() -> None:
     parser.add_argument("--browser", metavar="CHROMIUM", help="draws the landing page, for --all")
     parser.add_argument("--live", type=int, default=LIVE, metavar="SECONDS", help="of scrapes that are waited for")
     given = parser.parse_args()
+    # What was started is ended, and gigabytes of history removed, also when this is ended from outside.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
     if given.all is not None:
         given.all.mkdir(parents=True, exist_ok=True)

@@ -39,7 +39,7 @@ def month() -> Frame:
         rows=(
             Row(5, ((state(), 18), (_exports(), 6))),
             Row(3, _figures()),
-            Row(10, ((course(), 12), (moved(), 12))),
+            Row(10, ((course(), 10), (moved(), 14))),
             Row(6, ((budgets(), 13), (invoice_list(), 11))),
             Row(7, ((agreement(), 14), (billed(), 10))),
             Row(8, ((who_moved(), 8),)),

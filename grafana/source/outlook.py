@@ -202,12 +202,12 @@ def budgets() -> Built:
             "budget": Column("Budget", properties={"custom.minWidth": 76}),
             "Value #period": Column("Period", width=56, properties=_PERIOD),
             "Value #used": Column("Used", SHARE, 92, 1, bar_cell() | _AGAINST_LIMIT),
-            "Value #spent": Column("Spent", DOLLARS, 80, 2),
-            "Value #limit": Column("Limit", DOLLARS, 84, 2),
+            "Value #spent": Column("Spent", DOLLARS, 104, 2),
+            "Value #limit": Column("Limit", DOLLARS, 104, 2),
             "Value #forecast": Column(
                 "At its end", SHARE, 74, 1, coloured_text((0.9, palette.WARNING), (1, palette.BAD))
             ),
-            "Value #left": Column("Left then, $", SIGNED, 88, 2, coloured_text((0, palette.NEUTRAL), base=palette.BAD)),
+            "Value #left": Column("Left then, $", SIGNED, 96, 2, coloured_text((0, palette.NEUTRAL), base=palette.BAD)),
             "Value #burn": Column("Pace", "none", 48, 2, coloured_text((1.2, palette.WARNING), (2, palette.BAD))),
         },
         key="budget",

@@ -79,7 +79,7 @@ def by_label() -> Built:
             "name": Column("Name", properties=_NAME),
             "Value #month": Column("This month", DOLLARS, 102, 2),
             "Value #share": Column("Share", SHARE, 60, 1),
-            "Value #today": Column("Today", DOLLARS, 82, 2),
+            "Value #today": Column("Today", DOLLARS, 96, 2),
             "Value #change": Column("± a week ago", SHARE, 104, 0, coloured_text(*GROWTH)),
             "Trend": Column("24 hours", width=68, properties=sparkline()),
         },
@@ -108,7 +108,7 @@ def of_month() -> Built:
         ],
         {
             "name": Column("Name", properties=_NAME),
-            "Value #month": Column("This month", DOLLARS, 108, 2),
+            "Value #month": Column("This month", DOLLARS, 102, 2),
             "Value #before": Column("Last, same day", DOLLARS, 112, 2),
             "Value #change": Column("±", SHARE, 54, 0, coloured_text(*GROWTH)),
         },

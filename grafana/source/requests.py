@@ -339,7 +339,7 @@ def _booked_models() -> Built:
         ],
         {
             "model": Column("Model", properties=WRAPPED),
-            "Value #off": Column("Off by", DOLLARS, 84, 2),
+            "Value #off": Column("Off by", DOLLARS, 96, 2),
             "Value #difference": Column("Too much booked, $", SIGNED, 152, 2),
         },
         key="model",

@@ -403,6 +403,21 @@ def test_the_month_fits_one_printed_page_with_a_table_of_each_label() -> None:
     assert HEADER + height * (UNIT + GAP) <= A4_HEIGHT
 
 
+def test_a_column_of_dollars_has_room_for_hundreds_of_thousands(dashboard: Dashboard) -> None:
+    narrow = []
+    for panel in dashboard.panels:
+        config = panel["fieldConfig"] if panel["type"] == "table" else {"overrides": []}
+        assert isinstance(config, dict)
+        for override in config["overrides"]:
+            has = {item["id"]: item["value"] for item in override["properties"]}
+            # Without room Grafana cuts the first digits off.
+            if has.get("unit") in MONEY and has.get("decimals") == 2 and has.get("custom.width", 999) < 96:
+                narrow.append((panel["title"], override["matcher"]["options"]))
+    assert narrow == []
+
+
+MONEY = {"currency:financial:$", "currency:financial: "}
+
 MAY_BE_NEGATIVE = re.compile("fal_spend_month_change_usd|fal_focus_billed_usd")
 
 
