@@ -40,7 +40,7 @@ WORDS = {
     "FalClockWrong": "the exporter's clock is wrong: synchronize it",
     "FalPublicationStalled": "the exporter publishes no new figures: restart it",
     "FalPollFailing": "a source cannot be polled: see fal / Exporter health",
-    "FalRowsRejected": "rows of fal's cannot be read or counted: look for a newer version",
+    "FalRowsRejected": "rows of fal's answers cannot be read: look for a newer version",
     "left out": "charges that the key can read are not polled",
     "not loaded": "hours of this month or the last are not loaded",
     "FalReconciliationDrift": "last month differs from fal's bill: compare it with the invoice",
@@ -184,7 +184,6 @@ def _found() -> tuple[str, ...]:
         _finding("FalAccountLocked", CRITICAL, f"{of_accounts('fal_account_locked')} > 0"),
         _finding("FalExporterDown", CRITICAL, f"absent(fal_exporter_build_info)\nor {_stale()}", about=""),
         _finding("FalLedgerLost", CRITICAL, "min(fal_exporter_ledger_up) == 0", about=""),
-        _finding("FalPollFailing", WARNING, f"min by (account) (fal_source_up{_ACCOUNT}) == 0"),
         _finding(
             "FalRowsRejected", WARNING, f"{_summed('fal_exporter_rejected_rows', 'account', 'source', 'reason')} > 0"
         ),
@@ -256,11 +255,30 @@ def _counted() -> tuple[_Counted, ...]:
             (dollars(_differs(), "account"), ""),
         ),
         _firing_of_budgets(("critical", CRITICAL), ("warning", WARNING)),
+        _failing(),
+        _unreadable(),
         _unusual(),
         _restated(),
         _overdue(),
         _near_the_hard_budget(),
     )
+
+
+def _failing() -> _Counted:
+    """Return how many sources of an account cannot be polled, the more the worse."""
+    sources = f"count by (account) (min by (account, source) (fal_source_up{_ACCOUNT}) == 0)"
+    counted = f'count_values by (account) ("{FIRST}", {sources})'
+    for text, pattern in (("$1 sources", "(.+)"), ("1 source", "1 sources")):
+        counted = f'label_replace({counted}, "{FIRST}", "{text}", "{FIRST}", "{pattern}")'
+    return _told("FalPollFailing", WARNING, sources, sources, (counted, ""))
+
+
+def _unreadable() -> _Counted:
+    """Return what the rows cost that cannot be read, of accounts of which that is known."""
+    rejected = _summed("fal_exporter_rejected_rows", "account", "source", "reason")
+    cost = _summed("fal_unreadable_usd", "account", "source")
+    amounts = dollars(cost, "account"), " not counted"
+    return _told("FalRowsRejected", WARNING, f"({rejected} > 0) and {cost} > 0", f"0 * {cost}", amounts)
 
 
 def _unusual() -> _Counted:

@@ -92,6 +92,17 @@ CHECKS: dict[str, Callable[[Document], bool]] = {
         bool(rows(item, "budgets" if "budgets" in item else "accounts"))
         and all("forecast" in row for row in rows(item, "budgets" if "budgets" in item else "accounts"))
     ),
+    "Which customer or team moved?": lambda item: (
+        item["groups"]["group_by"] == "tag:cost_center"
+        and sum((Decimal(str(row["difference"])) for row in item["groups"]["values"]), Decimal(0))
+        + Decimal(str(item["groups"]["others"]["difference"]))
+        == Decimal(str(item["difference"]))
+    ),
+    "Is anything wrong?": lambda item: (
+        bool(rows(item, "budgets"))
+        if "budgets" in item
+        else "notes" in item or all(row["balance"] for row in rows(item, "accounts"))
+    ),
     "When does the credit run out?": lambda item: all(row["balance"] for row in rows(item, "accounts")),
     "Why did the bill go up?": lambda item: (
         bool(rows(item, "items")) and parts(item) == Decimal(str(item["difference"]))

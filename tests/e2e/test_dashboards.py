@@ -198,6 +198,11 @@ fal_spend_month_to_date_usd{account="odd",product="model_apis",model="a"} 900
 fal_spend_month_to_date_usd{account="odd",product="model_apis",model="b"} 50
 fal_provider_budget_usd{account="odd",kind="hard"} 1000
 fal_provider_budget_usd{account="odd",kind="soft"} 10
+fal_source_up{account="odd",source="models"} 0
+fal_source_up{account="odd",source="compute"} 0
+fal_source_up{account="odd",source="serverless"} 1
+fal_exporter_rejected_rows{account="odd",source="models",reason="missing_field"} 5
+fal_unreadable_usd{account="odd",source="models"} 0.91
 fal_reconciliation_difference_usd{account="odd",against="invoice",period="last_month"} -12
 fal_reconciliation_difference_usd{account="odd",against="invoice",period="current_month"} 99
 fal_invoice_total_usd{account="planted",invoice="late",status="open"} 9
@@ -785,9 +790,11 @@ def test_the_banner_says_how_much_of_what_is_odd_and_of_which(prometheus: Promet
         ("FalLargeRestatement", restated),
         ("FalInvoiceOverdue", "$1,200.00, invoice FAL-1"),
         ("FalSpendUnusual", "$312.50 an hour beyond what is usual on Model APIs"),
+        ("FalPollFailing", "2 sources"),
         ("FalProviderBudgetNear", "$950.00 of $1,000.00"),
         # Not in the first days of a month, when the last hours of the one before still change.
         *([("FalReconciliationDrift", "$12.00")] * (datetime.now(UTC).day > 3)),
+        ("FalRowsRejected", "$0.91 not counted"),
         ("FalNewModelSpending", "$66.00 in a day, veo"),
         ("FalNewModelSpending", "$55.00 in a day, tagger"),
     ]
