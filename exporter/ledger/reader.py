@@ -51,7 +51,7 @@ from exporter.ledger.tables.span_totals import (
     usage_sums_of,
 )
 from exporter.ledger.tables.tags import KEYS as TAG_KEYS
-from exporter.ledger.tables.tags import hours_read, read_until, tagged_sums
+from exporter.ledger.tables.tags import hours_read, read_until, stated_runs, tagged_sums
 from exporter.machines import AppSettings, Efficiency, StateSum
 from exporter.tags import MODEL_SOURCES
 
@@ -191,6 +191,26 @@ class LedgerSnapshot:
     def hours_read_by_tags(self, account: str, window: Window) -> int:
         """Return how many hours of a window have been read by tags for good."""
         return hours_read(self._connection, account, window)
+
+    def difference_by_tags(self, account: str, window: Window) -> int:
+        """Return what fal states by tags, tagged or not, less what the ledger has of models, in nano-USD.
+
+        Only hours that have been read by tags for good count, of which the ledger has everything that tags divide.
+        """
+        scopes = [scope for scope in self._scopes if scope.active and scope.account == account]
+        divided = [scope for scope in scopes if scope.source in MODEL_SOURCES]
+        since = [scope.history_from for scope in divided if scope.history_from is not None]
+        through = [scope.data_through for scope in divided if scope.data_through is not None]
+        if not divided or len(since) < len(divided) or len(through) < len(divided):
+            return 0
+        start, end = max(window.start, *since), min(window.end, *through)
+        if start >= end:
+            return 0
+        difference = 0
+        for run, stated in stated_runs(self._connection, account, Window(start, end)):
+            charged = self.usage(run, ("model",), where={"account": (account,)})
+            difference += stated - sum(item.amounts.cost for item in charged if item.group[0])
+        return difference
 
     def read_by_tags_until(self, account: str, window: Window) -> datetime:
         """Return up to where all hours of a window have been read by tags for good."""

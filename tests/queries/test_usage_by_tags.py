@@ -1,7 +1,7 @@
 """Usage by tags adds up to usage, to the nano-dollar and by unit, for any window and period."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -25,6 +25,7 @@ from exporter.tags import TaggedCharge, TaggedReading
 KEYS = ("customer", "feature")
 U = "untagged"
 WHOLE = {"start": "2026-10-30", "end": "2026-11-03T11:00Z"}
+SHORT = datetime(2026, 11, 1, 5, tzinfo=UTC)
 FLUX_PART = Amounts(NANO, 0, 15 * NANO // 100, NANO // 100, 14 * NANO // 100)
 
 
@@ -42,7 +43,11 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LedgerReader]:
         for values in (("acme", "search"), ("acme", U))
     ]
     tagged.append(TaggedCharge(HISTORY.start, VEO.model, "second", ("bolt", U), Amounts(NANO, 0, NANO, 0, NANO)))
-    ledger.tags.record(TaggedReading("studio", HISTORY, KEYS, tuple(tagged), {}, {}), at=NOW)
+    stated = dict.fromkeys(HISTORY.hours(), 135 * NANO // 100)
+    # Of this hour some rows could not be read, and of the next less than half a cent was lost.
+    stated[SHORT] -= 30 * NANO // 100
+    stated[SHORT + HOUR] -= 4_999_999
+    ledger.tags.record(TaggedReading("studio", HISTORY, KEYS, tuple(tagged), stated, {}), at=NOW)
     ledger.close()
     opened = LedgerReader(address)
     yield opened
@@ -105,10 +110,31 @@ def test_a_wrong_question_is_answered_by_what_is_accepted(
         asked(reader, **WHOLE, **given)
 
 
+def test_what_fal_states_less_by_tags_than_it_charges_is_said(reader: LedgerReader) -> None:
+    both = {"start": "2026-11-01T04:00Z", "end": "2026-11-01T06:00Z", "account": "studio", "group_by": "tag:customer"}
+    answer = asked(reader, **both)
+    (note,) = answer.notes
+    assert note == (
+        "studio: for the hours that have been read by tags fal states $0.30 less by tags than it charges; untagged is "
+        "higher by that."
+    )
+    assert not answer.coverage.complete
+    below_a_cent = both | {"start": "2026-11-01T06:00Z", "end": "2026-11-01T09:00Z"}
+    assert asked(reader, **below_a_cent).notes == ()
+    assert asked(reader, **below_a_cent).coverage.complete
+    with reader.snapshot() as snapshot:
+        before = Window(HISTORY.start - 9 * HOUR, HISTORY.start + HOUR)
+        assert snapshot.difference_by_tags("studio", before) == 0
+        assert snapshot.difference_by_tags("studio", HISTORY) == -30 * NANO // 100 - 4_999_999
+        assert snapshot.difference_by_tags("research", HISTORY) == 0
+        assert snapshot.difference_by_tags("studio", Window(HISTORY.end, HISTORY.end + HOUR)) == 0
+
+
 def test_hours_that_have_not_been_read_for_good_are_said(reader: LedgerReader) -> None:
-    (first, second) = asked(reader, **WHOLE, group_by="tag:customer").notes[-2:]
+    first, second, third = asked(reader, **WHOLE, group_by="tag:customer").notes[-3:]
     assert first.startswith(f"research: {len(HISTORY)} of {len(HISTORY)} hours have not been read by tags for good yet")
     assert second.startswith("studio: 3 of")
+    assert "less by tags than it charges" in third
     early = {"start": "2026-10-30", "end": "2026-10-31", "account": "studio"}
     assert not asked(reader, **early, group_by="tag:customer").notes
     assert asked(reader, **early, group_by="tag:customer").coverage.complete

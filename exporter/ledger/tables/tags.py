@@ -486,6 +486,19 @@ def hours_read(connection: Connection, account: str, window: Window) -> int:
     return sum(state.complete for state in hours.values())
 
 
+def stated_runs(connection: Connection, account: str, window: Window) -> Iterator[tuple[Window, int]]:
+    """Yield every run of hours of a window that have been read by tags for good, and what fal states of it."""
+    hours = read_hours(connection, account, hour_number(window.start), hour_number(window.end))
+    first, stated = 0, 0
+    complete = sorted(hour for hour, state in hours.items() if state.complete)
+    for hour in complete:
+        if hour - 1 not in hours or not hours[hour - 1].complete:
+            first, stated = hour, 0
+        stated += hours[hour].stated
+        if hour + 1 not in hours or not hours[hour + 1].complete:
+            yield Window(hour_start(first), hour_start(hour + 1)), stated
+
+
 def read_until(connection: Connection, account: str, window: Window) -> datetime:
     """Return up to where all hours of a window have been read by tags for good; its start where the first has not."""
     first, end = hour_number(window.start), hour_number(window.end)
