@@ -73,8 +73,11 @@ _STANDBY_REST = 15.0
 _STANDBY_CONNECTS = 3
 """Seconds for which a standby is waited for, a question with it."""
 
+_NO_STANDBY = "it takes writes itself; name a standby of the ledger's server in FAL_EXPORTER_LEDGER_READ_URL"
+"""A server that was promoted, or a former primary, has a ledger of its own, and nothing tells how old that is."""
+
 _BEHIND = (
-    "SELECT CASE WHEN NOT pg_is_in_recovery() THEN 0 "
+    "SELECT CASE WHEN NOT pg_is_in_recovery() THEN NULL "
     # Where nothing is written nothing is to be copied, as long as there is a connection to copy it by.
     "WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() AND EXISTS (SELECT FROM pg_stat_wal_receiver) THEN 0 "
     "ELSE coalesce(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 'infinity') END"
@@ -304,9 +307,10 @@ class LedgerSnapshot:
         horizon = int(self._facts.get(schema.HORIZON) or 0)
         return hour_start(horizon) if horizon else None
 
-    def seconds_behind(self) -> float:
-        """Return by how much a server that is a standby is behind its primary; 0 for all others."""
-        return float(self._connection.exec_driver_sql(_BEHIND).scalar() or 0)
+    def seconds_behind(self) -> float | None:
+        """Return by how much a server that is a standby is behind its primary; None for all others."""
+        behind = self._connection.exec_driver_sql(_BEHIND).scalar()
+        return None if behind is None else float(behind)
 
     def invoices(self) -> tuple[Invoice, ...]:
         """Return the invoices of all accounts, newest first."""
@@ -441,11 +445,11 @@ class LedgerReader:
             except LedgerError as error:
                 problem = str(error)
             else:
-                if behind <= _MOST_BEHIND:
+                if behind is not None and behind <= _MOST_BEHIND:
                     opened.push(tried.pop_all())
                     self._standby_works("")
                     return snapshot
-                problem = f"it is more than {_MOST_BEHIND:.0f} s behind its primary"
+                problem = _NO_STANDBY if behind is None else f"it is more than {_MOST_BEHIND:.0f} s behind its primary"
         self._standby_from = time.monotonic() + _STANDBY_REST
         self._standby_works(problem)
         return None

@@ -200,8 +200,8 @@ class SettingFields(BaseSettings):  # type: ignore[explicit-any]  # in the initi
     ledger_read_url: LedgerUrl | None = Field(
         default=None,
         description="Standby of the ledger's PostgreSQL that answers the questions of REST and MCP in its place, such "
-        "as `postgresql://user:password@standby/database`. While it is gone, or more than a minute behind, the ledger "
-        "itself answers.",
+        "as `postgresql://user:password@standby/database`. While it is gone, promoted, or more than a minute behind, "
+        "the ledger itself answers.",
     )
     replicated: bool = Field(
         default=False,

@@ -281,8 +281,13 @@ def test_a_standby_answers_questions_while_it_is_there_and_not_far_behind(
             assert not behind_and_ahead(reader, primary)
         pair.control("standby", "-o", pair.options_of_standby, "start")
         assert behind_and_ahead(reader, primary)
+        pair.fail_over()
+        assert not behind_and_ahead(reader, primary), "it goes its own way, and the primary is still there"
+    assert "takes writes itself; name a standby" in logs[-1]["problem"]
     told = [entry["event"] for entry in logs if "standby" in entry["event"]]
-    assert told == ["the standby cannot answer questions; the primary does", "the standby answers questions"] * 2
+    assert told == ["the standby cannot answer questions; the primary does", "the standby answers questions"] * 2 + [
+        "the standby cannot answer questions; the primary does"
+    ]
 
 
 def silent_address(server: socket.socket) -> str:
