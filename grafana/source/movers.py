@@ -11,7 +11,7 @@ from source.tables import WRAPPED, Column, coloured_text, products, rows
 _CHANGE = "fal_spend_month_change_usd"
 _ITEM = ("account", "product", "model", "app", "gpu_class", "cause")
 _MOVED = 5
-_WIDTHS = {"volume": 106, "price": 122, "new": 98, "gone": 98}
+_WIDTHS = {"volume": 112, "price": 132, "new": 98, "gone": 98}
 _CAUSES = {"volume": "Volume, mix, $", "price": "Price, discount, $", "new": "New, $", "gone": "Gone, $"}
 """Volume has the mix of models in it, and price the discounts and surge, which the page and REST divide."""
 

@@ -201,9 +201,9 @@ def budgets() -> Built:
         {
             "budget": Column("Budget", properties={"custom.minWidth": 76}),
             "Value #period": Column("Period", width=56, properties=_PERIOD),
-            "Value #used": Column("Used", SHARE, 92, 1, bar_cell() | _AGAINST_LIMIT),
-            "Value #spent": Column("Spent", DOLLARS, 104, 2),
-            "Value #limit": Column("Limit", DOLLARS, 104, 2),
+            "Value #used": Column("Used", SHARE, 84, 1, bar_cell() | _AGAINST_LIMIT),
+            "Value #spent": Column("Spent", DOLLARS, 96, 2),
+            "Value #limit": Column("Limit", DOLLARS, 96, 2),
             "Value #forecast": Column(
                 "At its end", SHARE, 74, 1, coloured_text((0.9, palette.WARNING), (1, palette.BAD))
             ),

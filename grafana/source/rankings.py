@@ -108,9 +108,9 @@ def of_month() -> Built:
         ],
         {
             "name": Column("Name", properties=_NAME),
-            "Value #month": Column("This month", DOLLARS, 102, 2),
+            "Value #month": Column("This month", DOLLARS, 104, 2),
             "Value #before": Column("Last, same day", DOLLARS, 112, 2),
-            "Value #change": Column("±", SHARE, 54, 0, coloured_text(*GROWTH)),
+            "Value #change": Column("±", SHARE, 48, 0, coloured_text(*GROWTH)),
         },
         key="name",
         sort="This month",

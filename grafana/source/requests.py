@@ -253,7 +253,7 @@ def _progress() -> Built:
             "account": Column("Account"),
             "Value #compared": Column("Compared", "locale", 90, 0),
             "Value #differing": Column("Differ", "locale", 64, 0),
-            "Value #through": Column("Read through", "dateTimeFromNow", 112),
+            "Value #through": Column("Read through", "dateTimeFromNow", 124),
             "Value #up": Column(
                 "fal",
                 width=80,

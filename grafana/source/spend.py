@@ -77,7 +77,7 @@ def spend() -> Frame:
                     (_data_through(), 8),
                 ),
             ),
-            Row(9, ((course(), 12), (budgets(), 12))),
+            Row(9, ((course(), 11), (budgets(), 13))),
             Row(10, ((_days(), 24),)),
             Row(9, ((_hours(), 24),)),
             Row(15, ((by_label(), 12),), "Who and what spends it"),
