@@ -1,16 +1,17 @@
 """Coverage: how much of a window the ledger can vouch for."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from exporter.charges import Window, dollar_text
+from exporter.charges import NANO, Window, dollar_text
 from exporter.queries.parameters import NoDataYetError, QuestionError
 
 if TYPE_CHECKING:
     from exporter.ledger import RejectedRows
     from exporter.ledger.accounting.coverage import ScopeState
+    from exporter.ledger.reader import LedgerSnapshot
     from exporter.overview import AccountOverview
     from exporter.publication import Publication
 
@@ -228,3 +229,29 @@ def _last(instants: Iterable[datetime | None]) -> datetime | None:
 
 def _written(instant: datetime) -> str:
     return f"{instant:%Y-%m-%dT%H:%MZ}"
+
+
+_HALF_A_CENT = NANO // 200
+"""From here on a difference shows when it is written in cents."""
+
+
+def unread_by_tags(ledger: "LedgerSnapshot", window: Window, sources: "Iterable[ScopeState]") -> Iterator[str]:
+    """Yield a sentence for each account of which tags do not explain a window as a whole.
+
+    Either its hours have not been read by tags for good, or fal states another sum by tags than it charges, as where a
+    row by tags cannot be read.
+    """
+    for account in sorted({scope.account for scope in sources}):
+        missing = len(window) - ledger.hours_read_by_tags(account, window)
+        if missing:
+            yield (
+                f"{account}: {missing} of {len(window)} hours have not been read by tags for good yet; what "
+                "fal tags in them later is untagged so far."
+            )
+        difference = ledger.difference_by_tags(account, window)
+        if abs(difference) >= _HALF_A_CENT:
+            how, effect = ("less", "higher") if difference < 0 else ("more", "lower")
+            yield (
+                f"{account}: for the hours that have been read by tags fal states {dollar_text(abs(difference))} {how} "
+                f"by tags than it charges; untagged is {effect} by that."
+            )

@@ -11,7 +11,7 @@ from exporter.charges import HOUR, SURGE, Window, hour_of
 from exporter.forecasting.changes import Moves, moves
 from exporter.forecasting.drivers import NO_PARTS, Driver, Item, Parts, Purchase, drivers, ranked, total
 from exporter.queries import parameters
-from exporter.queries.coverage import coverage, parts_of, wanted_sources
+from exporter.queries.coverage import coverage, parts_of, unread_by_tags, wanted_sources
 from exporter.queries.parameters import QuestionError
 from exporter.queries.usage import (
     DIMENSIONS,
@@ -21,7 +21,6 @@ from exporter.queries.usage import (
     TIMEZONE,
     check_keys,
     read_filters,
-    unread_by_tags,
     whole_hours,
 )
 from exporter.tags import BESIDE_TAGS, TAG

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple, get_args
 from zoneinfo import ZoneInfo
 
 from exporter.calendar import Every, bucket_start, first_hour_of, month_after
-from exporter.charges import HOUR, NANO, NOTHING, Amounts, Dimensions, Window, dollar_text, hour_of
+from exporter.charges import HOUR, NOTHING, Amounts, Dimensions, Window, hour_of
 from exporter.queries import parameters
-from exporter.queries.coverage import Coverage, coverage, parts_of, wanted_sources
+from exporter.queries.coverage import Coverage, coverage, parts_of, unread_by_tags, wanted_sources
 from exporter.queries.live import LIVE, LivePart, LiveQuestion, live_questions
 from exporter.queries.parameters import Parameter, QuestionError
 from exporter.tags import BESIDE_TAGS, TAG
@@ -425,32 +425,6 @@ def check_keys(ledger: "LedgerSnapshot", keys: Iterable[str]) -> None:
     if not {*keys} <= {*ledger.tag_keys}:
         known_keys = f"accepted are {', '.join(ledger.tag_keys)}" if ledger.tag_keys else "FAL_EXPORTER_TAGS is not set"
         raise QuestionError("tag", f"is not one of those that spend is read by; {known_keys}")
-
-
-_HALF_A_CENT = NANO // 200
-"""From here on a difference shows when it is written in cents."""
-
-
-def unread_by_tags(ledger: "LedgerSnapshot", window: Window, sources: "Iterable[ScopeState]") -> Iterator[str]:
-    """Yield a sentence for each account of which tags do not explain a window as a whole.
-
-    Either its hours have not been read by tags for good, or fal states another sum by tags than it charges, as where a
-    row by tags cannot be read.
-    """
-    for account in sorted({scope.account for scope in sources}):
-        missing = len(window) - ledger.hours_read_by_tags(account, window)
-        if missing:
-            yield (
-                f"{account}: {missing} of {len(window)} hours have not been read by tags for good yet; what "
-                "fal tags in them later is untagged so far."
-            )
-        difference = ledger.difference_by_tags(account, window)
-        if abs(difference) >= _HALF_A_CENT:
-            how, effect = ("less", "higher") if difference < 0 else ("more", "lower")
-            yield (
-                f"{account}: for the hours that have been read by tags fal states {dollar_text(abs(difference))} {how} "
-                f"by tags than it charges; untagged is {effect} by that."
-            )
 
 
 class _Charges:

@@ -1,7 +1,7 @@
 """Every setting, in one place: its name, its meaning, what is accepted, and where it was given.
 
 Lives here: the settings (`model`), what of them does not go together (`contradictions`), their types (`fields`,
-`entries`, `credentials`), their names, texts and files (`parsing`, `files`), what of them processes are handed
+`entries`, `credentials`), their names, texts and files (`parsing`), what of them processes are handed
 (`plain`), their reading and what is said of wrong ones (`loading`), and the table and flags made from them (`table`).
 May import: `charges`, `errors`, `logs`. Begin reading at `model`. Only `app` and `cli` read settings; other packages
 are handed plain values. A name of this package is imported when it is first used: the processes that serve and collect

@@ -7,24 +7,45 @@ token is 256 random bits, so that a plain hash of it cannot be turned around; wo
 slow one, and are not provided for.
 """
 
+import errno
 import hashlib
 import hmac
+import os
 import re
 import secrets
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import structlog
 
 from exporter.errors import ConfigurationError
 from exporter.logs import Secret
-from exporter.settings.files import open_regular
 
 KeySource = Callable[[], Secret]
 """Returns the key to use now."""
 
 _LARGEST_KEY_FILE = 4096
+
+
+def open_regular(path: Path) -> TextIO:
+    """Open a file to read its text, UTF-8 with or without a byte order mark.
+
+    Of a pipe the opening alone could take for ever, and what was read would be gone for the next reader.
+
+    Raises:
+        OSError: it cannot be opened, or it is not a regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    kind = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(kind):
+        os.close(descriptor)
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        raise OSError(errno.EINVAL, "not a regular file, which can be read again; write it to one")
+    return os.fdopen(descriptor, encoding="utf-8-sig")
 
 
 class HiddenText:

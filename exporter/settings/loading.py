@@ -17,7 +17,7 @@ from pydantic_settings import EnvSettingsSource
 from exporter.errors import ConfigurationError
 from exporter.logs import redact, redact_loosely
 from exporter.settings.contradictions import Contradiction, KeylessSettings, Settings
-from exporter.settings.files import open_regular
+from exporter.settings.credentials import open_regular
 from exporter.settings.parsing import (
     ENVIRONMENT_PREFIX,
     FILE_ONLY,

@@ -19,8 +19,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from exporter.logs import Secret
-from exporter.settings.credentials import HiddenText
-from exporter.settings.files import open_regular
+from exporter.settings.credentials import HiddenText, open_regular
 from exporter.settings.parsing import parse_duration
 
 if TYPE_CHECKING:

@@ -66,7 +66,6 @@ def test_it_loads_neither_pydantic_nor_the_types_of_settings(settings: Settings)
     assert done.stdout.decode().split() == [
         "exporter.settings",
         "exporter.settings.credentials",
-        "exporter.settings.files",
         "exporter.settings.parsing",
         "exporter.settings.plain",
     ]

@@ -8,7 +8,7 @@ import trustme
 
 from exporter.errors import ConfigurationError
 from exporter.settings import load_settings
-from exporter.settings.files import open_regular
+from exporter.settings.credentials import open_regular
 
 PIPE = "not a regular file, which can be read again; write it to one"
 KEY = "identity:0123456789"
