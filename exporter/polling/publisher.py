@@ -103,7 +103,8 @@ class Breakdown:
             view: the ledger's figures.
             hours: what the hours have cost; None before they have been read.
         """
-        today = view.at.astimezone(self._zone).date()
+        # The running hour's own start decides its day, as in every other figure of today.
+        today = hour_of(view.at).astimezone(self._zone).date()
         days = [today - timedelta(days=back) for back in range(_DAYS - 1, -1, -1)]
         starts = [first_hour_of(day, self._zone) for day in (*days, today + timedelta(days=1))]
         windows = [Window(start, end) for start, end in pairwise(starts)]
