@@ -261,7 +261,7 @@ async def test_who_leads_after_the_database_was_lost_goes_on_from_the_newest_tha
                 lose_board(address)
                 third.close()
                 lease.release()
-                await eventually(lambda: holder(address) != "first")
+                await eventually(lambda: of_lease(address, "replica") != "first")
                 assert third.restore(ahead)
                 third.report(None)
                 own = await second.until(lambda publication: publication.role == "leader")
@@ -288,7 +288,7 @@ async def test_a_leader_under_which_an_older_dump_was_restored_goes_on_from_it(
         before = await alone.until(
             lambda publication: bool(spend(publication)) and revision(publication) > revision(dumped)
         )
-        token = holding(postgresql_address)
+        token = of_lease(postgresql_address, "token")
         restore = (psql, "-q", "--single-transaction", "-v", "ON_ERROR_STOP=1", "-f", str(dump), server)
         await asyncio.to_thread(call, *restore)
         with capture_logs() as logs:
@@ -296,7 +296,7 @@ async def test_a_leader_under_which_an_older_dump_was_restored_goes_on_from_it(
             after = await alone.until(
                 lambda publication: (
                     not publication.overview.ledger.problem
-                    and holding(postgresql_address) != token
+                    and of_lease(postgresql_address, "token") != token
                     and revision(publication) > revision(dumped)
                 )
             )
@@ -318,22 +318,13 @@ def spend(publication: Publication) -> list[str]:
     return sorted(line for line in text_.splitlines() if line.startswith("fal_spend_usd_total{"))
 
 
-def holding(address: str) -> object:
-    """Return the token under which the leader writes."""
+def of_lease(address: str, column: str) -> object:
+    """Return a column of the lease that was taken last: who has it, or the token under which the leader writes."""
     engine = create_engine(address)
     with engine.connect() as connection:
-        token = connection.scalar(text("SELECT token FROM replica_lease"))
+        found = connection.scalar(text(f"SELECT {column} FROM replica_lease"))  # noqa: S608  a name of ours
     engine.dispose()
-    return token
-
-
-def holder(address: str) -> object:
-    """Return who has taken the lease last."""
-    engine = create_engine(address)
-    with engine.connect() as connection:
-        name = connection.scalar(text("SELECT replica FROM replica_lease"))
-    engine.dispose()
-    return name
+    return found
 
 
 def lose_board(address: str) -> None:
