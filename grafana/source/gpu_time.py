@@ -28,7 +28,7 @@ TIME = "fal_gpu_time_month_to_date_seconds"
 _LAST_HOUR = "fal_gpu_time_last_hour_seconds"
 _SPEND = "fal_spend_month_to_date_usd"
 _ON_GPUS = 'gpu_class!=""'
-_NO_CLASS = "no GPU time yet, or FAL_EXPORTER_LABELS lacks gpu_class"
+_NO_CLASS = f"no GPU time, {NOT_LOADED}, or FAL_EXPORTER_LABELS lacks gpu_class"
 _HOURS = "gpu-hours"
 
 
@@ -286,7 +286,7 @@ def _a_day() -> Built:
 
 _STATES = "fal_gpu_spend_by_state_month_to_date_usd"
 _IDLE = 'state="idle"'
-_NO_RUNNERS = "no runners are known"
+_NO_RUNNERS = f"no runners are known, or {NOT_LOADED}"
 """Where the key may not list apps, MACHINES is false, or own apps have cost nothing."""
 
 
