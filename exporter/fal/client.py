@@ -1,7 +1,7 @@
 """The client: one account's way to fal, call by call and page by page.
 
-A sequence of pages that repeats a cursor or a page, that promises more without a cursor, or that exceeds the limit is
-an error: half of it would lose charges, and twice the same page would double them.
+A sequence of pages that repeats a cursor, a page or the end of one, that promises more without a cursor, or that
+exceeds the limit is an error: half of it would lose charges, and twice the same rows would double them.
 """
 
 import asyncio
@@ -334,6 +334,10 @@ async def pages(
         page, cursor = _page(client, call, answer, rows)
         if page and (page == before or _is_repeated(page, pages_seen)):
             raise client.failure(PagingError, call, f"fal sent the same page twice, page {number} the second time")
+        if overlap := _overlap(before, page):
+            rows_again = "the last row" if overlap == 1 else f"the last {overlap} rows"
+            text = f"fal's pages overlap: page {number} begins with {rows_again} of the page before"
+            raise client.failure(PagingError, call, text)
         # Refused as it comes in: thousands of pages that end nowhere are as many calls, and as much memory.
         count += _row_count(page)
         if count > most:
@@ -350,6 +354,30 @@ async def pages(
         before = page
         query["cursor"] = cursor
     raise client.failure(PagingError, call, f"fal's response has more than {most_pages} pages")
+
+
+def _overlap(before: Page, page: Page) -> int:
+    """Return how many rows of buckets at the end of a page come again, in the same order, at the start of the next.
+
+    fal states a rate in one row, so that rows that are the same in every field do not follow one another by chance. A
+    cursor that points at the last row, not behind it, would count every one of them twice.
+    """
+    following = list(_bucket_rows(page))
+    if not following:
+        return 0
+    ended = list(_bucket_rows(before))
+    for place, row in enumerate(ended):
+        if row == following[0] and ended[place:] == following[: len(ended) - place]:
+            return len(ended) - place
+    return 0
+
+
+def _bucket_rows(page: Page) -> Iterator[tuple[object, object]]:
+    """Yield stamp and row of each row in buckets; the items of other listings are known by their ids."""
+    for item in page:
+        results = item.get("results") if isinstance(item, dict) else None
+        if isinstance(item, dict) and isinstance(results, list):
+            yield from ((item.get("bucket"), row) for row in results)
 
 
 def _is_repeated(page: Page, seen: set[int]) -> bool:

@@ -72,6 +72,38 @@ async def test_a_page_served_twice_is_an_error_not_spend(fal: Fal, bench: Bench)
         await read(bench.client())
 
 
+@pytest.mark.parametrize(
+    ("following", "told"),
+    [
+        ([bucket("b1", {"n": 3}, {"n": 4})], "the last row of"),
+        ([bucket("b1", {"n": 2}, {"n": 3}), bucket("b2", {"n": 1})], "the last 2 rows of"),
+        ([bucket("b0", {"n": 1}), bucket("b1", {"n": 2}, {"n": 3}, {"n": 4})], "the last 3 rows of"),
+    ],
+)
+async def test_a_page_that_begins_with_the_end_of_the_one_before_is_an_error_not_spend(
+    fal: Fal, bench: Bench, following: list[object], told: str
+) -> None:
+    first = page(bucket("b0", {"n": 0}, {"n": 1}), bucket("b1", {"n": 2}, {"n": 3}), cursor="c1")
+    fal.plays(PATH, as_json(first), as_json(page(*following)))
+    with pytest.raises(PagingError, match=f"page 2 begins with {told} the page before"):
+        await read(bench.client())
+
+
+@pytest.mark.parametrize(
+    "following",
+    [
+        [bucket("b2", {"n": 3})],  # another hour
+        [bucket("b1", {"n": 2})],  # not where the page before ends
+        [bucket("b1"), bucket("b1", {"n": 4}, {"n": 3})],
+    ],
+)
+async def test_a_page_may_have_rows_like_those_of_the_one_before(
+    fal: Fal, bench: Bench, following: list[object]
+) -> None:
+    fal.plays(PATH, as_json(page(bucket("b1", {"n": 2}, {"n": 3}), cursor="c1")), as_json(page(*following)))
+    assert len(await read(bench.client())) == 2
+
+
 async def test_pages_without_end_are_an_error(fal: Fal, bench: Bench) -> None:
     fal.plays(PATH, *(numbered(number, f"c{number}") for number in range(9)))
     with pytest.raises(PagingError, match="more than 5 pages") as caught:
