@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from profiles import examples
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.booked.comparison import NOT_CHARGED, Comparison, Sums, compare, default_window
+from exporter.booked.comparison import EXAMPLES, NOT_CHARGED, Comparison, Example, Sums, compare, default_window
 from exporter.booked.report import METRICS, metrics_text
 from exporter.booked.sources import BookingsError, Columns
 from exporter.charges import HOUR, NANO, BilledRequest, Window
@@ -71,6 +71,28 @@ def test_every_kind_of_difference_is_found_once_and_nothing_is_lost(reader: Even
     assert sum(sums.difference for sums in found.by_key.values()) == found.total.difference == -2500
     causes = (found.never_booked, found.booked_twice, found.never_charged, found.differing)
     assert sum(cause.amount for cause in causes) == found.total.difference
+
+
+def test_the_largest_differences_stand_first_and_are_shown_with_both_amounts(
+    reader: EventReader, tmp_path: Path
+) -> None:
+    found = compared(kept(tmp_path, BOOKINGS), reader, tags=["customer"])
+    assert [*found.by_model] == [NOT_CHARGED, "kling", "flux"]
+    assert [*found.by_tag] == [("customer", "untagged"), ("customer", NOT_CHARGED), ("customer", "acme")]
+    assert found.never_booked.examples[0] == Example("r-6", 0, 6000, "kling")
+    assert found.booked_twice.examples == (Example("r-2", 4000, 2000, "kling"),)
+    assert found.never_charged.examples == (Example("r-9", 10_000, 0, ""),)
+    assert found.differing.examples == (Example("r-3", 3500, 3000, "flux"),)
+
+
+def test_of_many_requests_the_dearest_are_named_and_all_are_counted(reader: EventReader, tmp_path: Path) -> None:
+    ghosts = range(1, EXAMPLES + 6)
+    lines = [f"ghost-{number:02},0.00000{number:02},2026-11-27T13:30:00Z" for number in ghosts]
+    found = compared(kept(tmp_path, "\n".join(["request_id,amount,timestamp", *lines])), reader).never_charged
+    assert (found.requests, found.amount) == (len(ghosts), sum(ghosts) * 100)
+    assert [one.request_id for one in found.examples] == [f"ghost-{number:02}" for number in ghosts][
+        : -EXAMPLES - 1 : -1
+    ]
 
 
 def test_accounts_count_as_they_are_configured_whatever_the_store_has_of_them(

@@ -106,6 +106,19 @@ def test_a_repeated_reading_moves_no_edge() -> None:
     assert progress.begin(again).done(again) == progress
 
 
+@pytest.mark.parametrize(("tail", "after"), [(20 * MINUTE, HOUR), (HOUR + 5 * MINUTE, HOUR + 5 * MINUTE)])
+def test_an_hour_that_is_read_whole_takes_nothing_back_of_the_next(tail: timedelta, after: timedelta) -> None:
+    progress = Progress(NOON - HOUR, NOON, NOON + tail)
+    whole = Reading(NOON, NOON, NOON + HOUR, NOON + HOUR + LAG)
+    assert progress.begin(whole).done(whole) == Progress(NOON - HOUR, NOON + HOUR, NOON + after)
+
+
+def test_a_tail_that_ends_before_another_takes_nothing_back() -> None:
+    tail = Reading(NOON, NOON, NOON + 10 * MINUTE, NOON + 10 * MINUTE, is_whole=False)
+    progress = Progress(NOON, NOON, NOON + 15 * MINUTE)
+    assert progress.begin(tail).done(tail) == progress
+
+
 def test_a_refusal_keeps_the_place_and_an_answer_ends_it() -> None:
     reading = Reading(NOON, NOON, NOON + HOUR, NOON + 2 * HOUR, cursor="abc")
     off = Progress(NOON, NOON, NOON).begin(reading).switched_off("fal said no", NOON + 26 * HOUR)
