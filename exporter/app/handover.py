@@ -8,6 +8,7 @@ on the command line that did not stand there before.
 To read the settings again, the same command line is started as a process that answers with the values and ends.
 """
 
+import fcntl
 import os
 import pickle
 import signal
@@ -76,15 +77,17 @@ def _become(settings: "Settings") -> None:
     Raises:
         OSError: it cannot be done now.
     """
-    if not (hasattr(os, "memfd_create") and sys.executable):
+    if not (hasattr(os, "memfd_create") and hasattr(fcntl, "F_ADD_SEALS") and sys.executable):
         return
-    descriptor = os.memfd_create("settings", 0)
+    descriptor = os.memfd_create("settings", os.MFD_ALLOW_SEALING)
     name = ""
     with suppress(OSError):
         name = _NAME.read_text(encoding="utf-8").strip()
     with os.fdopen(descriptor, "wb") as file:
+        file.write(__version__.encode() + b"\n")
         pickle.dump((name, settings), file)
         file.flush()
+        fcntl.fcntl(file, fcntl.F_ADD_SEALS, _seals())
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
@@ -96,6 +99,11 @@ def _become(settings: "Settings") -> None:
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _seals() -> int:
+    """Return the seals of memory that nobody can change: by them what was handed is told from other files."""
+    return fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
 def is_handed() -> bool:
@@ -126,16 +134,41 @@ def serve_as_handed() -> int:
 def _handed(descriptor: str) -> "tuple[str, Settings]":
     """Return the name of the process and the settings that a descriptor holds.
 
+    A descriptor that is not such memory is neither read nor closed.
+
     Raises:
-        ConfigurationError: it holds none; somebody else has set the variable.
+        ConfigurationError: it holds none, since somebody else has set the variable; or another version has written it.
     """
     try:
-        with os.fdopen(int(descriptor), "rb") as file:
-            file.seek(0)
-            return cast("tuple[str, Settings]", pickle.load(file))  # noqa: S301  our own
-    except (OSError, ValueError, EOFError, pickle.UnpicklingError):
+        number = int(descriptor)
+        is_ours = fcntl.fcntl(number, fcntl.F_GET_SEALS) == _seals()
+    except (OSError, ValueError, OverflowError, AttributeError):
+        # No number, no descriptor, no memory, or a system without seals.
+        is_ours = False
+    if not is_ours:
         raise ConfigurationError(
             f"the environment variable {_HANDED} is set to what serve has not written; unset it, it is for serve alone"
+        )
+    with os.fdopen(number, "rb") as file:
+        file.seek(0)
+        version, content = file.readline().rstrip(b"\n"), file.read()
+    return cast("tuple[str, Settings]", _read(version, content))
+
+
+def _read(version: bytes, content: bytes) -> object:
+    """Return what another process of this program has written.
+
+    Raises:
+        ConfigurationError: another version has written it, or something else stands there.
+    """
+    if version.decode("ascii", "replace") != __version__:
+        # What it has written may be of types that are not known here.
+        raise ConfigurationError("another version has been installed meanwhile; start serve again to use it")
+    try:
+        return pickle.loads(content)  # noqa: S301  our own
+    except Exception:  # noqa: BLE001  of what is cut off or mixed with other output, pickle raises whatever it meets
+        raise ConfigurationError(
+            "what the process that reads the configuration has written is damaged; start serve again"
         ) from None
 
 
@@ -159,10 +192,7 @@ def read_again() -> "Settings":
         separator = b""
     if not separator or done.returncode:
         raise ConfigurationError("the process that reads the configuration has failed; the log says why")
-    if version.decode("ascii", "replace") != __version__:
-        # What it has written may be of types that are not known here.
-        raise ConfigurationError("another version has been installed meanwhile; start serve again to use it")
-    answer: object = pickle.loads(content)  # noqa: S301  our own
+    answer = _read(version, content)
     if isinstance(answer, str):
         raise ConfigurationError(answer)
     settings = cast("Settings", answer)

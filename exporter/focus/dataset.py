@@ -12,7 +12,6 @@ import io
 import json
 import shutil
 import sys
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +27,7 @@ from exporter.focus.findings import FocusError, TruncatedFileError, WrongContent
 from exporter.focus.reader import Reader
 from exporter.focus.reports import SUMMARY_COLUMNS, PartRead
 from exporter.focus.row_schema import separator_note
+from exporter.unfinished import ScratchFolder
 
 if TYPE_CHECKING:
     from exporter.focus.polars_reader import Table
@@ -262,10 +262,11 @@ def _as_file(stream: IO[bytes]) -> Iterator[Path]:
     if isinstance(name, str) and Path(name).is_file() and isinstance(getattr(stream, "raw", None), io.FileIO):
         yield Path(name)
         return
-    with tempfile.NamedTemporaryFile(prefix="fal-exporter-") as copy:
-        shutil.copyfileobj(stream, copy, _IN_MEMORY)
-        copy.flush()
-        yield Path(copy.name)
+    with ScratchFolder() as folder:
+        path = folder / "copy"
+        with path.open("xb") as copy:
+            shutil.copyfileobj(stream, copy, _IN_MEMORY)
+        yield path
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The process that reads the settings becomes the one that serves by them."""
 
+import fcntl
 import http.client
 import os
 import pickle
@@ -227,7 +228,7 @@ def test_it_serves_though_it_was_started_without_standard_files(closed: str, tmp
             running.process.wait()
 
 
-@pytest.mark.parametrize("value", ["", "abc", "0", "987654"])
+@pytest.mark.parametrize("value", ["", "abc", "-1", "0", "2", "987654", "9" * 30, "9" * 5000])
 def test_a_variable_that_somebody_else_has_set_is_one_sentence(value: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "exporter", "serve"],
@@ -243,3 +244,47 @@ def test_a_variable_that_somebody_else_has_set_is_one_sentence(value: str, tmp_p
     (line,) = done.stderr.splitlines()
     assert "unset it" in line
     assert "_FAL_EXPORTER_SETTINGS" in line
+
+
+def handed(content: bytes, seals: int) -> str:
+    """Return the number of a descriptor of memory with some content."""
+    descriptor = os.memfd_create("settings", os.MFD_ALLOW_SEALING)
+    os.write(descriptor, content)
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+    return str(descriptor)
+
+
+SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+OURS = __version__.encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "another version"),
+        (b"99.0.0\n" + pickle.dumps(("name", None)), "another version"),
+        (OURS, "is damaged"),
+        (OURS + pickle.dumps(("name", None))[:-3], "is damaged"),
+        (OURS + b"cexporter.settings.plain\nGone\n.", "is damaged"),
+        (OURS + b"cexporter.gone\nGone\n.", "is damaged"),
+    ],
+)
+def test_what_cannot_be_read_is_one_sentence(content: bytes, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match=sentence):
+        handover._handed(handed(content, SEALS))
+    monkeypatch.setattr(
+        sys, "orig_argv", [sys.executable, "-c", f"import sys; sys.stdout.buffer.write({content or b'1' + OURS!r})"]
+    )
+    with pytest.raises(ConfigurationError, match=sentence):
+        handover.read_again()
+
+
+def test_a_file_that_serve_has_not_written_is_neither_read_nor_closed(tmp_path: Path) -> None:
+    fatal = OURS + b"cos\n_exit\n(I9\ntR."
+    (tmp_path / "fatal").write_bytes(fatal)
+    file = os.open(tmp_path / "fatal", os.O_RDONLY)
+    memory = int(handed(fatal, fcntl.F_SEAL_SHRINK))
+    for descriptor in (file, memory):
+        with pytest.raises(ConfigurationError, match="unset it"):
+            handover._handed(str(descriptor))
+        os.close(descriptor)
