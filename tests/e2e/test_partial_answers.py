@@ -893,6 +893,34 @@ async def test_an_answer_of_which_most_rows_cannot_be_read_fails_its_poll(scene:
         await month.agrees(exporter)
 
 
+async def test_hours_that_vanish_are_said_in_dollars_and_are_not_counted_again_when_they_come_back(
+    scene: Scene,
+) -> None:
+    """An empty list where fal had stated charges is an answer, after which no room keeps the old one."""
+    month = Month(scene, "models")
+    async with month.exporter() as exporter:
+        before = await month.shown(exporter)
+        counters = _sum((await exporter.metrics())["fal_spend_usd_total"])
+        scene.simulator.faults.add(Fault("empty_answer", path="/v1/models/usage"))
+        assert (await month.poll(exporter)).state == "up"
+        metrics = await exporter.metrics()
+        assert _sum(metrics["fal_spend_month_to_date_usd"]) == 0
+        assert _sum(metrics["fal_spend_usd_total"]) == counters, "a counter never falls"
+        # The last two days reach into October, which is taken back, too; the running hour is no restatement.
+        restated = _sum(metrics["fal_restated_usd_total"])
+        assert before["gauges"] < restated < _sum(metrics["fal_spend_pending_usd"])
+        answer = (await exporter.client.get("/v1/billing/usage", params=month.window)).text
+        assert json.loads(answer, parse_float=Decimal, parse_int=Decimal)["total"]["spend"] == 0
+        text = (await exporter.client.get("/", headers={"accept": "text/plain"})).text
+        assert f"fal has changed past hours down by ${restated:,.2f} within an hour" in text
+        assert f"{'Month to date':<16}{'$0.00':>14}" in text
+
+        scene.simulator.faults.clear()
+        assert (await month.poll(exporter)).state == "up"
+        assert await month.shown(exporter) == before
+        assert _sum((await exporter.metrics())["fal_spend_usd_total"]) == counters
+
+
 @pytest.mark.parametrize("path", ["/v1/models/usage", pytest.param("/v1/account/focus", marks=pytest.mark.long)])
 async def test_rows_finer_than_a_nano_dollar_add_up_to_the_nano_dollar(scene: Scene, path: str) -> None:
     month = Month(scene, SOURCE_OF_PATH[path])
