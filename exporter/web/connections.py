@@ -164,24 +164,33 @@ class _Chunks:
     """The end of a body that comes in chunks (RFC 9112, section 7.1), of which a part has been seen.
 
     The parser finds it too, and takes what follows for the next request at once; here it is found beforehand.
+
+    Args:
+        most: bytes of trailers, which the parser keeps until the end of the body.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
         self.is_over = False
+        self.is_too_large = False
+        """True once a line is longer than anybody needs, or the trailers are; the end is not looked for any more."""
         self._left = 0
         self._line = b""
         self._is_trailer = False
+        self._trailers_left = most
 
     def end(self, data: bytes, start: int, stop: int) -> int:
         """Return up to where bytes between two places belong to the body."""
-        while start < stop and not self.is_over:
+        while start < stop and not self.is_over and not self.is_too_large:
             if self._left:
                 skipped = min(self._left, stop - start)
                 start, self._left = start + skipped, self._left - skipped
                 continue
             end = data.find(b"\n", start, stop) + 1 or stop
+            if self._is_trailer:
+                self._trailers_left -= end - start
             self._line, start = self._line + data[start:end], end
-            if self._line.endswith(b"\n") or len(self._line) > _PART:
+            self.is_too_large = len(self._line) > _PART or self._trailers_left < 0
+            if self._line.endswith(b"\n"):
                 self._take(self._line.rstrip(b"\r\n"))
                 self._line = b""
         return start
@@ -272,6 +281,9 @@ class Connection(HttpToolsProtocol):
                 self.flow.pause_reading()
                 return
             part = self._first_part(data, start)
+            if self._chunks is not None and self._chunks.is_too_large:
+                self._refuse(_TOO_LARGE)
+                return
             self._read_part(part)
             start += len(part)
             if self._chunks is not None and self._chunks.is_over is (self._stage == "body"):
@@ -323,6 +335,15 @@ class Connection(HttpToolsProtocol):
         if self._stage == "head" and self._head > self.all.limits.head_size:
             self._refuse(_TOO_LARGE)
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; a field behind the body is none.
+
+        No application reads such trailers, and whoever stands before this server and looks at headers has not seen them
+        (RFC 9110, section 6.5.1).
+        """
+        if self._stage != "body":
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         """Begin a request; one with too many or too large headers is refused."""
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
@@ -337,7 +358,11 @@ class Connection(HttpToolsProtocol):
         self._stage, self._head, self._last = "body", 0, b""
         length = next((value for name, value in self.headers if name == b"content-length"), b"0")
         self._missing = int(length)
-        self._chunks = _Chunks() if any(name == b"transfer-encoding" for name, _ in self.headers) else None
+        self._chunks = (
+            _Chunks(self.all.limits.head_size)
+            if any(name == b"transfer-encoding" for name, _ in self.headers)
+            else None
+        )
         # The parser takes a request that asks for another protocol to end with its head, and its body for the next.
         self._is_unparsed = self.parser.should_upgrade() and self._missing > 0
         self.all.waits_for(self, "body")
@@ -417,6 +442,10 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, why: tuple[bytes, bytes]) -> None:
         self._is_refused = True
+        if self._stage == "body" and self.cycle.response_started:
+            # A second answer to one request would be taken for that to the next.
+            self.transport.close()
+            return
         status, sentence = why
         self.transport.write(
             b"HTTP/1.1 %b\r\ncontent-type: text/plain; charset=utf-8\r\n"

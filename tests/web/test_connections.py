@@ -310,6 +310,65 @@ async def test_whatever_a_request_is_like_the_ones_behind_it_are_answered(size: 
     assert bodies == [*ANSWERS_TO_ALL, b"/last localhost 0"]
 
 
+CHUNKED_HEAD = b"POST /c HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+async def tells_headers(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the names and values of a request's headers, once its body has come."""
+    while (await receive()).get("more_body"):
+        pass
+    content = b"".join(b"/%b=%b\n" % header for header in scope["headers"])
+    length = str(len(content)).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+    await send({"type": "http.response.body", "body": content})
+
+
+@pytest.mark.parametrize("size", [1, 10_000])
+async def test_what_stands_behind_a_body_is_no_header(size: int) -> None:
+    sent = CHUNKED_HEAD + b"3\r\nabc\r\n0\r\nHost: evil.example\r\nAuthorization: Bearer a\r\n\r\n" + LAST
+    async with served(with_lifespan(tells_headers), Connections()) as server:
+        raw = await server.connect()
+        for start in range(0, len(sent), size):
+            await raw.send(sent[start : start + size])
+        lines = [line for line in (await raw.rest()).splitlines() if line.startswith(b"/")]
+    assert lines == [b"/host=localhost", b"/transfer-encoding=chunked", b"/host=localhost", b"/connection=close"]
+
+
+@pytest.mark.parametrize("size", [50, 10_000])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"3;" + b"a" * 10_000 + b"\r\nabc\r\n0\r\n\r\n",
+        b"0" * 10_000 + b"3\r\nabc\r\n0\r\n\r\n",
+        b"0\r\nX: " + b"a" * 10_000 + b"\r\n\r\n",
+        b"0\r\n" + b"X: a\r\n" * 11_000 + b"\r\n",
+    ],
+    ids=["extension", "zeros", "trailer", "trailers"],
+)
+async def test_chunk_lines_and_trailers_without_end_are_refused(body: bytes, size: int) -> None:
+    async with served(with_lifespan(told), Connections()) as server:
+        raw = await server.connect(CHUNKED_HEAD)
+        sent = body + LAST
+        for start in range(0, len(sent), size):
+            await raw.send(sent[start : start + size])
+        answer = await raw.rest()
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+async def test_a_body_that_is_wrong_behind_its_answer_gets_no_second_one() -> None:
+    async def answers_at_once(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"3")]})
+        await send({"type": "http.response.body", "body": b"end"})
+
+    async with served(with_lifespan(answers_at_once), Connections()) as server:
+        raw = await server.connect(CHUNKED_HEAD)
+        answer = await raw.reader.readuntil(b"end")
+        await raw.send(b"0\r\nX: " + b"a" * 10_000 + b"\r\n\r\n" + LAST)
+        assert await raw.rest() == b""
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
 @pytest.mark.parametrize("sent", [ALL_KINDS, ALL_KINDS[:1], ALL_KINDS[:2], ALL_KINDS[:4], (*ALL_KINDS, LAST[:-3])])
 async def test_who_has_sent_all_and_says_so_gets_all_answers(sent: tuple[bytes, ...]) -> None:
     async with served(with_lifespan(told), Connections()) as server:
