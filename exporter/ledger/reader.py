@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -76,6 +76,8 @@ _STANDBY_CONNECTS = 3
 _NO_STANDBY = "it takes writes itself; name a standby of the ledger's server in FAL_EXPORTER_LEDGER_READ_URL"
 """A server that was promoted, or a former primary, has a ledger of its own, and nothing tells how old that is."""
 
+_ANOTHER_LEDGER = "it has another ledger; name a standby of the ledger's server in FAL_EXPORTER_LEDGER_READ_URL"
+
 _BEHIND = (
     "SELECT CASE WHEN NOT pg_is_in_recovery() THEN NULL "
     # Where nothing is written nothing is to be copied, as long as there is a connection to copy it by.
@@ -119,6 +121,11 @@ class LedgerSnapshot:
     def revision(self) -> int:
         """A number that is another one whenever anything that can be asked may have changed."""
         return self._numbered(schema.REVISION)
+
+    @property
+    def born_at(self) -> str:
+        """When the ledger began to count, as it is written in the ledger: no other ledger has the same."""
+        return self._facts[schema.BORN_AT]
 
     @property
     def charges_revision(self) -> int:
@@ -378,6 +385,7 @@ class LedgerReader:
         self._standby = None if standby is None else LedgerReader(standby, connects=_STANDBY_CONNECTS)
         self._standby_from = 0.0
         self._standby_problem = ""
+        self._born_at = ""
         self._url = ledger_url(address)
         if connects is not None and "connect_timeout" not in self._url.query:
             self._url = self._url.update_query_dict({"connect_timeout": str(connects)})
@@ -445,14 +453,26 @@ class LedgerReader:
             except LedgerError as error:
                 problem = str(error)
             else:
-                if behind is not None and behind <= _MOST_BEHIND:
+                if behind is None:
+                    problem = _NO_STANDBY
+                elif behind > _MOST_BEHIND:
+                    problem = f"it is more than {_MOST_BEHIND:.0f} s behind its primary"
+                elif not self._is_of_same_ledger(snapshot):
+                    problem = _ANOTHER_LEDGER
+                else:
                     opened.push(tried.pop_all())
                     self._standby_works("")
                     return snapshot
-                problem = _NO_STANDBY if behind is None else f"it is more than {_MOST_BEHIND:.0f} s behind its primary"
         self._standby_from = time.monotonic() + _STANDBY_REST
         self._standby_works(problem)
         return None
+
+    def _is_of_same_ledger(self, snapshot: LedgerSnapshot) -> bool:
+        """Return whether a snapshot is of the primary's ledger; as long as that could never be asked, it may be."""
+        if snapshot.born_at != self._born_at:
+            with suppress(LedgerError), self._snapshot(None) as own:
+                self._born_at = own.born_at
+        return self._born_at in {snapshot.born_at, ""}
 
     def _standby_works(self, problem: str) -> None:
         if bool(problem) != bool(self._standby_problem):

@@ -290,6 +290,26 @@ def test_a_standby_answers_questions_while_it_is_there_and_not_far_behind(
     ]
 
 
+@pytest.mark.long
+def test_a_standby_of_another_ledger_is_not_asked(
+    pair: ServerPair, sqlite_address: str, clock: Clock, fal: Fal
+) -> None:
+    with closing(opened(pair.address, clock)) as other:
+        fal.charge(3, SHOP)
+        fal.poll(other)
+    pair.catch_up()
+    clock.now += timedelta(seconds=1)
+    with (
+        closing(opened(sqlite_address, clock)),
+        closing(LedgerReader(sqlite_address, standby=pair.address_for_reading)) as reader,
+        capture_logs() as logs,
+        reader.snapshot() as snapshot,
+    ):
+        assert not snapshot.usage(Window(fal.hour, fal.hour + HOUR), ["app"])
+    (warning,) = logs
+    assert "it has another ledger; name a standby" in warning["problem"]
+
+
 def silent_address(server: socket.socket) -> str:
     return f"postgresql://u:secret@127.0.0.1:{server.getsockname()[1]}/x"
 
