@@ -1,6 +1,7 @@
 """Forecast maker: hourly spend kept as the ledger has it, and the forecasts made from it."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -135,6 +136,24 @@ def _runs(hours: Sequence[datetime]) -> Iterator[Window]:
             start = place
 
 
+def _with_balances(outlook: Outlook, view: LedgerView, accounts: Iterable[AccountPoller]) -> Outlook:
+    """Return an outlook with the balances and locks of now: they are not learnt from hours, and wait for none."""
+    balances = {balance.account: balance for balance in view.balances}
+    locks = {account.name: account.locks for account in accounts}
+    return replace(
+        outlook,
+        accounts=tuple(
+            replace(
+                account,
+                balance=balances[account.account].amount if account.account in balances else account.balance,
+                balance_at=balances[account.account].at if account.account in balances else account.balance_at,
+                locks=locks.get(account.account, account.locks),
+            )
+            for account in outlook.accounts
+        ),
+    )
+
+
 _LEAST_DAYS = 7
 """Of history, before an hour can be called unusual: a Monday is not, after a weekend."""
 
@@ -216,6 +235,7 @@ class ForecastMaker:
         now = view.at
         hours = self._hourly_spend.catch_up(ledger, now)
         if self.is_behind and self._latest is not None:
+            self._latest = _with_balances(self._latest, view, accounts)
             return self._latest
         known = (
             {}

@@ -89,6 +89,22 @@ async def test_a_budget_has_spent_to_the_nano_dollar_what_fal_says(loaded: Bench
     assert spent["serverless"].spend == truth(fal, window.start, window.end, "serverless")
 
 
+async def test_balance_and_lock_do_not_wait_for_hours_that_are_still_to_be_read(
+    loaded: Bench, fal: RunningSimulator, clock: Clock
+) -> None:
+    ahead = Ahead(loaded)
+    (before,) = (await ahead.once()).accounts
+    assert ahead.maker.is_behind
+    assert (before.balance, before.locks) == (None, ())
+    fal.simulator.faults.add(Fault("balance", amount=5 * NANO), Fault("locked", readable=True))
+    await loaded.account.poll_balance()
+    (after,) = (await ahead.once()).accounts
+    assert ahead.maker.is_behind
+    assert (after.balance, after.balance_at) == (5 * NANO, clock.now)
+    assert after.locks == loaded.account.locks
+    assert after.locks
+
+
 async def test_what_is_not_loaded_is_not_told_and_nothing_ramps_up(
     fal: RunningSimulator, clock: Clock, tmp_path: Path
 ) -> None:
