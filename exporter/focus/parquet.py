@@ -20,7 +20,7 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from exporter.focus.columns import COLUMNS, Kind
-from exporter.focus.findings import WrongContentError
+from exporter.focus.findings import TruncatedFileError, WrongContentError
 from exporter.focus.polars_reader import Table
 from exporter.focus.values import NULLS, instant, number
 from exporter.focus.writer import CUSTOM_COLUMNS, decimal_places
@@ -30,6 +30,9 @@ _ROWS = 10_000
 
 _TABLE, _FEWEST_ROWS, _MOST_ROWS = 8 << 20, 1_000, 100_000
 """Bytes of rows that are read together, as texts, and how many rows these may be; the first are the fewest."""
+
+_ENDS = (b"PAR1", b"PARE")
+"""Last bytes of a Parquet file; of one whose description of columns is encrypted, the second."""
 
 _STANDARD_ERROR = 2
 _INSTANT = "%Y-%m-%dT%H:%M:%S%.fZ"
@@ -44,8 +47,10 @@ def tables(path: Path, columns: Collection[str] | None, notes: list[str]) -> Ite
         notes: takes the sentences that name inexact columns, and those of timestamps without a time zone.
 
     Raises:
-        WrongContentError: it is damaged.
+        TruncatedFileError: it was cut off.
+        WrongContentError: it is damaged, or has a type that Polars does not read.
     """
+    _refuse_cut_off(path)
     try:
         # Some thousand rows of a row group are cheaper to decode one column after the other.
         scan = pl.scan_parquet(path, parallel="none")
@@ -81,7 +86,15 @@ def tables(path: Path, columns: Collection[str] | None, notes: list[str]) -> Ite
         raise WrongContentError("the Parquet file cannot be read: it is damaged; get it again") from None
     except pl.exceptions.PolarsError as error:
         what = str(error).strip().partition("\n")[0]
-        raise WrongContentError(f"the Parquet file cannot be read: {what}") from None
+        raise WrongContentError(f"the Parquet file cannot be read: {what}; get it again, or save it as CSV") from None
+
+
+def _refuse_cut_off(path: Path) -> None:
+    """Refuse a file without the end that all Parquet files have, behind the place where its columns are described."""
+    with path.open("rb") as file:
+        file.seek(-min(len(_ENDS[0]), path.stat().st_size), os.SEEK_END)
+        if file.read() not in _ENDS:
+            raise TruncatedFileError("the Parquet file ends too early: it was cut off; get it again")
 
 
 @contextmanager
@@ -130,13 +143,16 @@ def _json(value: object) -> str:
     """Write a nested value as JSON, decimals as they are; a map, which comes as keys and values, is an object again."""
     if isinstance(value, pl.Series):
         value = value.to_list()
-    if isinstance(value, list):
-        if value and all(isinstance(item, dict) and set(item) == {"key", "value"} for item in value):
-            value = {item["key"]: item["value"] for item in value}
-        else:
-            return f"[{', '.join(map(_json, value))}]"
+    pairs: Iterable[tuple[object, object]] | None = None
     if isinstance(value, Mapping):
-        items = (f"{json.dumps(str(key), ensure_ascii=False)}: {_json(item)}" for key, item in value.items())
+        pairs = value.items()
+    elif isinstance(value, list):
+        if not value or not all(isinstance(item, dict) and set(item) == {"key", "value"} for item in value):
+            return f"[{', '.join(map(_json, value))}]"
+        # A key that is there twice stays twice: it is for the check to say so.
+        pairs = ((item["key"], item["value"]) for item in value)
+    if pairs is not None:
+        items = (f"{json.dumps(str(key), ensure_ascii=False)}: {_json(item)}" for key, item in pairs)
         return f"{{{', '.join(items)}}}"
     if isinstance(value, Decimal):
         return f"{value:f}"

@@ -283,9 +283,39 @@ def test_parquet_reads_as_the_same_table_with_exact_decimals_and_tells_what_is_i
     found = summary(exact, capsys=capsys)
     assert (found["totals"], found["notes"]) == (expected["totals"], [])
     assert "BilledCost" in summary(inexact, capsys=capsys)["notes"][0]
-    exact.write_bytes(exact.read_bytes()[:-100])
-    with pytest.raises(WrongContentError, match="Parquet file cannot be read"):
+    data = exact.read_bytes()
+    exact.write_bytes(data[:-20] + bytes(12) + data[-8:])
+    with pytest.raises(WrongContentError, match=r"Parquet file cannot be read: .*; get it again, or save it as CSV"):
         summary(exact, capsys=capsys)
+
+
+@pytest.mark.parametrize("kept", [5, 1000, -100, -1])
+def test_parquet_that_was_cut_off_is_said_to_be_cut_off(tmp_path: Path, kept: int) -> None:
+    polars = pytest.importorskip("polars")
+    path = tmp_path / "report.parquet"
+    polars.read_csv(io.BytesIO(DATA), infer_schema=False).write_parquet(path)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(TruncatedFileError, match=r"report\.parquet: the Parquet file ends too early: it was cut off"):
+        run_check([str(path)], version=None, output_format="json")
+    with pytest.raises(TruncatedFileError, match=r"report\.parquet: the Parquet file ends too early: it was cut off"):
+        run_summary([str(path)], output_format="json")
+
+
+def test_a_key_that_a_map_of_parquet_has_twice_is_found_as_in_csv(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    polars = pytest.importorskip("polars")
+    text, packed = tmp_path / "report.csv", tmp_path / "report.parquet"
+    text.write_bytes(to_csv([row | {"Tags": '{"app": "a", "app": "b"}'} for row in base_rows()]))
+    twice = polars.Series("Tags", [[{"key": "app", "value": value} for value in "ab"]])
+    table = polars.read_csv(text, infer_schema=False).with_columns(polars.lit(twice).first().alias("Tags"))
+    table.write_parquet(packed)
+    found = []
+    for path in (text, packed):
+        run_check([str(path)], version=None, output_format="json")
+        rules = json.loads(capsys.readouterr().out)["findings"]
+        found.append([(each["rule"], each["line"], each["value"]) for each in rules if each["column"] == "Tags"])
+    assert found[0] == found[1] != []
 
 
 def test_an_empty_name_is_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
