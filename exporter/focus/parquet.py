@@ -147,7 +147,7 @@ def _json(value: object) -> str:
     if isinstance(value, Mapping):
         pairs = value.items()
     elif isinstance(value, list):
-        if not value or not all(isinstance(item, dict) and set(item) == {"key", "value"} for item in value):
+        if not value or not all(map(_is_entry, value)):
             return f"[{', '.join(map(_json, value))}]"
         # A key that is there twice stays twice: it is for the check to say so.
         pairs = ((item["key"], item["value"]) for item in value)
@@ -157,6 +157,11 @@ def _json(value: object) -> str:
     if isinstance(value, Decimal):
         return f"{value:f}"
     return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _is_entry(item: object) -> bool:
+    """Return whether this is a key of a map with its value; without a key it is none, and no name is made up for it."""
+    return isinstance(item, dict) and set(item) == {"key", "value"} and item["key"] is not None
 
 
 _DIGITS = 38

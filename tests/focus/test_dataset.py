@@ -369,3 +369,11 @@ def test_rows_of_parquet_are_read_some_megabytes_at_a_time_however_long_their_te
         assert (header, sum(sizes)) == (b"BilledCost,Tags\n", len(rows))
         assert most / 2 < max(sizes) <= most
         assert min(sizes[:-1]) >= 10
+
+
+def test_no_key_is_made_up_for_an_entry_of_parquet_without_one(tmp_path: Path) -> None:
+    polars = pytest.importorskip("polars")
+    path = tmp_path / "report.parquet"
+    polars.DataFrame({"Tags": [[{"key": None, "value": "a"}]]}).write_parquet(path)
+    (part,) = parts([str(path)])
+    assert b"".join(part.pieces()).decode() == 'Tags\n"[{""key"": null, ""value"": ""a""}]"\n'
