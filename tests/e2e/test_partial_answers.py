@@ -1091,7 +1091,7 @@ def test_a_ledger_that_has_moved_goes_on_counting_from_its_new_place(
     counting.stop()
     moved = command(counting, "ledger", "migrate", old, new)
     assert moved.returncode == 0, moved.stderr
-    assert "Set FAL_EXPORTER_LEDGER_URL to postgresql+psycopg://ledger@127.0.0.1" in moved.stdout
+    assert "Set FAL_EXPORTER_LEDGER_URL to postgresql://ledger@127.0.0.1" in moved.stdout
     (tmp_path / "new").mkdir()
     charge(fal, 9)
     with process_of(fal, tmp_path / "new", LEDGER_URL=new) as there:

@@ -95,8 +95,8 @@ _POSTGRESQL_REASONS = {
 
 
 def shown(url: URL) -> str:
-    """Return the database's name for a sentence, without a password."""
-    return url.render_as_string(hide_password=True)
+    """Return the database's name for a sentence: without a password, and without the driver, as settings have it."""
+    return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
 
 
 def ledger_url(address: str) -> URL:
@@ -117,7 +117,7 @@ def ledger_url(address: str) -> URL:
         ) from None
     if backend not in {"sqlite", "postgresql"}:
         raise ConfigurationError(
-            f"FAL_EXPORTER_LEDGER_URL names a {backend} database; use sqlite:/// or postgresql+psycopg://"
+            f"FAL_EXPORTER_LEDGER_URL names a {backend} database; use sqlite:/// or postgresql://"
         )
     return url
 
