@@ -116,9 +116,7 @@ def ledger_url(address: str) -> URL:
             "FAL_EXPORTER_LEDGER_URL is not a database address; an example is sqlite:///fal-exporter.sqlite"
         ) from None
     if backend not in {"sqlite", "postgresql"}:
-        raise ConfigurationError(
-            f"FAL_EXPORTER_LEDGER_URL names a {backend} database; use sqlite:/// or postgresql://"
-        )
+        raise ConfigurationError(f"FAL_EXPORTER_LEDGER_URL names a {backend} database; use sqlite:/// or postgresql://")
     return url
 
 
