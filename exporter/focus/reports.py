@@ -160,8 +160,11 @@ class Totals:
         return total
 
     def sums(self) -> Mapping[Key, Total]:
-        """Return the sums by the whole key."""
-        return self._sums
+        """Return the sums by the whole key, the largest first.
+
+        The order in which rows came would be another one with Polars, which is behind with them.
+        """
+        return dict(sorted(self._sums.items(), key=lambda item: (-item[1].billed, item[0])))
 
     def by(self, *fields: str) -> dict[tuple[str | bool, ...], Total]:
         """Return the sums by some fields of the key, the largest first."""

@@ -21,7 +21,7 @@ import httpx
 import pytest
 from local_http import HTTP
 
-from exporter.simulator import ADMIN_KEY, IdleSpan, RunningSimulator, Simulator, World, WorldSize, serving
+from exporter.simulator import ADMIN_KEY, IdleSpan, Pace, RunningSimulator, Simulator, World, WorldSize, serving
 from exporter.simulator.app import system_clock
 
 Result = TypeVar("Result")
@@ -194,11 +194,14 @@ class Fal:
 
 
 @contextmanager
-def fal_in_a_thread(idle: tuple[IdleSpan, ...] = ()) -> Iterator[Fal]:
-    """Serve a small fal, so that months are loaded within seconds; runners are idle as told."""
+def fal_in_a_thread(idle: tuple[IdleSpan, ...] = (), *, busy: int = 1) -> Iterator[Fal]:
+    """Serve a small fal, so that months are loaded within seconds; runners are idle as told.
+
+    At night and on Sundays it has few requests: who needs many whenever the tests run makes it busier.
+    """
     now = datetime.now(UTC)
     size = WorldSize(models=4, callers=1, apps=3, compute=0, teams=1)
-    world = World(seed=7, size=size, invoiced_months=1, idle=idle)
+    world = World(seed=7, size=size, pace=Pace(busy=busy), invoiced_months=1, idle=idle)
     simulator = Simulator(world, lambda: now)
     simulator.date_clock = system_clock
     began: list[tuple[RunningSimulator, asyncio.AbstractEventLoop]] = []

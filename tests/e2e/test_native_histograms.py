@@ -26,7 +26,7 @@ Costs = dict[str, list[int]]
 
 @pytest.fixture(scope="module")
 def fal() -> Iterator[Fal]:
-    with fal_in_a_thread() as running:
+    with fal_in_a_thread(busy=4) as running:
         yield running
 
 

@@ -100,13 +100,15 @@ def server_pair() -> Iterator[ServerPair]:
     folder = Path(tempfile.mkdtemp(prefix="ledger-standby-"))
     if as_unprivileged_user():
         shutil.chown(folder, "postgres", "postgres")
-    pair = ServerPair(folder, free_port(), free_port())
+    pair = ServerPair(folder, free_port(), 0)
     data, copy = str(folder / "primary"), str(folder / "standby")
     pair.run("initdb", "-D", data, "-A", "trust", "-U", "ledger", "--no-sync", "-E", "UTF8", "--locale=C")
     pair.control("primary", "-o", f"{pair.options} -p {pair.primary}", "start")
     try:
         source = f"host=127.0.0.1 port={pair.primary} user=ledger"
         pair.run("pg_basebackup", "-D", copy, "-d", source, "-R", "-X", "stream", "-c", "fast", "--no-sync")
+        # Not before: in the seconds that the copy takes somebody else might be given the port.
+        pair.standby = free_port()
         pair.control("standby", "-o", pair.options_of_standby, "start")
         yield pair
     finally:
