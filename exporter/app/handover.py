@@ -80,9 +80,10 @@ def _become(settings: "Settings") -> None:
     if not (hasattr(os, "memfd_create") and hasattr(fcntl, "F_ADD_SEALS") and sys.executable):
         return
     descriptor = os.memfd_create("settings", os.MFD_ALLOW_SEALING)
-    name = ""
+    name = b""
     with suppress(OSError):
-        name = _NAME.read_text(encoding="utf-8").strip()
+        # The system cuts it after 15 bytes, also amid a character.
+        name = _NAME.read_bytes().strip()
     with os.fdopen(descriptor, "wb") as file:
         file.write(__version__.encode() + b"\n")
         pickle.dump((name, settings), file)
@@ -118,7 +119,7 @@ def serve_as_handed() -> int:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_BACK)
         name, settings = _handed(os.environ.pop(_HANDED))
         with suppress(OSError):
-            _NAME.write_text(name, encoding="utf-8")
+            _NAME.write_bytes(name)
         _log_by(settings)
         from exporter.app.serve import run_serve  # noqa: PLC0415  not before signals are acted on
 
@@ -131,7 +132,7 @@ def serve_as_handed() -> int:
         return fail_unexpectedly(error)
 
 
-def _handed(descriptor: str) -> "tuple[str, Settings]":
+def _handed(descriptor: str) -> "tuple[bytes, Settings]":
     """Return the name of the process and the settings that a descriptor holds.
 
     A descriptor that is not such memory is neither read nor closed.
@@ -152,7 +153,7 @@ def _handed(descriptor: str) -> "tuple[str, Settings]":
     with os.fdopen(number, "rb") as file:
         file.seek(0)
         version, content = file.readline().rstrip(b"\n"), file.read()
-    return cast("tuple[str, Settings]", _read(version, content))
+    return cast("tuple[bytes, Settings]", _read(version, content))
 
 
 def _read(version: bytes, content: bytes) -> object:

@@ -233,7 +233,11 @@ def check_events_url(text: str) -> str:
     Raises:
         ValueError: it is not one; the sentence does not repeat it, since it may hold a password.
     """
-    if not _EVENTS_URL.fullmatch(text.strip()):
+    try:
+        is_port = urlsplit(text.strip()).port != 0
+    except ValueError:
+        is_port = False
+    if not (is_port and _EVENTS_URL.fullmatch(text.strip())):
         raise ValueError(
             "is not the URL of a folder, an object store or a ClickHouse database; write it like "
             "file:///var/lib/fal-exporter/requests, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or "

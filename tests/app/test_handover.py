@@ -18,11 +18,13 @@ import pytest
 from app.conftest import MakeSettings
 from structlog.testing import capture_logs
 
-from exporter import __version__
+from exporter import __version__, logs
 from exporter.app import handover, serve
 from exporter.errors import ConfigurationError
+from exporter.logs import Secret
 from exporter.settings import Settings
 from exporter.settings.plain import PlainSettings, plain
+from exporter.simulator import ADMIN_KEY
 
 PATIENCE = 30.0
 KEY = "identity:secret-0123456789"
@@ -288,3 +290,58 @@ def test_a_file_that_serve_has_not_written_is_neither_read_nor_closed(tmp_path: 
         with pytest.raises(ConfigurationError, match="unset it"):
             handover._handed(str(descriptor))
         os.close(descriptor)
+
+
+def test_a_name_that_the_system_has_cut_amid_a_character_is_handed_over(
+    settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[object] = []
+
+    def execute(program: str, words: list[str], environment: dict[str, str]) -> None:
+        assert [program, *words[1:]] == [sys.executable, *sys.orig_argv[1:]]
+        number = environment["_FAL_EXPORTER_SETTINGS"]
+        found.append(handover._handed(str(os.dup(int(number)))))
+        raise OSError("no memory")
+
+    name = "fal-exporter-für".encode()[:15]
+    (tmp_path / "comm").write_bytes(name + b"\n")
+    monkeypatch.setattr(handover, "_NAME", tmp_path / "comm")
+    monkeypatch.setattr(os, "execve", execute)
+    given = plain(settings())
+    with pytest.raises(OSError, match="no memory"):
+        handover._become(given)
+    assert found == [(name, given)]
+
+
+@pytest.fixture
+def configured(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Return the secrets that logs are kept free of, each time that logging is configured."""
+    found: list[list[str]] = []
+
+    def configure(*, secrets: list[Secret], **_: object) -> None:
+        found.append([secret.get_secret_value() for secret in secrets])
+
+    monkeypatch.setattr(logs, "configure_logging", configure)
+    return found
+
+
+def test_settings_that_are_handed_over_or_read_again_keep_their_secrets_out_of_logs(
+    settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, configured: list[list[str]]
+) -> None:
+    written = pickle.dumps((b"name", plain(settings())))
+    monkeypatch.setenv("_FAL_EXPORTER_SETTINGS", handed(OURS + written, SEALS))
+    monkeypatch.setattr(handover, "_NAME", Path(os.devnull))
+    monkeypatch.setattr(serve, "run_serve", lambda *_: 7)
+    assert handover.serve_as_handed() == 7
+    assert configured == [[ADMIN_KEY]]
+
+    answer = OURS + pickle.dumps(plain(settings()))
+    program = f"import sys; sys.stdout.buffer.write({answer!r})"
+    monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-c", program])
+    handover.read_again()
+    assert configured == [[ADMIN_KEY]] * 2
+
+    monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-c", f"{program}; sys.exit(1)"])
+    with pytest.raises(ConfigurationError, match="has failed"):
+        handover.read_again()
+    assert configured == [[ADMIN_KEY]] * 2

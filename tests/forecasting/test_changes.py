@@ -40,6 +40,12 @@ def test_without_a_quantity_the_cause_is_not_known() -> None:
     before = {(FLUX, "image"): Bought(100 * NANO, 0)}
     after = {(FLUX, "image"): Bought(300 * NANO, 1500 * NANO)}
     assert dollars(changes(before, after)) == {FLUX: {"unknown": 200.0}}
+    assert dollars(changes(after, before)) == {FLUX: {"unknown": -200.0}}
+
+
+def test_volume_is_rounded_to_the_nearest_nano_dollar_and_price_is_what_remains() -> None:
+    before, after = {(FLUX, "image"): Bought(1, 3)}, {(FLUX, "image"): Bought(1, 5)}
+    assert changes(before, after) == {FLUX: {"volume": 1, "price": -1}}
 
 
 @given(PURCHASES, PURCHASES, st.integers(0, 6))

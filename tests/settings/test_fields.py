@@ -13,6 +13,7 @@ from exporter.settings.parsing import (
     NEVER_IN_FILE,
     Listen,
     Origins,
+    check_events_url,
     check_ledger_url,
     check_push_url,
     choose_endpoints,
@@ -280,6 +281,20 @@ def test_cost_services_are_taken_in_a_fixed_order() -> None:
     assert choose_services(["vantage", "datadog"]) == ("datadog", "vantage")
     with pytest.raises(ValueError, match='unknown cost service "cloudzero"'):
         choose_services(["cloudzero"])
+
+
+@pytest.mark.parametrize(
+    "url", ["file:///data/requests", "s3://bucket/fal", "clickhouse://u:p@db:8123/fal", "clickhouses://[::1]:8443/fal"]
+)
+def test_requests_are_kept_in_a_folder_an_object_store_or_clickhouse(url: str) -> None:
+    assert check_events_url(f" {url} ") == url
+
+
+@pytest.mark.parametrize("host", ["db:port", "db:65536", "db:0", "[::1"])
+def test_a_store_of_requests_at_no_port_is_refused_without_repeating_it(host: str) -> None:
+    with pytest.raises(ValueError, match="is not the URL of a folder") as told:
+        check_events_url(f"clickhouse://user:secret@{host}/fal")
+    assert "secret" not in str(told.value)
 
 
 @pytest.mark.parametrize("url", ["file:///data/focus", "s3://finance/fal", "gs://finance", "az://finance/a/b"])
