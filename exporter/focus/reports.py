@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from exporter.focus.columns import CORRECTION
 from exporter.focus.findings import Problems
@@ -101,6 +101,13 @@ class Total:
         self.known = EXACTLY.add(self.known, next((cost for cost in costs if isinstance(cost, Decimal)), Decimal(0)))
 
 
+_KeyT = TypeVar("_KeyT", bound=tuple[str | bool, ...])
+
+
+def _largest_first(found: Mapping[_KeyT, Total]) -> dict[_KeyT, Total]:
+    return dict(sorted(found.items(), key=lambda item: (-item[1].billed, item[0])))
+
+
 class Totals:
     """Adds up rows; memory grows with the number of different keys, not of rows.
 
@@ -164,14 +171,14 @@ class Totals:
 
         The order in which rows came would be another one with Polars, which is behind with them.
         """
-        return dict(sorted(self._sums.items(), key=lambda item: (-item[1].billed, item[0])))
+        return _largest_first(self._sums)
 
     def by(self, *fields: str) -> dict[tuple[str | bool, ...], Total]:
         """Return the sums by some fields of the key, the largest first."""
         found: dict[tuple[str | bool, ...], Total] = {}
         for key, total in self._sums.items():
             found.setdefault(tuple(getattr(key, field) for field in fields), Total()).add(total)
-        return dict(sorted(found.items(), key=lambda item: (-item[1].billed, item[0])))
+        return _largest_first(found)
 
 
 UNDATED = "undated"
@@ -349,7 +356,7 @@ class Groups:
 
     def sums(self) -> Mapping[tuple[str, ...], Total]:
         """Return the sums, the largest first."""
-        return dict(sorted(self._sums.items(), key=lambda item: (-item[1].billed, item[0])))
+        return _largest_first(self._sums)
 
     def by_currency(self) -> dict[tuple[str | bool, ...], Total]:
         """Return the grand totals."""

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import structlog
 from sqlalchemy import Connection, Engine, QueuePool, inspect
 
-from exporter.charges import Invoice, Window, hour_start
+from exporter.charges import Invoice, Window, hour_number, hour_start
 from exporter.errors import LedgerError
 from exporter.forecasting.what_if import AppWeek
 from exporter.interruption import Check, ended_by
@@ -24,6 +24,7 @@ from exporter.ledger.accounting.coverage import Scope, ScopeState, state_of
 from exporter.ledger.accounting.key_labels import KeyLabels, values_of
 from exporter.ledger.accounting.reconciliation import Reconciliation
 from exporter.ledger.accounting.restatement import RejectedRows
+from exporter.ledger.accounting.tags import hours_to_divide
 from exporter.ledger.day_sums import DaySums
 from exporter.ledger.machines import as_charged, known_requests, read_app_weeks, read_efficiency, read_state_sums
 from exporter.ledger.tables import machines, rows, schema
@@ -207,17 +208,12 @@ class LedgerSnapshot:
 
         Only hours that have been read by tags for good count, of which the ledger has everything that tags divide.
         """
-        scopes = [scope for scope in self._scopes if scope.active and scope.account == account]
-        divided = [scope for scope in scopes if scope.source in MODEL_SOURCES]
-        since = [scope.history_from for scope in divided if scope.history_from is not None]
-        through = [scope.data_through for scope in divided if scope.data_through is not None]
-        if not divided or len(since) < len(divided) or len(through) < len(divided):
-            return 0
-        start, end = max(window.start, *since), min(window.end, *through)
+        hours = hours_to_divide((scope for scope in self._scopes if scope.active), account)
+        start, end = max(hour_number(window.start), hours.start), min(hour_number(window.end), hours.stop)
         if start >= end:
             return 0
         difference = 0
-        for run, stated in stated_runs(self._connection, account, Window(start, end)):
+        for run, stated in stated_runs(self._connection, account, range(start, end)):
             charged = self.usage(run, ("model",), where={"account": (account,)})
             difference += stated - sum(item.amounts.cost for item in charged if item.group[0])
         return difference

@@ -14,7 +14,7 @@ from exporter.charges import Clock, Window, first_hour_from, hour_number, hour_o
 from exporter.forecasting.changes import TagComparison, same_part
 from exporter.ledger.accounting.counters import Counter, Holds, advanced, released
 from exporter.ledger.accounting.restatement import CellRow
-from exporter.ledger.accounting.tags import NO_TAGS, READ_AFTER, Place, TagFigures, admitted, allocated
+from exporter.ledger.accounting.tags import NO_TAGS, READ_AFTER, Place, TagFigures, admitted, allocated, hours_to_divide
 from exporter.ledger.contents import Contents, TagTotals
 from exporter.ledger.session import Session
 from exporter.ledger.tables import schema
@@ -22,7 +22,7 @@ from exporter.ledger.tables import tags as tables
 from exporter.ledger.tables.span_totals import UsageSum, UsageTerms, usage_sums
 from exporter.ledger.tables.tags import COUNTER_UNIT, CounterKey, Items, TaggedHour
 from exporter.samples import PagedTable, Sample
-from exporter.tags import MODEL_SOURCES, TAG, TaggedReading, TagValues, tag_values, tags_text
+from exporter.tags import TAG, TaggedReading, TagValues, tag_values, tags_text
 
 HourlyTags = dict[datetime, dict[CounterKey, int]]
 """Nano-USD by account, model and tags, for every hour of a window."""
@@ -356,12 +356,7 @@ def _scopes_of(contents: Contents, account: str) -> list[int]:
 
 def _covered(contents: Contents, account: str) -> range:
     """Return the numbers of the hours of which the ledger has everything that tags divide."""
-    scopes = [scope for scope in contents.active_scopes() if scope.account == account and scope.source in MODEL_SOURCES]
-    since = [hour_number(scope.history_from) for scope in scopes if scope.history_from is not None]
-    through = [hour_number(scope.data_through) for scope in scopes if scope.data_through is not None]
-    if not scopes or len(since) < len(scopes) or len(through) < len(scopes):
-        return range(0)
-    return range(max(since), min(through))
+    return hours_to_divide(contents.active_scopes(), account)
 
 
 def _allocated(

@@ -5,15 +5,16 @@ explain is a row of its own, `untagged`: the ledger's cost less all that is tagg
 charges, that row is below zero, and says by how much. So the rows of an hour always add up to what the ledger has.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from exporter.charges import NOTHING, Amounts
+from exporter.charges import NOTHING, Amounts, hour_number
 from exporter.ledger.accounting.counters import OTHER
+from exporter.ledger.accounting.coverage import ScopeState
 from exporter.samples import Pages
-from exporter.tags import UNTAGGED, TagValues
+from exporter.tags import MODEL_SOURCES, UNTAGGED, TagValues
 
 READ_AFTER = 2
 """Hours after its end from which on a reading of an hour by tags counts: they come later than charges do."""
@@ -44,6 +45,21 @@ def allocated(cost: Mapping[str, int], tagged: Mapping[Place, int], keys: int) -
             place = model, untagged(keys)
             found[place] = found.get(place, 0) + amount
     return {place: amount for place, amount in found.items() if amount}
+
+
+def hours_to_divide(scopes: Iterable[ScopeState], account: str) -> range:
+    """Return the numbers of the hours of which the ledger has everything of an account that tags divide.
+
+    Args:
+        scopes: those that are published, of any account.
+        account: whose hours.
+    """
+    own = [scope for scope in scopes if scope.account == account and scope.source in MODEL_SOURCES]
+    since = [hour_number(scope.history_from) for scope in own if scope.history_from is not None]
+    through = [hour_number(scope.data_through) for scope in own if scope.data_through is not None]
+    if not own or len(since) < len(own) or len(through) < len(own):
+        return range(0)
+    return range(max(since), min(through))
 
 
 def divided(whole: Amounts, tagged: Mapping[str, Amounts]) -> tuple[tuple[str, Amounts], ...]:

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 
 from sqlalchemy import (
     BigInteger,
@@ -486,17 +487,14 @@ def hours_read(connection: Connection, account: str, window: Window) -> int:
     return sum(state.complete for state in hours.values())
 
 
-def stated_runs(connection: Connection, account: str, window: Window) -> Iterator[tuple[Window, int]]:
-    """Yield every run of hours of a window that have been read by tags for good, and what fal states of it."""
-    hours = read_hours(connection, account, hour_number(window.start), hour_number(window.end))
-    first, stated = 0, 0
-    complete = sorted(hour for hour, state in hours.items() if state.complete)
-    for hour in complete:
-        if hour - 1 not in hours or not hours[hour - 1].complete:
-            first, stated = hour, 0
-        stated += hours[hour].stated
-        if hour + 1 not in hours or not hours[hour + 1].complete:
-            yield Window(hour_start(first), hour_start(hour + 1)), stated
+def stated_runs(connection: Connection, account: str, hours: range) -> Iterator[tuple[Window, int]]:
+    """Yield every run of some hours that have been read by tags for good, and what fal states of it."""
+    known = read_hours(connection, account, hours.start, hours.stop)
+    complete = sorted(hour for hour, state in known.items() if state.complete)
+    # In a run the hours grow as their places do.
+    for _, places in groupby(enumerate(complete), lambda place: place[1] - place[0]):
+        run = [hour for _, hour in places]
+        yield Window(hour_start(run[0]), hour_start(run[-1] + 1)), sum(known[hour].stated for hour in run)
 
 
 def read_until(connection: Connection, account: str, window: Window) -> datetime:
