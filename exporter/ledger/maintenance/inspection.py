@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import NullPool, text
+from sqlalchemy import NullPool, TextClause, text
 from sqlalchemy.engine import URL
 
 from exporter.errors import LedgerError
@@ -22,6 +22,7 @@ from exporter.ledger.tables.database import (
 )
 
 _MAY_CREATE = text("SELECT has_schema_privilege(current_schema(), 'CREATE')")
+_MAY_STAGE = text("SELECT has_database_privilege(current_database(), 'TEMPORARY')")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ def inspect_ledger(address: str) -> Inspection:
             with reading(address, of_any_version=True) as connection:
                 version = int(schema.read(connection, "schema") or 0)
                 born_at = schema.read(connection, schema.BORN_AT)
+            problem = _too_new(version) or _cannot_write(url)
         except NoLedgerError:
             return Inspection(name, collector=collector, problem=_cannot_begin(url))
     except LedgerError as error:
@@ -66,7 +68,7 @@ def inspect_ledger(address: str) -> Inspection:
         version,
         datetime.fromisoformat(born_at) if born_at else None,
         collector,
-        _too_new(version) or _cannot_write(url),
+        problem,
     )
 
 
@@ -81,27 +83,38 @@ def _too_new(version: int) -> str:
 
 def _cannot_begin(url: URL) -> str:
     """Return what keeps an exporter from making a new ledger; empty if nothing does."""
-    if url.get_backend_name() != "sqlite":
-        engine = reading_engine(url, poolclass=NullPool)
-        try:
-            with clear_errors(url), engine.connect() as connection:
-                may = connection.scalar(_MAY_CREATE)
-        finally:
-            engine.dispose()
-        return (
-            "" if may else "There is no ledger yet, and the user may not create tables; grant it CREATE on the schema."
-        )
     path = sqlite_path(url)
-    return "" if path is None else _folder_problem(path.absolute().parent)
+    if path is not None:
+        return _folder_problem(path.absolute().parent)
+    if url.get_backend_name() == "sqlite":
+        return ""
+    if not _granted(url, _MAY_CREATE):
+        return "There is no ledger yet, and the user may not create tables; grant it CREATE on the schema."
+    return _cannot_write(url)
 
 
 def _cannot_write(url: URL) -> str:
     path = sqlite_path(url)
-    if path is None:
+    if path is not None:
+        if not os.access(path, os.R_OK | os.W_OK):
+            return f"This user may not write the ledger's file {path}; give it the right to."
+        return _folder_problem(path.absolute().parent)
+    if url.get_backend_name() == "sqlite" or _granted(url, _MAY_STAGE):
         return ""
-    if not os.access(path, os.R_OK | os.W_OK):
-        return f"This user may not write the ledger's file {path}; give it the right to."
-    return _folder_problem(path.absolute().parent)
+    return (
+        "The user may not create temporary tables, through which many rows are written; "
+        "grant it TEMPORARY on the database."
+    )
+
+
+def _granted(url: URL, question: TextClause) -> bool:
+    """Ask a server for a right of the user."""
+    engine = reading_engine(url, poolclass=NullPool)
+    try:
+        with clear_errors(url), engine.connect() as connection:
+            return bool(connection.scalar(question))
+    finally:
+        engine.dispose()
 
 
 def _folder_problem(folder: Path) -> str:

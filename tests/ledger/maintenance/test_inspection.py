@@ -58,6 +58,30 @@ def test_a_user_who_may_not_create_tables_is_told_so(postgresql_address: str) ->
     engine.dispose()
 
 
+def test_a_user_who_may_not_create_temporary_tables_is_told_so(
+    postgresql_address: str,
+) -> None:
+    engine = create_engine(postgresql_address)
+    with engine.begin() as connection:
+        connection.execute(text("DROP ROLE IF EXISTS writer"))
+        connection.execute(text("CREATE ROLE writer LOGIN"))
+        connection.execute(text("GRANT CREATE, USAGE ON SCHEMA public TO writer"))
+    address = postgresql_address.replace("ledger@", "writer@")
+    assert inspect_ledger(address).problem == ""
+    with engine.begin() as connection:
+        connection.execute(text(f'REVOKE TEMPORARY ON DATABASE "{engine.url.database}" FROM PUBLIC'))
+    try:
+        needed = "through which many rows are written; grant it TEMPORARY on the database."
+        assert inspect_ledger(address).problem.endswith(needed)
+        assert inspect_ledger(postgresql_address).problem == "", "a superuser may do everything"
+    finally:
+        with engine.begin() as connection:
+            connection.execute(text(f'GRANT TEMPORARY ON DATABASE "{engine.url.database}" TO PUBLIC'))
+            connection.execute(text("DROP OWNED BY writer"))
+            connection.execute(text("DROP ROLE writer"))
+        engine.dispose()
+
+
 def test_a_server_that_does_not_answer_is_a_problem() -> None:
     found = inspect_ledger("postgresql://ledger:secret@127.0.0.1:1/ledger")
     assert "cannot be used: connection failed" in found.problem
