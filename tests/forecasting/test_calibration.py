@@ -55,6 +55,13 @@ def test_errors_are_of_forecasts_that_knew_nothing_of_what_came_after() -> None:
     assert errors[1:] == _errors(calm, MONDAY - timedelta(weeks=1))
 
 
+def test_however_far_off_a_week_was_it_counts_for_five_spreads_at_most() -> None:
+    calm, later = life(14), [1000 * hour for hour in life(7)]
+    (error,) = _errors(calm + later, MONDAY)
+    assert error > 100
+    assert scale_of(calm + later) == pytest.approx((0.2 + 5 / _MEAN_ERRORS[0]) / 2)
+
+
 def test_the_only_error_counts_and_of_more_all_but_the_largest_do() -> None:
     chance = Random(1)  # noqa: S311  reproducible, no secrets
     for known, expected in enumerate(_MEAN_ERRORS, 1):

@@ -10,13 +10,13 @@ import pytest
 from polling.conftest import REACH, Bench, Clock, opened_bench, truth
 
 from exporter.charges import HOUR, NANO, SURGE, Amounts, Charge, Dimensions, Window, hour_of
-from exporter.forecasting.changes import MonthComparison
+from exporter.forecasting.changes import MonthComparison, TagComparison
 from exporter.ledger.reader import LedgerReader
 from exporter.overview import Overview
 from exporter.polling.comparisons import ComparisonMaker, moved_by
 from exporter.polling.publisher import overview_of
 from exporter.queries.drivers import answer_drivers, parse_drivers_question
-from exporter.samples import Pages
+from exporter.samples import Pages, Sample, paged
 from exporter.simulator import Fault, RunningSimulator
 from exporter.tags import TaggedReading
 
@@ -42,7 +42,7 @@ def total(pages: Pages) -> int:
 async def test_an_account_that_has_spent_nothing_is_compared(
     fal: RunningSimulator, clock: Clock, tmp_path: Path
 ) -> None:
-    """It would keep the page from comparing the others."""
+    """Otherwise the page would not compare the others either."""
     async with opened_bench(fal, clock, tmp_path, reach=replace(REACH, history=timedelta(days=34))) as bench:
         fal.simulator.faults.add(Fault("empty_answer"))
         await bench.account.load_history()
@@ -191,6 +191,47 @@ async def test_without_all_of_the_last_month_there_is_no_comparison(bench: Bench
     maker = ComparisonMaker(clock)
     await bench.account.load_history()
     assert await compared(bench, maker) == MonthComparison()
+
+
+async def test_what_is_itself_called_other_is_one_with_those_that_have_no_series_of_their_own(
+    fal: RunningSimulator, clock: Clock, tmp_path: Path
+) -> None:
+    """As where the limit of series has folded charges, and there are more products than are published besides."""
+    fal.simulator.faults.add(Fault("empty_answer"))
+    hour = hour_of(clock.now) - HOUR
+    costs = {"__other__": 1000, **{f"product-{number:02}": 100 + number for number in range(60)}}
+    charges = [
+        Charge(hour, Dimensions("main", product=product, model="m", unit="image"), Amounts(1, 0, cost, 0, cost))
+        for product, cost in costs.items()
+    ]
+    async with opened_bench(fal, clock, tmp_path, reach=replace(REACH, history=timedelta(days=34))) as bench:
+        await bench.account.load_history()
+        window = Window(hour, hour + HOUR)
+        await bench.ledger.run(lambda ledger: ledger.restate("main", "models", window, charges, at=clock.now))
+        comparison = await compared(bench, ComparisonMaker(clock))
+    products = [sample for page in comparison.movers for sample in page.samples if sample.labels[1] == "product"]
+    assert len({sample.labels for sample in products}) == len(products) == 50
+    assert sum(sample.value for sample in products) == sum(costs.values())
+    # Fifty are listed, one of which has the name of those that are not: the eleven smallest are with it.
+    assert {sample.labels[2]: sample.value for sample in products}["__other__"] == 1000 + sum(range(100, 111))
+
+
+def test_a_tag_is_compared_up_to_where_every_account_has_been_read_and_names_those_that_have_not() -> None:
+    early, late = (datetime(2026, 11, 3, hour, tzinfo=UTC) for hour in (5, 8))
+    values = ({"plan": {"free": 1, "paid": 2}}, {"plan": {"free": 3, "paid": 5}})
+    comparison = MonthComparison(
+        this_month=paged(Sample((account, "m"), 7) for account in ("one", "two", "three")),
+        tags={
+            "one": TagComparison(late, *values),
+            "two": TagComparison(early, *values),
+            "three": TagComparison(lacking="it is not known"),
+        },
+    )
+    by_account, by_plan = moved_by(comparison, ("account", "model"))
+    assert (by_account.label, by_account.through, by_account.lacking) == ("account", None, ())
+    assert (by_plan.label, by_plan.through) == ("tag:plan", early)
+    assert by_plan.lacking == ("three: it is not known.",)
+    assert [(move.name, move.before, move.after) for move in by_plan.moves.top] == [("paid", 4, 10), ("free", 2, 6)]
 
 
 TAGS = ("cost_center", "feature")

@@ -1,7 +1,9 @@
 """Usage by tags adds up to usage, to the nano-dollar and by unit, for any window and period."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from queries.conftest import APP, BERLIN, FLUX, HISTORY, NOW, UTC_ZONE, VEO, charges_of
 
-from exporter.charges import HOUR, NANO, Amounts, Window
+from exporter.charges import HOUR, NANO, Amounts, Charge, Window
 from exporter.focus.charge import Granularity, focus_charges
 from exporter.focus.writer import values
 from exporter.ledger import Ledger, Rules
@@ -230,6 +232,35 @@ def test_a_named_window_ends_where_it_has_been_read_by_tags(reader: LedgerReader
     written = moved(reader, window="2026-11-03/2026-11-03T11:00Z", account="studio", group_by="tag:customer")
     assert not written.window.complete
     assert any("hours have not been read by tags for good yet" in note for note in written.notes)
+
+
+def test_an_account_that_is_not_read_by_tags_does_not_end_a_named_window(reader: LedgerReader) -> None:
+    alone, both = (
+        moved(reader, window="today", account=accounts, group_by="tag:customer")
+        for accounts in ("studio", "studio,research")
+    )
+    assert (both.window.start, both.window.end) == (alone.window.start, alone.window.end)
+    assert both.compare.end == alone.compare.end
+    assert not both.window.complete
+
+
+def test_a_month_that_is_longer_than_the_last_is_compared_with_all_of_it(tmp_path: Path) -> None:
+    now = datetime(2026, 3, 31, 9, 20, tzinfo=UTC)
+    february, march = datetime(2026, 2, 1, tzinfo=UTC), datetime(2026, 3, 1, tzinfo=UTC)
+    read = Window(february, datetime(2026, 3, 31, 10, tzinfo=UTC))
+    address = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    with closing(Ledger(address, rules=Rules(tags=KEYS), clock=lambda: now)) as ledger:
+        ledger.activate({"studio": ("models",)})
+        charge = Amounts(NANO, 0, NANO, 0, NANO)
+        ledger.restate("studio", "models", read, [Charge(hour, FLUX, charge) for hour in read.hours()], at=now)
+        ledger.tags.record(TaggedReading("studio", read, KEYS, (), {}, {}), at=now)
+    with closing(LedgerReader(address)) as reader, reader.snapshot() as snapshot:
+        question = parse_drivers_question({"group_by": "tag:customer"}, now=now, zone=UTC_ZONE)
+        answer = answer_drivers(snapshot, question)
+    assert (answer.window.start, answer.window.end) == (march, read.end - 3 * HOUR)
+    assert (answer.compare.start, answer.compare.end) == (february, march)
+    assert answer.compare.spend == 28 * 24 * NANO
+    assert answer.window.spend == (30 * 24 + 7) * NANO
 
 
 def test_accounts_that_are_not_read_by_tags_are_said_where_customers_are_compared(reader: LedgerReader) -> None:

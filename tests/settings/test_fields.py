@@ -86,6 +86,12 @@ def test_an_absurd_duration_is_refused() -> None:
         parse_duration("999999999w")
 
 
+def test_a_duration_is_a_hundred_years_at_most() -> None:
+    assert parse_duration("36500d") == timedelta(days=36_500)
+    with pytest.raises(ValueError, match="longer than a hundred years"):
+        parse_duration("36500d1s")
+
+
 @given(st.integers(0, 3_000_000_000))
 def test_a_written_duration_reads_the_same(seconds: int) -> None:
     duration = timedelta(seconds=seconds)

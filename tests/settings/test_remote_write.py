@@ -43,3 +43,9 @@ def test_a_store_inside_the_network_needs_no_tls_without_credentials() -> None:
 def test_headers_and_labels_are_read() -> None:
     assert parse_headers("X-Scope-OrgID=team, X-Other=a=b") == {"X-Scope-OrgID": "team", "X-Other": "a=b"}
     assert parse_extra_labels(["cluster=prod", "region=eu"]) == ("cluster=prod", "region=eu")
+
+
+@pytest.mark.parametrize("name", ["account", "model", "unit"])
+def test_a_label_of_every_sample_is_none_that_a_charge_has(name: str) -> None:
+    with pytest.raises(ValueError, match=f"contains {name}, which is a label of charges"):
+        parse_extra_labels(["cluster=prod", f"{name}=x"])

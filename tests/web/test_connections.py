@@ -161,6 +161,34 @@ async def test_large_headers_are_refused_while_they_come_in(head: bytes) -> None
         assert (await server.get("/healthz")).status_code == 200
 
 
+async def test_as_many_headers_are_taken_as_are_allowed_and_not_one_more() -> None:
+    async with served(Application(), Connections(Limits(headers=5))) as server:
+        answers = []
+        for others in (3, 4):
+            names = b"".join(b"X-%d: 1\r\n" % number for number in range(others))
+            raw = await server.connect(
+                b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + names + b"\r\n"
+            )
+            answers.append((await raw.rest()).split(b"\r\n")[0])
+    assert answers == [b"HTTP/1.1 200 OK", b"HTTP/1.1 431 Request Header Fields Too Large"]
+
+
+async def test_as_many_connections_are_open_as_are_allowed_and_not_one_more(clock: Clock) -> None:
+    """No address has more than its share here, so that it is the bound of all that counts."""
+    connections = Connections(Limits(most=3, most_of_address=10), clock=clock)
+    async with served(Application(), connections) as server:
+        first = await server.connect()
+        await server.until(lambda found: len(found) == 1)
+        clock.now += 1
+        for number in (2, 3):
+            await server.connect()
+            await server.until(lambda found, number=number: len(found) == number)
+        assert connections.ended == 0
+        await server.connect()
+        assert await first.rest() == b""
+        assert (len(connections), connections.ended) == (3, 1)
+
+
 async def test_one_address_cannot_take_every_place(clock: Clock) -> None:
     connections = Connections(Limits(most=20, most_of_address=5), clock=clock)
     async with served(Application(), connections) as server:

@@ -2,11 +2,13 @@
 
 import asyncio
 import importlib
+import threading
 from types import ModuleType
 
 import httpx
 import pytest
 from structlog.testing import capture_logs
+from web.rest.conftest import Make
 
 from exporter.web.rest import entrance
 
@@ -26,6 +28,29 @@ async def test_those_who_ask_first_share_one_import(client: httpx.AsyncClient, m
     answers = await asyncio.gather(*(client.get(USAGE) for _ in range(5)))
     assert [answer.status_code for answer in answers] == [200] * 5
     assert len(imported) == 1
+
+
+async def test_who_leaves_while_it_is_imported_does_not_end_the_import_for_the_others(
+    application: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(name: str) -> ModuleType:
+        begun.set()
+        assert go_on.wait(10)
+        return importlib.import_module(name)
+
+    monkeypatch.setattr(entrance, "import_module", wait)
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(application()), base_url="http://localhost", trust_env=False
+    ) as client:
+        first, second = (asyncio.create_task(client.get("/v1/billing/nothing")) for _ in range(2))
+        assert await asyncio.to_thread(begun.wait, 10)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        go_on.set()
+        assert (await second).status_code == 404
 
 
 async def test_what_cannot_be_loaded_is_a_sentence_and_tried_again(
