@@ -1,7 +1,7 @@
 """The only package that knows fal: its calls, its words, its ways to fail.
 
-Lives here: one exchange (`endpoints`, `transport`, `answers`, `client`, `pacing`, `errors`), reading of rows (`rows`,
-`aggregation`), the usage sources (`platform_usage`, `reporting`, `focus.usage`), and what else an account has
+Lives here: one exchange (`endpoints`, `transport`, `answers`, `client`, `paging`, `pacing`, `errors`), reading of rows
+(`rows`, `aggregation`), the usage sources (`platform_usage`, `reporting`, `focus.usage`), and what else an account has
 (`account`, `listings`, `machines`, `focus.bill`). May import: `charges`, `machines`, `focus`, `settings`; never the
 ledger. Begin reading at `client`, then `platform_usage` and `aggregation`; `sources` lists the sources by name.
 """

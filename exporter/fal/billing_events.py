@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from functools import partial
 
 from exporter.charges import BilledRequest, RequestColumns
-from exporter.fal.client import EMPTY_PAGES, Client
+from exporter.fal.client import Client
 from exporter.fal.endpoints import Deadline, Endpoint, Host, Parameters
 from exporter.fal.errors import PagingError
+from exporter.fal.paging import EMPTY_PAGES
 from exporter.fal.rows import RejectedError, is_sendable, row_of
 
 MODELS_EVENTS = Endpoint(Host.PLATFORM, "/models/billing-events")

@@ -1,14 +1,10 @@
-"""The client: one account's way to fal, call by call and page by page.
-
-A sequence of pages that repeats a cursor, a page or the end of one, that promises more without a cursor, or that
-exceeds the limit is an error: half of it would lose charges, and twice the same rows would double them.
-"""
+"""The client: one account's way to fal, call by call; see `exporter.fal.paging` for answers of several pages."""
 
 import asyncio
 import random
 import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -19,11 +15,10 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from exporter.charges import Clock, utc_now
 from exporter.fal.answers import Locks
-from exporter.fal.buckets import Allowance
 from exporter.fal.endpoints import Deadline, Endpoint, Host, Limits, Observer, Parameters
-from exporter.fal.errors import ApiError, DeadlineError, LockedError, PagingError, ShapeError
+from exporter.fal.errors import ApiError, DeadlineError, LockedError, ShapeError
 from exporter.fal.pacing import Pacing
-from exporter.fal.rows import Rejections, is_sendable
+from exporter.fal.rows import Rejections
 from exporter.fal.transport import Parse, Transport
 from exporter.logs import Secret
 
@@ -280,155 +275,3 @@ class Client:
                 yield
         except TimeoutError:
             raise late from None
-
-
-Page = list[object]
-"""The `time_series` of one page."""
-
-EMPTY_PAGES = 20
-"""Pages without rows, one after the other, that are taken for a sequence that does not end."""
-
-
-async def pages(
-    client: Client,
-    call: Endpoint,
-    parameters: Parameters,
-    deadline: Deadline,
-    *,
-    rows: str = "time_series",
-    limited: bool = True,
-    track_lock: bool = True,
-    allowance: Allowance | None = None,
-    most_rows: int | None = None,
-) -> AsyncIterator[Page]:
-    """Yield the rows of every page, to the end.
-
-    Args:
-        client: asks.
-        call: which interface.
-        parameters: its query, without those of paging.
-        deadline: ends all requests.
-        rows: the field that holds the rows of a page.
-        limited: whether to ask for so many rows at once as the client is set to; else fal decides.
-        track_lock: as for `Client.get`.
-        allowance: the calls that may be made; None for any number.
-        most_rows: how many rows all pages together may have; None for as many as the client's limits allow.
-
-    Raises:
-        TooMuchError: there are more pages than calls are allowed.
-        PagingError: the sequence repeats itself, does not end, or has more rows than it may have.
-        ShapeError: a page is not one.
-        ApiError: a page could not be had.
-    """
-    seen: set[str] = set()
-    before: Page = []
-    most = client.limits.rows if most_rows is None else most_rows
-    most_pages = client.limits.pages + most // client.limits.page_rows
-    count = empty = 0
-    pages_seen: set[int] = set()
-    query = {**parameters, "limit": str(client.limits.page_rows)} if limited else dict(parameters)
-    for number in range(1, most_pages + 1):
-        if allowance is not None:
-            allowance.take()
-        answer = await client.get(call, query, deadline, track_lock=track_lock)
-        page, cursor = _page(client, call, answer, rows)
-        if page and (page == before or _is_repeated(page, pages_seen)):
-            raise client.failure(PagingError, call, f"fal sent the same page twice, page {number} the second time")
-        if overlap := _overlap(before, page):
-            rows_again = "the last row" if overlap == 1 else f"the last {overlap} rows"
-            text = f"fal's pages overlap: page {number} begins with {rows_again} of the page before"
-            raise client.failure(PagingError, call, text)
-        # Refused as it comes in: thousands of pages that end nowhere are as many calls, and as much memory.
-        count += _row_count(page)
-        if count > most:
-            raise client.failure(PagingError, call, f"fal sent more than {most} rows, in {number} pages")
-        empty = 0 if page else empty + 1
-        if empty >= EMPTY_PAGES:
-            raise client.failure(PagingError, call, f"fal sent {empty} pages without rows, one after the other")
-        yield page
-        if cursor is None:
-            return
-        if cursor in seen:
-            raise client.failure(PagingError, call, "fal's pages form a loop")
-        seen.add(cursor)
-        before = page
-        query["cursor"] = cursor
-    raise client.failure(PagingError, call, f"fal's response has more than {most_pages} pages")
-
-
-def _overlap(before: Page, page: Page) -> int:
-    """Return how many rows of buckets at the end of a page come again, in the same order, at the start of the next.
-
-    fal states a rate in one row, so that rows that are the same in every field do not follow one another by chance. A
-    cursor that points at the last row, not behind it, would count every one of them twice.
-    """
-    following = list(_bucket_rows(page))
-    if not following:
-        return 0
-    ended = list(_bucket_rows(before))
-    for place, row in enumerate(ended):
-        if row == following[0] and ended[place:] == following[: len(ended) - place]:
-            return len(ended) - place
-    return 0
-
-
-def _bucket_rows(page: Page) -> Iterator[tuple[object, object]]:
-    """Yield stamp and row of each row in buckets; the items of other listings are known by their ids."""
-    for item in page:
-        results = item.get("results") if isinstance(item, dict) else None
-        if isinstance(item, dict) and isinstance(results, list):
-            yield from ((item.get("bucket"), row) for row in results)
-
-
-def _is_repeated(page: Page, seen: set[int]) -> bool:
-    """Return whether a page with rows has come before, under another cursor and however long ago.
-
-    No row comes twice, so that pages differ in the first or the last row of one of their lists.
-    """
-    marks = tuple(_marks(page))
-    if not marks:
-        return False
-    digest = hash(marks)
-    if digest in seen:
-        return True
-    seen.add(digest)
-    return False
-
-
-def _marks(page: Page) -> Iterator[tuple[str, int, str, str]]:
-    """Yield stamp, length, first and last row of each list of a page that is not empty."""
-    buckets = [item for item in page if isinstance(item, dict) and isinstance(item.get("results"), list)]
-    if len(buckets) < len(page):
-        yield "", len(page), repr(page[0]), repr(page[-1])
-        return
-    for bucket in buckets:
-        if results := bucket["results"]:
-            yield repr(bucket.get("bucket")), len(results), repr(results[0]), repr(results[-1])
-
-
-def _row_count(page: Page) -> int:
-    """Return the number of rows of a page, those in buckets counted one by one."""
-    count = 0
-    for item in page:
-        results = item.get("results") if isinstance(item, dict) else None
-        count += len(results) + 1 if isinstance(results, list) else 1
-    return count
-
-
-def _page(client: Client, call: Endpoint, answer: object, rows: str) -> tuple[Page, str | None]:
-    """Return a page and the cursor of the next, or None after the last."""
-    if not isinstance(answer, dict):
-        raise client.misshapen(call, "is not an object")
-    page = answer.get(rows)
-    # An answer without the list must not pass for an empty one: it would take back every charge of the window.
-    if not isinstance(page, list):
-        raise client.misshapen(call, f"`{rows}` is not a list")
-    more = answer.get("has_more")
-    if not isinstance(more, bool):
-        raise client.misshapen(call, "`has_more` is neither true nor false")
-    if not more:
-        return page, None
-    cursor = answer.get("next_cursor")
-    if not is_sendable(cursor):
-        raise client.misshapen(call, "`has_more` is true but `next_cursor` is not text")
-    return page, cursor

@@ -25,7 +25,7 @@
             ├── NotCsvError         not_csv       the body of a report is no CSV
             ├── ShapeError          shape         the JSON is not the promised one
             ├── TooLargeError       too_large     the body is larger than the limit, unpacked or parsed
-            └── PagingError         endless_pages a page sequence that repeats itself or never ends
+            └── PagingError         endless_pages a page sequence that repeats itself, leaves rows out or never ends
 
 The word in the middle column is the error's `reason`, the value of the `reason` label. No message holds a key: what
 fal says is cleaned of it before it gets here (see `exporter.fal.answers`).
@@ -253,7 +253,7 @@ class TooLargeError(BadAnswerError):
 
 
 class PagingError(BadAnswerError):
-    """A page sequence repeats itself, never ends, or has more rows than it may have."""
+    """A page sequence repeats itself, leaves rows out, never ends, or has more rows than it may have."""
 
     reason = "endless_pages"
     advice = "nothing from it was counted; it is retried at the next poll"

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Generic, NamedTuple, Self, TypeVar
 
 from exporter.charges import ApiKey, Team, UnitPrice, hour_of
-from exporter.fal.client import Client, pages
+from exporter.fal.client import Client
 from exporter.fal.endpoints import Deadline, Endpoint, Host, Parameters, Scope
+from exporter.fal.paging import pages
 from exporter.fal.rows import RejectedError, Row, amount, in_dollars, instant, optional_text, row_of, text
 
 KEYS = Endpoint(Host.PLATFORM, "/keys")

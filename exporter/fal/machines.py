@@ -14,10 +14,11 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from exporter.charges import HOUR, Window, hour_number, hour_of
-from exporter.fal.client import Client, pages
+from exporter.fal.client import Client
 from exporter.fal.endpoints import Deadline, Endpoint, Host, Parameters
 from exporter.fal.errors import NotFoundError
 from exporter.fal.listings import Listing
+from exporter.fal.paging import pages
 from exporter.fal.rows import RejectedError, Rejection, Row, amount, instant, optional_text, row_of, text
 from exporter.machines import AppSettings, RequestHour, RunnerHour, Runners
 

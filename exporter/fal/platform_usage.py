@@ -27,9 +27,10 @@ from zoneinfo import ZoneInfo
 from exporter.charges import SURGE, Amounts, Dimensions, UnitPrice, Window, gpu_machine, hour_of, nano_of_atto
 from exporter.fal.aggregation import Detail, Offer, Reading, Tally, offer, one_reading, rounded, unit_prices
 from exporter.fal.buckets import Allowance, Buckets
-from exporter.fal.client import Client, pages
+from exporter.fal.client import Client
 from exporter.fal.endpoints import Deadline, Endpoint, Host, Parameters
 from exporter.fal.errors import FeatureError
+from exporter.fal.paging import pages
 from exporter.fal.rows import (
     NO_GPU_TIME,
     GpuTime,
@@ -139,7 +140,7 @@ class PlatformUsage:
     ) -> Reading:
         client, call = self._client, self._interface.call
         rows = Rows(self._interface, client.account, tally, by_key=by_key)
-        async for page in pages(client, call, query, deadline, allowance=allowance, most_rows=most_rows):
+        async for page in pages(client, call, query, deadline, allowance=allowance, most_rows=most_rows, summed=True):
             for bucket in page:
                 results = bucket.get("results") if isinstance(bucket, dict) else None
                 if not isinstance(bucket, dict) or not isinstance(results, list):
@@ -452,7 +453,7 @@ async def organization_totals(
     rejected = 0
     # Months make the fewest rows: nothing but their sum is wanted.
     query = window_parameters(window, by_key=False, timeframe="month")
-    async for page in pages(client, ORGANIZATION.call, query, deadline, track_lock=track_lock):
+    async for page in pages(client, ORGANIZATION.call, query, deadline, track_lock=track_lock, summed=True):
         for bucket in page:
             results = bucket.get("results") if isinstance(bucket, dict) else None
             if not isinstance(results, list):
@@ -497,7 +498,7 @@ async def read_tagged(
     hours: dict[datetime, dict[_TaggedKey, Amounts]] = {}
     rejected: Counter[str] = Counter()
     query = {**window_parameters(window, by_key=False), "source": _TAGGED}
-    async for page in pages(client, call, query, deadline, track_lock=False):
+    async for page in pages(client, call, query, deadline, track_lock=False, summed=True):
         for bucket in page:
             rows = bucket.get("results") if isinstance(bucket, dict) else None
             if not isinstance(bucket, dict) or not isinstance(rows, list):

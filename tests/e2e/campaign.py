@@ -146,6 +146,8 @@ FAULTS: Mapping[str, Wrong] = {
     "split_rows": fal_does("split_rows", USAGE, rows=7),
     "duplicated_page": fal_does("duplicated_page", USAGE),
     "repeated_cursor": fal_does("repeated_cursor", USAGE),
+    "overlapping_pages": fal_does("overlapping_pages", USAGE),
+    "skipping_pages": fal_does("skipping_pages", USAGE, rows=1),
     "endless_pages": fal_does("endless_pages", USAGE),
     "endless_rows": fal_does("endless_rows", USAGE),
     "giant_body": fal_does("giant_body", megabytes=2),

@@ -893,6 +893,50 @@ async def test_an_answer_of_which_most_rows_cannot_be_read_fails_its_poll(scene:
         await month.agrees(exporter)
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("overlapping_pages", path="/v1/models/usage"),
+        # The second of five pages begins a row too late.
+        Fault("skipping_pages", path="/v1/models/usage", rows=1, after=1, times=1),
+    ],
+    ids=lambda fault: fault.kind,
+)
+async def test_pages_that_overlap_or_leave_rows_out_fail_their_poll_and_move_no_view(
+    scene: Scene, fault: Fault
+) -> None:
+    month = Month(scene, "models")
+    scene.settings["page_size"] = 60
+    async with month.exporter() as exporter:
+        before, in_focus = month.truth(), await focus_cost(exporter, month.window)
+        through = (await exporter.until(lambda _: True)).overview.accounts[0].sources[0].data_through
+        scene.simulator.faults.add(fault)
+        late_hour = int(utc(11, 2, 1).timestamp()) // 3600
+        scene.simulator.account.plant([PlantedSpend(late_hour, GlitchedJob().line(7 * NANO))])
+        polled = await month.poll(exporter)
+        assert (polled.state, polled.data_through) == ("failing", through)
+        told = "pages overlap" if fault.kind == "overlapping_pages" else "leave rows out"
+        assert told in polled.problem
+        assert told in html_unescape(await exporter.page())
+        failures = (await exporter.metrics())["fal_exporter_poll_failures_total"]
+        assert {dict(labels)["reason"] for labels, count in failures.items() if count} == {"endless_pages"}
+        await month.agrees(exporter, before)
+        assert await focus_cost(exporter, month.window) == in_focus
+
+        scene.simulator.faults.remove(fault.kind)
+        assert (await month.poll(exporter)).state == "up"
+        await month.agrees(exporter)
+        assert month.truth() == before + 7
+        assert await focus_cost(exporter, month.window) == in_focus + 7
+
+
+async def focus_cost(exporter: Exporter, window: Mapping[str, str]) -> Decimal:
+    """Return what a window costs by the exporter's own FOCUS file, which is of the ledger."""
+    answer = await exporter.client.get("/v1/billing/focus", params=dict(window))
+    assert answer.status_code == 200, answer.text
+    return sum((Decimal(row["BilledCost"]) for row in csv.DictReader(io.StringIO(answer.text))), Decimal())
+
+
 async def test_hours_that_vanish_are_said_in_dollars_and_are_not_counted_again_when_they_come_back(
     scene: Scene,
 ) -> None:

@@ -16,7 +16,7 @@ from exporter.fal.buckets import Allowance, Buckets, TooMuchError
 from exporter.fal.client import Client
 from exporter.fal.endpoints import Endpoint, Limits, Silent
 from exporter.fal.errors import ApiError, PagingError
-from exporter.fal.platform_usage import organization_totals
+from exporter.fal.platform_usage import organization_totals, read_tagged
 from exporter.fal.sources import DETAILED, SOURCES, automatic_sources, probe, usage_source
 from exporter.simulator import ADMIN_KEY, API_KEY, Fault, RunningSimulator, Simulator, World, WorldSize, serving
 
@@ -187,6 +187,8 @@ async def test_the_detailed_sources_together_are_the_organizations_totals(client
         ("not_json", "not_json"),
         ("duplicated_page", "endless_pages"),
         ("repeated_cursor", "endless_pages"),
+        ("overlapping_pages", "endless_pages"),
+        ("skipping_pages", "endless_pages"),
         ("endless_pages", "endless_pages"),
         ("giant_body", "too_large"),
         ("gzip_bomb", "too_large"),
@@ -198,6 +200,16 @@ async def test_its_faults_are_told_apart(simulator: RunningSimulator, client: Cl
         await usage_source("models", client).read(WINDOWS[0], with_api_key=False)
     assert caught.value.reason == reason
     assert isinstance(caught.value, PagingError) == (reason == "endless_pages")
+
+
+async def test_pages_that_leave_rows_out_are_no_totals_and_no_allocation(
+    simulator: RunningSimulator, client: Client
+) -> None:
+    simulator.simulator.faults.add(Fault("skipping_pages", path="/v1/*", rows=1))
+    with pytest.raises(PagingError, match="leave rows out"):
+        await organization_totals(client, WINDOWS[2], client.deadline())
+    with pytest.raises(PagingError, match="leave rows out"):
+        await read_tagged(client, WINDOWS[1], ("customer",))
 
 
 @pytest.mark.parametrize("kind", ["wrong_types", "missing_fields"])

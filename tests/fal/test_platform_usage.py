@@ -3,16 +3,14 @@ from decimal import Decimal
 from fractions import Fraction
 
 import pytest
-from fal.conftest import Answer, Bench, Fal, as_json, bucket, model_row, page, refused
+from fal.conftest import Bench, Fal, as_json, bucket, model_row, page, refused
 from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.charges import NANO, SURGE, Amounts, Dimensions, RejectedRow, Window
 from exporter.fal.aggregation import Tally, rounded
 from exporter.fal.answers import decoded
-from exporter.fal.client import Client, pages
-from exporter.fal.endpoints import Endpoint, Host
-from exporter.fal.errors import PagingError, ServerError, ShapeError
+from exporter.fal.errors import ServerError, ShapeError
 from exporter.fal.platform_usage import (
     COMPUTE,
     MODELS,
@@ -32,138 +30,7 @@ from exporter.fal.platform_usage import (
 )
 from exporter.fal.rows import IN_PART, REJECTIONS, Rejections
 
-CALL = Endpoint(Host.PLATFORM, "/models/usage")
 PATH = "/v1/models/usage"
-
-
-def numbered(number: int, cursor: str | None) -> Answer:
-    return as_json(page(bucket("2026-11-21T10:00:00Z", {"n": number}), cursor=cursor))
-
-
-async def read(client: Client) -> list[list[object]]:
-    return [found async for found in pages(client, CALL, {"a": "b"}, client.deadline())]
-
-
-async def test_pages_are_followed_to_the_end_with_the_same_question(fal: Fal, bench: Bench) -> None:
-    fal.plays(PATH, numbered(1, "c1"), numbered(2, "c2"), numbered(3, None))
-    assert len(await read(bench.client(page_rows=7))) == 3
-    assert [request.query for request in fal.requests] == [
-        {"a": ["b"], "limit": ["7"]},
-        {"a": ["b"], "limit": ["7"], "cursor": ["c1"]},
-        {"a": ["b"], "limit": ["7"], "cursor": ["c2"]},
-    ]
-
-
-async def test_an_empty_answer_is_one_page_without_rows(fal: Fal, bench: Bench) -> None:
-    fal.plays(PATH, as_json(page()))
-    assert await read(bench.client()) == [[]]
-
-
-async def test_a_repeated_cursor_is_an_error_not_a_loop(fal: Fal, bench: Bench) -> None:
-    fal.plays(PATH, numbered(1, "c1"), numbered(2, "c2"), numbered(3, "c1"), numbered(4, None))
-    with pytest.raises(PagingError, match="form a loop"):
-        await read(bench.client())
-    assert len(fal.requests) == 3
-
-
-async def test_a_page_served_twice_is_an_error_not_spend(fal: Fal, bench: Bench) -> None:
-    fal.plays(PATH, numbered(1, "c1"), numbered(1, "c2"), numbered(2, None))
-    with pytest.raises(PagingError, match="twice"):
-        await read(bench.client())
-
-
-@pytest.mark.parametrize(
-    ("following", "told"),
-    [
-        ([bucket("b1", {"n": 3}, {"n": 4})], "the last row of"),
-        ([bucket("b1", {"n": 2}, {"n": 3}), bucket("b2", {"n": 1})], "the last 2 rows of"),
-        ([bucket("b0", {"n": 1}), bucket("b1", {"n": 2}, {"n": 3}, {"n": 4})], "the last 3 rows of"),
-    ],
-)
-async def test_a_page_that_begins_with_the_end_of_the_one_before_is_an_error_not_spend(
-    fal: Fal, bench: Bench, following: list[object], told: str
-) -> None:
-    first = page(bucket("b0", {"n": 0}, {"n": 1}), bucket("b1", {"n": 2}, {"n": 3}), cursor="c1")
-    fal.plays(PATH, as_json(first), as_json(page(*following)))
-    with pytest.raises(PagingError, match=f"page 2 begins with {told} the page before"):
-        await read(bench.client())
-
-
-@pytest.mark.parametrize(
-    "following",
-    [
-        [bucket("b2", {"n": 3})],  # another hour
-        [bucket("b1", {"n": 2})],  # not where the page before ends
-        [bucket("b1"), bucket("b1", {"n": 4}, {"n": 3})],
-    ],
-)
-async def test_a_page_may_have_rows_like_those_of_the_one_before(
-    fal: Fal, bench: Bench, following: list[object]
-) -> None:
-    fal.plays(PATH, as_json(page(bucket("b1", {"n": 2}, {"n": 3}), cursor="c1")), as_json(page(*following)))
-    assert len(await read(bench.client())) == 2
-
-
-async def test_pages_without_end_are_an_error(fal: Fal, bench: Bench) -> None:
-    fal.plays(PATH, *(numbered(number, f"c{number}") for number in range(9)))
-    with pytest.raises(PagingError, match="more than 5 pages") as caught:
-        await read(bench.client(pages=3, rows=20, page_rows=10))
-    assert caught.value.reason == "endless_pages"
-    assert len(fal.requests) == 5
-
-
-async def test_pages_of_more_rows_than_an_answer_may_have_are_an_error(fal: Fal, bench: Bench) -> None:
-    rows = [model_row() for _ in range(10)]
-    fal.plays(PATH, *(as_json(page(bucket(f"b{number}", *rows), cursor=f"c{number}")) for number in range(99)))
-    with pytest.raises(PagingError, match="more than 50 rows, in 5 pages"):
-        await read(bench.client(rows=50))
-    assert len(fal.requests) == 5
-
-
-async def test_one_page_without_rows_after_the_other_is_an_error(fal: Fal, bench: Bench) -> None:
-    fal.plays(PATH, *(as_json(page(cursor=f"c{number}")) for number in range(99)))
-    with pytest.raises(PagingError, match="20 pages without rows"):
-        await read(bench.client())
-    assert len(fal.requests) == 20
-
-
-async def test_pages_that_come_round_under_other_cursors_are_an_error(fal: Fal, bench: Bench) -> None:
-    fal.plays(PATH, *(numbered(number % 7, f"c{number}") for number in range(99)))
-    with pytest.raises(PagingError, match="page 8 the second time"):
-        await read(bench.client())
-    assert len(fal.requests) == 8
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        [],
-        None,
-        {},
-        {"has_more": False},
-        {"time_series": None, "has_more": False, "next_cursor": None},
-        {"time_series": {}, "has_more": False},
-        {"time_series": []},
-        {"time_series": [], "has_more": "no"},
-        {"time_series": [], "has_more": True},
-        {"time_series": [], "has_more": True, "next_cursor": None},
-        {"time_series": [], "has_more": True, "next_cursor": ""},
-        {"time_series": [], "has_more": True, "next_cursor": 5},
-        {"time_series": [], "has_more": True, "next_cursor": "\ud800"},
-    ],
-)
-async def test_what_is_no_page_is_an_error_and_never_an_empty_one(fal: Fal, bench: Bench, answer: object) -> None:
-    fal.plays(PATH, as_json(answer))
-    with pytest.raises(ShapeError) as caught:
-        await read(bench.client())
-    assert caught.value.reason == "shape"
-
-
-async def test_a_cursor_after_the_last_page_is_not_followed(fal: Fal, bench: Bench) -> None:
-    fal.plays(PATH, as_json({"time_series": [], "has_more": False, "next_cursor": "left-over"}))
-    assert await read(bench.client()) == [[]]
-
-
 TEN = "2026-11-21T10:00:00Z"
 WINDOW = Window(datetime.fromisoformat(TEN), datetime.fromisoformat(TEN) + timedelta(hours=2))
 
@@ -199,11 +66,8 @@ async def test_rows_that_split_a_charge_are_summed_over_buckets_and_pages(
     fal: Fal, bench: Bench, window: Window, hour: datetime
 ) -> None:
     dear = model_row(unit_price=Decimal("0.2"), percent_discount=None, cost_subtotal=1, cost_total=1, cost=1)
-    fal.plays(
-        PATH,
-        as_json(page(bucket(TEN, model_row(), dear), cursor="c1")),
-        as_json(page(bucket(TEN, model_row()), bucket("2026-11-21T11:00:00Z", dear))),
-    )
+    first = as_json(page(bucket(TEN, model_row(), dear), cursor="c1"))
+    fal.plays(PATH, first, first, as_json(page(bucket(TEN, model_row()), bucket("2026-11-21T11:00:00Z", dear))))
     reading = await models(bench.client()).read(window, with_api_key=False)
     assert [(charge.hour, charge.amounts) for charge in reading.charges] == [
         (hour, Amounts(12 * NANO, 0, 1_800_000_000, 160_000_000, 1_640_000_000)),

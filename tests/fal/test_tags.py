@@ -39,11 +39,8 @@ async def test_rows_are_added_up_by_the_wanted_tags_and_what_has_none_only_count
     fal: Fal, bench: Bench
 ) -> None:
     acme = {"customer": "acme", "env": "prod"}
-    fal.plays(
-        USAGE,
-        as_json(page(row(0.5, acme), row(0.25, {**acme, "env": "test"}), row(0.125, {"customer": "bolt"}), cursor="c")),
-        as_json(page(row(1, {"env": "prod"}), row(2))),
-    )
+    tagged = page(row(0.5, acme), row(0.25, {**acme, "env": "test"}), row(0.125, {"customer": "bolt"}), cursor="c")
+    fal.plays(USAGE, as_json(tagged), as_json(tagged), as_json(page(row(1, {"env": "prod"}), row(2))))
     reading = await read_tagged(bench.client(), WINDOW, ("customer", "feature"))
     assert reading.charges == (
         TaggedCharge(
@@ -59,7 +56,7 @@ async def test_rows_are_added_up_by_the_wanted_tags_and_what_has_none_only_count
     )
     assert reading.stated == {HOUR_9: 3_875_000_000}
     assert not reading.rejected
-    (first, _) = (request.query for request in fal.requests)
+    first, *_ = (request.query for request in fal.requests)
     assert first["source"] == ["tagged-estimate"]
     assert first["timeframe"] == ["hour"]
 

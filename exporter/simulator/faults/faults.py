@@ -44,6 +44,8 @@ PARAMETERS = MappingProxyType(
         "split_rows": ("rows", *_MATCHED),
         "duplicated_page": (),
         "repeated_cursor": (),
+        "overlapping_pages": (),
+        "skipping_pages": ("rows",),
         "endless_pages": (),
         "endless_rows": (),
         "giant_body": ("megabytes",),
@@ -91,7 +93,7 @@ class Fault:
         message: of a refusal; empty for a usual one of the status.
         reason: of the lock; key_id: of the affected key, empty for every key.
         fields: of the wrong type or missing; every_row: affect only every n-th row.
-        oddity: one of ODDITIES; rows: number of rows that a row is split into.
+        oddity: one of ODDITIES; rows: number of rows that a row is split into, or that lie between two pages.
         product, model, app, team: of the affected rows; empty for all.
         amount: the credit balance in nano-USD.
         readable: a locked account's calls go on answering; else only those that report the lock do.

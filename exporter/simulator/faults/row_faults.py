@@ -3,12 +3,13 @@
 import csv
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime
 from io import StringIO
 from json import loads
 
 from exporter.simulator.faults.faults import Fault
-from exporter.simulator.interfaces.calls import Answer, Row
-from exporter.simulator.world.exact import NANO, Exact, FineNumber, decimal_text, nanos_of
+from exporter.simulator.interfaces.calls import Answer, Cursor, Row
+from exporter.simulator.world.exact import NANO, Exact, FineNumber, decimal_text, microseconds, nanos_of
 from exporter.simulator.world.lines import MODEL_APIS, SERVERLESS, SERVICE_NAMES
 
 _ROW_LISTS = (
@@ -63,7 +64,23 @@ def _following(answer: Answer, hits: Mapping[str, Fault]) -> str | None:
         return again
     if following is None and not hits.keys().isdisjoint({"endless_pages", "endless_rows"}):
         return again
+    if following and "overlapping_pages" in hits:
+        following = _at_last_row(answer.body, own, following)
+    if following and "skipping_pages" in hits:
+        following = replace(following, row=following.row + hits["skipping_pages"].rows)
     return following.text() if following else None
+
+
+def _at_last_row(body: object, own: Cursor, following: Cursor) -> Cursor:
+    """Return the position of a page's last row, with which the next page is to begin."""
+    if following.row:
+        return replace(following, row=following.row - 1)
+    # The page ends where a bucket does, which may have begun on the page before.
+    series = list(body["time_series"]) if isinstance(body, dict) else []
+    *others, last = series
+    begun = 0 if others else own.row
+    at = microseconds(datetime.fromisoformat(last["bucket"]))
+    return replace(following, at=at, row=begun + len(last["results"]) - 1)
 
 
 def _rename(body: object, number: int) -> None:

@@ -38,6 +38,36 @@ async def test_a_repeated_cursor_leads_to_the_same_page_for_ever(simulator: Simu
     assert second["has_more"] is True
 
 
+@pytest.mark.parametrize("limit", ["1", "7", "20"])
+@pytest.mark.parametrize("path", [PATH, "/v1/serverless/usage"])
+async def test_pages_overlap_by_a_row_or_leave_rows_out(
+    simulator: Simulator,
+    ask: Ask,
+    pages: Callable[..., Awaitable[list[dict[str, object]]]],
+    path: str,
+    limit: str,
+) -> None:
+    def rows_in(page: dict[str, object]) -> list[object]:
+        return [(bucket["bucket"], row) for bucket in page["time_series"] for row in bucket["results"]]
+
+    whole = [row for page in await pages(path, **SPAN, limit=limit) for row in rows_in(page)]
+    size = int(limit)
+    simulator.faults.add(Fault("skipping_pages", rows=1))
+    first = await ask(path, **SPAN, limit=limit)
+    assert rows_in(first) == whole[:size]
+    second = await ask(path, **SPAN, limit=limit, cursor=first["next_cursor"])
+    assert rows_in(second) == whole[size + 1 : 2 * size + 1]
+    simulator.faults.clear()
+    simulator.faults.add(Fault("overlapping_pages"))
+    second = await ask(path, **SPAN, limit=limit, cursor=(await ask(path, **SPAN, limit=limit))["next_cursor"])
+    assert rows_in(second) == whole[size - 1 : 2 * size - 1]
+    cursor, begin = None, 0
+    while size > 1 and (begin == 0 or cursor):
+        page = await ask(path, **SPAN, limit=limit, **({"cursor": cursor} if cursor else {}))
+        assert rows_in(page) == whole[begin : begin + size]
+        cursor, begin = page["next_cursor"], begin + size - 1
+
+
 async def test_endless_pages_have_ever_new_cursors(simulator: Simulator, ask: Ask) -> None:
     simulator.faults.add(Fault("endless_pages"))
     cursors = [(await ask(PATH, **SPAN))["next_cursor"]]
