@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import click
@@ -18,11 +19,30 @@ from exporter.metrics.catalogue import markdown_table
 from exporter.metrics.remote_write import HOURLY
 from exporter.queries.exact_json import schemas
 from exporter.settings import settings_table
+from exporter.web.application import LANDING, METRICS
 from exporter.web.rest.calls import CALLS
-from exporter.web.routes import ROUTES
+from exporter.web.rest.entrance import DOCS as API_PAGE
+from exporter.web.rest.entrance import OPENAPI
 
 REPOSITORY = Path(__file__).parent.parent
 DOCS = REPOSITORY / "docs"
+
+ROUTES: Mapping[str, str] = MappingProxyType(
+    {
+        METRICS: "the exposition: text 0.0.4, OpenMetrics 1.0 or delimited protobuf by `Accept`, gzip by "
+        "`Accept-Encoding`",
+        LANDING: "the landing page; `?refresh=5` reloads it every five seconds, `?account=text` shows those accounts; "
+        "with `Accept: text/plain` its figures as text",
+        "/-/healthy": "200 while the process works, even without its ledger; 503 once a restart would help",
+        "/healthz": "the same",
+        "/-/ready": "503 until the current month has been loaded, then 200, even while fal is unavailable",
+        "/readyz": "the same",
+        **{call.path: call.told for call in CALLS},
+        OPENAPI: "the calls above under `/v1`, described in OpenAPI 3.1",
+        API_PAGE: "the same as a web page",
+    }
+)
+"""Every route and what it answers."""
 
 
 class Table(NamedTuple):

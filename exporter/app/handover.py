@@ -41,8 +41,11 @@ _HELD_BACK = (signal.SIGINT, signal.SIGTERM)
 _NAME = Path("/proc/self/comm")
 """The process's short name, as `ps` and `pgrep` show it."""
 
-FRUGAL = MappingProxyType({"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "131072"})
-"""Settings of glibc, where nobody has set others: memory that has been freed goes back to the system."""
+_FRUGAL = MappingProxyType({"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "131072"})
+"""Settings of glibc, where nobody has set others: memory that has been freed goes back to the system.
+
+They are for this program when it is executed anew, and for the collector that it starts.
+"""
 
 _PATIENCE = 60.0
 """Seconds that reading the settings again may take."""
@@ -64,6 +67,8 @@ def serve_by(read: "Callable[[], Settings]") -> int:
     if os.environ.get(_ASKED):
         return _answer(read)
     settings = plain(read())
+    for name, value in _FRUGAL.items():
+        os.environ.setdefault(name, value)
     with suppress(OSError):  # memory or the system lacks something: this program serves as well
         _become(settings)
     from exporter.app.serve import run_serve  # noqa: PLC0415  not in vain
@@ -96,7 +101,7 @@ def _become(settings: "Settings") -> None:
             os.execve(  # noqa: S606  our own program
                 sys.executable,
                 [sys.executable, *sys.orig_argv[1:]],
-                {**FRUGAL, **os.environ, _HANDED: str(descriptor)},
+                {**os.environ, _HANDED: str(descriptor)},
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -5,7 +5,6 @@ exporter: a collector that gives up before it has ever published, or because the
 """
 
 import asyncio
-import os
 import signal
 import socket
 import subprocess
@@ -20,7 +19,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from exporter.app.handover import FRUGAL
 from exporter.errors import FalExporterError
 from exporter.inquiry import Channel, Inquirer
 from exporter.publication import (
@@ -89,9 +87,7 @@ class CollectorProcess:
             # Signals to the whole process group are this process's to act on, also before the collector ignores them.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_THE_WEB_PROCESS)
             try:
-                self._process = subprocess.Popen(  # noqa: S603  our own module
-                    command, pass_fds=descriptors, env={**FRUGAL, **os.environ}
-                )
+                self._process = subprocess.Popen(command, pass_fds=descriptors)  # noqa: S603  our own module
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._channel = Channel(self._control)

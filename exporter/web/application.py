@@ -4,8 +4,12 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
+from importlib import import_module
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
+import structlog
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
@@ -18,13 +22,18 @@ from exporter.overview import LedgerOverview
 from exporter.publication import Publication
 from exporter.settings.credentials import TokenFile
 from exporter.web.admission import Admission, WebConfigFile
-from exporter.web.auth import guarded
+from exporter.web.auth import RETRY, Refusal, guarded
 from exporter.web.callers import Callers
 from exporter.web.metrics import AccessFile, Metrics, Tail
 from exporter.web.pages import LandingPage
 from exporter.web.pages.text import page_text
-from exporter.web.rest.entrance import RestOnDemand, RestOptions, is_of_rest
+from exporter.web.rest.entrance import RestOptions, is_of_rest
 from exporter.web.server import AccessLog
+
+if TYPE_CHECKING:
+    from exporter.web.rest.application import Rest
+
+_log = structlog.get_logger(__name__)
 
 METRICS = "/metrics"
 LANDING = "/"
@@ -45,6 +54,53 @@ def _no_collector() -> int | None:
 
 def _unheard(_: int) -> None:
     pass
+
+
+class RestOnDemand:
+    """Answers the calls of REST by their own application, which is imported when the first of them comes.
+
+    With the models of all documents and the library that they are made with, it takes 13 MiB and a third of a second of
+    processor time. So it is imported in a thread, and an exporter that is only scraped never has it.
+
+    Args:
+        options: what it is made of.
+        published: returns the latest publication; None before the first.
+        clock: returns the present.
+    """
+
+    def __init__(self, options: RestOptions, *, published: Callable[[], Publication | None], clock: Clock) -> None:
+        self._options = options
+        self._published = published
+        self._clock = clock
+        self._importing: asyncio.Future[Rest] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        # One that ceases to wait does not end the import for the others; a failed one is tried again.
+        if self._importing is None or (self._importing.done() and self._importing.exception() is not None):
+            self._importing = asyncio.ensure_future(self._imported())
+        try:
+            application = await asyncio.shield(self._importing)
+        except (ImportError, MemoryError, OSError) as error:
+            # As where too many files are open, or a disk cannot be read.
+            _log.error("REST cannot be loaded; the next question tries again", error=f"{type(error).__name__}: {error}")
+            refused = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "REST cannot be loaded now; see the log", headers=RETRY)
+            await refused.send(send)
+            return
+        await application(scope, receive, send)
+
+    async def _imported(self) -> "Rest":
+        kind: type[Rest] = (await asyncio.to_thread(import_module, "exporter.web.rest.application")).Rest
+        return kind(self._options, published=self._published, clock=self._clock)
+
+    def close(self) -> None:
+        """Take no more questions and let go of the ledger."""
+        if self._importing is None:
+            return
+        if not self._importing.done():
+            self._importing.cancel()
+        elif not self._importing.cancelled() and self._importing.exception() is None:
+            self._importing.result().close()
 
 
 class Application:

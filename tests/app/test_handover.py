@@ -158,11 +158,17 @@ def test_where_it_cannot_be_executed_anew_it_serves_as_it_is(
         assert arguments[1:] == sys.orig_argv[1:]
         assert int(environment["_FAL_EXPORTER_SETTINGS"]) > 2
         assert signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        # Freed memory goes back to the system, unless somebody has set that otherwise.
+        assert (environment["MALLOC_ARENA_MAX"], environment["MALLOC_TRIM_THRESHOLD_"]) == ("4", "131072")
         raise OSError("no memory")
 
     monkeypatch.setattr(serve, "run_serve", run_serve)
     monkeypatch.setattr(os, "execve", fail)
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "4")
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "")
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_")
     assert handover.serve_by(settings) == 7
+    assert os.environ["MALLOC_TRIM_THRESHOLD_"] == "131072", "so that the collector has it"
     assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
     monkeypatch.delattr(os, "memfd_create")
     assert handover.serve_by(settings) == 7

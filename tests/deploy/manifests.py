@@ -11,10 +11,10 @@ from unittest.mock import patch
 
 import pytest
 import yaml
+from docs_tables import ROUTES
 from kubernetes_validate import utils
 
 from exporter.settings import Settings
-from exporter.web.routes import ROUTES
 
 Manifest = dict[str, Any]
 

@@ -1,34 +1,20 @@
-"""Entrance to REST: what is known of it before anybody asks, which paths it has and who may ask.
+"""Entrance to REST: what is known of it before anybody asks, which paths it has, what it is made of and who may ask."""
 
-Its application, with the models of all documents and the library that they are made with, takes 13 MiB and a third of a
-second of processor time. So it is imported with the first question, in a thread, and an exporter that is only scraped
-never has it.
-"""
-
-import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from http import HTTPStatus
-from importlib import import_module
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-import structlog
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from exporter.charges import Clock
 from exporter.inquiry import Inquirer
 from exporter.logs import Secret
-from exporter.publication import Publication
 from exporter.settings.credentials import TokenFile
-from exporter.web.auth import RETRY, Refusal, guarded
+from exporter.web.auth import guarded
 
 if TYPE_CHECKING:
     from exporter.events.store import EventReader
     from exporter.ledger.reader import LedgerReader
-    from exporter.web.rest.application import Rest
-
-_log = structlog.get_logger(__name__)
 
 OPENAPI = "/openapi.json"
 DOCS = "/docs"
@@ -93,47 +79,3 @@ class RestOptions:
             allow_headers=("Authorization", "If-None-Match"),
             expose_headers=("ETag", "Retry-After", "WWW-Authenticate", *FOCUS_HEADERS),
         )
-
-
-class RestOnDemand:
-    """Answers the calls by an application that is imported when the first of them comes.
-
-    Args:
-        options: what it is made of.
-        published: returns the latest publication; None before the first.
-        clock: returns the present.
-    """
-
-    def __init__(self, options: RestOptions, *, published: Callable[[], Publication | None], clock: Clock) -> None:
-        self._options = options
-        self._published = published
-        self._clock = clock
-        self._importing: asyncio.Future[Rest] | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        # One that ceases to wait does not end the import for the others; a failed one is tried again.
-        if self._importing is None or (self._importing.done() and self._importing.exception() is not None):
-            self._importing = asyncio.ensure_future(self._imported())
-        try:
-            application = await asyncio.shield(self._importing)
-        except (ImportError, MemoryError, OSError) as error:
-            # As where too many files are open, or a disk cannot be read.
-            _log.error("REST cannot be loaded; the next question tries again", error=f"{type(error).__name__}: {error}")
-            refused = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "REST cannot be loaded now; see the log", headers=RETRY)
-            await refused.send(send)
-            return
-        await application(scope, receive, send)
-
-    async def _imported(self) -> "Rest":
-        kind: type[Rest] = (await asyncio.to_thread(import_module, "exporter.web.rest.application")).Rest
-        return kind(self._options, published=self._published, clock=self._clock)
-
-    def close(self) -> None:
-        """Take no more questions and let go of the ledger."""
-        if self._importing is None:
-            return
-        if not self._importing.done():
-            self._importing.cancel()
-        elif not self._importing.cancelled() and self._importing.exception() is None:
-            self._importing.result().close()

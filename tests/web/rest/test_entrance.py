@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 from web.rest.conftest import Make
 
-from exporter.web.rest import entrance
+from exporter.web import application as asgi
 
 USAGE = "/v1/billing/usage"
 
@@ -22,7 +22,7 @@ async def test_those_who_ask_first_share_one_import(client: httpx.AsyncClient, m
         imported.append(name)
         return importlib.import_module(name)
 
-    monkeypatch.setattr(entrance, "import_module", note)
+    monkeypatch.setattr(asgi, "import_module", note)
     assert (await client.get("/metrics")).status_code == 200
     assert not imported
     answers = await asyncio.gather(*(client.get(USAGE) for _ in range(5)))
@@ -40,7 +40,7 @@ async def test_who_leaves_while_it_is_imported_does_not_end_the_import_for_the_o
         assert go_on.wait(10)
         return importlib.import_module(name)
 
-    monkeypatch.setattr(entrance, "import_module", wait)
+    monkeypatch.setattr(asgi, "import_module", wait)
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(application()), base_url="http://localhost", trust_env=False
     ) as client:
@@ -60,7 +60,7 @@ async def test_what_cannot_be_loaded_is_a_sentence_and_tried_again(
         raise OSError(24, "Too many open files")
 
     with capture_logs() as logs, monkeypatch.context() as patched:
-        patched.setattr(entrance, "import_module", fail)
+        patched.setattr(asgi, "import_module", fail)
         answer = await client.get(USAGE)
     assert answer.status_code == 503
     assert answer.headers["retry-after"]
