@@ -6,7 +6,10 @@ import runpy
 import signal
 import sys
 from importlib.util import find_spec
+from types import FrameType
+from typing import NoReturn
 
+from exporter.failure import INTERRUPTED, TERMINATED
 from exporter.outlet import without_waiting
 
 _UNUSED = ("rich", "pygments", "better_exceptions")
@@ -58,13 +61,35 @@ def run() -> int:
         _import_less(_UNUSED_BY_WEB)
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    if not serves:
+        return _do_until_told()
     try:
-        return _serve_or_do() if serves else _do()
+        return _serve_or_do()
     finally:
-        if serves:
-            # What ends well is not to be killed by being told once more; handlers are gone while Python finishes.
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                signal.signal(number, signal.SIG_IGN)
+        # What ends well is not to be killed by being told once more; handlers are gone while Python finishes.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _do_until_told() -> int:
+    """Carry out a command line, and end at SIGTERM without leaving anywhere what is only begun.
+
+    It ends in the handler: an error that a handler raises is lost where Python can raise none, as amid an import.
+    """
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        return _do()
+    except KeyboardInterrupt:
+        # While the command was still being imported.
+        return INTERRUPTED
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    del frame
+    signal.signal(number, signal.SIG_DFL)
+    if (files := sys.modules.get("exporter.unfinished")) is not None:
+        files.abandon()
+    os._exit(TERMINATED)
 
 
 def _open_what_is_closed() -> None:

@@ -9,6 +9,9 @@ PROGRAM = "fal-exporter"
 INTERRUPTED = 130
 """Exit code of a program that was stopped by Ctrl-C, by the shells' convention."""
 
+TERMINATED = 143
+"""Exit code of a command that was told to end by SIGTERM, likewise."""
+
 
 def fail(message: str, code: int) -> int:
     """Print a problem on stderr, a line each, and return the exit code."""

@@ -15,6 +15,24 @@ from typing import BinaryIO
 _MARK = ".fal-exporter-scratch"
 """End of the names of scratch folders: nobody else's folder is taken for one."""
 
+_begun: set[Path] = set()
+"""Files of this process that have not taken their names yet."""
+
+_held: "weakref.WeakSet[ScratchFolder]" = weakref.WeakSet()
+"""Scratch folders of this process."""
+
+
+def abandon() -> None:
+    """Remove all that this process has begun and not finished, before it ends without unwinding.
+
+    Nothing is to be made after it. What cannot be removed stays.
+    """
+    for path in tuple(_begun):
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+    for folder in tuple(_held):
+        folder.close()
+
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[BinaryIO]:
@@ -32,12 +50,14 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         return
     whole = path.resolve()
     unfinished = whole.with_name(f".{whole.name}.{secrets.token_hex(4)}")
+    _begun.add(unfinished)
     try:
         with unfinished.open("xb") as file:
             yield file
         unfinished.replace(whole)
     finally:
         unfinished.unlink(missing_ok=True)
+        _begun.discard(unfinished)
 
 
 class ScratchFolder:
@@ -63,6 +83,7 @@ class ScratchFolder:
         _remove_abandoned(place)
         self.path, lock = _made(place)
         self._finalizer = weakref.finalize(self, _remove, self.path, lock)
+        _held.add(self)
 
     def __enter__(self) -> Path:
         return self.path

@@ -3,9 +3,11 @@ import json
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -418,6 +420,7 @@ def test_what_starts_processes_is_no_command(
     word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["fal-exporter", word])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # this process is not one that SIGTERM may end so
     assert __main__.run() == 2
     assert f"No such command '{word}'" in capsys.readouterr().err
 
@@ -459,3 +462,26 @@ def test_a_group_without_a_command_shows_its_help_as_it_is(capsys: pytest.Captur
     told = capsys.readouterr()
     assert told.err.startswith("Usage: fal-exporter focus")
     assert not told.out
+
+
+def test_a_command_that_is_told_to_end_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Parquet is read from standard input by way of a copy, which is begun with the first bytes of it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "exporter", "focus", "summary", "-"],
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    process.stdin.write(b"PAR1" * 1000)
+    process.stdin.flush()
+    until = time.monotonic() + 60
+    while not any(tmp_path.rglob("copy")):
+        assert process.poll() is None
+        assert time.monotonic() < until, "the copy is begun"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143
+    _, told = process.communicate()
+    assert (told, list(tmp_path.iterdir())) == (b"", [])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.unfinished import ScratchFolder, written_whole
+from exporter.unfinished import ScratchFolder, abandon, written_whole
 
 
 def test_a_file_takes_its_name_when_it_is_whole(tmp_path: Path) -> None:
@@ -142,3 +142,21 @@ def test_a_folder_that_is_taken_before_it_is_locked_is_made_anew(
     with ScratchFolder(tmp_path) as path:
         assert path != taken[0]
         assert path.is_dir()
+
+
+def test_what_is_begun_is_abandoned_and_what_was_there_stays(tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    path.write_bytes(b"old")
+    folder = ScratchFolder(tmp_path)
+    with pytest.raises(FileNotFoundError), written_whole(path) as file:  # noqa: PT012  begun, and not finished
+        file.write(b"half")
+        abandon()
+        assert [(found.name, found.read_bytes()) for found in tmp_path.iterdir()] == [("out.csv", b"old")]
+    assert not folder.path.exists()
+
+
+def test_what_is_finished_is_not_abandoned(tmp_path: Path) -> None:
+    with written_whole(tmp_path / "out.csv") as file:
+        file.write(b"new")
+    abandon()
+    assert (tmp_path / "out.csv").read_bytes() == b"new"
