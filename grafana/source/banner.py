@@ -223,7 +223,13 @@ def _counted() -> tuple[_Counted, ...]:
             f"{soon} / ({runway})",
             (left, " left, "),
         ),
-        _told("FalCreditBalanceLow", WARNING, f"({credit}) < {low}", f"{low} / ({balance} > 0)", _beside(balance, low)),
+        _told(
+            "FalCreditBalanceLow",
+            WARNING,
+            f"({credit}) < {low}",
+            f"{low} / {_above_zero(balance)}",
+            _beside(balance, low),
+        ),
         _told("FalSpendAboveHourlyLimit", CRITICAL, f"{hour} > {most}", f"{hour} / {most}", _beside(hour, most)),
         _told("FalUsageDataStale", WARNING, f"{age} > {late}", f"{age} / {late}", (lasting(age, "account"), "")),
         _of_budgets("FalBudgetExceeded", WARNING, _EXCEEDED, _SPENT),
@@ -255,13 +261,28 @@ def _counted() -> tuple[_Counted, ...]:
             (dollars(_differs(), "account"), ""),
         ),
         _firing_of_budgets(("critical", CRITICAL), ("warning", WARNING)),
+        _locked(),
         _failing(),
         _unreadable(),
         _unusual(),
         _restated(),
         _overdue(),
         _near_the_hard_budget(),
+        _discount_lost(),
     )
+
+
+def _locked() -> _Counted:
+    """Return the locked accounts of which a balance is known, with it and the reason; worst of what is critical."""
+    balance = dollars(of_accounts("fal_credit_balance_usd"), "account")
+    # Of an account with several reasons, one is named: each has its own firing alert.
+    reason = f"topk by (account) (1, {of_accounts('fal_account_locked', ('account', 'reason'))} > 0)"
+    for replacement, pattern in (("$1", "(.+)"), ("$1 $2", "(.+)_(.+)"), ("$1 $2", "(.+)_(.+)")):
+        source = SECOND if SECOND in reason else "reason"
+        reason = f'label_replace({reason}, "{SECOND}", "{replacement}", "{source}", "{pattern}")'
+    amounts = f"{balance} * on (account) group_left ({SECOND}) {reason}"
+    locked = f"{of_accounts('fal_account_locked')} > 0"
+    return _told("FalAccountLocked", CRITICAL, locked, f"9.5 * ({locked})", (amounts, " of credit, "))
 
 
 def _failing() -> _Counted:
@@ -339,6 +360,46 @@ def _new() -> _Counted:
     return _each_told("FalNewModelSpending", NOTED, found, f"({found}) / {limit}", *names, by=by, between=words)
 
 
+_UNITS = ("account", "product", "model", "app", "gpu_class", "unit")
+"""The labels of a price."""
+
+
+def _repriced() -> _Counted:
+    """Return the prices that have changed within a day, the new beside the old."""
+    price, before = (of_accounts(f"fal_unit_price_{when}usd", _UNITS) for when in ("", "previous_"))
+    much = f"abs({price} / {before} - 1) >= {_threshold('unit_price_change_ratio')}"
+    # Prices are far below a cent: they are written with all their digits.
+    return _changed_unit(("FalUnitPriceChanged", NOTED), "price", much, (price, before), "$$$1")
+
+
+def _discount_lost() -> _Counted:
+    """Return the discounts that have become less within a day, the new beside the old."""
+    ratio, before = (of_accounts(f"fal_unit_discount_{when}ratio", _UNITS) for when in ("", "previous_"))
+    percents = tuple(f"round(100 * {which}, 0.1)" for which in (ratio, before))
+    return _changed_unit(("FalDiscountLost", WARNING), "discount", f"({before} - {ratio} > 0)", percents, "$1%")
+
+
+def _changed_unit(finding: tuple[str, int], what: str, much: str, amounts: tuple[str, str], text: str) -> _Counted:
+    """Return what has changed by much within a day: new and old amount, each as a text, and the model or app."""
+    name, value = finding
+    labels = ", ".join(_UNITS)
+    changed = of_accounts(f"fal_unit_{what}_changed_timestamp_seconds", _UNITS)
+    found = f"({much} and time() - {changed} < 86400)"
+    new, old = (
+        f'label_replace(count_values by ({labels}) ("{label}", {amount}), "{label}", "{text}", "{label}", "(.+)")'
+        for label, amount in zip((FIRST, SECOND), amounts, strict=True)
+    )
+    ranked = f"({value} + 0.1 * clamp_max({found}, 9))"
+    told = (
+        f"{ranked} * on ({labels}) group_left ({FIRST}, {SECOND}) ({new} * on ({labels}) group_left ({SECOND}) {old})"
+    )
+    for label in ("app", "model"):
+        told = f'label_replace({told}, "name", "$1", "{label}", "(.+)")'
+    told = f'label_join({told}, "{SECOND}", ", ", "{SECOND}", "name")'
+    told = f'label_replace({told}, "{BETWEEN}", ", was ", "", "")'
+    return _Counted(found, _about(told, name, "account"))
+
+
 def _idle_apps() -> str:
     """Return what idle runners cost in 24 hours, of the app of an account that burns most on them, where it is much."""
     all_states = f"sum without (gpu_class, state) (fal_gpu_spend_by_state_last_day_usd{_ACCOUNT})"
@@ -356,7 +417,12 @@ def _differs() -> str:
 
 def _noted_counted() -> tuple[_Counted, ...]:
     likely = f"fal_budget_forecast_usd > fal_budget_limit_usd unless {_FORECAST_EXCEEDED} unless {_EXCEEDED}"
-    return _of_budgets("budget likely", LIKELY, likely, _FORECAST), _firing_of_budgets(("info", NOTED)), _new()
+    return (
+        _of_budgets("budget likely", LIKELY, likely, _FORECAST),
+        _firing_of_budgets(("info", NOTED)),
+        _new(),
+        _repriced(),
+    )
 
 
 def _bookings_differ() -> str:
@@ -409,6 +475,11 @@ def _of_limit(amount: str) -> tuple[str, str]:
     spent, limit = (f"max by (budget) ({metric} and {furthest})" for metric in (amount, "fal_budget_limit_usd"))
     found = both(dollars(spent, "budget"), dollars(limit, "budget", SECOND), "budget")
     return found, " of " if amount == _SPENT else " forecast, limit "
+
+
+def _above_zero(amount: str) -> str:
+    """Return an amount to divide by: at 0 and below, a finding is far beyond its limit and still has a row."""
+    return f"clamp_min({amount}, 0.01)"
 
 
 def _beside(amount: str, threshold: str) -> tuple[str, str]:

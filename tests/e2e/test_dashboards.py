@@ -158,6 +158,15 @@ ALERTS{alertname="FalBudgetBurnSlow",alertstate="pending",severity="warning",bud
 ALERTS{alertname="FalUnitPriceChanged",alertstate="firing",severity="info",account="planted"} 1
 ALERTS{alertname="FalDiscountLost",alertstate="firing",severity="warning",account="another"} 1
 fal_account_locked{account="planted",reason="admin_lock"} 1
+fal_account_locked{account="broke",reason="exhausted_balance"} 1
+fal_account_locked{account="broke",reason="admin_lock"} 0
+fal_credit_balance_usd{account="broke"} -3.2
+fal_credit_runway_seconds{account="broke"} 0
+fal_credit_balance_usd{account="at nothing"} 0
+fal_credit_runway_seconds{account="at nothing"} 0
+fal_unit_price_usd{account="broke",product="model_apis",model="dear",unit="token"} 0.00000125
+fal_unit_price_previous_usd{account="broke",product="model_apis",model="dear",unit="token"} 0.000001
+fal_unit_price_changed_timestamp_seconds{account="broke",product="model_apis",model="dear",unit="token"} %(hour_ago)d
 fal_budget_spend_usd{budget="everything"} 9
 fal_budget_limit_usd{budget="everything"} 5
 fal_budget_spend_usd{budget="video"} 9
@@ -740,6 +749,7 @@ def test_the_banner_knows_what_fires_and_what_the_metrics_say(prometheus: Promet
         ("FalLargeRestatement", "planted"): 2,
         ("FalInvoiceOverdue", "planted"): 2,
         ("FalPollFailing", "planted"): 2,
+        ("FalDiscountLost", "planted"): 2,
         ("left out", "planted"): 2,
         ("not loaded", "planted"): 2,
         ("FalBookingsDiffer", ""): 2,
@@ -767,7 +777,42 @@ def test_the_banner_says_how_much_worst_first(prometheus: Prometheus, queries: l
     assert ("FalBookingsDiffer", "$2.00 off, of $10.00") in said
     # Both are for today, and data that are eight times as late as they may be stand before a budget exceeded by half.
     assert said.index(("FalUsageDataStale", "1 day")) < said.index(("FalBudgetExceeded", "$9.00 of $5.00"))
-    assert said[-1][0] == "FalUnitPriceChanged"
+    assert ("FalDiscountLost", "10%, was 20%, new") in said
+    assert said[-1] == ("FalUnitPriceChanged", "$0.00000125, was $0.000001, dear")
+
+
+@pytest.mark.usefixtures("not_well")
+@pytest.mark.parametrize(
+    ("account", "rows"),
+    [
+        (
+            "broke",
+            [
+                ("FalAccountLocked", "-$3.20 of credit, exhausted balance"),
+                ("FalCreditBalanceLow", "-$3.20, limit $100.00"),
+            ],
+        ),
+        (
+            "at nothing",
+            [("FalCreditBalanceLow", "$0.00, limit $100.00")],
+        ),
+    ],
+)
+def test_the_banner_has_a_row_with_amounts_of_a_balance_at_0_and_below(
+    prometheus: Prometheus, queries: list[Asked], account: str, rows: list[tuple[str, str]]
+) -> None:
+    (banner,) = (asked for asked in queries if str(asked) == "fal-spend: State: A")
+    query = resolved(banner.expression, ALL | {"account": account}, start=0, end=time.time())
+    found = sorted(
+        (
+            (float(series["value"][1]), series["metric"]["finding"], series["metric"].get("amounts", ""))  # type: ignore[index]
+            for series in prometheus.get("query", query=query)
+            if series["metric"].get("about") == account  # type: ignore[attr-defined]
+        ),
+        reverse=True,
+    )
+    of_credit = {"FalAccountLocked", "FalCreditBalanceLow"}
+    assert [(finding, amounts) for _, finding, amounts in found if finding in of_credit] == rows
 
 
 @pytest.mark.usefixtures("not_well")
