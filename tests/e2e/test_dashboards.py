@@ -803,16 +803,15 @@ def test_the_banner_has_a_row_with_amounts_of_a_balance_at_0_and_below(
 ) -> None:
     (banner,) = (asked for asked in queries if str(asked) == "fal-spend: State: A")
     query = resolved(banner.expression, ALL | {"account": account}, start=0, end=time.time())
-    found = sorted(
-        (
-            (float(series["value"][1]), series["metric"]["finding"], series["metric"].get("amounts", ""))  # type: ignore[index]
-            for series in prometheus.get("query", query=query)
-            if series["metric"].get("about") == account  # type: ignore[attr-defined]
-        ),
-        reverse=True,
-    )
+    found = []
+    for series in prometheus.get("query", query=query):
+        metric, value = series["metric"], series["value"]
+        assert isinstance(metric, dict)
+        assert isinstance(value, list)
+        if metric.get("about") == account:
+            found.append((-float(value[1]), str(metric["finding"]), str(metric.get("amounts", ""))))
     of_credit = {"FalAccountLocked", "FalCreditBalanceLow"}
-    assert [(finding, amounts) for _, finding, amounts in found if finding in of_credit] == rows
+    assert [(finding, amounts) for _, finding, amounts in sorted(found) if finding in of_credit] == rows
 
 
 @pytest.mark.usefixtures("not_well")
