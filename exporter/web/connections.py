@@ -353,6 +353,11 @@ class Connection(HttpToolsProtocol):
         if self.parser.should_upgrade() and any(name == b"transfer-encoding" for name, _ in self.headers):
             self._refuse(_UNREADABLE)
             return
+        # RFC 9112, section 3.2. HTTP/1.0, which some probes speak, may go without.
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (not hosts and self.parser.get_http_version() != "1.0"):
+            self._refuse(_NO_HOST)
+            return
         self._take_host()
         self._has_begun = True
         self._stage, self._head, self._last = "body", 0, b""
@@ -464,6 +469,7 @@ _UNREADABLE = (
     b"501 Not Implemented",
     b"the body of a request with the header Upgrade can be read only with Content-Length; leave Upgrade out\n",
 )
+_NO_HOST = (b"400 Bad Request", b"a request must have one Host header (RFC 9112, section 3.2)\n")
 """Refusals: status and sentence."""
 
 _UNFETCHED = 2**16
