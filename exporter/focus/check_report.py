@@ -1,16 +1,172 @@
-"""Reports of a check as text, JSON or JUnit XML. Every rule of the version is in each of them, or counted."""
+"""Report of a check: the outcome of each rule and the sums of invoices; as text, JSON or JUnit XML.
+
+Every rule of the version is in each of the forms, or counted.
+"""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
+from enum import Enum
 from xml.etree import ElementTree as ET
 
-from exporter.focus.checks import InvoiceSum, Outcome, Report
-from exporter.focus.expected import HeldInvoice, State
-from exporter.focus.rules.findings import Finding
-from exporter.focus.rules.table import Kind, Level, Rule
+from exporter.focus.rules.compiled import Scope
+from exporter.focus.rules.findings import Finding, Findings
+from exporter.focus.rules.table import Kind, Level, Rule, by_id, parts
 from exporter.focus.rules.wording import says
-from exporter.focus.values import number_text
+from exporter.focus.values import EXACTLY, number_text
+
+
+class Outcome(Enum):
+    """Outcome of a check for one rule."""
+
+    HOLDS = "holds"
+    BROKEN = "broken"
+    NOT_APPLICABLE = "not applicable"
+    NOT_DECIDABLE = "not decidable"
+    PERMISSION = "permission"
+
+
+@dataclass(slots=True)
+class InvoiceSum:
+    """The billed cost of an invoice in a currency.
+
+    Attributes:
+        billed: sum of BilledCost of the rows in which it is a number.
+        rows: how many these are.
+        left_out: rows whose cost is in no sum, because it is no number.
+        known: sum of the costs among these that can be told all the same, such as `$4.20`.
+    """
+
+    billed: Decimal = Decimal(0)
+    rows: int = 0
+    left_out: int = 0
+    known: Decimal = Decimal(0)
+
+
+class State(Enum):
+    """Outcome for an invoice; the value is its name in reports."""
+
+    EQUAL = "equal"
+    DIFFERENT = "different"
+    INCOMPLETE = "incomplete"
+    MISSING = "missing"
+    ELSEWHERE = "not in the file"
+    UNEXPECTED = "unexpected"
+
+    @property
+    def is_wrong(self) -> bool:
+        """True if the rule does not hold."""
+        return self in {State.DIFFERENT, State.INCOMPLETE, State.MISSING}
+
+
+@dataclass(frozen=True, slots=True)
+class HeldInvoice:
+    """An invoice after it was held against what is to be paid.
+
+    Attributes:
+        expected: None for one that nobody expected.
+        found: sum of its rows; None where it has none.
+        remark: what an amount alone does not say; empty for nothing.
+    """
+
+    invoice: str
+    currency: str
+    state: State
+    expected: Decimal | None
+    found: InvoiceSum | None
+    remark: str = ""
+
+    @property
+    def difference(self) -> Decimal | None:
+        """Amount found less the amount expected."""
+        if self.expected is None or self.found is None:
+            return None
+        return EXACTLY.subtract(self.found.billed, self.expected)
+
+    def __str__(self) -> str:
+        currency = f" {self.currency}" if self.currency else ""
+        parts = [] if self.expected is None else [f"expected {number_text(self.expected)}{currency}"]
+        absent = "not in the file" if not self.remark.startswith("the file") else ""
+        parts.append(absent if self.found is None else f"found {number_text(self.found.billed)}{currency}")
+        if self.difference:
+            parts.append(f"difference {number_text(self.difference)}{currency}")
+        if self.found is not None and self.found.left_out:
+            rows = "1 row is" if self.found.left_out == 1 else f"{self.found.left_out:,} rows are"
+            known = f" ({number_text(self.found.known)}{currency} as far as known)" if self.found.known else ""
+            parts.append(f"{rows} not in this sum{known}")
+        if self.state is State.UNEXPECTED:
+            parts.append("nobody expected it")
+        return f"invoice {self.invoice}: {', '.join(filter(None, (*parts, self.remark)))}"
+
+
+@dataclass(slots=True)
+class Report:
+    """Result of a check.
+
+    Attributes:
+        version: of FOCUS, against which the file was checked.
+        scope: which rules were checked, and why others were not.
+        malformed: rows that are no records of the table, and in no sum.
+        invoices: by invoice id and currency; the empty id stands for rows without.
+        held: invoices after they were held against what is to be paid, see `expected`.
+        notes: what the check could not do to the end.
+    """
+
+    version: str
+    columns: int
+    findings: Findings
+    scope: Scope = field(default_factory=Scope)
+    rows: int = 0
+    malformed: int = 0
+    invoices: dict[tuple[str, str], InvoiceSum] = field(default_factory=dict)
+    held: list[HeldInvoice] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def is_clean(self) -> bool:
+        """True if no rule is broken."""
+        return not self.findings.counts
+
+    def fails(self, level: Level) -> bool:
+        """Return whether a rule of a level, or of a stricter one, is broken."""
+        strict = (Level.MUST,) if level is Level.MUST else (Level.MUST, Level.SHOULD)
+        return self.findings.total(*strict) > 0
+
+    @property
+    def broken(self) -> Counter[Rule]:
+        """Number of breaks of each rule, whatever rule it is reported under."""
+        counts = self.findings.counts + self.findings.attributes
+        known = by_id()
+        for rule in self.scope.active:
+            if rule.kind is Kind.SAME_AS:
+                count = sum(counts[known[name]] for name in rule.values)
+                if count:
+                    counts[rule] = count
+        return counts
+
+    def outcomes(self) -> Mapping[Rule, tuple[Outcome, str]]:
+        """Return the outcome of every rule of the version but composites, and why it was not checked."""
+        broken, scope = self.broken, self.scope
+        found = {rule: (Outcome.BROKEN if broken[rule] else Outcome.HOLDS, "") for rule in scope.active}
+        found |= {rule: (Outcome.NOT_APPLICABLE, reason) for rule, reason in scope.not_applicable.items()}
+        found |= {rule: (Outcome.NOT_DECIDABLE, reason) for rule, reason in scope.undecidable.items()}
+        return found | dict.fromkeys(scope.permissions, (Outcome.PERMISSION, "it only allows something"))
+
+    def composites(self) -> Mapping[Rule, Outcome]:
+        """Return the outcome of every composite: broken where a part is, not applicable where all are."""
+        known = {rule: outcome for rule, (outcome, _) in self.outcomes().items()}
+        found = {}
+        for rule in self.scope.composites:
+            seen = {known[part] for part in parts(rule) if part in known}
+            order = (Outcome.BROKEN, Outcome.HOLDS, Outcome.NOT_DECIDABLE)
+            found[rule] = next((outcome for outcome in order if outcome in seen), Outcome.NOT_APPLICABLE)
+        return found
+
+    def tally(self) -> Counter[Outcome]:
+        """Return how many rules have each outcome."""
+        return Counter(outcome for outcome, _ in self.outcomes().values())
 
 
 def check_text(name: str, report: Report) -> str:

@@ -11,21 +11,20 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
-from enum import Enum
 from typing import TYPE_CHECKING
 
+from exporter.focus.check_report import InvoiceSum, Report
 from exporter.focus.csv_parser import COMMA, PIECE, READ, Record, Records, pieces, unquoted
 from exporter.focus.findings import TruncatedFileError, WrongContentError
 from exporter.focus.row_schema import Header, is_header, nothing_at_all, parse_header, separator_note
-from exporter.focus.rules.compiled import Broken, Compiled, FieldBreak, FieldToken, Plan, Scope, Signature
+from exporter.focus.rules.compiled import Broken, Compiled, FieldBreak, FieldToken, Plan, Signature
 from exporter.focus.rules.conditions import WRONG
 from exporter.focus.rules.findings import Finding, Findings
 from exporter.focus.rules.measures import BlockFacts, Break
-from exporter.focus.rules.table import Applicability, Kind, Level, Rule, by_id, parts
+from exporter.focus.rules.table import Applicability, Kind, Rule, by_id
 from exporter.focus.values import EXACTLY, told_amount
 
 if TYPE_CHECKING:
-    from exporter.focus.expected import HeldInvoice
     from exporter.focus.polars_reader import Table
     from exporter.focus.rules.polars_blocks import PolarsBlocks
 
@@ -48,101 +47,6 @@ KEPT = 20
 _DUPLICATE = "X-DuplicateRow"
 _RECORD = "X-CsvRecord"
 _NO_ROWS = "X-NoRows"
-
-
-class Outcome(Enum):
-    """Outcome of a check for one rule."""
-
-    HOLDS = "holds"
-    BROKEN = "broken"
-    NOT_APPLICABLE = "not applicable"
-    NOT_DECIDABLE = "not decidable"
-    PERMISSION = "permission"
-
-
-@dataclass(slots=True)
-class InvoiceSum:
-    """The billed cost of an invoice in a currency.
-
-    Attributes:
-        billed: sum of BilledCost of the rows in which it is a number.
-        rows: how many these are.
-        left_out: rows whose cost is in no sum, because it is no number.
-        known: sum of the costs among these that can be told all the same, such as `$4.20`.
-    """
-
-    billed: Decimal = Decimal(0)
-    rows: int = 0
-    left_out: int = 0
-    known: Decimal = Decimal(0)
-
-
-@dataclass(slots=True)
-class Report:
-    """Result of a check.
-
-    Attributes:
-        version: of FOCUS, against which the file was checked.
-        scope: which rules were checked, and why others were not.
-        malformed: rows that are no records of the table, and in no sum.
-        invoices: by invoice id and currency; the empty id stands for rows without.
-        held: invoices after they were held against what is to be paid, see `expected`.
-        notes: what the check could not do to the end.
-    """
-
-    version: str
-    columns: int
-    findings: Findings
-    scope: Scope = field(default_factory=Scope)
-    rows: int = 0
-    malformed: int = 0
-    invoices: dict[tuple[str, str], InvoiceSum] = field(default_factory=dict)
-    held: list["HeldInvoice"] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def is_clean(self) -> bool:
-        """True if no rule is broken."""
-        return not self.findings.counts
-
-    def fails(self, level: Level) -> bool:
-        """Return whether a rule of a level, or of a stricter one, is broken."""
-        strict = (Level.MUST,) if level is Level.MUST else (Level.MUST, Level.SHOULD)
-        return self.findings.total(*strict) > 0
-
-    @property
-    def broken(self) -> Counter[Rule]:
-        """Number of breaks of each rule, whatever rule it is reported under."""
-        counts = self.findings.counts + self.findings.attributes
-        known = by_id()
-        for rule in self.scope.active:
-            if rule.kind is Kind.SAME_AS:
-                count = sum(counts[known[name]] for name in rule.values)
-                if count:
-                    counts[rule] = count
-        return counts
-
-    def outcomes(self) -> Mapping[Rule, tuple[Outcome, str]]:
-        """Return the outcome of every rule of the version but composites, and why it was not checked."""
-        broken, scope = self.broken, self.scope
-        found = {rule: (Outcome.BROKEN if broken[rule] else Outcome.HOLDS, "") for rule in scope.active}
-        found |= {rule: (Outcome.NOT_APPLICABLE, reason) for rule, reason in scope.not_applicable.items()}
-        found |= {rule: (Outcome.NOT_DECIDABLE, reason) for rule, reason in scope.undecidable.items()}
-        return found | dict.fromkeys(scope.permissions, (Outcome.PERMISSION, "it only allows something"))
-
-    def composites(self) -> Mapping[Rule, Outcome]:
-        """Return the outcome of every composite: broken where a part is, not applicable where all are."""
-        known = {rule: outcome for rule, (outcome, _) in self.outcomes().items()}
-        found = {}
-        for rule in self.scope.composites:
-            seen = {known[part] for part in parts(rule) if part in known}
-            order = (Outcome.BROKEN, Outcome.HOLDS, Outcome.NOT_DECIDABLE)
-            found[rule] = next((outcome for outcome in order if outcome in seen), Outcome.NOT_APPLICABLE)
-        return found
-
-    def tally(self) -> Counter[Outcome]:
-        """Return how many rules have each outcome."""
-        return Counter(outcome for outcome, _ in self.outcomes().values())
 
 
 class Checker:

@@ -8,18 +8,17 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
-from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-from exporter.focus.checks import MOST_REMEMBERED, InvoiceSum, Report
+from exporter.focus.check_report import HeldInvoice, InvoiceSum, Report, State
+from exporter.focus.checks import MOST_REMEMBERED
 from exporter.focus.dataset import UnreadableFileError
 from exporter.focus.rules.compiled import NO_INVOICE_GIVEN
 from exporter.focus.rules.findings import Finding
 from exporter.focus.rules.table import by_id
-from exporter.focus.values import EXACTLY, number, number_text
+from exporter.focus.values import number, number_text
 
 RULE = "X-InvoiceTotal"
 _COLUMNS = ("invoice_id", "amount", "currency")
@@ -39,62 +38,6 @@ class ExpectedInvoice(NamedTuple):
     currency: str = ""
     number: str = ""
     is_required: bool = True
-
-
-class State(Enum):
-    """Outcome for an invoice; the value is its name in reports."""
-
-    EQUAL = "equal"
-    DIFFERENT = "different"
-    INCOMPLETE = "incomplete"
-    MISSING = "missing"
-    ELSEWHERE = "not in the file"
-    UNEXPECTED = "unexpected"
-
-    @property
-    def is_wrong(self) -> bool:
-        """True if the rule does not hold."""
-        return self in {State.DIFFERENT, State.INCOMPLETE, State.MISSING}
-
-
-@dataclass(frozen=True, slots=True)
-class HeldInvoice:
-    """An invoice after it was held against what is to be paid.
-
-    Attributes:
-        expected: None for one that nobody expected.
-        found: sum of its rows; None where it has none.
-        remark: what an amount alone does not say; empty for nothing.
-    """
-
-    invoice: str
-    currency: str
-    state: State
-    expected: Decimal | None
-    found: InvoiceSum | None
-    remark: str = ""
-
-    @property
-    def difference(self) -> Decimal | None:
-        """Amount found less the amount expected."""
-        if self.expected is None or self.found is None:
-            return None
-        return EXACTLY.subtract(self.found.billed, self.expected)
-
-    def __str__(self) -> str:
-        currency = f" {self.currency}" if self.currency else ""
-        parts = [] if self.expected is None else [f"expected {number_text(self.expected)}{currency}"]
-        absent = "not in the file" if not self.remark.startswith("the file") else ""
-        parts.append(absent if self.found is None else f"found {number_text(self.found.billed)}{currency}")
-        if self.difference:
-            parts.append(f"difference {number_text(self.difference)}{currency}")
-        if self.found is not None and self.found.left_out:
-            rows = "1 row is" if self.found.left_out == 1 else f"{self.found.left_out:,} rows are"
-            known = f" ({number_text(self.found.known)}{currency} as far as known)" if self.found.known else ""
-            parts.append(f"{rows} not in this sum{known}")
-        if self.state is State.UNEXPECTED:
-            parts.append("nobody expected it")
-        return f"invoice {self.invoice}: {', '.join(filter(None, (*parts, self.remark)))}"
 
 
 def parse_expected(text: str) -> ExpectedInvoice:

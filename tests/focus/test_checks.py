@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from profiles import examples
 
 from exporter.focus import checks
-from exporter.focus.check_report import check_json, check_junit, check_text
-from exporter.focus.checks import Checker, Report
+from exporter.focus.check_report import Report, check_json, check_junit, check_text
+from exporter.focus.checks import Checker
 from exporter.focus.columns import columns_of
 from exporter.focus.findings import FocusError, TruncatedFileError, WrongContentError
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from focus.conftest import FileRow, base_rows, to_csv
 
-from exporter.focus.check_report import check_json, check_junit, check_text
-from exporter.focus.checks import Checker, Report
+from exporter.focus.check_report import Report, State, check_json, check_junit, check_text
+from exporter.focus.checks import Checker
 from exporter.focus.dataset import UnreadableFileError
-from exporter.focus.expected import RULE, ExpectedInvoice, State, hold, parse_expected, read_expected, refuse_twice
+from exporter.focus.expected import RULE, ExpectedInvoice, hold, parse_expected, read_expected, refuse_twice
 from exporter.focus.findings import FocusError
 from exporter.focus.rules.table import Level
 

@@ -19,7 +19,8 @@ from exporter.charges import Clock, decimal_of, utc_now
 from exporter.errors import ConfigurationError, FalExporterError
 from exporter.fal import FocusRequest, FocusRequestError
 from exporter.focus import check_report, reports
-from exporter.focus.checks import KEPT, Checker, Report
+from exporter.focus.check_report import Report
+from exporter.focus.checks import KEPT, Checker
 from exporter.focus.dataset import UnreadableFileError, name_of, naming, parts, sum_up
 from exporter.focus.expected import ExpectedInvoice, hold, parse_expected, read_expected, refuse_twice
 from exporter.focus.outputs import Format, encoded, format_of, place_parts, require

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cache
 
-from exporter.focus.checks import Checker, Report
+from exporter.focus.check_report import Report
+from exporter.focus.checks import Checker
 from exporter.focus.columns import COLUMNS, Column, columns_of
 from exporter.focus.columns import Kind as ColumnKind
 from exporter.focus.expected import hold, parse_expected

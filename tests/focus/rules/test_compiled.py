@@ -4,7 +4,8 @@ import pytest
 from focus.conftest import base_rows, header, to_csv
 
 from exporter.focus import csv_parser
-from exporter.focus.checks import Checker, Outcome
+from exporter.focus.check_report import Outcome
+from exporter.focus.checks import Checker
 from exporter.focus.rules import compiled
 from exporter.focus.rules.compiled import Broken, Compiled
 from exporter.focus.rules.conditions import FILLED

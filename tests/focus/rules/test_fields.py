@@ -5,7 +5,8 @@ from focus.conftest import base_rows, to_csv
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.focus.checks import Checker, Report
+from exporter.focus.check_report import Report
+from exporter.focus.checks import Checker
 from exporter.focus.columns import COLUMNS, Column
 from exporter.focus.columns import Kind as ColumnKind
 from exporter.focus.rules.fields import judge_of, stand_in
