@@ -14,9 +14,9 @@ from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING
 
 from exporter.focus.check_report import InvoiceSum, Report
-from exporter.focus.csv_parser import COMMA, PIECE, READ, Record, Records, pieces, unquoted
-from exporter.focus.findings import TruncatedFileError, WrongContentError
-from exporter.focus.row_schema import Header, is_header, nothing_at_all, parse_header, separator_note
+from exporter.focus.csv_parser import COMMA, Assembler, Blocks, Record, unquoted
+from exporter.focus.findings import WrongContentError
+from exporter.focus.row_schema import Header, flaw_of, is_header, nothing_at_all, parse_header, separator_note
 from exporter.focus.rules.compiled import Broken, Compiled, FieldBreak, FieldToken, Plan, Signature
 from exporter.focus.rules.conditions import WRONG
 from exporter.focus.rules.findings import Finding, Findings
@@ -39,7 +39,7 @@ POLARS_BLOCK = 4 << 20
 
 _FEWEST_TOGETHER = 8
 _DOUBTED = 4
-"""Pieces that are taken row by row after one in which something was wrong."""
+"""Blocks that are taken row by row after one in which something was wrong."""
 
 KEPT = 20
 """Findings of each rule that are kept word by word."""
@@ -49,7 +49,7 @@ _RECORD = "X-CsvRecord"
 _NO_ROWS = "X-NoRows"
 
 
-class Checker:
+class Checker(Blocks):
     """Checks a file, or several with the same columns as one; push bytes with `feed`, get the report with `finish`.
 
     Before the bytes of each of several files, name it with `begin_part`.
@@ -73,10 +73,10 @@ class Checker:
         most: int | None = None,
         polars_from: float = POLARS_BLOCK,
     ) -> None:
+        super().__init__()
         self._version = version
         self._applicability = applicability or Applicability()
         self._ignored = ignored
-        self._records = Records()
         self._findings = Findings(keep, most)
         self._header: Header | None = None
         self._awaits_header = True
@@ -89,7 +89,7 @@ class Checker:
         self._doubted = 0
         self._polars_from: float = polars_from
         self._received = 0
-        self._blocks: PolarsBlocks | None = None
+        self._polars: PolarsBlocks | None = None
         self._duplicates: Rule | None = None
         self._billed: int | None = None
         self._invoice: int | None = None
@@ -105,12 +105,11 @@ class Checker:
         if self._findings.part:
             self._end_part()
         self._findings.part = name
-        self._records, self._awaits_header = Records(), True
+        self._begin_file()
+        self._awaits_header = True
 
     def _end_part(self) -> None:
-        self._take_held(self._records.held(), self._blocks)
-        for record in self._records.finish():
-            self._take(record, is_last=True)
+        self._end()
         if self._awaits_header:
             raise nothing_at_all()
 
@@ -120,64 +119,41 @@ class Checker:
         Raises:
             WrongContentError: this is no Cost and Usage file.
         """
-        if not isinstance(piece, bytes):
-            self._take_table(piece)
-            return
-        step = PIECE if self._blocks is None else READ
-        for start in range(0, len(piece), step):
-            self._take_bytes(piece[start : start + step])
+        self._feed(piece)
 
-    def _take_bytes(self, piece: bytes) -> None:
-        if self._blocks is not None:
-            self._take_held(self._records.lines(piece, POLARS_BLOCK), self._blocks)
-            return
-        lines = self._records.lines(piece)
-        self._take_lines(lines)
+    def _lines(self, lines: bytes) -> None:
+        """Take whole lines; with Polars if they break nothing."""
+        polars = self._polars
+        is_begun = not self._assembler.is_open and not self._awaits_header
+        facts = polars.facts(lines) if polars is not None and is_begun else None
+        if facts is not None and self._take_facts(facts):
+            self._number += facts.rows
+        else:
+            self._read(lines)
         self._received += len(lines)
-        if self._received >= self._polars_from and self._rules is not None and self._duplicates is None:
-            self._blocks = self._polars_blocks(self._rules)
+        if self._received >= self._polars_from:
+            self._begin_polars()
+        self._least = 0 if self._polars is None else POLARS_BLOCK
 
-    def _take_table(self, table: "Table") -> None:
-        """Take rows of a table, each of which is a line."""
-        self._take_held(self._records.held(), self._blocks)
-        after = self._records.number + table.frame.height
-        if self._polars_from < math.inf and self._rules is not None and self._duplicates is None:
-            self._blocks = self._polars_blocks(self._rules)
-        facts = None if self._blocks is None else self._blocks.facts_of(table.frame)
-        if facts is None or not self._take_facts(facts):
-            self._take_lines(self._records.lines(table.csv()))
-        self._records.number = after
+    def _table(self, table: "Table") -> bool:
+        """Take rows of a table with Polars, if they break nothing."""
+        if self._polars_from < math.inf:
+            self._begin_polars()
+        facts = None if self._polars is None else self._polars.facts_of(table.frame)
+        return facts is not None and self._take_facts(facts)
 
-    def _take_lines(self, lines: bytes) -> None:
-        records = self._records.read(lines)
-        if self._awaits_header and records:
-            self._take(records.pop(0), is_last=False)
-        if self._doubted == 0 and self._take_together(records):
+    def _begin_polars(self) -> None:
+        """Prove blocks with Polars from now on, which is faster, where it is installed."""
+        rules = self._rules
+        if rules is None or self._duplicates is not None:
             return
-        # Where one row is wrong, others are: looking at them twice would only take longer.
-        self._doubted = (self._doubted or _DOUBTED) - 1
-        for record in records:
-            self._take(record, is_last=False)
-
-    def _polars_blocks(self, rules: Compiled) -> "PolarsBlocks | None":
-        """Return what proves blocks faster; None where Polars is missing."""
         self._polars_from = math.inf
-        if importlib.util.find_spec("polars") is None or self._records.separator != COMMA:
-            return None
+        if importlib.util.find_spec("polars") is None or self._assembler.separator != COMMA:
+            return
         from exporter.focus.rules.polars_blocks import Places, PolarsBlocks  # noqa: PLC0415  optional
 
         families = [(family.child, family.parent) for family in self._families]
-        return PolarsBlocks(rules, Places(families, self._billed, self._invoice, self._currency))
-
-    def _take_held(self, lines: bytes, blocks: "PolarsBlocks | None") -> None:
-        """Take whole lines: together if they break nothing, else row by row."""
-        is_begun = self._records.is_between and not self._awaits_header
-        facts = blocks.facts(lines) if lines and blocks is not None and is_begun else None
-        if facts is not None and self._take_facts(facts):
-            self._records.number += facts.rows
-            return
-        for block in pieces(lines):
-            self._take_lines(block)
+        self._polars = PolarsBlocks(rules, Places(families, self._billed, self._invoice, self._currency))
 
     def _take_facts(self, facts: BlockFacts) -> bool:
         """Take rows that break nothing by themselves; return False, having done nothing, if they do with others."""
@@ -220,7 +196,7 @@ class Checker:
         elif self._header.names != header.names:
             raise WrongContentError("its columns differ from those of the file before it; check it by itself")
 
-    def _begin(self, header: Header) -> Compiled:
+    def _begin(self, header: Header) -> None:
         self._header = header
         version = self._version or header.version
         rules = self._rules = Compiled(header.names, version, self._applicability, self._ignored)
@@ -236,23 +212,17 @@ class Checker:
                 self._duplicates = rule
         self._billed = places.get("BilledCost")
         self._invoice, self._currency = places.get("InvoiceId"), places.get("BillingCurrency")
-        return rules
 
-    def _take(self, record: Record, *, is_last: bool) -> None:
-        rules, fields = self._rules, record.fields
-        if rules is None or self._awaits_header or is_header(record):
-            self._take_header(parse_header(record, self._records.separator))
+    def _record(self, record: Record) -> None:
+        """Take a record, and say of each rule that it breaks what is wrong."""
+        rules, header, fields = self._rules, self._header, record.fields
+        if rules is None or header is None or self._awaits_header or is_header(record):
+            self._take_header(parse_header(record, self._assembler.separator))
             return
-        width = len(rules.columns)
-        if record.malformed or len(fields) != width:
-            if is_last and not record.malformed and len(fields) < width:
-                raise TruncatedFileError(
-                    f"the file ends inside line {record.line}, which has {len(fields)} of {width} fields: "
-                    "it was cut off; download it again"
-                )
-            note = record.malformed or f"it has {len(fields)} fields, the header {width}"
+        flaw = flaw_of(record, header, is_last=self._is_last)
+        if flaw:
             self._report.malformed += 1
-            self._add_own(_RECORD, record.line, note)
+            self._add_own(_RECORD, record.line, record.malformed or f"it {flaw}")
             return
         self._report.rows += 1
         signature, (flawed, breaks, checks) = rules.plan(fields)
@@ -267,17 +237,23 @@ class Checker:
             self._find_duplicate(self._duplicates, record)
         self._sum_up(fields, signature)
 
-    def _take_together(self, records: Sequence[Record]) -> bool:
-        """Take rows that break nothing, column by column, which is several times as fast; return whether they do.
-
-        Where one does break something, nothing has been taken, and each row is looked at by itself.
-        """
-        rules = self._rules
-        if rules is None or len(records) < _FEWEST_TOGETHER:
+    def _block(self, lines: bytes, count: int) -> bool:
+        """Take whole lines column by column, which is several times as fast, if they break nothing."""
+        if count < _FEWEST_TOGETHER or self._rules is None or self._awaits_header:
             return False
-        rows = [record.fields for record in records]
+        # Where one row is wrong, others are: looking at them twice would only take longer.
+        if self._doubted == 0 and self._take_together(self._rules, lines):
+            return True
+        self._doubted = (self._doubted or _DOUBTED) - 1
+        return False
+
+    def _take_together(self, rules: Compiled, lines: bytes) -> bool:
+        """Take rows that break nothing; return False, having done nothing, if one does or there are other lines."""
+        assembler = Assembler(self._assembler.separator)
+        records = (assembler.take(0, line) for line in lines.split(b"\n")[:-1])
+        rows = [record.fields for record in records if record is not None]
         # What is malformed has no fields.
-        if {*map(len, rows)} != {len(rules.columns)}:
+        if assembler.is_open or {*map(len, rows)} != {len(rules.columns)}:
             return False
         columns = [*zip(*rows, strict=True)]
         tokens = [each.of(column) for each, column in zip(rules.columns, columns, strict=True)]

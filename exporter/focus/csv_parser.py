@@ -1,4 +1,7 @@
-"""CSV parser: bytes in pieces become lines, lines become records of raw fields.
+"""CSV parser: bytes in pieces become lines, lines become blocks, or records of raw fields.
+
+There is one loop for all who read such files: whole lines come in blocks, to be taken together as fast as one can;
+where a line of a block needs care, its parts come again, and in the end a record by itself.
 
 UTF-8 with or without a byte order mark, LF or CRLF, quoted fields that may hold commas, doubled quotes and line ends.
 A quotation mark inside an unquoted field is a character like any other. Nothing is decoded here; a raw field keeps its
@@ -9,10 +12,13 @@ semicolons, tabs or vertical bars where the first line names columns of FOCUS th
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from exporter.focus.columns import COLUMNS
 from exporter.focus.findings import TruncatedFileError, WrongContentError
+
+if TYPE_CHECKING:
+    from exporter.focus.polars_reader import Table
 
 _MOST = 16 << 20
 """Bytes, or characters, of texts that are remembered."""
@@ -75,6 +81,9 @@ _BLANKS = b"\n" * _MOST_BLANK, b"\r\n" * _MOST_BLANK
 PIECE = 1 << 16
 """Bytes of a piece of work: what its rows take still fits the cache of a processor, which halves the time."""
 
+_PARTS = 8
+"""Into how many parts a block is cut of which a line needs care, and these again: the lines around it do not."""
+
 READ = 1 << 18
 """Bytes that are read from a file together."""
 
@@ -99,84 +108,6 @@ def separator_of(line: bytes) -> bytes:
 
 class MalformedError(Exception):
     """A record breaks the rules of CSV; the message says how."""
-
-
-def refuse_blanks(lines: bytes, count: int, number: int) -> None:
-    """Refuse so many whole lines, the first of which has this number, if most of them are blank.
-
-    Raises:
-        WrongContentError: they are.
-    """
-    if count >= _MOST_BLANK and any(blanks in lines for blanks in _BLANKS):
-        raise WrongContentError(
-            f"{_MOST_BLANK:,} blank lines follow one another after line {number}; this is not a FOCUS CSV file"
-        )
-
-
-def pieces(lines: bytes) -> Iterator[bytes]:
-    """Cut whole lines into blocks of about a piece's length; a longer line is a block of its own."""
-    start = 0
-    while start < len(lines):
-        if len(lines) - start < PIECE + PIECE // 2:
-            # No block of next to nothing is left at the end.
-            yield lines[start:]
-            return
-        end = lines.rfind(b"\n", start, start + PIECE) + 1 or lines.find(b"\n", start) + 1
-        yield lines[start:end]
-        start = end
-
-
-class Lines:
-    """Cuts pieces at line feeds, and holds the lines until they are taken.
-
-    Attributes:
-        number: of the first line that is held, counted from 1; whoever takes lines counts them, and adds it.
-        size: bytes of the lines that are held.
-        received: bytes so far.
-    """
-
-    def __init__(self) -> None:
-        self.number = 1
-        self.size = 0
-        self.received = 0
-        self._held: list[bytes | memoryview] = []
-        self._rest = b""
-
-    def feed(self, piece: bytes) -> None:
-        """Hold the lines that are complete with a piece.
-
-        Raises:
-            WrongContentError: a line is too long to be one.
-        """
-        is_start = self.received < len(BYTE_ORDER_MARK)
-        self.received += len(piece)
-        if is_start:
-            piece, self._rest = self._rest + piece, b""
-            if self.received >= len(BYTE_ORDER_MARK):
-                piece = piece.removeprefix(BYTE_ORDER_MARK)
-        cut = piece.rfind(b"\n") + 1
-        if cut:
-            # Views: what is held is copied once, when it is taken.
-            self._held += (self._rest, memoryview(piece)[:cut])
-            self.size += len(self._rest) + cut
-            self._rest = piece[cut:]
-        else:
-            self._rest += piece
-        if len(self._rest) > LONGEST_RECORD:
-            number = self.number + b"".join(self._held).count(b"\n")
-            raise WrongContentError(
-                f"line {number} goes on for more than {LONGEST_RECORD:,} bytes; this is not a FOCUS CSV file"
-            )
-
-    def take(self) -> bytes:
-        """Return the lines that are held, each with its line feed; they are held no more."""
-        held, self._held, self.size = self._held, [], 0
-        return b"".join(held)
-
-    def finish(self) -> bytes:
-        """Return the last line, as if a line feed ended it; nothing where one does."""
-        rest, self._rest = self._rest, b""
-        return rest + b"\n" if rest else b""
 
 
 class OpenRecord:
@@ -260,8 +191,8 @@ class Assembler:
         separator: of the fields; the first line that is not blank decides it.
     """
 
-    def __init__(self) -> None:
-        self.separator = b""
+    def __init__(self, separator: bytes = b"") -> None:
+        self.separator = separator
         self._open: OpenRecord | None = None
 
     @property
@@ -301,66 +232,190 @@ class Assembler:
             )
 
 
-class Records:
-    """Pieces to records, for whoever wants every field as it stands.
+def _pieces(lines: bytes) -> Iterator[bytes]:
+    """Cut whole lines into blocks of about a piece's length; a longer line is a block of its own."""
+    start = 0
+    while start < len(lines):
+        if len(lines) - start < PIECE + PIECE // 2:
+            # No block of next to nothing is left at the end.
+            yield lines[start:]
+            return
+        end = lines.rfind(b"\n", start, start + PIECE) + 1 or lines.find(b"\n", start) + 1
+        yield lines[start:end]
+        start = end
+
+
+class Blocks(ABC):
+    """Pieces to whole lines, these to blocks, and where these need care to records, in order.
+
+    Whoever derives from it says what becomes of a record, and may take lines, blocks and tables together.
 
     Attributes:
-        number: of the next line that is read; whoever has read lines elsewhere adds them.
+        received: bytes so far.
     """
 
     def __init__(self) -> None:
-        self.number = 1
-        self._lines = Lines()
-        self._assembler = Assembler()
+        self._begin_file()
 
-    @property
-    def separator(self) -> bytes:
-        """Separator of the fields."""
-        return self._assembler.separator or COMMA
+    def _begin_file(self) -> None:
+        """Forget the file before this one."""
+        self.received = 0
+        self._number = 1
+        """Number of the next line that is read; whoever reads lines elsewhere adds them."""
+        self._least = 0
+        """Bytes of lines that are held until they are so many."""
+        self._assembler = Assembler()
+        self._held: list[bytes | memoryview] = []
+        self._size = 0
+        self._rest = b""
+        self._is_last = False
+
+    @abstractmethod
+    def _record(self, record: Record) -> None:
+        """Take one record, whatever it is; `_is_last` says that no line feed ends it, as in a file that was cut off."""
+
+    def _block(self, lines: bytes, count: int) -> bool:
+        """Take so many whole lines together, none of which belongs to a record before them.
+
+        Returns:
+            False, having done nothing, if one of them needs care; they come again as fewer, or as records.
+        """
+        del lines, count
+        return False
+
+    def _table(self, table: "Table") -> bool:
+        """Take rows of a table together; return False, having done nothing, if they are to be read as lines."""
+        del table
+        return False
+
+    def _lines(self, lines: bytes) -> None:
+        """Take whole lines, as many as have come: read them now, or at the latest in `_settle`."""
+        self._read(lines)
+
+    def _settle(self) -> None:  # noqa: B027  most read all at once
+        """Read the lines that have been taken."""
+
+    def _feed(self, piece: "bytes | Table") -> None:
+        """Take a piece, and do with it what can be done.
+
+        Args:
+            piece: bytes of the file, or rows after a header that came as bytes, each of which is a line.
+
+        Raises:
+            WrongContentError: a line is too long to be one, or most of them are blank.
+        """
+        if not isinstance(piece, bytes):
+            self._release()
+            self._settle()
+            after = self._number + piece.frame.height
+            if not self._table(piece):
+                self._read(piece.csv())
+            self._number = after
+            return
+        start = 0
+        while start < len(piece):
+            step = READ if self._least else PIECE
+            self._hold(piece[start : start + step])
+            start += step
+            if self._size >= self._least:
+                self._release()
+
+    def _hold(self, piece: bytes) -> None:
+        is_start = self.received < len(BYTE_ORDER_MARK)
+        self.received += len(piece)
+        if is_start:
+            piece, self._rest = self._rest + piece, b""
+            if self.received >= len(BYTE_ORDER_MARK):
+                piece = piece.removeprefix(BYTE_ORDER_MARK)
+        cut = piece.rfind(b"\n") + 1
+        if cut:
+            # Views: what is held is copied once, when it is released.
+            self._held += (self._rest, memoryview(piece)[:cut])
+            self._size += len(self._rest) + cut
+            self._rest = piece[cut:]
+        else:
+            self._rest += piece
+        if len(self._rest) > LONGEST_RECORD:
+            self._release()
+            self._settle()
+            raise WrongContentError(
+                f"line {self._number} goes on for more than {LONGEST_RECORD:,} bytes; this is not a FOCUS CSV file"
+            )
+
+    def _release(self) -> None:
+        held, self._held, self._size = self._held, [], 0
+        if held:
+            self._lines(b"".join(held))
+
+    def _read(self, lines: bytes) -> None:
+        """Read whole lines.
+
+        Raises:
+            WrongContentError: most of them are blank.
+        """
+        for block in _pieces(lines):
+            count = block.count(b"\n")
+            if count >= _MOST_BLANK and any(blanks in block for blanks in _BLANKS):
+                raise WrongContentError(
+                    f"{_MOST_BLANK:,} blank lines follow one another after line {self._number}; this is not a FOCUS "
+                    "CSV file"
+                )
+            self._read_block(block, count)
+
+    def _read_block(self, block: bytes, count: int) -> None:
+        if not self._assembler.is_open and self._block(block, count):
+            self._number += count
+            return
+        lines = block.split(b"\n")[:-1]
+        # A record that is open takes its lines, and those after it are blocks again.
+        done = 0
+        while done < count and (count == 1 or self._assembler.is_open):
+            record = self._assembler.take(self._number, lines[done])
+            self._number += 1
+            done += 1
+            if record is not None:
+                self._record(record)
+        step = -(-count // _PARTS)
+        for start in range(done, count, step):
+            part = lines[start : start + step]
+            self._read_block(b"\n".join([*part, b""]), len(part))
+
+    def _end(self, promised: int | None = None) -> None:
+        """Take note that there are no more pieces, and read what is left.
+
+        Args:
+            promised: how many bytes the sender has announced, if it has.
+
+        Raises:
+            TruncatedFileError: the file was cut off.
+        """
+        self._release()
+        self._settle()
+        self._is_last = True
+        if self._rest:
+            self._read(self._rest + b"\n")
+        if promised is not None and self.received < promised:
+            raise TruncatedFileError(
+                f"{self.received:,} of {promised:,} bytes have come: the download was cut off; try it again"
+            )
+        self._assembler.finish()
+
+
+class Records(Blocks):
+    """Pieces to records, for whoever wants every field as it stands."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._found: list[Record] = []
 
     def feed(self, piece: bytes) -> list[Record]:
         """Take a piece and return the records that are complete.
 
         Raises:
-            WrongContentError: a line is too long to be one.
+            WrongContentError: a line is too long to be one, or most of them are blank.
         """
-        return self.read(self.lines(piece))
-
-    def lines(self, piece: bytes, least: int = 0) -> bytes:
-        """Take a piece and return the lines that are complete, each of which is to be read, or counted as read.
-
-        Args:
-            piece: of the file.
-            least: bytes of lines below which they are held, and none returned.
-
-        Raises:
-            WrongContentError: a line is too long to be one.
-        """
-        self._lines.feed(piece)
-        return b"" if self._lines.size < least else self.held()
-
-    def held(self) -> bytes:
-        """Return the complete lines that are held; each is to be read, or counted as read."""
-        taken = self._lines.take()
-        self._lines.number += taken.count(b"\n")
-        return taken
-
-    def read(self, lines: bytes) -> list[Record]:
-        """Return the records that whole lines complete.
-
-        Raises:
-            WrongContentError: most of them are blank.
-        """
-        cut = lines.split(b"\n")[:-1]
-        refuse_blanks(lines, len(cut), self.number)
-        found = [self._assembler.take(number, line) for number, line in enumerate(cut, self.number)]
-        self.number += len(cut)
-        return [record for record in found if record is not None]
-
-    @property
-    def is_between(self) -> bool:
-        """True if the lines that have been read are whole records."""
-        return not self._assembler.is_open
+        self._feed(piece)
+        return self._taken()
 
     def finish(self) -> list[Record]:
         """Return the last record where no line feed ends it.
@@ -368,9 +423,15 @@ class Records:
         Raises:
             TruncatedFileError: it is not complete.
         """
-        left = self.read(self._lines.finish())
-        self._assembler.finish()
-        return left
+        self._end()
+        return self._taken()
+
+    def _taken(self) -> list[Record]:
+        found, self._found = self._found, []
+        return found
+
+    def _record(self, record: Record) -> None:
+        self._found.append(record)
 
 
 def unquoted(raw: bytes) -> bytes:

@@ -23,24 +23,14 @@ from types import NoneType
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, get_type_hints
 
 from exporter.focus.columns import COLUMNS, Kind
-from exporter.focus.csv_parser import (
-    PIECE,
-    READ,
-    Assembler,
-    Lines,
-    Record,
-    Remembered,
-    is_text,
-    pieces,
-    refuse_blanks,
-    unquoted,
-)
-from exporter.focus.findings import Problems, TruncatedFileError
+from exporter.focus.csv_parser import Blocks, Record, Remembered, is_text, unquoted
+from exporter.focus.findings import Problems
 from exporter.focus.row_schema import (
     Header,
     Instants,
     Part,
     UnreadableError,
+    flaw_of,
     is_header,
     nothing_at_all,
     parse_header,
@@ -241,9 +231,6 @@ numbers of more than 20 places, it takes twice as long as without it, and is not
 
 _KEPT_PROBLEMS = 100
 
-_PARTS = 8
-"""Into how many parts a block is cut of which a line needs care, and these again: the lines around it do not."""
-
 
 class _Begun(NamedTuple):
     """Whole lines that Polars has begun to read; `cut` is None where one of them needs care."""
@@ -253,7 +240,7 @@ class _Begun(NamedTuple):
     polars: object
 
 
-class Reader(Generic[RowT]):
+class Reader(Blocks, Generic[RowT]):
     """Reads one file; push its bytes with `feed`, say with `finish` that there are no more.
 
     Args:
@@ -282,6 +269,7 @@ class Reader(Generic[RowT]):
         unreadable: Callable[[Mapping[str, object]], None] | None = None,
         texts: Sequence[str] = (),
     ) -> None:
+        super().__init__()
         self._unreadable = unreadable
         self._texts = texts
         self.header: Header | None = None
@@ -290,8 +278,7 @@ class Reader(Generic[RowT]):
         self._naive_dates = 0
         self._shape = shape
         self._memory = Memory() if memory is None else memory
-        self._lines = Lines()
-        self._assembler = Assembler()
+        self._found: list[RowT] = []
         self._parts: list[Part] = []
         self._instants: list[Instants] = []
         self._names: Sequence[str] = tuple(get_type_hints(shape))
@@ -301,12 +288,6 @@ class Reader(Generic[RowT]):
         self._begun: deque[_Begun] = deque()
         self._marked: list[Marked | bytes] = []
         self._marked_size = 0
-        self._number = 1
-
-    @property
-    def received(self) -> int:
-        """Bytes so far."""
-        return self._lines.received
 
     @property
     def naive_dates(self) -> int:
@@ -324,21 +305,8 @@ class Reader(Generic[RowT]):
             WrongContentError: this is no Cost and Usage file.
             MissingColumnError: a column that the shape needs is not there.
         """
-        rows: list[RowT] = []
-        if not isinstance(piece, bytes):
-            return self._table(piece)
-        step = PIECE if self._polars is None else READ
-        for start in range(0, len(piece), step):
-            self._lines.feed(piece[start : start + step])
-            rows += self._taken()
-            if self._polars is None and self.header is not None and self._is_worth_polars:
-                self._begin_polars(self.header)
-        return rows
-
-    @property
-    def _is_worth_polars(self) -> bool:
-        least = MARKED if "polars" in sys.modules else POLARS_FROM
-        return 0 < min(self._polars_block, least) <= self.received
+        self._feed(piece)
+        return self._taken()
 
     def finish(self, promised: int | None = None) -> list[RowT]:
         """Take note that all bytes are there, and return what is left.
@@ -350,141 +318,92 @@ class Reader(Generic[RowT]):
             TruncatedFileError: the file was cut off.
             WrongContentError: there was no header at all.
         """
-        left = self._all_begun()
-        last = self._lines.finish()
-        if last:
-            found = self._read(last, self._lines.number, 1, is_last=True)
-            self.rows += len(found)
-            left += found
-        if promised is not None and self.received < promised:
-            raise TruncatedFileError(
-                f"{self.received:,} of {promised:,} bytes have come: the download was cut off; try it again"
-            )
-        if self.header is None and not self._assembler.is_open:
+        self._end(promised)
+        if self.header is None:
             raise nothing_at_all()
-        self._assembler.finish()
-        return left
+        return self._taken()
 
     def _taken(self) -> list[RowT]:
-        """Read the lines that are complete; with Polars, once they are many."""
-        if self._polars is not None:
-            if self._lines.size >= min(MARKED, self._polars_block):
-                self._mark(self._polars)
-            return self._turn() if self._marked_size >= self._polars_block else []
-        rows = [*self._all_begun(), *self._read_all(self._lines.take())]
-        self._lines.number = self._number
+        rows, self._found = self._found, []
         return rows
 
-    def _table(self, table: "Table") -> list[RowT]:
-        """Read rows of a table; each is a line."""
-        before = self._all_begun()
-        after = self._number + table.frame.height
+    def _table(self, table: "Table") -> bool:
+        """Take rows of a table with Polars."""
         if self._polars is None and self.header is not None and self._polars_block:
             self._begin_polars(self.header)
         rows = None if self._polars is None else self._polars.rows_of(table)
-        if rows is None:
-            rows = self._read_all(table.csv())
-        else:
-            self.rows += table.frame.height
-        self._number = self._lines.number = after
-        return before + rows
+        return rows is not None and self._add(rows, table.frame.height)
 
-    def _mark(self, polars: "Summer[RowT]") -> None:
-        """Mark the lines that are held for Polars."""
-        lines = self._lines.take()
-        if not lines:
+    def _add(self, rows: list[RowT], lines: int) -> bool:
+        self._found += rows
+        self.rows += lines
+        return True
+
+    def _lines(self, lines: bytes) -> None:
+        """Take whole lines; with Polars, they are read once they are many."""
+        if self._polars is not None:
+            self._mark(self._polars, lines)
             return
-        marked = polars.marked(lines)
-        self._lines.number += lines.count(b"\n") if marked is None else marked.count
-        self._marked.append(lines if marked is None else marked)
-        self._marked_size += len(lines)
+        self._read(lines)
+        least = MARKED if "polars" in sys.modules else POLARS_FROM
+        if self.header is not None and 0 < min(self._polars_block, least) <= self.received:
+            self._begin_polars(self.header)
 
-    def _turn(self) -> list[RowT]:
+    def _mark(self, polars: "Summer[RowT]", lines: bytes) -> None:
+        """Mark lines for Polars, and let it begin with them once they are a block."""
+        self._marked.append(polars.marked(lines) or lines)
+        self._marked_size += len(lines)
+        if self._marked_size >= self._polars_block:
+            self._turn(polars)
+
+    def _turn(self, polars: "Summer[RowT]") -> None:
         """Let Polars begin with the lines that are marked, and read those of earlier blocks, lest it has too many."""
-        polars = self._polars
-        if polars is None:
-            return []
-        self._mark(polars)
         marked, self._marked, self._marked_size = self._marked, [], 0
-        rows = self._oldest() if len(self._begun) >= AT_ONCE else []
+        if len(self._begun) >= AT_ONCE:
+            self._read_oldest()
         if marked:
             self._begun.append(_Begun(marked, polars.begin(marked), polars))
-        return rows
+        if self._polars is None:
+            self._settle()
 
-    def _all_begun(self) -> list[RowT]:
+    def _settle(self) -> None:
         """Read all lines that are marked or that Polars has begun with."""
-        rows = self._turn()
+        if self._polars is not None:
+            self._turn(self._polars)
         while self._begun:
-            rows += self._oldest()
-        return rows
+            self._read_oldest()
 
-    def _oldest(self) -> list[RowT]:
+    def _read_oldest(self) -> None:
         """Read the lines that Polars began with first."""
         begun = self._begun.popleft()
         polars, cut = self._polars, begun.cut
         if polars is not None and polars is begun.polars and cut is not None and not self._assembler.is_open:
             rows = polars.rows(cut)
             if rows is not None:
-                self.rows += cut.lines
+                self._add(rows, cut.lines)
                 self._number += cut.lines
                 if cut.lines >= _MANY_LINES and len(rows) > cut.lines * _MOST_ROWS:
-                    self._polars, self._polars_block = None, 0
-                return rows
-        texts = (some if isinstance(some, bytes) else some.lines() for some in begun.marked)
-        return [row for lines in texts for row in self._read_all(lines)]
+                    self._polars, self._polars_block, self._least = None, 0, 0
+                return
+        for some in begun.marked:
+            self._read(some if isinstance(some, bytes) else some.lines())
 
-    def _read_all(self, lines: bytes) -> list[RowT]:
-        """Read whole lines without Polars."""
-        rows: list[RowT] = []
-        for block in pieces(lines):
-            count = block.count(b"\n")
-            refuse_blanks(block, count, self._number)
-            rows += self._read(block, self._number, count)
-            self._number += count
-        self.rows += len(rows)
-        return rows
+    def _block(self, lines: bytes, count: int) -> bool:
+        """Take whole lines if all of them are plain."""
+        rows = None if self._plain is None else self._plain.rows(lines, count)
+        return rows is not None and self._add(rows, count)
 
-    def _read(self, block: bytes, number: int, count: int, *, is_last: bool = False) -> list[RowT]:
-        """Read so many whole lines, of which the first has this number."""
-        rows: list[RowT] = []
-        while count and (self._plain is None or self._assembler.is_open):
-            line, _, block = block.partition(b"\n")
-            rows += self._line(line, number, is_last=is_last)
-            number, count = number + 1, count - 1
-        if not count or self._plain is None:
-            return rows
-        found = self._plain.rows(block, count)
-        if found is not None:
-            return rows + found if rows else found
-        lines = block.split(b"\n")[:-1]
-        if count == 1:
-            return rows + self._line(lines[0], number, is_last=is_last)
-        step = -(-count // _PARTS)
-        for start in range(0, count, step):
-            part = lines[start : start + step]
-            rows += self._read(b"\n".join([*part, b""]), number + start, len(part), is_last=is_last)
-        return rows
-
-    def _line(self, line: bytes, number: int, *, is_last: bool) -> list[RowT]:
-        record = self._assembler.take(number, line)
-        row = None if record is None else self._careful(record, is_last=is_last)
-        return [] if row is None else [row]
-
-    def _careful(self, record: Record, *, is_last: bool) -> RowT | None:
+    def _record(self, record: Record) -> None:
         """Read a record field by field, and say of each what is wrong with it."""
         header = self.header
         if header is None or is_header(record):
             self._begin(parse_header(record, self._assembler.separator))
-            return None
-        if record.malformed or len(record.fields) != len(header.names):
-            reason = record.malformed or f"has {len(record.fields)} fields, the header {len(header.names)}"
-            if is_last and not record.malformed and len(record.fields) < len(header.names):
-                raise TruncatedFileError(
-                    f"the file ends inside line {record.line}, which {reason}: it was cut off; download it again"
-                )
-            self.problems.add(record.line, "", "", reason)
+            return
+        flaw = flaw_of(record, header, is_last=self._is_last)
+        if flaw:
+            self.problems.add(record.line, "", "", flaw)
             self._leave_out({})
-            return None
+            return
         raws = dict(enumerate(record.fields))
         values: dict[str, object] = {}
         counted = [instant.naive for instant in self._instants]
@@ -503,8 +422,8 @@ class Reader(Generic[RowT]):
             for instant, naive in zip(self._instants, counted, strict=True):
                 instant.naive = naive
             self._leave_out(values)
-            return None
-        return tuple.__new__(self._shape, values.values())
+            return
+        self._add([tuple.__new__(self._shape, values.values())], 1)
 
     def _leave_out(self, values: Mapping[str, object]) -> None:
         self.problems.rows += 1
@@ -528,7 +447,7 @@ class Reader(Generic[RowT]):
     def _begin(self, header: Header) -> None:
         if self.header == header:
             return
-        self._polars = None
+        self._polars, self._least = None, 0
         self._naive_dates = self.naive_dates
         self._parts = parts_of(self._shape, header, self._texts)
         self._instants = _instants_of(self._parts)
@@ -546,3 +465,4 @@ class Reader(Generic[RowT]):
             self._polars_block = 0
         else:
             self._polars = Summer(header, self._parts, self._shape, AT_ONCE)
+            self._least = min(MARKED, self._polars_block)

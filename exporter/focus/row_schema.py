@@ -30,7 +30,7 @@ from typing import NamedTuple, NewType, get_args, get_type_hints
 
 from exporter.focus.columns import COLUMNS, is_custom, other_data_set, version_of
 from exporter.focus.csv_parser import COMMA, MOST_FIELDS, FieldValues, Record, is_text, unquoted
-from exporter.focus.findings import MissingColumnError, WrongContentError
+from exporter.focus.findings import MissingColumnError, TruncatedFileError, WrongContentError
 from exporter.focus.values import NULLS, Month, Value, instant, number, scaled_number, told_amount
 
 _LONGEST_QUOTE = 200
@@ -106,6 +106,28 @@ def is_header(record: Record) -> bool:
         return False
     names = _names(record)
     return sum(name in COLUMNS for name in names) > 1 and all(name in COLUMNS or is_custom(name) for name in names)
+
+
+def flaw_of(record: Record, header: Header, *, is_last: bool) -> str:
+    """Return what is wrong with a record as a whole; nothing where it has a field for each column.
+
+    Args:
+        record: as it was read.
+        header: of its file.
+        is_last: whether no line feed ends it.
+
+    Raises:
+        TruncatedFileError: the file ends inside it.
+    """
+    found, width = len(record.fields), len(header.names)
+    if record.malformed or found == width:
+        return record.malformed
+    if is_last and found < width:
+        raise TruncatedFileError(
+            f"the file ends inside line {record.line}, which has {found} of {width} fields: it was cut off; download "
+            "it again"
+        )
+    return f"has {found} fields, the header {width}"
 
 
 def _names(record: Record) -> list[str]:

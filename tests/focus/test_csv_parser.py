@@ -1,5 +1,9 @@
 import csv
+import gc
 import io
+import weakref
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import pytest
@@ -7,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.focus import csv_parser
+from exporter.focus.checks import Checker
 from exporter.focus.csv_parser import Records, unquoted
 from exporter.focus.findings import TruncatedFileError, WrongContentError
 from exporter.focus.reader import Reader
@@ -102,3 +107,32 @@ def test_blank_lines_without_end_are_no_file_of_charges(end: bytes) -> None:
         feed(header + end * 19_998)
         with pytest.raises(WrongContentError, match="20,000 blank lines follow one another after line 20000;"):
             feed(end * 20_000)
+
+
+@pytest.mark.parametrize("polars_block", [0, 2_000])
+def test_a_line_that_never_ends_has_its_number_whoever_holds_the_lines_before_it(
+    polars_block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(csv_parser, "LONGEST_RECORD", 1000)
+    reader = Reader(SummaryRow, polars_block=polars_block)
+    names = ("BilledCost", "BillingCurrency", "ChargeCategory", "ChargePeriodStart", "EffectiveCost", "ListCost")
+    row = b"1,USD,Usage,2026-10-01T00:00:00Z,1,1\n"
+    reader.feed(",".join(names).encode() + b"\n" + row * 99)
+    reader.feed(row * 50)
+    with pytest.raises(WrongContentError, match="line 151 goes on"):
+        reader.feed(b"x" * 1001)
+
+
+@pytest.mark.parametrize("make", [Records, partial(Reader, SummaryRow), partial(Checker, "1.2")])
+def test_a_reader_is_freed_when_it_is_left_not_when_garbage_is_collected(
+    make: Callable[[], Records | Reader[SummaryRow] | Checker],
+) -> None:
+    gc.disable()
+    try:
+        reader = make()
+        reader.feed(b"BilledCost,BillingCurrency,ChargeCategory,ChargePeriodStart,EffectiveCost,ListCost\n")
+        left = weakref.ref(reader)
+        del reader
+        assert left() is None
+    finally:
+        gc.enable()

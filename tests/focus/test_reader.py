@@ -99,7 +99,7 @@ def test_the_fast_way_and_the_careful_way_read_any_file_the_same(
 
 
 def test_lines_are_plain_with_and_without_quotation_marks_before_the_tail(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Reader, "_careful", None)  # which the header alone takes, before
+    monkeypatch.setattr(Reader, "_record", None)  # which the header alone takes, before
     for description in ("flux by image", "flux, by image", 'flux "dev", by image'):
         reader = Reader(Row)
         reader._begin(_header())
