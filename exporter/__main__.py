@@ -2,6 +2,7 @@
 
 import gc
 import os
+import resource
 import runpy
 import signal
 import sys
@@ -31,6 +32,7 @@ def run() -> int:
     `serve` ends well when it is told to stop, also while its libraries are still being imported; the rest of it takes
     over what signals do as soon as it has something to end.
     """
+    _leave_no_core()
     if sys.argv[1:2] == ["worker"] and len(sys.argv) == _WORKER_WORDS:
         # No command for people either: `worker` starts processes so, and looks for garbage again.
         if not _is_module(sys.argv[2]):
@@ -69,6 +71,16 @@ def run() -> int:
         # What ends well is not to be killed by being told once more; handlers are gone while Python finishes.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
+
+
+def _leave_no_core() -> None:
+    """Have a crash leave no image of the memory, in which keys are, on a disk; for processes started from here, too.
+
+    With a limit of one byte Linux neither writes a file nor starts a program that would (core(5): such a program gets
+    the image whatever other limit there is). Whoever is after a crash can raise it by `prlimit`.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (1 if most else 0, most))
 
 
 def _do_until_told() -> int:

@@ -4,7 +4,9 @@ import base64
 import json
 import os
 import re
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -320,6 +322,31 @@ def test_a_credential_of_systemd_is_the_key_and_stays_in_its_folder(fal: Fal, tm
         assert exporter.stop() == 0
         files = [file for file in tmp_path.rglob("*") if file.is_file() and file != key]
         assert not [file for file in files for form in forms(KEY) if form.encode() in file.read_bytes()]
+
+
+@pytest.fixture
+def cores() -> Iterator[int]:
+    """Let crashes leave images of the memory, as far as that may be let; yield the largest that may be."""
+    before, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (most, most))
+    yield most
+    resource.setrlimit(resource.RLIMIT_CORE, (before, most))
+
+
+@pytest.mark.long
+def test_a_crash_leaves_no_image_of_the_memory(fal: Fal, tmp_path: Path, cores: int) -> None:
+    with exporter_of(fal, tmp_path) as exporter:
+        exporter.start()
+        wait_until(exporter.is_ready, "it polls with the key")
+        collector = exporter.collector
+        assert exporter.process is not None
+        assert collector is not None
+        for pid in (exporter.process.pid, collector):
+            assert resource.prlimit(pid, resource.RLIMIT_CORE) == (1 if cores else 0, cores)
+        os.kill(collector, signal.SIGABRT)
+        wait_until(lambda: exporter.collector not in {None, collector}, "the collector is started again")
+        assert exporter.stop(signal.SIGSEGV) == -signal.SIGSEGV
+        assert not list(tmp_path.glob("*core*"))
 
 
 def _bearer(plants: Plants) -> dict[str, str]:
