@@ -94,7 +94,7 @@ class HeldInvoice:
             parts.append(f"difference {number_text(self.difference)}{currency}")
         if self.found is not None and self.found.left_out:
             rows = "1 row is" if self.found.left_out == 1 else f"{self.found.left_out:,} rows are"
-            known = f" ({number_text(self.found.known)}{currency} as far as known)" if self.found.known else ""
+            known = f" (readable: {number_text(self.found.known)}{currency})" if self.found.known else ""
             parts.append(f"{rows} not in this sum{known}")
         if self.state is State.UNEXPECTED:
             parts.append("nobody expected it")
@@ -201,8 +201,8 @@ def _invoice_lines(invoices: Mapping[tuple[str, str], InvoiceSum]) -> list[str]:
     for (invoice, currency), total in sorted(invoices.items()):
         line = f"  {invoice or '(no invoice)'}  {number_text(total.billed)} {currency}"
         if total.left_out:
-            known = f", {number_text(total.known)} {currency} as far as known" if total.known else ""
-            line += f"  NOT in this sum: {counted(total.left_out, 'row')}{known}"
+            known = f" (readable: {number_text(total.known)} {currency})" if total.known else ""
+            line += f"  NOT in this sum: {counted(total.left_out, 'row')} whose BilledCost is not a number{known}"
         lines.append(line)
     return lines
 

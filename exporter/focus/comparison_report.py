@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 from exporter.focus.comparison import Comparison, RowDifference, Side
-from exporter.focus.reports import Total, problem_lines
+from exporter.focus.reports import Total, left_out_of, problem_lines, unattributed_lines
 from exporter.focus.values import number_text
 
 _SHOWN_GROUPS = 20
@@ -41,7 +41,7 @@ def _head(letter: str, side: Side) -> str:
     versions = ", ".join(dict.fromkeys(part.version for part in side.parts)) or "?"
     rows = _counted(sum(part.rows for part in side.parts), "row")
     undated = f", of which undated: {side.undated:,}" if side.undated else ""
-    left_out = f", NOT in the sums (unreadable): {_counted(side.left_out, 'row')}" if side.left_out else ""
+    left_out = f", and {_counted(side.left_out, 'row')} left out (INCOMPLETE)" if side.left_out else ""
     return f"{letter}: {side.name}: FOCUS {versions}, {rows}{undated}{left_out}"
 
 
@@ -52,7 +52,7 @@ def _row(key: Sequence[str], pair: tuple[Total, Total], found: Comparison) -> li
 
 
 def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    head = [*names, "A", "B", "B - A", "rows in A", "rows in B", "not in A's sum", "not in B's sum"]
+    head = [*names, "A", "B", "B - A", "rows in A", "rows in B", "rows left out of A", "rows left out of B"]
     # Rows that are in no sum are rare: their columns are there only where some are.
     width = len(head) - (0 if any({*row[-2:]} != {"0"} for row in rows) else 2)
     lines = [list(line[:width]) for line in (head, *rows)]
@@ -97,15 +97,23 @@ def _left(found: Comparison) -> list[str]:
 def _remarks(found: Comparison) -> list[str]:
     lines = []
     for letter, side in (("A", found.a), ("B", found.b)):
-        unattributed = side.groups.unattributed
-        lines += [f"{letter}: rows of which it is not known to which sum they belong: {unattributed:,}"] * bool(
-            unattributed
-        )
+        if side.left_out:
+            those = "it" if side.left_out == 1 else "them"
+            lines.append(f"INCOMPLETE: {left_out_of(letter, side.left_out)}; B - A is without {those}")
+            lines += [f"  their readable {amount}" for amount in _readable(found, letter)]
+        lines += unattributed_lines(side.groups.unattributed)
         for part in side.parts:
             lines += [f"  {part.name}: {line}" for line in problem_lines(part.problems)]
             lines += [f"note: {part.name}: {note}" for note in part.notes]
     lines += [f"note: {note}" for note in found.notes]
     return ["", *lines] if lines else []
+
+
+def _readable(found: Comparison, letter: str) -> list[str]:
+    """Return what can be read of the cost of the rows that are left out of A or of B, by currency."""
+    place = "AB".index(letter)
+    known = {currency: pair[place].known for currency, pair in found.by_currency().items()}
+    return [f"cost: {number_text(amount)} {currency}".rstrip() for currency, amount in known.items() if amount]
 
 
 def _amounts(pair: tuple[Total, Total], found: Comparison) -> dict[str, str]:

@@ -44,7 +44,10 @@ MANIFEST = "manifest.json"
 ENDINGS = (".csv", ".tsv", ".txt", ".gz", ".zst", ".zstd", ".zip", ".parquet")
 """Endings of the names of tables; others in a folder are not read."""
 
-_GZIP, _ZSTD, _ZIP, _PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"PAR1"
+_GZIP, _ZSTD, _PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
+_ZIP = b"PK\x03\x04", b"PK\x05\x06"
+"""Beginnings of a ZIP archive, and of one without a file."""
+
 _EXCEL = "[Content_Types].xml"
 _IN_MEMORY = 1 << 20
 _DEEPEST = 4

@@ -86,7 +86,10 @@ def tables(path: Path, columns: Collection[str] | None, notes: list[str]) -> Ite
         raise WrongContentError("the Parquet file cannot be read: it is damaged; get it again") from None
     except pl.exceptions.PolarsError as error:
         what = str(error).strip().partition("\n")[0]
-        raise WrongContentError(f"the Parquet file cannot be read: {what}; get it again, or save it as CSV") from None
+        raise WrongContentError(
+            f"the Parquet file cannot be read: it is damaged, or has a type that Polars does not read ({what}); get it "
+            "again, or save it as CSV"
+        ) from None
 
 
 def _refuse_cut_off(path: Path) -> None:
@@ -128,6 +131,8 @@ def _text(name: str, kind: pl.DataType) -> pl.Expr:
     if isinstance(kind, pl.Datetime):
         # Older types of timestamps, such as INT96, cannot say a time zone: no rule on how a date is written is broken.
         return (column.dt.convert_time_zone("UTC") if kind.time_zone else column).dt.strftime(_INSTANT)
+    if isinstance(kind, pl.Duration):
+        return column.dt.to_string("iso")
     if kind == pl.Date:
         return column.dt.strftime("%Y-%m-%d")
     if kind.is_nested():

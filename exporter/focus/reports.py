@@ -391,7 +391,10 @@ def summary_text(name: str, parts: Sequence[PartRead], totals: Totals | Groups) 
     """Return what a data set adds up to, for a person; the grand totals first."""
     versions = ", ".join(dict.fromkeys(part.version for part in parts))
     files = f", {len(parts):,} files" if len(parts) > 1 else ""
-    lines = [f"{name}: FOCUS {versions or '?'}{files}, {_counted(sum(part.rows for part in parts), 'row')}"]
+    left_out = sum(part.problems.rows for part in parts)
+    incomplete = f", and {_counted(left_out, 'row')} left out (INCOMPLETE)" if left_out else ""
+    rows = _counted(sum(part.rows for part in parts), "row")
+    lines = [f"{name}: FOCUS {versions or '?'}{files}, {rows}{incomplete}"]
     if isinstance(totals, Groups):
         if not totals.sums() and any(part.rows for part in parts):
             lines += ["", "no row meets the conditions of --where"]
@@ -467,6 +470,18 @@ def _amounts(total: Total) -> dict[str, str | int]:
     }
 
 
+def left_out_of(sums: str, rows: int) -> str:
+    """Return the sentence for rows that are in no sum."""
+    those = "1 row is" if rows == 1 else f"{rows:,} rows are"
+    return f"{those} left out of {sums}, because something in {'it' if rows == 1 else 'them'} cannot be read"
+
+
+def unattributed_lines(rows: int) -> list[str]:
+    """Return the line for rows that are left out, and of which it is not known to which sums they belong."""
+    why = "because the columns that rows are added up by cannot be read in them"
+    return [f"  of these counted in no line above, {why}: {rows:,}"] if rows else []
+
+
 def problem_lines(problems: Problems) -> list[str]:
     """Return the first problems of a reading, for a person."""
     lines = [str(problem) for problem in problems.first[:_SHOWN_PROBLEMS]]
@@ -480,9 +495,10 @@ def _remarks(parts: Sequence[PartRead], totals: Totals | Groups) -> list[str]:
     if naive:
         lines.append(f"assumed to be UTC because they have no time zone: {_counted(naive, 'date')}")
     if left_out:
-        lines.append(f"NOT in these sums (unreadable): {_counted(left_out, 'row')}")
-        if totals.unattributed:
-            lines.append(f"  of these it is not known to which totals they belong: {totals.unattributed:,}")
+        lines.append(f"INCOMPLETE: {left_out_of('these sums', left_out)}")
+        if totals.unattributed < left_out:
+            lines.append("  their readable cost is BilledCost, or where that cannot be read EffectiveCost or ListCost")
+        lines += unattributed_lines(totals.unattributed)
         for part in parts:
             shown = problem_lines(part.problems)
             lines += [f"  {part.name}:" if len(parts) > 1 else "", *(f"  {line}" for line in shown)] if shown else []
@@ -494,7 +510,7 @@ def _table(sums: Mapping[tuple[str | bool, ...], Total]) -> list[str]:
     items = list(sums.items())
     head: tuple[str, ...] = ("", "rows", "billed", "list", "effective")
     if any(total.left_out for total in sums.values()):
-        head = (*head, "rows not included", "known cost of these")
+        head = (*head, "rows left out", "their readable cost")
     rows: list[tuple[str, ...]] = [head]
     rows += [_cells(_words(key), total, len(head)) for key, total in items[:_LEAST_SHOWN]]
     rest: dict[str | bool, list[Total]] = {}

@@ -39,12 +39,18 @@ _FILE_KINDS: Mapping[bytes, str] = MappingProxyType(
     {
         b"\x1f\x8b": "a gzip file; decompress it first",
         b"PK": "a ZIP or Excel file; save it as CSV first",
+        b"BZh": "a bzip2 file; decompress it first",
+        b"\xfd7zXZ": "an xz file; decompress it first",
+        b"7z\xbc\xaf": "a 7-Zip file; unpack it first",
+        b"Obj\x01": "an Avro file; save it as CSV first",
         b"PAR1": "a Parquet file; save it as CSV first",
+        b"\xff\xfe\x00\x00": "a UTF-32 file; save it as UTF-8 first",
         b"\xff\xfe": "a UTF-16 file; save it as UTF-8 first",
         b"\xfe\xff": "a UTF-16 file; save it as UTF-8 first",
         b"<": "an HTML or XML page, not a CSV file; was the address of the download right, and the login still valid?",
     }
 )
+_TAR, _TAR_PLACE = b"ustar", 257
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +150,8 @@ def _refuse_other_kinds(line: bytes) -> None:
     for magic, what in _FILE_KINDS.items():
         if start.startswith(magic):
             raise WrongContentError(f"this is {what}")
+    if line[_TAR_PLACE:].startswith(_TAR):
+        raise WrongContentError("this is a tar archive; unpack it first")
     if _BINARY.search(line) or not is_text(line):
         raise WrongContentError("this is a binary file, or text that is not UTF-8, and no CSV file")
     if start[:1] in {b"{", b"["}:
@@ -420,18 +428,25 @@ class _Columns:
         if hint is Count:
             return Part(())
         if hint is Texts:
-            return Part(tuple(self._wanted(name, str | None) for name in self._texts), _texts)
+            return Part(tuple(self._wanted(name, str | None, is_named=True) for name in self._texts), _texts)
         if isinstance(hint, type) and is_dataclass(hint):
             return Part(tuple(self._wanted(name, item) for name, item in get_type_hints(hint).items()), _maker(hint))
         return Part((self._wanted(field, hint),))
 
-    def _wanted(self, field: str, hint: object) -> Wanted:
+    def _wanted(self, field: str, hint: object, *, is_named: bool = False) -> Wanted:
+        """Return a column.
+
+        Args:
+            field: of a shape, or the name of the column itself.
+            hint: its type.
+            is_named: whether a person names the column. A field of ours is no name of a column of FOCUS: a file that
+                has a column `billed_cost` of its own does not mean BilledCost by it.
+        """
         kinds = get_args(hint) or (hint,)
         nullable = type(None) in kinds
         folded = _folded(field)
-        name = (
-            field if field in self._places else self._names.get(folded) or self._names.get(_STAND_INS.get(folded, ""))
-        )
+        name = field if field in self._places and (is_named or is_custom(field)) else None
+        name = name or self._names.get(folded) or self._names.get(_STAND_INS.get(folded, ""))
         if name is None and not nullable:
             raise MissingColumnError(
                 f"the file has no column {_KNOWN.get(folded, field)}; "

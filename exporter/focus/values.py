@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, Inexact
 from typing import NamedTuple
+from unicodedata import category
 
 
 class Month(NamedTuple):
@@ -65,16 +66,32 @@ def scaled_number(text: str, *, places: int) -> int:
     return round(EXACTLY.scaleb(number(text), places))
 
 
-_AMOUNT = re.compile(r"[^\d.,()+-]{0,4}(-?\d{1,3}(?:,\d{3})+(?:\.\d+)?|-?\d+(?:\.\d+)?)[^\d.,()]{0,4}", re.ASCII)
+_GROUPED = r"\d{1,3},\d{3}\.\d+|\d{1,3}(?:,\d{3}){2,}(?:\.\d+)?"
+"""Numbers whose commas separate thousands for certain; the one of `1,234` may separate a fraction."""
+
+_AMOUNT = re.compile(rf"([^\d.,+-]*)(-?(?:{_GROUPED}|\d+(?:\.\d+)?))([^\d.,+-]*)", re.ASCII)
+_CURRENCY = re.compile(r"[A-Z]{3}|[A-Z]{0,3}[^\w\s]", re.ASCII)
+_CURRENCY_SYMBOL = "Sc"
 
 
 def told_amount(text: str) -> Decimal | None:
-    """Return the amount that a text tells a person though it is no number of the format, such as `$4.20`."""
+    """Return the amount that a text tells a person though it is no number of the format, such as `$4.20`.
+
+    Only a currency may be beside the number: anything else may say that it is negative, or in thousands.
+    """
     found = _AMOUNT.fullmatch(text.strip())
     try:
-        return number(found[1].replace(",", "")) if found else None
+        if found and all(_is_currency(beside.strip()) for beside in (found[1], found[3]) if beside.strip()):
+            return number(found[2].replace(",", ""))
     except ValueError:
-        return None
+        pass
+    return None
+
+
+def _is_currency(text: str) -> bool:
+    """Return whether a text is a code such as USD, or a symbol such as US$."""
+    is_code = text.isalpha()
+    return _CURRENCY.fullmatch(text) is not None and (is_code or category(text[-1]) == _CURRENCY_SYMBOL)
 
 
 def number_text(value: Decimal) -> str:

@@ -117,9 +117,14 @@ def test_ids_are_those_of_the_version() -> None:
 def test_what_is_not_in_a_sum_is_told_beside_it() -> None:
     rows = [row | {"BilledCost": cost} for row, cost in zip(base_rows(), ("1E70", "$40.198572", "2.5"), strict=False)]
     text = check_text("f.csv", check(to_csv(rows)))
-    assert "  in-202511  2.5 USD  NOT in this sum: 2 rows, 40.198572 USD as far as known\n" in text
+    assert (
+        "  in-202511  2.5 USD  NOT in this sum: 2 rows whose BilledCost is not a number (readable: 40.198572 USD)\n"
+        in text
+    )
     rows = [row | {"BilledCost": "NaN", "InvoiceId": ""} for row in rows]
-    assert "  (no invoice)  0.0 USD  NOT in this sum: 3 rows\n" in check_text("f.csv", check(to_csv(rows)))
+    assert "  (no invoice)  0.0 USD  NOT in this sum: 3 rows whose BilledCost is not a number\n" in check_text(
+        "f.csv", check(to_csv(rows))
+    )
 
 
 def test_junit_holds_what_xml_cannot() -> None:

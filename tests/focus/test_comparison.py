@@ -93,7 +93,10 @@ def test_rows_in_no_sum_are_beside_the_totals_and_nothing_is_equal_with_them(tmp
     found = compared(tmp_path, wrong, wrong)
     assert not found.is_equal
     assert json.loads(comparison_json(found))["totals"][0]["rows_not_included_b"] == 1
-    assert "NOT in the sums (unreadable): 1 row" in comparison_text(found)
+    assert (
+        "INCOMPLETE: 1 row is left out of B, because something in it cannot be read; B - A is without it"
+        in comparison_text(found)
+    )
 
 
 def test_a_column_that_one_side_lacks_is_told_and_identifies_nothing(tmp_path: Path) -> None:

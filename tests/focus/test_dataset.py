@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from focus.conftest import base_rows, to_csv
@@ -108,6 +108,7 @@ def test_a_manifest_of_another_program_does_not_keep_a_folder_from_being_read(te
         (gzip.compress(DATA)[:200] + b"\xff" * 100 + gzip.compress(DATA)[300:], WrongContentError, "damaged"),
         (zipped(a_csv=DATA)[:-30], WrongContentError, "damaged"),
         (zipped(readme_md=DATA), WrongContentError, "no file in this archive"),
+        (zipped(), WrongContentError, "no file in this archive"),
         (b"\xd0\xcf\x11\xe0" + b"x" * 50, WrongContentError, "Excel"),
     ],
 )
@@ -377,3 +378,29 @@ def test_no_key_is_made_up_for_an_entry_of_parquet_without_one(tmp_path: Path) -
     polars.DataFrame({"Tags": [[{"key": None, "value": "a"}]]}).write_parquet(path)
     (part,) = parts([str(path)])
     assert b"".join(part.pieces()).decode() == 'Tags\n"[{""key"": null, ""value"": ""a""}]"\n'
+
+
+def test_parquet_with_a_duration_of_its_own_is_checked_like_any_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    polars = pytest.importorskip("polars")
+    table = polars.read_csv(io.BytesIO(DATA), infer_schema=False)
+    lasts = polars.duration(hours=25, milliseconds=500).alias("x_Lasts")
+    table.with_columns(lasts).write_parquet(tmp_path / "report.parquet")
+    assert b",P1DT1H0.5S\n" in read(tmp_path / "report.parquet")
+    run_check([str(tmp_path / "report.parquet")], version="1.2", output_format="json")
+    assert json.loads(capsys.readouterr().out)["error"] is None
+
+
+def test_of_many_files_one_is_open_at_a_time(tmp_path: Path) -> None:
+    for number in range(60):
+        pack: Callable[[bytes], bytes] = (bytes, gzip.compress, zstd.compress, lambda data: zipped(a_csv=data))[
+            number % 4
+        ]
+        (tmp_path / f"{number:03}.csv").write_bytes(pack(DATA))
+    opened: list[IO[bytes]] = []
+    for part in parts([str(tmp_path)]):
+        assert all(stream.closed for stream in opened)
+        opened.append(part._stream)
+        assert b"".join(part.pieces()) == DATA
+    assert len(opened) == 60

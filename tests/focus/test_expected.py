@@ -84,7 +84,7 @@ def test_rows_whose_cost_is_no_number_keep_a_sum_from_being_right() -> None:
     rows = invoiced("A", "A")
     rows[1]["BilledCost"] = "$2.10"
     assert told(held(rows, "A=1.1")) == [
-        "invoice A: expected 1.1 USD, found 1.1 USD, 1 row is not in this sum (2.1 USD as far as known)"
+        "invoice A: expected 1.1 USD, found 1.1 USD, 1 row is not in this sum (readable: 2.1 USD)"
     ]
 
 

@@ -1,3 +1,5 @@
+import bz2
+import lzma
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -311,6 +313,12 @@ def test_bytes_that_are_no_utf8_are_told_even_in_columns_that_are_not_wanted() -
         (b"\x1f\x8b\x08rest\n", "gzip"),
         (b"PK\x03\x04rest\n", "ZIP"),
         (b"\xff\xfeB\x00i\x00\n", "UTF-16"),
+        ("BilledCost\n".encode("utf-32"), "UTF-32"),
+        (bz2.compress(b"BilledCost\n") + b"\n", "bzip2 file; decompress it"),
+        (lzma.compress(b"BilledCost\n") + b"\n", "xz file; decompress it"),
+        (b"7z\xbc\xaf\x27\x1c\n", "7-Zip"),
+        (b"Obj\x01\n", "Avro"),
+        (b"report.csv".ljust(257, b"\0") + b"ustar\x0000\nBilledCost\n", "tar archive"),
         (b"name,price\nflux,1\n", "no column of FOCUS"),
         (b"billedcost,BILLINGCURRENCY\n1,USD\n", "case-sensitive"),
         (b"BilledCost,Tags,BilledCost\n", "more than once"),
@@ -444,3 +452,12 @@ def test_dates_without_a_zone_are_counted_once_each_and_only_of_rows_that_are_re
     rows = [row for start in range(0, len(data), size) for row in reader.feed(data[start : start + size])]
     rows += reader.finish()
     assert (len(rows), reader.problems.rows, reader.naive_dates) == (2, 3, 2)
+
+
+def test_a_column_that_is_called_like_a_field_of_ours_is_not_taken_for_one_of_focus() -> None:
+    head, _, rest = to_csv(base_rows()[:2]).partition(b"\n")
+    with_copy = head + b",billed_cost\n" + rest.replace(b"\n", b",7\n")
+    (found, _), (expected, _) = read(with_copy, 1000), read(to_csv(base_rows()[:2]), 1000)
+    assert [row.billed_cost for row in found] == [row.billed_cost for row in expected]
+    with pytest.raises(MissingColumnError, match="no column BilledCost"):
+        read(head.replace(b"BilledCost", b"billed_cost", 1) + b"\n" + rest, 1000)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.focus.values import instant, instant_text, json_object, key_values, number, number_text
+from exporter.focus.values import instant, instant_text, json_object, key_values, number, number_text, told_amount
 
 decimals = st.decimals(allow_nan=False, allow_infinity=False, places=12, min_value=-(10**20), max_value=10**20)
 
@@ -69,3 +69,30 @@ def test_one_gate_refuses_a_number_in_a_field_and_in_json_alike(text: str, reaso
 
 def test_zeros_before_an_exponent_are_no_digits_of_it() -> None:
     assert number("1E0000000000000000000000000000003") == Decimal(1000)
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [
+        ("$4.20", "4.20"),
+        ("US$4.20", "4.20"),
+        (" R$ 1,234.50", "1234.50"),
+        ("4.20 USD", "4.20"),
+        ("1.234 \N{EURO SIGN}", "1.234"),
+        ("$-4.20", "-4.20"),
+        ("1,234,567", "1234567"),
+    ],
+)
+def test_an_amount_with_a_currency_is_told(text: str, amount: str) -> None:
+    assert told_amount(text) == Decimal(amount)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("\N{MINUS SIGN}4.20", "\N{EN DASH}4.20", "4.20-", "-$4.20", "(4.20)", "4.20 CR"),
+        *("4.20k", "12%", "<4.20", "4.20 ct", "1,234", "1,2345.6", "NaN", ""),
+    ],
+)
+def test_an_amount_whose_sign_or_size_is_in_doubt_is_not_told(text: str) -> None:
+    assert told_amount(text) is None

@@ -439,7 +439,7 @@ def test_a_summary_shows_exact_sums_and_what_is_missing_from_them(
         assert wanted in text
     file.write_bytes(file.read_bytes().replace(b",-1.5,", b",abc,", 1))
     assert run_summary([str(file)], output_format="table") == 1
-    assert "NOT in these sums (unreadable): 1 row\n" in capsys.readouterr().out
+    assert "INCOMPLETE: 1 row is left out of these sums, " in capsys.readouterr().out
     assert run_summary([str(file)], output_format="json") == 1
     told = json.loads(capsys.readouterr().out)
     assert (told["rows"], told["unreadable_rows"], told["problems"][0]["column"]) == (31, 1, "BilledCost")
