@@ -299,7 +299,8 @@ def _unreadable() -> _Counted:
     rejected = _summed("fal_exporter_rejected_rows", "account", "source", "reason")
     cost = _summed("fal_unreadable_usd", "account", "source")
     amounts = dollars(cost, "account"), " not counted"
-    return _told("FalRowsRejected", WARNING, f"({rejected} > 0) and {cost} > 0", f"0 * {cost}", amounts)
+    # Figures that lack something stand before what they say.
+    return _told("FalRowsRejected", WARNING, f"({rejected} > 0) and {cost} > 0", f"9 + 0 * {cost}", amounts)
 
 
 def _unusual() -> _Counted:

@@ -31,6 +31,7 @@ _TITLES = {
 _REPEATED = {
     "ranked": ("Rankings", "The labels that any charge of the month has."),
     "moved": ("Movers", "The labels and tags that the months are compared by."),
+    "tag": ("Tags", "The tags that spend is read by."),
 }
 """Titles and descriptions of the variables that panels are repeated over."""
 
@@ -73,7 +74,6 @@ class Frame:
         asked: values that the reader may change, by name: title, first value and meaning.
         repeats: what variables repeat panels over: by the variable's name PromQL whose series carry a label of that
             name, with the value, and the label `title`.
-        by_tag: whether panels are repeated over `tag`, the configured tags.
         stacked_by: whether the reader chooses the label by which graphs are stacked; what it is at first.
         annotations: what is marked on the graphs.
         start: of the time range.
@@ -87,7 +87,6 @@ class Frame:
     constants: Mapping[str, str] = field(default_factory=dict)
     asked: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
     repeats: Mapping[str, str] = field(default_factory=dict)
-    by_tag: bool = False
     stacked_by: str = ""
     annotations: Sequence[dashboard.AnnotationQuery] = ()
     start: str = "now/M"
@@ -157,21 +156,6 @@ class Frame:
             .refresh(models.VariableRefresh.ON_DASHBOARD_LOAD)
             for name, query in self.repeats.items()
         ]
-        if self.by_tag:
-            found.append(
-                dashboard.QueryVariable("tag")
-                .label("Tags")
-                .hide(models.VariableHide.HIDE_VARIABLE)
-                .description("The tags that spend is read by.")
-                .datasource(DATA_SOURCE)
-                .query("label_values(fal_tag_spend_month_to_date_usd, key)")
-                .definition("label_values(fal_tag_spend_month_to_date_usd, key)")
-                .multi(multi=True)
-                .include_all(include_all=True)
-                .all_value(".*")
-                .current(models.VariableOption(selected=True, text=["All"], value=["$__all"]))
-                .refresh(models.VariableRefresh.ON_DASHBOARD_LOAD)
-            )
         if self.stacked_by:
             options = [
                 models.VariableOption(selected=name == self.stacked_by, text=title, value=name)

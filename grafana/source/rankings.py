@@ -108,15 +108,23 @@ def of_month() -> Built:
         ],
         {
             "name": Column("Name", properties=_NAME),
-            "Value #month": Column("This month", DOLLARS, 104, 2),
-            "Value #before": Column("Last, same day", DOLLARS, 112, 2),
-            "Value #change": Column("±", SHARE, 48, 0, coloured_text(*GROWTH)),
+            "Value #month": Column("This month", DOLLARS, 102, 2),
+            "Value #before": Column("Last, by then", DOLLARS, 100, 2),
+            "Value #change": Column("±", SHARE, 46, 0, coloured_text(*GROWTH)),
         },
         key="name",
         sort="This month",
         no_value=f"no spend yet, or {NOT_LOADED}",
     )
     return panel.repeat("ranked").repeat_direction("h").max_per_row(3)
+
+
+def tags() -> str:
+    """Return a series for each tag that spend is read by, named by the label `tag`; if there is none, one says so."""
+    series = "fal_tag_spend_month_to_date_usd"
+    named = f'label_replace(count by (key) ({series}), "tag", "$1", "key", "(.+)")'
+    none = f'label_replace(absent({series}), "tag", "(none)", "", "")'
+    return f'label_replace({named} or {none}, "title", "$1", "tag", "(.+)")'
 
 
 def by_tag() -> Built:
@@ -133,7 +141,7 @@ def by_tag() -> Built:
     )
     return (
         rows(
-            "By tag ${tag}",
+            "By tag ${tag:text}",
             "The ten values of a tag that cost most in the month to date, as far as callers have tagged their "
             "requests, and their shares of the whole month. Untagged is what no tag explains, and hours whose tags fal "
             "has not reported for good yet; not read by tags are accounts that fal does not report by tags. There is a "

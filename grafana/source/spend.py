@@ -27,7 +27,7 @@ from source.panels import (
     properties,
 )
 from source.queries import STACKED_BY, by_day, by_hour, growth, of_accounts, total
-from source.rankings import BEFORE, COMPARED, GROWTH, by_label, by_tag, present
+from source.rankings import BEFORE, COMPARED, GROWTH, by_label, by_tag, present, tags
 
 
 def spend() -> Frame:
@@ -38,8 +38,7 @@ def spend() -> Frame:
         description="What fal costs: this month against budget and forecast, today, and who and what spends it.",
         labels=("account", "product", "team"),
         stacked_by="product",
-        repeats={"ranked": present()},
-        by_tag=True,
+        repeats={"ranked": present(), "tag": tags()},
         annotations=(
             happened(
                 "New models",

@@ -108,7 +108,7 @@ NOTHING_WHEN_ALL_IS_WELL = {
         "no bookings are compared",
     ),
     **dict.fromkeys(
-        ("fal-spend: By tag ${tag}: month", "fal-spend: By tag ${tag}: share", "fal-spend: variable tag: tag"),
+        ("fal-spend: By tag ${tag:text}: month", "fal-spend: By tag ${tag:text}: share", "fal-spend: variable tag: tag"),
         "spend is not read by tags",
     ),
     **dict.fromkeys(
@@ -133,7 +133,7 @@ MONTH_ENDS = {
 NOTHING_WHEN_NOT_WELL = {
     *MONTH_ENDS,
     # Nobody knows of what a tag is a share.
-    "fal-spend: By tag ${tag}: share",
+    "fal-spend: By tag ${tag:text}: share",
     # Bookings are off by more than little.
     "fal-requests: Booked, this month and last: high_little",
     "fal-requests: Booked, this month and last: low_little",

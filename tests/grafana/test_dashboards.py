@@ -67,6 +67,7 @@ MADE_IN_QUERIES = {
     "edge",
     "ranked",
     "moved",
+    "tag",
     "title",
     "finding",
     "about",

@@ -1,4 +1,4 @@
-"""Values of the charts: places as percentages of the width, so that a chart fits every screen."""
+"""Values of the charts: places as percentages of width and height, so that a chart fills every card."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ _COLOURS = 7
 _LEFT, _WIDTH = 8, 92
 """The place of the bars, in percent of the chart's width; the amounts stand left of them."""
 
-_TOP, _BOTTOM, _HEIGHT = 18, 208, 244
-"""The lines of the highest amount and of zero, and the height of the chart, in pixels."""
+_GAP = 0.5
+"""Between the bars of a day, in percent of the chart's height."""
 
 _STEPS = (1, 2, 5, 10)
 _LINES = 4
@@ -39,16 +39,15 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A horizontal line and the amount beside it, in pixels."""
+    """A horizontal line, in percent of the chart's height, and the amount above it."""
 
     y: float
-    text_y: float
     amount: str
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """Cost of a product on a day: x and width in percent of the chart's width, y and height in pixels."""
+    """Cost of a product on a day: x and width in percent of the chart's width, y and height of its height."""
 
     product: str
     amount: str
@@ -87,7 +86,6 @@ class Chart:
         unknown_days: how many of the days are not all loaded.
     """
 
-    height: int
     total: str
     products: tuple[Product, ...]
     lines: tuple[Line, ...]
@@ -111,7 +109,6 @@ def chart(daily: DailySpend) -> Chart | None:
     top = step * -(-most // step)
     colour_of = colours(tuple(name for name, _ in daily.products))
     return Chart(
-        height=_HEIGHT,
         total=dollars(sum(totals)),
         products=tuple(Product(product_name(name), colour_of[name]) for name, _ in daily.products),
         lines=tuple(_line(step * number, top) for number in range(top // step + 1)),
@@ -151,8 +148,7 @@ def _step(most: int) -> int:
 
 
 def _line(amount: int, top: int) -> Line:
-    y = _y(amount, top)
-    return Line(y, round(y - 4, 1), round_dollars(amount) if amount else "")
+    return Line(_y(amount, top), round_dollars(amount) if amount else "")
 
 
 def _day(daily: DailySpend, index: int, total: int, top: int, colour_of: dict[str, int]) -> Day:
@@ -181,9 +177,9 @@ def _bars(daily: DailySpend, index: int, top: int, colour_of: dict[str, int]) ->
             continue
         y, bottom = _y(base + amount, top), _y(base, top)
         base += amount
-        height = round(max(bottom - y - 1, 0.5), 1)
+        height = round(max(bottom - y - _GAP, _GAP / 2), 2)
         yield Bar(product_name(name), dollars(amount), colour_of[name], x, width, y, height)
 
 
 def _y(amount: int, top: int) -> float:
-    return round(_BOTTOM - (_BOTTOM - _TOP) * amount / top, 1)
+    return round(100 - 100 * amount / top, 2)

@@ -218,7 +218,7 @@ def test_no_amount_leaves_the_picture(days: Sequence[int], spend: int, limit: in
     document = outline(overview, outlook=Outlook((AccountOutlook("a", MONTH, forecast=ahead),), (budget,)))
     shapes = [attributes for tag, attributes in document.elements if tag == "rect"]
     assert all(
-        0 <= float(value.rstrip("%")) <= 244
+        0 <= float(value.rstrip("%")) <= 100
         for shape in shapes
         for value in (shape.get("width"), shape.get("height"), shape.get("y"))
         if value
