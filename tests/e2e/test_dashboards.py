@@ -832,13 +832,13 @@ def test_the_banner_says_how_much_of_what_is_odd_and_of_which(prometheus: Promet
     # Of those that are as bad, what is further beyond its limit stands first.
     assert said == [
         ("FalLargeRestatement", restated),
+        ("FalRowsRejected", "$0.91 not counted"),
         ("FalInvoiceOverdue", "$1,200.00, invoice FAL-1"),
         ("FalSpendUnusual", "$312.50 an hour beyond what is usual on Model APIs"),
         ("FalPollFailing", "2 sources"),
         ("FalProviderBudgetNear", "$950.00 of $1,000.00"),
         # Not in the first days of a month, when the last hours of the one before still change.
         *([("FalReconciliationDrift", "$12.00")] * (datetime.now(UTC).day > 3)),
-        ("FalRowsRejected", "$0.91 not counted"),
         ("FalNewModelSpending", "$66.00 in a day, veo"),
         ("FalNewModelSpending", "$55.00 in a day, tagger"),
     ]
