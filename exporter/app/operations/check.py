@@ -12,6 +12,7 @@ from types import MappingProxyType
 import click
 
 from exporter.app.access import Access
+from exporter.app.operations.terminal import fitted, window
 from exporter.app.wiring import client_of
 from exporter.charges import HOUR, Window, hour_of, utc_now
 from exporter.errors import ConfigurationError
@@ -45,6 +46,7 @@ from exporter.web.server import listen
 
 _NO_ROWS: Mapping[str, RejectedRows] = MappingProxyType({})
 _BALANCES = ("account_billing", "user_balance")
+_CALL = 1
 _COLUMNS = ("interface", "call", "reachable", "key", "scope", "polled", "remark")
 
 
@@ -124,10 +126,10 @@ def run_check(settings: Settings) -> int:
         owners = recorded_owners(address)
     found, verdicts = asyncio.run(_verdicts(settings, recorded, reconciled, unreadable, owners))
     machine = this_machine(settings, ledger, [account.ahead for account in found if account.ahead is not None])
-    click.echo(machine.text)
-    for verdict in verdicts:
-        click.echo(_text(verdict))
-    click.echo(NOT_CHECKED)
+    size = window()
+    not_checked = NOT_CHECKED if size is None else " ".join(NOT_CHECKED.split()) + "\n"
+    for text in (machine.text, *(_text(verdict, size.columns if size else None) for verdict in verdicts), not_checked):
+        click.echo("\n".join(fitted(text.split("\n"), size)))
     return 1 if machine.problems or any(verdict.problems for verdict in verdicts) else 0
 
 
@@ -287,12 +289,12 @@ def _no_usage(answers: Mapping[str, Probe], *, balance_works: bool) -> list[str]
     return [item.problem for item in asked]
 
 
-def _text(verdict: Verdict) -> str:
+def _text(verdict: Verdict, width: int | None) -> str:
     polled = {*verdict.sources, "invoices", "keys"}
     polled.update(next(([item.name] for item in verdict.probes if item.name in _BALANCES and item.ok), []))
     rows = [_row(item, polled=item.name in polled) for item in verdict.probes]
     what = ", ".join(verdict.sources) or "no usage"
-    lines = [f"account {verdict.account}: polls {what} ({verdict.origin})", "", *_table(_COLUMNS, rows), ""]
+    lines = [f"account {verdict.account}: polls {what} ({verdict.origin})", "", *_table(_COLUMNS, rows, width), ""]
     lines += [f"  Reporting API: {verdict.reporting_url}", ""] if verdict.reporting_url else []
     lines += [f"  Rows of the last day that could be read: {', '.join(verdict.rows)}", ""] if verdict.rows else []
     lines += [click.style(f"  ! {problem}", fg="red") for problem in verdict.problems]
@@ -325,13 +327,25 @@ def _row(found: Probe, *, polled: bool) -> tuple[str, ...]:
     )
 
 
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]], width: int | None) -> list[str]:
+    """Return the lines of a table, whose last column are remarks: below its row where the window lacks room for it."""
     cells = [head, *rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
-    return [
-        "  " + "  ".join(_coloured(cell, cell.ljust(width)) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in cells
-    ]
+    if width is None or sum(widths) + 2 * len(widths) <= width:
+        return [_line(row, widths) for row in cells]
+    # A call is named by its interface, too: its column is the first to go.
+    places = [place for place in range(len(head) - 1) if place != _CALL or sum(widths[:-1]) + 2 * len(widths) <= width]
+    lines = []
+    for row in cells:
+        lines.append(_line([row[place] for place in places], [widths[place] for place in places]))
+        if row[-1] and row is not head:
+            lines.append(f"    {row[-1]}")
+    return lines
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    cells = zip(row, widths, strict=True)
+    return "  " + "  ".join(_coloured(cell, cell.ljust(width)) for cell, width in cells).rstrip()
 
 
 _COLOURS = MappingProxyType({"accepted": "green", "rejected": "red", "fails": "red"})

@@ -2,13 +2,13 @@
 
 import http.client
 import ssl
-import sys
 import time
 from urllib.parse import urlsplit
 
 import click
 from pydantic import SecretStr
 
+from exporter.app.operations.terminal import fitted, window
 from exporter.errors import FalExporterError
 
 _PATIENCE = 10.0
@@ -34,12 +34,23 @@ def run_status(url: str, *, watch: float | None, token: SecretStr | None) -> int
     """
     while True:
         text = page_of(url, token)
-        if watch is not None and sys.stdout.isatty():
+        size = window()
+        lines = fitted(map(_styled, text.splitlines()), size)
+        if watch is not None and size is not None:
             click.echo(_CLEAR, nl=False)
-        click.echo("\n".join(_styled(line) for line in text.splitlines()))
+            lines = _top(lines, size.lines)
+        click.echo("\n".join(lines))
         if watch is None:
             return 0
         time.sleep(watch)
+
+
+def _top(lines: list[str], height: int) -> list[str]:
+    """Return the first lines, as many as a window shows: what needs attention would be scrolled out of it."""
+    # The last row is the cursor's, the one before says that there is more.
+    shown = max(1, height - 2)
+    more = len(lines) - shown
+    return lines if more <= 1 else [*lines[:shown], f"... {more} more lines; without --watch all are shown"]
 
 
 def page_of(url: str, token: SecretStr | None) -> str:
