@@ -108,7 +108,11 @@ NOTHING_WHEN_ALL_IS_WELL = {
         "no bookings are compared",
     ),
     **dict.fromkeys(
-        ("fal-spend: By tag ${tag:text}: month", "fal-spend: By tag ${tag:text}: share", "fal-spend: variable tag: tag"),
+        (
+            "fal-spend: By tag ${tag:text}: month",
+            "fal-spend: By tag ${tag:text}: share",
+            "fal-spend: variable tag: tag",
+        ),
         "spend is not read by tags",
     ),
     **dict.fromkeys(

@@ -100,6 +100,6 @@ def test_check_fits_a_narrow_window_and_says_the_same(
     narrow = click.unstyle(capsys.readouterr().out)
     # A path of the test's own folder has no place to be broken at.
     assert [line for line in narrow.splitlines() if len(line) > columns and str(tmp_path) not in line] == []
-    calls = r"/(models|serverless|organization|billing|account)/\w+|/keys|\bcall\b|\(request [^)]*\)"
+    calls = r"/(models|serverless|organization|billing|account)/\w+|/keys|\bcall\b|\bremark\b|\(request [^)]*\)"
     said = [sorted(re.sub(calls, "", " ".join(text.split())).split()) for text in (whole, narrow)]
     assert said[0] == said[1]
