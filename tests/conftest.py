@@ -4,7 +4,8 @@ import gc
 import importlib.util
 import os
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -109,3 +110,19 @@ def hidden_secrets_of_one_test(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_left_behind() -> Iterator[None]:
+    """Give tests, and the programs that they start, a folder for temporary files, which is empty at the end."""
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="fal-exporter-tests-") as folder, pytest.MonkeyPatch.context() as patch:
+        # PostgreSQL runs as another user, and has files in it.
+        Path(folder).chmod(0o711)
+        patch.setenv("TMPDIR", folder)
+        tempfile.tempdir = folder
+        yield
+        tempfile.tempdir = before
+        gc.collect()  # a folder goes with whoever holds it
+        left = [str(path.relative_to(folder)) for path in Path(folder).rglob("*")]
+    assert not left, "tests, or what they have started, leave temporary files behind"
