@@ -32,6 +32,7 @@ from exporter.fal.errors import (
 )
 from exporter.fal.rows import (
     RejectedError,
+    Rejection,
     Row,
     amount,
     in_dollars,
@@ -204,18 +205,25 @@ class Invoices(tuple[Invoice, ...]):  # noqa: SLOT001  a tuple's subclass can ha
     Attributes:
         rejected: how many were not understood, by reason (one of `REJECTIONS`).
         unread: the period of each of these, half-open; None where that cannot be read either.
+        foreign: the ids of those in another currency than US dollars: what was known of them in dollars is not so.
     """
 
     rejected: Mapping[str, int]
     unread: tuple[Period | None, ...]
+    foreign: frozenset[str]
 
     def __new__(
-        cls, invoices: Iterable[Invoice], rejected: Mapping[str, int], unread: Iterable[Period | None] = ()
+        cls,
+        invoices: Iterable[Invoice],
+        rejected: Mapping[str, int],
+        unread: Iterable[Period | None] = (),
+        foreign: Iterable[str] = (),
     ) -> Self:
         """Keep all."""
         made = super().__new__(cls, invoices)
         made.rejected = rejected
         made.unread = tuple(unread)
+        made.foreign = frozenset(foreign)
         return made
 
 
@@ -231,13 +239,16 @@ async def read_invoices(client: Client) -> Invoices:
     invoices = []
     rejected: Counter[str] = Counter()
     unread: list[Period | None] = []
+    foreign: set[str] = set()
     for row in answer:
         try:
             invoices.append(invoice(client.account, row_of(row)))
         except RejectedError as error:
             client.rejections.reject(rejected, "invoices", error.reason, row)
             unread.append(_period(row))
-    return Invoices(invoices, dict(rejected), unread)
+            if error.reason is Rejection.CURRENCY and isinstance(row, dict):
+                foreign.add(str(row.get("id")))
+    return Invoices(invoices, dict(rejected), unread, foreign - {invoice.id for invoice in invoices})
 
 
 def _period(row: object) -> Period | None:

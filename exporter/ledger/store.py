@@ -301,17 +301,25 @@ class Ledger:
             if newest is None or newest.at <= balance.at:
                 contents.balances[balance.account] = balance
 
-    def record_invoices(self, account: str, invoices: Collection[Invoice], *, is_whole: bool = False) -> None:
+    def record_invoices(
+        self,
+        account: str,
+        invoices: Collection[Invoice],
+        *,
+        is_whole: bool = False,
+        foreign: Collection[str] = (),
+    ) -> None:
         """Keep an account's invoices as fal states them now.
 
         Args:
             account: whose they are.
             invoices: those that could be read.
             is_whole: whether these are all that fal lists, so that others are withdrawn; see `withdrawn`.
+            foreign: ids of those that fal states in another currency now; they are no longer kept in dollars.
         """
         with self._session.writing() as (connection, contents):
-            gone = withdrawn(self.invoices(account), invoices) if is_whole else ()
-            rows.write_invoices(connection, account, invoices, gone)
+            gone = withdrawn(self.invoices(account), invoices) if is_whole else frozenset()
+            rows.write_invoices(connection, account, invoices, gone.union(foreign))
             contents.invoices = rows.read_invoices(connection)
 
     def balance_history(self, account: str, since: datetime) -> tuple[Balance, ...]:

@@ -525,7 +525,7 @@ class AccountPoller:
                 self._told_no_invoices = True
                 _log.info("the account's invoices cannot be read", account=self.name, problem=str(error))
             return {}
-        await self._ledger.record_invoices(self.name, invoices, is_whole=not invoices.unread)
+        await self._ledger.record_invoices(self.name, invoices, is_whole=not invoices.unread, foreign=invoices.foreign)
         self._reconciler.unread = invoices.unread
         await self._reconciler.compare_invoices(at)
         return invoices.rejected

@@ -141,9 +141,16 @@ class AsyncLedger:
         """Keep an account's balance."""
         await self.run(lambda ledger: ledger.record_balance(balance))
 
-    async def record_invoices(self, account: str, invoices: Collection[Invoice], *, is_whole: bool = False) -> None:
-        """Keep an account's invoices as fal states them now; `is_whole` if these are all that it lists."""
-        await self.run(lambda ledger: ledger.record_invoices(account, invoices, is_whole=is_whole))
+    async def record_invoices(
+        self,
+        account: str,
+        invoices: Collection[Invoice],
+        *,
+        is_whole: bool = False,
+        foreign: Collection[str] = (),
+    ) -> None:
+        """Keep an account's invoices as fal states them now; see `Ledger.record_invoices`."""
+        await self.run(lambda ledger: ledger.record_invoices(account, invoices, is_whole=is_whole, foreign=foreign))
 
     async def invoices(self, account: str) -> tuple[Invoice, ...]:
         """Return an account's invoices, newest first."""

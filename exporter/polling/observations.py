@@ -108,7 +108,7 @@ class Observer:
             open_invoices=tuple(
                 OpenInvoice(invoice.account, names[invoice.account, invoice.id], invoice.total, invoice.due_at)
                 for invoice in view.invoices
-                if invoice.is_to_be_paid and invoice.due_at is not None
+                if invoice.is_to_be_paid and invoice.total > 0 and invoice.due_at is not None
             ),
             bills=tuple(_bills(view)),
             provider_budgets=dict(health.hard_budgets),

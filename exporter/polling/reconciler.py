@@ -28,7 +28,7 @@ from exporter.fal import (
 from exporter.fal.account import Period
 from exporter.fal.rows import OUTSIDE_WINDOW
 from exporter.ledger import ScopeState
-from exporter.ledger.accounting.invoices import billed_part
+from exporter.ledger.accounting.invoices import billed_part, invoice_names, reaching_out
 from exporter.polling.async_ledger import AsyncLedger
 
 _log = structlog.get_logger(__name__)
@@ -47,7 +47,7 @@ class Reconciler:
 
     Attributes:
         unread: the periods of the invoices that could not be read, None where that is not known either.
-        remarks: a sentence for every month that is not compared with its invoices.
+        remarks: a sentence for every month that is not compared with its invoices, though there are some.
     """
 
     def __init__(self, client: Client, ledger: AsyncLedger) -> None:
@@ -96,9 +96,17 @@ class Reconciler:
         invoices = await self._ledger.invoices(self._client.account)
         compared = months(at)
         unread = [month for month in compared if any(_may_be_of(period, month) for period in self.unread)]
-        self.remarks = tuple(
-            f"{month.start:%Y-%m} is not compared with its invoices: one that may be of it cannot be read."
-            for month in unread
+        self.remarks = (
+            *(
+                f"{month.start:%Y-%m} is not compared with its invoices: one that may be of it cannot be read."
+                for month in unread
+            ),
+            *(
+                f"{month.start:%Y-%m} is not compared with its invoices: {' and '.join(reaching)} "
+                f"{'bills' if len(reaching) == 1 else 'bill'} usage of another month, too."
+                for month in compared
+                if month not in unread and (reaching := _names_reaching_out(invoices, month))
+            ),
         )
         for month in compared:
             bill = None if month in unread else invoiced(self._client.account, invoices, month)
@@ -247,6 +255,11 @@ def covered_part(month: Window, scopes: Collection[ScopeState]) -> Window | None
             return None
         end = min(end, scope.data_through)
     return Window(month.start, end) if end > month.start else None
+
+
+def _names_reaching_out(invoices: Collection[Invoice], month: Window) -> list[str]:
+    names = invoice_names(invoices)
+    return sorted(names[invoice.account, invoice.id] for invoice in reaching_out(invoices, month))
 
 
 def _may_be_of(period: Period | None, month: Window) -> bool:

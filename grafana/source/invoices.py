@@ -62,7 +62,7 @@ def invoices() -> Frame:
 
 def _figures() -> tuple[tuple[Built, int], ...]:
     open_ones = of_accounts("fal_invoice_total_usd", _INVOICE, NOT_PAID)
-    overdue = f"{open_ones}\nand ({of_accounts('fal_invoice_due_timestamp_seconds', _INVOICE)} < time())"
+    overdue = f"({open_ones} > 0)\nand ({of_accounts('fal_invoice_due_timestamp_seconds', _INVOICE)} < time())"
     there_are_invoices = f"and on () count({of_accounts('fal_invoice_total_usd', _INVOICE)})"
     return (
         (
@@ -164,7 +164,9 @@ def invoice_list(most: int = 12) -> Built:
         [
             Query(f"{labels} ({totals})\nand on (account, invoice) {newest}", ref="total"),
             Query(f"({states})\nand on (account, invoice) {newest}", ref="state"),
-            Query(f"{labels} (time() - {due} > 0)\nand on (account, invoice) {newest}", ref="overdue"),
+            Query(
+                f"{labels} (time() - {due} > 0 and {to_be_paid} > 0)\nand on (account, invoice) {newest}", ref="overdue"
+            ),
         ],
         {
             "invoice": Column("Invoice", properties={"custom.minWidth": 110}),

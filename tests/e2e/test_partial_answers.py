@@ -35,7 +35,7 @@ from pydantic import SecretStr
 from structlog.typing import EventDict
 
 from exporter.app.single_process import SingleProcess, in_one_process
-from exporter.charges import NANO, utc_now
+from exporter.charges import NANO, nano, utc_now
 from exporter.cli import main
 from exporter.errors import ConfigurationError
 from exporter.ledger import Ledger, Rules
@@ -55,6 +55,8 @@ from exporter.simulator import (
     WorldSize,
     serving,
 )
+from exporter.simulator.interfaces import billing
+from exporter.simulator.world.account import Invoice as InvoiceRow
 
 NOW = datetime(2026, 11, 2, 3, 20, tzinfo=UTC)
 OCTOBER = {"start": "2026-10-01T00:00Z", "end": "2026-11-01T00:00Z"}
@@ -645,6 +647,85 @@ async def test_accounts_that_go_and_keys_that_are_swapped_mix_nothing_in_any_vie
         async with scene.exporter(**entries(studio=ADMIN_KEY, ads=SECOND_KEY)) as exporter:
             await exporter.loaded(*sources, *sources)
             assert await views_of_accounts(exporter, today) == both
+
+
+# --- Invoices that are not one a month in US dollars ------------------------------------------------------------------
+
+
+@pytest.mark.long
+async def test_invoices_of_no_single_month_or_currency_are_compared_by_no_view_and_credit_notes_are_not_due(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = ("models", "serverless", "compute")
+    whole = nano(scene.truth())
+    october = fal_invoice("month", utc(10, 1), utc(11, 1), whole)
+
+    async with scene.exporter(sources=",".join(sources)) as exporter:
+        await exporter.loaded(*sources)
+
+        async def seen(*listed: InvoiceRow, currency: str = "USD") -> tuple[float | None, str, str, list[str]]:
+            """Return difference, page, FOCUS and the ids that REST has, after fal has listed these invoices."""
+
+            async def answered(*_: object) -> list[InvoiceRow]:
+                return list(listed)
+
+            made = billing._invoice_row
+            with monkeypatch.context() as patched:
+                patched.setattr(billing, "invoices", answered)
+                patched.setattr(billing, "_invoice_row", lambda item: made(item) | {"currency": currency})
+                await exporter.running.half.accounts[0].poll_invoices()
+            await exporter.republished()
+            differences = (await exporter.metrics()).get("fal_reconciliation_difference_usd", {})
+            against = {
+                (dict(labels)["against"], dict(labels)["period"]): value for labels, value in differences.items()
+            }
+            month = {"source": "invoice", "charge_month": "2026-10", "live": "false"}
+            rest = (await exporter.client.get("/v1/billing/invoices", params={"status": "open"})).json()
+            return (
+                against.get(("invoice", "last_month")),
+                (await exporter.client.get("/", headers={"accept": "text/plain"})).text
+                + html_unescape(await exporter.page()),
+                (await exporter.client.get("/v1/billing/focus", params=month)).text,
+                sorted(item["id"] for item in rest),
+            )
+
+        difference, page, focus, listed = await seen(october)
+        assert (difference, listed) == (0, ["month"])
+        assert "equal to invoice N-month, open" in page
+        assert "The invoice N-month of" in page
+        assert "BilledCost" in focus.splitlines()[0]
+
+        # A credit note that is past its date is no reason to pay.
+        difference, page, _, _ = await seen(october, fal_invoice("note", utc(10, 1), utc(11, 1), -9 * NANO))
+        assert difference == 9
+        assert "The invoice N-month of" in page
+        assert "The invoice N-note of" not in page
+
+        # Who bills half of two months leaves both without a comparison, however well the rest fits.
+        across = fal_invoice("across", utc(10, 15), utc(11, 15), 50 * NANO)
+        for others in ((october,), (fal_invoice("first", utc(10, 1), utc(10, 2), NANO),)):
+            difference, page, focus, _ = await seen(*others, across)
+            assert difference is None
+            assert "N-across bills usage of another month, too." in page
+            assert "equal to invoice" not in page
+            assert "on one invoice (N-across)" in focus
+
+        assert (await seen(october))[0] == 0
+
+        # Euros are no dollars: what had been stated in dollars is not shown any more.
+        difference, page, focus, listed = await seen(october, currency="EUR")
+        assert (difference, listed) == (None, [])
+        assert "N-month" not in page
+        assert "one that may be of it cannot be read" in page
+        assert "the ledger knows of no invoice for charges of 2026-10" in focus
+        assert ("invoice", "N-month") not in {
+            label for labels in (await exporter.metrics()).get("fal_invoice_total_usd", {}) for label in labels
+        }
+
+
+def fal_invoice(name: str, start: datetime, end: datetime, subtotal: int) -> InvoiceRow:
+    """Return an open invoice that was due in October."""
+    return InvoiceRow(name, f"N-{name}", "open", start, end, end, utc(10, 20), subtotal, 0, 0)
 
 
 # --- Details refused, labels changed, rows that cannot be read --------------------------------------------------------

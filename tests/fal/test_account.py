@@ -193,6 +193,13 @@ async def test_a_malformed_invoice_is_left_out_and_counted(fal: Fal, bench: Benc
     (period,) = invoices.unread
     assert (period is None) == (reason in {"not_an_object", "bucket"})
     assert period in {None, (invoices[0].period_start, invoices[0].period_end)}
+    assert not invoices.foreign, "one that can be read has this id, too"
+
+
+async def test_an_invoice_in_another_currency_is_named(fal: Fal, bench: Bench) -> None:
+    fal.plays(PATH, as_json([stated(id="inv_2", currency="EUR"), stated(id="inv_3", total="80,00"), stated()]))
+    invoices = await read_invoices(bench.client())
+    assert ([invoice.id for invoice in invoices], invoices.foreign) == (["inv_1"], {"inv_2"})
 
 
 async def test_no_invoices_are_no_error_but_no_list_is(fal: Fal, bench: Bench) -> None:

@@ -13,6 +13,7 @@ from exporter.errors import ConfigurationError, LedgerError
 from exporter.ledger import Ledger
 from exporter.polling.source_choice import NO_USAGE
 from exporter.simulator import ADMIN_KEY, API_KEY, Fault, GlitchedJob, PlantedSpend, RunningSimulator
+from exporter.simulator.interfaces import billing
 
 MODELS = "/v1/models/usage"
 SERVERLESS = "/v1/serverless/usage"
@@ -419,6 +420,20 @@ async def test_an_invoice_that_fal_has_withdrawn_is_not_shown_any_more(bench: Be
     await bench.account.poll_invoices()
     found = {item.id for item in (await bench.view()).invoices}
     assert found == {item.id for item in stated} | {"paid_1"}
+
+
+async def test_an_invoice_that_fal_states_in_another_currency_now_is_not_kept_in_dollars(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.account.poll_invoices()
+    first, *others = await bench.ledger.invoices("main")
+    made = billing._invoice_row
+    monkeypatch.setattr(
+        billing, "_invoice_row", lambda item: made(item) | ({"currency": "EUR"} if item.id == first.id else {})
+    )
+    await bench.account.poll_invoices()
+    assert list(await bench.ledger.invoices("main")) == others
+    assert others
 
 
 async def test_invoices_that_the_key_may_not_read_any_more_are_a_failure(bench: Bench, fal: RunningSimulator) -> None:

@@ -123,6 +123,7 @@ async def test_keys_bills_and_invoices_are_the_ledgers(observer: Observer, view:
             replace(invoice, id="i3", number="F-3", due_at=None),
             replace(invoice, id="i4", number="F-4", status="past_due"),
             replace(invoice, id="i5", number="F-5", status="void"),
+            replace(invoice, id="i6", number="F-6", total=-9),
         ),
         reconciliations=(
             Reconciliation("main", FOCUS_INVOICE, month.replace(microsecond=0), month, view.at, 9, 7, {}),

@@ -58,8 +58,8 @@ def test_a_month_is_compared_as_far_as_every_source_has_covered_it_from_its_star
 
 def test_the_invoices_of_a_month_are_one_bill() -> None:
     other_month = invoice(9, 99, period_start=NOVEMBER.start, period_end=NOVEMBER.end)
-    both_months = invoice(8, 99, period_end=NOVEMBER.end)
-    bill = invoiced("main", [invoice(1, 10), invoice(2, 5, "open"), other_month, both_months], OCTOBER)
+    credit_of_both = invoice(8, 0, period_end=NOVEMBER.end)
+    bill = invoiced("main", [invoice(1, 10), invoice(2, 5, "open"), other_month, credit_of_both], OCTOBER)
     assert bill is not None
     assert (bill.against, bill.window, bill.usage) == ("invoice", OCTOBER, 15)
     assert bill.by_category == {"Usage": 15, "Credit": -6, "Tax": 4}
@@ -69,6 +69,18 @@ def test_a_void_invoice_bills_nothing_and_a_draft_only_until_the_invoice_is_ther
     void, draft, paid = invoice(1, 1, "void"), invoice(2, 20, "draft"), invoice(3, 300)
     assert invoiced("main", [void], OCTOBER) is None
     assert [invoiced("main", them, OCTOBER).usage for them in ([void, draft], [void, draft, paid])] == [20, 300]
+
+
+def test_what_is_billed_of_two_months_together_is_compared_with_neither() -> None:
+    whole = [invoice(1, 10), invoice(2, 20, period_start=NOVEMBER.start, period_end=NOVEMBER.end)]
+    both = invoice(
+        3, 5, period_start=OCTOBER.start + timedelta(days=14), period_end=NOVEMBER.start + timedelta(days=14)
+    )
+    for billing in (both, replace(both, subtotal=-5), replace(both, status="past_due")):
+        assert [invoiced("main", [*whole, billing], month) for month in (OCTOBER, NOVEMBER)] == [None, None]
+    for not_billing in (replace(both, subtotal=0), replace(both, status="void"), replace(both, status="draft")):
+        bills = [invoiced("main", [*whole, not_billing], month) for month in (OCTOBER, NOVEMBER)]
+        assert [bill and bill.usage for bill in bills] == [10, 20]
 
 
 @pytest.fixture

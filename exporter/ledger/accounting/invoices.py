@@ -29,8 +29,12 @@ def billed_part(invoices: Iterable[Invoice], month: Window) -> BilledPart | None
     """Return what the invoices of one account bill of a month; None where none bills its first hour.
 
     Void ones bill nothing; a draft stands for the invoice that is not yet there, and so not beside one that is. A
-    period that ends at 23:59:59 ends with its hour.
+    period that ends at 23:59:59 ends with its hour. None, too, where an invoice bills hours of it and of another month
+    together (`reaching_out`): a part of what is billed is not the bill.
     """
+    invoices = tuple(invoices)
+    if reaching_out(invoices, month):
+        return None
     of_month = [
         invoice
         for invoice in invoices
@@ -47,6 +51,22 @@ def billed_part(invoices: Iterable[Invoice], month: Window) -> BilledPart | None
     if end == month.start:
         return None
     return BilledPart(Window(month.start, end), tuple(invoice for invoice in counting if _end(invoice) <= end))
+
+
+def reaching_out(invoices: Iterable[Invoice], month: Window) -> tuple[Invoice, ...]:
+    """Return the issued invoices that bill usage of a month and of hours outside it together.
+
+    How much of each, fal does not say. One of credits or taxes alone has no part in the usage that is compared.
+    """
+    return tuple(
+        invoice
+        for invoice in invoices
+        if invoice.is_issued
+        and invoice.subtotal
+        and invoice.period_start < month.end
+        and invoice.period_end > month.start
+        and not (invoice.period_start in month and invoice.period_end <= month.end)
+    )
 
 
 def invoice_names(invoices: Collection[Invoice]) -> Mapping[tuple[str, str], str]:

@@ -29,7 +29,7 @@ from exporter.focus.outputs import Format, Part, manifest_of, write_parts
 from exporter.focus.timeframes import bucket_start
 from exporter.focus.values import instant_text
 from exporter.focus.writer import layout, rows_of
-from exporter.ledger.accounting.invoices import billed_part
+from exporter.ledger.accounting.invoices import billed_part, reaching_out
 from exporter.ledger.export import Statement
 from exporter.queries.focus.question import EstimateRequest, FocusRequest, InvoiceRequest
 from exporter.queries.parameters import NoDataYetError, QuestionError
@@ -169,6 +169,7 @@ def _invoiced(statement: Statement, request: InvoiceRequest, now: datetime) -> F
     month = request.charges or _latest_month(issued)
     if month is None:
         raise LackingError("the ledger knows of no invoice; source=estimate answers with usage so far")
+    _refuse_reaching_out(issued, month)
     parts = {account: billed_part(invoices, month) for account, invoices in issued.items()}
     billed = {account: part for account, part in parts.items() if part is not None}
     of_month = [item for part in billed.values() for item in part.invoices]
@@ -196,6 +197,16 @@ def _invoiced(statement: Statement, request: InvoiceRequest, now: datetime) -> F
         "BilledCost by invoice adds up to the total of the invoice."
     )
     return FileContents(month, Granularity.HOUR, missing, note, _with_invoices(statement, month, of_month))
+
+
+def _refuse_reaching_out(issued: Mapping[str, Sequence[Invoice]], month: Window) -> None:
+    for account, invoices in issued.items():
+        if reaching := reaching_out(invoices, month):
+            names = " and ".join(sorted(item.number or item.id for item in reaching))
+            raise LackingError(
+                f"account {account!r} has usage of {month.start:%Y-%m} and of another month on one invoice ({names}); "
+                "source=estimate answers with the usage of the month"
+            )
 
 
 def _latest_month(issued: Mapping[str, Sequence[Invoice]]) -> Window | None:

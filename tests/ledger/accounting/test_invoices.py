@@ -49,6 +49,9 @@ def test_a_draft_goes_on_where_issued_invoices_end_and_stands_beside_none_of_the
 
 def test_an_invoice_that_reaches_out_of_the_month_bills_nothing_of_it() -> None:
     assert told(invoice("both", 1, 33), invoice("before", -5, 10)) is None
+    whole = invoice("all", 1, 32)
+    assert told(whole, invoice("both", 31, 33)) is None, "how much of October the other bills is not known"
+    assert told(whole, invoice("before", -5, 1), invoice("after", 32, 40)) == (OCTOBER.end, {"all"})
 
 
 def test_the_name_of_an_invoice_is_its_own() -> None:
