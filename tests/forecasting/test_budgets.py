@@ -7,9 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.charges import NANO, Dimensions, hour_of
-from exporter.forecasting.budgets import PERIODS, Budget, Period, budget_of, percent, running_period, threshold_amount
+from exporter.charges import HOUR, NANO, Dimensions, hour_of
+from exporter.forecasting.budgets import (
+    BURN_WINDOWS,
+    PERIODS,
+    Budget,
+    Period,
+    budget_of,
+    percent,
+    running_period,
+    threshold_amount,
+)
 from exporter.settings.entries import BudgetEntry
+from exporter.settings.parsing import parse_duration
 
 ZONES = st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Pacific/Auckland"]).map(ZoneInfo)
 INSTANTS = st.datetimes(datetime(2025, 1, 1), datetime(2028, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  given a zone
@@ -77,6 +87,17 @@ def test_a_charge_counts_when_every_named_label_matches_one_of_its_globs(
 ) -> None:
     charged = Dimensions("main", product="serverless", app="video-captions", environment="prod", gpu_class="H100")
     assert budget(**match).is_about(charged) is is_about
+
+
+def test_no_charge_by_itself_counts_for_a_budget_by_tags() -> None:
+    charged = Dimensions("main", product="serverless")
+    assert not budget(**{"model": "*", "tag:customer": "*"}).is_about(charged)
+
+
+def test_a_window_of_burn_is_as_long_as_its_name_says() -> None:
+    assert {name: parse_duration(name) for name in BURN_WINDOWS} == {
+        name: hours * HOUR for name, hours in BURN_WINDOWS.items()
+    }
 
 
 def test_the_accounts_of_a_budget_are_those_whose_charges_may_count() -> None:

@@ -14,6 +14,7 @@ from exporter.ledger.accounting.counters import (
     advanced,
     measured,
     released,
+    renamed,
 )
 
 LABELS = Labels(("account", "team", "product", "model", "app", "gpu_class"))
@@ -27,6 +28,17 @@ def test_labels_are_the_charge_s_dimensions_in_the_configured_order() -> None:
     labels = Labels(("model", "account"))
     assert labels.of(Dimensions("main", model="m")) == ("m", "main")
     assert labels.account_of(("m", "main")) == "main"
+
+
+def test_a_team_without_charges_has_the_label_set_that_says_nothing_else() -> None:
+    of_team = LABELS.of_team("main", "red")
+    assert of_team == ("main", "red", "", "", "", "")
+    assert LABELS.is_of_team(of_team)
+    assert not LABELS.is_of_team(values("m", team="red"))
+    assert not LABELS.is_of_team(LABELS.of(Dimensions("main")))
+    without = Labels(("account", "model"))
+    assert without.of_team("main", "red") is None
+    assert not without.is_of_team(("main", "m"))
 
 
 def test_up_to_the_limit_label_sets_are_published_as_they_are() -> None:
@@ -93,6 +105,12 @@ def test_a_held_counter_shows_zero_and_its_truth_when_it_is_released(changes: li
     assert released(counter).published == max(sum(changes), 0)
 
 
+def test_under_a_new_name_a_counter_begins_at_zero_and_tells_only_what_comes_after() -> None:
+    counter = renamed(Counter(7, 9, BORN, released=True), BORN + HOLD)
+    assert (counter.shown, counter.created_at, counter.pending) == (0, BORN + HOLD, 2)
+    assert released(advanced(counter, 5)).shown == 3, "the two that were ahead of the truth are told already"
+
+
 def test_the_cost_is_always_counted_the_rest_where_there_is_some() -> None:
     assert list(measured(Amounts(), "image")) == [("cost", "", 0)]
     assert list(measured(Amounts(1, 2, 3, 4, 5), "image")) == [
@@ -138,6 +156,27 @@ def test_a_scrape_of_a_view_of_an_earlier_process_does_not_count() -> None:
     holds.shown(1)
     holds.scraped(900)
     assert holds.due({KEY: NEW}, BORN + HOLD) == []
+
+
+def test_a_scrape_before_anything_has_been_shown_does_not_count() -> None:
+    holds = held()
+    holds.scraped(1)
+    holds.shown(1)
+    assert holds.due({KEY: NEW}, BORN + HOLD) == []
+
+
+def test_what_has_grown_is_scraped_once_the_view_that_shows_it_is() -> None:
+    holds = Holds[CounterKey](HOLD)
+    assert holds.is_all_scraped, "nothing has grown yet"
+    holds.shown(1)
+    holds.scraped(1)
+    holds.grew()
+    assert not holds.is_all_scraped, "no view shows it"
+    holds.shown(2)
+    holds.shown(3)
+    assert not holds.is_all_scraped, "nobody has scraped the view that shows it"
+    holds.scraped(2)
+    assert holds.is_all_scraped
 
 
 def test_a_counter_that_has_been_released_is_held_no_more() -> None:

@@ -22,6 +22,7 @@ def told(*invoices: Invoice) -> tuple[datetime, set[str]] | None:
     if part is None:
         return None
     assert part.window.start == OCTOBER.start
+    assert len({item.id for item in part.invoices}) == len(part.invoices), "each counts once"
     return part.window.end, {item.id for item in part.invoices}
 
 
@@ -44,6 +45,8 @@ def test_a_note_counts_with_the_hours_that_it_is_about() -> None:
 def test_a_draft_goes_on_where_issued_invoices_end_and_stands_beside_none_of_the_same_time() -> None:
     assert told(invoice("1", 1, 11), invoice("2", 11, 32, "draft")) == (OCTOBER.end, {"1", "2"})
     assert told(invoice("1", 1, 11), invoice("all", 1, 32, "draft")) == (day(11), {"1"})
+    assert told(invoice("1", 1, 11, "draft"), invoice("2", 11, 32)) == (OCTOBER.end, {"1", "2"})
+    assert told(invoice("1", 1, 12, "draft"), invoice("2", 11, 32)) is None
     assert told(invoice("1", 1, 11, "void"), invoice("all", 1, 32, "draft")) == (OCTOBER.end, {"all"})
 
 
@@ -75,5 +78,10 @@ def test_what_fal_lists_no_more_among_what_it_lists_is_withdrawn_unless_it_is_hi
     old = invoice("old", 1, 5, "open")
     assert withdrawn([*known, old], [invoice("new", 5, 9)]) == {"draft", "open", "uncollectible"}
     assert withdrawn([*known, old], [invoice("new", 6, 9)]) == set(), "it may list the newest only"
+    assert withdrawn([*known, old], [invoice("newest", 20, 32), invoice("new", 5, 9)]) == {
+        "draft",
+        "open",
+        "uncollectible",
+    }
     assert withdrawn([*known, old], []) == set()
     assert withdrawn(known, [invoice("open", 1, 3)]) == {"draft", "uncollectible"}
