@@ -39,6 +39,7 @@ def test_a_note_counts_with_the_hours_that_it_is_about() -> None:
     assert told(invoice("1", 1, 11), invoice("note", 3, 4)) == (day(11), {"1", "note"})
     assert told(invoice("1", 1, 11), invoice("note", 12, 13)) == (day(11), {"1"})
     assert told(invoice("1", 1, 11), invoice("of no time", 4, 4)) == (day(11), {"1", "of no time"})
+    assert told(invoice("1", 1, 11), invoice("of no time", 11, 11)) == (day(11), {"1", "of no time"})
     assert told(invoice("of no time", 1, 1)) is None
 
 
