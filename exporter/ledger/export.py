@@ -67,6 +67,22 @@ class Coverage:
     missing: int
 
 
+@dataclass(slots=True)
+class TagCosts:
+    """Cost of charges of models by what is known of their tags; nano-USD. All of them add up to the charges.
+
+    Attributes:
+        tagged: of requests with tags.
+        untagged: without tags, of hours that have been read by tags for good: no tag explains it, or it is not certain
+            whose it is.
+        unread: without tags, of hours that have not been read by tags for good, so that some of it may get tags yet.
+    """
+
+    tagged: int = 0
+    untagged: int = 0
+    unread: int = 0
+
+
 class Statement:
     """One state of the ledger, as long as its transaction is open."""
 
@@ -84,6 +100,8 @@ class Statement:
         )
         self._tag_keys: tuple[str, ...] = tuple(json.loads(schema.read(connection, tags.KEYS) or "[]"))
         self._tagged: tuple[int, Mapping[tags.TaggedCell, Mapping[str, Amounts]]] | None = None
+        self._read_by_tags: set[tuple[str, int]] = set()
+        self._tag_costs = TagCosts()
 
     @property
     def accounts(self) -> tuple[str, ...]:
@@ -134,7 +152,34 @@ class Statement:
                     self._connection, self._accounts, day * _HOURS_OF_DAY, (day + 1) * _HOURS_OF_DAY, self._tag_keys
                 ),
             )
-        return divided(charge.amounts, self._tagged[1].get((of.account, hour, of.model, of.unit), {}))
+            self._read_by_tags = {
+                (account, number)
+                for account in self.accounts
+                for number, read in tags.read_hours(
+                    self._connection, account, day * _HOURS_OF_DAY, (day + 1) * _HOURS_OF_DAY
+                ).items()
+                if read.complete
+            }
+        parts = divided(charge.amounts, self._tagged[1].get((of.account, hour, of.model, of.unit), {}))
+        costs = self._tag_costs
+        for text, amounts in parts:
+            if text:
+                costs.tagged += amounts.cost
+            elif (of.account, hour) in self._read_by_tags:
+                costs.untagged += amounts.cost
+            else:
+                costs.unread += amounts.cost
+        return parts
+
+    @property
+    def tag_keys(self) -> tuple[str, ...]:
+        """The keys of the tags that the ledger reads; none where it reads no tags."""
+        return self._tag_keys
+
+    def take_tag_costs(self) -> TagCosts:
+        """Return the cost of what has been divided by tags since it was taken last."""
+        taken, self._tag_costs = self._tag_costs, TagCosts()
+        return taken
 
     def has_charges(self, window: Window) -> bool:
         """Return whether there is a charge in a window."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -11,14 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from queries.conftest import APP, BERLIN, FLUX, HISTORY, NOW, UTC_ZONE, VEO, charges_of
 
-from exporter.charges import HOUR, NANO, Amounts, Charge, Window
+from exporter.charges import HOUR, NANO, Amounts, Charge, Window, decimal_of
 from exporter.focus.charge import Granularity, focus_charges
+from exporter.focus.outputs import Format
 from exporter.focus.writer import values
 from exporter.ledger import Ledger, Rules
 from exporter.ledger.export import open_statement
 from exporter.ledger.reader import LedgerReader
 from exporter.queries.drivers import DriversAnswer, answer_drivers, parse_drivers_question
 from exporter.queries.exact_json import tree
+from exporter.queries.focus.files import file_contents, ledger_dataset
+from exporter.queries.focus.question import EstimateRequest
 from exporter.queries.parameters import QuestionError
 from exporter.queries.usage import UsageAnswer, answer_usage, parse_usage_question
 from exporter.queries.usage_documents import Usage
@@ -195,6 +199,33 @@ def test_a_focus_file_has_the_tags_of_a_charge_where_they_are_certain(reader: Le
     assert sum(charge.amounts.cost for charge in charges) == 2 * 2 * 144 * NANO // 100
     (row,) = {values(charge)["Tags"] for charge in search}
     assert row == '{"customer": "acme", "feature": "search"}'
+
+
+def test_a_data_set_says_which_cost_has_no_tags_because_it_was_not_read_by_tags(
+    reader: LedgerReader, tmp_path: Path
+) -> None:
+    end = HISTORY.end + 2 * HOUR
+    with open_statement(reader.address) as statement:
+        request = EstimateRequest("estimate", HISTORY.start, end)
+        for folder in ("first", "again"):
+            (tmp_path / folder).mkdir()
+            contents = file_contents(statement, request, None, NOW)
+            made = ledger_dataset(
+                statement, contents, tmp_path / folder, output_format=Format.CSV, version="1.2", created=NOW
+            )
+            told = made.manifest["tags"]
+        of_models = sum(
+            charge.amounts.cost
+            for charge in statement.charges(Window(HISTORY.start, end))
+            if charge.dimensions.product == "model_apis"
+        )
+    assert isinstance(told, dict)
+    assert told.pop("keys") == list(KEYS)
+    costs = {name: Decimal(amount) for name, amount in told.items()}
+    assert sum(costs.values()) == decimal_of(of_models)
+    assert costs["cost_with_tags"] == decimal_of(2 * FLUX_PART.cost * len(HISTORY))
+    # The last three hours were read too early; in each is what flux has without tags, and all of veo.
+    assert costs["cost_not_read_by_tags"] == decimal_of(3 * (45 + 90 - 2 * 14) * NANO // 100)
 
 
 def moved(reader: LedgerReader, **given: str) -> DriversAnswer:

@@ -12,7 +12,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from exporter import __version__
-from exporter.charges import HOUR, Amounts, Dimensions, Invoice, Window, hour_of
+from exporter.charges import HOUR, Amounts, Dimensions, Invoice, Window, decimal_of, hour_of
 from exporter.errors import FalExporterError
 from exporter.focus.charge import (
     FocusCharge,
@@ -27,7 +27,7 @@ from exporter.focus.charge import (
 )
 from exporter.focus.outputs import Format, Part, manifest_of, write_parts
 from exporter.focus.timeframes import bucket_start
-from exporter.focus.values import instant_text
+from exporter.focus.values import instant_text, number_text
 from exporter.focus.writer import layout, rows_of
 from exporter.ledger.accounting.invoices import billed_part, reaching_out
 from exporter.ledger.export import Statement
@@ -301,6 +301,7 @@ def ledger_dataset(
     """
     columns = layout(version)
     rows = rows_of(contents.charges, version=version, for_spreadsheet=for_spreadsheet)
+    statement.take_tag_costs()
     written = write_parts(columns, rows, place, output_format, name=name, by_period=True)
     window = contents.window
     missing = _missing_by_month(statement, window, created)
@@ -319,6 +320,14 @@ def ledger_dataset(
             "open": window.end > created,
         },
     }
+    if statement.tag_keys:
+        costs = statement.take_tag_costs()
+        facts["tags"] = {
+            "keys": list(statement.tag_keys),
+            "cost_with_tags": number_text(decimal_of(costs.tagged)),
+            "cost_without_tags": number_text(decimal_of(costs.untagged)),
+            "cost_not_read_by_tags": number_text(decimal_of(costs.unread)),
+        }
     return Dataset(written, manifest_of(written, columns, facts), complete)
 
 

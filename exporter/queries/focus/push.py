@@ -261,8 +261,8 @@ def month_contents(statement: Statement, window: Window, now: datetime) -> tuple
 
 
 def _document(part: Part, facts: Mapping[str, object], made: Dataset) -> dict[str, object]:
-    kept = ("format", "granularity", "accounts", "completeness")
-    return {**part.document, **facts, **{name: made.manifest[name] for name in kept}}
+    kept = ("format", "granularity", "accounts", "completeness", "tags")
+    return {**part.document, **facts, **{name: made.manifest[name] for name in kept if name in made.manifest}}
 
 
 def _documents(manifest: bytes | None, url: str) -> dict[str, Mapping[str, object]]:
