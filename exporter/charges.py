@@ -129,7 +129,7 @@ def decimal_of(amount: int) -> Decimal:
 def dollar_text(amount: int) -> str:
     """Return nano-USD as dollars and cents in a sentence, such as `$1,234.56`."""
     cents = decimal_of(abs(amount)).quantize(Decimal("0.01"), context=_exactly)
-    return f"{'-' if amount < 0 else ''}${cents:,}"
+    return f"{'-' if amount < 0 and cents else ''}${cents:,}"
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -27,12 +27,14 @@ def dollars(amount: int | None) -> str:
 def changes(amounts: Sequence[int]) -> tuple[str, ...]:
     """Write changes in nano-USD beside each other, with their signs: all with cents where one is a dollar or more."""
     places = _CENT if max(map(abs, amounts), default=0) >= NANO else _SMALL
-    return tuple(f"{'+' if amount > 0 else ''}{_written(amount, places)}" for amount in amounts)
+    return tuple(_written(amount, places, "+") for amount in amounts)
 
 
-def _written(amount: int, places: Decimal) -> str:
-    sign = "-" if amount < 0 else ""
-    return f"{sign}${decimal_of(abs(amount)).quantize(places, context=_ANY_SIZE):,f}"
+def _written(amount: int, places: Decimal, plus: str = "") -> str:
+    rounded = decimal_of(abs(amount)).quantize(places, context=_ANY_SIZE)
+    # What is nothing once it is rounded has no sign.
+    sign = ("-" if amount < 0 else plus) if rounded else ""
+    return f"{sign}${rounded:,f}"
 
 
 def round_dollars(amount: int) -> str:

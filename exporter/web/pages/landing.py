@@ -514,7 +514,9 @@ def _causes(parts: Parts) -> tuple[tuple[str, str], ...]:
     largest_first = sorted(parts._asdict().items(), key=lambda cause: -abs(cause[1]))
     shown = [(name, amount) for name, amount in (("all", sum(parts)), *largest_first) if amount]
     texts = changes([amount for _, amount in shown])
-    return tuple((_PARTS[name], text) for (name, _), text in zip(shown, texts, strict=True))
+    named = ((_PARTS[name], text) for (name, _), text in zip(shown, texts, strict=True))
+    # A cause of less than half a cent beside dollars is none worth a word.
+    return tuple((name, text) for name, text in named if text.strip("$0."))
 
 
 def loading(accounts: Sequence[AccountOverview]) -> Loading | None:

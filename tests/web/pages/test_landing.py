@@ -350,6 +350,8 @@ def test_what_has_changed_is_listed_with_its_cause() -> None:
     assert "all others +" not in text, "nothing else has moved"
     more = replace(OVERVIEW, movers=movers, causes=causes._replace(new=2 * NANO))
     assert "relight Serverless, a -$3.00 no longer used all others +$2.00" in outline(more).text
+    little = outline(replace(OVERVIEW, movers=movers, causes=causes._replace(price=-4_000_000))).text
+    assert "no longer used -$3.00 fal-ai/flux" in little, "a cause of less than half a cent is none"
 
 
 def test_while_the_history_is_loaded_the_page_says_how_far_and_what_is_known() -> None:
