@@ -158,9 +158,9 @@ def _prices() -> Built:
             "Value #price": Column("List price", DOLLARS_SHORT, 110),
             "Value #discount": Column("Discount", SHARE, 90, 0, coloured_text((0.0001, palette.GOOD))),
             "Value #net": Column("After discount", DOLLARS_SHORT, 125),
-            "Value #month": Column("Month to date", DOLLARS, 130, 2),
+            "Value #month": Column("Month, all units", DOLLARS, 136, 2),
         },
-        sort="Month to date",
+        sort="Month, all units",
         no_value="no prices yet",
     )
 
@@ -286,9 +286,9 @@ def _bought() -> Built:
             "app": Column("App", width=220),
             "unit": Column("Unit", width=180),
             "Value #quantity": Column("Quantity", "locale", 160, 0),
-            "Value #paid": Column("Spend", DOLLARS, 160, 2),
+            "Value #paid": Column("Spend, all units", DOLLARS, 160, 2),
             "Value #each": Column("Paid for a unit", DOLLARS_SHORT, 160),
         },
-        sort="Spend",
+        sort="Spend, all units",
         no_value="nothing bought in the last 24 hours, or not all loaded",
     )
