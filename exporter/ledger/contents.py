@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from exporter.calendar import Periods
 from exporter.charges import Balance, Invoice, Team, first_hour_from, hour_number
+from exporter.errors import LedgerError
 from exporter.ledger.accounting.counters import Counter, Labels
 from exporter.ledger.accounting.coverage import Scope
 from exporter.ledger.accounting.reconciliation import Reconciliations
@@ -98,6 +99,18 @@ class Contents:
     def active_scopes(self) -> list[Scope]:
         """Return the scopes whose charges are published."""
         return [scope for scope in self.scopes.values() if scope.id in self.active]
+
+    def active_scope(self, account: str, source: str) -> Scope:
+        """Return the scope of a source whose charges are published.
+
+        Raises:
+            LedgerError: it is not active.
+        """
+        for number in self.active:
+            scope = self.scopes[number]
+            if (scope.account, scope.source) == (account, source):
+                return scope
+        raise LedgerError(f"the source {source} of account {account} is not active in the ledger; activate it first")
 
     def activate(self, accounts: Mapping[str, Collection[str]]) -> None:
         """Publish these accounts, from these sources, and no others."""

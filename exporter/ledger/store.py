@@ -25,12 +25,12 @@ from exporter.charges import (
     hour_of,
     hour_start,
 )
-from exporter.errors import LedgerError
 from exporter.ledger.accounting.counters import Holds, Labels, Rules, released
 from exporter.ledger.accounting.coverage import (
     PublishedPages,
     Scope,
     ScopeState,
+    booked,
     clamped,
     coverage,
     reached,
@@ -41,7 +41,6 @@ from exporter.ledger.accounting.effects import Effects, effects_of
 from exporter.ledger.accounting.invoices import withdrawn
 from exporter.ledger.accounting.reconciliation import Reconciliation, reconciliation
 from exporter.ledger.accounting.restatement import (
-    Booking,
     RejectedRows,
     Restatement,
 )
@@ -213,7 +212,7 @@ class Ledger:
         """
         with self._session.writing() as (connection, contents):
             now = self._clock()
-            scope = self._corrected(connection, _active_scope(contents, account, source), max(now, at))
+            scope = self._corrected(connection, contents.active_scope(account, source), max(now, at))
             first, end = max(hour_number(window.start), contents.horizon), hour_number(window.end)
             entry = contents.directory.enter(connection, scope, window, charges, contents.horizon)
             contents.totals.add_label_sets(entry.label_sets)
@@ -238,7 +237,7 @@ class Ledger:
             write_rejected(connection, scope.id, first, end, rejected)
             unreadable = read_rejected(connection, scope.id)
             scope = _with_stamps(connection, scope, window, at, self._rules)
-            scope = _with_booking(scope, effects.booking)
+            scope = booked(scope, effects.booking)
             rows.write_scope(connection, scope)
             if entry.overflowed:
                 contents.overflowed += entry.overflowed
@@ -390,7 +389,7 @@ class Ledger:
     def record_detail(self, account: str, source: str, detail: str, *, at: datetime, version: str) -> None:
         """Keep how much a source reports of a charge, and when and by which version of the exporter it was asked."""
         with self._session.writing() as (connection, contents):
-            scope = _active_scope(contents, account, source)
+            scope = contents.active_scope(account, source)
             scope = replace(scope, detail=detail, detail_asked_at=at, detail_version=version)
             rows.write_scope(connection, scope)
             contents.scopes[scope.id] = scope
@@ -569,14 +568,6 @@ class Ledger:
         contents.sum_periods(connection, periods_at(self._clock(), self._rules.zone), everything=True)
 
 
-def _active_scope(contents: Contents, account: str, source: str) -> Scope:
-    for number in contents.active:
-        scope = contents.scopes[number]
-        if (scope.account, scope.source) == (account, source):
-            return scope
-    raise LedgerError(f"the source {source} of account {account} is not active in the ledger; activate it first")
-
-
 def _with_stamps(connection: Connection, scope: Scope, window: Window, at: datetime, rules: Rules) -> Scope:
     """Return the scope after a poll; hours that earlier polls had covered beyond a gap count once the gap is filled."""
     scope = reached(scope, window, at)
@@ -601,13 +592,3 @@ def _write_effects(
     if change.added or change.changed or change.removed:
         schema.write(connection, schema.CHARGES_REVISION, str(contents.revision))
     return first_hours
-
-
-def _with_booking(scope: Scope, booking: Booking) -> Scope:
-    return replace(
-        scope,
-        restated_up=scope.restated_up + booking.restated_up,
-        restated_down=scope.restated_down + booking.restated_down,
-        restated_hours=scope.restated_hours + len(booking.restated_hours),
-        relabelled=scope.relabelled + booking.relabelled,
-    )

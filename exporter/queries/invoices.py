@@ -1,4 +1,4 @@
-"""Invoices as fal states them, newest first."""
+"""Invoices as fal states them, newest first: question, answer, and the document that programs are sent."""
 
 import json
 from collections.abc import Mapping
@@ -8,9 +8,13 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from exporter.charges import Invoice, decimal_of
+from pydantic import ConfigDict, Field, RootModel, model_validator
+
+from exporter.charges import Invoice as StatedInvoice
+from exporter.charges import decimal_of
 from exporter.queries import parameters
 from exporter.queries.coverage import check_accounts
+from exporter.queries.exact_json import Document, SentAmount, SentDocument, SentText
 from exporter.queries.parameters import Parameter, QuestionError
 
 if TYPE_CHECKING:
@@ -73,7 +77,7 @@ def parse_invoices_question(given: Mapping[str, str]) -> InvoicesQuestion:
     return question
 
 
-def answer_invoices(ledger: "LedgerSnapshot", question: InvoicesQuestion) -> tuple[Invoice, ...]:
+def answer_invoices(ledger: "LedgerSnapshot", question: InvoicesQuestion) -> tuple[StatedInvoice, ...]:
     """Return the invoices that are asked for, those issued last first.
 
     Raises:
@@ -87,7 +91,7 @@ def answer_invoices(ledger: "LedgerSnapshot", question: InvoicesQuestion) -> tup
     return tuple(sorted(wanted, key=lambda item: (item.issued_at or item.period_end, item.period_end), reverse=True))
 
 
-def stated(invoice: Invoice) -> dict[str, object]:
+def stated(invoice: StatedInvoice) -> dict[str, object]:
     """Return all that fal has sent of an invoice, numbers as decimals; where that has not been kept, what has been."""
     if invoice.stated:
         sent: dict[str, object] = json.loads(invoice.stated, parse_float=Decimal)
@@ -110,14 +114,67 @@ def _instant(written: parameters.LocalTime | None, otherwise: datetime | None) -
     return otherwise if written is None else parameters.aware(written, _UTC)
 
 
-def _states(invoice: Invoice) -> frozenset[str]:
+def _states(invoice: StatedInvoice) -> frozenset[str]:
     return frozenset({invoice.status, *(("open",) if invoice.is_to_be_paid else ())})
 
 
-def _is_wanted(invoice: Invoice, question: InvoicesQuestion) -> bool:
+def _is_wanted(invoice: StatedInvoice, question: InvoicesQuestion) -> bool:
     return (
         (question.accounts is None or invoice.account in question.accounts)
         and (question.statuses is None or bool(question.statuses & _states(invoice)))
         and (question.start is None or invoice.period_end > question.start)
         and (question.end is None or invoice.period_start < question.end)
     )
+
+
+OWN_ACCOUNT = "x_fal_exporter_account"
+"""Field of an invoice that is ours, not fal's; fal has no reason to send one of this name."""
+
+
+class Invoice(SentDocument):
+    """One invoice as fal sent it: every field it has, under its name and with its value; those below are known.
+
+    Amounts are in USD. fal does not document the fields. One that fal did not send is missing.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    x_fal_exporter_account: str = Field(description="Configured account; the one field that is the exporter's own.")
+    account: object = Field(
+        None,
+        description="The same, unless fal sends a field of this name, which then stands here. Deprecated: read "
+        "`x_fal_exporter_account`.",
+    )
+    id: SentText = Field(None, description="fal's identifier of the invoice.")
+    number: SentText = Field(None, description="Number on the invoice.")
+    status: SentText = Field(None, description="`paid`, `open`, `draft` or `void`.")
+    period_start: SentText = Field(None, description="Start of the billed period, ISO 8601.")
+    period_end: SentText = Field(None, description="End of the billed period, exclusive.")
+    issued_at: SentText = Field(None, description="When it was issued.")
+    due_at: SentText = Field(None, description="When it is due.")
+    currency: SentText = Field(None, description="Always USD.")
+    subtotal: SentAmount = Field(None, description="Usage.")
+    credits: SentAmount = Field(None, description="Credits.")
+    tax: SentAmount = Field(None, description="Tax.")
+    total: SentAmount = Field(None, description="Amount to be paid.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_invoice(cls, invoice: object) -> object:
+        """Return the fields: fal's, and which account they are of."""
+        if not isinstance(invoice, StatedInvoice):
+            return invoice
+        return {"account": invoice.account, **stated(invoice), OWN_ACCOUNT: invoice.account}
+
+
+class Invoices(RootModel[tuple[Invoice, ...]]):
+    """Invoices as the array that the reporting interface answers."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True, strict=True)
+
+
+class InvoicePage(Document):
+    """One page of invoices."""
+
+    invoices: tuple[Invoice, ...] = Field(description="The invoices, most recently issued first.")
+    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last page.")

@@ -2,7 +2,7 @@
 
 REST, its description at `/openapi.json`, the output schemas of MCP and the tables of fields in `docs/rest.md` all come
 from the pydantic models here. A model is made from what a question is answered with, by `model_validate`. Usage, whose
-answers have thousands of rows, has its own in `usage_documents`.
+answers have thousands of rows, has its own in `usage_documents`; invoices, which are as fal sends them, in `invoices`.
 """
 
 import json
@@ -15,75 +15,19 @@ from pydantic import (
     AliasPath,
     AwareDatetime,
     BeforeValidator,
-    ConfigDict,
     Field,
-    RootModel,
     model_validator,
 )
 
-from exporter.charges import Invoice as StatedInvoice
 from exporter.events.summaries import Difference
 from exporter.forecasting.budgets import percent, threshold_amount
 from exporter.forecasting.drivers import Driver
 from exporter.forecasting.state import BudgetOutlook
 from exporter.forecasting.what_if import Setting, WhatIf
 from exporter.machines import Efficiency, Parts
-from exporter.queries.exact_json import Amount, Document, HourWindow, SentAmount, SentDocument, SentText
-from exporter.queries.invoices import stated
+from exporter.queries.exact_json import Amount, Document, HourWindow
 from exporter.queries.machines import AppMachines, idle_share
 from exporter.queries.requests import AccountDifferences, RequestRow
-
-OWN_ACCOUNT = "x_fal_exporter_account"
-"""Field of an invoice that is ours, not fal's; fal has no reason to send one of this name."""
-
-
-class Invoice(SentDocument):
-    """One invoice as fal sent it: every field it has, under its name and with its value; those below are known.
-
-    Amounts are in USD. fal does not document the fields. One that fal did not send is missing.
-    """
-
-    model_config = ConfigDict(extra="allow")
-
-    x_fal_exporter_account: str = Field(description="Configured account; the one field that is the exporter's own.")
-    account: object = Field(
-        None,
-        description="The same, unless fal sends a field of this name, which then stands here. Deprecated: read "
-        "`x_fal_exporter_account`.",
-    )
-    id: SentText = Field(None, description="fal's identifier of the invoice.")
-    number: SentText = Field(None, description="Number on the invoice.")
-    status: SentText = Field(None, description="`paid`, `open`, `draft` or `void`.")
-    period_start: SentText = Field(None, description="Start of the billed period, ISO 8601.")
-    period_end: SentText = Field(None, description="End of the billed period, exclusive.")
-    issued_at: SentText = Field(None, description="When it was issued.")
-    due_at: SentText = Field(None, description="When it is due.")
-    currency: SentText = Field(None, description="Always USD.")
-    subtotal: SentAmount = Field(None, description="Usage.")
-    credits: SentAmount = Field(None, description="Credits.")
-    tax: SentAmount = Field(None, description="Tax.")
-    total: SentAmount = Field(None, description="Amount to be paid.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_invoice(cls, invoice: object) -> object:
-        """Return the fields: fal's, and which account they are of."""
-        if not isinstance(invoice, StatedInvoice):
-            return invoice
-        return {"account": invoice.account, **stated(invoice), OWN_ACCOUNT: invoice.account}
-
-
-class Invoices(RootModel[tuple[Invoice, ...]]):
-    """Invoices as the array that the reporting interface answers."""
-
-    model_config = ConfigDict(frozen=True, from_attributes=True, strict=True)
-
-
-class InvoicePage(Document):
-    """One page of invoices."""
-
-    invoices: tuple[Invoice, ...] = Field(description="The invoices, most recently issued first.")
-    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last page.")
 
 
 class _Published(Document):

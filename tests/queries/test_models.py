@@ -15,7 +15,7 @@ from queries.conftest import NOW, UTC_ZONE
 from exporter.charges import NANO, Amounts, decimal_of
 from exporter.forecasting.budgets import percent, threshold_amount
 from exporter.ledger.reader import LedgerReader
-from exporter.queries import models, usage_documents
+from exporter.queries import invoices, models, usage_documents
 from exporter.queries.exact_json import (
     decimal_text,
     exact_json,
@@ -57,7 +57,7 @@ def test_what_is_no_json_is_refused() -> None:
 
 DOCUMENTS = [
     usage_documents.Usage.model_validate(examples.USAGE),
-    models.Invoices.model_validate(examples.INVOICES),
+    invoices.Invoices.model_validate(examples.INVOICES),
     models.Balances.model_validate(examples.ACCOUNTS),
     models.Budgets.model_validate(examples.BUDGETS),
     models.Forecasts.model_validate(examples.ACCOUNTS),
@@ -90,7 +90,7 @@ def test_as_text_an_amount_has_the_digits_of_the_number_and_a_schema_without_num
     schema = text_schema(type(document))
     Draft202012Validator.check_schema(schema)
     Draft202012Validator(schema).validate(quoted)
-    if not isinstance(document, models.Invoices):
+    if not isinstance(document, invoices.Invoices):
         with pytest.raises(JsonSchemaError, match="is not of type 'string'"):
             Draft202012Validator(schema).validate(json.loads(exact_json(document)))
 
@@ -161,8 +161,8 @@ def test_usage_has_the_shape_of_the_reporting_interface(reader: LedgerReader) ->
     assert rows[-1]["gpu_class"] == "H100"
 
 
-def invoices_of(*stated: str, account: str = "studio") -> models.Invoices:
-    return models.Invoices.model_validate(
+def invoices_of(*stated: str, account: str = "studio") -> invoices.Invoices:
+    return invoices.Invoices.model_validate(
         tuple(replace(examples.INVOICES[0], account=account, stated=text) for text in stated)
     )
 
@@ -189,9 +189,9 @@ def test_amounts_of_an_invoice_are_texts_where_amounts_are_texts_and_fractions_a
     assert (written["total"], written["tax"], written["credits"]) == ("563.822000000000000001", "90", "-5.0")
     assert written["lines"] == [{"amount": "1.25", "count": 3, "none": None}]
     assert written["_private"] == "0.5"
-    page = models.InvoicePage(invoices=invoices_of(SENT).root, next_cursor=None)
+    page = invoices.InvoicePage(invoices=invoices_of(SENT).root, next_cursor=None)
     assert texts(page)["invoices"] == [written]
-    Draft202012Validator(text_schema(models.InvoicePage)).validate(texts(page))
+    Draft202012Validator(text_schema(invoices.InvoicePage)).validate(texts(page))
 
 
 def test_an_invoice_of_a_ledger_that_has_kept_less_is_told_by_what_it_has() -> None:

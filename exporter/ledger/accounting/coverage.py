@@ -20,6 +20,7 @@ from types import MappingProxyType
 
 from exporter.calendar import Periods
 from exporter.charges import HOUR, Window, hour_of
+from exporter.ledger.accounting.restatement import Booking
 from exporter.samples import Page, Pages
 
 
@@ -147,6 +148,17 @@ def settled(
     if not window.start <= edge <= window.end or edge < scope.history_from:
         return scope
     return replace(scope, settled_through=edge if scope.settled_through is None else max(scope.settled_through, edge))
+
+
+def booked(scope: Scope, booking: Booking) -> Scope:
+    """Return the scope after a restatement has been booked: its sums of what was restated have grown."""
+    return replace(
+        scope,
+        restated_up=scope.restated_up + booking.restated_up,
+        restated_down=scope.restated_down + booking.restated_down,
+        restated_hours=scope.restated_hours + len(booking.restated_hours),
+        relabelled=scope.relabelled + booking.relabelled,
+    )
 
 
 def state_of(scope: Scope) -> ScopeState:

@@ -8,16 +8,14 @@ from datetime import datetime, timedelta
 from exporter.queries import drivers, forecasts, invoices, machines, parameters, usage
 from exporter.queries.coverage import lacking
 from exporter.queries.exact_json import instant_text, text_schema, texts
+from exporter.queries.invoices import OWN_ACCOUNT, InvoicePage, Invoices
 from exporter.queries.live import ask_live
 from exporter.queries.models import (
-    OWN_ACCOUNT,
     Balances,
     Budget,
     Budgets,
     Drivers,
     Forecasts,
-    InvoicePage,
-    Invoices,
     LowerSetting,
     Machines,
     RequestCosts,

@@ -238,7 +238,7 @@ def _machines(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
 def _invoices(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
     question = invoices.parse_invoices_question(texts)
     with sources.ledger().snapshot(sources.check) as ledger:
-        return models.Invoices.model_validate(invoices.answer_invoices(ledger, question))
+        return invoices.Invoices.model_validate(invoices.answer_invoices(ledger, question))
 
 
 def _drivers(sources: Sources, texts: Mapping[str, str]) -> BaseModel:
@@ -367,10 +367,10 @@ CALLS = (
         name="invoices",
         title="Invoices",
         meaning="Invoices with every field that fal sends, newest first, and the configured account as "
-        f"`{models.OWN_ACCOUNT}`. fal does not document their format; the known fields are assumed.",
+        f"`{invoices.OWN_ACCOUNT}`. fal does not document their format; the known fields are assumed.",
         parameters=(*invoices.PARAMETERS, AMOUNTS),
-        model=models.Invoices,
-        example=models.Invoices.model_validate(examples.INVOICES),
+        model=invoices.Invoices,
+        example=invoices.Invoices.model_validate(examples.INVOICES),
         answer=_invoices,
     ),
     Call(
