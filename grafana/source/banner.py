@@ -43,6 +43,7 @@ WORDS = {
     "FalRowsRejected": "rows of fal's answers cannot be read: look for a newer version",
     "left out": "charges that the key can read are not polled",
     "not loaded": "hours of this month or the last are not loaded",
+    "not judged": "what is spent of a budget is not known: its hours are not loaded",
     "FalReconciliationDrift": "last month differs from fal's bill: compare it with the invoice",
     "FalLargeRestatement": "fal has changed past hours: if it surprises you, ask fal's support",
     "FalDiscountLost": "a discount is lost: check whether an agreement with fal has ended",
@@ -74,6 +75,7 @@ A sentence fits one line of fal / Month: a row is as high as what the sentence s
 _RUNBOOKS = {
     "left out": "../configuration.md#what-the-figures-do-not-include",
     "not loaded": "../numbers.md#whole-absent-or-marked",
+    "not judged": "../numbers.md#whole-absent-or-marked",
     "unknown": "../troubleshooting.md",
     "budget likely": "FalBudgetForecastExceeded.md",
     "well": "../alerts.md",
@@ -196,6 +198,9 @@ def _found() -> tuple[str, ...]:
         ),
         _finding("left out", WARNING, f"{of_accounts('fal_source_available')} > 0"),
         _finding("not loaded", WARNING, f"{partly} < 1"),
+        _finding(
+            "not judged", WARNING, "max by (budget) (fal_budget_limit_usd unless fal_budget_spend_usd)", about="budget"
+        ),
         _finding("unknown", WARNING, f"absent(fal_data_through_timestamp_seconds{_ACCOUNT})", about=""),
     )
 

@@ -175,6 +175,7 @@ fal_budget_spend_usd{budget="everything"} 9
 fal_budget_limit_usd{budget="everything"} 5
 fal_budget_spend_usd{budget="video"} 9
 fal_budget_limit_usd{budget="video"} 10
+fal_budget_limit_usd{budget="unread"} 10
 fal_budget_forecast_low_usd{budget="video"} 9
 fal_budget_forecast_usd{budget="video"} 11
 fal_source_up{account="planted",source="models"} 0
@@ -756,6 +757,7 @@ def test_the_banner_knows_what_fires_and_what_the_metrics_say(prometheus: Promet
         ("FalDiscountLost", "planted"): 2,
         ("left out", "planted"): 2,
         ("not loaded", "planted"): 2,
+        ("not judged", "unread"): 2,
         ("FalBookingsDiffer", ""): 2,
         # The other exporter has a budget of this name, too, with a limit that it is far below.
         ("FalBudgetExceeded", "everything"): 2,

@@ -97,6 +97,6 @@ def _styled(line: str) -> str:
         return click.style(line, fg="red", bold=True)
     if line.startswith("* "):
         return click.style(line, fg="yellow")
-    if line.startswith("Nothing needs attention"):
+    if line.startswith("Nothing needs attention."):
         return click.style(line, fg="green")
     return line

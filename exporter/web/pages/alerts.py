@@ -235,6 +235,15 @@ def _list_of(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + rest
 
 
+def unjudged(outlook: Outlook) -> str:
+    """Say of which budgets it is not known yet what has been spent, so that no alert can be right; empty for none."""
+    names = [budget.budget for budget in outlook.budgets if budget.spend is None]
+    if not names:
+        return ""
+    of = f"budget {names[0]}" if len(names) == 1 else f"{len(names)} budgets"
+    return f"What has been spent of {of} is not known yet."
+
+
 def data_through(accounts: tuple[AccountOverview, ...]) -> str:
     """Return the instant up to which the data of every source reach; empty where one has none yet."""
     reach = [source.data_through for account in accounts for source in account.sources]

@@ -23,7 +23,7 @@ from exporter.overview import (
 )
 from exporter.publication import Publication
 from exporter.tags import TAG
-from exporter.web.pages.alerts import alerts, banner, data_through, furthest_first
+from exporter.web.pages.alerts import alerts, banner, data_through, furthest_first, unjudged
 from exporter.web.pages.chart import Band, band, chart, product_name
 from exporter.web.pages.formatting import Timestamp, changes, dollars, instant, percent, share_of_limit, span, timestamp
 from exporter.web.pages.rendering import HEADERS, render
@@ -308,6 +308,7 @@ def _overview(publication: Publication, now: datetime, broken_files: Sequence[st
         banner=banner(found),
         loading=loading(overview.accounts),
         data_through=data_through(overview.accounts),
+        unjudged=unjudged(publication.outlook),
         month=month(publication),
         tiles=tiles(publication, now),
         budgets=tuple(budget_view(budget, now) for budget in furthest_first(publication.outlook.budgets)),

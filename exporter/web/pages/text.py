@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from exporter.publication import Publication
-from exporter.web.pages.alerts import alerts, data_through, furthest_first
+from exporter.web.pages.alerts import alerts, data_through, furthest_first, unjudged
 from exporter.web.pages.landing import (
     budget_view,
     loading,
@@ -50,7 +50,9 @@ def _attention(publication: Publication, now: datetime, broken_files: Sequence[s
         yield f"Loading the history: {under_way.percent}%.{known}"
     elif all(alert.severity == "noted" for alert in found):
         through = data_through(publication.overview.accounts)
-        yield f"Nothing needs attention. Data through {through}." if through else "The first data are being loaded."
+        unknown = unjudged(publication.outlook)
+        verdict = f"Nothing needs attention so far. {unknown}" if unknown else "Nothing needs attention."
+        yield f"{verdict} Data through {through}." if through else "The first data are being loaded."
 
 
 def _spend(publication: Publication, now: datetime) -> Iterator[str]:

@@ -4,9 +4,9 @@ from datetime import timedelta
 import pytest
 from web.pages.conftest import AT, OUTLOOK, OVERVIEW, outline
 
-from exporter.charges import NANO
+from exporter.charges import HOUR, NANO, Window
 from exporter.forecasting.changes import Move, Moves
-from exporter.forecasting.state import Outlook
+from exporter.forecasting.state import BudgetOutlook, Outlook
 from exporter.overview import (
     AccountOverview,
     Gap,
@@ -94,6 +94,27 @@ def test_when_all_is_well_it_says_so_and_before_the_first_figures_too() -> None:
     told = page_text(Publication(1, AT, Exposition(), Overview("1", (waiting,)), ready=False), AT, ready=False)
     assert "The first data are being loaded." in told
     assert page_text(None, AT, ready=False) == "fal-exporter: starting; figures appear here in a moment.\n"
+
+
+def test_nothing_is_simply_well_while_budgets_cannot_be_judged() -> None:
+    well = Overview("1", (AccountOverview("a", (SourceOverview("models", "", "up", AT, AT),)),))
+    known, unknown, other = (
+        BudgetOutlook(name, "month", Window(AT - HOUR, AT + HOUR), 10 * NANO, {}, spend=spend)
+        for name, spend in (("known", 0), ("unknown", None), ("other", None))
+    )
+    for budgets, of in (((known, unknown), "budget unknown"), ((unknown, known, other), "2 budgets")):
+        verdict = (
+            f"Nothing needs attention so far. What has been spent of {of} is not known yet. "
+            "Data through 2026-11-21 22:00 UTC."
+        )
+        assert verdict in page_text(
+            Publication(1, AT, Exposition(), well, ready=True, outlook=Outlook(budgets=budgets)), AT, ready=True
+        )
+        document = outline(well, outlook=Outlook(budgets=budgets))
+        assert verdict in document.text
+        assert "well" not in [attributes.get("class") for _, attributes in document.elements]
+    judged = outline(well, outlook=Outlook(budgets=(known,)))
+    assert "Nothing needs attention. Data through" in judged.text
 
 
 def test_who_moved_is_told_with_what_is_not_compared() -> None:
