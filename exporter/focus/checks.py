@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING
 
-from exporter.focus.check_report import InvoiceSum, Report
+from exporter.focus.check_report import Finding, Findings, InvoiceSum, Report
 from exporter.focus.csv_parser import COMMA, Assembler, Blocks, Record, unquoted
 from exporter.focus.findings import WrongContentError
 from exporter.focus.row_schema import Header, flaw_of, is_header, nothing_at_all, parse_header, separator_note
 from exporter.focus.rules.compiled import Broken, Compiled, FieldBreak, FieldToken, Plan, Signature
 from exporter.focus.rules.conditions import WRONG
-from exporter.focus.rules.findings import Finding, Findings
 from exporter.focus.rules.measures import BlockFacts, Break
 from exporter.focus.rules.table import Applicability, Kind, Rule, by_id
 from exporter.focus.values import EXACTLY, told_amount

@@ -12,11 +12,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
-from exporter.focus.check_report import HeldInvoice, InvoiceSum, Report, State
+from exporter.focus.check_report import Finding, HeldInvoice, InvoiceSum, Report, State
 from exporter.focus.checks import MOST_REMEMBERED
 from exporter.focus.dataset import UnreadableFileError
 from exporter.focus.rules.compiled import NO_INVOICE_GIVEN
-from exporter.focus.rules.findings import Finding
 from exporter.focus.rules.table import by_id
 from exporter.focus.values import number, number_text
 

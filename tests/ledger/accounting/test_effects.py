@@ -117,6 +117,13 @@ def test_a_unit_vanishes_though_its_label_set_remains() -> None:
     }
 
 
+def test_costs_that_change_places_have_not_moved_because_a_unit_of_one_of_them_vanishes() -> None:
+    before = [cell(1, 1, 60), cell(1, 2, 40), cell(1, 3, 0, quantity=5)]
+    after = [cell(1, 1, 50), cell(1, 2, 50)]
+    label_sets = {1: 1, 2: 2, 3: 1}
+    assert moved(before, after, units={3: "image"}, label_set_of=label_sets.__getitem__) == {}
+
+
 def test_history_is_no_growth_anyway() -> None:
     assert moved([cell(1, 1, 5)], [cell(1, 2, 5)], history=frozenset({1})) == {}
 
