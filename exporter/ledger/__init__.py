@@ -18,10 +18,12 @@ from exporter.ledger.collector_lock import START_PATIENCE, LedgerInUseError, tak
 from exporter.ledger.loss import LedgerCondition
 from exporter.ledger.reader import LedgerReader, LedgerSnapshot, recorded_reconciliations
 from exporter.ledger.store import Ledger
+from exporter.ledger.tables.database import DISK_FULL
 from exporter.ledger.tables.keys import KeyOwner, SourceProbe
 from exporter.ledger.tables.rejected import recorded_rejected_rows
 
 __all__ = [
+    "DISK_FULL",
     "NO_REJECTED_ROWS",
     "START_PATIENCE",
     "AccountCoverage",

@@ -24,7 +24,7 @@ from exporter.forecasting.changes import NO_COMPARISON, MonthComparison
 from exporter.forecasting.changes import OTHER as CHANGES_OTHER
 from exporter.forecasting.forecast import HourlySpend
 from exporter.forecasting.state import Outlook
-from exporter.ledger import Ledger, LedgerInUseError, LedgerView, ScopeState, WindowCoverage
+from exporter.ledger import DISK_FULL, Ledger, LedgerInUseError, LedgerView, ScopeState, WindowCoverage
 from exporter.ledger.accounting.invoices import billed_part, invoice_names
 from exporter.metrics.encoding import Encoder
 from exporter.metrics.health import Health
@@ -521,7 +521,7 @@ class Publisher:
 
     def _made(self, ledger: Ledger) -> Publication | None:
         view = self._figures.made(ledger.view)
-        condition = LedgerOverview(*ledger.condition)
+        condition = self._condition(ledger)
         self._health.ledger_seen(up=self._figures.is_current and not condition.problem)
         if view is None:
             return None
@@ -555,6 +555,19 @@ class Publisher:
         if exposition is None:
             return None
         return Publication(view.sequence, view.at, exposition, overview, self._is_ready(view), outlook)
+
+    def _condition(self, ledger: Ledger) -> LedgerOverview:
+        """Return the state of the ledger's database.
+
+        On a disk that is all but full a balance still fits where the charges of a poll do not: a small write does not
+        end a full disk with which the last poll of a usage source has failed.
+        """
+        condition = LedgerOverview(*ledger.condition)
+        if condition.problem:
+            return condition
+        polls = (polled for account in self._accounts for polled in account.polled if polled.name in account.sources)
+        full = (polled.problem for polled in polls if polled.cause == "ledger" and DISK_FULL in polled.problem)
+        return replace(condition, problem=next(full, ""))
 
     def _encoded(self, snapshot: Snapshot) -> Exposition:
         self.snapshot = replace(snapshot, tables=(*snapshot.tables, *self._health.tables()))

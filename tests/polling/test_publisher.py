@@ -17,7 +17,7 @@ from exporter.charges import HOUR, Window, hour_of, utc_now
 from exporter.charges import Clock as ClockOfPublisher
 from exporter.errors import LedgerError
 from exporter.forecasting.forecast import HourlySpend
-from exporter.ledger import Ledger, LedgerInUseError, LedgerView
+from exporter.ledger import DISK_FULL, Ledger, LedgerInUseError, LedgerView
 from exporter.metrics.encoding import Encoder
 from exporter.overview import AccountOverview, DailySpend, LedgerOverview, Overview
 from exporter.polling.forecasts import ForecastMaker, Topic
@@ -325,6 +325,32 @@ async def test_while_the_ledger_is_in_trouble_its_figures_stay_and_the_health_go
     assert sample(during, "fal_exporter_ledger_up") == 0
     assert [entry["problem"] for entry in logs if entry["log_level"] == "error"] == ["the disk is full"]
     assert (await publish()).at == clock.now
+
+
+async def test_a_small_write_that_still_fits_on_a_full_disk_does_not_end_the_problem(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, clock: BenchClock
+) -> None:
+    """A balance fits where the charges of a poll do not: the problem would come and go with every poll."""
+
+    def full(*_: object, **__: object) -> None:
+        raise LedgerError(f"the ledger cannot grow, the {DISK_FULL}; free some space (nothing was written partly)")
+
+    await bench.account.poll_current()
+    publish = Published(bench)
+    assert sample(await publish(), "fal_exporter_ledger_up") == 1
+    with monkeypatch.context() as patched:
+        patched.setattr(Ledger, "restate", full)
+        clock.forward(minutes=5)
+        await bench.account.poll_current()
+        for _ in range(3):
+            await bench.account.poll_balance()
+            during = await publish()
+            assert sample(during, "fal_exporter_ledger_up") == 0
+            assert DISK_FULL in during.overview.ledger.problem
+    await bench.account.poll_current()
+    after = await publish()
+    assert sample(after, "fal_exporter_ledger_up") == 1
+    assert not after.overview.ledger.problem
 
 
 async def test_a_ledger_that_is_lost_is_told_in_metrics_and_page_until_it_is_back(

@@ -53,6 +53,9 @@ _CHANGE_SECONDS = 600
 WRITE_LOCK = 0x66616C
 """The number of the advisory lock that PostgreSQL's writers take."""
 
+DISK_FULL = "disk is full"
+"""Words in the sentences, below, of the errors after which a smaller write may still succeed."""
+
 _SQLITE_SENTENCES = {
     sqlite3.SQLITE_BUSY: "is locked by another process; one exporter at a time can write a SQLite ledger",
     sqlite3.SQLITE_LOCKED: "is locked by another process; one exporter at a time can write a SQLite ledger",

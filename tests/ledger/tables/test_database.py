@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, make_url, text
 
 from exporter.charges import HOUR, NANO, Amounts, Charge, Dimensions, Window, hour_of
 from exporter.errors import ConfigurationError, LedgerError
-from exporter.ledger import Ledger, Rules
+from exporter.ledger import DISK_FULL, Ledger, Rules
 from exporter.ledger.reader import LedgerReader
 from exporter.ledger.tables.database import (
     changing_tables,
@@ -118,7 +118,7 @@ def test_a_full_disk_leaves_the_ledger_as_it_was(file: Path, clock: Clock) -> No
     with ledger._session.reading() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
         connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(LedgerError, match="the disk is full"):
+    with pytest.raises(LedgerError, match=f"the {DISK_FULL}"):
         filled(ledger, clock, 2000)
     view = ledger.view()
     assert (view.charges, view.label_sets) == (3, 3)
