@@ -9,21 +9,18 @@ server or a fail-over. The leader notices and writes them anew; until there is o
 shown last, if it is the newest, so that whoever leads next goes on from that.
 """
 
-import time
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from datetime import datetime
-from functools import cached_property
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Engine, NullPool, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy import Connection, text
 
 from exporter import __version__
 from exporter.errors import ConfigurationError, LedgerError
-from exporter.ledger.tables.database import clear_errors, is_pooled, ledger_url, postgresql_engine, shown
+from exporter.ledger.tables.database import ledger_url, shown
 from exporter.publication import Piece, Publication
+from exporter.replicas.session import Session
 from exporter.replicas.stored_form import StoredBody, body_format, inflated, parsed_body, stored_body
 
 _TABLES = {
@@ -76,12 +73,6 @@ _PUBLICATION_LOCK = text(f"SELECT pg_advisory_xact_lock({0x66616C64})")
 """Taken by writers of a publication: of two that find the tables empty, one waits."""
 
 _CHANNEL = "fal_exporter_publication"
-
-_LONGEST_WAIT = "5s"
-"""Time that a write waits for another replica's."""
-
-_QUICK = {"connect_timeout": 5, "tcp_user_timeout": 8000}
-"""Parameters of libpq: nothing large is sent, so that a network that has gone shows in seconds."""
 
 _NEWEST = text(
     "SELECT leader, replica, sequence,"
@@ -199,13 +190,11 @@ class Board:
                 "exporter alone"
             )
         self._replica = replica
-        self._connection: Connection | None = None
-        self._pooled = False
-        self._listening = False
+        self._session = Session(self._url, tables=_TABLES, lock=_TABLES_LOCK, channel=_CHANNEL)
         self._held: _Held | None = None
         self._stored: frozenset[int] = frozenset()
         self._told_of_fal = False
-        self._is_restored = False
+        self._restored_on = 0
         self._epoch = ""
 
     def publish(self, publication: Publication, *, leader: str) -> None:
@@ -221,7 +210,7 @@ class Board:
         """
         pieces = publication.exposition.pieces()
         row = _row(publication, leader, self._replica)
-        with self._transaction() as connection:
+        with self._session.transaction() as connection:
             connection.execute(_PUBLICATION_LOCK)
             newest = connection.execute(_NEWEST).one_or_none()
             if newest is not None and (newest.sequence, newest.leader != leader) > (publication.sequence, False):
@@ -249,12 +238,12 @@ class Board:
         Raises:
             LedgerError: the database cannot be written.
         """
-        is_known = self._connection is not None and self._is_restored
-        if is_known and not self._pooled:
+        is_known = self._session.is_open and self._session.number == self._restored_on
+        if is_known and not self._session.is_pooled:
             return False
         is_lost = False
         leader = self._held.leader if self._held and self._held.sequence == held.sequence else str(uuid.uuid4())
-        with self._transaction() as connection:
+        with self._session.transaction() as connection:
             epoch = connection.scalar(_EPOCH)
             if epoch is None:
                 connection.execute(_BEGIN_EPOCH, {"epoch": str(uuid.uuid4())})
@@ -270,7 +259,7 @@ class Board:
                 connection.execute(_ANNOUNCE, {"sequence": held.sequence})
                 self._held, self._stored = _Held(leader, held.sequence), frozenset()
         is_known = is_known and epoch == self._epoch
-        self._is_restored, self._epoch = True, str(epoch)
+        self._restored_on, self._epoch = self._session.number, str(epoch)
         return is_lost or not is_known
 
     def read(self, held: Publication | None) -> Publication | None:
@@ -283,7 +272,7 @@ class Board:
             UnreadablePublicationError: it is another version's.
             LedgerError: the database cannot be read.
         """
-        with self._transaction(reads=True) as connection:
+        with self._session.transaction(reads=True) as connection:
             row = connection.execute(_NEWER, {"sequence": -1 if held is None else held.sequence}).one_or_none()
             if row is None:
                 return None
@@ -311,19 +300,7 @@ class Board:
         Where nothing can be announced, behind a pooler that lends its connections or without the database, the time
         passes: the caller reads after it in any case.
         """
-        until = time.monotonic() + seconds
-        with suppress(LedgerError), self._reconnecting():
-            connection = self._connected()
-            if not self._pooled:
-                if not self._listening:
-                    with connection.begin():
-                        connection.exec_driver_sql(f"LISTEN {_CHANNEL}")
-                    self._listening = True
-                    # Something may have been announced before.
-                    return True
-                return self._heard(connection, until)
-        time.sleep(max(0.0, until - time.monotonic()))
-        return False
+        return self._session.wait(seconds)
 
     def report(self, scraped: int | None, *, reaches_fal: bool | None = None) -> None:
         """Report that this replica is alive.
@@ -335,7 +312,7 @@ class Board:
         Raises:
             LedgerError: the database cannot be written.
         """
-        with self._transaction() as connection:
+        with self._session.transaction() as connection:
             connection.execute(_REPORT, {"replica": self._replica, "scraped": scraped})
             if reaches_fal is not None:
                 connection.execute(_REACH, {"replica": self._replica, "reaches": reaches_fal})
@@ -352,7 +329,7 @@ class Board:
         Raises:
             LedgerError: the database cannot be read.
         """
-        with self._transaction(reads=True) as connection:
+        with self._session.transaction(reads=True) as connection:
             sequence: int | None = connection.execute(_SCRAPED_BY_ALL).scalar_one()
             return sequence
 
@@ -362,7 +339,7 @@ class Board:
         Raises:
             LedgerError: the database cannot be read.
         """
-        with self._transaction(reads=True) as connection:
+        with self._session.transaction(reads=True) as connection:
             return tuple(Member(*row) for row in connection.execute(_MEMBERS))
 
     def leave(self) -> None:
@@ -371,17 +348,14 @@ class Board:
         Raises:
             LedgerError: the database has just gone.
         """
-        if self._connection is not None:
-            with self._transaction() as connection:
+        if self._session.is_open:
+            with self._session.transaction() as connection:
                 connection.execute(_LEAVE, {"replica": self._replica})
                 connection.execute(_REACH_NO_MORE, {"replica": self._replica})
 
     def close(self) -> None:
         """End the connection; the next call opens another."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(SQLAlchemyError):
-                connection.close()
+        self._session.close()
 
     def _overtaken(self, by: str) -> OvertakenError:
         return OvertakenError(
@@ -397,60 +371,6 @@ class Board:
                 f"the ledger {shown(self._url)} has a publication that is damaged; the replica that leads writes "
                 "another one soon"
             ) from error
-
-    @cached_property
-    def _engine(self) -> Engine:
-        return postgresql_engine(self._url, poolclass=NullPool, connect_args=_QUICK)
-
-    def _connected(self) -> Connection:
-        if self._connection is None:
-            connection = self._engine.connect()
-            self._listening = self._is_restored = False
-            try:
-                driver = connection.connection.dbapi_connection
-                self._pooled = driver is None or is_pooled(driver)
-                _make_tables(connection)
-            except BaseException:
-                connection.close()
-                raise
-            self._connection = connection
-        return self._connection
-
-    @contextmanager
-    def _transaction(self, *, reads: bool = False) -> Iterator[Connection]:
-        """Begin a transaction; one that reads sees one instant."""
-        with self._reconnecting():
-            connection = self._connected()
-            with connection.begin():
-                connection.exec_driver_sql(
-                    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
-                    if reads
-                    else f"SET LOCAL lock_timeout = '{_LONGEST_WAIT}'"
-                )
-                yield connection
-
-    @contextmanager
-    def _reconnecting(self) -> Iterator[None]:
-        """Give a connection up that has failed, so that the next call opens another."""
-        with clear_errors(self._url):
-            try:
-                yield
-            except DBAPIError:
-                if self._connection is not None:
-                    # Not given back as if it worked: a rollback on what is lost would be logged with a traceback.
-                    self._connection.invalidate()
-                self.close()
-                raise
-
-    def _heard(self, connection: Connection, until: float) -> bool:
-        driver = connection.connection.driver_connection
-        try:
-            heard = driver is not None and any(
-                True for _ in driver.notifies(timeout=max(0.0, until - time.monotonic()), stop_after=1)
-            )
-        except connection.dialect.loaded_dbapi.Error as error:
-            raise DBAPIError(None, None, error) from error
-        return heard
 
 
 def _row(publication: Publication, leader: str, replica: str) -> dict[str, object]:
@@ -471,13 +391,3 @@ def _put_pieces(connection: Connection, leader: str, pieces: Mapping[int, Piece]
             _PUT_PIECE,
             [{"leader": leader, "number": number, "deflated": piece.deflated} for number, piece in pieces.items()],
         )
-
-
-def _make_tables(connection: Connection) -> None:
-    with connection.begin():
-        exist = text("SELECT " + " AND ".join(f"to_regclass('{name}') IS NOT NULL" for name in _TABLES))
-        if not connection.execute(exist).scalar_one():
-            # Two that make a table at once would collide in the catalogue, IF NOT EXISTS or not.
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_TABLES_LOCK})")
-            for statement in _TABLES.values():
-                connection.exec_driver_sql(statement)
