@@ -15,6 +15,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from exporter.charges import Clock, utc_now
 from exporter.fal.answers import Locks
+from exporter.fal.carriage import Answer, Carrier, Errand
 from exporter.fal.endpoints import Deadline, Endpoint, Host, Limits, Observer, Parameters
 from exporter.fal.errors import ApiError, DeadlineError, LockedError, ShapeError
 from exporter.fal.pacing import Pacing
@@ -59,6 +60,7 @@ class Client:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
         pacing: Pacing | None = None,
+        carrier: Carrier | None = None,
     ) -> None:
         """Prepare the connections; none is made yet.
 
@@ -77,6 +79,7 @@ class Client:
             sleep: waits for so many seconds.
             jitter: gives numbers from 0 to 1 that spread the waits.
             pacing: shared with the clients of other accounts; None for one of its own.
+            carrier: decides by which exporter calls are made; all are made here by default.
 
         Raises:
             ConfigurationError: a URL is not valid.
@@ -105,6 +108,7 @@ class Client:
             transport=transport,
             now=now,
             monotonic=monotonic,
+            carrier=carrier,
         )
 
     async def aclose(self) -> None:
@@ -131,6 +135,14 @@ class Client:
             ConfigurationError: the key cannot be one.
         """
         return self._exchange.key_hash()
+
+    async def fetch(self, errand: Errand) -> Answer:
+        """Make a call once for another exporter, which has waited for the account's turn.
+
+        Raises:
+            ConfigurationError: the key cannot be one.
+        """
+        return await self._exchange.fetch(errand)
 
     async def pause(self, span: timedelta) -> None:
         """Wait before a call that the caller makes once more."""

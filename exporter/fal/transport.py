@@ -30,6 +30,7 @@ from exporter.fal.bodies import (
     check_parsed_size,
     unpacked,
 )
+from exporter.fal.carriage import Answer, Carrier, Errand, brought, is_tls
 from exporter.fal.endpoints import Endpoint, Host, Limits, Observer, Parameters
 from exporter.fal.errors import (
     ApiError,
@@ -54,6 +55,9 @@ _JSON = "application/json"
 _CSV = "text/csv"
 _MOVED = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.MISDIRECTED_REQUEST})
 """Statuses of a host that no longer answers a call."""
+_FALLBACK = "reporting-fallback"
+"""Name of the second address of reports, beside those of hosts."""
+
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 _KEY = re.compile(r"[\x21-\x7e]+")
 _TOLERANCE_SECONDS = 60
@@ -91,6 +95,7 @@ class Transport:
         transport: httpx.AsyncBaseTransport | None,
         now: Clock,
         monotonic: Callable[[], float],
+        carrier: Carrier | None = None,
     ) -> None:
         """Prepare the connections; see `Client` for the arguments.
 
@@ -105,6 +110,7 @@ class Transport:
         self._now = now
         self._monotonic = monotonic
         self._clock_is_wrong = False
+        self._carrier = carrier
         self._bases = {
             Host.PLATFORM: _base(account, Host.PLATFORM, platform_url),
             Host.REPORTING: _base(account, Host.REPORTING, reporting_url),
@@ -113,6 +119,8 @@ class Transport:
         if reporting_fallback_url is not None:
             self._others[Host.REPORTING] = _base(account, Host.REPORTING, reporting_fallback_url)
         bases = [*self._bases.values(), *self._others.values()]
+        self._places: dict[str, str] = {str(host): base for host, base in self._bases.items()}
+        self._places[_FALLBACK] = self._others.get(Host.REPORTING, self._bases[Host.REPORTING])
         self._proxies = {} if transport else _proxies(bases)
         connections = httpx.Limits(
             max_connections=limits.requests_at_once,
@@ -191,7 +199,7 @@ class Transport:
         code = "error"
         response: httpx.Response | None = None
         try:
-            response = await self._send(self._request(call, parameters, key, _JSON, base))
+            response = await self._send(self._request(call, parameters, key, _JSON, base), base)
             try:
                 body = await self._body(response, call) if response.is_success else bytearray(await beginning(response))
             finally:
@@ -222,7 +230,8 @@ class Transport:
         async with AsyncExitStack() as held:
             try:
                 async with bounded():
-                    response = await self._send(self._request(call, parameters, key, _CSV, self._bases[call.host]))
+                    base = self._bases[call.host]
+                    response = await self._send(self._request(call, parameters, key, _CSV, base), base)
                     held.push_async_callback(response.aclose)
                     if not response.is_success:
                         body = await beginning(response)
@@ -251,14 +260,46 @@ class Transport:
             finally:
                 self._observer.answered(self._account, call.path, code, self._monotonic() - started)
 
-    async def _send(self, request: httpx.Request) -> httpx.Response:
-        """Send a request, and compare the clocks by the answer's `Date`."""
+    async def fetch(self, errand: Errand) -> Answer:
+        """Make a call for another exporter.
+
+        Raises:
+            ConfigurationError: the key cannot be one.
+        """
+        base = self._places.get(errand.place, self._bases[Host.PLATFORM])
+        key = self._secret()
+        request = self._http.build_request(
+            "GET", base + errand.target, headers={"Authorization": f"Key {key}", "Accept": errand.accept}
+        )
+
+        async def send() -> httpx.Response:
+            response = await self._http.send(request, stream=True)
+            if base in self._proxies and response.status_code == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+                await response.aclose()
+                raise httpx.ProxyError(f"{response.status_code} {response.reason_phrase}", request=request)
+            return response
+
+        return await brought(send, self._limits.answer_bytes, key)
+
+    async def _send(self, request: httpx.Request, base: str) -> httpx.Response:
+        """Send a request to a base URL, and compare the clocks by the answer's `Date`."""
         sent_at = self._now()
-        response = await self._http.send(request, stream=True)
+        if self._carrier is None:
+            response = await self._direct(request)
+        else:
+            response = await self._carrier.send(request, self._errand(request, base), self._direct)
         # An answer that a cache has kept is dated when it was made.
         if (stated := _date(response)) is not None and "age" not in response.headers:
             self._compare_clocks(clock_ahead(stated, sent_at=sent_at, received_at=self._now()))
         return response
+
+    async def _direct(self, request: httpx.Request) -> httpx.Response:
+        return await self._http.send(request, stream=True)
+
+    def _errand(self, request: httpx.Request, base: str) -> Errand:
+        place = next(place for place, url in self._places.items() if url == base)
+        target = str(request.url).removeprefix(str(httpx.URL(base)).rstrip("/"))
+        return Errand(self._account, place, target, request.headers["Accept"], self.key_hash())
 
     def _compare_clocks(self, ahead: float) -> None:
         self._observer.clock_compared(ahead)
@@ -368,7 +409,7 @@ class Transport:
             return self.failure(ReadTimeoutError, call, f"no response in time ({type(error).__name__})")
         if answering:
             return self.failure(TruncatedError, call, f"fal's response was cut off: {detail}")
-        if _is_tls(error):
+        if is_tls(error):
             return self.failure(TlsError, call, f"no trusted TLS connection to the {call.host} URL: {detail}")
         return self._unreachable(call, proxy, detail)
 
@@ -498,11 +539,3 @@ def _authorities(file: str | None, folders: str | None) -> ssl.SSLContext:
 def _origin(base: str) -> str:
     url = httpx.URL(base)
     return f"{url.scheme}://{url.netloc.decode()}"
-
-
-def _is_tls(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, ssl.SSLError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
