@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import structlog
 
 from exporter import __version__
+from exporter.app.division import Division
 from exporter.app.wiring import LeftHalf, open_left_half
 from exporter.charges import utc_now
 from exporter.errors import LedgerError
@@ -90,6 +91,7 @@ class Replica:
         self._leases = Leases(address, self._candidate)
         self._contact = Contact(settings.platform_url, interval=settings.poll_interval, reach=reach)
         self._board = Board(address, replica=self._name)
+        self._division = Division(settings, self._name, reach=reach) if settings.divide_polling else None
         # One thread for what is asked of the database beside the ledger: the board and the lease are for one at a time.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="replica")
         self._half: LeftHalf | None = None
@@ -124,6 +126,8 @@ class Replica:
             LedgerError: the database cannot be used at the start, when there is nothing to serve.
             ConfigurationError: the settings cannot be used.
         """
+        if self._division is not None:
+            self._division.start()
         try:
             while not stop.is_set():
                 lease = await self._follow(stop)
@@ -135,6 +139,8 @@ class Replica:
                         await self._do(lease.release)
         finally:
             await self._contact.close()
+            if self._division is not None:
+                await self._division.close()
             with suppress(LedgerError):
                 await self._do(self._board.leave)
             self._thread.shutdown(wait=True)
@@ -186,7 +192,14 @@ class Replica:
         if self._held is not None:
             lease.go_on_from(self._held.sequence)
         try:
-            half = await open_left_half(self._settings, emit=self._emit, clock=utc_now, lease=lease, shown=self._held)
+            half = await open_left_half(
+                self._settings,
+                emit=self._emit,
+                clock=utc_now,
+                lease=lease,
+                shown=self._held,
+                carrier=self._division,
+            )
         except LedgerError as error:
             if self._held is None:
                 raise
@@ -194,6 +207,8 @@ class Replica:
             self._stay_away()
             return
         self._half, self._latest = half, None
+        if self._division is not None:
+            self._division.lead(lease.token)
         take_no_more = self._channel.accept(half.responder.serve)
         ended = asyncio.Event()
         tasks = (
@@ -211,6 +226,8 @@ class Replica:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._half = None
+            if self._division is not None:
+                self._division.follow()
             await half.close()
             self._sentence = ""
 

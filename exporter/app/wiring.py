@@ -25,6 +25,7 @@ from exporter.fal import (
     Pacing,
     Rates,
 )
+from exporter.fal.carriage import Carrier
 from exporter.forecasting.budgets import Budget, budget_of
 from exporter.inquiry import Responder
 from exporter.ledger import START_PATIENCE, Ledger, LedgerReader, take_collector_lock
@@ -108,6 +109,7 @@ def client_of(
     *,
     permit: Callable[[], None] = lambda: None,
     pacing: Pacing | None = None,
+    carrier: Carrier | None = None,
 ) -> Client:
     """Return an account's client.
 
@@ -118,6 +120,7 @@ def client_of(
         clock: the time.
         permit: called before every request, and may forbid it by an error.
         pacing: shared with the clients of other accounts; None for one of its own.
+        carrier: decides by which replica calls are made; None for this exporter.
     """
 
     def key() -> Secret:
@@ -130,6 +133,7 @@ def client_of(
         observer=observer,
         now=clock,
         pacing=pacing,
+        carrier=carrier,
         platform_url=settings.platform_url,
         reporting_url=settings.reporting_url,
         reporting_fallback_url=REPORTING_FALLBACK_URL if settings.reporting_url == REPORTING_URL else None,
@@ -229,7 +233,12 @@ def _intervals_of(settings: "Settings") -> Intervals:
 
 
 def _clients_of(
-    settings: "Settings", observer: Observer, clock: Clock, *, permit: Callable[[], None]
+    settings: "Settings",
+    observer: Observer,
+    clock: Clock,
+    *,
+    permit: Callable[[], None],
+    carrier: Carrier | None,
 ) -> tuple[Client, ...]:
     """Return the client of each account; they share one pacing."""
     pacing = Pacing(
@@ -240,7 +249,8 @@ def _clients_of(
         )
     )
     return tuple(
-        client_of(account, settings, observer, clock, permit=permit, pacing=pacing) for account in settings.accounts
+        client_of(account, settings, observer, clock, permit=permit, pacing=pacing, carrier=carrier)
+        for account in settings.accounts
     )
 
 
@@ -290,6 +300,7 @@ async def open_left_half(
     links: tuple[tuple[str, str], ...] = (),
     lease: "Lease | None" = None,
     shown: Publication | None = None,
+    carrier: Carrier | None = None,
 ) -> LeftHalf:
     """Open the ledger and build everything that polls and publishes.
 
@@ -301,6 +312,7 @@ async def open_left_half(
         links: further titles and addresses for its foot.
         lease: the right to be the collector of a ledger that replicas share; released with the ledger.
         shown: what this replica has served last; no counter falls below it where the database has lost something.
+        carrier: decides by which replica fal is asked; None for this exporter.
 
     Raises:
         LedgerInUseError: another process is the ledger's collector.
@@ -345,7 +357,8 @@ async def open_left_half(
     )
     runner = PollRunner(health=health, clock=clock, changed=publisher.changed)
     try:
-        clients = _clients_of(settings, health, clock, permit=(lambda: None) if lease is None else lease.permit)
+        permit = (lambda: None) if lease is None else lease.permit
+        clients = _clients_of(settings, health, clock, permit=permit, carrier=carrier)
         owners = KeyOwners(clients, ledger, clock)
         await owners.recall()
         deliveries = deliveries_of(settings, ledger, registry=registry, health=health, publisher=publisher, clock=clock)

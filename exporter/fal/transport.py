@@ -299,7 +299,8 @@ class Transport:
     def _errand(self, request: httpx.Request, base: str) -> Errand:
         place = next(place for place, url in self._places.items() if url == base)
         target = str(request.url).removeprefix(str(httpx.URL(base)).rstrip("/"))
-        return Errand(self._account, place, target, request.headers["Accept"], self.key_hash())
+        key = request.headers["Authorization"].removeprefix("Key ")
+        return Errand(self._account, place, target, request.headers["Accept"], _hash(key))
 
     def _compare_clocks(self, ahead: float) -> None:
         self._observer.clock_compared(ahead)
@@ -429,7 +430,7 @@ class Transport:
         Raises:
             ConfigurationError: the key cannot be one.
         """
-        return hashlib.sha256(self._secret().encode()).hexdigest()
+        return _hash(self._secret())
 
     def _secret(self) -> str:
         given = self._key()
@@ -481,6 +482,10 @@ async def reach(url: str, seconds: float) -> str:
     if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return f"the response is {status} {response.reason_phrase}"
     return ""
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def _date(response: httpx.Response) -> datetime | None:

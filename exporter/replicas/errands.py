@@ -7,6 +7,7 @@ brings after that, however late, is refused. Rows are removed when they are read
 The table is not logged: after a crash of the server the leader lays down anew what it still waits for.
 """
 
+import hashlib
 import json
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
@@ -40,11 +41,10 @@ TABLES = {
         )""",
 }
 
-CHANNEL = "'fal_exporter_' || left(encode(sha256(convert_to(:replica, 'UTF8')), 'hex'), 32)"
-"""Channel on which a replica hears that there is something for it, as SQL."""
+CHANNEL_SQL = "'fal_exporter_' || left(encode(sha256(convert_to(replica, 'UTF8')), 'hex'), 32)"
+"""Channel on which a replica hears that there is something for it, as `channel_of`, in SQL."""
 
-_CHANNEL = text(f"SELECT {CHANNEL}")
-_NOTIFY = text(f"SELECT pg_notify({CHANNEL}, '')")
+_NOTIFY = text("SELECT pg_notify(:channel, '')")
 _OLD = "interval '1 hour'"
 
 _LAY = text(
@@ -58,6 +58,7 @@ _FOR = text(
     "SELECT id, token, account, place, target, accept, key_hash FROM replica_errand"
     " WHERE replica = :replica AND NOT is_answered"
 )
+_CHANGES = text("SELECT changes FROM replica_worker WHERE replica = :replica")
 _ANSWER = text(
     "UPDATE replica_errand AS errand SET is_answered = true, status = :status, headers = :headers, body = :body,"
     " failure = :failure, detail = :detail, is_tls = :is_tls"
@@ -103,19 +104,14 @@ class Due(NamedTuple):
     errand: Errand
 
 
-def channel_of(session: Session, replica: str) -> str:
-    """Return the channel on which a replica hears that there is something for it.
-
-    Raises:
-        LedgerError: the database cannot be asked.
-    """
-    with session.transaction(reads=True) as connection:
-        return str(connection.scalar(_CHANNEL, {"replica": replica}))
+def channel_of(replica: str) -> str:
+    """Return the channel on which a replica hears that there is something for it."""
+    return f"fal_exporter_{hashlib.sha256(replica.encode()).hexdigest()[:32]}"
 
 
 def notify(connection: Connection, replica: str) -> None:
     """Announce to a replica that there is something for it, when the transaction has ended."""
-    connection.execute(_NOTIFY, {"replica": replica})
+    connection.execute(_NOTIFY, {"channel": channel_of(replica)})
 
 
 def lay(session: Session, leader: str, laid: Iterable[Laid], done: Collection[str] = ()) -> None:
@@ -141,16 +137,16 @@ def lay(session: Session, leader: str, laid: Iterable[Laid], done: Collection[st
             notify(connection, replica)
 
 
-def due(session: Session, replica: str) -> tuple[Due, ...]:
-    """Return the errands that a replica has to do.
+def due(session: Session, replica: str) -> tuple[tuple[Due, ...], int]:
+    """Return the errands that a replica has to do, and how often what it owns was changed by others.
 
     Raises:
         LedgerError: the database cannot be read.
     """
     with session.transaction(reads=True) as connection:
-        return tuple(
-            Due(number, token, Errand(*call)) for number, token, *call in connection.execute(_FOR, {"replica": replica})
-        )
+        changes = connection.scalar(_CHANGES, {"replica": replica}) or 0
+        found = connection.execute(_FOR, {"replica": replica})
+        return tuple(Due(number, token, Errand(*call)) for number, token, *call in found), int(changes)
 
 
 def answer(session: Session, number: str, token: str, brought: Answer) -> bool:

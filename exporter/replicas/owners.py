@@ -39,7 +39,8 @@ TABLES = {
             version text NOT NULL,
             configuration text NOT NULL,
             is_able boolean NOT NULL,
-            seen_at timestamptz NOT NULL
+            seen_at timestamptz NOT NULL,
+            changes bigint NOT NULL DEFAULT 0
         )""",
 }
 
@@ -53,9 +54,7 @@ _RENEW = text(
     "UPDATE replica_owner SET expires_at = clock_timestamp() + make_interval(secs => :term)"
     " WHERE replica = :replica AND expires_at > clock_timestamp() RETURNING account, token, is_recalled"
 )
-_COUNTS = text(
-    "SELECT replica, count(*) FROM replica_owner WHERE expires_at > clock_timestamp() GROUP BY replica ORDER BY replica"
-)
+_COUNTS = text("SELECT replica, count(*) FROM replica_owner WHERE expires_at > clock_timestamp() GROUP BY replica")
 _OWNED = text("SELECT account, replica, is_recalled FROM replica_owner WHERE expires_at > clock_timestamp()")
 _WORKERS = text(
     "SELECT replica, version, configuration, is_able FROM replica_worker"
@@ -74,9 +73,8 @@ _RECALL = text(
 _REMOVE = text("DELETE FROM replica_owner WHERE account <> ALL(:accounts) AND expires_at <= clock_timestamp()")
 _GIVE_BACK = text("DELETE FROM replica_owner WHERE account = :account AND token = :token")
 _LEAVE = text("DELETE FROM replica_worker WHERE replica = :replica")
-_TELL_LEADER = text(
-    f"SELECT pg_notify({errands.CHANNEL.replace(':replica', 'replica')}, '') FROM replica_lease"  # noqa: S608
-)
+_CHANGED = text("UPDATE replica_worker SET changes = changes + 1 WHERE replica = ANY(:replicas)")
+_TELL_LEADER = text(f"SELECT pg_notify({errands.CHANNEL_SQL}, '') FROM replica_lease")  # noqa: S608
 
 
 class Owned(NamedTuple):
@@ -182,8 +180,8 @@ def _ceilings(kept: Mapping[str, int], total: int, burden: Mapping[str, int]) ->
     return ceilings
 
 
-def renew(session: Session, worker: Worker, *, term: float = TERM) -> tuple[Owned, ...]:
-    """Report that a replica lives, and renew what it owns; return that.
+def renew(session: Session, worker: Worker, *, term: float = TERM) -> tuple[tuple[Owned, ...], dict[str, int]]:
+    """Report that a replica lives, and renew what it owns; return that, and how many accounts each replica owns.
 
     It is good for the term from before the call. What has run out is not renewed: another may be about to have it.
 
@@ -193,17 +191,8 @@ def renew(session: Session, worker: Worker, *, term: float = TERM) -> tuple[Owne
     with session.transaction() as connection:
         connection.execute(_SEEN, worker._asdict())
         connection.execute(_FORGET)
-        return tuple(Owned(*row) for row in connection.execute(_RENEW, {"replica": worker.replica, "term": term}))
-
-
-def counts(session: Session) -> tuple[tuple[str, int], ...]:
-    """Return how many accounts each replica owns, by name.
-
-    Raises:
-        LedgerError: the database cannot be read.
-    """
-    with session.transaction(reads=True) as connection:
-        return tuple((replica, count) for replica, count in connection.execute(_COUNTS))
+        owned = connection.execute(_RENEW, {"replica": worker.replica, "term": term})
+        return tuple(Owned(*row) for row in owned), dict(connection.execute(_COUNTS).tuples().all())
 
 
 def divide(
@@ -250,7 +239,9 @@ def divide(
         errands.hand_over(connection)
         errands.tidy(connection, leader.replica)
         connection.execute(_REMOVE, {"accounts": list(accounts)})
-        for replica in {*found.assigned.values(), *found.recalled.values()}:
+        changed = {*found.assigned.values(), *found.recalled.values()}
+        connection.execute(_CHANGED, {"replicas": sorted(changed)})
+        for replica in changed:
             errands.notify(connection, replica)
         return found, refused
 

@@ -18,6 +18,11 @@ from exporter.ledger.tables.database import clear_errors, is_pooled, postgresql_
 _LONGEST_WAIT = "5s"
 """Time that a write waits for another replica's."""
 
+_BEGIN = (
+    f"SELECT set_config('lock_timeout', '{_LONGEST_WAIT}', true),"
+    " set_config('idle_in_transaction_session_timeout', '{idle_limit}', true)"
+)
+
 _QUICK = {"connect_timeout": 5, "tcp_user_timeout": 8000}
 """Parameters of libpq: nothing large is sent, so that a network that has gone shows in seconds."""
 
@@ -30,19 +35,22 @@ class Session:
         tables: statements by the names of the tables that they make.
         lock: number of the advisory lock under which they are made.
         channel: of the announcements to wait for.
+        idle_limit: after so long the server ends a transaction of a process that was stopped in the middle of it, so
+            that it holds up nobody else; "0" for never.
 
     Attributes:
         number: how many connections have been opened.
         is_pooled: whether a pooler answered for the server when the last one was.
     """
 
-    def __init__(self, url: URL, *, tables: Mapping[str, str], lock: int, channel: str) -> None:
+    def __init__(self, url: URL, *, tables: Mapping[str, str], lock: int, channel: str, idle_limit: str = "0") -> None:
         self.number = 0
         self.is_pooled = False
         self._url = url
         self._tables = tables
         self._lock = lock
         self._channel = channel
+        self._begin = _BEGIN.format(idle_limit=idle_limit)
         self._connection: Connection | None = None
         self._listening = False
 
@@ -62,9 +70,7 @@ class Session:
             connection = self._connected()
             with connection.begin():
                 connection.exec_driver_sql(
-                    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
-                    if reads
-                    else f"SET LOCAL lock_timeout = '{_LONGEST_WAIT}'"
+                    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY" if reads else self._begin
                 )
                 yield connection
 

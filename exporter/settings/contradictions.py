@@ -117,6 +117,15 @@ class Settings(SettingFields):  # type: ignore[explicit-any]  # in the initialis
         return self
 
     @model_validator(mode="after")
+    def _division_is_of_replicas(self) -> Self:
+        if self.divide_polling and not self.replicated:
+            raise Contradiction(
+                "{divide_polling} is true, and a single exporter asks fal for all accounts; set {replicated} to true, "
+                "or {divide_polling} to false"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _standby_is_of_a_server(self) -> Self:
         if self.ledger_read_url is not None:
             addresses = (self.ledger_url, self.ledger_read_url)

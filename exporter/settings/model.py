@@ -208,6 +208,11 @@ class SettingFields(BaseSettings):  # type: ignore[explicit-any]  # in the initi
         description="Share a ledger in PostgreSQL with other exporters of the same configuration: one of them "
         "collects, all serve its figures, and another takes its place within seconds when it ends; see Scale.",
     )
+    divide_polling: bool = Field(
+        default=False,
+        description="Have every replica ask fal for its share of the accounts, and not the one that collects for all "
+        "of them; needs `FAL_EXPORTER_REPLICATED`, see Scale.",
+    )
     poll_interval: Annotated[Duration, between("10s", "1h")] = Field(
         default=_seconds(300), description="Interval between polls of the current hour and the previous one."
     )
