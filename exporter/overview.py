@@ -445,12 +445,16 @@ class ReplicasOverview:
         leader: the one that collects; empty while none does.
         count: how many there are, with this one.
         problems: why this one would not do as the one that collects, by the reasons of `REPLICA_PROBLEMS`.
+        owned: how many accounts this one asks fal for; None where that is not divided.
+        shares: how many each of them asks fal for, by name; nothing where that is not divided.
     """
 
     name: str
     leader: str = ""
     count: int = 1
     problems: tuple[str, ...] = ()
+    owned: int | None = None
+    shares: tuple[tuple[str, int], ...] = ()
 
 
 REPLICA_PROBLEMS = ("configuration", "fal")

@@ -24,16 +24,16 @@ import httpx
 import structlog
 
 from exporter import __version__
-from exporter.app.wiring import client_of
 from exporter.charges import uptime
 from exporter.errors import ConfigurationError, LedgerError
-from exporter.fal import Client, Silent
-from exporter.fal.carriage import Answer, Errand, Send
+from exporter.fal import Client
+from exporter.fal.carriage import NO_CONTACT, Answer, Errand, Send
 from exporter.ledger.tables.database import ledger_url
 from exporter.replicas import errands, owners
 from exporter.replicas.contact import Contact, Reach
 from exporter.replicas.errands import Due, Laid
 from exporter.replicas.session import Session
+from exporter.settings.credentials import Account
 
 if TYPE_CHECKING:
     from exporter.settings import Settings
@@ -101,15 +101,19 @@ class Division:
     Args:
         settings: with the accounts.
         replica: its name.
+        client_of: makes the client of an account of another's calls.
         reach: asks fal without a key.
 
     Attributes:
-        counts: how many accounts each replica owns, by name, as of the last renewal.
+        shares: how many accounts each replica owns, by name, as of the last renewal.
     """
 
-    def __init__(self, settings: "Settings", replica: str, *, reach: Reach) -> None:
-        self.counts: Mapping[str, int] = {}
+    def __init__(
+        self, settings: "Settings", replica: str, *, client_of: Callable[[Account], Client], reach: Reach
+    ) -> None:
+        self.shares: Mapping[str, int] = {}
         self._settings = settings
+        self._client_of = client_of
         self._replica = replica
         self._contact = Contact(settings.platform_url, interval=settings.poll_interval, reach=reach)
         self._accounts = {account.name: account for account in settings.accounts}
@@ -139,6 +143,7 @@ class Division:
         self._changes = -1
         self._renewed_at = self._divided_at = self._failed_at = float("-inf")
         self._failures = 0
+        self._was_able = True
         self._not_before = 0.0
         self._tasks: tuple[asyncio.Task[None], ...] = ()
 
@@ -146,6 +151,16 @@ class Division:
     def owned(self) -> int:
         """How many accounts this replica asks fal for."""
         return sum(held.is_good for held in self._held.values())
+
+    @property
+    def under_way(self) -> int:
+        """How many calls of the leader are made here."""
+        return len(self._doing)
+
+    @property
+    def reaches_fal(self) -> bool | None:
+        """Whether fal answered the last try after a call that did not reach it; None where none is made."""
+        return self._contact.reaches
 
     @property
     def problem(self) -> str:
@@ -228,8 +243,8 @@ class Division:
             response = await direct(request)
         except BaseException as error:
             end()
-            if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
-                self._doubt()
+            if isinstance(error, httpx.TransportError):
+                self._unanswered(type(error).__name__)
             raise
         response.stream = _Closing(response.stream, end)
         return response
@@ -290,9 +305,11 @@ class Division:
             await self._lay_and_collect()
         due, changes = await self._do(partial(errands.due, self._session, self._replica))
         self._try_fal()
-        if changes != self._changes or now - self._renewed_at >= owners.RENEW_SECONDS:
-            await self._renew()
-            self._changes, self._renewed_at = changes, now
+        worker = self._worker()
+        is_due = now - self._renewed_at >= owners.RENEW_SECONDS
+        if is_due or changes != self._changes or worker.is_able != self._was_able:
+            await self._renew(worker)
+            self._changes, self._renewed_at, self._was_able = changes, now, worker.is_able
         self._begin_errands(due)
         for account, held in list(self._held.items()):
             if held.is_returning and not held.under_way and not held.tasks:
@@ -320,11 +337,10 @@ class Division:
                 if future is not None and not future.done():
                     future.set_result(answer)
 
-    async def _renew(self) -> None:
+    async def _renew(self, worker: owners.Worker) -> None:
         """Renew what is owned, and take note of what has come and of what is to be given back."""
-        worker = self._worker()
         asked_at = uptime()
-        owned, self.counts = await self._do(partial(owners.renew, self._session, worker))
+        owned, self.shares = await self._do(partial(owners.renew, self._session, worker))
         good_until = asked_at + owners.TERM - _MARGIN
         before, self._held = self._held, {}
         for account, token, is_recalled in owned:
@@ -383,11 +399,11 @@ class Division:
 
     async def _do_errand(self, due: Due, held: _Held) -> None:
         answer = await self._asked(due.errand)
+        if answer is not None and not answer.status:
+            self._unanswered(answer.failure)
         if answer is None or (answer.lacks_contact and not self._lease):
             held.is_returning = True
             held.is_refused |= answer is None
-            if answer is not None:
-                self._doubt()
         elif held.is_good:
             with suppress(LedgerError):
                 await self._do(partial(errands.answer, self._session, due.id, due.token, answer))
@@ -399,7 +415,7 @@ class Division:
             return None
         client = self._clients.get(errand.account)
         if client is None:
-            client = self._clients[errand.account] = client_of(account, self._settings, Silent())
+            client = self._clients[errand.account] = self._client_of(account)
         try:
             if client.key_hash() != errand.key_hash and not self._lease:
                 return None
@@ -410,24 +426,30 @@ class Division:
         except TimeoutError:
             return Answer(failure="ReadTimeout")
 
-    def _doubt(self) -> None:
-        """Note that fal was not reached from here: the accounts are given to others, if there are any that reach it."""
+    def _unanswered(self, failure: str) -> None:
+        """Note that fal has not answered a call from here.
+
+        Where it was not reached, the accounts are given to others, if there are any that reach it. Else it may be slow,
+        which it is for others, too; what a try without a key comes to says which.
+        """
         now = self._loop.time()
-        if now < self._not_before:
-            return
-        self._failures = self._failures + 1 if now - self._failed_at < _LONGEST_AWAY else 1
-        self._failed_at = now
-        self._not_before = now + min(_AWAY_SECONDS * (1 << min(self._failures - 1, 16)), _LONGEST_AWAY)
-        self._renewed_at = float("-inf")
         self._contact.try_again()
-        self._woken.set()
+        if failure in NO_CONTACT and now >= self._not_before:
+            self._failures = self._failures + 1 if now - self._failed_at < _LONGEST_AWAY else 1
+            self._failed_at = now
+            self._not_before = now + min(_AWAY_SECONDS * (1 << min(self._failures - 1, 16)), _LONGEST_AWAY)
+            self._woken.set()
 
     def _try_fal(self) -> None:
-        """Find out whether fal can be reached again, where it could not."""
+        """Try again where fal could not be reached, and have what is owned elsewhere."""
         if self._contact.reaches:
             self._contact.forget()
         elif self._contact.reaches is False:
             self._contact.try_again()
+            if not self._lease:
+                for held in self._held.values():
+                    held.is_returning = True
+                    _cancel(held)
 
     async def _watch(self) -> None:
         """End the calls of what is owned no more, whatever the database does."""

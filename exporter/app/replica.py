@@ -20,9 +20,10 @@ import structlog
 
 from exporter import __version__
 from exporter.app.division import Division
-from exporter.app.wiring import LeftHalf, open_left_half
+from exporter.app.wiring import LeftHalf, client_of, open_left_half
 from exporter.charges import utc_now
 from exporter.errors import LedgerError
+from exporter.fal import Silent
 from exporter.fal.transport import reach
 from exporter.inquiry import AnswerWriter, Channel, Inquiry, InquiryError, Responder
 from exporter.ledger import LedgerInUseError
@@ -91,13 +92,17 @@ class Replica:
         self._leases = Leases(address, self._candidate)
         self._contact = Contact(settings.platform_url, interval=settings.poll_interval, reach=reach)
         self._board = Board(address, replica=self._name)
-        self._division = Division(settings, self._name, reach=reach) if settings.divide_polling else None
+        self._division: Division | None = None
+        if settings.divide_polling:
+            client = partial(client_of, settings=settings, observer=Silent())
+            self._division = Division(settings, self._name, client_of=client, reach=reach)
         # One thread for what is asked of the database beside the ledger: the board and the lease are for one at a time.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="replica")
         self._half: LeftHalf | None = None
         self._held: Publication | None = None
         self._scraped: int | None = None
         self._sent_at = float("-inf")
+        self._owned: int | None = None
         self._sentence = ""
         self._replicas = ReplicasOverview(self._name)
         self._difference = ""
@@ -257,7 +262,7 @@ class Replica:
 
     def _emit(self, publication: Publication) -> None:
         """Serve a publication here, and have it announced to the others."""
-        replicas = replace(self._replicas, leader=self._name, problems=self._problems())
+        replicas = self._shown(replace(self._replicas, leader=self._name))
         mine = replace(publication, role="leader", overview=replace(publication.overview, replicas=replicas))
         self._send(mine)
         self._held = self._latest = mine
@@ -333,11 +338,13 @@ class Replica:
         now = self._loop.time()
         if sentence and sentence != self._sentence:
             _log.warning("this replica serves figures that are not its own", problem=sentence)
-        if self._held is None or not (is_new or sentence != self._sentence or now - self._sent_at >= _REPEAT_SECONDS):
+        replicas = self._shown(self._replicas)
+        is_new = is_new or sentence != self._sentence or replicas.owned != self._owned
+        if self._held is None or not (is_new or now - self._sent_at >= _REPEAT_SECONDS):
             return
-        self._sentence, self._sent_at = sentence, now
+        self._sentence, self._sent_at, self._owned = sentence, now, replicas.owned
         role: Literal["follower"] = "follower"
-        overview = replace(self._held.overview, replicas=replace(self._replicas, problems=self._problems()))
+        overview = replace(self._held.overview, replicas=replicas)
         if sentence:
             overview = replace(overview, notes=(*overview.notes, sentence))
         shown = replace(self._held, role=role, overview=overview)
@@ -366,15 +373,27 @@ class Replica:
     def _may_lead(self) -> bool:
         """Return whether to ask for the lease: not where another has just been preferred, or reaches fal."""
         now = self._loop.time()
-        return now >= self._not_before and (self._contact.reaches is not False or now - self._led_at >= _AWAY_SECONDS)
+        return now >= self._not_before and (self._reaches_fal is not False or now - self._led_at >= _AWAY_SECONDS)
 
-    def _problems(self) -> tuple[str, ...]:
-        found = {"configuration": bool(self._difference), "fal": self._contact.reaches is False}
-        return tuple(reason for reason in REPLICA_PROBLEMS if found[reason])
+    def _shown(self, replicas: ReplicasOverview) -> ReplicasOverview:
+        """Return what the page says of the replicas, with what this one knows of itself."""
+        found = {"configuration": bool(self._difference), "fal": self._reaches_fal is False}
+        problems = tuple(reason for reason in REPLICA_PROBLEMS if found[reason])
+        if self._division is None:
+            return replace(replicas, problems=problems)
+        shares = tuple(sorted(self._division.shares.items()))
+        return replace(replicas, problems=problems, owned=self._division.owned, shares=shares)
+
+    @property
+    def _reaches_fal(self) -> bool | None:
+        """Whether fal answered the last try, as leader or as the owner of accounts; None where none was made."""
+        if self._division is not None and self._division.reaches_fal is False:
+            return False
+        return self._contact.reaches
 
     def _own_sentences(self) -> str:
         """Return what is to be said of this follower; empty where all is well."""
-        lost = self._contact.problem
+        lost = self._contact.problem or (self._division.problem if self._division else "")
         beyond = f"This replica does not reach fal ({lost}) and leaves collecting to others." if lost else ""
         return " ".join(filter(None, (self._difference, beyond)))
 

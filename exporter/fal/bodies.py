@@ -133,7 +133,7 @@ async def unpacked(response: httpx.Response, limit: int, *, may_be_a_bomb: bool 
         raise OversizeError(f"it is {promised} bytes long, and may be {limit}")
     decoder = decoder_of(response)
     size = wire = 0
-    async with aclosing(_raw(response)) as chunks:
+    async with aclosing(on_the_wire(response)) as chunks:
         async for raw in chunks:
             wire += len(raw)
             for piece in (raw,) if decoder is None else decoder.pieces(raw):
@@ -151,7 +151,7 @@ async def unpacked(response: httpx.Response, limit: int, *, may_be_a_bomb: bool 
         decoder.finish()
 
 
-async def _raw(response: httpx.Response) -> AsyncGenerator[bytes, None]:
+async def on_the_wire(response: httpx.Response) -> AsyncGenerator[bytes, None]:
     """Yield a body as it is on the wire."""
     if not isinstance(response.stream, httpx.AsyncByteStream):
         raise TypeError("the response must come from an asynchronous client")
@@ -195,7 +195,7 @@ async def beginning(response: httpx.Response) -> bytes:
         decoder = decoder_of(response)
     except EncodingError:
         return b""
-    async with aclosing(_raw(response)) as chunks:
+    async with aclosing(on_the_wire(response)) as chunks:
         async for raw in chunks:
             try:
                 for piece in (raw,) if decoder is None else decoder.pieces(raw):

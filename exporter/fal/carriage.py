@@ -8,13 +8,14 @@ itself: decompression, limits, refusals and retries are where they always are. N
 
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
 
 import httpx
 
 from exporter.fal.answers import scrubber
-from exporter.fal.bodies import beginning
+from exporter.fal.bodies import beginning, on_the_wire
 
 _CARRIED = frozenset(
     {
@@ -27,6 +28,9 @@ _CARRIED_BEGINNINGS = ("ratelimit", "x-ratelimit", "x-fal-")
 _OF_THE_WIRE = frozenset({"content-encoding", "content-length"})
 _DIGITS = 19
 """Digits of a length that are looked at; 2**64 has one more."""
+
+NO_CONTACT = frozenset({"ConnectError", "ConnectTimeout", "ProxyError"})
+"""Failures of calls that have not reached fal."""
 
 _LONGEST_TEXT = 1000
 """Characters of a header or of an error's words that are brought back."""
@@ -74,7 +78,7 @@ class Answer:
     @property
     def lacks_contact(self) -> bool:
         """Whether fal was not reached, which may be this exporter's own network or proxy."""
-        return self.failure in {"ConnectError", "ConnectTimeout", "ProxyError"}
+        return self.failure in NO_CONTACT
 
     def response(self, request: httpx.Request) -> httpx.Response:
         """Return the response of a request, as if it had come from fal.
@@ -173,10 +177,11 @@ async def _read(response: httpx.Response, limit: int, body: bytearray) -> None:
     promised = response.headers.get("content-length", "")
     if promised.isdecimal() and int(promised[:_DIGITS]) > limit:
         return
-    async for piece in response.aiter_raw():
-        body += piece
-        if len(body) > limit:
-            return
+    async with aclosing(on_the_wire(response)) as pieces:
+        async for piece in pieces:
+            body += piece
+            if len(body) > limit:
+                return
 
 
 def _without(key: str, body: bytes) -> bytes:

@@ -192,7 +192,7 @@ def renew(session: Session, worker: Worker, *, term: float = TERM) -> tuple[tupl
         connection.execute(_SEEN, worker._asdict())
         connection.execute(_FORGET)
         owned = connection.execute(_RENEW, {"replica": worker.replica, "term": term})
-        return tuple(Owned(*row) for row in owned), dict(connection.execute(_COUNTS).tuples().all())
+        return tuple(Owned(*row) for row in owned), {name: count for name, count in connection.execute(_COUNTS)}  # noqa: C416  rows
 
 
 def divide(

@@ -192,6 +192,7 @@ class Application:
             ready=self._ready,
             role=publication.role,
             problems=() if replicas is None else replicas.problems,
+            owned=None if replicas is None else replicas.owned,
         )
         self._metrics.publish(publication.sequence, publication.exposition)
 

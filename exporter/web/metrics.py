@@ -59,6 +59,7 @@ class Tail:
         family = CATALOGUE["fal_exporter_collector_restarts_total"]
         self._restarts = Counter(family.name, family.help, registry=self._registry)
         self._replica: tuple[Gauge, Gauge] | None = None
+        self._owned: Gauge | None = None
         self._reload: tuple[Gauge, Gauge] | None = None
         family = CATALOGUE["fal_exporter_scrapes_total"]
         scrapes = Counter(family.name, family.help, family.labels, registry=self._registry)
@@ -87,8 +88,24 @@ class Tail:
         if is_good:
             self._reload[1].set_to_current_time()
 
-    def published(self, at: datetime, *, ready: bool, role: Role = "alone", problems: Collection[str] = ()) -> None:
-        """Note the snapshot that is served from now on, and what is wrong with the replica that serves it."""
+    def published(
+        self,
+        at: datetime,
+        *,
+        ready: bool,
+        role: Role = "alone",
+        problems: Collection[str] = (),
+        owned: int | None = None,
+    ) -> None:
+        """Note the snapshot that is served from now on, and what is to be said of the replica that serves it.
+
+        Args:
+            at: when the snapshot was made.
+            ready: whether it has figures.
+            role: of the replica.
+            problems: what is wrong with it.
+            owned: how many accounts it asks fal for; None where that is not divided.
+        """
         if role != "alone":
             if self._replica is None:
                 self._replica = (
@@ -99,6 +116,10 @@ class Tail:
             leader.set(role == "leader")
             for reason in REPLICA_PROBLEMS:
                 problem.labels(reason).set(reason in problems)
+        if owned is not None:
+            if self._owned is None:
+                self._owned = _gauge("fal_exporter_accounts_owned", self._registry)
+            self._owned.set(owned)
         if self._snapshot_at is None:
             self._snapshot_at = _gauge("fal_exporter_snapshot_timestamp_seconds", self._registry)
         self._snapshot_at.set(at.timestamp())

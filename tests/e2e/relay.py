@@ -13,14 +13,16 @@ class Relay:
     Args:
         host, port: what it passes connections on to.
         listens_on: an IP address of this machine.
+        connects_from: another, by which whoever is connected to tells this relay from others; any by default.
 
     Attributes:
         port: where it listens.
         sent_at: when clients have sent a key, in monotonic seconds: polls are so told from tries.
     """
 
-    def __init__(self, host: str, port: int, listens_on: str = "127.0.0.1") -> None:
+    def __init__(self, host: str, port: int, listens_on: str = "127.0.0.1", connects_from: str = "") -> None:
         self.port = 0
+        self._connects_from = (connects_from, 0) if connects_from else None
         self._listens_on = listens_on
         self.sent_at: list[float] = []
         self._to = (host, port)
@@ -72,7 +74,7 @@ class Relay:
         task.add_done_callback(self._tasks.discard)
         with suppress(OSError, asyncio.CancelledError):
             await self._works.wait()
-            there, back = await asyncio.open_connection(*self._to)
+            there, back = await asyncio.open_connection(*self._to, local_addr=self._connects_from)
             try:
                 await asyncio.gather(self._pass_on(reader, back, is_client=True), self._pass_on(there, writer))
             finally:
@@ -93,9 +95,9 @@ class Relay:
 
 
 @contextmanager
-def relay(host: str, port: int, listens_on: str = "127.0.0.1") -> Iterator[Relay]:
+def relay(host: str, port: int, listens_on: str = "127.0.0.1", connects_from: str = "") -> Iterator[Relay]:
     """Run a relay in a thread of its own until the block is left."""
-    made, listening = Relay(host, port, listens_on), threading.Event()
+    made, listening = Relay(host, port, listens_on, connects_from), threading.Event()
     thread = threading.Thread(target=lambda: asyncio.run(made.serve(listening)), daemon=True)
     thread.start()
     assert listening.wait(10)

@@ -113,6 +113,11 @@ EXPORTER: tuple[Family, ...] = (
         "Absent without `REPLICATED`.",
     ),
     Family(
+        "fal_exporter_accounts_owned",
+        "gauge",
+        "Number of accounts that this replica asks fal for. Absent without `DIVIDE_POLLING`.",
+    ),
+    Family(
         "fal_exporter_replica_problem",
         "gauge",
         "1 if this replica should not collect, else 0, by reason: its configuration differs from that of the replica "

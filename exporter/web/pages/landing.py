@@ -283,11 +283,13 @@ class LandingPage:
 
 def replicas_text(replicas: ReplicasOverview) -> str:
     """Return which of several replicas this one is, and which collects."""
+    shares = ", ".join(f"{name} {count}" for name, count in replicas.shares)
+    asked = f" Accounts that each asks fal for: {shares}." if shares else ""
     if replicas.leader == replicas.name:
-        return f"Replica {replicas.name} collects; {replicas.count} alive."
+        return f"Replica {replicas.name} collects; {replicas.count} alive.{asked}"
     if not replicas.leader:
         return f"Replica {replicas.name} serves what was collected last; none collects now."
-    return f"Replica {replicas.name} serves what {replicas.leader} collects; {replicas.count} alive."
+    return f"Replica {replicas.name} serves what {replicas.leader} collects; {replicas.count} alive.{asked}"
 
 
 def _refresh_seconds(text: str) -> int:
