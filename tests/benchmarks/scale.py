@@ -1,7 +1,7 @@
 """Many accounts on one exporter: what 1, 10, 50 and 200 of them take; run by hand:
 
     python tests/benchmarks/scale.py [--accounts 1 10 50 200] [--series 470 1000] [--interval 60] [--seconds 30]
-        [--database postgresql://user@host/database] [--delay] [--targets]
+        [--database postgresql://user@host/database] [--followers 2] [--divide] [--delay] [--targets]
 
 Each account is a simulated fal of its own whose charges move all the time, so that every poll changes what is
 published. `fal-exporter serve` loads two hours of history; once its work has stopped to fall, two minutes later at the
@@ -13,6 +13,9 @@ minute of both processes, their memory (RSS, which counts pages of shared librar
 once), and writes a minute to the ledger; on PostgreSQL also what its server does: transactions, statements
 (where `shared_preload_libraries` has `pg_stat_statements`), bytes of write-ahead log, and processor seconds. In the end
 stands what each further account takes between two sizes: of a straight curve it is the same everywhere.
+
+With --followers so many further replicas run, and their processor seconds are shown, too; with --divide each of them
+asks fal for its share of the accounts.
 
 With --delay a second exporter runs, its collector in a process of its own without a web process, and the time from the
 last byte of fal's answer to the publication with it is shown. With --database that exporter is a replica, and the time
@@ -112,7 +115,9 @@ def configuration(folder: str, accounts: int) -> str:
     return str(path)
 
 
-def environment(upstream: int, folder: str, *, accounts: int, interval: int, database: str) -> dict[str, str]:
+def environment(
+    upstream: int, folder: str, *, accounts: int, interval: int, database: str, divide: bool = False
+) -> dict[str, str]:
     """Return the environment of an exporter."""
     return os.environ | {
         "FAL_EXPORTER_CONFIG_FILE": configuration(folder, accounts),
@@ -126,6 +131,7 @@ def environment(upstream: int, folder: str, *, accounts: int, interval: int, dat
         "FAL_EXPORTER_POLL_INTERVAL": f"{interval}s",
         "FAL_EXPORTER_LOG_LEVEL": "error",
         "FAL_EXPORTER_REPLICATED": str(bool(database)).lower(),
+        "FAL_EXPORTER_DIVIDE_POLLING": str(divide).lower(),
         "PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir()) / "fal-exporter-bytecode"),
         "PYTHONDONTWRITEBYTECODE": "",
     }
@@ -149,6 +155,7 @@ class Work(NamedTuple):
     collector: float
     polls: float
     ledger: Load
+    followers: float
 
 
 @dataclass
@@ -159,12 +166,21 @@ class Watched:
     web: int
     collector: int
     database: str
+    followers: tuple[int, ...] = ()
 
     def work(self) -> Work:
         """Return what it has done so far."""
         body = fetch(self.port, "identity").decode()
         polls = sum(map(float, re.findall(r"^fal_exporter_polls_total\{.*\} (\S+)$", body, re.MULTILINE)))
-        return Work(time.monotonic(), processor(self.web), processor(self.collector), polls, load_of(self.database))
+        followers = sum(processor(pid) + processor(collector_of(pid)) for pid in self.followers)
+        return Work(
+            time.monotonic(),
+            processor(self.web),
+            processor(self.collector),
+            polls,
+            load_of(self.database),
+            followers,
+        )
 
 
 def processor(pid: int) -> float:
@@ -211,25 +227,49 @@ def _driver(database: str) -> str:
 
 
 @contextmanager
-def serving(upstream: int, folder: str, *, accounts: int, interval: int, database: str) -> Iterator[Watched]:
-    """Run the exporter, and wait until the history is loaded."""
+def serving(
+    upstream: int,
+    folder: str,
+    *,
+    accounts: int,
+    interval: int,
+    database: str,
+    followers: int = 0,
+    divide: bool = False,
+) -> Iterator[Watched]:
+    """Run the exporter and those that follow it, and wait until the history is loaded."""
     port = free_port()
     if database:
         empty(database)
-    variables = environment(upstream, folder, accounts=accounts, interval=interval, database=database)
+    variables = environment(upstream, folder, accounts=accounts, interval=interval, database=database, divide=divide)
     variables["FAL_EXPORTER_LISTEN"] = f"127.0.0.1:{port}"
     subprocess.run([sys.executable, "-m", "compileall", "-q", "exporter"], env=variables, check=False)
-    process = subprocess.Popen([sys.executable, "-m", "exporter", "serve"], env=variables)
+    command = [sys.executable, "-m", "exporter", "serve"]
+    process = subprocess.Popen(command, env=variables)
+    further: list[subprocess.Popen[bytes]] = []
     try:
         until = time.monotonic() + 1800
         while loaded(port) < accounts:
             if time.monotonic() > until or process.poll() is not None:
                 raise SystemExit("the history was not loaded")
             time.sleep(2)
-        yield Watched(port, process.pid, collector_of(process.pid), variables["FAL_EXPORTER_LEDGER_URL"])
+        for _ in range(followers):
+            variables["FAL_EXPORTER_LISTEN"] = f"127.0.0.1:{free_port()}"
+            further.append(subprocess.Popen(command, env=variables))
+            while loaded(int(variables["FAL_EXPORTER_LISTEN"].rpartition(":")[2])) < accounts:
+                time.sleep(1)
+        yield Watched(
+            port,
+            process.pid,
+            collector_of(process.pid),
+            variables["FAL_EXPORTER_LEDGER_URL"],
+            tuple(follower.pid for follower in further),
+        )
     finally:
-        process.terminate()
-        process.wait(60)
+        for one in (*further, process):
+            one.terminate()
+        for one in (*further, process):
+            one.wait(60)
 
 
 def loaded(port: int) -> int:
@@ -293,21 +333,40 @@ def print_curve(taken: list[Taken]) -> None:
         )
 
 
-def measured(accounts: int, series: int, interval: int, seconds: float, database: str) -> Taken:
+def measured(
+    accounts: int,
+    series: int,
+    interval: int,
+    seconds: float,
+    database: str,
+    *,
+    followers: int = 0,
+    divide: bool = False,
+) -> Taken:
     """Print what so many accounts take, and return it."""
-    with upstream_of(accounts, series) as upstream, tempfile.TemporaryDirectory() as folder:
-        settings = {"accounts": accounts, "interval": interval, "database": database}
-        with serving(upstream, folder, **settings) as exporter:  # type: ignore[arg-type]
-            after_start = settled(exporter)
-            before = exporter.work()
-            # One account is polled once in each interval.
-            time.sleep(max(seconds, interval) if accounts == 1 else seconds)
-            after = exporter.work()
-            body = fetch(exporter.port, "identity")
-            lines = sum(not line.startswith(b"#") for line in body.splitlines())
-            own = len(re.findall(rb"^(?:fal_exporter_|process_|python_)", body, re.MULTILINE))
-            used = {pid: memory(pid) for pid in (exporter.web, exporter.collector)}
-            peak = sum(high_water(pid) for pid in used)
+    with (
+        upstream_of(accounts, series) as upstream,
+        tempfile.TemporaryDirectory() as folder,
+        serving(
+            upstream,
+            folder,
+            accounts=accounts,
+            interval=interval,
+            database=database,
+            followers=followers,
+            divide=divide,
+        ) as exporter,
+    ):
+        after_start = settled(exporter)
+        before = exporter.work()
+        # One account is polled once in each interval.
+        time.sleep(max(seconds, interval) if accounts == 1 else seconds)
+        after = exporter.work()
+        body = fetch(exporter.port, "identity")
+        lines = sum(not line.startswith(b"#") for line in body.splitlines())
+        own = len(re.findall(rb"^(?:fal_exporter_|process_|python_)", body, re.MULTILINE))
+        used = {pid: memory(pid) for pid in (exporter.web, exporter.collector)}
+        peak = sum(high_water(pid) for pid in used)
     minutes = (after.at - before.at) / 60
     cpu_web, cpu_collector = (after.web - before.web) / minutes, (after.collector - before.collector) / minutes
     rss, pss = sum(item.rss for item in used.values()), sum(item.pss for item in used.values())
@@ -325,6 +384,7 @@ def measured(accounts: int, series: int, interval: int, seconds: float, database
         f"memory {rss:6.1f} MiB RSS (web {used[exporter.web].rss:.0f}, collector {used[exporter.collector].rss:.0f}), "
         f"{pss:.1f} PSS, peak {peak:.0f}   ledger "
         + load_text(before.ledger, after.ledger, minutes, with_server=bool(database))
+        + (f"   followers {(after.followers - before.followers) / minutes:.2f} s/min" if followers else "")
         + f"   settled after {after_start:.0f} s"
         + ("   " + ", ".join(verdicts) if verdicts else ""),
         flush=True,
@@ -439,6 +499,8 @@ def main() -> None:
     parser.add_argument("--interval", type=int, default=60, help="seconds between polls")
     parser.add_argument("--seconds", type=float, default=30.0, help="how long each exporter is watched")
     parser.add_argument("--database", default="", help="a ledger in PostgreSQL; it is emptied")
+    parser.add_argument("--followers", type=int, default=0, help="how many further replicas run; needs --database")
+    parser.add_argument("--divide", action="store_true", help="have each replica ask fal for its share")
     parser.add_argument("--delay", action="store_true", help="show the time from fal's answer to the publication, too")
     parser.add_argument("--targets", action="store_true", help="make the runs that have targets")
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
@@ -454,7 +516,17 @@ def main() -> None:
     for (series, interval), sizes in runs.items():
         taken = []
         for accounts in sizes:
-            taken.append(measured(accounts, series, interval, options.seconds, options.database))
+            taken.append(
+                measured(
+                    accounts,
+                    series,
+                    interval,
+                    options.seconds,
+                    options.database,
+                    followers=options.followers,
+                    divide=options.divide,
+                )
+            )
             if options.delay:
                 delayed(accounts, series, interval, options.seconds, options.database)
         print_curve(taken)

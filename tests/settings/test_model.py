@@ -72,6 +72,14 @@ def test_a_standby_is_of_a_ledger_on_a_server(ledger: str, standby: str) -> None
     assert "u:p" not in str(caught.value.errors()[0]["ctx"]["error"])
 
 
+def test_polling_is_divided_among_replicas_alone() -> None:
+    with pytest.raises(ValidationError, match=r"\{divide_polling\} is true, and a single exporter asks fal for all"):
+        Settings(key=KEY, divide_polling=True)
+    shared = SecretStr("postgresql://u:p@db/ledger")
+    divided = Settings(key=KEY, ledger_url=shared, replicated=True, divide_polling=True)
+    assert divided.replica_digest != Settings(key=KEY, ledger_url=shared, replicated=True).replica_digest
+
+
 def test_uploads_need_a_place_for_their_memory() -> None:
     with pytest.raises(ValidationError, match=r"focus upload SERVICE --state FILE"):
         Settings(key=KEY, focus_upload=("datadog",), ledger_url=SecretStr("postgresql://u:p@db/ledger"))

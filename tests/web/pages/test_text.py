@@ -50,9 +50,17 @@ def test_it_has_the_figures_of_the_page(line: str) -> None:
     [
         (ReplicasOverview("a", "a", 3), "Replica a collects; 3 alive."),
         (ReplicasOverview("a", "b", 2), "Replica a serves what b collects; 2 alive."),
+        (
+            ReplicasOverview("a", "b", 2, owned=1, shares=(("a", 1), ("b", 2))),
+            "Replica a serves what b collects; 2 alive. Accounts that each asks fal for: a 1, b 2.",
+        ),
+        (
+            ReplicasOverview("a", "a", 1, owned=3, shares=(("a", 3),)),
+            "Replica a collects; 1 alive. Accounts that each asks fal for: a 3.",
+        ),
         (ReplicasOverview("a"), "Replica a serves what was collected last; none collects now."),
     ],
-    ids=["leads", "follows", "is alone"],
+    ids=["leads", "follows", "follows and asks", "leads and asks", "is alone"],
 )
 def test_it_says_which_replica_collects(replicas: ReplicasOverview, line: str) -> None:
     overview = replace(OVERVIEW, replicas=replicas)
