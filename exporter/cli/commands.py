@@ -341,7 +341,7 @@ def _health_by_tls(host: str, port: int) -> int:
 def status(*, url: str, watch: bool, interval: float, token_file: Path | None) -> int:
     """Show the figures of a running exporter's page.
 
-    URL is the address of the page. What needs attention comes first.
+    URL is the address of the page, http://localhost:8080 if it is left out. What needs attention comes first.
     """
     from exporter.app.operations.status import run_status
 

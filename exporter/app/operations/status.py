@@ -81,7 +81,10 @@ def page_of(url: str, token: SecretStr | None) -> str:
         body = answer.read().decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise StatusError(f"{url} does not answer ({reason}); is fal-exporter serve running there?") from None
+        raise StatusError(
+            f"{url} does not answer ({reason}); is fal-exporter serve running there? If it listens elsewhere, "
+            "give the address as an argument"
+        ) from None
     finally:
         connection.close()
     if answer.status == http.HTTPStatus.UNAUTHORIZED:

@@ -62,7 +62,9 @@ def test_an_address_that_is_none_is_named(url: str) -> None:
 
 def test_an_exporter_that_does_not_answer_is_named() -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    with pytest.raises(StatusError, match=f"{url} does not answer .*; is fal-exporter serve running there"):
+    with pytest.raises(
+        StatusError, match=f"{url} does not answer .*; is fal-exporter serve running there.*as an argument"
+    ):
         page_of(url, None)
 
 
