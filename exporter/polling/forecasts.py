@@ -8,9 +8,8 @@ from typing import NamedTuple
 from exporter.calendar import periods_at
 from exporter.charges import HOUR, Balance, Dimensions, Window, hour_of
 from exporter.forecasting.budgets import BURN_WINDOWS, Budget
-from exporter.forecasting.calibration import calibrated
 from exporter.forecasting.forecast import BalanceFall, HourlySpend, burn_of_usage, forecast, path_of, runway
-from exporter.forecasting.rhythm import DAY, LONGEST, Rhythm, learn
+from exporter.forecasting.rhythm import DAY, LONGEST, Rhythm, calibrated, learn
 from exporter.forecasting.state import AccountOutlook, BudgetOutlook, ExpectedSpend, Forecast, Outlook, Path
 from exporter.ledger import KeyLabels, Ledger, LedgerView, Rules, ScopeState, labelled
 from exporter.ledger.accounting.tags import READ_AFTER

@@ -29,9 +29,8 @@ from statistics import fmean, median, stdev
 from typing import NamedTuple
 
 from exporter.charges import HOUR, Window, hour_of
-from exporter.forecasting.calibration import calibrated
 from exporter.forecasting.forecast import forecast
-from exporter.forecasting.rhythm import DAY, LONGEST, learn
+from exporter.forecasting.rhythm import DAY, LONGEST, calibrated, learn
 from exporter.forecasting.state import Forecast
 from exporter.simulator.world.account import Account
 from exporter.simulator.world.exact import FOREVER, microseconds

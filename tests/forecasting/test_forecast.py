@@ -7,9 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.charges import HOUR, Balance, Window, hour_of
-from exporter.forecasting.calibration import calibrated
 from exporter.forecasting.forecast import BalanceFall, HourlySpend, burn_of_usage, forecast, path_of, runway
-from exporter.forecasting.rhythm import LONGEST
+from exporter.forecasting.rhythm import LONGEST, calibrated
 from exporter.forecasting.state import Forecast
 
 START = datetime(2026, 11, 21, tzinfo=UTC)
