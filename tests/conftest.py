@@ -113,8 +113,9 @@ def repository() -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _nothing_is_left_behind() -> Iterator[None]:
+def _nothing_is_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Give tests, and the programs that they start, a folder for temporary files, which is empty at the end."""
+    tmp_path_factory.getbasetemp()  # of pytest itself, beside that folder and not in it, without workers too
     before = tempfile.tempdir
     with tempfile.TemporaryDirectory(prefix="fal-exporter-tests-") as folder, pytest.MonkeyPatch.context() as patch:
         # PostgreSQL runs as another user, and has files in it.
