@@ -11,7 +11,7 @@ Only less on the pages than in the summary is: charges that arrive between two p
 
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from exporter.charges import ATTO_PER_NANO, NANO
 from exporter.fal.buckets import Allowance
@@ -135,6 +135,7 @@ class _Sequence:
         return self._client.failure(PagingError, self._call, what)
 
 
+_HOUR = timedelta(hours=1)
 _ATTO = ATTO_PER_NANO * NANO
 _PER_ROW = _ATTO // 1_000_000
 _PER_DOLLAR = 1_000_000
@@ -150,19 +151,23 @@ class _Sums:
         stated: by the summary, in atto-USD; 0 where it states nothing that can be read.
         read: of the rows so far, in atto-USD; None from the first on that cannot be read, which is reported as
             rejected.
+        last_stamp: of the last bucket with rows; empty for none.
     """
 
     def __init__(self, answer: object = None) -> None:
         rows = answer.get("summary") if isinstance(answer, dict) else None
         self.stated = (_cost(rows) or 0) if isinstance(rows, list) else 0
         self.read: int | None = 0
+        self.last_stamp = ""
         self._rows = 0
 
     def add(self, page: Page) -> None:
         """Add the rows of a page, where there is something to compare them with."""
         if not self.stated or self.read is None:
             return
-        rows = [row for _, row in _bucket_rows(page)]
+        stamped = list(_bucket_rows(page))
+        rows = [row for _, row in stamped]
+        self.last_stamp = str(stamped[-1][0]) if stamped else self.last_stamp
         cost = _cost(rows)
         self.read = None if cost is None else self.read + cost
         self._rows += len(rows)
@@ -195,24 +200,36 @@ def _with_summary(query: Parameters) -> Parameters:
 async def _refuse_if_left_out(
     client: Client, call: Endpoint, query: Parameters, deadline: Deadline, sums: _Sums, *, track_lock: bool
 ) -> None:
-    """Refuse pages that cost less than their summary.
+    """Refuse pages that cost less than their summary, where a summary is one of what is on pages.
 
-    A summary may be of newer data than the rows. That shows where there are no pages, in the last hour alone: if it
-    falls short there, too, then the summary says nothing about pages.
+    It may be of newer data than the rows, or of other prices: fal does not document it. That shows where there are no
+    pages, in a single hour: in the last one, or in the last with rows where that one has none. Only a summary that
+    agrees there with the rows says something about pages; of an hour of several pages it is taken to.
 
     Raises:
         PagingError: rows are left out.
-        ApiError: the last hour could not be had.
+        ApiError: a single hour could not be had.
     """
     if not sums.falls_short:
         return
-    start = datetime.fromisoformat(str(query["end"])) - timedelta(hours=1)
-    last = {name: value for name, value in query.items() if name != "cursor"} | {"start": f"{start:%Y-%m-%dT%H:%M:%SZ}"}
-    answer = await client.get(call, last, deadline, track_lock=track_lock)
-    page, cursor = _page(client, call, answer, "time_series")
-    sums_of_last = _Sums(answer)
-    sums_of_last.add(page)
-    if cursor is None and sums_of_last.falls_short:
+    end = datetime.fromisoformat(str(query["end"]))
+    hours = [end - _HOUR]
+    if sums.last_stamp and query.get("timeframe") == "hour":
+        with suppress(ValueError):
+            hours.append(datetime.fromisoformat(sums.last_stamp).astimezone(UTC))
+    for start in hours:
+        within = {"start": start, "end": min(start + _HOUR, end)}
+        of_hour = {name: value for name, value in query.items() if name != "cursor"}
+        of_hour |= {name: f"{instant:%Y-%m-%dT%H:%M:%SZ}" for name, instant in within.items()}
+        answer = await client.get(call, of_hour, deadline, track_lock=track_lock)
+        page, cursor = _page(client, call, answer, "time_series")
+        sums_of_hour = _Sums(answer)
+        sums_of_hour.add(page)
+        if sums_of_hour.stated > 0:
+            break
+    else:
+        return
+    if cursor is None and sums_of_hour.falls_short:
         return
     read, stated = ((amount or 0) / _ATTO for amount in (sums.read, sums.stated))
     text = f"fal's pages leave rows out: they cost {read:.2f} US dollars, and {stated:.2f} by fal's own summary of them"

@@ -213,6 +213,27 @@ async def test_a_summary_of_newer_data_than_the_rows_says_nothing_about_pages(fa
     assert len((await read_usage(bench.client())).charges) == 3
 
 
+NO_HOUR = as_json(page() | {"summary": []})
+
+
+async def test_a_summary_of_other_prices_than_the_rows_have_says_nothing_about_pages(fal: Fal, bench: Bench) -> None:
+    """The last hour is empty; in the one before it the summary is higher without pages, too."""
+    two_pages(fal, costing(10), NO_HOUR, as_json(page(bucket(TEN, *costing(3))) | {"summary": costing(4)}), second=())
+    assert len((await read_usage(bench.client())).charges) == 2
+    assert [request.query["start"] for request in fal.requests][3:] == [[ELEVEN], [TEN]]
+
+
+async def test_rows_are_missed_though_the_last_hour_is_empty(fal: Fal, bench: Bench) -> None:
+    two_pages(fal, costing(10), NO_HOUR, as_json(page(bucket(TEN, *costing(3))) | {"summary": costing(3)}), second=())
+    with pytest.raises(PagingError, match=r"leave rows out: they cost 3\.00 US dollars, and 10\.00 by fal's own"):
+        await read_usage(bench.client())
+
+
+async def test_a_summary_that_no_single_hour_bears_out_is_not_believed(fal: Fal, bench: Bench) -> None:
+    two_pages(fal, costing(10), NO_HOUR, NO_HOUR, second=())
+    assert len((await read_usage(bench.client())).charges) == 2
+
+
 async def test_rows_that_cannot_be_read_are_rejected_and_not_left_out(fal: Fal, bench: Bench) -> None:
     two_pages(fal, costing(7), second=(4, "many"))
     reading = await read_usage(bench.client())
