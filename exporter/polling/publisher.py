@@ -557,10 +557,9 @@ class Publisher:
         return Publication(view.sequence, view.at, exposition, overview, self._is_ready(view), outlook)
 
     def _condition(self, ledger: Ledger) -> LedgerOverview:
-        """Return the state of the ledger's database.
+        """Return the state of the ledger's database; a small write ends no full disk that a source's poll has met.
 
-        On a disk that is all but full a balance still fits where the charges of a poll do not: a small write does not
-        end a full disk with which the last poll of a usage source has failed.
+        On a disk that is all but full a balance still fits where the charges of a poll do not.
         """
         condition = LedgerOverview(*ledger.condition)
         if condition.problem:
