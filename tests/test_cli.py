@@ -465,23 +465,22 @@ def test_a_group_without_a_command_shows_its_help_as_it_is(capsys: pytest.Captur
 
 
 def test_a_command_that_is_told_to_end_leaves_nothing_behind(tmp_path: Path) -> None:
-    """Parquet is read from standard input by way of a copy, which is begun with the first bytes of it."""
-    process = subprocess.Popen(
+    """A ZIP archive is read from standard input by way of a copy, which is begun with the first bytes of it."""
+    with subprocess.Popen(
         [sys.executable, "-m", "exporter", "focus", "summary", "-"],
         env=os.environ | {"TMPDIR": str(tmp_path)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    process.stdin.write(b"PAR1" * 1000)
-    process.stdin.flush()
-    until = time.monotonic() + 60
-    while not any(tmp_path.rglob("copy")):
-        assert process.poll() is None
-        assert time.monotonic() < until, "the copy is begun"
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 143
-    _, told = process.communicate()
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write(b"PK\x03\x04".ljust(4000, b"\0"))
+        process.stdin.flush()
+        until = time.monotonic() + 60
+        while process.poll() is None and not any(tmp_path.rglob("copy")):
+            assert time.monotonic() < until, "the copy is begun"
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 143
+        _, told = process.communicate()
     assert (told, list(tmp_path.iterdir())) == (b"", [])
