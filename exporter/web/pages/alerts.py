@@ -13,7 +13,7 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Literal
 
-from exporter.charges import NANO, nano
+from exporter.charges import NANO, hour_of, nano
 from exporter.forecasting.state import BudgetOutlook, Outlook
 from exporter.overview import AccountOverview, Bookings, IdleApp, KeyOverview, LedgerOverview, Observations
 from exporter.publication import Publication
@@ -202,7 +202,10 @@ def _of_credit(accounts: Sequence[AccountOverview], outlook: Outlook, now: datet
                 rule = "FalCreditRunwayShort"
                 severity: Severity = SEVERITIES[rule] if ahead.runway < _RUNWAY_CRITICAL else "waiting"
                 text = f"Credit runs out in about {span(ahead.runway.total_seconds())}; then fal serves nothing."
-                action = f"Top up before {(now + ahead.runway).astimezone(UTC):%Y-%m-%d %H}:00 UTC."
+                end = (now + ahead.runway).astimezone(UTC)
+                # By the hour, as it is an estimate, unless that hour has begun.
+                until = hour_of(end) if hour_of(end) > now else end
+                action = f"Top up before {until:%Y-%m-%d %H:%M} UTC."
                 yield Alert(severity, ahead.account, text, "runway", rule, action, _BILLING)
     for account in left.values():
         yield from _of_balance(account)

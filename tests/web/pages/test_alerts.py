@@ -489,6 +489,12 @@ def test_credit_that_runs_out_is_told_with_what_then_and_until_when_to_top_up() 
     assert ("a", {"href": "https://fal.ai/dashboard/billing"}) in page.elements
 
 
+def test_credit_that_runs_out_within_this_hour_is_to_be_topped_up_before_an_instant_to_come() -> None:
+    ahead = Outlook((replace(AHEAD, runway=timedelta(minutes=20)),))
+    told = outline(Overview("1", (ACCOUNT,)), outlook=ahead).text
+    assert "Credit runs out in about 20 minutes; then fal serves nothing. Top up before 2026-11-21 22:20 UTC." in told
+
+
 def test_a_budget_that_will_probably_be_exceeded_stands_before_those_that_have_reached_a_threshold() -> None:
     near = BudgetOutlook("near", "month", MONTH, 10 * NANO, {}, (Fraction(1, 2),), 9 * NANO)
     likely = replace(near, budget="likely", spend=6 * NANO, forecast=Forecast(11 * NANO, 9 * NANO, 12 * NANO))
